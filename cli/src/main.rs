@@ -1,0 +1,3 @@
+//! nixply
+
+fn main() {}

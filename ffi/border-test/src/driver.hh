@@ -1,0 +1,21 @@
+#pragma once
+
+#include "rust/cxx.h"
+
+namespace border_test {
+
+struct Outcome;
+
+/// Builds an image of one store path through the border, as the plugin does.
+Outcome build(rust::Str real_store_dir, rust::Str store_path, rust::Str config, bool interrupt, std::uint32_t threads);
+
+/// The same without packing; throws what the border throws.
+rust::String plan(rust::Str real_store_dir, rust::Str store_path, rust::Str strategy);
+
+/// A builder's attributes through the border.
+rust::String builder(rust::Str attrs, rust::Str real_store_dir);
+
+/// The nearest of three names.
+rust::String nearest(rust::Str name);
+
+}

@@ -1,0 +1,27 @@
+//! Drives the border from C++ as the plugin does, but without Nix: see `driver.cc` and the tests.
+
+/// The C++ functions that the tests call.
+#[cxx::bridge(namespace = "border_test")]
+pub mod ffi {
+    /// What a call through the border gave.
+    #[allow(missing_docs)]
+    struct Outcome {
+        spec: String,
+        manifest: String,
+        references: Vec<String>,
+        error: String,
+        log: String,
+        called_elsewhere: bool,
+    }
+
+    unsafe extern "C++" {
+        include!("driver.hh");
+        fn build(real_store_dir: &str, store_path: &str, config: &str, interrupt: bool, threads: u32) -> Outcome;
+        fn plan(real_store_dir: &str, store_path: &str, strategy: &str) -> Result<String>;
+        fn builder(attrs: &str, real_store_dir: &str) -> Result<String>;
+        fn nearest(name: &str) -> String;
+    }
+}
+
+// Only C++ calls into it.
+use nixply_ffi as _;

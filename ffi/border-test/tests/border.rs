@@ -1,0 +1,97 @@
+//! The border as C++ sees it.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use nixply_border_test::ffi;
+use nixply_packer::image::oci;
+use nixply_packer::image::spec::ImageSpec;
+
+const PATH: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-thing";
+
+fn store() -> tempfile::TempDir {
+    let store = tempfile::tempdir().unwrap();
+    let thing = store.path().join("0123456789abcdfghijklmnpqrsvwxyz-thing");
+    fs::create_dir_all(thing.join("bin")).unwrap();
+    fs::write(thing.join("bin/thing"), vec![b'x'; 3 << 20]).unwrap();
+    store
+}
+
+fn config() -> String {
+    format!(r#"{{"Cmd":["{PATH}/bin/thing"],"Healthcheck":{{}}}}"#)
+}
+
+#[test]
+fn an_image_comes_back_typed_and_observed() {
+    let store = store();
+    let outcome = ffi::build(store.path().to_str().unwrap(), PATH, &config(), false, 2);
+    assert_eq!(outcome.error, "");
+    let spec = ImageSpec::read(&outcome.spec, "spec").unwrap();
+    assert_eq!(spec.layers[0].paths[0].path.as_str(), PATH);
+    assert_eq!(spec.arch, "amd64");
+    assert_eq!(outcome.references, [PATH]);
+    let manifest = nixply_packer::image::go_json::compact(&oci::manifest_of(&spec));
+    assert_eq!(outcome.manifest, nixply_packer::digest::Digest::of(&manifest).to_string());
+    let size = spec.layers[0].size;
+    assert_eq!(
+        outcome.log,
+        format!(
+            "started 0 of 1000\nfinished 0 with {size}\nwarning config.Healthcheck is not part of OCI's image config and \
+             is left out of the image\n"
+        )
+    );
+    assert!(!outcome.called_elsewhere, "the observer is called on the caller's thread alone");
+}
+
+#[test]
+fn no_thread_outlives_the_call() {
+    let threads = || fs::read_dir("/proc/self/task").unwrap().count();
+    let store = store();
+    // The test harness has threads of its own, which come and go: what must not grow is their number.
+    let before = threads();
+    for _ in 0..20 {
+        ffi::build(store.path().to_str().unwrap(), PATH, &config(), false, 8);
+    }
+    assert!(threads() < before + 8, "{} threads, {before} before", threads());
+}
+
+#[test]
+fn an_interrupt_ends_packing_within_a_second() {
+    let store = tempfile::tempdir().unwrap();
+    let thing = store.path().join("0123456789abcdfghijklmnpqrsvwxyz-thing");
+    // 1 TiB of nothing: minutes of hashing.
+    fs::File::create(thing).unwrap().set_len(1 << 40).unwrap();
+    let begin = Instant::now();
+    let outcome = ffi::build(store.path().to_str().unwrap(), PATH, &config(), true, 2);
+    assert_eq!(outcome.error, "interrupted");
+    // No measure of speed: the alternative is many minutes.
+    assert!(begin.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn errors_arrive_as_exceptions_with_their_causes() {
+    let store = store();
+    let real = store.path().to_str().unwrap();
+    let error = |config: &str| ffi::build(real, PATH, config, false, 1).error;
+    assert_eq!(error(r#"{"Cmd":1}"#), "config.Cmd is not valid: expected a list of strings, found a number");
+    assert!(error("{").starts_with("config is not valid: EOF"));
+    fs::remove_dir_all(store.path().join("0123456789abcdfghijklmnpqrsvwxyz-thing")).unwrap();
+    assert!(error(&config()).starts_with("store path is missing; it was deleted"), "{}", error(&config()));
+    let error = ffi::plan(real, PATH, "best").unwrap_err();
+    assert!(error.what().starts_with("strategy \"best\" is not valid: expected one of"), "{}", error.what());
+}
+
+#[test]
+fn plans_builders_and_names_cross_too() {
+    let store = store();
+    let real = store.path().to_str().unwrap();
+    assert_eq!(ffi::plan(real, PATH, "").unwrap(), format!("{PATH} 1000\n"));
+    assert_eq!(ffi::nearest("maxlayer"), "maxLayers");
+    let attrs = format!(
+        r#"{{"request":{{"config":{},"configRoots":["{PATH}"],"arch":"amd64"}},"closure":[{{"path":"{PATH}","references":[]}}]}}"#,
+        config()
+    );
+    assert_eq!(ffi::builder(&attrs, real).unwrap(), ffi::build(real, PATH, &config(), false, 2).spec);
+    let error = ffi::builder(r#"{"request":{"nmae":1}}"#, real).unwrap_err();
+    assert!(error.what().contains("unknown field `nmae`"), "{}", error.what());
+}

@@ -1,0 +1,137 @@
+//! The border itself: one screen.
+
+use crate::entry::{build_image, nearest, plan_image, run_builder};
+
+#[cxx::bridge(namespace = "nixply")]
+mod ffi {
+    /// What Nix knows of a store path.
+    struct PathInfo {
+        path: String,
+        nar_hash: String,
+        /// Bytes.
+        nar_size: u64,
+        references: Vec<String>,
+    }
+
+    /// Owner and mode of the files of `path` that match `regex`.
+    struct Perm {
+        path: String,
+        regex: String,
+        /// Octal digits, or empty.
+        mode: String,
+        uid: i64,
+        gid: i64,
+        uname: String,
+        gname: String,
+    }
+
+    /// Store paths that share a layer.
+    struct Group {
+        paths: Vec<String>,
+    }
+
+    /// Who made a layer. All empty: the default.
+    struct Metadata {
+        given: bool,
+        created: String,
+        created_by: String,
+        author: String,
+        comment: String,
+    }
+
+    /// A layer of its own.
+    struct LayerRequest {
+        deps: Vec<String>,
+        copy_to_root: Vec<String>,
+        ignore: Vec<String>,
+        perms: Vec<Perm>,
+        max_layers: u32,
+        /// A strategy's name, or empty for the default.
+        strategy: String,
+        groups: Vec<Group>,
+        metadata: Metadata,
+    }
+
+    /// An image. Names and meanings are those of `builtins.nixplyImage`; empty text means the default.
+    struct ImageRequest {
+        /// The OCI config as JSON: arbitrary user data, checked by the packer.
+        config: String,
+        config_roots: Vec<String>,
+        layers: Vec<LayerRequest>,
+        /// What lies on top of `layers`: its deps, ignore and metadata are not used.
+        top: LayerRequest,
+        from_image: String,
+        /// OCI's name for the processor; empty for that of `system`.
+        arch: String,
+        /// A Nix system such as x86_64-linux.
+        system: String,
+        created: String,
+        compression: String,
+        /// 0 for the default.
+        layer_limit: u32,
+    }
+
+    /// Where the store lies, and how many threads to use (0: one per core).
+    struct Machine {
+        store_dir: String,
+        real_store_dir: String,
+        threads: u32,
+    }
+
+    /// A layer, packed or (with empty digests) only planned.
+    struct LayerInfo {
+        digest: String,
+        diff_id: String,
+        /// Of the blob, in bytes; of a planned layer, the sum of its archives' sizes.
+        size: u64,
+        media_type: String,
+        paths: Vec<String>,
+    }
+
+    /// A packed image.
+    struct BuiltImage {
+        /// `image.json`.
+        spec: String,
+        /// Store paths that the spec names.
+        references: Vec<String>,
+        layers: Vec<LayerInfo>,
+        /// The image ID.
+        config_digest: String,
+        /// Empty where a base image's layer has no recorded size.
+        manifest_digest: String,
+    }
+
+    extern "Rust" {
+        /// Plans and packs an image.
+        fn build_image(
+            request: &ImageRequest,
+            closure: &Vec<PathInfo>,
+            machine: &Machine,
+            observer: Pin<&mut Observer>,
+        ) -> Result<BuiltImage>;
+
+        /// The layers that an image would have, from the bottom up. Reads no store path but a base image's spec.
+        fn plan_image(request: &ImageRequest, closure: &Vec<PathInfo>, machine: &Machine) -> Result<Vec<LayerInfo>>;
+
+        /// Packs what a derivation's structured attributes (`.attrs.json`) ask for: `request` and `closure`. Gives
+        /// the spec.
+        fn run_builder(attrs: &str, machine: &Machine, observer: Pin<&mut Observer>) -> Result<String>;
+
+        /// The name in `known` that `name` was probably meant to be, or nothing.
+        fn nearest(name: &str, known: &[&str]) -> String;
+    }
+
+    unsafe extern "C++" {
+        include!("nixply/observer.hh");
+
+        /// The C++ side's ears: see `observer.hh`.
+        type Observer;
+        fn interrupted(self: Pin<&mut Observer>) -> bool;
+        fn layer_started(self: Pin<&mut Observer>, layer: u32, expected: u64);
+        fn layer_progress(self: Pin<&mut Observer>, layer: u32, packed: u64);
+        fn layer_finished(self: Pin<&mut Observer>, layer: u32);
+        fn warn(self: Pin<&mut Observer>, text: &str);
+    }
+}
+
+pub use ffi::*;

@@ -1,0 +1,96 @@
+//! Between the border's structs and the packer's.
+
+use nixply_packer::closure::{Closure, PathInfo, Store, StorePath};
+use nixply_packer::image::spec::{History, Layer};
+use nixply_packer::request::{ImageRequest, LAYER_LIMIT, LayerRequest, arch_of_system};
+use nixply_packer::rules::{Perm, PermPath};
+use nixply_packer::{Error, Result};
+
+use crate::bridge;
+
+pub(crate) fn closure(infos: &[bridge::PathInfo]) -> Closure {
+    Closure::new(infos.iter().map(|info| PathInfo {
+        path: StorePath::from(info.path.as_str()),
+        references: info.references.iter().map(|path| StorePath::from(path.as_str())).collect(),
+        nar_hash: info.nar_hash.clone(),
+        nar_size: info.nar_size,
+    }))
+}
+
+pub(crate) fn store(machine: &bridge::Machine) -> Store {
+    Store { dir: machine.store_dir.clone(), real_dir: machine.real_store_dir.clone().into() }
+}
+
+pub(crate) fn image(request: &bridge::ImageRequest) -> Result<ImageRequest> {
+    let top = layer(&request.top);
+    Ok(ImageRequest {
+        config: serde_json::from_str(&request.config).map_err(|error| Error::invalid("config", error))?,
+        config_roots: request.config_roots.clone(),
+        copy_to_root: top.copy_to_root,
+        layers: request.layers.iter().map(layer).collect(),
+        max_layers: top.max_layers,
+        strategy: top.strategy,
+        groups: top.groups,
+        perms: top.perms,
+        from_image: given(&request.from_image),
+        arch: match request.arch.as_str() {
+            "" => arch_of_system(&request.system)?.into(),
+            arch => arch.into(),
+        },
+        created: request.created.clone(),
+        compression: match request.compression.as_str() {
+            "" => Default::default(),
+            codec => codec.parse()?,
+        },
+        layer_limit: if request.layer_limit == 0 { LAYER_LIMIT } else { request.layer_limit as usize },
+    })
+}
+
+fn layer(request: &bridge::LayerRequest) -> LayerRequest {
+    let groups = || request.groups.iter().map(|group| group.paths.clone()).collect();
+    let metadata = &request.metadata;
+    LayerRequest {
+        deps: request.deps.clone(),
+        copy_to_root: request.copy_to_root.clone(),
+        ignore: request.ignore.clone(),
+        perms: request.perms.iter().map(perm).collect(),
+        max_layers: request.max_layers as usize,
+        strategy: given(&request.strategy),
+        groups: (!request.groups.is_empty() || request.strategy == "explicit").then(groups),
+        metadata: metadata.given.then(|| History {
+            created: given(&metadata.created),
+            created_by: metadata.created_by.clone(),
+            author: metadata.author.clone(),
+            comment: metadata.comment.clone(),
+            empty_layer: false,
+        }),
+    }
+}
+
+fn perm(perm: &bridge::Perm) -> PermPath {
+    PermPath {
+        path: perm.path.clone(),
+        perm: Perm {
+            regex: perm.regex.clone(),
+            mode: perm.mode.clone(),
+            uid: perm.uid,
+            gid: perm.gid,
+            uname: perm.uname.clone(),
+            gname: perm.gname.clone(),
+        },
+    }
+}
+
+fn given(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+pub(crate) fn layer_info(layer: &Layer) -> bridge::LayerInfo {
+    bridge::LayerInfo {
+        digest: layer.digest.to_string(),
+        diff_id: layer.diff_id.to_string(),
+        size: layer.size,
+        media_type: layer.media_type.clone(),
+        paths: layer.paths.iter().map(|path| path.path.to_string()).collect(),
+    }
+}

@@ -1,0 +1,77 @@
+//! Runs the packer while the caller's thread stays with the caller: Nix's interrupt flag and its logger belong to the
+//! thread that evaluates, so only that one may touch them.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::Duration;
+
+use nixply_packer::Result;
+use nixply_packer::pack::{Control, PackedLayer, Progress};
+
+use crate::bridge::Observer;
+
+/// How often the observer is asked whether to stop.
+const POLL: Duration = Duration::from_millis(50);
+
+enum Event {
+    Started(usize, u64),
+    Packed(usize, u64),
+    Finished(usize),
+}
+
+struct Channel(Sender<Event>);
+
+impl Channel {
+    fn send(&self, event: Event) {
+        // Nobody listens once the caller has given up; there is nobody left to tell either.
+        let _ = self.0.send(event);
+    }
+}
+
+impl Progress for Channel {
+    fn layer_started(&self, layer: usize, expected: u64) {
+        self.send(Event::Started(layer, expected));
+    }
+
+    fn packed(&self, layer: usize, bytes: u64) {
+        self.send(Event::Packed(layer, bytes));
+    }
+
+    fn layer_finished(&self, layer: usize, _packed: &PackedLayer) {
+        self.send(Event::Finished(layer));
+    }
+}
+
+/// Does `work` on another thread, which has ended when this returns. A panic in it goes on here.
+pub(crate) fn drive<T: Send>(
+    mut observer: Pin<&mut Observer>,
+    work: impl FnOnce(&Control<'_>) -> Result<T> + Send,
+) -> Result<T> {
+    let stop = AtomicBool::new(false);
+    let (sender, events) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            let channel = Channel(sender);
+            work(&Control::new(&stop, &channel))
+        });
+        let mut packed: Vec<u64> = Vec::new();
+        loop {
+            match events.recv_timeout(POLL) {
+                Ok(Event::Started(layer, expected)) => observer.as_mut().layer_started(layer as u32, expected),
+                Ok(Event::Packed(layer, bytes)) => {
+                    packed.resize(packed.len().max(layer + 1), 0);
+                    packed[layer] += bytes;
+                    observer.as_mut().layer_progress(layer as u32, packed[layer]);
+                }
+                Ok(Event::Finished(layer)) => observer.as_mut().layer_finished(layer as u32),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if !stop.load(Ordering::Relaxed) && observer.as_mut().interrupted() {
+                stop.store(true, Ordering::Relaxed);
+            }
+        }
+        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}

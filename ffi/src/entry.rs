@@ -1,0 +1,138 @@
+//! The functions behind the bridge.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+
+use nixply_packer::closure::StorePath;
+use nixply_packer::image::{go_json, oci};
+use nixply_packer::pack::Packer;
+use nixply_packer::request::{BuilderInput, BuiltImage};
+
+use crate::bridge::{self, Observer};
+use crate::convert;
+use crate::drive::drive;
+
+/// An error's text with all its causes, as it reaches C++.
+#[derive(Debug)]
+pub(crate) struct Failure(String);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<nixply_packer::Error> for Failure {
+    fn from(error: nixply_packer::Error) -> Self {
+        Self(error.chain())
+    }
+}
+
+/// Runs an entry's body; a panic becomes an error. It must not reach C++: cxx would abort the user's `nix build`.
+fn guarded<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        let text = text.unwrap_or_else(|| "no message".into());
+        Err(Failure(format!("nixply failed in a way that it should not; please report this: {text}")))
+    })
+}
+
+pub(crate) fn build_image(
+    request: &bridge::ImageRequest,
+    closure: &Vec<bridge::PathInfo>,
+    machine: &bridge::Machine,
+    mut observer: Pin<&mut Observer>,
+) -> Result<bridge::BuiltImage, Failure> {
+    guarded(|| {
+        let (request, closure, store) = (convert::image(request)?, convert::closure(closure), convert::store(machine));
+        let packer = Packer::new(machine.threads as usize);
+        let built = drive(observer.as_mut(), |control| request.build(&closure, &store, &packer, control))?;
+        warn_of_unknown_keys(&built, observer);
+        let spec = &built.spec;
+        let config = oci::config(spec);
+        // nix2container records no size for a base image's layers; without one there is no manifest yet.
+        let sizes_known = spec.layers.iter().all(|layer| layer.size > 0);
+        let manifest = || oci::Descriptor::of(oci::MANIFEST, &go_json::compact(&oci::manifest_of(spec))).digest;
+        Ok(bridge::BuiltImage {
+            references: built.references.iter().map(StorePath::to_string).collect(),
+            layers: spec.layers.iter().map(convert::layer_info).collect(),
+            config_digest: oci::Descriptor::of(oci::CONFIG, &config).digest.to_string(),
+            manifest_digest: if sizes_known { manifest().to_string() } else { String::new() },
+            spec: text(built.json),
+        })
+    })
+}
+
+pub(crate) fn plan_image(
+    request: &bridge::ImageRequest,
+    closure: &Vec<bridge::PathInfo>,
+    machine: &bridge::Machine,
+) -> Result<Vec<bridge::LayerInfo>, Failure> {
+    guarded(|| {
+        let (request, closure, store) = (convert::image(request)?, convert::closure(closure), convert::store(machine));
+        let plan = request.plan(&closure, &store)?;
+        let planned = plan.layers.iter().map(|layer| bridge::LayerInfo {
+            digest: String::new(),
+            diff_id: String::new(),
+            size: layer.nar_size(&closure),
+            media_type: request.compression.media_type().into(),
+            paths: layer.paths.iter().map(|path| path.path.to_string()).collect(),
+        });
+        Ok(plan.base.iter().map(convert::layer_info).chain(planned).collect())
+    })
+}
+
+pub(crate) fn run_builder(
+    attrs: &str,
+    machine: &bridge::Machine,
+    mut observer: Pin<&mut Observer>,
+) -> Result<String, Failure> {
+    guarded(|| {
+        let BuilderInput { request, closure } = BuilderInput::from_attrs(attrs)?;
+        let (store, packer) = (convert::store(machine), Packer::new(machine.threads as usize));
+        let built = drive(observer.as_mut(), |control| request.build(&closure, &store, &packer, control))?;
+        warn_of_unknown_keys(&built, observer);
+        Ok(text(built.json))
+    })
+}
+
+pub(crate) fn nearest(name: &str, known: &[&str]) -> String {
+    let wanted = name.to_lowercase();
+    let scored = known.iter().map(|known| (strsim::jaro_winkler(&wanted, &known.to_lowercase()), *known));
+    let best = scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0));
+    best.map(|(_, known)| known.to_owned()).unwrap_or_default()
+}
+
+fn warn_of_unknown_keys(built: &BuiltImage, mut observer: Pin<&mut Observer>) {
+    for warning in built.warnings() {
+        observer.as_mut().warn(&warning);
+    }
+}
+
+fn text(json: Vec<u8>) -> String {
+    String::from_utf8(json).expect("our JSON is made of strings")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_an_error() {
+        let failure = guarded::<()>(|| panic!("the {} broke", "thing")).unwrap_err().to_string();
+        assert_eq!(failure, "nixply failed in a way that it should not; please report this: the thing broke");
+        let failure = guarded::<()>(|| panic!("plain")).unwrap_err().to_string();
+        assert!(failure.ends_with(": plain"), "{failure}");
+    }
+
+    #[test]
+    fn the_nearest_name_is_found_or_none() {
+        let known = ["name", "maxLayers", "copyToRoot"];
+        assert_eq!(nearest("maxlayer", &known), "maxLayers");
+        assert_eq!(nearest("copytoroot", &known), "copyToRoot");
+        assert_eq!(nearest("nmae", &known), "name");
+        assert_eq!(nearest("zzz", &known), "");
+    }
+}

@@ -1,0 +1,171 @@
+//! Compiles the plugin's C++ for one Nix, or a stand-in that says what is missing where there is none.
+//!
+//! The Nix is `$NIXPLY_NIX_PREFIX` (a folder with `include/nix` and, beside it, `include-deps` for the boost and
+//! nlohmann headers that it was built with), or else what pkg-config knows as `nix-expr`. Versions are told apart by
+//! trying: what compiles is right.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const SOURCES: [&str; 6] = ["arguments", "closure", "image", "builder", "progress", "register"];
+
+/// C++ dialects of the Nix versions, newest first. Nix 2.8's headers do not compile as C++20.
+const DIALECTS: [&[&str]; 3] = [&["-std=c++23"], &["-std=c++20"], &["-std=c++17", "-fconcepts"]];
+
+struct Nix {
+    version: String,
+    includes: Vec<PathBuf>,
+}
+
+fn main() {
+    println!("cargo:rerun-if-changed=src");
+    for variable in ["NIXPLY_NIX_PREFIX", "PKG_CONFIG_PATH", "CXX"] {
+        println!("cargo:rerun-if-env-changed={variable}");
+    }
+    match find() {
+        Ok(nix) => match dialect(&nix) {
+            Ok(flags) => return compile(&nix, flags),
+            Err(why) => stand_in(&why),
+        },
+        Err(why) => stand_in(&why),
+    }
+}
+
+fn find() -> Result<Nix, String> {
+    if let Some(prefix) = std::env::var_os("NIXPLY_NIX_PREFIX").map(PathBuf::from) {
+        let include = prefix.join("include");
+        if !include.join("nix").is_dir() {
+            return Err(format!("NIXPLY_NIX_PREFIX has no include/nix: {}", prefix.display()));
+        }
+        let output = Command::new(prefix.join("bin/nix")).arg("--version").output();
+        let output = output.map_err(|error| format!("cannot run {}/bin/nix: {error}", prefix.display()))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let version = text.split_whitespace().last().ok_or("nix --version printed nothing")?.to_owned();
+        return Ok(Nix { version, includes: vec![include.join("nix"), include, prefix.join("include-deps")] });
+    }
+    let mut config = pkg_config::Config::new();
+    config.cargo_metadata(false).env_metadata(false);
+    let found = config.probe("nix-expr").map_err(|_| "no Nix with headers was found (pkg-config nix-expr)".to_owned())?;
+    let mut includes = found.include_paths.clone();
+    for package in ["nix-store", "nix-main", "nix-cmd", "nix-util"] {
+        includes.extend(config.probe(package).map(|found| found.include_paths).unwrap_or_default());
+    }
+    includes.extend(found.include_paths.iter().map(|path| path.join("nix")).filter(|path| path.is_dir()));
+    Ok(Nix { version: found.version, includes })
+}
+
+fn dialect(nix: &Nix) -> Result<&'static [&'static str], String> {
+    let tried = |flags: &&'static [&'static str]| {
+        let mut compiler = configured(nix, flags).get_compiler().to_command();
+        compiler.args(["-fsyntax-only", "src/compat.hh"]).stderr(Stdio::null());
+        compiler.status().is_ok_and(|status| status.success())
+    };
+    DIALECTS.into_iter().find(tried).ok_or_else(|| {
+        format!(
+            "the headers of Nix {} do not compile (are boost and nlohmann-json installed? CXX={})",
+            nix.version,
+            std::env::var("CXX").unwrap_or_else(|_| "c++".into())
+        )
+    })
+}
+
+fn configured(nix: &Nix, flags: &[&'static str]) -> cc::Build {
+    let mut build = cc::Build::new();
+    build.cpp(true).warnings(false).pic(true);
+    for include in ["DEP_NIXPLY_FFI_INCLUDE", "DEP_NIXPLY_FFI_BRIDGE"] {
+        build.include(std::env::var_os(include).expect("nixply-ffi's build script sets it"));
+    }
+    for include in &nix.includes {
+        build.flag("-isystem").flag(include);
+    }
+    for flag in flags {
+        build.flag(flag);
+    }
+    build.flag("-Wall").flag("-Wextra").flag("-Wno-missing-field-initializers");
+    build.define("NIXPLY_BUILT_FOR", &*format!("\"{}\"", nix.version));
+    build.define("NIXPLY_SYSTEM", &*format!("\"{}\"", system()));
+    build
+}
+
+/// Nix's name for the target: 2.8's headers want it as a macro that its config.h, which is not installed, would set.
+fn system() -> String {
+    let variable = |name: &str| std::env::var(name).expect("cargo sets it");
+    let os = variable("CARGO_CFG_TARGET_OS");
+    format!("{}-{}", variable("CARGO_CFG_TARGET_ARCH"), if os == "macos" { "darwin" } else { &os })
+}
+
+fn compile(nix: &Nix, flags: &[&'static str]) {
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));
+    // The expression as a C++ string literal.
+    let expression = std::fs::read_to_string("src/result.nix").expect("it lies beside the C++");
+    std::fs::write(out.join("result.nix.inc"), format!("R\"nix({expression})nix\"\n")).expect("OUT_DIR is writable");
+    let sources = SOURCES.map(|name| format!("src/{name}.cc"));
+    let objects = configured(nix, flags).opt_level(2).include(&out).files(&sources[..5]).compile_intermediates();
+    // What the plugin needs of Nix, for register.cc to look up before it touches anything.
+    let symbols = out.join("required_symbols.inc");
+    std::fs::write(&symbols, required_symbols(&objects)).expect("OUT_DIR is writable");
+    let last = configured(nix, flags).opt_level(2).include(&out).file(&sources[5]).compile_intermediates();
+    let objects: Vec<PathBuf> = objects.into_iter().chain(last).collect();
+    weaken(&objects);
+    let mut archive = cc::Build::new();
+    archive.cargo_metadata(false).objects(&objects).compile("nixply_plugin");
+    println!("cargo:rustc-link-search=native={}", out.display());
+    // Nothing refers to the registration but the loader.
+    println!("cargo:rustc-link-lib=static:+whole-archive=nixply_plugin");
+    println!("cargo:rustc-link-lib=dylib=stdc++");
+    println!("cargo:rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
+}
+
+/// The symbols of Nix that `objects` use, as C strings. Declining needs them by name: a Nix that lacks one of them, or
+/// all of them (a static one), must get a clear line and not a crash.
+fn required_symbols(objects: &[PathBuf]) -> String {
+    let listed = output("nm", ["--undefined-only", "--format=just-symbols"].iter().map(OsStr::new), objects);
+    let mut symbols: Vec<&str> = listed.lines().map(str::trim).filter(|symbol| is_nix(symbol)).collect();
+    symbols.sort_unstable();
+    symbols.dedup();
+    let defined = output("nm", ["--defined-only", "--format=just-symbols"].iter().map(OsStr::new), objects);
+    let defined: std::collections::HashSet<&str> = defined.lines().map(str::trim).collect();
+    let mut text = String::new();
+    for symbol in symbols.into_iter().filter(|symbol| !defined.contains(symbol)) {
+        writeln!(text, "\"{symbol}\",").expect("writing to a string");
+    }
+    text
+}
+
+/// Names in namespace nix: functions and variables, const member functions, vtables, type infos and their kin.
+fn is_nix(symbol: &str) -> bool {
+    let kinds = ["_ZN3nix", "_ZNK3nix", "_ZTVN3nix", "_ZTIN3nix", "_ZTSN3nix", "_ZThn", "_ZTv0_n", "_ZGVN3nix"];
+    kinds.iter().any(|kind| symbol.starts_with(kind)) && symbol.contains("3nix")
+}
+
+/// Makes references to Nix weak: a loader that cannot resolve them leaves them null instead of refusing the plugin, so
+/// that the plugin itself can say what is wrong.
+fn weaken(objects: &[PathBuf]) {
+    for object in objects {
+        let listed = output("nm", ["--undefined-only", "--format=just-symbols"].iter().map(OsStr::new), &[object]);
+        let file = object.with_extension("weak");
+        let symbols: Vec<&str> = listed.lines().map(str::trim).filter(|symbol| is_nix(symbol)).collect();
+        if symbols.is_empty() {
+            continue; // objcopy refuses an empty list
+        }
+        std::fs::write(&file, symbols.join("\n")).expect("OUT_DIR is writable");
+        let mut option = std::ffi::OsString::from("--weaken-symbols=");
+        option.push(&file);
+        output("objcopy", [option.as_os_str()].into_iter(), &[object]);
+    }
+}
+
+fn output<'a>(program: &str, args: impl Iterator<Item = &'a OsStr>, files: &[impl AsRef<Path>]) -> String {
+    let output = Command::new(program).args(args).args(files.iter().map(AsRef::as_ref)).output();
+    let output = output.unwrap_or_else(|error| panic!("cannot run {program} (from binutils): {error}"));
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Without Nix the library is one line for whoever loads it.
+fn stand_in(why: &str) {
+    println!("cargo:warning=the Nix plugin is left out: {why}; set NIXPLY_NIX_PREFIX to an installed Nix");
+    cc::Build::new().cpp(true).file("src/unavailable.cc").link_lib_modifier("+whole-archive").compile("nixply_plugin");
+}

@@ -1,0 +1,245 @@
+#include "arguments.hh"
+
+#include <functional>
+
+namespace nixply {
+
+namespace {
+
+using compat::Position;
+using nix::EvalState;
+using nix::Value;
+
+/// Where a value stands: for messages.
+struct Place {
+    std::string path;
+    Position pos;
+
+    Place in(const std::string & name, const Position & pos) const {
+        return {path.empty() ? name : path + "." + name, pos};
+    }
+    Place at(std::size_t index) const { return {path + "[" + std::to_string(index) + "]", pos}; }
+};
+
+class Reader {
+public:
+    Reader(EvalState & state, Arguments & out, std::string builtin)
+        : state(state), out(out), builtin(std::move(builtin)) {}
+
+    void image(Value & v, const Position & pos);
+
+private:
+    using Fields = std::vector<std::pair<const char *, std::function<void(Value &, const Place &)>>>;
+
+    /// Reads an attribute set: each attribute by the field of its name, null as if it were absent.
+    void set(Value & v, const Place & place, const Fields & fields) {
+        expect(v, place, nix::nAttrs, "an attribute set");
+        for (auto & attr : compat::bindings(v)) {
+            auto name = compat::name(state, attr);
+            auto where = place.in(name, compat::position(attr));
+            auto field = std::find_if(fields.begin(), fields.end(), [&](auto & field) { return name == field.first; });
+            if (field == fields.end()) unknown(where, name, fields);
+            state.forceValue(*attr.value, where.pos);
+            if (attr.value->type() != nix::nNull) field->second(*attr.value, where);
+        }
+    }
+
+    [[noreturn]] void unknown(const Place & where, const std::string & name, const Fields & fields) {
+        std::vector<rust::Str> known;
+        for (auto & field : fields) known.emplace_back(field.first);
+        auto guess = std::string(nearest(name, {known.data(), known.size()}));
+        std::string text = "unknown argument '" + where.path + "' of builtins." + builtin;
+        if (!guess.empty()) fail(where, text + "; did you mean '" + guess + "'?");
+        text += "; it takes";
+        for (auto & field : fields) text += std::string(" ") + field.first;
+        fail(where, text);
+    }
+
+    [[noreturn]] void fail(const Place & place, const std::string & text) { compat::fail(state, place.pos, text); }
+
+    [[noreturn]] void wrong(Value & v, const Place & place, const std::string & expected) {
+        auto what = place.path.empty() ? std::string("the argument") : "argument '" + place.path + "'";
+        fail(place, what + " of builtins." + builtin + " must be " + expected + ", but it is " + nix::showType(v));
+    }
+
+    void expect(Value & v, const Place & place, nix::ValueType type, const char * expected) {
+        state.forceValue(v, place.pos);
+        if (v.type() != type) wrong(v, place, expected);
+    }
+
+    /// Text whose store paths, if it names any, belong to the image.
+    rust::String text(Value & v, const Place & place) {
+        expect(v, place, nix::nString, "a string");
+        return compat::coerce(state, v, place.pos, out.context);
+    }
+
+    /// Text that names no store path.
+    std::string plain(Value & v, const Place & place) {
+        expect(v, place, nix::nString, "a string");
+        compat::Context context;
+        auto text = compat::coerce(state, v, place.pos, context);
+        if (!context.empty())
+            fail(place, "argument '" + place.path + "' of builtins." + builtin + " must not refer to a store path");
+        return text;
+    }
+
+    /// A store path: a derivation, a path (which is copied to the store), or a string that names one.
+    rust::String store_path(Value & v, const Place & place) {
+        state.forceValue(v, place.pos);
+        auto type = v.type();
+        if (type != nix::nString && type != nix::nPath && type != nix::nAttrs)
+            wrong(v, place, "a derivation, a path or a string with a store path");
+        auto path = compat::coerce(state, v, place.pos, out.context);
+        if (path.empty())
+            fail(place, "argument '" + place.path + "' of builtins." + builtin + " is an empty string, not a store path");
+        return path;
+    }
+
+    /// A list of store paths; a single one stands for itself.
+    void store_paths(Value & v, const Place & place, rust::Vec<rust::String> & out) {
+        state.forceValue(v, place.pos);
+        if (v.type() != nix::nList) {
+            out.push_back(store_path(v, place));
+            return;
+        }
+        std::size_t index = 0;
+        for (auto * element : compat::elements(v)) out.push_back(store_path(*element, place.at(index++)));
+    }
+
+    std::uint32_t count(Value & v, const Place & place) {
+        auto number = integer(v, place);
+        if (number < 1 || number > 1'000'000)
+            fail(place, "argument '" + place.path + "' of builtins." + builtin + " must be a number from 1 on, but it is "
+                            + std::to_string(number));
+        return static_cast<std::uint32_t>(number);
+    }
+
+    std::int64_t integer(Value & v, const Place & place) {
+        expect(v, place, nix::nInt, "an integer");
+        return compat::integer(state, v, place.pos);
+    }
+
+    template<class F>
+    void list(Value & v, const Place & place, const char * of, F each) {
+        state.forceValue(v, place.pos);
+        if (v.type() != nix::nList) wrong(v, place, std::string("a list of ") + of);
+        std::size_t index = 0;
+        for (auto * element : compat::elements(v)) each(*element, place.at(index++));
+    }
+
+    void perm(Value & v, const Place & place, rust::Vec<Perm> & perms) {
+        Perm perm{};
+        set(v, place, {
+            {"path", [&](auto & v, auto & place) { perm.path = store_path(v, place); }},
+            {"regex", [&](auto & v, auto & place) { perm.regex = text(v, place); }},
+            {"mode", [&](auto & v, auto & place) {
+                expect(v, place, nix::nString, "a string of octal digits, as in \"0755\"");
+                perm.mode = text(v, place);
+            }},
+            {"uid", [&](auto & v, auto & place) { perm.uid = integer(v, place); }},
+            {"gid", [&](auto & v, auto & place) { perm.gid = integer(v, place); }},
+            {"uname", [&](auto & v, auto & place) { perm.uname = text(v, place); }},
+            {"gname", [&](auto & v, auto & place) { perm.gname = text(v, place); }},
+        });
+        if (perm.path.empty()) fail(place, "argument '" + place.path + "' of builtins." + builtin + " has no path");
+        perms.push_back(std::move(perm));
+    }
+
+    /// The fields that an image and a layer share.
+    Fields shared(LayerRequest & layer) {
+        return {
+            {"copyToRoot", [&](auto & v, auto & place) { store_paths(v, place, layer.copy_to_root); }},
+            {"maxLayers", [&](auto & v, auto & place) { layer.max_layers = count(v, place); }},
+            {"strategy", [&](auto & v, auto & place) { layer.strategy = plain(v, place); }},
+            {"groups", [&](auto & v, auto & place) {
+                list(v, place, "lists of store paths", [&](auto & v, auto place) {
+                    Group group;
+                    list(v, place, "store paths", [&](auto & v, auto place) { group.paths.push_back(store_path(v, place)); });
+                    layer.groups.push_back(std::move(group));
+                });
+            }},
+            {"perms", [&](auto & v, auto & place) {
+                list(v, place, "attribute sets", [&](auto & v, auto place) { perm(v, place, layer.perms); });
+            }},
+        };
+    }
+
+    void layer(Value & v, const Place & place) {
+        LayerRequest layer{};
+        layer.max_layers = 1;
+        auto fields = shared(layer);
+        fields.emplace_back("deps", [&](auto & v, auto & place) { store_paths(v, place, layer.deps); });
+        fields.emplace_back("ignore", [&](auto & v, auto & place) { store_paths(v, place, layer.ignore); });
+        fields.emplace_back("metadata", [&](auto & v, auto & place) {
+            layer.metadata.given = true;
+            set(v, place, {
+                {"created", [&](auto & v, auto & place) { layer.metadata.created = plain(v, place); }},
+                {"created_by", [&](auto & v, auto & place) { layer.metadata.created_by = plain(v, place); }},
+                {"author", [&](auto & v, auto & place) { layer.metadata.author = plain(v, place); }},
+                {"comment", [&](auto & v, auto & place) { layer.metadata.comment = plain(v, place); }},
+            });
+        });
+        set(v, place, fields);
+        out.request.layers.push_back(std::move(layer));
+    }
+
+    EvalState & state;
+    Arguments & out;
+    std::string builtin;
+};
+
+void Reader::image(Value & v, const Position & pos) {
+    auto & request = out.request;
+    request.config = "{}";
+    request.created = "0001-01-01T00:00:00Z";
+    request.system = nix::settings.thisSystem.get();
+    request.top.max_layers = 1;
+    auto fields = shared(request.top);
+    fields.emplace_back("name", [&](auto & v, auto & place) { out.name = plain(v, place); });
+    fields.emplace_back("tag", [&](auto & v, auto & place) { out.tag = plain(v, place); });
+    fields.emplace_back("config", [&](auto & v, auto & place) {
+        expect(v, place, nix::nAttrs, "an attribute set");
+        request.config = compat::to_json(state, v, place.pos, out.config_context);
+    });
+    fields.emplace_back("layers", [&](auto & v, auto & place) {
+        list(v, place, "attribute sets", [&](auto & v, auto place) { layer(v, place); });
+    });
+    fields.emplace_back("fromImage", [&](auto & v, auto & place) { request.from_image = store_path(v, place); });
+    fields.emplace_back("arch", [&](auto & v, auto & place) { request.arch = plain(v, place); });
+    fields.emplace_back("system", [&](auto & v, auto & place) { request.system = plain(v, place); });
+    fields.emplace_back("created", [&](auto & v, auto & place) { request.created = plain(v, place); });
+    fields.emplace_back("compression", [&](auto & v, auto & place) { request.compression = plain(v, place); });
+    fields.emplace_back("layerLimit", [&](auto & v, auto & place) { request.layer_limit = count(v, place); });
+    Place place{"", pos};
+    set(v, place, fields);
+    if (out.name.empty()) fail(place, "builtins." + builtin + " needs a name, as in name = \"hello\"");
+    out.context.insert(out.config_context.begin(), out.config_context.end());
+}
+
+}
+
+Arguments read_arguments(EvalState & state, Value & v, const Position & pos, const std::string & builtin) {
+    Arguments out{};
+    Reader(state, out, builtin).image(v, pos);
+    return out;
+}
+
+void rewrite(Arguments & arguments, const nix::StringMap & rewrites) {
+    if (rewrites.empty()) return;
+    auto one = [&](rust::String & text) { text = nix::rewriteStrings(std::string(text), rewrites); };
+    auto all = [&](rust::Vec<rust::String> & texts) {
+        for (auto & text : texts) one(text);
+    };
+    auto layer = [&](LayerRequest & layer) {
+        for (auto * paths : {&layer.deps, &layer.copy_to_root, &layer.ignore}) all(*paths);
+        for (auto & group : layer.groups) all(group.paths);
+        for (auto & perm : layer.perms)
+            for (auto * text : {&perm.path, &perm.regex, &perm.uname, &perm.gname}) one(*text);
+    };
+    one(arguments.request.config);
+    one(arguments.request.from_image);
+    layer(arguments.request.top);
+    for (auto & below : arguments.request.layers) layer(below);
+}
+
+}

@@ -1,0 +1,82 @@
+#include "closure.hh"
+
+#include "settings.hh"
+
+namespace nixply {
+
+namespace {
+
+compat::Realised build(nix::EvalState & state, const compat::Context & context, const compat::Position & pos,
+                       const std::string & builtin) {
+    try {
+        return compat::realise(state, context);
+    } catch (nix::Error & error) {
+        // Nix's own words name the setting and the derivation; what it cannot know is the other door.
+        auto why = error.info().msg.str();
+        if (why.find("allow-import-from-derivation") == std::string::npos) throw;
+        compat::fail(state, pos,
+                     "builtins." + builtin + " builds its inputs while it is evaluated, which the setting "
+                     "'allow-import-from-derivation = false' forbids: allow it, or build the image in a derivation "
+                     "(nix/build-image.nix with usePlugin = false), which needs no plugin; Nix says: " + why);
+    }
+}
+
+}
+
+Query realise(nix::EvalState & state, Arguments & arguments, const compat::Position & pos, const std::string & builtin) {
+    auto & store = *state.store;
+    auto real_store_dir = compat::real_store_dir(store);
+    if (!real_store_dir)
+        compat::fail(state, pos,
+                     "builtins." + builtin + " reads store paths, but the store '" + store.getUri()
+                         + "' has no files on this machine: use a local store or its daemon, or build the image in a "
+                           "derivation (nix/build-image.nix with usePlugin = false)");
+
+    auto realised = build(state, arguments.context, pos, builtin);
+    rewrite(arguments, realised.rewrites);
+    auto roots = realised.paths;
+    for (auto & path : compat::realise(state, arguments.config_context).paths)
+        arguments.request.config_roots.push_back(store.printStorePath(path));
+
+    // A path given as plain text has no context: it is taken if the store knows it.
+    auto add_text = [&](const rust::Vec<rust::String> & texts, const char * argument) {
+        for (auto & text : texts) {
+            auto given = std::string(text);
+            auto path = store.maybeParseStorePath(given);
+            if (!path || !store.isValidPath(*path))
+                compat::fail(state, pos,
+                             "'" + given + "', given as " + argument + " of builtins." + builtin
+                                 + ", is not a path in the store that Nix knows; give the derivation itself, or a path "
+                                   "that nix-store --realise or nix store add-path has made");
+            roots.insert(*path);
+        }
+    };
+    auto add_layer = [&](const LayerRequest & layer) {
+        add_text(layer.deps, "deps");
+        add_text(layer.copy_to_root, "copyToRoot");
+    };
+    add_layer(arguments.request.top);
+    for (auto & layer : arguments.request.layers) add_layer(layer);
+    if (!arguments.request.from_image.empty()) {
+        rust::Vec<rust::String> base;
+        base.push_back(arguments.request.from_image);
+        add_text(base, "fromImage");
+    }
+
+    // Whatever refers to them keeps the rest alive.
+    for (auto & path : roots) store.addTempRoot(path);
+    nix::StorePathSet closure;
+    store.computeFSClosure(roots, closure);
+
+    Query query;
+    for (auto & path : closure) {
+        auto info = store.queryPathInfo(path);
+        PathInfo entry{store.printStorePath(path), compat::sri(info->narHash), info->narSize, {}};
+        for (auto & reference : info->references) entry.references.push_back(store.printStorePath(reference));
+        query.closure.push_back(std::move(entry));
+    }
+    query.machine = {std::string(store.storeDir), *real_store_dir, Settings::get().jobs.get()};
+    return query;
+}
+
+}

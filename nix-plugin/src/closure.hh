@@ -1,0 +1,19 @@
+#pragma once
+
+#include "arguments.hh"
+#include "compat.hh"
+#include "nixply-ffi/src/bridge.rs.h"
+
+namespace nixply {
+
+/// Store paths that are there, kept from garbage collection, with all that they refer to.
+struct Query {
+    rust::Vec<PathInfo> closure;
+    Machine machine;
+};
+
+/// Realises what the arguments name (all at once), completes the request with what became of it, and asks the store
+/// for the closure.
+Query realise(nix::EvalState & state, Arguments & arguments, const compat::Position & pos, const std::string & builtin);
+
+}

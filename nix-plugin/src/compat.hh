@@ -1,0 +1,225 @@
+#pragma once
+
+// Everything in which Nix versions differ, by feature detection alone: Nix 2.8, and 2.24 to the newest. No other file
+// of the plugin asks which Nix it is.
+
+#include <nlohmann/json.hpp>
+
+#if __has_include("nix/expr/primops.hh") // 2.28 and later: folders
+#  include "nix/expr/eval.hh"
+#  include "nix/expr/eval-inline.hh"
+#  include "nix/expr/json-to-value.hh"
+#  include "nix/expr/primops.hh"
+#  include "nix/expr/value-to-json.hh"
+#  include "nix/main/shared.hh"
+#  include "nix/store/builtins.hh"
+#  include "nix/store/derivations.hh"
+#  include "nix/store/globals.hh"
+#  include "nix/store/local-fs-store.hh"
+#  include "nix/store/store-api.hh"
+#  include "nix/util/config-global.hh"
+#  include "nix/util/file-system.hh"
+#  include "nix/util/logging.hh"
+#  include "nix/util/serialise.hh"
+#  include "nix/util/signals.hh"
+#else // flat
+#  if __has_include("config-expr.hh")
+#    include "config-util.hh"
+#    include "config-store.hh"
+#    include "config-expr.hh"
+#  elif __has_include("config.h")
+#    include "config.h"
+#  else // 2.8 does not install it; these are its macros that change what headers mean
+#    define HAVE_BOEHMGC 1
+#    define HAVE_STRUCT_DIRENT_D_TYPE 1
+#    define SYSTEM NIXPLY_SYSTEM
+#  endif
+#  include "eval.hh"
+#  include "eval-inline.hh"
+#  include "json-to-value.hh"
+#  include "primops.hh"
+#  include "value-to-json.hh"
+#  include "shared.hh"
+#  include "builtins.hh"
+#  include "derivations.hh"
+#  include "globals.hh"
+#  include "local-fs-store.hh"
+#  include "store-api.hh"
+#  include "logging.hh"
+#  include "serialise.hh"
+#  if __has_include("config-global.hh")
+#    include "config-global.hh"
+#    include "file-system.hh"
+#    include "signals.hh"
+#  else
+#    define NIXPLY_PATH_SETS 1 // contexts are sets of strings, positions are structs: 2.8
+#    include "config.hh"
+#    include "util.hh"
+#  endif
+#endif
+
+namespace nix {
+// 2.29 and later have them; declared here so that the others can be asked.
+struct RegisterBuiltinBuilder;
+struct BuiltinBuilderContext;
+}
+
+namespace nixply::compat {
+
+using namespace nix;
+
+#ifdef NIXPLY_PATH_SETS
+using Context = PathSet;
+using Position = Pos;
+using PrimOpInfo = RegisterPrimOp::Info;
+inline Position position(const Attr & attr) { return *attr.pos; }
+inline std::string name(EvalState &, const Attr & attr) { return attr.name; }
+inline Bindings & bindings(Value & v) { return *v.attrs; }
+#else
+using Context = NixStringContext;
+using Position = PosIdx;
+using PrimOpInfo = PrimOp;
+inline Position position(const Attr & attr) { return attr.pos; }
+inline std::string name(EvalState & state, const Attr & attr) { return std::string(state.symbols[attr.name]); }
+inline const Bindings & bindings(Value & v) { return *v.attrs(); }
+#endif
+
+/// Registers a builtin. `f` takes (EvalState &, auto pos, auto args, Value &): every PrimOpFun there has been.
+template<class P = PrimOpInfo, class F>
+void register_primop(std::string name, std::vector<std::string> args, const char * doc, F f) {
+    if constexpr (requires { &P::impl; }) // 2.34
+        static RegisterPrimOp registered(P{.name = name, .args = args, .doc = doc, .impl = f});
+    else
+        static RegisterPrimOp registered(P{.name = name, .args = args, .doc = doc, .fun = f});
+}
+
+/// Registers a builtin builder where there are any; says whether.
+template<class R = RegisterBuiltinBuilder, class F>
+bool register_builder(const char * name, F f) {
+    if constexpr (requires { sizeof(R); }) {
+        static R registered(name, f);
+        return true;
+    }
+    return false;
+}
+
+/// Throws an evaluation error at a position.
+[[noreturn]] inline void fail(EvalState & state, const Position & pos, const std::string & text) {
+#ifdef NIXPLY_PATH_SETS
+    (void) state;
+    throw EvalError({.msg = hintfmt("%s", text), .errPos = pos});
+#else
+    state.error<EvalError>("%s", text).atPos(pos).debugThrow();
+#endif
+}
+
+template<class V = Value>
+std::vector<Value *> elements(V & v) {
+    std::vector<Value *> out;
+    if constexpr (requires { v.listView(); }) // 2.30
+        for (auto * element : v.listView()) out.push_back(element);
+    else
+        for (auto * element : v.listItems()) out.push_back(element);
+    return out;
+}
+
+template<class S = EvalState>
+std::int64_t integer(S & state, Value & v, const Position & pos) {
+    if constexpr (requires { state.forceInt(v, pos, "").value; }) // 2.25: overflow is checked
+        return state.forceInt(v, pos, "").value;
+    else if constexpr (requires { state.forceInt(v, pos, ""); })
+        return state.forceInt(v, pos, "");
+    else
+        return state.forceInt(v, pos);
+}
+
+/// A string, path or derivation as a string; a path is copied to the store.
+template<class S = EvalState>
+std::string coerce(S & state, Value & v, const Position & pos, Context & context) {
+    if constexpr (requires { state.coerceToString(pos, v, context, std::string_view()); })
+        return std::string(*state.coerceToString(pos, v, context, "", false, true));
+    else
+        return std::string(*state.coerceToString(pos, v, context, false, true));
+}
+
+/// A value as JSON; the store paths that it names join the context.
+template<class S = EvalState>
+std::string to_json(S & state, Value & v, const Position & pos, Context & context) {
+    if constexpr (requires { printValueAsJSON(state, true, v, pos, context); }) // 2.12
+        return printValueAsJSON(state, true, v, pos, context).dump();
+    else {
+        std::ostringstream out;
+        printValueAsJSON(state, true, v, pos, out, context);
+        return out.str();
+    }
+}
+
+struct Realised {
+    /// Placeholders of unbuilt outputs, and what they have become.
+    StringMap rewrites;
+    StorePathSet paths;
+};
+
+/// Builds or fetches everything that the context names, at once.
+template<class S = EvalState>
+Realised realise(S & state, const Context & context) {
+    Realised out;
+    if constexpr (requires { state.realiseContext(context, &out.paths, true); }) // 2.22
+        out.rewrites = state.realiseContext(context, &out.paths, true);
+    else {
+        out.rewrites = state.realiseContext(context);
+        for (auto & element : context) {
+            auto [path, output] = decodeContext(*state.store, element);
+            if (!output.empty())
+                out.paths.insert(state.store->queryDerivationOutputMap(path).at(output));
+            else if (!path.isDerivation()) // a derivation's own file is no content of an image
+                out.paths.insert(path);
+        }
+    }
+    return out;
+}
+
+/// Where store paths lie on this machine, or nothing for a store that has no files here.
+template<class L = LocalFSStore>
+std::optional<std::string> real_store_dir(Store & store) {
+    auto * local = dynamic_cast<L *>(&store);
+    if (!local) return std::nullopt;
+    return std::filesystem::path(local->getRealStoreDir()).string(); // 2.35: a path
+}
+
+template<class H = Hash>
+std::string sri(const H & hash) {
+#ifdef NIXPLY_PATH_SETS
+    return hash.to_string(SRI, true);
+#else
+    return hash.to_string(HashFormat::SRI, true);
+#endif
+}
+
+/// Adds a text file with references to the store.
+template<class S = Store>
+StorePath add_text(S & store, const std::string & name, const std::string & text, const StorePathSet & references) {
+#ifdef NIXPLY_PATH_SETS
+    return store.addTextToStore(name, text, references, NoRepair);
+#else
+    StringSource source(text);
+    return store.addToStoreFromDump(source, name, FileSerialisationMethod::Flat, ContentAddressMethod::Raw::Text,
+                                    HashAlgorithm::SHA256, references, NoRepair);
+#endif
+}
+
+/// A store path as a string whose context is the path itself.
+inline void set_store_path(EvalState & state, const StorePath & path, Value & v) {
+    state.allowAndSetStorePathString(path, v);
+}
+
+/// Evaluates an expression that needs no files.
+template<class S = EvalState>
+void eval(S & state, const std::string & text, Value & v) {
+    if constexpr (requires { state.rootPath(std::string_view("/")); })
+        state.eval(state.parseExprFromString(text, state.rootPath(std::string_view("/"))), v);
+    else
+        state.eval(state.parseExprFromString(text, "/"), v);
+}
+
+}

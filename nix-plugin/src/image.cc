@@ -1,0 +1,140 @@
+#include "image.hh"
+
+#include "arguments.hh"
+#include "closure.hh"
+#include "compat.hh"
+#include "progress.hh"
+
+namespace nixply {
+
+namespace {
+
+using compat::Position;
+using nix::EvalState;
+using nix::Value;
+using nlohmann::json;
+
+constexpr const char * image_doc = R"(
+  Packs store paths into an OCI image and adds its spec to the store.
+
+  The argument is an attribute set: `name` (required), `tag`, `config` (OCI image config), `copyToRoot`, `layers` (a list of
+  sets with `deps`, `copyToRoot`, `ignore`, `perms`, `maxLayers`, `strategy`, `groups`, `metadata`), `maxLayers`, `strategy`
+  (`popularity`, `single`, `per-path`, `explicit` with `groups`), `perms`, `fromImage`, `arch`, `system`, `created`,
+  `compression` (`none`, `gzip`, `zstd`, with a level as in `zstd:9`) and `layerLimit`.
+
+  The result is a derivation that `nix build` takes. Its `outPath` is the spec (nix2container's `image.json`); `imageName`,
+  `imageTag`, `imageId`, `manifestDigest` and `layers` say what is in it.
+)";
+
+constexpr const char * plan_doc = R"(
+  The layers that `builtins.nixplyImage` would make of the same argument, from the bottom up, with nothing packed: a list of
+  sets with `paths` and `size` (bytes).
+)";
+
+constexpr const char * result_expression =
+#include "result.nix.inc"
+    ;
+
+json strings(const rust::Vec<rust::String> & texts) {
+    auto out = json::array();
+    for (auto & text : texts) out.push_back(std::string(text));
+    return out;
+}
+
+std::string lower(std::string text) {
+    for (auto & c : text)
+        if (c >= 'A' && c <= 'Z') c += 'a' - 'A';
+    return text;
+}
+
+/// nix2container's name for the spec: the last part of the image's name, with what a store path may not have replaced.
+std::string spec_name(const std::string & image) {
+    auto base = image.substr(image.rfind('/') + 1);
+    for (auto & c : base)
+        if (!isalnum(static_cast<unsigned char>(c)) && !strchr("+-._?=", c)) c = '-';
+    return "image-" + base + ".json";
+}
+
+Value * text_value(EvalState & state, const std::string & text) {
+    auto * v = state.allocValue();
+    nix::parseJSON(state, json(text).dump(), *v);
+    return v;
+}
+
+/// Calls the function that `expression` is with a set of `arguments`.
+void apply(EvalState & state, const char * expression, const std::vector<std::pair<const char *, Value *>> & arguments,
+           const Position & pos, Value & v) {
+    auto * function = state.allocValue();
+    compat::eval(state, expression, *function);
+    auto bindings = state.buildBindings(arguments.size());
+    for (auto & [name, value] : arguments) bindings.insert(state.symbols.create(name), value);
+    auto * set = state.allocValue();
+    set->mkAttrs(bindings);
+    state.callFunction(*function, *set, v, pos);
+}
+
+void image(EvalState & state, const Position & pos, Value & argument, Value & v) {
+    auto arguments = read_arguments(state, argument, pos, "nixplyImage");
+    auto query = realise(state, arguments, pos, "nixplyImage");
+    auto built = [&] {
+        Progress progress(arguments.name);
+        return call([&] { return build_image(arguments.request, query.closure, query.machine, progress); },
+                    [&](const std::string & why) {
+                        compat::fail(state, pos, "cannot pack image '" + arguments.name + "': " + why);
+                    });
+    }();
+
+    nix::StorePathSet references;
+    for (auto & path : built.references) references.insert(state.store->parseStorePath(std::string(path)));
+    auto name = spec_name(arguments.name);
+    auto spec = compat::add_text(*state.store, name, std::string(built.spec), references);
+
+    auto layers = json::array();
+    for (auto & layer : built.layers)
+        layers.push_back({{"digest", std::string(layer.digest)},
+                          {"diffId", std::string(layer.diff_id)},
+                          {"size", layer.size},
+                          {"mediaType", std::string(layer.media_type)},
+                          {"paths", strings(layer.paths)}});
+    json data{{"imageName", lower(arguments.name)},
+              {"imageId", std::string(built.config_digest)},
+              {"layers", std::move(layers)}};
+    if (!built.manifest_digest.empty()) data["manifestDigest"] = std::string(built.manifest_digest);
+
+    auto * data_value = state.allocValue();
+    nix::parseJSON(state, data.dump(), *data_value);
+    auto * spec_value = state.allocValue();
+    compat::set_store_path(state, spec, *spec_value);
+    apply(state, result_expression,
+          {{"data", data_value},
+           {"spec", spec_value},
+           {"name", text_value(state, name)},
+           {"system", text_value(state, nix::settings.thisSystem.get())},
+           {"tag", text_value(state, arguments.tag)}},
+          pos, v);
+}
+
+void plan(EvalState & state, const Position & pos, Value & argument, Value & v) {
+    auto arguments = read_arguments(state, argument, pos, "nixplyPlan");
+    auto query = realise(state, arguments, pos, "nixplyPlan");
+    auto layers = json::array();
+    auto planned = call([&] { return plan_image(arguments.request, query.closure, query.machine); },
+                        [&](const std::string & why) {
+                            compat::fail(state, pos, "cannot plan image '" + arguments.name + "': " + why);
+                        });
+    for (auto & layer : planned) layers.push_back({{"size", layer.size}, {"paths", strings(layer.paths)}});
+    nix::parseJSON(state, layers.dump(), v);
+}
+
+}
+
+void register_builtins() {
+    compat::register_primop("__nixplyImage", {"image"}, image_doc, [](EvalState & state, auto pos, auto args, Value & v) {
+        image(state, pos, *args[0], v);
+    });
+    compat::register_primop("__nixplyPlan", {"image"}, plan_doc, [](EvalState & state, auto pos, auto args, Value & v) {
+        plan(state, pos, *args[0], v);
+    });
+}
+
+}

@@ -1,0 +1,61 @@
+// Registration: what happens when Nix loads the library. Before anything of Nix is touched, it is asked whether it is
+// the Nix that this plugin was built for; if it is not, the plugin says so in one line and stays away.
+
+#include <cstdio>
+#include <string>
+
+#include <dlfcn.h>
+
+#include "image.hh"
+#include "settings.hh"
+
+namespace nixply {
+
+Settings & Settings::get() {
+    static Settings settings;
+    static nix::GlobalConfig::Register registered(&settings);
+    return settings;
+}
+
+namespace {
+
+constexpr const char * required[] = {
+#include "required_symbols.inc"
+};
+
+/// Up to the second dot: within a minor version Nix keeps its interface, as far as this plugin uses it; what it lacks
+/// all the same is found by name.
+std::string minor(const std::string & version) {
+    auto dot = version.find('.', version.find('.') + 1);
+    return version.substr(0, dot);
+}
+
+/// Why this Nix cannot have the plugin, or nothing.
+std::string misfit() {
+    auto * symbol = dlsym(RTLD_DEFAULT, "_ZN3nix10nixVersionB5cxx11E");
+    if (!symbol)
+        return "this nix exports no symbols for plugins (a static build, as Debian's is since trixie)";
+    auto & version = *static_cast<const std::string *>(symbol);
+    if (minor(version) != minor(NIXPLY_BUILT_FOR)) return "this is Nix " + version;
+    for (auto * name : required)
+        if (!dlsym(RTLD_DEFAULT, name)) return "this Nix " + version + " is another build: it lacks " + name;
+    return {};
+}
+
+[[gnu::constructor]] void register_plugin() {
+    auto why = misfit();
+    if (!why.empty()) {
+        std::fprintf(stderr,
+                     "warning: nixply: plugin not loaded: it was built for Nix " NIXPLY_BUILT_FOR ", but %s; build it for "
+                     "this Nix, or use the functions in nix/ with usePlugin = false\n",
+                     why.c_str());
+        return;
+    }
+    Settings::get();
+    register_builtins();
+    register_builder();
+}
+
+}
+
+}

@@ -1,0 +1,13 @@
+// What the library is where it was built without Nix's headers: one line for whoever loads it.
+
+#include <cstdio>
+
+namespace {
+
+[[gnu::constructor]] void decline() {
+    std::fputs("warning: nixply: this plugin was built without Nix's headers and does nothing; build it again with "
+               "NIXPLY_NIX_PREFIX set to the Nix that shall load it\n",
+               stderr);
+}
+
+}

@@ -1,0 +1,22 @@
+# The certificate authorities in nixpkgs' form: one file.
+{ system, package }:
+
+derivation {
+  inherit system;
+  name = "nss-cacert-${package.version}";
+  builder = "/usr/bin/bash";
+  PATH = "/usr/bin:/bin";
+  LC_ALL = "C";
+  args = [
+    "-euc"
+    ''
+      mkdir -p $out/etc/ssl/certs
+      # Each certificate ends its own line, or the next one would not begin one.
+      for certificate in ${package}/share/ca-certificates/*/*.crt; do
+        cat "$certificate"
+        echo
+      done > $out/etc/ssl/certs/ca-bundle.crt
+    ''
+  ];
+}
+// { pname = "nss-cacert"; inherit (package) version; }

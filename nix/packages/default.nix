@@ -1,0 +1,140 @@
+# A real package set without nixpkgs: Debian's packages as store paths, under nixpkgs' attribute names, so that an
+# example reads the same with either. See README.md.
+{
+  # Which files the set is made of: the content of the lock file that `cargo xtask setup packages` writes.
+  #   import ./nix/packages { lock = builtins.fromJSON (builtins.readFile lock.json); }
+  lock,
+  # The platform; set-up locks the packages of its own.
+  system ? lock.system,
+  # nixpkgs' library, to be passed through as `lib`. Nothing here needs it.
+  lib ? null,
+}:
+
+assert system == lock.system
+  || throw "nix/packages: the lock file is for ${lock.system}, not for ${system}";
+
+let
+  # A file of the lock as a store path. Nothing fetches it: set-up has downloaded and checked it, and adds it to the
+  # store with `nix-store --add-fixed`, whose path is the one of this derivation.
+  source =
+    { name, sha256, ... }:
+    derivation {
+      inherit name system;
+      outputHashMode = "flat";
+      outputHashAlgo = "sha256";
+      outputHash = sha256;
+      builder = "/bin/sh";
+      args = [ "-c" "echo '${name} is not in this store: run cargo xtask setup packages' >&2; exit 1" ];
+      preferLocalBuild = true;
+    };
+
+  files = builtins.concatMap (unit: unit.files) lock.packages ++ map (wheel: wheel.file) lock.wheels;
+
+  debian = import ./debian.nix {
+    inherit lock source system;
+    arguments = {
+      bash.links."bin/sh" = "bash";
+      busybox-static.pname = "busybox";
+      coreutils.moves."/usr/libexec/coreutils" = "@out@/libexec/coreutils";
+      findutils.mainProgram = "find";
+      gawk.links."bin/awk" = "gawk";
+      gettext-base.pname = "gettext";
+      glibc.moves = {
+        # The list of the libraries of the machine at hand.
+        "/etc/ld.so.cache" = "@out@/etc/ld.so.cache";
+        "/usr/lib/locale/locale-archive" = "@out@/lib/locale-archive";
+        "/usr/lib/${debianTriple}/gconv/gconv-modules.cache" = "@out@/lib/gconv/gconv-modules.cache";
+      };
+      gnu-which = { pname = "which"; links."bin/which" = "which.gnu"; };
+      grep = { pname = "gnugrep"; mainProgram = "grep"; };
+      linux-pam.moves = {
+        "/lib/${debianTriple}/security" = "@out@/lib/security";
+        "/sbin/unix_chkpwd" = "@out@/bin/unix_chkpwd";
+      };
+      ncurses = { mainProgram = "tput"; moves."/lib/terminfo" = "@out@/lib/terminfo"; };
+      netbase.pname = "iana-etc";
+      nginx.links.conf = "etc/nginx";
+      # Certificates and keys are the machine's, as with nixpkgs' openssl; the rest is the package's own.
+      openssl.moves = {
+        "/usr/lib/ssl" = "@out@/etc/ssl";
+        "/usr/lib/ssl/cert.pem" = "/etc/ssl/certs/ca-certificates.crt";
+        "/usr/lib/ssl/certs" = "/etc/ssl/certs";
+        "/usr/lib/ssl/private" = "/etc/ssl/private";
+        "/usr/lib/${debianTriple}/engines-3" = "@out@/lib/engines-3";
+        "/usr/lib/${debianTriple}/ossl-modules" = "@out@/lib/ossl-modules";
+      };
+      passwd.pname = "shadow";
+      procps.mainProgram = "ps";
+      python3 = {
+        links."bin/python" = "python3";
+        # As in nixpkgs: Python starts shells, and images without /bin/sh are common.
+        shellIn = [ "lib/python*/subprocess.py" ];
+      };
+      sed = { pname = "gnused"; mainProgram = "sed"; };
+      sqlite3 = { pname = "sqlite"; mainProgram = "sqlite3"; };
+      sudo.moves."/usr/libexec/sudo" = "@out@/libexec/sudo";
+      tar = { pname = "gnutar"; mainProgram = "tar"; };
+      xz-utils.pname = "xz";
+      zlib1g.pname = "zlib";
+    };
+  };
+
+  # The folder below lib/ that Debian gives each platform.
+  debianTriple = "${builtins.head (builtins.match "([^-]+)-.*" system)}-linux-gnu";
+
+  python3 = debian.all.python3 // rec {
+    pythonVersion = builtins.head (builtins.match "([0-9]+\\.[0-9]+).*" debian.all.python3.version);
+    sitePackages = "lib/python${pythonVersion}/site-packages";
+    interpreter = "${debian.all.python3}/bin/python3";
+  };
+
+  wheels = import ./wheels.nix { inherit lock source system python3; };
+
+  programs = {
+    inherit (debian.all)
+      bash bzip2 coreutils curl diffutils findutils gawk glibc gzip hello jq less ncurses nginx openssl procps sudo tini
+      tzdata util-linux;
+    inherit (wheels) honcho;
+    inherit python3;
+    bashInteractive = debian.all.bash;
+    busybox = debian.all.busybox-static;
+    cacert = import ./cacert.nix { inherit system; package = debian.all.ca-certificates; };
+    coreutils-full = debian.all.coreutils;
+    envsubst = debian.variant "gettext-base" { pname = "envsubst"; only = [ "envsubst" ]; };
+    gettext = debian.all.gettext-base;
+    gnugrep = debian.all.grep;
+    gnused = debian.all.sed;
+    gnutar = debian.all.tar;
+    iana-etc = debian.all.netbase;
+    pam = debian.all.linux-pam;
+    shadow = debian.all.passwd;
+    sqlite = debian.all.sqlite3;
+    su = debian.variant "util-linux" { pname = "su"; only = [ "su" ]; };
+    which = debian.all.gnu-which;
+    xz = debian.all.xz-utils;
+    zlib = debian.all.zlib1g;
+  };
+
+  builders = import ./builders.nix { inherit system; pkgs = programs; };
+
+  self =
+    programs
+    // builders
+    // (if lib == null then { } else { inherit lib; })
+    // {
+      inherit system;
+      pkgs = self;
+      # With the set's attributes for the arguments that a function names.
+      callPackage =
+        path: args:
+        let
+          function = if builtins.isFunction path then path else import path;
+        in
+        function (builtins.intersectAttrs (builtins.functionArgs function) self // args);
+      dockerTools = import ./docker-tools.nix { pkgs = self; };
+      fakeNss = self.dockerTools.fakeNss;
+      # Every file by its name, for set-up to add them to a store.
+      sources = builtins.listToAttrs (map (file: { inherit (file) name; value = (source file).outPath; }) files);
+    };
+in
+self

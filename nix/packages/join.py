@@ -1,0 +1,89 @@
+"""Joins store paths into one tree of symbolic links, as nixpkgs' buildEnv and symlinkJoin do.
+
+The derivation gives `joinPath`, a JSON file:
+  paths        [{path, priority}]; of two files with one name the one with the lower number wins
+  pathsToLink  the parts of the trees to take, as absolute paths
+  prefix       the folder of the output to make them in
+  directories  "whole": a folder that only one path has becomes a link to it; "files": only files become links
+  collisions   "fail": two files with one name and one priority are an error; "first": the first wins
+"""
+
+import json
+import os
+import sys
+
+OUT = os.environ["out"]
+with open(os.environ["joinPath"]) as file:
+    JOIN = json.load(file)
+
+# Of no meaning in a joined tree.
+SKIPPED = {"/nix-support", "/propagated-build-inputs", "/share/info/dir", "/log"}
+
+
+def parents(path):
+    """/a/b is "", /a, /a/b."""
+    parts = path.strip("/").split("/") if path.strip("/") else []
+    return ["", *("/" + "/".join(parts[:i + 1]) for i in range(len(parts)))]
+
+
+# What becomes a folder is None, what becomes a link is its target and its priority.
+tree = {parent: None for path in JOIN["pathsToLink"] for parent in parents(path)}
+wanted = {path.rstrip("/") for path in JOIN["pathsToLink"]}
+
+
+def is_wanted(name):
+    return any(name == path or name.startswith(f"{path}/") for path in wanted)
+
+
+def add(target, name, priority):
+    """Gives `name` in the output to `target`, a file or folder of one of the paths."""
+    is_folder = os.path.isdir(target)
+    if name in SKIPPED or not (is_wanted(name) or (is_folder and name in tree)):
+        return
+    if name not in tree:
+        if is_folder and (JOIN["directories"] == "files" and not os.path.islink(target)):
+            tree[name] = None
+        else:
+            tree[name] = (target, priority)
+            return
+    if tree[name] is not None:
+        other, others_priority = tree[name]
+        if not (is_folder and os.path.isdir(other)):
+            settle(target, other, name, priority, others_priority)
+            return
+        tree[name] = None
+        add_all(other, name, others_priority)
+    if is_folder:
+        add_all(target, name, priority)
+    elif JOIN["collisions"] == "fail":
+        sys.exit(f"{target} is a file where other paths have a folder")
+
+
+def add_all(folder, name, priority):
+    for entry in sorted(os.listdir(folder)):
+        add(f"{folder}/{entry}", f"{name}/{entry}", priority)
+
+
+def settle(target, other, name, priority, others_priority):
+    """Decides which of two files gets a name."""
+    if os.path.realpath(target) == os.path.realpath(other) or JOIN["collisions"] == "first":
+        return
+    if priority == others_priority:
+        sys.exit(f"two paths have {name}, with one priority:\n  {other}\n  {target}")
+    if priority < others_priority:
+        tree[name] = (target, priority)
+
+
+def main():
+    for entry in JOIN["paths"]:
+        add(entry["path"], "", entry["priority"])
+    top = OUT + JOIN["prefix"]
+    os.makedirs(top, exist_ok=True)
+    for name, link in sorted(tree.items()):
+        if link is None:
+            os.makedirs(top + name, exist_ok=True)
+        else:
+            os.symlink(link[0], top + name)
+
+
+main()

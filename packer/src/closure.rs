@@ -1,0 +1,330 @@
+//! The closure: store paths with their references, sizes and hashes. After this stage nobody asks Nix anything.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// A store path's full name, such as `/nix/store/89ab…-hello`. It says where the path lies in the image; where it lies
+/// on this machine is [`Store`]'s to say.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StorePath(Arc<str>);
+
+impl StorePath {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for StorePath {
+    fn from(path: &str) -> Self {
+        Self(path.into())
+    }
+}
+
+impl From<String> for StorePath {
+    fn from(path: String) -> Self {
+        Self(path.into())
+    }
+}
+
+impl fmt::Display for StorePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for StorePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where store paths are named, and where their files lie on this machine. The two differ for a chroot store
+/// (`--store DIR`), whose `/nix/store` is `DIR/nix/store`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    /// The store directory as store paths name it, without a slash at its end.
+    pub dir: String,
+    /// The same directory on this machine.
+    pub real_dir: PathBuf,
+}
+
+impl Store {
+    /// A store whose files lie where their names say.
+    pub fn at(dir: impl Into<String>) -> Self {
+        let dir = dir.into();
+        Self { real_dir: dir.clone().into(), dir }
+    }
+
+    /// The file or folder of a store path on this machine. A path outside of the store is itself.
+    pub fn real_path(&self, path: &StorePath) -> PathBuf {
+        match path.as_str().strip_prefix(&self.dir).and_then(|rest| rest.strip_prefix('/')) {
+            Some(name) => self.real_dir.join(name),
+            None => Path::new(path.as_str()).to_path_buf(),
+        }
+    }
+
+    /// Checks that `path` is a store path's full name and nothing below it.
+    pub fn check(&self, path: &str) -> Result<StorePath> {
+        let what = || format!("store path {path:?}");
+        let name = path.strip_prefix(&self.dir).and_then(|rest| rest.strip_prefix('/'));
+        let name =
+            name.ok_or_else(|| Error::invalid(what(), format!("it is not in the store {}", self.dir)))?;
+        let hash = name
+            .get(..32)
+            .filter(|hash| hash.bytes().all(|b| b"0123456789abcdfghijklmnpqrsvwxyz".contains(&b)));
+        let rest = name.get(32..).and_then(|rest| rest.strip_prefix('-'));
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._?=".contains(&byte);
+        match (hash, rest) {
+            (Some(_), Some(rest)) if !rest.is_empty() && rest.bytes().all(legal) => Ok(path.into()),
+            _ => Err(Error::invalid(
+                what(),
+                "expected a 32-character hash, a dash and a name, and nothing below it",
+            )),
+        }
+    }
+}
+
+/// What Nix knows of one store path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathInfo {
+    /// The path.
+    pub path: StorePath,
+    /// Paths that it refers to, itself perhaps among them.
+    pub references: Vec<StorePath>,
+    /// The hash of its archive, as Nix prints it; empty where the closure came without.
+    pub nar_hash: String,
+    /// The size of its archive in bytes; 0 where the closure came without.
+    pub nar_size: u64,
+}
+
+/// Store paths with their references, in an order that matters to [`crate::plan`]'s ties.
+#[derive(Debug, Clone, Default)]
+pub struct Closure {
+    infos: Vec<PathInfo>,
+    index: HashMap<StorePath, usize>,
+}
+
+impl Closure {
+    /// A closure in the order given. A path listed twice counts where it came first.
+    pub fn new(infos: impl IntoIterator<Item = PathInfo>) -> Self {
+        let mut closure = Self::default();
+        for info in infos {
+            if !closure.index.contains_key(&info.path) {
+                closure.index.insert(info.path.clone(), closure.infos.len());
+                closure.infos.push(info);
+            }
+        }
+        closure
+    }
+
+    /// The paths, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &PathInfo> {
+        self.infos.iter()
+    }
+
+    /// How many paths there are.
+    pub fn len(&self) -> usize {
+        self.infos.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.infos.is_empty()
+    }
+
+    /// One path's entry.
+    pub fn get(&self, path: &StorePath) -> Option<&PathInfo> {
+        self.index.get(path).map(|index| &self.infos[*index])
+    }
+
+    /// The closure of `roots` within this one, sorted by path with sorted references: the canonical order, which
+    /// nix2container's `closureGraph` has too. Errors where a root or a reference is not in this closure; `what` names
+    /// who gave the roots.
+    pub fn of_roots<'r>(&self, roots: impl IntoIterator<Item = &'r StorePath>, what: &str) -> Result<Self> {
+        let missing = |path: &StorePath, referrer: &str, referrer_is_root| Error::NotInClosure {
+            path: path.to_string(),
+            referrer: referrer.into(),
+            referrer_is_root,
+        };
+        let mut seen = vec![false; self.infos.len()];
+        let mut stack = Vec::new();
+        for root in roots {
+            stack.push(*self.index.get(root).ok_or_else(|| missing(root, what, true))?);
+        }
+        let mut infos = Vec::new();
+        while let Some(at) = stack.pop() {
+            if std::mem::replace(&mut seen[at], true) {
+                continue;
+            }
+            let mut info = self.infos[at].clone();
+            for reference in &info.references {
+                stack.push(
+                    *self
+                        .index
+                        .get(reference)
+                        .ok_or_else(|| missing(reference, info.path.as_str(), false))?,
+                );
+            }
+            info.references.sort();
+            info.references.dedup();
+            infos.push(info);
+        }
+        infos.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Self::new(infos))
+    }
+
+    /// Reads a closure from JSON: the graph of a derivation's `exportReferencesGraph` or nix2container's closure graph
+    /// (a list), or what `nix path-info --json` prints in any of its formats (a list until Nix 2.18, an object by path
+    /// from 2.19, `{"info": {...}, "storeDir": ...}` by base name since 2.33).
+    pub fn from_json(text: &str) -> Result<Self> {
+        let value: Value =
+            serde_json::from_str(text).map_err(|error| Error::invalid("closure JSON", error))?;
+        Self::from_value(value)
+    }
+
+    /// As [`Closure::from_json`], from JSON that has been read.
+    pub fn from_value(value: Value) -> Result<Self> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Entry {
+            path: Option<String>,
+            #[serde(default, deserialize_with = "crate::rules::null_is_default")]
+            references: Vec<String>,
+            #[serde(default)]
+            nar_hash: Value,
+            #[serde(default)]
+            nar_size: u64,
+            #[serde(default = "yes")]
+            valid: bool,
+        }
+        fn yes() -> bool {
+            true
+        }
+        let mut prefix = String::new();
+        let entries: Vec<(Option<String>, Value)> = match value {
+            Value::Array(list) => list.into_iter().map(|entry| (None, entry)).collect(),
+            Value::Object(mut object) => {
+                if let (Some(dir), Some(info)) = (
+                    object.get("storeDir").and_then(Value::as_str),
+                    object.get("info").and_then(Value::as_object),
+                ) {
+                    prefix = format!("{dir}/");
+                    object = info.clone();
+                }
+                object.into_iter().map(|(path, entry)| (Some(path), entry)).collect()
+            }
+            _ => return Err(Error::invalid("closure JSON", "expected a list or an object of store paths")),
+        };
+        let full = |name: &str| {
+            if name.starts_with('/') { StorePath::from(name) } else { format!("{prefix}{name}").into() }
+        };
+        let mut infos = Vec::with_capacity(entries.len());
+        for (index, (key, entry)) in entries.into_iter().enumerate() {
+            let place =
+                || format!("closure JSON, entry {}", key.clone().unwrap_or_else(|| index.to_string()));
+            if entry.is_null() {
+                return Err(Error::invalid(place(), "Nix does not know this path: build it first"));
+            }
+            let entry: Entry =
+                serde_json::from_value(entry).map_err(|error| Error::invalid(place(), error))?;
+            let path = key
+                .as_ref()
+                .or(entry.path.as_ref())
+                .ok_or_else(|| Error::invalid(place(), "it has no path"))?;
+            if !entry.valid {
+                return Err(Error::invalid(place(), "Nix does not know this path: build it first"));
+            }
+            infos.push(PathInfo {
+                path: full(path),
+                references: entry.references.iter().map(|name| full(name)).collect(),
+                nar_hash: entry.nar_hash.as_str().unwrap_or_default().into(),
+                nar_size: entry.nar_size,
+            });
+        }
+        Ok(Self::new(infos))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_format_of_path_info_reads_alike() {
+        let texts = [
+            r#"[{"path":"/nix/store/a","references":["/nix/store/b"],"narHash":"sha256-x","narSize":5,"closureSize":9},
+                {"path":"/nix/store/b","references":[],"narHash":"sha256-y","narSize":4,"valid":true}]"#,
+            r#"{"/nix/store/a":{"references":["/nix/store/b"],"narHash":"sha256-x","narSize":5},
+                "/nix/store/b":{"references":[],"narHash":"sha256-y","narSize":4}}"#,
+            r#"{"version":2,"storeDir":"/nix/store","info":{"a":{"references":["b"],"narHash":"sha256-x","narSize":5},
+                "b":{"references":[],"narHash":"sha256-y","narSize":4}}}"#,
+        ];
+        for text in texts {
+            let closure = Closure::from_json(text).unwrap();
+            let b = StorePath::from("/nix/store/b");
+            let first = closure.iter().next().unwrap();
+            assert_eq!(
+                (first.path.as_str(), &first.references[..]),
+                ("/nix/store/a", &[b.clone()][..]),
+                "{text}"
+            );
+            assert_eq!((closure.len(), closure.get(&b).unwrap().nar_size), (2, 4));
+        }
+    }
+
+    #[test]
+    fn unknown_paths_and_wrong_json_are_named() {
+        let error = |text: &str| Closure::from_json(text).unwrap_err().to_string();
+        assert!(
+            error(r#"{"/nix/store/a":null}"#)
+                .contains("/nix/store/a is not valid: Nix does not know this path")
+        );
+        assert!(error(r#"[{"path":"/a","valid":false}]"#).contains("entry 0"));
+        assert!(error(r#"[{"references":[]}]"#).contains("it has no path"));
+        assert!(error("3").contains("expected a list or an object"));
+        assert!(error("{").starts_with("closure JSON is not valid: "));
+    }
+
+    #[test]
+    fn a_closure_of_roots_is_canonical_and_complete() {
+        let info = |path: &str, references: &[&str]| PathInfo {
+            path: path.into(),
+            references: references.iter().map(|path| StorePath::from(*path)).collect(),
+            nar_hash: String::new(),
+            nar_size: 0,
+        };
+        let closure = Closure::new([
+            info("c", &["d", "b", "c"]),
+            info("b", &[]),
+            info("d", &["b"]),
+            info("a", &["gone"]),
+        ]);
+        let paths = closure.of_roots(&["c".into()], "deps").unwrap();
+        assert_eq!(paths.iter().map(|info| info.path.as_str()).collect::<Vec<_>>(), ["b", "c", "d"]);
+        assert_eq!(paths.get(&"c".into()).unwrap().references, ["b".into(), "c".into(), "d".into()]);
+        let error = closure.of_roots(&["a".into()], "deps").unwrap_err().to_string();
+        assert!(error.contains("gone is not in the closure, although a refers to it"), "{error}");
+        let error = closure.of_roots(&["x".into()], "deps").unwrap_err().to_string();
+        assert!(error.contains("x is not in the closure, although deps names it"), "{error}");
+    }
+
+    #[test]
+    fn only_whole_store_paths_pass() {
+        let store = Store::at("/nix/store");
+        let good = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-perl5.36-a_b+c?d=e";
+        assert_eq!(store.check(good).unwrap().as_str(), good);
+        for bad in
+            ["/etc/passwd", "/nix/store", "/nix/store/x", &format!("{good}/bin"), &good.replace("01", "0e")]
+        {
+            assert!(store.check(bad).is_err(), "{bad}");
+        }
+    }
+}

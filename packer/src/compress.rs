@@ -1,0 +1,195 @@
+//! Codecs. A layer's tar stream is cut into frames at constants of the format, and each frame is compressed alone: a
+//! zstd frame or a gzip member. Their concatenation is what zstd and gzip readers take for one stream (RFC 8878 3.1,
+//! RFC 1952 2.2). So the bytes depend on nothing but the content, the codec and its level.
+
+use std::sync::Mutex;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Changes whenever the bytes of a blob would change for the same request: another frame size, another segment
+/// order, another codec version.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// The most uncompressed bytes in one frame. A store path's segment begins a new frame.
+pub const FRAME_BYTES: usize = 4 << 20;
+
+/// How blobs are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Codec {
+    /// Plain tar: a blob's digest is its diff_id.
+    #[default]
+    None,
+    /// What every runtime takes. Levels 1 to 12 (libdeflate's).
+    Gzip {
+        /// Effort.
+        level: u8,
+    },
+    /// Faster and smaller; Docker takes it since 23. Levels 1 to 19.
+    Zstd {
+        /// Effort.
+        level: u8,
+    },
+}
+
+impl Codec {
+    /// The media type of a layer blob (OCI image-spec, "media types").
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::None => "application/vnd.oci.image.layer.v1.tar",
+            Self::Gzip { .. } => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Self::Zstd { .. } => "application/vnd.oci.image.layer.v1.tar+zstd",
+        }
+    }
+}
+
+impl std::fmt::Display for Codec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Gzip { level } => write!(f, "gzip:{level}"),
+            Self::Zstd { level } => write!(f, "zstd:{level}"),
+        }
+    }
+}
+
+impl From<Codec> for String {
+    fn from(codec: Codec) -> Self {
+        codec.to_string()
+    }
+}
+
+impl TryFrom<String> for Codec {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl std::str::FromStr for Codec {
+    type Err = Error;
+
+    /// `none`, `gzip`, `zstd`, or one of the latter with a level: `zstd:9`.
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, level) = text.split_once(':').map_or((text, None), |(name, level)| (name, Some(level)));
+        let wrong =
+            || Error::invalid(format!("compression {text:?}"), "expected none, gzip[:1-12] or zstd[:1-19]");
+        let level = |default: u8, most: u8| match level {
+            None => Ok(default),
+            Some(level) => level.parse().ok().filter(|level| (1..=most).contains(level)).ok_or_else(wrong),
+        };
+        match name {
+            "none" if !text.contains(':') => Ok(Self::None),
+            "gzip" => Ok(Self::Gzip { level: level(6, 12)? }),
+            "zstd" => Ok(Self::Zstd { level: level(3, 19)? }),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// Compresses frames on any number of threads, keeping the compressors' working memory between frames.
+pub(crate) struct Compressor {
+    codec: Codec,
+    gzip: Mutex<Vec<libdeflater::Compressor>>,
+    zstd: Mutex<Vec<zstd_safe::CCtx<'static>>>,
+}
+
+impl Compressor {
+    pub(crate) fn new(codec: Codec) -> Self {
+        Self { codec, gzip: Mutex::default(), zstd: Mutex::default() }
+    }
+
+    pub(crate) fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// Compresses one frame into `out`, replacing what is there.
+    pub(crate) fn frame(&self, frame: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
+        match self.codec {
+            Codec::None => out.extend_from_slice(frame),
+            Codec::Gzip { level } => {
+                let idle = pop(&self.gzip);
+                let mut compressor = idle.unwrap_or_else(|| {
+                    let level = libdeflater::CompressionLvl::new(level.into())
+                        .expect("the level was checked when parsed");
+                    libdeflater::Compressor::new(level)
+                });
+                out.resize(compressor.gzip_compress_bound(frame.len()), 0);
+                let length = compressor
+                    .gzip_compress(frame, out)
+                    .map_err(|error| Error::invalid("gzip frame", format!("libdeflate: {error:?}")))?;
+                out.truncate(length);
+                push(&self.gzip, compressor);
+            }
+            Codec::Zstd { level } => {
+                let failed = |code| Error::invalid("zstd frame", zstd_safe::get_error_name(code));
+                let mut context = match pop(&self.zstd) {
+                    Some(context) => context,
+                    None => {
+                        let mut context = zstd_safe::CCtx::create();
+                        let level = zstd_safe::CParameter::CompressionLevel(level.into());
+                        context.set_parameter(level).map_err(failed)?;
+                        context
+                    }
+                };
+                out.reserve(zstd_safe::compress_bound(frame.len()));
+                context.compress2(out, frame).map_err(failed)?;
+                push(&self.zstd, context);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn pop<T>(idle: &Mutex<Vec<T>>) -> Option<T> {
+    idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop()
+}
+
+fn push<T>(idle: &Mutex<Vec<T>>, value: T) {
+    idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn codecs_are_named_with_their_levels() {
+        for (text, canonical) in
+            [("none", "none"), ("gzip", "gzip:6"), ("zstd", "zstd:3"), ("zstd:19", "zstd:19")]
+        {
+            assert_eq!(text.parse::<Codec>().unwrap().to_string(), canonical);
+        }
+        for text in ["", "none:1", "gzip:0", "gzip:13", "zstd:20", "zstd:", "xz", "zstd:3:4"] {
+            assert!(text.parse::<Codec>().unwrap_err().to_string().contains("expected none, gzip"), "{text}");
+        }
+    }
+
+    #[test]
+    fn frames_concatenate_to_one_stream() {
+        let parts = [vec![b'a'; 100_000], Vec::new(), (0..=255).cycle().take(70_001).collect::<Vec<u8>>()];
+        let compressed = |codec: &str| {
+            let compressor = Compressor::new(codec.parse().unwrap());
+            let mut blob = Vec::new();
+            for part in &parts {
+                let mut frame = b"left from before".to_vec();
+                compressor.frame(part, &mut frame).unwrap();
+                blob.extend(frame);
+            }
+            blob
+        };
+        let mut plain = Vec::new();
+        flate2::read::MultiGzDecoder::new(&compressed("gzip")[..]).read_to_end(&mut plain).unwrap();
+        assert_eq!(plain, parts.concat());
+        let blob = compressed("zstd");
+        let mut plain = Vec::with_capacity(parts.concat().len());
+        zstd_safe::DCtx::create().decompress(&mut plain, &blob).unwrap();
+        assert_eq!(plain, parts.concat());
+        assert_eq!(compressed("none"), parts.concat());
+    }
+}

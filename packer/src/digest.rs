@@ -1,0 +1,102 @@
+//! The digests of OCI documents, each a type of its own: a blob's [`Digest`] is never taken for a [`DiffId`].
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::Error;
+
+macro_rules! sha256_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(into = "String", try_from = "String")]
+        pub struct $name([u8; 32]);
+
+        impl $name {
+            /// The digest of `bytes`.
+            pub fn of(bytes: &[u8]) -> Self {
+                Self(Sha256::digest(bytes).into())
+            }
+
+            /// What a hasher has seen.
+            pub fn finish(hasher: Sha256) -> Self {
+                Self(hasher.finalize().into())
+            }
+
+            /// 64 lower-case hexadecimal digits, without the algorithm.
+            pub fn hex(&self) -> String {
+                hex::encode(self.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "sha256:{}", self.hex())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(digest: $name) -> Self {
+                digest.to_string()
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Error;
+            fn try_from(text: String) -> Result<Self, Error> {
+                text.parse()
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+            fn from_str(text: &str) -> Result<Self, Error> {
+                let wrong = || Error::invalid(format!("digest {text:?}"), "expected sha256: and 64 hexadecimal digits");
+                let digits = text.strip_prefix("sha256:").ok_or_else(wrong)?;
+                let mut bytes = [0; 32];
+                let lower = digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+                hex::decode_to_slice(digits, &mut bytes).ok().filter(|()| lower).ok_or_else(wrong)?;
+                Ok(Self(bytes))
+            }
+        }
+    };
+}
+
+sha256_type!(
+    /// The SHA-256 of a blob as it travels: a compressed layer, a config, a manifest.
+    Digest
+);
+sha256_type!(
+    /// The SHA-256 of a layer's uncompressed tar stream, which a runtime checks after unpacking.
+    DiffId
+);
+
+impl DiffId {
+    /// The digest of the same bytes as a blob: an uncompressed layer is its own blob.
+    pub fn as_digest(self) -> Digest {
+        Digest(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parses_only_canonical_sha256() {
+        let text = format!("sha256:{}", "0a".repeat(32));
+        assert_eq!(text.parse::<Digest>().unwrap().to_string(), text);
+        for wrong in ["", "sha256:", "sha512:00", &text.to_uppercase(), &text[..70]] {
+            assert!(wrong.parse::<Digest>().unwrap_err().to_string().contains("expected sha256:"), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What can go wrong while an image is planned, packed or written.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::digest::{DiffId, Digest};
+
+/// The packer's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every way in which the packer refuses. Messages name the thing, the place and, where there is one, the way out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused.
+    #[error("cannot {action}: {}", path.display())]
+    Io {
+        /// What was tried, as in "cannot read file".
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The disk (or quota) is full.
+    #[error("no space left on the device, nothing was kept of what was being written: {}", path.display())]
+    DiskFull {
+        /// The file that was being written.
+        path: PathBuf,
+        /// The system's own words.
+        source: io::Error,
+    },
+    /// A store path of the closure is not there (any more).
+    #[error(
+        "store path is missing; it was deleted, perhaps by a garbage collection, or never realised; \
+         build it again (nix-store --realise) and keep it alive while it is packed: {}", path.display()
+    )]
+    Missing {
+        /// The store path.
+        path: PathBuf,
+    },
+    /// Something below a store path went away or changed while it was read.
+    #[error(
+        "store path changed while it was packed ({what}); store paths are immutable, so it was deleted or damaged: \
+         run nix-store --verify-path on it and build again: {}", path.display()
+    )]
+    Changed {
+        /// What was noticed.
+        what: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A socket, device or FIFO.
+    #[error("{kind} cannot be packed; only files, directories and symlinks can be in a store path: {}", path.display())]
+    SpecialFile {
+        /// The kind of file.
+        kind: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A document that cannot be read.
+    #[error("{what} is not valid: {why}")]
+    Invalid {
+        /// Which document, argument or rule.
+        what: String,
+        /// What is wrong with it and, where known, what to do.
+        why: String,
+    },
+    /// The same place in the image is claimed twice. The words are nix2container's where it refuses too.
+    #[error("{0}; remove one of the two, or give one of them its own place")]
+    Conflict(String),
+    /// A reference cycle: not a closure that Nix can make.
+    #[error("the closure has a reference cycle through {0}")]
+    Cycle(String),
+    /// A root or reference that the closure does not list.
+    #[error("{path} is not in the closure{}", hint(*.referrer_is_root, referrer))]
+    NotInClosure {
+        /// The path that is missing.
+        path: String,
+        /// Who names it.
+        referrer: String,
+        /// Whether the request itself names it.
+        referrer_is_root: bool,
+    },
+    /// More layers than runtimes take.
+    #[error(
+        "the image would have {layers} layers, but container runtimes take at most {limit}: lower maxLayers (or merge \
+         layers), or raise layerLimit if your runtime takes more"
+    )]
+    TooManyLayers {
+        /// How many there would be.
+        layers: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// Packing gave other bytes than the spec says.
+    #[error(
+        "layer {layer} no longer has the content that its image spec records: expected {expected}, found {found}; \
+         one of these store paths differs from when the spec was made (nix-store --verify-path tells which), or the \
+         spec was made on another machine from other content: {}", paths.join(" ")
+    )]
+    DigestMismatch {
+        /// The layer's place in the image, from 0.
+        layer: usize,
+        /// The recorded digest.
+        expected: DiffId,
+        /// What the bytes give.
+        found: DiffId,
+        /// The layer's store paths.
+        paths: Vec<String>,
+    },
+    /// A blob in a file has other bytes than its name says.
+    #[error("blob does not have its digest {expected} (found {found}): {}", path.display())]
+    BlobMismatch {
+        /// The recorded digest.
+        expected: Digest,
+        /// What the bytes give.
+        found: Digest,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The caller asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+fn hint(referrer_is_root: bool, referrer: &str) -> String {
+    if referrer_is_root {
+        format!(", although {referrer} names it; only store paths that Nix knows can be packed")
+    } else {
+        format!(", although {referrer} refers to it; give the whole closure")
+    }
+}
+
+impl Error {
+    /// An operating system's error, with a full disk told apart.
+    pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, source: impl Into<io::Error>) -> Self {
+        let (path, source) = (path.as_ref().to_path_buf(), source.into());
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path, source },
+            _ => Self::Io { action, path, source },
+        }
+    }
+
+    /// A document, argument or rule that is not what it should be.
+    pub fn invalid(what: impl Into<String>, why: impl ToString) -> Self {
+        Self::Invalid { what: what.into(), why: why.to_string() }
+    }
+
+    /// The message with all its causes on one line, as it crosses a language border.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}

@@ -1,0 +1,199 @@
+//! The runtime part of an image's config: OCI image-spec's `config` object, read as Go reads it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+/// What a runtime does with the image. Fields and their order are those of `ImageConfig` in image-spec's Go types, which
+/// both the spec file and the config blob have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", try_from = "Value")]
+pub struct ImageConfig {
+    /// User and group, by name or number.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub user: String,
+    /// Ports as in `80/tcp`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub exposed_ports: BTreeMap<String, Empty>,
+    /// `NAME=value`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+    /// The program and its first arguments.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub entrypoint: Vec<String>,
+    /// Default arguments.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cmd: Vec<String>,
+    /// Paths that hold data of their own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: BTreeMap<String, Empty>,
+    /// The working directory.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub working_dir: String,
+    /// Labels.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The signal that stops the container.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub stop_signal: String,
+    /// Windows only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub args_escaped: bool,
+}
+
+/// Go's `struct{}`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Empty {}
+
+impl ImageConfig {
+    /// Reads a config as Go's `encoding/json` does: keys in any case, a later one over an earlier one, null as the zero
+    /// value. The second part lists the keys that OCI's config does not have (such as Docker's `Healthcheck`) and that
+    /// are therefore left out.
+    pub fn from_value(value: Value) -> Result<(Self, Vec<String>)> {
+        let object = match value {
+            Value::Null => Map::new(),
+            Value::Object(object) => object,
+            other => return Err(wrong("config", "an object", &other)),
+        };
+        let (mut config, mut unknown) = (Self::default(), Vec::new());
+        for (key, value) in object {
+            match key.to_ascii_lowercase().as_str() {
+                "user" => set(&mut config.user, string("config.User", value)?),
+                "exposedports" => set(&mut config.exposed_ports, set_of("config.ExposedPorts", value)?),
+                "env" => set(&mut config.env, strings("config.Env", value)?),
+                "entrypoint" => set(&mut config.entrypoint, strings("config.Entrypoint", value)?),
+                "cmd" => set(&mut config.cmd, strings("config.Cmd", value)?),
+                "volumes" => set(&mut config.volumes, set_of("config.Volumes", value)?),
+                "workingdir" => set(&mut config.working_dir, string("config.WorkingDir", value)?),
+                "labels" => set(&mut config.labels, labels(value)?),
+                "stopsignal" => set(&mut config.stop_signal, string("config.StopSignal", value)?),
+                "argsescaped" => match value {
+                    Value::Null => {}
+                    Value::Bool(escaped) => config.args_escaped = escaped,
+                    other => return Err(wrong("config.ArgsEscaped", "a boolean", &other)),
+                },
+                _ => unknown.push(key),
+            }
+        }
+        Ok((config, unknown))
+    }
+}
+
+impl TryFrom<Value> for ImageConfig {
+    type Error = Error;
+    fn try_from(value: Value) -> Result<Self> {
+        Self::from_value(value).map(|(config, _)| config)
+    }
+}
+
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+fn wrong(place: &str, expected: &str, found: &Value) -> Error {
+    let kind = match found {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    };
+    Error::invalid(place, format!("expected {expected}, found {kind}"))
+}
+
+fn string(place: &str, value: Value) -> Result<Option<String>> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text)),
+        other => Err(wrong(place, "a string", &other)),
+    }
+}
+
+fn strings(place: &str, value: Value) -> Result<Option<Vec<String>>> {
+    match value {
+        Value::Null => Ok(None),
+        Value::Array(list) => {
+            let elements = list.into_iter().enumerate();
+            let read =
+                |(at, element)| string(&format!("{place}[{at}]"), element).map(Option::unwrap_or_default);
+            elements.map(read).collect::<Result<_>>().map(Some)
+        }
+        other => Err(wrong(place, "a list of strings", &other)),
+    }
+}
+
+fn set_of(place: &str, value: Value) -> Result<Option<BTreeMap<String, Empty>>> {
+    match value {
+        Value::Null => Ok(None),
+        Value::Object(object) => object
+            .into_iter()
+            .map(|(key, value)| match value {
+                Value::Object(_) | Value::Null => Ok((key, Empty {})),
+                other => Err(wrong(&format!("{place}.{key:?}"), "an empty object", &other)),
+            })
+            .collect::<Result<_>>()
+            .map(Some),
+        other => Err(wrong(place, "an object", &other)),
+    }
+}
+
+fn labels(value: Value) -> Result<Option<BTreeMap<String, String>>> {
+    match value {
+        Value::Null => Ok(None),
+        Value::Object(object) => object
+            .into_iter()
+            .map(|(key, value)| {
+                let text = string(&format!("config.Labels.{key:?}"), value)?;
+                Ok((key, text.unwrap_or_default()))
+            })
+            .collect::<Result<_>>()
+            .map(Some),
+        other => Err(wrong("config.Labels", "an object", &other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn g16_keys_in_any_case_unknown_ones_told_maps_sorted() {
+        let value = json!({
+            "entrypoint": ["/a"], "ENV": null, "Cmd": [null, "x"], "labels": {"b": "2", "a": null},
+            "exposedports": {"80/tcp": {}, "22/tcp": null}, "healthcheck": {"Test": ["x"]}, "Argsescaped": true,
+        });
+        let (config, unknown) = ImageConfig::from_value(value).unwrap();
+        assert_eq!(unknown, ["healthcheck"]);
+        assert_eq!(
+            serde_json::to_string(&config).unwrap(),
+            r#"{"ExposedPorts":{"22/tcp":{},"80/tcp":{}},"Entrypoint":["/a"],"Cmd":["","x"],"Labels":{"a":"","b":"2"},"ArgsEscaped":true}"#
+        );
+        assert_eq!(ImageConfig::from_value(json!({})).unwrap().0, ImageConfig::default());
+    }
+
+    #[test]
+    fn a_wrong_type_is_named_with_its_place() {
+        let error = |value| ImageConfig::from_value(value).unwrap_err().to_string();
+        assert_eq!(
+            error(json!({"Cmd": "x"})),
+            "config.Cmd is not valid: expected a list of strings, found a string"
+        );
+        assert_eq!(
+            error(json!({"env": ["a", 1]})),
+            "config.Env[1] is not valid: expected a string, found a number"
+        );
+        assert_eq!(
+            error(json!({"user": 1000})),
+            "config.User is not valid: expected a string, found a number"
+        );
+        assert_eq!(error(json!([])), "config is not valid: expected an object, found a list");
+    }
+}

@@ -1,0 +1,276 @@
+//! An OCI image layout folder as the place for an image (image-spec, "image layout"). Blobs are written under another
+//! name and renamed when they are whole, the index comes last: a layout is never half an image.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tempfile::{NamedTempFile, TempDir};
+
+use super::go_json;
+use super::oci::{self, Descriptor};
+use super::spec::{ImageSpec, Layer};
+use crate::closure::Store;
+use crate::compress::Codec;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::pack::{BlobSink, BlobWriter, Control, LayerPath, PackedLayer, Packer};
+
+/// The annotation that holds a layout entry's tag.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Index {
+    schema_version: u32,
+    #[serde(default)]
+    media_type: String,
+    manifests: Vec<Descriptor>,
+}
+
+/// What has been written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The manifest's digest.
+    pub manifest: Digest,
+    /// The config's digest: the image ID.
+    pub config: Digest,
+    /// The layers' blobs from the bottom up.
+    pub layers: Vec<Descriptor>,
+}
+
+/// Writes `spec` to the layout folder `dir` under `tag`. A layout that is there already is added to, and its entry of
+/// that tag replaced; any other folder with something in it is refused. `codec` none means what the spec says of each
+/// layer. Layers of base images keep their compression.
+pub fn write(
+    spec: &ImageSpec,
+    store: &Store,
+    dir: &Path,
+    tag: &str,
+    codec: Option<Codec>,
+    packer: &Packer,
+    control: &Control<'_>,
+) -> Result<Written> {
+    let new = match fs::read_dir(dir) {
+        Ok(mut entries) => {
+            let layout = dir.join("oci-layout").exists();
+            if !layout && entries.next().is_some() {
+                return Err(Error::invalid(
+                    format!("output folder {}", dir.display()),
+                    "it is not empty and not an OCI layout: name another folder, or empty it",
+                ));
+            }
+            false
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) => return Err(Error::io("read directory", dir, error)),
+    };
+    if !new {
+        return fill(spec, store, dir, tag, codec, packer, control);
+    }
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let failed = |source| Error::io("create directory", dir, source);
+    let temporary = TempDir::with_prefix_in(".nixply-layout-", parent).map_err(failed)?;
+    let written = fill(spec, store, temporary.path(), tag, codec, packer, control)?;
+    // Temporary folders are private; the result is as open as any new folder.
+    let plain = parent.join(format!(".nixply-mode-{}", std::process::id()));
+    let mode = fs::create_dir(&plain).and_then(|()| fs::metadata(&plain));
+    let _ = fs::remove_dir(&plain);
+    let mode = mode.map_or(0o755, |metadata| metadata.permissions().mode() & 0o777);
+    fs::set_permissions(temporary.path(), fs::Permissions::from_mode(mode)).map_err(failed)?;
+    fs::rename(temporary.path(), dir).map_err(failed)?;
+    let _ = temporary.keep();
+    Ok(written)
+}
+
+fn fill(
+    spec: &ImageSpec,
+    store: &Store,
+    dir: &Path,
+    tag: &str,
+    codec: Option<Codec>,
+    packer: &Packer,
+    control: &Control<'_>,
+) -> Result<Written> {
+    let blobs = dir.join("blobs/sha256");
+    fs::create_dir_all(&blobs).map_err(|source| Error::io("create directory", &blobs, source))?;
+    put(dir, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    let layers = write_layers(spec, store, &blobs, codec, packer, control)?;
+    let config = oci::config(spec);
+    let config_digest = put_blob(&blobs, &config)?;
+    let manifest = go_json::compact(&oci::manifest(&config, layers.clone()));
+    let manifest_digest = put_blob(&blobs, &manifest)?;
+
+    let index_path = dir.join("index.json");
+    let mut index = match fs::read_to_string(&index_path) {
+        Ok(text) => serde_json::from_str(&text)
+            .map_err(|error| Error::invalid(index_path.display().to_string(), error))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Index { schema_version: 2, media_type: oci::INDEX.into(), manifests: Vec::new() }
+        }
+        Err(error) => return Err(Error::io("read file", index_path, error)),
+    };
+    index.manifests.retain(|entry| entry.annotations.get(REF_NAME).is_none_or(|name| name != tag));
+    let mut entry = Descriptor::of(oci::MANIFEST, &manifest);
+    entry.annotations.insert(REF_NAME.into(), tag.into());
+    index.manifests.push(entry);
+    put(dir, "index.json", &go_json::compact(&index))?;
+    Ok(Written { manifest: manifest_digest, config: config_digest, layers })
+}
+
+/// Packs or copies every layer's blob; gives their descriptors.
+fn write_layers(
+    spec: &ImageSpec,
+    store: &Store,
+    blobs: &Path,
+    codec: Option<Codec>,
+    packer: &Packer,
+    control: &Control<'_>,
+) -> Result<Vec<Descriptor>> {
+    let mut descriptors: Vec<Option<Descriptor>> = vec![None; spec.layers.len()];
+    let mut to_pack: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (at, layer) in spec.layers.iter().enumerate() {
+        if let Some(path) = &layer.layer_path {
+            let size = copy_blob(&store.real_path(&path.as_str().into()), layer, blobs, control)?;
+            descriptors[at] = Some(Descriptor::new(&layer.media_type, layer.digest, size));
+            continue;
+        }
+        let wanted = codec.unwrap_or(layer.compression.unwrap_or_default());
+        let known = wanted == layer.compression.unwrap_or_default();
+        let there =
+            || fs::metadata(blobs.join(layer.digest.hex())).is_ok_and(|blob| blob.len() == layer.size);
+        if known && there() {
+            descriptors[at] = Some(Descriptor::new(wanted.media_type(), layer.digest, layer.size));
+        } else {
+            to_pack.entry(wanted.to_string()).or_default().push(at);
+        }
+    }
+    for (codec, places) in to_pack {
+        let codec: Codec = codec.parse()?;
+        let paths = places
+            .iter()
+            .map(|at| LayerPath::all(&spec.layers[*at].paths, store))
+            .collect::<Result<Vec<_>>>()?;
+        let sink =
+            LayoutSink { blobs, layers: places.iter().map(|at| (*at, &spec.layers[*at])).collect(), codec };
+        for (at, packed) in places.iter().zip(packer.pack(&paths, codec, &sink, control)?) {
+            descriptors[*at] = Some(Descriptor::new(codec.media_type(), packed.digest, packed.size));
+        }
+    }
+    Ok(descriptors
+        .into_iter()
+        .map(|descriptor| descriptor.expect("every layer was copied or packed"))
+        .collect())
+}
+
+struct LayoutSink<'s> {
+    blobs: &'s Path,
+    /// The layers that are packed, with their places in the image.
+    layers: Vec<(usize, &'s Layer)>,
+    codec: Codec,
+}
+
+impl BlobSink for LayoutSink<'_> {
+    fn open(&self, at: usize) -> Result<Option<Box<dyn BlobWriter>>> {
+        let (place, layer) = self.layers[at];
+        Ok(Some(Box::new(LayoutBlob {
+            file: Some(temporary(self.blobs)?),
+            blobs: self.blobs.into(),
+            place,
+            expected: layer.clone(),
+            codec: self.codec,
+        })))
+    }
+}
+
+struct LayoutBlob {
+    file: Option<NamedTempFile>,
+    blobs: PathBuf,
+    place: usize,
+    expected: Layer,
+    codec: Codec,
+}
+
+impl BlobWriter for LayoutBlob {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let file = self.file.as_mut().expect("taken only by finish");
+        file.write_all(bytes).map_err(|source| Error::io("write blob", file.path(), source))
+    }
+
+    fn finish(mut self: Box<Self>, packed: &PackedLayer) -> Result<()> {
+        let layer = &self.expected;
+        let same_codec = layer.compression.unwrap_or_default() == self.codec;
+        if packed.diff_id != layer.diff_id {
+            return Err(Error::DigestMismatch {
+                layer: self.place,
+                expected: layer.diff_id,
+                found: packed.diff_id,
+                paths: layer.paths.iter().map(|path| path.path.to_string()).collect(),
+            });
+        }
+        if same_codec && packed.digest != layer.digest {
+            return Err(Error::BlobMismatch {
+                expected: layer.digest,
+                found: packed.digest,
+                path: self.blobs.join(layer.digest.hex()),
+            });
+        }
+        keep(self.file.take().expect("finish is called once"), &self.blobs.join(packed.digest.hex()))
+    }
+}
+
+/// Copies a blob that is kept in a file and checks it on the way; gives its size.
+fn copy_blob(from: &Path, layer: &Layer, blobs: &Path, control: &Control<'_>) -> Result<u64> {
+    let failed = |source: std::io::Error| match source.kind() {
+        std::io::ErrorKind::NotFound => Error::Missing { path: from.into() },
+        _ => Error::io("read file", from, source),
+    };
+    let mut input = fs::File::open(from).map_err(failed)?;
+    let mut output = temporary(blobs)?;
+    let (mut hasher, mut size) = (Sha256::new(), 0);
+    let mut chunk = vec![0; 1 << 20];
+    loop {
+        control.check()?;
+        let read = input.read(&mut chunk).map_err(failed)?;
+        if read == 0 {
+            break;
+        }
+        hasher.update(&chunk[..read]);
+        size += read as u64;
+        output.write_all(&chunk[..read]).map_err(|source| Error::io("write blob", output.path(), source))?;
+    }
+    let found = Digest::finish(hasher);
+    if found != layer.digest {
+        return Err(Error::BlobMismatch { expected: layer.digest, found, path: from.into() });
+    }
+    keep(output, &blobs.join(layer.digest.hex()))?;
+    Ok(size)
+}
+
+fn put_blob(blobs: &Path, bytes: &[u8]) -> Result<Digest> {
+    let digest = Digest::of(bytes);
+    put(blobs, &digest.hex(), bytes)?;
+    Ok(digest)
+}
+
+/// Writes a small file as a whole or not at all.
+fn put(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let mut file = temporary(dir)?;
+    file.write_all(bytes).map_err(|source| Error::io("write file", dir.join(name), source))?;
+    keep(file, &dir.join(name))
+}
+
+fn temporary(dir: &Path) -> Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    // As open as the umask lets any new file be; temporary files are private otherwise.
+    builder.prefix(".nixply-").permissions(fs::Permissions::from_mode(0o666));
+    builder.tempfile_in(dir).map_err(|source| Error::io("create file", dir, source))
+}
+
+fn keep(file: NamedTempFile, path: &Path) -> Result<()> {
+    file.persist(path).map(drop).map_err(|error| Error::io("write file", path, error.error))
+}

@@ -1,0 +1,8 @@
+//! The image: nix2container's spec (`image.json`, `layers.json`), the OCI config and manifest made from it, and the OCI
+//! layout folder as the place to write them to.
+
+pub mod config;
+pub mod go_json;
+pub mod layout;
+pub mod oci;
+pub mod spec;

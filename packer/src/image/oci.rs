@@ -1,0 +1,143 @@
+//! The OCI documents made from a spec: the config, whose digest is the image's ID, and the manifest. Both have the bytes
+//! that nix2container's transport gives them, so an image ID does not change with the tool.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::config::ImageConfig;
+use super::go_json;
+use super::spec::{History, ImageSpec};
+use crate::digest::{DiffId, Digest};
+
+/// OCI image-spec, "image manifest".
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// OCI image-spec, "image configuration".
+pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// OCI image-spec, "image index".
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// A reference to a blob.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// What it is.
+    pub media_type: String,
+    /// Its name.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Remarks, such as the tag in a layout's index.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Descriptor {
+    /// Describes `bytes`.
+    pub fn of(media_type: &str, bytes: &[u8]) -> Self {
+        Self::new(media_type, Digest::of(bytes), bytes.len() as u64)
+    }
+
+    /// Describes a blob whose digest and size are known.
+    pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
+        Self { media_type: media_type.into(), digest, size, annotations: BTreeMap::new() }
+    }
+}
+
+/// The image manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// 2.
+    pub schema_version: u32,
+    /// [`MANIFEST`].
+    #[serde(default)]
+    pub media_type: String,
+    /// The config blob.
+    pub config: Descriptor,
+    /// The layers' blobs from the bottom up.
+    pub layers: Vec<Descriptor>,
+}
+
+/// The config blob of `spec`.
+pub fn config(spec: &ImageSpec) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Config<'s> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        created: &'s Option<String>,
+        architecture: &'s str,
+        os: &'static str,
+        config: &'s ImageConfig,
+        rootfs: RootFs,
+        // An image without history makes some tools complain (nix2container#57).
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        history: Vec<&'s History>,
+    }
+    #[derive(Serialize)]
+    struct RootFs {
+        r#type: &'static str,
+        diff_ids: Vec<DiffId>,
+    }
+    go_json::compact(&Config {
+        created: &spec.created,
+        architecture: &spec.arch,
+        os: "linux",
+        config: &spec.config,
+        rootfs: RootFs {
+            r#type: "layers",
+            diff_ids: spec.layers.iter().map(|layer| layer.diff_id).collect(),
+        },
+        history: spec.layers.iter().map(|layer| &layer.history).collect(),
+    })
+}
+
+/// The manifest of an image with this config blob and these layers.
+pub fn manifest(config: &[u8], layers: Vec<Descriptor>) -> Manifest {
+    Manifest {
+        schema_version: 2,
+        media_type: MANIFEST.into(),
+        config: Descriptor::of(CONFIG, config),
+        layers,
+    }
+}
+
+/// The manifest of `spec` with the digests and sizes that it records.
+pub fn manifest_of(spec: &ImageSpec) -> Manifest {
+    let layers = spec.layers.iter().map(|layer| Descriptor::new(&layer.media_type, layer.digest, layer.size));
+    manifest(&config(spec), layers.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::spec::Layer;
+
+    /// nix2container's TestGetV1Image (G10).
+    #[test]
+    fn g10_config_of_an_image() {
+        let digest = "sha256:adf74a52f9e1bcd7dab77193455fa06743b979cf5955148010e5becedba4f72d";
+        let layer = Layer {
+            digest: digest.parse().unwrap(),
+            size: 10,
+            diff_id: digest.parse().unwrap(),
+            paths: Vec::new(),
+            media_type: "application/vnd.oci.image.layer.v1.tar".into(),
+            layer_path: None,
+            compression: None,
+            history: History { created_by: "nix2container".into(), ..History::default() },
+        };
+        let spec = ImageSpec {
+            version: 1,
+            config: ImageConfig::default(),
+            layers: vec![layer],
+            arch: String::new(),
+            created: None,
+        };
+        assert_eq!(
+            String::from_utf8(config(&spec)).unwrap(),
+            format!(
+                r#"{{"architecture":"","os":"linux","config":{{}},"rootfs":{{"type":"layers","diff_ids":["{digest}"]}},"history":[{{"created_by":"nix2container"}}]}}"#
+            )
+        );
+    }
+}

@@ -1,0 +1,218 @@
+//! nix2container's files: `layers.json` (a list of [`Layer`]) and `image.json` ([`ImageSpec`]), read and written with
+//! its bytes. Source: its `types/types.go`.
+
+use serde::{Deserialize, Serialize};
+
+use super::config::ImageConfig;
+use super::go_json;
+use crate::compress::Codec;
+use crate::digest::{DiffId, Digest};
+use crate::error::{Error, Result};
+use crate::plan::PlannedPath;
+use crate::rules::null_is_default;
+
+/// The time that an image has when nobody gives one: Go's zero time.
+pub const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+
+/// A layer as the spec describes it: its digests, and either the store paths that it is made of or the file that it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// Of the blob.
+    pub digest: Digest,
+    /// The blob's size in bytes.
+    #[serde(default)]
+    pub size: u64,
+    /// Of the uncompressed tar stream. One value; the plural is nix2container's.
+    #[serde(rename = "diff_ids")]
+    pub diff_id: DiffId,
+    /// The store paths in the layer, in plan order. None for a layer of a base image.
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<PlannedPath>,
+    /// OCI's media type of the blob.
+    #[serde(rename = "mediatype")]
+    pub media_type: String,
+    /// The blob's file, where it is kept in one.
+    #[serde(default, rename = "layer-path", skip_serializing_if = "Option::is_none")]
+    pub layer_path: Option<String>,
+    /// How `paths` were compressed into the blob; absent for plain tar and for blobs kept in a file. Ours, not
+    /// nix2container's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Codec>,
+    /// The entry in the config's history.
+    #[serde(default, rename = "History", deserialize_with = "null_is_default")]
+    pub history: History,
+}
+
+/// Who made a layer, and how: image-spec's history entry.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct History {
+    /// When, as RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// The command.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
+    pub created_by: String,
+    /// The author.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
+    pub author: String,
+    /// A comment.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
+    pub comment: String,
+    /// Whether the entry has no layer.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "std::ops::Not::not")]
+    pub empty_layer: bool,
+}
+
+/// An image: its config and its layers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageSpec {
+    /// The format's version: 1.
+    pub version: u32,
+    /// What a runtime does with it.
+    #[serde(rename = "image-config", default)]
+    pub config: ImageConfig,
+    /// From the bottom up.
+    #[serde(deserialize_with = "null_is_default")]
+    pub layers: Vec<Layer>,
+    /// OCI's architecture name, such as `amd64`.
+    #[serde(default)]
+    pub arch: String,
+    /// RFC 3339.
+    #[serde(default)]
+    pub created: Option<String>,
+}
+
+/// Reads `layers.json`. `name` is for messages.
+pub fn read_layers(json: &str, name: &str) -> Result<Vec<Layer>> {
+    let layers: Option<Vec<Layer>> =
+        serde_json::from_str(json).map_err(|error| Error::invalid(name, error))?;
+    Ok(layers.unwrap_or_default())
+}
+
+/// Writes `layers.json`. No layers are an empty list where nix2container writes null (its #209).
+pub fn write_layers(layers: &[Layer]) -> Vec<u8> {
+    go_json::indented(&layers)
+}
+
+impl ImageSpec {
+    /// Reads `image.json`. `name` is for messages.
+    pub fn read(json: &str, name: &str) -> Result<Self> {
+        let spec: Self = serde_json::from_str(json).map_err(|error| Error::invalid(name, error))?;
+        if spec.version != 1 {
+            return Err(Error::invalid(
+                name,
+                format!("its version is {}, this nixply knows version 1", spec.version),
+            ));
+        }
+        Ok(spec)
+    }
+
+    /// Writes `image.json`.
+    pub fn write(&self) -> Vec<u8> {
+        go_json::indented(self)
+    }
+
+    /// Adds a layer unless the image has its blob already (nix2container#186, #187).
+    pub fn push(&mut self, layer: Layer) {
+        if self.layers.iter().all(|there| there.digest != layer.digest) {
+            self.layers.push(layer);
+        }
+    }
+}
+
+/// Checks a time and writes it as Go's `Time.MarshalJSON` does after `time.Parse(time.RFC3339, …)`.
+pub fn canonical_time(text: &str) -> Result<String> {
+    let wrong =
+        || Error::invalid(format!("time {text:?}"), "expected RFC 3339, as in \"2024-05-13T09:31:10Z\"");
+    let bytes = text.as_bytes();
+    let shape = bytes.len() >= 20 && bytes[10] == b'T' && text.is_ascii();
+    if !shape {
+        return Err(wrong());
+    }
+    let (civil, rest) = text.split_at(19);
+    let shape_of =
+        |text: &str| text.bytes().map(|b| if b.is_ascii_digit() { b'0' } else { b }).collect::<Vec<_>>();
+    if shape_of(civil) != b"0000-00-00T00:00:00" {
+        return Err(wrong());
+    }
+    let civil: jiff::civil::DateTime = civil.parse().map_err(|_| wrong())?;
+    if civil.second() != rest_second(text) {
+        return Err(wrong());
+    }
+    let digits =
+        rest.strip_prefix('.').map_or(0, |fraction| fraction.bytes().take_while(u8::is_ascii_digit).count());
+    let (fraction, offset) = match digits {
+        0 => ("", rest),
+        _ => (
+            rest[1..=digits].get(..9).unwrap_or(&rest[1..=digits]).trim_end_matches('0'),
+            &rest[digits + 1..],
+        ),
+    };
+    let offset = match (offset, &shape_of(offset)[..]) {
+        ("Z" | "+00:00" | "-00:00", _) => "Z",
+        (_, b"+00:00" | b"-00:00") if &offset[1..3] < "24" && &offset[4..6] < "60" => offset,
+        _ => return Err(wrong()),
+    };
+    let dot = if fraction.is_empty() { "" } else { "." };
+    Ok(format!("{:04}-{}{dot}{fraction}{offset}", civil.year(), &text[5..19]))
+}
+
+/// jiff takes a leap second for the one before it; Go refuses it.
+fn rest_second(text: &str) -> i8 {
+    text[17..19].parse().unwrap_or(-1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_in_go() {
+        for (text, canonical) in [
+            (ZERO_TIME, ZERO_TIME),
+            ("2024-05-13T09:31:10Z", "2024-05-13T09:31:10Z"),
+            ("2024-05-13T09:31:10.500Z", "2024-05-13T09:31:10.5Z"),
+            ("2024-05-13T09:31:10.000Z", "2024-05-13T09:31:10Z"),
+            ("2024-05-13T09:31:10+00:00", "2024-05-13T09:31:10Z"),
+            ("2024-05-13T09:31:10.1234567891-08:30", "2024-05-13T09:31:10.123456789-08:30"),
+        ] {
+            assert_eq!(canonical_time(text).unwrap(), canonical);
+        }
+        for text in [
+            "",
+            "now",
+            "2024-05-13",
+            "2024-05-13 09:31:10Z",
+            "2024-13-13T09:31:10Z",
+            "2024-02-30T09:31:10Z",
+            "2024-05-13T09:31:60Z",
+            "2024-05-13T09:31:10",
+            "2024-05-13T09:31:10+24:00",
+            "2024-05-13T09:31:10.Z",
+        ] {
+            assert!(canonical_time(text).unwrap_err().to_string().contains("RFC 3339"), "{text}");
+        }
+    }
+
+    /// Layers files and images that others write (G15).
+    #[test]
+    fn g15_null_and_missing_fields_are_read() {
+        assert!(read_layers("null", "layers.json").unwrap().is_empty());
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let json = format!(
+            r#"[{{"digest":"{digest}","size":0,"diff_ids":"{digest}","mediatype":"m","layer-path":"/f","History":{{}}}}]"#
+        );
+        let layers = read_layers(&json, "layers.json").unwrap();
+        assert_eq!(layers[0].layer_path.as_deref(), Some("/f"));
+        assert_eq!(go_json::compact(&layers), json.as_bytes());
+        let image = ImageSpec::read(
+            r#"{"version":1,"image-config":{},"layers":null,"arch":"arm64","created":null}"#,
+            "i",
+        )
+        .unwrap();
+        assert!(image.layers.is_empty());
+        let error = ImageSpec::read(r#"{"version":2,"layers":[]}"#, "image.json").unwrap_err().to_string();
+        assert_eq!(error, "image.json is not valid: its version is 2, this nixply knows version 1");
+    }
+}

@@ -1,0 +1,22 @@
+//! Plans and packs Nix closures into OCI images: closure, plan, layers, image, sink, each a module.
+//!
+//! ```text
+//! closure ── plan ── pack (tar, rules, compress, digest) ── image ── image::layout
+//!    └──────────────── request: one entry for all doors ────────────────┘
+//! ```
+//!
+//! The packer knows no Nix, starts no process, opens no connection and prints nothing; the store's place is an
+//! argument. For the same request it gives the same bytes on every machine, whatever the number of threads.
+
+pub mod closure;
+pub mod compress;
+pub mod digest;
+mod error;
+pub mod image;
+pub mod pack;
+pub mod plan;
+pub mod request;
+pub mod rules;
+pub mod tar;
+
+pub use error::{Error, Result};

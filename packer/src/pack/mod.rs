@@ -1,0 +1,186 @@
+//! Packs layers: reads, hashes and compresses their tar streams, several layers at once and, within a layer, the next
+//! frame's reading beside this frame's hashing and compression.
+//!
+//! All work runs on a rayon pool of its own that lives as long as the call: a Nix that forks builders must not find
+//! threads of ours, let alone a global pool.
+//! Memory is bounded by the number of threads times [`FRAME_BYTES`]: there are never more layers in work than threads,
+//! and the frames in flight are shared out among them.
+
+mod lane;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::closure::{Store, StorePath};
+use crate::compress::{Codec, Compressor};
+use crate::digest::{DiffId, Digest};
+use crate::error::{Error, Result};
+use crate::plan::PlannedPath;
+use crate::rules::Rules;
+
+#[cfg(doc)]
+use crate::compress::FRAME_BYTES;
+
+/// A store path that is ready to be read: where it lies and what becomes of it.
+#[derive(Debug)]
+pub struct LayerPath {
+    pub(crate) path: StorePath,
+    pub(crate) real_path: PathBuf,
+    pub(crate) rules: Rules,
+    nar_size: u64,
+}
+
+impl LayerPath {
+    /// Compiles a planned path's rules and finds its files in `store`. The archive's size is for [`Progress`] alone; 0
+    /// where it is not known.
+    pub fn new(planned: &PlannedPath, store: &Store, nar_size: u64) -> Result<Self> {
+        let rules = match &planned.options {
+            Some(options) => Rules::compile(options, planned.path.as_str())?,
+            None => Rules::default(),
+        };
+        Ok(Self { path: planned.path.clone(), real_path: store.real_path(&planned.path), rules, nar_size })
+    }
+
+    /// All of a layer's paths, of sizes not known.
+    pub fn all(planned: &[PlannedPath], store: &Store) -> Result<Vec<Self>> {
+        planned.iter().map(|path| Self::new(path, store, 0)).collect()
+    }
+
+    /// The sum of the paths' archive sizes, in bytes.
+    fn total(paths: &[Self]) -> u64 {
+        paths.iter().map(|path| path.nar_size).sum()
+    }
+}
+
+/// A packed layer's digests and sizes, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackedLayer {
+    /// Of the uncompressed tar stream.
+    pub diff_id: DiffId,
+    /// The tar stream's size.
+    pub tar_size: u64,
+    /// Of the blob: the compressed stream, or the tar stream where the codec is none.
+    pub digest: Digest,
+    /// The blob's size.
+    pub size: u64,
+}
+
+/// Hears how packing goes. Called from the packer's threads.
+pub trait Progress: Sync {
+    /// Work on a layer has begun. Its store paths' archives have so many bytes together, where that is known; its tar
+    /// stream has about as many.
+    fn layer_started(&self, _layer: usize, _expected: u64) {}
+    /// So many further bytes of a layer's tar stream have been packed.
+    fn packed(&self, _layer: usize, _bytes: u64) {}
+    /// A layer is done.
+    fn layer_finished(&self, _layer: usize, _packed: &PackedLayer) {}
+}
+
+/// Nobody listens.
+impl Progress for () {}
+
+/// How a call is steered from outside.
+pub struct Control<'c> {
+    stop: &'c AtomicBool,
+    progress: &'c dyn Progress,
+    pub(crate) case_hack: bool,
+}
+
+impl<'c> Control<'c> {
+    /// Packing ends with [`Error::Interrupted`] soon after `stop` becomes true.
+    pub fn new(stop: &'c AtomicBool, progress: &'c dyn Progress) -> Self {
+        // macOS stores have the case hack by default; elsewhere such a name is a name.
+        Self { stop, progress, case_hack: cfg!(target_os = "macos") }
+    }
+
+    /// An error once the caller wants to stop.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+    }
+}
+
+/// Takes a layer's blob as it is made. Dropped without [`BlobWriter::finish`], it must leave nothing behind.
+pub trait BlobWriter: Send {
+    /// The blob's next bytes.
+    fn write(&mut self, bytes: &[u8]) -> Result<()>;
+    /// The blob is complete.
+    fn finish(self: Box<Self>, packed: &PackedLayer) -> Result<()>;
+}
+
+/// Where layers' blobs go.
+pub trait BlobSink: Sync {
+    /// A writer for the layer, or none if only its digests are wanted.
+    fn open(&self, layer: usize) -> Result<Option<Box<dyn BlobWriter>>>;
+}
+
+/// Only digests are wanted.
+impl BlobSink for () {
+    fn open(&self, _layer: usize) -> Result<Option<Box<dyn BlobWriter>>> {
+        Ok(None)
+    }
+}
+
+/// The packer. It has threads only while it packs.
+#[derive(Debug, Clone, Copy)]
+pub struct Packer {
+    threads: usize,
+}
+
+impl Packer {
+    /// A packer with this many threads; 0 means one per core.
+    pub fn new(threads: usize) -> Self {
+        Self { threads }
+    }
+
+    /// Packs all `layers` and gives their digests in the same order. The digests and the bytes depend on the layers and
+    /// the codec alone. Of several errors the first layer's is given.
+    pub fn pack(
+        &self,
+        layers: &[Vec<LayerPath>],
+        codec: Codec,
+        sink: &dyn BlobSink,
+        control: &Control<'_>,
+    ) -> Result<Vec<PackedLayer>> {
+        let compressor = Compressor::new(codec);
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(self.threads)
+            .thread_name(|at| format!("nixply-{at}"));
+        // A scoped pool: its threads have ended when this returns, so a Nix that forks afterwards finds none.
+        pool.build_scoped(|thread| thread.run(), |pool| pack_on(pool, layers, &compressor, sink, control))
+            .map_err(|error| Error::invalid("thread pool", error))?
+    }
+}
+
+fn pack_on(
+    pool: &rayon::ThreadPool,
+    layers: &[Vec<LayerPath>],
+    compressor: &Compressor,
+    sink: &dyn BlobSink,
+    control: &Control<'_>,
+) -> Result<Vec<PackedLayer>> {
+    let results: Vec<Mutex<Option<Result<PackedLayer>>>> = layers.iter().map(|_| Mutex::new(None)).collect();
+    let threads = pool.current_num_threads();
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let lanes = threads.min(layers.len());
+    let busy = AtomicUsize::new(lanes);
+    let lane = || {
+        while !failed.load(Ordering::Relaxed) {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(paths) = layers.get(at) else { break };
+            // The frames in flight are shared out among the lanes that still have work.
+            let width = || threads.div_ceil(busy.load(Ordering::Relaxed).max(1));
+            let result = lane::pack(at, paths, compressor, sink, control, &width);
+            if result.is_err() {
+                failed.store(true, Ordering::Relaxed);
+            }
+            *results[at].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        }
+        busy.fetch_sub(1, Ordering::Relaxed);
+    };
+    pool.scope(|scope| (0..lanes).for_each(|_| scope.spawn(|_| lane())));
+    let results =
+        results.into_iter().map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner));
+    // A layer that was never begun stands behind one that failed.
+    results.map_while(|result| result).collect()
+}

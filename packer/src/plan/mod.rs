@@ -1,0 +1,246 @@
+//! The plan: which store paths share a layer, and in which order the layers lie. Pure, deterministic and printable; no
+//! file is read here.
+//!
+//! A [`Strategy`] groups the closure's paths. Ahead of it stand the rules that every strategy keeps: ignored paths are
+//! dropped, and a path that a parent layer already has, with equal rules, is not packed again.
+
+mod popularity;
+
+use std::collections::{HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::popularity::by_popularity;
+use crate::closure::{Closure, StorePath};
+use crate::error::{Error, Result};
+use crate::rules::{PathOptions, PermPath, RewritePath};
+
+/// How paths are grouped into layers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// nix2container's: the most popular paths (those that most paths reach) get a layer each, the rest share the last
+    /// one. Objective: layers that many images share. O(paths + references), then a sort. Source: grahamc, "Optimising
+    /// Docker Layers for Better Caching with Nix", 2018; ties as in nix2container's `closure/popularity.go`.
+    #[default]
+    Popularity,
+    /// Everything in one layer, whatever the limit.
+    Single,
+    /// A layer for each path, most popular first; more paths than `max_layers` are an error, never a merge.
+    PerPath,
+    /// The groups that the caller gives, in their order; paths in no group share one last layer.
+    Explicit(Vec<Vec<StorePath>>),
+}
+
+impl Strategy {
+    /// The names that can be given as text. Explicit groups come as data instead.
+    pub const NAMES: [&str; 3] = ["popularity", "single", "per-path"];
+
+    /// The strategy of this name.
+    pub fn from_name(name: &str) -> Result<Self> {
+        match name {
+            "popularity" => Ok(Self::Popularity),
+            "single" => Ok(Self::Single),
+            "per-path" => Ok(Self::PerPath),
+            _ => Err(Error::invalid(
+                format!("strategy {name:?}"),
+                format!("expected one of {}", Self::NAMES.join(", ")),
+            )),
+        }
+    }
+}
+
+/// What is to be planned, beside the closure.
+#[derive(Debug, Clone, Default)]
+pub struct Options<'a> {
+    /// How to group.
+    pub strategy: Strategy,
+    /// At most this many layers; 0 counts as 1, as in nix2container.
+    pub max_layers: usize,
+    /// Rules of placement; for one path the last one counts.
+    pub rewrites: &'a [RewritePath],
+    /// Rules of ownership; for one path all count, in order.
+    pub perms: &'a [PermPath],
+    /// Paths to leave out, though others may refer to them.
+    pub ignore: &'a [StorePath],
+    /// What the layers below already have.
+    pub parents: Vec<&'a PlannedPath>,
+}
+
+/// A store path in a layer, with its rules. Also the form in which the spec lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PlannedPath {
+    /// The store path.
+    pub path: StorePath,
+    /// Its rules, if it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<PathOptions>,
+}
+
+/// Layers in order, each with its paths in order. Both orders are part of the spec's bytes.
+pub type Plan = Vec<Vec<PlannedPath>>;
+
+/// Plans `closure`. The closure's order decides ties; give it in canonical order ([`Closure::of_roots`]) for a plan that
+/// depends on nothing else.
+pub fn plan(closure: &Closure, options: &Options<'_>) -> Result<Plan> {
+    let mut rules: HashMap<&str, PathOptions> = HashMap::new();
+    for perm in options.perms {
+        rules.entry(&perm.path).or_default().perms.push(perm.perm.clone());
+    }
+    for rewrite in options.rewrites {
+        rules.entry(&rewrite.path).or_default().rewrite = rewrite.rewrite.clone();
+    }
+    let parents: HashSet<&PlannedPath> = options.parents.iter().copied().collect();
+    let paths: Vec<PlannedPath> = by_popularity(closure)?
+        .into_iter()
+        .filter(|path| !options.ignore.contains(path))
+        .map(|path| PlannedPath { options: rules.remove(path.as_str()), path })
+        .filter(|path| !parents.contains(path))
+        .collect();
+    if paths.is_empty() {
+        return Ok(Plan::new());
+    }
+    let max_layers = options.max_layers.max(1);
+    match &options.strategy {
+        Strategy::Popularity => {
+            let alone = (max_layers - 1).min(paths.len() - 1);
+            let mut rest = paths.into_iter();
+            let mut layers: Plan = rest.by_ref().take(alone).map(|path| vec![path]).collect();
+            layers.push(rest.collect());
+            Ok(layers)
+        }
+        Strategy::Single => Ok(vec![paths]),
+        Strategy::PerPath => {
+            if paths.len() > max_layers {
+                return Err(Error::TooManyLayers { layers: paths.len(), limit: max_layers });
+            }
+            Ok(paths.into_iter().map(|path| vec![path]).collect())
+        }
+        Strategy::Explicit(groups) => explicit(paths, groups, max_layers),
+    }
+}
+
+/// Paths by the group that names them. A path named twice, or by no one's closure, is an error: silently it would land
+/// somewhere else than the user said.
+fn explicit(paths: Vec<PlannedPath>, groups: &[Vec<StorePath>], max_layers: usize) -> Result<Plan> {
+    let mut group_of = HashMap::new();
+    for (index, path) in
+        groups.iter().enumerate().flat_map(|(index, group)| group.iter().map(move |path| (index, path)))
+    {
+        if let Some(first) = group_of.insert(path, index) {
+            let why = format!("groups {first} and {index} both name {path}");
+            return Err(Error::invalid("explicit layer groups", why));
+        }
+    }
+    let mut layers: Plan = vec![Vec::new(); groups.len() + 1];
+    for path in paths {
+        let group = group_of.get(&path.path).copied().unwrap_or(groups.len());
+        layers[group].push(path);
+    }
+    layers.retain(|layer| !layer.is_empty());
+    if layers.len() > max_layers {
+        return Err(Error::TooManyLayers { layers: layers.len(), limit: max_layers });
+    }
+    Ok(layers)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{prop_assert_eq, proptest};
+
+    use super::*;
+    use crate::closure::PathInfo;
+
+    fn closure(edges: &[(&str, &[&str])]) -> Closure {
+        Closure::new(edges.iter().map(|(path, references)| PathInfo {
+            path: StorePath::from(*path),
+            references: references.iter().map(|path| StorePath::from(*path)).collect(),
+            nar_hash: String::new(),
+            nar_size: 0,
+        }))
+    }
+
+    fn names(plan: &Plan) -> Vec<Vec<&str>> {
+        plan.iter().map(|layer| layer.iter().map(|path| path.path.as_str()).collect()).collect()
+    }
+
+    fn sample() -> Closure {
+        closure(&[("a", &["b", "c"]), ("b", &["c"]), ("c", &["c"])])
+    }
+
+    #[test]
+    fn popularity_gives_the_rest_one_layer() {
+        let planned = |max_layers| plan(&sample(), &Options { max_layers, ..Options::default() }).unwrap();
+        assert_eq!(names(&planned(0)), [vec!["c", "b", "a"]]);
+        assert_eq!(names(&planned(1)), [vec!["c", "b", "a"]]);
+        assert_eq!(names(&planned(2)), [vec!["c"], vec!["b", "a"]]);
+        assert_eq!(names(&planned(9)), [["c"], ["b"], ["a"]]);
+    }
+
+    #[test]
+    fn single_and_per_path_keep_their_word() {
+        let planned =
+            |strategy, max_layers| plan(&sample(), &Options { strategy, max_layers, ..Options::default() });
+        assert_eq!(names(&planned(Strategy::Single, 100).unwrap()), [vec!["c", "b", "a"]]);
+        assert_eq!(names(&planned(Strategy::PerPath, 3).unwrap()), [["c"], ["b"], ["a"]]);
+        let error = planned(Strategy::PerPath, 2).unwrap_err().to_string();
+        assert!(error.contains("would have 3 layers") && error.contains("at most 2"), "{error}");
+    }
+
+    #[test]
+    fn explicit_groups_hold_what_they_name() {
+        let planned = |groups: &[&[&str]]| {
+            let groups = groups
+                .iter()
+                .map(|group| group.iter().map(|path| StorePath::from(*path)).collect())
+                .collect();
+            plan(
+                &sample(),
+                &Options { strategy: Strategy::Explicit(groups), max_layers: 2, ..Options::default() },
+            )
+        };
+        assert_eq!(names(&planned(&[&["a", "gone"]]).unwrap()), [vec!["a"], vec!["c", "b"]]);
+        assert!(planned(&[&["a"], &["a"]]).unwrap_err().to_string().contains("groups 0 and 1 both name a"));
+        assert!(matches!(
+            planned(&[&["a"], &["b"]]).unwrap_err(),
+            Error::TooManyLayers { layers: 3, limit: 2 }
+        ));
+    }
+
+    #[test]
+    fn a_parents_path_is_left_out_only_with_equal_rules() {
+        let path = |options| PlannedPath { path: "c".into(), options };
+        let (same, other) = (path(None), path(Some(PathOptions::default())));
+        let planned =
+            |parent| plan(&sample(), &Options { parents: vec![parent], ..Options::default() }).unwrap();
+        assert_eq!(names(&planned(&same)), [["b", "a"]]);
+        assert_eq!(names(&planned(&other)), [["c", "b", "a"]]);
+    }
+
+    #[test]
+    fn a_closure_of_ignored_paths_has_no_layer() {
+        let ignore = ["a".into(), "b".into(), "c".into()];
+        assert!(plan(&sample(), &Options { ignore: &ignore, ..Options::default() }).unwrap().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn every_path_is_in_exactly_one_layer(
+            edges in proptest::collection::vec((0usize..40, 0usize..40), 0..160), max_layers in 0usize..50,
+        ) {
+            // References point to larger numbers only: no cycles.
+            let infos = (0..40).map(|at| PathInfo {
+                path: format!("{at:02}").into(),
+                references: edges.iter().filter(|(from, to)| *from == at && *to >= at)
+                    .map(|(_, to)| format!("{to:02}").into()).collect(),
+                nar_hash: String::new(),
+                nar_size: 0,
+            });
+            let plan = plan(&Closure::new(infos), &Options { max_layers, ..Options::default() }).unwrap();
+            let mut paths: Vec<_> = plan.iter().flatten().map(|path| path.path.as_str().to_owned()).collect();
+            paths.sort();
+            prop_assert_eq!(paths, (0..40).map(|at| format!("{at:02}")).collect::<Vec<_>>());
+            prop_assert_eq!(plan.len(), max_layers.clamp(1, 40));
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The popularity order, exactly as nix2container's `closure/popularity.go` has it.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::closure::{Closure, StorePath};
+use crate::error::{Error, Result};
+
+/// All paths of the closure, most popular first. A path's score is 1 plus the scores of all paths that refer to it,
+/// itself not counted; of equal scores the one that appears later comes first, where a path appears when the closure
+/// first names it, as an entry or as a reference. Scores wrap at 64 bits as they do there.
+pub fn by_popularity(closure: &Closure) -> Result<Vec<StorePath>> {
+    let mut ids: HashMap<&StorePath, usize> = HashMap::with_capacity(closure.len());
+    let mut paths: Vec<&StorePath> = Vec::with_capacity(closure.len());
+    let mut references: Vec<Vec<usize>> = Vec::with_capacity(closure.len());
+    let mut referrers: Vec<usize> = Vec::with_capacity(closure.len());
+    for info in closure.iter() {
+        let mut id = |path| {
+            *ids.entry(path).or_insert_with(|| {
+                paths.push(path);
+                references.push(Vec::new());
+                referrers.push(0);
+                paths.len() - 1
+            })
+        };
+        let from = id(&info.path);
+        let mut to: Vec<usize> = info.references.iter().map(&mut id).filter(|to| *to != from).collect();
+        // An edge counts once, however often it is written.
+        to.sort_unstable();
+        to.dedup();
+        for to in &to {
+            referrers[*to] += 1;
+        }
+        references[from] = to;
+    }
+
+    let mut scores = vec![1i64; paths.len()];
+    let mut ready: VecDeque<usize> = (0..paths.len()).filter(|id| referrers[*id] == 0).collect();
+    let mut scored = 0;
+    while let Some(from) = ready.pop_front() {
+        scored += 1;
+        for to in &references[from] {
+            scores[*to] = scores[*to].wrapping_add(scores[from]);
+            referrers[*to] -= 1;
+            if referrers[*to] == 0 {
+                ready.push_back(*to);
+            }
+        }
+    }
+    if scored < paths.len() {
+        let stuck =
+            (0..paths.len()).find(|id| referrers[*id] > 0).expect("what was not scored waits for a referrer");
+        return Err(Error::Cycle(paths[stuck].to_string()));
+    }
+
+    let mut order: Vec<usize> = (0..paths.len()).collect();
+    order.sort_unstable_by_key(|id| std::cmp::Reverse((scores[*id], *id)));
+    Ok(order.into_iter().map(|id| paths[id].clone()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::closure::PathInfo;
+
+    fn closure(edges: &[(&str, &[&str])]) -> Closure {
+        Closure::new(edges.iter().map(|(path, references)| PathInfo {
+            path: StorePath::from(*path),
+            references: references.iter().map(|path| StorePath::from(*path)).collect(),
+            nar_hash: String::new(),
+            nar_size: 0,
+        }))
+    }
+
+    /// nix2container's TestPopularities (G14).
+    #[test]
+    fn g14_popularities() {
+        let closure = closure(&[
+            ("A", &["A", "B", "G"]),
+            ("B", &["B", "C", "E"]),
+            ("C", &["C", "D", "E"]),
+            ("D", &["D", "F"]),
+            ("E", &["E", "F"]),
+            ("F", &["F"]),
+            ("G", &["G"]),
+        ]);
+        let order = by_popularity(&closure).unwrap();
+        assert_eq!(
+            order.iter().map(StorePath::as_str).collect::<Vec<_>>(),
+            ["F", "E", "D", "C", "G", "B", "A"]
+        );
+    }
+
+    #[test]
+    fn a_cycle_is_an_error() {
+        let error = by_popularity(&closure(&[("a", &["b"]), ("b", &["a"])])).unwrap_err();
+        assert_eq!(error.to_string(), "the closure has a reference cycle through a");
+    }
+
+    #[test]
+    fn scores_wrap_like_go_ints() {
+        // A ladder of 70 rungs doubles the score on each: beyond 2^63.
+        let name = |rung: usize, side: usize| format!("{rung:02}{side}");
+        let infos = (0..70).flat_map(|rung| {
+            (0..2).map(move |side| PathInfo {
+                path: name(rung, side).into(),
+                references: if rung < 69 {
+                    vec![name(rung + 1, 0).into(), name(rung + 1, 1).into()]
+                } else {
+                    vec![]
+                },
+                nar_hash: String::new(),
+                nar_size: 0,
+            })
+        });
+        let order = by_popularity(&Closure::new(infos)).unwrap();
+        assert_eq!(order.len(), 140);
+        assert_ne!(order[0].as_str(), "691");
+    }
+}

@@ -1,0 +1,393 @@
+//! The request: what all doors (plugin, builder, CLI) hand to the packer, and the one way from it to an image. For the
+//! same request and closure they get the same bytes.
+
+use std::collections::HashSet;
+use std::fs;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::closure::{Closure, Store, StorePath};
+use crate::compress::Codec;
+use crate::error::{Error, Result};
+use crate::image::config::ImageConfig;
+use crate::image::go_json;
+use crate::image::spec::{History, ImageSpec, Layer, ZERO_TIME, canonical_time};
+use crate::pack::{Control, LayerPath, PackedLayer, Packer};
+use crate::plan::{self, Plan, PlannedPath, Strategy};
+use crate::rules::{PermPath, RewritePath};
+
+/// The most layers that an image may have unless the request says otherwise: overlay file systems' limit in Docker and
+/// containerd.
+pub const LAYER_LIMIT: usize = 127;
+
+/// An image, as the user asks for it. As JSON it has the argument names of `builtins.nixplyImage`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ImageRequest {
+    /// OCI image config, keys in any case.
+    #[serde(default)]
+    pub config: Value,
+    /// Store paths that the config's strings may name (their string context, in Nix). Those that it does name, by their
+    /// hash, are in the image with everything that they refer to.
+    #[serde(default)]
+    pub config_roots: Vec<String>,
+    /// Store paths whose content lies at the image's root.
+    #[serde(default)]
+    pub copy_to_root: Vec<String>,
+    /// Layers below the one that config and `copyToRoot` make. Each leaves out what an earlier one has.
+    #[serde(default)]
+    pub layers: Vec<LayerRequest>,
+    /// At most so many layers for what is in none of `layers`.
+    #[serde(default = "one")]
+    pub max_layers: usize,
+    /// How they are made: a name of [`Strategy::NAMES`], or `explicit` with `groups`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<String>,
+    /// Groups of store paths, for `explicit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<Vec<String>>>,
+    /// Owners and modes in the layer that config and `copyToRoot` make.
+    #[serde(default)]
+    pub perms: Vec<PermPath>,
+    /// Another image's spec, whose layers lie below all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_image: Option<String>,
+    /// OCI's architecture name.
+    pub arch: String,
+    /// When it was made, RFC 3339.
+    #[serde(default = "zero_time")]
+    pub created: String,
+    /// How blobs are compressed; with a codec, the spec has the compressed digests.
+    #[serde(default)]
+    pub compression: Codec,
+    /// The most layers in all.
+    #[serde(default = "layer_limit")]
+    pub layer_limit: usize,
+}
+
+/// A layer (or several, up to `maxLayers`) of its own.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LayerRequest {
+    /// Store paths, with everything that they refer to.
+    pub deps: Vec<String>,
+    /// Store paths whose content lies at the image's root, and everything that they refer to.
+    pub copy_to_root: Vec<String>,
+    /// Store paths to leave out.
+    pub ignore: Vec<String>,
+    /// Owners and modes.
+    pub perms: Vec<PermPath>,
+    /// At most so many layers.
+    #[serde(default = "one")]
+    pub max_layers: usize,
+    /// As in [`ImageRequest`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<String>,
+    /// As in [`ImageRequest`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<Vec<String>>>,
+    /// The layers' entry in the image's history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<History>,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn zero_time() -> String {
+    ZERO_TIME.into()
+}
+
+fn layer_limit() -> usize {
+    LAYER_LIMIT
+}
+
+/// OCI's (Go's) name for the processor in a Nix system such as `x86_64-linux`.
+pub fn arch_of_system(system: &str) -> Result<&'static str> {
+    match system.split('-').next().unwrap_or_default() {
+        "x86_64" => Ok("amd64"),
+        "aarch64" => Ok("arm64"),
+        "i686" | "i386" => Ok("386"),
+        "armv6l" | "armv7l" | "armv5tel" => Ok("arm"),
+        "riscv64" => Ok("riscv64"),
+        "powerpc64le" => Ok("ppc64le"),
+        "s390x" => Ok("s390x"),
+        "mips64el" => Ok("mips64le"),
+        "loongarch64" => Ok("loong64"),
+        _ => Err(Error::invalid(
+            format!("system {system:?}"),
+            "its processor has no OCI name known here: set arch",
+        )),
+    }
+}
+
+/// What would be packed: the plan of one layer request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerPlan {
+    /// The layer's paths, in plan order.
+    pub paths: Vec<PlannedPath>,
+    /// Its entry in the history.
+    pub history: History,
+}
+
+impl LayerPlan {
+    /// The sum of the paths' archive sizes, in bytes.
+    pub fn nar_size(&self, closure: &Closure) -> u64 {
+        self.paths.iter().filter_map(|path| closure.get(&path.path)).map(|info| info.nar_size).sum()
+    }
+
+    /// The spec's entry for this layer, once it has been packed with `codec`.
+    pub fn into_layer(self, packed: &PackedLayer, codec: Codec) -> Layer {
+        Layer {
+            digest: packed.digest,
+            size: packed.size,
+            diff_id: packed.diff_id,
+            paths: self.paths,
+            media_type: codec.media_type().into(),
+            layer_path: None,
+            compression: (codec != Codec::None).then_some(codec),
+            history: self.history,
+        }
+    }
+}
+
+/// What would be packed for an image.
+#[derive(Debug, Clone)]
+pub struct ImagePlan {
+    /// The base image's layers.
+    pub base: Vec<Layer>,
+    /// The layers to pack, from the bottom up.
+    pub layers: Vec<LayerPlan>,
+    /// The image's config.
+    pub config: ImageConfig,
+    /// Keys of the config that OCI does not know and that are left out: worth a warning.
+    pub unknown_config_keys: Vec<String>,
+}
+
+/// What `build` gives.
+#[derive(Debug, Clone)]
+pub struct BuiltImage {
+    /// The image.
+    pub spec: ImageSpec,
+    /// `image.json`'s bytes.
+    pub json: Vec<u8>,
+    /// Store paths of the closure that the bytes name: the references of the spec as a store object.
+    pub references: Vec<StorePath>,
+    /// Keys of the config that were left out.
+    pub unknown_config_keys: Vec<String>,
+}
+
+impl BuiltImage {
+    /// What the user should know although it is no error.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        self.unknown_config_keys.iter().map(|key| {
+            format!("config.{key} is not part of OCI's image config and is left out of the image")
+        })
+    }
+}
+
+/// What the builder door reads: a derivation's structured attributes, with the request as `request` and the closure as
+/// `closure`, the name that `exportReferencesGraph` was given.
+#[derive(Debug)]
+pub struct BuilderInput {
+    /// The image.
+    pub request: ImageRequest,
+    /// Everything that its roots refer to.
+    pub closure: Closure,
+}
+
+impl BuilderInput {
+    /// Reads `.attrs.json`.
+    pub fn from_attrs(json: &str) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Attrs {
+            request: Value,
+            #[serde(default)]
+            closure: Option<Value>,
+        }
+        let attrs: Attrs = serde_json::from_str(json).map_err(|error| Error::invalid("structured attributes", error))?;
+        let request = serde_json::from_value(attrs.request).map_err(|error| Error::invalid("attribute request", error))?;
+        Ok(Self { request, closure: attrs.closure.map_or_else(|| Ok(Closure::default()), Closure::from_value)? })
+    }
+}
+
+impl ImageRequest {
+    /// Reads a request. `name` is for messages.
+    pub fn from_json(json: &str, name: &str) -> Result<Self> {
+        serde_json::from_str(json).map_err(|error| Error::invalid(name, error))
+    }
+
+    /// The store paths whose closure a caller has to provide.
+    pub fn roots<'r>(&'r self) -> impl Iterator<Item = &'r str> {
+        let layers = self.layers.iter().flat_map(|layer| layer.deps.iter().chain(&layer.copy_to_root));
+        let own = self.config_roots.iter().chain(&self.copy_to_root).chain(&self.from_image);
+        layers.chain(own).map(String::as_str)
+    }
+
+    /// Plans the image without reading any store path (but the base image's spec).
+    pub fn plan(&self, closure: &Closure, store: &Store) -> Result<ImagePlan> {
+        let base = match &self.from_image {
+            None => Vec::new(),
+            Some(path) => {
+                let file = store.real_path(&path.as_str().into());
+                let json = fs::read_to_string(&file)
+                    .map_err(|source| Error::io("read the base image's spec", &file, source))?;
+                ImageSpec::read(&json, &format!("fromImage {path}"))?.layers
+            }
+        };
+        let (config, unknown_config_keys) = ImageConfig::from_value(self.config.clone())?;
+        let mut layers: Vec<LayerPlan> = Vec::new();
+        for (at, request) in self.layers.iter().enumerate() {
+            let planned = request.plan(&format!("layers[{at}]."), closure, store, &layers, HashSet::new())?;
+            let history = request.metadata.clone().unwrap_or_else(own_history);
+            layers.extend(planned.into_iter().map(|paths| LayerPlan { paths, history: history.clone() }));
+        }
+        let own = LayerRequest {
+            copy_to_root: self.copy_to_root.clone(),
+            perms: self.perms.clone(),
+            max_layers: self.max_layers,
+            strategy: self.strategy.clone(),
+            groups: self.groups.clone(),
+            ..LayerRequest::default()
+        };
+        let planned = own.plan("", closure, store, &layers, self.config_paths(closure, store)?)?;
+        layers.extend(planned.into_iter().map(|paths| LayerPlan { paths, history: own_history() }));
+        let count = base.len() + layers.len();
+        if count > self.layer_limit {
+            return Err(Error::TooManyLayers { layers: count, limit: self.layer_limit });
+        }
+        Ok(ImagePlan { base, layers, config, unknown_config_keys })
+    }
+
+    /// The store paths that the config names. nix2container's closure is that of a file with the config in it, whose
+    /// references Nix finds by looking for hashes; so does this.
+    fn config_paths(&self, closure: &Closure, store: &Store) -> Result<HashSet<StorePath>> {
+        let roots = checked(&self.config_roots, "configRoots", store)?;
+        let within = closure.of_roots(&roots, "config")?;
+        let text = go_json::compact(&self.config);
+        Ok(references(&text, &within, store).into_iter().collect())
+    }
+
+    /// Plans and packs the image.
+    pub fn build(
+        &self,
+        closure: &Closure,
+        store: &Store,
+        packer: &Packer,
+        control: &Control<'_>,
+    ) -> Result<BuiltImage> {
+        let created = canonical_time(&self.created)?;
+        let plan = self.plan(closure, store)?;
+        let size = |path: &StorePath| closure.get(path).map_or(0, |info| info.nar_size);
+        let read = |path: &PlannedPath| LayerPath::new(path, store, size(&path.path));
+        let layers: Vec<Vec<LayerPath>> =
+            plan.layers.iter().map(|layer| layer.paths.iter().map(read).collect()).collect::<Result<_>>()?;
+        let packed = packer.pack(&layers, self.compression, &(), control)?;
+        let mut spec = ImageSpec {
+            version: 1,
+            config: plan.config,
+            layers: plan.base,
+            arch: self.arch.clone(),
+            created: Some(created),
+        };
+        for (layer, packed) in plan.layers.into_iter().zip(packed) {
+            spec.push(layer.into_layer(&packed, self.compression));
+        }
+        let json = spec.write();
+        let references = references(&json, closure, store);
+        Ok(BuiltImage { spec, json, references, unknown_config_keys: plan.unknown_config_keys })
+    }
+}
+
+/// nix2container's own entry in the history, which a drop-in has to keep: it is part of the image ID.
+fn own_history() -> History {
+    History { created_by: "nix2container".into(), ..History::default() }
+}
+
+impl LayerRequest {
+    /// Plans this layer on top of `below`. `place` says where it stands in the request, for messages.
+    fn plan(
+        &self,
+        place: &str,
+        closure: &Closure,
+        store: &Store,
+        below: &[LayerPlan],
+        more_roots: HashSet<StorePath>,
+    ) -> Result<Plan> {
+        let deps = checked(&self.deps, &format!("{place}deps"), store)?;
+        let to_root = checked(&self.copy_to_root, &format!("{place}copyToRoot"), store)?;
+        let ignore = checked(&self.ignore, &format!("{place}ignore"), store)?;
+        let what = if place.is_empty() { "config or copyToRoot" } else { place.trim_end_matches('.') };
+        let closure = closure.of_roots(deps.iter().chain(&to_root).chain(&more_roots), what)?;
+        for (at, perm) in self.perms.iter().enumerate() {
+            if closure.get(&perm.path.as_str().into()).is_none() {
+                let why = "no layer that these perms are for has this store path: add it, or remove the rule";
+                return Err(Error::invalid(format!("{place}perms[{at}].path {:?}", perm.path), why));
+            }
+        }
+        let rewrites: Vec<RewritePath> =
+            self.copy_to_root.iter().map(|path| RewritePath::to_root(path)).collect();
+        plan::plan(
+            &closure,
+            &plan::Options {
+                strategy: self.strategy(place, store)?,
+                max_layers: self.max_layers,
+                rewrites: &rewrites,
+                perms: &self.perms,
+                ignore: &ignore,
+                parents: below.iter().flat_map(|layer| &layer.paths).collect(),
+            },
+        )
+    }
+
+    fn strategy(&self, place: &str, store: &Store) -> Result<Strategy> {
+        match (self.strategy.as_deref(), &self.groups) {
+            (Some("explicit") | None, Some(groups)) => {
+                let groups = groups.iter().enumerate();
+                let read = |(at, group): (usize, &Vec<String>)| {
+                    checked(group, &format!("{place}groups[{at}]"), store)
+                };
+                groups.map(read).collect::<Result<_>>().map(Strategy::Explicit)
+            }
+            (Some("explicit"), None) => Err(Error::invalid(
+                format!("{place}strategy \"explicit\""),
+                "it needs groups, a list of lists of store paths",
+            )),
+            (Some(name), Some(_)) => Err(Error::invalid(
+                format!("{place}groups"),
+                format!("they go with strategy \"explicit\", not {name:?}"),
+            )),
+            (Some(name), None) => Strategy::from_name(name),
+            (None, None) => Ok(Strategy::default()),
+        }
+    }
+}
+
+fn checked(paths: &[String], argument: &str, store: &Store) -> Result<Vec<StorePath>> {
+    let check = |(at, path): (usize, &String)| {
+        store.check(path).map_err(|error| Error::invalid(format!("{argument}[{at}]"), error))
+    };
+    paths.iter().enumerate().map(check).collect()
+}
+
+/// The paths of `closure` whose hash stands anywhere in `text`: Nix's own way to find references.
+pub fn references(text: &[u8], closure: &Closure, store: &Store) -> Vec<StorePath> {
+    const HASH: usize = 32;
+    let in_hash = |byte: u8| b"0123456789abcdfghijklmnpqrsvwxyz".contains(&byte);
+    let mut found: HashSet<&[u8]> = HashSet::new();
+    for run in text.split(|byte| !in_hash(*byte)).filter(|run| run.len() >= HASH) {
+        found.extend(run.windows(HASH));
+    }
+    let hash_of = |path: &StorePath| {
+        let name = path.as_str().strip_prefix(&store.dir)?.strip_prefix('/')?;
+        name.as_bytes().get(..HASH).map(<[u8]>::to_vec)
+    };
+    closure
+        .iter()
+        .map(|info| &info.path)
+        .filter(|path| hash_of(path).is_some_and(|hash| found.contains(&hash[..])))
+        .cloned()
+        .collect()
+}

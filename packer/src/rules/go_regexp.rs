@@ -1,0 +1,297 @@
+//! Go's `regexp` (RE2) on top of the regex crate: the two are cousins, and what differs is translated here.
+//!
+//! Differences that a rule could meet (Go: package regexp/syntax): `\d \w \s \b` and their negations know ASCII only;
+//! inside brackets `[`, `&&`, `--` and `~~` are plain text; `\Q...\E` quotes; `\<` and other escaped punctuation stand
+//! for themselves; a byte that is not UTF-8 reads as one U+FFFD, and `.` matches it.
+
+use regex::Regex;
+
+/// A compiled expression.
+#[derive(Debug)]
+pub(super) struct GoRegexp(Regex);
+
+impl GoRegexp {
+    pub(super) fn new(pattern: &str) -> Result<Self, String> {
+        let translated = translate(pattern)?;
+        // Regex's own message shows the translated expression over several lines; its last line is the reason.
+        let reason =
+            |error: regex::Error| error.to_string().lines().last().unwrap_or_default().trim().to_owned();
+        Regex::new(&translated).map(Self).map_err(reason)
+    }
+
+    pub(super) fn is_match(&self, path: &[u8]) -> bool {
+        match std::str::from_utf8(path) {
+            Ok(text) => self.0.is_match(text),
+            Err(_) => self.0.is_match(&GoText::new(path).text),
+        }
+    }
+
+    /// Go's `Regexp.ReplaceAll`.
+    pub(super) fn replace_all(&self, path: &[u8], template: &str) -> Vec<u8> {
+        let text = GoText::new(path);
+        let mut out = Vec::with_capacity(path.len());
+        let mut copied = 0;
+        for captures in self.0.captures_iter(&text.text) {
+            let whole = captures.get(0).expect("group 0 is the match itself");
+            out.extend_from_slice(text.bytes(path, copied, whole.start()));
+            expand(template, &mut out, |group| {
+                let group = match group.parse::<usize>() {
+                    Ok(number) => captures.get(number),
+                    Err(_) => captures.name(group),
+                };
+                group.map(|group| text.bytes(path, group.start(), group.end())).unwrap_or_default()
+            });
+            copied = whole.end();
+        }
+        out.extend_from_slice(text.bytes(path, copied, text.text.len()));
+        out
+    }
+}
+
+/// A path as Go's decoder reads it, and the way back from its offsets to those of the bytes.
+struct GoText {
+    text: String,
+    /// Where it differs from the bytes: (offset in text, offset in bytes) just after each byte that was replaced.
+    shifts: Vec<(usize, usize)>,
+}
+
+impl GoText {
+    fn new(path: &[u8]) -> Self {
+        let (mut text, mut shifts) = (String::with_capacity(path.len()), Vec::new());
+        let mut at = 0;
+        for chunk in path.utf8_chunks() {
+            text.push_str(chunk.valid());
+            at += chunk.valid().len();
+            for _ in chunk.invalid() {
+                text.push('\u{fffd}');
+                at += 1;
+                shifts.push((text.len(), at));
+            }
+        }
+        Self { text, shifts }
+    }
+
+    fn bytes<'p>(&self, path: &'p [u8], start: usize, end: usize) -> &'p [u8] {
+        &path[self.offset(start)..self.offset(end)]
+    }
+
+    fn offset(&self, in_text: usize) -> usize {
+        let before = self.shifts.partition_point(|(text, _)| *text <= in_text);
+        match before.checked_sub(1).map(|last| self.shifts[last]) {
+            Some((text, bytes)) => in_text - text + bytes,
+            None => in_text,
+        }
+    }
+}
+
+/// A template over a match that has no groups.
+pub(super) fn expand_without_groups(template: &str, matched: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    expand(template, &mut out, |group| if group == "0" { matched } else { b"" });
+    out
+}
+
+/// Go's `Regexp.Expand`: `$name` takes the longest run of letters, digits and underscores, `${name}` is explicit, `$$`
+/// is a dollar, and a dollar that begins none of these stands for itself.
+fn expand<'g>(template: &str, out: &mut Vec<u8>, group: impl Fn(&str) -> &'g [u8]) {
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.extend_from_slice(before.as_bytes());
+        if let Some(after) = after.strip_prefix('$') {
+            out.push(b'$');
+            rest = after;
+            continue;
+        }
+        let braced = after.strip_prefix('{');
+        let names = braced.unwrap_or(after);
+        let length = names.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(names.len());
+        let (name, tail) = names.split_at(length);
+        let tail = if braced.is_some() { tail.strip_prefix('}') } else { Some(tail) };
+        match tail.filter(|_| !name.is_empty()) {
+            Some(tail) => {
+                out.extend_from_slice(group(name));
+                rest = tail;
+            }
+            None => {
+                out.push(b'$');
+                rest = after;
+            }
+        }
+    }
+    out.extend_from_slice(rest.as_bytes());
+}
+
+/// Rewrites Go's syntax as the regex crate's.
+fn translate(pattern: &str) -> Result<String, String> {
+    let mut out = String::with_capacity(pattern.len() + 8);
+    let mut rest = pattern;
+    let mut in_class = false;
+    while let Some(c) = rest.chars().next() {
+        let after = &rest[c.len_utf8()..];
+        rest = match c {
+            '\\' => escape(after, in_class, &mut out)?,
+            '[' if !in_class => {
+                in_class = true;
+                out.push('[');
+                let negated = after.strip_prefix('^').inspect(|_| out.push('^')).unwrap_or(after);
+                // A bracket that comes first stands for itself.
+                negated.strip_prefix(']').inspect(|_| out.push_str("\\]")).unwrap_or(negated)
+            }
+            '[' => match posix_class(rest) {
+                Some(class) => {
+                    out.push_str(class);
+                    &rest[class.len()..]
+                }
+                None => {
+                    out.push_str("\\[");
+                    after
+                }
+            },
+            ']' if in_class => {
+                in_class = false;
+                out.push(']');
+                after
+            }
+            // The crate's set operators.
+            '&' | '~' if in_class => {
+                out.extend(['\\', c]);
+                after
+            }
+            '-' if in_class && after.starts_with('-') => {
+                out.push_str("-\\-");
+                &after[1..]
+            }
+            _ => {
+                out.push(c);
+                after
+            }
+        };
+    }
+    Ok(out)
+}
+
+/// `[:alpha:]`, which means the same to both.
+fn posix_class(rest: &str) -> Option<&str> {
+    let end = rest.strip_prefix("[:")?.find(":]")? + 4;
+    let name = rest[2..end - 2].trim_start_matches('^');
+    name.bytes().all(|byte| byte.is_ascii_lowercase()).then_some(&rest[..end])
+}
+
+/// Translates what follows a backslash; gives what comes after it.
+fn escape<'a>(rest: &'a str, in_class: bool, out: &mut String) -> Result<&'a str, String> {
+    let c = rest.chars().next().ok_or("trailing backslash at end of expression")?;
+    let after = &rest[c.len_utf8()..];
+    match c {
+        'Q' if !in_class => {
+            let (quoted, after) = after.split_once("\\E").unwrap_or((after, ""));
+            out.push_str(&regex::escape(quoted));
+            Ok(after)
+        }
+        'd' | 'w' | 's' | 'D' | 'W' | 'S' => {
+            out.push_str(if c.is_ascii_uppercase() { "[^" } else { "[" });
+            out.push_str(match c.to_ascii_lowercase() {
+                'd' => "0-9",
+                'w' => "0-9A-Za-z_",
+                _ => "\\t\\n\\x0C\\r\\x20",
+            });
+            out.push(']');
+            Ok(after)
+        }
+        'b' if !in_class => {
+            out.push_str("(?-u:\\b)");
+            Ok(after)
+        }
+        '0'..='7' => {
+            let digits = rest.bytes().take(3).take_while(|byte| (b'0'..=b'7').contains(byte)).count();
+            if c != '0' && digits == 1 {
+                // Alone it would be a back reference, which RE2 has not.
+                return Err(format!("invalid escape sequence: `\\{c}`"));
+            }
+            let code = u32::from_str_radix(&rest[..digits], 8).expect("three octal digits");
+            out.push_str(&format!("\\x{{{code:X}}}"));
+            Ok(&rest[digits..])
+        }
+        _ if c.is_ascii_punctuation() => {
+            out.push_str(&format!("\\x{{{:X}}}", u32::from(c)));
+            Ok(after)
+        }
+        'a' | 'f' | 'n' | 'r' | 't' | 'v' | 'x' | 'p' | 'P' => {
+            out.extend(['\\', c]);
+            let braces = if after.starts_with('{') { after.find('}').map_or(0, |end| end + 1) } else { 0 };
+            out.push_str(&after[..braces]);
+            Ok(&after[braces..])
+        }
+        'A' | 'z' if !in_class => {
+            out.extend(['\\', c]);
+            Ok(after)
+        }
+        _ => Err(format!("invalid escape sequence: `\\{c}`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers of Go's regexp.MatchString.
+    #[test]
+    fn matches_what_go_matches() {
+        let cases: &[(&str, &str, bool)] = &[
+            (r"\d", "٣", false),
+            (r"^\w+$", "é", false),
+            (r"\bé", "é", false),
+            (r"[\d]", "7", true),
+            (r"[\D]", "7", false),
+            (r"a[[]b", "a[b", true),
+            (r"[a&&b]", "&", true),
+            (r"[a~~b]", "~", true),
+            (r"[]a]", "]", true),
+            (r"[^]a]", "b", true),
+            (r"[[:digit:]x]", "5", true),
+            (r"[+--]", ",", true),
+            (r"\Qa.b\E$", "a.b", true),
+            (r"\Qa.b\E$", "axb", false),
+            (r"\<", "<", true),
+            (r"\101", "A", true),
+            (r"\x{41}", "A", true),
+            (r"\pL", "é", true),
+            (r"\p{Greek}", "α", true),
+            (r"(?i)ABC", "abc", true),
+            (r"^a$", "a\n", false),
+        ];
+        for (pattern, text, expected) in cases {
+            let regexp = GoRegexp::new(pattern).unwrap_or_else(|why| panic!("{pattern}: {why}"));
+            assert_eq!(regexp.is_match(text.as_bytes()), *expected, "{pattern} on {text:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_go_refuses() {
+        for pattern in ["(", "*", "[b-a]", r"\", r"\1", r"\Z", r"\y", "(?<!a)b", "[a"] {
+            assert!(GoRegexp::new(pattern).is_err(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_survive() {
+        let path = b"/a/\xff\xfe/\xc3\xa9/b\xff";
+        assert!(GoRegexp::new("^/a/../").unwrap().is_match(path));
+        assert_eq!(GoRegexp::new("^/a").unwrap().replace_all(path, ""), &path[2..]);
+        assert_eq!(GoRegexp::new("/(é)/").unwrap().replace_all(path, "<$1>"), b"/a/\xff\xfe<\xc3\xa9>b\xff");
+        assert_eq!(GoRegexp::new("(.)(.)/é").unwrap().replace_all(path, "$2$1"), b"/a/\xfe\xff/b\xff");
+    }
+
+    #[test]
+    fn templates_expand_as_in_go() {
+        let replace = |template: &str| {
+            String::from_utf8(GoRegexp::new("(?P<first>a)(b)").unwrap().replace_all(b"-ab-", template))
+                .unwrap()
+        };
+        assert_eq!(replace("$1"), "-a-");
+        assert_eq!(replace("$1x"), "--");
+        assert_eq!(replace("${1}x"), "-ax-");
+        assert_eq!(replace("$first$2$$"), "-ab$-");
+        assert_eq!(replace("$ ${ ${1"), "-$ ${ ${1-");
+        assert_eq!(expand_without_groups("[$0][$1]$$", b"m"), b"[m][]$");
+    }
+}

@@ -1,0 +1,312 @@
+//! What a request may change about a store path on its way into the image: where it lies ([`Rewrite`]) and who owns it
+//! ([`Perm`]). The rules are written into the spec as they came; [`Rules`] is their compiled form.
+
+mod go_regexp;
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use self::go_regexp::GoRegexp;
+use crate::error::{Error, Result};
+
+/// Moves files: every match of `regex` in a file's path is replaced by `repl`. A file whose path becomes empty is left
+/// out. Go's syntax for both (RE2, `$1`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rewrite {
+    /// An unanchored RE2 regular expression; empty means no rewriting.
+    #[serde(deserialize_with = "null_is_default")]
+    pub regex: String,
+    /// The replacement, with `$1` and `${name}` as in Go's `Regexp.ReplaceAll`.
+    #[serde(deserialize_with = "null_is_default")]
+    pub repl: String,
+}
+
+/// Sets the owner and mode of every file whose path in the store matches `regex`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Perm {
+    /// An unanchored RE2 regular expression, matched on the path in the store; empty matches everything.
+    #[serde(deserialize_with = "null_is_default")]
+    pub regex: String,
+    /// Octal digits; empty keeps the file's own mode.
+    #[serde(deserialize_with = "null_is_default")]
+    pub mode: String,
+    /// Owner. A rule that matches always sets it: absent means 0.
+    #[serde(deserialize_with = "null_is_default")]
+    pub uid: i64,
+    /// Group. A rule that matches always sets it: absent means 0.
+    #[serde(deserialize_with = "null_is_default")]
+    pub gid: i64,
+    /// Owner's name; empty keeps the name that was there.
+    #[serde(deserialize_with = "null_is_default")]
+    pub uname: String,
+    /// Group's name; empty keeps the name that was there.
+    #[serde(deserialize_with = "null_is_default")]
+    pub gname: String,
+}
+
+/// Go reads JSON null as the zero value.
+pub(crate) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// The rules of one store path, as nix2container's spec writes them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PathOptions {
+    /// Where the path's files go.
+    #[serde(deserialize_with = "null_is_default")]
+    pub rewrite: Rewrite,
+    /// Who owns them. Later rules win.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
+    pub perms: Vec<Perm>,
+}
+
+/// A rewrite for one store path, as it stands in a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RewritePath {
+    /// The store path that it is for.
+    pub path: String,
+    /// What it does.
+    #[serde(flatten)]
+    pub rewrite: Rewrite,
+}
+
+impl RewritePath {
+    /// `copyToRoot`: the path's content comes to lie at the image's root. nix2container writes the path into the
+    /// expression unescaped, and the expression is part of the spec, so it is written the same way here. A store
+    /// path's `.` or `+` matches itself or not at all: see [`Rules::compile`], which takes such an expression literally.
+    pub fn to_root(path: &str) -> Self {
+        Self { path: path.into(), rewrite: Rewrite { regex: format!("^{path}"), repl: String::new() } }
+    }
+}
+
+/// Perms for one store path, as they stand in a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PermPath {
+    /// The store path that they are for.
+    pub path: String,
+    /// What they do.
+    #[serde(flatten)]
+    pub perm: Perm,
+}
+
+/// Who owns an entry, and its mode: all of a header that rules can change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ownership<'a> {
+    pub(crate) mode: u32,
+    pub(crate) uid: i64,
+    pub(crate) gid: i64,
+    pub(crate) uname: &'a str,
+    pub(crate) gname: &'a str,
+}
+
+impl Ownership<'_> {
+    /// Root's, with this mode.
+    pub(crate) fn root(mode: u32) -> Self {
+        Self { mode, uid: 0, gid: 0, uname: "root", gname: "root" }
+    }
+}
+
+/// Compiled [`PathOptions`].
+#[derive(Debug, Default)]
+pub(crate) struct Rules {
+    rewrite: Option<(Matcher, String)>,
+    perms: Vec<(Matcher, Option<u32>, Perm)>,
+}
+
+/// A regular expression, or one of the two forms that need none: most rules are of these (nix2container#228).
+#[derive(Debug)]
+enum Matcher {
+    Everything,
+    /// `^` and exactly the store path.
+    StorePath(Vec<u8>),
+    Regexp(GoRegexp),
+}
+
+impl Matcher {
+    fn compile(regex: &str, store_path: &str, place: impl Fn() -> String) -> Result<Self> {
+        if regex.is_empty() || regex == ".*" {
+            return Ok(Self::Everything);
+        }
+        // `^/nix/store/hash-g++`: written by nix2container without escapes, where it does not match its own path.
+        // It can only have been meant literally.
+        if regex.strip_prefix('^') == Some(store_path) {
+            return Ok(Self::StorePath(store_path.into()));
+        }
+        GoRegexp::new(regex).map(Self::Regexp).map_err(|why| Error::invalid(place(), why))
+    }
+
+    fn is_match(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::StorePath(prefix) => path.starts_with(prefix),
+            Self::Regexp(regexp) => regexp.is_match(path),
+        }
+    }
+}
+
+impl Rules {
+    /// Compiles the rules of `store_path`. An error names the rule.
+    pub(crate) fn compile(options: &PathOptions, store_path: &str) -> Result<Self> {
+        let rewrite = match &options.rewrite {
+            Rewrite { regex, .. } if regex.is_empty() => None,
+            Rewrite { regex, repl } => {
+                // An expression that matches everything is only a short cut for testing, not for replacing.
+                let place = || format!("rewrite regex {regex:?} of {store_path}");
+                let matcher = match Matcher::compile(regex, store_path, place)? {
+                    Matcher::Everything => {
+                        Matcher::Regexp(GoRegexp::new(regex).map_err(|why| Error::invalid(place(), why))?)
+                    }
+                    matcher => matcher,
+                };
+                Some((matcher, repl.clone()))
+            }
+        };
+        let perms = options.perms.iter().enumerate().map(|(index, perm)| {
+            let place = |field: &str| format!("perms[{index}].{field} of {store_path}");
+            let matcher =
+                Matcher::compile(&perm.regex, store_path, || format!("{} {:?}", place("regex"), perm.regex))?;
+            let mode = match perm.mode.as_str() {
+                "" => None,
+                text => Some(parse_mode(text).ok_or_else(|| {
+                    Error::invalid(
+                        format!("{} {text:?}", place("mode")),
+                        "expected octal digits up to 7777, as in \"0755\"",
+                    )
+                })?),
+            };
+            Ok((matcher, mode, perm.clone()))
+        });
+        Ok(Self { rewrite, perms: perms.collect::<Result<_>>()? })
+    }
+
+    /// Whether files keep their place.
+    pub(crate) fn keeps_place(&self) -> bool {
+        self.rewrite.is_none()
+    }
+
+    /// Where the file `path` of the store lies in the image; empty where it is left out.
+    pub(crate) fn place<'p>(&self, path: &'p [u8]) -> Cow<'p, [u8]> {
+        match &self.rewrite {
+            None => Cow::Borrowed(path),
+            Some((Matcher::Regexp(regexp), repl)) => Cow::Owned(regexp.replace_all(path, repl)),
+            Some((Matcher::StorePath(prefix), repl)) if repl.is_empty() => {
+                Cow::Borrowed(path.strip_prefix(&prefix[..]).unwrap_or(path))
+            }
+            Some((Matcher::StorePath(prefix), repl)) => match path.strip_prefix(&prefix[..]) {
+                Some(rest) => Cow::Owned([&go_regexp::expand_without_groups(repl, prefix), rest].concat()),
+                None => Cow::Borrowed(path),
+            },
+            Some((Matcher::Everything, _)) => unreachable!("Rules::compile makes no such rewrite"),
+        }
+    }
+
+    /// Who owns the file `path` of the store, and its mode, given the mode that it has there.
+    pub(crate) fn ownership(&self, path: &[u8], mode: u32) -> Ownership<'_> {
+        let mut ownership = Ownership::root(mode);
+        for (matcher, mode, perm) in &self.perms {
+            if !matcher.is_match(path) {
+                continue;
+            }
+            (ownership.uid, ownership.gid) = (perm.uid, perm.gid);
+            if !perm.uname.is_empty() {
+                ownership.uname = &perm.uname;
+            }
+            if !perm.gname.is_empty() {
+                ownership.gname = &perm.gname;
+            }
+            if let Some(mode) = mode {
+                ownership.mode = *mode;
+            }
+        }
+        ownership
+    }
+}
+
+fn parse_mode(text: &str) -> Option<u32> {
+    let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+    u32::from_str_radix(text, 8).ok().filter(|mode| digits && *mode <= 0o7777)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATH: &str = "/nix/store/x896lxz471i4rgicjxygfh37a0appv7l-nix-database";
+
+    fn rewrite(regex: &str, repl: &str) -> Rules {
+        let rewrite = Rewrite { regex: regex.into(), repl: repl.into() };
+        Rules::compile(&PathOptions { rewrite, perms: Vec::new() }, PATH).unwrap()
+    }
+
+    /// nix2container's TestFilePathToTarPath (G13).
+    #[test]
+    fn g13_a_path_rewritten_to_nothing_is_left_out() {
+        assert_eq!(&*rewrite(&format!("^{PATH}"), "").place(PATH.as_bytes()), b"");
+        assert_eq!(&*Rules::default().place(b"/"), b"/");
+    }
+
+    #[test]
+    fn b4_a_store_path_with_regex_characters_is_taken_literally() {
+        let path = "/nix/store/3456789abcdfghijklmnpqrsvwxyz012-g++";
+        let options = PathOptions { rewrite: RewritePath::to_root(path).rewrite, perms: Vec::new() };
+        let rules = Rules::compile(&options, path).unwrap();
+        assert_eq!(&*rules.place(format!("{path}/bin/g++").as_bytes()), b"/bin/g++");
+        // A copy of the path deeper in the tree stays: the expression is anchored.
+        assert_eq!(&*rules.place(format!("{path}/x{path}/y").as_bytes()), format!("/x{path}/y").as_bytes());
+    }
+
+    #[test]
+    fn replacements_expand_groups_as_go_does() {
+        let rules = rewrite("^/nix/store/[a-z0-9]+-(.*)$", "/opt/$1");
+        assert_eq!(&*rules.place(format!("{PATH}/a").as_bytes()), b"/opt/nix-database/a");
+        assert_eq!(
+            &*rewrite(&format!("^{PATH}"), "/at/$0/$1x").place(PATH.as_bytes()),
+            format!("/at/{PATH}/").as_bytes()
+        );
+    }
+
+    #[test]
+    fn issue228_bad_rules_are_named() {
+        let perm =
+            |regex: &str, mode: &str| Perm { regex: regex.into(), mode: mode.into(), ..Perm::default() };
+        let refused =
+            |perms| Rules::compile(&PathOptions { perms, ..PathOptions::default() }, PATH).unwrap_err();
+        let text = refused(vec![perm("a", ""), perm("(", "")]).to_string();
+        assert!(text.starts_with(&format!("perms[1].regex of {PATH} \"(\" is not valid: ")), "{text}");
+        for mode in ["0899", "77777", "-1", "0o755", "rwx"] {
+            let text = refused(vec![perm("", mode)]).to_string();
+            assert!(text.contains("perms[0].mode") && text.contains("octal digits"), "{text}");
+        }
+    }
+
+    #[test]
+    fn later_perms_win_and_ids_are_always_set() {
+        let options = PathOptions {
+            perms: vec![
+                Perm {
+                    regex: "user".into(),
+                    mode: "0750".into(),
+                    uid: 1000,
+                    gid: 100,
+                    uname: "u".into(),
+                    gname: "g".into(),
+                },
+                Perm { regex: "user/f".into(), mode: "0640".into(), ..Perm::default() },
+            ],
+            ..PathOptions::default()
+        };
+        let rules = Rules::compile(&options, PATH).unwrap();
+        let first = Ownership { mode: 0o750, uid: 1000, gid: 100, uname: "u", gname: "g" };
+        assert_eq!(rules.ownership(b"/user", 0o444), first);
+        assert_eq!(rules.ownership(b"/user/f", 0o444), Ownership { mode: 0o640, uid: 0, gid: 0, ..first });
+        assert_eq!(rules.ownership(b"/other", 0o444), Ownership::root(0o444));
+    }
+}

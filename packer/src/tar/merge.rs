@@ -1,0 +1,305 @@
+//! A layer's tree: where every store path comes to lie, and what happens where two meet.
+//!
+//! A path that keeps its place is one node, walked only when its bytes are wanted. A rewritten path (`copyToRoot`) is
+//! walked at once and its files are merged into the tree; this costs memory per file, not per byte.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::casehack::strip_case_hack;
+use super::walk::{Entry, Kind, Walker};
+use crate::error::{Error, Result};
+use crate::pack::{Control, LayerPath};
+use crate::rules::Ownership;
+
+/// What lies at one place of the layer's tree, in the order of the stream.
+pub(super) enum Item<'l> {
+    /// A directory that no path brought: 0755, root's.
+    Parent,
+    /// A single file of a rewritten path.
+    File(Merged<'l>),
+    /// A whole store path that keeps its place.
+    Whole(&'l LayerPath),
+}
+
+/// A file that was placed by a rule, or next to one that was.
+pub(super) struct Merged<'l> {
+    pub(super) entry: Entry,
+    pub(super) ownership: Ownership<'l>,
+    /// The file as the store names it.
+    pub(super) source: Vec<u8>,
+    /// The file on this machine.
+    pub(super) real_path: PathBuf,
+    /// Its store path on this machine.
+    pub(super) real_root: &'l Path,
+}
+
+#[derive(Default)]
+struct Node<'l> {
+    children: BTreeMap<Vec<u8>, Node<'l>>,
+    item: Option<Item<'l>>,
+}
+
+/// The tree of `paths`, flattened: (place in the image, item), parents first, siblings in byte order.
+pub(super) fn merge<'l>(paths: &'l [LayerPath], control: &Control<'_>) -> Result<Vec<(Vec<u8>, Item<'l>)>> {
+    let mut root = Node::default();
+    // Whole paths first: only then is it known which of them a rewritten file falls into.
+    for path in paths.iter().filter(|path| path.rules.keeps_place()) {
+        let place = path.path.as_str().as_bytes();
+        // The same path twice, or one inside of another: not what a store has, but relative paths could.
+        if let Some(outer) = root.unfold(place) {
+            insert_files(&mut root, outer, control)?;
+            insert_files(&mut root, path, control)?;
+            continue;
+        }
+        let node = root.descend(place);
+        if !node.children.is_empty() {
+            insert_files(&mut root, path, control)?;
+        } else {
+            node.item = Some(Item::Whole(path));
+        }
+    }
+    for path in paths.iter().filter(|path| !path.rules.keeps_place()) {
+        insert_files(&mut root, path, control)?;
+    }
+    let mut items = Vec::new();
+    for (name, node) in root.children {
+        let place = if name.is_empty() { b"/".to_vec() } else { name };
+        node.flatten(place, &mut items)?;
+    }
+    Ok(items)
+}
+
+fn insert_files<'l>(root: &mut Node<'l>, path: &'l LayerPath, control: &Control<'_>) -> Result<()> {
+    let mut walker = path.walk(control.case_hack);
+    while let Some(entry) = walker.next()? {
+        control.check()?;
+        let source = if control.case_hack { strip_case_hack(walker.path()) } else { walker.path().into() };
+        let place = path.rules.place(&source);
+        if place.is_empty() {
+            continue;
+        }
+        let merged = Merged {
+            ownership: path.rules.ownership(&source, entry.mode),
+            entry,
+            source: source.to_vec(),
+            real_path: walker.real_path(),
+            real_root: &path.real_path,
+        };
+        root.insert(&place, merged, control)?;
+    }
+    Ok(())
+}
+
+/// Go's `filepath.Clean` and `strings.Split`: an absolute path begins with an empty component.
+fn components(path: &[u8]) -> Vec<&[u8]> {
+    let absolute = path.first() == Some(&b'/');
+    let mut parts: Vec<&[u8]> = if absolute { vec![b""] } else { Vec::new() };
+    let base = parts.len();
+    for part in path.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." if parts.len() > base && parts.last() != Some(&&b".."[..]) => drop(parts.pop()),
+            b".." if absolute => {}
+            _ => parts.push(part),
+        }
+    }
+    if parts.is_empty() {
+        parts.push(b".");
+    }
+    parts
+}
+
+impl<'l> Node<'l> {
+    fn descend(&mut self, path: &[u8]) -> &mut Self {
+        components(path).into_iter().fold(self, |node, part| node.children.entry(part.to_vec()).or_default())
+    }
+
+    fn insert(&mut self, place: &[u8], merged: Merged<'l>, control: &Control<'_>) -> Result<()> {
+        if let Some(whole) = self.unfold(place) {
+            insert_files(self, whole, control)?;
+        }
+        let node = self.descend(place);
+        if let Some(Item::File(there)) = &node.item {
+            check_same(place, there, &merged)?;
+        }
+        node.item = Some(Item::File(merged));
+        Ok(())
+    }
+
+    /// Takes out the whole store path that `place` lies in, so that its files can be put in one by one.
+    fn unfold(&mut self, place: &[u8]) -> Option<&'l LayerPath> {
+        let mut node = self;
+        for part in components(place) {
+            node = node.children.get_mut(part)?;
+            if let Some(Item::Whole(whole)) = node.item {
+                node.item = None;
+                return Some(whole);
+            }
+        }
+        None
+    }
+
+    fn flatten(self, place: Vec<u8>, items: &mut Vec<(Vec<u8>, Item<'l>)>) -> Result<()> {
+        if let (Some(Item::File(merged)), Some(child)) = (&self.item, self.children.keys().next()) {
+            if merged.entry.kind != Kind::Directory {
+                return Err(Error::Conflict(format!(
+                    "the file '{}' would have to lie below '{}', which is not a directory but comes from '{}'",
+                    text(&join(&place, child)),
+                    text(&place),
+                    text(&merged.source),
+                )));
+            }
+        }
+        items.push((place.clone(), self.item.unwrap_or(Item::Parent)));
+        for (name, child) in self.children {
+            child.flatten(join(&place, &name), items)?;
+        }
+        Ok(())
+    }
+}
+
+fn join(place: &[u8], name: &[u8]) -> Vec<u8> {
+    let slash: &[u8] = if place.ends_with(b"/") { b"" } else { b"/" };
+    [place, slash, name].concat()
+}
+
+fn text(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}
+
+/// Two files for one place must be the same file, or only one of them would be in the image. nix2container compares
+/// mode and size (its words are kept) and lets the last one win; owners are compared as they come out, not as rules
+/// (nix2container#144, #162).
+fn check_same(place: &[u8], there: &Merged<'_>, added: &Merged<'_>) -> Result<()> {
+    let (old, new) = (text(&there.source), text(&added.source));
+    let place = text(place);
+    let (old_mode, new_mode) = (go_mode(&there.entry), go_mode(&added.entry));
+    if old_mode != new_mode {
+        return Err(Error::Conflict(format!(
+            "the file '{place}' already exists in the graph with mode '{old_mode}' from '{old}' while it is added again \
+             with mode '{new_mode}' by '{new}'"
+        )));
+    }
+    match (&there.entry.kind, &added.entry.kind) {
+        (Kind::Regular { size: old_size }, Kind::Regular { size: new_size }) if old_size != new_size => {
+            return Err(Error::Conflict(format!(
+                "the file '{place}' already exists in the graph with size '{old_size}' from '{old}' while it is added \
+                 again with size '{new_size}' by '{new}'"
+            )));
+        }
+        (Kind::Regular { .. }, Kind::Regular { .. })
+            if !same_content(&there.real_path, &added.real_path)? =>
+        {
+            return Err(Error::Conflict(format!(
+                "the file '{place}' already exists in the graph from '{old}' while it is added again with other content \
+                 by '{new}'"
+            )));
+        }
+        (Kind::Symlink { target: old_target }, Kind::Symlink { target: new_target })
+            if old_target != new_target =>
+        {
+            return Err(Error::Conflict(format!(
+                "the symlink '{place}' already exists in the graph with target '{}' from '{old}' while it is added again \
+                 with target '{}' by '{new}'",
+                text(old_target),
+                text(new_target)
+            )));
+        }
+        _ => {}
+    }
+    if there.ownership != added.ownership {
+        let shown =
+            |o: &Ownership<'_>| format!("{:04o} {}:{} ({}:{})", o.mode, o.uid, o.gid, o.uname, o.gname);
+        return Err(Error::Conflict(format!(
+            "the file '{place}' already exists in the tar with perms {} from '{old}' but is overridden with perms {} by \
+             '{new}'",
+            shown(&there.ownership),
+            shown(&added.ownership)
+        )));
+    }
+    Ok(())
+}
+
+/// Go's `FileMode.String`, as nix2container prints it.
+fn go_mode(entry: &Entry) -> String {
+    let mut shown = String::new();
+    match entry.kind {
+        Kind::Directory => shown.push('d'),
+        Kind::Symlink { .. } => shown.push('L'),
+        Kind::Regular { .. } => {}
+    }
+    for (bit, letter) in [(0o4000, 'u'), (0o2000, 'g'), (0o1000, 't')] {
+        if entry.mode & bit != 0 {
+            shown.push(letter);
+        }
+    }
+    if shown.is_empty() {
+        shown.push('-');
+    }
+    for (at, letter) in "rwxrwxrwx".chars().enumerate() {
+        shown.push(if entry.mode & (0o400 >> at) != 0 { letter } else { '-' });
+    }
+    shown
+}
+
+/// Compares two files of equal size.
+fn same_content(a: &Path, b: &Path) -> Result<bool> {
+    const CHUNK: usize = 64 << 10;
+    let open = |path: &Path| File::open(path).map_err(|source| Error::io("read file", path, source));
+    let (mut file_a, mut file_b) = (open(a)?, open(b)?);
+    let (mut chunk_a, mut chunk_b) = (vec![0; CHUNK], vec![0; CHUNK]);
+    loop {
+        let read = file_a.read(&mut chunk_a).map_err(|source| Error::io("read file", a, source))?;
+        if read == 0 {
+            return Ok(true);
+        }
+        match file_b.read_exact(&mut chunk_b[..read]) {
+            Ok(()) if chunk_a[..read] == chunk_b[..read] => {}
+            Ok(()) => return Ok(false),
+            Err(source) if source.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(false),
+            Err(source) => return Err(Error::io("read file", b, source)),
+        }
+    }
+}
+
+impl LayerPath {
+    /// A walk of this path's files.
+    pub(super) fn walk(&self, case_hack: bool) -> Walker {
+        Walker::new(OsStr::as_bytes(self.path.as_str().as_ref()), self.real_path.clone(), case_hack)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// nix2container's TestSplit (G12).
+    #[test]
+    fn g12_paths_split_as_in_go() {
+        let split =
+            |path: &str| components(path.as_bytes()).iter().map(|part| text(part)).collect::<Vec<_>>();
+        assert_eq!(split("/nix"), ["", "nix"]);
+        assert_eq!(split("/nix/store"), ["", "nix", "store"]);
+        assert_eq!(split("/"), [""]);
+        assert_eq!(split("relative"), ["relative"]);
+        assert_eq!(split("relative/file"), ["relative", "file"]);
+        assert_eq!(split("relative/file/"), ["relative", "file"]);
+        assert_eq!(split("../data//./x/.."), ["..", "data"]);
+        assert_eq!(split("/../a"), ["", "a"]);
+        assert_eq!(split("."), ["."]);
+    }
+
+    #[test]
+    fn modes_are_shown_as_in_go() {
+        let shown = |kind, mode| go_mode(&Entry { kind, mode });
+        assert_eq!(shown(Kind::Regular { size: 0 }, 0o444), "-r--r--r--");
+        assert_eq!(shown(Kind::Regular { size: 0 }, 0o4755), "urwxr-xr-x");
+        assert_eq!(shown(Kind::Directory, 0o1777), "dtrwxrwxrwx");
+        assert_eq!(shown(Kind::Symlink { target: vec![] }, 0o777), "Lrwxrwxrwx");
+    }
+}

@@ -1,0 +1,16 @@
+//! The tar stream of a layer: parent directory headers, one segment per store path in byte order, two zero blocks.
+//!
+//! The bytes are those that nix2container writes through Go's `archive/tar`, so that both give the same diff_ids.
+//! A segment's bytes depend on its store path and rules alone.
+
+mod casehack;
+mod header;
+mod merge;
+mod stream;
+mod walk;
+
+pub use casehack::strip_case_hack;
+pub(crate) use stream::{Fill, LayerStream};
+
+/// The unit of a tar stream, in bytes.
+pub(crate) const BLOCK: usize = 512;

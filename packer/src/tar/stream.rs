@@ -1,0 +1,203 @@
+//! A layer's tar stream, handed out a frame at a time, so that whoever hashes and compresses it can work while the next
+//! frame is read.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::vec;
+
+use super::BLOCK;
+use super::casehack::strip_case_hack;
+use super::header::{Header, Kind as HeaderKind};
+use super::merge::{Item, Merged, merge};
+use super::walk::{Entry, Kind, Walker, gone_or};
+use crate::error::{Error, Result};
+use crate::pack::{Control, LayerPath};
+use crate::rules::{Ownership, Rules};
+
+/// What a call to [`LayerStream::fill`] gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// A frame, perhaps a short one.
+    Frame,
+    /// Nothing: the stream has ended.
+    End,
+}
+
+/// The stream's state. Memory: one frame at the caller's, one header, one directory's names per level.
+pub(crate) struct LayerStream<'l> {
+    items: vec::IntoIter<(Vec<u8>, Item<'l>)>,
+    whole: Option<Whole<'l>>,
+    file: Option<OpenFile>,
+    /// Headers and padding that did not fit into the frame yet.
+    pending: Vec<u8>,
+    pending_from: usize,
+    ended: bool,
+    case_hack: bool,
+}
+
+/// A store path that keeps its place, being walked.
+struct Whole<'l> {
+    walker: Walker,
+    rules: &'l Rules,
+    /// No byte of it has been handed out yet.
+    fresh: bool,
+}
+
+struct OpenFile {
+    fd: OwnedFd,
+    path: PathBuf,
+    root: PathBuf,
+    size: u64,
+    remaining: u64,
+}
+
+impl<'l> LayerStream<'l> {
+    /// The stream of `paths`. Rewritten paths are walked here, so conflicts are found before any byte is packed.
+    pub(crate) fn new(paths: &'l [LayerPath], control: &Control<'_>) -> Result<Self> {
+        Ok(Self {
+            items: merge(paths, control)?.into_iter(),
+            whole: None,
+            file: None,
+            pending: Vec::new(),
+            pending_from: 0,
+            ended: false,
+            case_hack: control.case_hack,
+        })
+    }
+
+    /// Fills `frame` from its start and says how far. With `split`, a frame ends where a segment ends: a whole store
+    /// path shares no frame with anything else, nor do the end blocks.
+    pub(crate) fn fill(&mut self, frame: &mut [u8], split: bool) -> Result<(usize, Fill)> {
+        let mut filled = 0;
+        loop {
+            filled += self.drain_pending(&mut frame[filled..]);
+            if filled == frame.len() {
+                break;
+            }
+            if let Some(file) = &mut self.file {
+                filled += file.read(&mut frame[filled..])?;
+                if file.remaining == 0 {
+                    let end = file.size as usize % BLOCK;
+                    self.file = None;
+                    self.pending.resize(if end == 0 { 0 } else { BLOCK - end }, 0);
+                }
+                continue;
+            }
+            if let Some(whole) = &mut self.whole {
+                if split && std::mem::take(&mut whole.fresh) && filled > 0 {
+                    break;
+                }
+                if self.next_of_whole()? {
+                    continue;
+                }
+                self.whole = None;
+                if split && filled > 0 {
+                    break;
+                }
+                continue;
+            }
+            match self.items.next() {
+                Some((_, Item::Whole(path))) => {
+                    self.whole =
+                        Some(Whole { walker: path.walk(self.case_hack), rules: &path.rules, fresh: true });
+                }
+                Some((place, Item::File(merged))) => self.push_merged(&place, merged)?,
+                Some((place, Item::Parent)) => {
+                    push_header(&mut self.pending, &place, &HeaderKind::Directory, &Ownership::root(0o755));
+                }
+                None if self.ended => break,
+                None if split && filled > 0 => break,
+                None => {
+                    self.ended = true;
+                    self.pending.resize(2 * BLOCK, 0);
+                }
+            }
+        }
+        Ok((filled, if filled == 0 { Fill::End } else { Fill::Frame }))
+    }
+
+    fn drain_pending(&mut self, frame: &mut [u8]) -> usize {
+        let rest = &self.pending[self.pending_from..];
+        let taken = rest.len().min(frame.len());
+        frame[..taken].copy_from_slice(&rest[..taken]);
+        self.pending_from += taken;
+        if self.pending_from == self.pending.len() {
+            self.pending.clear();
+            self.pending_from = 0;
+        }
+        taken
+    }
+
+    /// Takes the next file of the store path that is being walked; false at its end.
+    fn next_of_whole(&mut self) -> Result<bool> {
+        let whole = self.whole.as_mut().expect("only called while one is walked");
+        let Some(entry) = whole.walker.next()? else { return Ok(false) };
+        let path =
+            if self.case_hack { strip_case_hack(whole.walker.path()) } else { whole.walker.path().into() };
+        let ownership = whole.rules.ownership(&path, entry.mode);
+        push_entry(&mut self.pending, &path, &entry, &ownership);
+        if let Kind::Regular { size: size @ 1.. } = entry.kind {
+            let (path, root) = (whole.walker.real_path(), whole.walker.real_root().to_path_buf());
+            self.file = Some(OpenFile { fd: whole.walker.open()?, path, root, size, remaining: size });
+        }
+        Ok(true)
+    }
+
+    fn push_merged(&mut self, place: &[u8], merged: Merged<'_>) -> Result<()> {
+        push_entry(&mut self.pending, place, &merged.entry, &merged.ownership);
+        if let Kind::Regular { size: size @ 1.. } = merged.entry.kind {
+            self.file = Some(OpenFile::open(merged.real_path, merged.real_root, size)?);
+        }
+        Ok(())
+    }
+}
+
+impl OpenFile {
+    fn open(path: PathBuf, root: &Path, size: u64) -> Result<Self> {
+        use rustix::fs::{Mode, OFlags};
+        let fd = rustix::fs::open(&path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| gone_or("read file", root, path.clone(), errno))?;
+        Ok(Self { fd, path, root: root.into(), size, remaining: size })
+    }
+
+    /// Reads as much of the file's rest as fits. Where there is room for a byte more it is asked for, so that a file
+    /// that has grown is noticed without a further call.
+    fn read(&mut self, frame: &mut [u8]) -> Result<usize> {
+        let room = frame.len().min(usize::try_from(self.remaining.saturating_add(1)).unwrap_or(usize::MAX));
+        let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut frame[..room]))
+            .map_err(|errno| gone_or("read file", &self.root, self.path.clone(), errno))?;
+        if read as u64 > self.remaining || (read == 0 && self.remaining > 0) {
+            let had = self.size - self.remaining + read as u64;
+            let what = if read == 0 {
+                format!("it had {} bytes, then ended at {had}", self.size)
+            } else {
+                format!("it had {} bytes, then more", self.size)
+            };
+            return Err(Error::Changed { what, path: self.path.clone() });
+        }
+        self.remaining -= read as u64;
+        Ok(read)
+    }
+}
+
+fn push_entry(out: &mut Vec<u8>, place: &[u8], entry: &Entry, ownership: &Ownership<'_>) {
+    let kind = match &entry.kind {
+        Kind::Directory => HeaderKind::Directory,
+        Kind::Regular { size } => HeaderKind::Regular(*size),
+        Kind::Symlink { target } => HeaderKind::Symlink(target),
+    };
+    push_header(out, place, &kind, ownership);
+}
+
+fn push_header(out: &mut Vec<u8>, place: &[u8], kind: &HeaderKind<'_>, ownership: &Ownership<'_>) {
+    let header = Header {
+        name: place,
+        kind: *kind,
+        mode: ownership.mode,
+        uid: ownership.uid,
+        gid: ownership.gid,
+        uname: ownership.uname.as_bytes(),
+        gname: ownership.gname.as_bytes(),
+    };
+    header.write(out);
+}

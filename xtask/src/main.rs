@@ -1,0 +1,53 @@
+//! nixply's own chores: `cargo xtask demo` and `cargo xtask test` do all the set-up that they need.
+
+mod host;
+mod nix;
+mod packages;
+
+use clap::Parser;
+
+/// nixply's own chores.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Chore {
+    /// Does one part of the set-up alone, as a test run would.
+    #[command(hide = true, subcommand)]
+    Setup(Part),
+}
+
+#[derive(clap::Subcommand)]
+enum Part {
+    /// Makes the files of the package set available and prints its lock file.
+    Packages {
+        /// Resolves anew, for today's versions.
+        #[arg(long)]
+        update: bool,
+        /// Adds them to the store that the Nix with this prefix uses as the environment has it.
+        #[arg(long, value_name = "PREFIX")]
+        nix: Option<std::path::PathBuf>,
+    },
+    /// Makes a Nix available and prints its prefix.
+    Nix {
+        /// 2.8, 2.26, sid, or the path of an installed Nix.
+        version: nix::Version,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Chore::parse() {
+        Chore::Setup(Part::Packages { update, nix }) => {
+            use packages::Resolve::{Anew, WhenMissing};
+            let lock = packages::set_up(if update { Anew } else { WhenMissing })?;
+            if let Some(prefix) = nix {
+                let command = |name: &str| std::process::Command::new(prefix.join("bin").join(name));
+                packages::add_to_store(&lock, command)?;
+            }
+            println!("{}", packages::Lock::path().display());
+        }
+        Chore::Setup(Part::Nix { version }) => {
+            let nix = nix::install(&version)?;
+            println!("{}", nix.prefix.display());
+        }
+    }
+    Ok(())
+}

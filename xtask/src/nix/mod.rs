@@ -1,0 +1,198 @@
+//! Nix for the tests and the demo: finds, unpacks or builds the versions that nixply is tried on, each below one prefix.
+//!
+//! A [`Nix`] is a promise to the plugin's build script and to the tests: `bin/` has the programs, `include/nix/` the
+//! headers as upstream installs them, and `include-deps/`, where it exists, the boost and nlohmann headers that this
+//! Nix was built with. What is done with a Nix is left to the callers.
+
+mod archive;
+mod bookworm;
+mod root;
+mod sid;
+mod trixie;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
+
+use crate::host::{cache, output};
+
+/// Which Nix, by where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Version {
+    /// 2.8: Debian bookworm's own package, with the headers of its source package.
+    Bookworm,
+    /// 2.26: built from Debian trixie's source package, because trixie's binary cannot load plugins.
+    Trixie,
+    /// The newest that Debian has: sid's static binary, which cannot load plugins and has no headers.
+    Sid,
+    /// Any Nix that was installed below one folder.
+    Prefix(PathBuf),
+}
+
+impl FromStr for Version {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "2.8" => Ok(Self::Bookworm),
+            "2.26" => Ok(Self::Trixie),
+            "sid" => Ok(Self::Sid),
+            path if path.contains('/') => Ok(Self::Prefix(path.into())),
+            other => bail!("no such Nix here, give 2.8, 2.26, sid or the path of a prefix: {other}"),
+        }
+    }
+}
+
+/// An installed Nix.
+#[derive(Debug, Clone)]
+pub struct Nix {
+    /// Its name in messages and file names: `2.8`, `2.26`, `sid`, or major and minor of a prefix's version.
+    pub name: String,
+    /// As `nix --version` says, without the program's name: `2.8.0`.
+    pub version: String,
+    /// What it is installed below.
+    pub prefix: PathBuf,
+    /// The folder with `nix`, `nix-build`, `nix-store`, `nix-daemon` and `nix-instantiate`.
+    pub bin: PathBuf,
+    /// Whether a plugin can be compiled for it (and loaded into it).
+    pub has_headers: bool,
+}
+
+/// Makes a Nix available. Does all set-up itself when it was never done here, and costs milliseconds when it was.
+pub fn install(version: &Version) -> Result<Nix> {
+    match version {
+        Version::Bookworm => bookworm::install().context("cannot set up Nix 2.8"),
+        Version::Trixie => trixie::install().context("cannot set up Nix 2.26"),
+        Version::Sid => sid::install().context("cannot set up sid's Nix"),
+        Version::Prefix(prefix) => existing(prefix),
+    }
+}
+
+/// The programs that a prefix must have; all but `nix` are usually links to it.
+const PROGRAMS: [&str; 5] = ["nix", "nix-build", "nix-store", "nix-daemon", "nix-instantiate"];
+
+/// A folder below the cache that is either complete, made by the recipe of this very number, or absent.
+struct Prefix {
+    name: &'static str,
+    path: PathBuf,
+    recipe: &'static str,
+}
+
+impl Prefix {
+    /// `recipe` changes whenever what is made changes, so that an older result is made anew.
+    fn of(name: &'static str, recipe: &'static str) -> Result<Self> {
+        let path = std::path::absolute(cache().join("nix").join(name))?;
+        Ok(Self { name, path, recipe })
+    }
+
+    /// The Nix in it, if it is complete and runs.
+    fn ready(&self) -> Option<Nix> {
+        let made_by = fs::read_to_string(self.path.join("recipe")).ok()?;
+        (made_by == self.recipe).then(|| describe(self.name, &self.path).ok()).flatten()
+    }
+
+    /// Has `fill` make the content, given a temporary folder and the prefix to be in it, then moves that to its place: an
+    /// interrupted run leaves nothing behind that looks complete.
+    fn make(&self, fill: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<Nix> {
+        let parent = self.path.parent().expect("the path was joined to the cache's");
+        fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+        remove_leftovers(parent)?;
+        let work =
+            tempfile::Builder::new().prefix(&format!(".work-{}-", std::process::id())).tempdir_in(parent)?;
+        let new = work.path().join("prefix");
+        fs::create_dir(&new)?;
+        fill(work.path(), &new)?;
+        fs::write(new.join("recipe"), self.recipe)?;
+        if self.path.exists() {
+            fs::rename(&self.path, work.path().join("old"))?;
+        }
+        fs::rename(&new, &self.path).with_context(|| format!("cannot create {}", self.path.display()))?;
+        describe(self.name, &self.path)
+    }
+}
+
+/// Removes the temporary folders of processes that are gone: a build that was killed leaves a gigabyte behind.
+fn remove_leftovers(parent: &Path) -> Result<()> {
+    for entry in fs::read_dir(parent)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(".work-")?.split('-').next());
+        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// A Nix that someone else built.
+fn existing(prefix: &Path) -> Result<Nix> {
+    let prefix = prefix.canonicalize().with_context(|| format!("no such folder: {}", prefix.display()))?;
+    let mut nix = describe("", &prefix)?;
+    if !nix.has_headers {
+        bail!(
+            "this Nix has no headers (no nix/primops.hh, no nix/expr/primops.hh): {}",
+            prefix.join("include").display()
+        );
+    }
+    let pkg_config =
+        ["lib", "lib64", "lib/x86_64-linux-gnu"].map(|lib| prefix.join(lib).join("pkgconfig/nix-expr.pc"));
+    if !pkg_config.iter().any(|file| file.exists()) {
+        bail!("this Nix has no shared libraries, so it cannot load plugins: no {}", pkg_config[0].display());
+    }
+    nix.name = nix.version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
+    Ok(nix)
+}
+
+/// Looks at what lies below `prefix`.
+fn describe(name: &str, prefix: &Path) -> Result<Nix> {
+    let bin = prefix.join("bin");
+    for program in PROGRAMS {
+        if !bin.join(program).exists() {
+            bail!("this Nix lacks a program: {}", bin.join(program).display());
+        }
+    }
+    let said = output(Command::new(bin.join("nix")).arg("--version"))?;
+    let version = version_in(&said).with_context(|| format!("not a version of Nix: {}", said.trim()))?;
+    let include = prefix.join("include/nix");
+    let has_headers = ["primops.hh", "expr/primops.hh"].iter().any(|header| include.join(header).exists());
+    Ok(Nix { name: name.into(), version: version.into(), prefix: prefix.into(), bin, has_headers })
+}
+
+/// The version in what `nix --version` prints: `nix (Nix) 2.26.3`, also with a vendor's own words before the number.
+fn version_in(said: &str) -> Option<&str> {
+    let last = said.lines().next()?.split_whitespace().last()?;
+    last.starts_with(|first: char| first.is_ascii_digit()).then_some(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_is_the_last_word_of_the_first_line() {
+        assert_eq!(version_in("nix (Nix) 2.8.0\n"), Some("2.8.0"));
+        assert_eq!(version_in("nix (Nix) 2.35.0pre20260101_0123abc\n"), Some("2.35.0pre20260101_0123abc"));
+        assert_eq!(version_in("nix (Determinate Nix 3.8.5) 2.30.2\n"), Some("2.30.2"));
+        assert_eq!(version_in("error: experimental\n"), None);
+        assert_eq!(version_in(""), None);
+    }
+
+    #[test]
+    fn names_and_paths_choose_a_version() {
+        assert_eq!("2.8".parse::<Version>().unwrap(), Version::Bookworm);
+        assert_eq!("./nix".parse::<Version>().unwrap(), Version::Prefix("./nix".into()));
+        let error = "2.9".parse::<Version>().unwrap_err().to_string();
+        assert_eq!(error, "no such Nix here, give 2.8, 2.26, sid or the path of a prefix: 2.9");
+    }
+
+    #[test]
+    fn a_prefix_without_programs_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let prefix = dir.path().canonicalize().unwrap();
+        let error = install(&Version::Prefix(prefix.clone())).unwrap_err().to_string();
+        assert_eq!(error, format!("this Nix lacks a program: {}", prefix.join("bin/nix").display()));
+    }
+}

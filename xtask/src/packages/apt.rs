@@ -1,0 +1,216 @@
+//! Which Debian packages, from apt.
+//!
+//! apt resolves against an empty package database, so that what this machine has installed counts as missing, and
+//! keeps its caches in memory, so that the machine's own stay as they are.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::lock::{File, Unit, store_name};
+use super::{TOGETHER, WANTED, WANTED_WHERE_KNOWN, download};
+use crate::host;
+
+/// A stanza of apt's package index.
+struct Package {
+    version: String,
+    architecture: String,
+    file: File,
+    /// `Depends` and `Pre-Depends`: alternatives of names.
+    depends: Vec<Vec<String>>,
+    provides: Vec<String>,
+    /// Debian's own mark of a package that others load at run time.
+    is_library: bool,
+}
+
+/// Resolves, downloads what the cache does not have, checks it, and gives the units in dependency order.
+pub(super) fn fetch() -> Result<Vec<Unit>> {
+    let index = index(&chosen()?)?;
+    let units = in_order(units(&index))?;
+    fetch_files(&index, &units)?;
+    Ok(units)
+}
+
+fn apt(program: &str) -> Command {
+    let mut command = Command::new(program);
+    for option in ["Dir::State::status=/dev/null", "Dir::Cache::pkgcache=", "Dir::Cache::srcpkgcache="] {
+        command.args(["-o", option]);
+    }
+    command.env("LC_ALL", "C");
+    command
+}
+
+/// The closure of the wanted packages, as (name, version).
+fn chosen() -> Result<Vec<(String, String)>> {
+    let mut wanted = WANTED.to_vec();
+    for name in WANTED_WHERE_KNOWN {
+        let known = host::output(apt("apt-cache").args(["pkgnames", name]))?;
+        if known.lines().any(|line| line == *name) {
+            wanted.push(name);
+        }
+    }
+    let mut command = apt("apt-get");
+    command.args(["install", "--simulate", "-qq", "--no-install-recommends"]).args(wanted);
+    let plan = host::output(&mut command)?;
+    // Inst libc6 (2.36-9+deb12u7 Debian:12.11/stable [amd64]) []
+    let chosen: Option<Vec<_>> = plan
+        .lines()
+        .filter_map(|line| line.strip_prefix("Inst "))
+        .map(|line| {
+            let (name, rest) = line.split_once(" (")?;
+            let (version, _) = rest.split_once(' ')?;
+            Some((name.to_owned(), version.to_owned()))
+        })
+        .collect();
+    chosen.filter(|list| !list.is_empty()).context("apt-get's plan has an unknown form")
+}
+
+/// The stanzas of the chosen packages, from the lists that apt has verified.
+fn index(chosen: &[(String, String)]) -> Result<BTreeMap<String, Package>> {
+    let mut command = apt("apt-cache");
+    command.arg("show").args(chosen.iter().map(|(name, version)| format!("{name}={version}")));
+    let mut packages = BTreeMap::new();
+    for stanza in host::output(&mut command)?.split("\n\n") {
+        let fields: HashMap<&str, &str> = stanza.lines().filter_map(|line| line.split_once(": ")).collect();
+        let Some(name) = fields.get("Package") else { continue };
+        let field = |key: &str| {
+            fields.get(key).copied().with_context(|| format!("apt-cache show {name} has no {key}"))
+        };
+        let version = field("Version")?;
+        let architecture = field("Architecture")?;
+        let relations = |key: &str| fields.get(key).copied().unwrap_or_default().split(", ");
+        let package = Package {
+            version: version.to_owned(),
+            architecture: architecture.to_owned(),
+            file: File {
+                name: store_name(&format!("{name}_{version}_{architecture}.deb")),
+                sha256: field("SHA256")?.to_owned(),
+                size: field("Size")?.parse()?,
+            },
+            depends: relations("Pre-Depends").chain(relations("Depends")).map(alternatives).collect(),
+            provides: relations("Provides").flat_map(alternatives).collect(),
+            is_library: field("Section")?.ends_with("libs") && architecture != "all",
+        };
+        packages.insert((*name).to_owned(), package);
+    }
+    match chosen.iter().find(|(name, _)| !packages.contains_key(name)) {
+        Some((name, _)) => bail!("apt-cache shows nothing about {name}"),
+        None => Ok(packages),
+    }
+}
+
+/// `libgcc-s1 (>= 3.0) | libgcc1:any` is libgcc-s1, libgcc1.
+fn alternatives(relation: &str) -> Vec<String> {
+    let name = |text: &str| text.trim().split([' ', ':']).next().unwrap_or_default().to_owned();
+    relation.split('|').map(name).filter(|name| !name.is_empty()).collect()
+}
+
+/// What the wanted packages need at run time, by name. Of Debian's dependencies only those count that lead to
+/// libraries or to a unit of several packages: a store path depends on what its programs load, not on what Debian's
+/// maintainer scripts call. The builder fails when a library is missing, so a wrong guess here is loud.
+fn needs(index: &BTreeMap<String, Package>) -> BTreeMap<&str, BTreeSet<&str>> {
+    let provided = index.iter().flat_map(|(name, package)| package.provides.iter().map(move |what| (what, name)));
+    let providers: HashMap<&str, &str> = provided.map(|(what, name)| (what.as_str(), name.as_str())).collect();
+    let resolve = |name: &String| match index.get_key_value(name) {
+        Some((name, _)) => Some(name.as_str()),
+        None => providers.get(name.as_str()).copied(),
+    };
+    let counts = |name: &&str| index[*name].is_library || unit_of(name).0 != *name;
+
+    let mut needs = BTreeMap::new();
+    let mut todo: Vec<&str> = WANTED.iter().chain(WANTED_WHERE_KNOWN).copied().collect();
+    while let Some(name) = todo.pop() {
+        let Some((name, package)) = index.get_key_value(name) else { continue };
+        if needs.contains_key(name.as_str()) {
+            continue;
+        }
+        let depends: BTreeSet<&str> =
+            package.depends.iter().filter_map(|any| any.iter().find_map(resolve)).filter(counts).collect();
+        todo.extend(&depends);
+        needs.insert(name.as_str(), depends);
+    }
+    needs
+}
+
+/// The needed packages as units.
+fn units(index: &BTreeMap<String, Package>) -> BTreeMap<&str, Unit> {
+    let mut needs: Vec<(&str, BTreeSet<&str>)> = needs(index).into_iter().collect();
+    // The package that a unit's first pattern means goes first and gives the version.
+    needs.sort_by_key(|(package, _)| (unit_of(package).1, *package));
+    let mut units: BTreeMap<&str, Unit> = BTreeMap::new();
+    for (package, depends) in needs {
+        let (name, _) = unit_of(package);
+        let Package { version, file, .. } = &index[package];
+        let unit = units.entry(name).or_insert_with(|| Unit {
+            name: name.to_owned(),
+            version: upstream(version).to_owned(),
+            files: Vec::new(),
+            depends: Vec::new(),
+        });
+        unit.files.push(file.clone());
+        for (other, _) in depends.into_iter().map(unit_of) {
+            if other != name && !unit.depends.iter().any(|known| known == other) {
+                unit.depends.push(other.to_owned());
+            }
+        }
+    }
+    units
+}
+
+/// The units, each after the ones it depends on.
+fn in_order(mut units: BTreeMap<&str, Unit>) -> Result<Vec<Unit>> {
+    let mut ordered: Vec<Unit> = Vec::new();
+    while !units.is_empty() {
+        let ready = units.iter().find(|(_, unit)| unit.depends.iter().all(|name| !units.contains_key(name.as_str())));
+        let Some((&name, _)) = ready else {
+            let names: Vec<_> = units.keys().collect();
+            bail!("Debian packages that depend on each other must become one unit: look among {names:?}");
+        };
+        ordered.extend(units.remove(name));
+    }
+    Ok(ordered)
+}
+
+/// The unit of a package, and its rank there.
+fn unit_of(package: &str) -> (&str, usize) {
+    let fits = |pattern: &&str| match pattern.strip_suffix('*') {
+        Some(start) => package.starts_with(start),
+        None => package == *pattern,
+    };
+    let mut units = TOGETHER.iter();
+    let unit = units.find_map(|(name, patterns)| Some((*name, patterns.iter().position(|p| fits(&p))?)));
+    unit.unwrap_or((package, 0))
+}
+
+/// Upstream's version: without epoch, Debian's revision and its marks of a repacked source.
+fn upstream(version: &str) -> &str {
+    let version = version.split_once(':').map_or(version, |(_, rest)| rest);
+    let version = version.rsplit_once('-').map_or(version, |(rest, _)| rest);
+    ["+dfsg", ".dfsg", "+ds", "~"].iter().fold(version, |v, mark| v.split_once(mark).map_or(v, |(rest, _)| rest))
+}
+
+/// Downloads and checks the files that the cache does not have.
+fn fetch_files(index: &BTreeMap<String, Package>, units: &[Unit]) -> Result<()> {
+    let needed: BTreeSet<&str> = units.iter().flat_map(|unit| &unit.files).map(|file| file.name.as_str()).collect();
+    let missing: Vec<(&String, &Package)> =
+        index.iter().filter(|(_, p)| needed.contains(p.file.name.as_str()) && !p.file.is_there()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let size: u64 = missing.iter().map(|(_, package)| package.file.size).sum();
+    host::say(format!("downloading {} Debian packages, {} MB", missing.len(), size.div_ceil(1_000_000)));
+    download(|folder| {
+        let mut command = apt("apt-get");
+        command.args(["download", "-qq"]).current_dir(folder);
+        host::output(command.args(missing.iter().map(|(name, package)| format!("{name}={}", package.version))))?;
+        let files = missing.iter().map(|(name, package)| {
+            // apt writes the colon of an epoch as %3a.
+            let (version, file) = (package.version.replace(':', "%3a"), &package.file);
+            let path = folder.join(format!("{name}_{version}_{}.deb", package.architecture));
+            file.check(&path)?;
+            Ok((path, file.name.clone()))
+        });
+        files.collect()
+    })
+}
