@@ -43,11 +43,16 @@ fn find() -> Result<Nix, String> {
         let output = output.map_err(|error| format!("cannot run {}/bin/nix: {error}", prefix.display()))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let version = text.split_whitespace().last().ok_or("nix --version printed nothing")?.to_owned();
-        return Ok(Nix { version, includes: vec![include.join("nix"), include, prefix.join("include-deps")] });
+        return Ok(Nix {
+            version,
+            includes: vec![include.join("nix"), include, prefix.join("include-deps")],
+        });
     }
     let mut config = pkg_config::Config::new();
     config.cargo_metadata(false).env_metadata(false);
-    let found = config.probe("nix-expr").map_err(|_| "no Nix with headers was found (pkg-config nix-expr)".to_owned())?;
+    let found = config
+        .probe("nix-expr")
+        .map_err(|_| "no Nix with headers was found (pkg-config nix-expr)".to_owned())?;
     let mut includes = found.include_paths.clone();
     for package in ["nix-store", "nix-main", "nix-cmd", "nix-util"] {
         includes.extend(config.probe(package).map(|found| found.include_paths).unwrap_or_default());
@@ -100,9 +105,11 @@ fn compile(nix: &Nix, flags: &[&'static str]) {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));
     // The expression as a C++ string literal.
     let expression = std::fs::read_to_string("src/result.nix").expect("it lies beside the C++");
-    std::fs::write(out.join("result.nix.inc"), format!("R\"nix({expression})nix\"\n")).expect("OUT_DIR is writable");
+    std::fs::write(out.join("result.nix.inc"), format!("R\"nix({expression})nix\"\n"))
+        .expect("OUT_DIR is writable");
     let sources = SOURCES.map(|name| format!("src/{name}.cc"));
-    let objects = configured(nix, flags).opt_level(2).include(&out).files(&sources[..5]).compile_intermediates();
+    let objects =
+        configured(nix, flags).opt_level(2).include(&out).files(&sources[..5]).compile_intermediates();
     // What the plugin needs of Nix, for register.cc to look up before it touches anything.
     let symbols = out.join("required_symbols.inc");
     std::fs::write(&symbols, required_symbols(&objects)).expect("OUT_DIR is writable");
@@ -136,7 +143,8 @@ fn required_symbols(objects: &[PathBuf]) -> String {
 
 /// Names in namespace nix: functions and variables, const member functions, vtables, type infos and their kin.
 fn is_nix(symbol: &str) -> bool {
-    let kinds = ["_ZN3nix", "_ZNK3nix", "_ZTVN3nix", "_ZTIN3nix", "_ZTSN3nix", "_ZThn", "_ZTv0_n", "_ZGVN3nix"];
+    let kinds =
+        ["_ZN3nix", "_ZNK3nix", "_ZTVN3nix", "_ZTIN3nix", "_ZTSN3nix", "_ZThn", "_ZTv0_n", "_ZGVN3nix"];
     kinds.iter().any(|kind| symbol.starts_with(kind)) && symbol.contains("3nix")
 }
 
@@ -144,7 +152,8 @@ fn is_nix(symbol: &str) -> bool {
 /// that the plugin itself can say what is wrong.
 fn weaken(objects: &[PathBuf]) {
     for object in objects {
-        let listed = output("nm", ["--undefined-only", "--format=just-symbols"].iter().map(OsStr::new), &[object]);
+        let listed =
+            output("nm", ["--undefined-only", "--format=just-symbols"].iter().map(OsStr::new), &[object]);
         let file = object.with_extension("weak");
         let symbols: Vec<&str> = listed.lines().map(str::trim).filter(|symbol| is_nix(symbol)).collect();
         if symbols.is_empty() {
@@ -167,5 +176,9 @@ fn output<'a>(program: &str, args: impl Iterator<Item = &'a OsStr>, files: &[imp
 /// Without Nix the library is one line for whoever loads it.
 fn stand_in(why: &str) {
     println!("cargo:warning=the Nix plugin is left out: {why}; set NIXPLY_NIX_PREFIX to an installed Nix");
-    cc::Build::new().cpp(true).file("src/unavailable.cc").link_lib_modifier("+whole-archive").compile("nixply_plugin");
+    cc::Build::new()
+        .cpp(true)
+        .file("src/unavailable.cc")
+        .link_lib_modifier("+whole-archive")
+        .compile("nixply_plugin");
 }

@@ -1,8 +1,10 @@
 //! Compiles the C++ side of the tests.
 
 fn main() {
-    let bridge = std::env::var("DEP_NIXPLY_FFI_BRIDGE").expect("nixply-ffi's build script says where its headers are");
-    let include = std::env::var("DEP_NIXPLY_FFI_INCLUDE").expect("nixply-ffi's build script says where its headers are");
+    let bridge =
+        std::env::var("DEP_NIXPLY_FFI_BRIDGE").expect("nixply-ffi's build script says where its headers are");
+    let include = std::env::var("DEP_NIXPLY_FFI_INCLUDE")
+        .expect("nixply-ffi's build script says where its headers are");
     cxx_build::bridge("src/lib.rs")
         .file("src/driver.cc")
         .include("src")

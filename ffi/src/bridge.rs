@@ -111,10 +111,13 @@ mod ffi {
         ) -> Result<BuiltImage>;
 
         /// The layers that an image would have, from the bottom up. Reads no store path but a base image's spec.
-        fn plan_image(request: &ImageRequest, closure: &Vec<PathInfo>, machine: &Machine) -> Result<Vec<LayerInfo>>;
+        fn plan_image(
+            request: &ImageRequest,
+            closure: &Vec<PathInfo>,
+            machine: &Machine,
+        ) -> Result<Vec<LayerInfo>>;
 
-        /// Packs what a derivation's structured attributes (`.attrs.json`) ask for: `request` and `closure`. Gives
-        /// the spec.
+        /// Does what a derivation's structured attributes (`.attrs.json`) ask for; gives the output's text.
         fn run_builder(attrs: &str, machine: &Machine, observer: Pin<&mut Observer>) -> Result<String>;
 
         /// The name in `known` that `name` was probably meant to be, or nothing.

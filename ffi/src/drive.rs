@@ -58,7 +58,9 @@ pub(crate) fn drive<T: Send>(
         let mut packed: Vec<u64> = Vec::new();
         loop {
             match events.recv_timeout(POLL) {
-                Ok(Event::Started(layer, expected)) => observer.as_mut().layer_started(layer as u32, expected),
+                Ok(Event::Started(layer, expected)) => {
+                    observer.as_mut().layer_started(layer as u32, expected)
+                }
                 Ok(Event::Packed(layer, bytes)) => {
                     packed.resize(packed.len().max(layer + 1), 0);
                     packed[layer] += bytes;

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use nixply_packer::closure::StorePath;
 use nixply_packer::image::{go_json, oci};
 use nixply_packer::pack::Packer;
-use nixply_packer::request::{BuilderInput, BuiltImage};
+use nixply_packer::request::BuilderInput;
 
 use crate::bridge::{self, Observer};
 use crate::convert;
@@ -46,15 +46,17 @@ pub(crate) fn build_image(
     mut observer: Pin<&mut Observer>,
 ) -> Result<bridge::BuiltImage, Failure> {
     guarded(|| {
-        let (request, closure, store) = (convert::image(request)?, convert::closure(closure), convert::store(machine));
+        let (request, closure, store) =
+            (convert::image(request)?, convert::closure(closure), convert::store(machine));
         let packer = Packer::new(machine.threads as usize);
         let built = drive(observer.as_mut(), |control| request.build(&closure, &store, &packer, control))?;
-        warn_of_unknown_keys(&built, observer);
+        warn(built.warnings(), observer);
         let spec = &built.spec;
         let config = oci::config(spec);
         // nix2container records no size for a base image's layers; without one there is no manifest yet.
         let sizes_known = spec.layers.iter().all(|layer| layer.size > 0);
-        let manifest = || oci::Descriptor::of(oci::MANIFEST, &go_json::compact(&oci::manifest_of(spec))).digest;
+        let manifest =
+            || oci::Descriptor::of(oci::MANIFEST, &go_json::compact(&oci::manifest_of(spec))).digest;
         Ok(bridge::BuiltImage {
             references: built.references.iter().map(StorePath::to_string).collect(),
             layers: spec.layers.iter().map(convert::layer_info).collect(),
@@ -71,7 +73,8 @@ pub(crate) fn plan_image(
     machine: &bridge::Machine,
 ) -> Result<Vec<bridge::LayerInfo>, Failure> {
     guarded(|| {
-        let (request, closure, store) = (convert::image(request)?, convert::closure(closure), convert::store(machine));
+        let (request, closure, store) =
+            (convert::image(request)?, convert::closure(closure), convert::store(machine));
         let plan = request.plan(&closure, &store)?;
         let planned = plan.layers.iter().map(|layer| bridge::LayerInfo {
             digest: String::new(),
@@ -90,11 +93,11 @@ pub(crate) fn run_builder(
     mut observer: Pin<&mut Observer>,
 ) -> Result<String, Failure> {
     guarded(|| {
-        let BuilderInput { request, closure } = BuilderInput::from_attrs(attrs)?;
+        let input = BuilderInput::from_attrs(attrs)?;
         let (store, packer) = (convert::store(machine), Packer::new(machine.threads as usize));
-        let built = drive(observer.as_mut(), |control| request.build(&closure, &store, &packer, control))?;
-        warn_of_unknown_keys(&built, observer);
-        Ok(text(built.json))
+        let (bytes, warnings) = drive(observer.as_mut(), |control| input.run(&store, &packer, control))?;
+        warn(warnings.into_iter(), observer);
+        Ok(text(bytes))
     })
 }
 
@@ -105,8 +108,8 @@ pub(crate) fn nearest(name: &str, known: &[&str]) -> String {
     best.map(|(_, known)| known.to_owned()).unwrap_or_default()
 }
 
-fn warn_of_unknown_keys(built: &BuiltImage, mut observer: Pin<&mut Observer>) {
-    for warning in built.warnings() {
+fn warn(warnings: impl Iterator<Item = String>, mut observer: Pin<&mut Observer>) {
+    for warning in warnings {
         observer.as_mut().warn(&warning);
     }
 }

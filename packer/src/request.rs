@@ -182,34 +182,71 @@ pub struct BuiltImage {
 impl BuiltImage {
     /// What the user should know although it is no error.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
-        self.unknown_config_keys.iter().map(|key| {
-            format!("config.{key} is not part of OCI's image config and is left out of the image")
-        })
+        self.unknown_config_keys
+            .iter()
+            .map(|key| format!("config.{key} is not part of OCI's image config and is left out of the image"))
     }
 }
 
-/// What the builder door reads: a derivation's structured attributes, with the request as `request` and the closure as
-/// `closure`, the name that `exportReferencesGraph` was given.
-#[derive(Debug)]
+/// What the builder door reads: a derivation's structured attributes.
+///
+/// Two derivations make an image. The first has the attribute `config`, and its output is a file with that config: so
+/// Nix knows which store paths the config names. The second has `request` (without the config), `configFile` (the
+/// first one's output) and `closure`, the name that `exportReferencesGraph` was given.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct BuilderInput {
-    /// The image.
-    pub request: ImageRequest,
-    /// Everything that its roots refer to.
-    pub closure: Closure,
+    outputs: serde_json::Map<String, Value>,
+    #[serde(default)]
+    request: Option<Value>,
+    #[serde(default)]
+    config: Option<Value>,
+    #[serde(default)]
+    config_file: Option<String>,
+    #[serde(default)]
+    closure: Option<Value>,
 }
 
 impl BuilderInput {
     /// Reads `.attrs.json`.
     pub fn from_attrs(json: &str) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Attrs {
-            request: Value,
-            #[serde(default)]
-            closure: Option<Value>,
+        serde_json::from_str(json).map_err(|error| Error::invalid("structured attributes", error))
+    }
+
+    /// Where the result belongs.
+    pub fn output(&self) -> Result<&str> {
+        let out = self.outputs.get("out").and_then(Value::as_str);
+        out.ok_or_else(|| Error::invalid("structured attributes", "there is no output named out"))
+    }
+
+    /// The output's bytes, and warnings.
+    pub fn run(
+        self,
+        store: &Store,
+        packer: &Packer,
+        control: &Control<'_>,
+    ) -> Result<(Vec<u8>, Vec<String>)> {
+        let Some(request) = self.request else {
+            let missing =
+                || Error::invalid("structured attributes", "expected an attribute request or config");
+            return Ok((go_json::compact(&self.config.ok_or_else(missing)?), Vec::new()));
+        };
+        let mut request: ImageRequest =
+            serde_json::from_value(request).map_err(|error| Error::invalid("attribute request", error))?;
+        let closure = self.closure.map_or_else(|| Ok(Closure::default()), Closure::from_value)?;
+        if let Some(file) = self.config_file {
+            let path = store.check(&file)?;
+            let real = store.real_path(&path);
+            let text =
+                fs::read_to_string(&real).map_err(|source| Error::io("read the config", &real, source))?;
+            request.config = serde_json::from_str(&text).map_err(|error| Error::invalid(file, error))?;
+            let named =
+                closure.get(&path).map(|info| info.references.iter().map(StorePath::to_string).collect());
+            request.config_roots = named.unwrap_or_default();
         }
-        let attrs: Attrs = serde_json::from_str(json).map_err(|error| Error::invalid("structured attributes", error))?;
-        let request = serde_json::from_value(attrs.request).map_err(|error| Error::invalid("attribute request", error))?;
-        Ok(Self { request, closure: attrs.closure.map_or_else(|| Ok(Closure::default()), Closure::from_value)? })
+        let built = request.build(&closure, store, packer, control)?;
+        let warnings = built.warnings().collect();
+        Ok((built.json, warnings))
     }
 }
 

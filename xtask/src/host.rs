@@ -22,7 +22,8 @@ pub fn cache() -> PathBuf {
     if is_root() {
         return "/var/cache/nixply".into();
     }
-    let base = std::env::var_os("XDG_CACHE_HOME").filter(|dir| Path::new(dir).is_absolute()).map(PathBuf::from);
+    let base =
+        std::env::var_os("XDG_CACHE_HOME").filter(|dir| Path::new(dir).is_absolute()).map(PathBuf::from);
     let base = base.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
     base.unwrap_or_else(|| "/var/cache".into()).join("nixply/xtask")
 }
@@ -39,7 +40,11 @@ pub fn say(line: impl AsRef<str>) {
 
 /// A command as a person would type it, for messages.
 pub fn shown(command: &Command) -> String {
-    std::iter::once(command.get_program()).chain(command.get_args()).map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+    std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(OsStr::to_string_lossy)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Runs a command with its output passed through; a non-zero exit is an error that shows the command.
@@ -53,9 +58,15 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Runs a command quietly and gives its standard output; a non-zero exit is an error that carries its standard error.
 pub fn output(command: &mut Command) -> Result<String> {
-    let out = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", shown(command)))?;
+    let out =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", shown(command)))?;
     if !out.status.success() {
-        bail!("{} ended with {}:\n{}", shown(command), out.status, String::from_utf8_lossy(&out.stderr).trim_end());
+        bail!(
+            "{} ended with {}:\n{}",
+            shown(command),
+            out.status,
+            String::from_utf8_lossy(&out.stderr).trim_end()
+        );
     }
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }

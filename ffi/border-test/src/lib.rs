@@ -16,7 +16,13 @@ pub mod ffi {
 
     unsafe extern "C++" {
         include!("driver.hh");
-        fn build(real_store_dir: &str, store_path: &str, config: &str, interrupt: bool, threads: u32) -> Outcome;
+        fn build(
+            real_store_dir: &str,
+            store_path: &str,
+            config: &str,
+            interrupt: bool,
+            threads: u32,
+        ) -> Outcome;
         fn plan(real_store_dir: &str, store_path: &str, strategy: &str) -> Result<String>;
         fn builder(attrs: &str, real_store_dir: &str) -> Result<String>;
         fn nearest(name: &str) -> String;

@@ -87,11 +87,15 @@ fn plans_builders_and_names_cross_too() {
     let real = store.path().to_str().unwrap();
     assert_eq!(ffi::plan(real, PATH, "").unwrap(), format!("{PATH} 1000\n"));
     assert_eq!(ffi::nearest("maxlayer"), "maxLayers");
+    let config_path = "/nix/store/123456789abcdfghijklmnpqrsvwxyz0-config.json";
+    fs::write(store.path().join("123456789abcdfghijklmnpqrsvwxyz0-config.json"), config()).unwrap();
     let attrs = format!(
-        r#"{{"request":{{"config":{},"configRoots":["{PATH}"],"arch":"amd64"}},"closure":[{{"path":"{PATH}","references":[]}}]}}"#,
-        config()
+        r#"{{"outputs":{{"out":"/o"}},"request":{{"arch":"amd64"}},"configFile":"{config_path}","closure":[
+            {{"path":"{PATH}","references":[]}},{{"path":"{config_path}","references":["{PATH}"]}}]}}"#
     );
     assert_eq!(ffi::builder(&attrs, real).unwrap(), ffi::build(real, PATH, &config(), false, 2).spec);
-    let error = ffi::builder(r#"{"request":{"nmae":1}}"#, real).unwrap_err();
+    let attrs = format!(r#"{{"outputs":{{"out":"/o"}},"config":{}}}"#, config());
+    assert_eq!(ffi::builder(&attrs, real).unwrap(), config());
+    let error = ffi::builder(r#"{"outputs":{},"request":{"nmae":1}}"#, real).unwrap_err();
     assert!(error.what().contains("unknown field `nmae`"), "{}", error.what());
 }

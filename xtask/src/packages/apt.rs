@@ -110,8 +110,10 @@ fn alternatives(relation: &str) -> Vec<String> {
 /// libraries or to a unit of several packages: a store path depends on what its programs load, not on what Debian's
 /// maintainer scripts call. The builder fails when a library is missing, so a wrong guess here is loud.
 fn needs(index: &BTreeMap<String, Package>) -> BTreeMap<&str, BTreeSet<&str>> {
-    let provided = index.iter().flat_map(|(name, package)| package.provides.iter().map(move |what| (what, name)));
-    let providers: HashMap<&str, &str> = provided.map(|(what, name)| (what.as_str(), name.as_str())).collect();
+    let provided =
+        index.iter().flat_map(|(name, package)| package.provides.iter().map(move |what| (what, name)));
+    let providers: HashMap<&str, &str> =
+        provided.map(|(what, name)| (what.as_str(), name.as_str())).collect();
     let resolve = |name: &String| match index.get_key_value(name) {
         Some((name, _)) => Some(name.as_str()),
         None => providers.get(name.as_str()).copied(),
@@ -162,7 +164,8 @@ fn units(index: &BTreeMap<String, Package>) -> BTreeMap<&str, Unit> {
 fn in_order(mut units: BTreeMap<&str, Unit>) -> Result<Vec<Unit>> {
     let mut ordered: Vec<Unit> = Vec::new();
     while !units.is_empty() {
-        let ready = units.iter().find(|(_, unit)| unit.depends.iter().all(|name| !units.contains_key(name.as_str())));
+        let ready =
+            units.iter().find(|(_, unit)| unit.depends.iter().all(|name| !units.contains_key(name.as_str())));
         let Some((&name, _)) = ready else {
             let names: Vec<_> = units.keys().collect();
             bail!("Debian packages that depend on each other must become one unit: look among {names:?}");
@@ -174,12 +177,12 @@ fn in_order(mut units: BTreeMap<&str, Unit>) -> Result<Vec<Unit>> {
 
 /// The unit of a package, and its rank there.
 fn unit_of(package: &str) -> (&str, usize) {
-    let fits = |pattern: &&str| match pattern.strip_suffix('*') {
+    let fits = |pattern: &str| match pattern.strip_suffix('*') {
         Some(start) => package.starts_with(start),
-        None => package == *pattern,
+        None => package == pattern,
     };
     let mut units = TOGETHER.iter();
-    let unit = units.find_map(|(name, patterns)| Some((*name, patterns.iter().position(|p| fits(&p))?)));
+    let unit = units.find_map(|(name, patterns)| Some((*name, patterns.iter().position(|p| fits(p))?)));
     unit.unwrap_or((package, 0))
 }
 
@@ -187,12 +190,15 @@ fn unit_of(package: &str) -> (&str, usize) {
 fn upstream(version: &str) -> &str {
     let version = version.split_once(':').map_or(version, |(_, rest)| rest);
     let version = version.rsplit_once('-').map_or(version, |(rest, _)| rest);
-    ["+dfsg", ".dfsg", "+ds", "~"].iter().fold(version, |v, mark| v.split_once(mark).map_or(v, |(rest, _)| rest))
+    ["+dfsg", ".dfsg", "+ds", "~"]
+        .iter()
+        .fold(version, |v, mark| v.split_once(mark).map_or(v, |(rest, _)| rest))
 }
 
 /// Downloads and checks the files that the cache does not have.
 fn fetch_files(index: &BTreeMap<String, Package>, units: &[Unit]) -> Result<()> {
-    let needed: BTreeSet<&str> = units.iter().flat_map(|unit| &unit.files).map(|file| file.name.as_str()).collect();
+    let needed: BTreeSet<&str> =
+        units.iter().flat_map(|unit| &unit.files).map(|file| file.name.as_str()).collect();
     let missing: Vec<(&String, &Package)> =
         index.iter().filter(|(_, p)| needed.contains(p.file.name.as_str()) && !p.file.is_there()).collect();
     if missing.is_empty() {
@@ -203,7 +209,9 @@ fn fetch_files(index: &BTreeMap<String, Package>, units: &[Unit]) -> Result<()> 
     download(|folder| {
         let mut command = apt("apt-get");
         command.args(["download", "-qq"]).current_dir(folder);
-        host::output(command.args(missing.iter().map(|(name, package)| format!("{name}={}", package.version))))?;
+        host::output(
+            command.args(missing.iter().map(|(name, package)| format!("{name}={}", package.version))),
+        )?;
         let files = missing.iter().map(|(name, package)| {
             // apt writes the colon of an epoch as %3a.
             let (version, file) = (package.version.replace(':', "%3a"), &package.file);
@@ -213,4 +221,88 @@ fn fetch_files(index: &BTreeMap<String, Package>, units: &[Unit]) -> Result<()> 
         });
         files.collect()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(packages: &[(&str, &str, &str)]) -> BTreeMap<String, Package> {
+        let package = |(name, version, depends): &(&str, &str, &str)| {
+            let package = Package {
+                version: (*version).to_owned(),
+                architecture: "amd64".to_owned(),
+                file: File {
+                    name: store_name(&format!("{name}_{version}.deb")),
+                    sha256: String::new(),
+                    size: 1,
+                },
+                depends: depends.split(", ").map(alternatives).collect(),
+                provides: if *name == "libnew1" { vec!["libold1".to_owned()] } else { Vec::new() },
+                is_library: name.starts_with("lib"),
+            };
+            ((*name).to_owned(), package)
+        };
+        packages.iter().map(package).collect()
+    }
+
+    #[test]
+    fn versions_are_upstreams() {
+        for (debian, expected) in [
+            ("2.36-9+deb12u14", "2.36"),
+            ("1:4.13+dfsg1-1+deb12u2", "4.13"),
+            ("1:1.2.13.dfsg-1", "1.2.13"),
+            ("1.3.3+ds-1", "1.3.3"),
+            ("20250419~deb12u2", "20250419"),
+            ("5.2.15-2+b13", "5.2.15"),
+        ] {
+            assert_eq!(upstream(debian), expected, "{debian}");
+        }
+    }
+
+    #[test]
+    fn relations_are_names() {
+        assert_eq!(alternatives("media-types | mime-support (>= 3.2)"), ["media-types", "mime-support"]);
+        assert_eq!(alternatives("perl:any"), ["perl"]);
+        assert_eq!(alternatives(""), [""; 0]);
+    }
+
+    #[test]
+    fn units_follow_libraries_only() {
+        let index = index(&[
+            ("bash", "5.2-1", "base-files (>= 2), libc6 (>= 2.36), libold1 | libother1"),
+            ("base-files", "12", "awk"),
+            ("libc6", "2.36-9", "libgcc-s1"),
+            ("libgcc-s1", "12.2-1", "libc6"),
+            ("libnew1", "1:3-1", "libc6"),
+        ]);
+        let units = in_order(units(&index)).unwrap();
+        let seen: Vec<_> = units
+            .iter()
+            .map(|unit| {
+                let files: Vec<_> = unit.files.iter().map(|file| file.name.as_str()).collect();
+                let depends: Vec<_> = unit.depends.iter().map(String::as_str).collect();
+                (unit.name.as_str(), unit.version.as_str(), files, depends)
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("glibc", "2.36", vec!["libc6_2.36-9.deb", "libgcc-s1_12.2-1.deb"], vec![]),
+                ("libnew1", "3", vec!["libnew1_1-3-1.deb"], vec!["glibc"]),
+                ("bash", "5.2", vec!["bash_5.2-1.deb"], vec!["glibc", "libnew1"]),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_cycle_is_an_error() {
+        let index = index(&[("bash", "5", "liba1"), ("liba1", "1", "libb1"), ("libb1", "1", "liba1")]);
+        let error = in_order(units(&index)).err().unwrap().to_string();
+        assert_eq!(
+            error,
+            "Debian packages that depend on each other must become one unit: \
+             look among [\"bash\", \"liba1\", \"libb1\"]"
+        );
+    }
 }

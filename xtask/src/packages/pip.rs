@@ -48,7 +48,8 @@ struct Metadata {
 pub(super) fn fetch(python: &str) -> Result<Vec<Wheel>> {
     let pip = Pip::find(python)?;
     let found = pip.resolve()?;
-    host::say(format!("downloading {} Python wheels", found.len()));
+    let names: Vec<_> = found.iter().map(|install| install.metadata.name.as_str()).collect();
+    host::say(format!("downloading Python wheels: {}", names.join(" ")));
     let mut wheels = Vec::new();
     download(|folder| {
         pip.download(folder, &found)?;
@@ -71,7 +72,8 @@ impl Install {
         let name = self.download_info.url.rsplit('/').next().unwrap_or_default();
         ensure!(name.ends_with("-none-any.whl"), "{name} is no pure Python wheel");
         let path = folder.join(name);
-        let size = path.metadata().with_context(|| format!("pip has not downloaded {}", path.display()))?.len();
+        let size =
+            path.metadata().with_context(|| format!("pip has not downloaded {}", path.display()))?.len();
         let sha256 = self.download_info.archive_info.hashes.sha256.clone();
         Ok(Wheel {
             name: self.metadata.name.clone(),
@@ -123,7 +125,11 @@ impl<'a> Pip<'a> {
         let requirements = folder.join("requirements.txt");
         std::fs::write(&requirements, wheels.iter().map(Install::requirement).collect::<String>())?;
         let mut command = self.command("download");
-        command.args(["--no-deps", "--require-hashes", "--dest"]).arg(folder).arg("--requirement").arg(requirements);
+        command
+            .args(["--no-deps", "--require-hashes", "--dest"])
+            .arg(folder)
+            .arg("--requirement")
+            .arg(requirements);
         host::output(&mut command).map(drop)
     }
 }

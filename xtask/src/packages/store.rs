@@ -44,5 +44,8 @@ fn missing(lock: &Lock, nix: &impl Fn(&str) -> Command) -> Result<HashMap<String
     let invalid = host::output(&mut check)?;
     let invalid: HashSet<&str> = invalid.lines().collect();
     let files = lock.files().map(|file| (&paths[&file.name], file.path()));
-    Ok(files.filter(|(path, _)| invalid.contains(path.as_str())).map(|(path, file)| (path.clone(), file)).collect())
+    Ok(files
+        .filter(|(path, _)| invalid.contains(path.as_str()))
+        .map(|(path, file)| (path.clone(), file))
+        .collect())
 }

@@ -1,0 +1,30 @@
+//! `nixply builder`: the program of a derivation. What it builds is in its structured attributes: an image's spec from
+//! `request` and `closure`, or a file of JSON from `config`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use nixply_packer::closure::Store;
+use nixply_packer::pack::{Control, Packer};
+use nixply_packer::request::BuilderInput;
+
+/// Build what a derivation's structured attributes ask for (for nix/build-image.nix)
+#[derive(clap::Args)]
+#[command(hide = true)]
+pub(crate) struct Args {}
+
+pub(crate) fn run(_args: &Args) -> Result<()> {
+    let attrs =
+        std::env::var_os("NIX_ATTRS_JSON_FILE").map_or_else(|| PathBuf::from(".attrs.json"), PathBuf::from);
+    let attrs =
+        super::read_text(&attrs).context("this command is for derivations with structured attributes")?;
+    let input = BuilderInput::from_attrs(&attrs)?;
+    let output = input.output()?.to_owned();
+    let store_dir = std::env::var("NIX_STORE").context("NIX_STORE is not set: not in a derivation")?;
+    let jobs = std::env::var("NIX_BUILD_CORES").ok().and_then(|cores| cores.parse().ok()).unwrap_or(0);
+    let stop = super::stop_flag()?;
+    let (bytes, warnings) =
+        input.run(&Store::at(store_dir), &Packer::new(jobs), &Control::new(&stop, &()))?;
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    super::write_file(Some(output.as_ref()), &bytes)
+}

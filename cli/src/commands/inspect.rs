@@ -1,0 +1,61 @@
+//! `nixply inspect`.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use nixply_packer::digest::Digest;
+use nixply_packer::image::{go_json, oci};
+use serde_json::json;
+
+use super::human;
+
+/// Show what is in an image: its layers with their digests, sizes and store paths
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The image's spec
+    #[arg(value_name = "IMAGE.json")]
+    image: PathBuf,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let spec = super::read_spec(&args.image)?;
+    let id = Digest::of(&oci::config(&spec));
+    // A base image's layer may have no recorded size (nix2container#207); without it there is no manifest yet.
+    let sizes_known = spec.layers.iter().all(|layer| layer.size > 0);
+    let manifest = sizes_known.then(|| Digest::of(&go_json::compact(&oci::manifest_of(&spec))));
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        let layers = spec.layers.iter().map(|layer| {
+            json!({
+                "digest": layer.digest, "diffId": layer.diff_id, "size": layer.size, "mediaType": layer.media_type,
+                "paths": layer.paths.iter().map(|path| path.path.as_str()).collect::<Vec<_>>(),
+            })
+        });
+        let layers: Vec<_> = layers.collect();
+        writeln!(out, "{}", json!({"imageId": id, "manifestDigest": manifest, "layers": layers}))?;
+        return Ok(());
+    }
+    for (at, layer) in spec.layers.iter().enumerate() {
+        let paths = layer.paths.len();
+        let what = match &layer.layer_path {
+            Some(path) => path.clone(),
+            None => format!("{paths} path{}", if paths == 1 { "" } else { "s" }),
+        };
+        writeln!(out, "layer {:>3}  {}  {:>9}  {what}", at + 1, layer.digest, human(layer.size))?;
+        for path in &layer.paths {
+            writeln!(out, "           {}", path.path)?;
+        }
+    }
+    let total: u64 = spec.layers.iter().map(|layer| layer.size).sum();
+    writeln!(out, "image id   {id}")?;
+    if let Some(manifest) = manifest {
+        writeln!(out, "manifest   {manifest}")?;
+    }
+    writeln!(out, "total      {} in {} layers", human(total), spec.layers.len())?;
+    Ok(())
+}

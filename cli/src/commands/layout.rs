@@ -1,0 +1,45 @@
+//! `nixply layout`.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use nixply_packer::compress::Codec;
+use nixply_packer::image::layout;
+use nixply_packer::pack::Control;
+
+use super::Machine;
+
+/// Write an image to an OCI layout folder, which skopeo, podman, umoci and others read (as oci:DIR:TAG)
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The image's spec
+    #[arg(value_name = "IMAGE.json")]
+    image: PathBuf,
+
+    /// The folder; a layout that is there already is added to
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+
+    /// The image's tag in the layout
+    #[arg(short, long, default_value = "latest")]
+    tag: String,
+
+    /// none, gzip or zstd, with a level as in zstd:9; without it, what the spec says
+    #[arg(short, long, value_name = "CODEC")]
+    compression: Option<Codec>,
+
+    #[command(flatten)]
+    machine: Machine,
+}
+
+/// Prints the manifest's digest.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let spec = super::read_spec(&args.image)?;
+    let stop = super::stop_flag()?;
+    let control = Control::new(&stop, &());
+    let (store, packer) = (args.machine.store(), args.machine.packer());
+    let written = layout::write(&spec, &store, &args.folder, &args.tag, args.compression, &packer, &control)?;
+    writeln!(std::io::stdout(), "{}", written.manifest)?;
+    Ok(())
+}

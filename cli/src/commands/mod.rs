@@ -1,0 +1,145 @@
+//! One module a subcommand, and what they share: reading their inputs, steering the packer.
+
+pub(crate) mod build;
+pub(crate) mod builder;
+pub(crate) mod inspect;
+pub(crate) mod layout;
+pub(crate) mod plan;
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result};
+use nixply_packer::closure::{Closure, Store};
+use nixply_packer::image::spec::ImageSpec;
+use nixply_packer::pack::Packer;
+use nixply_packer::request::ImageRequest;
+
+use crate::nix;
+
+/// Where store paths are, and how many threads read them.
+#[derive(clap::Args)]
+pub(crate) struct Machine {
+    /// The store directory as store paths name it
+    #[arg(long, value_name = "DIR", env = "NIX_STORE_DIR", default_value = "/nix/store")]
+    store_dir: String,
+
+    /// Where that directory lies on this machine, if elsewhere (a chroot store's DIR/nix/store)
+    #[arg(long, value_name = "DIR")]
+    real_store_dir: Option<PathBuf>,
+
+    /// Threads to pack with; 0 is one for each core
+    #[arg(short, long, value_name = "N", default_value_t = 0)]
+    jobs: usize,
+}
+
+impl Machine {
+    fn store(&self) -> Store {
+        let mut store = Store::at(self.store_dir.trim_end_matches('/'));
+        if let Some(real_dir) = &self.real_store_dir {
+            store.real_dir.clone_from(real_dir);
+        }
+        store
+    }
+
+    fn packer(&self) -> Packer {
+        Packer::new(self.jobs)
+    }
+}
+
+/// An image request and its closure.
+#[derive(clap::Args)]
+pub(crate) struct Input {
+    /// The image as JSON, with the argument names of builtins.nixplyImage; `-` reads standard input
+    #[arg(value_name = "REQUEST.json")]
+    request: PathBuf,
+
+    /// The closure as JSON (nix path-info --json --recursive, or a derivation's exportReferencesGraph); without it, nix
+    /// is asked
+    #[arg(long, value_name = "FILE")]
+    closure: Option<PathBuf>,
+}
+
+impl Input {
+    fn read(&self) -> Result<(ImageRequest, Closure)> {
+        let request =
+            ImageRequest::from_json(&read_text(&self.request)?, &self.request.display().to_string())?;
+        let closure = match &self.closure {
+            Some(file) => {
+                Closure::from_json(&read_text(file)?).with_context(|| file.display().to_string())?
+            }
+            None => nix::closure(request.roots())?,
+        };
+        Ok((request, closure))
+    }
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    if path == Path::new("-") {
+        io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+        return Ok(text);
+    }
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// A spec's file: `image.json`, or a result link to one.
+fn read_spec(path: &Path) -> Result<ImageSpec> {
+    Ok(ImageSpec::read(&read_text(path)?, &path.display().to_string())?)
+}
+
+/// Writes a file as a whole or not at all; without a path, standard output.
+fn write_file(path: Option<&Path>, bytes: &[u8]) -> Result<()> {
+    let Some(path) = path.filter(|path| *path != Path::new("-")) else {
+        return io::stdout().write_all(bytes).context("cannot write standard output");
+    };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let failed = || format!("cannot write {}", path.display());
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    let mut file = tempfile::Builder::new()
+        .prefix(".nixply-")
+        .permissions(permissions)
+        .tempfile_in(folder)
+        .with_context(failed)?;
+    file.write_all(bytes).with_context(failed)?;
+    file.persist(path).with_context(failed)?;
+    Ok(())
+}
+
+/// A flag that becomes true when the user wants the program to stop: it then ends by itself and leaves nothing behind.
+fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+        signal_hook::flag::register(signal, stop.clone()).context("cannot listen for signals")?;
+    }
+    Ok(stop)
+}
+
+/// A size for people, in powers of 1000.
+fn human(bytes: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", units[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_for_people() {
+        for (bytes, text) in
+            [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_999, "1.0 MB"), (4_750_000_000, "4.8 GB")]
+        {
+            assert_eq!(human(bytes), text);
+        }
+    }
+}

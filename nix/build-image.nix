@@ -1,0 +1,124 @@
+# An OCI image from store paths: `import ./nix/build-image.nix { nixply = ...; } { name = "hello"; ... }`.
+#
+# With the plugin loaded, the image is packed while it is evaluated (builtins.nixplyImage); without it, a derivation runs
+# the nixply program, which needs nothing of the evaluator and works on a remote builder, too. Both give the same spec,
+# byte for byte.
+{
+  # A package with bin/nixply. Not needed with the plugin.
+  nixply ? null,
+  # What runs in the derivation: a program and its arguments. On Nix 2.29 and later, "builtin:nixply" and [ ] pack inside
+  # of Nix itself where it has the plugin loaded.
+  builder ? "${nixply}/bin/nixply",
+  args ? [ "builder" ],
+  # Whether to use the plugin's builtin.
+  usePlugin ? builtins ? nixplyImage,
+  # Where derivations are built.
+  system ? builtins.currentSystem,
+}:
+
+{
+  # The image's name; in lower case it is what registries see.
+  name,
+  # The image's tag; without one it is the spec's hash.
+  tag ? null,
+  # OCI image config: Entrypoint, Cmd, Env, User, WorkingDir, ... in any case. The store paths that it names are in the image,
+  # with all that they refer to.
+  config ? { },
+  # A store path, or a list of them, whose content lies at the image's root.
+  copyToRoot ? [ ],
+  # Layers below the one that config and copyToRoot make: sets with deps, copyToRoot, ignore, perms, maxLayers, strategy,
+  # groups, metadata. Each leaves out what an earlier one has.
+  layers ? [ ],
+  # At most so many layers for what is in none of `layers`.
+  maxLayers ? 1,
+  # How they are made: popularity, single, per-path, or explicit with `groups`.
+  strategy ? null,
+  # Lists of store paths that share a layer, for explicit.
+  groups ? null,
+  # Owners and modes: sets with path, regex, mode, uid, gid, uname, gname.
+  perms ? [ ],
+  # Another image's spec, whose layers lie below all others.
+  fromImage ? null,
+  # OCI's name for the processor; that of `system` without one.
+  arch ? null,
+  # When the image was made, RFC 3339.
+  created ? "0001-01-01T00:00:00Z",
+  # none, gzip or zstd, with a level as in zstd:9.
+  compression ? "none",
+  # The most layers in all.
+  layerLimit ? 127,
+}@image:
+
+let
+  toList = value: if builtins.isList value then value else if value == null then [ ] else [ value ];
+
+  # An attribute that is null is one that is not there.
+  given = set: removeAttrs set (builtins.filter (name: set.${name} == null) (builtins.attrNames set));
+
+  archOf = {
+    x86_64 = "amd64";
+    aarch64 = "arm64";
+    i686 = "386";
+    armv7l = "arm";
+    riscv64 = "riscv64";
+    powerpc64le = "ppc64le";
+    s390x = "s390x";
+  };
+  processor = builtins.head (builtins.split "-" system);
+
+  normalLayer =
+    layer:
+    given layer
+    // {
+      deps = toList (layer.deps or [ ]);
+      copyToRoot = toList (layer.copyToRoot or [ ]);
+      ignore = toList (layer.ignore or [ ]);
+    };
+
+  request = given {
+    inherit maxLayers strategy groups perms fromImage created compression layerLimit;
+    arch = if arch != null then arch else archOf.${processor} or (throw "nixply: set arch, system ${system} has no default");
+    copyToRoot = toList copyToRoot;
+    layers = map normalLayer layers;
+  };
+
+  common = {
+    inherit system builder args;
+    __structuredAttrs = true;
+    # Made where its inputs are, faster than it is fetched.
+    preferLocalBuild = true;
+    allowSubstitutes = false;
+  };
+
+  # The config's own file: its references are the store paths that the config names.
+  configFile = derivation (common // { name = "config.json"; inherit config; });
+
+  drv = derivation (
+    common
+    // {
+      name = "image-${baseNameOf name}.json";
+      inherit request configFile;
+      exportReferencesGraph.closure =
+        [ configFile ]
+        ++ request.copyToRoot
+        ++ builtins.concatMap (layer: layer.deps ++ layer.copyToRoot) request.layers
+        ++ toList fromImage;
+    }
+  );
+
+  lower = builtins.replaceStrings
+    [ "A" "B" "C" "D" "E" "F" "G" "H" "I" "J" "K" "L" "M" "N" "O" "P" "Q" "R" "S" "T" "U" "V" "W" "X" "Y" "Z" ]
+    [ "a" "b" "c" "d" "e" "f" "g" "h" "i" "j" "k" "l" "m" "n" "o" "p" "q" "r" "s" "t" "u" "v" "w" "x" "y" "z" ];
+in
+if usePlugin then
+  builtins.nixplyImage (image // { inherit system; })
+else
+  drv
+  // {
+    imageName = lower name;
+    imageTag =
+      if tag != null then
+        tag
+      else
+        builtins.substring 0 32 (baseNameOf (builtins.unsafeDiscardStringContext drv.outPath));
+  }
