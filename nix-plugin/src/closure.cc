@@ -28,7 +28,7 @@ Query realise(nix::EvalState & state, Arguments & arguments, const compat::Posit
     auto real_store_dir = compat::real_store_dir(store);
     if (!real_store_dir)
         compat::fail(state, pos,
-                     "builtins." + builtin + " reads store paths, but the store '" + store.getUri()
+                     "builtins." + builtin + " reads store paths, but the store '" + compat::uri(store)
                          + "' has no files on this machine: use a local store or its daemon, or build the image in a "
                            "derivation (nix/build-image.nix with usePlugin = false)");
 

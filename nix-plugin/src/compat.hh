@@ -179,6 +179,15 @@ Realised realise(S & state, const Context & context) {
     return out;
 }
 
+/// The store's name for people.
+template<class S = Store>
+std::string uri(S & store) {
+    if constexpr (requires { store.config.getHumanReadableURI(); }) // 2.31
+        return store.config.getHumanReadableURI();
+    else
+        return store.getUri();
+}
+
 /// Where store paths lie on this machine, or nothing for a store that has no files here.
 template<class L = LocalFSStore>
 std::optional<std::string> real_store_dir(Store & store) {

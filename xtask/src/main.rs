@@ -1,8 +1,13 @@
 //! nixply's own chores: `cargo xtask demo` and `cargo xtask test` do all the set-up that they need.
 
+mod build;
+mod demo;
 mod host;
 mod nix;
 mod packages;
+mod services;
+mod store;
+mod test;
 
 use clap::Parser;
 
@@ -10,6 +15,10 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Chore {
+    /// Builds a Python image with `nix build` and the plugin, pushes it to a registry and runs it in a container.
+    Demo(demo::Args),
+    /// Runs all tests, against real Nix, a real registry and real container engines.
+    Test(test::Args),
     /// Does one part of the set-up alone, as a test run would.
     #[command(hide = true, subcommand)]
     Setup(Part),
@@ -35,6 +44,8 @@ enum Part {
 
 fn main() -> anyhow::Result<()> {
     match Chore::parse() {
+        Chore::Demo(args) => demo::run(&args),
+        Chore::Test(args) => test::run(&args),
         Chore::Setup(Part::Packages { update, nix }) => {
             use packages::Resolve::{Anew, WhenMissing};
             let lock = packages::set_up(if update { Anew } else { WhenMissing })?;
@@ -43,11 +54,12 @@ fn main() -> anyhow::Result<()> {
                 packages::add_to_store(&lock, command)?;
             }
             println!("{}", packages::Lock::path().display());
+            Ok(())
         }
         Chore::Setup(Part::Nix { version }) => {
             let nix = nix::install(&version)?;
             println!("{}", nix.prefix.display());
+            Ok(())
         }
     }
-    Ok(())
 }

@@ -1,0 +1,127 @@
+//! A Nix with a store of its own, in which the package set is built.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::run::{Output, run};
+
+/// The Nix under test.
+#[derive(Debug, Clone)]
+pub struct Nix {
+    /// Its name: `2.8`, `2.26`, `sid`, ...
+    pub name: String,
+    /// The folder with `nix`, `nix-build`, `nix-store`, `nix-daemon`.
+    pub bin: PathBuf,
+    /// The store's folder: `store` and `var` lie below it.
+    pub root: PathBuf,
+    /// The plugin for this Nix. None where a Nix takes no plugin.
+    pub plugin: Option<PathBuf>,
+    /// The program `nixply`.
+    pub cli: PathBuf,
+    /// The package set's lock file.
+    pub lock: PathBuf,
+}
+
+impl Nix {
+    /// What `cargo xtask test` has set up, or nothing.
+    pub fn from_environment() -> Option<Self> {
+        let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        Some(Self {
+            name: std::env::var("NIXPLY_TEST_NIX").ok()?,
+            bin: path("NIXPLY_TEST_NIX_BIN")?,
+            root: path("NIXPLY_TEST_NIX_ROOT")?,
+            plugin: path("NIXPLY_TEST_PLUGIN"),
+            cli: path("NIXPLY_TEST_CLI")?,
+            lock: path("NIXPLY_TEST_PACKAGES")?,
+        })
+    }
+
+    /// The repository's root.
+    pub fn repository() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests is a folder of the repository").into()
+    }
+
+    /// The store directory.
+    pub fn store_dir(&self) -> PathBuf {
+        self.root.join("store")
+    }
+
+    /// A program of this Nix, in its store, with the plugin loaded where there is one.
+    pub fn command(&self, program: &str) -> Command {
+        let plugin = self.plugin.as_ref().map(|path| format!("plugin-files = {}\n", path.display()));
+        self.bare_command(program, &plugin.unwrap_or_default())
+    }
+
+    /// A program of this Nix, in its store, with these further lines of nix.conf and no plugin.
+    pub fn bare_command(&self, program: &str, config: &str) -> Command {
+        let mut command = Command::new(self.bin.join(program));
+        command.envs(self.environment(config));
+        command
+    }
+
+    /// The variables that lead a Nix to its store, with these further lines of nix.conf.
+    pub fn environment(&self, config: &str) -> Vec<(&'static str, String)> {
+        let below = |name: &str| self.root.join(name).display().to_string();
+        let config = format!(
+            "experimental-features = nix-command flakes\nsubstituters =\nbuild-users-group =\nsandbox = true\n\
+             sandbox-fallback = false\nsandbox-paths = /bin /lib /lib64 /usr\n{config}"
+        );
+        vec![
+            ("NIX_STORE_DIR", below("store")),
+            ("NIX_STATE_DIR", below("var")),
+            ("NIX_LOG_DIR", below("log")),
+            ("NIX_CONF_DIR", below("etc")),
+            ("XDG_CACHE_HOME", below("cache")),
+            ("NIX_REMOTE", String::new()),
+            ("NIX_PATH", String::new()),
+            ("NIX_CONFIG", config),
+        ]
+    }
+
+    /// The variables that lead the program `nixply` to this Nix and its store.
+    pub fn nixply(&self) -> Command {
+        let mut command = Command::new(&self.cli);
+        command.envs(self.environment(""));
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", self.bin.display()));
+        command
+    }
+
+    /// Builds what an expression gives (it is a function's body; see [`expression`]) with `nix-build` and gives its path.
+    #[track_caller]
+    pub fn build(&self, body: &str) -> PathBuf {
+        self.try_build(body).ok().into()
+    }
+
+    /// As [`Nix::build`], but it may fail.
+    #[track_caller]
+    pub fn try_build(&self, body: &str) -> Output {
+        run(self.command("nix-build").args(["--no-out-link", "-E", &expression(self, body)]))
+    }
+
+    /// Evaluates an expression to JSON.
+    #[track_caller]
+    pub fn eval(&self, body: &str) -> serde_json::Value {
+        let text = self.try_eval(body).ok();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// As [`Nix::eval`], but it may fail.
+    #[track_caller]
+    pub fn try_eval(&self, body: &str) -> Output {
+        run(self.command("nix").args(["eval", "--impure", "--json", "--expr", &expression(self, body)]))
+    }
+}
+
+/// `body` with the package set as `pkgs`, the program's derivation as `nixply`, and `buildImage`, the builder door:
+/// nix/build-image.nix without the plugin.
+pub fn expression(nix: &Nix, body: &str) -> String {
+    format!(
+        "let pkgs = import {repository}/nix/packages {{ lock = builtins.fromJSON (builtins.readFile {lock}); }}; \
+         buildImage = import {repository}/nix/build-image.nix {{ \
+         builder = \"${{builtins.path {{ path = {cli}; name = \"nixply\"; }}}}\"; usePlugin = false; }}; in {body}",
+        repository = Nix::repository().display(),
+        lock = nix.lock.display(),
+        cli = nix.cli.display(),
+    )
+}

@@ -1,0 +1,143 @@
+//! Servers that a chore starts on loopback and stops again: a registry and a Docker daemon.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::host::{self, output};
+
+/// How long a server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A process that ends with this value.
+struct Server {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Server {
+    fn start(command: &mut Command, log: PathBuf) -> Result<Self> {
+        let file = fs::File::create(&log)?;
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        let child = command.spawn().with_context(|| format!("cannot start {}", host::shown(command)))?;
+        Ok(Self { child, log })
+    }
+
+    /// Waits until `ready`; a server that has ended instead is an error with its log.
+    fn wait_until(&mut self, what: &str, ready: impl Fn() -> bool) -> Result<()> {
+        let begin = Instant::now();
+        while !ready() {
+            let ended = self.child.try_wait()?;
+            if ended.is_some() || begin.elapsed() > PATIENCE {
+                let log = fs::read_to_string(&self.log).unwrap_or_default();
+                let tail: Vec<&str> = log.lines().rev().take(20).collect();
+                let tail: Vec<&str> = tail.into_iter().rev().collect();
+                bail!("{what} does not answer; the end of its log:\n{}", tail.join("\n"));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // A daemon ends its containers on SIGTERM; killed, it would leave them behind.
+        let _ = output(host::as_root("kill").arg(self.child.id().to_string()));
+        let begin = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && begin.elapsed() < Duration::from_secs(15) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Debian's docker-registry on a free port of loopback, with its files in a temporary folder.
+pub struct Registry {
+    _server: Server,
+    _files: TempDir,
+    /// `127.0.0.1:PORT`.
+    pub address: String,
+}
+
+impl Registry {
+    /// Starts it.
+    pub fn start() -> Result<Self> {
+        let files = tempfile::tempdir()?;
+        let address = format!("127.0.0.1:{}", free_port()?);
+        let config = files.path().join("config.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {}/data}}, delete: {{enabled: true}}}}\n\
+             http: {{addr: {address}}}\n",
+            files.path().display()
+        );
+        fs::write(&config, text)?;
+        let mut command = Command::new("docker-registry");
+        let mut server = Server::start(command.arg("serve").arg(&config), files.path().join("log"))?;
+        server.wait_until("the registry", || TcpStream::connect(&address).is_ok())?;
+        Ok(Self { _server: server, _files: files, address })
+    }
+}
+
+/// A Docker daemon with all its state in a temporary folder, and without a network of its own.
+pub struct Docker {
+    _server: Server,
+    files: TempDir,
+    /// For `DOCKER_HOST`.
+    pub host: String,
+}
+
+impl Docker {
+    /// Starts it.
+    pub fn start() -> Result<Self> {
+        let files = tempfile::tempdir()?;
+        let path = |name: &str| files.path().join(name);
+        let socket = path("docker.sock");
+        let host = format!("unix://{}", socket.display());
+        let mut command = host::as_root("dockerd");
+        command.args(["--bridge=none", "--iptables=false", "--log-level=warn", "-H", &host]);
+        command
+            .arg("--data-root")
+            .arg(path("data"))
+            .arg("--exec-root")
+            .arg(path("exec"))
+            .arg("-p")
+            .arg(path("pid"));
+        let mut server = Server::start(&mut command, path("log"))?;
+        let answers = || output(Command::new("docker").args(["-H", &host, "version"])).is_ok();
+        server.wait_until("the Docker daemon", answers)?;
+        Ok(Self { _server: server, files, host })
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        // Mounts that a container's end has left would keep the folder from going.
+        unmount_below(self.files.path());
+    }
+}
+
+/// Unmounts everything below a folder, innermost first.
+pub fn unmount_below(folder: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let below = mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .filter(|mount| Path::new(mount).starts_with(folder));
+    let mut below: Vec<&str> = below.collect();
+    below.sort_by_key(|mount| std::cmp::Reverse(mount.len()));
+    for mount in below {
+        let _ = output(host::as_root("umount").args(["-l", mount]));
+    }
+}
+
+/// A port that nobody listens on just now.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

@@ -1,0 +1,87 @@
+//! The tests: everything that `cargo test` knows, with all that the whole-system tests need set up around it.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::host::{self, say};
+use crate::nix::Version;
+use crate::packages::Resolve::WhenMissing;
+use crate::services::{Docker, Registry};
+use crate::store::Store;
+use crate::{build, nix, packages};
+
+/// Debian packages that tests run.
+const PROGRAMS: &[&str] = &["skopeo", "umoci", "podman", "runc", "docker.io", "docker-registry", "tar", "jq"];
+
+/// Which Nix, and which tests.
+#[derive(clap::Args)]
+pub struct Args {
+    /// 2.8, 2.26, all (both), or sid (not in CI: it moves, and takes no plugins)
+    #[arg(long, default_value = "all", conflicts_with = "nix_prefix")]
+    nix: String,
+
+    /// A folder with an installed Nix and its headers
+    #[arg(long, value_name = "DIR")]
+    nix_prefix: Option<std::path::PathBuf>,
+
+    /// Only whole-system tests; not the crates' own
+    #[arg(long)]
+    system_only: bool,
+
+    /// Passed to the test programs, such as a test's name
+    #[arg(last = true)]
+    filter: Vec<String>,
+}
+
+/// Runs them.
+pub fn run(args: &Args) -> Result<()> {
+    let versions = match (&args.nix_prefix, args.nix.as_str()) {
+        (Some(prefix), _) => vec![Version::Prefix(prefix.clone())],
+        (None, "all") => vec![Version::Bookworm, Version::Trixie],
+        (None, one) => vec![one.parse()?],
+    };
+    host::apt_install(PROGRAMS)?;
+    let lock = packages::set_up(WhenMissing)?;
+    if !args.system_only {
+        say("the crates' own tests");
+        host::run(
+            cargo()
+                .args(["test", "--workspace", "--exclude", "nixply-tests", "--locked", "--"])
+                .args(&args.filter),
+        )?;
+    }
+    let registry = Registry::start()?;
+    let docker = Docker::start()?;
+    let mut failed = Vec::new();
+    for version in versions {
+        let nix = nix::install(&version)?;
+        let store = Store::open(&nix, &lock)?;
+        let built = build::release(&nix)?;
+        say(format!("whole-system tests with Nix {}", nix.version));
+        let mut command = cargo();
+        command.args(["test", "-p", "nixply-tests", "--locked", "--no-fail-fast", "--"]).args(&args.filter);
+        command.env("NIXPLY_TEST_REQUIRED", "1");
+        command.env("NIXPLY_TEST_NIX", &nix.name).env("NIXPLY_TEST_NIX_BIN", &nix.bin);
+        command.env("NIXPLY_TEST_NIX_ROOT", &store.root).env("NIXPLY_TEST_CLI", &built.cli);
+        command.env("NIXPLY_TEST_PACKAGES", packages::Lock::path());
+        command.env("NIXPLY_TEST_REGISTRY", &registry.address).env("NIXPLY_TEST_DOCKER", &docker.host);
+        if let Some(plugin) = &built.plugin {
+            command.env("NIXPLY_TEST_PLUGIN", plugin);
+        }
+        if let Err(error) = host::run(&mut command) {
+            say(format!("{error:#}"));
+            failed.push(nix.version);
+        }
+    }
+    if !failed.is_empty() {
+        bail!("tests failed with Nix {}", failed.join(" and "));
+    }
+    Ok(())
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(host::root());
+    command
+}
