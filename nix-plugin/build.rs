@@ -26,7 +26,7 @@ fn main() {
     }
     match find() {
         Ok(nix) => match dialect(&nix) {
-            Ok(flags) => return compile(&nix, flags),
+            Ok(flags) => compile(&nix, flags),
             Err(why) => stand_in(&why),
         },
         Err(why) => stand_in(&why),

@@ -39,6 +39,7 @@ fn guarded<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     })
 }
 
+#[allow(clippy::ptr_arg, reason = "what C++ has is a Vec")]
 pub(crate) fn build_image(
     request: &bridge::ImageRequest,
     closure: &Vec<bridge::PathInfo>,
@@ -67,6 +68,7 @@ pub(crate) fn build_image(
     })
 }
 
+#[allow(clippy::ptr_arg, reason = "what C++ has is a Vec")]
 pub(crate) fn plan_image(
     request: &bridge::ImageRequest,
     closure: &Vec<bridge::PathInfo>,

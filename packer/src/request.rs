@@ -257,7 +257,7 @@ impl ImageRequest {
     }
 
     /// The store paths whose closure a caller has to provide.
-    pub fn roots<'r>(&'r self) -> impl Iterator<Item = &'r str> {
+    pub fn roots(&self) -> impl Iterator<Item = &str> {
         let layers = self.layers.iter().flat_map(|layer| layer.deps.iter().chain(&layer.copy_to_root));
         let own = self.config_roots.iter().chain(&self.copy_to_root).chain(&self.from_image);
         layers.chain(own).map(String::as_str)

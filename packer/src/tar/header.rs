@@ -94,11 +94,11 @@ impl Header<'_> {
             records.extend(text("linkpath", target, LINKNAME.1, false, &mut forced));
         }
         records.extend(text("path", self.name, NAME.1, split_ustar(self.name).is_some(), &mut forced));
-        if let Kind::Regular(size) = self.kind {
-            if !fits_octal(size, SIZE.1) {
-                forced = true;
-                records.push(("size", size.to_string().into_bytes()));
-            }
+        if let Kind::Regular(size) = self.kind
+            && !fits_octal(size, SIZE.1)
+        {
+            forced = true;
+            records.push(("size", size.to_string().into_bytes()));
         }
         records.extend(number("uid", self.uid, UID, &mut forced));
         records.extend(text("uname", self.uname, UNAME.1, false, &mut forced));

@@ -145,15 +145,15 @@ impl<'l> Node<'l> {
     }
 
     fn flatten(self, place: Vec<u8>, items: &mut Vec<(Vec<u8>, Item<'l>)>) -> Result<()> {
-        if let (Some(Item::File(merged)), Some(child)) = (&self.item, self.children.keys().next()) {
-            if merged.entry.kind != Kind::Directory {
-                return Err(Error::Conflict(format!(
-                    "the file '{}' would have to lie below '{}', which is not a directory but comes from '{}'",
-                    text(&join(&place, child)),
-                    text(&place),
-                    text(&merged.source),
-                )));
-            }
+        if let (Some(Item::File(merged)), Some(child)) = (&self.item, self.children.keys().next())
+            && merged.entry.kind != Kind::Directory
+        {
+            return Err(Error::Conflict(format!(
+                "the file '{}' would have to lie below '{}', which is not a directory but comes from '{}'",
+                text(&join(&place, child)),
+                text(&place),
+                text(&merged.source),
+            )));
         }
         items.push((place.clone(), self.item.unwrap_or(Item::Parent)));
         for (name, child) in self.children {

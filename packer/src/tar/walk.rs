@@ -112,6 +112,7 @@ impl Walker {
 
     fn entry(&mut self, stat: Result<Stat, Errno>) -> Result<Entry> {
         let stat = stat.map_err(|errno| self.failed("read file attributes", errno))?;
+        #[allow(clippy::useless_conversion, reason = "the type differs between systems")]
         let mode = u32::from(stat.st_mode) & 0o7777;
         let special = |kind| Error::SpecialFile { kind, path: self.real_path() };
         match FileType::from_raw_mode(stat.st_mode) {

@@ -1,0 +1,275 @@
+//! Bad input gets a clear error that names the thing, the place and the way out, and leaves nothing half-written.
+
+mod trees;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+use nixply_packer::Error;
+use nixply_packer::closure::{Closure, PathInfo, Store};
+use nixply_packer::image::config::ImageConfig;
+use nixply_packer::image::layout;
+use nixply_packer::image::spec::ImageSpec;
+use nixply_packer::pack::{Control, LayerPath, Packer, Progress};
+use nixply_packer::plan::PlannedPath;
+use nixply_packer::request::ImageRequest;
+use serde_json::{Value, json};
+
+const A: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a";
+const B: &str = "/nix/store/123456789abcdfghijklmnpqrsvwxyz0-b";
+
+struct Sandbox {
+    _temporary: tempfile::TempDir,
+    store: Store,
+}
+
+impl Sandbox {
+    fn new() -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let store = Store { dir: "/nix/store".into(), real_dir: temporary.path().join("store") };
+        fs::create_dir(&store.real_dir).unwrap();
+        Self { _temporary: temporary, store }
+    }
+
+    fn real(&self, path: &str) -> PathBuf {
+        self.store.real_path(&path.into())
+    }
+
+    fn write(&self, path: &str, name: &str, bytes: &[u8]) -> PathBuf {
+        let file = self.real(path).join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, bytes).unwrap();
+        file
+    }
+
+    /// Builds an image with both paths' content at its root.
+    fn to_root(&self, more: Value) -> Result<ImageSpec, Error> {
+        let mut request = json!({"copyToRoot": [A, B], "arch": "amd64"});
+        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.build(&request, &[A, B])
+    }
+
+    fn build(&self, request: &Value, paths: &[&str]) -> Result<ImageSpec, Error> {
+        let info = |path: &&str| PathInfo {
+            path: (*path).into(),
+            references: Vec::new(),
+            nar_hash: String::new(),
+            nar_size: 0,
+        };
+        let stop = AtomicBool::new(false);
+        let request = ImageRequest::from_json(&request.to_string(), "request")?;
+        let closure = Closure::new(paths.iter().map(info));
+        request
+            .build(&closure, &self.store, &Packer::new(2), &Control::new(&stop, &()))
+            .map(|built| built.spec)
+    }
+}
+
+fn refused(result: Result<ImageSpec, Error>, words: &[&str]) {
+    let message = result.unwrap_err().chain();
+    for word in words {
+        assert!(message.contains(word), "{word:?} is not in: {message}");
+    }
+}
+
+#[test]
+fn a_deleted_store_path_is_named() {
+    let sandbox = Sandbox::new();
+    sandbox.write(A, "f", b"");
+    let real = sandbox.real(B).display().to_string();
+    refused(sandbox.to_root(json!({})), &["store path is missing", "nix-store --realise", &real]);
+    let request = json!({"layers": [{"deps": [B]}], "arch": "amd64"});
+    refused(sandbox.build(&request, &[B]), &["store path is missing", &real]);
+}
+
+/// Does something to the store as soon as the first bytes of it have been packed.
+struct Saboteur<F: Fn() + Sync>(Mutex<Option<F>>);
+
+impl<F: Fn() + Sync + Send> Progress for Saboteur<F> {
+    fn packed(&self, _layer: usize, _bytes: u64) {
+        if let Some(sabotage) = self.0.lock().unwrap().take() {
+            sabotage();
+        }
+    }
+}
+
+/// Packs a path of several frames while `sabotage` happens; gives the error.
+fn sabotaged(sandbox: &Sandbox, sabotage: impl Fn() + Sync + Send) -> String {
+    // Enough to be read in many steps: what is sabotaged comes long after what is read ahead.
+    sandbox.write(A, "a-big", &vec![7; 64 << 20]);
+    let stop = AtomicBool::new(false);
+    let saboteur = Saboteur(Mutex::new(Some(sabotage)));
+    let layers = [LayerPath::all(&[PlannedPath { path: A.into(), options: None }], &sandbox.store).unwrap()];
+    let control = Control::new(&stop, &saboteur);
+    Packer::new(2).pack(&layers, "none".parse().unwrap(), &(), &control).unwrap_err().chain()
+}
+
+#[test]
+fn a_store_path_deleted_while_it_is_packed_is_named() {
+    let sandbox = Sandbox::new();
+    sandbox.write(A, "z", b"last");
+    let real = sandbox.real(A);
+    let message = sabotaged(&sandbox, || fs::remove_dir_all(&real).unwrap());
+    assert!(message.contains("store path is missing") && message.ends_with("-a"), "{message}");
+}
+
+#[test]
+fn a_file_deleted_while_its_path_is_packed_is_named() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.write(A, "z", b"last");
+    let message = sabotaged(&sandbox, || fs::remove_file(&file).unwrap());
+    assert!(message.contains("store path changed while it was packed (a file is gone)"), "{message}");
+    assert!(message.ends_with("-a/z"), "{message}");
+}
+
+#[test]
+fn a_file_that_shrinks_or_grows_is_noticed() {
+    for (size, words) in [(1 << 20, "then ended at"), (65 << 20, "bytes, then more")] {
+        let sandbox = Sandbox::new();
+        let file = sandbox.real(A).join("a-big");
+        let message = sabotaged(&sandbox, || {
+            fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(size).unwrap()
+        });
+        assert!(message.contains(words) && message.ends_with("-a/a-big"), "{message}");
+    }
+}
+
+#[test]
+fn two_files_for_one_place_are_an_error_that_names_both() {
+    let both = |a: &[u8], b: &[u8]| {
+        let sandbox = Sandbox::new();
+        sandbox.write(A, "etc/f", a);
+        sandbox.write(B, "etc/f", b);
+        sandbox.to_root(json!({}))
+    };
+    let names = ["/etc/f", &format!("{A}/etc/f"), &format!("{B}/etc/f"), "remove one of the two"];
+    refused(both(b"one", b"three"), &names);
+    refused(both(b"one", b"two"), &[&names[..], &["other content"]].concat());
+    assert!(both(b"same", b"same").is_ok());
+}
+
+#[test]
+fn a_link_and_a_directory_for_one_place_are_an_error() {
+    let sandbox = Sandbox::new();
+    sandbox.write(A, "x", b"");
+    symlink("usr/bin", sandbox.real(A).join("bin")).unwrap();
+    sandbox.write(B, "bin/f", b"");
+    refused(sandbox.to_root(json!({})), &["'/bin'", "mode 'Lrwxrwxrwx'", "mode 'drwxr-xr-x'"]);
+    let sandbox = Sandbox::new();
+    for (path, target) in [(A, "one"), (B, "two")] {
+        fs::create_dir(sandbox.real(path)).unwrap();
+        symlink(target, sandbox.real(path).join("link")).unwrap();
+    }
+    refused(sandbox.to_root(json!({})), &["symlink '/link'", "'one'", "'two'"]);
+}
+
+/// nix2container#144, #162: what counts is what the header says, not which rule made it so.
+#[test]
+fn issue144_rules_that_come_out_equal_do_not_conflict() {
+    let sandbox = Sandbox::new();
+    sandbox.write(A, "etc/a", b"");
+    sandbox.write(B, "etc/b", b"");
+    let perm = |path: &str, regex: &str, uid: u32| json!({"path": path, "regex": regex, "uid": uid});
+    assert!(sandbox.to_root(json!({"perms": [perm(A, "etc/a", 5)]})).is_ok());
+    assert!(sandbox.to_root(json!({"perms": [perm(A, "", 5), perm(B, "etc", 5)]})).is_ok());
+    refused(
+        sandbox.to_root(json!({"perms": [perm(A, "etc$", 5)]})),
+        &["'/etc' already exists in the tar with perms", "5:0", "0:0"],
+    );
+}
+
+#[test]
+fn more_layers_than_runtimes_take_are_refused() {
+    let sandbox = Sandbox::new();
+    let paths: Vec<String> = (0..130).map(|at| format!("/nix/store/{at:032}-p")).collect();
+    for path in &paths {
+        sandbox.write(path, "f", path.as_bytes());
+    }
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let request = |limit: usize| json!({"layers": [{"deps": paths, "maxLayers": 200}], "arch": "amd64", "layerLimit": limit});
+    refused(sandbox.build(&request(127), &paths), &["130 layers", "at most 127", "maxLayers", "layerLimit"]);
+    assert_eq!(sandbox.build(&request(130), &paths).unwrap().layers.len(), 130);
+}
+
+#[test]
+fn special_files_are_refused() {
+    let sandbox = Sandbox::new();
+    sandbox.write(A, "f", b"");
+    sandbox.write(B, "f", b"");
+    let _socket = std::os::unix::net::UnixListener::bind(sandbox.real(B).join("socket")).unwrap();
+    refused(sandbox.to_root(json!({})), &["a socket cannot be packed", "/socket"]);
+}
+
+#[test]
+fn arguments_are_checked_before_anything_is_read() {
+    let sandbox = Sandbox::new();
+    refused(sandbox.to_root(json!({"copyToRoot": ["/etc"]})), &["copyToRoot[0]", "/etc", "not in the store"]);
+    refused(
+        sandbox.to_root(json!({"copyToRoot": [format!("{A}/bin")]})),
+        &["copyToRoot[0]", "nothing below it"],
+    );
+    refused(sandbox.to_root(json!({"layers": [{"deps": [A, "x"]}]})), &["layers[0].deps[1]"]);
+    refused(
+        sandbox.to_root(json!({"perms": [{"path": "/nix/store/x"}]})),
+        &["perms[0].path", "add it, or remove"],
+    );
+    refused(sandbox.to_root(json!({"created": "now"})), &["time \"now\"", "RFC 3339"]);
+    refused(sandbox.to_root(json!({"compression": "xz"})), &["xz", "none, gzip"]);
+    refused(sandbox.to_root(json!({"strategy": "best"})), &["best", "popularity, single, per-path"]);
+    refused(sandbox.to_root(json!({"strategy": "explicit"})), &["explicit", "groups"]);
+    refused(sandbox.to_root(json!({"nmae": 1})), &["unknown field `nmae`"]);
+}
+
+/// nix2container#127 and its kin: a store that differs from the spec is told before anything is handed on.
+#[test]
+fn issue127_a_layer_that_differs_from_its_spec_names_its_paths() {
+    let sandbox = Sandbox::new();
+    sandbox.write(A, "f", b"one");
+    sandbox.write(B, "g", b"two");
+    let spec = sandbox.to_root(json!({})).unwrap();
+    sandbox.write(A, "f", b"eno");
+    let out = sandbox.store.real_dir.join("../layout");
+    let stop = AtomicBool::new(false);
+    let write = |spec: &ImageSpec| {
+        layout::write(spec, &sandbox.store, &out, "t", None, &Packer::new(2), &Control::new(&stop, &()))
+            .unwrap_err()
+            .chain()
+    };
+    let message = write(&spec);
+    assert!(message.contains("layer 0 no longer has the content") && message.contains(A), "{message}");
+    assert!(!out.exists(), "nothing half-written");
+    assert_eq!(fs::read_dir(out.parent().unwrap()).unwrap().count(), 1, "no temporary folder is left");
+}
+
+#[test]
+fn a_folder_with_something_else_in_it_is_not_written_to() {
+    let sandbox = Sandbox::new();
+    let spec = ImageSpec {
+        version: 1,
+        config: ImageConfig::default(),
+        layers: Vec::new(),
+        arch: "amd64".into(),
+        created: None,
+    };
+    let out = sandbox.store.real_dir.join("mine");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join("letter"), "dear").unwrap();
+    let stop = AtomicBool::new(false);
+    let result =
+        layout::write(&spec, &sandbox.store, &out, "t", None, &Packer::new(1), &Control::new(&stop, &()));
+    assert!(result.unwrap_err().to_string().contains("not empty and not an OCI layout"));
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 1);
+}
+
+#[test]
+fn the_end_of_a_stop_is_an_error() {
+    let sandbox = Sandbox::new();
+    sandbox.write(A, "f", b"");
+    let stop = AtomicBool::new(true);
+    let layers = [LayerPath::all(&[PlannedPath { path: A.into(), options: None }], &sandbox.store).unwrap()];
+    let result = Packer::new(1).pack(&layers, "none".parse().unwrap(), &(), &Control::new(&stop, &()));
+    assert!(matches!(result, Err(Error::Interrupted)));
+}
