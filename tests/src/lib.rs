@@ -5,10 +5,14 @@
 //! `NIXPLY_TEST_REQUIRED=1` (set by `cargo xtask test`) it fails instead, with the line that sets things up.
 
 mod nix;
+mod private;
 mod run;
+mod running;
 
 pub use nix::{Nix, expression};
+pub use private::{NOBODY, Private, tiny};
 pub use run::{Output, run, run_with_input};
+pub use running::Running;
 
 /// Gives the test's Nix, or ends the test: as skipped, or as failed where everything is required.
 #[macro_export]

@@ -1,0 +1,121 @@
+//! How much memory packing takes: makes a closure of many paths and gigabytes, packs it with the program `nixply`, and
+//! prints the most resident memory that the process had. `cargo build --release && cargo run --release -p nixply-benches
+//! --bin memory`.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use serde_json::json;
+
+/// Packs a large closure and prints how much memory that takes.
+#[derive(Parser)]
+struct Args {
+    /// Store paths in the closure
+    #[arg(long, default_value_t = 1_100)]
+    paths: usize,
+
+    /// Size of the closure in megabytes
+    #[arg(long, default_value_t = 4_400)]
+    megabytes: usize,
+
+    /// Layers
+    #[arg(long, default_value_t = 100)]
+    layers: usize,
+
+    /// Where to make the closure; it is removed again
+    #[arg(long, default_value = "/var/tmp")]
+    folder: PathBuf,
+
+    /// The program
+    #[arg(long, default_value = "target/release/nixply")]
+    nixply: PathBuf,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    ensure!(args.nixply.exists(), "{} is not there: cargo build --release", args.nixply.display());
+    let folder = tempfile::tempdir_in(&args.folder)?;
+    eprintln!("making {} paths of {} MB in all", args.paths, args.megabytes);
+    make(&args, folder.path())?;
+    for compression in ["none", "gzip:1", "zstd:3"] {
+        for layers in [1, args.layers] {
+            let (seconds, kilobytes) = measure(&args, folder.path(), compression, layers)?;
+            println!(
+                "{compression:>7}, {layers:>3} layers: {seconds:6.1} s, {:4} MB resident at most",
+                kilobytes / 1000
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Writes the store paths and the closure. Every 100th path has half of all bytes between them: sizes are skewed as
+/// in real closures.
+fn make(args: &Args, folder: &Path) -> Result<()> {
+    let store = folder.join("store");
+    let total = args.megabytes * 1_000_000;
+    let large = args.paths.div_ceil(100);
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut entries = Vec::new();
+    for at in 0..args.paths {
+        let name = format!("{at:032}-path{at}");
+        let size = total / 2 / if at % 100 == 0 { large } else { args.paths - large };
+        let bin = store.join(&name).join("bin");
+        fs::create_dir_all(&bin)?;
+        let mut rest = size;
+        for file in 0.. {
+            let length = rest.min(if at % 100 == 0 { 64 << 20 } else { 300_000 });
+            let mut bytes = Vec::with_capacity(length + 8);
+            while bytes.len() < length {
+                // Half of the bits are noise: compressible, but not to nothing.
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                bytes.extend_from_slice(&(state & 0x0f0f_0f0f_0f0f_0f0f).to_le_bytes());
+            }
+            fs::File::create(bin.join(format!("file{file}")))?.write_all(&bytes[..length])?;
+            rest -= length;
+            if rest == 0 {
+                break;
+            }
+        }
+        let references: Vec<_> =
+            if at == 0 { vec![] } else { vec![format!("/nix/store/{:032}-path{}", at / 2, at / 2)] };
+        entries
+            .push(json!({"path": format!("/nix/store/{name}"), "references": references, "narSize": size}));
+    }
+    fs::write(folder.join("closure.json"), json!(entries).to_string())?;
+    Ok(())
+}
+
+/// Packs once; gives seconds and the peak of resident memory in kilobytes.
+fn measure(args: &Args, folder: &Path, compression: &str, layers: usize) -> Result<(f64, u64)> {
+    let roots: Vec<_> = (0..args.paths).map(|at| format!("/nix/store/{at:032}-path{at}")).collect();
+    let request = json!({
+        "layers": [{"deps": roots, "maxLayers": layers}], "arch": "amd64", "compression": compression,
+    });
+    fs::write(folder.join("request.json"), request.to_string())?;
+    let begin = Instant::now();
+    let mut command = Command::new(&args.nixply);
+    command.arg("build").arg(folder.join("request.json")).arg("--closure").arg(folder.join("closure.json"));
+    command.arg("--real-store-dir").arg(folder.join("store")).arg("-o").arg(folder.join("image.json"));
+    let mut child = command.stdin(Stdio::null()).spawn().context("cannot start nixply")?;
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    loop {
+        // The kernel's own high-water mark: the last look is as good as any.
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        peak = peak.max(mark.and_then(|mark| mark.split_whitespace().next()?.parse().ok()).unwrap_or(0));
+        if let Some(status) = child.try_wait()? {
+            ensure!(status.success(), "nixply ended with {status}");
+            return Ok((begin.elapsed().as_secs_f64(), peak));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

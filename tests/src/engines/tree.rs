@@ -1,0 +1,125 @@
+//! File trees, and what an image's tree has to be: the store paths, their parents, and nothing else.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::hash::{DefaultHasher, Hasher};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Store paths say nothing of owners and times: in an image all is root's, one second after 1970 began.
+const MTIME: i64 = 1;
+
+/// What a file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    Directory,
+    /// Its size and a hash of its content.
+    Regular(u64, u64),
+    Symlink(PathBuf),
+    /// Its file type: nothing that a store path may have.
+    Other(u32),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    kind: Kind,
+    /// Permissions with set-uid, set-gid and sticky; 0777 for a symlink.
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    mtime: i64,
+}
+
+/// Every file below a root, the root itself included as `/`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tree(BTreeMap<PathBuf, Entry>);
+
+impl Tree {
+    /// The tree on disk.
+    pub fn at(root: &Path) -> Self {
+        let mut tree = Self::default();
+        tree.read(root, Path::new("/"), &|entry| entry);
+        tree
+    }
+
+    /// What an image with these store paths has, and with the content of `to_root` at its root.
+    pub fn of_store_paths(paths: &[PathBuf], to_root: &[PathBuf]) -> Self {
+        let mut tree = Self::default();
+        let plain = |entry| Entry { uid: 0, gid: 0, mtime: MTIME, ..entry };
+        let parent = Entry { kind: Kind::Directory, mode: 0o755, uid: 0, gid: 0, mtime: MTIME };
+        tree.0.insert("/".into(), parent.clone());
+        // A store path's folder can lie below a folder that copyToRoot brings; that one then has its own mode.
+        for path in to_root {
+            for child in children(path) {
+                tree.read(&path.join(&child), &Path::new("/").join(&child), &plain);
+            }
+        }
+        for path in paths.iter().filter(|path| !to_root.contains(path)) {
+            for ancestor in path.ancestors().skip(1) {
+                tree.0.entry(ancestor.into()).or_insert_with(|| parent.clone());
+            }
+            tree.read(path, path, &plain);
+        }
+        tree
+    }
+
+    /// Changes what is expected of a file.
+    #[track_caller]
+    pub fn own(&mut self, path: &str, mode: u32, uid: u32, gid: u32) {
+        let entry = self.0.get_mut(Path::new(path)).unwrap_or_else(|| panic!("no {path}"));
+        *entry = Entry { mode, uid, gid, ..entry.clone() };
+    }
+
+    /// How many files it has.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// How `self` differs from what is expected, a line each; empty if it does not.
+    pub fn differences(&self, expected: &Self) -> String {
+        let mut lines = String::new();
+        for (path, entry) in &expected.0 {
+            match self.0.get(path) {
+                Some(found) if found == entry => {}
+                Some(found) => writeln!(lines, "{}: {found:?} instead of {entry:?}", path.display()).unwrap(),
+                None => writeln!(lines, "{}: missing", path.display()).unwrap(),
+            }
+        }
+        for path in self.0.keys().filter(|path| !expected.0.contains_key(*path)) {
+            writeln!(lines, "{}: not expected", path.display()).unwrap();
+        }
+        lines
+    }
+
+    fn read(&mut self, file: &Path, place: &Path, change: &dyn Fn(Entry) -> Entry) {
+        let metadata =
+            fs::symlink_metadata(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let kind = match metadata.file_type() {
+            kind if kind.is_dir() => Kind::Directory,
+            kind if kind.is_file() => {
+                let content =
+                    fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+                let mut hasher = DefaultHasher::new();
+                hasher.write(&content);
+                Kind::Regular(content.len() as u64, hasher.finish())
+            }
+            kind if kind.is_symlink() => Kind::Symlink(fs::read_link(file).expect("a link can be read")),
+            _ => Kind::Other(metadata.mode() & 0o170_000),
+        };
+        if kind == Kind::Directory {
+            for child in children(file) {
+                self.read(&file.join(&child), &place.join(&child), change);
+            }
+        }
+        let (mode, mtime) = (metadata.mode() & 0o7777, metadata.mtime());
+        let entry = Entry { kind, mode, uid: metadata.uid(), gid: metadata.gid(), mtime };
+        self.0.insert(place.into(), change(entry));
+    }
+}
+
+fn children(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.expect("a folder can be read").file_name();
+    entries.map(name).map(PathBuf::from).collect()
+}

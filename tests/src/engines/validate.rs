@@ -1,0 +1,174 @@
+//! Whether an OCI image layout is what it says (G20, as crane's `validate`): every size, digest and diff_id is computed
+//! again. It shares nothing with the packer: blobs are decompressed by gzip and zstd.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::sha256;
+
+/// A layer's blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blob {
+    /// Of the blob.
+    pub digest: String,
+    /// Of the tar stream in it.
+    pub diff_id: String,
+    /// `none`, `gzip` or `zstd`: what it is by its first bytes and by its media type.
+    pub codec: &'static str,
+    /// The tar stream.
+    pub tar: Vec<u8>,
+}
+
+/// An image that was found to be right.
+#[derive(Debug, Clone)]
+pub struct Valid {
+    /// Its tag.
+    pub tag: String,
+    /// Its manifest's digest.
+    pub manifest: String,
+    /// Its config's digest: the image ID.
+    pub id: String,
+    /// Its config blob.
+    pub config: Value,
+    /// Its layers from the bottom up.
+    pub layers: Vec<Blob>,
+}
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// The images of a layout, or what is wrong with it.
+pub fn validate(layout: &Path) -> Result<Vec<Valid>, String> {
+    let read = |name: &str| fs::read(layout.join(name)).map_err(|error| format!("{name}: {error}"));
+    let version = parse("oci-layout", &read("oci-layout")?)?;
+    same("oci-layout", &version["imageLayoutVersion"], "1.0.0")?;
+    let index = parse("index.json", &read("index.json")?)?;
+    same("index.json schemaVersion", &index["schemaVersion"], 2)?;
+    same("index.json mediaType", &index["mediaType"], INDEX)?;
+    let mut used = BTreeSet::new();
+    let mut images = Vec::new();
+    for entry in list("index.json manifests", &index["manifests"])? {
+        images.push(image(layout, entry, &mut used)?);
+    }
+    let blobs = layout.join("blobs/sha256");
+    let names = fs::read_dir(&blobs).map_err(|error| format!("blobs: {error}"))?;
+    for name in names {
+        let name = name.map_err(|error| format!("blobs: {error}"))?.file_name();
+        let digest = format!("sha256:{}", name.to_string_lossy());
+        if !used.contains(&digest) {
+            return Err(format!("{digest} belongs to no image"));
+        }
+    }
+    let mut top: Vec<_> = fs::read_dir(layout).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    top.sort();
+    if top != ["blobs", "index.json", "oci-layout"] {
+        return Err(format!("the layout holds {top:?}"));
+    }
+    Ok(images)
+}
+
+fn image(layout: &Path, entry: &Value, used: &mut BTreeSet<String>) -> Result<Valid, String> {
+    let tag = string("ref.name", &entry["annotations"]["org.opencontainers.image.ref.name"])?;
+    same(&format!("media type of {tag}"), &entry["mediaType"], MANIFEST)?;
+    let (manifest_digest, bytes) = blob(layout, entry, used)?;
+    let manifest = parse("manifest", &bytes)?;
+    same("manifest schemaVersion", &manifest["schemaVersion"], 2)?;
+    same("manifest mediaType", &manifest["mediaType"], MANIFEST)?;
+    same("media type of the config", &manifest["config"]["mediaType"], CONFIG)?;
+    let (id, bytes) = blob(layout, &manifest["config"], used)?;
+    let config = parse("config", &bytes)?;
+    same("os", &config["os"], "linux")?;
+    string("architecture", &config["architecture"])?;
+    same("rootfs.type", &config["rootfs"]["type"], "layers")?;
+    let diff_ids = list("diff_ids", &config["rootfs"]["diff_ids"])?;
+    let descriptors = list("manifest layers", &manifest["layers"])?;
+    if diff_ids.len() != descriptors.len() {
+        return Err(format!("{} diff_ids, but {} layers", diff_ids.len(), descriptors.len()));
+    }
+    let history = list("history", &config["history"])?;
+    let filled = history.iter().filter(|entry| entry["empty_layer"] != true).count();
+    if filled != descriptors.len() {
+        return Err(format!("history of {filled} layers, but {} layers", descriptors.len()));
+    }
+    let mut layers = Vec::new();
+    for (descriptor, diff_id) in descriptors.iter().zip(diff_ids) {
+        layers.push(layer(layout, descriptor, diff_id, used)?);
+    }
+    Ok(Valid { tag, manifest: manifest_digest, id, config, layers })
+}
+
+fn layer(
+    layout: &Path,
+    descriptor: &Value,
+    diff_id: &Value,
+    used: &mut BTreeSet<String>,
+) -> Result<Blob, String> {
+    let (digest, bytes) = blob(layout, descriptor, used)?;
+    let codec = match bytes.get(..4) {
+        Some([0x1f, 0x8b, ..]) => "gzip",
+        Some([0x28, 0xb5, 0x2f, 0xfd]) => "zstd",
+        _ => "none",
+    };
+    let suffix = if codec == "none" { String::new() } else { format!("+{codec}") };
+    same(&format!("media type of {digest}"), &descriptor["mediaType"], format!("{LAYER}{suffix}"))?;
+    let file = layout.join("blobs").join(digest.replace(':', "/"));
+    let tar = if codec == "none" { bytes } else { decompress(codec, &file)? };
+    same(&format!("diff_id of {digest}"), diff_id, sha256(&tar))?;
+    // "At the end of the archive file there are two 512-byte blocks filled with binary zeros" (GNU tar's manual).
+    if tar.len() % 512 != 0 || !tar.ends_with(&[0; 1024]) {
+        return Err(format!("{digest} is no whole tar archive"));
+    }
+    Ok(Blob { digest, diff_id: sha256(&tar), codec, tar })
+}
+
+/// A descriptor's blob, with digest and size computed.
+fn blob(
+    layout: &Path,
+    descriptor: &Value,
+    used: &mut BTreeSet<String>,
+) -> Result<(String, Vec<u8>), String> {
+    let digest = string("digest", &descriptor["digest"])?;
+    let file = layout.join("blobs").join(digest.replace(':', "/"));
+    let bytes = fs::read(file).map_err(|error| format!("{digest}: {error}"))?;
+    same(&format!("digest of {digest}"), &descriptor["digest"], sha256(&bytes))?;
+    same(&format!("size of {digest}"), &descriptor["size"], bytes.len())?;
+    used.insert(digest.clone());
+    Ok((digest, bytes))
+}
+
+fn decompress(program: &str, file: &Path) -> Result<Vec<u8>, String> {
+    let input = fs::File::open(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let output = Command::new(program)
+        .args(["-d", "-c"])
+        .stdin(input)
+        .stderr(Stdio::piped())
+        .output()
+        .map_err(|error| format!("cannot start {program}: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("{}: {}", file.display(), String::from_utf8_lossy(&output.stderr).trim()));
+    }
+    Ok(output.stdout)
+}
+
+fn parse(what: &str, bytes: &[u8]) -> Result<Value, String> {
+    serde_json::from_slice(bytes).map_err(|error| format!("{what}: {error}"))
+}
+
+fn same(what: &str, found: &Value, expected: impl Into<Value>) -> Result<(), String> {
+    let expected = expected.into();
+    if *found == expected { Ok(()) } else { Err(format!("{what}: {found} instead of {expected}")) }
+}
+
+fn string(what: &str, value: &Value) -> Result<String, String> {
+    value.as_str().map(str::to_owned).ok_or_else(|| format!("{what}: {value} is no string"))
+}
+
+fn list<'v>(what: &str, value: &'v Value) -> Result<&'v Vec<Value>, String> {
+    value.as_array().ok_or_else(|| format!("{what}: {value} is no list"))
+}

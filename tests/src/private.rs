@@ -1,0 +1,114 @@
+//! A store that one test has to itself: it may be emptied, damaged or served by a daemon.
+
+use std::fs;
+use std::ops::Deref;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::nix::Nix;
+use crate::run::{Output, run};
+
+/// The user without rights.
+pub const NOBODY: u32 = 65534;
+
+/// A Nix with a store in a temporary folder, which goes away with this. Everyone may read the folder.
+pub struct Private {
+    nix: Nix,
+    folder: TempDir,
+}
+
+impl Deref for Private {
+    type Target = Nix;
+
+    fn deref(&self) -> &Nix {
+        &self.nix
+    }
+}
+
+impl Nix {
+    /// The same Nix with an empty store. The program and the plugin lie in the store's folder, too, where every user can
+    /// read them.
+    pub fn private(&self) -> Private {
+        let folder = TempDir::with_prefix("nixply-").expect("the folder for temporary files is writable");
+        fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("the folder is ours");
+        let copy = |from: &Path| {
+            let to = folder.path().join(from.file_name().expect("it is a file"));
+            fs::copy(from, &to).unwrap_or_else(|error| panic!("cannot copy {}: {error}", from.display()));
+            to
+        };
+        let nix = Nix {
+            root: folder.path().into(),
+            plugin: self.plugin.as_deref().map(copy),
+            cli: copy(&self.cli),
+            ..self.clone()
+        };
+        fs::create_dir(nix.root.join("etc")).expect("the folder is empty");
+        Private { nix, folder }
+    }
+}
+
+impl Private {
+    /// The folder that all lies in.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes `body` with [`tiny`]'s names to a file of this name; it starts on the second line.
+    pub fn file(&self, name: &str, body: &str) -> PathBuf {
+        let file = self.folder().join(name);
+        fs::write(&file, tiny(self, body)).expect("the folder is writable");
+        file
+    }
+
+    /// The names in the store, sorted.
+    pub fn listing(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.store_dir()) else { return Vec::new() };
+        let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+        // Nix keeps its own files there under names with a dot.
+        let mut names: Vec<_> = entries.map(name).filter(|name| !name.starts_with('.')).collect();
+        names.sort();
+        names
+    }
+
+    /// The image specs in the store.
+    pub fn images(&self) -> Vec<String> {
+        self.listing().into_iter().filter(|name| name.contains("-image-") && name.ends_with(".json")).collect()
+    }
+
+    /// `nix eval --json` of an attribute of a file.
+    #[track_caller]
+    pub fn eval_file(&self, file: &Path, attribute: &str) -> Output {
+        run(self.command("nix").args(["eval", "--json", "-f"]).arg(file).arg(attribute))
+    }
+
+    /// `nix build` of an attribute of a file, with the result link `link` in [`Private::folder`].
+    #[track_caller]
+    pub fn build_file(&self, file: &Path, attribute: &str, link: &str) -> Output {
+        let mut command = self.command("nix");
+        command.args(["build", "-f"]).arg(file).arg(attribute).arg("--out-link").arg(self.folder().join(link));
+        run(&mut command)
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        // Store paths are read-only, which stops everyone but root from deleting them.
+        let _ = Command::new("chmod").args(["-R", "u+w"]).arg(self.folder()).output();
+    }
+}
+
+/// `body` with derivations that need no package set: `sh name script` runs the script, `buildImage` is the builder door.
+/// `body` starts on the second line.
+pub fn tiny(nix: &Nix, body: &str) -> String {
+    format!(
+        "let sh = name: script: derivation {{ inherit name; system = builtins.currentSystem; builder = \"/bin/sh\"; \
+         PATH = \"/usr/bin:/bin\"; args = [ \"-c\" script ]; }}; \
+         buildImage = import {repository}/nix/build-image.nix {{ \
+         builder = \"${{builtins.path {{ path = {cli}; name = \"nixply\"; }}}}\"; usePlugin = false; }}; in\n{body}\n",
+        repository = Nix::repository().display(),
+        cli = nix.cli.display(),
+    )
+}

@@ -1,0 +1,262 @@
+//! OCI layouts as a validator, skopeo and tar see them.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use nixply_tests::engines::{Folder, Image, Valid, json, sha256, skopeo, text, texts, validate};
+use nixply_tests::{harness, run};
+
+const CODECS: [&str; 3] = ["none", "gzip", "zstd"];
+
+const HELLO: &str = r#"{
+    name = "Hello";
+    config = { entrypoint = [ "${pkgs.hello}/bin/hello" ]; Env = [ "A=<&>" ]; };
+    maxLayers = 3;
+    created = "2024-05-13T09:31:10Z";
+}"#;
+
+#[track_caller]
+fn one(layout: &Path) -> Valid {
+    let mut images = validate(layout).unwrap();
+    assert_eq!(images.len(), 1);
+    images.pop().unwrap()
+}
+
+/// G20.
+#[test]
+fn g20_layouts_are_what_they_say() {
+    let nix = harness!();
+    let image = Image::build(&nix, "", HELLO);
+    let folder = Folder::new();
+    let all = folder.join("all");
+    for codec in CODECS {
+        let layout = folder.join(codec);
+        let manifest = image.layout(&layout, "t", Some(codec));
+        let valid = one(&layout);
+        assert_eq!((&valid.tag[..], &valid.manifest, &valid.id), ("t", &manifest, &image.id()), "{codec}");
+        let diff_ids: Vec<&str> = valid.layers.iter().map(|layer| &layer.diff_id[..]).collect();
+        assert_eq!(diff_ids, image.diff_ids(), "{codec}");
+        assert_eq!(diff_ids.len(), 2, "glibc and hello");
+        assert!(valid.layers.iter().all(|layer| layer.codec == codec), "{codec}");
+        assert_eq!(image.layout(&all, codec, Some(codec)), manifest, "the folder makes no difference");
+    }
+    let tags: Vec<String> = validate(&all).unwrap().into_iter().map(|image| image.tag).collect();
+    assert_eq!(tags, CODECS, "one layout holds all three");
+    assert_eq!(image.layout(&all, "gzip", Some("gzip")), one(&folder.join("gzip")).manifest);
+    assert_eq!(validate(&all).unwrap().len(), 3, "writing it again adds nothing");
+}
+
+/// The spec's own compression is what a layout has, and what the spec foretells.
+#[test]
+fn a_compressed_spec_foretells_the_layout() {
+    let nix = harness!();
+    for codec in ["gzip", "zstd", "zstd:9"] {
+        let image =
+            Image::build(&nix, "", &HELLO.replace("maxLayers", &format!("compression = \"{codec}\"; maxLayers")));
+        let folder = Folder::new();
+        let layout = folder.join("layout");
+        let manifest = image.layout(&layout, "t", None);
+        let (valid, said) = (one(&layout), image.inspect());
+        assert_eq!(said["manifestDigest"], manifest.as_str(), "{codec}");
+        let digests: Vec<&str> = valid.layers.iter().map(|layer| &layer.digest[..]).collect();
+        let foretold = said["layers"].as_array().unwrap().iter().map(|layer| text(&layer["digest"]));
+        assert_eq!(digests, foretold.collect::<Vec<_>>(), "{codec}");
+        assert!(valid.layers.iter().all(|layer| codec.starts_with(layer.codec)), "{codec}");
+    }
+}
+
+/// The validator's own test: a validator that is content with everything would prove nothing.
+#[test]
+fn g20_the_validator_sees_what_is_wrong() {
+    let nix = harness!();
+    let image = Image::build(&nix, "", HELLO);
+    let folder = Folder::new();
+    let layout = folder.join("layout");
+    image.layout(&layout, "t", Some("gzip"));
+    let valid = one(&layout);
+    let blob = |digest: &str| layout.join("blobs").join(digest.replace(':', "/"));
+    let refuses = |why: &str| {
+        let error = validate(&layout).unwrap_err();
+        assert!(error.contains(why), "{error:?} instead of {why:?}");
+    };
+
+    let layer = blob(&valid.layers[1].digest);
+    let bytes = fs::read(&layer).unwrap();
+    let mut flipped = bytes.clone();
+    flipped[bytes.len() / 2] ^= 1;
+    fs::write(&layer, &flipped).unwrap();
+    refuses("digest of");
+    fs::remove_file(&layer).unwrap();
+    refuses("No such file");
+    fs::write(&layer, &bytes).unwrap();
+    fs::write(blob(&sha256(b"stray")), "stray").unwrap();
+    refuses("belongs to no image");
+    fs::remove_file(blob(&sha256(b"stray"))).unwrap();
+
+    // A wrong document under its right digest, all the way up to the index.
+    let index = fs::read_to_string(layout.join("index.json")).unwrap();
+    let manifest = fs::read_to_string(blob(&valid.manifest)).unwrap();
+    let config = fs::read_to_string(blob(&valid.id)).unwrap();
+    let put = |old: &str, new: &str, within: &str| {
+        fs::write(blob(&sha256(new.as_bytes())), new).unwrap();
+        let lengths = (format!("\"size\":{}", old.len()), format!("\"size\":{}", new.len()));
+        within.replace(&sha256(old.as_bytes()), &sha256(new.as_bytes())).replace(&lengths.0, &lengths.1)
+    };
+    let wrong_manifest =
+        |new: &str| fs::write(layout.join("index.json"), put(&manifest, new, &index)).unwrap();
+    wrong_manifest(&manifest.replace("tar+gzip", "tar"));
+    refuses("media type of");
+    wrong_manifest(&manifest.replace(&format!("\"size\":{}", bytes.len()), "\"size\":1"));
+    refuses("size of");
+    wrong_manifest(&put(&config, &config.replace(&valid.layers[0].diff_id, &valid.layers[1].diff_id), &manifest));
+    refuses("diff_id of");
+    let first = format!("\"{}\",", valid.layers[0].diff_id);
+    wrong_manifest(&put(&config, &config.replace(&first, ""), &manifest));
+    refuses("1 diff_ids, but 2 layers");
+    fs::write(layout.join("index.json"), &index).unwrap();
+    refuses("belongs to no image");
+}
+
+#[test]
+fn skopeo_reads_what_was_written() {
+    let nix = harness!();
+    let image = Image::build(&nix, "", HELLO);
+    let folder = Folder::new();
+    let layout = folder.join("layout");
+    for codec in CODECS {
+        let digest = image.layout(&layout, codec, Some(codec));
+        let reference = format!("oci:{}:{codec}", layout.display());
+        // Without the line's end that `ok` takes away there would be none: the manifest is one line without one.
+        let manifest = run(&mut skopeo(&["inspect", "--raw", &reference])).ok();
+        assert_eq!(sha256(manifest.as_bytes()), digest, "{codec}");
+        let config = run(&mut skopeo(&["inspect", "--raw", "--config", &reference])).ok();
+        assert_eq!(sha256(config.as_bytes()), image.id(), "{codec}");
+        let config = json(&run(&mut skopeo(&["inspect", "--config", &reference])).ok());
+        assert_eq!(texts(&config["rootfs"]["diff_ids"]), image.diff_ids());
+        assert_eq!(texts(&config["config"]["Env"]), ["A=<&>"]);
+        assert!(texts(&config["config"]["Entrypoint"])[0].ends_with("/bin/hello"));
+
+        let summary = json(&run(&mut skopeo(&["inspect", &reference])).ok());
+        assert_eq!(summary["Digest"], digest.as_str(), "{codec}");
+        // P7.
+        assert_eq!(summary["Created"], "2024-05-13T09:31:10Z", "{codec}");
+        assert_eq!((&summary["Os"], summary["Env"].to_string()), (&"linux".into(), r#"["A=<&>"]"#.into()));
+        let digests: Vec<String> =
+            json(&manifest)["layers"].as_array().unwrap().iter().map(|l| text(&l["digest"]).into()).collect();
+        assert_eq!(texts(&summary["Layers"]), digests, "{codec}");
+    }
+}
+
+/// P6 (nix2container#12): the parents of store paths are in the archive, open to all.
+#[test]
+fn p6_tar_lists_parents_of_store_paths() {
+    let nix = harness!();
+    let image = Image::build(&nix, "", HELLO);
+    let hello = nix.build("pkgs.hello");
+    let folder = Folder::new();
+    for codec in CODECS {
+        let layout = folder.join(codec);
+        image.layout(&layout, "t", Some(codec));
+        let blob = layout.join("blobs").join(one(&layout).layers[1].digest.replace(':', "/"));
+        // GNU tar finds out by itself how the archive is compressed.
+        let mut tar = Command::new("tar");
+        tar.env("TZ", "UTC").args(["--list", "--verbose", "--full-time", "--absolute-names", "--file"]).arg(blob);
+        let listing = run(&mut tar).ok();
+        let lines: Vec<String> =
+            listing.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+
+        let mut parents: Vec<String> =
+            hello.ancestors().skip(1).map(|parent| parent.display().to_string()).collect();
+        parents.reverse();
+        for (line, parent) in lines.iter().zip(&parents) {
+            assert_eq!(line, &format!("drwxr-xr-x root/root 0 1970-01-01 00:00:01 {parent}"), "{codec}");
+        }
+        let below = &lines[parents.len()..];
+        assert_eq!(below[0], format!("dr-xr-xr-x root/root 0 1970-01-01 00:00:01 {}", hello.display()));
+        let size = fs::metadata(hello.join("bin/hello")).unwrap().len();
+        let program =
+            format!("-r-xr-xr-x root/root {size} 1970-01-01 00:00:01 {}/bin/hello", hello.display());
+        assert!(below.contains(&program), "{codec}: {listing}");
+        for line in below {
+            assert!(line.contains(" root/root ") && line.contains(" 1970-01-01 00:00:01 "), "{codec}: {line}");
+            assert!(line.contains(&format!(" {}", hello.display())), "{codec}: {line}");
+        }
+    }
+}
+
+/// Two store paths with one content, and a store path that the base image has already.
+const TWINS: &str = r#"let
+    twin = name: pkgs.runCommand name { } ''
+      mkdir -p $out/etc
+      echo content > $out/etc/twin
+    '';
+    base = DOOR { name = "base"; layers = [ { deps = [ pkgs.bash ]; } ]; copyToRoot = [ (twin "a") ]; };
+in"#;
+
+/// P8 (nix2container#186): the same blob is one layer, however often it is asked for.
+#[test]
+fn p8_a_layer_that_comes_twice_is_there_once() {
+    let nix = harness!();
+    let before = TWINS.replace("DOOR", Image::door(&nix));
+    let folder = Folder::new();
+    let image = |arguments: &str, name: &str| {
+        let image = Image::build(&nix, &before, arguments);
+        let layout = folder.join(name);
+        image.layout(&layout, "t", Some("gzip"));
+        let valid = one(&layout);
+        assert_eq!(valid.config["history"].as_array().unwrap().len(), valid.layers.len(), "{name}");
+        valid.layers
+    };
+    let once = image(r#"{ name = "x"; copyToRoot = [ (twin "a") ]; }"#, "once");
+    assert_eq!(once.len(), 1);
+    let other = image(r#"{ name = "x"; copyToRoot = [ (twin "b") ]; }"#, "other");
+    assert_eq!(once, other, "where the content came from is not in the layer");
+    let twice = r#"{
+        name = "x";
+        layers = [ { copyToRoot = [ (twin "a") ]; } { deps = [ pkgs.hello ]; } { copyToRoot = [ (twin "b") ]; } ];
+    }"#;
+    let twice = image(twice, "twice");
+    assert_eq!((twice.len(), &twice[0]), (2, &once[0]), "the twins' and hello's");
+
+    let base = image("{ name = \"x\"; fromImage = base; }", "base");
+    assert_eq!((base.len(), &base[1]), (2, &once[0]));
+    let same = r#"{
+        name = "x"; fromImage = base; layers = [ { deps = [ pkgs.bash ]; } ]; copyToRoot = [ (twin "b") ];
+    }"#;
+    assert_eq!(image(same, "same"), base, "bash's and the twins' are the base's");
+    let more = r#"{
+        name = "x"; fromImage = base; layers = [ { deps = [ pkgs.bash ]; } { deps = [ pkgs.hello ]; } ];
+    }"#;
+    let more = image(more, "more");
+    assert_eq!((more.len(), &more[..2]), (3, &base[..]), "only hello's is new");
+    assert_eq!(more[2], twice[1]);
+}
+
+/// P10: a base image keeps its layers, its order and its compression; what lies on top has its own.
+#[test]
+fn p10_base_layers_come_first_and_stay_what_they_are() {
+    let nix = harness!();
+    let before = format!(
+        r#"let base = {} {{
+            name = "base"; compression = "gzip"; maxLayers = 4; copyToRoot = [ pkgs.dockerTools.binSh ];
+            config = {{ Env = [ "BASE=1" ]; User = "7"; }};
+        }}; in"#,
+        Image::door(&nix)
+    );
+    let folder = Folder::new();
+    let (below, layout) = (folder.join("base"), folder.join("layout"));
+    let base = Image { spec: nix.build(&format!("{before} base")), ..Image::build(&nix, "", HELLO) };
+    base.layout(&below, "t", None);
+    let top = r#"{
+        name = "top"; fromImage = base; compression = "zstd"; config.Cmd = [ "${pkgs.hello}/bin/hello" ];
+    }"#;
+    let top = Image::build(&nix, &before, top);
+    let manifest = top.layout(&layout, "t", None);
+    assert_eq!(top.inspect()["manifestDigest"], manifest.as_str());
+    let (base, top) = (one(&below), one(&layout));
+    assert_eq!(&top.layers[..base.layers.len()], &base.layers[..]);
+    let codecs: Vec<&str> = top.layers.iter().map(|layer| layer.codec).collect();
+    assert_eq!(codecs, ["gzip", "gzip", "gzip", "gzip", "zstd"]);
+    assert_eq!(top.config["config"].as_object().unwrap().keys().collect::<Vec<_>>(), ["Cmd"], "not the base's");
+}
