@@ -71,11 +71,12 @@ mod ffi {
         layer_limit: u32,
     }
 
-    /// Where the store lies, and how many threads to use (0: one per core).
+    /// Where the store lies, how many threads to use (0: one per core), and where the cache is (empty: nowhere).
     struct Machine {
         store_dir: String,
         real_store_dir: String,
         threads: u32,
+        cache_dir: String,
     }
 
     /// A layer, packed or (with empty digests) only planned.

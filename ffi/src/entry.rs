@@ -4,9 +4,10 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 
+use nixply_packer::cache::LayerCache;
 use nixply_packer::closure::StorePath;
 use nixply_packer::image::{go_json, oci};
-use nixply_packer::pack::Packer;
+use nixply_packer::pack::{Control, Packer};
 use nixply_packer::request::BuilderInput;
 
 use crate::bridge::{self, Observer};
@@ -50,7 +51,9 @@ pub(crate) fn build_image(
         let (request, closure, store) =
             (convert::image(request)?, convert::closure(closure), convert::store(machine));
         let packer = Packer::new(machine.threads as usize);
-        let built = drive(observer.as_mut(), |control| request.build(&closure, &store, &packer, control))?;
+        let cache = (!machine.cache_dir.is_empty()).then(|| LayerCache::new(&machine.cache_dir));
+        let build = |control: &Control<'_>| request.build(&closure, &store, &packer, cache.as_ref(), control);
+        let built = drive(observer.as_mut(), build)?;
         warn(built.warnings(), observer);
         let spec = &built.spec;
         let config = oci::config(spec);

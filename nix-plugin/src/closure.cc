@@ -75,7 +75,8 @@ Query realise(nix::EvalState & state, Arguments & arguments, const compat::Posit
         for (auto & reference : info->references) entry.references.push_back(store.printStorePath(reference));
         query.closure.push_back(std::move(entry));
     }
-    query.machine = {std::string(store.storeDir), *real_store_dir, Settings::get().jobs.get()};
+    auto & settings = Settings::get();
+    query.machine = {std::string(store.storeDir), *real_store_dir, settings.jobs.get(), settings.cache_dir()};
     return query;
 }
 

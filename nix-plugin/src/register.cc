@@ -2,6 +2,7 @@
 // the Nix that this plugin was built for; if it is not, the plugin says so in one line and stays away.
 
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 
 #include <dlfcn.h>
@@ -10,6 +11,20 @@
 #include "settings.hh"
 
 namespace nixply {
+
+std::string Settings::cache_dir() const {
+    auto given = cacheDir.get();
+    if (given == "none") return "";
+    if (!given.empty()) return given;
+    // XDG Base Directory Specification: what is not absolute counts as unset.
+    auto absolute = [](const char * name) {
+        auto * value = std::getenv(name);
+        return value && *value == '/' ? std::string(value) : std::string();
+    };
+    if (auto cache = absolute("XDG_CACHE_HOME"); !cache.empty()) return cache + "/nixply";
+    if (auto home = absolute("HOME"); !home.empty()) return home + "/.cache/nixply";
+    return "";
+}
 
 Settings & Settings::get() {
     static Settings settings;

@@ -8,6 +8,7 @@
 //! The packer knows no Nix, starts no process, opens no connection and prints nothing; the store's place is an
 //! argument. For the same request it gives the same bytes on every machine, whatever the number of threads.
 
+pub mod cache;
 pub mod closure;
 pub mod compress;
 pub mod digest;

@@ -7,6 +7,7 @@ use std::fs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::cache::{LayerCache, LayerKey};
 use crate::closure::{Closure, Store, StorePath};
 use crate::compress::Codec;
 use crate::error::{Error, Result};
@@ -244,7 +245,7 @@ impl BuilderInput {
                 closure.get(&path).map(|info| info.references.iter().map(StorePath::to_string).collect());
             request.config_roots = named.unwrap_or_default();
         }
-        let built = request.build(&closure, store, packer, control)?;
+        let built = request.build(&closure, store, packer, None, control)?;
         let warnings = built.warnings().collect();
         Ok((built.json, warnings))
     }
@@ -307,21 +308,35 @@ impl ImageRequest {
         Ok(references(&text, &within, store).into_iter().collect())
     }
 
-    /// Plans and packs the image.
+    /// Plans and packs the image. Layers that the cache knows are not packed again.
     pub fn build(
         &self,
         closure: &Closure,
         store: &Store,
         packer: &Packer,
+        cache: Option<&LayerCache>,
         control: &Control<'_>,
     ) -> Result<BuiltImage> {
         let created = canonical_time(&self.created)?;
         let plan = self.plan(closure, store)?;
+        let key = |layer: &LayerPlan| LayerKey::new(&layer.paths, closure, self.compression);
+        let keys: Vec<Option<LayerKey>> =
+            plan.layers.iter().map(|layer| cache.and_then(|_| key(layer))).collect();
+        let mut packed: Vec<Option<PackedLayer>> =
+            keys.iter().map(|key| cache.zip(*key).and_then(|(cache, key)| cache.get(key))).collect();
+
         let size = |path: &StorePath| closure.get(path).map_or(0, |info| info.nar_size);
         let read = |path: &PlannedPath| LayerPath::new(path, store, size(&path.path));
-        let layers: Vec<Vec<LayerPath>> =
-            plan.layers.iter().map(|layer| layer.paths.iter().map(read).collect()).collect::<Result<_>>()?;
-        let packed = packer.pack(&layers, self.compression, &(), control)?;
+        let missing: Vec<usize> = (0..packed.len()).filter(|at| packed[*at].is_none()).collect();
+        let paths = |at: &usize| plan.layers[*at].paths.iter().map(read).collect();
+        let layers: Vec<Vec<LayerPath>> = missing.iter().map(paths).collect::<Result<_>>()?;
+        for (at, layer) in missing.into_iter().zip(packer.pack(&layers, self.compression, &(), control)?) {
+            if let Some((cache, key)) = cache.zip(keys[at]) {
+                cache.put(key, &layer);
+            }
+            packed[at] = Some(layer);
+        }
+        let packed = packed.into_iter().map(|layer| layer.expect("known, or just packed"));
         let mut spec = ImageSpec {
             version: 1,
             config: plan.config,

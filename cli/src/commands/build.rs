@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use nixply_packer::pack::Control;
 
-use super::{Input, Machine};
+use super::{Cache, Input, Machine};
 
 /// Pack an image and write its spec (image.json)
 #[derive(clap::Args)]
@@ -16,6 +16,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     machine: Machine,
 
+    #[command(flatten)]
+    cache: Cache,
+
     /// Where to write the spec; standard output without it
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -24,8 +27,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let (request, closure) = args.input.read()?;
     let stop = super::stop_flag()?;
-    let built =
-        request.build(&closure, &args.machine.store(), &args.machine.packer(), &Control::new(&stop, &()))?;
+    let (store, packer, cache) = (args.machine.store(), args.machine.packer(), args.cache.open());
+    let built = request.build(&closure, &store, &packer, cache.as_ref(), &Control::new(&stop, &()))?;
     built.warnings().for_each(|warning| eprintln!("warning: {warning}"));
     super::write_file(args.output.as_deref(), &built.json)
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
+use nixply_packer::cache::LayerCache;
 use nixply_packer::closure::{Closure, Store};
 use nixply_packer::image::spec::ImageSpec;
 use nixply_packer::pack::Packer;
@@ -34,6 +35,31 @@ pub(crate) struct Machine {
     /// Threads to pack with; 0 is one for each core
     #[arg(short, long, value_name = "N", default_value_t = 0)]
     jobs: usize,
+}
+
+/// Where results are remembered.
+#[derive(clap::Args)]
+pub(crate) struct Cache {
+    /// The cache folder [default: nixply in the XDG cache directory]
+    #[arg(long, value_name = "DIR", env = "NIXPLY_CACHE_DIR")]
+    cache_dir: Option<PathBuf>,
+
+    /// Pack everything anew, and remember nothing
+    #[arg(long, conflicts_with = "cache_dir")]
+    no_cache: bool,
+}
+
+impl Cache {
+    fn open(&self) -> Option<LayerCache> {
+        let given = || {
+            let absolute =
+                |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+            absolute("XDG_CACHE_HOME")
+                .or_else(|| Some(absolute("HOME")?.join(".cache")))
+                .map(|dir| dir.join("nixply"))
+        };
+        if self.no_cache { None } else { self.cache_dir.clone().or_else(given).map(LayerCache::new) }
+    }
 }
 
 impl Machine {

@@ -12,6 +12,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use crate::closure::{Store, StorePath};
 use crate::compress::{Codec, Compressor};
 use crate::digest::{DiffId, Digest};
@@ -54,7 +56,7 @@ impl LayerPath {
 }
 
 /// A packed layer's digests and sizes, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackedLayer {
     /// Of the uncompressed tar stream.
     pub diff_id: DiffId,
