@@ -49,6 +49,7 @@ mod ffi {
         /// A strategy's name, or empty for the default.
         strategy: String,
         groups: Vec<Group>,
+        groups_given: bool,
         metadata: Metadata,
     }
 

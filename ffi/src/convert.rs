@@ -56,7 +56,7 @@ fn layer(request: &bridge::LayerRequest) -> LayerRequest {
         perms: request.perms.iter().map(perm).collect(),
         max_layers: request.max_layers as usize,
         strategy: given(&request.strategy),
-        groups: (!request.groups.is_empty() || request.strategy == "explicit").then(groups),
+        groups: request.groups_given.then(groups),
         metadata: metadata.given.then(|| History {
             created: given(&metadata.created),
             created_by: metadata.created_by.clone(),

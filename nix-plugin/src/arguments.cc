@@ -1,5 +1,6 @@
 #include "arguments.hh"
 
+#include <algorithm>
 #include <functional>
 
 namespace nixply {
@@ -83,11 +84,27 @@ private:
         return text;
     }
 
+    /// Text that says something: on the other side of the border, no text means that the argument is absent.
+    std::string word(Value & v, const Place & place) {
+        auto text = plain(v, place);
+        if (text.empty()) fail(place, "argument '" + place.path + "' of builtins." + builtin + " must not be empty");
+        return text;
+    }
+
+    /// Whether Nix can make a string of a set: a derivation, or anything else that has these.
+    bool stands_for_path(Value & v) {
+        auto & attrs = compat::bindings(v);
+        return std::any_of(attrs.begin(), attrs.end(), [&](auto & attr) {
+            auto name = compat::name(state, attr);
+            return name == "outPath" || name == "__toString";
+        });
+    }
+
     /// A store path: a derivation, a path (which is copied to the store), or a string that names one.
     rust::String store_path(Value & v, const Place & place) {
         state.forceValue(v, place.pos);
         auto type = v.type();
-        if (type != nix::nString && type != nix::nPath && type != nix::nAttrs)
+        if (type != nix::nString && type != nix::nPath && !(type == nix::nAttrs && stands_for_path(v)))
             wrong(v, place, "a derivation, a path or a string with a store path");
         auto path = compat::coerce(state, v, place.pos, out.context);
         if (path.empty())
@@ -150,8 +167,9 @@ private:
         return {
             {"copyToRoot", [&](auto & v, auto & place) { store_paths(v, place, layer.copy_to_root); }},
             {"maxLayers", [&](auto & v, auto & place) { layer.max_layers = count(v, place); }},
-            {"strategy", [&](auto & v, auto & place) { layer.strategy = plain(v, place); }},
+            {"strategy", [&](auto & v, auto & place) { layer.strategy = word(v, place); }},
             {"groups", [&](auto & v, auto & place) {
+                layer.groups_given = true;
                 list(v, place, "lists of store paths", [&](auto & v, auto place) {
                     Group group;
                     list(v, place, "store paths", [&](auto & v, auto place) { group.paths.push_back(store_path(v, place)); });
@@ -173,7 +191,7 @@ private:
         fields.emplace_back("metadata", [&](auto & v, auto & place) {
             layer.metadata.given = true;
             set(v, place, {
-                {"created", [&](auto & v, auto & place) { layer.metadata.created = plain(v, place); }},
+                {"created", [&](auto & v, auto & place) { layer.metadata.created = word(v, place); }},
                 {"created_by", [&](auto & v, auto & place) { layer.metadata.created_by = plain(v, place); }},
                 {"author", [&](auto & v, auto & place) { layer.metadata.author = plain(v, place); }},
                 {"comment", [&](auto & v, auto & place) { layer.metadata.comment = plain(v, place); }},
@@ -195,8 +213,8 @@ void Reader::image(Value & v, const Position & pos) {
     request.system = nix::settings.thisSystem.get();
     request.top.max_layers = 1;
     auto fields = shared(request.top);
-    fields.emplace_back("name", [&](auto & v, auto & place) { out.name = plain(v, place); });
-    fields.emplace_back("tag", [&](auto & v, auto & place) { out.tag = plain(v, place); });
+    fields.emplace_back("name", [&](auto & v, auto & place) { out.name = word(v, place); });
+    fields.emplace_back("tag", [&](auto & v, auto & place) { out.tag = word(v, place); });
     fields.emplace_back("config", [&](auto & v, auto & place) {
         expect(v, place, nix::nAttrs, "an attribute set");
         request.config = compat::to_json(state, v, place.pos, out.config_context);
@@ -205,10 +223,10 @@ void Reader::image(Value & v, const Position & pos) {
         list(v, place, "attribute sets", [&](auto & v, auto place) { layer(v, place); });
     });
     fields.emplace_back("fromImage", [&](auto & v, auto & place) { request.from_image = store_path(v, place); });
-    fields.emplace_back("arch", [&](auto & v, auto & place) { request.arch = plain(v, place); });
-    fields.emplace_back("system", [&](auto & v, auto & place) { request.system = plain(v, place); });
-    fields.emplace_back("created", [&](auto & v, auto & place) { request.created = plain(v, place); });
-    fields.emplace_back("compression", [&](auto & v, auto & place) { request.compression = plain(v, place); });
+    fields.emplace_back("arch", [&](auto & v, auto & place) { request.arch = word(v, place); });
+    fields.emplace_back("system", [&](auto & v, auto & place) { request.system = word(v, place); });
+    fields.emplace_back("created", [&](auto & v, auto & place) { request.created = word(v, place); });
+    fields.emplace_back("compression", [&](auto & v, auto & place) { request.compression = word(v, place); });
     fields.emplace_back("layerLimit", [&](auto & v, auto & place) { request.layer_limit = count(v, place); });
     Place place{"", pos};
     set(v, place, fields);

@@ -276,10 +276,17 @@ impl ImageRequest {
             }
         };
         let (config, unknown_config_keys) = ImageConfig::from_value(self.config.clone())?;
+        if self.arch.is_empty() {
+            return Err(Error::invalid("arch", "it is empty: name a processor, as in amd64"));
+        }
+        if self.layer_limit == 0 {
+            return Err(Error::invalid("layerLimit", "it is 0: an image has at least one layer"));
+        }
         let mut layers: Vec<LayerPlan> = Vec::new();
         for (at, request) in self.layers.iter().enumerate() {
             let planned = request.plan(&format!("layers[{at}]."), closure, store, &layers, HashSet::new())?;
-            let history = request.metadata.clone().unwrap_or_else(own_history);
+            let mut history = request.metadata.clone().unwrap_or_else(own_history);
+            history.created = history.created.map(|created| canonical_time(&created)).transpose()?;
             layers.extend(planned.into_iter().map(|paths| LayerPlan { paths, history: history.clone() }));
         }
         let own = LayerRequest {
@@ -372,6 +379,9 @@ impl LayerRequest {
         let to_root = checked(&self.copy_to_root, &format!("{place}copyToRoot"), store)?;
         let ignore = checked(&self.ignore, &format!("{place}ignore"), store)?;
         let what = if place.is_empty() { "config or copyToRoot" } else { place.trim_end_matches('.') };
+        if self.max_layers == 0 {
+            return Err(Error::invalid(format!("{place}maxLayers"), "it is 0: there is at least one layer"));
+        }
         let closure = closure.of_roots(deps.iter().chain(&to_root).chain(&more_roots), what)?;
         for (at, perm) in self.perms.iter().enumerate() {
             if closure.get(&perm.path.as_str().into()).is_none() {
@@ -396,6 +406,10 @@ impl LayerRequest {
 
     fn strategy(&self, place: &str, store: &Store) -> Result<Strategy> {
         match (self.strategy.as_deref(), &self.groups) {
+            (_, Some(groups)) if groups.is_empty() => Err(Error::invalid(
+                format!("{place}groups"),
+                "there is no group in it: name one, or leave groups out",
+            )),
             (Some("explicit") | None, Some(groups)) => {
                 let groups = groups.iter().enumerate();
                 let read = |(at, group): (usize, &Vec<String>)| {

@@ -14,10 +14,8 @@ use nixply_packer::request::BuilderInput;
 pub(crate) struct Args {}
 
 pub(crate) fn run(_args: &Args) -> Result<()> {
-    let attrs =
-        std::env::var_os("NIX_ATTRS_JSON_FILE").map_or_else(|| PathBuf::from(".attrs.json"), PathBuf::from);
-    let attrs =
-        super::read_text(&attrs).context("this command is for derivations with structured attributes")?;
+    let attrs = super::read_text(&attrs_file())
+        .context("this command is for derivations with structured attributes")?;
     let input = BuilderInput::from_attrs(&attrs)?;
     let output = input.output()?.to_owned();
     let store_dir = std::env::var("NIX_STORE").context("NIX_STORE is not set: not in a derivation")?;
@@ -27,4 +25,11 @@ pub(crate) fn run(_args: &Args) -> Result<()> {
         input.run(&Store::at(store_dir), &Packer::new(jobs), &Control::new(&stop, &()))?;
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     super::write_file(Some(output.as_ref()), &bytes)
+}
+
+/// Where the attributes are. Nix 2.8 sets the variable to the folder's name outside of the sandbox; the file itself lies in
+/// the folder that the builder is started in, as in every version.
+fn attrs_file() -> PathBuf {
+    let named = std::env::var_os("NIX_ATTRS_JSON_FILE").map(PathBuf::from).filter(|file| file.exists());
+    named.unwrap_or_else(|| ".attrs.json".into())
 }
