@@ -16,8 +16,12 @@ void register_builder() {
         auto output = std::filesystem::path(context.outputs.at("out")).string();
         auto store_dir = std::filesystem::path(output).parent_path().string();
         Progress progress(std::filesystem::path(output).filename().string().substr(33));
-        auto spec = call([&] { return run_builder(attrs, {store_dir, store_dir, Settings::get().jobs.get(), ""}, progress); },
-                         [](const std::string & why) { throw nix::Error("cannot pack image: %s", why); });
+        auto spec = call(
+            progress,
+            [&]() -> rust::String {
+                return run_builder(attrs, Machine{store_dir, store_dir, Settings::get().jobs.get(), ""}, progress);
+            },
+            [](const std::string & why) { throw nix::Error("cannot pack image: %s", why); });
         nix::writeFile(output, std::string(spec));
     });
 }

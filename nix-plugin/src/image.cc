@@ -78,7 +78,7 @@ void image(EvalState & state, const Position & pos, Value & argument, Value & v)
     auto query = realise(state, arguments, pos, "nixplyImage");
     auto built = [&] {
         Progress progress(arguments.name);
-        return call([&] { return build_image(arguments.request, query.closure, query.machine, progress); },
+        return call(progress, [&] { return build_image(arguments.request, query.closure, query.machine, progress); },
                     [&](const std::string & why) {
                         compat::fail(state, pos, "cannot pack image '" + arguments.name + "': " + why);
                     });
@@ -118,10 +118,13 @@ void plan(EvalState & state, const Position & pos, Value & argument, Value & v) 
     auto arguments = read_arguments(state, argument, pos, "nixplyPlan");
     auto query = realise(state, arguments, pos, "nixplyPlan");
     auto layers = json::array();
-    auto planned = call([&] { return plan_image(arguments.request, query.closure, query.machine); },
-                        [&](const std::string & why) {
-                            compat::fail(state, pos, "cannot plan image '" + arguments.name + "': " + why);
-                        });
+    auto planned = [&] {
+        try {
+            return plan_image(arguments.request, query.closure, query.machine);
+        } catch (const rust::Error & error) {
+            compat::fail(state, pos, "cannot plan image '" + arguments.name + "': " + error.what());
+        }
+    }();
     for (auto & layer : planned) layers.push_back({{"size", layer.size}, {"paths", strings(layer.paths)}});
     nix::parseJSON(state, layers.dump(), v);
 }

@@ -12,6 +12,8 @@ bool Progress::interrupted() noexcept {
         nix::checkInterrupt();
         return false;
     } catch (...) {
+        // Nix throws once for each Ctrl-C: it is up to `call` to throw again.
+        was_interrupted = true;
         return true;
     }
 }

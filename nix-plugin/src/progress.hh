@@ -21,6 +21,9 @@ public:
     void layer_finished(std::uint32_t layer) noexcept override;
     void warn(rust::Str text) noexcept override;
 
+    /// Whether the user has interrupted Nix.
+    bool was_interrupted = false;
+
 private:
     struct Layer {
         std::unique_ptr<nix::Activity> activity;
@@ -37,11 +40,11 @@ private:
 
 /// Calls the packer. An interrupt goes on as Nix's own; `fail`, which throws, gets the text of any other error.
 template<class F, class Fail>
-auto call(F f, Fail fail) {
+auto call(const Progress & progress, F f, Fail fail) {
     try {
         return f();
     } catch (const rust::Error & error) {
-        nix::checkInterrupt();
+        if (progress.was_interrupted) throw nix::Interrupted("interrupted by the user");
         fail(std::string(error.what()));
         throw;
     }

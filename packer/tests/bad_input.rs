@@ -273,3 +273,20 @@ fn the_end_of_a_stop_is_an_error() {
     let result = Packer::new(1).pack(&layers, "none".parse().unwrap(), &(), &Control::new(&stop, &()));
     assert!(matches!(result, Err(Error::Interrupted)));
 }
+
+/// A layer that comes again above one that covers it must not be dropped as a duplicate.
+#[test]
+fn a_repeated_layer_is_dropped_only_where_nothing_covers_it() {
+    let sandbox = Sandbox::new();
+    let c = "/nix/store/23456789abcdfghijklmnpqrsvwxyz01-c";
+    sandbox.write(A, "etc/x", b"one");
+    sandbox.write(B, "etc/x", b"two");
+    sandbox.write(c, "etc/x", b"one");
+    let layers = |paths: &[&str]| {
+        let layers: Vec<_> = paths.iter().map(|path| json!({"copyToRoot": [path]})).collect();
+        let spec = sandbox.build(&json!({"layers": layers, "arch": "amd64"}), &[A, B, c]).unwrap();
+        spec.layers.iter().map(|layer| layer.paths[0].path.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(layers(&[A, B, c]), [A, B, c]);
+    assert_eq!(layers(&[A, c, B]), [A, B]);
+}

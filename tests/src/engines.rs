@@ -33,11 +33,17 @@ pub struct Image<'n> {
 }
 
 impl<'n> Image<'n> {
-    /// Builds an image with the door that the Nix has: the plugin's builtin, else the builder. `before` is Nix code that
-    /// may bind names (`let ... in`) for `arguments`, the image's attribute set.
+    /// Builds an image with the door that the Nix has: the plugin's builtin, else the builder. `before` is Nix code
+    /// that may bind names (`let ... in`) for `arguments`, the image's attribute set.
     #[track_caller]
     pub fn build(nix: &'n Nix, before: &str, arguments: &str) -> Self {
-        Self { nix, spec: nix.build(&format!("{before} {} {arguments}", Self::door(nix))) }
+        Self::of(nix, &format!("{before} {} {arguments}", Self::door(nix)))
+    }
+
+    /// The image that an expression gives.
+    #[track_caller]
+    pub fn of(nix: &'n Nix, body: &str) -> Self {
+        Self { nix, spec: nix.build(body) }
     }
 
     /// The function that makes images.
@@ -88,7 +94,10 @@ impl Folder {
     /// A new one.
     #[allow(clippy::new_without_default, reason = "it makes a folder, which is no default value")]
     pub fn new() -> Self {
-        Self(tempfile::tempdir().expect("a temporary folder can be made"))
+        // podman calls an image after its layout's folder, and image names are in lower case.
+        let mut builder = tempfile::Builder::new();
+        let folder = builder.prefix(&unique("")).rand_bytes(0).tempdir();
+        Self(folder.expect("a temporary folder can be made"))
     }
 
     /// The folder.
@@ -106,8 +115,7 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let places = mounts.lines().filter_map(|line| line.split(' ').nth(1));
-        let mut below: Vec<&str> =
-            places.filter(|place| Path::new(place).starts_with(self.path())).collect();
+        let mut below: Vec<&str> = places.filter(|place| Path::new(place).starts_with(self.path())).collect();
         // Innermost first.
         below.sort_by_key(|place| std::cmp::Reverse(place.len()));
         for place in below {
@@ -146,7 +154,7 @@ pub fn unique(name: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
     format!(
-        "consumers-{name}-{:x}-{:x}-{}",
+        "consumers{name}-{:x}-{:x}-{}",
         now.as_nanos(),
         std::process::id(),
         COUNT.fetch_add(1, Ordering::Relaxed)

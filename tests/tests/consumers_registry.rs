@@ -1,6 +1,6 @@
 //! skopeo brings layouts to a registry.
 
-use nixply_tests::engines::{Folder, Image, Registry, json, sha256, skopeo, text, unique};
+use nixply_tests::engines::{Folder, Image, Registry, json, sha256, skopeo, text, unique, validate};
 use nixply_tests::{harness, needs, run};
 
 const HELLO: &str = r#"{
@@ -9,7 +9,8 @@ const HELLO: &str = r#"{
 
 /// What skopeo asks of the registry to send blobs: its debug log names each request.
 fn uploads(log: &str) -> Vec<&str> {
-    let sends = |line: &&str| ["POST", "PATCH", "PUT"].iter().any(|verb| line.contains(&format!("\"{verb} http")));
+    let sends =
+        |line: &&str| ["POST", "PATCH", "PUT"].iter().any(|verb| line.contains(&format!("\"{verb} http")));
     log.lines().filter(sends).filter(|line| line.contains("/blobs/uploads/")).collect()
 }
 
@@ -19,7 +20,7 @@ fn skopeo_pushes_every_codec_without_touching_it() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let image = Image::build(&nix, "", HELLO);
-    let (folder, repository) = (Folder::new(), unique("push"));
+    let (folder, repository) = (Folder::new(), unique("-push"));
     let layout = folder.join("layout");
     for codec in ["none", "gzip", "zstd"] {
         let digest = image.layout(&layout, codec, Some(codec));
@@ -60,7 +61,7 @@ fn skopeo_pushes_every_codec_without_touching_it() {
         let from = registry.reference(&repository, codec);
         let flags = ["copy", "--quiet", "--preserve-digests", "--src-tls-verify=false"];
         run(skopeo(&flags).args([from, to])).ok();
-        let images = nixply_tests::engines::validate(&back).unwrap();
+        let images = validate(&back).unwrap();
         assert_eq!(images[0].id, image.id());
         assert!(images[0].layers.iter().all(|layer| layer.codec == codec), "{codec}");
     }
@@ -71,8 +72,13 @@ fn skopeo_pushes_every_codec_without_touching_it() {
 fn skopeo_compressing_a_plain_image_keeps_its_id() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
-    let image = Image::build(&nix, "", HELLO);
-    let (folder, repository) = (Folder::new(), unique("compress"));
+    // skopeo remembers the blobs that it has seen in a registry, and takes those as they are: this one is new.
+    let arguments = format!(
+        r#"{{ name = "new"; config.Env = [ "FILE=${{builtins.toFile "new" "{}"}}" ]; }}"#,
+        unique("content")
+    );
+    let image = Image::build(&nix, "", &arguments);
+    let (folder, repository) = (Folder::new(), unique("-compress"));
     let layout = folder.join("layout");
     let digest = image.layout(&layout, "t", Some("none"));
     let to = registry.reference(&repository, "t");

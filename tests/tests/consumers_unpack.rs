@@ -5,8 +5,9 @@ use std::fs;
 use nixply_tests::engines::{Engine, Folder, Image, Podman, Tree, as_root, closure, json, texts};
 use nixply_tests::{harness, run};
 
-/// Files of every kind and with every kind of name; folders that two paths share; store paths that are a file or a link.
-const ODD: &str = r#"let
+/// Files of every kind and with every kind of name; folders that two paths share; store paths that are a file or a
+/// link.
+const ODD: &str = r##"let
     odd = pkgs.runCommand "odd" { } ''
       mkdir -p $out/bin $out/etc/empty "$out/etc/ä €"
       echo plain > $out/plain
@@ -33,7 +34,7 @@ const ODD: &str = r#"let
     link = pkgs.runCommand "link+1.0?=x" { } "ln -s ${pkgs.hello} $out";
     text = pkgs.writeText "text" "${pkgs.bash}";
     script = pkgs.writeScript "script" "#! ${pkgs.bash}/bin/sh";
-in"#;
+in"##;
 
 const IMAGE: &str = r#"{
     name = "odd";

@@ -21,8 +21,7 @@ pub struct Built {
 pub fn release(nix: &Nix) -> Result<Built> {
     // cc and the border need a C++ compiler and binutils; the plugin needs no libraries of Nix.
     host::apt_install(&["g++", "binutils"])?;
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| host::root().join("target"), PathBuf::from);
+    let target = target();
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(host::root()).args(["build", "--release", "--locked", "-p", "nixply"]);
     if nix.has_headers {
@@ -50,4 +49,21 @@ pub fn release(nix: &Nix) -> Result<Built> {
         );
     }
     Ok(Built { cli, plugin: Some(plugin) })
+}
+
+/// The plugin for another Nix, if one has been built.
+pub fn other_plugin(nix: &Nix) -> Result<Option<PathBuf>> {
+    let plugins = target().join("plugins");
+    let mut found: Vec<PathBuf> = match std::fs::read_dir(&plugins) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?,
+        Err(_) => Vec::new(),
+    };
+    found.sort();
+    let other = found.into_iter().find(|folder| !folder.ends_with(&nix.version));
+    Ok(other.map(|folder| folder.join("libnixply_nix_plugin.so")))
+}
+
+/// Where cargo builds.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| host::root().join("target"), PathBuf::from)
 }

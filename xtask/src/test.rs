@@ -12,7 +12,8 @@ use crate::store::Store;
 use crate::{build, nix, packages};
 
 /// Debian packages that tests run.
-const PROGRAMS: &[&str] = &["skopeo", "umoci", "podman", "runc", "docker.io", "docker-registry", "tar", "jq"];
+const PROGRAMS: &[&str] =
+    &["skopeo", "umoci", "podman", "runc", "docker.io", "docker-registry", "tar", "jq", "zstd"];
 
 /// Which Nix, and which tests.
 #[derive(clap::Args)]
@@ -51,13 +52,16 @@ pub fn run(args: &Args) -> Result<()> {
                 .args(&args.filter),
         )?;
     }
+    let mut installed = Vec::new();
+    for version in versions {
+        let nix = nix::install(&version)?;
+        let (store, built) = (Store::open(&nix, &lock)?, build::release(&nix)?);
+        installed.push((nix, store, built));
+    }
     let registry = Registry::start()?;
     let docker = Docker::start()?;
     let mut failed = Vec::new();
-    for version in versions {
-        let nix = nix::install(&version)?;
-        let store = Store::open(&nix, &lock)?;
-        let built = build::release(&nix)?;
+    for (nix, store, built) in &installed {
         say(format!("whole-system tests with Nix {}", nix.version));
         let mut command = cargo();
         command.args(["test", "-p", "nixply-tests", "--locked", "--no-fail-fast", "--"]).args(&args.filter);
@@ -69,9 +73,11 @@ pub fn run(args: &Args) -> Result<()> {
         if let Some(plugin) = &built.plugin {
             command.env("NIXPLY_TEST_PLUGIN", plugin);
         }
+        // A plugin that this Nix must decline. Empty where there is none: only one Nix is asked for.
+        command.env("NIXPLY_TEST_OTHER_PLUGIN", build::other_plugin(nix)?.unwrap_or_default());
         if let Err(error) = host::run(&mut command) {
             say(format!("{error:#}"));
-            failed.push(nix.version);
+            failed.push(nix.version.clone());
         }
     }
     if !failed.is_empty() {

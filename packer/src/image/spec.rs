@@ -43,6 +43,17 @@ pub struct Layer {
     pub history: History,
 }
 
+impl Layer {
+    /// Whether the layer's files can lie anywhere: it has rewritten paths, or it is a base image's. Store paths that keep
+    /// their place meet nothing but themselves.
+    fn is_placed_freely(&self) -> bool {
+        let rewritten = |path: &PlannedPath| {
+            path.options.as_ref().is_some_and(|options| !options.rewrite.regex.is_empty())
+        };
+        self.paths.is_empty() || self.paths.iter().any(rewritten)
+    }
+}
+
 /// Who made a layer, and how: image-spec's history entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -113,9 +124,12 @@ impl ImageSpec {
         go_json::indented(self)
     }
 
-    /// Adds a layer unless the image has its blob already (nix2container#186, #187).
+    /// Adds a layer unless the image has its blob already (nix2container#186, #187). It is added a second time where a
+    /// layer in between could have put something else into its places: dropped, the image would have that instead.
     pub fn push(&mut self, layer: Layer) {
-        if self.layers.iter().all(|there| there.digest != layer.digest) {
+        let there = self.layers.iter().rposition(|there| there.digest == layer.digest);
+        let covered = |there: usize| self.layers[there + 1..].iter().any(Layer::is_placed_freely);
+        if there.is_none_or(|there| layer.is_placed_freely() && covered(there)) {
             self.layers.push(layer);
         }
     }

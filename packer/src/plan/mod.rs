@@ -116,17 +116,28 @@ pub fn plan(closure: &Closure, options: &Options<'_>) -> Result<Plan> {
             }
             Ok(paths.into_iter().map(|path| vec![path]).collect())
         }
-        Strategy::Explicit(groups) => explicit(paths, groups, max_layers),
+        Strategy::Explicit(groups) => explicit(paths, groups, closure, max_layers),
     }
 }
 
-/// Paths by the group that names them. A path named twice, or by no one's closure, is an error: silently it would land
-/// somewhere else than the user said.
-fn explicit(paths: Vec<PlannedPath>, groups: &[Vec<StorePath>], max_layers: usize) -> Result<Plan> {
+/// Paths by the group that names them. A path named twice, or that is not in the closure, is an error: silently it would
+/// land somewhere else than the user said, or nowhere.
+fn explicit(
+    paths: Vec<PlannedPath>,
+    groups: &[Vec<StorePath>],
+    closure: &Closure,
+    max_layers: usize,
+) -> Result<Plan> {
     let mut group_of = HashMap::new();
     for (index, path) in
         groups.iter().enumerate().flat_map(|(index, group)| group.iter().map(move |path| (index, path)))
     {
+        if closure.get(path).is_none() {
+            let why = format!(
+                "{path} is not among the layer's paths: remove it from the group, or add it to the image"
+            );
+            return Err(Error::invalid(format!("explicit layer group {index}"), why));
+        }
         if let Some(first) = group_of.insert(path, index) {
             let why = format!("groups {first} and {index} both name {path}");
             return Err(Error::invalid("explicit layer groups", why));
@@ -199,7 +210,13 @@ mod tests {
                 &Options { strategy: Strategy::Explicit(groups), max_layers: 2, ..Options::default() },
             )
         };
-        assert_eq!(names(&planned(&[&["a", "gone"]]).unwrap()), [vec!["a"], vec!["c", "b"]]);
+        assert_eq!(names(&planned(&[&["a"]]).unwrap()), [vec!["a"], vec!["c", "b"]]);
+        assert!(
+            planned(&[&["a", "gone"]])
+                .unwrap_err()
+                .to_string()
+                .contains("group 0 is not valid: gone is not among")
+        );
         assert!(planned(&[&["a"], &["a"]]).unwrap_err().to_string().contains("groups 0 and 1 both name a"));
         assert!(matches!(
             planned(&[&["a"], &["b"]]).unwrap_err(),

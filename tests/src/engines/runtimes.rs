@@ -106,7 +106,7 @@ impl Docker {
     #[track_caller]
     pub fn push(&self, image: &Image<'_>, codec: &str) -> String {
         let folder = Folder::new();
-        let (layout, name) = (folder.join("layout"), unique("docker"));
+        let (layout, name) = (folder.join("layout"), unique("-docker"));
         image.layout(&layout, "t", Some(codec));
         let (from, to) = (format!("oci:{}:t", layout.display()), self.registry.reference(&name, "t"));
         let flags = ["copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false"];

@@ -1,7 +1,7 @@
 //! File trees, and what an image's tree has to be: the store paths, their parents, and nothing else.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
 use std::os::unix::fs::MetadataExt;
@@ -21,7 +21,7 @@ enum Kind {
     Other(u32),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Entry {
     kind: Kind,
     /// Permissions with set-uid, set-gid and sticky; 0777 for a symlink.
@@ -29,6 +29,13 @@ struct Entry {
     uid: u32,
     gid: u32,
     mtime: i64,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, mode, uid, gid, mtime } = self;
+        write!(out, "{kind:?} {mode:04o} {uid}:{gid} mtime {mtime}")
+    }
 }
 
 /// Every file below a root, the root itself included as `/`.
@@ -98,8 +105,7 @@ impl Tree {
         let kind = match metadata.file_type() {
             kind if kind.is_dir() => Kind::Directory,
             kind if kind.is_file() => {
-                let content =
-                    fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+                let content = fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
                 let mut hasher = DefaultHasher::new();
                 hasher.write(&content);
                 Kind::Regular(content.len() as u64, hasher.finish())
