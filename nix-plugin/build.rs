@@ -125,11 +125,11 @@ fn compile(nix: &Nix, flags: &[&'static str]) {
     println!("cargo:rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
 }
 
-/// The symbols of Nix that `objects` use, as C strings. Declining needs them by name: a Nix that lacks one of them, or
+/// The symbols of Nix and its garbage collector that `objects` use, as C strings. Declining needs them by name: a Nix that lacks one of them, or
 /// all of them (a static one), must get a clear line and not a crash.
 fn required_symbols(objects: &[PathBuf]) -> String {
     let listed = output("nm", ["--undefined-only", "--format=just-symbols"].iter().map(OsStr::new), objects);
-    let mut symbols: Vec<&str> = listed.lines().map(str::trim).filter(|symbol| is_nix(symbol)).collect();
+    let mut symbols: Vec<&str> = listed.lines().map(str::trim).filter(|symbol| is_foreign(symbol)).collect();
     symbols.sort_unstable();
     symbols.dedup();
     let defined = output("nm", ["--defined-only", "--format=just-symbols"].iter().map(OsStr::new), objects);
@@ -145,21 +145,13 @@ fn required_symbols(objects: &[PathBuf]) -> String {
     text
 }
 
-/// Names in namespace nix: functions and variables, const member functions, vtables, type infos and their kin.
-fn is_nix(symbol: &str) -> bool {
-    let kinds = [
-        "_ZN3nix",
-        "_ZNK3nix",
-        "_ZTVN3nix",
-        "_ZTIN3nix",
-        "_ZTSN3nix",
-        "_ZThn",
-        "_ZTv0_n",
-        "_ZGVN3nix",
-        "_ZTHN3nix",
-        "_ZTWN3nix",
-    ];
-    kinds.iter().any(|kind| symbol.starts_with(kind)) && symbol.contains("3nix")
+/// Names in namespace nix (functions and variables, const member functions, vtables, type infos and their kin), and those
+/// of the garbage collector, which a Nix may have been built without.
+fn is_foreign(symbol: &str) -> bool {
+    let kinds = ["_ZN", "_ZNK", "_ZTV", "_ZTI", "_ZTS", "_ZTT", "_ZTH", "_ZTW", "_ZThn", "_ZTv", "_ZGV"];
+    let nix = kinds.iter().any(|kind| symbol.starts_with(kind)) && symbol.contains("3nix");
+    // Names of the standard library that have a type of Nix in them are made here, like any template.
+    (nix && !symbol.starts_with("_ZNSt") && !symbol.starts_with("_ZNKSt")) || symbol.starts_with("GC_")
 }
 
 /// Makes references to Nix weak: a loader that cannot resolve them leaves them null instead of refusing the plugin, so
@@ -169,7 +161,7 @@ fn weaken(objects: &[PathBuf]) {
         let listed =
             output("nm", ["--undefined-only", "--format=just-symbols"].iter().map(OsStr::new), &[object]);
         let file = object.with_extension("weak");
-        let symbols: Vec<&str> = listed.lines().map(str::trim).filter(|symbol| is_nix(symbol)).collect();
+        let symbols: Vec<&str> = listed.lines().map(str::trim).filter(|symbol| is_foreign(symbol)).collect();
         if symbols.is_empty() {
             continue; // objcopy refuses an empty list
         }

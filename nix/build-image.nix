@@ -117,7 +117,9 @@ else
   // {
     imageName = lower name;
     imageTag =
-      if tag != null then
+      if tag == "" then
+        throw "nixply: tag must not be empty; leave it out for the spec's hash"
+      else if tag != null then
         tag
       else
         builtins.substring 0 32 (baseNameOf (builtins.unsafeDiscardStringContext drv.outPath));

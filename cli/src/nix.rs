@@ -1,6 +1,6 @@
 //! Asks the user's Nix.
 
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 use nixply_packer::closure::Closure;
@@ -11,22 +11,23 @@ pub(crate) fn closure<'r>(roots: impl Iterator<Item = &'r str>) -> Result<Closur
     if roots.is_empty() {
         return Ok(Closure::default());
     }
-    let mut command = Command::new("nix");
-    command.args([
-        "--extra-experimental-features",
-        "nix-command",
-        "path-info",
-        "--json",
-        "--recursive",
-        "--",
-    ]);
-    let output = command.args(&roots).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-    let output =
-        output.context("cannot run nix, which knows the closure: install it, or give --closure FILE")?;
+    // Nix 2.33 and later want to be told which format; the others do not know the option.
+    let mut output = path_info(&["--json-format", "1"], &roots)?;
+    if !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("unrecognised flag") {
+        output = path_info(&[], &roots)?;
+    }
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
     if !output.status.success() {
         bail!("nix path-info ended with {}; the store paths of the request must be built", output.status);
     }
     let text =
         String::from_utf8(output.stdout).context("nix path-info printed something that is not text")?;
     Ok(Closure::from_json(&text)?)
+}
+
+fn path_info(format: &[&str], roots: &[&str]) -> Result<Output> {
+    let mut command = Command::new("nix");
+    command.args(["--extra-experimental-features", "nix-command", "path-info", "--json", "--recursive"]);
+    let output = command.args(format).arg("--").args(roots).stdin(Stdio::null()).output();
+    output.context("cannot run nix, which knows the closure: install it, or give --closure FILE")
 }

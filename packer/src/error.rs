@@ -33,7 +33,8 @@ pub enum Error {
     /// A store path of the closure is not there (any more).
     #[error(
         "store path is missing; it was deleted, perhaps by a garbage collection, or never realised; \
-         build it again (nix-store --realise) and keep it alive while it is packed: {}", path.display()
+         bring it back (nix-store --realise, or --repair-path where Nix still lists it) and keep it alive while it is packed: {}",
+        path.display()
     )]
     Missing {
         /// The store path.

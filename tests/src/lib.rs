@@ -4,6 +4,7 @@
 //! A test begins with [`harness!`]. Where the machine lacks what it needs, it is skipped and says so; under
 //! `NIXPLY_TEST_REQUIRED=1` (set by `cargo xtask test`) it fails instead, with the line that sets things up.
 
+pub mod engines;
 mod nix;
 mod private;
 mod run;
@@ -25,6 +26,18 @@ macro_rules! harness {
     };
 }
 
+/// As [`harness!`], for tests of the plugin: they end, and say so, where a Nix takes none.
+#[macro_export]
+macro_rules! plugin_harness {
+    () => {{
+        let nix = $crate::harness!();
+        if nix.plugin.is_none() {
+            return $crate::skip_plugin(&nix);
+        }
+        nix
+    }};
+}
+
 /// Gives an environment variable that `cargo xtask test` sets, or ends the test as [`harness!`] does.
 #[macro_export]
 macro_rules! needs {
@@ -43,4 +56,12 @@ pub fn skip(why: &str) {
         "{why}; nothing may be skipped here: run cargo xtask test, which installs what is missing"
     );
     eprintln!("skipped: {why}");
+}
+
+/// Ends a test of the plugin: Debian's static Nix takes none, any other needs one.
+pub fn skip_plugin(nix: &Nix) {
+    match nix.name.as_str() {
+        "sid" => eprintln!("skipped: this Nix takes no plugins"),
+        _ => skip("it needs NIXPLY_TEST_PLUGIN, which cargo xtask test sets"),
+    }
 }

@@ -87,6 +87,13 @@ impl Nix {
         command
     }
 
+    /// Whether plugins can register builtin builders: 2.29 and later. Asked of the headers, not of the plugin, which has to
+    /// register where it can.
+    pub fn has_builtin_builders(&self) -> bool {
+        let headers = self.bin.join("../include/nix/store/builtins.hh");
+        std::fs::read_to_string(headers).is_ok_and(|text| text.contains("RegisterBuiltinBuilder"))
+    }
+
     /// Builds what an expression gives (it is a function's body; see [`expression`]) with `nix-build` and gives its path.
     #[track_caller]
     pub fn build(&self, body: &str) -> PathBuf {

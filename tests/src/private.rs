@@ -75,7 +75,10 @@ impl Private {
 
     /// The image specs in the store.
     pub fn images(&self) -> Vec<String> {
-        self.listing().into_iter().filter(|name| name.contains("-image-") && name.ends_with(".json")).collect()
+        self.listing()
+            .into_iter()
+            .filter(|name| name.contains("-image-") && name.ends_with(".json"))
+            .collect()
     }
 
     /// `nix eval --json` of an attribute of a file.
@@ -88,7 +91,12 @@ impl Private {
     #[track_caller]
     pub fn build_file(&self, file: &Path, attribute: &str, link: &str) -> Output {
         let mut command = self.command("nix");
-        command.args(["build", "-f"]).arg(file).arg(attribute).arg("--out-link").arg(self.folder().join(link));
+        command
+            .args(["build", "-f"])
+            .arg(file)
+            .arg(attribute)
+            .arg("--out-link")
+            .arg(self.folder().join(link));
         run(&mut command)
     }
 }

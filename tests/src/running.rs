@@ -51,7 +51,7 @@ impl Running {
 
     /// Sends a signal (`INT`, `TERM`, ...) to the whole group, as a terminal does.
     pub fn signal(&self, signal: &str) {
-        let _ = Command::new("sh").args(["-c", &format!("kill -{signal} -- -{}", self.child.id())]).output();
+        let _ = Command::new("sh").args(["-c", &format!("kill -{signal} -{}", self.child.id())]).output();
     }
 
     /// Waits for the end; panics after `limit`.

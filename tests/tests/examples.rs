@@ -8,7 +8,8 @@ use nixply_tests::{Nix, harness};
 fn the_readme_shows_the_example_as_it_is() {
     let read = |file: &str| fs::read_to_string(Nix::repository().join(file)).unwrap();
     let readme = read("README.md");
-    let shown = readme.split("```nix\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of Nix");
+    let shown =
+        readme.split("```nix\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of Nix");
     // The README's first line stands for the file's comment and its function head.
     let body = |text: &str| text[text.find("builtins.nixplyImage").expect("it is one")..].to_owned();
     assert_eq!(body(shown), body(&read("examples/python.nix")));

@@ -1,0 +1,76 @@
+//! A plugin in a Nix that it was not built for stays away, and says so once.
+
+use std::process::Command;
+
+use nixply_tests::{Nix, harness, needs, plugin_harness, run};
+
+/// `nix eval` in this Nix with a plugin, of any Nix.
+fn eval_with(nix: &Nix, plugin: &str, expression: &str) -> nixply_tests::Output {
+    let mut command: Command = nix.bare_command("nix", &format!("plugin-files = {plugin}\n"));
+    run(command.args(["eval", "--impure", "--json", "--expr", expression]))
+}
+
+#[test]
+fn a_plugin_for_another_nix_says_one_line_and_changes_nothing() {
+    let nix = harness!();
+    let plugin = needs!("NIXPLY_TEST_OTHER_PLUGIN");
+    for (expression, value) in [
+        ("1 + 1", "2"),
+        ("builtins ? nixplyImage", "false"),
+        ("builtins ? nixplyPlan", "false"),
+        // What else evaluation needs is there: parsing, the store, JSON.
+        ("builtins.fromJSON (builtins.readFile (builtins.toFile \"x\" \"[3]\"))", "[3]"),
+    ] {
+        let output = eval_with(&nix, &plugin, expression);
+        assert_eq!(output.code, Some(0), "{}", output.stderr);
+        assert_eq!(output.stdout.trim_end(), value, "{expression}");
+        let lines: Vec<_> = output.stderr.lines().filter(|line| line.contains("nixply")).collect();
+        let [line] = lines[..] else { panic!("{expression}:\n{}", output.stderr) };
+        assert!(line.starts_with("warning: nixply: plugin not loaded: it was built for Nix "), "{line}");
+        assert!(
+            line.ends_with("; build it for this Nix, or use the functions in nix/ with usePlugin = false"),
+            "{line}"
+        );
+        assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
+        match nix.name.as_str() {
+            "sid" => assert!(line.contains(", but this nix exports no symbols for plugins"), "{line}"),
+            _ => {
+                let version = run(nix.bare_command("nix", "").arg("--version")).ok();
+                let version = version.split_whitespace().last().unwrap().to_owned();
+                assert!(line.contains(&format!(", but this is Nix {version}; ")), "{line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_declined_plugin_leaves_the_builder_door_open() {
+    let nix = harness!();
+    let plugin = needs!("NIXPLY_TEST_OTHER_PLUGIN");
+    let other = Nix { plugin: Some(plugin.into()), ..nix.clone() };
+    let image = "{ name = \"declined\"; copyToRoot = builtins.toFile \"f\" \"\"; }";
+    // build-image.nix asks the evaluator itself, and finds that there is no plugin.
+    let body = format!(
+        "import {}/nix/build-image.nix {{ builder = \"${{builtins.path {{ path = {}; name = \"nixply\"; }}}}\"; }} {image}",
+        Nix::repository().display(),
+        nix.cli.display()
+    );
+    assert_eq!(other.build(&body), nix.build(&format!("buildImage {image}")));
+}
+
+#[test]
+fn the_right_plugin_loads_silently() {
+    let nix = plugin_harness!();
+    let plugin = nix.plugin.as_ref().unwrap().display().to_string();
+    let output = eval_with(
+        &nix,
+        &plugin,
+        "[ (builtins ? nixplyImage) (builtins ? nixplyPlan) (builtins ? __nixplyImage) ]",
+    );
+    assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""));
+    assert_eq!(output.stdout.trim_end(), "[true,true,false]");
+    // In pure evaluation, too.
+    let mut command = nix.command("nix");
+    let output = run(command.args(["eval", "--json", "--expr", "builtins ? nixplyImage"]));
+    assert_eq!((output.code, output.stderr.as_str(), output.stdout.trim_end()), (Some(0), "", "true"));
+}

@@ -1,0 +1,130 @@
+//! Flakes: pure evaluation, and evaluation that must not build.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nixply_tests::{Nix, Output, harness, plugin_harness, run};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// `default` is the plugin's, `door` the builder's; `plain` needs nothing built.
+const FLAKE: &str = r#"{
+  outputs =
+    { self }:
+    let
+      system = "SYSTEM";
+      pkgs = import ./packages { lock = builtins.fromJSON (builtins.readFile ./lock.json); };
+      image = {
+        name = "flake";
+        config.Entrypoint = [ "${pkgs.hello}/bin/hello" ];
+        copyToRoot = [ ./root ];
+      };
+      plain = { name = "plain"; copyToRoot = ./root; };
+    in
+    {
+      packages.${system} = {
+        default = builtins.nixplyImage image;
+        door = import ./build-image.nix { nixply = ./package; usePlugin = false; inherit system; } image;
+        plain = builtins.nixplyImage plain;
+      };
+      plan.${system} = builtins.nixplyPlan image;
+    };
+}
+"#;
+
+struct Flake {
+    folder: TempDir,
+}
+
+impl Flake {
+    /// The package set and the functions of nix/ as a project of its own would have them.
+    fn new(nix: &Nix) -> Self {
+        let folder = TempDir::with_prefix("nixply-flake-").unwrap();
+        let flake = Self { folder };
+        let repository = Nix::repository();
+        fs::write(flake.path("flake.nix"), FLAKE.replace("SYSTEM", &system())).unwrap();
+        fs::copy(&nix.lock, flake.path("lock.json")).unwrap();
+        fs::copy(repository.join("nix/build-image.nix"), flake.path("build-image.nix")).unwrap();
+        run(Command::new("cp").arg("-r").arg(repository.join("nix/packages")).arg(flake.path("packages")))
+            .ok();
+        fs::create_dir_all(flake.path("package/bin")).unwrap();
+        fs::copy(&nix.cli, flake.path("package/bin/nixply")).unwrap();
+        fs::create_dir(flake.path("root")).unwrap();
+        fs::write(flake.path("root/motd"), "hello\n").unwrap();
+        flake
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// `nix VERB path:FOLDER#ATTRIBUTE`.
+    fn nix(&self, nix: &Nix, verb: &[&str], attribute: &str) -> Output {
+        let mut command = nix.command("nix");
+        // The cache keeps failures, even of evaluations that have other settings.
+        command.args(verb).args(["--option", "eval-cache", "false"]);
+        command.arg(format!("path:{}#{attribute}", self.folder.path().display()));
+        run(command.current_dir(self.folder.path()))
+    }
+}
+
+fn system() -> String {
+    format!("{}-linux", std::env::consts::ARCH)
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn a_flakes_package_is_an_image() {
+    let nix = plugin_harness!();
+    let flake = Flake::new(&nix);
+    let out = tempfile::tempdir().unwrap();
+    let [result, door] = ["result", "door"].map(|name| out.path().join(name));
+    flake.nix(&nix, &["build", "--out-link", result.to_str().unwrap()], "").ok();
+    flake.nix(&nix, &["build", "--out-link", door.to_str().unwrap()], "door").ok();
+    assert_eq!(read(&result), read(&door));
+    let spec: Value = serde_json::from_str(&read(&result)).unwrap();
+    assert!(spec["image-config"]["Entrypoint"][0].as_str().unwrap().ends_with("/bin/hello"), "{spec}");
+    let plan = flake.nix(&nix, &["eval", "--json"], &format!("plan.{}", system())).ok();
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    let paths: Vec<_> =
+        spec["layers"][0]["paths"].as_array().unwrap().iter().map(|path| &path["path"]).collect();
+    assert_eq!(plan[0]["paths"].as_array().unwrap().iter().collect::<Vec<_>>(), paths);
+    let mut layout = nix.nixply();
+    run(layout.arg("layout").arg(&result).arg(out.path().join("layout"))).ok();
+}
+
+#[test]
+fn evaluation_that_must_not_build_is_told_the_way_out() {
+    let nix = plugin_harness!();
+    let flake = Flake::new(&nix);
+    let forbid = ["--option", "allow-import-from-derivation", "false"];
+    let no_link = [&["build", "--no-link"], &forbid[..]].concat();
+    let attribute = format!("plan.{}", system());
+    for (verb, attribute, builtin) in [
+        (&no_link, "", "nixplyImage"),
+        (&[&["eval"], &forbid[..]].concat(), attribute.as_str(), "nixplyPlan"),
+    ] {
+        let error = flake.nix(&nix, verb, attribute).fails();
+        let want = format!(
+            "builtins.{builtin} builds its inputs while it is evaluated, which the setting 'allow-import-from-derivation = \
+             false' forbids: allow it, or build the image in a derivation (nix/build-image.nix with usePlugin = false), which \
+             needs no plugin; Nix says: "
+        );
+        assert!(error.contains(&want), "{error}");
+        assert!(error.contains("/flake.nix:"), "{error}");
+    }
+    // What is in the store already may be packed.
+    flake.nix(&nix, &no_link, "plain").ok();
+}
+
+#[test]
+fn the_builder_door_needs_no_building_while_it_is_evaluated() {
+    let nix = harness!();
+    let flake = Flake::new(&nix);
+    let arguments = ["build", "--no-link", "--option", "allow-import-from-derivation", "false"];
+    flake.nix(&nix, &arguments, "door").ok();
+}

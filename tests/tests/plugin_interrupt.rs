@@ -1,0 +1,133 @@
+//! Ctrl-C while an image is packed: an end that comes soon, with nothing left behind.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use nixply_tests::{Private, Running, harness, plugin_harness};
+
+/// Far more than an interrupt takes (a frame at the highest level, seconds on a busy machine), and far less than the packing
+/// that is interrupted.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A single file that takes a minute or more to pack: as hard to compress as it can be.
+const SLOW: &str = r#"rec {
+    big = sh "big" "head -c 200000000 /dev/urandom > $out";
+    slow = (builtins.nixplyImage { name = "slow"; compression = "zstd:19"; layers = [ { deps = [ big ]; } ]; }).outPath;
+    fast = buildImage { name = "fast"; layers = [ { deps = [ big ]; } ]; };
+  }"#;
+
+/// The names in a folder.
+fn names(folder: &Path) -> Vec<String> {
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+    let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(name).collect();
+    names.sort();
+    names
+}
+
+/// Has a program work for a moment (packing 200 MB at level 19 takes much longer), then signals.
+fn interrupt(
+    command: &mut Command,
+    signal: &str,
+    mut working: impl FnMut(&Running) -> bool,
+) -> nixply_tests::Output {
+    let mut running = Running::start(command);
+    running.wait_until(Duration::from_secs(60), &mut working);
+    let mut ticks = 0;
+    running.wait_until(Duration::from_secs(60), |_| {
+        ticks += 1;
+        ticks > 50
+    });
+    running.signal(signal);
+    running.finish(SOON)
+}
+
+#[test]
+fn nix_ends_with_its_own_words() {
+    let nix = plugin_harness!().private();
+    let file = nix.file("x.nix", SLOW);
+    let link = nix.folder().join("big");
+    nixply_tests::run(nix.command("nix-build").arg(&file).args(["-A", "big", "-o"]).arg(link)).ok();
+    let temporary = nix.folder().join("temporary");
+    fs::create_dir(&temporary).unwrap();
+    let before = nix.listing();
+    for jobs in ["1", "2"] {
+        let mut command = nix.command("nix");
+        command.args(["eval", "--option", "nixply-jobs", jobs, "-f"]).arg(&file).arg("slow");
+        command.env("TMPDIR", &temporary);
+        let output = interrupt(&mut command, "INT", |nix| nix.stderr().contains("packing image 'slow'"));
+        assert_eq!(output.stdout, "");
+        assert!(output.stderr.contains("error: interrupted by the user"), "{}", output.stderr);
+        assert!(!output.stderr.contains("cannot pack"), "{}", output.stderr);
+        // Nix raises the signal again once it has cleaned up, in some versions.
+        assert!(output.code.is_none_or(|code| code != 0), "{:?}", output.code);
+        assert_eq!(nix.listing(), before);
+        assert_eq!(names(&temporary), [""; 0]);
+        assert_eq!(cached(&nix), [""; 0]);
+    }
+}
+
+/// What the cache has of a layer that was never packed to its end.
+fn cached(nix: &Private) -> Vec<String> {
+    let folder = nix.root.join("cache/nixply/layers");
+    if folder.exists() { names(&folder) } else { Vec::new() }
+}
+
+/// The spec of the file that takes long to compress; it does not itself, with nothing to compress.
+fn spec(nix: &Private) -> String {
+    let file = nix.file("x.nix", SLOW);
+    let link = nix.folder().join("fast");
+    nixply_tests::run(nix.command("nix-build").arg(&file).args(["-A", "fast", "-o"]).arg(link)).ok()
+}
+
+#[test]
+fn a_layout_is_whole_or_not_there() {
+    let nix = harness!().private();
+    let spec = spec(&nix);
+    let folder = nix.folder().join("layouts");
+    fs::create_dir(&folder).unwrap();
+    for signal in ["INT", "TERM"] {
+        let mut command = nix.nixply();
+        command.args(["layout", "--jobs", "2", "--compression", "zstd:19", &spec]).arg(folder.join("layout"));
+        let output = interrupt(&mut command, signal, |_| !names(&folder).is_empty());
+        assert_eq!((output.code, output.stdout.as_str()), (Some(130), ""), "{signal}: {}", output.stderr);
+        assert_eq!(output.stderr, "error: interrupted\n");
+        assert_eq!(names(&folder), [""; 0], "{signal}");
+    }
+    // A layout that was there before is as it was.
+    let layout = folder.join("layout");
+    let mut command = nix.nixply();
+    nixply_tests::run(command.args(["layout", "--tag", "first", &spec]).arg(&layout)).ok();
+    let before = (names(&folder), names(&layout), names(&layout.join("blobs/sha256")));
+    let index = fs::read(layout.join("index.json")).unwrap();
+    let mut command = nix.nixply();
+    command.args(["layout", "--compression", "zstd:19", &spec]).arg(&layout);
+    let output =
+        interrupt(&mut command, "INT", |_| names(&layout.join("blobs/sha256")).len() > before.2.len());
+    assert_eq!(output.code, Some(130), "{}", output.stderr);
+    assert_eq!((names(&folder), names(&layout), names(&layout.join("blobs/sha256"))), before);
+    assert_eq!(fs::read(layout.join("index.json")).unwrap(), index);
+}
+
+#[test]
+fn a_build_writes_its_file_or_not() {
+    let nix = harness!().private();
+    let file = nix.file("x.nix", SLOW);
+    let link = nix.folder().join("big");
+    let big = nixply_tests::run(nix.command("nix-build").arg(&file).args(["-A", "big", "-o"]).arg(link)).ok();
+    let folder = nix.folder().join("output");
+    fs::create_dir(&folder).unwrap();
+    let request = nix.folder().join("request.json");
+    let text = format!(
+        r#"{{ "arch": "amd64", "compression": "zstd:19", "layers": [ {{ "deps": [ "{big}" ] }} ] }}"#
+    );
+    fs::write(&request, text).unwrap();
+    let mut command = nix.nixply();
+    command.args(["build", "-o"]).arg(folder.join("image.json")).arg(&request);
+    let output = interrupt(&mut command, "INT", |_| true);
+    assert_eq!(output.code, Some(130), "{}", output.stderr);
+    assert!(output.stderr.ends_with("error: interrupted\n"), "{}", output.stderr);
+    assert_eq!(names(&folder), [""; 0]);
+    assert_eq!(cached(&nix), [""; 0]);
+}

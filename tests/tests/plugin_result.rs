@@ -1,0 +1,192 @@
+//! What `builtins.nixplyImage` gives: a derivation for `nix build`, a store path that keeps its closure alive, data.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use nixply_tests::{Private, plugin_harness, run};
+use serde_json::{Value, json};
+
+/// `a` is in the image through its config, with `base` that it refers to; `b` at the root, `c` in a layer.
+const IMAGE: &str = r#"rec {
+    base = sh "base" "echo base > $out";
+    a = sh "a" "mkdir $out; echo ${base} > $out/a";
+    b = sh "b" "mkdir $out; echo b > $out/b";
+    c = sh "c" "echo c > $out";
+    # What a shell or JSON could spoil on its way to the result.
+    odd = "  \\n%s %% \\\\ \" <&> é $out `id` 'x' ";
+    image = builtins.nixplyImage {
+      name = "Registry/Some-Image";
+      config = { Entrypoint = [ "${a}/a" ]; Env = [ "ODD=${odd}" ]; };
+      copyToRoot = b;
+      layers = [ { deps = [ c ]; } ];
+    };
+    tagged = builtins.nixplyImage { name = "x"; tag = "v1"; copyToRoot = b; };
+    names = { path = image.outPath; inherit (image) imageName imageTag name type system outputName; tagged = tagged.imageTag; };
+    context = builtins.getContext "${image}";
+    inside = sh "inside" "while read -r line; do echo \"$line\"; done < ${image} > $out";
+  }"#;
+
+/// The text of the spec that a file's image has.
+fn spec(nix: &Private, file: &std::path::Path) -> (String, String) {
+    let path = nix.eval_file(file, "image.outPath").ok().trim_matches('"').to_owned();
+    let text = fs::read_to_string(&path).unwrap();
+    (path, text)
+}
+
+/// Every store path that stands anywhere in a text.
+fn store_paths(nix: &Private, text: &str) -> BTreeSet<String> {
+    let prefix = format!("{}/", nix.store_dir().display());
+    let end = |rest: &str| {
+        rest.find(|c: char| !(c.is_ascii_alphanumeric() || "+-._?=".contains(c))).unwrap_or(rest.len())
+    };
+    text.split(&prefix).skip(1).map(|rest| format!("{prefix}{}", &rest[..end(rest)])).collect()
+}
+
+#[test]
+fn nix_build_makes_a_link_to_the_specs_bytes() {
+    let nix = plugin_harness!().private();
+    let file = nix.file("image.nix", IMAGE);
+    nix.build_file(&file, "image", "result").ok();
+    let link = nix.folder().join("result");
+    let (path, text) = spec(&nix, &file);
+    assert_eq!(fs::read_to_string(&link).unwrap(), text);
+    assert!(path.ends_with("-image-Some-Image.json"), "{path}");
+    assert!(text.contains(r#""ODD=  \\n%s %% \\\\ \" \u003c\u0026\u003e é $out `id` 'x' ""#), "{text}");
+    assert!(!text.ends_with('\n'));
+    // Once more: nothing is left to be built or added.
+    let before = nix.listing();
+    nix.build_file(&file, "image", "again").ok();
+    assert_eq!(nix.listing(), before);
+}
+
+#[test]
+fn nix_build_of_the_old_kind_takes_it_too() {
+    let nix = plugin_harness!().private();
+    let file = nix.file("image.nix", IMAGE);
+    let built = run(nix.command("nix-build").arg("--no-out-link").arg(&file).args(["-A", "image"])).ok();
+    assert_eq!(fs::read_to_string(built).unwrap(), spec(&nix, &file).1);
+}
+
+#[test]
+fn the_spec_refers_to_every_store_path_that_it_names() {
+    let nix = plugin_harness!().private();
+    let file = nix.file("image.nix", IMAGE);
+    nix.build_file(&file, "image", "result").ok();
+    let (path, text) = spec(&nix, &file);
+    let named = store_paths(&nix, &text);
+    // base, a, b and c.
+    assert_eq!(named.len(), 4, "{named:?}");
+    let link = nix.folder().join("result").display().to_string();
+    for object in [path, link] {
+        let references = run(nix.command("nix-store").args(["-q", "--references", &object])).ok();
+        let references: BTreeSet<String> = references.lines().map(str::to_owned).collect();
+        assert_eq!(references, named, "{object}");
+    }
+}
+
+#[test]
+fn the_result_link_keeps_the_closure_alive() {
+    let nix = plugin_harness!().private();
+    let file = nix.file("image.nix", IMAGE);
+    nix.build_file(&file, "image", "result").ok();
+    let rubbish = nix.file("rubbish.nix", "builtins.toFile \"rubbish\" \"\"");
+    let rubbish = run(nix.command("nix").args(["eval", "--raw", "-f"]).arg(rubbish)).ok();
+    let named = store_paths(&nix, &spec(&nix, &file).1);
+    run(nix.command("nix-store").arg("--gc")).ok();
+    assert!(fs::metadata(&rubbish).is_err(), "the garbage collection did nothing");
+    for path in &named {
+        assert!(fs::symlink_metadata(path).is_ok(), "{path} was collected");
+    }
+    let mut layout = nix.nixply();
+    run(layout.arg("layout").arg(nix.folder().join("result")).arg(nix.folder().join("layout"))).ok();
+    // Without the link all of it goes.
+    fs::remove_file(nix.folder().join("result")).unwrap();
+    run(nix.command("nix-store").arg("--gc")).ok();
+    assert_eq!(nix.listing(), [""; 0]);
+}
+
+#[test]
+fn interpolation_gives_the_spec_with_its_context() {
+    let nix = plugin_harness!().private();
+    let file = nix.file("image.nix", IMAGE);
+    let (path, text) = spec(&nix, &file);
+    let context: Value = serde_json::from_str(&nix.eval_file(&file, "context").ok()).unwrap();
+    assert_eq!(context, json!({ path: { "path": true } }));
+    // A sandboxed build sees nothing that it does not depend on.
+    nix.build_file(&file, "inside", "inside").ok();
+    let copy = fs::read_to_string(nix.folder().join("inside")).unwrap();
+    assert_eq!(store_paths(&nix, &copy), store_paths(&nix, &text));
+}
+
+#[test]
+fn names_and_tags_are_what_registries_take() {
+    let nix = plugin_harness!().private();
+    let file = nix.file("image.nix", IMAGE);
+    let names: Value = serde_json::from_str(&nix.eval_file(&file, "names").ok()).unwrap();
+    let hash = names["path"].as_str().unwrap().strip_prefix(nix.store_dir().to_str().unwrap()).unwrap();
+    assert_eq!(
+        names,
+        json!({
+            "path": names["path"],
+            "imageName": "registry/some-image",
+            "imageTag": &hash[1..33],
+            "name": "image-Some-Image.json",
+            "type": "derivation",
+            "system": format!("{}-linux", std::env::consts::ARCH),
+            "outputName": "out",
+            "tagged": "v1",
+        })
+    );
+}
+
+#[test]
+fn unbuilt_inputs_are_built_all_at_once_before_anything_is_packed() {
+    let nix = plugin_harness!().private();
+    // Each of the three ends when it has seen the other two: one build at a time would never end.
+    let meeting = nix.folder().join("meeting");
+    fs::create_dir(&meeting).unwrap();
+    fs::set_permissions(&meeting, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let file = nix.file(
+        "image.nix",
+        &r#"let
+            wait = name: sh name ''
+              : > MEETING/${name}
+              i=0
+              while ! [ -e MEETING/one -a -e MEETING/two -a -e MEETING/three ]; do
+                i=$((i + 1)); [ $i -lt 200 ] || exit 1; sleep 0.1
+              done
+              mkdir $out; : > $out/${name}
+            '';
+          in {
+            image = builtins.nixplyImage {
+              name = "x";
+              config.Cmd = [ "${wait "one"}" ];
+              copyToRoot = wait "two";
+              layers = [ { deps = [ (wait "three") ]; } ];
+            };
+          }"#
+        .replace("MEETING", &meeting.display().to_string()),
+    );
+    let mut command = nix.command("nix");
+    command.args(["build", "--no-link", "--max-jobs", "3"]);
+    command.args(["--option", "extra-sandbox-paths", meeting.to_str().unwrap(), "-f"]).arg(file).arg("image");
+    let output = run(&mut command);
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    let packing = output.stderr.find("packing image 'x'").expect("an activity");
+    for name in ["one", "two", "three"] {
+        let building = output.stderr.find(&format!("-{name}.drv'")).expect("an activity");
+        assert!(building < packing, "{}", output.stderr);
+    }
+}
+
+#[test]
+fn warnings_name_what_is_left_out() {
+    let nix = plugin_harness!().private();
+    let file =
+        nix.file("image.nix", "{ image = builtins.nixplyImage { name = \"x\"; config.Entrypiont = [ ]; }; }");
+    let output = nix.build_file(&file, "image", "result");
+    let want = "warning: config.Entrypiont is not part of OCI's image config and is left out of the image";
+    let plain = output.stderr.replace("\u{1b}[35;1m", "").replace("\u{1b}[0m", "");
+    assert_eq!(plain.matches(want).count(), 1, "{}", output.stderr);
+    assert_eq!(output.code, Some(0));
+}

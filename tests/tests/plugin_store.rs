@@ -1,0 +1,266 @@
+//! The plugin and a store that is not as it should be: each failure says what is wrong, and adds nothing.
+
+use std::fs;
+use std::path::Path;
+
+use nixply_tests::{Private, plugin_harness, run};
+
+/// Evaluates an attribute of a file that must fail at the call in this line; gives what was said.
+#[track_caller]
+fn fails(nix: &Private, file: &Path, attribute: &str) -> String {
+    let before = nix.images();
+    let error = nix.eval_file(file, attribute).fails();
+    assert_eq!(nix.images(), before, "{error}");
+    assert!(error.contains(&format!("at {}:", file.display())), "{error}");
+    error
+}
+
+fn text(nix: &Private, file: &Path, attribute: &str) -> String {
+    serde_json::from_str(&nix.eval_file(file, attribute).ok()).unwrap()
+}
+
+#[test]
+fn a_path_that_is_not_in_the_store_is_named() {
+    let nix = plugin_harness!().private();
+    let store = nix.store_dir().display().to_string();
+    let unknown = format!("{store}/0123456789abcdfghijklmnpqrsvwxyz-unknown");
+    let file = nix.file(
+        "x.nix",
+        &format!(
+            "{{ gone = (builtins.nixplyImage {{ name = \"x\"; copyToRoot = \"{unknown}\"; }}).outPath;
+               base = (builtins.nixplyImage {{ name = \"x\"; fromImage = \"{unknown}\"; }}).outPath;
+               deps = (builtins.nixplyImage {{ name = \"x\"; layers = [ {{ }} {{ deps = \"{unknown}\"; }} ]; }}).outPath;
+               outside = (builtins.nixplyImage {{ name = \"x\"; layers = [ {{ copyToRoot = [ \"/etc/passwd\" ]; }} ]; }}).outPath;
+               below = (builtins.nixplyImage {{ name = \"x\"; copyToRoot = \"${{builtins.toFile \"f\" \"\"}}/bin\"; }}).outPath;
+               store = (builtins.nixplyPlan {{ name = \"x\"; copyToRoot = \"{store}\"; }}); }}"
+        ),
+    );
+    for (attribute, path, argument, builtin) in [
+        ("gone", unknown.as_str(), "copyToRoot", "nixplyImage"),
+        ("base", &unknown, "fromImage", "nixplyImage"),
+        ("deps", &unknown, "deps", "nixplyImage"),
+        ("outside", "/etc/passwd", "copyToRoot", "nixplyImage"),
+        ("store", &store, "copyToRoot", "nixplyPlan"),
+    ] {
+        let error = fails(&nix, &file, attribute);
+        let want = format!(
+            "'{path}', given as {argument} of builtins.{builtin}, is not a path in the store that Nix knows; give the \
+             derivation itself, or a path that nix-store --realise or nix store add-path has made"
+        );
+        assert!(error.contains(&want), "{error}");
+    }
+    let error = fails(&nix, &file, "below");
+    assert!(error.contains("-f/bin', given as copyToRoot of builtins.nixplyImage, is not a path"), "{error}");
+}
+
+#[test]
+fn a_path_given_as_plain_text_is_taken_if_nix_knows_it() {
+    let nix = plugin_harness!().private();
+    let file = nix.file(
+        "x.nix",
+        r#"rec {
+          a = sh "a" "mkdir $out; : > $out/a";
+          a' = builtins.unsafeDiscardStringContext "${a}";
+          plain = (builtins.nixplyImage { name = "x"; copyToRoot = a'; }).outPath;
+          context = (builtins.nixplyImage { name = "x"; copyToRoot = a; }).outPath;
+        }"#,
+    );
+    let error = fails(&nix, &file, "plain");
+    assert!(error.contains("is not a path in the store that Nix knows"), "{error}");
+    assert_eq!(text(&nix, &file, "context"), text(&nix, &file, "plain"));
+}
+
+#[test]
+fn an_input_that_fails_to_build_is_nixs_own_error() {
+    let nix = plugin_harness!().private();
+    let file = nix.file(
+        "x.nix",
+        "(builtins.nixplyImage {\n name = \"x\"; copyToRoot = sh \"bad\" \"echo no luck >&2; exit 3\"; }).outPath",
+    );
+    let before = nix.images();
+    let error = run(nix.command("nix").args(["eval", "-f"]).arg(&file)).fails();
+    assert!(error.contains("no luck") && error.contains("failed with exit code 3"), "{error}");
+    assert!(!error.contains("cannot pack"), "{error}");
+    assert_eq!(nix.images(), before);
+}
+
+#[test]
+fn more_layers_than_runtimes_take_need_a_higher_limit() {
+    let nix = plugin_harness!().private();
+    let file = nix.file(
+        "x.nix",
+        r#"let
+          files = builtins.genList (n: builtins.toFile "f${toString n}" "") 130;
+          image = more: builtins.nixplyImage ({ name = "x"; layers = [ ({ deps = files; } // more) ]; });
+          limited = more: builtins.nixplyImage ({ name = "x"; layers = [ { deps = files; maxLayers = 200; } ]; } // more);
+        in {
+          many = (limited { }).outPath;
+          few = (limited { layerLimit = 129; }).outPath;
+          raised = builtins.length (limited { layerLimit = 200; }).layers;
+          enough = builtins.length (limited { layerLimit = 130; }).layers;
+          merged = builtins.length (image { maxLayers = 127; }).layers;
+          each = (image { strategy = "per-path"; maxLayers = 127; }).outPath;
+          plan = builtins.nixplyPlan { name = "x"; layers = [ { deps = files; maxLayers = 200; } ]; };
+        }"#,
+    );
+    let refused = |limit: u32| {
+        format!(
+            "the image would have 130 layers, but container runtimes take at most {limit}: lower maxLayers (or merge \
+             layers), or raise layerLimit if your runtime takes more"
+        )
+    };
+    for (attribute, doing, limit) in [("many", "pack", 127), ("few", "pack", 129), ("plan", "plan", 127)] {
+        let error = fails(&nix, &file, attribute);
+        assert!(error.contains(&format!("cannot {doing} image 'x': {}", refused(limit))), "{error}");
+    }
+    fails(&nix, &file, "each");
+    for (attribute, layers) in [("raised", "130"), ("enough", "130"), ("merged", "127")] {
+        assert_eq!(nix.eval_file(&file, attribute).ok(), layers, "{attribute}");
+    }
+}
+
+#[test]
+fn two_files_cannot_have_one_place() {
+    let nix = plugin_harness!().private();
+    let file = nix.file(
+        "x.nix",
+        r#"rec {
+          a = sh "a" "mkdir -p $out/etc; echo a > $out/etc/motd";
+          b = sh "b" "mkdir -p $out/etc; echo b > $out/etc/motd";
+          same = sh "same" "mkdir -p $out/etc; echo a > $out/etc/motd";
+          image = copyToRoot: (builtins.nixplyImage { name = "x"; inherit copyToRoot; }).outPath;
+          two = image [ a b ];
+          one = image [ a ];
+          twice = image [ a a ];
+        }"#,
+    );
+    let error = fails(&nix, &file, "two");
+    assert!(error.contains("cannot pack image 'x': "), "{error}");
+    assert!(error.contains("remove one of the two, or give one of them its own place"), "{error}");
+    for part in ["/etc/motd", "-a/etc/motd", "-b/etc/motd"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    assert_eq!(text(&nix, &file, "one"), text(&nix, &file, "twice"));
+}
+
+#[test]
+fn a_path_deleted_behind_nixs_back_is_named() {
+    let nix = plugin_harness!().private();
+    let file = nix.file(
+        "x.nix",
+        r#"rec {
+          inner = sh "inner" "mkdir $out; : > $out/i";
+          a = sh "a" "echo ${inner} > $out";
+          image = (builtins.nixplyImage { name = "x"; layers = [ { deps = [ a ]; } ]; }).outPath;
+          plan = builtins.nixplyPlan { name = "x"; layers = [ { deps = [ a ]; } ]; };
+          path = "${inner}";
+        }"#,
+    );
+    let inner = text(&nix, &file, "path");
+    let link = nix.folder().join("a").display().to_string();
+    run(nix.command("nix-build").arg(&file).args(["-A", "a", "--out-link", &link])).ok();
+    run(std::process::Command::new("chmod").args(["-R", "u+w", &inner])).ok();
+    fs::remove_dir_all(&inner).unwrap();
+    let error = fails(&nix, &file, "image");
+    let want = format!(
+        "cannot pack image 'x': store path is missing; it was deleted, perhaps by a garbage collection, or never realised; \
+         bring it back (nix-store --realise, or --repair-path where Nix still lists it) and keep it alive while it is packed: {inner}"
+    );
+    assert!(error.contains(&want), "{error}");
+    // A plan reads no store path, so it needs none.
+    nix.eval_file(&file, "plan").ok();
+    // Once it is there again, all is well.
+    run(nix.command("nix-store").args(["--repair-path", &inner])).ok();
+    nix.eval_file(&file, "image").ok();
+}
+
+#[test]
+fn a_damaged_spec_as_base_image_is_named() {
+    let nix = plugin_harness!().private();
+    let file = nix.file(
+        "x.nix",
+        r#"rec {
+          image = text: (builtins.nixplyImage { name = "x"; fromImage = builtins.toFile "base.json" text; }).outPath;
+          empty = image "";
+          other = image "{\"version\": 7}";
+        }"#,
+    );
+    for attribute in ["empty", "other"] {
+        let error = fails(&nix, &file, attribute);
+        assert!(error.contains("cannot pack image 'x': fromImage "), "{error}");
+        assert!(error.contains("-base.json is not valid: "), "{error}");
+    }
+}
+
+#[test]
+fn the_program_refuses_what_the_plugin_refuses() {
+    let nix = nixply_tests::harness!().private();
+    let store = nix.store_dir().display().to_string();
+    let unknown = format!("{store}/0123456789abcdfghijklmnpqrsvwxyz-unknown");
+    let request = nix.folder().join("request.json");
+    let output = nix.folder().join("image.json");
+    let build = |text: String| {
+        fs::write(&request, text).unwrap();
+        let ended = run(nix.nixply().arg("build").arg("-o").arg(&output).arg(&request));
+        assert!(!output.exists(), "{}", ended.stderr);
+        (ended.code, ended.fails())
+    };
+    let (code, error) = build(format!(r#"{{ "arch": "amd64", "copyToRoot": [ "{unknown}" ] }}"#));
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains(&unknown), "{error}");
+    assert!(
+        error.contains(
+            "error: nix path-info ended with exit status: 1; the store paths of the request must be built"
+        ),
+        "{error}"
+    );
+    let (code, error) = build(r#"{ "arch": "amd64", "copytoroot": [ ] }"#.into());
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains("unknown field `copytoroot`"), "{error}");
+    let (code, error) = build("{ }".into());
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains("missing field `arch`"), "{error}");
+}
+
+#[test]
+fn what_one_door_remembers_no_other_reads_again() {
+    let nix = plugin_harness!().private();
+    let file = nix.file(
+        "x.nix",
+        r#"rec {
+          a = sh "a" "mkdir $out; echo a > $out/a";
+          image = (builtins.nixplyImage { name = "x"; compression = "gzip"; layers = [ { deps = [ a ]; } ]; }).outPath;
+          path = "${a}";
+        }"#,
+    );
+    let spec = text(&nix, &file, "image");
+    let path = text(&nix, &file, "path");
+    let request = nix.folder().join("request.json");
+    let json =
+        format!(r#"{{ "arch": "ARCH", "compression": "gzip", "layers": [ {{ "deps": [ "{path}" ] }} ] }}"#);
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    fs::write(&request, json.replace("ARCH", arch)).unwrap();
+    // Nobody can read what is not there.
+    run(std::process::Command::new("chmod").args(["-R", "u+w", &path])).ok();
+    fs::remove_dir_all(&path).unwrap();
+    assert_eq!(text(&nix, &file, "image"), spec);
+    assert_eq!(run(nix.nixply().arg("build").arg(&request)).ok(), fs::read_to_string(&spec).unwrap());
+    for forgetful in [
+        run(nix.nixply().args(["build", "--no-cache"]).arg(&request)).fails(),
+        run(nix.nixply().env("XDG_CACHE_HOME", nix.folder().join("empty")).arg("build").arg(&request))
+            .fails(),
+        run(nix
+            .command("nix")
+            .args(["eval", "--option", "nixply-cache-dir", "none", "-f"])
+            .arg(&file)
+            .arg("image"))
+        .fails(),
+    ] {
+        assert!(forgetful.contains("store path is missing; it was deleted"), "{forgetful}");
+        assert!(forgetful.contains(&path), "{forgetful}");
+    }
+}
