@@ -123,6 +123,9 @@ impl BlobSink for () {
     }
 }
 
+/// The most threads that a packer has, whatever it is asked for: memory and the system's limits come first.
+pub const MOST_THREADS: usize = 256;
+
 /// The packer. It has threads only while it packs.
 #[derive(Debug, Clone, Copy)]
 pub struct Packer {
@@ -130,9 +133,9 @@ pub struct Packer {
 }
 
 impl Packer {
-    /// A packer with this many threads; 0 means one per core.
+    /// A packer with this many threads; 0 means one per core. More than [`MOST_THREADS`] count as so many.
     pub fn new(threads: usize) -> Self {
-        Self { threads }
+        Self { threads: threads.min(MOST_THREADS) }
     }
 
     /// Packs all `layers` and gives their digests in the same order. The digests and the bytes depend on the layers and
