@@ -172,7 +172,7 @@ Realised realise(S & state, const Context & context) {
             auto [path, output] = decodeContext(*state.store, element);
             if (!output.empty())
                 out.paths.insert(state.store->queryDerivationOutputMap(path).at(output));
-            else if (!path.isDerivation()) // a derivation's own file is no content of an image
+            else
                 out.paths.insert(path);
         }
     }

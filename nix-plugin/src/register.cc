@@ -15,6 +15,8 @@ namespace nixply {
 std::string Settings::cache_dir() const {
     auto given = cacheDir.get();
     if (given == "none") return "";
+    if (!given.empty() && given.front() != '/')
+        throw nix::UsageError("setting 'nixply-cache-dir' must be an absolute path or 'none', but it is '%s'", given);
     if (!given.empty()) return given;
     // XDG Base Directory Specification: what is not absolute counts as unset.
     auto absolute = [](const char * name) {

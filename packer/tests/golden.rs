@@ -1,4 +1,4 @@
-//! Byte for byte what nix2container answers (G1 to G9, G15, G17 and every vector in `golden/`), at 1, 2 and 8 threads (G18).
+//! Byte for byte what nix2container answers (G1 to G8, G17 and every vector in `golden/`), at 1, 2 and 8 threads (G18).
 
 mod trees;
 

@@ -253,3 +253,15 @@ fn a_layout_has_the_digests_that_the_spec_says() {
         assert_eq!(blobs, 2 + inspected["layers"].as_array().unwrap().len());
     }
 }
+
+/// A derivation's own file, named by the config, is in the image like any other store path.
+#[test]
+fn a_drv_path_in_the_config_is_content_at_every_door() {
+    let nix = harness!();
+    let image = r#"{ name = "drv"; config.Env = [ "D=${(derivation { name = "a"; system = "x"; builder = "b"; }).drvPath}" ]; }"#;
+    let builder = fs::read_to_string(nix.build(&format!("buildImage {image}"))).unwrap();
+    assert_eq!(builder.matches("-a.drv\"").count(), 2, "in Env, and as a layer's path: {builder}");
+    if nix.plugin.is_some() {
+        assert_eq!(fs::read_to_string(nix.build(&format!("builtins.nixplyImage {image}"))).unwrap(), builder);
+    }
+}

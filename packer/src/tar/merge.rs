@@ -125,7 +125,7 @@ impl<'l> Node<'l> {
         }
         let node = self.descend(place);
         if let Some(Item::File(there)) = &node.item {
-            check_same(place, there, &merged)?;
+            check_same(place, there, &merged, control)?;
         }
         node.item = Some(Item::File(merged));
         Ok(())
@@ -175,7 +175,7 @@ fn text(path: &[u8]) -> String {
 /// Two files for one place must be the same file, or only one of them would be in the image. nix2container compares
 /// mode and size (its words are kept) and lets the last one win; owners are compared as they come out, not as rules
 /// (nix2container#144, #162).
-fn check_same(place: &[u8], there: &Merged<'_>, added: &Merged<'_>) -> Result<()> {
+fn check_same(place: &[u8], there: &Merged<'_>, added: &Merged<'_>, control: &Control<'_>) -> Result<()> {
     let (old, new) = (text(&there.source), text(&added.source));
     let place = text(place);
     let (old_mode, new_mode) = (go_mode(&there.entry), go_mode(&added.entry));
@@ -193,7 +193,7 @@ fn check_same(place: &[u8], there: &Merged<'_>, added: &Merged<'_>) -> Result<()
             )));
         }
         (Kind::Regular { .. }, Kind::Regular { .. })
-            if !same_content(&there.real_path, &added.real_path)? =>
+            if !same_content(&there.real_path, &added.real_path, control)? =>
         {
             return Err(Error::Conflict(format!(
                 "the file '{place}' already exists in the graph from '{old}' while it is added again with other content \
@@ -248,12 +248,13 @@ fn go_mode(entry: &Entry) -> String {
 }
 
 /// Compares two files of equal size.
-fn same_content(a: &Path, b: &Path) -> Result<bool> {
+fn same_content(a: &Path, b: &Path, control: &Control<'_>) -> Result<bool> {
     const CHUNK: usize = 64 << 10;
     let open = |path: &Path| File::open(path).map_err(|source| Error::io("read file", path, source));
     let (mut file_a, mut file_b) = (open(a)?, open(b)?);
     let (mut chunk_a, mut chunk_b) = (vec![0; CHUNK], vec![0; CHUNK]);
     loop {
+        control.check()?;
         let read = file_a.read(&mut chunk_a).map_err(|source| Error::io("read file", a, source))?;
         if read == 0 {
             return Ok(true);
