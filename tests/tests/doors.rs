@@ -258,7 +258,9 @@ fn a_layout_has_the_digests_that_the_spec_says() {
 #[test]
 fn a_drv_path_in_the_config_is_content_at_every_door() {
     let nix = harness!();
-    let image = r#"{ name = "drv"; config.Env = [ "D=${(derivation { name = "a"; system = "x"; builder = "b"; }).drvPath}" ]; }"#;
+    // A derivation that names its own file has to be built, too: its context is the whole of it.
+    let derivation = r#"derivation { name = "a"; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" ": > $out" ]; }"#;
+    let image = format!(r#"{{ name = "drv"; config.Env = [ "D=${{({derivation}).drvPath}}" ]; }}"#);
     let builder = fs::read_to_string(nix.build(&format!("buildImage {image}"))).unwrap();
     assert_eq!(builder.matches("-a.drv\"").count(), 2, "in Env, and as a layer's path: {builder}");
     if nix.plugin.is_some() {
