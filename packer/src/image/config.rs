@@ -49,9 +49,9 @@ pub struct ImageConfig {
 pub struct Empty {}
 
 impl ImageConfig {
-    /// Reads a config as Go's `encoding/json` does: keys in any case, a later one over an earlier one, null as the zero
-    /// value. The second part lists the keys that OCI's config does not have (such as Docker's `Healthcheck`) and that
-    /// are therefore left out.
+    /// Reads a config as Go's `encoding/json` does: keys in any case, null as the zero value. The second part lists the
+    /// keys that OCI's config does not have (such as Docker's `Healthcheck`) and that are therefore left out. A key that
+    /// comes twice, in different case, is an error: Go would drop one of the two silently.
     pub fn from_value(value: Value) -> Result<(Self, Vec<String>)> {
         let object = match value {
             Value::Null => Map::new(),
@@ -59,8 +59,14 @@ impl ImageConfig {
             other => return Err(wrong("config", "an object", &other)),
         };
         let (mut config, mut unknown) = (Self::default(), Vec::new());
+        let mut spelled: BTreeMap<String, String> = BTreeMap::new();
         for (key, value) in object {
-            match key.to_ascii_lowercase().as_str() {
+            let lower = key.to_ascii_lowercase();
+            if let Some(first) = spelled.insert(lower.clone(), key.clone()) {
+                let why = format!("config.{first} is there too, and keys count in any case: remove one of the two");
+                return Err(Error::invalid(format!("config.{key}"), why));
+            }
+            match lower.as_str() {
                 "user" => set(&mut config.user, string("config.User", value)?),
                 "exposedports" => set(&mut config.exposed_ports, set_of("config.ExposedPorts", value)?),
                 "env" => set(&mut config.env, strings("config.Env", value)?),
@@ -195,5 +201,9 @@ mod tests {
             "config.User is not valid: expected a string, found a number"
         );
         assert_eq!(error(json!([])), "config is not valid: expected an object, found a list");
+        assert_eq!(
+            error(json!({"Entrypoint": ["/a"], "entrypoint": ["/b"]})),
+            "config.entrypoint is not valid: config.Entrypoint is there too, and keys count in any case: remove one of the two"
+        );
     }
 }

@@ -2,9 +2,13 @@
 //!
 //! Differences that a rule could meet (Go: package regexp/syntax): `\d \w \s \b` and their negations know ASCII only;
 //! inside brackets `[`, `&&`, `--` and `~~` are plain text; `\Q...\E` quotes; `\<` and other escaped punctuation stand
-//! for themselves; a byte that is not UTF-8 reads as one U+FFFD, and `.` matches it.
+//! for themselves; braces that are no repetition stand for themselves; a repetition of a repetition (`a**`), more than
+//! 1000 repetitions and the flags `x`, `u` and `R` are refused; a byte that is not UTF-8 reads as one U+FFFD, and `.`
+//! matches it.
 
-use regex::Regex;
+// Of bytes only for `\B`, which knows ASCII alone and may therefore match beside any byte of a longer character; what it
+// searches is text.
+use regex::bytes::Regex;
 
 /// A compiled expression.
 #[derive(Debug)]
@@ -21,8 +25,8 @@ impl GoRegexp {
 
     pub(super) fn is_match(&self, path: &[u8]) -> bool {
         match std::str::from_utf8(path) {
-            Ok(text) => self.0.is_match(text),
-            Err(_) => self.0.is_match(&GoText::new(path).text),
+            Ok(_) => self.0.is_match(path),
+            Err(_) => self.0.is_match(GoText::new(path).text.as_bytes()),
         }
     }
 
@@ -31,7 +35,7 @@ impl GoRegexp {
         let text = GoText::new(path);
         let mut out = Vec::with_capacity(path.len());
         let mut copied = 0;
-        for captures in self.0.captures_iter(&text.text) {
+        for captures in self.0.captures_iter(text.text.as_bytes()) {
             let whole = captures.get(0).expect("group 0 is the match itself");
             out.extend_from_slice(text.bytes(path, copied, whole.start()));
             expand(template, &mut out, |group| {
@@ -126,10 +130,32 @@ fn translate(pattern: &str) -> Result<String, String> {
     let mut out = String::with_capacity(pattern.len() + 8);
     let mut rest = pattern;
     let mut in_class = false;
+    // The repetition that ends just here, if one does.
+    let mut repeated = "";
     while let Some(c) = rest.chars().next() {
         let after = &rest[c.len_utf8()..];
+        let operator = if in_class { None } else { repetition(rest)? };
+        if let Some(operator) = operator {
+            if !repeated.is_empty() {
+                return Err(format!("invalid nested repetition operator: `{repeated}{operator}`"));
+            }
+            repeated = operator;
+            out.push_str(operator);
+            rest = &rest[operator.len()..];
+            continue;
+        }
+        repeated = "";
         rest = match c {
             '\\' => escape(after, in_class, &mut out)?,
+            '(' if !in_class && after.starts_with('?') => {
+                flags(after)?;
+                out.push('(');
+                after
+            }
+            '{' | '}' if !in_class => {
+                out.extend(['\\', c]);
+                after
+            }
             '[' if !in_class => {
                 in_class = true;
                 out.push('[');
@@ -170,6 +196,48 @@ fn translate(pattern: &str) -> Result<String, String> {
     Ok(out)
 }
 
+/// The repetition that `rest` begins with: `*`, `+`, `?`, `{n}`, `{n,}` or `{n,m}`, perhaps with a `?` for the shortest
+/// match.
+fn repetition(rest: &str) -> Result<Option<&str>, String> {
+    const MOST: u32 = 1000;
+    let plain = match rest.as_bytes().first() {
+        Some(b'*' | b'+' | b'?') => 1,
+        Some(b'{') => {
+            let Some((counts, _)) = rest[1..].split_once('}') else { return Ok(None) };
+            let (least, most) = counts.split_once(',').unwrap_or((counts, ""));
+            let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty();
+            // Go takes no leading zeros here: `a{01}` is text.
+            let leading = |text: &str| text.len() > 1 && text.starts_with('0');
+            if !number(least) || !(most.is_empty() || number(most)) || leading(least) || leading(most) {
+                return Ok(None);
+            }
+            let parsed = |text: &str| text.parse::<u32>().unwrap_or(u32::MAX);
+            let upper = if most.is_empty() { parsed(least) } else { parsed(most) };
+            if upper > MOST || parsed(least) > upper {
+                return Err(format!("invalid repeat count: `{{{counts}}}`"));
+            }
+            counts.len() + 2
+        }
+        _ => return Ok(None),
+    };
+    let shortest = usize::from(rest[plain..].starts_with('?'));
+    Ok(Some(&rest[..plain + shortest]))
+}
+
+/// Refuses what Go refuses after `(`: flags other than `i`, `m`, `s` and `U`, and look-around. Names of groups are the
+/// same to both.
+fn flags(rest: &str) -> Result<(), String> {
+    let group = &rest[1..];
+    if group.starts_with("P<") || (group.starts_with('<') && !group.starts_with("<=") && !group.starts_with("<!")) {
+        return Ok(());
+    }
+    let end = group.find([':', ')']).unwrap_or(group.len());
+    match group[..end].bytes().all(|flag| b"imsU-".contains(&flag)) {
+        true => Ok(()),
+        false => Err(format!("invalid or unsupported Perl syntax: `({}`", &rest[..(end + 1).min(rest.len())])),
+    }
+}
+
 /// `[:alpha:]`, which means the same to both.
 fn posix_class(rest: &str) -> Option<&str> {
     let end = rest.strip_prefix("[:")?.find(":]")? + 4;
@@ -199,6 +267,10 @@ fn escape<'a>(rest: &'a str, in_class: bool, out: &mut String) -> Result<&'a str
         }
         'b' if !in_class => {
             out.push_str("(?-u:\\b)");
+            Ok(after)
+        }
+        'B' if !in_class => {
+            out.push_str("(?-u:\\B)");
             Ok(after)
         }
         '0'..='7' => {
@@ -258,6 +330,20 @@ mod tests {
             (r"\p{Greek}", "α", true),
             (r"(?i)ABC", "abc", true),
             (r"^a$", "a\n", false),
+            (r"^a\Bb", "ab", true),
+            (r"^a\B-", "a-", false),
+            (r"^é\Bé", "éé", true),
+            (r"f{bar}", "f{bar}", true),
+            (r"f{,5}", "f{,5}", true),
+            (r"f{,5}", "ffff", false),
+            (r"^f{01}$", "f{01}", true),
+            (r"^f{2}$", "ff", true),
+            (r"^f{2,}?$", "fff", true),
+            (r"^f{2,3}$", "ffff", false),
+            (r"a}", "a}", true),
+            (r"(?s)a.b", "a\nb", true),
+            (r"(?i:A)b", "ab", true),
+            (r"(?P<n>a)(?:b)(?<m>c)", "abc", true),
         ];
         for (pattern, text, expected) in cases {
             let regexp = GoRegexp::new(pattern).unwrap_or_else(|why| panic!("{pattern}: {why}"));
@@ -267,7 +353,7 @@ mod tests {
 
     #[test]
     fn refuses_what_go_refuses() {
-        for pattern in ["(", "*", "[b-a]", r"\", r"\1", r"\Z", r"\y", "(?<!a)b", "[a"] {
+        for pattern in ["(", "*", "[b-a]", r"\", r"\1", r"\Z", r"\y", "(?<!a)b", "[a", "f**", "f+*", "f{2}{3}", "f*?+", "f{1001}", "f{3,2}", "(?x)a", "(?u)a", "(?R)a", "(?=a)"] {
             assert!(GoRegexp::new(pattern).is_err(), "{pattern}");
         }
     }

@@ -1,5 +1,6 @@
 //! Walks one store path depth-first, each directory's names in byte order, and hands out one entry at a time. It keeps
-//! one open directory per level and the names of those directories; nothing grows with the number of files elsewhere.
+//! the names of the directories that it is in; nothing grows with the number of files elsewhere. Of deep trees only the
+//! innermost directories are open, so a process's limit of open files is none of depth.
 
 use std::ffi::OsStr;
 use std::mem::MaybeUninit;
@@ -32,10 +33,25 @@ pub(super) struct Entry {
 }
 
 struct Level {
-    dir: OwnedFd,
+    /// Closed while more than [`OPEN_LEVELS`] levels lie below it.
+    dir: Option<OwnedFd>,
+    /// Device and inode: opened again, it must be the same directory.
+    identity: (u64, u64),
     names: vec::IntoIter<Vec<u8>>,
     /// How long the path is up to and with this directory.
     path_len: usize,
+}
+
+impl Level {
+    fn dir(&self) -> &OwnedFd {
+        self.dir.as_ref().expect("the innermost directory is open")
+    }
+}
+
+#[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "the types differ between systems")]
+fn identity(dir: &OwnedFd) -> Result<(u64, u64), Errno> {
+    let stat = rustix::fs::fstat(dir)?;
+    Ok((stat.st_dev as u64, u64::from(stat.st_ino)))
 }
 
 /// The walk's state.
@@ -51,6 +67,9 @@ pub(super) struct Walker {
 }
 
 const DIRECTORY_BUFFER: usize = 32 << 10;
+
+/// How many directories a walk has open at most.
+const OPEN_LEVELS: usize = 32;
 
 impl Walker {
     /// A walk of the store path named `path`, whose files lie at `real_root`.
@@ -94,12 +113,12 @@ impl Walker {
             let Some(level) = self.levels.last_mut() else { return Ok(None) };
             self.path.truncate(level.path_len);
             let Some(name) = level.names.next() else {
-                self.levels.pop();
+                self.leave()?;
                 continue;
             };
+            let stat = rustix::fs::statat(level.dir(), &name[..], AtFlags::SYMLINK_NOFOLLOW);
             self.path.push(b'/');
             self.path.extend_from_slice(&name);
-            let stat = rustix::fs::statat(&level.dir, &name[..], AtFlags::SYMLINK_NOFOLLOW);
             return self.entry(stat).map(Some);
         }
     }
@@ -125,7 +144,7 @@ impl Walker {
             }
             FileType::Symlink => {
                 let target = match self.levels.last() {
-                    Some(level) => rustix::fs::readlinkat(&level.dir, self.name(), Vec::new()),
+                    Some(level) => rustix::fs::readlinkat(level.dir(), self.name(), Vec::new()),
                     None => rustix::fs::readlink(&self.real_root, Vec::new()),
                 };
                 let target = target.map_err(|errno| self.failed("read symlink", errno))?;
@@ -142,6 +161,7 @@ impl Walker {
     fn enter(&mut self) -> Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = self.open_as(flags).map_err(|errno| self.failed("read directory", errno))?;
+        let identity = identity(&dir).map_err(|errno| self.failed("read directory", errno))?;
         self.names_buffer.resize(DIRECTORY_BUFFER, MaybeUninit::uninit());
         let mut buffer = std::mem::take(&mut self.names_buffer);
         let mut names = Vec::new();
@@ -159,13 +179,36 @@ impl Walker {
         } else {
             names.sort_unstable();
         }
-        self.levels.push(Level { dir, names: names.into_iter(), path_len: self.path.len() });
+        if let Some(outer) = self.levels.len().checked_sub(OPEN_LEVELS - 1) {
+            self.levels[outer].dir = None;
+        }
+        let dir = Some(dir);
+        self.levels.push(Level { dir, identity, names: names.into_iter(), path_len: self.path.len() });
         Ok(())
+    }
+
+    /// Leaves the innermost directory; the one around it is opened again if it had to be closed.
+    fn leave(&mut self) -> Result<()> {
+        let left = self.levels.pop().expect("only called inside of a directory");
+        let Some(outer) = self.levels.last_mut().filter(|outer| outer.dir.is_none()) else { return Ok(()) };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(left.dir(), "..", flags, Mode::empty())
+            .and_then(|dir| Ok((identity(&dir)?, dir)));
+        let expected = outer.identity;
+        self.path.truncate(outer.path_len);
+        match opened {
+            Ok((found, dir)) if found == expected => {
+                self.levels.last_mut().expect("it was there").dir = Some(dir);
+                Ok(())
+            }
+            Ok(_) => Err(Error::Changed { what: "a directory was moved".into(), path: self.real_path() }),
+            Err(errno) => Err(self.failed("read directory", errno)),
+        }
     }
 
     fn open_as(&self, flags: OFlags) -> Result<OwnedFd, Errno> {
         match self.levels.last() {
-            Some(level) => rustix::fs::openat(&level.dir, self.name(), flags, Mode::empty()),
+            Some(level) => rustix::fs::openat(level.dir(), self.name(), flags, Mode::empty()),
             None => rustix::fs::open(&self.real_root, flags, Mode::empty()),
         }
     }
