@@ -96,7 +96,7 @@ let
   drv = derivation (
     common
     // {
-      name = "image-${baseNameOf name}.json";
+      name = builtins.seq imageName (builtins.seq (tag == null || checkedTag == tag) "image-${baseNameOf name}.json");
       inherit request configFile;
       exportReferencesGraph.closure =
         [ configFile ]
@@ -109,18 +109,34 @@ let
   lower = builtins.replaceStrings
     [ "A" "B" "C" "D" "E" "F" "G" "H" "I" "J" "K" "L" "M" "N" "O" "P" "Q" "R" "S" "T" "U" "V" "W" "X" "Y" "Z" ]
     [ "a" "b" "c" "d" "e" "f" "g" "h" "i" "j" "k" "l" "m" "n" "o" "p" "q" "r" "s" "t" "u" "v" "w" "x" "y" "z" ];
+
+  # What registries take, as packer/src/image/reference.rs says it.
+  label = "[a-z0-9]([a-z0-9-]*[a-z0-9])?";
+  host = "(${label}(\\.${label})*|\\[[0-9a-f:]+])(:[0-9]+)?";
+  part = "[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*";
+  imageName =
+    let
+      canonical = lower name;
+    in
+    if builtins.stringLength canonical <= 255 && builtins.match "(${host}/)?${part}(/${part})*" canonical != null then
+      canonical
+    else
+      throw "nixply: image name \"${name}\" is not one that registries take, as \"hello\" or \"ghcr.io/nixply/hello\" are; a tag is an argument of its own";
+  checkedTag =
+    if builtins.match "[A-Za-z0-9_][A-Za-z0-9_.-]*" tag != null && builtins.stringLength tag <= 128 then
+      tag
+    else
+      throw "nixply: tag \"${tag}\" is not one that registries take: 1 to 128 letters, digits, '_', '.' and '-', and neither '.' nor '-' comes first";
 in
 if usePlugin then
   builtins.nixplyImage (image // { inherit system; })
 else
   drv
   // {
-    imageName = lower name;
+    inherit imageName;
     imageTag =
-      if tag == "" then
-        throw "nixply: tag must not be empty; leave it out for the spec's hash"
-      else if tag != null then
-        tag
+      if tag != null then
+        checkedTag
       else
         builtins.substring 0 32 (baseNameOf (builtins.unsafeDiscardStringContext drv.outPath));
   }

@@ -1,4 +1,4 @@
-//! The command line: `nixply build`, `plan`, `inspect`, `layout`, and the builder door of Nix derivations.
+//! The command line: `nixply build`, `plan`, `inspect`, `layout`, nix2container's own, and the builder door of Nix derivations.
 //!
 //! Standard output is data alone; everything else goes to standard error. Exit codes: 0 fine, 1 something for the user
 //! to mend, 2 something of ours or the machine's, 130 interrupted.
@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::commands::{build, builder, inspect, layout, plan};
+use crate::commands::{build, builder, inspect, layout, n2c, plan};
 
 /// OCI images from Nix closures, at the speed of the hardware.
 #[derive(Parser)]
@@ -21,6 +21,8 @@ enum Command {
     Plan(plan::Args),
     Inspect(inspect::Args),
     Layout(layout::Args),
+    #[command(subcommand)]
+    N2c(n2c::Command),
     Builder(builder::Args),
 }
 
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Layout(args) => layout::run(&args),
+        Command::N2c(command) => n2c::run(&command),
         Command::Builder(args) => builder::run(&args),
     };
     match result {

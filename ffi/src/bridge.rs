@@ -1,6 +1,6 @@
 //! The border itself: one screen.
 
-use crate::entry::{build_image, nearest, plan_image, run_builder};
+use crate::entry::{build_image, canonical_name, check_tag, nearest, plan_image, run_builder};
 
 #[cxx::bridge(namespace = "nixply")]
 mod ffi {
@@ -121,6 +121,12 @@ mod ffi {
 
         /// Does what a derivation's structured attributes (`.attrs.json`) ask for; gives the output's text.
         fn run_builder(attrs: &str, machine: &Machine, observer: Pin<&mut Observer>) -> Result<String>;
+
+        /// The image's name as registries have it, or why they do not take it.
+        fn canonical_name(name: &str) -> Result<String>;
+
+        /// Throws why registries do not take the tag.
+        fn check_tag(tag: &str) -> Result<()>;
 
         /// The name in `known` that `name` was probably meant to be, or nothing.
         fn nearest(name: &str, known: &[&str]) -> String;

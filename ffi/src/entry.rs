@@ -6,7 +6,7 @@ use std::pin::Pin;
 
 use nixply_packer::cache::LayerCache;
 use nixply_packer::closure::StorePath;
-use nixply_packer::image::{go_json, oci};
+use nixply_packer::image::{go_json, oci, reference};
 use nixply_packer::pack::{Control, Packer};
 use nixply_packer::request::BuilderInput;
 
@@ -88,6 +88,7 @@ pub(crate) fn plan_image(
             media_type: request.compression.media_type().into(),
             paths: layer.paths.iter().map(|path| path.path.to_string()).collect(),
         });
+        // A base image's layer has a digest and its blob's size; the others have neither yet.
         Ok(plan.base.iter().map(convert::layer_info).chain(planned).collect())
     })
 }
@@ -104,6 +105,14 @@ pub(crate) fn run_builder(
         warn(warnings.into_iter(), observer);
         Ok(text(bytes))
     })
+}
+
+pub(crate) fn canonical_name(name: &str) -> Result<String, Failure> {
+    guarded(|| Ok(reference::canonical_name(name)?))
+}
+
+pub(crate) fn check_tag(tag: &str) -> Result<(), Failure> {
+    guarded(|| Ok(reference::check_tag(tag)?))
 }
 
 pub(crate) fn nearest(name: &str, known: &[&str]) -> String {

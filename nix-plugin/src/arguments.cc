@@ -91,6 +91,16 @@ private:
         return text;
     }
 
+    /// Calls a check of the packer's; what it throws gets the value's position.
+    template<class F>
+    auto checked(const Place & place, F f) {
+        try {
+            return f();
+        } catch (const rust::Error & error) {
+            fail(place, "argument '" + place.path + "' of builtins." + builtin + ": " + error.what());
+        }
+    }
+
     /// Whether Nix can make a string of a set: a derivation, or anything else that has these.
     bool stands_for_path(Value & v) {
         auto & attrs = compat::bindings(v);
@@ -108,7 +118,8 @@ private:
             wrong(v, place, "a derivation, a path or a string with a store path");
         auto path = compat::coerce(state, v, place.pos, out.context);
         if (path.empty())
-            fail(place, "argument '" + place.path + "' of builtins." + builtin + " is an empty string, not a store path");
+            fail(place,
+                 "argument '" + place.path + "' of builtins." + builtin + " is an empty string, not a store path");
         return path;
     }
 
@@ -126,8 +137,8 @@ private:
     std::uint32_t count(Value & v, const Place & place) {
         auto number = integer(v, place);
         if (number < 1 || number > 1'000'000)
-            fail(place, "argument '" + place.path + "' of builtins." + builtin + " must be a number from 1 on, but it is "
-                            + std::to_string(number));
+            fail(place, "argument '" + place.path + "' of builtins." + builtin +
+                            " must be a number from 1 on, but it is " + std::to_string(number));
         return static_cast<std::uint32_t>(number);
     }
 
@@ -146,18 +157,20 @@ private:
 
     void perm(Value & v, const Place & place, rust::Vec<Perm> & perms) {
         Perm perm{};
-        set(v, place, {
-            {"path", [&](auto & v, auto & place) { perm.path = store_path(v, place); }},
-            {"regex", [&](auto & v, auto & place) { perm.regex = text(v, place); }},
-            {"mode", [&](auto & v, auto & place) {
-                expect(v, place, nix::nString, "a string of octal digits, as in \"0755\"");
-                perm.mode = text(v, place);
-            }},
-            {"uid", [&](auto & v, auto & place) { perm.uid = integer(v, place); }},
-            {"gid", [&](auto & v, auto & place) { perm.gid = integer(v, place); }},
-            {"uname", [&](auto & v, auto & place) { perm.uname = text(v, place); }},
-            {"gname", [&](auto & v, auto & place) { perm.gname = text(v, place); }},
-        });
+        set(v, place,
+            {
+                {"path", [&](auto & v, auto & place) { perm.path = store_path(v, place); }},
+                {"regex", [&](auto & v, auto & place) { perm.regex = text(v, place); }},
+                {"mode",
+                 [&](auto & v, auto & place) {
+                     expect(v, place, nix::nString, "a string of octal digits, as in \"0755\"");
+                     perm.mode = text(v, place);
+                 }},
+                {"uid", [&](auto & v, auto & place) { perm.uid = integer(v, place); }},
+                {"gid", [&](auto & v, auto & place) { perm.gid = integer(v, place); }},
+                {"uname", [&](auto & v, auto & place) { perm.uname = text(v, place); }},
+                {"gname", [&](auto & v, auto & place) { perm.gname = text(v, place); }},
+            });
         if (perm.path.empty()) fail(place, "argument '" + place.path + "' of builtins." + builtin + " has no path");
         perms.push_back(std::move(perm));
     }
@@ -168,17 +181,20 @@ private:
             {"copyToRoot", [&](auto & v, auto & place) { store_paths(v, place, layer.copy_to_root); }},
             {"maxLayers", [&](auto & v, auto & place) { layer.max_layers = count(v, place); }},
             {"strategy", [&](auto & v, auto & place) { layer.strategy = word(v, place); }},
-            {"groups", [&](auto & v, auto & place) {
-                layer.groups_given = true;
-                list(v, place, "lists of store paths", [&](auto & v, auto place) {
-                    Group group;
-                    list(v, place, "store paths", [&](auto & v, auto place) { group.paths.push_back(store_path(v, place)); });
-                    layer.groups.push_back(std::move(group));
-                });
-            }},
-            {"perms", [&](auto & v, auto & place) {
-                list(v, place, "attribute sets", [&](auto & v, auto place) { perm(v, place, layer.perms); });
-            }},
+            {"groups",
+             [&](auto & v, auto & place) {
+                 layer.groups_given = true;
+                 list(v, place, "lists of store paths", [&](auto & v, auto place) {
+                     Group group;
+                     list(v, place, "store paths",
+                          [&](auto & v, auto place) { group.paths.push_back(store_path(v, place)); });
+                     layer.groups.push_back(std::move(group));
+                 });
+             }},
+            {"perms",
+             [&](auto & v, auto & place) {
+                 list(v, place, "attribute sets", [&](auto & v, auto place) { perm(v, place, layer.perms); });
+             }},
         };
     }
 
@@ -190,12 +206,13 @@ private:
         fields.emplace_back("ignore", [&](auto & v, auto & place) { store_paths(v, place, layer.ignore); });
         fields.emplace_back("metadata", [&](auto & v, auto & place) {
             layer.metadata.given = true;
-            set(v, place, {
-                {"created", [&](auto & v, auto & place) { layer.metadata.created = word(v, place); }},
-                {"created_by", [&](auto & v, auto & place) { layer.metadata.created_by = plain(v, place); }},
-                {"author", [&](auto & v, auto & place) { layer.metadata.author = plain(v, place); }},
-                {"comment", [&](auto & v, auto & place) { layer.metadata.comment = plain(v, place); }},
-            });
+            set(v, place,
+                {
+                    {"created", [&](auto & v, auto & place) { layer.metadata.created = word(v, place); }},
+                    {"created_by", [&](auto & v, auto & place) { layer.metadata.created_by = plain(v, place); }},
+                    {"author", [&](auto & v, auto & place) { layer.metadata.author = plain(v, place); }},
+                    {"comment", [&](auto & v, auto & place) { layer.metadata.comment = plain(v, place); }},
+                });
         });
         set(v, place, fields);
         out.request.layers.push_back(std::move(layer));
@@ -213,8 +230,14 @@ void Reader::image(Value & v, const Position & pos) {
     request.system = nix::settings.thisSystem.get();
     request.top.max_layers = 1;
     auto fields = shared(request.top);
-    fields.emplace_back("name", [&](auto & v, auto & place) { out.name = word(v, place); });
-    fields.emplace_back("tag", [&](auto & v, auto & place) { out.tag = word(v, place); });
+    fields.emplace_back("name", [&](auto & v, auto & place) {
+        out.name = word(v, place);
+        out.canonical_name = std::string(checked(place, [&] { return canonical_name(out.name); }));
+    });
+    fields.emplace_back("tag", [&](auto & v, auto & place) {
+        out.tag = word(v, place);
+        checked(place, [&] { check_tag(out.tag); });
+    });
     fields.emplace_back("config", [&](auto & v, auto & place) {
         expect(v, place, nix::nAttrs, "an attribute set");
         request.config = compat::to_json(state, v, place.pos, out.config_context);

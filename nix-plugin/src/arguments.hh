@@ -12,6 +12,8 @@ namespace nixply {
 /// What the user's arguments say, still with placeholders of what is not built.
 struct Arguments {
     std::string name;
+    /// As registries have it.
+    std::string canonical_name;
     /// Empty where none is given.
     std::string tag;
     ImageRequest request;
@@ -22,7 +24,8 @@ struct Arguments {
 };
 
 /// Forces and checks the arguments of `builtin`. An error names the argument and has its position.
-Arguments read_arguments(nix::EvalState & state, nix::Value & v, const compat::Position & pos, const std::string & builtin);
+Arguments read_arguments(nix::EvalState & state, nix::Value & v, const compat::Position & pos,
+                         const std::string & builtin);
 
 /// Replaces placeholders in everything that was read, now that it is built.
 void rewrite(Arguments & arguments, const nix::StringMap & rewrites);

@@ -106,7 +106,7 @@ bool register_builder(const char * name, F f) {
 /// Throws an evaluation error at a position.
 [[noreturn]] inline void fail(EvalState & state, const Position & pos, const std::string & text) {
 #ifdef NIXPLY_PATH_SETS
-    (void) state;
+    (void)state;
     throw EvalError({.msg = hintfmt("%s", text), .errPos = pos});
 #else
     state.error<EvalError>("%s", text).atPos(pos).debugThrow();

@@ -28,7 +28,8 @@ constexpr const char * image_doc = R"(
 
 constexpr const char * plan_doc = R"(
   The layers that `builtins.nixplyImage` would make of the same argument, from the bottom up, with nothing packed: a list of
-  sets with `paths` and `size` (bytes).
+  sets with `paths` and `size`: the sum of the paths' archives in bytes, or, for a base image's layer, its blob's size beside
+  its `digest`.
 )";
 
 constexpr const char * result_expression =
@@ -41,19 +42,8 @@ json strings(const rust::Vec<rust::String> & texts) {
     return out;
 }
 
-std::string lower(std::string text) {
-    for (auto & c : text)
-        if (c >= 'A' && c <= 'Z') c += 'a' - 'A';
-    return text;
-}
-
-/// nix2container's name for the spec: the last part of the image's name, with what a store path may not have replaced.
-std::string spec_name(const std::string & image) {
-    auto base = image.substr(image.rfind('/') + 1);
-    for (auto & c : base)
-        if (!isalnum(static_cast<unsigned char>(c)) && !strchr("+-._?=", c)) c = '-';
-    return "image-" + base + ".json";
-}
+/// nix2container's name for the spec, with the last part of the image's name.
+std::string spec_name(const std::string & image) { return "image-" + image.substr(image.rfind('/') + 1) + ".json"; }
 
 Value * text_value(EvalState & state, const std::string & text) {
     auto * v = state.allocValue();
@@ -78,10 +68,11 @@ void image(EvalState & state, const Position & pos, Value & argument, Value & v)
     auto query = realise(state, arguments, pos, "nixplyImage");
     auto built = [&] {
         Progress progress(arguments.name);
-        return call(progress, [&] { return build_image(arguments.request, query.closure, query.machine, progress); },
-                    [&](const std::string & why) {
-                        compat::fail(state, pos, "cannot pack image '" + arguments.name + "': " + why);
-                    });
+        return call(
+            progress, [&] { return build_image(arguments.request, query.closure, query.machine, progress); },
+            [&](const std::string & why) {
+                compat::fail(state, pos, "cannot pack image '" + arguments.name + "': " + why);
+            });
     }();
 
     nix::StorePathSet references;
@@ -96,7 +87,7 @@ void image(EvalState & state, const Position & pos, Value & argument, Value & v)
                           {"size", layer.size},
                           {"mediaType", std::string(layer.media_type)},
                           {"paths", strings(layer.paths)}});
-    json data{{"imageName", lower(arguments.name)},
+    json data{{"imageName", arguments.canonical_name},
               {"imageId", std::string(built.config_digest)},
               {"layers", std::move(layers)}};
     if (!built.manifest_digest.empty()) data["manifestDigest"] = std::string(built.manifest_digest);
@@ -125,19 +116,21 @@ void plan(EvalState & state, const Position & pos, Value & argument, Value & v) 
             compat::fail(state, pos, "cannot plan image '" + arguments.name + "': " + error.what());
         }
     }();
-    for (auto & layer : planned) layers.push_back({{"size", layer.size}, {"paths", strings(layer.paths)}});
+    for (auto & layer : planned) {
+        json entry{{"size", layer.size}, {"paths", strings(layer.paths)}};
+        if (!layer.digest.empty()) entry["digest"] = std::string(layer.digest);
+        layers.push_back(std::move(entry));
+    }
     nix::parseJSON(state, layers.dump(), v);
 }
 
 }
 
 void register_builtins() {
-    compat::register_primop("__nixplyImage", {"image"}, image_doc, [](EvalState & state, auto pos, auto args, Value & v) {
-        image(state, pos, *args[0], v);
-    });
-    compat::register_primop("__nixplyPlan", {"image"}, plan_doc, [](EvalState & state, auto pos, auto args, Value & v) {
-        plan(state, pos, *args[0], v);
-    });
+    compat::register_primop("__nixplyImage", {"image"}, image_doc,
+                            [](EvalState & state, auto pos, auto args, Value & v) { image(state, pos, *args[0], v); });
+    compat::register_primop("__nixplyPlan", {"image"}, plan_doc,
+                            [](EvalState & state, auto pos, auto args, Value & v) { plan(state, pos, *args[0], v); });
 }
 
 }

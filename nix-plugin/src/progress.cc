@@ -23,9 +23,8 @@ bool Progress::interrupted() noexcept {
 void Progress::layer_started(std::uint32_t layer, std::uint64_t expected) noexcept {
     try {
         auto text = "packing layer " + std::to_string(layer + 1);
-        auto activity =
-            std::make_unique<nix::Activity>(*nix::logger, nix::lvlTalkative, nix::actUnknown, text,
-                                            nix::Logger::Fields{}, this->activity.id);
+        auto activity = std::make_unique<nix::Activity>(*nix::logger, nix::lvlTalkative, nix::actUnknown, text,
+                                                        nix::Logger::Fields{}, this->activity.id);
         layers[layer] = {std::move(activity), expected, 0};
         show();
     } catch (...) {

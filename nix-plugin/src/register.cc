@@ -50,8 +50,7 @@ std::string minor(const std::string & version) {
 /// Why this Nix cannot have the plugin, or nothing.
 std::string misfit() {
     auto * symbol = dlsym(RTLD_DEFAULT, "_ZN3nix10nixVersionB5cxx11E");
-    if (!symbol)
-        return "this nix exports no symbols for plugins (a static build, as Debian's is since trixie)";
+    if (!symbol) return "this nix exports no symbols for plugins (a static build, as Debian's is since trixie)";
     auto & version = *static_cast<const std::string *>(symbol);
     if (minor(version) != minor(NIXPLY_BUILT_FOR)) return "this is Nix " + version;
     for (auto * name : required)
@@ -63,7 +62,8 @@ std::string misfit() {
     auto why = misfit();
     if (!why.empty()) {
         std::fprintf(stderr,
-                     "warning: nixply: plugin not loaded: it was built for Nix " NIXPLY_BUILT_FOR ", but %s; build it for "
+                     "warning: nixply: plugin not loaded: it was built for Nix " NIXPLY_BUILT_FOR
+                     ", but %s; build it for "
                      "this Nix, or use the functions in nix/ with usePlugin = false\n",
                      why.c_str());
         return;

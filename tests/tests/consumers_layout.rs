@@ -157,6 +157,32 @@ fn skopeo_reads_what_was_written() {
     }
 }
 
+/// P10: what skopeo has fetched into a folder is a base image, with its sizes recorded (nix2container#207).
+#[test]
+fn issue207_an_image_that_skopeo_fetched_is_known_with_its_sizes() {
+    let nix = harness!();
+    let image = Image::build(&nix, "", HELLO);
+    let folder = Folder::new();
+    let (layout, dir, spec) = (folder.join("layout"), folder.join("dir"), folder.join("image.json"));
+    image.layout(&layout, "t", Some("gzip"));
+    let (from, to) = (format!("oci:{}:t", layout.display()), format!("dir:{}", dir.display()));
+    run(&mut skopeo(&["copy", "--quiet", &from, &to])).ok();
+    run(nix.nixply().args(["n2c", "image-from-dir"]).arg(&spec).arg(&dir)).ok();
+    let said = json(&run(nix.nixply().args(["inspect", "--json"]).arg(&spec)).ok());
+    let layer = |layer: &nixply_tests::engines::Blob| {
+        serde_json::json!({
+            "digest": layer.digest, "diffId": layer.diff_id, "size": layer.size, "paths": [],
+            "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+        })
+    };
+    let expected: Vec<_> = one(&layout).layers.iter().map(layer).collect();
+    assert_eq!(said["layers"], serde_json::Value::from(expected));
+    // Written out again, its blobs are what they were.
+    let again = folder.join("again");
+    run(nix.nixply().arg("layout").arg(&spec).arg(&again)).ok();
+    assert_eq!(one(&again).layers, one(&layout).layers);
+}
+
 /// P6 (nix2container#12): the parents of store paths are in the archive, open to all.
 #[test]
 fn p6_tar_lists_parents_of_store_paths() {

@@ -502,3 +502,55 @@ fn doors_agree_on_values_that_could_mean_nothing() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[test]
+fn doors_agree_on_the_names_and_tags_that_registries_take() {
+    let nix = plugin_harness!().private();
+    let mut cases: Vec<(String, bool)> = Vec::new();
+    for (name, good) in [
+        ("Hello", true),
+        ("ghcr.io/x/y.z_0--1", true),
+        ("localhost:5000/a/b__c", true),
+        ("[::1]:5000/a", true),
+        ("a b", false),
+        ("Foo/", false),
+        ("/a", false),
+        ("a:tag", false),
+        ("a___b", false),
+        ("ä", false),
+        (&"a".repeat(190), true),
+        (&format!("{}/a", "a".repeat(254)), false),
+    ] {
+        cases.push((format!("name = \"{name}\";"), good));
+    }
+    for (tag, good) in [
+        ("V1.0-rc.1", true),
+        ("", false),
+        (".a", false),
+        ("a/b", false),
+        (&"t".repeat(128), true),
+        (&"t".repeat(129), false),
+    ] {
+        cases.push((format!("name = \"x\"; tag = \"{tag}\";"), good));
+    }
+    for (arguments, good) in cases {
+        let file = nix.file(
+            "x.nix",
+            &format!(
+                "let show = image: {{ inherit (image) imageName name; tag = builtins.stringLength image.imageTag; }}; in {{ \
+                 plugin = show (builtins.nixplyImage {{ {arguments} }}); builder = show (buildImage {{ {arguments} }}); }}"
+            ),
+        );
+        let [plugin, builder] = ["plugin", "builder"].map(|door| nix.eval_file(&file, door));
+        if good {
+            assert_eq!(plugin.ok(), builder.ok(), "{arguments}");
+            continue;
+        }
+        for output in [plugin, builder] {
+            assert_eq!(output.code, Some(1), "{arguments}: {}", output.stdout);
+            let says =
+                output.stderr.contains("registries take") || output.stderr.contains("must not be empty");
+            assert!(says, "{arguments}: {}", output.stderr);
+        }
+    }
+}

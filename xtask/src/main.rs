@@ -3,12 +3,14 @@
 mod build;
 mod demo;
 mod host;
+mod lint;
 mod nix;
 mod packages;
 mod services;
 mod store;
 mod test;
 
+use anyhow::Context;
 use clap::Parser;
 
 /// nixply's own chores.
@@ -19,6 +21,14 @@ enum Chore {
     Demo(demo::Args),
     /// Runs all tests, against real Nix, a real registry and real container engines.
     Test(test::Args),
+    /// Builds the program and the plugin for one Nix, and says how to load it.
+    Plugin {
+        /// 2.8, 2.26, or the path of an installed Nix with headers
+        #[arg(long, default_value = "2.8")]
+        nix: nix::Version,
+    },
+    /// Checks formatting, lints and documentation.
+    Lint,
     /// Does one part of the set-up alone, as a test run would.
     #[command(hide = true, subcommand)]
     Setup(Part),
@@ -46,6 +56,8 @@ fn main() -> anyhow::Result<()> {
     match Chore::parse() {
         Chore::Demo(args) => demo::run(&args),
         Chore::Test(args) => test::run(&args),
+        Chore::Lint => lint::check(),
+        Chore::Plugin { nix } => plugin(&nix),
         Chore::Setup(Part::Packages { update, nix }) => {
             use packages::Resolve::{Anew, WhenMissing};
             let lock = packages::set_up(if update { Anew } else { WhenMissing })?;
@@ -62,4 +74,21 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Standard output is the plugin's path alone.
+fn plugin(version: &nix::Version) -> anyhow::Result<()> {
+    let nix = nix::install(version)?;
+    let built = build::release(&nix)?;
+    let plugin = built.plugin.with_context(|| {
+        format!(
+            "Nix {} takes no plugins: it is static, or has no headers; use nix/build-image.nix",
+            nix.version
+        )
+    })?;
+    host::say(format!("the program: {}", built.cli.display()));
+    host::say(format!("any Nix {} loads the plugin with this line in nix.conf:", nix.version));
+    host::say(format!("  plugin-files = {}", plugin.display()));
+    println!("{}", plugin.display());
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! `nixply inspect`.
 
-use std::io::Write;
+use std::fmt::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     // A base image's layer may have no recorded size (nix2container#207); without it there is no manifest yet.
     let sizes_known = spec.layers.iter().all(|layer| layer.size > 0);
     let manifest = sizes_known.then(|| Digest::of(&go_json::compact(&oci::manifest_of(&spec))));
-    let mut out = std::io::stdout().lock();
+    let mut out = String::new();
     if args.json {
         let layers = spec.layers.iter().map(|layer| {
             json!({
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         });
         let layers: Vec<_> = layers.collect();
         writeln!(out, "{}", json!({"imageId": id, "manifestDigest": manifest, "layers": layers}))?;
-        return Ok(());
+        return super::print(out);
     }
     for (at, layer) in spec.layers.iter().enumerate() {
         let paths = layer.paths.len();
@@ -57,5 +57,5 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         writeln!(out, "manifest   {manifest}")?;
     }
     writeln!(out, "total      {} in {} layers", human(total), spec.layers.len())?;
-    Ok(())
+    super::print(out)
 }

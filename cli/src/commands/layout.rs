@@ -1,6 +1,5 @@
 //! `nixply layout`.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -40,6 +39,5 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let control = Control::new(&stop, &());
     let (store, packer) = (args.machine.store(), args.machine.packer());
     let written = layout::write(&spec, &store, &args.folder, &args.tag, args.compression, &packer, &control)?;
-    writeln!(std::io::stdout(), "{}", written.manifest)?;
-    Ok(())
+    super::print(format!("{}\n", written.manifest))
 }

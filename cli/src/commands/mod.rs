@@ -4,6 +4,7 @@ pub(crate) mod build;
 pub(crate) mod builder;
 pub(crate) mod inspect;
 pub(crate) mod layout;
+pub(crate) mod n2c;
 pub(crate) mod plan;
 
 use std::fs;
@@ -117,10 +118,16 @@ fn read_spec(path: &Path) -> Result<ImageSpec> {
     Ok(ImageSpec::read(&read_text(path)?, &path.display().to_string())?)
 }
 
+/// Writes data to standard output.
+fn print(data: impl AsRef<[u8]>) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(data.as_ref()).and_then(|()| out.flush()).context("cannot write standard output")
+}
+
 /// Writes a file as a whole or not at all; without a path, standard output.
 fn write_file(path: Option<&Path>, bytes: &[u8]) -> Result<()> {
     let Some(path) = path.filter(|path| *path != Path::new("-")) else {
-        return io::stdout().write_all(bytes).context("cannot write standard output");
+        return print(bytes);
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = || format!("cannot write {}", path.display());

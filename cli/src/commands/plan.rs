@@ -1,8 +1,10 @@
 //! `nixply plan`.
 
-use std::io::Write;
+use std::fmt::Write;
 
 use anyhow::Result;
+use nixply_packer::digest::Digest;
+use nixply_packer::plan::PlannedPath;
 use serde_json::json;
 
 use super::{Input, Machine, human};
@@ -16,7 +18,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     machine: Machine,
 
-    /// Print JSON: a list of {size, paths}, as builtins.nixplyPlan gives it
+    /// Print JSON: a list of {size, paths}, with a digest for a base image's layers, as builtins.nixplyPlan gives it
     #[arg(long)]
     json: bool,
 }
@@ -24,24 +26,31 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let (request, closure) = args.input.read()?;
     let plan = request.plan(&closure, &args.machine.store())?;
-    let base = plan.base.iter().map(|layer| (layer.size, layer.paths.iter().collect::<Vec<_>>()));
-    let own = plan.layers.iter().map(|layer| (layer.nar_size(&closure), layer.paths.iter().collect()));
+    let base = plan.base.iter().map(|layer| (layer.size, &layer.paths, Some(layer.digest)));
+    let own = plan.layers.iter().map(|layer| (layer.nar_size(&closure), &layer.paths, None));
     let layers: Vec<_> = base.chain(own).collect();
-    let mut out = std::io::stdout().lock();
+    let mut out = String::new();
     if args.json {
-        let layer = |(size, paths): &(u64, Vec<_>)| {
-            let paths: Vec<_> =
-                paths.iter().map(|path: &&nixply_packer::plan::PlannedPath| path.path.as_str()).collect();
-            json!({"size": size, "paths": paths})
+        let layer = |(size, paths, digest): &(u64, &Vec<PlannedPath>, Option<Digest>)| {
+            let paths: Vec<_> = paths.iter().map(|path| path.path.as_str()).collect();
+            let mut entry = json!({"size": size, "paths": paths});
+            if let Some(digest) = digest {
+                entry["digest"] = json!(digest);
+            }
+            entry
         };
         writeln!(out, "{}", serde_json::Value::from(layers.iter().map(layer).collect::<Vec<_>>()))?;
-        return Ok(());
+        return super::print(out);
     }
-    for (at, (size, paths)) in layers.iter().enumerate() {
-        writeln!(out, "layer {}: {} paths, {}", at + 1, paths.len(), human(*size))?;
-        for path in paths {
+    for (at, (size, paths, digest)) in layers.iter().enumerate() {
+        let what = match digest {
+            Some(digest) => format!("of the base image, {digest}"),
+            None => format!("{} path{}", paths.len(), if paths.len() == 1 { "" } else { "s" }),
+        };
+        writeln!(out, "layer {}: {what}, {}", at + 1, human(*size))?;
+        for path in *paths {
             writeln!(out, "  {}", path.path)?;
         }
     }
-    Ok(())
+    super::print(out)
 }

@@ -63,7 +63,8 @@ impl ImageConfig {
         for (key, value) in object {
             let lower = key.to_ascii_lowercase();
             if let Some(first) = spelled.insert(lower.clone(), key.clone()) {
-                let why = format!("config.{first} is there too, and keys count in any case: remove one of the two");
+                let why =
+                    format!("config.{first} is there too, and keys count in any case: remove one of the two");
                 return Err(Error::invalid(format!("config.{key}"), why));
             }
             match lower.as_str() {

@@ -1,8 +1,10 @@
-//! The image: nix2container's spec (`image.json`, `layers.json`), the OCI config and manifest made from it, and the OCI
-//! layout folder as the place to write them to.
+//! The image: nix2container's spec (`image.json`, `layers.json`), the OCI config and manifest made from it, its name and
+//! tag, and the OCI layout folder as the place to write them to.
 
 pub mod config;
 pub mod go_json;
+pub mod import;
 pub mod layout;
 pub mod oci;
+pub mod reference;
 pub mod spec;

@@ -228,13 +228,17 @@ fn repetition(rest: &str) -> Result<Option<&str>, String> {
 /// same to both.
 fn flags(rest: &str) -> Result<(), String> {
     let group = &rest[1..];
-    if group.starts_with("P<") || (group.starts_with('<') && !group.starts_with("<=") && !group.starts_with("<!")) {
+    if group.starts_with("P<")
+        || (group.starts_with('<') && !group.starts_with("<=") && !group.starts_with("<!"))
+    {
         return Ok(());
     }
     let end = group.find([':', ')']).unwrap_or(group.len());
     match group[..end].bytes().all(|flag| b"imsU-".contains(&flag)) {
         true => Ok(()),
-        false => Err(format!("invalid or unsupported Perl syntax: `({}`", &rest[..(end + 1).min(rest.len())])),
+        false => {
+            Err(format!("invalid or unsupported Perl syntax: `({}`", &rest[..(end + 1).min(rest.len())]))
+        }
     }
 }
 
@@ -353,7 +357,10 @@ mod tests {
 
     #[test]
     fn refuses_what_go_refuses() {
-        for pattern in ["(", "*", "[b-a]", r"\", r"\1", r"\Z", r"\y", "(?<!a)b", "[a", "f**", "f+*", "f{2}{3}", "f*?+", "f{1001}", "f{3,2}", "(?x)a", "(?u)a", "(?R)a", "(?=a)"] {
+        for pattern in [
+            "(", "*", "[b-a]", r"\", r"\1", r"\Z", r"\y", "(?<!a)b", "[a", "f**", "f+*", "f{2}{3}", "f*?+",
+            "f{1001}", "f{3,2}", "(?x)a", "(?u)a", "(?R)a", "(?=a)",
+        ] {
             assert!(GoRegexp::new(pattern).is_err(), "{pattern}");
         }
     }

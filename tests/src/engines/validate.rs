@@ -19,8 +19,8 @@ pub struct Blob {
     pub diff_id: String,
     /// `none`, `gzip` or `zstd`: what it is by its first bytes and by its media type.
     pub codec: &'static str,
-    /// The tar stream's size in bytes.
-    pub tar_size: usize,
+    /// The blob's size in bytes.
+    pub size: usize,
 }
 
 /// An image that was found to be right.
@@ -113,6 +113,7 @@ fn layer(
     used: &mut BTreeSet<String>,
 ) -> Result<Blob, String> {
     let (digest, bytes) = blob(layout, descriptor, used)?;
+    let size = bytes.len();
     let codec = match bytes.get(..4) {
         Some([0x1f, 0x8b, ..]) => "gzip",
         Some([0x28, 0xb5, 0x2f, 0xfd]) => "zstd",
@@ -127,7 +128,7 @@ fn layer(
     if tar.len() % 512 != 0 || !tar.ends_with(&[0; 1024]) {
         return Err(format!("{digest} is no whole tar archive"));
     }
-    Ok(Blob { digest, diff_id: sha256(&tar), codec, tar_size: tar.len() })
+    Ok(Blob { digest, diff_id: sha256(&tar), codec, size })
 }
 
 /// A descriptor's blob, with digest and size computed.

@@ -1,0 +1,66 @@
+//! What happens at the machine's limits: a full disk, few open files.
+
+use std::fs;
+use std::process::Command;
+
+use nixply_tests::{harness, run, tiny};
+
+/// Writes an image to a file system of one megabyte, in a mount namespace of the test's own.
+#[test]
+fn a_full_disk_is_named_and_nothing_is_half_written() {
+    let nix = harness!();
+    let image = nix.build(r#"buildImage { name = "full"; config.Cmd = [ "${pkgs.bash}/bin/bash" ]; }"#);
+    let folder = tempfile::tempdir().unwrap();
+    let script = r#"
+        mount -t tmpfs -o size=1m none "$1" || exit 99
+        "$2" layout "$3" "$1/image" --store-dir "$4"
+        code=$?
+        ls -A "$1"
+        exit "$code"
+    "#;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
+    command.arg(folder.path()).arg(&nix.cli).arg(&image).arg(nix.store_dir());
+    let output = run(&mut command);
+    assert_eq!(output.code, Some(2), "{output:?}");
+    assert_eq!(output.stdout, "", "nothing is left in the folder");
+    assert!(output.stderr.starts_with("error: no space left on the device"), "{}", output.stderr);
+}
+
+/// Fifteen hundred directories, one in the other, and files beside them on the way back up; with sixty-four open files.
+#[test]
+fn a_deep_tree_needs_few_open_files() {
+    let nix = harness!().private();
+    let body = r#"let deep = sh "deep" ''
+        mkdir $out; cd $out; at=0
+        while [ $at -lt 1500 ]; do mkdir b; echo $at > a; echo $at > c; cd b; at=$((at + 1)); done
+      ''; in { inherit deep; image = buildImage { name = "deep"; layers = [ { deps = [ deep ]; } ]; }; }"#;
+    let file = nix.folder().join("deep.nix");
+    fs::write(&file, tiny(&nix, body)).unwrap();
+    assert_eq!(nix.build_file(&file, "image", "image").ok(), "");
+    let layout = nix.folder().join("layout");
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 64; exec \"$@\"", "sh"]).arg(&nix.cli).arg("layout");
+    command.arg(nix.folder().join("image")).arg(&layout).arg("--store-dir").arg(nix.store_dir());
+    run(&mut command).ok();
+    let blobs = fs::read_dir(layout.join("blobs/sha256")).unwrap().map(|blob| blob.unwrap().path());
+    let layer = blobs.max_by_key(|blob| fs::metadata(blob).unwrap().len()).unwrap();
+    let names = run(Command::new("tar").arg("-tPf").arg(layer)).ok();
+    let count = |end: &str| names.lines().filter(|name| name.ends_with(end)).count();
+    assert_eq!((count("/a"), count("/b"), count("/c")), (1500, 1500, 1500));
+}
+
+/// What cannot be written is the machine's fault: exit code 2.
+#[test]
+fn standard_output_that_takes_nothing_is_an_error() {
+    let nix = harness!();
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "echo '{\"arch\":\"amd64\"}' | \"$1\" build - --closure /dev/fd/3 3<<E > /dev/full\n[]\nE",
+        "sh",
+    ]);
+    let output = run(command.arg(&nix.cli));
+    assert_eq!(output.code, Some(2), "{output:?}");
+    assert_eq!(output.stderr, "error: cannot write standard output: No space left on device (os error 28)\n");
+}

@@ -1,0 +1,32 @@
+//! What the gate asks of the code as text: formatting of both languages, lints, documentation.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::host::{self, output, run, say};
+
+/// Checks everything; the first complaint ends it.
+pub fn check() -> Result<()> {
+    say("rustfmt");
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    say("clang-format");
+    // Debian bookworm's: another version formats otherwise.
+    host::apt_install(&["clang-format", "git"])?;
+    let files = output(Command::new("git").current_dir(host::root()).args(["ls-files", "*.cc", "*.hh"]))?;
+    let mut format = Command::new("clang-format");
+    run(format.current_dir(host::root()).args(["--dry-run", "--Werror"]).args(files.lines()))?;
+    say("clippy");
+    host::apt_install(&["g++", "binutils"])?;
+    run(cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
+    say("documentation");
+    let mut doc = cargo();
+    doc.args(["doc", "--workspace", "--no-deps", "--document-private-items", "--locked", "--quiet"]);
+    run(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(host::root());
+    command
+}
