@@ -2,7 +2,8 @@
 #
 # With the plugin loaded, the image is packed while it is evaluated (builtins.nixplyImage); without it, a derivation runs
 # the nixply program, which needs nothing of the evaluator and works on a remote builder, too. Both give the same spec,
-# byte for byte.
+# byte for byte. What is not known before the derivation is built is not in its result: `layers`, `imageId` and
+# `manifestDigest`; and an image without a tag has the hash of its own result as one, here the derivation's.
 {
   # A package with bin/nixply. Not needed with the plugin.
   nixply ? null,
@@ -79,7 +80,7 @@ let
     inherit maxLayers strategy groups perms fromImage created compression layerLimit;
     arch = if arch != null then arch else archOf.${processor} or (throw "nixply: set arch, system ${system} has no default");
     copyToRoot = toList copyToRoot;
-    layers = map normalLayer layers;
+    layers = map normalLayer (toList layers);
   };
 
   common = {
@@ -91,7 +92,7 @@ let
   };
 
   # The config's own file: its references are the store paths that the config names.
-  configFile = derivation (common // { name = "config.json"; inherit config; });
+  configFile = derivation (common // { name = "config.json"; config = if config == null then { } else config; });
 
   drv = derivation (
     common

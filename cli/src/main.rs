@@ -3,6 +3,8 @@
 //! Standard output is data alone; everything else goes to standard error. Exit codes: 0 fine, 1 something for the user
 //! to mend, 2 something of ours or the machine's, 130 interrupted.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a program does")]
+
 mod commands;
 mod failure;
 mod nix;

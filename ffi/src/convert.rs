@@ -2,7 +2,7 @@
 
 use nixply_packer::closure::{Closure, PathInfo, Store, StorePath};
 use nixply_packer::image::spec::{History, Layer};
-use nixply_packer::request::{ImageRequest, LAYER_LIMIT, LayerRequest, arch_of_system};
+use nixply_packer::request::{ImageRequest, LAYER_LIMIT, LayerRequest};
 use nixply_packer::rules::{Perm, PermPath};
 use nixply_packer::{Error, Result};
 
@@ -25,7 +25,10 @@ pub(crate) fn image(request: &bridge::ImageRequest) -> Result<ImageRequest> {
     let top = layer(&request.top);
     Ok(ImageRequest {
         config: serde_json::from_str(&request.config).map_err(|error| Error::invalid("config", error))?,
-        config_roots: request.config_roots.clone(),
+        // The plugin has checked them.
+        name: None,
+        tag: None,
+        config_roots: Some(request.config_roots.clone()),
         copy_to_root: top.copy_to_root,
         layers: request.layers.iter().map(layer).collect(),
         max_layers: top.max_layers,
@@ -33,10 +36,8 @@ pub(crate) fn image(request: &bridge::ImageRequest) -> Result<ImageRequest> {
         groups: top.groups,
         perms: top.perms,
         from_image: given(&request.from_image),
-        arch: match request.arch.as_str() {
-            "" => arch_of_system(&request.system)?.into(),
-            arch => arch.into(),
-        },
+        arch: given(&request.arch),
+        system: given(&request.system),
         created: request.created.clone(),
         compression: match request.compression.as_str() {
             "" => Default::default(),

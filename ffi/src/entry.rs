@@ -54,7 +54,7 @@ pub(crate) fn build_image(
         let cache = (!machine.cache_dir.is_empty()).then(|| LayerCache::new(&machine.cache_dir));
         let build = |control: &Control<'_>| request.build(&closure, &store, &packer, cache.as_ref(), control);
         let built = drive(observer.as_mut(), build)?;
-        warn(built.warnings(), observer);
+        warn(&built.warnings, observer);
         let spec = &built.spec;
         let config = oci::config(spec);
         // nix2container records no size for a base image's layers; without one there is no manifest yet.
@@ -102,7 +102,7 @@ pub(crate) fn run_builder(
         let input = BuilderInput::from_attrs(attrs)?;
         let (store, packer) = (convert::store(machine), Packer::new(machine.threads as usize));
         let (bytes, warnings) = drive(observer.as_mut(), |control| input.run(&store, &packer, control))?;
-        warn(warnings.into_iter(), observer);
+        warn(&warnings, observer);
         Ok(text(bytes))
     })
 }
@@ -122,9 +122,9 @@ pub(crate) fn nearest(name: &str, known: &[&str]) -> String {
     best.map(|(_, known)| known.to_owned()).unwrap_or_default()
 }
 
-fn warn(warnings: impl Iterator<Item = String>, mut observer: Pin<&mut Observer>) {
+fn warn(warnings: &[String], mut observer: Pin<&mut Observer>) {
     for warning in warnings {
-        observer.as_mut().warn(&warning);
+        observer.as_mut().warn(warning);
     }
 }
 

@@ -6,6 +6,7 @@
 //! - `drive` runs the packer on other threads while the caller's thread asks whether to stop and tells how it goes.
 
 #[allow(missing_docs, reason = "cxx's output; the fields that need words have them in the bridge")]
+#[allow(unsafe_code, reason = "cxx's output")]
 pub mod bridge;
 mod convert;
 mod drive;

@@ -68,10 +68,20 @@ private:
         if (v.type() != type) wrong(v, place, expected);
     }
 
+    /// Text for the other side of the border, where all text is UTF-8.
+    rust::String utf8(const std::string & text, const Place & place) {
+        try {
+            return text;
+        } catch (const std::invalid_argument &) {
+            fail(place, "argument '" + place.path + "' of builtins." + builtin +
+                            " is not UTF-8, as all text in OCI's documents must be");
+        }
+    }
+
     /// Text whose store paths, if it names any, belong to the image.
     rust::String text(Value & v, const Place & place) {
         expect(v, place, nix::nString, "a string");
-        return compat::coerce(state, v, place.pos, out.context);
+        return utf8(compat::coerce(state, v, place.pos, out.context), place);
     }
 
     /// Text that names no store path.
@@ -81,6 +91,7 @@ private:
         auto text = compat::coerce(state, v, place.pos, context);
         if (!context.empty())
             fail(place, "argument '" + place.path + "' of builtins." + builtin + " must not refer to a store path");
+        utf8(text, place);
         return text;
     }
 
@@ -99,6 +110,20 @@ private:
         } catch (const rust::Error & error) {
             fail(place, "argument '" + place.path + "' of builtins." + builtin + ": " + error.what());
         }
+    }
+
+    /// The config as JSON.
+    rust::String json(Value & v, const Place & place) {
+        auto text = [&] {
+            try {
+                return compat::to_json(state, v, place.pos, out.config_context);
+            } catch (const nlohmann::json::exception &) {
+                // Nix's JSON library has refused a string; which one, it does not say.
+                fail(place, "argument '" + place.path + "' of builtins." + builtin +
+                                " has text in it that is not UTF-8, as all text in OCI's documents must be");
+            }
+        }();
+        return utf8(text, place);
     }
 
     /// Whether Nix can make a string of a set: a derivation, or anything else that has these.
@@ -120,7 +145,7 @@ private:
         if (path.empty())
             fail(place,
                  "argument '" + place.path + "' of builtins." + builtin + " is an empty string, not a store path");
-        return path;
+        return utf8(path, place);
     }
 
     /// A list of store paths; a single one stands for itself.
@@ -138,7 +163,7 @@ private:
         auto number = integer(v, place);
         if (number < 1 || number > 1'000'000)
             fail(place, "argument '" + place.path + "' of builtins." + builtin +
-                            " must be a number from 1 on, but it is " + std::to_string(number));
+                            " must be a number from 1 to 1000000, but it is " + std::to_string(number));
         return static_cast<std::uint32_t>(number);
     }
 
@@ -240,7 +265,7 @@ void Reader::image(Value & v, const Position & pos) {
     });
     fields.emplace_back("config", [&](auto & v, auto & place) {
         expect(v, place, nix::nAttrs, "an attribute set");
-        request.config = compat::to_json(state, v, place.pos, out.config_context);
+        request.config = json(v, place);
     });
     fields.emplace_back("layers", [&](auto & v, auto & place) {
         list(v, place, "attribute sets", [&](auto & v, auto place) { layer(v, place); });

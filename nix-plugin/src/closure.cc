@@ -14,12 +14,13 @@ compat::Realised build(nix::EvalState & state, const compat::Context & context, 
         // Nix's own words name the setting and the derivation; what it cannot know is the other door.
         auto why = error.info().msg.str();
         if (why.find("allow-import-from-derivation") == std::string::npos) throw;
-        compat::fail(state, pos,
-                     "builtins." + builtin +
-                         " builds its inputs while it is evaluated, which the setting "
-                         "'allow-import-from-derivation = false' forbids: allow it, or build the image in a derivation "
-                         "(nix/build-image.nix with usePlugin = false), which needs no plugin; Nix says: " +
-                         why);
+        compat::fail_now(
+            state, pos,
+            "builtins." + builtin +
+                " builds its inputs while it is evaluated, which the setting "
+                "'allow-import-from-derivation = false' forbids: allow it, or build the image in a derivation "
+                "(nix/build-image.nix with usePlugin = false), which needs no plugin; Nix says: " +
+                why);
     }
 }
 
@@ -30,10 +31,10 @@ Query realise(nix::EvalState & state, Arguments & arguments, const compat::Posit
     auto & store = *state.store;
     auto real_store_dir = compat::real_store_dir(store);
     if (!real_store_dir)
-        compat::fail(state, pos,
-                     "builtins." + builtin + " reads store paths, but the store '" + compat::uri(store) +
-                         "' has no files on this machine: use a local store or its daemon, or build the image in a "
-                         "derivation (nix/build-image.nix with usePlugin = false)");
+        compat::fail_now(state, pos,
+                         "builtins." + builtin + " reads store paths, but the store '" + compat::uri(store) +
+                             "' has no files on this machine: use a local store or its daemon, or build the image in a "
+                             "derivation (nix/build-image.nix with usePlugin = false)");
 
     auto realised = build(state, arguments.context, pos, builtin);
     rewrite(arguments, realised.rewrites);
@@ -47,10 +48,11 @@ Query realise(nix::EvalState & state, Arguments & arguments, const compat::Posit
             auto given = std::string(text);
             auto path = store.maybeParseStorePath(given);
             if (!path || !store.isValidPath(*path))
-                compat::fail(state, pos,
-                             "'" + given + "', given as " + argument + " of builtins." + builtin +
-                                 ", is not a path in the store that Nix knows; give the derivation itself, or a path "
-                                 "that nix-store --realise or nix store add-path has made");
+                compat::fail_now(
+                    state, pos,
+                    "'" + given + "', given as " + argument + " of builtins." + builtin +
+                        ", is not a path in the store that Nix knows; give the derivation itself, or a path "
+                        "that nix-store --realise or nix store add-path has made");
             roots.insert(*path);
         }
     };

@@ -103,13 +103,23 @@ bool register_builder(const char * name, F f) {
     return false;
 }
 
-/// Throws an evaluation error at a position.
-[[noreturn]] inline void fail(EvalState & state, const Position & pos, const std::string & text) {
+/// Throws an error at a position: `EvalError` for what the expression says, which flakes' evaluation cache remembers.
+template<class E = EvalError>
+[[noreturn]] void fail(EvalState & state, const Position & pos, const std::string & text) {
 #ifdef NIXPLY_PATH_SETS
     (void)state;
-    throw EvalError({.msg = hintfmt("%s", text), .errPos = pos});
+    throw E({.msg = hintfmt("%s", text), .errPos = pos});
 #else
-    state.error<EvalError>("%s", text).atPos(pos).debugThrow();
+    state.error<E>("%s", text).atPos(pos).debugThrow();
+#endif
+}
+
+/// As `fail`, for what may be otherwise at the next try (the store, the disk, a setting): it must not be remembered.
+[[noreturn]] inline void fail_now(EvalState & state, const Position & pos, const std::string & text) {
+#ifdef NIXPLY_PATH_SETS
+    fail<Error>(state, pos, text);
+#else
+    fail<EvalBaseError>(state, pos, text);
 #endif
 }
 

@@ -71,7 +71,7 @@ void image(EvalState & state, const Position & pos, Value & argument, Value & v)
         return call(
             progress, [&] { return build_image(arguments.request, query.closure, query.machine, progress); },
             [&](const std::string & why) {
-                compat::fail(state, pos, "cannot pack image '" + arguments.name + "': " + why);
+                compat::fail_now(state, pos, "cannot pack image '" + arguments.name + "': " + why);
             });
     }();
 
@@ -113,7 +113,7 @@ void plan(EvalState & state, const Position & pos, Value & argument, Value & v) 
         try {
             return plan_image(arguments.request, query.closure, query.machine);
         } catch (const rust::Error & error) {
-            compat::fail(state, pos, "cannot plan image '" + arguments.name + "': " + error.what());
+            compat::fail_now(state, pos, "cannot plan image '" + arguments.name + "': " + error.what());
         }
     }();
     for (auto & layer : planned) {

@@ -6,9 +6,10 @@
 //! entry that is missing, torn or altered counts as absent, and one that cannot be written is not written.
 
 use std::fs;
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::closure::Closure;
@@ -63,7 +64,7 @@ impl LayerCache {
 
     /// What is known of a layer.
     pub fn get(&self, key: LayerKey) -> Option<PackedLayer> {
-        let entry: Entry = serde_json::from_slice(&fs::read(self.file(key)).ok()?).ok()?;
+        let entry: Entry = serde_json::from_slice(&read(&self.file(key))?).ok()?;
         (entry.check == check(key, &entry.layer)).then_some(entry.layer)
     }
 
@@ -86,6 +87,17 @@ impl LayerCache {
         let hex = key.0.to_hex();
         self.folder.join(&hex[..2]).join(&hex[2..])
     }
+}
+
+/// A small regular file's bytes. Anything else that lies there (a FIFO, say) must not make a build wait.
+fn read(file: &Path) -> Option<Vec<u8>> {
+    const MOST: u64 = 64 << 10;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = fs::File::from(rustix::fs::open(file, flags, Mode::empty()).ok()?);
+    let metadata = file.metadata().ok()?;
+    let mut bytes = Vec::new();
+    file.take(MOST).read_to_end(&mut bytes).ok().filter(|_| metadata.is_file())?;
+    Some(bytes)
 }
 
 fn check(key: LayerKey, layer: &PackedLayer) -> String {
@@ -149,6 +161,20 @@ mod tests {
         assert_eq!(cache.get(other), None);
         cache.put(one, &layer(7));
         assert_eq!(cache.get(one), Some(layer(7)));
+    }
+
+    #[test]
+    fn what_is_no_file_counts_as_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = LayerCache::new(folder.path());
+        let key = key("/a", "h", None, "none").unwrap();
+        let file = cache.file(key);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+            .unwrap();
+        assert_eq!(cache.get(key), None, "and nobody waits for a writer");
+        cache.put(key, &layer(5));
+        assert_eq!(cache.get(key), Some(layer(5)), "it is replaced");
     }
 
     #[test]

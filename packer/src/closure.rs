@@ -71,6 +71,22 @@ impl Store {
         }
     }
 
+    /// The store paths that stand in a text, each once, sorted. A name goes as far as a store path's name may.
+    pub fn paths_in<'t>(&self, text: &'t [u8]) -> impl Iterator<Item = StorePath> + use<'t> {
+        let prefix = format!("{}/", self.dir);
+        let mut found = std::collections::BTreeSet::new();
+        let mut rest = text;
+        while let Some(at) = find(rest, prefix.as_bytes()) {
+            rest = &rest[at + prefix.len()..];
+            let end = rest.iter().position(|byte| !is_name(*byte)).unwrap_or(rest.len());
+            // A full stop at the end is a sentence's, as in "see /nix/store/…-doc."
+            let name = String::from_utf8_lossy(&rest[..end]);
+            let path = format!("{prefix}{}", name.trim_end_matches('.'));
+            found.extend(self.check(&path).ok());
+        }
+        found.into_iter()
+    }
+
     /// Checks that `path` is a store path's full name and nothing below it.
     pub fn check(&self, path: &str) -> Result<StorePath> {
         let what = || format!("store path {path:?}");
@@ -81,15 +97,22 @@ impl Store {
             .get(..32)
             .filter(|hash| hash.bytes().all(|b| b"0123456789abcdfghijklmnpqrsvwxyz".contains(&b)));
         let rest = name.get(32..).and_then(|rest| rest.strip_prefix('-'));
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._?=".contains(&byte);
         match (hash, rest) {
-            (Some(_), Some(rest)) if !rest.is_empty() && rest.bytes().all(legal) => Ok(path.into()),
+            (Some(_), Some(rest)) if !rest.is_empty() && rest.bytes().all(is_name) => Ok(path.into()),
             _ => Err(Error::invalid(
                 what(),
                 "expected a 32-character hash, a dash and a name, and nothing below it",
             )),
         }
     }
+}
+
+fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"+-._?=".contains(&byte)
+}
+
+fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+    text.windows(what.len()).position(|window| window == what)
 }
 
 /// What Nix knows of one store path.
@@ -314,6 +337,17 @@ mod tests {
         assert!(error.contains("gone is not in the closure, although a refers to it"), "{error}");
         let error = closure.of_roots(&["x".into()], "deps").unwrap_err().to_string();
         assert!(error.contains("x is not in the closure, although deps names it"), "{error}");
+    }
+
+    #[test]
+    fn store_paths_are_found_in_text() {
+        let store = Store::at("/nix/store");
+        let hash = "0123456789abcdfghijklmnpqrsvwxyz";
+        let text = format!(
+            r#"{{"Env":["A=/nix/store/{hash}-b+1/bin:/nix/store/{hash}-a", "/nix/store/short-c", "see /nix/store/{hash}-a."]}}"#
+        );
+        let found: Vec<String> = store.paths_in(text.as_bytes()).map(|path| path.to_string()).collect();
+        assert_eq!(found, [format!("/nix/store/{hash}-a"), format!("/nix/store/{hash}-b+1")]);
     }
 
     #[test]

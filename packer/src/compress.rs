@@ -78,6 +78,8 @@ impl std::str::FromStr for Codec {
             || Error::invalid(format!("compression {text:?}"), "expected none, gzip[:1-12] or zstd[:1-19]");
         let level = |default: u8, most: u8| match level {
             None => Ok(default),
+            // Digits alone: Rust's parser takes a sign, too.
+            Some(level) if !level.bytes().all(|byte| byte.is_ascii_digit()) => Err(wrong()),
             Some(level) => level.parse().ok().filter(|level| (1..=most).contains(level)).ok_or_else(wrong),
         };
         match name {
@@ -165,7 +167,7 @@ mod tests {
         {
             assert_eq!(text.parse::<Codec>().unwrap().to_string(), canonical);
         }
-        for text in ["", "none:1", "gzip:0", "gzip:13", "zstd:20", "zstd:", "xz", "zstd:3:4"] {
+        for text in ["", "none:1", "gzip:0", "gzip:13", "zstd:20", "zstd:", "zstd:+3", "xz", "zstd:3:4"] {
             assert!(text.parse::<Codec>().unwrap_err().to_string().contains("expected none, gzip"), "{text}");
         }
     }

@@ -83,6 +83,27 @@ pub enum Error {
         /// Whether the request itself names it.
         referrer_is_root: bool,
     },
+    /// A file name that unpackers take for a deletion.
+    #[error(
+        "a name that begins with .wh. is a whiteout in an OCI layer: unpacked, the file would vanish and could delete \
+         others; rename the file, or leave its store path out: {}", path.display()
+    )]
+    Whiteout {
+        /// The file.
+        path: PathBuf,
+    },
+    /// More layers than the request allows for a strategy that merges none.
+    #[error(
+        "strategy {strategy} makes {layers} layers, but maxLayers is {limit}: raise maxLayers, or merge groups"
+    )]
+    MaxLayers {
+        /// Its name.
+        strategy: &'static str,
+        /// How many there would be.
+        layers: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// More layers than runtimes take.
     #[error(
         "the image would have {layers} layers, but container runtimes take at most {limit}: lower maxLayers (or merge \

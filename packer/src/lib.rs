@@ -18,6 +18,7 @@ pub mod pack;
 pub mod plan;
 pub mod request;
 pub mod rules;
+mod scratch;
 pub mod tar;
 
 pub use error::{Error, Result};

@@ -13,6 +13,7 @@ use crate::compress::Codec;
 use crate::error::{Error, Result};
 use crate::image::config::ImageConfig;
 use crate::image::go_json;
+use crate::image::reference;
 use crate::image::spec::{History, ImageSpec, Layer, ZERO_TIME, canonical_time};
 use crate::pack::{Control, LayerPath, PackedLayer, Packer};
 use crate::plan::{self, Plan, PlannedPath, Strategy};
@@ -22,19 +23,25 @@ use crate::rules::{PermPath, RewritePath};
 /// containerd.
 pub const LAYER_LIMIT: usize = 127;
 
-/// An image, as the user asks for it. As JSON it has the argument names of `builtins.nixplyImage`.
+/// An image, as the user asks for it. As JSON it has the argument names of `builtins.nixplyImage`; null is absent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ImageRequest {
+    /// The image's name, checked; no byte of the image depends on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The image's tag, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
     /// OCI image config, keys in any case.
     #[serde(default)]
     pub config: Value,
     /// Store paths that the config's strings may name (their string context, in Nix). Those that it does name, by their
-    /// hash, are in the image with everything that they refer to.
-    #[serde(default)]
-    pub config_roots: Vec<String>,
+    /// hash, are in the image with everything that they refer to. Absent: whatever store path stands in the config.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_roots: Option<Vec<String>>,
     /// Store paths whose content lies at the image's root.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "one_or_many")]
     pub copy_to_root: Vec<String>,
     /// Layers below the one that config and `copyToRoot` make. Each leaves out what an earlier one has.
     #[serde(default)]
@@ -54,8 +61,12 @@ pub struct ImageRequest {
     /// Another image's spec, whose layers lie below all others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_image: Option<String>,
-    /// OCI's architecture name.
-    pub arch: String,
+    /// OCI's architecture name; absent, that of `system`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arch: Option<String>,
+    /// A Nix system such as `x86_64-linux`; absent, that of this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
     /// When it was made, RFC 3339.
     #[serde(default = "zero_time")]
     pub created: String,
@@ -72,10 +83,13 @@ pub struct ImageRequest {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LayerRequest {
     /// Store paths, with everything that they refer to.
+    #[serde(deserialize_with = "one_or_many")]
     pub deps: Vec<String>,
     /// Store paths whose content lies at the image's root, and everything that they refer to.
+    #[serde(deserialize_with = "one_or_many")]
     pub copy_to_root: Vec<String>,
     /// Store paths to leave out.
+    #[serde(deserialize_with = "one_or_many")]
     pub ignore: Vec<String>,
     /// Owners and modes.
     pub perms: Vec<PermPath>,
@@ -95,6 +109,31 @@ pub struct LayerRequest {
 
 fn one() -> usize {
     1
+}
+
+/// A list of strings; a single one stands for itself.
+fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::String(one) => Ok(vec![one]),
+        many => serde_json::from_value(many).map_err(serde::de::Error::custom),
+    }
+}
+
+/// A request without the arguments that are null: they are absent. A config's null is the config's.
+fn without_nulls(mut request: Value) -> Value {
+    fn clean(set: &mut Value, inner: &[&str]) {
+        let Some(set) = set.as_object_mut() else { return };
+        set.retain(|_, value| !value.is_null());
+        for name in inner {
+            let sets = set.get_mut(*name).and_then(Value::as_array_mut);
+            sets.into_iter().flatten().for_each(|set| clean(set, &["perms"]));
+        }
+        if let Some(metadata) = set.get_mut("metadata") {
+            clean(metadata, &[]);
+        }
+    }
+    clean(&mut request, &["perms", "layers"]);
+    request
 }
 
 fn zero_time() -> String {
@@ -163,8 +202,8 @@ pub struct ImagePlan {
     pub layers: Vec<LayerPlan>,
     /// The image's config.
     pub config: ImageConfig,
-    /// Keys of the config that OCI does not know and that are left out: worth a warning.
-    pub unknown_config_keys: Vec<String>,
+    /// What the user should know although it is no error.
+    pub warnings: Vec<String>,
 }
 
 /// What `build` gives.
@@ -176,17 +215,8 @@ pub struct BuiltImage {
     pub json: Vec<u8>,
     /// Store paths of the closure that the bytes name: the references of the spec as a store object.
     pub references: Vec<StorePath>,
-    /// Keys of the config that were left out.
-    pub unknown_config_keys: Vec<String>,
-}
-
-impl BuiltImage {
     /// What the user should know although it is no error.
-    pub fn warnings(&self) -> impl Iterator<Item = String> {
-        self.unknown_config_keys
-            .iter()
-            .map(|key| format!("config.{key} is not part of OCI's image config and is left out of the image"))
-    }
+    pub warnings: Vec<String>,
 }
 
 /// What the builder door reads: a derivation's structured attributes.
@@ -232,8 +262,7 @@ impl BuilderInput {
                 || Error::invalid("structured attributes", "expected an attribute request or config");
             return Ok((go_json::compact(&self.config.ok_or_else(missing)?), Vec::new()));
         };
-        let mut request: ImageRequest =
-            serde_json::from_value(request).map_err(|error| Error::invalid("attribute request", error))?;
+        let mut request = ImageRequest::from_value(request, "attribute request")?;
         let closure = self.closure.map_or_else(|| Ok(Closure::default()), Closure::from_value)?;
         if let Some(file) = self.config_file {
             let path = store.check(&file)?;
@@ -243,25 +272,48 @@ impl BuilderInput {
             request.config = serde_json::from_str(&text).map_err(|error| Error::invalid(file, error))?;
             let named =
                 closure.get(&path).map(|info| info.references.iter().map(StorePath::to_string).collect());
-            request.config_roots = named.unwrap_or_default();
+            request.config_roots = Some(named.unwrap_or_default());
         }
         let built = request.build(&closure, store, packer, None, control)?;
-        let warnings = built.warnings().collect();
-        Ok((built.json, warnings))
+        Ok((built.json, built.warnings))
     }
 }
 
 impl ImageRequest {
     /// Reads a request. `name` is for messages.
     pub fn from_json(json: &str, name: &str) -> Result<Self> {
-        serde_json::from_str(json).map_err(|error| Error::invalid(name, error))
+        let value = serde_json::from_str(json).map_err(|error| Error::invalid(name, error))?;
+        Self::from_value(value, name)
+    }
+
+    fn from_value(value: Value, name: &str) -> Result<Self> {
+        serde_json::from_value(without_nulls(value)).map_err(|error| Error::invalid(name, error))
+    }
+
+    /// Takes the store paths that stand in the config for its roots, unless the request names them. For callers whose
+    /// texts have no context: with one, a path may stand in the config without being meant.
+    pub fn find_config_roots(&mut self, store: &Store) {
+        let text = go_json::compact(&self.config);
+        self.config_roots.get_or_insert_with(|| store.paths_in(&text).map(|path| path.to_string()).collect());
     }
 
     /// The store paths whose closure a caller has to provide.
     pub fn roots(&self) -> impl Iterator<Item = &str> {
         let layers = self.layers.iter().flat_map(|layer| layer.deps.iter().chain(&layer.copy_to_root));
-        let own = self.config_roots.iter().chain(&self.copy_to_root).chain(&self.from_image);
+        let own = self.config_roots.iter().flatten().chain(&self.copy_to_root).chain(&self.from_image);
         layers.chain(own).map(String::as_str)
+    }
+
+    /// OCI's name of the processor.
+    fn arch(&self) -> Result<String> {
+        match (&self.arch, &self.system) {
+            (Some(arch), _) if arch.is_empty() => {
+                Err(Error::invalid("arch", "it is empty: name a processor, as in amd64"))
+            }
+            (Some(arch), _) => Ok(arch.clone()),
+            (None, Some(system)) => arch_of_system(system).map(str::to_owned),
+            (None, None) => arch_of_system(std::env::consts::ARCH).map(str::to_owned),
+        }
     }
 
     /// Plans the image without reading any store path (but the base image's spec).
@@ -275,10 +327,12 @@ impl ImageRequest {
                 ImageSpec::read(&json, &format!("fromImage {path}"))?.layers
             }
         };
-        let (config, unknown_config_keys) = ImageConfig::from_value(self.config.clone())?;
-        if self.arch.is_empty() {
-            return Err(Error::invalid("arch", "it is empty: name a processor, as in amd64"));
-        }
+        let (config, unknown) = ImageConfig::from_value(self.config.clone())?;
+        let told =
+            |key| format!("config.{key} is not part of OCI's image config and is left out of the image");
+        let mut warnings: Vec<String> = unknown.into_iter().map(told).collect();
+        self.name.as_deref().map(reference::canonical_name).transpose()?;
+        self.tag.as_deref().map(reference::check_tag).transpose()?;
         if self.layer_limit == 0 {
             return Err(Error::invalid("layerLimit", "it is 0: an image has at least one layer"));
         }
@@ -286,7 +340,8 @@ impl ImageRequest {
         for (at, request) in self.layers.iter().enumerate() {
             let planned = request.plan(&format!("layers[{at}]."), closure, store, &layers, HashSet::new())?;
             let mut history = request.metadata.clone().unwrap_or_else(own_history);
-            history.created = history.created.map(|created| canonical_time(&created)).transpose()?;
+            let place = format!("layers[{at}].metadata.created");
+            history.created = history.created.map(|created| canonical_time(&place, &created)).transpose()?;
             layers.extend(planned.into_iter().map(|paths| LayerPlan { paths, history: history.clone() }));
         }
         let own = LayerRequest {
@@ -303,13 +358,20 @@ impl ImageRequest {
         if count > self.layer_limit {
             return Err(Error::TooManyLayers { layers: count, limit: self.layer_limit });
         }
-        Ok(ImagePlan { base, layers, config, unknown_config_keys })
+        let planned = layers.iter().flat_map(|layer| &layer.paths);
+        let there: HashSet<&StorePath> =
+            base.iter().flat_map(|layer| &layer.paths).chain(planned).map(|path| &path.path).collect();
+        let text = go_json::compact(&self.config);
+        warnings.extend(store.paths_in(&text).filter(|path| !there.contains(path)).map(|path| {
+            format!("the config names {path}, which is not in the image: add it to a layer's deps, or name it with its context")
+        }));
+        Ok(ImagePlan { base, layers, config, warnings })
     }
 
     /// The store paths that the config names. nix2container's closure is that of a file with the config in it, whose
     /// references Nix finds by looking for hashes; so does this.
     fn config_paths(&self, closure: &Closure, store: &Store) -> Result<HashSet<StorePath>> {
-        let roots = checked(&self.config_roots, "configRoots", store)?;
+        let roots = checked(self.config_roots.as_deref().unwrap_or_default(), "configRoots", store)?;
         let within = closure.of_roots(&roots, "config")?;
         let text = go_json::compact(&self.config);
         Ok(references(&text, &within, store).into_iter().collect())
@@ -324,7 +386,7 @@ impl ImageRequest {
         cache: Option<&LayerCache>,
         control: &Control<'_>,
     ) -> Result<BuiltImage> {
-        let created = canonical_time(&self.created)?;
+        let (created, arch) = (canonical_time("created", &self.created)?, self.arch()?);
         let plan = self.plan(closure, store)?;
         let key = |layer: &LayerPlan| LayerKey::new(&layer.paths, closure, self.compression);
         let keys: Vec<Option<LayerKey>> =
@@ -335,6 +397,13 @@ impl ImageRequest {
         let size = |path: &StorePath| closure.get(path).map_or(0, |info| info.nar_size);
         let read = |path: &PlannedPath| LayerPath::new(path, store, size(&path.path));
         let missing: Vec<usize> = (0..packed.len()).filter(|at| packed[*at].is_none()).collect();
+        let to_root = self.layers.iter().map(|layer| &layer.copy_to_root).chain([&self.copy_to_root]);
+        let to_root: HashSet<&str> = to_root.flatten().map(String::as_str).collect();
+        for path in missing.iter().flat_map(|at| &plan.layers[*at].paths) {
+            if to_root.contains(path.path.as_str()) {
+                check_folder(&path.path, store)?;
+            }
+        }
         let paths = |at: &usize| plan.layers[*at].paths.iter().map(read).collect();
         let layers: Vec<Vec<LayerPath>> = missing.iter().map(paths).collect::<Result<_>>()?;
         for (at, layer) in missing.into_iter().zip(packer.pack(&layers, self.compression, &(), control)?) {
@@ -344,19 +413,14 @@ impl ImageRequest {
             packed[at] = Some(layer);
         }
         let packed = packed.into_iter().map(|layer| layer.expect("known, or just packed"));
-        let mut spec = ImageSpec {
-            version: 1,
-            config: plan.config,
-            layers: plan.base,
-            arch: self.arch.clone(),
-            created: Some(created),
-        };
+        let mut spec =
+            ImageSpec { version: 1, config: plan.config, layers: plan.base, arch, created: Some(created) };
         for (layer, packed) in plan.layers.into_iter().zip(packed) {
             spec.push(layer.into_layer(&packed, self.compression));
         }
         let json = spec.write();
         let references = references(&json, closure, store);
-        Ok(BuiltImage { spec, json, references, unknown_config_keys: plan.unknown_config_keys })
+        Ok(BuiltImage { spec, json, references, warnings: plan.warnings })
     }
 }
 
@@ -384,6 +448,14 @@ impl LayerRequest {
         }
         let closure = closure.of_roots(deps.iter().chain(&to_root).chain(&more_roots), what)?;
         for (at, perm) in self.perms.iter().enumerate() {
+            perm.perm.check(&perm.path, &format!("{place}perms[{at}]"))?;
+            for (name, id) in [("uid", perm.perm.uid), ("gid", perm.perm.gid)] {
+                // The last one means "leave it as it is" to chown(2).
+                if !(0..i64::from(u32::MAX)).contains(&id) {
+                    let why = "Linux has ids from 0 to 4294967294";
+                    return Err(Error::invalid(format!("{place}perms[{at}].{name} {id}"), why));
+                }
+            }
             if closure.get(&perm.path.as_str().into()).is_none() {
                 let why = "no layer that these perms are for has this store path: add it, or remove the rule";
                 return Err(Error::invalid(format!("{place}perms[{at}].path {:?}", perm.path), why));
@@ -429,6 +501,22 @@ impl LayerRequest {
             (None, None) => Ok(Strategy::default()),
         }
     }
+}
+
+/// `copyToRoot` is for what a folder has in it: of a file or a symlink, nothing would be in the image.
+fn check_folder(path: &StorePath, store: &Store) -> Result<()> {
+    let real = store.real_path(path);
+    let kind = match fs::symlink_metadata(&real).map(|metadata| metadata.file_type()) {
+        Ok(kind) if kind.is_file() => "a file",
+        Ok(kind) if kind.is_symlink() => "a symlink",
+        // What is missing is the packer's to tell.
+        _ => return Ok(()),
+    };
+    let why = format!(
+        "it is {kind}, but a folder's content goes to the image's root: put it into a folder (as pkgs.runCommand or \
+         pkgs.linkFarm do), or name the folder that is meant"
+    );
+    Err(Error::invalid(format!("copyToRoot {path}"), why))
 }
 
 fn checked(paths: &[String], argument: &str, store: &Store) -> Result<Vec<StorePath>> {

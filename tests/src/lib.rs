@@ -4,6 +4,8 @@
 //! A test begins with [`harness!`]. Where the machine lacks what it needs, it is skipped and says so; under
 //! `NIXPLY_TEST_REQUIRED=1` (set by `cargo xtask test`) it fails instead, with the line that sets things up.
 
+#![allow(clippy::print_stderr, reason = "skipped tests say so")]
+
 pub mod engines;
 mod nix;
 mod private;
@@ -55,13 +57,18 @@ pub fn skip(why: &str) {
         std::env::var_os("NIXPLY_TEST_REQUIRED").is_none(),
         "{why}; nothing may be skipped here: run cargo xtask test, which installs what is missing"
     );
+    skipped(why);
+}
+
+/// Says that a test, or a part of it, is not for this Nix or this machine.
+pub fn skipped(why: &str) {
     eprintln!("skipped: {why}");
 }
 
 /// Ends a test of the plugin: Debian's static Nix takes none, any other needs one.
 pub fn skip_plugin(nix: &Nix) {
     match nix.name.as_str() {
-        "sid" => eprintln!("skipped: this Nix takes no plugins"),
+        "sid" => skipped("this Nix takes no plugins"),
         _ => skip("it needs NIXPLY_TEST_PLUGIN, which cargo xtask test sets"),
     }
 }

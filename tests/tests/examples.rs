@@ -20,7 +20,7 @@ fn the_readme_shows_the_example_as_it_is() {
 fn the_python_example_builds() {
     let nix = harness!();
     if nix.plugin.is_none() {
-        eprintln!("skipped: the example is for the plugin, which this Nix does not take");
+        nixply_tests::skipped("the example is for the plugin, which this Nix does not take");
         return;
     }
     let example = Nix::repository().join("examples/python.nix");

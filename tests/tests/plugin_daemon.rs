@@ -97,7 +97,7 @@ fn a_user_without_rights_builds_an_image_through_the_daemon() {
 fn the_daemon_packs_in_the_builtin_builder() {
     let nix = plugin_harness!();
     if !nix.has_builtin_builders() {
-        return eprintln!("skipped: this Nix lets no plugin register a builder");
+        return nixply_tests::skipped("this Nix lets no plugin register a builder");
     }
     let served = Served::start(&nix);
     let file = served.nix.file("x.nix", IMAGE).display().to_string();
@@ -112,7 +112,7 @@ fn the_daemon_packs_in_the_builtin_builder() {
 #[test]
 fn a_file_that_the_user_may_not_read_is_named() {
     if !is_root() {
-        return eprintln!("skipped: without root there is no other user");
+        return nixply_tests::skipped("without root there is no other user");
     }
     let served = Served::start(&plugin_harness!());
     let file = served.nix.file("x.nix", IMAGE).display().to_string();

@@ -15,7 +15,9 @@ fn a_plugin_for_another_nix_says_one_line_and_changes_nothing() {
     let nix = harness!();
     let plugin = needs!("NIXPLY_TEST_OTHER_PLUGIN");
     if plugin.is_empty() {
-        eprintln!("skipped: no plugin for another Nix has been built; cargo xtask test --nix all builds two");
+        nixply_tests::skipped(
+            "no plugin for another Nix has been built; cargo xtask test --nix all builds two",
+        );
         return;
     }
     for (expression, value) in [
@@ -52,7 +54,9 @@ fn a_declined_plugin_leaves_the_builder_door_open() {
     let nix = harness!();
     let plugin = needs!("NIXPLY_TEST_OTHER_PLUGIN");
     if plugin.is_empty() {
-        eprintln!("skipped: no plugin for another Nix has been built; cargo xtask test --nix all builds two");
+        nixply_tests::skipped(
+            "no plugin for another Nix has been built; cargo xtask test --nix all builds two",
+        );
         return;
     }
     let other = Nix { plugin: Some(plugin.into()), ..nix.clone() };

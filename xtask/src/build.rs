@@ -9,7 +9,7 @@ use crate::host::{self, run};
 use crate::nix::Nix;
 
 /// What `cargo build --release` makes.
-pub struct Built {
+pub(crate) struct Built {
     /// The program.
     pub cli: PathBuf,
     /// The plugin for the Nix that was asked for.
@@ -18,7 +18,7 @@ pub struct Built {
 
 /// Builds everything that a user builds; for `nix`, if it takes plugins. The plugin is kept under the Nix's name, because
 /// cargo has one place for it.
-pub fn release(nix: &Nix) -> Result<Built> {
+pub(crate) fn release(nix: &Nix) -> Result<Built> {
     // cc and the border need a C++ compiler and binutils; the plugin needs no libraries of Nix.
     host::apt_install(&["g++", "binutils"])?;
     let target = target();
@@ -52,7 +52,7 @@ pub fn release(nix: &Nix) -> Result<Built> {
 }
 
 /// The plugin for another Nix, if one has been built.
-pub fn other_plugin(nix: &Nix) -> Result<Option<PathBuf>> {
+pub(crate) fn other_plugin(nix: &Nix) -> Result<Option<PathBuf>> {
     let plugins = target().join("plugins");
     let mut found: Vec<PathBuf> = match std::fs::read_dir(&plugins) {
         Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?,

@@ -14,7 +14,7 @@ use crate::{build, nix, packages};
 
 /// Which Nix.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// 2.8, 2.26, or the path of an installed Nix with headers
     #[arg(long, default_value = "2.8")]
     nix: nix::Version,
@@ -34,7 +34,7 @@ impl Steps {
 }
 
 /// Sets everything up and shows it.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let mut steps = Steps { begin: Instant::now(), took: Vec::new() };
     host::apt_install(&["skopeo", "podman", "runc", "docker-registry"])?;
     let nix = nix::install(&args.nix)?;

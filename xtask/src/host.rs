@@ -8,14 +8,14 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 /// The repository's root.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the repository").into()
 }
 
 /// Where set-up keeps what is expensive to make: `$NIXPLY_XTASK_CACHE`, else for root `/var/cache/nixply` (tests run
 /// programs in it as other users, and those cannot enter root's home), else `nixply/xtask` in the XDG cache directory.
 /// Nothing in it is precious; delete it to start cold.
-pub fn cache() -> PathBuf {
+pub(crate) fn cache() -> PathBuf {
     if let Some(dir) = std::env::var_os("NIXPLY_XTASK_CACHE") {
         return dir.into();
     }
@@ -29,17 +29,17 @@ pub fn cache() -> PathBuf {
 }
 
 /// Whether this process runs as root.
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
 /// One line about what a chore does now, on stderr.
-pub fn say(line: impl AsRef<str>) {
+pub(crate) fn say(line: impl AsRef<str>) {
     eprintln!("xtask: {}", line.as_ref());
 }
 
 /// A command as a person would type it, for messages.
-pub fn shown(command: &Command) -> String {
+pub(crate) fn shown(command: &Command) -> String {
     std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(OsStr::to_string_lossy)
@@ -48,7 +48,7 @@ pub fn shown(command: &Command) -> String {
 }
 
 /// Runs a command with its output passed through; a non-zero exit is an error that shows the command.
-pub fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start {}", shown(command)))?;
     if !status.success() {
         bail!("{} ended with {status}", shown(command));
@@ -57,7 +57,7 @@ pub fn run(command: &mut Command) -> Result<()> {
 }
 
 /// Runs a command quietly and gives its standard output; a non-zero exit is an error that carries its standard error.
-pub fn output(command: &mut Command) -> Result<String> {
+pub(crate) fn output(command: &mut Command) -> Result<String> {
     let out =
         command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", shown(command)))?;
     if !out.status.success() {
@@ -72,7 +72,7 @@ pub fn output(command: &mut Command) -> Result<String> {
 }
 
 /// `program` with root's rights: as it is for root, through sudo otherwise.
-pub fn as_root(program: &str) -> Command {
+pub(crate) fn as_root(program: &str) -> Command {
     if is_root() {
         return Command::new(program);
     }
@@ -81,12 +81,23 @@ pub fn as_root(program: &str) -> Command {
     command
 }
 
+/// An error where root's rights are needed and there is no way to have them.
+fn check_root(what: &str) -> Result<()> {
+    if !is_root() && Command::new("sudo").arg("-V").output().is_err() {
+        bail!(
+            "{what} needs root's rights, and sudo is not installed: run this as root, or install sudo and allow it to you"
+        );
+    }
+    Ok(())
+}
+
 /// Installs the Debian packages that are not yet installed, and says which.
-pub fn apt_install(packages: &[&str]) -> Result<()> {
+pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
     let missing: Vec<&str> = packages.iter().copied().filter(|name| !installed(name)).collect();
     if missing.is_empty() {
         return Ok(());
     }
+    check_root(&format!("installing the Debian packages {}", missing.join(" ")))?;
     say(format!("installing Debian packages: {}", missing.join(" ")));
     apt_update()?;
     let mut command = as_root("apt-get");
@@ -96,7 +107,7 @@ pub fn apt_install(packages: &[&str]) -> Result<()> {
 }
 
 /// Refreshes apt's package lists.
-pub fn apt_update() -> Result<()> {
+pub(crate) fn apt_update() -> Result<()> {
     output(as_root("apt-get").args(["update", "-q"])).map(drop)
 }
 

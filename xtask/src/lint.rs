@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::host::{self, output, run, say};
 
 /// Checks everything; the first complaint ends it.
-pub fn check() -> Result<()> {
+pub(crate) fn check() -> Result<()> {
     say("rustfmt");
     run(cargo().args(["fmt", "--all", "--check"]))?;
     say("clang-format");

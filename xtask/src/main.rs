@@ -1,5 +1,7 @@
 //! nixply's own chores: `cargo xtask demo` and `cargo xtask test` do all the set-up that they need.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a program does")]
+
 mod build;
 mod demo;
 mod host;

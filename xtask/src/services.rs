@@ -59,7 +59,7 @@ impl Drop for Server {
 }
 
 /// Debian's docker-registry on a free port of loopback, with its files in a temporary folder.
-pub struct Registry {
+pub(crate) struct Registry {
     _server: Server,
     _files: TempDir,
     /// `127.0.0.1:PORT`.
@@ -68,7 +68,7 @@ pub struct Registry {
 
 impl Registry {
     /// Starts it.
-    pub fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let files = tempfile::tempdir()?;
         let address = format!("127.0.0.1:{}", free_port()?);
         let config = files.path().join("config.yml");
@@ -86,7 +86,7 @@ impl Registry {
 }
 
 /// A Docker daemon with all its state in a temporary folder, and without a network of its own.
-pub struct Docker {
+pub(crate) struct Docker {
     _server: Server,
     files: TempDir,
     /// For `DOCKER_HOST`.
@@ -95,7 +95,7 @@ pub struct Docker {
 
 impl Docker {
     /// Starts it.
-    pub fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let files = tempfile::tempdir()?;
         let path = |name: &str| files.path().join(name);
         let socket = path("docker.sock");
@@ -124,7 +124,7 @@ impl Drop for Docker {
 }
 
 /// Unmounts everything below a folder, innermost first.
-pub fn unmount_below(folder: &Path) {
+pub(crate) fn unmount_below(folder: &Path) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let below = mounts
         .lines()

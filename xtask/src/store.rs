@@ -10,7 +10,7 @@ use crate::nix::Nix;
 use crate::packages::{self, Lock};
 
 /// The store of one Nix.
-pub struct Store {
+pub(crate) struct Store {
     /// `store`, `var`, `log` and `etc` lie below it.
     pub root: PathBuf,
     bin: PathBuf,
@@ -18,7 +18,7 @@ pub struct Store {
 
 impl Store {
     /// The store for `nix`, with the package set's files in it.
-    pub fn open(nix: &Nix, lock: &Lock) -> Result<Self> {
+    pub(crate) fn open(nix: &Nix, lock: &Lock) -> Result<Self> {
         let store = Self { root: host::cache().join("stores").join(&nix.name), bin: nix.bin.clone() };
         std::fs::create_dir_all(store.root.join("etc"))?;
         packages::add_to_store(lock, |program| store.command(program, ""))?;
@@ -26,7 +26,7 @@ impl Store {
     }
 
     /// A program of the Nix, working on this store, with further lines of nix.conf.
-    pub fn command(&self, program: &str, config: &str) -> Command {
+    pub(crate) fn command(&self, program: &str, config: &str) -> Command {
         let mut command = Command::new(self.bin.join(program));
         for (variable, folder) in [
             ("NIX_STORE_DIR", "store"),

@@ -17,7 +17,7 @@ const PROGRAMS: &[&str] =
 
 /// Which Nix, and which tests.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// 2.8, 2.26, all (both), or sid (not in CI: it moves, and takes no plugins)
     #[arg(long, default_value = "all", conflicts_with = "nix_prefix")]
     nix: String,
@@ -36,7 +36,7 @@ pub struct Args {
 }
 
 /// Runs them.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let versions = match (&args.nix_prefix, args.nix.as_str()) {
         (Some(prefix), _) => vec![Version::Prefix(prefix.clone())],
         (None, "all") => vec![Version::Bookworm, Version::Trixie],

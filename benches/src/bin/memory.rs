@@ -2,6 +2,8 @@
 //! prints the most resident memory that the process had. `cargo build --release && cargo run --release -p nixply-benches
 //! --bin memory`.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a program does")]
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -31,20 +33,22 @@ struct Args {
     #[arg(long, default_value = "/var/tmp")]
     folder: PathBuf,
 
-    /// The program
-    #[arg(long, default_value = "target/release/nixply")]
-    nixply: PathBuf,
+    /// The program [default: the one that lies beside this one]
+    #[arg(long)]
+    nixply: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    ensure!(args.nixply.exists(), "{} is not there: cargo build --release", args.nixply.display());
+    let beside = std::env::current_exe()?.with_file_name("nixply");
+    let nixply = args.nixply.clone().unwrap_or(beside);
+    ensure!(nixply.exists(), "{} is not there: cargo build --release", nixply.display());
     let folder = tempfile::tempdir_in(&args.folder)?;
     eprintln!("making {} paths of {} MB in all", args.paths, args.megabytes);
     make(&args, folder.path())?;
     for compression in ["none", "gzip:1", "zstd:3"] {
         for layers in [1, args.layers] {
-            let (seconds, kilobytes) = measure(&args, folder.path(), compression, layers)?;
+            let (seconds, kilobytes) = measure(&args, &nixply, folder.path(), compression, layers)?;
             println!(
                 "{compression:>7}, {layers:>3} layers: {seconds:6.1} s, {:4} MB resident at most",
                 kilobytes / 1000
@@ -94,15 +98,27 @@ fn make(args: &Args, folder: &Path) -> Result<()> {
 }
 
 /// Packs once; gives seconds and the peak of resident memory in kilobytes.
-fn measure(args: &Args, folder: &Path, compression: &str, layers: usize) -> Result<(f64, u64)> {
+fn measure(
+    args: &Args,
+    nixply: &Path,
+    folder: &Path,
+    compression: &str,
+    layers: usize,
+) -> Result<(f64, u64)> {
     let roots: Vec<_> = (0..args.paths).map(|at| format!("/nix/store/{at:032}-path{at}")).collect();
     let request = json!({
         "layers": [{"deps": roots, "maxLayers": layers}], "arch": "amd64", "compression": compression,
     });
     fs::write(folder.join("request.json"), request.to_string())?;
     let begin = Instant::now();
-    let mut command = Command::new(&args.nixply);
-    command.arg("build").arg(folder.join("request.json")).arg("--closure").arg(folder.join("closure.json"));
+    let mut command = Command::new(nixply);
+    // The store's paths are made up, and nothing is to be remembered.
+    command
+        .env_remove("NIX_STORE_DIR")
+        .args(["build", "--no-cache"])
+        .arg(folder.join("request.json"))
+        .arg("--closure")
+        .arg(folder.join("closure.json"));
     command.arg("--real-store-dir").arg(folder.join("store")).arg("-o").arg(folder.join("image.json"));
     let mut child = command.stdin(Stdio::null()).spawn().context("cannot start nixply")?;
     let status = format!("/proc/{}/status", child.id());

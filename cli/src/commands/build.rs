@@ -25,10 +25,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let (request, closure) = args.input.read()?;
+    let store = args.machine.store();
+    let (request, closure) = args.input.read(&store)?;
     let stop = super::stop_flag()?;
-    let (store, packer, cache) = (args.machine.store(), args.machine.packer(), args.cache.open());
+    let (packer, cache) = (args.machine.packer(), args.cache.open());
     let built = request.build(&closure, &store, &packer, cache.as_ref(), &Control::new(&stop, &()))?;
-    built.warnings().for_each(|warning| eprintln!("warning: {warning}"));
+    built.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     super::write_file(args.output.as_deref(), &built.json)
 }

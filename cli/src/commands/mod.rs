@@ -80,7 +80,8 @@ impl Machine {
 /// An image request and its closure.
 #[derive(clap::Args)]
 pub(crate) struct Input {
-    /// The image as JSON, with the argument names of builtins.nixplyImage; `-` reads standard input
+    /// The image as JSON, with the arguments of builtins.nixplyImage (store paths in the config are found by
+    /// themselves); `-` reads standard input
     #[arg(value_name = "REQUEST.json")]
     request: PathBuf,
 
@@ -91,9 +92,10 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    fn read(&self) -> Result<(ImageRequest, Closure)> {
-        let request =
+    fn read(&self, store: &Store) -> Result<(ImageRequest, Closure)> {
+        let mut request =
             ImageRequest::from_json(&read_text(&self.request)?, &self.request.display().to_string())?;
+        request.find_config_roots(store);
         let closure = match &self.closure {
             Some(file) => {
                 Closure::from_json(&read_text(file)?).with_context(|| file.display().to_string())?

@@ -24,8 +24,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let (request, closure) = args.input.read()?;
-    let plan = request.plan(&closure, &args.machine.store())?;
+    let store = args.machine.store();
+    let (request, closure) = args.input.read(&store)?;
+    let plan = request.plan(&closure, &store)?;
+    plan.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let base = plan.base.iter().map(|layer| (layer.size, &layer.paths, Some(layer.digest)));
     let own = plan.layers.iter().map(|layer| (layer.nar_size(&closure), &layer.paths, None));
     let layers: Vec<_> = base.chain(own).collect();

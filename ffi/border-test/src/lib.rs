@@ -2,6 +2,7 @@
 
 /// The C++ functions that the tests call.
 #[cxx::bridge(namespace = "border_test")]
+#[allow(unsafe_code, missing_docs, reason = "cxx's output")]
 pub mod ffi {
     /// What a call through the border gave.
     #[allow(missing_docs)]

@@ -1,15 +1,17 @@
 //! An OCI image layout folder as the place for an image (image-spec, "image layout"). Blobs are written under another
-//! name and renamed when they are whole, the index comes last: a layout is never half an image.
+//! name and renamed when they are whole, the index comes last: a layout is never half an image. Several processes may
+//! write to one folder at once.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::NamedTempFile;
 
 use super::go_json;
 use super::oci::{self, Descriptor};
@@ -19,6 +21,7 @@ use crate::compress::Codec;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::pack::{BlobSink, BlobWriter, Control, LayerPath, PackedLayer, Packer};
+use crate::scratch;
 
 /// The annotation that holds a layout entry's tag.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -66,7 +69,7 @@ pub fn write(
             }
             false
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) if error.kind() == ErrorKind::NotFound => true,
         Err(error) => return Err(Error::io("read directory", dir, error)),
     };
     if !new {
@@ -74,7 +77,9 @@ pub fn write(
     }
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = |source| Error::io("create directory", dir, source);
-    let temporary = TempDir::with_prefix_in(".nixply-layout-", parent).map_err(failed)?;
+    scratch::sweep(parent);
+    let scratch = scratch::folder(parent)?;
+    let temporary = &scratch.dir;
     let written = fill(spec, store, temporary.path(), tag, codec, packer, control)?;
     // Temporary folders are private; the result is as open as any new folder.
     let plain = parent.join(format!(".nixply-mode-{}", std::process::id()));
@@ -82,9 +87,17 @@ pub fn write(
     let _ = fs::remove_dir(&plain);
     let mode = mode.map_or(0o755, |metadata| metadata.permissions().mode() & 0o777);
     fs::set_permissions(temporary.path(), fs::Permissions::from_mode(mode)).map_err(failed)?;
-    fs::rename(temporary.path(), dir).map_err(failed)?;
-    let _ = temporary.keep();
-    Ok(written)
+    match fs::rename(temporary.path(), dir) {
+        Ok(()) => {
+            let _ = scratch.dir.keep();
+            Ok(written)
+        }
+        // Somebody else has made the folder meanwhile: add to it.
+        Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
+            write(spec, store, dir, tag, codec, packer, control)
+        }
+        Err(error) => Err(failed(error)),
+    }
 }
 
 fn fill(
@@ -98,6 +111,7 @@ fn fill(
 ) -> Result<Written> {
     let blobs = dir.join("blobs/sha256");
     fs::create_dir_all(&blobs).map_err(|source| Error::io("create directory", &blobs, source))?;
+    scratch::sweep(&blobs);
     put(dir, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     let layers = write_layers(spec, store, &blobs, codec, packer, control)?;
     let config = oci::config(spec);
@@ -105,11 +119,15 @@ fn fill(
     let manifest = go_json::compact(&oci::manifest(&config, layers.clone()));
     let manifest_digest = put_blob(&blobs, &manifest)?;
 
+    // Others may be adding their images: one at a time reads the index, adds to it and writes it.
+    let lock = fs::File::open(dir).map_err(|source| Error::io("read directory", dir, source))?;
+    rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive))
+        .map_err(|errno| Error::io("lock directory", dir, errno))?;
     let index_path = dir.join("index.json");
     let mut index = match fs::read_to_string(&index_path) {
         Ok(text) => serde_json::from_str(&text)
             .map_err(|error| Error::invalid(index_path.display().to_string(), error))?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
             Index { schema_version: 2, media_type: oci::INDEX.into(), manifests: Vec::new() }
         }
         Err(error) => return Err(Error::io("read file", index_path, error)),
@@ -141,9 +159,7 @@ fn write_layers(
         }
         let wanted = codec.unwrap_or(layer.compression.unwrap_or_default());
         let known = wanted == layer.compression.unwrap_or_default();
-        let there =
-            || fs::metadata(blobs.join(layer.digest.hex())).is_ok_and(|blob| blob.len() == layer.size);
-        if known && there() {
+        if known && is_whole(&blobs.join(layer.digest.hex()), layer, control)? {
             descriptors[at] = Some(Descriptor::new(wanted.media_type(), layer.digest, layer.size));
         } else {
             to_pack.entry(wanted.to_string()).or_default().push(at);
@@ -167,6 +183,40 @@ fn write_layers(
         .collect())
 }
 
+/// Whether a blob is there already, byte for byte: a disk that lost power may have kept its size alone.
+fn is_whole(blob: &Path, layer: &Layer, control: &Control<'_>) -> Result<bool> {
+    if !fs::metadata(blob).is_ok_and(|metadata| metadata.is_file() && metadata.len() == layer.size) {
+        return Ok(false);
+    }
+    let file = fs::File::open(blob).map_err(|source| Error::io("read file", blob, source))?;
+    Ok(copy(file, blob, None, control)?.0 == layer.digest)
+}
+
+/// Reads a file to its end and writes it to `output`, if there is one; gives digest and size.
+fn copy(
+    mut input: fs::File,
+    path: &Path,
+    mut output: Option<&mut NamedTempFile>,
+    control: &Control<'_>,
+) -> Result<(Digest, u64)> {
+    let (mut hasher, mut size) = (Sha256::new(), 0);
+    let mut chunk = vec![0; 1 << 20];
+    loop {
+        control.check()?;
+        let read = input.read(&mut chunk).map_err(|source| Error::io("read file", path, source))?;
+        if read == 0 {
+            return Ok((Digest::finish(hasher), size));
+        }
+        hasher.update(&chunk[..read]);
+        size += read as u64;
+        if let Some(output) = &mut output {
+            output
+                .write_all(&chunk[..read])
+                .map_err(|source| Error::io("write blob", output.path(), source))?;
+        }
+    }
+}
+
 struct LayoutSink<'s> {
     blobs: &'s Path,
     /// The layers that are packed, with their places in the image.
@@ -178,7 +228,7 @@ impl BlobSink for LayoutSink<'_> {
     fn open(&self, at: usize) -> Result<Option<Box<dyn BlobWriter>>> {
         let (place, layer) = self.layers[at];
         Ok(Some(Box::new(LayoutBlob {
-            file: Some(temporary(self.blobs)?),
+            file: Some(scratch::file(self.blobs)?),
             blobs: self.blobs.into(),
             place,
             expected: layer.clone(),
@@ -219,35 +269,23 @@ impl BlobWriter for LayoutBlob {
                 path: self.blobs.join(layer.digest.hex()),
             });
         }
-        keep(self.file.take().expect("finish is called once"), &self.blobs.join(packed.digest.hex()))
+        scratch::keep(self.file.take().expect("finish is called once"), &self.blobs.join(packed.digest.hex()))
     }
 }
 
 /// Copies a blob that is kept in a file and checks it on the way; gives its size.
 fn copy_blob(from: &Path, layer: &Layer, blobs: &Path, control: &Control<'_>) -> Result<u64> {
     let failed = |source: std::io::Error| match source.kind() {
-        std::io::ErrorKind::NotFound => Error::Missing { path: from.into() },
+        ErrorKind::NotFound => Error::Missing { path: from.into() },
         _ => Error::io("read file", from, source),
     };
-    let mut input = fs::File::open(from).map_err(failed)?;
-    let mut output = temporary(blobs)?;
-    let (mut hasher, mut size) = (Sha256::new(), 0);
-    let mut chunk = vec![0; 1 << 20];
-    loop {
-        control.check()?;
-        let read = input.read(&mut chunk).map_err(failed)?;
-        if read == 0 {
-            break;
-        }
-        hasher.update(&chunk[..read]);
-        size += read as u64;
-        output.write_all(&chunk[..read]).map_err(|source| Error::io("write blob", output.path(), source))?;
-    }
-    let found = Digest::finish(hasher);
+    let input = fs::File::open(from).map_err(failed)?;
+    let mut output = scratch::file(blobs)?;
+    let (found, size) = copy(input, from, Some(&mut output), control)?;
     if found != layer.digest {
         return Err(Error::BlobMismatch { expected: layer.digest, found, path: from.into() });
     }
-    keep(output, &blobs.join(layer.digest.hex()))?;
+    scratch::keep(output, &blobs.join(layer.digest.hex()))?;
     Ok(size)
 }
 
@@ -259,18 +297,7 @@ fn put_blob(blobs: &Path, bytes: &[u8]) -> Result<Digest> {
 
 /// Writes a small file as a whole or not at all.
 fn put(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
-    let mut file = temporary(dir)?;
+    let mut file = scratch::file(dir)?;
     file.write_all(bytes).map_err(|source| Error::io("write file", dir.join(name), source))?;
-    keep(file, &dir.join(name))
-}
-
-fn temporary(dir: &Path) -> Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    // As open as the umask lets any new file be; temporary files are private otherwise.
-    builder.prefix(".nixply-").permissions(fs::Permissions::from_mode(0o666));
-    builder.tempfile_in(dir).map_err(|source| Error::io("create file", dir, source))
-}
-
-fn keep(file: NamedTempFile, path: &Path) -> Result<()> {
-    file.persist(path).map(drop).map_err(|error| Error::io("write file", path, error.error))
+    scratch::keep(file, &dir.join(name))
 }

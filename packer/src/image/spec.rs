@@ -135,10 +135,10 @@ impl ImageSpec {
     }
 }
 
-/// Checks a time and writes it as Go's `Time.MarshalJSON` does after `time.Parse(time.RFC3339, …)`.
-pub fn canonical_time(text: &str) -> Result<String> {
+/// Checks a time and writes it as Go's `Time.MarshalJSON` does after `time.Parse(time.RFC3339, …)`. `what` is for messages.
+pub fn canonical_time(what: &str, text: &str) -> Result<String> {
     let wrong =
-        || Error::invalid(format!("time {text:?}"), "expected RFC 3339, as in \"2024-05-13T09:31:10Z\"");
+        || Error::invalid(format!("{what} {text:?}"), "expected RFC 3339, as in \"2024-05-13T09:31:10Z\"");
     let bytes = text.as_bytes();
     let shape = bytes.len() >= 20 && bytes[10] == b'T' && text.is_ascii();
     if !shape {
@@ -191,7 +191,7 @@ mod tests {
             ("2024-05-13T09:31:10+00:00", "2024-05-13T09:31:10Z"),
             ("2024-05-13T09:31:10.1234567891-08:30", "2024-05-13T09:31:10.123456789-08:30"),
         ] {
-            assert_eq!(canonical_time(text).unwrap(), canonical);
+            assert_eq!(canonical_time("created", text).unwrap(), canonical);
         }
         for text in [
             "",
@@ -205,7 +205,7 @@ mod tests {
             "2024-05-13T09:31:10+24:00",
             "2024-05-13T09:31:10.Z",
         ] {
-            assert!(canonical_time(text).unwrap_err().to_string().contains("RFC 3339"), "{text}");
+            assert!(canonical_time("created", text).unwrap_err().to_string().contains("RFC 3339"), "{text}");
         }
     }
 

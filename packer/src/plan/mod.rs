@@ -112,7 +112,8 @@ pub fn plan(closure: &Closure, options: &Options<'_>) -> Result<Plan> {
         Strategy::Single => Ok(vec![paths]),
         Strategy::PerPath => {
             if paths.len() > max_layers {
-                return Err(Error::TooManyLayers { layers: paths.len(), limit: max_layers });
+                let (strategy, layers) = ("per-path", paths.len());
+                return Err(Error::MaxLayers { strategy, layers, limit: max_layers });
             }
             Ok(paths.into_iter().map(|path| vec![path]).collect())
         }
@@ -150,7 +151,7 @@ fn explicit(
     }
     layers.retain(|layer| !layer.is_empty());
     if layers.len() > max_layers {
-        return Err(Error::TooManyLayers { layers: layers.len(), limit: max_layers });
+        return Err(Error::MaxLayers { strategy: "explicit", layers: layers.len(), limit: max_layers });
     }
     Ok(layers)
 }
@@ -195,7 +196,7 @@ mod tests {
         assert_eq!(names(&planned(Strategy::Single, 100).unwrap()), [vec!["c", "b", "a"]]);
         assert_eq!(names(&planned(Strategy::PerPath, 3).unwrap()), [["c"], ["b"], ["a"]]);
         let error = planned(Strategy::PerPath, 2).unwrap_err().to_string();
-        assert!(error.contains("would have 3 layers") && error.contains("at most 2"), "{error}");
+        assert!(error.contains("makes 3 layers") && error.contains("maxLayers is 2: raise"), "{error}");
     }
 
     #[test]
@@ -220,7 +221,7 @@ mod tests {
         assert!(planned(&[&["a"], &["a"]]).unwrap_err().to_string().contains("groups 0 and 1 both name a"));
         assert!(matches!(
             planned(&[&["a"], &["b"]]).unwrap_err(),
-            Error::TooManyLayers { layers: 3, limit: 2 }
+            Error::MaxLayers { strategy: "explicit", layers: 3, limit: 2 }
         ));
     }
 

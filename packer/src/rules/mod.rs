@@ -56,6 +56,22 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+impl Perm {
+    /// Checks the rule as [`Rules::compile`] will. `place` says where it stands, for messages.
+    pub(crate) fn check(&self, store_path: &str, place: &str) -> Result<()> {
+        Matcher::compile(&self.regex, store_path, || format!("{place}.regex {:?}", self.regex))?;
+        self.parsed_mode(|| format!("{place}.mode {:?}", self.mode)).map(drop)
+    }
+
+    fn parsed_mode(&self, what: impl Fn() -> String) -> Result<Option<u32>> {
+        if self.mode.is_empty() {
+            return Ok(None);
+        }
+        let why = "expected octal digits up to 7777, as in \"0755\"";
+        parse_mode(&self.mode).map(Some).ok_or_else(|| Error::invalid(what(), why))
+    }
+}
+
 /// The rules of one store path, as nix2container's spec writes them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
@@ -173,15 +189,7 @@ impl Rules {
             let place = |field: &str| format!("perms[{index}].{field} of {store_path}");
             let matcher =
                 Matcher::compile(&perm.regex, store_path, || format!("{} {:?}", place("regex"), perm.regex))?;
-            let mode = match perm.mode.as_str() {
-                "" => None,
-                text => Some(parse_mode(text).ok_or_else(|| {
-                    Error::invalid(
-                        format!("{} {text:?}", place("mode")),
-                        "expected octal digits up to 7777, as in \"0755\"",
-                    )
-                })?),
-            };
+            let mode = perm.parsed_mode(|| format!("{} {:?}", place("mode"), perm.mode))?;
             Ok((matcher, mode, perm.clone()))
         });
         Ok(Self { rewrite, perms: perms.collect::<Result<_>>()? })

@@ -131,6 +131,10 @@ impl Walker {
 
     fn entry(&mut self, stat: Result<Stat, Errno>) -> Result<Entry> {
         let stat = stat.map_err(|errno| self.failed("read file attributes", errno))?;
+        // OCI image-spec, "Whiteouts". A store path's own name cannot begin so: it begins with its hash.
+        if !self.levels.is_empty() && self.name().starts_with(b".wh.") {
+            return Err(Error::Whiteout { path: self.real_path() });
+        }
         #[allow(clippy::useless_conversion, reason = "the type differs between systems")]
         let mode = u32::from(stat.st_mode) & 0o7777;
         let special = |kind| Error::SpecialFile { kind, path: self.real_path() };

@@ -12,7 +12,7 @@ use crate::host;
 
 /// What set-up found, as `nix/packages` reads it.
 #[derive(Serialize, Deserialize)]
-pub struct Lock {
+pub(crate) struct Lock {
     /// The Nix system of the Debian packages.
     pub system: String,
     /// What was asked for; a lock that answers another question is made anew.
@@ -25,7 +25,7 @@ pub struct Lock {
 
 /// One or more Debian packages that become one store path.
 #[derive(Serialize, Deserialize)]
-pub struct Unit {
+pub(crate) struct Unit {
     /// The Debian package's name, or the one from [`TOGETHER`].
     pub name: String,
     /// Upstream's version: Debian's without epoch and revision.
@@ -38,7 +38,7 @@ pub struct Unit {
 
 /// A pure Python wheel.
 #[derive(Serialize, Deserialize)]
-pub struct Wheel {
+pub(crate) struct Wheel {
     /// PyPI's name.
     pub name: String,
     /// The version.
@@ -49,7 +49,7 @@ pub struct Wheel {
 
 /// A file of the set.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct File {
+pub(crate) struct File {
     /// Its name in the cache and in the Nix store.
     pub name: String,
     /// Its SHA-256 in hex, as the verified index has it.
@@ -60,12 +60,12 @@ pub struct File {
 
 impl Lock {
     /// The lock file's path. It is alone in its folder, so that a flake can take the folder as an input.
-    pub fn path() -> PathBuf {
+    pub(crate) fn path() -> PathBuf {
         host::cache().join("packages/lock/lock.json")
     }
 
     /// Every file of the set.
-    pub fn files(&self) -> impl Iterator<Item = &File> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = &File> {
         self.packages.iter().flat_map(|unit| &unit.files).chain(self.wheels.iter().map(|wheel| &wheel.file))
     }
 
@@ -106,7 +106,7 @@ impl Lock {
 
 impl File {
     /// Where the file lies in the cache.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         files().join(&self.name)
     }
 

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-pub use lock::Lock;
-pub use store::add_to_store;
+pub(crate) use lock::Lock;
+pub(crate) use store::add_to_store;
 
 use crate::host;
 
@@ -82,7 +82,7 @@ const TOGETHER: &[(&str, &[&str])] = &[
 
 /// Which way a set-up goes when there is a complete set already.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Resolve {
+pub(crate) enum Resolve {
     /// Keep it.
     WhenMissing,
     /// Resolve anew, for today's versions.
@@ -91,7 +91,7 @@ pub enum Resolve {
 
 /// Makes the package files available and gives their lock. A set-up that has nothing to do takes milliseconds and
 /// needs no network.
-pub fn set_up(resolve: Resolve) -> Result<Lock> {
+pub(crate) fn set_up(resolve: Resolve) -> Result<Lock> {
     // What the builders call inside Nix's sandbox, at these paths: /usr/bin/{dpkg-deb,patchelf,python3}.
     host::apt_install(&["dpkg", "patchelf", "python3"])?;
     if resolve == Resolve::WhenMissing

@@ -1,0 +1,96 @@
+//! Temporary files and folders beside the place where their content will be. A process that is killed leaves them behind,
+//! so each is locked while its process lives, and [`sweep`] removes those that nobody holds.
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use tempfile::{Builder, NamedTempFile, TempDir};
+
+use crate::error::{Error, Result};
+
+const PREFIX: &str = ".nixply-";
+
+/// Between its creation and its lock nobody holds a file; younger ones are let be.
+const YOUNG: Duration = Duration::from_secs(60);
+
+/// A temporary file in `dir`, as open to others as the umask lets any new file be.
+pub(crate) fn file(dir: &Path) -> Result<NamedTempFile> {
+    let mut builder = Builder::new();
+    let file = builder.prefix(PREFIX).permissions(Permissions::from_mode(0o666)).tempfile_in(dir);
+    let file = file.map_err(|source| Error::io("create file", dir, source))?;
+    hold(file.as_file());
+    Ok(file)
+}
+
+/// Gives a temporary file its place.
+pub(crate) fn keep(file: NamedTempFile, path: &Path) -> Result<()> {
+    file.persist(path).map(drop).map_err(|error| Error::io("write file", path, error.error))
+}
+
+/// A temporary folder that is held while this lives.
+pub(crate) struct Folder {
+    pub(crate) dir: TempDir,
+    _held: Option<File>,
+}
+
+/// A temporary folder in `parent`, open to its owner alone.
+pub(crate) fn folder(parent: &Path) -> Result<Folder> {
+    let dir = TempDir::with_prefix_in(PREFIX, parent);
+    let dir = dir.map_err(|source| Error::io("create directory", parent, source))?;
+    let held = File::open(dir.path()).ok().inspect(hold);
+    Ok(Folder { dir, _held: held })
+}
+
+/// Takes a lock that ends with the process. A file system without locks has none: there nothing is swept either.
+fn hold(file: &File) {
+    let _ = rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive);
+}
+
+/// Removes what killed processes have left in `dir`. What cannot be removed stays: it is in nobody's way.
+pub(crate) fn sweep(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let Ok(metadata) = entry.metadata() else { continue };
+        let old = metadata.modified().is_ok_and(|time| time.elapsed().is_ok_and(|age| age > YOUNG));
+        let ours = entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
+        if !ours || !old || !(metadata.is_file() || metadata.is_dir()) {
+            continue;
+        }
+        let path = entry.path();
+        let Ok(file) = File::open(&path) else { continue };
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = if metadata.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_holds_is_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (held, held_folder) = (file(dir.path()).unwrap(), folder(dir.path()).unwrap());
+        let (left, young) = (dir.path().join(".nixply-left"), dir.path().join(".nixply-young"));
+        let (left_folder, other) = (dir.path().join(".nixply-folder"), dir.path().join("other"));
+        fs::create_dir(&left_folder).unwrap();
+        fs::write(left_folder.join("blob"), "").unwrap();
+        for path in [&left, &young, &other] {
+            fs::write(path, "").unwrap();
+        }
+        let long_ago = SystemTime::now() - 2 * YOUNG;
+        for path in [held.path(), held_folder.dir.path(), &left, &left_folder, &other] {
+            File::open(path).unwrap().set_modified(long_ago).unwrap();
+        }
+        sweep(dir.path());
+        let there = |path: &Path| path.exists();
+        assert!(there(held.path()) && there(held_folder.dir.path()) && there(&young) && there(&other));
+        assert!(!there(&left) && !there(&left_folder));
+    }
+}
