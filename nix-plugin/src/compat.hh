@@ -84,6 +84,15 @@ inline std::string name(EvalState & state, const Attr & attr) { return std::stri
 inline const Bindings & bindings(Value & v) { return *v.attrs(); }
 #endif
 
+/// Where a builtin is called: a position, or what wraps one.
+template<class P>
+const Position & called_at(const P & pos) {
+    if constexpr (requires { pos.pos; }) // 2.36: CallSite
+        return pos.pos;
+    else
+        return pos;
+}
+
 /// Registers a builtin. `f` takes (EvalState &, auto pos, auto args, Value &): every PrimOpFun there has been.
 template<class P = PrimOpInfo, class F>
 void register_primop(std::string name, std::vector<std::string> args, const char * doc, F f) {

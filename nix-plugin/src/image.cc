@@ -127,10 +127,12 @@ void plan(EvalState & state, const Position & pos, Value & argument, Value & v) 
 }
 
 void register_builtins() {
-    compat::register_primop("__nixplyImage", {"image"}, image_doc,
-                            [](EvalState & state, auto pos, auto args, Value & v) { image(state, pos, *args[0], v); });
-    compat::register_primop("__nixplyPlan", {"image"}, plan_doc,
-                            [](EvalState & state, auto pos, auto args, Value & v) { plan(state, pos, *args[0], v); });
+    compat::register_primop(
+        "__nixplyImage", {"image"}, image_doc,
+        [](EvalState & state, auto pos, auto args, Value & v) { image(state, compat::called_at(pos), *args[0], v); });
+    compat::register_primop("__nixplyPlan", {"image"}, plan_doc, [](EvalState & state, auto pos, auto args, Value & v) {
+        plan(state, compat::called_at(pos), *args[0], v);
+    });
 }
 
 }

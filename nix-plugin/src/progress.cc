@@ -23,8 +23,9 @@ bool Progress::interrupted() noexcept {
 void Progress::layer_started(std::uint32_t layer, std::uint64_t expected) noexcept {
     try {
         auto text = "packing layer " + std::to_string(layer + 1);
-        auto activity = std::make_unique<nix::Activity>(*nix::logger, nix::lvlTalkative, nix::actUnknown, text,
-                                                        nix::Logger::Fields{}, this->activity.id);
+        // No make_unique: the type of the empty fields differs (2.36: a span).
+        std::unique_ptr<nix::Activity> activity(
+            new nix::Activity(*nix::logger, nix::lvlTalkative, nix::actUnknown, text, {}, this->activity.id));
         layers[layer] = {std::move(activity), expected, 0};
         show();
     } catch (...) {
