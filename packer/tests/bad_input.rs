@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 const A: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a";
 const B: &str = "/nix/store/123456789abcdfghijklmnpqrsvwxyz0-b";
+const C: &str = "/nix/store/23456789abcdfghijklmnpqrsvwxyz01-c";
 
 struct Sandbox {
     _temporary: tempfile::TempDir,
@@ -203,6 +204,59 @@ fn special_files_are_refused() {
     refused(sandbox.to_root(json!({})), &["a socket cannot be packed", "/socket"]);
 }
 
+/// OCI's whiteouts: unpackers would delete instead of create.
+#[test]
+fn names_that_mean_deletion_are_refused() {
+    for (name, rewritten) in [(".wh.foo", false), ("sub/.wh..wh..opq", true)] {
+        let sandbox = Sandbox::new();
+        let file = sandbox.write(A, name, b"x");
+        let request = if rewritten { json!({"copyToRoot": [A]}) } else { json!({"layers": [{"deps": [A]}]}) };
+        refused(sandbox.build(&request, &[A]), &["whiteout", "rename the file", file.to_str().unwrap()]);
+    }
+    let sandbox = Sandbox::new();
+    sandbox.write(A, "a.wh.b", b"x");
+    sandbox.build(&json!({"copyToRoot": [A]}), &[A]).unwrap();
+}
+
+#[test]
+fn only_a_folders_content_can_go_to_the_root() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.real(A), "file").unwrap();
+    refused(
+        sandbox.build(&json!({"copyToRoot": [A]}), &[A]),
+        &["copyToRoot", A, "it is a file", "put it into a folder"],
+    );
+    sandbox.write(B, "f", b"");
+    std::os::unix::fs::symlink(sandbox.real(B), sandbox.real(C)).unwrap();
+    refused(sandbox.build(&json!({"layers": [{"copyToRoot": C}]}), &[C]), &[C, "it is a symlink"]);
+}
+
+#[test]
+fn rules_are_refused_in_the_plan_with_their_place() {
+    let sandbox = Sandbox::new();
+    let plan = |perm: Value| {
+        let request = json!({"layers": [{}, {"deps": A, "perms": [{"path": A}, perm]}]});
+        let request = ImageRequest::from_json(&request.to_string(), "request").unwrap();
+        let info = PathInfo { path: A.into(), references: Vec::new(), nar_hash: String::new(), nar_size: 0 };
+        request.plan(&Closure::new([info]), &sandbox.store).unwrap_err().to_string()
+    };
+    let says = |perm: Value, words: &str| {
+        let error = plan(perm);
+        assert!(error.starts_with(words), "{error}");
+    };
+    says(json!({"path": A, "regex": "("}), "layers[1].perms[1].regex \"(\" is not valid: ");
+    says(
+        json!({"path": A, "mode": "abc"}),
+        "layers[1].perms[1].mode \"abc\" is not valid: expected octal digits",
+    );
+    says(
+        json!({"path": A, "uid": -1}),
+        "layers[1].perms[1].uid -1 is not valid: Linux has ids from 0 to 4294967294",
+    );
+    says(json!({"path": A, "gid": 4294967295u32}), "layers[1].perms[1].gid 4294967295 is not valid");
+    says(json!({"path": B}), "layers[1].perms[1].path");
+}
+
 #[test]
 fn arguments_are_checked_before_anything_is_read() {
     let sandbox = Sandbox::new();
@@ -216,7 +270,7 @@ fn arguments_are_checked_before_anything_is_read() {
         sandbox.to_root(json!({"perms": [{"path": "/nix/store/x"}]})),
         &["perms[0].path", "add it, or remove"],
     );
-    refused(sandbox.to_root(json!({"created": "now"})), &["time \"now\"", "RFC 3339"]);
+    refused(sandbox.to_root(json!({"created": "now"})), &["created \"now\"", "RFC 3339"]);
     refused(sandbox.to_root(json!({"compression": "xz"})), &["xz", "none, gzip"]);
     refused(sandbox.to_root(json!({"strategy": "best"})), &["best", "popularity, single, per-path"]);
     refused(sandbox.to_root(json!({"strategy": "explicit"})), &["explicit", "groups"]);

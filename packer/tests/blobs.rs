@@ -205,6 +205,43 @@ fn g20_layouts_are_valid_whatever_the_codecs() {
     assert!(leftovers.into_iter().all(|name| name.len() == 64), "nothing but blobs");
 }
 
+/// A disk that lost power may have kept a blob's size without its bytes.
+#[test]
+fn a_damaged_blob_in_a_layout_is_written_again() {
+    let (temporary, store, closure) = store();
+    let (stop, out) = (AtomicBool::new(false), temporary.path().join("layout"));
+    let spec = build(request("gzip"), &store, &closure, 2).spec;
+    let write =
+        || layout::write(&spec, &store, &out, "t", None, &Packer::new(2), &Control::new(&stop, &())).unwrap();
+    write();
+    let blob = out.join("blobs/sha256").join(spec.layers[0].digest.hex());
+    let bytes = fs::read(&blob).unwrap();
+    fs::write(&blob, vec![0; bytes.len()]).unwrap();
+    write();
+    assert_eq!(fs::read(&blob).unwrap(), bytes);
+}
+
+#[test]
+fn images_written_to_one_layout_at_once_are_all_in_it() {
+    let (temporary, store, closure) = store();
+    let (stop, out) = (AtomicBool::new(false), temporary.path().join("layout"));
+    let spec = build(request("none"), &store, &closure, 2).spec;
+    std::thread::scope(|scope| {
+        for at in 0..8 {
+            let (spec, store, out, stop) = (&spec, &store, &out, &stop);
+            scope.spawn(move || {
+                let tag = format!("t{at}");
+                layout::write(spec, store, out, &tag, None, &Packer::new(1), &Control::new(stop, &()))
+                    .unwrap()
+            });
+        }
+    });
+    let index: Value = serde_json::from_slice(&fs::read(out.join("index.json")).unwrap()).unwrap();
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 8);
+    let mut names = fs::read_dir(temporary.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(names.all(|name| !name.to_str().unwrap().starts_with('.')), "nothing is left beside the layout");
+}
+
 #[test]
 fn specs_do_not_depend_on_threads() {
     let (_temporary, store, closure) = store();

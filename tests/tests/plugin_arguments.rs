@@ -232,7 +232,7 @@ fn values_out_of_range_are_named_with_their_place() {
             table.add(
                 format!("image {{ {} }}", place.replace('N', number)),
                 format!(
-                    "argument '{path}' of builtins.nixplyImage must be a number from 1 on, but it is {shown}"
+                    "argument '{path}' of builtins.nixplyImage must be a number from 1 to 1000000, but it is {shown}"
                 ),
             );
         }
@@ -309,11 +309,11 @@ fn what_the_packer_refuses_points_at_the_call() {
         ),
         (
             "created = \"now\";",
-            "time \"now\" is not valid: expected RFC 3339, as in \"2024-05-13T09:31:10Z\"",
+            "created \"now\" is not valid: expected RFC 3339, as in \"2024-05-13T09:31:10Z\"",
         ),
         (
             "created = \"2024-02-30T00:00:00Z\";",
-            "time \"2024-02-30T00:00:00Z\" is not valid: expected RFC 3339",
+            "created \"2024-02-30T00:00:00Z\" is not valid: expected RFC 3339",
         ),
         (
             "system = \"sparc-linux\";",
@@ -405,6 +405,7 @@ fn null_is_absent_everywhere() {
         r#"let
           N = null;
           a = sh "a" "mkdir $out; : > $out/a";
+          d = sh "d" "mkdir $out; : > $out/d";
           f = builtins.toFile "f" "";
           nulls = builtins.nixplyImage {
             name = "x"; tag = N; config = N; copyToRoot = a; maxLayers = N; strategy = N; groups = N; fromImage = N;
@@ -412,12 +413,12 @@ fn null_is_absent_everywhere() {
             perms = [ { path = a; regex = N; mode = N; uid = N; gid = N; uname = N; gname = N; } ];
             layers = [
               { deps = f; copyToRoot = N; maxLayers = N; strategy = N; groups = N; perms = N; ignore = N; metadata = N; }
-              { deps = N; copyToRoot = f; metadata = { created = N; created_by = N; author = N; comment = N; }; }
+              { deps = N; copyToRoot = d; metadata = { created = N; created_by = N; author = N; comment = N; }; }
             ];
           };
           plain = builtins.nixplyImage {
             name = "x"; copyToRoot = a; perms = [ { path = a; } ];
-            layers = [ { deps = f; } { copyToRoot = f; metadata = { }; } ];
+            layers = [ { deps = f; } { copyToRoot = d; metadata = { }; } ];
           };
         in { names = map (image: { path = image.outPath; tag = image.imageTag; }) [ nulls plain ]; }"#,
     );
@@ -481,6 +482,8 @@ fn doors_agree_on_values_that_could_mean_nothing() {
         "layers = [ { } ];",
         "maxLayers = 0; copyToRoot = files;",
         "layerLimit = 0;",
+        "config = null;",
+        "layers = null; perms = null; copyToRoot = null;",
     ] {
         let file = nix.file(
             "x.nix",
@@ -553,4 +556,26 @@ fn doors_agree_on_the_names_and_tags_that_registries_take() {
             assert!(says, "{arguments}: {}", output.stderr);
         }
     }
+}
+
+#[test]
+fn text_that_is_not_utf8_is_named_with_its_place() {
+    let nix = plugin_harness!().private();
+    fs::write(nix.folder().join("latin"), b"caf\xe9").unwrap();
+    let mut table = Table::new(nix);
+    let latin = "(builtins.readFile ./latin)";
+    for (arguments, place) in [
+        (format!("@name = {latin};"), "name"),
+        (format!("@tag = {latin};"), "tag"),
+        (format!("@config = {{ Labels.a = {latin}; }};"), "config"),
+        (
+            format!("perms = [ {{ path = builtins.toFile \"f\" \"\"; @regex = {latin}; }} ];"),
+            "perms[0].regex",
+        ),
+        (format!("layers = [ {{ metadata = {{ @comment = {latin}; }}; }} ];"), "layers[0].metadata.comment"),
+    ] {
+        // What the message is for: some say "is not", the config's "has text in it that is not".
+        table.add(format!("image {{ {arguments} }}"), format!("argument '{place}' of builtins.nixplyImage "));
+    }
+    table.check();
 }

@@ -60,7 +60,7 @@ fn a_declined_plugin_leaves_the_builder_door_open() {
         return;
     }
     let other = Nix { plugin: Some(plugin.into()), ..nix.clone() };
-    let image = "{ name = \"declined\"; copyToRoot = builtins.toFile \"f\" \"\"; }";
+    let image = "{ name = \"declined\"; layers = [ { deps = [ (builtins.toFile \"f\" \"\") ]; } ]; }";
     // build-image.nix asks the evaluator itself, and finds that there is no plugin.
     let body = format!(
         "import {}/nix/build-image.nix {{ builder = \"${{builtins.path {{ path = {}; name = \"nixply\"; }}}}\"; }} {image}",

@@ -121,6 +121,32 @@ fn evaluation_that_must_not_build_is_told_the_way_out() {
     flake.nix(&nix, &no_link, "plain").ok();
 }
 
+/// The evaluation cache of flakes keeps errors of expressions; what a setting forbids today may be allowed tomorrow.
+#[test]
+fn what_may_change_is_not_kept_by_the_evaluation_cache() {
+    let nix = plugin_harness!();
+    let flake = Flake::new(&nix);
+    let cache = TempDir::new().unwrap();
+    let build = |more: &[&str]| {
+        let mut command = nix.command("nix");
+        command.env("XDG_CACHE_HOME", cache.path()).args([
+            "build",
+            "--no-link",
+            "--option",
+            "eval-cache",
+            "true",
+        ]);
+        command.args(more).arg(format!("path:{}#", flake.folder.path().display()));
+        run(command.current_dir(flake.folder.path()))
+    };
+    let forbid = ["--option", "allow-import-from-derivation", "false"];
+    for _ in 0..2 {
+        let error = build(&forbid).fails();
+        assert!(error.contains("allow it, or build the image in a derivation"), "{error}");
+    }
+    build(&[]).ok();
+}
+
 #[test]
 fn the_builder_door_needs_no_building_while_it_is_evaluated() {
     let nix = harness!();

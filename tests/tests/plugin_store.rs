@@ -217,9 +217,44 @@ fn the_program_refuses_what_the_plugin_refuses() {
     let (code, error) = build(r#"{ "arch": "amd64", "copytoroot": [ ] }"#.into());
     assert_eq!(code, Some(1), "{error}");
     assert!(error.contains("unknown field `copytoroot`"), "{error}");
-    let (code, error) = build("{ }".into());
+    let (code, error) = build(r#"{ "system": "vax-linux" }"#.into());
     assert_eq!(code, Some(1), "{error}");
-    assert!(error.contains("missing field `arch`"), "{error}");
+    assert!(error.contains("its processor has no OCI name known here: set arch"), "{error}");
+    let (code, error) = build(r#"{ "name": "a b" }"#.into());
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains("image name \"a b\" is not valid"), "{error}");
+}
+
+/// The program's requests are the builtin's arguments as JSON: no context, so store paths count as they stand there.
+#[test]
+fn the_program_finds_the_store_paths_in_the_config() {
+    let nix = plugin_harness!().private();
+    let file = nix.file(
+        "x.nix",
+        r#"rec {
+          a = sh "a" "mkdir $out; echo a > $out/a";
+          b = sh "b" "mkdir $out; echo ${a} > $out/b";
+          root = sh "root" "mkdir $out; : > $out/root";
+          arguments = { name = "x"; tag = null; copyToRoot = root; config.Env = [ "B=${b}/b:/usr" ]; maxLayers = 2; perms = null; };
+          image = (builtins.nixplyImage arguments).outPath;
+          text = builtins.toJSON arguments;
+          plain = (builtins.nixplyImage (arguments // {
+            config.Env = [ "B=${builtins.unsafeDiscardStringContext "${b}"}" ];
+          })).outPath;
+          b-path = "${b}";
+        }"#,
+    );
+    let spec = fs::read_to_string(text(&nix, &file, "image")).unwrap();
+    let arguments: String = serde_json::from_str(&nix.eval_file(&file, "text").ok()).unwrap();
+    let mut command = nix.nixply();
+    let made = nixply_tests::run_with_input(command.args(["build", "-"]), &arguments).ok();
+    assert_eq!(made, spec);
+    // With the plugin, text without context is not meant; that it names a path that is not there is said.
+    let output = nix.eval_file(&file, "plain");
+    let b = text(&nix, &file, "b-path");
+    let warning = format!("the config names {b}, which is not in the image");
+    assert!(output.stderr.contains(&warning), "{}", output.stderr);
+    assert!(!fs::read_to_string(text(&nix, &file, "plain")).unwrap().contains(&format!("\"path\": \"{b}\"")));
 }
 
 #[test]

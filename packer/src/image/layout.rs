@@ -120,9 +120,10 @@ fn fill(
     let manifest_digest = put_blob(&blobs, &manifest)?;
 
     // Others may be adding their images: one at a time reads the index, adds to it and writes it.
-    let lock = fs::File::open(dir).map_err(|source| Error::io("read directory", dir, source))?;
+    // Not the folder itself: a new one is held as a whole until it has its place.
+    let lock = fs::File::open(&blobs).map_err(|source| Error::io("read directory", &blobs, source))?;
     rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive))
-        .map_err(|errno| Error::io("lock directory", dir, errno))?;
+        .map_err(|errno| Error::io("lock directory", &blobs, errno))?;
     let index_path = dir.join("index.json");
     let mut index = match fs::read_to_string(&index_path) {
         Ok(text) => serde_json::from_str(&text)
