@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::commands::{build, builder, inspect, layout, n2c, plan};
+use crate::commands::{build, builder, cache, inspect, layout, n2c, plan};
 
 /// OCI images from Nix closures, at the speed of the hardware.
 #[derive(Parser)]
@@ -23,6 +23,7 @@ enum Command {
     Plan(plan::Args),
     Inspect(inspect::Args),
     Layout(layout::Args),
+    Cache(cache::Args),
     #[command(subcommand)]
     N2c(n2c::Command),
     Builder(builder::Args),
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Layout(args) => layout::run(&args),
+        Command::Cache(args) => cache::run(&args),
         Command::N2c(command) => n2c::run(&command),
         Command::Builder(args) => builder::run(&args),
     };

@@ -72,12 +72,15 @@ mod ffi {
         layer_limit: u32,
     }
 
-    /// Where the store lies, how many threads to use (0: one per core), and where the cache is (empty: nowhere).
+    /// Where the store lies, how many threads to use (0: one per core), where the cache is (empty: nowhere), how large it may
+    /// become in bytes (0: the default), and others' caches that are only read.
     struct Machine {
         store_dir: String,
         real_store_dir: String,
         threads: u32,
         cache_dir: String,
+        cache_limit: u64,
+        cache_shared: Vec<String>,
     }
 
     /// A layer, packed or (with empty digests) only planned.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 
-use nixply_packer::cache::LayerCache;
+use nixply_packer::cache::{Cache, DEFAULT_LIMIT};
 use nixply_packer::closure::StorePath;
 use nixply_packer::image::{go_json, oci, reference};
 use nixply_packer::pack::{Control, Packer};
@@ -50,10 +50,15 @@ pub(crate) fn build_image(
     guarded(|| {
         let (request, closure, store) =
             (convert::image(request)?, convert::closure(closure), convert::store(machine));
-        let packer = Packer::new(machine.threads as usize);
-        let cache = (!machine.cache_dir.is_empty()).then(|| LayerCache::new(&machine.cache_dir));
-        let build = |control: &Control<'_>| request.build(&closure, &store, &packer, cache.as_ref(), control);
+        let shared = machine.cache_shared.iter().map(Into::into).collect();
+        let cache =
+            (!machine.cache_dir.is_empty()).then(|| Cache::new(&machine.cache_dir).with_shared(shared));
+        let packer = Packer::new(machine.threads as usize).with_cache(cache.clone());
+        let build = |control: &Control<'_>| request.build(&closure, &store, &packer, control);
         let built = drive(observer.as_mut(), build)?;
+        if let Some(cache) = cache {
+            cache.trim(if machine.cache_limit == 0 { DEFAULT_LIMIT } else { machine.cache_limit });
+        }
         warn(&built.warnings, observer);
         let spec = &built.spec;
         let config = oci::config(spec);

@@ -19,7 +19,8 @@ void register_builder() {
         auto spec = call(
             progress,
             [&]() -> rust::String {
-                return run_builder(attrs, Machine{store_dir, store_dir, Settings::get().jobs.get(), ""}, progress);
+                return run_builder(attrs, Machine{store_dir, store_dir, Settings::get().jobs.get(), "", 0, {}},
+                                   progress);
             },
             [](const std::string & why) { throw nix::Error("cannot pack image: %s", why); });
         nix::writeFile(output, std::string(spec));

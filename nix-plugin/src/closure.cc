@@ -81,7 +81,8 @@ Query realise(nix::EvalState & state, Arguments & arguments, const compat::Posit
         query.closure.push_back(std::move(entry));
     }
     auto & settings = Settings::get();
-    query.machine = {std::string(store.storeDir), *real_store_dir, settings.jobs.get(), settings.cache_dir()};
+    query.machine = {std::string(store.storeDir), *real_store_dir,           settings.jobs.get(),
+                     settings.cache_dir(),        settings.cacheLimit.get(), settings.cache_shared()};
     return query;
 }
 

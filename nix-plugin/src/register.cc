@@ -28,6 +28,16 @@ std::string Settings::cache_dir() const {
     return "";
 }
 
+rust::Vec<rust::String> Settings::cache_shared() const {
+    rust::Vec<rust::String> folders;
+    for (auto & folder : cacheShared.get()) {
+        if (folder.empty() || folder.front() != '/')
+            throw nix::UsageError("setting 'nixply-cache-shared' must name absolute paths, but it has '%s'", folder);
+        folders.push_back(folder);
+    }
+    return folders;
+}
+
 Settings & Settings::get() {
     static Settings settings;
     static nix::GlobalConfig::Register registered(&settings);

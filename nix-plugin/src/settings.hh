@@ -1,6 +1,7 @@
 #pragma once
 
 #include "compat.hh"
+#include "rust/cxx.h"
 
 namespace nixply {
 
@@ -12,6 +13,19 @@ struct Settings : nix::Config {
         this, "", "nixply-cache-dir",
         "Folder in which nixply remembers the layers that it has packed. Empty is `nixply` in the XDG cache directory; "
         "`none` is nowhere."};
+
+    nix::Setting<std::uint64_t> cacheLimit{
+        this, 0, "nixply-cache-limit",
+        "How many bytes the cache may have; what was of no use for longest goes first. 0 is ten gigabytes."};
+
+    nix::Setting<nix::Strings> cacheShared{
+        this,
+        {},
+        "nixply-cache-shared",
+        "Cache folders of others, which are read and never written. Whoever can write to one decides what is in images."};
+
+    /// The shared folders; all must be absolute.
+    rust::Vec<rust::String> cache_shared() const;
 
     /// The cache folder that the settings and the environment name, or an empty string for none.
     std::string cache_dir() const;

@@ -146,6 +146,40 @@ impl Compressor {
     }
 }
 
+/// Undoes what a [`Compressor`] of the same codec did, a frame at a time.
+pub(crate) enum Decompressor {
+    None,
+    Gzip(libdeflater::Decompressor),
+    Zstd(zstd_safe::DCtx<'static>),
+}
+
+impl Decompressor {
+    pub(crate) fn new(codec: Codec) -> Self {
+        match codec {
+            Codec::None => Self::None,
+            Codec::Gzip { .. } => Self::Gzip(libdeflater::Decompressor::new()),
+            Codec::Zstd { .. } => Self::Zstd(zstd_safe::DCtx::create()),
+        }
+    }
+
+    /// Fills `plain` exactly; false where the frame is not one of so many bytes.
+    pub(crate) fn frame(&mut self, compressed: &[u8], plain: &mut [u8]) -> bool {
+        let length = plain.len();
+        match self {
+            Self::None => {
+                plain.copy_from_slice(compressed);
+                true
+            }
+            Self::Gzip(decompressor) => {
+                decompressor.gzip_decompress(compressed, plain).is_ok_and(|written| written == length)
+            }
+            Self::Zstd(context) => {
+                context.decompress(plain, compressed).is_ok_and(|written| written == length)
+            }
+        }
+    }
+}
+
 fn pop<T>(idle: &Mutex<Vec<T>>) -> Option<T> {
     idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop()
 }
@@ -188,6 +222,15 @@ mod tests {
         let mut plain = Vec::new();
         flate2::read::MultiGzDecoder::new(&compressed("gzip")[..]).read_to_end(&mut plain).unwrap();
         assert_eq!(plain, parts.concat());
+        let mut frame = Vec::new();
+        for codec in ["gzip", "zstd"] {
+            let codec = codec.parse().unwrap();
+            Compressor::new(codec).frame(&parts[2], &mut frame).unwrap();
+            let mut plain = vec![0; parts[2].len()];
+            assert!(Decompressor::new(codec).frame(&frame, &mut plain) && plain == parts[2]);
+            assert!(!Decompressor::new(codec).frame(&frame, &mut plain[1..]), "another length");
+            assert!(!Decompressor::new(codec).frame(&frame[9..], &mut plain), "another frame");
+        }
         let blob = compressed("zstd");
         let mut plain = Vec::with_capacity(parts.concat().len());
         zstd_safe::DCtx::create().decompress(&mut plain, &blob).unwrap();

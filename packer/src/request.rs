@@ -7,7 +7,6 @@ use std::fs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::cache::{LayerCache, LayerKey};
 use crate::closure::{Closure, Store, StorePath};
 use crate::compress::Codec;
 use crate::error::{Error, Result};
@@ -274,7 +273,7 @@ impl BuilderInput {
                 closure.get(&path).map(|info| info.references.iter().map(StorePath::to_string).collect());
             request.config_roots = Some(named.unwrap_or_default());
         }
-        let built = request.build(&closure, store, packer, None, control)?;
+        let built = request.build(&closure, store, packer, control)?;
         Ok((built.json, built.warnings))
     }
 }
@@ -377,42 +376,28 @@ impl ImageRequest {
         Ok(references(&text, &within, store).into_iter().collect())
     }
 
-    /// Plans and packs the image. Layers that the cache knows are not packed again.
+    /// Plans and packs the image.
     pub fn build(
         &self,
         closure: &Closure,
         store: &Store,
         packer: &Packer,
-        cache: Option<&LayerCache>,
         control: &Control<'_>,
     ) -> Result<BuiltImage> {
         let (created, arch) = (canonical_time("created", &self.created)?, self.arch()?);
         let plan = self.plan(closure, store)?;
-        let key = |layer: &LayerPlan| LayerKey::new(&layer.paths, closure, self.compression);
-        let keys: Vec<Option<LayerKey>> =
-            plan.layers.iter().map(|layer| cache.and_then(|_| key(layer))).collect();
-        let mut packed: Vec<Option<PackedLayer>> =
-            keys.iter().map(|key| cache.zip(*key).and_then(|(cache, key)| cache.get(key))).collect();
-
-        let size = |path: &StorePath| closure.get(path).map_or(0, |info| info.nar_size);
-        let read = |path: &PlannedPath| LayerPath::new(path, store, size(&path.path));
-        let missing: Vec<usize> = (0..packed.len()).filter(|at| packed[*at].is_none()).collect();
         let to_root = self.layers.iter().map(|layer| &layer.copy_to_root).chain([&self.copy_to_root]);
         let to_root: HashSet<&str> = to_root.flatten().map(String::as_str).collect();
-        for path in missing.iter().flat_map(|at| &plan.layers[*at].paths) {
-            if to_root.contains(path.path.as_str()) {
-                check_folder(&path.path, store)?;
-            }
-        }
-        let paths = |at: &usize| plan.layers[*at].paths.iter().map(read).collect();
-        let layers: Vec<Vec<LayerPath>> = missing.iter().map(paths).collect::<Result<_>>()?;
-        for (at, layer) in missing.into_iter().zip(packer.pack(&layers, self.compression, &(), control)?) {
-            if let Some((cache, key)) = cache.zip(keys[at]) {
-                cache.put(key, &layer);
-            }
-            packed[at] = Some(layer);
-        }
-        let packed = packed.into_iter().map(|layer| layer.expect("known, or just packed"));
+        let path = |path: &PlannedPath| {
+            let ready = LayerPath::new(path, store)?.with_folder_only(to_root.contains(path.path.as_str()));
+            Ok(match closure.get(&path.path) {
+                Some(info) => ready.with_archive(&info.nar_hash, info.nar_size),
+                None => ready,
+            })
+        };
+        let paths = |layer: &LayerPlan| layer.paths.iter().map(path).collect();
+        let layers: Vec<Vec<LayerPath>> = plan.layers.iter().map(paths).collect::<Result<_>>()?;
+        let packed = packer.pack(&layers, self.compression, &(), control)?;
         let mut spec =
             ImageSpec { version: 1, config: plan.config, layers: plan.base, arch, created: Some(created) };
         for (layer, packed) in plan.layers.into_iter().zip(packed) {
@@ -501,22 +486,6 @@ impl LayerRequest {
             (None, None) => Ok(Strategy::default()),
         }
     }
-}
-
-/// `copyToRoot` is for what a folder has in it: of a file or a symlink, nothing would be in the image.
-fn check_folder(path: &StorePath, store: &Store) -> Result<()> {
-    let real = store.real_path(path);
-    let kind = match fs::symlink_metadata(&real).map(|metadata| metadata.file_type()) {
-        Ok(kind) if kind.is_file() => "a file",
-        Ok(kind) if kind.is_symlink() => "a symlink",
-        // What is missing is the packer's to tell.
-        _ => return Ok(()),
-    };
-    let why = format!(
-        "it is {kind}, but a folder's content goes to the image's root: put it into a folder (as pkgs.runCommand or \
-         pkgs.linkFarm do), or name the folder that is meant"
-    );
-    Err(Error::invalid(format!("copyToRoot {path}"), why))
 }
 
 fn checked(paths: &[String], argument: &str, store: &Store) -> Result<Vec<StorePath>> {

@@ -64,7 +64,7 @@ impl Sandbox {
         let request = ImageRequest::from_json(&request.to_string(), "request")?;
         let closure = Closure::new(paths.iter().map(info));
         request
-            .build(&closure, &self.store, &Packer::new(2), None, &Control::new(&stop, &()))
+            .build(&closure, &self.store, &Packer::new(2), &Control::new(&stop, &()))
             .map(|built| built.spec)
     }
 }

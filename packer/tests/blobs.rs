@@ -8,7 +8,6 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::cache::LayerCache;
 use nixply_packer::closure::{Closure, PathInfo, Store};
 use nixply_packer::compress::{Codec, FRAME_BYTES};
 use nixply_packer::image::layout;
@@ -133,7 +132,7 @@ fn a_paths_frames_do_not_depend_on_its_neighbours() {
 fn build(request: Value, store: &Store, closure: &Closure, threads: usize) -> BuiltImage {
     let stop = AtomicBool::new(false);
     let request = ImageRequest::from_json(&request.to_string(), "request").unwrap();
-    request.build(closure, store, &Packer::new(threads), None, &Control::new(&stop, &())).unwrap()
+    request.build(closure, store, &Packer::new(threads), &Control::new(&stop, &())).unwrap()
 }
 
 fn request(compression: &str) -> Value {
@@ -264,29 +263,4 @@ fn a_root_that_the_config_does_not_name_stays_out() {
     let paths: Vec<_> =
         built.spec.layers.iter().flat_map(|layer| &layer.paths).map(|path| path.path.as_str()).collect();
     assert_eq!(paths, [A]);
-}
-
-/// A build in which nothing changed reads no store path: here there is none left to read.
-#[test]
-fn a_cached_image_is_built_from_nothing() {
-    let (temporary, store, mut closure) = store();
-    closure = Closure::new(
-        closure.iter().map(|info| PathInfo { nar_hash: format!("sha256-{}", info.path), ..info.clone() }),
-    );
-    let cache = LayerCache::new(temporary.path().join("cache"));
-    let stop = AtomicBool::new(false);
-    let build = |compression: &str, cache| {
-        let request = ImageRequest::from_json(&request(compression).to_string(), "request").unwrap();
-        request
-            .build(&closure, &store, &Packer::new(2), cache, &Control::new(&stop, &()))
-            .map(|built| built.json)
-    };
-    let fresh = build("gzip", None).unwrap();
-    assert_eq!(build("gzip", Some(&cache)).unwrap(), fresh);
-    for path in [A, B] {
-        fs::remove_dir_all(store.real_path(&path.into())).unwrap();
-    }
-    assert_eq!(build("gzip", Some(&cache)).unwrap(), fresh);
-    assert!(build("zstd", Some(&cache)).is_err(), "another codec is another layer");
-    assert!(build("gzip", None).is_err());
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use nixply_packer::pack::Control;
 
-use super::{Cache, Input, Machine};
+use super::cache::CacheFlags;
+use super::{Input, Machine};
 
 /// Pack an image and write its spec (image.json)
 #[derive(clap::Args)]
@@ -17,7 +18,7 @@ pub(crate) struct Args {
     machine: Machine,
 
     #[command(flatten)]
-    cache: Cache,
+    cache: CacheFlags,
 
     /// Where to write the spec; standard output without it
     #[arg(short, long, value_name = "FILE")]
@@ -28,8 +29,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let store = args.machine.store();
     let (request, closure) = args.input.read(&store)?;
     let stop = super::stop_flag()?;
-    let (packer, cache) = (args.machine.packer(), args.cache.open());
-    let built = request.build(&closure, &store, &packer, cache.as_ref(), &Control::new(&stop, &()))?;
+    let cache = args.cache.open();
+    let packer = args.machine.packer(cache.clone());
+    let built = request.build(&closure, &store, &packer, &Control::new(&stop, &()))?;
+    args.cache.trim(cache.as_ref());
     built.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     super::write_file(args.output.as_deref(), &built.json)
 }

@@ -8,6 +8,7 @@ use nixply_packer::image::layout;
 use nixply_packer::pack::Control;
 
 use super::Machine;
+use super::cache::CacheFlags;
 
 /// Write an image to an OCI layout folder, which skopeo, podman, umoci and others read (as oci:DIR:TAG)
 #[derive(clap::Args)]
@@ -30,6 +31,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     machine: Machine,
+
+    #[command(flatten)]
+    cache: CacheFlags,
 }
 
 /// Prints the manifest's digest.
@@ -37,7 +41,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let spec = super::read_spec(&args.image)?;
     let stop = super::stop_flag()?;
     let control = Control::new(&stop, &());
-    let (store, packer) = (args.machine.store(), args.machine.packer());
+    let cache = args.cache.open();
+    let (store, packer) = (args.machine.store(), args.machine.packer(cache.clone()));
     let written = layout::write(&spec, &store, &args.folder, &args.tag, args.compression, &packer, &control)?;
+    args.cache.trim(cache.as_ref());
     super::print(format!("{}\n", written.manifest))
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod build;
 pub(crate) mod builder;
+pub(crate) mod cache;
 pub(crate) mod inspect;
 pub(crate) mod layout;
 pub(crate) mod n2c;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
-use nixply_packer::cache::LayerCache;
+use nixply_packer::cache::Cache;
 use nixply_packer::closure::{Closure, Store};
 use nixply_packer::image::spec::ImageSpec;
 use nixply_packer::pack::Packer;
@@ -38,31 +39,6 @@ pub(crate) struct Machine {
     jobs: usize,
 }
 
-/// Where results are remembered.
-#[derive(clap::Args)]
-pub(crate) struct Cache {
-    /// The cache folder [default: nixply in the XDG cache directory]
-    #[arg(long, value_name = "DIR", env = "NIXPLY_CACHE_DIR")]
-    cache_dir: Option<PathBuf>,
-
-    /// Pack everything anew, and remember nothing
-    #[arg(long, conflicts_with = "cache_dir")]
-    no_cache: bool,
-}
-
-impl Cache {
-    fn open(&self) -> Option<LayerCache> {
-        let given = || {
-            let absolute =
-                |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-            absolute("XDG_CACHE_HOME")
-                .or_else(|| Some(absolute("HOME")?.join(".cache")))
-                .map(|dir| dir.join("nixply"))
-        };
-        if self.no_cache { None } else { self.cache_dir.clone().or_else(given).map(LayerCache::new) }
-    }
-}
-
 impl Machine {
     fn store(&self) -> Store {
         let mut store = Store::at(self.store_dir.trim_end_matches('/'));
@@ -72,8 +48,8 @@ impl Machine {
         store
     }
 
-    fn packer(&self) -> Packer {
-        Packer::new(self.jobs)
+    fn packer(&self, cache: Option<Cache>) -> Packer {
+        Packer::new(self.jobs).with_cache(cache)
     }
 }
 

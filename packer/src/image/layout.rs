@@ -20,7 +20,7 @@ use crate::closure::Store;
 use crate::compress::Codec;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::pack::{BlobSink, BlobWriter, Control, LayerPath, PackedLayer, Packer};
+use crate::pack::{BlobSink, BlobWriter, Control, PackedLayer, Packer};
 use crate::scratch;
 
 /// The annotation that holds a layout entry's tag.
@@ -170,7 +170,7 @@ fn write_layers(
         let codec: Codec = codec.parse()?;
         let paths = places
             .iter()
-            .map(|at| LayerPath::all(&spec.layers[*at].paths, store))
+            .map(|at| packer.layer_paths(&spec.layers[*at], store))
             .collect::<Result<Vec<_>>>()?;
         let sink =
             LayoutSink { blobs, layers: places.iter().map(|at| (*at, &spec.layers[*at])).collect(), codec };

@@ -76,8 +76,12 @@ pub(super) fn merge<'l>(paths: &'l [LayerPath], control: &Control<'_>) -> Result
 
 fn insert_files<'l>(root: &mut Node<'l>, path: &'l LayerPath, control: &Control<'_>) -> Result<()> {
     let mut walker = path.walk(control.case_hack);
+    let mut at_root = true;
     while let Some(entry) = walker.next()? {
         control.check()?;
+        if std::mem::take(&mut at_root) && path.folder_only {
+            check_folder(path, &entry)?;
+        }
         let source = if control.case_hack { strip_case_hack(walker.path()) } else { walker.path().into() };
         let place = path.rules.place(&source);
         if place.is_empty() {
@@ -93,6 +97,20 @@ fn insert_files<'l>(root: &mut Node<'l>, path: &'l LayerPath, control: &Control<
         root.insert(&place, merged, control)?;
     }
     Ok(())
+}
+
+/// `copyToRoot` is for what a folder has in it: of a file or a symlink, nothing would be in the image.
+fn check_folder(path: &LayerPath, entry: &Entry) -> Result<()> {
+    let kind = match entry.kind {
+        Kind::Directory => return Ok(()),
+        Kind::Regular { .. } => "a file",
+        Kind::Symlink { .. } => "a symlink",
+    };
+    let why = format!(
+        "it is {kind}, but a folder's content goes to the image's root: put it into a folder (as pkgs.runCommand or \
+         pkgs.linkFarm do), or name the folder that is meant"
+    );
+    Err(Error::invalid(format!("copyToRoot {}", path.path), why))
 }
 
 /// Go's `filepath.Clean` and `strings.Split`: an absolute path begins with an empty component.

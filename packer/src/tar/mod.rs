@@ -10,7 +10,7 @@ mod stream;
 mod walk;
 
 pub use casehack::strip_case_hack;
-pub(crate) use stream::{Fill, LayerStream};
+pub(crate) use stream::{Fill, LayerStream, apart};
 
 /// The unit of a tar stream, in bytes.
 pub(crate) const BLOCK: usize = 512;

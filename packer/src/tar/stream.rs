@@ -23,6 +23,28 @@ pub(crate) enum Fill {
     End,
 }
 
+/// A layer's parents and segments, in the order of its stream, where each of `paths` keeps its place beside the others;
+/// nothing where they have to be merged to one tree. Reads no file.
+pub(crate) fn apart(paths: &[LayerPath]) -> Option<(Vec<Vec<u8>>, Vec<&LayerPath>)> {
+    let name = |path: &LayerPath| path.path.as_str().rsplit_once('/').map(|(folder, _)| folder.to_owned());
+    let folder = name(paths.first()?)?;
+    let beside = |path: &LayerPath| path.rules.keeps_place() && name(path).as_deref() == Some(&folder);
+    if !folder.starts_with('/') || folder.contains("//") || folder.contains("/.") || !paths.iter().all(beside)
+    {
+        return None;
+    }
+    let mut sorted: Vec<&LayerPath> = paths.iter().collect();
+    sorted.sort_by(|a, b| a.path.cmp(&b.path));
+    if sorted.windows(2).any(|pair| pair[0].path == pair[1].path) {
+        return None;
+    }
+    let ends = folder.match_indices('/').map(|(at, _)| at.max(1)).chain([folder.len()]);
+    // "/" itself comes first: its slash is the first one found.
+    let mut parents: Vec<Vec<u8>> = ends.map(|end| folder.as_bytes()[..end].to_vec()).collect();
+    parents.dedup();
+    Some((parents, sorted))
+}
+
 /// The stream's state. Memory: one frame at the caller's, one header, one directory's names per level.
 pub(crate) struct LayerStream<'l> {
     items: vec::IntoIter<(Vec<u8>, Item<'l>)>,
@@ -52,17 +74,37 @@ struct OpenFile {
 }
 
 impl<'l> LayerStream<'l> {
-    /// The stream of `paths`. Rewritten paths are walked here, so conflicts are found before any byte is packed.
-    pub(crate) fn new(paths: &'l [LayerPath], control: &Control<'_>) -> Result<Self> {
-        Ok(Self {
-            items: merge(paths, control)?.into_iter(),
+    /// A part of a layer's stream: `items`, and the end blocks with `end`.
+    fn new(items: Vec<(Vec<u8>, Item<'l>)>, end: bool, control: &Control<'_>) -> Self {
+        Self {
+            items: items.into_iter(),
             whole: None,
             file: None,
             pending: Vec::new(),
             pending_from: 0,
-            ended: false,
+            ended: !end,
             case_hack: control.case_hack,
-        })
+        }
+    }
+
+    /// The whole stream of `paths`. Rewritten paths are walked here, so conflicts are found before any byte is packed.
+    pub(crate) fn merged(paths: &'l [LayerPath], control: &Control<'_>) -> Result<Self> {
+        Ok(Self::new(merge(paths, control)?, true, control))
+    }
+
+    /// The segment of a path that keeps its place.
+    pub(crate) fn segment(path: &'l LayerPath, control: &Control<'_>) -> Self {
+        Self::new(vec![(path.path.as_str().into(), Item::Whole(path))], false, control)
+    }
+
+    /// The headers of `parents` ahead of all segments.
+    pub(crate) fn head(parents: Vec<Vec<u8>>, control: &Control<'_>) -> Self {
+        Self::new(parents.into_iter().map(|parent| (parent, Item::Parent)).collect(), false, control)
+    }
+
+    /// The blocks after all segments.
+    pub(crate) fn end(control: &Control<'_>) -> Self {
+        Self::new(Vec::new(), true, control)
     }
 
     /// Fills `frame` from its start and says how far. With `split`, a frame ends where a segment ends: a whole store

@@ -1,0 +1,121 @@
+//! The cache: the flags of commands that use it, and `nixply cache`, which looks after it.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use bytesize::ByteSize;
+use nixply_packer::cache::Cache;
+
+use super::human;
+
+/// Where results are remembered.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Cache")]
+pub(crate) struct CacheFlags {
+    #[command(flatten)]
+    place: Place,
+
+    /// Pack everything anew, and remember nothing
+    #[arg(long, conflicts_with = "cache_dir")]
+    no_cache: bool,
+
+    /// A cache folder of others, which is read and never written; whoever can write to it decides what is in the image
+    #[arg(long, value_name = "DIR", env = "NIXPLY_CACHE_SHARED", value_delimiter = ':')]
+    cache_shared: Vec<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct Place {
+    /// The cache folder [default: nixply in the XDG cache directory]
+    #[arg(long, value_name = "DIR", env = "NIXPLY_CACHE_DIR")]
+    cache_dir: Option<PathBuf>,
+
+    /// How large the cache may become, as in 500MB or 20GiB; what was of no use for longest goes first
+    #[arg(long, value_name = "SIZE", env = "NIXPLY_CACHE_LIMIT", default_value = "10GB")]
+    cache_limit: ByteSize,
+}
+
+impl CacheFlags {
+    /// The cache, if there is to be one.
+    pub(crate) fn open(&self) -> Option<Cache> {
+        let folder = if self.no_cache { None } else { self.place.folder() };
+        folder.map(|folder| Cache::new(folder).with_shared(self.cache_shared.clone()))
+    }
+
+    /// For the end of a command: keeps the cache near its limit.
+    pub(crate) fn trim(&self, cache: Option<&Cache>) {
+        if let Some(cache) = cache {
+            cache.trim(self.place.cache_limit.as_u64());
+        }
+    }
+}
+
+impl Place {
+    fn folder(&self) -> Option<PathBuf> {
+        // XDG Base Directory Specification: what is not absolute counts as unset.
+        let absolute =
+            |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let given = || {
+            let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
+            base.map(|base| base.join("nixply"))
+        };
+        self.cache_dir.clone().or_else(given)
+    }
+}
+
+/// Look after the cache
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    place: Place,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// Show where the cache is and how much it has
+    Stat,
+    /// Remove what was of no use for longest, down to the limit, and what killed processes have left
+    Gc,
+    /// Read every entry, and remove those that are damaged; exit code 1 if there were any
+    Verify,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let folder = args.place.folder().context("there is no cache: set HOME, or give --cache-dir")?;
+    let cache = Cache::new(&folder);
+    let mut out = String::new();
+    match args.verb {
+        Verb::Stat => {
+            let stats = cache.stat()?;
+            for stat in &stats {
+                writeln!(out, "{:<9} {:>8}  {:>9}", stat.kind.folder(), stat.entries, human(stat.bytes))?;
+            }
+            let total = stats.iter().map(|stat| stat.bytes).sum();
+            let limit = args.place.cache_limit.as_u64();
+            writeln!(out, "{} of {} in {}", human(total), human(limit), folder.display())?;
+        }
+        Verb::Gc => {
+            let removed = cache.gc(args.place.cache_limit.as_u64())?;
+            writeln!(out, "{} removed from {}", human(removed), folder.display())?;
+        }
+        Verb::Verify => {
+            let verified = cache.verify()?;
+            for path in &verified.removed {
+                writeln!(out, "removed {}", path.display())?;
+            }
+            writeln!(out, "{} entries are whole, {} were damaged", verified.whole, verified.removed.len())?;
+            if !verified.removed.is_empty() {
+                super::print(out)?;
+                bail!(
+                    "the cache had damaged entries; they are gone, and no image was made from them: {}",
+                    folder.display()
+                );
+            }
+        }
+    }
+    super::print(out)
+}

@@ -1,0 +1,234 @@
+//! What earlier calls have made or found out, in a folder of the caller's choice:
+//!
+//! - `segments`: a store path's compressed frames, by its content, name, rules and the codec. A blob is their
+//!   concatenation, so a new plan over known paths compresses nothing.
+//! - `layers`: a packed layer's digests and sizes, by its segments. An unchanged layer costs a look-up.
+//! - `states`: SHA-256's state after so many of a layer's segments. A changed layer is hashed from the first change on.
+//! - `contents`: the archive hashes of a layer's store paths, by its diff_id. A spec does not have them; without them
+//!   nobody could tell which segments are a layer's.
+//!
+//! An entry is a file named by its key, written under another name and renamed, so any number of processes may share the
+//! folder and any of them may be killed at any time. The cache is only a cache: an entry that is missing, torn or
+//! altered counts as absent (each carries a checksum, read along), and one that cannot be written is not written.
+//! `upkeep` bounds its size.
+
+mod layers;
+mod segments;
+mod states;
+mod upkeep;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{Mode, OFlags};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::layers::LayerKey;
+pub(crate) use self::segments::{SegmentKey, SegmentReader, SegmentWriter, Stored};
+pub(crate) use self::states::{Chain, State};
+pub use self::upkeep::{Kind, Stat, Verified};
+use crate::compress::FORMAT_VERSION;
+use crate::digest::DiffId;
+use crate::image::go_json;
+use crate::scratch;
+
+/// Entries in a folder.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    folder: PathBuf,
+    /// Folders of other users, which are only read.
+    shared: Vec<PathBuf>,
+    /// How many bytes of segments this cache and its clones have written.
+    written: Arc<AtomicU64>,
+}
+
+/// How large a cache may become unless its user says otherwise, in bytes.
+pub const DEFAULT_LIMIT: u64 = 10_000_000_000;
+
+/// How old an entry's time may become before a use renews it: most uses then write nothing.
+const FRESH: Duration = Duration::from_secs(3600);
+
+/// The most bytes in an entry of JSON: a layer of 20,000 paths has 1.5 MB of archive hashes.
+const DOCUMENT_BYTES: u64 = 16 << 20;
+
+#[derive(Serialize, Deserialize)]
+struct Document<T> {
+    value: T,
+    /// blake3 of the entry's name and of the value's JSON: an entry that was torn or moved does not match it.
+    check: String,
+}
+
+impl Cache {
+    /// A cache in this folder, which need not exist yet.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), shared: Vec::new(), written: Arc::default() }
+    }
+
+    /// The same cache, which also reads (and never writes) these folders. Whoever can write to one of them decides what
+    /// is in the images that are made from it.
+    #[must_use]
+    pub fn with_shared(self, shared: Vec<PathBuf>) -> Self {
+        Self { shared, ..self }
+    }
+
+    /// The cache's own folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Remembers the archive hashes of a layer's paths, in the spec's order.
+    pub(crate) fn put_contents(&self, diff_id: DiffId, nar_hashes: &[&str]) {
+        self.put(Kind::Contents, &contents_key(diff_id), &nar_hashes);
+    }
+
+    /// The archive hashes of a layer's paths, in the spec's order.
+    pub(crate) fn contents(&self, diff_id: DiffId) -> Option<Vec<String>> {
+        self.get(Kind::Contents, &contents_key(diff_id))
+    }
+
+    fn get<T: Serialize + DeserializeOwned>(&self, kind: Kind, key: &blake3::Hash) -> Option<T> {
+        self.folders().find_map(|folder| {
+            let file = open(&entry(folder, kind, key))?;
+            let mut text = Vec::new();
+            (&file).take(DOCUMENT_BYTES).read_to_end(&mut text).ok()?;
+            let document: Document<T> = serde_json::from_slice(&text).ok()?;
+            (document.check == check(kind, key, &document.value)).then(|| {
+                renew(&file);
+                document.value
+            })
+        })
+    }
+
+    fn put<T: Serialize>(&self, kind: Kind, key: &blake3::Hash, value: &T) {
+        let document = go_json::compact(&Document { check: check(kind, key, value), value });
+        let place = entry(&self.folder, kind, key);
+        let write = || {
+            let folder = place.parent()?;
+            fs::create_dir_all(folder).ok()?;
+            let mut temporary = scratch::file(folder).ok()?;
+            temporary.write_all(&document).ok()?;
+            scratch::keep(temporary, &place).ok()
+        };
+        // A disk that is full or read-only makes the next build slower, no more.
+        let _ = write();
+    }
+
+    /// Its own folder first.
+    fn folders(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(&self.folder).chain(&self.shared).map(PathBuf::as_path)
+    }
+}
+
+fn entry(folder: &Path, kind: Kind, key: &blake3::Hash) -> PathBuf {
+    let hex = key.to_hex();
+    folder.join(kind.folder()).join(&hex[..2]).join(&hex[2..])
+}
+
+fn check<T: Serialize>(kind: Kind, key: &blake3::Hash, value: &T) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(kind.folder().as_bytes()).update(key.as_bytes()).update(&go_json::compact(value));
+    hasher.finalize().to_hex().to_string()
+}
+
+/// Hashes parts so that no two lists of parts run together to the same bytes.
+fn key<'p>(kind: Kind, parts: impl IntoIterator<Item = &'p [u8]>) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    let head = format!("nixply {}, format {FORMAT_VERSION}", kind.folder());
+    let mut add = |part: &[u8]| {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+    };
+    add(head.as_bytes());
+    parts.into_iter().for_each(&mut add);
+    hasher.finalize()
+}
+
+fn contents_key(diff_id: DiffId) -> blake3::Hash {
+    key(Kind::Contents, [diff_id.hex().as_bytes()])
+}
+
+/// Opens a regular file. Anything else that lies there (a FIFO, say) must not make a build wait.
+fn open(path: &Path) -> Option<fs::File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = fs::File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
+    file.metadata().is_ok_and(|metadata| metadata.is_file()).then_some(file)
+}
+
+/// Notes that an entry was of use. Another user's cannot be noted, and need not be.
+fn renew(file: &fs::File) {
+    let now = SystemTime::now();
+    let old = file.metadata().and_then(|metadata| metadata.modified());
+    if old.is_ok_and(|old| now.duration_since(old).is_ok_and(|age| age > FRESH)) {
+        let _ = file.set_modified(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents(cache: &Cache) -> Option<Vec<String>> {
+        cache.contents(DiffId::of(b"layer"))
+    }
+
+    fn file(cache: &Cache) -> PathBuf {
+        entry(cache.folder(), Kind::Contents, &contents_key(DiffId::of(b"layer")))
+    }
+
+    #[test]
+    fn torn_altered_and_moved_entries_count_as_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path());
+        assert_eq!(contents(&cache), None);
+        cache.put_contents(DiffId::of(b"layer"), &["a", "b"]);
+        assert_eq!(contents(&cache).unwrap(), ["a", "b"]);
+        let text = fs::read_to_string(file(&cache)).unwrap();
+        for wrong in [&text[..text.len() / 2], "", &text.replace("\"b\"", "\"c\"")] {
+            fs::write(file(&cache), wrong).unwrap();
+            assert_eq!(contents(&cache), None, "{wrong}");
+        }
+        let other = entry(folder.path(), Kind::Contents, &contents_key(DiffId::of(b"other")));
+        fs::create_dir_all(other.parent().unwrap()).unwrap();
+        fs::write(other, &text).unwrap();
+        assert_eq!(cache.contents(DiffId::of(b"other")), None, "moved");
+        cache.put_contents(DiffId::of(b"layer"), &["d"]);
+        assert_eq!(contents(&cache).unwrap(), ["d"]);
+    }
+
+    #[test]
+    fn what_is_no_file_counts_as_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path());
+        fs::create_dir_all(file(&cache).parent().unwrap()).unwrap();
+        let (here, fifo) = (rustix::fs::CWD, rustix::fs::FileType::Fifo);
+        rustix::fs::mknodat(here, file(&cache), fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        assert_eq!(contents(&cache), None, "and nobody waits for a writer");
+        cache.put_contents(DiffId::of(b"layer"), &["a"]);
+        assert_eq!(contents(&cache).unwrap(), ["a"], "it is replaced");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_no_error() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "").unwrap();
+        let cache = Cache::new(folder.path().join("file"));
+        cache.put_contents(DiffId::of(b"layer"), &["a"]);
+        assert_eq!(contents(&cache), None);
+    }
+
+    #[test]
+    fn a_shared_folder_is_read_and_not_written() {
+        let (shared, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        Cache::new(shared.path()).put_contents(DiffId::of(b"layer"), &["a"]);
+        let before = fs::read_dir(shared.path().join("contents")).unwrap().count();
+        let cache = Cache::new(own.path()).with_shared(vec![shared.path().into()]);
+        assert_eq!(contents(&cache).unwrap(), ["a"]);
+        cache.put_contents(DiffId::of(b"other"), &["b"]);
+        assert_eq!(fs::read_dir(shared.path().join("contents")).unwrap().count(), before);
+        assert_eq!(Cache::new(own.path()).contents(DiffId::of(b"other")).unwrap(), ["b"]);
+    }
+}

@@ -1,0 +1,73 @@
+//! SHA-256's states along a layer. SHA-256 is sequential, so a layer in which one path has changed must be hashed anew
+//! from that path on; what comes before it need not be, if the state there is known.
+
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use sha2::digest::common::hazmat::SerializableState;
+
+use super::{Cache, Kind, SegmentKey};
+
+/// Names a layer's beginning: the segments so far, in the order of its tar stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Chain(blake3::Hash);
+
+impl Chain {
+    /// The chain with one segment more; of none, the first.
+    pub(crate) fn with(before: Option<Self>, segment: &SegmentKey) -> Self {
+        let before = before.map_or(Vec::new(), |chain| chain.0.as_bytes().to_vec());
+        Self(super::key(Kind::States, [&before[..], segment.as_bytes()]))
+    }
+}
+
+/// A hasher, and how many bytes it has seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// The sha2 crate's serialization, in hexadecimal digits.
+    state: String,
+    pub(crate) bytes: u64,
+}
+
+impl State {
+    pub(crate) fn of(hasher: &Sha256, bytes: u64) -> Self {
+        Self { state: hex::encode(hasher.serialize()), bytes }
+    }
+
+    /// The hasher as it was; none where another version of the crate wrote it.
+    pub(crate) fn hasher(&self) -> Option<Sha256> {
+        let bytes = hex::decode(&self.state).ok()?;
+        Sha256::deserialize(bytes[..].try_into().ok()?).ok()
+    }
+}
+
+impl Cache {
+    /// The states of a layer's tar stream and of its blob after `chain`.
+    pub(crate) fn states(&self, chain: Chain) -> Option<(State, State)> {
+        self.get(Kind::States, &chain.0)
+    }
+
+    /// Remembers them.
+    pub(crate) fn put_states(&self, chain: Chain, states: &(State, State)) {
+        self.put(Kind::States, &chain.0, states);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::Digest;
+
+    use super::*;
+
+    #[test]
+    fn a_hasher_goes_on_where_it_was() {
+        let mut whole = Sha256::new();
+        whole.update(b"some bytes that fill no block, ");
+        let state = State::of(&whole, 31);
+        let text = serde_json::to_string(&state).unwrap();
+        let mut resumed = serde_json::from_str::<State>(&text).unwrap().hasher().unwrap();
+        for hasher in [&mut whole, &mut resumed] {
+            hasher.update([7; 1000]);
+        }
+        assert_eq!(whole.finalize(), resumed.finalize());
+        assert!(State { state: "00".into(), bytes: 0 }.hasher().is_none());
+    }
+}

@@ -1,0 +1,279 @@
+//! How large the cache is, that it is whole, and that it stays within bounds.
+
+use std::fs::{self, Metadata};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use super::{Cache, segments};
+use crate::error::{Error, Result};
+use crate::image::go_json;
+use crate::scratch;
+
+/// What entries are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Compressed frames of a store path.
+    Segments,
+    /// Packed layers' digests.
+    Layers,
+    /// Hashers' states along a layer.
+    States,
+    /// Archive hashes of a layer's paths.
+    Contents,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Segments, Self::Layers, Self::States, Self::Contents];
+
+    /// The folder that they are in.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Segments => "segments",
+            Self::Layers => "layers",
+            Self::States => "states",
+            Self::Contents => "contents",
+        }
+    }
+}
+
+/// Entries of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// Of what.
+    pub kind: Kind,
+    /// How many.
+    pub entries: u64,
+    /// How large they are together.
+    pub bytes: u64,
+}
+
+/// What [`Cache::verify`] has found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Entries that are whole.
+    pub whole: u64,
+    /// Those that were not, and have been removed.
+    pub removed: Vec<PathBuf>,
+}
+
+/// How long a cache is left alone that this process has added little to.
+const TRIM_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+struct Entry {
+    kind: Kind,
+    path: PathBuf,
+    bytes: u64,
+    used: SystemTime,
+}
+
+impl Cache {
+    /// How much there is of each kind.
+    pub fn stat(&self) -> Result<Vec<Stat>> {
+        let entries = self.entries()?;
+        let stat = |kind| {
+            let own = entries.iter().filter(|entry| entry.kind == kind);
+            Stat { kind, entries: own.clone().count() as u64, bytes: own.map(|entry| entry.bytes).sum() }
+        };
+        Ok(Kind::ALL.map(stat).into())
+    }
+
+    /// Removes entries, those first that were of no use for longest, until at most `limit` bytes are left, and what
+    /// killed processes have left behind. Gives how many bytes went.
+    pub fn gc(&self, limit: u64) -> Result<u64> {
+        let mut entries = self.entries()?;
+        for folder in
+            entries.iter().filter_map(|entry| entry.path.parent()).collect::<std::collections::BTreeSet<_>>()
+        {
+            scratch::sweep(folder);
+        }
+        entries.sort_by_key(|entry| entry.used);
+        let mut total: u64 = entries.iter().map(|entry| entry.bytes).sum();
+        let before = total;
+        for entry in entries {
+            if total <= limit {
+                break;
+            }
+            match fs::remove_file(&entry.path) {
+                Ok(()) => {}
+                // Another process was faster.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::io("remove file", entry.path, error)),
+            }
+            total -= entry.bytes;
+        }
+        Ok(before - total)
+    }
+
+    /// Keeps the cache near `limit`: after this process has written a twentieth of it, and once a day. For the end of a
+    /// call; what fails is for [`Cache::gc`] to tell.
+    pub fn trim(&self, limit: u64) {
+        let stamp = self.folder.join("trimmed");
+        let age = fs::metadata(&stamp).ok().and_then(|stamp| stamp.modified().ok()?.elapsed().ok());
+        let due = age.is_none_or(|age| age > TRIM_EVERY);
+        if self.written.load(Ordering::Relaxed) >= limit / 20 || (due && self.folder.is_dir()) {
+            self.written.store(0, Ordering::Relaxed);
+            let _ = fs::write(&stamp, "");
+            let _ = self.gc(limit);
+        }
+    }
+
+    /// Reads every entry and removes those that are not whole. They would have counted as absent anyway.
+    pub fn verify(&self) -> Result<Verified> {
+        let mut verified = Verified::default();
+        for entry in self.entries()? {
+            if is_whole(&entry) {
+                verified.whole += 1;
+                continue;
+            }
+            fs::remove_file(&entry.path).map_err(|source| Error::io("remove file", &entry.path, source))?;
+            verified.removed.push(entry.path);
+        }
+        verified.removed.sort();
+        Ok(verified)
+    }
+
+    fn entries(&self) -> Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for kind in Kind::ALL {
+            for (folder, metadata) in list(&self.folder.join(kind.folder()))? {
+                if !metadata.is_dir() {
+                    continue;
+                }
+                for (path, metadata) in list(&folder)? {
+                    // Temporary files are not entries yet.
+                    let hidden =
+                        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+                    if !hidden && !metadata.is_dir() {
+                        let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                        entries.push(Entry { kind, path, bytes: metadata.len(), used });
+                    }
+                }
+            }
+        }
+        Ok(entries)
+    }
+}
+
+/// A folder's content; nothing where there is none. What goes away meanwhile is left out.
+fn list(folder: &Path) -> Result<Vec<(PathBuf, Metadata)>> {
+    let failed = |source| Error::io("read directory", folder, source);
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut list = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        if let Ok(metadata) = fs::symlink_metadata(&path) {
+            list.push((path, metadata));
+        }
+    }
+    Ok(list)
+}
+
+fn is_whole(entry: &Entry) -> bool {
+    let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    let hex = entry.path.parent().and_then(name).zip(name(&entry.path)).map(|(first, rest)| first + &rest);
+    let Some(key) = hex.and_then(|hex| blake3::Hash::from_hex(hex).ok()) else { return false };
+    if entry.kind == Kind::Segments {
+        return segments::verify(&entry.path, &key);
+    }
+    let document = || {
+        let file = super::open(&entry.path)?;
+        let document: super::Document<Value> = serde_json::from_reader(file).ok()?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(entry.kind.folder().as_bytes()).update(key.as_bytes());
+        hasher.update(&go_json::compact(&document.value));
+        (document.check == hasher.finalize().to_hex().as_str()).then_some(())
+    };
+    document().is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::SegmentKey;
+    use crate::compress::Codec;
+    use crate::digest::DiffId;
+
+    fn segment(name: &str) -> SegmentKey {
+        SegmentKey::new([(name, "hash", None)], Codec::None)
+    }
+
+    fn filled(folder: &Path) -> Cache {
+        let cache = Cache::new(folder);
+        for name in ["a", "b", "c"] {
+            cache.new_segment(&segment(name)).unwrap().add(9, &[0; 1000]).unwrap().finish().unwrap();
+        }
+        cache.put_contents(DiffId::of(b"layer"), &["hash"]);
+        cache
+    }
+
+    fn used(cache: &Cache, name: &str, ago: u64) {
+        let path = cache.entries().unwrap().into_iter().find(|entry| {
+            entry.kind == Kind::Segments
+                && segments::verify(
+                    &entry.path,
+                    &blake3::Hash::from_bytes(segment(name).as_bytes().try_into().unwrap()),
+                )
+        });
+        let time = SystemTime::now() - Duration::from_secs(ago);
+        fs::File::open(path.unwrap().path).unwrap().set_modified(time).unwrap();
+    }
+
+    #[test]
+    fn what_was_of_no_use_for_longest_goes_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = filled(folder.path());
+        let stat = cache.stat().unwrap();
+        assert_eq!((stat[0].entries, stat[0].bytes), (3, 3 * 1088));
+        assert_eq!((stat[3].kind, stat[3].entries), (Kind::Contents, 1));
+        for (name, ago) in [("a", 9000), ("b", 20_000), ("c", 10_000)] {
+            used(&cache, name, ago);
+        }
+        assert!(cache.segment(&segment("b")).is_some(), "a use, which renews it");
+        assert_eq!(cache.gc(u64::MAX).unwrap(), 0);
+        assert_eq!(cache.gc(2500).unwrap(), 1088);
+        let there = ["a", "b", "c"].map(|name| cache.segment(&segment(name)).is_some());
+        assert_eq!(there, [true, true, false]);
+        assert!(cache.gc(0).unwrap() > 2000);
+        assert!(cache.stat().unwrap().iter().all(|stat| stat.entries == 0));
+        assert_eq!(Cache::new(folder.path().join("none")).stat().unwrap()[0].entries, 0);
+    }
+
+    #[test]
+    fn a_process_that_writes_much_keeps_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = filled(folder.path());
+        let entries = |cache: &Cache| cache.stat().unwrap()[0].entries;
+        cache.trim(u64::MAX);
+        assert_eq!(entries(&cache), 3, "the first time, and below the limit");
+        cache.trim(1088);
+        assert_eq!(entries(&cache), 3, "written little since then");
+        filled(folder.path()).trim(1200);
+        assert_eq!(entries(&cache), 1);
+    }
+
+    #[test]
+    fn damaged_entries_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = filled(folder.path());
+        assert_eq!(cache.verify().unwrap(), Verified { whole: 4, removed: vec![] });
+        let mut damaged: Vec<PathBuf> =
+            cache.entries().unwrap().into_iter().map(|entry| entry.path).collect();
+        damaged.sort();
+        for path in &damaged[..2] {
+            let mut bytes = fs::read(path).unwrap();
+            bytes[12] ^= 1;
+            fs::write(path, bytes).unwrap();
+        }
+        let verified = cache.verify().unwrap();
+        assert_eq!((verified.whole, &verified.removed[..]), (2, &damaged[..2]));
+        assert_eq!(cache.verify().unwrap(), Verified { whole: 2, removed: vec![] });
+    }
+}

@@ -1,0 +1,84 @@
+//! What a layer's stream is made of, as far as the cache is concerned: parents' headers, a segment for each store path, end
+//! blocks; or, where paths are merged to one tree, one segment that is all of it.
+
+use super::LayerPath;
+use crate::cache::{Chain, LayerKey, SegmentKey};
+use crate::compress::Codec;
+use crate::error::Result;
+use crate::pack::Control;
+use crate::tar::{LayerStream, apart};
+
+/// One part of a layer's stream.
+pub(super) enum Piece<'l> {
+    Head(Vec<Vec<u8>>),
+    Segment(&'l LayerPath),
+    Merged(&'l [LayerPath]),
+    End,
+}
+
+/// A layer's parts in order.
+pub(super) struct Pieces<'l> {
+    pub(super) list: Vec<Piece<'l>>,
+    /// Of each part, if it is a segment whose content is known.
+    keys: Vec<Option<SegmentKey>>,
+}
+
+impl<'l> Pieces<'l> {
+    pub(super) fn new(paths: &'l [LayerPath], codec: Codec) -> Self {
+        let part = |path: &'l LayerPath| {
+            path.nar_hash.as_deref().map(|hash| (path.path.as_str(), hash, path.options.as_ref()))
+        };
+        let Some((parents, sorted)) = apart(paths) else {
+            let parts: Option<Vec<_>> = paths.iter().map(part).collect();
+            let key = parts.map(|parts| SegmentKey::new(parts, codec));
+            return Self { list: vec![Piece::Merged(paths)], keys: vec![key] };
+        };
+        let segments = sorted.iter().map(|path| part(path).map(|part| SegmentKey::new([part], codec)));
+        let keys = std::iter::once(None).chain(segments).chain([None]).collect();
+        let segments = sorted.iter().map(|path| Piece::Segment(path));
+        let list = std::iter::once(Piece::Head(parents)).chain(segments).chain([Piece::End]).collect();
+        Self { list, keys }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(super) fn key(&self, at: usize) -> Option<&SegmentKey> {
+        self.keys[at].as_ref()
+    }
+
+    fn segment_keys(&self) -> impl Iterator<Item = (usize, Option<SegmentKey>)> {
+        let keys = self.keys.iter().copied().enumerate();
+        keys.filter(|(at, _)| matches!(self.list[*at], Piece::Segment(_) | Piece::Merged(_)))
+    }
+
+    /// The layer's key, if the content of all its segments is known.
+    pub(super) fn layer_key(&self) -> Option<LayerKey> {
+        LayerKey::new(&self.segment_keys().map(|(_, key)| key).collect::<Vec<_>>())
+    }
+
+    /// Where the stream can be resumed: before the part of this number, after the segments of this chain. In order, as
+    /// far as contents are known.
+    pub(super) fn chains(&self) -> Vec<(usize, Chain)> {
+        let mut chain = None;
+        let mut chains = Vec::new();
+        for (at, key) in self.segment_keys() {
+            let Some(key) = key else { break };
+            let next = Chain::with(chain, &key);
+            chains.push((at + 1, next));
+            chain = Some(next);
+        }
+        chains
+    }
+
+    /// The stream of one part.
+    pub(super) fn stream(&self, at: usize, control: &Control<'_>) -> Result<LayerStream<'l>> {
+        match &self.list[at] {
+            Piece::Head(parents) => Ok(LayerStream::head(parents.clone(), control)),
+            Piece::Segment(path) => Ok(LayerStream::segment(path, control)),
+            Piece::Merged(paths) => LayerStream::merged(paths, control),
+            Piece::End => Ok(LayerStream::end(control)),
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The cache: what it has is not read again, and whatever happens to it, the bytes are the same.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use nixply_packer::Error;
+use nixply_packer::cache::Cache;
+use nixply_packer::closure::{Closure, PathInfo, Store, StorePath};
+use nixply_packer::compress::FRAME_BYTES;
+use nixply_packer::image::layout;
+use nixply_packer::pack::{Control, Packer};
+use nixply_packer::request::{BuiltImage, ImageRequest};
+use serde_json::{Value, json};
+
+const CODECS: [&str; 3] = ["none", "gzip", "zstd"];
+
+/// A store with a cache beside it.
+struct World {
+    temporary: tempfile::TempDir,
+    store: Store,
+    paths: Vec<(String, String)>,
+}
+
+impl World {
+    fn new() -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let store = Store { dir: "/nix/store".into(), real_dir: temporary.path().join("store") };
+        Self { temporary, store, paths: Vec::new() }
+    }
+
+    /// Adds a store path with one file of `length` bytes of a kind.
+    fn add(&mut self, name: &str, length: usize, kind: u8) -> String {
+        let path = format!("/nix/store/{}-{name}", "0123456789abcdfghijklmnpqrsvwxyz");
+        let real = self.store.real_path(&StorePath::from(path.as_str()));
+        let _ = fs::remove_dir_all(&real);
+        fs::create_dir_all(&real).unwrap();
+        // Compressible, not periodic over a frame.
+        let bytes: Vec<u8> = (0..length).map(|at| (at >> 7) as u8 ^ (at % 251) as u8 ^ kind).collect();
+        fs::write(real.join("file"), bytes).unwrap();
+        self.paths.retain(|(there, _)| *there != path);
+        self.paths.push((path.clone(), format!("sha256-{name}-{length}-{kind}")));
+        path
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.temporary.path().join("cache")
+    }
+
+    fn cache(&self) -> Cache {
+        Cache::new(self.folder())
+    }
+
+    fn forget_the_store(&self) {
+        fs::remove_dir_all(&self.store.real_dir).unwrap();
+        fs::create_dir(&self.store.real_dir).unwrap();
+    }
+
+    fn build(&self, request: &Value, cache: Option<Cache>) -> Result<BuiltImage, Error> {
+        let info = |(path, nar_hash): &(String, String)| PathInfo {
+            path: path.as_str().into(),
+            references: Vec::new(),
+            nar_hash: nar_hash.clone(),
+            nar_size: 1,
+        };
+        let stop = AtomicBool::new(false);
+        let request = ImageRequest::from_json(&request.to_string(), "request").unwrap();
+        let packer = Packer::new(2).with_cache(cache);
+        request.build(
+            &Closure::new(self.paths.iter().map(info)),
+            &self.store,
+            &packer,
+            &Control::new(&stop, &()),
+        )
+    }
+
+    fn request(&self, codec: &str, layers: usize) -> Value {
+        let deps: Vec<&String> = self.paths.iter().map(|(path, _)| path).collect();
+        json!({"arch": "amd64", "compression": codec, "layers": [{"deps": deps, "maxLayers": layers}]})
+    }
+
+    fn layout(&self, image: &BuiltImage, name: &str, cache: Option<Cache>) -> Result<Vec<Vec<u8>>, Error> {
+        let (stop, dir) = (AtomicBool::new(false), self.temporary.path().join(name));
+        let packer = Packer::new(2).with_cache(cache);
+        layout::write(&image.spec, &self.store, &dir, "t", None, &packer, &Control::new(&stop, &()))?;
+        let blob = |layer: &nixply_packer::image::spec::Layer| {
+            fs::read(dir.join("blobs/sha256").join(layer.digest.hex())).unwrap()
+        };
+        Ok(image.spec.layers.iter().map(blob).collect())
+    }
+
+    fn entries(&self) -> Vec<PathBuf> {
+        fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                match entry.file_type().unwrap().is_dir() {
+                    true => walk(&entry.path(), found),
+                    false => found.push(entry.path()),
+                }
+            }
+        }
+        let mut found = Vec::new();
+        walk(&self.folder(), &mut found);
+        found.sort();
+        found
+    }
+}
+
+fn small() -> World {
+    let mut world = World::new();
+    world.add("a", 2 * FRAME_BYTES + 12_345, 1);
+    world.add("b", 511, 2);
+    world.add("c", FRAME_BYTES - 512, 3);
+    world
+}
+
+/// A build in which nothing changed reads no store path: here there is none left to read.
+#[test]
+fn a_cached_image_is_built_from_nothing() {
+    for codec in CODECS {
+        let world = small();
+        let to_root = |codec: &str| {
+            let mut request = world.request(codec, 2);
+            request["copyToRoot"] = json!([world.paths[1].0]);
+            request
+        };
+        let fresh = world.build(&to_root(codec), None).unwrap().json;
+        assert_eq!(world.build(&to_root(codec), Some(world.cache())).unwrap().json, fresh);
+        world.forget_the_store();
+        assert_eq!(world.build(&to_root(codec), Some(world.cache())).unwrap().json, fresh);
+        let other = if codec == "zstd" { "gzip" } else { "zstd" };
+        assert!(world.build(&to_root(other), Some(world.cache())).is_err(), "another codec is another layer");
+        assert!(world.build(&to_root(codec), None).is_err());
+    }
+}
+
+/// Frames are a path's own: a new plan over known paths compresses nothing, and reads nothing.
+#[test]
+fn a_new_plan_over_known_paths_reads_no_store_path() {
+    for codec in ["gzip", "zstd:1"] {
+        let world = small();
+        let fresh = world.build(&world.request(codec, 1), None).unwrap().json;
+        world.build(&world.request(codec, 3), Some(world.cache())).unwrap();
+        world.forget_the_store();
+        assert_eq!(
+            world.build(&world.request(codec, 1), Some(world.cache())).unwrap().json,
+            fresh,
+            "{codec}"
+        );
+    }
+}
+
+/// The spec knows no archive hashes; the cache remembers them.
+#[test]
+fn a_layout_is_written_out_of_the_cache() {
+    for codec in ["gzip", "zstd"] {
+        let world = small();
+        let image = world.build(&world.request(codec, 2), None).unwrap();
+        let fresh = world.layout(&image, "fresh", None).unwrap();
+        assert_eq!(world.build(&world.request(codec, 2), Some(world.cache())).unwrap().json, image.json);
+        world.forget_the_store();
+        assert_eq!(world.layout(&image, "cached", Some(world.cache())).unwrap(), fresh);
+        assert!(world.layout(&image, "without", None).is_err());
+    }
+}
+
+/// A layer in which the last path changed is hashed from there on: the paths before it are gone here.
+#[test]
+fn a_changed_layer_is_hashed_from_the_change_on() {
+    for codec in CODECS {
+        let mut world = World::new();
+        for name in ["a", "b", "c", "d"] {
+            world.add(name, 20 << 20, name.as_bytes()[0]);
+        }
+        world.build(&world.request(codec, 1), Some(world.cache())).unwrap();
+        world.add("d", 1000, 0);
+        let fresh = world.build(&world.request(codec, 1), None).unwrap().json;
+        for name in ["a", "b"] {
+            let path = world.paths.iter().find(|(path, _)| path.ends_with(name)).unwrap();
+            fs::remove_dir_all(world.store.real_path(&path.0.as_str().into())).unwrap();
+        }
+        // With a codec, segments would be enough: without them, the states have to be.
+        fs::remove_dir_all(world.folder().join("segments")).ok();
+        assert_eq!(
+            world.build(&world.request(codec, 1), Some(world.cache())).unwrap().json,
+            fresh,
+            "{codec}"
+        );
+    }
+}
+
+/// Any entry may be missing, torn or altered: what is built is the same.
+#[test]
+fn whatever_happens_to_the_cache_the_bytes_are_the_same() {
+    for codec in CODECS {
+        let mut world = World::new();
+        for name in ["a", "b", "c"] {
+            world.add(name, 17 << 20, name.as_bytes()[0]);
+        }
+        let images = [1, 3].map(|layers| world.request(codec, layers));
+        let fresh = images.each_ref().map(|request| world.build(request, None).unwrap());
+        let blobs = world.layout(&fresh[0], "fresh", None).unwrap();
+        let fill = || {
+            let _ = fs::remove_dir_all(world.folder());
+            images.iter().for_each(|request| drop(world.build(request, Some(world.cache())).unwrap()));
+        };
+        fill();
+        let count = world.entries().len();
+        assert!(count > 5, "{count}");
+        type Harm = fn(&Path);
+        let harms: [(&str, Harm); 5] = [
+            ("deleted", |path| fs::remove_file(path).unwrap()),
+            ("halved", |path| {
+                let length = fs::metadata(path).unwrap().len();
+                fs::OpenOptions::new().write(true).open(path).unwrap().set_len(length / 2).unwrap();
+            }),
+            ("emptied", |path| fs::write(path, "").unwrap()),
+            ("altered", |path| {
+                let mut bytes = fs::read(path).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                fs::write(path, bytes).unwrap();
+            }),
+            ("a folder", |path| {
+                fs::remove_file(path).unwrap();
+                fs::create_dir(path).unwrap();
+            }),
+        ];
+        for (name, harm) in harms {
+            for every in [1, 2] {
+                fill();
+                world.entries().iter().step_by(every).for_each(|path| harm(path));
+                for (request, fresh) in images.iter().zip(&fresh) {
+                    let built = world.build(request, Some(world.cache())).unwrap();
+                    assert_eq!(built.json, fresh.json, "{codec}, every {every}th entry {name}");
+                }
+            }
+            let out = format!("{name} {codec}");
+            world.entries().iter().filter(|path| path.is_file()).for_each(|path| harm(path));
+            assert_eq!(world.layout(&fresh[0], &out, Some(world.cache())).unwrap(), blobs, "{out}");
+        }
+    }
+}
+
+/// Two processes may fill the same cache at once.
+#[test]
+fn writers_do_not_disturb_each_other() {
+    let world = small();
+    let fresh = world.build(&world.request("zstd", 2), None).unwrap().json;
+    std::thread::scope(|scope| {
+        let builds: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| world.build(&world.request("zstd", 2), Some(world.cache())).unwrap().json)
+            })
+            .collect();
+        builds.into_iter().for_each(|build| assert_eq!(build.join().unwrap(), fresh));
+    });
+    assert!(world.cache().verify().unwrap().removed.is_empty());
+    assert!(
+        world.entries().iter().all(|path| !path.to_str().unwrap().contains(".nixply-")),
+        "nothing is left over"
+    );
+}
+
+/// What one user has packed, others may read.
+#[test]
+fn a_shared_cache_is_of_use_and_stays_as_it_is() {
+    let world = small();
+    let fresh = world.build(&world.request("zstd", 2), Some(world.cache())).unwrap().json;
+    let before = world.entries();
+    world.forget_the_store();
+    let own = Cache::new(world.temporary.path().join("own")).with_shared(vec![world.folder()]);
+    assert_eq!(world.build(&world.request("zstd", 2), Some(own.clone())).unwrap().json, fresh);
+    world.build(&world.request("zstd", 1), Some(own.clone())).unwrap();
+    assert_eq!(world.entries(), before);
+    assert_ne!(own.stat().unwrap().iter().map(|stat| stat.entries).sum::<u64>(), 0);
+}
