@@ -275,7 +275,7 @@ fn what_the_packer_refuses_points_at_the_call() {
     for (arguments, message) in [
         (
             "strategy = \"best\";",
-            "strategy \"best\" is not valid: expected one of popularity, single, per-path",
+            "strategy \"best\" is not valid: expected one of popularity, single, per-path, size",
         ),
         (
             "strategy = \"explicit\";",

@@ -5,6 +5,7 @@
 //! dropped, and a path that a parent layer already has, with equal rules, is not packed again.
 
 mod popularity;
+mod size;
 
 use std::collections::{HashMap, HashSet};
 
@@ -28,13 +29,15 @@ pub enum Strategy {
     Single,
     /// A layer for each path, most popular first; more paths than `max_layers` are an error, never a merge.
     PerPath,
+    /// The largest paths alone, the rest in bins by name, which stay put from release to release: see `size.rs`.
+    Size,
     /// The groups that the caller gives, in their order; paths in no group share one last layer.
     Explicit(Vec<Vec<StorePath>>),
 }
 
 impl Strategy {
     /// The names that can be given as text. Explicit groups come as data instead.
-    pub const NAMES: [&str; 3] = ["popularity", "single", "per-path"];
+    pub const NAMES: [&str; 4] = ["popularity", "single", "per-path", "size"];
 
     /// The strategy of this name.
     pub fn from_name(name: &str) -> Result<Self> {
@@ -42,6 +45,7 @@ impl Strategy {
             "popularity" => Ok(Self::Popularity),
             "single" => Ok(Self::Single),
             "per-path" => Ok(Self::PerPath),
+            "size" => Ok(Self::Size),
             _ => Err(Error::invalid(
                 format!("strategy {name:?}"),
                 format!("expected one of {}", Self::NAMES.join(", ")),
@@ -117,6 +121,7 @@ pub fn plan(closure: &Closure, options: &Options<'_>) -> Result<Plan> {
             }
             Ok(paths.into_iter().map(|path| vec![path]).collect())
         }
+        Strategy::Size => Ok(size::by_size(paths, closure, max_layers)),
         Strategy::Explicit(groups) => explicit(paths, groups, closure, max_layers),
     }
 }
