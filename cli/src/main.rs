@@ -1,4 +1,4 @@
-//! The command line: `nixply build`, `plan`, `inspect`, `layout`, nix2container's own, and the builder door of Nix derivations.
+//! The command line: `nixply build`, `plan`, `inspect`, `layout`, `serve`, nix2container's own, and the builder door of Nix derivations.
 //!
 //! Standard output is data alone; everything else goes to standard error. Exit codes: 0 fine, 1 something for the user
 //! to mend, 2 something of ours or the machine's, 130 interrupted.
@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::commands::{build, builder, cache, inspect, layout, n2c, plan};
+use crate::commands::{build, builder, cache, inspect, layout, n2c, plan, serve};
 
 /// OCI images from Nix closures, at the speed of the hardware.
 #[derive(Parser)]
@@ -23,6 +23,7 @@ enum Command {
     Plan(plan::Args),
     Inspect(inspect::Args),
     Layout(layout::Args),
+    Serve(serve::Args),
     Cache(cache::Args),
     #[command(subcommand)]
     N2c(n2c::Command),
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Layout(args) => layout::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Cache(args) => cache::run(&args),
         Command::N2c(command) => n2c::run(&command),
         Command::Builder(args) => builder::run(&args),

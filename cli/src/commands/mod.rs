@@ -7,6 +7,7 @@ pub(crate) mod inspect;
 pub(crate) mod layout;
 pub(crate) mod n2c;
 pub(crate) mod plan;
+pub(crate) mod serve;
 
 use std::fs;
 use std::io::{self, Read, Write};

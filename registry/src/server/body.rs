@@ -1,0 +1,211 @@
+//! The bytes of an answer. A blob's are read piece by piece on threads that may block, a few pieces ahead of the
+//! socket; memory for a reader is bounded by that.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use hyper::body::{Bytes, Frame, SizeHint};
+use nixply_packer::Error as PackerError;
+use nixply_packer::digest::Digest;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+
+use super::growing::{Failed, Growing, read_exactly};
+use super::workshop::Workshop;
+
+/// Bytes that are read at once.
+const PIECE: u64 = 256 << 10;
+
+/// A blob that is kept in a file: a base image's layer.
+#[derive(Debug)]
+pub(super) struct FileBlob {
+    /// The file.
+    pub(super) path: PathBuf,
+    /// What the spec says.
+    pub(super) digest: Digest,
+    /// The file's size.
+    pub(super) size: u64,
+    /// Somebody has read it to its end and found its digest right.
+    pub(super) right: AtomicBool,
+}
+
+/// Where a reader's bytes come from.
+pub(super) enum Source {
+    File(Arc<FileBlob>),
+    Growing(Arc<Growing>),
+}
+
+/// An answer's body, of a length that is known.
+pub(super) struct Body {
+    bytes: Remaining,
+    left: u64,
+    /// Whose bytes to count.
+    counted: Option<(Arc<Workshop>, Digest)>,
+}
+
+enum Remaining {
+    Whole(Bytes),
+    Pieces(mpsc::Receiver<io::Result<Bytes>>),
+}
+
+impl Body {
+    /// No bytes.
+    pub(super) fn empty() -> Self {
+        Self::whole(Bytes::new())
+    }
+
+    /// These bytes.
+    pub(super) fn whole(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self { left: bytes.len() as u64, bytes: Remaining::Whole(bytes), counted: None }
+    }
+
+    /// A part of a blob with `size` bytes. Where the blob cannot be given to its end, the connection is cut.
+    pub(super) fn pieces(source: Source, part: Range<u64>, size: u64, workshop: &Arc<Workshop>) -> Self {
+        let left = part.end - part.start;
+        let (sender, receiver) = mpsc::channel(1);
+        let workshop = workshop.clone();
+        tokio::spawn(async move {
+            let done = pump(&source, part, size, &sender, &workshop);
+            // Whoever has gone waits for nothing.
+            let done = tokio::select! { done = done => done, () = sender.closed() => Ok(()) };
+            if let Err(error) = done {
+                let _ = sender.send(Err(error)).await;
+            }
+        });
+        Self { bytes: Remaining::Pieces(receiver), left, counted: None }
+    }
+
+    /// Counts what is sent as this blob's.
+    pub(super) fn counted(mut self, workshop: &Arc<Workshop>, blob: Digest) -> Self {
+        self.counted = Some((workshop.clone(), blob));
+        self
+    }
+
+    /// How many bytes there are.
+    pub(super) fn len(&self) -> u64 {
+        self.left
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let piece = match &mut self.bytes {
+            Remaining::Whole(bytes) => Ok(std::mem::take(bytes)),
+            Remaining::Pieces(receiver) => match receiver.poll_recv(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(piece) => piece.unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into())),
+            },
+        };
+        Poll::Ready(Some(piece.map(|piece| {
+            self.left -= piece.len() as u64;
+            if let Some((workshop, blob)) = &self.counted {
+                workshop.counters.sent(*blob, piece.len() as u64);
+            }
+            Frame::data(piece)
+        })))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+/// Sends the pieces of a part as they are there.
+async fn pump(
+    source: &Source,
+    part: Range<u64>,
+    size: u64,
+    sender: &mpsc::Sender<io::Result<Bytes>>,
+    workshop: &Workshop,
+) -> io::Result<()> {
+    let failed = |Failed| io::Error::other("the layer could not be packed");
+    let mut at = part.start;
+    match source {
+        Source::Growing(growing) => {
+            while at < part.end {
+                let end = growing.readable(at, size).await.map_err(failed)?.min(part.end).min(at + PIECE);
+                let growing = growing.clone();
+                let bytes = blocking(move || growing.read(at, (end - at) as usize)).await?;
+                at = end;
+                if sender.send(Ok(bytes)).await.is_err() {
+                    break;
+                }
+            }
+        }
+        Source::File(blob) => {
+            let file = File::open(&blob.path);
+            let file = Arc::new(file.inspect_err(|error| report(workshop, unreadable(blob, error)))?);
+            let whole = part == (0..size);
+            let mut hasher = (whole && !blob.right.load(Ordering::Relaxed)).then(Sha256::new);
+            while at < part.end {
+                let end = part.end.min(at + PIECE);
+                let (file, taken) = (file.clone(), hasher.take());
+                let read = move || {
+                    let bytes = read_exactly(&file, at, (end - at) as usize)?;
+                    Ok((taken.map(|hasher| hasher.chain_update(&bytes)), bytes))
+                };
+                let read =
+                    blocking(read).await.inspect_err(|error| report(workshop, unreadable(blob, error)));
+                let (hashed, bytes) = read?;
+                hasher = hashed;
+                at = end;
+                // As with packed layers, the end is for whoever gets a right blob.
+                if let Some(hasher) = hasher.take_if(|_| at == size) {
+                    check(blob, Digest::finish(hasher)).map_err(|error| {
+                        report(workshop, error);
+                        failed(Failed)
+                    })?;
+                }
+                if sender.send(Ok(bytes)).await.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check(blob: &FileBlob, found: Digest) -> Result<(), PackerError> {
+    if found != blob.digest {
+        return Err(PackerError::BlobMismatch { expected: blob.digest, found, path: blob.path.clone() });
+    }
+    blob.right.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+fn unreadable(blob: &FileBlob, error: &io::Error) -> PackerError {
+    let source = match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
+    };
+    PackerError::Io { action: "read blob", path: blob.path.clone(), source }
+}
+
+fn report(workshop: &Workshop, error: PackerError) {
+    workshop.report(&error.into());
+}
+
+/// Runs something that may block where it may.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}

@@ -1,0 +1,222 @@
+//! What is served: repositories, their tags, an image's manifest for an asker, and blobs by digest.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use hyper::body::Bytes;
+use nixply_packer::Error as PackerError;
+use nixply_packer::closure::Store;
+use nixply_packer::digest::{DiffId, Digest};
+use nixply_packer::image::oci::{self, Descriptor};
+use nixply_packer::image::spec::ImageSpec;
+use nixply_packer::image::{go_json, reference};
+use tokio::sync::OnceCell;
+
+use super::body::FileBlob;
+use super::reads::{Compression, Reads};
+use super::workshop::{PackedBlob, Workshop};
+use crate::error::{Error, Result};
+
+/// An image and what it is called.
+#[derive(Debug, Clone)]
+pub struct Image {
+    name: String,
+    tag: String,
+    spec: ImageSpec,
+}
+
+impl Image {
+    /// Checks name and tag. The name is the repository's, without a registry's address.
+    pub fn new(name: &str, tag: &str, spec: ImageSpec) -> Result<Self> {
+        let name = reference::canonical_name(name)?;
+        reference::check_tag(tag)?;
+        if name.contains(':') {
+            return Err(Error::Host(name));
+        }
+        Ok(Self { name, tag: tag.into(), spec })
+    }
+
+    /// `NAME:TAG`.
+    pub fn reference(&self) -> String {
+        format!("{}:{}", self.name, self.tag)
+    }
+}
+
+/// A manifest's bytes.
+#[derive(Debug, Clone)]
+pub(super) struct Document {
+    pub(super) bytes: Bytes,
+    pub(super) digest: Digest,
+}
+
+impl Document {
+    fn new(bytes: Vec<u8>) -> Self {
+        Self { digest: Digest::of(&bytes), bytes: bytes.into() }
+    }
+}
+
+/// A blob, wherever it is.
+#[derive(Debug, Clone)]
+pub(super) enum Blob {
+    Bytes(Bytes),
+    File(Arc<FileBlob>),
+    Packed(Arc<PackedBlob>),
+}
+
+/// An image in all forms that it is offered in.
+struct Served {
+    config: Bytes,
+    /// Media types and blobs of the layers from the bottom up.
+    forms: Vec<Form>,
+}
+
+struct Form {
+    reads: Reads,
+    layers: Vec<(String, Blob)>,
+    manifest: OnceCell<Document>,
+}
+
+/// Layers that would be packed to the same blob: the same tar stream, cut into frames at the same places.
+type PackedKey = (DiffId, String, Vec<u8>);
+
+/// Everything that is served.
+pub(super) struct Catalog {
+    names: BTreeMap<String, BTreeMap<String, Served>>,
+    blobs: RwLock<HashMap<Digest, Blob>>,
+}
+
+impl Catalog {
+    /// The images, of which nothing is packed; base layers' files have to be there.
+    pub(super) fn new(images: Vec<Image>, store: &Store, compression: Compression) -> Result<Self> {
+        let mut catalog = Self { names: BTreeMap::new(), blobs: RwLock::default() };
+        let mut packed: HashMap<PackedKey, Arc<PackedBlob>> = HashMap::new();
+        for image in images {
+            let config = Bytes::from(oci::config(&image.spec));
+            catalog.add(Digest::of(&config), Blob::Bytes(config.clone()));
+            let readers: &[Reads] = match compression {
+                Compression::Auto => &[Reads::Zstd, Reads::Gzip],
+                // Everyone gets the same.
+                Compression::Always(_) => &[Reads::Zstd],
+            };
+            let mut forms = Vec::new();
+            for reads in readers {
+                let mut layers = Vec::new();
+                for (place, layer) in image.spec.layers.iter().enumerate() {
+                    if let Some(path) = &layer.layer_path {
+                        let blob = file_blob(store, path, layer.digest)?;
+                        catalog.add(layer.digest, blob.clone());
+                        layers.push((layer.media_type.clone(), blob));
+                        continue;
+                    }
+                    let codec = compression.codec(layer, *reads);
+                    let key = (layer.diff_id, codec.to_string(), go_json::compact(&layer.paths));
+                    let new = || Arc::new(PackedBlob::new(layer, place, codec));
+                    let blob = packed.entry(key).or_insert_with(new).clone();
+                    if let Some((digest, _)) = blob.known() {
+                        catalog.add(digest, Blob::Packed(blob.clone()));
+                    }
+                    let recorded = layer.compression.unwrap_or_default() == codec;
+                    let media_type =
+                        if recorded { layer.media_type.clone() } else { codec.media_type().into() };
+                    layers.push((media_type, Blob::Packed(blob)));
+                }
+                forms.push(Form { reads: *reads, layers, manifest: OnceCell::new() });
+            }
+            let tags = catalog.names.entry(image.name.clone()).or_default();
+            if tags.insert(image.tag.clone(), Served { config, forms }).is_some() {
+                return Err(Error::Twice { name: image.name, tag: image.tag });
+            }
+        }
+        Ok(catalog)
+    }
+
+    /// The tags of a repository, sorted; none where there is no such repository.
+    pub(super) fn tags(&self, name: &str) -> Option<Vec<&str>> {
+        Some(self.names.get(name)?.keys().map(String::as_str).collect())
+    }
+
+    /// A tag's manifest for an asker. The first time, digests that no spec has are found out by packing.
+    pub(super) async fn by_tag(
+        &self,
+        name: &str,
+        tag: &str,
+        reads: Reads,
+        workshop: &Arc<Workshop>,
+    ) -> Result<Option<Document>> {
+        let Some(served) = self.names.get(name).and_then(|tags| tags.get(tag)) else { return Ok(None) };
+        self.manifest(served, reads, workshop).await.map(Some)
+    }
+
+    /// A manifest that this repository has. One that nobody has asked for by its tag is known only once what the asker
+    /// would get has been found out: whoever wrote a digest down may come after a restart.
+    pub(super) async fn by_digest(
+        &self,
+        name: &str,
+        digest: Digest,
+        reads: Reads,
+        workshop: &Arc<Workshop>,
+    ) -> Result<Option<Document>> {
+        let images = || self.names.get(name).into_iter().flat_map(BTreeMap::values);
+        let found = images().flat_map(|image| &image.forms).filter_map(|form| form.manifest.get());
+        if let Some(document) = found.into_iter().find(|document| document.digest == digest) {
+            return Ok(Some(document.clone()));
+        }
+        for image in images() {
+            let document = self.manifest(image, reads, workshop).await?;
+            if document.digest == digest {
+                return Ok(Some(document));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A blob of any repository.
+    pub(super) fn blob(&self, digest: Digest) -> Option<Blob> {
+        self.blobs.read().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned()
+    }
+
+    fn add(&self, digest: Digest, blob: Blob) {
+        self.blobs.write().unwrap_or_else(PoisonError::into_inner).entry(digest).or_insert(blob);
+    }
+
+    async fn manifest(&self, served: &Served, reads: Reads, workshop: &Arc<Workshop>) -> Result<Document> {
+        let form = served.forms.iter().find(|form| form.reads == reads).unwrap_or(&served.forms[0]);
+        let make = || async {
+            let packed = form.layers.iter().filter_map(|(_, blob)| match blob {
+                Blob::Packed(blob) => Some(blob.clone()),
+                _ => None,
+            });
+            workshop.learn(&packed.collect::<Vec<_>>()).await?;
+            let layers = form.layers.iter().map(|(media_type, blob)| {
+                let (digest, size) = match blob {
+                    Blob::Bytes(bytes) => (Digest::of(bytes), bytes.len() as u64),
+                    Blob::File(file) => (file.digest, file.size),
+                    Blob::Packed(blob) => {
+                        let known = blob.known().expect("it was learnt just now");
+                        self.add(known.0, Blob::Packed(blob.clone()));
+                        known
+                    }
+                };
+                Descriptor::new(media_type, digest, size)
+            });
+            let manifest = oci::manifest(&served.config, layers.collect());
+            Ok(Document::new(go_json::compact(&manifest)))
+        };
+        form.manifest.get_or_try_init(make).await.cloned()
+    }
+}
+
+/// A base image's layer. Its size is the file's: specs of nix2container may have none (its #207).
+fn file_blob(store: &Store, path: &str, digest: Digest) -> Result<Blob> {
+    let path = store.real_path(&path.into());
+    let size = match fs::metadata(&path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(PackerError::Missing { path }.into());
+        }
+        Err(source) => return Err(PackerError::Io { action: "read blob", path, source }.into()),
+    };
+    Ok(Blob::File(Arc::new(FileBlob { path, digest, size, right: AtomicBool::new(false) })))
+}

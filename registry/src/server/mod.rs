@@ -1,0 +1,185 @@
+//! A read-only registry that serves images straight from their specs: nothing is packed until somebody asks for a layer's
+//! bytes, and then once, while the asker reads them.
+//!
+//! ```text
+//! answer ──> catalog ──> workshop ──> growing <── body
+//! protocol   what is     packs        a blob's     what a reader
+//!            served                   bytes        has of it
+//! ```
+
+mod answer;
+mod body;
+mod catalog;
+mod counters;
+mod growing;
+mod range;
+mod reads;
+#[cfg(test)]
+mod tests;
+mod workshop;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use nixply_packer::closure::Store;
+use tokio::sync::oneshot;
+
+use self::answer::Shared;
+use self::workshop::Workshop;
+use crate::error::{Error, Result};
+
+pub use self::catalog::Image;
+pub use self::counters::Counts;
+pub use self::reads::Compression;
+
+/// How long packings may take to notice that they are to stop; they look several times a second.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Hears of layers that cannot be served. Called from the server's threads.
+pub type Report = Arc<dyn Fn(&Error) + Send + Sync>;
+
+/// How to serve.
+#[derive(Clone)]
+pub struct Options {
+    /// Where to listen. Port 0 is a free one.
+    pub listen: SocketAddr,
+    /// Whether that may be an address that other machines reach. There are no passwords.
+    pub allow_remote: bool,
+    /// How layers are compressed.
+    pub compression: Compression,
+    /// Where the store paths are.
+    pub store: Store,
+    /// Threads to pack with, all packings together; 0 is one for each core.
+    pub threads: usize,
+    /// A folder for packed layers. They have no names in it, and their space is free again when the server ends.
+    pub scratch: PathBuf,
+    /// Hears why a layer could not be served.
+    pub report: Report,
+}
+
+impl Options {
+    /// A free port of loopback, for what is in `store`.
+    pub fn new(store: Store) -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            allow_remote: false,
+            compression: Compression::Auto,
+            store,
+            threads: 0,
+            scratch: std::env::temp_dir(),
+            report: Arc::new(|_| {}),
+        }
+    }
+}
+
+/// A registry that runs until it is stopped or dropped.
+pub struct Server {
+    address: SocketAddr,
+    workshop: Arc<Workshop>,
+    stop: Arc<AtomicBool>,
+    /// Dropped, it ends the loop that takes connections.
+    ending: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Begins to serve. When this returns, the address answers.
+    pub fn start(images: Vec<Image>, options: Options) -> Result<Self> {
+        let Options { listen, allow_remote, compression, store, threads, scratch, report } = options;
+        if !allow_remote && !listen.ip().is_loopback() {
+            return Err(Error::Remote(listen));
+        }
+        let catalog = catalog::Catalog::new(images, &store, compression)?;
+        // Better now than when a client waits.
+        tempfile::tempfile_in(&scratch)
+            .map_err(|source| Error::Scratch { folder: scratch.clone(), source })?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let workshop = Arc::new(Workshop::new(store, scratch, threads, stop.clone(), report));
+        let failed = |source| Error::Listen { address: listen, source };
+        let listener = TcpListener::bind(listen).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            // They move bytes; reading and packing is done elsewhere.
+            .worker_threads(std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)))
+            .thread_name("nixply-serve")
+            .enable_all()
+            .build()
+            .map_err(Error::Start)?;
+        let (ending, ended) = oneshot::channel();
+        let shared = Arc::new(Shared { catalog, workshop: workshop.clone() });
+        let serve = move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = accept(listener, shared) => {}
+                    _ = ended => {}
+                }
+            });
+            runtime.shutdown_timeout(STOP_PATIENCE);
+        };
+        let thread =
+            std::thread::Builder::new().name("nixply-serve".into()).spawn(serve).map_err(Error::Start)?;
+        Ok(Self { address, workshop, stop, ending: Some(ending), thread: Some(thread) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it has done so far.
+    pub fn counts(&self) -> Counts {
+        self.workshop.counters.counts()
+    }
+
+    /// Ends it: connections are cut, packings given up, packed layers forgotten. Gives what it has done.
+    pub fn stop(mut self) -> Counts {
+        self.end();
+        self.counts()
+    }
+
+    fn end(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        drop(self.ending.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of it has been printed; there is nothing more to end.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Takes connections for ever.
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let listener = tokio::net::TcpListener::from_std(listener).expect("it does not block");
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // No file descriptors left, perhaps: some will be closed.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        // Answers of a few bytes are not held back.
+        let _ = stream.set_nodelay(true);
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| shared.clone().answer(request));
+            // Clients that go away, and blobs that are not given to their end, have been dealt with.
+            let _ = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}

@@ -1,0 +1,64 @@
+//! Which part of a blob a request wants (RFC 9110, 14). One range is answered; several at once, or something that is no
+//! range, may be answered with everything, and are.
+
+use std::ops::Range;
+
+/// What to answer with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The whole blob.
+    Whole,
+    /// These bytes of it; never none.
+    Bytes(Range<u64>),
+    /// Nothing that the blob has.
+    Outside,
+}
+
+impl Part {
+    /// What a Range header's value asks for of a blob with `size` bytes.
+    pub(super) fn of(value: &str, size: u64) -> Self {
+        let Some(range) = value.trim().strip_prefix("bytes=") else { return Self::Whole };
+        let Some((first, last)) = range.trim().split_once('-') else { return Self::Whole };
+        let number = |text: &str| {
+            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            // More digits than a size can have are simply much.
+            digits.then(|| text.parse().unwrap_or(u64::MAX))
+        };
+        let (begin, end) = match (number(first), number(last), first, last) {
+            (Some(first), Some(last), ..) if first <= last => (first, last.saturating_add(1)),
+            (Some(first), None, _, "") => (first, size),
+            (None, Some(count), "", _) => (if count == 0 { size } else { size.saturating_sub(count) }, size),
+            _ => return Self::Whole,
+        };
+        if begin >= size { Self::Outside } else { Self::Bytes(begin..end.min(size)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_range_is_taken() {
+        for (value, part) in [
+            ("bytes=0-0", Part::Bytes(0..1)),
+            ("bytes=0-9", Part::Bytes(0..10)),
+            ("bytes=3-", Part::Bytes(3..10)),
+            ("bytes=3-99999999999999999999", Part::Bytes(3..10)),
+            ("bytes=-4", Part::Bytes(6..10)),
+            ("bytes=-40", Part::Bytes(0..10)),
+            ("bytes=10-", Part::Outside),
+            ("bytes=10-11", Part::Outside),
+            ("bytes=-0", Part::Outside),
+            ("bytes=0-1,3-4", Part::Whole),
+            ("bytes=4-3", Part::Whole),
+            ("bytes=-", Part::Whole),
+            ("bytes=+1-2", Part::Whole),
+            ("bytes=x", Part::Whole),
+            ("lines=0-1", Part::Whole),
+            ("", Part::Whole),
+        ] {
+            assert_eq!(Part::of(value, 10), part, "{value}");
+        }
+    }
+}

@@ -1,0 +1,512 @@
+//! The server as its clients see it, over a socket. The store is a folder of the test's own; no Nix is needed.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Barrier, Mutex};
+
+use nixply_packer::closure::{Closure, Store};
+use nixply_packer::digest::Digest;
+use nixply_packer::image::spec::ImageSpec;
+use nixply_packer::image::{go_json, oci};
+use nixply_packer::pack::{Control, Packer};
+use nixply_packer::request::ImageRequest;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Compression, Image, Options, Server};
+use crate::error::Error;
+
+/// A store with a few store paths of a few megabytes that compress to about half.
+struct World {
+    folder: TempDir,
+    reports: Arc<Mutex<Vec<String>>>,
+}
+
+/// An answer to a request.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        let line = |line: &&str| line.to_ascii_lowercase().starts_with(&format!("{name}: "));
+        Some(self.head.lines().find(line)?.split_once(": ").unwrap().1)
+    }
+
+    /// Whether all is here that the head promises.
+    fn is_whole(&self) -> bool {
+        self.header("content-length").unwrap().parse() == Ok(self.body.len())
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    fn code(&self) -> String {
+        self.json()["errors"][0]["code"].as_str().unwrap().to_owned()
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let world = Self { folder: tempfile::tempdir().unwrap(), reports: Arc::default() };
+        for (at, name) in ["a", "b"].iter().enumerate() {
+            let path = world.real(name);
+            fs::create_dir_all(path.join("bin")).unwrap();
+            fs::write(path.join("bin/data"), noise(at as u32 + 1, 3_000_000)).unwrap();
+            fs::write(path.join("text"), "text\n".repeat(200_000)).unwrap();
+        }
+        fs::create_dir(world.folder.path().join("scratch")).unwrap();
+        world
+    }
+
+    fn store(&self) -> Store {
+        let mut store = Store::at("/nix/store");
+        store.real_dir = self.folder.path().join("store");
+        store
+    }
+
+    fn path(name: &str) -> String {
+        format!("/nix/store/{}-{name}", name.repeat(32))
+    }
+
+    fn real(&self, name: &str) -> PathBuf {
+        self.store().real_path(&Self::path(name).as_str().into())
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.folder.path().join("scratch")
+    }
+
+    /// An image with a layer for each of `a` and `b`.
+    fn spec(&self, compression: &str) -> ImageSpec {
+        let paths = ["a", "b"].map(Self::path);
+        let info =
+            |path| json!({"path": path, "narHash": "sha256:x", "narSize": 4_000_000, "references": []});
+        let closure = Closure::from_json(&json!(paths.clone().map(info)).to_string()).unwrap();
+        let request = json!({
+            "layers": paths.map(|path| json!({"deps": [path]})), "arch": "amd64", "compression": compression,
+            "config": {"Env": [format!("CODEC={compression}")]},
+        });
+        let request = ImageRequest::from_json(&request.to_string(), "request").unwrap();
+        let stop = Default::default();
+        let control = Control::new(&stop, &());
+        request.build(&closure, &self.store(), &Packer::new(2), None, &control).unwrap().spec
+    }
+
+    fn options(&self, compression: &str) -> Options {
+        let reports = self.reports.clone();
+        Options {
+            compression: compression.parse().unwrap(),
+            scratch: self.scratch(),
+            threads: 2,
+            report: Arc::new(move |error| reports.lock().unwrap().push(error.chain())),
+            ..Options::new(self.store())
+        }
+    }
+
+    fn serve(&self, spec: &ImageSpec, compression: &str) -> Server {
+        let image = Image::new("some/image", "t", spec.clone()).unwrap();
+        Server::start(vec![image], self.options(compression)).unwrap()
+    }
+}
+
+/// Bytes that are the same every time; half of their bits are random.
+fn noise(seed: u32, count: usize) -> Vec<u8> {
+    let mut state = seed;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8 & 0x0f
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+const OCI: &str = "Accept: application/vnd.oci.image.manifest.v1+json\r\n";
+
+fn ask(server: &Server, method: &str, path: &str, headers: &str) -> Answer {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    // A connection that is reset has said what it had to say.
+    let _ = stream.read_to_end(&mut answer);
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("an answer has a head");
+    let body = answer.split_off(end + 4);
+    let head = String::from_utf8(answer).unwrap();
+    Answer { status: head.split(' ').nth(1).unwrap().parse().unwrap(), head, body }
+}
+
+fn get(server: &Server, path: &str) -> Answer {
+    ask(server, "GET", path, OCI)
+}
+
+fn blob(digest: impl std::fmt::Display) -> String {
+    format!("/v2/some/image/blobs/{digest}")
+}
+
+const MANIFEST: &str = "/v2/some/image/manifests/t";
+
+fn nothing_in(folder: &Path) -> bool {
+    fs::read_dir(folder).unwrap().next().is_none()
+}
+
+#[test]
+fn with_known_digests_only_what_is_read_is_packed() {
+    let world = World::new();
+    for codec in ["none", "gzip", "zstd:1"] {
+        let spec = world.spec(codec);
+        let server = world.serve(&spec, if codec == "none" { "none" } else { "auto" });
+        let manifest = get(&server, MANIFEST);
+        let expected = go_json::compact(&oci::manifest_of(&spec));
+        assert_eq!((manifest.status, &manifest.body), (200, &expected), "{codec}");
+        assert_eq!(manifest.header("content-type"), Some(oci::MANIFEST));
+        let digest = Digest::of(&expected).to_string();
+        assert_eq!(manifest.header("docker-content-digest"), Some(&digest[..]));
+        let by_digest = get(&server, &format!("/v2/some/image/manifests/{digest}"));
+        assert_eq!(by_digest.body, expected);
+        let head = ask(&server, "HEAD", MANIFEST, OCI);
+        assert_eq!((head.status, head.body.len()), (200, 0));
+        assert_eq!(head.header("content-length"), Some(&expected.len().to_string()[..]));
+
+        let config = get(&server, &blob(Digest::of(&oci::config(&spec))));
+        assert_eq!(config.body, oci::config(&spec));
+        for layer in &spec.layers {
+            let head = ask(&server, "HEAD", &blob(layer.digest), "");
+            assert_eq!((head.status, head.body.len()), (200, 0), "{codec}");
+            assert_eq!(head.header("content-length"), Some(&layer.size.to_string()[..]));
+            assert_eq!(head.header("accept-ranges"), Some("bytes"));
+            assert_eq!(head.header("etag"), Some(&format!("\"{}\"", layer.digest)[..]));
+        }
+        assert_eq!(server.counts().packings, 0, "{codec}");
+        let layer = &spec.layers[1];
+        let whole = get(&server, &blob(layer.digest));
+        assert_eq!((Digest::of(&whole.body), whole.body.len() as u64), (layer.digest, layer.size), "{codec}");
+        let counts = server.counts();
+        assert_eq!(counts.packings, 1, "{codec}");
+        assert_eq!(counts.sent.get(&layer.digest), Some(&layer.size));
+        assert_eq!(counts.sent.get(&spec.layers[0].digest), None);
+        assert_eq!(world.reports.lock().unwrap()[..], [""; 0]);
+    }
+}
+
+#[test]
+fn unknown_digests_are_found_out_once_for_each_codec() {
+    let world = World::new();
+    let spec = world.spec("none");
+    let server = world.serve(&spec, "auto");
+    let old = format!("{OCI}User-Agent: docker/20.10.24+dfsg1 go/go1.19.8\r\n");
+    let mut digests = Vec::new();
+    for (headers, codec, packings) in [(OCI, "zstd", 2), (&old, "gzip", 4), (OCI, "zstd", 4), ("", "gzip", 4)]
+    {
+        let manifest = ask(&server, "GET", MANIFEST, headers);
+        let layers = manifest.json()["layers"].as_array().unwrap().clone();
+        assert_eq!(layers.len(), 2);
+        for layer in layers {
+            assert!(layer["mediaType"].as_str().unwrap().ends_with(&format!("tar+{codec}")), "{layer}");
+            let whole = get(&server, &blob(layer["digest"].as_str().unwrap()));
+            assert_eq!(layer["digest"], Digest::of(&whole.body).to_string());
+            assert_eq!(layer["size"], whole.body.len());
+        }
+        assert_eq!(server.counts().packings, packings, "{codec}");
+        digests.push(manifest.header("docker-content-digest").unwrap().to_owned());
+    }
+    assert_eq!((&digests[0], &digests[1]), (&digests[2], &digests[3]));
+    assert_ne!(digests[0], digests[1]);
+    // Another server knows it by its digest, too, though nobody has asked for the tag.
+    let server = world.serve(&spec, "auto");
+    assert_eq!(get(&server, &format!("/v2/some/image/manifests/{}", digests[0])).status, 200);
+    assert_eq!(server.counts().packings, 2);
+}
+
+#[test]
+fn a_named_codec_is_for_everyone_and_the_same_as_a_layouts() {
+    let world = World::new();
+    let (plain, zstd) = (world.spec("none"), world.spec("zstd"));
+    for (spec, codec) in [(&plain, "zstd"), (&zstd, "gzip:1"), (&zstd, "none")] {
+        let server = world.serve(spec, codec);
+        let manifest = ask(&server, "GET", MANIFEST, "User-Agent: docker/19.03.1\r\n");
+        let folder = tempfile::tempdir().unwrap();
+        let stop = Default::default();
+        let written = nixply_packer::image::layout::write(
+            spec,
+            &world.store(),
+            &folder.path().join("layout"),
+            "t",
+            Some(codec.parse().unwrap()),
+            &Packer::new(2),
+            &Control::new(&stop, &()),
+        );
+        assert_eq!(Digest::of(&manifest.body), written.unwrap().manifest, "{codec}");
+        assert_eq!(server.counts().packings, 2);
+    }
+}
+
+#[test]
+fn ranges() {
+    let world = World::new();
+    let spec = world.spec("zstd");
+    let server = world.serve(&spec, "auto");
+    let (digest, size) = (spec.layers[0].digest, spec.layers[0].size);
+    let range = |range: &str| ask(&server, "GET", &blob(digest), &format!("Range: bytes={range}\r\n"));
+    // The end first: it is waited for.
+    let tail = range("-100");
+    assert_eq!((tail.status, tail.body.len()), (206, 100));
+    let expected = format!("bytes {}-{}/{size}", size - 100, size - 1);
+    assert_eq!(tail.header("content-range"), Some(&expected[..]));
+    assert_eq!(tail.header("content-length"), Some("100"));
+    let whole = get(&server, &blob(digest)).body;
+    assert_eq!(tail.body, &whole[whole.len() - 100..]);
+    assert_eq!(range("10-19").body, &whole[10..20]);
+    assert_eq!(range("300000-").body, &whole[300_000..]);
+    assert_eq!(range("0-99999999999").body, whole);
+    let outside = range(&format!("{size}-"));
+    assert_eq!((outside.status, outside.code()), (416, "RANGE_INVALID".into()));
+    assert_eq!(outside.header("content-range"), Some(&format!("bytes */{size}")[..]));
+    let several = range("0-1,5-6");
+    assert_eq!((several.status, &several.body), (200, &whole));
+    // A range of another blob, and a range of one that the asker has.
+    let other = ask(&server, "GET", &blob(digest), "Range: bytes=0-1\r\nIf-Range: \"x\"\r\n");
+    assert_eq!((other.status, &other.body), (200, &whole));
+    let same = format!("Range: bytes=0-1\r\nIf-Range: \"{digest}\"\r\n");
+    assert_eq!(ask(&server, "GET", &blob(digest), &same).status, 206);
+    let known = format!("If-None-Match: \"{digest}\"\r\n");
+    let unchanged = ask(&server, "GET", &blob(digest), &known);
+    assert_eq!((unchanged.status, unchanged.body.len()), (304, 0));
+    let head = ask(&server, "HEAD", &blob(digest), "Range: bytes=0-1\r\n");
+    assert_eq!((head.status, head.header("content-length")), (200, Some(&size.to_string()[..])));
+    let config = Digest::of(&oci::config(&spec));
+    let part = ask(&server, "GET", &blob(config), "Range: bytes=1-4\r\n");
+    assert_eq!((part.status, &part.body[..]), (206, &oci::config(&spec)[1..5]));
+    assert_eq!(server.counts().packings, 1);
+}
+
+#[test]
+fn many_readers_one_packing() {
+    let world = World::new();
+    let spec = world.spec("gzip");
+    let server = world.serve(&spec, "auto");
+    let (digest, size) = (spec.layers[0].digest, spec.layers[0].size);
+    let barrier = Barrier::new(8);
+    std::thread::scope(|scope| {
+        let reader = |at: u64| {
+            let (server, barrier) = (&server, &barrier);
+            scope.spawn(move || {
+                barrier.wait();
+                // Half of them want a part.
+                let from = if at % 2 == 0 { 0 } else { size / 8 * at };
+                let range = format!("Range: bytes={from}-\r\n");
+                (from, ask(server, "GET", &blob(digest), &range).body)
+            })
+        };
+        let readers: Vec<_> = (0..8).map(reader).collect();
+        let answers: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+        let whole = &answers[0].1;
+        assert_eq!(Digest::of(whole), digest);
+        assert!(answers.iter().all(|(from, body)| body == &whole[*from as usize..]));
+    });
+    assert_eq!(server.counts().packings, 1);
+}
+
+#[test]
+fn images_share_their_layers() {
+    let world = World::new();
+    let spec = world.spec("none");
+    let mut upper = spec.clone();
+    upper.layers.truncate(1);
+    let images = vec![Image::new("a", "t", spec).unwrap(), Image::new("a", "u", upper).unwrap()];
+    let server = Server::start(images, world.options("auto")).unwrap();
+    std::thread::scope(|scope| {
+        let server = &server;
+        for tag in ["t", "u", "t", "u"] {
+            scope.spawn(move || assert_eq!(get(server, &format!("/v2/a/manifests/{tag}")).status, 200));
+        }
+    });
+    assert_eq!(server.counts().packings, 2);
+    let tags = get(&server, "/v2/a/tags/list");
+    assert_eq!(tags.json(), json!({"name": "a", "tags": ["t", "u"]}));
+    let page = get(&server, "/v2/a/tags/list?n=1");
+    assert_eq!(page.json()["tags"], json!(["t"]));
+    assert_eq!(page.header("link"), Some("</v2/a/tags/list?n=1&last=t>; rel=\"next\""));
+    let page = get(&server, "/v2/a/tags/list?n=1&last=t");
+    assert_eq!((&page.json()["tags"], page.header("link")), (&json!(["u"]), None));
+}
+
+#[test]
+fn what_is_not_there_is_refused_as_the_specification_says() {
+    let world = World::new();
+    let server = world.serve(&world.spec("zstd"), "auto");
+    let absent = Digest::of(b"absent");
+    for (method, path, status, code) in [
+        ("GET", MANIFEST.replace("/t", "/u"), 404, "MANIFEST_UNKNOWN"),
+        ("GET", format!("/v2/some/image/manifests/{absent}"), 404, "MANIFEST_UNKNOWN"),
+        ("GET", "/v2/some/image/manifests/sha256:0".into(), 400, "DIGEST_INVALID"),
+        ("GET", "/v2/other/manifests/t".into(), 404, "NAME_UNKNOWN"),
+        ("GET", format!("/v2/other/blobs/{absent}"), 404, "NAME_UNKNOWN"),
+        ("GET", "/v2/other/tags/list".into(), 404, "NAME_UNKNOWN"),
+        ("GET", blob(absent), 404, "BLOB_UNKNOWN"),
+        ("GET", blob("sha512:00"), 404, "BLOB_UNKNOWN"),
+        ("GET", blob("../../etc/passwd"), 404, "UNSUPPORTED"),
+        ("GET", blob("x"), 400, "DIGEST_INVALID"),
+        ("GET", "/".into(), 404, "UNSUPPORTED"),
+        ("GET", "/v2/_catalog".into(), 404, "UNSUPPORTED"),
+        ("POST", "/v2/some/image/blobs/uploads/".into(), 405, "UNSUPPORTED"),
+        ("PUT", MANIFEST.into(), 405, "UNSUPPORTED"),
+        ("PATCH", blob(absent), 405, "UNSUPPORTED"),
+        ("DELETE", MANIFEST.into(), 405, "UNSUPPORTED"),
+    ] {
+        let answer = ask(&server, method, &path, OCI);
+        assert_eq!((answer.status, answer.code()), (status, code.into()), "{method} {path}");
+        assert!(answer.is_whole() && answer.header("content-type") == Some("application/json"));
+        assert_eq!(answer.header("allow").is_some(), status == 405);
+        let head = ask(&server, if method == "GET" { "HEAD" } else { method }, &path, OCI);
+        assert_eq!((head.status, head.body.is_empty()), (status, method == "GET"), "{method} {path}");
+    }
+    let base = get(&server, "/v2/");
+    assert_eq!((base.status, &base.body[..]), (200, &b"{}"[..]));
+    assert_eq!(base.header("docker-distribution-api-version"), Some("registry/2.0"));
+    assert!(world.reports.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_blob_that_is_not_what_it_should_be_is_never_whole() {
+    let world = World::new();
+    let spec = world.spec("zstd");
+    let server = world.serve(&spec, "auto");
+    let file = world.real("a").join("bin/data");
+    let right = fs::read(&file).unwrap();
+    let digest = spec.layers[0].digest;
+    // Changed, longer, shorter, gone.
+    let longer = [noise(9, 3_000_000), right.clone()].concat();
+    for wrong in [Some(noise(9, 3_000_000)), Some(longer), Some(vec![]), None] {
+        match wrong {
+            Some(wrong) => fs::write(&file, wrong).unwrap(),
+            None => fs::remove_file(&file).unwrap(),
+        }
+        let answer = get(&server, &blob(digest));
+        assert!(answer.status == 200 && !answer.is_whole(), "{}", answer.head);
+        let reports = std::mem::take(&mut *world.reports.lock().unwrap());
+        assert_eq!(reports.len(), 1, "{reports:?}");
+        assert!(reports[0].contains("layer 0 no longer has the content"), "{reports:?}");
+        assert!(reports[0].ends_with(&World::path("a")), "{reports:?}");
+    }
+    // Put right, it is served without a restart; another layer was right all the time.
+    fs::write(&file, &right).unwrap();
+    for layer in &spec.layers {
+        assert_eq!(Digest::of(&get(&server, &blob(layer.digest)).body), layer.digest);
+    }
+    fs::remove_dir_all(world.real("b")).unwrap();
+    let server = world.serve(&as_plain_tar(&spec), "auto");
+    let refused = get(&server, MANIFEST);
+    assert_eq!((refused.status, refused.code()), (500, "UNKNOWN".into()));
+    assert!(refused.json()["errors"][0]["message"].as_str().unwrap().contains("store path is missing"));
+}
+
+/// The same image as plain tar.
+fn as_plain_tar(spec: &ImageSpec) -> ImageSpec {
+    let mut spec = spec.clone();
+    for layer in &mut spec.layers {
+        layer.compression = None;
+        layer.digest = layer.diff_id.as_digest();
+    }
+    spec
+}
+
+/// nix2container's base images: their layers are files, and may have no size (its #207).
+#[test]
+fn base_layers_are_their_files() {
+    let world = World::new();
+    let mut spec = world.spec("zstd");
+    let server = world.serve(&spec, "auto");
+    let bytes = get(&server, &blob(spec.layers[0].digest)).body;
+    let file = world.folder.path().join("blob");
+    fs::write(&file, &bytes).unwrap();
+    let base = &mut spec.layers[0];
+    (base.layer_path, base.size, base.compression) = (Some(file.display().to_string()), 0, None);
+    base.paths.clear();
+    let digest = base.digest;
+    let server = world.serve(&spec, "none");
+    let layers = get(&server, MANIFEST).json()["layers"].clone();
+    assert_eq!(layers[0]["size"], bytes.len());
+    assert!(layers[0]["mediaType"].as_str().unwrap().ends_with("zstd"));
+    assert!(layers[1]["mediaType"].as_str().unwrap().ends_with("tar"));
+    for _ in 0..2 {
+        assert_eq!(get(&server, &blob(digest)).body, bytes);
+    }
+    assert_eq!(ask(&server, "GET", &blob(digest), "Range: bytes=5-\r\n").body, &bytes[5..]);
+    fs::write(&file, noise(7, bytes.len())).unwrap();
+    let server = world.serve(&spec, "none");
+    assert!(!get(&server, &blob(digest)).is_whole());
+    let report = world.reports.lock().unwrap().join("\n");
+    assert!(report.contains("blob does not have its digest"), "{report}");
+    assert!(report.ends_with(&file.display().to_string()), "{report}");
+    fs::remove_file(&file).unwrap();
+    let again = Image::new("a", "t", spec).unwrap();
+    assert!(matches!(Server::start(vec![again], world.options("auto")), Err(Error::Packer(_))));
+}
+
+#[test]
+fn stopping_ends_packing_and_leaves_nothing() {
+    let world = World::new();
+    // Slow enough to be in the middle of it.
+    fs::write(world.real("a").join("more"), noise(3, 40_000_000)).unwrap();
+    let spec = world.spec("zstd:1");
+    let server = world.serve(&spec, "zstd:19");
+    let address = server.address();
+    let reader = std::thread::spawn(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(format!("GET {MANIFEST} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        answer
+    });
+    while server.counts().packings == 0 {
+        std::thread::yield_now();
+    }
+    let begin = std::time::Instant::now();
+    let counts = server.stop();
+    assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
+    assert_eq!(reader.join().unwrap(), b"");
+    assert_eq!(counts.bytes(), 0);
+    assert!(nothing_in(&world.scratch()));
+    assert!(world.reports.lock().unwrap().is_empty());
+    assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_at_the_start() {
+    let world = World::new();
+    let spec = world.spec("zstd");
+    let start = |change: &dyn Fn(&mut Options), names: &[&str]| {
+        let mut options = world.options("auto");
+        change(&mut options);
+        let image = |name: &&str| Image::new(name, "t", spec.clone()).unwrap();
+        let error =
+            Server::start(names.iter().map(image).collect(), options).err().map(|error| error.chain());
+        error.unwrap_or_default()
+    };
+    let anywhere = |options: &mut Options| options.listen = "0.0.0.0:0".parse().unwrap();
+    let error = start(&anywhere, &["a"]);
+    assert!(error.starts_with("0.0.0.0:0 can be reached from other machines"), "{error}");
+    assert!(error.contains("127.0.0.1:0") && error.contains("--allow-remote"), "{error}");
+    let allowed = |options: &mut Options| {
+        anywhere(options);
+        options.allow_remote = true;
+    };
+    assert_eq!(start(&allowed, &["a"]), "");
+    assert!(start(&|_| {}, &["a", "a"]).starts_with("two images are called a:t;"));
+    let error = start(&|options| options.scratch = "/nonexistent".into(), &["a"]);
+    assert!(error.starts_with("cannot keep packed layers in the folder /nonexistent: "), "{error}");
+    let taken = world.serve(&spec, "auto");
+    let error = start(&|options| options.listen = taken.address(), &["a"]);
+    assert!(error.starts_with(&format!("cannot listen on {}; name another", taken.address())), "{error}");
+    assert!(matches!(Image::new("localhost:5000/a", "t", spec.clone()), Err(Error::Host(_))));
+    for (name, tag) in [("a b", "t"), ("a", "-t")] {
+        assert!(matches!(Image::new(name, tag, spec.clone()), Err(Error::Packer(_))));
+    }
+    assert_eq!(Compression::default().to_string(), "auto");
+}

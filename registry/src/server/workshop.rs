@@ -1,0 +1,261 @@
+//! Packs layers when they are asked for: each once, however many read it, on threads of the packer's own.
+//!
+//! All packings together have as many threads as one would have: a layer takes those that are free, and no more than it
+//! can use; others wait in the order in which they were asked for. So memory has one bound for the whole server.
+
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use nixply_packer::closure::Store;
+use nixply_packer::compress::Codec;
+use nixply_packer::digest::Digest;
+use nixply_packer::image::spec::Layer;
+use nixply_packer::pack::{BlobSink, BlobWriter, Control, LayerPath, MOST_THREADS, PackedLayer, Packer};
+use nixply_packer::{Error as PackerError, Result as PackerResult};
+use tokio::sync::Semaphore;
+
+use super::Report;
+use super::counters::Counters;
+use super::growing::Growing;
+use crate::error::{Error, Result};
+
+/// About as many compressed bytes as there are in a frame: more threads than frames have nothing to do.
+const BYTES_PER_THREAD: u64 = 1 << 20;
+
+/// A layer that is made of store paths, in one codec.
+#[derive(Debug)]
+pub(super) struct PackedBlob {
+    layer: Layer,
+    /// Its place in the image, from 0.
+    place: usize,
+    pub(super) codec: Codec,
+    /// Digest and size: the spec's, or what packing gave.
+    known: OnceLock<(Digest, u64)>,
+    /// The bytes, once somebody wanted them.
+    growing: Mutex<Option<Arc<Growing>>>,
+}
+
+impl PackedBlob {
+    /// The layer at `place` of its image, in this codec. Nothing is packed yet.
+    pub(super) fn new(layer: &Layer, place: usize, codec: Codec) -> Self {
+        let known = OnceLock::new();
+        // No tar stream is empty: a size of 0 is one that nobody has recorded.
+        if layer.compression.unwrap_or_default() == codec && layer.size > 0 {
+            known.set((layer.digest, layer.size)).expect("it is new");
+        }
+        Self { layer: layer.clone(), place, codec, known, growing: Mutex::default() }
+    }
+
+    pub(super) fn known(&self) -> Option<(Digest, u64)> {
+        self.known.get().copied()
+    }
+
+    /// Checks what packing gave against what is known, and remembers it.
+    fn check(&self, packed: &PackedLayer) -> PackerResult<()> {
+        if packed.diff_id != self.layer.diff_id {
+            return Err(PackerError::DigestMismatch {
+                layer: self.place,
+                expected: self.layer.diff_id,
+                found: packed.diff_id,
+                paths: self.layer.paths.iter().map(|path| path.path.to_string()).collect(),
+            });
+        }
+        let (digest, size) = *self.known.get_or_init(|| (packed.digest, packed.size));
+        if (digest, size) != (packed.digest, packed.size) {
+            return Err(PackerError::invalid(
+                format!("the blob of layer {}", self.place),
+                format!(
+                    "the spec records {digest} with {size} bytes; the same files gave {} with {}: another version of \
+                     nixply made the spec, so build the image again",
+                    packed.digest, packed.size
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Where packing is done.
+pub(super) struct Workshop {
+    store: Store,
+    scratch: PathBuf,
+    threads: u32,
+    free: Arc<Semaphore>,
+    /// One image's digests are found out at a time: two images may share layers.
+    learning: tokio::sync::Mutex<()>,
+    stop: Arc<AtomicBool>,
+    report: Report,
+    pub(super) counters: Counters,
+}
+
+impl Workshop {
+    /// One whose packings end soon after `stop` becomes true.
+    pub(super) fn new(
+        store: Store,
+        scratch: PathBuf,
+        threads: usize,
+        stop: Arc<AtomicBool>,
+        report: Report,
+    ) -> Self {
+        let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = if threads == 0 { cores() } else { threads }.min(MOST_THREADS);
+        Self {
+            store,
+            scratch,
+            threads: u32::try_from(threads).expect("it is small"),
+            free: Arc::new(Semaphore::new(threads)),
+            learning: tokio::sync::Mutex::default(),
+            stop,
+            report,
+            counters: Counters::default(),
+        }
+    }
+
+    /// The bytes of a layer, which begin to be packed unless they are or have been already. What failed before is tried
+    /// anew: a store path can be repaired.
+    pub(super) fn open(self: &Arc<Self>, blob: &Arc<PackedBlob>) -> Result<Arc<Growing>> {
+        let (growing, job) = {
+            let mut place = blob.growing.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(growing) = place.as_ref().filter(|growing| !growing.has_failed()) {
+                return Ok(growing.clone());
+            }
+            let job = self.job(blob)?;
+            (place.insert(job.growing.clone()).clone(), job)
+        };
+        let workshop = self.clone();
+        tokio::spawn(async move {
+            let size = job.blob.known().map_or(u64::MAX, |(_, size)| size);
+            let useful = usize::try_from(size.div_ceil(BYTES_PER_THREAD)).unwrap_or(usize::MAX);
+            let Ok(mut taken) = workshop.free.clone().acquire_owned().await else { return };
+            let mut threads = 1;
+            while threads < useful.min(workshop.threads as usize) {
+                let Ok(more) = workshop.free.clone().try_acquire_owned() else { break };
+                taken.merge(more);
+                threads += 1;
+            }
+            let work = move || {
+                let (_taken, jobs) = (taken, [job]);
+                if let Err(error) = workshop.pack(&jobs, threads) {
+                    // Before readers hear of it, which they do when the job is dropped.
+                    workshop.report(&error);
+                }
+            };
+            // It says itself how it went.
+            let _ = tokio::task::spawn_blocking(work).await;
+        });
+        Ok(growing)
+    }
+
+    /// Finds out the digests and sizes of those blobs that have none yet, by packing them. The bytes are kept for whoever
+    /// asks for them next.
+    pub(super) async fn learn(self: &Arc<Self>, blobs: &[Arc<PackedBlob>]) -> Result<()> {
+        if blobs.iter().all(|blob| blob.known().is_some()) {
+            return Ok(());
+        }
+        let (workshop, blobs) = (self.clone(), blobs.to_vec());
+        // A task of its own: an asker that goes away must not lead to a second packing beside this one.
+        let task = tokio::spawn(async move {
+            let _alone = workshop.learning.lock().await;
+            let mut groups: BTreeMap<String, Vec<Job>> = BTreeMap::new();
+            for blob in blobs.iter().filter(|blob| blob.known().is_none()) {
+                let job = workshop.job(blob)?;
+                // Readers of an image whose other layers are known already find it here.
+                *blob.growing.lock().unwrap_or_else(PoisonError::into_inner) = Some(job.growing.clone());
+                groups.entry(blob.codec.to_string()).or_default().push(job);
+            }
+            for jobs in groups.into_values() {
+                let all = workshop.free.clone().acquire_many_owned(workshop.threads).await;
+                let all = all.expect("it is never closed");
+                let packing = {
+                    let workshop = workshop.clone();
+                    move || {
+                        let _all = all;
+                        workshop.pack(&jobs, workshop.threads as usize)
+                    }
+                };
+                tokio::task::spawn_blocking(packing).await.unwrap_or_else(|_| Err(interrupted()))?;
+            }
+            Ok(())
+        });
+        task.await.unwrap_or_else(|_| Err(interrupted()))
+    }
+
+    /// Tells the owner of an error, unless it is that the server stops.
+    pub(super) fn report(&self, error: &Error) {
+        if !matches!(error, Error::Packer(PackerError::Interrupted)) && !self.stop.load(Ordering::Relaxed) {
+            (self.report)(error);
+        }
+    }
+
+    fn job(&self, blob: &Arc<PackedBlob>) -> Result<Job> {
+        let failed = |source| Error::Scratch { folder: self.scratch.clone(), source };
+        let growing = Arc::new(Growing::new(&self.scratch).map_err(failed)?);
+        Ok(Job { blob: blob.clone(), growing })
+    }
+
+    /// Packs layers of one codec.
+    fn pack(&self, jobs: &[Job], threads: usize) -> Result<()> {
+        let Some(codec) = jobs.first().map(|job| job.blob.codec) else { return Ok(()) };
+        let paths = |job: &Job| LayerPath::all(&job.blob.layer.paths, &self.store);
+        let layers = jobs.iter().map(paths).collect::<PackerResult<Vec<_>>>()?;
+        let sink = Sink { jobs, counters: &self.counters };
+        Packer::new(threads).pack(&layers, codec, &sink, &Control::new(&self.stop, &()))?;
+        Ok(())
+    }
+}
+
+fn interrupted() -> Error {
+    PackerError::Interrupted.into()
+}
+
+/// A blob that is to be packed into a file.
+struct Job {
+    blob: Arc<PackedBlob>,
+    growing: Arc<Growing>,
+}
+
+impl Drop for Job {
+    /// However packing ended, nobody waits for more.
+    fn drop(&mut self) {
+        self.growing.fail();
+    }
+}
+
+struct Sink<'j> {
+    jobs: &'j [Job],
+    counters: &'j Counters,
+}
+
+impl BlobSink for Sink<'_> {
+    fn open(&self, at: usize) -> PackerResult<Option<Box<dyn BlobWriter>>> {
+        self.counters.packing();
+        let Job { blob, growing } = &self.jobs[at];
+        Ok(Some(Box::new(Writer { blob: blob.clone(), growing: growing.clone(), written: 0 })))
+    }
+}
+
+struct Writer {
+    blob: Arc<PackedBlob>,
+    growing: Arc<Growing>,
+    written: u64,
+}
+
+impl BlobWriter for Writer {
+    fn write(&mut self, bytes: &[u8]) -> PackerResult<()> {
+        // What lies past the recorded end is of no use; that it is there, the digest will tell.
+        let room = self.blob.known().map_or(u64::MAX, |(_, size)| size.saturating_sub(self.written));
+        let bytes = &bytes[..bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
+        self.growing.write(self.written, bytes)?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, packed: &PackedLayer) -> PackerResult<()> {
+        self.blob.check(packed)?;
+        self.growing.finish();
+        Ok(())
+    }
+}
