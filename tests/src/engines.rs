@@ -3,6 +3,7 @@
 
 mod registry;
 mod runtimes;
+mod served;
 mod tree;
 mod validate;
 
@@ -22,6 +23,7 @@ use crate::run::run;
 
 pub use registry::Registry;
 pub use runtimes::{Docker, Engine, Podman};
+pub use served::{Answer, Done, Served};
 pub use tree::Tree;
 pub use validate::{Blob, Valid, validate};
 

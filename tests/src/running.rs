@@ -32,6 +32,11 @@ impl Running {
         Self { child, command: shown, readers, said }
     }
 
+    /// What it has written to standard output so far.
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.said[0].lock().unwrap()).into_owned()
+    }
+
     /// What it has written to standard error so far.
     pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.said[1].lock().unwrap()).into_owned()

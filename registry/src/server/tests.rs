@@ -298,7 +298,7 @@ fn many_readers_one_packing() {
             scope.spawn(move || {
                 barrier.wait();
                 // Half of them want a part.
-                let from = if at % 2 == 0 { 0 } else { size / 8 * at };
+                let from = if at.is_multiple_of(2) { 0 } else { size / 8 * at };
                 let range = format!("Range: bytes={from}-\r\n");
                 (from, ask(server, "GET", &blob(digest), &range).body)
             })

@@ -1,0 +1,131 @@
+//! `nixply serve`, and a client of it that is none of the tools under test.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Folder, json, text};
+use crate::nix::Nix;
+use crate::running::Running;
+
+/// How long the server may take to start and to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server that runs until this value goes.
+pub struct Served {
+    running: Running,
+    scratch: Folder,
+    /// What it prints: the images' references, in their order.
+    pub references: Vec<String>,
+}
+
+/// What a server says that it has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// Layers that were packed.
+    pub packed: u64,
+    /// Bytes of blobs that were sent.
+    pub bytes: u64,
+    /// Blobs that something was sent of: layers and configs.
+    pub blobs: u64,
+    /// Everything on standard error.
+    pub stderr: String,
+}
+
+/// An answer of HTTP.
+#[derive(Debug)]
+pub struct Answer {
+    /// As in 200.
+    pub status: u16,
+    /// The lines ahead of the body.
+    pub head: String,
+    /// What came of the body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// A header's value, by its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// The first error code of an error body.
+    #[track_caller]
+    pub fn code(&self) -> String {
+        text(&json(&String::from_utf8_lossy(&self.body))["errors"][0]["code"]).to_owned()
+    }
+}
+
+impl Served {
+    /// Serves images of `nix` with these further arguments.
+    #[track_caller]
+    pub fn start(nix: &Nix, specs: &[&Path], arguments: &[&str]) -> Self {
+        let scratch = Folder::new();
+        let mut command = nix.nixply();
+        command.arg("serve").args(specs).args(arguments).arg("--scratch-dir").arg(scratch.path());
+        let mut running = Running::start(&mut command);
+        running.wait_until(PATIENCE, |running| running.stdout().lines().count() == specs.len());
+        let references = running.stdout().lines().map(str::to_owned).collect();
+        Self { running, scratch, references }
+    }
+
+    /// The first image's reference.
+    pub fn reference(&self) -> &str {
+        &self.references[0]
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> &str {
+        self.reference().split('/').next().expect("split gives one part at least")
+    }
+
+    /// The folder that packed layers are in, without names.
+    pub fn scratch(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// What it has written to standard error so far.
+    pub fn stderr(&self) -> String {
+        self.running.stderr()
+    }
+
+    /// Asks for something below the first image's repository, as in `manifests/latest`.
+    #[track_caller]
+    pub fn ask(&self, method: &str, what: &str, headers: &str) -> Answer {
+        let (image, _tag) = self.reference().rsplit_once(':').expect("a reference has a tag");
+        let repository = image.split_once('/').expect("a reference has a name").1;
+        let mut stream = TcpStream::connect(self.address()).expect("the server listens");
+        let head =
+            format!("{method} /v2/{repository}/{what} HTTP/1.1\r\nHost: localhost\r\nConnection: close");
+        stream.write_all(format!("{head}\r\n{headers}\r\n").as_bytes()).expect("the server reads requests");
+        let mut answer = Vec::new();
+        // A connection that is cut has said what it had to say.
+        let _ = stream.read_to_end(&mut answer);
+        let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("the answer has a head");
+        let body = answer.split_off(end + 4);
+        let head = String::from_utf8(answer).expect("a head is text");
+        let status = head.split(' ').nth(1).expect("the first line has a status").parse().expect("a number");
+        Answer { status, head, body }
+    }
+
+    /// Ends it as Ctrl-C does, and checks that it leaves nothing.
+    #[track_caller]
+    pub fn stop(self) -> Done {
+        self.running.signal("INT");
+        let output = self.running.finish(PATIENCE);
+        let stderr = output.stderr.clone();
+        output.ok();
+        let left = std::fs::read_dir(self.scratch.path()).expect("the folder is there").count();
+        assert_eq!(left, 0, "{}", self.scratch.path().display());
+        let summary = stderr.lines().last().unwrap_or_default();
+        let numbers: Vec<u64> = summary.split([' ', '(']).filter_map(|word| word.parse().ok()).collect();
+        // "answered 5 requests; packed 1 layers; sent 70 bytes (70 B) of 1 blobs", and 1.5 MB is no whole number.
+        let (&packed, &bytes, &blobs) = match &numbers[..] {
+            [_, packed, bytes, .., blobs] => (packed, bytes, blobs),
+            _ => panic!("no summary: {stderr}"),
+        };
+        Done { packed, bytes, blobs, stderr }
+    }
+}

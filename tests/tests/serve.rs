@@ -1,0 +1,367 @@
+//! `nixply serve`: unpatched clients take images from it as from any registry, and it packs what they ask for.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Barrier;
+
+use nixply_tests::engines::{
+    Docker, Engine, Folder, Image, Podman, Registry, Served, json, sha256, skopeo, text, unique, validate,
+};
+use nixply_tests::{Nix, Running, harness, needs, run};
+use serde_json::Value;
+
+const OCI: &str = "Accept: application/vnd.oci.image.manifest.v1+json\r\n";
+
+/// An image of a few layers whose topmost one is nobody else's.
+fn hello<'n>(nix: &'n Nix, codec: &str, leaf: &str) -> Image<'n> {
+    let arguments = format!(
+        r#"{{
+            name = "served/hello";
+            config.Entrypoint = [ "${{pkgs.hello}}/bin/hello" "--greeting" "{leaf}" ];
+            config.Env = [ "LEAF=${{builtins.toFile "leaf" "{leaf}"}}" ];
+            maxLayers = 20;
+            compression = "{codec}";
+        }}"#
+    );
+    Image::build(nix, "", &arguments)
+}
+
+fn layers(manifest: &[u8]) -> Vec<Value> {
+    let manifest = json(std::str::from_utf8(manifest).unwrap());
+    manifest["layers"].as_array().unwrap().clone()
+}
+
+/// skopeo, to a layout: with recorded digests and with digests that are found out, every blob is what it says.
+#[test]
+fn skopeo_copies_to_a_layout() {
+    let nix = harness!();
+    for (recorded, served, expected) in [
+        ("zstd", "auto", "zstd"),
+        ("gzip", "auto", "gzip"),
+        ("none", "auto", "zstd"),
+        ("none", "gzip", "gzip"),
+        ("none", "none", "none"),
+        ("zstd", "none", "none"),
+    ] {
+        let image = hello(&nix, recorded, "to a layout");
+        let server = Served::start(&nix, &[&image.spec], &["--compression", served]);
+        let (folder, from) = (Folder::new(), format!("docker://{}", server.reference()));
+        let layout = folder.join("layout");
+        let to = format!("oci:{}:t", layout.display());
+        let flags = ["copy", "--quiet", "--preserve-digests", "--src-tls-verify=false"];
+        run(skopeo(&flags).args([&from, &to])).ok();
+        let images = validate(&layout).unwrap();
+        assert_eq!(images[0].id, image.id(), "{recorded} {served}");
+        assert!(images[0].layers.iter().all(|layer| layer.codec == expected), "{recorded} {served}");
+        // The same image as nixply's own layout.
+        let own = folder.join("own");
+        let digest = image.layout(&own, "t", Some(expected));
+        assert_eq!(images[0].manifest, digest, "{recorded} {served}");
+        let blobs: u64 = images[0].layers.len() as u64;
+        let done = server.stop();
+        assert_eq!((done.packed, done.blobs), (blobs, blobs + 1), "{recorded} {served}");
+        let size: usize = images[0].layers.iter().map(|layer| layer.size).sum();
+        assert_eq!(done.bytes, (size + images[0].config.to_string().len()) as u64, "{recorded} {served}");
+    }
+}
+
+/// skopeo inspect asks for manifest and config; that packs nothing.
+#[test]
+fn skopeo_inspects() {
+    let nix = harness!();
+    let image = hello(&nix, "zstd", "to look at");
+    let server = Served::start(&nix, &[&image.spec], &["--name", "looked/at:V1"]);
+    assert_eq!(server.reference(), format!("{}/looked/at:V1", server.address()));
+    let from = format!("docker://{}", server.reference());
+    let seen = json(&run(skopeo(&["inspect", "--tls-verify=false"]).arg(from)).ok());
+    assert_eq!(seen["RepoTags"], serde_json::json!(["V1"]));
+    let layers = image.inspect()["layers"].as_array().unwrap().clone();
+    let digests: Vec<&Value> = layers.iter().map(|layer| &layer["digest"]).collect();
+    assert_eq!(seen["Layers"].as_array().unwrap().iter().collect::<Vec<_>>(), digests);
+    assert_eq!(seen["Digest"], image.inspect()["manifestDigest"]);
+    assert_eq!(server.stop().packed, 0);
+}
+
+/// From here to another registry: what that one has is neither read nor packed.
+#[test]
+fn skopeo_pushes_to_a_registry_what_it_lacks() {
+    let nix = harness!();
+    let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
+    let repository = unique("-served");
+    let to = registry.reference(&repository, "t");
+    let push = |leaf: &str| {
+        let image = hello(&nix, "zstd", leaf);
+        let server = Served::start(&nix, &[&image.spec], &[]);
+        let from = format!("docker://{}", server.reference());
+        let flags =
+            ["copy", "--quiet", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false"];
+        run(skopeo(&flags).args([&from, &to])).ok();
+        let manifest = registry.get(&repository, "manifests", "t");
+        assert_eq!(sha256(&manifest), text(&image.inspect()["manifestDigest"]));
+        (layers(&manifest), server.stop())
+    };
+    let (first, leaf) = (unique("first"), unique("second"));
+    let (layers, done) = push(&first);
+    assert!(layers.len() > 2);
+    assert_eq!((done.packed, done.blobs), (layers.len() as u64, layers.len() as u64 + 1));
+    let (_, done) = push(&first);
+    // skopeo reads a config to know the image, whether or not it sends it.
+    assert_eq!((done.packed, done.blobs), (0, 1));
+    let (_, done) = push(&leaf);
+    assert_eq!((done.packed, done.blobs), (1, 2));
+}
+
+/// Pulls an image and then one with another leaf: only that is fetched.
+fn fetches_what_it_lacks(nix: &Nix, engine: &dyn Engine, pull: &dyn Fn(&str), codec: &str) {
+    let take = |leaf: &str| {
+        let image = hello(nix, codec, leaf);
+        let server = Served::start(nix, &[&image.spec], &["--name", &unique("-pulled")]);
+        pull(server.reference());
+        assert_eq!(engine.run(&[server.reference()]).ok(), leaf, "{codec}");
+        let known = engine.inspect(server.reference());
+        assert_eq!(text(&known["Id"]).trim_start_matches("sha256:"), &image.id()[7..], "{codec}");
+        server.stop()
+    };
+    let (first, second) = (unique("one"), unique("two"));
+    let done = take(&first);
+    assert!(done.packed >= 1, "{codec}: {done:?}");
+    let done = take(&second);
+    assert_eq!((done.packed, done.blobs), (1, 2), "{codec}: {done:?}");
+    assert!(done.bytes < 10_000, "{codec}: {done:?}");
+}
+
+#[test]
+fn podman_pulls_what_it_lacks_and_runs() {
+    let nix = harness!();
+    for codec in ["zstd", "gzip"] {
+        let podman = Podman::new();
+        let pull = |reference: &str| {
+            podman.pull(reference);
+        };
+        fetches_what_it_lacks(&nix, &podman, &pull, codec);
+    }
+}
+
+#[test]
+fn docker_pulls_what_it_lacks_and_runs() {
+    let nix = harness!();
+    let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
+    let docker = Docker::new(needs!("NIXPLY_TEST_DOCKER"), registry);
+    let pull = |reference: &str| {
+        docker.pull(reference).ok();
+    };
+    fetches_what_it_lacks(&nix, &docker, &pull, "gzip");
+}
+
+/// An image for which nobody has named a codec is in the form that each client reads.
+#[test]
+fn every_client_gets_what_it_reads() {
+    let nix = harness!();
+    let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
+    let docker = Docker::new(needs!("NIXPLY_TEST_DOCKER"), registry);
+    for recorded in ["none", "zstd"] {
+        let leaf = unique("for everyone");
+        let image = hello(&nix, recorded, &leaf);
+        let server = Served::start(&nix, &[&image.spec], &["--name", &unique("-everyone")]);
+        // Docker 20.10 reads no zstd, this one perhaps.
+        docker.pull(server.reference()).ok();
+        assert_eq!(docker.run(&[server.reference()]).ok(), leaf);
+        let podman = Podman::new();
+        podman.pull(server.reference());
+        assert_eq!(podman.run(&[server.reference()]).ok(), leaf);
+        for (agent, codec) in [
+            ("docker/20.10.24+dfsg1 go/go1.19.8 git-commit/5d6db84 os/linux", "gzip"),
+            ("docker/28.2.2 go/go1.24 os/linux", "zstd"),
+            ("skopeo/1.9.3", "zstd"),
+        ] {
+            let headers = format!("{OCI}User-Agent: {agent}\r\n");
+            let manifest = server.ask("GET", "manifests/latest", &headers);
+            assert_eq!(manifest.status, 200, "{}", manifest.head);
+            for layer in layers(&manifest.body) {
+                assert!(text(&layer["mediaType"]).ends_with(codec), "{agent}: {layer}");
+                let blob = server.ask("GET", &format!("blobs/{}", text(&layer["digest"])), "");
+                assert_eq!(sha256(&blob.body), text(&layer["digest"]), "{agent}");
+            }
+        }
+        let done = server.stop();
+        // Each layer in each of both codecs.
+        assert_eq!(done.packed, 2 * image.diff_ids().len() as u64, "{recorded}");
+    }
+}
+
+/// The protocol's details, as curl would see them.
+#[test]
+fn ranges_heads_and_refusals() {
+    let nix = harness!();
+    let image = hello(&nix, "zstd", "to be read in parts");
+    let server = Served::start(&nix, &[&image.spec], &[]);
+    let known = image.inspect();
+    let largest = known["layers"].as_array().unwrap().iter().max_by_key(|layer| layer["size"].as_u64());
+    let (digest, size) = (text(&largest.unwrap()["digest"]), largest.unwrap()["size"].as_u64().unwrap());
+    let blob = format!("blobs/{digest}");
+    let head = server.ask("HEAD", &blob, "");
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    for (name, value) in [
+        ("content-length", size.to_string()),
+        ("docker-content-digest", digest.into()),
+        ("etag", format!("\"{digest}\"")),
+        ("accept-ranges", "bytes".into()),
+    ] {
+        assert_eq!(head.header(name), Some(&value[..]), "{name}");
+    }
+    let tail = server.ask("GET", &blob, "Range: bytes=-7\r\n");
+    let whole = server.ask("GET", &blob, "");
+    assert_eq!((whole.status, sha256(&whole.body)), (200, digest.to_owned()));
+    assert_eq!((tail.status, &tail.body[..]), (206, &whole.body[whole.body.len() - 7..]));
+    let content_range = format!("bytes {}-{}/{size}", size - 7, size - 1);
+    assert_eq!(tail.header("content-range"), Some(&content_range[..]));
+    let outside = server.ask("GET", &blob, &format!("Range: bytes={size}-\r\n"));
+    assert_eq!(outside.status, 416);
+    assert_eq!(outside.header("content-range"), Some(&format!("bytes */{size}")[..]));
+    for (method, what, status, code) in [
+        ("POST", "blobs/uploads/", 405, "UNSUPPORTED"),
+        ("PUT", "manifests/latest", 405, "UNSUPPORTED"),
+        ("DELETE", &blob, 405, "UNSUPPORTED"),
+        ("GET", "manifests/other", 404, "MANIFEST_UNKNOWN"),
+        ("GET", &format!("blobs/{}", sha256(b"absent")), 404, "BLOB_UNKNOWN"),
+        ("GET", "../other/tags/list", 404, "NAME_UNKNOWN"),
+    ] {
+        let answer = server.ask(method, what, OCI);
+        assert_eq!((answer.status, &answer.code()[..]), (status, code), "{method} {what}");
+    }
+    assert_eq!(server.stop().packed, 1);
+}
+
+/// One giant layer, eight at once.
+#[test]
+fn eight_readers_share_one_packing() {
+    let nix = harness!();
+    let arguments = r#"{
+        name = "python"; config.Cmd = [ "${pkgs.python3}/bin/python3" ]; compression = "zstd";
+    }"#;
+    let image = Image::build(&nix, "", arguments);
+    let server = Served::start(&nix, &[&image.spec], &[]);
+    let known = image.inspect();
+    let blob = format!("blobs/{}", text(&known["layers"][0]["digest"]));
+    let (size, barrier) = (known["layers"][0]["size"].as_u64().unwrap(), Barrier::new(8));
+    std::thread::scope(|scope| {
+        let reader = |at: u64| {
+            let (server, blob, barrier) = (&server, &blob, &barrier);
+            scope.spawn(move || {
+                barrier.wait();
+                let from = if at.is_multiple_of(2) { 0 } else { size / 8 * at };
+                (from, server.ask("GET", blob, &format!("Range: bytes={from}-\r\n")).body)
+            })
+        };
+        let readers: Vec<_> = (0..8).map(reader).collect();
+        let answers: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+        let whole = &answers[0].1;
+        assert_eq!(blob, format!("blobs/{}", sha256(whole)));
+        assert!(answers.iter().all(|(from, body)| body == &whole[*from as usize..]));
+    });
+    let done = server.stop();
+    assert_eq!((done.packed, done.blobs), (1, 1));
+}
+
+/// Nobody takes a layer that is not what the spec says, and the message names the store path.
+#[test]
+fn a_damaged_store_path_is_not_served() {
+    let nix = harness!();
+    let private = nix.private();
+    let door = Image::door(&private);
+    let body = format!(
+        r#"{{ image = {door} {{
+            name = "damaged"; compression = "zstd";
+            config.Env = [ "FILE=${{sh "content" "echo right > $out"}}" ];
+        }}; }}"#
+    );
+    let file = private.file("image.nix", &body);
+    private.build_file(&file, "image", "result").ok();
+    let spec = private.folder().join("result");
+    let content = private.listing().into_iter().find(|name| name.ends_with("-content")).unwrap();
+    let content = private.store_dir().join(content);
+    let damage = |text: &str| {
+        run(std::process::Command::new("chmod").arg("u+w").arg(&content)).ok();
+        fs::write(&content, text).unwrap();
+    };
+    damage("wrong\n");
+    let server = Served::start(&private, &[&spec], &[]);
+    assert!(server.reference().ends_with("/damaged:latest"), "{}", server.reference());
+    let folder = Folder::new();
+    let copy = |server: &Served| {
+        let to = format!("oci:{}:t", folder.join("layout").display());
+        let from = format!("docker://{}", server.reference());
+        run(skopeo(&["copy", "--src-tls-verify=false"]).args([&from, &to]))
+    };
+    copy(&server).fails();
+    assert!(validate(&folder.join("layout")).is_err());
+    let said = server.stderr();
+    assert!(said.contains("error: layer 0 no longer has the content that its image spec records"), "{said}");
+    assert!(said.contains(&*content.to_string_lossy()), "{said}");
+    // Mended, it is served by the same server.
+    damage("right\n");
+    run(std::process::Command::new("chmod").arg("444").arg(&content)).ok();
+    copy(&server).ok();
+    validate(&folder.join("layout")).unwrap();
+    server.stop();
+}
+
+/// Ctrl-C in the midst of packing.
+#[test]
+fn an_interrupted_server_leaves_nothing() {
+    let nix = harness!();
+    let arguments = r#"{ name = "python"; config.Cmd = [ "${pkgs.python3}/bin/python3" ]; }"#;
+    let image = Image::build(&nix, "", arguments);
+    // Slow, so that it is in the midst of it.
+    let server = Served::start(&nix, &[&image.spec], &["--compression", "zstd:19"]);
+    let mut reader = skopeo(&["inspect", "--tls-verify=false"]);
+    let mut reader = Running::start(reader.arg(format!("docker://{}", server.reference())));
+    let packing = || {
+        // Files without names are to be seen among the process' open files alone.
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let open =
+            processes.flat_map(|process| fs::read_dir(process.path().join("fd")).into_iter().flatten());
+        let links = open.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+        links.into_iter().any(|link| link.starts_with(server.scratch()))
+    };
+    reader.wait_until(std::time::Duration::from_secs(30), |_| packing());
+    let begin = std::time::Instant::now();
+    let done = server.stop();
+    assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
+    assert_eq!(done.bytes, 0);
+    assert!(!done.stderr.contains("error"), "{}", done.stderr);
+    reader.finish(std::time::Duration::from_secs(60)).fails();
+}
+
+/// Several images; names; what is refused before anything is served.
+#[test]
+fn names_and_addresses() {
+    let nix = harness!();
+    let (one, two) = (hello(&nix, "zstd", "one"), hello(&nix, "zstd", "two"));
+    let names = ["--name", "a/b:v1", "--name", "c"];
+    let server = Served::start(&nix, &[&one.spec, &two.spec], &names);
+    let address = server.address().to_owned();
+    assert_eq!(server.references, [format!("{address}/a/b:v1"), format!("{address}/c:latest")]);
+    assert!(address.starts_with("127.0.0.1:"));
+    server.stop();
+    let server = Served::start(&nix, &[&one.spec], &["--listen", "0.0.0.0:0", "--allow-remote"]);
+    assert!(server.reference().starts_with("0.0.0.0:"));
+    assert!(server.reference().ends_with("/hello:latest"));
+    server.stop();
+    let refused = |arguments: &[&str], specs: &[&Path]| {
+        run(nix.nixply().arg("serve").args(specs).args(arguments)).fails()
+    };
+    let error = refused(&["--listen", "0.0.0.0:0"], &[&one.spec]);
+    assert!(error.starts_with("error: 0.0.0.0:0 can be reached from other machines"), "{error}");
+    assert!(error.contains("--allow-remote"), "{error}");
+    let error = refused(&[], &[&one.spec, &two.spec]);
+    assert!(error.contains("two images are called hello:latest"), "{error}");
+    let error = refused(&["--name", "a"], &[&one.spec, &two.spec]);
+    assert!(error.contains("--name is given 1 times for 2 images"), "{error}");
+    let error = refused(&["--name", "A b"], &[&one.spec]);
+    assert!(error.starts_with("error: --name A b: image name \"A b\" is not valid"), "{error}");
+    let error = refused(&["--compression", "xz"], &[&one.spec]);
+    assert!(error.contains("expected none, gzip[:1-12] or zstd[:1-19]"), "{error}");
+    let error = refused(&["--scratch-dir", "/nonexistent"], &[&one.spec]);
+    assert!(error.contains("cannot keep packed layers in the folder /nonexistent"), "{error}");
+}
