@@ -12,14 +12,15 @@ use serde_json::Value;
 
 const OCI: &str = "Accept: application/vnd.oci.image.manifest.v1+json\r\n";
 
-/// An image of a few layers whose topmost one is nobody else's.
+/// An image of a few layers whose topmost one is nobody else's. Docker takes every layer anew above one that it lacks, so
+/// the place of that one matters.
 fn hello<'n>(nix: &'n Nix, codec: &str, leaf: &str) -> Image<'n> {
     let arguments = format!(
         r#"{{
             name = "served/hello";
             config.Entrypoint = [ "${{pkgs.hello}}/bin/hello" "--greeting" "{leaf}" ];
             config.Env = [ "LEAF=${{builtins.toFile "leaf" "{leaf}"}}" ];
-            maxLayers = 20;
+            layers = [ {{ deps = [ pkgs.hello ]; maxLayers = 20; }} ];
             compression = "{codec}";
         }}"#
     );

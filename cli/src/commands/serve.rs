@@ -18,16 +18,15 @@ const HASH: usize = 32;
 
 /// Serve images as a registry on this machine until interrupted; a layer is packed when somebody first asks for it
 ///
-/// Prints the images' references, one a line, once they can be pulled: podman pull --tls-verify=false, docker pull (as it
-/// is) and skopeo copy --src-tls-verify=false docker://REFERENCE take them.
+/// Prints the images' references, one a line, once they can be pulled: docker pull takes them as they are, podman pull with
+/// --tls-verify=false, skopeo copy with --src-tls-verify=false.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The images' specs
     #[arg(value_name = "IMAGE.json", required = true)]
     images: Vec<PathBuf>,
 
-    /// What an image is called; given once for each image, in their order [default: NAME of a spec's file image-NAME.json,
-    /// and latest]
+    /// What an image is called; given once for each image, in their order [default: NAME of the file image-NAME.json]
     #[arg(short, long = "name", value_name = "NAME[:TAG]")]
     names: Vec<String>,
 
