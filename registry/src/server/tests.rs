@@ -1,159 +1,21 @@
 //! The server as its clients see it, over a socket. The store is a folder of the test's own; no Nix is needed.
 
+mod world;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::Barrier;
 
-use nixply_packer::closure::{Closure, Store};
 use nixply_packer::digest::Digest;
 use nixply_packer::image::spec::ImageSpec;
 use nixply_packer::image::{go_json, oci};
 use nixply_packer::pack::{Control, Packer};
-use nixply_packer::request::ImageRequest;
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use serde_json::json;
 
+use self::world::{MANIFEST, OCI, World, ask, blob, get, noise, nothing_in};
 use super::{Compression, Image, Options, Server};
 use crate::error::Error;
-
-/// A store with a few store paths of a few megabytes that compress to about half.
-struct World {
-    folder: TempDir,
-    reports: Arc<Mutex<Vec<String>>>,
-}
-
-/// An answer to a request.
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
-        let line = |line: &&str| line.to_ascii_lowercase().starts_with(&format!("{name}: "));
-        Some(self.head.lines().find(line)?.split_once(": ").unwrap().1)
-    }
-
-    /// Whether all is here that the head promises.
-    fn is_whole(&self) -> bool {
-        self.header("content-length").unwrap().parse() == Ok(self.body.len())
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap()
-    }
-
-    fn code(&self) -> String {
-        self.json()["errors"][0]["code"].as_str().unwrap().to_owned()
-    }
-}
-
-impl World {
-    fn new() -> Self {
-        let world = Self { folder: tempfile::tempdir().unwrap(), reports: Arc::default() };
-        for (at, name) in ["a", "b"].iter().enumerate() {
-            let path = world.real(name);
-            fs::create_dir_all(path.join("bin")).unwrap();
-            fs::write(path.join("bin/data"), noise(at as u32 + 1, 3_000_000)).unwrap();
-            fs::write(path.join("text"), "text\n".repeat(200_000)).unwrap();
-        }
-        fs::create_dir(world.folder.path().join("scratch")).unwrap();
-        world
-    }
-
-    fn store(&self) -> Store {
-        let mut store = Store::at("/nix/store");
-        store.real_dir = self.folder.path().join("store");
-        store
-    }
-
-    fn path(name: &str) -> String {
-        format!("/nix/store/{}-{name}", name.repeat(32))
-    }
-
-    fn real(&self, name: &str) -> PathBuf {
-        self.store().real_path(&Self::path(name).as_str().into())
-    }
-
-    fn scratch(&self) -> PathBuf {
-        self.folder.path().join("scratch")
-    }
-
-    /// An image with a layer for each of `a` and `b`.
-    fn spec(&self, compression: &str) -> ImageSpec {
-        let paths = ["a", "b"].map(Self::path);
-        let info =
-            |path| json!({"path": path, "narHash": "sha256:x", "narSize": 4_000_000, "references": []});
-        let closure = Closure::from_json(&json!(paths.clone().map(info)).to_string()).unwrap();
-        let request = json!({
-            "layers": paths.map(|path| json!({"deps": [path]})), "arch": "amd64", "compression": compression,
-            "config": {"Env": [format!("CODEC={compression}")]},
-        });
-        let request = ImageRequest::from_json(&request.to_string(), "request").unwrap();
-        let stop = Default::default();
-        let control = Control::new(&stop, &());
-        request.build(&closure, &self.store(), &Packer::new(2), None, &control).unwrap().spec
-    }
-
-    fn options(&self, compression: &str) -> Options {
-        let reports = self.reports.clone();
-        Options {
-            compression: compression.parse().unwrap(),
-            scratch: self.scratch(),
-            threads: 2,
-            report: Arc::new(move |error| reports.lock().unwrap().push(error.chain())),
-            ..Options::new(self.store())
-        }
-    }
-
-    fn serve(&self, spec: &ImageSpec, compression: &str) -> Server {
-        let image = Image::new("some/image", "t", spec.clone()).unwrap();
-        Server::start(vec![image], self.options(compression)).unwrap()
-    }
-}
-
-/// Bytes that are the same every time; half of their bits are random.
-fn noise(seed: u32, count: usize) -> Vec<u8> {
-    let mut state = seed;
-    let next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8 & 0x0f
-    };
-    std::iter::repeat_with(next).take(count).collect()
-}
-
-const OCI: &str = "Accept: application/vnd.oci.image.manifest.v1+json\r\n";
-
-fn ask(server: &Server, method: &str, path: &str, headers: &str) -> Answer {
-    let mut stream = TcpStream::connect(server.address()).unwrap();
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
-    stream.write_all(head.as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    // A connection that is reset has said what it had to say.
-    let _ = stream.read_to_end(&mut answer);
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("an answer has a head");
-    let body = answer.split_off(end + 4);
-    let head = String::from_utf8(answer).unwrap();
-    Answer { status: head.split(' ').nth(1).unwrap().parse().unwrap(), head, body }
-}
-
-fn get(server: &Server, path: &str) -> Answer {
-    ask(server, "GET", path, OCI)
-}
-
-fn blob(digest: impl std::fmt::Display) -> String {
-    format!("/v2/some/image/blobs/{digest}")
-}
-
-const MANIFEST: &str = "/v2/some/image/manifests/t";
-
-fn nothing_in(folder: &Path) -> bool {
-    fs::read_dir(folder).unwrap().next().is_none()
-}
 
 #[test]
 fn with_known_digests_only_what_is_read_is_packed() {
@@ -312,6 +174,25 @@ fn many_readers_one_packing() {
     assert_eq!(server.counts().packings, 1);
 }
 
+/// It is packed to the end: whoever goes away often comes back.
+#[test]
+fn a_reader_that_goes_away_disturbs_nobody() {
+    let world = World::new();
+    fs::write(world.real("a").join("more"), noise(3, 8_000_000)).unwrap();
+    let spec = world.spec("zstd:12");
+    let server = world.serve(&spec, "auto");
+    let layer = &spec.layers[0];
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let head = format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", blob(layer.digest));
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.read_exact(&mut [0; 1000]).unwrap();
+    drop(stream);
+    assert_eq!(Digest::of(&get(&server, &blob(layer.digest)).body), layer.digest);
+    let counts = server.stop();
+    assert_eq!(counts.packings, 1);
+    assert!(counts.bytes() >= layer.size + 500, "{counts:?}");
+}
+
 #[test]
 fn images_share_their_layers() {
     let world = World::new();
@@ -455,7 +336,7 @@ fn stopping_ends_packing_and_leaves_nothing() {
     // Slow enough to be in the middle of it.
     fs::write(world.real("a").join("more"), noise(3, 40_000_000)).unwrap();
     let spec = world.spec("zstd:1");
-    let server = world.serve(&spec, "zstd:19");
+    let server = world.serve(&spec, "zstd:12");
     let address = server.address();
     let reader = std::thread::spawn(move || {
         let mut stream = TcpStream::connect(address).unwrap();
