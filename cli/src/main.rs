@@ -1,4 +1,5 @@
-//! The command line: `nixply build`, `plan`, `inspect`, `layout`, `serve`, nix2container's own, and the builder door of Nix derivations.
+//! The command line: `nixply build`, `plan`, `inspect`, `layout`, `serve`, nix2container's own, and the builder door of Nix
+//! derivations.
 //!
 //! Standard output is data alone; everything else goes to standard error. Exit codes: 0 fine, 1 something for the user
 //! to mend, 2 something of ours or the machine's, 130 interrupted.

@@ -11,6 +11,7 @@ use nixply_registry::server::{Compression, Counts, Image, Options, Server};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::cache::CacheFlags;
 use super::{Machine, human};
 
 /// The length of a store path's hash.
@@ -50,6 +51,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     machine: Machine,
+
+    #[command(flatten)]
+    cache: CacheFlags,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -57,11 +61,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let references: Vec<String> = images.iter().map(Image::reference).collect();
     // Before the first reference is printed: whoever has read it may stop this.
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for signals")?;
+    let cache = args.cache.open();
     let options = Options {
         listen: args.listen,
         allow_remote: args.allow_remote,
         compression: args.compression,
         store: args.machine.store(),
+        cache: cache.clone(),
         threads: args.machine.jobs,
         scratch: args.scratch_dir.clone().unwrap_or_else(scratch_dir),
         report: Arc::new(|error| eprintln!("error: {}", error.chain())),
@@ -76,6 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     eprintln!("serving on {address}; Ctrl-C ends it");
     signals.forever().next();
     eprintln!("{}", summary(&server.stop()));
+    args.cache.trim(cache.as_ref());
     Ok(())
 }
 

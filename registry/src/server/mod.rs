@@ -28,6 +28,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nixply_packer::cache::Cache;
 use nixply_packer::closure::Store;
 use tokio::sync::oneshot;
 
@@ -56,6 +57,8 @@ pub struct Options {
     pub compression: Compression,
     /// Where the store paths are.
     pub store: Store,
+    /// What earlier packings have made, and where this one's go.
+    pub cache: Option<Cache>,
     /// Threads to pack with, all packings together; 0 is one for each core.
     pub threads: usize,
     /// A folder for packed layers. They have no names in it, and their space is free again when the server ends.
@@ -72,6 +75,7 @@ impl Options {
             allow_remote: false,
             compression: Compression::Auto,
             store,
+            cache: None,
             threads: 0,
             scratch: std::env::temp_dir(),
             report: Arc::new(|_| {}),
@@ -92,7 +96,7 @@ pub struct Server {
 impl Server {
     /// Begins to serve. When this returns, the address answers.
     pub fn start(images: Vec<Image>, options: Options) -> Result<Self> {
-        let Options { listen, allow_remote, compression, store, threads, scratch, report } = options;
+        let Options { listen, allow_remote, compression, store, cache, threads, scratch, report } = options;
         if !allow_remote && !listen.ip().is_loopback() {
             return Err(Error::Remote(listen));
         }
@@ -101,7 +105,7 @@ impl Server {
         tempfile::tempfile_in(&scratch)
             .map_err(|source| Error::Scratch { folder: scratch.clone(), source })?;
         let stop = Arc::new(AtomicBool::new(false));
-        let workshop = Arc::new(Workshop::new(store, scratch, threads, stop.clone(), report));
+        let workshop = Arc::new(Workshop::new(store, cache, scratch, threads, stop.clone(), report));
         let failed = |source| Error::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;

@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Barrier;
 
+use nixply_packer::cache::Cache;
 use nixply_packer::digest::Digest;
 use nixply_packer::image::spec::ImageSpec;
 use nixply_packer::image::{go_json, oci};
@@ -82,6 +83,33 @@ fn unknown_digests_are_found_out_once_for_each_codec() {
     // Another server knows it by its digest, too, though nobody has asked for the tag.
     let server = world.serve(&spec, "auto");
     assert_eq!(get(&server, &format!("/v2/some/image/manifests/{}", digests[0])).status, 200);
+    assert_eq!(server.counts().packings, 2);
+}
+
+/// What an earlier packing has found out is not found out again, and what it has made is not made again.
+#[test]
+fn the_cache_knows_digests_and_bytes() {
+    let world = World::new();
+    let cache = world.folder.path().join("cache");
+    let serve = || {
+        let image = Image::new("some/image", "t", world.spec("none")).unwrap();
+        let options = Options { cache: Some(Cache::new(&cache)), ..world.options("zstd") };
+        Server::start(vec![image], options).unwrap()
+    };
+    // The door that made the spec has remembered the paths' archive hashes.
+    world.build("none", &Packer::new(2).with_cache(Some(Cache::new(&cache))));
+    let server = serve();
+    let manifest = get(&server, MANIFEST);
+    assert_eq!((manifest.status, server.counts().packings), (200, 2));
+    let server = serve();
+    // Nothing of the store is read.
+    fs::rename(world.store().real_dir, world.folder.path().join("away")).unwrap();
+    assert_eq!(get(&server, MANIFEST).body, manifest.body);
+    assert_eq!(server.counts().packings, 0);
+    for layer in manifest.json()["layers"].as_array().unwrap() {
+        let digest = layer["digest"].as_str().unwrap();
+        assert_eq!(Digest::of(&get(&server, &blob(digest)).body).to_string(), digest);
+    }
     assert_eq!(server.counts().packings, 2);
 }
 

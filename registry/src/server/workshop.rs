@@ -9,11 +9,12 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use nixply_packer::cache::Cache;
 use nixply_packer::closure::Store;
 use nixply_packer::compress::Codec;
 use nixply_packer::digest::Digest;
 use nixply_packer::image::spec::Layer;
-use nixply_packer::pack::{BlobSink, BlobWriter, Control, LayerPath, MOST_THREADS, PackedLayer, Packer};
+use nixply_packer::pack::{BlobSink, BlobWriter, Control, MOST_THREADS, PackedLayer, Packer};
 use nixply_packer::{Error as PackerError, Result as PackerResult};
 use tokio::sync::Semaphore;
 
@@ -81,6 +82,7 @@ impl PackedBlob {
 /// Where packing is done.
 pub(super) struct Workshop {
     store: Store,
+    cache: Option<Cache>,
     scratch: PathBuf,
     threads: u32,
     free: Arc<Semaphore>,
@@ -95,6 +97,7 @@ impl Workshop {
     /// One whose packings end soon after `stop` becomes true.
     pub(super) fn new(
         store: Store,
+        cache: Option<Cache>,
         scratch: PathBuf,
         threads: usize,
         stop: Arc<AtomicBool>,
@@ -104,6 +107,7 @@ impl Workshop {
         let threads = if threads == 0 { cores() } else { threads }.min(MOST_THREADS);
         Self {
             store,
+            cache,
             scratch,
             threads: u32::try_from(threads).expect("it is small"),
             free: Arc::new(Semaphore::new(threads)),
@@ -138,7 +142,7 @@ impl Workshop {
             }
             let work = move || {
                 let (_taken, jobs) = (taken, [job]);
-                if let Err(error) = workshop.pack(&jobs, threads) {
+                if let Err(error) = workshop.pack(&jobs, Wanted::Bytes, threads) {
                     // Before readers hear of it, which they do when the job is dropped.
                     workshop.report(&error);
                 }
@@ -149,8 +153,8 @@ impl Workshop {
         Ok(growing)
     }
 
-    /// Finds out the digests and sizes of those blobs that have none yet, by packing them. The bytes are kept for whoever
-    /// asks for them next.
+    /// Finds out the digests and sizes of those blobs that have none yet: from the cache, or by packing them. Then the
+    /// bytes are kept for whoever asks for them next.
     pub(super) async fn learn(self: &Arc<Self>, blobs: &[Arc<PackedBlob>]) -> Result<()> {
         if blobs.iter().all(|blob| blob.known().is_some()) {
             return Ok(());
@@ -173,7 +177,7 @@ impl Workshop {
                     let workshop = workshop.clone();
                     move || {
                         let _all = all;
-                        workshop.pack(&jobs, workshop.threads as usize)
+                        workshop.pack(&jobs, Wanted::Digests, workshop.threads as usize)
                     }
                 };
                 tokio::task::spawn_blocking(packing).await.unwrap_or_else(|_| Err(interrupted()))?;
@@ -197,14 +201,29 @@ impl Workshop {
     }
 
     /// Packs layers of one codec.
-    fn pack(&self, jobs: &[Job], threads: usize) -> Result<()> {
+    fn pack(&self, jobs: &[Job], wanted: Wanted, threads: usize) -> Result<()> {
         let Some(codec) = jobs.first().map(|job| job.blob.codec) else { return Ok(()) };
-        let paths = |job: &Job| LayerPath::all(&job.blob.layer.paths, &self.store);
+        let packer = Packer::new(threads).with_cache(self.cache.clone());
+        let paths = |job: &Job| packer.layer_paths(&job.blob.layer, &self.store);
         let layers = jobs.iter().map(paths).collect::<PackerResult<Vec<_>>>()?;
-        let sink = Sink { jobs, counters: &self.counters };
-        Packer::new(threads).pack(&layers, codec, &sink, &Control::new(&self.stop, &()))?;
+        let sink = Sink { jobs, wanted, counters: &self.counters };
+        let packed = packer.pack(&layers, codec, &sink, &Control::new(&self.stop, &()))?;
+        for (job, packed) in jobs.iter().zip(&packed) {
+            // Nothing was written of a layer that the cache knows: whoever reads it first has it packed. So its empty file
+            // is done with before its digest is out.
+            job.growing.fail();
+            job.blob.check(packed)?;
+        }
         Ok(())
     }
+}
+
+/// What packing is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Bytes,
+    /// The bytes of those layers alone whose digests the cache does not know.
+    Digests,
 }
 
 fn interrupted() -> Error {
@@ -226,10 +245,15 @@ impl Drop for Job {
 
 struct Sink<'j> {
     jobs: &'j [Job],
+    wanted: Wanted,
     counters: &'j Counters,
 }
 
 impl BlobSink for Sink<'_> {
+    fn is_wanted(&self, _layer: usize) -> bool {
+        self.wanted == Wanted::Bytes
+    }
+
     fn open(&self, at: usize) -> PackerResult<Option<Box<dyn BlobWriter>>> {
         self.counters.packing();
         let Job { blob, growing } = &self.jobs[at];

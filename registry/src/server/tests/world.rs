@@ -82,6 +82,11 @@ impl World {
 
     /// An image with a layer for each of `a` and `b`.
     pub(super) fn spec(&self, compression: &str) -> ImageSpec {
+        self.build(compression, &Packer::new(2))
+    }
+
+    /// The same image, made by this packer.
+    pub(super) fn build(&self, compression: &str, packer: &Packer) -> ImageSpec {
         let paths = ["a", "b"].map(Self::path);
         let info =
             |path| json!({"path": path, "narHash": "sha256:x", "narSize": 4_000_000, "references": []});
@@ -93,7 +98,7 @@ impl World {
         let request = ImageRequest::from_json(&request.to_string(), "request").unwrap();
         let stop = Default::default();
         let control = Control::new(&stop, &());
-        request.build(&closure, &self.store(), &Packer::new(2), None, &control).unwrap().spec
+        request.build(&closure, &self.store(), packer, &control).unwrap().spec
     }
 
     pub(super) fn options(&self, compression: &str) -> Options {
