@@ -13,7 +13,7 @@ use crate::{build, nix, packages};
 
 /// Debian packages that tests run.
 const PROGRAMS: &[&str] =
-    &["skopeo", "umoci", "podman", "runc", "docker.io", "docker-registry", "tar", "jq", "zstd"];
+    &["skopeo", "umoci", "podman", "runc", "docker.io", "docker-registry", "tar", "jq", "zstd", "strace"];
 
 /// Which Nix, and which tests.
 #[derive(clap::Args)]

@@ -28,11 +28,11 @@ pub(crate) struct CacheFlags {
 #[derive(clap::Args)]
 struct Place {
     /// The cache folder [default: nixply in the XDG cache directory]
-    #[arg(long, value_name = "DIR", env = "NIXPLY_CACHE_DIR")]
+    #[arg(long, value_name = "DIR", env = "NIXPLY_CACHE_DIR", global = true)]
     cache_dir: Option<PathBuf>,
 
     /// How large the cache may become, as in 500MB or 20GiB; what was of no use for longest goes first
-    #[arg(long, value_name = "SIZE", env = "NIXPLY_CACHE_LIMIT", default_value = "10GB")]
+    #[arg(long, value_name = "SIZE", env = "NIXPLY_CACHE_LIMIT", default_value = "10GB", global = true)]
     cache_limit: ByteSize,
 }
 

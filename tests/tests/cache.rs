@@ -1,0 +1,96 @@
+//! The cache as users see it: what a build reads, and `nixply cache`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nixply_tests::{Private, harness, run};
+
+/// A store with a folder of a few files, and a request for it.
+struct World {
+    nix: Private,
+    request: PathBuf,
+    cache: PathBuf,
+}
+
+impl World {
+    fn new(nix: &nixply_tests::Nix) -> Self {
+        let nix = nix.private();
+        let file = nix.file(
+            "x.nix",
+            r#"let a = sh "a" "mkdir $out; for i in 1 2 3; do echo $i > $out/$i; done"; b = sh "b" "echo ${a} > $out"; in {
+              text = builtins.toJSON { compression = "gzip"; maxLayers = 2; config.Env = [ "B=${b}" ]; };
+              inherit b;
+            }"#,
+        );
+        nix.build_file(&file, "b", "b").ok();
+        let text: String = serde_json::from_str(&nix.eval_file(&file, "text").ok()).unwrap();
+        let (request, cache) = (nix.folder().join("request.json"), nix.folder().join("own-cache"));
+        fs::write(&request, text).unwrap();
+        Self { nix, request, cache }
+    }
+
+    fn build(&self) -> String {
+        let mut command = self.nix.nixply();
+        command.arg("build").arg(&self.request).arg("--cache-dir").arg(&self.cache);
+        run(&mut command).ok()
+    }
+
+    fn cache(&self, verb: &[&str]) -> nixply_tests::Output {
+        run(self.nix.nixply().arg("cache").args(verb).arg("--cache-dir").arg(&self.cache))
+    }
+}
+
+/// The files that a command opens, as strace sees it.
+fn opened(world: &World, below: &Path) -> Vec<String> {
+    let trace = world.nix.folder().join("trace");
+    let mut command = std::process::Command::new("strace");
+    command.args(["-f", "-qq", "-e", "trace=open,openat", "-o"]).arg(&trace).arg(&world.nix.cli);
+    command.arg("build").arg(&world.request).arg("--cache-dir").arg(&world.cache);
+    command.env("PATH", format!("{}:{}", world.nix.bin.display(), std::env::var("PATH").unwrap()));
+    run(command.envs(world.nix.environment(""))).ok();
+    let trace = fs::read_to_string(trace).unwrap();
+    trace.lines().filter(|line| line.contains(below.to_str().unwrap())).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_build_in_which_nothing_changed_opens_no_store_file() {
+    let world = World::new(&harness!());
+    let store = world.nix.store_dir();
+    let first = opened(&world, &store);
+    assert!(first.iter().any(|line| line.contains("-b\"")), "{first:?}");
+    assert_eq!(opened(&world, &store), [""; 0]);
+}
+
+#[test]
+fn the_cache_is_shown_checked_and_emptied() {
+    let world = World::new(&harness!());
+    let spec = world.build();
+    let stat = world.cache(&["stat"]).ok();
+    assert!(stat.starts_with("segments         2  "), "{stat}");
+    assert!(stat.ends_with(&format!(" of 10.0 GB in {}", world.cache.display())), "{stat}");
+    assert_eq!(world.cache(&["verify"]).ok(), "6 entries are whole, 0 were damaged");
+
+    let segments = world.cache.join("segments");
+    let folder = fs::read_dir(&segments).unwrap().next().unwrap().unwrap().path();
+    let segment = fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[0] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    let verified = world.cache(&["verify"]);
+    assert_eq!(verified.code, Some(1));
+    let said = format!("removed {}\n5 entries are whole, 1 were damaged\n", segment.display());
+    assert_eq!(verified.stdout, said);
+    assert!(
+        verified.stderr.starts_with("error: the cache had damaged entries; they are gone"),
+        "{}",
+        verified.stderr
+    );
+    assert_eq!(world.build(), spec);
+
+    let gone = world.cache(&["gc", "--cache-limit", "0B"]).ok();
+    assert!(gone.ends_with(&format!(" removed from {}", world.cache.display())), "{gone}");
+    assert!(world.cache(&["stat"]).ok().starts_with("segments         0        0 B"));
+    assert_eq!(world.build(), spec);
+    let wrong = world.cache(&["gc", "--cache-limit", "much"]);
+    assert_eq!(wrong.code, Some(2), "{}", wrong.stderr);
+}
