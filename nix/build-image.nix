@@ -80,7 +80,7 @@ let
     inherit maxLayers strategy groups perms fromImage created compression layerLimit;
     arch = if arch != null then arch else archOf.${processor} or (throw "nixply: set arch, system ${system} has no default");
     copyToRoot = toList copyToRoot;
-    layers = map normalLayer (toList layers);
+    layers = map normalLayer (if layers == null then [ ] else layers);
   };
 
   common = {

@@ -71,7 +71,8 @@ impl Store {
         }
     }
 
-    /// The store paths that stand in a text, each once, sorted. A name goes as far as a store path's name may.
+    /// What may be store paths in a text, each once, sorted. A name goes as far as a store path's name may, which can be
+    /// too far (`${path}.lock`): see [`Store::shortened`]. The hash tells which path is meant.
     pub fn paths_in<'t>(&self, text: &'t [u8]) -> impl Iterator<Item = StorePath> + use<'t> {
         let prefix = format!("{}/", self.dir);
         let mut found = std::collections::BTreeSet::new();
@@ -85,6 +86,18 @@ impl Store {
             found.extend(self.check(&path).ok());
         }
         found.into_iter()
+    }
+
+    /// A store path's hash.
+    pub fn hash<'p>(&self, path: &'p StorePath) -> Option<&'p str> {
+        path.as_str().strip_prefix(&self.dir)?.strip_prefix('/')?.get(..32)
+    }
+
+    /// The path and every shorter one with its hash, longest first.
+    pub fn shortened(&self, path: &StorePath) -> impl Iterator<Item = StorePath> {
+        let text = path.as_str().to_owned();
+        let shortest = self.dir.len() + "/".len() + 32 + "-".len() + 1;
+        (shortest..=text.len()).rev().map(move |end| text[..end].into())
     }
 
     /// Checks that `path` is a store path's full name and nothing below it.

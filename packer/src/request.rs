@@ -1,7 +1,7 @@
 //! The request: what all doors (plugin, builder, CLI) hand to the packer, and the one way from it to an image. For the
 //! same request and closure they get the same bytes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 
 use serde::{Deserialize, Serialize};
@@ -290,10 +290,12 @@ impl ImageRequest {
     }
 
     /// Takes the store paths that stand in the config for its roots, unless the request names them. For callers whose
-    /// texts have no context: with one, a path may stand in the config without being meant.
-    pub fn find_config_roots(&mut self, store: &Store) {
+    /// texts have no context: with one, a path may stand in the config without being meant. Of what only looks like a path
+    /// there is none that `exists`; a warning will say so.
+    pub fn find_config_roots(&mut self, store: &Store, exists: impl Fn(&StorePath) -> bool) {
         let text = go_json::compact(&self.config);
-        self.config_roots.get_or_insert_with(|| store.paths_in(&text).map(|path| path.to_string()).collect());
+        let found = store.paths_in(&text).filter_map(|path| store.shortened(&path).find(&exists));
+        self.config_roots.get_or_insert_with(|| found.map(|path| path.to_string()).collect());
     }
 
     /// The store paths whose closure a caller has to provide.
@@ -358,10 +360,21 @@ impl ImageRequest {
             return Err(Error::TooManyLayers { layers: count, limit: self.layer_limit });
         }
         let planned = layers.iter().flat_map(|layer| &layer.paths);
-        let there: HashSet<&StorePath> =
-            base.iter().flat_map(|layer| &layer.paths).chain(planned).map(|path| &path.path).collect();
+        let mut there: HashMap<&StorePath, &PlannedPath> = HashMap::new();
+        for path in base.iter().flat_map(|layer| &layer.paths).chain(planned) {
+            if there.insert(&path.path, path).is_some_and(|below| below.options != path.options) {
+                warnings.push(format!(
+                    "{} is in the image twice, with other perms or at another place; where both have a file, the upper \
+                     layer's counts: give the same perms wherever the path is, or name it in ignore",
+                    path.path
+                ));
+            }
+        }
+        let hashes: HashSet<&str> = there.keys().filter_map(|path| store.hash(path)).collect();
         let text = go_json::compact(&self.config);
-        warnings.extend(store.paths_in(&text).filter(|path| !there.contains(path)).map(|path| {
+        let missing =
+            store.paths_in(&text).filter(|path| store.hash(path).is_none_or(|hash| !hashes.contains(hash)));
+        warnings.extend(missing.map(|path| {
             format!("the config names {path}, which is not in the image: add it to a layer's deps, or name it with its context")
         }));
         Ok(ImagePlan { base, layers, config, warnings })

@@ -1,6 +1,7 @@
 //! Temporary files and folders beside the place where their content will be. A process that is killed leaves them behind,
 //! so each is locked while its process lives, and [`sweep`] removes those that nobody holds.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -11,7 +12,10 @@ use tempfile::{Builder, NamedTempFile, TempDir};
 
 use crate::error::{Error, Result};
 
-const PREFIX: &str = ".nixply-";
+const PREFIX: &str = ".nixply-scratch-";
+
+/// How many letters and digits follow.
+const RANDOM: usize = 6;
 
 /// Between its creation and its lock nobody holds a file; younger ones are let be.
 const YOUNG: Duration = Duration::from_secs(60);
@@ -19,7 +23,8 @@ const YOUNG: Duration = Duration::from_secs(60);
 /// A temporary file in `dir`, as open to others as the umask lets any new file be.
 pub(crate) fn file(dir: &Path) -> Result<NamedTempFile> {
     let mut builder = Builder::new();
-    let file = builder.prefix(PREFIX).permissions(Permissions::from_mode(0o666)).tempfile_in(dir);
+    let file =
+        builder.prefix(PREFIX).rand_bytes(RANDOM).permissions(Permissions::from_mode(0o666)).tempfile_in(dir);
     let file = file.map_err(|source| Error::io("create file", dir, source))?;
     hold(file.as_file());
     Ok(file)
@@ -36,9 +41,14 @@ pub(crate) struct Folder {
     _held: Option<File>,
 }
 
-/// A temporary folder in `parent`, open to its owner alone.
+/// A temporary folder in `parent`, as open to others as any new folder.
 pub(crate) fn folder(parent: &Path) -> Result<Folder> {
-    let dir = TempDir::with_prefix_in(PREFIX, parent);
+    let mut builder = Builder::new();
+    let dir = builder
+        .prefix(PREFIX)
+        .rand_bytes(RANDOM)
+        .permissions(Permissions::from_mode(0o777))
+        .tempdir_in(parent);
     let dir = dir.map_err(|source| Error::io("create directory", parent, source))?;
     let held = File::open(dir.path()).ok().inspect(hold);
     Ok(Folder { dir, _held: held })
@@ -49,13 +59,27 @@ fn hold(file: &File) {
     let _ = rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive);
 }
 
-/// Removes what killed processes have left in `dir`. What cannot be removed stays: it is in nobody's way.
-pub(crate) fn sweep(dir: &Path) {
+/// Whether a name is one that [`file`] or [`folder`] gives.
+fn is_scratch(name: &OsStr) -> bool {
+    let random = name.as_encoded_bytes().strip_prefix(PREFIX.as_bytes());
+    random.is_some_and(|random| random.len() == RANDOM && random.iter().all(u8::is_ascii_alphanumeric))
+}
+
+/// Removes what killed processes have left in `dir`: files, and folders with nothing in them but what `content` names. What
+/// cannot be removed stays: it is in nobody's way.
+pub(crate) fn sweep(dir: &Path, content: &[&str]) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
         let Ok(metadata) = entry.metadata() else { continue };
         let old = metadata.modified().is_ok_and(|time| time.elapsed().is_ok_and(|age| age > YOUNG));
-        let ours = entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
+        let known = |entry: std::io::Result<fs::DirEntry>| {
+            entry.is_ok_and(|entry| {
+                let name = entry.file_name();
+                is_scratch(&name) || content.iter().any(|known| name == *known)
+            })
+        };
+        let ours = is_scratch(&entry.file_name())
+            && (!metadata.is_dir() || fs::read_dir(entry.path()).is_ok_and(|mut entries| entries.all(known)));
         if !ours || !old || !(metadata.is_file() || metadata.is_dir()) {
             continue;
         }
@@ -77,20 +101,25 @@ mod tests {
     fn only_what_nobody_holds_is_swept() {
         let dir = tempfile::tempdir().unwrap();
         let (held, held_folder) = (file(dir.path()).unwrap(), folder(dir.path()).unwrap());
-        let (left, young) = (dir.path().join(".nixply-left"), dir.path().join(".nixply-young"));
-        let (left_folder, other) = (dir.path().join(".nixply-folder"), dir.path().join("other"));
-        fs::create_dir(&left_folder).unwrap();
-        fs::write(left_folder.join("blob"), "").unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let (left, young) = (path(".nixply-scratch-aaaaaa"), path(".nixply-scratch-bbbbbb"));
+        let (left_folder, other) = (path(".nixply-scratch-cccccc"), path(".nixply-scratch-longer"));
+        let (other, others_folder) = (other.with_extension("x"), path(".nixply-scratch-dddddd"));
+        for (folder, file) in [(&left_folder, "blobs"), (&others_folder, "notes")] {
+            fs::create_dir(folder).unwrap();
+            fs::write(folder.join(file), "").unwrap();
+        }
         for path in [&left, &young, &other] {
             fs::write(path, "").unwrap();
         }
         let long_ago = SystemTime::now() - 2 * YOUNG;
-        for path in [held.path(), held_folder.dir.path(), &left, &left_folder, &other] {
+        for path in [held.path(), held_folder.dir.path(), &left, &left_folder, &other, &others_folder] {
             File::open(path).unwrap().set_modified(long_ago).unwrap();
         }
-        sweep(dir.path());
+        sweep(dir.path(), &["blobs"]);
         let there = |path: &Path| path.exists();
-        assert!(there(held.path()) && there(held_folder.dir.path()) && there(&young) && there(&other));
+        assert!(there(held.path()) && there(held_folder.dir.path()) && there(&young));
+        assert!(there(&other) && there(&others_folder.join("notes")), "a user's own");
         assert!(!there(&left) && !there(&left_folder));
     }
 }

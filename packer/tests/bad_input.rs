@@ -257,6 +257,22 @@ fn rules_are_refused_in_the_plan_with_their_place() {
     says(json!({"path": B}), "layers[1].perms[1].path");
 }
 
+/// nix2container packs it twice, too; silently, the upper layer's owners would count.
+#[test]
+fn a_path_that_is_there_twice_with_other_perms_is_told() {
+    let sandbox = Sandbox::new();
+    let warnings = |layers: Value| {
+        let request = json!({"layers": layers}).to_string();
+        let request = ImageRequest::from_json(&request, "request").unwrap();
+        let info = PathInfo { path: A.into(), references: Vec::new(), nar_hash: String::new(), nar_size: 0 };
+        request.plan(&Closure::new([info]), &sandbox.store).unwrap().warnings
+    };
+    let perms = json!([{"path": A, "mode": "0711"}]);
+    let told = warnings(json!([{"deps": A, "perms": perms}, {"deps": A}]));
+    assert!(told[0].starts_with(&format!("{A} is in the image twice, with other perms")), "{told:?}");
+    assert_eq!(warnings(json!([{"deps": A, "perms": perms}, {"deps": A, "perms": perms}])), [""; 0]);
+}
+
 #[test]
 fn arguments_are_checked_before_anything_is_read() {
     let sandbox = Sandbox::new();

@@ -235,7 +235,7 @@ fn the_program_finds_the_store_paths_in_the_config() {
           a = sh "a" "mkdir $out; echo a > $out/a";
           b = sh "b" "mkdir $out; echo ${a} > $out/b";
           root = sh "root" "mkdir $out; : > $out/root";
-          arguments = { name = "x"; tag = null; copyToRoot = root; config.Env = [ "B=${b}/b:/usr" ]; maxLayers = 2; perms = null; };
+          arguments = { name = "x"; tag = null; copyToRoot = root; config.Env = [ "B=${b}/b:/usr" "LOCK=${b}.lock" ]; maxLayers = 2; perms = null; };
           image = (builtins.nixplyImage arguments).outPath;
           text = builtins.toJSON arguments;
           plain = (builtins.nixplyImage (arguments // {
@@ -247,8 +247,9 @@ fn the_program_finds_the_store_paths_in_the_config() {
     let spec = fs::read_to_string(text(&nix, &file, "image")).unwrap();
     let arguments: String = serde_json::from_str(&nix.eval_file(&file, "text").ok()).unwrap();
     let mut command = nix.nixply();
-    let made = nixply_tests::run_with_input(command.args(["build", "-"]), &arguments).ok();
-    assert_eq!(made, spec);
+    let made = nixply_tests::run_with_input(command.args(["build", "-"]), &arguments);
+    assert_eq!(made.stderr, "", "what only looks like another path is none");
+    assert_eq!(made.ok(), spec);
     // With the plugin, text without context is not meant; that it names a path that is not there is said.
     let output = nix.eval_file(&file, "plain");
     let b = text(&nix, &file, "b-path");

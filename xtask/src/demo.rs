@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     steps.done("pull from the registry");
     host::run(podman.run().arg(&reference))?;
     steps.done("run");
-    unmount_below(folder.path());
+    drop(podman);
 
     say("done; seconds:");
     for (step, seconds) in steps.took {
@@ -96,6 +96,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// podman with its storage in a folder of the chore's own.
 struct Podman<'f>(&'f Path);
+
+impl Drop for Podman<'_> {
+    fn drop(&mut self) {
+        unmount_below(self.0);
+        // As another user than root, podman's files are not ours to remove.
+        let files = ["containers", "run"].map(|name| self.0.join(name));
+        let _ = output(host::as_root("rm").arg("-rf").args(files));
+    }
+}
 
 impl Podman<'_> {
     fn command(&self, verb: &str) -> Command {

@@ -118,8 +118,11 @@ impl Docker {
 
 impl Drop for Docker {
     fn drop(&mut self) {
-        // Mounts that a container's end has left would keep the folder from going.
+        // Mounts that a container's end has left would keep the folder from going. As another user than root, the
+        // daemon's files are not ours to remove.
         unmount_below(self.files.path());
+        let files = ["data", "exec"].map(|name| self.files.path().join(name));
+        let _ = output(host::as_root("rm").arg("-rf").args(files));
     }
 }
 

@@ -72,13 +72,13 @@ impl Input {
     fn read(&self, store: &Store) -> Result<(ImageRequest, Closure)> {
         let mut request =
             ImageRequest::from_json(&read_text(&self.request)?, &self.request.display().to_string())?;
-        request.find_config_roots(store);
-        let closure = match &self.closure {
-            Some(file) => {
-                Closure::from_json(&read_text(file)?).with_context(|| file.display().to_string())?
-            }
-            None => nix::closure(request.roots())?,
+        let Some(file) = &self.closure else {
+            request.find_config_roots(store, |path| fs::symlink_metadata(store.real_path(path)).is_ok());
+            let closure = nix::closure(request.roots())?;
+            return Ok((request, closure));
         };
+        let closure = Closure::from_json(&read_text(file)?).with_context(|| file.display().to_string())?;
+        request.find_config_roots(store, |path| closure.get(path).is_some());
         Ok((request, closure))
     }
 }

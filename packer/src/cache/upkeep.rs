@@ -88,7 +88,7 @@ impl Cache {
         for folder in
             entries.iter().filter_map(|entry| entry.path.parent()).collect::<std::collections::BTreeSet<_>>()
         {
-            scratch::sweep(folder);
+            scratch::sweep(folder, &[]);
         }
         entries.sort_by_key(|entry| entry.used);
         let mut total: u64 = entries.iter().map(|entry| entry.bytes).sum();

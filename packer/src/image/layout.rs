@@ -5,16 +5,18 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use super::go_json;
 use super::oci::{self, Descriptor};
+use super::reference::check_tag;
 use super::spec::{ImageSpec, Layer};
 use crate::closure::Store;
 use crate::compress::Codec;
@@ -22,6 +24,9 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::pack::{BlobSink, BlobWriter, Control, PackedLayer, Packer};
 use crate::scratch;
+
+/// What a layout has in it.
+const CONTENT: [&str; 3] = ["oci-layout", "index.json", "blobs"];
 
 /// The annotation that holds a layout entry's tag.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -58,6 +63,7 @@ pub fn write(
     packer: &Packer,
     control: &Control<'_>,
 ) -> Result<Written> {
+    check_tag(tag)?;
     let new = match fs::read_dir(dir) {
         Ok(mut entries) => {
             let layout = dir.join("oci-layout").exists();
@@ -77,16 +83,10 @@ pub fn write(
     }
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = |source| Error::io("create directory", dir, source);
-    scratch::sweep(parent);
+    scratch::sweep(parent, &CONTENT);
     let scratch = scratch::folder(parent)?;
     let temporary = &scratch.dir;
     let written = fill(spec, store, temporary.path(), tag, codec, packer, control)?;
-    // Temporary folders are private; the result is as open as any new folder.
-    let plain = parent.join(format!(".nixply-mode-{}", std::process::id()));
-    let mode = fs::create_dir(&plain).and_then(|()| fs::metadata(&plain));
-    let _ = fs::remove_dir(&plain);
-    let mode = mode.map_or(0o755, |metadata| metadata.permissions().mode() & 0o777);
-    fs::set_permissions(temporary.path(), fs::Permissions::from_mode(mode)).map_err(failed)?;
     match fs::rename(temporary.path(), dir) {
         Ok(()) => {
             let _ = scratch.dir.keep();
@@ -111,7 +111,8 @@ fn fill(
 ) -> Result<Written> {
     let blobs = dir.join("blobs/sha256");
     fs::create_dir_all(&blobs).map_err(|source| Error::io("create directory", &blobs, source))?;
-    scratch::sweep(&blobs);
+    scratch::sweep(&blobs, &[]);
+    scratch::sweep(dir, &[]);
     put(dir, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     let layers = write_layers(spec, store, &blobs, codec, packer, control)?;
     let config = oci::config(spec);
@@ -122,8 +123,11 @@ fn fill(
     // Others may be adding their images: one at a time reads the index, adds to it and writes it.
     // Not the folder itself: a new one is held as a whole until it has its place.
     let lock = fs::File::open(&blobs).map_err(|source| Error::io("read directory", &blobs, source))?;
-    rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive))
-        .map_err(|errno| Error::io("lock directory", &blobs, errno))?;
+    while rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+        // Where the file system has no locks, there is nothing to wait for.
+        control.check()?;
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let index_path = dir.join("index.json");
     let mut index = match fs::read_to_string(&index_path) {
         Ok(text) => serde_json::from_str(&text)

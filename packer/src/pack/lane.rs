@@ -8,7 +8,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::source::{Frame, Source, Wanted};
-use super::{BlobWriter, Job, PackedLayer, Shared};
+use super::{BlobWriter, Control, Job, PackedLayer, Shared};
 use crate::cache::{Cache, Chain, SegmentWriter, State};
 use crate::compress::{Codec, Compressor};
 use crate::digest::{DiffId, Digest};
@@ -136,7 +136,7 @@ pub(super) fn pack(
             },
             || {
                 rayon::join(
-                    || process(&mut current[..current_filled], &mut tar, compressor, &keep_now),
+                    || process(&mut current[..current_filled], &mut tar, compressor, control, &keep_now),
                     || {
                         last[..last_filled].iter().try_for_each(|frame: &Frame| {
                             output.take(frame, frame.first && keep_last.contains(&frame.piece), job)
@@ -250,7 +250,13 @@ fn read(source: &mut Source<'_, '_>, frames: &mut Vec<Frame>, batch: usize) -> R
 }
 
 /// Hashes the plain frames in order and compresses those that the cache did not have.
-fn process(frames: &mut [Frame], tar: &mut Hashed, compressor: &Compressor, keep: &[usize]) -> Result<()> {
+fn process(
+    frames: &mut [Frame],
+    tar: &mut Hashed,
+    compressor: &Compressor,
+    control: &Control<'_>,
+    keep: &[usize],
+) -> Result<()> {
     use rayon::prelude::*;
     if compressor.codec() == Codec::None {
         for frame in frames.iter() {
@@ -265,7 +271,9 @@ fn process(frames: &mut [Frame], tar: &mut Hashed, compressor: &Compressor, keep
         || {
             let fresh =
                 frames.par_iter().zip(compressed.par_iter_mut()).filter(|(frame, _)| !frame.from_cache);
-            fresh.map(|(frame, out)| compressor.frame(frame.plain(), out)).collect::<Result<()>>()
+            fresh
+                .map(|(frame, out)| control.check().and_then(|()| compressor.frame(frame.plain(), out)))
+                .collect::<Result<()>>()
         },
         || {
             for frame in frames.iter().filter(|frame| frame.has_plain) {
