@@ -90,8 +90,10 @@ fn skopeo_pushes_to_a_registry_what_it_lacks() {
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let repository = unique("-served");
     let to = registry.reference(&repository, "t");
+    // A level that no other test uses: skopeo remembers which repositories of a registry have a blob, and would have the
+    // registry take it from there.
     let push = |leaf: &str| {
-        let image = hello(&nix, "zstd", leaf);
+        let image = hello(&nix, "zstd:7", leaf);
         let server = Served::start(&nix, &[&image.spec], &[]);
         let from = format!("docker://{}", server.reference());
         let flags =
