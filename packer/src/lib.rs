@@ -21,4 +21,4 @@ pub mod rules;
 mod scratch;
 pub mod tar;
 
-pub use error::{Error, Result};
+pub use error::{Error, Result, chain};

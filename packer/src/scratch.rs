@@ -59,7 +59,7 @@ fn hold(file: &File) {
     let _ = rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive);
 }
 
-/// Whether a name is one that [`file`] or [`folder`] gives.
+/// Whether a name is one that [`file()`] or [`folder`] gives.
 fn is_scratch(name: &OsStr) -> bool {
     let random = name.as_encoded_bytes().strip_prefix(PREFIX.as_bytes());
     random.is_some_and(|random| random.len() == RANDOM && random.iter().all(u8::is_ascii_alphanumeric))

@@ -57,13 +57,6 @@ pub enum Error {
 impl Error {
     /// The message with all its causes on one line.
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        nixply_packer::chain(self)
     }
 }
