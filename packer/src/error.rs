@@ -131,6 +131,19 @@ pub enum Error {
         /// The layer's store paths.
         paths: Vec<String>,
     },
+    /// Packing gave other bytes than the first time.
+    #[error(
+        "a layer no longer has the content that it was packed with before: expected {expected}, found {found}; one of these \
+         store paths differs from what Nix knows of it (nix-store --verify-path tells which): {}", paths.join(" ")
+    )]
+    LayerChanged {
+        /// The remembered blob's digest.
+        expected: Digest,
+        /// What the bytes give.
+        found: Digest,
+        /// The layer's store paths.
+        paths: Vec<String>,
+    },
     /// A blob in a file has other bytes than its name says.
     #[error("blob does not have its digest {expected} (found {found}): {}", path.display())]
     BlobMismatch {

@@ -241,6 +241,34 @@ fn whatever_happens_to_the_cache_the_bytes_are_the_same() {
     }
 }
 
+/// A damaged store path is told by name, whatever the cache knows of its layer, and its frames are not kept.
+#[test]
+fn a_damaged_path_is_named_and_its_frames_are_not_kept() {
+    for (in_spec, written) in [("none", "zstd"), ("gzip", "gzip")] {
+        for known in [false, true] {
+            let world = small();
+            let image = world.build(&world.request(in_spec, 1), Some(world.cache())).unwrap();
+            let write = |name: &str| {
+                let (stop, dir) = (AtomicBool::new(false), world.temporary.path().join(name));
+                let packer = Packer::new(2).with_cache(Some(world.cache()));
+                let (codec, control) = (Some(written.parse().unwrap()), Control::new(&stop, &()));
+                layout::write(&image.spec, &world.store, &dir, "t", codec, &packer, &control)
+            };
+            let before = known.then(|| write("before").unwrap().layers);
+            fs::remove_dir_all(world.folder().join("segments")).ok();
+            let (path, _) = &world.paths[1];
+            let file = world.store.real_path(&path.as_str().into()).join("file");
+            let bytes = fs::read(&file).unwrap();
+            fs::write(&file, vec![7; bytes.len()]).unwrap();
+            let error = write("damaged").unwrap_err().to_string();
+            assert!(error.contains(path) && error.contains("--verify-path"), "{in_spec} {known}: {error}");
+            fs::write(&file, &bytes).unwrap();
+            let after = write("mended").unwrap().layers;
+            assert!(before.is_none_or(|before| before == after), "{in_spec} {known}");
+        }
+    }
+}
+
 /// Two processes may fill the same cache at once.
 #[test]
 fn writers_do_not_disturb_each_other() {

@@ -206,6 +206,11 @@ impl Cache {
             .find_map(|folder| SegmentReader::open(super::entry(folder, Kind::Segments, &key.0), &key.0))
     }
 
+    /// Removes a segment.
+    pub(crate) fn forget_segment(&self, key: &SegmentKey) {
+        let _ = fs::remove_file(super::entry(&self.folder, Kind::Segments, &key.0));
+    }
+
     /// A place for a segment that is being made; none where the cache cannot be written.
     pub(crate) fn new_segment(&self, key: &SegmentKey) -> Option<SegmentWriter> {
         let place = super::entry(&self.folder, Kind::Segments, &key.0);

@@ -12,7 +12,7 @@ use super::{BlobWriter, Control, Job, PackedLayer, Shared};
 use crate::cache::{Cache, Chain, SegmentWriter, State};
 use crate::compress::{Codec, Compressor};
 use crate::digest::{DiffId, Digest};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How many plain bytes lie between two states that are remembered, at least: hashing as many takes some ten
 /// milliseconds, about as long as some hundred look-ups.
@@ -155,12 +155,10 @@ pub(super) fn pack(
     }
     output.finish_segment();
     let Output { hashed: blob, writer, .. } = output;
+    let states = (tar.states, blob.states);
     let packed = match known {
         Some(known) => PackedLayer { digest: Digest::finish(blob.hasher), size: blob.bytes, ..known },
         None => {
-            if let Some(cache) = cache {
-                put_states(cache, &chains, &tar.states, &blob.states, plain);
-            }
             let (tar_size, diff_id) = (tar.bytes, DiffId::finish(tar.hasher));
             let (digest, size) = match plain {
                 true => (diff_id.as_digest(), tar_size),
@@ -169,9 +167,25 @@ pub(super) fn pack(
             PackedLayer { diff_id, tar_size, digest, size }
         }
     };
-    if let Some(writer) = writer {
-        writer.finish(&packed)?;
+    let as_before = || match known {
+        Some(known) if known.digest != packed.digest => Err(Error::LayerChanged {
+            expected: known.digest,
+            found: packed.digest,
+            paths: job.pieces.paths().map(|path| path.path.to_string()).collect(),
+        }),
+        _ => Ok(()),
+    };
+    let accepted = as_before().and_then(|()| writer.map_or(Ok(()), |writer| writer.finish(&packed)));
+    if let Some(cache) = cache {
+        match &accepted {
+            Ok(()) => put_states(cache, &chains, &states.0, &states.1, plain),
+            // What has just been made of these paths is not what it should be: nobody else shall get it.
+            Err(_) => (0..job.pieces.len())
+                .filter_map(|at| job.pieces.key(at))
+                .for_each(|key| cache.forget_segment(key)),
+        }
     }
+    accepted?;
     control.progress.layer_finished(job.at, &packed);
     Ok(packed)
 }

@@ -48,6 +48,15 @@ impl<'l> Pieces<'l> {
         self.keys[at].as_ref()
     }
 
+    /// The layer's store paths.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &LayerPath> {
+        self.list.iter().flat_map(|piece| match piece {
+            Piece::Segment(path) => std::slice::from_ref(*path),
+            Piece::Merged(paths) => paths,
+            Piece::Head(_) | Piece::End => &[],
+        })
+    }
+
     fn segment_keys(&self) -> impl Iterator<Item = (usize, Option<SegmentKey>)> {
         let keys = self.keys.iter().copied().enumerate();
         keys.filter(|(at, _)| matches!(self.list[*at], Piece::Segment(_) | Piece::Merged(_)))
