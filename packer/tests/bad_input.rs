@@ -86,12 +86,14 @@ fn a_deleted_store_path_is_named() {
     refused(sandbox.build(&request, &[B]), &["store path is missing", &real]);
 }
 
-/// Does something to the store as soon as the first bytes of it have been packed.
+/// Does something to the store as soon as the first bytes of a file have been packed: the parents' headers come first.
 struct Saboteur<F: Fn() + Sync>(Mutex<Option<F>>);
 
 impl<F: Fn() + Sync + Send> Progress for Saboteur<F> {
-    fn packed(&self, _layer: usize, _bytes: u64) {
-        if let Some(sabotage) = self.0.lock().unwrap().take() {
+    fn packed(&self, _layer: usize, bytes: u64) {
+        if bytes > 64 << 10
+            && let Some(sabotage) = self.0.lock().unwrap().take()
+        {
             sabotage();
         }
     }

@@ -1,16 +1,21 @@
-//! One layer from its files to its digests. While a batch of frames is hashed and compressed, the next one is read and
-//! the one before is written, each as a rayon task: with one layer and many threads all of them have work, and no
-//! thread ever waits for another one's input.
+//! One layer from its files to its digests. Three threads stand in a row: one reads frames ahead, one hashes them and
+//! hands them to the pool to be compressed, one takes them when they are compressed, in order. Frames go round, so their
+//! number bounds memory; with one layer and many threads all of them have work, and the hasher, which is the slowest of
+//! those that cannot be shared out, never waits for a directory to be listed.
 //!
 //! Where the cache has the hashers' states after the layer's first segments, hashing resumes there. If nobody wants the
 //! bytes, what comes before is not even read.
 
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
 use sha2::{Digest as _, Sha256};
 
 use super::source::{Frame, Source, Wanted};
-use super::{BlobWriter, Control, Job, PackedLayer, Shared};
+use super::{BlobWriter, Job, PackedLayer, Shared};
 use crate::cache::{Cache, Chain, SegmentWriter, State};
-use crate::compress::{Codec, Compressor};
+use crate::compress::Codec;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 
@@ -89,13 +94,13 @@ impl Output<'_> {
     }
 }
 
-/// Packs a layer. `width` says how many frames to have in work now.
+/// Packs a layer. `most_frames` says how many frames it may have in work now.
 pub(super) fn pack(
     job: &Job<'_>,
     shared: &Shared<'_>,
-    width: &(dyn Fn() -> usize + Sync),
+    most_frames: &(dyn Fn() -> usize + Sync),
 ) -> Result<PackedLayer> {
-    let Shared { compressor, cache, sink, control } = *shared;
+    let Shared { compressor, cache, sink, control, .. } = *shared;
     control.check()?;
     control.progress.layer_started(job.at, job.expected);
     let codec = compressor.codec();
@@ -116,43 +121,24 @@ pub(super) fn pack(
     let wanted = Wanted { pieces: start..job.pieces.len(), plain_from: tar_from };
     let mut source = Source::new(&job.pieces, wanted, codec, cache, control);
     let mut worth = Worth::new(&chains, tar.bytes);
-
-    let (mut next, mut current, mut last) = (Vec::new(), Vec::new(), Vec::new());
-    let mut filled = read(&mut source, &mut next, width())?;
-    let mut current_filled = 0;
-    let mut kept: Vec<usize> = Vec::new();
-    while filled + current_filled > 0 {
-        // The finished batch's buffers become the next one's.
-        std::mem::swap(&mut last, &mut current);
-        std::mem::swap(&mut current, &mut next);
-        let last_filled = std::mem::replace(&mut current_filled, filled);
-        let batch = width();
-        let keep_now = worth.choose(&current[..current_filled]);
-        let keep_last = std::mem::replace(&mut kept, keep_now.clone());
-        let (read_result, (hash_result, write_result)) = rayon::join(
-            || match current_filled {
-                0 => Ok(0),
-                _ => read(&mut source, &mut next, batch),
-            },
-            || {
-                rayon::join(
-                    || process(&mut current[..current_filled], &mut tar, compressor, control, &keep_now),
-                    || {
-                        last[..last_filled].iter().try_for_each(|frame: &Frame| {
-                            output.take(frame, frame.first && keep_last.contains(&frame.piece), job)
-                        })
-                    },
-                )
-            },
-        );
-        hash_result?;
-        write_result?;
-        filled = read_result?;
-        let packed: u64 = current[..current_filled].iter().map(|frame| frame.length as u64).sum();
-        if packed > 0 {
-            control.progress.packed(job.at, packed);
+    let (recycled, empty) = channel();
+    let (filled, frames) = channel();
+    let (hashed, done) = channel();
+    thread::scope(|scope| {
+        let source = &mut source;
+        let reader = scope.spawn(move || read(source, &empty, filled, most_frames, &|| shared.check(job.at)));
+        // The frames' way back ends with the taker, so a reader never waits for one that has failed.
+        let output = &mut output;
+        let taker = scope.spawn(move || take(output, done, recycled, job, shared));
+        shared.pool.in_place_scope(|tasks| hash(&mut tar, &mut worth, &frames, hashed, tasks, job, shared));
+        // Whoever failed made the others end early.
+        drop(frames);
+        let [read, taken] = [reader, taker].map(|thread| thread.join());
+        for result in [read, taken] {
+            result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         }
-    }
+        Ok(())
+    })?;
     output.finish_segment();
     let Output { hashed: blob, writer, .. } = output;
     let states = (tar.states, blob.states);
@@ -233,68 +219,112 @@ impl<'c> Worth<'c> {
         Self { chains, seen, kept: seen }
     }
 
-    /// Those that begin in this batch.
-    fn choose(&mut self, frames: &[Frame]) -> Vec<usize> {
-        let mut chosen = Vec::new();
-        for frame in frames {
-            if frame.first
-                && self.seen - self.kept >= STATE_BYTES
-                && self.chains.iter().any(|(at, _)| *at == frame.piece)
-            {
-                chosen.push(frame.piece);
-                self.kept = self.seen;
-            }
-            self.seen += frame.length as u64;
+    /// Whether the states before this frame are, the next one in order.
+    fn is_kept(&mut self, frame: &Frame) -> bool {
+        let kept = frame.first
+            && self.seen - self.kept >= STATE_BYTES
+            && self.chains.iter().any(|(at, _)| *at == frame.piece);
+        if kept {
+            self.kept = self.seen;
         }
-        chosen
+        self.seen += frame.length as u64;
+        kept
     }
 }
 
-/// Reads up to `batch` frames; gives how many.
-fn read(source: &mut Source<'_, '_>, frames: &mut Vec<Frame>, batch: usize) -> Result<usize> {
-    if frames.len() < batch {
-        frames.resize_with(batch, Frame::default);
-    }
-    for (at, frame) in frames[..batch].iter_mut().enumerate() {
-        if !source.fill(frame)? {
-            return Ok(at);
-        }
-    }
-    Ok(batch)
+/// A frame that has been hashed and is being compressed, on its way to the taker.
+struct Hashing {
+    frame: Arc<Frame>,
+    /// Whether the blob's hasher's state before it is worth remembering.
+    keep: bool,
+    /// Its compressed bytes, once they are there.
+    compressed: Receiver<Result<Vec<u8>>>,
 }
 
-/// Hashes the plain frames in order and compresses those that the cache did not have.
-fn process(
-    frames: &mut [Frame],
-    tar: &mut Hashed,
-    compressor: &Compressor,
-    control: &Control<'_>,
-    keep: &[usize],
+/// Reads all frames ahead of the hasher, until `check` fails or nobody takes them any more.
+fn read(
+    source: &mut Source<'_, '_>,
+    empty: &Receiver<Frame>,
+    filled: Sender<Frame>,
+    most_frames: &(dyn Fn() -> usize + Sync),
+    check: &dyn Fn() -> Result<()>,
 ) -> Result<()> {
-    use rayon::prelude::*;
-    if compressor.codec() == Codec::None {
-        for frame in frames.iter() {
-            tar.update(frame, frame.plain(), frame.first && keep.contains(&frame.piece));
+    let mut made = 0;
+    loop {
+        check()?;
+        let recycled = match empty.try_recv() {
+            Ok(frame) => Some(frame),
+            Err(_) if made < most_frames() => None,
+            Err(_) => match empty.recv() {
+                Ok(frame) => Some(frame),
+                // The taker has failed, and says why.
+                Err(_) => return Ok(()),
+            },
+        };
+        made += usize::from(recycled.is_none());
+        let mut frame = recycled.unwrap_or_default();
+        if !source.fill(&mut frame)? || filled.send(frame).is_err() {
+            return Ok(());
         }
-        return Ok(());
     }
-    // The compressors write beside what the hasher reads: each frame's two sides are apart.
-    let mut compressed: Vec<Vec<u8>> =
-        frames.iter_mut().map(|frame| std::mem::take(&mut frame.compressed)).collect();
-    let (result, ()) = rayon::join(
-        || {
-            let fresh =
-                frames.par_iter().zip(compressed.par_iter_mut()).filter(|(frame, _)| !frame.from_cache);
-            fresh
-                .map(|(frame, out)| control.check().and_then(|()| compressor.frame(frame.plain(), out)))
-                .collect::<Result<()>>()
-        },
-        || {
-            for frame in frames.iter().filter(|frame| frame.has_plain) {
-                tar.update(frame, frame.plain(), frame.first && keep.contains(&frame.piece));
-            }
-        },
-    );
-    frames.iter_mut().zip(compressed).for_each(|(frame, out)| frame.compressed = out);
-    result
+}
+
+/// Hashes the plain frames in order and has those compressed that the cache did not have.
+fn hash<'s>(
+    tar: &mut Hashed,
+    worth: &mut Worth<'_>,
+    frames: &Receiver<Frame>,
+    hashed: Sender<Hashing>,
+    tasks: &rayon::Scope<'s>,
+    job: &Job<'_>,
+    shared: &Shared<'s>,
+) {
+    let Shared { compressor, control, cores, .. } = *shared;
+    let plain = compressor.codec() == Codec::None;
+    for mut frame in frames.iter() {
+        let keep = worth.is_kept(&frame);
+        let mut out = std::mem::take(&mut frame.compressed);
+        let frame = Arc::new(frame);
+        let (ready, compressed) = channel();
+        if plain || frame.from_cache {
+            let _ = ready.send(Ok(out));
+        } else {
+            let frame = frame.clone();
+            tasks.spawn(move |_| {
+                let result = cores.with(|| {
+                    control.check()?;
+                    compressor.frame(frame.plain(), &mut out)
+                });
+                // The taker wants the frame for itself.
+                drop(frame);
+                let _ = ready.send(result.map(|()| out));
+            });
+        }
+        if frame.has_plain {
+            cores.with(|| tar.update(&frame, frame.plain(), keep));
+        }
+        let length = frame.length as u64;
+        if hashed.send(Hashing { frame, keep, compressed }).is_err() {
+            return;
+        }
+        control.progress.packed(job.at, length);
+    }
+}
+
+/// Takes the frames in order, as they are compressed, and gives them back to be filled again.
+fn take(
+    output: &mut Output<'_>,
+    done: Receiver<Hashing>,
+    recycled: Sender<Frame>,
+    job: &Job<'_>,
+    shared: &Shared<'_>,
+) -> Result<()> {
+    for Hashing { frame, keep, compressed } in done {
+        let compressed = compressed.recv().expect("a task that compresses sends its result, or panics")?;
+        let mut frame = Arc::into_inner(frame).expect("the hasher and the compressor have let go of it");
+        frame.compressed = compressed;
+        shared.cores.with(|| output.take(&frame, keep, job))?;
+        let _ = recycled.send(frame);
+    }
+    Ok(())
 }

@@ -1,11 +1,11 @@
-//! Packs layers: reads, hashes and compresses their tar streams, several layers at once and, within a layer, the next
-//! frame's reading beside this frame's hashing and compression. What a [`Cache`] has is not made again.
+//! Packs layers: reads, hashes and compresses their tar streams, several layers at once and, within a layer, reading
+//! ahead beside hashing and compression. What a [`Cache`] has is not made again.
 //!
-//! All work runs on a rayon pool of its own that lives as long as the call: a Nix that forks builders must not find
-//! threads of ours, let alone a global pool.
-//! Memory is bounded by the number of threads times [`FRAME_BYTES`]: there are never more layers in work than threads,
-//! and the frames in flight are shared out among them.
+//! All threads live as long as the call: a Nix that forks builders must not find threads of ours, let alone a global
+//! pool. Memory is bounded by the number of threads times [`FRAME_BYTES`]: there are never more layers in work than
+//! threads, and the frames in flight are shared out among them.
 
+mod cores;
 mod lane;
 mod pieces;
 mod source;
@@ -16,6 +16,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use self::cores::Cores;
 use self::pieces::Pieces;
 use crate::cache::Cache;
 use crate::closure::{Store, StorePath};
@@ -221,13 +222,22 @@ impl Packer {
         done.iter().for_each(|job| packed[job.at] = job.known);
         if !todo.is_empty() {
             let compressor = Compressor::new(codec);
-            let shared = Shared { compressor: &compressor, cache, sink, control };
             let pool = rayon::ThreadPoolBuilder::new()
                 .num_threads(self.threads)
                 .thread_name(|at| format!("nixply-{at}"));
             // A scoped pool: its threads have ended when this returns, so a Nix that forks afterwards finds none.
             let made = pool
-                .build_scoped(|thread| thread.run(), |pool| pack_on(pool, &todo, &shared))
+                .build_scoped(
+                    |thread| thread.run(),
+                    |pool| {
+                        let cores = Cores::new(pool.current_num_threads());
+                        let (compressor, failed) = (&compressor, &AtomicUsize::new(usize::MAX));
+                        pack_on(
+                            &todo,
+                            &Shared { compressor, cache, sink, control, pool, cores: &cores, failed },
+                        )
+                    },
+                )
                 .map_err(|error| Error::invalid("thread pool", error))??;
             for (job, made) in todo.iter().zip(made) {
                 if let Some(cache) = cache {
@@ -266,31 +276,57 @@ struct Shared<'s> {
     cache: Option<&'s Cache>,
     sink: &'s dyn BlobSink,
     control: &'s Control<'s>,
+    pool: &'s rayon::ThreadPool,
+    cores: &'s Cores,
+    /// The first layer that has failed.
+    failed: &'s AtomicUsize,
 }
 
-fn pack_on(pool: &rayon::ThreadPool, jobs: &[Job<'_>], shared: &Shared<'_>) -> Result<Vec<PackedLayer>> {
+impl Shared<'_> {
+    /// An error once the caller wants to stop, or nobody will ask for this layer.
+    fn check(&self, layer: usize) -> Result<()> {
+        if self.failed.load(Ordering::Relaxed) < layer {
+            return Err(Error::Interrupted);
+        }
+        self.control.check()
+    }
+}
+
+/// How many layers are in work at once, at most. Without a codec a layer keeps one thread busy with hashing; with one, it
+/// is compressing that keeps all of them busy.
+fn lanes(threads: usize, codec: Codec) -> usize {
+    if codec == Codec::None { threads } else { threads.min(2 + threads / 4) }
+}
+
+fn pack_on(jobs: &[Job<'_>], shared: &Shared<'_>) -> Result<Vec<PackedLayer>> {
     let results: Vec<Mutex<Option<Result<PackedLayer>>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
-    let threads = pool.current_num_threads();
-    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let lanes = threads.min(jobs.len());
+    let threads = shared.pool.current_num_threads();
+    // The largest first: a layer's hash is one thread's work, which nothing makes shorter.
+    let mut order: Vec<usize> = (0..jobs.len()).collect();
+    order.sort_by_key(|at| std::cmp::Reverse(jobs[*at].expected));
+    let next = AtomicUsize::new(0);
+    let lanes = lanes(threads, shared.compressor.codec()).min(jobs.len());
     let busy = AtomicUsize::new(lanes);
     let lane = || {
-        while !failed.load(Ordering::Relaxed) {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(job) = jobs.get(at) else { break };
-            // The frames in flight are shared out among the lanes that still have work.
-            let width = || threads.div_ceil(busy.load(Ordering::Relaxed).max(1));
-            let result = lane::pack(job, shared, &width);
+        while let Some(at) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let job = &jobs[*at];
+            // One is read, one hashed, one written; those that are compressed are shared out among the busy lanes.
+            let most_frames = || 3 + threads.div_ceil(busy.load(Ordering::Relaxed).max(1));
+            let result = shared.check(job.at).and_then(|()| lane::pack(job, shared, &most_frames));
             if result.is_err() {
-                failed.store(true, Ordering::Relaxed);
+                shared.failed.fetch_min(job.at, Ordering::Relaxed);
             }
-            *results[at].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+            *results[*at].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         }
         busy.fetch_sub(1, Ordering::Relaxed);
     };
-    pool.scope(|scope| (0..lanes).for_each(|_| scope.spawn(|_| lane())));
+    std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..lanes).map(|_| scope.spawn(lane)).collect();
+        lanes.into_iter().try_for_each(|lane| lane.join())
+    })
+    .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    // In the order of the layers, so the first one's error is given: none before it was stopped by another's.
     let results =
         results.into_iter().map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner));
-    // A layer that was never begun stands behind one that failed.
-    results.map_while(|result| result).collect()
+    results.map(|result| result.expect("every lane goes on to the end of the queue")).collect()
 }

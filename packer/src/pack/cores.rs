@@ -1,0 +1,35 @@
+//! How many threads compute at once: there are more threads than that, most of them waiting for one another.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+
+/// So many threads may compute at once.
+pub(super) struct Cores {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+/// A core that is in use until this is dropped, by a panic, too.
+struct Core<'c>(&'c Cores);
+
+impl Drop for Core<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
+    }
+}
+
+impl Cores {
+    pub(super) fn new(count: usize) -> Self {
+        Self { free: Mutex::new(count), freed: Condvar::new() }
+    }
+
+    /// Does `work` when a core is free. It must not wait for another thread's work.
+    pub(super) fn with<T>(&self, work: impl FnOnce() -> T) -> T {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        drop(free);
+        let _core = Core(self);
+        work()
+    }
+}
