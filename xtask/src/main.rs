@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a program does")]
 
+mod bench;
 mod build;
 mod demo;
 mod host;
@@ -29,6 +30,8 @@ enum Chore {
         #[arg(long, default_value = "2.8")]
         nix: nix::Version,
     },
+    /// Measures nixply side by side with other ways to make an image, on closures of real packages.
+    Bench(bench::Args),
     /// Checks formatting, lints and documentation.
     Lint,
     /// Does one part of the set-up alone, as a test run would.
@@ -58,6 +61,7 @@ fn main() -> anyhow::Result<()> {
     match Chore::parse() {
         Chore::Demo(args) => demo::run(&args),
         Chore::Test(args) => test::run(&args),
+        Chore::Bench(args) => bench::run(&args),
         Chore::Lint => lint::check(),
         Chore::Plugin { nix } => plugin(&nix),
         Chore::Setup(Part::Packages { update, nix }) => {

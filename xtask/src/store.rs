@@ -19,10 +19,15 @@ pub(crate) struct Store {
 impl Store {
     /// The store for `nix`, with the package set's files in it.
     pub(crate) fn open(nix: &Nix, lock: &Lock) -> Result<Self> {
-        let store = Self { root: host::cache().join("stores").join(&nix.name), bin: nix.bin.clone() };
-        std::fs::create_dir_all(store.root.join("etc"))?;
+        let store = Self::plain(nix, host::cache().join("stores").join(&nix.name))?;
         packages::add_to_store(lock, |program| store.command(program, ""))?;
         Ok(store)
+    }
+
+    /// A store below `root`, as it is.
+    pub(crate) fn plain(nix: &Nix, root: PathBuf) -> Result<Self> {
+        std::fs::create_dir_all(root.join("etc"))?;
+        Ok(Self { root, bin: nix.bin.clone() })
     }
 
     /// A program of the Nix, working on this store, with further lines of nix.conf.

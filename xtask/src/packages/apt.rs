@@ -4,6 +4,7 @@
 //! keeps its caches in memory, so that the machine's own stay as they are.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -13,20 +14,24 @@ use super::{TOGETHER, WANTED, WANTED_WHERE_KNOWN, download};
 use crate::host;
 
 /// A stanza of apt's package index.
-struct Package {
-    version: String,
-    architecture: String,
-    file: File,
+pub(crate) struct Package {
+    /// Debian's version.
+    pub version: String,
+    /// Debian's architecture, or `all`.
+    pub architecture: String,
+    /// The .deb file.
+    pub file: File,
     /// `Depends` and `Pre-Depends`: alternatives of names.
-    depends: Vec<Vec<String>>,
-    provides: Vec<String>,
+    pub depends: Vec<Vec<String>>,
+    /// Names that it answers to as well.
+    pub provides: Vec<String>,
     /// Debian's own mark of a package that others load at run time.
-    is_library: bool,
+    pub is_library: bool,
 }
 
 /// Resolves, downloads what the cache does not have, checks it, and gives the units in dependency order.
 pub(super) fn fetch() -> Result<Vec<Unit>> {
-    let index = index(&chosen()?)?;
+    let index = index(&chosen(&wanted()?)?)?;
     let units = in_order(units(&index))?;
     fetch_files(&index, &units)?;
     Ok(units)
@@ -41,8 +46,8 @@ fn apt(program: &str) -> Command {
     command
 }
 
-/// The closure of the wanted packages, as (name, version).
-fn chosen() -> Result<Vec<(String, String)>> {
+/// The packages that the set is to have.
+fn wanted() -> Result<Vec<&'static str>> {
     let mut wanted = WANTED.to_vec();
     for name in WANTED_WHERE_KNOWN {
         let known = host::output(apt("apt-cache").args(["pkgnames", name]))?;
@@ -50,11 +55,20 @@ fn chosen() -> Result<Vec<(String, String)>> {
             wanted.push(name);
         }
     }
+    Ok(wanted)
+}
+
+/// The packages and all that they depend on, as (name, version).
+pub(crate) fn chosen(wanted: &[&str]) -> Result<Vec<(String, String)>> {
     let mut command = apt("apt-get");
     command.args(["install", "--simulate", "-qq", "--no-install-recommends"]).args(wanted);
-    let plan = host::output(&mut command)?;
+    planned(&host::output(&mut command)?).context("apt-get's plan has an unknown form")
+}
+
+/// The packages that `apt-get --simulate` would install, as (name, version).
+fn planned(plan: &str) -> Option<Vec<(String, String)>> {
     // Inst libc6 (2.36-9+deb12u7 Debian:12.11/stable [amd64]) []
-    let chosen: Option<Vec<_>> = plan
+    let planned: Option<Vec<_>> = plan
         .lines()
         .filter_map(|line| line.strip_prefix("Inst "))
         .map(|line| {
@@ -63,11 +77,11 @@ fn chosen() -> Result<Vec<(String, String)>> {
             Some((name.to_owned(), version.to_owned()))
         })
         .collect();
-    chosen.filter(|list| !list.is_empty()).context("apt-get's plan has an unknown form")
+    planned.filter(|list| !list.is_empty())
 }
 
 /// The stanzas of the chosen packages, from the lists that apt has verified.
-fn index(chosen: &[(String, String)]) -> Result<BTreeMap<String, Package>> {
+pub(crate) fn index(chosen: &[(String, String)]) -> Result<BTreeMap<String, Package>> {
     let mut command = apt("apt-cache");
     command.arg("show").args(chosen.iter().map(|(name, version)| format!("{name}={version}")));
     let mut packages = BTreeMap::new();
@@ -207,20 +221,30 @@ fn fetch_files(index: &BTreeMap<String, Package>, units: &[Unit]) -> Result<()> 
     let size: u64 = missing.iter().map(|(_, package)| package.file.size).sum();
     host::say(format!("downloading {} Debian packages, {} MB", missing.len(), size.div_ceil(1_000_000)));
     download(|folder| {
-        let mut command = apt("apt-get");
-        command.args(["download", "-qq"]).current_dir(folder);
-        host::output(
-            command.args(missing.iter().map(|(name, package)| format!("{name}={}", package.version))),
-        )?;
+        download_to(folder, missing.iter().map(|(name, package)| (name.as_str(), package.version.as_str())))?;
         let files = missing.iter().map(|(name, package)| {
-            // apt writes the colon of an epoch as %3a.
-            let (version, file) = (package.version.replace(':', "%3a"), &package.file);
-            let path = folder.join(format!("{name}_{version}_{}.deb", package.architecture));
-            file.check(&path)?;
-            Ok((path, file.name.clone()))
+            let path = folder.join(downloaded_as(name, &package.version, &package.architecture));
+            package.file.check(&path)?;
+            Ok((path, package.file.name.clone()))
         });
         files.collect()
     })
+}
+
+/// Has apt download packages of these names and versions to a folder.
+pub(crate) fn download_to<'p>(
+    folder: &Path,
+    packages: impl Iterator<Item = (&'p str, &'p str)>,
+) -> Result<()> {
+    let mut command = apt("apt-get");
+    command.args(["download", "-qq"]).current_dir(folder);
+    host::output(command.args(packages.map(|(name, version)| format!("{name}={version}")))).map(drop)
+}
+
+/// What apt calls a downloaded package.
+pub(crate) fn downloaded_as(name: &str, version: &str, architecture: &str) -> String {
+    // The colon of an epoch is written as %3a.
+    format!("{name}_{}_{architecture}.deb", version.replace(':', "%3a"))
 }
 
 #[cfg(test)]
@@ -258,6 +282,17 @@ mod tests {
         ] {
             assert_eq!(upstream(debian), expected, "{debian}");
         }
+    }
+
+    #[test]
+    fn plans_name_what_is_installed() {
+        let plan = "Inst libc6 (2.36-9+deb12u7 Debian:12.11/stable [amd64]) []\n\
+                    Inst perl (5.36.0-7 Debian:12.11/stable, Debian-Security:12/stable-security [amd64])\n\
+                    Conf libc6 (2.36-9+deb12u7 Debian:12.11/stable [amd64])\n";
+        let pair = |name: &str, version: &str| (name.to_owned(), version.to_owned());
+        assert_eq!(planned(plan), Some(vec![pair("libc6", "2.36-9+deb12u7"), pair("perl", "5.36.0-7")]));
+        assert_eq!(planned("Inst libc6 of some other form\n"), None);
+        assert_eq!(planned(""), None);
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl File {
     }
 
     /// Compares a download with the verified index.
-    pub(super) fn check(&self, download: &Path) -> Result<()> {
+    pub(crate) fn check(&self, download: &Path) -> Result<()> {
         let bytes = std::fs::read(download).with_context(|| format!("cannot read {}", download.display()))?;
         let found = hex::encode(Sha256::digest(&bytes));
         if found != self.sha256 {
@@ -127,7 +127,7 @@ impl File {
 }
 
 /// A file name that the Nix store takes.
-pub(super) fn store_name(name: &str) -> String {
+pub(crate) fn store_name(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || "+-._?=".contains(c) { c } else { '-' }).collect()
 }
 

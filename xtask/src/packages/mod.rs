@@ -9,8 +9,8 @@
 //! Debian's mirrors forget old versions. So no version is written down in the repository, and no golden value of
 //! a test may depend on one: whoever deletes the cache gets the versions of that day.
 
-mod apt;
-mod lock;
+pub(crate) mod apt;
+pub(crate) mod lock;
 mod pip;
 mod store;
 
