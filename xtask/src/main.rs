@@ -32,6 +32,9 @@ enum Chore {
     },
     /// Measures nixply side by side with other ways to make an image, on closures of real packages.
     Bench(bench::Args),
+    /// Runs a command for `bench` and writes what it took.
+    #[command(hide = true)]
+    Measured(bench::measure::Args),
     /// Checks formatting, lints and documentation.
     Lint,
     /// Does one part of the set-up alone, as a test run would.
@@ -62,6 +65,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Demo(args) => demo::run(&args),
         Chore::Test(args) => test::run(&args),
         Chore::Bench(args) => bench::run(&args),
+        Chore::Measured(args) => bench::measure::run(&args),
         Chore::Lint => lint::check(),
         Chore::Plugin { nix } => plugin(&nix),
         Chore::Setup(Part::Packages { update, nix }) => {

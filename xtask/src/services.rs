@@ -61,7 +61,7 @@ impl Drop for Server {
 /// Debian's docker-registry on a free port of loopback, with its files in a temporary folder.
 pub(crate) struct Registry {
     _server: Server,
-    _files: TempDir,
+    files: TempDir,
     /// `127.0.0.1:PORT`.
     pub address: String,
 }
@@ -69,7 +69,12 @@ pub(crate) struct Registry {
 impl Registry {
     /// Starts it.
     pub(crate) fn start() -> Result<Self> {
-        let files = tempfile::tempdir()?;
+        Self::start_in(&std::env::temp_dir())
+    }
+
+    /// Starts it with its files in a temporary folder below this one.
+    pub(crate) fn start_in(folder: &Path) -> Result<Self> {
+        let files = tempfile::Builder::new().prefix("registry-").tempdir_in(folder)?;
         let address = format!("127.0.0.1:{}", free_port()?);
         let config = files.path().join("config.yml");
         let text = format!(
@@ -81,7 +86,18 @@ impl Registry {
         let mut command = Command::new("docker-registry");
         let mut server = Server::start(command.arg("serve").arg(&config), files.path().join("log"))?;
         server.wait_until("the registry", || TcpStream::connect(&address).is_ok())?;
-        Ok(Self { _server: server, _files: files, address })
+        Ok(Self { _server: server, files, address })
+    }
+
+    /// Its log, with a line for each request that it has answered.
+    pub(crate) fn log(&self) -> Result<String> {
+        fs::read_to_string(self.files.path().join("log")).context("cannot read the registry's log")
+    }
+
+    /// A blob that it has: its file.
+    pub(crate) fn blob(&self, sha256: &str) -> PathBuf {
+        let blobs = self.files.path().join("data/docker/registry/v2/blobs/sha256");
+        blobs.join(&sha256[..2]).join(sha256).join("data")
     }
 }
 

@@ -1,11 +1,25 @@
 //! The side-by-side: nixply and other ways to make an image of the same closures, measured in turns.
 
 mod closures;
+mod contenders;
+mod machine;
+pub(crate) mod measure;
+mod scenarios;
 
-use anyhow::Result;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use nixply_benches::{report, rows};
 
 use self::closures::{Change, Closures, Size};
-use crate::host::say;
+use self::contenders::{Codec, Nixply, Programs};
+use self::scenarios::{Bench, Scenario};
+use crate::host::{self, say};
+use crate::{build, nix};
+
+/// Programs that take part or serve for reference, where Debian has them.
+const OPTIONAL: [&str; 7] = ["b3sum", "buildah", "isal", "openssl", "pigz", "tar", "zstd"];
 
 /// What is measured.
 #[derive(clap::Args)]
@@ -14,35 +28,176 @@ pub(crate) struct Args {
     #[arg(long)]
     make_closures: bool,
 
-    /// small, medium, large or all
-    #[arg(long, default_value = "all")]
-    closure: String,
+    /// small, medium, large or all [default: all; with --quick, small]
+    #[arg(long, value_name = "SIZE")]
+    closure: Option<String>,
 
-    /// How often each contender is measured
-    #[arg(long, default_value_t = 3)]
-    runs: u32,
+    /// What is measured; may be given several times [default: everything]
+    #[arg(long, value_name = "NAME")]
+    scenario: Vec<Scenario>,
+
+    /// With which codec images are pushed [default: both; with --quick, zstd]
+    #[arg(long, value_name = "CODEC")]
+    codec: Option<Codec>,
+
+    /// How often each contender is measured; the slow ones, buildah and tar, once [default: 3; with --quick, 1]
+    #[arg(long, value_name = "N")]
+    runs: Option<u32>,
+
+    /// One run, one codec, fewer steps: to see that everything works
+    #[arg(long)]
+    quick: bool,
+
+    /// Where results go [default: benches/results, from which docs/benchmarks.md is made then; with --quick, target/bench]
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+
+    /// Where everything goes that is written meanwhile: a filesystem with room for some closures
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    scratch: PathBuf,
+
+    #[command(flatten)]
+    programs: Programs,
 }
 
-/// Measures.
+impl Args {
+    /// Whether there is more that could be measured.
+    fn is_partial(&self) -> bool {
+        !self.scenario.is_empty()
+            || self.codec.is_some()
+            || self.closure.as_deref().is_some_and(|closure| closure != "all")
+    }
+}
+
+/// Measures, and writes the results after each group of scenarios.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let sizes = match args.closure.as_str() {
-        "all" => Size::ALL.to_vec(),
-        name => vec![name.parse()?],
+    let sizes = match args.closure.as_deref() {
+        None if args.quick => vec![Size::Small],
+        None | Some("all") => Size::ALL.to_vec(),
+        Some(name) => vec![name.parse()?],
     };
     let mut closures = Closures::open()?;
+    if args.make_closures {
+        return make_closures(&mut closures, &sizes);
+    }
+    host::apt_install(&["skopeo", "docker-registry", "git"])?;
+    if let Err(error) = host::apt_install(&OPTIONAL) {
+        say(format!("not everything that could be measured is here: {error:#}"));
+    }
+    let scratch = tempfile::Builder::new().prefix("nixply-bench-").tempdir_in(&args.scratch)?;
+    let nixply = Nixply {
+        program: build::release(&nix::Nix { has_headers: false, ..nix::install(&nix::Version::Bookworm)? })?
+            .cli,
+        store_dir: closures.store_dir(),
+        skopeo: args.programs.skopeo.clone(),
+    };
+    let files = Files::new(args)?;
+    let what = if args.scenario.is_empty() { "everything".into() } else { format!("{:?}", args.scenario) };
+    let facts = format!(
+        "== {what}; closures: {}\n{}",
+        sizes.iter().map(|size| size.name()).collect::<Vec<_>>().join(" "),
+        machine::facts(&args.programs)?
+    );
+    let before = machine::load();
+    let codecs = match args.codec {
+        Some(codec) => vec![codec],
+        None if args.quick => vec![Codec::Zstd],
+        None => vec![Codec::Gzip, Codec::Zstd],
+    };
+    let mut bench = Bench {
+        closures: &mut closures,
+        nixply: &nixply,
+        programs: &args.programs,
+        runs: args.runs.unwrap_or(if args.quick { 1 } else { 3 }).max(1),
+        codecs: &codecs,
+        changed_mib: if args.quick { &[2, 32] } else { &[2, 8, 32, 128, 512] },
+        scratch: scratch.path(),
+        failures: Vec::new(),
+    };
+    let scenarios = if args.scenario.is_empty() { &Scenario::ALL[..] } else { &args.scenario };
     for size in sizes {
-        let base = closures.make(size, Change::None)?;
-        for number in 1..=args.runs {
-            closures.make(size, Change::Leaf(number))?;
-            closures.make(size, Change::Middle(number))?;
+        for scenario in scenarios {
+            let measured = bench.measure(*scenario, size)?;
+            files.add(&measured)?;
+            let facts = format!(
+                "{facts}runs: {}, in turns\nload average: {before} before, {} after\n",
+                bench.runs,
+                machine::load()
+            );
+            files.describe(&facts, &bench.failures)?;
         }
-        say(format!(
-            "{}: {} paths, {} MB: {}",
-            size.name(),
-            base.infos.len(),
-            base.bytes() / 1_000_000,
-            base.file.display()
-        ));
+    }
+    files.report(!args.quick && args.output.is_none())?;
+    for failure in &bench.failures {
+        say(format!("no row: {failure}"));
     }
     Ok(())
+}
+
+fn make_closures(closures: &mut Closures, sizes: &[Size]) -> Result<()> {
+    for size in sizes {
+        let base = closures.make(*size, Change::None)?;
+        for change in [Change::Leaf(1), Change::Leaf(2), Change::Middle(1), Change::Middle(2)] {
+            closures.make(*size, change)?;
+        }
+        let (paths, megabytes) = (base.infos.len(), base.bytes() / 1_000_000);
+        say(format!("{}: {paths} paths, {megabytes} MB: {}", size.name(), base.file.display()));
+    }
+    Ok(())
+}
+
+/// The files that a measurement writes.
+struct Files {
+    csv: PathBuf,
+    facts: PathBuf,
+    /// What the facts' file says of former measurements, some of whose rows may stay.
+    former: String,
+}
+
+impl Files {
+    fn new(args: &Args) -> Result<Self> {
+        let default = if args.quick { "target/bench" } else { "benches/results" };
+        let folder = args.output.clone().unwrap_or_else(|| host::root().join(default));
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let name = format!("{}-side-by-side", machine::today()?);
+        let (csv, facts) = (folder.join(format!("{name}.csv")), folder.join(format!("{name}.txt")));
+        if !args.is_partial() {
+            let _ = fs::remove_file(&csv);
+            let _ = fs::remove_file(&facts);
+        }
+        let former = fs::read_to_string(&facts).unwrap_or_default();
+        Ok(Self { csv, facts, former })
+    }
+
+    /// Adds rows; what is there already of the same scenarios is replaced.
+    fn add(&self, new: &[rows::Row]) -> Result<()> {
+        let old = match fs::read_to_string(&self.csv) {
+            Ok(text) => rows::read(&text).with_context(|| self.csv.display().to_string())?,
+            Err(_) => Vec::new(),
+        };
+        write(&self.csv, &rows::write(&rows::replace(old, new))?)
+    }
+
+    fn describe(&self, facts: &str, failures: &[String]) -> Result<()> {
+        let failures: String = failures.iter().map(|failure| format!("no row: {failure}\n")).collect();
+        write(&self.facts, &format!("{}{facts}{failures}\n", self.former))
+    }
+
+    /// Prints the tables, and writes the documentation's if wanted.
+    fn report(&self, docs: bool) -> Result<()> {
+        let text = fs::read_to_string(&self.csv).with_context(|| self.csv.display().to_string())?;
+        let rows = rows::read(&text)?;
+        if rows.is_empty() {
+            bail!("nothing was measured");
+        }
+        print!("{}", report::text(&rows));
+        if docs {
+            report::write_docs(&rows, &fs::read_to_string(&self.facts)?, &host::root().join("docs"))?;
+        }
+        Ok(())
+    }
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }

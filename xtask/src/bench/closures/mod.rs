@@ -120,8 +120,8 @@ pub(crate) enum Change {
 }
 
 impl Change {
-    /// As in file names.
-    fn name(self) -> String {
+    /// As in file names, and in images' tags.
+    pub(crate) fn name(self) -> String {
         match self {
             Self::None => "base".into(),
             Self::Leaf(number) => format!("leaf-{number}"),
@@ -159,6 +159,31 @@ impl Closure {
     /// The sum of the archives' sizes.
     pub(crate) fn bytes(&self) -> u64 {
         self.infos.iter().map(|info| info.nar_size).sum()
+    }
+}
+
+/// Store paths with fresh content, which are gone again with this value and so are not known to Nix.
+pub(crate) struct Extra(Vec<Info>);
+
+impl Extra {
+    /// What Nix would know of them.
+    pub(crate) fn infos(&self) -> &[Info] {
+        &self.0
+    }
+
+    /// The paths.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &String> {
+        self.0.iter().map(|info| &info.path)
+    }
+}
+
+impl Drop for Extra {
+    fn drop(&mut self) {
+        for path in self.paths() {
+            if let Err(error) = remove_tree(Path::new(path)) {
+                say(format!("{error:#}"));
+            }
+        }
     }
 }
 
@@ -205,11 +230,6 @@ impl Closures {
     /// The store's folder, which is also where its paths say that they are.
     pub(crate) fn store_dir(&self) -> PathBuf {
         self.store.root.join("store")
-    }
-
-    /// A folder for the closures' files.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.store.root
     }
 
     /// Makes a closure, unless it is there.
@@ -434,8 +454,30 @@ impl Closures {
         Ok(())
     }
 
+    /// Makes four store paths that nothing refers to, with so many bytes between them.
+    pub(crate) fn make_extra(&self, seed: u64, bytes: usize) -> Result<Extra> {
+        let code = self.code()?;
+        let make = |number: &u64| {
+            let path = self.path(&format!("data-{number}"), &format!("{seed} {bytes}"), &[]);
+            let folder = Path::new(&path);
+            remove_tree(folder)?;
+            fs::create_dir_all(folder)?;
+            // No seed of an app, and of no other extra path.
+            fs::write(folder.join("data"), code.bytes(((seed + 1) << 20) + number, bytes / 4))?;
+            make_canonical(folder)?;
+            let (hash, nar_size) = nar::hash(folder)?;
+            Ok(Info {
+                path,
+                nar_hash: format!("sha256:{}", hex::encode(hash)),
+                nar_size,
+                references: Vec::new(),
+            })
+        };
+        in_parallel(&[0, 1, 2, 3], make).map(Extra)
+    }
+
     /// Programs and libraries of the packages, to make fresh files of.
-    pub(crate) fn code(&self) -> Result<Code> {
+    fn code(&self) -> Result<Code> {
         // libstdc++ and its compiler are in every closure.
         let start = format!("{}/", self.store_dir().display());
         let is_compiler = |path: &&String| {
@@ -452,11 +494,11 @@ impl Closures {
 }
 
 /// Machine code and data, as compressible as such things are.
-pub(crate) struct Code(Vec<u8>);
+struct Code(Vec<u8>);
 
 impl Code {
     /// Bytes that no other seed has: pieces of it in another order.
-    pub(crate) fn bytes(&self, seed: u64, length: usize) -> Vec<u8> {
+    fn bytes(&self, seed: u64, length: usize) -> Vec<u8> {
         const PIECE: usize = 1 << 12;
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x2545_f491_4f6c_dd1d;
         let mut bytes = Vec::with_capacity(length + PIECE);
@@ -519,10 +561,14 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> Result<R> + S
     Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 
-/// Removes a tree without write permission, if it is there.
+/// Removes a tree without write permission, or a file, if it is there.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
-    if fs::symlink_metadata(path).is_err() {
-        return Ok(());
+    match fs::symlink_metadata(path) {
+        Err(_) => return Ok(()),
+        Ok(meta) if meta.is_dir() => {}
+        Ok(_) => {
+            return fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()));
+        }
     }
     output(Command::new("chmod").args(["-R", "u+w"]).arg(path))?;
     fs::remove_dir_all(path).with_context(|| format!("cannot remove {}", path.display()))
