@@ -71,6 +71,16 @@ impl Served {
         Self { running, scratch, references }
     }
 
+    /// Waits until it has said all of this on standard error: a message is on its way through a pipe while whoever
+    /// asked for something has its answer already.
+    #[track_caller]
+    pub fn wait_for_stderr(&mut self, words: &[&str]) {
+        self.running.wait_until(PATIENCE, |running| {
+            let said = running.stderr();
+            words.iter().all(|word| said.contains(word))
+        });
+    }
+
     /// The first image's reference.
     pub fn reference(&self) -> &str {
         &self.references[0]
@@ -84,11 +94,6 @@ impl Served {
     /// The folder that packed layers are in, without names.
     pub fn scratch(&self) -> &Path {
         self.scratch.path()
-    }
-
-    /// What it has written to standard error so far.
-    pub fn stderr(&self) -> String {
-        self.running.stderr()
     }
 
     /// Asks for something below the first image's repository, as in `manifests/latest`.
