@@ -140,6 +140,27 @@ fn a_file_that_shrinks_or_grows_is_noticed() {
     }
 }
 
+/// The largest layer is begun first, so another one's error may come before the first layer's.
+#[test]
+fn of_several_errors_the_first_layers_is_given() {
+    let sandbox = Sandbox::new();
+    sandbox.write(A, "a-big", &vec![7; 8 << 20]);
+    sandbox.write(A, "lib/.wh.gone", b"");
+    let planned = |path: &str| PlannedPath { path: path.into(), options: None };
+    for threads in [1, 2, 8] {
+        // The second layer is said to be larger, and is not even there; what the third has would be fine.
+        sandbox.write(C, "f", b"");
+        let layer =
+            |path, size| vec![LayerPath::new(&planned(path), &sandbox.store).unwrap().with_archive("", size)];
+        let layers = [layer(A, 8 << 20), layer(B, 1 << 40), layer(C, 1)];
+        let stop = AtomicBool::new(false);
+        let packed =
+            Packer::new(threads).pack(&layers, "zstd:1".parse().unwrap(), &(), &Control::new(&stop, &()));
+        let message = packed.unwrap_err().chain();
+        assert!(message.contains(".wh.gone"), "{threads} threads: {message}");
+    }
+}
+
 #[test]
 fn two_files_for_one_place_are_an_error_that_names_both() {
     let both = |a: &[u8], b: &[u8]| {

@@ -33,3 +33,34 @@ impl Cores {
         work()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn never_more_compute_at_once_and_a_panic_frees_its_core() {
+        let cores = Cores::new(2);
+        let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let work = || {
+            for at in 0..50 {
+                let work = || {
+                    most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    thread::yield_now();
+                    now.fetch_sub(1, Ordering::SeqCst);
+                    assert!(at < 49, "the last one fails");
+                };
+                cores.with(work);
+            }
+        };
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(work)).collect();
+            assert!(threads.into_iter().all(|thread| thread.join().is_err()));
+        });
+        assert!(most.into_inner() <= 2);
+        assert_eq!(cores.free.into_inner().unwrap(), 2);
+    }
+}

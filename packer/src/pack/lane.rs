@@ -12,87 +12,13 @@ use std::thread;
 
 use sha2::{Digest as _, Sha256};
 
+use super::output::Output;
 use super::source::{Frame, Source, Wanted};
-use super::{BlobWriter, Job, PackedLayer, Shared};
-use crate::cache::{Cache, Chain, SegmentWriter, State};
+use super::states::{Hashed, Worth, put_states, resume};
+use super::{Job, PackedLayer, Shared};
 use crate::compress::Codec;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
-
-/// How many plain bytes lie between two states that are remembered, at least: hashing as many takes some ten
-/// milliseconds, about as long as some hundred look-ups.
-const STATE_BYTES: u64 = 32 << 20;
-
-/// A hasher and what it has seen.
-struct Hashed {
-    hasher: Sha256,
-    bytes: u64,
-    /// The first part that it has to see.
-    from: usize,
-    /// States just before the part of this number.
-    states: Vec<(usize, State)>,
-}
-
-impl Hashed {
-    /// Sees a frame of the part `piece`; before its first frame the state is kept if `keep` says so.
-    fn update(&mut self, frame: &Frame, bytes: &[u8], keep: bool) {
-        if frame.piece < self.from {
-            return;
-        }
-        if keep {
-            self.states.push((frame.piece, State::of(&self.hasher, self.bytes)));
-        }
-        self.hasher.update(bytes);
-        self.bytes += bytes.len() as u64;
-    }
-}
-
-/// Where a blob's bytes go once they are compressed, in order: hasher, taker, cache.
-struct Output<'c> {
-    hashed: Hashed,
-    /// Whether blobs are the plain bytes, which have been hashed already.
-    plain: bool,
-    writer: Option<Box<dyn BlobWriter>>,
-    cache: Option<&'c Cache>,
-    segment: Option<(usize, SegmentWriter)>,
-}
-
-impl Output<'_> {
-    fn take(&mut self, frame: &Frame, keep: bool, job: &Job<'_>) -> Result<()> {
-        let bytes = if self.plain { frame.plain() } else { &frame.compressed[..] };
-        if !self.plain {
-            self.hashed.update(frame, bytes, keep);
-            self.remember(frame, job);
-        }
-        match &mut self.writer {
-            Some(writer) => writer.write(bytes),
-            None => Ok(()),
-        }
-    }
-
-    /// Puts a frame that has just been made into the cache.
-    fn remember(&mut self, frame: &Frame, job: &Job<'_>) {
-        if self.segment.as_ref().is_some_and(|(piece, _)| *piece != frame.piece) {
-            self.finish_segment();
-        }
-        if !frame.from_cache {
-            if frame.first {
-                let known = self.cache.zip(job.pieces.key(frame.piece));
-                let writer = known.and_then(|(cache, key)| cache.new_segment(key));
-                self.segment = writer.map(|writer| (frame.piece, writer));
-            }
-            self.segment = self
-                .segment
-                .take()
-                .and_then(|(piece, writer)| Some((piece, writer.add(frame.length, &frame.compressed)?)));
-        }
-    }
-
-    fn finish_segment(&mut self) {
-        // A cache that cannot be written makes the next build slower, no more.
-        let _ = self.segment.take().and_then(|(_, writer)| writer.finish());
-    }
-}
 
 /// Packs a layer. `most_frames` says how many frames it may have in work now.
 pub(super) fn pack(
@@ -174,62 +100,6 @@ pub(super) fn pack(
     accepted?;
     control.progress.layer_finished(job.at, &packed);
     Ok(packed)
-}
-
-type Resumed = (usize, (Sha256, u64), (Sha256, u64));
-
-/// The layer's chains, and the furthest one whose states are known: the part to go on with, and both hashers.
-fn resume(job: &Job<'_>, cache: Option<&Cache>) -> (Vec<(usize, Chain)>, Option<Resumed>) {
-    let Some(cache) = cache else { return (Vec::new(), None) };
-    let chains = job.pieces.chains();
-    let found = chains.iter().rev().find_map(|(piece, chain)| {
-        let (tar, blob) = cache.states(*chain)?;
-        Some((*piece, (tar.hasher()?, tar.bytes), (blob.hasher()?, blob.bytes)))
-    });
-    (chains, found)
-}
-
-/// Pairs both hashers' states and remembers them.
-fn put_states(
-    cache: &Cache,
-    chains: &[(usize, Chain)],
-    tar: &[(usize, State)],
-    blob: &[(usize, State)],
-    plain: bool,
-) {
-    for (piece, tar) in tar {
-        let blob =
-            if plain { Some(tar) } else { blob.iter().find(|(at, _)| at == piece).map(|(_, state)| state) };
-        let chain = chains.iter().find(|(at, _)| at == piece);
-        if let Some(((_, chain), blob)) = chain.zip(blob) {
-            cache.put_states(*chain, &(tar.clone(), blob.clone()));
-        }
-    }
-}
-
-/// Decides before which parts the hashers' states are worth remembering.
-struct Worth<'c> {
-    chains: &'c [(usize, Chain)],
-    seen: u64,
-    kept: u64,
-}
-
-impl<'c> Worth<'c> {
-    fn new(chains: &'c [(usize, Chain)], seen: u64) -> Self {
-        Self { chains, seen, kept: seen }
-    }
-
-    /// Whether the states before this frame are, the next one in order.
-    fn is_kept(&mut self, frame: &Frame) -> bool {
-        let kept = frame.first
-            && self.seen - self.kept >= STATE_BYTES
-            && self.chains.iter().any(|(at, _)| *at == frame.piece);
-        if kept {
-            self.kept = self.seen;
-        }
-        self.seen += frame.length as u64;
-        kept
-    }
 }
 
 /// A frame that has been hashed and is being compressed, on its way to the taker.

@@ -7,8 +7,10 @@
 
 mod cores;
 mod lane;
+mod output;
 mod pieces;
 mod source;
+mod states;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
