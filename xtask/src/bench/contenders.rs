@@ -57,7 +57,7 @@ impl Runner {
     pub(crate) fn forget(&self) -> Result<()> {
         unmount_below(self.folder.path());
         for entry in fs::read_dir(self.folder.path())? {
-            super::closures::remove_tree(&entry?.path())?;
+            super::closures::tree::remove_tree(&entry?.path())?;
         }
         Ok(())
     }
@@ -433,7 +433,7 @@ impl Contender for Tar {
     fn build(&self, runner: &Runner, closure: &Closure, _: Codec, tag: &str) -> Result<Usage> {
         let (folder, list) = (runner.path("archive"), runner.path("paths.list"));
         if folder.exists() {
-            super::closures::remove_tree(&folder)?;
+            super::closures::tree::remove_tree(&folder)?;
         }
         fs::create_dir(&folder)?;
         fs::write(&list, path_list(closure))?;

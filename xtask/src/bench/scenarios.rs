@@ -104,7 +104,7 @@ impl Bench<'_> {
         let base = self.closures.make(size, Change::None)?;
         let mut files = 0;
         for info in &base.infos {
-            closures::walk(Path::new(&info.path), &mut |_, meta| files += u64::from(meta.is_file()))?;
+            closures::tree::walk(Path::new(&info.path), &mut |_, meta| files += u64::from(meta.is_file()))?;
         }
         let subject = Subject { size, base, files };
         self.warm_up(&subject)?;

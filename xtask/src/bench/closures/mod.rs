@@ -6,21 +6,26 @@
 //! of those that only refer to it are hard links to the former ones.
 
 mod debian;
-mod nar;
+mod fresh;
+pub(super) mod tree;
+mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{FileExt, PermissionsExt, lchown};
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use self::debian::Graph;
+use self::fresh::Code;
+use self::tree::{change_largest_file, largest_file, link_tree, make_canonical, remove_tree};
+use self::wanted::{LARGE, MEDIUM, SMALL};
 use crate::host::{self, output, say};
 use crate::nix;
 use crate::packages::apt;
@@ -29,50 +34,6 @@ use crate::store::Store;
 
 /// How much `app` has.
 const APP_BYTES: usize = 2 << 20;
-
-/// What small closures are made of.
-const SMALL: &[&str] = &["bash", "ca-certificates", "curl", "g++", "git", "openssl", "python3", "sqlite3"];
-
-/// What medium closures have besides.
-const MEDIUM: &[&str] = &[
-    "clang",
-    "cmake",
-    "golang-go",
-    "imagemagick",
-    "nginx",
-    "openjdk-17-jre-headless",
-    "php-cli",
-    "postgresql",
-    "redis-server",
-    "ruby",
-];
-
-/// What large closures have besides.
-const LARGE: &[&str] = &[
-    "blender",
-    "cargo",
-    "emacs-nox",
-    "erlang-nox",
-    "gdb",
-    "gimp",
-    "libboost-dev",
-    "libreoffice-writer-nogui",
-    "mariadb-server",
-    "maven",
-    "npm",
-    "octave",
-    "openjdk-17-jdk-headless",
-    "python3-django",
-    "python3-matplotlib",
-    "python3-pandas",
-    "python3-scipy",
-    "qtbase5-dev",
-    "r-base-core",
-    "rustc",
-    "texlive-latex-recommended",
-    "valgrind",
-    "vim-nox",
-];
 
 /// A closure's size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -379,7 +340,10 @@ impl Closures {
         let (apps, others): (Vec<&Planned<'_>>, Vec<_>) =
             missing.into_iter().partition(|planned| matches!(planned.origin, Origin::App(_)));
         for group in [others, apps] {
-            let made = in_parallel(&group, |planned| self.make_path(graph, planned, debs.path()))?;
+            let made = group
+                .par_iter()
+                .map(|planned| self.make_path(graph, planned, debs.path()))
+                .collect::<Result<Vec<_>>>()?;
             self.register(&group, &made)?;
             self.ask_nix()?;
         }
@@ -415,8 +379,26 @@ impl Closures {
             }
         }
         make_canonical(path)?;
-        let (hash, size) = nar::hash(path)?;
-        Ok((hex::encode(hash), size))
+        self.archive(path)
+    }
+
+    /// The hash of a path's archive, in hex, and the archive's size.
+    fn archive(&self, path: &Path) -> Result<(String, u64)> {
+        let mut dump = self.store.command("nix-store", "");
+        let mut child =
+            dump.arg("--dump").arg(path).stdout(Stdio::piped()).spawn().context("cannot start nix-store")?;
+        let mut archive = child.stdout.take().expect("it is piped");
+        let (mut hasher, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 256 << 10]);
+        loop {
+            let read = archive.read(&mut buffer)?;
+            if read == 0 {
+                break;
+            }
+            hasher.update(&buffer[..read]);
+            size += read as u64;
+        }
+        ensure!(child.wait()?.success(), "nix-store --dump {} has failed", path.display());
+        Ok((hex::encode(hasher.finalize()), size))
     }
 
     /// Makes paths valid.
@@ -457,7 +439,7 @@ impl Closures {
     /// Makes four store paths that nothing refers to, with so many bytes between them.
     pub(crate) fn make_extra(&self, seed: u64, bytes: usize) -> Result<Extra> {
         let code = self.code()?;
-        let make = |number: &u64| {
+        let make = |number: u64| {
             let path = self.path(&format!("data-{number}"), &format!("{seed} {bytes}"), &[]);
             let folder = Path::new(&path);
             remove_tree(folder)?;
@@ -465,15 +447,10 @@ impl Closures {
             // No seed of an app, and of no other extra path.
             fs::write(folder.join("data"), code.bytes(((seed + 1) << 20) + number, bytes / 4))?;
             make_canonical(folder)?;
-            let (hash, nar_size) = nar::hash(folder)?;
-            Ok(Info {
-                path,
-                nar_hash: format!("sha256:{}", hex::encode(hash)),
-                nar_size,
-                references: Vec::new(),
-            })
+            let (hash, nar_size) = self.archive(folder)?;
+            Ok(Info { path, nar_hash: format!("sha256:{hash}"), nar_size, references: Vec::new() })
         };
-        in_parallel(&[0, 1, 2, 3], make).map(Extra)
+        (0..4).into_par_iter().map(make).collect::<Result<_>>().map(Extra)
     }
 
     /// Programs and libraries of the packages, to make fresh files of.
@@ -490,27 +467,6 @@ impl Closures {
         let path = path.context("the store has no compiler to take bytes from")?;
         let file = largest_file(Path::new(path))?;
         Ok(Code(fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?))
-    }
-}
-
-/// Machine code and data, as compressible as such things are.
-struct Code(Vec<u8>);
-
-impl Code {
-    /// Bytes that no other seed has: pieces of it in another order.
-    fn bytes(&self, seed: u64, length: usize) -> Vec<u8> {
-        const PIECE: usize = 1 << 12;
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x2545_f491_4f6c_dd1d;
-        let mut bytes = Vec::with_capacity(length + PIECE);
-        while bytes.len() < length {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            let at = (state >> 16) as usize % (self.0.len() - PIECE);
-            bytes.extend_from_slice(&self.0[at..at + PIECE]);
-        }
-        bytes.truncate(length);
-        bytes
     }
 }
 
@@ -539,123 +495,6 @@ fn nix_base32(bytes: &[u8]) -> String {
     (0..bytes.len() * 8 / 5).map(|at| char::from(DIGITS[digit(at)])).collect()
 }
 
-/// Does `work` with each item, on all cores; the answers are in the items' order.
-fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
-    let queue = Mutex::new(items.iter().enumerate());
-    let next = || queue.lock().expect("nobody panics with it").next();
-    let worker = || {
-        let mut done = Vec::new();
-        while let Some((at, item)) = next() {
-            done.push((at, work(item)?));
-        }
-        Ok(done)
-    };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        let results = workers.into_iter().map(|worker| worker.join().expect("workers do not panic"));
-        let lists = results.collect::<Result<Vec<_>>>()?;
-        Ok::<_, anyhow::Error>(lists.into_iter().flatten().collect())
-    })?;
-    done.sort_by_key(|(at, _)| *at);
-    Ok(done.into_iter().map(|(_, result)| result).collect())
-}
-
-/// Removes a tree without write permission, or a file, if it is there.
-pub(crate) fn remove_tree(path: &Path) -> Result<()> {
-    match fs::symlink_metadata(path) {
-        Err(_) => return Ok(()),
-        Ok(meta) if meta.is_dir() => {}
-        Ok(_) => {
-            return fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()));
-        }
-    }
-    output(Command::new("chmod").args(["-R", "u+w"]).arg(path))?;
-    fs::remove_dir_all(path).with_context(|| format!("cannot remove {}", path.display()))
-}
-
-/// Makes a tree as Nix has it: nobody may write, nothing is setuid, all is root's; what a store cannot have is removed.
-pub(crate) fn make_canonical(path: &Path) -> Result<()> {
-    let meta = fs::symlink_metadata(path)?;
-    let is_whiteout = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".wh."));
-    if is_whiteout || !(meta.is_symlink() || meta.is_dir() || meta.is_file()) {
-        say(format!("left out: {}", path.display()));
-        return if meta.is_dir() { remove_tree(path) } else { Ok(fs::remove_file(path)?) };
-    }
-    if host::is_root() {
-        lchown(path, Some(0), Some(0))?;
-    }
-    if meta.is_symlink() {
-        return Ok(());
-    }
-    if meta.is_dir() {
-        for entry in fs::read_dir(path)? {
-            make_canonical(&entry?.path())?;
-        }
-    }
-    let mode = if meta.is_dir() || meta.permissions().mode() & 0o100 != 0 { 0o555 } else { 0o444 };
-    Ok(fs::set_permissions(path, fs::Permissions::from_mode(mode))?)
-}
-
-/// Makes a tree of folders with hard links to the files of another.
-fn link_tree(from: &Path, to: &Path) -> Result<()> {
-    let meta = fs::symlink_metadata(from)?;
-    if !meta.is_dir() {
-        return fs::hard_link(from, to).with_context(|| format!("cannot link {}", from.display()));
-    }
-    fs::create_dir(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        link_tree(&entry.path(), &to.join(entry.file_name()))?;
-    }
-    Ok(fs::set_permissions(to, fs::Permissions::from_mode(0o555))?)
-}
-
-/// Replaces a tree's largest file by one that has other bytes at its middle.
-fn change_largest_file(path: &Path, with: &str) -> Result<()> {
-    let file = largest_file(path)?;
-    let folder = file.parent().context("the path is a file")?;
-    let writable = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(folder, writable.clone())?;
-    let copy = folder.join(".changed");
-    fs::copy(&file, &copy)?;
-    let permissions = fs::metadata(&file)?.permissions();
-    fs::set_permissions(&copy, writable)?;
-    let length = fs::metadata(&copy)?.len();
-    ensure!(length > 64 << 10, "{} is too small to be changed", file.display());
-    let opened = fs::OpenOptions::new().write(true).open(&copy)?;
-    opened.write_all_at(with.as_bytes(), length / 2)?;
-    fs::set_permissions(&copy, permissions)?;
-    fs::rename(&copy, &file)?;
-    Ok(())
-}
-
-/// A tree's largest file; of several that large, the first by name.
-fn largest_file(path: &Path) -> Result<PathBuf> {
-    let mut files = Vec::new();
-    walk(path, &mut |path, meta| {
-        if meta.is_file() {
-            files.push((std::cmp::Reverse(meta.len()), path.to_path_buf()));
-        }
-    })?;
-    match files.into_iter().min() {
-        Some((_, file)) => Ok(file),
-        None => bail!("{} has no file", path.display()),
-    }
-}
-
-/// Visits everything in a tree.
-pub(crate) fn walk(path: &Path, visit: &mut dyn FnMut(&Path, &fs::Metadata)) -> Result<()> {
-    let meta = fs::symlink_metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
-    visit(path, &meta);
-    if meta.is_dir() {
-        for entry in fs::read_dir(path)? {
-            walk(&entry?.path(), visit)?;
-        }
-    }
-    Ok(())
-}
-
 impl std::str::FromStr for Size {
     type Err = anyhow::Error;
 
@@ -675,44 +514,5 @@ mod tests {
         assert_eq!(hash.len(), 32);
         assert_ne!(hash, nix_base32(&Sha256::digest("y")[..20]));
         assert!(hash.bytes().all(|byte| b"0123456789abcdfghijklmnpqrsvwxyz".contains(&byte)));
-    }
-
-    #[test]
-    fn trees_become_canonical_and_changes_leave_the_former_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let (base, new) = (folder.path().join("base"), folder.path().join("new"));
-        fs::create_dir_all(base.join("lib")).unwrap();
-        fs::write(base.join("lib/big"), vec![7; 100_000]).unwrap();
-        fs::write(base.join("lib/.wh.gone"), "").unwrap();
-        fs::write(base.join("su"), "x").unwrap();
-        fs::set_permissions(base.join("su"), fs::Permissions::from_mode(0o4755)).unwrap();
-        make_canonical(&base).unwrap();
-        let mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777;
-        assert_eq!((mode(&base), mode(&base.join("su")), mode(&base.join("lib/big"))), (0o555, 0o555, 0o444));
-        assert!(!base.join("lib/.wh.gone").exists());
-
-        link_tree(&base, &new).unwrap();
-        change_largest_file(&new, "changed").unwrap();
-        make_canonical(&new).unwrap();
-        assert_eq!(fs::read(base.join("lib/big")).unwrap(), vec![7; 100_000]);
-        let changed = fs::read(new.join("lib/big")).unwrap();
-        assert_eq!((&changed[50_000..50_007], changed.len()), (&b"changed"[..], 100_000));
-        assert_ne!(nar::hash(&base).unwrap(), nar::hash(&new).unwrap());
-        remove_tree(&base).unwrap();
-        remove_tree(&new).unwrap();
-    }
-
-    #[test]
-    fn parallel_answers_are_in_order_and_errors_come_through() {
-        let items: Vec<u32> = (0..100).collect();
-        assert_eq!(in_parallel(&items, |item| Ok(item * 2)).unwrap()[99], 198);
-        assert!(in_parallel(&items, |item| if *item == 50 { bail!("no") } else { Ok(()) }).is_err());
-    }
-
-    #[test]
-    fn fresh_bytes_differ_by_seed_alone() {
-        let code = Code((0..100_000u32).flat_map(u32::to_le_bytes).collect());
-        assert_eq!(code.bytes(1, 10_000), code.bytes(1, 10_000));
-        assert_ne!(code.bytes(1, 10_000), code.bytes(2, 10_000));
     }
 }
