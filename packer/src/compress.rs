@@ -10,10 +10,13 @@ use crate::error::{Error, Result};
 
 /// Changes whenever the bytes of a blob would change for the same request: another frame size, another segment
 /// order, another codec version.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The most uncompressed bytes in one frame. A store path's segment begins a new frame.
 pub const FRAME_BYTES: usize = 4 << 20;
+
+/// The logarithm of zstd's window, which is as large as a frame.
+const WINDOW_LOG: u32 = FRAME_BYTES.ilog2();
 
 /// How blobs are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -134,6 +137,11 @@ impl Compressor {
                         let mut context = zstd_safe::CCtx::create();
                         let level = zstd_safe::CParameter::CompressionLevel(level.into());
                         context.set_parameter(level).map_err(failed)?;
+                        // As long as a frame: a smaller one, as the lowest levels have it, gives more bytes in no less
+                        // time.
+                        context
+                            .set_parameter(zstd_safe::CParameter::WindowLog(WINDOW_LOG))
+                            .map_err(failed)?;
                         context
                     }
                 };

@@ -88,16 +88,27 @@ impl SegmentReader {
     /// Reads the next frame into `compressed`, replacing what is there, and checks it.
     pub(crate) fn next(&mut self, compressed: &mut Vec<u8>) -> Stored {
         let Some(frame) = self.frames.get(self.next).copied() else { return Stored::End };
-        compressed.resize(frame.compressed, 0);
-        let read = self.file.read_exact_at(compressed, self.offset);
-        if read.is_err() || blake3::hash(compressed) != frame.check {
+        compressed.clear();
+        match self.append(compressed) {
+            Some(()) => Stored::Frame(frame.plain),
+            None => Stored::Damaged(self.next),
+        }
+    }
+
+    /// Adds the next frame, which there is, to `bytes` and checks it; none where it cannot be had.
+    fn append(&mut self, bytes: &mut Vec<u8>) -> Option<()> {
+        let frame = self.frames[self.next];
+        let from = bytes.len();
+        bytes.resize(from + frame.compressed, 0);
+        let read = self.file.read_exact_at(&mut bytes[from..], self.offset);
+        if read.is_err() || blake3::hash(&bytes[from..]) != frame.check {
             // Nobody else shall stumble over it.
             let _ = fs::remove_file(&self.path);
-            return Stored::Damaged(self.next);
+            return None;
         }
         self.next += 1;
         self.offset += frame.compressed as u64;
-        Stored::Frame(frame.plain)
+        Some(())
     }
 }
 
@@ -105,6 +116,32 @@ impl SegmentReader {
     /// How many frames it has given.
     pub(crate) fn given(&self) -> usize {
         self.next
+    }
+
+    /// The sum of its frames' sizes in bytes, compressed.
+    pub(crate) fn size(&self) -> u64 {
+        self.frames.iter().map(|frame| frame.compressed as u64).sum()
+    }
+
+    /// Adds its compressed bytes from `skipped` on to `bytes`: at least `least` of them unless it ends before, and at most
+    /// a frame more. None where a frame cannot be had.
+    pub(crate) fn read(&mut self, skipped: u64, least: usize, bytes: &mut Vec<u8>) -> Option<()> {
+        let enough = bytes.len() + least;
+        while let Some(frame) = self.frames.get(self.next) {
+            let (start, end) = (self.offset, self.offset + frame.compressed as u64);
+            if end <= skipped {
+                (self.next, self.offset) = (self.next + 1, end);
+                continue;
+            }
+            if bytes.len() >= enough {
+                break;
+            }
+            let from = bytes.len();
+            self.append(bytes)?;
+            let unwanted = usize::try_from(skipped.saturating_sub(start)).ok()?;
+            bytes.drain(from..from + unwanted);
+        }
+        Some(())
     }
 }
 

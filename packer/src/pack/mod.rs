@@ -5,6 +5,7 @@
 //! pool. Memory is bounded by the number of threads times [`FRAME_BYTES`]: there are never more layers in work than
 //! threads, and the frames in flight are shared out among them.
 
+mod cached;
 mod cores;
 mod lane;
 mod output;
@@ -18,6 +19,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::cached::CachedBlob;
 use self::cores::Cores;
 use self::pieces::Pieces;
 use crate::cache::Cache;
@@ -198,6 +200,11 @@ impl Packer {
             }
             None => paths,
         })
+    }
+
+    /// The blob of a layer, if the cache has all of its segments now.
+    pub fn cached_blob(&self, paths: &[LayerPath], codec: Codec) -> Result<Option<CachedBlob>> {
+        self.cache.as_ref().map_or(Ok(None), |cache| CachedBlob::find(cache, paths, codec))
     }
 
     /// Packs all `layers` and gives their digests in the same order. The digests and the bytes depend on the layers and

@@ -130,7 +130,7 @@ impl Shared {
                     || Refusal::not_found("BLOB_UNKNOWN", format!("no image here has the blob {digest}"));
                 let digest = parse_digest(digest)?.ok_or_else(unknown)?;
                 let blob = self.catalog.blob(digest).ok_or_else(unknown)?;
-                self.blob(digest, &blob, headers, head)
+                self.blob(digest, &blob, headers, head).await
             }
             Route::Tags { name } => self.tags(name, request.uri().query().unwrap_or_default()),
             Route::Other => {
@@ -168,7 +168,7 @@ impl Shared {
         Ok(named(response, digest, headers))
     }
 
-    fn blob(
+    async fn blob(
         &self,
         digest: Digest,
         blob: &Blob,
@@ -202,8 +202,8 @@ impl Shared {
             Blob::Bytes(bytes) => Body::whole(bytes.slice(part.start as usize..part.end as usize)),
             Blob::File(file) => Body::pieces(Source::File(file.clone()), part, size, &self.workshop),
             Blob::Packed(packed) => {
-                let growing = self.workshop.open(packed).map_err(|error| self.failed(&error))?;
-                Body::pieces(Source::Growing(growing), part, size, &self.workshop)
+                let source = self.workshop.source(packed).await.map_err(|error| self.failed(&error))?;
+                Body::pieces(source, part, size, &self.workshop)
             }
         };
         let mut response = respond(status, "application/octet-stream", body.counted(&self.workshop, digest));

@@ -13,11 +13,12 @@ use std::task::{Context, Poll};
 use hyper::body::{Bytes, Frame, SizeHint};
 use nixply_packer::Error as PackerError;
 use nixply_packer::digest::Digest;
+use nixply_packer::pack::CachedBlob;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::growing::{Failed, Growing, read_exactly};
-use super::workshop::Workshop;
+use super::workshop::{PackedBlob, Workshop};
 
 /// Bytes that are read at once.
 const PIECE: u64 = 256 << 10;
@@ -39,6 +40,7 @@ pub(super) struct FileBlob {
 pub(super) enum Source {
     File(Arc<FileBlob>),
     Growing(Arc<Growing>),
+    Cached(Arc<CachedBlob>, Arc<PackedBlob>),
 }
 
 /// An answer's body, of a length that is known.
@@ -72,7 +74,7 @@ impl Body {
         let (sender, receiver) = mpsc::channel(1);
         let workshop = workshop.clone();
         tokio::spawn(async move {
-            let done = pump(&source, part, size, &sender, &workshop);
+            let done = pump(source, part, size, &sender, &workshop);
             // Whoever has gone waits for nothing.
             let done = tokio::select! { done = done => done, () = sender.closed() => Ok(()) };
             if let Err(error) = done {
@@ -132,54 +134,118 @@ impl hyper::body::Body for Body {
 
 /// Sends the pieces of a part as they are there.
 async fn pump(
-    source: &Source,
+    source: Source,
+    part: Range<u64>,
+    size: u64,
+    sender: &mpsc::Sender<io::Result<Bytes>>,
+    workshop: &Arc<Workshop>,
+) -> io::Result<()> {
+    match source {
+        Source::Growing(growing) => pump_growing(&growing, part, size, sender).await,
+        Source::Cached(cached, blob) => {
+            let at = pump_cached(&cached, &blob, part.clone(), size, sender).await?;
+            if at == part.end {
+                return Ok(());
+            }
+            // Evicted or damaged meanwhile, or the cache has had something wrong: packing gives the same bytes, or says why not.
+            let growing = workshop.open(&blob).map_err(|error| {
+                workshop.report(&error);
+                failed(Failed)
+            })?;
+            pump_growing(&growing, at..part.end, size, sender).await
+        }
+        Source::File(blob) => pump_file(&blob, part, size, sender, workshop).await,
+    }
+}
+
+fn failed(Failed: Failed) -> io::Error {
+    io::Error::other("the layer could not be packed")
+}
+
+async fn pump_growing(
+    growing: &Arc<Growing>,
+    part: Range<u64>,
+    size: u64,
+    sender: &mpsc::Sender<io::Result<Bytes>>,
+) -> io::Result<()> {
+    let mut at = part.start;
+    while at < part.end {
+        let end = growing.readable(at, size).await.map_err(failed)?.min(part.end).min(at + PIECE);
+        let growing = growing.clone();
+        let bytes = blocking(move || growing.read(at, (end - at) as usize)).await?;
+        at = end;
+        if sender.send(Ok(bytes)).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Sends what the cache has; gives the end of what was sent.
+async fn pump_cached(
+    cached: &Arc<CachedBlob>,
+    blob: &PackedBlob,
+    part: Range<u64>,
+    size: u64,
+    sender: &mpsc::Sender<io::Result<Bytes>>,
+) -> io::Result<u64> {
+    let mut at = part.start;
+    let mut hasher = (part == (0..size)).then(Sha256::new);
+    while at < part.end {
+        let (cached, taken, left) = (cached.clone(), hasher.take(), part.end - at);
+        let read = move || {
+            let Some(mut bytes) = cached.read(at, left.min(PIECE) as usize) else { return Ok((taken, None)) };
+            bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            Ok((taken.map(|hasher| hasher.chain_update(&bytes)), Some(Bytes::from(bytes))))
+        };
+        let (hashed, Some(bytes)) = blocking(read).await? else { return Ok(at) };
+        hasher = hashed;
+        let end = at + bytes.len() as u64;
+        // As with packed layers, the end is for whoever gets a right blob.
+        let is_wrong = |hasher| blob.known().is_none_or(|(digest, _)| digest != Digest::finish(hasher));
+        if hasher.take_if(|_| end == size).is_some_and(is_wrong) {
+            return Ok(at);
+        }
+        at = end;
+        if sender.send(Ok(bytes)).await.is_err() {
+            return Ok(part.end);
+        }
+    }
+    Ok(at)
+}
+
+async fn pump_file(
+    blob: &Arc<FileBlob>,
     part: Range<u64>,
     size: u64,
     sender: &mpsc::Sender<io::Result<Bytes>>,
     workshop: &Workshop,
 ) -> io::Result<()> {
-    let failed = |Failed| io::Error::other("the layer could not be packed");
     let mut at = part.start;
-    match source {
-        Source::Growing(growing) => {
-            while at < part.end {
-                let end = growing.readable(at, size).await.map_err(failed)?.min(part.end).min(at + PIECE);
-                let growing = growing.clone();
-                let bytes = blocking(move || growing.read(at, (end - at) as usize)).await?;
-                at = end;
-                if sender.send(Ok(bytes)).await.is_err() {
-                    break;
-                }
-            }
+    let file = File::open(&blob.path);
+    let file = Arc::new(file.inspect_err(|error| report(workshop, unreadable(blob, error)))?);
+    let whole = part == (0..size);
+    let mut hasher = (whole && !blob.right.load(Ordering::Relaxed)).then(Sha256::new);
+    while at < part.end {
+        let end = part.end.min(at + PIECE);
+        let (file, taken) = (file.clone(), hasher.take());
+        let read = move || {
+            let bytes = read_exactly(&file, at, (end - at) as usize)?;
+            Ok((taken.map(|hasher| hasher.chain_update(&bytes)), bytes))
+        };
+        let read = blocking(read).await.inspect_err(|error| report(workshop, unreadable(blob, error)));
+        let (hashed, bytes) = read?;
+        hasher = hashed;
+        at = end;
+        // As with packed layers, the end is for whoever gets a right blob.
+        if let Some(hasher) = hasher.take_if(|_| at == size) {
+            check(blob, Digest::finish(hasher)).map_err(|error| {
+                report(workshop, error);
+                failed(Failed)
+            })?;
         }
-        Source::File(blob) => {
-            let file = File::open(&blob.path);
-            let file = Arc::new(file.inspect_err(|error| report(workshop, unreadable(blob, error)))?);
-            let whole = part == (0..size);
-            let mut hasher = (whole && !blob.right.load(Ordering::Relaxed)).then(Sha256::new);
-            while at < part.end {
-                let end = part.end.min(at + PIECE);
-                let (file, taken) = (file.clone(), hasher.take());
-                let read = move || {
-                    let bytes = read_exactly(&file, at, (end - at) as usize)?;
-                    Ok((taken.map(|hasher| hasher.chain_update(&bytes)), bytes))
-                };
-                let read =
-                    blocking(read).await.inspect_err(|error| report(workshop, unreadable(blob, error)));
-                let (hashed, bytes) = read?;
-                hasher = hashed;
-                at = end;
-                // As with packed layers, the end is for whoever gets a right blob.
-                if let Some(hasher) = hasher.take_if(|_| at == size) {
-                    check(blob, Digest::finish(hasher)).map_err(|error| {
-                        report(workshop, error);
-                        failed(Failed)
-                    })?;
-                }
-                if sender.send(Ok(bytes)).await.is_err() {
-                    break;
-                }
-            }
+        if sender.send(Ok(bytes)).await.is_err() {
+            break;
         }
     }
     Ok(())

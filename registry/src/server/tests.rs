@@ -106,11 +106,79 @@ fn the_cache_knows_digests_and_bytes() {
     fs::rename(world.store().real_dir, world.folder.path().join("away")).unwrap();
     assert_eq!(get(&server, MANIFEST).body, manifest.body);
     assert_eq!(server.counts().packings, 0);
+    // Nor is anything packed or written elsewhere: the bytes come out of the cache.
+    fs::remove_dir(world.scratch()).unwrap();
     for layer in manifest.json()["layers"].as_array().unwrap() {
-        let digest = layer["digest"].as_str().unwrap();
-        assert_eq!(Digest::of(&get(&server, &blob(digest)).body).to_string(), digest);
+        let (digest, size) = (layer["digest"].as_str().unwrap(), layer["size"].as_u64().unwrap());
+        let whole = get(&server, &blob(digest)).body;
+        assert_eq!((Digest::of(&whole).to_string(), whole.len() as u64), (digest.to_owned(), size));
+        for (from, to) in [(0, 0), (1, 2), (0, size), (size / 2, size / 2 + 1000), (size - 1, size)] {
+            let range = format!("Range: bytes={from}-{}\r\n", to.max(from + 1) - 1);
+            let part = ask(&server, "GET", &blob(digest), &range);
+            assert_eq!(part.body, &whole[from as usize..to.max(from + 1) as usize], "{range}");
+        }
     }
-    assert_eq!(server.counts().packings, 2);
+    assert_eq!(server.counts().packings, 0);
+}
+
+/// What the cache has under a layer's key may be right in itself and not what the spec says.
+#[test]
+fn a_cached_blob_that_is_not_what_it_should_be_is_never_whole() {
+    let world = World::new();
+    let cache = Some(Cache::new(world.folder.path().join("cache")));
+    let mut spec = world.build("zstd", &Packer::new(2).with_cache(cache.clone()));
+    let right = std::mem::replace(&mut spec.layers[0].digest, Digest::of(b"another blob of the same size"));
+    let serve = |spec: &ImageSpec| {
+        let image = Image::new("some/image", "t", spec.clone()).unwrap();
+        Server::start(vec![image], Options { cache: cache.clone(), ..world.options("auto") }).unwrap()
+    };
+    let answer = get(&serve(&spec), &blob(spec.layers[0].digest));
+    assert!(answer.status == 200 && !answer.is_whole(), "{}", answer.head);
+    let reports = std::mem::take(&mut *world.reports.lock().unwrap());
+    assert!(
+        reports.len() == 1 && reports[0].contains("another version of nixply made the spec"),
+        "{reports:?}"
+    );
+    spec.layers[0].digest = right;
+    assert_eq!(Digest::of(&get(&serve(&spec), &blob(right)).body), right);
+}
+
+/// A segment that is damaged or gone is packed again.
+#[test]
+fn what_the_cache_has_lost_is_packed_from_the_store() {
+    let world = World::new();
+    let folder = world.folder.path().join("cache");
+    let spec = world.build("zstd", &Packer::new(2).with_cache(Some(Cache::new(&folder))));
+    let segments = || {
+        let folders = fs::read_dir(folder.join("segments")).unwrap();
+        let files = folders.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        files.sort_by_key(|file| fs::metadata(file).unwrap().len());
+        files
+    };
+    let whole = segments();
+    assert_eq!(whole.len(), 2);
+    let kept: Vec<Vec<u8>> = whole.iter().map(|file| fs::read(file).unwrap()).collect();
+    let flipped = |at: usize| {
+        let mut bytes = kept[0].clone();
+        bytes[at] ^= 1;
+        move |file: &std::path::Path| fs::write(file, &bytes).unwrap()
+    };
+    let frame = flipped(100_000);
+    let index = flipped(kept[0].len() - 30);
+    let gone = |file: &std::path::Path| fs::remove_file(file).unwrap();
+    for (what, damage) in [("frame", &frame as &dyn Fn(&std::path::Path)), ("index", &index), ("gone", &gone)]
+    {
+        damage(&whole[0]);
+        let image = Image::new("some/image", "t", spec.clone()).unwrap();
+        let options = Options { cache: Some(Cache::new(&folder)), ..world.options("auto") };
+        let server = Server::start(vec![image], options).unwrap();
+        for layer in &spec.layers {
+            assert_eq!(Digest::of(&get(&server, &blob(layer.digest)).body), layer.digest, "{what}");
+        }
+        assert_eq!(server.counts().packings, 1, "{what}");
+        assert_eq!(segments().iter().map(|file| fs::read(file).unwrap()).collect::<Vec<_>>(), kept, "{what}");
+    }
 }
 
 #[test]

@@ -14,11 +14,12 @@ use nixply_packer::closure::Store;
 use nixply_packer::compress::Codec;
 use nixply_packer::digest::Digest;
 use nixply_packer::image::spec::Layer;
-use nixply_packer::pack::{BlobSink, BlobWriter, Control, MOST_THREADS, PackedLayer, Packer};
+use nixply_packer::pack::{BlobSink, BlobWriter, CachedBlob, Control, MOST_THREADS, PackedLayer, Packer};
 use nixply_packer::{Error as PackerError, Result as PackerResult};
 use tokio::sync::Semaphore;
 
 use super::Report;
+use super::body::Source;
 use super::counters::Counters;
 use super::growing::Growing;
 use crate::error::{Error, Result};
@@ -116,6 +117,27 @@ impl Workshop {
             report,
             counters: Counters::default(),
         }
+    }
+
+    /// Where a layer's bytes are to be had: in the cache, or they are packed.
+    pub(super) async fn source(self: &Arc<Self>, blob: &Arc<PackedBlob>) -> Result<Source> {
+        let growing = blob.growing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if self.cache.is_some() && growing.is_none_or(|growing| growing.has_failed()) {
+            let (workshop, wanted) = (self.clone(), blob.clone());
+            let look = move || workshop.cached(&wanted);
+            // Whatever is wrong with the layer, packing it will tell.
+            if let Ok(Ok(Some(cached))) = tokio::task::spawn_blocking(look).await {
+                return Ok(Source::Cached(Arc::new(cached), blob.clone()));
+            }
+        }
+        self.open(blob).map(Source::Growing)
+    }
+
+    /// A layer's blob in the cache, if it is there and has the size that is known.
+    fn cached(&self, blob: &PackedBlob) -> PackerResult<Option<CachedBlob>> {
+        let packer = Packer::new(1).with_cache(self.cache.clone());
+        let cached = packer.cached_blob(&packer.layer_paths(&blob.layer, &self.store)?, blob.codec)?;
+        Ok(cached.filter(|cached| blob.known().is_some_and(|(_, size)| size == cached.size())))
     }
 
     /// The bytes of a layer, which begin to be packed unless they are or have been already. What failed before is tried

@@ -1,0 +1,100 @@
+//! A blob whose segments the cache has: read at any place, without being packed and without being copied anywhere first.
+
+use std::sync::atomic::AtomicBool;
+
+use super::pieces::{Piece, Pieces};
+use super::{Control, LayerPath};
+use crate::cache::{Cache, SegmentKey};
+use crate::compress::{Codec, Compressor, FRAME_BYTES};
+use crate::error::Result;
+use crate::tar::Fill;
+
+/// Where a blob's bytes are.
+#[derive(Debug)]
+pub struct CachedBlob {
+    cache: Cache,
+    /// Each part with the place of its first byte, in order.
+    parts: Vec<(u64, Part)>,
+    size: u64,
+}
+
+#[derive(Debug)]
+enum Part {
+    /// Headers of parents, end blocks: no store path's.
+    Bytes(Vec<u8>),
+    Segment(SegmentKey),
+}
+
+impl CachedBlob {
+    /// The blob of a layer; none where the cache does not have all of it now.
+    pub(super) fn find(cache: &Cache, paths: &[LayerPath], codec: Codec) -> Result<Option<Self>> {
+        // Uncompressed segments are not kept: the store has them.
+        if codec == Codec::None {
+            return Ok(None);
+        }
+        let (pieces, compressor) = (Pieces::new(paths, codec), Compressor::new(codec));
+        let (mut parts, mut size) = (Vec::new(), 0);
+        for (at, piece) in pieces.list.iter().enumerate() {
+            let (length, part) = match piece {
+                Piece::Segment(_) | Piece::Merged(_) => {
+                    let known = pieces.key(at).and_then(|key| Some((*key, cache.segment(key)?.size())));
+                    let Some((key, length)) = known else { return Ok(None) };
+                    (length, Part::Segment(key))
+                }
+                Piece::Head(_) | Piece::End => {
+                    let bytes = made(&pieces, at, &compressor)?;
+                    (bytes.len() as u64, Part::Bytes(bytes))
+                }
+            };
+            parts.push((size, part));
+            size += length;
+        }
+        Ok(Some(Self { cache: cache.clone(), parts, size }))
+    }
+
+    /// The blob's size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Bytes from `at` on: at least `least` of them unless the blob ends before, and at most a frame more. None where they
+    /// cannot be had any more: evicted, or damaged.
+    pub fn read(&self, mut at: u64, least: usize) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut number = self.parts.partition_point(|(start, _)| *start <= at).checked_sub(1)?;
+        while let Some((start, part)) = self.parts.get(number).filter(|_| bytes.len() < least) {
+            let skipped = at - start;
+            let before = bytes.len();
+            match part {
+                Part::Bytes(part) => bytes.extend_from_slice(part.get(usize::try_from(skipped).ok()?..)?),
+                Part::Segment(key) => self.cache.segment(key)?.read(skipped, least - before, &mut bytes)?,
+            }
+            at += (bytes.len() - before) as u64;
+            let end = self.parts.get(number + 1).map_or(self.size, |(start, _)| *start);
+            // A segment that was made anew meanwhile is the same one, or this is no blob.
+            if at > end {
+                return None;
+            }
+            number += usize::from(at == end);
+            if before == bytes.len() && at != end {
+                return None;
+            }
+        }
+        Some(bytes)
+    }
+}
+
+/// A part that is not read from anywhere.
+fn made(pieces: &Pieces<'_>, at: usize, compressor: &Compressor) -> Result<Vec<u8>> {
+    let stop = AtomicBool::new(false);
+    let mut stream = pieces.stream(at, &Control::new(&stop, &()))?;
+    let (mut plain, mut compressed, mut bytes) = (vec![0; FRAME_BYTES], Vec::new(), Vec::new());
+    loop {
+        let (length, fill) = stream.fill(&mut plain, true)?;
+        if fill == Fill::End {
+            return Ok(bytes);
+        }
+        compressor.frame(&plain[..length], &mut compressed)?;
+        bytes.extend_from_slice(&compressed);
+    }
+}
