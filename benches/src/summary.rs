@@ -45,7 +45,7 @@ impl Group {
 }
 
 /// The order of scenarios; others come last.
-const ORDER: [&str; 12] = [
+const ORDER: [&str; 13] = [
     "build: 1 layer",
     "build: 100 layers",
     "first push",
@@ -55,7 +55,8 @@ const ORDER: [&str; 12] = [
     "fresh runner: no change",
     "fresh runner: leaf changed",
     "fresh runner: middle changed",
-    "fresh runner: no change and spec known",
+    "fresh runner: leaf changed, former spec known",
+    "fresh runner: leaf changed, its spec known",
     "changed bytes",
     "reference",
 ];

@@ -7,6 +7,7 @@ use std::fs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::cache::LayerKey;
 use crate::closure::{Closure, Store, StorePath};
 use crate::compress::Codec;
 use crate::error::{Error, Result};
@@ -178,7 +179,7 @@ impl LayerPlan {
     }
 
     /// The spec's entry for this layer, once it has been packed with `codec`.
-    pub fn into_layer(self, packed: &PackedLayer, codec: Codec) -> Layer {
+    pub fn into_layer(self, packed: &PackedLayer, codec: Codec, key: Option<LayerKey>) -> Layer {
         Layer {
             digest: packed.digest,
             size: packed.size,
@@ -187,6 +188,7 @@ impl LayerPlan {
             media_type: codec.media_type().into(),
             layer_path: None,
             compression: (codec != Codec::None).then_some(codec),
+            key,
             history: self.history,
         }
     }
@@ -413,8 +415,9 @@ impl ImageRequest {
         let packed = packer.pack(&layers, self.compression, &(), control)?;
         let mut spec =
             ImageSpec { version: 1, config: plan.config, layers: plan.base, arch, created: Some(created) };
-        for (layer, packed) in plan.layers.into_iter().zip(packed) {
-            spec.push(layer.into_layer(&packed, self.compression));
+        let keys = layers.iter().map(|paths| Packer::layer_key(paths, self.compression));
+        for ((layer, packed), key) in plan.layers.into_iter().zip(packed).zip(keys) {
+            spec.push(layer.into_layer(&packed, self.compression, key));
         }
         let json = spec.write();
         let references = references(&json, closure, store);

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use nixply_packer::Error;
-use nixply_packer::cache::Cache;
+use nixply_packer::cache::{Cache, Imported};
 use nixply_packer::closure::{Closure, PathInfo, Store, StorePath};
 use nixply_packer::compress::FRAME_BYTES;
 use nixply_packer::image::layout;
+use nixply_packer::image::spec::{ImageSpec, Layer};
 use nixply_packer::pack::{Control, Packer};
 use nixply_packer::request::{BuiltImage, ImageRequest};
 use serde_json::{Value, json};
@@ -287,6 +288,44 @@ fn writers_do_not_disturb_each_other() {
         world.entries().iter().all(|path| !path.to_str().unwrap().contains(".nixply-")),
         "nothing is left over"
     );
+}
+
+/// A machine that has nothing but an image's spec knows the layers of the next one, as far as they are the same.
+#[test]
+fn layers_of_a_spec_from_elsewhere_are_known_again() {
+    for codec in ["gzip", "zstd"] {
+        let mut world = small();
+        let former = world.build(&world.request(codec, 3), None).unwrap().spec;
+        let (name, _) = world.paths[0].clone();
+        let short = name.rsplit_once('-').unwrap().1;
+        world.add(short, 54_321, 9);
+        let expected = world.build(&world.request(codec, 3), None).unwrap();
+        let same = |layer: &&Layer| former.layers.contains(layer);
+        let unchanged: Vec<_> =
+            expected.spec.layers.iter().filter(same).flat_map(|layer| &layer.paths).collect();
+        assert_eq!(unchanged.len(), 2, "one path of three has changed");
+
+        let written = String::from_utf8(former.write()).unwrap();
+        let imported = world.cache().import(&ImageSpec::read(&written, "former.json").unwrap()).unwrap();
+        assert_eq!(imported, Imported { known: 3, without_key: 0 });
+        // They cannot be packed any more, and need not be.
+        for path in unchanged {
+            fs::remove_dir_all(world.store.real_path(&path.path)).unwrap();
+        }
+        assert_eq!(world.build(&world.request(codec, 3), Some(world.cache())).unwrap().json, expected.json);
+    }
+    let world = small();
+    let plain = world.build(&world.request("none", 3), None).unwrap().spec;
+    assert_eq!(world.cache().import(&plain).unwrap(), Imported { known: 0, without_key: 3 });
+    let text =
+        r#"{"version":1,"layers":[{"digest":"DIGEST","diff_ids":"DIGEST","mediatype":"","key":"0x"}]}"#;
+    let text = text.replace("DIGEST", &plain.layers[0].digest.to_string());
+    let error = ImageSpec::read(&text, "former.json").unwrap_err().to_string();
+    assert!(error.contains("former.json") && error.contains("\"0x\" is no layer's key"), "{error}");
+    fs::write(world.folder(), "in the way").unwrap();
+    let spec = world.build(&world.request("zstd", 3), None).unwrap().spec;
+    let error = world.cache().import(&spec).unwrap_err().to_string();
+    assert!(error.starts_with("cannot create folder: "), "{error}");
 }
 
 /// What one user has packed, others may read.

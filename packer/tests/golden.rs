@@ -55,7 +55,7 @@ fn pack(plan: plan::Plan, store: &Store, threads: usize, history: &History) -> R
     let paths = plan.iter().map(|layer| LayerPath::all(layer, store)).collect::<Result<Vec<_>, _>>()?;
     let packed = Packer::new(threads).pack(&paths, Codec::None, &(), &control)?;
     let layers = plan.into_iter().zip(packed).map(|(paths, packed)| {
-        LayerPlan { paths, history: history.clone() }.into_layer(&packed, Codec::None)
+        LayerPlan { paths, history: history.clone() }.into_layer(&packed, Codec::None, None)
     });
     Ok(layers.collect())
 }

@@ -61,6 +61,12 @@ fn a_build_in_which_nothing_changed_opens_no_store_file() {
     assert_eq!(opened(&world, &store), [""; 0]);
 }
 
+/// A layer as specs without compression have it.
+fn plain_layer() -> String {
+    let digest = format!("sha256:{}", "0".repeat(64));
+    format!(r#"{{"digest": "{digest}", "size": 1024, "diff_ids": "{digest}", "mediatype": ""}}"#)
+}
+
 #[test]
 fn the_cache_is_shown_checked_and_emptied() {
     let world = World::new(&harness!());
@@ -86,6 +92,16 @@ fn the_cache_is_shown_checked_and_emptied() {
         verified.stderr
     );
     assert_eq!(world.build(), spec);
+
+    let file = world.nix.folder().join("former.json");
+    fs::write(&file, &spec).unwrap();
+    let file = file.to_str().unwrap();
+    assert_eq!(world.cache(&["import", file]).ok(), format!("2 layers of {file} are known now"));
+    let plain = world.nix.folder().join("plain.json");
+    fs::write(&plain, r#"{"version": 1, "layers": [LAYER]}"#.replace("LAYER", &plain_layer())).unwrap();
+    let refused = world.cache(&["import", plain.to_str().unwrap()]);
+    let message = format!("error: none of the layers of {} can be known again: build", plain.display());
+    assert!(refused.code == Some(1) && refused.stderr.starts_with(&message), "{}", refused.stderr);
 
     let gone = world.cache(&["gc", "--cache-limit", "0B"]).ok();
     assert!(gone.ends_with(&format!(" removed from {}", world.cache.display())), "{gone}");

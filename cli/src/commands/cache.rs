@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use bytesize::ByteSize;
-use nixply_packer::cache::Cache;
+use nixply_packer::cache::{Cache, Imported};
 
 use super::human;
 
@@ -80,6 +80,13 @@ enum Verb {
     Stat,
     /// Remove what was of no use for longest, down to the limit, and what killed processes have left
     Gc,
+    /// Learn the layers of images that were built elsewhere (with compression): where the next image has them, too, they are
+    /// not packed to find out their digests. Whoever wrote the specs decides what those digests are
+    Import {
+        /// The images' specs
+        #[arg(value_name = "IMAGE.json", required = true)]
+        images: Vec<PathBuf>,
+    },
     /// Read every entry, and remove those that are damaged; exit code 1 if there were any
     Verify,
 }
@@ -88,7 +95,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let folder = args.place.folder().context("there is no cache: set HOME, or give --cache-dir")?;
     let cache = Cache::new(&folder);
     let mut out = String::new();
-    match args.verb {
+    match &args.verb {
         Verb::Stat => {
             let stats = cache.stat()?;
             for stat in &stats {
@@ -101,6 +108,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Verb::Gc => {
             let removed = cache.gc(args.place.cache_limit.as_u64())?;
             writeln!(out, "{} removed from {}", human(removed), folder.display())?;
+        }
+        Verb::Import { images } => {
+            let specs = images.iter().map(|path| Ok((path, super::read_spec(path)?)));
+            for (path, spec) in specs.collect::<Result<Vec<_>>>()? {
+                let Imported { known, without_key } = cache.import(&spec)?;
+                let path = path.display();
+                if known == 0 && without_key > 0 {
+                    bail!(
+                        "none of the layers of {path} can be known again: build the image with compression = \"zstd\" or \"gzip\""
+                    );
+                }
+                let rest = match without_key {
+                    0 => String::new(),
+                    count => format!("; {count} have no key: a base image's, or plain tar"),
+                };
+                writeln!(out, "{known} layers of {path} are known now{rest}")?;
+            }
         }
         Verb::Verify => {
             let verified = cache.verify()?;

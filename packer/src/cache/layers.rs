@@ -1,11 +1,15 @@
 //! Packed layers' digests and sizes.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use super::{Cache, Kind, SegmentKey};
+use crate::error::Result;
+use crate::image::spec::ImageSpec;
 use crate::pack::PackedLayer;
 
-/// What a packed layer depends on: its segments, in the order of its tar stream.
+/// What a packed layer depends on: its segments, in the order of its tar stream. Written as 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LayerKey(blake3::Hash);
+pub struct LayerKey(blake3::Hash);
 
 impl LayerKey {
     /// The key of a layer; none where one of its segments has none.
@@ -13,6 +17,29 @@ impl LayerKey {
         let keys: Vec<&SegmentKey> = segments.iter().map(Option::as_ref).collect::<Option<_>>()?;
         Some(Self(super::key(Kind::Layers, keys.into_iter().map(SegmentKey::as_bytes))))
     }
+}
+
+impl Serialize for LayerKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0.to_hex())
+    }
+}
+
+impl<'de> Deserialize<'de> for LayerKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = |error| serde::de::Error::custom(format!("{text:?} is no layer's key: {error}"));
+        blake3::Hash::from_hex(&text).map(Self).map_err(wrong)
+    }
+}
+
+/// What [`Cache::import`] has found in an image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Layers that are known now.
+    pub known: usize,
+    /// Layers without a key: plain tar, a base image's, or made by an older nixply.
+    pub without_key: usize,
 }
 
 impl Cache {
@@ -24,5 +51,25 @@ impl Cache {
     /// Remembers a layer.
     pub(crate) fn put_layer(&self, key: LayerKey, layer: &PackedLayer) {
         self.put(Kind::Layers, &key.0, layer);
+    }
+
+    /// Learns the layers of an image that was built elsewhere: where another image has them, too, they are not packed to
+    /// find out their digests. Nothing is checked here: whoever wrote the spec decides what those digests are.
+    ///
+    /// # Errors
+    ///
+    /// The cache's folder cannot be written.
+    pub fn import(&self, image: &ImageSpec) -> Result<Imported> {
+        let mut imported = Imported::default();
+        for layer in &image.layers {
+            let Some(key) = layer.key else {
+                imported.without_key += 1;
+                continue;
+            };
+            let packed = PackedLayer { diff_id: layer.diff_id, digest: layer.digest, size: layer.size };
+            self.try_put(Kind::Layers, &key.0, &packed)?;
+            imported.known += 1;
+        }
+        Ok(imported)
     }
 }

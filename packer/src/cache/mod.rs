@@ -28,12 +28,13 @@ use rustix::fs::{Mode, OFlags};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::layers::LayerKey;
+pub use self::layers::{Imported, LayerKey};
 pub(crate) use self::segments::{SegmentKey, SegmentReader, SegmentWriter, Stored};
 pub(crate) use self::states::{Chain, State};
 pub use self::upkeep::{Kind, Stat, Verified};
 use crate::compress::FORMAT_VERSION;
 use crate::digest::DiffId;
+use crate::error::{Error, Result};
 use crate::image::go_json;
 use crate::scratch;
 
@@ -105,17 +106,18 @@ impl Cache {
     }
 
     fn put<T: Serialize>(&self, kind: Kind, key: &blake3::Hash, value: &T) {
+        // A disk that is full or read-only makes the next build slower, no more.
+        let _ = self.try_put(kind, key, value);
+    }
+
+    fn try_put<T: Serialize>(&self, kind: Kind, key: &blake3::Hash, value: &T) -> Result<()> {
         let document = go_json::compact(&Document { check: check(kind, key, value), value });
         let place = entry(&self.folder, kind, key);
-        let write = || {
-            let folder = place.parent()?;
-            fs::create_dir_all(folder).ok()?;
-            let mut temporary = scratch::file(folder).ok()?;
-            temporary.write_all(&document).ok()?;
-            scratch::keep(temporary, &place).ok()
-        };
-        // A disk that is full or read-only makes the next build slower, no more.
-        let _ = write();
+        let folder = place.parent().expect("an entry is in a folder");
+        fs::create_dir_all(folder).map_err(|error| Error::io("create folder", folder, error))?;
+        let mut temporary = scratch::file(folder)?;
+        temporary.write_all(&document).map_err(|error| Error::io("write file", &place, error))?;
+        scratch::keep(temporary, &place)
     }
 
     /// Its own folder first.

@@ -73,6 +73,7 @@ fn import(manifest: &Path, blob: impl Fn(&Digest) -> Result<PathBuf>) -> Result<
             media_type: media_type(&layer.media_type, manifest)?.into(),
             layer_path: Some(file.into()),
             compression: None,
+            key: None,
             history: History::default(),
         })
     });

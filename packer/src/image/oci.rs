@@ -124,6 +124,7 @@ mod tests {
             media_type: "application/vnd.oci.image.layer.v1.tar".into(),
             layer_path: None,
             compression: None,
+            key: None,
             history: History { created_by: "nix2container".into(), ..History::default() },
         };
         let spec = ImageSpec {

@@ -5,11 +5,15 @@ use serde::{Deserialize, Serialize};
 
 use super::config::ImageConfig;
 use super::go_json;
+use crate::cache::LayerKey;
 use crate::compress::Codec;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 use crate::plan::PlannedPath;
 use crate::rules::null_is_default;
+
+#[cfg(doc)]
+use crate::cache::Cache;
 
 /// The time that an image has when nobody gives one: Go's zero time.
 pub const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
@@ -38,6 +42,10 @@ pub struct Layer {
     /// nix2container's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<Codec>,
+    /// What the blob depends on, where it is compressed: with it, another machine knows the layer when it meets it in another
+    /// image ([`Cache::import`]). Ours, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<LayerKey>,
     /// The entry in the config's history.
     #[serde(default, rename = "History", deserialize_with = "null_is_default")]
     pub history: History,

@@ -71,12 +71,12 @@ pub(super) fn pack(
     let packed = match known {
         Some(known) => PackedLayer { digest: Digest::finish(blob.hasher), size: blob.bytes, ..known },
         None => {
-            let (tar_size, diff_id) = (tar.bytes, DiffId::finish(tar.hasher));
+            let diff_id = DiffId::finish(tar.hasher);
             let (digest, size) = match plain {
-                true => (diff_id.as_digest(), tar_size),
+                true => (diff_id.as_digest(), tar.bytes),
                 false => (Digest::finish(blob.hasher), blob.bytes),
             };
-            PackedLayer { diff_id, tar_size, digest, size }
+            PackedLayer { diff_id, digest, size }
         }
     };
     let as_before = || match known {

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use self::cached::CachedBlob;
 use self::cores::Cores;
 use self::pieces::Pieces;
-use crate::cache::Cache;
+use crate::cache::{Cache, LayerKey};
 use crate::closure::{Store, StorePath};
 use crate::compress::{Codec, Compressor};
 use crate::digest::{DiffId, Digest};
@@ -94,8 +94,6 @@ impl LayerPath {
 pub struct PackedLayer {
     /// Of the uncompressed tar stream.
     pub diff_id: DiffId,
-    /// The tar stream's size.
-    pub tar_size: u64,
     /// Of the blob: the compressed stream, or the tar stream where the codec is none.
     pub digest: Digest,
     /// The blob's size.
@@ -200,6 +198,12 @@ impl Packer {
             }
             None => paths,
         })
+    }
+
+    /// Names the content of a layer and how it is compressed: whoever knows a layer with this key knows its digests. None
+    /// where a path's archive hash is unknown, and of plain tar.
+    pub fn layer_key(paths: &[LayerPath], codec: Codec) -> Option<LayerKey> {
+        if codec == Codec::None { None } else { Pieces::new(paths, codec).layer_key() }
     }
 
     /// The blob of a layer, if the cache has all of its segments now.

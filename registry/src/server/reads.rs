@@ -141,6 +141,7 @@ mod tests {
             media_type: String::new(),
             layer_path: None,
             compression: (!compression.is_empty()).then(|| compression.parse().unwrap()),
+            key: None,
             history: Default::default(),
         };
         for (compression, recorded, reads, expected) in [

@@ -110,6 +110,11 @@ pub(crate) trait Contender {
     /// Builds the image.
     fn build(&self, runner: &Runner, closure: &Closure, codec: Codec, tag: &str) -> Result<Usage>;
 
+    /// Takes what the spec of a former image tells, if that is of any use.
+    fn learn(&self, _runner: &Runner, _tag: &str) -> Result<Usage> {
+        Ok(Usage::default())
+    }
+
     /// Pushes the image that was built.
     fn push(&self, runner: &Runner, codec: Codec, tag: &str) -> Result<Usage>;
 
@@ -133,8 +138,19 @@ pub(crate) struct Step {
     pub change: Change,
     /// Whether the runner is a fresh one.
     pub fresh: bool,
-    /// Whether the spec comes from elsewhere, as Nix may fetch it, and nothing is built.
-    pub has_spec: bool,
+    /// What comes from elsewhere, as Nix may fetch it.
+    pub known: Known,
+}
+
+/// What a runner is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// Nothing.
+    Nothing,
+    /// The spec of the image before this change, whose build it may help.
+    FormerSpec(Change),
+    /// The spec of the image: nothing is built.
+    OwnSpec,
 }
 
 /// The most layers that images have.
@@ -258,6 +274,11 @@ impl Contender for Nixply {
         measure(&self.build_command(&request, &closure.file, Some(&cache), &runner.spec(tag))?)
     }
 
+    fn learn(&self, runner: &Runner, tag: &str) -> Result<Usage> {
+        let mut import = self.command("cache");
+        measure(import.arg("import").arg(runner.spec(tag)).arg("--cache-dir").arg(runner.path("cache")))
+    }
+
     fn push(&self, runner: &Runner, _: Codec, tag: &str) -> Result<Usage> {
         let mut serve = self.command("serve");
         serve.arg(runner.spec(tag)).args(["--name", &format!("bench:{tag}")]);
@@ -334,7 +355,7 @@ impl Contender for Nix2container {
 
     fn takes(&self, step: &Step) -> bool {
         // On a fresh runner, nesting does not matter.
-        !(self.nested && step.fresh) || matches!(step.change, Change::Leaf(_))
+        !(self.nested && step.fresh) || matches!((step.change, step.known), (Change::Leaf(_), Known::Nothing))
     }
 }
 
@@ -408,7 +429,7 @@ impl Contender for Buildah {
 
     fn takes(&self, step: &Step) -> bool {
         // Without its storage it does everything anew, whatever has changed.
-        !step.fresh || matches!(step.change, Change::Leaf(_))
+        !step.fresh || matches!((step.change, step.known), (Change::Leaf(_), Known::Nothing))
     }
 
     fn is_slow(&self) -> bool {
@@ -467,7 +488,8 @@ impl Contender for Tar {
 
     fn takes(&self, step: &Step) -> bool {
         // It does everything anew, whatever has changed.
-        matches!((step.change, step.fresh), (Change::None, false) | (Change::Leaf(_), _))
+        step.known == Known::Nothing
+            && matches!((step.change, step.fresh), (Change::None, false) | (Change::Leaf(_), _))
     }
 
     fn is_slow(&self) -> bool {

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::closures::{self, Change, Closure, Closures, Size};
 use super::contenders::{
-    Codec, Contender, LAYERS, Nixply, Programs, Runner, Step, TAR, nix2container_layers, on_path, path_list,
-    request,
+    Codec, Contender, Known, LAYERS, Nixply, Programs, Runner, Step, TAR, nix2container_layers, on_path,
+    path_list, request,
 };
 use super::measure::{Usage, measure};
 use crate::host::{output, say};
@@ -36,9 +36,9 @@ impl Scenario {
 }
 
 /// The pushes of a contender, one after the other.
-const STEPS: [Step; 8] = {
+const STEPS: [Step; 9] = {
     const fn step(scenario: &'static str, change: Change, fresh: bool) -> Step {
-        Step { scenario, change, fresh, has_spec: false }
+        Step { scenario, change, fresh, known: Known::Nothing }
     }
     [
         step("first push", Change::None, false),
@@ -48,7 +48,14 @@ const STEPS: [Step; 8] = {
         step("fresh runner: no change", Change::None, true),
         step("fresh runner: leaf changed", Change::Leaf(2), true),
         step("fresh runner: middle changed", Change::Middle(2), true),
-        Step { has_spec: true, ..step("fresh runner: no change and spec known", Change::None, true) },
+        Step {
+            known: Known::FormerSpec(Change::None),
+            ..step("fresh runner: leaf changed, former spec known", Change::Leaf(3), true)
+        },
+        Step {
+            known: Known::OwnSpec,
+            ..step("fresh runner: leaf changed, its spec known", Change::Leaf(4), true)
+        },
     ]
 };
 
@@ -235,16 +242,23 @@ impl Bench<'_> {
         let runner = Runner::new(self.scratch)?;
         let mut rows = Vec::new();
         for (step, image) in STEPS.iter().zip(images).filter(|(step, _)| contender.takes(step)) {
+            let tag = step.change.name();
+            if step.known == Known::OwnSpec {
+                contender.build(&runner, image, codec, &tag)?;
+            }
             if step.fresh {
                 runner.forget()?;
             }
             // Nobody waits for what was written before.
             output(&mut Command::new("sync"))?;
             let before = uploads(&runner.registry.log()?).len();
-            let tag = step.change.name();
-            let built = match step.has_spec {
-                true => Ok(Usage::default()),
-                false => contender.build(&runner, image, codec, &tag),
+            let build = || contender.build(&runner, image, codec, &tag);
+            let built = match step.known {
+                Known::OwnSpec => Ok(Usage::default()),
+                Known::FormerSpec(former) => {
+                    contender.learn(&runner, &former.name()).and_then(|learnt| Ok(learnt + build()?))
+                }
+                Known::Nothing => build(),
             };
             let measured = built.and_then(|built| Ok(built + contender.push(&runner, codec, &tag)?));
             let (size, name) = (subject.size.name(), contender.name());
