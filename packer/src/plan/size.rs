@@ -1,39 +1,107 @@
-//! Paths by size: the large ones alone, the rest in bins that stay put.
+//! Paths by size: the large ones alone, the rest in bins that stay put, what changes with everything on top.
 
 use std::collections::HashMap;
 
 use super::{Plan, PlannedPath};
 use crate::closure::{Closure, StorePath};
 
-/// Three quarters of the layers hold one path each, the largest; the others are bins that the rest is spread over by a
-/// hash of the package's name.
+/// Three quarters of the layers hold one path each, the largest; a sixteenth is for small paths to which no other refers,
+/// one each; the others are bins that the rest is spread over by a hash of the package's name.
 ///
 /// Objective: few bytes move when a path changes. A change of a large path moves that path alone; a change of a small
 /// one moves its bin, which has a small share of what little the large ones leave. Where a path goes depends on its
 /// name, its rank and the number of layers, not on its hash or on what else is there, so a plan made anew for the
-/// next release keeps its layers. O(paths), then a sort. Source: chunkah's bins by name and outliers by size, without
-/// its tiers of stability, of which a closure knows nothing.
+/// next release keeps its layers. O(paths + references), then a sort. Source: chunkah's bins by name and outliers by size,
+/// without its tiers of stability.
+///
+/// From the bottom up, a path has a place above all that it refers to: with a path everything changes that refers to it, and
+/// engines (Docker, and podman's overlay storage) unpack all layers anew that lie above one that has changed. The order is by
+/// height, which is a matter of the path's own closure, so paths that stay the same keep their order. Bins lie above the
+/// large paths, since of many paths one changes often, and what nobody refers to lies on top.
 pub(super) fn by_size(paths: Vec<PlannedPath>, closure: &Closure, max_layers: usize) -> Plan {
+    let graph = Graph::new(closure);
     if paths.len() <= max_layers {
-        return by_name(paths).into_iter().map(|path| vec![path]).collect();
+        return graph.from_the_bottom_up(paths).into_iter().map(|path| vec![path]).collect();
     }
-    let alone = max_layers * 3 / 4;
-    let size = |path: &StorePath| closure.get(path).map_or(0, |info| info.nar_size);
-    let sizes: HashMap<StorePath, u64> =
-        paths.iter().map(|path| (path.path.clone(), size(&path.path))).collect();
-    let mut sorted = by_name(paths);
-    sorted.sort_by_key(|path| std::cmp::Reverse(sizes[&path.path]));
-    let rest = by_name(sorted.split_off(alone));
-    let mut layers: Plan = by_name(sorted).into_iter().map(|path| vec![path]).collect();
-    let mut bins: Plan = vec![Vec::new(); max_layers - alone];
-    for path in rest {
+    let for_roots = if max_layers < 4 { 0 } else { (max_layers / 16).max(1) };
+    let alone = (max_layers - for_roots) * 3 / 4;
+    let size = |path: &PlannedPath| closure.get(&path.path).map_or(0, |info| info.nar_size);
+    let mut large: Vec<(u64, PlannedPath)> =
+        by_name(paths).into_iter().map(|path| (size(&path), path)).collect();
+    large.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
+    let small: Vec<PlannedPath> = large.split_off(alone).into_iter().map(|(_, path)| path).collect();
+    let large = large.into_iter().map(|(_, path)| path).collect();
+    let is_root = |path: &PlannedPath| graph.is_root(&path.path);
+    let (mut roots, mut rest): (Vec<_>, Vec<_>) = small.into_iter().partition(is_root);
+    if roots.len() > for_roots {
+        // So many are no application and its like.
+        rest.append(&mut roots);
+    }
+    let (large_roots, large) = graph.from_the_bottom_up(large).into_iter().partition::<Vec<_>, _>(is_root);
+    let mut bins: Plan = vec![Vec::new(); max_layers - alone - for_roots];
+    for path in by_name(rest) {
         let hash = blake3::hash(package(&path.path).as_bytes());
         let number = u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has 32 bytes"));
         let bin = (number % bins.len() as u64) as usize;
         bins[bin].push(path);
     }
-    layers.extend(bins.into_iter().filter(|bin| !bin.is_empty()));
-    layers
+    let alone = |paths: Vec<PlannedPath>| paths.into_iter().map(|path| vec![path]);
+    let bins = bins.into_iter().filter(|bin| !bin.is_empty());
+    alone(large).chain(bins).chain(alone(large_roots)).chain(alone(by_name(roots))).collect()
+}
+
+/// Who refers to whom.
+struct Graph<'c> {
+    /// Of each path, the length of the longest chain of references below it.
+    heights: HashMap<&'c StorePath, usize>,
+    /// Of each path to which others refer, those.
+    referrers: HashMap<&'c StorePath, Vec<&'c StorePath>>,
+}
+
+impl<'c> Graph<'c> {
+    fn new(closure: &'c Closure) -> Self {
+        let mut referrers: HashMap<&StorePath, Vec<&StorePath>> = HashMap::new();
+        let mut waiting: HashMap<&StorePath, usize> = HashMap::with_capacity(closure.len());
+        let mut ready = Vec::new();
+        for info in closure.iter() {
+            let others = info.references.iter().filter(|to| **to != info.path && closure.get(to).is_some());
+            let mut count = 0;
+            for to in others {
+                referrers.entry(to).or_default().push(&info.path);
+                count += 1;
+            }
+            waiting.insert(&info.path, count);
+            if count == 0 {
+                ready.push(&info.path);
+            }
+        }
+        let mut heights: HashMap<&StorePath, usize> = HashMap::with_capacity(closure.len());
+        while let Some(path) = ready.pop() {
+            let height = *heights.entry(path).or_insert(0);
+            for referrer in referrers.get(path).into_iter().flatten() {
+                let above = heights.entry(referrer).or_insert(0);
+                *above = (*above).max(height + 1);
+                let count = waiting.get_mut(referrer).expect("every path of the closure is in it");
+                *count -= 1;
+                if *count == 0 {
+                    ready.push(referrer);
+                }
+            }
+        }
+        Self { heights, referrers }
+    }
+
+    /// Whether no other path refers to it.
+    fn is_root(&self, path: &StorePath) -> bool {
+        !self.referrers.contains_key(path)
+    }
+
+    /// Sorted by height; paths of one height by name.
+    fn from_the_bottom_up(&self, paths: Vec<PlannedPath>) -> Vec<PlannedPath> {
+        let mut paths = by_name(paths);
+        paths.sort_by_key(|path| self.heights.get(&path.path).copied());
+        paths
+    }
 }
 
 /// Sorted by what does not change with a rebuild first.
@@ -96,13 +164,58 @@ mod tests {
         let plan = planned(&sizes, 12);
         assert_eq!(plan.iter().flatten().count(), 40);
         assert!(plan.len() <= 12);
-        let alone: Vec<&str> = plan[..9].iter().map(|layer| &layer[0][..]).collect();
-        assert!(plan[..9].iter().all(|layer| layer.len() == 1));
+        let alone: Vec<&str> =
+            plan.iter().filter(|layer| layer.len() == 1).map(|layer| &layer[0][..]).collect();
+        assert!(alone.len() >= 8, "{plan:?}");
         let mut largest: Vec<(&str, u64)> = sizes.clone();
         largest.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
-        assert!(largest[..9].iter().all(|(name, _)| alone.contains(name)));
+        assert!(largest[..8].iter().all(|(name, _)| alone.contains(name)));
         assert_eq!(planned(&sizes, 1).len(), 1);
         assert_eq!(planned(&sizes, 40).len(), 40);
+    }
+
+    /// With a path, everything changes that refers to it: all of that lies above what has stayed the same and is not among
+    /// it, as far as large paths go.
+    #[test]
+    fn referrers_lie_above_what_they_refer_to_and_roots_on_top() {
+        let edges: [(&str, u64, &[&str]); 9] = [
+            ("app-1", 1, &["tool-1", "lib-1"]),
+            ("script-1", 2, &["tool-1"]),
+            ("tool-1", 50, &["lib-1", "tool-1"]),
+            ("lib-1", 40, &["libc-1", "data-1"]),
+            ("libc-1", 60, &[]),
+            ("data-1", 30, &[]),
+            ("zoneinfo-1", 3, &[]),
+            ("acl-1", 4, &["libc-1"]),
+            ("user-1", 5, &["zoneinfo-1", "acl-1"]),
+        ];
+        let path =
+            |name: &str| StorePath::from(format!("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-{name}"));
+        let closure = Closure::new(edges.iter().map(|(name, size, references)| PathInfo {
+            path: path(name),
+            references: references.iter().map(|name| path(name)).collect(),
+            nar_hash: String::new(),
+            nar_size: *size,
+        }));
+        let plan = |max_layers| -> Vec<String> {
+            let paths = closure.iter().map(|info| PlannedPath { path: info.path.clone(), options: None });
+            let name = |path: &PlannedPath| path.path.as_str().rsplit_once("wxyz-").unwrap().1.to_owned();
+            let plan = by_size(paths.collect(), &closure, max_layers);
+            plan.iter().map(|layer| layer.iter().map(name).collect::<Vec<_>>().join(" ")).collect()
+        };
+        let all =
+            ["data-1", "libc-1", "zoneinfo-1", "acl-1", "lib-1", "tool-1", "user-1", "app-1", "script-1"];
+        // user-1 is a root, too; the order among them is that of heights, then of names.
+        assert_eq!(plan(9)[..6], all[..6]);
+        assert_eq!(plan(9)[6..], ["user-1", "app-1", "script-1"]);
+        // Two small roots are too many for one layer: they are in bins. A large one lies above those.
+        assert_eq!(plan(8)[..4], ["data-1", "libc-1", "lib-1", "tool-1"]);
+        assert_eq!(plan(8).last().unwrap(), "user-1");
+        let of_one = Closure::new(closure.of_roots(&[path("app-1")], "app").unwrap().iter().cloned());
+        let paths = of_one.iter().map(|info| PlannedPath { path: info.path.clone(), options: None });
+        let plan = by_size(paths.collect(), &of_one, 4);
+        assert_eq!(plan.last().unwrap()[0].path, path("app-1"));
+        assert_eq!((plan.len(), plan.last().unwrap().len()), (4, 1));
     }
 
     #[test]
