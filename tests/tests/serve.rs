@@ -45,7 +45,7 @@ fn skopeo_copies_to_a_layout() {
         ("zstd", "none", "none"),
     ] {
         let image = hello(&nix, recorded, "to a layout");
-        let server = Served::start(&nix, &[&image.spec], &["--compression", served]);
+        let server = Served::start(&nix, &[&image.spec], &["--compression", served, "--no-cache"]);
         let (folder, from) = (Folder::new(), format!("docker://{}", server.reference()));
         let layout = folder.join("layout");
         let to = format!("oci:{}:t", layout.display());
@@ -94,7 +94,7 @@ fn skopeo_pushes_to_a_registry_what_it_lacks() {
     // registry take it from there.
     let push = |leaf: &str| {
         let image = hello(&nix, "zstd:7", leaf);
-        let server = Served::start(&nix, &[&image.spec], &[]);
+        let server = Served::start(&nix, &[&image.spec], &["--no-cache"]);
         let from = format!("docker://{}", server.reference());
         let flags =
             ["copy", "--quiet", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false"];
@@ -118,7 +118,7 @@ fn skopeo_pushes_to_a_registry_what_it_lacks() {
 fn fetches_what_it_lacks(nix: &Nix, engine: &dyn Engine, pull: &dyn Fn(&str), codec: &str) {
     let take = |leaf: &str| {
         let image = hello(nix, codec, leaf);
-        let server = Served::start(nix, &[&image.spec], &["--name", &unique("-pulled")]);
+        let server = Served::start(nix, &[&image.spec], &["--name", &unique("-pulled"), "--no-cache"]);
         pull(server.reference());
         assert_eq!(engine.run(&[server.reference()]).ok(), leaf, "{codec}");
         let known = engine.inspect(server.reference());
@@ -130,6 +130,36 @@ fn fetches_what_it_lacks(nix: &Nix, engine: &dyn Engine, pull: &dyn Fn(&str), co
     assert!(done.packed >= 1, "{codec}: {done:?}");
     let done = take(&second);
     assert_eq!((done.packed, done.blobs), (1, 2), "{codec}: {done:?}");
+    assert!(done.bytes < 10_000, "{codec}: {done:?}");
+    by_size_a_changed_leaf_comes_alone(nix, engine, pull, codec);
+}
+
+/// One layer group, by size: what has changed lies on top of all that it refers to. An engine takes every layer anew above one
+/// that it lacks (podman unpacks them again, Docker fetches them again).
+fn by_size_a_changed_leaf_comes_alone(nix: &Nix, engine: &dyn Engine, pull: &dyn Fn(&str), codec: &str) {
+    let take = |leaf: &str| {
+        let definitions = format!(
+            r#"let app = pkgs.runCommand "app" {{ }} "printf '#!${{pkgs.bash}}/bin/bash\nexec ${{pkgs.hello}}/bin/hello --greeting {leaf}' > $out; chmod +x $out"; in"#
+        );
+        let arguments = format!(
+            r#"{{
+                name = "served/by-size"; config.Entrypoint = [ app ];
+                maxLayers = 20; strategy = "size"; compression = "{codec}";
+            }}"#
+        );
+        let image = Image::build(nix, &definitions, &arguments);
+        let server = Served::start(nix, &[&image.spec], &["--name", &unique("-by-size")]);
+        pull(server.reference());
+        assert_eq!(engine.run(&[server.reference()]).ok(), leaf, "{codec}");
+        (image.inspect()["layers"].as_array().unwrap().clone(), server.stop())
+    };
+    let (before, _) = take(&unique("three"));
+    let (after, done) = take(&unique("four"));
+    let top = after.len() - 1;
+    assert!(top > 1 && before.len() == after.len(), "{after:?}");
+    assert_eq!(before[..top], after[..top], "{codec}");
+    assert_ne!(before[top], after[top], "{codec}");
+    assert_eq!((done.packed, done.blobs), (0, 2), "{codec}: {done:?}");
     assert!(done.bytes < 10_000, "{codec}: {done:?}");
 }
 
@@ -197,7 +227,7 @@ fn every_client_gets_what_it_reads() {
 fn ranges_heads_and_refusals() {
     let nix = harness!();
     let image = hello(&nix, "zstd", "to be read in parts");
-    let server = Served::start(&nix, &[&image.spec], &[]);
+    let server = Served::start(&nix, &[&image.spec], &["--no-cache"]);
     let known = image.inspect();
     let largest = known["layers"].as_array().unwrap().iter().max_by_key(|layer| layer["size"].as_u64());
     let (digest, size) = (text(&largest.unwrap()["digest"]), largest.unwrap()["size"].as_u64().unwrap());
@@ -235,7 +265,7 @@ fn ranges_heads_and_refusals() {
     assert_eq!(server.stop().packed, 1);
 }
 
-/// One giant layer, eight at once.
+/// One giant layer, eight at once: packed when it is asked for, or taken from the cache that the build has filled.
 #[test]
 fn eight_readers_share_one_packing() {
     let nix = harness!();
@@ -243,27 +273,29 @@ fn eight_readers_share_one_packing() {
         name = "python"; config.Cmd = [ "${pkgs.python3}/bin/python3" ]; compression = "zstd";
     }"#;
     let image = Image::build(&nix, "", arguments);
-    let server = Served::start(&nix, &[&image.spec], &[]);
     let known = image.inspect();
     let blob = format!("blobs/{}", text(&known["layers"][0]["digest"]));
-    let (size, barrier) = (known["layers"][0]["size"].as_u64().unwrap(), Barrier::new(8));
-    std::thread::scope(|scope| {
-        let reader = |at: u64| {
-            let (server, blob, barrier) = (&server, &blob, &barrier);
-            scope.spawn(move || {
-                barrier.wait();
-                let from = if at.is_multiple_of(2) { 0 } else { size / 8 * at };
-                (from, server.ask("GET", blob, &format!("Range: bytes={from}-\r\n")).body)
-            })
-        };
-        let readers: Vec<_> = (0..8).map(reader).collect();
-        let answers: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
-        let whole = &answers[0].1;
-        assert_eq!(blob, format!("blobs/{}", sha256(whole)));
-        assert!(answers.iter().all(|(from, body)| body == &whole[*from as usize..]));
-    });
-    let done = server.stop();
-    assert_eq!((done.packed, done.blobs), (1, 1));
+    let size = known["layers"][0]["size"].as_u64().unwrap();
+    for (arguments, packed) in [(&["--no-cache"][..], 1), (&[], 0)] {
+        let (server, barrier) = (Served::start(&nix, &[&image.spec], arguments), Barrier::new(8));
+        std::thread::scope(|scope| {
+            let reader = |at: u64| {
+                let (server, blob, barrier) = (&server, &blob, &barrier);
+                scope.spawn(move || {
+                    barrier.wait();
+                    let from = if at.is_multiple_of(2) { 0 } else { size / 8 * at };
+                    (from, server.ask("GET", blob, &format!("Range: bytes={from}-\r\n")).body)
+                })
+            };
+            let readers: Vec<_> = (0..8).map(reader).collect();
+            let answers: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+            let whole = &answers[0].1;
+            assert_eq!(blob, format!("blobs/{}", sha256(whole)), "{arguments:?}");
+            assert!(answers.iter().all(|(from, body)| body == &whole[*from as usize..]), "{arguments:?}");
+        });
+        let done = server.stop();
+        assert_eq!((done.packed, done.blobs), (packed, 1), "{arguments:?}");
+    }
 }
 
 /// Nobody takes a layer that is not what the spec says, and the message names the store path.
