@@ -45,7 +45,7 @@ impl Group {
 }
 
 /// The order of scenarios; others come last.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 17] = [
     "build: 1 layer",
     "build: 100 layers",
     "first push",
@@ -57,6 +57,10 @@ const ORDER: [&str; 13] = [
     "fresh runner: middle changed",
     "fresh runner: leaf changed, former spec known",
     "fresh runner: leaf changed, its spec known",
+    "podman: first image",
+    "podman: leaf changed",
+    "docker: first image",
+    "docker: leaf changed",
     "changed bytes",
     "reference",
 ];

@@ -62,7 +62,7 @@ impl Runner {
         Ok(())
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -183,18 +183,23 @@ impl Programs {
         self.nix2container_skopeo.clone().or_else(|| on_path("skopeo-nix2container"))
     }
 
+    /// nix2container with its skopeo, if there are both; says if not.
+    pub(crate) fn nix2container_contender(&self) -> Option<Nix2container> {
+        let there = self.nix2container().zip(self.nix2container_skopeo());
+        if there.is_none() {
+            say(
+                "nix2container does not take part: --nix2container and --nix2container-skopeo name its programs",
+            );
+        }
+        there.map(|(program, skopeo)| Nix2container { program, skopeo, nested: false })
+    }
+
     /// Those who can take part, in the order of their turns; says who cannot.
     pub(crate) fn contenders(&self, nixply: &Nixply) -> Vec<Box<dyn Contender>> {
         let mut all: Vec<Box<dyn Contender>> = vec![Box::new(nixply.clone())];
-        match (self.nix2container(), self.nix2container_skopeo()) {
-            (Some(program), Some(skopeo)) => {
-                let flat = Nix2container { program, skopeo, nested: false };
-                all.push(Box::new(flat.clone()));
-                all.push(Box::new(Nix2container { nested: true, ..flat }));
-            }
-            _ => say(
-                "nix2container does not take part: --nix2container and --nix2container-skopeo name its programs",
-            ),
+        if let Some(flat) = self.nix2container_contender() {
+            all.push(Box::new(flat.clone()));
+            all.push(Box::new(Nix2container { nested: true, ..flat }));
         }
         match on_path("buildah").filter(|_| host::is_root()) {
             Some(program) => all.push(Box::new(Buildah { program })),
@@ -230,6 +235,25 @@ impl Nixply {
             command.env_remove(variable);
         }
         command
+    }
+
+    /// Serves the image that was built while somebody takes it, by the command for its reference. Gives also what the server
+    /// has said.
+    pub(crate) fn serve(
+        &self,
+        runner: &Runner,
+        tag: &str,
+        take: impl FnOnce(&str) -> Command,
+    ) -> Result<(Usage, String)> {
+        let mut serve = self.command("serve");
+        serve.arg(runner.spec(tag)).args(["--name", &format!("bench:{tag}")]);
+        serve.arg("--cache-dir").arg(runner.path("cache"));
+        let (server, reference, started) = Background::start(&serve)?;
+        let taken = measure(&take(&reference))?;
+        let (mut served, said) = server.stop()?;
+        // The user waits for the copy.
+        served.seconds = started.as_secs_f64();
+        Ok((served + taken, said))
     }
 
     /// `nixply build` with one layer group; without a cache folder, nothing is remembered.
@@ -280,17 +304,14 @@ impl Contender for Nixply {
     }
 
     fn push(&self, runner: &Runner, _: Codec, tag: &str) -> Result<Usage> {
-        let mut serve = self.command("serve");
-        serve.arg(runner.spec(tag)).args(["--name", &format!("bench:{tag}")]);
-        serve.arg("--cache-dir").arg(runner.path("cache"));
-        let (server, reference, started) = Background::start(&serve)?;
-        let mut copy = runner.skopeo_copy(&self.skopeo);
-        copy.arg("--src-tls-verify=false").arg(format!("docker://{reference}")).arg(runner.destination(tag));
-        let copied = measure(&copy)?;
-        let mut served = server.stop()?;
-        // The user waits for the copy.
-        served.seconds = started.as_secs_f64();
-        Ok(served + copied)
+        let copied = self.serve(runner, tag, |reference| {
+            let mut copy = runner.skopeo_copy(&self.skopeo);
+            copy.arg("--src-tls-verify=false")
+                .arg(format!("docker://{reference}"))
+                .arg(runner.destination(tag));
+            copy
+        })?;
+        Ok(copied.0)
     }
 }
 
@@ -298,13 +319,20 @@ impl Contender for Nixply {
 /// users split the image by hand: what the app refers to is a layer list of its own, which Nix does not build again as long
 /// as it is the same.
 #[derive(Clone)]
-struct Nix2container {
+pub(crate) struct Nix2container {
     program: PathBuf,
     skopeo: PathBuf,
     nested: bool,
 }
 
 impl Nix2container {
+    /// Its own skopeo's copy of the image that was built, to wherever.
+    pub(crate) fn copy(&self, runner: &Runner, tag: &str) -> Command {
+        let mut copy = runner.skopeo_copy(&self.skopeo);
+        copy.arg(format!("nix:{}", runner.spec(tag).display()));
+        copy
+    }
+
     fn layers_command(&self, output: &Path, graph: &Path, layers: usize) -> Command {
         nix2container_layers(&self.program, output, graph, layers)
     }

@@ -163,12 +163,14 @@ impl Background {
         Ok((server, line.trim().to_owned(), took))
     }
 
-    /// Ends it. The seconds are those from its start to its end.
-    pub(crate) fn stop(mut self) -> Result<Usage> {
+    /// Ends it; gives also what it has said on standard error. The seconds are those from its start to its end.
+    pub(crate) fn stop(mut self) -> Result<(Usage, String)> {
         drop(self.child.stdin.take());
+        let mut said = String::new();
+        self.child.stderr.take().expect("it is piped").read_to_string(&mut said)?;
         let status = self.child.wait()?;
-        ensure!(status.success(), "the server ended with {status}");
-        read(&self.report)
+        ensure!(status.success(), "the server ended with {status}: {said}");
+        Ok((read(&self.report)?, said))
     }
 }
 

@@ -4,6 +4,7 @@ mod closures;
 mod contenders;
 mod machine;
 pub(crate) mod measure;
+mod pulls;
 mod scenarios;
 
 use std::fs;

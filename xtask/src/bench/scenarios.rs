@@ -26,13 +26,15 @@ pub(crate) enum Scenario {
     Build,
     /// Build and push: first, again, with the app changed, with a path in the middle changed; the same on fresh runners
     Push,
+    /// Build, and into an engine's storage: podman's and Docker's
+    Pull,
     /// The build of nixply with ever more changed bytes
     Changed,
 }
 
 impl Scenario {
     /// All of them, in the order of measuring.
-    pub(crate) const ALL: [Self; 4] = [Self::Reference, Self::Build, Self::Push, Self::Changed];
+    pub(crate) const ALL: [Self; 5] = [Self::Reference, Self::Build, Self::Push, Self::Pull, Self::Changed];
 }
 
 /// The pushes of a contender, one after the other.
@@ -80,14 +82,14 @@ pub(crate) struct Bench<'b> {
 }
 
 /// A closure under measurement.
-struct Subject {
-    size: Size,
+pub(super) struct Subject {
+    pub(super) size: Size,
     base: Closure,
     files: u64,
 }
 
 impl Subject {
-    fn row(&self, scenario: &str, contender: &str, run: u32, usage: Usage) -> Row {
+    pub(super) fn row(&self, scenario: &str, contender: &str, run: u32, usage: Usage) -> Row {
         Row {
             closure: self.size.name().to_owned(),
             paths: self.base.infos.len() as u64,
@@ -119,6 +121,7 @@ impl Bench<'_> {
             Scenario::Reference => self.reference(&subject),
             Scenario::Build => self.build(&subject),
             Scenario::Push => self.push(&subject),
+            Scenario::Pull => self.pull(&subject),
             Scenario::Changed => self.changed(&subject),
         }
     }
@@ -133,7 +136,7 @@ impl Bench<'_> {
     }
 
     /// Says what a measurement took, or what went wrong; what does is no reason to end.
-    fn note(&mut self, what: &str, measured: Result<Usage>) -> Option<Usage> {
+    pub(super) fn note(&mut self, what: &str, measured: Result<Usage>) -> Option<Usage> {
         match measured {
             Ok(usage) => {
                 say(format!("{what}: {:.2} s, CPU {:.2} s", usage.seconds, usage.user + usage.system));
