@@ -8,26 +8,38 @@
 
 // Of bytes only for `\B`, which knows ASCII alone and may therefore match beside any byte of a longer character; what it
 // searches is text.
-use regex::bytes::Regex;
+use std::borrow::Cow;
 
-/// A compiled expression.
+use regex::bytes::Regex;
+use regex_syntax::hir::Hir;
+
+/// Parses an expression.
+pub(super) fn parse(pattern: &str) -> Result<Hir, String> {
+    let translated = translate(pattern)?;
+    let parsed = regex_syntax::ParserBuilder::new().utf8(false).build().parse(&translated);
+    parsed.map_err(|error| reason(&error))
+}
+
+/// A path as text, for expressions to be asked of.
+pub(super) fn text(path: &[u8]) -> Cow<'_, [u8]> {
+    match std::str::from_utf8(path) {
+        Ok(_) => path.into(),
+        Err(_) => GoText::new(path).text.into_bytes().into(),
+    }
+}
+
+/// The crate's own messages show the translated expression over several lines; the last one is the reason.
+fn reason(error: &dyn std::error::Error) -> String {
+    error.to_string().lines().last().unwrap_or_default().trim().to_owned()
+}
+
+/// A compiled expression whose matches are replaced.
 #[derive(Debug)]
 pub(super) struct GoRegexp(Regex);
 
 impl GoRegexp {
     pub(super) fn new(pattern: &str) -> Result<Self, String> {
-        let translated = translate(pattern)?;
-        // Regex's own message shows the translated expression over several lines; its last line is the reason.
-        let reason =
-            |error: regex::Error| error.to_string().lines().last().unwrap_or_default().trim().to_owned();
-        Regex::new(&translated).map(Self).map_err(reason)
-    }
-
-    pub(super) fn is_match(&self, path: &[u8]) -> bool {
-        match std::str::from_utf8(path) {
-            Ok(_) => self.0.is_match(path),
-            Err(_) => self.0.is_match(GoText::new(path).text.as_bytes()),
-        }
+        Regex::new(&translate(pattern)?).map(Self).map_err(|error| reason(&error))
     }
 
     /// Go's `Regexp.ReplaceAll`.
@@ -307,6 +319,7 @@ fn escape<'a>(rest: &'a str, in_class: bool, out: &mut String) -> Result<&'a str
 
 #[cfg(test)]
 mod tests {
+    use super::super::matcher::Matcher;
     use super::*;
 
     /// Answers of Go's regexp.MatchString.
@@ -350,8 +363,10 @@ mod tests {
             (r"(?P<n>a)(?:b)(?<m>c)", "abc", true),
         ];
         for (pattern, text, expected) in cases {
-            let regexp = GoRegexp::new(pattern).unwrap_or_else(|why| panic!("{pattern}: {why}"));
-            assert_eq!(regexp.is_match(text.as_bytes()), *expected, "{pattern} on {text:?}");
+            let matcher = Matcher::new(pattern).unwrap_or_else(|why| panic!("{pattern}: {why}"));
+            assert_eq!(matcher.is_match(text.as_bytes()), *expected, "{pattern} on {text:?}");
+            let replaced = GoRegexp::new(pattern).unwrap().replace_all(text.as_bytes(), "replaced");
+            assert_eq!(replaced != text.as_bytes(), *expected, "{pattern} on {text:?}");
         }
     }
 
@@ -362,13 +377,15 @@ mod tests {
             "f{1001}", "f{3,2}", "(?x)a", "(?u)a", "(?R)a", "(?=a)",
         ] {
             assert!(GoRegexp::new(pattern).is_err(), "{pattern}");
+            assert!(Matcher::new(pattern).is_err(), "{pattern}");
         }
     }
 
     #[test]
     fn bytes_that_are_not_text_survive() {
         let path = b"/a/\xff\xfe/\xc3\xa9/b\xff";
-        assert!(GoRegexp::new("^/a/../").unwrap().is_match(path));
+        assert!(Matcher::new("^/a/../").unwrap().is_match(&text(path)));
+        assert!(Matcher::new("/\u{fffd}\u{fffd}/").unwrap().is_match(&text(path)));
         assert_eq!(GoRegexp::new("^/a").unwrap().replace_all(path, ""), &path[2..]);
         assert_eq!(GoRegexp::new("/(é)/").unwrap().replace_all(path, "<$1>"), b"/a/\xff\xfe<\xc3\xa9>b\xff");
         assert_eq!(GoRegexp::new("(.)(.)/é").unwrap().replace_all(path, "$2$1"), b"/a/\xfe\xff/b\xff");

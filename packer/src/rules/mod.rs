@@ -2,12 +2,14 @@
 //! ([`Perm`]). The rules are written into the spec as they came; [`Rules`] is their compiled form.
 
 mod go_regexp;
+mod matcher;
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use self::go_regexp::GoRegexp;
+use self::matcher::Matcher;
 use crate::error::{Error, Result};
 
 /// Moves files: every match of `regex` in a file's path is replaced by `repl`. A file whose path becomes empty is left
@@ -59,7 +61,7 @@ where
 impl Perm {
     /// Checks the rule as [`Rules::compile`] will. `place` says where it stands, for messages.
     pub(crate) fn check(&self, store_path: &str, place: &str) -> Result<()> {
-        Matcher::compile(&self.regex, store_path, || format!("{place}.regex {:?}", self.regex))?;
+        matcher(&self.regex, store_path, || format!("{place}.regex {:?}", self.regex))?;
         self.parsed_mode(|| format!("{place}.mode {:?}", self.mode)).map(drop)
     }
 
@@ -115,12 +117,17 @@ pub struct PermPath {
 
 /// Who owns an entry, and its mode: all of a header that rules can change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Ownership<'a> {
-    pub(crate) mode: u32,
-    pub(crate) uid: i64,
-    pub(crate) gid: i64,
-    pub(crate) uname: &'a str,
-    pub(crate) gname: &'a str,
+pub struct Ownership<'a> {
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: i64,
+    /// Group.
+    pub gid: i64,
+    /// Owner's name.
+    pub uname: &'a str,
+    /// Group's name.
+    pub gname: &'a str,
 }
 
 impl Ownership<'_> {
@@ -132,63 +139,50 @@ impl Ownership<'_> {
 
 /// Compiled [`PathOptions`].
 #[derive(Debug, Default)]
-pub(crate) struct Rules {
-    rewrite: Option<(Matcher, String)>,
+pub struct Rules {
+    rewrite: Option<(Replaced, String)>,
     perms: Vec<(Matcher, Option<u32>, Perm)>,
 }
 
-/// A regular expression, or one of the two forms that need none: most rules are of these (nix2container#228).
+/// What a rewrite replaces.
 #[derive(Debug)]
-enum Matcher {
-    Everything,
-    /// `^` and exactly the store path.
+enum Replaced {
+    /// The store path at the beginning.
     StorePath(Vec<u8>),
-    Regexp(GoRegexp),
+    Matches(GoRegexp),
 }
 
-impl Matcher {
-    fn compile(regex: &str, store_path: &str, place: impl Fn() -> String) -> Result<Self> {
-        if regex.is_empty() || regex == ".*" {
-            return Ok(Self::Everything);
-        }
-        // `^/nix/store/hash-g++`: written by nix2container without escapes, where it does not match its own path.
-        // It can only have been meant literally.
-        if regex.strip_prefix('^') == Some(store_path) {
-            return Ok(Self::StorePath(store_path.into()));
-        }
-        GoRegexp::new(regex).map(Self::Regexp).map_err(|why| Error::invalid(place(), why))
-    }
+/// `^/nix/store/hash-g++`: written by nix2container without escapes, where it does not match its own path. It can only
+/// have been meant literally.
+fn is_store_path(regex: &str, store_path: &str) -> bool {
+    regex.strip_prefix('^') == Some(store_path)
+}
 
-    fn is_match(&self, path: &[u8]) -> bool {
-        match self {
-            Self::Everything => true,
-            Self::StorePath(prefix) => path.starts_with(prefix),
-            Self::Regexp(regexp) => regexp.is_match(path),
-        }
+fn matcher(regex: &str, store_path: &str, place: impl Fn() -> String) -> Result<Matcher> {
+    if is_store_path(regex, store_path) {
+        return Ok(Matcher::Begins(store_path.into()));
     }
+    Matcher::new(regex).map_err(|why| Error::invalid(place(), why))
 }
 
 impl Rules {
     /// Compiles the rules of `store_path`. An error names the rule.
-    pub(crate) fn compile(options: &PathOptions, store_path: &str) -> Result<Self> {
+    pub fn compile(options: &PathOptions, store_path: &str) -> Result<Self> {
         let rewrite = match &options.rewrite {
             Rewrite { regex, .. } if regex.is_empty() => None,
+            Rewrite { regex, repl } if is_store_path(regex, store_path) => {
+                Some((Replaced::StorePath(store_path.into()), repl.clone()))
+            }
             Rewrite { regex, repl } => {
-                // An expression that matches everything is only a short cut for testing, not for replacing.
                 let place = || format!("rewrite regex {regex:?} of {store_path}");
-                let matcher = match Matcher::compile(regex, store_path, place)? {
-                    Matcher::Everything => {
-                        Matcher::Regexp(GoRegexp::new(regex).map_err(|why| Error::invalid(place(), why))?)
-                    }
-                    matcher => matcher,
-                };
-                Some((matcher, repl.clone()))
+                let regexp = GoRegexp::new(regex).map_err(|why| Error::invalid(place(), why))?;
+                Some((Replaced::Matches(regexp), repl.clone()))
             }
         };
         let perms = options.perms.iter().enumerate().map(|(index, perm)| {
             let place = |field: &str| format!("perms[{index}].{field} of {store_path}");
             let matcher =
-                Matcher::compile(&perm.regex, store_path, || format!("{} {:?}", place("regex"), perm.regex))?;
+                matcher(&perm.regex, store_path, || format!("{} {:?}", place("regex"), perm.regex))?;
             let mode = perm.parsed_mode(|| format!("{} {:?}", place("mode"), perm.mode))?;
             Ok((matcher, mode, perm.clone()))
         });
@@ -201,26 +195,26 @@ impl Rules {
     }
 
     /// Where the file `path` of the store lies in the image; empty where it is left out.
-    pub(crate) fn place<'p>(&self, path: &'p [u8]) -> Cow<'p, [u8]> {
+    pub fn place<'p>(&self, path: &'p [u8]) -> Cow<'p, [u8]> {
         match &self.rewrite {
             None => Cow::Borrowed(path),
-            Some((Matcher::Regexp(regexp), repl)) => Cow::Owned(regexp.replace_all(path, repl)),
-            Some((Matcher::StorePath(prefix), repl)) if repl.is_empty() => {
+            Some((Replaced::Matches(regexp), repl)) => Cow::Owned(regexp.replace_all(path, repl)),
+            Some((Replaced::StorePath(prefix), repl)) if repl.is_empty() => {
                 Cow::Borrowed(path.strip_prefix(&prefix[..]).unwrap_or(path))
             }
-            Some((Matcher::StorePath(prefix), repl)) => match path.strip_prefix(&prefix[..]) {
+            Some((Replaced::StorePath(prefix), repl)) => match path.strip_prefix(&prefix[..]) {
                 Some(rest) => Cow::Owned([&go_regexp::expand_without_groups(repl, prefix), rest].concat()),
                 None => Cow::Borrowed(path),
             },
-            Some((Matcher::Everything, _)) => unreachable!("Rules::compile makes no such rewrite"),
         }
     }
 
     /// Who owns the file `path` of the store, and its mode, given the mode that it has there.
-    pub(crate) fn ownership(&self, path: &[u8], mode: u32) -> Ownership<'_> {
+    pub fn ownership(&self, path: &[u8], mode: u32) -> Ownership<'_> {
         let mut ownership = Ownership::root(mode);
+        let text = if self.perms.is_empty() { path.into() } else { go_regexp::text(path) };
         for (matcher, mode, perm) in &self.perms {
-            if !matcher.is_match(path) {
+            if !matcher.is_match(&text) {
                 continue;
             }
             (ownership.uid, ownership.gid) = (perm.uid, perm.gid);
