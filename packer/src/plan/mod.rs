@@ -95,9 +95,10 @@ pub fn plan(closure: &Closure, options: &Options<'_>) -> Result<Plan> {
         rules.entry(&rewrite.path).or_default().rewrite = rewrite.rewrite.clone();
     }
     let parents: HashSet<&PlannedPath> = options.parents.iter().copied().collect();
+    let ignored: HashSet<&StorePath> = options.ignore.iter().collect();
     let paths: Vec<PlannedPath> = by_popularity(closure)?
         .into_iter()
-        .filter(|path| !options.ignore.contains(path))
+        .filter(|path| !ignored.contains(path))
         .map(|path| PlannedPath { options: rules.remove(path.as_str()), path })
         .filter(|path| !parents.contains(path))
         .collect();

@@ -106,7 +106,7 @@ impl<'c> Graph<'c> {
 
 /// Sorted by what does not change with a rebuild first.
 fn by_name(mut paths: Vec<PlannedPath>) -> Vec<PlannedPath> {
-    paths.sort_by(|a, b| (package(&a.path), &a.path).cmp(&(package(&b.path), &b.path)));
+    paths.sort_by_cached_key(|path| (package(&path.path).to_owned(), path.path.clone()));
     paths
 }
 
