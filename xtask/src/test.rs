@@ -12,8 +12,19 @@ use crate::store::Store;
 use crate::{build, nix, packages};
 
 /// Debian packages that tests run.
-const PROGRAMS: &[&str] =
-    &["skopeo", "umoci", "podman", "runc", "docker.io", "docker-registry", "tar", "jq", "zstd", "strace"];
+const PROGRAMS: &[&str] = &[
+    "skopeo",
+    "umoci",
+    "podman",
+    "runc",
+    "docker.io",
+    "docker-registry",
+    "tar",
+    "jq",
+    "zstd",
+    "strace",
+    "qemu-user",
+];
 
 /// Which Nix, and which tests.
 #[derive(clap::Args)]

@@ -1,0 +1,135 @@
+//! The same bytes on every processor: codecs and hashes choose their code by what the processor has, and whoever builds
+//! an image again elsewhere must get the same digests. The program itself runs under qemu as several processors; what it
+//! writes is compared with what it writes on this machine.
+//!
+//! qemu 7.2 (bookworm's) has instructions up to AVX2 and BMI2, neither AVX-512 nor SHA extensions: where this machine has
+//! those, they are the other side of the comparison.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use nixply_tests::{needs, run, skip, skipped};
+use serde_json::json;
+
+/// Each adds something that codecs or hashes ask for: SSE2 alone, SSE4.2, PCLMULQDQ, AVX2 and BMI2, all that qemu has.
+const PROCESSORS: [&str; 5] = ["qemu64", "Nehalem", "Westmere", "Haswell", "max"];
+
+/// One level of each way to search: libdeflate's fastest, greedy, lazy, twice lazy and near-optimal; zstd's fast, double
+/// fast, greedy, lazy, binary tree and optimal.
+const CODECS: [&str; 12] = [
+    "none", "gzip:1", "gzip:4", "gzip:6", "gzip:9", "gzip:12", "zstd:1", "zstd:3", "zstd:5", "zstd:7",
+    "zstd:13", "zstd:19",
+];
+
+const STORE_PATH: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-mixed";
+
+/// A store path of all that codecs treat differently. One file is longer than a frame.
+fn make_store(store: &Path, program: &Path) {
+    let folder = store.join(&STORE_PATH["/nix/store/".len()..]);
+    fs::create_dir_all(&folder).unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes).unwrap();
+    let mut state = 1u64;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    // Machine code and symbols of the program.
+    let program = fs::read(program).unwrap();
+    let third = program.len() / 3;
+    write("code", &program[third..third + 300_000]);
+    let words = ["store", "layer", "frame", "digest", "closure", "registry", "reference", "of", "the", "a"];
+    let text: String = (0..60_000).map(|_| format!("{} ", words[random() as usize % words.len()])).collect();
+    write("text", text.as_bytes());
+    write("noise", &(0..12_500).flat_map(|_| random().to_le_bytes()).collect::<Vec<u8>>());
+    // Records with a period, and far repetitions.
+    let records: Vec<u8> =
+        (0..20_000u64).flat_map(|at| [at.to_le_bytes(), (random() & 0xff).to_le_bytes()].concat()).collect();
+    write("records", &records);
+    let mut long = vec![0; (4 << 20) + 100_000];
+    for at in (0..long.len()).step_by(70_001) {
+        let length = text.len().min(long.len() - at).min(5000);
+        long[at..at + length].copy_from_slice(&text.as_bytes()[..length]);
+    }
+    write("long", &long);
+}
+
+/// All files below a folder, by name. blake3 names the cache's entries and is in them, as are the compressed frames.
+fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => {
+                    let name = path.strip_prefix(folder).unwrap().display().to_string();
+                    files.insert(name, fs::read(&path).unwrap());
+                }
+            }
+        }
+    }
+    files
+}
+
+/// Packs with every codec; gives each spec, with its digests, and what is in the cache then.
+fn pack(folder: &Path, program: &Path, processor: Option<&str>) -> BTreeMap<String, Vec<u8>> {
+    let own = folder.join(processor.unwrap_or("native"));
+    let mut made = BTreeMap::new();
+    for codec in CODECS {
+        let mut command = match processor {
+            None => Command::new(program),
+            Some(processor) => {
+                let mut command = Command::new("qemu-x86_64");
+                command.args(["-cpu", processor]).arg(program);
+                command
+            }
+        };
+        command.env_remove("NIX_STORE_DIR");
+        command.arg("build").arg(folder.join(format!("{codec}.json")));
+        command.args(["--jobs", "1", "--closure"]).arg(folder.join("closure.json"));
+        command.arg("--real-store-dir").arg(folder.join("store")).arg("--cache-dir").arg(own.join("cache"));
+        made.insert(codec.to_owned(), run(&mut command).ok().into_bytes());
+    }
+    made.extend(tree(&own.join("cache")));
+    made
+}
+
+#[test]
+fn every_processor_makes_the_same_bytes() {
+    let program = needs!("NIXPLY_TEST_CLI");
+    if !cfg!(target_arch = "x86_64") {
+        return skipped("its processors are x86-64's");
+    }
+    if Command::new("qemu-x86_64").arg("--version").output().is_err() {
+        return skip("it needs qemu-x86_64 (apt-get install qemu-user)");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    make_store(&folder.path().join("store"), program.as_ref());
+    let closure = json!([{"path": STORE_PATH, "references": [], "narHash": "sha256-x", "narSize": 1}]);
+    fs::write(folder.path().join("closure.json"), closure.to_string()).unwrap();
+    for codec in CODECS {
+        let request = json!({"layers": [{"deps": [STORE_PATH]}], "arch": "amd64", "compression": codec});
+        fs::write(folder.path().join(format!("{codec}.json")), request.to_string()).unwrap();
+    }
+    let expected = pack(folder.path(), program.as_ref(), None);
+    // A spec for each codec, and a segment for each but none.
+    let segments = expected.keys().filter(|name| name.starts_with("segments/")).count();
+    assert_eq!(segments, CODECS.len() - 1, "{:?}", expected.keys());
+    std::thread::scope(|scope| {
+        for processor in PROCESSORS {
+            let (folder, program, expected) = (folder.path(), program.as_ref(), &expected);
+            scope.spawn(move || {
+                let made = pack(folder, program, Some(processor));
+                let names: Vec<_> = made.keys().collect();
+                assert_eq!(names, expected.keys().collect::<Vec<_>>(), "{processor}");
+                let differs = made.iter().find(|(name, bytes)| expected[*name] != **bytes);
+                assert_eq!(differs.map(|(name, _)| name), None, "{processor} makes other bytes");
+            });
+        }
+    });
+}
