@@ -1,11 +1,11 @@
-//! Criterion on this thread's processor time: what other processes do meanwhile counts less.
+//! Criterion on processor time: what other processes do meanwhile counts less.
 
 use std::time::Duration;
 
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use rustix::time::{ClockId, clock_gettime};
 
-/// Processor time of the measuring thread. Not for what has threads of its own.
+/// Processor time of the whole process: the packer has threads of its own.
 pub(crate) struct CpuTime;
 
 impl Measurement for CpuTime {
@@ -13,7 +13,7 @@ impl Measurement for CpuTime {
     type Value = Duration;
 
     fn start(&self) -> Duration {
-        let now = clock_gettime(ClockId::ThreadCPUTime);
+        let now = clock_gettime(ClockId::ProcessCPUTime);
         Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
     }
 

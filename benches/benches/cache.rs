@@ -1,0 +1,130 @@
+//! What the cache costs and spares, in processor time of the calls: keeping a segment, reading it with its checksums
+//! beside reading its files alone, and looking layers up. Everything is in the page cache.
+
+mod cpu_time;
+mod sample;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use cpu_time::CpuTime;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use nixply_packer::Result;
+use nixply_packer::cache::Cache;
+use nixply_packer::compress::{Codec, FRAME_BYTES};
+use nixply_packer::pack::{BlobSink, BlobWriter, Control, PackedLayer, Packer};
+use sample::Sample;
+
+const BYTES: usize = 64 << 20;
+/// Plain segments are not kept.
+const CODEC: &str = "zstd:1";
+const LAYERS: usize = 100;
+
+/// Wants all blobs, and drops them.
+struct Dropped;
+
+impl BlobWriter for Dropped {
+    fn write(&mut self, _bytes: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, _packed: &PackedLayer) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl BlobSink for Dropped {
+    fn open(&self, _layer: usize) -> Result<Option<Box<dyn BlobWriter>>> {
+        Ok(Some(Box::new(Self)))
+    }
+}
+
+/// A packer of one thread with a cache in this folder.
+fn packer(folder: &Path) -> Packer {
+    Packer::new(1).with_cache(Some(Cache::new(folder)))
+}
+
+/// All files below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries =
+        std::fs::read_dir(folder).expect("it is there").map(|entry| entry.expect("it is there").path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// Reads files a frame at a time, as the cache does, and gives how many bytes they had.
+fn read(files: &[PathBuf], buffer: &mut Vec<u8>) -> usize {
+    let mut total = 0;
+    for file in files {
+        let mut file = File::open(file).expect("it is there");
+        loop {
+            buffer.clear();
+            let read = (&mut file).take(FRAME_BYTES as u64).read_to_end(buffer).expect("it can be read");
+            if read == 0 {
+                break;
+            }
+            total += read;
+        }
+    }
+    total
+}
+
+fn cache(criterion: &mut Criterion<CpuTime>) {
+    let sample = Sample::new([("file".into(), sample::bytes(BYTES))]);
+    let folder = || tempfile::tempdir().expect("a temporary folder");
+    let filled = folder();
+    let stop = AtomicBool::new(false);
+    let control = Control::new(&stop, &());
+    let codec: Codec = CODEC.parse().expect("a codec");
+    let layer = sample.pack(&packer(filled.path()), CODEC);
+    let (segments, mut buffer) = (files(&filled.path().join("segments")), Vec::new());
+    let size = read(&segments, &mut buffer);
+    assert!(size as u64 > layer.size, "the blob's frames and their checksums");
+
+    let mut group = criterion.benchmark_group("cache, 64 MiB, by the segment's bytes");
+    group.throughput(Throughput::Bytes(size as u64)).sample_size(10);
+    group.bench_function("packed, no cache", |bencher| bencher.iter(|| sample.pack(&Packer::new(1), CODEC)));
+    group.bench_function("packed, segment written", |bencher| {
+        bencher.iter_batched(
+            folder,
+            |folder| {
+                sample.pack(&packer(folder.path()), CODEC);
+                folder
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    group.bench_function("read", |bencher| bencher.iter(|| read(&segments, &mut buffer)));
+    group.bench_function("read and verified", |bencher| {
+        bencher.iter(|| {
+            let verified = Cache::new(filled.path()).verify().expect("it can be read");
+            assert!(verified.removed.is_empty());
+        });
+    });
+    group.bench_function("blob out of the cache, verified and hashed once", |bencher| {
+        bencher.iter(|| {
+            let packed = packer(filled.path()).pack(&[sample.layer()], codec, &Dropped, &control);
+            assert_eq!(packed.expect("it packs"), [layer]);
+        });
+    });
+    group.finish();
+
+    let mut group = criterion.benchmark_group("cache, look-up");
+    group.throughput(Throughput::Elements(LAYERS as u64));
+    group.bench_function("100 layers' digests", |bencher| {
+        bencher.iter_batched(
+            || (0..LAYERS).map(|_| sample.layer()).collect::<Vec<_>>(),
+            |layers| packer(filled.path()).pack(&layers, codec, &(), &control).expect("they are known"),
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(CpuTime);
+    targets = cache
+}
+criterion_main!(benches);

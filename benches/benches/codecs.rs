@@ -1,0 +1,29 @@
+//! What codecs cost: processor time of packing 16 MiB. Reading, the tar stream and its hash are in it; `none` is those
+//! alone. How codecs compare on real files is in docs/codecs.md.
+
+mod cpu_time;
+mod sample;
+
+use cpu_time::CpuTime;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use nixply_packer::pack::Packer;
+use sample::Sample;
+
+const BYTES: usize = 16 << 20;
+
+fn codecs(criterion: &mut Criterion<CpuTime>) {
+    let sample = Sample::new([("file".into(), sample::bytes(BYTES))]);
+    let mut group = criterion.benchmark_group("codecs");
+    group.throughput(Throughput::Bytes(BYTES as u64)).sample_size(10);
+    for codec in ["none", "zstd:1", "zstd:3", "gzip:1", "gzip:6"] {
+        group.bench_function(codec, |bencher| bencher.iter(|| sample.pack(&Packer::new(1), codec)));
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(CpuTime);
+    targets = codecs
+}
+criterion_main!(benches);

@@ -1,0 +1,61 @@
+//! A store path to pack, in a store of its own.
+
+use std::sync::atomic::AtomicBool;
+
+use nixply_packer::closure::Store;
+use nixply_packer::pack::{Control, LayerPath, PackedLayer, Packer};
+use nixply_packer::plan::PlannedPath;
+use tempfile::TempDir;
+
+/// It lies in a temporary folder, and goes with it.
+pub(crate) struct Sample {
+    folder: TempDir,
+}
+
+impl Sample {
+    /// A store path of these files. A name may have folders in it.
+    pub(crate) fn new(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (name, bytes) in files {
+            let file = folder.path().join("path").join(name);
+            std::fs::create_dir_all(file.parent().expect("it has one")).expect("a temporary folder");
+            std::fs::write(file, bytes).expect("a temporary file");
+        }
+        Self { folder }
+    }
+
+    /// A layer of the path alone, with an archive hash, without which a cache keeps nothing.
+    pub(crate) fn layer(&self) -> Vec<LayerPath> {
+        let store = Store { dir: "/nix/store".into(), real_dir: self.folder.path().into() };
+        let path = PlannedPath { path: "/nix/store/path".into(), options: None };
+        let path = LayerPath::new(&path, &store).expect("no rules to refuse");
+        vec![path.with_archive("sha256-of-the-sample", 0)]
+    }
+
+    /// Packs that layer for its digests alone.
+    pub(crate) fn pack(&self, packer: &Packer, codec: &str) -> PackedLayer {
+        let (codec, stop) = (codec.parse().expect("a codec"), AtomicBool::new(false));
+        let packed = packer.pack(&[self.layer()], codec, &(), &Control::new(&stop, &()));
+        packed.expect("it packs")[0]
+    }
+}
+
+/// Bytes that compress to about half as programs do: noise, between it pieces of what came before, mostly near.
+pub(crate) fn bytes(length: usize) -> Vec<u8> {
+    let mut state = 1u64;
+    let mut below = |most: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as usize % most
+    };
+    let mut bytes = Vec::with_capacity(length + 64);
+    while bytes.len() < length {
+        bytes.extend((0..4 + below(12)).map(|_| below(64) as u8));
+        let near = 16 << below(18);
+        let from = bytes.len() - 1 - below(near.min(bytes.len()));
+        bytes.extend_from_within(from..(from + 4 + below(28)).min(bytes.len()));
+    }
+    bytes.truncate(length);
+    bytes
+}
