@@ -21,7 +21,7 @@ use crate::closure::{Closure, StorePath};
 pub(super) fn by_size(paths: Vec<PlannedPath>, closure: &Closure, max_layers: usize) -> Plan {
     let graph = Graph::new(closure);
     if paths.len() <= max_layers {
-        return graph.from_the_bottom_up(paths).into_iter().map(|path| vec![path]).collect();
+        return graph.bottom_up(paths).into_iter().map(|path| vec![path]).collect();
     }
     let for_roots = if max_layers < 4 { 0 } else { (max_layers / 16).max(1) };
     let alone = (max_layers - for_roots) * 3 / 4;
@@ -37,7 +37,7 @@ pub(super) fn by_size(paths: Vec<PlannedPath>, closure: &Closure, max_layers: us
         // So many are no application and its like.
         rest.append(&mut roots);
     }
-    let (large_roots, large) = graph.from_the_bottom_up(large).into_iter().partition::<Vec<_>, _>(is_root);
+    let (large_roots, large) = graph.bottom_up(large).into_iter().partition::<Vec<_>, _>(is_root);
     let mut bins: Plan = vec![Vec::new(); max_layers - alone - for_roots];
     for path in by_name(rest) {
         let hash = blake3::hash(package(&path.path).as_bytes());
@@ -97,7 +97,7 @@ impl<'c> Graph<'c> {
     }
 
     /// Sorted by height; paths of one height by name.
-    fn from_the_bottom_up(&self, paths: Vec<PlannedPath>) -> Vec<PlannedPath> {
+    fn bottom_up(&self, paths: Vec<PlannedPath>) -> Vec<PlannedPath> {
         let mut paths = by_name(paths);
         paths.sort_by_key(|path| self.heights.get(&path.path).copied());
         paths
