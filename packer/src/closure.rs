@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::nar_hash;
 
 /// A store path's full name, such as `/nix/store/89ab…-hello`. It says where the path lies in the image; where it lies
 /// on this machine is [`Store`]'s to say.
@@ -135,7 +136,7 @@ pub struct PathInfo {
     pub path: StorePath,
     /// Paths that it refers to, itself perhaps among them.
     pub references: Vec<StorePath>,
-    /// The hash of its archive, as Nix prints it; empty where the closure came without.
+    /// The hash of its archive, in any form in which Nix prints it; empty where the closure came without.
     pub nar_hash: String,
     /// The size of its archive in bytes; 0 where the closure came without.
     pub nar_size: u64,
@@ -281,7 +282,7 @@ impl Closure {
             infos.push(PathInfo {
                 path: full(path),
                 references: entry.references.iter().map(|name| full(name)).collect(),
-                nar_hash: entry.nar_hash.as_str().unwrap_or_default().into(),
+                nar_hash: nar_hash::from_json(&entry.nar_hash),
                 nar_size: entry.nar_size,
             });
         }

@@ -195,7 +195,7 @@ fn every_client_gets_what_it_reads() {
     for recorded in ["none", "zstd"] {
         let leaf = unique("for everyone");
         let image = hello(&nix, recorded, &leaf);
-        let server = Served::start(&nix, &[&image.spec], &["--name", &unique("-everyone")]);
+        let server = Served::start(&nix, &[&image.spec], &["--name", &unique("-everyone"), "--no-cache"]);
         // Docker 20.10 reads no zstd, this one perhaps.
         docker.pull(server.reference()).ok();
         assert_eq!(docker.run(&[server.reference()]).ok(), leaf);

@@ -28,6 +28,7 @@ use crate::compress::{Codec, Compressor};
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 use crate::image::spec::Layer;
+use crate::nar_hash;
 use crate::plan::PlannedPath;
 use crate::rules::{PathOptions, Rules};
 
@@ -68,7 +69,7 @@ impl LayerPath {
     /// With its archive's hash, which a [`Cache`] needs, and size, which is for [`Progress`]. Empty and 0 are unknown.
     #[must_use]
     pub fn with_archive(self, nar_hash: &str, nar_size: u64) -> Self {
-        let nar_hash = (!nar_hash.is_empty()).then(|| nar_hash.to_owned());
+        let nar_hash = (!nar_hash.is_empty()).then(|| nar_hash::canonical(nar_hash));
         Self { nar_hash, nar_size, ..self }
     }
 

@@ -191,15 +191,16 @@ impl Programs {
                 "nix2container does not take part: --nix2container and --nix2container-skopeo name its programs",
             );
         }
-        there.map(|(program, skopeo)| Nix2container { program, skopeo, nested: false })
+        there.map(|(program, skopeo)| Nix2container { program, skopeo, form: Form::Flat })
     }
 
     /// Those who can take part, in the order of their turns; says who cannot.
     pub(crate) fn contenders(&self, nixply: &Nixply) -> Vec<Box<dyn Contender>> {
         let mut all: Vec<Box<dyn Contender>> = vec![Box::new(nixply.clone())];
         if let Some(flat) = self.nix2container_contender() {
-            all.push(Box::new(flat.clone()));
-            all.push(Box::new(Nix2container { nested: true, ..flat }));
+            for form in [Form::Flat, Form::Nested, Form::Defaults] {
+                all.push(Box::new(Nix2container { form, ..flat.clone() }));
+            }
         }
         match on_path("buildah").filter(|_| host::is_root()) {
             Some(program) => all.push(Box::new(Buildah { program })),
@@ -322,7 +323,18 @@ impl Contender for Nixply {
 pub(crate) struct Nix2container {
     program: PathBuf,
     skopeo: PathBuf,
-    nested: bool,
+    form: Form,
+}
+
+/// How nix2container is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// With the codec and level that all have.
+    Flat,
+    /// The same, in layers that were split by hand.
+    Nested,
+    /// Without a word on compression: gzip at its skopeo's own level.
+    Defaults,
 }
 
 impl Nix2container {
@@ -348,7 +360,11 @@ pub(crate) fn nix2container_layers(program: &Path, output: &Path, graph: &Path, 
 
 impl Contender for Nix2container {
     fn name(&self) -> &'static str {
-        if self.nested { "nix2container nested by hand" } else { "nix2container" }
+        match self.form {
+            Form::Flat => "nix2container",
+            Form::Nested => "nix2container nested by hand",
+            Form::Defaults => "nix2container, default gzip",
+        }
     }
 
     fn build(&self, runner: &Runner, closure: &Closure, _: Codec, tag: &str) -> Result<Usage> {
@@ -357,7 +373,7 @@ impl Contender for Nix2container {
         fs::write(&config, "{}")?;
         let mut image = Command::new(&self.program);
         image.arg("image").arg(runner.spec(tag)).arg(config);
-        if !self.nested {
+        if self.form != Form::Nested {
             return Ok(
                 measure(&self.layers_command(&layers, &closure.file, LAYERS))? + measure(image.arg(layers))?
             );
@@ -376,14 +392,22 @@ impl Contender for Nix2container {
     }
 
     fn push(&self, runner: &Runner, codec: Codec, tag: &str) -> Result<Usage> {
-        let mut copy = runner.skopeo_copy(&self.skopeo);
-        copy.args(["--dest-compress-format", codec.format(), "--dest-compress-level", "1"]);
-        measure(copy.arg(format!("nix:{}", runner.spec(tag).display())).arg(runner.destination(tag)))
+        let mut copy = self.copy(runner, tag);
+        if self.form != Form::Defaults {
+            copy.args(["--dest-compress-format", codec.format(), "--dest-compress-level", "1"]);
+        }
+        measure(copy.arg(runner.destination(tag)))
     }
 
     fn takes(&self, step: &Step) -> bool {
         // On a fresh runner, nesting does not matter.
-        !(self.nested && step.fresh) || matches!((step.change, step.known), (Change::Leaf(_), Known::Nothing))
+        match self.form {
+            Form::Flat => true,
+            Form::Nested => {
+                !step.fresh || matches!((step.change, step.known), (Change::Leaf(_), Known::Nothing))
+            }
+            Form::Defaults => !step.fresh && matches!(step.change, Change::None | Change::Leaf(_)),
+        }
     }
 }
 
