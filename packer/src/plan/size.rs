@@ -5,49 +5,50 @@ use std::collections::HashMap;
 use super::{Plan, PlannedPath};
 use crate::closure::{Closure, StorePath};
 
-/// Three quarters of the layers hold one path each, the largest; a sixteenth is for small paths to which no other refers,
-/// one each; the others are bins that the rest is spread over by a hash of the package's name.
+/// Of eight layers one is for small paths to which no other refers; three quarters of the others hold one path each, the
+/// largest; the rest are bins. Which bin a small path is in, a hash of its package's name decides. As long as there are no
+/// more paths than layers, each small path has a layer of its own instead.
 ///
 /// Objective: few bytes move when a path changes. A change of a large path moves that path alone; a change of a small
 /// one moves its bin, which has a small share of what little the large ones leave. Where a path goes depends on its
-/// name, its rank and the number of layers, not on its hash or on what else is there, so a plan made anew for the
+/// name, its rank by size, whether others refer to it, and the number of layers, not on its hash, so a plan made anew for the
 /// next release keeps its layers. O(paths + references), then a sort. Source: chunkah's bins by name and outliers by size,
 /// without its tiers of stability.
 ///
-/// From the bottom up, a path has a place above all that it refers to: with a path everything changes that refers to it, and
-/// engines (Docker, and podman's overlay storage) unpack all layers anew that lie above one that has changed. The order is by
-/// height, which is a matter of the path's own closure, so paths that stay the same keep their order. Bins lie above the
-/// large paths, since of many paths one changes often, and what nobody refers to lies on top.
+/// From the bottom up, a large path has a place above all large ones that it refers to: with a path everything changes that
+/// refers to it, and engines (Docker, and podman's overlay storage) unpack all layers anew that lie above one that has
+/// changed. The order is by height, which is a matter of the path's own closure, so paths that stay the same keep their
+/// order. Bins lie above the large paths, since of many paths one changes often, and what nobody refers to lies on top.
 pub(super) fn by_size(paths: Vec<PlannedPath>, closure: &Closure, max_layers: usize) -> Plan {
     let graph = Graph::new(closure);
-    if paths.len() <= max_layers {
-        return graph.bottom_up(paths).into_iter().map(|path| vec![path]).collect();
-    }
-    let for_roots = if max_layers < 4 { 0 } else { (max_layers / 16).max(1) };
-    let alone = (max_layers - for_roots) * 3 / 4;
+    let binned = paths.len() > max_layers;
+    let for_roots = if max_layers < 4 { 0 } else { (max_layers / 8).max(1) };
+    let for_large = (max_layers - for_roots) * 3 / 4;
+    let for_rest = max_layers - for_roots - for_large;
     let size = |path: &PlannedPath| closure.get(&path.path).map_or(0, |info| info.nar_size);
     let mut large: Vec<(u64, PlannedPath)> =
         by_name(paths).into_iter().map(|path| (size(&path), path)).collect();
     large.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
-    let small: Vec<PlannedPath> = large.split_off(alone).into_iter().map(|(_, path)| path).collect();
-    let large = large.into_iter().map(|(_, path)| path).collect();
+    let small = large.split_off(for_large.min(large.len())).into_iter().map(|(_, path)| path);
     let is_root = |path: &PlannedPath| graph.is_root(&path.path);
-    let (mut roots, mut rest): (Vec<_>, Vec<_>) = small.into_iter().partition(is_root);
-    if roots.len() > for_roots {
-        // So many are no application and its like.
-        rest.append(&mut roots);
-    }
+    let (roots, rest): (Vec<_>, Vec<_>) = small.partition(|path| for_roots > 0 && is_root(path));
+    let large = large.into_iter().map(|(_, path)| path).collect();
     let (large_roots, large) = graph.bottom_up(large).into_iter().partition::<Vec<_>, _>(is_root);
-    let mut bins: Plan = vec![Vec::new(); max_layers - alone - for_roots];
-    for path in by_name(rest) {
+    let alone = |paths: Vec<PlannedPath>| -> Plan { paths.into_iter().map(|path| vec![path]).collect() };
+    let spread = |paths, count| if binned { bins(paths, count) } else { alone(graph.bottom_up(paths)) };
+    [alone(large), spread(rest, for_rest), alone(large_roots), spread(roots, for_roots)].concat()
+}
+
+/// Paths spread over at most so many layers by their packages' names.
+fn bins(paths: Vec<PlannedPath>, count: usize) -> Plan {
+    let mut bins: Plan = vec![Vec::new(); count];
+    for path in by_name(paths) {
         let hash = blake3::hash(package(&path.path).as_bytes());
         let number = u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has 32 bytes"));
-        let bin = (number % bins.len() as u64) as usize;
-        bins[bin].push(path);
+        bins[(number % count as u64) as usize].push(path);
     }
-    let alone = |paths: Vec<PlannedPath>| paths.into_iter().map(|path| vec![path]);
-    let bins = bins.into_iter().filter(|bin| !bin.is_empty());
-    alone(large).chain(bins).chain(alone(large_roots)).chain(alone(by_name(roots))).collect()
+    bins.retain(|bin| !bin.is_empty());
+    bins
 }
 
 /// Who refers to whom.
@@ -203,19 +204,52 @@ mod tests {
             let plan = by_size(paths.collect(), &closure, max_layers);
             plan.iter().map(|layer| layer.iter().map(name).collect::<Vec<_>>().join(" ")).collect()
         };
-        let all =
-            ["data-1", "libc-1", "zoneinfo-1", "acl-1", "lib-1", "tool-1", "user-1", "app-1", "script-1"];
-        // user-1 is a root, too; the order among them is that of heights, then of names.
-        assert_eq!(plan(9)[..6], all[..6]);
-        assert_eq!(plan(9)[6..], ["user-1", "app-1", "script-1"]);
-        // Two small roots are too many for one layer: they are in bins. A large one lies above those.
+        // Six large ones, and small ones, alone while there is room; of the three roots user-1 is a large one.
+        let expected =
+            ["data-1", "libc-1", "acl-1", "lib-1", "tool-1", "zoneinfo-1", "user-1", "app-1", "script-1"];
+        assert_eq!(plan(9), expected);
         assert_eq!(plan(8)[..4], ["data-1", "libc-1", "lib-1", "tool-1"]);
-        assert_eq!(plan(8).last().unwrap(), "user-1");
-        let of_one = Closure::new(closure.of_roots(&[path("app-1")], "app").unwrap().iter().cloned());
-        let paths = of_one.iter().map(|info| PlannedPath { path: info.path.clone(), options: None });
-        let plan = by_size(paths.collect(), &of_one, 4);
-        assert_eq!(plan.last().unwrap()[0].path, path("app-1"));
-        assert_eq!((plan.len(), plan.last().unwrap().len()), (4, 1));
+        assert_eq!(plan(8)[plan(8).len() - 2..], ["user-1", "app-1 script-1"]);
+        assert_eq!(plan(5).last().unwrap(), "app-1 script-1 user-1");
+        for max_layers in 1..12 {
+            let plan = plan(max_layers);
+            assert!(plan.len() <= max_layers, "{max_layers}: {plan:?}");
+            assert_eq!(plan.iter().flat_map(|layer| layer.split(' ')).count(), 9, "{max_layers}");
+        }
+    }
+
+    /// A release: a library has changed, and with it all that refers to it; another path has come. Layers of what has stayed the
+    /// same are the same, and lie in the same order.
+    #[test]
+    fn layers_of_what_stays_are_kept_in_their_order() {
+        let name = |at: usize, release: usize| {
+            // Every third refers to the one at a third of its number.
+            let changed = [30, 90, 270].contains(&at) && release == 2;
+            let first = if changed { '1' } else { '0' };
+            StorePath::from(format!("/nix/store/{first}123456789abcdfghijklmnpqrsvwxyz-p{at}-1"))
+        };
+        let plan = |release, paths| {
+            let closure = Closure::new((1..=paths).map(|at| PathInfo {
+                path: name(at, release),
+                references: if at % 3 == 0 { vec![name(at / 3, release)] } else { Vec::new() },
+                nar_hash: String::new(),
+                // The 101st is small.
+                nar_size: if at == 101 { 1 } else { (at as u64 * 7919) % 1009 * 1000 },
+            }));
+            let all = closure.iter().map(|info| PlannedPath { path: info.path.clone(), options: None });
+            by_size(all.collect(), &closure, 100)
+        };
+        let kept = |plan: &Plan, other: &Plan| -> Vec<_> {
+            plan.iter().filter(|layer| other.contains(layer)).cloned().collect()
+        };
+        let (before, after) = (plan(1, 300), plan(2, 301));
+        assert!(before.len() - kept(&before, &after).len() <= 4, "three paths, and the new one's bin");
+        assert_eq!(kept(&before, &after), kept(&after, &before), "in the same order");
+        // From as many paths as layers to one more.
+        let (before, after) = (plan(1, 100), plan(1, 101));
+        assert_eq!(before.len(), 100);
+        let same = before.iter().zip(&after).take_while(|(before, after)| before == after).count();
+        assert!(same > 20, "{same} layers: the large paths that others refer to stay at the bottom");
     }
 
     #[test]
