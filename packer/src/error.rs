@@ -134,7 +134,8 @@ pub enum Error {
     /// Packing gave other bytes than the first time.
     #[error(
         "a layer no longer has the content that it was packed with before: expected {expected}, found {found}; one of these \
-         store paths differs from what Nix knows of it (nix-store --verify-path tells which): {}", paths.join(" ")
+         store paths differs from what Nix knows of it (nix-store --verify-path tells which), or the spec that `nixply cache \
+         import` learnt it from was wrong, which is forgotten now: {}", paths.join(" ")
     )]
     LayerChanged {
         /// The remembered blob's digest.

@@ -341,3 +341,70 @@ fn a_shared_cache_is_of_use_and_stays_as_it_is() {
     assert_eq!(world.entries(), before);
     assert_ne!(own.stat().unwrap().iter().map(|stat| stat.entries).sum::<u64>(), 0);
 }
+
+/// Whatever is wrong with it, and however old it is.
+#[test]
+fn a_shared_cache_is_not_written_even_where_it_could_be() {
+    let world = small();
+    let image = world.build(&world.request("zstd", 2), Some(world.cache())).unwrap();
+    let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_600_000_000);
+    let mut before = Vec::new();
+    for path in world.entries() {
+        if path.to_str().unwrap().contains("/segments/") {
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[9] ^= 1;
+            fs::write(&path, bytes).unwrap();
+        }
+        fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        before.push((fs::read(&path).unwrap(), path));
+    }
+    let own = Cache::new(world.temporary.path().join("own")).with_shared(vec![world.folder()]);
+    assert_eq!(world.build(&world.request("zstd", 2), Some(own.clone())).unwrap().json, image.json);
+    world.layout(&image, "layout", Some(own)).unwrap();
+    for (bytes, path) in before {
+        assert_eq!(fs::read(&path).unwrap(), bytes, "{}", path.display());
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), old, "{}", path.display());
+    }
+}
+
+/// A layer that is known, but not what is in it: from a spec, or after the entry that tells was evicted. The first who needs its
+/// bytes fills the cache, and the next ones find them there.
+#[test]
+fn bytes_of_a_known_layer_are_cached() {
+    for lost in ["everything but the spec", "contents"] {
+        let world = small();
+        let image = world.build(&world.request("zstd", 2), Some(world.cache())).unwrap();
+        match lost {
+            "contents" => fs::remove_dir_all(world.folder().join("contents")).unwrap(),
+            _ => {
+                fs::remove_dir_all(world.folder()).unwrap();
+                assert_eq!(world.cache().import(&image.spec).unwrap().known, 2);
+            }
+        }
+        assert_eq!(world.build(&world.request("zstd", 2), Some(world.cache())).unwrap().json, image.json);
+        let first = world.layout(&image, "first", Some(world.cache())).unwrap();
+        world.forget_the_store();
+        assert_eq!(world.layout(&image, "second", Some(world.cache())).unwrap(), first, "{lost}");
+    }
+}
+
+/// What a spec says does not replace what is known, and is forgotten when it turns out to be wrong.
+#[test]
+fn a_wrong_spec_is_forgotten() {
+    let world = small();
+    let truth = world.build(&world.request("zstd", 2), Some(world.cache())).unwrap();
+    let mut lie = truth.spec.clone();
+    lie.layers[1].digest = lie.layers[0].digest;
+    world.cache().import(&lie).unwrap();
+    assert_eq!(world.build(&world.request("zstd", 2), Some(world.cache())).unwrap().json, truth.json);
+    fs::remove_dir_all(world.folder()).unwrap();
+    lie.layers[1].digest = nixply_packer::digest::Digest::of(b"no layer");
+    world.cache().import(&lie).unwrap();
+    let built = world.build(&world.request("zstd", 2), Some(world.cache())).unwrap();
+    assert_eq!(built.spec.layers[1].digest, lie.layers[1].digest, "it is believed");
+    let error = world.layout(&built, "wrong", Some(world.cache())).unwrap_err().to_string();
+    assert!(error.contains("`nixply cache import` learnt it from was wrong"), "{error}");
+    assert_eq!(world.build(&world.request("zstd", 2), Some(world.cache())).unwrap().json, truth.json);
+    lie.layers.iter_mut().for_each(|layer| layer.size = 0);
+    assert_eq!(world.cache().import(&lie).unwrap(), Imported { known: 0, without_key: 2 });
+}

@@ -1,5 +1,7 @@
 //! Packed layers' digests and sizes.
 
+use std::fs;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Cache, Kind, SegmentKey};
@@ -53,8 +55,14 @@ impl Cache {
         self.put(Kind::Layers, &key.0, layer);
     }
 
+    /// Forgets a layer.
+    pub(crate) fn forget_layer(&self, key: LayerKey) {
+        let _ = fs::remove_file(super::entry(&self.folder, Kind::Layers, &key.0));
+    }
+
     /// Learns the layers of an image that was built elsewhere: where another image has them, too, they are not packed to
-    /// find out their digests. Nothing is checked here: whoever wrote the spec decides what those digests are.
+    /// find out their digests. Nothing is checked here: whoever wrote the spec decides what those digests are. What is known
+    /// already stays.
     ///
     /// # Errors
     ///
@@ -62,12 +70,15 @@ impl Cache {
     pub fn import(&self, image: &ImageSpec) -> Result<Imported> {
         let mut imported = Imported::default();
         for layer in &image.layers {
-            let Some(key) = layer.key else {
+            // No blob is empty, and plain tar needs no key.
+            let Some(key) = layer.key.filter(|_| layer.size > 0 && layer.compression.is_some()) else {
                 imported.without_key += 1;
                 continue;
             };
-            let packed = PackedLayer { diff_id: layer.diff_id, digest: layer.digest, size: layer.size };
-            self.try_put(Kind::Layers, &key.0, &packed)?;
+            if self.layer(key).is_none() {
+                let packed = PackedLayer { diff_id: layer.diff_id, digest: layer.digest, size: layer.size };
+                self.try_put(Kind::Layers, &key.0, &packed)?;
+            }
             imported.known += 1;
         }
         Ok(imported)

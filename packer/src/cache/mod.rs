@@ -93,13 +93,15 @@ impl Cache {
     }
 
     fn get<T: Serialize + DeserializeOwned>(&self, kind: Kind, key: &blake3::Hash) -> Option<T> {
-        self.folders().find_map(|folder| {
+        self.folders().find_map(|(folder, is_own)| {
             let file = open(&entry(folder, kind, key))?;
             let mut text = Vec::new();
             (&file).take(DOCUMENT_BYTES).read_to_end(&mut text).ok()?;
             let document: Document<T> = serde_json::from_slice(&text).ok()?;
             (document.check == check(kind, key, &document.value)).then(|| {
-                renew(&file);
+                if is_own {
+                    renew(&file);
+                }
                 document.value
             })
         })
@@ -120,9 +122,10 @@ impl Cache {
         scratch::keep(temporary, &place)
     }
 
-    /// Its own folder first.
-    fn folders(&self) -> impl Iterator<Item = &Path> {
-        std::iter::once(&self.folder).chain(&self.shared).map(PathBuf::as_path)
+    /// Its own folder first; each with whether it is.
+    fn folders(&self) -> impl Iterator<Item = (&Path, bool)> {
+        let shared = self.shared.iter().map(|folder| (folder.as_path(), false));
+        std::iter::once((self.folder.as_path(), true)).chain(shared)
     }
 }
 
@@ -160,7 +163,7 @@ fn open(path: &Path) -> Option<fs::File> {
     file.metadata().is_ok_and(|metadata| metadata.is_file()).then_some(file)
 }
 
-/// Notes that an entry was of use. Another user's cannot be noted, and need not be.
+/// Notes that an entry was of use.
 fn renew(file: &fs::File) {
     let now = SystemTime::now();
     let old = file.metadata().and_then(|metadata| metadata.modified());

@@ -60,7 +60,8 @@ struct Frame {
 /// A segment in the cache, read frame by frame.
 pub(crate) struct SegmentReader {
     file: File,
-    path: PathBuf,
+    /// Its path, in a folder that is ours to change.
+    own_path: Option<PathBuf>,
     frames: Vec<Frame>,
     next: usize,
     offset: u64,
@@ -78,11 +79,13 @@ pub(crate) enum Stored {
 }
 
 impl SegmentReader {
-    fn open(path: PathBuf, key: &blake3::Hash) -> Option<Self> {
+    fn open(path: PathBuf, is_own: bool, key: &blake3::Hash) -> Option<Self> {
         let file = super::open(&path)?;
         let frames = index(&file, key)?;
-        super::renew(&file);
-        Some(Self { file, path, frames, next: 0, offset: 0 })
+        if is_own {
+            super::renew(&file);
+        }
+        Some(Self { file, own_path: is_own.then_some(path), frames, next: 0, offset: 0 })
     }
 
     /// Reads the next frame into `compressed`, replacing what is there, and checks it.
@@ -103,16 +106,14 @@ impl SegmentReader {
         let read = self.file.read_exact_at(&mut bytes[from..], self.offset);
         if read.is_err() || blake3::hash(&bytes[from..]) != frame.check {
             // Nobody else shall stumble over it.
-            let _ = fs::remove_file(&self.path);
+            let _ = self.own_path.as_ref().map(fs::remove_file);
             return None;
         }
         self.next += 1;
         self.offset += frame.compressed as u64;
         Some(())
     }
-}
 
-impl SegmentReader {
     /// How many frames it has given.
     pub(crate) fn given(&self) -> usize {
         self.next
@@ -187,7 +188,7 @@ fn index_check(key: &blake3::Hash, index: &[u8]) -> blake3::Hash {
 pub(super) fn verify(path: &Path, key: &blake3::Hash) -> bool {
     let Some(mut reader) = super::open(path).and_then(|file| {
         let frames = index(&file, key)?;
-        Some(SegmentReader { file, path: PathBuf::new(), frames, next: 0, offset: 0 })
+        Some(SegmentReader { file, own_path: None, frames, next: 0, offset: 0 })
     }) else {
         return false;
     };
@@ -239,8 +240,9 @@ impl SegmentWriter {
 impl Cache {
     /// A segment that is known.
     pub(crate) fn segment(&self, key: &SegmentKey) -> Option<SegmentReader> {
-        self.folders()
-            .find_map(|folder| SegmentReader::open(super::entry(folder, Kind::Segments, &key.0), &key.0))
+        self.folders().find_map(|(folder, is_own)| {
+            SegmentReader::open(super::entry(folder, Kind::Segments, &key.0), is_own, &key.0)
+        })
     }
 
     /// Removes a segment.

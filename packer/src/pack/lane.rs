@@ -91,10 +91,14 @@ pub(super) fn pack(
     if let Some(cache) = cache {
         match &accepted {
             Ok(()) => put_states(cache, &chains, &states.0, &states.1, plain),
-            // What has just been made of these paths is not what it should be: nobody else shall get it.
-            Err(_) => (0..job.pieces.len())
-                .filter_map(|at| job.pieces.key(at))
-                .for_each(|key| cache.forget_segment(key)),
+            // What has just been made of these paths is not what it should be, or what was known of them is wrong: nobody
+            // else shall get either.
+            Err(_) => {
+                (0..job.pieces.len())
+                    .filter_map(|at| job.pieces.key(at))
+                    .for_each(|key| cache.forget_segment(key));
+                job.pieces.layer_key().into_iter().for_each(|key| cache.forget_layer(key));
+            }
         }
     }
     accepted?;

@@ -228,12 +228,18 @@ impl Packer {
         for (at, paths) in layers.iter().enumerate() {
             let pieces = Pieces::new(paths, codec);
             let known = cache.zip(pieces.layer_key()).and_then(|(cache, key)| cache.layer(key));
+            if let Some((cache, known)) = cache.zip(known) {
+                // From a spec, or evicted since.
+                remember_contents(cache, known.diff_id, paths);
+            }
             jobs.push(Job { at, expected: LayerPath::total(paths), pieces, known });
         }
         let (done, todo): (Vec<_>, Vec<_>) =
             jobs.into_iter().partition(|job| job.known.is_some() && !sink.is_wanted(job.at));
         let mut packed: Vec<Option<PackedLayer>> = vec![None; layers.len()];
-        done.iter().for_each(|job| packed[job.at] = job.known);
+        for job in &done {
+            packed[job.at] = job.known;
+        }
         if !todo.is_empty() {
             let compressor = Compressor::new(codec);
             let pool = rayon::ThreadPoolBuilder::new()
@@ -268,8 +274,15 @@ impl Packer {
 fn remember(cache: &Cache, job: &Job<'_>, paths: &[LayerPath], packed: &PackedLayer) {
     if let Some(key) = job.pieces.layer_key().filter(|_| job.known.is_none()) {
         cache.put_layer(key, packed);
+        remember_contents(cache, packed.diff_id, paths);
+    }
+}
+
+/// Puts the archive hashes of a layer's paths, which are all known, into the cache unless they are there.
+fn remember_contents(cache: &Cache, diff_id: DiffId, paths: &[LayerPath]) {
+    if cache.contents(diff_id).is_none() {
         let hashes: Vec<&str> = paths.iter().filter_map(|path| path.nar_hash.as_deref()).collect();
-        cache.put_contents(packed.diff_id, &hashes);
+        cache.put_contents(diff_id, &hashes);
     }
 }
 

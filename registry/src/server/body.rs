@@ -181,16 +181,28 @@ async fn pump_growing(
     Ok(())
 }
 
-/// Sends what the cache has; gives the end of what was sent.
+/// Sends what the cache has; gives the end of what was sent. A frame is read at once, because it is checked as a whole, and
+/// sent in pieces, so that a slow reader holds few of them.
 async fn pump_cached(
     cached: &Arc<CachedBlob>,
-    blob: &PackedBlob,
+    blob: &Arc<PackedBlob>,
     part: Range<u64>,
     size: u64,
     sender: &mpsc::Sender<io::Result<Bytes>>,
 ) -> io::Result<u64> {
     let mut at = part.start;
-    let mut hasher = (part == (0..size)).then(Sha256::new);
+    let mut hasher = None;
+    if !blob.right.load(Ordering::Relaxed) {
+        if part == (0..size) {
+            hasher = Some(Sha256::new());
+        } else if part.end == size {
+            // As with packed layers, the end is for whoever gets a right blob, and this reader does not see all of it.
+            let (cached, blob) = (cached.clone(), blob.clone());
+            if !blocking(move || Ok(is_right(&cached, &blob))).await? {
+                return Ok(at);
+            }
+        }
+    }
     while at < part.end {
         let (cached, taken, left) = (cached.clone(), hasher.take(), part.end - at);
         let read = move || {
@@ -201,17 +213,41 @@ async fn pump_cached(
         let (hashed, Some(bytes)) = blocking(read).await? else { return Ok(at) };
         hasher = hashed;
         let end = at + bytes.len() as u64;
-        // As with packed layers, the end is for whoever gets a right blob.
-        let is_wrong = |hasher| blob.known().is_none_or(|(digest, _)| digest != Digest::finish(hasher));
-        if hasher.take_if(|_| end == size).is_some_and(is_wrong) {
-            return Ok(at);
+        if let Some(hasher) = hasher.take_if(|_| end == size) {
+            if !note(blob, Digest::finish(hasher)) {
+                return Ok(at);
+            }
         }
         at = end;
-        if sender.send(Ok(bytes)).await.is_err() {
-            return Ok(part.end);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let piece = rest.split_to(rest.len().min(PIECE as usize));
+            if sender.send(Ok(piece)).await.is_err() {
+                return Ok(part.end);
+            }
         }
     }
     Ok(at)
+}
+
+/// Reads all of a cached blob to see whether it is what it should be.
+fn is_right(cached: &CachedBlob, blob: &PackedBlob) -> bool {
+    let (mut hasher, mut at) = (Sha256::new(), 0);
+    while at < cached.size() {
+        let Some(bytes) = cached.read(at, PIECE as usize) else { return false };
+        hasher.update(&bytes);
+        at += bytes.len() as u64;
+    }
+    note(blob, Digest::finish(hasher))
+}
+
+/// Whether that is the blob's digest; if so, this is remembered.
+fn note(blob: &PackedBlob, found: Digest) -> bool {
+    let is_right = blob.known().is_some_and(|(digest, _)| digest == found);
+    if is_right {
+        blob.right.store(true, Ordering::Relaxed);
+    }
+    is_right
 }
 
 async fn pump_file(

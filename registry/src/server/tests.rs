@@ -132,7 +132,15 @@ fn a_cached_blob_that_is_not_what_it_should_be_is_never_whole() {
         let image = Image::new("some/image", "t", spec.clone()).unwrap();
         Server::start(vec![image], Options { cache: cache.clone(), ..world.options("auto") }).unwrap()
     };
-    let answer = get(&serve(&spec), &blob(spec.layers[0].digest));
+    // In parts, too: nobody gets the last one.
+    let (server, digest, size) = (serve(&spec), spec.layers[0].digest, spec.layers[0].size);
+    let part = |from, to| ask(&server, "GET", &blob(digest), &format!("Range: bytes={from}-{to}\r\n"));
+    assert!(part(0, size - 2).is_whole());
+    assert!(!part(size / 2, size - 1).is_whole());
+    world.reports.lock().unwrap().clear();
+    let mut again = world.build("zstd", &Packer::new(2).with_cache(cache.clone()));
+    again.layers[0].digest = digest;
+    let answer = get(&serve(&again), &blob(digest));
     assert!(answer.status == 200 && !answer.is_whole(), "{}", answer.head);
     let reports = std::mem::take(&mut *world.reports.lock().unwrap());
     assert!(

@@ -38,6 +38,8 @@ pub(super) struct PackedBlob {
     known: OnceLock<(Digest, u64)>,
     /// The bytes, once somebody wanted them.
     growing: Mutex<Option<Arc<Growing>>>,
+    /// What the cache has of it has been found to have the right digest.
+    pub(super) right: AtomicBool,
 }
 
 impl PackedBlob {
@@ -48,7 +50,14 @@ impl PackedBlob {
         if layer.compression.unwrap_or_default() == codec && layer.size > 0 {
             known.set((layer.digest, layer.size)).expect("it is new");
         }
-        Self { layer: layer.clone(), place, codec, known, growing: Mutex::default() }
+        Self {
+            layer: layer.clone(),
+            place,
+            codec,
+            known,
+            growing: Mutex::default(),
+            right: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn known(&self) -> Option<(Digest, u64)> {
