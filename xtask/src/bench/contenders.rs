@@ -170,6 +170,10 @@ pub(crate) struct Programs {
     /// The skopeo of those that need no other [default: the one on PATH]
     #[arg(long, value_name = "PATH", default_value = "skopeo", hide_default_value = true)]
     pub skopeo: PathBuf,
+
+    /// A contender who does not take part in pushes, by its name in the tables; may be given several times
+    #[arg(long, value_name = "NAME")]
+    without: Vec<String>,
 }
 
 impl Programs {
@@ -207,6 +211,7 @@ impl Programs {
             None => say("buildah does not take part: it is not installed, or this is not root"),
         }
         all.push(Box::new(Tar { skopeo: self.skopeo.clone() }));
+        all.retain(|contender| !self.without.iter().any(|name| name == contender.name()));
         all
     }
 }
