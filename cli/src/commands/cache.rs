@@ -16,8 +16,9 @@ pub(crate) struct CacheFlags {
     #[command(flatten)]
     place: Place,
 
-    /// Pack everything anew, and remember nothing
-    #[arg(long, conflicts_with = "cache_dir")]
+    /// Pack everything anew, and remember nothing, whatever cache is named elsewhere
+    // No conflict with a cache folder: clap would count one that the environment names.
+    #[arg(long)]
     no_cache: bool,
 
     /// A cache folder of others, which is read and never written; whoever can write to it decides what is in the image

@@ -1,0 +1,58 @@
+//! What the program makes of the cache's flags, its environment and `nixply cache`, without any Nix.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A folder with a request for an image, and its closure: one store path with compression.
+struct World(tempfile::TempDir);
+
+impl World {
+    fn new() -> Self {
+        let world = Self(tempfile::tempdir().unwrap());
+        let path = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a";
+        fs::create_dir_all(world.at("store")).unwrap();
+        fs::write(world.at("store").join(path.rsplit('/').next().unwrap()), "text").unwrap();
+        let hash = format!("sha256:{}", "0".repeat(64));
+        let closure = format!(r#"{{"{path}": {{"narHash": "{hash}", "narSize": 120, "references": []}}}}"#);
+        fs::write(world.at("closure.json"), closure).unwrap();
+        let request = format!(r#"{{"compression": "gzip", "config": {{"Cmd": ["{path}"]}}}}"#);
+        fs::write(world.at("request.json"), request).unwrap();
+        world
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The program with a cache in the environment.
+    fn nixply(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
+        command.args(arguments).env("NIXPLY_CACHE_DIR", self.at("cache")).current_dir(self.0.path());
+        command.output().unwrap()
+    }
+
+    fn build(&self, flags: &[&str]) -> Output {
+        let input = ["build", "request.json", "--closure", "closure.json", "--real-store-dir", "store"];
+        self.nixply(&[&input, flags].concat())
+    }
+}
+
+fn said(output: &Output) -> (Option<i32>, &str, &str) {
+    let text = |bytes| std::str::from_utf8(bytes).unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+fn files(folder: &Path) -> usize {
+    fs::read_dir(folder).map_or(0, |entries| entries.count())
+}
+
+#[test]
+fn no_cache_wins_over_a_cache_in_the_environment() {
+    let world = World::new();
+    let built = world.build(&["--no-cache"]);
+    assert_eq!((built.status.code(), said(&built).2), (Some(0), ""));
+    assert_eq!(files(&world.at("cache")), 0);
+    assert_eq!(world.build(&[]).stdout, built.stdout);
+    assert!(files(&world.at("cache")) > 0, "which the environment names");
+}
