@@ -97,12 +97,7 @@ impl Cache {
             if total <= limit {
                 break;
             }
-            match fs::remove_file(&entry.path) {
-                Ok(()) => {}
-                // Another process was faster.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(Error::io("remove file", entry.path, error)),
-            }
+            remove(&entry.path)?;
             total -= entry.bytes;
         }
         Ok(before - total)
@@ -123,17 +118,7 @@ impl Cache {
 
     /// Reads every entry and removes those that are not whole. They would have counted as absent anyway.
     pub fn verify(&self) -> Result<Verified> {
-        let mut verified = Verified::default();
-        for entry in self.entries()? {
-            if is_whole(&entry) {
-                verified.whole += 1;
-                continue;
-            }
-            fs::remove_file(&entry.path).map_err(|source| Error::io("remove file", &entry.path, source))?;
-            verified.removed.push(entry.path);
-        }
-        verified.removed.sort();
-        Ok(verified)
+        remove_damaged(self.entries()?)
     }
 
     fn entries(&self) -> Result<Vec<Entry>> {
@@ -155,6 +140,32 @@ impl Cache {
             }
         }
         Ok(entries)
+    }
+}
+
+/// Of entries that were listed before; each may have gone away since then.
+fn remove_damaged(entries: Vec<Entry>) -> Result<Verified> {
+    let mut verified = Verified::default();
+    for entry in entries {
+        if is_whole(&entry) {
+            verified.whole += 1;
+            continue;
+        }
+        // One that another process has evicted cannot be read either, and was not damaged.
+        if remove(&entry.path)? {
+            verified.removed.push(entry.path);
+        }
+    }
+    verified.removed.sort();
+    Ok(verified)
+}
+
+/// Removes a file; false if another process was faster.
+fn remove(path: &Path) -> Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("remove file", path, error)),
     }
 }
 
@@ -275,5 +286,17 @@ mod tests {
         let verified = cache.verify().unwrap();
         assert_eq!((verified.whole, &verified.removed[..]), (2, &damaged[..2]));
         assert_eq!(cache.verify().unwrap(), Verified { whole: 2, removed: vec![] });
+    }
+
+    #[test]
+    fn what_another_process_has_removed_is_neither_whole_nor_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = filled(folder.path());
+        let entries = cache.entries().unwrap();
+        let (damaged, evicted) = (entries[0].path.clone(), &entries[1].path);
+        fs::write(&damaged, "").unwrap();
+        fs::remove_file(evicted).unwrap();
+        let verified = remove_damaged(entries).unwrap();
+        assert_eq!(verified, Verified { whole: 2, removed: vec![damaged] });
     }
 }
