@@ -85,10 +85,8 @@ impl Cache {
     /// killed processes have left behind. Gives how many bytes went.
     pub fn gc(&self, limit: u64) -> Result<u64> {
         let mut entries = self.entries()?;
-        for folder in
-            entries.iter().filter_map(|entry| entry.path.parent()).collect::<std::collections::BTreeSet<_>>()
-        {
-            scratch::sweep(folder, &[]);
+        for (_, folder) in self.subfolders()? {
+            scratch::sweep(&folder, &[]);
         }
         entries.sort_by_key(|entry| entry.used);
         let mut total: u64 = entries.iter().map(|entry| entry.bytes).sum();
@@ -123,23 +121,29 @@ impl Cache {
 
     fn entries(&self) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        for kind in Kind::ALL {
-            for (folder, metadata) in list(&self.folder.join(kind.folder()))? {
-                if !metadata.is_dir() {
-                    continue;
-                }
-                for (path, metadata) in list(&folder)? {
-                    // Temporary files are not entries yet.
-                    let hidden =
-                        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-                    if !hidden && !metadata.is_dir() {
-                        let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                        entries.push(Entry { kind, path, bytes: metadata.len(), used });
-                    }
+        for (kind, folder) in self.subfolders()? {
+            for (path, metadata) in list(&folder)? {
+                // Temporary files are not entries yet.
+                let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+                if !hidden && !metadata.is_dir() {
+                    let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                    entries.push(Entry { kind, path, bytes: metadata.len(), used });
                 }
             }
         }
         Ok(entries)
+    }
+
+    /// The folders that entries are made in, those without any as well: a process may be killed before its first.
+    fn subfolders(&self) -> Result<Vec<(Kind, PathBuf)>> {
+        let mut folders = Vec::new();
+        for kind in Kind::ALL {
+            let content = list(&self.folder.join(kind.folder()))?;
+            folders.extend(
+                content.into_iter().filter(|(_, metadata)| metadata.is_dir()).map(|(path, _)| (kind, path)),
+            );
+        }
+        Ok(folders)
     }
 }
 
@@ -298,5 +302,18 @@ mod tests {
         fs::remove_file(evicted).unwrap();
         let verified = remove_damaged(entries).unwrap();
         assert_eq!(verified, Verified { whole: 2, removed: vec![damaged] });
+    }
+
+    #[test]
+    fn what_killed_processes_have_left_goes_even_where_no_entry_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let alone = folder.path().join("segments/00");
+        fs::create_dir_all(&alone).unwrap();
+        let left = alone.join(".nixply-scratch-aaaaaa");
+        fs::write(&left, "").unwrap();
+        let long_ago = SystemTime::now() - Duration::from_secs(9000);
+        fs::File::open(&left).unwrap().set_modified(long_ago).unwrap();
+        Cache::new(folder.path()).gc(u64::MAX).unwrap();
+        assert!(!left.exists());
     }
 }
