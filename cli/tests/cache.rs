@@ -56,3 +56,30 @@ fn no_cache_wins_over_a_cache_in_the_environment() {
     assert_eq!(world.build(&[]).stdout, built.stdout);
     assert!(files(&world.at("cache")) > 0, "which the environment names");
 }
+
+/// A layer as specs without compression have it.
+fn plain_image() -> String {
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let layer = format!(r#"{{"digest": "{digest}", "size": 1024, "diff_ids": "{digest}", "mediatype": ""}}"#);
+    format!(r#"{{"version": 1, "layers": [{layer}]}}"#)
+}
+
+#[test]
+fn an_import_tells_what_it_has_imported_whatever_the_other_images_are() {
+    let world = World::new();
+    let built = world.build(&["--no-cache"]);
+    for image in ["a.json", "c.json"] {
+        fs::write(world.at(image), &built.stdout).unwrap();
+    }
+    fs::write(world.at("plain.json"), plain_image()).unwrap();
+    let unread = world.nixply(&["cache", "import", "a.json", "none.json"]);
+    assert_eq!((said(&unread).0, said(&unread).1), (Some(1), ""));
+    assert_eq!(files(&world.at("cache")), 0, "one that cannot be read: none is imported");
+
+    let imported = world.nixply(&["cache", "import", "a.json", "plain.json", "c.json"]);
+    let (code, out, error) = said(&imported);
+    assert_eq!(out, "1 layers of a.json are known now\n1 layers of c.json are known now\n");
+    assert_eq!(code, Some(1));
+    let message = "error: none of the layers of plain.json can be known again: build";
+    assert!(error.starts_with(message), "{error}");
+}

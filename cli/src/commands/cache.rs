@@ -112,19 +112,26 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         Verb::Import { images } => {
             let specs = images.iter().map(|path| Ok((path, super::read_spec(path)?)));
+            let mut keyless = Vec::new();
             for (path, spec) in specs.collect::<Result<Vec<_>>>()? {
                 let Imported { known, without_key } = cache.import(&spec)?;
-                let path = path.display();
+                let path = path.display().to_string();
                 if known == 0 && without_key > 0 {
-                    bail!(
-                        "none of the layers of {path} can be known again: build the image with compression = \"zstd\" or \"gzip\""
-                    );
+                    keyless.push(path);
+                    continue;
                 }
                 let rest = match without_key {
                     0 => String::new(),
                     count => format!("; {count} have no key: a base image's, or plain tar"),
                 };
-                writeln!(out, "{known} layers of {path} are known now{rest}")?;
+                // At once: an error with another image must not hide that this one is imported.
+                super::print(format!("{known} layers of {path} are known now{rest}\n"))?;
+            }
+            if !keyless.is_empty() {
+                bail!(
+                    "none of the layers of {} can be known again: build the image with compression = \"zstd\" or \"gzip\"",
+                    keyless.join(", ")
+                );
             }
         }
         Verb::Verify => {
