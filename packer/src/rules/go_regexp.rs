@@ -1,7 +1,7 @@
 //! Go's `regexp` (RE2) on top of the regex crate: the two are cousins, and what differs is translated here.
 //!
 //! Differences that a rule could meet (Go: package regexp/syntax): `\d \w \s \b` and their negations know ASCII only;
-//! inside brackets `[`, `&&`, `--` and `~~` are plain text; `\Q...\E` quotes; `\<` and other escaped punctuation stand
+//! inside brackets `[`, `&&` and `~~` are plain text, and a hyphen may begin or end a range; `\Q...\E` quotes; `\<` and other escaped punctuation stand
 //! for themselves; braces that are no repetition stand for themselves; a repetition of a repetition (`a**`), more than
 //! 1000 repetitions and the flags `x`, `u` and `R` are refused; a byte that is not UTF-8 reads as one U+FFFD, and `.`
 //! matches it.
@@ -141,13 +141,11 @@ fn expand<'g>(template: &str, out: &mut Vec<u8>, group: impl Fn(&str) -> &'g [u8
 fn translate(pattern: &str) -> Result<String, String> {
     let mut out = String::with_capacity(pattern.len() + 8);
     let mut rest = pattern;
-    let mut in_class = false;
     // The repetition that ends just here, if one does.
     let mut repeated = "";
     while let Some(c) = rest.chars().next() {
         let after = &rest[c.len_utf8()..];
-        let operator = if in_class { None } else { repetition(rest)? };
-        if let Some(operator) = operator {
+        if let Some(operator) = repetition(rest)? {
             if !repeated.is_empty() {
                 return Err(format!("invalid nested repetition operator: `{repeated}{operator}`"));
             }
@@ -158,47 +156,17 @@ fn translate(pattern: &str) -> Result<String, String> {
         }
         repeated = "";
         rest = match c {
-            '\\' => escape(after, in_class, &mut out)?,
-            '(' if !in_class && after.starts_with('?') => {
+            '\\' => escape(after, &mut out)?,
+            '(' if after.starts_with('?') => {
                 flags(after)?;
                 out.push('(');
                 after
             }
-            '{' | '}' if !in_class => {
+            '{' | '}' => {
                 out.extend(['\\', c]);
                 after
             }
-            '[' if !in_class => {
-                in_class = true;
-                out.push('[');
-                let negated = after.strip_prefix('^').inspect(|_| out.push('^')).unwrap_or(after);
-                // A bracket that comes first stands for itself.
-                negated.strip_prefix(']').inspect(|_| out.push_str("\\]")).unwrap_or(negated)
-            }
-            '[' => match posix_class(rest) {
-                Some(class) => {
-                    out.push_str(class);
-                    &rest[class.len()..]
-                }
-                None => {
-                    out.push_str("\\[");
-                    after
-                }
-            },
-            ']' if in_class => {
-                in_class = false;
-                out.push(']');
-                after
-            }
-            // The crate's set operators.
-            '&' | '~' if in_class => {
-                out.extend(['\\', c]);
-                after
-            }
-            '-' if in_class && after.starts_with('-') => {
-                out.push_str("-\\-");
-                &after[1..]
-            }
+            '[' => class(after, &mut out)?,
             _ => {
                 out.push(c);
                 after
@@ -254,6 +222,54 @@ fn flags(rest: &str) -> Result<(), String> {
     }
 }
 
+/// Translates what follows the bracket that begins a class; gives what comes after the class. Read here as Go does, because
+/// it decides what a hyphen is, and to the crate two of them are an operator.
+fn class<'a>(rest: &'a str, out: &mut String) -> Result<&'a str, String> {
+    out.push('[');
+    let mut rest = rest.strip_prefix('^').inspect(|_| out.push('^')).unwrap_or(rest);
+    let mut first = true;
+    loop {
+        // A bracket that comes first stands for itself.
+        if let Some(after) = rest.strip_prefix(']').filter(|_| !first) {
+            out.push(']');
+            return Ok(after);
+        }
+        first = false;
+        if let Some(class) = posix_class(rest) {
+            out.push_str(class);
+            rest = &rest[class.len()..];
+        } else if let Some(after) = rest.strip_prefix('\\').and_then(|rest| escaped_class(rest, out)) {
+            rest = after;
+        } else {
+            rest = class_character(rest, out)?;
+            // A hyphen that comes last stands for itself.
+            if let Some(end) = rest.strip_prefix('-').filter(|end| !end.starts_with(']')) {
+                out.push('-');
+                rest = class_character(end, out)?;
+            }
+        }
+    }
+}
+
+/// Translates a character of a class, which may begin or end a range; gives what comes after it.
+fn class_character<'a>(rest: &'a str, out: &mut String) -> Result<&'a str, String> {
+    if let Some(escaped) = rest.strip_prefix('\\') {
+        return escaped_character(escaped, out);
+    }
+    let c = rest.chars().next().ok_or("missing closing ]")?;
+    plain(c, out);
+    Ok(&rest[c.len_utf8()..])
+}
+
+/// A character that stands for itself.
+fn plain(c: char, out: &mut String) {
+    if c.is_ascii_punctuation() {
+        out.push_str(&format!("\\x{{{:X}}}", u32::from(c)));
+    } else {
+        out.push(c);
+    }
+}
+
 /// `[:alpha:]`, which means the same to both.
 fn posix_class(rest: &str) -> Option<&str> {
     let end = rest.strip_prefix("[:")?.find(":]")? + 4;
@@ -261,34 +277,55 @@ fn posix_class(rest: &str) -> Option<&str> {
     name.bytes().all(|byte| byte.is_ascii_lowercase()).then_some(&rest[..end])
 }
 
-/// Translates what follows a backslash; gives what comes after it.
-fn escape<'a>(rest: &'a str, in_class: bool, out: &mut String) -> Result<&'a str, String> {
-    let c = rest.chars().next().ok_or("trailing backslash at end of expression")?;
-    let after = &rest[c.len_utf8()..];
-    match c {
-        'Q' if !in_class => {
+/// Translates what follows a backslash outside of brackets; gives what comes after it.
+fn escape<'a>(rest: &'a str, out: &mut String) -> Result<&'a str, String> {
+    let after = rest.get(1..).unwrap_or_default();
+    match rest.as_bytes().first() {
+        Some(b'Q') => {
             let (quoted, after) = after.split_once("\\E").unwrap_or((after, ""));
             out.push_str(&regex::escape(quoted));
             Ok(after)
         }
-        'd' | 'w' | 's' | 'D' | 'W' | 'S' => {
-            out.push_str(if c.is_ascii_uppercase() { "[^" } else { "[" });
-            out.push_str(match c.to_ascii_lowercase() {
-                'd' => "0-9",
-                'w' => "0-9A-Za-z_",
-                _ => "\\t\\n\\x0C\\r\\x20",
-            });
-            out.push(']');
+        Some(c @ (b'b' | b'B')) => {
+            out.push_str(if *c == b'b' { "(?-u:\\b)" } else { "(?-u:\\B)" });
             Ok(after)
         }
-        'b' if !in_class => {
-            out.push_str("(?-u:\\b)");
+        Some(c @ (b'A' | b'z')) => {
+            out.extend(['\\', char::from(*c)]);
             Ok(after)
         }
-        'B' if !in_class => {
-            out.push_str("(?-u:\\B)");
-            Ok(after)
+        _ => escaped_class(rest, out).map_or_else(|| escaped_character(rest, out), Ok),
+    }
+}
+
+/// Translates the class that follows a backslash, if one does; gives what comes after it.
+fn escaped_class<'a>(rest: &'a str, out: &mut String) -> Option<&'a str> {
+    let c = rest.chars().next()?;
+    let after = &rest[c.len_utf8()..];
+    let class = match c.to_ascii_lowercase() {
+        'd' => "0-9",
+        'w' => "0-9A-Za-z_",
+        's' => "\\t\\n\\x0C\\r\\x20",
+        'p' => {
+            let one = after.chars().next().map_or(0, char::len_utf8);
+            let name = if after.starts_with('{') { after.find('}').map_or(one, |end| end + 1) } else { one };
+            out.extend(['\\', c]);
+            out.push_str(&after[..name]);
+            return Some(&after[name..]);
         }
+        _ => return None,
+    };
+    out.push_str(if c.is_ascii_uppercase() { "[^" } else { "[" });
+    out.push_str(class);
+    out.push(']');
+    Some(after)
+}
+
+/// Translates the character that follows a backslash; gives what comes after it.
+fn escaped_character<'a>(rest: &'a str, out: &mut String) -> Result<&'a str, String> {
+    let c = rest.chars().next().ok_or("trailing backslash at end of expression")?;
+    let after = &rest[c.len_utf8()..];
+    match c {
         '0'..='7' => {
             let digits = rest.bytes().take(3).take_while(|byte| (b'0'..=b'7').contains(byte)).count();
             if c != '0' && digits == 1 {
@@ -300,16 +337,17 @@ fn escape<'a>(rest: &'a str, in_class: bool, out: &mut String) -> Result<&'a str
             Ok(&rest[digits..])
         }
         _ if c.is_ascii_punctuation() => {
-            out.push_str(&format!("\\x{{{:X}}}", u32::from(c)));
+            plain(c, out);
             Ok(after)
         }
-        'a' | 'f' | 'n' | 'r' | 't' | 'v' | 'x' | 'p' | 'P' => {
-            out.extend(['\\', c]);
-            let braces = if after.starts_with('{') { after.find('}').map_or(0, |end| end + 1) } else { 0 };
-            out.push_str(&after[..braces]);
-            Ok(&after[braces..])
+        'x' => {
+            let digits = after.bytes().take(2).take_while(u8::is_ascii_hexdigit).count();
+            let code = if after.starts_with('{') { after.find('}').map_or(0, |end| end + 1) } else { digits };
+            out.push_str("\\x");
+            out.push_str(&after[..code]);
+            Ok(&after[code..])
         }
-        'A' | 'z' if !in_class => {
+        'a' | 'f' | 'n' | 'r' | 't' | 'v' => {
             out.extend(['\\', c]);
             Ok(after)
         }
@@ -338,6 +376,20 @@ mod tests {
             (r"[^]a]", "b", true),
             (r"[[:digit:]x]", "5", true),
             (r"[+--]", ",", true),
+            (r"[--/]", ".", true),
+            (r"[^--/]", ".", false),
+            (r"[a-c--/]", ".", true),
+            (r"[\d--\x2f]", ".", true),
+            (r"[\pL--/]", ".", true),
+            (r"[[:alpha:]--/]", ".", true),
+            (r"[\d-z]", "-", true),
+            (r"[a-c-e]", "d", false),
+            (r"[a-c--]", "-", true),
+            (r"[---]", "-", true),
+            (r"[&-~]", "x", true),
+            (r"[[-^]", "]", true),
+            (r"[]-a]", "^", true),
+            (r"[\x4a-\114\x{4e}]", "K", true),
             (r"\Qa.b\E$", "a.b", true),
             (r"\Qa.b\E$", "axb", false),
             (r"\<", "<", true),
@@ -373,8 +425,32 @@ mod tests {
     #[test]
     fn refuses_what_go_refuses() {
         for pattern in [
-            "(", "*", "[b-a]", r"\", r"\1", r"\Z", r"\y", "(?<!a)b", "[a", "f**", "f+*", "f{2}{3}", "f*?+",
-            "f{1001}", "f{3,2}", "(?x)a", "(?u)a", "(?R)a", "(?=a)",
+            "(",
+            "*",
+            "[b-a]",
+            r"\",
+            r"\1",
+            r"\Z",
+            r"\y",
+            "(?<!a)b",
+            "[a",
+            "f**",
+            "f+*",
+            "f{2}{3}",
+            "f*?+",
+            "f{1001}",
+            "f{3,2}",
+            "(?x)a",
+            "(?u)a",
+            "(?R)a",
+            "(?=a)",
+            "[a--]",
+            "[--&]",
+            r"[a-\d]",
+            r"[--\pL]",
+            "[a-",
+            "[a-[:alpha:]]",
+            "[a--b]",
         ] {
             assert!(GoRegexp::new(pattern).is_err(), "{pattern}");
             assert!(Matcher::new(pattern).is_err(), "{pattern}");
