@@ -213,10 +213,9 @@ async fn pump_cached(
         let (hashed, Some(bytes)) = blocking(read).await? else { return Ok(at) };
         hasher = hashed;
         let end = at + bytes.len() as u64;
-        if let Some(hasher) = hasher.take_if(|_| end == size) {
-            if !note(blob, Digest::finish(hasher)) {
-                return Ok(at);
-            }
+        let whole = hasher.take_if(|_| end == size);
+        if whole.is_some_and(|hasher| !note(blob, Digest::finish(hasher))) {
+            return Ok(at);
         }
         at = end;
         let mut rest = bytes;
