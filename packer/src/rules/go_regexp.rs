@@ -1,10 +1,10 @@
 //! Go's `regexp` (RE2) on top of the regex crate: the two are cousins, and what differs is translated here.
 //!
 //! Differences that a rule could meet (Go: package regexp/syntax): `\d \w \s \b` and their negations know ASCII only;
-//! inside brackets `[`, `&&` and `~~` are plain text, and a hyphen may begin or end a range; `\Q...\E` quotes; `\<` and other escaped punctuation stand
-//! for themselves; braces that are no repetition stand for themselves; a repetition of a repetition (`a**`), more than
-//! 1000 repetitions and the flags `x`, `u` and `R` are refused; a byte that is not UTF-8 reads as one U+FFFD, and `.`
-//! matches it.
+//! inside brackets `[`, `&&` and `~~` are plain text, and a hyphen may begin or end a range; `\Q...\E` quotes; `\<` and
+//! other escaped punctuation stand for themselves; braces that are no repetition stand for themselves; a repetition of a
+//! repetition (`a**`), more than 1000 repetitions, also within each other, and the flags `x`, `u` and `R` are refused; a
+//! byte that is not UTF-8 reads as one U+FFFD, and `.` matches it.
 
 // Of bytes only for `\B`, which knows ASCII alone and may therefore match beside any byte of a longer character; what it
 // searches is text.
@@ -143,11 +143,15 @@ fn translate(pattern: &str) -> Result<String, String> {
     let mut rest = pattern;
     // The repetition that ends just here, if one does.
     let mut repeated = "";
+    let mut nested = Nested { open: vec![1], last: 1 };
     while let Some(c) = rest.chars().next() {
         let after = &rest[c.len_utf8()..];
-        if let Some(operator) = repetition(rest)? {
+        if let Some(Repetition { operator, times }) = repetition(rest)? {
             if !repeated.is_empty() {
                 return Err(format!("invalid nested repetition operator: `{repeated}{operator}`"));
+            }
+            if !nested.repeat(times) {
+                return Err(format!("invalid repeat count: `{operator}`"));
             }
             repeated = operator;
             out.push_str(operator);
@@ -155,6 +159,11 @@ fn translate(pattern: &str) -> Result<String, String> {
             continue;
         }
         repeated = "";
+        match c {
+            '(' => nested.begin(),
+            ')' => nested.end(),
+            _ => nested.next(),
+        }
         rest = match c {
             '\\' => escape(after, &mut out)?,
             '(' if after.starts_with('?') => {
@@ -176,15 +185,58 @@ fn translate(pattern: &str) -> Result<String, String> {
     Ok(out)
 }
 
+/// The most that Go repeats anything, all repetitions that it is in taken together.
+const MOST_TIMES: u32 = 1000;
+
+/// How often repetitions within each other repeat what has been read.
+struct Nested {
+    /// Of each open group, and of the expression itself: what is repeated most in it, apart from what came last.
+    open: Vec<u32>,
+    /// Of what came last, which may yet be repeated.
+    last: u32,
+}
+
+impl Nested {
+    /// Something else comes: what came last is repeated no more.
+    fn next(&mut self) {
+        // Without any group there is one bracket too many, which the crate refuses.
+        if let Some(group) = self.open.last_mut() {
+            *group = self.last.max(*group);
+        }
+        self.last = 1;
+    }
+
+    fn begin(&mut self) {
+        self.next();
+        self.open.push(1);
+    }
+
+    fn end(&mut self) {
+        self.next();
+        self.last = self.open.pop().unwrap_or(1);
+    }
+
+    /// Repeats what came last; false if that is too often. What comes no time at all may have any repetitions in it.
+    fn repeat(&mut self, times: u32) -> bool {
+        self.last = if times == 0 { 1 } else { self.last * times };
+        self.last <= MOST_TIMES
+    }
+}
+
+struct Repetition<'a> {
+    operator: &'a str,
+    /// As Go counts: the most times, or the least where there is no most.
+    times: u32,
+}
+
 /// The repetition that `rest` begins with: `*`, `+`, `?`, `{n}`, `{n,}` or `{n,m}`, perhaps with a `?` for the shortest
 /// match.
-fn repetition(rest: &str) -> Result<Option<&str>, String> {
-    const MOST: u32 = 1000;
-    let plain = match rest.as_bytes().first() {
-        Some(b'*' | b'+' | b'?') => 1,
+fn repetition(rest: &str) -> Result<Option<Repetition<'_>>, String> {
+    let (plain, times) = match rest.as_bytes().first() {
+        Some(b'*' | b'+' | b'?') => (1, 1),
         Some(b'{') => {
             let Some((counts, _)) = rest[1..].split_once('}') else { return Ok(None) };
-            let (least, most) = counts.split_once(',').unwrap_or((counts, ""));
+            let (least, most) = counts.split_once(',').unwrap_or((counts, counts));
             let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty();
             // Go takes no leading zeros here: `a{01}` is text.
             let leading = |text: &str| text.len() > 1 && text.starts_with('0');
@@ -192,16 +244,17 @@ fn repetition(rest: &str) -> Result<Option<&str>, String> {
                 return Ok(None);
             }
             let parsed = |text: &str| text.parse::<u32>().unwrap_or(u32::MAX);
-            let upper = if most.is_empty() { parsed(least) } else { parsed(most) };
-            if upper > MOST || parsed(least) > upper {
+            // Without a most it is repeated at least once, as with `*`.
+            let upper = if most.is_empty() { parsed(least).max(1) } else { parsed(most) };
+            if upper > MOST_TIMES || parsed(least) > upper {
                 return Err(format!("invalid repeat count: `{{{counts}}}`"));
             }
-            counts.len() + 2
+            (counts.len() + 2, upper)
         }
         _ => return Ok(None),
     };
     let shortest = usize::from(rest[plain..].starts_with('?'));
-    Ok(Some(&rest[..plain + shortest]))
+    Ok(Some(Repetition { operator: &rest[..plain + shortest], times }))
 }
 
 /// Refuses what Go refuses after `(`: flags other than `i`, `m`, `s` and `U`, and look-around. Names of groups are the
@@ -454,6 +507,43 @@ mod tests {
         ] {
             assert!(GoRegexp::new(pattern).is_err(), "{pattern}");
             assert!(Matcher::new(pattern).is_err(), "{pattern}");
+        }
+    }
+
+    /// Answers of Go's regexp.Compile.
+    #[test]
+    fn repetitions_of_repetitions_are_at_most_1000() {
+        for (pattern, allowed) in [
+            ("(a{50}){50}", false),
+            ("(?:a{50}?){50}?", false),
+            ("(a{10}){100}", true),
+            ("(a{10}){101}", false),
+            ("((a{10}b?){10}|c){10}", true),
+            ("((a{10}b?){10}|c){11}", false),
+            ("(?:a{50}|b{2}){20}", true),
+            ("(?:b{2}|a{50}){21}", false),
+            ("(a{50}|b{2}){21}", false),
+            ("a{1000}b{1000}", true),
+            ("(a{500}b{600}){1}", true),
+            ("(a{500}b{600}){2}", false),
+            ("(a{0,50}){50}", false),
+            ("(a{2,3}){400}", false),
+            ("(a{50,}){50}", false),
+            ("(a{2}){500,}", true),
+            ("(a{3}){500,}", false),
+            ("(a{0,}){1000}", true),
+            ("((a{1000})*){2}", false),
+            ("(a{1000})?", true),
+            ("(a+){1000}", true),
+            ("((a{1000}){0}){1000}", true),
+            ("((a{0}){1000}){1000}", false),
+            ("(a{1000}){0,1}", true),
+            ("(a{1000}){0,2}", false),
+            (r"([(]a{30}\)\Q(\E){30}", true),
+            (r"([(]a{30}\)\Q(\E){40}", false),
+            ("((?i)a{50}(?i)){50}", false),
+        ] {
+            assert_eq!(translate(pattern).is_ok(), allowed, "{pattern}");
         }
     }
 
