@@ -4,7 +4,8 @@
 //! inside brackets `[`, `&&` and `~~` are plain text, and a hyphen may begin or end a range; `\Q...\E` quotes; `\<` and
 //! other escaped punctuation stand for themselves; braces that are no repetition stand for themselves; a repetition of a
 //! repetition (`a**`), more than 1000 repetitions, also within each other, and the flags `x`, `u` and `R` are refused; a
-//! byte that is not UTF-8 reads as one U+FFFD, and `.` matches it.
+//! byte that is not UTF-8 reads as one U+FFFD, and `.` matches it; groups may share a name, of ASCII letters, digits and
+//! underscores.
 
 // Of bytes only for `\B`, which knows ASCII alone and may therefore match beside any byte of a longer character; what it
 // searches is text.
@@ -15,7 +16,7 @@ use regex_syntax::hir::Hir;
 
 /// Parses an expression.
 pub(super) fn parse(pattern: &str) -> Result<Hir, String> {
-    let translated = translate(pattern)?;
+    let translated = translate(pattern)?.expression;
     let parsed = regex_syntax::ParserBuilder::new().utf8(false).build().parse(&translated);
     parsed.map_err(|error| reason(&error))
 }
@@ -35,11 +36,17 @@ fn reason(error: &dyn std::error::Error) -> String {
 
 /// A compiled expression whose matches are replaced.
 #[derive(Debug)]
-pub(super) struct GoRegexp(Regex);
+pub(super) struct GoRegexp {
+    regex: Regex,
+    /// The groups that have a name, and their numbers.
+    names: Vec<(String, usize)>,
+}
 
 impl GoRegexp {
     pub(super) fn new(pattern: &str) -> Result<Self, String> {
-        Regex::new(&translate(pattern)?).map(Self).map_err(|error| reason(&error))
+        let Translated { expression, names } = translate(pattern)?;
+        let regex = Regex::new(&expression).map_err(|error| reason(&error))?;
+        Ok(Self { regex, names })
     }
 
     /// Go's `Regexp.ReplaceAll`.
@@ -47,13 +54,18 @@ impl GoRegexp {
         let text = GoText::new(path);
         let mut out = Vec::with_capacity(path.len());
         let mut copied = 0;
-        for captures in self.0.captures_iter(text.text.as_bytes()) {
+        for captures in self.regex.captures_iter(text.text.as_bytes()) {
             let whole = captures.get(0).expect("group 0 is the match itself");
             out.extend_from_slice(text.bytes(path, copied, whole.start()));
             expand(template, &mut out, |group| {
                 let group = match group.parse::<usize>() {
                     Ok(number) => captures.get(number),
-                    Err(_) => captures.name(group),
+                    // The first that has matched, of those with that name.
+                    Err(_) => self
+                        .names
+                        .iter()
+                        .filter(|(name, _)| name == group)
+                        .find_map(|(_, number)| captures.get(*number)),
                 };
                 group.map(|group| text.bytes(path, group.start(), group.end())).unwrap_or_default()
             });
@@ -137,12 +149,20 @@ fn expand<'g>(template: &str, out: &mut Vec<u8>, group: impl Fn(&str) -> &'g [u8
     out.extend_from_slice(rest.as_bytes());
 }
 
+/// An expression in the regex crate's syntax.
+struct Translated {
+    expression: String,
+    /// The groups that have a name, and their numbers. In `expression` they have none, because Go lets them share one.
+    names: Vec<(String, usize)>,
+}
+
 /// Rewrites Go's syntax as the regex crate's.
-fn translate(pattern: &str) -> Result<String, String> {
+fn translate(pattern: &str) -> Result<Translated, String> {
     let mut out = String::with_capacity(pattern.len() + 8);
     let mut rest = pattern;
     // The repetition that ends just here, if one does.
     let mut repeated = "";
+    let (mut groups, mut names) = (0, Vec::new());
     let mut nested = Nested { open: vec![1], last: 1 };
     while let Some(c) = rest.chars().next() {
         let after = &rest[c.len_utf8()..];
@@ -166,10 +186,23 @@ fn translate(pattern: &str) -> Result<String, String> {
         }
         rest = match c {
             '\\' => escape(after, &mut out)?,
-            '(' if after.starts_with('?') => {
-                flags(after)?;
+            '(' => {
                 out.push('(');
-                after
+                match group_name(after)? {
+                    Some((name, after)) => {
+                        groups += 1;
+                        names.push((name.to_owned(), groups));
+                        after
+                    }
+                    None if after.starts_with('?') => {
+                        flags(after)?;
+                        after
+                    }
+                    None => {
+                        groups += 1;
+                        after
+                    }
+                }
             }
             '{' | '}' => {
                 out.extend(['\\', c]);
@@ -182,7 +215,7 @@ fn translate(pattern: &str) -> Result<String, String> {
             }
         };
     }
-    Ok(out)
+    Ok(Translated { expression: out, names })
 }
 
 /// The most that Go repeats anything, all repetitions that it is in taken together.
@@ -257,15 +290,25 @@ fn repetition(rest: &str) -> Result<Option<Repetition<'_>>, String> {
     Ok(Some(Repetition { operator: &rest[..plain + shortest], times }))
 }
 
-/// Refuses what Go refuses after `(`: flags other than `i`, `m`, `s` and `U`, and look-around. Names of groups are the
-/// same to both.
+/// The name in `?P<name>` or `?<name>`, and what comes after it, if `rest` begins with one.
+fn group_name(rest: &str) -> Result<Option<(&str, &str)>, String> {
+    let Some(named) = rest.strip_prefix("?P<").or_else(|| rest.strip_prefix("?<")) else { return Ok(None) };
+    let valid = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    match named.split_once('>') {
+        Some((name, after)) if valid(name) => Ok(Some((name, after))),
+        Some((name, _)) => {
+            let head = &rest[..rest.len() - named.len()];
+            Err(format!("invalid named capture: `({head}{name}>`"))
+        }
+        None => Err(format!("invalid named capture: `({rest}`")),
+    }
+}
+
+/// Refuses what Go refuses after `(`: flags other than `i`, `m`, `s` and `U`, and look-ahead.
 fn flags(rest: &str) -> Result<(), String> {
     let group = &rest[1..];
-    if group.starts_with("P<")
-        || (group.starts_with('<') && !group.starts_with("<=") && !group.starts_with("<!"))
-    {
-        return Ok(());
-    }
     let end = group.find([':', ')']).unwrap_or(group.len());
     match group[..end].bytes().all(|flag| b"imsU-".contains(&flag)) {
         true => Ok(()),
@@ -545,6 +588,26 @@ mod tests {
         ] {
             assert_eq!(translate(pattern).is_ok(), allowed, "{pattern}");
         }
+    }
+
+    /// Go refuses no name that is given twice, and expands the first group of that name that has matched.
+    #[test]
+    fn groups_are_named_as_in_go() {
+        let replace = |pattern: &str, path: &str, template: &str| {
+            String::from_utf8(GoRegexp::new(pattern).unwrap().replace_all(path.as_bytes(), template)).unwrap()
+        };
+        let twice = "(?P<n>a)(?P<n>b)";
+        assert!(Matcher::new(twice).unwrap().is_match(b"ab"));
+        assert_eq!(replace(twice, "-ab-", "<$n$2>"), "-<ab>-");
+        let either = r"(\()(?P<n>a)|[(](?P<n>b)";
+        assert_eq!(replace(either, "(a", "<$n>"), "<a>");
+        assert_eq!(replace(either, "(b", "<$n>"), "<b>");
+        assert_eq!(replace("(a)(?<1>b)(?<x1>c)", "abc", "<$1$x1$x>"), "<ac>");
+        for name in ["", "n-x", "n.x", "n[0]", "é", "n"] {
+            let refused = GoRegexp::new(&format!("(?P<{name}>a)")).is_err();
+            assert_eq!(refused, name != "n", "{name}");
+        }
+        assert!(Matcher::new("(?P<n").is_err());
     }
 
     #[test]
