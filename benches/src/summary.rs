@@ -45,9 +45,10 @@ impl Group {
 }
 
 /// The order of scenarios; others come last.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 18] = [
     "build: 1 layer",
     "build: 100 layers",
+    "build: 100 layers (from disk)",
     "first push",
     "no change",
     "leaf changed",
@@ -55,8 +56,8 @@ const ORDER: [&str; 17] = [
     "fresh runner: no change",
     "fresh runner: leaf changed",
     "fresh runner: middle changed",
-    "fresh runner: leaf changed, former spec known",
-    "fresh runner: leaf changed, its spec known",
+    "fresh runner: leaf changed (former spec known)",
+    "fresh runner: leaf changed (its spec known)",
     "podman: first image",
     "podman: leaf changed",
     "docker: first image",

@@ -368,7 +368,7 @@ impl Contender for Nix2container {
         match self.form {
             Form::Flat => "nix2container",
             Form::Nested => "nix2container nested by hand",
-            Form::Defaults => "nix2container, default gzip",
+            Form::Defaults => "nix2container (default gzip)",
         }
     }
 

@@ -14,7 +14,7 @@ use super::contenders::{
     path_list, request,
 };
 use super::measure::{Usage, measure};
-use crate::host::{output, say};
+use crate::host::{self, output, say};
 use crate::services::Registry;
 
 /// A group of scenarios, which are measured together.
@@ -52,11 +52,11 @@ const STEPS: [Step; 9] = {
         step("fresh runner: middle changed", Change::Middle(2), true),
         Step {
             known: Known::FormerSpec(Change::None),
-            ..step("fresh runner: leaf changed, former spec known", Change::Leaf(3), true)
+            ..step("fresh runner: leaf changed (former spec known)", Change::Leaf(3), true)
         },
         Step {
             known: Known::OwnSpec,
-            ..step("fresh runner: leaf changed, its spec known", Change::Leaf(4), true)
+            ..step("fresh runner: leaf changed (its spec known)", Change::Leaf(4), true)
         },
     ]
 };
@@ -181,13 +181,18 @@ impl Bench<'_> {
         Ok(rows)
     }
 
+    /// Warm and cold: with the files in memory, and with them on disk alone.
     fn build(&mut self, subject: &Subject) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
         let peer = self.programs.nix2container();
         if peer.is_none() {
             say("nix2container does not take part in the build: --nix2container names it");
         }
-        for layers in [1, LAYERS] {
+        for (layers, cold) in [(1, false), (LAYERS, false), (LAYERS, true)] {
+            if cold && !host::is_root() {
+                say("no build with the files on disk alone: only root can have the kernel forget them");
+                continue;
+            }
             for run in 1..=self.runs {
                 let spec = self.scratch.join("built.json");
                 let request = request(std::slice::from_ref(&subject.base.root), layers, "popularity", None);
@@ -200,7 +205,15 @@ impl Bench<'_> {
                 }
                 let mut diff_ids: Option<Vec<String>> = None;
                 for (name, command, file) in contenders {
-                    let what = format!("{}, build, {layers} layers, {name}, run {run}", subject.size.name());
+                    let scenario = match (layers, cold) {
+                        (1, _) => "build: 1 layer",
+                        (_, false) => "build: 100 layers",
+                        (_, true) => "build: 100 layers (from disk)",
+                    };
+                    if cold {
+                        forget_files()?;
+                    }
+                    let what = format!("{}, {scenario}, {name}, run {run}", subject.size.name());
                     let Some(usage) = self.note(&what, measure(&command)) else { continue };
                     let found = read_diff_ids(&file)?;
                     match &diff_ids {
@@ -209,7 +222,6 @@ impl Bench<'_> {
                         }
                         _ => diff_ids = Some(found),
                     }
-                    let scenario = if layers == 1 { "build: 1 layer" } else { "build: 100 layers" };
                     let row = subject.row(scenario, name, run, usage);
                     rows.push(Row { layers: layers as u64, ..row });
                 }
@@ -313,6 +325,12 @@ impl Bench<'_> {
         }
         Ok(rows)
     }
+}
+
+/// Has the kernel forget what it has read of files.
+fn forget_files() -> Result<()> {
+    output(&mut Command::new("sync"))?;
+    fs::write("/proc/sys/vm/drop_caches", "3").context("cannot have the kernel forget files")
 }
 
 /// The layers' diff_ids of a spec, or of a list of layers.
