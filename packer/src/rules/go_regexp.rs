@@ -56,12 +56,18 @@ impl GoRegexp {
         let mut copied = 0;
         for captures in self.regex.captures_iter(text.text.as_bytes()) {
             let whole = captures.get(0).expect("group 0 is the match itself");
+            // Go matches nothing inside of a character.
+            if !text.text.is_char_boundary(whole.start()) {
+                continue;
+            }
             out.extend_from_slice(text.bytes(path, copied, whole.start()));
             expand(template, &mut out, |group| {
-                let group = match group.parse::<usize>() {
-                    Ok(number) => captures.get(number),
+                // A number has no leading zero.
+                let number = group.parse::<usize>().ok().filter(|_| group == "0" || !group.starts_with('0'));
+                let group = match number {
+                    Some(number) => captures.get(number),
                     // The first that has matched, of those with that name.
-                    Err(_) => self
+                    None => self
                         .names
                         .iter()
                         .filter(|(name, _)| name == group)
@@ -331,7 +337,7 @@ fn class<'a>(rest: &'a str, out: &mut String) -> Result<&'a str, String> {
             return Ok(after);
         }
         first = false;
-        if let Some(class) = posix_class(rest) {
+        if let Some(class) = posix_class(rest)? {
             out.push_str(class);
             rest = &rest[class.len()..];
         } else if let Some(after) = rest.strip_prefix('\\').and_then(|rest| escaped_class(rest, out)) {
@@ -366,11 +372,18 @@ fn plain(c: char, out: &mut String) {
     }
 }
 
-/// `[:alpha:]`, which means the same to both.
-fn posix_class(rest: &str) -> Option<&str> {
-    let end = rest.strip_prefix("[:")?.find(":]")? + 4;
-    let name = rest[2..end - 2].trim_start_matches('^');
-    name.bytes().all(|byte| byte.is_ascii_lowercase()).then_some(&rest[..end])
+/// `[:alpha:]` and its like, which mean the same to both. Others Go refuses.
+fn posix_class(rest: &str) -> Result<Option<&str>, String> {
+    const NAMES: [&str; 14] = [
+        "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space",
+        "upper", "word", "xdigit",
+    ];
+    let Some(length) = rest.strip_prefix("[:").and_then(|name| name.find(":]")) else { return Ok(None) };
+    let name = &rest[2..2 + length];
+    match NAMES.contains(&name.strip_prefix('^').unwrap_or(name)) {
+        true => Ok(Some(&rest[..length + 4])),
+        false => Err(format!("invalid character class range: [:{name}:]")),
+    }
 }
 
 /// Translates what follows a backslash outside of brackets; gives what comes after it.
@@ -546,6 +559,9 @@ mod tests {
             r"[--\pL]",
             "[a-",
             "[a-[:alpha:]]",
+            "[[:foo:]]",
+            "[[:^^alpha:]]",
+            "[[:Alpha:]]",
             "[a--b]",
         ] {
             assert!(GoRegexp::new(pattern).is_err(), "{pattern}");
@@ -618,6 +634,16 @@ mod tests {
         assert_eq!(GoRegexp::new("^/a").unwrap().replace_all(path, ""), &path[2..]);
         assert_eq!(GoRegexp::new("/(é)/").unwrap().replace_all(path, "<$1>"), b"/a/\xff\xfe<\xc3\xa9>b\xff");
         assert_eq!(GoRegexp::new("(.)(.)/é").unwrap().replace_all(path, "$2$1"), b"/a/\xfe\xff/b\xff");
+    }
+
+    #[test]
+    fn nothing_matches_inside_of_a_character() {
+        let replace = |pattern: &str, path: &str, template: &str| {
+            String::from_utf8(GoRegexp::new(pattern).unwrap().replace_all(path.as_bytes(), template)).unwrap()
+        };
+        assert_eq!(replace("x*", "é/x", "-"), "-é-/-");
+        assert_eq!(replace("", "é", "-"), "-é-");
+        assert_eq!(replace("(x)", "x", "<$01$1${0}>"), "<xx>");
     }
 
     #[test]
