@@ -63,9 +63,9 @@ fn draw_bars(
 ) -> Result<(), Box<dyn std::error::Error>> {
     const BAR: i32 = 15;
     const GAP: i32 = 14;
-    const LEFT: i32 = 250;
+    const LEFT: i32 = 330;
     const RIGHT: i32 = 90;
-    const WIDTH: i32 = 900;
+    const WIDTH: i32 = 980;
     let top = 64 + 22 * i32::try_from(names.len().div_ceil(3))?;
     let heights: Vec<i32> = shown
         .iter()
@@ -176,7 +176,8 @@ fn draw_lines(
         .x_desc("MiB of changed store paths")
         .y_desc("seconds")
         .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_label_formatter(&|y| format!("{y}"))
+        // 0.6 is 0.6000000000000001 to the scale.
+        .y_label_formatter(&|y| format!("{}", (y * 1000.0).round() / 1000.0))
         .light_line_style(WHITE)
         .bold_line_style(FAINT)
         .label_style((FONT, 13).into_font().color(&INK))
