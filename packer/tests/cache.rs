@@ -10,7 +10,7 @@ use nixply_packer::closure::{Closure, PathInfo, Store, StorePath};
 use nixply_packer::compress::FRAME_BYTES;
 use nixply_packer::image::layout;
 use nixply_packer::image::spec::{ImageSpec, Layer};
-use nixply_packer::pack::{Control, Packer};
+use nixply_packer::pack::{BlobSink, BlobWriter, Control, PackedLayer, Packer};
 use nixply_packer::request::{BuiltImage, ImageRequest};
 use serde_json::{Value, json};
 
@@ -386,6 +386,35 @@ fn bytes_of_a_known_layer_are_cached() {
         world.forget_the_store();
         assert_eq!(world.layout(&image, "second", Some(world.cache())).unwrap(), first, "{lost}");
     }
+}
+
+/// A blob that nobody could keep says nothing against what is cached.
+#[test]
+fn a_full_disk_elsewhere_costs_no_entry() {
+    struct Full;
+    impl BlobSink for Full {
+        fn open(&self, _: usize) -> Result<Option<Box<dyn BlobWriter>>, Error> {
+            Ok(Some(Box::new(Self)))
+        }
+    }
+    impl BlobWriter for Full {
+        fn write(&mut self, _: &[u8]) -> Result<(), Error> {
+            Ok(())
+        }
+        fn finish(self: Box<Self>, _: &PackedLayer) -> Result<(), Error> {
+            Err(Error::DiskFull { path: "blob".into(), source: std::io::ErrorKind::StorageFull.into() })
+        }
+    }
+    let world = small();
+    let image = world.build(&world.request("zstd", 2), Some(world.cache())).unwrap();
+    let before = world.entries();
+    let (packer, stop) = (Packer::new(2).with_cache(Some(world.cache())), AtomicBool::new(false));
+    let layers: Vec<_> =
+        image.spec.layers.iter().map(|layer| packer.layer_paths(layer, &world.store).unwrap()).collect();
+    let codec = "zstd".parse().unwrap();
+    let error = packer.pack(&layers, codec, &Full, &Control::new(&stop, &())).unwrap_err();
+    assert!(matches!(error, Error::DiskFull { .. }), "{error}");
+    assert_eq!(world.entries(), before);
 }
 
 /// What a spec says does not replace what is known, and is forgotten when it turns out to be wrong.

@@ -93,12 +93,16 @@ pub(super) fn pack(
             Ok(()) => put_states(cache, &chains, &states.0, &states.1, plain),
             // What has just been made of these paths is not what it should be, or what was known of them is wrong: nobody
             // else shall get either.
-            Err(_) => {
+            Err(error)
+                if !matches!(error, Error::Io { .. } | Error::DiskFull { .. } | Error::Interrupted) =>
+            {
                 (0..job.pieces.len())
                     .filter_map(|at| job.pieces.key(at))
                     .for_each(|key| cache.forget_segment(key));
                 job.pieces.layer_key().into_iter().for_each(|key| cache.forget_layer(key));
             }
+            // Whoever took the bytes could not keep them; they were right.
+            Err(_) => {}
         }
     }
     accepted?;
