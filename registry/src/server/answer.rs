@@ -13,8 +13,9 @@ use nixply_packer::digest::Digest;
 use nixply_packer::image::oci;
 use serde_json::json;
 
-use super::body::{Body, Source};
+use super::body::Body;
 use super::catalog::{Blob, Catalog, Document};
+use super::pump::Source;
 use super::range::Part;
 use super::reads::Reads;
 use super::workshop::Workshop;

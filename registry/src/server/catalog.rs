@@ -14,7 +14,7 @@ use nixply_packer::image::spec::ImageSpec;
 use nixply_packer::image::{go_json, reference};
 use tokio::sync::OnceCell;
 
-use super::body::FileBlob;
+use super::pump::FileBlob;
 use super::reads::{Compression, Reads};
 use super::workshop::{PackedBlob, Workshop};
 use crate::error::{Error, Result};

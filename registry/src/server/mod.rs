@@ -12,6 +12,7 @@ mod body;
 mod catalog;
 mod counters;
 mod growing;
+mod pump;
 mod range;
 mod reads;
 #[cfg(test)]

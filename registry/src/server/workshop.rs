@@ -19,9 +19,9 @@ use nixply_packer::{Error as PackerError, Result as PackerResult};
 use tokio::sync::Semaphore;
 
 use super::Report;
-use super::body::Source;
 use super::counters::Counters;
 use super::growing::Growing;
+use super::pump::Source;
 use crate::error::{Error, Result};
 
 /// About as many compressed bytes as there are in a frame: more threads than frames have nothing to do.
