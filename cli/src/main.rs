@@ -26,8 +26,7 @@ enum Command {
     Layout(layout::Args),
     Serve(serve::Args),
     Cache(cache::Args),
-    #[command(subcommand)]
-    N2c(n2c::Command),
+    N2c(n2c::Args),
     Builder(builder::Args),
 }
 
@@ -39,7 +38,7 @@ fn main() -> ExitCode {
         Command::Layout(args) => layout::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Cache(args) => cache::run(&args),
-        Command::N2c(command) => n2c::run(&command),
+        Command::N2c(args) => n2c::run(&args),
         Command::Builder(args) => builder::run(&args),
     };
     match result {

@@ -51,6 +51,11 @@ mod ffi {
         groups: Vec<Group>,
         groups_given: bool,
         metadata: Metadata,
+        /// Which of the layers ahead of this one to leave out what they have of; not given, all of them.
+        parents: Vec<u32>,
+        parents_given: bool,
+        /// A folder in the store with layers that were packed before, instead of all the others; or empty.
+        prebuilt: String,
     }
 
     /// An image. Names and meanings are those of `builtins.nixplyImage`; empty text means the default.
@@ -122,8 +127,8 @@ mod ffi {
             machine: &Machine,
         ) -> Result<Vec<LayerInfo>>;
 
-        /// Does what a derivation's structured attributes (`.attrs.json`) ask for; gives the output's text.
-        fn run_builder(attrs: &str, machine: &Machine, observer: Pin<&mut Observer>) -> Result<String>;
+        /// Makes the output that a derivation's structured attributes (`.attrs.json`) ask for.
+        fn run_builder(attrs: &str, machine: &Machine, observer: Pin<&mut Observer>) -> Result<()>;
 
         /// The image's name as registries have it, or why they do not take it.
         fn canonical_name(name: &str) -> Result<String>;

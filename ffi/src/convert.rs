@@ -31,6 +31,7 @@ pub(crate) fn image(request: &bridge::ImageRequest) -> Result<ImageRequest> {
         config_roots: Some(request.config_roots.clone()),
         copy_to_root: top.copy_to_root,
         layers: request.layers.iter().map(layer).collect(),
+        parents: top.parents,
         max_layers: top.max_layers,
         strategy: top.strategy,
         groups: top.groups,
@@ -65,6 +66,8 @@ fn layer(request: &bridge::LayerRequest) -> LayerRequest {
             comment: metadata.comment.clone(),
             empty_layer: false,
         }),
+        parents: request.parents_given.then(|| request.parents.iter().map(|at| *at as usize).collect()),
+        prebuilt: given(&request.prebuilt),
     }
 }
 

@@ -8,7 +8,7 @@ use nixply_packer::cache::{Cache, DEFAULT_LIMIT};
 use nixply_packer::closure::StorePath;
 use nixply_packer::image::{go_json, oci, reference};
 use nixply_packer::pack::{Control, Packer};
-use nixply_packer::request::BuilderInput;
+use nixply_packer::request::{BuilderInput, LayerPlan, PlannedLayer};
 
 use crate::bridge::{self, Observer};
 use crate::convert;
@@ -86,15 +86,18 @@ pub(crate) fn plan_image(
         let (request, closure, store) =
             (convert::image(request)?, convert::closure(closure), convert::store(machine));
         let plan = request.plan(&closure, &store)?;
-        let planned = plan.layers.iter().map(|layer| bridge::LayerInfo {
+        let planned = |layer: &LayerPlan| bridge::LayerInfo {
             digest: String::new(),
             diff_id: String::new(),
             size: layer.nar_size(&closure),
             media_type: request.compression.media_type().into(),
             paths: layer.paths.iter().map(|path| path.path.to_string()).collect(),
-        });
-        // A base image's layer has a digest and its blob's size; the others have neither yet.
-        Ok(plan.base.iter().map(convert::layer_info).chain(planned).collect())
+        };
+        let info = |layer: &PlannedLayer| match layer {
+            PlannedLayer::Made(layer) => convert::layer_info(layer),
+            PlannedLayer::ToPack(layer) => planned(layer),
+        };
+        Ok(plan.layers.iter().map(info).collect())
     })
 }
 
@@ -102,13 +105,13 @@ pub(crate) fn run_builder(
     attrs: &str,
     machine: &bridge::Machine,
     mut observer: Pin<&mut Observer>,
-) -> Result<String, Failure> {
+) -> Result<(), Failure> {
     guarded(|| {
         let input = BuilderInput::from_attrs(attrs)?;
         let (store, packer) = (convert::store(machine), Packer::new(machine.threads as usize));
-        let (bytes, warnings) = drive(observer.as_mut(), |control| input.run(&store, &packer, control))?;
+        let warnings = drive(observer.as_mut(), |control| input.run(&store, &packer, control))?;
         warn(&warnings, observer);
-        Ok(text(bytes))
+        Ok(())
     })
 }
 

@@ -159,6 +159,14 @@ private:
         for (auto * element : compat::elements(v)) out.push_back(store_path(*element, place.at(index++)));
     }
 
+    std::uint32_t index(Value & v, const Place & place) {
+        auto number = integer(v, place);
+        if (number < 0 || number > 1'000'000)
+            fail(place, "argument '" + place.path + "' of builtins." + builtin +
+                            " must be the place of an earlier layer, from 0 on, but it is " + std::to_string(number));
+        return static_cast<std::uint32_t>(number);
+    }
+
     std::uint32_t count(Value & v, const Place & place) {
         auto number = integer(v, place);
         if (number < 1 || number > 1'000'000)
@@ -220,6 +228,12 @@ private:
              [&](auto & v, auto & place) {
                  list(v, place, "attribute sets", [&](auto & v, auto place) { perm(v, place, layer.perms); });
              }},
+            {"parents",
+             [&](auto & v, auto & place) {
+                 layer.parents_given = true;
+                 list(v, place, "places in the list of layers",
+                      [&](auto & v, auto place) { layer.parents.push_back(index(v, place)); });
+             }},
         };
     }
 
@@ -228,6 +242,7 @@ private:
         layer.max_layers = 1;
         auto fields = shared(layer);
         fields.emplace_back("deps", [&](auto & v, auto & place) { store_paths(v, place, layer.deps); });
+        fields.emplace_back("prebuilt", [&](auto & v, auto & place) { layer.prebuilt = store_path(v, place); });
         fields.emplace_back("ignore", [&](auto & v, auto & place) { store_paths(v, place, layer.ignore); });
         fields.emplace_back("metadata", [&](auto & v, auto & place) {
             layer.metadata.given = true;
@@ -299,6 +314,7 @@ void rewrite(Arguments & arguments, const nix::StringMap & rewrites) {
     auto layer = [&](LayerRequest & layer) {
         for (auto * paths : {&layer.deps, &layer.copy_to_root, &layer.ignore}) all(*paths);
         for (auto & group : layer.groups) all(group.paths);
+        one(layer.prebuilt);
         for (auto & perm : layer.perms)
             for (auto * text : {&perm.path, &perm.regex, &perm.uname, &perm.gname}) one(*text);
     };

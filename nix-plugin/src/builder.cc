@@ -9,21 +9,20 @@ namespace nixply {
 
 void register_builder() {
     // The same request as builtins.nixplyImage, from a derivation's structured attributes: `request`, and the closure
-    // as exportReferencesGraph.closure. The spec becomes the output.
+    // as exportReferencesGraph.closure.
     compat::register_builder("nixply", [](const auto & context) {
         auto folder = std::filesystem::path(context.tmpDirInSandbox);
         auto attrs = nix::readFile((folder / ".attrs.json").string());
         auto output = std::filesystem::path(context.outputs.at("out")).string();
         auto store_dir = std::filesystem::path(output).parent_path().string();
         Progress progress(std::filesystem::path(output).filename().string().substr(33));
-        auto spec = call(
+        call(
             progress,
-            [&]() -> rust::String {
-                return run_builder(attrs, Machine{store_dir, store_dir, Settings::get().jobs.get(), "", 0, {}},
-                                   progress);
+            [&] {
+                run_builder(attrs, Machine{store_dir, store_dir, Settings::get().jobs.get(), "", 0, {}}, progress);
+                return true;
             },
             [](const std::string & why) { throw nix::Error("cannot pack image: %s", why); });
-        nix::writeFile(output, std::string(spec));
     });
 }
 

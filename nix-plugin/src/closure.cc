@@ -56,17 +56,20 @@ Query realise(nix::EvalState & state, Arguments & arguments, const compat::Posit
             roots.insert(*path);
         }
     };
+    auto add_one = [&](const rust::String & text, const char * argument) {
+        if (text.empty()) return;
+        rust::Vec<rust::String> one;
+        one.push_back(text);
+        add_text(one, argument);
+    };
     auto add_layer = [&](const LayerRequest & layer) {
         add_text(layer.deps, "deps");
         add_text(layer.copy_to_root, "copyToRoot");
+        add_one(layer.prebuilt, "prebuilt");
     };
     add_layer(arguments.request.top);
     for (auto & layer : arguments.request.layers) add_layer(layer);
-    if (!arguments.request.from_image.empty()) {
-        rust::Vec<rust::String> base;
-        base.push_back(arguments.request.from_image);
-        add_text(base, "fromImage");
-    }
+    add_one(arguments.request.from_image, "fromImage");
 
     // Whatever refers to them keeps the rest alive.
     for (auto & path : roots) store.addTempRoot(path);

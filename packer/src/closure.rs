@@ -218,6 +218,19 @@ impl Closure {
         Ok(Self::new(infos))
     }
 
+    /// The closure without these paths and without references to them, in the same order.
+    #[must_use]
+    pub fn without(self, paths: &[StorePath]) -> Self {
+        if paths.is_empty() {
+            return self;
+        }
+        let left = self.infos.into_iter().filter(|info| !paths.contains(&info.path));
+        Self::new(left.map(|mut info| {
+            info.references.retain(|reference| !paths.contains(reference));
+            info
+        }))
+    }
+
     /// Reads a closure from JSON: the graph of a derivation's `exportReferencesGraph` or nix2container's closure graph
     /// (a list), or what `nix path-info --json` prints in any of its formats (a list until Nix 2.18, an object by path
     /// from 2.19, `{"info": {...}, "storeDir": ...}` by base name since 2.33).

@@ -277,7 +277,18 @@ fn rules_are_refused_in_the_plan_with_their_place() {
         "layers[1].perms[1].uid -1 is not valid: Linux has ids from 0 to 4294967294",
     );
     says(json!({"path": A, "gid": 4294967295u32}), "layers[1].perms[1].gid 4294967295 is not valid");
-    says(json!({"path": B}), "layers[1].perms[1].path");
+}
+
+/// nix2container takes them, and changes nothing.
+#[test]
+fn a_rule_for_a_path_that_is_not_there_is_told() {
+    let sandbox = Sandbox::new();
+    let request = json!({"layers": [{"deps": A, "perms": [{"path": A}, {"path": B}]}]}).to_string();
+    let info = PathInfo { path: A.into(), references: Vec::new(), nar_hash: String::new(), nar_size: 0 };
+    let request = ImageRequest::from_json(&request, "request").unwrap();
+    let warnings = request.plan(&Closure::new([info]), &sandbox.store).unwrap().warnings;
+    let words = "layers[0].perms[1] changes nothing: no layer that these perms are for has";
+    assert!(warnings.len() == 1 && warnings[0].starts_with(words) && warnings[0].contains(B), "{warnings:?}");
 }
 
 /// nix2container packs it twice, too; silently, the upper layer's owners would count.
@@ -305,10 +316,6 @@ fn arguments_are_checked_before_anything_is_read() {
         &["copyToRoot[0]", "nothing below it"],
     );
     refused(sandbox.to_root(json!({"layers": [{"deps": [A, "x"]}]})), &["layers[0].deps[1]"]);
-    refused(
-        sandbox.to_root(json!({"perms": [{"path": "/nix/store/x"}]})),
-        &["perms[0].path", "add it, or remove"],
-    );
     refused(sandbox.to_root(json!({"created": "now"})), &["created \"now\"", "RFC 3339"]);
     refused(sandbox.to_root(json!({"compression": "xz"})), &["xz", "none, gzip"]);
     refused(sandbox.to_root(json!({"strategy": "best"})), &["best", "popularity, single, per-path"]);

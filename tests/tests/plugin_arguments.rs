@@ -333,8 +333,12 @@ fn what_the_packer_refuses_points_at_the_call() {
             "\"(\" is not valid: ",
         ),
         (
-            "perms = [ { path = FILE; mode = \"0755\"; } ];",
-            "no layer that these perms are for has this store path: add it, or remove the rule",
+            "layers = [ { parents = [ 0 ]; deps = FILE; } ];",
+            "layers[0].parents[0] 0 is not valid: expected the place of a layer ahead of this one: there are 0",
+        ),
+        (
+            "layers = [ { prebuilt = FILE; deps = FILE; } ];",
+            "layers[0].prebuilt is not valid: these layers have been packed already: nothing else can be said of them",
         ),
     ] {
         table.add(

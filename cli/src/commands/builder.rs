@@ -17,14 +17,12 @@ pub(crate) fn run(_args: &Args) -> Result<()> {
     let attrs = super::read_text(&attrs_file())
         .context("this command is for derivations with structured attributes")?;
     let input = BuilderInput::from_attrs(&attrs)?;
-    let output = input.output()?.to_owned();
     let store_dir = std::env::var("NIX_STORE").context("NIX_STORE is not set: not in a derivation")?;
     let jobs = std::env::var("NIX_BUILD_CORES").ok().and_then(|cores| cores.parse().ok()).unwrap_or(0);
     let stop = super::stop_flag()?;
-    let (bytes, warnings) =
-        input.run(&Store::at(store_dir), &Packer::new(jobs), &Control::new(&stop, &()))?;
+    let warnings = input.run(&Store::at(store_dir), &Packer::new(jobs), &Control::new(&stop, &()))?;
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    super::write_file(Some(output.as_ref()), &bytes)
+    Ok(())
 }
 
 /// Where the attributes are. Nix 2.8 sets the variable to the folder's name outside of the sandbox; the file itself lies in

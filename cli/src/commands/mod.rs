@@ -103,11 +103,15 @@ fn print(data: impl AsRef<[u8]>) -> Result<()> {
     out.write_all(data.as_ref()).and_then(|()| out.flush()).context("cannot write standard output")
 }
 
-/// Writes a file as a whole or not at all; without a path, standard output.
+/// Writes a file as a whole or not at all; without a path, standard output. In a Nix build, where nothing beside the outputs
+/// may be writable and Nix removes what a failed build leaves, the file is written where it will be.
 fn write_file(path: Option<&Path>, bytes: &[u8]) -> Result<()> {
     let Some(path) = path.filter(|path| *path != Path::new("-")) else {
         return print(bytes);
     };
+    if std::env::var_os("NIX_BUILD_TOP").is_some() {
+        return fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()));
+    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = || format!("cannot write {}", path.display());
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);

@@ -1,14 +1,39 @@
-//! `nixply n2c`: nix2container's command line, for those who call it from expressions of their own.
+//! `nixply n2c`: nix2container's command line, for those who call it from expressions of their own. Arguments, files and
+//! messages are those of its commit 20d33959; what it does wrong and this does not is in docs/nix2container.md.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use nixply_packer::closure::{Closure, Store, StorePath};
+use nixply_packer::compress::Codec;
+use nixply_packer::image::config::ImageConfig;
 use nixply_packer::image::import;
+use nixply_packer::image::spec::{
+    History, ImageSpec, Layer, ZERO_TIME, canonical_time, read_layers, write_layers,
+};
+use nixply_packer::pack::{Control, Packer};
+use nixply_packer::plan::{self, PlannedPath};
+use nixply_packer::request::{LayerPlan, Packing, arch_of_system};
+use nixply_packer::rules::{PermPath, RewritePath};
+use serde::de::DeserializeOwned;
 
 /// Run as nix2container does: its subcommands with their arguments
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Say more
+    #[arg(short, long, global = true)]
+    debug: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
 #[derive(clap::Subcommand)]
-pub(crate) enum Command {
+enum Command {
+    /// Write an image.json from an image config and layers
+    Image(Image),
     /// Write an image.json from a folder that skopeo's dir: transport has filled
     ImageFromDir {
         /// Where to write the spec
@@ -30,17 +55,202 @@ pub(crate) enum Command {
         #[arg(value_name = "BLOBS.json")]
         blobs: PathBuf,
     },
+    /// Write a layers.json from store paths that any build makes the same
+    LayersFromReproducibleStorepaths(Layers),
+    /// Write a layers.json from store paths that another build may make otherwise, and keep the layers' tars
+    LayersFromNonReproducibleStorepaths {
+        #[command(flatten)]
+        layers: Layers,
+        /// The folder in which the tars are kept
+        #[arg(long, value_name = "DIR")]
+        tar_directory: Option<PathBuf>,
+    },
 }
 
-pub(crate) fn run(command: &Command) -> Result<()> {
-    let (output, spec) = match command {
-        Command::ImageFromDir { output, folder } => (output, import::from_dir(folder)?),
+#[derive(clap::Args)]
+struct Image {
+    /// Where to write the spec
+    #[arg(value_name = "OUT.json")]
+    output: PathBuf,
+    /// OCI image config, keys in any case
+    #[arg(value_name = "CONFIG.json")]
+    config: PathBuf,
+    /// Layers from the bottom up; one that the image has already is left out
+    #[arg(value_name = "LAYERS.json", required = true)]
+    layers: Vec<PathBuf>,
+    /// The base image's spec
+    #[arg(long, value_name = "IMAGE.json")]
+    from_image: Option<PathBuf>,
+    /// OCI's name for the processor [default: this machine's]
+    #[arg(long)]
+    arch: Option<String>,
+    /// When the image was made, RFC 3339
+    #[arg(long, value_name = "TIME", default_value = ZERO_TIME)]
+    created: String,
+}
+
+#[derive(clap::Args)]
+struct Layers {
+    /// Where to write the layers
+    #[arg(value_name = "OUT.json")]
+    output: PathBuf,
+    /// Store paths with their references, a list as exportReferencesGraph has it; its order decides ties
+    #[arg(value_name = "CLOSURE-GRAPH.json")]
+    graph: PathBuf,
+    /// Layers below: what they have, with equal rules, is left out
+    #[arg(value_name = "PARENT-LAYERS.json")]
+    parents: Vec<PathBuf>,
+    /// A store path to leave out
+    #[arg(long, value_name = "PATH")]
+    ignore: Option<String>,
+    /// A list of {path, regex, repl}
+    #[arg(long, value_name = "FILE")]
+    rewrites: Option<PathBuf>,
+    /// A list of {path, regex, mode, uid, gid, uname, gname}
+    #[arg(long, value_name = "FILE")]
+    perms: Option<PathBuf>,
+    /// The layers' entry in the history: {created, created_by, author, comment, empty_layer}
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+    /// At most so many layers
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    max_layers: usize,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let (output, spec) = match &args.command {
+        Command::Image(image) => (&image.output, image.spec()?),
+        Command::ImageFromDir { output, folder } => (output, imported(import::from_dir(folder)?)),
         Command::ImageFromManifest { output, manifest, blobs } => {
             let text = super::read_text(blobs)?;
             let blobs: HashMap<String, PathBuf> = serde_json::from_str(&text)
                 .with_context(|| format!("{} must be an object of files by digest", blobs.display()))?;
-            (output, import::from_manifest(manifest, &blobs)?)
+            (output, imported(import::from_manifest(manifest, &blobs)?))
+        }
+        Command::LayersFromReproducibleStorepaths(layers) => return layers.write(None, args.debug),
+        Command::LayersFromNonReproducibleStorepaths { layers, tar_directory } => {
+            return layers.write(tar_directory.as_deref(), args.debug);
         }
     };
-    super::write_file(Some(output), &spec.write())
+    super::write_file(Some(output), &spec.write())?;
+    eprintln!("Image has been written to {}", output.display());
+    Ok(())
+}
+
+fn imported(spec: ImageSpec) -> ImageSpec {
+    for file in spec.layers.iter().filter_map(|layer| layer.layer_path.as_deref()) {
+        eprintln!("Adding tar file '{file}' as image layer");
+    }
+    spec
+}
+
+/// Reads a file of JSON; null is the default, as in Go.
+fn read<T: DeserializeOwned + Default>(file: Option<&Path>) -> Result<T> {
+    let Some(file) = file else { return Ok(T::default()) };
+    let value: Option<T> = serde_json::from_str(&super::read_text(file)?)
+        .with_context(|| format!("{} is not what was expected", file.display()))?;
+    Ok(value.unwrap_or_default())
+}
+
+fn read_layers_of(file: &Path) -> Result<Vec<Layer>> {
+    Ok(read_layers(&super::read_text(file)?, &file.display().to_string())?)
+}
+
+impl Image {
+    fn spec(&self) -> Result<ImageSpec> {
+        let created = canonical_time("--created", &self.created)?;
+        let arch = match &self.arch {
+            Some(arch) => arch.clone(),
+            None => arch_of_system(std::env::consts::ARCH)?.to_owned(),
+        };
+        let (config, unknown) = ImageConfig::from_value(read(Some(&self.config))?)?;
+        for key in unknown {
+            eprintln!("warning: {key} is not part of OCI's image config and is left out of the image");
+        }
+        let mut spec = ImageSpec { version: 1, config, layers: Vec::new(), arch, created: Some(created) };
+        if let Some(file) = &self.from_image {
+            spec.layers = super::read_spec(file)?.layers;
+            let (file, count) = (file.display(), spec.layers.len());
+            eprintln!("Using base image {file} containing {count} layers");
+        }
+        for file in &self.layers {
+            for layer in read_layers_of(file)? {
+                let (digest, count) = (layer.digest, spec.layers.len());
+                spec.push(layer);
+                if spec.layers.len() > count {
+                    eprintln!("Adding layer {digest} from {}", file.display());
+                }
+            }
+        }
+        Ok(spec)
+    }
+}
+
+impl Layers {
+    fn write(&self, tar_directory: Option<&Path>, debug: bool) -> Result<()> {
+        if self.max_layers == 0 {
+            bail!("--max-layers is 0: there is at least one layer");
+        }
+        let text = super::read_text(&self.graph)?;
+        let closure = Closure::from_json(&text).with_context(|| self.graph.display().to_string())?;
+        let parents = self.parents.iter().map(|file| read_layers_of(file)).collect::<Result<Vec<_>>>()?;
+        let rewrites: Vec<RewritePath> = read(self.rewrites.as_deref())?;
+        let perms: Vec<PermPath> = read(self.perms.as_deref())?;
+        let mut history: History = read(self.history.as_deref())?;
+        history.created = history.created.map(|time| canonical_time("created", &time)).transpose()?;
+        for (at, perm) in perms.iter().enumerate() {
+            let place = format!("perms[{at}]");
+            perm.perm.check(&perm.path, &place)?;
+        }
+        let ignore: Vec<StorePath> = self.ignore.iter().map(|path| path.as_str().into()).collect();
+        let options = plan::Options {
+            max_layers: self.max_layers,
+            rewrites: &rewrites,
+            perms: &perms,
+            ignore: &ignore,
+            parents: parents.iter().flatten().flat_map(|layer| &layer.paths).collect(),
+            ..plan::Options::default()
+        };
+        let plan = plan::plan(&closure, &options)?;
+        report_excluded(&closure, &plan, &ignore)?;
+        if debug {
+            plan.iter().flatten().for_each(|path| eprintln!("Packing {}", path.path));
+        }
+        let plans: Vec<_> =
+            plan.into_iter().map(|paths| LayerPlan { paths, history: history.clone() }).collect();
+        // Inside of a derivation, as many threads as Nix allows.
+        let jobs = std::env::var("NIX_BUILD_CORES").ok().and_then(|cores| cores.parse().ok()).unwrap_or(0);
+        let stop = super::stop_flag()?;
+        let packing = Packing {
+            codec: Codec::None,
+            closure: &closure,
+            // Paths are what they say: in the store or anywhere else.
+            store: &Store::at("/nix/store"),
+            packer: &Packer::new(jobs),
+            control: &Control::new(&stop, &()),
+        };
+        if let Some(folder) = tar_directory {
+            fs::metadata(folder).with_context(|| format!("--tar-directory {}", folder.display()))?;
+        }
+        let layers = packing.pack_into(plans, tar_directory)?;
+        for layer in &layers {
+            let (count, size, digest) = (layer.paths.len(), layer.size, layer.digest);
+            eprintln!("Adding {count} paths to layer (size:{size} digest:{digest})");
+        }
+        super::write_file(Some(&self.output), &write_layers(&layers))?;
+        eprintln!("Layers have been written to {}", self.output.display());
+        Ok(())
+    }
+}
+
+fn report_excluded(closure: &Closure, plan: &[Vec<PlannedPath>], ignore: &[StorePath]) -> Result<()> {
+    let packed: HashSet<&StorePath> = plan.iter().flatten().map(|path| &path.path).collect();
+    for path in plan::by_popularity(closure)?.iter().filter(|path| !packed.contains(path)) {
+        if ignore.contains(path) {
+            eprintln!("Excluding path {path} from layer");
+        } else {
+            eprintln!("Excluding path {path} because already present in a parent layer");
+        }
+    }
+    Ok(())
 }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use anyhow::Result;
 use nixply_packer::digest::Digest;
 use nixply_packer::plan::PlannedPath;
+use nixply_packer::request::PlannedLayer;
 use serde_json::json;
 
 use super::{Input, Machine, human};
@@ -28,9 +29,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (request, closure) = args.input.read(&store)?;
     let plan = request.plan(&closure, &store)?;
     plan.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    let base = plan.base.iter().map(|layer| (layer.size, &layer.paths, Some(layer.digest)));
-    let own = plan.layers.iter().map(|layer| (layer.nar_size(&closure), &layer.paths, None));
-    let layers: Vec<_> = base.chain(own).collect();
+    let layers = plan.layers.iter().map(|layer| match layer {
+        PlannedLayer::Made(layer) => (layer.size, &layer.paths, Some(layer.digest)),
+        PlannedLayer::ToPack(layer) => (layer.nar_size(&closure), &layer.paths, None),
+    });
+    let layers: Vec<_> = layers.collect();
     let mut out = String::new();
     if args.json {
         let layer = |(size, paths, digest): &(u64, &Vec<PlannedPath>, Option<Digest>)| {
@@ -46,7 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     for (at, (size, paths, digest)) in layers.iter().enumerate() {
         let what = match digest {
-            Some(digest) => format!("of the base image, {digest}"),
+            Some(digest) => format!("packed before, {digest}"),
             None => format!("{} path{}", paths.len(), if paths.len() == 1 { "" } else { "s" }),
         };
         writeln!(out, "layer {}: {what}, {}", at + 1, human(*size))?;

@@ -98,9 +98,9 @@ rust::String plan(rust::Str real_store_dir, rust::Str store_path, rust::Str stra
     return shown;
 }
 
-rust::String builder(rust::Str attrs, rust::Str real_store_dir) {
+void builder(rust::Str attrs, rust::Str real_store_dir) {
     Recorder recorder(false);
-    return nixply::run_builder(attrs, machine(real_store_dir, 2), recorder);
+    nixply::run_builder(attrs, machine(real_store_dir, 2), recorder);
 }
 
 rust::String nearest(rust::Str name) {

@@ -13,7 +13,7 @@ Outcome build(rust::Str real_store_dir, rust::Str store_path, rust::Str config, 
 rust::String plan(rust::Str real_store_dir, rust::Str store_path, rust::Str strategy);
 
 /// A builder's attributes through the border.
-rust::String builder(rust::Str attrs, rust::Str real_store_dir);
+void builder(rust::Str attrs, rust::Str real_store_dir);
 
 /// The nearest of three names.
 rust::String nearest(rust::Str name);

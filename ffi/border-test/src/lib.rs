@@ -25,7 +25,7 @@ pub mod ffi {
             threads: u32,
         ) -> Outcome;
         fn plan(real_store_dir: &str, store_path: &str, strategy: &str) -> Result<String>;
-        fn builder(attrs: &str, real_store_dir: &str) -> Result<String>;
+        fn builder(attrs: &str, real_store_dir: &str) -> Result<()>;
         fn nearest(name: &str) -> String;
     }
 }

@@ -89,13 +89,19 @@ fn plans_builders_and_names_cross_too() {
     assert_eq!(ffi::nearest("maxlayer"), "maxLayers");
     let config_path = "/nix/store/123456789abcdfghijklmnpqrsvwxyz0-config.json";
     fs::write(store.path().join("123456789abcdfghijklmnpqrsvwxyz0-config.json"), config()).unwrap();
+    let out = store.path().join("out");
+    let built = |attrs: &str| {
+        ffi::builder(attrs, real).unwrap();
+        fs::read_to_string(&out).unwrap()
+    };
+    let output = out.display();
     let attrs = format!(
-        r#"{{"outputs":{{"out":"/o"}},"request":{{"arch":"amd64"}},"configFile":"{config_path}","closure":[
+        r#"{{"outputs":{{"out":"{output}"}},"request":{{"arch":"amd64"}},"configFile":"{config_path}","closure":[
             {{"path":"{PATH}","references":[]}},{{"path":"{config_path}","references":["{PATH}"]}}]}}"#
     );
-    assert_eq!(ffi::builder(&attrs, real).unwrap(), ffi::build(real, PATH, &config(), false, 2).spec);
-    let attrs = format!(r#"{{"outputs":{{"out":"/o"}},"config":{}}}"#, config());
-    assert_eq!(ffi::builder(&attrs, real).unwrap(), config());
-    let error = ffi::builder(r#"{"outputs":{},"request":{"nmae":1}}"#, real).unwrap_err();
+    assert_eq!(built(&attrs), ffi::build(real, PATH, &config(), false, 2).spec);
+    let attrs = format!(r#"{{"outputs":{{"out":"{output}"}},"config":{}}}"#, config());
+    assert_eq!(built(&attrs), config());
+    let error = ffi::builder(r#"{"outputs":{"out":"/o"},"request":{"nmae":1}}"#, real).unwrap_err();
     assert!(error.what().contains("unknown field `nmae`"), "{}", error.what());
 }

@@ -60,7 +60,7 @@ where
 
 impl Perm {
     /// Checks the rule as [`Rules::compile`] will. `place` says where it stands, for messages.
-    pub(crate) fn check(&self, store_path: &str, place: &str) -> Result<()> {
+    pub fn check(&self, store_path: &str, place: &str) -> Result<()> {
         matcher(&self.regex, store_path, || format!("{place}.regex {:?}", self.regex))?;
         self.parsed_mode(|| format!("{place}.mode {:?}", self.mode)).map(drop)
     }

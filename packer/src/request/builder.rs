@@ -1,0 +1,80 @@
+//! The builder door: a derivation's structured attributes as a request, and its output.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{ImageRequest, LayersRequest};
+use crate::closure::{Closure, Store, StorePath};
+use crate::error::{Error, Result};
+use crate::image::go_json;
+use crate::pack::{Control, Packer};
+
+/// What the builder door reads: a derivation's structured attributes.
+///
+/// Two derivations make an image. The first has the attribute `config`, and its output is a file with that config: so
+/// Nix knows which store paths the config names. The second has `request` (without the config), `configFile` (the
+/// first one's output) and `closure`, the name that `exportReferencesGraph` was given. A third kind makes layers on their
+/// own: it has `layers` and `closure`, and its output is a folder.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BuilderInput {
+    outputs: serde_json::Map<String, Value>,
+    #[serde(default)]
+    request: Option<Value>,
+    #[serde(default)]
+    layers: Option<Value>,
+    #[serde(default)]
+    config: Option<Value>,
+    #[serde(default)]
+    config_file: Option<String>,
+    #[serde(default)]
+    closure: Option<Value>,
+}
+
+impl BuilderInput {
+    /// Reads `.attrs.json`.
+    pub fn from_attrs(json: &str) -> Result<Self> {
+        serde_json::from_str(json).map_err(|error| Error::invalid("structured attributes", error))
+    }
+
+    /// Makes the derivation's output; gives warnings.
+    pub fn run(self, store: &Store, packer: &Packer, control: &Control<'_>) -> Result<Vec<String>> {
+        let out = self.outputs.get("out").and_then(Value::as_str);
+        let out =
+            out.ok_or_else(|| Error::invalid("structured attributes", "there is no output named out"))?;
+        let output = Path::new(out);
+        let write =
+            |bytes: &[u8]| fs::write(output, bytes).map_err(|source| Error::io("write file", output, source));
+        if let Some(config) = &self.config {
+            return write(&go_json::compact(config)).map(|()| Vec::new());
+        }
+        let closure = self.closure.map_or_else(|| Ok(Closure::default()), Closure::from_value)?;
+        if let Some(layers) = self.layers {
+            let request = LayersRequest::from_value(layers, "attribute layers")?;
+            return request.write(output, &closure, store, packer, control);
+        }
+        let Some(request) = self.request else {
+            return Err(Error::invalid(
+                "structured attributes",
+                "expected an attribute request, layers or config",
+            ));
+        };
+        let mut request = ImageRequest::from_value(request, "attribute request")?;
+        if let Some(file) = self.config_file {
+            let path = store.check(&file)?;
+            let real = store.real_path(&path);
+            let text =
+                fs::read_to_string(&real).map_err(|source| Error::io("read the config", &real, source))?;
+            request.config = serde_json::from_str(&text).map_err(|error| Error::invalid(file, error))?;
+            let named =
+                closure.get(&path).map(|info| info.references.iter().map(StorePath::to_string).collect());
+            request.config_roots = Some(named.unwrap_or_default());
+        }
+        let built = request.build(&closure, store, packer, control)?;
+        write(&built.json)?;
+        Ok(built.warnings)
+    }
+}

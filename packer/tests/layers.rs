@@ -1,0 +1,192 @@
+//! Layers on their own (nix2container's `buildLayer`): packed before the image, kept, and left out by others.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use nixply_packer::closure::{Closure, PathInfo, Store};
+use nixply_packer::image::spec::{ImageSpec, Layer, read_layers};
+use nixply_packer::pack::{Control, Packer};
+use nixply_packer::request::{BuilderInput, ImageRequest, LAYERS_FILE};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+struct World {
+    folder: tempfile::TempDir,
+    store: Store,
+}
+
+impl World {
+    /// A store with paths a, b, c, ...: each refers to the one before it.
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store { dir: "/nix/store".into(), real_dir: folder.path().join("store") };
+        for name in NAMES {
+            let path = store.real_path(&path(name).as_str().into());
+            fs::create_dir_all(&path).unwrap();
+            fs::write(path.join(name), name.repeat(1000)).unwrap();
+        }
+        Self { folder, store }
+    }
+
+    /// Makes a layers' derivation's output, a folder in the store.
+    fn layers(&self, name: &str, layers: Value) -> String {
+        let folder = path(name);
+        let out = self.store.real_path(&folder.as_str().into());
+        self.builder(&out, json!({"layers": layers}));
+        folder
+    }
+
+    fn builder(&self, out: &Path, mut attrs: Value) {
+        let infos: Vec<Value> =
+            closure().iter().map(|info| json!({"path": info.path, "references": info.references})).collect();
+        attrs["outputs"] = json!({"out": out});
+        attrs["closure"] = infos.into();
+        let input = BuilderInput::from_attrs(&attrs.to_string()).unwrap();
+        let stop = AtomicBool::new(false);
+        let warnings = input.run(&self.store, &Packer::new(2), &Control::new(&stop, &())).unwrap();
+        assert_eq!(warnings, [""; 0]);
+    }
+
+    fn read(&self, folder: &str) -> Vec<Layer> {
+        let file = self.store.real_path(&folder.into()).join(LAYERS_FILE);
+        read_layers(&fs::read_to_string(file).unwrap(), "it").unwrap()
+    }
+
+    fn image(&self, request: Value) -> ImageSpec {
+        let request = ImageRequest::from_json(&request.to_string(), "request").unwrap();
+        let stop = AtomicBool::new(false);
+        request.build(&closure(), &self.store, &Packer::new(2), &Control::new(&stop, &())).unwrap().spec
+    }
+}
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+fn path(name: &str) -> String {
+    format!("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-{name}")
+}
+
+fn closure() -> Closure {
+    let info = |(at, name): (usize, &&str)| PathInfo {
+        path: path(name).into(),
+        references: at.checked_sub(1).map(|at| path(NAMES[at]).into()).into_iter().collect(),
+        nar_hash: String::new(),
+        nar_size: 0,
+    };
+    Closure::new(NAMES.iter().enumerate().map(info))
+}
+
+fn names(layers: &[Layer]) -> Vec<Vec<String>> {
+    let name = |path: &str| path.rsplit('-').next().unwrap().to_owned();
+    layers.iter().map(|layer| layer.paths.iter().map(|path| name(path.path.as_str())).collect()).collect()
+}
+
+/// What the requests of layers give within an image is what their derivations give on their own.
+#[test]
+fn layers_packed_before_and_with_the_image_are_the_same() {
+    for compression in ["none", "gzip", "zstd"] {
+        let world = World::new();
+        let below =
+            world.layers("below", json!({"layer": {"deps": [path("b")]}, "compression": compression}));
+        let top = json!({"deps": [path("c")], "maxLayers": 2, "metadata": {"created_by": "me"}});
+        let above = world
+            .layers("above", json!({"layer": top.clone(), "below": [below], "compression": compression}));
+        assert_eq!(names(&world.read(&below)), [["a", "b"]]);
+        assert_eq!(names(&world.read(&above)), [["c"]]);
+        let rest = json!({"arch": "amd64", "copyToRoot": [path("d")], "compression": compression});
+        let with = |layers: Value, parents: Value| {
+            let mut request = rest.clone();
+            (request["layers"], request["parents"]) = (layers, parents);
+            world.image(request)
+        };
+        let mut nested = top.clone();
+        nested["parents"] = json!([0]);
+        for parents in [json!([0, 1]), json!([1]), json!([]), json!(null)] {
+            let prebuilt = with(json!([{"prebuilt": below}, {"prebuilt": above}]), parents.clone());
+            let planned = with(json!([{"deps": [path("b")]}, nested]), parents.clone());
+            assert_eq!(prebuilt, planned, "{compression} {parents}");
+        }
+    }
+}
+
+/// nix2container subtracts what the layers have that are named, not what those were built upon: its digests depend on it.
+#[test]
+fn only_named_parents_are_left_out() {
+    let world = World::new();
+    let own = |parents: Value| {
+        let layers = json!([{"deps": [path("b")]}, {"deps": [path("c")], "parents": [0]}, {"deps": [path("c")], "parents": []}]);
+        let spec = world.image(json!({
+            "arch": "amd64", "layers": layers, "copyToRoot": [path("d")], "parents": parents,
+        }));
+        names(&spec.layers)
+    };
+    let (below, again) = (vec!["a".to_owned(), "b".into()], vec!["a".to_owned(), "b".into(), "c".into()]);
+    let last = |paths: &[&str]| {
+        vec![
+            below.clone(),
+            vec!["c".into()],
+            again.clone(),
+            paths.iter().map(|path| (*path).to_owned()).collect(),
+        ]
+    };
+    assert_eq!(own(json!(null)), last(&["d"]));
+    assert_eq!(own(json!([0, 1])), last(&["d"]));
+    assert_eq!(own(json!([1])), last(&["a", "b", "d"]));
+    assert_eq!(own(json!([])), last(&["a", "b", "c", "d"]));
+}
+
+/// nix2container#219: each tar has its own layer's paths. And the second half of its TestNewLayers (G4).
+#[test]
+fn g4_nix2container_219_layers_that_cannot_be_made_again_are_kept() {
+    for (compression, suffix, media_type) in
+        [("none", ".tar", "tar"), ("gzip", ".tar.gz", "tar+gzip"), ("zstd", ".tar.zst", "tar+zstd")]
+    {
+        let world = World::new();
+        let layer = json!({"deps": [path("c")], "maxLayers": 2});
+        let request = |reproducible: bool| json!({"layer": layer, "compression": compression, "reproducible": reproducible});
+        let folder = world.layers("kept", request(false));
+        let kept = world.read(&folder);
+        let made_again = world.read(&world.layers("again", request(true)));
+        assert_eq!(names(&kept), [vec!["a"], vec!["b", "c"]]);
+        assert_eq!(names(&kept), names(&made_again));
+        for (kept, again) in kept.iter().zip(&made_again) {
+            assert_eq!((kept.diff_id, kept.digest, kept.size), (again.diff_id, again.digest, again.size));
+            let file = PathBuf::from(kept.layer_path.clone().unwrap());
+            assert_eq!(file.file_name().unwrap().to_str().unwrap(), format!("{}{suffix}", kept.digest.hex()));
+            let blob = fs::read(&file).unwrap();
+            assert_eq!(hex::encode(Sha256::digest(&blob)), kept.digest.hex());
+            assert_eq!(kept.media_type, format!("application/vnd.oci.image.layer.v1.{media_type}"));
+        }
+        let files = fs::read_dir(world.store.real_path(&folder.as_str().into())).unwrap().count();
+        assert_eq!(files, 3, "nothing else is left in the folder");
+        drop(world.folder);
+    }
+}
+
+#[test]
+fn bad_layers_are_refused_with_their_place() {
+    let world = World::new();
+    let error = |request: Value| {
+        let request = ImageRequest::from_json(&request.to_string(), "request").unwrap();
+        request.plan(&closure(), &world.store).unwrap_err().chain()
+    };
+    let words = error(json!({"layers": [{"deps": path("a"), "parents": [0]}]}));
+    assert!(
+        words.starts_with("layers[0].parents[0] 0 is not valid: expected the place of a layer ahead"),
+        "{words}"
+    );
+    let words = error(json!({"parents": [1], "layers": [{"deps": path("a")}]}));
+    assert!(words.starts_with("parents[0] 1 is not valid") && words.ends_with("there are 1"), "{words}");
+    let words = error(json!({"layers": [{"prebuilt": path("a")}]}));
+    assert!(words.contains("cannot read layers") && words.contains("layers.json"), "{words}");
+    let words = error(json!({"layers": [{"prebuilt": path("a"), "perms": [{"path": path("a")}]}]}));
+    assert!(
+        words.contains("layers[0].prebuilt is not valid: these layers have been packed already"),
+        "{words}"
+    );
+    let words = error(json!({"layers": [{"prebuilt": "/etc"}]}));
+    assert!(
+        words.starts_with("layers[0].prebuilt is not valid") && words.contains("not in the store"),
+        "{words}"
+    );
+}
