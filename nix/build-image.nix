@@ -28,8 +28,11 @@
   # A store path, or a list of them, whose content lies at the image's root.
   copyToRoot ? [ ],
   # Layers below the one that config and copyToRoot make: sets with deps, copyToRoot, ignore, perms, maxLayers, strategy,
-  # groups, metadata. Each leaves out what an earlier one has.
+  # groups, metadata; or with prebuilt, the folder that build-layers.nix makes. Each leaves out what an earlier one has, or
+  # what those have whose places are in `parents`.
   layers ? [ ],
+  # Which of `layers`, by their places, the layer that config and copyToRoot make leaves out what they have of: all.
+  parents ? null,
   # At most so many layers for what is in none of `layers`.
   maxLayers ? 1,
   # How they are made: popularity, size, single, per-path, or explicit with `groups`.
@@ -44,6 +47,13 @@
   arch ? null,
   # When the image was made, RFC 3339.
   created ? "0001-01-01T00:00:00Z",
+  # The manifest's annotations: a set of strings.
+  annotations ? { },
+  # Whether what `config` does not say is taken from the base image's, as Docker's FROM has it.
+  inheritConfig ? false,
+  # Docker's health check: test (a line for the image's shell, or a list), interval, timeout, startPeriod, startInterval
+  # (as in "1m30s"), retries.
+  healthcheck ? null,
   # none, gzip or zstd, with a level as in zstd:9.
   compression ? "none",
   # The most layers in all.
@@ -69,15 +79,19 @@ let
 
   normalLayer =
     layer:
-    given layer
-    // {
-      deps = toList (layer.deps or [ ]);
-      copyToRoot = toList (layer.copyToRoot or [ ]);
-      ignore = toList (layer.ignore or [ ]);
-    };
+    if layer.prebuilt or null != null then
+      given layer
+    else
+      given layer
+      // {
+        deps = toList (layer.deps or [ ]);
+        copyToRoot = toList (layer.copyToRoot or [ ]);
+        ignore = toList (layer.ignore or [ ]);
+      };
 
   request = given {
-    inherit maxLayers strategy groups perms fromImage created compression layerLimit;
+    inherit maxLayers strategy groups perms parents fromImage annotations inheritConfig created compression
+      layerLimit;
     arch = if arch != null then arch else archOf.${processor} or (throw "nixply: set arch, system ${system} has no default");
     copyToRoot = toList copyToRoot;
     layers = map normalLayer (if layers == null then [ ] else layers);
@@ -91,18 +105,23 @@ let
     allowSubstitutes = false;
   };
 
-  # The config's own file: its references are the store paths that the config names.
-  configFile = derivation (common // { name = "config.json"; config = if config == null then { } else config; });
+  # A file of their own for texts that may name store paths: its references are those that they do name.
+  file = name: content: derivation (common // { inherit name; config = content; });
+  configFile = file "config.json" (if config == null then { } else config);
+  healthcheckFile = if healthcheck == null then null else file "healthcheck.json" healthcheck;
 
   drv = derivation (
     common
     // {
       name = builtins.seq imageName (builtins.seq (tag == null || checkedTag == tag) "image-${baseNameOf name}.json");
-      inherit request configFile;
+      inherit request configFile healthcheckFile;
       exportReferencesGraph.closure =
         [ configFile ]
+        ++ toList healthcheckFile
         ++ request.copyToRoot
-        ++ builtins.concatMap (layer: layer.deps ++ layer.copyToRoot) request.layers
+        ++ builtins.concatMap (
+          layer: if layer ? prebuilt then [ layer.prebuilt ] else layer.deps ++ layer.copyToRoot
+        ) request.layers
         ++ toList fromImage;
     }
   );

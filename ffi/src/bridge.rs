@@ -39,6 +39,12 @@ mod ffi {
         comment: String,
     }
 
+    /// A remark on the image.
+    struct Annotation {
+        name: String,
+        text: String,
+    }
+
     /// A layer of its own.
     struct LayerRequest {
         deps: Vec<String>,
@@ -75,6 +81,11 @@ mod ffi {
         compression: String,
         /// 0 for the default.
         layer_limit: u32,
+        /// Of the manifest; sorted by name.
+        annotations: Vec<Annotation>,
+        inherit_config: bool,
+        /// Docker's health check as JSON, checked by the packer; or empty.
+        healthcheck: String,
     }
 
     /// Where the store lies, how many threads to use (0: one per core), where the cache is (empty: nowhere), how large it may

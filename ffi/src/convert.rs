@@ -44,6 +44,11 @@ pub(crate) fn image(request: &bridge::ImageRequest) -> Result<ImageRequest> {
             "" => Default::default(),
             codec => codec.parse()?,
         },
+        annotations: request.annotations.iter().map(|a| (a.name.clone(), a.text.clone())).collect(),
+        inherit_config: request.inherit_config,
+        healthcheck: given(&request.healthcheck)
+            .map(|json| serde_json::from_str(&json).map_err(|error| Error::invalid("healthcheck", error)))
+            .transpose()?,
         layer_limit: if request.layer_limit == 0 { LAYER_LIMIT } else { request.layer_limit as usize },
     })
 }

@@ -290,6 +290,22 @@ void Reader::image(Value & v, const Position & pos) {
     fields.emplace_back("system", [&](auto & v, auto & place) { request.system = word(v, place); });
     fields.emplace_back("created", [&](auto & v, auto & place) { request.created = word(v, place); });
     fields.emplace_back("compression", [&](auto & v, auto & place) { request.compression = word(v, place); });
+    fields.emplace_back("annotations", [&](auto & v, auto & place) {
+        expect(v, place, nix::nAttrs, "an attribute set of strings");
+        for (auto & attr : compat::bindings(v)) {
+            auto name = compat::name(state, attr);
+            auto where = place.in(name, compat::position(attr));
+            request.annotations.push_back({utf8(name, where), plain(*attr.value, where)});
+        }
+    });
+    fields.emplace_back("inheritConfig", [&](auto & v, auto & place) {
+        expect(v, place, nix::nBool, "true or false");
+        request.inherit_config = compat::boolean(v);
+    });
+    fields.emplace_back("healthcheck", [&](auto & v, auto & place) {
+        expect(v, place, nix::nAttrs, "an attribute set");
+        request.healthcheck = json(v, place);
+    });
     fields.emplace_back("layerLimit", [&](auto & v, auto & place) { request.layer_limit = count(v, place); });
     Place place{"", pos};
     set(v, place, fields);
@@ -319,6 +335,7 @@ void rewrite(Arguments & arguments, const nix::StringMap & rewrites) {
             for (auto * text : {&perm.path, &perm.regex, &perm.uname, &perm.gname}) one(*text);
     };
     one(arguments.request.config);
+    one(arguments.request.healthcheck);
     one(arguments.request.from_image);
     layer(arguments.request.top);
     for (auto & below : arguments.request.layers) layer(below);

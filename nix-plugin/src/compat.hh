@@ -142,6 +142,15 @@ std::vector<Value *> elements(V & v) {
     return out;
 }
 
+/// A boolean that has been forced.
+template<class V = Value>
+bool boolean(V & v) {
+    if constexpr (requires { v.boolean(); })
+        return v.boolean();
+    else
+        return v.boolean;
+}
+
 template<class S = EvalState>
 std::int64_t integer(S & state, Value & v, const Position & pos) {
     if constexpr (requires { state.forceInt(v, pos, "").value; }) // 2.25: overflow is checked

@@ -353,6 +353,7 @@ fn a_folder_with_something_else_in_it_is_not_written_to() {
         layers: Vec::new(),
         arch: "amd64".into(),
         created: None,
+        annotations: Default::default(),
     };
     let out = sandbox.store.real_dir.join("mine");
     fs::create_dir(&out).unwrap();

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use nixply_packer::closure::{Closure, PathInfo, Store};
 use nixply_packer::image::spec::{ImageSpec, Layer, read_layers};
+use nixply_packer::image::{go_json, oci};
 use nixply_packer::pack::{Control, Packer};
 use nixply_packer::request::{BuilderInput, ImageRequest, LAYERS_FILE};
 use serde_json::{Value, json};
@@ -189,4 +190,51 @@ fn bad_layers_are_refused_with_their_place() {
         words.starts_with("layers[0].prebuilt is not valid") && words.contains("not in the store"),
         "{words}"
     );
+}
+
+/// nix2container#124 and its missing health check; and what an image inherits from its base (its #79).
+#[test]
+fn nix2container_124_annotations_health_check_and_inherited_config_are_in_the_documents() {
+    let world = World::new();
+    let base = world
+        .image(json!({"arch": "amd64", "config": {"Env": ["A=1"], "User": "u"}, "copyToRoot": [path("a")]}));
+    let base_file = path("base.json");
+    fs::write(world.store.real_path(&base_file.as_str().into()), base.write()).unwrap();
+    let request = json!({
+        "arch": "amd64", "config": {"Cmd": ["x"], "healthcheck": {"Test": ["CMD", "dropped"]}}, "configRoots": [path("b")],
+        "annotations": {"z": "1", "org.opencontainers.image.source": "<here>"}, "fromImage": base_file,
+        "inheritConfig": true, "healthcheck": {"test": [format!("{}/b", path("b"))], "retries": 2},
+    });
+    let spec = world.image(request.clone());
+    let config: Value = serde_json::from_slice(&oci::config(&spec)).unwrap();
+    let expected = json!({
+        "User": "u", "Env": ["A=1"], "Cmd": ["x"],
+        "Healthcheck": {"Test": ["CMD", format!("{}/b", path("b"))], "Retries": 2},
+    });
+    assert_eq!(config["config"], expected);
+    assert_eq!(
+        names(&spec.layers),
+        [vec!["a"], vec!["a", "b"]],
+        "what the health check runs is in the image"
+    );
+    let manifest = String::from_utf8(go_json::compact(&oci::manifest_of(&spec))).unwrap();
+    let annotations = r#"],"annotations":{"org.opencontainers.image.source":"\u003chere\u003e","z":"1"}}"#;
+    assert!(manifest.ends_with(annotations), "{manifest}");
+    let again = ImageSpec::read(std::str::from_utf8(&spec.write()).unwrap(), "it").unwrap();
+    assert_eq!(again, spec, "the spec keeps it all");
+
+    let plan = |more: Value| {
+        let mut request = request.clone();
+        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let request = ImageRequest::from_json(&request.to_string(), "request").unwrap();
+        request.plan(&closure(), &world.store)
+    };
+    let told = plan(json!({})).unwrap().warnings;
+    assert!(
+        told[0].starts_with("config.healthcheck is not part of OCI's")
+            && told[0].contains("the argument healthcheck"),
+        "{told:?}"
+    );
+    let error = plan(json!({"fromImage": null})).unwrap_err().to_string();
+    assert_eq!(error, "inheritConfig is not valid: there is no base image: give it as fromImage");
 }

@@ -1,7 +1,7 @@
 //! `nixply n2c`: nix2container's command line, for those who call it from expressions of their own. Arguments, files and
 //! messages are those of its commit 20d33959; what it does wrong and this does not is in docs/nix2container.md.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -167,7 +167,14 @@ impl Image {
         for key in unknown {
             eprintln!("warning: {key} is not part of OCI's image config and is left out of the image");
         }
-        let mut spec = ImageSpec { version: 1, config, layers: Vec::new(), arch, created: Some(created) };
+        let mut spec = ImageSpec {
+            version: 1,
+            config,
+            layers: Vec::new(),
+            arch,
+            created: Some(created),
+            annotations: BTreeMap::new(),
+        };
         if let Some(file) = &self.from_image {
             spec.layers = super::read_spec(file)?.layers;
             let (file, count) = (file.display(), spec.layers.len());

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::healthcheck::Healthcheck;
 use crate::error::{Error, Result};
 
 /// What a runtime does with the image. Fields and their order are those of `ImageConfig` in image-spec's Go types, which
@@ -42,6 +43,9 @@ pub struct ImageConfig {
     /// Windows only.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub args_escaped: bool,
+    /// Docker's, not OCI's: there only where a request asks for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
 }
 
 /// Go's `struct{}`.
@@ -49,6 +53,42 @@ pub struct ImageConfig {
 pub struct Empty {}
 
 impl ImageConfig {
+    /// This config on top of a base image's, as Docker's `FROM` has it: variables, ports, volumes and labels are added to
+    /// the base's and win over them; what else is set here counts instead; and the base's `Cmd`, which is meant for its
+    /// `Entrypoint`, goes where there is another.
+    #[must_use]
+    pub fn on_top_of(self, base: Self) -> Self {
+        fn or<T: Default + PartialEq>(own: T, base: T) -> T {
+            if own == T::default() { base } else { own }
+        }
+        fn name(variable: &str) -> &str {
+            variable.split('=').next().unwrap_or_default()
+        }
+        let mut env = base.env;
+        for variable in self.env {
+            match env.iter_mut().find(|there| name(there) == name(&variable)) {
+                Some(there) => *there = variable,
+                None => env.push(variable),
+            }
+        }
+        let mut labels = base.labels;
+        labels.extend(self.labels);
+        let base_cmd = if self.entrypoint.is_empty() { base.cmd } else { Vec::new() };
+        Self {
+            user: or(self.user, base.user),
+            exposed_ports: base.exposed_ports.into_iter().chain(self.exposed_ports).collect(),
+            env,
+            entrypoint: or(self.entrypoint, base.entrypoint),
+            cmd: or(self.cmd, base_cmd),
+            volumes: base.volumes.into_iter().chain(self.volumes).collect(),
+            working_dir: or(self.working_dir, base.working_dir),
+            labels,
+            stop_signal: or(self.stop_signal, base.stop_signal),
+            args_escaped: self.args_escaped || base.args_escaped,
+            healthcheck: self.healthcheck.or(base.healthcheck),
+        }
+    }
+
     /// Reads a config as Go's `encoding/json` does: keys in any case, null as the zero value. The second part lists the
     /// keys that OCI's config does not have (such as Docker's `Healthcheck`) and that are therefore left out. A key that
     /// comes twice, in different case, is an error: Go would drop one of the two silently.
@@ -89,10 +129,17 @@ impl ImageConfig {
     }
 }
 
+/// A config that somebody has written: a health check in it counts.
 impl TryFrom<Value> for ImageConfig {
     type Error = Error;
     fn try_from(value: Value) -> Result<Self> {
-        Self::from_value(value).map(|(config, _)| config)
+        let is_healthcheck = |(key, _): &(&String, &Value)| key.eq_ignore_ascii_case("healthcheck");
+        let healthcheck = value.as_object().and_then(|object| object.iter().find(is_healthcheck));
+        let healthcheck = healthcheck.map(|(_, value)| serde_json::from_value(value.clone()));
+        let healthcheck =
+            healthcheck.transpose().map_err(|error| Error::invalid("config.Healthcheck", error))?;
+        let (config, _) = Self::from_value(value)?;
+        Ok(Self { healthcheck: healthcheck.flatten(), ..config })
     }
 }
 
@@ -184,6 +231,31 @@ mod tests {
             r#"{"ExposedPorts":{"22/tcp":{},"80/tcp":{}},"Entrypoint":["/a"],"Cmd":["","x"],"Labels":{"a":"","b":"2"},"ArgsEscaped":true}"#
         );
         assert_eq!(ImageConfig::from_value(json!({})).unwrap().0, ImageConfig::default());
+    }
+
+    /// nix2container#79: its images do not inherit anything.
+    #[test]
+    fn nix2container_79_a_config_on_top_of_a_base_images() {
+        let config = |value: Value| ImageConfig::try_from(value).unwrap();
+        let base = config(json!({
+            "User": "u", "Env": ["PATH=/bin", "A=1"], "Entrypoint": ["/sh"], "Cmd": ["-l"], "WorkingDir": "/w",
+            "ExposedPorts": {"80/tcp": {}}, "Labels": {"a": "1", "b": "1"}, "StopSignal": "SIGINT",
+            "Healthcheck": {"Test": ["CMD", "/x"], "Interval": 5},
+        }));
+        let own = config(
+            json!({"env": ["A=2", "B=3"], "cmd": ["-c"], "labels": {"b": "2"}, "exposedPorts": {"22/tcp": {}}}),
+        );
+        let expected = config(json!({
+            "User": "u", "Env": ["PATH=/bin", "A=2", "B=3"], "Entrypoint": ["/sh"], "Cmd": ["-c"], "WorkingDir": "/w",
+            "ExposedPorts": {"22/tcp": {}, "80/tcp": {}}, "Labels": {"a": "1", "b": "2"}, "StopSignal": "SIGINT",
+            "Healthcheck": {"Test": ["CMD", "/x"], "Interval": 5},
+        }));
+        assert_eq!(own.on_top_of(base.clone()), expected);
+        let other = config(json!({"Entrypoint": ["/other"]})).on_top_of(base.clone());
+        assert_eq!((other.entrypoint, other.cmd), (vec!["/other".to_owned()], Vec::new()));
+        assert_eq!(ImageConfig::default().on_top_of(base.clone()), base);
+        let json = serde_json::to_value(&base).unwrap();
+        assert_eq!(config(json), base, "it is read as it is written");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Images that others have made, as specs whose layers are blobs in files: a base image for `fromImage`. Source:
-//! nix2container's `NewImageFromDir` and `NewImageFromManifest`, but that layers' sizes are recorded (its #207).
+//! nix2container's `NewImageFromDir` and `NewImageFromManifest`, but that layers' sizes are recorded (its #207), and the
+//! config, which an image on top may inherit (its #79).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +45,9 @@ struct Blob {
 
 #[derive(Deserialize)]
 struct Config {
+    /// Docker has written null here.
+    #[serde(default)]
+    config: Option<ImageConfig>,
     rootfs: RootFs,
 }
 
@@ -55,7 +59,7 @@ struct RootFs {
 fn import(manifest: &Path, blob: impl Fn(&Digest) -> Result<PathBuf>) -> Result<ImageSpec> {
     let Manifest { config, layers } = read(manifest)?;
     let config_file = blob(&config.digest)?;
-    let Config { rootfs: RootFs { diff_ids } } = read(&config_file)?;
+    let Config { config: base, rootfs: RootFs { diff_ids } } = read(&config_file)?;
     if diff_ids.len() != layers.len() {
         let why =
             format!("the config has {} diff_ids for the manifest's {} layers", diff_ids.len(), layers.len());
@@ -79,10 +83,11 @@ fn import(manifest: &Path, blob: impl Fn(&Digest) -> Result<PathBuf>) -> Result<
     });
     Ok(ImageSpec {
         version: 1,
-        config: ImageConfig::default(),
+        config: base.unwrap_or_default(),
         layers: imported.collect::<Result<_>>()?,
         arch: String::new(),
         created: None,
+        annotations: BTreeMap::new(),
     })
 }
 
@@ -129,7 +134,7 @@ mod tests {
             "layers": [{"mediaType": media_type, "size": 2818413, "digest": format!("sha256:{LAYER}")}],
         });
         fs::write(dir.path().join("manifest.json"), manifest.to_string()).unwrap();
-        let config = json!({"architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": diff_ids}});
+        let config = json!({"architecture": "amd64", "config": {"Env": ["A=1"], "Hostname": "h"}, "rootfs": {"type": "layers", "diff_ids": diff_ids}});
         fs::write(dir.path().join(CONFIG), config.to_string()).unwrap();
         dir
     }
@@ -140,7 +145,7 @@ mod tests {
         let dir = folder("application/vnd.docker.image.rootfs.diff.tar.gzip", json!([DIFF_ID]));
         let spec = from_dir(dir.path()).unwrap();
         let expected = json!({
-            "version": 1, "image-config": {}, "arch": "", "created": null,
+            "version": 1, "image-config": {"Env": ["A=1"]}, "arch": "", "created": null,
             "layers": [{
                 "digest": format!("sha256:{LAYER}"), "size": 2818413, "diff_ids": DIFF_ID,
                 "mediatype": "application/vnd.oci.image.layer.v1.tar+gzip",

@@ -117,7 +117,7 @@ fn fill(
     let layers = write_layers(spec, store, &blobs, codec, packer, control)?;
     let config = oci::config(spec);
     let config_digest = put_blob(&blobs, &config)?;
-    let manifest = go_json::compact(&oci::manifest(&config, layers.clone()));
+    let manifest = go_json::compact(&oci::manifest(spec, layers.clone()));
     let manifest_digest = put_blob(&blobs, &manifest)?;
 
     // Others may be adding their images: one at a time reads the index, adds to it and writes it.

@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod go_json;
+pub mod healthcheck;
 pub mod import;
 pub mod layout;
 pub mod oci;

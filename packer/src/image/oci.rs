@@ -57,6 +57,9 @@ pub struct Manifest {
     pub config: Descriptor,
     /// The layers' blobs from the bottom up.
     pub layers: Vec<Descriptor>,
+    /// Remarks on the image.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// The config blob of `spec`.
@@ -91,20 +94,21 @@ pub fn config(spec: &ImageSpec) -> Vec<u8> {
     })
 }
 
-/// The manifest of an image with this config blob and these layers.
-pub fn manifest(config: &[u8], layers: Vec<Descriptor>) -> Manifest {
+/// The manifest of `spec` with these blobs for its layers.
+pub fn manifest(spec: &ImageSpec, layers: Vec<Descriptor>) -> Manifest {
     Manifest {
         schema_version: 2,
         media_type: MANIFEST.into(),
-        config: Descriptor::of(CONFIG, config),
+        config: Descriptor::of(CONFIG, &config(spec)),
         layers,
+        annotations: spec.annotations.clone(),
     }
 }
 
 /// The manifest of `spec` with the digests and sizes that it records.
 pub fn manifest_of(spec: &ImageSpec) -> Manifest {
     let layers = spec.layers.iter().map(|layer| Descriptor::new(&layer.media_type, layer.digest, layer.size));
-    manifest(&config(spec), layers.collect())
+    manifest(spec, layers.collect())
 }
 
 #[cfg(test)]
@@ -133,6 +137,7 @@ mod tests {
             layers: vec![layer],
             arch: String::new(),
             created: None,
+            annotations: BTreeMap::new(),
         };
         assert_eq!(
             String::from_utf8(config(&spec)).unwrap(),

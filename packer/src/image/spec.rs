@@ -1,6 +1,8 @@
 //! nix2container's files: `layers.json` (a list of [`Layer`]) and `image.json` ([`ImageSpec`]), read and written with
 //! its bytes. Source: its `types/types.go`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::config::ImageConfig;
@@ -100,6 +102,9 @@ pub struct ImageSpec {
     /// RFC 3339.
     #[serde(default)]
     pub created: Option<String>,
+    /// The manifest's annotations. Ours, not nix2container's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// Reads `layers.json`. `name` is for messages.

@@ -16,7 +16,8 @@ use crate::pack::{Control, Packer};
 ///
 /// Two derivations make an image. The first has the attribute `config`, and its output is a file with that config: so
 /// Nix knows which store paths the config names. The second has `request` (without the config), `configFile` (the
-/// first one's output) and `closure`, the name that `exportReferencesGraph` was given. A third kind makes layers on their
+/// first one's output), perhaps `healthcheckFile` (such a file, too) and `closure`, the name that `exportReferencesGraph`
+/// was given. A third kind makes layers on their
 /// own: it has `layers` and `closure`, and its output is a folder.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -30,6 +31,8 @@ pub struct BuilderInput {
     config: Option<Value>,
     #[serde(default)]
     config_file: Option<String>,
+    #[serde(default)]
+    healthcheck_file: Option<String>,
     #[serde(default)]
     closure: Option<Value>,
 }
@@ -63,15 +66,25 @@ impl BuilderInput {
             ));
         };
         let mut request = ImageRequest::from_value(request, "attribute request")?;
-        if let Some(file) = self.config_file {
-            let path = store.check(&file)?;
+        // A file's content, and the store paths that it names.
+        let read = |file: &str| {
+            let path = store.check(file)?;
             let real = store.real_path(&path);
             let text =
                 fs::read_to_string(&real).map_err(|source| Error::io("read the config", &real, source))?;
-            request.config = serde_json::from_str(&text).map_err(|error| Error::invalid(file, error))?;
-            let named =
-                closure.get(&path).map(|info| info.references.iter().map(StorePath::to_string).collect());
-            request.config_roots = Some(named.unwrap_or_default());
+            let content: Value = serde_json::from_str(&text).map_err(|error| Error::invalid(file, error))?;
+            let named = closure.get(&path).map(|info| &info.references[..]).unwrap_or_default();
+            Ok((content, named.iter().map(StorePath::to_string)))
+        };
+        if let Some(file) = &self.config_file {
+            let (config, named) = read(file)?;
+            request.config = config;
+            request.config_roots = Some(named.collect());
+        }
+        if let Some(file) = &self.healthcheck_file {
+            let (healthcheck, named) = read(file)?;
+            request.healthcheck = Some(healthcheck);
+            request.config_roots.get_or_insert_default().extend(named);
         }
         let built = request.build(&closure, store, packer, control)?;
         write(&built.json)?;

@@ -4,7 +4,7 @@
 mod builder;
 mod layer;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,7 @@ use crate::compress::Codec;
 use crate::error::{Error, Result};
 use crate::image::config::ImageConfig;
 use crate::image::go_json;
+use crate::image::healthcheck::Healthcheck;
 use crate::image::reference;
 use crate::image::spec::{ImageSpec, ZERO_TIME, canonical_time};
 use crate::pack::{Control, Packer};
@@ -78,6 +79,15 @@ pub struct ImageRequest {
     /// When it was made, RFC 3339.
     #[serde(default = "zero_time")]
     pub created: String,
+    /// The manifest's annotations.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// Whether what the config does not say is taken from the base image's.
+    #[serde(default)]
+    pub inherit_config: bool,
+    /// Docker's health check: see [`Healthcheck::from_request`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Value>,
     /// How blobs are compressed; with a codec, the spec has the compressed digests.
     #[serde(default)]
     pub compression: Codec,
@@ -181,7 +191,7 @@ impl ImageRequest {
     /// texts have no context: with one, a path may stand in the config without being meant. Of what only looks like a path
     /// there is none that `exists`; a warning will say so.
     pub fn find_config_roots(&mut self, store: &Store, exists: impl Fn(&StorePath) -> bool) {
-        let text = go_json::compact(&self.config);
+        let text = self.config_text();
         let found = store.paths_in(&text).filter_map(|path| store.shortened(&path).find(&exists));
         self.config_roots.get_or_insert_with(|| found.map(|path| path.to_string()).collect());
     }
@@ -211,18 +221,34 @@ impl ImageRequest {
     /// Plans the image without reading any store path (but the base image's spec).
     pub fn plan(&self, closure: &Closure, store: &Store) -> Result<ImagePlan> {
         let base = match &self.from_image {
-            None => Vec::new(),
+            None => None,
             Some(path) => {
                 let file = store.real_path(&path.as_str().into());
                 let json = fs::read_to_string(&file)
                     .map_err(|source| Error::io("read the base image's spec", &file, source))?;
-                ImageSpec::read(&json, &format!("fromImage {path}"))?.layers
+                Some(ImageSpec::read(&json, &format!("fromImage {path}"))?)
             }
         };
-        let (config, unknown) = ImageConfig::from_value(self.config.clone())?;
-        let told =
-            |key| format!("config.{key} is not part of OCI's image config and is left out of the image");
+        let (mut config, unknown) = ImageConfig::from_value(self.config.clone())?;
+        config.healthcheck = self.healthcheck.clone().map(Healthcheck::from_request).transpose()?;
+        let told = |key: String| {
+            let instead = match key.eq_ignore_ascii_case("healthcheck") {
+                true => ", as nix2container leaves it out: the argument healthcheck puts it there",
+                false => "",
+            };
+            format!("config.{key} is not part of OCI's image config and is left out of the image{instead}")
+        };
         let mut warnings: Vec<String> = unknown.into_iter().map(told).collect();
+        if self.inherit_config {
+            match &base {
+                None => return Err(Error::invalid("inheritConfig", "there is no base image: give it as fromImage")),
+                Some(base) if base.config == ImageConfig::default() => warnings.push(
+                    "the base image has no config to inherit; nix2container's pullImage leaves it out, nixply's does not"
+                        .into(),
+                ),
+                Some(base) => config = config.on_top_of(base.config.clone()),
+            }
+        }
         self.name.as_deref().map(reference::canonical_name).transpose()?;
         self.tag.as_deref().map(reference::check_tag).transpose()?;
         if self.layer_limit == 0 {
@@ -252,6 +278,7 @@ impl ImageRequest {
         let config_paths = self.config_paths(closure, store)?;
         let parents = below(&requested, self.parents.as_deref(), "")?;
         let own = own.plan("", closure, store, parents, config_paths, &mut warnings)?;
+        let base = base.map(|base| base.layers).unwrap_or_default();
         let layers = base.into_iter().map(PlannedLayer::Made).chain(requested.into_iter().flatten());
         let layers: Vec<_> = layers.chain(own.into_iter().map(PlannedLayer::ToPack)).collect();
         let count = layers.len();
@@ -269,7 +296,7 @@ impl ImageRequest {
             }
         }
         let hashes: HashSet<&str> = there.keys().filter_map(|path| store.hash(path)).collect();
-        let text = go_json::compact(&self.config);
+        let text = self.config_text();
         let missing =
             store.paths_in(&text).filter(|path| store.hash(path).is_none_or(|hash| !hashes.contains(hash)));
         warnings.extend(missing.map(|path| {
@@ -283,8 +310,16 @@ impl ImageRequest {
     fn config_paths(&self, closure: &Closure, store: &Store) -> Result<HashSet<StorePath>> {
         let roots = checked(self.config_roots.as_deref().unwrap_or_default(), "configRoots", store)?;
         let within = closure.of_roots(&roots, "config")?;
-        let text = go_json::compact(&self.config);
-        Ok(references(&text, &within, store).into_iter().collect())
+        Ok(references(&self.config_text(), &within, store).into_iter().collect())
+    }
+
+    /// All text of the config, in which store paths may stand.
+    fn config_text(&self) -> Vec<u8> {
+        let mut text = go_json::compact(&self.config);
+        if let Some(healthcheck) = &self.healthcheck {
+            text.extend(go_json::compact(healthcheck));
+        }
+        text
     }
 
     /// Plans and packs the image.
@@ -311,6 +346,7 @@ impl ImageRequest {
             layers: Vec::with_capacity(plan.layers.len()),
             arch,
             created: Some(created),
+            annotations: self.annotations.clone(),
         };
         for layer in plan.layers {
             match layer {

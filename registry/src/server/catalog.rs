@@ -67,7 +67,7 @@ pub(super) enum Blob {
 
 /// An image in all forms that it is offered in.
 struct Served {
-    config: Bytes,
+    spec: ImageSpec,
     /// Media types and blobs of the layers from the bottom up.
     forms: Vec<Form>,
 }
@@ -94,7 +94,7 @@ impl Catalog {
         let mut packed: HashMap<PackedKey, Arc<PackedBlob>> = HashMap::new();
         for image in images {
             let config = Bytes::from(oci::config(&image.spec));
-            catalog.add(Digest::of(&config), Blob::Bytes(config.clone()));
+            catalog.add(Digest::of(&config), Blob::Bytes(config));
             let readers: &[Reads] = match compression {
                 Compression::Auto => &[Reads::Zstd, Reads::Gzip],
                 // Everyone gets the same.
@@ -125,7 +125,7 @@ impl Catalog {
                 forms.push(Form { reads: *reads, layers, manifest: OnceCell::new() });
             }
             let tags = catalog.names.entry(image.name.clone()).or_default();
-            if tags.insert(image.tag.clone(), Served { config, forms }).is_some() {
+            if tags.insert(image.tag.clone(), Served { spec: image.spec, forms }).is_some() {
                 return Err(Error::Twice { name: image.name, tag: image.tag });
             }
         }
@@ -201,7 +201,7 @@ impl Catalog {
                 };
                 Descriptor::new(media_type, digest, size)
             });
-            let manifest = oci::manifest(&served.config, layers.collect());
+            let manifest = oci::manifest(&served.spec, layers.collect());
             Ok(Document::new(go_json::compact(&manifest)))
         };
         form.manifest.get_or_try_init(make).await.cloned()

@@ -1,0 +1,1 @@
+{ builder, args, system }: _: throw "soon"

@@ -1,0 +1,66 @@
+# nix2container.buildLayer: a folder with layers.json, for the `layers` of buildImage and of other layers.
+{ lib, check, buildLayers }:
+
+{
+  # Store paths, which are in the layer with all that they refer to.
+  deps ? [ ],
+  # A store path, or a list of them, whose content lies at the image's root.
+  copyToRoot ? null,
+  # A store path to leave out.
+  ignore ? null,
+  # Layers whose store paths are left out. They come to lie below this one.
+  layers ? [ ],
+  # Whether another build would make the same store paths. If not, the layer is kept, so that it can be pushed as it is.
+  reproducible ? true,
+  # Owners and modes: sets with path (a store path), regex (Go's, on the path in the store), mode (octal digits), uid, gid,
+  # uname, gname.
+  perms ? [ ],
+  # At most so many layers.
+  maxLayers ? 1,
+  # Given up by nix2container: copyToRoot.
+  contents ? null,
+  # The layer's entry in the image's history: created, created_by, author, comment.
+  metadata ? { created_by = "nix2container"; },
+  # How store paths are grouped, as in build-image.nix. Not nix2container's.
+  strategy ? null,
+  # none, gzip or zstd, with a level. buildImage asks for its own. Not nix2container's.
+  compression ? "none",
+}:
+
+let
+  function = "buildLayer";
+  toRoot = check.copyToRoot function { inherit copyToRoot contents; };
+
+  request = {
+    deps = check.storePaths function "deps" deps;
+    copyToRoot = toRoot;
+    ignore = check.oneOrMany function "ignore" ignore;
+    perms = check.perms function "perms" perms;
+    maxLayers = check.positive function "maxLayers" maxLayers;
+    metadata = check.metadata function "metadata" metadata;
+  }
+  // lib.optionalAttrs (strategy != null) { strategy = check.string function "strategy" strategy; };
+
+  below = check.layers function "layers" layers;
+
+  made =
+    compression:
+    buildLayers {
+      inherit compression;
+      layer = request;
+      below = map (layer: "${layer}") below;
+      reproducible = check.bool function "reproducible" reproducible;
+    };
+
+  withCompression =
+    codec:
+    made (check.string function "compression" codec)
+    // {
+      # All layers below this one, each once: a layer's own come ahead of it.
+      nestedLayers = import ./each-once.nix (lib.concatMap (layer: layer.nestedLayers) below ++ below);
+      # For buildImage: the same layer in another codec; what is in it, and what it was built upon.
+      inherit withCompression request reproducible;
+      parentLayers = below;
+    };
+in
+withCompression compression

@@ -1,0 +1,57 @@
+# nix2container's functions, under the names that its flake and its default.nix have.
+{
+  # nixpkgs, or a set with the same names (nix/packages).
+  pkgs,
+  # A package with bin/nixply.
+  nixply,
+  # The real skopeo.
+  skopeo ? pkgs.skopeo,
+  # Whether images are packed by the plugin while they are evaluated. Without it a derivation runs nixply: same result.
+  usePlugin ? builtins ? nixplyImage,
+  # What runs in derivations; see build-image.nix.
+  builder ? "${nixply}/bin/nixply",
+  args ? [ "builder" ],
+}:
+
+let
+  inherit (pkgs) lib;
+
+  # Where derivations are built, and the machine for which images are.
+  system = (pkgs.stdenv.buildPlatform or pkgs.stdenv.hostPlatform).system;
+  platform = pkgs.stdenv.hostPlatform;
+  defaultArch = platform.go.GOARCH or pkgs.go.GOARCH;
+
+  door = { inherit builder args system; };
+  check = import ./check.nix { inherit lib; };
+  derivationName = import ./derivation-name.nix;
+
+  skopeo-nix2container = import ./skopeo.nix { inherit pkgs nixply skopeo; };
+  writeSkopeoApplication = import ./skopeo-application.nix { inherit pkgs skopeo-nix2container; };
+  copyScripts = import ./copy-scripts.nix { inherit lib writeSkopeoApplication; };
+
+  buildLayer = import ./build-layer.nix {
+    inherit lib check;
+    buildLayers = import ../build-layers.nix door;
+  };
+
+  functions = {
+    inherit buildLayer;
+    buildImage = import ./build-image.nix {
+      inherit lib check usePlugin defaultArch copyScripts;
+      buildInDerivation = import ../build-image.nix (door // { usePlugin = false; });
+      buildNixDatabase = import ../nix-database.nix door;
+    };
+    pullImage = import ./pull-image.nix {
+      inherit pkgs nixply skopeo check defaultArch derivationName;
+    };
+    pullImageFromManifest = import ./pull-image-from-manifest.nix {
+      inherit pkgs nixply skopeo check defaultArch derivationName writeSkopeoApplication;
+    };
+  };
+in
+{
+  inherit skopeo-nix2container;
+  nix2container-bin = nixply;
+  # A package, too: `nix flake show` takes nothing else.
+  nix2container = nixply // functions;
+}
