@@ -1,4 +1,5 @@
-//! Compiles the plugin's C++ for one Nix, or a stand-in that says what is missing where there is none.
+//! Compiles the plugin's C++ for one Nix, or a stand-in that says what is missing where there is none (an error where
+//! `$NIXPLY_PLUGIN_REQUIRED` is set).
 //!
 //! The Nix is `$NIXPLY_NIX_PREFIX` (a folder with `include/nix` and, beside it, `include-deps` for the boost and
 //! nlohmann headers that it was built with), or else what pkg-config knows as `nix-expr`. Versions are told apart by
@@ -21,14 +22,13 @@ struct Nix {
 
 fn main() {
     println!("cargo:rerun-if-changed=src");
-    for variable in ["NIXPLY_NIX_PREFIX", "PKG_CONFIG_PATH", "CXX"] {
+    for variable in ["NIXPLY_NIX_PREFIX", "NIXPLY_PLUGIN_REQUIRED", "PKG_CONFIG_PATH", "CXX"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
-    match find() {
-        Ok(nix) => match dialect(&nix) {
-            Ok(flags) => compile(&nix, flags),
-            Err(why) => stand_in(&why),
-        },
+    let found = find().and_then(|nix| dialect(&nix).map(|flags| (nix, flags)));
+    match found {
+        Ok((nix, flags)) => compile(&nix, flags),
+        Err(why) if std::env::var_os("NIXPLY_PLUGIN_REQUIRED").is_some() => panic!("{why}"),
         Err(why) => stand_in(&why),
     }
 }

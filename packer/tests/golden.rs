@@ -2,6 +2,7 @@
 
 mod trees;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -129,6 +130,7 @@ fn check_image(name: &str, config: &Value, args: &[String], made: Vec<Vec<Layer>
         layers: Vec::new(),
         arch: arg("--arch").unwrap_or_else(|| "amd64".into()),
         created: Some(arg("--created").unwrap_or_else(|| ZERO_TIME.into())),
+        annotations: BTreeMap::new(),
     };
     made.into_iter().flatten().for_each(|layer| spec.push(layer));
     let json = spec.write();
@@ -154,7 +156,7 @@ fn check_image(name: &str, config: &Value, args: &[String], made: Vec<Vec<Layer>
         .iter()
         .map(|layer| Descriptor::new(&layer.media_type, layer.digest, layer.size))
         .collect();
-    let manifest = go_json::compact(&oci::manifest(&config, layers));
+    let manifest = go_json::compact(&oci::manifest(&spec, layers));
     assert_eq!(std::str::from_utf8(&manifest).unwrap(), expected["manifest"], "{name} manifest");
     assert_eq!(
         format!("sha256:{}", sha256(&manifest)),
@@ -253,8 +255,14 @@ fn g4_a_kept_blob_is_the_tar() {
     let plan = vec![vec![PlannedPath { path: "../data/layer1/file1".into(), options: None }]];
     let layers = pack(plan, &store, 1, &History::default()).unwrap();
     let digest = layers[0].digest;
-    let spec =
-        ImageSpec { version: 1, config: ImageConfig::default(), layers, arch: "amd64".into(), created: None };
+    let spec = ImageSpec {
+        version: 1,
+        config: ImageConfig::default(),
+        layers,
+        arch: "amd64".into(),
+        created: None,
+        annotations: BTreeMap::new(),
+    };
     let out = temporary.path().join("layout");
     let stop = AtomicBool::new(false);
     layout::write(&spec, &store, &out, "t", None, &Packer::new(1), &Control::new(&stop, &())).unwrap();

@@ -7,6 +7,7 @@ mod served;
 mod tree;
 mod validate;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -130,7 +131,7 @@ impl Drop for Folder {
 }
 
 /// `program` with root's rights, which engines and unpackers need: for owners, and for mounts.
-pub fn as_root(program: &str) -> Command {
+pub fn as_root(program: impl AsRef<OsStr>) -> Command {
     if is_root() {
         return Command::new(program);
     }

@@ -29,6 +29,22 @@ impl Registry {
         answer.split_off(end + 4)
     }
 
+    /// Gives it a manifest.
+    #[track_caller]
+    pub fn put_manifest(&self, repository: &str, tag: &str, media_type: &str, manifest: &str) {
+        let mut stream = TcpStream::connect(&self.address).expect("the registry listens");
+        let request = format!(
+            "PUT /v2/{repository}/manifests/{tag} HTTP/1.0\r\nHost: {}\r\nContent-Type: {media_type}\r\n\
+             Content-Length: {}\r\n\r\n{manifest}",
+            self.address,
+            manifest.len()
+        );
+        stream.write_all(request.as_bytes()).expect("the registry reads requests");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("the registry answers");
+        assert!(answer.split(' ').nth(1) == Some("201"), "{repository}:{tag}: {answer}");
+    }
+
     /// How skopeo calls an image in it.
     pub fn reference(&self, repository: &str, tag: &str) -> String {
         format!("docker://{}/{repository}:{tag}", self.address)

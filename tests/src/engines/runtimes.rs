@@ -1,5 +1,6 @@
 //! podman and Docker behind one face, so that a test can ask both the same.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::process::Command;
 use std::sync::Mutex;
@@ -54,6 +55,14 @@ impl Podman {
         Self { folder }
     }
 
+    /// A program that puts images where this podman finds them.
+    pub fn program(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = as_root(program);
+        command.env("CONTAINERS_CONF", self.folder.join("containers.conf"));
+        command.env("CONTAINERS_STORAGE_CONF", self.folder.join("storage.conf"));
+        command
+    }
+
     /// Pulls what `source` names in the words of containers-transports(5), and gives the image's ID.
     #[track_caller]
     pub fn pull(&self, source: &str) -> String {
@@ -63,9 +72,7 @@ impl Podman {
 
 impl Engine for Podman {
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = as_root("podman");
-        command.env("CONTAINERS_CONF", self.folder.join("containers.conf"));
-        command.env("CONTAINERS_STORAGE_CONF", self.folder.join("storage.conf"));
+        let mut command = self.program("podman");
         command.args(arguments);
         command
     }

@@ -1,0 +1,46 @@
+# The plugin for one Nix: `plugin-files = ${nixply-plugin}/lib/nix/plugins/libnixply.so` in nix.conf. A plugin is for
+# the very Nix that it was built for; any other prints a line and goes on without it.
+{
+  lib,
+  rustPlatform,
+  pkg-config,
+  nix,
+  boost,
+  nlohmann_json,
+  stdenv,
+}:
+
+rustPlatform.buildRustPackage {
+  pname = "nixply-plugin";
+  version = "${(builtins.fromTOML (builtins.readFile ../Cargo.toml)).workspace.package.version}-nix-${nix.version}";
+  src = import ./source.nix { inherit lib; };
+  cargoLock.lockFile = ../Cargo.lock;
+
+  nativeBuildInputs = [ pkg-config ];
+  # Nix's headers name both of the others.
+  buildInputs = [
+    nix
+    boost
+    nlohmann_json
+  ];
+
+  # Otherwise a library that only says what was missing would be built.
+  env.NIXPLY_PLUGIN_REQUIRED = "1";
+
+  buildAndTestSubdir = "nix-plugin";
+  doCheck = false;
+
+  # Nix brings its own libraries: what the plugin needs of them is looked up when Nix loads it.
+  postInstall = ''
+    mkdir -p $out/lib/nix/plugins
+    mv $out/lib/libnixply_nix_plugin${stdenv.hostPlatform.extensions.sharedLibrary} $out/lib/nix/plugins/libnixply${stdenv.hostPlatform.extensions.sharedLibrary}
+  '';
+
+  passthru = { inherit nix; };
+
+  meta = {
+    description = "Nix plugin that packs OCI images while they are evaluated";
+    license = lib.licenses.mit;
+    platforms = lib.platforms.unix;
+  };
+}

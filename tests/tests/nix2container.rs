@@ -1,0 +1,310 @@
+//! nix2container's functions: their arguments and defaults (N1), layers upon layers (N2), and that the plugin's result is
+//! the derivation's (N9).
+
+use std::fs;
+use std::path::PathBuf;
+
+use nixply_packer::image::spec::read_layers;
+use nixply_tests::{Nix, harness, plugin_harness, run};
+use serde_json::{Value, json};
+
+/// `body` with the images of nix2container's tests as `images`, and its functions.
+fn with(plugin: bool, body: &str) -> String {
+    let file = Nix::repository().join("tests/nix2container/images.nix");
+    format!(
+        "let inherit (drop_in {plugin}) nix2container; inherit (nix2container) buildImage buildLayer; \
+         images = import {} {{ inherit pkgs nix2container; }}; in {body}",
+        file.display()
+    )
+}
+
+fn spec(nix: &Nix, plugin: bool, body: &str) -> String {
+    fs::read_to_string(nix.build(&with(plugin, &format!("({body}).out")))).unwrap()
+}
+
+#[test]
+fn n9_the_plugin_gives_what_the_derivation_gives() {
+    let nix = plugin_harness!();
+    let names = nix.eval(&with(false, "builtins.attrNames images"));
+    let names: Vec<&str> = names.as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    assert!(names.len() >= 15, "{names:?}");
+    // One evaluation for all, as a file that lists them.
+    let all = |plugin: bool| {
+        let body = "builtins.mapAttrs (_: image: { inherit (image) imageName imageTag imageRefUnsafe name; \
+                    spec = builtins.readFile image.outPath; }) images";
+        nix.eval(&with(plugin, body))
+    };
+    let (packed, built) = (all(true), all(false));
+    for name in names {
+        assert_eq!(packed[name], built[name], "{name}");
+    }
+    assert_eq!(built["more"]["imageRefUnsafe"], "registry.example/team/more:v1.0");
+    let more: Value = serde_json::from_str(built["more"]["spec"].as_str().unwrap()).unwrap();
+    let codecs: Vec<_> =
+        more["layers"].as_array().unwrap().iter().map(|layer| &layer["compression"]).collect();
+    assert!(codecs.len() > 4 && codecs.iter().all(|codec| **codec == "zstd:3"), "{codecs:?}");
+}
+
+#[test]
+fn n1_names_and_defaults_are_nix2containers() {
+    let nix = harness!();
+    let plugin = nix.plugin.is_some();
+    let body = "let image = buildImage { name = \"Some/Where/Name\"; copyToRoot = pkgs.hello; }; in { \
+                inherit (image) imageName imageTag imageRefUnsafe name fromImage meta; \
+                context = builtins.hasContext image.imageRefUnsafe; \
+                scripts = map (script: script.name) [ image.copyToDockerDaemon image.copyToRegistry image.copyToPodman image.copyTo ]; \
+                arguments = builtins.functionArgs buildImage; }";
+    let got = nix.eval(&with(plugin, body));
+    let built =
+        nix.build(&with(false, "buildImage { name = \"Some/Where/Name\"; copyToRoot = pkgs.hello; }"));
+    let hash = &built.file_name().unwrap().to_str().unwrap()[..32];
+    assert_eq!(got["imageName"], "some/where/name");
+    assert_eq!(got["imageTag"], hash, "the tag is the hash of the derivation's result, with the plugin, too");
+    assert_eq!(got["imageRefUnsafe"], format!("some/where/name:{hash}"));
+    assert_eq!(got["name"], "image-Name.json");
+    assert_eq!(got["context"], false);
+    assert_eq!((&got["fromImage"], &got["meta"]), (&json!(""), &json!({})));
+    assert_eq!(
+        got["scripts"],
+        json!(["copy-to-docker-daemon", "copy-to-registry", "copy-to-podman", "copy-to"])
+    );
+    // All of nix2container's, each but the name with a default.
+    for (name, optional) in [
+        ("name", false),
+        ("tag", true),
+        ("config", true),
+        ("layers", true),
+        ("copyToRoot", true),
+        ("fromImage", true),
+        ("arch", true),
+        ("perms", true),
+        ("maxLayers", true),
+        ("initializeNixDatabase", true),
+        ("nixUid", true),
+        ("nixGid", true),
+        ("created", true),
+        ("contents", true),
+        ("meta", true),
+    ] {
+        assert_eq!(got["arguments"][name], optional, "{name}");
+    }
+    let spec: Value = serde_json::from_str(&fs::read_to_string(&built).unwrap()).unwrap();
+    assert_eq!(spec["created"], "0001-01-01T00:00:00Z");
+    assert_eq!(spec["layers"][0]["History"], json!({"created_by": "nix2container"}));
+    assert_eq!(spec["layers"].as_array().unwrap().len(), 1);
+    let meta = nix.eval(&with(false, "(buildImage { name = \"a\"; meta.description = \"it\"; }).meta"));
+    assert_eq!(meta, json!({"description": "it"}));
+}
+
+#[test]
+fn n1_contents_is_taken_with_a_warning_and_never_beside_copy_to_root() {
+    let nix = harness!();
+    for function in ["buildImage { name = \"a\"; ", "buildLayer { "] {
+        let eval = |more: &str| nix.try_eval(&with(false, &format!("({function} {more} }}).outPath")));
+        let new = eval("copyToRoot = pkgs.hello;");
+        assert!(!new.stderr.contains("deprecated"), "{}", new.stderr);
+        let old = eval("contents = pkgs.hello;");
+        assert_eq!(old.stdout, new.stdout);
+        assert!(
+            old.stderr
+                .contains("The contents parameter is deprecated. Change to copyToRoot if the contents are"),
+            "{}",
+            old.stderr
+        );
+        let both = eval("contents = pkgs.hello; copyToRoot = pkgs.bash;");
+        assert!(both.stderr.contains("You can not specify both contents and copyToRoot."), "{}", both.stderr);
+    }
+}
+
+/// A tag, a name or a script's name must not cost an image: `nix flake show` asks for them.
+#[test]
+fn names_tags_and_scripts_are_told_without_packing() {
+    let nix = plugin_harness!();
+    // What cannot be built cannot have been packed.
+    let body = "let bad = derivation { name = \"bad\"; system = builtins.currentSystem; builder = \"/bin/false\"; }; \
+                image = buildImage { name = \"lazy\"; copyToRoot = [ bad ]; layers = [ (buildLayer { deps = [ bad ]; }) ]; }; in \
+                { inherit (image) name imageName type; tagged = builtins.stringLength image.imageTag; \
+                script = image.copyTo.name; layer = (buildLayer { deps = [ bad ]; }).name; }";
+    let got = nix.try_eval(&with(true, body));
+    let told = got.stderr.clone();
+    let value: Value = serde_json::from_str(&got.ok()).unwrap();
+    let expected = json!({
+        "name": "image-lazy.json", "imageName": "lazy", "type": "derivation", "tagged": 32, "script": "copy-to",
+        "layer": "layers.json",
+    });
+    assert_eq!(value, expected);
+    assert!(!told.contains("packing"), "{told}");
+}
+
+#[test]
+fn n2_ignored_paths_and_what_layers_below_have_is_left_out() {
+    let nix = harness!();
+    let paths = |layer: &str| -> Vec<String> {
+        let folder = nix.build(&with(false, layer));
+        let layers = read_layers(&fs::read_to_string(folder.join("layers.json")).unwrap(), "it").unwrap();
+        let mut names: Vec<String> =
+            layers.iter().flat_map(|layer| &layer.paths).map(|path| path.path.to_string()).collect();
+        names.sort();
+        names
+    };
+    let path =
+        |package: &str| -> String { nix.eval(&format!("pkgs.{package}.outPath")).as_str().unwrap().into() };
+    let (hello, glibc) = (path("hello"), path("glibc"));
+    let all = paths("buildLayer { deps = [ pkgs.hello ]; }");
+    assert!(all.contains(&hello) && all.contains(&glibc), "{all:?}");
+    let without = |left_out: &[&String]| {
+        all.iter().filter(|path| !left_out.contains(path)).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(paths("buildLayer { deps = [ pkgs.hello ]; ignore = pkgs.glibc; }"), without(&[&glibc]));
+    let below = paths("buildLayer { deps = [ pkgs.glibc ]; }");
+    let left = without(&below.iter().collect::<Vec<_>>());
+    assert_eq!(
+        paths("buildLayer { deps = [ pkgs.hello ]; layers = [ (buildLayer { deps = [ pkgs.glibc ]; }) ]; }"),
+        left
+    );
+    // With other perms it is another file.
+    let perms = "buildLayer { deps = [ pkgs.glibc ]; perms = [ { path = pkgs.glibc; mode = \"0700\"; } ]; }";
+    let again = paths(&format!("buildLayer {{ deps = [ pkgs.hello ]; layers = [ ({perms}) ]; }}"));
+    assert!(again.contains(&glibc), "{again:?}");
+}
+
+/// nixkube#47: nix2container's nestedLayers doubles with each link, and its command line ends at thirteen.
+#[test]
+fn nixkube_47_a_chain_of_layers_is_linear() {
+    let nix = harness!();
+    for link in ["[ (builtins.head chain) ]", "chain"] {
+        let body = format!(
+            "let chain = builtins.foldl' (chain: at: [ (buildLayer {{ deps = [ (pkgs.writeText \"n${{toString at}}\" \"${{toString at}}\") ]; \
+             layers = {link}; }}) ] ++ chain) [ (buildLayer {{ deps = [ pkgs.hello ]; }}) ] (builtins.genList (at: at) 40); \
+             image = buildImage {{ name = \"chain\"; layers = [ (builtins.head chain) ]; config.Cmd = [ \"${{pkgs.hello}}/bin/hello\" ]; }}; in "
+        );
+        let counts =
+            nix.eval(&with(false, &format!("{body} map (layer: builtins.length layer.nestedLayers) chain")));
+        let expected: Vec<usize> = (0..=40).rev().collect();
+        assert_eq!(counts, json!(expected), "{link}");
+        let spec: Value =
+            serde_json::from_str(&spec(&nix, nix.plugin.is_some(), &format!("{body} image"))).unwrap();
+        // 40 links with a path each, hello's, and what the image itself finds missing in its one direct layer.
+        assert_eq!(spec["layers"].as_array().unwrap().len(), 41, "{link}");
+    }
+}
+
+#[test]
+fn wrong_arguments_are_named_with_their_place() {
+    let nix = harness!();
+    let hello = "path = pkgs.hello;";
+    for (arguments, message) in [
+        (
+            "perms = [ { PATH } { PATH } { PATH mode = \"rwx\"; } ];",
+            "perms[2].mode: expected octal digits up to 7777, as in \"0755\", but it is the string \"rwx\"",
+        ),
+        (
+            "perms = [ { PATH mode = 755; } ];",
+            "perms[0].mode: expected octal digits up to 7777, as in \"0755\", but it is 755",
+        ),
+        (
+            "perms = [ { PATH uid = \"0\"; } ];",
+            "perms[0].uid: expected an id from 0 to 4294967294, but it is the string \"0\"",
+        ),
+        ("perms = [ { mode = \"0755\"; } ];", "perms[0]: it needs a path, the store path that it is for"),
+        (
+            "perms = [ { PATH owner = 1; } ];",
+            "perms[0].owner: there is no such attribute; it takes gid, gname, mode, path, regex, uid, uname",
+        ),
+        ("perms = { };", "perms: expected a list, but it is a set"),
+        (
+            "copyToRoot = [ pkgs.hello 3 ];",
+            "copyToRoot[1]: expected a derivation, a path or a string with a store path, but it is 3",
+        ),
+        (
+            "copyToRoot = \"/etc\";",
+            "copyToRoot: expected a derivation, a path or a string with a store path, but it is the string \"/etc\"",
+        ),
+        ("maxLayers = 0;", "maxLayers: expected a number from 1 on, but it is 0"),
+        ("maxLayers = \"3\";", "maxLayers: expected a number from 1 on, but it is the string \"3\""),
+        ("layers = [ pkgs.hello ];", "layers[0]: expected a layer made by buildLayer, but it is a set"),
+        ("config = [ ];", "config: expected a set, but it is a list"),
+        ("created = 3;", "created: expected a string, but it is 3"),
+        ("initializeNixDatabase = 1;", "initializeNixDatabase: expected true or false, but it is 1"),
+        ("annotations.a = 1;", "annotations.a: expected a string, but it is 1"),
+        ("healthcheck = { tets = \"a\"; };", "healthcheck.tets: there is no such attribute"),
+        ("name = \"a b\";", "image name \"a b\" is not one that registries take"),
+        ("tag = \"a/b\";", "tag \"a/b\" is not one that registries take"),
+    ] {
+        let arguments = arguments.replace("PATH", hello);
+        let name = if arguments.starts_with("name") { "" } else { "name = \"x\";" };
+        let output = nix.try_eval(&with(false, &format!("(buildImage {{ {name} {arguments} }}).drvPath")));
+        let message = if message.starts_with("image name") || message.starts_with("tag ") {
+            message.to_owned()
+        } else {
+            format!("nixply: buildImage: {message}")
+        };
+        assert!(output.code != Some(0) && output.stderr.contains(&message), "{arguments}: {}", output.stderr);
+    }
+    let layer = nix.try_eval(&with(false, "(buildLayer { deps = pkgs.hello; }).drvPath"));
+    assert!(
+        layer.stderr.contains("nixply: buildLayer: deps: expected a list, but it is a set"),
+        "{}",
+        layer.stderr
+    );
+    let layer = nix.try_eval(&with(false, "(buildLayer { metadata.made_by = \"x\"; }).drvPath"));
+    assert!(
+        layer
+            .stderr
+            .contains("buildLayer: metadata.made_by: there is no such attribute; it takes author, comment"),
+        "{}",
+        layer.stderr
+    );
+}
+
+/// Text of a user's that ends up in scripts and derivations is text, whatever it looks like.
+#[test]
+fn text_is_never_shell_code() {
+    let nix = harness!();
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark");
+    let evil = format!("'; touch {m}; \" $(touch {m}) `touch {m}` \n touch {m} #", m = mark.display());
+    let nix_string = serde_json::to_string(&evil).unwrap().replace("${", "\\${");
+    // In the image it is what it was.
+    let image = format!(
+        "buildImage {{ name = \"text\"; config = {{ Cmd = [ {nix_string} ]; Labels.x = {nix_string}; }}; copyToRoot = pkgs.hello; \
+         annotations.x = {nix_string}; perms = [ {{ path = pkgs.hello; regex = {nix_string}; uname = {nix_string}; }} ]; \
+         layers = [ (buildLayer {{ deps = [ pkgs.bash ]; metadata.comment = {nix_string}; }}) ]; }}"
+    );
+    for plugin in [false, nix.plugin.is_some()] {
+        let output = nix.try_build(&with(plugin, &image));
+        // As a regular expression it may be refused: by name.
+        assert!(output.code != Some(0) && output.stderr.contains("perms[0].regex"), "{}", output.stderr);
+        let image = image.replace(&format!("regex = {nix_string};"), "regex = \"a\\\\.b[+ '\\\"]\";");
+        let spec: Value = serde_json::from_str(&spec(&nix, plugin, &image)).unwrap();
+        assert_eq!(spec["image-config"]["Cmd"][0], evil.as_str());
+        assert_eq!(spec["image-config"]["Labels"]["x"], evil.as_str());
+        assert_eq!(spec["annotations"]["x"], evil.as_str());
+        assert_eq!(spec["layers"][0]["History"]["comment"], evil.as_str());
+        let own = spec["layers"].as_array().unwrap().last().unwrap()["paths"].as_array().unwrap();
+        let perms: Vec<_> = own.iter().filter_map(|path| path["options"].get("perms")).collect();
+        assert_eq!(perms[0][0]["uname"], evil.as_str());
+    }
+    // What goes to registries is refused.
+    for argument in ["name", "tag"] {
+        let name = if argument == "name" { "" } else { "name = \"x\";" };
+        let output = nix.try_eval(&with(
+            false,
+            &format!("(buildImage {{ {name} {argument} = {nix_string}; }}).copyTo.drvPath"),
+        ));
+        assert!(
+            output.code != Some(0) && output.stderr.contains("is not one that registries take"),
+            "{}",
+            output.stderr
+        );
+    }
+    // A name that a shell would split, in the programs of a pulled image.
+    let script = nix.build(&with(false, &format!("(nix2container.pullImageFromManifest {{ imageName = {nix_string}; imageTag = {nix_string}; os = {nix_string}; registryUrl = \"127.0.0.1:1\"; }}).getManifest")));
+    let output =
+        run(std::process::Command::new(PathBuf::from(script).join("bin/get-manifest"))
+            .env("HOME", folder.path()));
+    assert_ne!(output.code, Some(0));
+    let pulled = nix.try_build(&with(false, &format!("nix2container.pullImage {{ imageName = {nix_string}; imageDigest = {nix_string}; arch = {nix_string}; name = \"it\"; sha256 = \"sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"; }}")));
+    assert_ne!(pulled.code, Some(0), "{}", pulled.stderr);
+    assert!(!mark.exists());
+}

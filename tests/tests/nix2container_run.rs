@@ -1,0 +1,352 @@
+//! Every case of nix2container's tests (P1 to P12), through its functions and the scripts that copy its images: real skopeo,
+//! podman, Docker and registry. The images are those of tests/nix2container/images.nix.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nixply_tests::engines::{Docker, Engine, Folder, Podman, Registry, skopeo, unique};
+use nixply_tests::{Nix, Output, harness, needs, run};
+use serde_json::{Value, json};
+
+/// `body` with nix2container's functions and the images of its tests, with the plugin where the Nix has one.
+fn with(nix: &Nix, body: &str) -> String {
+    let file = Nix::repository().join("tests/nix2container/images.nix");
+    format!(
+        "let inherit (drop_in {}) nix2container; inherit (nix2container) buildImage buildLayer; \
+         images = import {} {{ inherit pkgs nix2container; }}; in {body}",
+        nix.plugin.is_some(),
+        file.display()
+    )
+}
+
+/// The program of a copy script.
+#[track_caller]
+fn script(nix: &Nix, image: &str, attribute: &str) -> PathBuf {
+    let folder = nix.build(&with(nix, &format!("({image}).{attribute}"))).join("bin");
+    let entry = fs::read_dir(folder).unwrap().next().expect("a script's package has one program");
+    entry.unwrap().path()
+}
+
+#[track_caller]
+fn reference(nix: &Nix, image: &str) -> String {
+    nix.eval(&with(nix, &format!("({image}).imageRefUnsafe"))).as_str().unwrap().to_owned()
+}
+
+/// Leads a script of ours to the test's store; its cache is nowhere.
+fn lead(nix: &Nix, mut command: Command) -> Command {
+    command
+        .envs(nix.environment(""))
+        .env("NIXPLY_NO_CACHE", "1")
+        .env("NIXPLY_CACHE_DIR", nix.root.join("cache/nixply"));
+    command
+}
+
+/// Copies an image to an engine with its script, and gives its name there.
+trait Take: Engine {
+    fn take_image(&self, nix: &Nix, image: &str) -> String;
+}
+
+impl Take for Podman {
+    #[track_caller]
+    fn take_image(&self, nix: &Nix, image: &str) -> String {
+        let reference = reference(nix, image);
+        let copy = script(nix, image, "copyToPodman");
+        assert_eq!(copy.file_name().unwrap(), "copy-to-podman");
+        let said = run(&mut lead(nix, self.program(&copy))).ok();
+        assert!(said.starts_with(&format!("Copy to podman image {reference}")), "{said}");
+        format!("localhost/{reference}")
+    }
+}
+
+impl Take for Docker {
+    #[track_caller]
+    fn take_image(&self, nix: &Nix, image: &str) -> String {
+        let reference = reference(nix, image);
+        self.owns(&reference);
+        let copy = script(nix, image, "copyToDockerDaemon");
+        assert_eq!(copy.file_name().unwrap(), "copy-to-docker-daemon");
+        let mut command = lead(nix, Command::new(copy));
+        let said = run(command.args(["--dest-daemon-host", self.host()])).ok();
+        assert!(said.starts_with(&format!("Copy to Docker daemon image {reference}")), "{said}");
+        reference
+    }
+}
+
+fn docker() -> Option<Docker> {
+    let address = std::env::var("NIXPLY_TEST_REGISTRY").ok()?;
+    Some(Docker::new(std::env::var("NIXPLY_TEST_DOCKER").ok()?, Registry { address }))
+}
+
+/// nix2container's table: an image, what its container is told, and a line that it prints.
+const CASES: [(&str, &[&str], &str); 11] = [
+    ("hello", &[], "I'm dying"),
+    ("basic", &[], "Hello, world!"),
+    ("layered", &[], "Hello, world!"),
+    ("nested", &[], "Hello, world!"),
+    ("copyToRoot", &[], "Hello, world!"),
+    ("openbar", &[], "drwxrwxrwx ... tmp"),
+    ("bash", &["bash", "--version"], "GNU bash, version ..."),
+    ("bash", &["ls"], "bin"),
+    ("nonReproducible", &[], "A non reproducible image built the ..."),
+    ("ownership", &[], "-r--r--r-- 1 1001 1001 0 Jan  1  1970 test1.txt"),
+    ("issue45", &[], "-r--r--r-- 1 0 0 0 Jan  1  1970 test2.txt"),
+];
+
+fn is_like(line: &str, pattern: &str) -> bool {
+    match pattern.split_once("...") {
+        None => line == pattern,
+        Some((start, end)) => line.starts_with(start.trim_end()) && line.ends_with(end),
+    }
+}
+
+fn cases_run(nix: &Nix, engine: &dyn Take) {
+    for (image, arguments, pattern) in CASES {
+        let reference = engine.take_image(nix, &format!("images.{image}"));
+        let mut command = vec![reference.as_str()];
+        command.extend(arguments);
+        let said = engine.run(&command).ok();
+        // podman and Docker have bind mounts of their own at some places; nothing else is there.
+        assert!(said.lines().any(|line| is_like(line, pattern)), "{image}: no {pattern:?} in:\n{said}");
+    }
+}
+
+#[test]
+fn p1_p2_p3_p4_p5_p11_cases_run_in_podman() {
+    cases_run(&harness!(), &Podman::new());
+}
+
+#[test]
+fn p1_p2_p3_p4_p5_p11_cases_run_in_docker() {
+    let nix = harness!();
+    needs!("NIXPLY_TEST_DOCKER");
+    cases_run(&nix, &docker().expect("there is a registry beside Docker"));
+}
+
+#[test]
+fn p7_p8_p9_what_podman_knows_of_images() {
+    let (nix, podman) = (harness!(), Podman::new());
+    let created = podman.take_image(&nix, "images.created");
+    assert_eq!(podman.inspect(&created)["Created"], "2024-05-13T09:31:10Z");
+    // nix2container#186.
+    let duplicated = podman.take_image(&nix, "images.duplicated");
+    assert_eq!(podman.inspect(&duplicated)["RootFS"]["Layers"].as_array().unwrap().len(), 2);
+    let metadata = podman.take_image(&nix, "images.metadata");
+    let first = &podman.inspect(&metadata)["History"][0];
+    assert_eq!(first["created_by"], "test created_by");
+    assert_eq!((&first["author"], &first["comment"]), (&json!("test author"), &json!("test comment")));
+}
+
+/// nix2container#12: /nix is in the archive, with mode 0755.
+#[test]
+fn p6_nix_is_in_the_archive_with_its_mode() {
+    let (nix, folder) = (harness!(), Folder::new());
+    let dir = folder.join("image");
+    let copy = script(&nix, "images.basic", "copyTo");
+    let mut command = lead(&nix, Command::new(copy));
+    let said = run(command.arg(format!("dir://{}", dir.display()))).ok();
+    assert!(said.starts_with("Running skopeo --insecure-policy copy nix:"), "{said}");
+    let manifest: Value =
+        serde_json::from_str(&fs::read_to_string(dir.join("manifest.json")).unwrap()).unwrap();
+    let layers = manifest["layers"].as_array().unwrap();
+    for layer in layers {
+        // What skopeo's dir: has is what nix2container's has: plain archives.
+        assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar");
+        let blob = dir.join(&layer["digest"].as_str().unwrap()["sha256:".len()..]);
+        let listing = run(Command::new("tar").args(["--absolute-names", "-tvf"]).arg(blob)).ok();
+        let is_nix = |line: &str| line.starts_with("drwxr-xr-x root/root") && line.ends_with(" /nix");
+        // In a private store there are folders ahead of it, with the same mode.
+        let ahead = nix.store_dir().components().nth(1).unwrap().as_os_str().to_str().unwrap().to_owned();
+        let is_ahead =
+            |line: &str| line.starts_with("drwxr-xr-x root/root") && line.ends_with(&format!(" /{ahead}"));
+        assert!(listing.lines().any(|line| is_nix(line) || is_ahead(line)), "{listing}");
+    }
+}
+
+/// The image of the registry, as the scripts push it; what it has is not sent again.
+#[test]
+fn p12_copy_to_registry_pushes_what_is_missing() {
+    let nix = harness!();
+    let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
+    let name = unique("-drop-in");
+    let image = format!(
+        "buildImage {{ name = \"{}/{name}\"; tag = \"t\"; config.Cmd = [ \"${{pkgs.hello}}/bin/hello\" ]; maxLayers = 3; }}",
+        registry.address
+    );
+    let copy = script(&nix, &image, "copyToRegistry");
+    let push = || run(lead(&nix, Command::new(&copy)).arg("--dest-tls-verify=false"));
+    let said = push().ok();
+    assert!(
+        said.starts_with(&format!("Copy to Docker registry image {}/{name}:t", registry.address)),
+        "{said}"
+    );
+    let manifest: Value = serde_json::from_slice(&registry.get(&name, "manifests", "t")).unwrap();
+    let spec = nix.build(&with(&nix, &format!("({image}).out")));
+    let inspected: Value =
+        serde_json::from_str(&run(nix.nixply().args(["inspect", "--json"]).arg(spec)).ok()).unwrap();
+    assert_eq!(manifest["config"]["digest"], inspected["imageId"], "the image ID is the spec's");
+    let again = push();
+    assert!(
+        again.stderr.matches("already exists").count() + again.stdout.matches("already exists").count() >= 3,
+        "{again:?}"
+    );
+    let podman = Podman::new();
+    podman.pull(&registry.reference(&name, "t"));
+    assert_eq!(podman.run(&[&format!("{}/{name}:t", registry.address)]).ok(), "Hello, world!");
+}
+
+/// What the scripts call skopeo with: nix2container's words, and what they are given. A skopeo that only tells stands in for
+/// the real one, which would fail at these destinations.
+#[test]
+fn p12_scripts_pass_everything_to_skopeo() {
+    let (nix, folder) = (harness!(), Folder::new());
+    let (fake, told) = (folder.join("skopeo"), folder.join("told"));
+    fs::write(
+        &fake,
+        format!("#!/bin/sh\nfor a in \"$@\"; do printf '<%s>' \"$a\"; done > {}\nexit 7\n", told.display()),
+    )
+    .unwrap();
+    run(Command::new("chmod").arg("+x").arg(&fake)).ok();
+    let image =
+        "buildImage { name = \"Some/Name\"; tag = \"v1\"; config.Cmd = [ \"x\" ]; copyToRoot = pkgs.hello; }";
+    for (attribute, arguments, destination) in [
+        ("copyToDockerDaemon", vec!["--a", "b c", "", "d\"'\n$x"], Some("docker-daemon:some/name:v1")),
+        ("copyToRegistry", vec!["--dest-creds", "x:y z"], Some("docker://some/name:v1")),
+        ("copyToPodman", vec![], Some("containers-storage:some/name:v1")),
+        ("copyTo", vec!["dir:a b", "--quiet"], None),
+    ] {
+        let mut command = lead(&nix, Command::new(script(&nix, image, attribute)));
+        let output = run(command.env("NIXPLY_SKOPEO", &fake).args(&arguments));
+        assert_eq!(output.code, Some(7), "{attribute}: {}", output.stderr);
+        let told = fs::read_to_string(&told).unwrap();
+        let words: Vec<&str> = told.trim_matches(['<', '>']).split("><").collect();
+        let mut expected = vec!["--insecure-policy", "copy"];
+        expected.extend(destination);
+        expected.extend(arguments);
+        // What stands in for nix:IMAGE.json has a port of its own.
+        let (ours, others): (Vec<&str>, Vec<&str>) = words
+            .iter()
+            .partition(|word| word.starts_with("docker://127.0.0.1:") || **word == "--src-tls-verify=false");
+        assert_eq!(others, expected, "{attribute}");
+        assert_eq!(ours.len(), 2, "{told}");
+    }
+}
+
+/// A base image in the test's registry: its name there, and its manifest's digest.
+struct Base {
+    name: String,
+    digest: String,
+}
+
+#[track_caller]
+fn base(nix: &Nix, registry: &Registry, folder: &Path, compression: &str) -> Base {
+    let name = unique("-base");
+    let image = format!(
+        "buildImage {{ name = \"{}/{name}\"; tag = \"t\"; copyToRoot = pkgs.writeTextDir \"etc/base-release\" \"1.2.3\\n\"; \
+         config = {{ Env = [ \"BASE=yes\" ]; User = \"1234\"; }}; compression = \"{compression}\"; }}",
+        registry.address
+    );
+    let digest_file = folder.join("digest");
+    let mut push = lead(nix, Command::new(script(nix, &image, "copyToRegistry")));
+    // As it is: a plain archive stays one.
+    push.args(["--dest-tls-verify=false", "--digestfile"]).arg(&digest_file);
+    run(&mut push).ok();
+    Base { name, digest: fs::read_to_string(digest_file).unwrap().trim().to_owned() }
+}
+
+fn on_top(nix: &Nix, engine: &dyn Take, base: &str, more: &str) -> Output {
+    let image = format!(
+        "buildImage {{ name = \"on-top\"; fromImage = {base}; {more} \
+         config.entrypoint = [ \"${{pkgs.coreutils}}/bin/env\" \"${{pkgs.coreutils}}/bin/ls\" \"-l\" \"/etc/base-release\" ]; }}"
+    );
+    let reference = engine.take_image(nix, &image);
+    engine.run(&[&reference])
+}
+
+#[test]
+fn p10_a_pulled_image_below_ours() {
+    let nix = harness!();
+    let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
+    let (folder, podman) = (Folder::new(), Podman::new());
+    for compression in ["gzip", "zstd"] {
+        let base = base(&nix, &registry, folder.path(), compression);
+        let source = format!("docker://{}/{}@{}", registry.address, base.name, base.digest);
+        let dir = folder.join(compression);
+        run(skopeo(&["copy", "--src-tls-verify=false", &source]).arg(format!("dir:{}", dir.display()))).ok();
+        let hash =
+            run(nix.bare_command("nix-hash", "").args(["--type", "sha256", "--base32"]).arg(&dir)).ok();
+        let pull = |hash: &str| {
+            format!(
+                "(nix2container.pullImage {{ imageName = \"{}/{}\"; imageDigest = \"{}\"; tlsVerify = false; sha256 = \"{hash}\"; }})",
+                registry.address, base.name, base.digest
+            )
+        };
+        let spec: Value =
+            serde_json::from_str(&fs::read_to_string(nix.build(&with(&nix, &pull(&hash)))).unwrap()).unwrap();
+        let layer = &spec["layers"][0];
+        assert_eq!(
+            layer["mediatype"],
+            format!("application/vnd.oci.image.layer.v1.tar+{compression}"),
+            "as it was pulled"
+        );
+        // nix2container#207.
+        let file = layer["layer-path"].as_str().unwrap();
+        assert_eq!(layer["size"].as_u64(), Some(fs::metadata(file).unwrap().len()));
+        let said = on_top(&nix, &podman, &pull(&hash), "").ok();
+        assert!(said.ends_with("/etc/base-release"), "{said}");
+        // nix2container#79.
+        let image = format!(
+            "buildImage {{ name = \"inherits\"; fromImage = {}; inheritConfig = true; config.Env = [ \"A=b\" ]; }}",
+            pull(&hash)
+        );
+        let config = podman.inspect(&podman.take_image(&nix, &image))["Config"].clone();
+        assert_eq!((&config["User"], &config["Env"]), (&json!("1234"), &json!(["BASE=yes", "A=b"])));
+
+        let wrong = nix.try_build(&with(&nix, &pull(&hash.chars().rev().collect::<String>()))).fails();
+        assert!(wrong.contains("hash mismatch"), "{wrong}");
+    }
+}
+
+#[test]
+fn p10_an_image_pulled_by_its_manifest_below_ours() {
+    let nix = harness!();
+    let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
+    let (folder, podman) = (Folder::new(), Podman::new());
+    let base = base(&nix, &registry, folder.path(), "zstd");
+    let index = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [
+            {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": base.digest,
+             "size": registry.get(&base.name, "manifests", &base.digest).len(),
+             "platform": {"os": "linux", "architecture": "riscv64"}},
+        ],
+    });
+    registry.put_manifest(&base.name, "many", "application/vnd.oci.image.index.v1+json", &index.to_string());
+    let pull = |more: &str| {
+        format!(
+            "(nix2container.pullImageFromManifest {{ imageName = \"{}\"; registryUrl = \"{}\"; tlsVerify = false; {more} }})",
+            base.name, registry.address
+        )
+    };
+    let get = |more: &str| {
+        let script = nix.build(&with(&nix, &format!("{}.getManifest", pull(more)))).join("bin/get-manifest");
+        run(lead(&nix, Command::new(script)).env("HOME", folder.path()))
+    };
+    // A single image, and one of an index.
+    let single = get("imageTag = \"t\";").ok();
+    assert_eq!(single.as_bytes(), registry.get(&base.name, "manifests", &base.digest));
+    assert_eq!(get("imageTag = \"many\"; arch = \"riscv64\";").ok(), single);
+    let none = get("imageTag = \"many\"; arch = \"s390x\";").fails();
+    assert!(none.contains("has no image for linux/s390x; it has:\n  linux/riscv64"), "{none}");
+
+    let manifest = folder.join("manifest.json");
+    fs::write(&manifest, &single).unwrap();
+    let pulled = pull(&format!("imageManifest = {}; imageTag = \"t\";", manifest.display()));
+    let said = on_top(&nix, &podman, &pulled, "").ok();
+    assert!(said.ends_with("/etc/base-release"), "{said}");
+    let absent = nix.try_eval(&with(&nix, &format!("{}.outPath", pull("")))).fails();
+    assert!(absent.contains("has no imageManifest: write it with the program getManifest"), "{absent}");
+    fs::write(&manifest, index.to_string()).unwrap();
+    let error = nix.try_eval(&with(&nix, &format!("{pulled}.outPath"))).fails();
+    assert!(error.contains("is not an image's manifest: there are no layers and config in it"), "{error}");
+}
