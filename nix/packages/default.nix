@@ -6,14 +6,16 @@
   lock,
   # The platform; set-up locks the packages of its own.
   system ? lock.system,
-  # nixpkgs' library, to be passed through as `lib`. Nothing here needs it.
-  lib ? null,
+  # The set's `lib`: the part of nixpkgs' that is here, or nixpkgs' own.
+  lib ? import ./lib.nix,
 }:
 
 assert system == lock.system
   || throw "nix/packages: the lock file is for ${lock.system}, not for ${system}";
 
 let
+  inherit (import ./lib.nix) makeOverridable;
+
   # A file of the lock as a store path. Nothing fetches it: set-up has downloaded and checked it, and adds it to the
   # store with `nix-store --add-fixed`, whose path is the one of this derivation.
   source =
@@ -120,9 +122,8 @@ let
   self =
     programs
     // builders
-    // (if lib == null then { } else { inherit lib; })
     // {
-      inherit system;
+      inherit lib system;
       pkgs = self;
       # With the set's attributes for the arguments that a function names.
       callPackage =
@@ -130,7 +131,7 @@ let
         let
           function = if builtins.isFunction path then path else import path;
         in
-        function (builtins.intersectAttrs (builtins.functionArgs function) self // args);
+        makeOverridable function (builtins.intersectAttrs (builtins.functionArgs function) self // args);
       dockerTools = import ./docker-tools.nix { pkgs = self; };
       fakeNss = self.dockerTools.fakeNss;
       # Every file by its name, for set-up to add them to a store.
