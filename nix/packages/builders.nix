@@ -24,7 +24,7 @@ let
   build =
     args:
     let
-      name = args.name or "${args.pname}-${args.version}";
+      name = storeName (args.name or "${args.pname}-${args.version}");
       drv = derivation (
         {
           inherit system initialPath;
@@ -41,13 +41,23 @@ let
     in
     drv // passed // { meta = args.meta or { }; passthru = args.passthru or { }; } // (args.passthru or { });
 
+  # As in nixpkgs: what a store path cannot be called is a dash.
+  storeName =
+    name:
+    let
+      kept = builtins.filter builtins.isString (builtins.split "[^[:alnum:]+._?=-]+" name);
+      undotted = builtins.head (builtins.match "\\.*(.*)" (builtins.concatStringsSep "-" kept));
+    in
+    if undotted == "" then "unknown" else builtins.unsafeDiscardStringContext undotted;
+
   runCommandWith =
     local: name: env: buildCommand:
     build (
       {
         inherit name buildCommand;
-        passAsFile = [ "buildCommand" ] ++ env.passAsFile or [ ];
       }
+      # Structured attributes are in a file anyway.
+      // (if env.__structuredAttrs or false then { } else { passAsFile = [ "buildCommand" ] ++ env.passAsFile or [ ]; })
       // local
       // builtins.removeAttrs env [ "passAsFile" ]
     );
@@ -250,7 +260,8 @@ let
   stdenv = {
     inherit shell system initialPath;
     isLinux = true;
-    hostPlatform = { inherit system; isLinux = true; };
+    isDarwin = false;
+    hostPlatform = { inherit system; inherit (stdenv) isLinux isDarwin; };
 
     # No compiler, and no default phases but unpacking: what happens is what the phases say.
     mkDerivation =

@@ -16,6 +16,15 @@ derivation {
         cat "$certificate"
         echo
       done > $out/etc/ssl/certs/ca-bundle.crt
+
+      # A build with this among its inputs trusts them, unless it is shown others.
+      mkdir -p $out/nix-support
+      cat > $out/nix-support/setup-hook << HOOK
+      if [ ! -f "\''${NIX_SSL_CERT_FILE-}" ]; then
+        export NIX_SSL_CERT_FILE=$out/etc/ssl/certs/ca-bundle.crt
+      fi
+      export SSL_CERT_FILE=\$NIX_SSL_CERT_FILE
+      HOOK
     ''
   ];
 }

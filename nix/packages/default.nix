@@ -81,8 +81,9 @@ let
     };
   };
 
-  # The folder below lib/ that Debian gives each platform.
-  debianTriple = "${builtins.head (builtins.match "([^-]+)-.*" system)}-linux-gnu";
+  # The processor in Nix's words, and the folder below lib/ that Debian gives each platform.
+  processor = builtins.head (builtins.match "([^-]+)-.*" system);
+  debianTriple = "${processor}-linux-gnu";
 
   python3 = debian.all.python3 // rec {
     pythonVersion = builtins.head (builtins.match "([0-9]+\\.[0-9]+).*" debian.all.python3.version);
@@ -132,6 +133,10 @@ let
           function = if builtins.isFunction path then path else import path;
         in
         makeOverridable function (builtins.intersectAttrs (builtins.functionArgs function) self // args);
+      # What is known of Go without Go: OCI's name for the processor.
+      go = { GOOS = "linux"; GOARCH = { x86_64 = "amd64"; aarch64 = "arm64"; }.${processor} or processor; };
+      # Engines belong to the machine.
+      podman = builders.writeShellScriptBin "podman" ''exec /usr/bin/podman "$@"'';
       dockerTools = import ./docker-tools.nix { pkgs = self; };
       fakeNss = self.dockerTools.fakeNss;
       # Every file by its name, for set-up to add them to a store.

@@ -2,13 +2,23 @@
 set -e -o pipefail
 shopt -s inherit_errexit
 
+# With __structuredAttrs the variables are in a file, lists as arrays; otherwise a list is a text. Nix 2.8 names the
+# file as it is called outside of the sandbox.
+if [ -e .attrs.sh ]; then
+  source .attrs.sh
+  for output in "${!outputs[@]}"; do export "$output=${outputs[$output]}"; done
+fi
+
 PATH=
-for input in $nativeBuildInputs $buildInputs $initialPath; do
+hooks=()
+for input in ${nativeBuildInputs[@]-} ${buildInputs[@]-} ${initialPath[@]}; do
   if [ -d "$input/bin" ]; then PATH+=${PATH:+:}$input/bin; fi
+  if [ -f "$input/nix-support/setup-hook" ]; then hooks+=("$input/nix-support/setup-hook"); fi
 done
 export PATH
 export HOME=/homeless-shelter
 umask 022
+for hook in "${hooks[@]}"; do source "$hook"; done
 
 # Runs a phase, with what comes before and after it: a text of the derivation, or a function that a hook defines.
 runPhase() {
@@ -36,6 +46,8 @@ unpackPhase() {
 
 if [ -n "${buildCommandPath-}" ]; then
   source "$buildCommandPath"
+elif [ -n "${buildCommand-}" ]; then
+  eval "$buildCommand"
 else
   [ -n "${dontUnpack-}" ] || runPhase unpack
   for phase in configure build ${doCheck:+check} install; do

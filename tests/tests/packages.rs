@@ -1,5 +1,7 @@
 //! The package set: its lib, and that its programs run with nothing but their closures, as an image has them.
 
+use std::fs;
+
 use nixply_tests::{Nix, harness};
 use serde_json::json;
 
@@ -82,4 +84,26 @@ fn another_lib_wins() {
         nix.eval(&format!("({set}).callPackage ({{ lib, greeting }}: [ lib greeting ]) {{ greeting = 1; }}")),
         json!([{"other": true}, 1])
     );
+}
+
+/// `__structuredAttrs`, hooks of inputs, and names that a store path cannot have.
+#[test]
+fn builders_build_as_nixpkgs_builders() {
+    let nix = harness!();
+    let built = nix.build(
+        r#"pkgs.runCommand "of library/some image" {
+            __structuredAttrs = true;
+            nativeBuildInputs = [ pkgs.cacert pkgs.jq ];
+            list = [ "two words" "one" ];
+            exportReferencesGraph.graph = [ pkgs.hello ];
+        } ''
+            printf '%s\n' "''${list[@]}" "$SSL_CERT_FILE" > $out
+            jq '.graph | length > 1' .attrs.json >> $out
+        ''"#,
+    );
+    assert!(built.to_str().unwrap().ends_with("-of-library-some-image"), "{}", built.display());
+    let text = fs::read_to_string(built).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((&lines[..2], lines[3]), (&["two words", "one"][..], "true"));
+    assert!(lines[2].ends_with("/etc/ssl/certs/ca-bundle.crt") && fs::metadata(lines[2]).is_ok(), "{text}");
 }
