@@ -55,7 +55,18 @@ let
       };
       ncurses = { mainProgram = "tput"; moves."/lib/terminfo" = "@out@/lib/terminfo"; };
       netbase.pname = "iana-etc";
-      nginx.links.conf = "etc/nginx";
+      nginx = {
+        links.conf = "etc/nginx";
+        # To where nixpkgs' nginx has them. The program knows each path's length, too, so that stays.
+        moves = {
+          "/var/lib/nginx/body" = "/var/cache/nginx/bo";
+          "/var/lib/nginx/fastcgi" = "/var/cache/nginx/fastc";
+          "/var/lib/nginx/proxy" = "/var/cache/nginx/pro";
+          "/var/lib/nginx/scgi" = "/var/cache/nginx/sc";
+          "/var/lib/nginx/uwsgi" = "/var/cache/nginx/uws";
+        };
+      };
+      nix-bin = { pname = "nix"; moves = { "/usr/bin" = "@out@/bin"; "/usr/libexec" = "@out@/libexec"; }; };
       # Certificates and keys are the machine's, as with nixpkgs' openssl; the rest is the package's own.
       openssl.moves = {
         "/usr/lib/ssl" = "@out@/etc/ssl";
@@ -95,8 +106,8 @@ let
 
   programs = {
     inherit (debian.all)
-      bash bzip2 coreutils curl diffutils findutils gawk glibc gzip hello jq less ncurses nginx openssl procps sudo tini
-      tzdata util-linux;
+      bash bzip2 coreutils curl diffutils findutils gawk glibc gzip hello jq less ncurses nginx openssl procps
+      readline skopeo sudo tini tzdata util-linux;
     inherit (wheels) honcho;
     inherit python3;
     bashInteractive = debian.all.bash;
@@ -109,6 +120,7 @@ let
     gnused = debian.all.sed;
     gnutar = debian.all.tar;
     iana-etc = debian.all.netbase;
+    nix = debian.all.nix-bin;
     pam = debian.all.linux-pam;
     shadow = debian.all.passwd;
     sqlite = debian.all.sqlite3;

@@ -48,11 +48,13 @@ const WANTED: &[&str] = &[
     "ncurses-bin",
     "netbase",
     "nginx",
+    "nix-bin",
     "openssl",
     "passwd",
     "procps",
     "python3",
     "sed",
+    "skopeo",
     "sqlite3",
     "sudo",
     "tar",
@@ -78,6 +80,7 @@ const TOGETHER: &[(&str, &[&str])] = &[
     ("linux-pam", &["libpam0g*", "libpam-modules*", "libpam-runtime"]),
     ("python3", &["python3*", "libpython3*"]),
     ("nginx", &["nginx", "nginx-common"]),
+    ("readline", &["libreadline8*"]),
 ];
 
 /// Which way a set-up goes when there is a complete set already.
