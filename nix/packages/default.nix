@@ -80,6 +80,8 @@ let
       procps.mainProgram = "ps";
       python3 = {
         links."bin/python" = "python3";
+        # Where a program that embeds Python looks for the standard library. The other is what a shell's PATH may be.
+        moves = { "/usr" = "@out@"; "/usr/bin" = "/usr/bin"; };
         # As in nixpkgs: Python starts shells, and images without /bin/sh are common.
         shellIn = [ "lib/python*/subprocess.py" ];
       };
@@ -100,16 +102,73 @@ let
     pythonVersion = builtins.head (builtins.match "([0-9]+\\.[0-9]+).*" debian.all.python3.version);
     sitePackages = "lib/python${pythonVersion}/site-packages";
     interpreter = "${debian.all.python3}/bin/python3";
+    pkgs = wheels;
+    withPackages = choose: pythonEnv (choose wheels);
   };
 
-  wheels = import ./wheels.nix { inherit lock source system python3; };
+  wheels = import ./wheels.nix {
+    inherit lock source system python3;
+    inherit (debian.all) glibc;
+  };
+
+  # A virtual environment of Python's own kind, which is what this Python and uwsgi know: its commands, too, run with
+  # all of its packages.
+  pythonEnv =
+    packages:
+    let
+      env = builders.buildEnv {
+        name = "${python3.name}-env";
+        paths = builtins.concatMap (package: package.wheels) packages;
+        pathsToLink = [ "/bin" "/${python3.sitePackages}" ];
+        postBuild = ''
+          for command in $(find -L $out/bin -type f); do
+            cp --remove-destination "$(readlink "$command")" "$command"
+            sed -i "1s|${python3.interpreter}|$out/bin/python3|" "$command"
+          done
+          for name in python python3 python${python3.pythonVersion}; do
+            ln -s ${python3}/bin/$name $out/bin
+          done
+          printf '%s\n' 'home = ${python3}/bin' 'include-system-site-packages = false' \
+            'version = ${python3.version}' > $out/pyvenv.cfg
+        '';
+      };
+    in
+    env // { inherit (python3) pythonVersion sitePackages pkgs; interpreter = "${env}/bin/python3"; python = python3; };
+
+  # uwsgi with the plugins that it is asked for, and with the one for `--http`, which nixpkgs compiles in.
+  uwsgi = makeOverridable (
+    { plugins, python3 }:
+    let
+      version = builtins.replaceStrings [ "." ] [ "" ] python3.pythonVersion;
+      files.python3 = "${debian.all.uwsgi-plugin-python3}/lib/uwsgi/plugins/python${version}_plugin.so";
+      link = plugin: {
+        name = "lib/uwsgi/plugins/${plugin}_plugin.so";
+        value = files.${plugin} or (throw "nix/packages: this uwsgi has no plugin ${plugin}");
+      };
+      core = debian.variant "uwsgi-core" {
+        links = builtins.listToAttrs (map link plugins);
+        moves."/usr/lib/uwsgi/plugins" = "@out@/lib/uwsgi/plugins";
+      };
+    in
+    builders.writeTextFile {
+      name = "uwsgi-${core.version}";
+      destination = "/bin/uwsgi";
+      executable = true;
+      text = ''
+        #!${builders.runtimeShell}
+        export UWSGI_PLUGINS=http''${UWSGI_PLUGINS:+,$UWSGI_PLUGINS}
+        exec ${core}/bin/uwsgi-core "$@"
+      '';
+    }
+    // { pname = "uwsgi"; inherit (core) version; }
+  ) { plugins = [ ]; inherit python3; };
 
   programs = {
     inherit (debian.all)
       bash bzip2 coreutils curl diffutils findutils gawk glibc gzip hello jq less ncurses nginx openssl procps
       readline skopeo sudo tini tzdata util-linux;
     inherit (wheels) honcho;
-    inherit python3;
+    inherit python3 uwsgi;
     bashInteractive = debian.all.bash;
     busybox = debian.all.busybox-static;
     cacert = import ./cacert.nix { inherit system; package = debian.all.ca-certificates; };
@@ -149,6 +208,7 @@ let
       go = { GOOS = "linux"; GOARCH = { x86_64 = "amd64"; aarch64 = "arm64"; }.${processor} or processor; };
       # Engines belong to the machine.
       podman = builders.writeShellScriptBin "podman" ''exec /usr/bin/podman "$@"'';
+      python3Packages = python3.pkgs;
       dockerTools = import ./docker-tools.nix { pkgs = self; };
       fakeNss = self.dockerTools.fakeNss;
       # Every file by its name, for set-up to add them to a store.

@@ -1,20 +1,42 @@
-# Python programs from wheels.
-{ lock, source, system, python3 }:
+# Python packages from wheels: nixpkgs' python3.pkgs.
+{ lock, source, system, python3, glibc }:
 
 let
-  wheel =
-    { name, version, file }:
+  locked = builtins.listToAttrs (map (wheel: { inherit (wheel) name; value = wheel; }) lock.wheels);
+
+  # A wheel and those that it imports, by name.
+  closure =
+    name:
+    builtins.catAttrs "key" (
+      builtins.genericClosure {
+        startSet = [ { key = name; } ];
+        operator = { key }: map (other: { key = other; }) locked.${key}.depends;
+      }
+    );
+
+  # A store path has its wheel's files alone. It refers to those of the wheels that it imports, whose folders its
+  # commands know, too.
+  make =
+    { name, version, depends, file }:
     derivation {
-      inherit system;
+      inherit system glibc;
       name = "${name}-${version}";
       builder = "/usr/bin/python3";
       args = [ "-ISB" ./wheels.py ];
+      PATH = "/usr/bin:/bin";
       LC_ALL = "C";
-      wheels = map (wheel: (source wheel.file).outPath) lock.wheels;
-      program = name;
-      interpreter = python3.interpreter;
-      inherit (python3) sitePackages;
+      wheel = (source file).outPath;
+      imports = map (other: all.${other}.outPath) (builtins.filter (other: other != name) (closure name));
+      inherit (python3) interpreter sitePackages;
     }
-    // { pname = name; inherit version; meta.mainProgram = name; };
+    // {
+      pname = name;
+      inherit version;
+      meta.mainProgram = name;
+      # What an environment with it needs.
+      wheels = map (other: all.${other}) (closure name);
+    };
+
+  all = builtins.mapAttrs (_: make) locked;
 in
-builtins.listToAttrs (map (w: { inherit (w) name; value = wheel w; }) lock.wheels)
+all

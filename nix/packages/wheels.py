@@ -1,31 +1,31 @@
-"""Makes a Python program's store path of wheels: site-packages with all of them, and the program's own commands.
+"""Makes a store path of a Python wheel: its files in site-packages, and its commands.
 
-The derivation gives `wheels`, the files; `program`, whose commands go to bin/; `interpreter`; `sitePackages`.
+The derivation gives `wheel`, the file; `imports`, the store paths of the wheels that it needs; `interpreter`;
+`sitePackages`, the folder below a store path; `glibc`, for what is compiled.
 """
 
 import configparser
 import os
-import re
+import subprocess
+import sys
 import zipfile
 
 OUT = os.environ["out"]
+IMPORTS = os.environ["imports"].split()
 SITE = os.path.join(OUT, os.environ["sitePackages"])
+LIBRARIES = os.path.join(os.environ["glibc"], "lib")
 
 COMMAND = """\
 #!{interpreter}
 import re
 import site
 import sys
-site.addsitedir({site!r})
+for folder in {sites!r}:
+    site.addsitedir(folder)
 from {module} import {attribute}
 sys.argv[0] = re.sub(r"\\.pyw$", "", sys.argv[0])
 sys.exit({call}())
 """
-
-
-def normal(name):
-    """A project's name as the packaging rules compare them."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def write_commands(metadata):
@@ -39,23 +39,34 @@ def write_commands(metadata):
         module, call = (part.strip() for part in target.split("[")[0].split(":"))
         with open(f"{OUT}/bin/{name}", "w") as file:
             file.write(COMMAND.format(
-                interpreter=os.environ["interpreter"], site=SITE,
+                interpreter=os.environ["interpreter"],
+                sites=[SITE, *(os.path.join(path, os.environ["sitePackages"]) for path in IMPORTS)],
                 module=module, attribute=call.split(".")[0], call=call,
             ))
         os.chmod(f"{OUT}/bin/{name}", 0o755)
 
 
+def bind(module):
+    """Has a compiled module find the C library: the only one that a wheel may expect to be there."""
+    needed = subprocess.run(["patchelf", "--print-needed", module], stdout=subprocess.PIPE, check=True, text=True)
+    for name in needed.stdout.split():
+        if not os.path.exists(f"{LIBRARIES}/{name}"):
+            sys.exit(f"{module} needs {name}, which is not in {LIBRARIES}")
+    subprocess.run(["patchelf", "--set-rpath", LIBRARIES, module], check=True)
+
+
 def main():
-    for wheel in os.environ["wheels"].split():
-        # The store's name for the file: 32 characters and a dash, then the wheel's.
-        project = os.path.basename(wheel)[33:].split("-")[0]
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(SITE)
-            if normal(project) != normal(os.environ["program"]):
-                continue
-            for name in sorted(archive.namelist()):
-                if name.endswith(".dist-info/entry_points.txt"):
-                    write_commands(archive.read(name).decode())
+    with zipfile.ZipFile(os.environ["wheel"]) as archive:
+        archive.extractall(SITE)
+        for name in sorted(archive.namelist()):
+            if name.endswith(".dist-info/entry_points.txt"):
+                write_commands(archive.read(name).decode())
+            elif name.endswith(".so"):
+                bind(os.path.join(SITE, name))
+    if IMPORTS:
+        os.mkdir(f"{OUT}/nix-support")
+        with open(f"{OUT}/nix-support/propagated-build-inputs", "w") as file:
+            file.write(" ".join(IMPORTS) + "\n")
 
 
 main()

@@ -225,6 +225,51 @@ impl<'p> Server<'p> {
     }
 }
 
+/// As in nix2container's example: an environment of Python's is uwsgi's home.
+#[test]
+fn uwsgi_serves_flask_from_an_environment() {
+    let nix = harness!();
+    let before = r#"let
+        uwsgi = pkgs.uwsgi.override { inherit (pkgs) python3; plugins = [ "python3" ]; };
+        env = pkgs.python3.withPackages (p: [ p.flask ]);
+        hello = pkgs.writeText "hello.py" ''
+          from flask import Flask
+          app = Flask(__name__)
+
+          @app.route("/<name>")
+          def hello(name):
+              return f"<p>Hello {name}</p>"
+        '';
+    in"#;
+    let arguments = r#"{
+        name = "uwsgi";
+        config.Env = [ "PATH=${env}/bin" ];
+        config.entrypoint = [
+          "${uwsgi}/bin/uwsgi" "--plugin=python3" "--http" ":9090" "-H" "${env}" "--callable" "app"
+          "--wsgi-file" hello
+        ];
+        maxLayers = 3;
+    }"#;
+    let podman = Podman::new();
+    let image = podman.take(&Image::build(&nix, before, arguments), "none");
+    let server = Server::start(&podman, &image);
+    let ask = "import urllib.request as u; print(u.urlopen('http://localhost:9090/World').read().decode())";
+    assert_eq!(server.ask(&["python3", "-c", ask]), "<p>Hello World</p>");
+
+    // The environment by itself: its own Python, its packages and no others, its commands, a compiled module.
+    let said = server.ask(&["flask", "--version"]);
+    assert!(said.contains("Flask "), "{said}");
+    let look = "import sys, flask, markupsafe._speedups; print(sys.prefix); print(flask.__file__)";
+    let said = server.ask(&["python3", "-c", look]);
+    let env = nix.build("pkgs.python3.withPackages (p: [ p.flask ])");
+    let (prefix, module) = said.split_once('\n').unwrap();
+    assert_eq!(prefix, env.to_str().unwrap());
+    assert!(module.starts_with(prefix) && module.ends_with("/site-packages/flask/__init__.py"), "{module}");
+    let honcho =
+        nixply_tests::run(&mut podman.command(&["exec", &server.name, "python3", "-c", "import honcho"]));
+    assert!(honcho.fails().contains("No module named 'honcho'"));
+}
+
 /// With the folders that nixpkgs' nginx takes for granted, and no others.
 #[test]
 fn nginx_keeps_its_files_where_nixpkgs_does() {

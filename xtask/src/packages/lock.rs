@@ -36,13 +36,15 @@ pub(crate) struct Unit {
     pub depends: Vec<String>,
 }
 
-/// A pure Python wheel.
+/// A Python wheel.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Wheel {
-    /// PyPI's name.
+    /// PyPI's name, in the one form that all its spellings have in common.
     pub name: String,
     /// The version.
     pub version: String,
+    /// The names of the wheels that this one imports.
+    pub depends: Vec<String>,
     /// The .whl file.
     pub file: File,
 }
@@ -132,5 +134,5 @@ pub(crate) fn store_name(name: &str) -> String {
 }
 
 fn asked() -> String {
-    format!("2 {WANTED:?} {WANTED_WHERE_KNOWN:?} {WHEELS:?} {TOGETHER:?}")
+    format!("3 {WANTED:?} {WANTED_WHERE_KNOWN:?} {WHEELS:?} {TOGETHER:?}")
 }

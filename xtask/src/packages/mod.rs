@@ -1,4 +1,4 @@
-//! The real package set of tests and examples: Debian packages and a wheel from PyPI, fetched once for
+//! The real package set of tests and examples: Debian packages and wheels from PyPI, fetched once for
 //! `nix/packages` to turn into store paths whose programs run from the store.
 //!
 //! Set-up decides *which* files: it has apt and pip resolve the closure of [`WANTED`] and [`WHEELS`], downloads
@@ -61,6 +61,8 @@ const WANTED: &[&str] = &[
     "tini",
     "tzdata",
     "util-linux",
+    "uwsgi-core",
+    "uwsgi-plugin-python3",
     "xz-utils",
     "zlib1g",
 ];
@@ -68,8 +70,8 @@ const WANTED: &[&str] = &[
 /// Parts of Python's standard library that some releases of Debian pack on their own and others do not have.
 const WANTED_WHERE_KNOWN: &[&str] = &["python3-distutils", "python3-lib2to3"];
 
-/// The Python programs, by PyPI's names.
-const WHEELS: &[&str] = &["honcho"];
+/// The Python packages, by PyPI's names.
+const WHEELS: &[&str] = &["flask", "honcho"];
 
 /// Debian packages that become one store path, as they are one in nixpkgs. `*` stands for anything. The C library
 /// and the compiler's run-time library also depend on each other, which store paths cannot.

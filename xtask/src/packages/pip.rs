@@ -42,6 +42,8 @@ struct Hashes {
 struct Metadata {
     name: String,
     version: String,
+    #[serde(default)]
+    requires_dist: Vec<String>,
 }
 
 /// Resolves [`WHEELS`] for a version of Python such as `3.11.2`, and downloads what the cache does not have.
@@ -56,7 +58,7 @@ pub(super) fn fetch(python: &str) -> Result<Vec<Wheel>> {
         found
             .iter()
             .map(|install| {
-                let wheel = install.wheel(folder)?;
+                let wheel = install.wheel(folder, &found)?;
                 let (path, name) = (folder.join(&wheel.file.name), wheel.file.name.clone());
                 wheel.file.check(&path)?;
                 wheels.push(wheel);
@@ -68,25 +70,42 @@ pub(super) fn fetch(python: &str) -> Result<Vec<Wheel>> {
 }
 
 impl Install {
-    fn wheel(&self, folder: &Path) -> Result<Wheel> {
+    fn wheel(&self, folder: &Path, all: &[Self]) -> Result<Wheel> {
         let name = self.download_info.url.rsplit('/').next().unwrap_or_default();
-        ensure!(name.ends_with("-none-any.whl"), "{name} is no pure Python wheel");
+        ensure!(name.ends_with(".whl"), "{name} is no wheel");
         let path = folder.join(name);
         let size =
             path.metadata().with_context(|| format!("pip has not downloaded {}", path.display()))?.len();
         let sha256 = self.download_info.archive_info.hashes.sha256.clone();
+        let chosen = |name: &String| all.iter().any(|other| normal(&other.metadata.name) == *name);
         Ok(Wheel {
-            name: self.metadata.name.clone(),
+            name: normal(&self.metadata.name),
             version: self.metadata.version.clone(),
+            depends: self.metadata.requires_dist.iter().filter_map(|r| required(r)).filter(chosen).collect(),
             file: File { name: name.to_owned(), sha256, size },
         })
     }
 
     /// The wheel as pip's requirement, with the index's hash, which pip compares too.
     fn requirement(&self) -> String {
-        let Metadata { name, version } = &self.metadata;
+        let Metadata { name, version, .. } = &self.metadata;
         format!("{name}=={version} --hash=sha256:{}\n", self.download_info.archive_info.hashes.sha256)
     }
+}
+
+/// A project's name as the packaging rules compare them.
+fn normal(name: &str) -> String {
+    let words = name.split(['-', '_', '.']).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("-").to_lowercase()
+}
+
+/// The project that a requirement such as `MarkupSafe>=2.0; python_version < "4"` names, unless only an extra has it.
+/// Other conditions need no look: what pip has chosen is there, and what it has not chosen is not.
+fn required(requirement: &str) -> Option<String> {
+    let (project, condition) = requirement.split_once(';').unwrap_or((requirement, ""));
+    let end =
+        project.find(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c)).unwrap_or(project.len());
+    (!condition.contains("extra")).then(|| normal(&project[..end]))
 }
 
 struct Pip<'a> {
@@ -131,5 +150,24 @@ impl<'a> Pip<'a> {
             .arg("--requirement")
             .arg(requirements);
         host::output(&mut command).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requirements_name_projects() {
+        for (requirement, name) in [
+            ("click>=8.1.3", Some("click")),
+            ("MarkupSafe >=2.0", Some("markupsafe")),
+            ("zope.interface[test] (>=5)", Some("zope-interface")),
+            ("importlib-metadata>=3.6.0; python_version < '3.10'", Some("importlib-metadata")),
+            ("asgiref>=3.2 ; extra == 'async'", None),
+            ("Babel", Some("babel")),
+        ] {
+            assert_eq!(required(requirement).as_deref(), name, "{requirement}");
+        }
     }
 }
