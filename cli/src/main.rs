@@ -1,5 +1,5 @@
-//! The command line: `nixply build`, `plan`, `inspect`, `layout`, `serve`, nix2container's own, and the builder door of Nix
-//! derivations.
+//! The command line: `nixply build`, `plan`, `inspect`, `layout`, `serve`, `skopeo`, nix2container's own, and the builder door
+//! of Nix derivations. Under the names `skopeo` and `nix2container` the program takes what those take.
 //!
 //! Standard output is data alone; everything else goes to standard error. Exit codes: 0 fine, 1 something for the user
 //! to mend, 2 something of ours or the machine's, 130 interrupted.
@@ -10,11 +10,14 @@ mod commands;
 mod failure;
 mod nix;
 
+use std::env;
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::commands::{build, builder, cache, inspect, layout, n2c, plan, serve};
+use crate::commands::{build, builder, cache, inspect, layout, n2c, plan, serve, skopeo};
 
 /// OCI images from Nix closures, at the speed of the hardware.
 #[derive(Parser)]
@@ -25,24 +28,42 @@ enum Command {
     Inspect(inspect::Args),
     Layout(layout::Args),
     Serve(serve::Args),
+    Skopeo(skopeo::Args),
     Cache(cache::Args),
     N2c(n2c::Args),
     Builder(builder::Args),
 }
 
+/// nix2container's command line.
+#[derive(Parser)]
+#[command(name = "nix2container", version, max_term_width = 100)]
+struct Nix2container {
+    #[command(subcommand)]
+    command: n2c::Command,
+}
+
 fn main() -> ExitCode {
-    let result = match Command::parse() {
+    let arguments: Vec<OsString> = env::args_os().collect();
+    let name = arguments.first().and_then(|path| Path::new(path).file_name()?.to_str());
+    let result = match name {
+        Some("skopeo") => skopeo::pass(&arguments[1..]),
+        Some("nix2container") => n2c::run(&Nix2container::parse().command).map(|()| ExitCode::SUCCESS),
+        _ => nixply(),
+    };
+    result.unwrap_or_else(|error| failure::report(&error))
+}
+
+fn nixply() -> anyhow::Result<ExitCode> {
+    match Command::parse() {
         Command::Build(args) => build::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Layout(args) => layout::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Skopeo(args) => return skopeo::run(&args),
         Command::Cache(args) => cache::run(&args),
         Command::N2c(args) => n2c::run(&args),
         Command::Builder(args) => builder::run(&args),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failure::report(&error),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@ pub(crate) mod layout;
 pub(crate) mod n2c;
 pub(crate) mod plan;
 pub(crate) mod serve;
+pub(crate) mod skopeo;
 
 use std::fs;
 use std::io::{self, Read, Write};

@@ -127,7 +127,7 @@ fn split_tag(name: &str) -> (String, &str) {
 
 /// What a spec's file is called after: `image-NAME.json`, in the store with a hash ahead of it, or behind a link such as
 /// `result`.
-fn default_name(path: &Path) -> String {
+pub(super) fn default_name(path: &Path) -> String {
     let target = || fs::canonicalize(path).unwrap_or_else(|_| path.into());
     let file =
         if path.extension().is_some_and(|extension| extension == "json") { path.into() } else { target() };
@@ -138,7 +138,7 @@ fn default_name(path: &Path) -> String {
 }
 
 /// Packed layers can be gigabytes: /tmp may be memory.
-fn scratch_dir() -> PathBuf {
+pub(super) fn scratch_dir() -> PathBuf {
     let large = Path::new("/var/tmp");
     if std::env::var_os("TMPDIR").is_none() && large.is_dir() { large.into() } else { std::env::temp_dir() }
 }

@@ -109,20 +109,45 @@ fn fill(
     packer: &Packer,
     control: &Control<'_>,
 ) -> Result<Written> {
+    let blobs = begin(dir)?;
+    let layers = write_layers(spec, store, &blobs, codec, packer, control)?;
+    end(spec, dir, &blobs, tag, layers, control)
+}
+
+/// Writes what describes `spec` to the layout folder `dir` under `tag`: everything but the layers, with the digests and
+/// sizes that the spec records. For programs that look at an image and read none of its files.
+pub fn write_description(spec: &ImageSpec, dir: &Path, tag: &str, control: &Control<'_>) -> Result<Written> {
+    check_tag(tag)?;
+    end(spec, dir, &begin(dir)?, tag, oci::manifest_of(spec).layers, control)
+}
+
+/// Makes a folder a layout, and gives the folder of its blobs.
+fn begin(dir: &Path) -> Result<PathBuf> {
     let blobs = dir.join("blobs/sha256");
     fs::create_dir_all(&blobs).map_err(|source| Error::io("create directory", &blobs, source))?;
     scratch::sweep(&blobs, &[]);
     scratch::sweep(dir, &[]);
     put(dir, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    let layers = write_layers(spec, store, &blobs, codec, packer, control)?;
+    Ok(blobs)
+}
+
+/// Adds config, manifest and the index's entry.
+fn end(
+    spec: &ImageSpec,
+    dir: &Path,
+    blobs: &Path,
+    tag: &str,
+    layers: Vec<Descriptor>,
+    control: &Control<'_>,
+) -> Result<Written> {
     let config = oci::config(spec);
-    let config_digest = put_blob(&blobs, &config)?;
+    let config_digest = put_blob(blobs, &config)?;
     let manifest = go_json::compact(&oci::manifest(spec, layers.clone()));
-    let manifest_digest = put_blob(&blobs, &manifest)?;
+    let manifest_digest = put_blob(blobs, &manifest)?;
 
     // Others may be adding their images: one at a time reads the index, adds to it and writes it.
     // Not the folder itself: a new one is held as a whole until it has its place.
-    let lock = fs::File::open(&blobs).map_err(|source| Error::io("read directory", &blobs, source))?;
+    let lock = fs::File::open(blobs).map_err(|source| Error::io("read directory", blobs, source))?;
     while rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
         // Where the file system has no locks, there is nothing to wait for.
         control.check()?;

@@ -98,7 +98,7 @@ impl Catalog {
             let readers: &[Reads] = match compression {
                 Compression::Auto => &[Reads::Zstd, Reads::Gzip],
                 // Everyone gets the same.
-                Compression::Always(_) => &[Reads::Zstd],
+                Compression::Recorded(_) | Compression::Always(_) => &[Reads::Zstd],
             };
             let mut forms = Vec::new();
             for reads in readers {

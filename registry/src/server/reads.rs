@@ -15,6 +15,8 @@ pub enum Compression {
     /// What the spec says of a layer; where it says nothing, zstd. Gzip in place of zstd for whom zstd is unknown.
     #[default]
     Auto,
+    /// What the spec says of a layer; where it says nothing, this. Whoever asks.
+    Recorded(Codec),
     /// This, whoever asks and whatever the spec says.
     Always(Codec),
 }
@@ -23,6 +25,7 @@ impl fmt::Display for Compression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
+            Self::Recorded(codec) => write!(f, "recorded, else {codec}"),
             Self::Always(codec) => codec.fmt(f),
         }
     }
@@ -42,7 +45,8 @@ impl Compression {
     pub(super) fn codec(self, layer: &Layer, reads: Reads) -> Codec {
         let default = |name: &str| name.parse().expect("it is a codec's name");
         match (self, layer.compression.unwrap_or_default(), reads) {
-            (Self::Always(codec), ..) => codec,
+            (Self::Always(codec), ..) | (Self::Recorded(codec), Codec::None, _) => codec,
+            (Self::Recorded(_), codec, _) => codec,
             (Self::Auto, Codec::None, Reads::Zstd) => default("zstd"),
             (Self::Auto, Codec::None | Codec::Zstd { .. }, Reads::Gzip) => default("gzip"),
             (Self::Auto, codec, _) => codec,
@@ -157,6 +161,14 @@ mod tests {
             let compression: Compression = compression.parse().unwrap();
             let codec = compression.codec(&layer(recorded), reads);
             assert_eq!(codec.to_string(), expected, "{compression} {recorded} {reads:?}");
+        }
+        for (recorded, expected) in
+            [("", "gzip:9"), ("none", "gzip:9"), ("zstd:9", "zstd:9"), ("gzip:1", "gzip:1")]
+        {
+            let compression = Compression::Recorded("gzip:9".parse().unwrap());
+            for reads in [Reads::Zstd, Reads::Gzip] {
+                assert_eq!(compression.codec(&layer(recorded), reads).to_string(), expected, "{recorded}");
+            }
         }
         assert!("automatic".parse::<Compression>().is_err());
     }

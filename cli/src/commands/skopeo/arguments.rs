@@ -1,0 +1,441 @@
+//! skopeo's command line, read as far as it takes to find a `nix:` source. Source: skopeo's `--help`, 1.9 to 1.22, and how its
+//! parsers (cobra, pflag) tell options' values from other arguments.
+
+use std::ffi::{OsStr, OsString};
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+const NIX: &[u8] = b"nix:";
+
+/// Options without a value. In cobra's words: with one that may be left out.
+const SWITCHES: &[&str] = &[
+    "all",
+    "config",
+    "debug",
+    "dest-compress",
+    "dest-decompress",
+    "dest-force-compress-format",
+    "dest-no-creds",
+    "dest-oci-accept-uncompressed-layers",
+    "dest-precompute-digests",
+    "dest-tls-verify",
+    "help",
+    "insecure-policy",
+    "no-creds",
+    "no-tags",
+    "preserve-digests",
+    "quiet",
+    "raw",
+    "remove-signatures",
+    "require-signed",
+    "src-no-creds",
+    "src-tls-verify",
+    "tls-verify",
+    "version",
+];
+
+/// Options whose value is the next argument, unless it is given with `=`.
+const VALUED: &[&str] = &[
+    "additional-tag",
+    "authfile",
+    "cert-dir",
+    "command-timeout",
+    "creds",
+    "daemon-host",
+    "dcreds",
+    "decryption-key",
+    "dest-authfile",
+    "dest-cert-dir",
+    "dest-compress-format",
+    "dest-compress-level",
+    "dest-creds",
+    "dest-daemon-host",
+    "dest-password",
+    "dest-registry-token",
+    "dest-shared-blob-dir",
+    "dest-username",
+    "digestfile",
+    "encrypt-layer",
+    "encryption-key",
+    "format",
+    "image-parallel-copies",
+    "manifest-digest",
+    "multi-arch",
+    "override-arch",
+    "override-os",
+    "override-variant",
+    "password",
+    "policy",
+    "registries-conf",
+    "registries.d",
+    "registry-token",
+    "retry-delay",
+    "retry-times",
+    "screds",
+    "shared-blob-dir",
+    "sign-by",
+    "sign-by-sigstore",
+    "sign-by-sigstore-private-key",
+    "sign-by-sq-fingerprint",
+    "sign-identity",
+    "sign-passphrase-file",
+    "src-authfile",
+    "src-cert-dir",
+    "src-creds",
+    "src-daemon-host",
+    "src-password",
+    "src-registry-token",
+    "src-shared-blob-dir",
+    "src-username",
+    "tls-details",
+    "tmpdir",
+    "user-agent-prefix",
+    "username",
+];
+
+/// Options of one letter, and their names.
+const LETTERS: &[(u8, &str)] =
+    &[(b'a', "all"), (b'f', "format"), (b'h', "help"), (b'n', "no-tags"), (b'q', "quiet"), (b'v', "version")];
+
+/// A subcommand whose first argument is an image to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    Copy,
+    Inspect,
+    Layers,
+}
+
+impl Verb {
+    fn of(text: &OsStr) -> Option<Self> {
+        match text.as_bytes() {
+            b"copy" => Some(Self::Copy),
+            b"inspect" => Some(Self::Inspect),
+            b"layers" => Some(Self::Layers),
+            _ => None,
+        }
+    }
+}
+
+/// An option as it was given.
+#[derive(Debug, PartialEq, Eq)]
+struct Given<'a> {
+    name: &'a [u8],
+    value: Option<&'a OsStr>,
+    /// Its arguments.
+    at: Range<usize>,
+}
+
+/// A command line that has a `nix:` source.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct CommandLine<'a> {
+    arguments: &'a [OsString],
+    pub(super) verb: Verb,
+    /// Where the verb is.
+    verb_at: usize,
+    /// The options that follow the verb.
+    options: Vec<Given<'a>>,
+    /// Where the verb's arguments are. The first is the source.
+    images: Vec<usize>,
+}
+
+impl<'a> CommandLine<'a> {
+    /// Reads skopeo's arguments. None where nothing in them is ours: then they mean to the real skopeo what they mean.
+    pub(super) fn of(arguments: &'a [OsString]) -> Option<Self> {
+        let mut at = 0;
+        let (verb_at, verb) = loop {
+            let argument = arguments.get(at)?;
+            if !is_option(argument) {
+                break (at, Verb::of(argument)?);
+            }
+            let option = Given::read(arguments, at);
+            if option.name == b"help" {
+                return None;
+            }
+            at = option.at.end;
+        };
+        let mut line = Self { arguments, verb, verb_at, options: Vec::new(), images: Vec::new() };
+        at += 1;
+        while let Some(argument) = arguments.get(at) {
+            if argument == "--" {
+                line.images.extend(at + 1..arguments.len());
+                break;
+            }
+            if !is_option(argument) {
+                line.images.push(at);
+                at += 1;
+                continue;
+            }
+            let option = Given::read(arguments, at);
+            at = option.at.end;
+            line.options.push(option);
+        }
+        let source = &arguments[*line.images.first()?];
+        (source.as_bytes().starts_with(NIX) && !line.is_on("help")).then_some(line)
+    }
+
+    /// The file that the source names.
+    pub(super) fn spec(&self) -> &'a Path {
+        let source = &self.arguments[self.images[0]];
+        Path::new(OsStr::from_bytes(&source.as_bytes()[NIX.len()..]))
+    }
+
+    /// Where an image goes, if this says so.
+    pub(super) fn destination(&self) -> Option<&'a OsStr> {
+        Some(self.arguments.get(*self.images.get(1)?)?)
+    }
+
+    /// The value of an option, the last if there are several.
+    pub(super) fn value(&self, name: &str) -> Option<&'a OsStr> {
+        self.options.iter().rev().find(|option| option.name == name.as_bytes())?.value
+    }
+
+    /// Whether a switch is on, the last word counting.
+    pub(super) fn is_on(&self, name: &str) -> bool {
+        let last = self.options.iter().rev().find(|option| option.name == name.as_bytes());
+        // Go's strconv.ParseBool.
+        last.is_some_and(|option| {
+            option.value.is_none_or(|value| {
+                matches!(value.as_bytes(), b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True")
+            })
+        })
+    }
+
+    /// The same arguments with a registry's image, reached without TLS, in the source's place.
+    pub(super) fn from_registry(&self, source: &str) -> Vec<OsString> {
+        let prefix = if self.verb == Verb::Copy { "src-" } else { "" };
+        let verify = format!("{prefix}tls-verify");
+        let plain = OsString::from(format!("--{verify}=false"));
+        let mut extra = vec![plain.clone()];
+        let credentials: &[&str] = match self.verb {
+            Verb::Copy => &["src-creds", "screds", "src-username", "src-password"],
+            _ => &["creds", "username", "password"],
+        };
+        let is_given = |name: &&str| self.options.iter().any(|option| option.name == name.as_bytes());
+        if !credentials.iter().any(is_given) {
+            // This registry is nobody's to have a password for: no file is read and no helper started to look.
+            extra.push(format!("--{prefix}no-creds").into());
+        }
+        let changed = |option: &Given<'_>| (option.name == verify.as_bytes()).then(|| vec![plain.clone()]);
+        self.rewritten(OsStr::new(source), extra, changed)
+    }
+
+    /// The same arguments with a layout's image in the source's place.
+    pub(super) fn from_layout(&self, source: &OsStr) -> Vec<OsString> {
+        // It says where a layout's blobs are, and there was no layout.
+        self.rewritten(source, Vec::new(), |option| (option.name == b"shared-blob-dir").then(Vec::new))
+    }
+
+    /// The arguments with another source, with `extra` ahead of what follows the verb, and with options `changed`.
+    fn rewritten(
+        &self,
+        source: &OsStr,
+        extra: Vec<OsString>,
+        changed: impl Fn(&Given<'_>) -> Option<Vec<OsString>>,
+    ) -> Vec<OsString> {
+        let mut out = self.arguments[..=self.verb_at].to_vec();
+        out.extend(extra);
+        let mut at = self.verb_at + 1;
+        while at < self.arguments.len() {
+            let option = self.options.iter().find(|option| option.at.start == at);
+            if let Some((option, arguments)) = option.and_then(|option| Some((option, changed(option)?))) {
+                out.extend(arguments);
+                at = option.at.end;
+                continue;
+            }
+            out.push(if at == self.images[0] { source.into() } else { self.arguments[at].clone() });
+            at += 1;
+        }
+        out
+    }
+}
+
+impl<'a> Given<'a> {
+    /// The option at `at`, with its value.
+    fn read(arguments: &'a [OsString], at: usize) -> Self {
+        let text = arguments[at].as_bytes();
+        let next = arguments.get(at + 1).map(OsString::as_os_str);
+        let alone = |name| Self { name, value: None, at: at..at + 1 };
+        let with_next = |name| Self { name, value: next, at: at..(at + 2).min(arguments.len()) };
+        if let Some(long) = text.strip_prefix(b"--") {
+            if let Some(equals) = long.iter().position(|byte| *byte == b'=') {
+                let value = OsStr::from_bytes(&long[equals + 1..]);
+                return Self { name: &long[..equals], value: Some(value), at: at..at + 1 };
+            }
+            return if takes_next(long, next) { with_next(long) } else { alone(long) };
+        }
+        let mut letters = &text[1..];
+        while let [letter, rest @ ..] = letters {
+            let name =
+                LETTERS.iter().find(|(known, _)| known == letter).map_or("", |(_, name)| name).as_bytes();
+            if name == b"help" || (rest.is_empty() && !takes_next(name, next)) {
+                return alone(name);
+            }
+            if rest.is_empty() {
+                return with_next(name);
+            }
+            if VALUED.iter().any(|valued| valued.as_bytes() == name) {
+                let value = OsStr::from_bytes(rest.strip_prefix(b"=").unwrap_or(rest));
+                return Self { name, value: Some(value), at: at..at + 1 };
+            }
+            letters = rest;
+        }
+        alone(b"")
+    }
+}
+
+/// Whether an argument is no image: `-` is one.
+fn is_option(argument: &OsStr) -> bool {
+    argument.as_bytes().starts_with(b"-") && argument != "-"
+}
+
+/// Whether the next argument is this option's value. Of an option that is not known here, which a later skopeo may have, it is:
+/// cobra takes it so, too. But it is no verb, and no image of ours.
+fn takes_next(name: &[u8], next: Option<&OsStr>) -> bool {
+    let known = |list: &[&str]| list.iter().any(|known| known.as_bytes() == name);
+    if known(SWITCHES) || known(VALUED) {
+        return known(VALUED);
+    }
+    next.is_some_and(|next| Verb::of(next).is_none() && !next.as_bytes().starts_with(NIX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<OsString> {
+        text.split_whitespace().map(OsString::from).collect()
+    }
+
+    /// The source's file, the destination, and the arguments with `R` in the source's place.
+    fn read(text: &str) -> Option<(String, String, String)> {
+        let arguments = words(text);
+        let line = CommandLine::of(&arguments)?;
+        let destination = line.destination().unwrap_or_default();
+        let show = |arguments: Vec<OsString>| arguments.join(OsStr::new(" ")).into_string().unwrap();
+        let rewritten = line.rewritten(OsStr::new("R"), Vec::new(), |_| None);
+        Some((line.spec().display().to_string(), destination.to_string_lossy().into(), show(rewritten)))
+    }
+
+    #[test]
+    fn sources_are_found() {
+        for (text, spec, destination, rewritten) in [
+            ("copy nix:a docker://b", "a", "docker://b", "copy R docker://b"),
+            (
+                "--insecure-policy copy nix:/x/a.json dir:b",
+                "/x/a.json",
+                "dir:b",
+                "--insecure-policy copy R dir:b",
+            ),
+            ("copy docker://b --insecure-policy", "", "", ""),
+            ("copy --dest-creds nix:u:p nix:a b", "a", "b", "copy --dest-creds nix:u:p R b"),
+            ("copy --dest-creds=nix:u:p nix:a b", "a", "b", "copy --dest-creds=nix:u:p R b"),
+            ("copy -f nix:o nix:a b", "a", "b", "copy -f nix:o R b"),
+            ("copy -qf nix:o nix:a b", "a", "b", "copy -qf nix:o R b"),
+            ("copy -fnix:o nix:a b", "a", "b", "copy -fnix:o R b"),
+            ("copy -qa nix:a b", "a", "b", "copy -qa R b"),
+            ("copy nix:a -q b --debug", "a", "b", "copy R -q b --debug"),
+            ("copy --src-tls-verify nix:a b", "a", "b", "copy --src-tls-verify R b"),
+            ("copy -q -- nix:a b", "a", "b", "copy -q -- R b"),
+            ("copy nix:a -- -b", "a", "-b", "copy R -- -b"),
+            ("copy nix:a nix:b", "a", "nix:b", "copy R nix:b"),
+            ("copy nix:a", "a", "", "copy R"),
+            ("copy nix: b", "", "b", "copy R b"),
+            ("copy --dest-creds -- nix:a b", "a", "b", "copy --dest-creds -- R b"),
+            ("--tmpdir copy copy nix:a b", "a", "b", "--tmpdir copy copy R b"),
+            ("--tmpdir nix:t --debug inspect nix:a", "a", "", "--tmpdir nix:t --debug inspect R"),
+            ("inspect --raw nix:a --config", "a", "", "inspect --raw R --config"),
+            ("inspect --format {{.Name}} nix:a", "a", "", "inspect --format {{.Name}} R"),
+            ("layers nix:a sha256:0", "a", "sha256:0", "layers R sha256:0"),
+            // Options of a skopeo to come: a value, or none.
+            ("copy --new v nix:a b", "a", "b", "copy --new v R b"),
+            ("copy --new nix:a b", "a", "b", "copy --new R b"),
+            ("--new copy nix:a b", "a", "b", "--new copy R b"),
+            ("--new v copy nix:a b", "a", "b", "--new v copy R b"),
+        ] {
+            let expected =
+                (!rewritten.is_empty()).then(|| (spec.into(), destination.into(), rewritten.into()));
+            assert_eq!(read(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_skopeos() {
+        for text in [
+            "",
+            "--version",
+            "copy",
+            "copy a nix:b",
+            "copy - nix:b",
+            "copy --quiet a nix:b",
+            "copy --new v a nix:b",
+            "copy --dest-creds nix:a b c",
+            "copy -- a nix:b",
+            "copy -- --quiet nix:b",
+            "copy --help nix:a b",
+            "copy nix:a b -h",
+            "copy -qh nix:a b",
+            "--help copy nix:a b",
+            "copyx nix:a b",
+            "nix:a copy b",
+            "--policy copy nix:a b",
+            "sync --src dir nix:a b",
+            "delete nix:a",
+            "list-tags nix:a",
+            "standalone-sign nix:a b",
+            "help copy nix:a",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn arguments_need_not_be_text() {
+        let odd = |bytes: &[u8]| OsString::from(OsStr::from_bytes(bytes));
+        let arguments =
+            ["copy".into(), odd(b"--dest-creds=\xff"), odd(b"nix:\xfe \n"), odd(b"dir:\xfd"), "".into()];
+        let line = CommandLine::of(&arguments).unwrap();
+        assert_eq!(line.spec().as_os_str().as_bytes(), b"\xfe \n");
+        assert_eq!(line.value("dest-creds").unwrap().as_bytes(), b"\xff");
+        let rewritten = line.rewritten(OsStr::new("R"), Vec::new(), |_| None);
+        assert_eq!(rewritten[1], arguments[1]);
+        assert_eq!(rewritten[3..], arguments[3..]);
+    }
+
+    #[test]
+    fn options_have_values() {
+        let arguments = words(
+            "--debug copy --dest-compress-level 3 -f=oci nix:a --dest-compress-level=9 --dest-compress=false --quiet=T b",
+        );
+        let line = CommandLine::of(&arguments).unwrap();
+        assert_eq!(line.value("dest-compress-level"), Some(OsStr::new("9")));
+        assert_eq!(line.value("format"), Some(OsStr::new("oci")));
+        assert_eq!(line.value("dest-compress-format"), None);
+        assert!(line.is_on("quiet") && !line.is_on("dest-compress") && !line.is_on("all"));
+    }
+
+    #[test]
+    fn registries_are_reached_without_tls_and_without_credentials() {
+        for (text, rewritten) in [
+            ("copy nix:a b", "copy --src-tls-verify=false --src-no-creds R b"),
+            (
+                "--debug copy --src-tls-verify=true nix:a b --src-tls-verify",
+                "--debug copy --src-tls-verify=false --src-no-creds --src-tls-verify=false R b --src-tls-verify=false",
+            ),
+            ("copy --src-creds u:p nix:a b", "copy --src-tls-verify=false --src-creds u:p R b"),
+            ("copy -- nix:a b", "copy --src-tls-verify=false --src-no-creds -- R b"),
+            ("layers --tls-verify nix:a d", "layers --tls-verify=false --no-creds --tls-verify=false R d"),
+        ] {
+            let arguments = words(text);
+            let line = CommandLine::of(&arguments).unwrap();
+            assert_eq!(line.from_registry("R"), words(rewritten), "{text}");
+        }
+    }
+
+    #[test]
+    fn layouts_have_their_own_blobs() {
+        let arguments = words("inspect --shared-blob-dir d --raw --shared-blob-dir=e nix:a");
+        let line = CommandLine::of(&arguments).unwrap();
+        assert_eq!(line.from_layout(OsStr::new("R")), words("inspect --raw R"));
+    }
+}

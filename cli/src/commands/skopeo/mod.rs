@@ -1,0 +1,130 @@
+//! `nixply skopeo`, and what the program does when it is called `skopeo`: the real skopeo, which here takes `nix:IMAGE.json`
+//! for a source, too.
+//!
+//! ```text
+//! arguments ──> offer ──────────────> program
+//! is there a    how the layers        the real skopeo, with the source
+//! nix: source   are compressed        that it can read in place of nix:
+//! ```
+//!
+//! `skopeo copy` reads from a registry of this process (`nixply serve`'s), `skopeo inspect` from a layout without layers.
+
+mod arguments;
+mod offer;
+mod program;
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use nixply_packer::image::layout;
+use nixply_packer::image::spec::ImageSpec;
+use nixply_packer::pack::Control;
+use nixply_registry::Error;
+use nixply_registry::server::{Image, Options, Server};
+
+use self::arguments::{CommandLine, Verb};
+use self::program::{Ended, Skopeo};
+use super::cache::CacheFlags;
+use super::{Machine, serve};
+
+/// The tag that the real skopeo finds the image under. It gets no further.
+const TAG: &str = "latest";
+
+/// Run skopeo, which here takes nix:IMAGE.json for a source of copy and inspect, too
+///
+/// It is the real skopeo that runs: the first on PATH, or NIXPLY_SKOPEO. All arguments, its exit code and signals are passed
+/// on. A program of the name skopeo that is a link to nixply does the same.
+#[derive(clap::Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Args {
+    /// What skopeo takes
+    #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// What skopeo's command line has no room for; the environment has.
+#[derive(Parser)]
+struct Settings {
+    #[command(flatten)]
+    machine: Machine,
+
+    #[command(flatten)]
+    cache: CacheFlags,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    pass(&args.arguments)
+}
+
+/// Runs skopeo with these arguments and gives its exit code.
+pub(crate) fn pass(arguments: &[OsString]) -> Result<ExitCode> {
+    let skopeo = Skopeo::find()?;
+    let Some(line) = CommandLine::of(arguments) else {
+        return Err(skopeo.replace_this(arguments));
+    };
+    let path = line.spec();
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let spec = ImageSpec::read(&text, &path.display().to_string())?;
+    let ended = match line.verb {
+        Verb::Inspect => describe(&skopeo, &line, &spec)?,
+        Verb::Copy | Verb::Layers => serve(&skopeo, &line, path, spec)?,
+    };
+    // Nothing is left of what was made for it: this may be the end of the process.
+    Ok(ended.pass_on())
+}
+
+/// Gives skopeo a registry on loopback.
+fn serve(skopeo: &Skopeo, line: &CommandLine<'_>, path: &Path, spec: ImageSpec) -> Result<Ended> {
+    let settings = Settings::parse_from(["nixply skopeo"]);
+    let cache = settings.cache.open();
+    let options = Options {
+        compression: offer::compression(line, &spec),
+        cache: cache.clone(),
+        threads: settings.machine.jobs,
+        scratch: serve::scratch_dir(),
+        report: Arc::new(|error| eprintln!("error: {}", error.chain())),
+        ..Options::new(settings.machine.store())
+    };
+    // It is in skopeo's messages alone.
+    let name = serve::default_name(path);
+    let image =
+        Image::new(&name, TAG, spec.clone()).or_else(|_| Image::new("image", TAG, spec)).map_err(known)?;
+    let reference = image.reference();
+    let signals = program::Signals::catch()?;
+    let server = Server::start(vec![image], options).map_err(known)?;
+    let source = format!("docker://{}/{reference}", server.address());
+    let ended = skopeo.run(&line.from_registry(&source), signals);
+    server.stop();
+    settings.cache.trim(cache.as_ref());
+    ended
+}
+
+/// Gives skopeo a layout that has everything but the layers. A registry's name would be among what it prints.
+fn describe(skopeo: &Skopeo, line: &CommandLine<'_>, spec: &ImageSpec) -> Result<Ended> {
+    let signals = program::Signals::catch()?;
+    // skopeo takes what follows a colon for the tag.
+    let temporary = Some(std::env::temp_dir()).filter(|folder| !folder.to_string_lossy().contains(':'));
+    let folder = tempfile::Builder::new()
+        .prefix("nixply-inspect-")
+        .tempdir_in(temporary.unwrap_or_else(|| PathBuf::from("/tmp")))
+        .context("cannot make a temporary folder")?;
+    layout::write_description(spec, folder.path(), TAG, &Control::new(&AtomicBool::new(false), &()))?;
+    let mut source = OsString::from("oci:");
+    source.push(folder.path());
+    source.push(format!(":{TAG}"));
+    skopeo.run(&line.from_layout(&source), signals)
+}
+
+/// failure.rs knows the packer's errors by their type.
+fn known(error: Error) -> anyhow::Error {
+    match error {
+        Error::Packer(error) => error.into(),
+        error => error.into(),
+    }
+}

@@ -1,0 +1,113 @@
+//! How the layers are compressed for where they go, so that skopeo passes them on as they are.
+
+use nixply_packer::compress::Codec;
+use nixply_packer::image::spec::ImageSpec;
+use nixply_registry::server::Compression;
+
+use super::arguments::{CommandLine, Verb};
+
+/// What skopeo would make of plain tar, or plain tar where it would leave it alone. A codec that the spec names wins over what
+/// skopeo does unasked.
+pub(super) fn compression(line: &CommandLine<'_>, spec: &ImageSpec) -> Compression {
+    if line.verb == Verb::Layers {
+        return Compression::Recorded(Codec::None);
+    }
+    let destination = line.destination().unwrap_or_default().to_string_lossy();
+    let transport = destination.split(':').next().unwrap_or_default();
+    let compresses = match transport {
+        "docker" => true,
+        "oci" | "oci-archive" => !line.is_on("dest-oci-accept-uncompressed-layers"),
+        "dir" => line.is_on("dest-compress"),
+        _ => false,
+    };
+    let format = line.value("dest-compress-format").map(|format| format.to_string_lossy());
+    let level = line.value("dest-compress-level").and_then(|level| level.to_str()?.parse().ok());
+    let asked = match format.as_deref() {
+        _ if !compresses => None,
+        Some("gzip") => Some(gzip(level)),
+        Some("zstd") => Some(zstd(level)),
+        // zstd:chunked and whatever else there is: skopeo makes it, of plain tar.
+        Some(_) => Some(Codec::None),
+        None => None,
+    };
+    if let Some(codec) = asked {
+        return Compression::Always(codec);
+    }
+    let unasked = if compresses { gzip(level) } else { Codec::None };
+    // Docker's own manifests have no word for zstd.
+    let docker = matches!(transport, "docker-daemon" | "docker-archive")
+        || line.value("format").is_some_and(|format| format.to_string_lossy().starts_with("v2"));
+    let zstd = spec.layers.iter().any(|layer| matches!(layer.compression, Some(Codec::Zstd { .. })));
+    if docker && zstd { Compression::Always(unasked) } else { Compression::Recorded(unasked) }
+}
+
+/// At a level of skopeo's.
+fn gzip(level: Option<i32>) -> Codec {
+    Codec::Gzip { level: within(level, 12).unwrap_or(6) }
+}
+
+/// At a level of skopeo's.
+fn zstd(level: Option<i32>) -> Codec {
+    Codec::Zstd { level: within(level, 19).unwrap_or(3) }
+}
+
+/// The nearest level that there is. Negative ones stand for defaults.
+fn within(level: Option<i32>, most: u8) -> Option<u8> {
+    let level = level.filter(|level| *level >= 0)?;
+    Some(u8::try_from(level).unwrap_or(most).clamp(1, most))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    fn spec(compression: &str) -> ImageSpec {
+        let compression =
+            if compression.is_empty() { String::new() } else { format!(r#","compression":"{compression}""#) };
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let text = format!(
+            r#"{{"version":1,"image-config":{{}},"layers":[{{
+                "digest":"{digest}","size":1,"diff_ids":"{digest}","mediatype":"m"{compression}
+            }}],"arch":"amd64","created":null}}"#
+        );
+        ImageSpec::read(&text, "test").unwrap()
+    }
+
+    #[test]
+    fn layers_are_as_skopeo_would_make_them() {
+        for (line, recorded, offered) in [
+            ("copy nix:a docker://b", "", "recorded, else gzip:6"),
+            ("copy nix:a docker://b", "zstd:5", "recorded, else gzip:6"),
+            ("copy nix:a oci:b", "", "recorded, else gzip:6"),
+            ("copy nix:a oci:b --dest-oci-accept-uncompressed-layers", "", "recorded, else none"),
+            ("copy nix:a oci-archive:b", "", "recorded, else gzip:6"),
+            ("copy nix:a dir:b", "", "recorded, else none"),
+            ("copy nix:a dir:b --dest-compress", "", "recorded, else gzip:6"),
+            ("copy nix:a dir:b --dest-compress --dest-compress-format zstd", "", "zstd:3"),
+            ("copy nix:a dir:b --dest-compress-format zstd", "", "recorded, else none"),
+            ("copy nix:a docker-daemon:b:t", "", "recorded, else none"),
+            ("copy nix:a docker-daemon:b:t", "gzip:6", "recorded, else none"),
+            ("copy nix:a docker-daemon:b:t", "zstd:5", "none"),
+            ("copy nix:a docker-archive:b", "zstd:5", "none"),
+            ("copy nix:a containers-storage:b", "zstd:5", "recorded, else none"),
+            ("copy nix:a containers-storage:b", "", "recorded, else none"),
+            ("copy nix:a docker://b -f v2s2", "zstd:5", "gzip:6"),
+            ("copy nix:a docker://b --format oci", "zstd:5", "recorded, else gzip:6"),
+            ("copy nix:a docker://b --dest-compress-level 9", "", "recorded, else gzip:9"),
+            ("copy nix:a docker://b --dest-compress-level=-1", "", "recorded, else gzip:6"),
+            ("copy nix:a docker://b --dest-compress-level 0", "", "recorded, else gzip:1"),
+            ("copy nix:a docker://b --dest-compress-format zstd", "", "zstd:3"),
+            ("copy nix:a docker://b --dest-compress-format gzip", "zstd:5", "gzip:6"),
+            ("copy --dest-compress-format=zstd --dest-compress-level 400 nix:a docker://b", "", "zstd:19"),
+            ("copy nix:a docker://b --dest-compress-format zstd:chunked", "", "none"),
+            ("copy nix:a", "", "recorded, else none"),
+            ("layers nix:a docker://b", "", "recorded, else none"),
+        ] {
+            let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let read = CommandLine::of(&arguments).unwrap();
+            assert_eq!(compression(&read, &spec(recorded)).to_string(), offered, "{line} {recorded}");
+        }
+    }
+}
