@@ -38,8 +38,8 @@ enum Command {
 #[derive(Parser)]
 #[command(name = "nix2container", version, max_term_width = 100)]
 struct Nix2container {
-    #[command(subcommand)]
-    command: n2c::Command,
+    #[command(flatten)]
+    args: n2c::Args,
 }
 
 fn main() -> ExitCode {
@@ -47,10 +47,21 @@ fn main() -> ExitCode {
     let name = arguments.first().and_then(|path| Path::new(path).file_name()?.to_str());
     let result = match name {
         Some("skopeo") => skopeo::pass(&arguments[1..]),
-        Some("nix2container") => n2c::run(&Nix2container::parse().command).map(|()| ExitCode::SUCCESS),
+        Some("nix2container") => nix2container(),
         _ => nixply(),
     };
     result.unwrap_or_else(|error| failure::report(&error))
+}
+
+fn nix2container() -> anyhow::Result<ExitCode> {
+    match Nix2container::try_parse() {
+        Ok(parsed) => Ok(n2c::run(&parsed.args)),
+        // Its exit code for all that is wrong is 1.
+        Err(error) => {
+            error.print()?;
+            Ok(if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        }
+    }
 }
 
 fn nixply() -> anyhow::Result<ExitCode> {
@@ -62,7 +73,7 @@ fn nixply() -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(&args),
         Command::Skopeo(args) => return skopeo::run(&args),
         Command::Cache(args) => cache::run(&args),
-        Command::N2c(args) => n2c::run(&args),
+        Command::N2c(args) => return Ok(n2c::run(&args)),
         Command::Builder(args) => builder::run(&args),
     }?;
     Ok(ExitCode::SUCCESS)

@@ -59,6 +59,11 @@ impl Running {
         let _ = Command::new("sh").args(["-c", &format!("kill -{signal} -{}", self.child.id())]).output();
     }
 
+    /// Sends a signal to the program alone.
+    pub fn signal_alone(&self, signal: &str) {
+        let _ = Command::new("sh").args(["-c", &format!("kill -{signal} {}", self.child.id())]).output();
+    }
+
     /// Waits for the end; panics after `limit`.
     #[track_caller]
     pub fn finish(mut self, limit: Duration) -> Output {

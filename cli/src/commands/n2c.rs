@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use nixply_packer::closure::{Closure, Store, StorePath};
@@ -18,6 +19,8 @@ use nixply_packer::plan::{self, PlannedPath};
 use nixply_packer::request::{LayerPlan, Packing, arch_of_system};
 use nixply_packer::rules::{PermPath, RewritePath};
 use serde::de::DeserializeOwned;
+
+use crate::failure;
 
 /// Run as nix2container does: its subcommands with their arguments
 #[derive(clap::Args)]
@@ -117,7 +120,18 @@ struct Layers {
     max_layers: usize,
 }
 
-pub(crate) fn run(args: &Args) -> Result<()> {
+/// Runs a command; whatever goes wrong, the exit code is nix2container's: 1.
+pub(crate) fn run(args: &Args) -> ExitCode {
+    match write(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            failure::report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn write(args: &Args) -> Result<()> {
     let (output, spec) = match &args.command {
         Command::Image(image) => (&image.output, image.spec()?),
         Command::ImageFromDir { output, folder } => (output, imported(import::from_dir(folder)?)),

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -59,8 +60,13 @@ impl Podman {
     pub fn program(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = as_root(program);
         command.env("CONTAINERS_CONF", self.folder.join("containers.conf"));
-        command.env("CONTAINERS_STORAGE_CONF", self.folder.join("storage.conf"));
+        command.env("CONTAINERS_STORAGE_CONF", self.storage_conf());
         command
+    }
+
+    /// Where it keeps images: for `CONTAINERS_STORAGE_CONF`.
+    pub fn storage_conf(&self) -> PathBuf {
+        self.folder.join("storage.conf")
     }
 
     /// Pulls what `source` names in the words of containers-transports(5), and gives the image's ID.

@@ -202,7 +202,7 @@ impl<'a> CommandLine<'a> {
     }
 
     /// The same arguments with a registry's image, reached without TLS, in the source's place.
-    pub(super) fn from_registry(&self, source: &str) -> Vec<OsString> {
+    pub(super) fn with_registry(&self, source: &str) -> Vec<OsString> {
         let prefix = if self.verb == Verb::Copy { "src-" } else { "" };
         let verify = format!("{prefix}tls-verify");
         let plain = OsString::from(format!("--{verify}=false"));
@@ -221,7 +221,7 @@ impl<'a> CommandLine<'a> {
     }
 
     /// The same arguments with a layout's image in the source's place.
-    pub(super) fn from_layout(&self, source: &OsStr) -> Vec<OsString> {
+    pub(super) fn with_layout(&self, source: &OsStr) -> Vec<OsString> {
         // It says where a layout's blobs are, and there was no layout.
         self.rewritten(source, Vec::new(), |option| (option.name == b"shared-blob-dir").then(Vec::new))
     }
@@ -428,7 +428,7 @@ mod tests {
         ] {
             let arguments = words(text);
             let line = CommandLine::of(&arguments).unwrap();
-            assert_eq!(line.from_registry("R"), words(rewritten), "{text}");
+            assert_eq!(line.with_registry("R"), words(rewritten), "{text}");
         }
     }
 
@@ -436,6 +436,6 @@ mod tests {
     fn layouts_have_their_own_blobs() {
         let arguments = words("inspect --shared-blob-dir d --raw --shared-blob-dir=e nix:a");
         let line = CommandLine::of(&arguments).unwrap();
-        assert_eq!(line.from_layout(OsStr::new("R")), words("inspect --raw R"));
+        assert_eq!(line.with_layout(OsStr::new("R")), words("inspect --raw R"));
     }
 }

@@ -69,7 +69,7 @@ pub(crate) fn pass(arguments: &[OsString]) -> Result<ExitCode> {
         return Err(skopeo.replace_this(arguments));
     };
     let path = line.spec();
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read nix:{}", path.display()))?;
     let spec = ImageSpec::read(&text, &path.display().to_string())?;
     let ended = match line.verb {
         Verb::Inspect => describe(&skopeo, &line, &spec)?,
@@ -99,7 +99,7 @@ fn serve(skopeo: &Skopeo, line: &CommandLine<'_>, path: &Path, spec: ImageSpec) 
     let signals = program::Signals::catch()?;
     let server = Server::start(vec![image], options).map_err(known)?;
     let source = format!("docker://{}/{reference}", server.address());
-    let ended = skopeo.run(&line.from_registry(&source), signals);
+    let ended = skopeo.run(&line.with_registry(&source), signals);
     server.stop();
     settings.cache.trim(cache.as_ref());
     ended
@@ -118,7 +118,7 @@ fn describe(skopeo: &Skopeo, line: &CommandLine<'_>, spec: &ImageSpec) -> Result
     let mut source = OsString::from("oci:");
     source.push(folder.path());
     source.push(format!(":{TAG}"));
-    skopeo.run(&line.from_layout(&source), signals)
+    skopeo.run(&line.with_layout(&source), signals)
 }
 
 /// failure.rs knows the packer's errors by their type.

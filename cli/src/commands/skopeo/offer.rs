@@ -1,7 +1,9 @@
 //! How the layers are compressed for where they go, so that skopeo passes them on as they are.
 
+use std::mem::discriminant;
+
 use nixply_packer::compress::Codec;
-use nixply_packer::image::spec::ImageSpec;
+use nixply_packer::image::spec::{ImageSpec, Layer};
 use nixply_registry::server::Compression;
 
 use super::arguments::{CommandLine, Verb};
@@ -31,7 +33,13 @@ pub(super) fn compression(line: &CommandLine<'_>, spec: &ImageSpec) -> Compressi
         None => None,
     };
     if let Some(codec) = asked {
-        return Compression::Always(codec);
+        // What the spec records of this kind is as good, and known, unless it is a level that is asked for.
+        let is_so = |layer: &Layer| {
+            let recorded = layer.compression.unwrap_or_default();
+            recorded == Codec::None || discriminant(&recorded) == discriminant(&codec)
+        };
+        let keep = level.is_none() && spec.layers.iter().all(is_so);
+        return if keep { Compression::Recorded(codec) } else { Compression::Always(codec) };
     }
     let unasked = if compresses { gzip(level) } else { Codec::None };
     // Docker's own manifests have no word for zstd.
@@ -85,7 +93,7 @@ mod tests {
             ("copy nix:a oci-archive:b", "", "recorded, else gzip:6"),
             ("copy nix:a dir:b", "", "recorded, else none"),
             ("copy nix:a dir:b --dest-compress", "", "recorded, else gzip:6"),
-            ("copy nix:a dir:b --dest-compress --dest-compress-format zstd", "", "zstd:3"),
+            ("copy nix:a dir:b --dest-compress --dest-compress-format zstd", "", "recorded, else zstd:3"),
             ("copy nix:a dir:b --dest-compress-format zstd", "", "recorded, else none"),
             ("copy nix:a docker-daemon:b:t", "", "recorded, else none"),
             ("copy nix:a docker-daemon:b:t", "gzip:6", "recorded, else none"),
@@ -98,10 +106,13 @@ mod tests {
             ("copy nix:a docker://b --dest-compress-level 9", "", "recorded, else gzip:9"),
             ("copy nix:a docker://b --dest-compress-level=-1", "", "recorded, else gzip:6"),
             ("copy nix:a docker://b --dest-compress-level 0", "", "recorded, else gzip:1"),
-            ("copy nix:a docker://b --dest-compress-format zstd", "", "zstd:3"),
+            ("copy nix:a docker://b --dest-compress-format zstd", "", "recorded, else zstd:3"),
+            ("copy nix:a docker://b --dest-compress-format zstd", "zstd:5", "recorded, else zstd:3"),
+            ("copy nix:a docker://b --dest-compress-format zstd --dest-compress-level 9", "zstd:5", "zstd:9"),
             ("copy nix:a docker://b --dest-compress-format gzip", "zstd:5", "gzip:6"),
             ("copy --dest-compress-format=zstd --dest-compress-level 400 nix:a docker://b", "", "zstd:19"),
-            ("copy nix:a docker://b --dest-compress-format zstd:chunked", "", "none"),
+            ("copy nix:a docker://b --dest-compress-format zstd:chunked", "", "recorded, else none"),
+            ("copy nix:a docker://b --dest-compress-format zstd:chunked", "zstd:5", "none"),
             ("copy nix:a", "", "recorded, else none"),
             ("layers nix:a docker://b", "", "recorded, else none"),
         ] {
