@@ -29,6 +29,7 @@ let
     optionals = condition: list: if condition then list else [ ];
     flatten = value: if isList value then concatMap self.flatten value else [ value ];
     unique = foldl' (known: value: if elem value known then known else known ++ [ value ]) [ ];
+    imap0 = f: list: genList (at: f at (builtins.elemAt list at)) (builtins.length list);
     range = first: last: genList (n: first + n) (if first > last then 0 else last - first + 1);
     last = list: assert list != [ ]; builtins.elemAt list (builtins.length list - 1);
     init = list: assert list != [ ]; genList (builtins.elemAt list) (builtins.length list - 1);
