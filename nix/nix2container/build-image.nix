@@ -97,7 +97,7 @@ let
   withDatabase = check.bool function "initializeNixDatabase" initializeNixDatabase;
 
   request =
-    layerOf:
+    { layerOf, baseOf }:
     {
       inherit tag;
       name = check.string function "name" name;
@@ -115,13 +115,22 @@ let
       inheritConfig = check.bool function "inheritConfig" inheritConfig;
       healthcheck = check.null check.healthcheck function "healthcheck" healthcheck;
       fromImage =
-        if fromImage == "" || fromImage == null then null else check.storePath function "fromImage" fromImage;
+        if fromImage == "" || fromImage == null then
+          null
+        else
+          baseOf (check.storePath function "fromImage" fromImage);
     };
 
   # The image in a derivation. With the plugin it is not built; its hash is the tag all the same, for a tag must be known
   # before anything is packed.
-  drv = buildInDerivation (request prebuilt);
-  packed = builtins.nixplyImage (request planned);
+  drv = buildInDerivation (request {
+    layerOf = prebuilt;
+    baseOf = base: base.inDerivation or base;
+  });
+  packed = builtins.nixplyImage (request {
+    layerOf = planned;
+    baseOf = base: base;
+  });
 
   image =
     drv
@@ -133,6 +142,7 @@ let
     // passthru
     // {
       inherit passthru meta;
+      inDerivation = drv;
     };
 
   passthru = {

@@ -55,7 +55,7 @@ impl Take for Podman {
         assert_eq!(copy.file_name().unwrap(), "copy-to-podman");
         let said = run(&mut lead(nix, self.program(&copy))).ok();
         assert!(said.starts_with(&format!("Copy to podman image {reference}")), "{said}");
-        format!("localhost/{reference}")
+        reference
     }
 }
 
@@ -185,11 +185,9 @@ fn p12_copy_to_registry_pushes_what_is_missing() {
     let inspected: Value =
         serde_json::from_str(&run(nix.nixply().args(["inspect", "--json"]).arg(spec)).ok()).unwrap();
     assert_eq!(manifest["config"]["digest"], inspected["imageId"], "the image ID is the spec's");
-    let again = push();
-    assert!(
-        again.stderr.matches("already exists").count() + again.stdout.matches("already exists").count() >= 3,
-        "{again:?}"
-    );
+    // skopeo.rs counts what is sent.
+    push().ok();
+    assert_eq!(serde_json::from_slice::<Value>(&registry.get(&name, "manifests", "t")).unwrap(), manifest);
     let podman = Podman::new();
     podman.pull(&registry.reference(&name, "t"));
     assert_eq!(podman.run(&[&format!("{}/{name}:t", registry.address)]).ok(), "Hello, world!");
@@ -226,9 +224,9 @@ fn p12_scripts_pass_everything_to_skopeo() {
         // What stands in for nix:IMAGE.json has a port of its own.
         let (ours, others): (Vec<&str>, Vec<&str>) = words
             .iter()
-            .partition(|word| word.starts_with("docker://127.0.0.1:") || **word == "--src-tls-verify=false");
+            .partition(|word| word.starts_with("docker://127.0.0.1:") || word.starts_with("--src-"));
         assert_eq!(others, expected, "{attribute}");
-        assert_eq!(ours.len(), 2, "{told}");
+        assert_eq!(ours.iter().filter(|word| !word.starts_with("--")).count(), 1, "{told}");
     }
 }
 
@@ -273,8 +271,8 @@ fn p10_a_pulled_image_below_ours() {
         let source = format!("docker://{}/{}@{}", registry.address, base.name, base.digest);
         let dir = folder.join(compression);
         run(skopeo(&["copy", "--src-tls-verify=false", &source]).arg(format!("dir:{}", dir.display()))).ok();
-        let hash =
-            run(nix.bare_command("nix-hash", "").args(["--type", "sha256", "--base32"]).arg(&dir)).ok();
+        let mut hash = nix.bare_command("nix", "");
+        let hash = run(hash.args(["hash", "path", "--type", "sha256", "--base32"]).arg(&dir)).ok();
         let pull = |hash: &str| {
             format!(
                 "(nix2container.pullImage {{ imageName = \"{}/{}\"; imageDigest = \"{}\"; tlsVerify = false; sha256 = \"{hash}\"; }})",
@@ -302,7 +300,7 @@ fn p10_a_pulled_image_below_ours() {
         let config = podman.inspect(&podman.take_image(&nix, &image))["Config"].clone();
         assert_eq!((&config["User"], &config["Env"]), (&json!("1234"), &json!(["BASE=yes", "A=b"])));
 
-        let wrong = nix.try_build(&with(&nix, &pull(&hash.chars().rev().collect::<String>()))).fails();
+        let wrong = nix.try_build(&with(&nix, &pull(&"0".repeat(52)))).fails();
         assert!(wrong.contains("hash mismatch"), "{wrong}");
     }
 }
