@@ -106,7 +106,7 @@ let
       parents = map placeOf below;
       copyToRoot = toRoot ++ lib.optional withDatabase database;
       perms = check.perms function "perms" perms ++ lib.optional withDatabase databasePerm;
-      maxLayers = check.positive function "maxLayers" maxLayers;
+      maxLayers = check.maxLayers function "maxLayers" maxLayers;
       arch = check.string function "arch" arch;
       created = check.string function "created" created;
       compression = check.string function "compression" compression;

@@ -36,7 +36,7 @@ let
     copyToRoot = toRoot;
     ignore = check.oneOrMany function "ignore" ignore;
     perms = check.perms function "perms" perms;
-    maxLayers = check.positive function "maxLayers" maxLayers;
+    maxLayers = check.maxLayers function "maxLayers" maxLayers;
     metadata = check.metadata function "metadata" metadata;
   }
   // lib.optionalAttrs (strategy != null) { strategy = check.string function "strategy" strategy; };

@@ -62,7 +62,12 @@ let
     string = that builtins.isString "a string";
     bool = that builtins.isBool "true or false";
     set = that builtins.isAttrs "a set";
-    positive = that (value: builtins.isInt value && value >= 1) "a number from 1 on";
+    # How many layers at most; null is one.
+    maxLayers =
+      function: place: value:
+      that (value: builtins.isInt value && value >= 1) "a number from 1 on" function place (
+        if value == null then 1 else value
+      );
     id = that (value: builtins.isInt value && value >= 0 && value < 4294967295) "an id from 0 to 4294967294";
     mode = that (
       value: builtins.isString value && builtins.match "[0-7]{0,4}" value != null

@@ -439,7 +439,7 @@ fn signals_are_passed_on() {
     let script = r#"
         for signal in HUP INT TERM USR1; do trap "echo got $signal; exit 7" $signal; done
         echo ready "$@"
-        while :; do sleep 0.05; done"#;
+        for second in 1 2 3 4 5 6 7 8 9 10; do for part in 1 2 3 4 5 6 7 8 9 10; do sleep 0.1; done; done"#;
     let real = fake(script);
     for verb in ["copy", "inspect"] {
         for signal in ["HUP", "INT", "TERM", "USR1"] {
