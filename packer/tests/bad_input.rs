@@ -192,7 +192,7 @@ fn a_link_and_a_directory_for_one_place_are_an_error() {
 
 /// nix2container#144, #162: what counts is what the header says, not which rule made it so.
 #[test]
-fn issue144_rules_that_come_out_equal_do_not_conflict() {
+fn nix2container_144_rules_that_come_out_equal_do_not_conflict() {
     let sandbox = Sandbox::new();
     sandbox.write(A, "etc/a", b"");
     sandbox.write(B, "etc/b", b"");
@@ -325,7 +325,7 @@ fn arguments_are_checked_before_anything_is_read() {
 
 /// nix2container#127 and its kin: a store that differs from the spec is told before anything is handed on.
 #[test]
-fn issue127_a_layer_that_differs_from_its_spec_names_its_paths() {
+fn nix2container_97_127_a_layer_that_differs_from_its_spec_names_its_paths() {
     let sandbox = Sandbox::new();
     sandbox.write(A, "f", b"one");
     sandbox.write(B, "g", b"two");

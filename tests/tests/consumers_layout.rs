@@ -159,7 +159,7 @@ fn skopeo_reads_what_was_written() {
 
 /// P10: what skopeo has fetched into a folder is a base image, with its sizes recorded (nix2container#207).
 #[test]
-fn issue207_an_image_that_skopeo_fetched_is_known_with_its_sizes() {
+fn nix2container_207_an_image_that_skopeo_fetched_is_known_with_its_sizes() {
     let nix = harness!();
     let image = Image::build(&nix, "", HELLO);
     let folder = Folder::new();
@@ -236,7 +236,7 @@ in"#;
 
 /// P8 (nix2container#186): the same blob is one layer, however often it is asked for.
 #[test]
-fn p8_a_layer_that_comes_twice_is_there_once() {
+fn p8_nix2container_182_187_a_layer_that_comes_twice_is_there_once() {
     let nix = harness!();
     let before = TWINS.replace("DOOR", Image::door(&nix));
     let folder = Folder::new();

@@ -226,7 +226,7 @@ fn folders_have_what_skopeo_would_make_of_plain_tar() {
 }
 
 #[test]
-fn podman_pulls_and_runs_what_was_pushed() {
+fn nix2container_100_what_an_unpatched_skopeo_pushed_runs_in_podman() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let (link, image, podman) = (Link::new(&nix), hello(&nix, "none"), Podman::new());

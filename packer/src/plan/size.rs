@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_comes_goes_or_changes_moves_no_other() {
+    fn nix2container_204_a_path_that_comes_goes_or_changes_moves_no_other() {
         let mut sizes: Vec<(String, u64)> =
             (0..60).map(|at| (format!("p{at}-1"), 1000 - at * at / 4)).collect();
         let plan = |sizes: &[(String, u64)]| {

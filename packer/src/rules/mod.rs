@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn issue228_bad_rules_are_named() {
+    fn nix2container_228_bad_rules_are_named() {
         let perm =
             |regex: &str, mode: &str| Perm { regex: regex.into(), mode: mode.into(), ..Perm::default() };
         let refused =

@@ -21,7 +21,7 @@ mod tests {
 
     /// nix2container's TestRemoveNixCaseHackSuffix (G11).
     #[test]
-    fn g11_case_hack_suffixes_are_cut() {
+    fn g11_nix2container_37_case_hack_suffixes_are_cut() {
         assert_eq!(&*strip_case_hack(b"filename~nix~case~hack~1"), b"filename");
         assert_eq!(&*strip_case_hack(b"/path~nix~case~hack~1/filename"), b"/path/filename");
         assert_eq!(&*strip_case_hack(b"filename~nix~"), b"filename~nix~");

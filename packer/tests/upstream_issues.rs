@@ -1,0 +1,142 @@
+//! What users of nix2container have stumbled over, in the packer: a test for each issue that no other file has.
+
+mod trees;
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::atomic::AtomicBool;
+
+use nixply_packer::closure::{Closure, PathInfo, Store, StorePath};
+use nixply_packer::image::layout;
+use nixply_packer::image::spec::{ImageSpec, read_layers, write_layers};
+use nixply_packer::pack::{Control, Packer};
+use nixply_packer::request::ImageRequest;
+use serde_json::{Value, json};
+
+use self::trees::Tree;
+
+const A: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a";
+const B: &str = "/nix/store/123456789abcdfghijklmnpqrsvwxyz0-b";
+
+/// Headers of an image's files by their names: mode, owner, group, size.
+type Headers = HashMap<String, (u32, u64, u64, String, String, u64)>;
+
+struct World {
+    folder: tempfile::TempDir,
+    store: Store,
+}
+
+impl World {
+    /// A store with these files: path, name, text or, after an arrow, a link's target.
+    fn new(files: &[(&str, &str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store { dir: "/nix/store".into(), real_dir: folder.path().join("store") };
+        for (path, name, text) in files {
+            let file = store.real_path(&(*path).into()).join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            match text.strip_prefix("-> ") {
+                Some(target) => symlink(target, file).unwrap(),
+                None => Tree::File { text: (*text).into(), mode: 0o444 }.write(&file),
+            }
+        }
+        Self { folder, store }
+    }
+
+    fn build(&self, request: &Value) -> ImageSpec {
+        let info = |path: &&str| PathInfo {
+            path: StorePath::from(*path),
+            references: Vec::new(),
+            nar_hash: String::new(),
+            nar_size: 0,
+        };
+        let stop = AtomicBool::new(false);
+        let request = ImageRequest::from_json(&request.to_string(), "request").unwrap();
+        let closure = Closure::new([A, B].iter().map(info));
+        request.build(&closure, &self.store, &Packer::new(2), &Control::new(&stop, &())).unwrap().spec
+    }
+
+    /// What is in all layers of an image.
+    fn headers(&self, request: &Value) -> Headers {
+        let (spec, out) = (self.build(request), self.folder.path().join("layout"));
+        let stop = AtomicBool::new(false);
+        layout::write(&spec, &self.store, &out, "t", None, &Packer::new(2), &Control::new(&stop, &()))
+            .unwrap();
+        let mut headers = Headers::new();
+        for layer in &spec.layers {
+            let blob = fs::File::open(out.join("blobs/sha256").join(layer.digest.hex())).unwrap();
+            for entry in tar::Archive::new(blob).entries().unwrap() {
+                let entry = entry.unwrap();
+                let header = entry.header();
+                let name = |name: Result<Option<&str>, _>| name.unwrap().unwrap().to_owned();
+                headers.insert(
+                    entry.path().unwrap().display().to_string(),
+                    (
+                        header.mode().unwrap(),
+                        header.uid().unwrap(),
+                        header.gid().unwrap(),
+                        name(header.username()),
+                        name(header.groupname()),
+                        header.size().unwrap(),
+                    ),
+                );
+            }
+        }
+        headers
+    }
+}
+
+fn root(mode: u32, size: u64) -> (u32, u64, u64, String, String, u64) {
+    (mode, 0, 0, "root".into(), "root".into(), size)
+}
+
+/// macOS has 0755 for symlinks, Linux 0777: in the archive it is 0777.
+#[test]
+fn nix2container_23_symlinks_have_one_mode() {
+    let world = World::new(&[(A, "link", "-> file"), (A, "file", "x")]);
+    let headers = world.headers(&json!({"arch": "amd64", "copyToRoot": A}));
+    assert_eq!(headers["/link"], root(0o777, 0));
+    assert_eq!(headers["/file"], root(0o444, 1));
+}
+
+/// Owners are what the rules say, of what they say it, and root's elsewhere; /nix can be a user's (#51).
+#[test]
+fn nix2container_44_51_owners_are_what_the_rules_say() {
+    let world = World::new(&[(A, "nix/var/db", "x"), (A, "home/me/file", "y"), (B, "f", "z")]);
+    let request = json!({
+        "arch": "amd64", "copyToRoot": A, "layers": [{"deps": B}],
+        "perms": [
+            {"path": A, "regex": "/nix", "mode": "0755", "uid": 1000, "gid": 100},
+            {"path": A, "regex": "/home/me", "uid": 7, "gid": 8, "uname": "me", "gname": "us"},
+        ],
+    });
+    // The path's own name has "/nix" in it, too: unanchored rules match all of it.
+    let headers = world.headers(&request);
+    let of = |name: &str| headers[name].clone();
+    assert_eq!(of("/home/me/file"), (0o755, 7, 8, "me".into(), "us".into(), 1));
+    assert_eq!(of("/nix/var/db"), (0o755, 1000, 100, "root".into(), "root".into(), 1));
+    assert_eq!(of(&format!("{B}/f")), root(0o444, 1), "another path's files");
+}
+
+/// Trees that meet at the root are one: each program is there.
+#[test]
+fn nix2container_55_trees_at_the_root_are_merged() {
+    let world = World::new(&[(A, "bin/a", "1"), (A, "share/x", "2"), (B, "bin/b", "3")]);
+    let headers = world.headers(&json!({"arch": "amd64", "copyToRoot": [A, B]}));
+    let mut names: Vec<&str> = headers.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["/", "/bin", "/bin/a", "/bin/b", "/share", "/share/x"]);
+}
+
+/// No layers are an empty list; nix2container's null is read.
+#[test]
+fn nix2container_209_no_layers_are_an_empty_list() {
+    assert_eq!(write_layers(&[]), b"[]");
+    assert_eq!(read_layers("null", "it").unwrap(), []);
+    let world = World::new(&[]);
+    let spec = world.build(&json!({"arch": "amd64"}));
+    let json = String::from_utf8(spec.write()).unwrap();
+    assert!(json.contains("\"layers\": []"), "{json}");
+    let theirs = json.replace("\"layers\": []", "\"layers\": null");
+    assert_eq!(ImageSpec::read(&theirs, "it").unwrap(), spec);
+}
