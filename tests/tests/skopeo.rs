@@ -247,7 +247,7 @@ fn engines_run_what_is_copied_to_them() {
     for codec in ["none", "zstd"] {
         let image = hello(&nix, codec);
         let podman = Podman::new();
-        let mut copy = as_root(&link.program().display().to_string());
+        let mut copy = as_root(link.program());
         link.set_up(&mut copy);
         copy.env("CONTAINERS_STORAGE_CONF", podman.storage_conf());
         copy.args(["--insecure-policy", "copy"]).arg(source(&image.spec));
