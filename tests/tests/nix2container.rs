@@ -2,7 +2,6 @@
 //! the derivation's (N9).
 
 use std::fs;
-use std::path::PathBuf;
 
 use nixply_packer::image::spec::read_layers;
 use nixply_tests::{Nix, harness, plugin_harness, run};
@@ -297,7 +296,7 @@ fn text_is_never_shell_code() {
     // A name that a shell would split, in the programs of a pulled image.
     let script = nix.build(&with(false, &format!("(nix2container.pullImageFromManifest {{ imageName = {nix_string}; imageTag = {nix_string}; os = {nix_string}; registryUrl = \"127.0.0.1:1\"; }}).getManifest")));
     let output =
-        run(std::process::Command::new(PathBuf::from(script).join("bin/get-manifest"))
+        run(std::process::Command::new(script.join("bin/get-manifest"))
             .env("HOME", folder.path()));
     assert_ne!(output.code, Some(0));
     let pulled = nix.try_build(&with(false, &format!("nix2container.pullImage {{ imageName = {nix_string}; imageDigest = {nix_string}; arch = {nix_string}; name = \"it\"; sha256 = \"sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"; }}")));
