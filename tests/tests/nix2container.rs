@@ -295,11 +295,45 @@ fn text_is_never_shell_code() {
     }
     // A name that a shell would split, in the programs of a pulled image.
     let script = nix.build(&with(false, &format!("(nix2container.pullImageFromManifest {{ imageName = {nix_string}; imageTag = {nix_string}; os = {nix_string}; registryUrl = \"127.0.0.1:1\"; }}).getManifest")));
-    let output =
-        run(std::process::Command::new(script.join("bin/get-manifest"))
-            .env("HOME", folder.path()));
+    let output = run(std::process::Command::new(script.join("bin/get-manifest")).env("HOME", folder.path()));
     assert_ne!(output.code, Some(0));
     let pulled = nix.try_build(&with(false, &format!("nix2container.pullImage {{ imageName = {nix_string}; imageDigest = {nix_string}; arch = {nix_string}; name = \"it\"; sha256 = \"sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"; }}")));
     assert_ne!(pulled.code, Some(0), "{}", pulled.stderr);
     assert!(!mark.exists());
+}
+
+/// A store path's name may have characters that mean something in a regular expression.
+#[test]
+fn names_with_a_plus_or_a_dot_are_taken_literally() {
+    let nix = harness!();
+    let body = "let tree = pkgs.runCommand \"g++_v1.0\" { } \"mkdir -p $out/bin; echo x > $out/bin/g++; echo y > $out/bin/gxx\"; in ";
+    for plugin in [false, nix.plugin.is_some()] {
+        let image = format!(
+            "{body} buildImage {{ name = \"plus\"; copyToRoot = tree; \
+             perms = [ {{ path = tree; regex = \"/bin/g\\\\+\\\\+$\"; mode = \"0751\"; }} {{ path = tree; regex = \"^${{tree}}\"; uid = 7; mode = \"0555\"; }} ]; }}"
+        );
+        let file = nix.build(&with(plugin, &format!("({image}).out")));
+        let folder = tempfile::tempdir().unwrap();
+        let layout = folder.path().join("layout");
+        run(nix.nixply().arg("layout").arg(&file).arg(&layout)).ok();
+        let spec: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+        let digest = spec["layers"][0]["digest"].as_str().unwrap().trim_start_matches("sha256:");
+        let blob = layout.join("blobs/sha256").join(digest);
+        let listing = run(std::process::Command::new("tar")
+            .args(["--absolute-names", "--numeric-owner", "-tvf"])
+            .arg(blob))
+        .ok();
+        // The later rule, whose expression is the path itself, is for all of it.
+        for name in ["/bin/g++", "/bin/gxx"] {
+            let is_it =
+                |line: &str| line.starts_with("-r-xr-xr-x 7/0 ") && line.ends_with(&format!(" {name}"));
+            assert!(listing.lines().any(is_it), "{name}: {listing}");
+        }
+    }
+    // What is an expression, and not a path, is read as one.
+    let wrong = format!(
+        "{body} (buildImage {{ name = \"plus\"; copyToRoot = tree; perms = [ {{ path = tree; regex = \"/bin/g++\"; }} ]; }}).out"
+    );
+    let error = nix.try_build(&with(false, &wrong)).fails();
+    assert!(error.contains("perms[0].regex \"/bin/g++\" is not valid"), "{error}");
 }

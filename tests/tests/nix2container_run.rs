@@ -230,7 +230,8 @@ fn p12_scripts_pass_everything_to_skopeo() {
     }
 }
 
-/// A base image in the test's registry: its name there, and its manifest's digest.
+/// A base image in the test's registry: its name there, and its manifest's digest. Its content is its own: of a layer that it knows, skopeo
+/// takes any form that a registry has.
 struct Base {
     name: String,
     digest: String,
@@ -240,7 +241,7 @@ struct Base {
 fn base(nix: &Nix, registry: &Registry, folder: &Path, compression: &str) -> Base {
     let name = unique("-base");
     let image = format!(
-        "buildImage {{ name = \"{}/{name}\"; tag = \"t\"; copyToRoot = pkgs.writeTextDir \"etc/base-release\" \"1.2.3\\n\"; \
+        "buildImage {{ name = \"{}/{name}\"; tag = \"t\"; copyToRoot = pkgs.writeTextDir \"etc/base-release\" \"{name}\\n\"; \
          config = {{ Env = [ \"BASE=yes\" ]; User = \"1234\"; }}; compression = \"{compression}\"; }}",
         registry.address
     );
