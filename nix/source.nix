@@ -15,7 +15,5 @@ lib.fileset.toSource {
     ../registry
     ../tests
     ../xtask
-    # Tests and documentation of the crates read them.
-    ./packages
   ];
 }
