@@ -54,6 +54,9 @@
   # Docker's health check: test (a line for the image's shell, or a list), interval, timeout, startPeriod, startInterval
   # (as in "1m30s"), retries.
   healthcheck ? null,
+  # The database for a Nix inside of the image: a set with path, which nix-database.nix makes of the image's copyToRoot, layers,
+  # config and healthcheck, and with uid and gid, who own /nix (root without them).
+  nixDatabase ? null,
   # none, gzip or zstd, with a level as in zstd:9.
   compression ? "none",
   # The most layers in all.
@@ -90,7 +93,7 @@ let
       };
 
   request = given {
-    inherit maxLayers strategy groups perms parents fromImage annotations inheritConfig created compression
+    inherit maxLayers strategy groups perms parents fromImage annotations inheritConfig created nixDatabase compression
       layerLimit;
     arch = if arch != null then arch else archOf.${processor} or (throw "nixply: set arch, system ${system} has no default");
     copyToRoot = toList copyToRoot;
@@ -122,7 +125,8 @@ let
         ++ builtins.concatMap (
           layer: if layer ? prebuilt then [ layer.prebuilt ] else layer.deps ++ layer.copyToRoot
         ) request.layers
-        ++ toList fromImage;
+        ++ toList fromImage
+        ++ toList (request.nixDatabase.path or null);
     }
   );
 

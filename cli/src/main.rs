@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::commands::{build, builder, cache, inspect, layout, n2c, plan, serve, skopeo};
+use crate::commands::{build, builder, cache, inspect, layout, n2c, nix_database, plan, serve, skopeo};
 
 /// OCI images from Nix closures, at the speed of the hardware.
 #[derive(Parser)]
@@ -30,6 +30,7 @@ enum Command {
     Serve(serve::Args),
     Skopeo(skopeo::Args),
     Cache(cache::Args),
+    NixDatabase(nix_database::Args),
     N2c(n2c::Args),
     Builder(builder::Args),
 }
@@ -73,6 +74,7 @@ fn nixply() -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(&args),
         Command::Skopeo(args) => return skopeo::run(&args),
         Command::Cache(args) => cache::run(&args),
+        Command::NixDatabase(args) => nix_database::run(&args),
         Command::N2c(args) => return Ok(n2c::run(&args)),
         Command::Builder(args) => builder::run(&args),
     }?;

@@ -64,6 +64,13 @@ mod ffi {
         prebuilt: String,
     }
 
+    /// A Nix database's store path (empty: there is none), and who owns `/nix`.
+    struct NixDatabase {
+        path: String,
+        uid: i64,
+        gid: i64,
+    }
+
     /// An image. Names and meanings are those of `builtins.nixplyImage`; empty text means the default.
     struct ImageRequest {
         /// The OCI config as JSON: arbitrary user data, checked by the packer.
@@ -86,6 +93,7 @@ mod ffi {
         inherit_config: bool,
         /// Docker's health check as JSON, checked by the packer; or empty.
         healthcheck: String,
+        nix_database: NixDatabase,
     }
 
     /// Where the store lies, how many threads to use (0: one per core), where the cache is (empty: nowhere), how large it may

@@ -2,7 +2,7 @@
 
 use nixply_packer::closure::{Closure, PathInfo, Store, StorePath};
 use nixply_packer::image::spec::{History, Layer};
-use nixply_packer::request::{ImageRequest, LAYER_LIMIT, LayerRequest};
+use nixply_packer::request::{ImageRequest, LAYER_LIMIT, LayerRequest, NixDatabase};
 use nixply_packer::rules::{Perm, PermPath};
 use nixply_packer::{Error, Result};
 
@@ -49,6 +49,11 @@ pub(crate) fn image(request: &bridge::ImageRequest) -> Result<ImageRequest> {
         healthcheck: given(&request.healthcheck)
             .map(|json| serde_json::from_str(&json).map_err(|error| Error::invalid("healthcheck", error)))
             .transpose()?,
+        nix_database: given(&request.nix_database.path).map(|path| NixDatabase {
+            path,
+            uid: request.nix_database.uid,
+            gid: request.nix_database.gid,
+        }),
         layer_limit: if request.layer_limit == 0 { LAYER_LIMIT } else { request.layer_limit as usize },
     })
 }

@@ -8,7 +8,7 @@ use nixply_packer::cache::{Cache, DEFAULT_LIMIT};
 use nixply_packer::closure::StorePath;
 use nixply_packer::image::{go_json, oci, reference};
 use nixply_packer::pack::{Control, Packer};
-use nixply_packer::request::{BuilderInput, LayerPlan, PlannedLayer};
+use nixply_packer::request::{BuilderInput, BuilderJob, LayerPlan, PlannedLayer};
 
 use crate::bridge::{self, Observer};
 use crate::convert;
@@ -109,7 +109,11 @@ pub(crate) fn run_builder(
     guarded(|| {
         let input = BuilderInput::from_attrs(attrs)?;
         let (store, packer) = (convert::store(machine), Packer::new(machine.threads as usize));
-        let warnings = drive(observer.as_mut(), |control| input.run(&store, &packer, control))?;
+        let BuilderJob::Packing(job) = input.job(&store)? else {
+            let why = "builtin:nixply writes no Nix database: give nix/nix-database.nix the program nixply as its builder";
+            return Err(Failure(why.into()));
+        };
+        let warnings = drive(observer.as_mut(), |control| job.run(&store, &packer, control))?;
         warn(&warnings, observer);
         Ok(())
     })

@@ -306,6 +306,16 @@ void Reader::image(Value & v, const Position & pos) {
         expect(v, place, nix::nAttrs, "an attribute set");
         request.healthcheck = json(v, place);
     });
+    fields.emplace_back("nixDatabase", [&](auto & v, auto & place) {
+        auto & database = request.nix_database;
+        set(v, place,
+            {
+                {"path", [&](auto & v, auto & place) { database.path = store_path(v, place); }},
+                {"uid", [&](auto & v, auto & place) { database.uid = integer(v, place); }},
+                {"gid", [&](auto & v, auto & place) { database.gid = integer(v, place); }},
+            });
+        if (database.path.empty()) fail(place, "argument '" + place.path + "' of builtins." + builtin + " has no path");
+    });
     fields.emplace_back("layerLimit", [&](auto & v, auto & place) { request.layer_limit = count(v, place); });
     Place place{"", pos};
     set(v, place, fields);
@@ -337,6 +347,7 @@ void rewrite(Arguments & arguments, const nix::StringMap & rewrites) {
     one(arguments.request.config);
     one(arguments.request.healthcheck);
     one(arguments.request.from_image);
+    one(arguments.request.nix_database.path);
     layer(arguments.request.top);
     for (auto & below : arguments.request.layers) layer(below);
 }

@@ -80,19 +80,12 @@ let
       prebuilt layer;
 
   database = buildNixDatabase {
-    inherit config;
+    inherit config healthcheck;
     layers = map (
       layer:
-      if layer ? request then { inherit (layer.request) deps copyToRoot ignore; } else { foreign = "${layer}"; }
+      if layer ? request then { inherit (layer.request) deps copyToRoot ignore; } else { prebuilt = "${layer}"; }
     ) allLayers;
     copyToRoot = toRoot;
-  };
-  databasePerm = {
-    path = database;
-    regex = ".*";
-    mode = "0755";
-    uid = check.id function "nixUid" nixUid;
-    gid = check.id function "nixGid" nixGid;
   };
   withDatabase = check.bool function "initializeNixDatabase" initializeNixDatabase;
 
@@ -104,14 +97,23 @@ let
       config = check.set function "config" config;
       layers = map layerOf allLayers;
       parents = map placeOf below;
-      copyToRoot = toRoot ++ lib.optional withDatabase database;
-      perms = check.perms function "perms" perms ++ lib.optional withDatabase databasePerm;
+      copyToRoot = toRoot;
+      perms = check.perms function "perms" perms;
       maxLayers = check.maxLayers function "maxLayers" maxLayers;
       arch = check.string function "arch" arch;
       created = check.string function "created" created;
       compression = check.string function "compression" compression;
       strategy = check.null check.string function "strategy" strategy;
       annotations = check.strings function "annotations" annotations;
+      nixDatabase =
+        if withDatabase then
+          {
+            path = database;
+            uid = check.id function "nixUid" nixUid;
+            gid = check.id function "nixGid" nixGid;
+          }
+        else
+          null;
       inheritConfig = check.bool function "inheritConfig" inheritConfig;
       healthcheck = check.null check.healthcheck function "healthcheck" healthcheck;
       fromImage =

@@ -16,7 +16,7 @@ static NIX32: LazyLock<Encoding> = LazyLock::new(|| {
 
 /// A SHA-256 as `sha256:` with hexadecimal digits, whether it was SRI (`sha256-…`, base 64), or `sha256:` with digits of
 /// base 16 or of Nix's base 32. Anything else stays as it is.
-pub(crate) fn canonical(text: &str) -> String {
+pub fn canonical(text: &str) -> String {
     let bytes =
         text.strip_prefix("sha256-").and_then(|base64| BASE64.decode(base64.as_bytes()).ok()).or_else(|| {
             let digits = text.strip_prefix("sha256:")?;

@@ -190,7 +190,7 @@ fn a_link_and_a_directory_for_one_place_are_an_error() {
     refused(sandbox.to_root(json!({})), &["symlink '/link'", "'one'", "'two'"]);
 }
 
-/// nix2container#144, #162: what counts is what the header says, not which rule made it so.
+/// What counts is what the header says, not which rule made it so; a path without a rule for the file has no say.
 #[test]
 fn nix2container_144_rules_that_come_out_equal_do_not_conflict() {
     let sandbox = Sandbox::new();
@@ -199,10 +199,26 @@ fn nix2container_144_rules_that_come_out_equal_do_not_conflict() {
     let perm = |path: &str, regex: &str, uid: u32| json!({"path": path, "regex": regex, "uid": uid});
     assert!(sandbox.to_root(json!({"perms": [perm(A, "etc/a", 5)]})).is_ok());
     assert!(sandbox.to_root(json!({"perms": [perm(A, "", 5), perm(B, "etc", 5)]})).is_ok());
+    assert!(sandbox.to_root(json!({"perms": [perm(A, "etc$", 5)]})).is_ok());
     refused(
-        sandbox.to_root(json!({"perms": [perm(A, "etc$", 5)]})),
-        &["'/etc' already exists in the tar with perms", "5:0", "0:0"],
+        sandbox.to_root(json!({"perms": [perm(A, "etc$", 5), perm(B, "", 0)]})),
+        &["'/etc' already exists in the tar with perms", "5:0", "0:0", "remove one of the two"],
     );
+}
+
+/// No rule can mend that. Each in a layer of its own, the upper one's counts.
+#[test]
+fn nix2container_162_a_folder_and_a_link_for_one_place_are_named() {
+    let sandbox = Sandbox::new();
+    sandbox.write(A, "share/mime", b"");
+    fs::create_dir(sandbox.real(B)).unwrap();
+    symlink("lib/share", sandbox.real(B).join("share")).unwrap();
+    refused(
+        sandbox.to_root(json!({"perms": [{"path": A, "mode": "0755"}]})),
+        &["'/share'", &format!("{A}/share"), &format!("{B}/share"), "give one of them its own place"],
+    );
+    let apart = json!({"layers": [{"copyToRoot": A}], "copyToRoot": B, "arch": "amd64"});
+    assert!(sandbox.build(&apart, &[A, B]).is_ok());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use nixply_packer::closure::{Closure, PathInfo, Store};
 use nixply_packer::image::spec::{ImageSpec, Layer, read_layers};
 use nixply_packer::image::{go_json, oci};
 use nixply_packer::pack::{Control, Packer};
-use nixply_packer::request::{BuilderInput, ImageRequest, LAYERS_FILE};
+use nixply_packer::request::{BuilderInput, BuilderJob, ImageRequest, LAYERS_FILE};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -44,8 +44,9 @@ impl World {
         attrs["outputs"] = json!({"out": out});
         attrs["closure"] = infos.into();
         let input = BuilderInput::from_attrs(&attrs.to_string()).unwrap();
+        let BuilderJob::Packing(job) = input.job(&self.store).unwrap() else { panic!("it is packed") };
         let stop = AtomicBool::new(false);
-        let warnings = input.run(&self.store, &Packer::new(2), &Control::new(&stop, &())).unwrap();
+        let warnings = job.run(&self.store, &Packer::new(2), &Control::new(&stop, &())).unwrap();
         assert_eq!(warnings, [""; 0]);
     }
 

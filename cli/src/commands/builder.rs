@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use nixply_packer::closure::Store;
 use nixply_packer::pack::{Control, Packer};
-use nixply_packer::request::BuilderInput;
+use nixply_packer::request::{BuilderInput, BuilderJob};
 
-/// Build what a derivation's structured attributes ask for (for nix/build-image.nix)
+/// Build what a derivation's structured attributes ask for (for the expressions in nix/)
 #[derive(clap::Args)]
 #[command(hide = true)]
 pub(crate) struct Args {}
@@ -18,9 +18,15 @@ pub(crate) fn run(_args: &Args) -> Result<()> {
         .context("this command is for derivations with structured attributes")?;
     let input = BuilderInput::from_attrs(&attrs)?;
     let store_dir = std::env::var("NIX_STORE").context("NIX_STORE is not set: not in a derivation")?;
-    let jobs = std::env::var("NIX_BUILD_CORES").ok().and_then(|cores| cores.parse().ok()).unwrap_or(0);
-    let stop = super::stop_flag()?;
-    let warnings = input.run(&Store::at(store_dir), &Packer::new(jobs), &Control::new(&stop, &()))?;
+    let store = Store::at(store_dir);
+    let warnings = match input.job(&store)? {
+        BuilderJob::Packing(job) => {
+            let cores = std::env::var("NIX_BUILD_CORES").ok().and_then(|cores| cores.parse().ok());
+            let stop = super::stop_flag()?;
+            job.run(&store, &Packer::new(cores.unwrap_or(0)), &Control::new(&stop, &()))?
+        }
+        BuilderJob::NixDatabase { output, paths } => nixply_nix_database::write(&paths, &store, &output)?,
+    };
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     Ok(())
 }

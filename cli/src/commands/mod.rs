@@ -6,6 +6,7 @@ pub(crate) mod cache;
 pub(crate) mod inspect;
 pub(crate) mod layout;
 pub(crate) mod n2c;
+pub(crate) mod nix_database;
 pub(crate) mod plan;
 pub(crate) mod serve;
 pub(crate) mod skopeo;

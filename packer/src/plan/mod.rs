@@ -81,6 +81,13 @@ pub struct PlannedPath {
     pub options: Option<PathOptions>,
 }
 
+impl PlannedPath {
+    /// Whether the path lies in the image where its name says.
+    pub fn keeps_place(&self) -> bool {
+        self.options.as_ref().is_none_or(|options| options.rewrite.regex.is_empty())
+    }
+}
+
 /// Layers in order, each with its paths in order. Both orders are part of the spec's bytes.
 pub type Plan = Vec<Vec<PlannedPath>>;
 

@@ -1,11 +1,12 @@
 //! The builder door: a derivation's structured attributes as a request, and its output.
 
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::nix_database::NixDatabaseRequest;
 use super::{ImageRequest, LayersRequest};
 use crate::closure::{Closure, Store, StorePath};
 use crate::error::{Error, Result};
@@ -17,8 +18,8 @@ use crate::pack::{Control, Packer};
 /// Two derivations make an image. The first has the attribute `config`, and its output is a file with that config: so
 /// Nix knows which store paths the config names. The second has `request` (without the config), `configFile` (the
 /// first one's output), perhaps `healthcheckFile` (such a file, too) and `closure`, the name that `exportReferencesGraph`
-/// was given. A third kind makes layers on their
-/// own: it has `layers` and `closure`, and its output is a folder.
+/// was given. A third kind makes layers on their own: it has `layers` and `closure`, and its output is a folder. A fourth
+/// makes a Nix database: it has `nixDatabase` and `closure`, and its output is a folder, too.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BuilderInput {
@@ -34,7 +35,31 @@ pub struct BuilderInput {
     #[serde(default)]
     healthcheck_file: Option<String>,
     #[serde(default)]
+    nix_database: Option<NixDatabaseRequest>,
+    #[serde(default)]
     closure: Option<Value>,
+}
+
+/// What a derivation builds.
+#[derive(Debug)]
+pub enum BuilderJob {
+    /// Something that is packed here.
+    Packing(Box<PackingJob>),
+    /// A folder with a Nix database, which is for its writer to make.
+    NixDatabase {
+        /// Where.
+        output: PathBuf,
+        /// The paths to register. Some may have references that are not among them.
+        paths: Closure,
+    },
+}
+
+/// The packer's part of [`BuilderJob`].
+#[derive(Debug)]
+pub struct PackingJob {
+    input: BuilderInput,
+    output: PathBuf,
+    closure: Closure,
 }
 
 impl BuilderInput {
@@ -43,26 +68,37 @@ impl BuilderInput {
         serde_json::from_str(json).map_err(|error| Error::invalid("structured attributes", error))
     }
 
+    /// What there is to do.
+    pub fn job(mut self, store: &Store) -> Result<BuilderJob> {
+        let out = self.outputs.get("out").and_then(Value::as_str).map(PathBuf::from);
+        let output =
+            out.ok_or_else(|| Error::invalid("structured attributes", "there is no output named out"))?;
+        let closure = self.closure.take().map_or_else(|| Ok(Closure::default()), Closure::from_value)?;
+        Ok(match &self.nix_database {
+            Some(request) => BuilderJob::NixDatabase { output, paths: request.paths(&closure, store)? },
+            None => BuilderJob::Packing(Box::new(PackingJob { input: self, output, closure })),
+        })
+    }
+}
+
+impl PackingJob {
     /// Makes the derivation's output; gives warnings.
     pub fn run(self, store: &Store, packer: &Packer, control: &Control<'_>) -> Result<Vec<String>> {
-        let out = self.outputs.get("out").and_then(Value::as_str);
-        let out =
-            out.ok_or_else(|| Error::invalid("structured attributes", "there is no output named out"))?;
-        let output = Path::new(out);
+        let Self { input, output, closure } = self;
+        let output = &output;
         let write =
             |bytes: &[u8]| fs::write(output, bytes).map_err(|source| Error::io("write file", output, source));
-        if let Some(config) = &self.config {
+        if let Some(config) = &input.config {
             return write(&go_json::compact(config)).map(|()| Vec::new());
         }
-        let closure = self.closure.map_or_else(|| Ok(Closure::default()), Closure::from_value)?;
-        if let Some(layers) = self.layers {
+        if let Some(layers) = input.layers {
             let request = LayersRequest::from_value(layers, "attribute layers")?;
             return request.write(output, &closure, store, packer, control);
         }
-        let Some(request) = self.request else {
+        let Some(request) = input.request else {
             return Err(Error::invalid(
                 "structured attributes",
-                "expected an attribute request, layers or config",
+                "expected an attribute request, layers, config or nixDatabase",
             ));
         };
         let mut request = ImageRequest::from_value(request, "attribute request")?;
@@ -76,12 +112,12 @@ impl BuilderInput {
             let named = closure.get(&path).map(|info| &info.references[..]).unwrap_or_default();
             Ok((content, named.iter().map(StorePath::to_string)))
         };
-        if let Some(file) = &self.config_file {
+        if let Some(file) = &input.config_file {
             let (config, named) = read(file)?;
             request.config = config;
             request.config_roots = Some(named.collect());
         }
-        if let Some(file) = &self.healthcheck_file {
+        if let Some(file) = &input.healthcheck_file {
             let (healthcheck, named) = read(file)?;
             request.healthcheck = Some(healthcheck);
             request.config_roots.get_or_insert_default().extend(named);

@@ -3,6 +3,7 @@
 
 mod builder;
 mod layer;
+mod nix_database;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -10,8 +11,9 @@ use std::fs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::builder::BuilderInput;
+pub use self::builder::{BuilderInput, BuilderJob, PackingJob};
 pub use self::layer::{LAYERS_FILE, LayerPlan, LayerRequest, LayersRequest, Packing, PlannedLayer};
+pub use self::nix_database::NixDatabase;
 use crate::closure::{Closure, Store, StorePath};
 use crate::compress::Codec;
 use crate::error::{Error, Result};
@@ -88,6 +90,9 @@ pub struct ImageRequest {
     /// Docker's health check: see [`Healthcheck::from_request`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Value>,
+    /// The database for a Nix inside of the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nix_database: Option<NixDatabase>,
     /// How blobs are compressed; with a codec, the spec has the compressed digests.
     #[serde(default)]
     pub compression: Codec,
@@ -203,6 +208,7 @@ impl ImageRequest {
             .iter()
             .flat_map(|layer| layer.deps.iter().chain(&layer.copy_to_root).chain(&layer.prebuilt));
         let own = self.config_roots.iter().flatten().chain(&self.copy_to_root).chain(&self.from_image);
+        let own = own.chain(self.nix_database.iter().map(|database| &database.path));
         layers.chain(own).map(String::as_str)
     }
 
@@ -280,7 +286,13 @@ impl ImageRequest {
         let own = own.plan("", closure, store, parents, config_paths, &mut warnings)?;
         let base = base.map(|base| base.layers).unwrap_or_default();
         let layers = base.into_iter().map(PlannedLayer::Made).chain(requested.into_iter().flatten());
-        let layers: Vec<_> = layers.chain(own.into_iter().map(PlannedLayer::ToPack)).collect();
+        let mut layers: Vec<_> = layers.chain(own.into_iter().map(PlannedLayer::ToPack)).collect();
+        if let Some(database) = &self.nix_database {
+            let paths = layers.iter().flat_map(PlannedLayer::paths);
+            let there = paths.filter(|path| path.keeps_place()).map(|path| &path.path).collect();
+            let top = database.plan(closure, store, &there, &mut warnings)?;
+            layers.extend(top.into_iter().map(PlannedLayer::ToPack));
+        }
         let count = layers.len();
         if count > self.layer_limit {
             return Err(Error::TooManyLayers { layers: count, limit: self.layer_limit });
@@ -333,7 +345,9 @@ impl ImageRequest {
         let (created, arch) = (canonical_time("created", &self.created)?, self.arch()?);
         let plan = self.plan(closure, store)?;
         let folders = self.layers.iter().flat_map(LayerRequest::to_root);
-        let folders = folders.chain(self.copy_to_root.iter().map(String::as_str)).collect();
+        let folders = folders.chain(self.copy_to_root.iter().map(String::as_str));
+        let folders =
+            folders.chain(self.nix_database.iter().map(|database| database.path.as_str())).collect();
         let to_pack = plan.layers.iter().filter_map(|layer| match layer {
             PlannedLayer::ToPack(plan) => Some(plan.clone()),
             PlannedLayer::Made(_) => None,

@@ -211,12 +211,18 @@ impl Rules {
 
     /// Who owns the file `path` of the store, and its mode, given the mode that it has there.
     pub fn ownership(&self, path: &[u8], mode: u32) -> Ownership<'_> {
-        let mut ownership = Ownership::root(mode);
+        self.ruled(path, mode).unwrap_or_else(|| Ownership::root(mode))
+    }
+
+    /// As [`Rules::ownership`], if there is a rule for the file.
+    pub(crate) fn ruled(&self, path: &[u8], own_mode: u32) -> Option<Ownership<'_>> {
+        let mut ruled = None;
         let text = if self.perms.is_empty() { path.into() } else { go_regexp::text(path) };
         for (matcher, mode, perm) in &self.perms {
             if !matcher.is_match(&text) {
                 continue;
             }
+            let ownership = ruled.get_or_insert_with(|| Ownership::root(own_mode));
             (ownership.uid, ownership.gid) = (perm.uid, perm.gid);
             if !perm.uname.is_empty() {
                 ownership.uname = &perm.uname;
@@ -228,7 +234,7 @@ impl Rules {
                 ownership.mode = *mode;
             }
         }
-        ownership
+        ruled
     }
 }
 

@@ -30,6 +30,8 @@ pub(super) enum Item<'l> {
 pub(super) struct Merged<'l> {
     pub(super) entry: Entry,
     pub(super) ownership: Ownership<'l>,
+    /// Whether a rule has said so.
+    ruled: bool,
     /// The file as the store names it.
     pub(super) source: Vec<u8>,
     /// The file on this machine.
@@ -87,8 +89,10 @@ fn insert_files<'l>(root: &mut Node<'l>, path: &'l LayerPath, control: &Control<
         if place.is_empty() {
             continue;
         }
+        let ruled = path.rules.ruled(&source, entry.mode);
         let merged = Merged {
-            ownership: path.rules.ownership(&source, entry.mode),
+            ruled: ruled.is_some(),
+            ownership: ruled.unwrap_or_else(|| Ownership::root(entry.mode)),
             entry,
             source: source.to_vec(),
             real_path: walker.real_path(),
@@ -137,13 +141,16 @@ impl<'l> Node<'l> {
         components(path).into_iter().fold(self, |node, part| node.children.entry(part.to_vec()).or_default())
     }
 
-    fn insert(&mut self, place: &[u8], merged: Merged<'l>, control: &Control<'_>) -> Result<()> {
+    fn insert(&mut self, place: &[u8], mut merged: Merged<'l>, control: &Control<'_>) -> Result<()> {
         if let Some(whole) = self.unfold(place) {
             insert_files(self, whole, control)?;
         }
         let node = self.descend(place);
         if let Some(Item::File(there)) = &node.item {
             check_same(place, there, &merged, control)?;
+            if there.ruled {
+                (merged.ruled, merged.ownership) = (true, there.ownership.clone());
+            }
         }
         node.item = Some(Item::File(merged));
         Ok(())
@@ -191,8 +198,9 @@ fn text(path: &[u8]) -> String {
 }
 
 /// Two files for one place must be the same file, or only one of them would be in the image. nix2container compares
-/// mode and size (its words are kept) and lets the last one win; owners are compared as they come out, not as rules
-/// (nix2container#144, #162).
+/// mode and size (its words are kept) and lets the last one win. Owners and modes are what comes out of the rules, not the rules
+/// (nix2container#144), and where only one path's rules speak of the file, they are right: the other's say nothing of it
+/// (#201).
 fn check_same(place: &[u8], there: &Merged<'_>, added: &Merged<'_>, control: &Control<'_>) -> Result<()> {
     let (old, new) = (text(&there.source), text(&added.source));
     let place = text(place);
@@ -230,7 +238,7 @@ fn check_same(place: &[u8], there: &Merged<'_>, added: &Merged<'_>, control: &Co
         }
         _ => {}
     }
-    if there.ownership != added.ownership {
+    if there.ruled && added.ruled && there.ownership != added.ownership {
         let shown =
             |o: &Ownership<'_>| format!("{:04o} {}:{} ({}:{})", o.mode, o.uid, o.gid, o.uname, o.gname);
         return Err(Error::Conflict(format!(

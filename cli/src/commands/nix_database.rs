@@ -1,0 +1,38 @@
+//! `nixply nix-database`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use nixply_packer::closure::{Closure, Store};
+
+/// Write the database of a Nix store, for a root file system whose store paths come from elsewhere
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The store's paths as JSON (nix path-info --json --recursive, or a derivation's exportReferencesGraph); `-` reads
+    /// standard input
+    #[arg(value_name = "CLOSURE.json")]
+    closure: PathBuf,
+
+    /// The root: nix/var/nix/db and nix/var/nix/gcroots are made below it
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+
+    /// A path of the closure that the store does not have
+    #[arg(long, value_name = "PATH")]
+    absent: Vec<String>,
+
+    /// The store directory as store paths name it
+    #[arg(long, value_name = "DIR", env = "NIX_STORE_DIR", default_value = "/nix/store")]
+    store_dir: String,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let store = Store::at(args.store_dir.trim_end_matches('/'));
+    let closure = Closure::from_json(&super::read_text(&args.closure)?)
+        .with_context(|| args.closure.display().to_string())?;
+    let absent = args.absent.iter().map(|path| store.check(path)).collect::<Result<Vec<_>, _>>()?;
+    let paths = Closure::new(closure.iter().filter(|info| !absent.contains(&info.path)).cloned());
+    let warnings = nixply_nix_database::write(&paths, &store, &args.folder)?;
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    Ok(())
+}

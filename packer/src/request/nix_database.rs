@@ -1,0 +1,93 @@
+//! An image's Nix database: which store paths it has to tell of, and its place in the image.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::{LayerPlan, LayerRequest, checked};
+use crate::closure::{Closure, PathInfo, Store, StorePath};
+use crate::error::Result;
+use crate::plan::PlannedPath;
+use crate::rules::{Perm, PermPath};
+
+/// A tree of a database, as the builder door makes it, whose content lies at the image's root, in a layer of its own on top of
+/// all others. There its owner of `/nix` is the last word: below it, a layer with store paths would set root again, and in one
+/// layer with others, rules for their `/nix` could not be told from its own (nix2container#201). What it refers to is in the
+/// image already or not at all: as a root like others it would bring what layers have left out, and what they have with
+/// other perms a second time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NixDatabase {
+    /// The tree's store path.
+    pub path: String,
+    /// Who owns `/nix`, `/nix/store` and `/nix/var`.
+    #[serde(default)]
+    pub uid: i64,
+    /// Their group.
+    #[serde(default)]
+    pub gid: i64,
+}
+
+impl NixDatabase {
+    /// Plans the layer. `there` is what the layers below have at its place.
+    pub(super) fn plan(
+        &self,
+        closure: &Closure,
+        store: &Store,
+        there: &HashSet<&StorePath>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<LayerPlan>> {
+        let info = closure.get(&self.path.as_str().into());
+        let missing = info.iter().flat_map(|info| &info.references).filter(|path| !there.contains(path));
+        warnings.extend(missing.map(|path| {
+            format!(
+                "the Nix database has {path}, which the image does not have at that place: make the database of the image's own \
+                 layers and copyToRoot"
+            )
+        }));
+        let alone = Closure::new(info.map(|info| PathInfo { references: Vec::new(), ..info.clone() }));
+        let (uid, gid) = (self.uid, self.gid);
+        let perm = Perm { regex: ".*".into(), mode: "0755".into(), uid, gid, ..Perm::default() };
+        let layer = LayerRequest {
+            copy_to_root: vec![self.path.clone()],
+            perms: vec![PermPath { path: self.path.clone(), perm }],
+            max_layers: 1,
+            ..LayerRequest::default()
+        };
+        layer.plan("nixDatabase.", &alone, store, Vec::new(), HashSet::new(), warnings)
+    }
+}
+
+/// What the builder door reads of an image whose Nix database it makes.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct NixDatabaseRequest {
+    /// All of the image's layers, in any order.
+    layers: Vec<LayerRequest>,
+}
+
+impl NixDatabaseRequest {
+    /// The paths, sorted, each with all of its references. What `copyToRoot` names is not at its place, unless another layer
+    /// has it there (nix2container#165, #192); what `ignore` names is in no layer.
+    pub(super) fn paths(&self, closure: &Closure, store: &Store) -> Result<Closure> {
+        let mut present: HashSet<StorePath> = HashSet::new();
+        for (at, layer) in self.layers.iter().enumerate() {
+            let place = format!("nixDatabase.layers[{at}].");
+            if let Some(made) = layer.prebuilt(&place, store)? {
+                let paths = made.into_iter().flat_map(|layer| layer.paths);
+                present.extend(paths.filter(PlannedPath::keeps_place).map(|path| path.path));
+                continue;
+            }
+            let list = |paths: &[String], name: &str| checked(paths, &format!("{place}{name}"), store);
+            let (deps, to_root) = (list(&layer.deps, "deps")?, list(&layer.copy_to_root, "copyToRoot")?);
+            let ignore = list(&layer.ignore, "ignore")?;
+            let elsewhere: HashSet<&StorePath> = to_root.iter().chain(&ignore).collect();
+            let closure = closure.of_roots(deps.iter().chain(&to_root), place.trim_end_matches('.'))?;
+            let paths = closure.iter().map(|info| &info.path);
+            present.extend(paths.filter(|path| !elsewhere.contains(path)).cloned());
+        }
+        let mut infos: Vec<_> = closure.iter().filter(|info| present.contains(&info.path)).cloned().collect();
+        infos.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Closure::new(infos))
+    }
+}

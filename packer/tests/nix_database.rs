@@ -1,0 +1,268 @@
+//! An image's Nix database: which paths it is to have, and its layer.
+
+mod trees;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::atomic::AtomicBool;
+
+use nixply_packer::closure::{Closure, PathInfo, Store};
+use nixply_packer::compress::Codec;
+use nixply_packer::image::spec::{ImageSpec, Layer, write_layers};
+use nixply_packer::pack::{Control, LayerPath, Packer};
+use nixply_packer::request::{BuilderInput, BuilderJob, ImageRequest, LAYERS_FILE};
+use serde_json::{Value, json};
+
+/// An entry of a layer: mode, user, group.
+type Owner = (u32, u64, u64);
+
+struct World {
+    _temporary: tempfile::TempDir,
+    store: Store,
+}
+
+fn path(name: &str) -> String {
+    format!("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-{name}")
+}
+
+/// Each path's references: `app` needs `lib`, `env` names `app`, `tree` is a root file system with a /nix of its own.
+fn closure() -> Closure {
+    let info = |name: &str, references: &[&str]| PathInfo {
+        path: path(name).into(),
+        references: references.iter().map(|name| path(name).into()).collect(),
+        nar_hash: String::new(),
+        nar_size: 1,
+    };
+    Closure::new([
+        info("lib", &[]),
+        info("app", &["lib", "app"]),
+        info("env", &["app"]),
+        info("tree", &[]),
+        info("made", &["lib", "env"]),
+        info("database", &["app", "lib"]),
+    ])
+}
+
+impl World {
+    fn new() -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let world = Self {
+            store: Store { dir: "/nix/store".into(), real_dir: temporary.path().into() },
+            _temporary: temporary,
+        };
+        for (name, files) in [
+            ("lib", &["lib"][..]),
+            ("app", &["bin/app"]),
+            ("env", &["bin/env"]),
+            ("tree", &["tmp/x", "nix/var/nix/profiles/x", "nix/store/.links/x"]),
+            ("made", &[]),
+            ("database", &["nix/var/nix/db/db.sqlite", "nix/store/.links/.keep"]),
+        ] {
+            fs::create_dir(world.real(name)).unwrap();
+            for file in files {
+                let file = world.real(name).join(file);
+                fs::create_dir_all(file.parent().unwrap()).unwrap();
+                fs::write(file, name).unwrap();
+            }
+        }
+        world
+    }
+
+    fn real(&self, name: &str) -> std::path::PathBuf {
+        self.store.real_path(&path(name).into())
+    }
+
+    fn request(request: Value) -> ImageRequest {
+        let mut all = json!({"arch": "amd64"});
+        all.as_object_mut().unwrap().extend(request.as_object().unwrap().clone());
+        ImageRequest::from_json(&all.to_string(), "request").unwrap()
+    }
+
+    fn build(&self, request: Value) -> nixply_packer::Result<(ImageSpec, Vec<String>)> {
+        let stop = AtomicBool::new(false);
+        let control = Control::new(&stop, &());
+        let built = Self::request(request).build(&closure(), &self.store, &Packer::new(2), &control)?;
+        Ok((built.spec, built.warnings))
+    }
+
+    /// The image's layers without a warning.
+    fn layers(&self, request: Value) -> Vec<Layer> {
+        let (spec, warnings) = self.build(request).unwrap();
+        assert_eq!(warnings, [""; 0]);
+        spec.layers
+    }
+
+    /// A layer's entries, in order.
+    fn entries(&self, layer: &Layer) -> Vec<(String, Owner)> {
+        let sink = trees::Memory::default();
+        let stop = AtomicBool::new(false);
+        let paths = [LayerPath::all(&layer.paths, &self.store).unwrap()];
+        Packer::new(1).pack(&paths, Codec::None, &sink, &Control::new(&stop, &())).unwrap();
+        let blob = sink.blob(0);
+        let entry = |entry: std::io::Result<tar::Entry<'_, &[u8]>>| {
+            let entry = entry.unwrap();
+            let header = entry.header();
+            let owner = (header.mode().unwrap(), header.uid().unwrap(), header.gid().unwrap());
+            (String::from_utf8(entry.path_bytes().into_owned()).unwrap(), owner)
+        };
+        tar::Archive::new(&blob[..]).entries().unwrap().map(entry).collect()
+    }
+
+    /// What a container sees: of layers that have the same file, the upper one's counts.
+    fn seen(&self, layers: &[Layer]) -> BTreeMap<String, Owner> {
+        layers.iter().flat_map(|layer| self.entries(layer)).collect()
+    }
+
+    /// The paths that a derivation would have in the database, without `/nix/store/HASH-`.
+    fn registered(&self, layers: Value) -> nixply_packer::Result<Vec<String>> {
+        let infos: Vec<_> =
+            closure().iter().map(|info| json!({"path": info.path, "references": info.references})).collect();
+        let attrs = json!({"outputs": {"out": "/out"}, "closure": infos, "nixDatabase": {"layers": layers}});
+        match BuilderInput::from_attrs(&attrs.to_string())?.job(&self.store)? {
+            BuilderJob::NixDatabase { output, paths } => {
+                assert_eq!(output.to_str(), Some("/out"));
+                let name = |info: &PathInfo| info.path.as_str().rsplit_once('-').unwrap().1.to_owned();
+                Ok(paths.iter().map(name).collect())
+            }
+            BuilderJob::Packing(job) => panic!("{job:?}"),
+        }
+    }
+}
+
+fn names(layer: &Layer) -> Vec<&str> {
+    layer.paths.iter().map(|path| path.path.as_str().rsplit_once('-').unwrap().1).collect()
+}
+
+const DATABASE: [&str; 3] = ["/nix", "/nix/store", "/nix/var/nix/db"];
+
+/// Both in one layer, as where a database is one of copyToRoot's paths. The other tree has rules, but none for /nix.
+#[test]
+fn nix2container_201_a_rule_for_nix_wins_over_a_tree_that_has_none_for_it() {
+    let world = World::new();
+    let perms = [
+        json!({"path": path("tree"), "regex": "(/var)?/tmp", "mode": "1777"}),
+        json!({"path": path("database"), "regex": ".*", "mode": "0755", "uid": 1000, "gid": 100}),
+    ];
+    for roots in [["tree", "database", "app"], ["app", "database", "tree"]] {
+        let layers = world.layers(json!({"copyToRoot": roots.map(path), "perms": perms}));
+        let [layer] = &layers[..] else { panic!("{layers:?}") };
+        let entries = world.entries(layer);
+        let owner = |place: &str| {
+            let found: Vec<_> = entries.iter().filter(|(name, _)| name == place).collect();
+            assert_eq!(found.len(), 1, "{place}");
+            found[0].1
+        };
+        for place in DATABASE.into_iter().chain(["/nix/var", "/nix/var/nix", "/nix/store/.links"]) {
+            assert_eq!(owner(place), (0o755, 1000, 100), "{place}");
+        }
+        // The parents of a path that keeps its place are the database's; the path is not.
+        assert_eq!(owner(&path("lib")).1, 0);
+        assert_eq!((owner("/tmp"), owner("/nix/var/nix/profiles").1), ((0o1777, 0, 0), 0));
+        assert_eq!(owner("/").1, 0);
+    }
+}
+
+/// Rules that cannot both be right: the database's layer is on top.
+#[test]
+fn nix2container_201_rules_of_others_for_nix_do_not_conflict_with_the_database() {
+    let world = World::new();
+    let all = |path: String, uid: u32| json!({"path": path, "regex": "", "mode": "0700", "uid": uid});
+    let request = json!({
+        "layers": [{"deps": path("lib"), "perms": [all(path("lib"), 7)]}],
+        "copyToRoot": [path("tree"), path("env")],
+        "perms": [all(path("tree"), 5)],
+        "maxLayers": 3,
+        "nixDatabase": {"path": path("database"), "uid": 1000, "gid": 100},
+    });
+    let (spec, _) = world.build(request.clone()).unwrap();
+    assert_eq!(names(spec.layers.last().unwrap()), ["database"]);
+    let seen = world.seen(&spec.layers);
+    for place in DATABASE {
+        assert_eq!(seen[place], (0o755, 1000, 100), "{place}");
+    }
+    assert_eq!(seen["/nix/var/nix/profiles"], (0o700, 5, 0));
+    assert_eq!(seen[&path("app")].1, 0);
+    // All else is as it would be without a database.
+    let mut without = request;
+    without.as_object_mut().unwrap().remove("nixDatabase");
+    let (without, _) = world.build(without).unwrap();
+    assert_eq!(spec.layers[..spec.layers.len() - 1], without.layers);
+}
+
+/// What it tells of is in the image already; it brings nothing, whatever the rules below.
+#[test]
+fn the_database_brings_nothing_but_itself() {
+    let world = World::new();
+    let database = json!({"path": path("database")});
+    let perms = [json!({"path": path("lib"), "mode": "0555", "uid": 7})];
+    let layers = json!([{"deps": path("app"), "perms": perms}]);
+    let layers = world.layers(json!({"layers": layers, "nixDatabase": database}));
+    let [below, top] = &layers[..] else { panic!("{layers:?}") };
+    assert_eq!((names(below), names(top)), (vec!["lib", "app"], vec!["database"]));
+    assert_eq!(world.seen(&layers)["/nix"], (0o755, 0, 0));
+
+    let (spec, warnings) =
+        world.build(json!({"layers": [{"deps": path("lib")}], "nixDatabase": database})).unwrap();
+    assert_eq!(spec.layers.len(), 2);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let expected =
+        format!("the Nix database has {}, which the image does not have at that place", path("app"));
+    assert!(warnings[0].starts_with(&expected), "{warnings:?}");
+}
+
+#[test]
+fn a_wrong_database_is_refused() {
+    let world = World::new();
+    let refused = |database: Value, words: &str| {
+        let error = world.build(json!({"nixDatabase": database})).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    };
+    let unknown = path("unknown");
+    refused(
+        json!({"path": unknown}),
+        &format!("{unknown} is not in the closure, although nixDatabase names it"),
+    );
+    refused(json!({"path": "/etc"}), "nixDatabase.copyToRoot[0] is not valid");
+    refused(json!({"path": path("database"), "uid": -1}), "nixDatabase.perms[0].uid -1 is not valid");
+    fs::remove_dir_all(world.real("database")).unwrap();
+    fs::write(world.real("database"), "").unwrap();
+    refused(
+        json!({"path": path("database")}),
+        "it is a file, but a folder's content goes to the image's root",
+    );
+}
+
+/// Upstream's database tells of paths that are only at the root (its #165 and #192), and `nix-store --verify` fails.
+#[test]
+fn nix2container_192_what_is_copied_to_the_root_is_not_in_the_database() {
+    let world = World::new();
+    let registered = |layers: Value| world.registered(layers).unwrap();
+    assert_eq!(registered(json!([{"copyToRoot": path("env")}])), ["app", "lib"]);
+    assert_eq!(registered(json!([{"deps": path("env")}])), ["app", "env", "lib"]);
+    // Another layer has it at its place.
+    let both = json!([{"copyToRoot": [path("env"), path("lib")]}, {"deps": [path("lib")]}]);
+    assert_eq!(registered(both), ["app", "lib"]);
+    assert_eq!(registered(json!([{"copyToRoot": path("lib"), "deps": path("app")}])), ["app"]);
+    assert_eq!(registered(json!([{"deps": path("env"), "ignore": path("env")}])), ["app", "lib"]);
+    assert_eq!(registered(json!([])), [""; 0]);
+}
+
+#[test]
+fn layers_that_were_packed_before_say_what_they_have() {
+    let world = World::new();
+    let layers = world.layers(json!({"layers": [{"deps": path("lib")}, {"copyToRoot": path("env")}]}));
+    fs::write(world.real("made").join(LAYERS_FILE), write_layers(&layers)).unwrap();
+    assert_eq!(world.registered(json!([{"prebuilt": path("made")}])).unwrap(), ["app", "lib"]);
+}
+
+#[test]
+fn wrong_layers_of_a_database_are_named() {
+    let world = World::new();
+    let refused = |layers: Value, words: &str| {
+        let error = world.registered(layers).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    };
+    refused(json!([{}, {"deps": "/etc"}]), "nixDatabase.layers[1].deps[0] is not valid");
+    refused(json!([{"deps": path("x")}]), "x is not in the closure, although nixDatabase.layers[0] names it");
+    refused(json!([{"dep": []}]), "structured attributes is not valid: unknown field `dep`");
+}
