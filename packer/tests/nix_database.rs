@@ -193,7 +193,7 @@ fn nix2container_201_rules_of_others_for_nix_do_not_conflict_with_the_database()
 #[test]
 fn the_database_brings_nothing_but_itself() {
     let world = World::new();
-    let database = json!({"path": path("database")});
+    let database = json!({"path": path("database"), "uid": null});
     let perms = [json!({"path": path("lib"), "mode": "0555", "uid": 7})];
     let layers = json!([{"deps": path("app"), "perms": perms}]);
     let layers = world.layers(json!({"layers": layers, "nixDatabase": database}));

@@ -122,8 +122,10 @@ fn without_nulls(mut request: Value) -> Value {
             let sets = set.get_mut(*name).and_then(Value::as_array_mut);
             sets.into_iter().flatten().for_each(|set| clean(set, &["perms"]));
         }
-        if let Some(metadata) = set.get_mut("metadata") {
-            clean(metadata, &[]);
+        for name in ["metadata", "nixDatabase"] {
+            if let Some(set) = set.get_mut(name) {
+                clean(set, &[]);
+            }
         }
     }
     clean(&mut request, &["perms", "layers"]);
