@@ -11,6 +11,7 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 use nixply_packer::digest::Digest;
 use nixply_packer::image::oci;
+use percent_encoding::percent_decode_str;
 use serde_json::json;
 
 use super::body::Body;
@@ -119,7 +120,9 @@ impl Shared {
             return Ok(response);
         }
         let headers = request.headers();
-        match Route::of(request.uri().path()) {
+        // Some clients write a digest's colon as %3A (RFC 3986, 2.1). Names and references are ASCII.
+        let path = percent_decode_str(request.uri().path()).decode_utf8_lossy();
+        match Route::of(&path) {
             Route::Base => Ok(respond(StatusCode::OK, "application/json", Body::whole("{}"))),
             Route::Manifest { name, reference } => {
                 self.check_name(name)?;

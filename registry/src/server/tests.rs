@@ -321,6 +321,31 @@ fn images_share_their_layers() {
     assert_eq!((&page.json()["tags"], page.header("link")), (&json!(["u"]), None));
 }
 
+/// RFC 3986, 2.1 and 6.2.2.2: whoever writes more characters so than they have to means the same place.
+#[test]
+fn percent_encoded_paths_name_the_same() {
+    let world = World::new();
+    let spec = world.spec("zstd");
+    let server = world.serve(&spec, "auto");
+    let manifest = get(&server, MANIFEST);
+    let digest = manifest.header("docker-content-digest").unwrap().replace(':', "%3A");
+    for path in [
+        format!("/v2/some/image/manifests/{digest}"),
+        "/v2/some/im%61ge/manifests/%74".into(),
+        "/v2/some%2fimage/manifests/t".into(),
+    ] {
+        assert_eq!(get(&server, &path).body, manifest.body, "{path}");
+    }
+    let layer = spec.layers[0].digest.to_string().replace(':', "%3a");
+    assert_eq!(Digest::of(&get(&server, &blob(layer)).body), spec.layers[0].digest);
+    assert_eq!(get(&server, "/v2/some/image/tags%2Flist").json()["tags"], json!(["t"]));
+    for (path, code) in
+        [("/v2/some/image/manifests/%ff", "MANIFEST_UNKNOWN"), ("/v2/some/image/blobs/%", "DIGEST_INVALID")]
+    {
+        assert_eq!(get(&server, path).code(), code, "{path}");
+    }
+}
+
 #[test]
 fn what_is_not_there_is_refused_as_the_specification_says() {
     let world = World::new();
