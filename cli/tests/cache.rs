@@ -83,3 +83,34 @@ fn an_import_tells_what_it_has_imported_whatever_the_other_images_are() {
     let message = "error: none of the layers of plain.json can be known again: build";
     assert!(error.starts_with(message), "{error}");
 }
+
+/// Scripts empty a variable to unset it, and join lists that may have nothing in them.
+#[test]
+fn empty_variables_are_unset_ones() {
+    let world = World::new();
+    let run = |arguments: &[&str], shared: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
+        command.args(arguments).current_dir(world.0.path()).env("XDG_CACHE_HOME", world.at("xdg"));
+        for name in ["NIXPLY_CACHE_DIR", "NIXPLY_CACHE_LIMIT", "NIX_STORE_DIR"] {
+            command.env(name, "");
+        }
+        command.env("NIXPLY_CACHE_SHARED", shared).output().unwrap()
+    };
+    let input = ["build", "request.json", "--closure", "closure.json", "--real-store-dir", "store"];
+    for shared in ["", ":", ":shared::"] {
+        let built = run(&input, shared);
+        assert_eq!((said(&built).0, said(&built).2), (Some(0), ""), "{shared:?}");
+    }
+    assert!(files(&world.at("xdg/nixply")) > 0, "the cache is where it is without the variable");
+    let stat = run(&["cache", "stat"], "");
+    assert!(said(&stat).1.contains(" of 10.0 GB in "), "{stat:?}");
+}
+
+#[test]
+fn a_cache_that_is_not_there_yet_is_no_error() {
+    let world = World::new();
+    for verb in ["stat", "verify"] {
+        let output = world.nixply(&["cache", verb, "--cache-dir", "none"]);
+        assert_eq!(said(&output), (Some(0), "there is no cache at none yet\n", ""), "{verb}");
+    }
+}

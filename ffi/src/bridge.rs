@@ -97,13 +97,13 @@ mod ffi {
     }
 
     /// Where the store lies, how many threads to use (0: one per core), where the cache is (empty: nowhere), how large it may
-    /// become in bytes (0: the default), and others' caches that are only read.
+    /// become (bytes, or a size with a unit; 0 or empty: the default), and others' caches that are only read.
     struct Machine {
         store_dir: String,
         real_store_dir: String,
         threads: u32,
         cache_dir: String,
-        cache_limit: u64,
+        cache_limit: String,
         cache_shared: Vec<String>,
     }
 

@@ -4,6 +4,8 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 
+use bytesize::ByteSize;
+use nixply_packer::Error;
 use nixply_packer::cache::{Cache, DEFAULT_LIMIT};
 use nixply_packer::closure::StorePath;
 use nixply_packer::image::{go_json, oci, reference};
@@ -53,11 +55,12 @@ pub(crate) fn build_image(
         let shared = machine.cache_shared.iter().map(Into::into).collect();
         let cache =
             (!machine.cache_dir.is_empty()).then(|| Cache::new(&machine.cache_dir).with_shared(shared));
+        let limit = limit(&machine.cache_limit)?;
         let packer = Packer::new(machine.threads as usize).with_cache(cache.clone());
         let build = |control: &Control<'_>| request.build(&closure, &store, &packer, control);
         let built = drive(observer.as_mut(), build)?;
         if let Some(cache) = cache {
-            cache.trim(if machine.cache_limit == 0 { DEFAULT_LIMIT } else { machine.cache_limit });
+            cache.trim(limit);
         }
         warn(&built.warnings, observer);
         let spec = &built.spec;
@@ -134,6 +137,16 @@ pub(crate) fn nearest(name: &str, known: &[&str]) -> String {
     best.map(|(_, known)| known.to_owned()).unwrap_or_default()
 }
 
+/// How many bytes the cache may have, as the setting says it.
+fn limit(text: &str) -> Result<u64, Error> {
+    let given = if text.is_empty() { "0" } else { text };
+    let size: ByteSize = given.parse().map_err(|_| {
+        let why = "expected a number of bytes, or a size with a unit as in 500MB or 20GiB";
+        Error::invalid(format!("setting nixply-cache-limit {text:?}"), why)
+    })?;
+    Ok(if size.as_u64() == 0 { DEFAULT_LIMIT } else { size.as_u64() })
+}
+
 fn warn(warnings: &[String], mut observer: Pin<&mut Observer>) {
     for warning in warnings {
         observer.as_mut().warn(warning);
@@ -154,6 +167,18 @@ mod tests {
         assert_eq!(failure, "nixply failed in a way that it should not; please report this: the thing broke");
         let failure = guarded::<()>(|| panic!("plain")).unwrap_err().to_string();
         assert!(failure.ends_with(": plain"), "{failure}");
+    }
+
+    #[test]
+    fn a_limit_has_a_unit_or_is_bytes() {
+        for (text, bytes) in [("", DEFAULT_LIMIT), ("0", DEFAULT_LIMIT), ("1000", 1000), ("2 GiB", 2 << 30)] {
+            assert_eq!(limit(text).unwrap(), bytes, "{text}");
+        }
+        let error = limit("much").unwrap_err().to_string();
+        assert!(
+            error.starts_with("setting nixply-cache-limit \"much\" is not valid: expected a number of bytes"),
+            "{error}"
+        );
     }
 
     #[test]

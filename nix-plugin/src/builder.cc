@@ -19,7 +19,7 @@ void register_builder() {
         call(
             progress,
             [&] {
-                run_builder(attrs, Machine{store_dir, store_dir, Settings::get().jobs.get(), "", 0, {}}, progress);
+                run_builder(attrs, Machine{store_dir, store_dir, Settings::get().jobs.get(), "", "", {}}, progress);
                 return true;
             },
             [](const std::string & why) { throw nix::Error("cannot pack image: %s", why); });

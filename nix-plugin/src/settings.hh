@@ -14,9 +14,11 @@ struct Settings : nix::Config {
         "Folder in which nixply remembers the layers that it has packed. Empty is `nixply` in the XDG cache directory; "
         "`none` is nowhere."};
 
-    nix::Setting<std::uint64_t> cacheLimit{
-        this, 0, "nixply-cache-limit",
-        "How many bytes the cache may have; what was of no use for longest goes first. 0 is ten gigabytes."};
+    /// The packer reads it, which knows units.
+    nix::Setting<std::string> cacheLimit{
+        this, "0", "nixply-cache-limit",
+        "How large the cache may become, in bytes or as in `20GB`; what was of no use for longest goes first. 0 is ten "
+        "gigabytes."};
 
     nix::Setting<nix::Strings> cacheShared{
         this,

@@ -1,13 +1,15 @@
 //! The cache: the flags of commands that use it, and `nixply cache`, which looks after it.
 
+use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use bytesize::ByteSize;
+use clap::builder::OsStringValueParser;
 use nixply_packer::cache::{Cache, Imported};
 
-use super::human;
+use super::{human, unless_empty};
 
 /// Where results are remembered.
 #[derive(clap::Args)]
@@ -22,18 +24,20 @@ pub(crate) struct CacheFlags {
     no_cache: bool,
 
     /// A cache folder of others, which is read and never written; whoever can write to it decides what is in the image
-    #[arg(long, value_name = "DIR", env = "NIXPLY_CACHE_SHARED", value_delimiter = ':')]
-    cache_shared: Vec<PathBuf>,
+    // Empty ones are taken, too: as with PATH, they come of joining what may be empty, and name nothing.
+    #[arg(long, value_name = "DIR", env = unless_empty("NIXPLY_CACHE_SHARED"), value_delimiter = ':')]
+    #[arg(value_parser = OsStringValueParser::new())]
+    cache_shared: Vec<OsString>,
 }
 
 #[derive(clap::Args)]
 struct Place {
     /// The cache folder [default: nixply in the XDG cache directory]
-    #[arg(long, value_name = "DIR", env = "NIXPLY_CACHE_DIR", global = true)]
+    #[arg(long, value_name = "DIR", env = unless_empty("NIXPLY_CACHE_DIR"), global = true)]
     cache_dir: Option<PathBuf>,
 
     /// How large the cache may become, as in 500MB or 20GiB; what was of no use for longest goes first
-    #[arg(long, value_name = "SIZE", env = "NIXPLY_CACHE_LIMIT", default_value = "10GB", global = true)]
+    #[arg(long, value_name = "SIZE", env = unless_empty("NIXPLY_CACHE_LIMIT"), default_value = "10GB", global = true)]
     cache_limit: ByteSize,
 }
 
@@ -41,7 +45,9 @@ impl CacheFlags {
     /// The cache, if there is to be one.
     pub(crate) fn open(&self) -> Option<Cache> {
         let folder = if self.no_cache { None } else { self.place.folder() };
-        folder.map(|folder| Cache::new(folder).with_shared(self.cache_shared.clone()))
+        let shared =
+            self.cache_shared.iter().filter(|folder| !folder.is_empty()).map(PathBuf::from).collect();
+        folder.map(|folder| Cache::new(folder).with_shared(shared))
     }
 
     /// For the end of a command: keeps the cache near its limit.
@@ -96,6 +102,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let folder = args.place.folder().context("there is no cache: set HOME, or give --cache-dir")?;
     let cache = Cache::new(&folder);
     let mut out = String::new();
+    if matches!(args.verb, Verb::Stat | Verb::Verify) && matches!(folder.try_exists(), Ok(false)) {
+        return super::print(format!("there is no cache at {} yet\n", folder.display()));
+    }
     match &args.verb {
         Verb::Stat => {
             let stats = cache.stat()?;

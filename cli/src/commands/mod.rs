@@ -26,11 +26,16 @@ use nixply_packer::request::ImageRequest;
 
 use crate::nix;
 
+/// A variable's name for clap, which would take an empty value for one: to everybody else it is no value.
+fn unless_empty(name: &'static str) -> Option<&'static str> {
+    std::env::var_os(name).is_none_or(|value| !value.is_empty()).then_some(name)
+}
+
 /// Where store paths are, and how many threads read them.
 #[derive(clap::Args)]
 pub(crate) struct Machine {
     /// The store directory as store paths name it
-    #[arg(long, value_name = "DIR", env = "NIX_STORE_DIR", default_value = "/nix/store")]
+    #[arg(long, value_name = "DIR", env = unless_empty("NIX_STORE_DIR"), default_value = "/nix/store")]
     store_dir: String,
 
     /// Where that directory lies on this machine, if elsewhere (a chroot store's DIR/nix/store)
