@@ -101,6 +101,26 @@ impl Store {
         (shortest..=text.len()).rev().map(move |end| text[..end].into())
     }
 
+    /// Checks that `path` is a store path's full name, perhaps with something below it that is nowhere else: not by its name,
+    /// and not by symlinks, as far as it is there.
+    pub fn check_below(&self, path: &str) -> Result<()> {
+        let name = path.strip_prefix(&self.dir).and_then(|rest| rest.strip_prefix('/'));
+        let end = name.and_then(|name| Some(path.len() - name.len() + name.find('/')?)).unwrap_or(path.len());
+        self.check(&path[..end])?;
+        let what = || format!("path {path:?}");
+        if path[end..].split('/').skip(1).any(|part| matches!(part, "" | "." | "..")) {
+            return Err(Error::invalid(what(), "expected plain names below the store path"));
+        }
+        let real = |path: &Path| path.canonicalize().ok();
+        match real(&self.real_path(&path.into())).zip(real(&self.real_dir)) {
+            Some((target, store)) if !target.starts_with(&store) => {
+                let why = format!("it is a symlink to {}, outside of the store", target.display());
+                Err(Error::invalid(what(), why))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Checks that `path` is a store path's full name and nothing below it.
     pub fn check(&self, path: &str) -> Result<StorePath> {
         let what = || format!("store path {path:?}");
@@ -387,5 +407,33 @@ mod tests {
         {
             assert!(store.check(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_lies_below_a_store_path_is_nowhere_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::at("/nix/store");
+        store.real_dir = folder.path().join("store");
+        let path = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a";
+        let real = store.real_path(&path.into());
+        std::fs::create_dir_all(real.join("b")).unwrap();
+        std::fs::write(real.join("file"), "").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", real.join("out")).unwrap();
+        std::os::unix::fs::symlink("../..", real.join("b/up")).unwrap();
+        std::os::unix::fs::symlink("../file", real.join("b/in")).unwrap();
+        for right in ["", "/file", "/b/in", "/not/there", "/b/...", "/b/up"] {
+            assert!(store.check_below(&format!("{path}{right}")).is_ok(), "{right}");
+        }
+        for wrong in ["/", "/b/..", "/../../../etc", "/./b", "/b//in", "/out", "/b/", "/b/up/../x", "x y"] {
+            assert!(store.check_below(&format!("{path}{wrong}")).is_err(), "{wrong}");
+        }
+        for wrong in ["/etc/shadow", "/nix/store", "/nix/store/", "/nix/store/../../etc", "etc", ""] {
+            let error = store.check_below(wrong).unwrap_err().to_string();
+            assert!(error.contains(&format!("{wrong:?}")) || wrong.contains(".."), "{error}");
+        }
+        let linked = folder.path().join("linked");
+        std::os::unix::fs::symlink(&store.real_dir, &linked).unwrap();
+        store.real_dir = linked;
+        assert!(store.check_below(&format!("{path}/file")).is_ok());
     }
 }

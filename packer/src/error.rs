@@ -155,6 +155,28 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A spec names files that are no store paths.
+    #[error(
+        "layer {} of the image spec is made of something that is no store path, so it is not read; name the store with \
+         --store-dir if it is another one", layer + 1
+    )]
+    OutsideStore {
+        /// The layer's place in the image, from 0.
+        layer: usize,
+        /// What is wrong with the path.
+        source: Box<Error>,
+    },
+    /// A spec names a blob's file that is not in the store.
+    #[error(
+        "layer {} of the image spec is a file outside of the store, so it is not read; allow that with \
+         --allow-outside-store if you know who made the spec (as nixply n2c image-from-dir does)", layer + 1
+    )]
+    BlobOutsideStore {
+        /// The layer's place in the image, from 0.
+        layer: usize,
+        /// What is wrong with the path.
+        source: Box<Error>,
+    },
     /// The caller asked to stop.
     #[error("interrupted")]
     Interrupted,

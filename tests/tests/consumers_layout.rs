@@ -179,7 +179,9 @@ fn nix2container_207_an_image_that_skopeo_fetched_is_known_with_its_sizes() {
     assert_eq!(said["layers"], serde_json::Value::from(expected));
     // Written out again, its blobs are what they were.
     let again = folder.join("again");
-    run(nix.nixply().arg("layout").arg(&spec).arg(&again)).ok();
+    let refused = run(nix.nixply().arg("layout").arg(&spec).arg(&again)).fails();
+    assert!(refused.contains("allow that with --allow-outside-store"), "{refused}");
+    run(nix.nixply().args(["layout", "--allow-outside-store"]).arg(&spec).arg(&again)).ok();
     assert_eq!(one(&again).layers, one(&layout).layers);
 }
 

@@ -29,6 +29,10 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "CODEC")]
     compression: Option<Codec>,
 
+    /// Take layers' files (`layer-path`) from anywhere, as n2c image-from-dir names them; else a spec may name the store alone
+    #[arg(long)]
+    allow_outside_store: bool,
+
     #[command(flatten)]
     machine: Machine,
 
@@ -38,11 +42,12 @@ pub(crate) struct Args {
 
 /// Prints the manifest's digest.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let spec = super::read_spec(&args.image)?;
+    let store = args.machine.store();
+    let spec = super::read_spec_within(&args.image, &store, args.allow_outside_store)?;
     let stop = super::stop_flag()?;
     let control = Control::new(&stop, &());
     let cache = args.cache.open();
-    let (store, packer) = (args.machine.store(), args.machine.packer(cache.clone()));
+    let packer = args.machine.packer(cache.clone());
     let written = layout::write(&spec, &store, &args.folder, &args.tag, args.compression, &packer, &control)?;
     args.cache.trim(cache.as_ref());
     super::print(format!("{}\n", written.manifest))

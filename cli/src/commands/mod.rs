@@ -104,6 +104,14 @@ fn read_spec(path: &Path) -> Result<ImageSpec> {
     Ok(ImageSpec::read(&read_text(path)?, &path.display().to_string())?)
 }
 
+/// A spec whose files are going to be read, by others perhaps: all that it names must be in the store. `outside` allows
+/// layers' own files to be elsewhere.
+fn read_spec_within(path: &Path, store: &Store, outside: bool) -> Result<ImageSpec> {
+    let spec = read_spec(path)?;
+    spec.check_paths(store, outside).with_context(|| path.display().to_string())?;
+    Ok(spec)
+}
+
 /// Writes data to standard output.
 fn print(data: impl AsRef<[u8]>) -> Result<()> {
     let mut out = io::stdout().lock();

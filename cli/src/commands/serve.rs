@@ -39,6 +39,10 @@ pub(crate) struct Args {
     #[arg(long)]
     allow_remote: bool,
 
+    /// Take layers' files (`layer-path`) from anywhere, as n2c image-from-dir names them; else a spec may name the store alone
+    #[arg(long)]
+    allow_outside_store: bool,
+
     /// none, gzip or zstd, with a level as in zstd:9, whatever the spec says; auto is what the spec says, and for plain
     /// layers zstd, or gzip where the client cannot read zstd
     #[arg(short, long, value_name = "CODEC", default_value_t = Compression::Auto)]
@@ -100,7 +104,8 @@ impl Args {
                 Some(given) => split_tag(given),
                 None => (default_name(path), "latest"),
             };
-            let image = Image::new(&name, tag, super::read_spec(path)?);
+            let spec = super::read_spec_within(path, &self.machine.store(), self.allow_outside_store)?;
+            let image = Image::new(&name, tag, spec);
             image
                 .map_err(|error| match error {
                     Error::Packer(error) => anyhow::Error::from(error),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::config::ImageConfig;
 use super::go_json;
 use crate::cache::LayerKey;
+use crate::closure::Store;
 use crate::compress::Codec;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
@@ -130,6 +131,26 @@ impl ImageSpec {
             ));
         }
         Ok(spec)
+    }
+
+    /// Checks that nothing of the image lies outside of `store`, for a spec of which nobody knows who wrote it: whoever
+    /// receives the image would receive any file of this machine that the spec names. `outside` allows blobs' files
+    /// (`layer-path`) to lie anywhere.
+    pub fn check_paths(&self, store: &Store, outside: bool) -> Result<()> {
+        for (at, layer) in self.layers.iter().enumerate() {
+            let wrong = |error| Error::OutsideStore { layer: at, source: Box::new(error) };
+            layer
+                .paths
+                .iter()
+                .try_for_each(|path| store.check(path.path.as_str()).map(drop))
+                .map_err(wrong)?;
+            if let Some(file) = layer.layer_path.as_deref().filter(|_| !outside) {
+                store
+                    .check_below(file)
+                    .map_err(|error| Error::BlobOutsideStore { layer: at, source: Box::new(error) })?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes `image.json`.

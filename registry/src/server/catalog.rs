@@ -28,7 +28,8 @@ pub struct Image {
 }
 
 impl Image {
-    /// Checks name and tag. The name is the repository's, without a registry's address.
+    /// Checks name and tag. The name is the repository's, without a registry's address. What the spec names is read and
+    /// given away: see [`ImageSpec::check_paths`].
     pub fn new(name: &str, tag: &str, spec: ImageSpec) -> Result<Self> {
         let name = reference::canonical_name(name)?;
         reference::check_tag(tag)?;

@@ -71,17 +71,25 @@ pub(crate) fn pass(arguments: &[OsString]) -> Result<ExitCode> {
     let path = line.spec();
     let text = fs::read_to_string(path).with_context(|| format!("cannot read nix:{}", path.display()))?;
     let spec = ImageSpec::read(&text, &path.display().to_string())?;
+    let settings = Settings::parse_from(["nixply skopeo"]);
+    // Layers' own files may be anywhere: who names the spec and who reads them is the same user.
+    spec.check_paths(&settings.machine.store(), true).with_context(|| path.display().to_string())?;
     let ended = match line.verb {
         Verb::Inspect => describe(&skopeo, &line, &spec)?,
-        Verb::Copy | Verb::Layers => serve(&skopeo, &line, path, spec)?,
+        Verb::Copy | Verb::Layers => serve(&skopeo, &line, &settings, path, spec)?,
     };
     // Nothing is left of what was made for it: this may be the end of the process.
     Ok(ended.pass_on())
 }
 
 /// Gives skopeo a registry on loopback.
-fn serve(skopeo: &Skopeo, line: &CommandLine<'_>, path: &Path, spec: ImageSpec) -> Result<Ended> {
-    let settings = Settings::parse_from(["nixply skopeo"]);
+fn serve(
+    skopeo: &Skopeo,
+    line: &CommandLine<'_>,
+    settings: &Settings,
+    path: &Path,
+    spec: ImageSpec,
+) -> Result<Ended> {
     let cache = settings.cache.open();
     let options = Options {
         compression: offer::compression(line, &spec),

@@ -1,0 +1,120 @@
+//! Which files of this machine a spec can make the program read.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
+
+const PATH: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a";
+
+/// A folder with a store in it, whose one path is a file.
+struct World(tempfile::TempDir);
+
+impl World {
+    fn new() -> Self {
+        let world = Self(tempfile::tempdir().unwrap());
+        fs::create_dir(world.0.path().join("store")).unwrap();
+        fs::write(world.0.path().join("store").join(PATH.rsplit('/').next().unwrap()), "text").unwrap();
+        fs::write(world.0.path().join("secret"), "secret").unwrap();
+        world
+    }
+
+    /// Writes a spec whose one layer is described by `what`.
+    fn spec(&self, what: &str) {
+        // sha256 of "text" and of "secret".
+        let digest = match what.contains("secret") {
+            true => "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b",
+            false => "982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1",
+        };
+        let layer = format!(
+            r#"{{"digest": "sha256:{digest}", "size": 0, "diff_ids": "sha256:{digest}", "mediatype": "m", {what}}}"#
+        );
+        fs::write(self.0.path().join("image.json"), format!(r#"{{"version": 1, "layers": [{layer}]}}"#))
+            .unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
+        command.args(arguments).env("NIXPLY_CACHE_DIR", self.0.path().join("cache"));
+        command.current_dir(self.0.path());
+        command
+    }
+
+    fn layout(&self, flags: &[&str]) -> Output {
+        let command = ["layout", "image.json", "out", "--real-store-dir", "store"];
+        self.command(&[&command, flags].concat()).output().unwrap()
+    }
+
+    /// What the server says first: a reference, or why it does not begin.
+    fn serve(&self, flags: &[&str]) -> (String, String) {
+        let command = ["serve", "image.json", "--real-store-dir", "store"];
+        let mut command = self.command(&[&command, flags].concat());
+        let mut server = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut out, mut error) = (String::new(), String::new());
+        BufReader::new(server.stdout.take().unwrap()).read_line(&mut out).unwrap();
+        BufReader::new(server.stderr.take().unwrap()).read_line(&mut error).unwrap();
+        let _ = server.kill();
+        server.wait().unwrap();
+        (out, error)
+    }
+
+    /// With a skopeo that does nothing.
+    fn skopeo(&self, verb: &str) -> Output {
+        let mut command = self.command(&["skopeo", verb, "nix:image.json", "dir:out"]);
+        command.env("NIXPLY_SKOPEO", "/bin/true").output().unwrap()
+    }
+}
+
+fn error(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn a_layer_is_made_of_store_paths_and_nothing_else() {
+    let world = World::new();
+    for path in [
+        "/etc",
+        "/nix/store/../../etc",
+        "/nix/store",
+        "secret",
+        &format!("{PATH}/../../secret"),
+        &format!("{PATH}/b"),
+    ] {
+        world.spec(&format!(r#""paths": [{{"path": "{path}"}}]"#));
+        let start = "error: image.json: layer 1 of the image spec is made of something that is no store path, so it is not read";
+        for flags in [&[][..], &["--allow-outside-store"]] {
+            let said = error(&world.layout(flags));
+            assert!(said.starts_with(start) && said.contains(&format!("store path {path:?}")), "{said}");
+            let (out, said) = world.serve(flags);
+            assert!(out.is_empty() && said.starts_with(start), "{said}");
+        }
+        for verb in ["copy", "inspect"] {
+            let said = error(&world.skopeo(verb));
+            assert!(said.starts_with(start), "{said}");
+        }
+    }
+    assert!(!world.0.path().join("out").exists(), "nothing is made of it");
+}
+
+#[test]
+fn a_layers_file_is_in_the_store_unless_it_is_allowed_to_be_elsewhere() {
+    let world = World::new();
+    world.spec(&format!(r#""layer-path": "{PATH}""#));
+    assert_eq!(error(&world.layout(&[])), "");
+    assert!(world.serve(&[]).0.ends_with("/image:latest\n"));
+
+    let secret = world.0.path().join("secret");
+    world.spec(&format!(r#""layer-path": "{}""#, secret.display()));
+    let start = "error: image.json: layer 1 of the image spec is a file outside of the store, so it is not read; \
+                 allow that with --allow-outside-store";
+    let said = error(&world.layout(&[]));
+    assert!(said.starts_with(start) && said.contains(&*secret.to_string_lossy()), "{said}");
+    let (out, said) = world.serve(&[]);
+    assert!(out.is_empty() && said.starts_with(start), "{said}");
+
+    assert_eq!(error(&world.layout(&["--allow-outside-store"])), "");
+    assert!(world.serve(&["--allow-outside-store"]).0.ends_with("/image:latest\n"));
+    // Its user's own files, for its user.
+    for verb in ["copy", "inspect"] {
+        assert_eq!(error(&world.skopeo(verb)), "", "{verb}");
+    }
+}
