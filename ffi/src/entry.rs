@@ -53,14 +53,14 @@ pub(crate) fn build_image(
         let (request, closure, store) =
             (convert::image(request)?, convert::closure(closure), convert::store(machine));
         let shared = machine.cache_shared.iter().map(Into::into).collect();
-        let cache =
-            (!machine.cache_dir.is_empty()).then(|| Cache::new(&machine.cache_dir).with_shared(shared));
         let limit = limit(&machine.cache_limit)?;
+        let cache = || Cache::new(&machine.cache_dir).with_shared(shared).with_limit(limit);
+        let cache = (!machine.cache_dir.is_empty()).then(cache);
         let packer = Packer::new(machine.threads as usize).with_cache(cache.clone());
         let build = |control: &Control<'_>| request.build(&closure, &store, &packer, control);
         let built = drive(observer.as_mut(), build)?;
         if let Some(cache) = cache {
-            cache.trim(limit);
+            cache.trim();
         }
         warn(&built.warnings, observer);
         let spec = &built.spec;

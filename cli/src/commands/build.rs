@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use nixply_packer::cache::Cache;
 use nixply_packer::pack::Control;
 
 use super::cache::CacheFlags;
@@ -32,7 +33,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let cache = args.cache.open();
     let packer = args.machine.packer(cache.clone());
     let built = request.build(&closure, &store, &packer, &Control::new(&stop, &()))?;
-    args.cache.trim(cache.as_ref());
+    cache.iter().for_each(Cache::trim);
     built.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     super::write_file(args.output.as_deref(), &built.json)
 }

@@ -47,14 +47,8 @@ impl CacheFlags {
         let folder = if self.no_cache { None } else { self.place.folder() };
         let shared =
             self.cache_shared.iter().filter(|folder| !folder.is_empty()).map(PathBuf::from).collect();
-        folder.map(|folder| Cache::new(folder).with_shared(shared))
-    }
-
-    /// For the end of a command: keeps the cache near its limit.
-    pub(crate) fn trim(&self, cache: Option<&Cache>) {
-        if let Some(cache) = cache {
-            cache.trim(self.place.cache_limit.as_u64());
-        }
+        let limit = self.place.cache_limit.as_u64();
+        folder.map(|folder| Cache::new(folder).with_shared(shared).with_limit(limit))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use nixply_packer::cache::Cache;
 use nixply_packer::compress::Codec;
 use nixply_packer::image::layout;
 use nixply_packer::pack::Control;
@@ -49,6 +50,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let cache = args.cache.open();
     let packer = args.machine.packer(cache.clone());
     let written = layout::write(&spec, &store, &args.folder, &args.tag, args.compression, &packer, &control)?;
-    args.cache.trim(cache.as_ref());
+    cache.iter().for_each(Cache::trim);
     super::print(format!("{}\n", written.manifest))
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use nixply_packer::cache::Cache;
 use nixply_registry::Error;
 use nixply_registry::server::{Compression, Counts, Image, Options, Server};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -86,7 +87,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     eprintln!("serving on {address}; Ctrl-C ends it");
     signals.forever().next();
     eprintln!("{}", summary(&server.stop()));
-    args.cache.trim(cache.as_ref());
+    cache.iter().for_each(Cache::trim);
     Ok(())
 }
 

@@ -16,12 +16,12 @@ mod layers;
 mod segments;
 mod states;
 mod upkeep;
+mod written;
 
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Mode, OFlags};
@@ -32,6 +32,7 @@ pub use self::layers::{Imported, LayerKey};
 pub(crate) use self::segments::{SegmentKey, SegmentReader, SegmentWriter, Stored};
 pub(crate) use self::states::{Chain, State};
 pub use self::upkeep::{Kind, Stat, Verified};
+use self::written::Written;
 use crate::compress::FORMAT_VERSION;
 use crate::digest::DiffId;
 use crate::error::{Error, Result};
@@ -44,8 +45,9 @@ pub struct Cache {
     folder: PathBuf,
     /// Folders of other users, which are only read.
     shared: Vec<PathBuf>,
-    /// How many bytes of segments this cache and its clones have written.
-    written: Arc<AtomicU64>,
+    limit: u64,
+    /// How many bytes this cache and its clones have written.
+    written: Arc<Written>,
 }
 
 /// How large a cache may become unless its user says otherwise, in bytes.
@@ -67,7 +69,15 @@ struct Document<T> {
 impl Cache {
     /// A cache in this folder, which need not exist yet.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), shared: Vec::new(), written: Arc::default() }
+        let folder = folder.into();
+        let written = Arc::new(Written::new(&folder));
+        Self { folder, shared: Vec::new(), limit: DEFAULT_LIMIT, written }
+    }
+
+    /// The same cache, kept near so many bytes: see [`Cache::trim`].
+    #[must_use]
+    pub fn with_limit(self, limit: u64) -> Self {
+        Self { limit, ..self }
     }
 
     /// The same cache, which also reads (and never writes) these folders. Whoever can write to one of them decides what
@@ -119,7 +129,9 @@ impl Cache {
         fs::create_dir_all(folder).map_err(|error| Error::io("create folder", folder, error))?;
         let mut temporary = scratch::file(folder)?;
         temporary.write_all(&document).map_err(|error| Error::io("write file", &place, error))?;
-        scratch::keep(temporary, &place)
+        scratch::keep(temporary, &place)?;
+        self.written.add(document.len() as u64);
+        Ok(())
     }
 
     /// Its own folder first; each with whether it is.

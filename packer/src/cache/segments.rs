@@ -12,11 +12,10 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tempfile::NamedTempFile;
 
-use super::{Cache, Kind};
+use super::{Cache, Kind, Written};
 use crate::compress::{Codec, FRAME_BYTES};
 use crate::image::go_json;
 use crate::rules::PathOptions;
@@ -208,7 +207,7 @@ pub(crate) struct SegmentWriter {
     place: PathBuf,
     key: blake3::Hash,
     index: Vec<u8>,
-    written: Arc<AtomicU64>,
+    written: Arc<Written>,
 }
 
 impl SegmentWriter {
@@ -232,7 +231,7 @@ impl SegmentWriter {
         let file = self.file.into_inner().ok()?;
         let size = file.as_file().metadata().ok()?.len();
         scratch::keep(file, &self.place).ok()?;
-        self.written.fetch_add(size, Ordering::Relaxed);
+        self.written.add(size);
         Some(())
     }
 }

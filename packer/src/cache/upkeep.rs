@@ -2,8 +2,7 @@
 
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde_json::Value;
 
@@ -60,9 +59,6 @@ pub struct Verified {
     pub removed: Vec<PathBuf>,
 }
 
-/// How long a cache is left alone that this process has added little to.
-const TRIM_EVERY: Duration = Duration::from_secs(24 * 3600);
-
 struct Entry {
     kind: Kind,
     path: PathBuf,
@@ -84,6 +80,8 @@ impl Cache {
     /// Removes entries, those first that were of no use for longest, until at most `limit` bytes are left, and what
     /// killed processes have left behind. Gives how many bytes went.
     pub fn gc(&self, limit: u64) -> Result<u64> {
+        // What others write from here on may be listed or not.
+        let told = self.written.since_trimmed();
         let mut entries = self.entries()?;
         for (_, folder) in self.subfolders()? {
             scratch::sweep(&folder, &[]);
@@ -98,19 +96,16 @@ impl Cache {
             remove(&entry.path)?;
             total -= entry.bytes;
         }
+        self.written.trimmed_to(total, told);
         Ok(before - total)
     }
 
-    /// Keeps the cache near `limit`: after this process has written a twentieth of it, and once a day. For the end of a
-    /// call; what fails is for [`Cache::gc`] to tell.
-    pub fn trim(&self, limit: u64) {
-        let stamp = self.folder.join("trimmed");
-        let age = fs::metadata(&stamp).ok().and_then(|stamp| stamp.modified().ok()?.elapsed().ok());
-        let due = age.is_none_or(|age| age > TRIM_EVERY);
-        if self.written.load(Ordering::Relaxed) >= limit / 20 || (due && self.folder.is_dir()) {
-            self.written.store(0, Ordering::Relaxed);
-            let _ = fs::write(&stamp, "");
-            let _ = self.gc(limit);
+    /// Keeps the cache near its limit: once it may be a twentieth above, by what it had when it was last trimmed and what
+    /// all processes have written since, and once a day. For the end of a call, and from time to time within a long one;
+    /// what fails is for [`Cache::gc`] to tell.
+    pub fn trim(&self) {
+        if self.written.may_exceed(self.limit.saturating_add(self.limit / 20)) {
+            let _ = self.gc(self.limit);
         }
     }
 
@@ -211,6 +206,8 @@ fn is_whole(entry: &Entry) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::cache::SegmentKey;
     use crate::compress::Codec;
@@ -261,17 +258,59 @@ mod tests {
         assert_eq!(Cache::new(folder.path().join("none")).stat().unwrap()[0].entries, 0);
     }
 
+    /// Each as another process would see the cache.
     #[test]
-    fn a_process_that_writes_much_keeps_the_limit() {
+    fn many_processes_that_write_little_keep_the_limit_together() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = filled(folder.path());
+        let total = || Cache::new(folder.path()).stat().unwrap().iter().map(|stat| stat.bytes).sum::<u64>();
+        let limit = 100_000;
+        let mut trimmed = 0;
+        for process in 0..300 {
+            let cache = Cache::new(folder.path()).with_limit(limit);
+            let (name, before) = (process.to_string(), total());
+            cache.new_segment(&segment(&name)).unwrap().add(9, &[0; 1000]).unwrap().finish().unwrap();
+            // One of three fails, or is interrupted.
+            if process % 3 > 0 {
+                cache.trim();
+            }
+            drop(cache);
+            assert!(total() < limit + limit / 20 + 3 * 1088, "{process}: {}", total());
+            trimmed += u32::from(total() < before);
+        }
+        assert!((10..60).contains(&trimmed), "{trimmed} times: entries are not listed for each process");
+    }
+
+    #[test]
+    fn a_smaller_limit_holds_at_once() {
+        let folder = tempfile::tempdir().unwrap();
         let entries = |cache: &Cache| cache.stat().unwrap()[0].entries;
-        cache.trim(u64::MAX);
+        let cache = filled(folder.path());
+        cache.trim();
         assert_eq!(entries(&cache), 3, "the first time, and below the limit");
-        cache.trim(1088);
-        assert_eq!(entries(&cache), 3, "written little since then");
-        filled(folder.path()).trim(1200);
-        assert_eq!(entries(&cache), 1);
+        cache.clone().with_limit(3800).trim();
+        assert_eq!(entries(&cache), 3, "near enough");
+        cache.clone().with_limit(2500).trim();
+        assert_eq!(entries(&cache), 2, "nothing was written since then");
+        cache.clone().with_limit(0).trim();
+        assert_eq!(entries(&cache), 0);
+        filled(folder.path()).with_limit(u64::MAX).trim();
+        assert_eq!(entries(&cache), 3);
+    }
+
+    /// Whatever the marker has in it, and wherever it came from.
+    #[test]
+    fn a_marker_that_cannot_be_read_counts_as_none() {
+        let folder = tempfile::tempdir().unwrap();
+        for text in ["", "{", r#"{"bytes":1}"#, r#"{"at":99999999999,"bytes":0,"written":0}"#] {
+            let cache = filled(folder.path()).with_limit(0);
+            fs::write(folder.path().join("trimmed"), text).unwrap();
+            cache.trim();
+            assert!(cache.stat().unwrap().iter().all(|stat| stat.entries == 0), "{text}");
+        }
+        let none = Cache::new(folder.path().join("none"));
+        none.trim();
+        drop(none);
+        assert!(!folder.path().join("none").exists(), "a cache that nobody has written is not made");
     }
 
     #[test]

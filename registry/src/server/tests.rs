@@ -121,6 +121,32 @@ fn the_cache_knows_digests_and_bytes() {
     assert_eq!(server.counts().packings, 0);
 }
 
+/// A server may run for weeks.
+#[test]
+fn the_cache_keeps_its_limit_while_the_server_runs() {
+    let world = World::new();
+    let cache = Cache::new(world.folder.path().join("cache")).with_limit(2_000_000);
+    let specs = ["gzip:1", "gzip:2", "gzip:3", "zstd:1", "zstd:2"]
+        .map(|codec| world.build(codec, &Packer::new(2).with_cache(Some(cache.clone()))));
+    // What is in the layers is known still, so what is packed is kept.
+    fs::remove_dir_all(cache.folder().join("segments")).unwrap();
+    let image =
+        |(at, spec): (usize, &ImageSpec)| Image::new("some/image", &format!("t{at}"), spec.clone()).unwrap();
+    let options = Options { cache: Some(cache.clone()), ..world.options("auto") };
+    let server = Server::start(specs.iter().enumerate().map(image).collect(), options).unwrap();
+    for layer in specs.iter().flat_map(|spec| &spec.layers) {
+        assert_eq!(Digest::of(&get(&server, &blob(layer.digest)).body), layer.digest);
+    }
+    let bytes = || cache.stat().unwrap().iter().map(|stat| stat.bytes).sum::<u64>();
+    let begin = std::time::Instant::now();
+    // A reader has its layer a little before the cache is looked after.
+    while bytes() > 2_100_000 {
+        assert!(begin.elapsed().as_secs() < 20, "{} bytes", bytes());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    drop(server);
+}
+
 /// What the cache has under a layer's key may be right in itself and not what the spec says.
 #[test]
 fn a_cached_blob_that_is_not_what_it_should_be_is_never_whole() {

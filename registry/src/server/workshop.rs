@@ -231,8 +231,14 @@ impl Workshop {
         Ok(Job { blob: blob.clone(), growing })
     }
 
-    /// Packs layers of one codec.
+    /// Packs layers of one codec. The cache keeps its limit while this server runs, however long that is.
     fn pack(&self, jobs: &[Job], wanted: Wanted, threads: usize) -> Result<()> {
+        let packed = self.pack_jobs(jobs, wanted, threads);
+        self.cache.iter().for_each(Cache::trim);
+        packed
+    }
+
+    fn pack_jobs(&self, jobs: &[Job], wanted: Wanted, threads: usize) -> Result<()> {
         let Some(codec) = jobs.first().map(|job| job.blob.codec) else { return Ok(()) };
         let packer = Packer::new(threads).with_cache(self.cache.clone());
         let paths = |job: &Job| packer.layer_paths(&job.blob.layer, &self.store);

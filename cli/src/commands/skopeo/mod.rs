@@ -22,6 +22,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use nixply_packer::cache::Cache;
 use nixply_packer::image::layout;
 use nixply_packer::image::spec::ImageSpec;
 use nixply_packer::pack::Control;
@@ -109,7 +110,7 @@ fn serve(
     let source = format!("docker://{}/{reference}", server.address());
     let ended = skopeo.run(&line.with_registry(&source), signals);
     server.stop();
-    settings.cache.trim(cache.as_ref());
+    cache.iter().for_each(Cache::trim);
     ended
 }
 

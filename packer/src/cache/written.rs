@@ -1,0 +1,105 @@
+//! How large a cache may be by now, without listing it: what it had when it was last trimmed, and what all processes have
+//! written since. In the file `trimmed`, which one process at a time reads and writes.
+
+use std::fs::OpenOptions;
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::FlockOperation;
+use rustix::io::retry_on_intr;
+use serde::{Deserialize, Serialize};
+
+/// How long the file is believed: processes that are killed add nothing to it.
+const BELIEVED: Duration = Duration::from_secs(24 * 3600);
+
+/// The most bytes that the file has.
+const FILE_BYTES: u64 = 1 << 10;
+
+/// What the file has.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Record {
+    /// When the cache was trimmed, in seconds since 1970.
+    at: u64,
+    /// How many bytes it had then.
+    bytes: u64,
+    /// How many have been written since.
+    written: u64,
+}
+
+/// What this process has written and the file does not have yet. Dropped, it is added to the file: however a call ends, what
+/// it has written counts.
+#[derive(Debug)]
+pub(super) struct Written {
+    folder: PathBuf,
+    bytes: AtomicU64,
+}
+
+impl Written {
+    pub(super) fn new(folder: &Path) -> Self {
+        Self { folder: folder.into(), bytes: AtomicU64::new(0) }
+    }
+
+    pub(super) fn add(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether the cache may have more than `most` bytes. Where nobody knows, it may.
+    pub(super) fn may_exceed(&self, most: u64) -> bool {
+        let Some(record) = self.update(|record| record) else { return self.folder.is_dir() };
+        record.bytes.saturating_add(record.written) > most
+    }
+
+    /// How many bytes have been written since the cache was trimmed.
+    pub(super) fn since_trimmed(&self) -> u64 {
+        self.update(|record| record).map_or(0, |record| record.written)
+    }
+
+    /// Remembers that the cache has so many bytes now, those among them of which [`Written::since_trimmed`] has told.
+    pub(super) fn trimmed_to(&self, bytes: u64, told: u64) {
+        // A cache that nobody has written is not made.
+        if self.folder.is_dir() {
+            let _ = OpenOptions::new().append(true).create(true).open(self.file());
+        }
+        self.update(|record| {
+            let written = record.map_or(0, |record| record.written.saturating_sub(told));
+            Some(Record { at: now(), bytes, written })
+        });
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.join("trimmed")
+    }
+
+    /// Changes the record, to which what this process has written is added first, while no other process has it. Gives the
+    /// new one. Where the file system has no locks, one of two processes may not be counted.
+    fn update(&self, change: impl FnOnce(Option<Record>) -> Option<Record>) -> Option<Record> {
+        let mut file = OpenOptions::new().read(true).write(true).open(self.file()).ok()?;
+        let _ = retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive));
+        let mut text = Vec::new();
+        (&file).take(FILE_BYTES).read_to_end(&mut text).ok()?;
+        let record: Option<Record> = serde_json::from_slice(&text).ok();
+        let young =
+            |record: &Record| now().checked_sub(record.at).is_some_and(|age| age < BELIEVED.as_secs());
+        let own = self.bytes.swap(0, Ordering::Relaxed);
+        let added = |record: Record| Record { written: record.written.saturating_add(own), ..record };
+        let record = change(record.filter(young).map(added))?;
+        file.rewind().ok()?;
+        file.set_len(0).ok()?;
+        file.write_all(&serde_json::to_vec(&record).ok()?).ok()?;
+        Some(record)
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        if *self.bytes.get_mut() > 0 {
+            self.update(|record| record);
+        }
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
