@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::digest::{DiffId, Digest};
+use crate::pack::PackedLayer;
 
 /// The packer's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -117,9 +118,9 @@ pub enum Error {
     },
     /// Packing gave other bytes than the spec says.
     #[error(
-        "layer {layer} no longer has the content that its image spec records: expected {expected}, found {found}; \
+        "layer {} no longer has the content that its image spec records: expected {expected}, found {found}; \
          one of these store paths differs from when the spec was made (nix-store --verify-path tells which), or the \
-         spec was made on another machine from other content: {}", paths.join(" ")
+         spec was made on another machine from other content: {}", layer + 1, some(paths)
     )]
     DigestMismatch {
         /// The layer's place in the image, from 0.
@@ -135,13 +136,34 @@ pub enum Error {
     #[error(
         "a layer no longer has the content that it was packed with before: expected {expected}, found {found}; one of these \
          store paths differs from what Nix knows of it (nix-store --verify-path tells which), or the spec that `nixply cache \
-         import` learnt it from was wrong, which is forgotten now: {}", paths.join(" ")
+         import` learnt it from was wrong, which is forgotten now: {}",
+        some(paths)
     )]
     LayerChanged {
-        /// The remembered blob's digest.
-        expected: Digest,
+        /// What was remembered.
+        expected: Box<PackedLayer>,
         /// What the bytes give.
+        found: Box<PackedLayer>,
+        /// The layer's store paths.
+        paths: Vec<String>,
+    },
+    /// Packing gave another blob of the same content than the spec says.
+    #[error(
+        "layer {} has another blob than its image spec records: expected {expected} of {expected_size} bytes, found {found} \
+         of {found_size}; the files in it are those of the spec, so another version of nixply made the spec, or it is wrong: \
+         build the image again: {}", layer + 1, some(paths)
+    )]
+    BlobDiffers {
+        /// The layer's place in the image, from 0.
+        layer: usize,
+        /// The recorded digest.
+        expected: Digest,
+        /// The recorded size.
+        expected_size: u64,
+        /// The digest of what was packed.
         found: Digest,
+        /// Its size.
+        found_size: u64,
         /// The layer's store paths.
         paths: Vec<String>,
     },
@@ -182,6 +204,15 @@ pub enum Error {
     Interrupted,
 }
 
+/// The first few paths of a list, and how many more there are.
+fn some(paths: &[String]) -> String {
+    const MOST: usize = 5;
+    match paths.get(MOST..) {
+        Some(more @ [_, ..]) => format!("{} and {} more", paths[..MOST].join(" "), more.len()),
+        _ => paths.join(" "),
+    }
+}
+
 fn hint(referrer_is_root: bool, referrer: &str) -> String {
     if referrer_is_root {
         format!(", although {referrer} names it; only store paths that Nix knows can be packed")
@@ -205,6 +236,11 @@ impl Error {
         Self::Invalid { what: what.into(), why: why.to_string() }
     }
 
+    /// Whether a layer is not what somebody has said that it is.
+    pub fn is_mismatch(&self) -> bool {
+        matches!(self, Self::DigestMismatch { .. } | Self::LayerChanged { .. } | Self::BlobDiffers { .. })
+    }
+
     /// The message with all its causes on one line, as it crosses a language border.
     pub fn chain(&self) -> String {
         chain(self)
@@ -221,4 +257,22 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_count_layers_from_1_and_list_few_paths() {
+        let message = |count: usize| {
+            let paths = (0..count).map(|at| format!("/nix/store/{at}")).collect();
+            let (expected, found) = (DiffId::of(b"expected"), DiffId::of(b"found"));
+            Error::DigestMismatch { layer: 0, expected, found, paths }.to_string()
+        };
+        assert!(message(1).starts_with("layer 1 no longer has the content"), "{}", message(1));
+        assert!(message(1).ends_with("other content: /nix/store/0"), "{}", message(1));
+        assert!(message(5).ends_with(" /nix/store/3 /nix/store/4"), "{}", message(5));
+        assert!(message(5000).ends_with(" /nix/store/3 /nix/store/4 and 4995 more"), "{}", message(5000));
+    }
 }

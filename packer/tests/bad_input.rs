@@ -355,7 +355,7 @@ fn nix2container_97_127_a_layer_that_differs_from_its_spec_names_its_paths() {
             .chain()
     };
     let message = write(&spec);
-    assert!(message.contains("layer 0 no longer has the content") && message.contains(A), "{message}");
+    assert!(message.contains("layer 1 no longer has the content") && message.contains(A), "{message}");
     assert!(!out.exists(), "nothing half-written");
     assert_eq!(fs::read_dir(out.parent().unwrap()).unwrap().count(), 1, "no temporary folder is left");
 }

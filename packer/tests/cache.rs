@@ -8,6 +8,7 @@ use nixply_packer::Error;
 use nixply_packer::cache::{Cache, Imported};
 use nixply_packer::closure::{Closure, PathInfo, Store, StorePath};
 use nixply_packer::compress::FRAME_BYTES;
+use nixply_packer::digest::{DiffId, Digest};
 use nixply_packer::image::layout;
 use nixply_packer::image::spec::{ImageSpec, Layer};
 use nixply_packer::pack::{BlobSink, BlobWriter, Control, PackedLayer, Packer};
@@ -417,23 +418,133 @@ fn a_full_disk_elsewhere_costs_no_entry() {
     assert_eq!(world.entries(), before);
 }
 
-/// What a spec says does not replace what is known, and is forgotten when it turns out to be wrong.
+/// A spec whose layers are changed.
+fn changed(image: &BuiltImage, change: impl Fn(usize, &mut Layer)) -> ImageSpec {
+    let mut spec = image.spec.clone();
+    spec.layers.iter_mut().enumerate().for_each(|(at, layer)| change(at, layer));
+    spec
+}
+
+/// What a spec says does not replace what is known, and is forgotten, all of it, once some of it turns out to be wrong.
 #[test]
-fn a_wrong_spec_is_forgotten() {
+fn a_wrong_spec_is_believed_until_bytes_are_made_and_then_forgotten() {
     let world = small();
-    let truth = world.build(&world.request("zstd", 2), Some(world.cache())).unwrap();
-    let mut lie = truth.spec.clone();
-    lie.layers[1].digest = lie.layers[0].digest;
-    world.cache().import(&lie).unwrap();
+    let truth = world.build(&world.request("zstd", 3), Some(world.cache())).unwrap();
+    let build = || world.build(&world.request("zstd", 3), Some(world.cache())).unwrap();
+    type Lie = fn(usize, &mut Layer);
+    let lies: [(&str, Lie); 5] = [
+        ("a digest", |at, layer| {
+            if at == 1 {
+                layer.digest = Digest::of(b"no layer");
+            }
+        }),
+        ("all digests", |at, layer| layer.digest = Digest::of(&[at as u8])),
+        ("all diff_ids", |at, layer| layer.diff_id = DiffId::of(&[at as u8])),
+        ("all sizes", |_, layer| layer.size += 1),
+        ("everything", |at, layer| {
+            (layer.digest, layer.diff_id, layer.size) = (Digest::of(&[at as u8]), DiffId::of(&[at as u8]), 7);
+        }),
+    ];
+    for (what, lie) in lies {
+        let lie = changed(&truth, lie);
+        world.cache().import(&lie).unwrap();
+        assert_eq!(build().json, truth.json, "{what}: what is known stays");
+        for first in ["build", "layout"] {
+            let name = format!("{what}, {first}");
+            fs::remove_dir_all(world.folder()).unwrap();
+            world.cache().import(&lie).unwrap();
+            let mut built = BuiltImage { spec: lie.clone(), ..truth.clone() };
+            if first == "build" {
+                built = build();
+                assert_eq!(built.spec, lie, "{name}: it is believed");
+            }
+            let error = world.layout(&built, &name, Some(world.cache())).unwrap_err().to_string();
+            let words = match first {
+                "build" => "`nixply cache import` learnt it from was wrong",
+                _ => "its image spec records",
+            };
+            assert!(error.contains(words), "{name}: {error}");
+            let again = build();
+            assert_eq!(again.json, truth.json, "{name}: one failure is enough");
+            world.layout(&again, &format!("{name}, again"), Some(world.cache())).unwrap();
+        }
+    }
+    let without = changed(&truth, |_, layer| layer.size = 0);
+    assert_eq!(world.cache().import(&without).unwrap(), Imported { known: 0, without_key: 3 });
+}
+
+/// What a spec says is looked at once, and a fresh machine that nobody asks for bytes does not look.
+#[test]
+fn a_right_spec_is_proven_when_bytes_are_made() {
+    let world = small();
+    let truth = world.build(&world.request("zstd", 2), None).unwrap();
+    world.cache().import(&truth.spec).unwrap();
+    let proven = || {
+        let layers = world.entries().into_iter().filter(|path| path.to_str().unwrap().contains("/layers/"));
+        layers.filter(|path| fs::read_to_string(path).unwrap().contains(r#""proven":true"#)).count()
+    };
     assert_eq!(world.build(&world.request("zstd", 2), Some(world.cache())).unwrap().json, truth.json);
-    fs::remove_dir_all(world.folder()).unwrap();
-    lie.layers[1].digest = nixply_packer::digest::Digest::of(b"no layer");
-    world.cache().import(&lie).unwrap();
-    let built = world.build(&world.request("zstd", 2), Some(world.cache())).unwrap();
-    assert_eq!(built.spec.layers[1].digest, lie.layers[1].digest, "it is believed");
-    let error = world.layout(&built, "wrong", Some(world.cache())).unwrap_err().to_string();
-    assert!(error.contains("`nixply cache import` learnt it from was wrong"), "{error}");
-    assert_eq!(world.build(&world.request("zstd", 2), Some(world.cache())).unwrap().json, truth.json);
-    lie.layers.iter_mut().for_each(|layer| layer.size = 0);
-    assert_eq!(world.cache().import(&lie).unwrap(), Imported { known: 0, without_key: 2 });
+    assert_eq!(proven(), 0);
+    world.layout(&truth, "first", Some(world.cache())).unwrap();
+    assert_eq!(proven(), 2);
+    world.cache().import(&truth.spec).unwrap();
+    assert_eq!(proven(), 2);
+}
+
+#[test]
+fn a_spec_that_contradicts_itself_is_not_imported() {
+    let world = small();
+    let truth = world.build(&world.request("gzip", 3), None).unwrap();
+    let [first, second] = [0, 1].map(|at| truth.spec.layers[at].clone());
+    let refused = |change: &dyn Fn(&mut Layer)| {
+        let lie = changed(&truth, |at, layer| {
+            if at == 1 {
+                change(layer);
+            }
+        });
+        let error = world.cache().import(&lie).unwrap_err().to_string();
+        assert!(error.contains("layers 1 and 2 have one "), "{error}");
+        assert!(world.entries().is_empty(), "nothing of it is imported");
+    };
+    refused(&|layer| layer.digest = first.digest);
+    refused(&|layer| layer.key = first.key);
+    refused(&|layer| *layer = Layer { size: 7, ..first.clone() });
+    refused(&|layer| *layer = Layer { diff_id: second.diff_id, ..first.clone() });
+    refused(&|layer| *layer = Layer { digest: second.digest, ..first.clone() });
+    let twice = changed(&truth, |at, layer| {
+        if at == 1 {
+            *layer = first.clone();
+        }
+    });
+    assert_eq!(world.cache().import(&twice).unwrap().known, 3, "an image may have a layer twice");
+}
+
+/// Layers of the same paths in another order are the same: whose order it was does not matter.
+#[test]
+fn contents_are_known_by_path() {
+    let world = small();
+    let image = world.build(&world.request("zstd", 1), Some(world.cache())).unwrap();
+    let mut turned = image.clone();
+    turned.spec.layers[0].paths.reverse();
+    world.forget_the_store();
+    world.layout(&turned, "turned", Some(world.cache())).unwrap();
+}
+
+/// What cannot be mended by packing again is told with the layer's paths.
+#[test]
+fn a_blob_that_is_not_the_specs_is_told_with_its_paths() {
+    let world = small();
+    let truth = world.build(&world.request("gzip", 3), None).unwrap();
+    let lies: [fn(usize, &mut Layer); 2] =
+        [|_, layer| layer.digest = Digest::of(b"another"), |_, layer| layer.size += 1];
+    for (at, lie) in lies.into_iter().enumerate() {
+        let wrong = BuiltImage { spec: changed(&truth, lie), ..truth.clone() };
+        let error = world.layout(&wrong, &format!("wrong {at}"), None).unwrap_err().to_string();
+        assert!(
+            error.starts_with("layer 1 has another blob than its image spec records: expected"),
+            "{error}"
+        );
+        let path = &truth.spec.layers[0].paths[0].path;
+        assert!(error.ends_with(&format!("build the image again: {path}")), "{error}");
+    }
 }

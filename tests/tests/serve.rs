@@ -331,7 +331,7 @@ fn a_damaged_store_path_is_not_served() {
     };
     copy(&server).fails();
     assert!(validate(&folder.join("layout")).is_err());
-    let words = "error: layer 0 no longer has the content that its image spec records";
+    let words = "error: layer 1 no longer has the content that its image spec records";
     server.wait_for_stderr(&[words, &content.to_string_lossy()]);
     // Mended, it is served by the same server.
     damage("right\n");

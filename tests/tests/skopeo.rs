@@ -552,7 +552,7 @@ fn a_damaged_store_path_is_not_copied() {
         let output = run(command.env("NIXPLY_CACHE_DIR", folder.join("cache")));
         assert_eq!(output.code, Some(1), "{codec}: {output:?}");
         let error = output.fails();
-        let words = "error: layer 0 no longer has the content that its image spec records";
+        let words = "error: layer 1 no longer has the content that its image spec records";
         assert!(error.contains(words) && error.contains(&*content.to_string_lossy()), "{codec}: {error}");
         assert!(validate(&folder.join("layout")).is_err(), "{codec}");
     }

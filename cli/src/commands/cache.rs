@@ -117,8 +117,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             let specs = images.iter().map(|path| Ok((path, super::read_spec(path)?)));
             let mut keyless = Vec::new();
             for (path, spec) in specs.collect::<Result<Vec<_>>>()? {
-                let Imported { known, without_key } = cache.import(&spec)?;
                 let path = path.display().to_string();
+                let Imported { known, without_key } = cache.import(&spec).with_context(|| path.clone())?;
                 if known == 0 && without_key > 0 {
                     keyless.push(path);
                     continue;

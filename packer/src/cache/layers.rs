@@ -1,16 +1,17 @@
 //! Packed layers' digests and sizes.
 
+use std::collections::HashMap;
 use std::fs;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Cache, Kind, SegmentKey};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::spec::ImageSpec;
 use crate::pack::PackedLayer;
 
 /// What a packed layer depends on: its segments, in the order of its tar stream. Written as 64 hexadecimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LayerKey(blake3::Hash);
 
 impl LayerKey {
@@ -44,15 +45,23 @@ pub struct Imported {
     pub without_key: usize,
 }
 
+/// What is known of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KnownLayer {
+    pub(crate) packed: PackedLayer,
+    /// Whether it has been packed here, with all of its bytes hashed; else a spec says so, and nobody has looked.
+    pub(crate) proven: bool,
+}
+
 impl Cache {
     /// What is known of a layer.
-    pub(crate) fn layer(&self, key: LayerKey) -> Option<PackedLayer> {
+    pub(crate) fn layer(&self, key: LayerKey) -> Option<KnownLayer> {
         self.get(Kind::Layers, &key.0)
     }
 
-    /// Remembers a layer.
-    pub(crate) fn put_layer(&self, key: LayerKey, layer: &PackedLayer) {
-        self.put(Kind::Layers, &key.0, layer);
+    /// Remembers a layer that has been packed.
+    pub(crate) fn put_layer(&self, key: LayerKey, packed: &PackedLayer) {
+        self.put(Kind::Layers, &key.0, &KnownLayer { packed: *packed, proven: true });
     }
 
     /// Forgets a layer.
@@ -60,27 +69,58 @@ impl Cache {
         let _ = fs::remove_file(super::entry(&self.folder, Kind::Layers, &key.0));
     }
 
+    /// Forgets a layer unless it was packed here.
+    pub(crate) fn forget_unproven(&self, key: LayerKey) {
+        if let Some(known) = self.layer(key).filter(|known| !known.proven) {
+            self.forget_layer(key);
+            self.forget_contents(known.packed.diff_id);
+        }
+    }
+
     /// Learns the layers of an image that was built elsewhere: where another image has them, too, they are not packed to
-    /// find out their digests. Nothing is checked here: whoever wrote the spec decides what those digests are. What is known
-    /// already stays.
+    /// find out their digests. Whoever wrote the spec decides what those digests are, until the layers' bytes are made here:
+    /// then they are compared. What is known already stays.
     ///
     /// # Errors
     ///
-    /// The cache's folder cannot be written.
+    /// The spec contradicts itself, or the cache's folder cannot be written.
     pub fn import(&self, image: &ImageSpec) -> Result<Imported> {
         let mut imported = Imported::default();
-        for layer in &image.layers {
+        let mut layers = Vec::new();
+        for (at, layer) in image.layers.iter().enumerate() {
             // No blob is empty, and plain tar needs no key.
             let Some(key) = layer.key.filter(|_| layer.size > 0 && layer.compression.is_some()) else {
                 imported.without_key += 1;
                 continue;
             };
+            let packed = PackedLayer { diff_id: layer.diff_id, digest: layer.digest, size: layer.size };
+            layers.push((at, key, packed));
+        }
+        check_consistent(&layers)?;
+        for (_, key, packed) in layers {
             if self.layer(key).is_none() {
-                let packed = PackedLayer { diff_id: layer.diff_id, digest: layer.digest, size: layer.size };
-                self.try_put(Kind::Layers, &key.0, &packed)?;
+                self.try_put(Kind::Layers, &key.0, &KnownLayer { packed, proven: false })?;
             }
             imported.known += 1;
         }
         Ok(imported)
     }
+}
+
+/// Of one key there is one blob, and of one blob one key. What says otherwise was not written by a packer.
+fn check_consistent(layers: &[(usize, LayerKey, PackedLayer)]) -> Result<()> {
+    let (mut by_key, mut by_digest) = (HashMap::new(), HashMap::new());
+    for (at, key, packed) in layers {
+        let (same_key, _, blob) = *by_key.entry(*key).or_insert((at, key, packed));
+        let (same_digest, its_key, _) = *by_digest.entry(packed.digest).or_insert((at, key, packed));
+        let wrong = match (blob == packed, its_key == key) {
+            (false, _) => (same_key, "one key and different digests or sizes"),
+            (_, false) => (same_digest, "one digest and different keys"),
+            _ => continue,
+        };
+        let why =
+            format!("layers {} and {} have {}: nothing is learnt from it", wrong.0 + 1, at + 1, wrong.1);
+        return Err(Error::invalid("image spec", why));
+    }
+    Ok(())
 }

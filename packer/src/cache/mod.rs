@@ -18,6 +18,7 @@ mod states;
 mod upkeep;
 mod written;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use rustix::fs::{Mode, OFlags};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::layers::KnownLayer;
 pub use self::layers::{Imported, LayerKey};
 pub(crate) use self::segments::{SegmentKey, SegmentReader, SegmentWriter, Stored};
 pub(crate) use self::states::{Chain, State};
@@ -92,14 +94,19 @@ impl Cache {
         &self.folder
     }
 
-    /// Remembers the archive hashes of a layer's paths, in the spec's order.
-    pub(crate) fn put_contents(&self, diff_id: DiffId, nar_hashes: &[&str]) {
-        self.put(Kind::Contents, &contents_key(diff_id), &nar_hashes);
+    /// Remembers the archive hashes of a layer's paths.
+    pub(crate) fn put_contents(&self, diff_id: DiffId, nar_hashes: &BTreeMap<String, String>) {
+        self.put(Kind::Contents, &contents_key(diff_id), nar_hashes);
     }
 
-    /// The archive hashes of a layer's paths, in the spec's order.
-    pub(crate) fn contents(&self, diff_id: DiffId) -> Option<Vec<String>> {
+    /// The archive hashes of a layer's paths.
+    pub(crate) fn contents(&self, diff_id: DiffId) -> Option<BTreeMap<String, String>> {
         self.get(Kind::Contents, &contents_key(diff_id))
+    }
+
+    /// Forgets them.
+    pub(crate) fn forget_contents(&self, diff_id: DiffId) {
+        let _ = fs::remove_file(entry(&self.folder, Kind::Contents, &contents_key(diff_id)));
     }
 
     fn get<T: Serialize + DeserializeOwned>(&self, kind: Kind, key: &blake3::Hash) -> Option<T> {
@@ -188,8 +195,12 @@ fn renew(file: &fs::File) {
 mod tests {
     use super::*;
 
-    fn contents(cache: &Cache) -> Option<Vec<String>> {
+    fn contents(cache: &Cache) -> Option<BTreeMap<String, String>> {
         cache.contents(DiffId::of(b"layer"))
+    }
+
+    fn hashes(names: &[&str]) -> BTreeMap<String, String> {
+        names.iter().map(|name| (format!("/nix/store/{name}"), (*name).into())).collect()
     }
 
     fn file(cache: &Cache) -> PathBuf {
@@ -201,8 +212,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(folder.path());
         assert_eq!(contents(&cache), None);
-        cache.put_contents(DiffId::of(b"layer"), &["a", "b"]);
-        assert_eq!(contents(&cache).unwrap(), ["a", "b"]);
+        cache.put_contents(DiffId::of(b"layer"), &hashes(&["a", "b"]));
+        assert_eq!(contents(&cache).unwrap(), hashes(&["a", "b"]));
         let text = fs::read_to_string(file(&cache)).unwrap();
         for wrong in [&text[..text.len() / 2], "", &text.replace("\"b\"", "\"c\"")] {
             fs::write(file(&cache), wrong).unwrap();
@@ -212,8 +223,8 @@ mod tests {
         fs::create_dir_all(other.parent().unwrap()).unwrap();
         fs::write(other, &text).unwrap();
         assert_eq!(cache.contents(DiffId::of(b"other")), None, "moved");
-        cache.put_contents(DiffId::of(b"layer"), &["d"]);
-        assert_eq!(contents(&cache).unwrap(), ["d"]);
+        cache.put_contents(DiffId::of(b"layer"), &hashes(&["d"]));
+        assert_eq!(contents(&cache).unwrap(), hashes(&["d"]));
     }
 
     #[test]
@@ -224,8 +235,8 @@ mod tests {
         let (here, fifo) = (rustix::fs::CWD, rustix::fs::FileType::Fifo);
         rustix::fs::mknodat(here, file(&cache), fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         assert_eq!(contents(&cache), None, "and nobody waits for a writer");
-        cache.put_contents(DiffId::of(b"layer"), &["a"]);
-        assert_eq!(contents(&cache).unwrap(), ["a"], "it is replaced");
+        cache.put_contents(DiffId::of(b"layer"), &hashes(&["a"]));
+        assert_eq!(contents(&cache).unwrap(), hashes(&["a"]), "it is replaced");
     }
 
     #[test]
@@ -233,19 +244,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("file"), "").unwrap();
         let cache = Cache::new(folder.path().join("file"));
-        cache.put_contents(DiffId::of(b"layer"), &["a"]);
+        cache.put_contents(DiffId::of(b"layer"), &hashes(&["a"]));
         assert_eq!(contents(&cache), None);
     }
 
     #[test]
     fn a_shared_folder_is_read_and_not_written() {
         let (shared, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        Cache::new(shared.path()).put_contents(DiffId::of(b"layer"), &["a"]);
+        Cache::new(shared.path()).put_contents(DiffId::of(b"layer"), &hashes(&["a"]));
         let before = fs::read_dir(shared.path().join("contents")).unwrap().count();
         let cache = Cache::new(own.path()).with_shared(vec![shared.path().into()]);
-        assert_eq!(contents(&cache).unwrap(), ["a"]);
-        cache.put_contents(DiffId::of(b"other"), &["b"]);
+        assert_eq!(contents(&cache).unwrap(), hashes(&["a"]));
+        cache.put_contents(DiffId::of(b"other"), &hashes(&["b"]));
         assert_eq!(fs::read_dir(shared.path().join("contents")).unwrap().count(), before);
-        assert_eq!(Cache::new(own.path()).contents(DiffId::of(b"other")).unwrap(), ["b"]);
+        assert_eq!(Cache::new(own.path()).contents(DiffId::of(b"other")).unwrap(), hashes(&["b"]));
     }
 }

@@ -222,7 +222,7 @@ mod tests {
         for name in ["a", "b", "c"] {
             cache.new_segment(&segment(name)).unwrap().add(9, &[0; 1000]).unwrap().finish().unwrap();
         }
-        cache.put_contents(DiffId::of(b"layer"), &["hash"]);
+        cache.put_contents(DiffId::of(b"layer"), &[("/a".into(), "hash".into())].into());
         cache
     }
 

@@ -22,7 +22,7 @@ use crate::closure::Store;
 use crate::compress::Codec;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::pack::{BlobSink, BlobWriter, Control, PackedLayer, Packer};
+use crate::pack::{BlobSink, BlobWriter, Control, PackedLayer, Packer, Recorded};
 use crate::scratch;
 
 /// What a layout has in it.
@@ -201,9 +201,14 @@ fn write_layers(
             .iter()
             .map(|at| packer.layer_paths(&spec.layers[*at], store))
             .collect::<Result<Vec<_>>>()?;
-        let sink =
-            LayoutSink { blobs, layers: places.iter().map(|at| (*at, &spec.layers[*at])).collect(), codec };
-        for (at, packed) in places.iter().zip(packer.pack(&paths, codec, &sink, control)?) {
+        let recorded = |at: &usize| Recorded { layer: &spec.layers[*at], place: *at };
+        let sink = LayoutSink { blobs, layers: places.iter().map(recorded).collect() };
+        let packed = packer.pack(&paths, codec, &sink, control).inspect_err(|error| {
+            if error.is_mismatch() {
+                packer.forget_unproven(&spec.layers);
+            }
+        })?;
+        for (at, packed) in places.iter().zip(packed) {
             descriptors[*at] = Some(Descriptor::new(codec.media_type(), packed.digest, packed.size));
         }
     }
@@ -249,57 +254,32 @@ fn copy(
 
 struct LayoutSink<'s> {
     blobs: &'s Path,
-    /// The layers that are packed, with their places in the image.
-    layers: Vec<(usize, &'s Layer)>,
-    codec: Codec,
+    /// The layers that are packed.
+    layers: Vec<Recorded<'s>>,
 }
 
 impl BlobSink for LayoutSink<'_> {
-    fn open(&self, at: usize) -> Result<Option<Box<dyn BlobWriter>>> {
-        let (place, layer) = self.layers[at];
-        Ok(Some(Box::new(LayoutBlob {
-            file: Some(scratch::file(self.blobs)?),
-            blobs: self.blobs.into(),
-            place,
-            expected: layer.clone(),
-            codec: self.codec,
-        })))
+    fn recorded(&self, at: usize) -> Option<Recorded<'_>> {
+        Some(self.layers[at])
+    }
+
+    fn open(&self, _at: usize) -> Result<Option<Box<dyn BlobWriter>>> {
+        Ok(Some(Box::new(LayoutBlob { file: scratch::file(self.blobs)?, blobs: self.blobs.into() })))
     }
 }
 
 struct LayoutBlob {
-    file: Option<NamedTempFile>,
+    file: NamedTempFile,
     blobs: PathBuf,
-    place: usize,
-    expected: Layer,
-    codec: Codec,
 }
 
 impl BlobWriter for LayoutBlob {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let file = self.file.as_mut().expect("taken only by finish");
-        file.write_all(bytes).map_err(|source| Error::io("write blob", file.path(), source))
+        self.file.write_all(bytes).map_err(|source| Error::io("write blob", self.file.path(), source))
     }
 
-    fn finish(mut self: Box<Self>, packed: &PackedLayer) -> Result<()> {
-        let layer = &self.expected;
-        let same_codec = layer.compression.unwrap_or_default() == self.codec;
-        if packed.diff_id != layer.diff_id {
-            return Err(Error::DigestMismatch {
-                layer: self.place,
-                expected: layer.diff_id,
-                found: packed.diff_id,
-                paths: layer.paths.iter().map(|path| path.path.to_string()).collect(),
-            });
-        }
-        if same_codec && packed.digest != layer.digest {
-            return Err(Error::BlobMismatch {
-                expected: layer.digest,
-                found: packed.digest,
-                path: self.blobs.join(layer.digest.hex()),
-            });
-        }
-        scratch::keep(self.file.take().expect("finish is called once"), &self.blobs.join(packed.digest.hex()))
+    fn finish(self: Box<Self>, packed: &PackedLayer) -> Result<()> {
+        scratch::keep(self.file, &self.blobs.join(packed.digest.hex()))
     }
 }
 

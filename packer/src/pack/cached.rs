@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use super::pieces::{Piece, Pieces};
-use super::{Control, LayerPath};
+use super::{Control, LayerPath, PackedLayer};
 use crate::cache::{Cache, SegmentKey};
 use crate::compress::{Codec, Compressor, FRAME_BYTES};
 use crate::error::Result;
@@ -16,6 +16,7 @@ pub struct CachedBlob {
     /// Each part with the place of its first byte, in order.
     parts: Vec<(u64, Part)>,
     size: u64,
+    packed: PackedLayer,
 }
 
 #[derive(Debug)]
@@ -33,6 +34,8 @@ impl CachedBlob {
             return Ok(None);
         }
         let (pieces, compressor) = (Pieces::new(paths, codec), Compressor::new(codec));
+        let known = pieces.layer_key().and_then(|key| cache.layer(key)).filter(|known| known.proven);
+        let Some(packed) = known.map(|known| known.packed) else { return Ok(None) };
         let (mut parts, mut size) = (Vec::new(), 0);
         for (at, piece) in pieces.list.iter().enumerate() {
             let (length, part) = match piece {
@@ -49,7 +52,12 @@ impl CachedBlob {
             parts.push((size, part));
             size += length;
         }
-        Ok(Some(Self { cache: cache.clone(), parts, size }))
+        Ok((size == packed.size).then(|| Self { cache: cache.clone(), parts, size, packed }))
+    }
+
+    /// What packing gave when the layer was made.
+    pub fn packed(&self) -> PackedLayer {
+        self.packed
     }
 
     /// The blob's size in bytes.

@@ -32,8 +32,9 @@ pub(super) fn pack(
     let codec = compressor.codec();
     let plain = codec == Codec::None;
     let writer = sink.open(job.at)?;
-    // With the result known, the blob's own digest is proof enough: nothing need be decompressed to be hashed.
-    let known = job.known.filter(|_| !plain);
+    // With the result known from packing, the blob's own digest is proof enough: nothing need be decompressed to be hashed.
+    let told = job.known.filter(|_| !plain);
+    let known = told.filter(|known| known.proven).map(|known| known.packed);
     let (chains, resumed) = match known {
         Some(_) => (Vec::new(), None),
         None => resume(job, cache),
@@ -79,15 +80,18 @@ pub(super) fn pack(
             PackedLayer { diff_id, digest, size }
         }
     };
-    let as_before = || match known {
-        Some(known) if known.digest != packed.digest => Err(Error::LayerChanged {
-            expected: known.digest,
-            found: packed.digest,
+    let as_before = || match told {
+        Some(told) if told.packed != packed => Err(Error::LayerChanged {
+            expected: Box::new(told.packed),
+            found: Box::new(packed),
             paths: job.pieces.paths().map(|path| path.path.to_string()).collect(),
         }),
         _ => Ok(()),
     };
-    let accepted = as_before().and_then(|()| writer.map_or(Ok(()), |writer| writer.finish(&packed)));
+    let as_recorded = || job.recorded.map_or(Ok(()), |recorded| recorded.check(&packed, codec));
+    let accepted = as_before()
+        .and_then(|()| as_recorded())
+        .and_then(|()| writer.map_or(Ok(()), |writer| writer.finish(&packed)));
     if let Some(cache) = cache {
         match &accepted {
             Ok(()) => put_states(cache, &chains, &states.0, &states.1, plain),
@@ -99,7 +103,12 @@ pub(super) fn pack(
                 (0..job.pieces.len())
                     .filter_map(|at| job.pieces.key(at))
                     .for_each(|key| cache.forget_segment(key));
-                job.pieces.layer_key().into_iter().for_each(|key| cache.forget_layer(key));
+                let recorded = job.recorded.map(|recorded| recorded.layer);
+                let keys = job.pieces.layer_key().into_iter().chain(recorded.and_then(|layer| layer.key));
+                keys.for_each(|key| cache.forget_layer(key));
+                let told = told.map(|told| told.packed.diff_id);
+                let diff_ids = told.into_iter().chain(recorded.map(|layer| layer.diff_id));
+                diff_ids.for_each(|diff_id| cache.forget_contents(diff_id));
             }
             // Whoever took the bytes could not keep them; they were right.
             Err(_) => {}

@@ -13,6 +13,7 @@ mod pieces;
 mod source;
 mod states;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use self::cached::CachedBlob;
 use self::cores::Cores;
 use self::pieces::Pieces;
-use crate::cache::{Cache, LayerKey};
+use crate::cache::{Cache, KnownLayer, LayerKey};
 use crate::closure::{Store, StorePath};
 use crate::compress::{Codec, Compressor};
 use crate::digest::{DiffId, Digest};
@@ -101,6 +102,50 @@ pub struct PackedLayer {
     pub size: u64,
 }
 
+impl fmt::Display for PackedLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { diff_id, digest, size } = self;
+        write!(f, "{digest} ({size} bytes, diff_id {diff_id})")
+    }
+}
+
+/// A layer of a spec, by which what is packed is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Recorded<'l> {
+    /// What the spec says of it.
+    pub layer: &'l Layer,
+    /// Its place in the image, from 0.
+    pub place: usize,
+}
+
+impl Recorded<'_> {
+    /// Whether that is what packing with `codec` gave.
+    fn check(&self, packed: &PackedLayer, codec: Codec) -> Result<()> {
+        let Self { layer, place } = *self;
+        let paths = || layer.paths.iter().map(|path| path.path.to_string()).collect();
+        if packed.diff_id != layer.diff_id {
+            let (expected, found) = (layer.diff_id, packed.diff_id);
+            return Err(Error::DigestMismatch { layer: place, expected, found, paths: paths() });
+        }
+        let (expected, expected_size, found, found_size) =
+            (layer.digest, layer.size, packed.digest, packed.size);
+        // No tar stream is empty: a size of 0 is one that nobody has recorded.
+        let same = expected == found && (expected_size == found_size || expected_size == 0);
+        if layer.compression.unwrap_or_default() == codec && !same {
+            let layer = place;
+            return Err(Error::BlobDiffers {
+                layer,
+                expected,
+                expected_size,
+                found,
+                found_size,
+                paths: paths(),
+            });
+        }
+        Ok(())
+    }
+}
+
 /// Hears how packing goes. Called from the packer's threads.
 pub trait Progress: Sync {
     /// Work on a layer has begun. Its store paths' archives have so many bytes together, where that is known; its tar
@@ -151,6 +196,12 @@ pub trait BlobSink: Sync {
         true
     }
 
+    /// What a spec records of the layer: that packing gives anything else is an error.
+    fn recorded(&self, layer: usize) -> Option<Recorded<'_>> {
+        let _ = layer;
+        None
+    }
+
     /// A writer for the layer, or none if only its digests are wanted.
     fn open(&self, layer: usize) -> Result<Option<Box<dyn BlobWriter>>>;
 }
@@ -192,13 +243,12 @@ impl Packer {
     /// when the layer was made, the cache is of use again.
     pub fn layer_paths(&self, layer: &Layer, store: &Store) -> Result<Vec<LayerPath>> {
         let paths = LayerPath::all(&layer.paths, store)?;
-        let known = self.cache.as_ref().and_then(|cache| cache.contents(layer.diff_id));
-        Ok(match known.filter(|hashes| hashes.len() == paths.len()) {
-            Some(hashes) => {
-                paths.into_iter().zip(&hashes).map(|(path, hash)| path.with_archive(hash, 0)).collect()
-            }
-            None => paths,
-        })
+        let hashes = self.cache.as_ref().and_then(|cache| cache.contents(layer.diff_id)).unwrap_or_default();
+        let known = |path: LayerPath| match hashes.get(path.path.as_str()) {
+            Some(hash) => path.with_archive(hash, 0),
+            None => path,
+        };
+        Ok(paths.into_iter().map(known).collect())
     }
 
     /// Names the content of a layer and how it is compressed: whoever knows a layer with this key knows its digests. None
@@ -207,7 +257,15 @@ impl Packer {
         if codec == Codec::None { None } else { Pieces::new(paths, codec).layer_key() }
     }
 
-    /// The blob of a layer, if the cache has all of its segments now.
+    /// Forgets what the cache has of these layers from specs alone ([`Cache::import`]): one of them has turned out to be
+    /// wrong, and the others come from the same hand.
+    pub fn forget_unproven(&self, layers: &[Layer]) {
+        if let Some(cache) = &self.cache {
+            layers.iter().filter_map(|layer| layer.key).for_each(|key| cache.forget_unproven(key));
+        }
+    }
+
+    /// The blob of a layer, if the cache has all of its segments now, and it is known from packing what they make together.
     pub fn cached_blob(&self, paths: &[LayerPath], codec: Codec) -> Result<Option<CachedBlob>> {
         self.cache.as_ref().map_or(Ok(None), |cache| CachedBlob::find(cache, paths, codec))
     }
@@ -230,15 +288,40 @@ impl Packer {
             let known = cache.zip(pieces.layer_key()).and_then(|(cache, key)| cache.layer(key));
             if let Some((cache, known)) = cache.zip(known) {
                 // From a spec, or evicted since.
-                remember_contents(cache, known.diff_id, paths);
+                remember_contents(cache, known.packed.diff_id, paths);
             }
-            jobs.push(Job { at, expected: LayerPath::total(paths), pieces, known });
+            let recorded = sink.recorded(at);
+            jobs.push(Job { at, expected: LayerPath::total(paths), pieces, known, recorded });
         }
-        let (done, todo): (Vec<_>, Vec<_>) =
-            jobs.into_iter().partition(|job| job.known.is_some() && !sink.is_wanted(job.at));
+        let packed = self.pack_jobs(&jobs, layers, codec, sink, control);
+        if let (Some(cache), Err(error)) = (cache, &packed)
+            && error.is_mismatch()
+        {
+            // Here, too: see `forget_unproven`.
+            jobs.iter().filter_map(|job| job.pieces.layer_key()).for_each(|key| cache.forget_unproven(key));
+        }
+        packed
+    }
+
+    fn pack_jobs(
+        &self,
+        jobs: &[Job<'_>],
+        layers: &[Vec<LayerPath>],
+        codec: Codec,
+        sink: &dyn BlobSink,
+        control: &Control<'_>,
+    ) -> Result<Vec<PackedLayer>> {
+        let cache = self.cache.as_ref();
         let mut packed: Vec<Option<PackedLayer>> = vec![None; layers.len()];
-        for job in &done {
-            packed[job.at] = job.known;
+        let mut todo = Vec::new();
+        for job in jobs {
+            match job.known.filter(|_| !sink.is_wanted(job.at)) {
+                Some(known) => {
+                    job.recorded.map_or(Ok(()), |recorded| recorded.check(&known.packed, codec))?;
+                    packed[job.at] = Some(known.packed);
+                }
+                None => todo.push(job),
+            }
         }
         if !todo.is_empty() {
             let compressor = Compressor::new(codec);
@@ -272,7 +355,7 @@ impl Packer {
 
 /// Puts what was found out about a layer into the cache.
 fn remember(cache: &Cache, job: &Job<'_>, paths: &[LayerPath], packed: &PackedLayer) {
-    if let Some(key) = job.pieces.layer_key().filter(|_| job.known.is_none()) {
+    if let Some(key) = job.pieces.layer_key().filter(|_| job.known.is_none_or(|known| !known.proven)) {
         cache.put_layer(key, packed);
         remember_contents(cache, packed.diff_id, paths);
     }
@@ -280,8 +363,9 @@ fn remember(cache: &Cache, job: &Job<'_>, paths: &[LayerPath], packed: &PackedLa
 
 /// Puts the archive hashes of a layer's paths, which are all known, into the cache unless they are there.
 fn remember_contents(cache: &Cache, diff_id: DiffId, paths: &[LayerPath]) {
-    if cache.contents(diff_id).is_none() {
-        let hashes: Vec<&str> = paths.iter().filter_map(|path| path.nar_hash.as_deref()).collect();
+    let hash = |path: &LayerPath| Some((path.path.to_string(), path.nar_hash.clone()?));
+    let hashes = paths.iter().filter_map(hash).collect();
+    if cache.contents(diff_id).as_ref() != Some(&hashes) {
         cache.put_contents(diff_id, &hashes);
     }
 }
@@ -293,7 +377,8 @@ struct Job<'l> {
     expected: u64,
     pieces: Pieces<'l>,
     /// What the cache knows of it.
-    known: Option<PackedLayer>,
+    known: Option<KnownLayer>,
+    recorded: Option<Recorded<'l>>,
 }
 
 /// What all layers of a call have in common.
@@ -325,7 +410,7 @@ fn lanes(threads: usize, codec: Codec) -> usize {
     if codec == Codec::None { threads } else { threads.min(2 + threads / 4) }
 }
 
-fn pack_on(jobs: &[Job<'_>], shared: &Shared<'_>) -> Result<Vec<PackedLayer>> {
+fn pack_on(jobs: &[&Job<'_>], shared: &Shared<'_>) -> Result<Vec<PackedLayer>> {
     let results: Vec<Mutex<Option<Result<PackedLayer>>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
     let threads = shared.pool.current_num_threads();
     // The largest first: a layer's hash is one thread's work, which nothing makes shorter.
@@ -336,7 +421,7 @@ fn pack_on(jobs: &[Job<'_>], shared: &Shared<'_>) -> Result<Vec<PackedLayer>> {
     let busy = AtomicUsize::new(lanes);
     let lane = || {
         while let Some(at) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let job = &jobs[*at];
+            let job = jobs[*at];
             // One is read, one hashed, one written; those that are compressed are shared out among the busy lanes.
             let most_frames = || 3 + threads.div_ceil(busy.load(Ordering::Relaxed).max(1));
             let result = shared.check(job.at).and_then(|()| lane::pack(job, shared, &most_frames));

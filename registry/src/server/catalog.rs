@@ -101,7 +101,7 @@ impl Catalog {
                 // Everyone gets the same.
                 Compression::Recorded(_) | Compression::Always(_) => &[Reads::Zstd],
             };
-            let mut forms = Vec::new();
+            let (mut forms, all) = (Vec::new(), Arc::from(&image.spec.layers[..]));
             for reads in readers {
                 let mut layers = Vec::new();
                 for (place, layer) in image.spec.layers.iter().enumerate() {
@@ -113,7 +113,7 @@ impl Catalog {
                     }
                     let codec = compression.codec(layer, *reads);
                     let key = (layer.diff_id, codec.to_string(), go_json::compact(&layer.paths));
-                    let new = || Arc::new(PackedBlob::new(layer, place, codec));
+                    let new = || Arc::new(PackedBlob::new(&all, place, codec));
                     let blob = packed.entry(key).or_insert_with(new).clone();
                     if let Some((digest, _)) = blob.known() {
                         catalog.add(digest, Blob::Packed(blob.clone()));

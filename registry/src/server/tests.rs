@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::sync::Barrier;
 
 use nixply_packer::cache::Cache;
-use nixply_packer::digest::Digest;
+use nixply_packer::digest::{DiffId, Digest};
 use nixply_packer::image::spec::ImageSpec;
 use nixply_packer::image::{go_json, oci};
 use nixply_packer::pack::{Control, Packer};
@@ -175,6 +175,36 @@ fn a_cached_blob_that_is_not_what_it_should_be_is_never_whole() {
     );
     spec.layers[0].digest = right;
     assert_eq!(Digest::of(&get(&serve(&spec), &blob(right)).body), right);
+}
+
+/// What a spec elsewhere has said of a layer is no reason to give it away.
+#[test]
+fn a_cached_blob_of_which_a_spec_alone_tells_is_proven_first() {
+    let world = World::new();
+    let cache = Some(Cache::new(world.folder.path().join("cache")));
+    let packer = Packer::new(2).with_cache(cache.clone());
+    let truth = world.build("zstd", &packer);
+    fs::remove_dir_all(world.folder.path().join("cache/layers")).unwrap();
+    let mut lie = truth.clone();
+    lie.layers[0].diff_id = DiffId::of(b"not its tar");
+    cache.as_ref().unwrap().import(&lie).unwrap();
+    let believed = world.build("zstd", &packer);
+    assert_eq!(believed, lie);
+    let serve = |spec: &ImageSpec| {
+        let image = Image::new("some/image", "t", spec.clone()).unwrap();
+        Server::start(vec![image], Options { cache: cache.clone(), ..world.options("auto") }).unwrap()
+    };
+    let server = serve(&believed);
+    // Its digest is right; its image would be refused by whoever unpacks it.
+    let answer = get(&server, &blob(lie.layers[0].digest));
+    assert!(answer.status == 200 && !answer.is_whole(), "{}", answer.head);
+    let reports = std::mem::take(&mut *world.reports.lock().unwrap());
+    assert!(reports.len() == 1 && reports[0].contains("was wrong, which is forgotten now"), "{reports:?}");
+    assert_eq!(world.build("zstd", &packer), truth);
+    let server = serve(&truth);
+    for layer in &truth.layers {
+        assert_eq!(Digest::of(&get(&server, &blob(layer.digest)).body), layer.digest);
+    }
 }
 
 /// A segment that is damaged or gone is packed again.
@@ -427,7 +457,7 @@ fn a_blob_that_is_not_what_it_should_be_is_never_whole() {
         assert!(answer.status == 200 && !answer.is_whole(), "{}", answer.head);
         let reports = std::mem::take(&mut *world.reports.lock().unwrap());
         assert_eq!(reports.len(), 1, "{reports:?}");
-        assert!(reports[0].contains("layer 0 no longer has the content"), "{reports:?}");
+        assert!(reports[0].contains("layer 1 no longer has the content"), "{reports:?}");
         assert!(reports[0].ends_with(&World::path("a")), "{reports:?}");
     }
     // Put right, it is served without a restart; another layer was right all the time.

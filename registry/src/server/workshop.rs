@@ -14,7 +14,9 @@ use nixply_packer::closure::Store;
 use nixply_packer::compress::Codec;
 use nixply_packer::digest::Digest;
 use nixply_packer::image::spec::Layer;
-use nixply_packer::pack::{BlobSink, BlobWriter, CachedBlob, Control, MOST_THREADS, PackedLayer, Packer};
+use nixply_packer::pack::{
+    BlobSink, BlobWriter, CachedBlob, Control, MOST_THREADS, PackedLayer, Packer, Recorded,
+};
 use nixply_packer::{Error as PackerError, Result as PackerResult};
 use tokio::sync::Semaphore;
 
@@ -30,8 +32,8 @@ const BYTES_PER_THREAD: u64 = 1 << 20;
 /// A layer that is made of store paths, in one codec.
 #[derive(Debug)]
 pub(super) struct PackedBlob {
-    layer: Layer,
-    /// Its place in the image, from 0.
+    /// All of the image's layers, and its place among them, from 0.
+    layers: Arc<[Layer]>,
     place: usize,
     pub(super) codec: Codec,
     /// Digest and size: the spec's, or what packing gave.
@@ -44,14 +46,14 @@ pub(super) struct PackedBlob {
 
 impl PackedBlob {
     /// The layer at `place` of its image, in this codec. Nothing is packed yet.
-    pub(super) fn new(layer: &Layer, place: usize, codec: Codec) -> Self {
-        let known = OnceLock::new();
+    pub(super) fn new(layers: &Arc<[Layer]>, place: usize, codec: Codec) -> Self {
+        let (known, layer) = (OnceLock::new(), &layers[place]);
         // No tar stream is empty: a size of 0 is one that nobody has recorded.
         if layer.compression.unwrap_or_default() == codec && layer.size > 0 {
             known.set((layer.digest, layer.size)).expect("it is new");
         }
         Self {
-            layer: layer.clone(),
+            layers: layers.clone(),
             place,
             codec,
             known,
@@ -64,26 +66,25 @@ impl PackedBlob {
         self.known.get().copied()
     }
 
-    /// Checks what packing gave against what is known, and remembers it.
-    fn check(&self, packed: &PackedLayer) -> PackerResult<()> {
-        if packed.diff_id != self.layer.diff_id {
-            return Err(PackerError::DigestMismatch {
-                layer: self.place,
-                expected: self.layer.diff_id,
-                found: packed.diff_id,
-                paths: self.layer.paths.iter().map(|path| path.path.to_string()).collect(),
+    fn layer(&self) -> &Layer {
+        &self.layers[self.place]
+    }
+
+    /// Remembers what packing gave, which is what is known.
+    fn learn(&self, packed: &PackedLayer) -> PackerResult<()> {
+        let (expected, expected_size) = *self.known.get_or_init(|| (packed.digest, packed.size));
+        let (found, found_size) = (packed.digest, packed.size);
+        if (expected, expected_size) != (found, found_size) {
+            let paths = self.layer().paths.iter().map(|path| path.path.to_string()).collect();
+            let layer = self.place;
+            return Err(PackerError::BlobDiffers {
+                layer,
+                expected,
+                expected_size,
+                found,
+                found_size,
+                paths,
             });
-        }
-        let (digest, size) = *self.known.get_or_init(|| (packed.digest, packed.size));
-        if (digest, size) != (packed.digest, packed.size) {
-            return Err(PackerError::invalid(
-                format!("the blob of layer {}", self.place),
-                format!(
-                    "the spec records {digest} with {size} bytes; the same files gave {} with {}: another version of \
-                     nixply made the spec, so build the image again",
-                    packed.digest, packed.size
-                ),
-            ));
         }
         Ok(())
     }
@@ -142,11 +143,14 @@ impl Workshop {
         self.open(blob).map(Source::Growing)
     }
 
-    /// A layer's blob in the cache, if it is there and has the size that is known.
+    /// A layer's blob in the cache, if it is there and is the one that is known.
     fn cached(&self, blob: &PackedBlob) -> PackerResult<Option<CachedBlob>> {
         let packer = Packer::new(1).with_cache(self.cache.clone());
-        let cached = packer.cached_blob(&packer.layer_paths(&blob.layer, &self.store)?, blob.codec)?;
-        Ok(cached.filter(|cached| blob.known().is_some_and(|(_, size)| size == cached.size())))
+        let cached = packer.cached_blob(&packer.layer_paths(blob.layer(), &self.store)?, blob.codec)?;
+        Ok(cached.filter(|cached| {
+            let PackedLayer { diff_id, digest, size } = cached.packed();
+            diff_id == blob.layer().diff_id && blob.known() == Some((digest, size))
+        }))
     }
 
     /// The bytes of a layer, which begin to be packed unless they are or have been already. What failed before is tried
@@ -241,15 +245,20 @@ impl Workshop {
     fn pack_jobs(&self, jobs: &[Job], wanted: Wanted, threads: usize) -> Result<()> {
         let Some(codec) = jobs.first().map(|job| job.blob.codec) else { return Ok(()) };
         let packer = Packer::new(threads).with_cache(self.cache.clone());
-        let paths = |job: &Job| packer.layer_paths(&job.blob.layer, &self.store);
+        let paths = |job: &Job| packer.layer_paths(job.blob.layer(), &self.store);
         let layers = jobs.iter().map(paths).collect::<PackerResult<Vec<_>>>()?;
         let sink = Sink { jobs, wanted, counters: &self.counters };
-        let packed = packer.pack(&layers, codec, &sink, &Control::new(&self.stop, &()))?;
+        let packed =
+            packer.pack(&layers, codec, &sink, &Control::new(&self.stop, &())).inspect_err(|error| {
+                if error.is_mismatch() {
+                    jobs.iter().for_each(|job| packer.forget_unproven(&job.blob.layers));
+                }
+            })?;
         for (job, packed) in jobs.iter().zip(&packed) {
             // Nothing was written of a layer that the cache knows: whoever reads it first has it packed. So its empty file
             // is done with before its digest is out.
             job.growing.fail();
-            job.blob.check(packed)?;
+            job.blob.learn(packed)?;
         }
         Ok(())
     }
@@ -291,6 +300,11 @@ impl BlobSink for Sink<'_> {
         self.wanted == Wanted::Bytes
     }
 
+    fn recorded(&self, at: usize) -> Option<Recorded<'_>> {
+        let blob = &self.jobs[at].blob;
+        Some(Recorded { layer: blob.layer(), place: blob.place })
+    }
+
     fn open(&self, at: usize) -> PackerResult<Option<Box<dyn BlobWriter>>> {
         self.counters.packing();
         let Job { blob, growing } = &self.jobs[at];
@@ -315,7 +329,7 @@ impl BlobWriter for Writer {
     }
 
     fn finish(self: Box<Self>, packed: &PackedLayer) -> PackerResult<()> {
-        self.blob.check(packed)?;
+        self.blob.learn(packed)?;
         self.growing.finish();
         Ok(())
     }
