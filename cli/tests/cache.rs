@@ -114,3 +114,31 @@ fn a_cache_that_is_not_there_yet_is_no_error() {
         assert_eq!(said(&output), (Some(0), "there is no cache at none yet\n", ""), "{verb}");
     }
 }
+
+#[test]
+fn the_store_is_checked_where_that_is_asked_for() {
+    // Its closure has a hash of zeros.
+    let world = World::new();
+    let run = |flags: &[&str], variable: &str| {
+        let input =
+            ["build", "request.json", "--closure", "closure.json", "--real-store-dir", "store", "--no-cache"];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
+        command.args(input).args(flags).env("NIXPLY_CHECK_STORE", variable).current_dir(world.0.path());
+        let output = command.output().unwrap();
+        let (code, _, error) = said(&output);
+        assert_eq!(code == Some(1), error.contains("error: store path is damaged: "), "{error}");
+        code == Some(1)
+    };
+    assert!(run(&["--check-store"], "") && run(&[], "1") && run(&["--check-store"], "0"));
+    assert!(!run(&[], "") && !run(&[], "0") && !run(&[], "false"));
+}
+
+#[test]
+fn a_limit_of_0_empties_the_cache() {
+    let world = World::new();
+    assert_eq!(said(&world.build(&[])).0, Some(0));
+    let stat = || said(&world.nixply(&["cache", "stat"])).1.to_owned();
+    assert!(stat().starts_with("segments         1 "), "{}", stat());
+    assert_eq!(said(&world.nixply(&["cache", "gc", "--cache-limit", "0"])).0, Some(0));
+    assert!(stat().contains("\n0 B of 10.0 GB in "), "{}", stat());
+}

@@ -97,7 +97,8 @@ mod ffi {
     }
 
     /// Where the store lies, how many threads to use (0: one per core), where the cache is (empty: nowhere), how large it may
-    /// become (bytes, or a size with a unit; 0 or empty: the default), and others' caches that are only read.
+    /// become (bytes, or a size with a unit; 0 or empty: the default), others' caches that are only read, and whether store paths
+    /// that are read are compared with their hashes.
     struct Machine {
         store_dir: String,
         real_store_dir: String,
@@ -105,6 +106,7 @@ mod ffi {
         cache_dir: String,
         cache_limit: String,
         cache_shared: Vec<String>,
+        check_store: bool,
     }
 
     /// A layer, packed or (with empty digests) only planned.

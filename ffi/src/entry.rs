@@ -56,7 +56,7 @@ pub(crate) fn build_image(
         let limit = limit(&machine.cache_limit)?;
         let cache = || Cache::new(&machine.cache_dir).with_shared(shared).with_limit(limit);
         let cache = (!machine.cache_dir.is_empty()).then(cache);
-        let packer = Packer::new(machine.threads as usize).with_cache(cache.clone());
+        let packer = packer(machine).with_cache(cache.clone());
         let build = |control: &Control<'_>| request.build(&closure, &store, &packer, control);
         let built = drive(observer.as_mut(), build)?;
         if let Some(cache) = cache {
@@ -111,7 +111,7 @@ pub(crate) fn run_builder(
 ) -> Result<(), Failure> {
     guarded(|| {
         let input = BuilderInput::from_attrs(attrs)?;
-        let (store, packer) = (convert::store(machine), Packer::new(machine.threads as usize));
+        let (store, packer) = (convert::store(machine), packer(machine));
         let BuilderJob::Packing(job) = input.job(&store)? else {
             let why = "builtin:nixply writes no Nix database: give nix/nix-database.nix the program nixply as its builder";
             return Err(Failure(why.into()));
@@ -135,6 +135,10 @@ pub(crate) fn nearest(name: &str, known: &[&str]) -> String {
     let scored = known.iter().map(|known| (strsim::jaro_winkler(&wanted, &known.to_lowercase()), *known));
     let best = scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0));
     best.map(|(_, known)| known.to_owned()).unwrap_or_default()
+}
+
+fn packer(machine: &bridge::Machine) -> Packer {
+    Packer::new(machine.threads as usize).with_store_check(machine.check_store)
 }
 
 /// How many bytes the cache may have, as the setting says it.

@@ -19,7 +19,9 @@ void register_builder() {
         call(
             progress,
             [&] {
-                run_builder(attrs, Machine{store_dir, store_dir, Settings::get().jobs.get(), "", "", {}}, progress);
+                auto & settings = Settings::get();
+                Machine machine{store_dir, store_dir, settings.jobs.get(), "", "", {}, settings.checkStore.get()};
+                run_builder(attrs, machine, progress);
                 return true;
             },
             [](const std::string & why) { throw nix::Error("cannot pack image: %s", why); });

@@ -85,7 +85,8 @@ Query realise(nix::EvalState & state, Arguments & arguments, const compat::Posit
     }
     auto & settings = Settings::get();
     query.machine = {std::string(store.storeDir), *real_store_dir,           settings.jobs.get(),
-                     settings.cache_dir(),        settings.cacheLimit.get(), settings.cache_shared()};
+                     settings.cache_dir(),        settings.cacheLimit.get(), settings.cache_shared(),
+                     settings.checkStore.get()};
     return query;
 }
 

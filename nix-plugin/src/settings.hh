@@ -26,6 +26,11 @@ struct Settings : nix::Config {
         "nixply-cache-shared",
         "Cache folders of others, which are read and never written. Whoever can write to one decides what is in images."};
 
+    nix::Setting<bool> checkStore{
+        this, false, "nixply-check-store",
+        "Whether the archives of store paths that are read are hashed and compared with what Nix knows of them. Each byte "
+        "that is read is hashed a second time for it."};
+
     /// The shared folders; all must be absolute.
     rust::Vec<rust::String> cache_shared() const;
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::closure::StorePath;
 use crate::digest::{DiffId, Digest};
 use crate::pack::PackedLayer;
 
@@ -51,6 +52,19 @@ pub enum Error {
         what: String,
         /// The file.
         path: PathBuf,
+    },
+    /// A store path has another content than Nix knows.
+    #[error(
+        "store path is damaged: the hash of its archive is {found}, but Nix knows it by {expected}; nothing of it was kept: \
+         repair it (nix-store --repair-path {path}) and build again: {path}"
+    )]
+    Damaged {
+        /// The store path.
+        path: StorePath,
+        /// What the closure says.
+        expected: String,
+        /// The hash of what is there.
+        found: String,
     },
     /// A socket, device or FIFO.
     #[error("{kind} cannot be packed; only files, directories and symlinks can be in a store path: {}", path.display())]

@@ -14,6 +14,7 @@ pub mod compress;
 pub mod digest;
 mod error;
 pub mod image;
+mod nar;
 pub mod nar_hash;
 pub mod pack;
 pub mod plan;

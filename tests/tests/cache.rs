@@ -110,3 +110,75 @@ fn the_cache_is_shown_checked_and_emptied() {
     let wrong = world.cache(&["gc", "--cache-limit", "much"]);
     assert_eq!(wrong.code, Some(2), "{}", wrong.stderr);
 }
+
+/// The hashes are Nix's own, of whatever is in a store path.
+#[test]
+fn a_damaged_path_is_found_by_its_archives_hash() {
+    let nix = harness!();
+    let private = nix.private();
+    let file = private.file(
+        "x.nix",
+        r#"let a = sh "a" ''
+            mkdir -p $out/bin $out/empty/b; cd $out; echo x > bin/x; chmod +x bin/x; echo -n > nothing; ln -s ../x empty/link
+            echo a > a-; echo b > a.b; mkdir a; echo c > a/c; echo "with space" > "a b"
+          ''; b = sh "b" "echo ${a} > $out"; in {
+          text = builtins.toJSON { compression = "zstd"; config.Env = [ "B=${b}" ]; };
+          image = builtins.nixplyImage { name = "checked"; config.Env = [ "B=${b}" ]; };
+          inherit b;
+        }"#,
+    );
+    private.build_file(&file, "b", "b").ok();
+    let text: String = serde_json::from_str(&private.eval_file(&file, "text").ok()).unwrap();
+    let request = private.folder().join("request.json");
+    fs::write(&request, text).unwrap();
+    let cache = private.folder().join("checked");
+    let build = || {
+        run(private.nixply().args(["build", "--check-store"]).arg(&request).arg("--cache-dir").arg(&cache))
+    };
+    let spec = build().ok();
+    run(private.nixply().args(["cache", "gc", "--cache-limit", "0", "--cache-dir"]).arg(&cache)).ok();
+
+    let name = private.listing().into_iter().find(|name| name.ends_with("-a")).unwrap();
+    let path = private.store_dir().join(name);
+    let mode = |mode: &str| run(std::process::Command::new("chmod").arg(mode).arg(path.join("bin/x"))).ok();
+    mode("444");
+    let error = build().fails();
+    let mut dump = private.command("nix-store");
+    let dumped = dump.arg("--dump").arg(&path).output().unwrap().stdout;
+    let found = nixply_packer::digest::Digest::of(&dumped);
+    let start = format!(
+        "error: store path is damaged: the hash of its archive is {found}, but Nix knows it by sha256:"
+    );
+    assert!(error.contains(&start), "{error}");
+    let end = format!("repair it (nix-store --repair-path {}) and build again", path.display());
+    assert!(error.contains(&end), "{error}");
+    if private.plugin.is_some() {
+        let mut command = private.command("nix");
+        command.args([
+            "eval",
+            "--option",
+            "nixply-check-store",
+            "true",
+            "--option",
+            "nixply-cache-dir",
+            "none",
+        ]);
+        let error = run(command.arg("-f").arg(&file).arg("image.imageId")).fails();
+        assert!(error.contains(&start["error: ".len()..]), "{error}");
+    }
+    mode("555");
+    assert_eq!(build().ok(), spec);
+}
+
+/// Real programs: links, deep folders, odd names.
+#[test]
+fn paths_that_are_whole_pass_the_check() {
+    let nix = harness!();
+    let folder = tempfile::tempdir().unwrap();
+    let request = folder.path().join("request.json");
+    let path = nix.build("pkgs.python3");
+    fs::write(&request, format!(r#"{{"config": {{"Cmd": ["{}/bin/python3"]}}}}"#, path.display())).unwrap();
+    let build =
+        |flags: &[&str]| run(nix.nixply().args(["build", "--no-cache"]).args(flags).arg(&request)).ok();
+    assert_eq!(build(&["--check-store"]), build(&[]));
+}

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
+use clap::builder::FalseyValueParser;
 use nixply_packer::cache::Cache;
 use nixply_packer::closure::{Closure, Store};
 use nixply_packer::image::spec::ImageSpec;
@@ -45,6 +46,11 @@ pub(crate) struct Machine {
     /// Threads to pack with; 0 is one for each core
     #[arg(short, long, value_name = "N", default_value_t = 0)]
     jobs: usize,
+
+    /// Compare the store paths that are read with the hashes by which Nix knows them, before anything of them is kept; each
+    /// byte that is read is hashed a second time for it
+    #[arg(long, env = "NIXPLY_CHECK_STORE", value_parser = FalseyValueParser::new())]
+    check_store: bool,
 }
 
 impl Machine {
@@ -57,7 +63,7 @@ impl Machine {
     }
 
     fn packer(&self, cache: Option<Cache>) -> Packer {
-        Packer::new(self.jobs).with_cache(cache)
+        Packer::new(self.jobs).with_cache(cache).with_store_check(self.check_store)
     }
 }
 

@@ -74,6 +74,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         store: args.machine.store(),
         cache: cache.clone(),
         threads: args.machine.jobs,
+        check_store: args.machine.check_store,
         scratch: args.scratch_dir.clone().unwrap_or_else(scratch_dir),
         report: Arc::new(|error| eprintln!("error: {}", error.chain())),
     };

@@ -51,7 +51,7 @@ private:
 rust::String owned(rust::Str text) { return std::string(text); }
 
 nixply::Machine machine(rust::Str real_store_dir, std::uint32_t threads) {
-    return {"/nix/store", owned(real_store_dir), threads, "", "", {}};
+    return {"/nix/store", owned(real_store_dir), threads, "", "", {}, false};
 }
 
 rust::Vec<nixply::PathInfo> closure(rust::Str store_path) {

@@ -46,7 +46,7 @@ pub(super) fn pack(
     let start = if writer.is_some() { 0 } else { from };
     let mut output = Output { hashed: hashed(from, blob), plain, writer, cache, segment: None };
     let wanted = Wanted { pieces: start..job.pieces.len(), plain_from: tar_from };
-    let mut source = Source::new(&job.pieces, wanted, codec, cache, control);
+    let mut source = Source::new(&job.pieces, wanted, codec, cache, control, shared.check);
     let mut worth = Worth::new(&chains, tar.bytes);
     let (recycled, empty) = channel();
     let (filled, frames) = channel();

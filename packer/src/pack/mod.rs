@@ -225,18 +225,31 @@ pub const MOST_THREADS: usize = 256;
 pub struct Packer {
     threads: usize,
     cache: Option<Cache>,
+    store_check: bool,
 }
 
 impl Packer {
     /// A packer with this many threads; 0 means one per core. More than [`MOST_THREADS`] count as so many.
     pub fn new(threads: usize) -> Self {
-        Self { threads: threads.min(MOST_THREADS), cache: None }
+        Self { threads: threads.min(MOST_THREADS), cache: None, store_check: false }
     }
 
     /// With a cache: what it has is not made again, and what is made is put into it.
     #[must_use]
     pub fn with_cache(self, cache: Option<Cache>) -> Self {
         Self { cache, ..self }
+    }
+
+    /// With a check of the store: the archives of store paths that are read are hashed and compared with what Nix knows of
+    /// them, before anything of them is handed on or kept in the cache. What the cache spares is not read.
+    #[must_use]
+    pub fn with_store_check(self, store_check: bool) -> Self {
+        Self { store_check, ..self }
+    }
+
+    /// Whether it checks the store.
+    pub(crate) fn checks_store(&self) -> bool {
+        self.store_check
     }
 
     /// A spec's layer's paths, ready to be packed. A spec has no archive hashes; where the cache remembers them from
@@ -335,9 +348,10 @@ impl Packer {
                     |pool| {
                         let cores = Cores::new(pool.current_num_threads());
                         let (compressor, failed) = (&compressor, &AtomicUsize::new(usize::MAX));
+                        let (cores, check) = (&cores, self.store_check.then_some(&cores));
                         pack_on(
                             &todo,
-                            &Shared { compressor, cache, sink, control, pool, cores: &cores, failed },
+                            &Shared { compressor, cache, sink, control, pool, cores, check, failed },
                         )
                     },
                 )
@@ -390,6 +404,8 @@ struct Shared<'s> {
     control: &'s Control<'s>,
     pool: &'s rayon::ThreadPool,
     cores: &'s Cores,
+    /// The same, if the store is to be checked.
+    check: Option<&'s Cores>,
     /// The first layer that has failed.
     failed: &'s AtomicUsize,
 }

@@ -50,11 +50,16 @@ impl<'l> Pieces<'l> {
 
     /// The layer's store paths.
     pub(super) fn paths(&self) -> impl Iterator<Item = &LayerPath> {
-        self.list.iter().flat_map(|piece| match piece {
-            Piece::Segment(path) => std::slice::from_ref(*path),
+        (0..self.len()).flat_map(|at| self.paths_of(at))
+    }
+
+    /// The store paths that one part is read from.
+    pub(super) fn paths_of(&self, at: usize) -> &[LayerPath] {
+        match self.list[at] {
+            Piece::Segment(path) => std::slice::from_ref(path),
             Piece::Merged(paths) => paths,
             Piece::Head(_) | Piece::End => &[],
-        })
+        }
     }
 
     fn segment_keys(&self) -> impl Iterator<Item = (usize, Option<SegmentKey>)> {

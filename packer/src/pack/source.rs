@@ -2,11 +2,16 @@
 
 use std::ops::Range;
 
+use sha2::{Digest as _, Sha256};
+
 use super::Control;
+use super::cores::Cores;
 use super::pieces::Pieces;
 use crate::cache::{Cache, SegmentReader, Stored};
 use crate::compress::{Codec, Decompressor, FRAME_BYTES};
-use crate::error::Result;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::nar;
 use crate::tar::{Fill, LayerStream};
 
 /// A frame's buffers, used again and again.
@@ -53,6 +58,8 @@ pub(super) struct Source<'l, 'c> {
     codec: Codec,
     cache: Option<&'c Cache>,
     control: &'c Control<'c>,
+    /// Whether what is read from the store is compared with what Nix knows of it, and if so, on which cores.
+    check: Option<&'c Cores>,
     decompressor: Decompressor,
     next: usize,
     open: Option<Open<'l>>,
@@ -66,9 +73,10 @@ impl<'l, 'c> Source<'l, 'c> {
         codec: Codec,
         cache: Option<&'c Cache>,
         control: &'c Control<'c>,
+        check: Option<&'c Cores>,
     ) -> Self {
         let (next, decompressor) = (wanted.pieces.start, Decompressor::new(codec));
-        Self { pieces, wanted, codec, cache, control, decompressor, next, open: None, first: true }
+        Self { pieces, wanted, codec, cache, control, check, decompressor, next, open: None, first: true }
     }
 
     /// Reads the next frame; false at the layer's end.
@@ -131,14 +139,33 @@ impl<'l, 'c> Source<'l, 'c> {
         let known = self.cache.zip(self.pieces.key(piece)).filter(|_| self.codec != Codec::None);
         match known.and_then(|(cache, key)| cache.segment(key)) {
             Some(reader) => Ok(Open::Cached(reader)),
-            None => Ok(Open::Store(self.pieces.stream(piece, self.control)?)),
+            None => Ok(Open::Store(self.stored(piece)?)),
         }
+    }
+
+    /// The part as the store has it. What is to be checked is read twice, once for its archive's hash: so nothing of a
+    /// damaged path is handed on.
+    fn stored(&self, piece: usize) -> Result<LayerStream<'l>> {
+        for path in self.pieces.paths_of(piece) {
+            let Some((cores, expected)) = self.check.zip(path.nar_hash.as_ref()) else { continue };
+            let mut hasher = Sha256::new();
+            nar::write(path.walk(self.control.case_hack), self.control.case_hack, &mut |bytes| {
+                self.control.check()?;
+                cores.with(|| hasher.update(bytes));
+                Ok(())
+            })?;
+            let found = Digest::finish(hasher).to_string();
+            if found != *expected {
+                return Err(Error::Damaged { path: path.path.clone(), expected: expected.clone(), found });
+            }
+        }
+        self.pieces.stream(piece, self.control)
     }
 
     /// The part as the store has it, after its first frames. Frames end at constants of the format, so those that have
     /// been handed out from the cache are the same.
     fn after(&self, piece: usize, frames: usize) -> Result<Open<'l>> {
-        let mut stream = self.pieces.stream(piece, self.control)?;
+        let mut stream = self.stored(piece)?;
         let mut skipped = vec![0; FRAME_BYTES];
         for _ in 0..frames {
             self.control.check()?;

@@ -259,7 +259,12 @@ impl Packing<'_> {
         let path = |path: &PlannedPath| {
             let ready =
                 LayerPath::new(path, self.store)?.with_folder_only(folders.contains(path.path.as_str()));
-            Ok(match self.closure.get(&path.path) {
+            let info = self.closure.get(&path.path);
+            if self.packer.checks_store() && info.is_none_or(|info| info.nar_hash.is_empty()) {
+                let why = "the closure has no hash of it (narHash) that it could be compared with";
+                return Err(Error::invalid(format!("check of the store path {}", path.path), why));
+            }
+            Ok(match info {
                 Some(info) => ready.with_archive(&info.nar_hash, info.nar_size),
                 None => ready,
             })

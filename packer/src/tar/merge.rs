@@ -296,7 +296,7 @@ fn same_content(a: &Path, b: &Path, control: &Control<'_>) -> Result<bool> {
 
 impl LayerPath {
     /// A walk of this path's files.
-    pub(super) fn walk(&self, case_hack: bool) -> Walker {
+    pub(crate) fn walk(&self, case_hack: bool) -> Walker {
         Walker::new(OsStr::as_bytes(self.path.as_str().as_ref()), self.real_path.clone(), case_hack)
     }
 }

@@ -10,7 +10,8 @@ mod stream;
 mod walk;
 
 pub use casehack::strip_case_hack;
-pub(crate) use stream::{Fill, LayerStream, apart};
+pub(crate) use stream::{Fill, LayerStream, OpenFile, apart};
+pub(crate) use walk::{Kind as FileKind, Walker};
 
 /// The unit of a tar stream, in bytes.
 pub(crate) const BLOCK: usize = 512;

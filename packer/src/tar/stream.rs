@@ -65,7 +65,8 @@ struct Whole<'l> {
     fresh: bool,
 }
 
-struct OpenFile {
+/// A file's content, as long as it is as long as it was.
+pub(crate) struct OpenFile {
     fd: OwnedFd,
     path: PathBuf,
     root: PathBuf,
@@ -118,7 +119,7 @@ impl<'l> LayerStream<'l> {
             }
             if let Some(file) = &mut self.file {
                 filled += file.read(&mut frame[filled..])?;
-                if file.remaining == 0 {
+                if file.is_at_end() {
                     let end = file.size as usize % BLOCK;
                     self.file = None;
                     self.pending.resize(if end == 0 { 0 } else { BLOCK - end }, 0);
@@ -179,8 +180,7 @@ impl<'l> LayerStream<'l> {
         let ownership = whole.rules.ownership(&path, entry.mode);
         push_entry(&mut self.pending, &path, &entry, &ownership);
         if let Kind::Regular { size: size @ 1.. } = entry.kind {
-            let (path, root) = (whole.walker.real_path(), whole.walker.real_root().to_path_buf());
-            self.file = Some(OpenFile { fd: whole.walker.open()?, path, root, size, remaining: size });
+            self.file = Some(OpenFile::of(&whole.walker, size)?);
         }
         Ok(true)
     }
@@ -195,6 +195,17 @@ impl<'l> LayerStream<'l> {
 }
 
 impl OpenFile {
+    /// Opens the current entry of a walk, a regular file of `size` bytes.
+    pub(crate) fn of(walker: &Walker, size: u64) -> Result<Self> {
+        let (path, root) = (walker.real_path(), walker.real_root().to_path_buf());
+        Ok(Self { fd: walker.open()?, path, root, size, remaining: size })
+    }
+
+    /// Whether all of it has been read.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.remaining == 0
+    }
+
     fn open(path: PathBuf, root: &Path, size: u64) -> Result<Self> {
         use rustix::fs::{Mode, OFlags};
         let fd = rustix::fs::open(&path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
@@ -204,7 +215,7 @@ impl OpenFile {
 
     /// Reads as much of the file's rest as fits. Where there is room for a byte more it is asked for, so that a file
     /// that has grown is noticed without a further call.
-    fn read(&mut self, frame: &mut [u8]) -> Result<usize> {
+    pub(crate) fn read(&mut self, frame: &mut [u8]) -> Result<usize> {
         let room = frame.len().min(usize::try_from(self.remaining.saturating_add(1)).unwrap_or(usize::MAX));
         let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut frame[..room]))
             .map_err(|errno| gone_or("read file", &self.root, self.path.clone(), errno))?;

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 
 /// What an entry is, without its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Directory,
     Regular { size: u64 },
     Symlink { target: Vec<u8> },
@@ -25,11 +25,11 @@ pub(super) enum Kind {
 
 /// One file of a store path.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
-    pub(super) kind: Kind,
+pub(crate) struct Entry {
+    pub(crate) kind: Kind,
     /// Permission bits with setuid, setgid and sticky; 0777 for a symlink, whatever the file system says
     /// (nix2container#23: macOS and Linux differ).
-    pub(super) mode: u32,
+    pub(crate) mode: u32,
 }
 
 struct Level {
@@ -55,7 +55,7 @@ fn identity(dir: &OwnedFd) -> Result<(u64, u64), Errno> {
 }
 
 /// The walk's state.
-pub(super) struct Walker {
+pub(crate) struct Walker {
     real_root: PathBuf,
     /// The current entry's path as the store names it.
     path: Vec<u8>,
@@ -73,7 +73,7 @@ const OPEN_LEVELS: usize = 32;
 
 impl Walker {
     /// A walk of the store path named `path`, whose files lie at `real_root`.
-    pub(super) fn new(path: &[u8], real_root: PathBuf, case_hack: bool) -> Self {
+    pub(crate) fn new(path: &[u8], real_root: PathBuf, case_hack: bool) -> Self {
         Self {
             real_root,
             path: path.to_vec(),
@@ -86,17 +86,17 @@ impl Walker {
     }
 
     /// The current entry's path as the store names it (with the case hack's suffixes where the store has them).
-    pub(super) fn path(&self) -> &[u8] {
+    pub(crate) fn path(&self) -> &[u8] {
         &self.path
     }
 
     /// The store path on this machine.
-    pub(super) fn real_root(&self) -> &Path {
+    pub(crate) fn real_root(&self) -> &Path {
         &self.real_root
     }
 
     /// The current entry's path on this machine.
-    pub(super) fn real_path(&self) -> PathBuf {
+    pub(crate) fn real_path(&self) -> PathBuf {
         match self.path[self.root_len..].strip_prefix(b"/") {
             Some(below) => self.real_root.join(OsStr::from_bytes(below)),
             None => self.real_root.clone(),
@@ -104,7 +104,7 @@ impl Walker {
     }
 
     /// The next entry; a directory comes before what it contains.
-    pub(super) fn next(&mut self) -> Result<Option<Entry>> {
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>> {
         if !std::mem::replace(&mut self.started, true) {
             let stat = rustix::fs::statat(CWD, &self.real_root, AtFlags::SYMLINK_NOFOLLOW);
             return self.entry(stat).map(Some);
@@ -124,7 +124,7 @@ impl Walker {
     }
 
     /// Opens the current entry, a regular file.
-    pub(super) fn open(&self) -> Result<OwnedFd> {
+    pub(crate) fn open(&self) -> Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         self.open_as(flags).map_err(|errno| self.failed("read file", errno))
     }

@@ -62,6 +62,9 @@ pub struct Options {
     pub cache: Option<Cache>,
     /// Threads to pack with, all packings together; 0 is one for each core.
     pub threads: usize,
+    /// Whether store paths whose archives' hashes the cache remembers are compared with them when they are read
+    /// ([`with_store_check`](nixply_packer::pack::Packer::with_store_check)).
+    pub check_store: bool,
     /// A folder for packed layers. They have no names in it, and their space is free again when the server ends.
     pub scratch: PathBuf,
     /// Hears why a layer could not be served.
@@ -78,6 +81,7 @@ impl Options {
             store,
             cache: None,
             threads: 0,
+            check_store: false,
             scratch: std::env::temp_dir(),
             report: Arc::new(|_| {}),
         }
@@ -97,16 +101,16 @@ pub struct Server {
 impl Server {
     /// Begins to serve. When this returns, the address answers.
     pub fn start(images: Vec<Image>, options: Options) -> Result<Self> {
-        let Options { listen, allow_remote, compression, store, cache, threads, scratch, report } = options;
+        let Options { listen, allow_remote, compression, .. } = options;
         if !allow_remote && !listen.ip().is_loopback() {
             return Err(Error::Remote(listen));
         }
-        let catalog = catalog::Catalog::new(images, &store, compression)?;
+        let catalog = catalog::Catalog::new(images, &options.store, compression)?;
         // Better now than when a client waits.
-        tempfile::tempfile_in(&scratch)
-            .map_err(|source| Error::Scratch { folder: scratch.clone(), source })?;
+        tempfile::tempfile_in(&options.scratch)
+            .map_err(|source| Error::Scratch { folder: options.scratch.clone(), source })?;
         let stop = Arc::new(AtomicBool::new(false));
-        let workshop = Arc::new(Workshop::new(store, cache, scratch, threads, stop.clone(), report));
+        let workshop = Arc::new(Workshop::new(options, stop.clone()));
         let failed = |source| Error::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;

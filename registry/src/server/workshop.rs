@@ -20,10 +20,10 @@ use nixply_packer::pack::{
 use nixply_packer::{Error as PackerError, Result as PackerResult};
 use tokio::sync::Semaphore;
 
-use super::Report;
 use super::counters::Counters;
 use super::growing::Growing;
 use super::pump::Source;
+use super::{Options, Report};
 use crate::error::{Error, Result};
 
 /// About as many compressed bytes as there are in a frame: more threads than frames have nothing to do.
@@ -94,6 +94,7 @@ impl PackedBlob {
 pub(super) struct Workshop {
     store: Store,
     cache: Option<Cache>,
+    check_store: bool,
     scratch: PathBuf,
     threads: u32,
     free: Arc<Semaphore>,
@@ -106,19 +107,14 @@ pub(super) struct Workshop {
 
 impl Workshop {
     /// One whose packings end soon after `stop` becomes true.
-    pub(super) fn new(
-        store: Store,
-        cache: Option<Cache>,
-        scratch: PathBuf,
-        threads: usize,
-        stop: Arc<AtomicBool>,
-        report: Report,
-    ) -> Self {
+    pub(super) fn new(options: Options, stop: Arc<AtomicBool>) -> Self {
+        let Options { store, cache, threads, check_store, scratch, report, .. } = options;
         let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = if threads == 0 { cores() } else { threads }.min(MOST_THREADS);
         Self {
             store,
             cache,
+            check_store,
             scratch,
             threads: u32::try_from(threads).expect("it is small"),
             free: Arc::new(Semaphore::new(threads)),
@@ -244,7 +240,7 @@ impl Workshop {
 
     fn pack_jobs(&self, jobs: &[Job], wanted: Wanted, threads: usize) -> Result<()> {
         let Some(codec) = jobs.first().map(|job| job.blob.codec) else { return Ok(()) };
-        let packer = Packer::new(threads).with_cache(self.cache.clone());
+        let packer = Packer::new(threads).with_cache(self.cache.clone()).with_store_check(self.check_store);
         let paths = |job: &Job| packer.layer_paths(job.blob.layer(), &self.store);
         let layers = jobs.iter().map(paths).collect::<PackerResult<Vec<_>>>()?;
         let sink = Sink { jobs, wanted, counters: &self.counters };

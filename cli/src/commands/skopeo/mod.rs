@@ -96,6 +96,7 @@ fn serve(
         compression: offer::compression(line, &spec),
         cache: cache.clone(),
         threads: settings.machine.jobs,
+        check_store: settings.machine.check_store,
         scratch: serve::scratch_dir(),
         report: Arc::new(|error| eprintln!("error: {}", error.chain())),
         ..Options::new(settings.machine.store())
