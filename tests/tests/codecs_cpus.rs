@@ -96,6 +96,8 @@ fn pack(folder: &Path, program: &Path, processor: Option<&str>) -> BTreeMap<Stri
         made.insert(codec.to_owned(), run(&mut command).ok().into_bytes());
     }
     made.extend(tree(&own.join("cache")));
+    // It has the time.
+    made.remove("trimmed");
     made
 }
 
