@@ -16,6 +16,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 
 use crate::commands::{build, builder, cache, inspect, layout, n2c, nix_database, plan, serve, skopeo};
 
@@ -60,7 +61,8 @@ fn nix2container() -> anyhow::Result<ExitCode> {
         // Its exit code for all that is wrong is 1.
         Err(error) => {
             error.print()?;
-            Ok(if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+            let asked = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+            Ok(if error.use_stderr() && !asked { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
     }
 }

@@ -92,7 +92,7 @@ let
   request =
     { layerOf, baseOf }:
     {
-      inherit tag;
+      tag = check.null check.string function "tag" tag;
       name = check.string function "name" name;
       config = check.set function "config" config;
       layers = map layerOf allLayers;

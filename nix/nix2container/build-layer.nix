@@ -48,11 +48,12 @@ let
     buildLayers {
       inherit compression;
       layer = request;
-      below = map (layer: "${layer}") below;
+      # In the same codec: an image asks for one, and nothing is packed twice.
+      below = map (layer: "${(layer.withCompression or (_: layer)) compression}") below;
       reproducible = check.bool function "reproducible" reproducible;
     };
 
-  withCompression =
+  inCodec =
     codec:
     made (check.string function "compression" codec)
     // {
@@ -62,5 +63,10 @@ let
       inherit withCompression request reproducible;
       parentLayers = below;
     };
+
+  # Each is evaluated once, however many layers and images ask for it: else a chain of layers would cost 2^n evaluations.
+  levels = codec: count: [ codec ] ++ builtins.genList (at: "${codec}:${toString (at + 1)}") count;
+  codecs = lib.genAttrs ([ "none" ] ++ levels "gzip" 12 ++ levels "zstd" 19) inCodec;
+  withCompression = codec: codecs.${codec} or (inCodec codec);
 in
-withCompression compression
+withCompression (check.string function "compression" compression)

@@ -31,7 +31,7 @@ let
   isStorePath =
     value:
     builtins.isPath value
-    || (builtins.isAttrs value && value ? outPath)
+    || (builtins.isAttrs value && (value ? outPath || value ? __toString))
     || (builtins.isString value && (builtins.hasContext value || lib.hasPrefix "${builtins.storeDir}/" value));
 
   listOf =
@@ -40,6 +40,11 @@ let
       lib.imap0 (at: each function "${place}[${toString at}]") value
     else
       fail function place "a list" value;
+
+  # A list of what another check takes; null is one with nothing in it.
+  orEmpty =
+    each: function: place: value:
+    listOf each function place (if value == null then [ ] else value);
 
   # A set with these attributes and no others; `null` is absent.
   setOf =
@@ -59,9 +64,15 @@ let
   self = {
     inherit fail listOf setOf;
 
-    string = that builtins.isString "a string";
+    # Text, which brings no store path along, whatever it was made of.
+    string =
+      function: place: value:
+      builtins.unsafeDiscardStringContext (that builtins.isString "a string" function place value);
     bool = that builtins.isBool "true or false";
-    set = that builtins.isAttrs "a set";
+    # A set; null is one with nothing in it.
+    set =
+      function: place: value:
+      that builtins.isAttrs "a set" function place (if value == null then { } else value);
     # How many layers at most; null is one.
     maxLayers =
       function: place: value:
@@ -70,9 +81,18 @@ let
       );
     id = that (value: builtins.isInt value && value >= 0 && value < 4294967295) "an id from 0 to 4294967294";
     mode = that (
-      value: builtins.isString value && builtins.match "[0-7]{0,4}" value != null
+      value: builtins.isString value && builtins.match "0*[0-7]{0,4}" value != null
     ) "octal digits up to 7777, as in \"0755\"";
-    storePath = that isStorePath "a derivation, a path or a string with a store path";
+    # A store path. Plain text that names one gets it as its context: a derivation would not know of it otherwise.
+    storePath =
+      function: place: value:
+      let
+        checked = that isStorePath "a derivation, a path or a string with a store path" function place value;
+      in
+      if builtins.isString checked && !builtins.hasContext checked then
+        builtins.appendContext checked { ${checked}.path = true; }
+      else
+        checked;
     storePaths = listOf self.storePath;
 
     # Null, or what another check takes.
@@ -110,7 +130,7 @@ let
       ) "a layer made by buildLayer"
     );
 
-    perms = listOf (
+    perms = orEmpty (
       function: place: value:
       let
         perm = setOf {
@@ -126,12 +146,14 @@ let
       if perm ? path then perm else throw "nixply: ${function}: ${place}: it needs a path, the store path that it is for"
     );
 
-    metadata = setOf {
-      created = self.string;
-      created_by = self.string;
-      author = self.string;
-      comment = self.string;
-    };
+    metadata =
+      function: place: value:
+      setOf {
+        created = self.string;
+        created_by = self.string;
+        author = self.string;
+        comment = self.string;
+      } function place (if value == null then { } else value);
 
     # `copyToRoot`, or `contents`, which nix2container has given up; gives a list.
     copyToRoot =

@@ -48,10 +48,16 @@ let
       inherit pkgs nixply skopeo check defaultArch derivationName writeSkopeoApplication;
     };
   };
+
+  # `nix run` starts nix2container's command line.
+  nix2container-bin = nixply // {
+    meta = nixply.meta or { } // {
+      mainProgram = "nix2container";
+    };
+  };
 in
 {
-  inherit skopeo-nix2container;
-  nix2container-bin = nixply;
+  inherit skopeo-nix2container nix2container-bin;
   # A package, too: `nix flake show` takes nothing else.
-  nix2container = nixply // functions;
+  nix2container = nix2container-bin // functions;
 }

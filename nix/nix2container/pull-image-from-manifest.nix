@@ -82,7 +82,7 @@ let
     manifest=$(skopeo inspect --raw --tls-verify=${verify} ${lib.escapeShellArg source} "$@")
     if jq -e .manifests <<<"$manifest" >/dev/null; then
       # An index of several platforms.
-      digest=$(jq -r --arg os ${lib.escapeShellArg os} --arg arch ${lib.escapeShellArg arch} \
+      digest=$(jq -r --arg os ${lib.escapeShellArg (string "os" os)} --arg arch ${lib.escapeShellArg (string "arch" arch)} \
         '[.manifests[] | select(.platform.os == $os and .platform.architecture == $arch)][0].digest // empty' \
         <<<"$manifest")
       if [ -z "$digest" ]; then

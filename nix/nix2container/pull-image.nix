@@ -23,8 +23,8 @@
   arch ? defaultArch,
   # Whether to verify the registry's certificate.
   tlsVerify ? true,
-  # The folder's name in the store.
-  name ? builtins.replaceStrings [ "/" ":" ] [ "-" "-" ] "docker-image-${imageName}",
+  # The folder's name in the store: docker-image- and the image's name.
+  name ? null,
 }:
 
 let
@@ -33,7 +33,13 @@ let
 
   # What the user has written reaches the shell as variables alone.
   folder =
-    pkgs.runCommand (string "name" name)
+    pkgs.runCommand
+      (
+        if name != null then
+          string "name" name
+        else
+          builtins.replaceStrings [ "/" ":" ] [ "-" "-" ] "docker-image-${string "imageName" imageName}"
+      )
       {
         source = "docker://${string "imageName" imageName}@${string "imageDigest" imageDigest}";
         imageOs = string "os" os;
@@ -54,6 +60,6 @@ let
           copy --src-tls-verify="$tlsVerify" "$@" "$source" "dir://$out"
       '';
 in
-pkgs.runCommand (derivationName "nix2container-${imageName}.json") { inherit folder; } ''
+pkgs.runCommand (derivationName "nix2container-${string "imageName" imageName}.json") { inherit folder; } ''
   ${nixply}/bin/nixply n2c image-from-dir "$out" "$folder"
 ''

@@ -126,6 +126,25 @@ in
     healthcheck = { test = [ "${pkgs.bash}/bin/bash" "-c" "true" ]; interval = "10s"; };
   };
 
+  # Texts that were made of store paths, null where it may stand, a path as plain text.
+  contexts =
+    let
+      hash = builtins.substring 0 8 (baseNameOf pkgs.hello.outPath);
+    in
+    buildImage {
+      name = "contexts-${hash}";
+      tag = "v-${hash}";
+      created = "${builtins.substring 0 0 pkgs.hello.outPath}2024-05-13T09:31:10Z";
+      config = null;
+      perms = [ { path = pkgs.hello; regex = "^${pkgs.hello}/bin"; mode = "00751"; uname = "u${hash}"; } ];
+      copyToRoot = builtins.unsafeDiscardStringContext pkgs.hello.outPath;
+      layers = [
+        (buildLayer { deps = [ pkgs.ncurses ]; metadata.comment = "of ${pkgs.hello}"; perms = null; })
+        (buildLayer { deps = [ pkgs.zlib ]; metadata = null; maxLayers = null; })
+      ];
+      annotations.a = "${pkgs.hello}";
+    };
+
   # On top of another image, of which it inherits the config.
   onTop = buildImage {
     name = "on-top";

@@ -146,4 +146,12 @@ fn the_flake_has_nix2containers_outputs() {
         assert_eq!(names, expected);
         assert!(packages.as_object().unwrap().values().all(|kind| kind == "derivation"), "{packages}");
     }
+    // What `nix run` starts.
+    let main = flakes.nix(
+        nix.bare_command("nix", ""),
+        &["eval", "--json", "--apply", "packages: map (package: package.meta.mainProgram) [ packages.nix2container-bin packages.default ]"],
+        &format!("nixply#packages.{}", system()),
+        &["--override-input", "nixpkgs", &nixpkgs],
+    );
+    assert_eq!(main.ok(), r#"["nix2container","nixply"]"#);
 }

@@ -4,7 +4,7 @@
 use std::fs;
 
 use nixply_packer::image::spec::read_layers;
-use nixply_tests::{Nix, harness, plugin_harness, run};
+use nixply_tests::{Nix, expression, harness, plugin_harness, run};
 use serde_json::{Value, json};
 
 /// `body` with the images of nix2container's tests as `images`, and its functions.
@@ -103,6 +103,7 @@ fn n1_contents_is_taken_with_a_warning_and_never_beside_copy_to_root() {
         let new = eval("copyToRoot = pkgs.hello;");
         assert!(!new.stderr.contains("deprecated"), "{}", new.stderr);
         let old = eval("contents = pkgs.hello;");
+        assert_eq!((new.code, old.code), (Some(0), Some(0)), "{}", old.stderr);
         assert_eq!(old.stdout, new.stdout);
         assert!(
             old.stderr
@@ -115,9 +116,9 @@ fn n1_contents_is_taken_with_a_warning_and_never_beside_copy_to_root() {
     }
 }
 
-/// A tag, a name or a script's name must not cost an image: `nix flake show` asks for them.
+/// A tag, a name or a script's name must not cost an image: `nix flake show` asks for them. A script itself has the image in it.
 #[test]
-fn names_tags_and_scripts_are_told_without_packing() {
+fn names_tags_and_scripts_names_are_told_without_packing() {
     let nix = plugin_harness!();
     // What cannot be built cannot have been packed.
     let body = "let bad = derivation { name = \"bad\"; system = builtins.currentSystem; builder = \"/bin/false\"; }; \
@@ -183,6 +184,10 @@ fn nixkube_47_a_chain_of_layers_is_linear() {
         assert_eq!(counts, json!(expected), "{link}");
         let spec: Value =
             serde_json::from_str(&spec(&nix, nix.plugin.is_some(), &format!("{body} image"))).unwrap();
+        // With a codec, every layer is asked for in another form.
+        let compressed = body.replace("name = \"chain\";", "name = \"chain\"; compression = \"zstd:2\";");
+        let path = nix.try_eval(&with(false, &format!("{compressed} image.drvPath"))).ok();
+        assert!(path.contains("-image-chain.json.drv"), "{path}");
         // 40 links with a path each, hello's, and what the image itself finds missing in its one direct layer.
         assert_eq!(spec["layers"].as_array().unwrap().len(), 41, "{link}");
     }
@@ -222,6 +227,7 @@ fn wrong_arguments_are_named_with_their_place() {
         ("maxLayers = 0;", "maxLayers: expected a number from 1 on, but it is 0"),
         ("maxLayers = \"3\";", "maxLayers: expected a number from 1 on, but it is the string \"3\""),
         ("layers = [ pkgs.hello ];", "layers[0]: expected a layer made by buildLayer, but it is a set"),
+        ("tag = 3;", "tag: expected a string, but it is 3"),
         ("config = [ ];", "config: expected a set, but it is a list"),
         ("created = 3;", "created: expected a string, but it is 3"),
         ("initializeNixDatabase = 1;", "initializeNixDatabase: expected true or false, but it is 1"),
@@ -239,6 +245,22 @@ fn wrong_arguments_are_named_with_their_place() {
             format!("nixply: buildImage: {message}")
         };
         assert!(output.code != Some(0) && output.stderr.contains(&message), "{arguments}: {}", output.stderr);
+    }
+    for (pull, message) in [
+        (
+            "pullImage { imageName = 3; imageDigest = \"\"; sha256 = \"\"; }",
+            "pullImage: imageName: expected a string, but it is 3",
+        ),
+        (
+            "(nix2container.pullImageFromManifest { imageName = \"a\"; os = 3; }).getManifest",
+            "pullImageFromManifest: os: expected a string, but it is 3",
+        ),
+    ] {
+        let output = nix.try_eval(&with(
+            false,
+            &format!("({}).drvPath", pull.replacen("pullImage {", "nix2container.pullImage {", 1)),
+        ));
+        assert!(output.stderr.contains(message), "{}", output.stderr);
     }
     let layer = nix.try_eval(&with(false, "(buildLayer { deps = pkgs.hello; }).drvPath"));
     assert!(
@@ -297,8 +319,17 @@ fn text_is_never_shell_code() {
     let script = nix.build(&with(false, &format!("(nix2container.pullImageFromManifest {{ imageName = {nix_string}; imageTag = {nix_string}; os = {nix_string}; registryUrl = \"127.0.0.1:1\"; }}).getManifest")));
     let output = run(std::process::Command::new(script.join("bin/get-manifest")).env("HOME", folder.path()));
     assert_ne!(output.code, Some(0));
-    let pulled = nix.try_build(&with(false, &format!("nix2container.pullImage {{ imageName = {nix_string}; imageDigest = {nix_string}; arch = {nix_string}; name = \"it\"; sha256 = \"sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"; }}")));
-    assert_ne!(pulled.code, Some(0), "{}", pulled.stderr);
+    // Outside of any sandbox, so that code would be seen to have run. There is nothing to pull.
+    let pull = format!(
+        "nix2container.pullImage {{ imageName = {nix_string}; imageDigest = {nix_string}; os = {nix_string}; arch = {nix_string}; \
+         name = \"it\"; sha256 = \"sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"; }}"
+    );
+    let mut command = nix.bare_command("nix-build", "sandbox = false\n");
+    let pulled = run(command.args(["--no-out-link", "-E", &expression(&nix, &with(false, &pull))])).fails();
+    assert!(
+        pulled.contains("invalid reference format") || pulled.contains("Invalid source name"),
+        "{pulled}"
+    );
     assert!(!mark.exists());
 }
 

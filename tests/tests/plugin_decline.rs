@@ -11,7 +11,7 @@ fn eval_with(nix: &Nix, plugin: &str, expression: &str) -> nixply_tests::Output 
 }
 
 #[test]
-fn a_plugin_for_another_nix_says_one_line_and_changes_nothing() {
+fn n10_a_plugin_for_another_nix_says_one_line_and_changes_nothing() {
     let nix = harness!();
     let plugin = needs!("NIXPLY_TEST_OTHER_PLUGIN");
     if plugin.is_empty() {

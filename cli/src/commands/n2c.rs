@@ -66,7 +66,7 @@ enum Command {
         layers: Layers,
         /// The folder in which the tars are kept
         #[arg(long, value_name = "DIR")]
-        tar_directory: Option<PathBuf>,
+        tar_directory: Option<String>,
     },
 }
 
@@ -81,9 +81,9 @@ struct Image {
     /// Layers from the bottom up; one that the image has already is left out
     #[arg(value_name = "LAYERS.json", required = true)]
     layers: Vec<PathBuf>,
-    /// The base image's spec
+    /// The base image's spec; here and below, an empty name is none
     #[arg(long, value_name = "IMAGE.json")]
-    from_image: Option<PathBuf>,
+    from_image: Option<String>,
     /// OCI's name for the processor [default: this machine's]
     #[arg(long)]
     arch: Option<String>,
@@ -108,13 +108,13 @@ struct Layers {
     ignore: Option<String>,
     /// A list of {path, regex, repl}
     #[arg(long, value_name = "FILE")]
-    rewrites: Option<PathBuf>,
+    rewrites: Option<String>,
     /// A list of {path, regex, mode, uid, gid, uname, gname}
     #[arg(long, value_name = "FILE")]
-    perms: Option<PathBuf>,
+    perms: Option<String>,
     /// The layers' entry in the history: {created, created_by, author, comment, empty_layer}
     #[arg(long, value_name = "FILE")]
-    history: Option<PathBuf>,
+    history: Option<String>,
     /// At most so many layers
     #[arg(long, value_name = "N", default_value_t = 1)]
     max_layers: usize,
@@ -143,7 +143,7 @@ fn write(args: &Args) -> Result<()> {
         }
         Command::LayersFromReproducibleStorepaths(layers) => return layers.write(None, args.debug),
         Command::LayersFromNonReproducibleStorepaths { layers, tar_directory } => {
-            return layers.write(tar_directory.as_deref(), args.debug);
+            return layers.write(named(tar_directory.as_deref()), args.debug);
         }
     };
     super::write_file(Some(output), &spec.write())?;
@@ -156,6 +156,11 @@ fn imported(spec: ImageSpec) -> ImageSpec {
         eprintln!("Adding tar file '{file}' as image layer");
     }
     spec
+}
+
+/// A flag's file; for nix2container, an empty one is none.
+fn named(flag: Option<&str>) -> Option<&Path> {
+    flag.filter(|name| !name.is_empty()).map(Path::new)
 }
 
 /// Reads a file of JSON; null is the default, as in Go.
@@ -189,7 +194,7 @@ impl Image {
             created: Some(created),
             annotations: BTreeMap::new(),
         };
-        if let Some(file) = &self.from_image {
+        if let Some(file) = named(self.from_image.as_deref()) {
             spec.layers = super::read_spec(file)?.layers;
             let (file, count) = (file.display(), spec.layers.len());
             eprintln!("Using base image {file} containing {count} layers");
@@ -215,15 +220,16 @@ impl Layers {
         let text = super::read_text(&self.graph)?;
         let closure = Closure::from_json(&text).with_context(|| self.graph.display().to_string())?;
         let parents = self.parents.iter().map(|file| read_layers_of(file)).collect::<Result<Vec<_>>>()?;
-        let rewrites: Vec<RewritePath> = read(self.rewrites.as_deref())?;
-        let perms: Vec<PermPath> = read(self.perms.as_deref())?;
-        let mut history: History = read(self.history.as_deref())?;
+        let rewrites: Vec<RewritePath> = read(named(self.rewrites.as_deref()))?;
+        let perms: Vec<PermPath> = read(named(self.perms.as_deref()))?;
+        let mut history: History = read(named(self.history.as_deref()))?;
         history.created = history.created.map(|time| canonical_time("created", &time)).transpose()?;
         for (at, perm) in perms.iter().enumerate() {
             let place = format!("perms[{at}]");
             perm.perm.check(&perm.path, &place)?;
         }
-        let ignore: Vec<StorePath> = self.ignore.iter().map(|path| path.as_str().into()).collect();
+        let ignore: Vec<StorePath> =
+            named(self.ignore.as_deref()).iter().map(|path| path.to_string_lossy().as_ref().into()).collect();
         let options = plan::Options {
             max_layers: self.max_layers,
             rewrites: &rewrites,

@@ -158,10 +158,9 @@ fn a_cached_blob_that_is_not_what_it_should_be_is_never_whole() {
         let image = Image::new("some/image", "t", spec.clone()).unwrap();
         Server::start(vec![image], Options { cache: cache.clone(), ..world.options("auto") }).unwrap()
     };
-    // In parts, too: nobody gets the last one.
+    // In parts, too: nobody gets the last one, and the others as long as nobody has found it out.
     let (server, digest, size) = (serve(&spec), spec.layers[0].digest, spec.layers[0].size);
     let part = |from, to| ask(&server, "GET", &blob(digest), &format!("Range: bytes={from}-{to}\r\n"));
-    assert!(part(0, size - 2).is_whole());
     assert!(!part(size / 2, size - 1).is_whole());
     world.reports.lock().unwrap().clear();
     let mut again = world.build("zstd", &Packer::new(2).with_cache(cache.clone()));
