@@ -118,3 +118,39 @@ fn a_layers_file_is_in_the_store_unless_it_is_allowed_to_be_elsewhere() {
         assert_eq!(error(&world.skopeo(verb)), "", "{verb}");
     }
 }
+
+/// The store of a spec that lies in one is that one: nobody has to name it.
+#[test]
+fn a_specs_own_store_is_the_default() {
+    let world = World::new();
+    let folder = fs::canonicalize(world.0.path()).unwrap();
+    let (store, file) = (folder.join("store"), PATH.rsplit('/').next().unwrap());
+    let digest = "982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1";
+    let spec = |store: &std::path::Path| {
+        format!(
+            r#"{{"version": 1, "layers": [{{"digest": "sha256:{digest}", "size": 0, "diff_ids": "sha256:{digest}", "mediatype": "m",
+                "paths": [{{"path": "{0}/{file}"}}], "layer-path": "{0}/{file}"}}]}}"#,
+            store.display()
+        )
+    };
+    let image = store.join("23456789abcdfghijklmnpqrsvwxyz01-image-x.json");
+    fs::write(&image, spec(&store)).unwrap();
+    std::os::unix::fs::symlink(&image, folder.join("result")).unwrap();
+    let run = |arguments: &[&str], variable: Option<&str>| {
+        let mut command = world.command(arguments);
+        command.env_remove("NIX_STORE_DIR").envs(variable.map(|dir| ("NIX_STORE_DIR", dir)));
+        command.output().unwrap()
+    };
+    let output = run(&["layout", "result", "out"], None);
+    assert!(output.status.success(), "{}", error(&output));
+    // Who names one means it.
+    let output = run(&["layout", "result", "out"], Some("/nix/store"));
+    assert!(error(&output).contains("name the store with --store-dir"), "{}", error(&output));
+    // A spec that lies anywhere else says nothing of its store.
+    fs::write(folder.join("image.json"), spec(&store)).unwrap();
+    let output = run(&["layout", "image.json", "out"], None);
+    assert!(error(&output).contains("name the store with --store-dir"), "{}", error(&output));
+    fs::write(&image, spec(&folder)).unwrap();
+    let output = run(&["layout", "result", "out"], None);
+    assert!(!output.status.success(), "another folder than the spec's");
+}

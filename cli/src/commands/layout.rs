@@ -43,7 +43,7 @@ pub(crate) struct Args {
 
 /// Prints the manifest's digest.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let store = args.machine.store();
+    let store = args.machine.store_of(&args.image);
     let spec = super::read_spec_within(&args.image, &store, args.allow_outside_store)?;
     let stop = super::stop_flag()?;
     let control = Control::new(&stop, &());

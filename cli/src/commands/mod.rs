@@ -35,9 +35,9 @@ fn unless_empty(name: &'static str) -> Option<&'static str> {
 /// Where store paths are, and how many threads read them.
 #[derive(clap::Args)]
 pub(crate) struct Machine {
-    /// The store directory as store paths name it
-    #[arg(long, value_name = "DIR", env = unless_empty("NIX_STORE_DIR"), default_value = "/nix/store")]
-    store_dir: String,
+    /// The store directory as store paths name it [default: that of the image's spec, if it lies in one, else /nix/store]
+    #[arg(long, value_name = "DIR", env = unless_empty("NIX_STORE_DIR"))]
+    store_dir: Option<String>,
 
     /// Where that directory lies on this machine, if elsewhere (a chroot store's DIR/nix/store)
     #[arg(long, value_name = "DIR")]
@@ -55,7 +55,21 @@ pub(crate) struct Machine {
 
 impl Machine {
     fn store(&self) -> Store {
-        let mut store = Store::at(self.store_dir.trim_end_matches('/'));
+        self.store_at("/nix/store")
+    }
+
+    /// The store of an image: what nobody has named is where its spec lies, perhaps behind a link such as `result`.
+    fn store_of(&self, spec: &Path) -> Store {
+        let real = fs::canonicalize(spec).ok();
+        let dir = real.as_deref().and_then(Path::parent).and_then(Path::to_str);
+        match dir.zip(real.as_deref().and_then(Path::to_str)) {
+            Some((dir, spec)) if Store::at(dir).check(spec).is_ok() => self.store_at(dir),
+            _ => self.store(),
+        }
+    }
+
+    fn store_at(&self, default: &str) -> Store {
+        let mut store = Store::at(self.store_dir.as_deref().unwrap_or(default).trim_end_matches('/'));
         if let Some(real_dir) = &self.real_store_dir {
             store.real_dir.clone_from(real_dir);
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use nixply_packer::cache::Cache;
+use nixply_packer::closure::Store;
 use nixply_registry::Error;
 use nixply_registry::server::{Compression, Counts, Image, Options, Server};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -71,7 +72,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         listen: args.listen,
         allow_remote: args.allow_remote,
         compression: args.compression,
-        store: args.machine.store(),
+        store: args.store(),
         cache: cache.clone(),
         threads: args.machine.jobs,
         check_store: args.machine.check_store,
@@ -93,6 +94,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 impl Args {
+    /// One for all images.
+    fn store(&self) -> Store {
+        self.images.first().map_or_else(|| self.machine.store(), |image| self.machine.store_of(image))
+    }
+
     fn images(&self) -> Result<Vec<Image>> {
         let (names, count) = (self.names.len(), self.images.len());
         if names != 0 && names != count {
@@ -106,7 +112,7 @@ impl Args {
                 Some(given) => split_tag(given),
                 None => (default_name(path), "latest"),
             };
-            let spec = super::read_spec_within(path, &self.machine.store(), self.allow_outside_store)?;
+            let spec = super::read_spec_within(path, &self.store(), self.allow_outside_store)?;
             let image = Image::new(&name, tag, spec);
             image
                 .map_err(|error| match error {

@@ -74,7 +74,7 @@ pub(crate) fn pass(arguments: &[OsString]) -> Result<ExitCode> {
     let spec = ImageSpec::read(&text, &path.display().to_string())?;
     let settings = Settings::parse_from(["nixply skopeo"]);
     // Layers' own files may be anywhere: who names the spec and who reads them is the same user.
-    spec.check_paths(&settings.machine.store(), true).with_context(|| path.display().to_string())?;
+    spec.check_paths(&settings.machine.store_of(path), true).with_context(|| path.display().to_string())?;
     let ended = match line.verb {
         Verb::Inspect => describe(&skopeo, &line, &spec)?,
         Verb::Copy | Verb::Layers => serve(&skopeo, &line, &settings, path, spec)?,
@@ -99,7 +99,7 @@ fn serve(
         check_store: settings.machine.check_store,
         scratch: serve::scratch_dir(),
         report: Arc::new(|error| eprintln!("error: {}", error.chain())),
-        ..Options::new(settings.machine.store())
+        ..Options::new(settings.machine.store_of(path))
     };
     // It is in skopeo's messages alone.
     let name = serve::default_name(path);
