@@ -62,8 +62,6 @@ let
       builtins.mapAttrs (name: attributes.${name} function "${place}.${name}") given;
 
   self = {
-    inherit fail listOf setOf;
-
     # Text, which brings no store path along, whatever it was made of.
     string =
       function: place: value:

@@ -168,6 +168,22 @@ fn n2_ignored_paths_and_what_layers_below_have_is_left_out() {
     assert!(again.contains(&glibc), "{again:?}");
 }
 
+/// In another codec, a layer would be packed twice.
+#[test]
+fn layers_below_have_the_codec_that_an_image_asks_for() {
+    let nix = harness!();
+    let body = "let inner = buildLayer { deps = [ pkgs.hello ]; }; outer = buildLayer { deps = [ pkgs.bash ]; layers = [ inner ]; }; \
+                image = buildImage { name = \"codec\"; compression = \"zstd:2\"; layers = [ outer ]; }; in { \
+                below = map (codec: (outer.withCompression codec).layers.below) [ \"none\" \"zstd:2\" ]; \
+                inner = map (codec: inner.withCompression codec) [ \"none\" \"zstd:2\" ]; \
+                image = map (layer: layer.prebuilt) image.inDerivation.request.layers; \
+                all = map (layer: layer.withCompression \"zstd:2\") [ inner outer ]; }";
+    let got = nix.eval(&with(false, body));
+    assert_eq!(got["below"], json!([[got["inner"][0]], [got["inner"][1]]]));
+    assert_ne!(got["inner"][0], got["inner"][1]);
+    assert_eq!(got["image"], got["all"]);
+}
+
 /// nixkube#47: nix2container's nestedLayers doubles with each link, and its command line ends at thirteen.
 #[test]
 fn nixkube_47_a_chain_of_layers_is_linear() {

@@ -1,5 +1,4 @@
-//! `nixply builder`: the program of a derivation. What it builds is in its structured attributes: an image's spec from
-//! `request` and `closure`, or a file of JSON from `config`.
+//! `nixply builder`: the program of a derivation. What it builds is in its structured attributes: see [`BuilderInput`].
 
 use std::path::PathBuf;
 

@@ -22,7 +22,7 @@ pub(crate) struct Args {
     absent: Vec<String>,
 
     /// The store directory as store paths name it
-    #[arg(long, value_name = "DIR", env = "NIX_STORE_DIR", default_value = "/nix/store")]
+    #[arg(long, value_name = "DIR", env = super::unless_empty("NIX_STORE_DIR"), default_value = "/nix/store")]
     store_dir: String,
 }
 
