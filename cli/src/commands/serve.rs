@@ -78,6 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         check_store: args.machine.check_store,
         scratch: args.scratch_dir.clone().unwrap_or_else(scratch_dir),
         report: Arc::new(|error| eprintln!("error: {}", error.chain())),
+        observer: Arc::new(()),
     };
     let server = Server::start(images, options).map_err(|error| match error {
         // Known to failure.rs by its type.

@@ -16,6 +16,7 @@ use serde_json::json;
 
 use super::body::Body;
 use super::catalog::{Blob, Catalog, Document};
+use super::observer::{Observed, Read};
 use super::pump::Source;
 use super::range::Part;
 use super::reads::Reads;
@@ -200,6 +201,8 @@ impl Shared {
         };
         let content_range = format!("bytes {}-{}/{size}", part.start, part.end.saturating_sub(1));
         let (length, wanted) = (part.end - part.start, !head && !unchanged(headers, digest));
+        let read = blob.place().filter(|_| wanted && length > 0);
+        let read = read.map(|layer| Read { layer, digest, size, part: part.clone() });
         let body = match blob {
             // Nobody reads it: nothing is packed.
             _ if !wanted => Body::empty(),
@@ -210,7 +213,9 @@ impl Shared {
                 Body::pieces(source, part, size, &self.workshop)
             }
         };
-        let mut response = respond(status, "application/octet-stream", body.counted(&self.workshop, digest));
+        let observed = read.map(|read| Observed::begin(&self.workshop.observer, read));
+        let body = body.counted(&self.workshop, digest).observed(observed);
+        let mut response = respond(status, "application/octet-stream", body);
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
         response.headers_mut().insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         if status == StatusCode::PARTIAL_CONTENT {

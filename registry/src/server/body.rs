@@ -11,6 +11,7 @@ use hyper::body::{Bytes, Frame, SizeHint};
 use nixply_packer::digest::Digest;
 use tokio::sync::mpsc;
 
+use super::observer::Observed;
 use super::pump::{Source, pump};
 use super::workshop::Workshop;
 
@@ -20,6 +21,8 @@ pub(super) struct Body {
     left: u64,
     /// Whose bytes to count.
     counted: Option<(Arc<Workshop>, Digest)>,
+    /// Whom to tell.
+    observed: Option<Observed>,
 }
 
 enum Remaining {
@@ -36,7 +39,7 @@ impl Body {
     /// These bytes.
     pub(super) fn whole(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        Self { left: bytes.len() as u64, bytes: Remaining::Whole(bytes), counted: None }
+        Self { left: bytes.len() as u64, bytes: Remaining::Whole(bytes), counted: None, observed: None }
     }
 
     /// A part of a blob with `size` bytes. Where the blob cannot be given to its end, the connection is cut.
@@ -52,12 +55,18 @@ impl Body {
                 let _ = sender.send(Err(error)).await;
             }
         });
-        Self { bytes: Remaining::Pieces(receiver), left, counted: None }
+        Self { bytes: Remaining::Pieces(receiver), left, counted: None, observed: None }
     }
 
     /// Counts what is sent as this blob's.
     pub(super) fn counted(mut self, workshop: &Arc<Workshop>, blob: Digest) -> Self {
         self.counted = Some((workshop.clone(), blob));
+        self
+    }
+
+    /// Tells of what is sent.
+    pub(super) fn observed(mut self, observed: Option<Observed>) -> Self {
+        self.observed = observed;
         self
     }
 
@@ -89,6 +98,13 @@ impl hyper::body::Body for Body {
             self.left -= piece.len() as u64;
             if let Some((workshop, blob)) = &self.counted {
                 workshop.counters.sent(*blob, piece.len() as u64);
+            }
+            if let Some(observed) = &self.observed {
+                observed.sent(piece.len() as u64);
+            }
+            if self.left == 0 {
+                // Whoever has all of it may be gone before this body is.
+                self.observed.take().into_iter().for_each(Observed::end);
             }
             Frame::data(piece)
         })))

@@ -66,6 +66,17 @@ pub(super) enum Blob {
     Packed(Arc<PackedBlob>),
 }
 
+impl Blob {
+    /// The place of the layer that it is, from 0.
+    pub(super) fn place(&self) -> Option<usize> {
+        match self {
+            Self::Bytes(_) => None,
+            Self::File(file) => Some(file.place),
+            Self::Packed(packed) => Some(packed.place),
+        }
+    }
+}
+
 /// An image in all forms that it is offered in.
 struct Served {
     spec: ImageSpec,
@@ -106,7 +117,7 @@ impl Catalog {
                 let mut layers = Vec::new();
                 for (place, layer) in image.spec.layers.iter().enumerate() {
                     if let Some(path) = &layer.layer_path {
-                        let blob = file_blob(store, path, layer.digest)?;
+                        let blob = file_blob(store, path, layer.digest, place)?;
                         catalog.add(layer.digest, blob.clone());
                         layers.push((layer.media_type.clone(), blob));
                         continue;
@@ -210,7 +221,7 @@ impl Catalog {
 }
 
 /// A base image's layer. Its size is the file's: specs of nix2container may have none (its #207).
-fn file_blob(store: &Store, path: &str, digest: Digest) -> Result<Blob> {
+fn file_blob(store: &Store, path: &str, digest: Digest, place: usize) -> Result<Blob> {
     let path = store.real_path(&path.into());
     let size = match fs::metadata(&path) {
         Ok(metadata) => metadata.len(),
@@ -219,5 +230,5 @@ fn file_blob(store: &Store, path: &str, digest: Digest) -> Result<Blob> {
         }
         Err(source) => return Err(PackerError::Io { action: "read blob", path, source }.into()),
     };
-    Ok(Blob::File(Arc::new(FileBlob { path, digest, size, right: AtomicBool::new(false) })))
+    Ok(Blob::File(Arc::new(FileBlob { path, digest, size, place, right: AtomicBool::new(false) })))
 }

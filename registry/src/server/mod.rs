@@ -12,6 +12,7 @@ mod body;
 mod catalog;
 mod counters;
 mod growing;
+mod observer;
 mod pump;
 mod range;
 mod reads;
@@ -39,6 +40,7 @@ use crate::error::{Error, Result};
 
 pub use self::catalog::Image;
 pub use self::counters::Counts;
+pub use self::observer::{Observer, Read};
 pub use self::reads::Compression;
 
 /// How long packings may take to notice that they are to stop; they look several times a second.
@@ -69,6 +71,8 @@ pub struct Options {
     pub scratch: PathBuf,
     /// Hears why a layer could not be served.
     pub report: Report,
+    /// Hears which layers are packed and read.
+    pub observer: Arc<dyn Observer>,
 }
 
 impl Options {
@@ -84,6 +88,7 @@ impl Options {
             check_store: false,
             scratch: std::env::temp_dir(),
             report: Arc::new(|_| {}),
+            observer: Arc::new(()),
         }
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct FileBlob {
     pub(super) digest: Digest,
     /// The file's size.
     pub(super) size: u64,
+    /// The layer's place in the image, from 0.
+    pub(super) place: usize,
     /// Somebody has read it to its end and found its digest right.
     pub(super) right: AtomicBool,
 }

@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 
 use super::counters::Counters;
 use super::growing::Growing;
+use super::observer::{Observer, Placed};
 use super::pump::Source;
 use super::{Options, Report};
 use crate::error::{Error, Result};
@@ -34,7 +35,7 @@ const BYTES_PER_THREAD: u64 = 1 << 20;
 pub(super) struct PackedBlob {
     /// All of the image's layers, and its place among them, from 0.
     layers: Arc<[Layer]>,
-    place: usize,
+    pub(super) place: usize,
     pub(super) codec: Codec,
     /// Digest and size: the spec's, or what packing gave.
     known: OnceLock<(Digest, u64)>,
@@ -102,13 +103,14 @@ pub(super) struct Workshop {
     learning: tokio::sync::Mutex<()>,
     stop: Arc<AtomicBool>,
     report: Report,
+    pub(super) observer: Arc<dyn Observer>,
     pub(super) counters: Counters,
 }
 
 impl Workshop {
     /// One whose packings end soon after `stop` becomes true.
     pub(super) fn new(options: Options, stop: Arc<AtomicBool>) -> Self {
-        let Options { store, cache, threads, check_store, scratch, report, .. } = options;
+        let Options { store, cache, threads, check_store, scratch, report, observer, .. } = options;
         let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = if threads == 0 { cores() } else { threads }.min(MOST_THREADS);
         Self {
@@ -121,6 +123,7 @@ impl Workshop {
             learning: tokio::sync::Mutex::default(),
             stop,
             report,
+            observer,
             counters: Counters::default(),
         }
     }
@@ -244,12 +247,13 @@ impl Workshop {
         let paths = |job: &Job| packer.layer_paths(job.blob.layer(), &self.store);
         let layers = jobs.iter().map(paths).collect::<PackerResult<Vec<_>>>()?;
         let sink = Sink { jobs, wanted, counters: &self.counters };
-        let packed =
-            packer.pack(&layers, codec, &sink, &Control::new(&self.stop, &())).inspect_err(|error| {
-                if error.is_mismatch() {
-                    jobs.iter().for_each(|job| packer.forget_unproven(&job.blob.layers));
-                }
-            })?;
+        let progress = Placed { jobs, observer: &*self.observer };
+        let control = Control::new(&self.stop, &progress);
+        let packed = packer.pack(&layers, codec, &sink, &control).inspect_err(|error| {
+            if error.is_mismatch() {
+                jobs.iter().for_each(|job| packer.forget_unproven(&job.blob.layers));
+            }
+        })?;
         for (job, packed) in jobs.iter().zip(&packed) {
             // Nothing was written of a layer that the cache knows: whoever reads it first has it packed. So its empty file
             // is done with before its digest is out.
@@ -273,9 +277,16 @@ fn interrupted() -> Error {
 }
 
 /// A blob that is to be packed into a file.
-struct Job {
+pub(super) struct Job {
     blob: Arc<PackedBlob>,
     growing: Arc<Growing>,
+}
+
+impl Job {
+    /// The layer's place in its image, from 0.
+    pub(super) fn place(&self) -> usize {
+        self.blob.place
+    }
 }
 
 impl Drop for Job {
