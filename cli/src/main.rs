@@ -9,6 +9,7 @@
 mod commands;
 mod failure;
 mod nix;
+mod terminal;
 
 use std::env;
 use std::ffi::OsString;

@@ -33,7 +33,8 @@ impl World {
     }
 
     fn build(&self, flags: &[&str]) -> Output {
-        let input = ["build", "request.json", "--closure", "closure.json", "--real-store-dir", "store"];
+        let input =
+            ["build", "request.json", "--closure", "closure.json", "--real-store-dir", "store", "--quiet"];
         self.nixply(&[&input, flags].concat())
     }
 }
@@ -96,7 +97,7 @@ fn empty_variables_are_unset_ones() {
         }
         command.env("NIXPLY_CACHE_SHARED", shared).output().unwrap()
     };
-    let input = ["build", "request.json", "--closure", "closure.json", "--real-store-dir", "store"];
+    let input = ["build", "request.json", "--closure", "closure.json", "--real-store-dir", "store", "-q"];
     for shared in ["", ":", ":shared::"] {
         let built = run(&input, shared);
         assert_eq!((said(&built).0, said(&built).2), (Some(0), ""), "{shared:?}");

@@ -40,7 +40,7 @@ impl World {
     }
 
     fn layout(&self, flags: &[&str]) -> Output {
-        let command = ["layout", "image.json", "out", "--real-store-dir", "store"];
+        let command = ["layout", "image.json", "out", "--real-store-dir", "store", "--quiet"];
         self.command(&[&command, flags].concat()).output().unwrap()
     }
 

@@ -102,7 +102,8 @@ fn every_door_gives_the_same_spec() {
         let request = request(&nix, &image, folder.path());
         let closure = closure(&nix, &request, folder.path());
         for jobs in ["1", "2", "8"] {
-            let asked = run(nix.nixply().args(["build", "--no-cache", "--jobs", jobs]).arg(&request));
+            let asked =
+                run(nix.nixply().args(["build", "--quiet", "--no-cache", "--jobs", jobs]).arg(&request));
             assert_eq!(asked.stderr, "");
             assert_eq!(asked.stdout, spec, "{compression}, the program with {jobs} jobs");
             let output = folder.path().join("image.json");
@@ -230,7 +231,7 @@ fn a_layout_has_the_digests_that_the_spec_says() {
         let inspected = run(nix.nixply().args(["inspect", "--json"]).arg(&built)).ok();
         let inspected: Value = serde_json::from_str(&inspected).unwrap();
         let layout = folder.path().join("layout");
-        let printed = run(nix.nixply().args(["layout", "--jobs", "2"]).arg(&built).arg(&layout));
+        let printed = run(nix.nixply().args(["layout", "--quiet", "--jobs", "2"]).arg(&built).arg(&layout));
         assert_eq!(printed.stderr, "");
         assert_eq!(json!(printed.stdout.trim_end()), inspected["manifestDigest"]);
         let blob = |digest: &Value| {

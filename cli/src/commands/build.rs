@@ -7,7 +7,8 @@ use nixply_packer::cache::Cache;
 use nixply_packer::pack::Control;
 
 use super::cache::CacheFlags;
-use super::{Input, Machine};
+use super::{Input, Machine, Talk};
+use crate::terminal::{Packing, say};
 
 /// Pack an image and write its spec (image.json)
 #[derive(clap::Args)]
@@ -24,6 +25,9 @@ pub(crate) struct Args {
     /// Where to write the spec; standard output without it
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+
+    #[command(flatten)]
+    talk: Talk,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -32,8 +36,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let stop = super::stop_flag()?;
     let cache = args.cache.open();
     let packer = args.machine.packer(cache.clone());
-    let built = request.build(&closure, &store, &packer, &Control::new(&stop, &()))?;
+    let packing = Packing::new(args.talk.quiet);
+    let built = request.build(&closure, &store, &packer, &Control::new(&stop, &packing))?;
+    packing.finish(built.spec.layers.len());
     cache.iter().for_each(Cache::trim);
-    built.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    built.warnings.iter().for_each(|warning| say(format!("warning: {warning}")));
     super::write_file(args.output.as_deref(), &built.json)
 }

@@ -8,8 +8,9 @@ use nixply_packer::compress::Codec;
 use nixply_packer::image::layout;
 use nixply_packer::pack::Control;
 
-use super::Machine;
 use super::cache::CacheFlags;
+use super::{Machine, Talk};
+use crate::terminal::Packing;
 
 /// Write an image to an OCI layout folder, which skopeo, podman, umoci and others read (as oci:DIR:TAG)
 #[derive(clap::Args)]
@@ -35,6 +36,9 @@ pub(crate) struct Args {
     allow_outside_store: bool,
 
     #[command(flatten)]
+    talk: Talk,
+
+    #[command(flatten)]
     machine: Machine,
 
     #[command(flatten)]
@@ -46,10 +50,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let store = args.machine.store_of(&args.image);
     let spec = super::read_spec_within(&args.image, &store, args.allow_outside_store)?;
     let stop = super::stop_flag()?;
-    let control = Control::new(&stop, &());
+    let packing = Packing::new(args.talk.quiet);
+    let control = Control::new(&stop, &packing);
     let cache = args.cache.open();
     let packer = args.machine.packer(cache.clone());
     let written = layout::write(&spec, &store, &args.folder, &args.tag, args.compression, &packer, &control)?;
+    packing.finish(spec.layers.len());
     cache.iter().for_each(Cache::trim);
     super::print(format!("{}\n", written.manifest))
 }

@@ -26,6 +26,7 @@ use nixply_packer::pack::Packer;
 use nixply_packer::request::ImageRequest;
 
 use crate::nix;
+use crate::terminal::human;
 
 /// A variable's name for clap, which would take an empty value for one: to everybody else it is no value.
 fn unless_empty(name: &'static str) -> Option<&'static str> {
@@ -79,6 +80,14 @@ impl Machine {
     fn packer(&self, cache: Option<Cache>) -> Packer {
         Packer::new(self.jobs).with_cache(cache).with_store_check(self.check_store)
     }
+}
+
+/// How much is told.
+#[derive(clap::Args)]
+pub(crate) struct Talk {
+    /// Tell nothing of how it goes; warnings and errors are told
+    #[arg(short, long)]
+    quiet: bool,
 }
 
 /// An image request and its closure.
@@ -167,30 +176,4 @@ fn stop_flag() -> Result<Arc<AtomicBool>> {
         signal_hook::flag::register(signal, stop.clone()).context("cannot listen for signals")?;
     }
     Ok(stop)
-}
-
-/// A size for people, in powers of 1000.
-fn human(bytes: u64) -> String {
-    let units = ["B", "kB", "MB", "GB", "TB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 999.5 && unit + 1 < units.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", units[unit]) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_for_people() {
-        for (bytes, text) in
-            [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_999, "1.0 MB"), (4_750_000_000, "4.8 GB")]
-        {
-            assert_eq!(human(bytes), text);
-        }
-    }
 }

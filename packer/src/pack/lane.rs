@@ -28,7 +28,7 @@ pub(super) fn pack(
 ) -> Result<PackedLayer> {
     let Shared { compressor, cache, sink, control, .. } = *shared;
     control.check()?;
-    control.progress.layer_started(job.at, job.expected);
+    control.progress.layer_started(job.number(), job.expected);
     let codec = compressor.codec();
     let plain = codec == Codec::None;
     let writer = sink.open(job.at)?;
@@ -115,7 +115,7 @@ pub(super) fn pack(
         }
     }
     accepted?;
-    control.progress.layer_finished(job.at, &packed);
+    control.progress.layer_finished(job.number(), &packed);
     Ok(packed)
 }
 
@@ -194,7 +194,7 @@ fn hash<'s>(
         if hashed.send(Hashing { frame, keep, compressed }).is_err() {
             return;
         }
-        control.progress.packed(job.at, length);
+        control.progress.packed(job.number(), length);
     }
 }
 

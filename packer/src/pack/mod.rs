@@ -146,8 +146,12 @@ impl Recorded<'_> {
     }
 }
 
-/// Hears how packing goes. Called from the packer's threads.
+/// Hears how packing goes. Called from the packer's threads. A layer's number is its place in the image if the sink says
+/// which that is ([`BlobSink::recorded`]), else its place in the call, from 0.
 pub trait Progress: Sync {
+    /// A call begins to pack so many layers; those that are known are not among them. They have about so many bytes
+    /// together, or 0 where that is unknown.
+    fn packing_started(&self, _layers: usize, _expected: u64) {}
     /// Work on a layer has begun. Its store paths' archives have so many bytes together, where that is known; its tar
     /// stream has about as many.
     fn layer_started(&self, _layer: usize, _expected: u64) {}
@@ -304,7 +308,10 @@ impl Packer {
                 remember_contents(cache, known.packed.diff_id, paths);
             }
             let recorded = sink.recorded(at);
-            jobs.push(Job { at, expected: LayerPath::total(paths), pieces, known, recorded });
+            // A spec has no archives' sizes, but a plain layer's own is that of its stream.
+            let plain = recorded.filter(|of| of.layer.compression.is_none()).map_or(0, |of| of.layer.size);
+            let expected = Some(LayerPath::total(paths)).filter(|bytes| *bytes > 0).unwrap_or(plain);
+            jobs.push(Job { at, expected, pieces, known, recorded });
         }
         let packed = self.pack_jobs(&jobs, layers, codec, sink, control);
         if let (Some(cache), Err(error)) = (cache, &packed)
@@ -337,6 +344,9 @@ impl Packer {
             }
         }
         if !todo.is_empty() {
+            let all_known = todo.iter().all(|job| job.expected > 0);
+            let expected = if all_known { todo.iter().map(|job| job.expected).sum() } else { 0 };
+            control.progress.packing_started(todo.len(), expected);
             let compressor = Compressor::new(codec);
             let pool = rayon::ThreadPoolBuilder::new()
                 .num_threads(self.threads)
@@ -393,6 +403,13 @@ struct Job<'l> {
     /// What the cache knows of it.
     known: Option<KnownLayer>,
     recorded: Option<Recorded<'l>>,
+}
+
+impl Job<'_> {
+    /// The layer's number for who listens.
+    fn number(&self) -> usize {
+        self.recorded.map_or(self.at, |recorded| recorded.place)
+    }
 }
 
 /// What all layers of a call have in common.

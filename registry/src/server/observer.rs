@@ -4,9 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use nixply_packer::digest::Digest;
-use nixply_packer::pack::{PackedLayer, Progress};
-
-use super::workshop::Job;
+use nixply_packer::pack::Progress;
 
 /// Somebody reads a layer's blob, or a part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,9 +22,8 @@ pub struct Read {
 /// Hears what is read from a server, and what is packed for it. Called from the server's threads, several at once, between
 /// two pieces of what they send: it must return soon.
 ///
-/// Of a layer that is packed it is told as [`Progress`] is, with the layer's place in its image for its number. That may be
-/// while somebody reads the layer already, or before anybody can: a manifest needs the digests of all layers. A layer of which it hears
-/// neither is one that the other side has already.
+/// Of a layer that is packed it is told as [`Progress`] is. That may be while somebody reads the layer already, or before
+/// anybody can: a manifest needs the digests of all layers. A layer that nobody reads is one that the other side has already.
 pub trait Observer: Progress + Send {
     /// Somebody begins to read a layer.
     fn read_begun(&self, _read: &Read) {}
@@ -38,26 +35,6 @@ pub trait Observer: Progress + Send {
 
 /// Nobody listens.
 impl Observer for () {}
-
-/// Tells of a packing's layers by their places in the image.
-pub(super) struct Placed<'p> {
-    pub(super) jobs: &'p [Job],
-    pub(super) observer: &'p dyn Observer,
-}
-
-impl Progress for Placed<'_> {
-    fn layer_started(&self, at: usize, expected: u64) {
-        self.observer.layer_started(self.jobs[at].place(), expected);
-    }
-
-    fn packed(&self, at: usize, bytes: u64) {
-        self.observer.packed(self.jobs[at].place(), bytes);
-    }
-
-    fn layer_finished(&self, at: usize, packed: &PackedLayer) {
-        self.observer.layer_finished(self.jobs[at].place(), packed);
-    }
-}
 
 /// A read that is going on. However it ends, the observer hears of it.
 pub(super) struct Observed {

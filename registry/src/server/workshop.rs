@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 
 use super::counters::Counters;
 use super::growing::Growing;
-use super::observer::{Observer, Placed};
+use super::observer::Observer;
 use super::pump::Source;
 use super::{Options, Report};
 use crate::error::{Error, Result};
@@ -247,8 +247,7 @@ impl Workshop {
         let paths = |job: &Job| packer.layer_paths(job.blob.layer(), &self.store);
         let layers = jobs.iter().map(paths).collect::<PackerResult<Vec<_>>>()?;
         let sink = Sink { jobs, wanted, counters: &self.counters };
-        let progress = Placed { jobs, observer: &*self.observer };
-        let control = Control::new(&self.stop, &progress);
+        let control = Control::new(&self.stop, &*self.observer);
         let packed = packer.pack(&layers, codec, &sink, &control).inspect_err(|error| {
             if error.is_mismatch() {
                 jobs.iter().for_each(|job| packer.forget_unproven(&job.blob.layers));
@@ -277,16 +276,9 @@ fn interrupted() -> Error {
 }
 
 /// A blob that is to be packed into a file.
-pub(super) struct Job {
+struct Job {
     blob: Arc<PackedBlob>,
     growing: Arc<Growing>,
-}
-
-impl Job {
-    /// The layer's place in its image, from 0.
-    pub(super) fn place(&self) -> usize {
-        self.blob.place
-    }
 }
 
 impl Drop for Job {

@@ -1,0 +1,200 @@
+//! Bars: one for each layer in work, and one for all of them below.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::io;
+use std::sync::PoisonError;
+
+use console::Term;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike};
+
+use super::SHOWN;
+use super::words::{human, short};
+
+/// How many layers have a bar, whatever the number of threads: the screen is the user's.
+const MOST_BARS: usize = 8;
+
+/// How often the screen is written, in a second. What is told in between costs an addition.
+const RATE: u8 = 10;
+
+/// The columns that [`KNOWN`] takes at most.
+const WIDTH: u16 = 79;
+const KNOWN: &str = "{msg:<18} [{bar:14}] {done:>8} of {all:<8} {rate:>10}  {left}";
+const NARROW: &str = "{msg:<16} {done:>8} of {all:<8} {left}";
+const UNKNOWN: &str = "{msg:<16} {done:>8} {rate:>10}";
+
+/// Bars on the screen, until they are dropped.
+pub(crate) struct Bars {
+    multi: MultiProgress,
+    total: ProgressBar,
+    work: BTreeMap<usize, Work>,
+    /// What the screen has room for: a line of a bar, and how many.
+    known: &'static str,
+    most: usize,
+}
+
+/// A layer in work.
+struct Work {
+    what: String,
+    /// How many bytes it has, if that is known.
+    expected: Option<u64>,
+    bytes: u64,
+    /// None while others have all the room.
+    bar: Option<ProgressBar>,
+}
+
+impl Bars {
+    /// With a bar for the total, of which nothing is known yet.
+    pub(crate) fn new() -> Self {
+        let screen = Screen(Term::buffered_stderr());
+        let known = if screen.width() > WIDTH { KNOWN } else { NARROW };
+        // The total has a line, and what the user was doing.
+        let most = usize::from(screen.height()).saturating_sub(2).clamp(1, MOST_BARS);
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(screen), RATE);
+        let multi = MultiProgress::with_draw_target(target);
+        *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(multi.clone());
+        let total = multi.add(bar());
+        Self { multi, total, work: BTreeMap::new(), known, most }
+    }
+
+    /// What the total is of.
+    pub(crate) fn name_total(&self, what: String) {
+        self.total.set_message(what);
+    }
+
+    /// There will be so many bytes more.
+    pub(crate) fn expect(&self, bytes: u64) {
+        self.total.set_length(self.total.length().unwrap_or(0) + bytes);
+        self.total.set_style(style(self.known));
+    }
+
+    /// So many bytes of the total are done.
+    pub(crate) fn advance_total(&self, bytes: u64) {
+        self.total.inc(bytes);
+    }
+
+    /// Work on a layer begins.
+    pub(crate) fn begin(&mut self, layer: usize, what: String, expected: Option<u64>) {
+        self.end(layer);
+        self.work.insert(layer, Work { what, expected, bytes: 0, bar: None });
+        self.fill();
+    }
+
+    /// So many bytes of a layer in work are done.
+    pub(crate) fn advance(&mut self, layer: usize, bytes: u64) {
+        if let Some(work) = self.work.get_mut(&layer) {
+            work.bytes += bytes;
+            work.bar.iter().for_each(|bar| bar.inc(bytes));
+        }
+    }
+
+    /// A layer is no longer in work. Gives how many bytes of it were done.
+    pub(crate) fn end(&mut self, layer: usize) -> u64 {
+        let Some(work) = self.work.remove(&layer) else { return 0 };
+        if let Some(bar) = work.bar {
+            bar.finish_and_clear();
+            self.multi.remove(&bar);
+        }
+        self.fill();
+        work.bytes
+    }
+
+    /// Gives the room that there is to those that have waited for it.
+    fn fill(&mut self) {
+        let shown = self.work.values().filter(|work| work.bar.is_some()).count();
+        let free = self.most.saturating_sub(shown);
+        for work in self.work.values_mut().filter(|work| work.bar.is_none()).take(free) {
+            let bar = bar();
+            if let Some(expected) = work.expected {
+                bar.set_length(expected);
+                bar.set_style(style(self.known));
+            }
+            let bar = self.multi.insert_before(&self.total, bar.with_position(work.bytes));
+            bar.set_message(work.what.clone());
+            // What was done while nobody saw it says nothing of how fast it goes.
+            bar.reset_eta();
+            work.bar = Some(bar);
+        }
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        // All at once, and before they are dropped one by one: that would leave some of them behind.
+        let _ = self.multi.clear();
+        self.multi.set_draw_target(ProgressDrawTarget::hidden());
+        *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// A bar that nothing is known of, and that is not on the screen before it is put among the others.
+fn bar() -> ProgressBar {
+    ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_style(style(UNKNOWN))
+}
+
+fn style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template).expect("it is written here");
+    style
+        .progress_chars("=> ")
+        .with_key("done", |state: &ProgressState, out: &mut dyn Write| {
+            // A tar stream has a little more than the archives that it is made of.
+            let _ = out.write_str(&human(state.pos().min(state.len().unwrap_or(u64::MAX))));
+        })
+        .with_key("all", |state: &ProgressState, out: &mut dyn Write| {
+            let _ = out.write_str(&human(state.len().unwrap_or(0)));
+        })
+        .with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
+            let _ = write!(out, "{}/s", human(state.per_sec() as u64));
+        })
+        .with_key("left", |state: &ProgressState, out: &mut dyn Write| {
+            let _ = write!(out, "{} left", short(state.eta()));
+        })
+}
+
+/// Standard error with the cursor at the begin of the last line. indicatif leaves it behind the end, where the `^C` of a user
+/// who has seen enough begins another line, of which nobody knows when all are cleared.
+#[derive(Debug)]
+struct Screen(Term);
+
+impl TermLike for Screen {
+    fn width(&self) -> u16 {
+        TermLike::width(&self.0)
+    }
+
+    fn height(&self) -> u16 {
+        TermLike::height(&self.0)
+    }
+
+    fn move_cursor_up(&self, lines: usize) -> io::Result<()> {
+        self.0.move_cursor_up(lines)
+    }
+
+    fn move_cursor_down(&self, lines: usize) -> io::Result<()> {
+        self.0.move_cursor_down(lines)
+    }
+
+    fn move_cursor_right(&self, columns: usize) -> io::Result<()> {
+        self.0.move_cursor_right(columns)
+    }
+
+    fn move_cursor_left(&self, columns: usize) -> io::Result<()> {
+        self.0.move_cursor_left(columns)
+    }
+
+    fn write_line(&self, line: &str) -> io::Result<()> {
+        self.0.write_line(line)
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.0.write_str(text)
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.0.clear_line()
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.0.write_str("\r")?;
+        self.0.flush()
+    }
+}

@@ -1,0 +1,35 @@
+//! Standard error, where everything goes that is no data: messages, and bars while something takes long.
+//!
+//! Whoever writes a line there does it with [`say`] or what is built on it: bars that are on the screen move out of its way.
+
+mod bars;
+mod packing;
+mod words;
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+
+use indicatif::MultiProgress;
+
+pub(crate) use self::bars::Bars;
+pub(crate) use self::packing::Packing;
+pub(crate) use self::words::{count, human};
+
+/// The bars that are on the screen. There is one screen.
+static SHOWN: Mutex<Option<MultiProgress>> = Mutex::new(None);
+
+/// Whether somebody looks at standard error while it is written, on a screen that can go back to what it shows.
+pub(crate) fn is_live() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
+}
+
+/// Writes a line.
+pub(crate) fn say(line: impl AsRef<[u8]>) {
+    let line = [line.as_ref(), b"\n"].concat();
+    // Nobody is left to be told that standard error is closed.
+    let write = || drop(io::stderr().write_all(&line));
+    match &*SHOWN.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(bars) => bars.suspend(write),
+        None => write(),
+    }
+}

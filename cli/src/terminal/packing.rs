@@ -1,0 +1,150 @@
+//! How packing goes: bars for who looks on, else lines.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nixply_packer::pack::{PackedLayer, Progress};
+
+use super::{Bars, count, human, is_live, say};
+
+/// More layers than these have a line no more often than [`PAUSE`] says.
+const FEW: usize = 20;
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What is told of packing. Dropped, it leaves nothing on the screen.
+pub(crate) struct Packing {
+    how: How,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    Quietly,
+    Lines,
+    Bars,
+}
+
+#[derive(Default)]
+struct State {
+    /// There once something is packed.
+    bars: Option<Bars>,
+    /// Layers that are to be packed, and those of them that are.
+    layers: usize,
+    finished: usize,
+    /// Of the layers that are finished.
+    bytes: u64,
+    /// What is known and done of the layers in work.
+    work: HashMap<usize, (u64, u64)>,
+    last_line: Option<Instant>,
+}
+
+impl Packing {
+    /// `quiet` tells nothing.
+    pub(crate) fn new(quiet: bool) -> Self {
+        let how = match quiet {
+            true => How::Quietly,
+            false if is_live() => How::Bars,
+            false => How::Lines,
+        };
+        Self { how, state: Mutex::default() }
+    }
+
+    /// Clears the screen and says what was done for an image with so many layers.
+    pub(crate) fn finish(self, layers: usize) {
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        drop(state.bars);
+        if self.how != How::Quietly {
+            say(summary(layers, state.finished, state.bytes));
+        }
+    }
+
+    fn with(&self, tell: impl FnOnce(&mut State)) {
+        if self.how != How::Quietly {
+            tell(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}
+
+impl Progress for Packing {
+    fn packing_started(&self, layers: usize, expected: u64) {
+        self.with(|state| {
+            state.layers += layers;
+            if self.how == How::Bars {
+                let (finished, layers) = (state.finished, state.layers);
+                let bars = state.bars.get_or_insert_with(Bars::new);
+                bars.name_total(format!("{finished} of {}", count(layers, "layer")));
+                if expected > 0 {
+                    bars.expect(expected);
+                }
+            }
+        });
+    }
+
+    fn layer_started(&self, layer: usize, expected: u64) {
+        self.with(|state| {
+            state.work.insert(layer, (expected, 0));
+            if let Some(bars) = &mut state.bars {
+                bars.begin(layer, format!("layer {}", layer + 1), Some(expected).filter(|bytes| *bytes > 0));
+            }
+        });
+    }
+
+    fn packed(&self, layer: usize, bytes: u64) {
+        self.with(|state| {
+            state.work.entry(layer).or_default().1 += bytes;
+            if let Some(bars) = &mut state.bars {
+                bars.advance(layer, bytes);
+                bars.advance_total(bytes);
+            }
+        });
+    }
+
+    fn layer_finished(&self, layer: usize, _packed: &PackedLayer) {
+        self.with(|state| {
+            let (expected, packed) = state.work.remove(&layer).unwrap_or_default();
+            state.finished += 1;
+            state.bytes += packed;
+            let text = format!("{} of {}", state.finished, count(state.layers, "layer"));
+            if let Some(bars) = &mut state.bars {
+                bars.end(layer);
+                // Where its begin was known from before.
+                bars.advance_total(expected.saturating_sub(packed));
+                bars.name_total(text);
+                return;
+            }
+            let waited = state.last_line.is_none_or(|last| last.elapsed() >= PAUSE);
+            if state.layers <= FEW || state.finished == state.layers || waited {
+                say(format!("{text} packed, {}", human(state.bytes)));
+                state.last_line = Some(Instant::now());
+            }
+        });
+    }
+}
+
+fn summary(layers: usize, packed: usize, bytes: u64) -> String {
+    let before = layers.saturating_sub(packed);
+    let packed = match packed {
+        0 => "none packed".into(),
+        _ => format!("{packed} packed ({})", human(bytes)),
+    };
+    let before = if before == 0 { String::new() } else { format!(", {before} made before") };
+    format!("{}: {packed}{before}", count(layers, "layer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn summaries() {
+        for (layers, packed, bytes, text) in [
+            (12, 2, 34_500_000, "12 layers: 2 packed (34.5 MB), 10 made before"),
+            (1, 1, 10_240, "1 layer: 1 packed (10.2 kB)"),
+            (3, 0, 0, "3 layers: none packed, 3 made before"),
+            (0, 0, 0, "0 layers: none packed"),
+        ] {
+            assert_eq!(summary(layers, packed, bytes), text);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What is told while an image is packed: bars on a terminal, lines elsewhere, nothing where that is asked for.
+
+mod terminal;
+
+use std::fs;
+use std::process::{Command, Output};
+
+use self::terminal::Running;
+
+/// A folder with a store of some files of 4 MB, each a layer, and one that is as large as it is told to be.
+struct World(tempfile::TempDir);
+
+impl World {
+    fn new(large: u64) -> Self {
+        let world = Self(tempfile::tempdir().unwrap());
+        let folder = world.0.path();
+        fs::create_dir(folder.join("store")).unwrap();
+        let (mut closure, mut layers) = (Vec::new(), Vec::new());
+        for name in ["a", "b", "c"] {
+            let file = format!("{}-{name}", name.repeat(32));
+            let size = if name == "c" { large } else { 4_000_000 };
+            fs::File::create(folder.join("store").join(&file)).unwrap().set_len(size).unwrap();
+            let hash = format!("sha256:{}", "0".repeat(64));
+            let info = format!(r#"{{"narHash": "{hash}", "narSize": {size}, "references": []}}"#);
+            closure.push(format!(r#""/nix/store/{file}": {info}"#));
+            layers.push(format!(r#"{{"deps": ["/nix/store/{file}"]}}"#));
+        }
+        fs::write(folder.join("closure.json"), format!("{{{}}}", closure.join(","))).unwrap();
+        let request = format!(r#"{{"compression": "zstd", "layers": [{}]}}"#, layers.join(","));
+        fs::write(folder.join("request.json"), request).unwrap();
+        world
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
+        command.args(arguments).args(["--real-store-dir", "store", "--jobs", "2"]);
+        command.env("NIXPLY_CACHE_DIR", self.0.path().join("cache")).current_dir(self.0.path());
+        command
+    }
+
+    fn build(&self, flags: &[&str]) -> Command {
+        self.command(
+            &[&["build", "request.json", "--closure", "closure.json", "-o", "image.json"], flags].concat(),
+        )
+    }
+
+    fn layout(&self, flags: &[&str]) -> Command {
+        self.command(&[&["layout", "image.json", "out"], flags].concat())
+    }
+}
+
+fn said(output: &Output) -> (Option<i32>, &str) {
+    (output.status.code(), std::str::from_utf8(&output.stderr).unwrap())
+}
+
+#[test]
+fn without_a_terminal_a_layer_that_is_packed_is_a_line() {
+    let world = World::new(4_000_000);
+    let output = world.build(&[]).output().unwrap();
+    let lines = "1 of 3 layers packed, 4.0 MB\n2 of 3 layers packed, 8.0 MB\n3 of 3 layers packed, 12.0 MB\n";
+    assert_eq!(said(&output), (Some(0), &*format!("{lines}3 layers: 3 packed (12.0 MB)\n")));
+    let output = world.build(&[]).output().unwrap();
+    assert_eq!(said(&output), (Some(0), "3 layers: none packed, 3 made before\n"));
+
+    // Their bytes are wanted now.
+    let output = world.layout(&[]).output().unwrap();
+    assert_eq!(said(&output), (Some(0), &*format!("{lines}3 layers: 3 packed (12.0 MB)\n")));
+    assert!(output.stdout.starts_with(b"sha256:"));
+    let output = world.layout(&[]).output().unwrap();
+    assert_eq!(said(&output), (Some(0), "3 layers: none packed, 3 made before\n"));
+}
+
+#[test]
+fn quietly_nothing_is_told_but_what_went_wrong() {
+    let world = World::new(4_000_000);
+    for flags in [&["--quiet"], &["-q"]] {
+        assert_eq!(said(&world.build(flags).output().unwrap()), (Some(0), ""));
+        assert_eq!(said(&world.layout(flags).output().unwrap()), (Some(0), ""));
+    }
+    let (status, screen, _) = Running::start(&mut world.build(&["--quiet", "--no-cache"])).end();
+    assert_eq!((status.code(), &*screen), (Some(0), ""));
+    fs::remove_file(world.0.path().join("store").join(format!("{}-a", "a".repeat(32)))).unwrap();
+    let output = world.build(&["--quiet", "--no-cache"]).output().unwrap();
+    let (code, error) = said(&output);
+    assert!(code == Some(1) && error.starts_with("error: store path is missing"), "{error}");
+}
+
+#[test]
+fn on_a_terminal_there_are_bars_of_which_nothing_is_left() {
+    let world = World::new(400_000_000);
+    let (status, screen, seen) = Running::start(&mut world.build(&["--no-cache"])).end();
+    assert_eq!((status.code(), &*screen), (Some(0), "3 layers: 3 packed (408.0 MB)"));
+    let of = |line: &str, parts: &[&str]| {
+        seen.iter()
+            .flat_map(|screen| screen.lines())
+            .any(|shown| shown.starts_with(line) && parts.iter().all(|part| shown.contains(part)))
+    };
+    assert!(of("layer 3 ", &["=>", "B of 400.0 MB", "B/s", " left"]), "{seen:?}");
+    assert!(of("2 of 3 layers ", &["=>", "B of 408.0 MB", "B/s", " left"]), "{seen:?}");
+    let most = seen.iter().map(|screen| screen.lines().count()).max();
+    assert!(most <= Some(3), "two in work and the total: {seen:?}");
+}
+
+#[test]
+fn errors_and_warnings_have_the_screen_to_themselves() {
+    let world = World::new(400_000_000);
+    fs::remove_file(world.0.path().join("store").join(format!("{}-b", "b".repeat(32)))).unwrap();
+    let (status, screen, seen) = Running::start(&mut world.build(&["--no-cache"])).end();
+    assert!(seen.iter().any(|screen| screen.contains("layer 3 ")), "{seen:?}");
+    assert_eq!(status.code(), Some(1));
+    assert!(screen.starts_with("error: store path is missing") && !screen.contains("layer"), "{screen}");
+}
+
+#[test]
+fn ctrl_c_leaves_nothing_behind() {
+    let world = World::new(40_000_000_000);
+    let mut running = Running::start(&mut world.build(&["--no-cache"]));
+    running.until("2 of 3 layers");
+    let pid = rustix::process::Pid::from_child(&running.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let (status, screen, _) = running.end();
+    assert_eq!((status.code(), &*screen), (Some(130), "error: interrupted"));
+}
+
+#[test]
+fn a_terminal_that_cannot_go_back_has_lines() {
+    let world = World::new(4_000_000);
+    let mut command = world.build(&["--no-cache"]);
+    let mut running = Running::start(command.env("TERM", "dumb"));
+    running.until("3 layers: 3 packed (12.0 MB)");
+    assert!(running.end().1.starts_with("1 of 3 layers packed, 4.0 MB\n"));
+}
