@@ -10,6 +10,7 @@ mod commands;
 mod failure;
 mod nix;
 mod terminal;
+mod transfer;
 
 use std::env;
 use std::ffi::OsString;

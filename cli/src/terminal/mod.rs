@@ -6,8 +6,9 @@ mod bars;
 mod packing;
 mod words;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use indicatif::MultiProgress;
 
@@ -32,4 +33,15 @@ pub(crate) fn say(line: impl AsRef<[u8]>) {
         Some(bars) => bars.suspend(write),
         None => write(),
     }
+}
+/// Writes the lines that another program writes to `stream`, as they come. For programs that run while bars are shown.
+pub(crate) fn relay(stream: impl Read + Send + 'static) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut stream = BufReader::new(stream);
+        let mut line = Vec::new();
+        while stream.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            say(line.strip_suffix(b"\n").unwrap_or(&line));
+            line.clear();
+        }
+    })
 }

@@ -201,8 +201,22 @@ impl<'a> CommandLine<'a> {
         })
     }
 
-    /// The same arguments with a registry's image, reached without TLS, in the source's place.
-    pub(super) fn with_registry(&self, source: &str) -> Vec<OsString> {
+    /// Whether skopeo is told to say nothing of how it goes.
+    pub(super) fn is_quiet(&self) -> bool {
+        // Of letters that share a dash, the last alone is known by its name; a value takes what follows.
+        let letters = |option: &Given<'_>| {
+            let text = self.arguments[option.at.start].as_bytes();
+            let letters = text.strip_prefix(b"-").filter(|letters| !letters.starts_with(b"-"));
+            letters.is_some_and(|letters| {
+                letters.split(|b| b"f=".contains(b)).next().unwrap_or_default().contains(&b'q')
+            })
+        };
+        self.is_on("quiet") || self.options.iter().any(letters)
+    }
+
+    /// The same arguments with a registry's image, reached without TLS, in the source's place. `quietly` is for a caller that
+    /// tells itself how it goes; what the user says of that is left.
+    pub(super) fn with_registry(&self, source: &str, quietly: bool) -> Vec<OsString> {
         let prefix = if self.verb == Verb::Copy { "src-" } else { "" };
         let verify = format!("{prefix}tls-verify");
         let plain = OsString::from(format!("--{verify}=false"));
@@ -215,6 +229,9 @@ impl<'a> CommandLine<'a> {
         if !credentials.iter().any(is_given) {
             // This registry is nobody's to have a password for: no file is read and no helper started to look.
             extra.push(format!("--{prefix}no-creds").into());
+        }
+        if quietly && !is_given(&"quiet") && !self.is_quiet() {
+            extra.push("--quiet".into());
         }
         let changed = |option: &Given<'_>| (option.name == verify.as_bytes()).then(|| vec![plain.clone()]);
         self.rewritten(OsStr::new(source), extra, changed)
@@ -411,7 +428,23 @@ mod tests {
         assert_eq!(line.value("dest-compress-level"), Some(OsStr::new("9")));
         assert_eq!(line.value("format"), Some(OsStr::new("oci")));
         assert_eq!(line.value("dest-compress-format"), None);
-        assert!(line.is_on("quiet") && !line.is_on("dest-compress") && !line.is_on("all"));
+        assert!(line.is_quiet() && line.is_on("quiet") && !line.is_on("dest-compress") && !line.is_on("all"));
+    }
+
+    #[test]
+    fn quiet_has_many_forms() {
+        for (text, quiet) in [
+            ("copy nix:a b -q", true),
+            ("copy -qa nix:a b", true),
+            ("copy -aqf v2s1 nix:a b", true),
+            ("copy --quiet nix:a b", true),
+            ("copy --quiet=false nix:a b", false),
+            ("copy -fq nix:a b", false),
+            ("copy -a nix:a b", false),
+            ("copy --dest-creds -q nix:a b", false),
+        ] {
+            assert_eq!(CommandLine::of(&words(text)).unwrap().is_quiet(), quiet, "{text}");
+        }
     }
 
     #[test]
@@ -428,7 +461,16 @@ mod tests {
         ] {
             let arguments = words(text);
             let line = CommandLine::of(&arguments).unwrap();
-            assert_eq!(line.with_registry("R"), words(rewritten), "{text}");
+            assert_eq!(line.with_registry("R", false), words(rewritten), "{text}");
+        }
+        for (text, rewritten) in [
+            ("copy nix:a b", "copy --src-tls-verify=false --src-no-creds --quiet R b"),
+            ("copy nix:a -qa b", "copy --src-tls-verify=false --src-no-creds R -qa b"),
+            ("copy --quiet=false nix:a b", "copy --src-tls-verify=false --src-no-creds --quiet=false R b"),
+        ] {
+            let arguments = words(text);
+            let line = CommandLine::of(&arguments).unwrap();
+            assert_eq!(line.with_registry("R", true), words(rewritten), "{text}");
         }
     }
 

@@ -33,9 +33,14 @@ use self::arguments::{CommandLine, Verb};
 use self::program::{Ended, Skopeo};
 use super::cache::CacheFlags;
 use super::{Machine, serve};
+use crate::terminal::{is_live, say};
+use crate::transfer::Watch;
 
 /// The tag that the real skopeo finds the image under. It gets no further.
 const TAG: &str = "latest";
+
+/// Set to `bars` or `1`, it shows what is copied as `nixply` does: for callers to which it does not matter that skopeo runs.
+const PROGRESS: &str = "NIXPLY_PROGRESS";
 
 /// Run skopeo, which here takes nix:IMAGE.json for a source of copy and inspect, too
 ///
@@ -92,13 +97,15 @@ fn serve(
     spec: ImageSpec,
 ) -> Result<Ended> {
     let cache = settings.cache.open();
+    let watch = is_watched(line).then(|| Watch::new(&spec, line.is_quiet()));
     let options = Options {
         compression: offer::compression(line, &spec),
         cache: cache.clone(),
         threads: settings.machine.jobs,
         check_store: settings.machine.check_store,
         scratch: serve::scratch_dir(),
-        report: Arc::new(|error| eprintln!("error: {}", error.chain())),
+        report: Arc::new(|error| say(format!("error: {}", error.chain()))),
+        observer: watch.as_ref().map_or_else(|| Arc::new(()) as _, Watch::observer),
         ..Options::new(settings.machine.store_of(path))
     };
     // It is in skopeo's messages alone.
@@ -109,10 +116,20 @@ fn serve(
     let signals = program::Signals::catch()?;
     let server = Server::start(vec![image], options).map_err(known)?;
     let source = format!("docker://{}/{reference}", server.address());
-    let ended = skopeo.run(&line.with_registry(&source), signals);
+    let ended =
+        skopeo.run(&line.with_registry(&source, watch.is_some()), signals, watch.is_some() && is_live());
     server.stop();
+    if let Some(watch) = watch.filter(|_| ended.as_ref().is_ok_and(Ended::is_fine)) {
+        watch.finish();
+    }
     cache.iter().for_each(Cache::trim);
     ended
+}
+
+/// Whether this process tells how it goes, in place of skopeo.
+fn is_watched(line: &CommandLine<'_>) -> bool {
+    let asked = std::env::var(PROGRESS).is_ok_and(|value| value == "bars" || value == "1");
+    asked && line.verb == Verb::Copy
 }
 
 /// Gives skopeo a layout that has everything but the layers. A registry's name would be among what it prints.
@@ -128,7 +145,7 @@ fn describe(skopeo: &Skopeo, line: &CommandLine<'_>, spec: &ImageSpec) -> Result
     let mut source = OsString::from("oci:");
     source.push(folder.path());
     source.push(format!(":{TAG}"));
-    skopeo.run(&line.with_layout(&source), signals)
+    skopeo.run(&line.with_layout(&source), signals, false)
 }
 
 /// failure.rs knows the packer's errors by their type.

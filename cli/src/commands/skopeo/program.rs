@@ -5,12 +5,14 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::{env, io, process};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::low_level::emulate_default_handler;
+
+use crate::terminal;
 
 /// The real one, whatever PATH has.
 const VARIABLE: &str = "NIXPLY_SKOPEO";
@@ -58,11 +60,19 @@ impl Skopeo {
         self.failed(error)
     }
 
-    /// Runs it to its end, with this process' standard streams and in its process group.
-    pub(super) fn run(&self, arguments: &[OsString], mut signals: Signals) -> Result<Ended> {
-        let mut child = Command::new(&self.0).args(arguments).spawn().map_err(|error| self.failed(error))?;
+    /// Runs it to its end, with this process' standard streams and in its process group. `relayed`, its messages come by way
+    /// of this process, which has bars on the screen.
+    pub(super) fn run(&self, arguments: &[OsString], mut signals: Signals, relayed: bool) -> Result<Ended> {
+        let mut command = Command::new(&self.0);
+        if relayed {
+            command.stderr(Stdio::piped());
+        }
+        let mut child = command.args(arguments).spawn().map_err(|error| self.failed(error))?;
+        let messages = child.stderr.take().map(terminal::relay);
         let status =
             signals.wait(&mut child).with_context(|| format!("cannot wait for {}", self.0.display()))?;
+        // A panic of it has been printed.
+        messages.into_iter().for_each(|messages| drop(messages.join()));
         Ok(Ended(status))
     }
 
@@ -117,6 +127,11 @@ fn ignored() -> u64 {
 pub(super) struct Ended(ExitStatus);
 
 impl Ended {
+    /// Whether it did what it was told to.
+    pub(super) fn is_fine(&self) -> bool {
+        self.0.success()
+    }
+
     /// Its exit code. If a signal has ended it, that ends this process.
     pub(super) fn pass_on(&self) -> ExitCode {
         if let Some(signal) = self.0.signal() {

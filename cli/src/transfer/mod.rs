@@ -1,0 +1,208 @@
+//! What is told while others read an image from a server of this process, and what they have read when they are done.
+
+mod summary;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nixply_packer::image::spec::ImageSpec;
+use nixply_packer::pack::{PackedLayer, Progress};
+use nixply_registry::server::{Observer, Read};
+
+use self::summary::Seen;
+use crate::terminal::{Bars, count, human, is_live, say};
+
+/// More layers than these have a line no more often than [`PAUSE`] says.
+const FEW: usize = 20;
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Watches a transfer: bars for the layers that are read, or lines where nobody looks on. Dropped, it leaves nothing on the
+/// screen.
+pub(crate) struct Watch {
+    spec: ImageSpec,
+    transfer: Arc<Transfer>,
+}
+
+impl Watch {
+    /// Of an image. `quiet` tells nothing.
+    pub(crate) fn new(spec: &ImageSpec, quiet: bool) -> Self {
+        let state = State {
+            layers: spec.layers.iter().map(|_| Layer::default()).collect(),
+            bars: None,
+            sent: 0,
+            last_line: None,
+            over: quiet,
+        };
+        Self {
+            spec: spec.clone(),
+            transfer: Arc::new(Transfer { live: is_live(), state: Mutex::new(state) }),
+        }
+    }
+
+    /// What is to be the server's observer ([`Options::observer`](nixply_registry::server::Options::observer)).
+    pub(crate) fn observer(&self) -> Arc<dyn Observer> {
+        self.transfer.clone()
+    }
+
+    /// Ends it well: tells which layers were sent, and which the other side had. For after the server's end: what it sends then
+    /// is not told.
+    pub(crate) fn finish(self) {
+        let mut state = self.transfer.lock();
+        if !state.over {
+            state.bars = None;
+            let seen: Vec<Seen> = state.layers.iter().map(|layer| layer.seen).collect();
+            summary::table(&self.spec, &seen).lines().for_each(say);
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut state = self.transfer.lock();
+        state.bars = None;
+        // The server may have something to tell still.
+        state.over = true;
+    }
+}
+
+struct Transfer {
+    live: bool,
+    state: Mutex<State>,
+}
+
+struct State {
+    layers: Vec<Layer>,
+    /// There once there is something to show.
+    bars: Option<Bars>,
+    /// Layers that were sent.
+    sent: usize,
+    last_line: Option<Instant>,
+    /// Nothing is told any more.
+    over: bool,
+}
+
+#[derive(Default)]
+struct Layer {
+    seen: Seen,
+    /// How many read it now.
+    readers: usize,
+    /// How many bytes of it have been packed.
+    packed: u64,
+}
+
+impl Transfer {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state for what is to be told of a layer.
+    fn with(&self, layer: usize, tell: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        if !state.over && layer < state.layers.len() {
+            tell(&mut state);
+        }
+    }
+}
+
+impl State {
+    /// Shows that something is done with a layer.
+    fn begin(&mut self, live: bool, layer: usize, what: &str, bytes: Option<u64>) {
+        if live {
+            let bars = self.bars.get_or_insert_with(|| {
+                let bars = Bars::new();
+                bars.name_total(sent(0));
+                bars
+            });
+            bars.begin(layer, format!("layer {}{what}", layer + 1), bytes);
+        }
+    }
+
+    /// Tells that it is over.
+    fn end(&mut self, live: bool, layer: usize, done: Option<(&str, u64)>) {
+        if let Some(bars) = &mut self.bars {
+            bars.end(layer);
+            bars.name_total(sent(self.sent));
+        }
+        let all = self.layers.len();
+        let waited = self.last_line.is_none_or(|last| last.elapsed() >= PAUSE);
+        if let Some((done, bytes)) = done.filter(|_| !live && (all <= FEW || waited)) {
+            say(format!("layer {} of {all} {done}, {}", layer + 1, human(bytes)));
+            self.last_line = Some(Instant::now());
+        }
+    }
+}
+
+fn sent(layers: usize) -> String {
+    format!("{} sent", count(layers, "layer"))
+}
+
+/// Of a layer that somebody reads, it is shown how much is read; packing is shown where all wait for that.
+impl Progress for Transfer {
+    fn layer_started(&self, layer: usize, expected: u64) {
+        self.with(layer, |state| {
+            state.layers[layer].packed = 0;
+            if state.layers[layer].readers == 0 {
+                state.begin(self.live, layer, " packing", Some(expected).filter(|bytes| *bytes > 0));
+            }
+        });
+    }
+
+    fn packed(&self, layer: usize, bytes: u64) {
+        self.with(layer, |state| {
+            state.layers[layer].packed += bytes;
+            if let Some(bars) = state.bars.as_mut().filter(|_| state.layers[layer].readers == 0) {
+                bars.advance(layer, bytes);
+            }
+        });
+    }
+
+    fn layer_finished(&self, layer: usize, _packed: &PackedLayer) {
+        self.with(layer, |state| {
+            let Layer { readers, packed, seen } = state.layers[layer];
+            // One that is read already has a line for that.
+            if readers == 0 && !seen.whole {
+                state.end(self.live, layer, Some(("packed", packed)));
+            }
+        });
+    }
+}
+
+impl Observer for Transfer {
+    fn read_begun(&self, read: &Read) {
+        self.with(read.layer, |state| {
+            let layer = &mut state.layers[read.layer];
+            layer.readers += 1;
+            layer.seen.size = read.size;
+            if layer.readers == 1 {
+                let bytes = read.part.end - read.part.start;
+                state.begin(self.live, read.layer, "", Some(bytes));
+            }
+        });
+    }
+
+    fn sent(&self, read: &Read, bytes: u64) {
+        self.with(read.layer, |state| {
+            state.layers[read.layer].seen.sent += bytes;
+            if let Some(bars) = &mut state.bars {
+                bars.advance(read.layer, bytes);
+                bars.advance_total(bytes);
+            }
+        });
+    }
+
+    fn read_ended(&self, read: &Read, whole: bool) {
+        self.with(read.layer, |state| {
+            let layer = &mut state.layers[read.layer];
+            layer.readers -= 1;
+            let seen = &mut layer.seen;
+            // In parts, too: whoever has lost a connection comes for the rest.
+            let first = whole && !seen.whole && seen.sent >= read.size;
+            seen.whole |= first;
+            let (sent, readers) = (seen.sent, layer.readers);
+            state.sent += usize::from(first);
+            if readers == 0 {
+                state.end(self.live, read.layer, first.then_some(("sent", sent)));
+            }
+        });
+    }
+}

@@ -1,0 +1,186 @@
+//! What a transfer was: a line for each layer, and one for the image.
+
+use std::fmt::Write;
+
+use nixply_packer::image::spec::{ImageSpec, Layer};
+
+use crate::terminal::{count, human};
+
+/// Of more layers than these, the ones that were there already share a line.
+const FEW: usize = 20;
+
+/// More of what a layer is made by says little.
+const MOST_LETTERS: usize = 50;
+
+/// What the server was asked for of a layer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Seen {
+    /// The size of the blob that was asked for.
+    pub(super) size: u64,
+    pub(super) sent: u64,
+    /// All of it was sent.
+    pub(super) whole: bool,
+}
+
+impl Seen {
+    fn state(self) -> &'static str {
+        match self {
+            Self { whole: true, .. } => "sent",
+            Self { sent: 0, .. } => "already there",
+            _ => "sent in part",
+        }
+    }
+}
+
+/// The table of an image's layers, which have been `seen` so.
+pub(super) fn table(spec: &ImageSpec, seen: &[Seen]) -> String {
+    let mut out = String::new();
+    let mut row = |layer: &str, size: &str, sent: &str, state: &str, what: &str| {
+        let line = format!("{layer:>5}  {size:>13}  {sent:>9}  {state:<13}  {what}");
+        out.push_str(line.trim_end());
+        out.push('\n');
+    };
+    row("layer", "size", "sent", "", "");
+    let layers = || spec.layers.iter().zip(seen.iter().copied()).enumerate();
+    let there = |seen: Seen| seen.state() == Seen::default().state();
+    let many = spec.layers.len() > FEW;
+    for (at, (layer, seen)) in layers().filter(|(_, (_, seen))| !many || !there(*seen)) {
+        let sent = if seen.sent == 0 { String::new() } else { human(seen.sent) };
+        row(&(at + 1).to_string(), &size(layer, seen), &sent, seen.state(), &what(layer));
+    }
+    let (mut were_there, mut bytes) = (0, 0);
+    for (_, (layer, _)) in layers().filter(|(_, (_, seen))| there(*seen)) {
+        (were_there, bytes) = (were_there + 1, bytes + layer.size);
+    }
+    if many && were_there > 0 {
+        row("...", &human(bytes), "", Seen::default().state(), &count(were_there, "layer"));
+    }
+    let all: u64 = layers().map(|(_, (layer, seen))| known_size(layer, seen)).sum();
+    let _ = write!(out, "{}, {}; ", count(spec.layers.len(), "layer"), human(all));
+    let whole = seen.iter().filter(|seen| seen.whole).count();
+    let sent: u64 = seen.iter().map(|seen| seen.sent).sum();
+    let _ = match sent {
+        0 => write!(out, "none sent"),
+        _ => write!(out, "{whole} sent ({})", human(sent)),
+    };
+    let part = seen.len() - whole - were_there;
+    if part > 0 {
+        let _ = write!(out, ", {part} in part");
+    }
+    if were_there > 0 {
+        let _ = write!(out, ", {were_there} already there");
+    }
+    out.push('\n');
+    out
+}
+
+/// The size that the spec says; nix2container's may say none of a base image's layer.
+fn known_size(layer: &Layer, seen: Seen) -> u64 {
+    if layer.size > 0 { layer.size } else { seen.size }
+}
+
+fn size(layer: &Layer, seen: Seen) -> String {
+    let codec = match layer.media_type.rsplit_once(['+', '.']) {
+        Some((_, codec @ ("gzip" | "zstd"))) => codec,
+        _ => "    ",
+    };
+    match known_size(layer, seen) {
+        0 => format!("? {codec}"),
+        bytes => format!("{} {codec}", human(bytes)),
+    }
+}
+
+/// What is in a layer, or else where it comes from.
+fn what(layer: &Layer) -> String {
+    match (&layer.paths[..], &layer.layer_path) {
+        ([path], _) => without_hash(path.path.as_str()).to_owned(),
+        ([], _) if !layer.history.created_by.is_empty() => {
+            let words: Vec<&str> = layer.history.created_by.split_whitespace().collect();
+            let text = words.join(" ");
+            match text.char_indices().nth(MOST_LETTERS) {
+                Some((end, _)) => format!("{}...", text[..end].trim_end()),
+                None => text,
+            }
+        }
+        ([], Some(file)) => file.rsplit_once('/').map_or(file.as_str(), |(_, name)| name).to_owned(),
+        (paths, _) => count(paths.len(), "path"),
+    }
+}
+
+/// What a store path is called.
+fn without_hash(path: &str) -> &str {
+    let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+    name.split_once('-').map_or(name, |(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An image of layers, each with its size, a media type's end, and other fields.
+    fn spec(layers: &[(u64, &str, &str)]) -> ImageSpec {
+        let layer = |(size, media_type, fields): &(u64, &str, &str)| {
+            let digest = format!("sha256:{}", "0".repeat(64));
+            format!(
+                r#"{{"digest":"{digest}","size":{size},"diff_ids":"{digest}","mediatype":"layer.v1.tar{media_type}",{fields}}}"#
+            )
+        };
+        let layers = layers.iter().map(layer).collect::<Vec<_>>().join(",");
+        ImageSpec::read(&format!(r#"{{"version":1,"layers":[{layers}]}}"#), "test").unwrap()
+    }
+
+    fn sent(size: u64, sent: u64) -> Seen {
+        Seen { size, sent, whole: size == sent }
+    }
+
+    const PATH: &str = r#""paths":[{"path":"/nix/store/0123456789abcdfghijklmnpqrsvwxyz-hello-2.12"}]"#;
+    const PATHS: &str = r#""paths":[{"path":"/nix/store/a"},{"path":"/nix/store/b"}]"#;
+
+    #[test]
+    fn each_layer_has_a_line() {
+        let long = format!(
+            r#""layer-path":"/a/b.tar","History":{{"created_by":"/bin/sh -c\n  {}"}}"#,
+            "x".repeat(60)
+        );
+        let spec = spec(&[
+            (0, ".gzip", &long),
+            (45_200_000, ".gzip", r#""layer-path":"/a/b.tar""#),
+            (80_100_000, "", PATHS),
+            (1000, "+zstd", PATH),
+            (0, "", r#""paths":null"#),
+        ]);
+        let seen =
+            [sent(500, 500), Seen::default(), sent(40_000_000, 40_000_000), sent(1000, 900), Seen::default()];
+        let expected = "\
+layer           size       sent
+    1     500 B gzip      500 B  sent           /bin/sh -c xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...
+    2   45.2 MB gzip             already there  b.tar
+    3   80.1 MB         40.0 MB  sent           2 paths
+    4    1.0 kB zstd      900 B  sent in part   hello-2.12
+    5         ?                  already there  0 paths
+5 layers, 125.3 MB; 2 sent (40.0 MB), 1 in part, 2 already there
+";
+        assert_eq!(table(&spec, &seen), expected);
+    }
+
+    #[test]
+    fn of_many_layers_those_that_were_there_share_a_line() {
+        let layers = [(1_000_000, "", PATHS); 21];
+        let mut seen = [Seen::default(); 21];
+        seen[6] = sent(700_000, 700_000);
+        let expected = "\
+layer           size       sent
+    7    1.0 MB        700.0 kB  sent           2 paths
+  ...        20.0 MB             already there  20 layers
+21 layers, 21.0 MB; 1 sent (700.0 kB), 20 already there
+";
+        assert_eq!(table(&spec(&layers), &seen), expected);
+        assert!(!table(&spec(&layers[..20]), &seen[..20]).contains("..."));
+        let all = [sent(1, 1); 21];
+        assert!(table(&spec(&layers), &all).ends_with("2 paths\n21 layers, 21.0 MB; 21 sent (21 B)\n"));
+        let none = [Seen::default(); 1];
+        assert!(
+            table(&spec(&layers[..1]), &none).ends_with("\n1 layer, 1.0 MB; none sent, 1 already there\n")
+        );
+    }
+}
