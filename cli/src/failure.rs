@@ -1,26 +1,143 @@
 //! How the program ends when something went wrong.
 
-use std::io;
+use std::error::Error as StdError;
 use std::process::ExitCode;
+use std::{fmt, io};
 
-use nixply_packer::Error;
+use anyhow::Error;
+use nixply_packer::Error as PackerError;
 
-/// Prints `error:` with all causes and gives the exit code.
-pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    let packer = error.downcast_ref::<Error>();
-    if matches!(packer, Some(Error::Interrupted)) {
-        eprintln!("error: interrupted");
-        return ExitCode::from(130);
+use crate::terminal;
+
+/// An error that knows a way out, which is told on a line of its own. It takes the place of the error that it is about: in a
+/// chain of causes there is nothing to be seen of it.
+#[derive(Debug)]
+struct Hinted {
+    error: Error,
+    hint: String,
+}
+
+impl fmt::Display for Hinted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
     }
-    let system = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
-    if packer.is_none() && system == Some(io::ErrorKind::BrokenPipe) {
-        // Whoever read the output has seen enough: what the signal would have done, without a word.
-        return ExitCode::from(141);
+}
+
+impl StdError for Hinted {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.error.source()
     }
-    eprintln!("error: {error:#}");
-    match (packer, system) {
-        (Some(Error::Io { .. } | Error::DiskFull { .. }), _) => ExitCode::from(2),
-        (None, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) => ExitCode::from(2),
-        _ => ExitCode::from(1),
+}
+
+/// Adds ways out to errors.
+pub(crate) trait Hint<T> {
+    /// With a way out, which begins with a small letter and ends without a full stop.
+    fn hint(self, hint: impl Into<String>) -> anyhow::Result<T>;
+}
+
+impl<T, E: Into<Error>> Hint<T> for Result<T, E> {
+    fn hint(self, hint: impl Into<String>) -> anyhow::Result<T> {
+        self.map_err(|error| hinted(error, hint))
+    }
+}
+
+/// An error with a way out.
+pub(crate) fn hinted(error: impl Into<Error>, hint: impl Into<String>) -> Error {
+    Error::new(Hinted { error: error.into(), hint: hint.into() })
+}
+
+/// Help and version are no errors; what is wrong with arguments is for the user to mend, which clap gives another code.
+pub(crate) fn usage(error: &clap::Error) -> anyhow::Result<ExitCode> {
+    error.print()?;
+    Ok(if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Tells of an error and gives the exit code.
+pub(crate) fn report(error: &Error) -> ExitCode {
+    let told = Told::of(error);
+    if let Some(message) = &told.message {
+        terminal::error(message);
+    }
+    told.hints.iter().for_each(terminal::hint);
+    ExitCode::from(told.code)
+}
+
+/// What is told of an error.
+#[derive(Debug, PartialEq, Eq)]
+struct Told {
+    message: Option<String>,
+    hints: Vec<String>,
+    code: u8,
+}
+
+impl Told {
+    fn of(error: &Error) -> Self {
+        let mut hints = Vec::new();
+        let (mut packer, mut system, mut next) = (None, None, Some(error));
+        while let Some(error) = next {
+            packer = packer.or_else(|| error.downcast_ref::<PackerError>());
+            let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+            system = system.or_else(|| causes.next().map(io::Error::kind));
+            // Whoever adds to what another has said speaks first.
+            let hinted = error.downcast_ref::<Hinted>();
+            hints.extend(hinted.map(|hinted| hinted.hint.clone()));
+            next = hinted.map(|hinted| &hinted.error);
+        }
+        if matches!(packer, Some(PackerError::Interrupted)) {
+            return Self { message: Some("interrupted".into()), hints: Vec::new(), code: 130 };
+        }
+        if packer.is_none() && system == Some(io::ErrorKind::BrokenPipe) {
+            // Whoever read the output has seen enough: what the signal would have done, without a word.
+            return Self { message: None, hints: Vec::new(), code: 141 };
+        }
+        let code = match (packer, system) {
+            (Some(PackerError::Io { .. } | PackerError::DiskFull { .. }), _) => 2,
+            (None, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) => 2,
+            _ => 1,
+        };
+        Self { message: Some(format!("{error:#}")), hints, code }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, anyhow};
+
+    use super::*;
+
+    fn told(error: &Error) -> (String, Vec<String>, u8) {
+        let Told { message, hints, code } = Told::of(error);
+        (message.unwrap_or_default(), hints, code)
+    }
+
+    #[test]
+    fn a_hint_changes_nothing_else() {
+        let io = |kind| io::Error::new(kind, "why");
+        let missing = || PackerError::Missing { path: "/a".into() };
+        let full = || PackerError::DiskFull { path: "/a".into(), source: io(io::ErrorKind::StorageFull) };
+        let errors: [&dyn Fn() -> Error; 7] = [
+            &|| anyhow!("what"),
+            &|| missing().into(),
+            &|| full().into(),
+            &|| PackerError::Interrupted.into(),
+            &|| io(io::ErrorKind::BrokenPipe).into(),
+            &|| io(io::ErrorKind::StorageFull).into(),
+            &|| Error::from(io(io::ErrorKind::NotFound)).context("cannot read"),
+        ];
+        let codes = [1, 1, 2, 130, 141, 2, 1];
+        for (error, code) in errors.iter().zip(codes) {
+            let plain = told(&error());
+            assert_eq!((plain.1.len(), plain.2), (0, code), "{plain:?}");
+            let hints = if code > 2 { Vec::new() } else { vec!["do that".to_owned()] };
+            assert_eq!(told(&hinted(error(), "do that")), (plain.0, hints, code));
+        }
+    }
+
+    #[test]
+    fn hints_are_found_below_contexts_and_each_other() {
+        let inner = Err::<(), _>(anyhow!("why")).context("what").hint("do this");
+        let error = inner.context("where").hint("or that").context("when").unwrap_err();
+        let hints = vec!["or that".to_owned(), "do this".to_owned()];
+        assert_eq!(told(&error), ("when: where: what: why".into(), hints, 1));
     }
 }

@@ -2,7 +2,7 @@
 //! of Nix derivations. Under the names `skopeo` and `nix2container` the program takes what those take.
 //!
 //! Standard output is data alone; everything else goes to standard error. Exit codes: 0 fine, 1 something for the user
-//! to mend, 2 something of ours or the machine's, 130 interrupted.
+//! to mend, 2 something of ours or the machine's, 130 interrupted, 141 whoever read the output has gone.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a program does")]
 
@@ -60,17 +60,21 @@ fn main() -> ExitCode {
 fn nix2container() -> anyhow::Result<ExitCode> {
     match Nix2container::try_parse() {
         Ok(parsed) => Ok(n2c::run(&parsed.args)),
-        // Its exit code for all that is wrong is 1.
-        Err(error) => {
+        // Without arguments it is fine.
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             error.print()?;
-            let asked = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
-            Ok(if error.use_stderr() && !asked { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+            Ok(ExitCode::SUCCESS)
         }
+        Err(error) => failure::usage(&error),
     }
 }
 
 fn nixply() -> anyhow::Result<ExitCode> {
-    match Command::parse() {
+    let command = match Command::try_parse() {
+        Ok(command) => command,
+        Err(error) => return failure::usage(&error),
+    };
+    match command {
         Command::Build(args) => build::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Inspect(args) => inspect::run(&args),

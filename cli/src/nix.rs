@@ -2,8 +2,10 @@
 
 use std::process::{Command, Output, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use nixply_packer::closure::Closure;
+
+use crate::failure::{Hint, hinted};
 
 /// The closure of `roots`, which must be in the store.
 pub(crate) fn closure<'r>(roots: impl Iterator<Item = &'r str>) -> Result<Closure> {
@@ -18,7 +20,8 @@ pub(crate) fn closure<'r>(roots: impl Iterator<Item = &'r str>) -> Result<Closur
     }
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
     if !output.status.success() {
-        bail!("nix path-info ended with {}; the store paths of the request must be built", output.status);
+        let error = anyhow!("nix path-info ended with {}", output.status);
+        return Err(hinted(error, "the store paths of the request must be built"));
     }
     let text =
         String::from_utf8(output.stdout).context("nix path-info printed something that is not text")?;
@@ -29,5 +32,5 @@ fn path_info(format: &[&str], roots: &[&str]) -> Result<Output> {
     let mut command = Command::new("nix");
     command.args(["--extra-experimental-features", "nix-command", "path-info", "--json", "--recursive"]);
     let output = command.args(format).arg("--").args(roots).stdin(Stdio::null()).output();
-    output.context("cannot run nix, which knows the closure: install it, or give --closure FILE")
+    output.context("cannot run nix, which knows the closure").hint("install it, or give --closure FILE")
 }

@@ -81,7 +81,7 @@ fn an_import_tells_what_it_has_imported_whatever_the_other_images_are() {
     let (code, out, error) = said(&imported);
     assert_eq!(out, "1 layers of a.json are known now\n1 layers of c.json are known now\n");
     assert_eq!(code, Some(1));
-    let message = "error: none of the layers of plain.json can be known again: build";
+    let message = "error: none of the layers of plain.json can be known again\nhint: build";
     assert!(error.starts_with(message), "{error}");
 }
 

@@ -89,7 +89,9 @@ fn a_layout_is_whole_or_not_there() {
     fs::create_dir(&folder).unwrap();
     for signal in ["INT", "TERM"] {
         let mut command = nix.nixply();
-        command.args(["layout", "--jobs", "2", "--compression", "zstd:19", &spec]).arg(folder.join("layout"));
+        command
+            .args(["layout", "--quiet", "--jobs", "2", "--compression", "zstd:19", &spec])
+            .arg(folder.join("layout"));
         let output = interrupt(&mut command, signal, |_| !names(&folder).is_empty());
         assert_eq!((output.code, output.stdout.as_str()), (Some(130), ""), "{signal}: {}", output.stderr);
         assert_eq!(output.stderr, "error: interrupted\n");

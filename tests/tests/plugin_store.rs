@@ -210,7 +210,7 @@ fn the_program_refuses_what_the_plugin_refuses() {
     assert!(error.contains(&unknown), "{error}");
     assert!(
         error.contains(
-            "error: nix path-info ended with exit status: 1; the store paths of the request must be built"
+            "error: nix path-info ended with exit status: 1\nhint: the store paths of the request must be built"
         ),
         "{error}"
     );

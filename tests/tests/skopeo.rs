@@ -414,7 +414,7 @@ fn a_missing_skopeo_is_an_error_with_a_way_out() {
     let error = fails(link.command(&["--version"]).env("PATH", link.folder.path()));
     assert_eq!(
         error,
-        "error: there is no skopeo on PATH but nixply's, which needs the real one; install skopeo, or name it in NIXPLY_SKOPEO\n"
+        "error: there is no skopeo on PATH but nixply's, which needs the real one\nhint: install skopeo, or name it in NIXPLY_SKOPEO\n"
     );
     let error = fails(link.command(&["--version"]).env("NIXPLY_SKOPEO", &nix.cli));
     assert!(error.starts_with("error: NIXPLY_SKOPEO names nixply itself"), "{error}");

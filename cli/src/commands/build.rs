@@ -8,7 +8,7 @@ use nixply_packer::pack::Control;
 
 use super::cache::CacheFlags;
 use super::{Input, Machine, Talk};
-use crate::terminal::{Packing, say};
+use crate::terminal::{Packing, warning};
 
 /// Pack an image and write its spec (image.json)
 #[derive(clap::Args)]
@@ -40,6 +40,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let built = request.build(&closure, &store, &packer, &Control::new(&stop, &packing))?;
     packing.finish(built.spec.layers.len());
     cache.iter().for_each(Cache::trim);
-    built.warnings.iter().for_each(|warning| say(format!("warning: {warning}")));
+    built.warnings.iter().for_each(warning);
     super::write_file(args.output.as_deref(), &built.json)
 }

@@ -7,6 +7,8 @@ use nixply_packer::closure::Store;
 use nixply_packer::pack::{Control, Packer};
 use nixply_packer::request::{BuilderInput, BuilderJob};
 
+use crate::terminal::warning;
+
 /// Build what a derivation's structured attributes ask for (for the expressions in nix/)
 #[derive(clap::Args)]
 #[command(hide = true)]
@@ -26,7 +28,7 @@ pub(crate) fn run(_args: &Args) -> Result<()> {
         }
         BuilderJob::NixDatabase { output, paths } => nixply_nix_database::write(&paths, &store, &output)?,
     };
-    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    warnings.iter().for_each(warning);
     Ok(())
 }
 

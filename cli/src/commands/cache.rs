@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use bytesize::ByteSize;
 use clap::builder::OsStringValueParser;
 use nixply_packer::cache::{Cache, Imported};
 
 use super::{human, unless_empty};
+use crate::failure::{Hint, hinted};
 
 /// Where results are remembered.
 #[derive(clap::Args)]
@@ -93,7 +94,7 @@ enum Verb {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let folder = args.place.folder().context("there is no cache: set HOME, or give --cache-dir")?;
+    let folder = args.place.folder().context("there is no cache").hint("set HOME, or give --cache-dir")?;
     let cache = Cache::new(&folder);
     let mut out = String::new();
     if matches!(args.verb, Verb::Stat | Verb::Verify) && matches!(folder.try_exists(), Ok(false)) {
@@ -131,10 +132,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 super::print(format!("{known} layers of {path} are known now{rest}\n"))?;
             }
             if !keyless.is_empty() {
-                bail!(
-                    "none of the layers of {} can be known again: build the image with compression = \"zstd\" or \"gzip\"",
-                    keyless.join(", ")
-                );
+                let error = anyhow!("none of the layers of {} can be known again", keyless.join(", "));
+                return Err(hinted(error, "build the image with compression = \"zstd\" or \"gzip\""));
             }
         }
         Verb::Verify => {

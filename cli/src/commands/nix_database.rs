@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use nixply_packer::closure::{Closure, Store};
 
+use crate::terminal::warning;
+
 /// Write the database of a Nix store, for a root file system whose store paths come from elsewhere
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -33,6 +35,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let absent = args.absent.iter().map(|path| store.check(path)).collect::<Result<Vec<_>, _>>()?;
     let paths = Closure::new(closure.iter().filter(|info| !absent.contains(&info.path)).cloned());
     let warnings = nixply_nix_database::write(&paths, &store, &args.folder)?;
-    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    warnings.iter().for_each(warning);
     Ok(())
 }

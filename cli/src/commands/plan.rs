@@ -9,6 +9,7 @@ use nixply_packer::request::PlannedLayer;
 use serde_json::json;
 
 use super::{Input, Machine, human};
+use crate::terminal::warning;
 
 /// Show the layers that an image would have, without packing anything
 #[derive(clap::Args)]
@@ -28,7 +29,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let store = args.machine.store();
     let (request, closure) = args.input.read(&store)?;
     let plan = request.plan(&closure, &store)?;
-    plan.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    plan.warnings.iter().for_each(warning);
     let layers = plan.layers.iter().map(|layer| match layer {
         PlannedLayer::Made(layer) => (layer.size, &layer.paths, Some(layer.digest)),
         PlannedLayer::ToPack(layer) => (layer.nar_size(&closure), &layer.paths, None),

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use nixply_packer::cache::Cache;
 use nixply_packer::closure::Store;
 use nixply_registry::Error;
@@ -14,7 +14,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::cache::CacheFlags;
-use super::{Machine, human};
+use super::{Machine, Talk, human};
+use crate::failure::{Hint, hinted};
+use crate::terminal::{self, say};
 
 /// The length of a store path's hash.
 const HASH: usize = 32;
@@ -56,6 +58,9 @@ pub(crate) struct Args {
     scratch_dir: Option<PathBuf>,
 
     #[command(flatten)]
+    talk: Talk,
+
+    #[command(flatten)]
     machine: Machine,
 
     #[command(flatten)]
@@ -77,7 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         threads: args.machine.jobs,
         check_store: args.machine.check_store,
         scratch: args.scratch_dir.clone().unwrap_or_else(scratch_dir),
-        report: Arc::new(|error| eprintln!("error: {}", error.chain())),
+        report: Arc::new(|error| terminal::error(error.chain())),
         observer: Arc::new(()),
     };
     let server = Server::start(images, options).map_err(|error| match error {
@@ -87,9 +92,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     })?;
     let address = server.address();
     super::print(references.iter().map(|reference| format!("{address}/{reference}\n")).collect::<String>())?;
-    eprintln!("serving on {address}; Ctrl-C ends it");
+    let tell = |line: String| {
+        if !args.talk.quiet {
+            say(line)
+        }
+    };
+    tell(format!("serving on {address}; Ctrl-C ends it"));
     signals.forever().next();
-    eprintln!("{}", summary(&server.stop()));
+    tell(summary(&server.stop()));
     cache.iter().for_each(Cache::trim);
     Ok(())
 }
@@ -103,9 +113,8 @@ impl Args {
     fn images(&self) -> Result<Vec<Image>> {
         let (names, count) = (self.names.len(), self.images.len());
         if names != 0 && names != count {
-            bail!(
-                "--name is given {names} times for {count} images: give it once for each, in their order, or not at all"
-            );
+            let error = anyhow!("--name is given {names} times for {count} images");
+            return Err(hinted(error, "give it once for each, in their order, or not at all"));
         }
         let image = |(at, path): (usize, &PathBuf)| -> Result<Image> {
             let given = self.names.get(at);
@@ -115,17 +124,16 @@ impl Args {
             };
             let spec = super::read_spec_within(path, &self.store(), self.allow_outside_store)?;
             let image = Image::new(&name, tag, spec);
-            image
-                .map_err(|error| match error {
-                    Error::Packer(error) => anyhow::Error::from(error),
-                    error => error.into(),
-                })
-                .with_context(|| match given {
-                    Some(given) => format!("--name {given}"),
-                    None => {
-                        format!("{} has no name that an image can have; give one with --name", path.display())
-                    }
-                })
+            let image = image.map_err(|error| match error {
+                Error::Packer(error) => anyhow::Error::from(error),
+                error => error.into(),
+            });
+            match given {
+                Some(given) => image.with_context(|| format!("--name {given}")),
+                None => image
+                    .with_context(|| format!("{} has no name that an image can have", path.display()))
+                    .hint("give one with --name"),
+            }
         };
         self.images.iter().enumerate().map(image).collect()
     }

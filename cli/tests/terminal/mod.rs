@@ -1,5 +1,7 @@
 //! A terminal for a program's standard error, and what is to be seen on it.
 
+#![allow(dead_code, reason = "each test takes of it what it needs")]
+
 use std::fs::File;
 use std::io::Read;
 use std::num::NonZero;
@@ -68,6 +70,13 @@ impl Running {
             self.take(&bytes);
         }
         (self.child.wait().unwrap(), self.shown(), self.seen)
+    }
+
+    /// Waits for the program's end: all that it has written.
+    pub(crate) fn bytes(mut self) -> Vec<u8> {
+        let bytes = self.said.iter().flatten().collect();
+        self.child.wait().unwrap();
+        bytes
     }
 
     fn take(&mut self, bytes: &[u8]) {

@@ -33,7 +33,8 @@ use self::arguments::{CommandLine, Verb};
 use self::program::{Ended, Skopeo};
 use super::cache::CacheFlags;
 use super::{Machine, serve};
-use crate::terminal::{is_live, say};
+use crate::failure;
+use crate::terminal::{self, is_live};
 use crate::transfer::Watch;
 
 /// The tag that the real skopeo finds the image under. It gets no further.
@@ -77,7 +78,10 @@ pub(crate) fn pass(arguments: &[OsString]) -> Result<ExitCode> {
     let path = line.spec();
     let text = fs::read_to_string(path).with_context(|| format!("cannot read nix:{}", path.display()))?;
     let spec = ImageSpec::read(&text, &path.display().to_string())?;
-    let settings = Settings::parse_from(["nixply skopeo"]);
+    let settings = match Settings::try_parse_from(["nixply skopeo"]) {
+        Ok(settings) => settings,
+        Err(error) => return failure::usage(&error),
+    };
     // Layers' own files may be anywhere: who names the spec and who reads them is the same user.
     spec.check_paths(&settings.machine.store_of(path), true).with_context(|| path.display().to_string())?;
     let ended = match line.verb {
@@ -104,7 +108,7 @@ fn serve(
         threads: settings.machine.jobs,
         check_store: settings.machine.check_store,
         scratch: serve::scratch_dir(),
-        report: Arc::new(|error| say(format!("error: {}", error.chain()))),
+        report: Arc::new(|error| terminal::error(error.chain())),
         observer: watch.as_ref().map_or_else(|| Arc::new(()) as _, Watch::observer),
         ..Options::new(settings.machine.store_of(path))
     };

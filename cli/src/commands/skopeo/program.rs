@@ -12,6 +12,7 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::low_level::emulate_default_handler;
 
+use crate::failure::hinted;
 use crate::terminal;
 
 /// The real one, whatever PATH has.
@@ -31,9 +32,9 @@ impl Skopeo {
     pub(super) fn find() -> Result<Self> {
         let own = own().context("cannot find this program's own file")?;
         let is_own = |file: &Metadata| (file.dev(), file.ino()) == (own.dev(), own.ino());
-        let way_out = format!("install skopeo, or name it in {VARIABLE}");
+        let with_way_out = |error: Error| hinted(error, format!("install skopeo, or name it in {VARIABLE}"));
         if env::var_os(CALLER).is_some_and(|caller| caller == *process::id().to_string()) {
-            bail!("the skopeo that was found runs nixply again, and so on; {way_out}");
+            return Err(with_way_out(anyhow!("the skopeo that was found runs nixply again, and so on")));
         }
         if let Some(given) = env::var_os(VARIABLE).filter(|given| !given.is_empty()) {
             let path = PathBuf::from(given);
@@ -50,7 +51,7 @@ impl Skopeo {
         // Without a slash in it, a path would be looked for again.
         let mut files = env::split_paths(&path).map(|folder| Path::new(".").join(folder).join("skopeo"));
         files.find(is_real).map(Self).ok_or_else(|| {
-            anyhow!("there is no skopeo on PATH but nixply's, which needs the real one; {way_out}")
+            with_way_out(anyhow!("there is no skopeo on PATH but nixply's, which needs the real one"))
         })
     }
 

@@ -1,0 +1,145 @@
+//! How errors look, and the exit codes that they come with.
+
+mod terminal;
+
+use std::io::BufRead;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output, Stdio};
+
+use self::terminal::Running;
+
+const MESSAGE: &str = "cannot read none.json: No such file or directory (os error 2)";
+
+/// A program that has something to complain about, in an environment that says nothing of colours.
+fn complaint(variables: &[(&str, &str)]) -> Command {
+    let mut command = nixply(&["inspect", "none.json"]);
+    command.envs(variables.iter().copied());
+    command
+}
+
+fn nixply(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
+    command.args(arguments).env_clear().env("HOME", "/nonexistent").stdin(Stdio::null());
+    command
+}
+
+fn said(output: &Output) -> (Option<i32>, &str, &str) {
+    let text = |bytes| std::str::from_utf8(bytes).unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn colours_are_for_terminals_and_who_asks_for_them() {
+    let coloured = format!("\u{1b}[1m\u{1b}[31merror:\u{1b}[0m {MESSAGE}\n");
+    let plain = format!("error: {MESSAGE}\n");
+    for (variables, expected) in [
+        (&[][..], &plain),
+        (&[("TERM", "xterm")], &plain),
+        (&[("CLICOLOR_FORCE", "1")], &coloured),
+        (&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], &plain),
+    ] {
+        let output = complaint(variables).output().unwrap();
+        assert_eq!(said(&output), (Some(1), "", &**expected), "{variables:?}");
+    }
+    for (variables, colours) in [
+        (&[("TERM", "xterm")][..], true),
+        (&[("TERM", "dumb")], false),
+        (&[("TERM", "xterm"), ("NO_COLOR", "1")], false),
+        (&[("TERM", "xterm"), ("NO_COLOR", "")], true),
+        (&[("TERM", "xterm"), ("CLICOLOR", "0")], false),
+    ] {
+        let running = Running::start(&mut complaint(variables));
+        let bytes = running.bytes();
+        let expected = if colours { &coloured } else { &plain };
+        assert_eq!(String::from_utf8(bytes).unwrap().replace("\r\n", "\n"), *expected, "{variables:?}");
+    }
+}
+
+#[test]
+fn a_way_out_is_a_line_of_its_own() {
+    let output = nixply(&["cache", "stat"]).env_remove("HOME").output().unwrap();
+    let expected = "error: there is no cache\nhint: set HOME, or give --cache-dir\n";
+    assert_eq!(said(&output), (Some(1), "", expected));
+
+    let output = nixply(&["skopeo", "--version"]).env("PATH", "/nonexistent").output().unwrap();
+    let expected = "error: there is no skopeo on PATH but nixply's, which needs the real one\n\
+                    hint: install skopeo, or name it in NIXPLY_SKOPEO\n";
+    assert_eq!(said(&output), (Some(1), "", expected));
+}
+
+#[test]
+fn mistyped_names_are_recognised() {
+    for (arguments, expected) in [
+        (
+            &["layuot"][..],
+            "error: unrecognized subcommand 'layuot'\n\n  tip: a similar subcommand exists: 'layout'\n",
+        ),
+        (&["layout", "a", "b", "--compresion=gzip"], "tip: a similar argument exists: '--compression'\n"),
+    ] {
+        let output = nixply(arguments).output().unwrap();
+        let (code, out, error) = said(&output);
+        assert_eq!((code, out), (Some(1), ""), "{error}");
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn arguments_are_the_users_to_mend() {
+    let limit = "error: invalid value 'much' for '--cache-limit <SIZE>'";
+    for (arguments, variable, expected) in [
+        (
+            &["inspect"][..],
+            "1GB",
+            "error: the following required arguments were not provided:\n  <IMAGE.json>\n",
+        ),
+        (&["cache", "stat", "--cache-limit", "much"], "1GB", limit),
+        (&["cache", "stat"], "much", limit),
+        (&["skopeo", "copy", "nix:/dev/null", "dir:out"], "1GB", "error: /dev/null is not valid: "),
+    ] {
+        let output =
+            nixply(arguments).env("NIXPLY_CACHE_LIMIT", variable).env("NIXPLY_SKOPEO", "/bin/true").output();
+        let output = output.unwrap();
+        let (code, out, error) = said(&output);
+        assert!(code == Some(1) && out.is_empty() && error.starts_with(expected), "{output:?}");
+    }
+    for arguments in [&["--help"][..], &["--version"], &["build", "-h"]] {
+        let output = nixply(arguments).output().unwrap();
+        assert!(
+            output.status.success() && output.stderr.is_empty() && output.stdout.len() > 10,
+            "{output:?}"
+        );
+    }
+}
+
+#[test]
+fn serving_quietly_says_nothing_but_the_reference() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("image.json"), r#"{"version": 1, "layers": []}"#).unwrap();
+    for (flags, told) in [(&[][..], 2), (&["--quiet"], 0)] {
+        let mut command = nixply(&["serve", "image.json"]);
+        command.args(flags).current_dir(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut reference = String::new();
+        std::io::BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut reference).unwrap();
+        assert!(reference.ends_with("/image:latest\n"), "{reference}");
+        rustix::process::kill_process(
+            rustix::process::Pid::from_child(&child),
+            rustix::process::Signal::TERM,
+        )
+        .unwrap();
+        let output = child.wait_with_output().unwrap();
+        let (code, _, error) = said(&output);
+        assert_eq!((code, error.lines().count()), (Some(0), told), "{error}");
+    }
+}
+
+#[test]
+fn whoever_has_seen_enough_is_told_nothing() {
+    let mut command = nixply(&["cache", "stat", "--cache-dir", "."]);
+    // A pipe that nobody reads.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.status.signal()), (Some(141), None));
+    assert_eq!(said(&output).2, "");
+}
