@@ -1,7 +1,9 @@
 # The program nixply, also under the name nix2container.
 {
   lib,
+  stdenv,
   rustPlatform,
+  installShellFiles,
 }:
 
 rustPlatform.buildRustPackage {
@@ -10,12 +12,23 @@ rustPlatform.buildRustPackage {
   src = import ./source.nix { inherit lib; };
   cargoLock.lockFile = ../Cargo.lock;
 
+  nativeBuildInputs = [ installShellFiles ];
+
   buildAndTestSubdir = "cli";
   # They want a Nix, a registry and container engines: `cargo xtask test`.
   doCheck = false;
 
   postInstall = ''
     ln -s nixply $out/bin/nix2container
+  ''
+  # The program writes them itself.
+  + lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
+    $out/bin/nixply man --dir man
+    installManPage man/*.1
+    for shell in bash fish zsh; do
+      $out/bin/nixply completions $shell > nixply.$shell
+    done
+    installShellCompletion --cmd nixply --bash nixply.bash --fish nixply.fish --zsh nixply.zsh
   '';
 
   meta = {

@@ -20,7 +20,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use crate::commands::{build, builder, cache, inspect, layout, n2c, nix_database, plan, serve, skopeo};
+use crate::commands::{
+    build, builder, cache, completions, inspect, layout, man, n2c, nix_database, plan, reference, serve,
+    skopeo,
+};
 
 /// OCI images from Nix closures, at the speed of the hardware.
 #[derive(Parser)]
@@ -35,6 +38,9 @@ enum Command {
     Cache(cache::Args),
     NixDatabase(nix_database::Args),
     N2c(n2c::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+    Reference(reference::Args),
     Builder(builder::Args),
 }
 
@@ -84,6 +90,9 @@ fn nixply() -> anyhow::Result<ExitCode> {
         Command::Cache(args) => cache::run(&args),
         Command::NixDatabase(args) => nix_database::run(&args),
         Command::N2c(args) => return Ok(n2c::run(&args)),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
+        Command::Reference(args) => reference::run(&args),
         Command::Builder(args) => builder::run(&args),
     }?;
     Ok(ExitCode::SUCCESS)

@@ -17,12 +17,17 @@
               set.runCommand "${args.pname}-${args.version}" { inherit (args) meta; passthru = args.passthru or { }; } ''
                 mkdir -p $out/bin
                 cp ${./nixply} $out/bin/nixply
+                installManPage() { mkdir -p $out/share/man/man1 && cp "$@" $out/share/man/man1; }
+                installShellCompletion() { mkdir -p $out/completions && cp "$4" "$6" "$8" $out/completions; }
                 ${args.postInstall}
               ''
               // {
                 # As nixpkgs' packages, which know their source and vendored crates.
                 inherit (args) src cargoLock;
               };
+            # Its functions are above.
+            installShellFiles = set.jq;
+            stdenv = set.stdenv // { buildPlatform.canExecute = platform: platform == set.stdenv.hostPlatform; };
             callPackage =
               path: args:
               let

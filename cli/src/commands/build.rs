@@ -19,15 +19,15 @@ pub(crate) struct Args {
     #[command(flatten)]
     machine: Machine,
 
-    #[command(flatten)]
-    cache: CacheFlags,
-
     /// Where to write the spec; standard output without it
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
     #[command(flatten)]
     talk: Talk,
+
+    #[command(flatten)]
+    cache: CacheFlags,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {

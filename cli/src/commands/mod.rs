@@ -3,11 +3,14 @@
 pub(crate) mod build;
 pub(crate) mod builder;
 pub(crate) mod cache;
+pub(crate) mod completions;
 pub(crate) mod inspect;
 pub(crate) mod layout;
+pub(crate) mod man;
 pub(crate) mod n2c;
 pub(crate) mod nix_database;
 pub(crate) mod plan;
+pub(crate) mod reference;
 pub(crate) mod serve;
 pub(crate) mod skopeo;
 
