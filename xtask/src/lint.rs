@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::docs;
 use crate::host::{self, output, run, say};
 
 /// Checks everything; the first complaint ends it.
@@ -22,7 +23,8 @@ pub(crate) fn check() -> Result<()> {
     say("documentation");
     let mut doc = cargo();
     doc.args(["doc", "--workspace", "--no-deps", "--document-private-items", "--locked", "--quiet"]);
-    run(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))
+    run(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))?;
+    docs::check()
 }
 
 fn cargo() -> Command {

@@ -5,6 +5,7 @@
 mod bench;
 mod build;
 mod demo;
+mod docs;
 mod host;
 mod lint;
 mod nix;
@@ -35,6 +36,8 @@ enum Chore {
     /// Runs a command for `bench` and writes what it took.
     #[command(hide = true)]
     Measured(bench::measure::Args),
+    /// Writes the generated pages of the documentation.
+    Docs(docs::Args),
     /// Checks formatting, lints and documentation.
     Lint,
     /// Does one part of the set-up alone, as a test run would.
@@ -66,6 +69,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Test(args) => test::run(&args),
         Chore::Bench(args) => bench::run(&args),
         Chore::Measured(args) => bench::measure::run(&args),
+        Chore::Docs(args) => docs::run(&args),
         Chore::Lint => lint::check(),
         Chore::Plugin { nix } => plugin(&nix),
         Chore::Setup(Part::Packages { update, nix }) => {
