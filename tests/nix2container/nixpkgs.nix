@@ -27,7 +27,9 @@
               };
             # Its functions are above.
             installShellFiles = set.jq;
-            stdenv = set.stdenv // { buildPlatform.canExecute = platform: platform == set.stdenv.hostPlatform; };
+            stdenv = set.stdenv // {
+              buildPlatform = set.stdenv.hostPlatform // { canExecute = platform: platform.system == system; };
+            };
             callPackage =
               path: args:
               let

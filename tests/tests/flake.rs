@@ -155,3 +155,25 @@ fn the_flake_has_nix2containers_outputs() {
     );
     assert_eq!(main.ok(), r#"["nix2container","nixply"]"#);
 }
+
+/// Man pages and completions come with the program.
+#[test]
+fn the_package_has_what_shells_and_man_read() {
+    let nix = harness!();
+    let flakes = Flakes::new(&nix);
+    let nixpkgs = format!("path:{}", flakes.path("nixpkgs").display());
+    let out = tempfile::tempdir().unwrap();
+    let link = out.path().join("nixply");
+    let build = ["build", "--override-input", "nixpkgs", &nixpkgs, "--out-link", link.to_str().unwrap()];
+    flakes
+        .nix(nix.bare_command("nix", ""), &build, &format!("nixply#packages.{}.default", system()), &[])
+        .ok();
+    for page in ["nixply", "nixply-build", "nixply-cache-stat"] {
+        assert!(read(&link.join(format!("share/man/man1/{page}.1"))).contains(&format!(".TH {page} 1")));
+    }
+    for (shell, word) in
+        [("bash", "complete -F _nixply"), ("fish", "complete -c nixply"), ("zsh", "#compdef nixply")]
+    {
+        assert!(read(&link.join(format!("completions/nixply.{shell}"))).contains(word), "{shell}");
+    }
+}
