@@ -191,6 +191,29 @@ fn what_a_registry_has_is_not_sent_and_not_read() {
     }
 }
 
+/// With the real skopeo, which says nothing then.
+#[test]
+fn what_was_sent_is_told_where_that_is_asked_for() {
+    let nix = harness!();
+    let link = Link::new(&nix);
+    for codec in ["none", "zstd"] {
+        let (image, folder) = (new_image(&nix, codec), Folder::new());
+        let layers = image.inspect()["layers"].as_array().unwrap().len();
+        let copy = || {
+            let mut command = link.copy(&image.spec, &[]);
+            command.env("NIXPLY_PROGRESS", "bars").arg(format!("oci:{}:t", folder.path().display()));
+            let output = run(&mut command);
+            assert_eq!((output.code, &*output.stdout), (Some(0), ""), "{}", output.stderr);
+            output.stderr
+        };
+        let first = copy();
+        let last = first.lines().last().unwrap();
+        assert!(last.contains(&format!("; {layers} sent (")) && !last.contains("there"), "{codec}: {first}");
+        let again = copy();
+        assert!(again.ends_with(&format!("; none sent, {layers} already there\n")), "{codec}: {again}");
+    }
+}
+
 /// What is plain stays plain where skopeo keeps layers as they are, and is compressed where it compresses.
 #[test]
 fn folders_have_what_skopeo_would_make_of_plain_tar() {

@@ -38,8 +38,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let packer = args.machine.packer(cache.clone());
     let packing = Packing::new(args.talk.quiet);
     let built = request.build(&closure, &store, &packer, &Control::new(&stop, &packing))?;
-    packing.finish(built.spec.layers.len());
+    packing.clear();
     cache.iter().for_each(Cache::trim);
     built.warnings.iter().for_each(warning);
-    super::write_file(args.output.as_deref(), &built.json)
+    super::write_file(args.output.as_deref(), &built.json)?;
+    packing.finish(built.spec.layers.len());
+    Ok(())
 }

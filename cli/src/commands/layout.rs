@@ -55,7 +55,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let cache = args.cache.open();
     let packer = args.machine.packer(cache.clone());
     let written = layout::write(&spec, &store, &args.folder, &args.tag, args.compression, &packer, &control)?;
-    packing.finish(spec.layers.len());
+    packing.clear();
     cache.iter().for_each(Cache::trim);
-    super::print(format!("{}\n", written.manifest))
+    super::print(format!("{}\n", written.manifest))?;
+    packing.finish(spec.layers.len());
+    Ok(())
 }

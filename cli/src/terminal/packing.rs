@@ -50,10 +50,15 @@ impl Packing {
         Self { how, state: Mutex::default() }
     }
 
-    /// Clears the screen and says what was done for an image with so many layers.
+    /// Clears the screen for others' words: nothing is packed any more.
+    pub(crate) fn clear(&self) {
+        self.with(|state| state.bars = None);
+    }
+
+    /// Clears the screen and says what was done for an image with so many layers, when all is done.
     pub(crate) fn finish(self, layers: usize) {
+        self.clear();
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        drop(state.bars);
         if self.how != How::Quietly {
             say(summary(layers, state.finished, state.bytes));
         }
