@@ -1,4 +1,5 @@
-# The part of nixpkgs' lib that images are described with: its names, its meaning.
+# The part of nixpkgs' lib that images and modules are described with: its names, its meaning. The functions are here,
+# what modules are made of is in the files next to this one.
 let
   inherit (builtins)
     concatMap concatStringsSep elem filter foldl' fromJSON genList head isAttrs isFunction isList isString
@@ -10,16 +11,31 @@ let
   upper = characters "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
   special = characters "\\[{()^$?*+|.";
 
-  self = {
+  functions = {
     inherit (builtins)
-      all any attrNames attrValues catAttrs concatLists concatMap concatStringsSep deepSeq elem elemAt filter foldl'
-      fromJSON functionArgs genList genericClosure hasAttr head intersectAttrs isAttrs isBool isFloat isFunction isInt
-      isList isPath isString length listToAttrs mapAttrs match partition pathExists readDir readFile removeAttrs
-      replaceStrings seq sort stringLength substring tail toJSON trace
+      addErrorContext all any attrNames attrValues catAttrs concatLists concatMap concatStringsSep deepSeq elem elemAt
+      filter foldl' fromJSON genList genericClosure groupBy hasAttr hasContext head intersectAttrs isAttrs isBool isFloat
+      isInt isList isPath isString length lessThan listToAttrs map mapAttrs match partition pathExists readDir readFile
+      removeAttrs replaceStrings seq sort split storeDir stringLength substring tail throw toJSON toString trace tryEval
+      typeOf unsafeGetAttrPos zipAttrsWith
       ;
 
     id = value: value;
     const = value: _: value;
+    flip = f: one: other: f other one;
+    pipe = foldl' (value: f: f value);
+    # Sets can be functions, too.
+    isFunction = value: isFunction value || value ? __functor && self.isFunction (value.__functor value);
+    functionArgs =
+      f: if f ? __functor then f.__functionArgs or (self.functionArgs (f.__functor f)) else builtins.functionArgs f;
+    setFunctionArgs = f: args: { __functor = _: f; __functionArgs = args; };
+    min = one: other: if one < other then one else other;
+    max = one: other: if one > other then one else other;
+    mod = dividend: divisor: dividend - divisor * (dividend / divisor);
+    "or" = one: other: one || other;
+    "and" = one: other: one && other;
+    xor = one: other: one != other;
+    isType = type: value: value._type or null == type;
     boolToString = value: if value then "true" else "false";
     defaultTo = default: value: if value == null then default else value;
 
@@ -29,6 +45,48 @@ let
     optionals = condition: list: if condition then list else [ ];
     flatten = value: if isList value then concatMap self.flatten value else [ value ];
     unique = foldl' (known: value: if elem value known then known else known ++ [ value ]) [ ];
+    foldl = f: start: list: if list == [ ] then start else self.foldl f (f start (head list)) (builtins.tail list);
+    foldr =
+      f: start: list:
+      if list == [ ] then start else f (head list) (self.foldr f start (builtins.tail list));
+    fold = self.foldr;
+    forEach = list: f: map f list;
+    singleton = value: [ value ];
+    count = wanted: list: builtins.length (filter wanted list);
+    sublist =
+      start: count: list:
+      genList (at: builtins.elemAt list (start + at)) (
+        self.max 0 (self.min count (builtins.length list - start))
+      );
+    take = self.sublist 0;
+    drop = count: list: self.sublist count (builtins.length list) list;
+    reverseList =
+      list:
+      let
+        end = builtins.length list - 1;
+      in
+      genList (at: builtins.elemAt list (end - at)) (end + 1);
+    sortOn =
+      key: list:
+      map (pair: builtins.elemAt pair 1) (
+        builtins.sort (one: other: head one < head other) (map (value: [ (key value) value ]) list)
+      );
+    findFirst =
+      wanted: default: list:
+      let
+        found = filter wanted list;
+      in
+      if found == [ ] then default else head found;
+    remove = unwanted: filter (value: value != unwanted);
+    intersectLists = one: filter (value: elem value one);
+    subtractLists = unwanted: filter (value: !elem value unwanted);
+    zipListsWith =
+      f: one: other:
+      genList (at: f (builtins.elemAt one at) (builtins.elemAt other at)) (
+        self.min (builtins.length one) (builtins.length other)
+      );
+    zipLists = self.zipListsWith (fst: snd: { inherit fst snd; });
+    imap1 = f: self.imap0 (at: f (at + 1));
     imap0 = f: list: genList (at: f at (builtins.elemAt list at)) (builtins.length list);
     range = first: last: genList (n: first + n) (if first > last then 0 else last - first + 1);
     last = list: assert list != [ ]; builtins.elemAt list (builtins.length list - 1);
@@ -42,6 +100,57 @@ let
     mapAttrsToList = f: set: map (name: f name set.${name}) (builtins.attrNames set);
     filterAttrs =
       wanted: set: removeAttrs set (filter (name: !wanted name set.${name}) (builtins.attrNames set));
+    concatMapAttrs = f: set: foldl' (all: one: all // one) { } (self.mapAttrsToList f set);
+    foldlAttrs =
+      f: start: set:
+      foldl' (value: name: f value name set.${name}) start (builtins.attrNames set);
+    attrByPath =
+      path: default: set:
+      if path == [ ] then
+        set
+      else if isAttrs set && set ? ${head path} then
+        self.attrByPath (builtins.tail path) default set.${head path}
+      else
+        default;
+    hasAttrByPath =
+      path: set:
+      path == [ ] || isAttrs set && set ? ${head path} && self.hasAttrByPath (builtins.tail path) set.${head path};
+    getAttrFromPath =
+      path: self.attrByPath path (throw "cannot find attribute '${self.showAttrPath path}'");
+    setAttrByPath = path: value: self.foldr (name: inner: { ${name} = inner; }) value path;
+    showAttrPath =
+      path: if path == [ ] then "<root attribute path>" else self.concatMapStringsSep "." self.escapeNixIdentifier path;
+    getAttrs = names: set: self.genAttrs names (name: set.${name});
+    attrVals = names: set: map (name: set.${name}) names;
+    mapAttrsRecursive = self.mapAttrsRecursiveCond (_: true);
+    mapAttrsRecursiveCond =
+      inside: f:
+      let
+        walk =
+          path:
+          builtins.mapAttrs (
+            name: value:
+            if isAttrs value && inside value then walk (path ++ [ name ]) value else f (path ++ [ name ]) value
+          );
+      in
+      walk [ ];
+    filterAttrsRecursive =
+      wanted: set:
+      builtins.mapAttrs (_: value: if isAttrs value then self.filterAttrsRecursive wanted value else value) (
+        self.filterAttrs wanted set
+      );
+    collect =
+      wanted: set:
+      if wanted set then
+        [ set ]
+      else if isAttrs set then
+        concatMap (self.collect wanted) (builtins.attrValues set)
+      else
+        [ ];
+    zipAttrs = builtins.zipAttrsWith (_: values: values);
+    mergeAttrs = one: other: one // other;
+    mergeAttrsList = foldl' (all: one: all // one) { };
+    attrsToList = self.mapAttrsToList self.nameValuePair;
     recursiveUpdate =
       left: right:
       left
@@ -55,7 +164,66 @@ let
     concatStrings = concatStringsSep "";
     concatMapStrings = f: list: concatStringsSep "" (map f list);
     concatMapStringsSep = separator: f: list: concatStringsSep separator (map f list);
+    concatLines = list: self.concatMapStrings (line: "${line}\n") list;
+    concatImapStringsSep = separator: f: list: concatStringsSep separator (self.imap1 f list);
     stringToCharacters = characters;
+    replaceString = from: to: replaceStrings [ from ] [ to ];
+    escape = list: replaceStrings list (map (character: "\\${character}") list);
+    hasInfix = inner: text: match ".*${self.escapeRegex inner}.*" (replaceStrings [ "\n" ] [ " " ] text) != null;
+    isStringLike = value: isString value || builtins.isPath value || value ? outPath || value ? __toString;
+    isConvertibleWithToString =
+      value:
+      self.isStringLike value
+      || elem (builtins.typeOf value) [ "null" "int" "float" "bool" ]
+      || isList value && builtins.all self.isConvertibleWithToString value;
+    isStorePath =
+      value:
+      self.isStringLike value
+      && (
+        let
+          text = toString value;
+        in
+        substring 0 1 text == "/"
+        && (builtins.dirOf text == builtins.storeDir || match "/[0-9a-z]{52}" text != null)
+      );
+    escapeNixString = text: self.escape [ "$" ] (builtins.toJSON text);
+    escapeNixIdentifier =
+      text:
+      if
+        match "[a-zA-Z_][a-zA-Z0-9_'-]*" text != null
+        && !elem text [ "assert" "else" "if" "in" "inherit" "let" "or" "rec" "then" "with" ]
+      then
+        text
+      else
+        self.escapeNixString text;
+    # A match that must begin and end with no space finds the text between.
+    trim =
+      text:
+      let
+        inner = match "[ \t\r\n]*(.*[^ \t\r\n])[ \t\r\n]*" text;
+      in
+      if inner == null then "" else head inner;
+    fileContents = path: self.removeSuffix "\n" (builtins.readFile path);
+    fixedWidthString =
+      width: filler: text:
+      if stringLength text >= width then text else filler + self.fixedWidthString (width - stringLength filler) filler text;
+    # How many characters differ.
+    levenshtein =
+      one: other:
+      let
+        before = at: text: substring (at - 1) 1 text;
+        table = genList (i: genList (distance i) (stringLength other + 1)) (stringLength one + 1);
+        known = i: j: builtins.elemAt (builtins.elemAt table i) j;
+        distance =
+          i: j:
+          if i == 0 || j == 0 then
+            i + j
+          else
+            self.min (self.min (known (i - 1) j + 1) (known i (j - 1) + 1)) (
+              known (i - 1) (j - 1) + (if before i one == before j other then 0 else 1)
+            );
+      in
+      known (stringLength one) (stringLength other);
     toLower = replaceStrings upper lower;
     toUpper = replaceStrings lower upper;
     hasPrefix = start: text: substring 0 (stringLength start) text == start;
@@ -98,6 +266,8 @@ let
     # Messages.
     warn = builtins.warn or (message: builtins.trace "evaluation warning: ${message}");
     warnIf = condition: message: if condition then self.warn message else self.id;
+    showWarnings = warnings: value: self.foldr self.warn value warnings;
+    assertMsg = condition: message: condition || throw message;
     throwIf = condition: message: if condition then throw message else self.id;
     throwIfNot = condition: self.throwIf (!condition);
     traceIf = condition: message: value: if condition then builtins.trace message value else value;
@@ -105,6 +275,30 @@ let
     # Packages.
     isDerivation = value: value.type or null == "derivation";
     getBin = package: package.bin or package.out or package;
+    addMetaAttrs = new: package: package // { meta = package.meta or { } // new; };
+    setPrio = priority: self.addMetaAttrs { inherit priority; };
+    lowPrio = self.setPrio 10;
+    hiPrio = self.setPrio (-10);
+    hiPrioSet = builtins.mapAttrs (_: value: if self.isDerivation value then self.hiPrio value else value);
+    lowPrioSet = builtins.mapAttrs (_: value: if self.isDerivation value then self.lowPrio value else value);
+    getOutput = output: package: package.${output} or package.out or package;
+    getLib = self.getOutput "lib";
+    getDev = self.getOutput "dev";
+    # What is in the store already, as a package.
+    toDerivation =
+      path:
+      let
+        outPath = builtins.storePath path;
+        package = {
+          type = "derivation";
+          name = builtins.unsafeDiscardStringContext (substring 33 (-1) (baseNameOf outPath));
+          inherit outPath;
+          outputs = [ "out" ];
+          out = package;
+          outputName = "out";
+        };
+      in
+      package;
     getExe = package: self.getExe' package (package.meta.mainProgram or package.pname or package.name);
     getExe' = package: program: "${self.getBin package}/bin/${program}";
     makeBinPath = self.concatMapStringsSep ":" (package: "${self.getBin package}/bin");
@@ -132,6 +326,44 @@ let
       redistributable = true;
       deprecated = false;
     };
+    # A folder without what the filter does not want; several filters may be put on each other.
+    cleanSourceWith =
+      { src, filter ? _: _: true, name ? null }:
+      let
+        inner = if src._isLibCleanSourceWith or false then src else { origSrc = src; name = "source"; filter = _: _: true; };
+        self' = {
+          _isLibCleanSourceWith = true;
+          inherit (inner) origSrc;
+          filter = path: type: filter path type && inner.filter path type;
+          name = if name == null then inner.name else name;
+          outPath = builtins.path { inherit (self') filter name; path = self'.origSrc; };
+        };
+      in
+      self';
+  };
+
+  module = file: import file { lib = self; };
+  flat =
+    functions // module ./options.nix // module ./properties.nix // module ./modules.nix
+    // removeAttrs (module ./generators.nix) [ "generators" "cli" ];
+
+  # nixpkgs sorts the functions by what they are about; here each of these has all of them.
+  self = flat // {
+    inherit (module ./generators.nix) cli generators;
+    types = module ./types.nix;
+    asserts = flat;
+    attrsets = flat;
+    customisation = flat;
+    debug = flat;
+    filesystem = flat;
+    lists = flat;
+    meta = flat;
+    modules = flat;
+    options = flat;
+    sources = flat;
+    strings = flat;
+    trivial = flat;
+    versions = flat;
   };
 in
 self
