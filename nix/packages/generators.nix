@@ -80,9 +80,9 @@ let
   mkValueStringDefault =
     { }:
     value:
-    if isString value || isInt value || isDerivation value then
+    if isString value || isInt value || isFloat value || isDerivation value then
       toString value
-    else if value == null || isBool value || isFloat value then
+    else if value == null || isBool value then
       toJSON value
     else
       abort "generators.mkValueStringDefault: ${

@@ -116,7 +116,7 @@ let
       path: set:
       path == [ ] || isAttrs set && set ? ${head path} && self.hasAttrByPath (builtins.tail path) set.${head path};
     getAttrFromPath =
-      path: self.attrByPath path (throw "cannot find attribute '${self.showAttrPath path}'");
+      path: self.attrByPath path (abort "cannot find attribute '${concatStringsSep "." path}'");
     setAttrByPath = path: value: self.foldr (name: inner: { ${name} = inner; }) value path;
     showAttrPath =
       path: if path == [ ] then "<root attribute path>" else self.concatMapStringsSep "." self.escapeNixIdentifier path;
@@ -169,7 +169,7 @@ let
     stringToCharacters = characters;
     replaceString = from: to: replaceStrings [ from ] [ to ];
     escape = list: replaceStrings list (map (character: "\\${character}") list);
-    hasInfix = inner: text: match ".*${self.escapeRegex inner}.*" (replaceStrings [ "\n" ] [ " " ] text) != null;
+    hasInfix = inner: text: match ".*${self.escapeRegex inner}.*" text != null;
     isStringLike = value: isString value || builtins.isPath value || value ? outPath || value ? __toString;
     isConvertibleWithToString =
       value:

@@ -130,7 +130,12 @@ let
         options ? _type
         && (
           options._type == "option"
-          || throw "In module ${_file}: expected an option declaration at option path `${showOption at}` but got an attribute set with type ${options._type}"
+          || throw "In module ${_file}: expected an option declaration at option path `${showOption at}` but got an attribute set with type ${options._type}${
+            if options._type == "option-type" then
+              "\n\nWhen declaring an option, you must wrap the type in a `mkOption` call."
+            else
+              ""
+          }"
         );
       results = mapAttrs (
         name: found:
