@@ -5,7 +5,7 @@ let
   inherit (lib)
     isFunction last mergeDefinitions mergeOneOption optionalAttrs setDefaultModuleLocation showFiles showOption
     ;
-  inherit (types) defaultTypeMerge mkOptionType;
+  inherit (types) mkOptionType;
 
   # What a module may be.
   isModule = value: isAttrs value || isFunction value || types.path.check value;

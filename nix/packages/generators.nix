@@ -157,7 +157,9 @@ let
           [ "${option}${sep}${text}" ];
     in
     concatLists (
-      mapAttrsToList (name: value: if isList value then lib.concatMap (argument name) value else argument name value) set
+      mapAttrsToList (
+        name: value: if isList value then lib.concatMap (argument name) value else argument name value
+      ) set
     );
   toCommandLineGNU =
     {

@@ -203,10 +203,15 @@ let
         inner = match "[ \t\r\n]*(.*[^ \t\r\n])[ \t\r\n]*" text;
       in
       if inner == null then "" else head inner;
+    pathIsDirectory =
+      path: builtins.pathExists path && (builtins.readDir (dirOf path)).${baseNameOf path} or null == "directory";
     fileContents = path: self.removeSuffix "\n" (builtins.readFile path);
     fixedWidthString =
       width: filler: text:
-      if stringLength text >= width then text else filler + self.fixedWidthString (width - stringLength filler) filler text;
+      if stringLength text >= width then
+        text
+      else
+        filler + self.fixedWidthString (width - stringLength filler) filler text;
     # How many characters differ.
     levenshtein =
       one: other:
@@ -301,7 +306,12 @@ let
       package;
     getExe = package: self.getExe' package (package.meta.mainProgram or package.pname or package.name);
     getExe' = package: program: "${self.getBin package}/bin/${program}";
-    makeBinPath = self.concatMapStringsSep ":" (package: "${self.getBin package}/bin");
+    makeSearchPath = folder: self.concatMapStringsSep ":" (package: "${package}/${folder}");
+    makeSearchPathOutput =
+      output: folder: packages:
+      self.makeSearchPath folder (map (self.getOutput output) packages);
+    makeBinPath = self.makeSearchPathOutput "bin" "bin";
+    makeLibraryPath = self.makeSearchPathOutput "lib" "lib";
     # What `f` makes of `args`, with `override` to have other arguments.
     makeOverridable =
       f: args:
@@ -330,7 +340,11 @@ let
     cleanSourceWith =
       { src, filter ? _: _: true, name ? null }:
       let
-        inner = if src._isLibCleanSourceWith or false then src else { origSrc = src; name = "source"; filter = _: _: true; };
+        inner =
+          if src._isLibCleanSourceWith or false then
+            src
+          else
+            { origSrc = src; name = "source"; filter = _: _: true; };
         self' = {
           _isLibCleanSourceWith = true;
           inherit (inner) origSrc;

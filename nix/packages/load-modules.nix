@@ -1,4 +1,5 @@
-# Modules as they are written (paths, functions, sets with or without `config`) as sets of one form, with what they import.
+# Modules as they are written (paths, functions, sets with or without `config`) as sets of one form: `_file`, `key`,
+# `imports`, `options`, `config`; and all that a list of modules imports.
 { lib }:
 let
   inherit (builtins)
@@ -7,8 +8,8 @@ let
     ;
   inherit (lib) functionArgs imap1 isFunction mkMerge showDefs unknownModule;
 
-  # A module function's result. Arguments that the evaluation has not may be options: `_module.args`. That they are asked
-  # for by name, and only if used, is what lets modules define them.
+  # A module function's result. Arguments that the evaluation does not give are options: `_module.args`. Each is looked up
+  # when it is used, and not before, so that modules can define them.
   call =
     key: module: args:
     module (

@@ -1,8 +1,8 @@
 # nixpkgs' module system: `evalModules` and what modules are written with. Its names, its meaning, its messages.
 #
-# Modules in any form are loaded as sets of `file`, `key`, `imports`, `options` and `config` (`loadAll`). Their
-# declarations become one tree, where each option gets the definitions that modules have for it (`joinTree`). An option's
-# value is made of these: conditions, then priorities, then order, then its type's own merge (properties.nix).
+# Modules in any form are loaded as sets of one form (load-modules.nix). Their declarations become one tree, where each
+# option gets the definitions that modules have for it (`joinTree`). An option's value is made of these: conditions, then
+# priorities, then order (properties.nix), then its type's own merge (types.nix).
 { lib }:
 let
   inherit (builtins)
@@ -188,7 +188,7 @@ let
     in
     {
       options = mapAttrs (_: result: result.options) results;
-      # Which attributes of a set without definitions have options need not be known.
+      # Without definitions nothing is asked of the options below.
       unmatched =
         if definitions == [ ] then
           [ ]
@@ -285,7 +285,8 @@ let
     evaluation@{ modules, specialArgs ? { }, prefix ? [ ], class ? null }:
     let
       loaded =
-        loadAll (specialArgs.modulesPath or "") (modules ++ [ (core { inherit prefix specialArgs extendModules type; }) ])
+        loadAll (specialArgs.modulesPath or "")
+          (modules ++ [ (core { inherit prefix specialArgs extendModules type; }) ])
           (
             {
               inherit lib options specialArgs;
@@ -298,16 +299,16 @@ let
       # What a module imports comes before what it defines itself.
       declarations = reverseList loaded;
       tree = joinTree prefix declarations (
-        concatMap (module: map (value: { file = module._file; inherit value; }) (pushDownProperties module.config)) declarations
+        concatMap (
+          module: map (value: { file = module._file; inherit value; }) (pushDownProperties module.config)
+        ) declarations
       );
       inherit (tree) options;
       values = mapAttrs (_: option: if isOption option then option.value else values option);
       declared = values options;
       inherit (declared._module) freeformType;
       config =
-        if freeformType == null then
-          declared
-        else if tree.unmatched == [ ] then
+        if freeformType == null || tree.unmatched == [ ] then
           declared
         else
           recursiveUpdate (freeformType.merge prefix (

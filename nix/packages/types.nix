@@ -3,12 +3,12 @@
 { lib }:
 let
   inherit (builtins)
-    attrNames concatLists elem elemAt filter foldl' head isAttrs isBool isFloat isInt isList isPath isString length
-    mapAttrs match removeAttrs storeDir substring tail zipAttrsWith
+    concatLists elem filter foldl' head isAttrs isBool isFloat isInt isList isPath isString length mapAttrs match
+    removeAttrs storeDir substring zipAttrsWith
     ;
   inherit (lib)
-    concatMapStringsSep imap1 isDerivation isFunction isStorePath isStringLike last mergeDefaultOption mergeDefinitions
-    mergeEqualOption mergeOneOption mergeUniqueOption optionalAttrs showDefs showFiles showOption
+    concatMapStringsSep imap1 isDerivation isStorePath isStringLike mergeDefaultOption mergeDefinitions mergeEqualOption
+    mergeOneOption mergeUniqueOption showFiles showOption
     ;
 
   values = map (definition: definition.value);
@@ -103,7 +103,8 @@ let
     between low high // { inherit name; description = "${description}; between ${inclusive low high}"; };
   unsigned = bit: end: bits "unsignedInt${toString bit}" "${toString bit} bit unsigned integer" 0 (end - 1);
   signed =
-    bit: end: bits "signedInt${toString bit}" "${toString bit} bit signed integer" (0 - end / 2) (end / 2 - 1);
+    bit: end:
+    bits "signedInt${toString bit}" "${toString bit} bit signed integer" (0 - end / 2) (end / 2 - 1);
 
   narrow =
     type: name: description: check:
