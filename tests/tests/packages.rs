@@ -73,6 +73,223 @@ fn lib_means_what_nixpkgs_lib_means() {
     }
 }
 
+/// What modules are written with, and short names for cases: `config`, `one` option `a` of a type, `value` of it.
+const MODULES: &str = "with pkgs.lib; with types; let
+    config = modules: (evalModules { inherit modules; }).config;
+    one = type: { options.a = mkOption { inherit type; }; };
+    value = type: values: (config ([ (one type) ] ++ map (a: { inherit a; }) values)).a;
+    named = file: module: module // { _file = file; };
+    point = submodule ({ name, config, ... }: { options = {
+      label = mkOption { type = str; default = name; };
+      x = mkOption { type = int; default = 1; };
+      next = mkOption { type = int; default = config.x + 1; };
+    }; });
+    described = map (type: type.description);
+in ";
+
+#[test]
+fn modules_mean_what_nixpkgs_modules_mean() {
+    let nix = harness!();
+    let cases = [
+        // Priorities and order. What is imported comes before what imports it, and later modules before earlier ones.
+        (
+            "map (value int) [ [ (mkDefault 1) 2 ] [ (mkForce 1) 2 ] [ (mkForce 1) (mkOverride 49 2) ] ]",
+            json!([2, 1, 2]),
+        ),
+        ("value (listOf int) [ [ 1 ] (mkAfter [ 2 ]) (mkBefore [ 3 ]) [ 4 ] ]", json!([3, 4, 1, 2])),
+        (
+            "(config [ (one lines) { imports = [ { a = \"imported\"; } ]; a = \"own\"; } ]).a",
+            json!("imported\nown"),
+        ),
+        (
+            "config [ { options.a.b = mkOption { type = int; }; } { a = mkForce { b = 1; }; } { a.b = 2; } ]",
+            json!({"a": {"b": 1}}),
+        ),
+        // Conditions: of options that depend on the configuration, of elements, and what is empty then.
+        (
+            "config [
+               { options = { on = mkEnableOption \"it\"; a.b = mkOption { type = int; }; }; }
+               ({ config, ... }: { config = mkMerge [ { on = true; } (mkIf config.on { a.b = 3; }) ]; })
+             ]",
+            json!({"on": true, "a": {"b": 3}}),
+        ),
+        (
+            "value (attrsOf int) [ { x = mkIf false 1; y = mkMerge [ (mkDefault 2) 3 ]; } { z = 4; } ]",
+            json!({"y": 3, "z": 4}),
+        ),
+        ("value (lazyAttrsOf (nullOr int)) [ { x = mkIf false 1; y = 2; } ]", json!({"x": null, "y": 2})),
+        ("attrNames (value (lazyAttrsOf int) [ { x = throw \"lazy\"; } ])", json!(["x"])),
+        ("value (listOf int) [ [ (mkIf false 1) 2 ] (mkIf false [ 3 ]) ]", json!([2])),
+        ("map (type: value type [ ]) [ (listOf int) (attrsOf int) (nullOr int) ]", json!([[], {}, null])),
+        // Submodules, their names, and how each attribute's definitions come together.
+        (
+            "value (attrsOf point) [ { p.x = 4; q = { }; } { p = { x = mkForce 5; label = \"P\"; }; } ]",
+            json!({"p": {"label": "P", "next": 6, "x": 5}, "q": {"label": "q", "next": 2, "x": 1}}),
+        ),
+        ("value point [ ({ config, ... }: { x = config.next + 1; next = 3; }) ]", json!({"label": "a", "next": 3, "x": 4})),
+        (
+            "config [ { options.s = mkOption { type = submodule { options.p = mkOption { default = 1; }; }; }; }
+                      { options.s.q = mkOption { default = 2; }; config.s.p = 3; } ]",
+            json!({"s": {"p": 3, "q": 2}}),
+        ),
+        (
+            "value (submodule { freeformType = lazyAttrsOf anything; options.p = mkOption { default = 1; }; })
+               [ { q.r = [ 1 ]; } { q.s = mkDefault 2; } ]",
+            json!({"p": 1, "q": {"r": [1], "s": 2}}),
+        ),
+        (
+            "value (submoduleWith {
+               modules = [ ({ extra, ... }: { options.e = mkOption { default = extra; }; }) ];
+               specialArgs.extra = 5;
+             }) [ { } ]",
+            json!({"e": 5}),
+        ),
+        // An evaluation with more modules, from without and from within.
+        (
+            "let
+               first = evalModules { modules = [ (one (listOf int)) { a = [ 1 ]; } ]; };
+               second = first.extendModules { modules = [ { a = [ 2 ]; } ]; };
+             in [ first.config.a second.config.a (second.extendModules { modules = [ { a = mkForce [ 3 ]; } ]; }).config.a ]",
+            json!([[1], [2, 1], [3]]),
+        ),
+        (
+            "(config [ ({ extendModules, ... }: { options = {
+               a = mkOption { default = 1; };
+               other = mkOption { type = raw; default = (extendModules { modules = [ { a = 5; } ]; }).config.a; };
+             }; }) ])",
+            json!({"a": 1, "other": 5}),
+        ),
+        // Modules of all forms: their arguments, keys, and which ones are disabled.
+        (
+            "(evalModules {
+               modules = [ ({ x, pkgs, options, ... }: { options.a = mkOption { default = [ x pkgs (options ? a) ]; }; })
+                           { _module.args.pkgs = 2; } ];
+               specialArgs.x = 1;
+             }).config",
+            json!({"a": [1, 2, true]}),
+        ),
+        (
+            "let file = builtins.toFile \"module.nix\" \"{ lib, ... }: { a = [ 7 ]; }\"; in map (more: (config ([
+               (one (listOf int)) { imports = [ file file ]; } file { key = \"k\"; a = [ 1 ]; } { key = \"k\"; a = [ 2 ]; }
+             ] ++ more)).a) [ [ ] [ { disabledModules = [ file { key = \"k\"; } ]; } ] ]",
+            json!([[1, 7], []]),
+        ),
+        // Types: what they make of definitions, how two declarations' types are joined, and what they are called.
+        ("value (either int (listOf str)) [ [ \"x\" ] [ \"y\" ] ]", json!(["y", "x"])),
+        ("value (coercedTo str singleton (listOf str)) [ \"x\" [ \"y\" ] ]", json!(["y", "x"])),
+        ("(value (functionTo (listOf int)) [ (x: [ x ]) (x: [ (x + 1) ]) ]) 5", json!([6, 5])),
+        ("value package [ pkgs.hello ] == pkgs.hello", json!(true)),
+        ("value deferredModule [ { a = 1; } ] ? imports", json!(true)),
+        ("(config [ (one (enum [ 1 ])) (one (enum [ 2 ])) { a = 2; } ]).a", json!(2)),
+        (
+            "described [ (listOf path) (nullOr str) (attrsOf (nullOr int)) (oneOf [ str package (listOf str) ]) port
+               (enum [ \"a\" \"b\" ]) (submodule { freeformType = attrsOf int; }) (nonEmptyListOf pathInStore) ]",
+            json!([
+                "list of absolute path",
+                "null or string",
+                "attribute set of (null or signed integer)",
+                "string or package or list of string",
+                "16 bit unsigned integer; between 0 and 65535 (both inclusive)",
+                "one of \"a\", \"b\"",
+                "open submodule of attribute set of signed integer",
+                "non-empty (list of path in the Nix store)"
+            ]),
+        ),
+        // Options that stand for others, and what is said of options.
+        (
+            "config [
+               { options = { new = mkOption { type = int; default = 0; }; warnings = mkOption { type = listOf str; }; }; }
+               (mkRenamedOptionModule [ \"old\" ] [ \"new\" ]) (named \"user\" { old = 3; })
+             ]",
+            json!({
+                "new": 3, "old": 3,
+                "warnings": ["The option `old' defined in `user' has been renamed to `new'."]
+            }),
+        ),
+        (
+            "let package = mkPackageOption pkgs \"hello\" { nullable = true; };
+             in [ (package.default == pkgs.hello) package.defaultText.text package.description package.type.description ]",
+            json!([true, "pkgs.hello", "The hello package to use.", "null or package"]),
+        ),
+        (
+            "map (option: [ option.name option.type (option.default.text or null) ]) (
+               filter (option: !option.internal && !hasInfix \"_module\" option.name) (optionAttrSetToDocList (evalModules {
+                 modules = [ { options.p = mkOption { type = attrsOf point; default = { }; }; } ];
+               }).options))",
+            json!([
+                ["p", "attribute set of (submodule)", "{ }"],
+                ["p.<name>.label", "string", "\"‹name›\""],
+                ["p.<name>.next", "signed integer", "2"],
+                ["p.<name>.x", "signed integer", "1"]
+            ]),
+        ),
+    ];
+    let list = cases.iter().map(|(code, _)| format!("({code})")).collect::<Vec<_>>().join(" ");
+    let found = nix.eval(&format!("{MODULES} [ {list} ]"));
+    for ((code, expected), found) in cases.iter().zip(found.as_array().unwrap()) {
+        assert_eq!(found, expected, "{code}");
+    }
+}
+
+#[test]
+fn modules_say_what_is_wrong_as_nixpkgs_modules_do() {
+    let nix = harness!();
+    let cases = [
+        (
+            "config [ (one int) { options.about = mkOption { }; } (named \"user\" { b = { c = 1; }; }) ]",
+            "The option `b' does not exist. Definition values:\n- In `user':\n    {\n      c = 1;\n    }\n\nDid you mean `a'",
+        ),
+        (
+            "config [ { a = 1; } ]",
+            "trying to declare an option by placing it into `config' rather than `options'!",
+        ),
+        ("value (attrsOf point) [ { p.z = 1; } ]", "The option `a.p.z' does not exist."),
+        (
+            "(config [ (one (listOf int)) (named \"user\" { a = [ 1 \"x\" ]; }) ]).a",
+            "A definition for option `a.\"[definition 1-entry 2]\"' is not of type `signed integer'. \
+             Definition values:\n- In `user': \"x\"",
+        ),
+        ("value path [ \"relative\" ]", "is not of type `absolute path'"),
+        (
+            "value port [ 65536 ]",
+            "is not of type `16 bit unsigned integer; between 0 and 65535 (both inclusive)'",
+        ),
+        ("value int [ ]", "The option `a' was accessed but has no value defined. Try setting the option."),
+        (
+            "(config [ (one int) (named \"x\" { a = 1; }) (named \"y\" { a = 2; }) ]).a",
+            "The option `a' has conflicting definition values:\n- In `y': 2\n- In `x': 1\nUse `lib.mkForce value`",
+        ),
+        (
+            "value (uniq int) [ 1 1 ]",
+            "The option `a' is defined multiple times while it's expected to be unique.",
+        ),
+        (
+            "(config [ { options.a = mkOption { readOnly = true; default = 1; }; } { a = 1; } ]).a",
+            "The option `a' is read-only, but it's set multiple times.",
+        ),
+        (
+            "(config [ (named \"x\" (one int)) (named \"y\" (one str)) { a = 1; } ]).a",
+            "The option `a' in `x' is already declared in `y'.",
+        ),
+        ("config [ { options = { }; a = 1; } ]", "has an unsupported attribute `a'"),
+        ("config [ { options.a = int; } ]", "expected an option declaration at option path `a`"),
+        (
+            "(config [ ({ absent, ... }: { options.a = mkOption { default = absent; }; }) ]).a",
+            "'absent' missing",
+        ),
+        (
+            "(config [ { options.assertions = mkOption { }; } (mkRemovedOptionModule [ \"a\" ] \"Use b.\") { a = 1; } ]).a",
+            "The option `a' can no longer be used since it's been removed. Use b.",
+        ),
+    ];
+    for (code, expected) in cases {
+        let said = nix.try_eval(&format!("{MODULES} {code}")).fails();
+        // A text of several lines is indented.
+        let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(plain(&said).contains(&plain(expected)), "{code}\n{said}");
+    }
+}
+
 #[test]
 fn another_lib_wins() {
     let nix = harness!();
