@@ -1,0 +1,136 @@
+# What `nixply container` asks of a project: which containers there are and, of the one that is wanted, what to build.
+{
+  # The project's folder.
+  root,
+  # The file with the environment; root/devenv.nix, or what the flake has, without one.
+  file ? null,
+  # The container that is wanted; none when only their names are.
+  name ? null,
+  # The system that images are for, and the one on which they are made, copied and run.
+  system,
+  hostSystem ? builtins.currentSystem,
+  # A nixpkgs: a path, or a flake's reference. Found without one.
+  nixpkgs ? null,
+  # The program that packs without the plugin: a path outside of the store, or in it.
+  program,
+  # A file with the list of the project's files, as JSON: what containers copy of it. All without one.
+  files ? null,
+}:
+
+let
+  rootPath = /. + root;
+  inRoot = path: rootPath + "/${path}";
+
+  # The project's flake, where it has one.
+  flake = if file == null && builtins.pathExists (inRoot "flake.nix") then builtins.getFlake root else null;
+
+  # A flake that says itself what its containers are: what lib.containers gives.
+  flakeContainers = flake.containers or null;
+
+  environmentFile = if file != null then /. + file else inRoot "devenv.nix";
+
+  # Where devenv has pinned nixpkgs.
+  lockFile = inRoot "devenv.lock";
+  locked =
+    if builtins.pathExists lockFile then
+      let
+        lock = builtins.fromJSON (builtins.readFile lockFile);
+        node = lock.nodes.${lock.root}.inputs.nixpkgs or null;
+      in
+      if builtins.isString node then lock.nodes.${node}.locked else null
+    else
+      null;
+
+  searched = builtins.tryEval <nixpkgs>;
+
+  nixpkgsSource =
+    if nixpkgs != null then
+      if builtins.substring 0 1 nixpkgs == "/" then /. + nixpkgs else builtins.getFlake nixpkgs
+    else if flake != null && flake ? inputs.nixpkgs then
+      flake.inputs.nixpkgs
+    else if locked != null then
+      builtins.fetchTree locked
+    else if searched.success then
+      searched.value
+    else
+      builtins.getFlake "nixpkgs";
+
+  pkgsFor =
+    system: if nixpkgsSource ? legacyPackages then nixpkgsSource.legacyPackages.${system} else import nixpkgsSource { inherit system; };
+
+  # Only what is listed: neither what git ignores nor git's own.
+  source =
+    let
+      listed = builtins.fromJSON (builtins.readFile (/. + files));
+      wanted = builtins.listToAttrs (
+        map (path: {
+          name = path;
+          value = null;
+        }) listed
+      );
+      prefix = builtins.stringLength (toString rootPath) + 1;
+    in
+    builtins.path {
+      path = rootPath;
+      name = "source";
+      filter = path: _: files == null || wanted ? ${builtins.substring prefix (-1) path};
+    };
+
+  # The program as a package. One that is in the store is taken from there, with what it needs.
+  package =
+    pkgs:
+    let
+      stored =
+        if builtins.substring 0 (builtins.stringLength builtins.storeDir + 1) program == "${builtins.storeDir}/" then
+          builtins.storePath program
+        else
+          builtins.path {
+            path = /. + program;
+            name = "nixply";
+          };
+    in
+    pkgs.runCommandLocal "nixply" { } ''
+      mkdir -p $out/bin
+      ln -s ${stored} $out/bin/nixply
+    '';
+
+  local = inRoot "devenv.local.nix";
+
+  evaluated =
+    system:
+    let
+      pkgs = pkgsFor system;
+    in
+    import ./evaluate.nix {
+      inherit pkgs root;
+      self = source;
+      modules = [
+        environmentFile
+        { nixply.package = package (pkgsFor hostSystem); }
+      ]
+      ++ (if file == null && builtins.pathExists local then [ local ] else [ ]);
+    };
+
+  containersFor =
+    system: if flakeContainers != null then flakeContainers.${system} or { } else (evaluated system).config.containerBuilds;
+
+  containers = containersFor system;
+  # What runs on this machine is made for it, whatever the image is for.
+  hostContainers = if hostSystem == system then containers else containersFor hostSystem;
+in
+{
+  names = builtins.attrNames containers;
+  container =
+    if name != null && containers ? ${name} then
+      let
+        container = containers.${name};
+        onHost = hostContainers.${name};
+      in
+      {
+        inherit (container) reference;
+        spec = container.derivation.drvPath;
+        copyScript = onHost.copyScript.drvPath;
+      }
+    else
+      null;
+}

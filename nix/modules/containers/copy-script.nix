@@ -1,0 +1,49 @@
+# Copies a container to where it is wanted: SCRIPT SPEC REGISTRY [ARGUMENT...]. REGISTRY is what stands in front of the
+# image's name, "false" for the container's own; arguments are skopeo's and replace the container's own.
+{
+  lib,
+  pkgs,
+  # The program that takes nix: sources.
+  skopeo,
+}:
+
+{
+  # NAME:TAG
+  reference,
+  # The container's own, or null.
+  registry,
+  # Words of shell code, run when the container is copied: a token's command may be among them.
+  defaultArguments,
+  # How the container's options are called, for messages.
+  place,
+}:
+
+pkgs.writeShellScript "copy-container" ''
+  set -e -o pipefail
+  container=$1 registry=$2
+  shift 2
+
+  if [[ $registry == false ]]; then
+    registry=${lib.escapeShellArg (if registry == null then "" else registry)}
+    if [[ -z $registry ]]; then
+      echo "error: ${place}: it has no registry; set ${place}.registry, or give --registry" >&2
+      exit 1
+    fi
+  fi
+  destination="$registry"${lib.escapeShellArg reference}
+
+  # Words are split, but none is taken for a pattern of file names.
+  set -f
+  if [[ $# == 0 ]]; then
+    arguments=(${lib.concatStringsSep " " defaultArguments})
+  else
+    arguments=()
+    for argument in "$@"; do arguments+=($argument); done
+  fi
+
+  echo
+  echo "Copying container $container to $destination"
+  echo
+
+  exec ${skopeo}/bin/skopeo --insecure-policy copy "nix:$container" "$destination" "''${arguments[@]}"
+''

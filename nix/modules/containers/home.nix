@@ -1,0 +1,50 @@
+# A container's home folder with a path's content: a folder's entries, or a single file under its own name. What is copied
+# can also be reached at the image's root where nothing else is called so: `copyToRoot = ./dist` makes both
+# /env/mybinary and /mybinary.
+{
+  pkgs,
+  # The home folder's path in the image.
+  home,
+}:
+
+{
+  # What to copy; without one the home folder is empty.
+  path,
+  # Whether there are links to it at the image's root.
+  atRoot,
+}:
+
+let
+  # A path's name in the store has a hash in front.
+  stored = builtins.match "[0-9a-z]{32}-(.*)" name;
+  name = baseNameOf (builtins.unsafeDiscardStringContext (toString path));
+in
+pkgs.runCommandLocal "container-home"
+  {
+    inherit home;
+    content = if path == null then "" else "${path}";
+    fileName = if stored == null then name else builtins.head stored;
+    atRoot = if atRoot then "1" else "";
+    # What an image has of its own, and what engines mount.
+    taken = "bin dev env etc nix proc run sys tmp usr";
+  }
+  ''
+    mkdir -p "$out$home"
+    [ -n "$content" ] || exit 0
+    # Links are copied as links: what they lead to in the store need not be there while this is built, but is in the image.
+    if [ -d "$content" ]; then
+      cp -rP --no-preserve=ownership "$content/." "$out$home/"
+      chmod u+w "$out$home"
+    else
+      cp -P "$content" "$out$home/$fileName"
+    fi
+    [ -n "$atRoot" ] || exit 0
+    shopt -s dotglob nullglob
+    cd "$out$home"
+    for entry in *; do
+      case " $taken " in
+        *" $entry "*) ;;
+        *) ln -s "$home/$entry" "$out/$entry" ;;
+      esac
+    done
+  ''

@@ -1,0 +1,169 @@
+# The image of a container, and the scripts that copy and run it.
+{
+  lib,
+  pkgs,
+  # nixply's functions: buildImage, buildLayer, skopeo-nix2container.
+  functions,
+  user,
+  # Variables of the environment.
+  env,
+  # What a container copies unless it says otherwise.
+  projectRoot,
+}:
+
+let
+  inherit (functions.nix2container) buildImage buildLayer;
+  toList = value: if builtins.isList value then value else [ value ];
+
+  makeHome = import ./home.nix {
+    inherit pkgs;
+    inherit (user) home;
+  };
+  etc = import ./etc.nix { inherit pkgs user; };
+  tmp = pkgs.runCommandLocal "container-tmp" { } "mkdir -p $out/tmp";
+  # The programs that a container has whatever its environment is.
+  root = pkgs.buildEnv {
+    name = "container-root";
+    paths = [
+      pkgs.coreutils-full
+      pkgs.bashInteractive
+      pkgs.su
+      pkgs.sudo
+      pkgs.dockerTools.usrBinEnv
+    ];
+    pathsToLink = [
+      "/bin"
+      "/usr/bin"
+    ];
+  };
+
+  makeCopyScript = import ./copy-script.nix {
+    inherit lib pkgs;
+    skopeo = functions.skopeo-nix2container;
+  };
+  makeRunScript = import ./run-script.nix { inherit lib pkgs; };
+
+  # Every file of a home folder is the user's.
+  ownedByUser = path: {
+    inherit path;
+    mode = "0744";
+    uid = user.id;
+    gid = user.id;
+    uname = user.name;
+    gname = user.name;
+  };
+in
+name: container:
+let
+  place = "containers.${name}";
+
+  homes =
+    # A link at the root could hide what a base image has there. Whole projects bring too much to be wanted there.
+    map
+      (
+        path:
+        makeHome {
+          inherit path;
+          atRoot = container.fromImage == null && path != null && container.copyToRoot != projectRoot;
+        }
+      )
+      (if container.copyToRoot == null || container.copyToRoot == [ ] then [ null ] else toList container.copyToRoot);
+
+  homeLayer = {
+    perms = map ownedByUser homes;
+    copyToRoot = homes;
+  };
+  isHomeLayer = layer: map toString layer.copyToRoot == map toString homes;
+
+  codec = lib.optionalAttrs (container.compression != null) { inherit (container) compression; };
+  grouping = lib.optionalAttrs (container.strategy != null) { inherit (container) strategy; };
+
+  config = {
+    Entrypoint = container.entrypoint;
+    User = user.name;
+    WorkingDir = container.workingDir;
+    Env = lib.mapAttrsToList (variable: value: "${variable}=${toString value}") env ++ [
+      "HOME=${user.home}"
+      "USER=${user.name}"
+    ];
+  }
+  // lib.optionalAttrs (container.startupCommand != null) {
+    Cmd = map toString (toList container.startupCommand);
+  };
+
+  # A layer with what a text names, without the text.
+  layerFor =
+    what: value: layer:
+    let
+      text = pkgs.writeText "container-${what}" (builtins.toJSON value);
+    in
+    buildLayer (
+      layer
+      // {
+        deps = [ text ];
+        ignore = text;
+      }
+    );
+
+  # From the bottom up, what changes least first: what the user put into layers; the environment; what the command has
+  # besides; and on top the home folder, which an edit of the project's files changes and nothing else.
+  own = builtins.filter (layer: !isHomeLayer layer) container.layers;
+  below =
+    if container.enableLayerDeduplication then
+      lib.foldl' (layers: layer: layers ++ [ (buildLayer (layer // { inherit layers; })) ]) [ ] own
+    else
+      map buildLayer own;
+  environment = layerFor "environment" (removeAttrs config [ "Cmd" ]) (
+    grouping
+    // {
+      layers = below;
+      copyToRoot = [
+        root
+        etc
+        tmp
+      ];
+      maxLayers = if container.maxLayers == null then 1 else container.maxLayers;
+      perms = [
+        {
+          path = tmp;
+          regex = "/tmp$";
+          mode = "1777";
+          uid = 0;
+          gid = 0;
+          uname = "root";
+          gname = "root";
+        }
+      ];
+    }
+  );
+  command = layerFor "command" (config.Cmd or [ ]) { layers = below ++ [ environment ]; };
+  top = builtins.filter isHomeLayer container.layers;
+
+  image = buildImage (
+    codec
+    // {
+      inherit config;
+      inherit (container) name;
+      tag = container.version;
+      layers = below ++ [ environment ] ++ lib.optional (config ? Cmd) command;
+      copyToRoot = lib.concatMap (layer: layer.copyToRoot) top;
+      perms = lib.concatMap (layer: layer.perms) top;
+      initializeNixDatabase = true;
+      nixUid = user.id;
+      nixGid = user.id;
+    }
+    // lib.optionalAttrs (container.fromImage != null) { inherit (container) fromImage; }
+  );
+
+  reference = "${container.name}:${if container.version == null then image.imageTag else container.version}";
+in
+{
+  inherit homeLayer reference;
+  derivation = image;
+  copyScript = makeCopyScript {
+    inherit reference place;
+    inherit (container) registry;
+    defaultArguments = container.defaultCopyArgs;
+  };
+  dockerRun = makeRunScript { inherit reference; };
+}

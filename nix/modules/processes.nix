@@ -1,0 +1,130 @@
+# Processes of the environment, and the program that runs them all: `procfileScript`.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+
+let
+  inherit (lib) mkOption types;
+  manager = config.process.manager;
+
+  process = {
+    options = {
+      exec = mkOption {
+        type = types.str;
+        example = "python -m http.server";
+        description = "Shell code that runs the process.";
+      };
+      env = mkOption {
+        type = types.attrsOf types.str;
+        default = { };
+        description = "Variables for this process.";
+      };
+      cwd = mkOption {
+        type = types.nullOr types.str;
+        default = null;
+        description = "The folder to run it in: the one in which processes are started unless it is set.";
+      };
+      process-compose = mkOption {
+        type = types.attrsOf types.anything;
+        default = { };
+        example = {
+          availability.restart = "on_failure";
+        };
+        description = "What process-compose is to be told of it besides, if it is the manager.";
+      };
+      script = mkOption {
+        type = types.package;
+        internal = true;
+        description = "The process as a program.";
+      };
+    };
+  };
+
+  withScript =
+    { name, config, ... }:
+    {
+      imports = [ process ];
+      config.script = pkgs.writeShellScript name ''
+        ${lib.concatStringsSep "\n" (
+          lib.mapAttrsToList (variable: value: "export ${variable}=${lib.escapeShellArg value}") config.env
+        )}
+        ${lib.optionalString (config.cwd != null) "cd ${lib.escapeShellArg config.cwd} || exit"}
+        ${config.exec}
+      '';
+    };
+
+  # Hooks stand around the manager, which otherwise takes the script's place.
+  bare = manager.before == "" && manager.after == "";
+in
+{
+  imports = [
+    ./process-managers/honcho.nix
+    ./process-managers/process-compose.nix
+  ];
+
+  options = {
+    processes = mkOption {
+      type = types.attrsOf (types.submodule withScript);
+      default = { };
+      description = "Processes, by their names. The container `processes` runs them all.";
+    };
+
+    process.manager = {
+      implementation = mkOption {
+        type = types.enum [
+          "honcho"
+          "process-compose"
+        ];
+        default = "honcho";
+        description = "The program that runs the processes.";
+      };
+      before = mkOption {
+        type = types.lines;
+        default = "";
+        description = "Shell code that is run before processes are started.";
+      };
+      after = mkOption {
+        type = types.lines;
+        default = "";
+        description = "Shell code that is run when all processes have ended.";
+      };
+      command = mkOption {
+        type = types.str;
+        internal = true;
+        description = "The manager with its arguments.";
+      };
+    };
+
+    procfileScript = mkOption {
+      type = types.package;
+      internal = true;
+      description = "The program that runs all processes.";
+    };
+  };
+
+  config.procfileScript = pkgs.writeShellScript "processes" (
+    if config.processes == { } then
+      ""
+    else if bare then
+      "exec ${manager.command}"
+    else
+      ''
+        ${manager.before}
+        ${manager.command} &
+        manager=$!
+        trap 'kill -TERM "$manager"' INT TERM
+        # A signal ends the first wait, not the manager.
+        wait "$manager"
+        code=$?
+        while kill -0 "$manager" 2> /dev/null; do
+          wait "$manager"
+          code=$?
+        done
+        ${manager.after}
+        exit "$code"
+      ''
+  );
+}
