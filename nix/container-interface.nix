@@ -6,9 +6,9 @@
   file ? null,
   # The container that is wanted; none when only their names are.
   name ? null,
-  # The system that images are for, and the one on which they are made, copied and run.
-  system,
+  # The system on which images are made, copied and run, and the one that they are for.
   hostSystem ? builtins.currentSystem,
+  system ? hostSystem,
   # A nixpkgs: a path, or a flake's reference. Found without one.
   nixpkgs ? null,
   # The program that packs without the plugin: a path outside of the store, or in it.
@@ -69,11 +69,18 @@ let
         }) listed
       );
       prefix = builtins.stringLength (toString rootPath) + 1;
+      # What tools keep in a project's folder: their links to results would be part of what the results are made of.
+      kept = name: builtins.match "\\.git|\\.devenv.*|\\.direnv|result|result-.*" name != null;
     in
     builtins.path {
       path = rootPath;
       name = "source";
-      filter = path: _: files == null || wanted ? ${builtins.substring prefix (-1) path};
+      filter =
+        path: _:
+        let
+          relative = builtins.substring prefix (-1) path;
+        in
+        !kept relative && (files == null || wanted ? ${relative});
     };
 
   # The program as a package. One that is in the store is taken from there, with what it needs.
@@ -106,8 +113,9 @@ let
       self = source;
       modules = [
         environmentFile
-        { nixply.package = package (pkgsFor hostSystem); }
       ]
+      # Built for this machine.
+      ++ (if system == hostSystem then [ { nixply.package = pkgs.lib.mkDefault (package pkgs); } ] else [ ])
       ++ (if file == null && builtins.pathExists local then [ local ] else [ ]);
     };
 
@@ -128,6 +136,7 @@ in
       in
       {
         inherit (container) reference;
+        inherit (builtins) nixVersion;
         spec = container.derivation.drvPath;
         copyScript = onHost.copyScript.drvPath;
       }

@@ -1,11 +1,13 @@
 //! How the program ends when something went wrong.
 
 use std::error::Error as StdError;
-use std::process::ExitCode;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitCode, ExitStatus};
 use std::{fmt, io};
 
 use anyhow::Error;
 use nixply_packer::Error as PackerError;
+use signal_hook::consts::SIGINT;
 
 use crate::terminal;
 
@@ -52,6 +54,36 @@ pub(crate) fn usage(error: &clap::Error) -> anyhow::Result<ExitCode> {
     Ok(if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+/// Another program has failed, and has said why.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    what: String,
+    code: u8,
+}
+
+impl Failed {
+    /// With that program's exit code.
+    pub(crate) fn with_code(status: ExitStatus, what: String) -> Self {
+        let signal = status.signal().map(|signal| 128 + signal);
+        let code = status.code().or(signal).and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+        Self { what, code }
+    }
+
+    /// It is something for the user to mend, unless they have interrupted it.
+    pub(crate) fn for_user(status: ExitStatus, what: String) -> Self {
+        let interrupted = status.signal() == Some(SIGINT) || status.code() == Some(130);
+        Self { what, code: if interrupted { 130 } else { 1 } }
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl StdError for Failed {}
+
 /// Tells of an error and gives the exit code.
 pub(crate) fn report(error: &Error) -> ExitCode {
     let told = Told::of(error);
@@ -73,9 +105,10 @@ struct Told {
 impl Told {
     fn of(error: &Error) -> Self {
         let mut hints = Vec::new();
-        let (mut packer, mut system, mut next) = (None, None, Some(error));
+        let (mut packer, mut system, mut failed, mut next) = (None, None, None, Some(error));
         while let Some(error) = next {
             packer = packer.or_else(|| error.downcast_ref::<PackerError>());
+            failed = failed.or_else(|| error.downcast_ref::<Failed>());
             let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
             system = system.or_else(|| causes.next().map(io::Error::kind));
             // Whoever adds to what another has said speaks first.
@@ -93,7 +126,7 @@ impl Told {
         let code = match (packer, system) {
             (Some(PackerError::Io { .. } | PackerError::DiskFull { .. }), _) => 2,
             (None, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) => 2,
-            _ => 1,
+            _ => failed.map_or(1, |failed: &Failed| failed.code),
         };
         Self { message: Some(format!("{error:#}")), hints, code }
     }

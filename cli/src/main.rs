@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a program does")]
 
 mod commands;
+mod expressions;
 mod failure;
 mod nix;
 mod terminal;
@@ -21,14 +22,16 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::commands::{
-    build, builder, cache, completions, inspect, layout, man, n2c, nix_database, plan, reference, serve,
-    skopeo,
+    build, builder, cache, completions, container, init, inspect, layout, man, n2c, nix_database, plan,
+    reference, serve, skopeo,
 };
 
 /// OCI images from Nix closures, at the speed of the hardware.
 #[derive(Parser)]
 #[command(name = "nixply", version, max_term_width = 100)]
 enum Command {
+    Container(container::Args),
+    Init(init::Args),
     Build(build::Args),
     Plan(plan::Args),
     Inspect(inspect::Args),
@@ -58,7 +61,7 @@ fn main() -> ExitCode {
     let result = match name {
         Some("skopeo") => skopeo::pass(&arguments[1..]),
         Some("nix2container") => nix2container(),
-        _ => nixply(),
+        name => nixply(name.unwrap_or("nixply")),
     };
     result.unwrap_or_else(|error| failure::report(&error))
 }
@@ -75,12 +78,14 @@ fn nix2container() -> anyhow::Result<ExitCode> {
     }
 }
 
-fn nixply() -> anyhow::Result<ExitCode> {
+fn nixply(program: &str) -> anyhow::Result<ExitCode> {
     let command = match Command::try_parse() {
         Ok(command) => command,
         Err(error) => return failure::usage(&error),
     };
     match command {
+        Command::Container(args) => return container::run(args, program),
+        Command::Init(args) => init::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Inspect(args) => inspect::run(&args),

@@ -7,6 +7,29 @@ use nixply_packer::closure::Closure;
 
 use crate::failure::{Hint, hinted};
 
+/// What is wrong where there is no Nix.
+pub(crate) const MISSING: &str = "cannot run nix: install Nix, or put it on PATH";
+
+/// A subcommand of `nix`, with the features that it needs.
+pub(crate) fn command(verb: &str) -> Command {
+    let mut command = Command::new("nix");
+    command.args(["--extra-experimental-features", "nix-command flakes", verb]);
+    command
+}
+
+/// A text as Nix' language writes it.
+pub(crate) fn string(text: &str) -> String {
+    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace("${", "\\${");
+    format!("\"{escaped}\"")
+}
+
+/// An attribute's name as Nix' language writes it.
+pub(crate) fn name(name: &str) -> String {
+    let first = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let plain = first && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-'".contains(c));
+    if plain { name.to_owned() } else { string(name) }
+}
+
 /// The closure of `roots`, which must be in the store.
 pub(crate) fn closure<'r>(roots: impl Iterator<Item = &'r str>) -> Result<Closure> {
     let roots: Vec<&str> = roots.collect();
@@ -33,4 +56,14 @@ fn path_info(format: &[&str], roots: &[&str]) -> Result<Output> {
     command.args(["--extra-experimental-features", "nix-command", "path-info", "--json", "--recursive"]);
     let output = command.args(format).arg("--").args(roots).stdin(Stdio::null()).output();
     output.context("cannot run nix, which knows the closure").hint("install it, or give --closure FILE")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_texts_in_nix_too() {
+        assert_eq!(string(r#"a "b" \ ${c} $d"#), r#""a \"b\" \\ \${c} $d""#);
+    }
 }

@@ -17,24 +17,18 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
-use clap::Parser;
-use nixply_packer::cache::Cache;
 use nixply_packer::image::layout;
 use nixply_packer::image::spec::ImageSpec;
 use nixply_packer::pack::Control;
-use nixply_registry::Error;
-use nixply_registry::server::{Image, Options, Server};
 
 use self::arguments::{CommandLine, Verb};
 use self::program::{Ended, Skopeo};
-use super::cache::CacheFlags;
-use super::{Machine, serve};
+use super::loopback::{Loopback, Settings};
 use crate::failure;
-use crate::terminal::{self, is_live};
+use crate::terminal::is_live;
 use crate::transfer::Watch;
 
 /// The tag that the real skopeo finds the image under. It gets no further.
@@ -55,16 +49,6 @@ pub(crate) struct Args {
     arguments: Vec<OsString>,
 }
 
-/// What skopeo's command line has no room for; the environment has.
-#[derive(Parser)]
-struct Settings {
-    #[command(flatten)]
-    machine: Machine,
-
-    #[command(flatten)]
-    cache: CacheFlags,
-}
-
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     pass(&args.arguments)
 }
@@ -78,7 +62,7 @@ pub(crate) fn pass(arguments: &[OsString]) -> Result<ExitCode> {
     let path = line.spec();
     let text = fs::read_to_string(path).with_context(|| format!("cannot read nix:{}", path.display()))?;
     let spec = ImageSpec::read(&text, &path.display().to_string())?;
-    let settings = match Settings::try_parse_from(["nixply skopeo"]) {
+    let settings = match Settings::from_environment("nixply skopeo") {
         Ok(settings) => settings,
         Err(error) => return failure::usage(&error),
     };
@@ -100,33 +84,14 @@ fn serve(
     path: &Path,
     spec: ImageSpec,
 ) -> Result<Ended> {
-    let cache = settings.cache.open();
     let watch = is_watched(line).then(|| Watch::new(&spec, line.is_quiet()));
-    let options = Options {
-        compression: offer::compression(line, &spec),
-        cache: cache.clone(),
-        threads: settings.machine.jobs,
-        check_store: settings.machine.check_store,
-        scratch: serve::scratch_dir(),
-        report: Arc::new(|error| terminal::error(error.chain())),
-        observer: watch.as_ref().map_or_else(|| Arc::new(()) as _, Watch::observer),
-        ..Options::new(settings.machine.store_of(path))
-    };
-    // It is in skopeo's messages alone.
-    let name = serve::default_name(path);
-    let image =
-        Image::new(&name, TAG, spec.clone()).or_else(|_| Image::new("image", TAG, spec)).map_err(known)?;
-    let reference = image.reference();
+    let is_watched = watch.is_some();
+    let compression = offer::compression(line, &spec);
     let signals = program::Signals::catch()?;
-    let server = Server::start(vec![image], options).map_err(known)?;
-    let source = format!("docker://{}/{reference}", server.address());
-    let ended =
-        skopeo.run(&line.with_registry(&source, watch.is_some()), signals, watch.is_some() && is_live());
-    server.stop();
-    if let Some(watch) = watch.filter(|_| ended.as_ref().is_ok_and(Ended::is_fine)) {
-        watch.finish();
-    }
-    cache.iter().for_each(Cache::trim);
+    let loopback = Loopback::start(settings, path, spec, compression, watch)?;
+    let source = format!("docker://{}", loopback.reference());
+    let ended = skopeo.run(&line.with_registry(&source, is_watched), signals, is_watched && is_live());
+    loopback.stop(ended.as_ref().is_ok_and(Ended::is_fine));
     ended
 }
 
@@ -150,12 +115,4 @@ fn describe(skopeo: &Skopeo, line: &CommandLine<'_>, spec: &ImageSpec) -> Result
     source.push(folder.path());
     source.push(format!(":{TAG}"));
     skopeo.run(&line.with_layout(&source), signals, false)
-}
-
-/// failure.rs knows the packer's errors by their type.
-fn known(error: Error) -> anyhow::Error {
-    match error {
-        Error::Packer(error) => error.into(),
-        error => error.into(),
-    }
 }

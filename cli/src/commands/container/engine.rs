@@ -1,0 +1,191 @@
+//! docker and podman: they take an image in from a registry of this process, or as a whole where they are on another
+//! machine, and run it.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Error, Result, anyhow};
+use nixply_registry::server::Compression;
+
+use super::copy;
+use super::dialect::Engine;
+use crate::commands::loopback::{Loopback, Settings};
+use crate::commands::read_spec;
+use crate::failure::{Failed, hinted};
+use crate::terminal::say;
+use crate::transfer::Watch;
+
+/// An engine's program.
+pub(super) struct Program(Engine);
+
+impl Program {
+    /// The one that is wanted, else the first that there is.
+    pub(super) fn choose(wanted: Option<Engine>) -> Result<Self> {
+        let found = |engine: &Engine| is_on_path(Self(*engine).name());
+        match wanted {
+            Some(engine) if found(&engine) => Ok(Self(engine)),
+            Some(engine) => {
+                let name = Self(engine).name();
+                Err(hinted(anyhow!("there is no {name} on PATH"), format!("install {name}")))
+            }
+            None => [Engine::Docker, Engine::Podman].into_iter().find(found).map(Self).ok_or_else(|| {
+                let way_out = "install one of them, or copy the container elsewhere: `nixply container copy`";
+                hinted(anyhow!("there is neither docker nor podman on PATH"), way_out)
+            }),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self.0 {
+            Engine::Docker => "docker",
+            Engine::Podman => "podman",
+        }
+    }
+
+    /// Gives the engine an image under the name `reference`. Only layers that it does not have are moved where it can reach this
+    /// process. `script` builds the program that copies the container.
+    pub(super) fn take(
+        &self,
+        spec: &Path,
+        reference: &str,
+        copy_arguments: &[String],
+        script: impl FnOnce() -> Result<PathBuf>,
+        quiet: bool,
+    ) -> Result<()> {
+        // Arguments of skopeo are for skopeo.
+        if !copy_arguments.is_empty() {
+            let destination = match self.0 {
+                Engine::Docker => "docker-daemon:",
+                Engine::Podman => "containers-storage:",
+            };
+            return copy::copy(&script()?, spec, Some(destination), copy_arguments, quiet);
+        }
+        if !self.is_elsewhere() && self.pull(spec, reference, quiet)? {
+            return Ok(());
+        }
+        self.load(&script()?, spec, quiet)
+    }
+
+    /// Whether the user's environment says that the engine is on another machine.
+    fn is_elsewhere(&self) -> bool {
+        let variable = match self.0 {
+            Engine::Docker => "DOCKER_HOST",
+            Engine::Podman => "CONTAINER_HOST",
+        };
+        env::var(variable).is_ok_and(|host| !host.is_empty() && !host.starts_with("unix:"))
+    }
+
+    /// Has the engine pull the image from this process. Gives whether it could reach it.
+    fn pull(&self, spec_file: &Path, reference: &str, quiet: bool) -> Result<bool> {
+        let settings = Settings::from_environment("nixply container")?;
+        let spec = read_spec(spec_file)?;
+        let watch = Watch::new(&spec, quiet);
+        let loopback = Loopback::start(&settings, spec_file, spec, Compression::Auto, Some(watch))?;
+        let source = loopback.reference();
+        let mut command = self.command(&["pull", "--quiet"]);
+        if self.0 == Engine::Podman {
+            command.arg("--tls-verify=false");
+        }
+        let output = command.arg(&source).stdin(Stdio::null()).output();
+        let output = output.with_context(|| format!("cannot run {}", self.name()));
+        let reached = loopback.requests() > 0;
+        loopback.stop(output.as_ref().is_ok_and(|output| output.status.success()));
+        let output = output?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            // It is there, and what it calls loopback is not this machine's.
+            let unreachable =
+                ["connection refused", "i/o timeout", "no route to host", "context deadline exceeded"];
+            if !reached && unreachable.iter().any(|sign| said.contains(sign)) && !is_down(&said) {
+                return Ok(false);
+            }
+            return Err(self.failed(&output, "take the image"));
+        }
+        self.run_quietly(&["tag", &source, reference], "name the image")?;
+        // The image is not to be called after a registry that is gone.
+        let remove = match self.0 {
+            Engine::Docker => ["rmi", "--no-prune", &source],
+            Engine::Podman => ["untag", &source, &source],
+        };
+        self.run_quietly(&remove, "name the image")?;
+        Ok(true)
+    }
+
+    /// Gives the engine the whole image.
+    fn load(&self, script: &Path, spec: &Path, quiet: bool) -> Result<()> {
+        match self.0 {
+            // skopeo finds the daemon where docker does.
+            Engine::Docker => copy::copy(script, spec, Some("docker-daemon:"), &[], quiet),
+            Engine::Podman => {
+                let folder = tempfile::Builder::new().prefix("nixply-").tempdir_in("/var/tmp");
+                let folder = folder.context("cannot make a temporary folder")?;
+                let archive = folder.path().join("image.tar");
+                let destination = format!("docker-archive:{}:", archive.display());
+                copy::copy(script, spec, Some(&destination), &[], quiet)?;
+                let archive = archive.display().to_string();
+                self.run_quietly(&["load", "--quiet", "--input", &archive], "load the image")
+            }
+        }
+    }
+
+    /// Becomes the container. Gives why it did not.
+    pub(super) fn become_container(&self, reference: &str, arguments: &[OsString]) -> Error {
+        let terminal = if std::io::stdin().is_terminal() { "-it" } else { "-i" };
+        let error = self.command(&["run", terminal, reference]).args(arguments).exec();
+        Error::from(error).context(format!("cannot run {}", self.name()))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.name());
+        command.args(arguments);
+        command
+    }
+
+    fn run_quietly(&self, arguments: &[&str], what: &str) -> Result<()> {
+        let output = self.command(arguments).stdin(Stdio::null()).output();
+        let output = output.with_context(|| format!("cannot run {}", self.name()))?;
+        if output.status.success() { Ok(()) } else { Err(self.failed(&output, what)) }
+    }
+
+    fn failed(&self, output: &Output, what: &str) -> Error {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        if !said.is_empty() {
+            say(&said);
+        }
+        let name = self.name();
+        let failed = Error::from(Failed::for_user(output.status, format!("{name} cannot {what}")));
+        if is_down(&said) {
+            let other = match self.0 {
+                Engine::Docker => "podman",
+                Engine::Podman => "docker",
+            };
+            return hinted(failed, format!("start {name}'s daemon, or use --engine {other}"));
+        }
+        if said.contains("permission denied") {
+            return hinted(failed, format!("see whether you may use {name}: `{name} info`"));
+        }
+        failed
+    }
+}
+
+/// Whether an engine's message says that its daemon does not run.
+fn is_down(message: &str) -> bool {
+    ["Cannot connect to the Docker daemon", "Is the docker daemon running", "Cannot connect to Podman"]
+        .iter()
+        .any(|sign| message.contains(sign))
+}
+
+fn is_on_path(program: &str) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| {
+        folder
+            .join(program)
+            .metadata()
+            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    })
+}

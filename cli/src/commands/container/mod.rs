@@ -1,0 +1,131 @@
+//! `nixply container`: containers of a project's development environment.
+//!
+//! ```text
+//! dialect ──> project ──────────> copy | engine
+//! what is     Nix evaluates and   a registry, or docker and podman
+//! wanted      builds it
+//! ```
+
+mod copy;
+mod dialect;
+mod engine;
+mod project;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::Result;
+use serde_json::json;
+
+use self::dialect::{Spelling, Task, Wanted};
+use self::project::Project;
+
+/// Build, copy, or run a container of the project's devenv.nix
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    spelling: Spelling,
+
+    #[command(flatten)]
+    evaluation: Evaluation,
+}
+
+/// How a project is evaluated, and what is told of it.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Evaluation")]
+pub(crate) struct Evaluation {
+    /// The file with the environment [default: devenv.nix here or above, with what the flake beside it says]
+    #[arg(short, long, value_name = "FILE", global = true)]
+    file: Option<PathBuf>,
+
+    /// The nixpkgs to take packages from: a folder or a flake's reference [default: that of flake.lock or devenv.lock, else
+    /// <nixpkgs>]
+    #[arg(long, value_name = "NIXPKGS", global = true)]
+    nixpkgs: Option<String>,
+
+    /// The system that the image is for, as in aarch64-linux [default: this machine's]
+    #[arg(long, value_name = "SYSTEM", global = true)]
+    system: Option<String>,
+
+    /// Let Nix fetch nothing
+    #[arg(long, global = true)]
+    offline: bool,
+
+    /// Set an option of Nix
+    #[arg(long, value_names = ["NAME", "VALUE"], num_args = 2, action = clap::ArgAction::Append, global = true)]
+    option: Vec<String>,
+
+    /// Say more: Nix's traces, and what builds print
+    #[arg(short, long, global = true)]
+    verbose: bool,
+
+    /// Print results as JSON
+    #[arg(long, global = true)]
+    json: bool,
+
+    /// Tell nothing but warnings and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+impl Evaluation {
+    /// Adds to a command of Nix what the user has said to it.
+    fn pass_on(&self, command: &mut Command) {
+        if self.offline {
+            command.arg("--offline");
+        }
+        if self.verbose {
+            command.arg("--show-trace");
+        }
+        if self.quiet {
+            command.arg("--quiet");
+        }
+        for pair in self.option.chunks(2) {
+            command.arg("--option").args(pair);
+        }
+    }
+
+    /// The nixpkgs that the user has named: a folder as an absolute path.
+    fn nixpkgs(&self) -> Option<String> {
+        let given = self.nixpkgs.as_ref()?;
+        let folder = std::fs::canonicalize(given).ok().filter(|_| !given.contains(':'));
+        Some(folder.map_or_else(|| given.clone(), |folder| folder.display().to_string()))
+    }
+}
+
+/// `program` is how the user called this one.
+pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
+    let Args { spelling, evaluation } = args;
+    let Wanted { name, task } = spelling.understand(program)?;
+    let project = Project::find(&evaluation)?;
+    let container = project.container(&name)?;
+    let spec = project.build_spec(&name, &container)?;
+    match task {
+        Task::Build => {
+            let path = spec.display().to_string();
+            super::print(if evaluation.json {
+                format!("{}\n", json!({ "container": name, "reference": container.reference, "spec": path }))
+            } else {
+                format!("{path}\n")
+            })?;
+        }
+        Task::Copy { registry, arguments } => {
+            let script = project.build_copy_script(&name, &container)?;
+            copy::copy(&script, &spec, registry.as_deref(), &arguments, evaluation.quiet)?;
+            if evaluation.json {
+                let path = spec.display().to_string();
+                super::print(format!(
+                    "{}\n",
+                    json!({ "container": name, "reference": container.reference, "spec": path })
+                ))?;
+            }
+        }
+        Task::Run { engine, copy_arguments, arguments } => {
+            let engine = engine::Program::choose(engine)?;
+            let script = || project.build_copy_script(&name, &container);
+            engine.take(&spec, &container.reference, &copy_arguments, script, evaluation.quiet)?;
+            return Err(engine.become_container(&container.reference, &arguments));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

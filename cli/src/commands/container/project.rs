@@ -1,0 +1,266 @@
+//! A project: where it is, which of its files containers may copy, and what Nix makes of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use serde::Deserialize;
+use tempfile::NamedTempFile;
+
+use super::Evaluation;
+use crate::expressions::Expressions;
+use crate::failure::{Failed, hinted};
+use crate::nix;
+
+/// The file that describes a project's environment.
+const FILE: &str = "devenv.nix";
+
+/// Where its results are kept from being collected as garbage.
+const ROOTS: &str = ".devenv/gc";
+
+/// A project and how to evaluate it.
+pub(super) struct Project<'e> {
+    root: PathBuf,
+    /// The environment's file, if somebody named it.
+    file: Option<PathBuf>,
+    evaluation: &'e Evaluation,
+}
+
+/// What Nix says of a project.
+#[derive(Deserialize)]
+struct Answer {
+    names: Vec<String>,
+    container: Option<Container>,
+}
+
+/// A container, evaluated.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Container {
+    /// NAME:TAG of its image.
+    pub(super) reference: String,
+    /// The derivation of its image's spec.
+    spec: String,
+    /// The derivation of the program that copies it.
+    copy_script: String,
+    /// The Nix that evaluated it.
+    nix_version: String,
+}
+
+/// What Nix says of a derivation that it has built.
+#[derive(Deserialize)]
+struct Built {
+    /// The paths, by the outputs' names.
+    outputs: BTreeMap<String, PathBuf>,
+}
+
+impl<'e> Project<'e> {
+    /// The project of the working directory, or of the file that was named.
+    pub(super) fn find(evaluation: &'e Evaluation) -> Result<Self> {
+        if let Some(file) = &evaluation.file {
+            let file = fs::canonicalize(file).with_context(|| format!("cannot read {}", file.display()))?;
+            let file = if file.is_dir() { file.join(FILE) } else { file };
+            ensure!(file.is_file(), "{} is not there", file.display());
+            let root = file.parent().unwrap_or(Path::new("/")).to_path_buf();
+            return Ok(Self { root, file: Some(file), evaluation });
+        }
+        let here = env::current_dir().context("cannot find the working directory")?;
+        let has = |name: &str| here.ancestors().find(|folder| folder.join(name).is_file());
+        let Some(root) = has(FILE).or_else(|| has("flake.nix")) else {
+            let error = anyhow!("there is no {FILE} in {} or above it", here.display());
+            return Err(hinted(error, "`nixply init` writes one; -f FILE names one"));
+        };
+        Ok(Self { root: root.to_path_buf(), file: None, evaluation })
+    }
+
+    /// Evaluates a container.
+    pub(super) fn container(&self, name: &str) -> Result<Container> {
+        let expressions = Expressions::write()?;
+        let files = self.listed_files()?;
+        let program = env::current_exe().context("cannot find this program's own file")?;
+        let mut arguments = vec![
+            ("root", self.root.display().to_string()),
+            ("name", name.to_owned()),
+            ("program", program.display().to_string()),
+        ];
+        let system = self.evaluation.system.clone();
+        arguments.extend(
+            target_system(env::consts::OS, env::consts::ARCH, system.as_deref())?
+                .map(|system| ("system", system)),
+        );
+        arguments.extend(self.file.iter().map(|file| ("file", file.display().to_string())));
+        arguments.extend(self.evaluation.nixpkgs().map(|nixpkgs| ("nixpkgs", nixpkgs)));
+        arguments.extend(files.iter().map(|list| ("files", list.path().display().to_string())));
+        let arguments: String =
+            arguments.iter().map(|(name, value)| format!("{name} = {}; ", nix::string(value))).collect();
+        let expression = format!(
+            "import (/. + {}) {{ {arguments}}}",
+            nix::string(&expressions.path().join("container-interface.nix").display().to_string())
+        );
+
+        let mut command = self.nix("eval");
+        command
+            .args(["--impure", "--json", "--expr", &expression])
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit());
+        let output = command.output().context(nix::MISSING)?;
+        if !output.status.success() {
+            // Nix has said why.
+            return Err(
+                Failed::for_user(output.status, format!("Nix cannot evaluate {}", self.shown())).into()
+            );
+        }
+        let answer: Answer = serde_json::from_slice(&output.stdout)
+            .context("Nix printed something else than was asked of it")?;
+        answer.container.ok_or_else(|| unknown(name, &answer.names))
+    }
+
+    /// Builds a container's spec and gives its path.
+    pub(super) fn build_spec(&self, name: &str, container: &Container) -> Result<PathBuf> {
+        self.build(container, &container.spec, name, "derivation")
+    }
+
+    /// Builds the program that copies a container and gives its path.
+    pub(super) fn build_copy_script(&self, name: &str, container: &Container) -> Result<PathBuf> {
+        self.build(container, &container.copy_script, name, "copy")
+    }
+
+    fn build(&self, container: &Container, derivation: &str, name: &str, what: &str) -> Result<PathBuf> {
+        let name: String = name.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect();
+        let link = self.root.join(ROOTS).join(format!("container-{name}-{what}"));
+        let folder = link.parent().expect("it has a folder");
+        let rooted = fs::create_dir_all(folder).is_ok();
+
+        // Since Nix 2.15 a derivation's path is that file alone, and what it builds is called so; older ones know no `^`.
+        let new = version(&container.nix_version) >= (2, 15);
+        let installable = if new { format!("{derivation}^out") } else { derivation.to_owned() };
+        let mut command = self.nix("build");
+        command.arg(installable).arg("--json");
+        if rooted {
+            command.arg("--out-link").arg(&link);
+        } else {
+            command.arg("--no-link");
+        }
+        if self.evaluation.verbose {
+            command.arg("--print-build-logs");
+        }
+        let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context(nix::MISSING)?;
+        if !output.status.success() {
+            return Err(Failed::for_user(
+                output.status,
+                format!("Nix cannot build the container of {}", self.shown()),
+            )
+            .into());
+        }
+        let built: Vec<Built> = serde_json::from_slice(&output.stdout)
+            .context("Nix printed something else than was asked of it")?;
+        let path = built.into_iter().next().and_then(|mut built| built.outputs.remove("out"));
+        path.context("Nix has built it, and printed no path")
+    }
+
+    fn nix(&self, verb: &str) -> Command {
+        let mut command = nix::command(verb);
+        self.evaluation.pass_on(&mut command);
+        command
+    }
+
+    /// What a message calls the project.
+    fn shown(&self) -> String {
+        let file = self.file.clone().unwrap_or_else(|| self.root.join(FILE));
+        if file.exists() { file } else { self.root.join("flake.nix") }.display().to_string()
+    }
+
+    /// In a work tree of git: its files, without those that git ignores. They, and what git keeps for itself, may be secret,
+    /// and the store is everybody's to read.
+    fn listed_files(&self) -> Result<Option<NamedTempFile>> {
+        let mut git = Command::new("git");
+        git.arg("-C").arg(&self.root);
+        git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+        // No git, or no work tree of it.
+        let Some(output) = git.output().ok().filter(|output| output.status.success()) else {
+            return Ok(None);
+        };
+        let mut paths = BTreeSet::new();
+        for path in output.stdout.split(|byte| *byte == 0).filter_map(|path| std::str::from_utf8(path).ok()) {
+            // With the folders that they lie in.
+            let mut path = Some(Path::new(path));
+            while let Some(this) = path.filter(|path| *path != Path::new("")) {
+                if !paths.insert(this.to_path_buf()) {
+                    break;
+                }
+                path = this.parent();
+            }
+        }
+        let mut file = NamedTempFile::new().context("cannot make a temporary file")?;
+        serde_json::to_writer(file.as_file_mut(), &paths)?;
+        file.flush().context("cannot write a temporary file")?;
+        Ok(Some(file))
+    }
+}
+
+/// The system that an image is for: what the user says, else this machine's; a Mac's processor runs Linux's images. None is
+/// that of Nix itself.
+fn target_system(os: &str, processor: &str, given: Option<&str>) -> Result<Option<String>> {
+    match (os, processor, given) {
+        (_, _, Some(given)) if given.ends_with("-linux") => Ok(Some(given.to_owned())),
+        ("macos", "aarch64" | "x86_64", _) => Ok(Some(format!("{processor}-linux"))),
+        ("macos", other, _) => bail!("Unsupported container architecture for macOS: {other}"),
+        (_, _, given) => Ok(given.map(str::to_owned)),
+    }
+}
+
+/// The first two numbers of a version.
+fn version(text: &str) -> (u32, u32) {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn unknown(name: &str, names: &[String]) -> Error {
+    let list =
+        if names.is_empty() { "there are none".into() } else { format!("there are {}", names.join(", ")) };
+    let error = anyhow!("there is no container {name:?}: {list}");
+    let nearest = names.iter().map(|other| (strsim::jaro_winkler(name, other), other));
+    match nearest.filter(|(likeness, _)| *likeness > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)) {
+        Some((_, other)) => hinted(error, format!("did you mean {other}?")),
+        None => hinted(error, format!("containers.{} makes one", nix::name(name))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Row C11.
+    #[test]
+    fn images_are_for_linux() {
+        let system = |os, processor, given| target_system(os, processor, given).unwrap();
+        assert_eq!(system("macos", "aarch64", Some("x86_64-linux")).as_deref(), Some("x86_64-linux"));
+        assert_eq!(system("macos", "aarch64", Some("aarch64-darwin")).as_deref(), Some("aarch64-linux"));
+        assert_eq!(system("macos", "x86_64", None).as_deref(), Some("x86_64-linux"));
+        assert_eq!(system("linux", "x86_64", Some("aarch64-linux")).as_deref(), Some("aarch64-linux"));
+        assert_eq!(system("linux", "x86_64", None), None);
+        let error = target_system("macos", "powerpc", None).unwrap_err().to_string();
+        assert_eq!(error, "Unsupported container architecture for macOS: powerpc");
+    }
+
+    #[test]
+    fn unknown_containers_are_told_from_known_ones() {
+        let names = ["processes".to_owned(), "shell".to_owned()];
+        let told = |name, names| unknown(name, names).to_string();
+        assert_eq!(told("shel", &names), "there is no container \"shel\": there are processes, shell");
+        assert_eq!(told("web", &[]), "there is no container \"web\": there are none");
+    }
+
+    #[test]
+    fn versions_are_numbers() {
+        for (text, expected) in
+            [("2.8.0", (2, 8)), ("2.26.3", (2, 26)), ("2.36.0pre20260101_abc", (2, 36)), ("", (0, 0))]
+        {
+            assert_eq!(version(text), expected, "{text}");
+        }
+    }
+}

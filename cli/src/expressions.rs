@@ -1,0 +1,30 @@
+//! The Nix expressions that the program evaluates: part of the program, so that both are always of one version.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use include_dir::{Dir, include_dir};
+use tempfile::TempDir;
+
+static EXPRESSIONS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../nix");
+
+/// Files of their own for Nix, which go when this value goes.
+pub(crate) struct Expressions(TempDir);
+
+impl Expressions {
+    /// Writes them.
+    pub(crate) fn write() -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("nixply-").tempdir();
+        let folder = folder.context("cannot make a folder for Nix expressions")?;
+        let path = folder.path();
+        EXPRESSIONS
+            .extract(path)
+            .with_context(|| format!("cannot write Nix expressions to {}", path.display()))?;
+        Ok(Self(folder))
+    }
+
+    /// The folder.
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
