@@ -1,5 +1,5 @@
-# A container's entrypoint: enters the environment, expands variables in what it is given, and becomes the shell that runs
-# it. So what a container is to run is shell code, in `startupCommand` as in `docker run IMAGE CODE`.
+# A container's entrypoint: enters the environment, expands variables in what it is given, and runs it. So what a container
+# is to run is shell code, in `startupCommand` as in `docker run IMAGE CODE`.
 {
   pkgs,
   # The file that enters the environment: shell-environment.nix.
@@ -14,6 +14,9 @@ pkgs.writeScript "entrypoint" ''
   export PATH=/bin
   source ${enter}
   command="$(printf '%s' "$*" | ${pkgs.envsubst}/bin/envsubst)"
-  # It takes this process' place: signals reach it, and its exit code is the container's.
-  exec ${bash} -c "$command"
+  # A shell that is not interactive forgets the prompt, before it starts one that is.
+  if [ -n "''${PS1-}" ]; then command="export PS1=''${PS1@Q}"$'\n'"$command"; fi
+  # The kernel keeps signals from a container's first process unless it expects them, and that process has to bury those
+  # that lose their parents. tini does both, and its exit code is the command's.
+  exec ${pkgs.tini}/bin/tini -s -g -- ${bash} -c "$command"
 ''

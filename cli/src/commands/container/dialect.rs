@@ -64,6 +64,10 @@ enum Subcommand {
         #[arg(long, value_name = "ENGINE")]
         engine: Option<Engine>,
 
+        /// Options of docker run or podman run, as in -p 8000:8000; may be repeated, and is split at spaces
+        #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true)]
+        engine_args: Vec<String>,
+
         /// What the container is to run in place of its own command
         #[arg(last = true, value_name = "ARGUMENT")]
         arguments: Vec<OsString>,
@@ -124,6 +128,8 @@ pub(crate) enum Task {
         engine: Option<Engine>,
         /// Arguments of skopeo, unsplit.
         copy_arguments: Vec<String>,
+        /// Options of the engine, unsplit.
+        engine_arguments: Vec<String>,
         /// What the container is given.
         arguments: Vec<OsString>,
     },
@@ -144,14 +150,19 @@ impl Spelling {
                 match command {
                     Subcommand::Build { name } => (name, Task::Build),
                     Subcommand::Copy { name, options } => (name, copy_task(options.after(outer))),
-                    Subcommand::Run { name, options, engine, arguments } => {
-                        (name, run_task(options.after(outer), engine, arguments))
+                    Subcommand::Run { name, options, engine, engine_args, arguments } => {
+                        let mut task = run_task(options.after(outer));
+                        if let Task::Run { engine: with, engine_arguments, arguments: given, .. } = &mut task
+                        {
+                            (*with, *engine_arguments, *given) = (engine, engine_args, arguments);
+                        }
+                        (name, task)
                     }
                 }
             }
             (None, Some(name)) if docker_run => {
                 warn(format!("The --docker-run flag is deprecated. Use `{program} container run` instead."));
-                (name, run_task(outer, None, Vec::new()))
+                (name, run_task(outer))
             }
             (None, Some(name)) if copy => {
                 warn(format!("The --copy flag is deprecated. Use `{program} container copy` instead."));
@@ -176,11 +187,13 @@ fn copy_task(CopyOptions { registry, copy_args }: CopyOptions) -> Task {
     Task::Copy { registry, arguments: copy_args }
 }
 
-fn run_task(options: CopyOptions, engine: Option<Engine>, arguments: Vec<OsString>) -> Task {
+/// With nothing said of the engine.
+fn run_task(options: CopyOptions) -> Task {
     if options.registry.is_some() {
         warn("Ignoring --registry flag when running container");
     }
-    Task::Run { engine, copy_arguments: options.copy_args, arguments }
+    let (engine, engine_arguments, arguments) = (None, Vec::new(), Vec::new());
+    Task::Run { engine, copy_arguments: options.copy_args, engine_arguments, arguments }
 }
 
 #[cfg(test)]
@@ -212,6 +225,7 @@ mod tests {
         Task::Run {
             engine,
             copy_arguments: copy_arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            engine_arguments: Vec::new(),
             arguments: arguments.iter().map(OsString::from).collect(),
         }
     }
@@ -258,7 +272,8 @@ mod tests {
             ("--docker-run --copy shell", "cannot be used with"),
             ("build", "<NAME>"),
             ("run shell --engine lxc", "[possible values: docker, podman]"),
-            ("shell build", "unexpected argument"),
+            ("shell build", "<NAME>"),
+            ("shell build x", "shell: which container is meant stands behind the subcommand"),
         ] {
             let error = understood(line).unwrap_err().to_string();
             assert!(error.contains(message), "{line}: {error}");

@@ -133,9 +133,16 @@ impl Program {
     }
 
     /// Becomes the container. Gives why it did not.
-    pub(super) fn become_container(&self, reference: &str, arguments: &[OsString]) -> Error {
+    pub(super) fn become_container(
+        &self,
+        reference: &str,
+        options: &[String],
+        arguments: &[OsString],
+    ) -> Error {
         let terminal = if std::io::stdin().is_terminal() { "-it" } else { "-i" };
-        let error = self.command(&["run", terminal, reference]).args(arguments).exec();
+        let mut command = self.command(&["run", terminal]);
+        command.args(options.iter().flat_map(|options| options.split_whitespace()));
+        let error = command.arg(reference).args(arguments).exec();
         Error::from(error).context(format!("cannot run {}", self.name()))
     }
 

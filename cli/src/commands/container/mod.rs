@@ -120,11 +120,11 @@ pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
                 ))?;
             }
         }
-        Task::Run { engine, copy_arguments, arguments } => {
+        Task::Run { engine, copy_arguments, engine_arguments, arguments } => {
             let engine = engine::Program::choose(engine)?;
             let script = || project.build_copy_script(&name, &container);
             engine.take(&spec, &container.reference, &copy_arguments, script, evaluation.quiet)?;
-            return Err(engine.become_container(&container.reference, &arguments));
+            return Err(engine.become_container(&container.reference, &engine_arguments, &arguments));
         }
     }
     Ok(ExitCode::SUCCESS)
