@@ -35,10 +35,14 @@ pub(crate) use self::segments::{SegmentKey, SegmentReader, SegmentWriter, Stored
 pub(crate) use self::states::{Chain, State};
 pub use self::upkeep::{Kind, Stat, Verified};
 use self::written::Written;
+use crate::closure::{Closure, StorePath};
 use crate::compress::FORMAT_VERSION;
 use crate::digest::DiffId;
 use crate::error::{Error, Result};
 use crate::image::go_json;
+use crate::image::spec::{ImageSpec, Layer};
+use crate::nar_hash;
+use crate::plan::PlannedPath;
 use crate::scratch;
 
 /// Entries in a folder.
@@ -102,6 +106,32 @@ impl Cache {
     /// The archive hashes of a layer's paths.
     pub(crate) fn contents(&self, diff_id: DiffId) -> Option<BTreeMap<String, String>> {
         self.get(Kind::Contents, &contents_key(diff_id))
+    }
+
+    /// The store paths of a spec's layers whose archive hashes are not remembered. A spec that was made in a derivation, or on
+    /// another machine, brings none.
+    pub fn without_archives<'s>(&self, spec: &'s ImageSpec) -> Vec<&'s StorePath> {
+        self.layers_without_archives(spec).flat_map(|layer| &layer.paths).map(|path| &path.path).collect()
+    }
+
+    /// Remembers the archive hashes of a spec's layers, as Nix has them. With them, what the cache has of a layer is of use:
+    /// that it is this layer's is found out by its diff_id when it is read.
+    pub fn remember_archives(&self, spec: &ImageSpec, closure: &Closure) {
+        for layer in self.layers_without_archives(spec) {
+            let hash = |path: &PlannedPath| {
+                let hash = &closure.get(&path.path)?.nar_hash;
+                (!hash.is_empty()).then(|| (path.path.to_string(), nar_hash::canonical(hash)))
+            };
+            let hashes: Option<BTreeMap<String, String>> = layer.paths.iter().map(hash).collect();
+            hashes.iter().for_each(|hashes| self.put_contents(layer.diff_id, hashes));
+        }
+    }
+
+    fn layers_without_archives<'s>(&self, spec: &'s ImageSpec) -> impl Iterator<Item = &'s Layer> {
+        spec.layers.iter().filter(|layer| {
+            let known = self.contents(layer.diff_id).unwrap_or_default();
+            layer.paths.iter().any(|path| !known.contains_key(path.path.as_str()))
+        })
     }
 
     /// Forgets them.

@@ -11,7 +11,7 @@ mod dialect;
 mod engine;
 mod project;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::Result;
@@ -19,6 +19,8 @@ use serde_json::json;
 
 use self::dialect::{Spelling, Task, Wanted};
 use self::project::Project;
+use super::loopback::Settings;
+use crate::nix;
 
 /// Build, copy, or run a container of the project's devenv.nix
 #[derive(clap::Args)]
@@ -93,6 +95,18 @@ impl Evaluation {
     }
 }
 
+/// Tells the cache what Nix knows of an image's store paths: then what is packed once is not packed again, though a derivation,
+/// which sees no cache, has made the image. Without it all is the same, only slower.
+fn remember_archives(spec_file: &Path) {
+    let Ok(settings) = Settings::from_environment("nixply container") else { return };
+    let Some((cache, spec)) = settings.cache.open().zip(super::read_spec(spec_file).ok()) else { return };
+    if !cache.without_archives(&spec).is_empty()
+        && let Ok(closure) = nix::closure(spec_file.to_str().into_iter())
+    {
+        cache.remember_archives(&spec, &closure);
+    }
+}
+
 /// `program` is how the user called this one.
 pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
     let Args { spelling, evaluation } = args;
@@ -111,6 +125,7 @@ pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
         }
         Task::Copy { registry, arguments } => {
             let script = project.build_copy_script(&name, &container)?;
+            remember_archives(&spec);
             copy::copy(&script, &spec, registry.as_deref(), &arguments, evaluation.quiet)?;
             if evaluation.json {
                 let path = spec.display().to_string();
@@ -122,6 +137,7 @@ pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
         }
         Task::Run { engine, copy_arguments, engine_arguments, arguments } => {
             let engine = engine::Program::choose(engine)?;
+            remember_archives(&spec);
             let script = || project.build_copy_script(&name, &container);
             engine.take(&spec, &container.reference, &copy_arguments, script, evaluation.quiet)?;
             return Err(engine.become_container(&container.reference, &engine_arguments, &arguments));
