@@ -18,6 +18,20 @@ let
     ignoreCollisions = true;
   };
 
+  # What every shell of Nix' has, after the packages.
+  tools = [
+    pkgs.coreutils
+    pkgs.findutils
+    pkgs.diffutils
+    pkgs.gnused
+    pkgs.gnugrep
+    pkgs.gawk
+    pkgs.gnutar
+    pkgs.gzip
+    pkgs.bzip2
+    pkgs.xz
+  ];
+
   # What nix-shell and `nix develop` ask of a derivation: variables, a hook, and a stdenv that sets up what is not a plain
   # variable. It brings no compiler: what is in the shell is what is in the file.
   shell = derivation (
@@ -34,7 +48,7 @@ let
         name = "devenv-stdenv";
         destination = "/setup";
         text = ''
-          export PATH=${profile}/bin:${pkgs.coreutils}/bin''${PATH:+:$PATH}
+          export PATH=${profile}/bin:${lib.makeBinPath tools}''${PATH:+:$PATH}
           export XDG_DATA_DIRS=${profile}/share''${XDG_DATA_DIRS:+:$XDG_DATA_DIRS}
         '';
       };

@@ -33,8 +33,9 @@ let
       pname = name;
       inherit version;
       meta.mainProgram = name;
-      # What an environment with it needs.
+      # What an environment with it needs: this wheel and the others.
       wheels = map (other: all.${other}) (closure name);
+      requiredPythonModules = map (other: all.${other}) (builtins.filter (other: other != name) (closure name));
     };
 
   all = builtins.mapAttrs (_: make) locked;

@@ -9,11 +9,13 @@
 pub mod engines;
 mod nix;
 mod private;
+mod project;
 mod run;
 mod running;
 
 pub use nix::{Nix, expression};
 pub use private::{NOBODY, Private, tiny};
+pub use project::Project;
 pub use run::{Output, run, run_with_input};
 pub use running::Running;
 

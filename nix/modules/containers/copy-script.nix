@@ -41,6 +41,11 @@ pkgs.writeShellScript "copy-container" ''
     for argument in "$@"; do arguments+=($argument); done
   fi
 
+  # skopeo knows nothing of where the user's Docker is.
+  if [[ $destination == docker-daemon:* && ''${DOCKER_HOST-} =~ ^(unix|tcp): && " ''${arguments[*]}" != *" --dest-daemon-host"* ]]; then
+    arguments+=(--dest-daemon-host "$DOCKER_HOST")
+  fi
+
   echo
   echo "Copying container $container to $destination"
   echo

@@ -16,6 +16,9 @@ pub trait Engine {
     /// A command of it.
     fn command(&self, arguments: &[&str]) -> Command;
 
+    /// Leads a program that runs the engine to this one.
+    fn lead(&self, command: &mut Command);
+
     /// Takes an image in, compressed like this, and gives the name that it has from then on.
     fn take(&self, image: &Image<'_>, codec: &str) -> String;
 
@@ -59,8 +62,7 @@ impl Podman {
     /// A program that puts images where this podman finds them.
     pub fn program(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = as_root(program);
-        command.env("CONTAINERS_CONF", self.folder.join("containers.conf"));
-        command.env("CONTAINERS_STORAGE_CONF", self.storage_conf());
+        self.lead(&mut command);
         command
     }
 
@@ -77,6 +79,11 @@ impl Podman {
 }
 
 impl Engine for Podman {
+    fn lead(&self, command: &mut Command) {
+        command.env("CONTAINERS_CONF", self.folder.join("containers.conf"));
+        command.env("CONTAINERS_STORAGE_CONF", self.storage_conf());
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.program("podman");
         command.args(arguments);
@@ -145,6 +152,10 @@ impl Docker {
 }
 
 impl Engine for Docker {
+    fn lead(&self, command: &mut Command) {
+        command.env("DOCKER_HOST", &self.host).env("DOCKER_CONFIG", self.settings.path());
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("docker");
         command.arg("--config").arg(self.settings.path()).args(["--host", &self.host]).args(arguments);

@@ -14,7 +14,7 @@ use nixply_registry::server::Compression;
 use super::copy;
 use super::dialect::Engine;
 use crate::commands::loopback::{Loopback, Settings};
-use crate::commands::read_spec;
+use crate::commands::{read_spec, serve};
 use crate::failure::{Failed, hinted};
 use crate::terminal::say;
 use crate::transfer::Watch;
@@ -115,21 +115,14 @@ impl Program {
         Ok(true)
     }
 
-    /// Gives the engine the whole image.
+    /// Gives the engine the whole image, by its own program, which knows where the engine is.
     fn load(&self, script: &Path, spec: &Path, quiet: bool) -> Result<()> {
-        match self.0 {
-            // skopeo finds the daemon where docker does.
-            Engine::Docker => copy::copy(script, spec, Some("docker-daemon:"), &[], quiet),
-            Engine::Podman => {
-                let folder = tempfile::Builder::new().prefix("nixply-").tempdir_in("/var/tmp");
-                let folder = folder.context("cannot make a temporary folder")?;
-                let archive = folder.path().join("image.tar");
-                let destination = format!("docker-archive:{}:", archive.display());
-                copy::copy(script, spec, Some(&destination), &[], quiet)?;
-                let archive = archive.display().to_string();
-                self.run_quietly(&["load", "--quiet", "--input", &archive], "load the image")
-            }
-        }
+        // Gigabytes, perhaps: /tmp may be memory.
+        let folder = tempfile::Builder::new().prefix("nixply-").tempdir_in(serve::scratch_dir());
+        let folder = folder.context("cannot make a temporary folder")?;
+        let archive = folder.path().join("image.tar").display().to_string();
+        copy::copy(script, spec, Some(&format!("docker-archive:{archive}:")), &[], quiet)?;
+        self.run_quietly(&["load", "--quiet", "--input", &archive], "load the image")
     }
 
     /// Becomes the container. Gives why it did not.

@@ -1,0 +1,9 @@
+{ pkgs, ... }:
+
+{
+  # watch local changes and build the project to ./dist
+  processes.build.exec = "${pkgs.watchexec}/bin/watchexec my-build-tool";
+
+  containers."prod".copyToRoot = ./dist;
+  containers."prod".startupCommand = "/mybinary serve";
+}

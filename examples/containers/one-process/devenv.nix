@@ -1,0 +1,10 @@
+{ config, ... }:
+
+{
+  languages.python.enable = true;
+
+  processes.serve.exec = "python -m http.server";
+
+  containers."serve".name = "myapp";
+  containers."serve".startupCommand = config.processes.serve.exec;
+}

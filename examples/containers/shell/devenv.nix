@@ -1,0 +1,5 @@
+{
+  name = "simple-python-app";
+
+  languages.python.enable = true;
+}

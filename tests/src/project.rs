@@ -1,0 +1,116 @@
+//! A project with a devenv.nix, and `nixply container` in it.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::nix::Nix;
+use crate::run::{Output, run};
+
+/// A project in a folder of its own. What is `<nixpkgs>` to it is the package set.
+pub struct Project<'n> {
+    nix: &'n Nix,
+    folder: TempDir,
+    /// For `<nixpkgs>`.
+    packages: TempDir,
+    /// Programs ahead of those on PATH.
+    programs: TempDir,
+}
+
+impl<'n> Project<'n> {
+    /// With nothing in it.
+    pub fn empty(nix: &'n Nix) -> Self {
+        let folder = || tempfile::tempdir().expect("a temporary folder can be made");
+        let project = Self { nix, folder: folder(), packages: folder(), programs: folder() };
+        project.set_packages("{ }");
+        project
+    }
+
+    /// With this devenv.nix.
+    pub fn new(nix: &'n Nix, devenv: &str) -> Self {
+        let project = Self::empty(nix);
+        project.write("devenv.nix", devenv);
+        project
+    }
+
+    /// One of `examples/containers/`.
+    pub fn example(nix: &'n Nix, name: &str) -> Self {
+        let project = Self::empty(nix);
+        let from = Nix::repository().join("examples/containers").join(name).join(".");
+        run(Command::new("cp").arg("-r").arg(from).arg(project.path())).ok();
+        project
+    }
+
+    /// Adds to its `<nixpkgs>`: the body of a set, with the package set as `pkgs`.
+    pub fn set_packages(&self, more: &str) {
+        let text = format!(
+            "{{ system ? builtins.currentSystem, ... }}:\n\
+             let pkgs = import {}/nix/packages {{ inherit system; lock = builtins.fromJSON (builtins.readFile {}); }};\n\
+             in pkgs // {more}\n",
+            Nix::repository().display(),
+            self.nix.lock.display()
+        );
+        fs::write(self.packages.path().join("default.nix"), text).unwrap();
+    }
+
+    /// Its folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file of it.
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Puts a shell script ahead of all programs on PATH, and gives its path.
+    pub fn program(&self, name: &str, script: &str) -> PathBuf {
+        let path = self.programs.path().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    /// `nixply`, called in the project's folder with these arguments, by way of `command` if the environment is to come
+    /// from there.
+    pub fn nixply<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(&self.nix.cli);
+        self.prepare(&mut command);
+        command.args(arguments);
+        command
+    }
+
+    /// Leads a command to the project, its Nix and its packages. The plugin is loaded where there is one.
+    pub fn prepare(&self, command: &mut Command) {
+        let plugin = self.nix.plugin.as_ref().map(|path| format!("plugin-files = {}\n", path.display()));
+        self.prepare_with(command, &plugin.unwrap_or_default());
+    }
+
+    /// As [`Project::prepare`], with these lines of nix.conf and no plugin but theirs.
+    pub fn prepare_with(&self, command: &mut Command, config: &str) {
+        command.envs(self.nix.environment(config)).current_dir(self.path());
+        command.env("NIX_PATH", format!("nixpkgs={}", self.packages.path().display()));
+        let path = std::env::var("PATH").unwrap_or_default();
+        let programs = self.programs.path().display();
+        command.env("PATH", format!("{programs}:{}:{path}", self.nix.bin.display()));
+        command.env_remove("DOCKER_HOST").env_remove("NIXPLY_PROGRESS").env_remove("DEVENV_CONTAINER");
+    }
+
+    /// What `nixply container` says to these words.
+    #[track_caller]
+    pub fn container(&self, words: &str) -> Output {
+        run(&mut self.nixply(["container"].into_iter().chain(words.split(' '))))
+    }
+
+    /// Builds a container and gives its spec.
+    #[track_caller]
+    pub fn build(&self, name: &str) -> PathBuf {
+        self.container(&format!("build {name}")).ok().into()
+    }
+}

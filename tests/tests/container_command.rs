@@ -1,0 +1,500 @@
+//! `nixply container`: what it builds, what it has skopeo do, what it says. Engines are in `container_run.rs`.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use nixply_tests::engines::{skopeo, unique};
+use nixply_tests::{Nix, Output, Project, Running, harness, needs, run};
+use serde_json::Value;
+
+const HELLO: &str = r#"{ processes.hello.exec = "echo Hello"; }"#;
+
+/// Programs that write down what they are called with, a word a line, and do nothing.
+struct Recorder<'n> {
+    project: Project<'n>,
+}
+
+impl<'n> Recorder<'n> {
+    fn new(nix: &'n Nix, devenv: &str) -> Self {
+        let project = Project::new(nix, devenv);
+        for name in ["docker", "podman", "skopeo"] {
+            project.program(name, r#"{ echo "${0##*/}"; printf '%s\n' "$@"; echo; } >> "$RECORD""#);
+        }
+        Self { project }
+    }
+
+    /// The command, and what was called: a line each, with addresses of this machine made equal.
+    #[track_caller]
+    fn record(&self, words: &[&str]) -> (Output, Vec<String>) {
+        let record = self.project.path().join("../record");
+        let record = record.with_file_name(unique("-record"));
+        let mut command = self.project.nixply(["container"].iter().chain(words));
+        // As devenv's: without bars, skopeo is not told to be quiet.
+        command.env("RECORD", &record).env("NIXPLY_PROGRESS", "0");
+        command.env(
+            "NIXPLY_SKOPEO",
+            self.project
+                .program("skopeo-recorded", r#"{ echo skopeo; printf '%s\n' "$@"; echo; } >> "$RECORD""#),
+        );
+        let output = run(&mut command);
+        let text = fs::read_to_string(&record).unwrap_or_default();
+        let _ = fs::remove_file(&record);
+        let calls = text.split("\n\n").filter(|call| !call.is_empty());
+        (output, calls.map(|call| same_address(&call.replace('\n', " "))).collect())
+    }
+}
+
+/// With `ADDRESS` for 127.0.0.1:PORT.
+fn same_address(text: &str) -> String {
+    let mut parts = text.split("127.0.0.1:");
+    let first = parts.next().unwrap().to_owned();
+    parts.fold(first, |text, part| text + "ADDRESS" + part.trim_start_matches(|c: char| c.is_ascii_digit()))
+}
+
+/// Rows C1 and C2.
+#[test]
+fn build_prints_exactly_the_store_path() {
+    let nix = harness!();
+    let project = Project::new(&nix, HELLO);
+    let built = project.container("build processes");
+    let path = built.stdout.strip_suffix('\n').expect("it is a line").to_owned();
+    assert!(!path.contains('\n'), "{path}");
+    assert!(
+        Path::new(&path).starts_with(nix.store_dir()) && path.ends_with("-image-processes.json"),
+        "{path}"
+    );
+    assert!(fs::read_to_string(&path).unwrap().contains("\"version\": 1"));
+    // Row C13.
+    assert_eq!(
+        fs::read_link(project.path().join(".devenv/gc/container-processes-derivation")).unwrap(),
+        Path::new(&path)
+    );
+
+    let old = project.container("processes");
+    assert_eq!(old.stdout, built.stdout);
+    let warning = "warning: Calling `nixply container` without a subcommand is deprecated. Use `nixply container build \
+                   processes` instead.";
+    assert!(old.stderr.lines().any(|line| line == warning), "{}", old.stderr);
+    assert!(!built.stderr.contains("deprecated"), "{}", built.stderr);
+
+    let json: Value = serde_json::from_str(&project.container("build processes --json").ok()).unwrap();
+    assert_eq!((&json["spec"], &json["reference"]), (&path.into(), &"processes:latest".into()));
+}
+
+/// By the name of devenv, the warnings are devenv's word for word.
+#[test]
+fn warnings_name_the_program_as_it_was_called() {
+    let nix = harness!();
+    let recorder = Recorder::new(&nix, HELLO);
+    let project = &recorder.project;
+    let link = project.path().join("devenv");
+    std::os::unix::fs::symlink(&nix.cli, &link).unwrap();
+    for (words, warning) in [
+        (
+            "container processes",
+            "Calling `devenv container` without a subcommand is deprecated. Use `devenv container build processes` instead.",
+        ),
+        ("container processes --copy", "The --copy flag is deprecated. Use `devenv container copy` instead."),
+        (
+            "container processes --docker-run",
+            "The --docker-run flag is deprecated. Use `devenv container run` instead.",
+        ),
+        ("container --registry docker://r/ run processes", "Ignoring --registry flag when running container"),
+    ] {
+        let mut command = Command::new(&link);
+        project.prepare(&mut command);
+        command
+            .args(words.split(' '))
+            .env("RECORD", "/dev/null")
+            .env("NIXPLY_SKOPEO", project.program("s", "exit 0"));
+        let said = run(&mut command);
+        assert!(
+            said.stderr.lines().any(|line| line == format!("warning: {warning}")),
+            "{words}: {}",
+            said.stderr
+        );
+        said.ok();
+    }
+}
+
+/// Rows C3, C6, C7, C8, D3 and N8: however it is said, skopeo gets the same words.
+#[test]
+fn all_dialects_give_skopeo_the_same_arguments() {
+    let nix = harness!();
+    let recorder = Recorder::new(&nix, HELLO);
+    // Patterns stay as they are, whatever files there are.
+    recorder.project.write("--star", "");
+    let start = "skopeo --insecure-policy copy --src-tls-verify=false --src-no-creds docker://ADDRESS/processes:latest";
+    let fly = "docker://registry.fly.io/";
+    for (words, destination) in [
+        (vec!["copy", "processes"], "docker-daemon:processes:latest"),
+        (vec!["processes", "--copy"], "docker-daemon:processes:latest"),
+        (vec!["processes", "--copy", "--registry", "docker://"], "docker://processes:latest"),
+        (vec!["--registry", "docker://", "copy", "processes"], "docker://processes:latest"),
+        (vec!["copy", "processes", "-r", "docker://"], "docker://processes:latest"),
+        (vec!["processes", "--registry", "docker://ghcr.io/", "--copy"], "docker://ghcr.io/processes:latest"),
+        (vec!["--registry", "docker://ghcr.io/", "copy", "processes"], "docker://ghcr.io/processes:latest"),
+        (
+            vec!["processes", "--copy", "--registry", fly, "--copy-args=--dest-creds x:TOKEN"],
+            "docker://registry.fly.io/processes:latest --dest-creds x:TOKEN",
+        ),
+        (
+            vec!["--registry", fly, "--copy-args", "--dest-creds x:TOKEN", "copy", "processes"],
+            "docker://registry.fly.io/processes:latest --dest-creds x:TOKEN",
+        ),
+        (
+            vec!["copy", "processes", "--registry", fly, "--copy-args=--dest-creds", "--copy-args=x:TOKEN"],
+            "docker://registry.fly.io/processes:latest --dest-creds x:TOKEN",
+        ),
+        (
+            vec!["copy", "processes", "--copy-args", "--* [a]  $HOME `id` -q"],
+            "docker-daemon:processes:latest --* [a] $HOME `id` -q",
+        ),
+    ] {
+        let (said, calls) = recorder.record(&words);
+        assert_eq!(calls, [format!("{start} {destination}")], "{words:?} {}", said.stderr);
+        assert!(said.stdout.is_empty(), "{}", said.stdout);
+        let told = destination.split(' ').next().unwrap();
+        assert!(
+            said.stderr.contains("\nCopying container ") && said.stderr.contains(&format!(" to {told}\n\n")),
+            "{}",
+            said.stderr
+        );
+        said.ok();
+    }
+}
+
+/// Rows C4, C5, C15, C16, X9 and N8.
+#[test]
+fn all_dialects_give_engines_the_same_arguments() {
+    let nix = harness!();
+    let recorder = Recorder::new(&nix, HELLO);
+    for (words, engine, last) in [
+        (vec!["run", "processes"], "docker", "run -i processes:latest"),
+        (vec!["processes", "--docker-run"], "docker", "run -i processes:latest"),
+        (vec!["--registry", "docker://r/", "run", "processes"], "docker", "run -i processes:latest"),
+        (
+            vec!["run", "processes", "--engine", "docker", "--", "a b", "-c"],
+            "docker",
+            "run -i processes:latest a b -c",
+        ),
+        (vec!["run", "processes", "--engine", "podman"], "podman", "run -i processes:latest"),
+        (
+            vec!["run", "processes", "--engine-args=-p 80:80", "--engine-args", "--rm"],
+            "docker",
+            "run -i -p 80:80 --rm processes:latest",
+        ),
+    ] {
+        let (said, calls) = recorder.record(&words);
+        let (pull, forget) = match engine {
+            "docker" => ("pull --quiet ADDRESS/processes:latest", "rmi --no-prune ADDRESS/processes:latest"),
+            _ => (
+                "pull --quiet --tls-verify=false ADDRESS/processes:latest",
+                "untag ADDRESS/processes:latest ADDRESS/processes:latest",
+            ),
+        };
+        let expected = [pull, "tag ADDRESS/processes:latest processes:latest", forget, last];
+        assert_eq!(calls, expected.map(|call| format!("{engine} {call}")), "{words:?} {}", said.stderr);
+        said.ok();
+    }
+    // Arguments for skopeo are for skopeo.
+    let (said, calls) = recorder.record(&["run", "processes", "--copy-args=--dest-compress"]);
+    let copy = "skopeo --insecure-policy copy --src-tls-verify=false --src-no-creds docker://ADDRESS/processes:latest docker-daemon:processes:latest --dest-compress";
+    assert_eq!(calls, [copy, "docker run -i processes:latest"], "{}", said.stderr);
+    said.ok();
+}
+
+/// Rows C8 and X12: what is declared is evaluated when the container is copied, and gives way to the command line.
+#[test]
+fn declared_arguments_are_evaluated_when_the_container_is_copied() {
+    let nix = harness!();
+    let recorder = Recorder::new(&nix, "");
+    for example in ["registry", "fly.io"] {
+        let from = Nix::repository().join("examples/containers").join(example).join(".");
+        run(Command::new("cp").arg("-r").arg(from).arg(recorder.project.path())).ok();
+        recorder.project.set_packages(
+            r#"{ flyctl = pkgs.writeShellScriptBin "flyctl" ''[ "$*" = "auth token" ] && echo "$FLY_TOKEN"''; }"#,
+        );
+        let name = if example == "registry" { "processes" } else { "simple-python-app" };
+        let mut project = recorder.project.nixply(["container", "build", "processes"]);
+        let spec = run(&mut project).ok();
+        let image = Path::new(&spec).file_name().unwrap().to_str().unwrap();
+        assert!(image.ends_with(&format!("-image-{name}.json")), "{image}");
+
+        // The secret is in nothing that was built, and nothing tells it.
+        let mut command = recorder.project.nixply(["container", "copy", "processes"]);
+        let record = recorder.project.path().with_file_name(unique("-record"));
+        let skopeo = recorder.project.program("s", r#"printf '%s\n' "$@" > "$RECORD""#);
+        command.env("FLY_TOKEN", "a secret").env("NIXPLY_SKOPEO", skopeo).env("RECORD", &record);
+        let said = run(&mut command);
+        let words = fs::read_to_string(&record).unwrap();
+        fs::remove_file(&record).unwrap();
+        let words: Vec<&str> = words.lines().collect();
+        let destination = format!("docker://registry.fly.io/{name}:latest");
+        assert!(words.ends_with(&[&destination, "--dest-creds", "x:a secret"]), "{words:?}");
+        assert!(!said.stderr.contains("a secret"), "{}", said.stderr);
+        said.ok();
+        let script =
+            fs::read_link(recorder.project.path().join(".devenv/gc/container-processes-copy")).unwrap();
+        let script = fs::read_to_string(script).unwrap();
+        assert!(script.contains("flyctl auth token") && !script.contains("a secret"), "{script}");
+
+        let (said, calls) = recorder.record(&["copy", "processes", "--copy-args=--all"]);
+        assert!(calls[0].ends_with(&format!("{destination} --all")), "{calls:?}");
+        said.ok();
+    }
+}
+
+/// Debian's registry, which asks for user `x` with the password `TOKEN`.
+fn guarded_registry(folder: &Path) -> (Running, String) {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    fs::write(folder.join("htpasswd"), "x:$2b$05$abcdefghijklmnopqrstuuGekgsXhGExpUCLWo7Pa4AzyIIvk8Cs.\n")
+        .unwrap();
+    let folder = folder.display();
+    fs::write(
+        format!("{folder}/config.yml"),
+        format!(
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}/data}}}}\nhttp: {{addr: {address}}}\n\
+             auth: {{htpasswd: {{realm: nixply, path: {folder}/htpasswd}}}}\n"
+        ),
+    )
+    .unwrap();
+    let mut registry =
+        Running::start(Command::new("docker-registry").arg("serve").arg(format!("{folder}/config.yml")));
+    registry.wait_until(Duration::from_secs(60), |_| std::net::TcpStream::connect(&address).is_ok());
+    (registry, address)
+}
+
+#[test]
+fn copies_reach_registries_with_and_without_credentials() {
+    let nix = harness!();
+    let open = needs!("NIXPLY_TEST_REGISTRY");
+    let project = Project::new(&nix, HELLO);
+    let name = unique("-copied");
+    project.write("devenv.local.nix", &format!("{{ containers.processes.name = \"{name}\"; }}"));
+    let no_tls = "--copy-args=--dest-tls-verify=false";
+    let said = run(&mut project.nixply([
+        "container",
+        "--registry",
+        &format!("docker://{open}/"),
+        "copy",
+        "processes",
+        no_tls,
+    ]));
+    let end = said.stderr.trim_end().lines().last().unwrap_or_default().to_owned();
+    assert!(end.starts_with("4 layers, ") && end.contains("; 4 sent ("), "{}", said.stderr);
+    said.ok();
+    let inspect = |address: &str, more: &[&str]| {
+        let reference = format!("docker://{address}/{name}:latest");
+        run(skopeo(&["inspect", "--tls-verify=false", "--format", "{{.Name}}"]).args(more).arg(reference))
+    };
+    assert_eq!(inspect(&open, &[]).ok(), format!("{open}/{name}"));
+    // What the registry has is not sent again.
+    let said = run(&mut project.nixply([
+        "container",
+        "copy",
+        "processes",
+        "-r",
+        &format!("docker://{open}/"),
+        no_tls,
+    ]));
+    assert!(said.stderr.trim_end().ends_with("; none sent, 4 already there"), "{}", said.stderr);
+    said.ok();
+
+    let folder = tempfile::tempdir().unwrap();
+    let (_registry, guarded) = guarded_registry(folder.path());
+    let guarded_prefix = format!("docker://{guarded}/");
+    let copy = |credentials: &str| {
+        let arguments = format!("--copy-args=--dest-creds {credentials} --dest-tls-verify=false");
+        run(&mut project.nixply([
+            "container",
+            "copy",
+            "processes",
+            "--registry",
+            &guarded_prefix,
+            &arguments,
+        ]))
+    };
+    // Row C14.
+    let refused = copy("x:wrong").fails();
+    assert!(refused.contains("authentication required") || refused.contains("unauthorized"), "{refused}");
+    assert!(refused.contains("\nerror: Failed to copy container\n"), "{refused}");
+    assert!(!refused.contains("x:wrong"), "{refused}");
+    copy("x:TOKEN").ok();
+    assert_eq!(inspect(&guarded, &["--creds", "x:TOKEN"]).ok(), format!("{guarded}/{name}"));
+
+    // Declared: the registry, and a token that a command gives.
+    project.set_packages(r#"{ flyctl = pkgs.writeShellScriptBin "flyctl" "echo TOKEN"; }"#);
+    run(Command::new("cp")
+        .arg(Nix::repository().join("examples/containers/registry/devenv.nix"))
+        .arg(project.path()))
+    .ok();
+    let declared = unique("-declared");
+    project.write(
+        "devenv.local.nix",
+        &format!(
+            r#"{{ lib, ... }}: {{ containers.processes = {{ name = "{declared}"; registry = lib.mkForce "{guarded_prefix}";
+                 defaultCopyArgs = [ "--dest-tls-verify=false" ]; }}; }}"#
+        ),
+    );
+    project.container("copy processes").ok();
+    let reference = format!("docker://{guarded}/{declared}:latest");
+    run(skopeo(&["inspect", "--tls-verify=false", "--creds", "x:TOKEN"]).arg(reference)).ok();
+}
+
+#[test]
+fn what_is_wrong_is_said_with_a_way_out() {
+    let nix = harness!();
+    let project = Project::new(&nix, HELLO);
+    let fails = |words: &str| {
+        let said = project.container(words);
+        assert_eq!((said.code, &*said.stdout), (Some(1), ""), "{words}: {}", said.stderr);
+        said.stderr
+    };
+    // Row C10, with what devenv does not say.
+    assert_eq!(
+        fails("build proceses"),
+        "error: there is no container \"proceses\": there are processes, shell\nhint: did you mean processes?\n"
+    );
+    assert_eq!(
+        fails("build web.app"),
+        "error: there is no container \"web.app\": there are processes, shell\nhint: containers.\"web.app\" makes one\n"
+    );
+    assert!(fails("--registry docker://r/").starts_with(
+        "error: No container subcommand provided. Use `nixply container build` or specify a command.\n"
+    ));
+
+    project.write("devenv.nix", r#"{ name = null; containers.web.startupCommand = "true"; }"#);
+    let said = fails("build web");
+    assert!(
+        said.contains("You need to set `name = \"myproject\";` or `containers.web.name = \"mycontainer\"; to be able to generate a container."),
+        "{said}"
+    );
+    let end = format!(
+        "error: Nix cannot evaluate {}/devenv.nix\n",
+        fs::canonicalize(project.path()).unwrap().display()
+    );
+    assert!(said.ends_with(&end), "{said}");
+    project.write("devenv.nix", "{ packagse = [ ]; }");
+    assert!(fails("build shell").contains("The option `packagse' does not exist."), "Nix's own words");
+    project.write("devenv.nix", "{ packages = [ ; }");
+    assert!(fails("build shell").contains("syntax error"));
+    project.write("devenv.nix", r#"{ containers.web = { registry = null; startupCommand = "true"; }; }"#);
+    assert!(fails("copy web").contains(
+        "error: containers.web: it has no registry; set containers.web.registry, or give --registry\n"
+    ));
+
+    fs::remove_file(project.path().join("devenv.nix")).unwrap();
+    let said = fails("build shell");
+    assert!(
+        said.starts_with("error: there is no devenv.nix in ")
+            && said.contains("hint: `nixply init` writes one"),
+        "{said}"
+    );
+    assert!(fails("build shell -f nowhere.nix").contains("nowhere.nix"));
+}
+
+#[test]
+fn missing_engines_and_silent_daemons_are_told_apart() {
+    let nix = harness!();
+    let project = Project::new(&nix, HELLO);
+    project.build("processes");
+    let mut command = project.nixply(["container", "run", "processes"]);
+    // Nix' programs alone, and what it needs of the machine's.
+    let bin = tempfile::tempdir().unwrap();
+    for program in ["sh", "git"] {
+        if let Ok(at) = fs::canonicalize(Path::new("/usr/bin").join(program)) {
+            std::os::unix::fs::symlink(at, bin.path().join(program)).unwrap();
+        }
+    }
+    command.env("PATH", format!("{}:{}", nix.bin.display(), bin.path().display()));
+    assert_eq!(
+        run(&mut command).fails().lines().rev().take(2).collect::<Vec<_>>(),
+        [
+            "hint: install one of them, or copy the container elsewhere: `nixply container copy`",
+            "error: there is neither docker nor podman on PATH"
+        ]
+    );
+    let mut command = project.nixply(["container", "run", "processes", "--engine", "docker"]);
+    command.env("DOCKER_HOST", "unix:///nowhere/docker.sock");
+    let said = run(&mut command).fails();
+    assert!(said.contains("Cannot connect to the Docker daemon at unix:///nowhere/docker.sock"), "{said}");
+    assert!(
+        said.ends_with(
+            "error: docker cannot take the image\nhint: start docker's daemon, or use --engine podman\n"
+        ),
+        "{said}"
+    );
+}
+
+/// What git ignores may be secret: it is not copied, and neither is git's own.
+#[test]
+fn projects_in_git_are_copied_without_what_git_ignores() {
+    let nix = harness!();
+    let project = Project::new(&nix, "{ }");
+    project.write(".gitignore", "secret\nbuild/\n");
+    for file in ["secret", "build/output", "folder/kept", "new file"] {
+        project.write(file, file);
+    }
+    run(Command::new("git").args(["init", "--quiet"]).current_dir(project.path())).ok();
+    run(Command::new("git").args(["add", ".gitignore", "devenv.nix", "folder"]).current_dir(project.path()))
+        .ok();
+    let home = |project: &Project| {
+        let spec = fs::read_to_string(project.build("shell")).unwrap();
+        let spec: Value = serde_json::from_str(&spec).unwrap();
+        let layers = spec["layers"].as_array().unwrap();
+        let paths = layers.iter().flat_map(|layer| layer["paths"].as_array().into_iter().flatten());
+        let home =
+            paths.map(|path| path["path"].as_str().unwrap()).find(|path| path.ends_with("-container-home"));
+        let home = Path::new(home.expect("there is a home layer")).join("env");
+        let mut found = run(Command::new("find").arg(".").args(["-type", "f"]).current_dir(home)).ok();
+        found.push('\n');
+        let mut found: Vec<String> = found.lines().map(str::to_owned).collect();
+        found.sort();
+        found
+    };
+    assert_eq!(home(&project), ["./.gitignore", "./devenv.nix", "./folder/kept", "./new file"]);
+    // Without git, all but what tools keep there.
+    fs::remove_dir_all(project.path().join(".git")).unwrap();
+    assert_eq!(
+        home(&project),
+        ["./.gitignore", "./build/output", "./devenv.nix", "./folder/kept", "./new file", "./secret"]
+    );
+}
+
+#[test]
+fn init_writes_an_environment_that_builds() {
+    let nix = harness!();
+    let project = Project::empty(&nix);
+    let said = run(&mut project.nixply(["init"]));
+    assert!(said.stderr.contains("nixply container run hello"), "{}", said.stderr);
+    said.ok();
+    let spec = project.build("hello");
+    assert!(spec.to_str().unwrap().ends_with("-hello.json"), "{}", spec.display());
+    let before = fs::read_to_string(project.path().join("devenv.nix")).unwrap();
+    let inode = fs::metadata(project.path().join("devenv.nix")).unwrap().ino();
+    let refused = run(&mut project.nixply(["init"])).fails();
+    assert_eq!(refused, "error: ./devenv.nix is there already\nhint: nothing was changed\n");
+    assert_eq!(fs::read_to_string(project.path().join("devenv.nix")).unwrap(), before);
+    assert_eq!(fs::metadata(project.path().join("devenv.nix")).unwrap().ino(), inode);
+}
+
+/// Row N9: the plugin and a derivation make the same image.
+#[test]
+fn plugin_and_derivation_make_the_same_container() {
+    let nix = nixply_tests::plugin_harness!();
+    let project = Project::new(&nix, HELLO);
+    for name in ["shell", "processes"] {
+        let packed = fs::read(project.build(name)).unwrap();
+        let mut command = project.nixply(["container", "build", name]);
+        project.prepare_with(&mut command, "");
+        let derived = run(&mut command).ok();
+        assert_eq!(fs::read(&derived).unwrap(), packed, "{name}");
+        assert_ne!(derived, project.build(name).to_str().unwrap(), "they are made in different ways");
+    }
+}

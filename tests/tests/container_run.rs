@@ -1,0 +1,326 @@
+//! `nixply container run` with real engines: the examples of `examples/containers/` as they are, and what a container is like
+//! inside.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nixply_tests::engines::{Docker, Engine, Podman, Registry, as_root, unique};
+use nixply_tests::{Nix, Output, Project, harness, needs, run, run_with_input};
+
+/// Containers of different projects have the same names, and Docker's images are for all to see.
+static DOCKER: Mutex<()> = Mutex::new(());
+
+/// An engine as `nixply container run` is told of it.
+struct Ran<'p, 'n> {
+    project: &'p Project<'n>,
+    engine: Box<dyn Engine>,
+    name: &'static str,
+}
+
+impl Ran<'_, '_> {
+    /// `nixply container run CONTAINER` with options for the engine, and arguments for the container.
+    fn command(&self, container: &str, options: &str, arguments: &[&str]) -> Command {
+        let options = format!("--engine-args={options}");
+        let mut command =
+            self.project.nixply(["container", "run", container, "--engine", self.name, &options]);
+        if !arguments.is_empty() {
+            command.arg("--").args(arguments);
+        }
+        self.engine.lead(&mut command);
+        command
+    }
+
+    /// Runs a container to its end.
+    #[track_caller]
+    fn run(&self, container: &str, arguments: &[&str]) -> Output {
+        run(&mut self.command(container, "--rm --network none", arguments))
+    }
+
+    #[track_caller]
+    fn ask(&self, arguments: &[&str]) -> String {
+        run(&mut self.engine.command(arguments)).ok()
+    }
+
+    /// What a container that goes on has written, as soon as that has all of `parts` in it.
+    #[track_caller]
+    fn wait_for(&self, container: &str, parts: &[&str]) -> String {
+        let start = Instant::now();
+        loop {
+            let said = run(&mut self.engine.command(&["logs", container]));
+            let text = format!("{}{}", said.stdout, said.stderr);
+            if parts.iter().all(|part| text.contains(part)) {
+                return text;
+            }
+            assert!(start.elapsed() < Duration::from_secs(60), "{container} does not say {parts:?}: {text}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Ends a container as `docker stop` does, with so few seconds that it is killed unless it heeds the signal at once. Gives its
+    /// exit code.
+    #[track_caller]
+    fn stop(&self, container: &str) -> String {
+        self.ask(&["stop", "--time", "3", container]);
+        let code = self.ask(&["inspect", "--format", "{{.State.ExitCode}}", container]);
+        self.ask(&["rm", container]);
+        code
+    }
+}
+
+/// Both engines, one after the other, and nobody else with Docker.
+fn engines<'p, 'n>(
+    project: &'p Project<'n>,
+    host: &str,
+    registry: &str,
+    containers: &[&str],
+) -> ([Ran<'p, 'n>; 2], MutexGuard<'static, ()>) {
+    let guard = DOCKER.lock().unwrap_or_else(PoisonError::into_inner);
+    let docker = Docker::new(host.to_owned(), Registry { address: registry.to_owned() });
+    containers.iter().for_each(|container| docker.owns(&format!("{container}:latest")));
+    // As another user than root, podman takes root's rights.
+    if as_root("true").get_program() != "true" {
+        project.program("podman", "exec sudo --preserve-env podman \"$@\"");
+    }
+    let ran = |engine, name| Ran { project, engine, name };
+    ([ran(Box::new(docker), "docker"), ran(Box::new(Podman::new()), "podman")], guard)
+}
+
+macro_rules! engines {
+    ($project:expr, $($container:literal),+) => {
+        engines($project, &needs!("NIXPLY_TEST_DOCKER"), &needs!("NIXPLY_TEST_REGISTRY"), &[$($container),+])
+    };
+}
+
+fn lines(text: &str) -> Vec<&str> {
+    text.lines().map(str::trim_end).collect()
+}
+
+#[test]
+fn example_shell_has_a_python_that_answers() {
+    let nix = harness!();
+    let project = Project::example(&nix, "shell");
+    let (engines, _guard) = engines!(&project, "shell");
+    for ran in &engines {
+        // A shell that reads its commands from a pipe; and Python, its own.
+        let mut shell = ran.command("shell", "--rm --network none", &[]);
+        let said = run_with_input(&mut shell, "python -c 'print(6 * 7)'\nexit 5\n");
+        assert_eq!((said.code, &*said.stdout), (Some(5), "42\n"), "{}", said.stderr);
+        let mut python = ran.command("shell", "--rm --network none", &["python"]);
+        assert_eq!(run_with_input(&mut python, "print(6 * 7)\n").ok(), "42");
+
+        // With a terminal, which `script` makes, as docker's own -it wants one.
+        let shell = ran.command("shell", "--rm --network none", &[]);
+        let words: Vec<String> = std::iter::once(shell.get_program())
+            .chain(shell.get_args())
+            .map(|word| format!("'{}'", word.to_str().unwrap()))
+            .collect();
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"]);
+        script
+            .current_dir(project.path())
+            .envs(shell.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let said = run_with_input(&mut script, "python\nprint(6 * 7)\nexit()\nexit 5\n");
+        assert_eq!(said.code, Some(5), "{} {}", said.stdout, said.stderr);
+        for part in ["(devenv)", "bash-5", ">>> ", "\n42\r\n"] {
+            assert!(said.stdout.contains(part), "{part}: {}", said.stdout);
+        }
+    }
+}
+
+#[test]
+fn example_processes_run_side_by_side_and_stop_when_told() {
+    let nix = harness!();
+    let project = Project::example(&nix, "processes");
+    let (engines, _guard) = engines!(&project, "processes");
+    for ran in &engines {
+        let name = unique("-processes");
+        run(&mut ran.command("processes", &format!("--detach --network none --name {name}"), &[])).ok();
+        let said = ran.wait_for(&name, &["hello-docker.1 | Hello Docker!", "hello-nix.1    | Hello Nix!"]);
+        for start in ["hello-docker.1 started (pid=", "hello-nix.1 started (pid="] {
+            assert!(said.contains(&format!("system         | {start}")), "{said}");
+        }
+        // copyToRoot = null; procps is there.
+        assert_eq!(ran.ask(&["exec", &name, "ls", "/env"]), "");
+        assert_eq!(ran.stop(&name), "143", "of SIGTERM, and not killed");
+    }
+}
+
+/// When a process ends, so do the others, and the exit code is its own.
+#[test]
+fn processes_end_with_the_first_that_ends() {
+    let nix = harness!();
+    let project = Project::new(
+        &nix,
+        r#"{ processes.long.exec = "sleep 600"; processes.short.exec = "sleep 1; exit 7"; processes.short.env.A = "it's";
+             process.manager.before = "echo before"; process.manager.after = "echo after $code"; }"#,
+    );
+    let (engines, _guard) = engines!(&project, "processes");
+    for ran in &engines {
+        let said = ran.run("processes", &[]);
+        assert_eq!(said.code, Some(7), "{}", said.stderr);
+        assert!(said.stdout.starts_with("before\n") && said.stdout.ends_with("after 7\n"), "{}", said.stdout);
+        assert!(said.stdout.contains("short.1 stopped (rc=7)"), "{}", said.stdout);
+    }
+}
+
+#[test]
+fn example_one_process_answers_over_http() {
+    let nix = harness!();
+    let project = Project::example(&nix, "one-process");
+    let (engines, _guard) = engines!(&project, "myapp");
+    for ran in &engines {
+        let name = unique("-serve");
+        run(&mut ran.command("serve", &format!("--detach --network host --name {name}"), &[])).ok();
+        let page = get("127.0.0.1:8000").unwrap_or_else(|| {
+            panic!("no answer: {:?}", run(&mut ran.engine.command(&["logs", &name])));
+        });
+        assert!(page.starts_with("HTTP/1.0 200 OK") && page.contains("devenv.nix"), "{page}");
+        assert_eq!(ran.stop(&name), "143");
+    }
+}
+
+/// A page, once there is a server.
+fn get(address: &str) -> Option<String> {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(60) {
+        let mut page = String::new();
+        let asked = TcpStream::connect(address).and_then(|mut stream| {
+            stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+            stream.read_to_string(&mut page)
+        });
+        if asked.is_ok() && !page.is_empty() {
+            return Some(page);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    None
+}
+
+#[test]
+fn example_artifacts_are_at_the_root_and_at_home() {
+    let nix = harness!();
+    let project = Project::example(&nix, "artifacts");
+    let (engines, _guard) = engines!(&project, "devenv-shell-prod");
+    for ran in &engines {
+        assert_eq!(ran.run("prod", &[]).ok(), "serving with serve in /env");
+        let said = ran.run("prod", &["ls -A / /env; readlink /mybinary"]).ok();
+        let [.., home, entry, link] = lines(&said)[..] else { panic!("{said}") };
+        assert_eq!([home, entry, link], [".devenv", "mybinary", "/env/mybinary"]);
+    }
+}
+
+#[test]
+fn example_by_environment_has_what_each_container_is_to_have() {
+    let nix = harness!();
+    let project = Project::example(&nix, "by-environment");
+    let (engines, _guard) = engines!(&project, "shell", "processes");
+    let look = "ls $DEVENV_PROFILE/bin | grep -E '^(git|jq|openssl)$'";
+    for ran in &engines {
+        assert_eq!(lines(&ran.run("shell", &[look]).ok()), ["jq", "openssl"]);
+        assert_eq!(lines(&ran.run("processes", &[look]).ok()), ["openssl"]);
+        let said = ran.run("processes", &[]);
+        assert!(said.stdout.contains("versions.1 | OpenSSL 3."), "{}", said.stdout);
+    }
+}
+
+/// Rows X1, X3, X4, X6, X7, X8 and E4, E5.
+#[test]
+fn a_container_is_as_devenv_makes_it() {
+    let nix = harness!();
+    let project = Project::new(
+        &nix,
+        r#"{ pkgs, ... }: {
+            packages = [ pkgs.sqlite ];
+            env = { TEXT = "two  words"; NUMBER = 3; };
+            enterShell = "entered=\"at $(date +%Y)\"; export entered";
+            scripts.greet.exec = "echo \"Hello $1\"";
+        }"#,
+    );
+    project.write("a file", "text\n");
+    project.write("folder/script", "text\n");
+    let (engines, _guard) = engines!(&project, "shell");
+    let script = r#"
+        id -u; id -un; id -gn; pwd; cat /etc/passwd /etc/group /etc/shadow | sed 's|:[^:]*/bash$|:bash|'
+        stat -c '%a %U %G %n' /env '/env/a file' /env/folder /env/folder/script /tmp /nix /nix/store
+        cat /etc/pam.d/other; ls /bin/bash /usr/bin/env /bin/su /bin/sudo; touch /tmp/mine /env/mine
+        printenv HOME USER TEXT NUMBER DEVENV_ROOT DEVENV_DOTFILE DEVENV_STATE DEVENV_RUNTIME; echo "${entered%% *}"
+        greet you; sqlite3 -readonly /nix/var/nix/db/db.sqlite 'select count(*) > 20 from ValidPaths'
+    "#;
+    let expected = "1000\nuser\nuser\n/env\n\
+        root:x:0:0:System administrator:/root:bash\nuser:x:1000:1000::/env:bash\n\
+        root:x:0:\nuser:x:1000:\nroot:!x:::::::\nuser:!x:::::::\n\
+        744 user user /env\n744 user user /env/a file\n744 user user /env/folder\n744 user user /env/folder/script\n\
+        1777 root root /tmp\n755 user user /nix\n755 user user /nix/store\n\
+        account sufficient pam_unix.so\nauth sufficient pam_rootok.so\npassword requisite pam_unix.so nullok sha512\n\
+        session required pam_unix.so\n/bin/bash\n/bin/su\n/bin/sudo\n/usr/bin/env\n\
+        /env\nuser\ntwo  words\n3\n/env\n/env/.devenv\n/env/.devenv/state\n/tmp/devenv\nat\nHello you\n1";
+    for ran in &engines {
+        let mut shell = ran.command("shell", "--rm --network none", &[]);
+        assert_eq!(run_with_input(&mut shell, script).ok(), expected);
+        // The entrypoint expands variables, splits nothing by itself, and gives the exit code.
+        assert_eq!(ran.run("shell", &["echo", "$NUMBER", "'$TEXT'"]).ok(), "3 two  words");
+        assert_eq!(ran.run("shell", &["exit 3"]).code, Some(3));
+        assert_eq!(ran.run("shell", &["kill -9 $$"]).code, Some(137));
+
+        let config = &ran.engine.inspect("shell:latest")["Config"];
+        assert_eq!((config["User"].as_str(), config["WorkingDir"].as_str()), (Some("user"), Some("/env")));
+        let env = config["Env"].as_array().unwrap();
+        for variable in ["HOME=/env", "USER=user", "TEXT=two  words", "NUMBER=3", "DEVENV_ROOT=/env"] {
+            assert!(env.iter().any(|entry| entry == variable), "{variable}: {env:?}");
+        }
+    }
+}
+
+/// An edit of the project moves its own layer, not the environment's.
+#[test]
+fn an_edit_moves_the_home_layer_alone() {
+    let nix = harness!();
+    let project = Project::new(
+        &nix,
+        r#"{ languages.python.enable = true; containers.edited.startupCommand = "python app.py"; }"#,
+    );
+    let (engines, _guard) = engines!(&project, "devenv-shell-edited");
+    for ran in &engines {
+        project.write("app.py", "print('before')");
+        let first = ran.run("edited", &[]);
+        let row = |said: &Output, layer: &str| {
+            let row = said.stderr.lines().find(|line| line.trim_start().starts_with(&format!("{layer} ")));
+            row.unwrap_or_else(|| panic!("{}", said.stderr)).to_owned()
+        };
+        assert!(row(&first, "1").contains(" sent "), "{}", first.stderr);
+        assert_eq!(first.ok(), "before");
+        project.write("app.py", "print('after')");
+        let second = ran.run("edited", &[]);
+        assert!(row(&second, "1").contains("already there"), "{}", second.stderr);
+        assert!(
+            row(&second, "2").contains(" sent ") && row(&second, "2").contains("container-home"),
+            "{}",
+            second.stderr
+        );
+        assert_eq!(second.ok(), "after");
+    }
+}
+
+/// An engine that cannot reach this process is given the whole image.
+#[test]
+fn an_engine_elsewhere_is_given_the_image() {
+    let nix: Nix = harness!();
+    let project = Project::new(&nix, r#"{ containers.sent.startupCommand = "echo arrived"; }"#);
+    let (engines, _guard) = engines!(&project, "devenv-shell-sent");
+    let [docker, _] = &engines;
+    // What a Docker behind a virtual machine's door says to it.
+    project.program(
+        "docker",
+        r#"if [ "$1" = pull ]; then
+             echo 'Error response from daemon: Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused' >&2
+             exit 1
+           fi
+           for docker in /usr/bin/docker /usr/local/bin/docker; do [ -x $docker ] && exec $docker "$@"; done"#,
+    );
+    let said = docker.run("sent", &[]);
+    assert!(said.stderr.contains("image.tar:devenv-shell-sent:latest\n"), "{}", said.stderr);
+    assert_eq!(said.ok(), "arrived");
+}
