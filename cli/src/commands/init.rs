@@ -9,7 +9,7 @@ use anyhow::{Context, Error, Result, anyhow};
 use crate::failure::hinted;
 use crate::terminal::say;
 
-/// Where to write.
+/// Write a devenv.nix with a container to start from
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The project's folder

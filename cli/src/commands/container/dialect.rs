@@ -58,7 +58,7 @@ enum Subcommand {
         name: String,
 
         #[command(flatten)]
-        options: CopyOptions,
+        options: RunOptions,
 
         /// docker or podman [default: docker, or podman where there is no docker]
         #[arg(long, value_name = "ENGINE")]
@@ -83,6 +83,25 @@ struct CopyOptions {
     /// Arguments of skopeo copy, in place of the container's `defaultCopyArgs`; may be repeated, and is split at spaces
     #[arg(long, value_name = "ARGUMENTS", allow_hyphen_values = true)]
     copy_args: Vec<String>,
+}
+
+/// What copying takes, as far as it is of use to running.
+#[derive(clap::Args)]
+struct RunOptions {
+    /// An image that is run goes nowhere else.
+    #[arg(short, long, value_name = "REGISTRY", hide = true)]
+    registry: Option<String>,
+
+    /// Arguments of skopeo copy: the image is copied to the engine with them, as a whole; may be repeated, and is split at
+    /// spaces
+    #[arg(long, value_name = "ARGUMENTS", allow_hyphen_values = true)]
+    copy_args: Vec<String>,
+}
+
+impl From<RunOptions> for CopyOptions {
+    fn from(RunOptions { registry, copy_args }: RunOptions) -> Self {
+        Self { registry, copy_args }
+    }
 }
 
 impl CopyOptions {
@@ -151,7 +170,7 @@ impl Spelling {
                     Subcommand::Build { name } => (name, Task::Build),
                     Subcommand::Copy { name, options } => (name, copy_task(options.after(outer))),
                     Subcommand::Run { name, options, engine, engine_args, arguments } => {
-                        let mut task = run_task(options.after(outer));
+                        let mut task = run_task(CopyOptions::from(options).after(outer));
                         if let Task::Run { engine: with, engine_arguments, arguments: given, .. } = &mut task
                         {
                             (*with, *engine_arguments, *given) = (engine, engine_args, arguments);

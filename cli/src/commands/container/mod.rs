@@ -41,7 +41,7 @@ pub(crate) struct Evaluation {
     file: Option<PathBuf>,
 
     /// The nixpkgs to take packages from: a folder or a flake's reference [default: that of flake.lock or devenv.lock, else
-    /// <nixpkgs>]
+    /// nixpkgs of NIX_PATH, else that of the flake registry]
     #[arg(long, value_name = "NIXPKGS", global = true)]
     nixpkgs: Option<String>,
 
