@@ -61,26 +61,16 @@ let
   # Only what is listed: neither what git ignores nor git's own.
   source =
     let
-      listed = builtins.fromJSON (builtins.readFile (/. + files));
-      wanted = builtins.listToAttrs (
+      listed = builtins.listToAttrs (
         map (path: {
           name = path;
           value = null;
-        }) listed
+        }) (builtins.fromJSON (builtins.readFile (/. + files)))
       );
-      prefix = builtins.stringLength (toString rootPath) + 1;
-      # What tools keep in a project's folder: their links to results would be part of what the results are made of.
-      kept = name: builtins.match "\\.git|\\.devenv.*|\\.direnv|result|result-.*" name != null;
     in
-    builtins.path {
-      path = rootPath;
-      name = "source";
-      filter =
-        path: _:
-        let
-          relative = builtins.substring prefix (-1) path;
-        in
-        !kept relative && (files == null || wanted ? ${relative});
+    import ./project.nix {
+      root = rootPath;
+      wanted = if files == null then null else relative: listed ? ${relative};
     };
 
   # The program as a package. One that is in the store is taken from there, with what it needs.

@@ -21,14 +21,8 @@ let
     home = "/env";
   };
 
-  projectRoot =
-    if builtins.isAttrs self || lib.hasPrefix "${builtins.storeDir}/" (toString self) then
-      "${self}"
-    else
-      builtins.path {
-        path = self;
-        name = "source";
-      };
+  # A flake, or what devenv calls so: its folder need not be in the store. What a build makes is as it was made.
+  projectRoot = if lib.isDerivation self then "${self}" else import ../project.nix { root = self.outPath or self; };
 
   projectName =
     name:
