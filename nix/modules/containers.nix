@@ -6,6 +6,7 @@
 {
   config,
   lib,
+  options,
   pkgs,
   self,
   extendModules,
@@ -133,6 +134,17 @@ in
       devenv.runtime = beforeDefaults "${config.devenv.tmpdir}/devenv";
       devenv.root = lib.mkForce user.home;
       devenv.dotfile = lib.mkOverride 49 "${user.home}/.devenv";
+    })
+    # What `devenv container copy` asks devenv's modules for.
+    (lib.optionalAttrs (options ? tasks) {
+      tasks."devenv:container:copy" = {
+        showOutput = true;
+        exec = ''
+          words=$(${pkgs.jq}/bin/jq -r '[.copy_script, .spec, .registry, .copy_args[]] | @sh' <<< "$DEVENV_TASK_INPUT")
+          eval "set -- $words"
+          "$@"
+        '';
+      };
     })
   ];
 }
