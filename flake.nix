@@ -46,5 +46,16 @@
         }
         // plugins pkgs nixply.nixply-plugin
       );
+
+      # A flake's `containers.${system}`, for `nixply container`:
+      #   containers.${system} = nixply.lib.containers { inherit self pkgs; modules = [ ./devenv.nix ]; };
+      lib.containers = import ./nix/containers.nix;
+
+      # The same for flake-parts: `perSystem.nixply.modules = [ ./devenv.nix ];`.
+      flakeModules.default = ./nix/flake-module.nix;
+      flakeModule = ./nix/flake-module.nix;
+
+      # In devenv, in place of its own: `imports = [ inputs.nixply.devenvModules.containers ];`.
+      devenvModules.containers = ./nix/devenv-module.nix;
     };
 }
