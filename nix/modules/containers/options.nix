@@ -242,9 +242,9 @@ types.submodule (
       {
         layers = [ built.homeLayer ];
         reference = built.reference;
-        derivation = lib.mkDefault built.derivation;
-        copyScript = lib.mkDefault built.copyScript;
-        dockerRun = lib.mkDefault built.dockerRun;
+        derivation = lib.mkOptionDefault built.derivation;
+        copyScript = lib.mkOptionDefault built.copyScript;
+        dockerRun = lib.mkOptionDefault built.dockerRun;
       };
   }
 )
