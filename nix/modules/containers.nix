@@ -25,12 +25,10 @@ let
   # A flake, or what devenv calls so: its folder need not be in the store. What a build makes is as it was made.
   projectRoot = if lib.isDerivation self then "${self}" else import ../project.nix { root = self.outPath or self; };
 
-  projectName =
+  noName =
     name:
-    if config.name == null then
-      throw ''You need to set `name = "myproject";` or `containers.${name}.name = "mycontainer"; to be able to generate a container.''
-    else
-      config.name;
+    ''You need to set `name = "myproject";` or `containers.${name}.name = "mycontainer"; to be able to generate a container.'';
+  projectName = name: if config.name == null then throw (noName name) else config.name;
 
   bash = "${pkgs.bashInteractive}/bin/bash";
 
@@ -52,7 +50,14 @@ let
     inherit lib projectRoot projectName entrypoint;
     homeDir = user.home;
     build = import ./containers/image.nix {
-      inherit lib pkgs functions user projectRoot;
+      inherit
+        lib
+        pkgs
+        functions
+        user
+        projectRoot
+        noName
+        ;
       inherit (config) env;
     };
   };

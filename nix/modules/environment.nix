@@ -35,7 +35,7 @@ let
   # What nix-shell and `nix develop` ask of a derivation: variables, a hook, and a stdenv that sets up what is not a plain
   # variable. It brings no compiler: what is in the shell is what is in the file.
   shell = derivation (
-    lib.mapAttrs (_: toString) config.env
+    config.env
     // {
       inherit (config) name;
       inherit (pkgs.stdenv.hostPlatform) system;

@@ -15,6 +15,9 @@
 }:
 
 let
+  # Not every file's name is one that the store takes.
+  content = if builtins.isPath path then builtins.path { inherit path; name = "content"; } else "${path}";
+
   # A path's name in the store has a hash in front.
   stored = builtins.match "[0-9a-z]{32}-(.*)" name;
   name = baseNameOf (builtins.unsafeDiscardStringContext (toString path));
@@ -22,7 +25,7 @@ in
 pkgs.runCommandLocal "container-home"
   {
     inherit home;
-    content = if path == null then "" else "${path}";
+    content = if path == null then "" else content;
     fileName = if stored == null then name else builtins.head stored;
     atRoot = if atRoot then "1" else "";
     # What an image has of its own, and what engines mount.

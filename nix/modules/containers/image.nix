@@ -9,6 +9,8 @@
   env,
   # What a container copies unless it says otherwise.
   projectRoot,
+  # What is said of a container without a name: NAME -> text.
+  noName,
 }:
 
 let
@@ -143,7 +145,7 @@ let
     codec
     // {
       inherit config;
-      inherit (container) name;
+      name = if container.name == null then throw (noName name) else container.name;
       tag = container.version;
       layers = below ++ [ environment ] ++ lib.optional (config ? Cmd) command;
       copyToRoot = lib.concatMap (layer: layer.copyToRoot) top;
@@ -155,7 +157,8 @@ let
     // lib.optionalAttrs (container.fromImage != null) { inherit (container) fromImage; }
   );
 
-  reference = "${container.name}:${if container.version == null then image.imageTag else container.version}";
+  # The name is in lower case here, as registries and engines take it.
+  reference = "${image.imageName}:${image.imageTag}";
 in
 {
   inherit homeLayer reference;
