@@ -20,7 +20,10 @@ let
   entries = builtins.readDir rootPath;
   isClean = builtins.all (name: !isTools name entries.${name}) (builtins.attrNames entries);
 
-  prefix = builtins.stringLength (toString rootPath) + 1;
+  prefix = "${toString rootPath}/";
+  length = builtins.stringLength prefix;
+  # Newer versions of Nix follow links on the way to the folder: then the path in it is not known.
+  relativeTo = path: if builtins.substring 0 length path == prefix then builtins.substring length (-1) path else null;
 in
 if inStore && isClean && wanted == null then
   "${root}"
@@ -31,7 +34,12 @@ else
     filter =
       path: type:
       let
-        relative = builtins.substring prefix (-1) path;
+        relative = relativeTo path;
       in
-      !isTools relative type && (wanted == null || wanted relative);
+      if wanted == null then
+        !isTools (if relative == null then baseNameOf path else relative) type
+      else if relative == null then
+        throw "nixply: ${prefix} leads to ${path} over a link: name the folder itself"
+      else
+        !isTools relative type && wanted relative;
   }

@@ -16,7 +16,8 @@
 
 let
   # Not every file's name is one that the store takes.
-  content = if builtins.isPath path then builtins.path { inherit path; name = "content"; } else "${path}";
+  isStorable = builtins.match "[0-9a-zA-Z+_?=][0-9a-zA-Z+._?=-]*" name != null;
+  content = if builtins.isPath path && !isStorable then builtins.path { inherit path; name = "content"; } else "${path}";
 
   # A path's name in the store has a hash in front.
   stored = builtins.match "[0-9a-z]{32}-(.*)" name;
