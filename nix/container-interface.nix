@@ -32,12 +32,18 @@ let
   # Where devenv has pinned nixpkgs.
   lockFile = inRoot "devenv.lock";
   locked =
-    if builtins.pathExists lockFile then
-      let
-        lock = builtins.fromJSON (builtins.readFile lockFile);
-        node = lock.nodes.${lock.root}.inputs.nixpkgs or null;
-      in
-      if builtins.isString node then lock.nodes.${node}.locked else null
+    let
+      lock = builtins.fromJSON (builtins.readFile lockFile);
+      # The name of a node, or what an input follows: names of inputs from the root on.
+      nodeOf = input: if builtins.isList input then builtins.foldl' inputOf lock.root input else input;
+      inputOf = node: name: nodeOf lock.nodes.${node}.inputs.${name};
+      tree = lock.nodes.${inputOf lock.root "nixpkgs"}.locked;
+      isRelative = tree.type == "path" && builtins.substring 0 1 tree.path != "/";
+      source =
+        if isRelative then inRoot tree.path else (builtins.fetchTree (removeAttrs tree [ "dir" ])).outPath;
+    in
+    if builtins.pathExists lockFile && lock.nodes.${lock.root} ? inputs.nixpkgs then
+      source + (if tree ? dir then "/${tree.dir}" else "")
     else
       null;
 
@@ -49,7 +55,7 @@ let
     else if flake != null && flake ? inputs.nixpkgs then
       flake.inputs.nixpkgs
     else if locked != null then
-      builtins.fetchTree locked
+      locked
     else if searched.success then
       searched.value
     else
@@ -58,19 +64,20 @@ let
   pkgsFor =
     system: if nixpkgsSource ? legacyPackages then nixpkgsSource.legacyPackages.${system} else import nixpkgsSource { inherit system; };
 
-  # Only what is listed: neither what git ignores nor git's own.
+  # Only what is listed: neither what git ignores nor git's own. Nothing is where git ignores the folder itself.
   source =
     let
+      list = if files == null then [ ] else builtins.fromJSON (builtins.readFile (/. + files));
       listed = builtins.listToAttrs (
         map (path: {
           name = path;
           value = null;
-        }) (builtins.fromJSON (builtins.readFile (/. + files)))
+        }) list
       );
     in
     import ./project.nix {
       root = rootPath;
-      wanted = if files == null then null else relative: listed ? ${relative};
+      wanted = if list == [ ] then null else relative: listed ? ${relative};
     };
 
   # The program as a package. One that is in the store is taken from there, with what it needs.
