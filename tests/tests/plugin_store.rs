@@ -247,7 +247,7 @@ fn the_program_finds_the_store_paths_in_the_config() {
     let spec = fs::read_to_string(text(&nix, &file, "image")).unwrap();
     let arguments: String = serde_json::from_str(&nix.eval_file(&file, "text").ok()).unwrap();
     let mut command = nix.nixply();
-    let made = nixply_tests::run_with_input(command.args(["build", "-"]), &arguments);
+    let made = nixply_tests::run_with_input(command.args(["build", "-", "--quiet"]), &arguments);
     assert_eq!(made.stderr, "", "what only looks like another path is none");
     assert_eq!(made.ok(), spec);
     // With the plugin, text without context is not meant; that it names a path that is not there is said.
