@@ -1,4 +1,5 @@
-//! The project's flake in nix2container's place, with the tests' package set for nixpkgs.
+//! The project's flake in nix2container's place, and what its containers are in flakes and in devenv, with the tests' package
+//! set for nixpkgs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,72 @@ const FLAKE: &str = r#"{
 }
 "#;
 
+/// A flake that says itself what its containers are.
+const CONTAINERS: &str = r#"{
+  inputs = {
+    nixpkgs.url = "path:NIXPKGS";
+    nixply.url = "path:NIXPLY";
+    nixply.inputs.nixpkgs.follows = "nixpkgs";
+  };
+  outputs =
+    { self, nixpkgs, nixply }:
+    {
+      containers.SYSTEM = nixply.lib.containers {
+        inherit self;
+        pkgs = nixpkgs.legacyPackages.SYSTEM;
+        modules = [ ./devenv.nix ];
+      };
+    };
+}
+"#;
+
+/// devenv's modules, of which there is a stand-in, and a project's devenv.nix; containers are built as devenv's program has
+/// them built. `structured` has the shell with structured attributes.
+const DEVENV: &str = r#"{
+  inputs = {
+    nixpkgs.url = "path:NIXPKGS";
+    devenv.url = "path:DEVENV";
+    nixply.url = "path:NIXPLY";
+    nixply.inputs.nixpkgs.follows = "nixpkgs";
+  };
+  outputs =
+    { self, nixpkgs, ... }@inputs:
+    let
+      inherit (nixpkgs) lib;
+      evaluate =
+        structuredAttrs:
+        lib.evalModules {
+          specialArgs = inputs // { inherit inputs; };
+          modules = [
+            (inputs.devenv.modules + "/top-level.nix")
+            {
+              _module.args.pkgs = nixpkgs.legacyPackages.SYSTEM;
+              devenv.root = "/home/user/project";
+              inherit structuredAttrs;
+            }
+            ./devenv.nix
+          ];
+        };
+      build =
+        evaluation: name:
+        (evaluation.extendModules {
+          modules = [
+            {
+              container.isBuilding = lib.mkForce true;
+              containers.${name}.isBuilding = lib.mkForce true;
+            }
+          ];
+        }).config.containers.${name};
+    in
+    {
+      plain = (evaluate false).config;
+      containers.SYSTEM = lib.genAttrs [ "shell" "processes" "web" ] (build (evaluate false)) // {
+        structured = build (evaluate true) "web";
+      };
+    };
+}
+"#;
+
 struct Flakes {
     folder: TempDir,
 }
@@ -56,15 +123,34 @@ impl Flakes {
         for file in ["flake.nix", "default.nix", "nix", "Cargo.toml", "Cargo.lock"] {
             copy(file, &format!("nixply/{file}"));
         }
-        let place = |name: &str| flakes.path(name).display().to_string();
-        let flake = FLAKE.replace("NIXPKGS", &place("nixpkgs")).replace("NIXPLY", &place("nixply"));
-        fs::create_dir(flakes.path("user")).unwrap();
-        fs::write(flakes.path("user/flake.nix"), flake.replace("SYSTEM", &system())).unwrap();
+        copy("tests/devenv", "devenv");
+        flakes.write("user/flake.nix", FLAKE);
         flakes
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Writes a file, with the flakes' places and the machine's system for their names in capitals.
+    fn write(&self, name: &str, text: &str) {
+        let place = |name: &str| self.path(name).display().to_string();
+        let text = text
+            .replace("SYSTEM", &system())
+            .replace("DEVENV", &place("devenv"))
+            .replace("NIXPKGS", &place("nixpkgs"))
+            .replace("NIXPLY", &place("nixply"));
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// What `nixply container` says in a flake's folder. A lock file is there: for an expression Nix makes none.
+    fn container(&self, nix: &Nix, flake: &str, arguments: &[&str]) -> Output {
+        if !self.path(flake).join("flake.lock").exists() {
+            self.nix(nix.bare_command("nix", ""), &["flake", "lock"], flake, &[]).ok();
+        }
+        run(nix.nixply().current_dir(self.path(flake)).arg("container").args(arguments))
     }
 
     fn nix(&self, mut command: Command, verb: &[&str], flake: &str, more: &[&str]) -> Output {
@@ -176,4 +262,121 @@ fn the_package_has_what_shells_and_man_read() {
     {
         assert!(read(&link.join(format!("completions/nixply.{shell}"))).contains(word), "{shell}");
     }
+}
+
+#[test]
+fn a_flake_says_what_its_containers_are() {
+    let nix = harness!();
+    let flakes = Flakes::new(&nix);
+    flakes.write("project/flake.nix", CONTAINERS);
+    flakes.write(
+        "project/devenv.nix",
+        r#"{ config, ... }: {
+          name = "Project";
+          env.BUILDING = config.containers.web.isBuilding;
+          containers.web.startupCommand = [ "serve" ];
+        }"#,
+    );
+    let container = |arguments: &[&str]| flakes.container(&nix, "project", arguments);
+
+    let spec = container(&["build", "web"]).ok();
+    let image: Value = serde_json::from_str(&read(Path::new(&spec))).unwrap();
+    let config = &image["image-config"];
+    assert_eq!(config["Cmd"], serde_json::json!(["serve"]), "{image}");
+    assert!(config["Env"].as_array().unwrap().contains(&"BUILDING=1".into()), "{image}");
+    // The link to the result lies in the flake's folder, and is no part of what is built of the folder.
+    assert!(flakes.path("project/.devenv/gc/container-web-derivation").is_symlink());
+    let told: Value = serde_json::from_str(&container(&["build", "web", "--json"]).ok()).unwrap();
+    assert_eq!(told["spec"], spec.as_str());
+    assert_eq!(told["reference"], "project-web:latest");
+
+    let told = container(&["build", "wep"]).fails();
+    assert!(told.contains("there are processes, shell, web"), "{told}");
+}
+
+/// Without `containers` of its own, a flake beside a devenv.nix says which nixpkgs it is.
+#[test]
+fn a_flake_says_which_nixpkgs_devenv_nix_has() {
+    let nix = harness!();
+    let flakes = Flakes::new(&nix);
+    flakes.write(
+        "project/flake.nix",
+        r#"{ inputs.nixpkgs.url = "path:NIXPKGS"; outputs = { self, nixpkgs }: { }; }"#,
+    );
+    let packages = read(&flakes.path("nixpkgs/flake.nix"));
+    let more = packages.replacen("nix = set.jq;", "nix = set.jq; nix_of_the_flake = \"flake\";", 1);
+    assert_ne!(packages, more);
+    fs::write(flakes.path("nixpkgs/flake.nix"), more).unwrap();
+    flakes.write(
+        "project/devenv.nix",
+        r#"{ pkgs, ... }: { name = pkgs.nix_of_the_flake; containers.web = { }; }"#,
+    );
+    let told = flakes.container(&nix, "project", &["build", "web", "--json"]).ok();
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["reference"], "flake-web:latest");
+}
+
+/// The module in place of devenv's own, among others of devenv's interface.
+#[test]
+fn devenv_takes_the_module() {
+    let nix = harness!();
+    let flakes = Flakes::new(&nix);
+    flakes.write("project/flake.nix", DEVENV);
+    flakes.write(
+        "project/devenv.nix",
+        r#"{ config, inputs, ... }: {
+          imports = [ inputs.nixply.devenvModules.containers ];
+          name = "project";
+          env.TWO = "a\nb";
+          env.BUILDING = "${toString config.container.isBuilding}:${toString config.containers.web.isBuilding}";
+          containers.web.startupCommand = "serve";
+          containers.web.copyToRoot = null;
+        }"#,
+    );
+
+    for (name, building) in [("shell", "1:"), ("processes", "1:"), ("web", "1:1"), ("structured", "1:1")] {
+        let spec = flakes.container(&nix, "project", &["build", name]).ok();
+        let image: Value = serde_json::from_str(&read(Path::new(&spec))).unwrap();
+        let config = &image["image-config"];
+        let variables = config["Env"].as_array().unwrap();
+        for expected in ["NOTHING=", "TWO=a\nb", "HOME=/env", "USER=user"] {
+            assert!(variables.contains(&expected.into()), "{name}: {expected}: {image}");
+        }
+
+        // The shell as it is when the container starts, without what the image says.
+        let entrypoint = config["Entrypoint"].as_array().unwrap();
+        let mut entrypoint = entrypoint.iter().map(|word| word.as_str().unwrap());
+        let mut enter = Command::new(entrypoint.next().unwrap());
+        enter.args(entrypoint).arg("env --null").env_clear().env("TMPDIR", flakes.folder.path());
+        let entered = run(&mut enter).ok();
+        let variables: Vec<&str> = entered.split('\0').collect();
+        let building = format!("BUILDING={building}");
+        for expected in [
+            building.as_str(),
+            "DEVENV_ROOT=/env",
+            "DEVENV_DOTFILE=/env/.devenv",
+            "DEVENV_STATE=/env/.devenv/state",
+            "DEVENV_RUNTIME=/tmp/devenv",
+            "TWO=a\nb",
+            // What a function of the shell made of its arrays.
+            "GREETING=hello two words 2",
+        ] {
+            assert!(variables.contains(&expected), "{name}: {expected}: {entered}");
+        }
+        assert!(!entered.contains("CONTAINERS_OF="), "{name}: devenv's own module is there, too: {entered}");
+    }
+
+    // A shell is none of the containers, and what `devenv container copy` runs is there.
+    let plain = flakes.nix(
+        nix.bare_command("nix", ""),
+        &[
+            "eval",
+            "--json",
+            "--apply",
+            "it: [ it.env.BUILDING it.env.DEVENV_ROOT (builtins.attrNames it.tasks) ]",
+        ],
+        "project#plain",
+        &[],
+    );
+    assert_eq!(plain.ok(), r#"[":","/home/user/project",["devenv:container:copy"]]"#);
 }
