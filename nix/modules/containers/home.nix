@@ -15,13 +15,24 @@
 }:
 
 let
-  # Not every file's name is one that the store takes.
+  # Neither is every file's name one that the store takes, nor every path that a text is a path in the store.
   isStorable = builtins.match "[0-9a-zA-Z+_?=][0-9a-zA-Z+._?=-]*" name != null;
-  content = if builtins.isPath path && !isStorable then builtins.path { inherit path; name = "content"; } else "${path}";
+  isElsewhere = builtins.isString path && builtins.match "${builtins.storeDir}/.*" path == null;
+  content =
+    if isElsewhere || builtins.isPath path && !isStorable then
+      builtins.path {
+        path = /. + path;
+        name = "content";
+      }
+    else
+      "${path}";
 
   # A path's name in the store has a hash in front.
   stored = builtins.match "[0-9a-z]{32}-(.*)" name;
   name = baseNameOf (builtins.unsafeDiscardStringContext (toString path));
+
+  # The store's, at the root.
+  storeFolder = builtins.head (builtins.match "/([^/]*).*" builtins.storeDir);
 in
 pkgs.runCommandLocal "container-home"
   {
@@ -30,7 +41,7 @@ pkgs.runCommandLocal "container-home"
     fileName = if stored == null then name else builtins.head stored;
     atRoot = if atRoot then "1" else "";
     # What an image has of its own, and what engines mount.
-    taken = "bin dev env etc nix proc run sys tmp usr";
+    taken = "bin dev env etc nix proc run sys tmp usr ${storeFolder}";
   }
   ''
     mkdir -p "$out$home"
