@@ -459,6 +459,23 @@ fn projects_in_git_are_copied_without_what_git_ignores() {
         found
     };
     assert_eq!(home(&project), ["./.gitignore", "./devenv.nix", "./folder/kept", "./new file"]);
+    // Submodules are part of the project.
+    let other = Project::new(&nix, "{ }");
+    let git = |folder: &Path, arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always"]);
+        run(git.args(arguments).current_dir(folder)).ok();
+    };
+    git(other.path(), &["init", "--quiet"]);
+    git(other.path(), &["add", "."]);
+    git(other.path(), &["commit", "--quiet", "--message", "one"]);
+    git(project.path(), &["submodule", "--quiet", "add", other.path().to_str().unwrap(), "sub"]);
+    assert_eq!(
+        home(&project),
+        ["./.gitignore", "./.gitmodules", "./devenv.nix", "./folder/kept", "./new file", "./sub/devenv.nix"]
+    );
+    fs::remove_dir_all(project.path().join("sub")).unwrap();
+    fs::remove_file(project.path().join(".gitmodules")).unwrap();
     // Without git, all but what tools keep there.
     fs::remove_dir_all(project.path().join(".git")).unwrap();
     assert_eq!(

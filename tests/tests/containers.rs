@@ -166,7 +166,9 @@ fn startup_commands_are_text_packages_or_lists() {
     assert_eq!(command(r#""a 'b' $C""#), json!(["a 'b' $C"]));
     assert_eq!(command(r#"[ "-f" "/a b" ]"#), json!(["-f", "/a b"]));
     let package = command("pkgs.hello");
-    assert!(package[0].as_str().unwrap().contains("-hello-"), "{package}");
+    assert!(package[0].as_str().unwrap().ends_with("/bin/hello"), "{package}");
+    let script = command(r#"(pkgs.writeShellScript "script" "echo")"#);
+    assert!(script[0].as_str().unwrap().ends_with("-script"), "{script}");
 }
 
 /// N5: where what is copied comes to lie, in a home layer that is the user's.

@@ -90,8 +90,11 @@ let
     ];
   }
   // lib.optionalAttrs (container.startupCommand != null) {
-    Cmd = map toString (toList container.startupCommand);
+    Cmd = map program (toList container.startupCommand);
   };
+
+  # A package with a main program is meant for that; one without may be a program itself.
+  program = value: if value ? meta.mainProgram then lib.getExe value else toString value;
 
   # A layer with what a text names, without the text.
   layerFor =

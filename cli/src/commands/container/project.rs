@@ -177,15 +177,19 @@ impl<'e> Project<'e> {
     /// In a work tree of git: its files, without those that git ignores. They, and what git keeps for itself, may be secret,
     /// and the store is everybody's to read.
     fn listed_files(&self) -> Result<Option<NamedTempFile>> {
-        let mut git = Command::new("git");
-        git.arg("-C").arg(&self.root);
-        git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
-        // No git, or no work tree of it.
-        let Some(output) = git.output().ok().filter(|output| output.status.success()) else {
-            return Ok(None);
+        let list = |what: &[&str]| {
+            let mut git = Command::new("git");
+            git.arg("-C").arg(&self.root).args(["ls-files", "-z"]).args(what);
+            git.output().ok().filter(|output| output.status.success()).map(|output| output.stdout)
         };
+        // Submodules' files are told of what is known to git alone.
+        let known = list(&["--cached", "--recurse-submodules"]).or_else(|| list(&["--cached"]));
+        let new = list(&["--others", "--exclude-standard"]);
+        // No git, or no work tree of it.
+        let Some((known, new)) = known.zip(new) else { return Ok(None) };
         let mut paths = BTreeSet::new();
-        for path in output.stdout.split(|byte| *byte == 0).filter_map(|path| std::str::from_utf8(path).ok()) {
+        let files = known.split(|byte| *byte == 0).chain(new.split(|byte| *byte == 0));
+        for path in files.filter_map(|path| std::str::from_utf8(path).ok()) {
             // With the folders that they lie in.
             let mut path = Some(Path::new(path));
             while let Some(this) = path.filter(|path| *path != Path::new("")) {
