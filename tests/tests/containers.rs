@@ -75,6 +75,21 @@ fn every_option_is_described() {
     assert_eq!(bare, json!([]));
 }
 
+#[test]
+fn the_reference_of_options_is_what_they_say() {
+    let nix = harness!();
+    let page = Nix::repository().join("docs/reference/options.md");
+    let made = nix.eval(&format!(
+        "import {}/nix/modules/reference.nix {{ inherit pkgs; }}",
+        Nix::repository().display()
+    ));
+    assert_eq!(
+        std::fs::read_to_string(page).unwrap(),
+        made.as_str().unwrap(),
+        "docs/reference/options.md is stale: write it with `cargo xtask docs` and commit it"
+    );
+}
+
 /// Rows E1 to E3.
 #[test]
 fn is_building_is_true_where_it_should_be() {

@@ -6,6 +6,9 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::host::{self, output, say};
+use crate::nix::{self, Version};
+use crate::packages::{self, Resolve::WhenMissing};
+use crate::store::Store;
 
 /// A page, and what makes its text.
 struct Page {
@@ -13,7 +16,11 @@ struct Page {
     make: fn() -> Result<String>,
 }
 
+/// Pages that lint checks.
 const PAGES: [Page; 1] = [Page { path: "docs/reference/cli.md", make: commands }];
+
+/// A page that takes a Nix: a whole-system test checks it.
+const OPTIONS: Page = Page { path: "docs/reference/options.md", make: options };
 
 /// Which pages to write, and whether to.
 #[derive(clap::Args)]
@@ -28,7 +35,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.check {
         return check();
     }
-    for page in &PAGES {
+    for page in PAGES.iter().chain([&OPTIONS]) {
         let (path, text) = (host::root().join(page.path), (page.make)()?);
         if fs::read_to_string(&path).is_ok_and(|old| old == text) {
             continue;
@@ -69,4 +76,18 @@ fn commands() -> Result<String> {
         command.env_remove(name);
     }
     output(&mut command)
+}
+
+/// What the containers' modules say of their options.
+fn options() -> Result<String> {
+    let nix = nix::install(&Version::Bookworm)?;
+    let lock = packages::set_up(WhenMissing)?;
+    let store = Store::open(&nix, &lock)?;
+    let expression = format!(
+        "import {root}/nix/modules/reference.nix {{ pkgs = import {root}/nix/packages {{ \
+         lock = builtins.fromJSON (builtins.readFile {}); }}; }}",
+        packages::Lock::path().display(),
+        root = host::root().display(),
+    );
+    output(store.command("nix", "").args(["eval", "--impure", "--raw", "--expr", &expression]))
 }
