@@ -432,6 +432,42 @@ fn missing_engines_and_silent_daemons_are_told_apart() {
     );
 }
 
+/// The plugin of another Nix says so in a line, and the container is built without it.
+#[test]
+fn a_plugin_for_another_nix_is_told_and_left_out() {
+    let nix = harness!();
+    let other = needs!("NIXPLY_TEST_OTHER_PLUGIN");
+    if other.is_empty() {
+        return nixply_tests::skipped("only one Nix is set up");
+    }
+    let project = Project::new(&nix, HELLO);
+    let mut command = project.nixply(["container", "build", "shell"]);
+    project.prepare_with(&mut command, &format!("plugin-files = {other}\n"));
+    let said = run(&mut command);
+    assert!(
+        said.stderr.contains("warning: nixply: plugin not loaded: it was built for Nix "),
+        "{}",
+        said.stderr
+    );
+    let spec = said.ok();
+    assert_eq!(fs::read(spec).unwrap(), fs::read(project.build("shell")).unwrap());
+}
+
+/// What another machine would have to build.
+#[test]
+fn a_system_without_a_builder_is_told_with_a_way_out() {
+    let nix = harness!();
+    let project = Project::new(
+        &nix,
+        r#"{ lib, ... }: { containers.far.derivation = lib.mkForce (derivation {
+            name = "far"; system = "riscv64-linux"; builder = "/bin/sh"; }); }"#,
+    );
+    let said = project.container("build far --system x86_64-linux").fails();
+    assert!(said.contains("riscv64-linux"), "{said}");
+    let hint = "hint: what is built for another system than this machine's takes a builder: see `builders` in nix.conf\n";
+    assert!(said.ends_with(hint), "{said}");
+}
+
 /// What git ignores may be secret: it is not copied, and neither is git's own.
 #[test]
 fn projects_in_git_are_copied_without_what_git_ignores() {

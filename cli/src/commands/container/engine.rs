@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Error, Result, anyhow};
+use nixply_packer::compress::Codec;
 use nixply_registry::server::Compression;
 
 use super::copy;
@@ -84,7 +85,9 @@ impl Program {
         let settings = Settings::from_environment("nixply container")?;
         let spec = read_spec(spec_file)?;
         let watch = Watch::new(&spec, quiet);
-        let loopback = Loopback::start(&settings, spec_file, spec, Compression::Auto, Some(watch))?;
+        // On the way from this machine to itself, compressing takes longer than it spares, and plain layers' digests are in the spec.
+        let compression = Compression::Recorded(Codec::None);
+        let loopback = Loopback::start(&settings, spec_file, spec, compression, Some(watch))?;
         let source = loopback.reference();
         let mut command = self.command(&["pull", "--quiet"]);
         if self.0 == Engine::Podman {

@@ -95,8 +95,8 @@ impl Evaluation {
     }
 }
 
-/// Tells the cache what Nix knows of an image's store paths: then what is packed once is not packed again, though a derivation,
-/// which sees no cache, has made the image. Without it all is the same, only slower.
+/// Tells the cache what Nix knows of an image's store paths: then what is compressed once is not compressed again, though a
+/// derivation, which sees no cache, has made the image. Without it all is the same, only slower.
 fn remember_archives(spec_file: &Path) {
     let Ok(settings) = Settings::from_environment("nixply container") else { return };
     let Some((cache, spec)) = settings.cache.open().zip(super::read_spec(spec_file).ok()) else { return };
@@ -137,7 +137,6 @@ pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
         }
         Task::Run { engine, copy_arguments, engine_arguments, arguments } => {
             let engine = engine::Program::choose(engine)?;
-            remember_archives(&spec);
             let script = || project.build_copy_script(&name, &container);
             engine.take(&spec, &container.reference, &copy_arguments, script, evaluation.quiet)?;
             return Err(engine.become_container(&container.reference, &engine_arguments, &arguments));

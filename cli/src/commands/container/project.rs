@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
+use std::env::consts::{ARCH, OS};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,10 @@ const FILE: &str = "devenv.nix";
 
 /// Where its results are kept from being collected as garbage.
 const ROOTS: &str = ".devenv/gc";
+
+/// Where a build fails that may be another machine's.
+const NO_BUILDER: &str =
+    "what is built for another system than this machine's takes a builder: see `builders` in nix.conf";
 
 /// A project and how to evaluate it.
 pub(super) struct Project<'e> {
@@ -88,10 +93,7 @@ impl<'e> Project<'e> {
             ("program", program.display().to_string()),
         ];
         let system = self.evaluation.system.clone();
-        arguments.extend(
-            target_system(env::consts::OS, env::consts::ARCH, system.as_deref())?
-                .map(|system| ("system", system)),
-        );
+        arguments.extend(target_system(OS, ARCH, system.as_deref())?.map(|system| ("system", system)));
         arguments.extend(self.file.iter().map(|file| ("file", file.display().to_string())));
         arguments.extend(self.evaluation.nixpkgs().map(|nixpkgs| ("nixpkgs", nixpkgs)));
         arguments.extend(files.iter().map(|list| ("files", list.path().display().to_string())));
@@ -150,11 +152,10 @@ impl<'e> Project<'e> {
         }
         let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context(nix::MISSING)?;
         if !output.status.success() {
-            return Err(Failed::for_user(
-                output.status,
-                format!("Nix cannot build the container of {}", self.shown()),
-            )
-            .into());
+            let what = format!("Nix cannot build the container of {}", self.shown());
+            let failed = Failed::for_user(output.status, what);
+            let foreign = target_system(OS, ARCH, self.evaluation.system.as_deref())?.is_some();
+            return Err(if foreign { hinted(failed, NO_BUILDER) } else { failed.into() });
         }
         let built: Vec<Built> = serde_json::from_slice(&output.stdout)
             .context("Nix printed something else than was asked of it")?;
