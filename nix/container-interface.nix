@@ -2,6 +2,8 @@
 {
   # The project's folder.
   root,
+  # The same as a flake's reference.
+  flakeReference ? root,
   # The file with the environment; root/devenv.nix, or what the flake has, without one.
   file ? null,
   # The container that is wanted; none when only their names are.
@@ -22,7 +24,7 @@ let
   inRoot = path: rootPath + "/${path}";
 
   # The project's flake, where it has one.
-  flake = if file == null && builtins.pathExists (inRoot "flake.nix") then builtins.getFlake root else null;
+  flake = if file == null && builtins.pathExists (inRoot "flake.nix") then builtins.getFlake flakeReference else null;
 
   # A flake that says itself what its containers are: what lib.containers gives.
   flakeContainers = flake.containers or null;

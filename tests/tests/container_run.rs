@@ -262,6 +262,7 @@ fn a_container_is_as_devenv_makes_it() {
         assert_eq!(run_with_input(&mut shell, script).ok(), expected);
         // The entrypoint expands variables, splits nothing by itself, and gives the exit code.
         assert_eq!(ran.run("shell", &["echo", "$NUMBER", "'$TEXT'"]).ok(), "3 two  words");
+        assert_eq!(ran.run("shell", &["for n in 1 2; do echo \"<$n $NUMBER>\"; done"]).ok(), "<1 3>\n<2 3>");
         assert_eq!(ran.run("shell", &["exit 3"]).code, Some(3));
         assert_eq!(ran.run("shell", &["kill -9 $$"]).code, Some(137));
 

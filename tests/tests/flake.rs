@@ -294,6 +294,32 @@ fn a_flake_says_what_its_containers_are() {
     assert!(told.contains("there are processes, shell, web"), "{told}");
 }
 
+/// What git does not know may be secret: neither the store nor the container gets it.
+#[test]
+fn a_flake_in_git_is_what_git_knows() {
+    let nix = harness!();
+    let flakes = Flakes::new(&nix);
+    flakes.write("project/flake.nix", CONTAINERS);
+    flakes.write("project/devenv.nix", "{ }");
+    flakes.write("project/.gitignore", "secret\n.devenv\n");
+    flakes.write("project/secret", "a secret");
+    // By the path alone, what is not locked is locked here.
+    flakes.container(&nix, "project", &["build", "shell"]).ok();
+    for arguments in [&["init", "--quiet"][..], &["add", "--all"]] {
+        nixply_tests::run(Command::new("git").args(arguments).current_dir(flakes.path("project"))).ok();
+    }
+    let spec = flakes.container(&nix, "project", &["build", "shell"]).ok();
+    let spec: Value = serde_json::from_str(&read(Path::new(&spec))).unwrap();
+    let layers = spec["layers"].as_array().unwrap().iter();
+    let paths = layers.flat_map(|layer| layer["paths"].as_array().cloned().unwrap_or_default());
+    let home = paths
+        .map(|path| path["path"].as_str().unwrap().to_owned())
+        .find(|path| path.ends_with("-container-home"));
+    let home = Path::new(&home.unwrap()).join("env");
+    assert!(home.join("devenv.nix").is_file() && home.join(".gitignore").is_file());
+    assert!(!home.join("secret").exists() && !home.join(".git").exists());
+}
+
 /// Without `containers` of its own, a flake beside a devenv.nix says which nixpkgs it is.
 #[test]
 fn a_flake_says_which_nixpkgs_devenv_nix_has() {

@@ -44,6 +44,8 @@ pkgs.writeShellScript "copy-container" ''
   # skopeo knows nothing of where the user's Docker is.
   if [[ $destination == docker-daemon:* && ''${DOCKER_HOST-} =~ ^(unix|tcp): && " ''${arguments[*]}" != *" --dest-daemon-host"* ]]; then
     arguments+=(--dest-daemon-host "$DOCKER_HOST")
+  elif [[ $destination == docker-daemon:* && " ''${arguments[*]}" != *" --dest-daemon-host"* && ! -S /var/run/docker.sock ]]; then
+    echo "warning: there is no Docker daemon at unix:///var/run/docker.sock; DOCKER_HOST says where it is, --registry copies elsewhere" >&2
   fi
 
   echo

@@ -13,7 +13,8 @@ pkgs.writeScript "entrypoint" ''
   #!${bash}
   export PATH=/bin
   source ${enter}
-  command="$(printf '%s' "$*" | ${pkgs.envsubst}/bin/envsubst)"
+  # Of the environment's variables alone: others may be the command's own, as in a loop.
+  command="$(printf '%s' "$*" | ${pkgs.envsubst}/bin/envsubst "$(compgen -e | while read -r name; do printf '$%s ' "$name"; done)")"
   # A shell that is not interactive forgets the prompt, before it starts one that is.
   if [ -n "''${PS1-}" ]; then command="export PS1=''${PS1@Q}"$'\n'"$command"; fi
   # The kernel keeps signals from a container's first process unless it expects them, and that process has to bury those

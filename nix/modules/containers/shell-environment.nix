@@ -20,12 +20,13 @@ let
   variables = derivation (
     attributes
     // {
-      name = "${shell.name}-environment";
+      # Not the project's: environments that are equal share their layers.
+      name = "shell-environment";
       args = [ ./environment.sh ];
     }
   );
 in
-pkgs.writeText "${shell.name}-enter" ''
+pkgs.writeText "shell-enter" ''
   unset shellHook
   nixply_path=''${PATH-} nixply_data_dirs=''${XDG_DATA_DIRS-}
   PATH= XDG_DATA_DIRS=

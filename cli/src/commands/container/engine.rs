@@ -61,7 +61,9 @@ impl Program {
         if !copy_arguments.is_empty() {
             let destination = match self.0 {
                 Engine::Docker => "docker-daemon:",
-                Engine::Podman => "containers-storage:",
+                // Where podman looks first for a name without a registry.
+                Engine::Podman if has_registry(reference) => "containers-storage:",
+                Engine::Podman => "containers-storage:localhost/",
             };
             return copy::copy(&script()?, spec, Some(destination), copy_arguments, quiet);
         }
@@ -180,6 +182,12 @@ fn is_down(message: &str) -> bool {
     ["Cannot connect to the Docker daemon", "Is the docker daemon running", "Cannot connect to Podman"]
         .iter()
         .any(|sign| message.contains(sign))
+}
+
+/// Whether an image's name begins with a registry's.
+fn has_registry(reference: &str) -> bool {
+    let first = reference.split_once('/').map(|(first, _)| first);
+    first.is_some_and(|first| first.contains(['.', ':']) || first == "localhost")
 }
 
 fn is_on_path(program: &str) -> bool {

@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::env::consts::{ARCH, OS};
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde::Deserialize;
 use tempfile::NamedTempFile;
 
@@ -22,6 +25,9 @@ const FILE: &str = "devenv.nix";
 
 /// Where its results are kept from being collected as garbage.
 const ROOTS: &str = ".devenv/gc";
+
+/// What a URL's path has as it is.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Where a build fails that may be another machine's.
 const NO_BUILDER: &str =
@@ -89,6 +95,7 @@ impl<'e> Project<'e> {
         let program = env::current_exe().context("cannot find this program's own file")?;
         let mut arguments = vec![
             ("root", self.root.display().to_string()),
+            ("flakeReference", self.flake()),
             ("name", name.to_owned()),
             ("program", program.display().to_string()),
         ];
@@ -173,6 +180,21 @@ impl<'e> Project<'e> {
     fn shown(&self) -> String {
         let file = self.file.clone().unwrap_or_else(|| self.root.join(FILE));
         if file.exists() { file } else { self.root.join("flake.nix") }.display().to_string()
+    }
+
+    /// The project as a flake's reference: of git's, where it is in a work tree, so that what git does not know of stays out of the
+    /// store.
+    fn flake(&self) -> String {
+        let text = |path: &Path| percent_encode(path.as_os_str().as_bytes(), PATH).to_string();
+        let mut git = Command::new("git");
+        git.arg("-C").arg(&self.root).args(["rev-parse", "--show-toplevel"]);
+        let top = git.output().ok().filter(|output| output.status.success());
+        let top = top.map(|output| PathBuf::from(OsStr::from_bytes(output.stdout.trim_ascii_end())));
+        match top.as_ref().and_then(|top| Some((top, self.root.strip_prefix(top).ok()?))) {
+            Some((top, below)) if below.as_os_str().is_empty() => format!("git+file://{}", text(top)),
+            Some((top, below)) => format!("git+file://{}?dir={}", text(top), text(below)),
+            None => format!("path:{}", self.root.display()),
+        }
     }
 
     /// In a work tree of git: its files, without those that git ignores. They, and what git keeps for itself, may be secret,
