@@ -110,6 +110,9 @@ in
 
   config = lib.mkMerge [
     {
+      # For base images: `{ nix2container, ... }: { containers.web.fromImage = nix2container.pullImage { ... }; }`.
+      _module.args.nix2container = lib.mkDefault functions.nix2container;
+
       container.isBuilding = lib.mkIf (named != "") true;
 
       containers.shell = {

@@ -320,6 +320,14 @@ fn copies_reach_registries_with_and_without_credentials() {
             &arguments,
         ]))
     };
+    // Where a slash is missing, it is asked for before skopeo complains of the name that comes of it.
+    let said =
+        run(&mut project.nixply(["container", "copy", "processes", "-r", &format!("docker://{open}")]))
+            .fails();
+    let warning = format!(
+        "warning: registry docker://{open}: the image's name follows at once; is there to be a slash at the end?\n"
+    );
+    assert!(said.contains(&warning), "{said}");
     // Row C14.
     let refused = copy("x:wrong").fails();
     assert!(refused.contains("authentication required") || refused.contains("unauthorized"), "{refused}");

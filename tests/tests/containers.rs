@@ -315,6 +315,12 @@ fn base_images_lie_below() {
     let spec: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let first = &spec["layers"][0]["paths"][0]["path"];
     assert!(first.as_str().unwrap().ends_with("-base"), "{first}");
+    // The function is an argument of modules.
+    let argument = nix.eval(&config(
+        r#"({ nix2container, ... }: { containers.web.fromImage = nix2container.buildImage { name = "argument"; }; })"#,
+        "config.containers.web.fromImage.imageName",
+    ));
+    assert_eq!(argument, "argument");
     let home = nix.build(&format!(
         "{base}{}",
         config(&modules, "builtins.head (lib.last config.containerBuilds.web.layers).copyToRoot")

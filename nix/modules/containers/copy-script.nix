@@ -30,6 +30,9 @@ pkgs.writeShellScript "copy-container" ''
       exit 1
     fi
   fi
+  if [[ $registry =~ ^docker://[^/]*[.:][^/]*$ ]]; then
+    echo "warning: registry $registry: the image's name follows at once; is there to be a slash at the end?" >&2
+  fi
   destination="$registry"${lib.escapeShellArg reference}
 
   # Words are split, but none is taken for a pattern of file names.

@@ -109,7 +109,11 @@ types.submodule (
       fromImage = mkOption {
         type = types.nullOr types.package;
         default = null;
-        description = "A base image, whose layers lie below all others: what `nix2container.pullImage` gives.";
+        example = lib.literalExpression "nix2container.pullImage { imageName = \"alpine\"; imageDigest = \"sha256:...\"; sha256 = \"sha256-...\"; }";
+        description = ''
+          A base image, whose layers lie below all others: what `pullImage` or `buildImage` gives, functions of the modules' argument
+          `nix2container`.
+        '';
       };
       copyToRoot = mkOption {
         type = types.nullOr (types.either types.path (types.listOf types.path));
