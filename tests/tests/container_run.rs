@@ -305,6 +305,21 @@ fn an_edit_moves_the_home_layer_alone() {
     }
 }
 
+/// Arguments for skopeo: it is the edited image that runs, not the one of the same name that was pulled before.
+#[test]
+fn an_image_that_skopeo_copies_is_the_one_that_runs() {
+    let nix = harness!();
+    let project = Project::new(&nix, r#"{ containers.copied.startupCommand = "cat text"; }"#);
+    let (engines, _guard) = engines!(&project, "devenv-shell-copied");
+    for ran in &engines {
+        project.write("text", "before");
+        assert_eq!(ran.run("copied", &[]).ok(), "before");
+        project.write("text", "after");
+        let mut command = ran.command("copied", "--rm --network none", &[]);
+        assert_eq!(run(command.arg("--copy-args=--format=v2s2")).ok(), "after", "{}", ran.name);
+    }
+}
+
 /// An engine that cannot reach this process is given the whole image.
 #[test]
 fn an_engine_elsewhere_is_given_the_image() {
