@@ -113,8 +113,8 @@ let
       modules = [
         environmentFile
       ]
-      # Built for this machine.
-      ++ (if system == hostSystem then [ { nixply.package = pkgs.lib.mkDefault (package pkgs); } ] else [ ])
+      # Built for this machine, which packs images for others, too.
+      ++ [ { nixply.package = pkgs.lib.mkDefault (package (pkgsFor hostSystem)); } ]
       ++ (if file == null && builtins.pathExists local then [ local ] else [ ]);
     };
 

@@ -36,7 +36,10 @@ else
       let
         relative = relativeTo path;
       in
-      if wanted == null then
+      # A pipe or a socket is nothing that the store takes.
+      if type == "unknown" then
+        false
+      else if wanted == null then
         !isTools (if relative == null then baseNameOf path else relative) type
       else if relative == null then
         throw "nixply: ${prefix} leads to ${path} over a link: name the folder itself"

@@ -10,10 +10,17 @@ use crate::failure::{Hint, hinted};
 /// What is wrong where there is no Nix.
 pub(crate) const MISSING: &str = "cannot run nix: install Nix, or put it on PATH";
 
-/// A subcommand of `nix`, with the features that it needs.
-pub(crate) fn command(verb: &str) -> Command {
+/// A subcommand of `nix`, with the features that it needs and options, a name and a value each: some, such as plugins, are heeded
+/// ahead of the subcommand alone.
+pub(crate) fn command(verb: &str, options: &[String]) -> Command {
     let mut command = Command::new("nix");
-    command.args(["--extra-experimental-features", "nix-command flakes", verb]);
+    // Which container is built is said in other ways; in the user's shell it means something else.
+    command.env_remove("DEVENV_CONTAINER");
+    command.args(["--extra-experimental-features", "nix-command flakes"]);
+    for option in options.chunks(2) {
+        command.arg("--option").args(option);
+    }
+    command.arg(verb);
     command
 }
 

@@ -16,8 +16,8 @@
 let
   inherit (pkgs) lib;
 
-  # Where derivations are built, and the machine for which images are.
-  system = (pkgs.stdenv.buildPlatform or pkgs.stdenv.hostPlatform).system;
+  # Where derivations are built: where the program runs. And the machine for which images are.
+  system = nixply.system or (pkgs.stdenv.buildPlatform or pkgs.stdenv.hostPlatform).system;
   platform = pkgs.stdenv.hostPlatform;
   defaultArch = platform.go.GOARCH or pkgs.go.GOARCH;
 

@@ -197,7 +197,8 @@ fn all_dialects_give_engines_the_same_arguments() {
                 "untag ADDRESS/processes:latest ADDRESS/processes:latest",
             ),
         };
-        let expected = [pull, "tag ADDRESS/processes:latest processes:latest", forget, last];
+        let find = "image inspect --format {{.Id}} ADDRESS/processes:latest";
+        let expected = [pull, find, "tag ADDRESS/processes:latest processes:latest", forget, last];
         assert_eq!(calls, expected.map(|call| format!("{engine} {call}")), "{words:?} {}", said.stderr);
         said.ok();
     }
@@ -328,10 +329,11 @@ fn copies_reach_registries_with_and_without_credentials() {
         "warning: registry docker://{open}: the image's name follows at once; is there to be a slash at the end?\n"
     );
     assert!(said.contains(&warning), "{said}");
-    // Row C14.
+    // Row C14, with a way out.
     let refused = copy("x:wrong").fails();
     assert!(refused.contains("authentication required") || refused.contains("unauthorized"), "{refused}");
-    assert!(refused.contains("\nerror: Failed to copy container\n"), "{refused}");
+    let end = "\nerror: Failed to copy container\nhint: a registry's credentials are given by --copy-args=\"--dest-creds USER:PASSWORD\"";
+    assert!(refused.contains(end), "{refused}");
     assert!(!refused.contains("x:wrong"), "{refused}");
     copy("x:TOKEN").ok();
     assert_eq!(inspect(&guarded, &["--creds", "x:TOKEN"]).ok(), format!("{guarded}/{name}"));
@@ -526,6 +528,82 @@ fn projects_in_git_are_copied_without_what_git_ignores() {
         home(&project),
         ["./.gitignore", "./build/output", "./devenv.nix", "./folder/kept", "./new file", "./secret"]
     );
+}
+
+/// Where git does not say what it ignores, nothing is copied; and a hook's variables name another repository.
+#[test]
+fn a_project_whose_git_fails_is_not_copied() {
+    let nix = harness!();
+    let project = Project::new(&nix, "{ }");
+    project.write(".gitignore", "secret\n.devenv\n");
+    project.write("secret", "a secret");
+    run(Command::new("git").args(["init", "--quiet"]).current_dir(project.path())).ok();
+    run(Command::new("git").args(["add", "."]).current_dir(project.path())).ok();
+    let spec = project.build("shell");
+    let mut hooked = project.nixply(["container", "build", "shell"]);
+    hooked.env("GIT_DIR", "/nowhere/.git").env("GIT_INDEX_FILE", "/nowhere/index").env("GIT_PREFIX", "x/");
+    assert_eq!(run(&mut hooked).ok(), spec.to_str().unwrap());
+    // Not the user's own variable for devenv, either.
+    let mut named = project.nixply(["container", "build", "shell"]);
+    assert_eq!(run(named.env("DEVENV_CONTAINER", "processes")).ok(), spec.to_str().unwrap());
+
+    fs::write(project.path().join(".git/index"), "damaged").unwrap();
+    let said = project.container("build shell");
+    assert_eq!((said.code, &*said.stdout), (Some(1), ""));
+    assert!(
+        said.stderr.contains("error: git cannot say which files of ") && said.stderr.contains("index"),
+        "{}",
+        said.stderr
+    );
+}
+
+/// What is kept of results is in the way of none, and git does not see it.
+#[test]
+fn links_to_results_are_made_anew() {
+    let nix = harness!();
+    let project = Project::new(&nix, "{ }");
+    let spec = project.build("shell");
+    assert_eq!(fs::read_to_string(project.path().join(".devenv/.gitignore")).unwrap(), "*\n");
+    let link = project.path().join(".devenv/gc/container-shell-derivation");
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("/nowhere", &link).unwrap();
+    assert_eq!(project.build("shell"), spec);
+    assert_eq!(fs::read_link(&link).unwrap(), spec);
+    fs::remove_file(&link).unwrap();
+    fs::write(&link, "a file").unwrap();
+    let said = project.container("build shell");
+    assert!(said.stderr.contains("warning: ") && said.stderr.contains("is in the way"), "{}", said.stderr);
+    assert_eq!(
+        (said.ok(), fs::read_to_string(&link).unwrap()),
+        (spec.display().to_string(), "a file".into())
+    );
+}
+
+/// The folder that is nearest, not the first kind of file.
+#[test]
+fn the_nearest_project_is_meant() {
+    let nix = harness!();
+    let project = Project::new(&nix, r#"{ name = "outer"; containers.a.copyToRoot = null; }"#);
+    project.write("inner/devenv.nix", r#"{ name = "inner"; containers.a.copyToRoot = null; }"#);
+    fs::create_dir_all(project.path().join("inner/deep")).unwrap();
+    let mut command = project.nixply(["container", "build", "a"]);
+    assert!(
+        run(command.current_dir(project.path().join("inner/deep"))).ok().ends_with("-image-inner-a.json")
+    );
+    project.write("inner/flake/flake.nix", "{ outputs = _: throw \"the flake's\"; }");
+    let mut command = project.nixply(["container", "build", "a"]);
+    let said = run(command.current_dir(project.path().join("inner/flake"))).fails();
+    assert!(!project.path().join("inner/flake/.devenv").exists() && said.contains("flake"), "{said}");
+}
+
+#[test]
+fn a_missing_skopeo_is_told_with_a_way_out() {
+    let nix = harness!();
+    let project = Project::new(&nix, HELLO);
+    let mut command = project.nixply(["container", "copy", "processes", "-r", "docker://127.0.0.1:1/"]);
+    let said = run(command.env("NIXPLY_SKOPEO", "/nowhere/skopeo")).fails();
+    assert!(said.contains("error: cannot start the real skopeo, /nowhere/skopeo: "), "{said}");
+    assert!(said.contains("\nhint: install skopeo, or name it in NIXPLY_SKOPEO\n"), "{said}");
 }
 
 #[test]

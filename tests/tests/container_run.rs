@@ -305,6 +305,38 @@ fn an_edit_moves_the_home_layer_alone() {
     }
 }
 
+/// Two projects, one name: each runs its own.
+#[test]
+fn containers_of_one_name_do_not_run_in_each_others_place() {
+    let nix = harness!();
+    let projects = ["one", "two"].map(|text| {
+        Project::new(
+            &nix,
+            &format!(
+                "{{ containers.shell.startupCommand = \"echo {text}\"; containers.shell.copyToRoot = null; }}"
+            ),
+        )
+    });
+    for project in &projects {
+        project.build("shell");
+    }
+    let (engines, _guard) = engines!(&projects[0], "shell");
+    for ran in &engines {
+        for _ in 0..4 {
+            let started = projects.each_ref().map(|project| {
+                let options = "--engine-args=--rm --network none";
+                let mut command =
+                    project.nixply(["container", "run", "shell", "-q", "--engine", ran.name, options]);
+                ran.engine.lead(&mut command);
+                nixply_tests::Running::start(&mut command)
+            });
+            for (running, text) in started.into_iter().zip(["one", "two"]) {
+                assert_eq!(running.finish(Duration::from_secs(120)).ok(), text, "{}", ran.name);
+            }
+        }
+    }
+}
+
 /// Arguments for skopeo: it is the edited image that runs, not the one of the same name that was pulled before.
 #[test]
 fn an_image_that_skopeo_copies_is_the_one_that_runs() {

@@ -238,6 +238,22 @@ fn copy_to_root_takes_folders_files_and_lists() {
           env/a folder/x y env/bin env/link -> /nowhere link -> /env/link"
         ]
     );
+    // The project itself, named: what tools keep there is none of it, or each image would have its predecessor in it.
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir_all(at(".devenv/gc")).unwrap();
+    std::fs::create_dir_all(at("dist")).unwrap();
+    std::fs::write(at("dist/file"), "").unwrap();
+    std::os::unix::fs::symlink("/nowhere", at("result")).unwrap();
+    std::os::unix::fs::symlink("dist", at("link")).unwrap();
+    let all = "dist -> /env/dist env env/dist env/dist/file env/link -> dist link -> /env/link";
+    assert_eq!(homes(&format!("{}/.", folder.path().display())), [all]);
+    // A link to a folder would lead nowhere.
+    let linked = nix.try_build(&config(
+        &format!("{{ containers.web.copyToRoot = {}; }}", at("link").display()),
+        "(lib.last config.containerBuilds.web.layers).copyToRoot",
+    ));
+    assert!(linked.fails().contains("/link is a link to a folder: name the folder that it leads to"));
     // The whole project is in the home folder alone.
     let whole = nix.try_build(&config(
         "{ containers.web = { }; }",
@@ -368,6 +384,39 @@ fn shells_are_entered_as_nix_develop_does() {
         "greetings, hook\n<it's \"quoted\"\n${HOME} `x` \\ end ><one><two words><new\nline><a 'b' \"c\"><$d><2></env><impure>\n\
          greetings, you\npath\ntemporary\nfree"
     );
+}
+
+/// honcho would pass over them.
+#[test]
+fn processes_that_honcho_cannot_name_are_an_error() {
+    let nix = harness!();
+    let said =
+        nix.try_build(&config(r#"{ processes."web.api".exec = "serve"; }"#, "config.procfileScript")).fails();
+    assert!(
+        said.contains("processes.\"web.api\": honcho takes names of letters, digits, '_' and '-'"),
+        "{said}"
+    );
+    let missing = r#"{ process.manager.implementation = "process-compose"; processes.a.exec = "a"; }"#;
+    let said = nix.try_build(&config(missing, "config.procfileScript")).fails();
+    assert!(
+        said.contains("this nixpkgs has no process-compose: set process.managers.process-compose.package"),
+        "{said}"
+    );
+}
+
+/// An image for another system is packed on the one that the program is for.
+#[test]
+fn images_for_other_systems_are_packed_here() {
+    let nix = harness!();
+    let built = nix.eval(&format!(
+        r#"let
+            hostPlatform = {{ system = "riscv64-linux"; go.GOARCH = "riscv64"; }};
+            foreign = pkgs // {{ stdenv = pkgs.stdenv // {{ inherit hostPlatform; }}; }};
+            inherit (import {}/nix/nix2container {{ pkgs = foreign; inherit nixply; usePlugin = false; }}) nix2container;
+        in [ (nix2container.buildImage {{ name = "a"; }}).system (nix2container.buildLayer {{ }}).system pkgs.system ]"#,
+        Nix::repository().display()
+    ));
+    assert_eq!((&built[0], &built[1]), (&built[2], &built[2]));
 }
 
 /// What process-compose is told, where it is the manager.

@@ -18,8 +18,19 @@ let
   # Neither is every file's name one that the store takes, nor every path that a text is a path in the store.
   isStorable = builtins.match "[0-9a-zA-Z+_?=][0-9a-zA-Z+._?=-]*" name != null;
   isElsewhere = builtins.isString path && builtins.match "${builtins.storeDir}/.*" path == null;
+
+  # A folder of the project's goes without what tools keep in it, were it the project itself. A link to one would lead nowhere
+  # in the image.
+  file = /. + builtins.unsafeDiscardStringContext (toString path);
+  isFolder = (builtins.isPath path || isElsewhere) && builtins.pathExists (file + "/.");
+  isLink = file != /. && (builtins.readDir (dirOf file)).${baseNameOf file} or "directory" == "symlink";
+
   content =
-    if isElsewhere || builtins.isPath path && !isStorable then
+    if isFolder && isLink then
+      throw "nixply: copyToRoot: ${toString path} is a link to a folder: name the folder that it leads to"
+    else if isFolder then
+      import ../../project.nix { root = path; }
+    else if isElsewhere || builtins.isPath path && !isStorable then
       builtins.path {
         path = /. + path;
         name = "content";

@@ -10,8 +10,16 @@ let
   inherit (lib) mkIf mkOption types;
   manager = config.process.managers.honcho;
 
+  # honcho passes over lines that it cannot read.
+  named =
+    name:
+    if builtins.match "[A-Za-z0-9_-]+" name != null then
+      name
+    else
+      throw "nixply: processes.${builtins.toJSON name}: honcho takes names of letters, digits, '_' and '-'";
+
   procfile = pkgs.writeText "Procfile" (
-    lib.concatStrings (lib.mapAttrsToList (name: process: "${name}: exec ${process.script}\n") config.processes)
+    lib.concatStrings (lib.mapAttrsToList (name: process: "${named name}: exec ${process.script}\n") config.processes)
   );
 in
 {

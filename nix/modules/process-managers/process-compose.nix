@@ -26,7 +26,9 @@ in
   options.process.managers.process-compose = {
     package = mkOption {
       type = types.package;
-      default = pkgs.process-compose;
+      default =
+        pkgs.process-compose
+          or (throw "nixply: this nixpkgs has no process-compose: set process.managers.process-compose.package");
       defaultText = lib.literalExpression "pkgs.process-compose";
       description = "The package of process-compose.";
     };

@@ -7,10 +7,14 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
-use crate::failure::Failed;
+use crate::failure::{Failed, hinted};
 
 /// What the program takes for "the container's own".
 const OWN_REGISTRY: &str = "false";
+
+/// skopeo has said why; this is what it is most often about.
+const WAY_OUT: &str = "a registry's credentials are given by --copy-args=\"--dest-creds USER:PASSWORD\", by the container's \
+                       defaultCopyArgs or by `skopeo login`; one without TLS takes --copy-args=--dest-tls-verify=false";
 
 /// Copies a spec's image. What the program prints is for the user, not data.
 pub(super) fn copy(
@@ -30,7 +34,8 @@ pub(super) fn copy(
     command.stdout(if quiet { Stdio::null() } else { own.into() });
     let status = command.status().with_context(|| format!("cannot run {}", script.display()))?;
     if !status.success() {
-        return Err(Failed::with_code(status, "Failed to copy container".into()).into());
+        let failed = Failed::with_code(status, "Failed to copy container".into());
+        return Err(hinted(failed, WAY_OUT));
     }
     Ok(())
 }

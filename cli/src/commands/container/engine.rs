@@ -3,7 +3,9 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
 use std::io::IsTerminal;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -11,6 +13,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, Error, Result, anyhow};
 use nixply_packer::compress::Codec;
 use nixply_registry::server::Compression;
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 use super::copy;
 use super::dialect::Engine;
@@ -47,7 +50,7 @@ impl Program {
         }
     }
 
-    /// Gives the engine an image under the name `reference`. Only layers that it does not have are moved where it can reach this
+    /// Gives the engine an image under the name `reference`, and gives by what to run it. Only layers that it does not have are moved where it can reach this
     /// process. `script` builds the program that copies the container.
     pub(super) fn take(
         &self,
@@ -56,7 +59,7 @@ impl Program {
         copy_arguments: &[String],
         script: impl FnOnce() -> Result<PathBuf>,
         quiet: bool,
-    ) -> Result<()> {
+    ) -> Result<String> {
         // Arguments of skopeo are for skopeo.
         if !copy_arguments.is_empty() {
             let destination = match self.0 {
@@ -65,12 +68,16 @@ impl Program {
                 Engine::Podman if has_registry(reference) => "containers-storage:",
                 Engine::Podman => "containers-storage:localhost/",
             };
-            return copy::copy(&script()?, spec, Some(destination), copy_arguments, quiet);
+            copy::copy(&script()?, spec, Some(destination), copy_arguments, quiet)?;
+            return Ok(reference.to_owned());
         }
-        if !self.is_elsewhere() && self.pull(spec, reference, quiet)? {
-            return Ok(());
+        if !self.is_elsewhere()
+            && let Some(id) = self.pull(spec, reference, quiet)?
+        {
+            return Ok(id);
         }
-        self.load(&script()?, spec, quiet)
+        self.load(&script()?, spec, quiet)?;
+        Ok(reference.to_owned())
     }
 
     /// Whether the user's environment says that the engine is on another machine.
@@ -82,8 +89,9 @@ impl Program {
         env::var(variable).is_ok_and(|host| !host.is_empty() && !host.starts_with("unix:"))
     }
 
-    /// Has the engine pull the image from this process. Gives whether it could reach it.
-    fn pull(&self, spec_file: &Path, reference: &str, quiet: bool) -> Result<bool> {
+    /// Has the engine pull the image from this process. Gives by what it knows the very image, or nothing if it could not reach this
+    /// process.
+    fn pull(&self, spec_file: &Path, reference: &str, quiet: bool) -> Result<Option<String>> {
         let settings = Settings::from_environment("nixply container")?;
         let spec = read_spec(spec_file)?;
         let watch = Watch::new(&spec, quiet);
@@ -106,10 +114,14 @@ impl Program {
             let unreachable =
                 ["connection refused", "i/o timeout", "no route to host", "context deadline exceeded"];
             if !reached && unreachable.iter().any(|sign| said.contains(sign)) && !is_down(&said) {
-                return Ok(false);
+                return Ok(None);
             }
             return Err(self.failed(&output, "take the image"));
         }
+        // Another project's container may have the same name, and its image be named so before this one runs.
+        let id = self.run_quietly(&["image", "inspect", "--format", "{{.Id}}", &source], "find the image")?;
+        let id = if id.is_empty() { reference.to_owned() } else { id };
+        let _alone = lock()?;
         self.run_quietly(&["tag", &source, reference], "name the image")?;
         // The image is not to be called after a registry that is gone.
         let remove = match self.0 {
@@ -117,7 +129,7 @@ impl Program {
             Engine::Podman => ["untag", &source, &source],
         };
         self.run_quietly(&remove, "name the image")?;
-        Ok(true)
+        Ok(Some(id))
     }
 
     /// Gives the engine the whole image, by its own program, which knows where the engine is.
@@ -127,7 +139,7 @@ impl Program {
         let folder = folder.context("cannot make a temporary folder")?;
         let archive = folder.path().join("image.tar").display().to_string();
         copy::copy(script, spec, Some(&format!("docker-archive:{archive}:")), &[], quiet)?;
-        self.run_quietly(&["load", "--quiet", "--input", &archive], "load the image")
+        self.run_quietly(&["load", "--quiet", "--input", &archive], "load the image").map(drop)
     }
 
     /// Becomes the container. Gives why it did not.
@@ -150,10 +162,14 @@ impl Program {
         command
     }
 
-    fn run_quietly(&self, arguments: &[&str], what: &str) -> Result<()> {
+    /// Gives what it prints.
+    fn run_quietly(&self, arguments: &[&str], what: &str) -> Result<String> {
         let output = self.command(arguments).stdin(Stdio::null()).output();
         let output = output.with_context(|| format!("cannot run {}", self.name()))?;
-        if output.status.success() { Ok(()) } else { Err(self.failed(&output, what)) }
+        if !output.status.success() {
+            return Err(self.failed(&output, what));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
     fn failed(&self, output: &Output, what: &str) -> Error {
@@ -188,6 +204,19 @@ fn is_down(message: &str) -> bool {
 fn has_registry(reference: &str) -> bool {
     let first = reference.split_once('/').map(|(first, _)| first);
     first.is_some_and(|first| first.contains(['.', ':']) || first == "localhost")
+}
+
+/// Nobody else names images while this is there: an image whose name another takes before its first one is removed would go with
+/// that.
+fn lock() -> Result<File> {
+    let path = env::temp_dir().join(format!("nixply-{}.lock", rustix::process::getuid().as_raw()));
+    let failed = || format!("cannot lock {}", path.display());
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let file =
+        options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(&path).with_context(failed)?;
+    flock(&file, FlockOperation::LockExclusive).with_context(failed)?;
+    Ok(file)
 }
 
 fn is_on_path(program: &str) -> bool {

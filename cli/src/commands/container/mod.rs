@@ -82,9 +82,6 @@ impl Evaluation {
         if self.quiet {
             command.arg("--quiet");
         }
-        for pair in self.option.chunks(2) {
-            command.arg("--option").args(pair);
-        }
     }
 
     /// The nixpkgs that the user has named: a folder as an absolute path.
@@ -138,8 +135,9 @@ pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
         Task::Run { engine, copy_arguments, engine_arguments, arguments } => {
             let engine = engine::Program::choose(engine)?;
             let script = || project.build_copy_script(&name, &container);
-            engine.take(&spec, &container.reference, &copy_arguments, script, evaluation.quiet)?;
-            return Err(engine.become_container(&container.reference, &engine_arguments, &arguments));
+            let image =
+                engine.take(&spec, &container.reference, &copy_arguments, script, evaluation.quiet)?;
+            return Err(engine.become_container(&image, &engine_arguments, &arguments));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -17,8 +17,9 @@ use tempfile::NamedTempFile;
 
 use super::Evaluation;
 use crate::expressions::Expressions;
-use crate::failure::{Failed, hinted};
+use crate::failure::{Failed, Hint, hinted};
 use crate::nix;
+use crate::terminal::warning;
 
 /// The file that describes a project's environment.
 const FILE: &str = "devenv.nix";
@@ -80,8 +81,9 @@ impl<'e> Project<'e> {
             return Ok(Self { root, file: Some(file), evaluation });
         }
         let here = env::current_dir().context("cannot find the working directory")?;
-        let has = |name: &str| here.ancestors().find(|folder| folder.join(name).is_file());
-        let Some(root) = has(FILE).or_else(|| has("flake.nix")) else {
+        // The nearest that is one, whatever there is above it.
+        let is_project = |folder: &&Path| [FILE, "flake.nix"].iter().any(|name| folder.join(name).is_file());
+        let Some(root) = here.ancestors().find(is_project) else {
             let error = anyhow!("there is no {FILE} in {} or above it", here.display());
             return Err(hinted(error, "`nixply init` writes one; -f FILE names one"));
         };
@@ -141,8 +143,7 @@ impl<'e> Project<'e> {
     fn build(&self, container: &Container, derivation: &str, name: &str, what: &str) -> Result<PathBuf> {
         let name: String = name.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect();
         let link = self.root.join(ROOTS).join(format!("container-{name}-{what}"));
-        let folder = link.parent().expect("it has a folder");
-        let rooted = fs::create_dir_all(folder).is_ok();
+        let rooted = self.make_room(&link);
 
         // Since Nix 2.15 a derivation's path is that file alone, and what it builds is called so; older ones know no `^`.
         let new = version(&container.nix_version) >= (2, 15);
@@ -170,8 +171,37 @@ impl<'e> Project<'e> {
         path.context("Nix has built it, and printed no path")
     }
 
+    /// Makes a place for a link that keeps a result. Where there is none, as in a folder that is not the user's, results are not
+    /// kept.
+    fn make_room(&self, link: &Path) -> bool {
+        let folder = self.root.join(ROOTS);
+        if !folder.is_dir() {
+            if fs::create_dir_all(&folder).is_err() {
+                return false;
+            }
+            // Nothing in it is the project's.
+            let ignore = self.root.join(".devenv/.gitignore");
+            if !ignore.exists() {
+                // Without it, git shows the folder.
+                let _ = fs::write(ignore, "*\n");
+            }
+        }
+        match fs::symlink_metadata(link) {
+            Err(_) => true,
+            // Nix replaces no link that leads elsewhere than into its own store.
+            Ok(old) if old.is_symlink() => fs::remove_file(link).is_ok(),
+            Ok(_) => {
+                warning(format!(
+                    "{} is in the way: the result is not kept from garbage collection",
+                    link.display()
+                ));
+                false
+            }
+        }
+    }
+
     fn nix(&self, verb: &str) -> Command {
-        let mut command = nix::command(verb);
+        let mut command = nix::command(verb, &self.evaluation.option);
         self.evaluation.pass_on(&mut command);
         command
     }
@@ -182,12 +212,29 @@ impl<'e> Project<'e> {
         if file.exists() { file } else { self.root.join("flake.nix") }.display().to_string()
     }
 
+    /// git for the project's folder, whatever repository a hook of git's has put into the environment.
+    fn git(&self) -> Command {
+        let mut git = Command::new("git");
+        for variable in [
+            "GIT_DIR",
+            "GIT_WORK_TREE",
+            "GIT_INDEX_FILE",
+            "GIT_PREFIX",
+            "GIT_COMMON_DIR",
+            "GIT_OBJECT_DIRECTORY",
+        ] {
+            git.env_remove(variable);
+        }
+        git.arg("-C").arg(&self.root);
+        git
+    }
+
     /// The project as a flake's reference: of git's, where it is in a work tree, so that what git does not know of stays out of the
     /// store.
     fn flake(&self) -> String {
         let text = |path: &Path| percent_encode(path.as_os_str().as_bytes(), PATH).to_string();
-        let mut git = Command::new("git");
-        git.arg("-C").arg(&self.root).args(["rev-parse", "--show-toplevel"]);
+        let mut git = self.git();
+        git.args(["rev-parse", "--show-toplevel"]);
         let top = git.output().ok().filter(|output| output.status.success());
         let top = top.map(|output| PathBuf::from(OsStr::from_bytes(output.stdout.trim_ascii_end())));
         match top.as_ref().and_then(|top| Some((top, self.root.strip_prefix(top).ok()?))) {
@@ -201,10 +248,21 @@ impl<'e> Project<'e> {
     /// and the store is everybody's to read.
     fn listed_files(&self) -> Result<Option<NamedTempFile>> {
         let list = |what: &[&str]| {
-            let mut git = Command::new("git");
-            git.arg("-C").arg(&self.root).args(["ls-files", "-z"]).args(what);
+            let mut git = self.git();
+            git.args(["ls-files", "-z"]).args(what);
             git.output().ok().filter(|output| output.status.success()).map(|output| output.stdout)
         };
+        // What git ignores is not known without git.
+        let in_git = self.root.ancestors().any(|folder| folder.join(".git").exists());
+        if in_git {
+            let failed = || format!("git cannot say which files of {} it knows", self.root.display());
+            let output = self.git().args(["ls-files", "--cached"]).output().with_context(failed);
+            let output = output.hint("install git: what it ignores is kept out of containers")?;
+            if !output.status.success() {
+                let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                return Err(anyhow!(said).context(failed()));
+            }
+        }
         // Submodules' files are told of what is known to git alone.
         let known = list(&["--cached", "--recurse-submodules"]).or_else(|| list(&["--cached"]));
         let new = list(&["--others", "--exclude-standard"]);

@@ -79,7 +79,7 @@ impl Skopeo {
 
     fn failed(&self, error: io::Error) -> Error {
         let what = format!("cannot start the real skopeo, {}", self.0.display());
-        Error::from(error).context(what)
+        hinted(Error::from(error).context(what), format!("install skopeo, or name it in {VARIABLE}"))
     }
 }
 
