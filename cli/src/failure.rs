@@ -54,6 +54,9 @@ pub(crate) fn usage(error: &clap::Error) -> anyhow::Result<ExitCode> {
     Ok(if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+/// What is said of a command that a signal has ended.
+const INTERRUPTED: &str = "interrupted";
+
 /// Another program has failed, and has said why.
 #[derive(Debug)]
 pub(crate) struct Failed {
@@ -67,6 +70,11 @@ impl Failed {
         let signal = status.signal().map(|signal| 128 + signal);
         let code = status.code().or(signal).and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
         Self { what, code }
+    }
+
+    /// A signal has ended it.
+    pub(crate) fn interrupted(signal: i32) -> Self {
+        Self { what: INTERRUPTED.into(), code: u8::try_from(128 + signal).unwrap_or(130) }
     }
 
     /// It is something for the user to mend, unless they have interrupted it.
@@ -115,6 +123,9 @@ impl Told {
             let hinted = error.downcast_ref::<Hinted>();
             hints.extend(hinted.map(|hinted| hinted.hint.clone()));
             next = hinted.map(|hinted| &hinted.error);
+        }
+        if let Some(Failed { code, .. }) = failed.filter(|failed| failed.what == INTERRUPTED) {
+            return Self { message: Some(INTERRUPTED.into()), hints: Vec::new(), code: *code };
         }
         if matches!(packer, Some(PackerError::Interrupted)) {
             return Self { message: Some("interrupted".into()), hints: Vec::new(), code: 130 };

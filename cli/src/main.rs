@@ -9,6 +9,7 @@
 mod commands;
 mod expressions;
 mod failure;
+mod interrupt;
 mod nix;
 mod terminal;
 mod transfer;

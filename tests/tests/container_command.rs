@@ -596,6 +596,39 @@ fn the_nearest_project_is_meant() {
     assert!(!project.path().join("inner/flake/.devenv").exists() && said.contains("flake"), "{said}");
 }
 
+/// As a job's end in CI: what works for it ends, too, and leaves nothing behind.
+#[test]
+fn a_signal_ends_all_that_is_at_work() {
+    let nix = harness!();
+    let mark = unique("-slow");
+    let project = Project::new(
+        &nix,
+        &format!(
+            r#"{{ pkgs, ... }}: {{ packages = [ (pkgs.runCommand "{mark}" {{ }} "mkdir $out; echo working >&2; sleep 300") ]; }}"#
+        ),
+    );
+    let temporary = tempfile::tempdir().unwrap();
+    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+        let mut command = project.nixply(["container", "build", "shell", "--verbose"]);
+        let mut running = Running::start(command.env("TMPDIR", temporary.path()));
+        running.wait_until(Duration::from_secs(120), |running| running.stderr().contains("> working"));
+        // To nixply alone, not to its group.
+        running.signal_alone(signal);
+        let said = running.finish(Duration::from_secs(60));
+        assert_eq!(said.code, Some(code), "{}", said.stderr);
+        assert!(said.stderr.ends_with("error: interrupted\n") && said.stdout.is_empty(), "{}", said.stderr);
+        // Whatever it started has its environment.
+        let environment = temporary.path().to_str().unwrap();
+        let at_work = fs::read_dir("/proc").unwrap().filter_map(|process| {
+            let has = fs::read(process.as_ref().ok()?.path().join("environ")).ok()?;
+            String::from_utf8_lossy(&has).contains(environment).then(|| process.unwrap().path())
+        });
+        assert_eq!(at_work.collect::<Vec<_>>(), Vec::<std::path::PathBuf>::new());
+        let left: Vec<_> = fs::read_dir(temporary.path()).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
 #[test]
 fn a_missing_skopeo_is_told_with_a_way_out() {
     let nix = harness!();

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 
 use crate::failure::{Failed, hinted};
+use crate::interrupt;
 
 /// What the program takes for "the container's own".
 const OWN_REGISTRY: &str = "false";
@@ -32,7 +33,8 @@ pub(super) fn copy(
     // Standard output is not to be this process', and is to come when it comes.
     let own = io::stderr().as_fd().try_clone_to_owned().context("cannot write standard error")?;
     command.stdout(if quiet { Stdio::null() } else { own.into() });
-    let status = command.status().with_context(|| format!("cannot run {}", script.display()))?;
+    let status =
+        interrupt::status(&mut command).with_context(|| format!("cannot run {}", script.display()))?;
     if !status.success() {
         let failed = Failed::with_code(status, "Failed to copy container".into());
         return Err(hinted(failed, WAY_OUT));

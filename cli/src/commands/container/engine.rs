@@ -20,6 +20,7 @@ use super::dialect::Engine;
 use crate::commands::loopback::{Loopback, Settings};
 use crate::commands::{read_spec, serve};
 use crate::failure::{Failed, hinted};
+use crate::interrupt;
 use crate::terminal::say;
 use crate::transfer::Watch;
 
@@ -103,7 +104,7 @@ impl Program {
         if self.0 == Engine::Podman {
             command.arg("--tls-verify=false");
         }
-        let output = command.arg(&source).stdin(Stdio::null()).output();
+        let output = interrupt::output(command.arg(&source).stderr(Stdio::piped()));
         let output = output.with_context(|| format!("cannot run {}", self.name()));
         let reached = loopback.requests() > 0;
         loopback.stop(output.as_ref().is_ok_and(|output| output.status.success()));
@@ -164,7 +165,7 @@ impl Program {
 
     /// Gives what it prints.
     fn run_quietly(&self, arguments: &[&str], what: &str) -> Result<String> {
-        let output = self.command(arguments).stdin(Stdio::null()).output();
+        let output = interrupt::output(self.command(arguments).stderr(Stdio::piped()));
         let output = output.with_context(|| format!("cannot run {}", self.name()))?;
         if !output.status.success() {
             return Err(self.failed(&output, what));

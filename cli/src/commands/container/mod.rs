@@ -20,7 +20,7 @@ use serde_json::json;
 use self::dialect::{Spelling, Task, Wanted};
 use self::project::Project;
 use super::loopback::Settings;
-use crate::nix;
+use crate::{interrupt, nix};
 
 /// Build, copy, or run a container of the project's devenv.nix
 #[derive(clap::Args)]
@@ -77,7 +77,8 @@ impl Evaluation {
             command.arg("--offline");
         }
         if self.verbose {
-            command.arg("--show-trace");
+            // With the plugin, evaluation builds, too.
+            command.args(["--show-trace", "--print-build-logs"]);
         }
         if self.quiet {
             command.arg("--quiet");
@@ -107,6 +108,7 @@ fn remember_archives(spec_file: &Path) {
 /// `program` is how the user called this one.
 pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
     let Args { spelling, evaluation } = args;
+    interrupt::listen()?;
     let Wanted { name, task } = spelling.understand(program)?;
     let project = Project::find(&evaluation)?;
     let container = project.container(&name)?;

@@ -18,8 +18,8 @@ use tempfile::NamedTempFile;
 use super::Evaluation;
 use crate::expressions::Expressions;
 use crate::failure::{Failed, Hint, hinted};
-use crate::nix;
 use crate::terminal::warning;
+use crate::{interrupt, nix};
 
 /// The file that describes a project's environment.
 const FILE: &str = "devenv.nix";
@@ -118,7 +118,7 @@ impl<'e> Project<'e> {
             .args(["--impure", "--json", "--expr", &expression])
             .stdin(Stdio::null())
             .stderr(Stdio::inherit());
-        let output = command.output().context(nix::MISSING)?;
+        let output = interrupt::output(&mut command).context(nix::MISSING)?;
         if !output.status.success() {
             // Nix has said why.
             return Err(
@@ -155,10 +155,7 @@ impl<'e> Project<'e> {
         } else {
             command.arg("--no-link");
         }
-        if self.evaluation.verbose {
-            command.arg("--print-build-logs");
-        }
-        let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context(nix::MISSING)?;
+        let output = interrupt::output(&mut command).context(nix::MISSING)?;
         if !output.status.success() {
             let what = format!("Nix cannot build the container of {}", self.shown());
             let failed = Failed::for_user(output.status, what);

@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SI
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::failure::hinted;
+use crate::interrupt::ignored;
 use crate::terminal;
 
 /// The real one, whatever PATH has.
@@ -115,13 +116,6 @@ impl Signals {
             }
         }
     }
-}
-
-/// The signals that this process ignores, a bit each. Linux alone tells.
-fn ignored() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// How skopeo ended.
