@@ -6,12 +6,16 @@ use std::os::fd::OwnedFd;
 use std::process::{self, Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGKILL, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::failure::Failed;
+
+/// How long a program may take to end when it is told to.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The program that works now. By a file descriptor, which is of no other process when that has ended.
 static AT_WORK: Mutex<Option<OwnedFd>> = Mutex::new(None);
@@ -33,6 +37,13 @@ pub(crate) fn listen() -> Result<()> {
                 Some(program) => tell(program, signal),
                 None => process::exit(128 + signal),
             }
+            drop(at_work);
+            // Nix may wait for a build that says nothing, and not see that it is to stop. Its builds end with it.
+            std::thread::spawn(|| {
+                std::thread::sleep(PATIENCE);
+                let at_work = AT_WORK.lock().unwrap_or_else(PoisonError::into_inner);
+                at_work.iter().for_each(|program| tell(program, SIGKILL));
+            });
         }
     });
     Ok(())
