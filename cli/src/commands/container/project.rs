@@ -241,30 +241,29 @@ impl<'e> Project<'e> {
         }
     }
 
+    /// Files' names, each ended by a NUL. What git ignores is not known without git: that it fails is an error.
+    fn git_lists(&self, what: &[&str]) -> Result<Vec<u8>> {
+        let failed = || format!("git cannot say which files of {} it knows", self.root.display());
+        let output = self.git().args(["ls-files", "-z"]).args(what).output().with_context(failed);
+        let output = output.hint("install git: what it ignores is kept out of containers")?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(anyhow!(said).context(failed()));
+        }
+        Ok(output.stdout)
+    }
+
     /// In a work tree of git: its files, without those that git ignores. They, and what git keeps for itself, may be secret,
     /// and the store is everybody's to read.
     fn listed_files(&self) -> Result<Option<NamedTempFile>> {
-        let list = |what: &[&str]| {
-            let mut git = self.git();
-            git.args(["ls-files", "-z"]).args(what);
-            git.output().ok().filter(|output| output.status.success()).map(|output| output.stdout)
-        };
-        // What git ignores is not known without git.
-        let in_git = self.root.ancestors().any(|folder| folder.join(".git").exists());
-        if in_git {
-            let failed = || format!("git cannot say which files of {} it knows", self.root.display());
-            let output = self.git().args(["ls-files", "--cached"]).output().with_context(failed);
-            let output = output.hint("install git: what it ignores is kept out of containers")?;
-            if !output.status.success() {
-                let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-                return Err(anyhow!(said).context(failed()));
-            }
+        if !self.root.ancestors().any(|folder| folder.join(".git").exists()) {
+            return Ok(None);
         }
         // Submodules' files are told of what is known to git alone.
-        let known = list(&["--cached", "--recurse-submodules"]).or_else(|| list(&["--cached"]));
-        let new = list(&["--others", "--exclude-standard"]);
-        // No git, or no work tree of it.
-        let Some((known, new)) = known.zip(new) else { return Ok(None) };
+        let known = self
+            .git_lists(&["--cached", "--recurse-submodules"])
+            .or_else(|_| self.git_lists(&["--cached"]))?;
+        let new = self.git_lists(&["--others", "--exclude-standard"])?;
         let mut paths = BTreeSet::new();
         let files = known.split(|byte| *byte == 0).chain(new.split(|byte| *byte == 0));
         for path in files.filter_map(|path| std::str::from_utf8(path).ok()) {
