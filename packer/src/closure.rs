@@ -202,6 +202,11 @@ impl Closure {
         self.index.get(path).map(|index| &self.infos[*index])
     }
 
+    /// One path's place in the order.
+    pub fn place(&self, path: &StorePath) -> Option<usize> {
+        self.index.get(path).copied()
+    }
+
     /// The closure of `roots` within this one, sorted by path with sorted references: the canonical order, which
     /// nix2container's `closureGraph` has too. Errors where a root or a reference is not in this closure; `what` names
     /// who gave the roots.

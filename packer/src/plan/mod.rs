@@ -4,6 +4,10 @@
 //! A [`Strategy`] groups the closure's paths. Ahead of it stand the rules that every strategy keeps: ignored paths are
 //! dropped, and a path that a parent layer already has, with equal rules, is not packed again.
 
+mod auto_layer;
+mod graph;
+mod name;
+mod nixply;
 mod popularity;
 mod size;
 
@@ -11,6 +15,8 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use self::graph::Graph;
+pub use self::name::{Name, keys};
 pub use self::popularity::by_popularity;
 use crate::closure::{Closure, StorePath};
 use crate::error::{Error, Result};
@@ -31,13 +37,17 @@ pub enum Strategy {
     PerPath,
     /// The largest paths alone, the rest in bins by name, which stay put from release to release: see `size.rs`.
     Size,
+    /// nixpkgs' own for `dockerTools`, exactly: the largest paths, each with what only it needs: see `auto_layer.rs`.
+    AutoLayer,
+    /// Ours: the fewest bytes that a release is expected to move, from sizes and references: see `nixply/`.
+    Nixply,
     /// The groups that the caller gives, in their order; paths in no group share one last layer.
     Explicit(Vec<Vec<StorePath>>),
 }
 
 impl Strategy {
     /// The names that can be given as text. Explicit groups come as data instead.
-    pub const NAMES: [&str; 4] = ["popularity", "single", "per-path", "size"];
+    pub const NAMES: [&str; 6] = ["popularity", "single", "per-path", "size", "auto-layer", "nixply"];
 
     /// The strategy of this name.
     pub fn from_name(name: &str) -> Result<Self> {
@@ -46,6 +56,8 @@ impl Strategy {
             "single" => Ok(Self::Single),
             "per-path" => Ok(Self::PerPath),
             "size" => Ok(Self::Size),
+            "auto-layer" => Ok(Self::AutoLayer),
+            "nixply" => Ok(Self::Nixply),
             _ => Err(Error::invalid(
                 format!("strategy {name:?}"),
                 format!("expected one of {}", Self::NAMES.join(", ")),
@@ -129,9 +141,31 @@ pub fn plan(closure: &Closure, options: &Options<'_>) -> Result<Plan> {
             }
             Ok(paths.into_iter().map(|path| vec![path]).collect())
         }
-        Strategy::Size => Ok(size::by_size(paths, closure, max_layers)),
+        Strategy::Size => size::by_size(paths, closure, &Graph::new(closure), max_layers),
+        Strategy::AutoLayer => {
+            let groups = auto_layer::by_auto_layer(closure, &Graph::new(closure), max_layers);
+            Ok(placed(paths, closure, groups))
+        }
+        Strategy::Nixply => {
+            let places: Vec<usize> = paths.iter().filter_map(|path| closure.place(&path.path)).collect();
+            let groups = nixply::by_expected_bytes(closure, &Graph::new(closure), &places, max_layers)?;
+            Ok(placed(paths, closure, groups))
+        }
         Strategy::Explicit(groups) => explicit(paths, groups, closure, max_layers),
     }
+}
+
+/// Layers from groups of places in the closure. Places that are none of `paths` are left out, and layers of nothing else, as
+/// nixpkgs' script does with paths that it is told to ignore.
+fn placed(paths: Vec<PlannedPath>, closure: &Closure, groups: Vec<Vec<usize>>) -> Plan {
+    let mut at_place: Vec<Option<PlannedPath>> = vec![None; closure.len()];
+    for path in paths {
+        let place = closure.place(&path.path).expect("paths to plan are the closure's");
+        at_place[place] = Some(path);
+    }
+    let layers =
+        groups.into_iter().map(|group| group.into_iter().filter_map(|at| at_place[at].take()).collect());
+    layers.filter(|layer: &Vec<PlannedPath>| !layer.is_empty()).collect()
 }
 
 /// Paths by the group that names them. A path named twice, or that is not in the closure, is an error: silently it would

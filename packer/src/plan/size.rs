@@ -1,9 +1,10 @@
 //! Paths by size: the large ones alone, the rest in bins that stay put, what changes with everything on top.
 
-use std::collections::HashMap;
-
+use super::graph::Graph;
+use super::name::Name;
 use super::{Plan, PlannedPath};
 use crate::closure::{Closure, StorePath};
+use crate::error::Result;
 
 /// Of eight layers one is for small paths to which no other refers; three quarters of the others hold one path each, the
 /// largest; the rest are bins. Which bin a small path is in, a hash of its package's name decides. As long as there are no
@@ -19,8 +20,13 @@ use crate::closure::{Closure, StorePath};
 /// refers to it, and engines (Docker, and podman's overlay storage) unpack all layers anew that lie above one that has
 /// changed. The order is by height, which is a matter of the path's own closure, so paths that stay the same keep their
 /// order. Bins lie above the large paths, since of many paths one changes often, and what nobody refers to lies on top.
-pub(super) fn by_size(paths: Vec<PlannedPath>, closure: &Closure, max_layers: usize) -> Plan {
-    let graph = Graph::new(closure);
+pub(super) fn by_size(
+    paths: Vec<PlannedPath>,
+    closure: &Closure,
+    graph: &Graph,
+    max_layers: usize,
+) -> Result<Plan> {
+    let heights = Heights::new(closure, graph)?;
     let binned = paths.len() > max_layers;
     let for_roots = if max_layers < 4 { 0 } else { (max_layers / 8).max(1) };
     let for_large = (max_layers - for_roots) * 3 / 4;
@@ -30,20 +36,20 @@ pub(super) fn by_size(paths: Vec<PlannedPath>, closure: &Closure, max_layers: us
         by_name(paths).into_iter().map(|path| (size(&path), path)).collect();
     large.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
     let small = large.split_off(for_large.min(large.len())).into_iter().map(|(_, path)| path);
-    let is_root = |path: &PlannedPath| graph.is_root(&path.path);
+    let is_root = |path: &PlannedPath| heights.is_root(&path.path);
     let (roots, rest): (Vec<_>, Vec<_>) = small.partition(|path| for_roots > 0 && is_root(path));
     let large = large.into_iter().map(|(_, path)| path).collect();
-    let (large_roots, large) = graph.bottom_up(large).into_iter().partition::<Vec<_>, _>(is_root);
+    let (large_roots, large) = heights.bottom_up(large).into_iter().partition::<Vec<_>, _>(is_root);
     let alone = |paths: Vec<PlannedPath>| -> Plan { paths.into_iter().map(|path| vec![path]).collect() };
-    let spread = |paths, count| if binned { bins(paths, count) } else { alone(graph.bottom_up(paths)) };
-    [alone(large), spread(rest, for_rest), alone(large_roots), spread(roots, for_roots)].concat()
+    let spread = |paths, count| if binned { bins(paths, count) } else { alone(heights.bottom_up(paths)) };
+    Ok([alone(large), spread(rest, for_rest), alone(large_roots), spread(roots, for_roots)].concat())
 }
 
 /// Paths spread over at most so many layers by their packages' names.
 fn bins(paths: Vec<PlannedPath>, count: usize) -> Plan {
     let mut bins: Plan = vec![Vec::new(); count];
     for path in by_name(paths) {
-        let hash = blake3::hash(package(&path.path).as_bytes());
+        let hash = blake3::hash(Name::of(&path.path).package.as_bytes());
         let number = u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has 32 bytes"));
         bins[(number % count as u64) as usize].push(path);
     }
@@ -51,76 +57,40 @@ fn bins(paths: Vec<PlannedPath>, count: usize) -> Plan {
     bins
 }
 
-/// Who refers to whom.
-struct Graph<'c> {
+/// How high paths lie.
+struct Heights<'c> {
+    closure: &'c Closure,
+    graph: &'c Graph,
     /// Of each path, the length of the longest chain of references below it.
-    heights: HashMap<&'c StorePath, usize>,
-    /// Of each path to which others refer, those.
-    referrers: HashMap<&'c StorePath, Vec<&'c StorePath>>,
+    heights: Vec<usize>,
 }
 
-impl<'c> Graph<'c> {
-    fn new(closure: &'c Closure) -> Self {
-        let mut referrers: HashMap<&StorePath, Vec<&StorePath>> = HashMap::new();
-        let mut waiting: HashMap<&StorePath, usize> = HashMap::with_capacity(closure.len());
-        let mut ready = Vec::new();
-        for info in closure.iter() {
-            let others = info.references.iter().filter(|to| **to != info.path && closure.get(to).is_some());
-            let mut count = 0;
-            for to in others {
-                referrers.entry(to).or_default().push(&info.path);
-                count += 1;
-            }
-            waiting.insert(&info.path, count);
-            if count == 0 {
-                ready.push(&info.path);
-            }
+impl<'c> Heights<'c> {
+    fn new(closure: &'c Closure, graph: &'c Graph) -> Result<Self> {
+        let mut heights = vec![0; graph.len()];
+        for at in graph.bottom_up(closure)? {
+            heights[at] = graph.references(at).iter().map(|below| heights[*below] + 1).max().unwrap_or(0);
         }
-        let mut heights: HashMap<&StorePath, usize> = HashMap::with_capacity(closure.len());
-        while let Some(path) = ready.pop() {
-            let height = *heights.entry(path).or_insert(0);
-            for referrer in referrers.get(path).into_iter().flatten() {
-                let above = heights.entry(referrer).or_insert(0);
-                *above = (*above).max(height + 1);
-                let count = waiting.get_mut(referrer).expect("every path of the closure is in it");
-                *count -= 1;
-                if *count == 0 {
-                    ready.push(referrer);
-                }
-            }
-        }
-        Self { heights, referrers }
+        Ok(Self { closure, graph, heights })
     }
 
     /// Whether no other path refers to it.
     fn is_root(&self, path: &StorePath) -> bool {
-        !self.referrers.contains_key(path)
+        self.closure.place(path).is_none_or(|at| self.graph.referrers(at).is_empty())
     }
 
     /// Sorted by height; paths of one height by name.
     fn bottom_up(&self, paths: Vec<PlannedPath>) -> Vec<PlannedPath> {
         let mut paths = by_name(paths);
-        paths.sort_by_key(|path| self.heights.get(&path.path).copied());
+        paths.sort_by_key(|path| self.closure.place(&path.path).map(|at| self.heights[at]));
         paths
     }
 }
 
 /// Sorted by what does not change with a rebuild first.
 fn by_name(mut paths: Vec<PlannedPath>) -> Vec<PlannedPath> {
-    paths.sort_by_cached_key(|path| (package(&path.path).to_owned(), path.path.clone()));
+    paths.sort_by_cached_key(|path| (Name::of(&path.path).package.to_owned(), path.path.clone()));
     paths
-}
-
-/// A store path's name without its hash and, as `builtins.parseDrvName` tells them apart, its version: what is after
-/// the first dash that no letter follows.
-fn package(path: &StorePath) -> &str {
-    let base = path.as_str().rsplit('/').next().unwrap_or_default();
-    let name = base.split_once('-').map_or(base, |(_, name)| name);
-    let version = name
-        .match_indices('-')
-        .map(|(at, _)| at)
-        .find(|at| name[at + 1..].chars().next().is_some_and(|next| !next.is_ascii_alphabetic()));
-    &name[..version.unwrap_or(name.len())]
 }
 
 #[cfg(test)]
@@ -144,17 +114,11 @@ mod tests {
     fn planned(sizes: &[(&str, u64)], max_layers: usize) -> Vec<Vec<String>> {
         let (closure, paths) = closure(sizes);
         let name = |path: &PlannedPath| path.path.as_str().rsplit_once("wxyz-").unwrap().1.to_owned();
-        by_size(paths, &closure, max_layers).iter().map(|layer| layer.iter().map(name).collect()).collect()
-    }
-
-    #[test]
-    fn packages_have_no_version() {
-        for (name, expected) in
-            [("gcc-13.2.0-lib", "gcc"), ("x11-utils", "x11-utils"), ("hello", "hello"), ("a-b-1", "a-b")]
-        {
-            let path = StorePath::from(format!("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-{name}"));
-            assert_eq!(package(&path), expected);
-        }
+        by_size(paths, &closure, &Graph::new(&closure), max_layers)
+            .unwrap()
+            .iter()
+            .map(|layer| layer.iter().map(name).collect())
+            .collect()
     }
 
     #[test]
@@ -201,7 +165,7 @@ mod tests {
         let plan = |max_layers| -> Vec<String> {
             let paths = closure.iter().map(|info| PlannedPath { path: info.path.clone(), options: None });
             let name = |path: &PlannedPath| path.path.as_str().rsplit_once("wxyz-").unwrap().1.to_owned();
-            let plan = by_size(paths.collect(), &closure, max_layers);
+            let plan = by_size(paths.collect(), &closure, &Graph::new(&closure), max_layers).unwrap();
             plan.iter().map(|layer| layer.iter().map(name).collect::<Vec<_>>().join(" ")).collect()
         };
         // Six large ones, and small ones, alone while there is room; of the three roots user-1 is a large one.
@@ -237,7 +201,7 @@ mod tests {
                 nar_size: if at == 101 { 1 } else { (at as u64 * 7919) % 1009 * 1000 },
             }));
             let all = closure.iter().map(|info| PlannedPath { path: info.path.clone(), options: None });
-            by_size(all.collect(), &closure, 100)
+            by_size(all.collect(), &closure, &Graph::new(&closure), 100).unwrap()
         };
         let kept = |plan: &Plan, other: &Plan| -> Vec<_> {
             plan.iter().filter(|layer| other.contains(layer)).cloned().collect()

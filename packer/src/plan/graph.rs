@@ -1,0 +1,111 @@
+//! A closure as numbers: who refers to whom, by place in the closure.
+
+use crate::closure::Closure;
+use crate::error::{Error, Result};
+
+/// The references within a closure, without those of a path to itself and without repetitions.
+#[derive(Debug)]
+pub(super) struct Graph {
+    references: Lists,
+    referrers: Lists,
+}
+
+/// A list of places for each place, in one piece of memory.
+#[derive(Debug)]
+struct Lists {
+    starts: Vec<usize>,
+    all: Vec<usize>,
+}
+
+impl Lists {
+    fn of(&self, at: usize) -> &[usize] {
+        &self.all[self.starts[at]..self.starts[at + 1]]
+    }
+
+    fn new(count: usize, mut pairs: Vec<(usize, usize)>) -> Self {
+        pairs.sort_unstable();
+        pairs.dedup();
+        let mut starts = vec![0; count + 1];
+        for (from, _) in &pairs {
+            starts[from + 1] += 1;
+        }
+        for at in 0..count {
+            starts[at + 1] += starts[at];
+        }
+        Self { starts, all: pairs.into_iter().map(|(_, to)| to).collect() }
+    }
+}
+
+impl Graph {
+    pub(super) fn new(closure: &Closure) -> Self {
+        let mut pairs = Vec::new();
+        for (from, info) in closure.iter().enumerate() {
+            let places = info.references.iter().filter_map(|path| closure.place(path));
+            pairs.extend(places.filter(|to| *to != from).map(|to| (from, to)));
+        }
+        let back = pairs.iter().map(|(from, to)| (*to, *from)).collect();
+        let count = closure.len();
+        Self { references: Lists::new(count, pairs), referrers: Lists::new(count, back) }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.references.starts.len() - 1
+    }
+
+    /// The places that `at` refers to.
+    pub(super) fn references(&self, at: usize) -> &[usize] {
+        self.references.of(at)
+    }
+
+    /// The places that refer to `at`.
+    pub(super) fn referrers(&self, at: usize) -> &[usize] {
+        self.referrers.of(at)
+    }
+
+    /// Everything that `from` refer to, directly or not, with themselves, in no order that has a meaning.
+    pub(super) fn below(&self, from: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        self.reached(from, |at| self.references(at))
+    }
+
+    /// Everything that refers to `from`, directly or not, with themselves.
+    pub(super) fn above(&self, from: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        self.reached(from, |at| self.referrers(at))
+    }
+
+    fn reached<'g>(
+        &'g self,
+        from: impl IntoIterator<Item = usize>,
+        next: impl Fn(usize) -> &'g [usize],
+    ) -> Vec<usize> {
+        let mut seen = vec![false; self.len()];
+        let mut stack: Vec<usize> = from.into_iter().collect();
+        let mut all = Vec::new();
+        while let Some(at) = stack.pop() {
+            if !std::mem::replace(&mut seen[at], true) {
+                all.push(at);
+                stack.extend(next(at));
+            }
+        }
+        all
+    }
+
+    /// All places, each after everything that it refers to. Store paths that refer to each other in a circle are an error.
+    pub(super) fn bottom_up(&self, closure: &Closure) -> Result<Vec<usize>> {
+        let mut waiting: Vec<usize> = (0..self.len()).map(|at| self.references(at).len()).collect();
+        let mut order: Vec<usize> = (0..self.len()).filter(|at| waiting[*at] == 0).collect();
+        let mut done = 0;
+        while let Some(at) = order.get(done).copied() {
+            done += 1;
+            for referrer in self.referrers(at) {
+                waiting[*referrer] -= 1;
+                if waiting[*referrer] == 0 {
+                    order.push(*referrer);
+                }
+            }
+        }
+        match closure.iter().enumerate().find(|(at, _)| waiting[*at] > 0) {
+            Some((_, stuck)) => Err(Error::Cycle(stuck.path.to_string())),
+            None => Ok(order),
+        }
+    }
+}

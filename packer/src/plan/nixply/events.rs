@@ -1,0 +1,139 @@
+//! What can change, how often, and whom a change touches.
+
+use std::collections::HashMap;
+
+use fixedbitset::FixedBitSet;
+
+use crate::closure::Closure;
+use crate::error::Result;
+use crate::plan::graph::Graph;
+use crate::plan::name::Name;
+
+/// As many events are told apart; the others, those of the least expected bytes, count for each path by itself, as if no two
+/// waited for the same one. That makes large layers look a little worse than they are.
+const TOLD_APART: usize = 1024;
+
+/// Events are handled by as many at a time as a word has bits.
+const WORD: usize = u64::BITS as usize;
+
+/// How many events a release is expected to have.
+const PER_RELEASE: f64 = 1.0;
+
+/// Every path's events.
+#[derive(Debug)]
+pub(super) struct Events {
+    /// The rate of each event that is told apart: how many a release is expected to have.
+    pub(super) rates: Vec<f64>,
+    /// For each path, which of these touch the path.
+    pub(super) touching: Vec<FixedBitSet>,
+    /// For each path, the rate of all others that touch the path.
+    pub(super) others: Vec<f64>,
+}
+
+impl Events {
+    /// The events of a closure. Outputs of one derivation (one package and version) change together, so they are one event.
+    pub(super) fn of(closure: &Closure, graph: &Graph, keys: &[String]) -> Result<Self> {
+        let order = graph.bottom_up(closure)?;
+        let sizes: Vec<u64> = closure.iter().map(|info| info.nar_size).collect();
+        let (event_of, count) = numbered(closure, keys);
+
+        // How many paths each event touches, and their bytes.
+        let mut touched = vec![0usize; count];
+        let mut bytes = vec![0.0; count];
+        for first in (0..count).step_by(WORD) {
+            let words = touching_words(graph, &order, &event_of, first);
+            for (at, word) in words.into_iter().enumerate() {
+                for bit in bits(word) {
+                    touched[first + bit] += 1;
+                    bytes[first + bit] += sizes[at] as f64;
+                }
+            }
+        }
+        let weights: Vec<f64> = touched.iter().map(|touched| 1.0 / *touched as f64).collect();
+        let sum: f64 = weights.iter().sum();
+        let rates: Vec<f64> = weights.iter().map(|weight| weight * PER_RELEASE / sum).collect();
+
+        let mut by_bytes: Vec<usize> = (0..count).collect();
+        by_bytes.sort_by(|a, b| (rates[*b] * bytes[*b]).total_cmp(&(rates[*a] * bytes[*a])).then(a.cmp(b)));
+        let mut told_apart = vec![None; count];
+        for (place, event) in by_bytes.into_iter().take(TOLD_APART).enumerate() {
+            told_apart[event] = Some(place);
+        }
+        let width = count.min(TOLD_APART);
+        let mut events = Self {
+            rates: vec![0.0; width],
+            touching: vec![FixedBitSet::with_capacity(width); graph.len()],
+            others: vec![0.0; graph.len()],
+        };
+        for (event, place) in told_apart.iter().enumerate() {
+            if let Some(place) = place {
+                events.rates[*place] = rates[event];
+            }
+        }
+        for first in (0..count).step_by(WORD) {
+            let words = touching_words(graph, &order, &event_of, first);
+            for (at, word) in words.into_iter().enumerate() {
+                for event in bits(word).map(|bit| first + bit) {
+                    match told_apart[event] {
+                        Some(place) => events.touching[at].insert(place),
+                        None => events.others[at] += rates[event],
+                    }
+                }
+            }
+        }
+        Ok(events)
+    }
+
+    /// Those of the paths at `places`, in that order.
+    pub(super) fn of_paths(self, places: &[usize]) -> Self {
+        Self {
+            rates: self.rates,
+            touching: places.iter().map(|at| self.touching[*at].clone()).collect(),
+            others: places.iter().map(|at| self.others[*at]).collect(),
+        }
+    }
+}
+
+/// Each path's event, numbered by the paths' keys, and how many there are.
+fn numbered(closure: &Closure, keys: &[String]) -> (Vec<usize>, usize) {
+    let infos: Vec<_> = closure.iter().collect();
+    let mut by_key: Vec<usize> = (0..keys.len()).collect();
+    by_key.sort_unstable_by(|a, b| keys[*a].cmp(&keys[*b]));
+    let mut numbers: HashMap<(&str, &str), usize> = HashMap::new();
+    let mut event_of = vec![0; keys.len()];
+    let mut count = 0;
+    for at in by_key {
+        let name = Name::of(&infos[at].path);
+        let mut next = || {
+            count += 1;
+            count - 1
+        };
+        // Without a version a name may be anything's: `source` is no package.
+        event_of[at] = match name.version {
+            "" => next(),
+            version => *numbers.entry((name.package, version)).or_insert_with(next),
+        };
+    }
+    (event_of, count)
+}
+
+/// For each path, which of the events from `first` on touch it, as the bits of a word.
+fn touching_words(graph: &Graph, order: &[usize], event_of: &[usize], first: usize) -> Vec<u64> {
+    let mut words = vec![0u64; graph.len()];
+    for at in order {
+        let own = match event_of[*at].checked_sub(first) {
+            Some(bit) if bit < WORD => 1 << bit,
+            _ => 0,
+        };
+        words[*at] = graph.references(*at).iter().fold(own, |word, below| word | words[*below]);
+    }
+    words
+}
+
+fn bits(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
+        word &= word - 1;
+        Some(bit)
+    })
+}
