@@ -46,7 +46,7 @@
 
   # none, gzip or zstd, with a level as in zstd:9. With a codec the spec has the compressed blobs' digests.
   compression ? "none",
-  # How store paths are grouped: popularity, size, single or per-path.
+  # How store paths are grouped: popularity, nixply, auto-layer, size, single or per-path.
   strategy ? null,
   # The manifest's annotations: a set of strings.
   annotations ? { },

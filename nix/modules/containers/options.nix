@@ -205,10 +205,10 @@ types.submodule (
       strategy = mkOption {
         type = types.nullOr types.str;
         default = null;
-        example = "size";
+        example = "nixply";
         description = ''
-          How store paths are grouped into layers where there may be several: popularity, size, single or per-path. nixply's own: devenv
-          has no such option.
+          How store paths are grouped into layers where there may be several: popularity, nixply, auto-layer, size, single or
+          per-path. nixply's own: devenv has no such option.
         '';
       };
       isBuilding = mkOption {

@@ -205,7 +205,7 @@ fn explicit(
 
 #[cfg(test)]
 mod tests {
-    use proptest::{prop_assert_eq, proptest};
+    use proptest::{prop_assert, prop_assert_eq, proptest};
 
     use super::*;
     use crate::closure::PathInfo;
@@ -286,6 +286,81 @@ mod tests {
     fn a_closure_of_ignored_paths_has_no_layer() {
         let ignore = ["a".into(), "b".into(), "c".into()];
         assert!(plan(&sample(), &Options { ignore: &ignore, ..Options::default() }).unwrap().is_empty());
+    }
+
+    /// Paths 00 to 39 with these references, which point to larger numbers only: no cycles. Every other one is a version of a
+    /// package that another one is, too; sizes are all different.
+    fn random(edges: &[(usize, usize)], hash: char) -> Vec<PathInfo> {
+        let path = |at: usize| -> StorePath {
+            format!("/nix/store/{}-p{:02}-{at}", hash.to_string().repeat(32), at / 2).into()
+        };
+        let info = |at| PathInfo {
+            path: path(at),
+            references: edges
+                .iter()
+                .filter(|(from, to)| *from == at && *to >= at)
+                .map(|(_, to)| path(*to))
+                .collect(),
+            nar_hash: String::new(),
+            nar_size: (1 << (at % 11)) * 1000 + at as u64,
+        };
+        (0..40).map(info).collect()
+    }
+
+    /// The plan's paths without their hashes.
+    fn numbers(infos: Vec<PathInfo>, strategy: Strategy, max_layers: usize) -> Vec<Vec<String>> {
+        let plan =
+            plan(&Closure::new(infos), &Options { strategy, max_layers, ..Options::default() }).unwrap();
+        let number = |path: &PlannedPath| path.path.as_str().rsplit_once('-').unwrap().1.to_owned();
+        plan.iter().map(|layer| layer.iter().map(number).collect()).collect()
+    }
+
+    #[test]
+    fn nixply_keeps_what_changes_with_everything_from_what_is_large() {
+        let closure = closure(&[
+            ("/nix/store/h-app-1", &["/nix/store/h-jdk-17", "/nix/store/h-glibc-2", "/nix/store/h-conf"]),
+            ("/nix/store/h-conf", &[]),
+            ("/nix/store/h-glibc-2", &[]),
+            ("/nix/store/h-jdk-17", &["/nix/store/h-glibc-2"]),
+        ]);
+        let sizes = HashMap::from([("app", 1), ("conf", 1), ("glibc", 40), ("jdk", 300)]);
+        let closure = Closure::new(closure.iter().cloned().map(|mut info| {
+            info.nar_size = sizes[Name::of(&info.path).package];
+            info
+        }));
+        let options = Options { strategy: Strategy::Nixply, max_layers: 3, ..Options::default() };
+        assert_eq!(
+            names(&plan(&closure, &options).unwrap()),
+            [
+                vec!["/nix/store/h-glibc-2"],
+                vec!["/nix/store/h-jdk-17"],
+                vec!["/nix/store/h-app-1", "/nix/store/h-conf"]
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn plans_are_whole_within_the_limit_and_the_same_for_any_order(
+            edges in proptest::collection::vec((0usize..40, 0usize..40), 0..160), max_layers in 1usize..50,
+            turn in 0usize..40,
+        ) {
+            for strategy in [Strategy::AutoLayer, Strategy::Nixply, Strategy::Size] {
+                let infos = random(&edges, 'a');
+                let layers = numbers(infos.clone(), strategy.clone(), max_layers);
+                prop_assert!(layers.len() <= max_layers && layers.iter().all(|layer| !layer.is_empty()));
+                let mut all: Vec<usize> = layers.iter().flatten().map(|number| number.parse().unwrap()).collect();
+                all.sort_unstable();
+                prop_assert_eq!(all, (0..40).collect::<Vec<_>>());
+                // In another order, and backwards.
+                let mut turned = infos;
+                turned.rotate_left(turn);
+                turned.reverse();
+                prop_assert_eq!(&numbers(turned, strategy.clone(), max_layers), &layers);
+                // Hashes decide nothing.
+                prop_assert_eq!(&numbers(random(&edges, 'b'), strategy, max_layers), &layers);
+            }
+        }
     }
 
     proptest! {
