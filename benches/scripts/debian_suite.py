@@ -1,0 +1,199 @@
+"""A Debian suite: its packages, what they depend on, and the versions that their changelogs list.
+
+All is fetched by apt-get, from where the machine's own apt gets bookworm, with folders apart from the machine's; of a .deb
+only the changelog's versions stay in the cache.
+"""
+
+import email.utils
+import gzip
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timezone
+
+try:
+    from debian.changelog import Changelog
+    from debian.deb822 import Packages, PkgRelation
+    from debian.debfile import DebFile
+    from debian.debian_support import Version
+except ImportError as error:
+    sys.exit(f"{error}: apt-get install python3-debian python3-apt, and run this with /usr/bin/python3")
+
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+PARTS = {  # a suite, and what its packages come from; of each the newest version
+    "bookworm": ["bookworm", "bookworm-updates", "bookworm-security"],
+    "trixie": ["trixie", "trixie-updates", "trixie-security"],
+    "sid": ["sid"],
+}
+
+
+def run(command, **options):
+    done = subprocess.run(command, capture_output=True, **options)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command[:1] + command[-1:]))}: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Package:
+    name: str
+    version: str
+    source: str
+    source_version: str
+    size: int  # installed, in bytes
+    download: int  # of the .deb, in bytes
+    depends: str
+
+
+class Suite:
+    """A suite's index, through an apt that leaves the machine's own configuration alone."""
+
+    def __init__(self, name, cache):
+        self.name, self.dir, self.logs = name, cache / name, cache / "changelogs"
+        for folder in [self.dir / "lists/partial", self.dir / "cache/archives/partial", self.logs]:
+            folder.mkdir(parents=True, exist_ok=True)
+        (self.dir / "status").write_text("")
+        (self.dir / "sources.list").write_text("".join(self.sources()))
+        options = {
+            "Dir::Etc::sourcelist": self.dir / "sources.list", "Dir::Etc::sourceparts": "/dev/null",
+            "Dir::Etc::preferences": "/dev/null", "Dir::Etc::preferencesparts": "/dev/null",
+            "Dir::State::status": self.dir / "status", "Dir::State::lists": self.dir / "lists",
+            "Dir::Cache": self.dir / "cache", "APT::Sandbox::User": "", "Acquire::Languages": "none",
+        }
+        self.apt = ["apt-get", *(word for key, value in options.items() for word in ("-o", f"{key}={value}"))]
+        run([*self.apt, "update", "-q"])
+        self.read_index()
+
+    def sources(self):
+        """Lines for sources.list: the addresses are those that this machine gets bookworm from."""
+        targets = run(["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"]).decode()
+        addresses = dict(line.split(" ", 1) for line in targets.splitlines())
+        for part in PARTS[self.name]:
+            like = "bookworm-security" if part.endswith("-security") else "bookworm"
+            if like not in addresses:
+                raise RuntimeError(f"apt has no index of {like}: add it to apt's sources and run apt-get update")
+            yield f"deb [signed-by={KEYRING}] {addresses[like]} {part} main\n"
+
+    def read_index(self):
+        self.packages, self.providers, self.binaries = {}, {}, {}
+        for file in run([*self.apt, "indextargets", "--format", "$(FILENAME)", "Created-By: Packages"]).decode().split():
+            text = run(["/usr/lib/apt/apt-helper", "cat-file", file]).decode()
+            for fields in Packages.iter_paragraphs(text.splitlines(keepends=True), use_apt_pkg=False):
+                self.add(fields)
+        for package in self.packages.values():
+            self.binaries.setdefault((package.source, package.source_version), []).append(package)
+        for providers in self.providers.values():
+            providers.sort(key=lambda provider: provider[0])
+
+    def add(self, fields):
+        name, version = fields["Package"], fields["Version"]
+        former = self.packages.get(name)
+        if former and Version(former.version) >= Version(version):
+            return
+        source, _, source_version = fields.get("Source", name).partition(" (")
+        depends = ", ".join(filter(None, [fields.get("Pre-Depends"), fields.get("Depends")]))
+        self.packages[name] = Package(name, version, source, source_version.rstrip(")") or version,
+                                      int(fields.get("Installed-Size", 0)) * 1024, int(fields["Size"]), depends)
+        for [virtual, *_] in PkgRelation.parse_relations(fields["Provides"]) if "Provides" in fields else []:
+            providers = self.providers.setdefault(virtual["name"], [])
+            providers[:] = [provider for provider in providers if provider[0] != name]
+            providers.append((name, virtual["version"] and virtual["version"][1]))
+
+    def resolve(self, alternatives):
+        """The first alternative that the suite has, in a version that will do, if there is one."""
+        for heed_versions in [True, False]:
+            for wanted in alternatives:
+                have = [(wanted["name"], self.packages[wanted["name"]].version)] if wanted["name"] in self.packages else []
+                for name, version in have + self.providers.get(wanted["name"], []):
+                    if not heed_versions or satisfies(version, wanted["version"]):
+                        return name
+        return None
+
+    def closure(self, roots):
+        """What each package refers to, of all that the roots depend on."""
+        graph, todo, missing = {}, list(roots), set()
+        while todo:
+            name = todo.pop()
+            if name in graph:
+                continue
+            found = set()
+            depends = self.packages[name].depends
+            for alternatives in PkgRelation.parse_relations(depends) if depends else []:
+                chosen = self.resolve(alternatives)
+                if chosen is None:
+                    missing.add(f"{name} -> {' | '.join(wanted['name'] for wanted in alternatives)}")
+                elif chosen != name:
+                    found.add(chosen)
+            graph[name] = found
+            todo.extend(found)
+        if missing:
+            print(f"{self.name}: left out, as nothing provides them: {', '.join(sorted(missing))}", file=sys.stderr)
+        return graph
+
+    def changelogs(self, sources):
+        """Versions, suites and dates of each (source, version), the newest first."""
+        todo, turn = [source for source in sources if not self.log(source).exists()], 0
+        while todo:  # The doc folder of a binary package may be a link to another's, so this can take some turns.
+            asked = [(source, self.likely(source)[turn]) for source in todo if turn < min(8, len(self.binaries[source]))]
+            if len(asked) < len(todo):
+                lacking = sorted({name for name, _ in todo} - {name for (name, _), _ in asked})
+                raise RuntimeError(f"{self.name}: no changelog in the packages of {', '.join(lacking)}")
+            print(f"{self.name}: fetching packages for {len(asked)} changelogs, turn {turn + 1}", file=sys.stderr)
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(self.fetch, (asked[start:start + 16] for start in range(0, len(asked), 16))))
+            todo, turn = [source for source in todo if not self.log(source).exists()], turn + 1
+        return {source: json.loads(self.log(source).read_text()) for source in sources}
+
+    def likely(self, source):
+        """The binary packages of a source: first small ones, and those whose doc folder can be no link to another's."""
+        siblings = {package.name for package in self.binaries[source]}
+
+        def rank(package):
+            words = set(package.depends.replace(",", " ").split())
+            return bool(words & siblings - {package.name}), package.download, package.name
+
+        return sorted(self.binaries[source], key=rank)
+
+    def log(self, source):
+        return self.logs / "{}_{}.json".format(*source)
+
+    def fetch(self, asked):
+        with tempfile.TemporaryDirectory(dir=self.dir) as folder:
+            run([*self.apt, "download", "-q", *(f"{package.name}={package.version}" for _, package in asked)], cwd=folder)
+            for source, package in asked:
+                [file] = pathlib.Path(folder).glob(f"{package.name}_*.deb")
+                entries = read_changelog(file, *source)
+                if entries:
+                    new = file.with_suffix(".json")
+                    new.write_text(json.dumps(entries))
+                    new.rename(self.log(source))
+
+
+def satisfies(version, wanted):
+    if wanted is None or version is None:
+        return wanted is None
+    operator, than = wanted
+    a, b = Version(version), Version(than)
+    return {"<<": a < b, "<=": a <= b, "=": a == b, ">=": a >= b, ">>": a > b}[operator]
+
+
+def read_changelog(deb, source, version):
+    """The entries of the source's changelog in a .deb, or nothing if it has none."""
+    data, package = DebFile(str(deb)).data, deb.name.split("_")[0]
+    for name in ["changelog.Debian.gz", "changelog.gz"]:
+        path = f"usr/share/doc/{package}/{name}"
+        if data.has_file(path) and data.tgz().getmember(f"./{path}").isfile():
+            text = gzip.decompress(data.get_content(path)).decode(errors="replace")
+            entries = []
+            for block in Changelog(text, strict=False, allow_empty_author=True):
+                date = email.utils.parsedate_to_datetime(block.date) if block.date else None
+                if block.package == source and date:
+                    utc = date.astimezone(timezone.utc) if date.tzinfo else date
+                    entries.append([str(block.version), block.distributions, utc.date().isoformat()])
+            if entries:
+                return entries
+    return None
