@@ -4,7 +4,7 @@
     apt-get update && apt-get install python3-debian python3-apt zstd
     benches/scripts/debian-history.py                   # all histories, into benches/histories
     benches/scripts/debian-history.py debian-rolling    # one of them
-    benches/scripts/debian-history.py --check           # only checks what is there, and prints the table (needs zstd alone)
+    benches/scripts/debian-history.py --check           # only checks them (needs zstd alone)
 
 Source: the package indexes of the archive that apt is set up with (a Debian machine, amd64, with bookworm among its
 sources), and the changelogs in its packages: a .deb has its source's changelog, with all versions, their dates and the
@@ -17,6 +17,7 @@ import datetime
 import hashlib
 import json
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -43,10 +44,10 @@ MEDIUM = "python3-pandas python3-scipy python3-matplotlib gcc cmake git nginx po
 LARGE = """python3-pandas python3-scipy python3-matplotlib python3-sklearn gcc cmake clang llvm ffmpeg nginx postgresql
     npm php-cli ruby libreoffice chromium texlive-latex-extra blender golang"""
 CONTENTS = {"": FLEET, "-medium": {"medium": MEDIUM}, "-large": {"everything": LARGE}}
-SUITES = {"stable": ["bookworm"], "rolling": ["sid"], "jumps": ["bookworm", "trixie", "sid"]}
+SUITES = {"stable": ["bookworm"], "rolling": ["sid", "trixie", "bookworm"], "jumps": ["bookworm", "trixie", "sid"]}
 HISTORIES = [f"debian-{kind}{size}" for kind in SUITES for size in CONTENTS]
-WEEKLY = ("{} Packages, sizes and references are today's in all releases; a version other than today's changes the size "
-          "by less than 1 %, by a hash. References that close a cycle are left out.")
+WEEKLY = ("{} Packages, sizes and references are today's in all releases; a version other than today's changes the "
+          "size by less than 1 %, by a hash. References that close a cycle are left out.")
 ABOUT = {
     "stable": WEEKLY.format("Debian bookworm since 12.0: a release is a week with an upload to it, by the changelogs."),
     "rolling": WEEKLY.format("Debian sid, two years: a release is a week of uploads to unstable, by the changelogs."),
@@ -55,7 +56,8 @@ ABOUT = {
 }
 BOOKWORM = datetime.date(2023, 6, 10)  # 12.0
 ROLLING = datetime.timedelta(weeks=104)
-HEADER = """| History | Images | Packages | Bytes | Releases | From, to | Changed a release, mean / median | With dependents | File |
+HEADER = """\
+| History | Images | Packages | Bytes | Releases | From, to | Changed, mean / median | With dependents | File |
 | --- | --: | --: | --: | --: | --- | --: | --: | --: |"""
 
 
@@ -87,7 +89,7 @@ def for_unstable(suite):
     return suite in ("unstable", "sid")
 
 
-def timeline(entries, current, start, meant):
+def uploads(entries, current, start, meant):
     """Dates and versions of one source in order: what it had at `start`, and what was uploaded to the suite later."""
     first, later, last = entries[-1][0], [], datetime.date.min
     for version, suites, date in reversed(entries):
@@ -99,29 +101,53 @@ def timeline(entries, current, start, meant):
     return [(datetime.date.min, first), *later]
 
 
+def timeline(suites, source, start, meant, log):
+    """The uploads of the first suite's source. Before its changelog begins, they are a predecessor's in any suite."""
+    name, version = source
+    line = uploads(log, version, start, meant)
+    if log[-1][2] <= start.isoformat() or len(line) == 1:
+        return line
+    former = suites[-1].older(name, line[1][1])
+    if former:  # Changelogs in packages are cut at the release of oldstable, bookworm's today.
+        return [(datetime.date.min, former), *line[1:]]
+    prefix, number = re.fullmatch(r"(.*?)([\d.]*)", name).groups()
+    lower = [(key, suite, other) for suite in suites for other in suite.newest if other.startswith(prefix)
+             if (key := numbers(other.removeprefix(prefix))) and key < numbers(number)]
+    if not lower:
+        print(f"{suites[0].name}: {name} is new, and has its first version from the start", file=sys.stderr)
+        return line
+    _, suite, other = max(lower, key=lambda found: found[0])
+    print(f"{suites[0].name}: before {line[1][0]} {name} is {other}, of {suite.name}", file=sys.stderr)
+    source = other, suite.newest[other]
+    before = timeline(suites, source, start, meant, suite.changelogs([source])[source])
+    return [upload for upload in before if upload[0] < line[1][0]] + line[1:]
+
+
+def numbers(text):
+    return [int(word) for word in text.split(".")] if re.fullmatch(r"\d+(\.\d+)*", text) else []
+
+
 def record(package, version, graph):
-    """A package in a history. If the version is not the index's, its size is made up: within 1 % of it, by a hash."""
+    """A package in a history. If the version is not the index's, its size is made up, near that one's, by a hash."""
     size = package.size
     if version not in (package.version, package.source_version):
         digest = hashlib.sha256(f"{package.name} {version}".encode()).digest()
-        size += round(size * (int.from_bytes(digest[:4], "big") / 2**31 - 1) * 0.0099)
+        size += round(size * (int.from_bytes(digest[:4], "big") / 2**31 - 1) * 0.0049)
     return {"version": version, "source": package.source, "size": size, "references": graph[package.name]}
 
 
-def weekly(suite, roots, start, meant):
-    """A release for each week with an upload, and one before for the start."""
+def weekly(suites, roots, start, meant):
+    """The first suite: a release for each week with an upload, and one before for the start."""
+    suite = suites[0]
     graph = acyclic(suite.closure(roots), roots)
     packages = [suite.packages[name] for name in sorted(graph)]
     logs = suite.changelogs(sorted({(package.source, package.source_version) for package in packages}))
     newest = max(entries[0][2] for entries in logs.values())
     start = week_end(start or datetime.date.fromisoformat(newest) - ROLLING)
-    lines = {source: timeline(entries, source[1], start, meant) for source, entries in logs.items()}
+    lines = {source: timeline(suites, source, start, meant, log) for source, log in logs.items()}
     for (source, version), line in lines.items():
         if line[-1][1] != version:
-            raise RuntimeError(f"{suite.name}: the changelog of {source} ends with {line[-1][1]}, but the index has {version}")
-    young = [package for package in packages if logs[package.source, package.source_version][-1][2] > start.isoformat()]
-    print(f"{suite.name}: the sources of {len(young)} of {len(packages)} packages, {sum(each.size for each in young):,} bytes, "
-          "are younger than the first release, which has their first version", file=sys.stderr)
+            raise RuntimeError(f"{suite.name} has {source} {version}, but its changelog ends with {line[-1][1]}")
     for end in sorted({start} | {week_end(date) for line in lines.values() for date, _ in line[1:]}):
         state = {}
         for package in packages:
@@ -145,14 +171,15 @@ def write(path, about, images, releases):
     """One line for each release, of what is new in it or differs from the one before."""
     lines, former = [], {}
     for name, state in releases:
-        changed = {key: record for key, record in state.items() if former.get(key) != record}
+        changed = {key: entry for key, entry in state.items() if former.get(key) != entry}
         if changed or former.keys() != state.keys():
             lines.append(dump({"name": name, "set": changed, "removed": sorted(former.keys() - state.keys())}))
         former = state
     head = {"format": "nixply-history", "version": 1, "about": about, "images": images}
     text = dump(head)[:-1] + ',"releases":[\n' + ",\n".join(lines) + "\n]}\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(subprocess.run(["zstd", "-19", "-qc"], input=text.encode(), capture_output=True, check=True).stdout)
+    packed = subprocess.run(["zstd", "-19", "-qc"], input=text.encode(), stdout=subprocess.PIPE, check=True)
+    path.write_bytes(packed.stdout)
 
 
 def dump(value):
@@ -192,8 +219,8 @@ def check(path):
     names = history["releases"][0]["name"], history["releases"][-1]["name"]
     numbers = "{:.0f} / {:.0f} | {:.0f} / {:.0f}".format(*(
         of(counts[1:]) for counts in (changes, moved) for of in (statistics.mean, statistics.median)))
-    return (f"| {path.name.removesuffix('.json.zst')} | {len(history['images'])} | {len(state):,} | {size / 1e9:.2f} GB "
-            f"| {len(changes)} | {names[0]} to {names[1]} | {numbers} | {path.stat().st_size / 1e3:.0f} kB |")
+    return (f"| {path.name.removesuffix('.json.zst')} | {len(history['images'])} | {len(state):,} "
+            f"| {size / 1e9:.2f} GB | {len(changes)} | {names[0]} to {names[1]} | {numbers} | {path.stat().st_size / 1e3:.0f} kB |")
 
 
 def make(name, suite, into):
@@ -209,15 +236,15 @@ def make(name, suite, into):
     if kind == "jumps":
         releases = [snapshot(each, roots) for each in suites]
     elif kind == "stable":
-        releases = weekly(suites[0], roots, BOOKWORM, for_stable)
+        releases = weekly(suites, roots, BOOKWORM, for_stable)
     else:
-        releases = weekly(suites[0], roots, None, for_unstable)
+        releases = weekly(suites, roots, None, for_unstable)
     write(into / f"{name}.json.zst", ABOUT[kind], images, releases)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("histories", nargs="*", metavar="HISTORY", help=f"of {', '.join(HISTORIES)}; all if none is named")
+    parser.add_argument("histories", nargs="*", metavar="HISTORY", help=f"all by default: {', '.join(HISTORIES)}")
     parser.add_argument("--check", action="store_true", help="make nothing")
     parser.add_argument("--into", type=pathlib.Path, default=HERE.parent / "histories")
     parser.add_argument("--cache", type=pathlib.Path, default=pathlib.Path("/var/cache/nixply/debian"))

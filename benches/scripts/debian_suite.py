@@ -1,7 +1,7 @@
 """A Debian suite: its packages, what they depend on, and the versions that their changelogs list.
 
-All is fetched by apt-get, from where the machine's own apt gets bookworm, with folders apart from the machine's; of a .deb
-only the changelog's versions stay in the cache.
+All is fetched by apt-get, from where the machine's own apt gets bookworm, with folders apart from the machine's; of a
+.deb only the changelog's versions stay in the cache.
 """
 
 import email.utils
@@ -34,8 +34,13 @@ PARTS = {  # a suite, and what its packages come from; of each the newest versio
 def run(command, **options):
     done = subprocess.run(command, capture_output=True, **options)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(map(str, command[:1] + command[-1:]))}: {done.stderr.decode(errors='replace').strip()}")
+        raise RuntimeError(f"{command[0]} ... {command[-1]}: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout
+
+
+def targets(apt, form):
+    """A line on each package index that apt has."""
+    return run([*apt, "indextargets", "--format", form, "Created-By: Packages"]).decode().splitlines()
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Suite:
         for folder in [self.dir / "lists/partial", self.dir / "cache/archives/partial", self.logs]:
             folder.mkdir(parents=True, exist_ok=True)
         (self.dir / "status").write_text("")
-        (self.dir / "sources.list").write_text("".join(self.sources()))
+        (self.dir / "sources.list").write_text("".join(self.source_lines()))
         options = {
             "Dir::Etc::sourcelist": self.dir / "sources.list", "Dir::Etc::sourceparts": "/dev/null",
             "Dir::Etc::preferences": "/dev/null", "Dir::Etc::preferencesparts": "/dev/null",
@@ -68,10 +73,10 @@ class Suite:
         run([*self.apt, "update", "-q"])
         self.read_index()
 
-    def sources(self):
+    def source_lines(self):
         """Lines for sources.list: the addresses are those that this machine gets bookworm from."""
-        targets = run(["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"]).decode()
-        addresses = dict(line.split(" ", 1) for line in targets.splitlines())
+        lines = targets(["apt-get"], "$(RELEASE) $(REPO_URI)")
+        addresses = dict(line.split(" ", 1) for line in lines)
         for part in PARTS[self.name]:
             like = "bookworm-security" if part.endswith("-security") else "bookworm"
             if like not in addresses:
@@ -80,12 +85,13 @@ class Suite:
 
     def read_index(self):
         self.packages, self.providers, self.binaries = {}, {}, {}
-        for file in run([*self.apt, "indextargets", "--format", "$(FILENAME)", "Created-By: Packages"]).decode().split():
+        for file in targets(self.apt, "$(FILENAME)"):
             text = run(["/usr/lib/apt/apt-helper", "cat-file", file]).decode()
             for fields in Packages.iter_paragraphs(text.splitlines(keepends=True), use_apt_pkg=False):
                 self.add(fields)
         for package in self.packages.values():
             self.binaries.setdefault((package.source, package.source_version), []).append(package)
+        self.newest = dict(sorted(self.binaries, key=lambda source: Version(source[1])))  # version by source
         for providers in self.providers.values():
             providers.sort(key=lambda provider: provider[0])
 
@@ -107,11 +113,17 @@ class Suite:
         """The first alternative that the suite has, in a version that will do, if there is one."""
         for heed_versions in [True, False]:
             for wanted in alternatives:
-                have = [(wanted["name"], self.packages[wanted["name"]].version)] if wanted["name"] in self.packages else []
+                itself = self.packages.get(wanted["name"])
+                have = [(itself.name, itself.version)] if itself else []
                 for name, version in have + self.providers.get(wanted["name"], []):
                     if not heed_versions or satisfies(version, wanted["version"]):
                         return name
         return None
+
+    def older(self, source, version):
+        """The suite's version of a source, if it has one that is older than the given one."""
+        own = self.newest.get(source)
+        return own if own and Version(own) < Version(version) else None
 
     def closure(self, roots):
         """What each package refers to, of all that the roots depend on."""
@@ -138,7 +150,8 @@ class Suite:
         """Versions, suites and dates of each (source, version), the newest first."""
         todo, turn = [source for source in sources if not self.log(source).exists()], 0
         while todo:  # The doc folder of a binary package may be a link to another's, so this can take some turns.
-            asked = [(source, self.likely(source)[turn]) for source in todo if turn < min(8, len(self.binaries[source]))]
+            asked = [(source, self.likely(source)[turn]) for source in todo
+                     if turn < min(8, len(self.binaries[source]))]
             if len(asked) < len(todo):
                 lacking = sorted({name for name, _ in todo} - {name for (name, _), _ in asked})
                 raise RuntimeError(f"{self.name}: no changelog in the packages of {', '.join(lacking)}")
@@ -163,10 +176,11 @@ class Suite:
 
     def fetch(self, asked):
         with tempfile.TemporaryDirectory(dir=self.dir) as folder:
-            run([*self.apt, "download", "-q", *(f"{package.name}={package.version}" for _, package in asked)], cwd=folder)
+            names = [f"{package.name}={package.version}" for _, package in asked]
+            run([*self.apt, "download", "-q", *names], cwd=folder)
             for source, package in asked:
                 [file] = pathlib.Path(folder).glob(f"{package.name}_*.deb")
-                entries = read_changelog(file, *source)
+                entries = read_changelog(file, source[0])
                 if entries:
                     new = file.with_suffix(".json")
                     new.write_text(json.dumps(entries))
@@ -181,7 +195,7 @@ def satisfies(version, wanted):
     return {"<<": a < b, "<=": a <= b, "=": a == b, ">=": a >= b, ">>": a > b}[operator]
 
 
-def read_changelog(deb, source, version):
+def read_changelog(deb, source):
     """The entries of the source's changelog in a .deb, or nothing if it has none."""
     data, package = DebFile(str(deb)).data, deb.name.split("_")[0]
     for name in ["changelog.Debian.gz", "changelog.gz"]:
