@@ -219,8 +219,9 @@ def check(path):
     names = history["releases"][0]["name"], history["releases"][-1]["name"]
     numbers = "{:.0f} / {:.0f} | {:.0f} / {:.0f}".format(*(
         of(counts[1:]) for counts in (changes, moved) for of in (statistics.mean, statistics.median)))
-    return (f"| {path.name.removesuffix('.json.zst')} | {len(history['images'])} | {len(state):,} "
-            f"| {size / 1e9:.2f} GB | {len(changes)} | {names[0]} to {names[1]} | {numbers} | {path.stat().st_size / 1e3:.0f} kB |")
+    return (f"| {path.name.removesuffix('.json.zst')} | {len(history['images'])} | {len(state):,} | "
+            f"{size / 1e9:.2f} GB | {len(changes)} | {names[0]} to {names[1]} | {numbers} "
+            f"| {path.stat().st_size / 1e3:.0f} kB |")
 
 
 def make(name, suite, into):
