@@ -5,7 +5,9 @@
 //! dropped, and a path that a parent layer already has, with equal rules, is not packed again.
 
 mod auto_layer;
+mod fleet;
 mod graph;
+mod lock;
 mod name;
 mod nixply;
 mod popularity;
@@ -15,7 +17,9 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::fleet::{Member, plan_fleet};
 use self::graph::Graph;
+pub use self::lock::Lock;
 pub use self::name::{Name, keys};
 pub use self::popularity::by_popularity;
 use crate::closure::{Closure, StorePath};
@@ -48,6 +52,19 @@ pub enum Strategy {
 impl Strategy {
     /// The names that can be given as text. Explicit groups come as data instead.
     pub const NAMES: [&str; 6] = ["popularity", "single", "per-path", "size", "auto-layer", "nixply"];
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Popularity => "popularity",
+            Self::Single => "single",
+            Self::PerPath => "per-path",
+            Self::Size => "size",
+            Self::AutoLayer => "auto-layer",
+            Self::Nixply => "nixply",
+            Self::Explicit(_) => "explicit",
+        }
+    }
 
     /// The strategy of this name.
     pub fn from_name(name: &str) -> Result<Self> {
@@ -147,9 +164,8 @@ pub fn plan(closure: &Closure, options: &Options<'_>) -> Result<Plan> {
             Ok(placed(paths, closure, groups))
         }
         Strategy::Nixply => {
-            let places: Vec<usize> = paths.iter().filter_map(|path| closure.place(&path.path)).collect();
-            let groups = nixply::by_expected_bytes(closure, &Graph::new(closure), &places, max_layers)?;
-            Ok(placed(paths, closure, groups))
+            let plans = plan_fleet(&[Member { name: "", closure, paths, max_layers }], None)?;
+            Ok(plans.into_iter().next().expect("a plan for each image"))
         }
         Strategy::Explicit(groups) => explicit(paths, groups, closure, max_layers),
     }

@@ -9,6 +9,8 @@ use crate::error::Result;
 use crate::plan::graph::Graph;
 use crate::plan::name::Name;
 
+use super::past::Past;
+
 /// As many events are told apart; the others, those of the least expected bytes, count for each path by itself, as if no two
 /// waited for the same one. That makes large layers look a little worse than they are.
 const TOLD_APART: usize = 1024;
@@ -16,12 +18,13 @@ const TOLD_APART: usize = 1024;
 /// Events are handled by as many at a time as a word has bits.
 const WORD: usize = u64::BITS as usize;
 
-/// How many events a release is expected to have.
+/// How many events a release is expected to have where nothing has been seen; and how much that counts, in releases.
 const PER_RELEASE: f64 = 1.0;
+const PER_RELEASE_COUNTS: f64 = 4.0;
 
 /// Every path's events.
-#[derive(Debug)]
-pub(super) struct Events {
+#[derive(Debug, Clone)]
+pub(in crate::plan) struct Events {
     /// The rate of each event that is told apart: how many a release is expected to have.
     pub(super) rates: Vec<f64>,
     /// For each path, which of these touch the path.
@@ -32,10 +35,19 @@ pub(super) struct Events {
 
 impl Events {
     /// The events of a closure. Outputs of one derivation (one package and version) change together, so they are one event.
-    pub(super) fn of(closure: &Closure, graph: &Graph, keys: &[String]) -> Result<Self> {
+    pub(in crate::plan) fn of(
+        closure: &Closure,
+        graph: &Graph,
+        keys: &[String],
+        past: &Past,
+    ) -> Result<Self> {
         let order = graph.bottom_up(closure)?;
         let sizes: Vec<u64> = closure.iter().map(|info| info.nar_size).collect();
         let (event_of, count) = numbered(closure, keys);
+        let propagates = past.propagates(graph);
+        let seen = f64::from(past.events(graph, &event_of, count, propagates));
+        let per_release =
+            (seen + PER_RELEASE * PER_RELEASE_COUNTS) / (f64::from(past.releases) + PER_RELEASE_COUNTS);
 
         // How many paths each event touches, and their bytes.
         let mut touched = vec![0usize; count];
@@ -51,7 +63,7 @@ impl Events {
         }
         let weights: Vec<f64> = touched.iter().map(|touched| 1.0 / *touched as f64).collect();
         let sum: f64 = weights.iter().sum();
-        let rates: Vec<f64> = weights.iter().map(|weight| weight * PER_RELEASE / sum).collect();
+        let rates: Vec<f64> = weights.iter().map(|weight| weight * per_release / sum).collect();
 
         let mut by_bytes: Vec<usize> = (0..count).collect();
         by_bytes.sort_by(|a, b| (rates[*b] * bytes[*b]).total_cmp(&(rates[*a] * bytes[*a])).then(a.cmp(b)));
@@ -71,7 +83,10 @@ impl Events {
             }
         }
         for first in (0..count).step_by(WORD) {
-            let words = touching_words(graph, &order, &event_of, first);
+            let words = match propagates {
+                true => touching_words(graph, &order, &event_of, first),
+                false => own_words(&event_of, first),
+            };
             for (at, word) in words.into_iter().enumerate() {
                 for event in bits(word).map(|bit| first + bit) {
                     match told_apart[event] {
@@ -85,7 +100,7 @@ impl Events {
     }
 
     /// Those of the paths at `places`, in that order.
-    pub(super) fn of_paths(self, places: &[usize]) -> Self {
+    pub(in crate::plan) fn of_paths(self, places: &[usize]) -> Self {
         Self {
             rates: self.rates,
             touching: places.iter().map(|at| self.touching[*at].clone()).collect(),
@@ -119,15 +134,20 @@ fn numbered(closure: &Closure, keys: &[String]) -> (Vec<usize>, usize) {
 
 /// For each path, which of the events from `first` on touch it, as the bits of a word.
 fn touching_words(graph: &Graph, order: &[usize], event_of: &[usize], first: usize) -> Vec<u64> {
-    let mut words = vec![0u64; graph.len()];
+    let mut words = own_words(event_of, first);
     for at in order {
-        let own = match event_of[*at].checked_sub(first) {
-            Some(bit) if bit < WORD => 1 << bit,
-            _ => 0,
-        };
-        words[*at] = graph.references(*at).iter().fold(own, |word, below| word | words[*below]);
+        words[*at] = graph.references(*at).iter().fold(words[*at], |word, below| word | words[*below]);
     }
     words
+}
+
+/// For each path, whether its own event is one of those from `first` on, as a bit of a word.
+fn own_words(event_of: &[usize], first: usize) -> Vec<u64> {
+    let own = |event: &usize| match event.checked_sub(first) {
+        Some(bit) if bit < WORD => 1 << bit,
+        _ => 0,
+    };
+    event_of.iter().map(own).collect()
 }
 
 fn bits(mut word: u64) -> impl Iterator<Item = usize> {

@@ -1,44 +1,219 @@
 //! Ours: fewest bytes that a release is expected to move.
 
+mod cost;
 mod events;
+mod exchange;
+mod groups;
 mod merge;
+mod past;
+mod units;
 
-use super::graph::Graph;
-use super::name::keys;
-use crate::closure::Closure;
-use crate::error::Result;
+use std::collections::HashMap;
 
-use self::events::Events;
-use self::merge::Groups;
+use fixedbitset::FixedBitSet;
 
-/// Groups that move few bytes from release to release, as places in the closure, what seldom changes first.
+use self::cost::{Content, Costs};
+pub(super) use self::events::Events;
+use self::groups::Groups;
+pub(super) use self::past::Past;
+
+/// What is to be placed. Paths are numbered in the order of their keys, so that where numbers decide nothing else does.
+#[derive(Debug)]
+pub(super) struct Problem {
+    /// Archive sizes in bytes.
+    pub(super) sizes: Vec<u64>,
+    /// The images that have each path.
+    pub(super) users: Vec<FixedBitSet>,
+    /// How many layers each image can have, at least 1.
+    pub(super) limits: Vec<usize>,
+    /// What can change, and whom it touches.
+    pub(super) events: Events,
+    /// For each path, in which of the releases that have been seen it changed, the last one in the lowest bit.
+    pub(super) seen: Vec<u64>,
+    /// How many releases have been seen, 64 at most.
+    pub(super) releases: u32,
+    /// The former plan, where there is one.
+    pub(super) former: Vec<Former>,
+}
+
+/// A layer of the former plan.
+#[derive(Debug, Clone)]
+pub(super) struct Former {
+    /// Its paths, those that are left of them.
+    pub(super) paths: Vec<usize>,
+    /// The images that have it.
+    pub(super) users: FixedBitSet,
+    /// Whether it would be the same layer: nothing in it has changed, come or gone.
+    pub(super) stands: bool,
+}
+
+/// A layer of the plan: paths and images.
+pub(super) type Placed = (Vec<usize>, FixedBitSet);
+
+/// Groups that move few bytes from release to release, what seldom changes first.
 ///
-/// Objective: the least sum over layers of `bytes x P(something in it changes until the next release)`, with at most
-/// `max_layers` layers. In Nix a path gets a new hash when it changes or when anything does that it depends on. So what a path
-/// waits for are *events*: changes of packages. Every package has a rate, 1 / (1 + its dependents), since what much depends
-/// on changes less often than what nothing does; a layer's rate is the sum over all events that touch any of its paths, and
-/// `P = 1 - exp(-rate)`. Paths that wait for nearly the same events cost little to put together.
+/// Objective: the least sum over layers of `bytes x (1, unless it is there already + HORIZON x P(something in it changes in a
+/// release))`, where no image has more layers than its limit. In Nix a path gets a new hash when it changes or when anything does
+/// that it depends on. So what a path waits for are *events*: changes of packages. Every package has a rate, 1 / (1 + its
+/// dependents), since what much depends on changes less often than what nothing does; a layer's rate is the sum over all
+/// events that touch any of its paths, and `P = 1 - exp(-rate)`. Where former releases are known, P is the mean of what they
+/// had and of so many releases of that expectation. Paths that wait for nearly the same events cost little to put together.
 ///
-/// Starting from one layer a path, the layer of the smallest expected bytes joins the one where that adds the least, until few
-/// enough are left; then single paths move as long as that saves anything ([`merge`]). Which paths go together depends on their
-/// names, sizes and references, never on hashes or on the order in which they come. O(paths x references / 64) for the events, and
-/// O(g^2) for at most g = 1,500 groups. Source: the objective is that of hhd-dev's rechunk (bytes x changed, over a matrix of
-/// updates) with Nix's propagation in place of changelogs.
-pub(super) fn by_expected_bytes(
-    closure: &Closure,
-    graph: &Graph,
-    places: &[usize],
-    max_layers: usize,
-) -> Result<Vec<Vec<usize>>> {
-    let keys = keys(closure);
-    let mut places = places.to_vec();
-    places.sort_unstable_by(|a, b| keys[*a].cmp(&keys[*b]));
-    let infos: Vec<_> = closure.iter().collect();
-    let sizes = places.iter().map(|at| infos[*at].nar_size).collect();
-    let events = Events::of(closure, graph, &keys)?.of_paths(&places);
-    let mut groups = Groups::singletons(events, sizes);
-    groups.merge_to(max_layers);
-    groups.move_paths();
-    let of_group = |group: Vec<usize>| group.into_iter().map(|number| places[number]).collect();
-    Ok(groups.bottom_up().into_iter().map(of_group).collect())
+/// A path that several images have is in one layer for all of them to begin with. Joining two layers does so for the images
+/// that have both; the others keep theirs, so its price has the bytes that are twice in the registry then. The pair that costs
+/// least is joined, for every image that has too many layers ([`merge`]); then single paths move and layers are spent on
+/// others as long as that saves anything ([`exchange`]). This is done from three beginnings: the former plan, the layers of it in
+/// which nothing has changed, and nothing. The cheapest is taken, so a new plan never costs more than the former one.
+///
+/// Which paths go together depends on their names, sizes and references, on what has been seen and on the former plan, never on
+/// hashes or on the order in which they come. O(paths x references / 64) for the events, and O(g²) for at most g = 1,500 groups.
+/// Source: the objective is that of hhd-dev's rechunk (bytes x changed, over a matrix of updates) with Nix's propagation in
+/// place of changelogs.
+pub(super) fn place(problem: &Problem) -> Vec<Placed> {
+    let costs = costs(problem);
+    let units = units::units(&costs, &problem.users);
+    let contents: Vec<Content> = units.iter().map(|unit| costs.content(unit)).collect();
+    let standing: HashMap<&[usize], &FixedBitSet> = problem
+        .former
+        .iter()
+        .filter(|former| former.stands)
+        .map(|former| (former.paths.as_slice(), &former.users))
+        .collect();
+    let unit_of = unit_of(&units, problem.sizes.len());
+
+    let empty = Groups::new(&costs, &units, &contents, &problem.limits, false);
+    let mut plans = Vec::new();
+    let mut anew = empty.clone();
+    anew.add_rest(&problem.users);
+    anew.merge();
+    anew.improve();
+    anew.recognise(&standing);
+    plans.push(anew);
+    if !problem.former.is_empty() {
+        let mut part = empty.clone();
+        part.add_former(problem.former.iter().filter(|former| former.stands), &unit_of);
+        part.add_rest(&problem.users);
+        part.merge();
+        part.improve();
+        plans.push(part);
+        let mut kept = empty;
+        kept.add_former(problem.former.iter(), &unit_of);
+        kept.add_rest(&problem.users);
+        kept.merge();
+        plans.push(kept);
+    }
+    // The former plan is the last, and wins where others are not cheaper.
+    let best = plans.into_iter().reduce(|a, b| if a.cost() < b.cost() { a } else { b });
+    best.expect("there is one").bottom_up(&problem.former)
+}
+
+/// The former plan, with what is new placed where it costs least: in layers of its own if there can be any more. Layers of the
+/// former plan are joined only where there would be too many.
+pub(super) fn follow(problem: &Problem) -> Vec<Placed> {
+    let costs = costs(problem);
+    let units: Vec<Vec<usize>> = (0..problem.sizes.len()).map(|path| vec![path]).collect();
+    let contents: Vec<Content> = units.iter().map(|unit| costs.content(unit)).collect();
+    let mut groups = Groups::new(&costs, &units, &contents, &problem.limits, true);
+    let unit_of: Vec<usize> = (0..units.len()).collect();
+    let former: Vec<Former> =
+        problem.former.iter().map(|former| Former { stands: true, ..former.clone() }).collect();
+    groups.add_former(former.iter(), &unit_of);
+    groups.add_rest(&problem.users);
+    groups.merge();
+    groups.bottom_up(&problem.former)
+}
+
+fn costs(problem: &Problem) -> Costs {
+    Costs::new(&problem.sizes, problem.events.clone(), problem.seen.clone(), problem.releases)
+}
+
+fn unit_of(units: &[Vec<usize>], count: usize) -> Vec<usize> {
+    let mut unit_of = vec![0; count];
+    for (number, unit) in units.iter().enumerate() {
+        for path in unit {
+            unit_of[*path] = number;
+        }
+    }
+    unit_of
+}
+
+impl Groups<'_> {
+    /// Layers of the former plan. A unit is in the layer where most of its paths were.
+    fn add_former<'f>(&mut self, former: impl Iterator<Item = &'f Former>, unit_of: &[usize]) {
+        for layer in former {
+            let mut of_unit: HashMap<usize, usize> = HashMap::new();
+            for path in &layer.paths {
+                *of_unit.entry(unit_of[*path]).or_default() += 1;
+            }
+            let whole = of_unit.iter().all(|(unit, count)| self.units[*unit].len() == *count);
+            let units: Vec<usize> = of_unit
+                .into_iter()
+                .filter(|(unit, count)| self.units[*unit].len() < 2 * count)
+                .map(|(unit, _)| unit)
+                .collect();
+            if !units.is_empty() {
+                let group = self.group(units, layer.users.clone(), layer.stands && whole);
+                self.add(group);
+            }
+        }
+    }
+
+    /// Each unit by itself, for the images that do not have it yet.
+    fn add_rest(&mut self, users: &[FixedBitSet]) {
+        let mut missing: Vec<FixedBitSet> = self.units.iter().map(|unit| users[unit[0]].clone()).collect();
+        for (_, group) in self.groups() {
+            for unit in &group.units {
+                missing[*unit].difference_with(&group.users);
+            }
+        }
+        for (unit, users) in missing.into_iter().enumerate() {
+            if !users.is_clear() {
+                let group = self.group(vec![unit], users, false);
+                self.add(group);
+            }
+        }
+    }
+
+    /// Finds layers that are there already.
+    fn recognise(&mut self, standing: &HashMap<&[usize], &FixedBitSet>) {
+        let groups: Vec<usize> = self.groups().map(|(slot, _)| slot).collect();
+        for slot in groups {
+            let group = self.at(slot);
+            let users = standing.get(self.paths(slot).as_slice());
+            // One image that has it is enough: the bytes are in the registry.
+            if users.is_some_and(|users| !users.is_disjoint(&group.users)) {
+                let group = self.group(group.units.clone(), group.users.clone(), true);
+                self.replace(slot, group);
+            }
+        }
+    }
+
+    /// A group's paths, sorted.
+    fn paths(&self, slot: usize) -> Vec<usize> {
+        let mut paths: Vec<usize> =
+            self.at(slot).units.iter().flat_map(|unit| &self.units[*unit]).copied().collect();
+        paths.sort_unstable();
+        paths
+    }
+
+    /// The groups, what changes least often first: engines unpack anew what lies above a layer that has changed. A plan whose
+    /// layers are the former ones keeps their order.
+    fn bottom_up(self, former: &[Former]) -> Vec<Placed> {
+        let mut layers: Vec<(f64, Placed)> = self
+            .groups()
+            .map(|(slot, group)| (group.content.changes, (self.paths(slot), group.users.clone())))
+            .collect();
+        layers.sort_by(|(a, left), (b, right)| a.total_cmp(b).then_with(|| left.0.cmp(&right.0)));
+        let place: HashMap<&[usize], usize> =
+            former.iter().enumerate().map(|(at, former)| (former.paths.as_slice(), at)).collect();
+        let places: Option<Vec<usize>> =
+            layers.iter().map(|(_, (paths, _))| place.get(paths.as_slice()).copied()).collect();
+        let mut layers: Vec<Placed> = layers.into_iter().map(|(_, layer)| layer).collect();
+        if let Some(places) = places {
+            let mut order: Vec<(usize, Placed)> = places.into_iter().zip(layers).collect();
+            order.sort_by_key(|(at, _)| *at);
+            layers = order.into_iter().map(|(_, layer)| layer).collect();
+        }
+        layers
+    }
 }

@@ -1,0 +1,161 @@
+//! Several images planned as one: what they share is in shared layers.
+
+use std::collections::{BTreeMap, HashMap};
+
+use fixedbitset::FixedBitSet;
+
+use super::graph::Graph;
+use super::lock::Lock;
+use super::name::keys;
+use super::nixply::{self, Events, Former, Past, Placed, Problem};
+use super::{Plan, PlannedPath};
+use crate::closure::{Closure, PathInfo};
+use crate::error::Result;
+
+/// An image to be planned together with others.
+#[derive(Debug, Clone)]
+pub struct Member<'m> {
+    /// Its name, by which the lock file knows it.
+    pub name: &'m str,
+    /// Its closure.
+    pub closure: &'m Closure,
+    /// What of it is to be placed.
+    pub paths: Vec<PlannedPath>,
+    /// At most this many layers; 0 counts as 1.
+    pub max_layers: usize,
+}
+
+/// All images' paths, each once unless images have different rules for it; by key.
+#[derive(Debug)]
+pub(super) struct Fleet<'m> {
+    pub(super) members: &'m [Member<'m>],
+    pub(super) items: Vec<Item<'m>>,
+    union: Closure,
+    graph: Graph,
+    keys: Vec<String>,
+}
+
+/// What is placed.
+#[derive(Debug)]
+pub(super) struct Item<'m> {
+    /// Its name in the plan: that of the path, unless an image has rules for it.
+    pub(super) key: String,
+    /// The path's own.
+    pub(super) name: String,
+    pub(super) info: &'m PathInfo,
+    pub(super) path: PlannedPath,
+    users: FixedBitSet,
+    /// Its place in the closure of all images.
+    place: usize,
+}
+
+impl<'m> Fleet<'m> {
+    pub(super) fn new(members: &'m [Member<'m>]) -> Self {
+        let mut infos: Vec<&PathInfo> = members.iter().flat_map(|member| member.closure.iter()).collect();
+        infos.sort_by(|a, b| a.path.cmp(&b.path));
+        infos.dedup_by(|a, b| a.path == b.path);
+        let union = Closure::new(infos.iter().map(|info| (*info).clone()));
+        let keys = keys(&union);
+        // Paths with rules are other bytes, and nobody else's.
+        let mut items: BTreeMap<String, Item<'m>> = BTreeMap::new();
+        for (number, member) in members.iter().enumerate() {
+            for path in &member.paths {
+                let Some(place) = union.place(&path.path) else { continue };
+                let key = match &path.options {
+                    None => keys[place].clone(),
+                    Some(_) => format!("{}@{}", keys[place], member.name),
+                };
+                let users = FixedBitSet::with_capacity(members.len());
+                let name = keys[place].clone();
+                let item =
+                    Item { key: key.clone(), name, info: infos[place], path: path.clone(), users, place };
+                items.entry(key).or_insert(item).users.insert(number);
+            }
+        }
+        let graph = Graph::new(&union);
+        Self { members, items: items.into_values().collect(), union, graph, keys }
+    }
+
+    /// The problem, with what a lock file has seen, and with the plan of one.
+    fn problem(&self, seen: Option<&Lock>, former: Option<&Lock>) -> Result<Problem> {
+        let past = match seen {
+            Some(lock) => {
+                let seen: Vec<u64> = self.keys.iter().map(|key| lock.seen(key)).collect();
+                Past { seen, releases: lock.releases_seen() }
+            }
+            None => Past::unknown(self.union.len()),
+        };
+        let places: Vec<usize> = self.items.iter().map(|item| item.place).collect();
+        let events = Events::of(&self.union, &self.graph, &self.keys, &past)?.of_paths(&places);
+        Ok(Problem {
+            sizes: self.items.iter().map(|item| item.info.nar_size).collect(),
+            users: self.items.iter().map(|item| item.users.clone()).collect(),
+            limits: self.members.iter().map(|member| member.max_layers.max(1)).collect(),
+            events,
+            seen: places.iter().map(|at| past.seen[*at]).collect(),
+            releases: past.releases,
+            former: former.map(|lock| self.former(lock)).unwrap_or_default(),
+        })
+    }
+
+    /// The lock's layers in numbers. Images that have come to differ in a layer have one each.
+    fn former(&self, lock: &Lock) -> Vec<Former> {
+        let number: HashMap<&str, usize> =
+            self.items.iter().enumerate().map(|(number, item)| (item.key.as_str(), number)).collect();
+        let image: HashMap<&str, usize> =
+            self.members.iter().enumerate().map(|(at, member)| (member.name, at)).collect();
+        let mut former = Vec::new();
+        let mut taken: Vec<FixedBitSet> =
+            vec![FixedBitSet::with_capacity(self.members.len()); self.items.len()];
+        for layer in &lock.layers {
+            let known: Vec<usize> =
+                layer.paths.iter().filter_map(|key| number.get(key.as_str()).copied()).collect();
+            let mut alike: BTreeMap<Vec<usize>, FixedBitSet> = BTreeMap::new();
+            for user in layer.images.iter().filter_map(|name| image.get(name.as_str()).copied()) {
+                let has =
+                    |number: &usize| self.items[*number].users.contains(user) && !taken[*number].put(user);
+                let mut paths: Vec<usize> = known.iter().copied().filter(has).collect();
+                paths.sort_unstable();
+                let none = FixedBitSet::with_capacity(self.members.len());
+                alike.entry(paths).or_insert(none).insert(user);
+            }
+            for (paths, users) in alike.into_iter().filter(|(paths, _)| !paths.is_empty()) {
+                let whole = paths.len() == layer.paths.len();
+                let stands = whole && paths.iter().all(|number| !lock.changed(&self.items[*number]));
+                former.push(Former { paths, users, stands });
+            }
+        }
+        former
+    }
+
+    /// A new plan, from what has been seen and from a former one.
+    pub(super) fn place(&self, seen: Option<&Lock>, former: Option<&Lock>) -> Result<Vec<Placed>> {
+        Ok(nixply::place(&self.problem(seen, former)?))
+    }
+
+    /// Each image's layers.
+    fn plans(&self, layers: Vec<Placed>) -> Vec<Plan> {
+        let mut plans = vec![Plan::new(); self.members.len()];
+        for (paths, users) in layers {
+            let layer: Vec<PlannedPath> =
+                paths.iter().map(|number| self.items[*number].path.clone()).collect();
+            for user in users.ones() {
+                plans[user].push(layer.clone());
+            }
+        }
+        plans
+    }
+}
+
+/// The images' plans: by the lock if there is one, else made anew; see [`nixply`](super::Strategy::Nixply).
+pub fn plan_fleet(members: &[Member<'_>], lock: Option<&Lock>) -> Result<Vec<Plan>> {
+    let fleet = Fleet::new(members);
+    let layers = match lock {
+        Some(lock) => {
+            lock.check_images(members)?;
+            nixply::follow(&fleet.problem(Some(lock), Some(lock))?)
+        }
+        None => fleet.place(None, None)?,
+    };
+    Ok(fleet.plans(layers))
+}

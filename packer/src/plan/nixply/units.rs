@@ -1,0 +1,42 @@
+//! What is placed as one.
+
+use std::collections::BTreeMap;
+
+use fixedbitset::FixedBitSet;
+
+use super::cost::{Content, Costs, HORIZON};
+
+/// More units than this are not compared pair by pair. Beyond, paths of the fewest expected bytes are put together beforehand.
+const COMPARED: usize = 1500;
+
+/// Units of paths: mostly one each. Where there are too many, those of the fewest expected bytes are put together, neighbours by
+/// how probably they change, of the same images.
+pub(super) fn units(costs: &Costs, users: &[FixedBitSet]) -> Vec<Vec<usize>> {
+    let count = costs.len();
+    if count <= COMPARED {
+        return (0..count).map(|path| vec![path]).collect();
+    }
+    let contents: Vec<Content> = (0..count).map(|path| costs.content(&[path])).collect();
+    let expected = |path: usize| contents[path].bytes * (1.0 + HORIZON * contents[path].changes);
+    let mut order: Vec<usize> = (0..count).collect();
+    order.sort_by(|a, b| expected(*b).total_cmp(&expected(*a)).then(a.cmp(b)));
+    let rest = order.split_off(COMPARED / 2);
+    let mut units: Vec<Vec<usize>> = order.into_iter().map(|path| vec![path]).collect();
+    let mut alike: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
+    for path in &rest {
+        alike.entry(users[*path].ones().collect()).or_default().push(*path);
+    }
+    // Each set of images has a part of the bundles, and one at least.
+    let bundles = COMPARED - COMPARED / 2;
+    for mut paths in alike.into_values() {
+        paths.sort_by(|a, b| contents[*a].changes.total_cmp(&contents[*b].changes).then(a.cmp(b)));
+        let bundles = (bundles * paths.len()).div_ceil(rest.len()).min(paths.len());
+        for at in 0..bundles {
+            let mut unit = paths[at * paths.len() / bundles..(at + 1) * paths.len() / bundles].to_vec();
+            unit.sort_unstable();
+            units.push(unit);
+        }
+    }
+    units.sort_unstable();
+    units
+}

@@ -1,0 +1,46 @@
+//! What can go wrong.
+
+use std::io;
+use std::path::PathBuf;
+
+/// An error of a study.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or folder cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A history is not what it should be.
+    #[error("{what}: {why}")]
+    Invalid {
+        /// What.
+        what: String,
+        /// Why, and what would be right.
+        why: String,
+    },
+    /// A strategy cannot plan a release.
+    #[error("{strategy} at release {release}, image {image}")]
+    Plan {
+        /// The strategy.
+        strategy: String,
+        /// The release.
+        release: String,
+        /// The image.
+        image: String,
+        /// Why.
+        source: nixply_packer::Error,
+    },
+}
+
+/// A result of a study.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) fn invalid(what: impl Into<String>, why: impl ToString) -> Self {
+        Self::Invalid { what: what.into(), why: why.to_string() }
+    }
+}

@@ -1,0 +1,97 @@
+//! What a change is expected to move, where there is one closure and no history.
+
+use std::collections::HashMap;
+
+use nixply_packer::closure::{Closure, StorePath};
+use nixply_packer::plan::Plan;
+
+/// Which package changes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weights {
+    /// Each by 1 / (1 + its dependents): what much depends on changes less often.
+    Structural,
+    /// All alike.
+    Even,
+    /// Only what nothing depends on, or one path.
+    Leaves,
+}
+
+impl Weights {
+    fn of(self, touched: usize) -> f64 {
+        match self {
+            Self::Structural => 1.0 / touched as f64,
+            Self::Even => 1.0,
+            Self::Leaves => f64::from(u8::from(touched <= 2)),
+        }
+    }
+}
+
+/// Bytes that each plan is expected to move when one path changes and with it all its dependents, for each of `weights`. A
+/// layer moves as a whole.
+pub fn bytes_per_change(closure: &Closure, plans: &[&Plan], weights: &[Weights]) -> Vec<Vec<f64>> {
+    let places: HashMap<&StorePath, usize> =
+        closure.iter().enumerate().map(|(at, info)| (&info.path, at)).collect();
+    let mut referrers = vec![Vec::new(); closure.len()];
+    for (at, info) in closure.iter().enumerate() {
+        for below in info.references.iter().filter_map(|path| places.get(path)).filter(|below| **below != at)
+        {
+            referrers[*below].push(at);
+        }
+    }
+    let sizes: Vec<f64> = closure.iter().map(|info| info.nar_size as f64).collect();
+    let layers: Vec<(Vec<usize>, Vec<f64>)> = plans
+        .iter()
+        .map(|plan| {
+            let mut layer_of = vec![usize::MAX; closure.len()];
+            let mut bytes = vec![0.0; plan.len()];
+            for (layer, paths) in plan.iter().enumerate() {
+                for at in paths.iter().filter_map(|path| places.get(&path.path)) {
+                    layer_of[*at] = layer;
+                    bytes[layer] += sizes[*at];
+                }
+            }
+            (layer_of, bytes)
+        })
+        .collect();
+    let mut sums = vec![vec![0.0; weights.len()]; plans.len()];
+    let mut totals = vec![0.0; weights.len()];
+    // The change that saw each place and layer last: nothing has to be cleared for the next one.
+    let mut seen = vec![usize::MAX; closure.len()];
+    let mut moved: Vec<Vec<usize>> = layers.iter().map(|(_, bytes)| vec![usize::MAX; bytes.len()]).collect();
+    let mut touched = Vec::new();
+    for change in 0..closure.len() {
+        touched.clear();
+        touched.push(change);
+        seen[change] = change;
+        let mut next = 0;
+        while let Some(at) = touched.get(next).copied() {
+            next += 1;
+            for referrer in &referrers[at] {
+                if std::mem::replace(&mut seen[*referrer], change) != change {
+                    touched.push(*referrer);
+                }
+            }
+        }
+        let shares: Vec<f64> = weights.iter().map(|weights| weights.of(touched.len())).collect();
+        for (total, share) in totals.iter_mut().zip(&shares) {
+            *total += share;
+        }
+        for ((sums, (layer_of, bytes)), moved) in sums.iter_mut().zip(&layers).zip(&mut moved) {
+            let mut sum = 0.0;
+            for layer in touched.iter().map(|at| layer_of[*at]).filter(|layer| *layer != usize::MAX) {
+                if std::mem::replace(&mut moved[layer], change) != change {
+                    sum += bytes[layer];
+                }
+            }
+            for (of, share) in sums.iter_mut().zip(&shares) {
+                *of += sum * share;
+            }
+        }
+    }
+    for sums in &mut sums {
+        for (sum, total) in sums.iter_mut().zip(&totals) {
+            *sum /= total.max(f64::MIN_POSITIVE);
+        }
+    }
+    sums
+}

@@ -1,0 +1,166 @@
+//! `nixply-history`: releases as packages with versions, sizes and references, each release as what differs from the one before.
+//! `benches/histories/README.md` has the format.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use nixply_packer::closure::{Closure, PathInfo, StorePath};
+use serde::Deserialize;
+use zstd_safe::{DCtx, InBuffer, OutBuffer};
+
+use super::{History, Propagation, Release};
+use crate::error::{Error, Result};
+
+#[derive(Deserialize)]
+struct File {
+    format: String,
+    version: u32,
+    #[serde(default)]
+    about: String,
+    images: BTreeMap<String, Vec<String>>,
+    releases: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+struct Step {
+    name: String,
+    #[serde(default)]
+    removed: Vec<String>,
+    set: BTreeMap<String, Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    source: String,
+    version: String,
+    size: u64,
+    references: Vec<String>,
+}
+
+pub(super) fn read(file: &Path, propagation: Propagation) -> Result<History> {
+    let failed = |source| Error::Read { path: file.to_owned(), source };
+    let what = || file.display().to_string();
+    let mut bytes = fs::read(file).map_err(failed)?;
+    if file.extension().is_some_and(|extension| extension == "zst") {
+        bytes = decompressed(&bytes).map_err(|why| Error::invalid(what(), why))?;
+    }
+    let parsed: File = serde_json::from_slice(&bytes).map_err(|error| Error::invalid(what(), error))?;
+    if (parsed.format.as_str(), parsed.version) != ("nixply-history", 1) {
+        return Err(Error::invalid(what(), "expected format nixply-history, version 1"));
+    }
+    let mut packages: BTreeMap<String, Package> = BTreeMap::new();
+    let mut releases = Vec::with_capacity(parsed.releases.len());
+    for step in parsed.releases {
+        for name in &step.removed {
+            packages.remove(name);
+        }
+        packages.extend(step.set);
+        let invalid = |why: String| Error::invalid(format!("{}, release {}", file.display(), step.name), why);
+        let paths = store_paths(&packages, propagation).map_err(invalid)?;
+        let path = |name: &String, by: &str| {
+            let missing = || invalid(format!("{by} refers to {name:?}, which is not in it"));
+            paths.get(name.as_str()).cloned().ok_or_else(missing)
+        };
+        let info = |(name, package): (&String, &Package)| {
+            Ok(PathInfo {
+                path: path(name, name)?,
+                references: package
+                    .references
+                    .iter()
+                    .map(|other| path(other, name))
+                    .collect::<Result<_>>()?,
+                nar_hash: String::new(),
+                nar_size: package.size,
+            })
+        };
+        let all = Closure::new(packages.iter().map(info).collect::<Result<Vec<_>>>()?);
+        let (mut closures, mut roots) = (Vec::new(), Vec::new());
+        for (image, names) in &parsed.images {
+            let of_image: Vec<StorePath> =
+                names.iter().map(|name| path(name, image)).collect::<Result<_>>()?;
+            closures.push(all.of_roots(&of_image, image).map_err(|error| invalid(error.to_string()))?);
+            roots.push(of_image);
+        }
+        releases.push(Release { name: step.name, closures, roots });
+    }
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.trim_end_matches(".zst").trim_end_matches(".json").to_owned();
+    Ok(History { name, about: parsed.about, images: parsed.images.into_keys().collect(), releases })
+}
+
+fn decompressed(bytes: &[u8]) -> std::result::Result<Vec<u8>, String> {
+    let failed = |code| zstd_safe::get_error_name(code).to_owned();
+    let mut context = DCtx::create();
+    let mut input = InBuffer::around(bytes);
+    let (mut plain, mut part) = (Vec::new(), vec![0; DCtx::out_size()]);
+    loop {
+        let mut output = OutBuffer::around(part.as_mut_slice());
+        let wanted = context.decompress_stream(&mut output, &mut input).map_err(failed)?;
+        let written = output.pos();
+        plain.extend_from_slice(&part[..written]);
+        if input.pos() == bytes.len() && written < part.len() {
+            return if wanted == 0 { Ok(plain) } else { Err("the zstd frame is cut short".into()) };
+        }
+    }
+}
+
+/// A store path for each package. A new version is a new hash, and with propagation so is a new hash of anything that it refers
+/// to.
+fn store_paths(
+    packages: &BTreeMap<String, Package>,
+    propagation: Propagation,
+) -> std::result::Result<BTreeMap<&str, StorePath>, String> {
+    enum Visit {
+        Enter,
+        Leave,
+    }
+    let mut hashes: BTreeMap<&str, blake3::Hash> = BTreeMap::new();
+    let mut open: std::collections::HashSet<&str> = std::collections::HashSet::new();
+    let mut stack: Vec<(&str, Visit)> = packages.keys().map(|name| (name.as_str(), Visit::Enter)).collect();
+    while let Some((name, visit)) = stack.pop() {
+        if hashes.contains_key(name) {
+            continue;
+        }
+        let (name, package) =
+            packages.get_key_value(name).ok_or_else(|| format!("there is no package {name:?}"))?;
+        if matches!(visit, Visit::Enter) {
+            if !open.insert(name) {
+                return Err(format!("{name} refers to itself through others: references must have no cycle"));
+            }
+            stack.push((name, Visit::Leave));
+            if propagation == Propagation::Dependents {
+                let below = package.references.iter().filter(|other| !hashes.contains_key(other.as_str()));
+                stack
+                    .extend(below.filter(|other| *other != name).map(|other| (other.as_str(), Visit::Enter)));
+            }
+            continue;
+        }
+        let mut hasher = blake3::Hasher::new();
+        for part in [name.as_str(), &package.source, &package.version] {
+            hasher.update(part.as_bytes()).update(&[0]);
+        }
+        hasher.update(&package.size.to_le_bytes());
+        if propagation == Propagation::Dependents {
+            for other in package.references.iter().filter(|other| *other != name) {
+                hasher.update(hashes[other.as_str()].as_bytes());
+            }
+        }
+        open.remove(name.as_str());
+        hashes.insert(name, hasher.finalize());
+    }
+    Ok(packages
+        .iter()
+        .map(|(name, package)| (name.as_str(), store_path(name, package, hashes[name.as_str()])))
+        .collect())
+}
+
+/// `hash-source-version`, and the package's name as the output where it has another.
+fn store_path(name: &str, package: &Package, hash: blake3::Hash) -> StorePath {
+    // Nix's own alphabet for hashes.
+    const DIGITS: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
+    let digits: String =
+        hash.as_bytes().iter().map(|byte| char::from(DIGITS[usize::from(byte & 31)])).collect();
+    let output = if name == package.source { String::new() } else { format!("-{}", name.replace('-', "_")) };
+    format!("/nix/store/{digits}-{}-{}{output}", package.source, package.version).into()
+}
