@@ -1,18 +1,24 @@
 //! Improves groups that fit: units move to where they cost less, and layers are spent where they save most.
 
+use std::collections::{BTreeMap, HashMap};
+
+use fixedbitset::FixedBitSet;
+
+use super::cost::Costs;
 use super::groups::{Group, Groups};
 
 /// Units move at most in so many rounds. Measured closures need three to six.
 const ROUNDS: usize = 12;
 
-/// As many exchanges are tried in all, and as many one after another without success.
+/// As many exchanges are made at most, and as many pairs asked for their price.
 const EXCHANGES: usize = 400;
-const FAILURES: usize = 12;
+const PAIRS: usize = 4_000_000;
 
 /// A saving below this part of all is none: it could come from the order in which numbers were added up.
 const LEAST_SAVING: f64 = 1e-9;
 
 /// Units that could be a layer of their own.
+#[derive(Debug, Clone)]
 struct Split {
     saves: f64,
     slot: usize,
@@ -20,76 +26,101 @@ struct Split {
 }
 
 impl Groups<'_> {
-    /// Improves until nothing does.
+    /// Improves until nothing does, or it has cost enough.
     pub(super) fn improve(&mut self) {
         self.move_units();
-        let mut failures = 0;
-        let mut tried: Vec<Vec<usize>> = Vec::new();
+        let mut splits: BTreeMap<usize, Vec<Split>> = BTreeMap::new();
+        let mut prices: HashMap<FixedBitSet, f64> = HashMap::new();
+        let mut pairs = 0;
         for _ in 0..EXCHANGES {
-            let Some(split) = self.splits().into_iter().find(|split| !tried.contains(&split.units)) else {
-                break;
-            };
-            let before = self.cost();
-            let former = self.clone();
-            let users = self.at(split.slot).users.clone();
-            let left = self.at(split.slot).units.iter().copied().filter(|unit| !split.units.contains(unit));
-            let left = self.group(left.collect(), users.clone(), false);
-            self.replace(split.slot, left);
-            self.add(self.group(split.units.clone(), users, false));
-            loop {
-                let exceeding = self.exceeding();
-                if exceeding.is_clear() {
+            for (slot, _) in self.groups() {
+                splits.entry(slot).or_insert_with(|| self.splits(slot));
+            }
+            let mut order: Vec<&Split> = splits.values().flatten().collect();
+            order.sort_by(|a, b| b.saves.total_cmp(&a.saves).then_with(|| a.units.cmp(&b.units)));
+            let mut made = None;
+            for split in order {
+                let users = &self.at(split.slot).users;
+                if !self.room(users) {
+                    // No exchange costs less than its cheapest join for each of the images.
+                    let price = *prices.entry(users.clone()).or_insert_with(|| {
+                        let (price, asked) = self.cheapest(users);
+                        pairs += asked;
+                        price.map_or(f64::INFINITY, |(price, ..)| price)
+                    });
+                    if split.saves <= price * users.count_ones(..) as f64 {
+                        continue;
+                    }
+                }
+                if pairs > PAIRS {
                     break;
                 }
-                let (a, b) =
-                    self.cheapest(&exceeding).expect("an image with too many layers has two to join");
-                self.join(a, b);
-            }
-            if self.cost() < before * (1.0 - LEAST_SAVING) {
-                failures = 0;
-                tried.clear();
-            } else {
-                *self = former;
-                tried.push(split.units);
-                failures += 1;
-                if failures == FAILURES {
+                if let Some(exchanged) = self.exchanged(split, &mut pairs) {
+                    made = Some(exchanged);
                     break;
                 }
             }
+            let Some((groups, touched)) = made else { break };
+            *self = groups;
+            splits.retain(|slot, _| !touched.contains(slot));
+            prices.clear();
         }
         self.tidy();
         self.move_units();
     }
 
-    /// What would save most as a layer of its own, ahead. Of each group: each unit alone, and with all that changes whenever
-    /// that unit does.
-    fn splits(&self) -> Vec<Split> {
+    /// The groups with `split` made and as many others joined as must be, if that is cheaper; and the slots that are not what
+    /// they were.
+    fn exchanged(&self, split: &Split, pairs: &mut usize) -> Option<(Self, Vec<usize>)> {
+        let mut groups = self.clone();
+        let former = self.at(split.slot);
+        let left = former.units.iter().copied().filter(|unit| !split.units.contains(unit)).collect();
+        groups.replace(split.slot, self.group(left, former.users.clone(), false));
+        groups.add(self.group(split.units.clone(), former.users.clone(), false));
+        let mut touched = vec![split.slot];
+        loop {
+            let exceeding = groups.exceeding();
+            if exceeding.is_clear() {
+                break;
+            }
+            let (best, asked) = groups.cheapest(&exceeding);
+            *pairs += asked;
+            let (_, a, b) = best.expect("an image with too many layers has two to join");
+            groups.join(a, b);
+            touched.extend([a, b]);
+        }
+        (groups.cost() < self.cost() * (1.0 - LEAST_SAVING)).then_some((groups, touched))
+    }
+
+    /// What would save most of a group as a layer of its own: each unit alone, and with all that changes whenever that unit
+    /// does.
+    fn splits(&self, slot: usize) -> Vec<Split> {
+        let group = self.at(slot);
         let mut splits = Vec::new();
-        for (slot, group) in self.groups().filter(|(_, group)| group.units.len() > 1) {
-            for unit in &group.units {
-                let content = self.unit(*unit);
-                let along = group
-                    .units
-                    .iter()
-                    .copied()
-                    .filter(|other| super::cost::Costs::touched_within(content, self.unit(*other)));
-                let along: Vec<usize> = along.collect();
-                for units in [vec![*unit], along] {
-                    if units.len() == group.units.len() {
-                        continue;
-                    }
-                    let left = group.units.iter().copied().filter(|unit| !units.contains(unit)).collect();
-                    let left = self.group(left, group.users.clone(), false);
-                    let apart = self.group(units, group.users.clone(), false);
-                    let saves = group.cost - left.cost - apart.cost;
-                    if saves > 0.0 {
-                        splits.push(Split { saves, slot, units: apart.units });
-                    }
+        if group.units.len() == 1 {
+            return splits;
+        }
+        for unit in &group.units {
+            let content = self.unit(*unit);
+            let along =
+                group.units.iter().copied().filter(|other| Costs::touched_within(content, self.unit(*other)));
+            let along: Vec<usize> = along.collect();
+            let mut candidates = vec![vec![*unit]];
+            if along.len() > 1 && along.len() < group.units.len() {
+                candidates.push(along);
+            }
+            for units in candidates {
+                let mut taken = units.iter().copied().peekable();
+                // Both are sorted.
+                let left = group.units.iter().copied().filter(|unit| taken.next_if_eq(unit).is_none());
+                let left = self.group(left.collect(), group.users.clone(), false);
+                let apart = self.group(units, group.users.clone(), false);
+                let saves = group.cost - left.cost - apart.cost;
+                if saves > 0.0 {
+                    splits.push(Split { saves, slot, units: apart.units });
                 }
             }
         }
-        splits.sort_by(|a, b| b.saves.total_cmp(&a.saves).then_with(|| a.units.cmp(&b.units)));
-        splits.dedup_by(|a, b| a.units == b.units);
         splits
     }
 

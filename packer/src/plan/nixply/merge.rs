@@ -91,22 +91,23 @@ impl Groups<'_> {
         self.slots.get(slot).and_then(Option::as_ref).map(|group| group.units[0])
     }
 
-    /// The cheapest pair to join.
-    pub(super) fn cheapest(&self, exceeding: &FixedBitSet) -> Option<(usize, usize)> {
+    /// The cheapest pair to join, as price and slots; and how many pairs were asked.
+    pub(super) fn cheapest(&self, exceeding: &FixedBitSet) -> (Option<(f64, usize, usize)>, usize) {
         let concerned: Vec<usize> = self
             .groups()
             .filter(|(_, group)| !group.users.is_disjoint(exceeding))
             .map(|(slot, _)| slot)
             .collect();
-        let mut best = (f64::INFINITY, None);
+        let mut best: Option<(f64, usize, usize)> = None;
         for (at, a) in concerned.iter().enumerate() {
             for b in &concerned[at + 1..] {
-                let Some(price) = self.price(self.at(*a), self.at(*b), exceeding, best.0) else { continue };
-                if price < best.0 {
-                    best = (price, Some((*a, *b)));
+                let most = best.map_or(f64::INFINITY, |(price, ..)| price);
+                let Some(price) = self.price(self.at(*a), self.at(*b), exceeding, most) else { continue };
+                if price < most {
+                    best = Some((price, *a, *b));
                 }
             }
         }
-        best.1
+        (best, concerned.len() * concerned.len() / 2)
     }
 }
