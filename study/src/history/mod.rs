@@ -1,11 +1,13 @@
 //! Histories: what images had, release by release.
 
 mod packages;
+mod synthetic;
 
 use std::path::Path;
 
 use nixply_packer::closure::{Closure, StorePath};
 
+pub use self::synthetic::Fleet;
 use crate::error::Result;
 
 /// What some images had, release by release, the oldest first.

@@ -22,20 +22,23 @@ struct File {
     releases: Vec<Step>,
 }
 
+/// A release as what differs from the one before.
 #[derive(Deserialize)]
-struct Step {
-    name: String,
+pub(super) struct Step {
+    pub(super) name: String,
     #[serde(default)]
-    removed: Vec<String>,
-    set: BTreeMap<String, Package>,
+    pub(super) removed: Vec<String>,
+    pub(super) set: BTreeMap<String, Package>,
 }
 
-#[derive(Deserialize)]
-struct Package {
-    source: String,
-    version: String,
-    size: u64,
-    references: Vec<String>,
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Package {
+    pub(super) source: String,
+    pub(super) version: String,
+    /// In bytes.
+    pub(super) size: u64,
+    /// Names of packages.
+    pub(super) references: Vec<String>,
 }
 
 pub(super) fn read(file: &Path, propagation: Propagation) -> Result<History> {
@@ -49,14 +52,27 @@ pub(super) fn read(file: &Path, propagation: Propagation) -> Result<History> {
     if (parsed.format.as_str(), parsed.version) != ("nixply-history", 1) {
         return Err(Error::invalid(what(), "expected format nixply-history, version 1"));
     }
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.trim_end_matches(".zst").trim_end_matches(".json").to_owned();
+    let releases = releases(&what(), &parsed.images, parsed.releases, propagation)?;
+    Ok(History { name, about: parsed.about, images: parsed.images.into_keys().collect(), releases })
+}
+
+/// Closures from packages. `what` is for messages, `images` are roots by name.
+pub(super) fn releases(
+    what: &str,
+    images: &BTreeMap<String, Vec<String>>,
+    steps: impl IntoIterator<Item = Step>,
+    propagation: Propagation,
+) -> Result<Vec<Release>> {
     let mut packages: BTreeMap<String, Package> = BTreeMap::new();
-    let mut releases = Vec::with_capacity(parsed.releases.len());
-    for step in parsed.releases {
+    let mut releases = Vec::new();
+    for step in steps {
         for name in &step.removed {
             packages.remove(name);
         }
         packages.extend(step.set);
-        let invalid = |why: String| Error::invalid(format!("{}, release {}", file.display(), step.name), why);
+        let invalid = |why: String| Error::invalid(format!("{what}, release {}", step.name), why);
         let paths = store_paths(&packages, propagation).map_err(invalid)?;
         let path = |name: &String, by: &str| {
             let missing = || invalid(format!("{by} refers to {name:?}, which is not in it"));
@@ -76,7 +92,7 @@ pub(super) fn read(file: &Path, propagation: Propagation) -> Result<History> {
         };
         let all = Closure::new(packages.iter().map(info).collect::<Result<Vec<_>>>()?);
         let (mut closures, mut roots) = (Vec::new(), Vec::new());
-        for (image, names) in &parsed.images {
+        for (image, names) in images {
             let of_image: Vec<StorePath> =
                 names.iter().map(|name| path(name, image)).collect::<Result<_>>()?;
             closures.push(all.of_roots(&of_image, image).map_err(|error| invalid(error.to_string()))?);
@@ -84,9 +100,7 @@ pub(super) fn read(file: &Path, propagation: Propagation) -> Result<History> {
         }
         releases.push(Release { name: step.name, closures, roots });
     }
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let name = name.trim_end_matches(".zst").trim_end_matches(".json").to_owned();
-    Ok(History { name, about: parsed.about, images: parsed.images.into_keys().collect(), releases })
+    Ok(releases)
 }
 
 fn decompressed(bytes: &[u8]) -> std::result::Result<Vec<u8>, String> {

@@ -29,9 +29,12 @@ pub(super) struct Costs {
 pub(super) struct Content {
     pub(super) bytes: f64,
     touching: FixedBitSet,
+    /// Of these, which touch one unit alone.
+    once: FixedBitSet,
     /// The rate of the events that are not told apart.
     others: f64,
     seen: u64,
+    seen_once: u64,
     /// How probable it is that the next release changes any of it.
     pub(super) changes: f64,
 }
@@ -58,7 +61,7 @@ impl Costs {
         self.sizes.len()
     }
 
-    /// Of the paths with these numbers together.
+    /// Of the paths with these numbers, as a unit.
     pub(super) fn content(&self, paths: &[usize]) -> Content {
         let mut touching = FixedBitSet::with_capacity(self.events.rates.len());
         let (mut bytes, mut others, mut seen) = (0.0, 0.0, 0);
@@ -69,16 +72,37 @@ impl Costs {
             seen |= self.seen[*at];
         }
         let rate = self.rate(touching.as_slice().iter().copied()) + others;
-        Content { bytes, touching, others, seen, changes: self.changes(rate, seen) }
+        let once = touching.clone();
+        Content { bytes, touching, once, others, seen, seen_once: seen, changes: self.changes(rate, seen) }
     }
 
-    /// Of two together that share no path.
-    pub(super) fn union(&self, a: &Content, b: &Content) -> Content {
-        let mut touching = a.touching.clone();
-        touching.union_with(&b.touching);
-        let (others, seen) = (a.others + b.others, a.seen | b.seen);
-        let rate = self.rate(touching.as_slice().iter().copied()) + others;
-        Content { bytes: a.bytes + b.bytes, touching, others, seen, changes: self.changes(rate, seen) }
+    /// Of several together that share no path.
+    pub(super) fn union<'u>(&self, contents: impl IntoIterator<Item = &'u Content>) -> Content {
+        let mut contents = contents.into_iter();
+        let mut all = contents.next().expect("there is one").clone();
+        for content in contents {
+            let words = all.once.as_mut_slice().iter_mut().zip(all.touching.as_mut_slice());
+            let others = content.once.as_slice().iter().zip(content.touching.as_slice());
+            for ((once, touching), (other_once, other_touching)) in words.zip(others) {
+                *once = *once & !other_touching | other_once & !*touching;
+                *touching |= other_touching;
+            }
+            all.seen_once = all.seen_once & !content.seen | content.seen_once & !all.seen;
+            all.seen |= content.seen;
+            all.others += content.others;
+            all.bytes += content.bytes;
+        }
+        let rate = self.rate(all.touching.as_slice().iter().copied()) + all.others;
+        all.changes = self.changes(rate, all.seen);
+        all
+    }
+
+    /// How probable it is that the next release changes any of a group without one of its units.
+    pub(super) fn changes_without(&self, group: &Content, unit: &Content) -> f64 {
+        let words = group.touching.as_slice().iter().zip(group.once.as_slice()).zip(unit.touching.as_slice());
+        let left = words.map(|((touching, once), unit)| touching & !(once & unit));
+        let others = (group.others - unit.others).max(0.0);
+        self.changes(self.rate(left) + others, group.seen & !(group.seen_once & unit.seen))
     }
 
     /// How probable it is that the next release changes any of two that are put together.

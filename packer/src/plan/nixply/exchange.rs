@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use fixedbitset::FixedBitSet;
 
 use super::cost::Costs;
-use super::groups::{Group, Groups};
+use super::groups::Groups;
 
 /// Units move at most in so many rounds. Measured closures need three to six.
 const ROUNDS: usize = 12;
@@ -13,6 +13,9 @@ const ROUNDS: usize = 12;
 /// As many exchanges are made at most, and as many pairs asked for their price.
 const EXCHANGES: usize = 400;
 const PAIRS: usize = 4_000_000;
+
+/// In groups of more units than this, units are taken out one by one.
+const ALONG: usize = 400;
 
 /// A saving below this part of all is none: it could come from the order in which numbers were added up.
 const LEAST_SAVING: f64 = 1e-9;
@@ -100,42 +103,44 @@ impl Groups<'_> {
         if group.units.len() == 1 {
             return splits;
         }
-        for unit in &group.units {
-            let content = self.unit(*unit);
-            let along =
-                group.units.iter().copied().filter(|other| Costs::touched_within(content, self.unit(*other)));
-            let along: Vec<usize> = along.collect();
-            let mut candidates = vec![vec![*unit]];
-            if along.len() > 1 && along.len() < group.units.len() {
-                candidates.push(along);
+        let mut split = |saves: f64, units: Vec<usize>| {
+            if saves > 0.0 {
+                splits.push(Split { saves, slot, units });
             }
-            for units in candidates {
-                let mut taken = units.iter().copied().peekable();
-                // Both are sorted.
-                let left = group.units.iter().copied().filter(|unit| taken.next_if_eq(unit).is_none());
-                let left = self.group(left.collect(), group.users.clone(), false);
-                let apart = self.group(units, group.users.clone(), false);
-                let saves = group.cost - left.cost - apart.cost;
-                if saves > 0.0 {
-                    splits.push(Split { saves, slot, units: apart.units });
-                }
+        };
+        for unit in &group.units {
+            let apart = self.group(vec![*unit], group.users.clone(), false);
+            split(self.saved(group, *unit) - apart.cost, apart.units);
+            if group.units.len() > ALONG {
+                continue;
+            }
+            let content = self.unit(*unit);
+            let along = |other: &usize| Costs::touched_within(content, self.unit(*other));
+            let (along, left): (Vec<usize>, Vec<usize>) = group.units.iter().copied().partition(along);
+            if along.len() > 1 && !left.is_empty() {
+                let left = self.group(left, group.users.clone(), false);
+                let apart = self.group(along, group.users.clone(), false);
+                split(group.cost - left.cost - apart.cost, apart.units);
             }
         }
         splits
     }
 
-    /// Moves single units to where they cost less, until none does.
+    /// Moves single units to where they cost less, until none does. They stay with the images that they are for.
     pub(super) fn move_units(&mut self) {
         let least = -self.cost() * LEAST_SAVING;
         for _ in 0..ROUNDS {
             let mut places: Vec<(usize, usize)> = Vec::new();
+            let mut alike: HashMap<FixedBitSet, Vec<usize>> = HashMap::new();
             for (slot, group) in self.groups() {
                 places.extend(group.units.iter().map(|unit| (*unit, slot)));
+                alike.entry(group.users.clone()).or_default().push(slot);
             }
             places.sort_unstable();
             let mut moved = false;
             for (unit, from) in places {
-                moved |= self.move_unit(unit, from, least);
+                let alike = alike.get_mut(&self.at(from).users).expect("all are in it");
+                moved |= self.move_unit(unit, from, alike, least);
             }
             if !moved {
                 return;
@@ -143,36 +148,40 @@ impl Groups<'_> {
         }
     }
 
-    fn move_unit(&mut self, unit: usize, from: usize, least: f64) -> bool {
+    /// Moves a unit to one of the groups of the same images, `alike`, or into one of its own.
+    fn move_unit(&mut self, unit: usize, from: usize, alike: &mut Vec<usize>, least: f64) -> bool {
         let former = self.at(from);
-        if former.units.len() == 1 || !former.units.contains(&unit) {
+        let room = self.room(&former.users);
+        if former.units.len() == 1 || alike.len() == 1 && !room {
             return false;
         }
         let alone = self.group(vec![unit], former.users.clone(), false);
-        let left = former.units.iter().copied().filter(|other| *other != unit).collect();
-        let left = self.group(left, former.users.clone(), false);
-        let saved = former.cost - left.cost;
+        let saved = self.saved(former, unit);
         if saved < -least {
             return false;
         }
+        let left = || former.units.iter().copied().filter(|other| *other != unit).collect();
+        let left = || self.group(left(), former.users.clone(), false);
         let mut best = (least, None);
-        for (at, to) in self.groups().filter(|(at, to)| *at != from && to.users == former.users) {
-            let Some(added) = self.added(&alone, to, saved - alone.cost) else { continue };
+        for at in alike.iter().copied().filter(|at| *at != from) {
+            let Some(added) = self.added(&alone, self.at(at), saved - alone.cost) else { continue };
             let change = added + alone.cost - saved;
             if change < best.0 {
                 best = (change, Some(at));
             }
         }
         if let (_, Some(to)) = best {
-            let group: &Group = self.at(to);
+            let group = self.at(to);
             let units = group.units.iter().copied().chain([unit]).collect();
             let group = self.group(units, group.users.clone(), false);
+            let left = left();
             self.replace(to, group);
             self.replace(from, left);
             return true;
         }
-        if self.room(&former.users) && alone.cost - saved < least {
-            self.add(alone);
+        if room && alone.cost - saved < least {
+            let left = left();
+            alike.push(self.add(alone));
             self.replace(from, left);
             return true;
         }

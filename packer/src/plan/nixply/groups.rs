@@ -78,14 +78,8 @@ impl<'c> Groups<'c> {
     }
 
     /// Of units together.
-    pub(super) fn content(&self, units: &[usize]) -> Content {
-        match units {
-            [unit] => self.contents[*unit].clone(),
-            units => {
-                let paths: Vec<usize> = units.iter().flat_map(|unit| &self.units[*unit]).copied().collect();
-                self.costs.content(&paths)
-            }
-        }
+    fn content(&self, units: &[usize]) -> Content {
+        self.costs.union(units.iter().map(|unit| &self.contents[*unit]))
     }
 
     pub(super) fn unit(&self, unit: usize) -> &Content {
@@ -97,6 +91,13 @@ impl<'c> Groups<'c> {
         units.sort_unstable();
         let content = self.content(&units);
         Group::new(units, users, content, stands)
+    }
+
+    /// What taking a unit out of a group saves, when it has to be somewhere else.
+    pub(super) fn saved(&self, group: &Group, unit: usize) -> f64 {
+        let unit = self.unit(unit);
+        let bytes = group.content.bytes - unit.bytes;
+        group.cost - cost(bytes, self.costs.changes_without(&group.content, unit), false)
     }
 
     /// Puts a group into a slot of its own.
@@ -173,7 +174,7 @@ impl<'c> Groups<'c> {
         let (a, b) = (self.remove(a), self.remove(b));
         let mut users = a.users.clone();
         users.intersect_with(&b.users);
-        let content = self.costs.union(&a.content, &b.content);
+        let content = self.costs.union([&a.content, &b.content]);
         let mut units: Vec<usize> = a.units.iter().chain(&b.units).copied().collect();
         units.sort_unstable();
         let mut slots = vec![self.add(Group::new(units, users.clone(), content, false))];

@@ -22,6 +22,7 @@ impl Groups<'_> {
     /// the images that a join relieves get fewer, and a partner may have grown, which makes it dearer as a rule. So most of
     /// those whose partner has gone never look for another one. About O(groups²) prices.
     pub(super) fn merge(&mut self) {
+        self.coarsen();
         let mut exceeding = self.exceeding();
         if exceeding.is_clear() {
             return;

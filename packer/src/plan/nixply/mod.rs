@@ -1,5 +1,6 @@
 //! Ours: fewest bytes that a release is expected to move.
 
+mod coarsen;
 mod cost;
 mod events;
 mod exchange;

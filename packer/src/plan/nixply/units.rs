@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 
 use fixedbitset::FixedBitSet;
 
+use super::coarsen::COMPARED;
 use super::cost::{Content, Costs, HORIZON};
-
-/// More units than this are not compared pair by pair. Beyond, paths of the fewest expected bytes are put together beforehand.
-const COMPARED: usize = 1500;
 
 /// Units of paths: mostly one each. Where there are too many, those of the fewest expected bytes are put together, neighbours by
 /// how probably they change, of the same images.

@@ -1,0 +1,87 @@
+//! Joins many groups at a time, where comparing all of them pair by pair would take too long.
+
+use std::collections::HashSet;
+
+use super::groups::{Group, Groups};
+
+/// So many groups are compared pair by pair.
+pub(super) const COMPARED: usize = 1500;
+
+/// How many neighbours each group is compared with, in each of the orders.
+const NEIGHBOURS: usize = 24;
+
+/// Which part of the pairs that are found is joined before neighbours are looked for again: the cheapest.
+const JOINED: usize = 4;
+
+impl Groups<'_> {
+    /// Joins groups with neighbours until there are few enough for [`merge`](Self::merge), or no image has too many layers.
+    /// Neighbours are those whose images are nearly the same, or that change nearly as often. O(n log n) a round, and a round
+    /// joins one of eight groups or more.
+    pub(super) fn coarsen(&mut self) {
+        let mut exceeding = self.exceeding();
+        while !exceeding.is_clear() && self.groups().count() > COMPARED {
+            let mut slots: Vec<usize> = self
+                .groups()
+                .filter(|(_, group)| !group.users.is_disjoint(&exceeding))
+                .map(|(slot, _)| slot)
+                .collect();
+            let mut pairs: Vec<(f64, usize, usize)> = Vec::new();
+            for order in [Self::by_images, Self::by_last_images, Self::by_changes] {
+                slots.sort_by(|a, b| order(self.at(*a), self.at(*b)).then_with(|| self.by_units(*a, *b)));
+                for (at, a) in slots.iter().enumerate() {
+                    let mut best: Option<(f64, usize, usize)> = None;
+                    for b in &slots[at + 1..slots.len().min(at + 1 + NEIGHBOURS)] {
+                        let most = best.map_or(f64::INFINITY, |(price, ..)| price);
+                        let Some(price) = self.price(self.at(*a), self.at(*b), &exceeding, most) else {
+                            continue;
+                        };
+                        if price < most {
+                            best = Some((price, *a, *b));
+                        }
+                    }
+                    pairs.extend(best);
+                }
+            }
+            pairs.sort_by(|(a, first, _), (b, second, _)| {
+                a.total_cmp(b).then_with(|| self.by_units(*first, *second))
+            });
+            pairs.truncate((pairs.len() / JOINED).max(1));
+            let mut gone = HashSet::new();
+            for (price, a, b) in pairs {
+                if gone.contains(&a) || gone.contains(&b) {
+                    continue;
+                }
+                // Images that have few enough layers by now relieve nobody.
+                let asked = self.price(self.at(a), self.at(b), &exceeding, f64::INFINITY);
+                if asked.is_none_or(|asked| asked > price) {
+                    continue;
+                }
+                gone.extend([a, b]);
+                self.join(a, b);
+                exceeding = self.exceeding();
+            }
+            if gone.is_empty() {
+                break;
+            }
+            self.tidy();
+        }
+    }
+
+    fn by_images(a: &Group, b: &Group) -> std::cmp::Ordering {
+        a.users.ones().cmp(b.users.ones()).then(a.content.changes.total_cmp(&b.content.changes))
+    }
+
+    fn by_last_images(a: &Group, b: &Group) -> std::cmp::Ordering {
+        let reversed = |group: &Group| group.users.ones().rev().collect::<Vec<_>>();
+        reversed(b).cmp(&reversed(a)).then(a.content.changes.total_cmp(&b.content.changes))
+    }
+
+    fn by_changes(a: &Group, b: &Group) -> std::cmp::Ordering {
+        a.content.changes.total_cmp(&b.content.changes).then(a.content.bytes.total_cmp(&b.content.bytes))
+    }
+
+    fn by_units(&self, a: usize, b: usize) -> std::cmp::Ordering {
+        let (a, b) = (self.at(a), self.at(b));
+        a.units.cmp(&b.units).then_with(|| a.users.ones().cmp(b.users.ones()))
+    }
+}

@@ -1,0 +1,141 @@
+//! Fleets that never were, from a seed and stated distributions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Geometric, LogNormal};
+
+use super::packages::{self, Package, Step};
+use super::{History, Propagation};
+use crate::error::{Error, Result};
+
+/// A fleet to be made up.
+///
+/// Packages come one after another. Package i refers to 1 + Geometric(0.3) (mean 3.3) of those ahead of it, each one drawn evenly
+/// or, two times in three, from what others refer to already, so that a few are much depended on. Sizes are log-normal: median 200 kB,
+/// sigma 2.2 (a mean of 2.2 MB, and a few of hundreds of MB). The chance that a package changes in a release is log-normal,
+/// median 0.4 %, sigma 1.5, at most 60 %; that of an application, of which each image has one of its own, is 40 %. A change alters the
+/// size by up to 1 %. Images come in families of eight, which have a list of twice as many packages as an image has roots, all of the last half. An
+/// image's roots are its application, which refers to eight packages of the last half, and `roots` packages, nine of ten from its
+/// family's list and others from the last half. In one release of ten a package is new, and an application
+/// refers to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fleet {
+    /// What all else comes from.
+    pub seed: u64,
+    /// Packages beside the applications. Not all of them are in an image.
+    pub packages: usize,
+    /// Images.
+    pub images: usize,
+    /// Packages that each image names beside its application.
+    pub roots: usize,
+    /// Releases.
+    pub releases: usize,
+}
+
+const MEDIAN_SIZE: f64 = 200e3;
+const SIZE_SIGMA: f64 = 2.2;
+const MEDIAN_CHANCE: f64 = 0.004;
+const CHANCE_SIGMA: f64 = 1.5;
+const MOST_CHANCE: f64 = 0.6;
+const APPLICATION_CHANCE: f64 = 0.4;
+const FAMILY: usize = 8;
+const NEW_PACKAGE_CHANCE: f64 = 0.1;
+
+impl Fleet {
+    /// The history. The same fleet gives the same one on every machine.
+    pub fn history(&self, propagation: Propagation) -> Result<History> {
+        if self.packages < 20 || self.images == 0 || self.releases == 0 {
+            let why = "it needs at least 20 packages, 1 image and 1 release";
+            return Err(Error::invalid("synthetic history", why));
+        }
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
+        let sizes = LogNormal::new(MEDIAN_SIZE.ln(), SIZE_SIGMA).expect("sigma is finite");
+        let chances = LogNormal::new(MEDIAN_CHANCE.ln(), CHANCE_SIGMA).expect("sigma is finite");
+        let degrees = Geometric::new(0.3).expect("a probability");
+
+        let mut packages: BTreeMap<String, Package> = BTreeMap::new();
+        let mut chance: BTreeMap<String, f64> = BTreeMap::new();
+        let mut names: Vec<String> = Vec::new();
+        let mut referred: Vec<usize> = Vec::new();
+        for number in 0..self.packages {
+            let mut references = BTreeSet::new();
+            if number > 0 {
+                for _ in 0..=degrees.sample(&mut random).min(40) {
+                    let popular = random.random_bool(2.0 / 3.0);
+                    let other = match referred.choose(&mut random) {
+                        Some(other) if popular => *other,
+                        _ => random.random_range(0..number),
+                    };
+                    references.insert(other);
+                    referred.push(other);
+                }
+            }
+            let name = format!("package{number:05}");
+            let references = references.into_iter().map(|other| names[other].clone()).collect();
+            packages.insert(name.clone(), package(&name, sizes.sample(&mut random), references));
+            chance.insert(name.clone(), chances.sample(&mut random).min(MOST_CHANCE));
+            names.push(name);
+        }
+        let top = &names[self.packages / 2..];
+        let mut images = BTreeMap::new();
+        let mut family: Vec<String> = Vec::new();
+        for number in 0..self.images {
+            if number % FAMILY == 0 {
+                family = top.choose_multiple(&mut random, 2 * self.roots).cloned().collect();
+            }
+            let name = format!("application{number:03}");
+            let references = top.choose_multiple(&mut random, 8).cloned().collect();
+            packages.insert(name.clone(), package(&name, sizes.sample(&mut random), references));
+            chance.insert(name.clone(), APPLICATION_CHANCE);
+            let others = self.roots / 10;
+            let mut roots: BTreeSet<String> = top.choose_multiple(&mut random, others).cloned().collect();
+            roots.extend(family.choose_multiple(&mut random, self.roots - others).cloned());
+            roots.insert(name);
+            images.insert(format!("image{number:03}"), roots.into_iter().collect());
+        }
+
+        let mut steps = vec![Step { name: "1".into(), removed: Vec::new(), set: packages.clone() }];
+        for release in 2..=self.releases {
+            let mut set = BTreeMap::new();
+            for (name, chance) in &chance {
+                if random.random_bool(*chance) {
+                    let package = packages.get_mut(name).expect("all have a chance");
+                    package.version = format!("1.{release}");
+                    package.size = (package.size as f64 * random.random_range(0.99..1.01)) as u64 + 1;
+                    set.insert(name.clone(), package.clone());
+                }
+            }
+            if random.random_bool(NEW_PACKAGE_CHANCE) {
+                let name = format!("new{release:05}");
+                let references = names.choose_multiple(&mut random, 3).cloned().collect();
+                let new = package(&name, sizes.sample(&mut random), references);
+                let application = format!("application{:03}", random.random_range(0..self.images));
+                let user = packages.get_mut(&application).expect("each image has one");
+                user.references.push(name.clone());
+                user.version = format!("1.{release}");
+                set.insert(application, user.clone());
+                set.insert(name.clone(), new.clone());
+                packages.insert(name, new);
+            }
+            steps.push(Step { name: release.to_string(), removed: Vec::new(), set });
+        }
+        let what = "synthetic history";
+        let releases = packages::releases(what, &images, steps, propagation)?;
+        Ok(History {
+            name: format!("synthetic-{}", self.seed),
+            about: format!(
+                "Made up from seed {}: {} packages, {} images of {} roots and an application, {} releases.",
+                self.seed, self.packages, self.images, self.roots, self.releases
+            ),
+            images: images.into_keys().collect(),
+            releases,
+        })
+    }
+}
+
+fn package(name: &str, size: f64, references: Vec<String>) -> Package {
+    Package { source: name.to_owned(), version: "1.1".into(), size: size as u64 + 1, references }
+}
