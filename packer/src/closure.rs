@@ -21,6 +21,12 @@ impl StorePath {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// What follows the hash: what people call it.
+    pub fn name(&self) -> &str {
+        let base = self.0.rsplit('/').next().unwrap_or_default();
+        base.split_once('-').map_or(base, |(_, name)| name)
+    }
 }
 
 impl From<&str> for StorePath {
@@ -200,6 +206,11 @@ impl Closure {
     /// One path's entry.
     pub fn get(&self, path: &StorePath) -> Option<&PathInfo> {
         self.index.get(path).map(|index| &self.infos[*index])
+    }
+
+    /// The entry at a place in the order. Panics where there is none.
+    pub(crate) fn at(&self, place: usize) -> &PathInfo {
+        &self.infos[place]
     }
 
     /// One path's place in the order.

@@ -11,8 +11,10 @@
 pub mod cache;
 pub mod closure;
 pub mod compress;
+
 pub mod digest;
 mod error;
+pub mod explain;
 pub mod image;
 mod nar;
 pub mod nar_hash;

@@ -55,6 +55,15 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// What a registry is sent: `tar`, or the codec's name.
+    pub fn encoding(&self) -> &'static str {
+        match self.media_type.rsplit(['+', '.']).next() {
+            Some("gzip") => "gzip",
+            Some("zstd") => "zstd",
+            _ => "tar",
+        }
+    }
+
     /// Whether the layer's files can lie anywhere: it has rewritten paths, or it is a base image's. Store paths that keep
     /// their place meet nothing but themselves.
     fn is_placed_freely(&self) -> bool {

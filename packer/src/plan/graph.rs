@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 
 /// The references within a closure, without those of a path to itself and without repetitions.
 #[derive(Debug)]
-pub(super) struct Graph {
+pub(crate) struct Graph {
     references: Lists,
     referrers: Lists,
 }
@@ -37,7 +37,7 @@ impl Lists {
 }
 
 impl Graph {
-    pub(super) fn new(closure: &Closure) -> Self {
+    pub(crate) fn new(closure: &Closure) -> Self {
         let mut pairs = Vec::new();
         for (from, info) in closure.iter().enumerate() {
             let places = info.references.iter().filter_map(|path| closure.place(path));
@@ -48,27 +48,27 @@ impl Graph {
         Self { references: Lists::new(count, pairs), referrers: Lists::new(count, back) }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.references.starts.len() - 1
     }
 
     /// The places that `at` refers to.
-    pub(super) fn references(&self, at: usize) -> &[usize] {
+    pub(crate) fn references(&self, at: usize) -> &[usize] {
         self.references.of(at)
     }
 
     /// The places that refer to `at`.
-    pub(super) fn referrers(&self, at: usize) -> &[usize] {
+    pub(crate) fn referrers(&self, at: usize) -> &[usize] {
         self.referrers.of(at)
     }
 
     /// Everything that `from` refer to, directly or not, with themselves, in no order that has a meaning.
-    pub(super) fn below(&self, from: impl IntoIterator<Item = usize>) -> Vec<usize> {
+    pub(crate) fn below(&self, from: impl IntoIterator<Item = usize>) -> Vec<usize> {
         self.reached(from, |at| self.references(at))
     }
 
     /// Everything that refers to `from`, directly or not, with themselves.
-    pub(super) fn above(&self, from: impl IntoIterator<Item = usize>) -> Vec<usize> {
+    pub(crate) fn above(&self, from: impl IntoIterator<Item = usize>) -> Vec<usize> {
         self.reached(from, |at| self.referrers(at))
     }
 
@@ -90,7 +90,7 @@ impl Graph {
     }
 
     /// All places, each after everything that it refers to. Store paths that refer to each other in a circle are an error.
-    pub(super) fn bottom_up(&self, closure: &Closure) -> Result<Vec<usize>> {
+    pub(crate) fn bottom_up(&self, closure: &Closure) -> Result<Vec<usize>> {
         let mut waiting: Vec<usize> = (0..self.len()).map(|at| self.references(at).len()).collect();
         let mut order: Vec<usize> = (0..self.len()).filter(|at| waiting[*at] == 0).collect();
         let mut done = 0;

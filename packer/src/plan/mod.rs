@@ -18,7 +18,7 @@ use std::collections::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 pub use self::fleet::{Member, plan_fleet};
-use self::graph::Graph;
+pub(crate) use self::graph::Graph;
 pub use self::lock::Lock;
 pub use self::name::{Name, keys};
 pub use self::popularity::by_popularity;

@@ -19,8 +19,7 @@ pub struct Name<'n> {
 impl<'n> Name<'n> {
     /// The parts of `path`'s name.
     pub fn of(path: &'n StorePath) -> Self {
-        let base = path.as_str().rsplit('/').next().unwrap_or_default();
-        let name = base.split_once('-').map_or(base, |(_, name)| name);
+        let name = path.name();
         let mut dashes = name.match_indices('-').map(|(at, _)| at);
         let begins_with_letter = |text: &str| text.starts_with(|first: char| first.is_ascii_alphabetic());
         let Some(end) = dashes.find(|at| !name[at + 1..].is_empty() && !begins_with_letter(&name[at + 1..]))

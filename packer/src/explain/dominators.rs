@@ -1,0 +1,123 @@
+//! What is in an image only through one path.
+
+use crate::closure::Closure;
+use crate::error::Result;
+use crate::plan::Graph;
+
+/// For each path the nearest one that all ways from the roots to it lead through. Cooper, Harvey and Kennedy, "A Simple, Fast
+/// Dominance Algorithm", 2001; without cycles one pass is enough. O(references x depth).
+#[derive(Debug)]
+pub(super) struct Dominators {
+    /// None for roots, for what several ways lead to that have nothing in common, and for what no root reaches.
+    nearest: Vec<Option<usize>>,
+    /// All places, each after what it is dominated by.
+    order: Vec<usize>,
+}
+
+impl Dominators {
+    pub(super) fn new(closure: &Closure, graph: &Graph, roots: &[usize]) -> Result<Self> {
+        let mut order = graph.bottom_up(closure)?;
+        order.reverse();
+        let mut is_root = vec![false; graph.len()];
+        let mut reached = vec![false; graph.len()];
+        for root in roots {
+            (is_root[*root], reached[*root]) = (true, true);
+        }
+        let mut nearest = vec![None; graph.len()];
+        let mut depth = vec![0usize; graph.len()];
+        for at in order.iter().copied() {
+            if is_root[at] {
+                continue;
+            }
+            let common = |a: Option<usize>, mut b: usize| {
+                let mut a = a?;
+                while a != b {
+                    match depth[a] >= depth[b] {
+                        true => a = nearest[a]?,
+                        false => b = nearest[b]?,
+                    }
+                }
+                Some(a)
+            };
+            let mut referrers = graph.referrers(at).iter().copied().filter(|from| reached[*from]);
+            let Some(first) = referrers.next() else { continue };
+            let above = referrers.fold(Some(first), common);
+            (nearest[at], reached[at]) = (above, true);
+            depth[at] = nearest[at].map_or(0, |above: usize| depth[above] + 1);
+        }
+        Ok(Self { nearest, order })
+    }
+
+    /// The path that `at` is in the image through, if there is one.
+    pub(super) fn nearest(&self, at: usize) -> Option<usize> {
+        self.nearest[at]
+    }
+
+    /// All places, each after what it is dominated by.
+    pub(super) fn from_the_top(&self) -> impl Iterator<Item = usize> {
+        self.order.iter().copied()
+    }
+
+    /// For each place, the sum of `amount` over it and all that is there only through it.
+    pub(super) fn sums(&self, amount: impl Fn(usize) -> u64) -> Vec<u64> {
+        let mut sums: Vec<u64> = (0..self.nearest.len()).map(amount).collect();
+        for at in self.order.iter().rev() {
+            if let Some(above) = self.nearest[*at] {
+                sums[above] += sums[*at];
+            }
+        }
+        sums
+    }
+
+    /// What is there only through `at`, without itself, in the closure's order.
+    pub(super) fn only_through(&self, at: usize) -> Vec<usize> {
+        let mut below = vec![false; self.nearest.len()];
+        below[at] = true;
+        for place in &self.order {
+            below[*place] |= self.nearest[*place].is_some_and(|above| below[above]);
+        }
+        (0..below.len()).filter(|place| below[*place] && *place != at).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{prop_assert_eq, proptest};
+
+    use super::*;
+    use crate::closure::{PathInfo, StorePath};
+
+    proptest! {
+        #[test]
+        fn what_is_there_only_through_a_path_is_what_goes_with_it(
+            edges in proptest::collection::vec((0usize..12, 0usize..12), 0..40),
+            roots in proptest::collection::vec(0usize..12, 1..4),
+        ) {
+            let path = |at: usize| StorePath::from(format!("{at:02}"));
+            let closure = Closure::new((0..12).map(|at| PathInfo {
+                path: path(at),
+                references: edges.iter().filter(|(from, to)| *from == at && *to > at).map(|(_, to)| path(*to)).collect(),
+                nar_hash: String::new(),
+                nar_size: 0,
+            }));
+            let graph = Graph::new(&closure);
+            let dominators = Dominators::new(&closure, &graph, &roots).unwrap();
+            let sums = dominators.sums(|_| 1);
+            let all = graph.below(roots.iter().copied());
+            for at in all.iter().copied() {
+                // Without it, what do the roots reach?
+                let mut seen = vec![false; 12];
+                let mut stack: Vec<usize> = roots.clone();
+                while let Some(next) = stack.pop() {
+                    if next != at && !std::mem::replace(&mut seen[next], true) {
+                        stack.extend(graph.references(next));
+                    }
+                }
+                let mut lost: Vec<usize> = all.iter().copied().filter(|place| !seen[*place] && *place != at).collect();
+                lost.sort_unstable();
+                prop_assert_eq!(sums[at], lost.len() as u64 + 1);
+                prop_assert_eq!(dominators.only_through(at), lost);
+            }
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Why things are in an image, what they bring and where they lie, told from its layers and its closure alone. No file is
+//! read here.
+//!
+//! Bytes of store paths are those of their archives (`narSize`), near to what their files take when they are unpacked.
+
+mod dominators;
+mod find;
+mod overview;
+mod path;
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+
+use self::dominators::Dominators;
+pub use self::find::Found;
+pub use self::overview::{Brought, LayerSummary, Overview};
+pub use self::path::{LayerMates, PathReport};
+use crate::closure::{Closure, Store, StorePath};
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::image::go_json;
+use crate::image::spec::{ImageSpec, Layer};
+use crate::plan::{Graph, PlannedPath};
+use crate::request::{ImagePlan, ImageRequest, PlannedLayer, references};
+use crate::rules::RewritePath;
+
+/// A store path and the size of its archive in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SizedPath {
+    /// The path.
+    pub path: StorePath,
+    /// Its archive's bytes.
+    pub nar_size: u64,
+}
+
+/// A layer that is explained.
+#[derive(Debug)]
+struct ExplainedLayer {
+    digest: Option<Digest>,
+    /// The blob's bytes; of a planned layer there is none.
+    size: Option<u64>,
+    encoding: Option<&'static str>,
+    created_by: String,
+    places: Vec<usize>,
+}
+
+/// An image with its closure, ready to be asked.
+#[derive(Debug)]
+pub struct Explained {
+    closure: Closure,
+    graph: Graph,
+    layers: Vec<ExplainedLayer>,
+    /// For each place of the closure, the layers that have it. What is ignored is in none.
+    layers_of: Vec<Vec<usize>>,
+    /// What names paths by itself, in the order in which it is told.
+    roots: Vec<(usize, String)>,
+    dominators: Dominators,
+}
+
+impl Explained {
+    /// An image that has been built. `closure` has at least what its paths refer to.
+    ///
+    /// # Errors
+    ///
+    /// Paths of the image, or of their closures, are not in `closure`; or it has a cycle.
+    pub fn of_spec(spec: &ImageSpec, closure: &Closure, store: &Store) -> Result<Self> {
+        let layers: Vec<Piece<'_>> = spec.layers.iter().map(Piece::of_layer).collect();
+        Self::new(&layers, &config_texts(&spec.config), &[], closure, store)
+    }
+
+    /// An image that has only been planned.
+    ///
+    /// # Errors
+    ///
+    /// As [`Explained::of_spec`].
+    pub fn of_plan(
+        request: &ImageRequest,
+        plan: &ImagePlan,
+        closure: &Closure,
+        store: &Store,
+    ) -> Result<Self> {
+        let layers = plan.layers.iter().map(|layer| match layer {
+            PlannedLayer::Made(layer) => Piece::of_layer(layer),
+            PlannedLayer::ToPack(layer) => Piece { made: None, paths: &layer.paths },
+        });
+        let named = |paths: &[String], what: String| {
+            paths.iter().map(move |path| (StorePath::from(path.as_str()), what.clone())).collect::<Vec<_>>()
+        };
+        let mut roots = named(&request.copy_to_root, "copyToRoot".into());
+        for (at, layer) in request.layers.iter().enumerate() {
+            roots.extend(named(&layer.copy_to_root, format!("layers[{at}].copyToRoot")));
+            roots.extend(named(&layer.deps, format!("layers[{at}].deps")));
+        }
+        let layers: Vec<Piece<'_>> = layers.collect();
+        Self::new(&layers, &config_texts(&plan.config), &roots, closure, store)
+    }
+
+    fn new(
+        layers: &[Piece<'_>],
+        config: &[(String, Vec<u8>)],
+        roots: &[(StorePath, String)],
+        closure: &Closure,
+        store: &Store,
+    ) -> Result<Self> {
+        let paths = || layers.iter().flat_map(|layer| layer.paths);
+        if let Some(path) = paths().find(|path| closure.get(&path.path).is_none()) {
+            let why =
+                format!("it lacks {}, which the image has: give the closure of all its paths", path.path);
+            return Err(Error::invalid("closure", why));
+        }
+        let closure = closure.of_roots(paths().map(|path| &path.path), "the image")?;
+        let graph = Graph::new(&closure);
+        let place = |path: &StorePath| closure.place(path);
+        let mut layers_of = vec![Vec::new(); closure.len()];
+        let explained = layers.iter().enumerate().map(|(number, layer)| {
+            let places: Vec<usize> = layer.paths.iter().filter_map(|path| place(&path.path)).collect();
+            for at in &places {
+                layers_of[*at].push(number);
+            }
+            let made = layer.made;
+            ExplainedLayer {
+                digest: made.map(|made| made.digest),
+                size: made.map(|made| made.size).filter(|size| *size > 0),
+                encoding: made.map(Layer::encoding),
+                created_by: made.map(|made| made.history.created_by.clone()).unwrap_or_default(),
+                places,
+            }
+        });
+        let explained: Vec<ExplainedLayer> = explained.collect();
+
+        let mut named: Vec<(usize, String)> = Vec::new();
+        for (field, text) in config {
+            let paths = references(text, &closure, store);
+            named.extend(paths.iter().filter_map(place).map(|at| (at, format!("config.{field}"))));
+        }
+        named.extend(roots.iter().filter_map(|(path, what)| Some((place(path)?, what.clone()))));
+        // A spec does not say what copyToRoot was, but what became of it.
+        let known: HashSet<usize> =
+            named.iter().filter(|(_, what)| what.ends_with("copyToRoot")).map(|(at, _)| *at).collect();
+        let at_root = paths().filter(|path| is_at_root(path)).filter_map(|path| place(&path.path));
+        let at_root: Vec<usize> = at_root.filter(|at| !known.contains(at)).collect();
+        named.extend(at_root.into_iter().map(|at| (at, "copyToRoot".to_owned())));
+        // What nothing of that leads to was named in a list that the spec does not have.
+        let mut reached = vec![false; closure.len()];
+        for at in graph.below(named.iter().map(|(at, _)| *at)) {
+            reached[at] = true;
+        }
+        let unnamed = (0..closure.len())
+            .filter(|at| !reached[*at] && graph.referrers(*at).iter().all(|from| reached[*from]));
+        let unnamed: Vec<usize> = unnamed.collect();
+        named.extend(unnamed.into_iter().map(|at| (at, "deps".to_owned())));
+        let mut seen = HashSet::new();
+        named.retain(|root| seen.insert(root.clone()));
+
+        let places: Vec<usize> = named.iter().map(|(at, _)| *at).collect();
+        let dominators = Dominators::new(&closure, &graph, &places)?;
+        Ok(Self { closure, graph, layers: explained, layers_of, roots: named, dominators })
+    }
+
+    fn path_at(&self, at: usize) -> &StorePath {
+        &self.closure.at(at).path
+    }
+
+    /// The archive's bytes of a path that is in the image; 0 of what is ignored.
+    fn size_at(&self, at: usize) -> u64 {
+        if self.layers_of[at].is_empty() { 0 } else { self.closure.at(at).nar_size }
+    }
+
+    fn sized(&self, at: usize) -> SizedPath {
+        SizedPath { path: self.path_at(at).clone(), nar_size: self.size_at(at) }
+    }
+
+    /// Paths with their sizes, the largest first; of equal sizes by name.
+    fn by_size(&self, places: impl IntoIterator<Item = usize>) -> Vec<SizedPath> {
+        let mut paths: Vec<SizedPath> = places.into_iter().map(|at| self.sized(at)).collect();
+        paths.sort_by(|a, b| (b.nar_size, a.path.name(), &a.path).cmp(&(a.nar_size, b.path.name(), &b.path)));
+        paths
+    }
+
+    /// Numbers from 1 of the layers that have a path.
+    fn numbers(&self, at: usize) -> Vec<usize> {
+        self.layers_of[at].iter().map(|layer| layer + 1).collect()
+    }
+
+    /// What names the path by itself.
+    fn named_by(&self, at: usize) -> Vec<String> {
+        self.roots.iter().filter(|(root, _)| *root == at).map(|(_, what)| what.clone()).collect()
+    }
+
+    /// All places that are in some layer.
+    fn in_image(&self) -> impl Iterator<Item = usize> {
+        (0..self.closure.len()).filter(|at| !self.layers_of[*at].is_empty())
+    }
+
+    /// How many layers there are.
+    pub fn layer_count(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// What to call each of these paths: its name, with the hash ahead where the image has another of that name.
+    pub fn labels(&self) -> Labels {
+        Labels::new(self.closure.iter().map(|info| &info.path))
+    }
+}
+
+/// A layer of either kind.
+struct Piece<'p> {
+    made: Option<&'p Layer>,
+    paths: &'p [PlannedPath],
+}
+
+impl<'p> Piece<'p> {
+    fn of_layer(layer: &'p Layer) -> Self {
+        Self { made: Some(layer), paths: &layer.paths }
+    }
+}
+
+/// Each field of a config with its text.
+fn config_texts(config: &impl Serialize) -> Vec<(String, Vec<u8>)> {
+    match serde_json::to_value(config) {
+        Ok(serde_json::Value::Object(fields)) => {
+            fields.into_iter().map(|(field, value)| (field, go_json::compact(&value))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether a path's content lies at the image's root.
+fn is_at_root(path: &PlannedPath) -> bool {
+    let to_root = RewritePath::to_root(path.path.as_str()).rewrite;
+    path.options.as_ref().is_some_and(|options| options.rewrite == to_root)
+}
+
+/// What people call store paths: their names, with the begin of the hash where two have the same name.
+#[derive(Debug)]
+pub struct Labels(HashMap<String, usize>);
+
+impl Labels {
+    /// For paths that are told of together.
+    pub fn new<'p>(paths: impl IntoIterator<Item = &'p StorePath>) -> Self {
+        let paths: HashSet<&StorePath> = paths.into_iter().collect();
+        let mut names = HashMap::new();
+        for path in paths {
+            *names.entry(path.name().to_owned()).or_default() += 1;
+        }
+        Self(names)
+    }
+
+    /// What a path is called.
+    pub fn of(&self, path: &StorePath) -> String {
+        const HASH: usize = 8;
+        let name = path.name();
+        let base = path.as_str().rsplit('/').next().unwrap_or_default();
+        match base.get(..HASH) {
+            Some(hash) if self.0.get(name).is_some_and(|alike| *alike > 1) => format!("{name} ({hash}...)"),
+            _ => name.to_owned(),
+        }
+    }
+}
