@@ -11,6 +11,7 @@
 pub mod cache;
 pub mod closure;
 pub mod compress;
+pub mod diff;
 
 pub mod digest;
 mod error;

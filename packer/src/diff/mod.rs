@@ -1,0 +1,145 @@
+//! What has changed from one image to another, which layers move because of it, and what that costs. A pure function of two
+//! specs and of what is known of their store paths; no file is read here.
+//!
+//! Bytes of store paths are those of their archives (`narSize`), bytes of layers are their blobs'.
+
+mod layers;
+mod paths;
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+pub use self::layers::{Cost, GoneLayer, LayerChange, LayerState, MovedPaths, Pull, Unpacking};
+pub use self::paths::{Cause, PathChange, PathChanges, Version};
+use crate::closure::{Closure, StorePath};
+use crate::image::spec::ImageSpec;
+
+/// What is known of the store paths of two images.
+#[derive(Debug, Default)]
+pub struct Known {
+    sizes: HashMap<StorePath, u64>,
+    references: HashMap<StorePath, Vec<StorePath>>,
+}
+
+impl Known {
+    /// Learns what a closure has.
+    pub fn add(&mut self, closure: &Closure) {
+        for info in closure.iter() {
+            if info.nar_size > 0 {
+                self.sizes.insert(info.path.clone(), info.nar_size);
+            }
+            self.references.insert(info.path.clone(), info.references.clone());
+        }
+    }
+
+    fn size(&self, path: &StorePath) -> Option<u64> {
+        self.sizes.get(path).copied()
+    }
+}
+
+/// What there is to say of two images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Diff {
+    /// The image as it was.
+    pub old: Side,
+    /// The image as it is.
+    pub new: Side,
+    /// What else of the image is different, beside its layers: fields of the config, as in `config.Env`, and `arch`, `created`,
+    /// `annotations`.
+    pub fields: Vec<String>,
+    /// Its store paths.
+    pub paths: PathChanges,
+    /// The new image's layers, from the bottom up.
+    pub layers: Vec<LayerChange>,
+    /// The old image's layers that the new one does not have.
+    pub gone: Vec<GoneLayer>,
+    /// The layers that a registry lacks which has the old image.
+    pub push: Cost,
+    /// What somebody downloads who has the old image.
+    pub pull: Pull,
+    /// What an engine unpacks that has the old image; absent where it has all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unpack: Option<Unpacking>,
+    /// The unchanged paths of the layers that are to be sent.
+    pub unchanged_sent: MovedPaths,
+    /// The archives' bytes of all paths in the layers that are to be sent; absent where one is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_nar_size: Option<u64>,
+    /// How many paths' sizes are unknown.
+    pub unknown_sizes: usize,
+}
+
+/// One of the images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Side {
+    /// How many layers it has.
+    pub layers: usize,
+    /// Their blobs' bytes; absent where one is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// How many store paths it has.
+    pub paths: usize,
+    /// Their archives' bytes; absent where one is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nar_size: Option<u64>,
+}
+
+impl Diff {
+    /// What has changed from `old` to `new`.
+    pub fn new(old: &ImageSpec, new: &ImageSpec, known: &Known) -> Self {
+        let compared = paths::Compared::new(old, new, known);
+        let moves = layers::Moves::new(old, new, &compared, known);
+        let unknown = compared.all().filter(|path| known.size(path).is_none()).count();
+        let side = |spec: &ImageSpec, paths: Vec<&StorePath>| Side {
+            layers: spec.layers.len(),
+            size: spec.layers.iter().map(layers::known_size).sum(),
+            paths: paths.len(),
+            nar_size: paths.iter().map(|path| known.size(path)).sum(),
+        };
+        Self {
+            old: side(old, compared.old_paths()),
+            new: side(new, compared.new_paths()),
+            fields: fields(old, new),
+            push: moves.push(),
+            pull: moves.pull(),
+            unpack: moves.unpack(),
+            unchanged_sent: moves.unchanged_sent(),
+            sent_nar_size: moves.sent_nar_size(),
+            layers: moves.layers,
+            gone: moves.gone,
+            paths: compared.changes,
+            unknown_sizes: unknown,
+        }
+    }
+
+    /// Whether the images are one.
+    pub fn is_empty(&self) -> bool {
+        let kept = |layer: &LayerChange| layer.state == LayerState::Kept && layer.was == Some(layer.layer);
+        self.fields.is_empty() && self.gone.is_empty() && self.layers.iter().all(kept)
+    }
+}
+
+/// What is different beside the layers.
+fn fields(old: &ImageSpec, new: &ImageSpec) -> Vec<String> {
+    let config = |spec: &ImageSpec| match serde_json::to_value(&spec.config) {
+        Ok(Value::Object(fields)) => fields,
+        _ => serde_json::Map::new(),
+    };
+    let (before, after) = (config(old), config(new));
+    let mut names: Vec<&String> = before.keys().chain(after.keys()).collect();
+    names.sort();
+    names.dedup();
+    let differ = names.into_iter().filter(|name| before.get(*name) != after.get(*name));
+    let mut fields: Vec<String> = differ.map(|name| format!("config.{name}")).collect();
+    let others = [
+        ("arch", old.arch != new.arch),
+        ("created", old.created != new.created),
+        ("annotations", old.annotations != new.annotations),
+    ];
+    fields.extend(others.iter().filter(|(_, differ)| *differ).map(|(name, _)| (*name).to_owned()));
+    fields
+}

@@ -1,0 +1,252 @@
+//! Which paths of two images are one, and which are versions of one.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use serde::Serialize;
+
+use super::Known;
+use crate::closure::{Closure, PathInfo, StorePath};
+use crate::image::spec::ImageSpec;
+use crate::plan::{Name, PlannedPath, keys};
+
+/// The paths of two images.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PathChanges {
+    /// Of a package and output that the old image has not.
+    pub added: Vec<PathChange>,
+    /// Of a package and output that the new image has not.
+    pub removed: Vec<PathChange>,
+    /// With another version, or another name.
+    pub updated: Vec<PathChange>,
+    /// With the same name and version, and another hash.
+    pub rebuilt: Vec<PathChange>,
+    /// The same paths at another place (`copyToRoot`), or with other owners or modes (`perms`).
+    pub other_rules: Vec<PathChange>,
+    /// How many are the same.
+    pub unchanged: usize,
+}
+
+/// A path that has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PathChange {
+    /// Package and output, as in `openssl:dev`; with several of them, numbered.
+    pub name: String,
+    /// As it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old: Option<Version>,
+    /// As it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new: Option<Version>,
+    /// Of one that was rebuilt or updated, why; absent where its references are unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+}
+
+/// What has changed a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Cause {
+    /// Nothing that it refers to has changed: its own recipe has, or something that it is built with.
+    Itself,
+    /// Something that it refers to has changed; perhaps it has, too.
+    References,
+}
+
+/// A path in one image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Version {
+    /// The path.
+    pub path: StorePath,
+    /// Its version; empty where its name has none.
+    pub version: String,
+    /// Its archive's bytes, where they are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nar_size: Option<u64>,
+    /// The layers that it is in, from 1.
+    pub layers: Vec<usize>,
+}
+
+/// Each path of an image with the layers that it is in, from 0, and its rules there.
+type Places<'s> = BTreeMap<&'s StorePath, Vec<(usize, &'s PlannedPath)>>;
+
+fn places(spec: &ImageSpec) -> Places<'_> {
+    let mut places = Places::new();
+    for (at, layer) in spec.layers.iter().enumerate() {
+        for path in &layer.paths {
+            places.entry(&path.path).or_default().push((at, path));
+        }
+    }
+    places
+}
+
+/// The paths of two images, compared.
+pub(super) struct Compared<'s> {
+    old: Places<'s>,
+    new: Places<'s>,
+    pub(super) changes: PathChanges,
+    /// What a changed path of the new image was.
+    former: HashMap<StorePath, StorePath>,
+    /// What former paths there are.
+    formers: HashSet<StorePath>,
+    /// Paths that are the same, with the same rules.
+    unchanged: HashSet<&'s StorePath>,
+}
+
+impl<'s> Compared<'s> {
+    pub(super) fn new(old: &'s ImageSpec, new: &'s ImageSpec, known: &Known) -> Self {
+        let (old, new) = (places(old), places(new));
+        let mut changes = PathChanges::default();
+        let mut unchanged = HashSet::new();
+        let rules = |places: &[(usize, &'s PlannedPath)]| -> HashSet<_> {
+            places.iter().map(|(_, path)| path.options.as_ref()).collect()
+        };
+        let version = |of: &Places<'_>, path: &StorePath| Version {
+            path: path.clone(),
+            version: Name::of(path).version.to_owned(),
+            nar_size: known.size(path),
+            layers: of[path].iter().map(|(at, _)| at + 1).collect::<BTreeSet<_>>().into_iter().collect(),
+        };
+        let change = |name: String, before: Option<&StorePath>, after: Option<&StorePath>| PathChange {
+            name,
+            old: before.map(|path| version(&old, path)),
+            new: after.map(|path| version(&new, path)),
+            cause: None,
+        };
+        for (path, after) in &new {
+            match old.get(*path) {
+                Some(before) if rules(before) == rules(after) => drop(unchanged.insert(*path)),
+                Some(_) => changes.other_rules.push(change(path.name().into(), Some(path), Some(path))),
+                None => {}
+            }
+        }
+        changes.unchanged = unchanged.len();
+
+        let mut before: Vec<&StorePath> =
+            old.keys().copied().filter(|path| !new.contains_key(*path)).collect();
+        let mut after: Vec<&StorePath> =
+            new.keys().copied().filter(|path| !old.contains_key(*path)).collect();
+        let mut former = HashMap::new();
+        for (name, before, after) in pairs(&mut before, &mut after, |paths| by_name(paths, known)) {
+            former.insert(after.clone(), before.clone());
+            changes.rebuilt.push(change(name, Some(before), Some(after)));
+        }
+        for (name, before, after) in pairs(&mut before, &mut after, |paths| keys(&as_closure(paths, known))) {
+            former.insert(after.clone(), before.clone());
+            changes.updated.push(change(name, Some(before), Some(after)));
+        }
+        let single = |paths: &[&StorePath]| keys(&as_closure(paths, known));
+        for (name, path) in single(&before).into_iter().zip(&before) {
+            changes.removed.push(change(name, Some(path), None));
+        }
+        for (name, path) in single(&after).into_iter().zip(&after) {
+            changes.added.push(change(name, None, Some(path)));
+        }
+
+        for change in changes.rebuilt.iter_mut().chain(&mut changes.updated) {
+            let Some(path) = change.new.as_ref().map(|version| &version.path) else { continue };
+            let changed = |reference: &StorePath| reference != path && former.contains_key(reference);
+            change.cause =
+                known.references.get(path).map(|references| match references.iter().any(changed) {
+                    true => Cause::References,
+                    false => Cause::Itself,
+                });
+        }
+        let lists = [&mut changes.added, &mut changes.removed, &mut changes.updated, &mut changes.rebuilt];
+        for list in lists.into_iter().chain([&mut changes.other_rules]) {
+            list.sort_by(|a, b| a.order().cmp(&b.order()));
+        }
+        let formers = former.values().cloned().collect();
+        Self { old, new, changes, former, formers, unchanged }
+    }
+
+    /// All paths, those that are in both images once.
+    pub(super) fn all(&self) -> impl Iterator<Item = &'s StorePath> {
+        let gone = self.old.keys().filter(|path| !self.new.contains_key(*path));
+        self.new.keys().chain(gone).copied()
+    }
+
+    pub(super) fn old_paths(&self) -> Vec<&'s StorePath> {
+        self.old.keys().copied().collect()
+    }
+
+    pub(super) fn new_paths(&self) -> Vec<&'s StorePath> {
+        self.new.keys().copied().collect()
+    }
+
+    /// The layers of the old image, from 0, that have a path.
+    pub(super) fn old_layers(&self, path: &StorePath) -> impl Iterator<Item = usize> {
+        self.old.get(path).into_iter().flatten().map(|(at, _)| *at)
+    }
+
+    /// Whether the new image has a path of the old one, in whatever version.
+    pub(super) fn lives_on(&self, path: &StorePath) -> bool {
+        self.new.contains_key(path) || self.formers.contains(path)
+    }
+
+    /// What a path of the new image was in the old one: itself, or another version.
+    pub(super) fn former(&self, path: &'s StorePath) -> Option<&StorePath> {
+        self.former.get(path).or_else(|| self.old.get_key_value(path).map(|(path, _)| *path))
+    }
+
+    /// Whether a path is the same, with the same rules.
+    pub(super) fn is_unchanged(&self, path: &StorePath) -> bool {
+        self.unchanged.contains(path)
+    }
+}
+
+impl PathChange {
+    /// The largest first, then by name.
+    fn order(&self) -> impl Ord + '_ {
+        let size = |version: &Option<Version>| version.as_ref().and_then(|version| version.nar_size);
+        (std::cmp::Reverse(size(&self.new).max(size(&self.old))), &self.name)
+    }
+}
+
+/// Takes out of both lists what has the same key in both.
+fn pairs<'s>(
+    before: &mut Vec<&'s StorePath>,
+    after: &mut Vec<&'s StorePath>,
+    keys: impl Fn(&[&'s StorePath]) -> Vec<String>,
+) -> Vec<(String, &'s StorePath, &'s StorePath)> {
+    let mut with_key: BTreeMap<String, &StorePath> =
+        keys(before).into_iter().zip(before.iter().copied()).collect();
+    let mut pairs = Vec::new();
+    for (key, path) in keys(after).into_iter().zip(after.iter().copied()) {
+        if let Some(former) = with_key.remove(&key) {
+            pairs.push((key, former, path));
+        }
+    }
+    let taken: HashSet<&StorePath> = pairs.iter().flat_map(|(_, before, after)| [*before, *after]).collect();
+    before.retain(|path| !taken.contains(*path));
+    after.retain(|path| !taken.contains(*path));
+    pairs
+}
+
+/// The whole names. Several paths with one are numbered by size, then hash.
+fn by_name(paths: &[&StorePath], known: &Known) -> Vec<String> {
+    let mut order: Vec<usize> = (0..paths.len()).collect();
+    order.sort_by_key(|at| (known.size(paths[*at]), paths[*at]));
+    let mut names = vec![String::new(); paths.len()];
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    for at in order {
+        let alike = seen.entry(paths[at].name()).or_default();
+        *alike += 1;
+        names[at] = match *alike {
+            1 => paths[at].name().to_owned(),
+            number => format!("{}#{number}", paths[at].name()),
+        };
+    }
+    names
+}
+
+fn as_closure(paths: &[&StorePath], known: &Known) -> Closure {
+    Closure::new(paths.iter().map(|path| PathInfo {
+        path: (*path).clone(),
+        references: Vec::new(),
+        nar_hash: String::new(),
+        nar_size: known.size(path).unwrap_or(0),
+    }))
+}
