@@ -1,4 +1,4 @@
-//! The command line: `nixply build`, `plan`, `inspect`, `layout`, `serve`, `skopeo`, nix2container's own, and the builder door
+//! The command line: `nixply build`, `plan`, `inspect`, `explain`, `diff`, `layout`, `serve`, `skopeo`, nix2container's own, and the builder door
 //! of Nix derivations. Under the names `skopeo` and `nix2container` the program takes what those take.
 //!
 //! Standard output is data alone; everything else goes to standard error. Exit codes: 0 fine, 1 something for the user
@@ -11,6 +11,7 @@ mod expressions;
 mod failure;
 mod interrupt;
 mod nix;
+mod report;
 mod terminal;
 mod transfer;
 
@@ -23,8 +24,8 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::commands::{
-    build, builder, cache, completions, container, init, inspect, layout, man, n2c, nix_database, plan,
-    reference, serve, skopeo,
+    build, builder, cache, completions, container, diff, explain, init, inspect, layout, man, n2c,
+    nix_database, plan, reference, serve, skopeo,
 };
 
 /// OCI images from Nix closures, at the speed of the hardware.
@@ -36,6 +37,8 @@ enum Command {
     Build(build::Args),
     Plan(plan::Args),
     Inspect(inspect::Args),
+    Explain(explain::Args),
+    Diff(diff::Args),
     Layout(layout::Args),
     Serve(serve::Args),
     Skopeo(skopeo::Args),
@@ -90,6 +93,8 @@ fn nixply(program: &str) -> anyhow::Result<ExitCode> {
         Command::Build(args) => build::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Layout(args) => layout::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Skopeo(args) => return skopeo::run(&args),

@@ -37,25 +37,44 @@ pub(crate) fn name(name: &str) -> String {
     if plain { name.to_owned() } else { string(name) }
 }
 
-/// The closure of `roots`, which must be in the store.
-pub(crate) fn closure<'r>(roots: impl Iterator<Item = &'r str>) -> Result<Closure> {
+/// The closure of `roots`, which must be in the store. `otherwise` is a hint for where they are not.
+pub(crate) fn closure<'r>(roots: impl Iterator<Item = &'r str>, otherwise: &str) -> Result<Closure> {
     let roots: Vec<&str> = roots.collect();
     if roots.is_empty() {
         return Ok(Closure::default());
     }
-    // Nix 2.33 and later want to be told which format; the others do not know the option.
-    let mut output = path_info(&["--json-format", "1"], &roots)?;
-    if !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("unrecognised flag") {
-        output = path_info(&[], &roots)?;
-    }
+    let output = path_info_of(&roots)?;
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
     if !output.status.success() {
         let error = anyhow!("nix path-info ended with {}", output.status);
-        return Err(hinted(error, "the store paths of the request must be built"));
+        return Err(hinted(error, otherwise));
     }
+    read_closure(output)
+}
+
+/// The closure of `roots`, if there is a Nix that knows it. Nothing is said where there is none.
+pub(crate) fn closure_if_known<'r>(roots: impl Iterator<Item = &'r str>) -> Option<Closure> {
+    let roots: Vec<&str> = roots.collect();
+    if roots.is_empty() {
+        return None;
+    }
+    let output = path_info_of(&roots).ok().filter(|output| output.status.success())?;
+    read_closure(output).ok()
+}
+
+fn read_closure(output: Output) -> Result<Closure> {
     let text =
         String::from_utf8(output.stdout).context("nix path-info printed something that is not text")?;
     Ok(Closure::from_json(&text)?)
+}
+
+fn path_info_of(roots: &[&str]) -> Result<Output> {
+    // Nix 2.33 and later want to be told which format; the others do not know the option.
+    let output = path_info(&["--json-format", "1"], roots)?;
+    if !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("unrecognised flag") {
+        return path_info(&[], roots);
+    }
+    Ok(output)
 }
 
 fn path_info(format: &[&str], roots: &[&str]) -> Result<Output> {

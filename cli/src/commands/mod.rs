@@ -5,6 +5,8 @@ pub(crate) mod builder;
 pub(crate) mod cache;
 pub(crate) mod completions;
 pub(crate) mod container;
+pub(crate) mod diff;
+pub(crate) mod explain;
 pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod layout;
@@ -23,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context, Result};
 use clap::builder::FalseyValueParser;
 use nixply_packer::cache::Cache;
@@ -30,8 +33,10 @@ use nixply_packer::closure::{Closure, Store};
 use nixply_packer::image::spec::ImageSpec;
 use nixply_packer::pack::Packer;
 use nixply_packer::request::ImageRequest;
+use serde::Serialize;
 
 use crate::nix;
+use crate::report::{Format, Report};
 use crate::terminal::human;
 
 /// A variable's name for clap, which would take an empty value for one: to everybody else it is no value.
@@ -67,12 +72,7 @@ impl Machine {
 
     /// The store of an image: what nobody has named is where its spec lies, perhaps behind a link such as `result`.
     fn store_of(&self, spec: &Path) -> Store {
-        let real = fs::canonicalize(spec).ok();
-        let dir = real.as_deref().and_then(Path::parent).and_then(Path::to_str);
-        match dir.zip(real.as_deref().and_then(Path::to_str)) {
-            Some((dir, spec)) if Store::at(dir).check(spec).is_ok() => self.store_at(dir),
-            _ => self.store(),
-        }
+        self.store_at(&store_dir_of(spec))
     }
 
     fn store_at(&self, default: &str) -> Store {
@@ -87,6 +87,61 @@ impl Machine {
         Packer::new(self.jobs).with_cache(cache).with_store_check(self.check_store)
     }
 }
+
+/// The store that a spec lies in, perhaps behind a link such as `result`; elsewhere, Nix's usual one.
+fn store_dir_of(spec: &Path) -> String {
+    let real = fs::canonicalize(spec).ok();
+    let dir = real.as_deref().and_then(Path::parent).and_then(Path::to_str);
+    match dir.zip(real.as_deref().and_then(Path::to_str)) {
+        Some((dir, spec)) if Store::at(dir).check(spec).is_ok() => dir.to_owned(),
+        _ => "/nix/store".to_owned(),
+    }
+}
+
+/// How a report is printed.
+#[derive(clap::Args)]
+pub(crate) struct Printed {
+    /// How to print it
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    format: Format,
+
+    /// Show at most so many rows of each list; 0 shows all, as JSON always does [default: 20, in Markdown 100]
+    #[arg(long, value_name = "N")]
+    most: Option<usize>,
+}
+
+impl Printed {
+    /// How many rows a list may have.
+    fn most(&self) -> usize {
+        match (self.most, self.format) {
+            (Some(0), _) | (_, Format::Json) => usize::MAX,
+            (Some(most), _) => most,
+            (None, Format::Text) => 20,
+            (None, Format::Markdown) => 100,
+        }
+    }
+
+    /// Prints what was found out: as JSON the data itself, with the version of its fields ahead.
+    fn print(&self, data: &impl Serialize, report: impl FnOnce() -> Report) -> Result<()> {
+        print(match self.format {
+            Format::Text => report().text(AutoStream::choice(&io::stdout()) != ColorChoice::Never),
+            Format::Markdown => report().markdown(),
+            Format::Json => {
+                #[derive(Serialize)]
+                struct Versioned<'d, D> {
+                    version: u32,
+                    #[serde(flatten)]
+                    data: &'d D,
+                }
+                let versioned = Versioned { version: REPORT_VERSION, data };
+                format!("{}\n", serde_json::to_string_pretty(&versioned)?)
+            }
+        })
+    }
+}
+
+/// The version of the fields in docs/reports.md. Fields may be added without another.
+const REPORT_VERSION: u32 = 1;
 
 /// How much is told.
 #[derive(clap::Args)]
@@ -116,7 +171,7 @@ impl Input {
             ImageRequest::from_json(&read_text(&self.request)?, &self.request.display().to_string())?;
         let Some(file) = &self.closure else {
             request.find_config_roots(store, |path| fs::symlink_metadata(store.real_path(path)).is_ok());
-            let closure = nix::closure(request.roots())?;
+            let closure = nix::closure(request.roots(), "the store paths of the request must be built")?;
             return Ok((request, closure));
         };
         let closure = Closure::from_json(&read_text(file)?).with_context(|| file.display().to_string())?;

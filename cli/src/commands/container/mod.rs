@@ -99,7 +99,7 @@ fn remember_archives(spec_file: &Path) {
     let Ok(settings) = Settings::from_environment("nixply container") else { return };
     let Some((cache, spec)) = settings.cache.open().zip(super::read_spec(spec_file).ok()) else { return };
     if !cache.without_archives(&spec).is_empty()
-        && let Ok(closure) = nix::closure(spec_file.to_str().into_iter())
+        && let Ok(closure) = nix::closure(spec_file.to_str().into_iter(), "the image must be built")
     {
         cache.remember_archives(&spec, &closure);
     }

@@ -1,0 +1,309 @@
+//! What `nixply diff` prints.
+
+use nixply_packer::closure::StorePath;
+use nixply_packer::diff::{
+    Cause, Cost, Diff, LayerChange, LayerState, MovedPaths, PathChange, Side, Unpacking, Version,
+};
+use nixply_packer::explain::Labels;
+
+use crate::report::{Cell, Report, Table};
+use crate::terminal::{count, human};
+
+/// Paths that stand in a line.
+const FEW: usize = 3;
+
+pub(super) fn of(diff: &Diff, names: &[String; 2], most: usize) -> Report {
+    let labels = labels(diff);
+    let mut report = Report::default();
+    report.headline(headline(diff));
+    let mut facts = vec![
+        ("old", format!("{}: {}", names[0], side(&diff.old))),
+        ("new", format!("{}: {}", names[1], side(&diff.new))),
+    ];
+    if !diff.fields.is_empty() {
+        facts.push(("differ", diff.fields.join(", ")));
+    }
+    facts.push(("paths", paths(diff)));
+    facts.push(("layers", layers(diff)));
+    if diff.push.layers > 0 {
+        facts.push(("push", format!("{}, to a registry that has the old image", cost(&diff.push))));
+        facts.push(("pull", pull(diff)));
+    }
+    if let Some(unpacking) = &diff.unpack {
+        facts.push(("unpack", unpack(unpacking, diff.new.layers)));
+    }
+    if !diff.unchanged_sent.is_empty() {
+        facts.push(("unchanged", unchanged(diff)));
+    }
+    if diff.unknown_sizes > 0 {
+        let what = format!(
+            "the sizes of {}: give --old-closure and --new-closure, or have them in the store",
+            count(diff.unknown_sizes, "path")
+        );
+        facts.push(("unknown", what));
+    }
+    report.facts(facts);
+
+    let changes = &diff.paths;
+    let mut table =
+        Table::new("Changed paths", &["", "path", "old", "new", "#size", "#change", "#layer", "why"])
+            .at_most(most);
+    let lists = [
+        ("updated", &changes.updated),
+        ("added", &changes.added),
+        ("removed", &changes.removed),
+        ("other rules", &changes.other_rules),
+    ];
+    for (what, list) in lists {
+        for change in list {
+            table.row(row(what, change));
+        }
+    }
+    report.table(table);
+
+    let columns = ["path", "version", "#size", "#change", "#layer", "why"];
+    let title = format!("Rebuilt: the same version with another hash ({})", changes.rebuilt.len());
+    let mut table = Table::new(title, &columns).at_most(most).folded();
+    for change in &changes.rebuilt {
+        let [_, name, _, new, size, delta, layer, why] = row("", change);
+        table.row([name, new, size, delta, layer, why]);
+    }
+    report.table(table);
+
+    let mut table = Table::new("New layers", &["#layer", "#size", "#was", "why"]).at_most(most);
+    for layer in diff.layers.iter().filter(|layer| layer.state != LayerState::Kept) {
+        table.row([
+            layer.layer.to_string().into(),
+            layer.size.map_or("?".to_owned(), human).into(),
+            layer.was.map_or(String::new(), |was| was.to_string()).into(),
+            why(layer, &labels).into(),
+        ]);
+    }
+    report.table(table);
+    report
+}
+
+/// Names that are told of: those of both images.
+fn labels(diff: &Diff) -> Labels {
+    let changes = &diff.paths;
+    let lists = [&changes.updated, &changes.rebuilt, &changes.added, &changes.removed, &changes.other_rules];
+    let versions = lists.into_iter().flatten().map(|change| change.new.as_ref().or(change.old.as_ref()));
+    Labels::new(versions.flatten().map(|version| &version.path))
+}
+
+fn headline(diff: &Diff) -> String {
+    if diff.is_empty() {
+        return format!("The same image: {}", count(diff.new.layers, "layer"));
+    }
+    let moved = match diff.push.layers {
+        0 => "No layer to push".to_owned(),
+        layers => format!("{} to push: {layers} of {}", bytes(&diff.push), count(diff.new.layers, "layer")),
+    };
+    format!("{moved}; {}", changes(diff).unwrap_or_else(|| "no store path has changed".into()))
+}
+
+fn bytes(cost: &Cost) -> String {
+    let unknown = if cost.unknown_sizes > 0 { " and more" } else { "" };
+    let plain = if cost.compressed { "" } else { " of tar" };
+    format!("{}{unknown}{plain}", human(cost.size))
+}
+
+fn cost(cost: &Cost) -> String {
+    let unknown = match cost.unknown_sizes {
+        0 => String::new(),
+        layers => format!(" and {} of unknown size", count(layers, "layer")),
+    };
+    let how = match cost.compressed {
+        true => "compressed",
+        false => "of tar, fewer if compressed on the way",
+    };
+    format!("{}{unknown} ({how}) in {}", human(cost.size), count(cost.layers, "layer"))
+}
+
+fn side(side: &Side) -> String {
+    let size = side.size.map_or(String::new(), |size| format!(", {}", human(size)));
+    let unpacked = side.nar_size.map_or(String::new(), |size| format!(", {} unpacked", human(size)));
+    format!("{}{size}; {}{unpacked}", count(side.layers, "layer"), count(side.paths, "path"))
+}
+
+fn changes(diff: &Diff) -> Option<String> {
+    let paths = &diff.paths;
+    let lists = [
+        (paths.updated.len(), "updated"),
+        (paths.rebuilt.len(), "rebuilt"),
+        (paths.added.len(), "added"),
+        (paths.removed.len(), "removed"),
+        (paths.other_rules.len(), "with other rules"),
+    ];
+    let told = lists.iter().filter(|(number, _)| *number > 0);
+    let told: Vec<String> = told.map(|(number, what)| format!("{number} {what}")).collect();
+    (!told.is_empty()).then(|| format!("paths: {}", told.join(", ")))
+}
+
+fn paths(diff: &Diff) -> String {
+    let changed =
+        changes(diff).map_or(String::new(), |text| format!("{}, ", text.trim_start_matches("paths: ")));
+    let rebuilt = &diff.paths.rebuilt;
+    let caused = |cause| rebuilt.iter().filter(|change| change.cause == Some(cause)).count();
+    let why = match (caused(Cause::References), caused(Cause::Itself)) {
+        (0, 0) => String::new(),
+        (references, 0) if references == rebuilt.len() => {
+            "; what was rebuilt refers to something that has changed".into()
+        }
+        (references, itself) => {
+            format!("; of the rebuilt ones {references} refer to something that has changed, {itself} do not")
+        }
+    };
+    format!("{changed}{} unchanged{why}", diff.paths.unchanged)
+}
+
+fn layers(diff: &Diff) -> String {
+    let number = |state| diff.layers.iter().filter(|layer| layer.state == state).count();
+    let mut parts =
+        vec![format!("{} kept", number(LayerState::Kept)), format!("{} new", number(LayerState::New))];
+    match number(LayerState::Recompressed) {
+        0 => {}
+        layers => parts.push(format!("{layers} with the same files in another blob")),
+    }
+    let gone: Vec<String> = diff.gone.iter().map(|layer| layer.layer.to_string()).collect();
+    if !gone.is_empty() {
+        let size: u64 = diff.gone.iter().filter_map(|layer| layer.size).sum();
+        let which = if gone.len() > 10 { String::new() } else { format!(": {}", gone.join(", ")) };
+        parts.push(format!("{} of the old ones gone ({}{which})", gone.len(), human(size)));
+    }
+    parts.join(", ")
+}
+
+fn pull(diff: &Diff) -> String {
+    let (blob, chain) = (&diff.pull.by_blob, &diff.pull.by_chain);
+    if blob == chain {
+        return format!("{}, by who has the old image", human(blob.size));
+    }
+    format!(
+        "{}, by who has the old image; {} in {} by Docker with its own image store, which finds a layer only above the same layers",
+        human(blob.size),
+        human(chain.size),
+        count(chain.layers, "layer")
+    )
+}
+
+fn unpack(unpacking: &Unpacking, layers: usize) -> String {
+    let size = unpacking.size.map_or(String::new(), |size| format!("{}: ", human(size)));
+    let which = match unpacking.from_layer {
+        1 => format!("all {layers} layers"),
+        from if from == layers => format!("layer {from}, the top one"),
+        from => format!("layers {from} to {layers}"),
+    };
+    format!(
+        "{size}{which}, by engines that have the old image (podman and Docker unpack all that lies above a new layer, too)"
+    )
+}
+
+fn unchanged(diff: &Diff) -> String {
+    let MovedPaths { paths, nar_size, .. } = &diff.unchanged_sent;
+    let paths = format!("{} in new layers", count(*paths, "unchanged path"));
+    match nar_size.zip(diff.sent_nar_size) {
+        Some((part, whole)) if whole > 0 => {
+            let share = part as f64 * 100.0 / whole as f64;
+            format!("{paths}: {} unpacked, {share:.0} % of what these layers have", human(part))
+        }
+        _ => paths,
+    }
+}
+
+fn row(what: &'static str, change: &PathChange) -> [Cell; 8] {
+    let version = |version: &Option<Version>| match version {
+        Some(Version { version, .. }) if version.is_empty() => "-".to_owned(),
+        Some(Version { version, .. }) => version.clone(),
+        None => String::new(),
+    };
+    let size = |version: &Option<Version>| version.as_ref().and_then(|version| version.nar_size);
+    let (before, after) = (size(&change.old), size(&change.new));
+    let delta = match (&change.old, &change.new) {
+        (Some(_), Some(_)) => before.zip(after).map(|(before, after)| signed(before, after)),
+        (None, _) => after.map(|after| signed(0, after)),
+        (_, None) => before.map(|before| signed(before, 0)),
+    };
+    let shown = change.new.as_ref().or(change.old.as_ref());
+    let numbers =
+        |version: &Version| version.layers.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let layer = match (&change.new, &change.old) {
+        (Some(version), _) => numbers(version),
+        (None, Some(version)) => format!("was {}", numbers(version)),
+        (None, None) => String::new(),
+    };
+    let why = match change.cause {
+        Some(Cause::Itself) => "itself",
+        Some(Cause::References) => "what it refers to",
+        None => "",
+    };
+    [
+        what.into(),
+        Cell::Name(change.name.clone(), 0),
+        version(&change.old).into(),
+        version(&change.new).into(),
+        shown.and_then(|version| version.nar_size).map_or("?".to_owned(), human).into(),
+        delta.unwrap_or_default().into(),
+        layer.into(),
+        why.into(),
+    ]
+}
+
+fn signed(before: u64, after: u64) -> String {
+    match after.cmp(&before) {
+        std::cmp::Ordering::Less => format!("-{}", human(before - after)),
+        std::cmp::Ordering::Equal => String::new(),
+        std::cmp::Ordering::Greater => format!("+{}", human(after - before)),
+    }
+}
+
+/// Why a layer is none that the old image has.
+fn why(layer: &LayerChange, labels: &Labels) -> String {
+    if layer.state == LayerState::Recompressed {
+        return "the same files in another blob: another codec, level or version of it".to_owned();
+    }
+    if layer.paths == 0 {
+        return "a base image's, or a file: it is not made of store paths".to_owned();
+    }
+    let mut parts = Vec::new();
+    let names = |paths: &[StorePath]| {
+        let mut names: Vec<String> = paths.iter().take(FEW).map(|path| labels.of(path)).collect();
+        if paths.len() > FEW {
+            names.push(format!("{} more", paths.len() - FEW));
+        }
+        names.join(", ")
+    };
+    if !layer.changed.is_empty() {
+        parts.push(format!("changed: {}", names(&layer.changed)));
+    }
+    if !layer.added.is_empty() {
+        parts.push(format!("added: {}", names(&layer.added)));
+    }
+    if !layer.removed.is_empty() {
+        parts.push(format!("removed: {}", names(&layer.removed)));
+    }
+    let is_replanned = parts.is_empty();
+    for came in &layer.came {
+        let from = came.from.map_or(String::new(), |from| format!(" from layer {from}"));
+        parts.push(format!("{} moved here{from}", moved(came)));
+    }
+    if !layer.went.is_empty() {
+        parts.push(format!("{} moved to other layers", count(layer.went.len(), "path")));
+    }
+    match (is_replanned, parts.is_empty()) {
+        (true, true) => {
+            return "the same store paths in other bytes: packed otherwise, or by another version".to_owned();
+        }
+        (true, false) => parts[0] = format!("planned otherwise: {}", parts[0]),
+        (false, _) => {}
+    }
+    if !layer.stayed.is_empty() {
+        parts.push(format!("{} stayed", moved(&layer.stayed)));
+    }
+    parts.join("; ")
+}
+
+fn moved(paths: &MovedPaths) -> String {
+    let size = paths.nar_size.map_or(String::new(), |size| format!(" ({})", human(size)));
+    format!("{}{size}", count(paths.paths, "unchanged path"))
+}

@@ -1,0 +1,142 @@
+//! `nixply explain`.
+
+mod report;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use nixply_packer::closure::{Closure, Store, StorePath};
+use nixply_packer::explain::{Explained, Found, Labels};
+use nixply_packer::image::spec::ImageSpec;
+use nixply_packer::request::ImageRequest;
+use serde_json::Value;
+
+use super::{Printed, read_text, store_dir_of, unless_empty};
+use crate::failure::{Hint, hinted};
+use crate::nix;
+use crate::terminal::{count, warning};
+
+/// Show what keeps an image large, or why a store path is in it, what it brings and which layer it shares with what
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The image's spec (image.json, or a result link), or a request as `nixply plan` takes it
+    #[arg(value_name = "IMAGE.json")]
+    image: PathBuf,
+
+    /// A store path of the image, its hash, its name with or without version, or a part of its name; an output is named as in
+    /// openssl:dev
+    #[arg(value_name = "PATH")]
+    path: Option<String>,
+
+    /// The closure as JSON (nix path-info --json --recursive, or a derivation's exportReferencesGraph); without it, nix
+    /// is asked
+    #[arg(long, value_name = "FILE")]
+    closure: Option<PathBuf>,
+
+    /// The store directory as store paths name it [default: that of the image's spec, if it lies in one, else /nix/store]
+    #[arg(long, value_name = "DIR", env = unless_empty("NIX_STORE_DIR"))]
+    store_dir: Option<String>,
+
+    #[command(flatten)]
+    printed: Printed,
+}
+
+/// Of more candidates than these the rest is counted.
+const CANDIDATES: usize = 10;
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let image = args.image.display().to_string();
+    let explained = read(args, &image)?;
+    let labels = explained.labels();
+    let most = args.printed.most();
+    let Some(text) = &args.path else {
+        let overview = explained.overview(most);
+        return args.printed.print(&overview, || report::of_image(&image, &overview, &labels, most));
+    };
+    let path = match explained.find(text) {
+        Found::One(path) => path,
+        Found::Several(paths) => {
+            let what = format!("{text:?} may be any of {} of {image}", count(paths.len(), "path"));
+            let error = anyhow!("{what}: {}", listed(&paths, &labels));
+            return Err(hinted(error, "give more of the name, or the begin of the hash"));
+        }
+        Found::Nothing => {
+            let error = anyhow!("{image} has no store path {text:?}, and none with that in its name");
+            let near = nearest(text, &explained);
+            return Err(match near.is_empty() {
+                true => hinted(error, format!("nixply inspect {image} lists them")),
+                false => hinted(error, format!("similar names are: {}", listed(&near, &labels))),
+            });
+        }
+    };
+    let found = explained.path(&path).with_context(|| format!("{path} is not in the closure"))?;
+    args.printed.print(&found, || report::of_path(&found, explained.layer_count(), &labels, most))
+}
+
+fn read(args: &Args, name: &str) -> Result<Explained> {
+    let text = read_text(&args.image)?;
+    let dir = args.store_dir.clone().unwrap_or_else(|| store_dir_of(&args.image));
+    let store = Store::at(dir.trim_end_matches('/'));
+    let given = match &args.closure {
+        Some(file) => {
+            Some(Closure::from_json(&read_text(file)?).with_context(|| file.display().to_string())?)
+        }
+        None => None,
+    };
+    // A request has no version.
+    let value: Value = serde_json::from_str(&text).with_context(|| format!("{name} is not valid"))?;
+    if value.get("version").is_some() {
+        let spec = ImageSpec::read(&text, name)?;
+        let paths = || spec.layers.iter().flat_map(|layer| &layer.paths).map(|path| path.path.as_str());
+        let otherwise =
+            "the image's store paths must be in the store; else give their closure with --closure FILE";
+        let closure = given.map_or_else(|| nix::closure(paths(), otherwise), Ok)?;
+        return Explained::of_spec(&spec, &closure, &store)
+            .with_context(|| of_closure(args.closure.as_deref(), name));
+    }
+    let mut request = ImageRequest::from_json(&text, name)
+        .hint("an image's spec has a version; anything else is a request")?;
+    let exists = |path: &StorePath| match &given {
+        Some(closure) => closure.get(path).is_some(),
+        None => fs::symlink_metadata(store.real_path(path)).is_ok(),
+    };
+    request.find_config_roots(&store, exists);
+    let closure = given
+        .map_or_else(|| nix::closure(request.roots(), "the store paths of the request must be built"), Ok)?;
+    let plan = request.plan(&closure, &store)?;
+    plan.warnings.iter().for_each(warning);
+    Ok(Explained::of_plan(&request, &plan, &closure, &store)?)
+}
+
+/// Which closure was of no use.
+fn of_closure(file: Option<&Path>, image: &str) -> String {
+    match file {
+        Some(file) => format!("{} is of no use for {image}", file.display()),
+        None => format!("what Nix says is of no use for {image}"),
+    }
+}
+
+fn listed(paths: &[StorePath], labels: &Labels) -> String {
+    let mut names: Vec<String> = paths.iter().take(CANDIDATES).map(|path| labels.of(path)).collect();
+    if let Some(more) = paths.len().checked_sub(CANDIDATES + 1) {
+        names.push(format!("and {} more", more + 1));
+    }
+    names.join(", ")
+}
+
+/// The paths whose names are most like a text, if any are.
+fn nearest(text: &str, explained: &Explained) -> Vec<StorePath> {
+    const LIKE_ENOUGH: f64 = 0.7;
+    const MOST: usize = 5;
+    let text = text.rsplit('/').next().unwrap_or_default().to_lowercase();
+    let likeness = |path: &StorePath| {
+        let package = nixply_packer::plan::Name::of(path).package.to_lowercase();
+        let whole = strsim::jaro_winkler(&text, &path.name().to_lowercase());
+        whole.max(strsim::jaro_winkler(&text, &package))
+    };
+    let mut near: Vec<(f64, &StorePath)> = explained.paths().map(|path| (likeness(path), path)).collect();
+    near.retain(|(likeness, _)| *likeness >= LIKE_ENOUGH);
+    near.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| (a.1.name(), a.1).cmp(&(b.1.name(), b.1))));
+    near.into_iter().take(MOST).map(|(_, path)| path.clone()).collect()
+}

@@ -1,0 +1,221 @@
+//! What `nixply explain` prints.
+
+use std::collections::HashMap;
+
+use nixply_packer::closure::StorePath;
+use nixply_packer::explain::{Brought, Labels, LayerMates, LayerSummary, Overview, PathReport, SizedPath};
+
+use crate::report::{Cell, Report, Table};
+use crate::terminal::{count, human};
+
+/// Paths that stand in a line.
+const FEW: usize = 3;
+
+pub(super) fn of_image(image: &str, overview: &Overview, labels: &Labels, most: usize) -> Report {
+    let mut report = Report::default();
+    let layers = count(overview.layers.len(), "layer");
+    let size = match overview.size {
+        Some(size) => format!("{}{}", human(size), encoding(overview)),
+        None => format!("{} unpacked", human(overview.nar_size)),
+    };
+    report.headline(format!("{image}: {size} in {layers}, {}", count(overview.paths, "store path")));
+
+    let mut table = Table::new("Layers, from the bottom up", &["#layer", "#size", "#paths", "largest paths"]);
+    for layer in &overview.layers {
+        table.row([
+            layer.layer.to_string().into(),
+            human(layer.size.unwrap_or(layer.nar_size)).into(),
+            layer.paths.to_string().into(),
+            largest(layer, labels).into(),
+        ]);
+    }
+    report.table(table);
+
+    let title = "What brings most: each path with all that is in the image only through it";
+    let columns = ["#brings", "#share", "#paths", "#itself", "path", "named by"];
+    let mut table = Table::new(title, &columns).at_most(most);
+    let mut depths: HashMap<&StorePath, usize> = HashMap::new();
+    for path in &overview.brings {
+        let depth =
+            path.through.as_ref().and_then(|through| depths.get(through)).map_or(0, |depth| depth + 1);
+        depths.insert(&path.path, depth);
+        table.row([
+            human(path.only_size).into(),
+            share(path.only_size, overview.nar_size).into(),
+            path.only_paths.to_string().into(),
+            human(path.nar_size).into(),
+            Cell::Name(labels.of(&path.path), depth),
+            path.named_by.join(", ").into(),
+        ]);
+    }
+    report.table(table);
+
+    let mut table = Table::new("The largest paths", &["#size", "#share", "#layer", "path", "there through"])
+        .at_most(most);
+    for path in &overview.largest {
+        table.row([
+            human(path.nar_size).into(),
+            share(path.nar_size, overview.nar_size).into(),
+            numbers(&path.layers).into(),
+            Cell::Name(labels.of(&path.path), 0),
+            through(path, labels).into(),
+        ]);
+    }
+    report.table(table);
+    report
+}
+
+pub(super) fn of_path(found: &PathReport, layers: usize, labels: &Labels, most: usize) -> Report {
+    let mut report = Report::default();
+    report.headline(found.path.to_string());
+    let brings = match found.only_through.len() {
+        0 => "nothing but itself".to_owned(),
+        more => format!(
+            "{} with the {} that {} in the image only through it",
+            human(found.only_size),
+            count(more, "path"),
+            if more == 1 { "is" } else { "are" }
+        ),
+    };
+    let needs = match found.closure_paths {
+        1 => "no other path".to_owned(),
+        paths => format!(
+            "{} directly or not, {} with itself",
+            count(paths - 1, "path"),
+            human(found.closure_nar_size)
+        ),
+    };
+    let mut facts = vec![
+        ("size", human(found.nar_size)),
+        ("needs", needs),
+        (
+            "needed by",
+            match found.dependents {
+                0 => "no other path".to_owned(),
+                all => format!(
+                    "{} directly or not, {} of them directly",
+                    count(all, "path"),
+                    found.referrers.len()
+                ),
+            },
+        ),
+        ("brings", brings),
+    ];
+    if !found.named_by.is_empty() {
+        facts.insert(1, ("named by", found.named_by.join(", ")));
+    }
+    if found.layers.is_empty() {
+        facts.push(("layer", "none: it is left out of the image, though others refer to it".to_owned()));
+    }
+    for mates in &found.layers {
+        facts.push(("layer", layer(mates, layers)));
+    }
+    report.facts(facts);
+
+    let mut table = Table::new("Why it is in the image", &["", "path"]);
+    for (at, path) in found.chain.iter().enumerate() {
+        let what = match at {
+            0 => format!("{} names", found.chain_named_by.join(", ")),
+            _ => "which refers to".to_owned(),
+        };
+        table.row([what.into(), Cell::Name(labels.of(path), 0)]);
+    }
+    report.table(table);
+
+    let mut table = Table::new("Who refers to it", &["path"]).at_most(most);
+    found.referrers.iter().for_each(|path| table.row([Cell::Name(labels.of(path), 0)]));
+    report.table(table);
+
+    let mut table = Table::new("What else it alone brings", &["#size", "path"]).at_most(most);
+    for path in &found.only_through {
+        table.row([human(path.nar_size).into(), Cell::Name(labels.of(&path.path), 0)]);
+    }
+    report.table(table);
+
+    for mates in &found.layers {
+        let title = format!("What else is in layer {}", mates.layer);
+        let mut table = Table::new(title, &["#size", "path", ""]).at_most(most);
+        let lists = [
+            (&mates.change_with_it, "depends on it: changes whenever it does"),
+            (&mates.change_it, "it depends on this: changes whenever this does"),
+            (&mates.unrelated, "neither"),
+        ];
+        for (paths, what) in lists {
+            for path in paths {
+                table.row([human(path.nar_size).into(), Cell::Name(labels.of(&path.path), 0), what.into()]);
+            }
+        }
+        report.table(table);
+    }
+    report
+}
+
+/// Where it lies, and what moves it.
+fn layer(mates: &LayerMates, layers: usize) -> String {
+    let size = match (mates.size, mates.encoding) {
+        (Some(size), Some(encoding)) => format!("{} as {encoding}", human(size)),
+        _ => format!("{} unpacked", human(mates.nar_size)),
+    };
+    let others = mates.change_with_it.len() + mates.change_it.len() + mates.unrelated.len();
+    let place = format!("{} of {layers}, {size}", mates.layer);
+    let (own, all) = (mates.path_changes_with, mates.layer_changes_with);
+    let moves = |number| match number {
+        1 => "itself alone".to_owned(),
+        number => format!("any of {number} paths"),
+    };
+    match others {
+        0 => format!("{place}, alone; a change of {} moves it", moves(own)),
+        others => format!(
+            "{place}, with {}; a change of {} changes it, of {} moves its layer",
+            count(others, "other path"),
+            moves(own),
+            moves(all)
+        ),
+    }
+}
+
+fn encoding(overview: &Overview) -> String {
+    let mut encodings: Vec<&str> = overview.layers.iter().filter_map(|layer| layer.encoding).collect();
+    encodings.sort_unstable();
+    encodings.dedup();
+    if encodings.is_empty() { String::new() } else { format!(" as {}", encodings.join(" and ")) }
+}
+
+fn largest(layer: &LayerSummary, labels: &Labels) -> String {
+    if layer.paths == 0 {
+        let made: Vec<&str> = layer.created_by.split_whitespace().collect();
+        return if made.is_empty() {
+            "no store paths".into()
+        } else {
+            format!("no store paths: {}", made.join(" "))
+        };
+    }
+    let name = |path: &SizedPath| match layer.paths {
+        1 => labels.of(&path.path),
+        _ => format!("{} ({})", labels.of(&path.path), human(path.nar_size)),
+    };
+    let mut names: Vec<String> = layer.largest.iter().take(FEW).map(name).collect();
+    if layer.paths > names.len() {
+        names.push(format!("{} more", layer.paths - names.len()));
+    }
+    names.join(", ")
+}
+
+fn through(path: &Brought, labels: &Labels) -> String {
+    match (&path.through, &path.named_by[..]) {
+        (Some(through), _) => labels.of(through),
+        (None, []) => "several".to_owned(),
+        (None, named) => named.join(", "),
+    }
+}
+
+fn numbers(numbers: &[usize]) -> String {
+    numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn share(part: u64, whole: u64) -> String {
+    match whole {
+        0 => String::new(),
+        whole => format!("{:.0} %", part as f64 * 100.0 / whole as f64),
+    }
+}

@@ -1,0 +1,163 @@
+//! What a command has found out, in a form that is written for terminals and as Markdown alike.
+
+mod markdown;
+mod text;
+
+/// How a report is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For a terminal
+    Text,
+    /// For programs: docs/reports.md has the fields
+    Json,
+    /// For a comment on a pull request
+    Markdown,
+}
+
+/// Parts of a report, from top to bottom.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+enum Part {
+    Headline(String),
+    Facts(Vec<(&'static str, String)>),
+    Table(Table),
+}
+
+/// Rows below a title.
+#[derive(Debug)]
+pub(crate) struct Table {
+    title: String,
+    columns: Vec<Column>,
+    rows: Vec<Vec<Cell>>,
+    /// How many rows are shown.
+    most: usize,
+    folded: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Column {
+    title: &'static str,
+    is_number: bool,
+}
+
+/// What stands in a table.
+#[derive(Debug, Clone)]
+pub(crate) enum Cell {
+    /// Words or a number.
+    Text(String),
+    /// A store path's name, so many steps below what is above it.
+    Name(String, usize),
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl Report {
+    /// What counts most, in a line.
+    pub(crate) fn headline(&mut self, text: impl Into<String>) {
+        self.parts.push(Part::Headline(text.into()));
+    }
+
+    /// Named facts.
+    pub(crate) fn facts(&mut self, facts: Vec<(&'static str, String)>) {
+        self.parts.push(Part::Facts(facts));
+    }
+
+    /// A table, unless nothing is in it.
+    pub(crate) fn table(&mut self, table: Table) {
+        if !table.rows.is_empty() {
+            self.parts.push(Part::Table(table));
+        }
+    }
+
+    /// Text for a terminal, in bold and plain if it is `styled`.
+    pub(crate) fn text(&self, styled: bool) -> String {
+        text::write(self, styled)
+    }
+
+    /// Markdown, as GitHub, GitLab and Forgejo show it.
+    pub(crate) fn markdown(&self) -> String {
+        markdown::write(self)
+    }
+}
+
+impl Table {
+    /// With these columns; the title of one that has numbers begins with `#`.
+    pub(crate) fn new(title: impl Into<String>, columns: &[&'static str]) -> Self {
+        let columns = columns.iter().map(|title| match title.strip_prefix('#') {
+            Some(title) => Column { title, is_number: true },
+            None => Column { title, is_number: false },
+        });
+        let columns = columns.collect();
+        Self { title: title.into(), columns, rows: Vec::new(), most: usize::MAX, folded: false }
+    }
+
+    /// Shows so many rows, and says how many there are besides.
+    pub(crate) fn at_most(mut self, rows: usize) -> Self {
+        self.most = rows;
+        self
+    }
+
+    /// Shows only the title until somebody wants to see more, where that can be done.
+    pub(crate) fn folded(mut self) -> Self {
+        self.folded = true;
+        self
+    }
+
+    /// A row below the others.
+    pub(crate) fn row<const CELLS: usize>(&mut self, cells: [Cell; CELLS]) {
+        self.rows.push(cells.into());
+    }
+
+    fn shown(&self) -> &[Vec<Cell>] {
+        &self.rows[..self.most.min(self.rows.len())]
+    }
+
+    /// What is said of the rows that are not shown.
+    fn more(&self) -> Option<String> {
+        let more = self.rows.len() - self.shown().len();
+        (more > 0).then(|| format!("... and {more} more (--most 0 shows all)"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let mut report = Report::default();
+        report.headline("1.0 MB *more*");
+        report.facts(vec![("size", "1 B".into()), ("largest", "a|b".into())]);
+        let mut table = Table::new("paths", &["#size", "path", "why"]).at_most(2).folded();
+        table.row(["1 B".into(), Cell::Name("a_b".into(), 0), "it_self <b>".into()]);
+        table.row(["10 B".into(), Cell::Name("c".into(), 1), "".into()]);
+        table.row(["".into(), Cell::Name("d".into(), 0), "".into()]);
+        report.table(table);
+        report.table(Table::new("nothing", &["a"]));
+        report
+    }
+
+    #[test]
+    fn text_is_aligned() {
+        let expected = "1.0 MB *more*\n\nsize     1 B\nlargest  a|b\n\npaths\n\n  size  path  why\n   1 B  a_b   it_self <b>\n  \
+                        10 B    c\n  ... and 1 more (--most 0 shows all)\n";
+        assert_eq!(report().text(false), expected);
+        assert!(report().text(true).starts_with("\u{1b}[1m1.0 MB *more*\u{1b}[0m\n"));
+    }
+
+    #[test]
+    fn markdown_is_escaped_and_folded() {
+        let expected = "**1.0 MB \\*more\\***\n\n| | |\n|---|---|\n| size | 1 B |\n| largest | a\\|b |\n\n\
+                        <details><summary>paths</summary>\n\n| size | path | why |\n|--:|---|---|\n\
+                        | 1 B | `a_b` | it\\_self &lt;b> |\n| 10 B | &emsp;`c` | |\n\n... and 1 more (--most 0 shows all)\n\n\
+                        </details>\n";
+        assert_eq!(report().markdown(), expected);
+    }
+}
