@@ -12,7 +12,6 @@ pub mod cache;
 pub mod closure;
 pub mod compress;
 pub mod diff;
-
 pub mod digest;
 mod error;
 pub mod explain;

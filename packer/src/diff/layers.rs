@@ -30,7 +30,7 @@ pub struct LayerChange {
     /// The old image's layer that it is, or, of a new layer, that it has most in common with; from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub was: Option<usize>,
-    /// Of a new layer, its paths that have changed: rebuilt, updated, or with other rules.
+    /// Of a new layer, its paths that have changed: rebuilt, updated, or with other rules. The largest first, as below.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<StorePath>,
     /// Of a new layer, its paths that were not in the old image in any version.
@@ -302,5 +302,8 @@ fn explain(change: &mut LayerChange, layer: &Layer, old: &ImageSpec, compared: &
     for path in before.iter().map(|path| &path.path).filter(|path| !formers.contains(*path)) {
         let list = if compared.lives_on(path) { &mut change.went } else { &mut change.removed };
         list.push(path.clone());
+    }
+    for list in [&mut change.changed, &mut change.added, &mut change.went, &mut change.removed] {
+        list.sort_by(|a, b| (known.size(b), a.name(), a).cmp(&(known.size(a), b.name(), b)));
     }
 }

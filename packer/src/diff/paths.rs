@@ -250,3 +250,87 @@ fn as_closure(paths: &[&StorePath], known: &Known) -> Closure {
         nar_size: known.size(path).unwrap_or(0),
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(hash: char, name: &str) -> StorePath {
+        format!("/nix/store/{}-{name}", hash.to_string().repeat(32)).into()
+    }
+
+    /// An image of one layer with these paths.
+    fn image(paths: &[(char, &str)]) -> ImageSpec {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let paths: Vec<_> =
+            paths.iter().map(|(hash, name)| serde_json::json!({"path": path(*hash, name)})).collect();
+        let layer =
+            serde_json::json!({"digest": digest, "diff_ids": digest, "paths": paths, "mediatype": "m"});
+        let spec = serde_json::json!({"version": 1, "layers": [layer]});
+        ImageSpec::read(&spec.to_string(), "image").unwrap()
+    }
+
+    /// What has changed, as `name: old -> new` with each path's hash.
+    fn changes(old: &[(char, &str)], new: &[(char, &str)]) -> [Vec<String>; 4] {
+        let (old, new) = (image(old), image(new));
+        let changes = Compared::new(&old, &new, &Known::default()).changes;
+        let hash = |version: &Option<Version>| {
+            version.as_ref().map_or(String::new(), |version| version.path.as_str()[11..12].to_owned())
+        };
+        let told = |list: Vec<PathChange>| {
+            list.iter()
+                .map(|change| format!("{}: {} -> {}", change.name, hash(&change.old), hash(&change.new)))
+                .collect()
+        };
+        [told(changes.updated), told(changes.rebuilt), told(changes.added), told(changes.removed)]
+    }
+
+    #[test]
+    fn what_is_the_same_is_no_partner_for_others() {
+        let [updated, rebuilt, added, removed] =
+            changes(&[('a', "lib-1.0"), ('b', "lib-2.0")], &[('b', "lib-2.0")]);
+        assert!(updated.is_empty() && rebuilt.is_empty() && added.is_empty());
+        assert_eq!(removed, ["lib: a -> "]);
+    }
+
+    #[test]
+    fn the_same_version_is_the_first_choice() {
+        let [updated, rebuilt, added, removed] = changes(
+            &[('a', "lib-1.0"), ('b', "lib-2.0"), ('c', "lib-2.0-dev")],
+            &[('d', "lib-2.0"), ('f', "lib-3.0"), ('g', "lib-3.0-dev"), ('h', "other")],
+        );
+        assert_eq!(updated, ["lib: a -> f", "lib:dev: c -> g"]);
+        assert_eq!(rebuilt, ["lib-2.0: b -> d"]);
+        assert_eq!((added, removed), (vec!["other:  -> h".to_owned()], Vec::<String>::new()));
+    }
+
+    #[test]
+    fn paths_with_one_name_are_told_apart_by_number() {
+        let [updated, rebuilt, added, removed] = changes(
+            &[('a', "source"), ('b', "source"), ('c', "source")],
+            &[('b', "source"), ('d', "source"), ('f', "source"), ('g', "source")],
+        );
+        assert_eq!(rebuilt, ["source: a -> d", "source#2: c -> f"]);
+        assert_eq!(
+            (updated, added, removed),
+            (Vec::<String>::new(), vec!["source:  -> g".to_owned()], Vec::<String>::new())
+        );
+    }
+
+    #[test]
+    fn a_change_comes_from_what_is_referred_to_where_that_has_changed() {
+        let (old, new) = (image(&[('a', "lib-1"), ('b', "app-1")]), image(&[('c', "lib-2"), ('d', "app-1")]));
+        let info = |path: StorePath, references: Vec<StorePath>| PathInfo {
+            path,
+            references,
+            nar_hash: String::new(),
+            nar_size: 1,
+        };
+        let (lib, app) = (path('c', "lib-2"), path('d', "app-1"));
+        let mut known = Known::default();
+        known.add(&Closure::new([info(lib.clone(), vec![lib.clone()]), info(app.clone(), vec![lib, app])]));
+        let changes = Compared::new(&old, &new, &known).changes;
+        assert_eq!(changes.updated[0].cause, Some(Cause::Itself));
+        assert_eq!(changes.rebuilt[0].cause, Some(Cause::References));
+    }
+}

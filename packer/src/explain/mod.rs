@@ -50,7 +50,10 @@ struct ExplainedLayer {
 #[derive(Debug)]
 pub struct Explained {
     closure: Closure,
+    /// All references: what changes with what.
     graph: Graph,
+    /// Those of them that bring something into the image: not a Nix database's, which only tells of what is there.
+    bringing: Graph,
     layers: Vec<ExplainedLayer>,
     /// For each place of the closure, the layers that have it. What is ignored is in none.
     layers_of: Vec<Vec<usize>>,
@@ -111,7 +114,15 @@ impl Explained {
             return Err(Error::invalid("closure", why));
         }
         let closure = closure.of_roots(paths().map(|path| &path.path), "the image")?;
+        let databases: HashSet<&StorePath> =
+            paths().filter(|path| is_nix_database(path)).map(|path| &path.path).collect();
         let graph = Graph::new(&closure);
+        let bringing = Graph::new(&Closure::new(closure.iter().cloned().map(|mut info| {
+            if databases.contains(&info.path) {
+                info.references.clear();
+            }
+            info
+        })));
         let place = |path: &StorePath| closure.place(path);
         let mut layers_of = vec![Vec::new(); closure.len()];
         let explained = layers.iter().enumerate().map(|(number, layer)| {
@@ -144,19 +155,19 @@ impl Explained {
         named.extend(at_root.into_iter().map(|at| (at, "copyToRoot".to_owned())));
         // What nothing of that leads to was named in a list that the spec does not have.
         let mut reached = vec![false; closure.len()];
-        for at in graph.below(named.iter().map(|(at, _)| *at)) {
+        for at in bringing.below(named.iter().map(|(at, _)| *at)) {
             reached[at] = true;
         }
         let unnamed = (0..closure.len())
-            .filter(|at| !reached[*at] && graph.referrers(*at).iter().all(|from| reached[*from]));
+            .filter(|at| !reached[*at] && bringing.referrers(*at).iter().all(|from| reached[*from]));
         let unnamed: Vec<usize> = unnamed.collect();
         named.extend(unnamed.into_iter().map(|at| (at, "deps".to_owned())));
         let mut seen = HashSet::new();
         named.retain(|root| seen.insert(root.clone()));
 
         let places: Vec<usize> = named.iter().map(|(at, _)| *at).collect();
-        let dominators = Dominators::new(&closure, &graph, &places)?;
-        Ok(Self { closure, graph, layers: explained, layers_of, roots: named, dominators })
+        let dominators = Dominators::new(&closure, &bringing, &places)?;
+        Ok(Self { closure, graph, bringing, layers: explained, layers_of, roots: named, dominators })
     }
 
     fn path_at(&self, at: usize) -> &StorePath {
@@ -233,6 +244,11 @@ fn is_at_root(path: &PlannedPath) -> bool {
     path.options.as_ref().is_some_and(|options| options.rewrite == to_root)
 }
 
+/// Whether a path is a Nix database, as nixply and nix2container make it. It refers to all that it tells of.
+fn is_nix_database(path: &PlannedPath) -> bool {
+    path.path.name() == "nix-database" && is_at_root(path)
+}
+
 /// What people call store paths: their names, with the begin of the hash where two have the same name.
 #[derive(Debug)]
 pub struct Labels(HashMap<String, usize>);
@@ -257,5 +273,56 @@ impl Labels {
             Some(hash) if self.0.get(name).is_some_and(|alike| *alike > 1) => format!("{name} ({hash}...)"),
             _ => name.to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::closure::PathInfo;
+
+    fn path(hash: char, name: &str) -> StorePath {
+        format!("/nix/store/{}-{name}", hash.to_string().repeat(32)).into()
+    }
+
+    /// An image of an application and a database of all its paths, which is at its root.
+    fn image() -> Explained {
+        let [app, lib, database] = [path('a', "app"), path('b', "lib"), path('c', "nix-database")];
+        let info = |path: &StorePath, references: &[&StorePath]| PathInfo {
+            path: path.clone(),
+            references: references.iter().map(|path| (*path).clone()).collect(),
+            nar_hash: String::new(),
+            nar_size: 10,
+        };
+        let closure = Closure::new([info(&app, &[&lib]), info(&lib, &[]), info(&database, &[&app, &lib])]);
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let to_root = RewritePath::to_root(database.as_str()).rewrite;
+        let spec = serde_json::json!({"version": 1, "image-config": {"Cmd": [app]}, "layers": [
+            {"digest": digest, "diff_ids": digest, "mediatype": "m", "paths": [{"path": lib}, {"path": app}]},
+            {"digest": digest, "diff_ids": digest, "mediatype": "m",
+                "paths": [{"path": database, "options": {"rewrite": to_root}}]},
+        ]});
+        let spec = ImageSpec::read(&spec.to_string(), "image").unwrap();
+        Explained::of_spec(&spec, &closure, &Store::at("/nix/store")).unwrap()
+    }
+
+    #[test]
+    fn a_nix_database_changes_with_all_but_brings_nothing() {
+        let image = image();
+        let lib = image.path(&path('b', "lib")).unwrap();
+        assert_eq!(lib.chain, [path('a', "app"), path('b', "lib")]);
+        assert_eq!((lib.referrers, lib.dependents), (vec![path('a', "app")], 1));
+        assert_eq!(image.path(&path('a', "app")).unwrap().only_size, 20);
+        let database = image.path(&path('c', "nix-database")).unwrap();
+        assert_eq!((&database.named_by[..], database.only_size), (&["copyToRoot".to_owned()][..], 10));
+        assert_eq!(database.layers[0].path_changes_with, 3);
+    }
+
+    #[test]
+    fn names_have_hashes_where_they_need_them() {
+        let paths = [path('a', "source"), path('b', "source"), path('c', "lib"), path('c', "lib")];
+        let labels = Labels::new(&paths);
+        let told: Vec<String> = paths.iter().map(|path| labels.of(path)).collect();
+        assert_eq!(told, ["source (aaaaaaaa...)", "source (bbbbbbbb...)", "lib", "lib"]);
     }
 }

@@ -26,7 +26,7 @@ pub struct PathReport {
     pub chain: Vec<StorePath>,
     /// What names the first of these.
     pub chain_named_by: Vec<String>,
-    /// Who refers to it directly, by name.
+    /// Who refers to it directly, by name. A Nix database does not count here.
     pub referrers: Vec<StorePath>,
     /// How many do, directly or not.
     pub dependents: usize,
@@ -74,11 +74,12 @@ impl Explained {
         let at = self.closure.place(path)?;
         let below = self.graph.below([at]);
         let above = self.graph.above([at]);
+        let dependents = self.bringing.above([at]).len() - 1;
         let only = self.dominators.only_through(at).into_iter();
         let only_through = self.by_size(only.filter(|place| !self.layers_of[*place].is_empty()));
         let chain = self.chain(at);
         let mut referrers: Vec<StorePath> =
-            self.graph.referrers(at).iter().map(|from| self.path_at(*from).clone()).collect();
+            self.bringing.referrers(at).iter().map(|from| self.path_at(*from).clone()).collect();
         referrers.sort_by(|a, b| (a.name(), a).cmp(&(b.name(), b)));
         let mut depends_on = vec![false; self.closure.len()];
         let mut dependent = depends_on.clone();
@@ -109,7 +110,7 @@ impl Explained {
             chain_named_by: chain.first().map(|first| self.named_by(*first)).unwrap_or_default(),
             chain: chain.into_iter().map(|place| self.path_at(place).clone()).collect(),
             referrers,
-            dependents: above.len() - 1,
+            dependents,
             only_size: self.size_at(at) + only_through.iter().map(|path| path.nar_size).sum::<u64>(),
             only_through,
             layers: self.layers_of[at].iter().map(mates).collect(),
@@ -127,7 +128,7 @@ impl Explained {
             }
         }
         while let Some(at) = queue.pop_front().filter(|at| *at != to) {
-            for next in self.graph.references(at) {
+            for next in self.bringing.references(at) {
                 if from[*next].is_none() {
                     from[*next] = Some(at);
                     queue.push_back(*next);
