@@ -105,7 +105,7 @@ pub(crate) struct Printed {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: Format,
 
-    /// Show at most so many rows of each list; 0 shows all, as JSON always does [default: 20, in Markdown 100]
+    /// Show at most so many rows of each list; 0 shows all, as JSON always does [default: 10, in Markdown 50]
     #[arg(long, value_name = "N")]
     most: Option<usize>,
 }
@@ -116,8 +116,8 @@ impl Printed {
         match (self.most, self.format) {
             (Some(0), _) | (_, Format::Json) => usize::MAX,
             (Some(most), _) => most,
-            (None, Format::Text) => 20,
-            (None, Format::Markdown) => 100,
+            (None, Format::Text) => 10,
+            (None, Format::Markdown) => 50,
         }
     }
 

@@ -10,7 +10,8 @@ use nixply_packer::closure::{Closure, Store};
 use nixply_packer::diff::{Diff, Known};
 use nixply_packer::image::spec::ImageSpec;
 
-use super::{Printed, read_spec, read_text, store_dir_of, unless_empty};
+use super::{Printed, read_text, store_dir_of, unless_empty};
+use crate::failure::Hint;
 use crate::nix;
 
 /// Show what has changed between two images, which layers move because of it, and what a push and a pull cost
@@ -42,7 +43,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let (old, new) = (read_spec(&args.old)?, read_spec(&args.new)?);
+    let (old, new) = (read(&args.old)?, read(&args.new)?);
     let mut known = Known::default();
     for (spec, file, closure) in [(&old, &args.old, &args.old_closure), (&new, &args.new, &args.new_closure)]
     {
@@ -57,6 +58,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let diff = Diff::new(&old, &new, &known);
     let names = [&args.old, &args.new].map(|file| file.display().to_string());
     args.printed.print(&diff, || report::of(&diff, &names, args.printed.most()))
+}
+
+/// A request is not enough: nobody knows its layers' digests.
+fn read(file: &Path) -> Result<ImageSpec> {
+    let text = read_text(file)?;
+    let spec = ImageSpec::read(&text, &file.display().to_string());
+    spec.hint("an image's spec is what nixply build writes of a request, or a result link to one")
 }
 
 /// What Nix knows of an image's paths; of an old image some may be gone.

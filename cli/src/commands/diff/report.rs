@@ -12,6 +12,9 @@ use crate::terminal::{count, human};
 /// Paths that stand in a line.
 const FEW: usize = 3;
 
+/// More new layers than these are folded.
+const MANY: usize = 10;
+
 pub(super) fn of(diff: &Diff, names: &[String; 2], most: usize) -> Report {
     let labels = labels(diff);
     let mut report = Report::default();
@@ -21,7 +24,7 @@ pub(super) fn of(diff: &Diff, names: &[String; 2], most: usize) -> Report {
         ("new", format!("{}: {}", names[1], side(&diff.new))),
     ];
     if !diff.fields.is_empty() {
-        facts.push(("differ", diff.fields.join(", ")));
+        facts.push(("settings", diff.fields.join(", ")));
     }
     facts.push(("paths", paths(diff)));
     facts.push(("layers", layers(diff)));
@@ -31,6 +34,8 @@ pub(super) fn of(diff: &Diff, names: &[String; 2], most: usize) -> Report {
     }
     if let Some(unpacking) = &diff.unpack {
         facts.push(("unpack", unpack(unpacking, diff.new.layers)));
+    } else if diff.push.layers > 0 {
+        facts.push(("unpack", "nothing: the files are the same".to_owned()));
     }
     if !diff.unchanged_sent.is_empty() {
         facts.push(("unchanged", unchanged(diff)));
@@ -46,13 +51,13 @@ pub(super) fn of(diff: &Diff, names: &[String; 2], most: usize) -> Report {
 
     let changes = &diff.paths;
     let mut table =
-        Table::new("Changed paths", &["", "path", "old", "new", "#size", "#change", "#layer", "why"])
+        Table::new("Changed paths", &["", "path", "old", "new", "#size", "#change", "#layer", "cause"])
             .at_most(most);
     let lists = [
         ("updated", &changes.updated),
         ("added", &changes.added),
         ("removed", &changes.removed),
-        ("other rules", &changes.other_rules),
+        ("other place or perms", &changes.other_rules),
     ];
     for (what, list) in lists {
         for change in list {
@@ -61,16 +66,19 @@ pub(super) fn of(diff: &Diff, names: &[String; 2], most: usize) -> Report {
     }
     report.table(table);
 
-    let columns = ["path", "version", "#size", "#change", "#layer", "why"];
+    let columns = ["path", "#size", "#change", "#layer", "cause"];
     let title = format!("Rebuilt: the same version with another hash ({})", changes.rebuilt.len());
     let mut table = Table::new(title, &columns).at_most(most).folded();
     for change in &changes.rebuilt {
-        let [_, name, _, new, size, delta, layer, why] = row("", change);
-        table.row([name, new, size, delta, layer, why]);
+        let [_, name, _, _, size, delta, layer, cause] = row("", change);
+        table.row([name, size, delta, layer, cause]);
     }
     report.table(table);
 
     let mut table = Table::new("New layers", &["#layer", "#size", "#was", "why"]).at_most(most);
+    if diff.push.layers > MANY {
+        table = table.folded();
+    }
     for layer in diff.layers.iter().filter(|layer| layer.state != LayerState::Kept) {
         table.row([
             layer.layer.to_string().into(),
@@ -133,7 +141,7 @@ fn changes(diff: &Diff) -> Option<String> {
         (paths.rebuilt.len(), "rebuilt"),
         (paths.added.len(), "added"),
         (paths.removed.len(), "removed"),
-        (paths.other_rules.len(), "with other rules"),
+        (paths.other_rules.len(), "with other place or perms"),
     ];
     let told = lists.iter().filter(|(number, _)| *number > 0);
     let told: Vec<String> = told.map(|(number, what)| format!("{number} {what}")).collect();
@@ -148,7 +156,13 @@ fn paths(diff: &Diff) -> String {
     let why = match (caused(Cause::References), caused(Cause::Itself)) {
         (0, 0) => String::new(),
         (references, 0) if references == rebuilt.len() => {
-            "; what was rebuilt refers to something that has changed".into()
+            "; all that was rebuilt refers to something that has changed".into()
+        }
+        (0, itself) if itself == rebuilt.len() => {
+            "; nothing that was rebuilt refers to anything that has changed".into()
+        }
+        (0, itself) if itself == rebuilt.len() => {
+            "; nothing that was rebuilt refers to anything that has changed".into()
         }
         (references, itself) => {
             format!("; of the rebuilt ones {references} refer to something that has changed, {itself} do not")
@@ -168,7 +182,7 @@ fn layers(diff: &Diff) -> String {
     let gone: Vec<String> = diff.gone.iter().map(|layer| layer.layer.to_string()).collect();
     if !gone.is_empty() {
         let size: u64 = diff.gone.iter().filter_map(|layer| layer.size).sum();
-        let which = if gone.len() > 10 { String::new() } else { format!(": {}", gone.join(", ")) };
+        let which = if gone.len() > MANY { String::new() } else { format!(": {}", gone.join(", ")) };
         parts.push(format!("{} of the old ones gone ({}{which})", gone.len(), human(size)));
     }
     parts.join(", ")
@@ -180,7 +194,7 @@ fn pull(diff: &Diff) -> String {
         return format!("{}, by who has the old image", human(blob.size));
     }
     format!(
-        "{}, by who has the old image; {} in {} by Docker with its own image store, which finds a layer only above the same layers",
+        "{}, by who has the old image; {} in {} where Docker has its own image store",
         human(blob.size),
         human(chain.size),
         count(chain.layers, "layer")
@@ -194,9 +208,7 @@ fn unpack(unpacking: &Unpacking, layers: usize) -> String {
         from if from == layers => format!("layer {from}, the top one"),
         from => format!("layers {from} to {layers}"),
     };
-    format!(
-        "{size}{which}, by engines that have the old image (podman and Docker unpack all that lies above a new layer, too)"
-    )
+    format!("{size}{which} (engines unpack all that lies above a new layer, too)")
 }
 
 fn unchanged(diff: &Diff) -> String {
@@ -204,8 +216,11 @@ fn unchanged(diff: &Diff) -> String {
     let paths = format!("{} in new layers", count(*paths, "unchanged path"));
     match nar_size.zip(diff.sent_nar_size) {
         Some((part, whole)) if whole > 0 => {
-            let share = part as f64 * 100.0 / whole as f64;
-            format!("{paths}: {} unpacked, {share:.0} % of what these layers have", human(part))
+            let share = match part as f64 * 100.0 / whole as f64 {
+                share if share >= 99.5 && part < whole => "more than 99 %".to_owned(),
+                share => format!("{share:.0} %"),
+            };
+            format!("{paths}: {} unpacked, {share} of what these layers have", human(part))
         }
         _ => paths,
     }
@@ -232,7 +247,7 @@ fn row(what: &'static str, change: &PathChange) -> [Cell; 8] {
         (None, Some(version)) => format!("was {}", numbers(version)),
         (None, None) => String::new(),
     };
-    let why = match change.cause {
+    let cause = match change.cause {
         Some(Cause::Itself) => "itself",
         Some(Cause::References) => "what it refers to",
         None => "",
@@ -245,7 +260,7 @@ fn row(what: &'static str, change: &PathChange) -> [Cell; 8] {
         shown.and_then(|version| version.nar_size).map_or("?".to_owned(), human).into(),
         delta.unwrap_or_default().into(),
         layer.into(),
-        why.into(),
+        cause.into(),
     ]
 }
 
@@ -298,7 +313,7 @@ fn why(layer: &LayerChange, labels: &Labels) -> String {
         (false, _) => {}
     }
     if !layer.stayed.is_empty() {
-        parts.push(format!("{} stayed", moved(&layer.stayed)));
+        parts.push(format!("{} stayed here", moved(&layer.stayed)));
     }
     parts.join("; ")
 }

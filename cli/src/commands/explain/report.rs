@@ -11,6 +11,9 @@ use crate::terminal::{count, human};
 /// Paths that stand in a line.
 const FEW: usize = 3;
 
+/// More layers than these are folded.
+const MANY: usize = 20;
+
 pub(super) fn of_image(image: &str, overview: &Overview, labels: &Labels, most: usize) -> Report {
     let mut report = Report::default();
     let layers = count(overview.layers.len(), "layer");
@@ -21,6 +24,9 @@ pub(super) fn of_image(image: &str, overview: &Overview, labels: &Labels, most: 
     report.headline(format!("{image}: {size} in {layers}, {}", count(overview.paths, "store path")));
 
     let mut table = Table::new("Layers, from the bottom up", &["#layer", "#size", "#paths", "largest paths"]);
+    if overview.layers.len() > MANY {
+        table = table.folded();
+    }
     for layer in &overview.layers {
         table.row([
             layer.layer.to_string().into(),
@@ -69,6 +75,7 @@ pub(super) fn of_path(found: &PathReport, layers: usize, labels: &Labels, most: 
     let mut report = Report::default();
     report.headline(found.path.to_string());
     let brings = match found.only_through.len() {
+        0 if found.layers.is_empty() => "nothing".to_owned(),
         0 => "nothing but itself".to_owned(),
         more => format!(
             "{} with the {} that {} in the image only through it",
@@ -79,11 +86,7 @@ pub(super) fn of_path(found: &PathReport, layers: usize, labels: &Labels, most: 
     };
     let needs = match found.closure_paths {
         1 => "no other path".to_owned(),
-        paths => format!(
-            "{} directly or not, {} with itself",
-            count(paths - 1, "path"),
-            human(found.closure_nar_size)
-        ),
+        paths => format!("{}, {} with itself", count(paths - 1, "other path"), human(found.closure_nar_size)),
     };
     let mut facts = vec![
         ("size", human(found.nar_size)),
@@ -92,11 +95,8 @@ pub(super) fn of_path(found: &PathReport, layers: usize, labels: &Labels, most: 
             "needed by",
             match found.dependents {
                 0 => "no other path".to_owned(),
-                all => format!(
-                    "{} directly or not, {} of them directly",
-                    count(all, "path"),
-                    found.referrers.len()
-                ),
+                all if all == found.referrers.len() => format!("{}, directly", count(all, "other path")),
+                all => format!("{}, {} of them directly", count(all, "other path"), found.referrers.len()),
             },
         ),
         ("brings", brings),
@@ -109,6 +109,7 @@ pub(super) fn of_path(found: &PathReport, layers: usize, labels: &Labels, most: 
     }
     for mates in &found.layers {
         facts.push(("layer", layer(mates, layers)));
+        facts.push(("changes", changes(mates)));
     }
     report.facts(facts);
 
@@ -134,11 +135,11 @@ pub(super) fn of_path(found: &PathReport, layers: usize, labels: &Labels, most: 
 
     for mates in &found.layers {
         let title = format!("What else is in layer {}", mates.layer);
-        let mut table = Table::new(title, &["#size", "path", ""]).at_most(most);
+        let mut table = Table::new(title, &["#size", "path", "changes"]).at_most(most);
         let lists = [
-            (&mates.change_with_it, "depends on it: changes whenever it does"),
-            (&mates.change_it, "it depends on this: changes whenever this does"),
-            (&mates.unrelated, "neither"),
+            (&mates.change_with_it, "whenever it does"),
+            (&mates.change_it, "it whenever it does itself"),
+            (&mates.unrelated, "independently of it"),
         ];
         for (paths, what) in lists {
             for path in paths {
@@ -150,27 +151,31 @@ pub(super) fn of_path(found: &PathReport, layers: usize, labels: &Labels, most: 
     report
 }
 
-/// Where it lies, and what moves it.
+/// Where it lies.
 fn layer(mates: &LayerMates, layers: usize) -> String {
     let size = match (mates.size, mates.encoding) {
         (Some(size), Some(encoding)) => format!("{} as {encoding}", human(size)),
         _ => format!("{} unpacked", human(mates.nar_size)),
     };
-    let others = mates.change_with_it.len() + mates.change_it.len() + mates.unrelated.len();
-    let place = format!("{} of {layers}, {size}", mates.layer);
-    let (own, all) = (mates.path_changes_with, mates.layer_changes_with);
-    let moves = |number| match number {
-        1 => "itself alone".to_owned(),
-        number => format!("any of {number} paths"),
+    let with = match mates.change_with_it.len() + mates.change_it.len() + mates.unrelated.len() {
+        0 => "alone".to_owned(),
+        others => format!("with {}", count(others, "other path")),
     };
-    match others {
-        0 => format!("{place}, alone; a change of {} moves it", moves(own)),
-        others => format!(
-            "{place}, with {}; a change of {} changes it, of {} moves its layer",
-            count(others, "other path"),
-            moves(own),
-            moves(all)
-        ),
+    format!("{} of {layers}, {size}, {with}", mates.layer)
+}
+
+/// What changes it, and what moves its layer.
+fn changes(mates: &LayerMates) -> String {
+    let (own, all) = (mates.path_changes_with, mates.layer_changes_with);
+    let own_changes = match own {
+        1 => "by itself alone".to_owned(),
+        2 => "when the path that it needs does".to_owned(),
+        own => format!("when any of the {} that it needs does", count(own - 1, "path")),
+    };
+    match all - own {
+        0 => format!("{own_changes}; its layer moves only when it changes"),
+        1 => format!("{own_changes}; its layer moves when 1 other path changes, too"),
+        more => format!("{own_changes}; its layer moves when any of {more} others changes, too"),
     }
 }
 
@@ -204,7 +209,7 @@ fn largest(layer: &LayerSummary, labels: &Labels) -> String {
 fn through(path: &Brought, labels: &Labels) -> String {
     match (&path.through, &path.named_by[..]) {
         (Some(through), _) => labels.of(through),
-        (None, []) => "several".to_owned(),
+        (None, []) => "several paths".to_owned(),
         (None, named) => named.join(", "),
     }
 }
