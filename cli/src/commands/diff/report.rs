@@ -75,11 +75,15 @@ pub(super) fn of(diff: &Diff, names: &[String; 2], most: usize) -> Report {
     }
     report.table(table);
 
-    let mut table = Table::new("New layers", &["#layer", "#size", "#was", "why"]).at_most(most);
+    let mut table =
+        Table::new("New layers, the largest first", &["#layer", "#size", "#was", "why"]).at_most(most);
     if diff.push.layers > MANY {
         table = table.folded();
     }
-    for layer in diff.layers.iter().filter(|layer| layer.state != LayerState::Kept) {
+    let new = diff.layers.iter().filter(|layer| layer.state != LayerState::Kept);
+    let mut new: Vec<&LayerChange> = new.collect();
+    new.sort_by_key(|layer| std::cmp::Reverse(layer.size));
+    for layer in new {
         table.row([
             layer.layer.to_string().into(),
             layer.size.map_or("?".to_owned(), human).into(),
@@ -213,6 +217,15 @@ fn unpack(unpacking: &Unpacking, layers: usize) -> String {
 
 fn unchanged(diff: &Diff) -> String {
     let MovedPaths { paths, nar_size, .. } = &diff.unchanged_sent;
+    let replanned: Vec<&LayerChange> =
+        diff.layers.iter().filter(|layer| is_only_planned_otherwise(layer)).collect();
+    let replanned = match replanned.len() {
+        0 => String::new(),
+        layers => {
+            let size: u64 = replanned.iter().filter_map(|layer| layer.size).sum();
+            format!("; {} ({}) new only because planned otherwise", count(layers, "layer"), human(size))
+        }
+    };
     let paths = format!("{} in new layers", count(*paths, "unchanged path"));
     match nar_size.zip(diff.sent_nar_size) {
         Some((part, whole)) if whole > 0 => {
@@ -220,9 +233,9 @@ fn unchanged(diff: &Diff) -> String {
                 share if share >= 99.5 && part < whole => "more than 99 %".to_owned(),
                 share => format!("{share:.0} %"),
             };
-            format!("{paths}: {} unpacked, {share} of what these layers have", human(part))
+            format!("{paths}: {} unpacked, {share} of what these layers have{replanned}", human(part))
         }
-        _ => paths,
+        _ => format!("{paths}{replanned}"),
     }
 }
 
@@ -272,6 +285,12 @@ fn signed(before: u64, after: u64) -> String {
     }
 }
 
+/// Whether nothing of a new layer has changed but what shares it.
+fn is_only_planned_otherwise(layer: &LayerChange) -> bool {
+    let is_new = layer.state == LayerState::New && layer.paths > 0;
+    is_new && layer.changed.is_empty() && layer.added.is_empty() && layer.removed.is_empty()
+}
+
 /// Why a layer is none that the old image has.
 fn why(layer: &LayerChange, labels: &Labels) -> String {
     if layer.state == LayerState::Recompressed {
@@ -297,15 +316,21 @@ fn why(layer: &LayerChange, labels: &Labels) -> String {
     if !layer.removed.is_empty() {
         parts.push(format!("removed: {}", names(&layer.removed)));
     }
-    let is_replanned = parts.is_empty();
-    for came in &layer.came {
-        let from = came.from.map_or(String::new(), |from| format!(" from layer {from}"));
-        parts.push(format!("{} moved here{from}", moved(came)));
+    if !layer.came.is_empty() {
+        let from: Vec<String> =
+            layer.came.iter().filter_map(|came| came.from).map(|from| from.to_string()).collect();
+        let all = MovedPaths {
+            from: None,
+            paths: layer.came.iter().map(|came| came.paths).sum(),
+            nar_size: layer.came.iter().map(|came| came.nar_size).sum(),
+        };
+        let layers = if from.len() == 1 { "layer" } else { "layers" };
+        parts.push(format!("{} moved here from {layers} {}", moved(&all), from.join(", ")));
     }
     if !layer.went.is_empty() {
         parts.push(format!("{} moved to other layers", count(layer.went.len(), "path")));
     }
-    match (is_replanned, parts.is_empty()) {
+    match (is_only_planned_otherwise(layer), parts.is_empty()) {
         (true, true) => {
             return "the same store paths in other bytes: packed otherwise, or by another version".to_owned();
         }
