@@ -54,7 +54,7 @@ impl Dominators {
     }
 
     /// All places, each after what it is dominated by.
-    pub(super) fn from_the_top(&self) -> impl Iterator<Item = usize> {
+    pub(super) fn top_down(&self) -> impl Iterator<Item = usize> {
         self.order.iter().copied()
     }
 
@@ -106,7 +106,7 @@ mod tests {
             let all = graph.below(roots.iter().copied());
             for at in all.iter().copied() {
                 // Without it, what do the roots reach?
-                let mut seen = vec![false; 12];
+                let mut seen = [false; 12];
                 let mut stack: Vec<usize> = roots.clone();
                 while let Some(next) = stack.pop() {
                     if next != at && !std::mem::replace(&mut seen[next], true) {

@@ -1,5 +1,7 @@
 //! What keeps an image large.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
 use super::{Explained, SizedPath};
@@ -122,7 +124,7 @@ impl Explained {
     /// is chosen has above it what it is below.
     fn most_bringing(&self, most: usize, sizes: &[u64]) -> Vec<usize> {
         let mut depths = vec![0; self.closure.len()];
-        for at in self.dominators.from_the_top() {
+        for at in self.dominators.top_down() {
             depths[at] = self.dominators.nearest(at).map_or(0, |above| depths[above] + 1);
         }
         let mut chosen: Vec<usize> = (0..self.closure.len()).filter(|at| sizes[*at] > 0).collect();
@@ -130,12 +132,15 @@ impl Explained {
             |at: usize| (std::cmp::Reverse(sizes[at]), depths[at], self.path_at(at).name(), self.path_at(at));
         chosen.sort_by_key(|at| key(*at));
         chosen.truncate(most);
+        let mut below: HashMap<Option<usize>, Vec<usize>> = HashMap::new();
+        for at in chosen.iter().rev() {
+            below.entry(self.dominators.nearest(*at)).or_default().push(*at);
+        }
         let mut tree = Vec::with_capacity(chosen.len());
-        let mut stack: Vec<usize> =
-            chosen.iter().rev().copied().filter(|at| self.dominators.nearest(*at).is_none()).collect();
+        let mut stack = below.remove(&None).unwrap_or_default();
         while let Some(at) = stack.pop() {
             tree.push(at);
-            stack.extend(chosen.iter().rev().filter(|below| self.dominators.nearest(**below) == Some(at)));
+            stack.extend(below.remove(&Some(at)).unwrap_or_default());
         }
         tree
     }

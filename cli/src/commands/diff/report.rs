@@ -105,7 +105,8 @@ fn labels(diff: &Diff) -> Labels {
 
 fn headline(diff: &Diff) -> String {
     if diff.is_empty() {
-        return format!("The same image: {}", count(diff.new.layers, "layer"));
+        let of_others = if changes(diff).is_some() { ", byte for byte, of other store paths" } else { "" };
+        return format!("The same image: {}{of_others}", count(diff.new.layers, "layer"));
     }
     let moved = match diff.push.layers {
         0 => "No layer to push".to_owned(),
