@@ -215,7 +215,7 @@ fn a_path_that_nobody_knows_is_an_error_with_others() {
         (
             "xxxxxxxx",
             "error: old.json has no store path \"xxxxxxxx\", and none with that in its name\n\
-             hint: nixply inspect old.json lists them\n",
+             hint: nixply explain old.json --most 0 lists them\n",
         ),
     ] {
         let output = world.explain(&["old.json", text]);

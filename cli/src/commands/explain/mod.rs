@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             let error = anyhow!("{image} has no store path {text:?}, and none with that in its name");
             let near = nearest(text, &explained);
             return Err(match near.is_empty() {
-                true => hinted(error, format!("nixply inspect {image} lists them")),
+                true => hinted(error, format!("nixply explain {image} --most 0 lists them")),
                 false => hinted(error, format!("similar names are: {}", listed(&near, &labels))),
             });
         }
