@@ -37,7 +37,7 @@
   maxLayers ? 1,
   # How they are made: popularity, nixply, auto-layer, size, single, per-path, or explicit with `groups`.
   strategy ? null,
-  # Lists of store paths that share a layer, for explicit.
+  # Groups of store paths and predicates, for explicit: docs/arguments.md has them.
   groups ? null,
   # Owners and modes: sets with path, regex, mode, uid, gid, uname, gname.
   perms ? [ ],

@@ -25,11 +25,6 @@ mod ffi {
         gname: String,
     }
 
-    /// Store paths that share a layer.
-    struct Group {
-        paths: Vec<String>,
-    }
-
     /// Who made a layer. All empty: the default.
     struct Metadata {
         given: bool,
@@ -54,8 +49,8 @@ mod ffi {
         max_layers: u32,
         /// A strategy's name, or empty for the default.
         strategy: String,
-        groups: Vec<Group>,
-        groups_given: bool,
+        /// Groups of store paths and predicates as JSON, checked by the packer; or empty.
+        groups: String,
         metadata: Metadata,
         /// Which of the layers ahead of this one to leave out what they have of; not given, all of them.
         parents: Vec<u32>,

@@ -22,7 +22,8 @@ pub(crate) fn store(machine: &bridge::Machine) -> Store {
 }
 
 pub(crate) fn image(request: &bridge::ImageRequest) -> Result<ImageRequest> {
-    let top = layer(&request.top);
+    let top = layer(&request.top, "")?;
+    let layers = request.layers.iter().enumerate();
     Ok(ImageRequest {
         config: serde_json::from_str(&request.config).map_err(|error| Error::invalid("config", error))?,
         // The plugin has checked them.
@@ -30,7 +31,7 @@ pub(crate) fn image(request: &bridge::ImageRequest) -> Result<ImageRequest> {
         tag: None,
         config_roots: Some(request.config_roots.clone()),
         copy_to_root: top.copy_to_root,
-        layers: request.layers.iter().map(layer).collect(),
+        layers: layers.map(|(at, below)| layer(below, &format!("layers[{at}]."))).collect::<Result<_>>()?,
         parents: top.parents,
         max_layers: top.max_layers,
         strategy: top.strategy,
@@ -58,17 +59,20 @@ pub(crate) fn image(request: &bridge::ImageRequest) -> Result<ImageRequest> {
     })
 }
 
-fn layer(request: &bridge::LayerRequest) -> LayerRequest {
-    let groups = || request.groups.iter().map(|group| group.paths.clone()).collect();
+/// `place` says where the layer stands, for messages.
+fn layer(request: &bridge::LayerRequest, place: &str) -> Result<LayerRequest> {
     let metadata = &request.metadata;
-    LayerRequest {
+    Ok(LayerRequest {
         deps: request.deps.clone(),
         copy_to_root: request.copy_to_root.clone(),
         ignore: request.ignore.clone(),
         perms: request.perms.iter().map(perm).collect(),
         max_layers: request.max_layers as usize,
         strategy: given(&request.strategy),
-        groups: request.groups_given.then(groups),
+        groups: given(&request.groups)
+            .map(|json| serde_json::from_str(&json))
+            .transpose()
+            .map_err(|error| Error::invalid(format!("{place}groups"), error))?,
         metadata: metadata.given.then(|| History {
             created: given(&metadata.created),
             created_by: metadata.created_by.clone(),
@@ -78,7 +82,7 @@ fn layer(request: &bridge::LayerRequest) -> LayerRequest {
         }),
         parents: request.parents_given.then(|| request.parents.iter().map(|at| *at as usize).collect()),
         prebuilt: given(&request.prebuilt),
-    }
+    })
 }
 
 fn perm(perm: &bridge::Perm) -> PermPath {

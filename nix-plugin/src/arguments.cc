@@ -208,6 +208,37 @@ private:
         perms.push_back(std::move(perm));
     }
 
+    /// A group, or a part of one, as JSON: what stands for a store path is its name. Which keys there are, and what they take,
+    /// the packer knows.
+    nlohmann::json group(Value & v, const Place & place, int depth = 0) {
+        // A set may contain itself, as package sets do.
+        if (depth > 100) fail(place, "argument '" + place.path + "' of builtins." + builtin + " is nested too deeply");
+        state.forceValue(v, place.pos);
+        switch (v.type()) {
+        case nix::nNull: return nullptr;
+        case nix::nBool: return compat::boolean(v);
+        case nix::nInt: return compat::integer(state, v, place.pos);
+        case nix::nString: return std::string(text(v, place));
+        case nix::nPath: return std::string(store_path(v, place));
+        case nix::nList: {
+            auto parts = nlohmann::json::array();
+            for (auto * element : compat::elements(v)) parts.push_back(group(*element, place.at(parts.size()), depth + 1));
+            return parts;
+        }
+        case nix::nAttrs: {
+            if (stands_for_path(v)) return std::string(store_path(v, place));
+            auto parts = nlohmann::json::object();
+            for (auto & attr : compat::bindings(v)) {
+                auto name = compat::name(state, attr);
+                auto where = place.in(name, compat::position(attr));
+                parts[std::string(utf8(name, where))] = group(*attr.value, where, depth + 1);
+            }
+            return parts;
+        }
+        default: wrong(v, place, "a store path, a predicate or a list of them");
+        }
+    }
+
     /// The fields that an image and a layer share.
     Fields shared(LayerRequest & layer) {
         return {
@@ -216,13 +247,9 @@ private:
             {"strategy", [&](auto & v, auto & place) { layer.strategy = word(v, place); }},
             {"groups",
              [&](auto & v, auto & place) {
-                 layer.groups_given = true;
-                 list(v, place, "lists of store paths", [&](auto & v, auto place) {
-                     Group group;
-                     list(v, place, "store paths",
-                          [&](auto & v, auto place) { group.paths.push_back(store_path(v, place)); });
-                     layer.groups.push_back(std::move(group));
-                 });
+                 auto groups = nlohmann::json::array();
+                 list(v, place, "groups", [&](auto & v, auto place) { groups.push_back(group(v, place)); });
+                 layer.groups = groups.dump();
              }},
             {"perms",
              [&](auto & v, auto & place) {
@@ -339,7 +366,7 @@ void rewrite(Arguments & arguments, const nix::StringMap & rewrites) {
     };
     auto layer = [&](LayerRequest & layer) {
         for (auto * paths : {&layer.deps, &layer.copy_to_root, &layer.ignore}) all(*paths);
-        for (auto & group : layer.groups) all(group.paths);
+        one(layer.groups);
         one(layer.prebuilt);
         for (auto & perm : layer.perms)
             for (auto * text : {&perm.path, &perm.regex, &perm.uname, &perm.gname}) one(*text);

@@ -336,6 +336,16 @@ fn arguments_are_checked_before_anything_is_read() {
     refused(sandbox.to_root(json!({"compression": "xz"})), &["xz", "none, gzip"]);
     refused(sandbox.to_root(json!({"strategy": "best"})), &["best", "popularity, single, per-path"]);
     refused(sandbox.to_root(json!({"strategy": "explicit"})), &["explicit", "groups"]);
+    refused(sandbox.to_root(json!({"groups": A})), &["groups is not valid: expected a list of groups"]);
+    refused(
+        sandbox.to_root(json!({"groups": [[A], {"dpsOf": A}]})),
+        &["groups[1].dpsOf", "no such predicate", "depsOf"],
+    );
+    refused(
+        sandbox.to_root(json!({"layers": [{"deps": A, "groups": [{"not": [B, "/etc"]}]}]})),
+        &["layers[0].groups[0].not[1]", "/etc"],
+    );
+    refused(sandbox.to_root(json!({"groups": [[B], {"depsOf": C}]})), &["group 1", C, "is not among"]);
     refused(sandbox.to_root(json!({"nmae": 1})), &["unknown field `nmae`"]);
 }
 

@@ -18,6 +18,10 @@ const IMAGE: &str = r#"{
     ];
     perms = [ { path = pkgs.bash; regex = "bin/bash$"; mode = "0755"; uid = 1000; gid = null; uname = "u"; } ];
     maxLayers = 4;
+    groups = [
+      { paths = { depsOf = pkgs.bash; }; strategy = "per-path"; maxLayers = 3; }
+      [ "${pkgs.hello}" { all = [ { name = "he[l-z]+o-.*"; } { minSize = "1 kB"; } { not = { dependentsOf = [ pkgs.bash ]; }; } ]; } ]
+    ];
     created = "2024-05-13T09:31:10Z";
     compression = "COMPRESSION";
 }"#;

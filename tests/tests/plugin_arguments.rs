@@ -69,8 +69,10 @@ const STORE_PATH: (&str, &[&str]) =
     ("a derivation, a path or a string with a store path", &["string", "path"]);
 const STORE_PATHS: (&str, &[&str]) =
     ("a derivation, a path or a string with a store path", &["string", "path", "list"]);
-const PATH_LIST: (&str, &[&str]) = ("a list of store paths", &["list"]);
-const PATH_LISTS: (&str, &[&str]) = ("a list of lists of store paths", &["list"]);
+const GROUPS: (&str, &[&str]) = ("a list of groups", &["list"]);
+/// What is wrong within a group otherwise, the packer says.
+const GROUP: (&str, &[&str]) =
+    ("a store path, a predicate or a list of them", &["integer", "bool", "string", "path", "list", "set"]);
 
 /// Every argument: its path, where it stands (`VALUE` is its value), and what it takes.
 type Argument = (&'static str, &'static str, (&'static str, &'static [&'static str]));
@@ -89,9 +91,10 @@ const ARGUMENTS: &[Argument] = &[
     ("fromImage", "@fromImage = VALUE;", STORE_PATH),
     ("copyToRoot", "@copyToRoot = VALUE;", STORE_PATHS),
     ("copyToRoot[1]", "@copyToRoot = [ (sh \"a\" \"\") VALUE ];", STORE_PATH),
-    ("groups", "@groups = VALUE;", PATH_LISTS),
-    ("groups[0]", "@groups = [ VALUE ];", PATH_LIST),
-    ("groups[0][1]", "@groups = [ [ (sh \"a\" \"\") VALUE ] ];", STORE_PATH),
+    ("groups", "@groups = VALUE;", GROUPS),
+    ("groups[0]", "@groups = [ VALUE ];", GROUP),
+    ("groups[0][1]", "@groups = [ [ (sh \"a\" \"\") VALUE ] ];", GROUP),
+    ("groups[0].not.depsOf[1]", "groups = [ { not = { @depsOf = [ (sh \"a\" \"\") VALUE ]; }; } ];", GROUP),
     ("perms", "@perms = VALUE;", SETS),
     ("perms[0]", "@perms = [ VALUE ];", SET),
     ("perms[0].path", "perms = [ { @path = VALUE; } ];", STORE_PATH),
@@ -109,7 +112,7 @@ const ARGUMENTS: &[Argument] = &[
     ("layers[1].ignore", "layers = [ { } { @ignore = VALUE; } ];", STORE_PATHS),
     ("layers[1].maxLayers", "layers = [ { } { @maxLayers = VALUE; } ];", INTEGER),
     ("layers[1].strategy", "layers = [ { } { @strategy = VALUE; } ];", STRING),
-    ("layers[1].groups", "layers = [ { } { @groups = VALUE; } ];", PATH_LISTS),
+    ("layers[1].groups", "layers = [ { } { @groups = VALUE; } ];", GROUPS),
     ("layers[1].perms", "layers = [ { } { @perms = VALUE; } ];", SETS),
     (
         "layers[1].perms[2].mode",
@@ -280,7 +283,7 @@ fn what_the_packer_refuses_points_at_the_call() {
         ),
         (
             "strategy = \"explicit\";",
-            "strategy \"explicit\" is not valid: it needs groups, a list of lists of store paths",
+            "strategy \"explicit\" is not valid: it needs groups, a list of groups of store paths",
         ),
         (
             "strategy = \"single\"; groups = [ [ FILE ] ];",
@@ -291,6 +294,18 @@ fn what_the_packer_refuses_points_at_the_call() {
             "explicit layer groups is not valid: groups 0 and 1 both name",
         ),
         ("groups = [ ];", "groups is not valid: there is no group in it: name one, or leave groups out"),
+        (
+            "groups = [ { paths = FILE; } { depsOf = [ FILE 3 ]; } ];",
+            "groups[1].depsOf[1] is not valid: expected a store path or a predicate, but it is 3",
+        ),
+        (
+            "layers = [ { deps = FILE; groups = [ { dpsOf = FILE; } ]; } ];",
+            "layers[0].groups[0].dpsOf is not valid: there is no such predicate: expected one of roots, depsOf",
+        ),
+        (
+            "groups = [ { name = \"lib(foo\"; } ];",
+            "groups[0].name is not valid: unclosed group, at character 4 of \"lib(foo\"",
+        ),
         ("groups = [ [ \"/etc/passwd\" ] ];", "groups[0][0] is not valid: store path \"/etc/passwd\""),
         (
             "layers = [ { } { deps = [ FILE ]; strategy = \"explicit\"; } ];",
@@ -485,6 +500,9 @@ fn doors_agree_on_values_that_could_mean_nothing() {
         "layers = [ { deps = files; metadata.created = \"\"; } ];",
         "layers = [ { deps = files; metadata = { }; } ];",
         "layers = [ { } ];",
+        "groups = [ null ]; copyToRoot = files; maxLayers = 2;",
+        "groups = [ { paths = null; } ]; copyToRoot = files; maxLayers = 2;",
+        "groups = [ { name = \"f\"; minSize = null; } ]; copyToRoot = files; maxLayers = 2;",
         "maxLayers = 0; copyToRoot = files;",
         "layerLimit = 0;",
         "config = null;",

@@ -89,9 +89,10 @@ Outcome build(rust::Str real_store_dir, rust::Str store_path, rust::Str config, 
     return outcome;
 }
 
-rust::String plan(rust::Str real_store_dir, rust::Str store_path, rust::Str strategy) {
+rust::String plan(rust::Str real_store_dir, rust::Str store_path, rust::Str strategy, rust::Str groups) {
     auto asked = request(store_path, "{\"Cmd\":[\"" + std::string(store_path) + "\"]}");
     asked.top.strategy = owned(strategy);
+    asked.top.groups = owned(groups);
     std::string shown;
     for (auto & layer : nixply::plan_image(asked, closure(store_path), machine(real_store_dir, 1)))
         for (auto & path : layer.paths) shown += std::string(path) + " " + std::to_string(layer.size) + "\n";

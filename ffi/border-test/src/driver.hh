@@ -10,7 +10,7 @@ struct Outcome;
 Outcome build(rust::Str real_store_dir, rust::Str store_path, rust::Str config, bool interrupt, std::uint32_t threads);
 
 /// The same without packing; throws what the border throws.
-rust::String plan(rust::Str real_store_dir, rust::Str store_path, rust::Str strategy);
+rust::String plan(rust::Str real_store_dir, rust::Str store_path, rust::Str strategy, rust::Str groups);
 
 /// A builder's attributes through the border.
 void builder(rust::Str attrs, rust::Str real_store_dir);

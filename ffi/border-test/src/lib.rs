@@ -24,7 +24,7 @@ pub mod ffi {
             interrupt: bool,
             threads: u32,
         ) -> Outcome;
-        fn plan(real_store_dir: &str, store_path: &str, strategy: &str) -> Result<String>;
+        fn plan(real_store_dir: &str, store_path: &str, strategy: &str, groups: &str) -> Result<String>;
         fn builder(attrs: &str, real_store_dir: &str) -> Result<()>;
         fn nearest(name: &str) -> String;
     }

@@ -77,15 +77,22 @@ fn errors_arrive_as_exceptions_with_their_causes() {
     assert!(error("{").starts_with("config is not valid: EOF"));
     fs::remove_dir_all(store.path().join("0123456789abcdfghijklmnpqrsvwxyz-thing")).unwrap();
     assert!(error(&config()).starts_with("store path is missing; it was deleted"), "{}", error(&config()));
-    let error = ffi::plan(real, PATH, "best").unwrap_err();
+    let error = ffi::plan(real, PATH, "best", "").unwrap_err();
     assert!(error.what().starts_with("strategy \"best\" is not valid: expected one of"), "{}", error.what());
+    let error = ffi::plan(real, PATH, "", r#"[{"depsOf":["x"]}]"#).unwrap_err();
+    assert!(
+        error.what().starts_with("groups[0].depsOf[0] is not valid: store path \"x\""),
+        "{}",
+        error.what()
+    );
 }
 
 #[test]
 fn plans_builders_and_names_cross_too() {
     let store = store();
     let real = store.path().to_str().unwrap();
-    assert_eq!(ffi::plan(real, PATH, "").unwrap(), format!("{PATH} 1000\n"));
+    assert_eq!(ffi::plan(real, PATH, "", "").unwrap(), format!("{PATH} 1000\n"));
+    assert_eq!(ffi::plan(real, PATH, "", r#"[{"roots":true}]"#).unwrap(), format!("{PATH} 1000\n"));
     assert_eq!(ffi::nearest("maxlayer"), "maxLayers");
     let config_path = "/nix/store/123456789abcdfghijklmnpqrsvwxyz0-config.json";
     fs::write(store.path().join("123456789abcdfghijklmnpqrsvwxyz0-config.json"), config()).unwrap();

@@ -1,5 +1,7 @@
 //! A closure as numbers: who refers to whom, by place in the closure.
 
+use fixedbitset::FixedBitSet;
+
 use crate::closure::Closure;
 use crate::error::{Error, Result};
 
@@ -64,24 +66,35 @@ impl Graph {
 
     /// Everything that `from` refer to, directly or not, with themselves, in no order that has a meaning.
     pub(crate) fn below(&self, from: impl IntoIterator<Item = usize>) -> Vec<usize> {
-        self.reached(from, |at| self.references(at))
+        self.below_without(from, &FixedBitSet::new())
+    }
+
+    /// As [`Graph::below`], as if `gates` were not there.
+    pub(crate) fn below_without(
+        &self,
+        from: impl IntoIterator<Item = usize>,
+        gates: &FixedBitSet,
+    ) -> Vec<usize> {
+        self.reached(from, gates, |at| self.references(at))
     }
 
     /// Everything that refers to `from`, directly or not, with themselves.
     pub(crate) fn above(&self, from: impl IntoIterator<Item = usize>) -> Vec<usize> {
-        self.reached(from, |at| self.referrers(at))
+        self.reached(from, &FixedBitSet::new(), |at| self.referrers(at))
     }
 
     fn reached<'g>(
         &'g self,
         from: impl IntoIterator<Item = usize>,
+        gates: &FixedBitSet,
         next: impl Fn(usize) -> &'g [usize],
     ) -> Vec<usize> {
-        let mut seen = vec![false; self.len()];
+        let mut seen = gates.clone();
+        seen.grow(self.len());
         let mut stack: Vec<usize> = from.into_iter().collect();
         let mut all = Vec::new();
         while let Some(at) = stack.pop() {
-            if !std::mem::replace(&mut seen[at], true) {
+            if !seen.put(at) {
                 all.push(at);
                 stack.extend(next(at));
             }

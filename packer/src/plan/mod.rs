@@ -5,6 +5,7 @@
 //! dropped, and a path that a parent layer already has, with equal rules, is not packed again.
 
 mod auto_layer;
+pub mod explicit;
 mod fleet;
 mod graph;
 mod lock;
@@ -17,6 +18,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use self::explicit::Group;
 pub use self::fleet::{Member, plan_fleet};
 pub(crate) use self::graph::Graph;
 pub use self::lock::Lock;
@@ -27,8 +29,7 @@ use crate::error::{Error, Result};
 use crate::rules::{PathOptions, PermPath, RewritePath};
 
 /// How paths are grouped into layers.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Strategy {
     /// nix2container's: the most popular paths (those that most paths reach) get a layer each, the rest share the last
     /// one. Objective: layers that many images share. O(paths + references), then a sort. Source: grahamc, "Optimising
@@ -45,8 +46,8 @@ pub enum Strategy {
     AutoLayer,
     /// Ours: the fewest bytes that a release is expected to move, from sizes and references: see `nixply/`.
     Nixply,
-    /// The groups that the caller gives, in their order; paths in no group share one last layer.
-    Explicit(Vec<Vec<StorePath>>),
+    /// The groups that the caller gives, in their order; paths in no group share one last layer: see `explicit.rs`.
+    Explicit(Vec<Group>),
 }
 
 impl Strategy {
@@ -167,7 +168,7 @@ pub fn plan(closure: &Closure, options: &Options<'_>) -> Result<Plan> {
             let plans = plan_fleet(&[Member { name: "", closure, paths, max_layers }], None)?;
             Ok(plans.into_iter().next().expect("a plan for each image"))
         }
-        Strategy::Explicit(groups) => explicit(paths, groups, closure, max_layers),
+        Strategy::Explicit(groups) => explicit::by_groups(paths, groups, closure, max_layers),
     }
 }
 
@@ -182,41 +183,6 @@ fn placed(paths: Vec<PlannedPath>, closure: &Closure, groups: Vec<Vec<usize>>) -
     let layers =
         groups.into_iter().map(|group| group.into_iter().filter_map(|at| at_place[at].take()).collect());
     layers.filter(|layer: &Vec<PlannedPath>| !layer.is_empty()).collect()
-}
-
-/// Paths by the group that names them. A path named twice, or that is not in the closure, is an error: silently it would
-/// land somewhere else than the user said, or nowhere.
-fn explicit(
-    paths: Vec<PlannedPath>,
-    groups: &[Vec<StorePath>],
-    closure: &Closure,
-    max_layers: usize,
-) -> Result<Plan> {
-    let mut group_of = HashMap::new();
-    for (index, path) in
-        groups.iter().enumerate().flat_map(|(index, group)| group.iter().map(move |path| (index, path)))
-    {
-        if closure.get(path).is_none() {
-            let why = format!(
-                "{path} is not among the layer's paths: remove it from the group, or add it to the image"
-            );
-            return Err(Error::invalid(format!("explicit layer group {index}"), why));
-        }
-        if let Some(first) = group_of.insert(path, index) {
-            let why = format!("groups {first} and {index} both name {path}");
-            return Err(Error::invalid("explicit layer groups", why));
-        }
-    }
-    let mut layers: Plan = vec![Vec::new(); groups.len() + 1];
-    for path in paths {
-        let group = group_of.get(&path.path).copied().unwrap_or(groups.len());
-        layers[group].push(path);
-    }
-    layers.retain(|layer| !layer.is_empty());
-    if layers.len() > max_layers {
-        return Err(Error::MaxLayers { strategy: "explicit", layers: layers.len(), limit: max_layers });
-    }
-    Ok(layers)
 }
 
 #[cfg(test)]
@@ -265,10 +231,7 @@ mod tests {
     #[test]
     fn explicit_groups_hold_what_they_name() {
         let planned = |groups: &[&[&str]]| {
-            let groups = groups
-                .iter()
-                .map(|group| group.iter().map(|path| StorePath::from(*path)).collect())
-                .collect();
+            let groups = groups.iter().map(|group| group.iter().copied().collect()).collect();
             plan(
                 &sample(),
                 &Options { strategy: Strategy::Explicit(groups), max_layers: 2, ..Options::default() },

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use super::{checked, one, one_or_many, without_nulls};
+use super::{checked, groups, one, one_or_many, without_nulls};
 use crate::cache::LayerKey;
 use crate::closure::{Closure, Store, StorePath};
 use crate::compress::Codec;
@@ -17,7 +17,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::image::spec::{self, History, Layer, canonical_time};
 use crate::pack::{BlobSink, BlobWriter, Control, LayerPath, PackedLayer, Packer};
-use crate::plan::{self, PlannedPath, Strategy};
+use crate::plan::{self, PlannedPath, Strategy, explicit};
 use crate::rules::{PermPath, RewritePath};
 use crate::scratch;
 
@@ -47,7 +47,7 @@ pub struct LayerRequest {
     pub strategy: Option<String>,
     /// As in [`ImageRequest`](super::ImageRequest).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub groups: Option<Vec<Vec<String>>>,
+    pub groups: Option<Value>,
     /// The layers' entry in the image's history.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<History>,
@@ -139,8 +139,13 @@ impl LayerRequest {
             return Err(Error::invalid(format!("{place}maxLayers"), "it is 0: there is at least one layer"));
         }
         // What is ignored does not count for others' popularity either, as in nix2container's closureGraph.
-        let closure =
-            closure.of_roots(deps.iter().chain(&to_root).chain(&more_roots), what)?.without(&ignore);
+        let roots = || deps.iter().chain(&to_root).chain(&more_roots);
+        let closure = closure.of_roots(roots(), what)?.without(&ignore);
+        let roots: Vec<StorePath> = roots().filter(|path| closure.get(path).is_some()).cloned().collect();
+        let strategy = self.strategy(place, &groups::Reader { store, roots: &roots })?;
+        if let Strategy::Explicit(groups) = &strategy {
+            warnings.extend(explicit::warnings(groups, &closure, &format!("{place}groups"))?);
+        }
         self.check_perms(place, &closure, warnings)?;
         let mut history = self.metadata.clone().unwrap_or_else(own_history);
         let created = format!("{place}metadata.created");
@@ -150,7 +155,7 @@ impl LayerRequest {
         let plan = plan::plan(
             &closure,
             &plan::Options {
-                strategy: self.strategy(place, store)?,
+                strategy,
                 max_layers: self.max_layers,
                 rewrites: &rewrites,
                 perms: &self.perms,
@@ -183,22 +188,14 @@ impl LayerRequest {
         Ok(())
     }
 
-    fn strategy(&self, place: &str, store: &Store) -> Result<Strategy> {
+    fn strategy(&self, place: &str, groups: &groups::Reader<'_>) -> Result<Strategy> {
         match (self.strategy.as_deref(), &self.groups) {
-            (_, Some(groups)) if groups.is_empty() => Err(Error::invalid(
-                format!("{place}groups"),
-                "there is no group in it: name one, or leave groups out",
-            )),
-            (Some("explicit") | None, Some(groups)) => {
-                let groups = groups.iter().enumerate();
-                let read = |(at, group): (usize, &Vec<String>)| {
-                    checked(group, &format!("{place}groups[{at}]"), store)
-                };
-                groups.map(read).collect::<Result<_>>().map(Strategy::Explicit)
+            (Some("explicit") | None, Some(given)) => {
+                groups.groups(given, &format!("{place}groups")).map(Strategy::Explicit)
             }
             (Some("explicit"), None) => Err(Error::invalid(
                 format!("{place}strategy \"explicit\""),
-                "it needs groups, a list of lists of store paths",
+                "it needs groups, a list of groups of store paths",
             )),
             (Some(name), Some(_)) => Err(Error::invalid(
                 format!("{place}groups"),

@@ -2,6 +2,7 @@
 //! same request and closure they get the same bytes.
 
 mod builder;
+mod groups;
 mod layer;
 mod nix_database;
 
@@ -63,9 +64,10 @@ pub struct ImageRequest {
     /// How they are made: a name of [`Strategy::NAMES`](crate::plan::Strategy::NAMES), or `explicit` with `groups`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<String>,
-    /// Groups of store paths, for `explicit`.
+    /// Groups of store paths and predicates, for `explicit`: see [`Group`](crate::plan::explicit::Group). They are read with
+    /// the plan, which names the place of whatever is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub groups: Option<Vec<Vec<String>>>,
+    pub groups: Option<Value>,
     /// Owners and modes in the layer that config and `copyToRoot` make.
     #[serde(default)]
     pub perms: Vec<PermPath>,
@@ -398,10 +400,12 @@ fn below<'r>(
 }
 
 fn checked(paths: &[String], argument: &str, store: &Store) -> Result<Vec<StorePath>> {
-    let check = |(at, path): (usize, &String)| {
-        store.check(path).map_err(|error| Error::invalid(format!("{argument}[{at}]"), error))
-    };
+    let check = |(at, path): (usize, &String)| checked_path(path, &format!("{argument}[{at}]"), store);
     paths.iter().enumerate().map(check).collect()
+}
+
+fn checked_path(path: &str, argument: &str, store: &Store) -> Result<StorePath> {
+    store.check(path).map_err(|error| Error::invalid(argument, error))
 }
 
 /// The paths of `closure` whose hash stands anywhere in `text`: Nix's own way to find references.

@@ -1,0 +1,345 @@
+//! The groups of strategy `explicit`, from JSON to checked data. Whatever is wrong is told with its place, as in
+//! `groups[2].depsOf[0]`.
+
+use bytesize::ByteSize;
+use serde_json::{Map, Value};
+
+use super::checked_path;
+use crate::closure::{Store, StorePath};
+use crate::error::{Error, Result};
+use crate::plan::Strategy;
+use crate::plan::explicit::{Group, Item, NamePattern, Split};
+
+/// The keys of a group with more to say than what is in it.
+const GROUP_KEYS: [&str; 3] = ["paths", "strategy", "maxLayers"];
+
+/// The keys of predicates.
+const PREDICATES: [&str; 10] =
+    ["roots", "depsOf", "dependentsOf", "neededOnlyBy", "name", "minSize", "maxSize", "all", "any", "not"];
+
+/// Reads groups.
+pub(super) struct Reader<'r> {
+    /// What a store path is.
+    pub store: &'r Store,
+    /// What `roots` matches: the paths that the request names.
+    pub roots: &'r [StorePath],
+}
+
+impl Reader<'_> {
+    /// The groups at `place`.
+    pub(super) fn groups(&self, groups: &Value, place: &str) -> Result<Vec<Group>> {
+        let groups = groups.as_array().ok_or_else(|| wrong(place, "a list of groups", groups))?;
+        if groups.is_empty() {
+            return Err(Error::invalid(place, "there is no group in it: name one, or leave groups out"));
+        }
+        each(groups, place, |group, place| self.group(group, place))
+    }
+
+    fn group(&self, group: &Value, place: &str) -> Result<Group> {
+        match group {
+            Value::Object(object) if object.keys().any(|key| GROUP_KEYS.contains(&key.as_str())) => {
+                self.group_object(object, place)
+            }
+            Value::Object(_) | Value::Array(_) | Value::String(_) => {
+                Ok(Group { items: self.items(group, place)?, split: None })
+            }
+            other => {
+                Err(wrong(place, "a store path, a predicate, a list of them, or an object with paths", other))
+            }
+        }
+    }
+
+    fn group_object(&self, group: &Map<String, Value>, place: &str) -> Result<Group> {
+        let (mut items, mut strategy, mut max_layers) = (None, None, None);
+        for (key, value) in given(group) {
+            let place = format!("{place}.{key}");
+            match key.as_str() {
+                "paths" => items = Some(self.items(value, &place)?),
+                "strategy" => {
+                    let name = value.as_str().ok_or_else(|| wrong(&place, "a strategy's name", value))?;
+                    let read = Strategy::from_name(name).map_err(|error| Error::invalid(&place, error))?;
+                    strategy = Some(read);
+                }
+                "maxLayers" => {
+                    let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
+                    let count = count.filter(|count| *count > 0);
+                    max_layers = Some(count.ok_or_else(|| wrong(&place, "a number from 1 on", value))?);
+                }
+                _ => {
+                    let accepted = GROUP_KEYS.join(", ");
+                    let why = format!("a group with {} has no such key: it takes {accepted}", one_of(group));
+                    return Err(Error::invalid(place, why));
+                }
+            }
+        }
+        let items = items.ok_or_else(|| {
+            Error::invalid(place, "it has no paths: expected a store path, a predicate, or a list of them")
+        })?;
+        let split = (strategy.is_some() || max_layers.is_some_and(|most| most > 1))
+            .then(|| Split { strategy: strategy.unwrap_or_default(), max_layers: max_layers.unwrap_or(1) });
+        Ok(Group { items, split })
+    }
+
+    /// A list of items; a single one stands for itself.
+    fn items(&self, items: &Value, place: &str) -> Result<Vec<Item>> {
+        match items {
+            Value::Array(items) => each(items, place, |item, place| self.item(item, place)),
+            item => Ok(vec![self.item(item, place)?]),
+        }
+    }
+
+    fn item(&self, item: &Value, place: &str) -> Result<Item> {
+        match item {
+            Value::String(path) => checked_path(path, place, self.store).map(Item::Path),
+            Value::Object(predicate) => self.predicate(predicate, place),
+            other => Err(wrong(place, "a store path or a predicate", other)),
+        }
+    }
+
+    fn predicate(&self, predicate: &Map<String, Value>, place: &str) -> Result<Item> {
+        let mut keys = given(predicate);
+        let Some((key, value)) = keys.next() else {
+            let why = format!("expected a predicate: one of {}", PREDICATES.join(", "));
+            return Err(Error::invalid(place, why));
+        };
+        let of = format!("{place}.{key}");
+        let unknown = |place: String| {
+            let accepted = PREDICATES.join(", ");
+            Error::invalid(place, format!("there is no such predicate: expected one of {accepted}"))
+        };
+        if let Some((other, _)) = keys.next() {
+            return Err(match [key, other].into_iter().find(|key| !PREDICATES.contains(&key.as_str())) {
+                Some(key) => unknown(format!("{place}.{key}")),
+                None => Error::invalid(
+                    place,
+                    format!(
+                        "it has {key} and {other}, but a predicate has one key: where both are meant, {{\"all\": \
+                         [{{\"{key}\": ...}}, {{\"{other}\": ...}}]}}; where one is enough, the same with \"any\""
+                    ),
+                ),
+            });
+        }
+        Ok(match key.as_str() {
+            "roots" if value == &Value::Bool(true) => {
+                Item::Any(self.roots.iter().cloned().map(Item::Path).collect())
+            }
+            "roots" => return Err(wrong(&of, "true; for all others, {\"not\": {\"roots\": true}}", value)),
+            "depsOf" => Item::DepsOf(self.items(value, &of)?),
+            "dependentsOf" => Item::DependentsOf(self.items(value, &of)?),
+            "neededOnlyBy" => Item::NeededOnlyBy(self.items(value, &of)?),
+            "name" => {
+                let pattern = value.as_str().ok_or_else(|| wrong(&of, "a regular expression", value))?;
+                Item::Name(NamePattern::new(pattern).map_err(|why| Error::invalid(of, why))?)
+            }
+            "minSize" => Item::MinSize(size(value, &of)?),
+            "maxSize" => Item::MaxSize(size(value, &of)?),
+            "all" => Item::All(self.list(value, &of)?),
+            "any" => Item::Any(self.list(value, &of)?),
+            "not" => Item::Not(self.items(value, &of)?),
+            _ => return Err(unknown(of)),
+        })
+    }
+
+    /// Items where only a list makes sense.
+    fn list(&self, items: &Value, place: &str) -> Result<Vec<Item>> {
+        match items {
+            Value::Array(_) => self.items(items, place),
+            other => Err(wrong(place, "a list of store paths and predicates", other)),
+        }
+    }
+}
+
+/// Bytes, as a number or as text.
+fn size(value: &Value, place: &str) -> Result<u64> {
+    let size = match value {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => text.trim().parse().ok().map(|size: ByteSize| size.as_u64()),
+        _ => None,
+    };
+    size.ok_or_else(|| {
+        let expected = "a number of bytes, or text with a unit as in \"100 MiB\" (B; kB, MB, GB, TB of 1000; KiB, MiB, \
+                        GiB, TiB of 1024)";
+        wrong(place, expected, value)
+    })
+}
+
+/// What is in the object. Null is absent, as everywhere in a request.
+fn given(object: &Map<String, Value>) -> impl Iterator<Item = (&String, &Value)> {
+    object.iter().filter(|(_, value)| !value.is_null())
+}
+
+/// The first of a group's own keys that it has.
+fn one_of(group: &Map<String, Value>) -> &'static str {
+    GROUP_KEYS.into_iter().find(|key| group.contains_key(*key)).unwrap_or_default()
+}
+
+fn each<T>(list: &[Value], place: &str, read: impl Fn(&Value, &str) -> Result<T>) -> Result<Vec<T>> {
+    list.iter().enumerate().map(|(at, value)| read(value, &format!("{place}[{at}]"))).collect()
+}
+
+fn wrong(place: &str, expected: &str, found: &Value) -> Error {
+    let found = match found {
+        Value::Null => "null".into(),
+        Value::Array(_) => "a list".into(),
+        Value::Object(_) => "an object".into(),
+        plain => plain.to_string(),
+    };
+    Error::invalid(place, format!("expected {expected}, but it is {found}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const A: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a";
+    const B: &str = "/nix/store/123456789abcdfghijklmnpqrsvwxyz0-b";
+
+    fn read(groups: Value) -> Result<Vec<Group>> {
+        let (store, roots) = (Store::at("/nix/store"), [B.into()]);
+        Reader { store: &store, roots: &roots }.groups(&groups, "layers[1].groups")
+    }
+
+    #[test]
+    fn groups_are_lists_items_or_objects() {
+        let (a, b) = (|| Item::Path(A.into()), || Item::Path(B.into()));
+        let one = |item| Group { items: vec![item], split: None };
+        let groups = read(json!([
+            [A, B],
+            A,
+            {"depsOf": A},
+            {"paths": A, "maxLayers": 1, "strategy": null},
+            {"paths": [{"roots": true}], "maxLayers": 3},
+            {"paths": {"neededOnlyBy": A}},
+            {"paths": {"not": [A, {"all": [{"minSize": "1.5 kB"}, {"maxSize": 7}]}]}, "strategy": "size"},
+            [],
+        ]));
+        let size = || Item::All(vec![Item::MinSize(1500), Item::MaxSize(7)]);
+        assert_eq!(
+            groups.unwrap(),
+            [
+                Group { items: vec![a(), b()], split: None },
+                one(a()),
+                one(Item::DepsOf(vec![a()])),
+                one(a()),
+                Group {
+                    items: vec![Item::Any(vec![b()])],
+                    split: Some(Split { strategy: Strategy::default(), max_layers: 3 })
+                },
+                one(Item::NeededOnlyBy(vec![a()])),
+                Group {
+                    items: vec![Item::Not(vec![a(), size()])],
+                    split: Some(Split { strategy: Strategy::Size, max_layers: 1 })
+                },
+                Group::default(),
+            ]
+        );
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        for (given, bytes) in [
+            (json!(0), 0),
+            (json!("100 MiB"), 100 << 20),
+            (json!("100MB"), 100_000_000),
+            (json!("2 GiB"), 2 << 30),
+            (json!("12"), 12),
+            (json!(" 3 B "), 3),
+        ] {
+            assert_eq!(size(&given, "x").unwrap(), bytes, "{given}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        let predicates = "roots, depsOf, dependentsOf, neededOnlyBy, name, minSize, maxSize, all, any, not";
+        let bytes = "expected a number of bytes, or text with a unit as in \"100 MiB\" (B; kB, MB, GB, TB of 1000; KiB, MiB, \
+                     GiB, TiB of 1024)";
+        for (groups, message) in [
+            (json!("a"), " is not valid: expected a list of groups, but it is \"a\"".to_owned()),
+            (json!([]), " is not valid: there is no group in it: name one, or leave groups out".into()),
+            (
+                json!([[], 3]),
+                "[1] is not valid: expected a store path, a predicate, a list of them, or an object with paths, but it is 3"
+                    .into(),
+            ),
+            (
+                json!([[A, [A]]]),
+                "[0][1] is not valid: expected a store path or a predicate, but it is a list".into(),
+            ),
+            (
+                json!([["/etc/passwd"]]),
+                "[0][0] is not valid: store path \"/etc/passwd\" is not valid: it is not in the store /nix/store".into(),
+            ),
+            (
+                json!([A, [], {"depsOf": ["x", A]}]),
+                "[2].depsOf[0] is not valid: store path \"x\" is not valid: it is not in the store /nix/store".into(),
+            ),
+            (
+                json!([{"dependentsOf": {"not": true}}]),
+                "[0].dependentsOf.not is not valid: expected a store path or a predicate, but it is true".into(),
+            ),
+            (json!([[{}]]), format!("[0][0] is not valid: expected a predicate: one of {predicates}")),
+            (
+                json!([{"path": A}]),
+                format!("[0].path is not valid: there is no such predicate: expected one of {predicates}"),
+            ),
+            (
+                json!([{"name": "a", "size": 3}]),
+                format!("[0].size is not valid: there is no such predicate: expected one of {predicates}"),
+            ),
+            (
+                json!([{"name": "a", "minSize": 3}]),
+                "[0] is not valid: it has name and minSize, but a predicate has one key: where both are meant, \
+                 {\"all\": [{\"name\": ...}, {\"minSize\": ...}]}; where one is enough, the same with \"any\""
+                    .into(),
+            ),
+            (
+                json!([{"maxLayers": 3, "depsOf": A}]),
+                "[0].depsOf is not valid: a group with maxLayers has no such key: it takes paths, strategy, maxLayers".into(),
+            ),
+            (
+                json!([{"maxLayers": 3}]),
+                "[0] is not valid: it has no paths: expected a store path, a predicate, or a list of them".into(),
+            ),
+            (
+                json!([{"paths": [], "maxLayers": 0}]),
+                "[0].maxLayers is not valid: expected a number from 1 on, but it is 0".into(),
+            ),
+            (
+                json!([{"paths": [], "strategy": "explicit"}]),
+                format!(
+                    "[0].strategy is not valid: strategy \"explicit\" is not valid: expected one of {}",
+                    Strategy::NAMES.join(", ")
+                ),
+            ),
+            (
+                json!([{"paths": [], "strategy": 3}]),
+                "[0].strategy is not valid: expected a strategy's name, but it is 3".into(),
+            ),
+            (
+                json!([{"roots": false}]),
+                "[0].roots is not valid: expected true; for all others, {\"not\": {\"roots\": true}}, but it is false".into(),
+            ),
+            (
+                json!([{"name": "a(b"}]),
+                "[0].name is not valid: unclosed group, at character 2 of \"a(b\"".into(),
+            ),
+            (
+                json!([{"name": ["a"]}]),
+                "[0].name is not valid: expected a regular expression, but it is a list".into(),
+            ),
+            (json!([{"minSize": -3}]), format!("[0].minSize is not valid: {bytes}, but it is -3")),
+            (json!([{"maxSize": 1.5}]), format!("[0].maxSize is not valid: {bytes}, but it is 1.5")),
+            (json!([{"maxSize": "much"}]), format!("[0].maxSize is not valid: {bytes}, but it is \"much\"")),
+            (
+                json!([{"all": {"name": "a"}}]),
+                "[0].all is not valid: expected a list of store paths and predicates, but it is an object".into(),
+            ),
+        ] {
+            let error = read(groups.clone()).unwrap_err().to_string();
+            assert_eq!(error, format!("layers[1].groups{message}"), "{groups}");
+        }
+    }
+}
