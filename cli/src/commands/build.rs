@@ -7,6 +7,7 @@ use nixply_packer::cache::Cache;
 use nixply_packer::pack::Control;
 
 use super::cache::CacheFlags;
+use super::layering::Layering;
 use super::{Input, Machine, Talk};
 use crate::terminal::{Packing, warning};
 
@@ -15,6 +16,9 @@ use crate::terminal::{Packing, warning};
 pub(crate) struct Args {
     #[command(flatten)]
     input: Input,
+
+    #[command(flatten)]
+    layering: Layering,
 
     #[command(flatten)]
     machine: Machine,
@@ -32,7 +36,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let store = args.machine.store();
-    let (request, closure) = args.input.read(&store)?;
+    let (mut request, closure) = args.input.read(&store)?;
+    args.layering.apply(&mut request);
     let stop = super::stop_flag()?;
     let cache = args.cache.open();
     let packer = args.machine.packer(cache.clone());

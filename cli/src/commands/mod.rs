@@ -9,6 +9,7 @@ pub(crate) mod diff;
 pub(crate) mod explain;
 pub(crate) mod init;
 pub(crate) mod inspect;
+mod layering;
 pub(crate) mod layout;
 mod loopback;
 pub(crate) mod man;

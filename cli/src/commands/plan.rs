@@ -8,6 +8,7 @@ use nixply_packer::plan::PlannedPath;
 use nixply_packer::request::PlannedLayer;
 use serde_json::json;
 
+use super::layering::Layering;
 use super::{Input, Machine, human};
 use crate::terminal::warning;
 
@@ -16,6 +17,9 @@ use crate::terminal::warning;
 pub(crate) struct Args {
     #[command(flatten)]
     input: Input,
+
+    #[command(flatten)]
+    layering: Layering,
 
     #[command(flatten)]
     machine: Machine,
@@ -27,7 +31,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let store = args.machine.store();
-    let (request, closure) = args.input.read(&store)?;
+    let (mut request, closure) = args.input.read(&store)?;
+    args.layering.apply(&mut request);
     let plan = request.plan(&closure, &store)?;
     plan.warnings.iter().for_each(warning);
     let layers = plan.layers.iter().map(|layer| match layer {

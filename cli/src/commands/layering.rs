@@ -1,0 +1,29 @@
+//! `--strategy` and `--max-layers`: other layers than those that a request asks for.
+
+use nixply_packer::plan::Strategy;
+use nixply_packer::request::ImageRequest;
+
+/// What is grouped otherwise than the request has it. The layers in its `layers` stay as they are.
+#[derive(clap::Args)]
+pub(crate) struct Layering {
+    /// How to group the store paths that are in none of the request's `layers`, instead of the request's strategy and groups
+    #[arg(long, value_name = "NAME", value_parser = Strategy::NAMES)]
+    strategy: Option<String>,
+
+    /// At most so many layers for them, instead of the request's maxLayers
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_layers: Option<u32>,
+}
+
+impl Layering {
+    /// Puts what was given in place of the request's own.
+    pub(super) fn apply(&self, request: &mut ImageRequest) {
+        if let Some(strategy) = &self.strategy {
+            request.strategy = Some(strategy.clone());
+            request.groups = None;
+        }
+        if let Some(count) = self.max_layers {
+            request.max_layers = count as usize;
+        }
+    }
+}
