@@ -35,7 +35,7 @@
   parents ? null,
   # At most so many layers for what is in none of `layers`.
   maxLayers ? 1,
-  # How they are made: popularity, nixply, auto-layer, size, single, per-path, or explicit with `groups`.
+  # How they are made: nixply unless it is said, popularity, auto-layer, size, single, per-path, or explicit with `groups`.
   strategy ? null,
   # Groups of store paths and predicates, for explicit: docs/arguments.md has them.
   groups ? null,

@@ -19,7 +19,7 @@ constexpr const char * image_doc = R"(
 
   The argument is an attribute set: `name` (required), `tag`, `config` (OCI image config), `copyToRoot`, `layers` (a list of
   sets with `deps`, `copyToRoot`, `ignore`, `perms`, `maxLayers`, `strategy`, `groups`, `metadata`), `maxLayers`, `strategy`
-  (`popularity`, `nixply`, `auto-layer`, `size`, `single`, `per-path`, `explicit` with `groups`), `perms`, `fromImage`, `arch`,
+  (`nixply`, `popularity`, `auto-layer`, `size`, `single`, `per-path`, `explicit` with `groups`), `perms`, `fromImage`, `arch`,
   `system`, `created`, `compression` (`none`, `gzip`, `zstd`, with a level as in `zstd:9`) and `layerLimit`.
 
   The result is a derivation that `nix build` takes. Its `outPath` is the spec (nix2container's `image.json`); `imageName`,

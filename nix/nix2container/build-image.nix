@@ -46,8 +46,10 @@
 
   # none, gzip or zstd, with a level as in zstd:9. With a codec the spec has the compressed blobs' digests.
   compression ? "none",
-  # How store paths are grouped: popularity, nixply, auto-layer, size, single or per-path.
+  # How store paths are grouped: popularity, which is nix2container's way and the default, nixply, auto-layer, size, single,
+  # per-path, or explicit with `groups`: docs/arguments.md has them.
   strategy ? null,
+  groups ? null,
   # The manifest's annotations: a set of strings.
   annotations ? { },
   # Whether what `config` does not say is taken from the base image's, as Docker's FROM has it.
@@ -103,7 +105,6 @@ let
       arch = check.string function "arch" arch;
       created = check.string function "created" created;
       compression = check.string function "compression" compression;
-      strategy = check.null check.string function "strategy" strategy;
       annotations = check.strings function "annotations" annotations;
       nixDatabase =
         if withDatabase then
@@ -121,7 +122,8 @@ let
           null
         else
           baseOf (check.storePath function "fromImage" fromImage);
-    };
+    }
+    // check.grouping function { inherit strategy groups; };
 
   # The image in a derivation. With the plugin it is not built; its hash is the tag all the same, for a tag must be known
   # before anything is packed.

@@ -23,6 +23,7 @@
   metadata ? { created_by = "nix2container"; },
   # How store paths are grouped, as in build-image.nix. Not nix2container's.
   strategy ? null,
+  groups ? null,
   # none, gzip or zstd, with a level. buildImage asks for its own. Not nix2container's.
   compression ? "none",
 }:
@@ -39,7 +40,7 @@ let
     maxLayers = check.maxLayers function "maxLayers" maxLayers;
     metadata = check.metadata function "metadata" metadata;
   }
-  // lib.optionalAttrs (strategy != null) { strategy = check.string function "strategy" strategy; };
+  // check.grouping function { inherit strategy groups; };
 
   below = check.layers function "layers" layers;
 

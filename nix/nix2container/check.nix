@@ -98,6 +98,24 @@ let
       check: function: place: value:
       if value == null then null else check function place value;
 
+    # How store paths are grouped: what is said, or nix2container's way, on which its digests depend.
+    grouping =
+      function:
+      { strategy, groups }:
+      {
+        strategy =
+          if strategy != null then
+            self.string function "strategy" strategy
+          else if groups != null then
+            "explicit"
+          else
+            "popularity";
+      }
+      // lib.optionalAttrs (groups != null) {
+        # What is in a group, the packer checks.
+        groups = that builtins.isList "a list of groups" function "groups" groups;
+      };
+
     # A set of strings.
     strings =
       function: place: value:

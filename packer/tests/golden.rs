@@ -15,7 +15,7 @@ use nixply_packer::image::oci::{self, Descriptor};
 use nixply_packer::image::spec::{History, ImageSpec, Layer, ZERO_TIME, read_layers, write_layers};
 use nixply_packer::image::{go_json, layout};
 use nixply_packer::pack::{Control, LayerPath, Packer};
-use nixply_packer::plan::{self, Options, PlannedPath};
+use nixply_packer::plan::{self, Options, PlannedPath, Strategy};
 use nixply_packer::request::LayerPlan;
 use nixply_packer::rules::{PathOptions, Perm, PermPath, RewritePath};
 use serde::Deserialize;
@@ -84,6 +84,7 @@ fn check(name: &str) {
             let parents =
                 made.iter().flatten().flat_map(|layer| &layer.paths).filter(|_| run.parents).collect();
             let options = Options {
+                strategy: Strategy::Popularity,
                 max_layers: run.max_layers,
                 rewrites: &run.rewrites,
                 perms: &run.perms,

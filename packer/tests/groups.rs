@@ -160,6 +160,21 @@ fn bytes_depend_on_what_groups_take_alone() {
     );
 }
 
+/// What names no strategy, the image or one of its layers, takes ours.
+#[test]
+fn without_strategy_and_groups_layers_are_nixplys() {
+    let below = |more: Value| {
+        let mut layer = json!({"deps": path("python3-3.12"), "maxLayers": 2});
+        layer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"layers": [layer], "maxLayers": 1})
+    };
+    for with in [&|more: Value| layers(more), &|more: Value| layers(below(more))] as [&dyn Fn(Value) -> _; 2]
+    {
+        assert_eq!(with(json!({})), with(json!({"strategy": "nixply"})));
+        assert_ne!(with(json!({})), with(json!({"strategy": "popularity"})));
+    }
+}
+
 /// A group's strategy decides as it would for a closure of that group's paths.
 #[test]
 fn a_groups_strategy_sees_its_paths_alone() {

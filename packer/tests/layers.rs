@@ -144,7 +144,7 @@ fn g4_nix2container_219_layers_that_cannot_be_made_again_are_kept() {
         [("none", ".tar", "tar"), ("gzip", ".tar.gz", "tar+gzip"), ("zstd", ".tar.zst", "tar+zstd")]
     {
         let world = World::new();
-        let layer = json!({"deps": [path("c")], "maxLayers": 2});
+        let layer = json!({"deps": [path("c")], "maxLayers": 2, "strategy": "popularity"});
         let request = |reproducible: bool| json!({"layer": layer, "compression": compression, "reproducible": reproducible});
         let folder = world.layers("kept", request(false));
         let kept = world.read(&folder);

@@ -195,7 +195,7 @@ fn the_database_brings_nothing_but_itself() {
     let world = World::new();
     let database = json!({"path": path("database"), "uid": null});
     let perms = [json!({"path": path("lib"), "mode": "0555", "uid": 7})];
-    let layers = json!([{"deps": path("app"), "perms": perms}]);
+    let layers = json!([{"deps": path("app"), "perms": perms, "strategy": "popularity"}]);
     let layers = world.layers(json!({"layers": layers, "nixDatabase": database}));
     let [below, top] = &layers[..] else { panic!("{layers:?}") };
     assert_eq!((names(below), names(top)), (vec!["lib", "app"], vec!["database"]));

@@ -107,7 +107,7 @@ fn measure(
 ) -> Result<(f64, u64)> {
     let roots: Vec<_> = (0..args.paths).map(|at| format!("/nix/store/{at:032}-path{at}")).collect();
     let request = json!({
-        "layers": [{"deps": roots, "maxLayers": layers}], "arch": "amd64", "compression": compression,
+        "layers": [{"deps": roots, "maxLayers": layers, "strategy": "popularity"}], "arch": "amd64", "compression": compression,
     });
     fs::write(folder.join("request.json"), request.to_string())?;
     let begin = Instant::now();

@@ -231,6 +231,7 @@ impl Layers {
         let ignore: Vec<StorePath> =
             named(self.ignore.as_deref()).iter().map(|path| path.to_string_lossy().as_ref().into()).collect();
         let options = plan::Options {
+            strategy: plan::Strategy::Popularity,
             max_layers: self.max_layers,
             rewrites: &rewrites,
             perms: &perms,

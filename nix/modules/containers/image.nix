@@ -78,7 +78,8 @@ let
   isHomeLayer = layer: map toString layer.copyToRoot == map toString homes;
 
   codec = lib.optionalAttrs (container.compression != null) { inherit (container) compression; };
-  grouping = lib.optionalAttrs (container.strategy != null) { inherit (container) strategy; };
+  strategy = { inherit (container) strategy; };
+  grouping = if container.groups == null then strategy else { inherit (container) groups; };
 
   config = {
     Entrypoint = container.entrypoint;
@@ -115,9 +116,9 @@ let
   own = builtins.filter (layer: !isHomeLayer layer) container.layers;
   below =
     if container.enableLayerDeduplication then
-      lib.foldl' (layers: layer: layers ++ [ (buildLayer (layer // { inherit layers; })) ]) [ ] own
+      lib.foldl' (layers: layer: layers ++ [ (buildLayer (strategy // layer // { inherit layers; })) ]) [ ] own
     else
-      map buildLayer own;
+      map (layer: buildLayer (strategy // layer)) own;
   environment = layerFor "environment" (removeAttrs config [ "Cmd" ]) (
     grouping
     // {

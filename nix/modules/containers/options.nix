@@ -203,12 +203,21 @@ types.submodule (
         '';
       };
       strategy = mkOption {
-        type = types.nullOr types.str;
-        default = null;
-        example = "nixply";
+        type = types.str;
+        default = "nixply";
+        example = "size";
         description = ''
-          How store paths are grouped into layers where there may be several: popularity, nixply, auto-layer, size, single or
-          per-path. nixply's own: devenv has no such option.
+          How store paths are grouped into layers where there may be several: nixply, popularity, which is nix2container's, auto-layer,
+          size, single or per-path. nixply's own: devenv has no such option.
+        '';
+      };
+      groups = mkOption {
+        type = types.nullOr (types.listOf types.raw);
+        default = null;
+        example = literalExpression ''[ { depsOf = pkgs.python3; } { minSize = "100 MiB"; } ]'';
+        description = ''
+          Which of the environment's store paths share a layer, by their names, sizes and references, instead of `strategy`: the groups
+          of `builtins.nixplyImage`. `maxLayers` has to be large enough for them. nixply's own: devenv has no such option.
         '';
       };
       isBuilding = mkOption {

@@ -34,7 +34,6 @@ pub enum Strategy {
     /// nix2container's: the most popular paths (those that most paths reach) get a layer each, the rest share the last
     /// one. Objective: layers that many images share. O(paths + references), then a sort. Source: grahamc, "Optimising
     /// Docker Layers for Better Caching with Nix", 2018; ties as in nix2container's `closure/popularity.go`.
-    #[default]
     Popularity,
     /// Everything in one layer, whatever the limit.
     Single,
@@ -45,6 +44,7 @@ pub enum Strategy {
     /// nixpkgs' own for `dockerTools`, exactly: the largest paths, each with what only it needs: see `auto_layer.rs`.
     AutoLayer,
     /// Ours: the fewest bytes that a release is expected to move, from sizes and references: see `nixply/`.
+    #[default]
     Nixply,
     /// The groups that the caller gives, in their order; paths in no group share one last layer: see `explicit.rs`.
     Explicit(Vec<Group>),
@@ -211,7 +211,9 @@ mod tests {
 
     #[test]
     fn popularity_gives_the_rest_one_layer() {
-        let planned = |max_layers| plan(&sample(), &Options { max_layers, ..Options::default() }).unwrap();
+        let options =
+            |max_layers| Options { strategy: Strategy::Popularity, max_layers, ..Options::default() };
+        let planned = |max_layers| plan(&sample(), &options(max_layers)).unwrap();
         assert_eq!(names(&planned(0)), [vec!["c", "b", "a"]]);
         assert_eq!(names(&planned(1)), [vec!["c", "b", "a"]]);
         assert_eq!(names(&planned(2)), [vec!["c"], vec!["b", "a"]]);
@@ -255,8 +257,9 @@ mod tests {
     fn a_parents_path_is_left_out_only_with_equal_rules() {
         let path = |options| PlannedPath { path: "c".into(), options };
         let (same, other) = (path(None), path(Some(PathOptions::default())));
-        let planned =
-            |parent| plan(&sample(), &Options { parents: vec![parent], ..Options::default() }).unwrap();
+        let options =
+            |parent| Options { strategy: Strategy::Popularity, parents: vec![parent], ..Options::default() };
+        let planned = |parent| plan(&sample(), &options(parent)).unwrap();
         assert_eq!(names(&planned(&same)), [["b", "a"]]);
         assert_eq!(names(&planned(&other)), [["c", "b", "a"]]);
     }
@@ -355,7 +358,8 @@ mod tests {
                 nar_hash: String::new(),
                 nar_size: 0,
             });
-            let plan = plan(&Closure::new(infos), &Options { max_layers, ..Options::default() }).unwrap();
+            let options = Options { strategy: Strategy::Popularity, max_layers, ..Options::default() };
+            let plan = plan(&Closure::new(infos), &options).unwrap();
             let mut paths: Vec<_> = plan.iter().flatten().map(|path| path.path.as_str().to_owned()).collect();
             paths.sort();
             prop_assert_eq!(paths, (0..40).map(|at| format!("{at:02}")).collect::<Vec<_>>());

@@ -61,7 +61,8 @@ pub struct ImageRequest {
     /// At most so many layers for what is in none of `layers`.
     #[serde(default = "one")]
     pub max_layers: usize,
-    /// How they are made: a name of [`Strategy::NAMES`](crate::plan::Strategy::NAMES), or `explicit` with `groups`.
+    /// How they are made: a name of [`Strategy::NAMES`](crate::plan::Strategy::NAMES), or `explicit` with `groups`. Absent,
+    /// `explicit` where there are groups, else the default of [`Strategy`](crate::plan::Strategy).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<String>,
     /// Groups of store paths and predicates, for `explicit`: see [`Group`](crate::plan::explicit::Group). They are read with
