@@ -126,6 +126,25 @@ in
     healthcheck = { test = [ "${pkgs.bash}/bin/bash" "-c" "true" ]; interval = "10s"; };
   };
 
+  # Groups of the image and of a layer.
+  grouped = buildImage {
+    name = "grouped";
+    copyToRoot = pkgs.hello;
+    layers = [
+      (buildLayer {
+        deps = [ pkgs.coreutils ];
+        maxLayers = 3;
+        groups = [ { name = "glibc-.*"; } [ pkgs.coreutils { minSize = "1 TB"; } ] ];
+      })
+    ];
+    config.Cmd = [ "${pkgs.bash}/bin/bash" ];
+    maxLayers = 4;
+    groups = [
+      { paths = { depsOf = pkgs.bash; }; strategy = "size"; maxLayers = 2; }
+      { all = [ { roots = true; } { not = pkgs.bash; } ]; }
+    ];
+  };
+
   # Texts that were made of store paths, null where it may stand, a path as plain text.
   contexts =
     let

@@ -315,6 +315,14 @@ fn layers_lie_in_order_and_share_nothing() {
     assert!(!has(&apart[2], "glibc"), "{apart:?}");
     let several = layers("maxLayers = 5;");
     assert_eq!(several.len(), 7, "{several:?}");
+    let grouped = layers(
+        r#"maxLayers = 3; groups = [ { depsOf = { name = "bash-.*"; }; } { name = "container-root"; } ];"#,
+    );
+    assert_eq!((grouped.len(), &grouped[1][..]), (5, &["container-root".to_owned()][..]), "{grouped:?}");
+    assert!(
+        has(&grouped[0], "bash-") && has(&grouped[0], "glibc") && !has(&grouped[2], "bash-"),
+        "{grouped:?}"
+    );
     let no_home = layers("layers = lib.mkForce [ ];");
     assert!(!no_home.iter().any(|layer| has(layer, "container-home")), "{no_home:?}");
 }

@@ -44,6 +44,27 @@ fn n9_the_plugin_gives_what_the_derivation_gives() {
     assert!(codecs.len() > 4 && codecs.iter().all(|codec| **codec == "zstd:3"), "{codecs:?}");
 }
 
+/// On the way in which paths are grouped, digests depend.
+#[test]
+fn n1_layers_are_nix2containers_unless_they_are_asked_for() {
+    let nix = harness!();
+    let equal = nix.eval(&with(
+        false,
+        r#"let
+          image = more: (buildImage ({ name = "a"; copyToRoot = pkgs.hello; maxLayers = 3; } // more)).outPath;
+          layer = more: (buildLayer ({ deps = [ pkgs.hello ]; maxLayers = 3; } // more)).outPath;
+          same = of: strategy: of { } == of { inherit strategy; };
+          both = strategy: [ (same image strategy) (same layer strategy) ];
+        in map both [ "popularity" null "nixply" ]"#,
+    ));
+    assert_eq!(equal, json!([[true, true], [true, true], [false, false]]));
+    let error = nix.try_eval(&with(false, "(buildLayer { groups = { }; }).outPath")).fails();
+    assert!(
+        error.contains("nixply: buildLayer: groups: expected a list of groups, but it is a set"),
+        "{error}"
+    );
+}
+
 #[test]
 fn n1_names_and_defaults_are_nix2containers() {
     let nix = harness!();
