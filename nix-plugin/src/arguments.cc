@@ -215,14 +215,20 @@ private:
         if (depth > 100) fail(place, "argument '" + place.path + "' of builtins." + builtin + " is nested too deeply");
         state.forceValue(v, place.pos);
         switch (v.type()) {
-        case nix::nNull: return nullptr;
-        case nix::nBool: return compat::boolean(v);
-        case nix::nInt: return compat::integer(state, v, place.pos);
-        case nix::nString: return std::string(text(v, place));
-        case nix::nPath: return std::string(store_path(v, place));
+        case nix::nNull:
+            return nullptr;
+        case nix::nBool:
+            return compat::boolean(v);
+        case nix::nInt:
+            return compat::integer(state, v, place.pos);
+        case nix::nString:
+            return std::string(text(v, place));
+        case nix::nPath:
+            return std::string(store_path(v, place));
         case nix::nList: {
             auto parts = nlohmann::json::array();
-            for (auto * element : compat::elements(v)) parts.push_back(group(*element, place.at(parts.size()), depth + 1));
+            for (auto * element : compat::elements(v))
+                parts.push_back(group(*element, place.at(parts.size()), depth + 1));
             return parts;
         }
         case nix::nAttrs: {
@@ -235,7 +241,8 @@ private:
             }
             return parts;
         }
-        default: wrong(v, place, "a store path, a predicate or a list of them");
+        default:
+            wrong(v, place, "a store path, a predicate or a list of them");
         }
     }
 

@@ -237,7 +237,6 @@ impl Layers {
             perms: &perms,
             ignore: &ignore,
             parents: parents.iter().flatten().flat_map(|layer| &layer.paths).collect(),
-            ..plan::Options::default()
         };
         let plan = plan::plan(&closure, &options)?;
         report_excluded(&closure, &plan, &ignore)?;
