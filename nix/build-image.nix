@@ -39,6 +39,8 @@
   strategy ? null,
   # Groups of store paths and predicates, for explicit: docs/arguments.md has them.
   groups ? null,
+  # A file that `nixply plan --lock` makes, for nixply: paths stay in the layers where they were.
+  lock ? null,
   # Owners and modes: sets with path, regex, mode, uid, gid, uname, gname.
   perms ? [ ],
   # Another image's spec, whose layers lie below all others.
@@ -93,7 +95,7 @@ let
       };
 
   request = given {
-    inherit maxLayers strategy groups perms parents fromImage annotations inheritConfig created nixDatabase compression
+    inherit name maxLayers strategy groups lock perms parents fromImage annotations inheritConfig created nixDatabase compression
       layerLimit;
     arch = if arch != null then arch else archOf.${processor} or (throw "nixply: set arch, system ${system} has no default");
     copyToRoot = toList copyToRoot;
@@ -151,13 +153,22 @@ let
       tag
     else
       throw "nixply: tag \"${tag}\" is not one that registries take: 1 to 128 letters, digits, '_', '.' and '-', and neither '.' nor '-' comes first";
+
+  # The arguments as JSON, which `nixply plan` takes: for the lock file.
+  requestFile = file "request-${baseNameOf name}.json" (
+    removeAttrs request [ "lock" ]
+    // given {
+      inherit healthcheck;
+      config = if config == null then { } else config;
+    }
+  );
 in
 if usePlugin then
-  builtins.nixplyImage (image // { inherit system; })
+  builtins.nixplyImage (image // { inherit system; }) // { inherit requestFile; }
 else
   drv
   // {
-    inherit imageName;
+    inherit imageName requestFile;
     imageTag =
       if tag != null then
         checkedTag

@@ -1,6 +1,6 @@
 //! The border itself: one screen.
 
-use crate::entry::{build_image, canonical_name, check_tag, nearest, plan_image, run_builder};
+use crate::entry::{build_image, build_images, canonical_name, check_tag, nearest, plan_image, run_builder};
 
 #[cxx::bridge(namespace = "nixply")]
 mod ffi {
@@ -68,6 +68,8 @@ mod ffi {
 
     /// An image. Names and meanings are those of `builtins.nixplyImage`; empty text means the default.
     struct ImageRequest {
+        /// A lock file knows the image by it.
+        name: String,
         /// The OCI config as JSON: arbitrary user data, checked by the packer.
         config: String,
         config_roots: Vec<String>,
@@ -75,6 +77,8 @@ mod ffi {
         /// What lies on top of `layers`: its deps, ignore and metadata are not used.
         top: LayerRequest,
         from_image: String,
+        /// A lock file's store path, or empty.
+        lock: String,
         /// OCI's name for the processor; empty for that of `system`.
         arch: String,
         /// A Nix system such as x86_64-linux.
@@ -135,6 +139,15 @@ mod ffi {
             machine: &Machine,
             observer: Pin<&mut Observer>,
         ) -> Result<BuiltImage>;
+
+        /// Plans and packs several images as one fleet; `keys` are their attributes. In the same order.
+        fn build_images(
+            keys: &Vec<String>,
+            requests: &Vec<ImageRequest>,
+            closure: &Vec<PathInfo>,
+            machine: &Machine,
+            observer: Pin<&mut Observer>,
+        ) -> Result<Vec<BuiltImage>>;
 
         /// The layers that an image would have, from the bottom up. Reads no store path but a base image's spec.
         fn plan_image(

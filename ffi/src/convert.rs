@@ -26,8 +26,8 @@ pub(crate) fn image(request: &bridge::ImageRequest) -> Result<ImageRequest> {
     let layers = request.layers.iter().enumerate();
     Ok(ImageRequest {
         config: serde_json::from_str(&request.config).map_err(|error| Error::invalid("config", error))?,
-        // The plugin has checked them.
-        name: None,
+        name: given(&request.name),
+        // The plugin has checked it.
         tag: None,
         config_roots: Some(request.config_roots.clone()),
         copy_to_root: top.copy_to_root,
@@ -36,6 +36,7 @@ pub(crate) fn image(request: &bridge::ImageRequest) -> Result<ImageRequest> {
         max_layers: top.max_layers,
         strategy: top.strategy,
         groups: top.groups,
+        lock: given(&request.lock),
         perms: top.perms,
         from_image: given(&request.from_image),
         arch: given(&request.arch),

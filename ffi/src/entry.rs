@@ -7,10 +7,10 @@ use std::pin::Pin;
 use bytesize::ByteSize;
 use nixply_packer::Error;
 use nixply_packer::cache::{Cache, DEFAULT_LIMIT};
-use nixply_packer::closure::StorePath;
+use nixply_packer::closure::{Closure, Store, StorePath};
 use nixply_packer::image::{go_json, oci, reference};
 use nixply_packer::pack::{Control, Packer};
-use nixply_packer::request::{BuilderInput, BuilderJob, LayerPlan, PlannedLayer};
+use nixply_packer::request::{BuilderInput, BuilderJob, BuiltImage, FleetRequest, LayerPlan, PlannedLayer};
 
 use crate::bridge::{self, Observer};
 use crate::convert;
@@ -47,36 +47,72 @@ pub(crate) fn build_image(
     request: &bridge::ImageRequest,
     closure: &Vec<bridge::PathInfo>,
     machine: &bridge::Machine,
-    mut observer: Pin<&mut Observer>,
+    observer: Pin<&mut Observer>,
 ) -> Result<bridge::BuiltImage, Failure> {
     guarded(|| {
-        let (request, closure, store) =
-            (convert::image(request)?, convert::closure(closure), convert::store(machine));
-        let shared = machine.cache_shared.iter().map(Into::into).collect();
-        let limit = limit(&machine.cache_limit)?;
-        let cache = || Cache::new(&machine.cache_dir).with_shared(shared).with_limit(limit);
-        let cache = (!machine.cache_dir.is_empty()).then(cache);
-        let packer = packer(machine).with_cache(cache.clone());
-        let build = |control: &Control<'_>| request.build(&closure, &store, &packer, control);
-        let built = drive(observer.as_mut(), build)?;
-        if let Some(cache) = cache {
-            cache.trim();
-        }
-        warn(&built.warnings, observer);
-        let spec = &built.spec;
-        let config = oci::config(spec);
-        // nix2container records no size for a base image's layers; without one there is no manifest yet.
-        let sizes_known = spec.layers.iter().all(|layer| layer.size > 0);
-        let manifest =
-            || oci::Descriptor::of(oci::MANIFEST, &go_json::compact(&oci::manifest_of(spec))).digest;
-        Ok(bridge::BuiltImage {
-            references: built.references.iter().map(StorePath::to_string).collect(),
-            layers: spec.layers.iter().map(convert::layer_info).collect(),
-            config_digest: oci::Descriptor::of(oci::CONFIG, &config).digest.to_string(),
-            manifest_digest: if sizes_known { manifest().to_string() } else { String::new() },
-            spec: text(built.json),
+        let request = convert::image(request)?;
+        let built = packed(closure, machine, observer, |closure, store, packer, control| {
+            Ok(vec![request.build(closure, store, packer, control)?])
+        })?;
+        Ok(built.into_iter().next().expect("it is one"))
+    })
+}
+
+#[allow(clippy::ptr_arg, reason = "what C++ has is a Vec")]
+pub(crate) fn build_images(
+    keys: &Vec<String>,
+    requests: &Vec<bridge::ImageRequest>,
+    closure: &Vec<bridge::PathInfo>,
+    machine: &bridge::Machine,
+    observer: Pin<&mut Observer>,
+) -> Result<Vec<bridge::BuiltImage>, Failure> {
+    guarded(|| {
+        let images = keys.iter().cloned().zip(requests.iter().map(convert::image));
+        let images = images.map(|(key, image)| Ok((key, image?))).collect::<Result<_, Error>>()?;
+        let fleet = FleetRequest::new(images)?;
+        packed(closure, machine, observer, |closure, store, packer, control| {
+            let mut built = fleet.build(closure, store, packer, control)?;
+            Ok(keys.iter().map(|key| built.remove(key).expect("each is built")).collect())
         })
     })
+}
+
+/// Packs images and tells C++ what they are.
+fn packed(
+    closure: &[bridge::PathInfo],
+    machine: &bridge::Machine,
+    mut observer: Pin<&mut Observer>,
+    build: impl FnOnce(&Closure, &Store, &Packer, &Control<'_>) -> Result<Vec<BuiltImage>, Error> + Send,
+) -> Result<Vec<bridge::BuiltImage>, Failure> {
+    let (closure, store) = (convert::closure(closure), convert::store(machine));
+    let shared = machine.cache_shared.iter().map(Into::into).collect();
+    let limit = limit(&machine.cache_limit)?;
+    let cache = || Cache::new(&machine.cache_dir).with_shared(shared).with_limit(limit);
+    let cache = (!machine.cache_dir.is_empty()).then(cache);
+    let packer = packer(machine).with_cache(cache.clone());
+    let built = drive(observer.as_mut(), |control| build(&closure, &store, &packer, control))?;
+    if let Some(cache) = cache {
+        cache.trim();
+    }
+    for image in &built {
+        warn(&image.warnings, observer.as_mut());
+    }
+    Ok(built.into_iter().map(told).collect())
+}
+
+fn told(built: BuiltImage) -> bridge::BuiltImage {
+    let spec = &built.spec;
+    let config = oci::config(spec);
+    // nix2container records no size for a base image's layers; without one there is no manifest yet.
+    let sizes_known = spec.layers.iter().all(|layer| layer.size > 0);
+    let manifest = || oci::Descriptor::of(oci::MANIFEST, &go_json::compact(&oci::manifest_of(spec))).digest;
+    bridge::BuiltImage {
+        references: built.references.iter().map(StorePath::to_string).collect(),
+        layers: spec.layers.iter().map(convert::layer_info).collect(),
+        config_digest: oci::Descriptor::of(oci::CONFIG, &config).digest.to_string(),
+        manifest_digest: if sizes_known { manifest().to_string() } else { String::new() },
+        spec: text(built.json),
+    }
 }
 
 #[allow(clippy::ptr_arg, reason = "what C++ has is a Vec")]

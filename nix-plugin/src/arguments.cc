@@ -27,7 +27,7 @@ public:
     Reader(EvalState & state, Arguments & out, std::string builtin)
         : state(state), out(out), builtin(std::move(builtin)) {}
 
-    void image(Value & v, const Position & pos);
+    void image(Value & v, const Position & pos, const std::string & key);
 
 private:
     using Fields = std::vector<std::pair<const char *, std::function<void(Value &, const Place &)>>>;
@@ -297,17 +297,19 @@ private:
     std::string builtin;
 };
 
-void Reader::image(Value & v, const Position & pos) {
+void Reader::image(Value & v, const Position & pos, const std::string & key) {
     auto & request = out.request;
     request.config = "{}";
     request.created = "0001-01-01T00:00:00Z";
     request.system = nix::settings.thisSystem.get();
     request.top.max_layers = 1;
     auto fields = shared(request.top);
-    fields.emplace_back("name", [&](auto & v, auto & place) {
-        out.name = word(v, place);
+    auto named = [&](const std::string & name, const Place & place) {
+        out.name = name;
         out.canonical_name = std::string(checked(place, [&] { return canonical_name(out.name); }));
-    });
+        request.name = out.name;
+    };
+    fields.emplace_back("name", [&](auto & v, auto & place) { named(word(v, place), place); });
     fields.emplace_back("tag", [&](auto & v, auto & place) {
         out.tag = word(v, place);
         checked(place, [&] { check_tag(out.tag); });
@@ -320,6 +322,7 @@ void Reader::image(Value & v, const Position & pos) {
         list(v, place, "attribute sets", [&](auto & v, auto place) { layer(v, place); });
     });
     fields.emplace_back("fromImage", [&](auto & v, auto & place) { request.from_image = store_path(v, place); });
+    fields.emplace_back("lock", [&](auto & v, auto & place) { request.lock = store_path(v, place); });
     fields.emplace_back("arch", [&](auto & v, auto & place) { request.arch = word(v, place); });
     fields.emplace_back("system", [&](auto & v, auto & place) { request.system = word(v, place); });
     fields.emplace_back("created", [&](auto & v, auto & place) { request.created = word(v, place); });
@@ -351,17 +354,19 @@ void Reader::image(Value & v, const Position & pos) {
         if (database.path.empty()) fail(place, "argument '" + place.path + "' of builtins." + builtin + " has no path");
     });
     fields.emplace_back("layerLimit", [&](auto & v, auto & place) { request.layer_limit = count(v, place); });
-    Place place{"", pos};
+    Place place{key, pos};
     set(v, place, fields);
+    if (out.name.empty() && !key.empty()) named(key, place);
     if (out.name.empty()) fail(place, "builtins." + builtin + " needs a name, as in name = \"hello\"");
     out.context.insert(out.config_context.begin(), out.config_context.end());
 }
 
 }
 
-Arguments read_arguments(EvalState & state, Value & v, const Position & pos, const std::string & builtin) {
+Arguments read_arguments(EvalState & state, Value & v, const Position & pos, const std::string & builtin,
+                         const std::string & key) {
     Arguments out{};
-    Reader(state, out, builtin).image(v, pos);
+    Reader(state, out, builtin).image(v, pos, key);
     return out;
 }
 
@@ -381,6 +386,7 @@ void rewrite(Arguments & arguments, const nix::StringMap & rewrites) {
     one(arguments.request.config);
     one(arguments.request.healthcheck);
     one(arguments.request.from_image);
+    one(arguments.request.lock);
     one(arguments.request.nix_database.path);
     layer(arguments.request.top);
     for (auto & below : arguments.request.layers) layer(below);

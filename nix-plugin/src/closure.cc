@@ -26,7 +26,7 @@ compat::Realised build(nix::EvalState & state, const compat::Context & context, 
 
 }
 
-Query realise(nix::EvalState & state, Arguments & arguments, const compat::Position & pos,
+Query realise(nix::EvalState & state, std::vector<Arguments> & images, const compat::Position & pos,
               const std::string & builtin) {
     auto & store = *state.store;
     auto real_store_dir = compat::real_store_dir(store);
@@ -36,11 +36,15 @@ Query realise(nix::EvalState & state, Arguments & arguments, const compat::Posit
                              "' has no files on this machine: use a local store or its daemon, or build the image in a "
                              "derivation (nix/build-image.nix with usePlugin = false)");
 
-    auto realised = build(state, arguments.context, pos, builtin);
-    rewrite(arguments, realised.rewrites);
+    compat::Context context;
+    for (auto & image : images) context.insert(image.context.begin(), image.context.end());
+    auto realised = build(state, context, pos, builtin);
     auto roots = realised.paths;
-    for (auto & path : compat::realise(state, arguments.config_context).paths)
-        arguments.request.config_roots.push_back(store.printStorePath(path));
+    for (auto & image : images) {
+        rewrite(image, realised.rewrites);
+        for (auto & path : compat::realise(state, image.config_context).paths)
+            image.request.config_roots.push_back(store.printStorePath(path));
+    }
 
     // A path given as plain text has no context: it is taken if the store knows it.
     auto add_text = [&](const rust::Vec<rust::String> & texts, const char * argument) {
@@ -67,9 +71,12 @@ Query realise(nix::EvalState & state, Arguments & arguments, const compat::Posit
         add_text(layer.copy_to_root, "copyToRoot");
         add_one(layer.prebuilt, "prebuilt");
     };
-    add_layer(arguments.request.top);
-    for (auto & layer : arguments.request.layers) add_layer(layer);
-    add_one(arguments.request.from_image, "fromImage");
+    for (auto & image : images) {
+        add_layer(image.request.top);
+        for (auto & layer : image.request.layers) add_layer(layer);
+        add_one(image.request.from_image, "fromImage");
+        add_one(image.request.lock, "lock");
+    }
 
     // Whatever refers to them keeps the rest alive.
     for (auto & path : roots) store.addTempRoot(path);

@@ -12,8 +12,8 @@ struct Query {
     Machine machine;
 };
 
-/// Realises what the arguments name (all at once), completes the request with what became of it, and asks the store
-/// for the closure.
-Query realise(nix::EvalState & state, Arguments & arguments, const compat::Position & pos, const std::string & builtin);
+/// Realises what the images' arguments name (all at once), completes their requests with what became of it, and asks the
+/// store for the closure of them all.
+Query realise(nix::EvalState & state, std::vector<Arguments> & images, const compat::Position & pos, const std::string & builtin);
 
 }

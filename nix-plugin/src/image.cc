@@ -19,11 +19,21 @@ constexpr const char * image_doc = R"(
 
   The argument is an attribute set: `name` (required), `tag`, `config` (OCI image config), `copyToRoot`, `layers` (a list of
   sets with `deps`, `copyToRoot`, `ignore`, `perms`, `maxLayers`, `strategy`, `groups`, `metadata`), `maxLayers`, `strategy`
-  (`nixply`, `popularity`, `auto-layer`, `size`, `single`, `per-path`, `explicit` with `groups`), `perms`, `fromImage`, `arch`,
+  (`nixply`, `popularity`, `auto-layer`, `size`, `single`, `per-path`, `explicit` with `groups`), `lock` (a file that `nixply plan --lock`
+  makes), `perms`, `fromImage`, `arch`,
   `system`, `created`, `compression` (`none`, `gzip`, `zstd`, with a level as in `zstd:9`) and `layerLimit`.
 
   The result is a derivation that `nix build` takes. Its `outPath` is the spec (nix2container's `image.json`); `imageName`,
   `imageTag`, `imageId`, `manifestDigest` and `layers` say what is in it.
+)";
+
+constexpr const char * images_doc = R"(
+  Packs several images, which share layers wherever they share store paths.
+
+  The argument is an attribute set of images, each with the arguments of `builtins.nixplyImage`; an image's name is its
+  attribute's if it has none. One plan is made for all of them, within each image's `maxLayers`; everything is realised at
+  once and packed in parallel. The result has what `builtins.nixplyImage` gives for each image, by the same names. `lock` is
+  the same file for all images that have it.
 )";
 
 constexpr const char * plan_doc = R"(
@@ -63,18 +73,8 @@ void apply(EvalState & state, const char * expression, const std::vector<std::pa
     state.callFunction(*function, *set, v, pos);
 }
 
-void image(EvalState & state, const Position & pos, Value & argument, Value & v) {
-    auto arguments = read_arguments(state, argument, pos, "nixplyImage");
-    auto query = realise(state, arguments, pos, "nixplyImage");
-    auto built = [&] {
-        Progress progress(arguments.name);
-        return call(
-            progress, [&] { return build_image(arguments.request, query.closure, query.machine, progress); },
-            [&](const std::string & why) {
-                compat::fail_now(state, pos, "cannot pack image '" + arguments.name + "': " + why);
-            });
-    }();
-
+/// Adds an image's spec to the store and gives the derivation that stands for it.
+void result(EvalState & state, const Arguments & arguments, const BuiltImage & built, const Position & pos, Value & v) {
     nix::StorePathSet references;
     for (auto & path : built.references) references.insert(state.store->parseStorePath(std::string(path)));
     auto name = spec_name(arguments.name);
@@ -105,9 +105,56 @@ void image(EvalState & state, const Position & pos, Value & argument, Value & v)
           pos, v);
 }
 
+void image(EvalState & state, const Position & pos, Value & argument, Value & v) {
+    std::vector<Arguments> images{read_arguments(state, argument, pos, "nixplyImage")};
+    auto query = realise(state, images, pos, "nixplyImage");
+    auto & arguments = images.front();
+    auto built = [&] {
+        Progress progress(arguments.name);
+        return call(
+            progress, [&] { return build_image(arguments.request, query.closure, query.machine, progress); },
+            [&](const std::string & why) {
+                compat::fail_now(state, pos, "cannot pack image '" + arguments.name + "': " + why);
+            });
+    }();
+    result(state, arguments, built, pos, v);
+}
+
+void images(EvalState & state, const Position & pos, Value & argument, Value & v) {
+    state.forceValue(argument, pos);
+    if (argument.type() != nix::nAttrs)
+        compat::fail(state, pos,
+                     "the argument of builtins.nixplyImages must be an attribute set of images, but it is " +
+                         nix::showType(argument));
+    rust::Vec<rust::String> keys;
+    std::vector<Arguments> images;
+    rust::Vec<ImageRequest> requests;
+    for (auto & attr : compat::bindings(argument)) {
+        auto key = std::string(compat::name(state, attr));
+        images.push_back(read_arguments(state, *attr.value, compat::position(attr), "nixplyImages", key));
+        keys.push_back(key);
+    }
+    auto query = realise(state, images, pos, "nixplyImages");
+    for (auto & image : images) requests.push_back(image.request);
+    auto built = [&] {
+        Progress progress(std::to_string(images.size()) + " images");
+        return call(
+            progress, [&] { return build_images(keys, requests, query.closure, query.machine, progress); },
+            [&](const std::string & why) { compat::fail_now(state, pos, "cannot pack the images: " + why); });
+    }();
+    auto bindings = state.buildBindings(images.size());
+    for (std::size_t at = 0; at < images.size(); at++) {
+        auto * value = state.allocValue();
+        result(state, images[at], built[at], pos, *value);
+        bindings.insert(state.symbols.create(std::string(keys[at])), value);
+    }
+    v.mkAttrs(bindings);
+}
+
 void plan(EvalState & state, const Position & pos, Value & argument, Value & v) {
-    auto arguments = read_arguments(state, argument, pos, "nixplyPlan");
-    auto query = realise(state, arguments, pos, "nixplyPlan");
+    std::vector<Arguments> images{read_arguments(state, argument, pos, "nixplyPlan")};
+    auto query = realise(state, images, pos, "nixplyPlan");
+    auto & arguments = images.front();
     auto layers = json::array();
     auto planned = [&] {
         try {
@@ -130,6 +177,9 @@ void register_builtins() {
     compat::register_primop(
         "__nixplyImage", {"image"}, image_doc,
         [](EvalState & state, auto pos, auto args, Value & v) { image(state, compat::called_at(pos), *args[0], v); });
+    compat::register_primop(
+        "__nixplyImages", {"images"}, images_doc,
+        [](EvalState & state, auto pos, auto args, Value & v) { images(state, compat::called_at(pos), *args[0], v); });
     compat::register_primop("__nixplyPlan", {"image"}, plan_doc, [](EvalState & state, auto pos, auto args, Value & v) {
         plan(state, compat::called_at(pos), *args[0], v);
     });

@@ -121,13 +121,14 @@ impl Nix {
 }
 
 /// `body` with the package set as `pkgs`, the program as `nixply`, a package; `buildImage`, the builder door:
-/// nix/build-image.nix without the plugin; and `drop_in usePlugin`, what nix/nix2container gives.
+/// nix/build-image.nix without the plugin; `buildImages usePlugin`, nix/build-images.nix; and `drop_in usePlugin`, what nix/nix2container gives.
 pub fn expression(nix: &Nix, body: &str) -> String {
     format!(
         "let pkgs = import {repository}/nix/packages {{ lock = builtins.fromJSON (builtins.readFile {lock}); }}; \
          program = builtins.path {{ path = {cli}; name = \"nixply\"; }}; \
          nixply = pkgs.runCommand \"nixply\" {{ }} ''mkdir -p $out/bin; ln -s ${{program}} $out/bin/nixply''; \
          buildImage = import {repository}/nix/build-image.nix {{ builder = \"${{program}}\"; usePlugin = false; }}; \
+         buildImages = usePlugin: import {repository}/nix/build-images.nix {{ builder = \"${{program}}\"; inherit usePlugin; }}; \
          drop_in = usePlugin: import {repository}/nix/nix2container {{ inherit pkgs nixply usePlugin; }}; in {body}",
         repository = Nix::repository().display(),
         lock = nix.lock.display(),

@@ -30,10 +30,10 @@ use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context, Result};
 use clap::builder::FalseyValueParser;
 use nixply_packer::cache::Cache;
-use nixply_packer::closure::{Closure, Store};
+use nixply_packer::closure::{Closure, Store, StorePath};
 use nixply_packer::image::spec::ImageSpec;
 use nixply_packer::pack::Packer;
-use nixply_packer::request::ImageRequest;
+use nixply_packer::request::{FleetRequest, ImageRequest};
 use serde::Serialize;
 
 use crate::nix;
@@ -170,14 +170,33 @@ impl Input {
     fn read(&self, store: &Store) -> Result<(ImageRequest, Closure)> {
         let mut request =
             ImageRequest::from_json(&read_text(&self.request)?, &self.request.display().to_string())?;
-        let Some(file) = &self.closure else {
-            request.find_config_roots(store, |path| fs::symlink_metadata(store.real_path(path)).is_ok());
-            let closure = nix::closure(request.roots(), "the store paths of the request must be built")?;
-            return Ok((request, closure));
-        };
-        let closure = Closure::from_json(&read_text(file)?).with_context(|| file.display().to_string())?;
-        request.find_config_roots(store, |path| closure.get(path).is_some());
+        let closure = self.closure_of(vec![&mut request], store)?;
         Ok((request, closure))
+    }
+
+    /// Several requests, by image, and the closure of them all.
+    fn read_fleet(&self, store: &Store) -> Result<(FleetRequest, Closure)> {
+        let mut fleet =
+            FleetRequest::from_json(&read_text(&self.request)?, &self.request.display().to_string())?;
+        let closure = self.closure_of(fleet.images().values_mut().collect(), store)?;
+        Ok((fleet, closure))
+    }
+
+    /// The closure of all requests, whose configs may name store paths.
+    fn closure_of(&self, mut requests: Vec<&mut ImageRequest>, store: &Store) -> Result<Closure> {
+        let read = |file: &PathBuf| {
+            Closure::from_json(&read_text(file)?).with_context(|| file.display().to_string())
+        };
+        let given = self.closure.as_ref().map(read).transpose()?;
+        let exists = |path: &StorePath| match &given {
+            Some(closure) => closure.get(path).is_some(),
+            None => fs::symlink_metadata(store.real_path(path)).is_ok(),
+        };
+        for request in &mut requests {
+            request.find_config_roots(store, exists);
+        }
+        let roots = requests.iter().flat_map(|request| request.roots());
+        given.map_or_else(|| nix::closure(roots, "the store paths of the request must be built"), Ok)
     }
 }
 

@@ -237,6 +237,7 @@ impl Layers {
             perms: &perms,
             ignore: &ignore,
             parents: parents.iter().flatten().flat_map(|layer| &layer.paths).collect(),
+            placer: None,
         };
         let plan = plan::plan(&closure, &options)?;
         report_excluded(&closure, &plan, &ignore)?;

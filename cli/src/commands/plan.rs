@@ -1,18 +1,23 @@
 //! `nixply plan`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use nixply_packer::closure::Closure;
 use nixply_packer::digest::Digest;
-use nixply_packer::plan::PlannedPath;
-use nixply_packer::request::PlannedLayer;
-use serde_json::json;
+use nixply_packer::plan::{Lock, PlannedPath};
+use nixply_packer::request::{FleetRequest, ImagePlan, PlannedLayer};
+use serde_json::{Value, json};
 
 use super::layering::Layering;
 use super::{Input, Machine, human};
 use crate::terminal::warning;
 
-/// Show the layers that an image would have, without packing anything
+/// Show the layers that images would have, without packing anything; make and update lock files
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -21,47 +26,113 @@ pub(crate) struct Args {
     #[command(flatten)]
     layering: Layering,
 
+    /// REQUEST.json is an object of images by name, as builtins.nixplyImages takes it: they are planned as one
+    #[arg(long)]
+    images: bool,
+
+    /// Place paths as this lock file says, instead of the requests' own
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
+
+    /// Write the lock file anew: what has changed since it was written counts as seen, and paths move where that is expected to
+    /// pay. Without such a file there will be one
+    #[arg(long, requires = "lock")]
+    update: bool,
+
     #[command(flatten)]
     machine: Machine,
 
-    /// Print JSON: a list of {size, paths}, with a digest for a base image's layers, as builtins.nixplyPlan gives it
+    /// Print JSON: a list of {size, paths}, with a digest for a base image's layers, as builtins.nixplyPlan gives it; with
+    /// --images an object of such lists
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let store = args.machine.store();
-    let (mut request, closure) = args.input.read(&store)?;
-    args.layering.apply(&mut request);
-    let plan = request.plan(&closure, &store)?;
-    plan.warnings.iter().for_each(warning);
-    let layers = plan.layers.iter().map(|layer| match layer {
-        PlannedLayer::Made(layer) => (layer.size, &layer.paths, Some(layer.digest)),
-        PlannedLayer::ToPack(layer) => (layer.nar_size(&closure), &layer.paths, None),
-    });
-    let layers: Vec<_> = layers.collect();
+    let (mut fleet, closure) = match args.images {
+        true => args.input.read_fleet(&store)?,
+        false => {
+            let (mut request, closure) = args.input.read(&store)?;
+            let name = request.name.get_or_insert_with(|| "image".into()).clone();
+            (FleetRequest::new(BTreeMap::from([(name, request)]))?, closure)
+        }
+    };
+    fleet.images().values_mut().for_each(|request| args.layering.apply(request));
+    let plans = match &args.lock {
+        None => fleet.plan(&closure, &store)?,
+        Some(file) => {
+            let mut lock = read_lock(file, args.update)?;
+            if args.update {
+                let next = fleet.updated_lock(lock.as_ref(), &closure, &store)?;
+                super::write_file(Some(file), next.write().as_bytes())?;
+                lock = Some(next);
+            }
+            fleet.plan_with(lock.as_ref(), &closure, &store)?
+        }
+    };
+    plans.values().flat_map(|plan| &plan.warnings).for_each(warning);
     let mut out = String::new();
     if args.json {
-        let layer = |(size, paths, digest): &(u64, &Vec<PlannedPath>, Option<Digest>)| {
-            let paths: Vec<_> = paths.iter().map(|path| path.path.as_str()).collect();
-            let mut entry = json!({"size": size, "paths": paths});
-            if let Some(digest) = digest {
-                entry["digest"] = json!(digest);
-            }
-            entry
+        let lists = plans.iter().map(|(key, plan)| (key.clone(), layers_json(plan, &closure)));
+        let value = match args.images {
+            true => Value::Object(lists.collect()),
+            false => lists.map(|(_, list)| list).next().unwrap_or_default(),
         };
-        writeln!(out, "{}", serde_json::Value::from(layers.iter().map(layer).collect::<Vec<_>>()))?;
+        writeln!(out, "{value}")?;
         return super::print(out);
     }
-    for (at, (size, paths, digest)) in layers.iter().enumerate() {
+    for (key, plan) in &plans {
+        if args.images {
+            writeln!(out, "image {key}")?;
+        }
+        tell(&mut out, plan, &closure)?;
+    }
+    super::print(out)
+}
+
+/// The lock file, which must be there unless it `may_lack`.
+fn read_lock(file: &Path, may_lack: bool) -> Result<Option<Lock>> {
+    let text = match fs::read_to_string(file) {
+        Err(error) if may_lack && error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.with_context(|| {
+            let why = if file.exists() { "" } else { "; --update makes one" };
+            format!("cannot read the lock file {}{why}", file.display())
+        })?,
+    };
+    Ok(Some(Lock::read(&text, &file.display().to_string())?))
+}
+
+fn layers<'p>(plan: &'p ImagePlan, closure: &Closure) -> Vec<(u64, &'p [PlannedPath], Option<Digest>)> {
+    let layer = |layer: &'p PlannedLayer| match layer {
+        PlannedLayer::Made(layer) => (layer.size, &layer.paths[..], Some(layer.digest)),
+        PlannedLayer::ToPack(layer) => (layer.nar_size(closure), &layer.paths[..], None),
+    };
+    plan.layers.iter().map(layer).collect()
+}
+
+fn layers_json(plan: &ImagePlan, closure: &Closure) -> Value {
+    let layer = |(size, paths, digest): (u64, &[PlannedPath], Option<Digest>)| {
+        let paths: Vec<_> = paths.iter().map(|path| path.path.as_str()).collect();
+        let mut entry = json!({"size": size, "paths": paths});
+        if let Some(digest) = digest {
+            entry["digest"] = json!(digest);
+        }
+        entry
+    };
+    layers(plan, closure).into_iter().map(layer).collect()
+}
+
+fn tell(out: &mut String, plan: &ImagePlan, closure: &Closure) -> Result<()> {
+    for (at, (size, paths, digest)) in layers(plan, closure).into_iter().enumerate() {
         let what = match digest {
             Some(digest) => format!("packed before, {digest}"),
             None => format!("{} path{}", paths.len(), if paths.len() == 1 { "" } else { "s" }),
         };
-        writeln!(out, "layer {}: {what}, {}", at + 1, human(*size))?;
-        for path in *paths {
+        writeln!(out, "layer {}: {what}, {}", at + 1, human(size))?;
+        for path in paths {
             writeln!(out, "  {}", path.path)?;
         }
     }
-    super::print(out)
+    Ok(())
 }

@@ -8,7 +8,7 @@ use super::graph::Graph;
 use super::lock::Lock;
 use super::name::keys;
 use super::nixply::{self, Events, Former, Past, Placed, Problem};
-use super::{Plan, PlannedPath};
+use super::{Placer, Plan, PlannedPath};
 use crate::closure::{Closure, PathInfo};
 use crate::error::Result;
 
@@ -158,4 +158,24 @@ pub fn plan_fleet(members: &[Member<'_>], lock: Option<&Lock>) -> Result<Vec<Pla
         None => fleet.place(None, None)?,
     };
     Ok(fleet.plans(layers))
+}
+
+/// Plans each image by itself.
+#[derive(Debug)]
+pub(super) struct Alone;
+
+impl Placer for Alone {
+    fn place(&self, member: &Member<'_>) -> Result<Plan> {
+        first(plan_fleet(std::slice::from_ref(member), None)?)
+    }
+}
+
+impl Placer for Lock {
+    fn place(&self, member: &Member<'_>) -> Result<Plan> {
+        first(plan_fleet(std::slice::from_ref(member), Some(self))?)
+    }
+}
+
+fn first(plans: Vec<Plan>) -> Result<Plan> {
+    Ok(plans.into_iter().next().expect("a plan for each image"))
 }

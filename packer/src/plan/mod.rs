@@ -15,10 +15,12 @@ mod popularity;
 mod size;
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use self::explicit::Group;
+use self::fleet::Alone;
 pub use self::fleet::{Member, plan_fleet};
 pub(crate) use self::graph::Graph;
 pub use self::lock::Lock;
@@ -99,6 +101,15 @@ pub struct Options<'a> {
     pub ignore: &'a [StorePath],
     /// What the layers below already have.
     pub parents: Vec<&'a PlannedPath>,
+    /// Who places paths for [`Strategy::Nixply`], and under which name it knows the image; without one, each closure is
+    /// planned by itself.
+    pub placer: Option<(&'a dyn Placer, &'a str)>,
+}
+
+/// Who places the paths of an image for [`Strategy::Nixply`]: from that image alone, by a lock file, or with other images.
+pub trait Placer: fmt::Debug {
+    /// The layers of `member`, each path in exactly one.
+    fn place(&self, member: &Member<'_>) -> Result<Plan>;
 }
 
 /// A store path in a layer, with its rules. Also the form in which the spec lists it.
@@ -165,8 +176,8 @@ pub fn plan(closure: &Closure, options: &Options<'_>) -> Result<Plan> {
             Ok(placed(paths, closure, groups))
         }
         Strategy::Nixply => {
-            let plans = plan_fleet(&[Member { name: "", closure, paths, max_layers }], None)?;
-            Ok(plans.into_iter().next().expect("a plan for each image"))
+            let (placer, name) = options.placer.unwrap_or((&Alone, ""));
+            placer.place(&Member { name, closure, paths, max_layers })
         }
         Strategy::Explicit(groups) => explicit::by_groups(paths, groups, closure, max_layers),
     }

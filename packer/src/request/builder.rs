@@ -1,13 +1,14 @@
 //! The builder door: a derivation's structured attributes as a request, and its output.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::nix_database::NixDatabaseRequest;
-use super::{ImageRequest, LayersRequest};
+use super::{FleetRequest, ImageRequest, LayersRequest};
 use crate::closure::{Closure, Store, StorePath};
 use crate::error::{Error, Result};
 use crate::image::go_json;
@@ -18,26 +19,36 @@ use crate::pack::{Control, Packer};
 /// Two derivations make an image. The first has the attribute `config`, and its output is a file with that config: so
 /// Nix knows which store paths the config names. The second has `request` (without the config), `configFile` (the
 /// first one's output), perhaps `healthcheckFile` (such a file, too) and `closure`, the name that `exportReferencesGraph`
-/// was given. A third kind makes layers on their own: it has `layers` and `closure`, and its output is a folder. A fourth
+/// was given. Several images have `requests` instead: by the name of an output, each with these three. A third kind makes layers on their own: it has `layers` and `closure`, and its output is a folder. A fourth
 /// makes a Nix database: it has `nixDatabase` and `closure`, and its output is a folder, too.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BuilderInput {
     outputs: serde_json::Map<String, Value>,
     #[serde(default)]
-    request: Option<Value>,
+    requests: Option<BTreeMap<String, RequestInput>>,
+    #[serde(flatten)]
+    alone: RequestInput,
     #[serde(default)]
     layers: Option<Value>,
     #[serde(default)]
     config: Option<Value>,
     #[serde(default)]
-    config_file: Option<String>,
-    #[serde(default)]
-    healthcheck_file: Option<String>,
-    #[serde(default)]
     nix_database: Option<NixDatabaseRequest>,
     #[serde(default)]
     closure: Option<Value>,
+}
+
+/// An image's request in pieces.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RequestInput {
+    #[serde(default)]
+    request: Option<Value>,
+    #[serde(default)]
+    config_file: Option<String>,
+    #[serde(default)]
+    healthcheck_file: Option<String>,
 }
 
 /// What a derivation builds.
@@ -58,7 +69,6 @@ pub enum BuilderJob {
 #[derive(Debug)]
 pub struct PackingJob {
     input: BuilderInput,
-    output: PathBuf,
     closure: Closure,
 }
 
@@ -70,38 +80,66 @@ impl BuilderInput {
 
     /// What there is to do.
     pub fn job(mut self, store: &Store) -> Result<BuilderJob> {
-        let out = self.outputs.get("out").and_then(Value::as_str).map(PathBuf::from);
-        let output =
-            out.ok_or_else(|| Error::invalid("structured attributes", "there is no output named out"))?;
         let closure = self.closure.take().map_or_else(|| Ok(Closure::default()), Closure::from_value)?;
         Ok(match &self.nix_database {
-            Some(request) => BuilderJob::NixDatabase { output, paths: request.paths(&closure, store)? },
-            None => BuilderJob::Packing(Box::new(PackingJob { input: self, output, closure })),
+            Some(request) => BuilderJob::NixDatabase {
+                output: self.output("out")?,
+                paths: request.paths(&closure, store)?,
+            },
+            None => BuilderJob::Packing(Box::new(PackingJob { input: self, closure })),
         })
+    }
+
+    fn output(&self, name: &str) -> Result<PathBuf> {
+        let out = self.outputs.get(name).and_then(Value::as_str).map(PathBuf::from);
+        out.ok_or_else(|| Error::invalid("structured attributes", format!("there is no output named {name}")))
     }
 }
 
 impl PackingJob {
     /// Makes the derivation's output; gives warnings.
     pub fn run(self, store: &Store, packer: &Packer, control: &Control<'_>) -> Result<Vec<String>> {
-        let Self { input, output, closure } = self;
-        let output = &output;
-        let write =
-            |bytes: &[u8]| fs::write(output, bytes).map_err(|source| Error::io("write file", output, source));
+        let Self { input, closure } = self;
+        let write = |output: &Path, bytes: &[u8]| {
+            fs::write(output, bytes).map_err(|source| Error::io("write file", output, source))
+        };
+        if let Some(requests) = &input.requests {
+            let read = |(name, image): (&String, &RequestInput)| {
+                Ok((name.clone(), image.read(&format!("attribute requests.{name}"), &closure, store)?))
+            };
+            let fleet = FleetRequest::new(requests.iter().map(read).collect::<Result<_>>()?)?;
+            let mut warnings = Vec::new();
+            for (name, built) in fleet.build(&closure, store, packer, control)? {
+                write(&input.output(&name)?, &built.json)?;
+                warnings.extend(built.warnings);
+            }
+            return Ok(warnings);
+        }
+        let output = input.output("out")?;
         if let Some(config) = &input.config {
-            return write(&go_json::compact(config)).map(|()| Vec::new());
+            return write(&output, &go_json::compact(config)).map(|()| Vec::new());
         }
         if let Some(layers) = input.layers {
             let request = LayersRequest::from_value(layers, "attribute layers")?;
-            return request.write(output, &closure, store, packer, control);
+            return request.write(&output, &closure, store, packer, control);
         }
-        let Some(request) = input.request else {
+        if input.alone.request.is_none() {
             return Err(Error::invalid(
                 "structured attributes",
-                "expected an attribute request, layers, config or nixDatabase",
+                "expected an attribute request, requests, layers, config or nixDatabase",
             ));
-        };
-        let mut request = ImageRequest::from_value(request, "attribute request")?;
+        }
+        let request = input.alone.read("attribute request", &closure, store)?;
+        let built = request.build(&closure, store, packer, control)?;
+        write(&output, &built.json)?;
+        Ok(built.warnings)
+    }
+}
+
+impl RequestInput {
+    /// The whole request. `name` is for messages.
+    fn read(&self, name: &str, closure: &Closure, store: &Store) -> Result<ImageRequest> {
+        let mut request = ImageRequest::from_value(self.request.clone().unwrap_or_default(), name)?;
         // A file's content, and the store paths that it names.
         let read = |file: &str| {
             let path = store.check(file)?;
@@ -112,18 +150,16 @@ impl PackingJob {
             let named = closure.get(&path).map(|info| &info.references[..]).unwrap_or_default();
             Ok((content, named.iter().map(StorePath::to_string)))
         };
-        if let Some(file) = &input.config_file {
+        if let Some(file) = &self.config_file {
             let (config, named) = read(file)?;
             request.config = config;
             request.config_roots = Some(named.collect());
         }
-        if let Some(file) = &input.healthcheck_file {
+        if let Some(file) = &self.healthcheck_file {
             let (healthcheck, named) = read(file)?;
             request.healthcheck = Some(healthcheck);
             request.config_roots.get_or_insert_default().extend(named);
         }
-        let built = request.build(&closure, store, packer, control)?;
-        write(&built.json)?;
-        Ok(built.warnings)
+        Ok(request)
     }
 }

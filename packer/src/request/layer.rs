@@ -17,7 +17,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::image::spec::{self, History, Layer, canonical_time};
 use crate::pack::{BlobSink, BlobWriter, Control, LayerPath, PackedLayer, Packer};
-use crate::plan::{self, PlannedPath, Strategy, explicit};
+use crate::plan::{self, Placer, PlannedPath, Strategy, explicit};
 use crate::rules::{PermPath, RewritePath};
 use crate::scratch;
 
@@ -114,20 +114,29 @@ fn own_history() -> History {
     History { created_by: "nix2container".into(), ..History::default() }
 }
 
-/// What the layers below have.
-pub(super) type Below<'b> = Vec<&'b PlannedPath>;
+/// Where a layer request stands.
+#[derive(Debug)]
+pub(super) struct Scene<'s> {
+    /// Its place in the image's request, for messages.
+    pub(super) place: &'s str,
+    /// The closure of all that the image asks for, at least.
+    pub(super) closure: &'s Closure,
+    pub(super) store: &'s Store,
+    /// What the layers below have.
+    pub(super) below: Vec<&'s PlannedPath>,
+    /// As in [`plan::Options`].
+    pub(super) placer: Option<(&'s dyn Placer, &'s str)>,
+}
 
 impl LayerRequest {
-    /// Plans the layers. `place` says where the request stands, for messages.
+    /// Plans the layers.
     pub(super) fn plan(
         &self,
-        place: &str,
-        closure: &Closure,
-        store: &Store,
-        below: Below<'_>,
+        scene: Scene<'_>,
         more_roots: HashSet<StorePath>,
         warnings: &mut Vec<String>,
     ) -> Result<Vec<LayerPlan>> {
+        let Scene { place, closure, store, below, placer } = scene;
         let deps = checked(&self.deps, &format!("{place}deps"), store)?;
         let to_root = checked(&self.copy_to_root, &format!("{place}copyToRoot"), store)?;
         let ignore = checked(&self.ignore, &format!("{place}ignore"), store)?;
@@ -161,6 +170,7 @@ impl LayerRequest {
                 perms: &self.perms,
                 ignore: &ignore,
                 parents: below,
+                placer,
             },
         )?;
         Ok(plan.into_iter().map(|paths| LayerPlan { paths, history: history.clone() }).collect())
@@ -386,7 +396,8 @@ impl LayersRequest {
             .collect::<Result<Vec<_>>>()?;
         let paths = below.iter().flatten().flat_map(|layer| &layer.paths).collect();
         let mut warnings = Vec::new();
-        let plans = self.layer.plan("", closure, store, paths, HashSet::new(), &mut warnings)?;
+        let scene = Scene { place: "", closure, store, below: paths, placer: None };
+        let plans = self.layer.plan(scene, HashSet::new(), &mut warnings)?;
         let failed = |source| Error::io("create directory", folder, source);
         fs::create_dir(folder).map_err(failed)?;
         let packing = Packing { codec: self.compression, closure, store, packer, control };

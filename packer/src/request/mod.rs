@@ -2,6 +2,7 @@
 //! same request and closure they get the same bytes.
 
 mod builder;
+mod fleet;
 mod groups;
 mod layer;
 mod nix_database;
@@ -13,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::builder::{BuilderInput, BuilderJob, PackingJob};
+pub use self::fleet::FleetRequest;
+use self::layer::Scene;
 pub use self::layer::{LAYERS_FILE, LayerPlan, LayerRequest, LayersRequest, Packing, PlannedLayer};
 pub use self::nix_database::NixDatabase;
 use crate::closure::{Closure, Store, StorePath};
@@ -22,9 +25,9 @@ use crate::image::config::ImageConfig;
 use crate::image::go_json;
 use crate::image::healthcheck::Healthcheck;
 use crate::image::reference;
-use crate::image::spec::{ImageSpec, ZERO_TIME, canonical_time};
+use crate::image::spec::{ImageSpec, Layer, ZERO_TIME, canonical_time};
 use crate::pack::{Control, Packer};
-use crate::plan::PlannedPath;
+use crate::plan::{Lock, Placer, PlannedPath};
 use crate::rules::PermPath;
 
 /// The most layers that an image may have unless the request says otherwise: overlay file systems' limit in Docker and
@@ -69,6 +72,9 @@ pub struct ImageRequest {
     /// the plan, which names the place of whatever is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups: Option<Value>,
+    /// A lock file in the store, for `nixply`: see [`Lock`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<String>,
     /// Owners and modes in the layer that config and `copyToRoot` make.
     #[serde(default)]
     pub perms: Vec<PermPath>,
@@ -213,7 +219,7 @@ impl ImageRequest {
             .iter()
             .flat_map(|layer| layer.deps.iter().chain(&layer.copy_to_root).chain(&layer.prebuilt));
         let own = self.config_roots.iter().flatten().chain(&self.copy_to_root).chain(&self.from_image);
-        let own = own.chain(self.nix_database.iter().map(|database| &database.path));
+        let own = own.chain(self.nix_database.iter().map(|database| &database.path)).chain(&self.lock);
         layers.chain(own).map(String::as_str)
     }
 
@@ -229,8 +235,21 @@ impl ImageRequest {
         }
     }
 
-    /// Plans the image without reading any store path (but the base image's spec).
+    /// Plans the image without reading any store path (but the base image's spec and the lock file).
     pub fn plan(&self, closure: &Closure, store: &Store) -> Result<ImagePlan> {
+        let lock = self.lock.as_ref().map(|path| read_lock(path, store)).transpose()?;
+        self.plan_with(closure, store, lock.as_ref().map(|lock| lock as &dyn Placer))
+    }
+
+    /// As [`ImageRequest::plan`], with paths placed by `placer`, if there is one, instead of the request's lock file. It knows
+    /// the image by its name, and each of `layers` by the name and its place.
+    pub fn plan_with(
+        &self,
+        closure: &Closure,
+        store: &Store,
+        placer: Option<&dyn Placer>,
+    ) -> Result<ImagePlan> {
+        let name = self.name.as_deref().unwrap_or("image");
         let base = match &self.from_image {
             None => None,
             Some(path) => {
@@ -272,7 +291,10 @@ impl ImageRequest {
                 Some(made) => made.into_iter().map(PlannedLayer::Made).collect(),
                 None => {
                     let below = below(&requested, request.parents.as_deref(), &place)?;
-                    let plans = request.plan(&place, closure, store, below, HashSet::new(), &mut warnings)?;
+                    let within = format!("{name} layers[{at}]");
+                    let placer = placer.map(|placer| (placer, within.as_str()));
+                    let scene = Scene { place: &place, closure, store, below, placer };
+                    let plans = request.plan(scene, HashSet::new(), &mut warnings)?;
                     plans.into_iter().map(PlannedLayer::ToPack).collect()
                 }
             };
@@ -288,7 +310,9 @@ impl ImageRequest {
         };
         let config_paths = self.config_paths(closure, store)?;
         let parents = below(&requested, self.parents.as_deref(), "")?;
-        let own = own.plan("", closure, store, parents, config_paths, &mut warnings)?;
+        let placer = placer.map(|placer| (placer, name));
+        let scene = Scene { place: "", closure, store, below: parents, placer };
+        let own = own.plan(scene, config_paths, &mut warnings)?;
         let base = base.map(|base| base.layers).unwrap_or_default();
         let layers = base.into_iter().map(PlannedLayer::Made).chain(requested.into_iter().flatten());
         let mut layers: Vec<_> = layers.chain(own.into_iter().map(PlannedLayer::ToPack)).collect();
@@ -347,24 +371,36 @@ impl ImageRequest {
         packer: &Packer,
         control: &Control<'_>,
     ) -> Result<BuiltImage> {
-        let (created, arch) = (canonical_time("created", &self.created)?, self.arch()?);
+        // What is wrong is told before anything is packed.
+        (canonical_time("created", &self.created)?, self.arch()?);
         let plan = self.plan(closure, store)?;
+        let packing = Packing { codec: self.compression, closure, store, packer, control };
+        let packed = packing.pack(plan.to_pack().cloned().collect(), &self.folders().collect(), &())?;
+        self.assembled(plan, packed, closure, store)
+    }
+
+    /// The paths that must be folders, for their content lies at the image's root.
+    fn folders(&self) -> impl Iterator<Item = &str> {
         let folders = self.layers.iter().flat_map(LayerRequest::to_root);
         let folders = folders.chain(self.copy_to_root.iter().map(String::as_str));
-        let folders =
-            folders.chain(self.nix_database.iter().map(|database| database.path.as_str())).collect();
-        let to_pack = plan.layers.iter().filter_map(|layer| match layer {
-            PlannedLayer::ToPack(plan) => Some(plan.clone()),
-            PlannedLayer::Made(_) => None,
-        });
-        let packing = Packing { codec: self.compression, closure, store, packer, control };
-        let mut packed = packing.pack(to_pack.collect(), &folders, &())?.into_iter();
+        folders.chain(self.nix_database.iter().map(|database| database.path.as_str()))
+    }
+
+    /// The image of a plan whose layers to pack are `packed`, in its order.
+    fn assembled(
+        &self,
+        plan: ImagePlan,
+        packed: Vec<Layer>,
+        closure: &Closure,
+        store: &Store,
+    ) -> Result<BuiltImage> {
+        let mut packed = packed.into_iter();
         let mut spec = ImageSpec {
             version: 1,
             config: plan.config,
             layers: Vec::with_capacity(plan.layers.len()),
-            arch,
-            created: Some(created),
+            arch: self.arch()?,
+            created: Some(canonical_time("created", &self.created)?),
             annotations: self.annotations.clone(),
         };
         for layer in plan.layers {
@@ -377,6 +413,24 @@ impl ImageRequest {
         let references = references(&json, closure, store);
         Ok(BuiltImage { spec, json, references, warnings: plan.warnings })
     }
+}
+
+impl ImagePlan {
+    /// The layers that are to be packed, from the bottom up.
+    fn to_pack(&self) -> impl Iterator<Item = &LayerPlan> {
+        self.layers.iter().filter_map(|layer| match layer {
+            PlannedLayer::ToPack(plan) => Some(plan),
+            PlannedLayer::Made(_) => None,
+        })
+    }
+}
+
+/// Reads a lock file in the store.
+fn read_lock(path: &str, store: &Store) -> Result<Lock> {
+    let path = store.check(path).map_err(|error| Error::invalid("lock", error))?;
+    let file = store.real_path(&path);
+    let text = fs::read_to_string(&file).map_err(|source| Error::io("read the lock file", &file, source))?;
+    Lock::read(&text, path.as_str())
 }
 
 /// What the layer requests at `parents` (absent: all of those so far) have. `place` is for messages.

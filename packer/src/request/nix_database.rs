@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::layer::Scene;
 use super::{LayerPlan, LayerRequest, checked};
 use crate::closure::{Closure, PathInfo, Store, StorePath};
 use crate::error::Result;
@@ -54,7 +55,8 @@ impl NixDatabase {
             max_layers: 1,
             ..LayerRequest::default()
         };
-        layer.plan("nixDatabase.", &alone, store, Vec::new(), HashSet::new(), warnings)
+        let scene = Scene { place: "nixDatabase.", closure: &alone, store, below: Vec::new(), placer: None };
+        layer.plan(scene, HashSet::new(), warnings)
     }
 }
 

@@ -1,0 +1,187 @@
+//! Several images, planned as one and packed at once.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde_json::Value;
+
+use super::layer::Packing;
+use super::{BuiltImage, ImagePlan, ImageRequest, LayerPlan, read_lock};
+use crate::closure::{Closure, Store};
+use crate::compress::Codec;
+use crate::error::{Error, Result};
+use crate::image::spec::Layer;
+use crate::pack::{Control, Packer};
+use crate::plan::{Lock, Member, Placer, Plan, PlannedPath, plan_fleet};
+
+/// Several images. What they share is in shared layers, within each image's limit; see
+/// [`Strategy::Nixply`](crate::plan::Strategy::Nixply). Images that name another strategy are planned by themselves.
+#[derive(Debug, Clone)]
+pub struct FleetRequest {
+    images: BTreeMap<String, ImageRequest>,
+    /// A lock file in the store, for all of them.
+    lock: Option<String>,
+}
+
+impl FleetRequest {
+    /// Reads a request: an object of requests as [`ImageRequest::from_json`] takes them. `name` is for messages.
+    pub fn from_json(json: &str, name: &str) -> Result<Self> {
+        let given: BTreeMap<String, Value> =
+            serde_json::from_str(json).map_err(|error| Error::invalid(name, error))?;
+        let read = |(key, value): (String, Value)| {
+            let image = ImageRequest::from_value(value, &format!("{name}, image {key}"))?;
+            Ok((key, image))
+        };
+        Self::new(given.into_iter().map(read).collect::<Result<_>>()?)
+    }
+
+    /// A fleet of images by key, which is an image's name if it has none. Two of one name, and different lock files, are errors.
+    pub fn new(mut images: BTreeMap<String, ImageRequest>) -> Result<Self> {
+        let mut names: HashMap<String, String> = HashMap::new();
+        let mut lock: Option<(String, String)> = None;
+        for (key, image) in &mut images {
+            if let Some(own) = image.lock.take() {
+                match &lock {
+                    Some((other, lock)) if *lock != own => {
+                        let why =
+                            format!("{other} has another one: images that are planned together share one");
+                        return Err(Error::invalid(format!("lock of image {key}"), why));
+                    }
+                    _ => lock = Some((key.clone(), own)),
+                }
+            }
+            let name = image.name.get_or_insert_with(|| key.clone()).clone();
+            if let Some(other) = names.insert(name.clone(), key.clone()) {
+                let why = format!("{other} has the name {name:?}, too: a lock file tells images apart by it");
+                return Err(Error::invalid(format!("name of image {key}"), why));
+            }
+        }
+        Ok(Self { images, lock: lock.map(|(_, lock)| lock) })
+    }
+
+    /// The images, by key.
+    pub fn images(&mut self) -> &mut BTreeMap<String, ImageRequest> {
+        &mut self.images
+    }
+
+    /// The lock file after another release: see [`Lock::update`].
+    pub fn updated_lock(&self, former: Option<&Lock>, closure: &Closure, store: &Store) -> Result<Lock> {
+        let records = self.record(closure, store)?;
+        Lock::update(former, &members(&records))
+    }
+
+    /// Plans all images without reading any store path (but base images' specs and the lock file); by key.
+    pub fn plan(&self, closure: &Closure, store: &Store) -> Result<BTreeMap<String, ImagePlan>> {
+        let lock = self.lock.as_ref().map(|path| read_lock(path, store)).transpose()?;
+        self.plan_with(lock.as_ref(), closure, store)
+    }
+
+    /// As [`FleetRequest::plan`], with a lock file that has been read.
+    pub fn plan_with(
+        &self,
+        lock: Option<&Lock>,
+        closure: &Closure,
+        store: &Store,
+    ) -> Result<BTreeMap<String, ImagePlan>> {
+        let records = self.record(closure, store)?;
+        let members = members(&records);
+        let plans = plan_fleet(&members, lock)?;
+        let made = Made(members.iter().map(|member| member.name.to_owned()).zip(plans).collect());
+        let plan = |(key, image): (&String, &ImageRequest)| {
+            Ok((key.clone(), image.plan_with(closure, store, Some(&made))?))
+        };
+        self.images.iter().map(plan).collect()
+    }
+
+    /// What is to be placed.
+    fn record(&self, closure: &Closure, store: &Store) -> Result<Vec<Record>> {
+        let recorder = Recorder::default();
+        for image in self.images.values() {
+            image.plan_with(closure, store, Some(&recorder))?;
+        }
+        Ok(recorder.0.into_inner())
+    }
+
+    /// Plans and packs all images: a layer that several have once, and all of them at the same time. By key.
+    pub fn build(
+        &self,
+        closure: &Closure,
+        store: &Store,
+        packer: &Packer,
+        control: &Control<'_>,
+    ) -> Result<BTreeMap<String, BuiltImage>> {
+        let plans = self.plan(closure, store)?;
+        let folders: HashSet<&str> = self.images.values().flat_map(ImageRequest::folders).collect();
+        let mut by_codec: Vec<(Codec, Vec<LayerPlan>)> = Vec::new();
+        for (key, plan) in &plans {
+            let codec = self.images[key].compression;
+            let at = by_codec.iter().position(|(other, _)| *other == codec).unwrap_or(by_codec.len());
+            if at == by_codec.len() {
+                by_codec.push((codec, Vec::new()));
+            }
+            by_codec[at].1.extend(plan.to_pack().cloned());
+        }
+        let mut packed: Vec<(Codec, HashMap<Vec<PlannedPath>, Layer>)> = Vec::new();
+        for (codec, mut layers) in by_codec {
+            let mut seen = HashSet::new();
+            layers.retain(|layer| seen.insert(layer.paths.clone()));
+            let packing = Packing { codec, closure, store, packer, control };
+            let made = packing.pack(layers, &folders, &())?;
+            packed.push((codec, made.into_iter().map(|layer| (layer.paths.clone(), layer)).collect()));
+        }
+        let built = |(key, plan): (String, ImagePlan)| {
+            let image = &self.images[&key];
+            let (_, layers) =
+                packed.iter().find(|(codec, _)| *codec == image.compression).expect("each codec is packed");
+            let made = plan
+                .to_pack()
+                .map(|layer| Layer { history: layer.history.clone(), ..layers[&layer.paths].clone() });
+            let made: Vec<Layer> = made.collect();
+            Ok((key, image.assembled(plan, made, closure, store)?))
+        };
+        plans.into_iter().map(built).collect()
+    }
+}
+
+/// What is to be placed of an image.
+#[derive(Debug)]
+struct Record {
+    name: String,
+    closure: Closure,
+    paths: Vec<PlannedPath>,
+    max_layers: usize,
+}
+
+fn members(records: &[Record]) -> Vec<Member<'_>> {
+    let mut members = Vec::with_capacity(records.len());
+    for Record { name, closure, paths, max_layers } in records {
+        members.push(Member { name, closure, paths: paths.clone(), max_layers: *max_layers });
+    }
+    members
+}
+
+/// Notes what is to be placed, and puts it in one layer.
+#[derive(Debug, Default)]
+struct Recorder(RefCell<Vec<Record>>);
+
+impl Placer for Recorder {
+    fn place(&self, member: &Member<'_>) -> Result<Plan> {
+        self.0.borrow_mut().push(Record {
+            name: member.name.to_owned(),
+            closure: member.closure.clone(),
+            paths: member.paths.clone(),
+            max_layers: member.max_layers,
+        });
+        Ok(vec![member.paths.clone()])
+    }
+}
+
+/// Plans that have been made before, by image.
+#[derive(Debug)]
+struct Made(HashMap<String, Plan>);
+
+impl Placer for Made {
+    fn place(&self, member: &Member<'_>) -> Result<Plan> {
+        Ok(self.0[member.name].clone())
+    }
+}

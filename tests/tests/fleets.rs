@@ -1,0 +1,142 @@
+//! Several images planned as one, and lock files, with a real Nix in both doors.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use nixply_tests::{Nix, harness, run};
+use serde_json::Value;
+
+/// Three images that share much: none has more layers than its limit.
+const IMAGES: &str = r#"{
+    web = { config.Cmd = [ "${pkgs.hello}/bin/hello" ]; copyToRoot = [ pkgs.bash ]; maxLayers = 4; LOCK };
+    worker = { name = "team/worker"; config.Cmd = [ "${pkgs.bash}/bin/bash" ]; maxLayers = 3; LOCK };
+    tools = { copyToRoot = [ pkgs.coreutils ]; config.Env = [ "SHELL=${pkgs.bash}/bin/bash" ]; maxLayers = 4; tag = "v1"; LOCK };
+}"#;
+
+fn images(lock: &str) -> String {
+    IMAGES.replace("LOCK", lock)
+}
+
+/// The images' specs and names, as a door gives them.
+fn built(nix: &Nix, images: &str, use_plugin: bool) -> BTreeMap<String, (Value, String)> {
+    let body = format!(
+        "builtins.mapAttrs (_: image: {{ spec = builtins.readFile image; name = image.imageName; }}) \
+         (buildImages {use_plugin} {images})"
+    );
+    let all = nix.eval(&body);
+    let image = |(key, image): (&String, &Value)| {
+        let spec = serde_json::from_str(image["spec"].as_str().unwrap()).unwrap();
+        (key.clone(), (spec, image["name"].as_str().unwrap().to_owned()))
+    };
+    all.as_object().unwrap().iter().map(image).collect()
+}
+
+/// Each layer's digest and paths.
+fn layers(spec: &Value) -> Vec<(String, Vec<String>)> {
+    let paths = |layer: &Value| {
+        let paths = layer["paths"].as_array().unwrap();
+        paths.iter().map(|path| path["path"].as_str().unwrap().to_owned()).collect()
+    };
+    let layer = |layer: &Value| (layer["digest"].as_str().unwrap().to_owned(), paths(layer));
+    spec["layers"].as_array().unwrap().iter().map(layer).collect()
+}
+
+#[test]
+fn images_of_a_fleet_share_layers_and_every_door_gives_the_same_specs() {
+    let nix = harness!();
+    let all = built(&nix, &images(""), false);
+    assert_eq!(all.keys().collect::<Vec<_>>(), ["tools", "web", "worker"]);
+    for (key, name, limit) in [("tools", "tools", 4), ("web", "web", 4), ("worker", "team/worker", 3)] {
+        let (spec, named) = &all[key];
+        assert_eq!(named, name);
+        let layers = layers(spec);
+        assert!(layers.len() <= limit, "{key}: {layers:?}");
+        // The same paths as the image has by itself.
+        let alone = nix.build(&format!("buildImage ({{ name = \"{key}\"; }} // ({}).{key})", images("")));
+        let alone: Value = serde_json::from_str(&fs::read_to_string(alone).unwrap()).unwrap();
+        let sorted = |spec: &Value| {
+            let mut paths: Vec<String> = layers_of(spec);
+            paths.sort();
+            paths
+        };
+        assert_eq!(sorted(spec), sorted(&alone), "{key}");
+        assert_eq!(spec["config"], alone["config"], "{key}");
+    }
+    // glibc is in all of them, and its layer is one layer.
+    let glibc = |key: &str| {
+        let layers = layers(&all[key].0);
+        layers
+            .into_iter()
+            .find(|(_, paths)| paths.iter().any(|path| path.contains("-glibc-")))
+            .map(|(digest, _)| digest)
+    };
+    assert!(glibc("worker").is_some(), "{all:?}");
+    assert_eq!(glibc("web"), glibc("worker"));
+    assert_eq!(glibc("web"), glibc("tools"));
+    if nix.plugin.is_some() {
+        assert_eq!(built(&nix, &images(""), true), all);
+    }
+}
+
+fn layers_of(spec: &Value) -> Vec<String> {
+    layers(spec).into_iter().flat_map(|(_, paths)| paths).collect()
+}
+
+#[test]
+fn a_lock_file_keeps_layers_in_every_door() {
+    let nix = harness!();
+    let folder = tempfile::tempdir().unwrap();
+    let lock = folder.path().join("nixply.lock.json");
+    let given = images(&format!("lock = {};", lock.display()));
+    let plan = |update: bool, request: &Path| {
+        let mut command = nix.nixply();
+        command.args(["plan", "--images", "--json", "--lock"]).arg(&lock).arg(request);
+        if update {
+            command.arg("--update");
+        }
+        run(&mut command)
+    };
+    let request = nix.build(&format!("(buildImages false {}).web.requestFile", images("")));
+    let missing = plan(false, &request);
+    assert_eq!(missing.code, Some(1), "{missing:?}");
+    assert!(missing.stderr.contains("; --update makes one"), "{}", missing.stderr);
+    let planned: Value = serde_json::from_str(&plan(true, &request).ok()).unwrap();
+    let text = fs::read_to_string(&lock).unwrap();
+    // The same images again: the same file.
+    plan(true, &request).ok();
+    assert_eq!(fs::read_to_string(&lock).unwrap(), text);
+
+    let all = built(&nix, &given, false);
+    for (key, (spec, _)) in &all {
+        let of_plan = planned[key].as_array().unwrap().iter().map(|layer| {
+            let paths = layer["paths"].as_array().unwrap();
+            paths.iter().map(|path| path.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        });
+        let of_spec = layers(spec).into_iter().map(|(_, paths)| paths);
+        assert_eq!(of_spec.collect::<Vec<_>>(), of_plan.collect::<Vec<_>>(), "{key}");
+    }
+    if nix.plugin.is_some() {
+        assert_eq!(built(&nix, &given, true), all);
+    }
+    // One image by itself has the layers that it has in the fleet.
+    let web = nix.build(&format!("buildImage ({{ name = \"web\"; }} // ({given}).web)"));
+    let web: Value = serde_json::from_str(&fs::read_to_string(web).unwrap()).unwrap();
+    assert_eq!(web["layers"], all["web"].0["layers"]);
+
+    // Something new comes: whatever was there keeps its layer.
+    let more = given.replace(
+        "copyToRoot = [ pkgs.coreutils ];",
+        "copyToRoot = [ pkgs.coreutils ]; layers = [ { deps = [ pkgs.zlib ]; strategy = \"single\"; } ];",
+    );
+    let more = built(&nix, &more, false);
+    assert_eq!(more["web"], all["web"]);
+
+    // An image that the file does not know.
+    let other = nix.try_build(&format!("buildImage ({{ name = \"other\"; }} // ({given}).web)"));
+    assert!(
+        other.stderr.contains("it has no image \"other\", only team/worker, tools, web"),
+        "{}",
+        other.stderr
+    );
+}
