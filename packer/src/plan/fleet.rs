@@ -28,7 +28,10 @@ pub struct Member<'m> {
 /// All images' paths, each once unless images have different rules for it; by key.
 #[derive(Debug)]
 pub(super) struct Fleet<'m> {
-    pub(super) members: &'m [Member<'m>],
+    members: &'m [Member<'m>],
+    /// The members' places, by name: numbers of images are places in here, so that the order in which they come decides
+    /// nothing.
+    by_name: Vec<usize>,
     pub(super) items: Vec<Item<'m>>,
     union: Closure,
     graph: Graph,
@@ -58,7 +61,9 @@ impl<'m> Fleet<'m> {
         let keys = keys(&union);
         // Paths with rules are other bytes, and nobody else's.
         let mut items: BTreeMap<String, Item<'m>> = BTreeMap::new();
-        for (number, member) in members.iter().enumerate() {
+        let mut by_name: Vec<usize> = (0..members.len()).collect();
+        by_name.sort_by_key(|at| members[*at].name);
+        for (number, member) in by_name.iter().map(|at| &members[*at]).enumerate() {
             for path in &member.paths {
                 let Some(place) = union.place(&path.path) else { continue };
                 let key = match &path.options {
@@ -73,7 +78,7 @@ impl<'m> Fleet<'m> {
             }
         }
         let graph = Graph::new(&union);
-        Self { members, items: items.into_values().collect(), union, graph, keys }
+        Self { members, by_name, items: items.into_values().collect(), union, graph, keys }
     }
 
     /// The problem, with what a lock file has seen, and with the plan of one.
@@ -90,7 +95,7 @@ impl<'m> Fleet<'m> {
         Ok(Problem {
             sizes: self.items.iter().map(|item| item.info.nar_size).collect(),
             users: self.items.iter().map(|item| item.users.clone()).collect(),
-            limits: self.members.iter().map(|member| member.max_layers.max(1)).collect(),
+            limits: self.by_name.iter().map(|at| self.members[*at].max_layers.max(1)).collect(),
             events,
             seen: places.iter().map(|at| past.seen[*at]).collect(),
             releases: past.releases,
@@ -103,7 +108,7 @@ impl<'m> Fleet<'m> {
         let number: HashMap<&str, usize> =
             self.items.iter().enumerate().map(|(number, item)| (item.key.as_str(), number)).collect();
         let image: HashMap<&str, usize> =
-            self.members.iter().enumerate().map(|(at, member)| (member.name, at)).collect();
+            self.by_name.iter().enumerate().map(|(number, at)| (self.members[*at].name, number)).collect();
         let mut former = Vec::new();
         let mut taken: Vec<FixedBitSet> =
             vec![FixedBitSet::with_capacity(self.members.len()); self.items.len()];
@@ -128,6 +133,11 @@ impl<'m> Fleet<'m> {
         former
     }
 
+    /// The name of the image with this number.
+    pub(super) fn image(&self, number: usize) -> &'m str {
+        self.members[self.by_name[number]].name
+    }
+
     /// A new plan, from what has been seen and from a former one.
     pub(super) fn place(&self, seen: Option<&Lock>, former: Option<&Lock>) -> Result<Vec<Placed>> {
         Ok(nixply::place(&self.problem(seen, former)?))
@@ -140,7 +150,7 @@ impl<'m> Fleet<'m> {
             let layer: Vec<PlannedPath> =
                 paths.iter().map(|number| self.items[*number].path.clone()).collect();
             for user in users.ones() {
-                plans[user].push(layer.clone());
+                plans[self.by_name[user]].push(layer.clone());
             }
         }
         plans

@@ -218,3 +218,114 @@ impl Groups<'_> {
         layers
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::{prop_assert, proptest};
+
+    use super::*;
+    use crate::closure::{Closure, PathInfo};
+    use crate::plan::graph::Graph;
+    use crate::plan::name::keys;
+
+    /// So many paths are placed in every possible way.
+    const PATHS: usize = 9;
+
+    /// Paths of which each is an image's own and refers to some with larger numbers.
+    fn problem(edges: &[(usize, usize)], sizes: &[u64], seen: &[u64], limit: usize) -> Problem {
+        let path = |number: usize| format!("/nix/store/{}-p{number}", "a".repeat(32)).into();
+        let closure = Closure::new((0..PATHS).map(|number| PathInfo {
+            path: path(number),
+            references: edges
+                .iter()
+                .filter(|(from, to)| *from == number && to > from)
+                .map(|(_, to)| path(*to))
+                .collect(),
+            nar_hash: String::new(),
+            nar_size: sizes[number],
+        }));
+        let releases = if seen.iter().all(|seen| *seen == 0) { 0 } else { 8 };
+        let past = Past { seen: seen.to_vec(), releases };
+        let events = Events::of(&closure, &Graph::new(&closure), &keys(&closure), &past).unwrap();
+        let mut user = FixedBitSet::with_capacity(1);
+        user.insert(0);
+        Problem {
+            sizes: sizes.to_vec(),
+            users: vec![user; PATHS],
+            limits: vec![limit],
+            events,
+            seen: seen.to_vec(),
+            releases,
+            former: Vec::new(),
+        }
+    }
+
+    /// Expected bytes of a release.
+    fn expected(costs: &Costs, layers: &[Vec<usize>]) -> f64 {
+        let contents = layers.iter().filter(|layer| !layer.is_empty()).map(|layer| costs.content(layer));
+        contents.map(|content| content.bytes * content.changes).sum()
+    }
+
+    /// The least expected bytes of all ways to place paths, by trying them: path by path into every layer so far, or another.
+    fn least(costs: &Costs, limit: usize, placed: usize, layers: &mut Vec<Vec<usize>>) -> f64 {
+        if placed == PATHS {
+            return expected(costs, layers);
+        }
+        let mut best = f64::INFINITY;
+        for layer in 0..layers.len() {
+            layers[layer].push(placed);
+            best = best.min(least(costs, limit, placed + 1, layers));
+            layers[layer].pop();
+        }
+        if layers.len() < limit {
+            layers.push(vec![placed]);
+            best = best.min(least(costs, limit, placed + 1, layers));
+            layers.pop();
+        }
+        best
+    }
+
+    proptest! {
+        #[test]
+        fn small_plans_are_within_five_percent_of_the_best_there_is(
+            edges in vec((0..PATHS, 0..PATHS), 0..24), powers in vec(0u32..20, PATHS),
+            seen in proptest::option::of(vec(0u64..256, PATHS)), limit in 2usize..6,
+        ) {
+            let sizes: Vec<u64> = powers.iter().zip(1..).map(|(power, at)| (1000 << power) + at).collect();
+            let problem = problem(&edges, &sizes, &seen.unwrap_or(vec![0; PATHS]), limit);
+            let costs = costs(&problem);
+            let layers: Vec<Vec<usize>> = place(&problem).into_iter().map(|(paths, _)| paths).collect();
+            prop_assert!(layers.len() <= limit);
+            let (made, best) = (expected(&costs, &layers), least(&costs, limit, 0, &mut Vec::new()));
+            prop_assert!(made <= best * 1.05, "{made} for {layers:?}, where {best} is possible");
+        }
+
+        #[test]
+        fn a_new_plan_never_costs_more_than_the_former_one(
+            edges in vec((0..PATHS, 0..PATHS), 0..24), powers in vec(0u32..20, PATHS), seen in vec(0u64..256, PATHS),
+            layer_of in vec(0usize..4, PATHS),
+        ) {
+            let sizes: Vec<u64> = powers.iter().zip(1..).map(|(power, at)| (1000 << power) + at).collect();
+            let mut problem = problem(&edges, &sizes, &seen, 4);
+            let mut layers: Vec<Vec<usize>> = vec![Vec::new(); 4];
+            layer_of.iter().enumerate().for_each(|(path, layer)| layers[*layer].push(path));
+            layers.retain(|layer| !layer.is_empty());
+            let stands = |layer: &[usize]| layer.iter().all(|path| seen[*path] & 1 == 0);
+            problem.former = layers.iter().map(|layer| Former {
+                paths: layer.clone(), users: problem.users[0].clone(), stands: stands(layer),
+            }).collect();
+            // Bytes that move now, and that are expected to move until the horizon.
+            let costs = costs(&problem);
+            let cost = |plan: &[Vec<usize>]| -> f64 {
+                plan.iter().map(|layer| {
+                    let content = costs.content(layer);
+                    let there = layers.contains(layer) && stands(layer);
+                    content.bytes * (cost::HORIZON * content.changes + if there { 0.0 } else { 1.0 })
+                }).sum()
+            };
+            let made: Vec<Vec<usize>> = place(&problem).into_iter().map(|(paths, _)| paths).collect();
+            prop_assert!(cost(&made) <= cost(&layers) * (1.0 + 1e-9));
+        }
+    }
+}
