@@ -16,7 +16,7 @@ const PAIRS: usize = 4_000_000;
 
 /// Two groups of so many units together are divided in every possible way, where there are few units in all.
 const DIVIDED: usize = 12;
-const FEW: usize = 32;
+const FEW: usize = 16;
 
 /// In groups of more units than this, units are taken out one by one.
 const ALONG: usize = 400;
