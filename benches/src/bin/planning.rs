@@ -1,0 +1,134 @@
+//! How long planning takes as fleets grow: plans synthetic fleets with `nixply` and prints seconds by paths; `--chart FILE` draws
+//! them. `cargo run --release -p nixply-benches --bin planning`.
+
+#![allow(clippy::print_stdout, reason = "printing is what a program does")]
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Result, anyhow};
+use clap::Parser;
+use nixply_packer::closure::StorePath;
+use nixply_packer::plan::{Member, PlannedPath, plan_fleet};
+use nixply_study::history::{Fleet, Propagation};
+use plotters::prelude::*;
+
+/// Plans synthetic fleets of growing size.
+#[derive(Parser)]
+struct Args {
+    /// Images
+    #[arg(long, default_value_t = 50)]
+    images: usize,
+
+    /// Layers an image
+    #[arg(long, default_value_t = 100)]
+    max_layers: usize,
+
+    /// Each fleet is planned so many times; the median counts
+    #[arg(long, default_value_t = 3)]
+    repeat: usize,
+
+    /// Where to draw the seconds by paths, as SVG
+    #[arg(long)]
+    chart: Option<PathBuf>,
+}
+
+/// Packages and roots an image: the closures have some two thirds of the packages in all.
+const SIZES: [(usize, usize); 6] = [(1_250, 12), (2_500, 25), (5_000, 60), (10_000, 140), (20_000, 330), (30_000, 620)];
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    println!("paths of all images, paths of each image (mean), GB, share % of ceiling %, seconds (median of {})", args.repeat);
+    let mut points = Vec::new();
+    for (packages, roots) in SIZES {
+        let fleet = Fleet { seed: 1, packages, images: args.images, roots, releases: 1 };
+        let history = fleet.history(Propagation::Dependents)?;
+        let closures = &history.releases[0].closures;
+        let paths = |at: usize| closures[at].iter().map(|info| PlannedPath { path: info.path.clone(), options: None });
+        let member = |(at, name)| Member {
+            name,
+            closure: &closures[at],
+            paths: paths(at).collect(),
+            max_layers: args.max_layers,
+        };
+        let members: Vec<Member<'_>> = history.images.iter().map(String::as_str).enumerate().map(member).collect();
+        let mut seconds = Vec::new();
+        let mut plans = Vec::new();
+        for _ in 0..args.repeat.max(1) {
+            let started = Instant::now();
+            plans = plan_fleet(&members, None)?;
+            seconds.push(started.elapsed().as_secs_f64());
+        }
+        seconds.sort_by(f64::total_cmp);
+        let median = seconds[seconds.len() / 2];
+
+        let sizes: HashMap<&StorePath, u64> =
+            closures.iter().flat_map(|closure| closure.iter()).map(|info| (&info.path, info.nar_size)).collect();
+        let alone: u64 = closures.iter().flat_map(|closure| closure.iter()).map(|info| info.nar_size).sum();
+        let layers: HashMap<&[PlannedPath], u64> = plans
+            .iter()
+            .flatten()
+            .map(|layer| (&layer[..], layer.iter().map(|path| sizes[&path.path]).sum()))
+            .collect();
+        let share = |stored: u64| 100.0 * (1.0 - stored as f64 / alone as f64);
+        let all: u64 = sizes.values().sum();
+        let each = closures.iter().map(|closure| closure.len()).sum::<usize>() / closures.len();
+        println!(
+            "{:6} {each:6} {:6.1} {:5.1} of {:4.1} {median:7.2}",
+            sizes.len(),
+            all as f64 / 1e9,
+            share(layers.values().sum()),
+            share(all),
+        );
+        points.push((sizes.len() as f64, median));
+    }
+    if let Some(file) = args.chart {
+        let mut svg = String::new();
+        draw(&mut svg, &points, args.images).map_err(|error| anyhow!("cannot draw: {error}"))?;
+        fs::write(file, svg)?;
+    }
+    Ok(())
+}
+
+/// Seconds by paths, both logarithmic, with a line of slope 1 through the first point.
+fn draw(svg: &mut String, points: &[(f64, f64)], images: usize) -> Result<(), Box<dyn std::error::Error>> {
+    const BLUE: RGBColor = RGBColor(0, 114, 178);
+    const GREY: RGBColor = RGBColor(150, 150, 150);
+    let area = SVGBackend::with_string(svg, (760, 440)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let (first, last) = (points[0], points[points.len() - 1]);
+    let title = format!("Seconds to plan {images} images together");
+    let mut chart = ChartBuilder::on(&area)
+        .caption(title, ("sans-serif", 18))
+        .margin(12)
+        .x_label_area_size(44)
+        .y_label_area_size(56)
+        .build_cartesian_2d(
+            (first.0 * 0.8..last.0 * 1.2).log_scale(),
+            (first.1 * 0.5..last.1.max(5.0) * 1.5).log_scale(),
+        )?;
+    chart
+        .configure_mesh()
+        .light_line_style(WHITE)
+        .x_desc("store paths of all images")
+        .y_desc("seconds")
+        .x_label_formatter(&|x| format!("{x:.0}"))
+        .y_label_formatter(&|y| format!("{y}"))
+        .draw()?;
+    let linear = [first, (last.0, first.1 * last.0 / first.0)];
+    chart.draw_series(LineSeries::new(linear, GREY))?.label("linear").legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], GREY));
+    chart
+        .draw_series(LineSeries::new(points.iter().copied(), BLUE.stroke_width(2)).point_size(4))?
+        .label("nixply")
+        .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], BLUE));
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .background_style(WHITE)
+        .border_style(GREY)
+        .draw()?;
+    area.present()?;
+    Ok(())
+}
