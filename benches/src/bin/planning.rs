@@ -36,24 +36,31 @@ struct Args {
 }
 
 /// Packages and roots an image: the closures have some two thirds of the packages in all.
-const SIZES: [(usize, usize); 6] = [(1_250, 12), (2_500, 25), (5_000, 60), (10_000, 140), (20_000, 330), (30_000, 620)];
+const SIZES: [(usize, usize); 6] =
+    [(1_250, 12), (2_500, 25), (5_000, 60), (10_000, 140), (20_000, 330), (30_000, 620)];
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    println!("paths of all images, paths of each image (mean), GB, share % of ceiling %, seconds (median of {})", args.repeat);
+    println!(
+        "paths of all images, paths of each image (mean), GB, share % of ceiling %, seconds (median of {})",
+        args.repeat
+    );
     let mut points = Vec::new();
     for (packages, roots) in SIZES {
         let fleet = Fleet { seed: 1, packages, images: args.images, roots, releases: 1 };
         let history = fleet.history(Propagation::Dependents)?;
         let closures = &history.releases[0].closures;
-        let paths = |at: usize| closures[at].iter().map(|info| PlannedPath { path: info.path.clone(), options: None });
+        let paths = |at: usize| {
+            closures[at].iter().map(|info| PlannedPath { path: info.path.clone(), options: None })
+        };
         let member = |(at, name)| Member {
             name,
             closure: &closures[at],
             paths: paths(at).collect(),
             max_layers: args.max_layers,
         };
-        let members: Vec<Member<'_>> = history.images.iter().map(String::as_str).enumerate().map(member).collect();
+        let members: Vec<Member<'_>> =
+            history.images.iter().map(String::as_str).enumerate().map(member).collect();
         let mut seconds = Vec::new();
         let mut plans = Vec::new();
         for _ in 0..args.repeat.max(1) {
@@ -64,8 +71,11 @@ fn main() -> Result<()> {
         seconds.sort_by(f64::total_cmp);
         let median = seconds[seconds.len() / 2];
 
-        let sizes: HashMap<&StorePath, u64> =
-            closures.iter().flat_map(|closure| closure.iter()).map(|info| (&info.path, info.nar_size)).collect();
+        let sizes: HashMap<&StorePath, u64> = closures
+            .iter()
+            .flat_map(|closure| closure.iter())
+            .map(|info| (&info.path, info.nar_size))
+            .collect();
         let alone: u64 = closures.iter().flat_map(|closure| closure.iter()).map(|info| info.nar_size).sum();
         let layers: HashMap<&[PlannedPath], u64> = plans
             .iter()
@@ -118,7 +128,10 @@ fn draw(svg: &mut String, points: &[(f64, f64)], images: usize) -> Result<(), Bo
         .y_label_formatter(&|y| format!("{y}"))
         .draw()?;
     let linear = [first, (last.0, first.1 * last.0 / first.0)];
-    chart.draw_series(LineSeries::new(linear, GREY))?.label("linear").legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], GREY));
+    chart
+        .draw_series(LineSeries::new(linear, GREY))?
+        .label("linear")
+        .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], GREY));
     chart
         .draw_series(LineSeries::new(points.iter().copied(), BLUE.stroke_width(2)).point_size(4))?
         .label("nixply")

@@ -195,20 +195,23 @@ mod tests {
     /// Packages, each with its number, version and size; references go to larger numbers.
     fn closure(packages: &[(usize, u64, u64)], edges: &[(usize, usize)]) -> Closure {
         let version = |number| packages.iter().find(|package| package.0 == number).map(|package| package.1);
-        Closure::new(packages.iter().map(|(number, own, size)| PathInfo {
-            path: path(*number, *own),
-            references: edges
-                .iter()
-                .filter(|(from, to)| from == number && to > number)
-                .filter_map(|(_, to)| Some(path(*to, version(*to)?)))
-                .collect(),
-            nar_hash: String::new(),
-            nar_size: *size,
+        Closure::new(packages.iter().map(|(number, own, size)| {
+            PathInfo {
+                path: path(*number, *own),
+                references: edges
+                    .iter()
+                    .filter(|(from, to)| from == number && to > number)
+                    .filter_map(|(_, to)| Some(path(*to, version(*to)?)))
+                    .collect(),
+                nar_hash: String::new(),
+                nar_size: *size,
+            }
         }))
     }
 
     fn member<'m>(name: &'m str, closure: &'m Closure, max_layers: usize) -> Member<'m> {
-        let paths = closure.iter().map(|info| PlannedPath { path: info.path.clone(), options: None }).collect();
+        let paths =
+            closure.iter().map(|info| PlannedPath { path: info.path.clone(), options: None }).collect();
         Member { name, closure, paths, max_layers }
     }
 
@@ -324,7 +327,11 @@ mod tests {
         let [web, worker] = [numbers(&plans[0]), numbers(&plans[1])];
         assert!(web.len() <= 4 && worker.len() <= 4);
         let shared = |layers: &[Vec<usize>]| -> Vec<Vec<usize>> {
-            layers.iter().filter(|layer| layer.iter().any(|number| (5..8).contains(number))).cloned().collect()
+            layers
+                .iter()
+                .filter(|layer| layer.iter().any(|number| (5..8).contains(number)))
+                .cloned()
+                .collect()
         };
         assert_eq!(shared(&web), shared(&worker));
         let mut numbers: Vec<usize> = shared(&web).concat();

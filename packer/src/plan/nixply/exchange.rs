@@ -105,7 +105,8 @@ impl Groups<'_> {
                     if former.users != self.at(*a).users {
                         continue;
                     }
-                    let left = former.units.iter().copied().filter(|unit| !split.units.contains(unit)).collect();
+                    let left =
+                        former.units.iter().copied().filter(|unit| !split.units.contains(unit)).collect();
                     let left = groups.group(left, former.users.clone(), false);
                     let apart = groups.group(split.units, left.users.clone(), false);
                     groups.replace(split.slot, left);
@@ -139,7 +140,8 @@ impl Groups<'_> {
                 for choice in 0..(1usize << (units.len() - 1)) - 1 {
                     let part = |of_first: bool| {
                         let numbered = units.iter().enumerate();
-                        let chosen = numbered.filter(|(at, _)| (*at == 0 || choice >> (at - 1) & 1 == 1) == of_first);
+                        let chosen =
+                            numbered.filter(|(at, _)| (*at == 0 || choice >> (at - 1) & 1 == 1) == of_first);
                         self.group(chosen.map(|(_, unit)| *unit).collect(), first.users.clone(), false)
                     };
                     let parts = [part(true), part(false)];

@@ -235,15 +235,17 @@ mod tests {
     /// Paths of which each is an image's own and refers to some with larger numbers.
     fn problem(edges: &[(usize, usize)], sizes: &[u64], seen: &[u64], limit: usize) -> Problem {
         let path = |number: usize| format!("/nix/store/{}-p{number}", "a".repeat(32)).into();
-        let closure = Closure::new((0..PATHS).map(|number| PathInfo {
-            path: path(number),
-            references: edges
-                .iter()
-                .filter(|(from, to)| *from == number && to > from)
-                .map(|(_, to)| path(*to))
-                .collect(),
-            nar_hash: String::new(),
-            nar_size: sizes[number],
+        let closure = Closure::new((0..PATHS).map(|number| {
+            PathInfo {
+                path: path(number),
+                references: edges
+                    .iter()
+                    .filter(|(from, to)| *from == number && to > from)
+                    .map(|(_, to)| path(*to))
+                    .collect(),
+                nar_hash: String::new(),
+                nar_size: sizes[number],
+            }
         }));
         let releases = if seen.iter().all(|seen| *seen == 0) { 0 } else { 8 };
         let past = Past { seen: seen.to_vec(), releases };
