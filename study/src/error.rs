@@ -34,6 +34,16 @@ pub enum Error {
         /// Why.
         source: nixply_packer::Error,
     },
+    /// A strategy cannot plan a closure.
+    #[error("{strategy} of {closure}")]
+    Closure {
+        /// The strategy.
+        strategy: String,
+        /// The closure.
+        closure: String,
+        /// Why.
+        source: nixply_packer::Error,
+    },
 }
 
 /// A result of a study.

@@ -1,0 +1,140 @@
+//! What a replay comes to, in a few numbers.
+
+use serde::Serialize;
+
+use crate::replay::Moved;
+
+/// A replay's numbers. Bytes are those of archives; means are over the releases that are measured, rounded to whole bytes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Bytes that a release pushes.
+    pub pushed: Spread,
+    /// Bytes that a client pulls who has the release before: of each release the mean of its images.
+    pub pulled: Spread,
+    /// Of the bytes pushed, those in layers without a path that is new; a mean.
+    pub churned: u64,
+    /// Layers that a release before did not have, of all images, each once; a mean.
+    pub layers_changed: f64,
+    /// Layers of the last release, of all images, each once.
+    pub layers: usize,
+    /// Bytes of these.
+    pub stored: u64,
+    /// Bytes of these that are there once more: `stored` without each path's bytes once.
+    pub duplicates: u64,
+    /// Of the bytes of all images of the last release, each by itself, the part that sharing layers saves.
+    pub shared: f64,
+    /// What it would be with a layer for each path.
+    pub shareable: f64,
+    /// Bytes in the registry after the last release, if nothing is ever removed.
+    pub registry: u64,
+    /// How long it takes to plan a release, all images; a mean.
+    pub planning_seconds: f64,
+}
+
+/// How a number is spread over releases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Spread {
+    /// The mean.
+    pub mean: u64,
+    /// The 95th percentile, by nearest rank: 95 of 100 releases have no more.
+    pub p95: u64,
+}
+
+impl Spread {
+    /// Of at least one number.
+    fn of(mut numbers: Vec<u64>) -> Self {
+        numbers.sort_unstable();
+        let rank = (numbers.len() * 95).div_ceil(100);
+        Self { mean: mean(&numbers), p95: numbers[rank - 1] }
+    }
+}
+
+impl Summary {
+    /// Of the releases after the first and `warm_up` more; none if there are no others.
+    pub fn of(releases: &[Moved], warm_up: usize) -> Option<Self> {
+        let measured = releases.get(1 + warm_up..).filter(|measured| !measured.is_empty())?;
+        let last = measured.last()?;
+        let saved = |bytes: u64| rounded(1.0 - bytes as f64 / last.alone.max(1) as f64);
+        let changed: usize = measured.iter().map(|moved| moved.layers_changed).sum();
+        let planning: f64 = measured.iter().map(|moved| moved.planning.as_secs_f64()).sum();
+        Some(Self {
+            pushed: Spread::of(measured.iter().map(|moved| moved.pushed).collect()),
+            pulled: Spread::of(measured.iter().map(|moved| mean(&moved.pulled)).collect()),
+            churned: mean(&measured.iter().map(|moved| moved.churned).collect::<Vec<_>>()),
+            layers_changed: rounded(changed as f64 / measured.len() as f64),
+            layers: last.layers,
+            stored: last.stored,
+            duplicates: last.stored - last.ceiling,
+            shared: saved(last.stored),
+            shareable: saved(last.ceiling),
+            registry: last.registry,
+            planning_seconds: rounded(planning / measured.len() as f64),
+        })
+    }
+}
+
+/// The mean in whole bytes; 0 of nothing.
+pub(crate) fn mean(numbers: &[u64]) -> u64 {
+    let sum: u128 = numbers.iter().map(|number| u128::from(*number)).sum();
+    let count = numbers.len().max(1) as u128;
+    u64::try_from((sum + count / 2) / count).expect("no more than the largest of them")
+}
+
+/// With four digits after the point, which is more than anybody needs to know.
+pub(crate) fn rounded(number: f64) -> f64 {
+    (number * 10_000.0).round() / 10_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_one_of_the_numbers() {
+        let spread = |numbers: &[u64]| Spread::of(numbers.to_vec());
+        assert_eq!(spread(&[7]), Spread { mean: 7, p95: 7 });
+        assert_eq!(spread(&[3, 1, 2]), Spread { mean: 2, p95: 3 });
+        assert_eq!(spread(&(1..=20).rev().collect::<Vec<_>>()), Spread { mean: 11, p95: 19 });
+        assert_eq!(spread(&(1..=100).collect::<Vec<_>>()), Spread { mean: 51, p95: 95 });
+        assert_eq!(mean(&[u64::MAX, u64::MAX]), u64::MAX);
+        assert_eq!((mean(&[]), mean(&[1, 2])), (0, 2));
+    }
+
+    #[test]
+    fn the_first_release_and_the_warm_up_are_not_measured() {
+        let moved = |pushed, pulled: &[u64], layers_changed| Moved {
+            pushed,
+            churned: pushed / 10,
+            pulled: pulled.to_vec(),
+            layers_changed,
+            layers: 6,
+            stored: 700,
+            ceiling: 600,
+            alone: 1000,
+            registry: pushed * 2,
+            planning: Duration::from_millis(250),
+        };
+        let releases = [moved(9000, &[], 9), moved(100, &[50, 70], 3), moved(300, &[100, 301], 4)];
+        let summary = Summary::of(&releases, 0).unwrap();
+        let expected = Summary {
+            pushed: Spread { mean: 200, p95: 300 },
+            // Of 60 and 201, 130.5.
+            pulled: Spread { mean: 131, p95: 201 },
+            churned: 20,
+            layers_changed: 3.5,
+            layers: 6,
+            stored: 700,
+            duplicates: 100,
+            shared: 0.3,
+            shareable: 0.4,
+            registry: 600,
+            planning_seconds: 0.25,
+        };
+        assert_eq!(summary, expected);
+        assert_eq!(Summary::of(&releases, 1).unwrap().pushed, Spread { mean: 300, p95: 300 });
+        assert!(Summary::of(&releases, 2).is_none() && Summary::of(&[], 0).is_none());
+    }
+}
