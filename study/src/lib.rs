@@ -8,4 +8,5 @@ pub mod error;
 pub mod expected;
 pub mod history;
 pub mod replay;
+pub mod report;
 pub mod summary;

@@ -41,11 +41,29 @@ pub(super) struct Package {
     pub(super) references: Vec<String>,
 }
 
+/// Whether a file says that it is one, or is compressed, as nothing else is.
+pub(super) fn is_history(file: &Path) -> Result<bool> {
+    #[derive(Deserialize)]
+    struct Head {
+        #[serde(rename = "format")]
+        _format: String,
+    }
+    if is_compressed(file) {
+        return Ok(true);
+    }
+    let text = fs::read(file).map_err(|source| Error::Read { path: file.to_owned(), source })?;
+    Ok(serde_json::from_slice::<Head>(&text).is_ok())
+}
+
+fn is_compressed(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "zst")
+}
+
 pub(super) fn read(file: &Path, propagation: Propagation) -> Result<History> {
     let failed = |source| Error::Read { path: file.to_owned(), source };
     let what = || file.display().to_string();
     let mut bytes = fs::read(file).map_err(failed)?;
-    if file.extension().is_some_and(|extension| extension == "zst") {
+    if is_compressed(file) {
         bytes = decompressed(&bytes).map_err(|why| Error::invalid(what(), why))?;
     }
     let parsed: File = serde_json::from_slice(&bytes).map_err(|error| Error::invalid(what(), error))?;

@@ -1,6 +1,7 @@
 //! Fleets that never were, from a seed and stated distributions.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
 
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -43,6 +44,43 @@ const MOST_CHANCE: f64 = 0.6;
 const APPLICATION_CHANCE: f64 = 0.4;
 const FAMILY: usize = 8;
 const NEW_PACKAGE_CHANCE: f64 = 0.1;
+
+impl Default for Fleet {
+    /// Small enough to be studied in seconds.
+    fn default() -> Self {
+        Self { seed: 1, packages: 2000, images: 10, roots: 40, releases: 50 }
+    }
+}
+
+impl FromStr for Fleet {
+    type Err = Error;
+
+    /// Reads `seed=1,packages=2000,images=10,roots=40,releases=50`, in any order; what is not named is as by default.
+    fn from_str(text: &str) -> Result<Self> {
+        let invalid = |why: String| Error::invalid(format!("synthetic history {text:?}"), why);
+        let mut fleet = Self::default();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let (name, value) = part
+                .split_once('=')
+                .ok_or_else(|| invalid(format!("expected NAME=NUMBER, found {part:?}")))?;
+            let number: u64 =
+                value.parse().map_err(|_| invalid(format!("{name} is {value:?}, expected a number")))?;
+            let count = usize::try_from(number).map_err(|error| invalid(error.to_string()))?;
+            match name {
+                "seed" => fleet.seed = number,
+                "packages" => fleet.packages = count,
+                "images" => fleet.images = count,
+                "roots" => fleet.roots = count,
+                "releases" => fleet.releases = count,
+                _ => {
+                    let why = "expected seed, packages, images, roots or releases";
+                    return Err(invalid(format!("{why}, found {name:?}")));
+                }
+            }
+        }
+        Ok(fleet)
+    }
+}
 
 impl Fleet {
     /// The history. The same fleet gives the same one on every machine.

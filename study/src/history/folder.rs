@@ -1,0 +1,132 @@
+//! Histories of closures as Nix prints them: a folder with a file for each release, or a folder for each release with a file for
+//! each image.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nixply_packer::closure::{Closure, StorePath};
+
+use super::{History, Release};
+use crate::error::{Error, Result};
+
+/// The image's name where a release is a file.
+const ONE_IMAGE: &str = "image";
+
+/// Reads a folder. Releases are in the order in which people number them: 9 before 10.
+pub(super) fn read(folder: &Path) -> Result<History> {
+    let what = folder.display().to_string();
+    let entries = entries(folder)?;
+    let (folders, files): (Vec<_>, Vec<_>) = entries.into_iter().partition(|(_, path)| path.is_dir());
+    let files: Vec<_> = files.into_iter().filter(|(_, path)| is_json(path)).collect();
+    let mut releases: Vec<(String, BTreeMap<String, Closure>)> = Vec::new();
+    match (files.is_empty(), folders.is_empty()) {
+        (true, true) => {
+            let why = "it has no closures: expected a file RELEASE.json for each release (nix path-info --json --recursive), \
+                       or a folder for each with a file IMAGE.json for each image";
+            return Err(Error::invalid(what, why));
+        }
+        (false, false) => {
+            let why = format!(
+                "it has files and folders ({} and {}): expected a file for each release, or a folder for each",
+                files[0].0, folders[0].0
+            );
+            return Err(Error::invalid(what, why));
+        }
+        (false, true) => {
+            for (name, file) in files {
+                let image = BTreeMap::from([(ONE_IMAGE.to_owned(), closure(&file)?)]);
+                releases.push((stem(&name), image));
+            }
+        }
+        (true, false) => {
+            for (name, folder) in folders {
+                let mut images = BTreeMap::new();
+                for (image, file) in self::entries(&folder)?.into_iter().filter(|(_, path)| is_json(path)) {
+                    images.insert(stem(&image), closure(&file)?);
+                }
+                if images.is_empty() {
+                    let why = "it has no closures: expected a file IMAGE.json for each image of this release";
+                    return Err(Error::invalid(folder.display().to_string(), why));
+                }
+                releases.push((name, images));
+            }
+        }
+    }
+    let name = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(of_closures(name, releases))
+}
+
+/// A history of what images had in each release. An image that a release does not have is empty in it.
+pub(super) fn of_closures(name: String, releases: Vec<(String, BTreeMap<String, Closure>)>) -> History {
+    let images: BTreeSet<&String> = releases.iter().flat_map(|(_, images)| images.keys()).collect();
+    let images: Vec<String> = images.into_iter().cloned().collect();
+    let releases = releases.into_iter().map(|(name, mut of)| {
+        let closures: Vec<Closure> =
+            images.iter().map(|image| of.remove(image).unwrap_or_default()).collect();
+        Release { name, roots: closures.iter().map(roots).collect(), closures }
+    });
+    let releases = releases.collect();
+    History { name, about: String::new(), images, releases }
+}
+
+/// A closure in canonical order, all of it.
+pub(super) fn closure(file: &Path) -> Result<Closure> {
+    let what = || file.display().to_string();
+    let text = fs::read_to_string(file).map_err(|source| Error::Read { path: file.to_owned(), source })?;
+    of_json(&text, &what())
+}
+
+/// A closure from what Nix has printed. `what` is for messages.
+pub(super) fn of_json(text: &str, what: &str) -> Result<Closure> {
+    let closure = Closure::from_json(text).map_err(|error| Error::invalid(what, error))?;
+    if closure.is_empty() {
+        return Err(Error::invalid(what, "it has no store path"));
+    }
+    if closure.iter().all(|info| info.nar_size == 0) {
+        let why = "its paths have no sizes: nix path-info --json --recursive writes them";
+        return Err(Error::invalid(what, why));
+    }
+    let roots = roots(&closure);
+    if roots.is_empty() {
+        return Err(Error::invalid(
+            what,
+            "all its paths refer to each other: expected one that no other refers to",
+        ));
+    }
+    closure.of_roots(&roots, what).map_err(|error| {
+        Error::invalid(what, format!("{error}: nix path-info --json --recursive writes all of a closure"))
+    })
+}
+
+/// The paths that no other one refers to.
+fn roots(closure: &Closure) -> Vec<StorePath> {
+    let others =
+        closure.iter().flat_map(|info| info.references.iter().filter(|reference| **reference != info.path));
+    let referred: HashSet<&StorePath> = others.collect();
+    closure.iter().map(|info| &info.path).filter(|path| !referred.contains(path)).cloned().collect()
+}
+
+fn is_json(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "json")
+}
+
+fn stem(name: &str) -> String {
+    name.trim_end_matches(".json").to_owned()
+}
+
+/// Names and paths of what is in a folder and not hidden, in the order in which people number them.
+fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let failed = |source| Error::Read { path: folder.to_owned(), source };
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') {
+            entries.push((name, entry.path()));
+        }
+    }
+    entries.sort_by(|a, b| alphanumeric_sort::compare_str(&a.0, &b.0));
+    Ok(entries)
+}
