@@ -1,4 +1,4 @@
-//! The command line: `nixply build`, `plan`, `inspect`, `explain`, `diff`, `layout`, `serve`, `skopeo`, nix2container's own, and the builder door
+//! The command line: `nixply build`, `plan`, `inspect`, `explain`, `diff`, `strategies`, `layout`, `serve`, `skopeo`, nix2container's own, and the builder door
 //! of Nix derivations. Under the names `skopeo` and `nix2container` the program takes what those take.
 //!
 //! Standard output is data alone; everything else goes to standard error. Exit codes: 0 fine, 1 something for the user
@@ -25,7 +25,7 @@ use clap::error::ErrorKind;
 
 use crate::commands::{
     build, builder, cache, completions, container, diff, explain, init, inspect, layout, man, n2c,
-    nix_database, plan, reference, serve, skopeo,
+    nix_database, plan, reference, serve, skopeo, strategies,
 };
 
 /// OCI images from Nix closures, at the speed of the hardware.
@@ -39,6 +39,7 @@ enum Command {
     Inspect(inspect::Args),
     Explain(explain::Args),
     Diff(diff::Args),
+    Strategies(strategies::Args),
     Layout(layout::Args),
     Serve(serve::Args),
     Skopeo(skopeo::Args),
@@ -95,6 +96,7 @@ fn nixply(program: &str) -> anyhow::Result<ExitCode> {
         Command::Inspect(args) => inspect::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Diff(args) => diff::run(&args),
+        Command::Strategies(args) => strategies::run(&args),
         Command::Layout(args) => layout::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Skopeo(args) => return skopeo::run(&args),

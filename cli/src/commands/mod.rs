@@ -19,6 +19,7 @@ pub(crate) mod plan;
 pub(crate) mod reference;
 pub(crate) mod serve;
 pub(crate) mod skopeo;
+pub(crate) mod strategies;
 
 use std::fs;
 use std::io::{self, Read, Write};

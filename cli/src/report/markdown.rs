@@ -18,7 +18,7 @@ pub(super) fn write(report: &Report) -> String {
 }
 
 fn rows(table: &Table) -> String {
-    let mut out = row(table.columns.iter().map(|column| plain(column.title)));
+    let mut out = row(table.columns.iter().map(|column| plain(&column.title)));
     let rules = table.columns.iter().map(|column| if column.is_number { "--:|" } else { "---|" });
     out.push_str(&format!("|{}\n", rules.collect::<String>()));
     out.extend(table.shown().iter().map(|cells| row(cells.iter().map(cell))));

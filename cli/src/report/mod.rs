@@ -38,9 +38,9 @@ pub(crate) struct Table {
     folded: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Column {
-    title: &'static str,
+    title: String,
     is_number: bool,
 }
 
@@ -90,10 +90,10 @@ impl Report {
 
 impl Table {
     /// With these columns; the title of one that has numbers begins with `#`.
-    pub(crate) fn new(title: impl Into<String>, columns: &[&'static str]) -> Self {
+    pub(crate) fn new(title: impl Into<String>, columns: &[&str]) -> Self {
         let columns = columns.iter().map(|title| match title.strip_prefix('#') {
-            Some(title) => Column { title, is_number: true },
-            None => Column { title, is_number: false },
+            Some(title) => Column { title: title.to_owned(), is_number: true },
+            None => Column { title: (*title).to_owned(), is_number: false },
         });
         let columns = columns.collect();
         Self { title: title.into(), columns, rows: Vec::new(), most: usize::MAX, folded: false }
@@ -112,7 +112,7 @@ impl Table {
     }
 
     /// A row below the others.
-    pub(crate) fn row<const CELLS: usize>(&mut self, cells: [Cell; CELLS]) {
+    pub(crate) fn row(&mut self, cells: impl Into<Vec<Cell>>) {
         self.rows.push(cells.into());
     }
 

@@ -18,7 +18,7 @@ pub(super) fn write(report: &Report, styled: bool) -> String {
 }
 
 fn rows(table: &Table) -> String {
-    let heads = table.columns.iter().map(|column| column.title.to_owned()).collect::<Vec<_>>();
+    let heads = table.columns.iter().map(|column| column.title.clone()).collect::<Vec<_>>();
     let rows = table.shown().iter().map(|row| row.iter().map(cell).collect());
     let rows: Vec<Vec<String>> = std::iter::once(heads).chain(rows).collect();
     let widths: Vec<usize> = (0..table.columns.len())

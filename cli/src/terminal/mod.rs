@@ -3,6 +3,7 @@
 //! Whoever writes a line there does it with [`say`] or what is built on it: bars that are on the screen move out of its way.
 
 mod bars;
+mod counting;
 mod labels;
 mod packing;
 mod words;
@@ -14,6 +15,7 @@ use std::thread::JoinHandle;
 use indicatif::MultiProgress;
 
 pub(crate) use self::bars::Bars;
+pub(crate) use self::counting::Counting;
 pub(crate) use self::labels::{error, hint, warning};
 pub(crate) use self::packing::Packing;
 pub(crate) use self::words::{count, human};

@@ -1,0 +1,137 @@
+//! `nixply strategies`.
+
+mod report;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anstream::{AutoStream, ColorChoice};
+use anyhow::Result;
+use nixply_packer::closure::Closure;
+use nixply_study::compare::Study;
+use nixply_study::history::{Fleet, History, Propagation, Subject};
+use nixply_study::replay::Contender;
+use nixply_study::report::{Report, VERSION};
+
+use super::{Talk, write_file};
+use crate::terminal::Counting;
+
+/// Compare layer strategies: replay the releases of images with each, and show what that pushes, pulls and shares
+#[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("subject").required(true).multiple(true))]
+pub(crate) struct Args {
+    /// What to study: a nixply-history (.json, .json.zst), or a folder of closures as nix path-info --json --recursive prints them,
+    /// RELEASE.json or RELEASE/IMAGE.json; of a single closure, what a change is expected to move
+    #[arg(value_name = "HISTORY", group = "subject")]
+    histories: Vec<PathBuf>,
+
+    /// Study a history that is made up, of this seed and sizes: seed=1,packages=2000,images=10,roots=40,releases=50, or some of these
+    #[arg(long, value_name = "SPEC", group = "subject")]
+    synthetic: Vec<Fleet>,
+
+    /// A strategy: a name of `strategy`, nixply+lock (with a lock file that is updated at each release), or nixply+fleet (all images
+    /// together, without one); can be given several times [default: popularity, auto-layer, size, nixply, nixply+lock]
+    #[arg(long = "strategy", value_name = "NAME", value_parser = contender)]
+    strategies: Vec<Contender>,
+
+    /// At most so many layers an image; several limits are studied one beside the other
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "100", value_parser = clap::value_parser!(u16).range(1..))]
+    max_layers: Vec<u16>,
+
+    /// Let a path of a nixply-history change alone, not with all that it depends on
+    #[arg(long)]
+    no_propagation: bool,
+
+    /// Study the releases from A to B, by name; either may be left out
+    #[arg(long, value_name = "A..B", value_parser = range)]
+    releases: Option<(Option<String>, Option<String>)>,
+
+    /// Plan so many releases after the first without measuring them: a lock file has then seen some changes
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    warm_up: usize,
+
+    /// How to print it
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    format: Format,
+
+    /// Write it to a file, not to standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    #[command(flatten)]
+    talk: Talk,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For a terminal
+    Text,
+    /// For programs: docs/strategies-study.md has the fields
+    Json,
+    /// A page with charts, in one file
+    Html,
+}
+
+fn contender(name: &str) -> Result<Contender, String> {
+    Contender::from_name(name).map_err(|error| error.to_string())
+}
+
+fn range(text: &str) -> Result<(Option<String>, Option<String>), String> {
+    let end = |name: &str| (!name.is_empty()).then(|| name.to_owned());
+    let (first, last) = text.split_once("..").ok_or("expected two names with two dots between them")?;
+    Ok((end(first), end(last)))
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let study = Study {
+        contenders: match args.strategies.is_empty() {
+            true => Contender::usual(),
+            false => args.strategies.clone(),
+        },
+        limits: args.max_layers.iter().map(|limit| usize::from(*limit)).collect(),
+        warm_up: args.warm_up,
+    };
+    let (histories, closures) = read(args)?;
+    let steps = histories.iter().map(|history| study.steps(history)).sum();
+    let counting = Counting::new("plan", steps, args.talk.quiet);
+    let compared = histories.iter().map(|history| study.compare(history, &|| counting.step()));
+    let histories = compared.collect::<Result<_, _>>()?;
+    drop(counting);
+    let expected = closures.iter().map(|(name, closure)| study.expect(name, closure));
+    let closures = expected.collect::<Result<_, _>>()?;
+    let report = Report { version: VERSION, propagation: !args.no_propagation, histories, closures };
+    let file = args.output.as_deref().filter(|file| *file != Path::new("-"));
+    let text = match args.format {
+        Format::Text => {
+            let styled = file.is_none() && AutoStream::choice(&io::stdout()) != ColorChoice::Never;
+            report::of(&report).text(styled)
+        }
+        Format::Json => format!("{}\n", serde_json::to_string_pretty(&report)?),
+        Format::Html => report.html(),
+    };
+    write_file(file, text.as_bytes())
+}
+
+/// What is to be studied: histories, and closures without one.
+fn read(args: &Args) -> Result<(Vec<History>, Vec<(String, Closure)>)> {
+    let propagation = match args.no_propagation {
+        true => Propagation::Alone,
+        false => Propagation::Dependents,
+    };
+    let (mut histories, mut closures) = (Vec::new(), Vec::new());
+    for path in &args.histories {
+        match Subject::read(path, propagation)? {
+            Subject::History(history) => histories.push(history),
+            Subject::Closures(some) => closures.extend(some),
+        }
+    }
+    for fleet in &args.synthetic {
+        histories.push(fleet.history(propagation)?);
+    }
+    if let Some((first, last)) = &args.releases {
+        for history in &mut histories {
+            history.retain(first.as_deref(), last.as_deref())?;
+        }
+    }
+    Ok((histories, closures))
+}

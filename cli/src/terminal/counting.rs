@@ -1,0 +1,71 @@
+//! How far something has come that is done in many steps: a bar for who looks on, else a line now and then.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::{SHOWN, count, is_live, say};
+
+/// How often there is a line where nobody looks on.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Steps that are counted, by any number of threads. Dropped, it leaves nothing on the screen.
+pub(crate) struct Counting {
+    what: &'static str,
+    all: usize,
+    done: AtomicUsize,
+    how: How,
+}
+
+enum How {
+    Quietly,
+    Lines(Mutex<Instant>),
+    Bar(ProgressBar),
+}
+
+impl Counting {
+    /// Of `all` steps, each of which is a `what`; `quiet` tells nothing.
+    pub(crate) fn new(what: &'static str, all: usize, quiet: bool) -> Self {
+        let how = match quiet {
+            true => How::Quietly,
+            false if is_live() => {
+                let multi = MultiProgress::new();
+                let style = ProgressStyle::with_template("[{bar:24}] {pos} of {len} {msg}, {eta} left");
+                let style = style.expect("it is written here").progress_chars("=> ");
+                let bar = multi.add(ProgressBar::new(all as u64).with_style(style));
+                bar.set_message(format!("{what}s"));
+                *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(multi);
+                How::Bar(bar)
+            }
+            false => How::Lines(Mutex::new(Instant::now())),
+        };
+        Self { what, all, done: AtomicUsize::new(0), how }
+    }
+
+    /// Another step is done.
+    pub(crate) fn step(&self) {
+        let done = 1 + self.done.fetch_add(1, Ordering::Relaxed);
+        match &self.how {
+            How::Quietly => {}
+            How::Bar(bar) => bar.inc(1),
+            How::Lines(last) => {
+                let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+                if last.elapsed() >= PAUSE {
+                    say(format!("{done} of {}", count(self.all, self.what)));
+                    *last = Instant::now();
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        if let How::Bar(bar) = &self.how {
+            bar.finish_and_clear();
+            *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+}
