@@ -7,6 +7,7 @@ mod treemap;
 use serde::Serialize;
 
 use crate::compare::{Comparison, Contended, Expectation};
+use crate::summary::Summary;
 
 /// The version of the fields in docs/strategies-study.md. Fields may be added without another.
 pub const VERSION: u32 = 1;
@@ -49,9 +50,18 @@ pub fn headline(comparison: &Comparison) -> String {
     if let Some(times) = best.to_floor {
         text.push_str(&format!(", {times:.2} times the floor"));
     }
-    if let Some((_, worst)) = worst.filter(|(_, worst)| worst.summary.pushed.mean > mean && mean > 0) {
-        let more = worst.summary.pushed.mean as f64 / mean as f64;
-        text.push_str(&format!("; {} pushes {more:.1} times as much", worst.strategy));
+    let more =
+        worst.map(|(_, worst)| (worst.summary.pushed.mean as f64 / mean.max(1) as f64, &worst.strategy));
+    if let Some((more, worst)) = more.filter(|(more, _)| *more >= 1.05) {
+        text.push_str(&format!("; {worst} pushes {more:.1} times as much"));
+    }
+    if comparison.images.len() > 1 {
+        let Summary { shared, shareable, .. } = &best.summary;
+        text.push_str(&format!(
+            "; images share {} of the {} that they could",
+            percent(*shared),
+            percent(*shareable)
+        ));
     }
     text
 }
@@ -97,8 +107,11 @@ impl Column {
         (self.number)(of)
     }
 
-    /// Whether none of `all` is better in it than `of`, and some are worse.
+    /// Whether none of `all` is better in it than `of`, one of them, and some are worse.
     pub fn is_best(&self, of: &Contended, all: &[Contended]) -> bool {
+        if all.iter().all(|one| one.strategy != of.strategy) {
+            return false;
+        }
         let Some((least, number)) = self.least.zip(self.value(of)) else { return false };
         let better = |other: f64| if least { other < number } else { other > number };
         let mut others = all.iter().filter_map(|other| self.value(other));
