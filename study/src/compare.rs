@@ -157,7 +157,7 @@ impl Study {
             releases: history.releases.iter().map(|release| release.name.clone()).collect(),
             measured,
             // The floor has each path once.
-            paths: floor.summary.layers,
+            paths: floor.summary.layer_count,
             bytes: floor.summary.stored,
             floor,
             limits,

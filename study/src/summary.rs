@@ -17,7 +17,7 @@ pub struct Summary {
     /// Layers that a release before did not have, of all images, each once; a mean.
     pub layers_changed: f64,
     /// Layers of the last release, of all images, each once.
-    pub layers: usize,
+    pub layer_count: usize,
     /// Bytes of these.
     pub stored: u64,
     /// Bytes of these that are there once more: `stored` without each path's bytes once.
@@ -63,7 +63,7 @@ impl Summary {
             pulled: Spread::of(measured.iter().map(|moved| mean(&moved.pulled)).collect()),
             churned: mean(&measured.iter().map(|moved| moved.churned).collect::<Vec<_>>()),
             layers_changed: rounded(changed as f64 / measured.len() as f64),
-            layers: last.layers,
+            layer_count: last.layers,
             stored: last.stored,
             duplicates: last.stored - last.ceiling,
             shared: saved(last.stored),
@@ -125,7 +125,7 @@ mod tests {
             pulled: Spread { mean: 131, p95: 201 },
             churned: 20,
             layers_changed: 3.5,
-            layers: 6,
+            layer_count: 6,
             stored: 700,
             duplicates: 100,
             shared: 0.3,

@@ -95,9 +95,7 @@ pub(super) fn of_json(text: &str, what: &str) -> Result<Closure> {
             "all its paths refer to each other: expected one that no other refers to",
         ));
     }
-    closure.of_roots(&roots, what).map_err(|error| {
-        Error::invalid(what, format!("{error}: nix path-info --json --recursive writes all of a closure"))
-    })
+    closure.of_roots(&roots, what).map_err(|error| Error::invalid(what, error))
 }
 
 /// The paths that no other one refers to.

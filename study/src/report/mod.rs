@@ -43,22 +43,28 @@ pub fn headline(comparison: &Comparison) -> String {
     let Some((limit, best)) = all.clone().min_by_key(key) else {
         return format!("the floor pushes {} a release", bytes(comparison.floor.summary.pushed.mean));
     };
-    let worst = all.filter(|(of, _)| *of == limit).max_by_key(key);
+    let beside: Vec<&Contended> = all.filter(|(of, _)| *of == limit).map(|(_, strategy)| strategy).collect();
     let mean = best.summary.pushed.mean;
-    let mut text =
-        format!("{} pushes the least: {} a release with {limit} layers", best.strategy, bytes(mean));
+    let alike = beside.iter().filter(|of| of.summary.pushed.mean == mean).map(|of| of.strategy.as_str());
+    let alike: Vec<&str> = alike.collect();
+    let who = match alike.as_slice() {
+        [one] => format!("{one} pushes the least"),
+        all if all.len() == beside.len() => "all strategies push the same".to_owned(),
+        some => format!("{} push the least", some.join(", ")),
+    };
+    let mut text = format!("{who}: {} a release with {limit} layers", bytes(mean));
     if let Some(times) = best.to_floor {
         text.push_str(&format!(", {times:.2} times the floor"));
     }
-    let more =
-        worst.map(|(_, worst)| (worst.summary.pushed.mean as f64 / mean.max(1) as f64, &worst.strategy));
+    let worst = beside.into_iter().max_by_key(|of| of.summary.pushed.mean);
+    let more = worst.map(|worst| (worst.summary.pushed.mean as f64 / mean.max(1) as f64, &worst.strategy));
     if let Some((more, worst)) = more.filter(|(more, _)| *more >= 1.05) {
         text.push_str(&format!("; {worst} pushes {more:.1} times as much"));
     }
     if comparison.images.len() > 1 {
         let Summary { shared, shareable, .. } = &best.summary;
         text.push_str(&format!(
-            "; images share {} of the {} that they could",
+            "; shared layers save {} of the {} that they could",
             percent(*shared),
             percent(*shareable)
         ));
@@ -127,7 +133,7 @@ pub fn columns(comparison: &Comparison) -> Vec<Column> {
         column("push mean", "bytes that a release pushes, mean", LESS, Unit::Bytes, |of| {
             Some(of.summary.pushed.mean as f64)
         }),
-        column("p95", "bytes that 95 of 100 releases push at most", LESS, Unit::Bytes, |of| {
+        column("push p95", "bytes that 95 of 100 releases push at most", LESS, Unit::Bytes, |of| {
             Some(of.summary.pushed.p95 as f64)
         }),
         column("to floor", "mean bytes pushed by those of the floor", LESS, Unit::Times, |of| of.to_floor),
@@ -138,9 +144,13 @@ pub fn columns(comparison: &Comparison) -> Vec<Column> {
             Unit::Bytes,
             |of| Some(of.summary.pulled.mean as f64),
         ),
-        column("p95", "bytes that a client pulls at most in 95 of 100 releases", LESS, Unit::Bytes, |of| {
-            Some(of.summary.pulled.p95 as f64)
-        }),
+        column(
+            "pull p95",
+            "bytes that a client pulls at most in 95 of 100 releases",
+            LESS,
+            Unit::Bytes,
+            |of| Some(of.summary.pulled.p95 as f64),
+        ),
         column(
             "layers moved",
             "layers that are new in a release, of all images, mean",

@@ -1,0 +1,369 @@
+//! Studies of histories that are small enough to be added up by hand.
+
+use std::fs;
+use std::path::PathBuf;
+
+use nixply_study::compare::{Comparison, Study};
+use nixply_study::history::{Fleet, History, Propagation, Subject};
+use nixply_study::replay::{Contender, Replay};
+use nixply_study::report::{Report, VERSION, headline};
+use nixply_study::summary::Spread;
+use tempfile::TempDir;
+
+/// Two images on one base: a changes, then the base, then nothing.
+const SMALL: &str = r#"{"format":"nixply-history","version":1,"about":"Two <b>images</b> & a base.","images":{"A & <a>":["a"],"B":["b"]},
+"releases":[
+{"name":"r1","set":{"base":{"source":"base","version":"1","size":100,"references":[]},
+ "a":{"source":"a","version":"1","size":10,"references":["base"]},
+ "b":{"source":"b","version":"1","size":20,"references":["base"]}}},
+{"name":"r2","set":{"a":{"source":"a","version":"2","size":12,"references":["base"]}}},
+{"name":"r3","set":{"base":{"source":"base","version":"2","size":101,"references":[]}}},
+{"name":"r4","set":{}}]}"#;
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let file = self.0.path().join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, text).unwrap();
+        file
+    }
+
+    /// What is said of a file or folder that is of no use, without where it is.
+    fn error(&self, name: &str, propagation: Propagation) -> String {
+        let error = Subject::read(&self.0.path().join(name), propagation).unwrap_err();
+        error.to_string().replace(&format!("{}/", self.0.path().display()), "")
+    }
+}
+
+fn small(propagation: Propagation) -> History {
+    History::read(&Folder::new().write("small.json", SMALL), propagation).unwrap()
+}
+
+fn study(names: &[&str], limits: &[usize]) -> Study {
+    let contenders = names.iter().map(|name| Contender::from_name(name).unwrap()).collect();
+    Study { contenders, limits: limits.to_vec(), warm_up: 0 }
+}
+
+fn compared(study: &Study, history: &History) -> Comparison {
+    study.compare(history, &|| ()).unwrap()
+}
+
+#[test]
+fn what_each_release_moves_adds_up() {
+    let comparison = compared(&study(&["single", "nixply+lock"], &[2]), &small(Propagation::Dependents));
+    let floor = &comparison.floor;
+    assert_eq!(floor.series.pushed, [130, 12, 133, 0]);
+    // A's client fetches base and a, B's base and b.
+    assert_eq!(floor.series.pulled, [0, 6, 117, 0]);
+    assert_eq!(floor.summary.pushed, Spread { mean: 48, p95: 133 });
+    assert_eq!((comparison.paths, comparison.bytes, floor.to_floor), (3, 133, Some(1.0)));
+
+    let [single, locked] = &comparison.limits[0].strategies[..] else { panic!("{comparison:?}") };
+    assert_eq!(single.series.pushed, [230, 112, 234, 0]);
+    assert_eq!(single.series.registry, [230, 342, 576, 576]);
+    assert_eq!(single.series.pulled, [0, 56, 117, 0]);
+    assert_eq!(single.series.layers_changed, [2, 1, 2, 0]);
+    assert_eq!(single.to_floor, Some(2.3958));
+    let summary = &single.summary;
+    assert_eq!(summary.pushed, Spread { mean: 115, p95: 234 });
+    assert_eq!((summary.layers_changed, summary.layer_count, summary.churned), (1.0, 2, 0));
+    assert_eq!((summary.stored, summary.duplicates, summary.registry), (234, 101, 576));
+    assert_eq!((summary.shared, summary.shareable), (0.0, 0.4316));
+    let layers: Vec<_> = single
+        .layers
+        .iter()
+        .map(|layer| (&layer.images[..], layer.bytes, layer.paths, layer.changes))
+        .collect();
+    assert_eq!(layers, [(&[1][..], 121, 2, 1), (&[0], 113, 2, 2)]);
+    assert_eq!(single.layers[0].largest, ["base-2", "b-1"]);
+
+    // Two layers for two paths are as good as the floor.
+    assert_eq!((&locked.series, locked.to_floor), (&floor.series, Some(1.0)));
+    assert_eq!((locked.summary.duplicates, locked.summary.shared), (0, 0.4316));
+    let expected = "nixply+lock pushes the least: 48 B a release with 2 layers, 1.00 times the floor; single pushes 2.4 times \
+                    as much; shared layers save 43.2 % of the 43.2 % that they could";
+    assert_eq!(headline(&comparison), expected);
+}
+
+#[test]
+fn a_package_can_change_alone() {
+    let comparison = compared(&study(&["single"], &[1]), &small(Propagation::Alone));
+    assert_eq!(comparison.floor.series.pushed, [130, 12, 101, 0]);
+    assert_eq!(comparison.limits[0].strategies[0].series.pushed, [230, 112, 234, 0]);
+}
+
+#[test]
+fn a_layer_of_known_paths_that_is_new_is_churn() {
+    let text = r#"{"format":"nixply-history","version":1,"images":{"i":["a"]},"releases":[
+        {"name":"1","set":{"x":{"source":"x","version":"1","size":5,"references":[]},
+                           "a":{"source":"a","version":"1","size":10,"references":["x"]}}},
+        {"name":"2","removed":["x"],"set":{"a":{"source":"a","version":"1","size":10,"references":[]}}}]}"#;
+    let history = History::read(&Folder::new().write("h.json", text), Propagation::Alone).unwrap();
+    let comparison = compared(&study(&["single"], &[1]), &history);
+    let single = &comparison.limits[0].strategies[0];
+    assert_eq!((&single.series.pushed[..], &single.series.churned[..]), (&[15, 10][..], &[0, 10][..]));
+    // The floor pushes nothing: there is no ratio.
+    assert_eq!((comparison.floor.summary.pushed.mean, single.to_floor), (0, None));
+}
+
+#[test]
+fn a_warm_up_is_planned_and_not_measured() {
+    let history = small(Propagation::Dependents);
+    let study = Study { warm_up: 1, ..study(&["single"], &[1]) };
+    let comparison = compared(&study, &history);
+    assert_eq!((comparison.measured, comparison.floor.summary.pushed.mean), (2, 67));
+    assert_eq!(comparison.floor.series.pushed.len(), 4);
+    let error = Study { warm_up: 3, ..study }.compare(&history, &|| ()).unwrap_err();
+    let expected = "history small: it has 4 releases, and none is left after the first and a warm-up of 3";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn some_releases_can_be_studied() {
+    let names = |history: &History| history.releases.iter().map(|one| one.name.clone()).collect::<Vec<_>>();
+    let mut history = small(Propagation::Dependents);
+    history.retain(Some("r2"), Some("r3")).unwrap();
+    assert_eq!(names(&history), ["r2", "r3"]);
+    history.retain(None, None).unwrap();
+    assert_eq!(names(&history), ["r2", "r3"]);
+    let mut error = |first, last| history.retain(first, last).unwrap_err().to_string();
+    let missing = "history small: it has no release \"r9\": it begins with r2 and ends with r3";
+    assert_eq!(error(None, Some("r9")), missing);
+    assert_eq!(error(Some("r3"), Some("r2")), "history small: release r3 comes after release r2");
+}
+
+/// A closure of app and what it refers to, of these sizes.
+fn closure(version: &str, app: u64, library: u64) -> String {
+    let path = |name: &str, size: u64| format!("/nix/store/{size:0>32}-{name}");
+    format!(
+        r#"{{"{app_path}":{{"references":["{library_path}","{app_path}"],"narSize":{app},"narHash":""}},
+            "{library_path}":{{"references":[],"narSize":{library},"narHash":""}}}}"#,
+        app_path = path(&format!("app-{version}"), app),
+        library_path = path("library", library),
+    )
+}
+
+#[test]
+fn folders_are_read_in_the_order_of_their_numbers() {
+    let folder = Folder::new();
+    for (name, app) in [("v9", 9), ("v10", 10), ("v8", 8)] {
+        folder.write(&format!("flat/{name}.json"), &closure(name, app, 100));
+        folder.write(&format!("deep/{name}/web.json"), &closure(name, app, 100));
+    }
+    folder.write("flat/README.md", "not a closure");
+    folder.write("flat/.hidden.json", "not a closure");
+    // Another image from the second release on.
+    folder.write("deep/v9/tool.json", &closure("1", 30, 100));
+    folder.write("deep/v10/tool.json", &closure("2", 31, 100));
+    let read = |name: &str| match Subject::read(&folder.0.path().join(name), Propagation::Dependents).unwrap()
+    {
+        Subject::History(history) => history,
+        Subject::Closures(_) => panic!("{name} is a history"),
+    };
+    let flat = read("flat");
+    let names: Vec<&str> = flat.releases.iter().map(|release| release.name.as_str()).collect();
+    assert_eq!(
+        (names, &flat.images[..], flat.name.as_str()),
+        (vec!["v8", "v9", "v10"], &["image".to_owned()][..], "flat")
+    );
+    assert_eq!(flat.releases[2].roots[0][0].name(), "app-v10");
+    let floor = Replay::of(&flat, &Contender::Floor, 1, &|| ()).unwrap();
+    assert_eq!(floor.releases.iter().map(|moved| moved.pushed).collect::<Vec<_>>(), [108, 9, 10]);
+
+    let deep = read("deep");
+    assert_eq!(deep.images, ["tool", "web"]);
+    let floor = Replay::of(&deep, &Contender::Floor, 1, &|| ()).unwrap();
+    assert_eq!(floor.releases.iter().map(|moved| moved.pushed).collect::<Vec<_>>(), [108, 39, 41]);
+    // Nobody has the release before of an image that was not in it.
+    let pulled: Vec<_> = floor.releases.iter().map(|moved| moved.pulled.clone()).collect();
+    assert_eq!(pulled, [vec![], vec![9], vec![31, 10]]);
+}
+
+#[test]
+fn what_is_no_history_is_told_apart() {
+    let folder = Folder::new();
+    folder.write("one/only.json", &closure("1", 10, 100));
+    for name in ["one", "one/only.json"] {
+        match Subject::read(&folder.0.path().join(name), Propagation::Dependents).unwrap() {
+            Subject::Closures(closures) => assert_eq!((closures.len(), closures[0].1.len()), (1, 2)),
+            Subject::History(_) => panic!("{name} is one closure"),
+        }
+    }
+    let Subject::Closures(closures) =
+        Subject::read(&folder.0.path().join("one"), Propagation::Dependents).unwrap()
+    else {
+        unreachable!()
+    };
+    let found = study(&["single", "nixply", "nixply+lock"], &[1, 2]).expect("one", &closures[0].1).unwrap();
+    // The library and its one dependent move 110, and the app alone 10; the library has half of the app's chance.
+    let floor = &found.floor;
+    assert_eq!((floor.structural, floor.even, floor.leaves), (43, 60, 60));
+    let names: Vec<_> = found.limits[1].strategies.iter().map(|of| (of.strategy.as_str(), of.even)).collect();
+    assert_eq!(names, [("single", 110), ("nixply", 60)]);
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    let folder = Folder::new();
+    folder.write("empty/README.md", "");
+    folder.write("mixed/a.json", &closure("1", 1, 1));
+    folder.write("mixed/b/image.json", &closure("1", 1, 1));
+    folder.write("hollow/1/README.md", "");
+    folder.write("text.json", "hello");
+    folder.write("none.json", "{}");
+    folder.write("sizes.json", r#"{"/nix/store/a":{"references":[]}}"#);
+    folder.write("loop.json", r#"{"/nix/store/a":{"references":["/nix/store/b"],"narSize":1},"/nix/store/b":{"references":["/nix/store/a"]}}"#);
+    folder.write("part.json", r#"{"/nix/store/a":{"references":["/nix/store/b"],"narSize":1}}"#);
+    folder.write("later.json", r#"{"format":"nixply-history","version":2,"images":{},"releases":[]}"#);
+    folder.write(
+        "gone.json",
+        r#"{"format":"nixply-history","version":1,"images":{"i":["a"]},"releases":[{"name":"1","set":{}}]}"#,
+    );
+    folder.write("short.json.zst", "hello");
+    let how = "nix path-info --json --recursive";
+    for (name, expected) in [
+        (
+            "empty",
+            format!(
+                "empty: it has no closures: expected a file RELEASE.json for each release ({how}), or a folder for each with a \
+                 file IMAGE.json for each image"
+            ),
+        ),
+        (
+            "mixed",
+            "mixed: it has files and folders (a.json and b): expected a file for each release, or a folder for each".into(),
+        ),
+        ("hollow", "hollow/1: it has no closures: expected a file IMAGE.json for each image of this release".into()),
+        ("missing", "cannot read missing".into()),
+        ("text.json", "text.json: closure JSON is not valid: expected value at line 1 column 1".into()),
+        ("none.json", "none.json: it has no store path".into()),
+        ("sizes.json", format!("sizes.json: its paths have no sizes: {how} writes them")),
+        (
+            "loop.json",
+            "loop.json: all its paths refer to each other: expected one that no other refers to".into(),
+        ),
+        (
+            "part.json",
+            "part.json: /nix/store/b is not in the closure, although /nix/store/a refers to it; give the whole closure".into(),
+        ),
+        ("later.json", "later.json: expected format nixply-history, version 1".into()),
+        ("gone.json", "gone.json, release 1: i refers to \"a\", which is not in it".into()),
+        ("short.json.zst", "short.json.zst: Unknown frame descriptor".into()),
+    ] {
+        assert_eq!(folder.error(name, Propagation::Dependents), expected, "{name}");
+    }
+    folder.write("one.json", &closure("1", 1, 1));
+    assert_eq!(
+        folder.error("one.json", Propagation::Alone),
+        "one.json: its paths have the hashes that Nix gave them: only a nixply-history can be without propagation"
+    );
+}
+
+#[test]
+fn a_fleet_that_never_was_is_always_the_same() {
+    let fleet: Fleet = "packages=60, images=3,roots=5,releases=4".parse().unwrap();
+    assert_eq!(fleet, Fleet { seed: 1, packages: 60, images: 3, roots: 5, releases: 4 });
+    let hash = |fleet: Fleet| fleet.history(Propagation::Dependents).unwrap().hash().to_hex().to_string();
+    assert_eq!(hash(fleet), "cc905325acd2c9d5cdd98efd22368ecae269bae3db18a1bcb6c749a7d7f06846");
+    assert_ne!(hash(Fleet { seed: 2, ..fleet }), hash(fleet));
+    let error = |text: &str| text.parse::<Fleet>().unwrap_err().to_string();
+    assert_eq!(error("seed"), "synthetic history \"seed\": expected NAME=NUMBER, found \"seed\"");
+    assert_eq!(error("seed=x"), "synthetic history \"seed=x\": seed is \"x\", expected a number");
+    let unknown =
+        "synthetic history \"size=1\": expected seed, packages, images, roots or releases, found \"size\"";
+    assert_eq!(error("size=1"), unknown);
+}
+
+#[test]
+fn contenders_have_names() {
+    for contender in Contender::usual().into_iter().chain([Contender::Together]) {
+        assert_eq!(Contender::from_name(&contender.name()).unwrap(), contender);
+    }
+    let error = |name: &str| Contender::from_name(name).unwrap_err().to_string();
+    assert_eq!(
+        error("best"),
+        "strategy \"best\": expected one of popularity, single, size, auto-layer, nixply, nixply+lock, nixply+fleet"
+    );
+    assert_eq!(error("floor"), "strategy \"floor\": it is part of every study");
+    assert!(error("per-path").contains("the floor, part of every study, is what it moves"));
+}
+
+#[test]
+fn the_page_has_the_numbers_and_needs_nothing_else() {
+    let found = study(&["popularity", "nixply+lock"], &[1, 2]);
+    let comparison = compared(&found, &small(Propagation::Dependents));
+    let history = Fleet { packages: 60, images: 1, roots: 5, releases: 6, seed: 3 };
+    let other = compared(&found, &history.history(Propagation::Dependents).unwrap());
+    let folder = Folder::new();
+    let file = folder.write("one <closure>.json", &closure("1", 10, 100));
+    let Subject::Closures(closures) = Subject::read(&file, Propagation::Dependents).unwrap() else {
+        panic!()
+    };
+    let expectation = found.expect(&closures[0].0, &closures[0].1).unwrap();
+    let report = Report {
+        version: VERSION,
+        propagation: true,
+        histories: vec![comparison, other],
+        closures: vec![expectation],
+    };
+    let page = report.html();
+    // The only element without an end is `meta`.
+    let xml = page.replace("\"utf-8\">", "\"utf-8\"/>").replace("initial-scale=1\">", "initial-scale=1\"/>");
+    let xml = xml.strip_prefix("<!DOCTYPE html>").unwrap();
+    let xml = xml.replace(" open>", " open=\"\">");
+    let document = roxmltree::Document::parse(&xml).unwrap();
+    assert!(
+        !page.contains("http")
+            && !page.contains("url(")
+            && !page.contains("src=")
+            && !page.contains("<script")
+    );
+    assert!(
+        page.contains("Two &lt;b&gt;images&lt;/b&gt; &amp; a base.") && page.contains("one &lt;closure&gt;")
+    );
+
+    // Each number of the tables is one of the JSON's, and each of those that the tables have columns for is there.
+    let json: serde_json::Value = serde_json::to_value(&report).unwrap();
+    let mut numbers = Vec::new();
+    collect(&json, &mut numbers);
+    let shown: Vec<f64> = document
+        .descendants()
+        .filter(|node| node.has_tag_name("data"))
+        .map(|node| node.attribute("value").unwrap().parse().unwrap())
+        .collect();
+    assert!(shown.iter().all(|number| numbers.contains(number)), "{shown:?}");
+    for of in report.histories.iter().flat_map(|one| one.limits.iter().flat_map(|limit| &limit.strategies)) {
+        for number in
+            [of.summary.pushed.mean, of.summary.pushed.p95, of.summary.pulled.mean, of.summary.registry]
+        {
+            assert!(shown.contains(&(number as f64)), "{}: {number}", of.strategy);
+        }
+    }
+    // A rectangle for each layer of both maps, for each limit.
+    let layers: usize = report
+        .histories
+        .iter()
+        .flat_map(|one| &one.limits)
+        .flat_map(|limit| &limit.strategies)
+        .map(|of| of.layers.len())
+        .sum();
+    let titles = document.descendants().filter(|node| {
+        node.text().is_some_and(|text| text.contains("; new in ")) && node.has_tag_name("title")
+    });
+    assert_eq!(titles.count(), layers);
+}
+
+fn collect(value: &serde_json::Value, numbers: &mut Vec<f64>) {
+    match value {
+        serde_json::Value::Number(number) => numbers.extend(number.as_f64()),
+        serde_json::Value::Array(list) => list.iter().for_each(|value| collect(value, numbers)),
+        serde_json::Value::Object(object) => object.values().for_each(|value| collect(value, numbers)),
+        _ => {}
+    }
+}
