@@ -9,6 +9,7 @@
 mod commands;
 mod expressions;
 mod failure;
+mod git;
 mod interrupt;
 mod nix;
 mod report;

@@ -43,13 +43,18 @@ pub(crate) fn closure<'r>(roots: impl Iterator<Item = &'r str>, otherwise: &str)
     if roots.is_empty() {
         return Ok(Closure::default());
     }
-    let output = path_info_of(&roots)?;
+    Ok(Closure::from_json(&closure_text(roots.into_iter(), otherwise)?)?)
+}
+
+/// As [`closure`], of at least one root and as Nix prints it.
+pub(crate) fn closure_text<'r>(roots: impl Iterator<Item = &'r str>, otherwise: &str) -> Result<String> {
+    let output = path_info_of(&roots.collect::<Vec<_>>())?;
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
     if !output.status.success() {
         let error = anyhow!("nix path-info ended with {}", output.status);
         return Err(hinted(error, otherwise));
     }
-    read_closure(output)
+    text_of(output)
 }
 
 /// The closure of `roots`, if there is a Nix that knows it. Nothing is said where there is none.
@@ -59,13 +64,11 @@ pub(crate) fn closure_if_known<'r>(roots: impl Iterator<Item = &'r str>) -> Opti
         return None;
     }
     let output = path_info_of(&roots).ok().filter(|output| output.status.success())?;
-    read_closure(output).ok()
+    Closure::from_json(&text_of(output).ok()?).ok()
 }
 
-fn read_closure(output: Output) -> Result<Closure> {
-    let text =
-        String::from_utf8(output.stdout).context("nix path-info printed something that is not text")?;
-    Ok(Closure::from_json(&text)?)
+fn text_of(output: Output) -> Result<String> {
+    String::from_utf8(output.stdout).context("nix path-info printed something that is not text")
 }
 
 fn path_info_of(roots: &[&str]) -> Result<Output> {

@@ -19,7 +19,7 @@ use super::Evaluation;
 use crate::expressions::Expressions;
 use crate::failure::{Failed, Hint, hinted};
 use crate::terminal::warning;
-use crate::{interrupt, nix};
+use crate::{git, interrupt, nix};
 
 /// The file that describes a project's environment.
 const FILE: &str = "devenv.nix";
@@ -209,21 +209,9 @@ impl<'e> Project<'e> {
         if file.exists() { file } else { self.root.join("flake.nix") }.display().to_string()
     }
 
-    /// git for the project's folder, whatever repository a hook of git's has put into the environment.
+    /// git for the project's folder.
     fn git(&self) -> Command {
-        let mut git = Command::new("git");
-        for variable in [
-            "GIT_DIR",
-            "GIT_WORK_TREE",
-            "GIT_INDEX_FILE",
-            "GIT_PREFIX",
-            "GIT_COMMON_DIR",
-            "GIT_OBJECT_DIRECTORY",
-        ] {
-            git.env_remove(variable);
-        }
-        git.arg("-C").arg(&self.root);
-        git
+        git::command(&self.root)
     }
 
     /// The project as a flake's reference: of git's, where it is in a work tree, so that what git does not know of stays out of the

@@ -1,19 +1,22 @@
 //! `nixply strategies`.
 
 mod report;
+mod revisions;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use anstream::{AutoStream, ColorChoice};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use nixply_packer::closure::Closure;
 use nixply_study::compare::Study;
 use nixply_study::history::{Fleet, History, Propagation, Subject};
 use nixply_study::replay::Contender;
 use nixply_study::report::{Report, VERSION};
 
+use self::revisions::Revisions;
 use super::{Talk, write_file};
+use crate::interrupt;
 use crate::terminal::Counting;
 
 /// Compare layer strategies: replay the releases of images with each, and show what that pushes, pulls and shares
@@ -28,6 +31,19 @@ pub(crate) struct Args {
     /// Study a history that is made up, of this seed and sizes: seed=1,packages=2000,images=10,roots=40,releases=50, or some of these
     #[arg(long, value_name = "SPEC", group = "subject")]
     synthetic: Vec<Fleet>,
+
+    /// Study the revisions from A to B of a git repository (HISTORY, or that of the working directory), by first parents: what Nix
+    /// builds of each. Those that cannot be built, and those in which no image has changed, are left out
+    #[arg(long, value_name = "A..B", group = "subject", requires = "installables", value_parser = revisions)]
+    git_revisions: Option<(String, String)>,
+
+    /// With --git-revisions: what to build, as nix build takes it; once for each image
+    #[arg(long = "installable", value_name = "INSTALLABLE", requires = "git_revisions")]
+    installables: Vec<String>,
+
+    /// With --git-revisions: the file of the repository whose attributes installables are, if it has no flake
+    #[arg(long, value_name = "FILE", requires = "git_revisions")]
+    file: Option<PathBuf>,
 
     /// A strategy: a name of `strategy`, nixply+lock (with a lock file that is updated at each release), or nixply+fleet (all images
     /// together, without one); can be given several times [default: popularity, auto-layer, size, nixply, nixply+lock]
@@ -82,6 +98,13 @@ fn range(text: &str) -> Result<(Option<String>, Option<String>), String> {
     Ok((end(first), end(last)))
 }
 
+fn revisions(text: &str) -> Result<(String, String), String> {
+    match range(text)? {
+        (Some(first), Some(last)) => Ok((first, last)),
+        _ => Err("expected two revisions with two dots between them".to_owned()),
+    }
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     let study = Study {
         contenders: match args.strategies.is_empty() {
@@ -119,7 +142,27 @@ fn read(args: &Args) -> Result<(Vec<History>, Vec<(String, Closure)>)> {
         false => Propagation::Dependents,
     };
     let (mut histories, mut closures) = (Vec::new(), Vec::new());
-    for path in &args.histories {
+    if let Some((first, last)) = &args.git_revisions {
+        ensure!(
+            args.histories.len() <= 1,
+            "--git-revisions takes one repository, not {}",
+            args.histories.len()
+        );
+        ensure!(
+            !args.no_propagation,
+            "--no-propagation is for a nixply-history: what Nix builds has Nix's hashes"
+        );
+        interrupt::listen()?;
+        let revisions = Revisions {
+            repository: args.histories.first().map_or(Path::new("."), PathBuf::as_path),
+            range: (first, last),
+            installables: &args.installables,
+            file: args.file.as_deref(),
+            quiet: args.talk.quiet,
+        };
+        histories.push(revisions.read()?);
+    }
+    for path in args.histories.iter().filter(|_| args.git_revisions.is_none()) {
         match Subject::read(path, propagation)? {
             Subject::History(history) => histories.push(history),
             Subject::Closures(some) => closures.extend(some),
