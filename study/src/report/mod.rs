@@ -154,7 +154,7 @@ pub fn columns(comparison: &Comparison) -> Vec<Column> {
         column(
             "layers moved",
             "layers that are new in a release, of all images, mean",
-            LESS,
+            None,
             Unit::Count,
             |of| Some(of.summary.layers_changed),
         ),

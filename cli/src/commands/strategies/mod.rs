@@ -45,8 +45,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", requires = "git_revisions")]
     file: Option<PathBuf>,
 
-    /// A strategy: a name of `strategy`, nixply+lock (with a lock file that is updated at each release), or nixply+fleet (all images
-    /// together, without one); can be given several times [default: popularity, auto-layer, size, nixply, nixply+lock]
+    /// A strategy to compare: popularity, single, size, auto-layer or nixply, which plan each image alone; nixply+fleet, which plans all
+    /// images together; nixply+lock, which does so with a lock file that is updated at each release. Can be given several times [default: popularity, auto-layer, size, nixply, nixply+lock]
     #[arg(long = "strategy", value_name = "NAME", value_parser = contender)]
     strategies: Vec<Contender>,
 
