@@ -99,6 +99,7 @@ fn strategies_are_compared() {
         &study(&["--no-propagation", "--releases", "2026-01-12..", "--warm-up", "1"]),
         "strategies-some.txt",
     );
+    is_report(&study(&["--compression", "zstd:9"]), "strategies-compressed.txt");
     is_report(&world.study(&["releases", "one.json", "--strategy", "size"]), "strategies-closures.txt");
 }
 

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::expected::{self, Weights};
 use crate::history::History;
 use crate::replay::{Contender, Layer, Moved, Replay};
+use crate::sizes::{Prediction, Sizes};
 use crate::summary::{Summary, mean, rounded};
 
 /// What is compared.
@@ -37,6 +38,9 @@ pub struct Comparison {
     pub releases: Vec<String>,
     /// How many of the last ones are measured.
     pub measured: usize,
+    /// How compressed sizes were predicted; absent where bytes are those of archives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<Prediction>,
     /// Paths of the last release, each once.
     pub paths: usize,
     /// Bytes of these.
@@ -109,8 +113,8 @@ impl Study {
         (self.contenders.len() * self.limits.len() + 1) * history.releases.len()
     }
 
-    /// Replays a history, several strategies at once. `step` is called after each release that one of them has planned.
-    pub fn compare(&self, history: &History, step: &(dyn Fn() + Sync)) -> Result<Comparison> {
+    /// Replays a history, several strategies at once. What is moved counts by `sizes`. `step` is called after each release that one of them has planned.
+    pub fn compare(&self, history: &History, sizes: &Sizes, step: &(dyn Fn() + Sync)) -> Result<Comparison> {
         let count = history.releases.len();
         let measured = count.saturating_sub(1 + self.warm_up);
         if measured == 0 {
@@ -130,7 +134,7 @@ impl Study {
             .par_iter()
             // One job after another is taken: they take very different times.
             .with_max_len(1)
-            .map(|(contender, limit)| Replay::of(history, contender, *limit, step))
+            .map(|(contender, limit)| Replay::of(history, contender, *limit, sizes, step))
             .collect::<Result<_>>()?;
         let mut floor_mean = None;
         let mut all = jobs.iter().zip(replays).map(|((contender, _), replay)| {
@@ -156,6 +160,7 @@ impl Study {
             images: history.images.clone(),
             releases: history.releases.iter().map(|release| release.name.clone()).collect(),
             measured,
+            prediction: sizes.prediction().cloned(),
             // The floor has each path once.
             paths: floor.summary.layer_count,
             bytes: floor.summary.stored,
@@ -178,7 +183,7 @@ impl Study {
                 let made = plan::plan(closure, &options).map_err(|source| Error::Closure {
                     strategy: contender.name(),
                     closure: name.to_owned(),
-                    source,
+                    source: Box::new(source),
                 })?;
                 plans.push(made);
                 names.push((*limit, contender.name()));

@@ -32,7 +32,7 @@ pub enum Error {
         /// The image.
         image: String,
         /// Why.
-        source: nixply_packer::Error,
+        source: Box<nixply_packer::Error>,
     },
     /// A strategy cannot plan a closure.
     #[error("{strategy} of {closure}")]
@@ -42,7 +42,7 @@ pub enum Error {
         /// The closure.
         closure: String,
         /// Why.
-        source: nixply_packer::Error,
+        source: Box<nixply_packer::Error>,
     },
 }
 

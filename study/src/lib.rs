@@ -9,4 +9,5 @@ pub mod expected;
 pub mod history;
 pub mod replay;
 pub mod report;
+pub mod sizes;
 pub mod summary;

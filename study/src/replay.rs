@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::history::{History, Release};
+use crate::sizes::Sizes;
 
 /// What a strategy is asked to do at each release.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +99,7 @@ pub struct Layer {
 /// How many paths [`Layer::largest`] has at most.
 const LARGEST: usize = 3;
 
-/// What a release moved. Bytes are those of archives.
+/// What a release moved. Bytes are those of archives, or as [`Sizes`] has them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Moved {
     /// Bytes that the registry did not have.
@@ -139,7 +140,7 @@ fn layer_id(paths: &[PlannedPath]) -> LayerId {
 /// Replays all releases of `history` with at most `max_layers` layers an image. The first release is what everybody has; its
 /// entry tells what the first push costs.
 pub fn replay(history: &History, contender: &Contender, max_layers: usize) -> Result<Vec<Moved>> {
-    Ok(Replay::of(history, contender, max_layers, &|| ())?.releases)
+    Ok(Replay::of(history, contender, max_layers, &Sizes::default(), &|| ())?.releases)
 }
 
 /// An image's layers in a release.
@@ -152,11 +153,12 @@ struct Before {
 }
 
 impl Replay {
-    /// As [`replay`], and with the last release's layers. `step` is called after each release.
+    /// As [`replay`], and with the last release's layers. What is moved counts by `sizes`, which planning knows nothing of. `step` is called after each release.
     pub fn of(
         history: &History,
         contender: &Contender,
         max_layers: usize,
+        sizes: &Sizes,
         step: &(dyn Fn() + Sync),
     ) -> Result<Self> {
         let mut lock: Option<Lock> = None;
@@ -182,7 +184,7 @@ impl Replay {
                     let id = layer_id(layer);
                     let mut bytes = 0;
                     for path in layer {
-                        let size = closure.get(&path.path).map_or(0, |info| info.nar_size);
+                        let size = closure.get(&path.path).map_or(0, |info| sizes.of(info));
                         bytes += size;
                         paths.insert(path.path.as_str(), size);
                     }
@@ -272,11 +274,11 @@ fn plans(
     max_layers: usize,
     lock: &mut Option<Lock>,
 ) -> Result<Vec<plan::Plan>> {
-    let failed = |image: &str, source| Error::Plan {
+    let failed = |image: &str, source: nixply_packer::Error| Error::Plan {
         strategy: contender.name(),
         release: release.name.clone(),
         image: image.to_owned(),
-        source,
+        source: Box::new(source),
     };
     let images = history.images.iter().zip(&release.closures);
     let all_paths = |closure: &Closure| {

@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 
+use nixply_packer::closure::PathInfo;
 use nixply_study::compare::{Comparison, Study};
 use nixply_study::history::{Fleet, History, Propagation, Subject};
 use nixply_study::replay::{Contender, Replay};
-use nixply_study::report::{Report, VERSION, headline};
+use nixply_study::report::{Report, VERSION, headline, measure};
+use nixply_study::sizes::Sizes;
 use nixply_study::summary::Spread;
 use tempfile::TempDir;
 
@@ -51,7 +53,7 @@ fn study(names: &[&str], limits: &[usize]) -> Study {
 }
 
 fn compared(study: &Study, history: &History) -> Comparison {
-    study.compare(history, &|| ()).unwrap()
+    study.compare(history, &Sizes::default(), &|| ()).unwrap()
 }
 
 #[test]
@@ -119,9 +121,29 @@ fn a_warm_up_is_planned_and_not_measured() {
     let comparison = compared(&study, &history);
     assert_eq!((comparison.measured, comparison.floor.summary.pushed.mean), (2, 67));
     assert_eq!(comparison.floor.series.pushed.len(), 4);
-    let error = Study { warm_up: 3, ..study }.compare(&history, &|| ()).unwrap_err();
+    let error = Study { warm_up: 3, ..study }.compare(&history, &Sizes::default(), &|| ()).unwrap_err();
     let expected = "history small: it has 4 releases, and none is left after the first and a warm-up of 3";
     assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn compressed_sizes_are_known_or_foretold() {
+    let history = small(Propagation::Dependents);
+    let compare = |sizes: &Sizes| study(&["single"], &[1]).compare(&history, sizes, &|| ()).unwrap();
+    let none = compare(&Sizes::compressed(&history, "zstd:3", |_| None));
+    assert_eq!(none.floor.series.pushed, [39, 4, 40, 0]);
+    let expected =
+        "as compressed with zstd:3, by a ratio of 0.3 that is assumed: the cache knows none of 7 paths";
+    assert_eq!(measure(&none), expected);
+    // Of both bases half: the others, too.
+    let known = |info: &PathInfo| info.path.name().starts_with("base").then_some(50);
+    let some = compare(&Sizes::compressed(&history, "gzip", known));
+    let prediction = some.prediction.as_ref().unwrap();
+    assert_eq!((prediction.known_paths, prediction.ratio, prediction.assumed), (2, 0.4975, false));
+    // 50 + 5 + 10, 6, 50 + 6 + 10.
+    assert_eq!(some.floor.series.pushed, [65, 6, 66, 0]);
+    let expected = "as compressed with gzip: 2 of 7 paths as the cache has them, others by the mean ratio of these, 0.4975";
+    assert_eq!(measure(&some), expected);
 }
 
 #[test]
@@ -173,12 +195,12 @@ fn folders_are_read_in_the_order_of_their_numbers() {
         (vec!["v8", "v9", "v10"], &["image".to_owned()][..], "flat")
     );
     assert_eq!(flat.releases[2].roots[0][0].name(), "app-v10");
-    let floor = Replay::of(&flat, &Contender::Floor, 1, &|| ()).unwrap();
+    let floor = Replay::of(&flat, &Contender::Floor, 1, &Sizes::default(), &|| ()).unwrap();
     assert_eq!(floor.releases.iter().map(|moved| moved.pushed).collect::<Vec<_>>(), [108, 9, 10]);
 
     let deep = read("deep");
     assert_eq!(deep.images, ["tool", "web"]);
-    let floor = Replay::of(&deep, &Contender::Floor, 1, &|| ()).unwrap();
+    let floor = Replay::of(&deep, &Contender::Floor, 1, &Sizes::default(), &|| ()).unwrap();
     assert_eq!(floor.releases.iter().map(|moved| moved.pushed).collect::<Vec<_>>(), [108, 39, 41]);
     // Nobody has the release before of an image that was not in it.
     let pulled: Vec<_> = floor.releases.iter().map(|moved| moved.pulled.clone()).collect();

@@ -16,8 +16,10 @@ use std::sync::Arc;
 use tempfile::NamedTempFile;
 
 use super::{Cache, Kind, Written};
+use crate::closure::PathInfo;
 use crate::compress::{Codec, FRAME_BYTES};
 use crate::image::go_json;
+use crate::nar_hash;
 use crate::rules::PathOptions;
 use crate::scratch;
 
@@ -244,6 +246,18 @@ impl Cache {
         })
     }
 
+    /// The bytes of a store path's segment when it is compressed, if it has been packed so and without rules. Asking is no use of
+    /// the entry: it does not stay for longer.
+    pub fn compressed_size(&self, info: &PathInfo, codec: Codec) -> Option<u64> {
+        if info.nar_hash.is_empty() {
+            return None;
+        }
+        let nar_hash = nar_hash::canonical(&info.nar_hash);
+        let key = SegmentKey::new([(info.path.as_str(), nar_hash.as_str(), None)], codec);
+        let open = |folder| SegmentReader::open(super::entry(folder, Kind::Segments, &key.0), false, &key.0);
+        self.folders().find_map(|(folder, _)| open(folder)).map(|reader| reader.size())
+    }
+
     /// Removes a segment.
     pub(crate) fn forget_segment(&self, key: &SegmentKey) {
         let _ = fs::remove_file(super::entry(&self.folder, Kind::Segments, &key.0));
@@ -284,6 +298,23 @@ mod tests {
             assert!(keys[..at].iter().all(|other| other != key), "{at}");
         }
         assert_eq!(segment("/a", "h", None, "none"), keys[0]);
+    }
+
+    #[test]
+    fn sizes_are_those_of_paths_without_rules() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path());
+        let info = |nar_hash: &str| PathInfo {
+            path: "/a".into(),
+            references: Vec::new(),
+            nar_hash: nar_hash.into(),
+            nar_size: 30,
+        };
+        let writer = cache.new_segment(&segment("/a", &nar_hash::canonical("h"), None, "zstd")).unwrap();
+        writer.add(10, b"first").unwrap().add(20, b"second").unwrap().finish().unwrap();
+        let size = |nar_hash, codec: &str| cache.compressed_size(&info(nar_hash), codec.parse().unwrap());
+        assert_eq!(size("h", "zstd"), Some(11));
+        assert_eq!((size("", "zstd"), size("i", "zstd"), size("h", "gzip")), (None, None, None));
     }
 
     #[test]

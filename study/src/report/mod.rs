@@ -7,6 +7,7 @@ mod treemap;
 use serde::Serialize;
 
 use crate::compare::{Comparison, Contended, Expectation};
+use crate::sizes::Prediction;
 use crate::summary::Summary;
 
 /// The version of the fields in docs/strategies-study.md. Fields may be added without another.
@@ -70,6 +71,21 @@ pub fn headline(comparison: &Comparison) -> String {
         ));
     }
     text
+}
+
+/// What the bytes of a comparison are, in a sentence without a full stop and without its subject.
+pub fn measure(comparison: &Comparison) -> String {
+    let Some(Prediction { codec, paths, known_paths, ratio, assumed }) = &comparison.prediction else {
+        return "of uncompressed archives".to_owned();
+    };
+    match assumed {
+        true => format!(
+            "as compressed with {codec}, by a ratio of {ratio} that is assumed: the cache knows none of {paths} paths"
+        ),
+        false => format!(
+            "as compressed with {codec}: {known_paths} of {paths} paths as the cache has them, others by the mean ratio of these, {ratio}"
+        ),
+    }
 }
 
 /// A column of a table of strategies.

@@ -3,7 +3,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Column, Report, bytes, chart, columns, headline};
+use super::{Column, Report, bytes, chart, columns, headline, measure};
 use crate::compare::{AtLimit, Comparison, Contended, Expectation, ExpectedBytes};
 
 const STYLE: &str = include_str!("page.css");
@@ -22,7 +22,7 @@ pub(super) fn of(report: &Report) -> String {
             body {
                 h1 { (title) }
                 p.faint {
-                    "What each strategy moves. Bytes are those of uncompressed archives. "
+                    "What each strategy moves. "
                     @if report.propagation { "A path changes with all that it depends on, as in Nix." }
                     @else { "A path changes alone, not with what it depends on." }
                 }
@@ -45,7 +45,7 @@ fn history(comparison: &Comparison) -> Markup {
                 (comparison.releases.len()) " releases from " (first) " to " (last) ", the last "
                 (comparison.measured) " of them measured; " (comparison.images.len())
                 @if comparison.images.len() == 1 { " image" } @else { " images" }
-                ", " (comparison.paths) " paths, " (exact(comparison.bytes)) " in the last one."
+                ", " (comparison.paths) " paths, " (exact(comparison.bytes)) " in the last one. Bytes are " (measure(comparison)) "."
                 @if !comparison.about.is_empty() { " " span.faint { (comparison.about) } }
             }
             @for (number, limit) in comparison.limits.iter().enumerate() {
@@ -178,7 +178,7 @@ fn closure(expectation: &Expectation) -> Markup {
             h2 { (expectation.closure) }
             p {
                 "No history: " (expectation.paths) " paths, " (exact(expectation.bytes))
-                ". Bytes that one changed path and its dependents are expected to move."
+                ". Bytes that one changed path and its dependents are expected to move, of uncompressed archives."
             }
             @for limit in &expectation.limits {
                 h3 { "At most " (limit.max_layers) " layers" }

@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 
 use anstream::{AutoStream, ColorChoice};
 use anyhow::{Result, ensure};
-use nixply_packer::closure::Closure;
+use nixply_packer::compress::Codec;
 use nixply_study::compare::Study;
-use nixply_study::history::{Fleet, History, Propagation, Subject};
+use nixply_study::history::{Fleet, Propagation, Subject};
 use nixply_study::replay::Contender;
 use nixply_study::report::{Report, VERSION};
+use nixply_study::sizes::Sizes;
 
 use self::revisions::Revisions;
+use super::cache::CacheFlags;
 use super::{Talk, write_file};
 use crate::interrupt;
 use crate::terminal::Counting;
@@ -66,6 +68,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     warm_up: usize,
 
+    /// Count bytes as they are when compressed, with gzip or zstd, and :LEVEL: as the cache has them of paths that were packed, of
+    /// others by the mean ratio of these, or by 0.3
+    #[arg(long, value_name = "CODEC")]
+    compression: Option<Codec>,
+
     /// How to print it
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: Format,
@@ -76,6 +83,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     talk: Talk,
+
+    #[command(flatten)]
+    cache: CacheFlags,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -114,10 +124,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         limits: args.max_layers.iter().map(|limit| usize::from(*limit)).collect(),
         warm_up: args.warm_up,
     };
-    let (histories, closures) = read(args)?;
+    let (mut histories, mut closures) = (Vec::new(), Vec::new());
+    for subject in read(args)? {
+        match subject {
+            Subject::History(history) => histories.push(history),
+            Subject::Closures(some) => closures.extend(some),
+        }
+    }
     let steps = histories.iter().map(|history| study.steps(history)).sum();
     let counting = Counting::new("plan", steps, args.talk.quiet);
-    let compared = histories.iter().map(|history| study.compare(history, &|| counting.step()));
+    let cache = args.cache.open();
+    let compared = histories.iter().map(|history| {
+        let sizes = args.compression.map_or_else(Sizes::default, |codec| {
+            let known = |info: &_| cache.as_ref()?.compressed_size(info, codec);
+            Sizes::compressed(history, &codec.to_string(), known)
+        });
+        study.compare(history, &sizes, &|| counting.step())
+    });
     let histories = compared.collect::<Result<_, _>>()?;
     drop(counting);
     let expected = closures.iter().map(|(name, closure)| study.expect(name, closure));
@@ -135,13 +158,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     write_file(file, text.as_bytes())
 }
 
-/// What is to be studied: histories, and closures without one.
-fn read(args: &Args) -> Result<(Vec<History>, Vec<(String, Closure)>)> {
+/// What is to be studied.
+fn read(args: &Args) -> Result<Vec<Subject>> {
     let propagation = match args.no_propagation {
         true => Propagation::Alone,
         false => Propagation::Dependents,
     };
-    let (mut histories, mut closures) = (Vec::new(), Vec::new());
+    let mut subjects = Vec::new();
     if let Some((first, last)) = &args.git_revisions {
         ensure!(
             args.histories.len() <= 1,
@@ -160,21 +183,20 @@ fn read(args: &Args) -> Result<(Vec<History>, Vec<(String, Closure)>)> {
             file: args.file.as_deref(),
             quiet: args.talk.quiet,
         };
-        histories.push(revisions.read()?);
+        subjects.push(Subject::History(revisions.read()?));
     }
     for path in args.histories.iter().filter(|_| args.git_revisions.is_none()) {
-        match Subject::read(path, propagation)? {
-            Subject::History(history) => histories.push(history),
-            Subject::Closures(some) => closures.extend(some),
-        }
+        subjects.push(Subject::read(path, propagation)?);
     }
     for fleet in &args.synthetic {
-        histories.push(fleet.history(propagation)?);
+        subjects.push(Subject::History(fleet.history(propagation)?));
     }
     if let Some((first, last)) = &args.releases {
-        for history in &mut histories {
-            history.retain(first.as_deref(), last.as_deref())?;
+        for subject in &mut subjects {
+            if let Subject::History(history) = subject {
+                history.retain(first.as_deref(), last.as_deref())?;
+            }
         }
     }
-    Ok((histories, closures))
+    Ok(subjects)
 }

@@ -39,7 +39,7 @@ fn history(report: &mut Report, comparison: &Comparison, propagation: bool) {
         ("releases", format!("{releases}; the last {} measured", comparison.measured)),
         ("last one", last),
         ("changes", change.to_owned()),
-        ("bytes", "of uncompressed archives".to_owned()),
+        ("bytes", study::measure(comparison)),
         ("floor", "a layer for each path: no strategy moves less".to_owned()),
         ("*", "the best of its column".to_owned()),
     ]);
