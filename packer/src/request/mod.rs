@@ -372,7 +372,8 @@ impl ImageRequest {
         control: &Control<'_>,
     ) -> Result<BuiltImage> {
         // What is wrong is told before anything is packed.
-        (canonical_time("created", &self.created)?, self.arch()?);
+        canonical_time("created", &self.created)?;
+        self.arch()?;
         let plan = self.plan(closure, store)?;
         let packing = Packing { codec: self.compression, closure, store, packer, control };
         let packed = packing.pack(plan.to_pack().cloned().collect(), &self.folders().collect(), &())?;

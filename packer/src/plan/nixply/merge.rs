@@ -49,17 +49,17 @@ impl Groups<'_> {
             exceeding = self.exceeding();
             best[cheapest] = NONE;
             best[partner] = NONE;
-            for slot in 0..best.len() {
+            for (slot, known) in best.iter_mut().enumerate() {
                 let Some(group) = &self.slots[slot] else { continue };
-                if best[slot].partner == cheapest || best[slot].partner == partner {
-                    best[slot] = Best { partner: made[0], stale: true, ..best[slot] };
+                if known.partner == cheapest || known.partner == partner {
+                    *known = Best { partner: made[0], stale: true, ..*known };
                 }
                 for new in &made {
-                    let Some(price) = self.price(group, self.at(*new), &exceeding, best[slot].price) else {
+                    let Some(price) = self.price(group, self.at(*new), &exceeding, known.price) else {
                         continue;
                     };
-                    if price < best[slot].price {
-                        best[slot] = Best { price, partner: *new, stale: false };
+                    if price < known.price {
+                        *known = Best { price, partner: *new, stale: false };
                     }
                 }
             }
