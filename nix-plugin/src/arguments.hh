@@ -25,8 +25,8 @@ struct Arguments {
 
 /// Forces and checks the arguments of `builtin`. An error names the argument and has its position. Where they are one image's
 /// of several, `key` is the image's attribute, and its name if it has none.
-Arguments read_arguments(nix::EvalState & state, nix::Value & v, const compat::Position & pos, const std::string & builtin,
-                         const std::string & key = "");
+Arguments read_arguments(nix::EvalState & state, nix::Value & v, const compat::Position & pos,
+                         const std::string & builtin, const std::string & key = "");
 
 /// Replaces placeholders in everything that was read, now that it is built.
 void rewrite(Arguments & arguments, const nix::StringMap & rewrites);

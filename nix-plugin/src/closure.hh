@@ -14,6 +14,7 @@ struct Query {
 
 /// Realises what the images' arguments name (all at once), completes their requests with what became of it, and asks the
 /// store for the closure of them all.
-Query realise(nix::EvalState & state, std::vector<Arguments> & images, const compat::Position & pos, const std::string & builtin);
+Query realise(nix::EvalState & state, std::vector<Arguments> & images, const compat::Position & pos,
+              const std::string & builtin);
 
 }
