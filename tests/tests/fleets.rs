@@ -124,6 +124,10 @@ fn a_lock_file_keeps_layers_in_every_door() {
     let web: Value = serde_json::from_str(&fs::read_to_string(web).unwrap()).unwrap();
     assert_eq!(web["layers"], all["web"].0["layers"]);
 
+    let request = nix.build(&format!("(buildImage ({{ name = \"web\"; }} // ({given}).web)).requestFile"));
+    let alone = run(nix.nixply().args(["plan", "--json", "--lock"]).arg(&lock).arg(&request)).ok();
+    assert_eq!(serde_json::from_str::<Value>(&alone).unwrap(), planned["web"]);
+
     // Something new comes: whatever was there keeps its layer.
     let more = given.replace(
         "copyToRoot = [ pkgs.coreutils ];",

@@ -185,3 +185,44 @@ impl Placer for Made {
         Ok(self.0[member.name].clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(json: &str) -> String {
+        FleetRequest::from_json(json, "fleet.json").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn fleets_that_mean_nothing_are_named() {
+        assert_eq!(
+            error(r#"{"a": {"name": "web"}, "b": {"name": "web"}}"#),
+            "name of image b is not valid: a has the name \"web\", too: a lock file tells images apart by it"
+        );
+        assert_eq!(
+            error(r#"{"a": {"lock": "/nix/store/x"}, "b": {}, "c": {"lock": "/nix/store/y"}}"#),
+            "lock of image c is not valid: a has another one: images that are planned together share one"
+        );
+        assert!(
+            error(r#"{"a": {"maxLayer": 1}}"#)
+                .starts_with("fleet.json, image a is not valid: unknown field `maxLayer`")
+        );
+        let fleet =
+            FleetRequest::from_json(r#"{"a": {}, "b": {"lock": "/nix/store/x"}}"#, "fleet.json").unwrap();
+        assert_eq!(
+            (fleet.images["a"].name.as_deref(), fleet.lock.as_deref()),
+            (Some("a"), Some("/nix/store/x"))
+        );
+    }
+
+    #[test]
+    fn a_lock_file_is_for_nixply_alone() {
+        for given in [r#""strategy": "size""#, r#""groups": []"#] {
+            let request = format!(r#"{{"lock": "/nix/store/x", {given}}}"#);
+            let request = ImageRequest::from_json(&request, "request").unwrap();
+            let error = request.plan(&Closure::default(), &Store::at("/nix/store")).unwrap_err().to_string();
+            assert!(error.starts_with("lock is not valid: it is for strategy \"nixply\", not \""), "{error}");
+        }
+    }
+}

@@ -237,6 +237,11 @@ impl ImageRequest {
 
     /// Plans the image without reading any store path (but the base image's spec and the lock file).
     pub fn plan(&self, closure: &Closure, store: &Store) -> Result<ImagePlan> {
+        let strategy = self.groups.as_ref().map(|_| "explicit").or(self.strategy.as_deref());
+        if let (Some(_), Some(other)) = (&self.lock, strategy.filter(|strategy| *strategy != "nixply")) {
+            let why = format!("it is for strategy \"nixply\", not {other:?}: leave one of them out");
+            return Err(Error::invalid("lock", why));
+        }
         let lock = self.lock.as_ref().map(|path| read_lock(path, store)).transpose()?;
         self.plan_with(closure, store, lock.as_ref().map(|lock| lock as &dyn Placer))
     }
