@@ -168,6 +168,10 @@ fn wrong_arguments_are_named() {
             "error: one.json: its paths have the hashes that Nix gave them: only a nixply-history can be without propagation\n",
         ),
         (
+            &["one.json", "--releases", "1..2"],
+            "error: --releases is for histories, and one is a single closure: leave one of them out\n",
+        ),
+        (
             &["--synthetic", "packages=3"],
             "error: synthetic history: it needs at least 20 packages, 1 image and 1 release\n",
         ),

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anstream::{AutoStream, ColorChoice};
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use nixply_packer::compress::Codec;
 use nixply_study::compare::Study;
 use nixply_study::history::{Fleet, Propagation, Subject};
@@ -129,6 +129,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         match subject {
             Subject::History(history) => histories.push(history),
             Subject::Closures(some) => closures.extend(some),
+        }
+    }
+    if let Some((name, _)) = closures.first() {
+        let given = [
+            ("--releases", args.releases.is_some()),
+            ("--warm-up", args.warm_up > 0),
+            ("--compression", args.compression.is_some()),
+        ];
+        if let Some((flag, _)) = given.iter().find(|(_, given)| *given) {
+            bail!("{flag} is for histories, and {name} is a single closure: leave one of them out");
         }
     }
     let steps = histories.iter().map(|history| study.steps(history)).sum();
