@@ -190,7 +190,7 @@ fn unknown_arguments_are_told_the_nearest_name() {
     table.add(
         "image { @zzz = 1; }",
         "unknown argument 'zzz' of builtins.nixplyImage; it takes copyToRoot maxLayers strategy groups perms parents name tag \
-         config layers fromImage arch system created compression annotations inheritConfig healthcheck \
+         config layers fromImage lock arch system created compression annotations inheritConfig healthcheck \
          nixDatabase layerLimit",
     );
     table.add(
