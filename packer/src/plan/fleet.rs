@@ -133,6 +133,14 @@ impl<'m> Fleet<'m> {
         former
     }
 
+    /// Whether the lock's layers have every path of every image, and nothing else.
+    pub(super) fn is_placed_by(&self, lock: &Lock) -> bool {
+        let all: usize = self.items.iter().map(|item| item.users.count_ones(..)).sum();
+        let former = self.former(lock);
+        let placed = former.iter().map(|layer| layer.paths.len() * layer.users.count_ones(..)).sum::<usize>();
+        all == placed && all == lock.placed()
+    }
+
     /// The name of the image with this number.
     pub(super) fn image(&self, number: usize) -> &'m str {
         self.members[self.by_name[number]].name

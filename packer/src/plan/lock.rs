@@ -22,6 +22,8 @@ pub struct Lock {
     version: u32,
     /// How many updates found a change, the first one included.
     release: u64,
+    /// How many layers each image could have at the last update, by name.
+    images: BTreeMap<String, usize>,
     /// Layers, the lowest first.
     pub(super) layers: Vec<LockedLayer>,
     /// What is known of each path that has been placed.
@@ -71,6 +73,9 @@ impl Lock {
             return Err(Error::invalid(format!("lock file {name}"), why));
         }
         let lock: Self = serde_json::from_str(text).map_err(wrong)?;
+        if lock.release == 0 {
+            return Err(Error::invalid(format!("lock file {name}"), "its release is 0: the first one is 1"));
+        }
         let mut placed = HashSet::new();
         for (at, layer) in lock.layers.iter().enumerate() {
             for (image, key) in
@@ -91,8 +96,10 @@ impl Lock {
             serde_json::to_string(value).expect("names and numbers are JSON")
         }
         let mut text = format!(
-            "{{\n  \"version\": {},\n  \"release\": {},\n  \"layers\": [",
-            self.version, self.release
+            "{{\n  \"version\": {},\n  \"release\": {},\n  \"images\": {},\n  \"layers\": [",
+            self.version,
+            self.release,
+            json(&self.images)
         );
         for (at, layer) in self.layers.iter().enumerate() {
             let comma = if at == 0 { "" } else { "," };
@@ -116,9 +123,15 @@ impl Lock {
     /// pay. The same images again give the same lock.
     pub fn update(former: Option<&Self>, members: &[Member<'_>]) -> Result<Self> {
         let fleet = Fleet::new(members);
-        let mut lock = Self { version: VERSION, release: 1, layers: Vec::new(), paths: BTreeMap::new() };
+        let images = members.iter().map(|member| (member.name.to_owned(), member.max_layers)).collect();
+        let mut lock =
+            Self { version: VERSION, release: 1, images, layers: Vec::new(), paths: BTreeMap::new() };
         if let Some(former) = former {
             let changed = fleet.items.iter().any(|item| former.changed(item));
+            // Another look for a better plan could find one, and the file would never come to rest.
+            if !changed && lock.images == former.images && fleet.is_placed_by(former) {
+                return Ok(former.clone());
+            }
             lock.release = former.release + u64::from(changed);
         }
         for item in &fleet.items {
@@ -159,23 +172,23 @@ impl Lock {
         self.paths.get(&item.name).is_none_or(|known| known.path != base(item))
     }
 
+    /// How many paths its layers have for all images.
+    pub(super) fn placed(&self) -> usize {
+        self.layers.iter().map(|layer| layer.images.len() * layer.paths.len()).sum()
+    }
+
     /// Each image must be one of the lock's.
     pub(super) fn check_images(&self, members: &[Member<'_>]) -> Result<()> {
-        let names: HashSet<&str> =
-            self.layers.iter().flat_map(|layer| layer.images.iter().map(String::as_str)).collect();
-        for member in members {
-            if !names.contains(member.name) && !member.paths.is_empty() {
-                let mut names: Vec<&str> = names.into_iter().collect();
-                names.sort_unstable();
-                let why = format!(
-                    "it has no image {:?}, only {}: add it with `nixply plan --lock FILE --update`",
-                    member.name,
-                    names.join(", ")
-                );
-                return Err(Error::invalid("lock file", why));
-            }
-        }
-        Ok(())
+        let Some(member) = members.iter().find(|member| !self.images.contains_key(member.name)) else {
+            return Ok(());
+        };
+        let names: Vec<&str> = self.images.keys().map(String::as_str).collect();
+        let why = format!(
+            "it has no image {:?}, only {}: add it with `nixply plan --lock FILE --update`",
+            member.name,
+            names.join(", ")
+        );
+        Err(Error::invalid("lock file", why))
     }
 }
 
@@ -237,6 +250,7 @@ mod tests {
         let text = r#"{
   "version": 1,
   "release": 1,
+  "images": {"web":2},
   "layers": [
     {"images": ["web"], "paths": [
       "package01"
@@ -274,11 +288,15 @@ mod tests {
                 "lock file x is not valid: missing field `version` at line 1 column 2: `nixply plan --lock` makes such files",
             ),
             (
+                r#"{"version": 1, "release": 0, "images": {}, "layers": [], "paths": {}}"#,
+                "lock file x is not valid: its release is 0: the first one is 1",
+            ),
+            (
                 r#"{"version": 9}"#,
                 "lock file x is not valid: it has version 9, and this nixply reads version 1",
             ),
             (
-                r#"{"version": 1, "release": 1, "layers": [{"images": ["a"], "paths": ["p"]}, {"images": ["b", "a"], "paths": ["p"]}], "paths": {}}"#,
+                r#"{"version": 1, "release": 1, "images": {"a": 9, "b": 9}, "layers": [{"images": ["a"], "paths": ["p"]}, {"images": ["b", "a"], "paths": ["p"]}], "paths": {}}"#,
                 "lock file x, layers[1] is not valid: a has \"p\" in another layer already",
             ),
         ] {
@@ -365,6 +383,24 @@ mod tests {
             fewer.remove(removed);
             let after = planned(&closure(&fewer, &edges), max_layers, &lock);
             prop_assert_eq!(without(after, removed), without(layers, removed));
+        }
+
+        #[test]
+        fn an_update_with_nothing_new_changes_nothing(
+            edges in proptest::collection::vec((0usize..20, 0usize..20), 0..60), max_layers in 1usize..15,
+            changed in proptest::collection::vec(0usize..20, 1..6),
+        ) {
+            let first = closure(&packages(20), &edges);
+            let mut next = packages(20);
+            changed.iter().for_each(|number| next[*number].1 = 2);
+            let next = closure(&next, &edges);
+            let lock = Lock::update(None, &[member("web", &first, max_layers)]).unwrap();
+            let lock = Lock::update(Some(&lock), &[member("web", &next, max_layers)]).unwrap();
+            let again = Lock::update(Some(&lock), &[member("web", &next, max_layers)]).unwrap();
+            prop_assert_eq!(&again, &lock);
+            // Another limit is something new.
+            let wider = Lock::update(Some(&lock), &[member("web", &next, max_layers + 1)]).unwrap();
+            prop_assert!(wider.layers.len() > lock.layers.len());
         }
 
         #[test]

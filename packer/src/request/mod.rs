@@ -254,6 +254,9 @@ impl ImageRequest {
         store: &Store,
         placer: Option<&dyn Placer>,
     ) -> Result<ImagePlan> {
+        // What is wrong is told before anything is packed.
+        canonical_time("created", &self.created)?;
+        self.arch()?;
         let name = self.name.as_deref().unwrap_or("image");
         let base = match &self.from_image {
             None => None,
@@ -376,9 +379,6 @@ impl ImageRequest {
         packer: &Packer,
         control: &Control<'_>,
     ) -> Result<BuiltImage> {
-        // What is wrong is told before anything is packed.
-        canonical_time("created", &self.created)?;
-        self.arch()?;
         let plan = self.plan(closure, store)?;
         let packing = Packing { codec: self.compression, closure, store, packer, control };
         let packed = packing.pack(plan.to_pack().cloned().collect(), &self.folders().collect(), &())?;
