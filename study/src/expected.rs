@@ -1,9 +1,7 @@
 //! What a change is expected to move, where there is one closure and no history.
 
-use std::collections::HashMap;
-
-use nixply_packer::closure::{Closure, StorePath};
-use nixply_packer::plan::Plan;
+use nixply_packer::closure::Closure;
+use nixply_packer::plan::{Graph, Plan};
 
 /// Which package changes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,15 +27,7 @@ impl Weights {
 /// Bytes that each plan is expected to move when one path changes and with it all its dependents, for each of `weights`. A
 /// layer moves as a whole.
 pub fn bytes_per_change(closure: &Closure, plans: &[&Plan], weights: &[Weights]) -> Vec<Vec<f64>> {
-    let places: HashMap<&StorePath, usize> =
-        closure.iter().enumerate().map(|(at, info)| (&info.path, at)).collect();
-    let mut referrers = vec![Vec::new(); closure.len()];
-    for (at, info) in closure.iter().enumerate() {
-        for below in info.references.iter().filter_map(|path| places.get(path)).filter(|below| **below != at)
-        {
-            referrers[*below].push(at);
-        }
-    }
+    let graph = Graph::new(closure);
     let sizes: Vec<f64> = closure.iter().map(|info| info.nar_size as f64).collect();
     let layers: Vec<(Vec<usize>, Vec<f64>)> = plans
         .iter()
@@ -45,9 +35,9 @@ pub fn bytes_per_change(closure: &Closure, plans: &[&Plan], weights: &[Weights])
             let mut layer_of = vec![usize::MAX; closure.len()];
             let mut bytes = vec![0.0; plan.len()];
             for (layer, paths) in plan.iter().enumerate() {
-                for at in paths.iter().filter_map(|path| places.get(&path.path)) {
-                    layer_of[*at] = layer;
-                    bytes[layer] += sizes[*at];
+                for at in paths.iter().filter_map(|path| closure.place(&path.path)) {
+                    layer_of[at] = layer;
+                    bytes[layer] += sizes[at];
                 }
             }
             (layer_of, bytes)
@@ -66,7 +56,7 @@ pub fn bytes_per_change(closure: &Closure, plans: &[&Plan], weights: &[Weights])
         let mut next = 0;
         while let Some(at) = touched.get(next).copied() {
             next += 1;
-            for referrer in &referrers[at] {
+            for referrer in graph.referrers(at) {
                 if std::mem::replace(&mut seen[*referrer], change) != change {
                     touched.push(*referrer);
                 }

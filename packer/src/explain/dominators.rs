@@ -1,11 +1,13 @@
 //! What is in an image only through one path.
 
+use petgraph::algo::dominators::simple_fast;
+use petgraph::graph::{DiGraph, NodeIndex};
+
 use crate::closure::Closure;
 use crate::error::Result;
 use crate::plan::Graph;
 
-/// For each path the nearest one that all ways from the roots to it lead through. Cooper, Harvey and Kennedy, "A Simple, Fast
-/// Dominance Algorithm", 2001; without cycles one pass is enough. O(references x depth).
+/// For each path the nearest one that all ways from the roots to it lead through.
 #[derive(Debug)]
 pub(super) struct Dominators {
     /// None for roots, for what several ways lead to that have nothing in common, and for what no root reaches.
@@ -18,33 +20,19 @@ impl Dominators {
     pub(super) fn new(closure: &Closure, graph: &Graph, roots: &[usize]) -> Result<Self> {
         let mut order = graph.bottom_up(closure)?;
         order.reverse();
-        let mut is_root = vec![false; graph.len()];
-        let mut reached = vec![false; graph.len()];
-        for root in roots {
-            (is_root[*root], reached[*root]) = (true, true);
+        // A node more, which refers to all roots.
+        let node = |at: usize| NodeIndex::<u32>::new(at);
+        let image = node(graph.len());
+        let references = (0..graph.len())
+            .flat_map(|from| graph.references(from).iter().map(move |to| (node(from), node(*to))))
+            .chain(roots.iter().map(|root| (image, node(*root))));
+        let mut nodes = DiGraph::<(), ()>::from_edges(references);
+        while nodes.node_count() <= graph.len() {
+            nodes.add_node(());
         }
-        let mut nearest = vec![None; graph.len()];
-        let mut depth = vec![0usize; graph.len()];
-        for at in order.iter().copied() {
-            if is_root[at] {
-                continue;
-            }
-            let common = |a: Option<usize>, mut b: usize| {
-                let mut a = a?;
-                while a != b {
-                    match depth[a] >= depth[b] {
-                        true => a = nearest[a]?,
-                        false => b = nearest[b]?,
-                    }
-                }
-                Some(a)
-            };
-            let mut referrers = graph.referrers(at).iter().copied().filter(|from| reached[*from]);
-            let Some(first) = referrers.next() else { continue };
-            let above = referrers.fold(Some(first), common);
-            (nearest[at], reached[at]) = (above, true);
-            depth[at] = nearest[at].map_or(0, |above: usize| depth[above] + 1);
-        }
+        let dominators = simple_fast(&nodes, image);
+        let nearest = |at| dominators.immediate_dominator(node(at)).filter(|above| *above != image);
+        let nearest = (0..graph.len()).map(|at| nearest(at).map(NodeIndex::index)).collect();
         Ok(Self { nearest, order })
     }
 

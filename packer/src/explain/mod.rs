@@ -35,13 +35,24 @@ pub struct SizedPath {
     pub nar_size: u64,
 }
 
+/// A layer's blob. Of a planned layer there is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct LayerBlob {
+    /// Its digest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// Its bytes, where they are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// `tar`, `gzip` or `zstd`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<&'static str>,
+}
+
 /// A layer that is explained.
 #[derive(Debug)]
 struct ExplainedLayer {
-    digest: Option<Digest>,
-    /// The blob's bytes; of a planned layer there is none.
-    size: Option<u64>,
-    encoding: Option<&'static str>,
+    blob: LayerBlob,
     created_by: String,
     places: Vec<usize>,
 }
@@ -132,9 +143,11 @@ impl Explained {
             }
             let made = layer.made;
             ExplainedLayer {
-                digest: made.map(|made| made.digest),
-                size: made.map(|made| made.size).filter(|size| *size > 0),
-                encoding: made.map(Layer::encoding),
+                blob: LayerBlob {
+                    digest: made.map(|made| made.digest),
+                    size: made.map(|made| made.size).filter(|size| *size > 0),
+                    encoding: made.map(Layer::encoding),
+                },
                 created_by: made.map(|made| made.history.created_by.clone()).unwrap_or_default(),
                 places,
             }

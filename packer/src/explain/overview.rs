@@ -4,9 +4,8 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::{Explained, SizedPath};
+use super::{Explained, LayerBlob, SizedPath};
 use crate::closure::StorePath;
-use crate::digest::Digest;
 
 /// An image's layers and its dearest paths.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -33,15 +32,9 @@ pub struct Overview {
 pub struct LayerSummary {
     /// From 1, from the bottom up.
     pub layer: usize,
-    /// The blob's, where there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub digest: Option<Digest>,
-    /// The blob's bytes, where they are known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub size: Option<u64>,
-    /// `tar`, `gzip` or `zstd`, where there is a blob.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub encoding: Option<&'static str>,
+    /// Its blob, where there is one.
+    #[serde(flatten)]
+    pub blob: LayerBlob,
     /// The archives' bytes of its paths.
     pub nar_size: u64,
     /// How many paths it has.
@@ -86,9 +79,7 @@ impl Explained {
             let created_by = if layer.places.is_empty() { layer.created_by.clone() } else { String::new() };
             LayerSummary {
                 layer: number + 1,
-                digest: layer.digest,
-                size: layer.size,
-                encoding: layer.encoding,
+                blob: layer.blob.clone(),
                 nar_size,
                 paths: layer.places.len(),
                 largest,
@@ -111,7 +102,7 @@ impl Explained {
         by_own.sort_by_key(|at| key(*at, self.size_at(*at)));
         let largest = by_own.iter().take(most).map(|at| brought(*at)).collect();
         Overview {
-            size: self.layers.iter().map(|layer| layer.size).sum(),
+            size: self.layers.iter().map(|layer| layer.blob.size).sum(),
             nar_size: self.in_image().map(|at| self.size_at(at)).sum(),
             paths: self.in_image().count(),
             layers: layers.collect(),

@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 
 use serde::Serialize;
 
-use super::{Explained, SizedPath};
+use super::{Explained, LayerBlob, SizedPath};
 use crate::closure::StorePath;
-use crate::digest::Digest;
 
 /// What there is to say of a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -45,15 +44,9 @@ pub struct PathReport {
 pub struct LayerMates {
     /// From 1, from the bottom up.
     pub layer: usize,
-    /// The blob's, where there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub digest: Option<Digest>,
-    /// The blob's bytes, where they are known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub size: Option<u64>,
-    /// `tar`, `gzip` or `zstd`, where there is a blob.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub encoding: Option<&'static str>,
+    /// Its blob, where there is one.
+    #[serde(flatten)]
+    pub blob: LayerBlob,
     /// The archives' bytes of all its paths.
     pub nar_size: u64,
     /// Of the other paths, those that depend on it: they change whenever it does. The largest first, as below.
@@ -90,9 +83,7 @@ impl Explained {
             let others = || explained.places.iter().copied().filter(|place| *place != at);
             LayerMates {
                 layer: layer + 1,
-                digest: explained.digest,
-                size: explained.size,
-                encoding: explained.encoding,
+                blob: explained.blob.clone(),
                 nar_size: explained.places.iter().map(|place| self.size_at(*place)).sum(),
                 change_with_it: self.by_size(others().filter(|place| dependent[*place])),
                 change_it: self.by_size(others().filter(|place| depends_on[*place])),

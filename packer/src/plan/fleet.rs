@@ -7,7 +7,7 @@ use fixedbitset::FixedBitSet;
 use super::graph::Graph;
 use super::lock::Lock;
 use super::name::keys;
-use super::nixply::{self, Events, Former, Past, Placed, Problem};
+use super::nixply::{self, Costs, Events, Former, Past, Placed, Problem};
 use super::{Placer, Plan, PlannedPath};
 use crate::closure::{Closure, PathInfo};
 use crate::error::Result;
@@ -92,13 +92,12 @@ impl<'m> Fleet<'m> {
         };
         let places: Vec<usize> = self.items.iter().map(|item| item.place).collect();
         let events = Events::of(&self.union, &self.graph, &self.keys, &past)?.of_paths(&places);
+        let sizes: Vec<u64> = self.items.iter().map(|item| item.info.nar_size).collect();
+        let seen = places.iter().map(|at| past.seen[*at]).collect();
         Ok(Problem {
-            sizes: self.items.iter().map(|item| item.info.nar_size).collect(),
+            costs: Costs::new(&sizes, events, seen, past.releases),
             users: self.items.iter().map(|item| item.users.clone()).collect(),
             limits: self.by_name.iter().map(|at| self.members[*at].max_layers.max(1)).collect(),
-            events,
-            seen: places.iter().map(|at| past.seen[*at]).collect(),
-            releases: past.releases,
             former: former.map(|lock| self.former(lock)).unwrap_or_default(),
         })
     }

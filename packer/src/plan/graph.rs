@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 
 /// The references within a closure, without those of a path to itself and without repetitions.
 #[derive(Debug)]
-pub(crate) struct Graph {
+pub struct Graph {
     references: Lists,
     referrers: Lists,
 }
@@ -39,7 +39,8 @@ impl Lists {
 }
 
 impl Graph {
-    pub(crate) fn new(closure: &Closure) -> Self {
+    /// That of a closure.
+    pub fn new(closure: &Closure) -> Self {
         let mut pairs = Vec::new();
         for (from, info) in closure.iter().enumerate() {
             let places = info.references.iter().filter_map(|path| closure.place(path));
@@ -50,36 +51,38 @@ impl Graph {
         Self { references: Lists::new(count, pairs), referrers: Lists::new(count, back) }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// How many places there are.
+    pub fn len(&self) -> usize {
         self.references.starts.len() - 1
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The places that `at` refers to.
-    pub(crate) fn references(&self, at: usize) -> &[usize] {
+    pub fn references(&self, at: usize) -> &[usize] {
         self.references.of(at)
     }
 
     /// The places that refer to `at`.
-    pub(crate) fn referrers(&self, at: usize) -> &[usize] {
+    pub fn referrers(&self, at: usize) -> &[usize] {
         self.referrers.of(at)
     }
 
     /// Everything that `from` refer to, directly or not, with themselves, in no order that has a meaning.
-    pub(crate) fn below(&self, from: impl IntoIterator<Item = usize>) -> Vec<usize> {
+    pub fn below(&self, from: impl IntoIterator<Item = usize>) -> Vec<usize> {
         self.below_without(from, &FixedBitSet::new())
     }
 
     /// As [`Graph::below`], as if `gates` were not there.
-    pub(crate) fn below_without(
-        &self,
-        from: impl IntoIterator<Item = usize>,
-        gates: &FixedBitSet,
-    ) -> Vec<usize> {
+    pub fn below_without(&self, from: impl IntoIterator<Item = usize>, gates: &FixedBitSet) -> Vec<usize> {
         self.reached(from, gates, |at| self.references(at))
     }
 
     /// Everything that refers to `from`, directly or not, with themselves.
-    pub(crate) fn above(&self, from: impl IntoIterator<Item = usize>) -> Vec<usize> {
+    pub fn above(&self, from: impl IntoIterator<Item = usize>) -> Vec<usize> {
         self.reached(from, &FixedBitSet::new(), |at| self.referrers(at))
     }
 
@@ -103,7 +106,7 @@ impl Graph {
     }
 
     /// All places, each after everything that it refers to. Store paths that refer to each other in a circle are an error.
-    pub(crate) fn bottom_up(&self, closure: &Closure) -> Result<Vec<usize>> {
+    pub fn bottom_up(&self, closure: &Closure) -> Result<Vec<usize>> {
         let mut waiting: Vec<usize> = (0..self.len()).map(|at| self.references(at).len()).collect();
         let mut order: Vec<usize> = (0..self.len()).filter(|at| waiting[*at] == 0).collect();
         let mut done = 0;

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use self::explicit::Group;
 use self::fleet::Alone;
 pub use self::fleet::{Member, plan_fleet};
-pub(crate) use self::graph::Graph;
+pub use self::graph::Graph;
 pub use self::lock::Lock;
 pub use self::name::{Name, keys};
 pub use self::popularity::by_popularity;
@@ -71,18 +71,18 @@ impl Strategy {
 
     /// The strategy of this name.
     pub fn from_name(name: &str) -> Result<Self> {
-        match name {
-            "popularity" => Ok(Self::Popularity),
-            "single" => Ok(Self::Single),
-            "per-path" => Ok(Self::PerPath),
-            "size" => Ok(Self::Size),
-            "auto-layer" => Ok(Self::AutoLayer),
-            "nixply" => Ok(Self::Nixply),
-            _ => Err(Error::invalid(
-                format!("strategy {name:?}"),
-                format!("expected one of {}", Self::NAMES.join(", ")),
-            )),
-        }
+        const ALL: [Strategy; 6] = [
+            Strategy::Popularity,
+            Strategy::Single,
+            Strategy::PerPath,
+            Strategy::Size,
+            Strategy::AutoLayer,
+            Strategy::Nixply,
+        ];
+        ALL.into_iter().find(|strategy| strategy.name() == name).ok_or_else(|| {
+            let why = format!("expected one of {}", Self::NAMES.join(", "));
+            Error::invalid(format!("strategy {name:?}"), why)
+        })
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn of_image(image: &str, overview: &Overview, labels: &Labels, most: 
     for layer in &overview.layers {
         table.row([
             layer.layer.to_string().into(),
-            human(layer.size.unwrap_or(layer.nar_size)).into(),
+            human(layer.blob.size.unwrap_or(layer.nar_size)).into(),
             layer.paths.to_string().into(),
             largest(layer, labels).into(),
         ]);
@@ -153,7 +153,7 @@ pub(super) fn of_path(found: &PathReport, layers: usize, labels: &Labels, most: 
 
 /// Where it lies.
 fn layer(mates: &LayerMates, layers: usize) -> String {
-    let size = match (mates.size, mates.encoding) {
+    let size = match (mates.blob.size, mates.blob.encoding) {
         (Some(size), Some(encoding)) => format!("{} as {encoding}", human(size)),
         _ => format!("{} unpacked", human(mates.nar_size)),
     };
@@ -180,7 +180,7 @@ fn changes(mates: &LayerMates) -> String {
 }
 
 fn encoding(overview: &Overview) -> String {
-    let mut encodings: Vec<&str> = overview.layers.iter().filter_map(|layer| layer.encoding).collect();
+    let mut encodings: Vec<&str> = overview.layers.iter().filter_map(|layer| layer.blob.encoding).collect();
     encodings.sort_unstable();
     encodings.dedup();
     if encodings.is_empty() { String::new() } else { format!(" as {}", encodings.join(" and ")) }

@@ -12,7 +12,7 @@ const PRIOR_RELEASES: f64 = 6.0;
 
 /// What is known of each path that is to be placed, and what a layer of several costs.
 #[derive(Debug)]
-pub(super) struct Costs {
+pub(in crate::plan) struct Costs {
     /// Archive sizes in bytes.
     sizes: Vec<f64>,
     events: Events,
@@ -45,8 +45,8 @@ fn probability(rate: f64) -> f64 {
 }
 
 impl Costs {
-    /// `seen` and `releases` as in the fields.
-    pub(super) fn new(sizes: &[u64], events: Events, seen: Vec<u64>, releases: u32) -> Self {
+    /// Of paths with these archive sizes in bytes. `seen` as in the field, `releases` 64 at most.
+    pub(in crate::plan) fn new(sizes: &[u64], events: Events, seen: Vec<u64>, releases: u32) -> Self {
         let table = |first: usize| {
             let rate = |bit: usize| events.rates.get(first + bit).copied().unwrap_or(0.0);
             let sum = |byte: usize| (0..8).filter(|bit| byte >> bit & 1 == 1).map(rate).sum();

@@ -14,21 +14,17 @@ const ROUNDS: usize = 12;
 const EXCHANGES: usize = 400;
 const PAIRS: usize = 4_000_000;
 
-/// Two groups of so many units together are divided in every possible way, where there are few units in all.
-const DIVIDED: usize = 12;
-const FEW: usize = 16;
-
 /// In groups of more units than this, units are taken out one by one.
 const ALONG: usize = 400;
 
 /// A saving below this part of all is none: it could come from the order in which numbers were added up.
-const LEAST_SAVING: f64 = 1e-9;
+pub(super) const LEAST_SAVING: f64 = 1e-9;
 
 /// Units that could be a layer of their own.
 #[derive(Debug, Clone)]
-struct Split {
+pub(super) struct Split {
     saves: f64,
-    slot: usize,
+    pub(super) slot: usize,
     units: Vec<usize>,
 }
 
@@ -74,101 +70,14 @@ impl Groups<'_> {
         }
         self.tidy();
         self.move_units();
-        if self.units.len() <= FEW {
-            self.settle();
-            while let Some(better) = self.shaken() {
-                *self = better;
-            }
-        }
-    }
-
-    /// Divides and moves until that saves nothing.
-    fn settle(&mut self) {
-        self.move_units();
-        while self.divide() {
-            self.move_units();
-        }
-    }
-
-    /// The groups with two of them joined and another divided, whatever that costs, and then settled: if it is cheaper in the
-    /// end. For small images, where it is soon told.
-    fn shaken(&self) -> Option<Self> {
-        let slots: Vec<usize> = self.groups().map(|(slot, _)| slot).collect();
-        for (at, a) in slots.iter().enumerate() {
-            for b in slots[at + 1..].iter().filter(|b| self.at(*a).users == self.at(**b).users) {
-                let mut joined = self.clone();
-                joined.join(*a, *b);
-                let slots: Vec<usize> = joined.groups().map(|(slot, _)| slot).collect();
-                for split in slots.into_iter().flat_map(|slot| joined.splits(slot)) {
-                    let mut groups = joined.clone();
-                    let former = groups.at(split.slot);
-                    if former.users != self.at(*a).users {
-                        continue;
-                    }
-                    let left =
-                        former.units.iter().copied().filter(|unit| !split.units.contains(unit)).collect();
-                    let left = groups.group(left, former.users.clone(), false);
-                    let apart = groups.group(split.units, left.users.clone(), false);
-                    groups.replace(split.slot, left);
-                    groups.add(apart);
-                    groups.settle();
-                    if groups.cost() < self.cost() * (1.0 - LEAST_SAVING) {
-                        groups.tidy();
-                        return Some(groups);
-                    }
-                }
-            }
-        }
-        None
-    }
-
-    /// Divides two groups of the same images anew where that saves anything: what single moves do not find in small images.
-    fn divide(&mut self) -> bool {
-        let least = self.cost() * LEAST_SAVING;
-        let slots: Vec<usize> = self.groups().map(|(slot, _)| slot).collect();
-        for (at, a) in slots.iter().enumerate() {
-            for b in &slots[at + 1..] {
-                let (first, second) = (self.at(*a), self.at(*b));
-                let mut units: Vec<usize> = first.units.iter().chain(&second.units).copied().collect();
-                if units.len() > DIVIDED || first.users != second.users {
-                    continue;
-                }
-                units.sort_unstable();
-                let mut best = first.cost + second.cost - least;
-                let mut better = None;
-                // The first unit is always in the first part, so each way comes once.
-                for choice in 0..(1usize << (units.len() - 1)) - 1 {
-                    let part = |of_first: bool| {
-                        let numbered = units.iter().enumerate();
-                        let chosen =
-                            numbered.filter(|(at, _)| (*at == 0 || choice >> (at - 1) & 1 == 1) == of_first);
-                        self.group(chosen.map(|(_, unit)| *unit).collect(), first.users.clone(), false)
-                    };
-                    let parts = [part(true), part(false)];
-                    let cost = parts[0].cost + parts[1].cost;
-                    if cost < best {
-                        best = cost;
-                        better = Some(parts);
-                    }
-                }
-                if let Some([one, other]) = better {
-                    self.replace(*a, one);
-                    self.replace(*b, other);
-                    return true;
-                }
-            }
-        }
-        false
+        self.try_all();
     }
 
     /// The groups with `split` made and as many others joined as must be, if that is cheaper; and the slots that are not what
     /// they were.
     fn exchanged(&self, split: &Split, pairs: &mut usize) -> Option<(Self, Vec<usize>)> {
         let mut groups = self.clone();
-        let former = self.at(split.slot);
-        let left = former.units.iter().copied().filter(|unit| !split.units.contains(unit)).collect();
-        groups.replace(split.slot, self.group(left, former.users.clone(), false));
-        groups.add(self.group(split.units.clone(), former.users.clone(), false));
+        groups.make(split);
         let mut touched = vec![split.slot];
         loop {
             let exceeding = groups.exceeding();
@@ -184,9 +93,19 @@ impl Groups<'_> {
         (groups.cost() < self.cost() * (1.0 - LEAST_SAVING)).then_some((groups, touched))
     }
 
+    /// Makes a split. An image may have too many layers then.
+    pub(super) fn make(&mut self, split: &Split) {
+        let former = self.at(split.slot);
+        let left = former.units.iter().copied().filter(|unit| !split.units.contains(unit)).collect();
+        let left = self.group(left, former.users.clone(), false);
+        let apart = self.group(split.units.clone(), former.users.clone(), false);
+        self.replace(split.slot, left);
+        self.add(apart);
+    }
+
     /// What would save most of a group as a layer of its own: each unit alone, and with all that changes whenever that unit
     /// does.
-    fn splits(&self, slot: usize) -> Vec<Split> {
+    pub(super) fn splits(&self, slot: usize) -> Vec<Split> {
         let group = self.at(slot);
         let mut splits = Vec::new();
         if group.units.len() == 1 {

@@ -7,13 +7,15 @@ mod exchange;
 mod groups;
 mod merge;
 mod past;
+mod small;
 mod units;
 
 use std::collections::HashMap;
 
 use fixedbitset::FixedBitSet;
 
-use self::cost::{Content, Costs};
+use self::cost::Content;
+pub(super) use self::cost::Costs;
 pub(super) use self::events::Events;
 use self::groups::Groups;
 pub(super) use self::past::Past;
@@ -21,18 +23,12 @@ pub(super) use self::past::Past;
 /// What is to be placed. Paths are numbered in the order of their keys, so that where numbers decide nothing else does.
 #[derive(Debug)]
 pub(super) struct Problem {
-    /// Archive sizes in bytes.
-    pub(super) sizes: Vec<u64>,
+    /// What each path and any layer of them costs.
+    pub(super) costs: Costs,
     /// The images that have each path.
     pub(super) users: Vec<FixedBitSet>,
     /// How many layers each image can have, at least 1.
     pub(super) limits: Vec<usize>,
-    /// What can change, and whom it touches.
-    pub(super) events: Events,
-    /// For each path, in which of the releases that have been seen it changed, the last one in the lowest bit.
-    pub(super) seen: Vec<u64>,
-    /// How many releases have been seen, 64 at most.
-    pub(super) releases: u32,
     /// The former plan, where there is one.
     pub(super) former: Vec<Former>,
 }
@@ -71,8 +67,8 @@ pub(super) type Placed = (Vec<usize>, FixedBitSet);
 /// Source: the objective is that of hhd-dev's rechunk (bytes x changed, over a matrix of updates) with Nix's propagation in
 /// place of changelogs.
 pub(super) fn place(problem: &Problem) -> Vec<Placed> {
-    let costs = costs(problem);
-    let units = units::units(&costs, &problem.users);
+    let costs = &problem.costs;
+    let units = units::units(costs, &problem.users);
     let contents: Vec<Content> = units.iter().map(|unit| costs.content(unit)).collect();
     let standing: HashMap<&[usize], &FixedBitSet> = problem
         .former
@@ -80,9 +76,9 @@ pub(super) fn place(problem: &Problem) -> Vec<Placed> {
         .filter(|former| former.stands)
         .map(|former| (former.paths.as_slice(), &former.users))
         .collect();
-    let unit_of = unit_of(&units, problem.sizes.len());
+    let unit_of = unit_of(&units, costs.len());
 
-    let empty = Groups::new(&costs, &units, &contents, &problem.limits, false);
+    let empty = Groups::new(costs, &units, &contents, &problem.limits, false);
     let mut plans = Vec::new();
     let mut anew = empty.clone();
     anew.add_rest(&problem.users);
@@ -111,10 +107,10 @@ pub(super) fn place(problem: &Problem) -> Vec<Placed> {
 /// The former plan, with what is new placed where it costs least: in layers of its own if there can be any more. Layers of the
 /// former plan are joined only where there would be too many.
 pub(super) fn follow(problem: &Problem) -> Vec<Placed> {
-    let costs = costs(problem);
-    let units: Vec<Vec<usize>> = (0..problem.sizes.len()).map(|path| vec![path]).collect();
+    let costs = &problem.costs;
+    let units: Vec<Vec<usize>> = (0..costs.len()).map(|path| vec![path]).collect();
     let contents: Vec<Content> = units.iter().map(|unit| costs.content(unit)).collect();
-    let mut groups = Groups::new(&costs, &units, &contents, &problem.limits, true);
+    let mut groups = Groups::new(costs, &units, &contents, &problem.limits, true);
     let unit_of: Vec<usize> = (0..units.len()).collect();
     let former: Vec<Former> =
         problem.former.iter().map(|former| Former { stands: true, ..former.clone() }).collect();
@@ -122,10 +118,6 @@ pub(super) fn follow(problem: &Problem) -> Vec<Placed> {
     groups.add_rest(&problem.users);
     groups.merge();
     groups.bottom_up(&problem.former)
-}
-
-fn costs(problem: &Problem) -> Costs {
-    Costs::new(&problem.sizes, problem.events.clone(), problem.seen.clone(), problem.releases)
 }
 
 fn unit_of(units: &[Vec<usize>], count: usize) -> Vec<usize> {
@@ -253,12 +245,9 @@ mod tests {
         let mut user = FixedBitSet::with_capacity(1);
         user.insert(0);
         Problem {
-            sizes: sizes.to_vec(),
+            costs: Costs::new(sizes, events, seen.to_vec(), releases),
             users: vec![user; PATHS],
             limits: vec![limit],
-            events,
-            seen: seen.to_vec(),
-            releases,
             former: Vec::new(),
         }
     }
@@ -296,10 +285,10 @@ mod tests {
         ) {
             let sizes: Vec<u64> = powers.iter().zip(1..).map(|(power, at)| (1000 << power) + at).collect();
             let problem = problem(&edges, &sizes, &seen.unwrap_or(vec![0; PATHS]), limit);
-            let costs = costs(&problem);
+            let costs = &problem.costs;
             let layers: Vec<Vec<usize>> = place(&problem).into_iter().map(|(paths, _)| paths).collect();
             prop_assert!(layers.len() <= limit);
-            let (made, best) = (expected(&costs, &layers), least(&costs, limit, 0, &mut Vec::new()));
+            let (made, best) = (expected(costs, &layers), least(costs, limit, 0, &mut Vec::new()));
             prop_assert!(made <= best * 1.05, "{made} for {layers:?}, where {best} is possible");
         }
 
@@ -318,7 +307,7 @@ mod tests {
                 paths: layer.clone(), users: problem.users[0].clone(), stands: stands(layer),
             }).collect();
             // Bytes that move now, and that are expected to move until the horizon.
-            let costs = costs(&problem);
+            let costs = &problem.costs;
             let cost = |plan: &[Vec<usize>]| -> f64 {
                 plan.iter().map(|layer| {
                     let content = costs.content(layer);

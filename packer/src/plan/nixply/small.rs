@@ -1,0 +1,94 @@
+//! Small images: what single moves and exchanges do not find, where there are few enough units to try it all.
+
+use super::exchange::LEAST_SAVING;
+use super::groups::Groups;
+
+/// Two groups of so many units together are divided in every possible way, where there are few units in all.
+const DIVIDED: usize = 12;
+const FEW: usize = 16;
+
+impl Groups<'_> {
+    /// Improves groups of few units until nothing does.
+    pub(super) fn try_all(&mut self) {
+        if self.units.len() > FEW {
+            return;
+        }
+        self.settle();
+        while let Some(better) = self.shaken() {
+            *self = better;
+        }
+    }
+
+    /// Divides and moves until that saves nothing.
+    fn settle(&mut self) {
+        self.move_units();
+        while self.divide() {
+            self.move_units();
+        }
+    }
+
+    /// The groups with two of them joined and another divided, whatever that costs, and then settled: if it is cheaper in the
+    /// end. For small images, where it is soon told.
+    fn shaken(&self) -> Option<Self> {
+        let slots: Vec<usize> = self.groups().map(|(slot, _)| slot).collect();
+        for (at, a) in slots.iter().enumerate() {
+            for b in slots[at + 1..].iter().filter(|b| self.at(*a).users == self.at(**b).users) {
+                let mut joined = self.clone();
+                joined.join(*a, *b);
+                let slots: Vec<usize> = joined.groups().map(|(slot, _)| slot).collect();
+                for split in slots.into_iter().flat_map(|slot| joined.splits(slot)) {
+                    if joined.at(split.slot).users != self.at(*a).users {
+                        continue;
+                    }
+                    let mut groups = joined.clone();
+                    groups.make(&split);
+                    groups.settle();
+                    if groups.cost() < self.cost() * (1.0 - LEAST_SAVING) {
+                        groups.tidy();
+                        return Some(groups);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Divides two groups of the same images anew where that saves anything: what single moves do not find in small images.
+    fn divide(&mut self) -> bool {
+        let least = self.cost() * LEAST_SAVING;
+        let slots: Vec<usize> = self.groups().map(|(slot, _)| slot).collect();
+        for (at, a) in slots.iter().enumerate() {
+            for b in &slots[at + 1..] {
+                let (first, second) = (self.at(*a), self.at(*b));
+                let mut units: Vec<usize> = first.units.iter().chain(&second.units).copied().collect();
+                if units.len() > DIVIDED || first.users != second.users {
+                    continue;
+                }
+                units.sort_unstable();
+                let mut best = first.cost + second.cost - least;
+                let mut better = None;
+                // The first unit is always in the first part, so each way comes once.
+                for choice in 0..(1usize << (units.len() - 1)) - 1 {
+                    let part = |of_first: bool| {
+                        let numbered = units.iter().enumerate();
+                        let chosen =
+                            numbered.filter(|(at, _)| (*at == 0 || choice >> (at - 1) & 1 == 1) == of_first);
+                        self.group(chosen.map(|(_, unit)| *unit).collect(), first.users.clone(), false)
+                    };
+                    let parts = [part(true), part(false)];
+                    let cost = parts[0].cost + parts[1].cost;
+                    if cost < best {
+                        best = cost;
+                        better = Some(parts);
+                    }
+                }
+                if let Some([one, other]) = better {
+                    self.replace(*a, one);
+                    self.replace(*b, other);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+}
