@@ -398,9 +398,11 @@ mod tests {
             let lock = Lock::update(Some(&lock), &[member("web", &next, max_layers)]).unwrap();
             let again = Lock::update(Some(&lock), &[member("web", &next, max_layers)]).unwrap();
             prop_assert_eq!(&again, &lock);
-            // Another limit is something new.
+            // Another limit is something new, though it need not pay to move anything for it.
             let wider = Lock::update(Some(&lock), &[member("web", &next, max_layers + 1)]).unwrap();
-            prop_assert!(wider.layers.len() > lock.layers.len());
+            prop_assert_eq!(wider.images["web"], max_layers + 1);
+            let narrow = Lock::update(Some(&lock), &[member("web", &next, 1)]).unwrap();
+            prop_assert_eq!((narrow.layers.len(), narrow.release), (1, lock.release));
         }
 
         #[test]
