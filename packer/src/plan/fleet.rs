@@ -196,3 +196,117 @@ impl Placer for Lock {
 fn first(plans: Vec<Plan>) -> Result<Plan> {
     Ok(plans.into_iter().next().expect("a plan for each image"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::closure::StorePath;
+    use crate::rules::{PathOptions, Perm};
+
+    fn path(number: usize, hash: char) -> StorePath {
+        format!("/nix/store/{}-p{number:04}", hash.to_string().repeat(32)).into()
+    }
+
+    /// Paths that refer to nothing, each with a hash of this letter.
+    fn closure(paths: &[(usize, char)]) -> Closure {
+        Closure::new(paths.iter().map(|(number, hash)| PathInfo {
+            path: path(*number, *hash),
+            references: Vec::new(),
+            nar_hash: String::new(),
+            nar_size: 1000 + *number as u64,
+        }))
+    }
+
+    fn member<'m>(name: &'m str, closure: &'m Closure, max_layers: usize) -> Member<'m> {
+        let paths =
+            closure.iter().map(|info| PlannedPath { path: info.path.clone(), options: None }).collect();
+        Member { name, closure, paths, max_layers }
+    }
+
+    #[test]
+    fn a_former_layer_stands_unless_something_in_it_has_changed_or_gone() {
+        let text = r#"{"version": 1, "release": 1, "images": {"web": 9}, "layers": [
+            {"images": ["web"], "paths": ["p0000", "p0001"]}, {"images": ["web"], "paths": ["p0002", "p0003"]},
+            {"images": ["web"], "paths": ["p0004", "p0005"]}], "paths": {PATHS}}"#;
+        let known = |number| format!(r#""p{number:04}": {{"path": "{}-p{number:04}"}}"#, "a".repeat(32));
+        let known: Vec<String> = (0..6).map(known).collect();
+        let lock = Lock::read(&text.replace("PATHS", &known.join(",")), "test").unwrap();
+        let all = [(0, 'a'), (1, 'a'), (2, 'a'), (3, 'b'), (4, 'a')];
+        let web = closure(&all);
+        let members = [member("web", &web, 9)];
+        let fleet = Fleet::new(&members);
+        let former: Vec<_> =
+            fleet.former(&lock).into_iter().map(|layer| (layer.paths, layer.stands)).collect();
+        assert_eq!(former, [(vec![0, 1], true), (vec![2, 3], false), (vec![4], false)]);
+        assert!(!fleet.is_placed_by(&lock), "a path has gone");
+        for (more, placed) in [(&[][..], true), (&[(6, 'a')], false)] {
+            let web = closure(&[&all[..], &[(5, 'a')], more].concat());
+            let members = [member("web", &web, 9)];
+            assert_eq!(Fleet::new(&members).is_placed_by(&lock), placed, "{more:?}");
+        }
+    }
+
+    #[test]
+    fn layers_lie_as_the_lock_file_has_them() {
+        let web = closure(&[(0, 'a'), (1, 'a'), (2, 'a')]);
+        let members = [member("web", &web, 3)];
+        let text = Lock::update(None, &members).unwrap().write();
+        let layer = |number: usize| format!("\"paths\": [\n      \"p{number:04}\"\n    ]");
+        let turned =
+            text.replace(&layer(0), "FIRST").replace(&layer(2), &layer(0)).replace("FIRST", &layer(2));
+        assert_ne!(turned, text);
+        let order = |text: &str| -> Vec<String> {
+            let plans = plan_fleet(&members, Some(&Lock::read(text, "test").unwrap())).unwrap();
+            plans[0].iter().map(|layer| layer[0].path.name().to_owned()).collect()
+        };
+        let mut expected = order(&text);
+        let place = |name: &str| expected.iter().position(|other| other == name).unwrap();
+        let (first, last) = (place("p0000"), place("p0002"));
+        expected.swap(first, last);
+        assert_eq!(order(&turned), expected);
+    }
+
+    #[test]
+    fn a_path_with_an_images_rules_is_that_images_alone() {
+        let all = closure(&[(0, 'a'), (1, 'a')]);
+        let mut web = member("web", &all, 2);
+        let perm = Perm { regex: ".*".into(), mode: "0700".into(), ..Perm::default() };
+        web.paths[1].options = Some(PathOptions { perms: vec![perm], ..PathOptions::default() });
+        let members = [web, member("worker", &all, 2)];
+        for lock in [None, Some(Lock::update(None, &members).unwrap())] {
+            let plans = plan_fleet(&members, lock.as_ref()).unwrap();
+            for (plan, member) in plans.iter().zip(&members) {
+                let mut paths: Vec<&PlannedPath> = plan.iter().flatten().collect();
+                paths.sort_by(|a, b| a.path.cmp(&b.path));
+                assert_eq!(paths, member.paths.iter().collect::<Vec<_>>(), "{}", member.name);
+            }
+        }
+    }
+
+    #[test]
+    fn thousands_of_paths_are_each_in_one_layer_of_each_image_within_its_limit() {
+        // More than are compared pair by pair, of images that share them in fifteen ways.
+        let of = |image: usize| -> Vec<(usize, char)> {
+            (0..4000)
+                .filter(|number| (number % 15 + 1) >> image & 1 == 1)
+                .map(|number| (number, 'a'))
+                .collect()
+        };
+        let closures: Vec<Closure> = (0..4).map(|image| closure(&of(image))).collect();
+        let names = ["a", "b", "c", "d"];
+        let limits = [9, 40, 3, 100];
+        let members: Vec<Member<'_>> =
+            (0..4).map(|image| member(names[image], &closures[image], limits[image])).collect();
+        let lock = Lock::update(None, &members).unwrap();
+        for plans in [plan_fleet(&members, None).unwrap(), plan_fleet(&members, Some(&lock)).unwrap()] {
+            for ((plan, member), limit) in plans.iter().zip(&members).zip(limits) {
+                assert!((1..=limit).contains(&plan.len()), "{}: {} layers", member.name, plan.len());
+                let mut paths: Vec<&StorePath> = plan.iter().flatten().map(|path| &path.path).collect();
+                paths.sort();
+                let mut all: Vec<&StorePath> = member.closure.iter().map(|info| &info.path).collect();
+                all.sort();
+                assert_eq!(paths, all, "{}", member.name);
+            }
+        }
+    }
+}

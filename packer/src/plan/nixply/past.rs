@@ -43,3 +43,34 @@ impl Past {
         seen.iter().map(|word| word.count_ones()).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::closure::{Closure, PathInfo};
+
+    #[test]
+    fn changes_propagate_until_most_dependents_have_been_seen_not_to() {
+        // 0 refers to 1.
+        let path = |number: usize| format!("/nix/store/{}-p{number}", "a".repeat(32)).into();
+        let closure = Closure::new((0..2).map(|number| PathInfo {
+            path: path(number),
+            references: (number == 0).then(|| path(1)).into_iter().collect(),
+            nar_hash: String::new(),
+            nar_size: 1,
+        }));
+        let graph = Graph::new(&closure);
+        for (seen, propagates, events) in [
+            ([0, 0], true, 0),
+            ([0b1111, 0b1111], true, 4),
+            // A change of its own, beside those that come from below.
+            ([0b11111, 0b1111], true, 5),
+            ([0b0011, 0b1111], true, 4),
+            ([0b0001, 0b1111], false, 5),
+        ] {
+            let past = Past { seen: seen.to_vec(), releases: 8 };
+            assert_eq!(past.propagates(&graph), propagates, "{seen:?}");
+            assert_eq!(past.events(&graph, &[0, 1], 2, propagates), events, "{seen:?}");
+        }
+    }
+}
