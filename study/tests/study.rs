@@ -135,14 +135,20 @@ fn compressed_sizes_are_known_or_foretold() {
     let expected =
         "as compressed with zstd:3, by a ratio of 0.3 that is assumed: the cache knows none of 7 paths";
     assert_eq!(measure(&none), expected);
-    // Of both bases half: the others, too.
-    let known = |info: &PathInfo| info.path.name().starts_with("base").then_some(50);
+    // The first versions of two packages are known: half of base, a fifth of a, and 52 of 110 on the whole.
+    let known = |info: &PathInfo| match info.path.name() {
+        "base-1" => Some(50),
+        "a-1" => Some(2),
+        _ => None,
+    };
     let some = compare(&Sizes::compressed(&history, "gzip", known));
     let prediction = some.prediction.as_ref().unwrap();
-    assert_eq!((prediction.known_paths, prediction.ratio, prediction.assumed), (2, 0.4975, false));
-    // 50 + 5 + 10, 6, 50 + 6 + 10.
-    assert_eq!(some.floor.series.pushed, [65, 6, 66, 0]);
-    let expected = "as compressed with gzip: 2 of 7 paths as the cache has them, others by the mean ratio of these, 0.4975";
+    assert_eq!((prediction.known_paths, prediction.package_paths, prediction.paths), (2, 3, 7));
+    assert_eq!((prediction.ratio, prediction.assumed), (0.4727, false));
+    // 50 + 2 + 9, 2, 51 + 2 + 9.
+    assert_eq!(some.floor.series.pushed, [61, 2, 62, 0]);
+    let expected = "as compressed with gzip: 2 of 7 paths as the cache has them, 3 as other versions of them, \
+                    the rest by the mean ratio, 0.4727";
     assert_eq!(measure(&some), expected);
 }
 

@@ -1,8 +1,9 @@
-//! What `nixply diff` predicts, against what a registry is sent and asked for.
+//! What `nixply diff` and `nixply strategies` predict, against what a registry is sent and asked for.
 
 use std::collections::HashSet;
+use std::fs;
 
-use nixply_tests::engines::{Folder, Image, Registry, json, skopeo, text, unique};
+use nixply_tests::engines::{Folder, Image, Registry, closure, json, sha256, skopeo, text, unique};
 use nixply_tests::{harness, needs, run};
 use serde_json::Value;
 
@@ -68,4 +69,57 @@ fn a_push_sends_what_diff_predicts() {
     let whole: u64 =
         manifest["layers"].as_array().unwrap().iter().map(|blob| blob["size"].as_u64().unwrap()).sum();
     assert!(pushed < whole);
+}
+
+/// Code that binds `data`, a package of two megabytes of text that differs from run to run; a version, and rows of the text.
+fn data(version: usize, rows: usize) -> String {
+    format!(
+        r#"let data = pkgs.runCommand "data-{version}" {{ }} ''
+             awk 'BEGIN {{ srand({seed}); for (n = 0; n < {rows}; n++)
+               print "row", n, int(1000000 * rand()), int(100 * rand()), (rand() < 0.5 ? "left" : "right") }}' > $out
+           ''; in"#,
+        // Nanoseconds are more than awk's seeds have room for.
+        seed = u32::from_str_radix(&sha256(unique("seed").as_bytes())[7..13], 16).unwrap(),
+    )
+}
+
+#[test]
+fn a_push_sends_what_strategies_foretell_of_packages_that_were_never_packed() {
+    let nix = harness!();
+    let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
+    let (folder, repository) = (Folder::new(), unique("-foretold"));
+    let releases = [data(1, 70_000), data(2, 90_000)];
+    let image = |before: &str| {
+        let arguments = r#"{
+            name = "foretold"; maxLayers = 4; compression = "zstd:3";
+            config = { Cmd = [ "${pkgs.hello}/bin/hello" ]; Env = [ "DATA=${data}" ]; };
+        }"#;
+        Image::build(&nix, before, arguments)
+    };
+    for (number, before) in releases.iter().enumerate() {
+        let paths = closure(&nix, before, "pkgs.hello data");
+        let json = run(nix.command("nix").args(["path-info", "--json"]).args(paths)).ok();
+        fs::create_dir_all(folder.join("releases")).unwrap();
+        fs::write(folder.join("releases").join(format!("{}.json", number + 1)), json).unwrap();
+    }
+    let old = image(&releases[0]);
+    let mut study = nix.nixply();
+    study.args(["strategies", "--strategy", "nixply", "--max-layers", "4", "--compression", "zstd:3"]);
+    let report = run(study.args(["--format", "json"]).arg(folder.join("releases"))).ok();
+    let history = &json(&report)["histories"][0];
+    let prediction = &history["prediction"];
+    let paths = prediction["paths"].as_u64().unwrap();
+    // The first release is packed; of the second one, all but the new version of one package.
+    assert_eq!((&prediction["knownPaths"], &prediction["packagePaths"]), (&(paths - 1).into(), &1.into()));
+
+    let new = image(&releases[1]);
+    let pushed = &history["limits"][0]["strategies"][0]["series"]["pushed"];
+    let near = |bytes: u64, foretold: &Value| (bytes as f64 / foretold.as_f64().unwrap() - 1.0).abs() < 0.03;
+    // Of the first one, the registry may have blobs of other images: what it would be sent if it had none.
+    let (_, manifest) = sent(&old, &folder, &registry, &repository, "old");
+    let whole = manifest["layers"].as_array().unwrap().iter().map(|blob| blob["size"].as_u64().unwrap()).sum();
+    assert!(near(whole, &pushed[0]), "{whole}, foretold {}", pushed[0]);
+    let (sent, _) = sent(&new, &folder, &registry, &repository, "new");
+    let sent = sent.iter().sum();
+    assert!(sent > 500_000 && near(sent, &pushed[1]), "{sent}, foretold {}", pushed[1]);
 }

@@ -91,7 +91,7 @@ impl Strategy {
 pub struct Options<'a> {
     /// How to group.
     pub strategy: Strategy,
-    /// At most this many layers; 0 counts as 1, as in nix2container.
+    /// At most this many layers; 0 counts as 1.
     pub max_layers: usize,
     /// Rules of placement; for one path the last one counts.
     pub rewrites: &'a [RewritePath],

@@ -75,15 +75,15 @@ pub fn headline(comparison: &Comparison) -> String {
 
 /// What the bytes of a comparison are, in a sentence without a full stop and without its subject.
 pub fn measure(comparison: &Comparison) -> String {
-    let Some(Prediction { codec, paths, known_paths, ratio, assumed }) = &comparison.prediction else {
-        return "of uncompressed archives".to_owned();
-    };
+    let Some(prediction) = &comparison.prediction else { return "of uncompressed archives".to_owned() };
+    let Prediction { codec, paths, known_paths, package_paths, ratio, assumed } = prediction;
     match assumed {
         true => format!(
             "as compressed with {codec}, by a ratio of {ratio} that is assumed: the cache knows none of {paths} paths"
         ),
         false => format!(
-            "as compressed with {codec}: {known_paths} of {paths} paths as the cache has them, others by the mean ratio of these, {ratio}"
+            "as compressed with {codec}: {known_paths} of {paths} paths as the cache has them, {package_paths} as other versions of them, \
+             the rest by the mean ratio, {ratio}"
         ),
     }
 }

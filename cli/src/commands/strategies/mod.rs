@@ -69,7 +69,7 @@ pub(crate) struct Args {
     warm_up: usize,
 
     /// Count bytes as they are when compressed, with gzip or zstd, and :LEVEL: as the cache has them of paths that were packed, of
-    /// others by the mean ratio of these, or by 0.3
+    /// other versions of these by their ratio, of others by the mean ratio, or by 0.3
     #[arg(long, value_name = "CODEC")]
     compression: Option<Codec>,
 
