@@ -7,13 +7,13 @@ Closures: the packages of apt's index (`apt-cache dumpavail`) that some roots de
 with the edges left out that close a cycle. Every binary package is a store path of its Installed-Size, whose hash depends on its
 version and its dependencies, as in Nix; binary packages of one source have its name and are its outputs.
 
-Expected bytes: one binary package changes, and with it all its dependents; every layer with any of these moves as a whole,
-uncompressed. The package is drawn by 1 / (1 + its dependents) ("structural"), evenly ("even"), or from those with at most one
-dependent ("leaf"). The floor is a layer for every path.
+The table is that of `nixply strategies`: one binary package changes, and with it all its dependents; every layer with any of these
+moves as a whole, uncompressed.
 """
 
 import hashlib
 import json
+import pathlib
 import re
 import subprocess
 import sys
@@ -29,11 +29,7 @@ CLOSURES = {
     "large": LARGE,
 }
 STRATEGIES = ["single", "popularity", "auto-layer", "size", "nixply"]
-WEIGHTS = {
-    "structural": lambda touched: 1 / touched,
-    "even": lambda touched: 1,
-    "leaf": lambda touched: touched <= 2,
-}
+LIMITS = "40,100,127"
 
 
 def index():
@@ -65,7 +61,7 @@ def store_name(text):
 
 
 def closure(roots, packages, providers):
-    """What `nix path-info --json` would give, and the image's root."""
+    """What `nix path-info --json` would give of an image."""
     edges, open_names, order = {}, set(), []
 
     def visit(name):
@@ -101,60 +97,7 @@ def closure(roots, packages, providers):
         for name in order
     ]
     infos.append({"path": top, "narSize": 4096, "references": sorted(paths[root] for root in roots)})
-    return sorted(infos, key=lambda info: info["path"]), top
-
-
-class Changes:
-    """Which changes touch a path, as the bits of a number."""
-
-    def __init__(self, infos):
-        self.sizes = {info["path"]: info["narSize"] for info in infos}
-        references = {info["path"]: info["references"] for info in infos}
-        bit = {path: 1 << at for at, path in enumerate(references)}
-        self.touching = {}
-
-        def touching(path):
-            if path not in self.touching:
-                bits = bit[path]
-                for below in references[path]:
-                    bits |= touching(below)
-                self.touching[path] = bits
-            return self.touching[path]
-
-        self.touched = [0] * len(infos)
-        for path in references:
-            for at in ones(touching(path)):
-                self.touched[at] += 1
-
-    def expected(self, layers, weigh):
-        """Megabytes that a change moves."""
-        weights = [weigh(touched) for touched in self.touched]
-        moved = 0
-        for layer in layers:
-            bits = 0
-            for path in layer:
-                bits |= self.touching[path]
-            moved += sum(self.sizes[path] for path in layer) * sum(weights[at] for at in ones(bits))
-        return moved / sum(weights) / 1e6
-
-
-def ones(bits):
-    while bits:
-        lowest = bits & -bits
-        yield lowest.bit_length() - 1
-        bits ^= lowest
-
-
-def planned(nixply, infos, top, strategy, layers):
-    request = {"layers": [{"deps": [top], "maxLayers": layers, "strategy": strategy}]}
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as graph:
-        json.dump(infos, graph)
-        graph.flush()
-        command = [nixply, "plan", "-", "--closure", graph.name, "--json"]
-        answer = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True)
-    if answer.returncode:
-        sys.exit(answer.stderr)
-    return [layer["paths"] for layer in json.loads(answer.stdout)]
+    return sorted(infos, key=lambda info: info["path"])
 
 
 def main():
@@ -162,20 +105,13 @@ def main():
         sys.exit(__doc__)
     sys.setrecursionlimit(100_000)
     packages, providers = index()
-    for name, roots in CLOSURES.items():
-        infos, top = closure(roots, packages, providers)
-        changes = Changes(infos)
-        print(f"{name}: {len(infos)} paths, {sum(changes.sizes.values()) / 1e6:.0f} MB")
-        print(f"{'':6} {'':12}" + "".join(f"{weight:>12}" for weight in WEIGHTS))
-
-        def row(limit, label, layers):
-            numbers = "".join(f"{changes.expected(layers, weigh):12.1f}" for weigh in WEIGHTS.values())
-            print(f"{limit:6} {label:12}{numbers}", flush=True)
-
-        for limit in (40, 100, 127):
-            for strategy in STRATEGIES:
-                row(limit, strategy, planned(sys.argv[1], infos, top, strategy, limit))
-        row("", "floor", [[info["path"]] for info in infos])
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for name, roots in CLOSURES.items():
+            files.append(pathlib.Path(folder, f"{name}.json"))
+            files[-1].write_text(json.dumps(closure(roots, packages, providers)))
+        command = [sys.argv[1], "strategies", *files, "--max-layers", LIMITS, "--quiet"]
+        sys.exit(subprocess.run(command + [f"--strategy={name}" for name in STRATEGIES]).returncode)
 
 
 if __name__ == "__main__":
