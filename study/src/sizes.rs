@@ -46,10 +46,8 @@ impl Sizes {
     ) -> Self {
         let closures = history.releases.iter().flat_map(|release| &release.closures);
         let mut seen: HashSet<&StorePath> = HashSet::new();
-        let infos: Vec<&PathInfo> = closures
-            .flat_map(|closure| closure.iter())
-            .filter(|info| seen.insert(&info.path))
-            .collect();
+        let infos: Vec<&PathInfo> =
+            closures.flat_map(|closure| closure.iter()).filter(|info| seen.insert(&info.path)).collect();
         let package = |info: &'h PathInfo| {
             let name = Name::of(&info.path);
             (name.package, name.output)

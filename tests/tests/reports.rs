@@ -117,7 +117,8 @@ fn a_push_sends_what_strategies_foretell_of_packages_that_were_never_packed() {
     let near = |bytes: u64, foretold: &Value| (bytes as f64 / foretold.as_f64().unwrap() - 1.0).abs() < 0.03;
     // Of the first one, the registry may have blobs of other images: what it would be sent if it had none.
     let (_, manifest) = sent(&old, &folder, &registry, &repository, "old");
-    let whole = manifest["layers"].as_array().unwrap().iter().map(|blob| blob["size"].as_u64().unwrap()).sum();
+    let whole =
+        manifest["layers"].as_array().unwrap().iter().map(|blob| blob["size"].as_u64().unwrap()).sum();
     assert!(near(whole, &pushed[0]), "{whole}, foretold {}", pushed[0]);
     let (sent, _) = sent(&new, &folder, &registry, &repository, "new");
     let sent = sent.iter().sum();
