@@ -22,9 +22,14 @@ impl StorePath {
         &self.0
     }
 
+    /// What follows the store's folder.
+    pub fn base(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+
     /// What follows the hash: what people call it.
     pub fn name(&self) -> &str {
-        let base = self.0.rsplit('/').next().unwrap_or_default();
+        let base = self.base();
         base.split_once('-').map_or(base, |(_, name)| name)
     }
 }

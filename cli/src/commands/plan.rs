@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nixply_packer::closure::Closure;
 use nixply_packer::digest::Digest;
 use nixply_packer::plan::{Lock, PlannedPath};
@@ -39,6 +39,10 @@ pub(crate) struct Args {
     #[arg(long, requires = "lock")]
     update: bool,
 
+    /// With --update: take an image out of the lock file, for good. Can be given several times
+    #[arg(long, value_name = "IMAGE", requires = "update")]
+    forget: Vec<String>,
+
     #[command(flatten)]
     machine: Machine,
 
@@ -63,6 +67,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         None => fleet.plan(&closure, &store)?,
         Some(file) => {
             let mut lock = read_lock(file, args.update)?;
+            for image in &args.forget {
+                let known = lock.as_mut().is_some_and(|lock| lock.forget(image));
+                ensure!(known, "--forget: the lock file {} has no image {image:?}", file.display());
+            }
             if args.update {
                 let next = fleet.updated_lock(lock.as_ref(), &closure, &store)?;
                 super::write_file(Some(file), next.write().as_bytes())?;

@@ -19,7 +19,7 @@ impl Explained {
     /// The path that `text` means: a store path or a file in one, a hash, a name with or without version, or a part of a
     /// name. What it is wholly wins over what it is a part of.
     pub fn find(&self, text: &str) -> Found {
-        let base = |path: &StorePath| path.as_str().rsplit('/').next().unwrap_or_default().to_owned();
+        let base = |path: &StorePath| path.base().to_owned();
         let is_path = |path: &StorePath| {
             text.strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
                 || base(path) == text

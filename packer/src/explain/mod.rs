@@ -281,7 +281,7 @@ impl Labels {
     pub fn of(&self, path: &StorePath) -> String {
         const HASH: usize = 8;
         let name = path.name();
-        let base = path.as_str().rsplit('/').next().unwrap_or_default();
+        let base = path.base();
         match base.get(..HASH) {
             Some(hash) if self.0.get(name).is_some_and(|alike| *alike > 1) => format!("{name} ({hash}...)"),
             _ => name.to_owned(),

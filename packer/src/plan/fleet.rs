@@ -6,7 +6,7 @@ use fixedbitset::FixedBitSet;
 
 use super::graph::Graph;
 use super::lock::Lock;
-use super::name::keys;
+use super::name::{keys, known_keys};
 use super::nixply::{self, Costs, Events, Former, Past, Placed, Problem};
 use super::{Placer, Plan, PlannedPath};
 use crate::closure::{Closure, PathInfo};
@@ -53,12 +53,23 @@ pub(super) struct Item<'m> {
 }
 
 impl<'m> Fleet<'m> {
-    pub(super) fn new(members: &'m [Member<'m>]) -> Self {
+    /// Of these images, with the keys that a lock file knows their paths by.
+    pub(super) fn new(members: &'m [Member<'m>], known: Option<&Lock>) -> Self {
         let mut infos: Vec<&PathInfo> = members.iter().flat_map(|member| member.closure.iter()).collect();
         infos.sort_by(|a, b| a.path.cmp(&b.path));
         infos.dedup_by(|a, b| a.path == b.path);
         let union = Closure::new(infos.iter().map(|info| (*info).clone()));
-        let keys = keys(&union);
+        let keys = match known {
+            None => keys(&union),
+            Some(lock) => {
+                let mut images: Vec<Vec<&str>> = vec![Vec::new(); union.len()];
+                for member in members {
+                    let places = member.closure.iter().filter_map(|info| union.place(&info.path));
+                    places.for_each(|place| images[place].push(member.name));
+                }
+                known_keys(&union, lock.known_keys(), &images)
+            }
+        };
         // Paths with rules are other bytes, and nobody else's.
         let mut items: BTreeMap<String, Item<'m>> = BTreeMap::new();
         let mut by_name: Vec<usize> = (0..members.len()).collect();
@@ -166,7 +177,7 @@ impl<'m> Fleet<'m> {
 
 /// The images' plans: by the lock if there is one, else made anew; see [`nixply`](super::Strategy::Nixply).
 pub fn plan_fleet(members: &[Member<'_>], lock: Option<&Lock>) -> Result<Vec<Plan>> {
-    let fleet = Fleet::new(members);
+    let fleet = Fleet::new(members, lock);
     let layers = match lock {
         Some(lock) => {
             lock.check_images(members)?;
@@ -234,7 +245,7 @@ mod tests {
         let all = [(0, 'a'), (1, 'a'), (2, 'a'), (3, 'b'), (4, 'a')];
         let web = closure(&all);
         let members = [member("web", &web, 9)];
-        let fleet = Fleet::new(&members);
+        let fleet = Fleet::new(&members, Some(&lock));
         let former: Vec<_> =
             fleet.former(&lock).into_iter().map(|layer| (layer.paths, layer.stands)).collect();
         assert_eq!(former, [(vec![0, 1], true), (vec![2, 3], false), (vec![4], false)]);
@@ -242,7 +253,7 @@ mod tests {
         for (more, placed) in [(&[][..], true), (&[(6, 'a')], false)] {
             let web = closure(&[&all[..], &[(5, 'a')], more].concat());
             let members = [member("web", &web, 9)];
-            assert_eq!(Fleet::new(&members).is_placed_by(&lock), placed, "{more:?}");
+            assert_eq!(Fleet::new(&members, Some(&lock)).is_placed_by(&lock), placed, "{more:?}");
         }
     }
 

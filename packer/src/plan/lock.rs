@@ -1,11 +1,12 @@
 //! Memory of former plans: `nixply.lock.json`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
 use super::fleet::{Fleet, Item, Member};
+use super::name::KnownKey;
 use crate::error::{Error, Result};
 
 /// The form of the file that this program writes.
@@ -50,8 +51,9 @@ struct LockedPath {
     changed: Vec<u64>,
 }
 
-fn base<'i>(item: &Item<'i>) -> &'i str {
-    item.info.path.as_str().rsplit('/').next().unwrap_or_default()
+/// The path's key of what a layer has: an image that has rules for the path follows behind an `@`.
+fn path_key(key: &str) -> &str {
+    key.split('@').next().unwrap_or_default()
 }
 
 impl Lock {
@@ -64,7 +66,9 @@ impl Lock {
         let wrong = |error: serde_json::Error| {
             Error::invalid(
                 format!("lock file {name}"),
-                format!("{error}: `nixply plan --lock` makes such files"),
+                format!(
+                    "{error}: `nixply plan --lock FILE --update` makes such files; of a conflict's two, take one and update it"
+                ),
             )
         };
         let head: Head = serde_json::from_str(text).map_err(wrong)?;
@@ -73,8 +77,10 @@ impl Lock {
             return Err(Error::invalid(format!("lock file {name}"), why));
         }
         let lock: Self = serde_json::from_str(text).map_err(wrong)?;
-        if lock.release == 0 {
-            return Err(Error::invalid(format!("lock file {name}"), "its release is 0: the first one is 1"));
+        if lock.release == 0 || lock.release > u64::from(u32::MAX) {
+            let why =
+                format!("its release is {}: the first one is 1, and each update is one more", lock.release);
+            return Err(Error::invalid(format!("lock file {name}"), why));
         }
         let mut placed = HashSet::new();
         for (at, layer) in lock.layers.iter().enumerate() {
@@ -82,7 +88,7 @@ impl Lock {
                 layer.images.iter().flat_map(|image| layer.paths.iter().map(move |key| (image, key)))
             {
                 if !placed.insert((image, key)) {
-                    let why = format!("{image} has {key:?} in another layer already");
+                    let why = format!("{image} has {key:?} in another layer already: take it out of one");
                     return Err(Error::invalid(format!("lock file {name}, layers[{at}]"), why));
                 }
             }
@@ -122,7 +128,7 @@ impl Lock {
     /// The lock after another release: what has changed is remembered, and paths are placed anew where that is expected to
     /// pay. The same images again give the same lock.
     pub fn update(former: Option<&Self>, members: &[Member<'_>]) -> Result<Self> {
-        let fleet = Fleet::new(members);
+        let fleet = Fleet::new(members, former);
         let images = members.iter().map(|member| (member.name.to_owned(), member.max_layers)).collect();
         let mut lock =
             Self { version: VERSION, release: 1, images, layers: Vec::new(), paths: BTreeMap::new() };
@@ -137,11 +143,12 @@ impl Lock {
         for item in &fleet.items {
             let known = former.and_then(|former| former.paths.get(&item.name));
             let mut changed = known.map(|known| known.changed.clone()).unwrap_or_default();
-            if known.is_some_and(|known| known.path != base(item)) {
+            if known.is_some_and(|known| known.path != item.info.path.base()) {
                 changed.push(lock.release);
             }
             changed.retain(|release| release + REMEMBERED > lock.release);
-            lock.paths.insert(item.name.clone(), LockedPath { path: base(item).to_owned(), changed });
+            lock.paths
+                .insert(item.name.clone(), LockedPath { path: item.info.path.base().to_owned(), changed });
         }
         // What has changed in this release counts as seen.
         let placed = fleet.place(Some(&lock), former)?;
@@ -169,7 +176,21 @@ impl Lock {
 
     /// Whether a path is another one than at the last update, or new.
     pub(super) fn changed(&self, item: &Item<'_>) -> bool {
-        self.paths.get(&item.name).is_none_or(|known| known.path != base(item))
+        self.paths.get(&item.name).is_none_or(|known| known.path != item.info.path.base())
+    }
+
+    /// The keys of its paths.
+    pub(super) fn known_keys(&self) -> Vec<KnownKey<'_>> {
+        let mut images: HashMap<&str, HashSet<&str>> = HashMap::new();
+        for layer in &self.layers {
+            for key in &layer.paths {
+                images.entry(path_key(key)).or_default().extend(layer.images.iter().map(String::as_str));
+            }
+        }
+        let known = self.paths.iter().map(|(key, known)| (key.as_str(), known.path.as_str()));
+        known
+            .map(|(key, path)| KnownKey { key, path, images: images.remove(key).unwrap_or_default() })
+            .collect()
     }
 
     /// How many paths its layers have for all images.
@@ -177,14 +198,29 @@ impl Lock {
         self.layers.iter().map(|layer| layer.images.len() * layer.paths.len()).sum()
     }
 
+    /// Its images, by name.
+    pub fn images(&self) -> impl Iterator<Item = &str> {
+        self.images.keys().map(String::as_str)
+    }
+
+    /// Takes an image out, with the layers and paths that are its alone; whether it was there.
+    pub fn forget(&mut self, image: &str) -> bool {
+        self.layers.iter_mut().for_each(|layer| layer.images.retain(|other| other != image));
+        self.layers.retain(|layer| !layer.images.is_empty());
+        let left: HashSet<&str> =
+            self.layers.iter().flat_map(|layer| &layer.paths).map(|key| path_key(key)).collect();
+        self.paths.retain(|key, _| left.contains(key.as_str()));
+        self.images.remove(image).is_some()
+    }
+
     /// Each image must be one of the lock's.
     pub(super) fn check_images(&self, members: &[Member<'_>]) -> Result<()> {
         let Some(member) = members.iter().find(|member| !self.images.contains_key(member.name)) else {
             return Ok(());
         };
-        let names: Vec<&str> = self.images.keys().map(String::as_str).collect();
+        let names: Vec<&str> = self.images().collect();
         let why = format!(
-            "it has no image {:?}, only {}: add it with `nixply plan --lock FILE --update`",
+            "it has no image {:?}, only {}: `nixply plan --images --lock FILE --update` adds it, given all of them",
             member.name,
             names.join(", ")
         );
@@ -285,11 +321,11 @@ mod tests {
         for (text, error) in [
             (
                 "{}",
-                "lock file x is not valid: missing field `version` at line 1 column 2: `nixply plan --lock` makes such files",
+                "lock file x is not valid: missing field `version` at line 1 column 2: `nixply plan --lock FILE --update` makes such files; of a conflict's two, take one and update it",
             ),
             (
                 r#"{"version": 1, "release": 0, "images": {}, "layers": [], "paths": {}}"#,
-                "lock file x is not valid: its release is 0: the first one is 1",
+                "lock file x is not valid: its release is 0: the first one is 1, and each update is one more",
             ),
             (
                 r#"{"version": 9}"#,
@@ -297,7 +333,7 @@ mod tests {
             ),
             (
                 r#"{"version": 1, "release": 1, "images": {"a": 9, "b": 9}, "layers": [{"images": ["a"], "paths": ["p"]}, {"images": ["b", "a"], "paths": ["p"]}], "paths": {}}"#,
-                "lock file x, layers[1] is not valid: a has \"p\" in another layer already",
+                "lock file x, layers[1] is not valid: a has \"p\" in another layer already: take it out of one",
             ),
         ] {
             assert_eq!(Lock::read(text, "x").unwrap_err().to_string(), error);
@@ -311,7 +347,7 @@ mod tests {
         let error = plan_fleet(&[member("worker", &one, 2)], Some(&lock)).unwrap_err().to_string();
         assert_eq!(
             error,
-            "lock file is not valid: it has no image \"worker\", only web: add it with `nixply plan --lock FILE --update`"
+            "lock file is not valid: it has no image \"worker\", only web: `nixply plan --images --lock FILE --update` adds it, given all of them"
         );
     }
 
@@ -331,6 +367,138 @@ mod tests {
         let often: Vec<usize> =
             layers.into_iter().filter(|layer| layer.contains(&3) || layer.contains(&7)).flatten().collect();
         assert!(often == [3, 7] || often == [7, 3], "{often:?}");
+    }
+
+    /// Unrelated paths: a digit for the hash, a name, and a size.
+    fn named(paths: &[(u64, &str, u64)]) -> Closure {
+        Closure::new(paths.iter().map(|(hash, name, size)| PathInfo {
+            path: format!("/nix/store/{}-{name}", hash.to_string().repeat(32)).into(),
+            references: Vec::new(),
+            nar_hash: String::new(),
+            nar_size: *size,
+        }))
+    }
+
+    #[test]
+    fn paths_of_one_package_keep_their_keys_when_others_come_go_or_grow() {
+        let others = [(1, "a-1", 900), (1, "b-1", 70), (1, "c-1", 6000)];
+        let of = |more: &[(u64, &'static str, u64)]| named(&[&others[..], more].concat());
+        let first = of(&[(1, "ssl-3.0", 5000), (1, "source", 400), (2, "source", 500)]);
+        let lock = Lock::update(None, &[member("web", &first, 3)]).unwrap();
+        let keys = |closure: &Closure| -> BTreeMap<String, String> {
+            let members = [member("web", closure, 3)];
+            let fleet = Fleet::new(&members, Some(&lock));
+            fleet.items.into_iter().map(|item| (item.info.path.base()[30..].to_owned(), item.key)).collect()
+        };
+        for (more, expected) in [
+            // An older version comes, and another path of the same name.
+            (
+                &[
+                    (1, "ssl-1.1", 4),
+                    (1, "ssl-3.0", 5000),
+                    (1, "source", 400),
+                    (2, "source", 500),
+                    (3, "source", 1),
+                ][..],
+                &[
+                    "11-ssl-1.1=ssl#2",
+                    "11-ssl-3.0=ssl",
+                    "11-source=source",
+                    "22-source=source#2",
+                    "33-source=source#3",
+                ][..],
+            ),
+            // The first one of two goes; the other stays, grows and gets another hash, or stays as it is.
+            (&[(2, "source", 500)], &["22-source=source#2"]),
+            (&[(1, "source", 400), (4, "source", 1)], &["11-source=source", "44-source=source#2"]),
+            // Another version, beside a new one.
+            (&[(2, "ssl-3.1", 5000)], &["22-ssl-3.1=ssl"]),
+            (&[(2, "ssl-3.0", 1), (2, "ssl-1.0", 1)], &["22-ssl-3.0=ssl", "22-ssl-1.0=ssl#2"]),
+        ] {
+            let keys = keys(&of(more));
+            for expected in expected {
+                let (path, key) = expected.split_once('=').unwrap();
+                assert_eq!(keys.get(path).map(String::as_str), Some(key), "{path} of {more:?}");
+            }
+        }
+        let more = of(&[(1, "ssl-1.1", 4), (1, "ssl-3.0", 5000), (1, "source", 400), (3, "source", 1)]);
+        let next = Lock::update(Some(&lock), &[member("web", &more, 3)]).unwrap();
+        let changed: Vec<&str> = next
+            .paths
+            .iter()
+            .filter(|(_, path)| !path.changed.is_empty())
+            .map(|(key, _)| key.as_str())
+            .collect();
+        assert_eq!(changed, ["source#2"]);
+    }
+
+    #[test]
+    fn an_image_alone_has_its_paths_by_the_keys_of_the_fleet() {
+        let (web, worker) = (named(&[(1, "lib-1", 10)]), named(&[(1, "lib-2", 20)]));
+        let lock = Lock::update(None, &[member("web", &web, 2), member("worker", &worker, 2)]).unwrap();
+        let next = named(&[(2, "lib-3", 20)]);
+        for members in
+            [&[member("worker", &next, 2)][..], &[member("web", &web, 2), member("worker", &next, 2)]]
+        {
+            let fleet = Fleet::new(members, Some(&lock));
+            let item = fleet.items.iter().find(|item| item.info.path.name() == "lib-3").unwrap();
+            assert_eq!(item.key, "lib#2");
+        }
+    }
+
+    #[test]
+    fn an_image_is_forgotten_with_its_layers() {
+        let (web, worker) = (named(&[(1, "a", 10), (1, "b", 20)]), named(&[(1, "b", 20), (1, "c", 5)]));
+        let mut lock = Lock::update(None, &[member("web", &web, 2), member("worker", &worker, 2)]).unwrap();
+        assert!(!lock.forget("other"));
+        assert!(lock.forget("worker"));
+        assert_eq!((lock.images().collect::<Vec<_>>(), lock.layers.len()), (vec!["web"], 2));
+        assert_eq!(Lock::update(Some(&lock), &[member("web", &web, 2)]).unwrap(), lock);
+        assert_eq!(lock.paths.keys().collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
+    fn one_change_among_thousands_of_paths_moves_its_layer_and_no_other() {
+        // More paths than are compared one by one, in a random-looking graph.
+        let count = 2200;
+        let edges: Vec<(usize, usize)> = (0..count)
+            .flat_map(|from| [7, 31, 101].map(|step| (from, from + 1 + from * step % 97)))
+            .filter(|(_, to)| *to < count)
+            .collect();
+        let path = |number: usize, version: u64| -> StorePath {
+            format!("/nix/store/{}-package{number:04}", format!("{version:04}").repeat(8)).into()
+        };
+        let of = |changed: Option<usize>| {
+            let version = |number: usize| 1 + u64::from(changed == Some(number));
+            Closure::new((0..count).map(|number| {
+                PathInfo {
+                    path: path(number, version(number)),
+                    references: edges
+                        .iter()
+                        .filter(|(from, _)| *from == number)
+                        .map(|(_, to)| path(*to, version(*to)))
+                        .collect(),
+                    nar_hash: String::new(),
+                    nar_size: 1 << (10 + number * 13 % 11),
+                }
+            }))
+        };
+        let first = of(None);
+        let lock = Lock::update(None, &[member("web", &first, 100)]).unwrap();
+        // Nothing refers to the first one.
+        let second = of(Some(0));
+        let next = Lock::update(Some(&lock), &[member("web", &second, 100)]).unwrap();
+        let new: Vec<&LockedLayer> = next
+            .layers
+            .iter()
+            .filter(|layer| !lock.layers.iter().any(|old| old.paths == layer.paths))
+            .collect();
+        assert!(new.len() <= 2, "{} layers of {} are new", new.len(), next.layers.len());
+        let of_both = |one: &'_ Lock, other: &Lock| -> Vec<Vec<String>> {
+            let paths = one.layers.iter().map(|layer| layer.paths.clone());
+            paths.filter(|paths| other.layers.iter().any(|layer| layer.paths == *paths)).collect()
+        };
+        assert_eq!(of_both(&next, &lock), of_both(&lock, &next), "what stays lies as it did");
     }
 
     #[test]

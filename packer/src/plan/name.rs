@@ -1,8 +1,8 @@
 //! What stays of a store path's name when its content changes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::closure::{Closure, StorePath};
+use crate::closure::{Closure, PathInfo, StorePath};
 
 /// The parts of a store path's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,14 +53,79 @@ pub fn keys(closure: &Closure) -> Vec<String> {
     }
     let mut numbered = Vec::new();
     for mut places in alike.into_values().filter(|places| places.len() > 1) {
-        let name = |at: &usize| infos[*at].path.as_str().split_once('-').map_or("", |(_, name)| name);
-        places.sort_by_key(|at| (name(at), infos[*at].nar_size, &infos[*at].path));
+        places.sort_by_key(|at| in_order(infos[*at]));
         numbered.extend(places.into_iter().enumerate().skip(1));
     }
     for (number, at) in numbered {
         keys[at].push_str(&format!("#{}", number + 1));
     }
     keys
+}
+
+/// A key that a lock file has.
+#[derive(Debug)]
+pub(super) struct KnownKey<'l> {
+    pub(super) key: &'l str,
+    /// The store path's base name when the file was written.
+    pub(super) path: &'l str,
+    /// The images that have it in a layer.
+    pub(super) images: HashSet<&'l str>,
+}
+
+/// As [`keys`], but paths of one package and output have the keys that they are `known` by: the same path its own; then, in
+/// order, paths of the same name, and those of other versions, one that an image had which has the path now (`images`, by
+/// path). So what comes or goes changes no other path's key.
+pub(super) fn known_keys(closure: &Closure, known: Vec<KnownKey<'_>>, images: &[Vec<&str>]) -> Vec<String> {
+    let infos: Vec<_> = closure.iter().collect();
+    let mut by_package: HashMap<&str, Vec<KnownKey<'_>>> = HashMap::new();
+    for known in known {
+        by_package.entry(known.key.split('#').next().unwrap_or_default()).or_default().push(known);
+    }
+    for known in by_package.values_mut() {
+        known.sort_by_key(|known| number(known.key));
+    }
+    let mut alike: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (at, info) in infos.iter().enumerate() {
+        alike.entry(Name::of(&info.path).key()).or_default().push(at);
+    }
+    let mut keys = vec![String::new(); infos.len()];
+    for (package, mut places) in alike {
+        places.sort_by_key(|at| in_order(infos[*at]));
+        let known = by_package.remove(package.as_str()).unwrap_or_default();
+        let mut free: Vec<&KnownKey<'_>> = known.iter().collect();
+        let matches: [&dyn Fn(usize, &KnownKey<'_>) -> bool; 3] = [
+            &|at, known| infos[at].path.base() == known.path,
+            &|at, known| known.path.split_once('-').map(|(_, name)| name) == Some(infos[at].path.name()),
+            &|_, _| true,
+        ];
+        for (round, matches) in matches.into_iter().enumerate() {
+            places.retain(|at| {
+                let has = |known: &KnownKey<'_>| images[*at].iter().any(|image| known.images.contains(image));
+                let found = free.iter().position(|known| matches(*at, known) && (round == 0 || has(known)));
+                let Some(found) = found else { return true };
+                keys[*at] = free.remove(found).key.to_owned();
+                false
+            });
+        }
+        let taken: HashSet<usize> = known.iter().map(|known| number(known.key)).collect();
+        let mut numbers = (1..).filter(|number| !taken.contains(number));
+        for at in places {
+            keys[at] = match numbers.next() {
+                None | Some(1) => package.clone(),
+                Some(number) => format!("{package}#{number}"),
+            };
+        }
+    }
+    keys
+}
+
+/// What a key's number is, from 1 on.
+fn number(key: &str) -> usize {
+    key.split_once('#').and_then(|(_, number)| number.parse().ok()).unwrap_or(1)
+}
+
+fn in_order(info: &PathInfo) -> (&str, u64, &StorePath) {
+    (info.path.name(), info.nar_size, &info.path)
 }
 
 #[cfg(test)]

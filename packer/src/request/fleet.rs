@@ -64,9 +64,24 @@ impl FleetRequest {
         &mut self.images
     }
 
-    /// The lock file after another release: see [`Lock::update`].
+    /// The lock file after another release: see [`Lock::update`]. It is an error if the file has an image that is not here, for
+    /// nobody would know where its paths lay, or if no image here is planned by `nixply`.
     pub fn updated_lock(&self, former: Option<&Lock>, closure: &Closure, store: &Store) -> Result<Lock> {
+        let names: HashSet<&str> = self.images.values().filter_map(|image| image.name.as_deref()).collect();
+        let lacking: Vec<&str> =
+            former.into_iter().flat_map(Lock::images).filter(|name| !names.contains(name)).collect();
+        if let [first, ..] = lacking[..] {
+            let why = format!(
+                "it has {}, too, and they would be lost: plan all its images as one (--images), or take some out, as with --forget {first}",
+                lacking.join(", ")
+            );
+            return Err(Error::invalid("lock file", why));
+        }
         let records = self.record(closure, store)?;
+        if records.is_empty() {
+            let why = "it is for strategy \"nixply\", and there is nothing here that is planned by it";
+            return Err(Error::invalid("lock file", why));
+        }
         Lock::update(former, &members(&records))
     }
 

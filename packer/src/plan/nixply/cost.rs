@@ -31,7 +31,7 @@ pub(super) struct Content {
     touching: FixedBitSet,
     /// Of these, which touch one unit alone.
     once: FixedBitSet,
-    /// The rate of the events that are not told apart.
+    /// The rate of the other events.
     others: f64,
     seen: u64,
     seen_once: u64,
@@ -113,7 +113,7 @@ impl Costs {
 
     /// Whether all that touches `a` touches `b`, too.
     pub(super) fn touched_within(a: &Content, b: &Content) -> bool {
-        a.touching.is_subset(&b.touching) && a.seen & !b.seen == 0
+        a.others == 0.0 && a.touching.is_subset(&b.touching) && a.seen & !b.seen == 0
     }
 
     /// What has been seen, and what is to be expected, as the mean of so many releases.

@@ -1,8 +1,10 @@
 //! What can change, how often, and whom a change touches.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use fixedbitset::FixedBitSet;
+use petgraph::unionfind::UnionFind;
 
 use crate::closure::Closure;
 use crate::error::Result;
@@ -11,8 +13,8 @@ use crate::plan::name::Name;
 
 use super::past::Past;
 
-/// As many events are told apart; the others, those of the least expected bytes, count for each path by itself, as if no two
-/// waited for the same one. That makes large layers look a little worse than they are.
+/// As many events are told apart of those that touch several paths; where there are more, some are put together. What is left
+/// counts for each path by itself, as if no two waited for the same one: exactly so where none do.
 const TOLD_APART: usize = 1024;
 
 /// Events are handled by as many at a time as a word has bits.
@@ -65,13 +67,15 @@ impl Events {
         let sum: f64 = weights.iter().sum();
         let rates: Vec<f64> = weights.iter().map(|weight| weight * per_release / sum).collect();
 
-        let mut by_bytes: Vec<usize> = (0..count).collect();
-        by_bytes.sort_by(|a, b| (rates[*b] * bytes[*b]).total_cmp(&(rates[*a] * bytes[*a])).then(a.cmp(b)));
-        let mut told_apart = vec![None; count];
-        for (place, event) in by_bytes.into_iter().take(TOLD_APART).enumerate() {
-            told_apart[event] = Some(place);
-        }
-        let width = count.min(TOLD_APART);
+        let shared = match propagates {
+            true => touched.iter().map(|touched| *touched > 1).collect(),
+            false => paths_of(&event_of, count).iter().map(|paths| paths.len() > 1).collect(),
+        };
+        let sums = Sums { rates, touched, bytes, shared };
+        let told_apart =
+            sums.told_apart(if propagates { joined(graph, &event_of, &sums) } else { (0..count).collect() });
+        let rates = sums.rates;
+        let width = told_apart.iter().flatten().max().map_or(0, |last| last + 1);
         let mut events = Self {
             rates: vec![0.0; width],
             touching: vec![FixedBitSet::with_capacity(width); graph.len()],
@@ -79,7 +83,7 @@ impl Events {
         };
         for (event, place) in told_apart.iter().enumerate() {
             if let Some(place) = place {
-                events.rates[*place] = rates[event];
+                events.rates[*place] += rates[event];
             }
         }
         for first in (0..count).step_by(WORD) {
@@ -130,6 +134,72 @@ fn numbered(closure: &Closure, keys: &[String]) -> (Vec<usize>, usize) {
         };
     }
     (event_of, count)
+}
+
+/// The paths of each event itself.
+fn paths_of(event_of: &[usize], count: usize) -> Vec<Vec<usize>> {
+    let mut paths = vec![Vec::new(); count];
+    event_of.iter().enumerate().for_each(|(at, event)| paths[*event].push(at));
+    paths
+}
+
+/// Puts events together of which nearly the same paths are touched, until [`TOLD_APART`] are left or there are none that are
+/// alike: each with that one of its direct dependents that touches most. Together they touch what either does. The bytes that
+/// are expected to move too many by this decide which come first. Gives a number for each event, one of those with it.
+fn joined(graph: &Graph, event_of: &[usize], sums: &Sums) -> Vec<usize> {
+    let mut union = UnionFind::new(sums.rates.len());
+    let mut left = sums.shared.iter().filter(|shared| **shared).count();
+    let mut alike: Vec<(f64, usize, usize)> = Vec::new();
+    if left > TOLD_APART {
+        for (event, paths) in paths_of(event_of, sums.rates.len()).iter().enumerate() {
+            let dependents = paths.iter().flat_map(|at| graph.referrers(*at)).map(|at| event_of[*at]);
+            let most = dependents
+                .filter(|other| *other != event && sums.shared[*other])
+                .max_by_key(|other| (sums.touched[*other], Reverse(*other)));
+            if let Some(most) = most {
+                alike.push((sums.rates[most] * (sums.bytes[event] - sums.bytes[most]).max(0.0), event, most));
+            }
+        }
+    }
+    alike.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    for (_, event, most) in alike {
+        if left <= TOLD_APART {
+            break;
+        }
+        left -= usize::from(union.union(event, most));
+    }
+    union.into_labeling()
+}
+
+/// What is known of each event.
+#[derive(Debug)]
+struct Sums {
+    /// How many a release is expected to have.
+    rates: Vec<f64>,
+    /// How many paths it touches if changes propagate, and their bytes.
+    touched: Vec<usize>,
+    bytes: Vec<f64>,
+    /// Whether it touches several paths.
+    shared: Vec<bool>,
+}
+
+impl Sums {
+    /// Each event's place among those that are told apart: of those that several paths share, the ones of most expected bytes.
+    /// `joined` has a number for each event: those with the same one count as one.
+    fn told_apart(&self, joined: Vec<usize>) -> Vec<Option<usize>> {
+        let mut expected = vec![0.0; joined.len()];
+        for (event, of) in joined.iter().enumerate().filter(|(event, _)| self.shared[*event]) {
+            expected[*of] += self.rates[event] * self.bytes[event];
+        }
+        let mut order: Vec<usize> = (0..joined.len()).filter(|event| expected[*event] > 0.0).collect();
+        order.sort_by(|a, b| expected[*b].total_cmp(&expected[*a]).then(a.cmp(b)));
+        let mut places = vec![None; joined.len()];
+        for (place, event) in order.into_iter().take(TOLD_APART).enumerate() {
+            places[event] = Some(place);
+        }
+        let place = |(event, of): (usize, usize)| places[of].filter(|_| self.shared[event]);
+        joined.into_iter().enumerate().map(place).collect()
+    }
 }
 
 /// For each path, which of the events from `first` on touch it, as the bits of a word.

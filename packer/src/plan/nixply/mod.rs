@@ -10,7 +10,8 @@ mod past;
 mod small;
 mod units;
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use fixedbitset::FixedBitSet;
 
@@ -68,7 +69,7 @@ pub(super) type Placed = (Vec<usize>, FixedBitSet);
 /// place of changelogs.
 pub(super) fn place(problem: &Problem) -> Vec<Placed> {
     let costs = &problem.costs;
-    let units = units::units(costs, &problem.users);
+    let units = units::units(problem);
     let contents: Vec<Content> = units.iter().map(|unit| costs.content(unit)).collect();
     let standing: HashMap<&[usize], &FixedBitSet> = problem
         .former
@@ -101,7 +102,7 @@ pub(super) fn place(problem: &Problem) -> Vec<Placed> {
     }
     // The former plan is the last, and wins where others are not cheaper.
     let best = plans.into_iter().reduce(|a, b| if a.cost() < b.cost() { a } else { b });
-    best.expect("there is one").bottom_up(&problem.former)
+    best.expect("there is one").bottom_up(&problem.former, false)
 }
 
 /// The former plan, with what is new placed where it costs least: in layers of its own if there can be any more. Layers of the
@@ -117,7 +118,7 @@ pub(super) fn follow(problem: &Problem) -> Vec<Placed> {
     groups.add_former(former.iter(), &unit_of);
     groups.add_rest(&problem.users);
     groups.merge();
-    groups.bottom_up(&problem.former)
+    groups.bottom_up(&problem.former, true)
 }
 
 fn unit_of(units: &[Vec<usize>], count: usize) -> Vec<usize> {
@@ -131,23 +132,12 @@ fn unit_of(units: &[Vec<usize>], count: usize) -> Vec<usize> {
 }
 
 impl Groups<'_> {
-    /// Layers of the former plan. A unit is in the layer where most of its paths were.
+    /// Layers of the former plan. No unit is in one of them in part.
     fn add_former<'f>(&mut self, former: impl Iterator<Item = &'f Former>, unit_of: &[usize]) {
         for layer in former {
-            let mut of_unit: HashMap<usize, usize> = HashMap::new();
-            for path in &layer.paths {
-                *of_unit.entry(unit_of[*path]).or_default() += 1;
-            }
-            let whole = of_unit.iter().all(|(unit, count)| self.units[*unit].len() == *count);
-            let units: Vec<usize> = of_unit
-                .into_iter()
-                .filter(|(unit, count)| self.units[*unit].len() < 2 * count)
-                .map(|(unit, _)| unit)
-                .collect();
-            if !units.is_empty() {
-                let group = self.group(units, layer.users.clone(), layer.stands && whole);
-                self.add(group);
-            }
+            let units: BTreeSet<usize> = layer.paths.iter().map(|path| unit_of[*path]).collect();
+            let group = self.group(units.into_iter().collect(), layer.users.clone(), layer.stands);
+            self.add(group);
         }
     }
 
@@ -189,26 +179,56 @@ impl Groups<'_> {
         paths
     }
 
-    /// The groups, what changes least often first: engines unpack anew what lies above a layer that has changed. A plan whose
-    /// layers are the former ones keeps their order.
-    fn bottom_up(self, former: &[Former]) -> Vec<Placed> {
-        let mut layers: Vec<(f64, Placed)> = self
-            .groups()
-            .map(|(slot, group)| (group.content.changes, (self.paths(slot), group.users.clone())))
-            .collect();
-        layers.sort_by(|(a, left), (b, right)| a.total_cmp(b).then_with(|| left.0.cmp(&right.0)));
-        let place: HashMap<&[usize], usize> =
-            former.iter().enumerate().map(|(at, former)| (former.paths.as_slice(), at)).collect();
-        let places: Option<Vec<usize>> =
-            layers.iter().map(|(_, (paths, _))| place.get(paths.as_slice()).copied()).collect();
-        let mut layers: Vec<Placed> = layers.into_iter().map(|(_, layer)| layer).collect();
-        if let Some(places) = places {
-            let mut order: Vec<(usize, Placed)> = places.into_iter().zip(layers).collect();
-            order.sort_by_key(|(at, _)| *at);
-            layers = order.into_iter().map(|(_, layer)| layer).collect();
+    /// The groups, what changes least often first: engines unpack anew what lies above a layer that has changed. Where there is
+    /// a former plan its order stays; but for what changes much more often than what lies above it, unless `kept` says that it
+    /// stays whatever it costs.
+    fn bottom_up(self, former: &[Former], kept: bool) -> Vec<Placed> {
+        let mut layers_of: Vec<Vec<usize>> = vec![Vec::new(); self.costs.len()];
+        for (layer, Former { paths, .. }) in former.iter().enumerate() {
+            paths.iter().for_each(|path| layers_of[*path].push(layer));
         }
-        layers
+        // The former layer that each layer has most of.
+        let was = |paths: &[usize]| {
+            let mut common: BTreeMap<usize, usize> = BTreeMap::new();
+            let layers = paths.iter().flat_map(|path| &layers_of[*path]);
+            layers.for_each(|layer| *common.entry(*layer).or_default() += 1);
+            common.into_iter().max_by_key(|(layer, paths)| (*paths, Reverse(*layer))).map(|(layer, _)| layer)
+        };
+        let layers: Vec<(f64, Option<usize>, Placed)> = self
+            .groups()
+            .map(|(slot, group)| {
+                let paths = self.paths(slot);
+                (group.content.changes, was(&paths), (paths, group.users.clone()))
+            })
+            .collect();
+        let above = |changes: f64| {
+            let below = layers.iter().filter(|(other, ..)| *other <= changes);
+            below.filter_map(|(_, was, _)| was.map(|was| was + 1)).max().unwrap_or(0)
+        };
+        let mut order: Vec<_> = layers
+            .iter()
+            .map(|(changes, was, placed)| {
+                // What is new lies just above what changes less often than it does.
+                let place = was.map_or_else(|| (above(*changes), 1), |was| (was + 1, 0));
+                (if kept { 0 } else { magnitude(*changes) }, place, *changes, placed)
+            })
+            .collect();
+        order.sort_by(|(magnitude, place, changes, placed), other| {
+            let (first, second) = ((magnitude, place), (&other.0, &other.1));
+            first.cmp(&second).then(changes.total_cmp(&other.2)).then_with(|| placed.0.cmp(&other.3.0))
+        });
+        order.into_iter().map(|(.., placed)| placed.clone()).collect()
     }
+}
+
+/// The power of four that is next below a probability.
+fn magnitude(probability: f64) -> i32 {
+    let (mut power, mut bound) = (0, 1.0);
+    while bound > probability && power > -30 {
+        bound /= 4.0;
+        power -= 1;
+    }
+    power
 }
 
 #[cfg(test)]
@@ -300,6 +320,20 @@ mod tests {
         let sizes = sizes(&[13, 0, 14, 15, 0, 15, 0, 16, 15]);
         let (made, least) = made_and_least(&problem(&[(1, 4), (4, 6), (6, 7)], &sizes, &[0; PATHS], 3));
         assert!(made <= least * 1.0001, "{made}, where {least} is possible");
+    }
+
+    #[test]
+    fn deep_closures_with_thousands_of_packages_are_told_apart_well_enough() {
+        // Each path refers to the next one. To divide such a chain into pieces of like size is a good plan.
+        let (count, limit) = (3000, 20);
+        let edges: Vec<(usize, usize)> = (1..count).map(|to| (to - 1, to)).collect();
+        let sizes: Vec<u64> = (0..count as u64).map(|number| 1000 + number * 7919 % 100_000).collect();
+        let problem = problem(&edges, &sizes, &vec![0; count], limit);
+        let pieces: Vec<Vec<usize>> =
+            (0..limit).map(|at| (at * count / limit..(at + 1) * count / limit).collect()).collect();
+        let made = expected(&problem.costs, &paths(place(&problem)));
+        let divided = expected(&problem.costs, &pieces);
+        assert!(made < divided, "{made}, where equal pieces have {divided}");
     }
 
     proptest! {

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use fixedbitset::FixedBitSet;
-
 use super::coarsen::COMPARED;
-use super::cost::{Content, Costs, HORIZON};
+use super::cost::{Content, HORIZON};
+use super::{Former, Problem};
 
 /// Units of paths: mostly one each. Where there are too many, those of the fewest expected bytes are put together, neighbours by
-/// how probably they change, of the same images.
-pub(super) fn units(costs: &Costs, users: &[FixedBitSet]) -> Vec<Vec<usize>> {
+/// how probably they change, of the same images and the same layers of the former plan: so that these are units, too.
+pub(super) fn units(problem: &Problem) -> Vec<Vec<usize>> {
+    let Problem { costs, users, former, .. } = problem;
     let count = costs.len();
     if count <= COMPARED {
         return (0..count).map(|path| vec![path]).collect();
@@ -20,11 +20,16 @@ pub(super) fn units(costs: &Costs, users: &[FixedBitSet]) -> Vec<Vec<usize>> {
     order.sort_by(|a, b| expected(*b).total_cmp(&expected(*a)).then(a.cmp(b)));
     let rest = order.split_off(COMPARED / 2);
     let mut units: Vec<Vec<usize>> = order.into_iter().map(|path| vec![path]).collect();
-    let mut alike: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
-    for path in &rest {
-        alike.entry(users[*path].ones().collect()).or_default().push(*path);
+    let mut layers: Vec<Vec<usize>> = vec![Vec::new(); count];
+    for (layer, Former { paths, .. }) in former.iter().enumerate() {
+        paths.iter().for_each(|path| layers[*path].push(layer));
     }
-    // Each set of images has a part of the bundles, and one at least.
+    let mut alike: BTreeMap<(Vec<usize>, Vec<usize>), Vec<usize>> = BTreeMap::new();
+    for path in &rest {
+        let key = (users[*path].ones().collect(), std::mem::take(&mut layers[*path]));
+        alike.entry(key).or_default().push(*path);
+    }
+    // Each of these sets has a part of the bundles, and one at least.
     let bundles = COMPARED - COMPARED / 2;
     for mut paths in alike.into_values() {
         paths.sort_by(|a, b| contents[*a].changes.total_cmp(&contents[*b].changes).then(a.cmp(b)));
