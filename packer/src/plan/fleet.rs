@@ -92,8 +92,9 @@ impl<'m> Fleet<'m> {
         Self { members, by_name, items: items.into_values().collect(), union, graph, keys }
     }
 
-    /// The problem, with what a lock file has seen, and with the plan of one.
+    /// The problem, with what a lock file has seen, in which the plan is written then, and with the plan of a former one.
     fn problem(&self, seen: Option<&Lock>, former: Option<&Lock>) -> Result<Problem> {
+        let remembered = seen.is_some();
         let past = match seen {
             Some(lock) => {
                 let seen: Vec<u64> = self.keys.iter().map(|key| lock.seen(key)).collect();
@@ -110,6 +111,7 @@ impl<'m> Fleet<'m> {
             users: self.items.iter().map(|item| item.users.clone()).collect(),
             limits: self.by_name.iter().map(|at| self.members[*at].max_layers.max(1)).collect(),
             former: former.map(|lock| self.former(lock)).unwrap_or_default(),
+            remembered,
         })
     }
 
@@ -291,6 +293,42 @@ mod tests {
                 paths.sort_by(|a, b| a.path.cmp(&b.path));
                 assert_eq!(paths, member.paths.iter().collect::<Vec<_>>(), "{}", member.name);
             }
+        }
+    }
+
+    #[test]
+    fn without_a_lock_file_a_small_unrelated_path_moves_no_other() {
+        // 300 paths of many sizes, each referring to some with larger numbers.
+        let path = |number: usize| path(number, 'a');
+        let infos = (0..300).map(|number| PathInfo {
+            path: path(number),
+            references: [7, 31, 101]
+                .map(|step| number + 1 + number * step % 97)
+                .into_iter()
+                .filter(|to| *to < 300)
+                .map(path)
+                .collect(),
+            nar_hash: String::new(),
+            nar_size: 1 << (12 + number * 13 % 11),
+        });
+        let without = Closure::new(infos);
+        let layers = |closure: &Closure| -> Vec<Vec<StorePath>> {
+            let plans = plan_fleet(&[member("web", closure, 40)], None).unwrap();
+            let names = |layer: &Vec<PlannedPath>| {
+                layer.iter().map(|path| path.path.clone()).filter(|name| *name != path(999)).collect()
+            };
+            plans[0].iter().map(names).collect()
+        };
+        let former = layers(&without);
+        for size in [0, 500, 4000] {
+            let unrelated =
+                PathInfo { path: path(999), references: Vec::new(), nar_hash: String::new(), nar_size: size };
+            let with = Closure::new(without.iter().cloned().chain([unrelated]));
+            let mut after = layers(&with);
+            after.sort();
+            let mut former = former.clone();
+            former.sort();
+            assert_eq!(after, former, "{size} bytes");
         }
     }
 

@@ -130,6 +130,11 @@ impl<'c> Groups<'c> {
         images
     }
 
+    /// How many layers an image can have.
+    pub(super) fn limit(&self, image: usize) -> usize {
+        self.limits[image]
+    }
+
     /// Whether each of these images can have one layer more.
     pub(super) fn room(&self, users: &FixedBitSet) -> bool {
         users.ones().all(|user| self.counts[user] < self.limits[user])

@@ -5,6 +5,7 @@ mod cost;
 mod events;
 mod exchange;
 mod groups;
+mod light;
 mod merge;
 mod past;
 mod small;
@@ -32,6 +33,8 @@ pub(super) struct Problem {
     pub(super) limits: Vec<usize>,
     /// The former plan, where there is one.
     pub(super) former: Vec<Former>,
+    /// Whether the plan will be the former one of another.
+    pub(super) remembered: bool,
 }
 
 /// A layer of the former plan.
@@ -59,8 +62,9 @@ pub(super) type Placed = (Vec<usize>, FixedBitSet);
 ///
 /// A path that several images have is in one layer for all of them to begin with. Joining two layers does so for the images
 /// that have both; the others keep theirs, so its price has the bytes that are twice in the registry then. The pair that costs
-/// least is joined, for every image that has too many layers ([`merge`]); then single paths move and layers are spent on
-/// others as long as that saves anything ([`exchange`]). This is done from three beginnings: the former plan, the layers of it in
+/// least is joined, for every image that has too many layers ([`merge`]). Where no plan is remembered, that is all, and light
+/// paths come after it ([`light`]). Where one is, single paths move and layers are spent on others as long as that saves
+/// anything ([`exchange`]). This is done from three beginnings: the former plan, the layers of it in
 /// which nothing has changed, and nothing. The cheapest is taken, so a new plan never costs more than the former one.
 ///
 /// Which paths go together depends on their names, sizes and references, on what has been seen and on the former plan, never on
@@ -82,9 +86,13 @@ pub(super) fn place(problem: &Problem) -> Vec<Placed> {
     let empty = Groups::new(costs, &units, &contents, &problem.limits, false);
     let mut plans = Vec::new();
     let mut anew = empty.clone();
-    anew.add_rest(&problem.users);
-    anew.merge();
-    anew.improve();
+    if problem.remembered {
+        anew.add_rest(&problem.users);
+        anew.merge();
+        anew.improve();
+    } else {
+        anew.place_anew(&problem.users);
+    }
     anew.recognise(&standing);
     plans.push(anew);
     if !problem.former.is_empty() {
@@ -276,6 +284,7 @@ mod tests {
             users: vec![user; sizes.len()],
             limits: vec![limit],
             former: Vec::new(),
+            remembered: true,
         }
     }
 

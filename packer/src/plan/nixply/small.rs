@@ -5,7 +5,7 @@ use super::groups::Groups;
 
 /// Two groups of so many units together are divided in every possible way, where there are few units in all.
 const DIVIDED: usize = 12;
-const FEW: usize = 16;
+pub(super) const FEW: usize = 16;
 
 impl Groups<'_> {
     /// Improves groups of few units until nothing does.

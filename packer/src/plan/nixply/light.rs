@@ -1,0 +1,65 @@
+//! Plans that nothing remembers: made so that little changes when little does.
+
+use fixedbitset::FixedBitSet;
+
+use super::groups::Groups;
+use super::small::FEW;
+
+/// Units are light that have less than some power of two of bytes, and together no more than this part of all.
+const LIGHT: f64 = 0.02;
+
+impl Groups<'_> {
+    /// Places units of these `users` where the next plan will not know of this one. Groups that were improved step by step would
+    /// be other ones for each path that comes or goes, so they are joined and no more; and of a single image what is light comes
+    /// last, each unit by itself, so that it moves no other.
+    pub(super) fn place_anew(&mut self, users: &[FixedBitSet]) {
+        let light = if users.iter().any(|users| users.len() > 1) { Vec::new() } else { self.light() };
+        let mut units = light.iter().copied().peekable();
+        for unit in 0..self.units.len() {
+            if units.next_if_eq(&unit).is_none() {
+                let group = self.group(vec![unit], users[self.units[unit][0]].clone(), false);
+                self.add(group);
+            }
+        }
+        self.merge();
+        if self.units.len() <= FEW {
+            self.improve();
+        }
+        let places: Vec<(usize, usize)> =
+            light.into_iter().map(|unit| (unit, self.cheapest_for(unit))).collect();
+        for (unit, slot) in places {
+            let group = self.at(slot);
+            let units = group.units.iter().copied().chain([unit]).collect();
+            let group = self.group(units, group.users.clone(), false);
+            self.replace(slot, group);
+        }
+    }
+
+    /// The light units of an image, in order: none of those that could be layers of their own.
+    fn light(&self) -> Vec<usize> {
+        let bytes: Vec<f64> = (0..self.units.len()).map(|unit| self.unit(unit).bytes).collect();
+        let most = bytes.iter().sum::<f64>() * LIGHT;
+        let is_light = |bound: f64| {
+            let light = || bytes.iter().filter(|bytes| **bytes < bound);
+            light().sum::<f64>() <= most && bytes.len() - light().count() > self.limit(0)
+        };
+        let mut bound = 1.0;
+        while is_light(2.0 * bound) {
+            bound *= 2.0;
+        }
+        if bound == 1.0 {
+            return Vec::new();
+        }
+        (0..bytes.len()).filter(|unit| bytes[*unit] < bound).collect()
+    }
+
+    /// The group that a unit costs least in.
+    fn cheapest_for(&self, unit: usize) -> usize {
+        let user = self.groups().next().map(|(_, group)| group.users.clone()).expect("light is not all");
+        let alone = self.group(vec![unit], user, false);
+        let added = |slot: usize| self.added(&alone, self.at(slot), f64::INFINITY).unwrap_or(f64::INFINITY);
+        let slots = self.groups().map(|(slot, group)| (added(slot), group.units[0], slot));
+        let least = slots.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        least.expect("light is not all").2
+    }
+}
