@@ -42,7 +42,7 @@ pub(super) struct Groups<'c> {
     /// Each unit's content.
     contents: &'c [Content],
     /// How many layers each image can have.
-    limits: &'c [usize],
+    pub(super) limits: &'c [usize],
     /// By slot: groups keep theirs while others come and go.
     pub(super) slots: Vec<Option<Group>>,
     /// How many layers each image has.
@@ -128,11 +128,6 @@ impl<'c> Groups<'c> {
         let mut images = FixedBitSet::with_capacity(self.limits.len());
         over.enumerate().filter(|(_, over)| *over).for_each(|(image, _)| images.insert(image));
         images
-    }
-
-    /// How many layers an image can have.
-    pub(super) fn limit(&self, image: usize) -> usize {
-        self.limits[image]
     }
 
     /// Whether each of these images can have one layer more.

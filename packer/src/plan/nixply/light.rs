@@ -13,7 +13,10 @@ impl Groups<'_> {
     /// be other ones for each path that comes or goes, so they are joined and no more; and of a single image what is light comes
     /// last, each unit by itself, so that it moves no other.
     pub(super) fn place_anew(&mut self, users: &[FixedBitSet]) {
-        let light = if users.iter().any(|users| users.len() > 1) { Vec::new() } else { self.light() };
+        let light = match self.limits[..] {
+            [limit] => self.light(limit),
+            _ => Vec::new(),
+        };
         let mut units = light.iter().copied().peekable();
         for unit in 0..self.units.len() {
             if units.next_if_eq(&unit).is_none() {
@@ -35,13 +38,13 @@ impl Groups<'_> {
         }
     }
 
-    /// The light units of an image, in order: none of those that could be layers of their own.
-    fn light(&self) -> Vec<usize> {
+    /// The light units of an image with at most `limit` layers, in order: not so many that others do not fill these.
+    fn light(&self, limit: usize) -> Vec<usize> {
         let bytes: Vec<f64> = (0..self.units.len()).map(|unit| self.unit(unit).bytes).collect();
         let most = bytes.iter().sum::<f64>() * LIGHT;
         let is_light = |bound: f64| {
             let light = || bytes.iter().filter(|bytes| **bytes < bound);
-            light().sum::<f64>() <= most && bytes.len() - light().count() > self.limit(0)
+            light().sum::<f64>() <= most && bytes.len() - light().count() > limit
         };
         let mut bound = 1.0;
         while is_light(2.0 * bound) {
