@@ -1,6 +1,6 @@
 //! Memory of former plans: `nixply.lock.json`.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,11 @@ struct LockedPath {
     /// In which of the remembered releases it got another hash.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     changed: Vec<u64>,
+}
+
+/// The image of a name in the file: those of its own `layers` have their place behind it.
+fn image(name: &str) -> &str {
+    name.split(" layers[").next().unwrap_or_default()
 }
 
 /// The path's key of what a layer has: an image that has rules for the path follows behind an `@`.
@@ -198,19 +203,21 @@ impl Lock {
         self.layers.iter().map(|layer| layer.images.len() * layer.paths.len()).sum()
     }
 
-    /// Its images, by name.
-    pub fn images(&self) -> impl Iterator<Item = &str> {
-        self.images.keys().map(String::as_str)
+    /// Its images, by name, each once.
+    pub fn images(&self) -> BTreeSet<&str> {
+        self.images.keys().map(|name| image(name)).collect()
     }
 
     /// Takes an image out, with the layers and paths that are its alone; whether it was there.
-    pub fn forget(&mut self, image: &str) -> bool {
-        self.layers.iter_mut().for_each(|layer| layer.images.retain(|other| other != image));
+    pub fn forget(&mut self, name: &str) -> bool {
+        let known = self.images().contains(name);
+        self.images.retain(|other, _| image(other) != name);
+        self.layers.iter_mut().for_each(|layer| layer.images.retain(|other| image(other) != name));
         self.layers.retain(|layer| !layer.images.is_empty());
         let left: HashSet<&str> =
             self.layers.iter().flat_map(|layer| &layer.paths).map(|key| path_key(key)).collect();
         self.paths.retain(|key, _| left.contains(key.as_str()));
-        self.images.remove(image).is_some()
+        known
     }
 
     /// Each image must be one of the lock's.
@@ -218,7 +225,7 @@ impl Lock {
         let Some(member) = members.iter().find(|member| !self.images.contains_key(member.name)) else {
             return Ok(());
         };
-        let names: Vec<&str> = self.images().collect();
+        let names: Vec<&str> = self.images().into_iter().collect();
         let why = format!(
             "it has no image {:?}, only {}: `nixply plan --images --lock FILE --update` adds it, given all of them",
             member.name,
@@ -452,7 +459,7 @@ mod tests {
         let mut lock = Lock::update(None, &[member("web", &web, 2), member("worker", &worker, 2)]).unwrap();
         assert!(!lock.forget("other"));
         assert!(lock.forget("worker"));
-        assert_eq!((lock.images().collect::<Vec<_>>(), lock.layers.len()), (vec!["web"], 2));
+        assert_eq!((lock.images(), lock.layers.len()), (BTreeSet::from(["web"]), 2));
         assert_eq!(Lock::update(Some(&lock), &[member("web", &web, 2)]).unwrap(), lock);
         assert_eq!(lock.paths.keys().collect::<Vec<_>>(), ["a", "b"]);
     }

@@ -204,6 +204,7 @@ impl Placer for Made {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::closure::PathInfo;
 
     fn error(json: &str) -> String {
         FleetRequest::from_json(json, "fleet.json").unwrap_err().to_string()
@@ -228,6 +229,45 @@ mod tests {
         assert_eq!(
             (fleet.images["a"].name.as_deref(), fleet.lock.as_deref()),
             (Some("a"), Some("/nix/store/x"))
+        );
+    }
+
+    #[test]
+    fn an_update_loses_no_image_and_no_layers_of_one() {
+        let store = Store::at("/nix/store");
+        let path = |name: &str| format!("/nix/store/{}-{name}", "a".repeat(32));
+        let closure = Closure::new(["a", "b"].map(|name| PathInfo {
+            path: path(name).into(),
+            references: Vec::new(),
+            nar_hash: String::new(),
+            nar_size: 10,
+        }));
+        let image = |strategy: &str| {
+            format!(
+                r#"{{"arch": "amd64", "maxLayers": 2, "strategy": "{strategy}", "config": {{"Env": ["A={}"]}},
+                    "layers": [{{"deps": ["{}"], "strategy": "nixply"}}]}}"#,
+                path("a"),
+                path("b")
+            )
+        };
+        let fleet = |json: &str| FleetRequest::from_json(json, "fleet.json").unwrap();
+        let both = fleet(&format!(r#"{{"web": {0}, "worker": {0}}}"#, image("nixply")));
+        let lock = both.updated_lock(None, &closure, &store).unwrap();
+        assert_eq!(lock.images().into_iter().collect::<Vec<_>>(), ["web", "worker"]);
+        assert_eq!(both.updated_lock(Some(&lock), &closure, &store).unwrap(), lock);
+        let web = fleet(&format!(r#"{{"web": {}}}"#, image("nixply")));
+        assert_eq!(
+            web.updated_lock(Some(&lock), &closure, &store).unwrap_err().to_string(),
+            "lock file is not valid: it has worker, too, and they would be lost: plan all its images as one (--images), \
+             or take some out, as with --forget worker"
+        );
+        let mut left = lock.clone();
+        assert!(left.forget("worker"));
+        assert_eq!(web.updated_lock(Some(&left), &closure, &store).unwrap(), left);
+        let size = fleet(r#"{"web": {"arch": "amd64", "strategy": "size"}}"#);
+        assert_eq!(
+            size.updated_lock(Some(&left), &closure, &store).unwrap_err().to_string(),
+            "lock file is not valid: it is for strategy \"nixply\", and there is nothing here that is planned by it"
         );
     }
 
