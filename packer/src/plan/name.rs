@@ -72,6 +72,9 @@ pub(super) struct KnownKey<'l> {
     pub(super) images: HashSet<&'l str>,
 }
 
+/// Whether the path at a place can have a known key.
+type Matches<'m> = &'m dyn Fn(usize, &KnownKey<'_>) -> bool;
+
 /// As [`keys`], but paths of one package and output have the keys that they are `known` by: the same path its own; then, in
 /// order, paths of the same name, and those of other versions, one that an image had which has the path now (`images`, by
 /// path). So what comes or goes changes no other path's key.
@@ -93,7 +96,7 @@ pub(super) fn known_keys(closure: &Closure, known: Vec<KnownKey<'_>>, images: &[
         places.sort_by_key(|at| in_order(infos[*at]));
         let known = by_package.remove(package.as_str()).unwrap_or_default();
         let mut free: Vec<&KnownKey<'_>> = known.iter().collect();
-        let matches: [&dyn Fn(usize, &KnownKey<'_>) -> bool; 3] = [
+        let matches: [Matches<'_>; 3] = [
             &|at, known| infos[at].path.base() == known.path,
             &|at, known| known.path.split_once('-').map(|(_, name)| name) == Some(infos[at].path.name()),
             &|_, _| true,
