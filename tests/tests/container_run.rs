@@ -337,6 +337,27 @@ fn containers_of_one_name_do_not_run_in_each_others_place() {
     }
 }
 
+/// What another process puts into podman's storage has no manifest for a moment.
+#[test]
+fn an_image_that_is_half_in_podmans_storage_hinders_no_other() {
+    let nix = harness!();
+    let startup = |text| {
+        format!(
+            "{{ containers.shell.startupCommand = \"echo {text}\"; containers.shell.copyToRoot = null; }}"
+        )
+    };
+    let project = Project::new(&nix, &startup("before"));
+    let (engines, _guard) = engines!(&project, "shell");
+    let [_, ran] = &engines;
+    assert_eq!((ran.name, &*ran.run("shell", &[]).ok()), ("podman", "before"));
+    let id = ran.ask(&["image", "inspect", "--format", "{{.Id}}", "shell"]);
+    let storage = ran.ask(&["info", "--format", "{{.Store.GraphRoot}}"]);
+    let manifest = format!("{}/overlay-images/{}/manifest", storage.trim(), id.trim());
+    run(as_root("rm").arg(manifest)).ok();
+    project.write("devenv.nix", &startup("after"));
+    assert_eq!(ran.run("shell", &[]).ok(), "after");
+}
+
 /// Arguments for skopeo: it is the edited image that runs, not the one of the same name that was pulled before.
 #[test]
 fn an_image_that_skopeo_copies_is_the_one_that_runs() {

@@ -120,7 +120,13 @@ impl Program {
             return Err(self.failed(&output, "take the image"));
         }
         // Another project's container may have the same name, and its image be named so before this one runs.
-        let id = self.run_quietly(&["image", "inspect", "--format", "{{.Id}}", &source], "find the image")?;
+        let id = match self.0 {
+            // `podman image inspect` looks for an image's parent, too, and fails on what another process has put half into the storage.
+            Engine::Podman => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+            Engine::Docker => {
+                self.run_quietly(&["image", "inspect", "--format", "{{.Id}}", &source], "find the image")?
+            }
+        };
         let id = if id.is_empty() { reference.to_owned() } else { id };
         let _alone = lock()?;
         self.run_quietly(&["tag", &source, reference], "name the image")?;
