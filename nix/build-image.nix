@@ -28,7 +28,7 @@
   # A store path, or a list of them, whose content lies at the image's root.
   copyToRoot ? [ ],
   # Layers below the one that config and copyToRoot make: sets with deps, copyToRoot, ignore, perms, maxLayers, strategy,
-  # groups, metadata; or with prebuilt, the folder that build-layers.nix makes. Each leaves out what an earlier one has, or
+  # groups, lock, metadata; or with prebuilt, the folder that build-layers.nix makes. Each leaves out what an earlier one has, or
   # what those have whose places are in `parents`.
   layers ? [ ],
   # Which of `layers`, by their places, the layer that config and copyToRoot make leaves out what they have of: all.

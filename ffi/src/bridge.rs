@@ -40,6 +40,12 @@ mod ffi {
         text: String,
     }
 
+    /// A lock file's store path (empty: there is none), and which of its images layers are.
+    struct LayerLock {
+        file: String,
+        image: String,
+    }
+
     /// A layer of its own.
     struct LayerRequest {
         deps: Vec<String>,
@@ -51,6 +57,7 @@ mod ffi {
         strategy: String,
         /// Groups of store paths and predicates as JSON, checked by the packer; or empty.
         groups: String,
+        lock: LayerLock,
         metadata: Metadata,
         /// Which of the layers ahead of this one to leave out what they have of; not given, all of them.
         parents: Vec<u32>,
@@ -74,7 +81,7 @@ mod ffi {
         config: String,
         config_roots: Vec<String>,
         layers: Vec<LayerRequest>,
-        /// What lies on top of `layers`: its deps, ignore and metadata are not used.
+        /// What lies on top of `layers`: its deps, ignore, lock and metadata are not used.
         top: LayerRequest,
         from_image: String,
         /// A lock file's store path, or empty.

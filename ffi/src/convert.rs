@@ -2,7 +2,7 @@
 
 use nixply_packer::closure::{Closure, PathInfo, Store, StorePath};
 use nixply_packer::image::spec::{History, Layer};
-use nixply_packer::request::{ImageRequest, LAYER_LIMIT, LayerRequest, NixDatabase};
+use nixply_packer::request::{ImageRequest, LAYER_LIMIT, LayerLock, LayerRequest, NixDatabase};
 use nixply_packer::rules::{Perm, PermPath};
 use nixply_packer::{Error, Result};
 
@@ -74,6 +74,7 @@ fn layer(request: &bridge::LayerRequest, place: &str) -> Result<LayerRequest> {
             .map(|json| serde_json::from_str(&json))
             .transpose()
             .map_err(|error| Error::invalid(format!("{place}groups"), error))?,
+        lock: given(&request.lock.file).map(|file| LayerLock { file, image: request.lock.image.clone() }),
         metadata: metadata.given.then(|| History {
             created: given(&metadata.created),
             created_by: metadata.created_by.clone(),

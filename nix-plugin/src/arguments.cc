@@ -278,6 +278,16 @@ private:
         fields.emplace_back("deps", [&](auto & v, auto & place) { store_paths(v, place, layer.deps); });
         fields.emplace_back("prebuilt", [&](auto & v, auto & place) { layer.prebuilt = store_path(v, place); });
         fields.emplace_back("ignore", [&](auto & v, auto & place) { store_paths(v, place, layer.ignore); });
+        fields.emplace_back("lock", [&](auto & v, auto & place) {
+            auto & lock = layer.lock;
+            set(v, place,
+                {
+                    {"file", [&](auto & v, auto & place) { lock.file = store_path(v, place); }},
+                    {"image", [&](auto & v, auto & place) { lock.image = word(v, place); }},
+                });
+            if (lock.file.empty() || lock.image.empty())
+                fail(place, "argument '" + place.path + "' of builtins." + builtin + " needs a file and an image");
+        });
         fields.emplace_back("metadata", [&](auto & v, auto & place) {
             layer.metadata.given = true;
             set(v, place,
@@ -379,6 +389,7 @@ void rewrite(Arguments & arguments, const nix::StringMap & rewrites) {
     auto layer = [&](LayerRequest & layer) {
         for (auto * paths : {&layer.deps, &layer.copy_to_root, &layer.ignore}) all(*paths);
         one(layer.groups);
+        one(layer.lock.file);
         one(layer.prebuilt);
         for (auto & perm : layer.perms)
             for (auto * text : {&perm.path, &perm.regex, &perm.uname, &perm.gname}) one(*text);

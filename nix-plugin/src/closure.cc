@@ -70,6 +70,7 @@ Query realise(nix::EvalState & state, std::vector<Arguments> & images, const com
         add_text(layer.deps, "deps");
         add_text(layer.copy_to_root, "copyToRoot");
         add_one(layer.prebuilt, "prebuilt");
+        add_one(layer.lock.file, "lock.file");
     };
     for (auto & image : images) {
         add_layer(image.request.top);

@@ -18,7 +18,8 @@ constexpr const char * image_doc = R"(
   Packs store paths into an OCI image and adds its spec to the store.
 
   The argument is an attribute set: `name` (required), `tag`, `config` (OCI image config), `copyToRoot`, `layers` (a list of
-  sets with `deps`, `copyToRoot`, `ignore`, `perms`, `maxLayers`, `strategy`, `groups`, `metadata`), `maxLayers`, `strategy`
+  sets with `deps`, `copyToRoot`, `ignore`, `perms`, `maxLayers`, `strategy`, `groups`, `lock`, `metadata`), `maxLayers`,
+  `strategy`
   (`nixply`, `popularity`, `auto-layer`, `size`, `single`, `per-path`, `explicit` with `groups`), `lock` (a file that `nixply plan --lock`
   makes), `perms`, `fromImage`, `arch`,
   `system`, `created`, `compression` (`none`, `gzip`, `zstd`, with a level as in `zstd:9`) and `layerLimit`.

@@ -24,6 +24,9 @@
   # How store paths are grouped, as in build-image.nix. Not nix2container's.
   strategy ? null,
   groups ? null,
+  # For strategy nixply: a set with file, which `nixply plan --lock` makes, and image, the name of the image whose layers in it
+  # are these. Paths stay in the layers where they were. Not nix2container's.
+  lock ? null,
   # none, gzip or zstd, with a level. buildImage asks for its own. Not nix2container's.
   compression ? "none",
 }:
@@ -40,7 +43,8 @@ let
     maxLayers = check.maxLayers function "maxLayers" maxLayers;
     metadata = check.metadata function "metadata" metadata;
   }
-  // check.grouping function { inherit strategy groups; };
+  // check.grouping function { inherit strategy groups; }
+  // lib.optionalAttrs (lock != null) { lock = check.lock function "lock" lock; };
 
   below = check.layers function "layers" layers;
 

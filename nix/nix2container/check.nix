@@ -116,6 +116,20 @@ let
         groups = that builtins.isList "a list of groups" function "groups" groups;
       };
 
+    # A lock file, and which image's layers in it these are.
+    lock =
+      function: place: value:
+      let
+        lock = setOf {
+          file = self.storePath;
+          image = self.string;
+        } function place value;
+      in
+      if lock ? file && lock ? image then
+        lock
+      else
+        throw "nixply: ${function}: ${place}: it needs a file, and the name of the image whose layers in it are these";
+
     # A set of strings.
     strings =
       function: place: value:

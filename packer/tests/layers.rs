@@ -111,6 +111,39 @@ fn layers_packed_before_and_with_the_image_are_the_same() {
     }
 }
 
+/// A layer's own lock file is that of its derivation, and counts more than the image's.
+#[test]
+fn layers_follow_lock_files_of_their_own() {
+    let world = World::new();
+    let file = |name: &str, layers: Value| {
+        let (file, paths) = (path(name), json!({"a": {"path": "a"}, "b": {"path": "b"}, "c": {"path": "c"}}));
+        let lock =
+            json!({"version": 1, "release": 1, "images": {"web": 2}, "layers": layers, "paths": paths});
+        fs::write(world.store.real_path(&file.as_str().into()), lock.to_string()).unwrap();
+        file
+    };
+    let layer = |paths: Value| json!({"images": ["web"], "paths": paths});
+    let lock = file("lock", json!([layer(json!(["b"])), layer(json!(["a", "c"]))]));
+    let other = file("other", json!([layer(json!(["d"]))]));
+    let locked = json!({"deps": [path("c")], "maxLayers": 2, "lock": {"file": lock, "image": "web"}});
+    let made = world.layers("made", json!({"layer": locked}));
+    let mut sets = names(&world.read(&made));
+    sets.iter_mut().for_each(|layer| layer.sort());
+    sets.sort();
+    assert_eq!(sets, [vec!["a", "c"], vec!["b"]]);
+    let with = |layer: Value| {
+        let rest = json!({"name": "web", "arch": "amd64", "copyToRoot": [path("d")], "lock": other});
+        let mut request = rest;
+        request["layers"] = json!([layer]);
+        world.image(request)
+    };
+    assert_eq!(with(locked.clone()), with(json!({"prebuilt": made})));
+    let unknown = json!({"layers": [{"deps": [path("c")], "lock": {"file": lock, "image": "api"}}]});
+    let request = ImageRequest::from_json(&unknown.to_string(), "request").unwrap();
+    let error = request.plan(&closure(), &world.store).unwrap_err().to_string();
+    assert!(error.contains("it has no image \"api\", only web"), "{error}");
+}
+
 /// nix2container subtracts what the layers have that are named, not what those were built upon: its digests depend on it.
 #[test]
 fn only_named_parents_are_left_out() {

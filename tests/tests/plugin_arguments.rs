@@ -205,7 +205,7 @@ fn unknown_arguments_are_told_the_nearest_name() {
 }
 
 #[test]
-fn a_name_and_a_perms_path_are_needed() {
+fn a_name_a_perms_path_and_a_locks_parts_are_needed() {
     let mut table = Table::new(plugin_harness!().private());
     for arguments in ["{ }", "{ name = null; }", "{ tag = \"x\"; }"] {
         for builtin in ["nixplyImage", "nixplyPlan"] {
@@ -214,6 +214,12 @@ fn a_name_and_a_perms_path_are_needed() {
                 format!("builtins.{builtin} needs a name, as in name = \"hello\""),
             );
         }
+    }
+    for lock in ["{ }", "{ file = /etc/passwd; }", "{ image = \"x\"; }"] {
+        table.add(
+            format!("image {{ layers = [ {{ @lock = {lock}; }} ]; }}"),
+            "argument 'layers[0].lock' of builtins.nixplyImage needs a file and an image",
+        );
     }
     for (place, path) in [
         ("@perms = [ { } ];", "perms[0]"),

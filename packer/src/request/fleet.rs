@@ -72,7 +72,7 @@ impl FleetRequest {
             former.into_iter().flat_map(Lock::images).filter(|name| !names.contains(name)).collect();
         if let [first, ..] = lacking[..] {
             let why = format!(
-                "it has {}, too, and they would be lost: plan all its images as one (--images), or take some out, as with --forget {first}",
+                "it has {}, too, and they would be lost: plan all its images together, or take some out, as with --forget {first}",
                 lacking.join(", ")
             );
             return Err(Error::invalid("lock file", why));
@@ -87,7 +87,7 @@ impl FleetRequest {
 
     /// Plans all images without reading any store path (but base images' specs and the lock file); by key.
     pub fn plan(&self, closure: &Closure, store: &Store) -> Result<BTreeMap<String, ImagePlan>> {
-        let lock = self.lock.as_ref().map(|path| read_lock(path, store)).transpose()?;
+        let lock = self.lock.as_ref().map(|path| read_lock(path, "lock", store)).transpose()?;
         self.plan_with(lock.as_ref(), closure, store)
     }
 
@@ -127,31 +127,27 @@ impl FleetRequest {
     ) -> Result<BTreeMap<String, BuiltImage>> {
         let plans = self.plan(closure, store)?;
         let folders: HashSet<&str> = self.images.values().flat_map(ImageRequest::folders).collect();
-        let mut by_codec: Vec<(Codec, Vec<LayerPlan>)> = Vec::new();
+        let mut to_pack: HashMap<Codec, Vec<LayerPlan>> = HashMap::new();
+        let mut seen = HashSet::new();
         for (key, plan) in &plans {
             let codec = self.images[key].compression;
-            let at = by_codec.iter().position(|(other, _)| *other == codec).unwrap_or(by_codec.len());
-            if at == by_codec.len() {
-                by_codec.push((codec, Vec::new()));
+            for layer in plan.to_pack().filter(|layer| seen.insert((codec, &layer.paths))) {
+                to_pack.entry(codec).or_default().push(layer.clone());
             }
-            by_codec[at].1.extend(plan.to_pack().cloned());
         }
-        let mut packed: Vec<(Codec, HashMap<Vec<PlannedPath>, Layer>)> = Vec::new();
-        for (codec, mut layers) in by_codec {
-            let mut seen = HashSet::new();
-            layers.retain(|layer| seen.insert(layer.paths.clone()));
+        let mut packed: HashMap<(Codec, Vec<PlannedPath>), Layer> = HashMap::new();
+        for (codec, layers) in to_pack {
             let packing = Packing { codec, closure, store, packer, control };
             let made = packing.pack(layers, &folders, &())?;
-            packed.push((codec, made.into_iter().map(|layer| (layer.paths.clone(), layer)).collect()));
+            packed.extend(made.into_iter().map(|layer| ((codec, layer.paths.clone()), layer)));
         }
         let built = |(key, plan): (String, ImagePlan)| {
             let image = &self.images[&key];
-            let (_, layers) =
-                packed.iter().find(|(codec, _)| *codec == image.compression).expect("each codec is packed");
-            let made = plan
-                .to_pack()
-                .map(|layer| Layer { history: layer.history.clone(), ..layers[&layer.paths].clone() });
-            let made: Vec<Layer> = made.collect();
+            let layer = |planned: &LayerPlan| {
+                let made = &packed[&(image.compression, planned.paths.clone())];
+                Layer { history: planned.history.clone(), ..made.clone() }
+            };
+            let made = plan.to_pack().map(layer).collect();
             Ok((key, image.assembled(plan, made, closure, store)?))
         };
         plans.into_iter().map(built).collect()
@@ -258,7 +254,7 @@ mod tests {
         let web = fleet(&format!(r#"{{"web": {}}}"#, image("nixply")));
         assert_eq!(
             web.updated_lock(Some(&lock), &closure, &store).unwrap_err().to_string(),
-            "lock file is not valid: it has worker, too, and they would be lost: plan all its images as one (--images), \
+            "lock file is not valid: it has worker, too, and they would be lost: plan all its images together, \
              or take some out, as with --forget worker"
         );
         let mut left = lock.clone();
@@ -274,10 +270,21 @@ mod tests {
     #[test]
     fn a_lock_file_is_for_nixply_alone() {
         for given in [r#""strategy": "size""#, r#""groups": []"#] {
-            let request = format!(r#"{{"lock": "/nix/store/x", {given}}}"#);
-            let request = ImageRequest::from_json(&request, "request").unwrap();
-            let error = request.plan(&Closure::default(), &Store::at("/nix/store")).unwrap_err().to_string();
-            assert!(error.starts_with("lock is not valid: it is for strategy \"nixply\", not \""), "{error}");
+            for (request, place) in [
+                (format!(r#"{{"lock": "/nix/store/x", {given}}}"#), "lock"),
+                (
+                    format!(
+                        r#"{{"layers": [{{"lock": {{"file": "/nix/store/x", "image": "y"}}, {given}}}]}}"#
+                    ),
+                    "layers[0].lock",
+                ),
+            ] {
+                let request = ImageRequest::from_json(&request, "request").unwrap();
+                let error =
+                    request.plan(&Closure::default(), &Store::at("/nix/store")).unwrap_err().to_string();
+                let why = format!("{place} is not valid: it is for strategy \"nixply\", not \"");
+                assert!(error.starts_with(&why), "{error}");
+            }
         }
     }
 }

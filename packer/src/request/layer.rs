@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use super::{checked, groups, one, one_or_many, without_nulls};
+use super::{check_lockable, checked, groups, one, one_or_many, read_lock, without_nulls};
 use crate::cache::LayerKey;
 use crate::closure::{Closure, Store, StorePath};
 use crate::compress::Codec;
@@ -48,6 +48,9 @@ pub struct LayerRequest {
     /// As in [`ImageRequest`](super::ImageRequest).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub groups: Option<Value>,
+    /// A lock file of the layers' own, for `nixply`: it counts, whoever places the image's other paths.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lock: Option<LayerLock>,
     /// The layers' entry in the image's history.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<History>,
@@ -57,6 +60,16 @@ pub struct LayerRequest {
     /// A folder in the store with layers that have been packed before ([`LAYERS_FILE`]). Instead of all the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prebuilt: Option<String>,
+}
+
+/// What a lock file says of layers that are no image by themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerLock {
+    /// The file, in the store: see [`Lock`](crate::plan::Lock).
+    pub file: String,
+    /// The name of the image whose layers in the file are these.
+    pub image: String,
 }
 
 /// What would be packed: one layer of a request.
@@ -137,6 +150,17 @@ impl LayerRequest {
         warnings: &mut Vec<String>,
     ) -> Result<Vec<LayerPlan>> {
         let Scene { place, closure, store, below, placer } = scene;
+        let lock = match &self.lock {
+            None => None,
+            Some(LayerLock { file, image }) => {
+                check_lockable(&format!("{place}lock"), self.strategy.as_deref(), self.groups.as_ref())?;
+                Some((read_lock(file, &format!("{place}lock.file"), store)?, image))
+            }
+        };
+        let placer = match &lock {
+            None => placer,
+            Some((lock, image)) => Some((lock as &dyn Placer, image.as_str())),
+        };
         let deps = checked(&self.deps, &format!("{place}deps"), store)?;
         let to_root = checked(&self.copy_to_root, &format!("{place}copyToRoot"), store)?;
         let ignore = checked(&self.ignore, &format!("{place}ignore"), store)?;

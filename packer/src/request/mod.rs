@@ -16,7 +16,9 @@ use serde_json::Value;
 pub use self::builder::{BuilderInput, BuilderJob, PackingJob};
 pub use self::fleet::FleetRequest;
 use self::layer::Scene;
-pub use self::layer::{LAYERS_FILE, LayerPlan, LayerRequest, LayersRequest, Packing, PlannedLayer};
+pub use self::layer::{
+    LAYERS_FILE, LayerLock, LayerPlan, LayerRequest, LayersRequest, Packing, PlannedLayer,
+};
 pub use self::nix_database::NixDatabase;
 use crate::closure::{Closure, Store, StorePath};
 use crate::compress::Codec;
@@ -214,10 +216,10 @@ impl ImageRequest {
 
     /// The store paths whose closure a caller has to provide.
     pub fn roots(&self) -> impl Iterator<Item = &str> {
-        let layers = self
-            .layers
-            .iter()
-            .flat_map(|layer| layer.deps.iter().chain(&layer.copy_to_root).chain(&layer.prebuilt));
+        let layers = self.layers.iter().flat_map(|layer| {
+            let lock = layer.lock.iter().map(|lock| &lock.file);
+            layer.deps.iter().chain(&layer.copy_to_root).chain(&layer.prebuilt).chain(lock)
+        });
         let own = self.config_roots.iter().flatten().chain(&self.copy_to_root).chain(&self.from_image);
         let own = own.chain(self.nix_database.iter().map(|database| &database.path)).chain(&self.lock);
         layers.chain(own).map(String::as_str)
@@ -237,12 +239,10 @@ impl ImageRequest {
 
     /// Plans the image without reading any store path (but the base image's spec and the lock file).
     pub fn plan(&self, closure: &Closure, store: &Store) -> Result<ImagePlan> {
-        let strategy = self.groups.as_ref().map(|_| "explicit").or(self.strategy.as_deref());
-        if let (Some(_), Some(other)) = (&self.lock, strategy.filter(|strategy| *strategy != "nixply")) {
-            let why = format!("it is for strategy \"nixply\", not {other:?}: leave one of them out");
-            return Err(Error::invalid("lock", why));
+        if self.lock.is_some() {
+            check_lockable("lock", self.strategy.as_deref(), self.groups.as_ref())?;
         }
-        let lock = self.lock.as_ref().map(|path| read_lock(path, store)).transpose()?;
+        let lock = self.lock.as_ref().map(|path| read_lock(path, "lock", store)).transpose()?;
         self.plan_with(closure, store, lock.as_ref().map(|lock| lock as &dyn Placer))
     }
 
@@ -431,9 +431,21 @@ impl ImagePlan {
     }
 }
 
-/// Reads a lock file in the store.
-fn read_lock(path: &str, store: &Store) -> Result<Lock> {
-    let path = store.check(path).map_err(|error| Error::invalid("lock", error))?;
+/// A lock file is for one strategy. `argument` is for messages.
+fn check_lockable(argument: &str, strategy: Option<&str>, groups: Option<&Value>) -> Result<()> {
+    let strategy = groups.map(|_| "explicit").or(strategy);
+    match strategy.filter(|strategy| *strategy != "nixply") {
+        None => Ok(()),
+        Some(other) => {
+            let why = format!("it is for strategy \"nixply\", not {other:?}: leave one of them out");
+            Err(Error::invalid(argument, why))
+        }
+    }
+}
+
+/// Reads a lock file in the store. `argument` is for messages.
+fn read_lock(path: &str, argument: &str, store: &Store) -> Result<Lock> {
+    let path = checked_path(path, argument, store)?;
     let file = store.real_path(&path);
     let text = fs::read_to_string(&file).map_err(|source| Error::io("read the lock file", &file, source))?;
     Lock::read(&text, path.as_str())
