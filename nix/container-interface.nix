@@ -8,6 +8,10 @@
   file ? null,
   # The container that is wanted; none when only their names are.
   name ? null,
+  # What of it: image, or lock, for the lock file that it names.
+  want ? "image",
+  # The folder that the flake's reference leads to, without its `dir`.
+  top ? root,
   # The system on which images are made, copied and run, and the one that they are for.
   hostSystem ? builtins.currentSystem,
   system ? hostSystem,
@@ -124,11 +128,53 @@ let
   containers = containersFor system;
   # What runs on this machine is made for it, whatever the image is for.
   hostContainers = if hostSystem == system then containers else containersFor hostSystem;
+
+  lockOf =
+    container:
+    if container.lock or null == null then
+      null
+    else
+      builtins.unsafeDiscardStringContext (toString container.lock);
+
+  # A flake's file as it is in the project, not in the store.
+  inProject =
+    path:
+    let
+      source = "${flake.sourceInfo.outPath or flake.outPath}/";
+      length = builtins.stringLength source;
+    in
+    if flakeContainers != null && builtins.substring 0 length path == source then
+      "${top}/${builtins.substring length (-1) path}"
+    else
+      path;
 in
 {
   names = builtins.attrNames containers;
+  lock =
+    if want == "lock" && name != null && containers ? ${name} then
+      let
+        file = lockOf containers.${name};
+        others = builtins.filter (other: lockOf containers.${other} == file) (builtins.attrNames containers);
+      in
+      {
+        inherit (builtins) nixVersion;
+        file = if file == null then null else inProject file;
+        # Of all containers that have it: they are planned together.
+        requests =
+          if file == null then
+            { }
+          else
+            builtins.listToAttrs (
+              map (name: {
+                inherit name;
+                value = containers.${name}.lockRequest.drvPath;
+              }) others
+            );
+      }
+    else
+      null;
   container =
-    if name != null && containers ? ${name} then
+    if want == "image" && name != null && containers ? ${name} then
       let
         container = containers.${name};
         onHost = hostContainers.${name};

@@ -320,6 +320,41 @@ fn a_flake_in_git_is_what_git_knows() {
     assert!(!home.join("secret").exists() && !home.join(".git").exists());
 }
 
+/// The store has a copy of it; the project's own is written.
+#[test]
+fn a_flakes_lock_file_is_the_projects() {
+    let nix = harness!();
+    let flakes = Flakes::new(&nix);
+    // A flake below the top of git's work tree.
+    flakes.write("project/app/flake.nix", CONTAINERS);
+    flakes.write(
+        "project/app/devenv.nix",
+        r#"{ name = "app"; containers.web = { copyToRoot = null; maxLayers = 3; lock = ./locks/nixply.lock.json; }; }"#,
+    );
+    flakes.write("project/app/locks/README", "");
+    flakes.write("project/.gitignore", ".devenv\n");
+    flakes.nix(nix.bare_command("nix", ""), &["flake", "lock"], "project/app", &[]).ok();
+    let git = |arguments: &[&str]| {
+        nixply_tests::run(Command::new("git").args(arguments).current_dir(flakes.path("project"))).ok()
+    };
+    git(&["init", "--quiet"]);
+    git(&["add", "--all"]);
+    let container = |arguments: &[&str]| flakes.container(&nix, "project/app", arguments);
+    let file = flakes.path("project/app/locks/nixply.lock.json");
+    let missing = container(&["build", "web"]).fails();
+    assert!(
+        missing.contains("yet: `nixply container lock web` makes it; where a flake is in a work tree of git, `git add` it then"),
+        "{missing}"
+    );
+    container(&["lock", "web"]).ok();
+    let lock: Value = serde_json::from_str(&read(&file)).unwrap();
+    assert_eq!(lock["images"], serde_json::json!({"web": 3}));
+    git(&["add", "--all"]);
+    let spec: Value = serde_json::from_str(&read(Path::new(&container(&["build", "web"]).ok()))).unwrap();
+    // The environment's, the home folder's and the Nix database's.
+    assert_eq!(spec["layers"].as_array().unwrap().len(), lock["layers"].as_array().unwrap().len() + 2);
+}
+
 /// Without `containers` of its own, a flake beside a devenv.nix says which nixpkgs it is.
 #[test]
 fn a_flake_says_which_nixpkgs_devenv_nix_has() {

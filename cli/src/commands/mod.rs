@@ -184,21 +184,29 @@ impl Input {
     }
 
     /// The closure of all requests, whose configs may name store paths.
-    fn closure_of(&self, mut requests: Vec<&mut ImageRequest>, store: &Store) -> Result<Closure> {
+    fn closure_of(&self, requests: Vec<&mut ImageRequest>, store: &Store) -> Result<Closure> {
         let read = |file: &PathBuf| {
             Closure::from_json(&read_text(file)?).with_context(|| file.display().to_string())
         };
-        let given = self.closure.as_ref().map(read).transpose()?;
-        let exists = |path: &StorePath| match &given {
-            Some(closure) => closure.get(path).is_some(),
-            None => fs::symlink_metadata(store.real_path(path)).is_ok(),
-        };
-        for request in &mut requests {
-            request.find_config_roots(store, exists);
-        }
-        let roots = requests.iter().flat_map(|request| request.roots());
-        given.map_or_else(|| nix::closure(roots, "the store paths of the request must be built"), Ok)
+        closure_of(self.closure.as_ref().map(read).transpose()?, requests, store)
     }
+}
+
+/// The closure of requests whose configs may name store paths: the `given` one, or what Nix knows.
+fn closure_of(
+    given: Option<Closure>,
+    mut requests: Vec<&mut ImageRequest>,
+    store: &Store,
+) -> Result<Closure> {
+    let exists = |path: &StorePath| match &given {
+        Some(closure) => closure.get(path).is_some(),
+        None => fs::symlink_metadata(store.real_path(path)).is_ok(),
+    };
+    for request in &mut requests {
+        request.find_config_roots(store, exists);
+    }
+    let roots = requests.iter().flat_map(|request| request.roots());
+    given.map_or_else(|| nix::closure(roots, "the store paths of the request must be built"), Ok)
 }
 
 fn read_text(path: &Path) -> Result<String> {

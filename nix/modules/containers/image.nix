@@ -81,6 +81,37 @@ let
   strategy = { inherit (container) strategy; };
   grouping = if container.groups == null then strategy else { inherit (container) groups; };
 
+  # For messages.
+  lockPlace = "nixply: ${place}.lock";
+  lockAble =
+    answer:
+    let
+      other = if container.groups != null then "groups" else "strategy \"${container.strategy}\"";
+    in
+    if container.groups == null && container.strategy == "nixply" then
+      answer
+    else
+      throw "${lockPlace}: a lock file is for strategy \"nixply\", not for ${other}: leave one of them out";
+
+  # The lock file in the store, where nothing but its content counts.
+  lockFile =
+    let
+      file = toString container.lock;
+      command = "`nixply container lock ${name}`";
+      read = builtins.addErrorContext "while reading the lock file ${file}" (
+        builtins.fromJSON (builtins.readFile container.lock)
+      );
+    in
+    if !builtins.pathExists container.lock then
+      throw "${lockPlace}: there is no ${file} yet: ${command} makes it; where a flake is in a work tree of git, `git add` it then"
+    else if !(read ? images.${name}) then
+      throw "${lockPlace}: ${file} does not have this container: ${command} adds it"
+    else
+      builtins.path {
+        path = container.lock;
+        name = "nixply.lock.json";
+      };
+
   config = {
     Entrypoint = container.entrypoint;
     User = user.name;
@@ -119,28 +150,60 @@ let
       lib.foldl' (layers: layer: layers ++ [ (buildLayer (strategy // layer // { inherit layers; })) ]) [ ] own
     else
       map (layer: buildLayer (strategy // layer)) own;
-  environment = layerFor "environment" (removeAttrs config [ "Cmd" ]) (
+  environmentConfig = removeAttrs config [ "Cmd" ];
+  environmentLayers = {
+    copyToRoot = [
+      root
+      etc
+      tmp
+    ];
+    maxLayers = if container.maxLayers == null then 1 else container.maxLayers;
+    perms = [
+      {
+        path = tmp;
+        regex = "/tmp$";
+        mode = "1777";
+        uid = 0;
+        gid = 0;
+        uname = "root";
+        gname = "root";
+      }
+    ];
+  };
+  environment = layerFor "environment" environmentConfig (
     grouping
+    // environmentLayers
     // {
       layers = below;
-      copyToRoot = [
-        root
-        etc
-        tmp
-      ];
-      maxLayers = if container.maxLayers == null then 1 else container.maxLayers;
-      perms = [
-        {
-          path = tmp;
-          regex = "/tmp$";
-          mode = "1777";
-          uid = 0;
-          gid = 0;
-          uname = "root";
-          gname = "root";
-        }
-      ];
     }
+    // lib.optionalAttrs (container.lock != null) {
+      lock = lockAble {
+        file = lockFile;
+        image = name;
+      };
+    }
+  );
+
+  # What the lock file is made of: the environment as an image of the container's name. How the user's layers are made is none of
+  # its business, but for what they have.
+  lockRequest = lockAble (
+    pkgs.writeText "lock-request.json" (
+      builtins.toJSON (
+        environmentLayers
+        // {
+          inherit name;
+          config = environmentConfig;
+          layers = map (
+            layer:
+            layer.request
+            // {
+              strategy = "single";
+            }
+            // lib.optionalAttrs (!container.enableLayerDeduplication) { parents = [ ]; }
+          ) below;
+        }
+      )
+    )
   );
   command = layerFor "command" (config.Cmd or [ ]) { layers = below ++ [ environment ]; };
   top = builtins.filter isHomeLayer container.layers;
@@ -165,7 +228,7 @@ let
   reference = "${image.imageName}:${image.imageTag}";
 in
 {
-  inherit homeLayer reference;
+  inherit homeLayer reference lockRequest;
   derivation = image;
   copyScript = makeCopyScript {
     inherit reference place;

@@ -8,7 +8,7 @@
   # The entrypoint that enters the environment.
   entrypoint,
   homeDir,
-  # What is made of a container's configuration: { homes, derivation, copyScript, dockerRun }.
+  # What is made of a container's configuration: { homeLayer, reference, derivation, lockRequest, copyScript, dockerRun }.
   build,
 }:
 
@@ -220,6 +220,16 @@ types.submodule (
           of `builtins.nixplyImage`. `maxLayers` has to be large enough for them. nixply's own: devenv has no such option.
         '';
       };
+      lock = mkOption {
+        type = types.nullOr types.path;
+        default = null;
+        example = literalExpression "./nixply.lock.json";
+        description = ''
+          A lock file, which `nixply container lock NAME` makes and updates: the environment's store paths stay in the layers where they
+          were. It is for strategy nixply, and of use where `maxLayers` is more than one. Containers may have one file together; what
+          they share is in the same layers then. nixply's own: devenv has no such option.
+        '';
+      };
       isBuilding = mkOption {
         type = types.bool;
         default = false;
@@ -235,6 +245,12 @@ types.submodule (
         type = types.package;
         internal = true;
         description = "The image's specification, as a derivation.";
+      };
+      lockRequest = mkOption {
+        type = types.package;
+        internal = true;
+        readOnly = true;
+        description = "The environment as an image, which `nixply plan` takes: for the lock file.";
       };
       copyScript = mkOption {
         type = types.package;
@@ -254,7 +270,7 @@ types.submodule (
       in
       {
         layers = [ built.homeLayer ];
-        reference = built.reference;
+        inherit (built) reference lockRequest;
         derivation = lib.mkOptionDefault built.derivation;
         copyScript = lib.mkOptionDefault built.copyScript;
         dockerRun = lib.mkOptionDefault built.dockerRun;

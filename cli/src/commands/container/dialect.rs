@@ -51,6 +51,16 @@ enum Subcommand {
         #[command(flatten)]
         options: CopyOptions,
     },
+    /// Update the lock file that a container names; make it where there is none
+    Lock {
+        /// The container; all others that name the same file are planned with it
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// Take a container out of the file, for good: one that is no more, or names another file. Can be given several times
+        #[arg(long, value_name = "CONTAINER")]
+        forget: Vec<String>,
+    },
     /// Run a container with docker or podman
     Run {
         /// The container
@@ -141,6 +151,11 @@ pub(crate) enum Task {
         /// Arguments of skopeo, unsplit; none are the container's own.
         arguments: Vec<String>,
     },
+    /// Update its lock file.
+    Lock {
+        /// Containers to take out of it.
+        forget: Vec<String>,
+    },
     /// Run it.
     Run {
         /// What with, if somebody said.
@@ -169,6 +184,12 @@ impl Spelling {
                 match command {
                     Subcommand::Build { name } => (name, Task::Build),
                     Subcommand::Copy { name, options } => (name, copy_task(options.after(outer))),
+                    Subcommand::Lock { name, forget } => {
+                        if outer.registry.is_some() || !outer.copy_args.is_empty() {
+                            warn("Ignoring --registry and --copy-args when updating a lock file");
+                        }
+                        (name, Task::Lock { forget })
+                    }
                     Subcommand::Run { name, options, engine, engine_args, arguments } => {
                         let mut task = run_task(CopyOptions::from(options).after(outer));
                         if let Task::Run { engine: with, engine_arguments, arguments: given, .. } = &mut task
@@ -271,6 +292,8 @@ mod tests {
             ("p --copy --registry docker://r/", "p", copy(registry, &[])),
             ("p --copy --registry=docker://r/ --copy-args=--x", "p", copy(registry, &["--x"])),
             ("--registry docker://r/ p --copy", "p", copy(registry, &[])),
+            ("lock shell", "shell", Task::Lock { forget: Vec::new() }),
+            ("lock shell --forget old", "shell", Task::Lock { forget: vec!["old".into()] }),
             ("run shell", "shell", run(None, &[], &[])),
             ("shell --docker-run", "shell", run(None, &[], &[])),
             ("run shell --engine podman -- a -b", "shell", run(Some(Engine::Podman), &[], &["a", "-b"])),

@@ -1,14 +1,15 @@
 //! `nixply container`: containers of a project's development environment.
 //!
 //! ```text
-//! dialect ──> project ──────────> copy | engine
-//! what is     Nix evaluates and   a registry, or docker and podman
-//! wanted      builds it
+//! dialect ──> project ──────────> copy | engine | lock
+//! what is     Nix evaluates and   a registry, docker and podman, or
+//! wanted      builds it           the lock file
 //! ```
 
 mod copy;
 mod dialect;
 mod engine;
+mod lock;
 mod project;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use self::dialect::{Spelling, Task, Wanted};
-use self::project::Project;
+use self::project::{Container, Project};
 use super::loopback::Settings;
 use crate::{interrupt, nix};
 
@@ -111,10 +112,15 @@ pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
     interrupt::listen()?;
     let Wanted { name, task } = spelling.understand(program)?;
     let project = Project::find(&evaluation)?;
-    let container = project.container(&name)?;
-    let spec = project.build_spec(&name, &container)?;
+    let built = || -> Result<(Container, PathBuf)> {
+        let container = project.container(&name)?;
+        let spec = project.build_spec(&name, &container)?;
+        Ok((container, spec))
+    };
     match task {
+        Task::Lock { forget } => lock::update(&project, &name, &forget, &evaluation)?,
         Task::Build => {
+            let (container, spec) = built()?;
             let path = spec.display().to_string();
             super::print(if evaluation.json {
                 format!("{}\n", json!({ "container": name, "reference": container.reference, "spec": path }))
@@ -123,6 +129,7 @@ pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
             })?;
         }
         Task::Copy { registry, arguments } => {
+            let (container, spec) = built()?;
             let script = project.build_copy_script(&name, &container)?;
             remember_archives(&spec);
             copy::copy(&script, &spec, registry.as_deref(), &arguments, evaluation.quiet)?;
@@ -135,6 +142,7 @@ pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
             }
         }
         Task::Run { engine, copy_arguments, engine_arguments, arguments } => {
+            let (container, spec) = built()?;
             let engine = engine::Program::choose(engine)?;
             let script = || project.build_copy_script(&name, &container);
             let image =

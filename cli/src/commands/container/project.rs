@@ -47,6 +47,7 @@ pub(super) struct Project<'e> {
 struct Answer {
     names: Vec<String>,
     container: Option<Container>,
+    lock: Option<LockFile>,
 }
 
 /// A container, evaluated.
@@ -59,6 +60,18 @@ pub(super) struct Container {
     spec: String,
     /// The derivation of the program that copies it.
     copy_script: String,
+    /// The Nix that evaluated it.
+    nix_version: String,
+}
+
+/// The lock file that a container names, evaluated.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LockFile {
+    /// Where it is or will be. Absent: the container names none.
+    pub(super) file: Option<PathBuf>,
+    /// The derivations of what is in it, by the names of all containers that name it.
+    requests: BTreeMap<String, String>,
     /// The Nix that evaluated it.
     nix_version: String,
 }
@@ -92,13 +105,27 @@ impl<'e> Project<'e> {
 
     /// Evaluates a container.
     pub(super) fn container(&self, name: &str) -> Result<Container> {
+        let answer = self.ask(name, "image")?;
+        answer.container.ok_or_else(|| unknown(name, &answer.names))
+    }
+
+    /// Evaluates what a container's lock file is made of.
+    pub(super) fn lock_file(&self, name: &str) -> Result<LockFile> {
+        let answer = self.ask(name, "lock")?;
+        answer.lock.ok_or_else(|| unknown(name, &answer.names))
+    }
+
+    fn ask(&self, name: &str, want: &str) -> Result<Answer> {
         let expressions = Expressions::write()?;
         let files = self.listed_files()?;
         let program = env::current_exe().context("cannot find this program's own file")?;
+        let top = self.top();
         let mut arguments = vec![
             ("root", self.root.display().to_string()),
-            ("flakeReference", self.flake()),
+            ("flakeReference", self.flake(top.as_deref())),
+            ("top", top.as_deref().unwrap_or(&self.root).display().to_string()),
             ("name", name.to_owned()),
+            ("want", want.to_owned()),
             ("program", program.display().to_string()),
         ];
         let system = self.evaluation.system.clone();
@@ -125,28 +152,35 @@ impl<'e> Project<'e> {
                 Failed::for_user(output.status, format!("Nix cannot evaluate {}", self.shown())).into()
             );
         }
-        let answer: Answer = serde_json::from_slice(&output.stdout)
-            .context("Nix printed something else than was asked of it")?;
-        answer.container.ok_or_else(|| unknown(name, &answer.names))
+        serde_json::from_slice(&output.stdout).context("Nix printed something else than was asked of it")
     }
 
     /// Builds a container's spec and gives its path.
     pub(super) fn build_spec(&self, name: &str, container: &Container) -> Result<PathBuf> {
-        self.build(container, &container.spec, name, "derivation")
+        self.build(&container.spec, &container.nix_version, name, "derivation")
     }
 
     /// Builds the program that copies a container and gives its path.
     pub(super) fn build_copy_script(&self, name: &str, container: &Container) -> Result<PathBuf> {
-        self.build(container, &container.copy_script, name, "copy")
+        self.build(&container.copy_script, &container.nix_version, name, "copy")
     }
 
-    fn build(&self, container: &Container, derivation: &str, name: &str, what: &str) -> Result<PathBuf> {
+    /// Builds all that a lock file is about, and gives for each container the file with its request.
+    pub(super) fn build_lock_requests(&self, lock: &LockFile) -> Result<BTreeMap<String, PathBuf>> {
+        let build = |(name, derivation): (&String, &String)| {
+            Ok((name.clone(), self.build(derivation, &lock.nix_version, name, "lock")?))
+        };
+        lock.requests.iter().map(build).collect()
+    }
+
+    /// `nix_version` is that of the Nix that has evaluated it.
+    fn build(&self, derivation: &str, nix_version: &str, name: &str, what: &str) -> Result<PathBuf> {
         let name: String = name.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect();
         let link = self.root.join(ROOTS).join(format!("container-{name}-{what}"));
         let rooted = self.make_room(&link);
 
         // Since Nix 2.15 a derivation's path is that file alone, and what it builds is called so; older ones know no `^`.
-        let new = version(&container.nix_version) >= (2, 15);
+        let new = version(nix_version) >= (2, 15);
         let installable = if new { format!("{derivation}^out") } else { derivation.to_owned() };
         let mut command = self.nix("build");
         command.arg(installable).arg("--json");
@@ -214,15 +248,20 @@ impl<'e> Project<'e> {
         git::command(&self.root)
     }
 
-    /// The project as a flake's reference: of git's, where it is in a work tree, so that what git does not know of stays out of the
-    /// store.
-    fn flake(&self) -> String {
-        let text = |path: &Path| percent_encode(path.as_os_str().as_bytes(), PATH).to_string();
+    /// The top of the work tree of git that the project is in.
+    fn top(&self) -> Option<PathBuf> {
         let mut git = self.git();
         git.args(["rev-parse", "--show-toplevel"]);
-        let top = git.output().ok().filter(|output| output.status.success());
-        let top = top.map(|output| PathBuf::from(OsStr::from_bytes(output.stdout.trim_ascii_end())));
-        match top.as_ref().and_then(|top| Some((top, self.root.strip_prefix(top).ok()?))) {
+        let top = git.output().ok().filter(|output| output.status.success())?;
+        let top = PathBuf::from(OsStr::from_bytes(top.stdout.trim_ascii_end()));
+        self.root.starts_with(&top).then_some(top)
+    }
+
+    /// The project as a flake's reference: of git's, where it is in a work tree, so that what git does not know of stays out of the
+    /// store.
+    fn flake(&self, top: Option<&Path>) -> String {
+        let text = |path: &Path| percent_encode(path.as_os_str().as_bytes(), PATH).to_string();
+        match top.and_then(|top| Some((top, self.root.strip_prefix(top).ok()?))) {
             Some((top, below)) if below.as_os_str().is_empty() => format!("git+file://{}", text(top)),
             Some((top, below)) => format!("git+file://{}?dir={}", text(top), text(below)),
             None => format!("path:{}", self.root.display()),

@@ -1,0 +1,85 @@
+//! Lock files of containers.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use nixply_packer::closure::Store;
+use nixply_packer::plan::Lock;
+use nixply_packer::request::FleetRequest;
+use serde_json::{Value, json};
+
+use super::Evaluation;
+use super::project::Project;
+use crate::commands::{closure_of, print, read_text, store_dir_of, write_file};
+use crate::failure::hinted;
+use crate::nix;
+use crate::terminal::say;
+
+/// Updates the lock file that a container names, or makes it. All containers that name it are planned as one; those to `forget` are
+/// in it no more.
+pub(super) fn update(
+    project: &Project<'_>,
+    name: &str,
+    forget: &[String],
+    evaluation: &Evaluation,
+) -> Result<()> {
+    let lock = project.lock_file(name)?;
+    let Some(file) = &lock.file else {
+        let error = anyhow!("container {name:?} names no lock file");
+        let way_out =
+            format!("containers.{}.lock = ./nixply.lock.json; in its devenv.nix names one", nix::name(name));
+        return Err(hinted(error, way_out));
+    };
+    let requests = project.build_lock_requests(&lock)?;
+    // They lie in the store that they are about.
+    let store = Store::at(
+        requests.values().next().map_or_else(|| "/nix/store".into(), |request| store_dir_of(request)),
+    );
+    ensure!(
+        !file.starts_with(&store.dir),
+        "the lock file of container {name:?} would be {}, where it cannot be written: name a file of the project",
+        file.display()
+    );
+    let read = |(name, file): (String, PathBuf)| -> Result<(String, Value)> {
+        Ok((name, serde_json::from_str(&read_text(&file)?)?))
+    };
+    let requests: BTreeMap<String, Value> = requests.into_iter().map(read).collect::<Result<_>>()?;
+    let mut fleet = FleetRequest::from_json(&json!(requests).to_string(), "containers")?;
+    let closure = closure_of(None, fleet.images().values_mut().collect(), &store)?;
+
+    let old = former(file)?;
+    let shown = file.display().to_string();
+    let mut known = old.as_ref().map(|text| Lock::read(text, &shown)).transpose()?;
+    for container in forget {
+        let was_there = known.as_mut().is_some_and(|lock| lock.forget(container));
+        ensure!(was_there, "--forget: the lock file {shown} has no container {container:?}");
+    }
+    let new = fleet.updated_lock(known.as_ref(), &closure, &store)?.write();
+    let news = match &old {
+        None => "is new",
+        Some(old) if *old == new => "stays as it was",
+        Some(_) => "has changed",
+    };
+    if old.as_ref() != Some(&new) {
+        write_file(Some(file), new.as_bytes())?;
+    }
+    if !evaluation.quiet {
+        let names: Vec<&str> = requests.keys().map(String::as_str).collect();
+        say(format!("{shown} {news}: {}", names.join(", ")));
+    }
+    if evaluation.json {
+        print(format!("{}\n", json!({ "container": name, "lock": shown })))?;
+    }
+    Ok(())
+}
+
+/// The file's text, if there is one.
+fn former(file: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => Ok(Some(read.with_context(|| format!("cannot read the lock file {}", file.display()))?)),
+    }
+}
