@@ -181,13 +181,23 @@ pub struct Closure {
 }
 
 impl Closure {
-    /// A closure in the order given. A path listed twice counts where it came first.
+    /// A closure in the order given. A path listed twice counts where it came first, with the references of both.
     pub fn new(infos: impl IntoIterator<Item = PathInfo>) -> Self {
         let mut closure = Self::default();
         for info in infos {
-            if !closure.index.contains_key(&info.path) {
-                closure.index.insert(info.path.clone(), closure.infos.len());
-                closure.infos.push(info);
+            match closure.index.get(&info.path) {
+                None => {
+                    closure.index.insert(info.path.clone(), closure.infos.len());
+                    closure.infos.push(info);
+                }
+                Some(at) => {
+                    let known = &mut closure.infos[*at].references;
+                    if *known != info.references {
+                        known.extend(info.references);
+                        known.sort();
+                        known.dedup();
+                    }
+                }
             }
         }
         closure
@@ -340,13 +350,42 @@ impl Closure {
                 nar_size: entry.nar_size,
             });
         }
-        Ok(Self::new(infos))
+        let total = infos.iter().try_fold(0u64, |total, info| total.checked_add(info.nar_size));
+        match total {
+            Some(_) => Ok(Self::new(infos)),
+            None => Err(Error::invalid(
+                "closure JSON",
+                "the sizes of its paths are more than 2^64 bytes together",
+            )),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn entries_of_one_path_are_one() {
+        let text = r#"[{"path": "/nix/store/a", "narSize": 1, "references": ["/nix/store/c"]}, {"path": "/nix/store/b"},
+            {"path": "/nix/store/a", "narSize": 1, "references": ["/nix/store/b", "/nix/store/c"]}]"#;
+        let closure = Closure::from_json(text).unwrap();
+        let paths: Vec<&str> = closure.iter().map(|info| info.path.as_str()).collect();
+        assert_eq!(paths, ["/nix/store/a", "/nix/store/b"]);
+        assert_eq!(closure.at(0).references, ["/nix/store/b", "/nix/store/c"].map(StorePath::from));
+    }
+
+    #[test]
+    fn sizes_that_no_machine_can_add_are_an_error() {
+        let text = format!(
+            r#"[{{"path": "/nix/store/a", "narSize": {}}}, {{"path": "/nix/store/b", "narSize": 1}}]"#,
+            u64::MAX
+        );
+        assert_eq!(
+            Closure::from_json(&text).unwrap_err().to_string(),
+            "closure JSON is not valid: the sizes of its paths are more than 2^64 bytes together"
+        );
+    }
 
     #[test]
     fn every_format_of_path_info_reads_alike() {

@@ -82,6 +82,14 @@ pub enum Error {
         /// What is wrong with it and, where known, what to do.
         why: String,
     },
+    /// One of several images has the error.
+    #[error("image {image}")]
+    OfImage {
+        /// Its key.
+        image: String,
+        /// What is wrong.
+        source: Box<Error>,
+    },
     /// The same place in the image is claimed twice. The words are nix2container's where it refuses too.
     #[error("{0}; remove one of the two, or give one of them its own place")]
     Conflict(String),

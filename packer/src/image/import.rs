@@ -61,8 +61,11 @@ fn import(manifest: &Path, blob: impl Fn(&Digest) -> Result<PathBuf>) -> Result<
     let config_file = blob(&config.digest)?;
     let Config { config: base, rootfs: RootFs { diff_ids } } = read(&config_file)?;
     if diff_ids.len() != layers.len() {
-        let why =
-            format!("the config has {} diff_ids for the manifest's {} layers", diff_ids.len(), layers.len());
+        let why = format!(
+            "the config has diff_ids of {} layers, the manifest has {}",
+            diff_ids.len(),
+            layers.len()
+        );
         return Err(Error::invalid(manifest.display().to_string(), why));
     }
     let imported = layers.into_iter().zip(diff_ids).map(|(layer, diff_id)| {
@@ -168,7 +171,7 @@ mod tests {
         let xz = folder("application/vnd.oci.image.layer.v1.tar+xz", json!([DIFF_ID]));
         assert!(error(&xz).contains("unsupported media type: \"application/vnd.oci.image.layer.v1.tar+xz\""));
         let short = folder("application/vnd.oci.image.layer.v1.tar", json!([]));
-        assert!(error(&short).contains("0 diff_ids for the manifest's 1 layers"));
+        assert!(error(&short).contains("the config has diff_ids of 0 layers, the manifest has 1"));
         let gone = folder("application/vnd.oci.image.layer.v1.tar", json!([]));
         fs::remove_file(gone.path().join(CONFIG)).unwrap();
         assert!(error(&gone).contains("cannot read file") && error(&gone).contains(CONFIG));

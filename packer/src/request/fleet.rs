@@ -2,7 +2,10 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::layer::Packing;
@@ -26,8 +29,7 @@ pub struct FleetRequest {
 impl FleetRequest {
     /// Reads a request: an object of requests as [`ImageRequest::from_json`] takes them. `name` is for messages.
     pub fn from_json(json: &str, name: &str) -> Result<Self> {
-        let given: BTreeMap<String, Value> =
-            serde_json::from_str(json).map_err(|error| Error::invalid(name, error))?;
+        let Images(given) = serde_json::from_str(json).map_err(|error| Error::invalid(name, error))?;
         let read = |(key, value): (String, Value)| {
             let image = ImageRequest::from_value(value, &format!("{name}, image {key}"))?;
             Ok((key, image))
@@ -103,7 +105,9 @@ impl FleetRequest {
         let plans = plan_fleet(&members, lock)?;
         let made = Made(members.iter().map(|member| member.name.to_owned()).zip(plans).collect());
         let plan = |(key, image): (&String, &ImageRequest)| {
-            Ok((key.clone(), image.plan_with(closure, store, Some(&made))?))
+            let plan =
+                image.plan_with(closure, store, Some(&made)).map_err(|error| self.within(key, error))?;
+            Ok((key.clone(), plan))
         };
         self.images.iter().map(plan).collect()
     }
@@ -111,10 +115,18 @@ impl FleetRequest {
     /// What is to be placed.
     fn record(&self, closure: &Closure, store: &Store) -> Result<Vec<Record>> {
         let recorder = Recorder::default();
-        for image in self.images.values() {
-            image.plan_with(closure, store, Some(&recorder))?;
+        for (key, image) in &self.images {
+            image.plan_with(closure, store, Some(&recorder)).map_err(|error| self.within(key, error))?;
         }
         Ok(recorder.0.into_inner())
+    }
+
+    /// An error with the image that it is about, where there are several.
+    fn within(&self, key: &str, error: Error) -> Error {
+        match self.images.len() {
+            1 => error,
+            _ => Error::OfImage { image: key.to_owned(), source: Box::new(error) },
+        }
     }
 
     /// Plans and packs all images: a layer that several have once, and all of them at the same time. By key.
@@ -151,6 +163,36 @@ impl FleetRequest {
             Ok((key, image.assembled(plan, made, closure, store)?))
         };
         plans.into_iter().map(built).collect()
+    }
+}
+
+/// Images as JSON, by key. No key is there twice.
+struct Images(BTreeMap<String, Value>);
+
+impl<'de> Deserialize<'de> for Images {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Images;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of images")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Images, A::Error> {
+                let mut images = BTreeMap::new();
+                while let Some((key, image)) = map.next_entry::<String, Value>()? {
+                    if images.contains_key(&key) {
+                        return Err(de::Error::custom(format!("image {key} is there twice")));
+                    }
+                    images.insert(key, image);
+                }
+                Ok(Images(images))
+            }
+        }
+
+        deserializer.deserialize_map(Reader)
     }
 }
 
@@ -218,7 +260,15 @@ mod tests {
         );
         assert!(
             error(r#"{"a": {"maxLayer": 1}}"#)
-                .starts_with("fleet.json, image a is not valid: unknown field `maxLayer`")
+                .starts_with("fleet.json, image a: maxLayer is not valid: unknown field `maxLayer`")
+        );
+        assert_eq!(
+            error(r#"{"a": {"layers": [{}, {"maxLayers": "many"}]}}"#),
+            "fleet.json, image a: layers[1].maxLayers is not valid: invalid type: string \"many\", expected usize"
+        );
+        assert_eq!(
+            error(r#"{"a": {"tag": "1"}, "b": {}, "a": {"tag": "2"}}"#),
+            "fleet.json is not valid: image a is there twice at line 1 column 25"
         );
         let fleet =
             FleetRequest::from_json(r#"{"a": {}, "b": {"lock": "/nix/store/x"}}"#, "fleet.json").unwrap();
@@ -264,6 +314,22 @@ mod tests {
         assert_eq!(
             size.updated_lock(Some(&left), &closure, &store).unwrap_err().to_string(),
             "lock file is not valid: it is for strategy \"nixply\", and there is nothing here that is planned by it"
+        );
+    }
+
+    #[test]
+    fn errors_name_the_image() {
+        let fleet = |json: &str| FleetRequest::from_json(json, "fleet.json").unwrap();
+        let error = |fleet: &FleetRequest| {
+            fleet.plan(&Closure::default(), &Store::at("/nix/store")).unwrap_err().chain()
+        };
+        let none = "maxLayers is not valid: it is 0: there is at least one layer";
+        assert_eq!(error(&fleet(r#"{"a": {}, "b": {"maxLayers": 0}}"#)), format!("image b: {none}"));
+        assert_eq!(error(&fleet(r#"{"b": {"maxLayers": 0}}"#)), none);
+        assert_eq!(
+            error(&fleet(r#"{"a": {"strategy": "sizes"}, "b": {}}"#)),
+            "image a: strategy \"sizes\" is not valid: expected one of popularity, single, per-path, size, auto-layer, nixply, \
+             or explicit with groups"
         );
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use super::{check_lockable, checked, groups, one, one_or_many, read_lock, without_nulls};
+use super::{check_lockable, checked, groups, one, one_or_many, read, read_lock, without_nulls};
 use crate::cache::LayerKey;
 use crate::closure::{Closure, Store, StorePath};
 use crate::compress::Codec;
@@ -235,7 +235,11 @@ impl LayerRequest {
                 format!("{place}groups"),
                 format!("they go with strategy \"explicit\", not {name:?}"),
             )),
-            (Some(name), None) => Strategy::from_name(name),
+            (Some(name), None) => Strategy::from_name(name).map_err(|_| {
+                let names = Strategy::NAMES.join(", ");
+                let why = format!("expected one of {names}, or explicit with groups");
+                Error::invalid(format!("{place}strategy {name:?}"), why)
+            }),
             (None, None) => Ok(Strategy::default()),
         }
     }
@@ -402,7 +406,7 @@ impl LayersRequest {
         if let Some(layer) = value.get_mut("layer") {
             *layer = without_nulls(layer.take());
         }
-        serde_json::from_value(without_nulls(value)).map_err(|error| Error::invalid(name, error))
+        read(without_nulls(value), name)
     }
 
     /// Packs the layers into a new folder: [`LAYERS_FILE`], and the blobs where they are kept. Gives warnings.

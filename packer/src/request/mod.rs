@@ -10,6 +10,7 @@ mod nix_database;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -116,6 +117,15 @@ fn one() -> usize {
     1
 }
 
+/// Reads arguments; what is wrong is told with its place. `name` is for messages.
+fn read<T: DeserializeOwned>(arguments: Value, name: &str) -> Result<T> {
+    serde_path_to_error::deserialize(arguments).map_err(|error| {
+        let place = error.path().to_string();
+        let what = if place == "." { name.to_owned() } else { format!("{name}: {place}") };
+        Error::invalid(what, error.into_inner())
+    })
+}
+
 /// A list of strings; a single one stands for itself.
 fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     match Value::deserialize(deserializer)? {
@@ -202,7 +212,7 @@ impl ImageRequest {
     }
 
     fn from_value(value: Value, name: &str) -> Result<Self> {
-        serde_json::from_value(without_nulls(value)).map_err(|error| Error::invalid(name, error))
+        read(without_nulls(value), name)
     }
 
     /// Takes the store paths that stand in the config for its roots, unless the request names them. For callers whose
@@ -239,11 +249,19 @@ impl ImageRequest {
 
     /// Plans the image without reading any store path (but the base image's spec and the lock file).
     pub fn plan(&self, closure: &Closure, store: &Store) -> Result<ImagePlan> {
-        if self.lock.is_some() {
-            check_lockable("lock", self.strategy.as_deref(), self.groups.as_ref())?;
+        match &self.lock {
+            None => self.plan_with(closure, store, None),
+            Some(path) => {
+                check_lockable("lock", self.strategy.as_deref(), self.groups.as_ref())?;
+                self.plan_by(&read_lock(path, "lock", store)?, closure, store)
+            }
         }
-        let lock = self.lock.as_ref().map(|path| read_lock(path, "lock", store)).transpose()?;
-        self.plan_with(closure, store, lock.as_ref().map(|lock| lock as &dyn Placer))
+    }
+
+    /// As [`ImageRequest::plan`], by a lock file that has been read instead of the request's own.
+    pub fn plan_by(&self, lock: &Lock, closure: &Closure, store: &Store) -> Result<ImagePlan> {
+        check_lockable("lock", self.strategy.as_deref(), self.groups.as_ref())?;
+        self.plan_with(closure, store, Some(lock))
     }
 
     /// As [`ImageRequest::plan`], with paths placed by `placer`, if there is one, instead of the request's lock file. It knows
@@ -379,7 +397,18 @@ impl ImageRequest {
         packer: &Packer,
         control: &Control<'_>,
     ) -> Result<BuiltImage> {
-        let plan = self.plan(closure, store)?;
+        self.pack(self.plan(closure, store)?, closure, store, packer, control)
+    }
+
+    /// Packs a plan of this request.
+    pub fn pack(
+        &self,
+        plan: ImagePlan,
+        closure: &Closure,
+        store: &Store,
+        packer: &Packer,
+        control: &Control<'_>,
+    ) -> Result<BuiltImage> {
         let packing = Packing { codec: self.compression, closure, store, packer, control };
         let packed = packing.pack(plan.to_pack().cloned().collect(), &self.folders().collect(), &())?;
         self.assembled(plan, packed, closure, store)
