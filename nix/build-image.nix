@@ -9,7 +9,11 @@
   nixply ? null,
   # What runs in the derivation: a program and its arguments. On Nix 2.29 and later, "builtin:nixply" and [ ] pack inside
   # of Nix itself where it has the plugin loaded.
-  builder ? "${nixply}/bin/nixply",
+  builder ?
+    if nixply == null then
+      throw "nixply: images that are made without the plugin, and requestFile, are made by the nixply program: give its package, as in import ./nix/build-image.nix { nixply = ...; }"
+    else
+      "${nixply}/bin/nixply",
   args ? [ "builder" ],
   # Whether to use the plugin's builtin.
   usePlugin ? builtins ? nixplyImage,

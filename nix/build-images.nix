@@ -7,7 +7,11 @@
 {
   # As in build-image.nix.
   nixply ? null,
-  builder ? "${nixply}/bin/nixply",
+  builder ?
+    if nixply == null then
+      throw "nixply: images that are made without the plugin, and requestFile, are made by the nixply program: give its package, as in import ./nix/build-images.nix { nixply = ...; }"
+    else
+      "${nixply}/bin/nixply",
   args ? [ "builder" ],
   usePlugin ? builtins ? nixplyImages,
   system ? builtins.currentSystem,

@@ -111,7 +111,7 @@ void image(EvalState & state, const Position & pos, Value & argument, Value & v)
     auto query = realise(state, images, pos, "nixplyImage");
     auto & arguments = images.front();
     auto built = [&] {
-        Progress progress(arguments.name);
+        Progress progress("image '" + arguments.name + "'");
         return call(
             progress, [&] { return build_image(arguments.request, query.closure, query.machine, progress); },
             [&](const std::string & why) {
@@ -138,7 +138,8 @@ void images(EvalState & state, const Position & pos, Value & argument, Value & v
     auto query = realise(state, images, pos, "nixplyImages");
     for (auto & image : images) requests.push_back(image.request);
     auto built = [&] {
-        Progress progress(std::to_string(images.size()) + " images");
+        auto one = images.size() == 1;
+        Progress progress(one ? "image '" + images.front().name + "'" : std::to_string(images.size()) + " images");
         return call(
             progress, [&] { return build_images(keys, requests, query.closure, query.machine, progress); },
             [&](const std::string & why) { compat::fail_now(state, pos, "cannot pack the images: " + why); });

@@ -2,8 +2,8 @@
 
 namespace nixply {
 
-Progress::Progress(const std::string & image)
-    : activity(*nix::logger, nix::lvlInfo, nix::actUnknown, "packing image '" + image + "'") {}
+Progress::Progress(const std::string & what)
+    : activity(*nix::logger, nix::lvlInfo, nix::actUnknown, "packing " + what) {}
 
 Progress::~Progress() = default;
 

@@ -12,7 +12,8 @@ namespace nixply {
 /// user has interrupted it.
 class Progress : public Observer {
 public:
-    explicit Progress(const std::string & image);
+    /// `what` is packed, as in "image 'web'".
+    explicit Progress(const std::string & what);
     ~Progress() override;
 
     bool interrupted() noexcept override;

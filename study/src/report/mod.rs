@@ -34,6 +34,11 @@ impl Report {
     }
 }
 
+/// So many layers, in words.
+fn layers(count: usize) -> String {
+    format!("{count} layer{}", if count == 1 { "" } else { "s" })
+}
+
 /// What counts most of a comparison, in a sentence without a full stop.
 pub fn headline(comparison: &Comparison) -> String {
     let all = comparison
@@ -53,7 +58,7 @@ pub fn headline(comparison: &Comparison) -> String {
         all if all.len() == beside.len() => "all strategies push the same".to_owned(),
         some => format!("{} push the least", some.join(", ")),
     };
-    let mut text = format!("{who}: {} a release with {limit} layers", bytes(mean));
+    let mut text = format!("{who}: {} a release with {}", bytes(mean), layers(limit));
     if let Some(times) = best.to_floor {
         text.push_str(&format!(", {times:.2} times the floor"));
     }

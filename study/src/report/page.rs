@@ -3,7 +3,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Column, Report, bytes, chart, columns, headline, measure};
+use super::{Column, Report, bytes, chart, columns, headline, layers, measure};
 use crate::compare::{AtLimit, Comparison, Contended, Expectation, ExpectedBytes};
 
 const STYLE: &str = include_str!("page.css");
@@ -50,7 +50,7 @@ fn history(comparison: &Comparison) -> Markup {
             }
             @for (number, limit) in comparison.limits.iter().enumerate() {
                 details open[number == 0] {
-                    summary { "At most " (limit.max_layers) " layers an image" }
+                    summary { "At most " (layers(limit.max_layers)) " an image" }
                     (table(comparison, limit, &columns))
                     (charts(comparison, limit))
                 }
@@ -181,7 +181,7 @@ fn closure(expectation: &Expectation) -> Markup {
                 ". Bytes that one changed path and its dependents are expected to move, of uncompressed archives."
             }
             @for limit in &expectation.limits {
-                h3 { "At most " (limit.max_layers) " layers" }
+                h3 { "At most " (layers(limit.max_layers)) }
                 div.wide {
                     table {
                         thead {

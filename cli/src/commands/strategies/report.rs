@@ -47,7 +47,7 @@ fn history(report: &mut Report, comparison: &Comparison, propagation: bool) {
     let titles: Vec<String> = columns.iter().map(|column| format!("#{}  ", column.title)).collect();
     let titles: Vec<&str> = ["strategy"].into_iter().chain(titles.iter().map(String::as_str)).collect();
     for limit in &comparison.limits {
-        let mut table = Table::new(format!("At most {} layers an image", limit.max_layers), &titles);
+        let mut table = Table::new(format!("At most {} an image", count(limit.max_layers, "layer")), &titles);
         let floor = [&comparison.floor];
         for of in limit.strategies.iter().chain(floor) {
             table.row(row(of, &columns, &limit.strategies));
@@ -79,7 +79,7 @@ fn closure(report: &mut Report, expectation: &Expectation) {
         ("floor", "a layer for each path: no strategy moves less".to_owned()),
     ]);
     for limit in &expectation.limits {
-        let title = format!("At most {} layers", limit.max_layers);
+        let title = format!("At most {}", count(limit.max_layers, "layer"));
         let mut table = Table::new(title, &["strategy", "#structural", "#even", "#leaves"]);
         for of in limit.strategies.iter().chain([&expectation.floor]) {
             let ExpectedBytes { strategy, structural, even, leaves } = of;
