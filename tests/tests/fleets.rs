@@ -83,6 +83,25 @@ fn layers_of(spec: &Value) -> Vec<String> {
     layers(spec).into_iter().flat_map(|(_, paths)| paths).collect()
 }
 
+/// The plugin has no program to make them with.
+#[test]
+fn what_the_program_makes_needs_it() {
+    let nix = harness!();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../nix");
+    let request = format!(
+        "(import {folder}/build-images.nix {{ usePlugin = false; }} {{ web = {{ }}; }}).web.requestFile"
+    );
+    for expression in
+        [request, format!("import {folder}/build-image.nix {{ usePlugin = false; }} {{ name = \"web\"; }}")]
+    {
+        let said = nix.try_build(&expression).fails();
+        assert!(
+            said.contains("requestFile, are made by the nixply program: give its package, as in"),
+            "{said}"
+        );
+    }
+}
+
 #[test]
 fn a_lock_file_keeps_layers_in_every_door() {
     let nix = harness!();
@@ -100,12 +119,29 @@ fn a_lock_file_keeps_layers_in_every_door() {
     let request = nix.build(&format!("(buildImages false {}).web.requestFile", images("")));
     let missing = plan(false, &request);
     assert_eq!(missing.code, Some(1), "{missing:?}");
-    assert!(missing.stderr.contains("; --update makes one"), "{}", missing.stderr);
+    let way_out =
+        format!("there is no lock file {0}; nixply plan --lock {0} --update makes it", lock.display());
+    assert!(missing.stderr.contains(&way_out), "{}", missing.stderr);
     let planned: Value = serde_json::from_str(&plan(true, &request).ok()).unwrap();
     let text = fs::read_to_string(&lock).unwrap();
     // The same images again: the same file.
     plan(true, &request).ok();
     assert_eq!(fs::read_to_string(&lock).unwrap(), text);
+    // A link is not replaced by a file.
+    let real = folder.path().join("real.json");
+    fs::rename(&lock, &real).unwrap();
+    fs::write(&real, "").unwrap();
+    std::os::unix::fs::symlink("real.json", &lock).unwrap();
+    assert!(plan(true, &request).fails().contains("nixply.lock.json is not valid"));
+    fs::remove_file(&real).unwrap();
+    fs::write(&real, &text).unwrap();
+    let mut changed: Value = serde_json::from_str(&text).unwrap();
+    changed["images"]["web"] = 1.into();
+    fs::write(&real, changed.to_string()).unwrap();
+    plan(true, &request).ok();
+    assert!(fs::symlink_metadata(&lock).unwrap().is_symlink());
+    fs::remove_file(&lock).unwrap();
+    fs::write(&lock, &text).unwrap();
 
     let all = built(&nix, &given, false);
     for (key, (spec, _)) in &all {
@@ -127,6 +163,31 @@ fn a_lock_file_keeps_layers_in_every_door() {
     let request = nix.build(&format!("(buildImage ({{ name = \"web\"; }} // ({given}).web)).requestFile"));
     let alone = run(nix.nixply().args(["plan", "--json", "--lock"]).arg(&lock).arg(&request)).ok();
     assert_eq!(serde_json::from_str::<Value>(&alone).unwrap(), planned["web"]);
+
+    let built_alone = run(nix.nixply().args(["build", "--quiet", "--lock"]).arg(&lock).arg(&request)).ok();
+    let built_alone: Value = serde_json::from_str(&built_alone).unwrap();
+    assert_eq!(built_alone["layers"], all["web"].0["layers"]);
+    let explain = |image: &Path| {
+        run(nix.nixply().args(["explain", "--format", "json", "--lock"]).arg(&lock).arg(image).arg("glibc"))
+    };
+    let explained: Value = serde_json::from_str(&explain(&request).ok()).unwrap();
+    let of_plan = planned["web"].as_array().unwrap();
+    let glibc = of_plan.iter().position(|layer| layer["paths"].to_string().contains("-glibc-")).unwrap();
+    assert_eq!(explained["layers"][0]["layer"], glibc + 1, "{explained}");
+    let spec = folder.path().join("image.json");
+    fs::write(&spec, web.to_string()).unwrap();
+    assert!(explain(&spec).fails().contains("--lock is for a request"));
+    let size = ["plan", "--strategy", "size", "--update", "--lock"];
+    let size = run(nix.nixply().args(size).arg(&lock).arg(&request)).fails();
+    assert!(size.contains("lock file is not valid"), "{size}");
+    let size =
+        run(nix.nixply().args(["build", "--strategy", "size", "--lock"]).arg(&lock).arg(&request)).fails();
+    assert!(
+        size.contains(
+            "lock is not valid: it is for strategy \"nixply\", not \"size\": leave one of them out"
+        ),
+        "{size}"
+    );
 
     // Something new comes: whatever was there keeps its layer.
     let more = given.replace(

@@ -8,7 +8,7 @@ use nixply_packer::pack::Control;
 
 use super::cache::CacheFlags;
 use super::layering::Layering;
-use super::{Input, Machine, Talk};
+use super::{Input, Machine, Talk, lock_file};
 use crate::terminal::{Packing, warning};
 
 /// Pack an image and write its spec (image.json)
@@ -19,6 +19,10 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     layering: Layering,
+
+    /// Place paths as this lock file says, instead of the request's own: `nixply plan --lock FILE --update` makes it
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
 
     #[command(flatten)]
     machine: Machine,
@@ -38,11 +42,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let store = args.machine.store();
     let (mut request, closure) = args.input.read(&store)?;
     args.layering.apply(&mut request);
+    let plan = match &args.lock {
+        None => request.plan(&closure, &store)?,
+        Some(file) => request.plan_by(&lock_file::existing(file)?, &closure, &store)?,
+    };
     let stop = super::stop_flag()?;
     let cache = args.cache.open();
     let packer = args.machine.packer(cache.clone());
     let packing = Packing::new(args.talk.quiet);
-    let built = request.build(&closure, &store, &packer, &Control::new(&stop, &packing))?;
+    let built = request.pack(plan, &closure, &store, &packer, &Control::new(&stop, &packing))?;
     packing.clear();
     cache.iter().for_each(Cache::trim);
     built.warnings.iter().for_each(warning);

@@ -11,6 +11,7 @@ pub(crate) mod init;
 pub(crate) mod inspect;
 mod layering;
 pub(crate) mod layout;
+mod lock_file;
 mod loopback;
 pub(crate) mod man;
 pub(crate) mod n2c;

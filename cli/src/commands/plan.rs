@@ -2,19 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use nixply_packer::closure::Closure;
 use nixply_packer::digest::Digest;
-use nixply_packer::plan::{Lock, PlannedPath};
+use nixply_packer::plan::PlannedPath;
 use nixply_packer::request::{FleetRequest, ImagePlan, PlannedLayer};
 use serde_json::{Value, json};
 
 use super::layering::Layering;
-use super::{Input, Machine, human};
+use super::{Input, Machine, human, lock_file};
 use crate::terminal::warning;
 
 /// Show the layers that images would have, without packing anything; make and update lock files
@@ -66,17 +64,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let plans = match &args.lock {
         None => fleet.plan(&closure, &store)?,
         Some(file) => {
-            let mut lock = read_lock(file, args.update)?;
-            for image in &args.forget {
-                let known = lock.as_mut().is_some_and(|lock| lock.forget(image));
-                ensure!(known, "--forget: the lock file {} has no image {image:?}", file.display());
-            }
-            if args.update {
-                let next = fleet.updated_lock(lock.as_ref(), &closure, &store)?;
-                super::write_file(Some(file), next.write().as_bytes())?;
-                lock = Some(next);
-            }
-            fleet.plan_with(lock.as_ref(), &closure, &store)?
+            let lock = match args.update {
+                false => lock_file::existing(file)?,
+                true => {
+                    let mut former = lock_file::read(file)?.map(|file| file.lock);
+                    lock_file::forget(former.as_mut(), file, &args.forget, "image")?;
+                    let next = fleet.updated_lock(former.as_ref(), &closure, &store)?;
+                    lock_file::write(file, &next.write())?;
+                    next
+                }
+            };
+            fleet.plan_with(Some(&lock), &closure, &store)?
         }
     };
     plans.values().flat_map(|plan| &plan.warnings).for_each(warning);
@@ -97,18 +95,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         tell(&mut out, plan, &closure)?;
     }
     super::print(out)
-}
-
-/// The lock file, which must be there unless it `may_lack`.
-fn read_lock(file: &Path, may_lack: bool) -> Result<Option<Lock>> {
-    let text = match fs::read_to_string(file) {
-        Err(error) if may_lack && error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        read => read.with_context(|| {
-            let why = if file.exists() { "" } else { "; --update makes one" };
-            format!("cannot read the lock file {}{why}", file.display())
-        })?,
-    };
-    Ok(Some(Lock::read(&text, &file.display().to_string())?))
 }
 
 fn layers<'p>(plan: &'p ImagePlan, closure: &Closure) -> Vec<(u64, &'p [PlannedPath], Option<Digest>)> {

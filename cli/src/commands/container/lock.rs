@@ -1,19 +1,16 @@
 //! Lock files of containers.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, ensure};
 use nixply_packer::closure::Store;
-use nixply_packer::plan::Lock;
 use nixply_packer::request::FleetRequest;
 use serde_json::{Value, json};
 
 use super::Evaluation;
 use super::project::Project;
-use crate::commands::{closure_of, print, read_text, store_dir_of, write_file};
+use crate::commands::{closure_of, lock_file, print, read_text, store_dir_of};
 use crate::failure::hinted;
 use crate::nix;
 use crate::terminal::say;
@@ -50,21 +47,17 @@ pub(super) fn update(
     let mut fleet = FleetRequest::from_json(&json!(requests).to_string(), "containers")?;
     let closure = closure_of(None, fleet.images().values_mut().collect(), &store)?;
 
-    let old = former(file)?;
+    let mut former = lock_file::read(file)?;
     let shown = file.display().to_string();
-    let mut known = old.as_ref().map(|text| Lock::read(text, &shown)).transpose()?;
-    for container in forget {
-        let was_there = known.as_mut().is_some_and(|lock| lock.forget(container));
-        ensure!(was_there, "--forget: the lock file {shown} has no container {container:?}");
-    }
-    let new = fleet.updated_lock(known.as_ref(), &closure, &store)?.write();
-    let news = match &old {
+    lock_file::forget(former.as_mut().map(|former| &mut former.lock), file, forget, "container")?;
+    let new = fleet.updated_lock(former.as_ref().map(|former| &former.lock), &closure, &store)?.write();
+    let news = match &former {
         None => "is new",
-        Some(old) if *old == new => "stays as it was",
+        Some(former) if former.text == new => "stays as it was",
         Some(_) => "has changed",
     };
-    if old.as_ref() != Some(&new) {
-        write_file(Some(file), new.as_bytes())?;
+    if former.is_none_or(|former| former.text != new) {
+        lock_file::write(file, &new)?;
     }
     if !evaluation.quiet {
         let names: Vec<&str> = requests.keys().map(String::as_str).collect();
@@ -74,12 +67,4 @@ pub(super) fn update(
         print(format!("{}\n", json!({ "container": name, "lock": shown })))?;
     }
     Ok(())
-}
-
-/// The file's text, if there is one.
-fn former(file: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        read => Ok(Some(read.with_context(|| format!("cannot read the lock file {}", file.display()))?)),
-    }
 }

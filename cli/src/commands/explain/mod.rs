@@ -5,14 +5,14 @@ mod report;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use nixply_packer::closure::{Closure, Store, StorePath};
 use nixply_packer::explain::{Explained, Found, Labels};
 use nixply_packer::image::spec::ImageSpec;
 use nixply_packer::request::ImageRequest;
 use serde_json::Value;
 
-use super::{Printed, read_text, store_dir_of, unless_empty};
+use super::{Printed, lock_file, read_text, store_dir_of, unless_empty};
 use crate::failure::{Hint, hinted};
 use crate::nix;
 use crate::terminal::{count, warning};
@@ -33,6 +33,10 @@ pub(crate) struct Args {
     /// is asked
     #[arg(long, value_name = "FILE")]
     closure: Option<PathBuf>,
+
+    /// Place a request's paths as this lock file says
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
 
     /// The store directory as store paths name it [default: that of the image's spec, if it lies in one, else /nix/store]
     #[arg(long, value_name = "DIR", env = unless_empty("NIX_STORE_DIR"))]
@@ -88,6 +92,10 @@ fn read(args: &Args, name: &str) -> Result<Explained> {
     let value: Value = serde_json::from_str(&text).with_context(|| format!("{name} is not valid"))?;
     if value.get("version").is_some() {
         let spec = ImageSpec::read(&text, name)?;
+        ensure!(
+            args.lock.is_none(),
+            "--lock is for a request: {name} is an image's spec, whose layers are what they are"
+        );
         let paths = || spec.layers.iter().flat_map(|layer| &layer.paths).map(|path| path.path.as_str());
         let otherwise =
             "the image's store paths must be in the store; else give their closure with --closure FILE";
@@ -104,7 +112,10 @@ fn read(args: &Args, name: &str) -> Result<Explained> {
     request.find_config_roots(&store, exists);
     let closure = given
         .map_or_else(|| nix::closure(request.roots(), "the store paths of the request must be built"), Ok)?;
-    let plan = request.plan(&closure, &store)?;
+    let plan = match &args.lock {
+        None => request.plan(&closure, &store)?,
+        Some(file) => request.plan_by(&lock_file::existing(file)?, &closure, &store)?,
+    };
     plan.warnings.iter().for_each(warning);
     Ok(Explained::of_plan(&request, &plan, &closure, &store)?)
 }
