@@ -1,19 +1,20 @@
-//! How long planning takes as fleets grow: plans synthetic fleets with `nixply` and prints seconds by paths; `--chart FILE` draws
-//! them. `cargo run --release -p nixply-benches --bin planning`.
+//! How long planning takes as fleets grow: plans synthetic fleets with `nixply`, without a lock file, for the update of one, and by it;
+//! prints seconds by paths; `--chart FILE` draws those without one and of the update. `cargo run --release -p nixply-benches --bin planning`.
 
 #![allow(clippy::print_stdout, reason = "printing is what a program does")]
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use clap::Parser;
+use nixply_packer::closure::Closure;
 use nixply_packer::closure::StorePath;
-use nixply_packer::plan::{Member, PlannedPath, plan_fleet};
+use nixply_packer::plan::{Lock, Member, PlannedPath, plan_fleet};
 use nixply_study::history::{Fleet, Propagation};
 use plotters::prelude::*;
-use rustix::time::{ClockId, clock_gettime};
 
 /// Plans synthetic fleets of growing size.
 #[derive(Parser)]
@@ -42,57 +43,59 @@ const SIZES: [(usize, usize); 6] =
 fn main() -> Result<()> {
     let args = Args::parse();
     println!(
-        "paths of all images, paths of each image (mean), GB, share % of ceiling %, CPU seconds (median of {})",
+        "paths of all images, paths of each image (mean), GB, share % of ceiling %, seconds (median of {}) without a \
+         lock file, to update it, to follow it",
         args.repeat
     );
     let mut points = Vec::new();
     for (packages, roots) in SIZES {
-        let fleet = Fleet { seed: 1, packages, images: args.images, roots, releases: 1 };
+        let fleet = Fleet { seed: 1, packages, images: args.images, roots, releases: 2 };
         let history = fleet.history(Propagation::Dependents)?;
-        let closures = &history.releases[0].closures;
-        let paths = |at: usize| {
-            closures[at].iter().map(|info| PlannedPath { path: info.path.clone(), options: None })
+        let [closures, next] = [0, 1].map(|release: usize| &history.releases[release].closures);
+        let [members, changed] = [closures, next].map(|closures| {
+            let names = history.images.iter().map(String::as_str);
+            let members = names.zip(closures).map(|(name, closure)| member(name, closure, args.max_layers));
+            members.collect::<Vec<Member<'_>>>()
+        });
+        let median = |work: &dyn Fn() -> Result<()>| -> Result<f64> {
+            let mut seconds = Vec::new();
+            for _ in 0..args.repeat.max(1) {
+                let started = Instant::now();
+                work()?;
+                seconds.push(started.elapsed().as_secs_f64());
+            }
+            seconds.sort_by(f64::total_cmp);
+            Ok(seconds[seconds.len() / 2])
         };
-        let member = |(at, name)| Member {
-            name,
-            closure: &closures[at],
-            paths: paths(at).collect(),
-            max_layers: args.max_layers,
-        };
-        let members: Vec<Member<'_>> =
-            history.images.iter().map(String::as_str).enumerate().map(member).collect();
-        let mut seconds = Vec::new();
-        let mut plans = Vec::new();
-        for _ in 0..args.repeat.max(1) {
-            let started = cpu_seconds();
-            plans = plan_fleet(&members, None)?;
-            seconds.push(cpu_seconds() - started);
-        }
-        seconds.sort_by(f64::total_cmp);
-        let median = seconds[seconds.len() / 2];
+        let plans = plan_fleet(&members, None)?;
+        let alone = median(&|| Ok(plan_fleet(&members, None).map(drop)?))?;
+        let lock = Lock::update(None, &members)?;
+        let updated = Lock::update(Some(&lock), &changed)?;
+        let update = median(&|| Ok(Lock::update(Some(&lock), &changed).map(drop)?))?;
+        let follow = median(&|| Ok(plan_fleet(&changed, Some(&updated)).map(drop)?))?;
 
         let sizes: HashMap<&StorePath, u64> = closures
             .iter()
             .flat_map(|closure| closure.iter())
             .map(|info| (&info.path, info.nar_size))
             .collect();
-        let alone: u64 = closures.iter().flat_map(|closure| closure.iter()).map(|info| info.nar_size).sum();
+        let apart: u64 = closures.iter().flat_map(|closure| closure.iter()).map(|info| info.nar_size).sum();
         let layers: HashMap<&[PlannedPath], u64> = plans
             .iter()
             .flatten()
             .map(|layer| (&layer[..], layer.iter().map(|path| sizes[&path.path]).sum()))
             .collect();
-        let share = |stored: u64| 100.0 * (1.0 - stored as f64 / alone as f64);
+        let share = |stored: u64| 100.0 * (1.0 - stored as f64 / apart as f64);
         let all: u64 = sizes.values().sum();
         let each = closures.iter().map(|closure| closure.len()).sum::<usize>() / closures.len();
         println!(
-            "{:6} {each:6} {:6.1} {:5.1} of {:4.1} {median:7.2}",
+            "{:6} {each:6} {:6.1} {:5.1} of {:4.1} {alone:7.2} {update:7.2} {follow:7.2}",
             sizes.len(),
             all as f64 / 1e9,
             share(layers.values().sum()),
             share(all),
         );
-        points.push((sizes.len() as f64, median));
+        points.push((sizes.len() as f64, [alone, update]));
     }
     if let Some(file) = args.chart {
         let mut svg = String::new();
@@ -102,15 +105,20 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Planning is one thread's work: its CPU time is what it takes on a machine that does nothing else.
-fn cpu_seconds() -> f64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+/// An image of which all is to be placed.
+fn member<'m>(name: &'m str, closure: &'m Closure, max_layers: usize) -> Member<'m> {
+    let paths = closure.iter().map(|info| PlannedPath { path: info.path.clone(), options: None }).collect();
+    Member { name, closure, paths, max_layers }
 }
 
 /// Seconds by paths, both logarithmic, with a line of slope 1 through the first point.
-fn draw(svg: &mut String, points: &[(f64, f64)], images: usize) -> Result<(), Box<dyn std::error::Error>> {
+fn draw(
+    svg: &mut String,
+    points: &[(f64, [f64; 2])],
+    images: usize,
+) -> Result<(), Box<dyn std::error::Error>> {
     const BLUE: RGBColor = RGBColor(0, 114, 178);
+    const VERMILION: RGBColor = RGBColor(213, 94, 0);
     const GREY: RGBColor = RGBColor(150, 150, 150);
     let area = SVGBackend::with_string(svg, (760, 440)).into_drawing_area();
     area.fill(&WHITE)?;
@@ -123,7 +131,7 @@ fn draw(svg: &mut String, points: &[(f64, f64)], images: usize) -> Result<(), Bo
         .y_label_area_size(56)
         .build_cartesian_2d(
             (first.0 * 0.8..last.0 * 1.2).log_scale(),
-            (first.1 * 0.5..last.1.max(5.0) * 1.5).log_scale(),
+            (first.1[0] * 0.5..last.1[1].max(5.0) * 1.5).log_scale(),
         )?;
     chart
         .configure_mesh()
@@ -133,15 +141,20 @@ fn draw(svg: &mut String, points: &[(f64, f64)], images: usize) -> Result<(), Bo
         .x_label_formatter(&|x| format!("{x:.0}"))
         .y_label_formatter(&|y| format!("{y:.1}"))
         .draw()?;
-    let linear = [first, (last.0, first.1 * last.0 / first.0)];
+    let linear = [(first.0, first.1[0]), (last.0, first.1[0] * last.0 / first.0)];
     chart
         .draw_series(LineSeries::new(linear, GREY))?
         .label("linear")
         .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], GREY));
-    chart
-        .draw_series(LineSeries::new(points.iter().copied(), BLUE.stroke_width(2)).point_size(4))?
-        .label("nixply")
-        .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], BLUE));
+    for (at, (label, colour)) in
+        [("nixply without a lock file", BLUE), ("update of a lock file", VERMILION)].into_iter().enumerate()
+    {
+        let points = points.iter().map(|(paths, seconds)| (*paths, seconds[at]));
+        chart
+            .draw_series(LineSeries::new(points, colour.stroke_width(2)).point_size(4))?
+            .label(label)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour));
+    }
     chart
         .configure_series_labels()
         .position(SeriesLabelPosition::UpperLeft)

@@ -13,6 +13,7 @@ mod units;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::thread;
 
 use fixedbitset::FixedBitSet;
 
@@ -84,33 +85,57 @@ pub(super) fn place(problem: &Problem) -> Vec<Placed> {
     let unit_of = unit_of(&units, costs.len());
 
     let empty = Groups::new(costs, &units, &contents, &problem.limits, false);
-    let mut plans = Vec::new();
-    let mut anew = empty.clone();
-    if problem.remembered {
-        anew.add_rest(&problem.users);
-        anew.merge();
-        anew.improve();
-    } else {
-        anew.place_anew(&problem.users);
-    }
-    anew.recognise(&standing);
-    plans.push(anew);
-    if !problem.former.is_empty() {
+    let anew = || {
+        let mut anew = empty.clone();
+        if problem.remembered {
+            anew.add_rest(&problem.users);
+            anew.merge();
+            anew.improve();
+        } else {
+            anew.place_anew(&problem.users);
+        }
+        anew.recognise(&standing);
+        anew
+    };
+    let part = || {
         let mut part = empty.clone();
         part.add_former(problem.former.iter().filter(|former| former.stands), &unit_of);
         part.add_rest(&problem.users);
         part.merge();
         part.improve();
-        plans.push(part);
-        let mut kept = empty;
+        part
+    };
+    let kept = || {
+        let mut kept = empty.clone();
         kept.add_former(problem.former.iter(), &unit_of);
         kept.add_rest(&problem.users);
         kept.merge();
-        plans.push(kept);
-    }
-    // The former plan is the last, and wins where others are not cheaper.
-    let best = plans.into_iter().reduce(|a, b| if a.cost() < b.cost() { a } else { b });
-    best.expect("there is one").bottom_up(&problem.former, false)
+        kept
+    };
+    let best = if problem.former.is_empty() {
+        anew()
+    } else {
+        let (anew, part) = both(anew, part);
+        let new = if anew.cost() < part.cost() { anew } else { part };
+        let kept = kept();
+        // The former plan wins where others are not cheaper.
+        if new.cost() < kept.cost() { new } else { kept }
+    };
+    best.bottom_up(&problem.former, false)
+}
+
+/// Does two things at the same time. It has a thread of its own, as a builder that Nix has forked has none of the pool of the
+/// process that it comes from.
+fn both<T: Send>(one: impl Fn() -> T + Sync, other: impl Fn() -> T) -> (T, T) {
+    thread::scope(|scope| {
+        let beside = thread::Builder::new().spawn_scoped(scope, &one);
+        let other = other();
+        let one = match beside {
+            Ok(beside) => beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => one(),
+        };
+        (one, other)
+    })
 }
 
 /// The former plan, with what is new placed where it costs least: in layers of its own if there can be any more. Layers of the
