@@ -98,19 +98,16 @@ let
     let
       file = toString container.lock;
       command = "`nixply container lock ${name}`";
-      read = builtins.addErrorContext "while reading the lock file ${file}" (
-        builtins.fromJSON (builtins.readFile container.lock)
-      );
+      text = builtins.unsafeDiscardStringContext (builtins.readFile container.lock);
+      read = builtins.addErrorContext "while reading the lock file ${file}" (builtins.fromJSON text);
     in
     if !builtins.pathExists container.lock then
       throw "${lockPlace}: there is no ${file} yet: ${command} makes it; where a flake is in a work tree of git, `git add` it then"
     else if !(read ? images.${name}) then
       throw "${lockPlace}: ${file} does not have this container: ${command} adds it"
     else
-      builtins.path {
-        path = container.lock;
-        name = "nixply.lock.json";
-      };
+      # Not `path`: older versions of Nix copy a link as it is, without what it leads to.
+      builtins.toFile "nixply.lock.json" text;
 
   config = {
     Entrypoint = container.entrypoint;
