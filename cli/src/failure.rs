@@ -124,6 +124,10 @@ impl Told {
             hints.extend(hinted.map(|hinted| hinted.hint.clone()));
             next = hinted.map(|hinted| &hinted.error);
         }
+        // Which of several images it is about does not make it another error.
+        while let Some(PackerError::OfImage { source, .. }) = packer {
+            packer = Some(source.as_ref());
+        }
         if let Some(Failed { code, .. }) = failed.filter(|failed| failed.what == INTERRUPTED) {
             return Self { message: Some(INTERRUPTED.into()), hints: Vec::new(), code: *code };
         }
@@ -159,16 +163,17 @@ mod tests {
         let io = |kind| io::Error::new(kind, "why");
         let missing = || PackerError::Missing { path: "/a".into() };
         let full = || PackerError::DiskFull { path: "/a".into(), source: io(io::ErrorKind::StorageFull) };
-        let errors: [&dyn Fn() -> Error; 7] = [
+        let errors: [&dyn Fn() -> Error; 8] = [
             &|| anyhow!("what"),
             &|| missing().into(),
             &|| full().into(),
+            &|| PackerError::OfImage { image: "a".into(), source: Box::new(full()) }.into(),
             &|| PackerError::Interrupted.into(),
             &|| io(io::ErrorKind::BrokenPipe).into(),
             &|| io(io::ErrorKind::StorageFull).into(),
             &|| Error::from(io(io::ErrorKind::NotFound)).context("cannot read"),
         ];
-        let codes = [1, 1, 2, 130, 141, 2, 1];
+        let codes = [1, 1, 2, 2, 130, 141, 2, 1];
         for (error, code) in errors.iter().zip(codes) {
             let plain = told(&error());
             assert_eq!((plain.1.len(), plain.2), (0, code), "{plain:?}");
