@@ -134,7 +134,8 @@ let
     if container.lock or null == null then
       null
     else
-      builtins.unsafeDiscardStringContext (toString container.lock);
+      # One file is one path, however it is spelt.
+      toString (/. + builtins.unsafeDiscardStringContext (toString container.lock));
 
   # A flake's file as it is in the project, not in the store.
   inProject =

@@ -72,6 +72,10 @@ fn text_of(output: Output) -> Result<String> {
 }
 
 fn path_info_of(roots: &[&str]) -> Result<Output> {
+    // Nix would take anything else for a flake, and ask the network for it.
+    if let Some(root) = roots.iter().find(|root| !root.starts_with('/')) {
+        return Err(anyhow!("{root:?} is no store path"));
+    }
     // Nix 2.33 and later want to be told which format; the others do not know the option.
     let output = path_info(&["--json-format", "1"], roots)?;
     if !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("unrecognised flag") {

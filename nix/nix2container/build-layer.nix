@@ -24,7 +24,7 @@
   # How store paths are grouped, as in build-image.nix. Not nix2container's.
   strategy ? null,
   groups ? null,
-  # For strategy nixply: a set with file, which `nixply plan --lock` makes, and image, the name of the image whose layers in it
+  # For strategy nixply, which it stands for: a set with file, which `nixply plan --lock` makes, and image, the name of the image whose layers in it
   # are these. Paths stay in the layers where they were. Not nix2container's.
   lock ? null,
   # none, gzip or zstd, with a level. buildImage asks for its own. Not nix2container's.
@@ -43,7 +43,11 @@ let
     maxLayers = check.maxLayers function "maxLayers" maxLayers;
     metadata = check.metadata function "metadata" metadata;
   }
-  // check.grouping function { inherit strategy groups; }
+  // check.grouping function {
+    # A lock file is for one strategy.
+    strategy = if strategy == null && groups == null && lock != null then "nixply" else strategy;
+    inherit groups;
+  }
   // lib.optionalAttrs (lock != null) { lock = check.lock function "lock" lock; };
 
   below = check.layers function "layers" layers;

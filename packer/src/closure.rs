@@ -173,6 +173,9 @@ pub struct PathInfo {
     pub nar_size: u64,
 }
 
+/// No store is as large, and sums over thousands of images and releases are numbers of 64 bits.
+const MOST_BYTES: u64 = 1 << 50;
+
 /// Store paths with their references, in an order that matters to [`crate::plan`]'s ties.
 #[derive(Debug, Clone, Default)]
 pub struct Closure {
@@ -350,13 +353,11 @@ impl Closure {
                 nar_size: entry.nar_size,
             });
         }
-        let total = infos.iter().try_fold(0u64, |total, info| total.checked_add(info.nar_size));
-        match total {
-            Some(_) => Ok(Self::new(infos)),
-            None => Err(Error::invalid(
-                "closure JSON",
-                "the sizes of its paths are more than 2^64 bytes together",
-            )),
+        let closure = Self::new(infos);
+        let sizes = closure.iter().map(|info| info.nar_size);
+        match sizes.fold(0, u64::saturating_add) {
+            ..=MOST_BYTES => Ok(closure),
+            _ => Err(Error::invalid("closure JSON", "the sizes of its paths are more than 1 PiB together")),
         }
     }
 }
@@ -383,7 +384,7 @@ mod tests {
         );
         assert_eq!(
             Closure::from_json(&text).unwrap_err().to_string(),
-            "closure JSON is not valid: the sizes of its paths are more than 2^64 bytes together"
+            "closure JSON is not valid: the sizes of its paths are more than 1 PiB together"
         );
     }
 

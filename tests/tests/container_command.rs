@@ -689,7 +689,7 @@ fn locked(packages: &str, more: &str) -> String {
 }
 
 /// The environment's layers: with digests, and paths' names without their hashes. Below them lies glibc's, and above them
-/// there are those of the command, the home folder and the Nix database.
+/// there are those of the home folder and the Nix database; a command that is text has none.
 fn environment(spec: &Path) -> Vec<(String, BTreeSet<String>)> {
     let spec: Value = serde_json::from_str(&fs::read_to_string(spec).unwrap()).unwrap();
     let layer = |layer: &Value| {
@@ -840,6 +840,37 @@ fn containers_with_one_lock_file_are_planned_together() {
             assert!(said.contains(&why), "{words}: {said}");
         }
     }
+    // A container's name need not be an image's, and one file can be spelt in several ways.
+    let named = format!(
+        r#"containers."my web" = {{
+            name = "myweb"; copyToRoot = null; startupCommand = "hello"; maxLayers = 3; lock = "{}/../{}/nixply.lock.json";
+        }};"#,
+        project.path().display(),
+        project.path().file_name().unwrap().to_str().unwrap()
+    );
+    project.write("devenv.nix", &locked("", &named));
+    assert!(project.container("lock web").stderr.ends_with("has changed: my web, web\n"));
+    let lock: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(lock["images"], serde_json::json!({"my web": 3, "web": 4}));
+    assert!(
+        environment(Path::new(&run(&mut project.nixply(["container", "build", "my web"])).ok())).len() <= 3
+    );
+    // A link is followed.
+    let real = project.path().join("real.json");
+    fs::rename(&file, &real).unwrap();
+    std::os::unix::fs::symlink("real.json", &file).unwrap();
+    assert!(environment(&project.build("web")).len() <= 4);
+    // A conflict that nobody has settled.
+    let text = fs::read_to_string(&real).unwrap();
+    fs::write(&real, format!("<<<<<<< ours\n{text}=======\n{text}>>>>>>> theirs\n")).unwrap();
+    let said = project.container("build web").fails();
+    assert!(
+        said.contains("has a conflict: take either side of it, and `nixply container lock web`"),
+        "{said}"
+    );
+    let said = project.container("lock web").fails();
+    assert!(said.contains("of a conflict's two sides take one, and update it"), "{said}");
+    fs::write(&real, text).unwrap();
     // Neither is there a way to write to the store.
     let stored = locked("", "").replace("./nixply.lock.json", r#""${builtins.storeDir}/lock.json""#);
     project.write("devenv.nix", &stored);

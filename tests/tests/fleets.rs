@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use nixply_tests::{Nix, harness, run};
@@ -138,7 +139,16 @@ fn a_lock_file_keeps_layers_in_every_door() {
     let mut changed: Value = serde_json::from_str(&text).unwrap();
     changed["images"]["web"] = 1.into();
     fs::write(&real, changed.to_string()).unwrap();
+    fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
     plan(true, &request).ok();
+    assert!(fs::symlink_metadata(&lock).unwrap().is_symlink());
+    assert_eq!(fs::metadata(&real).unwrap().mode() & 0o777, 0o640);
+    let again: Value = serde_json::from_str(&fs::read_to_string(&real).unwrap()).unwrap();
+    assert_eq!(again["images"], serde_json::from_str::<Value>(&text).unwrap()["images"]);
+    // Nor is one that leads to nothing yet.
+    fs::remove_file(&real).unwrap();
+    plan(true, &request).ok();
+    assert_eq!(fs::read_to_string(&real).unwrap(), text);
     assert!(fs::symlink_metadata(&lock).unwrap().is_symlink());
     fs::remove_file(&lock).unwrap();
     fs::write(&lock, &text).unwrap();
@@ -188,6 +198,12 @@ fn a_lock_file_keeps_layers_in_every_door() {
         ),
         "{size}"
     );
+
+    // nix2container's strategy is no one's who names a lock file.
+    let layer = format!("deps = [ pkgs.hello ]; lock = {{ file = {}; image = \"web\"; }};", lock.display());
+    let layer = nix.build(&format!("(drop_in false).nix2container.buildLayer {{ {layer} }}"));
+    let layer: Value = serde_json::from_str(&fs::read_to_string(layer.join("layers.json")).unwrap()).unwrap();
+    assert_eq!(layer.as_array().unwrap().len(), 1);
 
     // Something new comes: whatever was there keeps its layer.
     let more = given.replace(

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use nixply_packer::plan::Lock;
@@ -43,8 +43,20 @@ pub(super) fn forget(lock: Option<&mut Lock>, file: &Path, images: &[String], wh
     Ok(())
 }
 
-/// Writes it, as a whole or not at all. Where there is a link, it is what that leads to.
+/// Writes it, as a whole or not at all, unless it is so already. Where there is a link, it is what that leads to; the file keeps its
+/// mode.
 pub(super) fn write(file: &Path, text: &str) -> Result<()> {
-    let real = fs::canonicalize(file);
-    write_file(Some(real.as_deref().unwrap_or(file)), text.as_bytes())
+    let beside = |target: PathBuf| file.parent().unwrap_or(Path::new("")).join(target);
+    let real = fs::canonicalize(file).or_else(|_| fs::read_link(file).map(beside));
+    let real = real.unwrap_or_else(|_| file.to_owned());
+    if fs::read(&real).is_ok_and(|old| old == text.as_bytes()) {
+        return Ok(());
+    }
+    let mode = fs::metadata(&real).map(|file| file.permissions());
+    write_file(Some(&real), text.as_bytes())?;
+    if let Ok(mode) = mode {
+        fs::set_permissions(&real, mode)
+            .with_context(|| format!("cannot keep the mode of {}", real.display()))?;
+    }
+    Ok(())
 }

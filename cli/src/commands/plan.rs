@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nixply_packer::closure::Closure;
 use nixply_packer::digest::Digest;
 use nixply_packer::plan::PlannedPath;
@@ -69,7 +69,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 true => {
                     let mut former = lock_file::read(file)?.map(|file| file.lock);
                     lock_file::forget(former.as_mut(), file, &args.forget, "image")?;
-                    let next = fleet.updated_lock(former.as_ref(), &closure, &store)?;
+                    let next = fleet.updated_lock(former.as_ref(), &closure, &store);
+                    let next = next.with_context(|| file.display().to_string())?;
                     lock_file::write(file, &next.write())?;
                     next
                 }

@@ -103,6 +103,8 @@ let
     in
     if !builtins.pathExists container.lock then
       throw "${lockPlace}: there is no ${file} yet: ${command} makes it; where a flake is in a work tree of git, `git add` it then"
+    else if builtins.replaceStrings [ "<<<<<<<" ] [ "" ] text != text then
+      throw "${lockPlace}: ${file} has a conflict: take either side of it, and ${command}"
     else if !(read ? images.${name}) then
       throw "${lockPlace}: ${file} does not have this container: ${command} adds it"
     else

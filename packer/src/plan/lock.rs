@@ -65,6 +65,7 @@ impl Lock {
     /// Reads a lock file. `name` is for messages.
     pub fn read(text: &str, name: &str) -> Result<Self> {
         #[derive(Deserialize)]
+        #[serde(expecting = "an object")]
         struct Head {
             version: u32,
         }
@@ -72,7 +73,8 @@ impl Lock {
             Error::invalid(
                 format!("lock file {name}"),
                 format!(
-                    "{error}: `nixply plan --lock FILE --update` makes such files; of a conflict's two, take one and update it"
+                    "{error}: `nixply plan --lock FILE --update` (of containers `nixply container lock NAME`) makes such files; of a \
+                     conflict's two sides take one, and update it"
                 ),
             )
         };
@@ -328,7 +330,7 @@ mod tests {
         for (text, error) in [
             (
                 "{}",
-                "lock file x is not valid: missing field `version` at line 1 column 2: `nixply plan --lock FILE --update` makes such files; of a conflict's two, take one and update it",
+                "lock file x is not valid: missing field `version` at line 1 column 2: `nixply plan --lock FILE --update` (of containers `nixply container lock NAME`) makes such files; of a conflict's two sides take one, and update it",
             ),
             (
                 r#"{"version": 1, "release": 0, "images": {}, "layers": [], "paths": {}}"#,

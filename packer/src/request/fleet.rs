@@ -22,6 +22,8 @@ use crate::plan::{Lock, Member, Placer, Plan, PlannedPath, plan_fleet};
 #[derive(Debug, Clone)]
 pub struct FleetRequest {
     images: BTreeMap<String, ImageRequest>,
+    /// By what a lock file knows each, by key.
+    names: BTreeMap<String, String>,
     /// A lock file in the store, for all of them.
     lock: Option<String>,
 }
@@ -37,9 +39,11 @@ impl FleetRequest {
         Self::new(given.into_iter().map(read).collect::<Result<_>>()?)
     }
 
-    /// A fleet of images by key, which is an image's name if it has none. Two of one name, and different lock files, are errors.
+    /// A fleet of images by key, by which a lock file knows those that have no name. Two of one name, and different lock files, are
+    /// errors.
     pub fn new(mut images: BTreeMap<String, ImageRequest>) -> Result<Self> {
-        let mut names: HashMap<String, String> = HashMap::new();
+        let mut names = BTreeMap::new();
+        let mut keys: HashMap<String, String> = HashMap::new();
         let mut lock: Option<(String, String)> = None;
         for (key, image) in &mut images {
             if let Some(own) = image.lock.take() {
@@ -52,13 +56,14 @@ impl FleetRequest {
                     _ => lock = Some((key.clone(), own)),
                 }
             }
-            let name = image.name.get_or_insert_with(|| key.clone()).clone();
-            if let Some(other) = names.insert(name.clone(), key.clone()) {
+            let name = image.name.clone().unwrap_or_else(|| key.clone());
+            names.insert(key.clone(), name.clone());
+            if let Some(other) = keys.insert(name.clone(), key.clone()) {
                 let why = format!("{other} has the name {name:?}, too: a lock file tells images apart by it");
                 return Err(Error::invalid(format!("name of image {key}"), why));
             }
         }
-        Ok(Self { images, lock: lock.map(|(_, lock)| lock) })
+        Ok(Self { images, names, lock: lock.map(|(_, lock)| lock) })
     }
 
     /// The images, by key.
@@ -69,7 +74,7 @@ impl FleetRequest {
     /// The lock file after another release: see [`Lock::update`]. It is an error if the file has an image that is not here, for
     /// nobody would know where its paths lay, or if no image here is planned by `nixply`.
     pub fn updated_lock(&self, former: Option<&Lock>, closure: &Closure, store: &Store) -> Result<Lock> {
-        let names: HashSet<&str> = self.images.values().filter_map(|image| image.name.as_deref()).collect();
+        let names: HashSet<&str> = self.names.values().map(String::as_str).collect();
         let lacking: Vec<&str> =
             former.into_iter().flat_map(Lock::images).filter(|name| !names.contains(name)).collect();
         if let [first, ..] = lacking[..] {
@@ -105,9 +110,9 @@ impl FleetRequest {
         let plans = plan_fleet(&members, lock)?;
         let made = Made(members.iter().map(|member| member.name.to_owned()).zip(plans).collect());
         let plan = |(key, image): (&String, &ImageRequest)| {
-            let plan =
-                image.plan_with(closure, store, Some(&made)).map_err(|error| self.within(key, error))?;
-            Ok((key.clone(), plan))
+            let placer: (&dyn Placer, &str) = (&made, &self.names[key]);
+            let plan = image.plan_with(Some(placer), closure, store);
+            Ok((key.clone(), plan.map_err(|error| self.within(key, error))?))
         };
         self.images.iter().map(plan).collect()
     }
@@ -116,7 +121,8 @@ impl FleetRequest {
     fn record(&self, closure: &Closure, store: &Store) -> Result<Vec<Record>> {
         let recorder = Recorder::default();
         for (key, image) in &self.images {
-            image.plan_with(closure, store, Some(&recorder)).map_err(|error| self.within(key, error))?;
+            let placer: (&dyn Placer, &str) = (&recorder, &self.names[key]);
+            image.plan_with(Some(placer), closure, store).map_err(|error| self.within(key, error))?;
         }
         Ok(recorder.0.into_inner())
     }
@@ -267,15 +273,20 @@ mod tests {
             "fleet.json, image a: layers[1].maxLayers is not valid: invalid type: string \"many\", expected usize"
         );
         assert_eq!(
+            error(r#"{"a": []}"#),
+            "fleet.json, image a is not valid: expected an object of an image's arguments"
+        );
+        assert_eq!(
+            error(r#"{"a": {"layers": [{"lock": "/nix/store/x"}]}}"#),
+            "fleet.json, image a: layers[0].lock is not valid: invalid type: string \"/nix/store/x\", expected a set of file and image"
+        );
+        assert_eq!(
             error(r#"{"a": {"tag": "1"}, "b": {}, "a": {"tag": "2"}}"#),
-            "fleet.json is not valid: image a is there twice at line 1 column 25"
+            "fleet.json is not valid: image a is there twice at line 1 column 47"
         );
         let fleet =
             FleetRequest::from_json(r#"{"a": {}, "b": {"lock": "/nix/store/x"}}"#, "fleet.json").unwrap();
-        assert_eq!(
-            (fleet.images["a"].name.as_deref(), fleet.lock.as_deref()),
-            (Some("a"), Some("/nix/store/x"))
-        );
+        assert_eq!((&*fleet.names["a"], fleet.lock.as_deref()), ("a", Some("/nix/store/x")));
     }
 
     #[test]

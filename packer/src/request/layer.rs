@@ -64,7 +64,7 @@ pub struct LayerRequest {
 
 /// What a lock file says of layers that are no image by themselves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a set of file and image")]
 pub struct LayerLock {
     /// The file, in the store: see [`Lock`](crate::plan::Lock).
     pub file: String,

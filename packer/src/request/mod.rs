@@ -212,6 +212,10 @@ impl ImageRequest {
     }
 
     fn from_value(value: Value, name: &str) -> Result<Self> {
+        // A list would be taken for the arguments in their order.
+        if !value.is_object() {
+            return Err(Error::invalid(name, "expected an object of an image's arguments"));
+        }
         read(without_nulls(value), name)
     }
 
@@ -250,7 +254,7 @@ impl ImageRequest {
     /// Plans the image without reading any store path (but the base image's spec and the lock file).
     pub fn plan(&self, closure: &Closure, store: &Store) -> Result<ImagePlan> {
         match &self.lock {
-            None => self.plan_with(closure, store, None),
+            None => self.plan_with(None, closure, store),
             Some(path) => {
                 check_lockable("lock", self.strategy.as_deref(), self.groups.as_ref())?;
                 self.plan_by(&read_lock(path, "lock", store)?, closure, store)
@@ -261,21 +265,20 @@ impl ImageRequest {
     /// As [`ImageRequest::plan`], by a lock file that has been read instead of the request's own.
     pub fn plan_by(&self, lock: &Lock, closure: &Closure, store: &Store) -> Result<ImagePlan> {
         check_lockable("lock", self.strategy.as_deref(), self.groups.as_ref())?;
-        self.plan_with(closure, store, Some(lock))
+        self.plan_with(Some((lock, self.name.as_deref().unwrap_or("image"))), closure, store)
     }
 
     /// As [`ImageRequest::plan`], with paths placed by `placer`, if there is one, instead of the request's lock file. It knows
-    /// the image by its name, and each of `layers` by the name and its place.
+    /// the image by the name beside it, and each of `layers` by that name and its place.
     pub fn plan_with(
         &self,
+        placer: Option<(&dyn Placer, &str)>,
         closure: &Closure,
         store: &Store,
-        placer: Option<&dyn Placer>,
     ) -> Result<ImagePlan> {
         // What is wrong is told before anything is packed.
         canonical_time("created", &self.created)?;
         self.arch()?;
-        let name = self.name.as_deref().unwrap_or("image");
         let base = match &self.from_image {
             None => None,
             Some(path) => {
@@ -317,8 +320,8 @@ impl ImageRequest {
                 Some(made) => made.into_iter().map(PlannedLayer::Made).collect(),
                 None => {
                     let below = below(&requested, request.parents.as_deref(), &place)?;
-                    let within = format!("{name} layers[{at}]");
-                    let placer = placer.map(|placer| (placer, within.as_str()));
+                    let within = placer.map(|(_, name)| format!("{name} layers[{at}]"));
+                    let placer = placer.zip(within.as_deref()).map(|((placer, _), within)| (placer, within));
                     let scene = Scene { place: &place, closure, store, below, placer };
                     let plans = request.plan(scene, HashSet::new(), &mut warnings)?;
                     plans.into_iter().map(PlannedLayer::ToPack).collect()
@@ -336,7 +339,6 @@ impl ImageRequest {
         };
         let config_paths = self.config_paths(closure, store)?;
         let parents = below(&requested, self.parents.as_deref(), "")?;
-        let placer = placer.map(|placer| (placer, name));
         let scene = Scene { place: "", closure, store, below: parents, placer };
         let own = own.plan(scene, config_paths, &mut warnings)?;
         let base = base.map(|base| base.layers).unwrap_or_default();

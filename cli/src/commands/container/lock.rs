@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use nixply_packer::closure::Store;
 use nixply_packer::request::FleetRequest;
 use serde_json::{Value, json};
@@ -41,7 +41,10 @@ pub(super) fn update(
         file.display()
     );
     let read = |(name, file): (String, PathBuf)| -> Result<(String, Value)> {
-        Ok((name, serde_json::from_str(&read_text(&file)?)?))
+        let mut request: Value = serde_json::from_str(&read_text(&file)?)?;
+        // The file knows it by the container's name, which need not be one of an image.
+        request.as_object_mut().and_then(|request| request.remove("name"));
+        Ok((name, request))
     };
     let requests: BTreeMap<String, Value> = requests.into_iter().map(read).collect::<Result<_>>()?;
     let mut fleet = FleetRequest::from_json(&json!(requests).to_string(), "containers")?;
@@ -50,15 +53,14 @@ pub(super) fn update(
     let mut former = lock_file::read(file)?;
     let shown = file.display().to_string();
     lock_file::forget(former.as_mut().map(|former| &mut former.lock), file, forget, "container")?;
-    let new = fleet.updated_lock(former.as_ref().map(|former| &former.lock), &closure, &store)?.write();
+    let new = fleet.updated_lock(former.as_ref().map(|former| &former.lock), &closure, &store);
+    let new = new.with_context(|| shown.clone())?.write();
     let news = match &former {
         None => "is new",
         Some(former) if former.text == new => "stays as it was",
         Some(_) => "has changed",
     };
-    if former.is_none_or(|former| former.text != new) {
-        lock_file::write(file, &new)?;
-    }
+    lock_file::write(file, &new)?;
     if !evaluation.quiet {
         let names: Vec<&str> = requests.keys().map(String::as_str).collect();
         say(format!("{shown} {news}: {}", names.join(", ")));
