@@ -138,7 +138,11 @@ fn draw(
         .light_line_style(WHITE)
         .x_desc("store paths of all images")
         .y_desc("seconds")
-        .x_label_formatter(&|x| format!("{x:.0}"))
+        // Labels of the others would lie upon each other.
+        .x_label_formatter(&|x| match format!("{x:.0}") {
+            label if label.starts_with(['1', '2', '5']) => label,
+            _ => String::new(),
+        })
         .y_label_formatter(&|y| format!("{y:.1}"))
         .draw()?;
     let linear = [(first.0, first.1[0]), (last.0, first.1[0] * last.0 / first.0)];
