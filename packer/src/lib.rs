@@ -18,6 +18,7 @@ pub mod explain;
 pub mod image;
 mod nar;
 pub mod nar_hash;
+pub mod open;
 pub mod pack;
 pub mod plan;
 pub mod request;
