@@ -1,31 +1,38 @@
 {
   description = "OCI images from Nix closures, at the speed of the hardware; a drop-in for nix2container";
 
-  inputs.nixpkgs.url = "github:NixOS/nixpkgs";
+  # What NixOS' tests have passed with, and the binary cache has.
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
 
   outputs =
     { self, nixpkgs }:
     let
-      inherit (nixpkgs) lib;
-      systems = [
+      inherit (builtins.seq (import ./nix/requirements.nix nixpkgs) nixpkgs) lib;
+
+      # Those of them that nixpkgs still has.
+      systems = lib.intersectLists [
         "x86_64-linux"
         "aarch64-linux"
         "x86_64-darwin"
         "aarch64-darwin"
-      ];
+      ] (lib.systems.flakeExposed or (builtins.attrNames nixpkgs.legacyPackages));
 
-      # A plugin for each Nix that nixpkgs supports, and one for its default.
+      # A plugin for nixpkgs' default Nix, and one for each that it has by its version: on Linux, where the plugin is for it.
       plugins =
         pkgs: nixply-plugin:
         let
-          versions = lib.filterAttrs (
-            name: _: builtins.match "nix_2_[0-9]+" name != null && lib.versionAtLeast name "nix_2_24"
-          ) (pkgs.nixVersions or { });
-          works = _: nix: (builtins.tryEval (lib.isDerivation nix)).value;
+          inherit (import ./nix/nix-versions.nix) refusal;
+          versions = lib.filterAttrs (name: _: builtins.match "nix_2_[0-9]+" name != null) (pkgs.nixVersions or { });
+          # Names of versions that nixpkgs has given up are errors there.
+          fits = nix: (builtins.tryEval (lib.isDerivation nix && refusal nix == null)).value;
+          named = {
+            nixply-plugin = pkgs.nix;
+          }
+          // lib.mapAttrs' (name: lib.nameValuePair "nixply-plugin-${name}") versions;
         in
-        lib.mapAttrs' (
-          name: nix: lib.nameValuePair "nixply-plugin-${name}" (nixply-plugin.override { inherit nix; })
-        ) (lib.filterAttrs works versions);
+        lib.optionalAttrs pkgs.stdenv.hostPlatform.isLinux (
+          builtins.mapAttrs (_: nix: nixply-plugin.override { inherit nix; }) (lib.filterAttrs (_: fits) named)
+        );
     in
     {
       packages = lib.genAttrs systems (
@@ -37,7 +44,6 @@
         {
           inherit (nixply)
             nixply
-            nixply-plugin
             nix2container-bin
             nix2container
             skopeo-nix2container

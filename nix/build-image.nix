@@ -49,7 +49,9 @@
   perms ? [ ],
   # Another image's spec, whose layers lie below all others.
   fromImage ? null,
-  # OCI's name for the processor; that of `system` without one.
+  # Whether that image may be for another processor or system: one of data alone.
+  anyPlatform ? false,
+  # OCI's name for the processor, perhaps with a variant, as in arm/v7; that of `system` without one.
   arch ? null,
   # When the image was made, RFC 3339.
   created ? "0001-01-01T00:00:00Z",
@@ -75,17 +77,6 @@ let
   # An attribute that is null is one that is not there.
   given = set: removeAttrs set (builtins.filter (name: set.${name} == null) (builtins.attrNames set));
 
-  archOf = {
-    x86_64 = "amd64";
-    aarch64 = "arm64";
-    i686 = "386";
-    armv7l = "arm";
-    riscv64 = "riscv64";
-    powerpc64le = "ppc64le";
-    s390x = "s390x";
-  };
-  processor = builtins.head (builtins.split "-" system);
-
   normalLayer =
     layer:
     if layer.prebuilt or null != null then
@@ -99,42 +90,38 @@ let
       };
 
   request = given {
-    inherit name maxLayers strategy groups lock perms parents fromImage annotations inheritConfig created nixDatabase compression
-      layerLimit;
-    arch = if arch != null then arch else archOf.${processor} or (throw "nixply: set arch, system ${system} has no default");
+    inherit name maxLayers strategy groups lock perms parents fromImage anyPlatform annotations inheritConfig created nixDatabase
+      layerLimit arch;
+    # The packer knows its processor.
+    system = if arch == null then system else null;
+    # In the packer's words, before anything is built.
+    compression =
+      if !builtins.isString compression || builtins.match (import ./codecs.nix).pattern compression != null then
+        compression
+      else
+        throw "nixply: compression ${builtins.toJSON compression} is not valid: expected none, gzip[:1-12] or zstd[:1-19]";
     copyToRoot = toList copyToRoot;
     layers = map normalLayer (if layers == null then [ ] else layers);
   };
 
-  common = {
-    inherit system builder args;
-    __structuredAttrs = true;
-    # Made where its inputs are, faster than it is fetched.
-    preferLocalBuild = true;
-    allowSubstitutes = false;
-  };
+  inherit (import ./derivation.nix { inherit builder args system; }) complete file make;
 
-  # A file of their own for texts that may name store paths: its references are those that they do name.
-  file = name: content: derivation (common // { inherit name; config = content; });
   configFile = file "config.json" (if config == null then { } else config);
   healthcheckFile = if healthcheck == null then null else file "healthcheck.json" healthcheck;
 
-  drv = derivation (
-    common
-    // {
-      name = builtins.seq imageName (builtins.seq (tag == null || checkedTag == tag) "image-${baseNameOf name}.json");
-      inherit request configFile healthcheckFile;
-      exportReferencesGraph.closure =
-        [ configFile ]
-        ++ toList healthcheckFile
-        ++ request.copyToRoot
-        ++ builtins.concatMap (
-          layer: if layer ? prebuilt then [ layer.prebuilt ] else layer.deps ++ layer.copyToRoot
-        ) request.layers
-        ++ toList fromImage
-        ++ toList (request.nixDatabase.path or null);
-    }
-  );
+  drv = make {
+    name = builtins.seq imageName (builtins.seq (tag == null || checkedTag == tag) "image-${baseNameOf name}.json");
+    inherit request configFile healthcheckFile;
+    exportReferencesGraph.closure =
+      [ configFile ]
+      ++ toList healthcheckFile
+      ++ request.copyToRoot
+      ++ builtins.concatMap (
+        layer: if layer ? prebuilt then [ layer.prebuilt ] else layer.deps ++ layer.copyToRoot
+      ) request.layers
+      ++ toList fromImage
+      ++ toList (request.nixDatabase.path or null);
+  };
 
   lower = builtins.replaceStrings
     [ "A" "B" "C" "D" "E" "F" "G" "H" "I" "J" "K" "L" "M" "N" "O" "P" "Q" "R" "S" "T" "U" "V" "W" "X" "Y" "Z" ]
@@ -170,12 +157,11 @@ in
 if usePlugin then
   builtins.nixplyImage (image // { inherit system; }) // { inherit requestFile; }
 else
-  drv
-  // {
+  complete {
     inherit imageName requestFile;
     imageTag =
       if tag != null then
         checkedTag
       else
         builtins.substring 0 32 (baseNameOf (builtins.unsafeDiscardStringContext drv.outPath));
-  }
+  } drv

@@ -30,34 +30,19 @@ let
     } ({ inherit name; } // image)
   ) images;
 
-  common = {
-    inherit system builder args;
-    __structuredAttrs = true;
-    # Made where its inputs are, faster than it is fetched.
-    preferLocalBuild = true;
-    allowSubstitutes = false;
+  inherit (import ./derivation.nix { inherit builder args system; }) file make;
+
+  fleet = make {
+    name = "images.json";
+    outputs = attrNames images;
+    requests = mapAttrs (_: image: {
+      inherit (image) request configFile healthcheckFile;
+    }) alone;
+    exportReferencesGraph.closure = concatMap (name: alone.${name}.exportReferencesGraph.closure) (attrNames alone);
   };
 
-  fleet = derivation (
-    common
-    // {
-      name = "images.json";
-      outputs = attrNames images;
-      requests = mapAttrs (_: image: {
-        inherit (image) request configFile healthcheckFile;
-      }) alone;
-      exportReferencesGraph.closure = concatMap (name: alone.${name}.exportReferencesGraph.closure) (attrNames alone);
-    }
-  );
-
   # All images' arguments as JSON, which `nixply plan --images` takes: for the lock file.
-  requestFile = derivation (
-    common
-    // {
-      name = "requests.json";
-      config = mapAttrs (_: image: image.requestFile.config) alone;
-    }
-  );
+  requestFile = file "requests.json" (mapAttrs (_: image: image.requestFile.config) alone);
 
   packed =
     if usePlugin then

@@ -22,13 +22,8 @@
   reproducible ? true,
 }:
 
-derivation {
-  inherit system builder args;
+(import ./derivation.nix { inherit builder args system; }).make {
   name = "layers.json";
-  __structuredAttrs = true;
-  # Made where its inputs are, faster than it is fetched.
-  preferLocalBuild = true;
-  allowSubstitutes = false;
   layers = { inherit layer below compression reproducible; };
   exportReferencesGraph.closure = layer.deps or [ ] ++ layer.copyToRoot or [ ];
 }

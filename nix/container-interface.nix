@@ -67,8 +67,13 @@ let
     else
       builtins.getFlake "nixpkgs";
 
+  requirements = import ./requirements.nix;
   pkgsFor =
-    system: if nixpkgsSource ? legacyPackages then nixpkgsSource.legacyPackages.${system} else import nixpkgsSource { inherit system; };
+    system:
+    if nixpkgsSource ? legacyPackages then
+      (builtins.seq (requirements nixpkgsSource) nixpkgsSource).legacyPackages.${system}
+    else
+      import (requirements nixpkgsSource) { inherit system; };
 
   # Only what is listed: neither what git ignores nor git's own. Nothing is where git ignores the folder itself.
   source =
@@ -185,6 +190,9 @@ in
         inherit (builtins) nixVersion;
         spec = container.derivation.drvPath;
         copyScript = onHost.copyScript.drvPath;
+        # So that what cannot be copied is not packed. A flake may have functions that do not tell.
+        registry = onHost.registry or "";
+        copyArguments = onHost.defaultCopyArgs or [ ];
       }
     else
       null;

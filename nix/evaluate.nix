@@ -11,18 +11,29 @@
   specialArgs ? { },
 }:
 
-pkgs.lib.evalModules {
-  specialArgs = {
-    inherit self;
-    inputs = { };
-  }
-  // specialArgs;
-  modules = [
-    ./modules
-    {
-      _module.args.pkgs = pkgs;
-      devenv.root = pkgs.lib.mkDefault root;
+let
+  evaluated = pkgs.lib.evalModules {
+    specialArgs = {
+      inherit self;
+      inputs = { };
     }
-  ]
-  ++ modules;
+    // specialArgs;
+    modules = [
+      ./modules
+      {
+        _module.args.pkgs = pkgs;
+        devenv.root = pkgs.lib.mkDefault root;
+      }
+    ]
+    ++ modules;
+  };
+
+  # An option that is not here ends the evaluation, in words that know nothing of devenv. Only then is it evaluated a second time,
+  # for a message of ours: the module for it makes all of `config` depend on all definitions.
+  succeeds = (builtins.tryEval (builtins.seq evaluated.config true)).success;
+  named = evaluated.extendModules { modules = [ ./modules/unknown-options.nix ]; };
+in
+evaluated
+// {
+  config = if succeeds then evaluated.config else builtins.seq named.config evaluated.config;
 }

@@ -26,16 +26,9 @@
 let
   toList = value: if builtins.isList value then value else if value == null then [ ] else [ value ];
 
-  common = {
-    inherit system builder args;
-    __structuredAttrs = true;
-    # Made where its inputs are, faster than it is fetched.
-    preferLocalBuild = true;
-    allowSubstitutes = false;
-  };
+  inherit (import ./derivation.nix { inherit builder args system; }) file make;
 
   # As in build-image.nix, so these are built once.
-  file = name: content: derivation (common // { inherit name; config = content; });
   files = [
     (file "config.json" (if config == null then { } else config))
   ]
@@ -60,13 +53,10 @@ let
   };
   all = map contents (toList layers) ++ [ own ];
 in
-derivation (
-  common
-  // {
-    name = "nix-database";
-    nixDatabase.layers = all;
-    exportReferencesGraph.closure = builtins.concatMap (
-      layer: if layer ? prebuilt then [ layer.prebuilt ] else layer.deps ++ layer.copyToRoot
-    ) all;
-  }
-)
+make {
+  name = "nix-database";
+  nixDatabase.layers = all;
+  exportReferencesGraph.closure = builtins.concatMap (
+    layer: if layer ? prebuilt then [ layer.prebuilt ] else layer.deps ++ layer.copyToRoot
+  ) all;
+}

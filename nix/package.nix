@@ -3,13 +3,14 @@
   lib,
   stdenv,
   rustPlatform,
+  rustc ? rustPlatform.rust.rustc or null,
   installShellFiles,
 }:
 
-rustPlatform.buildRustPackage {
+import ./rust.nix { inherit lib rustPlatform rustc; } {
   pname = "nixply";
   version = (builtins.fromTOML (builtins.readFile ../Cargo.toml)).workspace.package.version;
-  src = import ./source.nix { inherit lib; };
+  src = import ./source.nix { };
   cargoLock.lockFile = ../Cargo.lock;
 
   nativeBuildInputs = [ installShellFiles ];

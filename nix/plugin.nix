@@ -3,17 +3,31 @@
 {
   lib,
   rustPlatform,
+  rustc ? rustPlatform.rust.rustc or null,
   pkg-config,
   nix,
   boost,
   nlohmann_json,
   stdenv,
+  # Whether to build for a Nix that nobody has tried: it compiles, or it does not.
+  allowUntried ? false,
 }:
 
-rustPlatform.buildRustPackage {
+let
+  fitting = import ./nix-versions.nix;
+  without = "images are packed in derivations without the plugin (usePlugin = false)";
+  refusal =
+    if !stdenv.hostPlatform.isLinux then
+      "there is no plugin for ${stdenv.hostPlatform.system}, for Linux alone; ${without}"
+    else if allowUntried then
+      null
+    else
+      fitting.refusal nix;
+in
+lib.throwIf (refusal != null) "nixply-plugin: ${toString refusal}" import ./rust.nix { inherit lib rustPlatform rustc; } {
   pname = "nixply-plugin";
   version = "${(builtins.fromTOML (builtins.readFile ../Cargo.toml)).workspace.package.version}-nix-${nix.version}";
-  src = import ./source.nix { inherit lib; };
+  src = import ./source.nix { };
   cargoLock.lockFile = ../Cargo.lock;
 
   nativeBuildInputs = [ pkg-config ];
@@ -41,6 +55,6 @@ rustPlatform.buildRustPackage {
   meta = {
     description = "Nix plugin that packs OCI images while they are evaluated";
     license = lib.licenses.mit;
-    platforms = lib.platforms.unix;
+    platforms = lib.platforms.linux;
   };
 }

@@ -1,19 +1,60 @@
-# The workspace's files that a build of Rust needs: a change of documentation or of Nix code builds nothing anew.
-{ lib }:
+# The files that a build of the workspace needs: a change of documentation or of anything else builds nothing anew. The list is the
+# workspace's own: its members, and the folders that they have inside of programs. `cargo xtask lint` builds the program and the
+# plugin from these files alone. As the sources that nixpkgs' lib makes, the result is a set with `outPath`; lib itself is not needed.
+{ ... }:
 
-lib.fileset.toSource {
+let
   root = ../.;
-  fileset = lib.fileset.unions [
-    ../Cargo.toml
-    ../Cargo.lock
-    ../benches
-    ../cli
-    ../ffi
-    ../nix-database
-    ../nix-plugin
-    ../packer
-    ../registry
-    ../tests
-    ../xtask
-  ];
+  rootPath = toString root;
+
+  read = file: builtins.fromTOML (builtins.readFile file);
+  members = map (
+    member:
+    if builtins.match "[A-Za-z0-9_./-]+" member != null then
+      member
+    else
+      throw "nix/source.nix: name the workspace member ${member} of Cargo.toml without a pattern"
+  ) (read (root + "/Cargo.toml")).workspace.members;
+
+  # What a member's Cargo.toml says of folders outside of it: package.metadata.source.
+  declared = map (
+    member: (read (root + "/${member}/Cargo.toml")).package.metadata.source or { }
+  ) members;
+  of = name: builtins.concatMap (source: source.${name} or [ ]) declared;
+
+  wanted = [
+    "Cargo.toml"
+    "Cargo.lock"
+  ]
+  ++ members
+  ++ of "embeds";
+  unwanted = of "leaves-out";
+
+  startsWith = start: text: builtins.substring 0 (builtins.stringLength start) text == start;
+  isIn = path: folder: path == folder || startsWith "${folder}/" path;
+  leadsTo = path: folder: startsWith "${path}/" folder;
+
+  # Newer versions of Nix follow links on the way to the root: then the folder with this file is it.
+  rootOf = path: if builtins.pathExists (/. + "${path}/nix/source.nix") then path else rootOf (dirOf path);
+  relativeTo =
+    path:
+    let
+      prefix = if startsWith "${rootPath}/" path then rootPath else rootOf (dirOf path);
+    in
+    builtins.substring (builtins.stringLength prefix + 1) (-1) path;
+in
+{
+  name = "source";
+  outPath = builtins.path {
+    path = root;
+    name = "source";
+    filter =
+      path: type:
+      let
+        relative = relativeTo path;
+      in
+      type != "unknown"
+      && !builtins.any (isIn relative) unwanted
+      && builtins.any (folder: isIn relative folder || leadsTo relative folder) wanted;
+  };
 }

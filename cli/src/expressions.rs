@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use include_dir::{Dir, include_dir};
 use tempfile::TempDir;
 
-static EXPRESSIONS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../nix");
+/// The folder `nix` without the tests' package set: build.rs copies it.
+static EXPRESSIONS: Dir<'_> = include_dir!("$OUT_DIR/nix");
 
 /// Files of their own for Nix, which go when this value goes.
 pub(crate) struct Expressions(TempDir);

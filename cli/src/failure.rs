@@ -5,11 +5,15 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 use std::{fmt, io};
 
+use anstream::{AutoStream, ColorChoice};
 use anyhow::Error;
-use nixply_packer::Error as PackerError;
+use nixply_nix_database::Error as DatabaseError;
+use nixply_packer::{Error as PackerError, wording};
 use signal_hook::consts::SIGINT;
 
-use crate::terminal;
+use crate::exit_codes::{self, FINE, MACHINES, UNREAD, USERS};
+use crate::output::{self, Unwritten};
+use crate::{limits, terminal, usage};
 
 /// An error that knows a way out, which is told on a line of its own. It takes the place of the error that it is about: in a
 /// chain of causes there is nothing to be seen of it.
@@ -48,11 +52,49 @@ pub(crate) fn hinted(error: impl Into<Error>, hint: impl Into<String>) -> Error 
     Error::new(Hinted { error: error.into(), hint: hint.into() })
 }
 
-/// Help and version are no errors; what is wrong with arguments is for the user to mend, which clap gives another code.
-pub(crate) fn usage(error: &clap::Error) -> anyhow::Result<ExitCode> {
-    error.print()?;
-    Ok(if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+/// Prints clap's message: help and version, which are no errors, or the fault in the arguments. `root` is the command that read
+/// them.
+pub(crate) fn usage(error: clap::Error, root: clap::Command) -> anyhow::Result<ExitCode> {
+    let error = usage::mended(error, root);
+    if error.use_stderr() {
+        // Nobody is left to be told that standard error is closed.
+        let _ = error.print();
+        return Ok(ExitCode::from(MACHINES));
+    }
+    let text = error.render();
+    let plain = AutoStream::choice(&io::stdout()) == ColorChoice::Never;
+    output::print(if plain { text.to_string() } else { text.ansi().to_string() })?;
+    Ok(ExitCode::from(FINE))
 }
+
+/// Arguments that clap takes one by one, and that are wrong together.
+#[derive(Debug)]
+struct Misused(String);
+
+impl fmt::Display for Misused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for Misused {}
+
+/// An error of the command line, which has the exit code of those that clap finds.
+pub(crate) fn misused(what: impl Into<String>) -> Error {
+    Error::new(Misused(what.into()))
+}
+
+/// Words of another program, whose lines stay lines in a message.
+#[derive(Debug)]
+pub(crate) struct Said(pub(crate) String);
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for Said {}
 
 /// What is said of a command that a signal has ended.
 const INTERRUPTED: &str = "interrupted";
@@ -113,12 +155,20 @@ struct Told {
 impl Told {
     fn of(error: &Error) -> Self {
         let mut hints = Vec::new();
-        let (mut packer, mut system, mut failed, mut next) = (None, None, None, Some(error));
+        let (mut packer, mut failed, mut next) = (None, None, Some(error));
+        let (mut system, mut of_the_machine) = (None, false);
         while let Some(error) = next {
             packer = packer.or_else(|| error.downcast_ref::<PackerError>());
             failed = failed.or_else(|| error.downcast_ref::<Failed>());
-            let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
-            system = system.or_else(|| causes.next().map(io::Error::kind));
+            let causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+            system = system.or_else(|| causes.clone().next().map(io::Error::kind));
+            let is_usage = error.is::<Misused>() || error.is::<clap::Error>();
+            let is_unwritten = error.is::<Unwritten>()
+                || matches!(
+                    error.downcast_ref(),
+                    Some(DatabaseError::Io { .. } | DatabaseError::Database { .. })
+                );
+            of_the_machine |= is_usage || is_unwritten || causes.clone().any(limits::is_reached);
             // Whoever adds to what another has said speaks first.
             let hinted = error.downcast_ref::<Hinted>();
             hints.extend(hinted.map(|hinted| hinted.hint.clone()));
@@ -132,24 +182,39 @@ impl Told {
             return Self { message: Some(INTERRUPTED.into()), hints: Vec::new(), code: *code };
         }
         if matches!(packer, Some(PackerError::Interrupted)) {
-            return Self { message: Some("interrupted".into()), hints: Vec::new(), code: 130 };
+            return Self {
+                message: Some(INTERRUPTED.into()),
+                hints: Vec::new(),
+                code: exit_codes::INTERRUPTED,
+            };
         }
         if packer.is_none() && system == Some(io::ErrorKind::BrokenPipe) {
             // Whoever read the output has seen enough: what the signal would have done, without a word.
-            return Self { message: None, hints: Vec::new(), code: 141 };
+            return Self { message: None, hints: Vec::new(), code: UNREAD };
         }
-        let code = match (packer, system) {
-            (Some(PackerError::Io { .. } | PackerError::DiskFull { .. }), _) => 2,
-            (None, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) => 2,
-            _ => failed.map_or(1, |failed: &Failed| failed.code),
+        let code = match packer {
+            Some(
+                PackerError::Io { .. }
+                | PackerError::DiskFull { .. }
+                | PackerError::Threads { .. }
+                | PackerError::Memory,
+            ) => MACHINES,
+            _ if of_the_machine => MACHINES,
+            _ => failed.map_or(USERS, |failed: &Failed| failed.code),
         };
-        Self { message: Some(format!("{error:#}")), hints, code }
+        let cause = |cause: &(dyn StdError + 'static)| match cause.downcast_ref::<Said>() {
+            Some(Said(text)) => text.lines().map(wording::line).collect::<Vec<_>>().join("\n"),
+            None => wording::line(&cause.to_string()).into_owned(),
+        };
+        let causes: Vec<String> = error.chain().map(cause).collect();
+        Self { message: Some(causes.join(": ")), hints, code }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use anyhow::{Context, anyhow};
+    use rustix::io::Errno;
 
     use super::*;
 
@@ -163,7 +228,8 @@ mod tests {
         let io = |kind| io::Error::new(kind, "why");
         let missing = || PackerError::Missing { path: "/a".into() };
         let full = || PackerError::DiskFull { path: "/a".into(), source: io(io::ErrorKind::StorageFull) };
-        let errors: [&dyn Fn() -> Error; 8] = [
+        let raw = |errno: Errno| io::Error::from(errno);
+        let errors: [&dyn Fn() -> Error; 14] = [
             &|| anyhow!("what"),
             &|| missing().into(),
             &|| full().into(),
@@ -172,8 +238,17 @@ mod tests {
             &|| io(io::ErrorKind::BrokenPipe).into(),
             &|| io(io::ErrorKind::StorageFull).into(),
             &|| Error::from(io(io::ErrorKind::NotFound)).context("cannot read"),
+            // Of the machine, whatever it was about: no descriptor, no thread.
+            &|| Error::from(raw(Errno::MFILE)).context("cannot read"),
+            &|| Error::from(raw(Errno::AGAIN)).context("cannot start a thread").context("x"),
+            // A limit of ours.
+            &|| Error::from(io(io::ErrorKind::FileTooLarge)).context("cannot read"),
+            &|| Error::from(raw(Errno::FBIG)).context("cannot write"),
+            // What is wrong with an output is not what is wrong with an input.
+            &|| Error::from(io(io::ErrorKind::NotFound)).context(output::unwritten("a")),
+            &|| misused("what"),
         ];
-        let codes = [1, 1, 2, 2, 130, 141, 2, 1];
+        let codes = [1, 1, 2, 2, 130, 141, 2, 1, 2, 2, 1, 2, 2, 2];
         for (error, code) in errors.iter().zip(codes) {
             let plain = told(&error());
             assert_eq!((plain.1.len(), plain.2), (0, code), "{plain:?}");

@@ -2,16 +2,21 @@
 //! Nothing is left at work, and temporary files go.
 
 use std::fs;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::process::{self, Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGINT, SIGKILL, SIGTERM};
+use nixply_packer::Error as PackerError;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGKILL, SIGTERM};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
+use crate::exit_codes::INTERRUPTED;
 use crate::failure::Failed;
 
 /// How long a program may take to end when it is told to.
@@ -23,13 +28,68 @@ static AT_WORK: Mutex<Option<OwnedFd>> = Mutex::new(None);
 /// The signal that has come, or 0.
 static CAME: AtomicI32 = AtomicI32::new(0);
 
+/// Whether this process waits for a reader of its output, perhaps for ever.
+static WAITING: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// The signal that a command has come to know of by a flag, or 0.
+static FLAGGED: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
+
+/// A flag that becomes true when the user wants the program to stop: it then ends by itself and leaves nothing behind. Only while
+/// there is a [`Waiting`], when nobody looks at the flag, a signal ends the process at once.
+pub(crate) fn stop_flag() -> Result<Arc<AtomicBool>> {
+    const FAILED: &str = "cannot listen for signals";
+    let stop = Arc::new(AtomicBool::new(false));
+    let ignored = ignored();
+    // One that is ignored, as nohup has it, is meant to be.
+    for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0) {
+        flag::register_conditional_shutdown(signal, INTERRUPTED.into(), WAITING.clone()).context(FAILED)?;
+        flag::register_usize(signal, FLAGGED.clone(), signal.unsigned_abs() as usize).context(FAILED)?;
+        flag::register(signal, stop.clone()).context(FAILED)?;
+    }
+    Ok(stop)
+}
+
+/// Whether a signal has asked a program with a [`stop_flag`] to end.
+pub(crate) fn stopped() -> bool {
+    FLAGGED.load(Ordering::Relaxed) != 0
+}
+
+/// A document that was read, unless the user did not want to wait for it any longer.
+pub(crate) fn unless_stopped<T>(read: io::Result<T>) -> Result<T> {
+    read.map_err(|error| match error.kind() {
+        io::ErrorKind::Interrupted => PackerError::Interrupted.into(),
+        _ => error.into(),
+    })
+}
+
+/// While there is one of these, output is written that a reader may not take.
+pub(crate) struct Waiting(());
+
+impl Waiting {
+    /// Fails where a signal has come before.
+    pub(crate) fn begin() -> Result<Self> {
+        WAITING.store(true, Ordering::SeqCst);
+        let waiting = Self(());
+        match FLAGGED.load(Ordering::SeqCst) {
+            0 => Ok(waiting),
+            _ => Err(Failed::interrupted(SIGINT).into()),
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        WAITING.store(false, Ordering::SeqCst);
+    }
+}
+
 /// Begins to listen. For commands that end by becoming another program, or soon after the last program that they run with
 /// [`output`] and [`status`].
 pub(crate) fn listen() -> Result<()> {
     let ignored = ignored();
     let heeded = [SIGINT, SIGTERM].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
     let mut signals = Signals::new(heeded).context("cannot listen for signals")?;
-    std::thread::spawn(move || {
+    let heed = move || {
         for signal in signals.forever() {
             CAME.store(signal, Ordering::SeqCst);
             let at_work = AT_WORK.lock().unwrap_or_else(PoisonError::into_inner);
@@ -39,13 +99,17 @@ pub(crate) fn listen() -> Result<()> {
             }
             drop(at_work);
             // Nix may wait for a build that says nothing, and not see that it is to stop. Its builds end with it.
-            std::thread::spawn(|| {
-                std::thread::sleep(PATIENCE);
+            let lose_patience = || {
+                thread::sleep(PATIENCE);
                 let at_work = AT_WORK.lock().unwrap_or_else(PoisonError::into_inner);
                 at_work.iter().for_each(|program| tell(program, SIGKILL));
-            });
+            };
+            if thread::Builder::new().spawn(lose_patience).is_err() {
+                lose_patience();
+            }
         }
-    });
+    };
+    thread::Builder::new().spawn(heed).map_err(|source| PackerError::Threads { source })?;
     Ok(())
 }
 
@@ -65,6 +129,33 @@ pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
     let status = child.wait()?;
     check()?;
     Ok(status)
+}
+
+/// Runs a program and gives how it ended and its messages, or nothing if it has not ended after `patience`: it is killed then.
+pub(crate) fn messages(command: &mut Command, patience: Duration) -> Result<Option<(ExitStatus, String)>> {
+    // Not a pipe: what the program has started may hold it open.
+    let mut file = tempfile::tempfile().context("cannot make a temporary file")?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file.try_clone()?);
+    let mut child = command.spawn()?;
+    let _known = Known::new(&child);
+    let start = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break Some(status);
+        }
+        if start.elapsed() > patience {
+            child.kill()?;
+            child.wait()?;
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    check()?;
+    let Some(status) = status else { return Ok(None) };
+    let mut said = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.read_to_end(&mut said)?;
+    Ok(Some((status, String::from_utf8_lossy(&said).into_owned())))
 }
 
 /// While there is one of these, signals go to a program.
@@ -107,7 +198,8 @@ fn tell(program: &OwnedFd, signal: i32) {
 #[cfg(not(target_os = "linux"))]
 fn tell(_program: &OwnedFd, _signal: i32) {}
 
-fn check() -> Result<()> {
+/// An error once a signal has come.
+pub(crate) fn check() -> Result<()> {
     match CAME.load(Ordering::SeqCst) {
         0 => Ok(()),
         signal => Err(Failed::interrupted(signal).into()),

@@ -1,28 +1,29 @@
 //! The command line: `nixply build`, `plan`, `inspect`, `explain`, `diff`, `strategies`, `layout`, `serve`, `skopeo`, nix2container's own, and the builder door
 //! of Nix derivations. Under the names `skopeo` and `nix2container` the program takes what those take.
 //!
-//! Standard output is data alone; everything else goes to standard error. Exit codes: 0 fine, 1 something for the user
-//! to mend, 2 something of ours or the machine's, 130 interrupted, 141 whoever read the output has gone.
-
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a program does")]
+//! Standard output is data alone, and `output` alone writes it; everything else goes to standard error, by way of `terminal`.
 
 mod commands;
+mod exit_codes;
 mod expressions;
 mod failure;
 mod git;
 mod interrupt;
+mod limits;
 mod nix;
+mod output;
 mod report;
 mod terminal;
 mod transfer;
+mod usage;
 
 use std::env;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 use crate::commands::{
     build, builder, cache, completions, container, diff, explain, init, inspect, layout, man, n2c,
@@ -31,7 +32,7 @@ use crate::commands::{
 
 /// OCI images from Nix closures, at the speed of the hardware.
 #[derive(Parser)]
-#[command(name = "nixply", version, max_term_width = 100)]
+#[command(name = "nixply", version, max_term_width = 100, after_help = exit_codes::help())]
 enum Command {
     Container(container::Args),
     Init(init::Args),
@@ -62,6 +63,11 @@ struct Nix2container {
 }
 
 fn main() -> ExitCode {
+    output::guard();
+    limits::run(program)
+}
+
+fn program() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().collect();
     let name = arguments.first().and_then(|path| Path::new(path).file_name()?.to_str());
     let result = match name {
@@ -73,21 +79,25 @@ fn main() -> ExitCode {
 }
 
 fn nix2container() -> anyhow::Result<ExitCode> {
-    match Nix2container::try_parse() {
-        Ok(parsed) => Ok(n2c::run(&parsed.args)),
+    let code = match Nix2container::try_parse() {
+        Ok(parsed) => {
+            n2c::run(&parsed.args).map_or_else(|error| failure::report(&error), |()| ExitCode::SUCCESS)
+        }
         // Without arguments it is fine.
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            error.print()?;
-            Ok(ExitCode::SUCCESS)
+            failure::usage(error, Nix2container::command())?;
+            ExitCode::SUCCESS
         }
-        Err(error) => failure::usage(&error),
-    }
+        Err(error) => failure::usage(error, Nix2container::command())?,
+    };
+    // Whatever goes wrong, it is a 1.
+    Ok(if code == ExitCode::SUCCESS { code } else { ExitCode::from(exit_codes::USERS) })
 }
 
 fn nixply(program: &str) -> anyhow::Result<ExitCode> {
     let command = match Command::try_parse() {
         Ok(command) => command,
-        Err(error) => return failure::usage(&error),
+        Err(error) => return failure::usage(error, Command::command()),
     };
     match command {
         Command::Container(args) => return container::run(args, program),
@@ -103,7 +113,7 @@ fn nixply(program: &str) -> anyhow::Result<ExitCode> {
         Command::Skopeo(args) => return skopeo::run(&args),
         Command::Cache(args) => cache::run(&args),
         Command::NixDatabase(args) => nix_database::run(&args),
-        Command::N2c(args) => return Ok(n2c::run(&args)),
+        Command::N2c(args) => n2c::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Reference(args) => reference::run(&args),

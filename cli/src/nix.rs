@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow};
 use nixply_packer::closure::Closure;
 
 use crate::failure::{Hint, hinted};
+use crate::terminal;
 
 /// What is wrong where there is no Nix.
 pub(crate) const MISSING: &str = "cannot run nix: install Nix, or put it on PATH";
@@ -49,7 +50,9 @@ pub(crate) fn closure<'r>(roots: impl Iterator<Item = &'r str>, otherwise: &str)
 /// As [`closure`], of at least one root and as Nix prints it.
 pub(crate) fn closure_text<'r>(roots: impl Iterator<Item = &'r str>, otherwise: &str) -> Result<String> {
     let output = path_info_of(&roots.collect::<Vec<_>>())?;
-    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    if !output.stderr.is_empty() {
+        terminal::pass(output.stderr.strip_suffix(b"\n").unwrap_or(&output.stderr));
+    }
     if !output.status.success() {
         let error = anyhow!("nix path-info ended with {}", output.status);
         return Err(hinted(error, otherwise));

@@ -1,6 +1,7 @@
 //! What the program makes of the cache's flags, its environment and `nixply cache`, without any Nix.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -12,7 +13,10 @@ impl World {
         let world = Self(tempfile::tempdir().unwrap());
         let path = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a";
         fs::create_dir_all(world.at("store")).unwrap();
-        fs::write(world.at("store").join(path.rsplit('/').next().unwrap()), "text").unwrap();
+        let file = world.at("store").join(path.rsplit('/').next().unwrap());
+        fs::write(&file, "text").unwrap();
+        // As Nix leaves it.
+        fs::set_permissions(file, fs::Permissions::from_mode(0o444)).unwrap();
         let hash = format!("sha256:{}", "0".repeat(64));
         let closure = format!(r#"{{"{path}": {{"narHash": "{hash}", "narSize": 120, "references": []}}}}"#);
         fs::write(world.at("closure.json"), closure).unwrap();

@@ -100,6 +100,11 @@ fn each_command_has_a_man_page() {
         }
     }
     assert!(page("nixply-layout").contains("NIXPLY_CACHE_DIR"), "variables, too");
+    for name in ["nixply", "nixply-layout"] {
+        let text = page(name);
+        assert!(text.contains(".SH \"EXIT STATUS\"\n.TP\n\\fB0\\fR\nsuccess\n"), "{text}");
+        assert!(text.contains("\\fB141\\fR\n") && !text.contains(".SH EXTRA"), "{text}");
+    }
     let names: Vec<_> = fs::read_dir(&pages).unwrap().map(|page| page.unwrap().file_name()).collect();
     assert_eq!(names.len(), options().len(), "{names:?}");
 
@@ -107,7 +112,7 @@ fn each_command_has_a_man_page() {
         Command::new(env!("CARGO_BIN_EXE_nixply")).args(["man", "--dir", "/dev/null/man"]).output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(
-        output.status.code() == Some(1)
+        output.status.code() == Some(2)
             && error.starts_with("error: cannot write man pages to /dev/null/man: ")
     );
 }
@@ -126,4 +131,9 @@ fn the_reference_has_all_commands_and_options() {
         }
     }
     assert!(!reference.contains("builder"), "which nobody calls");
+    for code in ["| 0 | success |", "| 2 | wrong arguments", "| 130 | interrupted", "| 141 |"] {
+        assert!(reference.contains(code), "{code}");
+    }
+    let help = nixply(&["--help"]);
+    assert!(help.contains("\nExit codes:\n  0    success\n"), "{help}");
 }

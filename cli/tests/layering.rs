@@ -91,14 +91,14 @@ fn wrong_values_are_told_what_would_be_right() {
                 "[possible values: popularity, single, per-path, size, auto-layer, nixply]",
             ),
             ("--strategy", "explicit", "possible values: popularity"),
-            ("--max-layers", "0", "0 is not in 1.."),
-            ("--max-layers", "many", "invalid digit"),
+            ("--max-layers", "0", "expected a whole number from 1 to 4294967295"),
+            ("--max-layers", "many", "expected a whole number from 1 to 4294967295"),
         ] {
             let output = nixply(&world, &[command, "request.json", flag, value]);
             let error = String::from_utf8(output.stderr).unwrap();
             assert!(error.contains(&format!("'{value}' for '{flag} <")), "{error}");
             assert!(error.contains(words), "{words:?} is not in {error}");
-            assert_eq!(output.status.code(), Some(1), "{error}");
+            assert_eq!(output.status.code(), Some(2), "{error}");
         }
     }
 }

@@ -78,13 +78,13 @@ fn mistyped_names_are_recognised() {
     ] {
         let output = nixply(arguments).output().unwrap();
         let (code, out, error) = said(&output);
-        assert_eq!((code, out), (Some(1), ""), "{error}");
+        assert_eq!((code, out), (Some(2), ""), "{error}");
         assert!(error.contains(expected), "{error}");
     }
 }
 
 #[test]
-fn arguments_are_the_users_to_mend() {
+fn wrong_arguments_have_an_exit_code_of_their_own() {
     let limit = "error: invalid value 'much' for '--cache-limit <SIZE>'";
     for (arguments, variable, expected) in [
         (
@@ -94,14 +94,40 @@ fn arguments_are_the_users_to_mend() {
         ),
         (&["cache", "stat", "--cache-limit", "much"], "1GB", limit),
         (&["cache", "stat"], "much", limit),
-        (&["skopeo", "copy", "nix:/dev/null", "dir:out"], "1GB", "error: /dev/null is not valid: "),
+        (&["skopeo", "copy", "nix:image.json", "dir:out"], "much", limit),
+        (&["cache"], "1GB", "error: 'nixply cache' requires a subcommand"),
+        (&[], "1GB", "OCI images from Nix closures"),
+        (
+            &["serve", "a.json", "--name", "a", "--name", "b"],
+            "1GB",
+            "error: --name is given 2 times for 1 images\n",
+        ),
+        (
+            &["strategies", "--git-revisions", "a..b", "--installable", "x", "c", "d"],
+            "1GB",
+            "error: --git-revisions takes one repository, not 2\n",
+        ),
+        (
+            &["n2c", "layers-from-reproducible-storepaths", "--max-layers=0", "out", "in"],
+            "1GB",
+            "error: --max-layers is 0: ",
+        ),
+        (&["container", "--registry", "docker://r/"], "1GB", "error: No container subcommand provided. "),
     ] {
-        let output =
-            nixply(arguments).env("NIXPLY_CACHE_LIMIT", variable).env("NIXPLY_SKOPEO", "/bin/true").output();
-        let output = output.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("image.json"), r#"{"version": 1, "layers": []}"#).unwrap();
+        let mut command = nixply(arguments);
+        command.env("NIXPLY_CACHE_LIMIT", variable).env("NIXPLY_SKOPEO", "/bin/true");
+        let output = command.current_dir(folder.path()).output().unwrap();
         let (code, out, error) = said(&output);
-        assert!(code == Some(1) && out.is_empty() && error.starts_with(expected), "{output:?}");
+        assert!(code == Some(2) && out.is_empty() && error.starts_with(expected), "{output:?}");
     }
+    // What is in a file is no argument.
+    let output =
+        nixply(&["skopeo", "copy", "nix:/dev/null", "dir:out"]).env("NIXPLY_SKOPEO", "/bin/true").output();
+    let output = output.unwrap();
+    let (code, _, error) = said(&output);
+    assert!(code == Some(1) && error.starts_with("error: /dev/null is empty"), "{output:?}");
     for arguments in [&["--help"][..], &["--version"], &["build", "-h"]] {
         let output = nixply(arguments).output().unwrap();
         assert!(

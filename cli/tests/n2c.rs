@@ -201,7 +201,7 @@ fn what_is_wrong_is_told_with_exit_code_1() {
         (vec![LAYERS, "out.json", "graph.json", "--max-layers", ""], "--max-layers"),
         (
             vec![LAYERS, "out.json", "graph.json", "--perms", "object.json"],
-            "object.json is not what was expected",
+            "object.json must be a list, not an object",
         ),
         (vec!["image", "out.json", "config.json"], "LAYERS.json"),
         (vec!["image", "out.json", "graph.json", "graph.json", "--created", "now"], "RFC 3339"),

@@ -180,13 +180,16 @@ fn wrong_arguments_are_named() {
         assert_eq!((code, out.as_str(), error.as_str()), (Some(1), "", expected), "{arguments:?}");
     }
     for (arguments, expected) in [
-        (&["two.json", "--strategy", "best"][..], "strategy \"best\": expected one of popularity, "),
+        (
+            &["two.json", "--strategy", "best"][..],
+            "invalid value 'best' for '--strategy <NAME>': expected one of popularity, ",
+        ),
         (&["two.json", "--releases", "x"], "expected two names with two dots between them"),
-        (&["two.json", "--max-layers", "0"], "0 is not in 1..=65535"),
+        (&["two.json", "--max-layers", "0"], "expected a whole number from 1 to 65535"),
         (&[], "the following required arguments were not provided"),
     ] {
         let (code, out, error) = said(&world.study(arguments));
-        assert_eq!((code, out.as_str()), (Some(1), ""), "{arguments:?}");
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{arguments:?}");
         assert!(error.contains(expected), "{arguments:?}: {error}");
     }
 }

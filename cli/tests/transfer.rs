@@ -15,7 +15,7 @@ echo "$*" > arguments
 [[ $* =~ docker://([0-9.]+):([0-9]+)/([^ ]+): ]] || exit 99
 for digest in $WANTED; do
   exec 3<>"/dev/tcp/${BASH_REMATCH[1]}/${BASH_REMATCH[2]}"
-  printf 'GET /v2/%s/blobs/%s HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n' "${BASH_REMATCH[3]}" "$digest" >&3
+  printf 'GET /v2/%s/blobs/%s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n' "${BASH_REMATCH[3]}" "$digest" >&3
   if [ -n "$SLOWLY" ]; then head -c 100000 <&3 >/dev/null; echo "it is slow" >&2; until [ -e "$SLOWLY" ]; do sleep 0.05; done; fi
   cat <&3 >/dev/null
 done
@@ -69,11 +69,16 @@ impl World {
         command
     }
 
-    /// What skopeo was given, without the port.
+    /// What skopeo was given, without the port and the place of the auth file.
     fn arguments(&self) -> String {
         let arguments = fs::read_to_string(self.0.path().join("arguments")).unwrap();
         let (begin, rest) = arguments.split_once("127.0.0.1:").unwrap();
-        format!("{begin}HOST{}", rest.trim_start_matches(|digit: char| digit.is_ascii_digit()))
+        let (begin, file) = begin.split_once("--src-authfile=").unwrap();
+        let (_, after) = file.split_once(' ').unwrap();
+        format!(
+            "{begin}--src-authfile=FILE {after}HOST{}",
+            rest.trim_start_matches(|digit: char| digit.is_ascii_digit())
+        )
     }
 }
 
@@ -90,7 +95,7 @@ fn a_copy_ends_with_what_was_sent() {
         let expected = format!("layer 2 of 3 sent, 60.0 MB\n{TABLE}");
         assert_eq!(said(&output), (Some(0), "", &*expected));
         let arguments =
-            "copy --src-tls-verify=false --src-no-creds --quiet docker://HOST/image:latest dir:out\n";
+            "copy --src-tls-verify=false --src-authfile=FILE --quiet docker://HOST/image:latest dir:out\n";
         assert_eq!(world.arguments(), arguments);
     }
     let output = world.copy("bars", &[]).env("WANTED", "").output().unwrap();
@@ -102,7 +107,8 @@ fn without_being_asked_it_tells_nothing() {
     let world = World::new();
     for progress in ["", "0"] {
         assert_eq!(said(&world.copy(progress, &[]).output().unwrap()), (Some(0), "", ""));
-        let arguments = "copy --src-tls-verify=false --src-no-creds docker://HOST/image:latest dir:out\n";
+        let arguments =
+            "copy --src-tls-verify=false --src-authfile=FILE docker://HOST/image:latest dir:out\n";
         assert_eq!(world.arguments(), arguments);
     }
     // Nor where skopeo would not.

@@ -84,6 +84,7 @@ mod ffi {
         /// What lies on top of `layers`: its deps, ignore, lock and metadata are not used.
         top: LayerRequest,
         from_image: String,
+        any_platform: bool,
         /// A lock file's store path, or empty.
         lock: String,
         /// OCI's name for the processor; empty for that of `system`.
@@ -161,6 +162,7 @@ mod ffi {
             request: &ImageRequest,
             closure: &Vec<PathInfo>,
             machine: &Machine,
+            observer: Pin<&mut Observer>,
         ) -> Result<Vec<LayerInfo>>;
 
         /// Makes the output that a derivation's structured attributes (`.attrs.json`) ask for.

@@ -4,17 +4,24 @@ use nixply_packer::closure::{Closure, PathInfo, Store, StorePath};
 use nixply_packer::image::spec::{History, Layer};
 use nixply_packer::request::{ImageRequest, LAYER_LIMIT, LayerLock, LayerRequest, NixDatabase};
 use nixply_packer::rules::{Perm, PermPath};
-use nixply_packer::{Error, Result};
+use nixply_packer::{Error, Result, document, nar_hash};
 
 use crate::bridge;
 
-pub(crate) fn closure(infos: &[bridge::PathInfo]) -> Closure {
-    Closure::new(infos.iter().map(|info| PathInfo {
+/// The closure, once it is known that no entry contradicts another and that every hash is one. That all of it lies in the
+/// store is for the planner to check.
+pub(crate) fn closure(infos: &[bridge::PathInfo]) -> Result<Closure> {
+    for info in infos.iter().filter(|info| !info.nar_hash.is_empty()) {
+        let wrong = |why| Error::invalid(format!("closure, hash of {}", info.path), why);
+        nar_hash::check(&info.nar_hash).map_err(wrong)?;
+    }
+    let infos = infos.iter().map(|info| PathInfo {
         path: StorePath::from(info.path.as_str()),
         references: info.references.iter().map(|path| StorePath::from(path.as_str())).collect(),
         nar_hash: info.nar_hash.clone(),
         nar_size: info.nar_size,
-    }))
+    });
+    Closure::consistent(infos, "closure")
 }
 
 pub(crate) fn store(machine: &bridge::Machine) -> Store {
@@ -25,7 +32,7 @@ pub(crate) fn image(request: &bridge::ImageRequest) -> Result<ImageRequest> {
     let top = layer(&request.top, "")?;
     let layers = request.layers.iter().enumerate();
     Ok(ImageRequest {
-        config: serde_json::from_str(&request.config).map_err(|error| Error::invalid("config", error))?,
+        config: document::parse(&request.config, "config")?,
         name: given(&request.name),
         // The plugin has checked it.
         tag: None,
@@ -39,6 +46,7 @@ pub(crate) fn image(request: &bridge::ImageRequest) -> Result<ImageRequest> {
         lock: given(&request.lock),
         perms: top.perms,
         from_image: given(&request.from_image),
+        any_platform: request.any_platform,
         arch: given(&request.arch),
         system: given(&request.system),
         created: request.created.clone(),
@@ -49,7 +57,7 @@ pub(crate) fn image(request: &bridge::ImageRequest) -> Result<ImageRequest> {
         annotations: request.annotations.iter().map(|a| (a.name.clone(), a.text.clone())).collect(),
         inherit_config: request.inherit_config,
         healthcheck: given(&request.healthcheck)
-            .map(|json| serde_json::from_str(&json).map_err(|error| Error::invalid("healthcheck", error)))
+            .map(|json| document::parse(&json, "healthcheck"))
             .transpose()?,
         nix_database: given(&request.nix_database.path).map(|path| NixDatabase {
             path,
@@ -71,9 +79,8 @@ fn layer(request: &bridge::LayerRequest, place: &str) -> Result<LayerRequest> {
         max_layers: request.max_layers as usize,
         strategy: given(&request.strategy),
         groups: given(&request.groups)
-            .map(|json| serde_json::from_str(&json))
-            .transpose()
-            .map_err(|error| Error::invalid(format!("{place}groups"), error))?,
+            .map(|json| document::parse(&json, &format!("{place}groups")))
+            .transpose()?,
         lock: given(&request.lock.file).map(|file| LayerLock { file, image: request.lock.image.clone() }),
         metadata: metadata.given.then(|| History {
             created: given(&metadata.created),

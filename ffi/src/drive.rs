@@ -4,10 +4,11 @@
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::Builder;
 use std::time::Duration;
 
-use nixply_packer::Result;
 use nixply_packer::pack::{Control, PackedLayer, Progress};
+use nixply_packer::{Error, Result};
 
 use crate::bridge::Observer;
 
@@ -43,7 +44,8 @@ impl Progress for Channel {
     }
 }
 
-/// Does `work` on another thread, which has ended when this returns. A panic in it goes on here.
+/// Does `work` on another thread, which has ended when this returns. A panic in it goes on here. It is an error where the
+/// system gives no thread: on the caller's own, nobody would ask the observer whether to stop.
 pub(crate) fn drive<T: Send>(
     mut observer: Pin<&mut Observer>,
     work: impl FnOnce(&Control<'_>) -> Result<T> + Send,
@@ -51,10 +53,11 @@ pub(crate) fn drive<T: Send>(
     let stop = AtomicBool::new(false);
     let (sender, events) = mpsc::channel();
     std::thread::scope(|scope| {
-        let worker = scope.spawn(|| {
+        let work = || {
             let channel = Channel(sender);
             work(&Control::new(&stop, &channel))
-        });
+        };
+        let worker = Builder::new().spawn_scoped(scope, work).map_err(|source| Error::Threads { source })?;
         let mut packed: Vec<u64> = Vec::new();
         loop {
             match events.recv_timeout(POLL) {

@@ -11,6 +11,7 @@ use nixply_packer::closure::{Closure, Store, StorePath};
 use nixply_packer::image::{go_json, oci, reference};
 use nixply_packer::pack::{Control, Packer};
 use nixply_packer::request::{BuilderInput, BuilderJob, BuiltImage, FleetRequest, LayerPlan, PlannedLayer};
+use nixply_packer::wording;
 
 use crate::bridge::{self, Observer};
 use crate::convert;
@@ -84,7 +85,7 @@ fn packed(
     mut observer: Pin<&mut Observer>,
     build: impl FnOnce(&Closure, &Store, &Packer, &Control<'_>) -> Result<Vec<BuiltImage>, Error> + Send,
 ) -> Result<Vec<bridge::BuiltImage>, Failure> {
-    let (closure, store) = (convert::closure(closure), convert::store(machine));
+    let (closure, store) = (convert::closure(closure)?, convert::store(machine));
     let shared = machine.cache_shared.iter().map(Into::into).collect();
     let limit = limit(&machine.cache_limit)?;
     let cache = || Cache::new(&machine.cache_dir).with_shared(shared).with_limit(limit);
@@ -120,11 +121,12 @@ pub(crate) fn plan_image(
     request: &bridge::ImageRequest,
     closure: &Vec<bridge::PathInfo>,
     machine: &bridge::Machine,
+    observer: Pin<&mut Observer>,
 ) -> Result<Vec<bridge::LayerInfo>, Failure> {
     guarded(|| {
         let (request, closure, store) =
-            (convert::image(request)?, convert::closure(closure), convert::store(machine));
-        let plan = request.plan(&closure, &store)?;
+            (convert::image(request)?, convert::closure(closure)?, convert::store(machine));
+        let plan = drive(observer, |control| request.plan_until(&closure, &store, control.stop()))?;
         let planned = |layer: &LayerPlan| bridge::LayerInfo {
             digest: String::new(),
             diff_id: String::new(),
@@ -167,10 +169,7 @@ pub(crate) fn check_tag(tag: &str) -> Result<(), Failure> {
 }
 
 pub(crate) fn nearest(name: &str, known: &[&str]) -> String {
-    let wanted = name.to_lowercase();
-    let scored = known.iter().map(|known| (strsim::jaro_winkler(&wanted, &known.to_lowercase()), *known));
-    let best = scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0));
-    best.map(|(_, known)| known.to_owned()).unwrap_or_default()
+    wording::nearest(name, known.iter().copied()).unwrap_or_default().to_owned()
 }
 
 fn packer(machine: &bridge::Machine) -> Packer {
@@ -182,14 +181,14 @@ fn limit(text: &str) -> Result<u64, Error> {
     let given = if text.is_empty() { "0" } else { text };
     let size: ByteSize = given.parse().map_err(|_| {
         let why = "expected a number of bytes, or a size with a unit as in 500MB or 20GiB";
-        Error::invalid(format!("setting nixply-cache-limit {text:?}"), why)
+        Error::invalid(format!("setting nixply-cache-limit {}", wording::quoted(text)), why)
     })?;
     Ok(if size.as_u64() == 0 { DEFAULT_LIMIT } else { size.as_u64() })
 }
 
 fn warn(warnings: &[String], mut observer: Pin<&mut Observer>) {
     for warning in warnings {
-        observer.as_mut().warn(warning);
+        observer.as_mut().warn(&wording::line(warning));
     }
 }
 

@@ -20,6 +20,12 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// There is a database already. SQLite would add to it.
+    #[error("there is a Nix database already, which stays as it is: {}", path.display())]
+    Exists {
+        /// The database's file.
+        path: PathBuf,
+    },
     /// SQLite refused.
     #[error("cannot write the Nix database: {}", path.display())]
     Database {

@@ -1,6 +1,7 @@
 //! The file tree, and SQLite.
 
 use std::fs::{self, File};
+use std::io::{self, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -75,19 +76,49 @@ pub(crate) fn write(rows: &[Row<'_>], root: &Path) -> Result<()> {
         Ok(path)
     };
     let folder = make("nix/var/nix/db")?;
+    let mut made = Made::default();
     let file = folder.join("db.sqlite");
     // SQLite would add to what is there.
-    File::create_new(&file).map_err(Error::io("write file", &file))?;
+    File::create_new(&file).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Error::Exists { path: file.clone() },
+        _ => Error::io("write file", &file)(error),
+    })?;
+    made.add(&file);
     database(rows, &file).map_err(|source| Error::Database { path: file, source })?;
     let file = folder.join("schema");
-    fs::write(&file, SCHEMA).map_err(Error::io("write file", &file))?;
+    let mut schema = File::create_new(&file).map_err(Error::io("write file", &file))?;
+    made.add(&file);
+    schema.write_all(SCHEMA.as_bytes()).map_err(Error::io("write file", &file))?;
     let folder = make("nix/var/nix/gcroots/docker")?;
     for row in rows {
         let (_, name) = row.path.as_str().rsplit_once('/').expect("it is a store path");
         let link = folder.join(name);
         symlink(row.path.as_str(), &link).map_err(Error::io("make symlink", &link))?;
+        made.add(&link);
     }
-    make("nix/store/.links").map(drop)
+    make("nix/store/.links")?;
+    made.keep();
+    Ok(())
+}
+
+/// Files of a database that is not whole yet. If it never is, they go.
+#[derive(Default)]
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    fn add(&mut self, file: &Path) {
+        self.0.push(file.into());
+    }
+
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|file| drop(fs::remove_file(file)));
+    }
 }
 
 fn database(rows: &[Row<'_>], file: &Path) -> rusqlite::Result<()> {

@@ -349,6 +349,10 @@ void Reader::image(Value & v, const Position & pos, const std::string & key) {
         expect(v, place, nix::nBool, "true or false");
         request.inherit_config = compat::boolean(v);
     });
+    fields.emplace_back("anyPlatform", [&](auto & v, auto & place) {
+        expect(v, place, nix::nBool, "true or false");
+        request.any_platform = compat::boolean(v);
+    });
     fields.emplace_back("healthcheck", [&](auto & v, auto & place) {
         expect(v, place, nix::nAttrs, "an attribute set");
         request.healthcheck = json(v, place);

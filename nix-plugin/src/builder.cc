@@ -15,7 +15,7 @@ void register_builder() {
         auto attrs = nix::readFile((folder / ".attrs.json").string());
         auto output = std::filesystem::path(context.outputs.at("out")).string();
         auto store_dir = std::filesystem::path(output).parent_path().string();
-        Progress progress("image '" + std::filesystem::path(output).filename().string().substr(33) + "'");
+        Progress progress("packing image '" + std::filesystem::path(output).filename().string().substr(33) + "'");
         call(
             progress,
             [&] {

@@ -21,7 +21,7 @@ constexpr const char * image_doc = R"(
   sets with `deps`, `copyToRoot`, `ignore`, `perms`, `maxLayers`, `strategy`, `groups`, `lock`, `metadata`), `maxLayers`,
   `strategy`
   (`nixply`, `popularity`, `auto-layer`, `size`, `single`, `per-path`, `explicit` with `groups`), `lock` (a file that `nixply plan --lock`
-  makes), `perms`, `fromImage`, `arch`,
+  makes), `perms`, `fromImage`, `anyPlatform`, `arch`,
   `system`, `created`, `compression` (`none`, `gzip`, `zstd`, with a level as in `zstd:9`) and `layerLimit`.
 
   The result is a derivation that `nix build` takes. Its `outPath` is the spec (nix2container's `image.json`); `imageName`,
@@ -111,7 +111,7 @@ void image(EvalState & state, const Position & pos, Value & argument, Value & v)
     auto query = realise(state, images, pos, "nixplyImage");
     auto & arguments = images.front();
     auto built = [&] {
-        Progress progress("image '" + arguments.name + "'");
+        Progress progress("packing image '" + arguments.name + "'");
         return call(
             progress, [&] { return build_image(arguments.request, query.closure, query.machine, progress); },
             [&](const std::string & why) {
@@ -139,7 +139,8 @@ void images(EvalState & state, const Position & pos, Value & argument, Value & v
     for (auto & image : images) requests.push_back(image.request);
     auto built = [&] {
         auto one = images.size() == 1;
-        Progress progress(one ? "image '" + images.front().name + "'" : std::to_string(images.size()) + " images");
+        auto what = one ? "image '" + images.front().name + "'" : std::to_string(images.size()) + " images";
+        Progress progress("packing " + what);
         return call(
             progress, [&] { return build_images(keys, requests, query.closure, query.machine, progress); },
             [&](const std::string & why) { compat::fail_now(state, pos, "cannot pack the images: " + why); });
@@ -159,11 +160,12 @@ void plan(EvalState & state, const Position & pos, Value & argument, Value & v) 
     auto & arguments = images.front();
     auto layers = json::array();
     auto planned = [&] {
-        try {
-            return plan_image(arguments.request, query.closure, query.machine);
-        } catch (const rust::Error & error) {
-            compat::fail_now(state, pos, "cannot plan image '" + arguments.name + "': " + error.what());
-        }
+        Progress progress("planning image '" + arguments.name + "'", nix::lvlTalkative);
+        return call(
+            progress, [&] { return plan_image(arguments.request, query.closure, query.machine, progress); },
+            [&](const std::string & why) {
+                compat::fail_now(state, pos, "cannot plan image '" + arguments.name + "': " + why);
+            });
     }();
     for (auto & layer : planned) {
         json entry{{"size", layer.size}, {"paths", strings(layer.paths)}};

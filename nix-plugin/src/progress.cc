@@ -2,8 +2,8 @@
 
 namespace nixply {
 
-Progress::Progress(const std::string & what)
-    : activity(*nix::logger, nix::lvlInfo, nix::actUnknown, "packing " + what) {}
+Progress::Progress(const std::string & what, nix::Verbosity level)
+    : activity(*nix::logger, level, nix::actUnknown, what) {}
 
 Progress::~Progress() = default;
 

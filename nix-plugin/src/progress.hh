@@ -12,8 +12,8 @@ namespace nixply {
 /// user has interrupted it.
 class Progress : public Observer {
 public:
-    /// `what` is packed, as in "image 'web'".
-    explicit Progress(const std::string & what);
+    /// `what` is done, as in "packing image 'web'". Nix shows it from this verbosity on.
+    explicit Progress(const std::string & what, nix::Verbosity level = nix::lvlInfo);
     ~Progress() override;
 
     bool interrupted() noexcept override;

@@ -16,8 +16,30 @@ let
     allowSubstitutes = false;
   };
   hash = builtins.substring 0 32 (baseNameOf (builtins.unsafeDiscardStringContext spec));
+  image = copy // data // {
+    outPath = spec;
+    imageTag = if tag == "" then hash else tag;
+    # As nixpkgs' derivations have them.
+    out = image;
+    all = [ image ];
+    outputs = [ "out" ];
+    inputDerivation = derivation {
+      name = "inputDerivation-${name}";
+      inherit system spec;
+      builder = "/bin/sh";
+      args = [ "-c" ''printf '%s\n' "$spec" > "$out"'' ];
+      preferLocalBuild = true;
+      allowSubstitutes = false;
+    };
+    meta = {
+      inherit name;
+      outputsToInstall = [ "out" ];
+      available = true;
+      broken = false;
+      insecure = false;
+      unfree = false;
+      unsupported = false;
+    };
+  };
 in
-copy // data // {
-  outPath = spec;
-  imageTag = if tag == "" then hash else tag;
-}
+image

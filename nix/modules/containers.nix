@@ -32,6 +32,9 @@ let
 
   bash = "${pkgs.bashInteractive}/bin/bash";
 
+  # The packages of the machine that builds and copies containers; `pkgs` is for the one on which they run.
+  tools = pkgs.buildPackages or pkgs;
+
   entrypoint = import ./containers/entrypoint.nix {
     inherit pkgs;
     enter = import ./containers/shell-environment.nix {
@@ -53,6 +56,7 @@ let
       inherit
         lib
         pkgs
+        tools
         functions
         user
         projectRoot
@@ -95,7 +99,7 @@ in
     nixply = {
       package = mkOption {
         type = types.package;
-        default = pkgs.callPackage ../package.nix { };
+        default = tools.callPackage ../package.nix { };
         defaultText = lib.literalExpression "pkgs.nixply";
         description = "The program that packs images where the plugin is not loaded, and that skopeo reads them through.";
       };
@@ -148,7 +152,7 @@ in
       tasks."devenv:container:copy" = {
         showOutput = true;
         exec = ''
-          words=$(${pkgs.jq}/bin/jq -r '[.copy_script, .spec, .registry, .copy_args[]] | @sh' <<< "$DEVENV_TASK_INPUT")
+          words=$(${tools.jq}/bin/jq -r '[.copy_script, .spec, .registry, .copy_args[]] | @sh' <<< "$DEVENV_TASK_INPUT")
           eval "set -- $words"
           "$@"
         '';

@@ -38,8 +38,9 @@ let
     config.env
     // {
       inherit (config) name;
-      inherit (pkgs.stdenv.hostPlatform) system;
-      builder = "${pkgs.bashInteractive}/bin/bash";
+      # Its variables are found out where containers are built.
+      inherit (pkgs.stdenv.buildPlatform or pkgs.stdenv.hostPlatform) system;
+      builder = "${(pkgs.buildPackages or pkgs).bashInteractive}/bin/bash";
       args = [
         "-c"
         "echo 'This derivation is a shell: it is to be entered, not built.' >&2; exit 1"

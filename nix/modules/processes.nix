@@ -67,7 +67,16 @@ in
 
   options = {
     processes = mkOption {
-      type = types.attrsOf (types.submodule withScript);
+      type = types.attrsOf (
+        types.submoduleWith {
+          modules = [
+            withScript
+            ./unknown-options.nix
+          ];
+          shorthandOnlyDefinesConfig = true;
+          description = "submodule";
+        }
+      );
       default = { };
       description = "Processes, by their names. The container `processes` runs them all.";
     };
@@ -112,10 +121,26 @@ in
       "exec ${manager.command}"
     else
       ''
+        manager=
+        finish() {
+          trap : INT TERM
+          ${manager.after}
+          exit "$code"
+        }
+        # A signal before there is a manager: what is left of the first hook is skipped.
+        stop() {
+          if [ -n "$manager" ]; then
+            kill -TERM "$manager"
+          else
+            code=$1
+            finish
+          fi
+        }
+        trap 'stop 130' INT
+        trap 'stop 143' TERM
         ${manager.before}
         ${manager.command} &
         manager=$!
-        trap 'kill -TERM "$manager"' INT TERM
         # A signal ends the first wait, not the manager.
         wait "$manager"
         code=$?
@@ -123,8 +148,7 @@ in
           wait "$manager"
           code=$?
         done
-        ${manager.after}
-        exit "$code"
+        finish
       ''
   );
 }

@@ -68,7 +68,16 @@ let
 in
 {
   options.scripts = mkOption {
-    type = types.attrsOf (types.submodule script);
+    type = types.attrsOf (
+      types.submoduleWith {
+        modules = [
+          script
+          ./unknown-options.nix
+        ];
+        shorthandOnlyDefinesConfig = true;
+        description = "submodule";
+      }
+    );
     default = { };
     description = "Programs of the environment, by their names.";
   };

@@ -54,10 +54,12 @@
   annotations ? { },
   # Whether what `config` does not say is taken from the base image's, as Docker's FROM has it.
   inheritConfig ? false,
+  # Whether the base image may be for another processor or system: one of data alone.
+  anyPlatform ? false,
   # Docker's health check: test (a line for the image's shell, or a list), interval, timeout, startPeriod, startInterval
   # (as in "1m30s"), retries.
   healthcheck ? null,
-}:
+}@given:
 
 let
   function = "buildImage";
@@ -104,7 +106,7 @@ let
       maxLayers = check.maxLayers function "maxLayers" maxLayers;
       arch = check.string function "arch" arch;
       created = check.string function "created" created;
-      compression = check.string function "compression" compression;
+      compression = check.codec function "compression" compression;
       annotations = check.strings function "annotations" annotations;
       nixDatabase =
         if withDatabase then
@@ -116,6 +118,7 @@ let
         else
           null;
       inheritConfig = check.bool function "inheritConfig" inheritConfig;
+      anyPlatform = check.bool function "anyPlatform" anyPlatform;
       healthcheck = check.null check.healthcheck function "healthcheck" healthcheck;
       fromImage =
         if fromImage == "" || fromImage == null then
@@ -140,12 +143,19 @@ let
     drv
     // lib.optionalAttrs usePlugin {
       inherit (packed) drvPath outPath imageId layers;
-      out = image;
-      all = [ image ];
     }
     // passthru
     // {
-      inherit passthru meta;
+      inherit passthru;
+      out = image;
+      all = [ image ];
+      meta =
+        let
+          position = builtins.unsafeGetAttrPos "name" given;
+        in
+        drv.meta
+        // lib.optionalAttrs (position != null) { position = "${position.file}:${toString position.line}"; }
+        // meta;
       inDerivation = drv;
     };
 

@@ -64,7 +64,7 @@ let
 
   inCodec =
     codec:
-    made (check.string function "compression" codec)
+    made (check.codec function "compression" codec)
     // {
       # All layers below this one, each once: a layer's own come ahead of it.
       nestedLayers = import ./each-once.nix (lib.concatMap (layer: layer.nestedLayers) below ++ below);
@@ -74,8 +74,10 @@ let
     };
 
   # Each is evaluated once, however many layers and images ask for it: else a chain of layers would cost 2^n evaluations.
-  levels = codec: count: [ codec ] ++ builtins.genList (at: "${codec}:${toString (at + 1)}") count;
-  codecs = lib.genAttrs ([ "none" ] ++ levels "gzip" 12 ++ levels "zstd" 19) inCodec;
+  levels = codec: highest: [ codec ] ++ builtins.genList (at: "${codec}:${toString (at + 1)}") highest;
+  codecs = lib.genAttrs (
+    [ "none" ] ++ lib.concatLists (lib.mapAttrsToList levels (import ../codecs.nix).levels)
+  ) inCodec;
   withCompression = codec: codecs.${codec} or (inCodec codec);
 in
-withCompression (check.string function "compression" compression)
+withCompression (check.codec function "compression" compression)

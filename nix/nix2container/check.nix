@@ -3,6 +3,9 @@
 { lib }:
 
 let
+  codecs = import ../codecs.nix;
+  strategies = import ../strategies.nix;
+
   fail =
     function: place: expected: value:
     throw "nixply: ${function}: ${place}: expected ${expected}, but it is ${shown value}";
@@ -93,6 +96,14 @@ let
         checked;
     storePaths = listOf self.storePath;
 
+    # How layers are compressed.
+    codec =
+      function: place: value:
+      let
+        text = self.string function place value;
+      in
+      if builtins.match codecs.pattern text != null then text else fail function place codecs.description text;
+
     # Null, or what another check takes.
     null =
       check: function: place: value:
@@ -105,7 +116,9 @@ let
       {
         strategy =
           if strategy != null then
-            self.string function "strategy" strategy
+            that (value: builtins.elem value (strategies ++ [ "explicit" ])) "one of ${
+              builtins.concatStringsSep ", " strategies
+            }, or explicit with groups" function "strategy" (self.string function "strategy" strategy)
           else if groups != null then
             "explicit"
           else

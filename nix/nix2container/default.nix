@@ -2,10 +2,10 @@
 {
   # nixpkgs, or a set with the same names (nix/packages).
   pkgs,
-  # A package with bin/nixply.
+  # A package with bin/nixply, for the machine that builds images.
   nixply,
-  # The real skopeo.
-  skopeo ? pkgs.skopeo,
+  # The real skopeo, for the same machine.
+  skopeo ? (pkgs.buildPackages or pkgs).skopeo,
   # Whether images are packed by the plugin while they are evaluated. Without it a derivation runs nixply: same result.
   usePlugin ? builtins ? nixplyImage,
   # What runs in derivations; see build-image.nix.
@@ -16,8 +16,13 @@
 let
   inherit (pkgs) lib;
 
+  # The packages of the machine that builds images, for all programs that make and copy them. `pkgs` is for their content.
+  tools = pkgs.buildPackages or pkgs;
+
   # Where derivations are built: where the program runs. And the machine for which images are.
-  system = nixply.system or (pkgs.stdenv.buildPlatform or pkgs.stdenv.hostPlatform).system;
+  system =
+    nixply.stdenv.hostPlatform.system or nixply.system
+      or (pkgs.stdenv.buildPlatform or pkgs.stdenv.hostPlatform).system;
   platform = pkgs.stdenv.hostPlatform;
   defaultArch = platform.go.GOARCH or pkgs.go.GOARCH;
 
@@ -25,8 +30,8 @@ let
   check = import ./check.nix { inherit lib; };
   derivationName = import ./derivation-name.nix;
 
-  skopeo-nix2container = import ./skopeo.nix { inherit pkgs nixply skopeo; };
-  writeSkopeoApplication = import ./skopeo-application.nix { inherit pkgs skopeo-nix2container; };
+  skopeo-nix2container = import ./skopeo.nix { inherit nixply skopeo; pkgs = tools; };
+  writeSkopeoApplication = import ./skopeo-application.nix { inherit skopeo-nix2container; pkgs = tools; };
   copyScripts = import ./copy-scripts.nix { inherit lib writeSkopeoApplication; };
 
   buildLayer = import ./build-layer.nix {
@@ -42,10 +47,12 @@ let
       buildNixDatabase = import ../nix-database.nix door;
     };
     pullImage = import ./pull-image.nix {
-      inherit pkgs nixply skopeo check defaultArch derivationName;
+      inherit nixply skopeo check defaultArch derivationName;
+      pkgs = tools;
     };
     pullImageFromManifest = import ./pull-image-from-manifest.nix {
-      inherit pkgs nixply skopeo check defaultArch derivationName writeSkopeoApplication;
+      inherit nixply skopeo check defaultArch derivationName writeSkopeoApplication;
+      pkgs = tools;
     };
   };
 

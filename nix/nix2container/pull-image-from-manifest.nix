@@ -44,8 +44,21 @@ let
     in
     if read ? layers && read ? config then
       read
+    else if read ? manifests then
+      throw "nixply: pullImageFromManifest: ${toString manifestFile} is an index of several platforms, not the manifest of one image; it has ${platforms read}: write the manifest of ${os}/${arch} with the program getManifest of this image, as in `nix run .#image.getManifest > manifest.json`"
     else
-      throw "nixply: pullImageFromManifest: ${toString manifestFile} is not an image's manifest: there are no layers and config in it (an index of several platforms has none; getManifest chooses one)";
+      throw "nixply: pullImageFromManifest: ${toString manifestFile} is not an image's manifest: there are no layers and config in it";
+
+  platforms =
+    index:
+    let
+      # Of attestations, builders say that they are for unknown/unknown.
+      known = builtins.filter (entry: entry.platform.os or "unknown" != "unknown") (lib.toList index.manifests);
+      name =
+        { platform, ... }:
+        "${platform.os}/${platform.architecture or "?"}${lib.optionalString (platform ? variant) "/${platform.variant}"}";
+    in
+    if known == [ ] then "none" else builtins.concatStringsSep ", " (map name known);
 
   # A blob, in a derivation whose hash is the blob's digest.
   blob =

@@ -173,7 +173,6 @@ let
     busybox = debian.all.busybox-static;
     cacert = import ./cacert.nix { inherit system; package = debian.all.ca-certificates; };
     coreutils-full = debian.all.coreutils;
-    envsubst = debian.variant "gettext-base" { pname = "envsubst"; only = [ "envsubst" ]; };
     gettext = debian.all.gettext-base;
     gnugrep = debian.all.grep;
     gnused = debian.all.sed;

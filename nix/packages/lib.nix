@@ -289,6 +289,25 @@ let
     getOutput = output: package: package.${output} or package.out or package;
     getLib = self.getOutput "lib";
     getDev = self.getOutput "dev";
+    lazyDerivation =
+      args@{ derivation, meta ? null, passthru ? { }, outputs ? [ "out" ] }:
+      let
+        checked =
+          if !self.isDerivation derivation then
+            throw "lazyDerivation: input must be a derivation."
+          else if derivation.outputs != outputs then
+            throw "lib.lazyDerivation: The derivation ${derivation.name} has outputs that don't match the assumed outputs."
+          else
+            derivation;
+      in
+      {
+        type = "derivation";
+        inherit (checked) outPath outputName drvPath name system;
+        inherit outputs;
+        meta = args.meta or checked.meta;
+      }
+      // self.genAttrs outputs (output: checked.${output})
+      // passthru;
     # What is in the store already, as a package.
     toDerivation =
       path:
@@ -365,6 +384,7 @@ let
   self = flat // {
     inherit (module ./generators.nix) cli generators;
     types = module ./types.nix;
+    inherit (self.types) mkOptionType;
     asserts = flat;
     attrsets = flat;
     customisation = flat;

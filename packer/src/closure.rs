@@ -1,15 +1,18 @@
 //! The closure: store paths with their references, sizes and hashes. After this stage nobody asks Nix anything.
 
-use std::collections::HashMap;
+mod json;
+
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fixedbitset::FixedBitSet;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::nar_hash;
+use crate::owner::{self, Above};
+use crate::wording::quoted;
 
 /// A store path's full name, such as `/nix/store/89ab…-hello`. It says where the path lies in the image; where it lies
 /// on this machine is [`Store`]'s to say.
@@ -118,7 +121,7 @@ impl Store {
         let name = path.strip_prefix(&self.dir).and_then(|rest| rest.strip_prefix('/'));
         let end = name.and_then(|name| Some(path.len() - name.len() + name.find('/')?)).unwrap_or(path.len());
         self.check(&path[..end])?;
-        let what = || format!("path {path:?}");
+        let what = || format!("path {}", quoted(path));
         if path[end..].split('/').skip(1).any(|part| matches!(part, "" | "." | "..")) {
             return Err(Error::invalid(what(), "expected plain names below the store path"));
         }
@@ -132,9 +135,25 @@ impl Store {
         }
     }
 
+    /// Checks that no other user but root can put files into the store.
+    pub fn check_owner(&self) -> Result<()> {
+        owner::check_store(&self.real_dir, Above::Not)
+    }
+
+    /// As [`Store::check_owner`]. Where `spec`, a file, lies in the store, it may be the only sign that this is one: then no other
+    /// user may be able to put another directory in the store's place either.
+    pub fn check_owner_for(&self, spec: &Path) -> Result<()> {
+        let folder = spec.canonicalize().ok().and_then(|file| file.parent().map(Path::to_path_buf));
+        let above = match folder.is_some() && folder == self.real_dir.canonicalize().ok() {
+            true => Above::Too,
+            false => Above::Not,
+        };
+        owner::check_store(&self.real_dir, above)
+    }
+
     /// Checks that `path` is a store path's full name and nothing below it.
     pub fn check(&self, path: &str) -> Result<StorePath> {
-        let what = || format!("store path {path:?}");
+        let what = || format!("store path {}", quoted(path));
         let name = path.strip_prefix(&self.dir).and_then(|rest| rest.strip_prefix('/'));
         let name =
             name.ok_or_else(|| Error::invalid(what(), format!("it is not in the store {}", self.dir)))?;
@@ -143,6 +162,10 @@ impl Store {
             .filter(|hash| hash.bytes().all(|b| b"0123456789abcdfghijklmnpqrsvwxyz".contains(&b)));
         let rest = name.get(32..).and_then(|rest| rest.strip_prefix('-'));
         match (hash, rest) {
+            (Some(_), Some(rest)) if rest.len() > LONGEST_NAME => {
+                let why = format!("its name has {} characters; Nix allows {LONGEST_NAME}", rest.len());
+                Err(Error::invalid(what(), why))
+            }
             (Some(_), Some(rest)) if !rest.is_empty() && rest.bytes().all(is_name) => Ok(path.into()),
             _ => Err(Error::invalid(
                 what(),
@@ -151,6 +174,9 @@ impl Store {
         }
     }
 }
+
+/// Nix's own limit for what follows the hash and the dash.
+const LONGEST_NAME: usize = 211;
 
 fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"+-._?=".contains(&byte)
@@ -172,9 +198,6 @@ pub struct PathInfo {
     /// The size of its archive in bytes; 0 where the closure came without.
     pub nar_size: u64,
 }
-
-/// No store is as large, and sums over thousands of images and releases are numbers of 64 bits.
-const MOST_BYTES: u64 = 1 << 50;
 
 /// Store paths with their references, in an order that matters to [`crate::plan`]'s ties.
 #[derive(Debug, Clone, Default)]
@@ -245,14 +268,14 @@ impl Closure {
             referrer: referrer.into(),
             referrer_is_root,
         };
-        let mut seen = vec![false; self.infos.len()];
+        let mut seen = FixedBitSet::with_capacity(self.infos.len());
         let mut stack = Vec::new();
         for root in roots {
             stack.push(*self.index.get(root).ok_or_else(|| missing(root, what, true))?);
         }
         let mut infos = Vec::new();
         while let Some(at) = stack.pop() {
-            if std::mem::replace(&mut seen[at], true) {
+            if seen.put(at) {
                 continue;
             }
             let mut info = self.infos[at].clone();
@@ -278,6 +301,7 @@ impl Closure {
         if paths.is_empty() {
             return self;
         }
+        let paths: HashSet<&StorePath> = paths.iter().collect();
         let left = self.infos.into_iter().filter(|info| !paths.contains(&info.path));
         Self::new(left.map(|mut info| {
             info.references.retain(|reference| !paths.contains(reference));
@@ -285,144 +309,23 @@ impl Closure {
         }))
     }
 
-    /// Reads a closure from JSON: the graph of a derivation's `exportReferencesGraph` or nix2container's closure graph
-    /// (a list), or what `nix path-info --json` prints in any of its formats (a list until Nix 2.18, an object by path
-    /// from 2.19, `{"info": {...}, "storeDir": ...}` by base name since 2.33).
-    pub fn from_json(text: &str) -> Result<Self> {
-        let value: Value =
-            serde_json::from_str(text).map_err(|error| Error::invalid("closure JSON", error))?;
-        Self::from_value(value)
-    }
-
-    /// As [`Closure::from_json`], from JSON that has been read.
-    pub fn from_value(value: Value) -> Result<Self> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Entry {
-            path: Option<String>,
-            #[serde(default, deserialize_with = "crate::rules::null_is_default")]
-            references: Vec<String>,
-            #[serde(default)]
-            nar_hash: Value,
-            #[serde(default)]
-            nar_size: u64,
-            #[serde(default = "yes")]
-            valid: bool,
-        }
-        fn yes() -> bool {
-            true
-        }
-        let mut prefix = String::new();
-        let entries: Vec<(Option<String>, Value)> = match value {
-            Value::Array(list) => list.into_iter().map(|entry| (None, entry)).collect(),
-            Value::Object(mut object) => {
-                if let (Some(dir), Some(info)) = (
-                    object.get("storeDir").and_then(Value::as_str),
-                    object.get("info").and_then(Value::as_object),
-                ) {
-                    prefix = format!("{dir}/");
-                    object = info.clone();
-                }
-                object.into_iter().map(|(path, entry)| (Some(path), entry)).collect()
+    /// Checks that all entries and all references are store paths of `store`. An entry names a file that is read, so it is
+    /// no less to be checked than a path in a request.
+    pub fn check(&self, store: &Store) -> Result<()> {
+        for info in &self.infos {
+            store.check(info.path.as_str()).map_err(|error| Error::invalid("closure", error))?;
+            for reference in &info.references {
+                let what = || format!("closure, references of {}", info.path);
+                store.check(reference.as_str()).map_err(|error| Error::invalid(what(), error))?;
             }
-            _ => return Err(Error::invalid("closure JSON", "expected a list or an object of store paths")),
-        };
-        let full = |name: &str| {
-            if name.starts_with('/') { StorePath::from(name) } else { format!("{prefix}{name}").into() }
-        };
-        let mut infos = Vec::with_capacity(entries.len());
-        for (index, (key, entry)) in entries.into_iter().enumerate() {
-            let place =
-                || format!("closure JSON, entry {}", key.clone().unwrap_or_else(|| index.to_string()));
-            if entry.is_null() {
-                return Err(Error::invalid(place(), "Nix does not know this path: build it first"));
-            }
-            let entry: Entry =
-                serde_json::from_value(entry).map_err(|error| Error::invalid(place(), error))?;
-            let path = key
-                .as_ref()
-                .or(entry.path.as_ref())
-                .ok_or_else(|| Error::invalid(place(), "it has no path"))?;
-            if !entry.valid {
-                return Err(Error::invalid(place(), "Nix does not know this path: build it first"));
-            }
-            infos.push(PathInfo {
-                path: full(path),
-                references: entry.references.iter().map(|name| full(name)).collect(),
-                nar_hash: nar_hash::from_json(&entry.nar_hash),
-                nar_size: entry.nar_size,
-            });
         }
-        let closure = Self::new(infos);
-        let sizes = closure.iter().map(|info| info.nar_size);
-        match sizes.fold(0, u64::saturating_add) {
-            ..=MOST_BYTES => Ok(closure),
-            _ => Err(Error::invalid("closure JSON", "the sizes of its paths are more than 1 PiB together")),
-        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn entries_of_one_path_are_one() {
-        let text = r#"[{"path": "/nix/store/a", "narSize": 1, "references": ["/nix/store/c"]}, {"path": "/nix/store/b"},
-            {"path": "/nix/store/a", "narSize": 1, "references": ["/nix/store/b", "/nix/store/c"]}]"#;
-        let closure = Closure::from_json(text).unwrap();
-        let paths: Vec<&str> = closure.iter().map(|info| info.path.as_str()).collect();
-        assert_eq!(paths, ["/nix/store/a", "/nix/store/b"]);
-        assert_eq!(closure.at(0).references, ["/nix/store/b", "/nix/store/c"].map(StorePath::from));
-    }
-
-    #[test]
-    fn sizes_that_no_machine_can_add_are_an_error() {
-        let text = format!(
-            r#"[{{"path": "/nix/store/a", "narSize": {}}}, {{"path": "/nix/store/b", "narSize": 1}}]"#,
-            u64::MAX
-        );
-        assert_eq!(
-            Closure::from_json(&text).unwrap_err().to_string(),
-            "closure JSON is not valid: the sizes of its paths are more than 1 PiB together"
-        );
-    }
-
-    #[test]
-    fn every_format_of_path_info_reads_alike() {
-        let texts = [
-            r#"[{"path":"/nix/store/a","references":["/nix/store/b"],"narHash":"sha256-x","narSize":5,"closureSize":9},
-                {"path":"/nix/store/b","references":[],"narHash":"sha256-y","narSize":4,"valid":true}]"#,
-            r#"{"/nix/store/a":{"references":["/nix/store/b"],"narHash":"sha256-x","narSize":5},
-                "/nix/store/b":{"references":[],"narHash":"sha256-y","narSize":4}}"#,
-            r#"{"version":2,"storeDir":"/nix/store","info":{"a":{"references":["b"],"narHash":"sha256-x","narSize":5},
-                "b":{"references":[],"narHash":"sha256-y","narSize":4}}}"#,
-        ];
-        for text in texts {
-            let closure = Closure::from_json(text).unwrap();
-            let b = StorePath::from("/nix/store/b");
-            let first = closure.iter().next().unwrap();
-            assert_eq!(
-                (first.path.as_str(), &first.references[..]),
-                ("/nix/store/a", &[b.clone()][..]),
-                "{text}"
-            );
-            assert_eq!((closure.len(), closure.get(&b).unwrap().nar_size), (2, 4));
-        }
-    }
-
-    #[test]
-    fn unknown_paths_and_wrong_json_are_named() {
-        let error = |text: &str| Closure::from_json(text).unwrap_err().to_string();
-        assert!(
-            error(r#"{"/nix/store/a":null}"#)
-                .contains("/nix/store/a is not valid: Nix does not know this path")
-        );
-        assert!(error(r#"[{"path":"/a","valid":false}]"#).contains("entry 0"));
-        assert!(error(r#"[{"references":[]}]"#).contains("it has no path"));
-        assert!(error("3").contains("expected a list or an object"));
-        assert!(error("{").starts_with("closure JSON is not valid: "));
-    }
 
     #[test]
     fn a_closure_of_roots_is_canonical_and_complete() {

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::wording::quoted;
 
 /// Changes whenever the bytes of a blob would change for the same request: another frame size, another segment
 /// order, another codec version.
@@ -65,10 +66,16 @@ impl From<Codec> for String {
 }
 
 impl TryFrom<String> for Codec {
-    type Error = Error;
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("must be {}, not {}", Self::FORMS, quoted(&text)))
     }
+}
+
+impl Codec {
+    /// How a codec is written, for messages.
+    pub const FORMS: &str =
+        "none, gzip or zstd, perhaps with a level as in gzip:9 (1 to 12) or zstd:9 (1 to 19)";
 }
 
 impl std::str::FromStr for Codec {
@@ -78,7 +85,7 @@ impl std::str::FromStr for Codec {
     fn from_str(text: &str) -> Result<Self> {
         let (name, level) = text.split_once(':').map_or((text, None), |(name, level)| (name, Some(level)));
         let wrong =
-            || Error::invalid(format!("compression {text:?}"), "expected none, gzip[:1-12] or zstd[:1-19]");
+            || Error::invalid(format!("compression {}", quoted(text)), format!("expected {}", Self::FORMS));
         let level = |default: u8, most: u8| match level {
             None => Ok(default),
             // Digits alone: Rust's parser takes a sign, too.
@@ -122,7 +129,9 @@ impl Compressor {
                         .expect("the level was checked when parsed");
                     libdeflater::Compressor::new(level)
                 });
-                out.resize(compressor.gzip_compress_bound(frame.len()), 0);
+                let bound = compressor.gzip_compress_bound(frame.len());
+                out.try_reserve(bound).map_err(|_| Error::Memory)?;
+                out.resize(bound, 0);
                 let length = compressor
                     .gzip_compress(frame, out)
                     .map_err(|error| Error::invalid("gzip frame", format!("libdeflate: {error:?}")))?;
@@ -130,11 +139,15 @@ impl Compressor {
                 push(&self.gzip, compressor);
             }
             Codec::Zstd { level } => {
-                let failed = |code| Error::invalid("zstd frame", zstd_safe::get_error_name(code));
+                let failed = |code| match zstd_safe::get_error_name(code) {
+                    // There is no other way to tell.
+                    name if name.contains("not enough memory") => Error::Memory,
+                    name => Error::invalid("zstd frame", name),
+                };
                 let mut context = match pop(&self.zstd) {
                     Some(context) => context,
                     None => {
-                        let mut context = zstd_safe::CCtx::create();
+                        let mut context = zstd_safe::CCtx::try_create().ok_or(Error::Memory)?;
                         let level = zstd_safe::CParameter::CompressionLevel(level.into());
                         context.set_parameter(level).map_err(failed)?;
                         // As long as a frame: a smaller one, as the lowest levels have it, gives more bytes in no less
@@ -145,7 +158,7 @@ impl Compressor {
                         context
                     }
                 };
-                out.reserve(zstd_safe::compress_bound(frame.len()));
+                out.try_reserve(zstd_safe::compress_bound(frame.len())).map_err(|_| Error::Memory)?;
                 context.compress2(out, frame).map_err(failed)?;
                 push(&self.zstd, context);
             }
@@ -162,12 +175,12 @@ pub(crate) enum Decompressor {
 }
 
 impl Decompressor {
-    pub(crate) fn new(codec: Codec) -> Self {
-        match codec {
+    pub(crate) fn new(codec: Codec) -> Result<Self> {
+        Ok(match codec {
             Codec::None => Self::None,
             Codec::Gzip { .. } => Self::Gzip(libdeflater::Decompressor::new()),
-            Codec::Zstd { .. } => Self::Zstd(zstd_safe::DCtx::create()),
-        }
+            Codec::Zstd { .. } => Self::Zstd(zstd_safe::DCtx::try_create().ok_or(Error::Memory)?),
+        })
     }
 
     /// Fills `plain` exactly; false where the frame is not one of so many bytes.
@@ -235,9 +248,9 @@ mod tests {
             let codec = codec.parse().unwrap();
             Compressor::new(codec).frame(&parts[2], &mut frame).unwrap();
             let mut plain = vec![0; parts[2].len()];
-            assert!(Decompressor::new(codec).frame(&frame, &mut plain) && plain == parts[2]);
-            assert!(!Decompressor::new(codec).frame(&frame, &mut plain[1..]), "another length");
-            assert!(!Decompressor::new(codec).frame(&frame[9..], &mut plain), "another frame");
+            assert!(Decompressor::new(codec).unwrap().frame(&frame, &mut plain) && plain == parts[2]);
+            assert!(!Decompressor::new(codec).unwrap().frame(&frame, &mut plain[1..]), "another length");
+            assert!(!Decompressor::new(codec).unwrap().frame(&frame[9..], &mut plain), "another frame");
         }
         let blob = compressed("zstd");
         let mut plain = Vec::with_capacity(parts.concat().len());

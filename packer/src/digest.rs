@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
+use crate::wording::quoted;
 
 macro_rules! sha256_type {
     ($(#[$doc:meta])* $name:ident) => {
@@ -51,16 +52,17 @@ macro_rules! sha256_type {
         }
 
         impl TryFrom<String> for $name {
-            type Error = Error;
-            fn try_from(text: String) -> Result<Self, Error> {
-                text.parse()
+            type Error = String;
+            fn try_from(text: String) -> Result<Self, String> {
+                let found = quoted(&text);
+                text.parse().map_err(|_| format!("must be sha256: and 64 hexadecimal digits, not {found}"))
             }
         }
 
         impl FromStr for $name {
             type Err = Error;
             fn from_str(text: &str) -> Result<Self, Error> {
-                let wrong = || Error::invalid(format!("digest {text:?}"), "expected sha256: and 64 hexadecimal digits");
+                let wrong = || Error::invalid(format!("digest {}", quoted(text)), "expected sha256: and 64 hexadecimal digits");
                 let digits = text.strip_prefix("sha256:").ok_or_else(wrong)?;
                 let mut bytes = [0; 32];
                 let lower = digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));

@@ -1,11 +1,12 @@
 //! What can go wrong while an image is planned, packed or written.
 
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 use crate::closure::StorePath;
 use crate::digest::{DiffId, Digest};
 use crate::pack::PackedLayer;
+use crate::wording;
 
 /// The packer's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -15,7 +16,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused.
-    #[error("cannot {action}: {}", path.display())]
+    #[error("cannot {action}: {}", wording::path(path))]
     Io {
         /// What was tried, as in "cannot read file".
         action: &'static str,
@@ -25,7 +26,10 @@ pub enum Error {
         source: io::Error,
     },
     /// The disk (or quota) is full.
-    #[error("no space left on the device, nothing was kept of what was being written: {}", path.display())]
+    #[error(
+        "no space left on the device, nothing was kept of what was being written: {}",
+        wording::path(path)
+    )]
     DiskFull {
         /// The file that was being written.
         path: PathBuf,
@@ -36,7 +40,7 @@ pub enum Error {
     #[error(
         "store path is missing; it was deleted, perhaps by a garbage collection, or never realised; \
          bring it back (nix-store --realise, or --repair-path where Nix still lists it) and keep it alive while it is packed: {}",
-        path.display()
+        wording::path(path)
     )]
     Missing {
         /// The store path.
@@ -45,7 +49,8 @@ pub enum Error {
     /// Something below a store path went away or changed while it was read.
     #[error(
         "store path changed while it was packed ({what}); store paths are immutable, so it was deleted or damaged: \
-         run nix-store --verify-path on it and build again: {}", path.display()
+         run nix-store --verify-path on it and build again: {}",
+        wording::path(path)
     )]
     Changed {
         /// What was noticed.
@@ -66,8 +71,25 @@ pub enum Error {
         /// The hash of what is there.
         found: String,
     },
+    /// A file of the store has a mode that Nix does not leave.
+    #[error(
+        "mode {mode:04o} is not one that Nix leaves in the store, which is {wanted} here; nothing of the store path was \
+         kept: give it its mode back (chmod), or repair the store path (nix-store --repair-path), and build again: {}",
+        path.display()
+    )]
+    StoreMode {
+        /// Its permission bits with setuid, setgid and sticky.
+        mode: u32,
+        /// The modes that it may have.
+        wanted: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
     /// A socket, device or FIFO.
-    #[error("{kind} cannot be packed; only files, directories and symlinks can be in a store path: {}", path.display())]
+    #[error(
+        "{kind} cannot be packed; only files, directories and symlinks can be in a store path: {}",
+        wording::path(path)
+    )]
     SpecialFile {
         /// The kind of file.
         kind: &'static str,
@@ -109,7 +131,8 @@ pub enum Error {
     /// A file name that unpackers take for a deletion.
     #[error(
         "a name that begins with .wh. is a whiteout in an OCI layer: unpacked, the file would vanish and could delete \
-         others; rename the file, or leave its store path out: {}", path.display()
+         others; rename the file, or leave its store path out: {}",
+        wording::path(path)
     )]
     Whiteout {
         /// The file.
@@ -190,7 +213,7 @@ pub enum Error {
         paths: Vec<String>,
     },
     /// A blob in a file has other bytes than its name says.
-    #[error("blob does not have its digest {expected} (found {found}): {}", path.display())]
+    #[error("blob does not have its digest {expected} (found {found}): {}", wording::path(path))]
     BlobMismatch {
         /// The recorded digest.
         expected: Digest,
@@ -198,6 +221,27 @@ pub enum Error {
         found: Digest,
         /// The file.
         path: PathBuf,
+    },
+    /// A layer's own file has another size than its spec says.
+    #[error("layer file has {found} bytes, but the image spec records {expected}; build the image again: {}", path.display())]
+    BlobSize {
+        /// The recorded size.
+        expected: u64,
+        /// The file's.
+        found: u64,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A store directory that other users can change.
+    #[error(
+        "store directory {} is not safe to read: {why}; only this user and root may be able to write to a store: change its owner \
+         or mode, or name another store with --store-dir", path.display()
+    )]
+    StoreOfOthers {
+        /// The directory.
+        path: PathBuf,
+        /// How others can change it.
+        why: String,
     },
     /// A spec names files that are no store paths.
     #[error(
@@ -221,13 +265,29 @@ pub enum Error {
         /// What is wrong with the path.
         source: Box<Error>,
     },
+    /// The system gives no thread.
+    #[error(
+        "cannot start a thread: the limit of processes (ulimit -u, or pids.max of a container) or of memory is reached; raise it"
+    )]
+    Threads {
+        /// The system's own words.
+        source: io::Error,
+    },
+    /// The system gives no memory.
+    #[error(
+        "cannot get memory to pack with: the limit (ulimit -v, or a container's) is reached; raise it, or use fewer threads"
+    )]
+    Memory,
     /// The caller asked to stop.
     #[error("interrupted")]
     Interrupted,
+    /// A JSON document that cannot be read, or a value in it that is not what it must be: see [`document`](crate::document).
+    #[error("{0}")]
+    Document(String),
 }
 
 /// The first few paths of a list, and how many more there are.
-fn some(paths: &[String]) -> String {
+pub(crate) fn some(paths: &[String]) -> String {
     const MOST: usize = 5;
     match paths.get(MOST..) {
         Some(more @ [_, ..]) => format!("{} and {} more", paths[..MOST].join(" "), more.len()),
@@ -253,6 +313,21 @@ impl Error {
         }
     }
 
+    /// A value that is not what it must be.
+    pub(crate) fn must(place: impl fmt::Display, must: &str, found: impl fmt::Display) -> Self {
+        Self::Document(format!("{place} must be {must}, not {found}"))
+    }
+
+    /// The same error with the name of the document that it is about.
+    #[must_use]
+    pub(crate) fn in_document(self, name: &str) -> Self {
+        match self {
+            Self::Document(text) => Self::Document(format!("{name}: {text}")),
+            Self::Invalid { what, why } => Self::Invalid { what: format!("{name}: {what}"), why },
+            other => other,
+        }
+    }
+
     /// A document, argument or rule that is not what it should be.
     pub fn invalid(what: impl Into<String>, why: impl ToString) -> Self {
         Self::Invalid { what: what.into(), why: why.to_string() }
@@ -269,13 +344,13 @@ impl Error {
     }
 }
 
-/// An error's message with all its causes on one line.
+/// An error's message with all its causes on one line, as [`wording::line`] shows them.
 pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    let mut text = wording::line(&error.to_string()).into_owned();
     let mut cause = error.source();
     while let Some(error) = cause {
         text.push_str(": ");
-        text.push_str(&error.to_string());
+        text.push_str(&wording::line(&error.to_string()));
         cause = error.source();
     }
     text

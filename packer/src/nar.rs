@@ -2,88 +2,88 @@
 //! and nothing else. Source: Dolstra, "The Purely Functional Software Deployment Model" (2006), figure 5.2; the Nix manual,
 //! "Nix Archive (NAR) format".
 
-use crate::error::Result;
-use crate::tar::{FileKind, OpenFile, Walker, strip_case_hack};
+use crate::tar::{Entry, FileKind, strip_case_hack};
 
-/// How many bytes are handed out at once, at most.
-const PIECE: usize = 256 << 10;
-
-/// Hands out the archive of the store path that `walker` is about to walk, piece by piece. With `case_hack`, names are those
-/// without its suffixes.
-pub(crate) fn write(
-    mut walker: Walker,
+/// An archive that is made while its store path is walked. The caller takes its bytes out of [`Archive::bytes`] whenever it
+/// likes.
+pub(crate) struct Archive {
+    /// The bytes that nobody has taken yet.
+    pub(crate) bytes: Vec<u8>,
+    /// Whether names are those without the case hack's suffixes.
     case_hack: bool,
-    take: &mut dyn FnMut(&[u8]) -> Result<()>,
-) -> Result<()> {
-    let root = walker.path().len();
-    let mut out = Out { pending: Vec::new(), take };
-    let mut buffer = vec![0; PIECE];
-    // How many directories the walk is in, as far as it has been handed out.
-    let mut inside = 0;
-    out.word(b"nix-archive-1");
-    while let Some(entry) = walker.next()? {
-        let below = &walker.path()[root..];
+    /// How many directories the walk is in, as far as it has been told.
+    inside: usize,
+    /// The size and depth of the file whose content comes next.
+    file: Option<(u64, usize)>,
+}
+
+impl Archive {
+    pub(crate) fn new(case_hack: bool) -> Self {
+        let mut archive = Self { bytes: Vec::new(), case_hack, inside: 0, file: None };
+        archive.word(b"nix-archive-1");
+        archive
+    }
+
+    /// The walk's next entry. `below` is its path from the store path on: empty, or with a slash ahead.
+    pub(crate) fn entry(&mut self, below: &[u8], entry: &Entry) {
+        self.end_file();
         let depth = below.iter().filter(|byte| **byte == b'/').count();
-        for _ in depth..inside {
+        for _ in depth..self.inside {
             // A directory that is left, and its entry in the one around it.
-            out.words(&[b")", b")"]);
+            self.words(&[b")", b")"]);
         }
-        inside = depth;
+        self.inside = depth;
         if let Some(slash) = below.iter().rposition(|byte| *byte == b'/') {
             let name = &below[slash + 1..];
-            out.words(&[b"entry", b"(", b"name"]);
-            out.word(&if case_hack { strip_case_hack(name) } else { name.into() });
-            out.word(b"node");
+            self.words(&[b"entry", b"(", b"name"]);
+            self.word(&if self.case_hack { strip_case_hack(name) } else { name.into() });
+            self.word(b"node");
         }
-        out.words(&[b"(", b"type"]);
-        match entry.kind {
+        self.words(&[b"(", b"type"]);
+        match &entry.kind {
             FileKind::Directory => {
-                out.word(b"directory");
-                inside += 1;
+                self.word(b"directory");
                 // Its end comes when it is left.
-                continue;
+                self.inside += 1;
             }
             FileKind::Symlink { target } => {
-                out.words(&[b"symlink", b"target"]);
-                out.word(&target);
+                self.words(&[b"symlink", b"target"]);
+                self.word(target);
+                self.end_node(depth);
             }
             FileKind::Regular { size } => {
-                out.word(b"regular");
+                self.word(b"regular");
                 if entry.mode & 0o100 != 0 {
-                    out.words(&[b"executable", b""]);
+                    self.words(&[b"executable", b""]);
                 }
-                out.word(b"contents");
-                out.length(size);
-                if size > 0 {
-                    let mut file = OpenFile::of(&walker, size)?;
-                    while !file.is_at_end() {
-                        let read = file.read(&mut buffer)?;
-                        out.bytes(&buffer[..read])?;
-                    }
-                }
-                out.pad(size);
+                self.word(b"contents");
+                self.length(*size);
+                self.file = Some((*size, depth));
             }
         }
-        out.word(b")");
-        if depth > 0 {
-            out.word(b")");
+    }
+
+    /// The walk has ended.
+    pub(crate) fn end(&mut self) {
+        self.end_file();
+        // The store path itself is no entry.
+        for at in (0..std::mem::take(&mut self.inside)).rev() {
+            self.words(if at > 0 { &[b")", b")"] } else { &[b")"] });
         }
-        out.flush_if(PIECE)?;
     }
-    // The store path itself is no entry.
-    for at in (0..inside).rev() {
-        out.words(if at > 0 { &[b")", b")"] } else { &[b")"] });
+
+    /// The content of the file before has been handed on.
+    fn end_file(&mut self) {
+        if let Some((size, depth)) = self.file.take() {
+            self.pad(size);
+            self.end_node(depth);
+        }
     }
-    out.flush_if(1)
-}
 
-/// What is on its way out.
-struct Out<'t> {
-    pending: Vec<u8>,
-    take: &'t mut dyn FnMut(&[u8]) -> Result<()>,
-}
+    fn end_node(&mut self, depth: usize) {
+        self.words(if depth > 0 { &[b")", b")"] } else { &[b")"] });
+    }
 
-impl Out<'_> {
     fn words(&mut self, words: &[&[u8]]) {
         words.iter().for_each(|word| self.word(word));
     }
@@ -91,31 +91,17 @@ impl Out<'_> {
     /// A string: its length, its bytes, and zeros up to a multiple of 8.
     fn word(&mut self, word: &[u8]) {
         self.length(word.len() as u64);
-        self.pending.extend_from_slice(word);
+        self.bytes.extend_from_slice(word);
         self.pad(word.len() as u64);
     }
 
     fn length(&mut self, length: u64) {
-        self.pending.extend_from_slice(&length.to_le_bytes());
+        self.bytes.extend_from_slice(&length.to_le_bytes());
     }
 
     fn pad(&mut self, length: u64) {
         let zeros = length.next_multiple_of(8) - length;
-        self.pending.resize(self.pending.len() + zeros as usize, 0);
-    }
-
-    /// Bytes of a file, which are handed out at once.
-    fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        self.flush_if(1)?;
-        (self.take)(bytes)
-    }
-
-    fn flush_if(&mut self, least: usize) -> Result<()> {
-        if self.pending.len() >= least {
-            (self.take)(&self.pending)?;
-            self.pending.clear();
-        }
-        Ok(())
+        self.bytes.resize(self.bytes.len() + zeros as usize, 0);
     }
 }
 
@@ -127,15 +113,24 @@ mod tests {
 
     use super::*;
     use crate::digest::Digest;
+    use crate::tar::{OpenFile, Walker};
 
     fn archive(path: &Path, case_hack: bool) -> Vec<u8> {
-        let (mut archive, walker) = (Vec::new(), Walker::new(b"/nix/store/x", path.into(), case_hack));
-        write(walker, case_hack, &mut |bytes| {
-            archive.extend_from_slice(bytes);
-            Ok(())
-        })
-        .unwrap();
-        archive
+        let mut walker = Walker::new(b"/nix/store/x", path.into(), case_hack);
+        let (mut archive, root) = (Archive::new(case_hack), walker.path().len());
+        let mut chunk = vec![0; 4096];
+        while let Some(entry) = walker.next().unwrap() {
+            archive.entry(&walker.path()[root..], &entry);
+            if let FileKind::Regular { size: 1.. } = entry.kind {
+                let mut file = OpenFile::of(&walker, &entry).unwrap();
+                while !file.is_at_end() {
+                    let read = file.read(&mut chunk).unwrap();
+                    archive.bytes.extend_from_slice(&chunk[..read]);
+                }
+            }
+        }
+        archive.end();
+        archive.bytes
     }
 
     fn tree(path: &Path, hacked: &str) {

@@ -15,32 +15,49 @@ static NIX32: LazyLock<Encoding> = LazyLock::new(|| {
 });
 
 /// A SHA-256 as `sha256:` with hexadecimal digits, whether it was SRI (`sha256-…`, base 64), or `sha256:` with digits of
-/// base 16 or of Nix's base 32. Anything else stays as it is.
+/// base 16, of Nix's base 32 or of base 64. Anything else stays as it is.
 pub fn canonical(text: &str) -> String {
-    let bytes =
-        text.strip_prefix("sha256-").and_then(|base64| BASE64.decode(base64.as_bytes()).ok()).or_else(|| {
+    bytes(text).map_or_else(|| text.to_owned(), |bytes| format!("sha256:{}", HEXLOWER.encode(&bytes)))
+}
+
+/// Checks that a text is a SHA-256 in one of the forms that [`canonical`] reads. The error says what is expected.
+pub fn check(text: &str) -> Result<(), String> {
+    bytes(text).map(drop).ok_or_else(|| format!("{EXPECTED}, but it is {text:?}"))
+}
+
+const EXPECTED: &str =
+    "expected a SHA-256 as Nix prints it, sha256-... in base 64, or sha256:... in base 16 or 32";
+
+fn bytes(text: &str) -> Option<Vec<u8>> {
+    let bytes = match text.strip_prefix("sha256-") {
+        Some(base64) => BASE64.decode(base64.as_bytes()).ok(),
+        None => {
             let digits = text.strip_prefix("sha256:")?;
             match digits.len() {
                 64 => HEXLOWER.decode(digits.as_bytes()).ok(),
                 52 => NIX32.decode(&digits.bytes().rev().collect::<Vec<u8>>()).ok(),
+                44 => BASE64.decode(digits.as_bytes()).ok(),
                 _ => None,
             }
-        });
-    match bytes.filter(|bytes| bytes.len() == 32) {
-        Some(bytes) => format!("sha256:{}", HEXLOWER.encode(&bytes)),
-        None => text.to_owned(),
-    }
+        }
+    };
+    bytes.filter(|bytes| bytes.len() == 32)
 }
 
-/// The hash as `nix path-info --json` prints it: text, or since 2.33 an object of algorithm, format and hash. Empty where it
-/// is neither.
-pub(crate) fn from_json(value: &Value) -> String {
+/// The hash as `nix path-info --json` prints it: text, or since 2.33 an object of algorithm, format and hash. Empty where
+/// there is none. The error says what is expected.
+pub(crate) fn from_json(value: &Value) -> Result<String, String> {
     let part = |name: &str| value.get(name).and_then(Value::as_str);
-    match (value.as_str(), part("algorithm"), part("format"), part("hash")) {
+    let text = match (value.as_str(), part("algorithm"), part("format"), part("hash")) {
         (Some(text), ..) => text.to_owned(),
         (None, Some(algorithm), Some("base64"), Some(hash)) => format!("{algorithm}-{hash}"),
         (None, Some(algorithm), Some(_), Some(hash)) => format!("{algorithm}:{hash}"),
-        _ => String::new(),
+        _ if value.is_null() => String::new(),
+        _ => return Err(format!("{EXPECTED}, or an object of algorithm, format and hash")),
+    };
+    match text.is_empty() {
+        true => Ok(text),
+        false => check(&text).map(|()| text),
     }
 }
 
@@ -68,9 +85,19 @@ mod tests {
 
     #[test]
     fn nix_prints_text_or_an_object() {
-        let object = |format: &str| from_json(&json!({"algorithm": "sha256", "format": format, "hash": "x"}));
-        assert_eq!(from_json(&json!("sha256-x")), "sha256-x");
-        assert_eq!((object("base64"), object("base16")), ("sha256-x".into(), "sha256:x".into()));
-        assert_eq!(from_json(&json!(null)), "");
+        let hex = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+        let base64 = "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=";
+        let object = |format: &str, hash: &str| {
+            from_json(&json!({"algorithm": "sha256", "format": format, "hash": hash})).unwrap()
+        };
+        assert_eq!(object("base64", base64), format!("sha256-{base64}"));
+        assert_eq!(object("base16", hex), format!("sha256:{hex}"));
+        assert_eq!(from_json(&json!(format!("sha256-{base64}"))).unwrap(), format!("sha256-{base64}"));
+        assert_eq!(canonical(&format!("sha256:{base64}")), format!("sha256:{hex}"));
+        assert_eq!(from_json(&json!(null)).unwrap(), "");
+        assert_eq!(
+            from_json(&json!("sha256-x")).unwrap_err(),
+            "expected a SHA-256 as Nix prints it, sha256-... in base 64, or sha256:... in base 16 or 32, but it is \"sha256-x\""
+        );
     }
 }

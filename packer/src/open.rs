@@ -12,6 +12,9 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::closure::Store;
+use crate::given;
+
 /// Opens a regular file. Fails where the name itself is a link.
 pub fn unlinked(path: &Path) -> io::Result<File> {
     regular(rustix::fs::open(path, READ | OFlags::NOFOLLOW, Mode::empty()))
@@ -31,9 +34,26 @@ pub fn beneath(root: &Path, path: &Path) -> io::Result<File> {
         let text = format!("it leads to {}, outside of {}", target.display(), root.display());
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     };
-    let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(&root, directory, Mode::empty())?;
+    let root = rustix::fs::open(&root, DIRECTORY, Mode::empty())?;
     regular(resolve_beneath(root, below))
+}
+
+/// Opens a file below `root`, a store path, and follows no link: neither one in the file's place nor one on the way. `below` is
+/// the file's path from there; if it is empty, `root` itself is opened.
+pub(crate) fn inside(root: &Path, below: &Path) -> Result<OwnedFd, Errno> {
+    if below.as_os_str().is_empty() {
+        return rustix::fs::open(root, READ | OFlags::NOFOLLOW, Mode::empty());
+    }
+    resolve_beneath(rustix::fs::open(root, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?, below)
+}
+
+/// Reads a document that another document names: a regular file. A name in the store leads to a file in the store, or nowhere.
+pub(crate) fn store_text(store: &Store, file: &Path) -> io::Result<String> {
+    let file = match file.starts_with(&store.real_dir) {
+        true => beneath(&store.real_dir, file)?,
+        false => linked(file)?,
+    };
+    text(file, given::MOST_BYTES)
 }
 
 /// Reads a regular file of at most `most` bytes as text.
@@ -47,7 +67,15 @@ pub fn text(file: File, most: u64) -> io::Result<String> {
     Ok(text)
 }
 
-const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOCTTY);
+pub(crate) const READ: OFlags =
+    OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOCTTY);
+
+/// For a directory that is only on the way. Where the system has such flags, it need not be readable.
+#[cfg(target_os = "linux")]
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+#[cfg(not(target_os = "linux"))]
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// `below` has no links unless somebody has put one there since it was resolved: then this fails.
 #[cfg(target_os = "linux")]
@@ -71,7 +99,7 @@ fn each_component(root: OwnedFd, below: &Path) -> Result<OwnedFd, Errno> {
     while let Some(name) = names.next() {
         let Component::Normal(name) = name else { return Err(Errno::XDEV) };
         let flags = match names.peek() {
-            Some(_) => OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Some(_) => DIRECTORY,
             None => READ,
         };
         at = rustix::fs::openat(&at, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
@@ -97,7 +125,7 @@ fn regular(opened: Result<OwnedFd, Errno>) -> io::Result<File> {
     }
 }
 
-fn not_regular(kind: &str) -> io::Error {
+pub(crate) fn not_regular(kind: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("it is {kind}, not a regular file"))
 }
 

@@ -2,15 +2,16 @@
 //! so each is locked while its process lives, and [`sweep`] removes those that nobody holds.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, Metadata, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
 use crate::error::{Error, Result};
+use crate::open;
 
 const PREFIX: &str = ".nixply-scratch-";
 
@@ -22,9 +23,14 @@ const YOUNG: Duration = Duration::from_secs(60);
 
 /// A temporary file in `dir`, as open to others as the umask lets any new file be.
 pub(crate) fn file(dir: &Path) -> Result<NamedTempFile> {
+    file_with(dir, 0o666)
+}
+
+/// A temporary file in `dir` with this mode, less what the umask takes away.
+pub(crate) fn file_with(dir: &Path, mode: u32) -> Result<NamedTempFile> {
     let mut builder = Builder::new();
     let file =
-        builder.prefix(PREFIX).rand_bytes(RANDOM).permissions(Permissions::from_mode(0o666)).tempfile_in(dir);
+        builder.prefix(PREFIX).rand_bytes(RANDOM).permissions(Permissions::from_mode(mode)).tempfile_in(dir);
     let file = file.map_err(|source| Error::io("create file", dir, source))?;
     hold(file.as_file());
     Ok(file)
@@ -84,7 +90,13 @@ pub(crate) fn sweep(dir: &Path, content: &[&str]) {
             continue;
         }
         let path = entry.path();
-        let Ok(file) = File::open(&path) else { continue };
+        // Another file may have taken its place since: nobody waits for a FIFO, and no link is followed.
+        let flags = open::READ | OFlags::NOFOLLOW;
+        let Ok(file) = rustix::fs::open(&path, flags, Mode::empty()).map(File::from) else { continue };
+        let is_same = |opened: Metadata| (opened.dev(), opened.ino()) == (metadata.dev(), metadata.ino());
+        if !file.metadata().is_ok_and(is_same) {
+            continue;
+        }
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
             let _ = if metadata.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         }

@@ -346,7 +346,7 @@ fn arguments_are_checked_before_anything_is_read() {
         &["layers[0].groups[0].not[1]", "/etc"],
     );
     refused(sandbox.to_root(json!({"groups": [[B], {"depsOf": C}]})), &["group 1", C, "is not among"]);
-    refused(sandbox.to_root(json!({"nmae": 1})), &["unknown field `nmae`"]);
+    refused(sandbox.to_root(json!({"nmae": 1})), &["cannot have the key `nmae`; did you mean `name`?"]);
 }
 
 /// nix2container#127 and its kin: a store that differs from the spec is told before anything is handed on.

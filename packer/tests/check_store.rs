@@ -1,16 +1,18 @@
 //! The check of the store: what is read is what Nix knows, or nothing of it is kept.
 
 use std::fs;
-use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nixply_packer::Error;
-use nixply_packer::cache::Cache;
+use nixply_packer::cache::{Cache, Compared};
 use nixply_packer::closure::{Closure, PathInfo, Store};
-use nixply_packer::digest::Digest;
+use nixply_packer::compress::Codec;
+use nixply_packer::digest::{DiffId, Digest};
 use nixply_packer::image::layout;
 use nixply_packer::image::spec::ImageSpec;
-use nixply_packer::pack::{Control, Packer};
+use nixply_packer::pack::{Control, Packer, Progress};
 use nixply_packer::request::ImageRequest;
 use serde_json::json;
 
@@ -35,21 +37,44 @@ fn archive(content: &[u8]) -> Vec<u8> {
     bytes
 }
 
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
 /// A store of three paths with a cache beside it.
-struct World(tempfile::TempDir);
+struct World {
+    folder: tempfile::TempDir,
+    size: usize,
+}
 
 impl World {
     fn new() -> Self {
-        let world = Self(tempfile::tempdir().unwrap());
+        Self::of(5_000_001)
+    }
+
+    /// With files of this size.
+    fn of(size: usize) -> Self {
+        let world = Self { folder: tempfile::tempdir().unwrap(), size };
         for name in NAMES {
             fs::create_dir_all(world.file(name).parent().unwrap()).unwrap();
-            fs::write(world.file(name), world.content(name)).unwrap();
+            set_mode(world.file(name).parent().unwrap(), 0o755);
+            world.put(name, &world.content(name));
         }
         world
     }
 
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn put(&self, name: &str, content: &[u8]) {
+        let _ = fs::remove_file(self.file(name));
+        fs::write(self.file(name), content).unwrap();
+        set_mode(&self.file(name), 0o444);
+    }
+
     fn store(&self) -> Store {
-        Store { dir: "/nix/store".into(), real_dir: self.0.path().join("store") }
+        Store { dir: "/nix/store".into(), real_dir: self.path().join("store") }
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -57,11 +82,12 @@ impl World {
     }
 
     fn content(&self, name: &str) -> Vec<u8> {
-        name.repeat(5_000_001).into_bytes()
+        // Only b is ever so large.
+        name.repeat(if name == "b" { self.size } else { self.size.min(5_000_001) }).into_bytes()
     }
 
     fn cache(&self) -> Cache {
-        Cache::new(self.0.path().join("cache"))
+        Cache::new(self.path().join("cache"))
     }
 
     fn packer(&self, check: bool) -> Packer {
@@ -69,17 +95,27 @@ impl World {
     }
 
     fn build(&self, codec: &str, to_root: bool, check: bool) -> Result<ImageSpec, Error> {
+        self.build_watched(codec, to_root, check, &())
+    }
+
+    fn build_watched(
+        &self,
+        codec: &str,
+        to_root: bool,
+        check: bool,
+        progress: &dyn Progress,
+    ) -> Result<ImageSpec, Error> {
         let infos = NAMES.map(|name| PathInfo {
             path: path(name).into(),
             references: Vec::new(),
             nar_hash: Digest::of(&archive(&self.content(name))).to_string(),
-            nar_size: 5_000_001,
+            nar_size: self.size as u64,
         });
         let deps = NAMES.map(path);
         let layer =
             if to_root { json!({"copyToRoot": [deps[1]]}) } else { json!({"deps": deps, "maxLayers": 2}) };
         let request = json!({"arch": "amd64", "compression": codec, "layers": [layer]});
-        self.request(&request, &Closure::new(infos), check)
+        self.watched(&request, &Closure::new(infos), check, progress)
     }
 
     fn request(
@@ -88,26 +124,36 @@ impl World {
         closure: &Closure,
         check: bool,
     ) -> Result<ImageSpec, Error> {
+        self.watched(request, closure, check, &())
+    }
+
+    fn watched(
+        &self,
+        request: &serde_json::Value,
+        closure: &Closure,
+        check: bool,
+        progress: &dyn Progress,
+    ) -> Result<ImageSpec, Error> {
         let stop = AtomicBool::new(false);
         let request = ImageRequest::from_json(&request.to_string(), "request").unwrap();
-        let control = Control::new(&stop, &());
+        let control = Control::new(&stop, progress);
         Ok(request.build(closure, &self.store(), &self.packer(check), &control)?.spec)
     }
 
     fn layout(&self, spec: &ImageSpec, name: &str) -> Result<(), Error> {
-        let (stop, dir) = (AtomicBool::new(false), self.0.path().join(name));
+        let (stop, dir) = (AtomicBool::new(false), self.path().join(name));
         let (packer, control) = (self.packer(true), Control::new(&stop, &()));
         layout::write(spec, &self.store(), &dir, "t", None, &packer, &control).map(drop)
     }
 
     fn damage(&self) {
         let mut content = self.content("b");
-        content[4_999_999] ^= 1;
-        fs::write(self.file("b"), content).unwrap();
+        content[self.size - 2] ^= 1;
+        self.put("b", &content);
     }
 
     fn repair(&self) {
-        fs::write(self.file("b"), self.content("b")).unwrap();
+        self.put("b", &self.content("b"));
     }
 }
 
@@ -142,19 +188,200 @@ fn nothing_is_kept_of_a_damaged_path() {
     }
 }
 
-/// The way out that the documentation names.
+/// What was packed from a damaged store without the check counts as absent with it, and what is packed then takes its place.
 #[test]
-fn without_the_check_an_emptied_cache_is_as_good_as_new() {
+fn fault_cache_remembers_damage_of_segments_layers_and_states() {
+    for codec in ["none", "gzip:1", "zstd:1"] {
+        for to_root in [false, true] {
+            // So large that hashers' states are remembered.
+            let world = World::of(34 << 20);
+            let truth = world.build(codec, to_root, false).unwrap();
+            world.cache().gc(0).unwrap();
+            world.damage();
+            let wrong = world.build(codec, to_root, false).unwrap();
+            assert_ne!(wrong, truth, "the store is trusted");
+            world.repair();
+            assert_eq!(world.build(codec, to_root, false).unwrap(), wrong, "and so is what was made of it");
+            assert_eq!(world.build(codec, to_root, true).unwrap(), truth, "{codec} {to_root}");
+            for kind in ["layers", "segments"] {
+                assert_eq!(world.build(codec, to_root, false).unwrap(), truth, "{codec} {to_root}: {kind}");
+                let _ = fs::remove_dir_all(world.cache().folder().join(kind));
+            }
+            assert_eq!(world.build(codec, to_root, false).unwrap(), truth, "{codec} {to_root}: the states");
+        }
+    }
+}
+
+/// A cache as former versions left it says nothing of checks.
+#[test]
+fn entries_that_do_not_say_that_they_were_checked_were_not() {
+    let world = World::new();
+    let truth = world.build("zstd:1", false, false).unwrap();
+    let layers = || {
+        let folders = fs::read_dir(world.cache().folder().join("layers")).unwrap();
+        let files = folders.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());
+        files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect::<Vec<_>>()
+    };
+    assert!(layers().iter().all(|text| !text.contains("checked")), "the same bytes as former versions wrote");
+    let blob = |check| {
+        let packer = world.packer(check);
+        let paths = packer.layer_paths(&truth.layers[0], &world.store()).unwrap();
+        packer.cached_blob(&paths, "zstd:1".parse::<Codec>().unwrap()).unwrap().is_some()
+    };
+    assert!(blob(false) && !blob(true));
+    assert_eq!(world.build("zstd:1", false, true).unwrap(), truth);
+    assert!(blob(false) && blob(true));
+    assert!(layers().iter().all(|text| text.contains(r#""checked":true"#)));
+    assert!(world.cache().verify().unwrap().removed.is_empty());
+}
+
+/// What a spec says was not checked either.
+#[test]
+fn imported_layers_are_packed_again_where_the_store_is_checked() {
     let world = World::new();
     let truth = world.build("zstd:1", false, false).unwrap();
     world.cache().gc(0).unwrap();
-    world.damage();
-    let wrong = world.build("zstd:1", false, false).unwrap();
-    assert_ne!(wrong, truth, "the store is trusted");
-    world.repair();
-    assert_eq!(world.build("zstd:1", false, true).unwrap(), wrong, "and so is what was made of it");
-    world.cache().gc(0).unwrap();
-    assert_eq!(world.build("zstd:1", false, false).unwrap(), truth);
+    let mut lie = truth.clone();
+    lie.layers[0].digest = Digest::of(b"a lie");
+    lie.layers[0].diff_id = DiffId::of(b"a lie");
+    world.cache().import(&lie).unwrap();
+    assert_eq!(world.build("zstd:1", false, false).unwrap(), lie, "it is believed");
+    assert_eq!(world.build("zstd:1", false, true).unwrap(), truth);
+    assert_eq!(world.build("zstd:1", false, false).unwrap(), truth, "and no longer");
+}
+
+/// Changes a byte near the end of b's file once its first bytes have been packed, and its last ones have not been read: all of
+/// it had been hashed before, when the check and the packing were two reads.
+struct Flip<'w>(&'w World, [AtomicU64; 3]);
+
+impl<'w> Flip<'w> {
+    fn new(world: &'w World) -> Self {
+        Self(world, Default::default())
+    }
+}
+
+impl Progress for Flip<'_> {
+    fn packed(&self, layer: usize, bytes: u64) {
+        // More than what may come before b, and less than that and b without what is read ahead.
+        let flipped = 12 << 20;
+        let before = self.1[layer].fetch_add(bytes, Ordering::SeqCst);
+        if (before..before + bytes).contains(&flipped) {
+            set_mode(&self.0.file("b"), 0o644);
+            let file = fs::File::options().write(true).open(self.0.file("b")).unwrap();
+            set_mode(&self.0.file("b"), 0o444);
+            file.write_all_at(b"x", self.0.size as u64 - 2).unwrap();
+        }
+    }
+}
+
+#[test]
+fn fault_check_store_race_what_is_packed_is_what_was_hashed() {
+    for codec in ["none", "gzip:1", "zstd:1"] {
+        for to_root in [false, true] {
+            // Larger than what is read ahead.
+            let world = World::of(48 << 20);
+            let truth = world.build(codec, to_root, false).unwrap();
+            world.cache().gc(0).unwrap();
+            let error = world.build_watched(codec, to_root, true, &Flip::new(&world)).unwrap_err();
+            match to_root {
+                false => assert!(matches!(error, Error::Damaged { .. }), "{codec}: {error}"),
+                // Its files are read twice, and must be the same.
+                true => {
+                    assert!(error.to_string().contains("another content than when its archive was hashed"))
+                }
+            }
+            world.repair();
+            assert_eq!(world.build(codec, to_root, false).unwrap(), truth, "{codec}: nothing of it was kept");
+        }
+    }
+}
+
+/// Names the modes of all files and folders that a tree with rules has, too.
+#[test]
+fn fault_check_store_modes_of_trees_at_the_root() {
+    let world = World::new();
+    for to_root in [false, true] {
+        for (path, mode, right) in
+            [(world.file("b"), 0o4444, 0o444), (world.file("b").parent().unwrap().into(), 0o2755, 0o755)]
+        {
+            set_mode(&path, mode);
+            world.build("none", to_root, false).unwrap();
+            let error = world.build("none", to_root, true).unwrap_err();
+            assert!(
+                matches!(&error, Error::StoreMode { mode: found, path: named, .. } if *found == mode && *named == path),
+                "{error}"
+            );
+            set_mode(&path, right);
+        }
+        world.build("none", to_root, true).unwrap();
+    }
+}
+
+/// Rules that leave files out, or bring two trees together, are no reason not to look at everything.
+#[test]
+fn trees_that_meet_are_checked_file_by_file() {
+    let world = World::of(70_000);
+    let infos = NAMES.map(|name| PathInfo {
+        path: path(name).into(),
+        references: Vec::new(),
+        nar_hash: Digest::of(&archive(&world.content(name))).to_string(),
+        nar_size: 1,
+    });
+    // Of the same content in one place, and left out in another.
+    let closure = Closure::new(infos);
+    let request = json!({"arch": "amd64", "layers": [{"deps": [path("a"), path("b")], "copyToRoot": [path("c")],
+        "perms": [{"path": path("b"), "regex": ".*", "mode": "0777"}]}]});
+    let truth = world.request(&request, &closure, false).unwrap();
+    let fresh = |check| {
+        world.cache().gc(0).unwrap();
+        world.request(&request, &closure, check)
+    };
+    assert_eq!(fresh(true).unwrap(), truth);
+    for name in NAMES {
+        let mut content = world.content(name);
+        content[3] ^= 1;
+        world.put(name, &content);
+        let error = fresh(true).unwrap_err();
+        assert!(
+            matches!(&error, Error::Damaged { path: named, .. } if *named == path(name).into()),
+            "{error}"
+        );
+        world.put(name, &world.content(name));
+    }
+    assert_eq!(fresh(true).unwrap(), truth);
+}
+
+/// `nixply cache verify --store`.
+#[test]
+fn a_cache_is_compared_with_the_store() {
+    let world = World::new();
+    let stop = AtomicBool::new(false);
+    let compare = || world.cache().compare(&world.store(), &Control::new(&stop, &())).unwrap();
+    for to_root in [false, true] {
+        let truth = world.build("zstd:1", to_root, false).unwrap();
+        world.cache().gc(0).unwrap();
+        world.damage();
+        world.build("zstd:1", to_root, false).unwrap();
+        world.repair();
+        let found = compare();
+        let all = if to_root { 1 } else { 3 };
+        assert_eq!((found.same, found.different.len(), found.gone), (all - 1, 1, 0), "{found:?}");
+        assert!(found.forgotten > 0 && found.unproven.is_empty() && found.unnamed == 0, "{found:?}");
+        assert_eq!(world.build("zstd:1", to_root, false).unwrap(), truth, "{to_root}");
+        assert_eq!(compare().same, all);
+        // It is as if they had been checked when they were packed.
+        fs::rename(world.store().real_dir, world.path().join("away")).unwrap();
+        assert_eq!(world.build("zstd:1", to_root, true).unwrap(), truth, "{to_root}");
+        assert_eq!((compare().gone, compare().same), (all, 0));
+        fs::rename(world.path().join("away"), world.store().real_dir).unwrap();
+        world.damage();
+        let found = compare();
+        assert_eq!((found.same, found.unproven.len()), (all - 1, 1), "{found:?}");
+        assert!(found.unproven[0].1.contains("store path is damaged"), "{found:?}");
+        world.repair();
+        world.cache().gc(0).unwrap();
+    }
+    assert_eq!(compare(), Compared::default(), "an empty cache");
 }
 
 /// A spec has no hashes of archives: the cache remembers them.

@@ -264,5 +264,8 @@ fn wrong_layers_of_a_database_are_named() {
     };
     refused(json!([{}, {"deps": "/etc"}]), "nixDatabase.layers[1].deps[0] is not valid");
     refused(json!([{"deps": path("x")}]), "x is not in the closure, although nixDatabase.layers[0] names it");
-    refused(json!([{"dep": []}]), "structured attributes is not valid: unknown field `dep`");
+    refused(
+        json!([{"dep": []}]),
+        "structured attributes: nixDatabase.layers[0] cannot have the key `dep`; did you mean `deps`?",
+    );
 }

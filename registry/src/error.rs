@@ -46,6 +46,18 @@ pub enum Error {
         /// The system's own words.
         source: io::Error,
     },
+    /// A layer's own file is another one than when the server started.
+    #[error("layer file is another one than when the server started; start the server again: {}", .0.display())]
+    Replaced(PathBuf),
+    /// This system does not tell users apart.
+    #[error(
+        "cannot tell which user a program on loopback belongs to: this system has no /proc/net/tcp; serve without --private, or \
+         on Linux"
+    )]
+    UnknownPeers,
+    /// The system gives no random numbers.
+    #[error("cannot make a secret")]
+    Secret(#[source] io::Error),
     /// The system gives no threads.
     #[error("cannot start the server")]
     Start(#[source] io::Error),

@@ -1,5 +1,7 @@
 //! Strategies beside each other, on one history or one closure.
 
+use std::num::NonZero;
+
 use nixply_packer::closure::Closure;
 use nixply_packer::plan::{self, Options, PlannedPath};
 use rayon::prelude::*;
@@ -107,6 +109,15 @@ impl Series {
     }
 }
 
+/// As many threads as there are cores, or as the system gives. None where it gives none.
+fn pool() -> Option<rayon::ThreadPool> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let halves = std::iter::successors(Some(cores), |threads| Some(threads / 2).filter(|half| *half > 0));
+    halves
+        .map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build())
+        .find_map(|pool| pool.ok())
+}
+
 impl Study {
     /// How often [`Study::compare`] calls its `step`.
     pub fn steps(&self, history: &History) -> usize {
@@ -130,12 +141,14 @@ impl Study {
         jobs.extend(
             self.limits.iter().flat_map(|limit| self.contenders.iter().map(move |who| (who, *limit))),
         );
-        let replays: Vec<Replay> = jobs
-            .par_iter()
+        let replayed =
+            |(contender, limit): &(&Contender, usize)| Replay::of(history, contender, *limit, sizes, step);
+        let replays: Result<Vec<Replay>> = match pool() {
             // One job after another is taken: they take very different times.
-            .with_max_len(1)
-            .map(|(contender, limit)| Replay::of(history, contender, *limit, sizes, step))
-            .collect::<Result<_>>()?;
+            Some(pool) => pool.install(|| jobs.par_iter().with_max_len(1).map(replayed).collect()),
+            None => jobs.iter().map(replayed).collect(),
+        };
+        let replays = replays?;
         let mut floor_mean = None;
         let mut all = jobs.iter().zip(replays).map(|((contender, _), replay)| {
             let summary = Summary::of(&replay.releases, self.warm_up).expect("some are measured");

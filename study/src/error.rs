@@ -22,6 +22,9 @@ pub enum Error {
         /// Why, and what would be right.
         why: String,
     },
+    /// A document that cannot be read.
+    #[error(transparent)]
+    Document(nixply_packer::Error),
     /// A strategy cannot plan a release.
     #[error("{strategy} at release {release}, image {image}")]
     Plan {

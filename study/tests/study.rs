@@ -269,7 +269,7 @@ fn what_cannot_be_read_is_named() {
         ),
         ("hollow", "hollow/1: it has no closures: expected a file IMAGE.json for each image of this release".into()),
         ("missing", "cannot read missing".into()),
-        ("text.json", "text.json: closure JSON is not valid: expected value at line 1 column 1".into()),
+        ("text.json", "text.json: closure JSON is not valid JSON: line 1, column 1: expected a value".into()),
         ("none.json", "none.json: it has no store path".into()),
         ("sizes.json", format!("sizes.json: its paths have no sizes: {how} writes them")),
         (

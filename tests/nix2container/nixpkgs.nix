@@ -9,6 +9,7 @@
         let
           # The lock file's machine is the only one for which anything is built.
           set = import ./packages { lock = builtins.fromJSON (builtins.readFile ./lock.json); };
+          nix = version: set.jq // { pname = "nix"; inherit version; };
           pkgs = set // {
             inherit system;
             # A package of Rust code: what has been built before the test.
@@ -25,9 +26,15 @@
                 # As nixpkgs' packages, which know their source and vendored crates.
                 inherit (args) src cargoLock;
               };
+            rustc.version = "1.95.0";
             # Its functions are above.
             installShellFiles = set.jq;
             stdenv = set.stdenv // {
+              hostPlatform = {
+                inherit system;
+                isLinux = set.lib.hasSuffix "-linux" system;
+                isDarwin = set.lib.hasSuffix "-darwin" system;
+              };
               buildPlatform = set.stdenv.hostPlatform // { canExecute = platform: platform.system == system; };
             };
             callPackage =
@@ -42,10 +49,15 @@
                   };
               in
               make args;
-            nixVersions = builtins.listToAttrs (
-              map (name: { inherit name; value = set.jq // { version = name; }; }) [ "nix_2_18" "nix_2_31" "stable" ]
-            );
-            nix = set.jq;
+            # Too old, given up, supported, not tried yet, and no version's name.
+            nixVersions = {
+              nix_2_18 = nix "2.18.9";
+              nix_2_24 = throw "nix_2_24 has been removed";
+              nix_2_31 = nix "2.31.5";
+              nix_2_99 = nix "2.99.0";
+              stable = nix "2.31.5";
+            };
+            nix = nix "2.31.5";
             boost = set.zlib;
             nlohmann_json = set.zlib;
             pkg-config = set.zlib;
@@ -57,6 +69,9 @@
     in
     {
       legacyPackages = each pkgsFor;
-      lib = (pkgsFor (builtins.fromJSON (builtins.readFile ./lock.json)).system).lib;
+      lib = (pkgsFor (builtins.fromJSON (builtins.readFile ./lock.json)).system).lib // {
+        # As after 26.05, without x86_64-darwin.
+        systems.flakeExposed = [ "x86_64-linux" "aarch64-linux" "riscv64-linux" "aarch64-darwin" ];
+      };
     };
 }

@@ -118,6 +118,11 @@ impl Nix {
     pub fn try_eval(&self, body: &str) -> Output {
         run(self.command("nix").args(["eval", "--impure", "--json", "--expr", &expression(self, body)]))
     }
+
+    /// Evaluates an expression to JSON that needs neither a package set nor the plugin. It may fail.
+    pub fn eval_plain(&self, expression: &str) -> Output {
+        run(self.bare_command("nix", "").args(["eval", "--impure", "--json", "--expr", expression]))
+    }
 }
 
 /// `body` with the package set as `pkgs`, the program as `nixply`, a package; `buildImage`, the builder door:

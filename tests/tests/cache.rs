@@ -108,7 +108,7 @@ fn the_cache_is_shown_checked_and_emptied() {
     assert!(world.cache(&["stat"]).ok().starts_with("segments         0        0 B"));
     assert_eq!(world.build(), spec);
     let wrong = world.cache(&["gc", "--cache-limit", "much"]);
-    assert_eq!(wrong.code, Some(1), "{}", wrong.stderr);
+    assert_eq!(wrong.code, Some(2), "{}", wrong.stderr);
 }
 
 /// The hashes are Nix's own, of whatever is in a store path.

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use nixply_tests::engines::{skopeo, unique};
-use nixply_tests::{Nix, Output, Project, Running, harness, needs, run};
+use nixply_tests::{Nix, Output, Project, Running, harness, needs, run, run_with_input};
 use serde_json::Value;
 
 const HELLO: &str = r#"{ processes.hello.exec = "echo Hello"; }"#;
@@ -17,6 +18,10 @@ const HELLO: &str = r#"{ processes.hello.exec = "echo Hello"; }"#;
 /// Programs that write down what they are called with, a word a line, and do nothing.
 struct Recorder<'n> {
     project: Project<'n>,
+    /// Where a daemon of Docker could be.
+    daemon: String,
+    _folder: tempfile::TempDir,
+    _socket: UnixListener,
 }
 
 impl<'n> Recorder<'n> {
@@ -25,7 +30,10 @@ impl<'n> Recorder<'n> {
         for name in ["docker", "podman", "skopeo"] {
             project.program(name, r#"{ echo "${0##*/}"; printf '%s\n' "$@"; echo; } >> "$RECORD""#);
         }
-        Self { project }
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("docker.sock");
+        let daemon = format!("unix://{}", socket.display());
+        Self { project, daemon, _folder: folder, _socket: UnixListener::bind(socket).unwrap() }
     }
 
     /// The command, and what was called: a line each, with addresses of this machine made equal.
@@ -35,7 +43,7 @@ impl<'n> Recorder<'n> {
         let record = record.with_file_name(unique("-record"));
         let mut command = self.project.nixply(["container"].iter().chain(words));
         // As devenv's: without bars, skopeo is not told to be quiet.
-        command.env("RECORD", &record).env("NIXPLY_PROGRESS", "0");
+        command.env("RECORD", &record).env("NIXPLY_PROGRESS", "0").env("DOCKER_HOST", &self.daemon);
         command.env(
             "NIXPLY_SKOPEO",
             self.project
@@ -45,12 +53,25 @@ impl<'n> Recorder<'n> {
         let text = fs::read_to_string(&record).unwrap_or_default();
         let _ = fs::remove_file(&record);
         let calls = text.split("\n\n").filter(|call| !call.is_empty());
-        (output, calls.map(|call| same_address(&call.replace('\n', " "))).collect())
+        (
+            output,
+            calls
+                .map(|call| same_address(&call.replace('\n', " ")).replace(&self.daemon, "DAEMON"))
+                .collect(),
+        )
     }
 }
 
-/// With `ADDRESS` for 127.0.0.1:PORT.
+/// With `ADDRESS` for 127.0.0.1:PORT, and `FILE` for the auth file.
 fn same_address(text: &str) -> String {
+    let text = &text
+        .split(' ')
+        .map(|word| {
+            word.split_once("-authfile=")
+                .map_or_else(|| word.to_owned(), |(option, _)| format!("{option}-authfile=FILE"))
+        })
+        .collect::<Vec<_>>()
+        .join(" ");
     let mut parts = text.split("127.0.0.1:");
     let first = parts.next().unwrap().to_owned();
     parts.fold(first, |text, part| text + "ADDRESS" + part.trim_start_matches(|c: char| c.is_ascii_digit()))
@@ -111,6 +132,7 @@ fn warnings_name_the_program_as_it_was_called() {
         command
             .args(words.split(' '))
             .env("RECORD", "/dev/null")
+            .env("DOCKER_HOST", &recorder.daemon)
             .env("NIXPLY_SKOPEO", project.program("s", "exit 0"));
         let said = run(&mut command);
         assert!(
@@ -129,11 +151,11 @@ fn all_dialects_give_skopeo_the_same_arguments() {
     let recorder = Recorder::new(&nix, HELLO);
     // Patterns stay as they are, whatever files there are.
     recorder.project.write("--star", "");
-    let start = "skopeo --insecure-policy copy --src-tls-verify=false --src-no-creds docker://ADDRESS/processes:latest";
+    let start = "skopeo --insecure-policy copy --src-tls-verify=false --src-authfile=FILE docker://ADDRESS/processes:latest";
     let fly = "docker://registry.fly.io/";
     for (words, destination) in [
-        (vec!["copy", "processes"], "docker-daemon:processes:latest"),
-        (vec!["processes", "--copy"], "docker-daemon:processes:latest"),
+        (vec!["copy", "processes"], "docker-daemon:processes:latest --dest-daemon-host DAEMON"),
+        (vec!["processes", "--copy"], "docker-daemon:processes:latest --dest-daemon-host DAEMON"),
         (vec!["processes", "--copy", "--registry", "docker://"], "docker://processes:latest"),
         (vec!["--registry", "docker://", "copy", "processes"], "docker://processes:latest"),
         (vec!["copy", "processes", "-r", "docker://"], "docker://processes:latest"),
@@ -153,7 +175,7 @@ fn all_dialects_give_skopeo_the_same_arguments() {
         ),
         (
             vec!["copy", "processes", "--copy-args", "--* [a]  $HOME `id` -q"],
-            "docker-daemon:processes:latest --* [a] $HOME `id` -q",
+            "docker-daemon:processes:latest --* [a] $HOME `id` -q --dest-daemon-host DAEMON",
         ),
     ] {
         let (said, calls) = recorder.record(&words);
@@ -189,8 +211,16 @@ fn all_dialects_give_engines_the_same_arguments() {
             "docker",
             "run -i -p 80:80 --rm processes:latest",
         ),
+        // Options with spaces are quoted.
+        (
+            vec!["run", "processes", "--engine-args=--env 'A=b  c' -v \"/a b:/c\" --label d=e\\ f"],
+            "docker",
+            "run -i --env A=b  c -v /a b:/c --label d=e f processes:latest",
+        ),
     ] {
         let (said, calls) = recorder.record(&words);
+        // Whether the daemon is there is asked before the image is built.
+        let ask = (engine == "docker").then_some("version");
         let (pull, forget) = match engine {
             "docker" => ("pull --quiet ADDRESS/processes:latest", "rmi --no-prune ADDRESS/processes:latest"),
             _ => (
@@ -201,7 +231,7 @@ fn all_dialects_give_engines_the_same_arguments() {
         // podman's pull prints what docker is asked for.
         let find = (engine == "docker").then_some("image inspect --format {{.Id}} ADDRESS/processes:latest");
         let tag = "tag ADDRESS/processes:latest processes:latest";
-        let expected = [Some(pull), find, Some(tag), Some(forget), Some(last)];
+        let expected = [ask, Some(pull), find, Some(tag), Some(forget), Some(last)];
         let expected: Vec<String> =
             expected.into_iter().flatten().map(|call| format!("{engine} {call}")).collect();
         assert_eq!(calls, expected, "{words:?} {}", said.stderr);
@@ -209,8 +239,8 @@ fn all_dialects_give_engines_the_same_arguments() {
     }
     // Arguments for skopeo are for skopeo.
     let (said, calls) = recorder.record(&["run", "processes", "--copy-args=--dest-compress"]);
-    let copy = "skopeo --insecure-policy copy --src-tls-verify=false --src-no-creds docker://ADDRESS/processes:latest docker-daemon:processes:latest --dest-compress";
-    assert_eq!(calls, [copy, "docker run -i processes:latest"], "{}", said.stderr);
+    let copy = "skopeo --insecure-policy copy --src-tls-verify=false --src-authfile=FILE docker://ADDRESS/processes:latest docker-daemon:processes:latest --dest-compress --dest-daemon-host DAEMON";
+    assert_eq!(calls, ["docker version", copy, "docker run -i processes:latest"], "{}", said.stderr);
     said.ok();
 }
 
@@ -219,6 +249,7 @@ fn all_dialects_give_engines_the_same_arguments() {
 fn declared_arguments_are_evaluated_when_the_container_is_copied() {
     let nix = harness!();
     let recorder = Recorder::new(&nix, "");
+    // As devenv's documentation has them.
     for example in ["registry", "fly.io"] {
         let from = Nix::repository().join("examples/containers").join(example).join(".");
         run(Command::new("cp").arg("-r").arg(from).arg(recorder.project.path())).ok();
@@ -337,10 +368,19 @@ fn copies_reach_registries_with_and_without_credentials() {
     // Row C14, with a way out.
     let refused = copy("x:wrong").fails();
     assert!(refused.contains("authentication required") || refused.contains("unauthorized"), "{refused}");
-    let end = "\nerror: Failed to copy container\nhint: a registry's credentials are given by --copy-args=\"--dest-creds USER:PASSWORD\"";
+    let end = "\nerror: Failed to copy container\nhint: log in with `skopeo login REGISTRY`, which asks for the password, or name a \
+               file with credentials: --copy-args=\"--dest-authfile FILE\"\n";
     assert!(refused.contains(end), "{refused}");
     assert!(!refused.contains("x:wrong"), "{refused}");
     copy("x:TOKEN").ok();
+    // As the guides have it: the password is in nobody's arguments.
+    let credentials = folder.path().join("auth.json");
+    let login = ["login", "--tls-verify=false", "--username", "x", "--password-stdin", "--authfile"];
+    run_with_input(Command::new("skopeo").args(login).args([&credentials, Path::new(&guarded)]), "TOKEN")
+        .ok();
+    let arguments = format!("--copy-args=--authfile {} --dest-tls-verify=false", credentials.display());
+    run(&mut project.nixply(["container", "copy", "processes", "--registry", &guarded_prefix, &arguments]))
+        .ok();
     assert_eq!(inspect(&guarded, &["--creds", "x:TOKEN"]).ok(), format!("{guarded}/{name}"));
 
     // Declared: the registry, and a token that a command gives.
@@ -366,11 +406,12 @@ fn copies_reach_registries_with_and_without_credentials() {
 fn what_is_wrong_is_said_with_a_way_out() {
     let nix = harness!();
     let project = Project::new(&nix, HELLO);
-    let fails = |words: &str| {
+    let fails_with = |code: i32, words: &str| {
         let said = project.container(words);
-        assert_eq!((said.code, &*said.stdout), (Some(1), ""), "{words}: {}", said.stderr);
+        assert_eq!((said.code, &*said.stdout), (Some(code), ""), "{words}: {}", said.stderr);
         said.stderr
     };
+    let fails = |words: &str| fails_with(1, words);
     // Row C10, with what devenv does not say.
     assert_eq!(
         fails("build proceses"),
@@ -380,7 +421,7 @@ fn what_is_wrong_is_said_with_a_way_out() {
         fails("build web.app"),
         "error: there is no container \"web.app\": there are processes, shell\nhint: containers.\"web.app\" makes one\n"
     );
-    assert!(fails("--registry docker://r/").starts_with(
+    assert!(fails_with(2, "--registry docker://r/").starts_with(
         "error: No container subcommand provided. Use `nixply container build` or specify a command.\n"
     ));
 
@@ -396,7 +437,9 @@ fn what_is_wrong_is_said_with_a_way_out() {
     );
     assert!(said.ends_with(&end), "{said}");
     project.write("devenv.nix", "{ packagse = [ ]; }");
-    assert!(fails("build shell").contains("The option `packagse' does not exist."), "Nix's own words");
+    let told = fails("build shell");
+    assert!(told.contains("cannot use the option `packagse` of "), "{told}");
+    assert!(told.contains("there is no such option: did you mean `packages`?"), "{told}");
     project.write("devenv.nix", "{ packages = [ ; }");
     assert!(fails("build shell").contains("syntax error"));
     project.write("devenv.nix", r#"{ containers.web = { registry = null; startupCommand = "true"; }; }"#);
@@ -441,10 +484,94 @@ fn missing_engines_and_silent_daemons_are_told_apart() {
     assert!(said.contains("Cannot connect to the Docker daemon at unix:///nowhere/docker.sock"), "{said}");
     assert!(
         said.ends_with(
-            "error: docker cannot take the image\nhint: start docker's daemon, or use --engine podman\n"
+            "error: docker does not answer\n\
+             hint: start docker's daemon at unix:///nowhere/docker.sock, or use --engine podman\n"
         ),
         "{said}"
     );
+}
+
+/// Where no engine is named, podman takes the place of a docker that does not answer. Nothing is built for one that is named.
+#[test]
+fn podman_runs_where_docker_does_not_answer() {
+    let nix = harness!();
+    let recorder = Recorder::new(&nix, HELLO);
+    let words =
+        "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?";
+    let refusal = "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock";
+    for (words, what) in [(words, "does not answer"), (refusal, "refuses this user"), ("", "does not answer")]
+    {
+        recorder.project.program("docker", &format!("echo '{words}' >&2; exit 1"));
+        let (said, calls) = recorder.record(&["run", "processes"]);
+        assert_eq!(
+            calls.last().map(String::as_str),
+            Some("podman run -i processes:latest"),
+            "{}",
+            said.stderr
+        );
+        let warning = format!("warning: docker {what}: podman runs the container");
+        assert_eq!(said.stderr.lines().filter(|line| *line == warning).count(), 1, "{}", said.stderr);
+        said.ok();
+    }
+    recorder.project.write("devenv.nix", "throw \"it was evaluated\"");
+    let (said, calls) = recorder.record(&["run", "processes", "--engine", "docker"]);
+    assert!(
+        said.stderr.contains("error: docker does not answer\nhint: start docker's daemon at "),
+        "{}",
+        said.stderr
+    );
+    assert!(calls.is_empty() && !said.stderr.contains("it was evaluated"), "{}", said.stderr);
+}
+
+/// What a container declares is known when it is evaluated, and wrong before it is packed.
+#[test]
+fn a_declared_destination_that_takes_nothing_is_told_before_the_image_is_packed() {
+    let nix = harness!();
+    let project = Project::new(
+        &nix,
+        r#"{ containers.web = { registry = "HOST/me/"; startupCommand = "true"; };
+             containers.daemon = { startupCommand = "true"; defaultCopyArgs = [ "--dest-daemon-host" "unix:///nowhere.sock" ]; }; }"#,
+    );
+    let fails = |words: &str| {
+        let said = project.container(words).fails();
+        assert!(!said.contains("Copying container") && !said.contains("layer"), "{said}");
+        assert!(!project.path().join(".devenv").exists(), "nothing was built");
+        said
+    };
+    // Nix may have said something of what it builds to evaluate.
+    let said = fails("copy web");
+    assert!(
+        said.ends_with(
+            "error: containers.web.registry: \"HOST/me/\" names no transport\n\
+             hint: containers.web.registry = \"docker://HOST/me/\";\n"
+        ),
+        "{said}"
+    );
+    let said = fails("copy daemon");
+    assert!(
+        said.contains(
+            "error: there is no Docker daemon at unix:///nowhere.sock\nhint: start Docker, or set DOCKER_HOST"
+        ),
+        "{said}"
+    );
+}
+
+/// `ln -s real.txt link.txt`, and the container that copies it.
+#[test]
+fn copy_to_root_link_of_a_project_is_a_link_in_the_container() {
+    let nix = harness!();
+    let project = Project::new(
+        &nix,
+        r#"{ name = "example"; containers.prod = { copyToRoot = ./link.txt; startupCommand = "ls -l /env"; }; }"#,
+    );
+    project.write("real.txt", "content\n");
+    std::os::unix::fs::symlink("real.txt", project.path().join("link.txt")).unwrap();
+    let spec: Value = serde_json::from_str(&fs::read_to_string(project.build("prod")).unwrap()).unwrap();
+    let layers = spec["layers"].as_array().unwrap();
+    let mut paths = layers.iter().flat_map(|layer| layer["paths"].as_array().into_iter().flatten());
+    let home = paths.find_map(|path| path["path"].as_str().filter(|path| path.ends_with("-container-home")));
+    let link = Path::new(home.expect("there is a home layer")).join("env/link.txt");
+    assert_eq!(fs::read_link(link).unwrap(), Path::new("real.txt"));
 }
 
 /// The plugin of another Nix says so in a line, and the container is built without it.

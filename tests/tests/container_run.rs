@@ -203,7 +203,7 @@ fn get(address: &str) -> Option<String> {
 fn example_artifacts_are_at_the_root_and_at_home() {
     let nix = harness!();
     let project = Project::example(&nix, "artifacts");
-    let (engines, _guard) = engines!(&project, "devenv-shell-prod");
+    let (engines, _guard) = engines!(&project, "myapp-prod");
     for ran in &engines {
         assert_eq!(ran.run("prod", &[]).ok(), "serving with serve in /env");
         let said = ran.run("prod", &["ls -A / /env; readlink /mybinary"]).ok();
@@ -261,7 +261,7 @@ fn a_container_is_as_devenv_makes_it() {
         let mut shell = ran.command("shell", "--rm --network none", &[]);
         assert_eq!(run_with_input(&mut shell, script).ok(), expected);
         // The entrypoint expands variables, splits nothing by itself, and gives the exit code.
-        assert_eq!(ran.run("shell", &["echo", "$NUMBER", "'$TEXT'"]).ok(), "3 two  words");
+        assert_eq!(ran.run("shell", &["echo $NUMBER '$TEXT'"]).ok(), "3 two  words");
         assert_eq!(ran.run("shell", &["for n in 1 2; do echo \"<$n $NUMBER>\"; done"]).ok(), "<1 3>\n<2 3>");
         assert_eq!(ran.run("shell", &["exit 3"]).code, Some(3));
         assert_eq!(ran.run("shell", &["kill -9 $$"]).code, Some(137));
@@ -272,6 +272,32 @@ fn a_container_is_as_devenv_makes_it() {
         for variable in ["HOME=/env", "USER=user", "TEXT=two  words", "NUMBER=3", "DEVENV_ROOT=/env"] {
             assert!(env.iter().any(|entry| entry == variable), "{variable}: {env:?}");
         }
+    }
+}
+
+/// `container run NAME -- PROGRAM ARGUMENT...`, and the same of the image by its name.
+#[test]
+fn arguments_of_run_keep_quotes_and_exit_codes() {
+    let nix = harness!();
+    let project = Project::new(
+        &nix,
+        r#"{ name = "example"; containers.t = { copyToRoot = null; startupCommand = "true"; };
+             containers.list = { copyToRoot = null; startupCommand = [ "sh" "-c" "echo \"$1\"; exit 5" "sh" "a  b" ]; }; }"#,
+    );
+    let (engines, _guard) = engines!(&project, "example-t", "example-list");
+    for ran in &engines {
+        let code = |arguments: &[&str]| ran.run("t", arguments).code;
+        assert_eq!(code(&["sh", "-c", "exit 7"]), Some(7));
+        assert_eq!(ran.run("t", &["printf", "<%s>", "a  b"]).ok(), "<a  b>");
+        assert_eq!(ran.run("t", &["printf", "<%s>", "", "$HOME", "-x", "a\nb"]).ok(), "<><$HOME><-x><a\nb>");
+        assert_eq!(
+            (code(&["exit 7"]), code(&["sh", "-c", "kill -9 $$"]), code(&[])),
+            (Some(7), Some(137), Some(0))
+        );
+        let said = ran.run("list", &[]);
+        assert_eq!((said.code, &*said.stdout), (Some(5), "a  b\n"), "{}", said.stderr);
+        let by_name = ran.engine.run(&["example-t:latest", "printf", "<%s>", "a  b"]);
+        assert_eq!(by_name.ok(), "<a  b>");
     }
 }
 

@@ -263,6 +263,141 @@ fn copy_to_root_takes_folders_files_and_lists() {
     assert!(whole.join("env/dist/mybinary").is_file() && !whole.join("dist").exists());
 }
 
+/// Links to files stay links, whatever they lead to, and wherever the project is.
+#[test]
+fn copy_to_root_link_stays_a_link() {
+    let nix = harness!();
+    let homes = |value: &str| {
+        nix.try_build(&config(
+            &format!("{{ containers.web.copyToRoot = {value}; }}"),
+            "(lib.last config.containerBuilds.web.layers).copyToRoot",
+        ))
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let real = folder.path().canonicalize().unwrap();
+    let at = |name: &str| real.join(name);
+    std::fs::create_dir_all(at("folder/deep")).unwrap();
+    for file in ["real.txt", "folder/real.txt", ".hidden"] {
+        std::fs::write(at(file), "content\n").unwrap();
+    }
+    let links = [
+        ("link.txt", "real.txt"),
+        ("dangling", "nowhere"),
+        ("out", "folder/real.txt"),
+        ("absolute", "/nowhere/file"),
+        ("a link", "real.txt"),
+        (".dot", ".hidden"),
+        ("twice", "link.txt"),
+    ];
+    for (name, to) in
+        links.iter().chain(&[("to-folder", "folder"), ("to-root", "/"), ("via-link", "to-folder")])
+    {
+        std::os::unix::fs::symlink(to, at(name)).unwrap();
+    }
+    let text = |name: &str| format!("\"{}/{name}\"", real.display());
+    for (name, to) in links {
+        // As text, and as a path where its name is one.
+        let path = (!name.contains(' ')).then(|| text(name).replace('"', ""));
+        for value in path.into_iter().chain([text(name), format!("[ {} ]", text(name))]) {
+            let home = std::path::PathBuf::from(homes(&value).ok());
+            let link = home.join("env").join(name);
+            assert_eq!(std::fs::read_link(link).unwrap(), std::path::Path::new(to), "{value}");
+            assert_eq!(std::fs::read_dir(home.join("env")).unwrap().count(), 1, "{value}");
+            assert!(home.join(name).is_symlink(), "{value}");
+        }
+    }
+    for name in ["to-folder", "to-root", "via-link"] {
+        let said = homes(&text(name)).fails();
+        let expected = format!(
+            "copyToRoot: {}/{name} is a link to a folder: name the folder that it leads to",
+            real.display()
+        );
+        assert!(said.contains(&expected), "{said}");
+    }
+    // On the way to it, links are as good as folders.
+    let home = std::path::PathBuf::from(homes(&text("to-folder/real.txt")).ok());
+    assert_eq!(std::fs::read_to_string(home.join("env/real.txt")).unwrap(), "content\n");
+    let home = std::path::PathBuf::from(homes(&text("to-folder/deep")).ok());
+    assert_eq!(std::fs::read_dir(home.join("env")).unwrap().count(), 0);
+    // A project in the store, as a flake is.
+    let stored = format!(
+        "builtins.unsafeDiscardStringContext (builtins.path {{ path = {}; name = \"source\"; filter = path: type: type != \"unknown\"; }})",
+        real.display()
+    );
+    for name in ["link.txt", "dangling", "real.txt", "folder/real.txt"] {
+        let home = std::path::PathBuf::from(homes(&format!("(/. + ({stored}) + \"/{name}\")")).ok());
+        let copied = home.join("env").join(std::path::Path::new(name).file_name().unwrap());
+        assert_eq!(copied.is_symlink(), !name.ends_with("real.txt"), "{name}");
+    }
+    let said = homes(&format!("(/. + ({stored}) + \"/to-folder\")")).fails();
+    assert!(said.contains("/to-folder is a link to a folder"), "{said}");
+    // What is no file.
+    let said = homes(&text("missing")).fails();
+    assert!(said.contains(&format!("copyToRoot: {}/missing does not exist", real.display())), "{said}");
+    nixply_tests::run(std::process::Command::new("mkfifo").arg(at("fifo"))).ok();
+    let said = homes(&text("fifo")).fails();
+    assert!(said.contains("/fifo is neither a file, a folder nor a link"), "{said}");
+}
+
+/// Several arguments are a program and its own; one is shell code. Either way the exit code is the command's.
+#[test]
+fn arguments_of_run_reach_their_program_as_they_are() {
+    let nix = harness!();
+    let entrypoint = nix.build(&format!(
+        r#"import {}/nix/modules/containers/entrypoint.nix {{
+             inherit pkgs;
+             enter = pkgs.writeText "enter" ''
+               export GREETING="good  morning" PS1="prompt> " PATH=/bin:/usr/bin
+               greet() {{ echo "$GREETING, $1"; }}; export -f greet
+               set -- of the hook
+             '';
+           }}"#,
+        Nix::repository().display()
+    ));
+    let said = |arguments: &[&str]| {
+        let said = nixply_tests::run(std::process::Command::new(&entrypoint).args(arguments));
+        (said.code, said.stdout)
+    };
+    let says = |text: &str| (Some(0), text.to_owned());
+    assert_eq!(said(&["sh", "-c", "exit 7"]), (Some(7), String::new()));
+    assert_eq!(said(&["printf", "<%s>", "a  b"]), says("<a  b>"));
+    let odd = [
+        "printf",
+        "<%s>",
+        "",
+        " ",
+        "$GREETING",
+        "${GREETING}",
+        "-x",
+        "--",
+        "a\nb",
+        "it's",
+        "\"",
+        "*",
+        "`id`",
+        "\\",
+    ];
+    let expected: String = odd[2..].iter().map(|word| format!("<{word}>")).collect();
+    assert_eq!(said(&odd), says(&expected));
+    assert_eq!(said(&["sh", "-c", "echo \"$1 $GREETING\"", "sh", "$HOME"]), says("$HOME good  morning\n"));
+    assert_eq!(said(&["sh", "-c", "kill -9 $$"]).0, Some(137));
+    assert_eq!(said(&["sh", "-c", "kill -TERM $$"]).0, Some(143));
+    assert_eq!((said(&["nosuch", "program"]).0, said(&["/tmp", "x"]).0), (Some(127), Some(126)));
+    assert_eq!((said(&["-c", "exit 7"]).0, said(&["", "x"]).0), (Some(127), Some(127)));
+    // Builtins, and functions of the environment.
+    assert_eq!(said(&["exit", "3"]).0, Some(3));
+    assert_eq!(said(&["greet", "all  of you"]), says("good  morning, all  of you\n"));
+    assert_eq!(said(&["env", "printenv", "PS1"]), says("prompt> \n"));
+    // One is code, with its positional parameters for itself.
+    assert_eq!(said(&["exit 7"]).0, Some(7));
+    assert_eq!(
+        said(&["printf '<%s>' \"$GREETING\" $#; for n in 1 2; do echo $n; done"]),
+        says("<good  morning><0>1\n2\n")
+    );
+    assert_eq!(said(&["kill -9 $$"]).0, Some(137));
+    assert_eq!((said(&["-x"]).0, said(&[""]), said(&[])), (Some(127), says(""), says("")));
+}
+
 /// Layers in the order from the bottom up, each without what those below it have.
 #[test]
 fn layers_lie_in_order_and_share_nothing() {
@@ -410,6 +545,30 @@ fn processes_that_honcho_cannot_name_are_an_error() {
         said.contains("this nixpkgs has no process-compose: set process.managers.process-compose.package"),
         "{said}"
     );
+}
+
+/// A stop before the processes are started: they are not, and what is to be done at the end is done.
+#[test]
+fn a_stop_during_before_runs_after() {
+    let nix = harness!();
+    let script = nix.build(&config(
+        r#"{ processes.web.exec = "echo started";
+             process.manager.before = "echo before; sleep 600; echo more"; process.manager.after = "echo after $code"; }"#,
+        "config.procfileScript",
+    ));
+    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+        let mut running = nixply_tests::Running::start(&mut std::process::Command::new(&script));
+        running.wait_until(std::time::Duration::from_secs(60), |running| running.stdout() == "before\n");
+        // To all of the container, as its first process passes it on.
+        running.signal(signal);
+        let said = running.finish(std::time::Duration::from_secs(60));
+        assert_eq!(
+            (said.code, &*said.stdout),
+            (Some(code), &*format!("before\nafter {code}\n")),
+            "{}",
+            said.stderr
+        );
+    }
 }
 
 /// An image for another system is packed on the one that the program is for.

@@ -198,7 +198,7 @@ fn nix_flake_show_packs_nothing() {
     assert!(!told.contains("packing") && !told.contains("building"), "{told}");
 }
 
-/// The names that nix2container's flake has, for the four systems that it has, and plugins for the supported Nix versions.
+/// The names that nix2container's flake has, for those of its systems that nixpkgs has, and plugins for the Nix versions that have one.
 #[test]
 fn the_flake_has_nix2containers_outputs() {
     let nix = harness!();
@@ -217,19 +217,16 @@ fn the_flake_has_nix2containers_outputs() {
     );
     let shown: Value = serde_json::from_str(&shown.ok()).unwrap();
     let systems: Vec<_> = shown.as_object().unwrap().keys().collect();
-    assert_eq!(systems, ["aarch64-darwin", "aarch64-linux", "x86_64-darwin", "x86_64-linux"]);
-    for (_, packages) in shown.as_object().unwrap() {
+    // This nixpkgs has no x86_64-darwin.
+    assert_eq!(systems, ["aarch64-darwin", "aarch64-linux", "x86_64-linux"]);
+    for (system, packages) in shown.as_object().unwrap() {
         let names: Vec<_> = packages.as_object().unwrap().keys().collect();
-        let expected = [
-            "default",
-            "nix2container",
-            "nix2container-bin",
-            "nixply",
-            "nixply-plugin",
-            "nixply-plugin-nix_2_31",
-            "skopeo-nix2container",
-        ];
-        assert_eq!(names, expected);
+        let mut expected = vec!["default", "nix2container", "nix2container-bin", "nixply"];
+        if system.ends_with("-linux") {
+            expected.extend(["nixply-plugin", "nixply-plugin-nix_2_31"]);
+        }
+        expected.push("skopeo-nix2container");
+        assert_eq!(names, expected, "{system}");
         assert!(packages.as_object().unwrap().values().all(|kind| kind == "derivation"), "{packages}");
     }
     // What `nix run` starts.
@@ -365,7 +362,7 @@ fn a_flake_says_which_nixpkgs_devenv_nix_has() {
         r#"{ inputs.nixpkgs.url = "path:NIXPKGS"; outputs = { self, nixpkgs }: { }; }"#,
     );
     let packages = read(&flakes.path("nixpkgs/flake.nix"));
-    let more = packages.replacen("nix = set.jq;", "nix = set.jq; nix_of_the_flake = \"flake\";", 1);
+    let more = packages.replacen("boost = set.zlib;", "boost = set.zlib; nix_of_the_flake = \"flake\";", 1);
     assert_ne!(packages, more);
     fs::write(flakes.path("nixpkgs/flake.nix"), more).unwrap();
     flakes.write(

@@ -83,7 +83,8 @@ fn n1_names_and_defaults_are_nix2containers() {
     assert_eq!(got["imageRefUnsafe"], format!("some/where/name:{hash}"));
     assert_eq!(got["name"], "image-Name.json");
     assert_eq!(got["context"], false);
-    assert_eq!((&got["fromImage"], &got["meta"]), (&json!(""), &json!({})));
+    assert_eq!(got["fromImage"], "");
+    assert_eq!(got["meta"]["name"], "image-Name.json");
     assert_eq!(
         got["scripts"],
         json!(["copy-to-docker-daemon", "copy-to-registry", "copy-to-podman", "copy-to"])
@@ -113,7 +114,7 @@ fn n1_names_and_defaults_are_nix2containers() {
     assert_eq!(spec["layers"][0]["History"], json!({"created_by": "nix2container"}));
     assert_eq!(spec["layers"].as_array().unwrap().len(), 1);
     let meta = nix.eval(&with(false, "(buildImage { name = \"a\"; meta.description = \"it\"; }).meta"));
-    assert_eq!(meta, json!({"description": "it"}));
+    assert_eq!(meta["description"], "it");
 }
 
 #[test]

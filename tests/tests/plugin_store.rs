@@ -188,7 +188,7 @@ fn a_damaged_spec_as_base_image_is_named() {
     for attribute in ["empty", "other"] {
         let error = fails(&nix, &file, attribute);
         assert!(error.contains("cannot pack image 'x': fromImage "), "{error}");
-        assert!(error.contains("-base.json is not valid: "), "{error}");
+        assert!(error.contains("-base.json is "), "{error}");
     }
 }
 
@@ -216,7 +216,7 @@ fn the_program_refuses_what_the_plugin_refuses() {
     );
     let (code, error) = build(r#"{ "arch": "amd64", "copytoroot": [ ] }"#.into());
     assert_eq!(code, Some(1), "{error}");
-    assert!(error.contains("unknown field `copytoroot`"), "{error}");
+    assert!(error.contains("cannot have the key `copytoroot`; did you mean `copyToRoot`?"), "{error}");
     let (code, error) = build(r#"{ "system": "vax-linux" }"#.into());
     assert_eq!(code, Some(1), "{error}");
     assert!(error.contains("its processor has no OCI name known here: set arch"), "{error}");

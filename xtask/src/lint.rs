@@ -1,11 +1,11 @@
-//! What the gate asks of the code as text: formatting of both languages, lints, documentation.
+//! What the gate asks of the code as text: formatting of both languages, lints, documentation, and the set of files that a build needs.
 
 use std::process::Command;
 
 use anyhow::Result;
 
-use crate::docs;
 use crate::host::{self, output, run, say};
+use crate::{docs, source_set};
 
 /// Checks everything; the first complaint ends it.
 pub(crate) fn check() -> Result<()> {
@@ -24,7 +24,8 @@ pub(crate) fn check() -> Result<()> {
     let mut doc = cargo();
     doc.args(["doc", "--workspace", "--no-deps", "--document-private-items", "--locked", "--quiet"]);
     run(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))?;
-    docs::check()
+    docs::check()?;
+    source_set::check()
 }
 
 fn cargo() -> Command {

@@ -11,6 +11,7 @@ mod lint;
 mod nix;
 mod packages;
 mod services;
+mod source_set;
 mod store;
 mod test;
 
@@ -38,7 +39,7 @@ enum Chore {
     Measured(bench::measure::Args),
     /// Writes the generated pages of the documentation.
     Docs(docs::Args),
-    /// Checks formatting, lints and documentation.
+    /// Checks formatting, lints, documentation, and that the flake's program can be built.
     Lint,
     /// Does one part of the set-up alone, as a test run would.
     #[command(hide = true, subcommand)]
@@ -61,6 +62,8 @@ enum Part {
         /// 2.8, 2.26, sid, or the path of an installed Nix.
         version: nix::Version,
     },
+    /// Builds the flake's program and plugin from their own files alone, as `lint` does.
+    SourceSet,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -82,6 +85,7 @@ fn main() -> anyhow::Result<()> {
             println!("{}", packages::Lock::path().display());
             Ok(())
         }
+        Chore::Setup(Part::SourceSet) => source_set::check(),
         Chore::Setup(Part::Nix { version }) => {
             let nix = nix::install(&version)?;
             println!("{}", nix.prefix.display());

@@ -43,9 +43,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (mut request, closure) = args.input.read(&store)?;
     args.layering.apply(&mut request);
     let plan = match &args.lock {
-        None => request.plan(&closure, &store)?,
-        Some(file) => request.plan_by(&lock_file::existing(file)?, &closure, &store)?,
+        None => request.plan(&closure, &store),
+        Some(file) => request.plan_by(&lock_file::existing(file)?, &closure, &store),
     };
+    let plan = args.input.within(plan)?;
     let stop = super::stop_flag()?;
     let cache = args.cache.open();
     let packer = args.machine.packer(cache.clone());
@@ -54,7 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     packing.clear();
     cache.iter().for_each(Cache::trim);
     built.warnings.iter().for_each(warning);
-    super::write_file(args.output.as_deref(), &built.json)?;
+    super::output::write(args.output.as_deref(), &built.json)?;
     packing.finish(built.spec.layers.len());
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::terminal::warning;
 pub(crate) struct Args {}
 
 pub(crate) fn run(_args: &Args) -> Result<()> {
-    let attrs = super::read_text(&attrs_file())
+    let attrs = super::inputs::read_text(&attrs_file())
         .context("this command is for derivations with structured attributes")?;
     let input = BuilderInput::from_attrs(&attrs)?;
     let store_dir = std::env::var("NIX_STORE").context("NIX_STORE is not set: not in a derivation")?;

@@ -1,7 +1,7 @@
 //! `nixply completions`.
 
 use anyhow::Result;
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use clap_complete::{Shell, generate};
 
 /// Print what a shell needs to complete nixply's commands and options
@@ -23,6 +23,17 @@ enum Known {
     Fish,
 }
 
+/// The same command without the subcommands that are for packages and derivations, which generators do not leave out.
+fn shown(command: &Command) -> Command {
+    let visible = command.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    let bare = Command::new("nixply").version(env!("CARGO_PKG_VERSION")).subcommands(visible);
+    let bare = bare.args(command.get_arguments().cloned());
+    match command.get_about() {
+        Some(about) => bare.about(about.clone()),
+        None => bare,
+    }
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     let shell = match args.shell {
         Known::Bash => Shell::Bash,
@@ -31,6 +42,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     // In memory: a generator panics where it cannot write.
     let mut script = Vec::new();
-    generate(shell, &mut crate::Command::command(), "nixply", &mut script);
+    generate(shell, &mut shown(&crate::Command::command()), "nixply", &mut script);
     super::print(script)
 }

@@ -1,12 +1,12 @@
 //! `nixply init`.
 
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Error, Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 
 use crate::failure::hinted;
+use crate::output::{self, unwritten};
 use crate::terminal::say;
 
 /// Write a devenv.nix with a container to start from
@@ -40,20 +40,39 @@ const FILE: &str = r#"{ pkgs, ... }:
 
 /// Writes a devenv.nix with a container, unless there is one.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    std::fs::create_dir_all(&args.folder)
-        .with_context(|| format!("cannot make {}", args.folder.display()))?;
+    // An ancestor that is no folder makes the others impossible.
+    let not_folder = args.folder.ancestors().find(|path| path.symlink_metadata().is_ok() && !path.is_dir());
+    if let Some(path) = not_folder {
+        let error =
+            anyhow!("cannot make the project {}: {} is not a folder", args.folder.display(), path.display());
+        return Err(hinted(error, "name another folder"));
+    }
+    std::fs::create_dir_all(&args.folder).with_context(|| unwritten(args.folder.display()))?;
     let path = args.folder.join("devenv.nix");
-    let mut file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(|error| {
-        if error.kind() == ErrorKind::AlreadyExists {
-            hinted(anyhow!("{} is there already", path.display()), "nothing was changed")
-        } else {
-            Error::from(error).context(format!("cannot write {}", path.display()))
-        }
-    })?;
     let text = FILE.replace("NAME", &project_name(&args.folder));
-    file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
-    say(format!("wrote {}; `nixply container run hello` runs its container", path.display()));
+    if !output::create(&path, text.as_bytes())? {
+        return Err(hinted(anyhow!("{} is there already", path.display()), "nothing was changed"));
+    }
+    let said = format!("wrote {}; `", path.display()).into_bytes();
+    let said = [&said, &*command(&args.folder)?, b"` runs its container"].concat();
+    say(String::from_utf8_lossy(&said));
     Ok(())
+}
+
+/// The command that runs the container, for the user's shell.
+fn command(folder: &Path) -> Result<Vec<u8>> {
+    const COMMAND: &[u8] = b"nixply container run hello";
+    // Without links, `.` and the like there are many names of one folder.
+    let real = |folder: &Path| folder.canonicalize();
+    if real(folder).ok() == real(Path::new(".")).ok() {
+        return Ok(COMMAND.to_vec());
+    }
+    let folder = folder.as_os_str().as_bytes();
+    // Not an option, nor the folder that was left before.
+    let dot: &[u8] = if folder.starts_with(b"-") { b"./" } else { b"" };
+    let folder = [dot, folder].concat();
+    let folder = shlex::bytes::try_quote(&folder).context("cannot print the folder's name")?;
+    Ok([b"cd ", &*folder, b" && ", COMMAND].concat())
 }
 
 /// The folder's name as an image may be called.

@@ -1,6 +1,5 @@
 //! `nixply inspect`.
 
-use std::fmt::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -9,6 +8,7 @@ use nixply_packer::image::{go_json, oci};
 use serde_json::json;
 
 use super::human;
+use crate::terminal::{Page, count};
 
 /// Show what is in an image: its layers with their digests, sizes and store paths
 #[derive(clap::Args)]
@@ -23,12 +23,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let spec = super::read_spec(&args.image)?;
+    let spec = super::inputs::spec(&args.image)?;
     let id = Digest::of(&oci::config(&spec));
     // A base image's layer may have no recorded size (nix2container#207); without it there is no manifest yet.
     let sizes_known = spec.layers.iter().all(|layer| layer.size > 0);
     let manifest = sizes_known.then(|| Digest::of(&go_json::compact(&oci::manifest_of(&spec))));
-    let mut out = String::new();
     if args.json {
         let layers = spec.layers.iter().map(|layer| {
             json!({
@@ -37,8 +36,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             })
         });
         let layers: Vec<_> = layers.collect();
-        writeln!(out, "{}", json!({"imageId": id, "manifestDigest": manifest, "layers": layers}))?;
-        return super::print(out);
+        let image = json!({"imageId": id, "manifestDigest": manifest, "layers": layers});
+        return super::print(format!("{image}\n"));
+    }
+    let mut out = Page::default();
+    if spec.layers.is_empty() {
+        out.line("the image has no layers");
     }
     for (at, layer) in spec.layers.iter().enumerate() {
         let paths = layer.paths.len();
@@ -46,16 +49,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             Some(path) => path.clone(),
             None => format!("{paths} path{}", if paths == 1 { "" } else { "s" }),
         };
-        writeln!(out, "layer {:>3}  {}  {:>9}  {what}", at + 1, layer.digest, human(layer.size))?;
+        out.line(format!("layer {:>3}  {}  {:>9}  {what}", at + 1, layer.digest, human(layer.size)));
         for path in &layer.paths {
-            writeln!(out, "           {}", path.path)?;
+            out.line(format!("           {}", path.path));
         }
     }
     let total: u64 = spec.layers.iter().map(|layer| layer.size).sum();
-    writeln!(out, "image id   {id}")?;
+    out.line(format!("image id   {id}"));
     if let Some(manifest) = manifest {
-        writeln!(out, "manifest   {manifest}")?;
+        out.line(format!("manifest   {manifest}"));
     }
-    writeln!(out, "total      {} in {} layers", human(total), spec.layers.len())?;
+    out.line(format!("total      {} in {}", human(total), count(spec.layers.len(), "layer")));
     super::print(out)
 }

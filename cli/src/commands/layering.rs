@@ -3,6 +3,8 @@
 use nixply_packer::plan::Strategy;
 use nixply_packer::request::ImageRequest;
 
+use super::values;
+
 /// What is grouped otherwise than the request has it. The layers in its `layers` stay as they are.
 #[derive(clap::Args)]
 pub(crate) struct Layering {
@@ -11,7 +13,7 @@ pub(crate) struct Layering {
     strategy: Option<String>,
 
     /// At most so many layers for them, instead of the request's maxLayers
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = values::layers, allow_negative_numbers = true)]
     max_layers: Option<u32>,
 }
 

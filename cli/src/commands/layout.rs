@@ -9,7 +9,7 @@ use nixply_packer::image::layout;
 use nixply_packer::pack::Control;
 
 use super::cache::CacheFlags;
-use super::{Machine, Talk};
+use super::{Machine, Talk, values};
 use crate::terminal::Packing;
 
 /// Write an image to an OCI layout folder, which skopeo, podman, umoci and others read (as oci:DIR:TAG)
@@ -27,8 +27,9 @@ pub(crate) struct Args {
     #[arg(short, long, default_value = "latest")]
     tag: String,
 
-    /// none, gzip or zstd, with a level as in zstd:9; without it, what the spec says
-    #[arg(short, long, value_name = "CODEC")]
+    /// none, gzip or zstd, with a level as in zstd:9; without it, what the spec says. A base image's layers keep theirs, unless that is
+    /// zstd and this is not
+    #[arg(short, long, value_name = "CODEC", value_parser = values::codec)]
     compression: Option<Codec>,
 
     /// Take layers' files (`layer-path`) from anywhere, as n2c image-from-dir names them; else a spec may name the store alone
@@ -48,7 +49,7 @@ pub(crate) struct Args {
 /// Prints the manifest's digest.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let store = args.machine.store_of(&args.image);
-    let spec = super::read_spec_within(&args.image, &store, args.allow_outside_store)?;
+    let spec = super::inputs::spec_within(&args.image, &store, args.allow_outside_store)?;
     let stop = super::stop_flag()?;
     let packing = Packing::new(args.talk.quiet);
     let control = Control::new(&stop, &packing);

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use nixply_packer::given;
 use nixply_packer::plan::Lock;
 
-use super::write_file;
+use crate::{interrupt, output};
 
 /// A lock file's text and what it says.
 pub(super) struct LockFile {
@@ -17,12 +18,18 @@ pub(super) struct LockFile {
 
 /// Reads a lock file, if there is one.
 pub(super) fn read(file: &Path) -> Result<Option<LockFile>> {
-    let text = match fs::read_to_string(file) {
+    let text = match given::text(file, &interrupt::stopped) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        read => read.with_context(|| format!("cannot read the lock file {}", file.display()))?,
+        read => interrupt::unless_stopped(read)
+            .with_context(|| format!("cannot read the lock file {}", file.display()))?,
     };
     let lock = Lock::read(&text, &file.display().to_string())?;
     Ok(Some(LockFile { text, lock }))
+}
+
+/// As [`read`], of a file that is going to be written. A device or a FIFO has nothing of a former one.
+pub(super) fn former(file: &Path) -> Result<Option<LockFile>> {
+    if output::is_file(file) { read(file) } else { Ok(None) }
 }
 
 /// As [`read`], of a file that must be there.
@@ -43,20 +50,10 @@ pub(super) fn forget(lock: Option<&mut Lock>, file: &Path, images: &[String], wh
     Ok(())
 }
 
-/// Writes it, as a whole or not at all, unless it is so already. Where there is a link, it is what that leads to; the file keeps its
-/// mode.
+/// Writes it, unless it is so already.
 pub(super) fn write(file: &Path, text: &str) -> Result<()> {
-    let beside = |target: PathBuf| file.parent().unwrap_or(Path::new("")).join(target);
-    let real = fs::canonicalize(file).or_else(|_| fs::read_link(file).map(beside));
-    let real = real.unwrap_or_else(|_| file.to_owned());
-    if fs::read(&real).is_ok_and(|old| old == text.as_bytes()) {
+    if output::is_file(file) && fs::read(file).is_ok_and(|old| old == text.as_bytes()) {
         return Ok(());
     }
-    let mode = fs::metadata(&real).map(|file| file.permissions());
-    write_file(Some(&real), text.as_bytes())?;
-    if let Ok(mode) = mode {
-        fs::set_permissions(&real, mode)
-            .with_context(|| format!("cannot keep the mode of {}", real.display()))?;
-    }
-    Ok(())
+    output::write(Some(file), text.as_bytes())
 }

@@ -1,14 +1,21 @@
-//! An image on loopback for another program of this machine, for as long as that runs.
+//! An image on loopback for another program of this machine, for as long as that runs. Other users of the machine get nothing of
+//! it: the registry answers this user's programs, and those that know its secret. Programs that may run as another user, such
+//! as the Docker daemon, learn the secret from a file that this user alone can read.
 
-use std::path::Path;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 use nixply_packer::cache::Cache;
 use nixply_packer::image::spec::ImageSpec;
 use nixply_registry::Error;
-use nixply_registry::server::{Compression, Image, Options, Server};
+use nixply_registry::server::{Compression, Image, Options, Readers, Secret, Server};
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
 
 use super::cache::CacheFlags;
 use super::{Machine, serve};
@@ -38,6 +45,9 @@ pub(super) struct Loopback {
     cache: Option<Cache>,
     watch: Option<Watch>,
     reference: String,
+    secret: Secret,
+    /// Where the secret is.
+    folder: TempDir,
 }
 
 impl Loopback {
@@ -50,8 +60,15 @@ impl Loopback {
         watch: Option<Watch>,
     ) -> Result<Self> {
         let cache = settings.cache.open();
+        let secret = Secret::new()?;
+        let folder = tempfile::Builder::new()
+            .prefix("nixply-secret-")
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir();
+        let folder = folder.context("cannot make a temporary directory")?;
         let options = Options {
             compression,
+            readers: Readers::User(secret.clone()),
             cache: cache.clone(),
             threads: settings.machine.jobs,
             check_store: settings.machine.check_store,
@@ -67,7 +84,7 @@ impl Loopback {
             .map_err(known)?;
         let reference = image.reference();
         let server = Server::start(vec![image], options).map_err(known)?;
-        Ok(Self { server, cache, watch, reference })
+        Ok(Self { server, cache, watch, reference, secret, folder })
     }
 
     /// ADDRESS:PORT/NAME:TAG.
@@ -75,9 +92,53 @@ impl Loopback {
         format!("{}/{}", self.server.address(), self.reference)
     }
 
-    /// How many requests there have been.
-    pub(super) fn requests(&self) -> u64 {
-        self.server.counts().requests
+    /// What has come of requests: whether one was answered, and whether one was refused.
+    pub(super) fn reached(&self) -> Reached {
+        let counts = self.server.counts();
+        Reached { answered: counts.requests > counts.refused, refused: counts.refused > 0 }
+    }
+
+    /// Writes an auth file with this registry's secret, as skopeo's `--src-authfile` and podman's `REGISTRY_AUTH_FILE` take it
+    /// (containers-auth.json(5)).
+    pub(super) fn auth_file(&self) -> Result<PathBuf> {
+        self.write("auth.json", &json!({ "auths": { self.host(): self.auth() } }))
+    }
+
+    /// Makes a directory for Docker's `DOCKER_CONFIG`: the user's own with this registry's secret in it. Gives none where the
+    /// user's own cannot be read.
+    pub(super) fn docker_config(&self, own: &Path) -> Result<Option<PathBuf>> {
+        let config = match fs::read_to_string(own.join(DOCKER_CONFIG)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => "{}".into(),
+            Err(_) => return Ok(None),
+        };
+        let Some(config) = with_auth(&config, &self.host(), self.auth()) else { return Ok(None) };
+        // Contexts, which say where the daemon is, and plugins.
+        for entry in fs::read_dir(own).into_iter().flatten().flatten() {
+            if entry.file_name() != DOCKER_CONFIG {
+                let failed = || format!("cannot link {}", entry.path().display());
+                symlink(entry.path(), self.folder.path().join(entry.file_name())).with_context(failed)?;
+            }
+        }
+        self.write(DOCKER_CONFIG, &config)?;
+        Ok(Some(self.folder.path().into()))
+    }
+
+    /// The registry's name among others.
+    fn host(&self) -> String {
+        self.server.address().to_string()
+    }
+
+    fn auth(&self) -> Value {
+        json!({ "auth": self.secret.basic() })
+    }
+
+    fn write(&self, name: &str, document: &Value) -> Result<PathBuf> {
+        let path = self.folder.path().join(name);
+        let failed = || format!("cannot write {}", path.display());
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        file.with_context(failed)?.write_all(document.to_string().as_bytes()).with_context(failed)?;
+        Ok(path)
     }
 
     /// Ends it. If the other program has done well, what it has read is told.
@@ -90,10 +151,57 @@ impl Loopback {
     }
 }
 
+/// Docker's file within its directory.
+const DOCKER_CONFIG: &str = "config.json";
+
+/// What has come of requests.
+pub(super) struct Reached {
+    pub(super) answered: bool,
+    pub(super) refused: bool,
+}
+
+/// Docker's `config.json` with a registry's credentials in it. Gives none where it is no such document.
+fn with_auth(config: &str, host: &str, auth: Value) -> Option<Value> {
+    let mut config = serde_json::from_str::<Map<String, Value>>(config).ok()?;
+    // The user's credential helpers do not know this registry: without a name, a helper is none.
+    for (key, value) in [("auths", auth), ("credHelpers", Value::String(String::new()))] {
+        let entry = config.entry(key).or_insert(Value::Null);
+        if entry.is_null() {
+            *entry = json!({});
+        }
+        entry.as_object_mut()?.insert(host.into(), value);
+    }
+    Some(Value::Object(config))
+}
+
 /// failure.rs knows the packer's errors by their type.
 fn known(error: Error) -> anyhow::Error {
     match error {
         Error::Packer(error) => error.into(),
         error => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_keeps_what_the_user_has_set() {
+        let auth = || json!({ "auth": "c2VjcmV0" });
+        let added = |config: &str| with_auth(config, "127.0.0.1:5000", auth());
+        let expected = json!({
+            "currentContext": "far", "credsStore": "pass",
+            "auths": { "ghcr.io": {}, "127.0.0.1:5000": auth() },
+            "credHelpers": { "gcr.io": "gcloud", "127.0.0.1:5000": "" },
+        });
+        let config = r#"{"currentContext": "far", "credsStore": "pass", "auths": {"ghcr.io": {}}, "credHelpers": {"gcr.io": "gcloud"}}"#;
+        assert_eq!(added(config), Some(expected));
+        let alone = json!({ "auths": { "127.0.0.1:5000": auth() }, "credHelpers": { "127.0.0.1:5000": "" } });
+        assert_eq!(added(r#"{"auths": null}"#), Some(alone.clone()));
+        assert_eq!(added("{}"), Some(alone));
+        for wrong in ["", "[]", r#"{"auths": 1}"#] {
+            assert_eq!(added(wrong), None, "{wrong}");
+        }
     }
 }

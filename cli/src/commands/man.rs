@@ -1,10 +1,14 @@
 //! `nixply man`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
+use clap_mangen::Man;
+
+use crate::exit_codes;
+use crate::output::{self, print};
 
 /// Print nixply's man page, or write those of all commands (for packages)
 #[derive(clap::Args)]
@@ -19,11 +23,37 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     // It would be told of and has no page.
     let command = crate::Command::command().disable_help_subcommand(true);
     let Some(folder) = &args.dir else {
-        let mut page = Vec::new();
-        clap_mangen::Man::new(command).render(&mut page)?;
-        return super::print(page);
+        return print(Page::of(command)?.text);
     };
-    let failed = || format!("cannot write man pages to {}", folder.display());
-    fs::create_dir_all(folder).with_context(failed)?;
-    clap_mangen::generate_to(command, folder).with_context(failed)
+    fs::create_dir_all(folder)
+        .with_context(|| output::unwritten(format_args!("man pages to {}", folder.display())))?;
+    let mut command = command;
+    command.build();
+    write_all(&command, folder)
+}
+
+/// Writes the pages of a command and those below it.
+fn write_all(command: &Command, folder: &Path) -> Result<()> {
+    for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+        write_all(command, folder)?;
+    }
+    let page = Page::of(command.clone())?;
+    output::write(Some(&folder.join(page.file)), &page.text)
+}
+
+/// A man page.
+struct Page {
+    file: String,
+    text: Vec<u8>,
+}
+
+impl Page {
+    fn of(command: Command) -> Result<Self> {
+        // What --help has at its end is a section of its own here.
+        let page = Man::new(command.after_help(None::<&str>));
+        let mut text = Vec::new();
+        page.render(&mut text)?;
+        text.extend(exit_codes::roff().bytes());
+        Ok(Self { file: page.get_filename(), text })
+    }
 }

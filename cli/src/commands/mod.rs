@@ -8,6 +8,7 @@ pub(crate) mod container;
 pub(crate) mod diff;
 pub(crate) mod explain;
 pub(crate) mod init;
+mod inputs;
 pub(crate) mod inspect;
 mod layering;
 pub(crate) mod layout;
@@ -21,24 +22,25 @@ pub(crate) mod reference;
 pub(crate) mod serve;
 pub(crate) mod skopeo;
 pub(crate) mod strategies;
+mod values;
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anstream::{AutoStream, ColorChoice};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::builder::FalseyValueParser;
+use nixply_packer::Error;
 use nixply_packer::cache::Cache;
 use nixply_packer::closure::{Closure, Store, StorePath};
-use nixply_packer::image::spec::ImageSpec;
 use nixply_packer::pack::Packer;
 use nixply_packer::request::{FleetRequest, ImageRequest};
 use serde::Serialize;
 
+use crate::interrupt::stop_flag;
 use crate::nix;
+use crate::output::{self, print};
 use crate::report::{Format, Report};
 use crate::terminal::human;
 
@@ -59,11 +61,11 @@ pub(crate) struct Machine {
     real_store_dir: Option<PathBuf>,
 
     /// Threads to pack with; 0 is one for each core
-    #[arg(short, long, value_name = "N", default_value_t = 0)]
+    #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = values::count, allow_negative_numbers = true)]
     jobs: usize,
 
-    /// Compare the store paths that are read with the hashes by which Nix knows them, before anything of them is kept; each
-    /// byte that is read is hashed a second time for it
+    /// Compare store paths, as they are read, with the hashes by which Nix knows them, and files' modes with those that Nix
+    /// leaves; keep nothing that differs. Hashes each byte a second time, and packs again what was packed without this flag
     #[arg(long, env = "NIXPLY_CHECK_STORE", value_parser = FalseyValueParser::new())]
     check_store: bool,
 }
@@ -109,7 +111,7 @@ pub(crate) struct Printed {
     format: Format,
 
     /// Show at most so many rows of each list; 0 shows all, as JSON always does [default: 10, in Markdown 50]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::count, allow_negative_numbers = true)]
     most: Option<usize>,
 }
 
@@ -170,26 +172,34 @@ pub(crate) struct Input {
 
 impl Input {
     fn read(&self, store: &Store) -> Result<(ImageRequest, Closure)> {
-        let mut request =
-            ImageRequest::from_json(&read_text(&self.request)?, &self.request.display().to_string())?;
+        store.check_owner()?;
+        let mut request = inputs::request(&self.request)?;
         let closure = self.closure_of(vec![&mut request], store)?;
         Ok((request, closure))
     }
 
     /// Several requests, by image, and the closure of them all.
     fn read_fleet(&self, store: &Store) -> Result<(FleetRequest, Closure)> {
-        let mut fleet =
-            FleetRequest::from_json(&read_text(&self.request)?, &self.request.display().to_string())?;
+        store.check_owner()?;
+        let mut fleet = inputs::fleet(&self.request)?;
         let closure = self.closure_of(fleet.images().values_mut().collect(), store)?;
         Ok((fleet, closure))
     }
 
     /// The closure of all requests, whose configs may name store paths.
     fn closure_of(&self, requests: Vec<&mut ImageRequest>, store: &Store) -> Result<Closure> {
-        let read = |file: &PathBuf| {
-            Closure::from_json(&read_text(file)?).with_context(|| file.display().to_string())
-        };
-        closure_of(self.closure.as_ref().map(read).transpose()?, requests, store)
+        let given = self.closure.as_deref().map(inputs::closure).transpose()?;
+        closure_of(given, requests, store)
+    }
+
+    /// An error of the request's plan, with the request's name.
+    fn within<T>(&self, planned: nixply_packer::Result<T>) -> Result<T> {
+        planned.map_err(|error| match error {
+            Error::Invalid { .. } | Error::Document(_) | Error::OfImage { .. } => {
+                anyhow::Error::from(error).context(inputs::name_of(&self.request))
+            }
+            error => error.into(),
+        })
     }
 }
 
@@ -208,63 +218,4 @@ fn closure_of(
     }
     let roots = requests.iter().flat_map(|request| request.roots());
     given.map_or_else(|| nix::closure(roots, "the store paths of the request must be built"), Ok)
-}
-
-fn read_text(path: &Path) -> Result<String> {
-    let mut text = String::new();
-    if path == Path::new("-") {
-        io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
-        return Ok(text);
-    }
-    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
-}
-
-/// A spec's file: `image.json`, or a result link to one.
-fn read_spec(path: &Path) -> Result<ImageSpec> {
-    Ok(ImageSpec::read(&read_text(path)?, &path.display().to_string())?)
-}
-
-/// A spec whose files are going to be read, by others perhaps: all that it names must be in the store. `outside` allows
-/// layers' own files to be elsewhere.
-fn read_spec_within(path: &Path, store: &Store, outside: bool) -> Result<ImageSpec> {
-    let spec = read_spec(path)?;
-    spec.check_paths(store, outside).with_context(|| path.display().to_string())?;
-    Ok(spec)
-}
-
-/// Writes data to standard output.
-fn print(data: impl AsRef<[u8]>) -> Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(data.as_ref()).and_then(|()| out.flush()).context("cannot write standard output")
-}
-
-/// Writes a file as a whole or not at all; without a path, standard output. In a Nix build, where nothing beside the outputs
-/// may be writable and Nix removes what a failed build leaves, the file is written where it will be.
-fn write_file(path: Option<&Path>, bytes: &[u8]) -> Result<()> {
-    let Some(path) = path.filter(|path| *path != Path::new("-")) else {
-        return print(bytes);
-    };
-    if std::env::var_os("NIX_BUILD_TOP").is_some() {
-        return fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()));
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let failed = || format!("cannot write {}", path.display());
-    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    let mut file = tempfile::Builder::new()
-        .prefix(".nixply-")
-        .permissions(permissions)
-        .tempfile_in(folder)
-        .with_context(failed)?;
-    file.write_all(bytes).with_context(failed)?;
-    file.persist(path).with_context(failed)?;
-    Ok(())
-}
-
-/// A flag that becomes true when the user wants the program to stop: it then ends by itself and leaves nothing behind.
-fn stop_flag() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
-        signal_hook::flag::register(signal, stop.clone()).context("cannot listen for signals")?;
-    }
-    Ok(stop)
 }

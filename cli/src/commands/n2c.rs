@@ -4,23 +4,27 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nixply_packer::closure::{Closure, Store, StorePath};
 use nixply_packer::compress::Codec;
+use nixply_packer::document;
 use nixply_packer::image::config::ImageConfig;
 use nixply_packer::image::import;
+use nixply_packer::image::platform::{LINUX, Platform, Processor};
 use nixply_packer::image::spec::{
     History, ImageSpec, Layer, ZERO_TIME, canonical_time, read_layers, write_layers,
 };
 use nixply_packer::pack::{Control, Packer};
 use nixply_packer::plan::{self, PlannedPath};
-use nixply_packer::request::{LayerPlan, Packing, arch_of_system};
+use nixply_packer::request::{LayerPlan, Packing};
 use nixply_packer::rules::{PermPath, RewritePath};
 use serde::de::DeserializeOwned;
 
-use crate::failure;
+use super::inputs::{self, read_text};
+use super::values;
+use crate::failure::misused;
+use crate::terminal::say;
 
 /// Run as nix2container does: its subcommands with their arguments
 #[derive(clap::Args)]
@@ -45,6 +49,9 @@ enum Command {
         /// The folder; its layers are named where they lie, so give it as an absolute path
         #[arg(value_name = "DIR")]
         folder: PathBuf,
+        /// Which image of an index of several platforms
+        #[arg(long, value_name = "OS/ARCH")]
+        platform: Option<Platform>,
     },
     /// Write an image.json from a manifest and a JSON object that says where its blobs are, by digest
     ImageFromManifest {
@@ -57,6 +64,9 @@ enum Command {
         /// Blobs' files by the 64 digits of their digests
         #[arg(value_name = "BLOBS.json")]
         blobs: PathBuf,
+        /// Which image of an index of several platforms; its manifest is among the blobs
+        #[arg(long, value_name = "OS/ARCH")]
+        platform: Option<Platform>,
     },
     /// Write a layers.json from store paths that any build makes the same
     LayersFromReproducibleStorepaths(Layers),
@@ -116,44 +126,35 @@ struct Layers {
     #[arg(long, value_name = "FILE")]
     history: Option<String>,
     /// At most so many layers
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::count, allow_negative_numbers = true)]
     max_layers: usize,
 }
 
-/// Runs a command; whatever goes wrong, the exit code is nix2container's: 1.
-pub(crate) fn run(args: &Args) -> ExitCode {
-    match write(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            failure::report(&error);
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn write(args: &Args) -> Result<()> {
+/// Runs a command.
+pub(crate) fn run(args: &Args) -> Result<()> {
     let (output, spec) = match &args.command {
         Command::Image(image) => (&image.output, image.spec()?),
-        Command::ImageFromDir { output, folder } => (output, imported(import::from_dir(folder)?)),
-        Command::ImageFromManifest { output, manifest, blobs } => {
-            let text = super::read_text(blobs)?;
-            let blobs: HashMap<String, PathBuf> = serde_json::from_str(&text)
-                .with_context(|| format!("{} must be an object of files by digest", blobs.display()))?;
-            (output, imported(import::from_manifest(manifest, &blobs)?))
+        Command::ImageFromDir { output, folder, platform } => {
+            (output, imported(import::from_dir(folder, platform.as_ref())?))
+        }
+        Command::ImageFromManifest { output, manifest, blobs, platform } => {
+            let blobs: HashMap<String, PathBuf> =
+                document::read(&read_text(blobs)?, &blobs.display().to_string())?;
+            (output, imported(import::from_manifest(manifest, &blobs, platform.as_ref())?))
         }
         Command::LayersFromReproducibleStorepaths(layers) => return layers.write(None, args.debug),
         Command::LayersFromNonReproducibleStorepaths { layers, tar_directory } => {
             return layers.write(named(tar_directory.as_deref()), args.debug);
         }
     };
-    super::write_file(Some(output), &spec.write())?;
-    eprintln!("Image has been written to {}", output.display());
+    super::output::write(Some(output), &spec.write())?;
+    say(format!("Image has been written to {}", output.display()));
     Ok(())
 }
 
 fn imported(spec: ImageSpec) -> ImageSpec {
     for file in spec.layers.iter().filter_map(|layer| layer.layer_path.as_deref()) {
-        eprintln!("Adding tar file '{file}' as image layer");
+        say(format!("Adding tar file '{file}' as image layer"));
     }
     spec
 }
@@ -166,45 +167,53 @@ fn named(flag: Option<&str>) -> Option<&Path> {
 /// Reads a file of JSON; null is the default, as in Go.
 fn read<T: DeserializeOwned + Default>(file: Option<&Path>) -> Result<T> {
     let Some(file) = file else { return Ok(T::default()) };
-    let value: Option<T> = serde_json::from_str(&super::read_text(file)?)
-        .with_context(|| format!("{} is not what was expected", file.display()))?;
+    let value: Option<T> = document::read(&read_text(file)?, &file.display().to_string())?;
     Ok(value.unwrap_or_default())
 }
 
 fn read_layers_of(file: &Path) -> Result<Vec<Layer>> {
-    Ok(read_layers(&super::read_text(file)?, &file.display().to_string())?)
+    Ok(read_layers(&read_text(file)?, &file.display().to_string())?)
 }
 
 impl Image {
     fn spec(&self) -> Result<ImageSpec> {
         let created = canonical_time("--created", &self.created)?;
-        let arch = match &self.arch {
-            Some(arch) => arch.clone(),
-            None => arch_of_system(std::env::consts::ARCH)?.to_owned(),
+        let processor = match self.arch.as_deref().filter(|arch| !arch.is_empty()) {
+            Some(arch) => Processor::from_arch(arch)?,
+            None => Processor::of_this_machine()?,
         };
-        let (config, unknown) = ImageConfig::from_value(read(Some(&self.config))?)?;
+        let config = ImageConfig::from_value(read(Some(&self.config))?);
+        let (config, unknown) = config.with_context(|| self.config.display().to_string())?;
         for key in unknown {
-            eprintln!("warning: {key} is not part of OCI's image config and is left out of the image");
+            say(format!("warning: {key} is not part of OCI's image config and is left out of the image"));
         }
         let mut spec = ImageSpec {
             version: 1,
             config,
             layers: Vec::new(),
-            arch,
+            arch: processor.to_string(),
             created: Some(created),
             annotations: BTreeMap::new(),
         };
         if let Some(file) = named(self.from_image.as_deref()) {
-            spec.layers = super::read_spec(file)?.layers;
+            let base = inputs::spec(file)?;
+            let platform = base.platform();
+            let known = !platform.architecture.is_empty();
+            if platform.os != LINUX || (known && !processor.runs(&platform.processor())) {
+                say(format!(
+                    "warning: the base image is for {platform}, and the image is for linux/{processor}"
+                ));
+            }
+            spec.layers = base.layers;
             let (file, count) = (file.display(), spec.layers.len());
-            eprintln!("Using base image {file} containing {count} layers");
+            say(format!("Using base image {file} containing {count} layers"));
         }
         for file in &self.layers {
             for layer in read_layers_of(file)? {
                 let (digest, count) = (layer.digest, spec.layers.len());
                 spec.push(layer);
                 if spec.layers.len() > count {
-                    eprintln!("Adding layer {digest} from {}", file.display());
+                    say(format!("Adding layer {digest} from {}", file.display()));
                 }
             }
         }
@@ -215,10 +224,9 @@ impl Image {
 impl Layers {
     fn write(&self, tar_directory: Option<&Path>, debug: bool) -> Result<()> {
         if self.max_layers == 0 {
-            bail!("--max-layers is 0: there is at least one layer");
+            return Err(misused("--max-layers is 0: there is at least one layer"));
         }
-        let text = super::read_text(&self.graph)?;
-        let closure = Closure::from_json(&text).with_context(|| self.graph.display().to_string())?;
+        let closure = inputs::closure(&self.graph)?;
         let parents = self.parents.iter().map(|file| read_layers_of(file)).collect::<Result<Vec<_>>>()?;
         let rewrites: Vec<RewritePath> = read(named(self.rewrites.as_deref()))?;
         let perms: Vec<PermPath> = read(named(self.perms.as_deref()))?;
@@ -237,12 +245,12 @@ impl Layers {
             perms: &perms,
             ignore: &ignore,
             parents: parents.iter().flatten().flat_map(|layer| &layer.paths).collect(),
-            placer: None,
+            ..plan::Options::default()
         };
         let plan = plan::plan(&closure, &options)?;
         report_excluded(&closure, &plan, &ignore)?;
         if debug {
-            plan.iter().flatten().for_each(|path| eprintln!("Packing {}", path.path));
+            plan.iter().flatten().for_each(|path| say(format!("Packing {}", path.path)));
         }
         let plans: Vec<_> =
             plan.into_iter().map(|paths| LayerPlan { paths, history: history.clone() }).collect();
@@ -263,10 +271,10 @@ impl Layers {
         let layers = packing.pack_into(plans, tar_directory)?;
         for layer in &layers {
             let (count, size, digest) = (layer.paths.len(), layer.size, layer.digest);
-            eprintln!("Adding {count} paths to layer (size:{size} digest:{digest})");
+            say(format!("Adding {count} paths to layer (size:{size} digest:{digest})"));
         }
-        super::write_file(Some(&self.output), &write_layers(&layers))?;
-        eprintln!("Layers have been written to {}", self.output.display());
+        super::output::write(Some(&self.output), &write_layers(&layers))?;
+        say(format!("Layers have been written to {}", self.output.display()));
         Ok(())
     }
 }
@@ -275,9 +283,9 @@ fn report_excluded(closure: &Closure, plan: &[Vec<PlannedPath>], ignore: &[Store
     let packed: HashSet<&StorePath> = plan.iter().flatten().map(|path| &path.path).collect();
     for path in plan::by_popularity(closure)?.iter().filter(|path| !packed.contains(path)) {
         if ignore.contains(path) {
-            eprintln!("Excluding path {path} from layer");
+            say(format!("Excluding path {path} from layer"));
         } else {
-            eprintln!("Excluding path {path} because already present in a parent layer");
+            say(format!("Excluding path {path} because already present in a parent layer"));
         }
     }
     Ok(())

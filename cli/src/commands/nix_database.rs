@@ -30,8 +30,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let store = Store::at(args.store_dir.trim_end_matches('/'));
-    let closure = Closure::from_json(&super::read_text(&args.closure)?)
-        .with_context(|| args.closure.display().to_string())?;
+    let closure = super::inputs::closure(&args.closure)?;
+    closure.check(&store).with_context(|| args.closure.display().to_string())?;
     let absent = args.absent.iter().map(|path| store.check(path)).collect::<Result<Vec<_>, _>>()?;
     let paths = Closure::new(closure.iter().filter(|info| !absent.contains(&info.path)).cloned());
     let warnings = nixply_nix_database::write(&paths, &store, &args.folder)?;

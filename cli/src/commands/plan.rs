@@ -1,7 +1,6 @@
 //! `nixply plan`.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::layering::Layering;
 use super::{Input, Machine, human, lock_file};
-use crate::terminal::warning;
+use crate::terminal::{Page, warning};
 
 /// Show the layers that images would have, without packing anything; make and update lock files
 #[derive(clap::Args)]
@@ -62,12 +61,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     fleet.images().values_mut().for_each(|request| args.layering.apply(request));
     let plans = match &args.lock {
-        None => fleet.plan(&closure, &store)?,
+        None => fleet.plan(&closure, &store),
         Some(file) => {
             let lock = match args.update {
                 false => lock_file::existing(file)?,
                 true => {
-                    let mut former = lock_file::read(file)?.map(|file| file.lock);
+                    let mut former = lock_file::former(file)?.map(|file| file.lock);
                     lock_file::forget(former.as_mut(), file, &args.forget, "image")?;
                     let next = fleet.updated_lock(former.as_ref(), &closure, &store);
                     let next = next.with_context(|| file.display().to_string())?;
@@ -75,25 +74,25 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                     next
                 }
             };
-            fleet.plan_with(Some(&lock), &closure, &store)?
+            fleet.plan_with(Some(&lock), &closure, &store)
         }
     };
+    let plans = args.input.within(plans)?;
     plans.values().flat_map(|plan| &plan.warnings).for_each(warning);
-    let mut out = String::new();
     if args.json {
         let lists = plans.iter().map(|(key, plan)| (key.clone(), layers_json(plan, &closure)));
         let value = match args.images {
             true => Value::Object(lists.collect()),
             false => lists.map(|(_, list)| list).next().unwrap_or_default(),
         };
-        writeln!(out, "{value}")?;
-        return super::print(out);
+        return super::print(format!("{value}\n"));
     }
+    let mut out = Page::default();
     for (key, plan) in &plans {
         if args.images {
-            writeln!(out, "image {key}")?;
+            out.line(format!("image {key}"));
         }
-        tell(&mut out, plan, &closure)?;
+        tell(&mut out, plan, &closure);
     }
     super::print(out)
 }
@@ -118,16 +117,18 @@ fn layers_json(plan: &ImagePlan, closure: &Closure) -> Value {
     layers(plan, closure).into_iter().map(layer).collect()
 }
 
-fn tell(out: &mut String, plan: &ImagePlan, closure: &Closure) -> Result<()> {
+fn tell(out: &mut Page, plan: &ImagePlan, closure: &Closure) {
+    if plan.layers.is_empty() {
+        out.line("the image has no layers: its request names no store path");
+    }
     for (at, (size, paths, digest)) in layers(plan, closure).into_iter().enumerate() {
         let what = match digest {
             Some(digest) => format!("packed before, {digest}"),
             None => format!("{} path{}", paths.len(), if paths.len() == 1 { "" } else { "s" }),
         };
-        writeln!(out, "layer {}: {what}, {}", at + 1, human(size))?;
+        out.line(format!("layer {}: {what}, {}", at + 1, human(size)));
         for path in paths {
-            writeln!(out, "  {}", path.path)?;
+            out.line(format!("  {}", path.path));
         }
     }
-    Ok(())
 }

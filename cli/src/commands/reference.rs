@@ -5,6 +5,8 @@ use std::fmt::Write;
 use anyhow::Result;
 use clap::{Arg, ArgAction, Command, CommandFactory};
 
+use crate::exit_codes;
+
 /// Print all commands and options as Markdown
 #[derive(clap::Args)]
 #[command(hide = true)]
@@ -31,6 +33,7 @@ fn reference(nixply: &Command) -> Result<String, std::fmt::Error> {
         writeln!(out, "- [`{name}`](#{}): {about}", name.replace(' ', "-"))?;
     }
     writeln!(out, "\nEvery command takes `--help`. A variable with nothing in it counts as unset.")?;
+    writeln!(out, "\n{}", exit_codes::markdown())?;
     for (name, command) in &all {
         describe(&mut out, name, command)?;
     }
@@ -166,12 +169,15 @@ mod tests {
         let mut nixply = Command::new("nixply").subcommand(command).subcommand(Command::new("b").hide(true));
         nixply = nixply.disable_help_subcommand(true);
         nixply.build();
-        let expected = "\
+        let expected = format!(
+            "\
 # nixply's commands
 
 - [`nixply a`](#nixply-a): Does \\<it>
 
 Every command takes `--help`. A variable with nothing in it counts as unset.
+
+{}
 
 ## nixply a
 
@@ -195,7 +201,9 @@ nixply a [OPTIONS] [FILE]...
 | More | |
 |---|---|
 | `--on` | Do \\*it\\* |
-";
+",
+            exit_codes::markdown()
+        );
         assert_eq!(reference(&nixply).unwrap(), expected);
     }
 }

@@ -1,21 +1,27 @@
 //! `nixply serve`.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use nixply_packer::cache::Cache;
 use nixply_packer::closure::Store;
+use nixply_packer::compress::Codec;
+use nixply_packer::image::blob;
+use nixply_packer::image::spec::ImageSpec;
+use nixply_packer::pack::Control;
 use nixply_registry::Error;
-use nixply_registry::server::{Compression, Counts, Image, Options, Server};
+use nixply_registry::server::{Compression, Counts, Image, Options, Readers, Server};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use tempfile::TempDir;
 
 use super::cache::CacheFlags;
-use super::{Machine, Talk, human};
-use crate::failure::{Hint, hinted};
+use super::{Machine, Talk, human, values};
+use crate::failure::{Hint, hinted, misused};
 use crate::terminal::{self, say};
 
 /// The length of a store path's hash.
@@ -24,7 +30,8 @@ const HASH: usize = 32;
 /// Serve images as a registry on this machine until interrupted; a layer is packed when somebody first asks for it
 ///
 /// Prints the images' references, one a line, once they can be pulled: docker pull takes them as they are, podman pull with
-/// --tls-verify=false, skopeo copy with --src-tls-verify=false.
+/// --tls-verify=false, skopeo copy with --src-tls-verify=false. Every user of this machine can read the images, unless --private
+/// is given.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The images' specs
@@ -37,19 +44,30 @@ pub(crate) struct Args {
 
     /// Where to listen; port 0 is a free one
     #[arg(short, long, value_name = "ADDR:PORT", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))]
+    #[arg(value_parser = values::address)]
     listen: SocketAddr,
 
     /// Allow an address that other machines reach; whoever reaches it may read the images
     #[arg(long)]
     allow_remote: bool,
 
+    /// Answer the programs of this user and of root alone (on Linux, and on loopback)
+    #[arg(long, conflicts_with = "allow_remote")]
+    private: bool,
+
+    /// Answer requests that call this server by another name than localhost or a loopback address, such as
+    /// host.docker.internal; can be given several times
+    #[arg(long = "allow-host", value_name = "NAME")]
+    allow_hosts: Vec<String>,
+
     /// Take layers' files (`layer-path`) from anywhere, as n2c image-from-dir names them; else a spec may name the store alone
     #[arg(long)]
     allow_outside_store: bool,
 
-    /// none, gzip or zstd, with a level as in zstd:9, whatever the spec says; auto is what the spec says, and for plain
+    /// none, gzip or zstd, with a level as in zstd:9, whatever the spec says (a base image's layers keep theirs, unless that is
+    /// zstd and this is not); auto is what the spec says, and for plain
     /// layers zstd, or gzip where the client cannot read zstd
-    #[arg(short, long, value_name = "CODEC", default_value_t = Compression::Auto)]
+    #[arg(short, long, value_name = "CODEC", default_value_t = Compression::Auto, value_parser = values::compression)]
     compression: Compression,
 
     /// A folder for packed layers while this runs; they take as much space as the compressed image [default: TMPDIR, else
@@ -68,7 +86,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let images = args.images()?;
+    let mut converted = Vec::new();
+    let images = args.images(&mut converted)?;
     let references: Vec<String> = images.iter().map(Image::reference).collect();
     // Before the first reference is printed: whoever has read it may stop this.
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for signals")?;
@@ -76,12 +95,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let options = Options {
         listen: args.listen,
         allow_remote: args.allow_remote,
+        readers: if args.private { Readers::UserAndRoot } else { Readers::Everyone },
+        hosts: args.allow_hosts.clone(),
         compression: args.compression,
         store: args.store(),
         cache: cache.clone(),
         threads: args.machine.jobs,
         check_store: args.machine.check_store,
-        scratch: args.scratch_dir.clone().unwrap_or_else(scratch_dir),
+        scratch: args.scratch(),
         report: Arc::new(|error| terminal::error(error.chain())),
         observer: Arc::new(()),
     };
@@ -105,15 +126,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 impl Args {
+    fn scratch(&self) -> PathBuf {
+        self.scratch_dir.clone().unwrap_or_else(scratch_dir)
+    }
+
     /// One for all images.
     fn store(&self) -> Store {
         self.images.first().map_or_else(|| self.machine.store(), |image| self.machine.store_of(image))
     }
 
-    fn images(&self) -> Result<Vec<Image>> {
+    /// The images. What was converted for them is in folders that have to stay.
+    fn images(&self, converted: &mut Vec<TempDir>) -> Result<Vec<Image>> {
+        let scratch = self.scratch();
         let (names, count) = (self.names.len(), self.images.len());
         if names != 0 && names != count {
-            let error = anyhow!("--name is given {names} times for {count} images");
+            let error = misused(format!("--name is given {names} times for {count} images"));
             return Err(hinted(error, "give it once for each, in their order, or not at all"));
         }
         let image = |(at, path): (usize, &PathBuf)| -> Result<Image> {
@@ -122,7 +149,9 @@ impl Args {
                 Some(given) => split_tag(given),
                 None => (default_name(path), "latest"),
             };
-            let spec = super::read_spec_within(path, &self.store(), self.allow_outside_store)?;
+            let spec = super::inputs::spec_within(path, &self.store(), self.allow_outside_store)?;
+            let (spec, folder) = without_zstd(spec, &self.store(), self.compression, &scratch)?;
+            converted.extend(folder);
             let image = Image::new(&name, tag, spec);
             let image = image.map_err(|error| match error {
                 Error::Packer(error) => anyhow::Error::from(error),
@@ -147,6 +176,31 @@ fn split_tag(name: &str) -> (String, &str) {
     }
 }
 
+/// The image for readers that may take no zstd: where `compression` is another codec whoever asks, base images' layers in zstd are
+/// converted to it, in a folder that lives as long as what is given beside the spec.
+pub(super) fn without_zstd(
+    spec: ImageSpec,
+    store: &Store,
+    compression: Compression,
+    scratch: &Path,
+) -> Result<(ImageSpec, Option<TempDir>)> {
+    let codec = match compression {
+        Compression::Always(codec @ (Codec::None | Codec::Gzip { .. })) => codec,
+        _ => return Ok((spec, None)),
+    };
+    if !spec.layers.iter().any(blob::is_kept_in_zstd) {
+        return Ok((spec, None));
+    }
+    let stop = super::stop_flag()?;
+    let folder = tempfile::Builder::new()
+        .prefix("nixply-converted-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(scratch)
+        .with_context(|| format!("cannot make a temporary folder in {}", scratch.display()))?;
+    let spec = blob::without_zstd(spec, store, codec, folder.path(), &Control::new(&stop, &()))?;
+    Ok((spec, Some(folder)))
+}
+
 /// What a spec's file is called after: `image-NAME.json`, in the store with a hash ahead of it, or behind a link such as
 /// `result`.
 pub(super) fn default_name(path: &Path) -> String {
@@ -166,7 +220,7 @@ pub(super) fn scratch_dir() -> PathBuf {
 }
 
 fn summary(counts: &Counts) -> String {
-    let Counts { requests, packings, sent } = counts;
+    let Counts { requests, packings, sent, .. } = counts;
     format!(
         "answered {requests} requests; packed {packings} layers; sent {} bytes ({}) of {} blobs",
         counts.bytes(),

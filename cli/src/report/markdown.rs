@@ -46,6 +46,7 @@ fn plain(text: &str) -> String {
     for letter in text.chars() {
         match letter {
             '<' => out.push_str("&lt;"),
+            '&' => out.push_str("&amp;"),
             '\n' | '\r' => out.push(' '),
             '\\' | '`' | '*' | '_' | '|' | '[' | ']' => out.extend(['\\', letter]),
             _ => out.push(letter),

@@ -3,6 +3,8 @@
 mod markdown;
 mod text;
 
+use nixply_packer::wording;
+
 /// How a report is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
@@ -62,12 +64,13 @@ impl<T: Into<String>> From<T> for Cell {
 impl Report {
     /// What counts most, in a line.
     pub(crate) fn headline(&mut self, text: impl Into<String>) {
-        self.parts.push(Part::Headline(text.into()));
+        self.parts.push(Part::Headline(shown(text.into())));
     }
 
     /// Named facts.
     pub(crate) fn facts(&mut self, facts: Vec<(&'static str, String)>) {
-        self.parts.push(Part::Facts(facts));
+        let facts = facts.into_iter().map(|(name, value)| (name, shown(value)));
+        self.parts.push(Part::Facts(facts.collect()));
     }
 
     /// A table, unless nothing is in it.
@@ -96,7 +99,7 @@ impl Table {
             None => Column { title: (*title).to_owned(), is_number: false },
         });
         let columns = columns.collect();
-        Self { title: title.into(), columns, rows: Vec::new(), most: usize::MAX, folded: false }
+        Self { title: shown(title.into()), columns, rows: Vec::new(), most: usize::MAX, folded: false }
     }
 
     /// Shows so many rows, and says how many there are besides.
@@ -113,7 +116,11 @@ impl Table {
 
     /// A row below the others.
     pub(crate) fn row(&mut self, cells: impl Into<Vec<Cell>>) {
-        self.rows.push(cells.into());
+        let cells = cells.into().into_iter().map(|cell| match cell {
+            Cell::Text(text) => Cell::Text(shown(text)),
+            Cell::Name(name, depth) => Cell::Name(shown(name), depth),
+        });
+        self.rows.push(cells.collect());
     }
 
     fn shown(&self) -> &[Vec<Cell>] {
@@ -125,6 +132,11 @@ impl Table {
         let more = self.rows.len() - self.shown().len();
         (more > 0).then(|| format!("... and {more} more (--most 0 shows all)"))
     }
+}
+
+/// What others have written, on one line and as a terminal can show it. Reports are made of such texts alone.
+fn shown(text: String) -> String {
+    wording::line(&text).into_owned()
 }
 
 #[cfg(test)]

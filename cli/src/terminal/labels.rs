@@ -6,25 +6,29 @@ use std::io;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 
-use super::say;
+use nixply_packer::wording;
 
-/// Says what went wrong.
+use super::pass;
+
+/// Says what went wrong. Lines stay lines: errors end one in the middle only where another program did.
 pub(crate) fn error(message: impl Display) {
-    labelled(AnsiColor::Red, "error", message);
+    let message = message.to_string();
+    let lines: Vec<_> = message.lines().map(wording::line).collect();
+    labelled(AnsiColor::Red, "error", &lines.join("\n"));
 }
 
 /// Says what may be wrong.
 pub(crate) fn warning(message: impl Display) {
-    labelled(AnsiColor::Yellow, "warning", message);
+    labelled(AnsiColor::Yellow, "warning", &wording::line(&message.to_string()));
 }
 
 /// Says what can be done about it.
 pub(crate) fn hint(message: impl Display) {
-    labelled(AnsiColor::Cyan, "hint", message);
+    labelled(AnsiColor::Cyan, "hint", &wording::line(&message.to_string()));
 }
 
-fn labelled(colour: AnsiColor, label: &str, message: impl Display) {
+fn labelled(colour: AnsiColor, label: &str, message: &str) {
     let plain = AutoStream::choice(&io::stderr()) == ColorChoice::Never;
     let style = if plain { Style::new() } else { colour.on_default().bold() };
-    say(format!("{style}{label}:{style:#} {message}"));
+    pass(format!("{style}{label}:{style:#} {message}"));
 }

@@ -6,18 +6,22 @@ mod bars;
 mod counting;
 mod labels;
 mod packing;
+mod page;
 mod words;
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::sync::{Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 
 use indicatif::MultiProgress;
+use nixply_packer::{Error, wording};
 
 pub(crate) use self::bars::Bars;
 pub(crate) use self::counting::Counting;
 pub(crate) use self::labels::{error, hint, warning};
 pub(crate) use self::packing::Packing;
+pub(crate) use self::page::Page;
 pub(crate) use self::words::{count, human};
 
 /// The bars that are on the screen. There is one screen.
@@ -28,8 +32,13 @@ pub(crate) fn is_live() -> bool {
     io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
 }
 
-/// Writes a line.
-pub(crate) fn say(line: impl AsRef<[u8]>) {
+/// Writes a line of this program's, with others' control characters escaped.
+pub(crate) fn say(line: impl AsRef<str>) {
+    pass(wording::visible(line.as_ref()).as_bytes());
+}
+
+/// Writes a line, or several, as another program has written them.
+pub(crate) fn pass(line: impl AsRef<[u8]>) {
     let line = [line.as_ref(), b"\n"].concat();
     // Nobody is left to be told that standard error is closed.
     let write = || drop(io::stderr().write_all(&line));
@@ -38,14 +47,22 @@ pub(crate) fn say(line: impl AsRef<[u8]>) {
         None => write(),
     }
 }
-/// Writes the lines that another program writes to `stream`, as they come. For programs that run while bars are shown.
-pub(crate) fn relay(stream: impl Read + Send + 'static) -> JoinHandle<()> {
-    std::thread::spawn(move || {
+
+/// Writes the lines that another program writes to `stream`, as they come, and to a file that is to keep them. For programs that
+/// run while bars are shown.
+pub(crate) fn relay(
+    stream: impl Read + Send + 'static,
+    mut kept: Option<File>,
+) -> Result<JoinHandle<()>, Error> {
+    let relay = move || {
         let mut stream = BufReader::new(stream);
         let mut line = Vec::new();
         while stream.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-            say(line.strip_suffix(b"\n").unwrap_or(&line));
+            // Nothing depends on it.
+            kept.iter_mut().for_each(|file| drop(file.write_all(&line)));
+            pass(line.strip_suffix(b"\n").unwrap_or(&line));
             line.clear();
         }
-    })
+    };
+    thread::Builder::new().spawn(relay).map_err(|source| Error::Threads { source })
 }

@@ -1,6 +1,8 @@
 { pkgs, ... }:
 
 {
+  name = "myapp";
+
   # watch local changes and build the project to ./dist
   processes.build.exec = "${pkgs.watchexec}/bin/watchexec my-build-tool";
 

@@ -3,6 +3,12 @@
 {
   name = "myapp";
 
+  languages.python.enable = true;
+
+  containers.web.startupCommand = "python app.py";
+  containers.web.registry = "docker://ghcr.io/me/";
+
+  # As devenv's documentation has it: all users of the machine can see the token while the container is copied.
   processes.hello.exec = "echo Hello";
 
   containers."processes".registry = "docker://registry.fly.io/";

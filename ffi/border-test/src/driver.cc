@@ -56,7 +56,7 @@ nixply::Machine machine(rust::Str real_store_dir, std::uint32_t threads) {
 
 rust::Vec<nixply::PathInfo> closure(rust::Str store_path) {
     rust::Vec<nixply::PathInfo> infos;
-    infos.push_back({owned(store_path), "sha256-x", 1000, {}});
+    infos.push_back({owned(store_path), "sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=", 1000, {}});
     return infos;
 }
 
@@ -94,9 +94,38 @@ rust::String plan(rust::Str real_store_dir, rust::Str store_path, rust::Str stra
     asked.top.strategy = owned(strategy);
     asked.top.groups = owned(groups);
     std::string shown;
-    for (auto & layer : nixply::plan_image(asked, closure(store_path), machine(real_store_dir, 1)))
+    Recorder recorder(false);
+    for (auto & layer : nixply::plan_image(asked, closure(store_path), machine(real_store_dir, 1), recorder))
         for (auto & path : layer.paths) shown += std::string(path) + " " + std::to_string(layer.size) + "\n";
     return shown;
+}
+
+rust::String plan_chain(std::uint32_t paths, bool interrupt) {
+    auto name = [](std::uint32_t number) {
+        auto digits = std::to_string(number);
+        return "/nix/store/" + std::string(32 - digits.size(), '0') + digits + "-p" + digits + "-1.0";
+    };
+    rust::Vec<nixply::PathInfo> infos;
+    for (std::uint32_t at = 0; at < paths; at++) {
+        nixply::PathInfo info{name(at), "", 1000 + at * 7919ull % 100000, {}};
+        if (at + 1 < paths) info.references.push_back(name(at + 1));
+        infos.push_back(std::move(info));
+    }
+    auto asked = request(name(0), "{\"Cmd\":[\"" + name(0) + "\"]}");
+    asked.top.max_layers = 100;
+    Recorder recorder(interrupt);
+    try {
+        return std::to_string(nixply::plan_image(asked, infos, machine("/nowhere", 1), recorder).size());
+    } catch (const rust::Error & error) {
+        return error.what();
+    }
+}
+
+void plan_with_entry(rust::Str store_path, rust::Str entry, rust::Str nar_hash) {
+    auto infos = closure(store_path);
+    infos.push_back({owned(entry), owned(nar_hash), 1, {}});
+    Recorder recorder(false);
+    nixply::plan_image(request(store_path, "{}"), infos, machine("/nowhere", 1), recorder);
 }
 
 void builder(rust::Str attrs, rust::Str real_store_dir) {

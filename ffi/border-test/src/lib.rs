@@ -25,6 +25,8 @@ pub mod ffi {
             threads: u32,
         ) -> Outcome;
         fn plan(real_store_dir: &str, store_path: &str, strategy: &str, groups: &str) -> Result<String>;
+        fn plan_chain(paths: u32, interrupt: bool) -> String;
+        fn plan_with_entry(store_path: &str, entry: &str, nar_hash: &str) -> Result<()>;
         fn builder(attrs: &str, real_store_dir: &str) -> Result<()>;
         fn nearest(name: &str) -> String;
     }

@@ -69,12 +69,37 @@ fn an_interrupt_ends_packing_within_a_second() {
 }
 
 #[test]
+fn an_interrupt_ends_planning() {
+    assert_eq!(ffi::plan_chain(100_000, true), "interrupted");
+    assert_eq!(ffi::plan_chain(300, false), "100");
+}
+
+#[test]
+fn fault_closure_outside_is_an_error_at_this_door_too() {
+    let error =
+        |entry: &str, hash: &str| ffi::plan_with_entry(PATH, entry, hash).unwrap_err().what().to_owned();
+    assert_eq!(
+        error("/etc/shadow", ""),
+        "closure is not valid: store path \"/etc/shadow\" is not valid: it is not in the store /nix/store"
+    );
+    let other = "/nix/store/123456789abcdfghijklmnpqrsvwxyz0-other";
+    assert!(
+        error(other, "sha256:0")
+            .starts_with(&format!("closure, hash of {other} is not valid: expected a SHA-256"))
+    );
+    let known = "sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=";
+    let twice = error(PATH, &format!("sha256:{}", "0".repeat(64)));
+    assert!(twice.contains("two entries with different hashes") && twice.contains(known), "{twice}");
+    ffi::plan_with_entry(PATH, other, known).unwrap();
+}
+
+#[test]
 fn errors_arrive_as_exceptions_with_their_causes() {
     let store = store();
     let real = store.path().to_str().unwrap();
     let error = |config: &str| ffi::build(real, PATH, config, false, 1).error;
-    assert_eq!(error(r#"{"Cmd":1}"#), "config.Cmd is not valid: expected a list of strings, found a number");
-    assert!(error("{").starts_with("config is not valid: EOF"));
+    assert_eq!(error(r#"{"Cmd":1}"#), "config.Cmd must be a list of texts, not the number 1");
+    assert!(error("{").starts_with("config is not complete: it ends in the middle of an object"));
     fs::remove_dir_all(store.path().join("0123456789abcdfghijklmnpqrsvwxyz-thing")).unwrap();
     assert!(error(&config()).starts_with("store path is missing; it was deleted"), "{}", error(&config()));
     let error = ffi::plan(real, PATH, "best", "").unwrap_err();
@@ -110,5 +135,5 @@ fn plans_builders_and_names_cross_too() {
     let attrs = format!(r#"{{"outputs":{{"out":"{output}"}},"config":{}}}"#, config());
     assert_eq!(built(&attrs), config());
     let error = ffi::builder(r#"{"outputs":{"out":"/o"},"request":{"nmae":1}}"#, real).unwrap_err();
-    assert!(error.what().contains("unknown field `nmae`"), "{}", error.what());
+    assert!(error.what().contains("cannot have the key `nmae`; did you mean `name`?"), "{}", error.what());
 }

@@ -48,7 +48,9 @@ pkgs.writeShellScript "copy-container" ''
   if [[ $destination == docker-daemon:* && ''${DOCKER_HOST-} =~ ^(unix|tcp): && " ''${arguments[*]}" != *" --dest-daemon-host"* ]]; then
     arguments+=(--dest-daemon-host "$DOCKER_HOST")
   elif [[ $destination == docker-daemon:* && " ''${arguments[*]}" != *" --dest-daemon-host"* && ! -S /var/run/docker.sock ]]; then
-    echo "warning: there is no Docker daemon at unix:///var/run/docker.sock; DOCKER_HOST says where it is, --registry copies elsewhere" >&2
+    echo "error: there is no Docker daemon at unix:///var/run/docker.sock" >&2
+    echo "hint: start Docker, set DOCKER_HOST to where it is, or copy elsewhere with --registry" >&2
+    exit 1
   fi
 
   echo

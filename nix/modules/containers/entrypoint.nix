@@ -1,5 +1,6 @@
-# A container's entrypoint: enters the environment, expands variables in what it is given, and runs it. So what a container
-# is to run is shell code, in `startupCommand` as in `docker run IMAGE CODE`.
+# A container's entrypoint: enters the environment and runs its arguments. One argument is shell code, in which variables of
+# the environment are expanded: `startupCommand`, or `docker run IMAGE CODE`. Several are a program and its arguments, as in
+# `docker run IMAGE PROGRAM ARGUMENT...`: they stay as they are.
 {
   pkgs,
   # The file that enters the environment: shell-environment.nix.
@@ -12,12 +13,18 @@ in
 pkgs.writeScript "entrypoint" ''
   #!${bash}
   export PATH=/bin
+  # Code that enters the environment may set positional parameters of its own.
+  nixply_arguments=("$@")
   source ${enter}
-  # Of the environment's variables alone: others may be the command's own, as in a loop.
-  command="$(printf '%s' "$*" | ${pkgs.envsubst}/bin/envsubst "$(compgen -e | while read -r name; do printf '$%s ' "$name"; done)")"
+  set -- "''${nixply_arguments[@]}"
+  source ${./expand.sh}
+  nixply_expand "$*"
+  command=$nixply_expanded
+  # The shell finds builtins and exported functions, too.
+  if [ $# -gt 1 ]; then command='"$@"'; else set --; fi
   # A shell that is not interactive forgets the prompt, before it starts one that is.
   if [ -n "''${PS1-}" ]; then command="export PS1=''${PS1@Q}"$'\n'"$command"; fi
   # The kernel keeps signals from a container's first process unless it expects them, and that process has to bury those
   # that lose their parents. tini does both, and its exit code is the command's.
-  exec ${pkgs.tini}/bin/tini -s -g -- ${bash} -c "$command"
+  exec ${pkgs.tini}/bin/tini -s -g -- ${bash} -c -- "$command" ${bash} "$@"
 ''

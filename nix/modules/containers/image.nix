@@ -1,7 +1,10 @@
 # The image of a container, and the scripts that copy and run it.
 {
   lib,
+  # Of the container's machine.
   pkgs,
+  # Packages of the machine that copies containers.
+  tools,
   # nixply's functions: buildImage, buildLayer, skopeo-nix2container.
   functions,
   user,
@@ -40,10 +43,14 @@ let
   };
 
   makeCopyScript = import ./copy-script.nix {
-    inherit lib pkgs;
+    inherit lib;
+    pkgs = tools;
     skopeo = functions.skopeo-nix2container;
   };
-  makeRunScript = import ./run-script.nix { inherit lib pkgs; };
+  makeRunScript = import ./run-script.nix {
+    inherit lib;
+    pkgs = tools;
+  };
 
   # Every file of a home folder is the user's.
   ownedByUser = path: {

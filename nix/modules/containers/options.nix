@@ -15,6 +15,14 @@
 let
   inherit (lib) literalExpression mkOption types;
 
+  codecs = import ../../codecs.nix;
+  codec = types.strMatching codecs.pattern // {
+    inherit (codecs) description;
+  };
+  strategies = import ../../strategies.nix;
+  # A number of layers.
+  count = types.ints.positive;
+
   rule = {
     path = mkOption {
       type = types.pathInStore;
@@ -75,7 +83,7 @@ let
       description = "Whether another build would make the same store paths. If not, the layer is kept as it was packed.";
     };
     maxLayers = mkOption {
-      type = types.int;
+      type = count;
       default = 1;
       description = "At most so many layers.";
     };
@@ -122,7 +130,7 @@ types.submodule (
         example = literalExpression "./dist";
         description = ''
           What is copied to the container's home folder, `${homeDir}`: a folder's content, a file, or a list of these. The whole
-          project unless it is set; nothing if it is null.
+          project unless it is set; nothing if it is null. A link to a file is copied as a link.
 
           What is named here can also be reached at the image's root: of `./dist` with a file `mybinary`, `${homeDir}/mybinary` and
           `/mybinary`. There is no such link where the image has something of that name, and none if there is a base image.
@@ -139,7 +147,8 @@ types.submodule (
         default = null;
         example = literalExpression "config.processes.serve.exec";
         description = ''
-          What the container runs: shell code, a program's package, or a list of arguments for an `entrypoint` of your own.
+          What the container runs: shell code, a program's package, or a list: a program and its arguments, which nothing splits or
+          expands, or the arguments of an `entrypoint` of your own.
         '';
       };
       entrypoint = mkOption {
@@ -147,8 +156,8 @@ types.submodule (
         default = [ entrypoint ];
         defaultText = literalExpression "[ entrypoint ]";
         description = ''
-          The image's entrypoint. Unless it is set, a program that enters the environment, expands variables in the startup command
-          and runs it as shell code.
+          The image's entrypoint. Unless it is set, a program that enters the environment and runs its arguments. One argument is shell
+          code, in which it expands the environment's variables; several are a program and its arguments.
         '';
       };
       workingDir = mkOption {
@@ -168,14 +177,14 @@ types.submodule (
       defaultCopyArgs = mkOption {
         type = types.listOf types.str;
         default = [ ];
-        example = literalExpression ''[ "--dest-creds" "x:\"$(''${pkgs.flyctl}/bin/flyctl auth token)\"" ]'';
+        example = literalExpression ''[ "--authfile" "\"$HOME/.config/registry.json\"" ]'';
         description = ''
           Arguments of `skopeo copy` unless `--copy-args` is given. Each is shell code and is evaluated when the container is copied, so
-          that a secret is never part of it.
+          that a secret is never part of it. All users of the machine can see programs' arguments: name a file with the secret.
         '';
       };
       maxLayers = mkOption {
-        type = types.nullOr types.int;
+        type = types.nullOr count;
         default = 1;
         description = "At most so many layers for the environment. Null is one.";
       };
@@ -194,7 +203,7 @@ types.submodule (
         description = "Whether each of `layers` leaves out what those before it have.";
       };
       compression = mkOption {
-        type = types.nullOr types.str;
+        type = types.nullOr codec;
         default = null;
         example = "zstd:3";
         description = ''
@@ -203,7 +212,7 @@ types.submodule (
         '';
       };
       strategy = mkOption {
-        type = types.str;
+        type = types.enum strategies;
         default = "nixply";
         example = "size";
         description = ''

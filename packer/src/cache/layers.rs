@@ -9,6 +9,7 @@ use super::{Cache, Kind, SegmentKey};
 use crate::error::{Error, Result};
 use crate::image::spec::ImageSpec;
 use crate::pack::PackedLayer;
+use crate::wording::quoted;
 
 /// What a packed layer depends on: its segments, in the order of its tar stream. Written as 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,7 +32,10 @@ impl Serialize for LayerKey {
 impl<'de> Deserialize<'de> for LayerKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let wrong = |error| serde::de::Error::custom(format!("{text:?} is no layer's key: {error}"));
+        let wrong = |_| {
+            let must = "must be a layer's key, 64 hexadecimal digits";
+            serde::de::Error::custom(format!("{must}, not {}", quoted(&text)))
+        };
         blake3::Hash::from_hex(&text).map(Self).map_err(wrong)
     }
 }
@@ -51,17 +55,25 @@ pub(crate) struct KnownLayer {
     pub(crate) packed: PackedLayer,
     /// Whether it has been packed here, with all of its bytes hashed; else a spec says so, and nobody has looked.
     pub(crate) proven: bool,
+    /// Whether the store was checked then. Left out where it was not, as in entries of versions that did not know.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    checked: bool,
 }
 
 impl Cache {
     /// What is known of a layer.
     pub(crate) fn layer(&self, key: LayerKey) -> Option<KnownLayer> {
+        self.get_if(Kind::Layers, &key.0, |known: &KnownLayer| known.checked || !self.checked)
+    }
+
+    /// What is known of a layer, checked or not.
+    fn any_layer(&self, key: LayerKey) -> Option<KnownLayer> {
         self.get(Kind::Layers, &key.0)
     }
 
     /// Remembers a layer that has been packed.
     pub(crate) fn put_layer(&self, key: LayerKey, packed: &PackedLayer) {
-        self.put(Kind::Layers, &key.0, &KnownLayer { packed: *packed, proven: true });
+        self.put(Kind::Layers, &key.0, &KnownLayer { packed: *packed, proven: true, checked: self.checked });
     }
 
     /// Forgets a layer.
@@ -71,9 +83,16 @@ impl Cache {
 
     /// Forgets a layer unless it was packed here.
     pub(crate) fn forget_unproven(&self, key: LayerKey) {
-        if let Some(known) = self.layer(key).filter(|known| !known.proven) {
+        if let Some(known) = self.any_layer(key).filter(|known| !known.proven) {
             self.forget_layer(key);
             self.forget_contents(known.packed.diff_id);
+        }
+    }
+
+    /// Forgets a layer unless the store was checked when it was packed.
+    pub(crate) fn forget_unchecked_layer(&self, key: LayerKey) {
+        if self.any_layer(key).is_some_and(|known| !known.checked) {
+            self.forget_layer(key);
         }
     }
 
@@ -98,8 +117,8 @@ impl Cache {
         }
         check_consistent(&layers)?;
         for (_, key, packed) in layers {
-            if self.layer(key).is_none() {
-                self.try_put(Kind::Layers, &key.0, &KnownLayer { packed, proven: false })?;
+            if self.any_layer(key).is_none() {
+                self.try_put(Kind::Layers, &key.0, &KnownLayer { packed, proven: false, checked: false })?;
             }
             imported.known += 1;
         }

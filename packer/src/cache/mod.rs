@@ -5,14 +5,20 @@
 //! - `layers`: a packed layer's digests and sizes, by its segments. An unchanged layer costs a look-up.
 //! - `states`: SHA-256's state after so many of a layer's segments. A changed layer is hashed from the first change on.
 //! - `contents`: the archive hashes of a layer's store paths, by its diff_id. A spec does not have them; without them
-//!   nobody could tell which segments are a layer's.
+//!   nobody could tell which segments are a layer's. And the directories and links of a base image, by its layers'
+//!   diff_ids: to know them, all of its files are decompressed.
 //!
 //! An entry is a file named by its key, written under another name and renamed, so any number of processes may share the
 //! folder and any of them may be killed at any time. The cache is only a cache: an entry that is missing, torn or
 //! altered counts as absent (each carries a checksum, read along), and one that cannot be written is not written.
 //! `upkeep` bounds its size.
+//!
+//! Segments, layers and states say whether the store was checked when they were made. An entry that does not say so was
+//! not: see [`Packer::with_store_check`](crate::pack::Packer::with_store_check).
 
+mod access;
 mod layers;
+mod origin;
 mod segments;
 mod states;
 mod upkeep;
@@ -25,15 +31,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{Mode, OFlags};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
 
 pub(crate) use self::layers::KnownLayer;
 pub use self::layers::{Imported, LayerKey};
+pub(crate) use self::origin::Origin;
 pub(crate) use self::segments::{SegmentKey, SegmentReader, SegmentWriter, Stored};
 pub(crate) use self::states::{Chain, State};
-pub use self::upkeep::{Kind, Stat, Verified};
+pub use self::upkeep::{Compared, Kind, Stat, Verified};
 use self::written::Written;
 use crate::closure::{Closure, StorePath};
 use crate::compress::FORMAT_VERSION;
@@ -42,6 +49,7 @@ use crate::error::{Error, Result};
 use crate::image::go_json;
 use crate::image::spec::{ImageSpec, Layer};
 use crate::nar_hash;
+use crate::open;
 use crate::plan::PlannedPath;
 use crate::scratch;
 
@@ -52,6 +60,8 @@ pub struct Cache {
     /// Folders of other users, which are only read.
     shared: Vec<PathBuf>,
     limit: u64,
+    /// Whether only what was made with a check of the store counts, and what is put in was.
+    checked: bool,
     /// How many bytes this cache and its clones have written.
     written: Arc<Written>,
 }
@@ -77,7 +87,7 @@ impl Cache {
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         let folder = folder.into();
         let written = Arc::new(Written::new(&folder));
-        Self { folder, shared: Vec::new(), limit: DEFAULT_LIMIT, written }
+        Self { folder, shared: Vec::new(), limit: DEFAULT_LIMIT, checked: false, written }
     }
 
     /// The same cache, kept near so many bytes: see [`Cache::trim`].
@@ -93,6 +103,13 @@ impl Cache {
         Self { shared, ..self }
     }
 
+    /// The same cache for packing with a check of the store: entries that were made without one count as absent, and those that
+    /// are made say that they were checked.
+    #[must_use]
+    pub(crate) fn with_checked(self, checked: bool) -> Self {
+        Self { checked, ..self }
+    }
+
     /// The cache's own folder.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -106,6 +123,16 @@ impl Cache {
     /// The archive hashes of a layer's paths.
     pub(crate) fn contents(&self, diff_id: DiffId) -> Option<BTreeMap<String, String>> {
         self.get(Kind::Contents, &contents_key(diff_id))
+    }
+
+    /// Remembers the directories and links of a base image, by its layers.
+    pub(crate) fn put_tree(&self, diff_ids: &[DiffId], tree: &BTreeMap<String, String>) {
+        self.put(Kind::Contents, &tree_key(diff_ids), tree);
+    }
+
+    /// The directories and links of a base image.
+    pub(crate) fn tree(&self, diff_ids: &[DiffId]) -> Option<BTreeMap<String, String>> {
+        self.get(Kind::Contents, &tree_key(diff_ids))
     }
 
     /// The store paths of a spec's layers whose archive hashes are not remembered. A spec that was made in a derivation, or on
@@ -140,12 +167,22 @@ impl Cache {
     }
 
     fn get<T: Serialize + DeserializeOwned>(&self, kind: Kind, key: &blake3::Hash) -> Option<T> {
+        self.get_if(kind, key, |_| true)
+    }
+
+    /// The first entry of this key that is `fit`.
+    fn get_if<T: Serialize + DeserializeOwned>(
+        &self,
+        kind: Kind,
+        key: &blake3::Hash,
+        fit: impl Fn(&T) -> bool,
+    ) -> Option<T> {
         self.folders().find_map(|(folder, is_own)| {
             let file = open(&entry(folder, kind, key))?;
             let mut text = Vec::new();
             (&file).take(DOCUMENT_BYTES).read_to_end(&mut text).ok()?;
             let document: Document<T> = serde_json::from_slice(&text).ok()?;
-            (document.check == check(kind, key, &document.value)).then(|| {
+            (document.check == check(kind, key, &document.value) && fit(&document.value)).then(|| {
                 if is_own {
                     renew(&file);
                 }
@@ -163,12 +200,19 @@ impl Cache {
         let document = go_json::compact(&Document { check: check(kind, key, value), value });
         let place = entry(&self.folder, kind, key);
         let folder = place.parent().expect("an entry is in a folder");
-        fs::create_dir_all(folder).map_err(|error| Error::io("create folder", folder, error))?;
-        let mut temporary = scratch::file(folder)?;
+        let mut temporary = self.temporary(folder)?;
         temporary.write_all(&document).map_err(|error| Error::io("write file", &place, error))?;
         scratch::keep(temporary, &place)?;
         self.written.add(document.len() as u64);
         Ok(())
+    }
+
+    /// A temporary file in one of the cache's folders, which is made if it is not there.
+    fn temporary(&self, folder: &Path) -> Result<NamedTempFile> {
+        let failed = |error| Error::io("create folder", folder, error);
+        let access = access::of(&self.folder).map_err(failed)?;
+        access.make(folder).map_err(failed)?;
+        scratch::file_with(folder, access.file_mode())
     }
 
     /// Its own folder first; each with whether it is.
@@ -181,6 +225,12 @@ impl Cache {
 fn entry(folder: &Path, kind: Kind, key: &blake3::Hash) -> PathBuf {
     let hex = key.to_hex();
     folder.join(kind.folder()).join(&hex[..2]).join(&hex[2..])
+}
+
+/// The key that an entry's file is named by.
+fn key_of(file: &Path) -> Option<blake3::Hash> {
+    let name = |path: &Path| path.file_name()?.to_str().map(str::to_owned);
+    blake3::Hash::from_hex(name(file.parent()?)? + &name(file)?).ok()
 }
 
 fn check<T: Serialize>(kind: Kind, key: &blake3::Hash, value: &T) -> String {
@@ -205,11 +255,15 @@ fn contents_key(diff_id: DiffId) -> blake3::Hash {
     key(Kind::Contents, [diff_id.hex().as_bytes()])
 }
 
-/// Opens a regular file. Anything else that lies there (a FIFO, say) must not make a build wait.
+/// The word keeps it apart from a layer's key.
+fn tree_key(diff_ids: &[DiffId]) -> blake3::Hash {
+    let ids: Vec<String> = diff_ids.iter().map(DiffId::hex).collect();
+    key(Kind::Contents, ["tree"].into_iter().chain(ids.iter().map(String::as_str)).map(str::as_bytes))
+}
+
+/// Opens an entry. Anything but a regular file (a FIFO, say) counts as none.
 fn open(path: &Path) -> Option<fs::File> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = fs::File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
-    file.metadata().is_ok_and(|metadata| metadata.is_file()).then_some(file)
+    open::unlinked(path).ok()
 }
 
 /// Notes that an entry was of use.
@@ -263,7 +317,8 @@ mod tests {
         let cache = Cache::new(folder.path());
         fs::create_dir_all(file(&cache).parent().unwrap()).unwrap();
         let (here, fifo) = (rustix::fs::CWD, rustix::fs::FileType::Fifo);
-        rustix::fs::mknodat(here, file(&cache), fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(here, file(&cache), fifo, mode, 0).unwrap();
         assert_eq!(contents(&cache), None, "and nobody waits for a writer");
         cache.put_contents(DiffId::of(b"layer"), &hashes(&["a"]));
         assert_eq!(contents(&cache).unwrap(), hashes(&["a"]), "it is replaced");

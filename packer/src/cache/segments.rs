@@ -1,11 +1,13 @@
 //! Segments: a store path's part of a tar stream as compressed frames. A file has the frames one after the other, then an
-//! index with each frame's lengths and checksum, then a footer:
+//! index with each frame's lengths and checksum, then what it is made of as JSON, then a footer:
 //!
 //! ```text
-//! frames ... | per frame: plain length u32, compressed length u32, blake3 | frames u64, blake3(key, index), magic
+//! frames ... | per frame: plain length u32, compressed length u32, blake3 | origin |
+//!     frames u64, origin's length u32, flags u32, blake3(key, index, origin, its length, flags), magic
 //! ```
 //!
-//! Integers are little-endian. Frames are verified as they are read, so a segment needs not fit into memory.
+//! Integers are little-endian. Frames are verified as they are read, so a segment needs not fit into memory. Flag 1 says that
+//! the store was checked. Former versions wrote no origin, no flags and another magic; their segments are still read.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -15,17 +17,24 @@ use std::sync::Arc;
 
 use tempfile::NamedTempFile;
 
-use super::{Cache, Kind, Written};
+use super::{Cache, Kind, Origin, Written};
 use crate::closure::PathInfo;
 use crate::compress::{Codec, FRAME_BYTES};
+use crate::error::Result;
 use crate::image::go_json;
 use crate::nar_hash;
 use crate::rules::PathOptions;
 use crate::scratch;
 
-const MAGIC: &[u8; 8] = b"nixply\0\x01";
+const MAGIC: &[u8; 8] = b"nixply\0\x02";
+const FORMER_MAGIC: &[u8; 8] = b"nixply\0\x01";
 const ENTRY: usize = 4 + 4 + 32;
-const FOOTER: usize = 8 + 32 + 8;
+const FORMER_FOOTER: usize = 8 + 32 + 8;
+const FOOTER: usize = FORMER_FOOTER + 4 + 4;
+const CHECKED: u32 = 1;
+
+/// The most bytes that an origin has: a layer of 20,000 paths in one tree has about 4 MB.
+const ORIGIN_BYTES: usize = 64 << 20;
 
 /// What a segment's bytes depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +73,9 @@ pub(crate) struct SegmentReader {
     /// Its path, in a folder that is ours to change.
     own_path: Option<PathBuf>,
     frames: Vec<Frame>,
+    checked: bool,
+    /// What it says that it is made of, as JSON; empty where a former version has made it.
+    origin: Vec<u8>,
     next: usize,
     offset: u64,
 }
@@ -82,11 +94,14 @@ pub(crate) enum Stored {
 impl SegmentReader {
     fn open(path: PathBuf, is_own: bool, key: &blake3::Hash) -> Option<Self> {
         let file = super::open(&path)?;
-        let frames = index(&file, key)?;
-        if is_own {
-            super::renew(&file);
-        }
-        Some(Self { file, own_path: is_own.then_some(path), frames, next: 0, offset: 0 })
+        let Index { frames, checked, origin } = index(&file, key)?;
+        let own_path = is_own.then_some(path);
+        Some(Self { file, own_path, frames, checked, origin, next: 0, offset: 0 })
+    }
+
+    /// What it is made of; none where it does not say so.
+    pub(crate) fn origin(&self) -> Option<Origin> {
+        serde_json::from_slice(&self.origin).ok()
     }
 
     /// Reads the next frame into `compressed`, replacing what is there, and checks it.
@@ -147,25 +162,38 @@ impl SegmentReader {
     }
 }
 
+/// What a segment's end tells of it.
+struct Index {
+    frames: Vec<Frame>,
+    checked: bool,
+    origin: Vec<u8>,
+}
+
 /// Reads and checks a segment's index.
-fn index(file: &File, key: &blake3::Hash) -> Option<Vec<Frame>> {
+fn index(file: &File, key: &blake3::Hash) -> Option<Index> {
+    let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("4 bytes")) as usize;
     let size = file.metadata().ok()?.len();
-    let at = size.checked_sub(FOOTER as u64)?;
+    // A former footer is the shorter one, and no frame is empty.
     let mut footer = [0; FOOTER];
-    file.read_exact_at(&mut footer, at).ok()?;
-    let (count, check, magic) = (&footer[..8], &footer[8..40], &footer[40..]);
+    file.read_exact_at(&mut footer, size.checked_sub(FOOTER as u64)?).ok()?;
+    let is_former = footer[FOOTER - 8..] == *FORMER_MAGIC;
+    if !is_former && footer[FOOTER - 8..] != *MAGIC {
+        return None;
+    }
+    let footer = &footer[if is_former { FOOTER - FORMER_FOOTER } else { 0 }..];
+    let (count, rest) = footer.split_at(8);
+    let (told, rest) = rest.split_at(if is_former { 0 } else { 8 });
+    let (origin, flags) = if is_former { (0, 0) } else { (number(&told[..4]), number(&told[4..])) };
     let count = u64::from_le_bytes(count.try_into().expect("8 bytes"));
     let bytes = usize::try_from(count).ok()?.checked_mul(ENTRY)?;
-    let start = at.checked_sub(bytes as u64)?;
-    if magic != MAGIC {
-        return None;
-    }
-    let mut index = vec![0; bytes];
+    let both = bytes.checked_add(origin).filter(|_| origin <= ORIGIN_BYTES)?;
+    let start = size.checked_sub(footer.len() as u64)?.checked_sub(both as u64)?;
+    let mut index = vec![0; both];
     file.read_exact_at(&mut index, start).ok()?;
-    if index_check(key, &index).as_bytes() != check {
+    if index_check(key, &[&index, told]).as_bytes() != &rest[..32] {
         return None;
     }
-    let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("4 bytes")) as usize;
+    let origin = index.split_off(bytes);
     let frames: Vec<Frame> = index
         .chunks_exact(ENTRY)
         .map(|entry| Frame {
@@ -176,23 +204,21 @@ fn index(file: &File, key: &blake3::Hash) -> Option<Vec<Frame>> {
         .collect();
     let whole = frames.iter().map(|frame| frame.compressed as u64).sum::<u64>() == start
         && frames.iter().all(|frame| frame.plain <= FRAME_BYTES);
-    whole.then_some(frames)
+    whole.then_some(Index { frames, checked: flags & CHECKED as usize != 0, origin })
 }
 
-fn index_check(key: &blake3::Hash, index: &[u8]) -> blake3::Hash {
+fn index_check(key: &blake3::Hash, parts: &[&[u8]]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(key.as_bytes()).update(index);
+    hasher.update(key.as_bytes());
+    for part in parts {
+        hasher.update(part);
+    }
     hasher.finalize()
 }
 
 /// Whether a file is a whole segment, frame by frame, of whatever key its name says.
 pub(super) fn verify(path: &Path, key: &blake3::Hash) -> bool {
-    let Some(mut reader) = super::open(path).and_then(|file| {
-        let frames = index(&file, key)?;
-        Some(SegmentReader { file, own_path: None, frames, next: 0, offset: 0 })
-    }) else {
-        return false;
-    };
+    let Some(mut reader) = SegmentReader::open(path.into(), false, key) else { return false };
     let mut frame = Vec::new();
     loop {
         match reader.next(&mut frame) {
@@ -209,6 +235,8 @@ pub(crate) struct SegmentWriter {
     place: PathBuf,
     key: blake3::Hash,
     index: Vec<u8>,
+    origin: Vec<u8>,
+    checked: bool,
     written: Arc<Written>,
 }
 
@@ -226,10 +254,13 @@ impl SegmentWriter {
     /// Gives the segment its place.
     pub(crate) fn finish(mut self) -> Option<()> {
         let count = (self.index.len() / ENTRY) as u64;
-        self.file.write_all(&self.index).ok()?;
-        self.file.write_all(&count.to_le_bytes()).ok()?;
-        self.file.write_all(index_check(&self.key, &self.index).as_bytes()).ok()?;
-        self.file.write_all(MAGIC).ok()?;
+        let flags = if self.checked { CHECKED } else { 0 };
+        let mut told = u32::try_from(self.origin.len()).ok()?.to_le_bytes().to_vec();
+        told.extend(flags.to_le_bytes());
+        let check = index_check(&self.key, &[&self.index, &self.origin, &told]);
+        for part in [&self.index, &self.origin, &count.to_le_bytes()[..], &told, check.as_bytes(), MAGIC] {
+            self.file.write_all(part).ok()?;
+        }
         let file = self.file.into_inner().ok()?;
         let size = file.as_file().metadata().ok()?.len();
         scratch::keep(file, &self.place).ok()?;
@@ -241,9 +272,25 @@ impl SegmentWriter {
 impl Cache {
     /// A segment that is known.
     pub(crate) fn segment(&self, key: &SegmentKey) -> Option<SegmentReader> {
-        self.folders().find_map(|(folder, is_own)| {
-            SegmentReader::open(super::entry(folder, Kind::Segments, &key.0), is_own, &key.0)
-        })
+        let reader = self.folders().find_map(|(folder, is_own)| {
+            let reader = SegmentReader::open(super::entry(folder, Kind::Segments, &key.0), is_own, &key.0);
+            reader.filter(|reader| reader.checked || !self.checked)
+        })?;
+        if reader.own_path.is_some() {
+            super::renew(&reader.file);
+        }
+        Some(reader)
+    }
+
+    /// The segments in the cache's own folder, each with its file and key: by their names.
+    pub(crate) fn own_segments(&self) -> Result<Vec<(PathBuf, SegmentKey)>> {
+        let files = self.files(Kind::Segments)?.into_iter();
+        Ok(files.filter_map(|file| super::key_of(&file).map(SegmentKey).map(|key| (file, key))).collect())
+    }
+
+    /// One of them. Reading it is no use of the entry.
+    pub(crate) fn own_segment(&self, file: &Path, key: &SegmentKey) -> Option<SegmentReader> {
+        SegmentReader::open(file.into(), false, &key.0)
     }
 
     /// The bytes of a store path's segment when it is compressed, if it has been packed so and without rules. Asking is no use of
@@ -263,13 +310,22 @@ impl Cache {
         let _ = fs::remove_file(super::entry(&self.folder, Kind::Segments, &key.0));
     }
 
-    /// A place for a segment that is being made; none where the cache cannot be written.
-    pub(crate) fn new_segment(&self, key: &SegmentKey) -> Option<SegmentWriter> {
+    /// A place for a segment that is being made of `origin`; none where the cache cannot be written.
+    pub(crate) fn new_segment(&self, key: &SegmentKey, origin: &Origin) -> Option<SegmentWriter> {
         let place = super::entry(&self.folder, Kind::Segments, &key.0);
         let folder = place.parent()?;
-        fs::create_dir_all(folder).ok()?;
-        let file = BufWriter::new(scratch::file(folder).ok()?);
-        Some(SegmentWriter { file, place, key: key.0, index: Vec::new(), written: self.written.clone() })
+        let file = BufWriter::new(self.temporary(folder).ok()?);
+        let (origin, written) = (go_json::compact(origin), self.written.clone());
+        let origin = if origin.len() > ORIGIN_BYTES { Vec::new() } else { origin };
+        Some(SegmentWriter {
+            file,
+            place,
+            key: key.0,
+            index: Vec::new(),
+            origin,
+            checked: self.checked,
+            written,
+        })
     }
 }
 
@@ -279,6 +335,10 @@ mod tests {
 
     fn segment(path: &str, nar_hash: &str, options: Option<&PathOptions>, codec: &str) -> SegmentKey {
         SegmentKey::new([(path, nar_hash, options)], codec.parse().unwrap())
+    }
+
+    fn origin() -> Origin {
+        Origin::new(Codec::None, std::iter::empty())
     }
 
     #[test]
@@ -310,7 +370,8 @@ mod tests {
             nar_hash: nar_hash.into(),
             nar_size: 30,
         };
-        let writer = cache.new_segment(&segment("/a", &nar_hash::canonical("h"), None, "zstd")).unwrap();
+        let key = segment("/a", &nar_hash::canonical("h"), None, "zstd");
+        let writer = cache.new_segment(&key, &origin()).unwrap();
         writer.add(10, b"first").unwrap().add(20, b"second").unwrap().finish().unwrap();
         let size = |nar_hash, codec: &str| cache.compressed_size(&info(nar_hash), codec.parse().unwrap());
         assert_eq!(size("h", "zstd"), Some(11));
@@ -323,7 +384,7 @@ mod tests {
         let cache = Cache::new(folder.path());
         let key = segment("/a", "h", None, "zstd");
         assert!(cache.segment(&key).is_none());
-        let writer = cache.new_segment(&key).unwrap();
+        let writer = cache.new_segment(&key, &origin()).unwrap();
         assert!(cache.segment(&key).is_none(), "not before it is whole");
         writer.add(10, b"first").unwrap().add(20, b"second").unwrap().finish().unwrap();
         let read = || {
@@ -358,6 +419,29 @@ mod tests {
             fs::write(&file, &bytes[..length]).unwrap();
             assert_eq!(read(), None, "{length} bytes");
         }
+        fs::write(&file, &bytes).unwrap();
+        assert!(cache.clone().with_checked(true).segment(&key).is_none(), "the store was not checked");
+        let end = bytes.len() - FOOTER;
+        let (frames, index) = (b"firstsecond", &bytes[11..11 + 2 * ENTRY]);
+        let check = index_check(&key.0, &[index]);
+        let former = [&frames[..], index, &bytes[end..end + 8], check.as_bytes(), FORMER_MAGIC].concat();
+        fs::write(&file, &former).unwrap();
+        assert!(
+            verify(&file, &key.0) && read().is_some_and(|(_, end)| end == Stored::End),
+            "a former version's"
+        );
+        assert!(cache.clone().with_checked(true).segment(&key).is_none(), "which did not say");
+        let checked = cache.clone().with_checked(true);
+        checked.new_segment(&key, &origin()).unwrap().add(3, b"new").unwrap().finish().unwrap();
+        assert!(checked.segment(&key).is_some());
+        assert_eq!(read(), Some((vec![(3, b"new".to_vec())], Stored::End)), "checked ones are for all");
+        let mut wrong = fs::read(&file).unwrap();
+        let flags = wrong.len() - FOOTER + 12;
+        assert_eq!(wrong[flags], 1);
+        wrong[flags] = 0;
+        fs::write(&file, wrong).unwrap();
+        assert_eq!(read(), None, "the flag is part of the checksum");
+
         let other = segment("/b", "h", None, "zstd");
         let elsewhere = super::super::entry(folder.path(), Kind::Segments, &other.0);
         fs::create_dir_all(elsewhere.parent().unwrap()).unwrap();

@@ -1,6 +1,8 @@
 //! SHA-256's states along a layer. SHA-256 is sequential, so a layer in which one path has changed must be hashed anew
 //! from that path on; what comes before it need not be, if the state there is known.
 
+use std::fs;
+
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use sha2::digest::common::hazmat::SerializableState;
@@ -25,11 +27,15 @@ pub(crate) struct State {
     /// The sha2 crate's serialization, in hexadecimal digits.
     state: String,
     pub(crate) bytes: u64,
+    /// Whether the store was checked when the bytes were read. Left out where it was not, as in entries of versions that did not
+    /// know.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    checked: bool,
 }
 
 impl State {
     pub(crate) fn of(hasher: &Sha256, bytes: u64) -> Self {
-        Self { state: hex::encode(hasher.serialize()), bytes }
+        Self { state: hex::encode(hasher.serialize()), bytes, checked: false }
     }
 
     /// The hasher as it was; none where another version of the crate wrote it.
@@ -42,13 +48,27 @@ impl State {
 impl Cache {
     /// The states of a layer's tar stream and of its blob after `chain`.
     pub(crate) fn states(&self, chain: Chain) -> Option<(State, State)> {
-        self.get(Kind::States, &chain.0)
+        self.get_if(Kind::States, &chain.0, |states| !self.checked || are_checked(states))
     }
 
     /// Remembers them.
     pub(crate) fn put_states(&self, chain: Chain, states: &(State, State)) {
-        self.put(Kind::States, &chain.0, states);
+        let checked = |state: &State| State { checked: self.checked, ..state.clone() };
+        self.put(Kind::States, &chain.0, &(checked(&states.0), checked(&states.1)));
     }
+
+    /// Where the store is checked, forgets those of these states that were made without: they may be of damaged bytes.
+    pub(crate) fn forget_unchecked_states(&self, chains: impl Iterator<Item = Chain>) {
+        for chain in chains.filter(|_| self.checked) {
+            if self.get(Kind::States, &chain.0).is_some_and(|states| !are_checked(&states)) {
+                let _ = fs::remove_file(super::entry(&self.folder, Kind::States, &chain.0));
+            }
+        }
+    }
+}
+
+fn are_checked((tar, blob): &(State, State)) -> bool {
+    tar.checked && blob.checked
 }
 
 #[cfg(test)]
@@ -68,6 +88,6 @@ mod tests {
             hasher.update([7; 1000]);
         }
         assert_eq!(whole.finalize(), resumed.finalize());
-        assert!(State { state: "00".into(), bytes: 0 }.hasher().is_none());
+        assert!(State { state: "00".into(), bytes: 0, checked: false }.hasher().is_none());
     }
 }

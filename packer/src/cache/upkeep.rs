@@ -1,6 +1,7 @@
 //! How large the cache is, that it is whole, and that it stays within bounds.
 
 use std::fs::{self, Metadata};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -59,6 +60,23 @@ pub struct Verified {
     pub removed: Vec<PathBuf>,
 }
 
+/// What [`Cache::compare`] has found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// Segments that are what the store has. They count as checked now.
+    pub same: u64,
+    /// Those that are not, and have been removed.
+    pub different: Vec<PathBuf>,
+    /// Why a segment's store paths could not be read, or are not what Nix knows; such a segment has been removed.
+    pub unproven: Vec<(PathBuf, String)>,
+    /// Segments of store paths that are not in the store any more.
+    pub gone: u64,
+    /// Segments that do not say of which paths they are, made by former versions: they have been removed.
+    pub unnamed: u64,
+    /// Layers' digests and hashers' states that were found out without a check: they have been forgotten.
+    pub forgotten: u64,
+}
+
 struct Entry {
     kind: Kind,
     path: PathBuf,
@@ -111,7 +129,65 @@ impl Cache {
 
     /// Reads every entry and removes those that are not whole. They would have counted as absent anyway.
     pub fn verify(&self) -> Result<Verified> {
-        remove_damaged(self.entries()?)
+        let mut in_the_way = self.in_the_way()?;
+        for path in &in_the_way {
+            match fs::symlink_metadata(path) {
+                Ok(metadata) if metadata.is_dir() => {
+                    fs::remove_dir_all(path).map_err(|error| Error::io("remove folder", path, error))?;
+                }
+                _ => drop(remove(path)?),
+            }
+        }
+        let mut verified = remove_damaged(self.entries()?)?;
+        verified.removed.append(&mut in_the_way);
+        verified.removed.sort();
+        Ok(verified)
+    }
+
+    /// What lies in the place of a folder and is none, and folders in the place of entries: no entry could be put there.
+    fn in_the_way(&self) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for kind in Kind::ALL {
+            let folder = self.folder.join(kind.folder());
+            if fs::symlink_metadata(&folder).is_ok_and(|metadata| !metadata.is_dir()) {
+                found.push(folder);
+            }
+        }
+        for (_, folder) in self.subfolders()? {
+            let is_entry =
+                |(path, metadata): &(PathBuf, Metadata)| metadata.is_dir() && super::key_of(path).is_some();
+            found.extend(list(&folder)?.into_iter().filter(is_entry).map(|(path, _)| path));
+        }
+        Ok(found)
+    }
+
+    /// The files of one kind's entries.
+    pub(crate) fn files(&self, kind: Kind) -> Result<Vec<PathBuf>> {
+        let entries = self.entries()?.into_iter().filter(|entry| entry.kind == kind);
+        Ok(entries.map(|entry| entry.path).collect())
+    }
+
+    /// Forgets the digests and states that were found out without a check of the store, but not what images' specs say: that
+    /// is compared when the layers are made. Gives how many there were.
+    pub(crate) fn forget_unchecked(&self) -> Result<u64> {
+        let mut forgotten = 0;
+        for entry in self.entries()? {
+            let says = |value: &Value, key: &str| value.get(key) == Some(&Value::Bool(true));
+            let is_unchecked = |value: &Value| match entry.kind {
+                Kind::Layers => says(value, "proven") && !says(value, "checked"),
+                Kind::States => !(says(&value[0], "checked") && says(&value[1], "checked")),
+                Kind::Segments | Kind::Contents => false,
+            };
+            if document(&entry).is_some_and(|value| is_unchecked(&value)) {
+                forgotten += u64::from(remove(&entry.path)?);
+            }
+        }
+        Ok(forgotten)
+    }
+
+    /// Which permission bits of the cache's folder let other users in, if any: all that it has is for them then, too.
+    pub fn open_to_others(&self) -> Option<u32> {
+        super::access::mode(&self.folder).ok().filter(|mode| mode & 0o077 != 0)
     }
 
     fn entries(&self) -> Result<Vec<Entry>> {
@@ -119,8 +195,7 @@ impl Cache {
         for (kind, folder) in self.subfolders()? {
             for (path, metadata) in list(&folder)? {
                 // Temporary files are not entries yet.
-                let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-                if !hidden && !metadata.is_dir() {
+                if !is_hidden(&path) && !metadata.is_dir() {
                     let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
                     entries.push(Entry { kind, path, bytes: metadata.len(), used });
                 }
@@ -133,7 +208,12 @@ impl Cache {
     fn subfolders(&self) -> Result<Vec<(Kind, PathBuf)>> {
         let mut folders = Vec::new();
         for kind in Kind::ALL {
-            let content = list(&self.folder.join(kind.folder()))?;
+            let folder = self.folder.join(kind.folder());
+            // A link would lead to files of somebody else's, which are no entries.
+            if !fs::symlink_metadata(&folder).is_ok_and(|metadata| metadata.is_dir()) {
+                continue;
+            }
+            let content = list(&folder)?;
             folders.extend(
                 content.into_iter().filter(|(_, metadata)| metadata.is_dir()).map(|(path, _)| (kind, path)),
             );
@@ -186,22 +266,26 @@ fn list(folder: &Path) -> Result<Vec<(PathBuf, Metadata)>> {
     Ok(list)
 }
 
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
 fn is_whole(entry: &Entry) -> bool {
-    let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
-    let hex = entry.path.parent().and_then(name).zip(name(&entry.path)).map(|(first, rest)| first + &rest);
-    let Some(key) = hex.and_then(|hex| blake3::Hash::from_hex(hex).ok()) else { return false };
-    if entry.kind == Kind::Segments {
-        return segments::verify(&entry.path, &key);
+    match entry.kind {
+        Kind::Segments => super::key_of(&entry.path).is_some_and(|key| segments::verify(&entry.path, &key)),
+        Kind::Layers | Kind::States | Kind::Contents => document(entry).is_some(),
     }
-    let document = || {
-        let file = super::open(&entry.path)?;
-        let document: super::Document<Value> = serde_json::from_reader(file).ok()?;
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(entry.kind.folder().as_bytes()).update(key.as_bytes());
-        hasher.update(&go_json::compact(&document.value));
-        (document.check == hasher.finalize().to_hex().as_str()).then_some(())
-    };
-    document().is_some()
+}
+
+/// The value of an entry that is JSON, if it is whole.
+fn document(entry: &Entry) -> Option<Value> {
+    let key = super::key_of(&entry.path)?;
+    let document: super::Document<Value> =
+        serde_json::from_reader(super::open(&entry.path)?.take(super::DOCUMENT_BYTES)).ok()?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(entry.kind.folder().as_bytes()).update(key.as_bytes());
+    hasher.update(&go_json::compact(&document.value));
+    (document.check == hasher.finalize().to_hex().as_str()).then_some(document.value)
 }
 
 #[cfg(test)]
@@ -209,7 +293,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::cache::SegmentKey;
+    use crate::cache::{Origin, SegmentKey};
     use crate::compress::Codec;
     use crate::digest::DiffId;
 
@@ -217,10 +301,23 @@ mod tests {
         SegmentKey::new([(name, "hash", None)], Codec::None)
     }
 
+    /// The size of each of the segments here: a frame, its place in the index, an origin and the footer.
+    const SEGMENT: u64 = 1000 + 40 + 27 + 56;
+
+    fn origin() -> Origin {
+        Origin::new(Codec::None, std::iter::empty())
+    }
+
     fn filled(folder: &Path) -> Cache {
         let cache = Cache::new(folder);
         for name in ["a", "b", "c"] {
-            cache.new_segment(&segment(name)).unwrap().add(9, &[0; 1000]).unwrap().finish().unwrap();
+            cache
+                .new_segment(&segment(name), &origin())
+                .unwrap()
+                .add(9, &[0; 1000])
+                .unwrap()
+                .finish()
+                .unwrap();
         }
         cache.put_contents(DiffId::of(b"layer"), &[("/a".into(), "hash".into())].into());
         cache
@@ -243,14 +340,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = filled(folder.path());
         let stat = cache.stat().unwrap();
-        assert_eq!((stat[0].entries, stat[0].bytes), (3, 3 * 1088));
+        assert_eq!((stat[0].entries, stat[0].bytes), (3, 3 * SEGMENT));
         assert_eq!((stat[3].kind, stat[3].entries), (Kind::Contents, 1));
         for (name, ago) in [("a", 9000), ("b", 20_000), ("c", 10_000)] {
             used(&cache, name, ago);
         }
         assert!(cache.segment(&segment("b")).is_some(), "a use, which renews it");
         assert_eq!(cache.gc(u64::MAX).unwrap(), 0);
-        assert_eq!(cache.gc(2500).unwrap(), 1088);
+        assert_eq!(cache.gc(2500).unwrap(), SEGMENT);
         let there = ["a", "b", "c"].map(|name| cache.segment(&segment(name)).is_some());
         assert_eq!(there, [true, true, false]);
         assert!(cache.gc(0).unwrap() > 2000);
@@ -268,13 +365,19 @@ mod tests {
         for process in 0..300 {
             let cache = Cache::new(folder.path()).with_limit(limit);
             let (name, before) = (process.to_string(), total());
-            cache.new_segment(&segment(&name)).unwrap().add(9, &[0; 1000]).unwrap().finish().unwrap();
+            cache
+                .new_segment(&segment(&name), &origin())
+                .unwrap()
+                .add(9, &[0; 1000])
+                .unwrap()
+                .finish()
+                .unwrap();
             // One of three fails, or is interrupted.
             if process % 3 > 0 {
                 cache.trim();
             }
             drop(cache);
-            assert!(total() < limit + limit / 20 + 3 * 1088, "{process}: {}", total());
+            assert!(total() < limit + limit / 20 + 3 * SEGMENT, "{process}: {}", total());
             trimmed += u32::from(total() < before);
         }
         assert!((10..60).contains(&trimmed), "{trimmed} times: entries are not listed for each process");

@@ -1,18 +1,25 @@
 //! How large a cache may be by now, without listing it: what it had when it was last trimmed, and what all processes have
 //! written since. In the file `trimmed`, which one process at a time reads and writes.
 
-use std::fs::OpenOptions;
+use std::convert::Infallible;
+use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::FlockOperation;
-use rustix::io::retry_on_intr;
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
+
+use super::access;
+use crate::file_lock::{self, Locked};
 
 /// How long the file is believed: processes that are killed add nothing to it.
 const BELIEVED: Duration = Duration::from_secs(24 * 3600);
+
+/// How long a call waits for other processes that have the file, all its waits together: as they read and write it, no more
+/// than a moment. After that it goes on without the file.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The most bytes that the file has.
 const FILE_BYTES: u64 = 1 << 10;
@@ -34,11 +41,13 @@ struct Record {
 pub(super) struct Written {
     folder: PathBuf,
     bytes: AtomicU64,
+    /// For how many milliseconds it has waited for others.
+    waited: AtomicU64,
 }
 
 impl Written {
     pub(super) fn new(folder: &Path) -> Self {
-        Self { folder: folder.into(), bytes: AtomicU64::new(0) }
+        Self { folder: folder.into(), bytes: AtomicU64::new(0), waited: AtomicU64::new(0) }
     }
 
     pub(super) fn add(&self, bytes: u64) {
@@ -59,8 +68,14 @@ impl Written {
     /// Remembers that the cache has so many bytes now, those among them of which [`Written::since_trimmed`] has told.
     pub(super) fn trimmed_to(&self, bytes: u64, told: u64) {
         // A cache that nobody has written is not made.
-        if self.folder.is_dir() {
-            let _ = OpenOptions::new().append(true).create(true).open(self.file());
+        if let Some(access) = access::of(&self.folder).ok().filter(|_| self.folder.is_dir()) {
+            let file = self.file();
+            // Whatever else has its place is in the way of every process.
+            if fs::symlink_metadata(&file).is_ok_and(|file| !file.is_file()) {
+                let _ = fs::remove_file(&file).or_else(|_| fs::remove_dir(&file));
+            }
+            let flags = OPEN | OFlags::WRONLY | OFlags::CREATE;
+            let _ = rustix::fs::open(file, flags, Mode::from_raw_mode(access.file_mode()));
         }
         self.update(|record| {
             let written = record.map_or(0, |record| record.written.saturating_sub(told));
@@ -75,8 +90,10 @@ impl Written {
     /// Changes the record, to which what this process has written is added first, while no other process has it. Gives the
     /// new one. Where the file system has no locks, one of two processes may not be counted.
     fn update(&self, change: impl FnOnce(Option<Record>) -> Option<Record>) -> Option<Record> {
-        let mut file = OpenOptions::new().read(true).write(true).open(self.file()).ok()?;
-        let _ = retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive));
+        let mut file = File::from(rustix::fs::open(self.file(), OPEN | OFlags::RDWR, Mode::empty()).ok()?);
+        if !file.metadata().ok()?.is_file() || !self.lock(&file) {
+            return None;
+        }
         let mut text = Vec::new();
         (&file).take(FILE_BYTES).read_to_end(&mut text).ok()?;
         let record: Option<Record> = serde_json::from_slice(&text).ok();
@@ -89,6 +106,21 @@ impl Written {
         file.set_len(0).ok()?;
         file.write_all(&serde_json::to_vec(&record).ok()?).ok()?;
         Some(record)
+    }
+}
+
+/// Without following a link in the file's place, and without waiting for a FIFO's other end.
+const OPEN: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOCTTY);
+
+impl Written {
+    /// Waits until no other process has the file, as far as patience is left; false if one has it still.
+    fn lock(&self, file: &File) -> bool {
+        let patience = PATIENCE.saturating_sub(Duration::from_millis(self.waited.load(Ordering::Relaxed)));
+        let begin = Instant::now();
+        let Ok(locked) = file_lock::exclusive(file, patience, || Ok::<(), Infallible>(()));
+        let waited = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.waited.fetch_add(waited, Ordering::Relaxed);
+        locked != Locked::Busy
     }
 }
 

@@ -1,12 +1,13 @@
 //! The runtime part of an image's config: OCI image-spec's `config` object, read as Go reads it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::healthcheck::Healthcheck;
 use crate::error::{Error, Result};
+use crate::{document, wording};
 
 /// What a runtime does with the image. Fields and their order are those of `ImageConfig` in image-spec's Go types, which
 /// both the spec file and the config blob have.
@@ -48,6 +49,23 @@ pub struct ImageConfig {
     pub healthcheck: Option<Healthcheck>,
 }
 
+/// Which keys a config has that are not null, so that an empty value can be told from none.
+#[derive(Debug, Clone, Default)]
+pub struct Given(BTreeSet<String>);
+
+impl Given {
+    /// The keys of `config`, in any case.
+    pub fn of(config: &Value) -> Self {
+        let given = config.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+        Self(given.map(|(key, _)| key.to_ascii_lowercase()).collect())
+    }
+
+    /// `key` is in lower case.
+    fn has(&self, key: &str) -> bool {
+        self.0.contains(key)
+    }
+}
+
 /// Go's `struct{}`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Empty {}
@@ -55,36 +73,53 @@ pub struct Empty {}
 impl ImageConfig {
     /// This config on top of a base image's, as Docker's `FROM` has it: variables, ports, volumes and labels are added to
     /// the base's and win over them; what else is set here counts instead; and the base's `Cmd`, which is meant for its
-    /// `Entrypoint`, goes where there is another.
+    /// `Entrypoint`, goes where that is set here. A field that is `given` with an empty value is empty.
     #[must_use]
-    pub fn on_top_of(self, base: Self) -> Self {
-        fn or<T: Default + PartialEq>(own: T, base: T) -> T {
-            if own == T::default() { base } else { own }
-        }
+    pub fn on_top_of(self, base: Self, given: &Given) -> Self {
         fn name(variable: &str) -> &str {
             variable.split('=').next().unwrap_or_default()
         }
-        let mut env = base.env;
+        fn cleared<T: Default + PartialEq>(own: &T, is_given: bool) -> bool {
+            is_given && *own == T::default()
+        }
+        let or =
+            |key: &str, own: String, base: String| if own.is_empty() && !given.has(key) { base } else { own };
+        let mut env = if cleared(&self.env, given.has("env")) { Vec::new() } else { base.env };
         for variable in self.env {
             match env.iter_mut().find(|there| name(there) == name(&variable)) {
                 Some(there) => *there = variable,
                 None => env.push(variable),
             }
         }
-        let mut labels = base.labels;
+        let mut labels =
+            if cleared(&self.labels, given.has("labels")) { BTreeMap::new() } else { base.labels };
         labels.extend(self.labels);
-        let base_cmd = if self.entrypoint.is_empty() { base.cmd } else { Vec::new() };
+        let added = |key: &str, own: BTreeMap<String, Empty>, mut base: BTreeMap<String, Empty>| {
+            if cleared(&own, given.has(key)) {
+                base.clear();
+            }
+            base.extend(own);
+            base
+        };
+        let own_entrypoint = given.has("entrypoint") || !self.entrypoint.is_empty();
+        let (entrypoint, base_cmd) =
+            if own_entrypoint { (self.entrypoint, Vec::new()) } else { (base.entrypoint, base.cmd) };
+        let own_cmd = given.has("cmd") || !self.cmd.is_empty();
         Self {
-            user: or(self.user, base.user),
-            exposed_ports: base.exposed_ports.into_iter().chain(self.exposed_ports).collect(),
+            user: or("user", self.user, base.user),
+            exposed_ports: added("exposedports", self.exposed_ports, base.exposed_ports),
             env,
-            entrypoint: or(self.entrypoint, base.entrypoint),
-            cmd: or(self.cmd, base_cmd),
-            volumes: base.volumes.into_iter().chain(self.volumes).collect(),
-            working_dir: or(self.working_dir, base.working_dir),
+            entrypoint,
+            cmd: if own_cmd { self.cmd } else { base_cmd },
+            volumes: added("volumes", self.volumes, base.volumes),
+            working_dir: or("workingdir", self.working_dir, base.working_dir),
             labels,
-            stop_signal: or(self.stop_signal, base.stop_signal),
-            args_escaped: self.args_escaped || base.args_escaped,
+            stop_signal: or("stopsignal", self.stop_signal, base.stop_signal),
+            args_escaped: if given.has("argsescaped") {
+                self.args_escaped
+            } else {
+                self.args_escaped || base.args_escaped
+            },
             healthcheck: self.healthcheck.or(base.healthcheck),
         }
     }
@@ -120,7 +155,7 @@ impl ImageConfig {
                 "argsescaped" => match value {
                     Value::Null => {}
                     Value::Bool(escaped) => config.args_escaped = escaped,
-                    other => return Err(wrong("config.ArgsEscaped", "a boolean", &other)),
+                    other => return Err(wrong("config.ArgsEscaped", "true or false", &other)),
                 },
                 _ => unknown.push(key),
             }
@@ -135,9 +170,9 @@ impl TryFrom<Value> for ImageConfig {
     fn try_from(value: Value) -> Result<Self> {
         let is_healthcheck = |(key, _): &(&String, &Value)| key.eq_ignore_ascii_case("healthcheck");
         let healthcheck = value.as_object().and_then(|object| object.iter().find(is_healthcheck));
-        let healthcheck = healthcheck.map(|(_, value)| serde_json::from_value(value.clone()));
         let healthcheck =
-            healthcheck.transpose().map_err(|error| Error::invalid("config.Healthcheck", error))?;
+            healthcheck.map(|(key, value)| document::fill_at(value.clone(), "", &format!("config.{key}")));
+        let healthcheck = healthcheck.transpose()?;
         let (config, _) = Self::from_value(value)?;
         Ok(Self { healthcheck: healthcheck.flatten(), ..config })
     }
@@ -150,22 +185,14 @@ fn set<T>(field: &mut T, value: Option<T>) {
 }
 
 fn wrong(place: &str, expected: &str, found: &Value) -> Error {
-    let kind = match found {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    };
-    Error::invalid(place, format!("expected {expected}, found {kind}"))
+    Error::must(wording::line(place), expected, wording::value(found))
 }
 
 fn string(place: &str, value: Value) -> Result<Option<String>> {
     match value {
         Value::Null => Ok(None),
         Value::String(text) => Ok(Some(text)),
-        other => Err(wrong(place, "a string", &other)),
+        other => Err(wrong(place, "text", &other)),
     }
 }
 
@@ -178,7 +205,7 @@ fn strings(place: &str, value: Value) -> Result<Option<Vec<String>>> {
                 |(at, element)| string(&format!("{place}[{at}]"), element).map(Option::unwrap_or_default);
             elements.map(read).collect::<Result<_>>().map(Some)
         }
-        other => Err(wrong(place, "a list of strings", &other)),
+        other => Err(wrong(place, "a list of texts", &other)),
     }
 }
 
@@ -250,30 +277,58 @@ mod tests {
             "ExposedPorts": {"22/tcp": {}, "80/tcp": {}}, "Labels": {"a": "1", "b": "2"}, "StopSignal": "SIGINT",
             "Healthcheck": {"Test": ["CMD", "/x"], "Interval": 5},
         }));
-        assert_eq!(own.on_top_of(base.clone()), expected);
-        let other = config(json!({"Entrypoint": ["/other"]})).on_top_of(base.clone());
+        let none = Given::default();
+        assert_eq!(own.on_top_of(base.clone(), &none), expected);
+        let other = config(json!({"Entrypoint": ["/other"]})).on_top_of(base.clone(), &none);
         assert_eq!((other.entrypoint, other.cmd), (vec!["/other".to_owned()], Vec::new()));
-        assert_eq!(ImageConfig::default().on_top_of(base.clone()), base);
+        assert_eq!(ImageConfig::default().on_top_of(base.clone(), &none), base);
         let json = serde_json::to_value(&base).unwrap();
         assert_eq!(config(json), base, "it is read as it is written");
+    }
+
+    /// What is empty is not inherited; what is null or absent is.
+    #[test]
+    fn base_images_fields_are_cleared_by_empty_values() {
+        let base = json!({
+            "User": "u", "Env": ["A=1"], "Entrypoint": ["/sh"], "Cmd": ["-l"], "WorkingDir": "/w", "Volumes": {"/v": {}},
+            "ExposedPorts": {"80/tcp": {}}, "Labels": {"a": "1"}, "StopSignal": "SIGINT", "ArgsEscaped": true,
+        });
+        let upon = |own: Value| {
+            let given = Given::of(&own);
+            let config = |value: &Value| ImageConfig::try_from(value.clone()).unwrap();
+            serde_json::to_value(config(&own).on_top_of(config(&base), &given)).unwrap()
+        };
+        for (key, empty) in [
+            ("user", json!("")),
+            ("Env", json!([])),
+            ("CMD", json!([])),
+            ("WorkingDir", json!("")),
+            ("Volumes", json!({})),
+            ("ExposedPorts", json!({})),
+            ("Labels", json!({})),
+            ("StopSignal", json!("")),
+            ("ArgsEscaped", json!(false)),
+        ] {
+            let mut expected = base.as_object().unwrap().clone();
+            expected.retain(|name, _| !name.eq_ignore_ascii_case(key));
+            assert_eq!(upon(json!({ key: empty })), Value::Object(expected), "{key}");
+            assert_eq!(upon(json!({ key: null })), base, "{key}");
+        }
+        let without = upon(json!({"Entrypoint": []}));
+        assert!(
+            without.get("Entrypoint").is_none() && without.get("Cmd").is_none(),
+            "as in Docker: {without}"
+        );
+        assert_eq!(upon(json!({"Entrypoint": [], "Cmd": ["x"]}))["Cmd"], json!(["x"]));
     }
 
     #[test]
     fn a_wrong_type_is_named_with_its_place() {
         let error = |value| ImageConfig::from_value(value).unwrap_err().to_string();
-        assert_eq!(
-            error(json!({"Cmd": "x"})),
-            "config.Cmd is not valid: expected a list of strings, found a string"
-        );
-        assert_eq!(
-            error(json!({"env": ["a", 1]})),
-            "config.Env[1] is not valid: expected a string, found a number"
-        );
-        assert_eq!(
-            error(json!({"user": 1000})),
-            "config.User is not valid: expected a string, found a number"
-        );
-        assert_eq!(error(json!([])), "config is not valid: expected an object, found a list");
+        assert_eq!(error(json!({"Cmd": "x"})), "config.Cmd must be a list of texts, not the text \"x\"");
+        assert_eq!(error(json!({"env": ["a", 1]})), "config.Env[1] must be text, not the number 1");
+        assert_eq!(error(json!({"user": 1000})), "config.User must be text, not the number 1000");
+        assert_eq!(error(json!([])), "config must be an object, not a list");
         assert_eq!(
             error(json!({"Entrypoint": ["/a"], "entrypoint": ["/b"]})),
             "config.entrypoint is not valid: config.Entrypoint is there too, and keys count in any case: remove one of the two"

@@ -1,11 +1,15 @@
 //! Docker's addition to OCI's image config: how a runtime finds out whether a container works. Source: moby's
 //! `image-spec/specs-go/v1` (`HealthcheckConfig`).
 
+use std::fmt;
+
 use jiff::SignedDuration;
+use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::{document, wording};
 
 /// A container's health check, as the image's config has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,13 +44,13 @@ fn is_zero(number: &i64) -> bool {
 struct Request {
     test: Value,
     #[serde(default)]
-    interval: Option<String>,
+    interval: Option<Span>,
     #[serde(default)]
-    timeout: Option<String>,
+    timeout: Option<Span>,
     #[serde(default)]
-    start_period: Option<String>,
+    start_period: Option<Span>,
     #[serde(default)]
-    start_interval: Option<String>,
+    start_interval: Option<Span>,
     #[serde(default)]
     retries: Option<u32>,
 }
@@ -55,14 +59,17 @@ impl Healthcheck {
     /// Reads a health check as it stands in a request: `test` (a line for the image's shell, or a list: a program with its
     /// arguments, perhaps after one of Docker's words), durations as in `"1m30s"`, `retries`.
     pub fn from_request(value: Value) -> Result<Self> {
-        let request: Request =
-            serde_json::from_value(value).map_err(|error| Error::invalid("healthcheck", error))?;
+        let request: Request = document::fill_at(value, "", "healthcheck")?;
         let test = match request.test {
             Value::String(line) => vec!["CMD-SHELL".to_owned(), line],
             list => {
-                let words: Vec<String> = serde_json::from_value(list).map_err(|_| {
-                    Error::invalid("healthcheck.test", "expected a string or a list of strings")
-                })?;
+                let words: Vec<String> = match list {
+                    Value::Array(_) => document::fill_at(list, "", "healthcheck.test")?,
+                    other => {
+                        let must = "a text or a list of texts";
+                        return Err(Error::must("healthcheck.test", must, wording::value(&other)));
+                    }
+                };
                 match words.first().map(String::as_str) {
                     None => return Err(Error::invalid("healthcheck.test", "there is nothing to run in it")),
                     Some("NONE" | "CMD" | "CMD-SHELL") => words,
@@ -81,15 +88,38 @@ impl Healthcheck {
     }
 }
 
-fn nanoseconds(name: &str, text: Option<String>) -> Result<i64> {
-    let Some(text) = text else { return Ok(0) };
+/// A duration as the request writes it.
+struct Span(String);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = Span;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text such as \"30s\" or \"1m30s\"")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Span, E> {
+                Ok(Span(text.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_str(Text)
+    }
+}
+
+fn nanoseconds(name: &str, text: Option<Span>) -> Result<i64> {
+    let Some(Span(text)) = text else { return Ok(0) };
     let duration = text.parse::<SignedDuration>().ok();
     // Docker refuses less than a millisecond.
     let long = duration.filter(|duration| *duration >= SignedDuration::from_millis(1));
     let number = long.and_then(|duration| i64::try_from(duration.as_nanos()).ok());
     number.ok_or_else(|| {
-        let why = "expected a duration of a millisecond or more, as in \"30s\" or \"1m30s\"";
-        Error::invalid(format!("healthcheck.{name} {text:?}"), why)
+        let must = "a duration of a millisecond or more, such as \"30s\" or \"1m30s\"";
+        Error::must(format!("healthcheck.{name}"), must, wording::quoted(&text))
     })
 }
 
@@ -119,14 +149,34 @@ mod tests {
     fn wrong_health_checks_are_named() {
         let error = |value| Healthcheck::from_request(value).unwrap_err().to_string();
         assert!(error(json!({"test": []})).starts_with("healthcheck.test is not valid: there is nothing"));
-        assert!(
-            error(json!({"test": [1]})).starts_with("healthcheck.test is not valid: expected a string or")
-        );
-        assert!(error(json!({"interval": "1s"})).contains("missing field `test`"));
-        assert!(error(json!({"test": "a", "every": "1s"})).contains("unknown field `every`"));
+        for (value, message) in [
+            (json!({"test": [1]}), "healthcheck.test[0] must be text, not the number 1"),
+            (json!({"test": 1}), "healthcheck.test must be a text or a list of texts, not the number 1"),
+            (json!({"interval": "1s"}), "healthcheck lacks the key `test`"),
+            (
+                json!({"test": "a", "every": "1s"}),
+                "healthcheck cannot have the key `every`; its keys are test, interval, timeout, startPeriod, startInterval, retries",
+            ),
+            (
+                json!({"test": "a", "interval": 5}),
+                "healthcheck.interval must be text such as \"30s\" or \"1m30s\", not the number 5",
+            ),
+            (
+                json!({"test": "a", "retries": -1}),
+                "healthcheck.retries must be a whole number from 0 to 4294967295, not the number -1",
+            ),
+            (
+                json!({"test": "a", "retries": "3"}),
+                "healthcheck.retries must be a whole number, not the text \"3\"",
+            ),
+            (json!(["a"]), "healthcheck must be an object, not a list"),
+        ] {
+            assert_eq!(error(value), message);
+        }
         for text in ["", "30", "1us", "-1s", "soon"] {
             let error = error(json!({"test": "a", "timeout": text}));
-            assert!(error.starts_with(&format!("healthcheck.timeout {text:?} is not valid")), "{error}");
+            assert!(error.starts_with("healthcheck.timeout must be a duration"), "{error}");
+            assert!(error.ends_with(&format!(", not {text:?}")), "{error}");
         }
     }
 }

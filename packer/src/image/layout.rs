@@ -8,13 +8,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
+use super::blob;
 use super::go_json;
+use super::index::{self, Index};
+use super::layer_file::LayerFile;
 use super::oci::{self, Descriptor};
 use super::reference::check_tag;
 use super::spec::{ImageSpec, Layer};
@@ -22,23 +22,13 @@ use crate::closure::Store;
 use crate::compress::Codec;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::file_lock::{self, Locked};
+use crate::open;
 use crate::pack::{BlobSink, BlobWriter, Control, PackedLayer, Packer, Recorded};
 use crate::scratch;
 
 /// What a layout has in it.
 const CONTENT: [&str; 3] = ["oci-layout", "index.json", "blobs"];
-
-/// The annotation that holds a layout entry's tag.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Index {
-    schema_version: u32,
-    #[serde(default)]
-    media_type: String,
-    manifests: Vec<Descriptor>,
-}
 
 /// What has been written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +43,8 @@ pub struct Written {
 
 /// Writes `spec` to the layout folder `dir` under `tag`. A layout that is there already is added to, and its entry of
 /// that tag replaced; any other folder with something in it is refused. `codec` none means what the spec says of each
-/// layer. Layers of base images keep their compression.
+/// layer. Layers of base images keep their compression, but those in zstd are converted where `codec` is another: it is asked for
+/// where nothing reads zstd.
 pub fn write(
     spec: &ImageSpec,
     store: &Store,
@@ -66,7 +57,11 @@ pub fn write(
     check_tag(tag)?;
     let new = match fs::read_dir(dir) {
         Ok(mut entries) => {
-            let layout = dir.join("oci-layout").exists();
+            // What is wrong with a layout of others is told before anything is packed.
+            let layout = index::is_layout(dir)?;
+            if layout {
+                Index::read(dir)?;
+            }
             if !layout && entries.next().is_some() {
                 return Err(Error::invalid(
                     format!("output folder {}", dir.display()),
@@ -127,9 +122,14 @@ fn begin(dir: &Path) -> Result<PathBuf> {
     fs::create_dir_all(&blobs).map_err(|source| Error::io("create directory", &blobs, source))?;
     scratch::sweep(&blobs, &[]);
     scratch::sweep(dir, &[]);
-    put(dir, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    if !index::is_layout(dir)? {
+        put(dir, "oci-layout", index::layout_file().as_bytes())?;
+    }
     Ok(blobs)
 }
+
+/// How long a call waits for others that add their images. Each of them takes a few milliseconds.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Adds config, manifest and the index's entry.
 fn end(
@@ -148,25 +148,16 @@ fn end(
     // Others may be adding their images: one at a time reads the index, adds to it and writes it.
     // Not the folder itself: a new one is held as a whole until it has its place.
     let lock = fs::File::open(blobs).map_err(|source| Error::io("read directory", blobs, source))?;
-    while rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
-        // Where the file system has no locks, there is nothing to wait for.
-        control.check()?;
-        std::thread::sleep(Duration::from_millis(20));
+    if file_lock::exclusive(&lock, PATIENCE, || control.check())? == Locked::Busy {
+        let why = format!(
+            "another process has had its lock for {} s: wait until it has ended, or end it (fuser lists such processes)",
+            PATIENCE.as_secs()
+        );
+        return Err(Error::invalid(format!("output folder {}", blobs.display()), why));
     }
-    let index_path = dir.join("index.json");
-    let mut index = match fs::read_to_string(&index_path) {
-        Ok(text) => serde_json::from_str(&text)
-            .map_err(|error| Error::invalid(index_path.display().to_string(), error))?,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            Index { schema_version: 2, media_type: oci::INDEX.into(), manifests: Vec::new() }
-        }
-        Err(error) => return Err(Error::io("read file", index_path, error)),
-    };
-    index.manifests.retain(|entry| entry.annotations.get(REF_NAME).is_none_or(|name| name != tag));
-    let mut entry = Descriptor::of(oci::MANIFEST, &manifest);
-    entry.annotations.insert(REF_NAME.into(), tag.into());
-    index.manifests.push(entry);
-    put(dir, "index.json", &go_json::compact(&index))?;
+    let mut index = Index::read(dir)?;
+    index.set(tag, Descriptor::of(oci::MANIFEST, &manifest));
+    put(dir, "index.json", &index.bytes())?;
     Ok(Written { manifest: manifest_digest, config: config_digest, layers })
 }
 
@@ -183,8 +174,14 @@ fn write_layers(
     let mut to_pack: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (at, layer) in spec.layers.iter().enumerate() {
         if let Some(path) = &layer.layer_path {
-            let size = copy_blob(&store.real_path(&path.as_str().into()), layer, blobs, control)?;
-            descriptors[at] = Some(Descriptor::new(&layer.media_type, layer.digest, size));
+            let file = LayerFile::open(path, store)?;
+            descriptors[at] = Some(match codec.filter(|codec| blob::is_to_convert(layer, *codec)) {
+                Some(codec) => convert_blob(file, layer, blobs, codec, control)?,
+                None => {
+                    let size = copy_blob(file, layer, blobs, control)?;
+                    Descriptor::new(&layer.media_type, layer.digest, size)
+                }
+            });
             continue;
         }
         let wanted = codec.unwrap_or(layer.compression.unwrap_or_default());
@@ -220,16 +217,16 @@ fn write_layers(
 
 /// Whether a blob is there already, byte for byte: a disk that lost power may have kept its size alone.
 fn is_whole(blob: &Path, layer: &Layer, control: &Control<'_>) -> Result<bool> {
-    if !fs::metadata(blob).is_ok_and(|metadata| metadata.is_file() && metadata.len() == layer.size) {
+    let Ok(file) = open::linked(blob) else { return Ok(false) };
+    if !file.metadata().is_ok_and(|metadata| metadata.len() == layer.size) {
         return Ok(false);
     }
-    let file = fs::File::open(blob).map_err(|source| Error::io("read file", blob, source))?;
     Ok(copy(file, blob, None, control)?.0 == layer.digest)
 }
 
 /// Reads a file to its end and writes it to `output`, if there is one; gives digest and size.
 fn copy(
-    mut input: fs::File,
+    mut input: impl Read,
     path: &Path,
     mut output: Option<&mut NamedTempFile>,
     control: &Control<'_>,
@@ -283,20 +280,42 @@ impl BlobWriter for LayoutBlob {
     }
 }
 
-/// Copies a blob that is kept in a file and checks it on the way; gives its size.
-fn copy_blob(from: &Path, layer: &Layer, blobs: &Path, control: &Control<'_>) -> Result<u64> {
-    let failed = |source: std::io::Error| match source.kind() {
-        ErrorKind::NotFound => Error::Missing { path: from.into() },
-        _ => Error::io("read file", from, source),
-    };
-    let input = fs::File::open(from).map_err(failed)?;
+/// Copies a layer's own file and checks it on the way; gives its size.
+fn copy_blob(from: LayerFile, layer: &Layer, blobs: &Path, control: &Control<'_>) -> Result<u64> {
+    let path = from.path().to_path_buf();
+    // Specs of nix2container may have no size (its #207).
+    let expected = if layer.size == 0 { from.size() } else { layer.size };
+    if from.size() != expected {
+        return Err(Error::BlobSize { expected, found: from.size(), path });
+    }
+    // One byte more tells that the file has grown.
+    let input = from.into_file().take(expected.saturating_add(1));
     let mut output = scratch::file(blobs)?;
-    let (found, size) = copy(input, from, Some(&mut output), control)?;
+    let (found, size) = copy(input, &path, Some(&mut output), control)?;
+    if size != expected {
+        return Err(Error::BlobSize { expected, found: size, path });
+    }
     if found != layer.digest {
-        return Err(Error::BlobMismatch { expected: layer.digest, found, path: from.into() });
+        return Err(Error::BlobMismatch { expected: layer.digest, found, path });
     }
     scratch::keep(output, &blobs.join(layer.digest.hex()))?;
     Ok(size)
+}
+
+/// Writes a blob that is kept in a file in another codec, and checks its content on the way.
+fn convert_blob(
+    from: LayerFile,
+    layer: &Layer,
+    blobs: &Path,
+    codec: Codec,
+    control: &Control<'_>,
+) -> Result<Descriptor> {
+    let mut output = scratch::file(blobs)?;
+    let failed = |source| Error::io("write blob", blobs, source);
+    let (digest, size) =
+        blob::convert(from, layer, codec, control, |bytes| output.write_all(bytes).map_err(failed))?;
+    scratch::keep(output, &blobs.join(digest.hex()))?;
+    Ok(Descriptor::new(codec.media_type(), digest, size))
 }
 
 fn put_blob(blobs: &Path, bytes: &[u8]) -> Result<Digest> {

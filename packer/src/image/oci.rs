@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::config::ImageConfig;
 use super::go_json;
-use super::spec::{History, ImageSpec};
+use super::platform::Platform;
+use super::spec::{History, ImageSpec, Layer};
 use crate::digest::{DiffId, Digest};
+use crate::rules::null_is_default;
 
 /// OCI image-spec, "image manifest".
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -28,7 +30,7 @@ pub struct Descriptor {
     /// Its size in bytes.
     pub size: u64,
     /// Remarks, such as the tag in a layout's index.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -56,9 +58,10 @@ pub struct Manifest {
     /// The config blob.
     pub config: Descriptor,
     /// The layers' blobs from the bottom up.
+    #[serde(default, deserialize_with = "null_is_default")]
     pub layers: Vec<Descriptor>,
     /// Remarks on the image.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -69,7 +72,9 @@ pub fn config(spec: &ImageSpec) -> Vec<u8> {
         #[serde(skip_serializing_if = "Option::is_none")]
         created: &'s Option<String>,
         architecture: &'s str,
-        os: &'static str,
+        os: &'s str,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        variant: &'s str,
         config: &'s ImageConfig,
         rootfs: RootFs,
         // An image without history makes some tools complain (nix2container#57).
@@ -81,16 +86,18 @@ pub fn config(spec: &ImageSpec) -> Vec<u8> {
         r#type: &'static str,
         diff_ids: Vec<DiffId>,
     }
+    let Platform { os, architecture, variant } = spec.platform();
     go_json::compact(&Config {
         created: &spec.created,
-        architecture: &spec.arch,
-        os: "linux",
+        architecture: &architecture,
+        os: &os,
+        variant: &variant,
         config: &spec.config,
         rootfs: RootFs {
             r#type: "layers",
             diff_ids: spec.layers.iter().map(|layer| layer.diff_id).collect(),
         },
-        history: spec.layers.iter().map(|layer| &layer.history).collect(),
+        history: spec.layers.iter().flat_map(Layer::history).collect(),
     })
 }
 
@@ -114,7 +121,6 @@ pub fn manifest_of(spec: &ImageSpec) -> Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::spec::Layer;
 
     /// nix2container's TestGetV1Image (G10).
     #[test]
@@ -130,6 +136,8 @@ mod tests {
             compression: None,
             key: None,
             history: History { created_by: "nix2container".into(), ..History::default() },
+            history_before: Vec::new(),
+            history_after: Vec::new(),
         };
         let spec = ImageSpec {
             version: 1,

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::error::{Error, Result};
+use crate::wording::quoted;
 
 /// The most bytes in a name.
 const NAME_BYTES: usize = 255;
@@ -28,7 +29,7 @@ pub fn canonical_name(name: &str) -> Result<String> {
         return Ok(lower);
     }
     Err(Error::invalid(
-        format!("image name {name:?}"),
+        format!("image name {}", quoted(name)),
         "registries take parts of letters and digits with single '.', '_', '__' or dashes between them, joined by '/', \
          255 bytes at most, as in \"hello\" or \"ghcr.io/nixply/hello\"; a tag is an argument of its own",
     ))
@@ -40,7 +41,7 @@ pub fn check_tag(tag: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid(
-        format!("tag {tag:?}"),
+        format!("tag {}", quoted(tag)),
         "registries take 1 to 128 letters, digits, '_', '.' and '-', and neither '.' nor '-' comes first",
     ))
 }
@@ -78,7 +79,7 @@ mod tests {
             &long,
         ] {
             let error = canonical_name(name).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("image name {name:?} is not valid: ")), "{error}");
+            assert!(error.starts_with(&format!("image name {} is not valid: ", quoted(name))), "{error}");
         }
     }
 

@@ -1,19 +1,22 @@
 //! nix2container's files: `layers.json` (a list of [`Layer`]) and `image.json` ([`ImageSpec`]), read and written with
 //! its bytes. Source: its `types/types.go`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::config::ImageConfig;
 use super::go_json;
+use super::platform::{LINUX, Platform};
 use crate::cache::LayerKey;
 use crate::closure::Store;
 use crate::compress::Codec;
 use crate::digest::{DiffId, Digest};
+use crate::document;
 use crate::error::{Error, Result};
 use crate::plan::PlannedPath;
 use crate::rules::null_is_default;
+use crate::wording;
 
 #[cfg(doc)]
 use crate::cache::Cache;
@@ -52,6 +55,22 @@ pub struct Layer {
     /// The entry in the config's history.
     #[serde(default, rename = "History", deserialize_with = "null_is_default")]
     pub history: History,
+    /// Entries of a base image's history that have no layer and stand between the layer below and this one's. Ours.
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        rename = "history-before",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub history_before: Vec<History>,
+    /// The same after this one's, where no layer of the base image follows. Ours.
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        rename = "history-after",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub history_after: Vec<History>,
 }
 
 impl Layer {
@@ -64,13 +83,15 @@ impl Layer {
         }
     }
 
+    /// The layer's part of the config's history.
+    pub(crate) fn history(&self) -> impl Iterator<Item = &History> {
+        self.history_before.iter().chain([&self.history]).chain(&self.history_after)
+    }
+
     /// Whether the layer's files can lie anywhere: it has rewritten paths, or it is a base image's. Store paths that keep
     /// their place meet nothing but themselves.
-    fn is_placed_freely(&self) -> bool {
-        let rewritten = |path: &PlannedPath| {
-            path.options.as_ref().is_some_and(|options| !options.rewrite.regex.is_empty())
-        };
-        self.paths.is_empty() || self.paths.iter().any(rewritten)
+    pub(crate) fn is_placed_freely(&self) -> bool {
+        self.paths.is_empty() || !self.paths.iter().all(PlannedPath::keeps_place)
     }
 }
 
@@ -96,31 +117,78 @@ pub struct History {
 }
 
 /// An image: its config and its layers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "Fields<ImageConfig, Vec<Layer>>")]
 pub struct ImageSpec {
     /// The format's version: 1.
     pub version: u32,
     /// What a runtime does with it.
-    #[serde(rename = "image-config", default)]
     pub config: ImageConfig,
     /// From the bottom up.
-    #[serde(deserialize_with = "null_is_default")]
     pub layers: Vec<Layer>,
-    /// OCI's architecture name, such as `amd64`.
-    #[serde(default)]
+    /// OCI's architecture name, such as `amd64`, perhaps with a variant, as in `arm/v7`; ahead of it the system where that is
+    /// not Linux, as in `windows/amd64`: see [`ImageSpec::platform`].
     pub arch: String,
     /// RFC 3339.
-    #[serde(default)]
     pub created: Option<String>,
     /// The manifest's annotations. Ours, not nix2container's.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// The spec's fields as JSON has them.
+#[derive(Serialize, Deserialize)]
+#[serde(
+    rename = "ImageSpec",
+    bound(deserialize = "C: Deserialize<'de> + Default, L: Deserialize<'de> + Default")
+)]
+struct Fields<C, L> {
+    version: u32,
+    #[serde(rename = "image-config", default)]
+    config: C,
+    #[serde(deserialize_with = "null_is_default")]
+    layers: L,
+    #[serde(default, deserialize_with = "null_is_default")]
+    arch: String,
+    #[serde(default)]
+    created: Option<String>,
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+    /// The operating system where it is not Linux, as that of a base image may be. Ours.
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
+    os: String,
+    /// Ours.
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
+    variant: String,
+}
+
+impl From<Fields<ImageConfig, Vec<Layer>>> for ImageSpec {
+    fn from(fields: Fields<ImageConfig, Vec<Layer>>) -> Self {
+        let Fields { version, config, layers, arch, created, annotations, os, variant } = fields;
+        let arch = Platform { os, architecture: arch, variant }.short();
+        Self { version, config, layers, arch, created, annotations }
+    }
+}
+
+impl Serialize for ImageSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Platform { os, architecture, variant } = self.platform();
+        let fields = Fields {
+            version: self.version,
+            config: &self.config,
+            layers: &self.layers[..],
+            arch: architecture,
+            created: self.created.clone(),
+            annotations: self.annotations.clone(),
+            os: if os == LINUX { String::new() } else { os },
+            variant,
+        };
+        fields.serialize(serializer)
+    }
 }
 
 /// Reads `layers.json`. `name` is for messages.
 pub fn read_layers(json: &str, name: &str) -> Result<Vec<Layer>> {
-    let layers: Option<Vec<Layer>> =
-        serde_json::from_str(json).map_err(|error| Error::invalid(name, error))?;
+    let layers: Option<Vec<Layer>> = document::read(json, name)?;
     Ok(layers.unwrap_or_default())
 }
 
@@ -132,7 +200,13 @@ pub fn write_layers(layers: &[Layer]) -> Vec<u8> {
 impl ImageSpec {
     /// Reads `image.json`. `name` is for messages.
     pub fn read(json: &str, name: &str) -> Result<Self> {
-        let spec: Self = serde_json::from_str(json).map_err(|error| Error::invalid(name, error))?;
+        let value = document::parse(json, name)?;
+        if value.get("schemaVersion").is_some() {
+            let why = "it is a manifest or index of OCI, not an image's spec: make one of it with nixply n2c image-from-dir, or \
+                       image-from-manifest";
+            return Err(Error::invalid(name, why));
+        }
+        let spec: Self = document::fill(value, name)?;
         if spec.version != 1 {
             return Err(Error::invalid(
                 name,
@@ -162,9 +236,33 @@ impl ImageSpec {
         Ok(())
     }
 
+    /// What the image's programs run on. The architecture is empty where nobody has recorded one.
+    pub fn platform(&self) -> Platform {
+        Platform::from_short(&self.arch)
+    }
+
     /// Writes `image.json`.
     pub fn write(&self) -> Vec<u8> {
         go_json::indented(self)
+    }
+
+    /// Adds layers as [`ImageSpec::push`] adds each.
+    pub fn extend(&mut self, layers: impl IntoIterator<Item = Layer>) {
+        let numbered = || self.layers.iter().enumerate();
+        let mut last: HashMap<Digest, usize> = numbered().map(|(at, layer)| (layer.digest, at)).collect();
+        let mut freely =
+            numbered().filter(|(_, layer)| layer.is_placed_freely()).map(|(at, _)| at).next_back();
+        for layer in layers {
+            let covered = |there: &usize| freely.is_some_and(|at| at > *there);
+            if last.get(&layer.digest).is_none_or(|there| layer.is_placed_freely() && covered(there)) {
+                let at = self.layers.len();
+                last.insert(layer.digest, at);
+                if layer.is_placed_freely() {
+                    freely = Some(at);
+                }
+                self.layers.push(layer);
+            }
+        }
     }
 
     /// Adds a layer unless the image has its blob already (nix2container#186, #187). It is added a second time where a
@@ -174,14 +272,26 @@ impl ImageSpec {
         let covered = |there: usize| self.layers[there + 1..].iter().any(Layer::is_placed_freely);
         if there.is_none_or(|there| layer.is_placed_freely() && covered(there)) {
             self.layers.push(layer);
+            return;
+        }
+        // Of a base image's layer the history stays.
+        let is_told = layer.layer_path.is_some() && layer.history != History::default();
+        if let Some(last) = self.layers.last_mut().filter(|_| is_told) {
+            let entry = History { empty_layer: true, ..layer.history };
+            last.history_after
+                .extend(layer.history_before.into_iter().chain([entry]).chain(layer.history_after));
         }
     }
 }
 
 /// Checks a time and writes it as Go's `Time.MarshalJSON` does after `time.Parse(time.RFC3339, …)`. `what` is for messages.
 pub fn canonical_time(what: &str, text: &str) -> Result<String> {
-    let wrong =
-        || Error::invalid(format!("{what} {text:?}"), "expected RFC 3339, as in \"2024-05-13T09:31:10Z\"");
+    let wrong = || {
+        Error::invalid(
+            format!("{what} {}", wording::quoted(text)),
+            "expected RFC 3339, as in \"2024-05-13T09:31:10Z\"",
+        )
+    };
     let bytes = text.as_bytes();
     let shape = bytes.len() >= 20 && bytes[10] == b'T' && text.is_ascii();
     if !shape {
@@ -223,6 +333,24 @@ fn rest_second(text: &str) -> i8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn history_of_the_base_image_survives_a_repeated_layer() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let layer = |name: &str| {
+            let json = format!(
+                r#"[{{"digest":"{digest}","diff_ids":"{digest}","mediatype":"m","layer-path":"/f","History":{{"created_by":"{name}"}},"history-after":[{{"created_by":"after {name}","empty_layer":true}}]}}]"#
+            );
+            read_layers(&json, "layers.json").unwrap().remove(0)
+        };
+        let mut spec = ImageSpec::read(r#"{"version":1,"layers":[]}"#, "i").unwrap();
+        spec.push(layer("a"));
+        spec.push(layer("b"));
+        assert_eq!(spec.layers.len(), 1, "nix2container#187");
+        let told: Vec<_> =
+            spec.layers[0].history().map(|entry| (entry.created_by.as_str(), entry.empty_layer)).collect();
+        assert_eq!(told, [("a", false), ("after a", true), ("b", true), ("after b", true)]);
+    }
 
     #[test]
     fn times_are_written_as_in_go() {
@@ -269,6 +397,10 @@ mod tests {
         )
         .unwrap();
         assert!(image.layers.is_empty());
+        let nulls = r#"{"version":1,"layers":null,"arch":null,"annotations":null,"image-config":null}"#;
+        assert_eq!(ImageSpec::read(nulls, "i").unwrap().arch, "");
+        let error = ImageSpec::read(r#"{"schemaVersion":2,"layers":[]}"#, "i").unwrap_err().to_string();
+        assert!(error.starts_with("i is not valid: it is a manifest or index of OCI"), "{error}");
         let error = ImageSpec::read(r#"{"version":2,"layers":[]}"#, "image.json").unwrap_err().to_string();
         assert_eq!(error, "image.json is not valid: its version is 2, this nixply knows version 1");
     }

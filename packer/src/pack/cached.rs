@@ -7,7 +7,7 @@ use super::{Control, LayerPath, PackedLayer};
 use crate::cache::{Cache, SegmentKey};
 use crate::compress::{Codec, Compressor, FRAME_BYTES};
 use crate::error::Result;
-use crate::tar::Fill;
+use crate::tar::{Fill, Reading};
 
 /// Where a blob's bytes are.
 #[derive(Debug)]
@@ -95,7 +95,8 @@ impl CachedBlob {
 /// A part that is not read from anywhere.
 fn made(pieces: &Pieces<'_>, at: usize, compressor: &Compressor) -> Result<Vec<u8>> {
     let stop = AtomicBool::new(false);
-    let mut stream = pieces.stream(at, &Control::new(&stop, &()))?;
+    let control = Control::new(&stop, &());
+    let mut stream = pieces.stream(at, Reading { control: &control, check: None })?;
     let (mut plain, mut compressed, mut bytes) = (vec![0; FRAME_BYTES], Vec::new(), Vec::new());
     loop {
         let (length, fill) = stream.fill(&mut plain, true)?;

@@ -3,7 +3,7 @@
 use std::sync::{Condvar, Mutex, PoisonError};
 
 /// So many threads may compute at once.
-pub(super) struct Cores {
+pub(crate) struct Cores {
     free: Mutex<usize>,
     freed: Condvar,
 }
@@ -19,12 +19,12 @@ impl Drop for Core<'_> {
 }
 
 impl Cores {
-    pub(super) fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         Self { free: Mutex::new(count), freed: Condvar::new() }
     }
 
     /// Does `work` when a core is free. It must not wait for another thread's work.
-    pub(super) fn with<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn with<T>(&self, work: impl FnOnce() -> T) -> T {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
         *free -= 1;

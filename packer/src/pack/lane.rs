@@ -1,4 +1,4 @@
-//! One layer from its files to its digests. Three threads stand in a row: one reads frames ahead, one hashes them and
+//! One layer from its files to its digests. Three threads stand in a row (or one does it all, where the system gives no more): one reads frames ahead, one hashes them and
 //! hands them to the pool to be compressed, one takes them when they are compressed, in order. Frames go round, so their
 //! number bounds memory; with one layer and many threads all of them have work, and the hasher, which is the slowest of
 //! those that cannot be shared out, never waits for a directory to be listed.
@@ -44,28 +44,34 @@ pub(super) fn pack(
     let tar_from = if known.is_some() { job.pieces.len() } else { from };
     let mut tar = hashed(tar_from, tar);
     let start = if writer.is_some() { 0 } else { from };
-    let mut output = Output { hashed: hashed(from, blob), plain, writer, cache, segment: None };
+    let mut output = Output { hashed: hashed(from, blob), plain, codec, writer, cache, segment: None };
     let wanted = Wanted { pieces: start..job.pieces.len(), plain_from: tar_from };
-    let mut source = Source::new(&job.pieces, wanted, codec, cache, control, shared.check);
+    let mut source = Source::new(&job.pieces, wanted, codec, cache, control, shared.check)?;
     let mut worth = Worth::new(&chains, tar.bytes);
-    let (recycled, empty) = channel();
-    let (filled, frames) = channel();
-    let (hashed, done) = channel();
-    thread::scope(|scope| {
-        let source = &mut source;
-        let reader = scope.spawn(move || read(source, &empty, filled, most_frames, &|| shared.check(job.at)));
-        // The frames' way back ends with the taker, so a reader never waits for one that has failed.
-        let output = &mut output;
-        let taker = scope.spawn(move || take(output, done, recycled, job, shared));
-        shared.pool.in_place_scope(|tasks| hash(&mut tar, &mut worth, &frames, hashed, tasks, job, shared));
-        // Whoever failed made the others end early.
-        drop(frames);
-        let [read, taken] = [reader, taker].map(|thread| thread.join());
-        for result in [read, taken] {
-            result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        }
-        Ok(())
-    })?;
+    let in_a_row = shared.pool.and_then(|pool| {
+        let (recycled, empty) = channel();
+        let (filled, frames) = channel();
+        let (hashed, done) = channel();
+        thread::scope(|scope| {
+            // The frames' way back ends with the taker, so a reader never waits for one that has failed.
+            let output = &mut output;
+            let take = move || take(output, done, recycled, job, shared);
+            let taker = thread::Builder::new().spawn_scoped(scope, take).ok()?;
+            let source = &mut source;
+            let read = move || read(source, &empty, filled, most_frames, &|| shared.check(job.at));
+            let reader = thread::Builder::new().spawn_scoped(scope, read).ok()?;
+            pool.in_place_scope(|tasks| hash(&mut tar, &mut worth, &frames, hashed, tasks, job, shared));
+            // Whoever failed made the others end early.
+            drop(frames);
+            let results = [reader, taker].map(|thread| thread.join());
+            let result = |result: thread::Result<Result<()>>| {
+                result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            Some(results.into_iter().try_for_each(result))
+        })
+    });
+    // Where the system gives no threads, nothing has been read yet.
+    in_a_row.unwrap_or_else(|| alone(&mut source, &mut output, &mut tar, &mut worth, job, shared))?;
     output.finish_segment();
     let Output { hashed: blob, writer, .. } = output;
     let states = (tar.states, blob.states);
@@ -94,7 +100,10 @@ pub(super) fn pack(
         .and_then(|()| writer.map_or(Ok(()), |writer| writer.finish(&packed)));
     if let Some(cache) = cache {
         match &accepted {
-            Ok(()) => put_states(cache, &chains, &states.0, &states.1, plain),
+            Ok(()) => {
+                put_states(cache, &chains, &states.0, &states.1, plain);
+                cache.forget_unchecked_states(chains.iter().map(|(_, chain)| *chain));
+            }
             // What has just been made of these paths is not what it should be, or what was known of them is wrong: nobody
             // else shall get either.
             Err(error)
@@ -117,6 +126,36 @@ pub(super) fn pack(
     accepted?;
     control.progress.layer_finished(job.number(), &packed);
     Ok(packed)
+}
+
+/// Does all of it on this thread, frame by frame.
+fn alone(
+    source: &mut Source<'_, '_>,
+    output: &mut Output<'_>,
+    tar: &mut Hashed,
+    worth: &mut Worth<'_>,
+    job: &Job<'_>,
+    shared: &Shared<'_>,
+) -> Result<()> {
+    let Shared { compressor, control, cores, .. } = *shared;
+    let mut frame = Frame::default();
+    loop {
+        shared.check(job.at)?;
+        if !source.fill(&mut frame)? {
+            return Ok(());
+        }
+        let keep = worth.is_kept(&frame);
+        if compressor.codec() != Codec::None && !frame.from_cache {
+            let mut out = std::mem::take(&mut frame.compressed);
+            cores.with(|| compressor.frame(frame.plain(), &mut out))?;
+            frame.compressed = out;
+        }
+        if frame.has_plain {
+            cores.with(|| tar.update(&frame, frame.plain(), keep));
+        }
+        cores.with(|| output.take(&frame, keep, job))?;
+        control.progress.packed(job.number(), frame.length as u64);
+    }
 }
 
 /// A frame that has been hashed and is being compressed, on its way to the taker.

@@ -6,6 +6,7 @@
 //! threads, and the frames in flight are shared out among them.
 
 mod cached;
+mod compare;
 mod cores;
 mod lane;
 mod output;
@@ -14,14 +15,16 @@ mod source;
 mod states;
 
 use std::fmt;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::cached::CachedBlob;
-use self::cores::Cores;
+pub(crate) use self::cores::Cores;
 use self::pieces::Pieces;
 use crate::cache::{Cache, KnownLayer, LayerKey};
 use crate::closure::{Store, StorePath};
@@ -30,7 +33,7 @@ use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 use crate::image::spec::Layer;
 use crate::nar_hash;
-use crate::plan::PlannedPath;
+use crate::plan::{PlannedPath, Stop};
 use crate::rules::{PathOptions, Rules};
 
 #[cfg(doc)]
@@ -83,6 +86,11 @@ impl LayerPath {
     /// All of a layer's paths.
     pub fn all(planned: &[PlannedPath], store: &Store) -> Result<Vec<Self>> {
         planned.iter().map(|path| Self::new(path, store)).collect()
+    }
+
+    /// The hash by which Nix knows its archive, if anybody has said.
+    pub(crate) fn nar_hash(&self) -> Option<&str> {
+        self.nar_hash.as_deref()
     }
 
     /// The sum of the paths' archive sizes, in bytes.
@@ -178,6 +186,11 @@ impl<'c> Control<'c> {
         Self { stop, progress, case_hack: cfg!(target_os = "macos") }
     }
 
+    /// The same for planning.
+    pub fn stop(&self) -> Stop<'c> {
+        Stop::new(self.stop)
+    }
+
     /// An error once the caller wants to stop.
     pub(crate) fn check(&self) -> Result<()> {
         if self.stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
@@ -241,14 +254,22 @@ impl Packer {
     /// With a cache: what it has is not made again, and what is made is put into it.
     #[must_use]
     pub fn with_cache(self, cache: Option<Cache>) -> Self {
+        let cache = cache.map(|cache| cache.with_checked(self.store_check));
         Self { cache, ..self }
     }
 
-    /// With a check of the store: the archives of store paths that are read are hashed and compared with what Nix knows of
-    /// them, before anything of them is handed on or kept in the cache. What the cache spares is not read.
+    /// With a check of the store: the archives of store paths that are read are hashed, as they are packed, and compared with
+    /// what Nix knows of them. Nothing is kept of a path that is wrong. What was made without this check is not taken out
+    /// of the cache but made again; what it was made with is.
     #[must_use]
     pub fn with_store_check(self, store_check: bool) -> Self {
-        Self { store_check, ..self }
+        let cache = self.cache.map(|cache| cache.with_checked(store_check));
+        Self { cache, store_check, ..self }
+    }
+
+    /// Its cache.
+    pub(crate) fn cache(&self) -> Option<&Cache> {
+        self.cache.as_ref()
     }
 
     /// Whether it checks the store.
@@ -348,24 +369,12 @@ impl Packer {
             let expected = if all_known { todo.iter().map(|job| job.expected).sum() } else { 0 };
             control.progress.packing_started(todo.len(), expected);
             let compressor = Compressor::new(codec);
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(self.threads)
-                .thread_name(|at| format!("nixply-{at}"));
-            // A scoped pool: its threads have ended when this returns, so a Nix that forks afterwards finds none.
-            let made = pool
-                .build_scoped(
-                    |thread| thread.run(),
-                    |pool| {
-                        let cores = Cores::new(pool.current_num_threads());
-                        let (compressor, failed) = (&compressor, &AtomicUsize::new(usize::MAX));
-                        let (cores, check) = (&cores, self.store_check.then_some(&cores));
-                        pack_on(
-                            &todo,
-                            &Shared { compressor, cache, sink, control, pool, cores, check, failed },
-                        )
-                    },
-                )
-                .map_err(|error| Error::invalid("thread pool", error))??;
+            let made = self.with_pool(|pool| {
+                let cores = Cores::new(pool.map_or(1, rayon::ThreadPool::current_num_threads));
+                let (compressor, failed) = (&compressor, &AtomicUsize::new(usize::MAX));
+                let (cores, check) = (&cores, self.store_check.then_some(&cores));
+                pack_on(&todo, &Shared { compressor, cache, sink, control, pool, cores, check, failed })
+            })?;
             for (job, made) in todo.iter().zip(made) {
                 if let Some(cache) = cache {
                     remember(cache, job, &layers[job.at], &made);
@@ -374,6 +383,28 @@ impl Packer {
             }
         }
         Ok(packed.into_iter().map(|layer| layer.expect("known, or just packed")).collect())
+    }
+}
+
+impl Packer {
+    /// Does `work` with a pool of as many threads as were asked for, of fewer where the system gives no more, or without one.
+    /// A scoped pool: its threads have ended when this returns, so a Nix that forks afterwards finds none.
+    fn with_pool<T>(&self, work: impl Fn(Option<&rayon::ThreadPool>) -> T) -> T {
+        let mut threads = self.threads;
+        loop {
+            let pool =
+                rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|at| format!("nixply-{at}"));
+            if let Ok(done) = pool.build_scoped(|thread| thread.run(), |pool| work(Some(pool))) {
+                return done;
+            }
+            threads = match threads {
+                0 => thread::available_parallelism().map_or(1, NonZero::get),
+                asked => asked,
+            } / 2;
+            if threads == 0 {
+                return work(None);
+            }
+        }
     }
 }
 
@@ -419,7 +450,8 @@ struct Shared<'s> {
     cache: Option<&'s Cache>,
     sink: &'s dyn BlobSink,
     control: &'s Control<'s>,
-    pool: &'s rayon::ThreadPool,
+    /// None where the system gives no thread.
+    pool: Option<&'s rayon::ThreadPool>,
     cores: &'s Cores,
     /// The same, if the store is to be checked.
     check: Option<&'s Cores>,
@@ -445,7 +477,7 @@ fn lanes(threads: usize, codec: Codec) -> usize {
 
 fn pack_on(jobs: &[&Job<'_>], shared: &Shared<'_>) -> Result<Vec<PackedLayer>> {
     let results: Vec<Mutex<Option<Result<PackedLayer>>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
-    let threads = shared.pool.current_num_threads();
+    let threads = shared.pool.map_or(1, rayon::ThreadPool::current_num_threads);
     // The largest first: a layer's hash is one thread's work, which nothing makes shorter.
     let mut order: Vec<usize> = (0..jobs.len()).collect();
     order.sort_by_key(|at| std::cmp::Reverse(jobs[*at].expected));
@@ -465,9 +497,13 @@ fn pack_on(jobs: &[&Job<'_>], shared: &Shared<'_>) -> Result<Vec<PackedLayer>> {
         }
         busy.fetch_sub(1, Ordering::Relaxed);
     };
-    std::thread::scope(|scope| {
-        let lanes: Vec<_> = (0..lanes).map(|_| scope.spawn(lane)).collect();
-        lanes.into_iter().try_for_each(|lane| lane.join())
+    thread::scope(|scope| {
+        // This thread is a lane, too. Where the system gives no more threads, there are fewer.
+        let start = |_| thread::Builder::new().spawn_scoped(scope, lane).ok();
+        let others: Vec<_> = (1..lanes).map_while(start).collect();
+        busy.fetch_sub(lanes - 1 - others.len(), Ordering::Relaxed);
+        lane();
+        others.into_iter().try_for_each(|lane| lane.join())
     })
     .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     // In the order of the layers, so the first one's error is given: none before it was stopped by another's.

@@ -4,6 +4,7 @@ use super::source::Frame;
 use super::states::Hashed;
 use super::{BlobWriter, Job};
 use crate::cache::{Cache, SegmentWriter};
+use crate::compress::Codec;
 use crate::error::Result;
 
 /// Where a blob's bytes go once they are compressed, in order: hasher, taker, cache.
@@ -11,6 +12,7 @@ pub(super) struct Output<'c> {
     pub(super) hashed: Hashed,
     /// Whether blobs are the plain bytes, which have been hashed already.
     pub(super) plain: bool,
+    pub(super) codec: Codec,
     pub(super) writer: Option<Box<dyn BlobWriter>>,
     pub(super) cache: Option<&'c Cache>,
     pub(super) segment: Option<(usize, SegmentWriter)>,
@@ -38,7 +40,9 @@ impl Output<'_> {
         if !frame.from_cache {
             if frame.first {
                 let known = self.cache.zip(job.pieces.key(frame.piece));
-                let writer = known.and_then(|(cache, key)| cache.new_segment(key));
+                let writer = known.and_then(|(cache, key)| {
+                    cache.new_segment(key, &job.pieces.origin(frame.piece, self.codec))
+                });
                 self.segment = writer.map(|writer| (frame.piece, writer));
             }
             self.segment = self

@@ -2,11 +2,10 @@
 //! blocks; or, where paths are merged to one tree, one segment that is all of it.
 
 use super::LayerPath;
-use crate::cache::{Chain, LayerKey, SegmentKey};
+use crate::cache::{Chain, LayerKey, Origin, SegmentKey};
 use crate::compress::Codec;
 use crate::error::Result;
-use crate::pack::Control;
-use crate::tar::{LayerStream, apart};
+use crate::tar::{LayerStream, Reading, apart};
 
 /// One part of a layer's stream.
 pub(super) enum Piece<'l> {
@@ -62,6 +61,12 @@ impl<'l> Pieces<'l> {
         }
     }
 
+    /// What a segment is made of.
+    pub(super) fn origin(&self, at: usize, codec: Codec) -> Origin {
+        let paths = self.paths_of(at).iter();
+        Origin::new(codec, paths.map(|path| (&path.path, path.nar_hash.as_deref(), path.options.as_ref())))
+    }
+
     fn segment_keys(&self) -> impl Iterator<Item = (usize, Option<SegmentKey>)> {
         let keys = self.keys.iter().copied().enumerate();
         keys.filter(|(at, _)| matches!(self.list[*at], Piece::Segment(_) | Piece::Merged(_)))
@@ -87,12 +92,12 @@ impl<'l> Pieces<'l> {
     }
 
     /// The stream of one part.
-    pub(super) fn stream(&self, at: usize, control: &Control<'_>) -> Result<LayerStream<'l>> {
+    pub(super) fn stream(&self, at: usize, reading: Reading<'l>) -> Result<LayerStream<'l>> {
         match &self.list[at] {
-            Piece::Head(parents) => Ok(LayerStream::head(parents.clone(), control)),
-            Piece::Segment(path) => Ok(LayerStream::segment(path, control)),
-            Piece::Merged(paths) => LayerStream::merged(paths, control),
-            Piece::End => Ok(LayerStream::end(control)),
+            Piece::Head(parents) => Ok(LayerStream::head(parents.clone(), reading)),
+            Piece::Segment(path) => Ok(LayerStream::segment(path, reading)),
+            Piece::Merged(paths) => LayerStream::merged(paths, reading),
+            Piece::End => Ok(LayerStream::end(reading)),
         }
     }
 }

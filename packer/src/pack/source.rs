@@ -2,17 +2,13 @@
 
 use std::ops::Range;
 
-use sha2::{Digest as _, Sha256};
-
 use super::Control;
 use super::cores::Cores;
 use super::pieces::Pieces;
 use crate::cache::{Cache, SegmentReader, Stored};
 use crate::compress::{Codec, Decompressor, FRAME_BYTES};
-use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::nar;
-use crate::tar::{Fill, LayerStream};
+use crate::tar::{Fill, LayerStream, Reading};
 
 /// A frame's buffers, used again and again.
 #[derive(Default)]
@@ -37,6 +33,13 @@ impl Frame {
     }
 }
 
+/// Gives a buffer this size. Memory that is not there is an error.
+fn grow(buffer: &mut Vec<u8>, size: usize) -> Result<()> {
+    buffer.try_reserve_exact(size.saturating_sub(buffer.len())).map_err(|_| Error::Memory)?;
+    buffer.resize(size, 0);
+    Ok(())
+}
+
 /// Which of a layer's frames are wanted, and how.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
@@ -47,7 +50,7 @@ pub(super) struct Wanted {
 }
 
 enum Open<'l> {
-    Store(LayerStream<'l>),
+    Store(Box<LayerStream<'l>>),
     Cached(SegmentReader),
 }
 
@@ -57,12 +60,10 @@ pub(super) struct Source<'l, 'c> {
     wanted: Wanted,
     codec: Codec,
     cache: Option<&'c Cache>,
-    control: &'c Control<'c>,
-    /// Whether what is read from the store is compared with what Nix knows of it, and if so, on which cores.
-    check: Option<&'c Cores>,
+    reading: Reading<'c>,
     decompressor: Decompressor,
     next: usize,
-    open: Option<Open<'l>>,
+    open: Option<Open<'c>>,
     first: bool,
 }
 
@@ -74,15 +75,16 @@ impl<'l, 'c> Source<'l, 'c> {
         cache: Option<&'c Cache>,
         control: &'c Control<'c>,
         check: Option<&'c Cores>,
-    ) -> Self {
-        let (next, decompressor) = (wanted.pieces.start, Decompressor::new(codec));
-        Self { pieces, wanted, codec, cache, control, check, decompressor, next, open: None, first: true }
+    ) -> Result<Self> {
+        let (next, decompressor) = (wanted.pieces.start, Decompressor::new(codec)?);
+        let reading = Reading { control, check };
+        Ok(Self { pieces, wanted, codec, cache, reading, decompressor, next, open: None, first: true })
     }
 
     /// Reads the next frame; false at the layer's end.
     pub(super) fn fill(&mut self, frame: &mut Frame) -> Result<bool> {
         loop {
-            self.control.check()?;
+            self.reading.control.check()?;
             let piece = self.next;
             if piece == self.wanted.pieces.end {
                 return Ok(false);
@@ -96,8 +98,9 @@ impl<'l, 'c> Source<'l, 'c> {
                 Some(Open::Store(stream)) => {
                     // Uncompressed, frames have no meaning; smaller ones stay in the processor's cache.
                     let split = self.codec != Codec::None;
-                    frame.plain.resize(if split { FRAME_BYTES } else { FRAME_BYTES / 4 }, 0);
-                    let (length, fill) = stream.fill(&mut frame.plain, split)?;
+                    grow(&mut frame.plain, if split { FRAME_BYTES } else { FRAME_BYTES / 4 })?;
+                    let (length, fill) =
+                        stream.fill(&mut frame.plain, split).inspect_err(|_| self.discard(piece))?;
                     (frame.length, frame.has_plain, frame.from_cache) = (length, true, false);
                     fill == Fill::Frame
                 }
@@ -107,7 +110,7 @@ impl<'l, 'c> Source<'l, 'c> {
                         frame.length = length;
                         (frame.has_plain, frame.from_cache) = (false, true);
                         if piece >= self.wanted.plain_from {
-                            frame.plain.resize(FRAME_BYTES, 0);
+                            grow(&mut frame.plain, FRAME_BYTES)?;
                             let plain = &mut frame.plain[..length];
                             frame.has_plain = self.decompressor.frame(&frame.compressed, plain);
                             // Its checksum was right, so this was never a frame: not ours to use.
@@ -135,42 +138,36 @@ impl<'l, 'c> Source<'l, 'c> {
         }
     }
 
-    fn begin(&self, piece: usize) -> Result<Open<'l>> {
+    fn begin(&self, piece: usize) -> Result<Open<'c>> {
         let known = self.cache.zip(self.pieces.key(piece)).filter(|_| self.codec != Codec::None);
         match known.and_then(|(cache, key)| cache.segment(key)) {
             Some(reader) => Ok(Open::Cached(reader)),
-            None => Ok(Open::Store(self.stored(piece)?)),
+            None => Ok(Open::Store(Box::new(self.stored(piece)?))),
         }
     }
 
-    /// The part as the store has it. What is to be checked is read twice, once for its archive's hash: so nothing of a
-    /// damaged path is handed on.
-    fn stored(&self, piece: usize) -> Result<LayerStream<'l>> {
-        for path in self.pieces.paths_of(piece) {
-            let Some((cores, expected)) = self.check.zip(path.nar_hash.as_ref()) else { continue };
-            let mut hasher = Sha256::new();
-            nar::write(path.walk(self.control.case_hack), self.control.case_hack, &mut |bytes| {
-                self.control.check()?;
-                cores.with(|| hasher.update(bytes));
-                Ok(())
-            })?;
-            let found = Digest::finish(hasher).to_string();
-            if found != *expected {
-                return Err(Error::Damaged { path: path.path.clone(), expected: expected.clone(), found });
-            }
-        }
-        self.pieces.stream(piece, self.control)
+    /// The part as the store has it. Where the store is checked, the stream ends with an error if it was wrong: until then
+    /// nobody may keep anything of it.
+    fn stored(&self, piece: usize) -> Result<LayerStream<'c>> {
+        self.pieces.stream(piece, self.reading).inspect_err(|_| self.discard(piece))
+    }
+
+    /// A part that cannot be read, or is not what Nix knows, may have been so when it was packed without a check.
+    fn discard(&self, piece: usize) {
+        let Some(cache) = self.cache.filter(|_| self.reading.check.is_some()) else { return };
+        self.pieces.key(piece).into_iter().for_each(|key| cache.forget_segment(key));
+        self.pieces.layer_key().into_iter().for_each(|key| cache.forget_unchecked_layer(key));
     }
 
     /// The part as the store has it, after its first frames. Frames end at constants of the format, so those that have
     /// been handed out from the cache are the same.
-    fn after(&self, piece: usize, frames: usize) -> Result<Open<'l>> {
+    fn after(&self, piece: usize, frames: usize) -> Result<Open<'c>> {
         let mut stream = self.stored(piece)?;
         let mut skipped = vec![0; FRAME_BYTES];
         for _ in 0..frames {
-            self.control.check()?;
-            stream.fill(&mut skipped, true)?;
+            self.reading.control.check()?;
+            stream.fill(&mut skipped, true).inspect_err(|_| self.discard(piece))?;
         }
-        Ok(Open::Store(stream))
+        Ok(Open::Store(Box::new(stream)))
     }
 }

@@ -1,133 +1,334 @@
 //! nixpkgs' current way for `dockerTools`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::rc::Rc;
 
 use super::graph::Graph;
+use super::stop::Stop;
 use crate::closure::Closure;
+use crate::error::Result;
 
 /// The groups that nixpkgs' `pkgs/build-support/docker/auto-layer.py` makes (Jellema and yorickvp, nixpkgs#355189; read at
 /// 2ff66c69), in its order, as places in the closure.
 ///
 /// The largest paths are *primary*, one after another, until the next one would make too many layers. Paths share a layer if
 /// the same primary paths depend on them, where of primary paths that depend on each other the nearest counts. Objective: bytes
-/// that many images share are in layers of their own. O(layers x (paths + references)) as long as each primary path adds a layer.
+/// that many images share are in layers of their own. A primary path changes the layers of those of its dependencies that have
+/// no other primary path between; so the cost is O(layers x (paths + references) / 64) and the sum of these changes.
 ///
 /// Of paths with one size the last in the closure is the first to be primary, as there. Of layers with closures of one size the
 /// order there is Python's order of sets, which changes from run to run; here it is that of their primary paths' names.
-pub(super) fn by_auto_layer(closure: &Closure, graph: &Graph, max_layers: usize) -> Vec<Vec<usize>> {
+pub(super) fn by_auto_layer(
+    closure: &Closure,
+    graph: &Graph,
+    max_layers: usize,
+    stop: Stop<'_>,
+) -> Result<Vec<Vec<usize>>> {
     let sizes: Vec<u64> = closure.iter().map(|info| info.nar_size).collect();
-    let mut by_size: Vec<usize> = (0..sizes.len()).collect();
-    by_size.sort_by_key(|at| sizes[*at]);
-    let mut split = Split::new(sizes.len());
-    while let Some(primary) = by_size.pop() {
-        let mut relation = vec![Relation::None; sizes.len()];
-        let deps: Vec<usize> = graph.below([primary]).into_iter().filter(|at| *at != primary).collect();
-        for dep in &deps {
-            relation[*dep] = Relation::Dependency;
-        }
-        for user in graph.above([primary]) {
-            relation[user] = Relation::User;
-        }
-        let mut changes = vec![(primary, vec![primary])];
-        for dep in deps {
-            let mut set: Vec<usize> = split
-                .set(dep)
-                .iter()
-                .copied()
-                .filter(|at| *at == primary || relation[*at] != Relation::User)
-                .collect();
-            if set.iter().all(|at| relation[*at] != Relation::Dependency) && !set.contains(&primary) {
-                set.push(primary);
-                set.sort_unstable();
-            }
-            changes.push((dep, set));
-        }
-        let former = split.apply(changes);
-        if split.layers() > max_layers {
-            split.apply(former);
-            break;
-        }
-    }
-
+    let bottom_up = graph.bottom_up(closure)?;
+    // With as many layers as paths, all paths become primary, and each is the nearest to itself.
+    let groups = match max_layers >= sizes.len() {
+        true => (0..sizes.len()).map(|at| (vec![at], vec![at])).collect(),
+        false => split(graph, &bottom_up, &sizes, max_layers, stop)?,
+    };
+    let closure_sizes = closure_sizes(graph, &bottom_up, &sizes, &groups, stop)?;
     let infos: Vec<_> = closure.iter().collect();
     // The script tells paths apart by their names, and only then by their hashes.
     let key = |at: &usize| infos[*at].path.as_str().split_once('-').map(|(hash, name)| (name, hash));
-    let mut layers: Vec<_> = split
-        .groups()
-        .map(|(primary, mut paths)| {
-            paths.sort_by_key(key);
-            let closure_size: u64 = graph.below(paths.iter().copied()).iter().map(|at| sizes[*at]).sum();
+    let mut layers: Vec<_> = groups
+        .into_iter()
+        .zip(closure_sizes)
+        .map(|((primary, mut paths), closure_size)| {
+            paths.sort_by_cached_key(key);
             let mut names: Vec<_> = primary.iter().map(key).collect();
             names.sort_unstable();
             (closure_size, names, paths)
         })
         .collect();
     layers.sort();
-    layers.into_iter().map(|(_, _, paths)| paths).collect()
+    Ok(layers.into_iter().map(|(_, _, paths)| paths).collect())
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Relation {
-    None,
-    Dependency,
-    User,
+/// The primary paths of a group, and its paths.
+type Group = (Vec<usize>, Vec<usize>);
+
+/// So many primary paths, or groups, are followed through the graph at once: a bit each.
+const WORD: usize = u64::BITS as usize;
+
+/// Makes paths primary until there would be too many layers.
+fn split(
+    graph: &Graph,
+    bottom_up: &[usize],
+    sizes: &[u64],
+    max_layers: usize,
+    stop: Stop<'_>,
+) -> Result<Vec<Group>> {
+    let mut by_size: Vec<usize> = (0..sizes.len()).collect();
+    by_size.sort_by_key(|at| sizes[*at]);
+    by_size.reverse();
+    let mut split = Split::new(sizes.len());
+    for primaries in by_size.chunks(WORD) {
+        stop.check()?;
+        let related = Related::to(primaries, graph, bottom_up);
+        for (bit, primary) in primaries.iter().enumerate() {
+            stop.check()?;
+            let former = split.add(*primary, bit, graph, &related);
+            if split.layers() > max_layers {
+                split.restore(former);
+                return Ok(split.groups());
+            }
+        }
+    }
+    Ok(split.groups())
 }
 
-/// For each path the set of primary paths that identifies its layer, each set kept once.
+/// The sum of sizes of all that each group refers to, directly or not, with itself.
+fn closure_sizes(
+    graph: &Graph,
+    bottom_up: &[usize],
+    sizes: &[u64],
+    groups: &[Group],
+    stop: Stop<'_>,
+) -> Result<Vec<u64>> {
+    let mut sums = vec![0; groups.len()];
+    for (groups, sums) in groups.chunks(WORD).zip(sums.chunks_mut(WORD)) {
+        stop.check()?;
+        let mut words = vec![0u64; sizes.len()];
+        for (bit, (_, paths)) in groups.iter().enumerate() {
+            paths.iter().for_each(|at| words[*at] |= 1 << bit);
+        }
+        spread(&mut words, bottom_up.iter().rev(), |at| graph.references(at));
+        for (at, mut word) in words.into_iter().enumerate() {
+            while word != 0 {
+                sums[word.trailing_zeros() as usize] += sizes[at];
+                word &= word - 1;
+            }
+        }
+    }
+    Ok(sums)
+}
+
+/// Hands each place's bits on to the `next` ones, in an order in which these come later.
+fn spread<'g>(
+    words: &mut [u64],
+    order: impl Iterator<Item = &'g usize>,
+    next: impl Fn(usize) -> &'g [usize],
+) {
+    for at in order {
+        let word = words[*at];
+        if word != 0 {
+            next(*at).iter().for_each(|next| words[*next] |= word);
+        }
+    }
+}
+
+/// What depends on some paths and on what these depend, a bit for each of them.
+struct Related {
+    dependency: Vec<u64>,
+    user: Vec<u64>,
+}
+
+impl Related {
+    fn to(paths: &[usize], graph: &Graph, bottom_up: &[usize]) -> Self {
+        let mut dependency = vec![0; graph.len()];
+        for (bit, at) in paths.iter().enumerate() {
+            dependency[*at] |= 1 << bit;
+        }
+        let mut user = dependency.clone();
+        spread(&mut dependency, bottom_up.iter().rev(), |at| graph.references(at));
+        spread(&mut user, bottom_up.iter(), |at| graph.referrers(at));
+        Self { dependency, user }
+    }
+}
+
+/// Primary paths, sorted.
+type Set = Rc<[usize]>;
+
+/// For each path the set of primary paths that identifies its layer: those that it is a dependency of without another primary
+/// path between. Each set is kept once, as long as a path has it.
 struct Split {
-    ids: HashMap<Vec<usize>, usize>,
-    sets: Vec<Vec<usize>>,
+    ids: HashMap<Set, usize>,
+    sets: Vec<Set>,
     /// How many paths have each set.
     counts: Vec<usize>,
+    unused: Vec<usize>,
     of: Vec<usize>,
-    layers: usize,
 }
 
 impl Split {
     fn new(paths: usize) -> Self {
+        let none: Set = Rc::new([]);
         Self {
-            ids: HashMap::from([(Vec::new(), 0)]),
-            sets: vec![Vec::new()],
+            ids: HashMap::from([(none.clone(), 0)]),
+            sets: vec![none],
             counts: vec![paths],
+            unused: Vec::new(),
             of: vec![0; paths],
-            layers: usize::from(paths > 0),
         }
     }
 
-    fn set(&self, at: usize) -> &[usize] {
-        &self.sets[self.of[at]]
+    fn layers(&self) -> usize {
+        self.ids.len()
     }
 
-    fn layers(&self) -> usize {
-        self.layers
+    /// Makes a path primary, which has this bit among the related; returns the sets that paths had.
+    fn add(&mut self, primary: usize, bit: usize, graph: &Graph, related: &Related) -> Vec<(usize, Set)> {
+        let is = |words: &[u64], at: usize| words[at] >> bit & 1 == 1;
+        // By the set that a path has, the one that it gets; none where another primary path is between, and then there is one
+        // ahead of all of its dependencies, too.
+        let mut next: HashMap<usize, Option<Set>> = HashMap::new();
+        let mut changes: Vec<(usize, Set)> = vec![(primary, Rc::new([primary]))];
+        let mut seen = std::collections::HashSet::from([primary]);
+        let mut done = 0;
+        while let Some((at, _)) = changes.get(done) {
+            let at = *at;
+            done += 1;
+            for dep in graph.references(at) {
+                if !seen.insert(*dep) {
+                    continue;
+                }
+                let id = self.of[*dep];
+                let set = next.entry(id).or_insert_with(|| {
+                    let former = &self.sets[id];
+                    let between = former.iter().any(|at| is(&related.dependency, *at));
+                    let mut set: Vec<usize> =
+                        former.iter().copied().filter(|at| !is(&related.user, *at)).collect();
+                    set.insert(set.partition_point(|at| *at < primary), primary);
+                    (!between).then(|| set.into())
+                });
+                if let Some(set) = set {
+                    changes.push((*dep, set.clone()));
+                }
+            }
+        }
+        self.apply(changes)
+    }
+
+    /// Gives paths sets that they had.
+    fn restore(&mut self, former: Vec<(usize, Set)>) {
+        self.apply(former);
     }
 
     /// Gives paths other sets; returns those that they had.
-    fn apply(&mut self, changes: Vec<(usize, Vec<usize>)>) -> Vec<(usize, Vec<usize>)> {
+    fn apply(&mut self, changes: Vec<(usize, Set)>) -> Vec<(usize, Set)> {
         changes
             .into_iter()
             .map(|(at, set)| {
-                let id = *self.ids.entry(set).or_insert_with_key(|set| {
-                    self.sets.push(set.clone());
-                    self.counts.push(0);
-                    self.sets.len() - 1
-                });
+                let id = self.id(set);
                 let former = std::mem::replace(&mut self.of[at], id);
-                self.counts[former] -= 1;
-                self.layers -= usize::from(self.counts[former] == 0);
-                self.layers += usize::from(self.counts[id] == 0);
                 self.counts[id] += 1;
-                (at, self.sets[former].clone())
+                self.counts[former] -= 1;
+                let set = self.sets[former].clone();
+                if self.counts[former] == 0 {
+                    self.ids.remove(&set);
+                    self.unused.push(former);
+                }
+                (at, set)
             })
             .collect()
     }
 
+    fn id(&mut self, set: Set) -> usize {
+        let entry = match self.ids.entry(set) {
+            Entry::Occupied(known) => return *known.get(),
+            Entry::Vacant(entry) => entry,
+        };
+        let set = entry.key().clone();
+        let id = match self.unused.pop() {
+            Some(id) => {
+                (self.sets[id], self.counts[id]) = (set, 0);
+                id
+            }
+            None => {
+                self.sets.push(set);
+                self.counts.push(0);
+                self.sets.len() - 1
+            }
+        };
+        *entry.insert(id)
+    }
+
     /// The sets that paths have, each with its paths.
-    fn groups(&self) -> impl Iterator<Item = (&[usize], Vec<usize>)> {
-        let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    fn groups(&self) -> Vec<Group> {
+        let mut paths: Vec<Vec<usize>> = vec![Vec::new(); self.sets.len()];
         for (at, id) in self.of.iter().enumerate() {
-            groups.entry(*id).or_default().push(at);
+            paths[*id].push(at);
         }
-        groups.into_iter().map(|(id, paths)| (&self.sets[id][..], paths))
+        let groups = paths.into_iter().enumerate().filter(|(_, paths)| !paths.is_empty());
+        groups.map(|(id, paths)| (self.sets[id].to_vec(), paths)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::{prop_assert_eq, proptest};
+
+    use super::*;
+    use crate::closure::PathInfo;
+
+    /// What the script does, step by step: by primary paths, the paths of each layer.
+    fn by_the_script(graph: &Graph, sizes: &[u64], max_layers: usize) -> BTreeMap<Vec<usize>, Vec<usize>> {
+        let groups = |sets: &[Vec<usize>]| {
+            let mut groups: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
+            sets.iter().enumerate().for_each(|(at, set)| groups.entry(set.clone()).or_default().push(at));
+            groups
+        };
+        let mut by_size: Vec<usize> = (0..sizes.len()).collect();
+        by_size.sort_by_key(|at| sizes[*at]);
+        let mut sets: Vec<Vec<usize>> = vec![Vec::new(); sizes.len()];
+        while let Some(primary) = by_size.pop() {
+            let mut next = sets.clone();
+            let (deps, users) = (graph.below([primary]), graph.above([primary]));
+            for dep in deps.iter().copied().filter(|dep| *dep != primary) {
+                let set = &mut next[dep];
+                set.retain(|at| !users.contains(at));
+                if !set.iter().any(|at| deps.contains(at)) {
+                    set.push(primary);
+                    set.sort_unstable();
+                }
+            }
+            next[primary] = vec![primary];
+            if groups(&next).len() > max_layers {
+                break;
+            }
+            sets = next;
+        }
+        groups(&sets)
+    }
+
+    proptest! {
+        #[test]
+        fn layers_are_those_of_the_script(
+            edges in proptest::collection::vec((0usize..90, 0usize..90), 0..300), max_layers in 1usize..100,
+            sizes in proptest::collection::vec(0u64..40, 90),
+        ) {
+            let path = |at: usize| format!("{at:02}").into();
+            let closure = Closure::new((0..90).map(|at| PathInfo {
+                path: path(at),
+                references: edges.iter().filter(|(from, to)| *from == at && *to > at).map(|(_, to)| path(*to)).collect(),
+                nar_hash: String::new(),
+                nar_size: sizes[at],
+            }));
+            let graph = Graph::new(&closure);
+            let expected = by_the_script(&graph, &sizes, max_layers);
+            let bottom_up = graph.bottom_up(&closure).unwrap();
+            let groups = split(&graph, &bottom_up, &sizes, max_layers, Stop::default()).unwrap();
+            prop_assert_eq!(&groups.iter().cloned().collect::<BTreeMap<_, _>>(), &expected);
+            let sums = closure_sizes(&graph, &bottom_up, &sizes, &groups, Stop::default()).unwrap();
+            for ((_, paths), sum) in groups.iter().zip(sums) {
+                let below = graph.below(paths.iter().copied());
+                prop_assert_eq!(sum, below.into_iter().map(|at| sizes[at]).sum::<u64>());
+            }
+            // By the two ways to whole layers.
+            let mut layers = by_auto_layer(&closure, &graph, max_layers, Stop::default()).unwrap();
+            layers.iter_mut().for_each(|layer| layer.sort_unstable());
+            layers.sort_unstable();
+            let mut expected: Vec<Vec<usize>> = expected.into_values().collect();
+            expected.sort_unstable();
+            prop_assert_eq!(layers, expected);
+        }
     }
 }

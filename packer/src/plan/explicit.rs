@@ -8,9 +8,10 @@ use regex_automata::meta::{Builder, Config, Regex};
 use regex_syntax::hir::{Hir, Look};
 
 use super::graph::Graph;
-use super::{Options, Plan, PlannedPath, Strategy};
+use super::{Options, Plan, PlannedPath, Stop, Strategy};
 use crate::closure::{Closure, PathInfo, StorePath};
 use crate::error::{Error, Result};
+use crate::wording::quoted;
 
 /// What a layer takes, and perhaps how that is split into several.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -91,7 +92,7 @@ impl NamePattern {
     /// Reads an expression in the syntax of the crate regex. The error says what is wrong with it, and where.
     pub fn new(pattern: &str) -> Result<Self, String> {
         let wrong = |kind: &dyn fmt::Display, at: &regex_syntax::ast::Span| {
-            format!("{kind}, at character {} of {pattern:?}", at.start.column)
+            format!("{kind}, at character {} of {}", at.start.column, quoted(pattern))
         };
         let parsed = regex_syntax::parse(pattern).map_err(|error| match error {
             regex_syntax::Error::Parse(error) => wrong(error.kind(), error.span()),
@@ -103,7 +104,7 @@ impl NamePattern {
         let config = Config::new().nfa_size_limit(Some(LARGEST_PATTERN));
         let regex = Builder::new().configure(config).build_from_hir(&whole);
         let regex = regex.map_err(|error| match error.size_limit() {
-            Some(_) => format!("it is too large once its repetitions are written out: {pattern:?}"),
+            Some(_) => format!("it is too large once its repetitions are written out: {}", quoted(pattern)),
             None => error.to_string(),
         })?;
         Ok(Self { pattern: pattern.to_owned(), regex })
@@ -123,8 +124,9 @@ pub(super) fn by_groups(
     groups: &[Group],
     closure: &Closure,
     max_layers: usize,
+    stop: Stop<'_>,
 ) -> Result<Plan> {
-    let takers = Takers::of(groups, closure)?;
+    let takers = Takers::of(groups, closure, stop)?;
     let mut taken: Plan = vec![Vec::new(); groups.len() + 1];
     for path in paths {
         let place = closure.place(&path.path).expect("paths to plan are the closure's");
@@ -135,7 +137,10 @@ pub(super) fn by_groups(
         match groups.get(at).and_then(|group| group.split.as_ref()) {
             None => layers.push(paths),
             Some(split) => {
-                let split = split.layers(paths, closure).map_err(|error| group_error(at, error))?;
+                let split = split.layers(paths, closure, stop).map_err(|error| match error {
+                    Error::Interrupted => error,
+                    error => group_error(at, error),
+                })?;
                 layers.extend(split);
             }
         }
@@ -148,8 +153,8 @@ pub(super) fn by_groups(
 
 /// What the caller of [`plan`](super::plan()) should know of its groups although it is no error: those whose predicates give
 /// them no path. `place` is where the groups stand.
-pub fn warnings(groups: &[Group], closure: &Closure, place: &str) -> Result<Vec<String>> {
-    let takers = Takers::of(groups, closure)?;
+pub fn warnings(groups: &[Group], closure: &Closure, place: &str, stop: Stop<'_>) -> Result<Vec<String>> {
+    let takers = Takers::of(groups, closure, stop)?;
     let idle = takers.idle.into_iter().map(|(at, matched)| match matched {
         false => format!(
             "{place}[{at}] takes no path: none of the layer's is as it says; loosen its predicates, or remove it"
@@ -174,7 +179,7 @@ struct Takers {
 }
 
 impl Takers {
-    fn of(groups: &[Group], closure: &Closure) -> Result<Self> {
+    fn of(groups: &[Group], closure: &Closure, stop: Stop<'_>) -> Result<Self> {
         let mut group_of = vec![None; closure.len()];
         for (at, group) in groups.iter().enumerate() {
             for path in group.items.iter().filter_map(Item::path) {
@@ -188,12 +193,18 @@ impl Takers {
         let within = Within { closure, graph: Graph::new(closure) };
         let mut idle = Vec::new();
         for (at, group) in groups.iter().enumerate() {
-            let predicates = group.items.iter().filter(|item| item.path().is_none());
-            let matched = within.any(predicates).map_err(|why| group_error(at, why))?;
-            for place in matched.ones() {
-                group_of[place].get_or_insert(at);
+            let (paths, predicates): (Vec<&Item>, Vec<&Item>) =
+                group.items.iter().partition(|item| item.path().is_some());
+            if predicates.is_empty() {
+                continue;
             }
-            if group.items.iter().any(|item| item.path().is_none()) && !group_of.contains(&Some(at)) {
+            stop.check()?;
+            let matched = within.any(predicates).map_err(|why| group_error(at, why))?;
+            let mut takes = !paths.is_empty();
+            for place in matched.ones() {
+                takes |= *group_of[place].get_or_insert(at) == at;
+            }
+            if !takes {
                 idle.push((at, !matched.is_clear()));
             }
         }
@@ -275,15 +286,17 @@ impl Within<'_> {
 }
 
 impl Split {
-    fn layers(&self, paths: Vec<PlannedPath>, closure: &Closure) -> Result<Plan> {
+    fn layers(&self, paths: Vec<PlannedPath>, closure: &Closure, stop: Stop<'_>) -> Result<Plan> {
+        let mut places: Vec<usize> = paths.iter().filter_map(|path| closure.place(&path.path)).collect();
+        places.sort_unstable();
         let mut rules: HashMap<_, _> = paths.into_iter().map(|path| (path.path, path.options)).collect();
-        let taken = closure.iter().filter(|info| rules.contains_key(&info.path)).map(|info| {
+        let taken = places.into_iter().map(|place| closure.at(place)).map(|info| {
             let references = info.references.iter().filter(|path| rules.contains_key(path));
             PathInfo { references: references.cloned().collect(), ..info.clone() }
         });
         let taken = Closure::new(taken);
         let (strategy, max_layers) = (self.strategy.clone(), self.max_layers);
-        let mut plan = super::plan(&taken, &Options { strategy, max_layers, ..Options::default() })?;
+        let mut plan = super::plan(&taken, &Options { strategy, max_layers, stop, ..Options::default() })?;
         for path in plan.iter_mut().flatten() {
             path.options = rules.remove(&path.path).expect("the plan has the paths that it was given");
         }
@@ -455,7 +468,7 @@ mod tests {
             group([Item::MinSize(1)]),
         ];
         assert_eq!(
-            warnings(&groups, &sample(), "layers[1].groups").unwrap(),
+            warnings(&groups, &sample(), "layers[1].groups", Stop::default()).unwrap(),
             [
                 "layers[1].groups[0] takes no path: none of the layer's is as it says; loosen its predicates, or remove it",
                 "layers[1].groups[4] takes no path: other groups have all that it matches; move it ahead of them, or remove it"

@@ -8,7 +8,7 @@ use super::graph::Graph;
 use super::lock::Lock;
 use super::name::{keys, known_keys};
 use super::nixply::{self, Costs, Events, Former, Past, Placed, Problem};
-use super::{Placer, Plan, PlannedPath};
+use super::{Placer, Plan, PlannedPath, Stop};
 use crate::closure::{Closure, PathInfo};
 use crate::error::Result;
 
@@ -54,7 +54,7 @@ pub(super) struct Item<'m> {
 
 impl<'m> Fleet<'m> {
     /// Of these images, with the keys that a lock file knows their paths by.
-    pub(super) fn new(members: &'m [Member<'m>], known: Option<&Lock>) -> Self {
+    pub(super) fn new(members: &'m [Member<'m>], known: Option<&Lock>, stop: Stop<'_>) -> Result<Self> {
         let mut infos: Vec<&PathInfo> = members.iter().flat_map(|member| member.closure.iter()).collect();
         infos.sort_by(|a, b| a.path.cmp(&b.path));
         infos.dedup_by(|a, b| a.path == b.path);
@@ -75,6 +75,7 @@ impl<'m> Fleet<'m> {
         let mut by_name: Vec<usize> = (0..members.len()).collect();
         by_name.sort_by_key(|at| members[*at].name);
         for (number, member) in by_name.iter().map(|at| &members[*at]).enumerate() {
+            stop.check()?;
             for path in &member.paths {
                 let Some(place) = union.place(&path.path) else { continue };
                 let key = match &path.options {
@@ -89,11 +90,11 @@ impl<'m> Fleet<'m> {
             }
         }
         let graph = Graph::new(&union);
-        Self { members, by_name, items: items.into_values().collect(), union, graph, keys }
+        Ok(Self { members, by_name, items: items.into_values().collect(), union, graph, keys })
     }
 
     /// The problem, with what a lock file has seen, in which the plan is written then, and with the plan of a former one.
-    fn problem(&self, seen: Option<&Lock>, former: Option<&Lock>) -> Result<Problem> {
+    fn problem<'s>(&self, seen: Option<&Lock>, former: Option<&Lock>, stop: Stop<'s>) -> Result<Problem<'s>> {
         let remembered = seen.is_some();
         let past = match seen {
             Some(lock) => {
@@ -103,7 +104,7 @@ impl<'m> Fleet<'m> {
             None => Past::unknown(self.union.len()),
         };
         let places: Vec<usize> = self.items.iter().map(|item| item.place).collect();
-        let events = Events::of(&self.union, &self.graph, &self.keys, &past)?.of_paths(&places);
+        let events = Events::of(&self.union, &self.graph, &self.keys, &past, stop)?.of_paths(&places);
         let sizes: Vec<u64> = self.items.iter().map(|item| item.info.nar_size).collect();
         let seen = places.iter().map(|at| past.seen[*at]).collect();
         Ok(Problem {
@@ -112,6 +113,7 @@ impl<'m> Fleet<'m> {
             limits: self.by_name.iter().map(|at| self.members[*at].max_layers.max(1)).collect(),
             former: former.map(|lock| self.former(lock)).unwrap_or_default(),
             remembered,
+            stop,
         })
     }
 
@@ -159,8 +161,13 @@ impl<'m> Fleet<'m> {
     }
 
     /// A new plan, from what has been seen and from a former one.
-    pub(super) fn place(&self, seen: Option<&Lock>, former: Option<&Lock>) -> Result<Vec<Placed>> {
-        Ok(nixply::place(&self.problem(seen, former)?))
+    pub(super) fn place(
+        &self,
+        seen: Option<&Lock>,
+        former: Option<&Lock>,
+        stop: Stop<'_>,
+    ) -> Result<Vec<Placed>> {
+        nixply::place(&self.problem(seen, former, stop)?)
     }
 
     /// Each image's layers.
@@ -179,13 +186,18 @@ impl<'m> Fleet<'m> {
 
 /// The images' plans: by the lock if there is one, else made anew; see [`nixply`](super::Strategy::Nixply).
 pub fn plan_fleet(members: &[Member<'_>], lock: Option<&Lock>) -> Result<Vec<Plan>> {
-    let fleet = Fleet::new(members, lock);
+    plan_fleet_until(members, lock, Stop::default())
+}
+
+/// As [`plan_fleet`], until `stop` is set.
+pub fn plan_fleet_until(members: &[Member<'_>], lock: Option<&Lock>, stop: Stop<'_>) -> Result<Vec<Plan>> {
+    let fleet = Fleet::new(members, lock, stop)?;
     let layers = match lock {
         Some(lock) => {
             lock.check_images(members)?;
-            nixply::follow(&fleet.problem(Some(lock), Some(lock))?)
+            nixply::follow(&fleet.problem(Some(lock), Some(lock), stop)?)?
         }
-        None => fleet.place(None, None)?,
+        None => fleet.place(None, None, stop)?,
     };
     Ok(fleet.plans(layers))
 }
@@ -195,14 +207,14 @@ pub fn plan_fleet(members: &[Member<'_>], lock: Option<&Lock>) -> Result<Vec<Pla
 pub(super) struct Alone;
 
 impl Placer for Alone {
-    fn place(&self, member: &Member<'_>) -> Result<Plan> {
-        first(plan_fleet(std::slice::from_ref(member), None)?)
+    fn place(&self, member: &Member<'_>, stop: Stop<'_>) -> Result<Plan> {
+        first(plan_fleet_until(std::slice::from_ref(member), None, stop)?)
     }
 }
 
 impl Placer for Lock {
-    fn place(&self, member: &Member<'_>) -> Result<Plan> {
-        first(plan_fleet(std::slice::from_ref(member), Some(self))?)
+    fn place(&self, member: &Member<'_>, stop: Stop<'_>) -> Result<Plan> {
+        first(plan_fleet_until(std::slice::from_ref(member), Some(self), stop)?)
     }
 }
 
@@ -247,7 +259,7 @@ mod tests {
         let all = [(0, 'a'), (1, 'a'), (2, 'a'), (3, 'b'), (4, 'a')];
         let web = closure(&all);
         let members = [member("web", &web, 9)];
-        let fleet = Fleet::new(&members, Some(&lock));
+        let fleet = Fleet::new(&members, Some(&lock), Stop::default()).unwrap();
         let former: Vec<_> =
             fleet.former(&lock).into_iter().map(|layer| (layer.paths, layer.stands)).collect();
         assert_eq!(former, [(vec![0, 1], true), (vec![2, 3], false), (vec![4], false)]);
@@ -255,7 +267,11 @@ mod tests {
         for (more, placed) in [(&[][..], true), (&[(6, 'a')], false)] {
             let web = closure(&[&all[..], &[(5, 'a')], more].concat());
             let members = [member("web", &web, 9)];
-            assert_eq!(Fleet::new(&members, Some(&lock)).is_placed_by(&lock), placed, "{more:?}");
+            assert_eq!(
+                Fleet::new(&members, Some(&lock), Stop::default()).unwrap().is_placed_by(&lock),
+                placed,
+                "{more:?}"
+            );
         }
     }
 

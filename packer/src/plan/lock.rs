@@ -5,9 +5,12 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use super::Stop;
 use super::fleet::{Fleet, Item, Member};
 use super::name::KnownKey;
+use crate::document;
 use crate::error::{Error, Result};
+use crate::wording::{self, quoted};
 
 /// The form of the file that this program writes.
 const VERSION: u32 = 1;
@@ -65,25 +68,23 @@ impl Lock {
     /// Reads a lock file. `name` is for messages.
     pub fn read(text: &str, name: &str) -> Result<Self> {
         #[derive(Deserialize)]
-        #[serde(expecting = "an object")]
         struct Head {
             version: u32,
         }
-        let wrong = |error: serde_json::Error| {
-            Error::invalid(
-                format!("lock file {name}"),
-                format!(
-                    "{error}: `nixply plan --lock FILE --update` (of containers `nixply container lock NAME`) makes such files; of a \
-                     conflict's two sides take one, and update it"
-                ),
-            )
+        let wrong = |error: Error| {
+            Error::Document(format!(
+                "{error}: `nixply plan --lock FILE --update` (of containers `nixply container lock NAME`) makes such files; of a \
+                 conflict's two sides take one, and update it"
+            ))
         };
-        let head: Head = serde_json::from_str(text).map_err(wrong)?;
+        let document = format!("lock file {name}");
+        let value = document::parse(text, &document).map_err(wrong)?;
+        let head: Head = document::fill(value.clone(), &document).map_err(wrong)?;
         if head.version != VERSION {
             let why = format!("it has version {}, and this nixply reads version {VERSION}", head.version);
             return Err(Error::invalid(format!("lock file {name}"), why));
         }
-        let lock: Self = serde_json::from_str(text).map_err(wrong)?;
+        let lock: Self = document::fill(value, &document).map_err(wrong)?;
         if lock.release == 0 || lock.release > u64::from(u32::MAX) {
             let why =
                 format!("its release is {}: the first one is 1, and each update is one more", lock.release);
@@ -95,7 +96,8 @@ impl Lock {
                 layer.images.iter().flat_map(|image| layer.paths.iter().map(move |key| (image, key)))
             {
                 if !placed.insert((image, key)) {
-                    let why = format!("{image} has {key:?} in another layer already: take it out of one");
+                    let why =
+                        format!("{image} has {} in another layer already: take it out of one", quoted(key));
                     return Err(Error::invalid(format!("lock file {name}, layers[{at}]"), why));
                 }
             }
@@ -135,7 +137,12 @@ impl Lock {
     /// The lock after another release: what has changed is remembered, and paths are placed anew where that is expected to
     /// pay. The same images again give the same lock.
     pub fn update(former: Option<&Self>, members: &[Member<'_>]) -> Result<Self> {
-        let fleet = Fleet::new(members, former);
+        Self::update_until(former, members, Stop::default())
+    }
+
+    /// As [`Lock::update`], until `stop` is set.
+    pub fn update_until(former: Option<&Self>, members: &[Member<'_>], stop: Stop<'_>) -> Result<Self> {
+        let fleet = Fleet::new(members, former, stop)?;
         let images = members.iter().map(|member| (member.name.to_owned(), member.max_layers)).collect();
         let mut lock =
             Self { version: VERSION, release: 1, images, layers: Vec::new(), paths: BTreeMap::new() };
@@ -158,7 +165,7 @@ impl Lock {
                 .insert(item.name.clone(), LockedPath { path: item.info.path.base().to_owned(), changed });
         }
         // What has changed in this release counts as seen.
-        let placed = fleet.place(Some(&lock), former)?;
+        let placed = fleet.place(Some(&lock), former, stop)?;
         lock.layers = placed
             .into_iter()
             .map(|(paths, users)| LockedLayer {
@@ -229,9 +236,9 @@ impl Lock {
         };
         let names: Vec<&str> = self.images().into_iter().collect();
         let why = format!(
-            "it has no image {:?}, only {}: `nixply plan --images --lock FILE --update` adds it, given all of them",
-            member.name,
-            names.join(", ")
+            "it has no image {}, only {}: `nixply plan --images --lock FILE --update` adds it, given all of them",
+            quoted(member.name),
+            wording::some(&names)
         );
         Err(Error::invalid("lock file", why))
     }
@@ -330,7 +337,7 @@ mod tests {
         for (text, error) in [
             (
                 "{}",
-                "lock file x is not valid: missing field `version` at line 1 column 2: `nixply plan --lock FILE --update` (of containers `nixply container lock NAME`) makes such files; of a conflict's two sides take one, and update it",
+                "lock file x lacks the key `version`: `nixply plan --lock FILE --update` (of containers `nixply container lock NAME`) makes such files; of a conflict's two sides take one, and update it",
             ),
             (
                 r#"{"version": 1, "release": 0, "images": {}, "layers": [], "paths": {}}"#,
@@ -396,7 +403,7 @@ mod tests {
         let lock = Lock::update(None, &[member("web", &first, 3)]).unwrap();
         let keys = |closure: &Closure| -> BTreeMap<String, String> {
             let members = [member("web", closure, 3)];
-            let fleet = Fleet::new(&members, Some(&lock));
+            let fleet = Fleet::new(&members, Some(&lock), Stop::default()).unwrap();
             fleet.items.into_iter().map(|item| (item.info.path.base()[30..].to_owned(), item.key)).collect()
         };
         for (more, expected) in [
@@ -449,7 +456,7 @@ mod tests {
         for members in
             [&[member("worker", &next, 2)][..], &[member("web", &web, 2), member("worker", &next, 2)]]
         {
-            let fleet = Fleet::new(members, Some(&lock));
+            let fleet = Fleet::new(members, Some(&lock), Stop::default()).unwrap();
             let item = fleet.items.iter().find(|item| item.info.path.name() == "lib-3").unwrap();
             assert_eq!(item.key, "lib#2");
         }

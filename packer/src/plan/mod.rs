@@ -13,6 +13,7 @@ mod name;
 mod nixply;
 mod popularity;
 mod size;
+mod stop;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -21,14 +22,16 @@ use serde::{Deserialize, Serialize};
 
 use self::explicit::Group;
 use self::fleet::Alone;
-pub use self::fleet::{Member, plan_fleet};
+pub use self::fleet::{Member, plan_fleet, plan_fleet_until};
 pub use self::graph::Graph;
 pub use self::lock::Lock;
 pub use self::name::{Name, keys};
 pub use self::popularity::by_popularity;
+pub use self::stop::Stop;
 use crate::closure::{Closure, StorePath};
 use crate::error::{Error, Result};
 use crate::rules::{PathOptions, PermPath, RewritePath};
+use crate::wording::quoted;
 
 /// How paths are grouped into layers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -81,7 +84,7 @@ impl Strategy {
         ];
         ALL.into_iter().find(|strategy| strategy.name() == name).ok_or_else(|| {
             let why = format!("expected one of {}", Self::NAMES.join(", "));
-            Error::invalid(format!("strategy {name:?}"), why)
+            Error::invalid(format!("strategy {}", quoted(name)), why)
         })
     }
 }
@@ -101,15 +104,19 @@ pub struct Options<'a> {
     pub ignore: &'a [StorePath],
     /// What the layers below already have.
     pub parents: Vec<&'a PlannedPath>,
+    /// What they have, too, where many layers have the same ones below them.
+    pub below: Option<&'a HashSet<PlannedPath>>,
     /// Who places paths for [`Strategy::Nixply`], and under which name it knows the image; without one, each closure is
     /// planned by itself.
     pub placer: Option<(&'a dyn Placer, &'a str)>,
+    /// Whether to end.
+    pub stop: Stop<'a>,
 }
 
 /// Who places the paths of an image for [`Strategy::Nixply`]: from that image alone, by a lock file, or with other images.
 pub trait Placer: fmt::Debug {
     /// The layers of `member`, each path in exactly one.
-    fn place(&self, member: &Member<'_>) -> Result<Plan>;
+    fn place(&self, member: &Member<'_>, stop: Stop<'_>) -> Result<Plan>;
 }
 
 /// A store path in a layer, with its rules. Also the form in which the spec lists it.
@@ -144,11 +151,14 @@ pub fn plan(closure: &Closure, options: &Options<'_>) -> Result<Plan> {
     }
     let parents: HashSet<&PlannedPath> = options.parents.iter().copied().collect();
     let ignored: HashSet<&StorePath> = options.ignore.iter().collect();
+    let below = |path: &PlannedPath| options.below.is_some_and(|below| below.contains(path));
+    let stop = options.stop;
+    stop.check()?;
     let paths: Vec<PlannedPath> = by_popularity(closure)?
         .into_iter()
         .filter(|path| !ignored.contains(path))
         .map(|path| PlannedPath { options: rules.remove(path.as_str()), path })
-        .filter(|path| !parents.contains(path))
+        .filter(|path| !parents.contains(path) && !below(path))
         .collect();
     if paths.is_empty() {
         return Ok(Plan::new());
@@ -172,14 +182,14 @@ pub fn plan(closure: &Closure, options: &Options<'_>) -> Result<Plan> {
         }
         Strategy::Size => size::by_size(paths, closure, &Graph::new(closure), max_layers),
         Strategy::AutoLayer => {
-            let groups = auto_layer::by_auto_layer(closure, &Graph::new(closure), max_layers);
+            let groups = auto_layer::by_auto_layer(closure, &Graph::new(closure), max_layers, stop)?;
             Ok(placed(paths, closure, groups))
         }
         Strategy::Nixply => {
             let (placer, name) = options.placer.unwrap_or((&Alone, ""));
-            placer.place(&Member { name, closure, paths, max_layers })
+            placer.place(&Member { name, closure, paths, max_layers }, stop)
         }
-        Strategy::Explicit(groups) => explicit::by_groups(paths, groups, closure, max_layers),
+        Strategy::Explicit(groups) => explicit::by_groups(paths, groups, closure, max_layers, stop),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What stays of a store path's name when its content changes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use crate::closure::{Closure, PathInfo, StorePath};
 
@@ -72,8 +72,61 @@ pub(super) struct KnownKey<'l> {
     pub(super) images: HashSet<&'l str>,
 }
 
-/// Whether the path at a place can have a known key.
-type Matches<'m> = &'m dyn Fn(usize, &KnownKey<'_>) -> bool;
+/// What a path and the one that a key is known for have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Same {
+    /// They are the same path.
+    Path,
+    /// The name behind the hash, and an image.
+    Name,
+    /// Package and output, and an image.
+    Package,
+}
+
+/// Known keys of one package and output of which some have been taken, by what paths have in common with theirs.
+struct Free<'l> {
+    taken: Vec<bool>,
+    by_path: HashMap<&'l str, VecDeque<usize>>,
+    by_name: HashMap<(&'l str, &'l str), VecDeque<usize>>,
+    by_image: HashMap<&'l str, VecDeque<usize>>,
+}
+
+impl<'l> Free<'l> {
+    fn new(known: &[KnownKey<'l>]) -> Self {
+        let (mut by_path, mut by_name, mut by_image) = (HashMap::new(), HashMap::new(), HashMap::new());
+        for (at, KnownKey { path, images, .. }) in known.iter().enumerate() {
+            by_path.entry(*path).or_insert_with(VecDeque::new).push_back(at);
+            for image in images {
+                if let Some((_, name)) = path.split_once('-') {
+                    by_name.entry((name, *image)).or_insert_with(VecDeque::new).push_back(at);
+                }
+                by_image.entry(*image).or_insert_with(VecDeque::new).push_back(at);
+            }
+        }
+        Self { taken: vec![false; known.len()], by_path, by_name, by_image }
+    }
+
+    /// Takes the first one that has this much in common with a path that these images have.
+    fn take(&mut self, same: Same, path: &'l StorePath, images: &[&'l str]) -> Option<usize> {
+        let Self { taken, by_path, by_name, by_image } = self;
+        let first = |queue: Option<&mut VecDeque<usize>>| {
+            let queue = queue?;
+            while taken[*queue.front()?] {
+                queue.pop_front();
+            }
+            queue.front().copied()
+        };
+        let found = match same {
+            Same::Path => first(by_path.get_mut(path.base())),
+            Same::Name => {
+                images.iter().filter_map(|image| first(by_name.get_mut(&(path.name(), *image)))).min()
+            }
+            Same::Package => images.iter().filter_map(|image| first(by_image.get_mut(image))).min(),
+        }?;
+        taken[found] = true;
+        Some(found)
+    }
+}
 
 /// As [`keys`], but paths of one package and output have the keys that they are `known` by: the same path its own; then, in
 /// order, paths of the same name, and those of other versions, one that an image had which has the path now (`images`, by
@@ -95,19 +148,14 @@ pub(super) fn known_keys(closure: &Closure, known: Vec<KnownKey<'_>>, images: &[
     for (package, mut places) in alike {
         places.sort_by_key(|at| in_order(infos[*at]));
         let known = by_package.remove(package.as_str()).unwrap_or_default();
-        let mut free: Vec<&KnownKey<'_>> = known.iter().collect();
-        let matches: [Matches<'_>; 3] = [
-            &|at, known| infos[at].path.base() == known.path,
-            &|at, known| known.path.split_once('-').map(|(_, name)| name) == Some(infos[at].path.name()),
-            &|_, _| true,
-        ];
-        for (round, matches) in matches.into_iter().enumerate() {
-            places.retain(|at| {
-                let has = |known: &KnownKey<'_>| images[*at].iter().any(|image| known.images.contains(image));
-                let found = free.iter().position(|known| matches(*at, known) && (round == 0 || has(known)));
-                let Some(found) = found else { return true };
-                keys[*at] = free.remove(found).key.to_owned();
-                false
+        let mut free = Free::new(&known);
+        for round in [Same::Path, Same::Name, Same::Package] {
+            places.retain(|at| match free.take(round, &infos[*at].path, &images[*at]) {
+                None => true,
+                Some(found) => {
+                    known[found].key.clone_into(&mut keys[*at]);
+                    false
+                }
             });
         }
         let taken: HashSet<usize> = known.iter().map(|known| number(known.key)).collect();

@@ -10,8 +10,10 @@ use serde_json::Value;
 use super::nix_database::NixDatabaseRequest;
 use super::{FleetRequest, ImageRequest, LayersRequest};
 use crate::closure::{Closure, Store, StorePath};
+use crate::document;
 use crate::error::{Error, Result};
 use crate::image::go_json;
+use crate::open;
 use crate::pack::{Control, Packer};
 
 /// What the builder door reads: a derivation's structured attributes.
@@ -75,12 +77,13 @@ pub struct PackingJob {
 impl BuilderInput {
     /// Reads `.attrs.json`.
     pub fn from_attrs(json: &str) -> Result<Self> {
-        serde_json::from_str(json).map_err(|error| Error::invalid("structured attributes", error))
+        document::read(json, "structured attributes")
     }
 
     /// What there is to do.
     pub fn job(mut self, store: &Store) -> Result<BuilderJob> {
         let closure = self.closure.take().map_or_else(|| Ok(Closure::default()), Closure::from_value)?;
+        closure.check(store)?;
         Ok(match &self.nix_database {
             Some(request) => BuilderJob::NixDatabase {
                 output: self.output("out")?,
@@ -144,9 +147,9 @@ impl RequestInput {
         let read = |file: &str| {
             let path = store.check(file)?;
             let real = store.real_path(&path);
-            let text =
-                fs::read_to_string(&real).map_err(|source| Error::io("read the config", &real, source))?;
-            let content: Value = serde_json::from_str(&text).map_err(|error| Error::invalid(file, error))?;
+            let text = open::store_text(store, &real)
+                .map_err(|source| Error::io("read the config", &real, source))?;
+            let content = document::parse(&text, file)?;
             let named = closure.get(&path).map(|info| &info.references[..]).unwrap_or_default();
             Ok((content, named.iter().map(StorePath::to_string)))
         };

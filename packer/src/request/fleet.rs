@@ -2,20 +2,19 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
 
-use serde::de::{self, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::layer::Packing;
 use super::{BuiltImage, ImagePlan, ImageRequest, LayerPlan, read_lock};
 use crate::closure::{Closure, Store};
 use crate::compress::Codec;
+use crate::document;
 use crate::error::{Error, Result};
 use crate::image::spec::Layer;
 use crate::pack::{Control, Packer};
-use crate::plan::{Lock, Member, Placer, Plan, PlannedPath, plan_fleet};
+use crate::plan::{Lock, Member, Placer, Plan, PlannedPath, Stop, plan_fleet_until};
+use crate::wording::quoted;
 
 /// Several images. What they share is in shared layers, within each image's limit; see
 /// [`Strategy::Nixply`](crate::plan::Strategy::Nixply). Images that name another strategy are planned by themselves.
@@ -31,7 +30,7 @@ pub struct FleetRequest {
 impl FleetRequest {
     /// Reads a request: an object of requests as [`ImageRequest::from_json`] takes them. `name` is for messages.
     pub fn from_json(json: &str, name: &str) -> Result<Self> {
-        let Images(given) = serde_json::from_str(json).map_err(|error| Error::invalid(name, error))?;
+        let given: BTreeMap<String, Value> = document::read(json, name)?;
         let read = |(key, value): (String, Value)| {
             let image = ImageRequest::from_value(value, &format!("{name}, image {key}"))?;
             Ok((key, image))
@@ -59,7 +58,10 @@ impl FleetRequest {
             let name = image.name.clone().unwrap_or_else(|| key.clone());
             names.insert(key.clone(), name.clone());
             if let Some(other) = keys.insert(name.clone(), key.clone()) {
-                let why = format!("{other} has the name {name:?}, too: a lock file tells images apart by it");
+                let why = format!(
+                    "{other} has the name {}, too: a lock file tells images apart by it",
+                    quoted(&name)
+                );
                 return Err(Error::invalid(format!("name of image {key}"), why));
             }
         }
@@ -84,7 +86,8 @@ impl FleetRequest {
             );
             return Err(Error::invalid("lock file", why));
         }
-        let records = self.record(closure, store)?;
+        closure.check(store)?;
+        let records = self.record(closure, store, Stop::default())?;
         if records.is_empty() {
             let why = "it is for strategy \"nixply\", and there is nothing here that is planned by it";
             return Err(Error::invalid("lock file", why));
@@ -94,8 +97,19 @@ impl FleetRequest {
 
     /// Plans all images without reading any store path (but base images' specs and the lock file); by key.
     pub fn plan(&self, closure: &Closure, store: &Store) -> Result<BTreeMap<String, ImagePlan>> {
+        self.plan_until(closure, store, Stop::default())
+    }
+
+    /// As [`FleetRequest::plan`], until `stop` is set.
+    pub fn plan_until(
+        &self,
+        closure: &Closure,
+        store: &Store,
+        stop: Stop<'_>,
+    ) -> Result<BTreeMap<String, ImagePlan>> {
+        closure.check(store)?;
         let lock = self.lock.as_ref().map(|path| read_lock(path, "lock", store)).transpose()?;
-        self.plan_with(lock.as_ref(), closure, store)
+        self.plan_checked(lock.as_ref(), closure, store, stop)
     }
 
     /// As [`FleetRequest::plan`], with a lock file that has been read.
@@ -105,24 +119,37 @@ impl FleetRequest {
         closure: &Closure,
         store: &Store,
     ) -> Result<BTreeMap<String, ImagePlan>> {
-        let records = self.record(closure, store)?;
+        closure.check(store)?;
+        self.plan_checked(lock, closure, store, Stop::default())
+    }
+
+    fn plan_checked(
+        &self,
+        lock: Option<&Lock>,
+        closure: &Closure,
+        store: &Store,
+        stop: Stop<'_>,
+    ) -> Result<BTreeMap<String, ImagePlan>> {
+        let records = self.record(closure, store, stop)?;
         let members = members(&records);
-        let plans = plan_fleet(&members, lock)?;
+        let plans = plan_fleet_until(&members, lock, stop)?;
         let made = Made(members.iter().map(|member| member.name.to_owned()).zip(plans).collect());
         let plan = |(key, image): (&String, &ImageRequest)| {
             let placer: (&dyn Placer, &str) = (&made, &self.names[key]);
-            let plan = image.plan_with(Some(placer), closure, store);
+            let plan = image.plan_checked(Some(placer), closure, store, stop);
             Ok((key.clone(), plan.map_err(|error| self.within(key, error))?))
         };
         self.images.iter().map(plan).collect()
     }
 
     /// What is to be placed.
-    fn record(&self, closure: &Closure, store: &Store) -> Result<Vec<Record>> {
+    fn record(&self, closure: &Closure, store: &Store, stop: Stop<'_>) -> Result<Vec<Record>> {
         let recorder = Recorder::default();
         for (key, image) in &self.images {
             let placer: (&dyn Placer, &str) = (&recorder, &self.names[key]);
-            image.plan_with(Some(placer), closure, store).map_err(|error| self.within(key, error))?;
+            image
+                .plan_checked(Some(placer), closure, store, stop)
+                .map_err(|error| self.within(key, error))?;
         }
         Ok(recorder.0.into_inner())
     }
@@ -143,7 +170,7 @@ impl FleetRequest {
         packer: &Packer,
         control: &Control<'_>,
     ) -> Result<BTreeMap<String, BuiltImage>> {
-        let plans = self.plan(closure, store)?;
+        let plans = self.plan_until(closure, store, control.stop())?;
         let folders: HashSet<&str> = self.images.values().flat_map(ImageRequest::folders).collect();
         let mut to_pack: HashMap<Codec, Vec<LayerPlan>> = HashMap::new();
         let mut seen = HashSet::new();
@@ -166,39 +193,10 @@ impl FleetRequest {
                 Layer { history: planned.history.clone(), ..made.clone() }
             };
             let made = plan.to_pack().map(layer).collect();
-            Ok((key, image.assembled(plan, made, closure, store)?))
+            let packing = Packing { codec: image.compression, closure, store, packer, control };
+            Ok((key, image.assembled(plan, made, &packing)?))
         };
         plans.into_iter().map(built).collect()
-    }
-}
-
-/// Images as JSON, by key. No key is there twice.
-struct Images(BTreeMap<String, Value>);
-
-impl<'de> Deserialize<'de> for Images {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Images;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of images")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Images, A::Error> {
-                let mut images = BTreeMap::new();
-                while let Some((key, image)) = map.next_entry::<String, Value>()? {
-                    if images.contains_key(&key) {
-                        return Err(de::Error::custom(format!("image {key} is there twice")));
-                    }
-                    images.insert(key, image);
-                }
-                Ok(Images(images))
-            }
-        }
-
-        deserializer.deserialize_map(Reader)
     }
 }
 
@@ -224,7 +222,7 @@ fn members(records: &[Record]) -> Vec<Member<'_>> {
 struct Recorder(RefCell<Vec<Record>>);
 
 impl Placer for Recorder {
-    fn place(&self, member: &Member<'_>) -> Result<Plan> {
+    fn place(&self, member: &Member<'_>, _stop: Stop<'_>) -> Result<Plan> {
         self.0.borrow_mut().push(Record {
             name: member.name.to_owned(),
             closure: member.closure.clone(),
@@ -240,7 +238,7 @@ impl Placer for Recorder {
 struct Made(HashMap<String, Plan>);
 
 impl Placer for Made {
-    fn place(&self, member: &Member<'_>) -> Result<Plan> {
+    fn place(&self, member: &Member<'_>, _stop: Stop<'_>) -> Result<Plan> {
         Ok(self.0[member.name].clone())
     }
 }
@@ -264,25 +262,22 @@ mod tests {
             error(r#"{"a": {"lock": "/nix/store/x"}, "b": {}, "c": {"lock": "/nix/store/y"}}"#),
             "lock of image c is not valid: a has another one: images that are planned together share one"
         );
-        assert!(
-            error(r#"{"a": {"maxLayer": 1}}"#)
-                .starts_with("fleet.json, image a: maxLayer is not valid: unknown field `maxLayer`")
+        assert_eq!(
+            error(r#"{"a": {"maxLayer": 1}}"#),
+            "fleet.json, image a cannot have the key `maxLayer`; did you mean `maxLayers`?"
         );
         assert_eq!(
             error(r#"{"a": {"layers": [{}, {"maxLayers": "many"}]}}"#),
-            "fleet.json, image a: layers[1].maxLayers is not valid: invalid type: string \"many\", expected usize"
+            "fleet.json, image a: layers[1].maxLayers must be a whole number, not the text \"many\""
         );
-        assert_eq!(
-            error(r#"{"a": []}"#),
-            "fleet.json, image a is not valid: expected an object of an image's arguments"
-        );
+        assert_eq!(error(r#"{"a": []}"#), "fleet.json, image a must be an object, not a list");
         assert_eq!(
             error(r#"{"a": {"layers": [{"lock": "/nix/store/x"}]}}"#),
-            "fleet.json, image a: layers[0].lock is not valid: invalid type: string \"/nix/store/x\", expected a set of file and image"
+            "fleet.json, image a: layers[0].lock must be an object of file and image, not the text \"/nix/store/x\""
         );
         assert_eq!(
             error(r#"{"a": {"tag": "1"}, "b": {}, "a": {"tag": "2"}}"#),
-            "fleet.json is not valid: image a is there twice at line 1 column 47"
+            "fleet.json: line 1, column 32: the key \"a\" is there twice"
         );
         let fleet =
             FleetRequest::from_json(r#"{"a": {}, "b": {"lock": "/nix/store/x"}}"#, "fleet.json").unwrap();

@@ -9,6 +9,7 @@ use crate::closure::{Store, StorePath};
 use crate::error::{Error, Result};
 use crate::plan::Strategy;
 use crate::plan::explicit::{Group, Item, NamePattern, Split};
+use crate::wording;
 
 /// The keys of a group with more to say than what is in it.
 const GROUP_KEYS: [&str; 3] = ["paths", "strategy", "maxLayers"];
@@ -182,6 +183,7 @@ fn wrong(place: &str, expected: &str, found: &Value) -> Error {
         Value::Null => "null".into(),
         Value::Array(_) => "a list".into(),
         Value::Object(_) => "an object".into(),
+        Value::String(text) => wording::quoted(text),
         plain => plain.to_string(),
     };
     Error::invalid(place, format!("expected {expected}, but it is {found}"))

@@ -9,17 +9,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use super::{check_lockable, checked, groups, one, one_or_many, read, read_lock, without_nulls};
+use super::{check_lockable, checked, groups, one, read_lock, without_nulls};
 use crate::cache::LayerKey;
 use crate::closure::{Closure, Store, StorePath};
 use crate::compress::Codec;
 use crate::digest::Digest;
+use crate::document::{self, one_or_many};
 use crate::error::{Error, Result};
 use crate::image::spec::{self, History, Layer, canonical_time};
+use crate::open;
 use crate::pack::{BlobSink, BlobWriter, Control, LayerPath, PackedLayer, Packer};
-use crate::plan::{self, Placer, PlannedPath, Strategy, explicit};
+use crate::plan::{self, Placer, PlannedPath, Stop, Strategy, explicit};
 use crate::rules::{PermPath, RewritePath};
 use crate::scratch;
+use crate::wording::quoted;
 
 /// The file with the layers in the folder that [`LayersRequest::write`] makes.
 pub const LAYERS_FILE: &str = "layers.json";
@@ -64,7 +67,7 @@ pub struct LayerRequest {
 
 /// What a lock file says of layers that are no image by themselves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a set of file and image")]
+#[serde(deny_unknown_fields, expecting = "an object of file and image")]
 pub struct LayerLock {
     /// The file, in the store: see [`Lock`](crate::plan::Lock).
     pub file: String,
@@ -99,12 +102,15 @@ impl LayerPlan {
             compression: (codec != Codec::None).then_some(codec),
             key,
             history: self.history,
+            history_before: Vec::new(),
+            history_after: Vec::new(),
         }
     }
 }
 
 /// A layer of an image, to be packed or packed before.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "an image has a hundred layers at most")]
 pub enum PlannedLayer {
     /// To be packed.
     ToPack(LayerPlan),
@@ -136,9 +142,21 @@ pub(super) struct Scene<'s> {
     pub(super) closure: &'s Closure,
     pub(super) store: &'s Store,
     /// What the layers below have.
-    pub(super) below: Vec<&'s PlannedPath>,
+    pub(super) below: Below<'s>,
+    /// The base image's paths that are left out, too.
+    pub(super) base: Vec<&'s PlannedPath>,
     /// As in [`plan::Options`].
     pub(super) placer: Option<(&'s dyn Placer, &'s str)>,
+    pub(super) stop: Stop<'s>,
+}
+
+/// What the layers below a request have.
+#[derive(Debug)]
+pub(super) enum Below<'s> {
+    /// All of them, which many requests have below them.
+    All(&'s HashSet<PlannedPath>),
+    /// Some of them.
+    Some(Vec<&'s PlannedPath>),
 }
 
 impl LayerRequest {
@@ -149,7 +167,8 @@ impl LayerRequest {
         more_roots: HashSet<StorePath>,
         warnings: &mut Vec<String>,
     ) -> Result<Vec<LayerPlan>> {
-        let Scene { place, closure, store, below, placer } = scene;
+        let Scene { place, closure, store, below, base, placer, stop } = scene;
+        stop.check()?;
         let lock = match &self.lock {
             None => None,
             Some(LayerLock { file, image }) => {
@@ -177,7 +196,7 @@ impl LayerRequest {
         let roots: Vec<StorePath> = roots().filter(|path| closure.get(path).is_some()).cloned().collect();
         let strategy = self.strategy(place, &groups::Reader { store, roots: &roots })?;
         if let Strategy::Explicit(groups) = &strategy {
-            warnings.extend(explicit::warnings(groups, &closure, &format!("{place}groups"))?);
+            warnings.extend(explicit::warnings(groups, &closure, &format!("{place}groups"), stop)?);
         }
         self.check_perms(place, &closure, warnings)?;
         let mut history = self.metadata.clone().unwrap_or_else(own_history);
@@ -185,6 +204,11 @@ impl LayerRequest {
         history.created = history.created.map(|time| canonical_time(&created, &time)).transpose()?;
         let rewrites: Vec<RewritePath> =
             self.copy_to_root.iter().map(|path| RewritePath::to_root(path)).collect();
+        let (below, mut parents) = match below {
+            Below::All(all) => (Some(all), Vec::new()),
+            Below::Some(some) => (None, some),
+        };
+        parents.extend(base);
         let plan = plan::plan(
             &closure,
             &plan::Options {
@@ -193,8 +217,10 @@ impl LayerRequest {
                 rewrites: &rewrites,
                 perms: &self.perms,
                 ignore: &ignore,
-                parents: below,
+                parents,
+                below,
                 placer,
+                stop,
             },
         )?;
         Ok(plan.into_iter().map(|paths| LayerPlan { paths, history: history.clone() }).collect())
@@ -233,12 +259,12 @@ impl LayerRequest {
             )),
             (Some(name), Some(_)) => Err(Error::invalid(
                 format!("{place}groups"),
-                format!("they go with strategy \"explicit\", not {name:?}"),
+                format!("they go with strategy \"explicit\", not {}", quoted(name)),
             )),
             (Some(name), None) => Strategy::from_name(name).map_err(|_| {
                 let names = Strategy::NAMES.join(", ");
                 let why = format!("expected one of {names}, or explicit with groups");
-                Error::invalid(format!("{place}strategy {name:?}"), why)
+                Error::invalid(format!("{place}strategy {}", quoted(name)), why)
             }),
             (None, None) => Ok(Strategy::default()),
         }
@@ -265,7 +291,7 @@ impl LayerRequest {
 fn read_prebuilt(folder: &str, place: &str, store: &Store) -> Result<Vec<Layer>> {
     let folder = store.check(folder).map_err(|error| Error::invalid(place, error))?;
     let file = store.real_path(&folder).join(LAYERS_FILE);
-    let json = fs::read_to_string(&file).map_err(|source| Error::io("read layers", &file, source))?;
+    let json = open::store_text(store, &file).map_err(|source| Error::io("read layers", &file, source))?;
     spec::read_layers(&json, &file.display().to_string())
 }
 
@@ -406,7 +432,7 @@ impl LayersRequest {
         if let Some(layer) = value.get_mut("layer") {
             *layer = without_nulls(layer.take());
         }
-        read(without_nulls(value), name)
+        document::fill(without_nulls(value), name)
     }
 
     /// Packs the layers into a new folder: [`LAYERS_FILE`], and the blobs where they are kept. Gives warnings.
@@ -424,7 +450,8 @@ impl LayersRequest {
             .collect::<Result<Vec<_>>>()?;
         let paths = below.iter().flatten().flat_map(|layer| &layer.paths).collect();
         let mut warnings = Vec::new();
-        let scene = Scene { place: "", closure, store, below: paths, placer: None };
+        let (below, stop) = (Below::Some(paths), control.stop());
+        let scene = Scene { place: "", closure, store, below, base: Vec::new(), placer: None, stop };
         let plans = self.layer.plan(scene, HashSet::new(), &mut warnings)?;
         let failed = |source| Error::io("create directory", folder, source);
         fs::create_dir(folder).map_err(failed)?;

@@ -1,37 +1,41 @@
 //! The request: what all doors (plugin, builder, CLI) hand to the packer, and the one way from it to an image. For the
 //! same request and closure they get the same bytes.
 
+mod base;
 mod builder;
 mod fleet;
 mod groups;
 mod layer;
 mod nix_database;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs;
+use std::collections::{BTreeMap, HashSet};
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use self::base::{Base, paths_twice};
 pub use self::builder::{BuilderInput, BuilderJob, PackingJob};
 pub use self::fleet::FleetRequest;
-use self::layer::Scene;
+use self::layer::{Below, Scene};
 pub use self::layer::{
     LAYERS_FILE, LayerLock, LayerPlan, LayerRequest, LayersRequest, Packing, PlannedLayer,
 };
 pub use self::nix_database::NixDatabase;
 use crate::closure::{Closure, Store, StorePath};
 use crate::compress::Codec;
+use crate::document::{self, one_or_many};
 use crate::error::{Error, Result};
-use crate::image::config::ImageConfig;
+use crate::image::config::{Given, ImageConfig};
 use crate::image::go_json;
 use crate::image::healthcheck::Healthcheck;
+use crate::image::platform::Processor;
 use crate::image::reference;
 use crate::image::spec::{ImageSpec, Layer, ZERO_TIME, canonical_time};
+use crate::open;
 use crate::pack::{Control, Packer};
-use crate::plan::{Lock, Placer, PlannedPath};
+use crate::plan::{Lock, Placer, PlannedPath, Stop};
 use crate::rules::PermPath;
+use crate::wording::quoted;
 
 /// The most layers that an image may have unless the request says otherwise: overlay file systems' limit in Docker and
 /// containerd.
@@ -84,7 +88,10 @@ pub struct ImageRequest {
     /// Another image's spec, whose layers lie below all others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_image: Option<String>,
-    /// OCI's architecture name; absent, that of `system`.
+    /// Whether the base image may be for another processor or system: one of data alone, such as certificates.
+    #[serde(default)]
+    pub any_platform: bool,
+    /// OCI's architecture name, perhaps with a variant, as in `arm/v7`; absent, that of `system`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arch: Option<String>,
     /// A Nix system such as `x86_64-linux`; absent, that of this machine.
@@ -117,23 +124,6 @@ fn one() -> usize {
     1
 }
 
-/// Reads arguments; what is wrong is told with its place. `name` is for messages.
-fn read<T: DeserializeOwned>(arguments: Value, name: &str) -> Result<T> {
-    serde_path_to_error::deserialize(arguments).map_err(|error| {
-        let place = error.path().to_string();
-        let what = if place == "." { name.to_owned() } else { format!("{name}: {place}") };
-        Error::invalid(what, error.into_inner())
-    })
-}
-
-/// A list of strings; a single one stands for itself.
-fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    match Value::deserialize(deserializer)? {
-        Value::String(one) => Ok(vec![one]),
-        many => serde_json::from_value(many).map_err(serde::de::Error::custom),
-    }
-}
-
 /// A request without the arguments that are null: they are absent. A config's null is the config's.
 fn without_nulls(mut request: Value) -> Value {
     fn clean(set: &mut Value, inner: &[&str]) {
@@ -161,30 +151,15 @@ fn layer_limit() -> usize {
     LAYER_LIMIT
 }
 
-/// OCI's (Go's) name for the processor in a Nix system such as `x86_64-linux`.
-pub fn arch_of_system(system: &str) -> Result<&'static str> {
-    match system.split('-').next().unwrap_or_default() {
-        "x86_64" => Ok("amd64"),
-        "aarch64" => Ok("arm64"),
-        "i686" | "i386" => Ok("386"),
-        "armv6l" | "armv7l" | "armv5tel" => Ok("arm"),
-        "riscv64" => Ok("riscv64"),
-        "powerpc64le" => Ok("ppc64le"),
-        "s390x" => Ok("s390x"),
-        "mips64el" => Ok("mips64le"),
-        "loongarch64" => Ok("loong64"),
-        _ => Err(Error::invalid(
-            format!("system {system:?}"),
-            "its processor has no OCI name known here: set arch",
-        )),
-    }
-}
-
 /// What would be packed for an image.
 #[derive(Debug, Clone)]
 pub struct ImagePlan {
     /// The layers from the bottom up: the base image's come first.
     pub layers: Vec<PlannedLayer>,
+    /// How many of them are the base image's.
+    pub base_layers: usize,
+    /// What the image's programs run on.
+    pub processor: Processor,
     /// The image's config.
     pub config: ImageConfig,
     /// What the user should know although it is no error.
@@ -207,16 +182,16 @@ pub struct BuiltImage {
 impl ImageRequest {
     /// Reads a request. `name` is for messages.
     pub fn from_json(json: &str, name: &str) -> Result<Self> {
-        let value = serde_json::from_str(json).map_err(|error| Error::invalid(name, error))?;
-        Self::from_value(value, name)
+        Self::from_value(document::parse(json, name)?, name)
     }
 
     fn from_value(value: Value, name: &str) -> Result<Self> {
-        // A list would be taken for the arguments in their order.
-        if !value.is_object() {
-            return Err(Error::invalid(name, "expected an object of an image's arguments"));
-        }
-        read(without_nulls(value), name)
+        let request: Self = document::fill(without_nulls(value), name)?;
+        // Both are read again with the plan, which does not know the document.
+        ImageConfig::from_value(request.config.clone()).map_err(|error| error.in_document(name))?;
+        let healthcheck = request.healthcheck.clone().map(Healthcheck::from_request);
+        healthcheck.transpose().map_err(|error| error.in_document(name))?;
+        Ok(request)
     }
 
     /// Takes the store paths that stand in the config for its roots, unless the request names them. For callers whose
@@ -239,33 +214,38 @@ impl ImageRequest {
         layers.chain(own).map(String::as_str)
     }
 
-    /// OCI's name of the processor.
-    fn arch(&self) -> Result<String> {
+    /// What the image's programs run on.
+    fn processor(&self) -> Result<Processor> {
         match (&self.arch, &self.system) {
-            (Some(arch), _) if arch.is_empty() => {
-                Err(Error::invalid("arch", "it is empty: name a processor, as in amd64"))
-            }
-            (Some(arch), _) => Ok(arch.clone()),
-            (None, Some(system)) => arch_of_system(system).map(str::to_owned),
-            (None, None) => arch_of_system(std::env::consts::ARCH).map(str::to_owned),
+            (Some(arch), _) => Processor::from_arch(arch),
+            (None, Some(system)) => Processor::of_system(system),
+            (None, None) => Processor::of_this_machine(),
         }
     }
 
     /// Plans the image without reading any store path (but the base image's spec and the lock file).
     pub fn plan(&self, closure: &Closure, store: &Store) -> Result<ImagePlan> {
-        match &self.lock {
-            None => self.plan_with(None, closure, store),
-            Some(path) => {
-                check_lockable("lock", self.strategy.as_deref(), self.groups.as_ref())?;
-                self.plan_by(&read_lock(path, "lock", store)?, closure, store)
-            }
-        }
+        self.plan_until(closure, store, Stop::default())
+    }
+
+    /// As [`ImageRequest::plan`], until `stop` is set.
+    pub fn plan_until(&self, closure: &Closure, store: &Store, stop: Stop<'_>) -> Result<ImagePlan> {
+        closure.check(store)?;
+        let Some(path) = &self.lock else { return self.plan_checked(None, closure, store, stop) };
+        check_lockable("lock", self.strategy.as_deref(), self.groups.as_ref())?;
+        let lock = read_lock(path, "lock", store)?;
+        self.plan_checked(Some((&lock, self.lock_name())), closure, store, stop)
     }
 
     /// As [`ImageRequest::plan`], by a lock file that has been read instead of the request's own.
     pub fn plan_by(&self, lock: &Lock, closure: &Closure, store: &Store) -> Result<ImagePlan> {
         check_lockable("lock", self.strategy.as_deref(), self.groups.as_ref())?;
-        self.plan_with(Some((lock, self.name.as_deref().unwrap_or("image"))), closure, store)
+        self.plan_with(Some((lock, self.lock_name())), closure, store)
+    }
+
+    /// The name by which a lock file of its own knows the image.
+    fn lock_name(&self) -> &str {
+        self.name.as_deref().unwrap_or("image")
     }
 
     /// As [`ImageRequest::plan`], with paths placed by `placer`, if there is one, instead of the request's lock file. It knows
@@ -276,18 +256,25 @@ impl ImageRequest {
         closure: &Closure,
         store: &Store,
     ) -> Result<ImagePlan> {
+        closure.check(store)?;
+        self.plan_checked(placer, closure, store, Stop::default())
+    }
+
+    /// As [`ImageRequest::plan_with`], of a closure that [`Closure::check`] has checked.
+    fn plan_checked(
+        &self,
+        placer: Option<(&dyn Placer, &str)>,
+        closure: &Closure,
+        store: &Store,
+        stop: Stop<'_>,
+    ) -> Result<ImagePlan> {
         // What is wrong is told before anything is packed.
         canonical_time("created", &self.created)?;
-        self.arch()?;
-        let base = match &self.from_image {
-            None => None,
-            Some(path) => {
-                let file = store.real_path(&path.as_str().into());
-                let json = fs::read_to_string(&file)
-                    .map_err(|source| Error::io("read the base image's spec", &file, source))?;
-                Some(ImageSpec::read(&json, &format!("fromImage {path}"))?)
-            }
-        };
+        let mut processor = self.processor()?;
+        let base = self.from_image.as_deref().map(|path| Base::read(path, store)).transpose()?;
+        if let Some(base) = &base {
+            base.check_platform(&mut processor, self.any_platform)?;
+        }
         let (mut config, unknown) = ImageConfig::from_value(self.config.clone())?;
         config.healthcheck = self.healthcheck.clone().map(Healthcheck::from_request).transpose()?;
         let told = |key: String| {
@@ -301,11 +288,11 @@ impl ImageRequest {
         if self.inherit_config {
             match &base {
                 None => return Err(Error::invalid("inheritConfig", "there is no base image: give it as fromImage")),
-                Some(base) if base.config == ImageConfig::default() => warnings.push(
+                Some(base) if base.spec.config == ImageConfig::default() => warnings.push(
                     "the base image has no config to inherit; nix2container's pullImage leaves it out, nixply's does not"
                         .into(),
                 ),
-                Some(base) => config = config.on_top_of(base.config.clone()),
+                Some(base) => config = config.on_top_of(base.spec.config.clone(), &Given::of(&self.config)),
             }
         }
         self.name.as_deref().map(reference::canonical_name).transpose()?;
@@ -314,19 +301,25 @@ impl ImageRequest {
             return Err(Error::invalid("layerLimit", "it is 0: an image has at least one layer"));
         }
         let mut requested: Vec<Vec<PlannedLayer>> = Vec::with_capacity(self.layers.len());
+        let mut all_below: HashSet<PlannedPath> = HashSet::new();
         for (at, request) in self.layers.iter().enumerate() {
             let place = format!("layers[{at}].");
-            let planned = match request.prebuilt(&place, store)? {
+            let planned: Vec<PlannedLayer> = match request.prebuilt(&place, store)? {
                 Some(made) => made.into_iter().map(PlannedLayer::Made).collect(),
                 None => {
-                    let below = below(&requested, request.parents.as_deref(), &place)?;
+                    let below = below(&requested, request.parents.as_deref(), &all_below, &place)?;
                     let within = placer.map(|(_, name)| format!("{name} layers[{at}]"));
                     let placer = placer.zip(within.as_deref()).map(|((placer, _), within)| (placer, within));
-                    let scene = Scene { place: &place, closure, store, below, placer };
+                    let base = base
+                        .as_ref()
+                        .map(|base| base.paths_below(request, &self.layers[..at]))
+                        .unwrap_or_default();
+                    let scene = Scene { place: &place, closure, store, below, base, placer, stop };
                     let plans = request.plan(scene, HashSet::new(), &mut warnings)?;
                     plans.into_iter().map(PlannedLayer::ToPack).collect()
                 }
             };
+            all_below.extend(planned.iter().flat_map(PlannedLayer::paths).cloned());
             requested.push(planned);
         }
         let own = LayerRequest {
@@ -338,40 +331,33 @@ impl ImageRequest {
             ..LayerRequest::default()
         };
         let config_paths = self.config_paths(closure, store)?;
-        let parents = below(&requested, self.parents.as_deref(), "")?;
-        let scene = Scene { place: "", closure, store, below: parents, placer };
+        let below = below(&requested, self.parents.as_deref(), &all_below, "")?;
+        let there = base.as_ref().map(|base| base.paths_below(&own, &self.layers)).unwrap_or_default();
+        let scene = Scene { place: "", closure, store, below, base: there, placer, stop };
         let own = own.plan(scene, config_paths, &mut warnings)?;
-        let base = base.map(|base| base.layers).unwrap_or_default();
+        let base = base.map(|base| base.spec.layers).unwrap_or_default();
+        let base_layers = base.len();
         let layers = base.into_iter().map(PlannedLayer::Made).chain(requested.into_iter().flatten());
         let mut layers: Vec<_> = layers.chain(own.into_iter().map(PlannedLayer::ToPack)).collect();
         if let Some(database) = &self.nix_database {
             let paths = layers.iter().flat_map(PlannedLayer::paths);
             let there = paths.filter(|path| path.keeps_place()).map(|path| &path.path).collect();
-            let top = database.plan(closure, store, &there, &mut warnings)?;
+            let top = database.plan(closure, store, &there, &mut warnings, stop)?;
             layers.extend(top.into_iter().map(PlannedLayer::ToPack));
         }
         let count = layers.len();
         if count > self.layer_limit {
             return Err(Error::TooManyLayers { layers: count, limit: self.layer_limit });
         }
-        let mut there: HashMap<&StorePath, &PlannedPath> = HashMap::new();
-        for path in layers.iter().flat_map(PlannedLayer::paths) {
-            if there.insert(&path.path, path).is_some_and(|below| below.options != path.options) {
-                warnings.push(format!(
-                    "{} is in the image twice, with other perms or at another place; where both have a file, the upper \
-                     layer's counts: give the same perms wherever the path is, or name it in ignore",
-                    path.path
-                ));
-            }
-        }
-        let hashes: HashSet<&str> = there.keys().filter_map(|path| store.hash(path)).collect();
+        let there = paths_twice(&layers, base_layers, closure, &mut warnings);
+        let hashes: HashSet<&str> = there.iter().filter_map(|path| store.hash(path)).collect();
         let text = self.config_text();
         let missing =
             store.paths_in(&text).filter(|path| store.hash(path).is_none_or(|hash| !hashes.contains(hash)));
         warnings.extend(missing.map(|path| {
             format!("the config names {path}, which is not in the image: add it to a layer's deps, or name it with its context")
         }));
-        Ok(ImagePlan { layers, config, warnings })
+        Ok(ImagePlan { layers, base_layers, processor, config, warnings })
     }
 
     /// The store paths that the config names. nix2container's closure is that of a file with the config in it, whose
@@ -399,7 +385,7 @@ impl ImageRequest {
         packer: &Packer,
         control: &Control<'_>,
     ) -> Result<BuiltImage> {
-        self.pack(self.plan(closure, store)?, closure, store, packer, control)
+        self.pack(self.plan_until(closure, store, control.stop())?, closure, store, packer, control)
     }
 
     /// Packs a plan of this request.
@@ -413,7 +399,7 @@ impl ImageRequest {
     ) -> Result<BuiltImage> {
         let packing = Packing { codec: self.compression, closure, store, packer, control };
         let packed = packing.pack(plan.to_pack().cloned().collect(), &self.folders().collect(), &())?;
-        self.assembled(plan, packed, closure, store)
+        self.assembled(plan, packed, &packing)
     }
 
     /// The paths that must be folders, for their content lies at the image's root.
@@ -424,31 +410,26 @@ impl ImageRequest {
     }
 
     /// The image of a plan whose layers to pack are `packed`, in its order.
-    fn assembled(
-        &self,
-        plan: ImagePlan,
-        packed: Vec<Layer>,
-        closure: &Closure,
-        store: &Store,
-    ) -> Result<BuiltImage> {
+    fn assembled(&self, plan: ImagePlan, packed: Vec<Layer>, packing: &Packing<'_>) -> Result<BuiltImage> {
+        let Packing { closure, store, packer, control, .. } = *packing;
+        let mut warnings = plan.warnings;
+        warnings.extend(base::hidden(&plan.layers, plan.base_layers, store, packer, control)?);
         let mut packed = packed.into_iter();
         let mut spec = ImageSpec {
             version: 1,
             config: plan.config,
             layers: Vec::with_capacity(plan.layers.len()),
-            arch: self.arch()?,
+            arch: plan.processor.to_string(),
             created: Some(canonical_time("created", &self.created)?),
             annotations: self.annotations.clone(),
         };
-        for layer in plan.layers {
-            match layer {
-                PlannedLayer::Made(layer) => spec.push(layer),
-                PlannedLayer::ToPack(_) => spec.push(packed.next().expect("each of them was packed")),
-            }
-        }
+        spec.extend(plan.layers.into_iter().map(|layer| match layer {
+            PlannedLayer::Made(layer) => layer,
+            PlannedLayer::ToPack(_) => packed.next().expect("each of them was packed"),
+        }));
         let json = spec.write();
         let references = references(&json, closure, store);
-        Ok(BuiltImage { spec, json, references, warnings: plan.warnings })
+        Ok(BuiltImage { spec, json, references, warnings })
     }
 }
 
@@ -468,7 +449,7 @@ fn check_lockable(argument: &str, strategy: Option<&str>, groups: Option<&Value>
     match strategy.filter(|strategy| *strategy != "nixply") {
         None => Ok(()),
         Some(other) => {
-            let why = format!("it is for strategy \"nixply\", not {other:?}: leave one of them out");
+            let why = format!("it is for strategy \"nixply\", not {}: leave one of them out", quoted(other));
             Err(Error::invalid(argument, why))
         }
     }
@@ -478,19 +459,19 @@ fn check_lockable(argument: &str, strategy: Option<&str>, groups: Option<&Value>
 fn read_lock(path: &str, argument: &str, store: &Store) -> Result<Lock> {
     let path = checked_path(path, argument, store)?;
     let file = store.real_path(&path);
-    let text = fs::read_to_string(&file).map_err(|source| Error::io("read the lock file", &file, source))?;
+    let text =
+        open::store_text(store, &file).map_err(|source| Error::io("read the lock file", &file, source))?;
     Lock::read(&text, path.as_str())
 }
 
-/// What the layer requests at `parents` (absent: all of those so far) have. `place` is for messages.
+/// What the layer requests at `parents` (absent: all of those so far, which have `all`) have. `place` is for messages.
 fn below<'r>(
     requested: &'r [Vec<PlannedLayer>],
     parents: Option<&[usize]>,
+    all: &'r HashSet<PlannedPath>,
     place: &str,
-) -> Result<Vec<&'r PlannedPath>> {
-    let Some(parents) = parents else {
-        return Ok(requested.iter().flatten().flat_map(PlannedLayer::paths).collect());
-    };
+) -> Result<Below<'r>> {
+    let Some(parents) = parents else { return Ok(Below::All(all)) };
     let mut paths = Vec::new();
     for (at, parent) in parents.iter().enumerate() {
         let layers = requested.get(*parent).ok_or_else(|| {
@@ -500,7 +481,7 @@ fn below<'r>(
         })?;
         paths.extend(layers.iter().flat_map(PlannedLayer::paths));
     }
-    Ok(paths)
+    Ok(Below::Some(paths))
 }
 
 fn checked(paths: &[String], argument: &str, store: &Store) -> Result<Vec<StorePath>> {

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::layer::Scene;
+use super::layer::{Below, Scene};
 use super::{LayerPlan, LayerRequest, checked};
 use crate::closure::{Closure, PathInfo, Store, StorePath};
 use crate::error::Result;
-use crate::plan::PlannedPath;
+use crate::plan::{PlannedPath, Stop};
 use crate::rules::{Perm, PermPath};
 
 /// A tree of a database, as the builder door makes it, whose content lies at the image's root, in a layer of its own on top of
@@ -37,6 +37,7 @@ impl NixDatabase {
         store: &Store,
         there: &HashSet<&StorePath>,
         warnings: &mut Vec<String>,
+        stop: Stop<'_>,
     ) -> Result<Vec<LayerPlan>> {
         let info = closure.get(&self.path.as_str().into());
         let missing = info.iter().flat_map(|info| &info.references).filter(|path| !there.contains(path));
@@ -55,7 +56,16 @@ impl NixDatabase {
             max_layers: 1,
             ..LayerRequest::default()
         };
-        let scene = Scene { place: "nixDatabase.", closure: &alone, store, below: Vec::new(), placer: None };
+        let below = Below::Some(Vec::new());
+        let scene = Scene {
+            place: "nixDatabase.",
+            closure: &alone,
+            store,
+            below,
+            base: Vec::new(),
+            placer: None,
+            stop,
+        };
         layer.plan(scene, HashSet::new(), warnings)
     }
 }

@@ -6,11 +6,14 @@ mod matcher;
 
 use std::borrow::Cow;
 
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use self::go_regexp::GoRegexp;
 use self::matcher::Matcher;
+use crate::document;
 use crate::error::{Error, Result};
+use crate::wording::quoted;
 
 /// Moves files: every match of `regex` in a file's path is replaced by `repl`. A file whose path becomes empty is left
 /// out. Go's syntax for both (RE2, `$1`).
@@ -61,8 +64,8 @@ where
 impl Perm {
     /// Checks the rule as [`Rules::compile`] will. `place` says where it stands, for messages.
     pub fn check(&self, store_path: &str, place: &str) -> Result<()> {
-        matcher(&self.regex, store_path, || format!("{place}.regex {:?}", self.regex))?;
-        self.parsed_mode(|| format!("{place}.mode {:?}", self.mode)).map(drop)
+        matcher(&self.regex, store_path, || format!("{place}.regex {}", quoted(&self.regex)))?;
+        self.parsed_mode(|| format!("{place}.mode {}", quoted(&self.mode))).map(drop)
     }
 
     fn parsed_mode(&self, what: impl Fn() -> String) -> Result<Option<u32>> {
@@ -87,7 +90,7 @@ pub struct PathOptions {
 }
 
 /// A rewrite for one store path, as it stands in a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RewritePath {
     /// The store path that it is for.
     pub path: String,
@@ -106,13 +109,36 @@ impl RewritePath {
 }
 
 /// Perms for one store path, as they stand in a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PermPath {
     /// The store path that they are for.
     pub path: String,
     /// What they do.
     #[serde(flatten)]
     pub perm: Perm,
+}
+
+impl<'de> Deserialize<'de> for RewritePath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        with_path(deserializer).map(|(path, rewrite)| Self { path, rewrite })
+    }
+}
+
+impl<'de> Deserialize<'de> for PermPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        with_path(deserializer).map(|(path, perm)| Self { path, perm })
+    }
+}
+
+/// Reads an object with the key `path` and those of a rule. serde's own way, `flatten`, does not say which key is wrong.
+fn with_path<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<(String, T), D::Error> {
+    let mut rule = serde_json::Map::deserialize(deserializer)?;
+    let path = rule.remove("path").ok_or_else(|| D::Error::missing_field("path"))?;
+    let path = document::fill_at(path, "", "path").map_err(D::Error::custom)?;
+    let rule = document::fill(rule.into(), "").map_err(D::Error::custom)?;
+    Ok((path, rule))
 }
 
 /// Who owns an entry, and its mode: all of a header that rules can change.
@@ -174,7 +200,7 @@ impl Rules {
                 Some((Replaced::StorePath(store_path.into()), repl.clone()))
             }
             Rewrite { regex, repl } => {
-                let place = || format!("rewrite regex {regex:?} of {store_path}");
+                let place = || format!("rewrite regex {} of {store_path}", quoted(regex));
                 let regexp = GoRegexp::new(regex).map_err(|why| Error::invalid(place(), why))?;
                 Some((Replaced::Matches(regexp), repl.clone()))
             }
@@ -182,8 +208,8 @@ impl Rules {
         let perms = options.perms.iter().enumerate().map(|(index, perm)| {
             let place = |field: &str| format!("perms[{index}].{field} of {store_path}");
             let matcher =
-                matcher(&perm.regex, store_path, || format!("{} {:?}", place("regex"), perm.regex))?;
-            let mode = perm.parsed_mode(|| format!("{} {:?}", place("mode"), perm.mode))?;
+                matcher(&perm.regex, store_path, || format!("{} {}", place("regex"), quoted(&perm.regex)))?;
+            let mode = perm.parsed_mode(|| format!("{} {}", place("mode"), quoted(&perm.mode)))?;
             Ok((matcher, mode, perm.clone()))
         });
         Ok(Self { rewrite, perms: perms.collect::<Result<_>>()? })

@@ -5,16 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::casehack::strip_case_hack;
+use super::stream::{OpenFile, Reading};
 use super::walk::{Entry, Kind, Walker};
 use crate::error::{Error, Result};
 use crate::pack::{Control, LayerPath};
 use crate::rules::Ownership;
+use crate::store_check::StoreCheck;
 
 /// What lies at one place of the layer's tree, in the order of the stream.
 pub(super) enum Item<'l> {
@@ -38,7 +38,12 @@ pub(super) struct Merged<'l> {
     pub(super) real_path: PathBuf,
     /// Its store path on this machine.
     pub(super) real_root: &'l Path,
+    /// The hash of its content, where the store is checked.
+    pub(super) content: Option<blake3::Hash>,
 }
+
+/// How many bytes of a file are read at once.
+const CHUNK: usize = 64 << 10;
 
 #[derive(Default)]
 struct Node<'l> {
@@ -47,26 +52,26 @@ struct Node<'l> {
 }
 
 /// The tree of `paths`, flattened: (place in the image, item), parents first, siblings in byte order.
-pub(super) fn merge<'l>(paths: &'l [LayerPath], control: &Control<'_>) -> Result<Vec<(Vec<u8>, Item<'l>)>> {
+pub(super) fn merge<'l>(paths: &'l [LayerPath], reading: Reading<'l>) -> Result<Vec<(Vec<u8>, Item<'l>)>> {
     let mut root = Node::default();
     // Whole paths first: only then is it known which of them a rewritten file falls into.
     for path in paths.iter().filter(|path| path.rules.keeps_place()) {
         let place = path.path.as_str().as_bytes();
         // The same path twice, or one inside of another: not what a store has, but relative paths could.
         if let Some(outer) = root.unfold(place) {
-            insert_files(&mut root, outer, control)?;
-            insert_files(&mut root, path, control)?;
+            insert_files(&mut root, outer, reading)?;
+            insert_files(&mut root, path, reading)?;
             continue;
         }
         let node = root.descend(place);
         if !node.children.is_empty() {
-            insert_files(&mut root, path, control)?;
+            insert_files(&mut root, path, reading)?;
         } else {
             node.item = Some(Item::Whole(path));
         }
     }
     for path in paths.iter().filter(|path| !path.rules.keeps_place()) {
-        insert_files(&mut root, path, control)?;
+        insert_files(&mut root, path, reading)?;
     }
     let mut items = Vec::new();
     for (name, node) in root.children {
@@ -76,14 +81,20 @@ pub(super) fn merge<'l>(paths: &'l [LayerPath], control: &Control<'_>) -> Result
     Ok(items)
 }
 
-fn insert_files<'l>(root: &mut Node<'l>, path: &'l LayerPath, control: &Control<'_>) -> Result<()> {
+fn insert_files<'l>(root: &mut Node<'l>, path: &'l LayerPath, reading: Reading<'l>) -> Result<()> {
+    let Reading { control, .. } = reading;
     let mut walker = path.walk(control.case_hack);
+    let mut check = reading.check_of(path);
     let mut at_root = true;
     while let Some(entry) = walker.next()? {
         control.check()?;
         if std::mem::take(&mut at_root) && path.folder_only {
             check_folder(path, &entry)?;
         }
+        let content = match &mut check {
+            Some(check) => checked_content(check, &walker, &entry, control)?,
+            None => None,
+        };
         let source = if control.case_hack { strip_case_hack(walker.path()) } else { walker.path().into() };
         let place = path.rules.place(&source);
         if place.is_empty() {
@@ -97,10 +108,32 @@ fn insert_files<'l>(root: &mut Node<'l>, path: &'l LayerPath, control: &Control<
             source: source.to_vec(),
             real_path: walker.real_path(),
             real_root: &path.real_path,
+            content,
         };
-        root.insert(&place, merged, control)?;
+        root.insert(&place, merged, reading)?;
     }
-    Ok(())
+    check.map_or(Ok(()), StoreCheck::finish)
+}
+
+/// Tells the check of an entry and of its content, and gives the content's hash: files of a merged tree are read again, in another
+/// order than their archive has.
+fn checked_content(
+    check: &mut StoreCheck<'_>,
+    walker: &Walker,
+    entry: &Entry,
+    control: &Control<'_>,
+) -> Result<Option<blake3::Hash>> {
+    check.entry(walker, entry)?;
+    let Kind::Regular { size: size @ 1.. } = entry.kind else { return Ok(None) };
+    let (mut file, mut hasher) = (OpenFile::of(walker, entry)?, blake3::Hasher::new());
+    let mut chunk = vec![0; usize::try_from(size).map_or(CHUNK, |size| size.min(CHUNK))];
+    while !file.is_at_end() {
+        control.check()?;
+        let read = file.read(&mut chunk)?;
+        check.content(&chunk[..read]);
+        hasher.update(&chunk[..read]);
+    }
+    Ok(Some(hasher.finalize()))
 }
 
 /// `copyToRoot` is for what a folder has in it: of a file or a symlink, nothing would be in the image.
@@ -141,13 +174,13 @@ impl<'l> Node<'l> {
         components(path).into_iter().fold(self, |node, part| node.children.entry(part.to_vec()).or_default())
     }
 
-    fn insert(&mut self, place: &[u8], mut merged: Merged<'l>, control: &Control<'_>) -> Result<()> {
+    fn insert(&mut self, place: &[u8], mut merged: Merged<'l>, reading: Reading<'l>) -> Result<()> {
         if let Some(whole) = self.unfold(place) {
-            insert_files(self, whole, control)?;
+            insert_files(self, whole, reading)?;
         }
         let node = self.descend(place);
         if let Some(Item::File(there)) = &node.item {
-            check_same(place, there, &merged, control)?;
+            check_same(place, there, &merged, reading.control)?;
             if there.ruled {
                 (merged.ruled, merged.ownership) = (true, there.ownership.clone());
             }
@@ -218,9 +251,7 @@ fn check_same(place: &[u8], there: &Merged<'_>, added: &Merged<'_>, control: &Co
                  again with size '{new_size}' by '{new}'"
             )));
         }
-        (Kind::Regular { .. }, Kind::Regular { .. })
-            if !same_content(&there.real_path, &added.real_path, control)? =>
-        {
+        (Kind::Regular { .. }, Kind::Regular { .. }) if !same_content(there, added, control)? => {
             return Err(Error::Conflict(format!(
                 "the file '{place}' already exists in the graph from '{old}' while it is added again with other content \
                  by '{new}'"
@@ -274,22 +305,20 @@ fn go_mode(entry: &Entry) -> String {
 }
 
 /// Compares two files of equal size.
-fn same_content(a: &Path, b: &Path, control: &Control<'_>) -> Result<bool> {
-    const CHUNK: usize = 64 << 10;
-    let open = |path: &Path| File::open(path).map_err(|source| Error::io("read file", path, source));
-    let (mut file_a, mut file_b) = (open(a)?, open(b)?);
+fn same_content(a: &Merged<'_>, b: &Merged<'_>, control: &Control<'_>) -> Result<bool> {
+    if let (Some(a), Some(b)) = (a.content, b.content) {
+        return Ok(a == b);
+    }
+    let (mut file_a, mut file_b) = (OpenFile::open(a)?, OpenFile::open(b)?);
     let (mut chunk_a, mut chunk_b) = (vec![0; CHUNK], vec![0; CHUNK]);
     loop {
         control.check()?;
-        let read = file_a.read(&mut chunk_a).map_err(|source| Error::io("read file", a, source))?;
-        if read == 0 {
-            return Ok(true);
+        let (read_a, read_b) = (file_a.read_full(&mut chunk_a)?, file_b.read_full(&mut chunk_b)?);
+        if chunk_a[..read_a] != chunk_b[..read_b] {
+            return Ok(false);
         }
-        match file_b.read_exact(&mut chunk_b[..read]) {
-            Ok(()) if chunk_a[..read] == chunk_b[..read] => {}
-            Ok(()) => return Ok(false),
-            Err(source) if source.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(false),
-            Err(source) => return Err(Error::io("read file", b, source)),
+        if read_a == 0 {
+            return Ok(true);
         }
     }
 }
@@ -304,6 +333,7 @@ impl LayerPath {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tar::walk::Identity;
 
     /// nix2container's TestSplit (G12).
     #[test]
@@ -323,7 +353,7 @@ mod tests {
 
     #[test]
     fn modes_are_shown_as_in_go() {
-        let shown = |kind, mode| go_mode(&Entry { kind, mode });
+        let shown = |kind, mode| go_mode(&Entry { kind, mode, identity: Identity::default() });
         assert_eq!(shown(Kind::Regular { size: 0 }, 0o444), "-r--r--r--");
         assert_eq!(shown(Kind::Regular { size: 0 }, 0o4755), "urwxr-xr-x");
         assert_eq!(shown(Kind::Directory, 0o1777), "dtrwxrwxrwx");

@@ -10,8 +10,10 @@ mod stream;
 mod walk;
 
 pub use casehack::strip_case_hack;
-pub(crate) use stream::{Fill, LayerStream, OpenFile, apart};
-pub(crate) use walk::{Kind as FileKind, Walker};
+#[cfg(test)]
+pub(crate) use stream::OpenFile;
+pub(crate) use stream::{Fill, LayerStream, Reading, apart};
+pub(crate) use walk::{Entry, Kind as FileKind, Walker};
 
 /// The unit of a tar stream, in bytes.
 pub(crate) const BLOCK: usize = 512;

@@ -9,10 +9,12 @@ use super::BLOCK;
 use super::casehack::strip_case_hack;
 use super::header::{Header, Kind as HeaderKind};
 use super::merge::{Item, Merged, merge};
-use super::walk::{Entry, Kind, Walker, gone_or};
+use super::walk::{Entry, Kind, REPLACED, Walker, gone_or, replaced_or};
 use crate::error::{Error, Result};
-use crate::pack::{Control, LayerPath};
+use crate::open;
+use crate::pack::{Control, Cores, LayerPath};
 use crate::rules::{Ownership, Rules};
+use crate::store_check::StoreCheck;
 
 /// What a call to [`LayerStream::fill`] gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,12 +56,28 @@ pub(crate) struct LayerStream<'l> {
     pending: Vec<u8>,
     pending_from: usize,
     ended: bool,
-    case_hack: bool,
+    reading: Reading<'l>,
+}
+
+/// How files are read.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading<'c> {
+    pub(crate) control: &'c Control<'c>,
+    /// The cores on which what is read is compared with what Nix knows of it; none if the store is trusted.
+    pub(crate) check: Option<&'c Cores>,
+}
+
+impl<'c> Reading<'c> {
+    /// The check of a path that is about to be walked.
+    pub(super) fn check_of(&self, path: &'c LayerPath) -> Option<StoreCheck<'c>> {
+        self.check.map(|cores| StoreCheck::new(path, cores, self.control))
+    }
 }
 
 /// A store path that keeps its place, being walked.
 struct Whole<'l> {
     walker: Walker,
+    check: Option<StoreCheck<'l>>,
     rules: &'l Rules,
     /// No byte of it has been handed out yet.
     fresh: bool,
@@ -72,11 +90,13 @@ pub(crate) struct OpenFile {
     root: PathBuf,
     size: u64,
     remaining: u64,
+    /// What its content has to be, and the hash of what has been read.
+    expected: Option<(blake3::Hash, blake3::Hasher)>,
 }
 
 impl<'l> LayerStream<'l> {
     /// A part of a layer's stream: `items`, and the end blocks with `end`.
-    fn new(items: Vec<(Vec<u8>, Item<'l>)>, end: bool, control: &Control<'_>) -> Self {
+    fn new(items: Vec<(Vec<u8>, Item<'l>)>, end: bool, reading: Reading<'l>) -> Self {
         Self {
             items: items.into_iter(),
             whole: None,
@@ -84,28 +104,28 @@ impl<'l> LayerStream<'l> {
             pending: Vec::new(),
             pending_from: 0,
             ended: !end,
-            case_hack: control.case_hack,
+            reading,
         }
     }
 
     /// The whole stream of `paths`. Rewritten paths are walked here, so conflicts are found before any byte is packed.
-    pub(crate) fn merged(paths: &'l [LayerPath], control: &Control<'_>) -> Result<Self> {
-        Ok(Self::new(merge(paths, control)?, true, control))
+    pub(crate) fn merged(paths: &'l [LayerPath], reading: Reading<'l>) -> Result<Self> {
+        Ok(Self::new(merge(paths, reading)?, true, reading))
     }
 
     /// The segment of a path that keeps its place.
-    pub(crate) fn segment(path: &'l LayerPath, control: &Control<'_>) -> Self {
-        Self::new(vec![(path.path.as_str().into(), Item::Whole(path))], false, control)
+    pub(crate) fn segment(path: &'l LayerPath, reading: Reading<'l>) -> Self {
+        Self::new(vec![(path.path.as_str().into(), Item::Whole(path))], false, reading)
     }
 
     /// The headers of `parents` ahead of all segments.
-    pub(crate) fn head(parents: Vec<Vec<u8>>, control: &Control<'_>) -> Self {
-        Self::new(parents.into_iter().map(|parent| (parent, Item::Parent)).collect(), false, control)
+    pub(crate) fn head(parents: Vec<Vec<u8>>, reading: Reading<'l>) -> Self {
+        Self::new(parents.into_iter().map(|parent| (parent, Item::Parent)).collect(), false, reading)
     }
 
     /// The blocks after all segments.
-    pub(crate) fn end(control: &Control<'_>) -> Self {
-        Self::new(Vec::new(), true, control)
+    pub(crate) fn end(reading: Reading<'l>) -> Self {
+        Self::new(Vec::new(), true, reading)
     }
 
     /// Fills `frame` from its start and says how far. With `split`, a frame ends where a segment ends: a whole store
@@ -118,7 +138,11 @@ impl<'l> LayerStream<'l> {
                 break;
             }
             if let Some(file) = &mut self.file {
-                filled += file.read(&mut frame[filled..])?;
+                let read = file.read(&mut frame[filled..])?;
+                if let Some(check) = self.whole.as_mut().and_then(|whole| whole.check.as_mut()) {
+                    check.content(&frame[filled..filled + read]);
+                }
+                filled += read;
                 if file.is_at_end() {
                     let end = file.size as usize % BLOCK;
                     self.file = None;
@@ -133,7 +157,8 @@ impl<'l> LayerStream<'l> {
                 if self.next_of_whole()? {
                     continue;
                 }
-                self.whole = None;
+                let check = self.whole.take().and_then(|whole| whole.check);
+                check.map_or(Ok(()), StoreCheck::finish)?;
                 if split && filled > 0 {
                     break;
                 }
@@ -141,8 +166,8 @@ impl<'l> LayerStream<'l> {
             }
             match self.items.next() {
                 Some((_, Item::Whole(path))) => {
-                    self.whole =
-                        Some(Whole { walker: path.walk(self.case_hack), rules: &path.rules, fresh: true });
+                    let (walker, check) = (path.walk(self.case_hack()), self.reading.check_of(path));
+                    self.whole = Some(Whole { walker, check, rules: &path.rules, fresh: true });
                 }
                 Some((place, Item::File(merged))) => self.push_merged(&place, merged)?,
                 Some((place, Item::Parent)) => {
@@ -159,6 +184,10 @@ impl<'l> LayerStream<'l> {
         Ok((filled, if filled == 0 { Fill::End } else { Fill::Frame }))
     }
 
+    fn case_hack(&self) -> bool {
+        self.reading.control.case_hack
+    }
+
     fn drain_pending(&mut self, frame: &mut [u8]) -> usize {
         let rest = &self.pending[self.pending_from..];
         let taken = rest.len().min(frame.len());
@@ -173,32 +202,44 @@ impl<'l> LayerStream<'l> {
 
     /// Takes the next file of the store path that is being walked; false at its end.
     fn next_of_whole(&mut self) -> Result<bool> {
+        let case_hack = self.case_hack();
         let whole = self.whole.as_mut().expect("only called while one is walked");
         let Some(entry) = whole.walker.next()? else { return Ok(false) };
-        let path =
-            if self.case_hack { strip_case_hack(whole.walker.path()) } else { whole.walker.path().into() };
+        if let Some(check) = &mut whole.check {
+            check.entry(&whole.walker, &entry)?;
+        }
+        let path = if case_hack { strip_case_hack(whole.walker.path()) } else { whole.walker.path().into() };
         let ownership = whole.rules.ownership(&path, entry.mode);
         push_entry(&mut self.pending, &path, &entry, &ownership);
-        if let Kind::Regular { size: size @ 1.. } = entry.kind {
-            self.file = Some(OpenFile::of(&whole.walker, size)?);
+        if let Kind::Regular { size: 1.. } = entry.kind {
+            self.file = Some(OpenFile::of(&whole.walker, &entry)?);
         }
         Ok(true)
     }
 
     fn push_merged(&mut self, place: &[u8], merged: Merged<'_>) -> Result<()> {
         push_entry(&mut self.pending, place, &merged.entry, &merged.ownership);
-        if let Kind::Regular { size: size @ 1.. } = merged.entry.kind {
-            self.file = Some(OpenFile::open(merged.real_path, merged.real_root, size)?);
+        if let Kind::Regular { size: 1.. } = merged.entry.kind {
+            self.file = Some(OpenFile::open(&merged)?);
         }
         Ok(())
     }
 }
 
 impl OpenFile {
-    /// Opens the current entry of a walk, a regular file of `size` bytes.
-    pub(crate) fn of(walker: &Walker, size: u64) -> Result<Self> {
-        let (path, root) = (walker.real_path(), walker.real_root().to_path_buf());
-        Ok(Self { fd: walker.open()?, path, root, size, remaining: size })
+    /// Opens the current entry of a walk, a regular file.
+    pub(crate) fn of(walker: &Walker, entry: &Entry) -> Result<Self> {
+        let fd = walker.open(entry)?;
+        Ok(Self::new(fd, walker.real_path(), walker.real_root(), entry, None))
+    }
+
+    fn new(fd: OwnedFd, path: PathBuf, root: &Path, entry: &Entry, content: Option<blake3::Hash>) -> Self {
+        let size = match entry.kind {
+            Kind::Regular { size } => size,
+            Kind::Directory | Kind::Symlink { .. } => 0,
+        };
+        let expected = content.map(|content| (content, blake3::Hasher::new()));
+        Self { fd, path, root: root.into(), size, remaining: size, expected }
     }
 
     /// Whether all of it has been read.
@@ -206,11 +247,24 @@ impl OpenFile {
         self.remaining == 0
     }
 
-    fn open(path: PathBuf, root: &Path, size: u64) -> Result<Self> {
-        use rustix::fs::{Mode, OFlags};
-        let fd = rustix::fs::open(&path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|errno| gone_or("read file", root, path.clone(), errno))?;
-        Ok(Self { fd, path, root: root.into(), size, remaining: size })
+    /// Opens a file that a walk has found before. It must be the same one still, below no link; if its content was hashed then, that
+    /// must be the same, too.
+    pub(super) fn open(merged: &Merged<'_>) -> Result<Self> {
+        let Merged { entry, real_path, real_root, content, .. } = merged;
+        let below = real_path.strip_prefix(real_root).unwrap_or(Path::new(""));
+        let opened = open::inside(real_root, below)
+            .and_then(|file| if entry.is(&file)? { Ok(file) } else { Err(REPLACED) })
+            .map_err(|errno| replaced_or("read file", real_root, real_path.clone(), errno))?;
+        Ok(Self::new(opened, real_path.clone(), real_root, entry, *content))
+    }
+
+    /// Reads until `chunk` is full or the file ends.
+    pub(super) fn read_full(&mut self, chunk: &mut [u8]) -> Result<usize> {
+        let mut filled = 0;
+        while filled < chunk.len() && !self.is_at_end() {
+            filled += self.read(&mut chunk[filled..])?;
+        }
+        Ok(filled)
     }
 
     /// Reads as much of the file's rest as fits. Where there is room for a byte more it is asked for, so that a file
@@ -229,6 +283,13 @@ impl OpenFile {
             return Err(Error::Changed { what, path: self.path.clone() });
         }
         self.remaining -= read as u64;
+        if let Some((expected, hasher)) = &mut self.expected {
+            hasher.update(&frame[..read]);
+            if self.remaining == 0 && hasher.finalize() != *expected {
+                let what = "it has another content than when its archive was hashed".into();
+                return Err(Error::Changed { what, path: self.path.clone() });
+            }
+        }
         Ok(read)
     }
 }

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::casehack::strip_case_hack;
 use crate::error::{Error, Result};
+use crate::open;
 
 /// What an entry is, without its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,13 +31,49 @@ pub(crate) struct Entry {
     /// Permission bits with setuid, setgid and sticky; 0777 for a symlink, whatever the file system says
     /// (nix2container#23: macOS and Linux differ).
     pub(crate) mode: u32,
+    pub(crate) identity: Identity,
+}
+
+/// Device and inode: a file that is opened must be the one that was looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    #[allow(
+        clippy::useless_conversion,
+        clippy::unnecessary_cast,
+        reason = "the types differ between systems"
+    )]
+    fn of(stat: &Stat) -> Self {
+        Self { device: stat.st_dev as u64, inode: u64::from(stat.st_ino) }
+    }
+}
+
+impl Entry {
+    /// Whether an open file is this one, and still as large.
+    pub(super) fn is(&self, file: &OwnedFd) -> Result<bool, Errno> {
+        let stat = rustix::fs::fstat(file)?;
+        let same_kind = match (&self.kind, FileType::from_raw_mode(stat.st_mode)) {
+            (Kind::Directory, FileType::Directory) => true,
+            (Kind::Regular { size }, FileType::RegularFile) => size_of(&stat) == *size,
+            _ => false,
+        };
+        Ok(same_kind && Identity::of(&stat) == self.identity)
+    }
+}
+
+fn size_of(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
 }
 
 struct Level {
     /// Closed while more than [`OPEN_LEVELS`] levels lie below it.
     dir: Option<OwnedFd>,
-    /// Device and inode: opened again, it must be the same directory.
-    identity: (u64, u64),
+    /// Opened again, it must be the same directory.
+    identity: Identity,
     names: vec::IntoIter<Vec<u8>>,
     /// How long the path is up to and with this directory.
     path_len: usize,
@@ -46,12 +83,6 @@ impl Level {
     fn dir(&self) -> &OwnedFd {
         self.dir.as_ref().expect("the innermost directory is open")
     }
-}
-
-#[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "the types differ between systems")]
-fn identity(dir: &OwnedFd) -> Result<(u64, u64), Errno> {
-    let stat = rustix::fs::fstat(dir)?;
-    Ok((stat.st_dev as u64, u64::from(stat.st_ino)))
 }
 
 /// The walk's state.
@@ -90,6 +121,11 @@ impl Walker {
         &self.path
     }
 
+    /// The current entry's path from the store path on: empty, or with a slash ahead.
+    pub(crate) fn below(&self) -> &[u8] {
+        &self.path[self.root_len..]
+    }
+
     /// The store path on this machine.
     pub(crate) fn real_root(&self) -> &Path {
         &self.real_root
@@ -97,7 +133,7 @@ impl Walker {
 
     /// The current entry's path on this machine.
     pub(crate) fn real_path(&self) -> PathBuf {
-        match self.path[self.root_len..].strip_prefix(b"/") {
+        match self.below().strip_prefix(b"/") {
             Some(below) => self.real_root.join(OsStr::from_bytes(below)),
             None => self.real_root.clone(),
         }
@@ -123,10 +159,10 @@ impl Walker {
         }
     }
 
-    /// Opens the current entry, a regular file.
-    pub(crate) fn open(&self) -> Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        self.open_as(flags).map_err(|errno| self.failed("read file", errno))
+    /// Opens the current entry, a regular file. Waits for nobody: a FIFO may have taken its place.
+    pub(crate) fn open(&self, entry: &Entry) -> Result<OwnedFd> {
+        self.open_as(open::READ | OFlags::NOFOLLOW, entry)
+            .map_err(|errno| self.not_opened("read file", errno))
     }
 
     fn entry(&mut self, stat: Result<Stat, Errno>) -> Result<Entry> {
@@ -137,22 +173,23 @@ impl Walker {
         }
         #[allow(clippy::useless_conversion, reason = "the type differs between systems")]
         let mode = u32::from(stat.st_mode) & 0o7777;
+        let identity = Identity::of(&stat);
+        let entry = |kind, mode| Entry { kind, mode, identity };
         let special = |kind| Error::SpecialFile { kind, path: self.real_path() };
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
-                self.enter()?;
-                Ok(Entry { kind: Kind::Directory, mode })
+                let entry = entry(Kind::Directory, mode);
+                self.enter(&entry)?;
+                Ok(entry)
             }
-            FileType::RegularFile => {
-                Ok(Entry { kind: Kind::Regular { size: u64::try_from(stat.st_size).unwrap_or(0) }, mode })
-            }
+            FileType::RegularFile => Ok(entry(Kind::Regular { size: size_of(&stat) }, mode)),
             FileType::Symlink => {
                 let target = match self.levels.last() {
                     Some(level) => rustix::fs::readlinkat(level.dir(), self.name(), Vec::new()),
                     None => rustix::fs::readlink(&self.real_root, Vec::new()),
                 };
-                let target = target.map_err(|errno| self.failed("read symlink", errno))?;
-                Ok(Entry { kind: Kind::Symlink { target: target.into_bytes() }, mode: 0o777 })
+                let target = target.map_err(|errno| self.not_opened("read symlink", errno))?;
+                Ok(entry(Kind::Symlink { target: target.into_bytes() }, 0o777))
             }
             FileType::Socket => Err(special("a socket")),
             FileType::Fifo => Err(special("a FIFO")),
@@ -162,10 +199,9 @@ impl Walker {
     }
 
     /// Reads the current directory's names and makes it the innermost level.
-    fn enter(&mut self) -> Result<()> {
+    fn enter(&mut self, entry: &Entry) -> Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = self.open_as(flags).map_err(|errno| self.failed("read directory", errno))?;
-        let identity = identity(&dir).map_err(|errno| self.failed("read directory", errno))?;
+        let dir = self.open_as(flags, entry).map_err(|errno| self.not_opened("read directory", errno))?;
         self.names_buffer.resize(DIRECTORY_BUFFER, MaybeUninit::uninit());
         let mut buffer = std::mem::take(&mut self.names_buffer);
         let mut names = Vec::new();
@@ -187,6 +223,7 @@ impl Walker {
             self.levels[outer].dir = None;
         }
         let dir = Some(dir);
+        let identity = entry.identity;
         self.levels.push(Level { dir, identity, names: names.into_iter(), path_len: self.path.len() });
         Ok(())
     }
@@ -197,7 +234,7 @@ impl Walker {
         let Some(outer) = self.levels.last_mut().filter(|outer| outer.dir.is_none()) else { return Ok(()) };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(left.dir(), "..", flags, Mode::empty())
-            .and_then(|dir| Ok((identity(&dir)?, dir)));
+            .and_then(|dir| Ok((Identity::of(&rustix::fs::fstat(&dir)?), dir)));
         let expected = outer.identity;
         self.path.truncate(outer.path_len);
         match opened {
@@ -210,11 +247,14 @@ impl Walker {
         }
     }
 
-    fn open_as(&self, flags: OFlags) -> Result<OwnedFd, Errno> {
-        match self.levels.last() {
+    /// Opens the current entry, which must be what it was when its attributes were read.
+    fn open_as(&self, flags: OFlags, entry: &Entry) -> Result<OwnedFd, Errno> {
+        // The directory that the walk is entering is not a level yet, and the root has none around it.
+        let file = match self.levels.last() {
             Some(level) => rustix::fs::openat(level.dir(), self.name(), flags, Mode::empty()),
             None => rustix::fs::open(&self.real_root, flags, Mode::empty()),
-        }
+        }?;
+        if entry.is(&file)? { Ok(file) } else { Err(REPLACED) }
     }
 
     /// The current entry's own name: what its parent directory calls it.
@@ -223,8 +263,25 @@ impl Walker {
         &self.path[start..]
     }
 
+    fn not_opened(&self, action: &'static str, errno: Errno) -> Error {
+        replaced_or(action, &self.real_root, self.real_path(), errno)
+    }
+
     fn failed(&self, action: &'static str, errno: Errno) -> Error {
         gone_or(action, &self.real_root, self.real_path(), errno)
+    }
+}
+
+/// Given for a file that is not the one that was looked at.
+pub(super) const REPLACED: Errno = Errno::STALE;
+
+/// The error for a file that was there just before and cannot be opened as what it was.
+pub(super) fn replaced_or(action: &'static str, root: &Path, path: PathBuf, errno: Errno) -> Error {
+    match errno {
+        Errno::LOOP | Errno::NXIO | Errno::NOTDIR | Errno::INVAL => {
+            Error::Changed { what: "another file has taken its place".into(), path }
+        }
+        _ => gone_or(action, root, path, errno),
     }
 }
 
@@ -236,5 +293,95 @@ pub(super) fn gone_or(action: &'static str, root: &Path, path: PathBuf, errno: E
     if std::fs::symlink_metadata(root).is_err() {
         return Error::Missing { path: root.into() };
     }
-    Error::Changed { what: "a file is gone".into(), path }
+    let what = match std::fs::symlink_metadata(&path) {
+        Ok(_) => "another file has taken its place, or it has another size",
+        Err(_) => "a file is gone",
+    };
+    Error::Changed { what: what.into(), path }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// A walk of a folder with `file` and `folder` in it, at the entry of this name.
+    fn at(root: &Path, name: &str) -> (Walker, Entry) {
+        fs::create_dir_all(root.join("folder")).unwrap();
+        fs::write(root.join("file"), "text").unwrap();
+        let mut walker = Walker::new(b"/nix/store/x", root.into(), false);
+        loop {
+            let entry = walker.next().unwrap().unwrap();
+            if walker.below() == [b"/", name.as_bytes()].concat() {
+                return (walker, entry);
+            }
+        }
+    }
+
+    fn fifo(path: &Path) {
+        rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    }
+
+    /// Whatever a file becomes between two calls of the kernel, it is told, and nobody waits.
+    #[test]
+    fn fault_store_fifo_what_takes_a_files_place_is_not_read() {
+        type Change = fn(&Path);
+        let places: [(&str, Change); 7] = [
+            ("a FIFO", fifo),
+            ("a link to a FIFO", |path| {
+                fifo(&path.with_extension("fifo"));
+                symlink(path.with_extension("fifo"), path).unwrap();
+            }),
+            ("a link to the same text", |path| {
+                fs::write(path.with_extension("other"), "text").unwrap();
+                symlink(path.with_extension("other"), path).unwrap();
+            }),
+            ("a socket", |path| drop(UnixListener::bind(path).unwrap())),
+            ("a folder", |path| fs::create_dir(path).unwrap()),
+            ("another file", |path| {
+                // The first one's inode must not be free again.
+                fs::write(path.with_extension("kept"), "").unwrap();
+                fs::write(path, "text").unwrap();
+            }),
+            ("a longer file", |path| fs::write(path, "longer text").unwrap()),
+        ];
+        for (what, place) in places {
+            let folder = tempfile::tempdir().unwrap();
+            let root = folder.path().join("x");
+            fs::create_dir(&root).unwrap();
+            let (walker, entry) = at(&root, "file");
+            assert!(walker.open(&entry).is_ok());
+            let file = root.join("file");
+            if what == "another file" {
+                fs::rename(&file, root.join("moved")).unwrap();
+            } else if what != "a longer file" {
+                fs::remove_file(&file).unwrap();
+            }
+            place(&file);
+            let error = walker.open(&entry).unwrap_err();
+            assert!(matches!(&error, Error::Changed { path, .. } if *path == file), "{what}: {error}");
+        }
+    }
+
+    #[test]
+    fn another_folder_in_a_folders_place_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("x");
+        fs::create_dir(&root).unwrap();
+        let (mut walker, entry) = at(&root, "folder");
+        walker.levels.pop();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        assert!(walker.open_as(flags, &entry).is_ok());
+        fs::rename(root.join("folder"), root.join("moved")).unwrap();
+        assert_eq!(walker.open_as(flags, &entry).unwrap_err(), Errno::NOENT);
+        fs::create_dir(root.join("folder")).unwrap();
+        assert_eq!(walker.open_as(flags, &entry).unwrap_err(), REPLACED);
+        fs::remove_dir(root.join("folder")).unwrap();
+        symlink("moved", root.join("folder")).unwrap();
+        let error = walker.not_opened("read directory", walker.open_as(flags, &entry).unwrap_err());
+        assert!(matches!(error, Error::Changed { .. }), "{error}");
+    }
 }

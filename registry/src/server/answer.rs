@@ -14,8 +14,10 @@ use nixply_packer::image::oci;
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 
+use super::admission::Admission;
 use super::body::Body;
 use super::catalog::{Blob, Catalog, Document};
+use super::connections::Pulse;
 use super::observer::{Observed, Read};
 use super::pump::Source;
 use super::range::Part;
@@ -24,12 +26,14 @@ use super::workshop::Workshop;
 use crate::error::Error;
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// What all connections share.
 pub(super) struct Shared {
     pub(super) catalog: Catalog,
     pub(super) workshop: Arc<Workshop>,
+    pub(super) admission: Admission,
 }
 
 /// What a path names.
@@ -48,6 +52,10 @@ enum Route<'p> {
     Tags {
         name: &'p str,
     },
+    Referrers {
+        name: &'p str,
+        digest: &'p str,
+    },
     Other,
 }
 
@@ -65,20 +73,21 @@ impl<'p> Route<'p> {
         match (parts.next(), parts.next(), parts.next()) {
             (Some(reference), Some("manifests"), Some(name)) => Self::Manifest { name, reference },
             (Some(digest), Some("blobs"), Some(name)) => Self::Blob { name, digest },
+            (Some(digest), Some("referrers"), Some(name)) => Self::Referrers { name, digest },
             _ => Self::Other,
         }
     }
 }
 
 /// An error body of the specification ("Error codes").
-struct Refusal {
+pub(super) struct Refusal {
     status: StatusCode,
     code: &'static str,
     message: String,
 }
 
 impl Refusal {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into() }
     }
 
@@ -86,26 +95,38 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, code, message)
     }
 
-    fn answer(&self) -> Response<Body> {
+    pub(super) fn answer(&self) -> Response<Body> {
         let body = json!({"errors": [{"code": self.code, "message": self.message, "detail": null}]});
         respond(self.status, "application/json", Body::whole(body.to_string()))
     }
 }
 
 impl Shared {
-    /// Answers a request.
+    /// Answers a request of a connection. `trusted`, its peer may read what there is.
     pub(super) async fn answer<B>(
         self: Arc<Self>,
         request: Request<B>,
+        trusted: bool,
+        pulse: Arc<Pulse>,
     ) -> Result<Response<Body>, Infallible> {
+        let answering = pulse.answer();
         self.workshop.counters.request();
-        let mut response = self.route(&request).await.unwrap_or_else(|refusal| refusal.answer());
+        let mut response = match self.admission.refuse(&request, trusted) {
+            Some(response) => {
+                self.workshop.counters.refused();
+                response
+            }
+            None => {
+                pulse.trust();
+                self.route(&request).await.unwrap_or_else(|refusal| refusal.answer())
+            }
+        };
         response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
         if request.method() == Method::HEAD {
             // The length stays in its header.
             *response.body_mut() = Body::empty();
         }
-        Ok(response)
+        Ok(response.map(|body| body.during(answering)))
     }
 
     async fn route<B>(&self, request: &Request<B>) -> Result<Response<Body>, Refusal> {
@@ -138,9 +159,15 @@ impl Shared {
                 self.blob(digest, &blob, headers, head).await
             }
             Route::Tags { name } => self.tags(name, request.uri().query().unwrap_or_default()),
-            Route::Other => {
-                Err(Refusal::not_found("UNSUPPORTED", "this registry has manifests, blobs and tags"))
+            Route::Referrers { name, digest } => {
+                self.check_name(name)?;
+                parse_digest(digest)?;
+                Ok(referrers(request.uri().query().unwrap_or_default()))
             }
+            Route::Other => Err(Refusal::not_found(
+                "UNSUPPORTED",
+                "this registry has manifests, blobs, tags and referrers",
+            )),
         }
     }
 
@@ -251,6 +278,17 @@ impl Shared {
     }
 }
 
+/// What refers to a manifest: nothing does, of whatever type. An empty list spares the asker looking for a tag `sha256-...`
+/// (distribution-spec 1.1, "Listing Referrers").
+fn referrers(query: &str) -> Response<Body> {
+    let index = json!({"schemaVersion": 2, "mediaType": oci::INDEX, "manifests": []});
+    let mut response = respond(StatusCode::OK, oci::INDEX, Body::whole(index.to_string()));
+    if query.split('&').any(|parameter| parameter.starts_with("artifactType=")) {
+        response.headers_mut().insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
+    }
+    response
+}
+
 /// A digest; none where it is a digest of another algorithm than all of ours.
 fn parse_digest(text: &str) -> Result<Option<Digest>, Refusal> {
     if let Ok(digest) = text.parse() {
@@ -316,6 +354,7 @@ mod tests {
             ("/v2/a/b/c/manifests/sha256:0", Route::Manifest { name: "a/b/c", reference: "sha256:0" }),
             ("/v2/blobs/blobs/blobs/x", Route::Blob { name: "blobs/blobs", digest: "x" }),
             ("/v2/a/tags/list", Route::Tags { name: "a" }),
+            ("/v2/a/b/referrers/sha256:0", Route::Referrers { name: "a/b", digest: "sha256:0" }),
             ("/v2/a/blobs/uploads/", Route::Other),
             ("/v2/manifests/t", Route::Other),
             ("/v2//", Route::Other),

@@ -1,4 +1,4 @@
-//! The bytes of an answer. A blob's are read piece by piece on threads that may block, a few pieces ahead of the
+//! The bytes of an answer. A blob's are read piece by piece on threads that may block, one piece ahead of the
 //! socket; memory for a reader is bounded by that.
 
 use std::io;
@@ -11,6 +11,7 @@ use hyper::body::{Bytes, Frame, SizeHint};
 use nixply_packer::digest::Digest;
 use tokio::sync::mpsc;
 
+use super::connections::Answering;
 use super::observer::Observed;
 use super::pump::{Source, pump};
 use super::workshop::Workshop;
@@ -23,6 +24,8 @@ pub(super) struct Body {
     counted: Option<(Arc<Workshop>, Digest)>,
     /// Whom to tell.
     observed: Option<Observed>,
+    /// Ends with this.
+    _answering: Option<Answering>,
 }
 
 enum Remaining {
@@ -39,7 +42,8 @@ impl Body {
     /// These bytes.
     pub(super) fn whole(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        Self { left: bytes.len() as u64, bytes: Remaining::Whole(bytes), counted: None, observed: None }
+        let left = bytes.len() as u64;
+        Self { bytes: Remaining::Whole(bytes), left, counted: None, observed: None, _answering: None }
     }
 
     /// A part of a blob with `size` bytes. Where the blob cannot be given to its end, the connection is cut.
@@ -55,7 +59,7 @@ impl Body {
                 let _ = sender.send(Err(error)).await;
             }
         });
-        Self { bytes: Remaining::Pieces(receiver), left, counted: None, observed: None }
+        Self { bytes: Remaining::Pieces(receiver), left, counted: None, observed: None, _answering: None }
     }
 
     /// Counts what is sent as this blob's.
@@ -67,6 +71,12 @@ impl Body {
     /// Tells of what is sent.
     pub(super) fn observed(mut self, observed: Option<Observed>) -> Self {
         self.observed = observed;
+        self
+    }
+
+    /// Keeps this until all is handed over.
+    pub(super) fn during(mut self, answering: Answering) -> Self {
+        self._answering = Some(answering);
         self
     }
 

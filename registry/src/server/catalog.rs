@@ -1,12 +1,9 @@
 //! What is served: repositories, their tags, an image's manifest for an asker, and blobs by digest.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hyper::body::Bytes;
-use nixply_packer::Error as PackerError;
 use nixply_packer::closure::Store;
 use nixply_packer::digest::{DiffId, Digest};
 use nixply_packer::image::oci::{self, Descriptor};
@@ -93,6 +90,9 @@ struct Form {
 /// Layers that would be packed to the same blob: the same tar stream, cut into frames at the same places.
 type PackedKey = (DiffId, String, Vec<u8>);
 
+/// An image has 127 layers at most.
+const MOST_OPEN: usize = 128;
+
 /// Everything that is served.
 pub(super) struct Catalog {
     names: BTreeMap<String, BTreeMap<String, Served>>,
@@ -104,6 +104,8 @@ impl Catalog {
     pub(super) fn new(images: Vec<Image>, store: &Store, compression: Compression) -> Result<Self> {
         let mut catalog = Self { names: BTreeMap::new(), blobs: RwLock::default() };
         let mut packed: HashMap<PackedKey, Arc<PackedBlob>> = HashMap::new();
+        let mut files: HashMap<(Digest, String), Arc<FileBlob>> = HashMap::new();
+        let most_open = most_open_files();
         for image in images {
             let config = Bytes::from(oci::config(&image.spec));
             catalog.add(Digest::of(&config), Blob::Bytes(config));
@@ -116,10 +118,16 @@ impl Catalog {
             for reads in readers {
                 let mut layers = Vec::new();
                 for (place, layer) in image.spec.layers.iter().enumerate() {
-                    if let Some(path) = &layer.layer_path {
-                        let blob = file_blob(store, path, layer.digest, place)?;
-                        catalog.add(layer.digest, blob.clone());
-                        layers.push((layer.media_type.clone(), blob));
+                    if let Some(name) = &layer.layer_path {
+                        let there = files.get(&(layer.digest, name.clone())).cloned();
+                        let open = || {
+                            FileBlob::new(layer.digest, name, store, place, files.len() < most_open)
+                                .map(Arc::new)
+                        };
+                        let file = there.map_or_else(open, Ok)?;
+                        files.insert((layer.digest, name.clone()), file.clone());
+                        catalog.add(layer.digest, Blob::File(file.clone()));
+                        layers.push((layer.media_type.clone(), Blob::File(file)));
                         continue;
                     }
                     let codec = compression.codec(layer, *reads);
@@ -204,7 +212,7 @@ impl Catalog {
             let layers = form.layers.iter().map(|(media_type, blob)| {
                 let (digest, size) = match blob {
                     Blob::Bytes(bytes) => (Digest::of(bytes), bytes.len() as u64),
-                    Blob::File(file) => (file.digest, file.size),
+                    Blob::File(file) => (file.digest(), file.size),
                     Blob::Packed(blob) => {
                         let known = blob.known().expect("it was learnt just now");
                         self.add(known.0, Blob::Packed(blob.clone()));
@@ -220,15 +228,8 @@ impl Catalog {
     }
 }
 
-/// A base image's layer. Its size is the file's: specs of nix2container may have none (its #207).
-fn file_blob(store: &Store, path: &str, digest: Digest, place: usize) -> Result<Blob> {
-    let path = store.real_path(&path.into());
-    let size = match fs::metadata(&path) {
-        Ok(metadata) => metadata.len(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(PackerError::Missing { path }.into());
-        }
-        Err(source) => return Err(PackerError::Io { action: "read blob", path, source }.into()),
-    };
-    Ok(Blob::File(Arc::new(FileBlob { path, digest, size, place, right: AtomicBool::new(false) })))
+/// How many layers' own files are kept open while the server runs. Others are opened for each reader, and have to be the same files.
+fn most_open_files() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    files.map_or(MOST_OPEN, |files| usize::try_from(files / 8).unwrap_or(MOST_OPEN)).min(MOST_OPEN)
 }

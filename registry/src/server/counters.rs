@@ -10,6 +10,7 @@ use nixply_packer::digest::Digest;
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     requests: AtomicU64,
+    refused: AtomicU64,
     packings: AtomicU64,
     sent: Mutex<BTreeMap<Digest, u64>>,
 }
@@ -19,6 +20,8 @@ pub(super) struct Counters {
 pub struct Counts {
     /// Requests of any kind.
     pub requests: u64,
+    /// Requests of programs that may not read what there is.
+    pub refused: u64,
     /// Layers that packing was begun of; a layer that failed and was asked for again counts again.
     pub packings: u64,
     /// Bytes of blobs (layers and configs) that were sent, by the blob. Blobs of which nothing was sent are not in it.
@@ -37,6 +40,10 @@ impl Counters {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn packing(&self) {
         self.packings.fetch_add(1, Ordering::Relaxed);
     }
@@ -48,6 +55,7 @@ impl Counters {
     pub(super) fn counts(&self) -> Counts {
         Counts {
             requests: self.requests.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
             packings: self.packings.load(Ordering::Relaxed),
             sent: self.sent.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }

@@ -98,15 +98,10 @@ impl Growing {
 
     /// Reads exactly so many bytes, which are there.
     pub(super) fn read(&self, at: u64, count: usize) -> io::Result<Bytes> {
-        read_exactly(&self.file, at, count)
+        let mut buffer = vec![0; count];
+        self.file.read_exact_at(&mut buffer, at)?;
+        Ok(buffer.into())
     }
-}
-
-/// Reads exactly so many bytes of a file.
-pub(super) fn read_exactly(file: &File, at: u64, count: usize) -> io::Result<Bytes> {
-    let mut buffer = vec![0; count];
-    file.read_exact_at(&mut buffer, at)?;
-    Ok(buffer.into())
 }
 
 #[cfg(test)]

@@ -7,12 +7,16 @@
 //!            served                   bytes        has of it
 //! ```
 
+mod admission;
 mod answer;
 mod body;
 mod catalog;
+mod connections;
 mod counters;
+mod frames;
 mod growing;
 mod observer;
+mod peer;
 mod pump;
 mod range;
 mod reads;
@@ -32,19 +36,41 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nixply_packer::cache::Cache;
 use nixply_packer::closure::Store;
+use rustix::net::sockopt::set_socket_send_buffer_size;
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use self::admission::Admission;
 use self::answer::Shared;
+use self::connections::{Connection, Connections, PATIENCE, Watched};
+use self::peer::Peer;
 use self::workshop::Workshop;
 use crate::error::{Error, Result};
 
+pub use self::admission::{Readers, Secret};
 pub use self::catalog::Image;
 pub use self::counters::Counts;
 pub use self::observer::{Observer, Read};
+pub use self::peer::peers_are_known;
 pub use self::reads::Compression;
 
 /// How long packings may take to notice that they are to stop; they look several times a second.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a connection has for a request's head, and about what it has of an answer beside a piece.
+const HTTP_BUFFER: usize = 32 << 10;
+
+/// What the kernel keeps of an answer on loopback, of which Linux makes twice as much.
+const SEND_BUFFER: usize = 256 << 10;
+
+/// Threads that read for those who ask, beside those that pack.
+const MOST_READING_THREADS: usize = 32;
+
+/// How often connections are looked at that wait for their peers.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long a further connection is left alone where no file descriptors are left.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Hears of layers that cannot be served. Called from the server's threads.
 pub type Report = Arc<dyn Fn(&Error) + Send + Sync>;
@@ -54,8 +80,12 @@ pub type Report = Arc<dyn Fn(&Error) + Send + Sync>;
 pub struct Options {
     /// Where to listen. Port 0 is a free one.
     pub listen: SocketAddr,
-    /// Whether that may be an address that other machines reach. There are no passwords.
+    /// Whether that may be an address that other machines reach.
     pub allow_remote: bool,
+    /// Whose programs are answered.
+    pub readers: Readers,
+    /// Names by which clients may call a server on loopback, beside `localhost` and loopback's addresses.
+    pub hosts: Vec<String>,
     /// How layers are compressed.
     pub compression: Compression,
     /// Where the store paths are.
@@ -81,6 +111,8 @@ impl Options {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             allow_remote: false,
+            readers: Readers::Everyone,
+            hosts: Vec::new(),
             compression: Compression::Auto,
             store,
             cache: None,
@@ -107,9 +139,15 @@ impl Server {
     /// Begins to serve. When this returns, the address answers.
     pub fn start(images: Vec<Image>, options: Options) -> Result<Self> {
         let Options { listen, allow_remote, compression, .. } = options;
-        if !allow_remote && !listen.ip().is_loopback() {
+        let local = listen.ip().is_loopback();
+        if !allow_remote && !local {
             return Err(Error::Remote(listen));
         }
+        if matches!(options.readers, Readers::UserAndRoot) && !peers_are_known() {
+            return Err(Error::UnknownPeers);
+        }
+        let admission =
+            Admission { readers: options.readers.clone(), hosts: local.then(|| options.hosts.clone()) };
         let catalog = catalog::Catalog::new(images, &options.store, compression)?;
         // Better now than when a client waits.
         tempfile::tempfile_in(&options.scratch)
@@ -119,16 +157,21 @@ impl Server {
         let failed = |source| Error::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
+        if local {
+            // Connections have it from here. Bytes that a peer does not take wait in the kernel's memory.
+            set_socket_send_buffer_size(&listener, SEND_BUFFER).map_err(|error| failed(error.into()))?;
+        }
         let address = listener.local_addr().map_err(failed)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             // They move bytes; reading and packing is done elsewhere.
             .worker_threads(std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)))
+            .max_blocking_threads(workshop.threads() + MOST_READING_THREADS)
             .thread_name("nixply-serve")
             .enable_all()
             .build()
             .map_err(Error::Start)?;
         let (ending, ended) = oneshot::channel();
-        let shared = Arc::new(Shared { catalog, workshop: workshop.clone() });
+        let shared = Arc::new(Shared { catalog, workshop: workshop.clone(), admission });
         let serve = move || {
             runtime.block_on(async {
                 tokio::select! {
@@ -178,22 +221,56 @@ impl Drop for Server {
 /// Takes connections for ever.
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("it does not block");
+    let connections = Arc::new(Connections::new());
+    let mut look = tokio::time::interval(LOOK);
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            // No file descriptors left, perhaps: some will be closed.
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = look.tick() => {
+                connections.cut_stalled();
+                continue;
+            }
+        };
+        let Ok((stream, peer)) = accepted else {
+            // No file descriptors left, perhaps.
+            connections.cut_longest();
+            tokio::time::sleep(PAUSE).await;
             continue;
         };
-        // Answers of a few bytes are not held back.
-        let _ = stream.set_nodelay(true);
         let shared = shared.clone();
+        if !shared.admission.asks_for_peers() {
+            let connection = connections.room(true).await;
+            tokio::spawn(serve(stream, shared, connection, true));
+            continue;
+        }
+        // Until it is known whose it is, it is a stranger's.
+        let (stranger, connections) = (connections.room(false).await, connections.clone());
         tokio::spawn(async move {
-            let service = service_fn(move |request| shared.clone().answer(request));
-            // Clients that go away, and blobs that are not given to their end, have been dealt with.
-            let _ = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let Ok(local) = stream.local_addr() else { return };
+            let peer = tokio::task::spawn_blocking(move || Peer::of(peer, local)).await;
+            if peer.is_ok_and(|peer| shared.admission.trusts(peer)) {
+                drop(stranger);
+                let connection = connections.room(true).await;
+                serve(stream, shared, connection, true).await;
+            } else {
+                serve(stream, shared, stranger, false).await;
+            }
         });
+    }
+}
+
+/// Answers a connection's requests until it ends or is cut.
+async fn serve(stream: TcpStream, shared: Arc<Shared>, connection: Connection, trusted: bool) {
+    // Answers of a few bytes are not held back.
+    let _ = stream.set_nodelay(true);
+    let pulse = &connection.pulse;
+    let service = service_fn(|request| shared.clone().answer(request, trusted, pulse.clone()));
+    let stream = TokioIo::new(Watched { stream, pulse: pulse.clone() });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(HTTP_BUFFER);
+    tokio::select! {
+        // Clients that go away, and blobs that are not given to their end, have been dealt with.
+        _ = http.serve_connection(stream, service) => {}
+        () = connection.cut() => {}
     }
 }

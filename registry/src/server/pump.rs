@@ -1,38 +1,69 @@
 //! Where a blob's bytes come from, and that nobody gets a wrong blob to its end: a file, the cache, or packing.
+//!
+//! Of a blob that others could change while it is served, every byte up to the end of what is asked for is hashed as it is
+//! read, each time. The last byte of the blob is held back until the hash is right. So nothing has to be remembered of
+//! a blob that was right once.
 
-use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::body::Bytes;
 use nixply_packer::Error as PackerError;
+use nixply_packer::closure::Store;
 use nixply_packer::digest::Digest;
+use nixply_packer::image::layer_file::LayerFile;
 use nixply_packer::pack::CachedBlob;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use super::growing::{Failed, Growing, read_exactly};
+use super::growing::{Failed, Growing};
 use super::workshop::{PackedBlob, Workshop};
+use crate::error::{Error, Result};
 
-/// Bytes that are read at once.
-const PIECE: u64 = 256 << 10;
+/// Bytes that are read and sent at once.
+pub(super) const PIECE: usize = 64 << 10;
+
+/// Readers of a blob's end for which the bytes before that are hashed at once.
+pub(super) const MOST_PROOFS: usize = 4;
 
 /// A blob that is kept in a file: a base image's layer.
 #[derive(Debug)]
 pub(super) struct FileBlob {
-    /// The file.
-    pub(super) path: PathBuf,
-    /// What the spec says.
-    pub(super) digest: Digest,
-    /// The file's size.
-    pub(super) size: u64,
+    digest: Digest,
+    name: String,
     /// The layer's place in the image, from 0.
     pub(super) place: usize,
-    /// Somebody has read it to its end and found its digest right.
-    pub(super) right: AtomicBool,
+    pub(super) size: u64,
+    /// The file, where it is kept open.
+    open: Option<Arc<LayerFile>>,
+    /// Which file it is.
+    file: (u64, u64),
+}
+
+impl FileBlob {
+    /// Opens a layer's file, and keeps it open unless there are too many of them.
+    pub(super) fn new(digest: Digest, name: &str, store: &Store, place: usize, keep: bool) -> Result<Self> {
+        let file = LayerFile::open(name, store)?;
+        let (size, file, open) = (file.size(), file.place(), keep.then(|| Arc::new(file)));
+        Ok(Self { digest, name: name.into(), place, size, open, file })
+    }
+
+    pub(super) fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The file that was opened at first.
+    fn open(&self, store: &Store) -> Result<Arc<LayerFile>> {
+        if let Some(file) = &self.open {
+            return Ok(file.clone());
+        }
+        let file = LayerFile::open(&self.name, store)?;
+        if (file.place(), file.size()) != (self.file, self.size) {
+            return Err(Error::Replaced(file.path().into()));
+        }
+        Ok(Arc::new(file))
+    }
 }
 
 /// Where a reader's bytes come from.
@@ -51,20 +82,25 @@ pub(super) async fn pump(
     workshop: &Arc<Workshop>,
 ) -> io::Result<()> {
     match source {
-        Source::Growing(growing) => pump_growing(&growing, part, size, sender).await,
-        Source::Cached(cached, blob) => {
-            let at = pump_cached(&cached, &blob, part.clone(), size, sender).await?;
-            if at == part.end {
-                return Ok(());
+        Source::Growing(growing) => pump_growing(&growing, part, size, sender, None).await,
+        Source::Cached(cached, blob) => pump_cached(cached, &blob, part, size, sender, workshop).await,
+        Source::File(blob) => {
+            let opened = {
+                let (blob, workshop) = (blob.clone(), workshop.clone());
+                blocking(move || blob.open(&workshop.store).map_err(|error| told(&workshop, &error))).await?
+            };
+            let path = opened.path().to_path_buf();
+            let input = Input::File(opened);
+            match pump_checked(&input, blob.digest(), part, size, sender, workshop).await? {
+                Reached::End => Ok(()),
+                // A file that can be read has no gaps.
+                Reached::Gap { .. } => Err(io::ErrorKind::UnexpectedEof.into()),
+                Reached::Wrong { found, .. } => {
+                    let error = PackerError::BlobMismatch { expected: blob.digest(), found, path };
+                    Err(told(workshop, &error.into()))
+                }
             }
-            // Evicted or damaged meanwhile, or the cache has had something wrong: packing gives the same bytes, or says why not.
-            let growing = workshop.open(&blob).map_err(|error| {
-                workshop.report(&error);
-                failed(Failed)
-            })?;
-            pump_growing(&growing, at..part.end, size, sender).await
         }
-        Source::File(blob) => pump_file(&blob, part, size, sender, workshop).await,
     }
 }
 
@@ -72,148 +108,159 @@ fn failed(Failed: Failed) -> io::Error {
     io::Error::other("the layer could not be packed")
 }
 
+/// Tells the owner why a blob cannot be given to its end.
+fn told(workshop: &Workshop, error: &Error) -> io::Error {
+    workshop.report(error);
+    failed(Failed)
+}
+
+/// Sends what is packed, which its packer has checked. What came before it from elsewhere is in the hash, if there is one.
 async fn pump_growing(
     growing: &Arc<Growing>,
     part: Range<u64>,
     size: u64,
     sender: &mpsc::Sender<io::Result<Bytes>>,
+    mut before: Option<(Sha256, Digest)>,
 ) -> io::Result<()> {
     let mut at = part.start;
     while at < part.end {
-        let end = growing.readable(at, size).await.map_err(failed)?.min(part.end).min(at + PIECE);
+        let end = growing.readable(at, size).await.map_err(failed)?.min(part.end).min(at + PIECE as u64);
+        // A piece is read when there is room for it.
+        let Ok(room) = sender.reserve().await else { return Ok(()) };
         let growing = growing.clone();
         let bytes = blocking(move || growing.read(at, (end - at) as usize)).await?;
         at = end;
-        if sender.send(Ok(bytes)).await.is_err() {
-            break;
+        if let Some((hasher, expected)) = &mut before {
+            hasher.update(&bytes);
+            if at == size && Digest::finish(hasher.clone()) != *expected {
+                return Err(failed(Failed));
+            }
         }
+        room.send(Ok(bytes));
     }
     Ok(())
 }
 
-/// Sends what the cache has; gives the end of what was sent. A frame is read at once, because it is checked as a whole, and
-/// sent in pieces, so that a slow reader holds few of them.
 async fn pump_cached(
-    cached: &Arc<CachedBlob>,
+    cached: Arc<CachedBlob>,
     blob: &Arc<PackedBlob>,
     part: Range<u64>,
     size: u64,
     sender: &mpsc::Sender<io::Result<Bytes>>,
-) -> io::Result<u64> {
-    let mut at = part.start;
-    let mut hasher = None;
-    if !blob.right.load(Ordering::Relaxed) {
-        if part == (0..size) {
-            hasher = Some(Sha256::new());
-        } else if part.end == size {
-            // As with packed layers, the end is for whoever gets a right blob, and this reader does not see all of it.
-            let (cached, blob) = (cached.clone(), blob.clone());
-            if !blocking(move || Ok(is_right(&cached, &blob))).await? {
-                return Ok(at);
+    workshop: &Arc<Workshop>,
+) -> io::Result<()> {
+    let (digest, _) = blob.known().expect("it is found by its digest");
+    let input = Input::Cached(cached, digest);
+    let reached = pump_checked(&input, digest, part.clone(), size, sender, workshop).await?;
+    if let Reached::End = reached {
+        return Ok(());
+    }
+    // Evicted or damaged meanwhile, or the cache has had something wrong: packing gives the right bytes, or says why not.
+    let growing = workshop.open(blob).map_err(|error| told(workshop, &error))?;
+    match reached {
+        Reached::Gap { at, .. } | Reached::Wrong { at, .. } if at == part.start => {
+            pump_growing(&growing, part, size, sender, None).await
+        }
+        Reached::Gap { at, hasher } => {
+            let before = hasher.map(|hasher| (hasher, digest));
+            pump_growing(&growing, at..part.end, size, sender, before).await
+        }
+        // What was sent was wrong. The next one has it packed, and what is wrong with that is told before this one is cut.
+        _ => {
+            growing.readable(size - 1, size).await.map_err(failed)?;
+            Err(failed(Failed))
+        }
+    }
+}
+
+/// What others could change while it is read.
+enum Input {
+    File(Arc<LayerFile>),
+    Cached(Arc<CachedBlob>, Digest),
+}
+
+/// How far a part was sent.
+enum Reached {
+    /// To its end, or until its reader was gone.
+    End,
+    /// To where the cache has lost the blob, with the hash of all before, if it is asked for.
+    Gap { at: u64, hasher: Option<Sha256> },
+    /// To the last piece, with which the blob is not what it should be.
+    Wrong { at: u64, found: Digest },
+}
+
+impl Input {
+    /// At most so many bytes from `at` on, and the hash with them. None where the cache has lost them.
+    async fn piece(
+        &self,
+        at: u64,
+        most: u64,
+        hasher: Option<Sha256>,
+        workshop: &Arc<Workshop>,
+    ) -> io::Result<Option<(Bytes, Option<Sha256>)>> {
+        let most = usize::try_from(most).map_or(PIECE, |most| most.min(PIECE));
+        match self {
+            Self::File(file) => {
+                let (file, workshop) = (file.clone(), workshop.clone());
+                let read = move || {
+                    let mut buffer = vec![0; most];
+                    let read = file.read_exact_at(&mut buffer, at);
+                    read.map_err(|error| told(&workshop, &error.into()))?;
+                    Ok(Some((hasher.map(|hasher| hasher.chain_update(&buffer)), Bytes::from(buffer))))
+                };
+                Ok(blocking(read).await?.map(|(hasher, bytes)| (bytes, hasher)))
+            }
+            Self::Cached(cached, digest) => {
+                let Some(bytes) = workshop.frames.piece(*digest, cached, at, most).await? else {
+                    return Ok(None);
+                };
+                let Some(hasher) = hasher else { return Ok(Some((bytes, None))) };
+                let hash = move || Ok(Some((hasher.chain_update(&bytes), bytes)));
+                Ok(blocking(hash).await?.map(|(hasher, bytes)| (bytes, Some(hasher))))
             }
         }
     }
-    while at < part.end {
-        let (cached, taken, left) = (cached.clone(), hasher.take(), part.end - at);
-        let read = move || {
-            let Some(mut bytes) = cached.read(at, left.min(PIECE) as usize) else { return Ok((taken, None)) };
-            bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-            Ok((taken.map(|hasher| hasher.chain_update(&bytes)), Some(Bytes::from(bytes))))
-        };
-        let (hashed, Some(bytes)) = blocking(read).await? else { return Ok(at) };
-        hasher = hashed;
-        let end = at + bytes.len() as u64;
-        let whole = hasher.take_if(|_| end == size);
-        if whole.is_some_and(|hasher| !note(blob, Digest::finish(hasher))) {
-            return Ok(at);
-        }
-        at = end;
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let piece = rest.split_to(rest.len().min(PIECE as usize));
-            if sender.send(Ok(piece)).await.is_err() {
-                return Ok(part.end);
-            }
-        }
-    }
-    Ok(at)
 }
 
-/// Reads all of a cached blob to see whether it is what it should be.
-fn is_right(cached: &CachedBlob, blob: &PackedBlob) -> bool {
-    let (mut hasher, mut at) = (Sha256::new(), 0);
-    while at < cached.size() {
-        let Some(bytes) = cached.read(at, PIECE as usize) else { return false };
-        hasher.update(&bytes);
-        at += bytes.len() as u64;
-    }
-    note(blob, Digest::finish(hasher))
-}
-
-/// Whether that is the blob's digest; if so, this is remembered.
-fn note(blob: &PackedBlob, found: Digest) -> bool {
-    let is_right = blob.known().is_some_and(|(digest, _)| digest == found);
-    if is_right {
-        blob.right.store(true, Ordering::Relaxed);
-    }
-    is_right
-}
-
-async fn pump_file(
-    blob: &Arc<FileBlob>,
+/// Sends a part of a blob. Where that has the blob's end in it, the last piece is sent when the digest is the right one.
+async fn pump_checked(
+    input: &Input,
+    expected: Digest,
     part: Range<u64>,
     size: u64,
     sender: &mpsc::Sender<io::Result<Bytes>>,
-    workshop: &Workshop,
-) -> io::Result<()> {
+    workshop: &Arc<Workshop>,
+) -> io::Result<Reached> {
+    let mut hasher = (part.end == size).then(Sha256::new);
+    if part.start > 0 && hasher.is_some() {
+        let _one_of_few = workshop.proofs.acquire().await.map_err(io::Error::other)?;
+        let mut at = 0;
+        while at < part.start {
+            let Some((bytes, hashed)) = input.piece(at, part.start - at, hasher, workshop).await? else {
+                return Ok(Reached::Gap { at: part.start, hasher: None });
+            };
+            at += bytes.len() as u64;
+            hasher = hashed;
+        }
+    }
     let mut at = part.start;
-    let file = File::open(&blob.path);
-    let file = Arc::new(file.inspect_err(|error| report(workshop, unreadable(blob, error)))?);
-    let whole = part == (0..size);
-    let mut hasher = (whole && !blob.right.load(Ordering::Relaxed)).then(Sha256::new);
     while at < part.end {
-        let end = part.end.min(at + PIECE);
-        let (file, taken) = (file.clone(), hasher.take());
-        let read = move || {
-            let bytes = read_exactly(&file, at, (end - at) as usize)?;
-            Ok((taken.map(|hasher| hasher.chain_update(&bytes)), bytes))
+        // A piece is read when there is room for it.
+        let Ok(room) = sender.reserve().await else { return Ok(Reached::End) };
+        let Some((bytes, hashed)) = input.piece(at, part.end - at, hasher.clone(), workshop).await? else {
+            return Ok(Reached::Gap { at, hasher });
         };
-        let read = blocking(read).await.inspect_err(|error| report(workshop, unreadable(blob, error)));
-        let (hashed, bytes) = read?;
-        hasher = hashed;
-        at = end;
-        // As with packed layers, the end is for whoever gets a right blob.
-        if let Some(hasher) = hasher.take_if(|_| at == size) {
-            check(blob, Digest::finish(hasher)).map_err(|error| {
-                report(workshop, error);
-                failed(Failed)
-            })?;
+        let end = at + bytes.len() as u64;
+        if let Some(hasher) = hashed.as_ref().filter(|_| end == size) {
+            let found = Digest::finish(hasher.clone());
+            if found != expected {
+                return Ok(Reached::Wrong { at, found });
+            }
         }
-        if sender.send(Ok(bytes)).await.is_err() {
-            break;
-        }
+        (at, hasher) = (end, hashed);
+        room.send(Ok(bytes));
     }
-    Ok(())
-}
-
-fn check(blob: &FileBlob, found: Digest) -> Result<(), PackerError> {
-    if found != blob.digest {
-        return Err(PackerError::BlobMismatch { expected: blob.digest, found, path: blob.path.clone() });
-    }
-    blob.right.store(true, Ordering::Relaxed);
-    Ok(())
-}
-
-fn unreadable(blob: &FileBlob, error: &io::Error) -> PackerError {
-    let source = match error.raw_os_error() {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => io::Error::new(error.kind(), error.to_string()),
-    };
-    PackerError::Io { action: "read blob", path: blob.path.clone(), source }
-}
-
-fn report(workshop: &Workshop, error: PackerError) {
-    workshop.report(&error.into());
+    Ok(Reached::End)
 }
 
 /// Runs something that may block where it may.

@@ -147,6 +147,8 @@ mod tests {
             compression: (!compression.is_empty()).then(|| compression.parse().unwrap()),
             key: None,
             history: Default::default(),
+            history_before: Vec::new(),
+            history_after: Vec::new(),
         };
         for (compression, recorded, reads, expected) in [
             ("auto", "", Reads::Zstd, "zstd:3"),

@@ -1,6 +1,7 @@
 //! The server as its clients see it, over a socket. The store is a folder of the test's own; no Nix is needed.
 
 mod observing;
+mod readers;
 mod world;
 
 use std::fs;

@@ -21,9 +21,10 @@ use nixply_packer::{Error as PackerError, Result as PackerResult};
 use tokio::sync::Semaphore;
 
 use super::counters::Counters;
+use super::frames::Frames;
 use super::growing::Growing;
 use super::observer::Observer;
-use super::pump::Source;
+use super::pump::{MOST_PROOFS, Source};
 use super::{Options, Report};
 use crate::error::{Error, Result};
 
@@ -41,8 +42,6 @@ pub(super) struct PackedBlob {
     known: OnceLock<(Digest, u64)>,
     /// The bytes, once somebody wanted them.
     growing: Mutex<Option<Arc<Growing>>>,
-    /// What the cache has of it has been found to have the right digest.
-    pub(super) right: AtomicBool,
 }
 
 impl PackedBlob {
@@ -53,14 +52,7 @@ impl PackedBlob {
         if layer.compression.unwrap_or_default() == codec && layer.size > 0 {
             known.set((layer.digest, layer.size)).expect("it is new");
         }
-        Self {
-            layers: layers.clone(),
-            place,
-            codec,
-            known,
-            growing: Mutex::default(),
-            right: AtomicBool::new(false),
-        }
+        Self { layers: layers.clone(), place, codec, known, growing: Mutex::default() }
     }
 
     pub(super) fn known(&self) -> Option<(Digest, u64)> {
@@ -93,7 +85,7 @@ impl PackedBlob {
 
 /// Where packing is done.
 pub(super) struct Workshop {
-    store: Store,
+    pub(super) store: Store,
     cache: Option<Cache>,
     check_store: bool,
     scratch: PathBuf,
@@ -105,6 +97,10 @@ pub(super) struct Workshop {
     report: Report,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) counters: Counters,
+    /// Frames that readers of cached blobs share.
+    pub(super) frames: Arc<Frames>,
+    /// For readers of a blob's end.
+    pub(super) proofs: Semaphore,
 }
 
 impl Workshop {
@@ -125,7 +121,14 @@ impl Workshop {
             report,
             observer,
             counters: Counters::default(),
+            frames: Arc::new(Frames::new()),
+            proofs: Semaphore::new(MOST_PROOFS),
         }
+    }
+
+    /// How many threads pack at most.
+    pub(super) fn threads(&self) -> usize {
+        self.threads as usize
     }
 
     /// Where a layer's bytes are to be had: in the cache, or they are packed.

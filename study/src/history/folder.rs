@@ -73,9 +73,14 @@ pub(super) fn of_closures(name: String, releases: Vec<(String, BTreeMap<String, 
 
 /// A closure in canonical order, all of it.
 pub(super) fn closure(file: &Path) -> Result<Closure> {
-    let what = || file.display().to_string();
-    let text = fs::read_to_string(file).map_err(|source| Error::Read { path: file.to_owned(), source })?;
-    of_json(&text, &what())
+    of_bytes(super::read(file)?, file)
+}
+
+/// A closure from what is in its file.
+pub(super) fn of_bytes(bytes: Vec<u8>, file: &Path) -> Result<Closure> {
+    let what = file.display().to_string();
+    let text = String::from_utf8(bytes).map_err(|error| Error::invalid(&what, error.utf8_error()))?;
+    of_json(&text, &what)
 }
 
 /// A closure from what Nix has printed. `what` is for messages.

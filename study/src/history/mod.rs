@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use nixply_packer::closure::{Closure, StorePath};
+use nixply_packer::given;
 
 pub use self::synthetic::Fleet;
 use crate::error::{Error, Result};
@@ -59,18 +60,19 @@ impl Subject {
     /// folder of such closures: `RELEASE.json`, or `RELEASE/IMAGE.json`. Only a `nixply-history` can be without propagation.
     pub fn read(path: &Path, propagation: Propagation) -> Result<Self> {
         let what = || path.display().to_string();
-        let is_folder = path.is_dir();
-        if !is_folder && packages::is_history(path)? {
-            return Ok(Self::History(History::read(path, propagation)?));
+        // Read once: it may be a pipe.
+        let file = if path.is_dir() { None } else { Some(read(path)?) };
+        if let Some(bytes) = file.as_deref().filter(|bytes| packages::is_history(path, bytes)) {
+            return Ok(Self::History(packages::read(path, bytes, propagation)?));
         }
         if propagation == Propagation::Alone {
             let why = "its paths have the hashes that Nix gave them: only a nixply-history can be without propagation";
             return Err(Error::invalid(what(), why));
         }
-        if !is_folder {
+        if let Some(bytes) = file {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let name = name.trim_end_matches(".json").to_owned();
-            return Ok(Self::Closures(vec![(name, folder::closure(path)?)]));
+            return Ok(Self::Closures(vec![(name, folder::of_bytes(bytes, path)?)]));
         }
         Ok(match folder::read(path)? {
             mut one if one.releases.len() == 1 => {
@@ -82,10 +84,15 @@ impl Subject {
     }
 }
 
+/// What is in a file that the user has named.
+fn read(file: &Path) -> Result<Vec<u8>> {
+    given::bytes(file, &|| false).map_err(|source| Error::Read { path: file.to_owned(), source })
+}
+
 impl History {
     /// Reads a `nixply-history` file (`.json`, or `.json.zst`).
     pub fn read(file: &Path, propagation: Propagation) -> Result<Self> {
-        packages::read(file, propagation)
+        packages::read(file, &read(file)?, propagation)
     }
 
     /// A history of what Nix has printed in each release about each image, by name.

@@ -2,10 +2,11 @@
 //! `benches/histories/README.md` has the format.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use nixply_packer::closure::{Closure, PathInfo, StorePath};
+use nixply_packer::document;
+use nixply_packer::given;
 use serde::Deserialize;
 use zstd_safe::{DCtx, InBuffer, OutBuffer};
 
@@ -42,31 +43,28 @@ pub(super) struct Package {
 }
 
 /// Whether a file says that it is one, or is compressed, as nothing else is.
-pub(super) fn is_history(file: &Path) -> Result<bool> {
+pub(super) fn is_history(file: &Path, bytes: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Head {
         #[serde(rename = "format")]
         _format: String,
     }
-    if is_compressed(file) {
-        return Ok(true);
-    }
-    let text = fs::read(file).map_err(|source| Error::Read { path: file.to_owned(), source })?;
-    Ok(serde_json::from_slice::<Head>(&text).is_ok())
+    is_compressed(file) || serde_json::from_slice::<Head>(bytes).is_ok()
 }
 
 fn is_compressed(file: &Path) -> bool {
     file.extension().is_some_and(|extension| extension == "zst")
 }
 
-pub(super) fn read(file: &Path, propagation: Propagation) -> Result<History> {
-    let failed = |source| Error::Read { path: file.to_owned(), source };
+/// A history from what is in its file.
+pub(super) fn read(file: &Path, bytes: &[u8], propagation: Propagation) -> Result<History> {
     let what = || file.display().to_string();
-    let mut bytes = fs::read(file).map_err(failed)?;
+    let mut plain = Vec::new();
     if is_compressed(file) {
-        bytes = decompressed(&bytes).map_err(|why| Error::invalid(what(), why))?;
+        plain = decompressed(bytes).map_err(|why| Error::invalid(what(), why))?;
     }
-    let parsed: File = serde_json::from_slice(&bytes).map_err(|error| Error::invalid(what(), error))?;
+    let parsed: File = document::read_bytes(if is_compressed(file) { &plain } else { bytes }, &what())
+        .map_err(Error::Document)?;
     if (parsed.format.as_str(), parsed.version) != ("nixply-history", 1) {
         return Err(Error::invalid(what(), "expected format nixply-history, version 1"));
     }
@@ -131,6 +129,9 @@ fn decompressed(bytes: &[u8]) -> std::result::Result<Vec<u8>, String> {
         let wanted = context.decompress_stream(&mut output, &mut input).map_err(failed)?;
         let written = output.pos();
         plain.extend_from_slice(&part[..written]);
+        if plain.len() as u64 > given::MOST_BYTES {
+            return Err(format!("decompressed, it has more than {} MiB", given::MOST_BYTES >> 20));
+        }
         if input.pos() == bytes.len() && written < part.len() {
             return if wanted == 0 { Ok(plain) } else { Err("the zstd frame is cut short".into()) };
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
+use nixply_packer::wording::{self, quoted};
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -57,14 +58,15 @@ impl FromStr for Fleet {
 
     /// Reads `seed=1,packages=2000,images=10,roots=40,releases=50`, in any order; what is not named is as by default.
     fn from_str(text: &str) -> Result<Self> {
-        let invalid = |why: String| Error::invalid(format!("synthetic history {text:?}"), why);
+        let invalid = |why: String| Error::invalid(format!("synthetic history {}", quoted(text)), why);
         let mut fleet = Self::default();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let (name, value) = part
                 .split_once('=')
-                .ok_or_else(|| invalid(format!("expected NAME=NUMBER, found {part:?}")))?;
-            let number: u64 =
-                value.parse().map_err(|_| invalid(format!("{name} is {value:?}, expected a number")))?;
+                .ok_or_else(|| invalid(format!("expected NAME=NUMBER, found {}", quoted(part))))?;
+            let number: u64 = value.parse().map_err(|_| {
+                invalid(format!("{} is {}, expected a number", wording::short(name), quoted(value)))
+            })?;
             let count = usize::try_from(number).map_err(|error| invalid(error.to_string()))?;
             match name {
                 "seed" => fleet.seed = number,
@@ -74,7 +76,7 @@ impl FromStr for Fleet {
                 "releases" => fleet.releases = count,
                 _ => {
                     let why = "expected seed, packages, images, roots or releases";
-                    return Err(invalid(format!("{why}, found {name:?}")));
+                    return Err(invalid(format!("{why}, found {}", quoted(name))));
                 }
             }
         }

@@ -4,6 +4,7 @@ mod chart;
 mod page;
 mod treemap;
 
+use nixply_packer::wording;
 use serde::Serialize;
 
 use crate::compare::{Comparison, Contended, Expectation};
@@ -30,7 +31,10 @@ pub struct Report {
 impl Report {
     /// One file of HTML, which needs no other.
     pub fn html(&self) -> String {
-        page::of(self)
+        // maud escapes what is markup; a browser shows nothing in the place of most other control characters.
+        let page = page::of(self);
+        let lines: Vec<_> = page.split('\n').map(wording::visible).collect();
+        lines.join("\n")
     }
 }
 

@@ -3,8 +3,9 @@
 
 use std::ffi::OsString;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
+use crate::failure::misused;
 use crate::terminal::warning as warn;
 
 /// Build, copy, or run a container of the project's devenv.nix
@@ -70,15 +71,15 @@ enum Subcommand {
         #[command(flatten)]
         options: RunOptions,
 
-        /// docker or podman [default: docker, or podman where there is no docker]
+        /// docker or podman [default: docker, or podman where docker does not answer]
         #[arg(long, value_name = "ENGINE")]
         engine: Option<Engine>,
 
-        /// Options of docker run or podman run, as in -p 8000:8000; may be repeated, and is split at spaces
+        /// Options of docker run or podman run, as in -p 8000:8000; may be repeated, and is split as a shell splits words
         #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true)]
         engine_args: Vec<String>,
 
-        /// What the container is to run in place of its own command
+        /// The program to run in place of the container's own command, with its arguments. One argument alone is shell code
         #[arg(last = true, value_name = "ARGUMENT")]
         arguments: Vec<OsString>,
     },
@@ -176,10 +177,14 @@ impl Spelling {
         let (name, task) = match (command, name) {
             (Some(command), name) => {
                 if let Some(name) = name {
-                    bail!("{name}: which container is meant stands behind the subcommand");
+                    return Err(misused(format!(
+                        "{name}: which container is meant stands behind the subcommand"
+                    )));
                 }
                 if copy || docker_run {
-                    bail!("--copy and --docker-run stand in place of a subcommand: leave them out");
+                    return Err(misused(
+                        "--copy and --docker-run stand in place of a subcommand: leave them out",
+                    ));
                 }
                 match command {
                     Subcommand::Build { name } => (name, Task::Build),
@@ -215,9 +220,11 @@ impl Spelling {
                 ));
                 (name, Task::Build)
             }
-            (None, None) => bail!(
-                "No container subcommand provided. Use `{program} container build` or specify a command."
-            ),
+            (None, None) => {
+                return Err(misused(format!(
+                    "No container subcommand provided. Use `{program} container build` or specify a command."
+                )));
+            }
         };
         Ok(Wanted { name, task })
     }

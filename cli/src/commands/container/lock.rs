@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nixply_packer::closure::Store;
+use nixply_packer::document;
 use nixply_packer::request::FleetRequest;
 use serde_json::{Value, json};
 
 use super::Evaluation;
 use super::project::Project;
-use crate::commands::{closure_of, lock_file, print, read_text, store_dir_of};
+use crate::commands::{closure_of, inputs, lock_file, print, store_dir_of};
 use crate::failure::hinted;
 use crate::nix;
 use crate::terminal::say;
@@ -41,7 +42,7 @@ pub(super) fn update(
         file.display()
     );
     let read = |(name, file): (String, PathBuf)| -> Result<(String, Value)> {
-        let mut request: Value = serde_json::from_str(&read_text(&file)?)?;
+        let mut request: Value = document::parse(&inputs::read_text(&file)?, &file.display().to_string())?;
         // The file knows it by the container's name, which need not be one of an image.
         request.as_object_mut().and_then(|request| request.remove("name"));
         Ok((name, request))
@@ -50,7 +51,7 @@ pub(super) fn update(
     let mut fleet = FleetRequest::from_json(&json!(requests).to_string(), "containers")?;
     let closure = closure_of(None, fleet.images().values_mut().collect(), &store)?;
 
-    let mut former = lock_file::read(file)?;
+    let mut former = lock_file::former(file)?;
     let shown = file.display().to_string();
     lock_file::forget(former.as_mut().map(|former| &mut former.lock), file, forget, "container")?;
     let new = fleet.updated_lock(former.as_ref().map(|former| &former.lock), &closure, &store);

@@ -1,14 +1,16 @@
 //! `nixply container`: containers of a project's development environment.
 //!
 //! ```text
-//! dialect ──> project ──────────> copy | engine | lock
-//! what is     Nix evaluates and   a registry, docker and podman, or
-//! wanted      builds it           the lock file
+//! dialect ──> destination ──────> project ──────────> copy | engine | lock
+//! what is     whether somebody    Nix evaluates and   a registry, docker and podman, or
+//! wanted      takes it            builds it           the lock file
 //! ```
 
 mod copy;
+mod destination;
 mod dialect;
 mod engine;
+mod hints;
 mod lock;
 mod project;
 
@@ -19,7 +21,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use self::dialect::{Spelling, Task, Wanted};
-use self::project::{Container, Project};
+use self::project::Project;
 use super::loopback::Settings;
 use crate::{interrupt, nix};
 
@@ -98,7 +100,7 @@ impl Evaluation {
 /// derivation, which sees no cache, has made the image. Without it all is the same, only slower.
 fn remember_archives(spec_file: &Path) {
     let Ok(settings) = Settings::from_environment("nixply container") else { return };
-    let Some((cache, spec)) = settings.cache.open().zip(super::read_spec(spec_file).ok()) else { return };
+    let Some((cache, spec)) = settings.cache.open().zip(super::inputs::spec(spec_file).ok()) else { return };
     if !cache.without_archives(&spec).is_empty()
         && let Ok(closure) = nix::closure(spec_file.to_str().into_iter(), "the image must be built")
     {
@@ -112,15 +114,11 @@ pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
     interrupt::listen()?;
     let Wanted { name, task } = spelling.understand(program)?;
     let project = Project::find(&evaluation)?;
-    let built = || -> Result<(Container, PathBuf)> {
-        let container = project.container(&name)?;
-        let spec = project.build_spec(&name, &container)?;
-        Ok((container, spec))
-    };
     match task {
         Task::Lock { forget } => lock::update(&project, &name, &forget, &evaluation)?,
         Task::Build => {
-            let (container, spec) = built()?;
+            let container = project.container(&name)?;
+            let spec = project.build_spec(&name, &container)?;
             let path = spec.display().to_string();
             super::print(if evaluation.json {
                 format!("{}\n", json!({ "container": name, "reference": container.reference, "spec": path }))
@@ -129,7 +127,17 @@ pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
             })?;
         }
         Task::Copy { registry, arguments } => {
-            let (container, spec) = built()?;
+            // "false" is devenv's word for the container's own.
+            let given = registry.as_deref().filter(|registry| *registry != copy::OWN_REGISTRY);
+            if let Some(registry) = given {
+                destination::check_transport(registry, None)?;
+                destination::check_daemon(registry, &arguments)?;
+            }
+            let container = project.container(&name)?;
+            if given.is_none() {
+                container.check_destination(&name, &arguments)?;
+            }
+            let spec = project.build_spec(&name, &container)?;
             let script = project.build_copy_script(&name, &container)?;
             remember_archives(&spec);
             copy::copy(&script, &spec, registry.as_deref(), &arguments, evaluation.quiet)?;
@@ -142,12 +150,14 @@ pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
             }
         }
         Task::Run { engine, copy_arguments, engine_arguments, arguments } => {
-            let (container, spec) = built()?;
+            let options = engine::split_options(&engine_arguments)?;
             let engine = engine::Program::choose(engine)?;
+            let container = project.container(&name)?;
+            let spec = project.build_spec(&name, &container)?;
             let script = || project.build_copy_script(&name, &container);
             let image =
                 engine.take(&spec, &container.reference, &copy_arguments, script, evaluation.quiet)?;
-            return Err(engine.become_container(&image, &engine_arguments, &arguments));
+            return Err(engine.become_container(&image, &options, &arguments));
         }
     }
     Ok(ExitCode::SUCCESS)

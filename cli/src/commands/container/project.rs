@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use nixply_packer::{document, wording};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde::Deserialize;
 use tempfile::NamedTempFile;
 
-use super::Evaluation;
+use super::{Evaluation, destination};
 use crate::expressions::Expressions;
-use crate::failure::{Failed, Hint, hinted};
+use crate::failure::{Failed, Hint, Said, hinted};
 use crate::terminal::warning;
 use crate::{git, interrupt, nix};
 
@@ -62,6 +63,26 @@ pub(super) struct Container {
     copy_script: String,
     /// The Nix that evaluated it.
     nix_version: String,
+    /// Where it is copied unless the user says otherwise. Absent: nowhere; empty: the flake's own functions do not tell.
+    registry: Option<String>,
+    /// Arguments of skopeo with which it is copied then: shell code, a word each.
+    #[serde(default)]
+    copy_arguments: Vec<String>,
+}
+
+impl Container {
+    /// Says what is wrong with where it is to be copied. `arguments` are the user's for skopeo, unsplit: they replace its own.
+    pub(super) fn check_destination(&self, name: &str, arguments: &[String]) -> Result<()> {
+        match self.registry.as_deref() {
+            None => Err(destination::none_declared(name)),
+            Some("") => Ok(()),
+            Some(registry) => {
+                destination::check_transport(registry, Some(name))?;
+                let arguments = if arguments.is_empty() { &self.copy_arguments } else { arguments };
+                destination::check_daemon(registry, arguments)
+            }
+        }
+    }
 }
 
 /// The lock file that a container names, evaluated.
@@ -116,6 +137,11 @@ impl<'e> Project<'e> {
     }
 
     fn ask(&self, name: &str, want: &str) -> Result<Answer> {
+        if self.file.is_none() && lacks_lock(&self.root) {
+            warning(
+                "flake.nix has no flake.lock: Nix looks for its inputs, often on the network; `nix flake lock` writes it",
+            );
+        }
         let expressions = Expressions::write()?;
         let files = self.listed_files()?;
         let program = env::current_exe().context("cannot find this program's own file")?;
@@ -152,7 +178,8 @@ impl<'e> Project<'e> {
                 Failed::for_user(output.status, format!("Nix cannot evaluate {}", self.shown())).into()
             );
         }
-        serde_json::from_slice(&output.stdout).context("Nix printed something else than was asked of it")
+        let answer = document::read_bytes(&output.stdout, "the answer of nix eval");
+        answer.context("Nix printed something else than was asked of it")
     }
 
     /// Builds a container's spec and gives its path.
@@ -196,7 +223,7 @@ impl<'e> Project<'e> {
             let foreign = target_system(OS, ARCH, self.evaluation.system.as_deref())?.is_some();
             return Err(if foreign { hinted(failed, NO_BUILDER) } else { failed.into() });
         }
-        let built: Vec<Built> = serde_json::from_slice(&output.stdout)
+        let built: Vec<Built> = document::read_bytes(&output.stdout, "the answer of nix build")
             .context("Nix printed something else than was asked of it")?;
         let path = built.into_iter().next().and_then(|mut built| built.outputs.remove("out"));
         path.context("Nix has built it, and printed no path")
@@ -275,7 +302,7 @@ impl<'e> Project<'e> {
         let output = output.hint("install git: what it ignores is kept out of containers")?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(anyhow!(said).context(failed()));
+            return Err(Error::new(Said(said)).context(failed()));
         }
         Ok(output.stdout)
     }
@@ -310,6 +337,14 @@ impl<'e> Project<'e> {
     }
 }
 
+/// Whether a folder's flake has inputs and nothing that pins them.
+fn lacks_lock(root: &Path) -> bool {
+    let flake = fs::read_to_string(root.join("flake.nix")).unwrap_or_default();
+    let mut code = flake.lines().map(|line| line.split('#').next().unwrap_or_default());
+    code.any(|line| ["inputs.", "inputs =", "inputs="].iter().any(|sign| line.contains(sign)))
+        && !root.join("flake.lock").exists()
+}
+
 /// The system that an image is for: what the user says, else this machine's; a Mac's processor runs Linux's images. None is
 /// that of Nix itself.
 fn target_system(os: &str, processor: &str, given: Option<&str>) -> Result<Option<String>> {
@@ -328,12 +363,15 @@ fn version(text: &str) -> (u32, u32) {
 }
 
 fn unknown(name: &str, names: &[String]) -> Error {
-    let list =
-        if names.is_empty() { "there are none".into() } else { format!("there are {}", names.join(", ")) };
-    let error = anyhow!("there is no container {name:?}: {list}");
-    let nearest = names.iter().map(|other| (strsim::jaro_winkler(name, other), other));
-    match nearest.filter(|(likeness, _)| *likeness > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)) {
-        Some((_, other)) => hinted(error, format!("did you mean {other}?")),
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let list = if names.is_empty() {
+        "there are none".into()
+    } else {
+        format!("there are {}", wording::some(&names))
+    };
+    let error = anyhow!("there is no container {}: {list}", wording::quoted(name));
+    match wording::nearest(name, names) {
+        Some(other) => hinted(error, format!("did you mean {other}?")),
         None => hinted(error, format!("containers.{} makes one", nix::name(name))),
     }
 }
@@ -353,6 +391,19 @@ mod tests {
         assert_eq!(system("linux", "x86_64", None), None);
         let error = target_system("macos", "powerpc", None).unwrap_err().to_string();
         assert_eq!(error, "Unsupported container architecture for macOS: powerpc");
+    }
+
+    #[test]
+    fn a_flake_whose_inputs_nothing_pins_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        assert!(!lacks_lock(folder.path()));
+        write("flake.nix", "{ # inputs = none\n outputs = { self }@inputs: { }; }");
+        assert!(!lacks_lock(folder.path()));
+        write("flake.nix", "{ inputs.nixpkgs.url = \"nixpkgs\"; outputs = _: { }; }");
+        assert!(lacks_lock(folder.path()));
+        write("flake.lock", "{ }");
+        assert!(!lacks_lock(folder.path()));
     }
 
     #[test]

@@ -5,13 +5,12 @@ mod report;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use nixply_packer::closure::{Closure, Store};
 use nixply_packer::diff::{Diff, Known};
 use nixply_packer::image::spec::ImageSpec;
 
-use super::{Printed, read_text, store_dir_of, unless_empty};
-use crate::failure::Hint;
+use super::{Printed, inputs, store_dir_of, unless_empty};
 use crate::nix;
 
 /// Show what has changed between two images, which layers move because of it, and what a push and a pull cost
@@ -43,14 +42,13 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let (old, new) = (read(&args.old)?, read(&args.new)?);
+    // A request is not enough: nobody knows its layers' digests.
+    let (old, new) = (inputs::spec(&args.old)?, inputs::spec(&args.new)?);
     let mut known = Known::default();
     for (spec, file, closure) in [(&old, &args.old, &args.old_closure), (&new, &args.new, &args.new_closure)]
     {
         let closure = match closure {
-            Some(file) => {
-                Some(Closure::from_json(&read_text(file)?).with_context(|| file.display().to_string())?)
-            }
+            Some(file) => Some(inputs::closure(file)?),
             None => ask(args, spec, file),
         };
         closure.iter().for_each(|closure| known.add(closure));
@@ -58,13 +56,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let diff = Diff::new(&old, &new, &known);
     let names = [&args.old, &args.new].map(|file| file.display().to_string());
     args.printed.print(&diff, || report::of(&diff, &names, args.printed.most()))
-}
-
-/// A request is not enough: nobody knows its layers' digests.
-fn read(file: &Path) -> Result<ImageSpec> {
-    let text = read_text(file)?;
-    let spec = ImageSpec::read(&text, &file.display().to_string());
-    spec.hint("an image's spec is what nixply build writes of a request, or a result link to one")
 }
 
 /// What Nix knows of an image's paths; of an old image some may be gone.

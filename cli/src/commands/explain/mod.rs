@@ -6,14 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use nixply_packer::closure::{Closure, Store, StorePath};
+use nixply_packer::closure::{Store, StorePath};
 use nixply_packer::explain::{Explained, Found, Labels};
-use nixply_packer::image::spec::ImageSpec;
-use nixply_packer::request::ImageRequest;
-use serde_json::Value;
+use nixply_packer::wording;
 
-use super::{Printed, lock_file, read_text, store_dir_of, unless_empty};
-use crate::failure::{Hint, hinted};
+use super::inputs::{self, SpecOrRequest};
+use super::{Printed, lock_file, store_dir_of, unless_empty};
+use crate::failure::hinted;
 use crate::nix;
 use crate::terminal::{count, warning};
 
@@ -61,12 +60,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let path = match explained.find(text) {
         Found::One(path) => path,
         Found::Several(paths) => {
-            let what = format!("{text:?} may be any of {} of {image}", count(paths.len(), "path"));
+            let what =
+                format!("{} may be any of {} of {image}", wording::quoted(text), count(paths.len(), "path"));
             let error = anyhow!("{what}: {}", listed(&paths, &labels));
             return Err(hinted(error, "give more of the name, or the begin of the hash"));
         }
         Found::Nothing => {
-            let error = anyhow!("{image} has no store path {text:?}, and none with that in its name");
+            let error = anyhow!(
+                "{image} has no store path {}, and none with that in its name",
+                wording::quoted(text)
+            );
             let near = nearest(text, &explained);
             return Err(match near.is_empty() {
                 true => hinted(error, format!("nixply explain {image} --most 0 lists them")),
@@ -79,19 +82,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn read(args: &Args, name: &str) -> Result<Explained> {
-    let text = read_text(&args.image)?;
     let dir = args.store_dir.clone().unwrap_or_else(|| store_dir_of(&args.image));
     let store = Store::at(dir.trim_end_matches('/'));
-    let given = match &args.closure {
-        Some(file) => {
-            Some(Closure::from_json(&read_text(file)?).with_context(|| file.display().to_string())?)
-        }
-        None => None,
-    };
-    // A request has no version.
-    let value: Value = serde_json::from_str(&text).with_context(|| format!("{name} is not valid"))?;
-    if value.get("version").is_some() {
-        let spec = ImageSpec::read(&text, name)?;
+    let file = inputs::spec_or_request(&args.image)?;
+    let given = args.closure.as_deref().map(inputs::closure).transpose()?;
+    if let SpecOrRequest::Spec(spec) = &file {
         ensure!(
             args.lock.is_none(),
             "--lock is for a request: {name} is an image's spec, whose layers are what they are"
@@ -100,11 +95,10 @@ fn read(args: &Args, name: &str) -> Result<Explained> {
         let otherwise =
             "the image's store paths must be in the store; else give their closure with --closure FILE";
         let closure = given.map_or_else(|| nix::closure(paths(), otherwise), Ok)?;
-        return Explained::of_spec(&spec, &closure, &store)
+        return Explained::of_spec(spec, &closure, &store)
             .with_context(|| of_closure(args.closure.as_deref(), name));
     }
-    let mut request = ImageRequest::from_json(&text, name)
-        .hint("an image's spec has a version; anything else is a request")?;
+    let SpecOrRequest::Request(mut request) = file else { unreachable!("specs are done") };
     let exists = |path: &StorePath| match &given {
         Some(closure) => closure.get(path).is_some(),
         None => fs::symlink_metadata(store.real_path(path)).is_ok(),

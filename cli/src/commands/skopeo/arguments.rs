@@ -214,26 +214,39 @@ impl<'a> CommandLine<'a> {
         self.is_on("quiet") || self.options.iter().any(letters)
     }
 
-    /// The same arguments with a registry's image, reached without TLS, in the source's place. `quietly` is for a caller that
-    /// tells itself how it goes; what the user says of that is left.
-    pub(super) fn with_registry(&self, source: &str, quietly: bool) -> Vec<OsString> {
+    /// The same arguments with a registry's image, reached without TLS, in the source's place. What the registry wants to know of
+    /// skopeo is in the auth file. `quietly` is for a caller that tells itself how it goes; what the user says of that is left.
+    pub(super) fn with_registry(&self, source: &str, auth_file: &Path, quietly: bool) -> Vec<OsString> {
         let prefix = if self.verb == Verb::Copy { "src-" } else { "" };
         let verify = format!("{prefix}tls-verify");
         let plain = OsString::from(format!("--{verify}=false"));
-        let mut extra = vec![plain.clone()];
-        let credentials: &[&str] = match self.verb {
-            Verb::Copy => &["src-creds", "screds", "src-username", "src-password"],
-            _ => &["creds", "username", "password"],
-        };
-        let is_given = |name: &&str| self.options.iter().any(|option| option.name == name.as_bytes());
-        if !credentials.iter().any(is_given) {
-            // This registry is nobody's to have a password for: no file is read and no helper started to look.
-            extra.push(format!("--{prefix}no-creds").into());
-        }
-        if quietly && !is_given(&"quiet") && !self.is_quiet() {
+        let mut auth = OsString::from(format!("--{}authfile=", prefix));
+        auth.push(auth_file);
+        let mut extra = vec![plain.clone(), auth];
+        let is_given = |name: &str| self.options.iter().any(|option| option.name == name.as_bytes());
+        if quietly && !is_given("quiet") && !self.is_quiet() {
             extra.push("--quiet".into());
         }
-        let changed = |option: &Given<'_>| (option.name == verify.as_bytes()).then(|| vec![plain.clone()]);
+        // What the user says of a source that is no registry is left out.
+        let credentials: &[&str] = match self.verb {
+            Verb::Copy => &[
+                "screds",
+                "src-authfile",
+                "src-creds",
+                "src-no-creds",
+                "src-password",
+                "src-registry-token",
+                "src-username",
+            ],
+            _ => &["authfile", "creds", "no-creds", "password", "registry-token", "username"],
+        };
+        let changed = |option: &Given<'_>| {
+            let is = |name: &&str| option.name == name.as_bytes();
+            match option.name == verify.as_bytes() {
+                true => Some(vec![plain.clone()]),
+                false => credentials.iter().any(is).then(Vec::new),
+            }
+        };
         self.rewritten(OsStr::new(source), extra, changed)
     }
 
@@ -448,29 +461,36 @@ mod tests {
     }
 
     #[test]
-    fn registries_are_reached_without_tls_and_without_credentials() {
-        for (text, rewritten) in [
-            ("copy nix:a b", "copy --src-tls-verify=false --src-no-creds R b"),
+    fn registries_are_reached_without_tls_and_with_their_secret() {
+        for (text, quietly, rewritten) in [
+            ("copy nix:a b", false, "copy --src-tls-verify=false --src-authfile=F R b"),
             (
                 "--debug copy --src-tls-verify=true nix:a b --src-tls-verify",
-                "--debug copy --src-tls-verify=false --src-no-creds --src-tls-verify=false R b --src-tls-verify=false",
+                false,
+                "--debug copy --src-tls-verify=false --src-authfile=F --src-tls-verify=false R b --src-tls-verify=false",
             ),
-            ("copy --src-creds u:p nix:a b", "copy --src-tls-verify=false --src-creds u:p R b"),
-            ("copy -- nix:a b", "copy --src-tls-verify=false --src-no-creds -- R b"),
-            ("layers --tls-verify nix:a d", "layers --tls-verify=false --no-creds --tls-verify=false R d"),
+            (
+                "copy --src-creds u:p --screds=u:p --src-no-creds --dest-creds u:p --authfile G nix:a b",
+                false,
+                "copy --src-tls-verify=false --src-authfile=F --dest-creds u:p --authfile G R b",
+            ),
+            ("copy -- nix:a b", false, "copy --src-tls-verify=false --src-authfile=F -- R b"),
+            (
+                "layers --tls-verify --authfile G nix:a d",
+                false,
+                "layers --tls-verify=false --authfile=F --tls-verify=false R d",
+            ),
+            ("copy nix:a b", true, "copy --src-tls-verify=false --src-authfile=F --quiet R b"),
+            ("copy nix:a -qa b", true, "copy --src-tls-verify=false --src-authfile=F R -qa b"),
+            (
+                "copy --quiet=false nix:a b",
+                true,
+                "copy --src-tls-verify=false --src-authfile=F --quiet=false R b",
+            ),
         ] {
             let arguments = words(text);
             let line = CommandLine::of(&arguments).unwrap();
-            assert_eq!(line.with_registry("R", false), words(rewritten), "{text}");
-        }
-        for (text, rewritten) in [
-            ("copy nix:a b", "copy --src-tls-verify=false --src-no-creds --quiet R b"),
-            ("copy nix:a -qa b", "copy --src-tls-verify=false --src-no-creds R -qa b"),
-            ("copy --quiet=false nix:a b", "copy --src-tls-verify=false --src-no-creds --quiet=false R b"),
-        ] {
-            let arguments = words(text);
-            let line = CommandLine::of(&arguments).unwrap();
-            assert_eq!(line.with_registry("R", true), words(rewritten), "{text}");
+            assert_eq!(line.with_registry("R", Path::new("F"), quietly), words(rewritten), "{text}");
         }
     }
 

@@ -14,12 +14,12 @@ mod offer;
 mod program;
 
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
+use clap::CommandFactory;
 use nixply_packer::image::layout;
 use nixply_packer::image::spec::ImageSpec;
 use nixply_packer::pack::Control;
@@ -27,6 +27,7 @@ use nixply_packer::pack::Control;
 use self::arguments::{CommandLine, Verb};
 use self::program::{Ended, Skopeo};
 use super::loopback::{Loopback, Settings};
+use super::serve;
 use crate::failure;
 use crate::terminal::is_live;
 use crate::transfer::Watch;
@@ -36,6 +37,9 @@ const TAG: &str = "latest";
 
 /// Set to `bars` or `1`, it shows what is copied as `nixply` does: for callers to which it does not matter that skopeo runs.
 const PROGRESS: &str = "NIXPLY_PROGRESS";
+
+/// A file to which what skopeo says is written, too: for callers that have something to add to it.
+pub(crate) const MESSAGES: &str = "NIXPLY_SKOPEO_MESSAGES";
 
 /// Run skopeo, which here takes nix:IMAGE.json for a source of copy and inspect, too
 ///
@@ -60,24 +64,25 @@ pub(crate) fn pass(arguments: &[OsString]) -> Result<ExitCode> {
         return Err(skopeo.replace_this(arguments));
     };
     let path = line.spec();
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read nix:{}", path.display()))?;
-    let spec = ImageSpec::read(&text, &path.display().to_string())?;
+    let spec = super::inputs::spec(path)?;
     let settings = match Settings::from_environment("nixply skopeo") {
         Ok(settings) => settings,
-        Err(error) => return failure::usage(&error),
+        Err(error) => return failure::usage(error, Settings::command()),
     };
-    // Layers' own files may be anywhere: who names the spec and who reads them is the same user.
-    spec.check_paths(&settings.machine.store_of(path), true).with_context(|| path.display().to_string())?;
+    // Layers' own files may be anywhere: one user names the spec and reads the files.
+    let store = settings.machine.store_of(path);
+    spec.check_paths(&store, true).with_context(|| path.display().to_string())?;
+    store.check_owner_for(path)?;
     let ended = match line.verb {
         Verb::Inspect => describe(&skopeo, &line, &spec)?,
-        Verb::Copy | Verb::Layers => serve(&skopeo, &line, &settings, path, spec)?,
+        Verb::Copy | Verb::Layers => offer(&skopeo, &line, &settings, path, spec)?,
     };
     // Nothing is left of what was made for it: this may be the end of the process.
     Ok(ended.pass_on())
 }
 
 /// Gives skopeo a registry on loopback.
-fn serve(
+fn offer(
     skopeo: &Skopeo,
     line: &CommandLine<'_>,
     settings: &Settings,
@@ -88,9 +93,12 @@ fn serve(
     let is_watched = watch.is_some();
     let compression = offer::compression(line, &spec);
     let signals = program::Signals::catch()?;
+    let (spec, _converted) =
+        serve::without_zstd(spec, &settings.machine.store_of(path), compression, &serve::scratch_dir())?;
     let loopback = Loopback::start(settings, path, spec, compression, watch)?;
     let source = format!("docker://{}", loopback.reference());
-    let ended = skopeo.run(&line.with_registry(&source, is_watched), signals, is_watched && is_live());
+    let arguments = line.with_registry(&source, &loopback.auth_file()?, is_watched);
+    let ended = skopeo.run(&arguments, signals, is_watched && is_live());
     loopback.stop(ended.as_ref().is_ok_and(Ended::is_fine));
     ended
 }

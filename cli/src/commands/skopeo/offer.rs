@@ -3,6 +3,7 @@
 use std::mem::discriminant;
 
 use nixply_packer::compress::Codec;
+use nixply_packer::image::blob;
 use nixply_packer::image::spec::{ImageSpec, Layer};
 use nixply_registry::server::Compression;
 
@@ -45,7 +46,9 @@ pub(super) fn compression(line: &CommandLine<'_>, spec: &ImageSpec) -> Compressi
     // Docker's own manifests have no word for zstd.
     let docker = matches!(transport, "docker-daemon" | "docker-archive")
         || line.value("format").is_some_and(|format| format.to_string_lossy().starts_with("v2"));
-    let zstd = spec.layers.iter().any(|layer| matches!(layer.compression, Some(Codec::Zstd { .. })));
+    let is_zstd =
+        |layer: &Layer| matches!(layer.compression, Some(Codec::Zstd { .. })) || blob::is_kept_in_zstd(layer);
+    let zstd = spec.layers.iter().any(is_zstd);
     if docker && zstd { Compression::Always(unasked) } else { Compression::Recorded(unasked) }
 }
 
@@ -119,6 +122,26 @@ mod tests {
             let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
             let read = CommandLine::of(&arguments).unwrap();
             assert_eq!(compression(&read, &spec(recorded)).to_string(), offered, "{line} {recorded}");
+        }
+    }
+
+    /// A base image's layer, which is a file.
+    #[test]
+    fn docker_gets_no_zstd_of_a_base_image_either() {
+        let mut spec = spec("");
+        spec.layers[0].layer_path = Some("/a".into());
+        spec.layers[0].media_type = "application/vnd.oci.image.layer.v1.tar+zstd".into();
+        for (line, offered) in [
+            ("copy nix:a docker-archive:b", "none"),
+            ("copy nix:a docker://b -f v2s2", "gzip:6"),
+            ("copy nix:a docker://b", "recorded, else gzip:6"),
+        ] {
+            let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(
+                compression(&CommandLine::of(&arguments).unwrap(), &spec).to_string(),
+                offered,
+                "{line}"
+            );
         }
     }
 }

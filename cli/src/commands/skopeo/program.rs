@@ -1,7 +1,7 @@
 //! The real skopeo: where it is, and running it so that nobody notices who did.
 
 use std::ffi::OsString;
-use std::fs::{self, Metadata};
+use std::fs::{self, Metadata, OpenOptions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::low_level::emulate_default_handler;
 
+use super::MESSAGES;
 use crate::failure::hinted;
 use crate::interrupt::ignored;
 use crate::terminal;
@@ -63,18 +64,23 @@ impl Skopeo {
     }
 
     /// Runs it to its end, with this process' standard streams and in its process group. `relayed`, its messages come by way
-    /// of this process, which has bars on the screen.
+    /// of this process, which has bars on the screen; likewise where a file is named that is to have them, too.
     pub(super) fn run(&self, arguments: &[OsString], mut signals: Signals, relayed: bool) -> Result<Ended> {
         let mut command = Command::new(&self.0);
-        if relayed {
+        let kept = env::var_os(MESSAGES).and_then(|file| OpenOptions::new().append(true).open(file).ok());
+        if relayed || kept.is_some() {
             command.stderr(Stdio::piped());
         }
         let mut child = command.args(arguments).spawn().map_err(|error| self.failed(error))?;
-        let messages = child.stderr.take().map(terminal::relay);
+        let messages = child.stderr.take().map(|stream| terminal::relay(stream, kept)).transpose();
+        if messages.is_err() {
+            // Nobody would read its messages, and it would wait for that.
+            let _ = child.kill();
+        }
         let status =
             signals.wait(&mut child).with_context(|| format!("cannot wait for {}", self.0.display()))?;
         // A panic of it has been printed.
-        messages.into_iter().for_each(|messages| drop(messages.join()));
+        messages?.into_iter().for_each(|messages| drop(messages.join()));
         Ok(Ended(status))
     }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anstream::{AutoStream, ColorChoice};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use nixply_packer::compress::Codec;
 use nixply_study::compare::Study;
 use nixply_study::history::{Fleet, Propagation, Subject};
@@ -17,7 +17,8 @@ use nixply_study::sizes::Sizes;
 
 use self::revisions::Revisions;
 use super::cache::CacheFlags;
-use super::{Talk, write_file};
+use super::{Talk, output, values};
+use crate::failure::misused;
 use crate::interrupt;
 use crate::terminal::Counting;
 
@@ -31,7 +32,7 @@ pub(crate) struct Args {
     histories: Vec<PathBuf>,
 
     /// Study a history that is made up, of this seed and sizes: seed=1,packages=2000,images=10,roots=40,releases=50, or some of these
-    #[arg(long, value_name = "SPEC", group = "subject")]
+    #[arg(long, value_name = "SPEC", group = "subject", value_parser = fleet)]
     synthetic: Vec<Fleet>,
 
     /// Study the revisions from A to B of a git repository (HISTORY, or that of the working directory), by first parents: what Nix
@@ -53,7 +54,7 @@ pub(crate) struct Args {
     strategies: Vec<Contender>,
 
     /// At most so many layers an image; several limits are studied one beside the other
-    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "100", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "100", value_parser = values::few_layers, allow_negative_numbers = true)]
     max_layers: Vec<u16>,
 
     /// Let a path of a nixply-history change alone, not with all that it depends on
@@ -65,12 +66,12 @@ pub(crate) struct Args {
     releases: Option<(Option<String>, Option<String>)>,
 
     /// Plan so many releases after the first without measuring them: a lock file has then seen some changes
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = values::count, allow_negative_numbers = true)]
     warm_up: usize,
 
     /// Count bytes as they are when compressed, with gzip or zstd, and :LEVEL: as the cache has them of paths that were packed, of
     /// other versions of these by their ratio, of others by the mean ratio, or by 0.3
-    #[arg(long, value_name = "CODEC")]
+    #[arg(long, value_name = "CODEC", value_parser = values::codec)]
     compression: Option<Codec>,
 
     /// How to print it
@@ -98,8 +99,20 @@ enum Format {
     Html,
 }
 
+/// Why a value is wrong. The value itself is in front of it.
+fn reason(error: nixply_study::error::Error) -> String {
+    match error {
+        nixply_study::error::Error::Invalid { why, .. } => why,
+        error => error.to_string(),
+    }
+}
+
+fn fleet(text: &str) -> Result<Fleet, String> {
+    text.parse().map_err(reason)
+}
+
 fn contender(name: &str) -> Result<Contender, String> {
-    Contender::from_name(name).map_err(|error| error.to_string())
+    Contender::from_name(name).map_err(reason)
 }
 
 fn range(text: &str) -> Result<(Option<String>, Option<String>), String> {
@@ -165,7 +178,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Format::Json => format!("{}\n", serde_json::to_string_pretty(&report)?),
         Format::Html => report.html(),
     };
-    write_file(file, text.as_bytes())
+    output::write(file, text.as_bytes())
 }
 
 /// What is to be studied.
@@ -176,15 +189,14 @@ fn read(args: &Args) -> Result<Vec<Subject>> {
     };
     let mut subjects = Vec::new();
     if let Some((first, last)) = &args.git_revisions {
-        ensure!(
-            args.histories.len() <= 1,
-            "--git-revisions takes one repository, not {}",
-            args.histories.len()
-        );
-        ensure!(
-            !args.no_propagation,
-            "--no-propagation is for a nixply-history: what Nix builds has Nix's hashes"
-        );
+        if args.histories.len() > 1 {
+            let count = args.histories.len();
+            return Err(misused(format!("--git-revisions takes one repository, not {count}")));
+        }
+        if args.no_propagation {
+            let why = "--no-propagation is for a nixply-history: what Nix builds has Nix's hashes";
+            return Err(misused(why));
+        }
         interrupt::listen()?;
         let revisions = Revisions {
             repository: args.histories.first().map_or(Path::new("."), PathBuf::as_path),

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow};
+use nixply_packer::document;
 use nixply_packer::image::spec::ImageSpec;
+use nixply_packer::{given, open};
 use nixply_study::history::History;
 use serde::Deserialize;
 
-use crate::failure::{Failed, Hint, hinted};
+use crate::failure::{Failed, Hint, Said, hinted};
 use crate::terminal::{count, say, warning};
 use crate::{git, interrupt, nix};
 
@@ -98,7 +99,7 @@ impl Revisions<'_> {
             if !output.status.success() {
                 return Err(anyhow!("Nix cannot build {installable}"));
             }
-            let built: Vec<Built> = serde_json::from_slice(&output.stdout)
+            let built: Vec<Built> = document::read_bytes(&output.stdout, "the answer of nix build")
                 .context("Nix printed something else than was asked of it")?;
             let outputs: Vec<String> = built
                 .iter()
@@ -120,7 +121,8 @@ impl Revisions<'_> {
             .hint("--git-revisions takes git: put it on PATH")?;
         if !output.status.success() {
             let why = String::from_utf8_lossy(&output.stderr);
-            return Err(anyhow!("{}: {}", self.repository.display(), why.trim()));
+            let said = Error::new(Said(why.trim().to_owned()));
+            return Err(said.context(self.repository.display().to_string()));
         }
         let text = String::from_utf8(output.stdout).context("git printed something that is not text")?;
         Ok(text.trim_end().to_owned())
@@ -130,10 +132,9 @@ impl Revisions<'_> {
 /// What an image has of what was built: of a spec the paths of its layers, as it lies in none itself.
 fn content(path: &Path) -> Vec<String> {
     let name = path.display().to_string();
-    let spec = fs::metadata(path)
+    let spec = open::linked(path)
+        .and_then(|file| open::text(file, given::MOST_BYTES))
         .ok()
-        .filter(fs::Metadata::is_file)
-        .and_then(|_| fs::read_to_string(path).ok())
         .and_then(|text| ImageSpec::read(&text, &name).ok());
     match spec {
         Some(spec) => {

@@ -19,7 +19,7 @@ impl Groups<'_> {
     /// joins one of eight groups or more.
     pub(super) fn coarsen(&mut self) {
         let mut exceeding = self.exceeding();
-        while !exceeding.is_clear() && self.groups().count() > COMPARED {
+        while !exceeding.is_clear() && self.groups().count() > COMPARED && !self.stop.is_set() {
             let mut slots: Vec<usize> = self
                 .groups()
                 .filter(|(_, group)| !group.users.is_disjoint(&exceeding))
@@ -29,6 +29,9 @@ impl Groups<'_> {
             for order in [Self::by_images, Self::by_last_images, Self::by_changes] {
                 slots.sort_by(|a, b| order(self.at(*a), self.at(*b)).then_with(|| self.by_units(*a, *b)));
                 for (at, a) in slots.iter().enumerate() {
+                    if self.stop.is_set() {
+                        return;
+                    }
                     let mut best: Option<(f64, usize, usize)> = None;
                     for b in &slots[at + 1..slots.len().min(at + 1 + NEIGHBOURS)] {
                         let most = best.map_or(f64::INFINITY, |(price, ..)| price);

@@ -10,6 +10,7 @@ use crate::closure::Closure;
 use crate::error::Result;
 use crate::plan::graph::Graph;
 use crate::plan::name::Name;
+use crate::plan::stop::Stop;
 
 use super::past::Past;
 
@@ -17,8 +18,13 @@ use super::past::Past;
 /// counts for each path by itself, as if no two waited for the same one: exactly so where none do.
 const TOLD_APART: usize = 1024;
 
-/// Events are handled by as many at a time as a word has bits.
+/// Events are followed through the graph by as many at a time as these words have bits: a cache line.
+type Words = [u64; 8];
 const WORD: usize = u64::BITS as usize;
+const BITS: usize = 8 * WORD;
+
+/// After so many paths comes another look at whether to end.
+const CHECKED: usize = 1024;
 
 /// How many events a release is expected to have where nothing has been seen; and how much that counts, in releases.
 const PER_RELEASE: f64 = 1.0;
@@ -42,6 +48,7 @@ impl Events {
         graph: &Graph,
         keys: &[String],
         past: &Past,
+        stop: Stop<'_>,
     ) -> Result<Self> {
         let order = graph.bottom_up(closure)?;
         let sizes: Vec<u64> = closure.iter().map(|info| info.nar_size).collect();
@@ -51,18 +58,7 @@ impl Events {
         let per_release =
             (seen + PER_RELEASE * PER_RELEASE_COUNTS) / (f64::from(past.releases) + PER_RELEASE_COUNTS);
 
-        // How many paths each event touches, and their bytes.
-        let mut touched = vec![0usize; count];
-        let mut bytes = vec![0.0; count];
-        for first in (0..count).step_by(WORD) {
-            let words = touching_words(graph, &order, &event_of, first);
-            for (at, word) in words.into_iter().enumerate() {
-                for bit in bits(word) {
-                    touched[first + bit] += 1;
-                    bytes[first + bit] += sizes[at] as f64;
-                }
-            }
-        }
+        let (touched, bytes) = reach(graph, &order, &event_of, count, &sizes, stop)?;
         let weights: Vec<f64> = touched.iter().map(|touched| 1.0 / *touched as f64).collect();
         let sum: f64 = weights.iter().sum();
         let rates: Vec<f64> = weights.iter().map(|weight| weight * per_release / sum).collect();
@@ -86,18 +82,35 @@ impl Events {
                 events.rates[*place] += rates[event];
             }
         }
-        for first in (0..count).step_by(WORD) {
-            let words = match propagates {
-                true => touching_words(graph, &order, &event_of, first),
-                false => own_words(&event_of, first),
-            };
-            for (at, word) in words.into_iter().enumerate() {
-                for event in bits(word).map(|bit| first + bit) {
-                    match told_apart[event] {
-                        Some(place) => events.touching[at].insert(place),
-                        None => events.others[at] += rates[event],
-                    }
+        for (at, event) in event_of.iter().enumerate() {
+            if let Some(place) = told_apart[*event] {
+                events.touching[at].insert(place);
+            }
+        }
+        if propagates {
+            // What touches a path touches what refers to it.
+            for (done, at) in order.iter().enumerate() {
+                if done % CHECKED == 0 {
+                    stop.check()?;
                 }
+                let mut touching = std::mem::take(&mut events.touching[*at]);
+                graph.references(*at).iter().for_each(|below| touching.union_with(&events.touching[*below]));
+                events.touching[*at] = touching;
+            }
+        }
+        // The others in order: what is added up in another one could come out different.
+        let left: Vec<usize> = (0..count).filter(|event| told_apart[*event].is_none()).collect();
+        let mut number = vec![usize::MAX; count];
+        left.iter().enumerate().for_each(|(at, event)| number[*event] = at);
+        let left_of: Vec<usize> = event_of.iter().map(|event| number[*event]).collect();
+        for first in (0..left.len()).step_by(BITS) {
+            stop.check()?;
+            let words = match propagates {
+                true => touching_words(graph, &order, &left_of, first),
+                false => own_words(&left_of, first),
+            };
+            for (at, words) in words.iter().enumerate() {
+                bits(words).for_each(|bit| events.others[at] += rates[left[first + bit]]);
             }
         }
         Ok(events)
@@ -202,28 +215,68 @@ impl Sums {
     }
 }
 
-/// For each path, which of the events from `first` on touch it, as the bits of a word.
-fn touching_words(graph: &Graph, order: &[usize], event_of: &[usize], first: usize) -> Vec<u64> {
+/// How many paths each event touches, and their bytes: whole numbers, which come out the same in any order.
+fn reach(
+    graph: &Graph,
+    order: &[usize],
+    event_of: &[usize],
+    count: usize,
+    sizes: &[u64],
+    stop: Stop<'_>,
+) -> Result<(Vec<usize>, Vec<f64>)> {
+    let (mut touched, mut bytes) = (vec![0; count], vec![0u64; count]);
+    for first in (0..count).step_by(BITS) {
+        stop.check()?;
+        let words = touching_words(graph, order, event_of, first);
+        // In this order, paths with the same events often follow each other: all of a chain.
+        let mut same = (0, 0);
+        for (done, at) in order.iter().enumerate() {
+            same = (same.0 + 1, same.1 + sizes[*at]);
+            if order.get(done + 1).is_none_or(|next| words[*next] != words[*at]) {
+                for bit in bits(&words[*at]) {
+                    touched[first + bit] += same.0;
+                    bytes[first + bit] += same.1;
+                }
+                same = (0, 0);
+            }
+        }
+    }
+    Ok((touched, bytes.into_iter().map(|bytes| bytes as f64).collect()))
+}
+
+/// For each path, which of the events from `first` on touch it, as bits.
+fn touching_words(graph: &Graph, order: &[usize], event_of: &[usize], first: usize) -> Vec<Words> {
     let mut words = own_words(event_of, first);
     for at in order {
-        words[*at] = graph.references(*at).iter().fold(words[*at], |word, below| word | words[*below]);
+        let mut own = words[*at];
+        for below in graph.references(*at) {
+            own.iter_mut().zip(&words[*below]).for_each(|(own, below)| *own |= below);
+        }
+        words[*at] = own;
     }
     words
 }
 
-/// For each path, whether its own event is one of those from `first` on, as a bit of a word.
-fn own_words(event_of: &[usize], first: usize) -> Vec<u64> {
-    let own = |event: &usize| match event.checked_sub(first) {
-        Some(bit) if bit < WORD => 1 << bit,
-        _ => 0,
+/// For each path, whether its own event is one of those from `first` on, as a bit.
+fn own_words(event_of: &[usize], first: usize) -> Vec<Words> {
+    let own = |event: &usize| {
+        let mut words = Words::default();
+        match event.checked_sub(first) {
+            Some(bit) if bit < BITS => words[bit / WORD] = 1 << (bit % WORD),
+            _ => {}
+        }
+        words
     };
     event_of.iter().map(own).collect()
 }
 
-fn bits(mut word: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
-        word &= word - 1;
-        Some(bit)
+fn bits(words: &Words) -> impl Iterator<Item = usize> {
+    words.iter().enumerate().flat_map(|(at, word)| {
+        let mut word = *word;
+        std::iter::from_fn(move || {
+            let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
+            word &= word - 1;
+            Some(at * WORD + bit)
+        })
     })
 }

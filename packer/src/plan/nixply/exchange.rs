@@ -14,6 +14,9 @@ const ROUNDS: usize = 12;
 const EXCHANGES: usize = 400;
 const PAIRS: usize = 4_000_000;
 
+/// Units are moved until so many groups have been asked for the price. Only plans of thousands of layers come near.
+const ASKED: usize = 50_000_000;
+
 /// In groups of more units than this, units are taken out one by one.
 const ALONG: usize = 400;
 
@@ -36,6 +39,9 @@ impl Groups<'_> {
         let mut prices: HashMap<FixedBitSet, f64> = HashMap::new();
         let mut pairs = 0;
         for _ in 0..EXCHANGES {
+            if self.stop.is_set() {
+                return;
+            }
             for (slot, _) in self.groups() {
                 splits.entry(slot).or_insert_with(|| self.splits(slot));
             }
@@ -55,7 +61,7 @@ impl Groups<'_> {
                         continue;
                     }
                 }
-                if pairs > PAIRS {
+                if pairs > PAIRS || self.stop.is_set() {
                     break;
                 }
                 if let Some(exchanged) = self.exchanged(split, &mut pairs) {
@@ -81,7 +87,7 @@ impl Groups<'_> {
         let mut touched = vec![split.slot];
         loop {
             let exceeding = groups.exceeding();
-            if exceeding.is_clear() {
+            if exceeding.is_clear() || self.stop.is_set() {
                 break;
             }
             let (best, asked) = groups.cheapest(&exceeding);
@@ -108,7 +114,7 @@ impl Groups<'_> {
     pub(super) fn splits(&self, slot: usize) -> Vec<Split> {
         let group = self.at(slot);
         let mut splits = Vec::new();
-        if group.units.len() == 1 {
+        if group.units.len() == 1 || self.stop.is_set() {
             return splits;
         }
         let mut split = |saves: f64, units: Vec<usize>| {
@@ -137,6 +143,7 @@ impl Groups<'_> {
     /// Moves single units to where they cost less, until none does. They stay with the images that they are for.
     pub(super) fn move_units(&mut self) {
         let least = -self.cost() * LEAST_SAVING;
+        let mut asked = 0;
         for _ in 0..ROUNDS {
             let mut places: Vec<(usize, usize)> = Vec::new();
             let mut alike: HashMap<FixedBitSet, Vec<usize>> = HashMap::new();
@@ -147,7 +154,17 @@ impl Groups<'_> {
             places.sort_unstable();
             let mut moved = false;
             for (unit, from) in places {
+                if self.stop.is_set() {
+                    return;
+                }
+                if self.at(from).units.len() == 1 {
+                    continue;
+                }
                 let alike = alike.get_mut(&self.at(from).users).expect("all are in it");
+                asked += alike.len();
+                if asked > ASKED {
+                    return;
+                }
                 moved |= self.move_unit(unit, from, alike, least);
             }
             if !moved {

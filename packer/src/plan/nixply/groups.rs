@@ -3,6 +3,7 @@
 use fixedbitset::FixedBitSet;
 
 use super::cost::{Content, Costs, HORIZON};
+use crate::plan::Stop;
 
 /// What joining a layer of the former plan with another costs on top where such layers have to stay: more than any number
 /// of bytes.
@@ -47,8 +48,18 @@ pub(super) struct Groups<'c> {
     pub(super) slots: Vec<Option<Group>>,
     /// How many layers each image has.
     pub(super) counts: Vec<usize>,
-    /// Whether layers of the former plan stay whatever it costs.
-    keep_standing: bool,
+    standing: Standing,
+    /// Whether to end. What takes long ends early then, and leaves groups that are of no use.
+    pub(super) stop: Stop<'c>,
+}
+
+/// What becomes of layers of the former plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// They stay whatever it costs.
+    Kept,
+    /// They are groups like others, which nobody has to fetch.
+    Free,
 }
 
 impl<'c> Groups<'c> {
@@ -57,10 +68,11 @@ impl<'c> Groups<'c> {
         units: &'c [Vec<usize>],
         contents: &'c [Content],
         limits: &'c [usize],
-        keep_standing: bool,
+        standing: Standing,
+        stop: Stop<'c>,
     ) -> Self {
         let counts = vec![0; limits.len()];
-        Self { costs, units, contents, limits, slots: Vec::new(), counts, keep_standing }
+        Self { costs, units, contents, limits, slots: Vec::new(), counts, standing, stop }
     }
 
     /// The sum of all groups' costs.
@@ -155,7 +167,7 @@ impl<'c> Groups<'c> {
             if group.users.is_subset(&other.users) { group.cost } else { 0.0 }
         };
         let mut former = spared(a, b) + spared(b, a);
-        if self.keep_standing {
+        if self.standing == Standing::Kept {
             former -= STAYS
                 * f64::from(u8::from(a.stands) + u8::from(b.stands))
                 * f64::from(1 + 999 * u16::from(a.stands && b.stands));

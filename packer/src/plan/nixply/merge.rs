@@ -29,7 +29,7 @@ impl Groups<'_> {
         }
         let mut best: Vec<Best> =
             (0..self.slots.len()).map(|slot| self.search(slot, slot, &exceeding)).collect();
-        while !exceeding.is_clear() {
+        while !exceeding.is_clear() && !self.stop.is_set() {
             let cheapest = (0..best.len())
                 .filter(|slot| best[*slot].partner != usize::MAX)
                 .min_by(|a, b| {
@@ -74,7 +74,7 @@ impl Groups<'_> {
     /// told. Equal ones by their first units: the order of slots is an accident.
     fn search(&self, slot: usize, likely: usize, exceeding: &FixedBitSet) -> Best {
         let group = self.at(slot);
-        if group.users.is_disjoint(exceeding) {
+        if group.users.is_disjoint(exceeding) || self.stop.is_set() {
             return NONE;
         }
         let mut best = NONE;

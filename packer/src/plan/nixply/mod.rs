@@ -17,15 +17,18 @@ use std::thread;
 
 use fixedbitset::FixedBitSet;
 
+use super::Stop;
+use crate::error::Result;
+
 use self::cost::Content;
 pub(super) use self::cost::Costs;
 pub(super) use self::events::Events;
-use self::groups::Groups;
+use self::groups::{Groups, Standing};
 pub(super) use self::past::Past;
 
 /// What is to be placed. Paths are numbered in the order of their keys, so that where numbers decide nothing else does.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(super) struct Problem<'s> {
     /// What each path and any layer of them costs.
     pub(super) costs: Costs,
     /// The images that have each path.
@@ -36,6 +39,8 @@ pub(super) struct Problem {
     pub(super) former: Vec<Former>,
     /// Whether the plan will be the former one of another.
     pub(super) remembered: bool,
+    /// Whether to end.
+    pub(super) stop: Stop<'s>,
 }
 
 /// A layer of the former plan.
@@ -72,7 +77,7 @@ pub(super) type Placed = (Vec<usize>, FixedBitSet);
 /// hashes or on the order in which they come. O(paths x references / 64) for the events, and O(g²) for at most g = 1,500 groups.
 /// Source: the objective is that of hhd-dev's rechunk (bytes x changed, over a matrix of updates) with Nix's propagation in
 /// place of changelogs.
-pub(super) fn place(problem: &Problem) -> Vec<Placed> {
+pub(super) fn place(problem: &Problem<'_>) -> Result<Vec<Placed>> {
     let costs = &problem.costs;
     let units = units::units(problem);
     let contents: Vec<Content> = units.iter().map(|unit| costs.content(unit)).collect();
@@ -84,7 +89,7 @@ pub(super) fn place(problem: &Problem) -> Vec<Placed> {
         .collect();
     let unit_of = unit_of(&units, costs.len());
 
-    let empty = Groups::new(costs, &units, &contents, &problem.limits, false);
+    let empty = Groups::new(costs, &units, &contents, &problem.limits, Standing::Free, problem.stop);
     let anew = || {
         let mut anew = empty.clone();
         if problem.remembered {
@@ -121,7 +126,9 @@ pub(super) fn place(problem: &Problem) -> Vec<Placed> {
         // The former plan wins where others are not cheaper.
         if new.cost() < kept.cost() { new } else { kept }
     };
-    best.bottom_up(&problem.former, false)
+    // A step that was told to end has left its work unfinished.
+    problem.stop.check()?;
+    Ok(best.bottom_up(&problem.former, false))
 }
 
 /// Does two things at the same time. It has a thread of its own, as a builder that Nix has forked has none of the pool of the
@@ -140,18 +147,19 @@ fn both<T: Send>(one: impl Fn() -> T + Sync, other: impl Fn() -> T) -> (T, T) {
 
 /// The former plan, with what is new placed where it costs least: in layers of its own if there can be any more. Layers of the
 /// former plan are joined only where there would be too many.
-pub(super) fn follow(problem: &Problem) -> Vec<Placed> {
+pub(super) fn follow(problem: &Problem<'_>) -> Result<Vec<Placed>> {
     let costs = &problem.costs;
     let units: Vec<Vec<usize>> = (0..costs.len()).map(|path| vec![path]).collect();
     let contents: Vec<Content> = units.iter().map(|unit| costs.content(unit)).collect();
-    let mut groups = Groups::new(costs, &units, &contents, &problem.limits, true);
+    let mut groups = Groups::new(costs, &units, &contents, &problem.limits, Standing::Kept, problem.stop);
     let unit_of: Vec<usize> = (0..units.len()).collect();
     let former: Vec<Former> =
         problem.former.iter().map(|former| Former { stands: true, ..former.clone() }).collect();
     groups.add_former(former.iter(), &unit_of);
     groups.add_rest(&problem.users);
     groups.merge();
-    groups.bottom_up(&problem.former, true)
+    problem.stop.check()?;
+    Ok(groups.bottom_up(&problem.former, true))
 }
 
 fn unit_of(units: &[Vec<usize>], count: usize) -> Vec<usize> {
@@ -234,9 +242,18 @@ impl Groups<'_> {
                 (group.content.changes, was(&paths), (paths, group.users.clone()))
             })
             .collect();
+        // By how often they change, the highest place of all that change no more often.
+        let mut places: Vec<(f64, usize)> =
+            layers.iter().filter_map(|(changes, was, _)| Some((*changes, (*was)? + 1))).collect();
+        places.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut highest = 0;
+        for (_, place) in &mut places {
+            highest = highest.max(*place);
+            *place = highest;
+        }
         let above = |changes: f64| {
-            let below = layers.iter().filter(|(other, ..)| *other <= changes);
-            below.filter_map(|(_, was, _)| was.map(|was| was + 1)).max().unwrap_or(0)
+            let below = places.partition_point(|(other, _)| *other <= changes);
+            below.checked_sub(1).map_or(0, |last| places[last].1)
         };
         let mut order: Vec<_> = layers
             .iter()
@@ -285,7 +302,7 @@ mod tests {
     }
 
     /// Paths of which each is an image's own and refers to some with larger numbers.
-    fn problem(edges: &[(usize, usize)], sizes: &[u64], seen: &[u64], limit: usize) -> Problem {
+    fn problem(edges: &[(usize, usize)], sizes: &[u64], seen: &[u64], limit: usize) -> Problem<'static> {
         let path = |number: usize| format!("/nix/store/{}-p{number}", "a".repeat(32)).into();
         let closure = Closure::new((0..sizes.len()).map(|number| {
             PathInfo {
@@ -301,7 +318,8 @@ mod tests {
         }));
         let releases = if seen.iter().all(|seen| *seen == 0) { 0 } else { 8 };
         let past = Past { seen: seen.to_vec(), releases };
-        let events = Events::of(&closure, &Graph::new(&closure), &keys(&closure), &past).unwrap();
+        let events =
+            Events::of(&closure, &Graph::new(&closure), &keys(&closure), &past, Stop::default()).unwrap();
         let mut user = FixedBitSet::with_capacity(1);
         user.insert(0);
         Problem {
@@ -310,6 +328,7 @@ mod tests {
             limits: vec![limit],
             former: Vec::new(),
             remembered: true,
+            stop: Stop::default(),
         }
     }
 
@@ -339,8 +358,8 @@ mod tests {
     }
 
     /// Expected bytes of a release with our plan, and with the best there is.
-    fn made_and_least(problem: &Problem) -> (f64, f64) {
-        let layers = paths(place(problem));
+    fn made_and_least(problem: &Problem<'_>) -> (f64, f64) {
+        let layers = paths(place(problem).unwrap());
         assert!(layers.len() <= problem.limits[0]);
         (expected(&problem.costs, &layers), least(&problem.costs, problem.limits[0], 0, &mut Vec::new()))
     }
@@ -371,7 +390,7 @@ mod tests {
             let bytes = |layer: &[usize]| layer.iter().map(|path| sizes[*path] as f64).sum::<f64>();
             layers.iter().map(|layer| bytes(layer) * rate(*layer.iter().min().unwrap())).sum()
         };
-        let (made, divided) = (moved(&paths(place(&problem))), moved(&pieces));
+        let (made, divided) = (moved(&paths(place(&problem).unwrap())), moved(&pieces));
         assert!(made < divided, "{made}, where equal pieces have {divided}");
     }
 
@@ -393,7 +412,7 @@ mod tests {
         ) {
             let sizes = sizes(&powers);
             // Planned when other changes had been seen than have by now.
-            let former: Vec<Vec<usize>> = paths(place(&problem(&edges, &sizes, &then, limit)));
+            let former: Vec<Vec<usize>> = paths(place(&self::problem(&edges, &sizes, &then, limit)).unwrap());
             let mut problem = problem(&edges, &sizes, &now, limit);
             let stands = |layer: &[usize]| layer.iter().all(|path| now[*path] & 1 == 0);
             problem.former = former.iter().map(|layer| Former {
@@ -408,7 +427,7 @@ mod tests {
                     content.bytes * (cost::HORIZON * content.changes + if there { 0.0 } else { 1.0 })
                 }).sum()
             };
-            prop_assert!(cost(&paths(place(&problem))) <= cost(&former) * (1.0 + 1e-9));
+            prop_assert!(cost(&paths(place(&problem).unwrap())) <= cost(&former) * (1.0 + 1e-9));
         }
     }
 }

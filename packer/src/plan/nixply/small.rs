@@ -14,7 +14,7 @@ impl Groups<'_> {
             return;
         }
         self.settle();
-        while let Some(better) = self.shaken() {
+        while let Some(better) = self.shaken().filter(|_| !self.stop.is_set()) {
             *self = better;
         }
     }

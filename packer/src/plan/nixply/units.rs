@@ -8,7 +8,7 @@ use super::{Former, Problem};
 
 /// Units of paths: mostly one each. Where there are too many, those of the fewest expected bytes are put together, neighbours by
 /// how probably they change, of the same images and the same layers of the former plan: so that these are units, too.
-pub(super) fn units(problem: &Problem) -> Vec<Vec<usize>> {
+pub(super) fn units(problem: &Problem<'_>) -> Vec<Vec<usize>> {
     let Problem { costs, users, former, .. } = problem;
     let count = costs.len();
     if count <= COMPARED {

@@ -1,0 +1,281 @@
+//! Where a container is copied to: whether skopeo can copy there at all. Asked before anything is packed.
+
+use std::env;
+use std::io::{self, ErrorKind};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use anyhow::{Error, Result, anyhow};
+
+use crate::failure::hinted;
+use crate::nix;
+
+/// The transports that skopeo copies to.
+const TRANSPORTS: [&str; 8] = [
+    "containers-storage",
+    "dir",
+    "docker",
+    "docker-archive",
+    "docker-daemon",
+    "oci",
+    "oci-archive",
+    "ostree",
+];
+
+/// Where skopeo looks for Docker's daemon.
+const DAEMON: &str = "unix:///var/run/docker.sock";
+
+/// skopeo's option for a daemon elsewhere.
+const DAEMON_OPTION: &str = "--dest-daemon-host";
+
+/// How long a daemon on another machine may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Says what is wrong with a registry, which stands in front of the image's name: one of the command line, or the one that
+/// `container` declares.
+pub(super) fn check_transport(registry: &str, container: Option<&str>) -> Result<()> {
+    let Some(Fault { what, instead }) = Fault::of(registry) else { return Ok(()) };
+    let place = container.map(|name| format!("containers.{}.registry", nix::name(name)));
+    let error = match &place {
+        Some(place) => anyhow!("{place}: {registry:?} {what}"),
+        None => anyhow!("{registry:?} {what}"),
+    };
+    let hint = match (instead, place) {
+        (Some(instead), Some(place)) => format!("{place} = {};", nix::string(&instead)),
+        (Some(instead), None) => instead,
+        (None, _) => format!("name one of {}: as in docker://ghcr.io/me/", TRANSPORTS.join(", ")),
+    };
+    Err(hinted(error, hint))
+}
+
+/// What is wrong with a registry.
+#[derive(Debug, PartialEq, Eq)]
+struct Fault {
+    what: String,
+    /// What its writer probably means.
+    instead: Option<String>,
+}
+
+impl Fault {
+    fn of(registry: &str) -> Option<Self> {
+        let none = |instead| Some(Self { what: "names no transport".into(), instead: Some(instead) });
+        let Some((transport, rest)) = registry.split_once(':') else {
+            return none(match registry {
+                "" => "docker://REGISTRY/".into(),
+                folder if folder.starts_with(['/', '.']) && !folder.starts_with("//") => {
+                    format!("oci:{folder}")
+                }
+                "docker" => "docker://REGISTRY/".into(),
+                transport if TRANSPORTS.contains(&transport) => format!("{transport}:"),
+                registry => of_registry(registry),
+            });
+        };
+        let (first, _) = rest.split_once('/').unwrap_or((rest, ""));
+        if TRANSPORTS.contains(&transport) {
+            let misses = transport == "docker" && !rest.starts_with("//");
+            return misses.then(|| Self {
+                what: "lacks the slashes of docker://".into(),
+                instead: Some(of_registry(rest)),
+            });
+        }
+        if ["http", "https"].contains(&transport) {
+            return none(of_registry(rest));
+        }
+        // HOST:PORT.
+        let is_port = !first.is_empty() && first.chars().all(|c| c.is_ascii_digit());
+        if transport.contains(['.', '/', '[']) || is_port {
+            return none(of_registry(registry));
+        }
+        let likeness = |known: &&str| strsim::jaro_winkler(&transport.to_lowercase(), known);
+        let nearest = TRANSPORTS.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+        let nearest = match transport {
+            "podman" | "storage" => Some(&"containers-storage"),
+            _ => nearest.filter(|known| likeness(known) > 0.8),
+        };
+        let what = format!("names a transport that skopeo does not copy to, {transport}");
+        Some(Self { what, instead: nearest.map(|nearest| format!("{nearest}:{rest}")) })
+    }
+}
+
+/// A registry with its transport, and with the slash behind a host alone.
+fn of_registry(registry: &str) -> String {
+    let registry = registry.trim_start_matches('/');
+    let slash = if registry.contains('/') { "" } else { "/" };
+    format!("docker://{registry}{slash}")
+}
+
+/// Says that Docker's daemon does not answer, if it is what `registry` copies to. `arguments` are skopeo's, unsplit.
+pub(super) fn check_daemon(registry: &str, arguments: &[String]) -> Result<()> {
+    if !registry.starts_with("docker-daemon:") {
+        return Ok(());
+    }
+    let mut words = arguments.iter().flat_map(|arguments| arguments.split_whitespace());
+    let named = words.find_map(|word| match word.strip_prefix(DAEMON_OPTION)? {
+        "" => Some(None),
+        value => value.strip_prefix('=').map(Some),
+    });
+    let named = match named {
+        Some(None) => words.next(),
+        Some(named) => named,
+        None => None,
+    };
+    // What a command gives is known when it has run.
+    if named.is_some_and(|named| named.contains(['$', '`', '"', '\''])) {
+        return Ok(());
+    }
+    let variable = env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+    let host = named.map(str::to_owned).or(variable).unwrap_or_else(|| DAEMON.into());
+    let reached = if let Some(socket) = host.strip_prefix("unix://") {
+        UnixStream::connect(socket).map(drop)
+    } else if let Some(address) = host.strip_prefix("tcp://") {
+        connect(address.trim_end_matches('/'))
+    } else if named.is_some() {
+        // skopeo knows, and says, which others there are.
+        return Ok(());
+    } else {
+        let error =
+            anyhow!("DOCKER_HOST is {host}, and skopeo copies to a Docker daemon at unix: or tcp: alone");
+        let way_out = "`nixply container run` gives Docker the image; --registry docker://REGISTRY/ copies to a registry";
+        return Err(hinted(error, way_out));
+    };
+    reached.map_err(|error| silent(&host, error))
+}
+
+/// Connects to the first of an address' machines that answers.
+fn connect(address: &str) -> io::Result<()> {
+    let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
+    for address in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(_) => return Ok(()),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn silent(host: &str, error: io::Error) -> Error {
+    if error.kind() == ErrorKind::PermissionDenied {
+        let error = Error::from(error).context(format!("you may not use the Docker daemon at {host}"));
+        let way_out = "add your user to the group docker and log in again; --registry containers-storage: copies to podman";
+        return hinted(error, way_out);
+    }
+    let error = match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => anyhow!("there is no Docker daemon at {host}"),
+        _ => Error::from(error).context(format!("the Docker daemon at {host} does not answer")),
+    };
+    let way_out = "start Docker, or set DOCKER_HOST to where it is; --registry docker://REGISTRY/ copies to a registry, \
+                   --registry containers-storage: to podman";
+    hinted(error, way_out)
+}
+
+/// Where a container without a registry would be copied.
+pub(super) fn none_declared(container: &str) -> Error {
+    let place = format!("containers.{}", nix::name(container));
+    anyhow!("{place}: it has no registry; set {place}.registry, or give --registry")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Row 1 of what a newcomer typed, and its like.
+    #[test]
+    fn a_missing_transport_is_told_with_the_registry_that_is_meant() {
+        for (registry, instead) in [
+            ("HOST/me/", "docker://HOST/me/"),
+            ("ghcr.io/me/", "docker://ghcr.io/me/"),
+            ("//ghcr.io/me/", "docker://ghcr.io/me/"),
+            ("ghcr.io", "docker://ghcr.io/"),
+            ("localhost:5000/me/", "docker://localhost:5000/me/"),
+            ("localhost:5000", "docker://localhost:5000/"),
+            ("127.0.0.1:5000/", "docker://127.0.0.1:5000/"),
+            ("[::1]:5000/", "docker://[::1]:5000/"),
+            ("ghcr.io:443/me/", "docker://ghcr.io:443/me/"),
+            ("https://ghcr.io/me/", "docker://ghcr.io/me/"),
+            ("http://localhost:5000/me/", "docker://localhost:5000/me/"),
+            ("", "docker://REGISTRY/"),
+            ("docker", "docker://REGISTRY/"),
+            ("docker-daemon", "docker-daemon:"),
+            ("./images/", "oci:./images/"),
+            ("/srv/images/", "oci:/srv/images/"),
+        ] {
+            let fault = Fault::of(registry).unwrap_or_else(|| panic!("{registry}"));
+            let expected = Fault { what: "names no transport".into(), instead: Some(instead.into()) };
+            // What is meant is fine, unless it is another's to name.
+            assert_eq!((&fault, Fault::of(instead)), (&expected, None), "{registry}");
+        }
+    }
+
+    #[test]
+    fn unknown_transports_are_told_with_the_nearest() {
+        for (registry, instead) in [
+            ("dokcer://ghcr.io/me/", Some("docker://ghcr.io/me/")),
+            ("Docker://ghcr.io/me/", Some("docker://ghcr.io/me/")),
+            ("docker-demon:", Some("docker-daemon:")),
+            ("podman:", Some("containers-storage:")),
+            ("s3:bucket/", None),
+            ("nix:", None),
+        ] {
+            let fault = Fault::of(registry).unwrap_or_else(|| panic!("{registry}"));
+            assert_eq!(fault.instead.as_deref(), instead, "{registry}");
+            assert!(fault.what.starts_with("names a transport that skopeo does not copy to, "), "{fault:?}");
+        }
+        let fault = Fault::of("docker:ghcr.io/me/").unwrap();
+        assert_eq!(fault.instead.as_deref(), Some("docker://ghcr.io/me/"));
+    }
+
+    #[test]
+    fn all_that_skopeo_takes_is_taken() {
+        for registry in [
+            "docker://",
+            "docker://ghcr.io/me/",
+            "docker://ghcr.io",
+            "docker-daemon:",
+            "containers-storage:",
+            "containers-storage:[overlay@/a+/b]",
+            "oci:/srv/images/",
+            "oci:images/",
+            "oci-archive:",
+            "docker-archive:/a.tar:",
+            "dir:/a",
+            "ostree:",
+        ] {
+            assert_eq!(Fault::of(registry), None, "{registry}");
+        }
+    }
+
+    #[test]
+    fn what_a_container_declares_is_named_as_it_is_declared() {
+        let error = check_transport("ghcr.io/me/", Some("my web")).unwrap_err();
+        assert_eq!(error.to_string(), "containers.\"my web\".registry: \"ghcr.io/me/\" names no transport");
+        assert_eq!(
+            check_transport("HOST/me/", None).unwrap_err().to_string(),
+            "\"HOST/me/\" names no transport"
+        );
+    }
+
+    #[test]
+    fn a_daemon_that_is_named_is_the_one_that_is_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("docker.sock");
+        let host = format!("unix://{}", socket.display());
+        let said = |arguments: &[&str]| {
+            let arguments: Vec<String> = arguments.iter().map(|words| (*words).to_owned()).collect();
+            check_daemon("docker-daemon:", &arguments).map_err(|error| error.to_string())
+        };
+        let missing = Err(format!("there is no Docker daemon at {host}"));
+        let option = format!("{DAEMON_OPTION}={host}");
+        assert_eq!(said(&[&option]), missing);
+        assert_eq!(said(&["--format=v2s2 --dest-daemon-host", &host]), missing);
+        // A file that nobody listens at.
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        assert_eq!(said(&[&option]), missing);
+        std::fs::remove_file(&socket).unwrap();
+        let _daemon = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert_eq!(said(&[&option]), Ok(()));
+        // Shell code, and other destinations.
+        assert_eq!(said(&["--dest-daemon-host=unix://$(nowhere)"]), Ok(()));
+        assert!(check_daemon("docker://nowhere/", &[]).is_ok());
+    }
+}

@@ -1,0 +1,91 @@
+//! The values of options: what they must be, in one sentence with an example. clap puts the option and the value in front of it.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+
+use bytesize::ByteSize;
+use nixply_packer::compress::Codec;
+use nixply_registry::server::Compression;
+
+/// A number of layers.
+pub(crate) fn layers(text: &str) -> Result<u32, String> {
+    whole_number(text, 1..=u32::MAX)
+}
+
+/// A number of layers that a study takes.
+pub(crate) fn few_layers(text: &str) -> Result<u16, String> {
+    whole_number(text, 1..=u16::MAX)
+}
+
+/// A number of things, of which there may be none.
+pub(crate) fn count(text: &str) -> Result<usize, String> {
+    whole_number(text, 0..=usize::MAX)
+}
+
+fn whole_number<N>(text: &str, range: RangeInclusive<N>) -> Result<N, String>
+where
+    N: std::str::FromStr + PartialOrd + std::fmt::Display,
+{
+    // Digits alone: Rust's parser takes a plus, too.
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|number| digits && range.contains(number));
+    number.ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
+}
+
+/// A number of bytes.
+pub(crate) fn size(text: &str) -> Result<ByteSize, String> {
+    let starts_with_digit = text.trim().starts_with(|letter: char| letter.is_ascii_digit());
+    let size = text.trim().parse().ok().filter(|_| starts_with_digit);
+    size.ok_or_else(|| "expected a size such as 500MB or 20GiB, or a number of bytes".to_owned())
+}
+
+/// How blobs are compressed.
+pub(crate) fn codec(text: &str) -> Result<Codec, String> {
+    text.parse().map_err(|_| format!("expected {}", Codec::FORMS))
+}
+
+/// How a registry compresses.
+pub(crate) fn compression(text: &str) -> Result<Compression, String> {
+    text.parse().map_err(|_| format!("expected auto, {}", Codec::FORMS))
+}
+
+/// Where a server listens.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "expected an address of this machine and a port, such as 127.0.0.1:5000, [::1]:5000, or 127.0.0.1:0 for a free port"
+            .to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_digits_within_their_range() {
+        assert_eq!(layers("12"), Ok(12));
+        assert_eq!(count("0"), Ok(0));
+        for text in ["", "0", "-3", "+3", "1.5", "many", "4294967296", "1e3", " 1", "٣"] {
+            assert_eq!(layers(text).unwrap_err(), "expected a whole number from 1 to 4294967295", "{text:?}");
+        }
+        assert!(few_layers("65536").unwrap_err().ends_with("from 1 to 65535"));
+    }
+
+    #[test]
+    fn sizes_have_a_number() {
+        assert_eq!(size("500MB").unwrap().as_u64(), 500_000_000);
+        assert_eq!(size("1.5 GiB").unwrap().as_u64(), 3 << 29);
+        for text in ["", "many", "-5GB", "GB", "5 elephants", "1.2.3MB", "inf", "NaN"] {
+            assert!(size(text).unwrap_err().starts_with("expected a size such as 500MB"), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn codecs_and_addresses_are_told_by_example() {
+        assert!(codec("xz").unwrap_err().starts_with("expected none, gzip or zstd"));
+        assert!(compression("zstd:20").unwrap_err().starts_with("expected auto, none, gzip or zstd"));
+        for text in ["80", "localhost:80", "127.0.0.1", "[::1]", "127.0.0.1:65536"] {
+            assert!(address(text).unwrap_err().contains("127.0.0.1:5000"), "{text:?}");
+        }
+    }
+}

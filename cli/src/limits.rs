@@ -1,0 +1,86 @@
+//! The machine's limits. Where a process would be killed, abort or panic, this one ends with a line and exit code 2.
+
+use std::any::Any;
+use std::io::{self, Write};
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+use signal_hook::consts::{SIGABRT, SIGXFSZ};
+use signal_hook::flag;
+
+use crate::exit_codes::MACHINES;
+
+/// A main thread with a smaller stack than this hands its work to another one, in bytes.
+const SMALL_STACK: u64 = 1 << 20;
+
+/// As large as a main thread's stack usually is, in bytes.
+const STACK: usize = 8 << 20;
+
+/// Runs the program.
+pub(crate) fn run(program: fn() -> ExitCode) -> ExitCode {
+    prepare();
+    let guarded = move || panic::catch_unwind(AssertUnwindSafe(program)).unwrap_or(ExitCode::from(MACHINES));
+    let is_small = getrlimit(Resource::Stack).current.is_some_and(|bytes| bytes < SMALL_STACK);
+    // Where there is no thread to be had, the small stack may be enough.
+    let roomy = is_small.then(|| thread::Builder::new().stack_size(STACK).spawn(guarded).ok()).flatten();
+    match roomy {
+        Some(thread) => thread.join().unwrap_or(ExitCode::from(MACHINES)),
+        None => guarded(),
+    }
+}
+
+/// Whether an error is the machine's: a limit of threads, memory, open files, a file's size or a disk is reached, or a disk
+/// cannot be written. Then another command line or request changes nothing.
+pub(crate) fn is_reached(error: &io::Error) -> bool {
+    use io::ErrorKind::{OutOfMemory, QuotaExceeded, StorageFull};
+    let codes = [
+        Errno::AGAIN,
+        Errno::NOMEM,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::FBIG,
+        Errno::NOSPC,
+        Errno::DQUOT,
+        Errno::ROFS,
+        Errno::IO,
+    ];
+    let code = error.raw_os_error();
+    codes.iter().any(|errno| Some(errno.raw_os_error()) == code)
+        || matches!(error.kind(), OutOfMemory | StorageFull | QuotaExceeded)
+}
+
+fn prepare() {
+    // A write beyond the largest file that is allowed fails then, instead of ending the process. A handler and not "ignore":
+    // programs that are started from here begin with the default.
+    let _ = flag::register(SIGXFSZ, Arc::default());
+    // Without memory, the standard library writes a line and aborts.
+    let _ = flag::register_conditional_shutdown(SIGABRT, MACHINES.into(), Arc::new(AtomicBool::new(true)));
+    let usual = panic::take_hook();
+    let backtrace = std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0");
+    panic::set_hook(Box::new(move |panic| match backtrace {
+        true => usual(panic),
+        // Nobody is left to be told that standard error is closed.
+        false => drop(io::stderr().write_all(told(panic).as_bytes())),
+    }));
+}
+
+/// What is told of a panic, in one line.
+fn told(panic: &PanicHookInfo<'_>) -> String {
+    let place =
+        panic.location().map(|place| format!(", {}:{}", place.file(), place.line())).unwrap_or_default();
+    let words: Vec<&str> = message(panic.payload()).split_whitespace().collect();
+    format!(
+        "error: nixply failed in a way that it should not; please report this: {}{place}\n",
+        words.join(" ")
+    )
+}
+
+fn message(payload: &dyn Any) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}

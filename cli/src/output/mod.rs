@@ -1,0 +1,85 @@
+//! Data that a command writes: to standard output or to a file that the user names. Every command that writes a file does it here.
+//!
+//! ```text
+//! place ───────> replace | descriptor
+//! where a path   a regular file, as a whole or not at all;
+//! leads          a descriptor, a device or a FIFO, as it is
+//! ```
+
+mod descriptor;
+mod place;
+mod replace;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, Error, Result};
+
+pub(crate) use self::descriptor::guard;
+use self::place::Place;
+use crate::interrupt::Waiting;
+
+/// Data that cannot be written: exit code 2.
+#[derive(Debug)]
+pub(crate) struct Unwritten(String);
+
+impl fmt::Display for Unwritten {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for Unwritten {}
+
+/// Names the output that cannot be written.
+pub(crate) fn unwritten(what: impl fmt::Display) -> Unwritten {
+    Unwritten(format!("cannot write {what}"))
+}
+
+/// Writes data to standard output.
+pub(crate) fn print(data: impl AsRef<[u8]>) -> Result<()> {
+    let _waiting = Waiting::begin()?;
+    descriptor::write_stdout(data.as_ref()).with_context(|| unwritten("standard output"))
+}
+
+/// Writes a file; without a path, or to `-`, standard output.
+///
+/// Links are followed. A regular file is written as a whole or not at all, and keeps its mode, owner and group. A device, a
+/// FIFO or a descriptor such as /dev/stdout is written to as it is.
+pub(crate) fn write(path: Option<&Path>, bytes: &[u8]) -> Result<()> {
+    match path.filter(|path| *path != Path::new("-")) {
+        None => print(bytes),
+        Some(path) => write_file(path, bytes),
+    }
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let failed = || unwritten(path.display());
+    match Place::of(path).with_context(failed)? {
+        Place::File(file, old) => replace::write(&file, old.as_ref(), bytes).with_context(failed),
+        Place::Stream(stream) => {
+            let _waiting = Waiting::begin()?;
+            replace::append(&stream, bytes).with_context(failed)
+        }
+        Place::Descriptor(number) => {
+            let _waiting = Waiting::begin()?;
+            descriptor::write(number, bytes).with_context(failed)
+        }
+    }
+}
+
+/// Makes a new file, as a whole or not at all. Gives whether there was none; one that is there is left as it is, whatever it is.
+pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<bool> {
+    match replace::create(path, bytes) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(Error::from(error).context(unwritten(path.display()))),
+    }
+}
+
+/// Whether there is a regular file at the end of a path. Nothing else has a former content that an update could start from.
+pub(crate) fn is_file(path: &Path) -> bool {
+    matches!(Place::of(path), Ok(Place::File(_, Some(_))))
+}

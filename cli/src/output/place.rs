@@ -1,0 +1,93 @@
+//! Where a path leads: through links, to a regular file, a device, a FIFO, or a descriptor of this process.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+/// As many links as Linux follows.
+const MOST_LINKS: usize = 40;
+
+/// Folders whose entries are this process' descriptors. /dev/fd leads to the first on Linux and is one elsewhere.
+const DESCRIPTORS: [&str; 3] = ["/proc/self/fd", "/proc/thread-self/fd", "/dev/fd"];
+
+/// What an output's path names.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// A descriptor of this process, as /dev/stdout is. To open it by its name again would lose its offset, and fails for a socket.
+    Descriptor(i32),
+    /// A device, a FIFO, or what another process has open.
+    Stream(PathBuf),
+    /// A regular file, or none yet. The path is no link.
+    File(PathBuf, Option<Metadata>),
+}
+
+impl Place {
+    /// Follows links.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        let mut path = path.to_owned();
+        for _ in 0..=MOST_LINKS {
+            // A file's name. Rust's own functions would ignore a slash at the end.
+            let name = path.file_name().filter(|_| !path.as_os_str().as_bytes().ends_with(b"/"));
+            let name = name.ok_or(Errno::ISDIR)?;
+            let folder = folder_of(&path);
+            if let Some(number) = name.to_str().and_then(|name| name.parse().ok())
+                && has_descriptors(folder)
+            {
+                return Ok(Self::Descriptor(number));
+            }
+            let found = match fs::symlink_metadata(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::File(path, None)),
+                found => found?,
+            };
+            check_planted(folder, &found)?;
+            let kind = found.file_type();
+            if kind.is_symlink() && is_on_proc(folder) {
+                // Such a link is an open file itself; its text is only what that was called once.
+                return Ok(Self::Stream(path));
+            }
+            if !kind.is_symlink() {
+                return match kind {
+                    _ if kind.is_file() => Ok(Self::File(path, Some(found))),
+                    _ if kind.is_dir() => Err(Errno::ISDIR.into()),
+                    _ if kind.is_socket() => Err(io::Error::other("it is a socket")),
+                    _ => Ok(Self::Stream(path)),
+                };
+            }
+            path = folder.join(fs::read_link(&path)?);
+        }
+        Err(Errno::LOOP.into())
+    }
+}
+
+/// The folder that a file is in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn has_descriptors(folder: &Path) -> bool {
+    let folder = folder.canonicalize().ok();
+    folder.is_some() && DESCRIPTORS.iter().any(|name| Path::new(name).canonicalize().ok() == folder)
+}
+
+fn is_on_proc(folder: &Path) -> bool {
+    folder.canonicalize().is_ok_and(|folder| folder.starts_with("/proc"))
+}
+
+/// In a folder such as /tmp, where everybody may make files, a file of another user may have been put there so that this program
+/// writes somewhere else. Linux refuses to open it (fs.protected_symlinks, protected_fifos, protected_regular); this program,
+/// which follows links itself and renames, does so, too.
+fn check_planted(folder: &Path, found: &Metadata) -> io::Result<()> {
+    const STICKY_AND_OPEN: u32 = 0o1002;
+    let folder = fs::metadata(folder)?;
+    let is_shared = folder.mode() & STICKY_AND_OPEN == STICKY_AND_OPEN;
+    let own = rustix::process::geteuid().as_raw();
+    if is_shared && ![own, folder.uid()].contains(&found.uid()) {
+        let why = "another user has made it, in a folder where everybody may make files";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    Ok(())
+}

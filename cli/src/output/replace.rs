@@ -1,0 +1,305 @@
+//! Regular files, written as a whole or not at all.
+
+use std::fs::{self, File, Metadata, Permissions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use tempfile::{Builder, NamedTempFile};
+
+use super::descriptor::write_all;
+use super::place::folder_of;
+
+/// Modes without setuid, setgid and sticky bits, which another content has no right to.
+const PERMISSIONS: u32 = 0o777;
+
+/// The mode of a new file, less the umask.
+const NEW: u32 = 0o666;
+
+/// Writes a file that is `old`, or of which there is none yet.
+///
+/// The new file takes the old one's place by its name, so that readers see one or the other and a full disk costs nothing; a file
+/// of the user's own is replaced whatever its mode, as git does it. Where the new file cannot have that place, or not owner and
+/// group of the old one, the old one is written over, as the shell's `>` does it: in folders that take no new file, where a file
+/// is mounted, and where another user has let this one write a file.
+pub(super) fn write(path: &Path, old: Option<&Metadata>, bytes: &[u8]) -> io::Result<()> {
+    match (replaced(path, old, bytes), old) {
+        (Err(error), Some(_)) if is_refused(&error) => overwrite(path, bytes),
+        (Err(error), None) if is_refused(&error) => create_at(path, bytes),
+        (result, _) => result,
+    }
+}
+
+/// Makes a new file. Fails where there is one already.
+pub(super) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let made = Draft::new(path, bytes, NEW).and_then(|draft| draft.name(path));
+    match made {
+        Err(error) if is_refused(&error) => create_at(path, bytes),
+        made => made,
+    }
+}
+
+/// Writes to a device or a FIFO, whose reader is waited for, or after what another process has written to a file of its own.
+pub(super) fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = open(path, OFlags::empty())?;
+    if file.metadata()?.is_file() {
+        file.seek(SeekFrom::End(0))?;
+    }
+    write_all(&file, bytes)
+}
+
+/// With CREATE, Linux has a look at whose file it is (fs.protected_fifos, fs.protected_regular).
+fn open(path: &Path, flags: OFlags) -> io::Result<File> {
+    let flags = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY;
+    Ok(rustix::fs::open(path, flags, Mode::from_raw_mode(NEW))?.into())
+}
+
+/// Whether the folder or the file system refuses a new file, or a new file in the old one's place. What is wrong with the disk
+/// is wrong with any file.
+fn is_refused(error: &io::Error) -> bool {
+    let refusals =
+        [Errno::ACCESS, Errno::PERM, Errno::ROFS, Errno::BUSY, Errno::XDEV, Errno::INVAL, Errno::OPNOTSUPP];
+    error.raw_os_error().is_some_and(|code| refusals.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+fn replaced(path: &Path, old: Option<&Metadata>, bytes: &[u8]) -> io::Result<()> {
+    let Some(old) = old else {
+        return match Draft::new(path, bytes, NEW)?.name(path) {
+            // Somebody else has made it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Draft::new(path, bytes, NEW)?.replace(path)
+            }
+            named => named,
+        };
+    };
+    // Nobody else may read it before it is as the old one is.
+    let draft = Draft::new(path, bytes, 0o600)?;
+    keep_attributes(draft.file(), path, old)?;
+    draft.replace(path)
+}
+
+/// Gives a new file owner, group, access list and mode of the old one.
+fn keep_attributes(new: &File, path: &Path, old: &Metadata) -> io::Result<()> {
+    let own = new.metadata()?;
+    if (own.uid(), own.gid()) != (old.uid(), old.gid()) {
+        fchown(new, Some(old.uid()), Some(old.gid()))?;
+    }
+    keep_access_list(new, path)?;
+    new.set_permissions(Permissions::from_mode(old.mode() & PERMISSIONS))
+}
+
+/// With such a list, the mode's bits of the group are the most that anybody on it may do; without it, they are the group's.
+#[cfg(target_os = "linux")]
+fn keep_access_list(new: &File, path: &Path) -> io::Result<()> {
+    use rustix::fs::{XattrFlags, fremovexattr, fsetxattr, lgetxattr};
+
+    const NAME: &str = "system.posix_acl_access";
+    // The most that Linux has for an attribute.
+    let mut list = vec![0; 64 << 10];
+    match lgetxattr(path, NAME, &mut list) {
+        Ok(length) => Ok(fsetxattr(new, NAME, &list[..length], XattrFlags::empty())?),
+        Err(Errno::NODATA) => match fremovexattr(new, NAME) {
+            // The folder has no list for new files.
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+            Err(error) => Err(error.into()),
+        },
+        Err(Errno::OPNOTSUPP) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn keep_access_list(_new: &File, _path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Writes over what a file has. It is not cut off before: if the disk is full, the file stays as it was.
+fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = open(path, OFlags::empty())?;
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{FallocateFlags, fallocate};
+        // Not every file system can tell.
+        let reserved = fallocate(&file, FallocateFlags::KEEP_SIZE, 0, bytes.len() as u64);
+        if let Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) = reserved {
+            return Err(error.into());
+        }
+    }
+    write_all(&file, bytes)?;
+    file.set_len(bytes.len() as u64)
+}
+
+/// Makes a file where it will be: in a Nix build, perhaps nothing beside the outputs may be written.
+fn create_at(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = open(path, OFlags::EXCL)?;
+    write_all(&file, bytes).inspect_err(|_| drop(fs::remove_file(path)))
+}
+
+/// A file that is whole and has no place yet.
+enum Draft {
+    /// It has no name: whatever ends the process, nothing is left.
+    Unnamed(File),
+    /// A file system that has only files with names.
+    Named(NamedTempFile),
+}
+
+impl Draft {
+    /// A file in the folder where `path` is.
+    fn new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<Self> {
+        let folder = folder_of(path);
+        let draft = match unnamed(folder, mode)? {
+            Some(file) => Self::Unnamed(file),
+            // Not tempfile's own, which hides the system's error.
+            None => Self::Named(names().make_in(folder, |path| {
+                File::options().write(true).create_new(true).mode(mode).open(path)
+            })?),
+        };
+        draft.file().write_all(bytes)?;
+        Ok(draft)
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            Self::Unnamed(file) => file,
+            Self::Named(file) => file.as_file(),
+        }
+    }
+
+    /// Gives it a name that nothing has.
+    fn name(self, path: &Path) -> io::Result<()> {
+        match self {
+            Self::Unnamed(file) => link(&file, path),
+            Self::Named(file) => file.persist_noclobber(path).map(drop).map_err(|error| error.error),
+        }
+    }
+
+    /// Gives it a name, whatever had that before.
+    fn replace(self, path: &Path) -> io::Result<()> {
+        match self {
+            // A link takes no other's place, but a name can.
+            Self::Unnamed(file) => {
+                let named = names().make_in(folder_of(path), |name| link(&file, name))?;
+                named.persist(path).map(drop).map_err(|error| error.error)
+            }
+            Self::Named(file) => file.persist(path).map(drop).map_err(|error| error.error),
+        }
+    }
+}
+
+fn names<'n>() -> Builder<'n, 'n> {
+    let mut builder = Builder::new();
+    builder.prefix(".nixply-");
+    builder
+}
+
+/// The name by which a file without one is given one.
+fn descriptor_path(file: &File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+#[cfg(target_os = "linux")]
+fn unnamed(folder: &Path, mode: u32) -> io::Result<Option<File>> {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(folder, flags, Mode::from_raw_mode(mode)) {
+        Ok(file) => File::from(file),
+        // File systems and kernels that have no such files. An old kernel sees a folder that is opened for writing.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    // Without /proc it would never get a name.
+    Ok(fs::symlink_metadata(descriptor_path(&file)).is_ok().then_some(file))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn unnamed(_folder: &Path, _mode: u32) -> io::Result<Option<File>> {
+    Ok(None)
+}
+
+fn link(file: &File, path: &Path) -> io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, linkat};
+    Ok(linkat(CWD, descriptor_path(file), CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+#[cfg(test)]
+#[allow(clippy::print_stderr, reason = "skipped tests say so")]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    fn names_in(folder: &Path) -> Vec<PathBuf> {
+        let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        names
+    }
+
+    /// Where files must have names, all is the same.
+    #[test]
+    fn drafts_with_and_without_names_do_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let (new, old) = (folder.path().join("new"), folder.path().join("old"));
+        fs::write(&old, "old").unwrap();
+        let named = || {
+            let mut file = names().tempfile_in(folder.path()).unwrap();
+            file.write_all(b"text").unwrap();
+            Draft::Named(file)
+        };
+        let unnamed = || Draft::new(&new, b"text", NEW).unwrap();
+        for draft in [&named as &dyn Fn() -> Draft, &unnamed] {
+            draft().name(&new).unwrap();
+            assert_eq!(draft().name(&new).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+            draft().replace(&old).unwrap();
+            drop(draft());
+            for file in [&new, &old] {
+                assert_eq!(fs::read_to_string(file).unwrap(), "text");
+                fs::write(file, "old").unwrap();
+            }
+            assert_eq!(names_in(folder.path()), [&*new, &*old]);
+            fs::remove_file(&new).unwrap();
+        }
+    }
+
+    /// The code decides whether a file is written in its place.
+    #[test]
+    fn errors_have_the_systems_code() {
+        let error = Draft::new(Path::new("/nonexistent/file"), b"", NEW).map(drop).unwrap_err();
+        assert_eq!(error.to_string(), "No such file or directory (os error 2)");
+    }
+
+    /// Without its list, a file whose mode is 640 because of that would be the group's to read.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn an_access_list_stays() {
+        use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
+
+        const NAME: &str = "system.posix_acl_access";
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "old").unwrap();
+        // linux/posix_acl_xattr.h: the version, then tag, permissions and number of each entry: the owner, another user, the group,
+        // the mask, all others.
+        const NOBODY: u32 = u32::MAX;
+        let entries = [(1, 6, NOBODY), (2, 4, 12345), (4, 0, NOBODY), (0x10, 4, NOBODY), (0x20, 0, NOBODY)];
+        let mut list = 2_u32.to_le_bytes().to_vec();
+        for (tag, permissions, id) in entries {
+            list.extend([u16::to_le_bytes(tag), u16::to_le_bytes(permissions)].concat());
+            list.extend(u32::to_le_bytes(id));
+        }
+        if let Err(error) = lsetxattr(&file, NAME, &list, XattrFlags::empty()) {
+            eprintln!("SKIPPED: the file system has no access lists: {error}");
+            return;
+        }
+        write(&file, Some(&fs::metadata(&file).unwrap()), b"new").unwrap();
+        let mut found = vec![0; 1 << 10];
+        let length = lgetxattr(&file, NAME, &mut found).unwrap();
+        assert_eq!((mode(&file), &found[..length]), (0o640, &list[..]));
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+    }
+}

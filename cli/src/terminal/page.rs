@@ -1,0 +1,21 @@
+//! Text for standard output that people read, line by line.
+
+use nixply_packer::wording;
+
+/// Lines. What others have written cannot end one, nor do anything else to the terminal that shows it.
+#[derive(Debug, Default)]
+pub(crate) struct Page(String);
+
+impl Page {
+    /// Adds a line.
+    pub(crate) fn line(&mut self, line: impl AsRef<str>) {
+        self.0.push_str(&wording::visible(line.as_ref()));
+        self.0.push('\n');
+    }
+}
+
+impl AsRef<[u8]> for Page {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}

@@ -1,0 +1,113 @@
+//! Says what is wrong with a command line: clap's messages, with words that help here.
+//!
+//! clap suggests hidden commands, shows options that the environment sets as if they were required, and prints arguments with
+//! the control characters that they have.
+
+use clap::Command;
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use nixply_packer::wording;
+
+/// Commands that users look for, and what does their job here. `{}` is the first argument.
+const ELSEWHERE: [(&str, &str); 6] = [
+    ("run", "nixply container run {}"),
+    ("copy", "nixply container copy {}"),
+    ("shell", "nixply container run shell"),
+    ("push", "nixply skopeo copy nix:{} docker://REGISTRY/NAME:TAG"),
+    ("load", "nixply skopeo copy nix:{} docker-daemon:NAME:TAG"),
+    ("pull", "nixply skopeo copy docker://{} dir:FOLDER"),
+];
+
+/// The error of a command line with better words; help and version stay as they are. `root` is the command that read it.
+pub(crate) fn mended(mut error: clap::Error, root: Command) -> clap::Error {
+    if error.use_stderr() {
+        let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+        mend(&mut error, root, &words.collect::<Vec<_>>());
+    }
+    error
+}
+
+/// Puts other words in the place of some of clap's. `words` is the command line.
+fn mend(error: &mut clap::Error, mut root: Command, words: &[String]) {
+    root.build();
+    let (command, depth) = command_of(&root, words);
+    if error.get(ContextKind::Usage).is_some() {
+        let usage = command.clone().render_usage();
+        error.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
+    }
+    if error.kind() == ErrorKind::InvalidSubcommand {
+        // The oldest spelling of `container` takes a name there, so clap stumbles over the word after it.
+        let first = words.get(depth + 1).filter(|first| !first.starts_with('-')).cloned();
+        let wrong = first.or_else(|| match error.get(ContextKind::InvalidSubcommand) {
+            Some(ContextValue::String(wrong)) => Some(wrong.clone()),
+            _ => None,
+        });
+        if let Some(wrong) = wrong {
+            suggest(error, command, &wrong, words.get(depth + 2));
+            error.insert(ContextKind::InvalidSubcommand, ContextValue::String(wrong));
+        }
+    }
+    let is_number = |text: &str| text.starts_with('-') && text[1..].starts_with(|c: char| c.is_ascii_digit());
+    if let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg)
+        && is_number(argument)
+    {
+        // `-- -3` would be another argument, not the option's value.
+        error.remove(ContextKind::Suggested);
+    }
+    // A tip repeats the argument as it is.
+    let is_plain = |text: &str| wording::line(text) == text;
+    if matches!(error.get(ContextKind::InvalidArg), Some(ContextValue::String(argument)) if !is_plain(argument))
+    {
+        error.remove(ContextKind::Suggested);
+    }
+    let parts: Vec<_> = error.context().map(|(kind, value)| (kind, value.clone())).collect();
+    for (kind, value) in parts {
+        error.insert(kind, shown(value));
+    }
+}
+
+/// The command that the words name, and the place of the last one that does.
+fn command_of<'c>(root: &'c Command, words: &[String]) -> (&'c Command, usize) {
+    let (mut command, mut depth) = (root, 0);
+    for (at, word) in words.iter().enumerate().skip(1) {
+        match command.find_subcommand(word) {
+            Some(next) => (command, depth) = (next, at),
+            None if word.starts_with('-') => {}
+            None => break,
+        }
+    }
+    (command, depth)
+}
+
+/// Says which command the user may have meant by a wrong one.
+fn suggest(error: &mut clap::Error, command: &Command, wrong: &str, next: Option<&String>) {
+    error.remove(ContextKind::SuggestedSubcommand);
+    let is_top = command.get_name() == "nixply";
+    if let Some((_, instead)) = ELSEWHERE.iter().find(|(name, _)| is_top && *name == wrong) {
+        let next = next.filter(|next| !next.starts_with('-')).map_or("NAME", String::as_str);
+        let tip = format!("use `{}`", instead.replace("{}", &wording::line(next)));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![StyledStr::from(tip)]));
+        return;
+    }
+    let names = command.get_subcommands().filter(|known| !known.is_hide_set()).map(Command::get_name);
+    match wording::nearest(wrong, names.filter(|name| *name != "help")) {
+        Some(near) => {
+            error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![near.to_owned()]));
+        }
+        None => {
+            let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
+            let tip = format!("`{name} --help` lists the commands");
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![StyledStr::from(tip)]));
+        }
+    }
+}
+
+/// A value of the user's, as a terminal can show it.
+fn shown(value: ContextValue) -> ContextValue {
+    let shown = |text: String| wording::line(&text).into_owned();
+    match value {
+        ContextValue::String(text) => ContextValue::String(shown(text)),
+        ContextValue::Strings(texts) => ContextValue::Strings(texts.into_iter().map(shown).collect()),
+        other => other,
+    }
+}

@@ -1,0 +1,378 @@
+//! What commands say of documents that they cannot use: the file, the key, what its value must be, and the way out.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const A: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-app";
+const DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
+
+/// A folder with a closure and a request that are fine.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        folder.put(
+            "closure.json",
+            format!(r#"[{{"path":"{A}","narHash":"","narSize":1000,"references":[]}}]"#),
+        );
+        folder.put("request.json", format!(r#"{{"arch":"amd64","config":{{"Cmd":["{A}/bin/app"]}}}}"#));
+        folder
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn put(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let file = self.path().join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, content).unwrap();
+        file
+    }
+
+    /// What a failing command says.
+    fn said(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
+        command.args(arguments).current_dir(self.path()).env_clear().stdin(Stdio::null());
+        let output = command.env("HOME", self.path()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let code = output.status.code();
+        assert!(matches!(code, Some(1 | 2)) && output.stdout.is_empty(), "{arguments:?}: {code:?} {said}");
+        said
+    }
+
+    /// What `nixply plan` says of a request.
+    fn of_request(&self, request: impl AsRef<[u8]>) -> String {
+        self.put("r.json", request);
+        self.said(&["plan", "r.json", "--closure", "closure.json"])
+    }
+
+    /// What `nixply inspect` says of a spec.
+    fn of_spec(&self, spec: impl AsRef<[u8]>) -> String {
+        self.put("i.json", spec);
+        self.said(&["inspect", "i.json"])
+    }
+}
+
+/// Words of the program that mean nothing to a user.
+const INNER_WORDS: [&str; 16] = [
+    "usize",
+    "u32",
+    "u64",
+    "i64",
+    "f64",
+    "struct",
+    "ByteSize",
+    "float",
+    "EOF",
+    "enum",
+    "variant",
+    "a map",
+    "sequence",
+    "data did not match",
+    "invalid type",
+    "field",
+];
+
+fn in_users_words(said: &str) {
+    for word in INNER_WORDS {
+        assert!(!said.contains(word), "{word}: {said}");
+    }
+}
+
+#[test]
+fn messages_of_the_program() {
+    let folder = Folder::new();
+    for (request, expected) in [
+        ("", "r.json is empty"),
+        (" \n\t", "r.json is empty"),
+        (r#"{"maxLayers":"5"}"#, r#"r.json: maxLayers must be a whole number, not the text "5""#),
+        (
+            r#"{"maxLayers":-3}"#,
+            "r.json: maxLayers must be a whole number from 0 to 18446744073709551615, not the number -3",
+        ),
+        (
+            r#"{"maxLayers":1.5}"#,
+            "r.json: maxLayers must be a whole number from 0 to 18446744073709551615, not the number 1.5",
+        ),
+        (r#"{"maxLayers":[]}"#, "r.json: maxLayers must be a whole number, not a list"),
+        (r#"{"maxLayers":0}"#, "r.json: maxLayers is not valid: it is 0: there is at least one layer"),
+        (
+            r#"{"healthcheck":{"test":"x","interval":5}}"#,
+            r#"r.json: healthcheck.interval must be text such as "30s" or "1m30s", not the number 5"#,
+        ),
+        (
+            r#"{"healthcheck":{"test":"x","interval":"soon"}}"#,
+            r#"r.json: healthcheck.interval must be a duration of a millisecond or more, such as "30s" or "1m30s", not "soon""#,
+        ),
+        (
+            r#"{"healthcheck":{"test":"x","retries":-1}}"#,
+            "r.json: healthcheck.retries must be a whole number from 0 to 4294967295, not the number -1",
+        ),
+        (
+            r#"{"healthcheck":{"test":"x","retries":4294967296}}"#,
+            "r.json: healthcheck.retries must be a whole number from 0 to 4294967295, not the number 4294967296",
+        ),
+        (r#"{"healthcheck":"curl"}"#, r#"r.json: healthcheck must be an object, not the text "curl""#),
+        (r#"{"config":[]}"#, "r.json: config must be an object, not a list"),
+        (r#"{"config":{"Cmd":"x"}}"#, r#"r.json: config.Cmd must be a list of texts, not the text "x""#),
+        (r#"{"config":{"Env":["A=1",2]}}"#, "r.json: config.Env[1] must be text, not the number 2"),
+        (r#"{"copyToRoot":5}"#, "r.json: copyToRoot must be a text or a list of texts, not the number 5"),
+        (r#"{"copyToRoot":["x",{}]}"#, "r.json: copyToRoot[1] must be text, not an object"),
+        (r#"{"layers":{}}"#, "r.json: layers must be a list, not an object"),
+        (r#"{"layers":[[]]}"#, "r.json: layers[0] must be an object, not a list"),
+        (
+            r#"{"perms":[{"path":"/x","uid":"root"}]}"#,
+            r#"r.json: perms[0]: uid must be a whole number, not the text "root""#,
+        ),
+        (r#"{"perms":[{"mode":"0755"}]}"#, "r.json: perms[0] lacks the key `path`"),
+        (
+            r#"{"compression":"zip"}"#,
+            r#"r.json: compression must be none, gzip or zstd, perhaps with a level"#,
+        ),
+        (r#"{"inheritConfig":"yes"}"#, r#"r.json: inheritConfig must be true or false, not the text "yes""#),
+        (r#"{"annotations":{"a":1}}"#, "r.json: annotations.a must be text, not the number 1"),
+        ("null", "r.json must be an object, not null"),
+        ("[]", "r.json must be an object, not a list"),
+        ("5", "r.json must be an object, not the number 5"),
+        (r#"{"config":{}"#, "r.json is not complete: it ends in the middle of an object, line 1, column 12"),
+        ("{\n  \"config", "r.json is not complete: it ends in the middle of a text, line 2, column 9"),
+        (r#"{"a":1,}"#, "r.json is not valid JSON: line 1, column 8: there is a comma too many"),
+        ("{'a':1}", "r.json is not valid JSON: line 1, column 2: expected a key in double quotes"),
+        (r#"{"a":1} x"#, "r.json is not valid JSON: line 1, column 9: there is more text after the end"),
+        ("{\"a\":\"\u{1}\"}", "r.json is not valid JSON: line 1, column"),
+        (r#"{"tag":"a","tag":"b"}"#, r#"r.json: line 1, column 16: the key "tag" is there twice"#),
+    ] {
+        let said = folder.of_request(request);
+        assert!(said.starts_with(&format!("error: {expected}")), "{request}:\n{said}{expected}");
+        in_users_words(&said);
+    }
+}
+
+#[test]
+fn messages_of_the_program_name_near_keys() {
+    let folder = Folder::new();
+    for (request, expected) in [
+        (r#"{"confg":{}}"#, "error: r.json cannot have the key `confg`; did you mean `config`?\n"),
+        (r#"{"MaxLayers":1}"#, "error: r.json cannot have the key `MaxLayers`; did you mean `maxLayers`?\n"),
+        (
+            r#"{"layers":[{"dep":[]}]}"#,
+            "error: r.json: layers[0] cannot have the key `dep`; did you mean `deps`?\n",
+        ),
+        (
+            r#"{"healthcheck":{"test":"x","intervall":"1s"}}"#,
+            "error: r.json: healthcheck cannot have the key `intervall`; did you mean `interval`?\n",
+        ),
+        (
+            r#"{"zzz":{}}"#,
+            "error: r.json cannot have the key `zzz`; its keys are name, tag, config, configRoots, copyToRoot, layers, parents, \
+             maxLayers, strategy, groups, lock, perms and 11 more\n",
+        ),
+    ] {
+        assert_eq!(folder.of_request(request), expected);
+    }
+}
+
+#[test]
+fn messages_of_the_program_about_specs() {
+    let folder = Folder::new();
+    let layer = |more: &str| {
+        format!(r#"{{"version":1,"layers":[{{"digest":"{DIGEST}","diff_ids":"{DIGEST}"{more}}}]}}"#)
+    };
+    let hint = "hint: an image's spec is the image.json that nixply build writes, or a result link to one\n";
+    for (spec, expected) in [
+        ("null".to_owned(), format!("error: i.json must be an object, not null\n{hint}")),
+        (String::new(), format!("error: i.json is empty\n{hint}")),
+        ("{}".into(), "error: i.json lacks the key `version`\n".into()),
+        (r#"{"version":"1","layers":[]}"#.into(), "error: i.json: version must be a whole number, not the text \"1\"\n".into()),
+        (layer(""), "error: i.json: layers[0] lacks the key `mediatype`\n".into()),
+        (
+            layer(r#","mediatype":"m","size":-5"#),
+            "error: i.json: layers[0].size must be a whole number from 0 to 18446744073709551615, not the number -5\n".into(),
+        ),
+        (
+            r#"{"version":1,"layers":[{"digest":"sha256:00"}]}"#.into(),
+            "error: i.json: layers[0].digest must be sha256: and 64 hexadecimal digits, not \"sha256:00\"\n".into(),
+        ),
+        (
+            r#"{"version":1,"layers":[],"image-config":{"Env":"A=1"}}"#.into(),
+            "error: i.json: image-config: config.Env must be a list of texts, not the text \"A=1\"\n".into(),
+        ),
+        (
+            layer(r#","mediatype":"m","paths":[{"path":5}]"#),
+            "error: i.json: layers[0].paths[0].path must be text, not the number 5\n".into(),
+        ),
+        (
+            "[".repeat(5000),
+            format!("error: i.json is not valid JSON: line 1, column 128: lists and objects are nested more than 127 levels deep\n{hint}"),
+        ),
+        (
+            "# nixply\n".into(),
+            format!("error: i.json is not valid JSON: line 1, column 1: expected a value\n{hint}"),
+        ),
+    ] {
+        let said = folder.of_spec(&spec);
+        assert_eq!(said, expected, "{}", &spec[..spec.len().min(200)]);
+        in_users_words(&said);
+    }
+    // A byte order mark is none of the document.
+    let spec = format!("\u{feff}{}", layer(r#","mediatype":"m","size":-5"#));
+    assert!(folder.of_spec(spec).contains("layers[0].size must be"));
+}
+
+#[test]
+fn messages_of_the_program_about_files_that_are_no_text() {
+    let folder = Folder::new();
+    for (bytes, expected) in [
+        (&b"\x1f\x8b\x08\0\0"[..], "error: i.json is a gzip file, not text\n"),
+        (b"\x7fELF\x02\x01\xff", "error: i.json is a program, not text\n"),
+        (b"\xff\xfe{\0}\0", "error: i.json is text in UTF-16, not text\n"),
+        (
+            b"{\"version\": \"\xff\"}",
+            "error: i.json is not text (UTF-8): byte 14 is not part of a character\n",
+        ),
+    ] {
+        let said = folder.of_spec(bytes);
+        assert!(said.starts_with(expected), "{said}");
+    }
+    fs::create_dir(folder.path().join("empty")).unwrap();
+    folder.put("image/image.json", "{}");
+    for (name, hint) in [
+        ("empty", "an image's spec is the image.json that nixply build writes, or a result link to one"),
+        ("image", "name the file in it: image/image.json"),
+    ] {
+        let expected = format!("error: {name} is a directory, not an image's spec\nhint: {hint}\n");
+        assert_eq!(folder.said(&["inspect", name]), expected);
+    }
+}
+
+/// A file of another kind than the command takes.
+#[test]
+fn messages_of_the_program_say_what_a_file_is() {
+    let folder = Folder::new();
+    folder.put("result", r#"{"version":1,"layers":[],"arch":"amd64"}"#);
+    folder.put("layers.json", format!(r#"[{{"digest":"{DIGEST}","diff_ids":"{DIGEST}","mediatype":"m"}}]"#));
+    folder.put("index.json", r#"{"schemaVersion":2,"manifests":[]}"#);
+    folder.put("fleet.json", r#"{"web":{"config":{}},"worker":{"config":{}}}"#);
+    folder.put("image.nix", "{ pkgs ? import <nixpkgs> { } }:\nbuiltins.nixplyImage { name = \"x\"; }\n");
+    let plan = |file: &str| folder.said(&["plan", file, "--closure", "closure.json"]);
+    let spec_hint = "an image's spec is the image.json that nixply build writes, or a result link to one";
+    for (said, error, hint) in [
+        (
+            plan("result"),
+            "result is an image's spec, not an image's request",
+            "nixply inspect result shows its layers",
+        ),
+        (
+            plan("image.nix"),
+            "image.nix is an expression of Nix, not an image's request",
+            "nix build -f image.nix, then nixply inspect result",
+        ),
+        (
+            plan(".#image"),
+            ".#image is an installable of Nix, not a file",
+            "nix build .#image, then nixply inspect result",
+        ),
+        (
+            plan("fleet.json"),
+            "fleet.json is an object of images' requests, not an image's request",
+            "pass --images to nixply plan",
+        ),
+        (
+            folder.said(&["plan", "--images", "request.json", "--closure", "closure.json"]),
+            "request.json is an image's request, not an object of images' requests",
+            "leave --images out",
+        ),
+        (
+            folder.said(&["inspect", "request.json"]),
+            "request.json is an image's request, not an image's spec",
+            "nixply build request.json -o image.json makes one of it",
+        ),
+        (
+            folder.said(&["inspect", "layers.json"]),
+            "layers.json is a list of layers (layers.json), not an image's spec",
+            spec_hint,
+        ),
+        (
+            folder.said(&["diff", "result", "index.json"]),
+            "index.json is an OCI index, not an image's spec",
+            "skopeo copy OCI-LAYOUT dir:FOLDER, then nixply n2c image-from-dir image.json FOLDER, makes a spec of it",
+        ),
+        (
+            folder.said(&["plan", "request.json", "--closure", "result"]),
+            "result is an image's spec, not a closure",
+            "a closure is what `nix path-info --json --recursive PATH` prints",
+        ),
+        (
+            plan("closure.json"),
+            "closure.json is a closure, not an image's request",
+            "pass it as --closure closure.json; a request is JSON with the arguments of builtins.nixplyImage, such as {\"config\": {...}}",
+        ),
+    ] {
+        assert_eq!(said, format!("error: {error}\nhint: {hint}\n"));
+    }
+}
+
+#[test]
+fn messages_of_the_program_about_closures() {
+    let folder = Folder::new();
+    for (closure, expected) in [
+        ("".to_owned(), "error: c.json: closure JSON is empty\n"),
+        (
+            "[".into(),
+            "error: c.json: closure JSON is not complete: it ends in the middle of a list, line 1, column 1\n",
+        ),
+        (
+            format!(r#"[{{"path":"{A}","narSize":"5"}}]"#),
+            "error: c.json: closure JSON, entry 0: narSize must be a whole number, not the text \"5\"\n",
+        ),
+        (
+            format!(r#"[{{"path":"{A}","references":{{}}}}]"#),
+            "error: c.json: closure JSON, entry 0: references must be a list, not an object\n",
+        ),
+    ] {
+        folder.put("c.json", closure);
+        let said = folder.said(&["plan", "request.json", "--closure", "c.json"]);
+        assert!(said.starts_with(expected), "{said}");
+        in_users_words(&said);
+    }
+}
+
+#[test]
+fn long_values_are_shortened_in_messages() {
+    let folder = Folder::new();
+    let long = "ä".repeat(100_000);
+    for request in [
+        format!(r#"{{"maxLayers":"{long}"}}"#),
+        format!(r#"{{"{long}":1}}"#),
+        format!(r#"{{"tag":"{long}"}}"#),
+        format!(r#"{{"name":"{long}"}}"#),
+        format!(r#"{{"strategy":"{long}"}}"#),
+        format!(r#"{{"created":"{long}"}}"#),
+        format!(r#"{{"copyToRoot":"/nix/store/{long}"}}"#),
+        format!(r#"{{"compression":"{long}"}}"#),
+        format!(r#"{{"system":"{long}"}}"#),
+        format!(r#"{{"perms":[{{"path":"{A}","regex":"({long}"}}],"copyToRoot":"{A}"}}"#),
+        format!(r#"{{"perms":[{{"path":"{A}","mode":"{long}"}}],"copyToRoot":"{A}"}}"#),
+        format!(r#"{{"groups":[{{"name":"({long}"}}]}}"#),
+        format!(r#"{{"groups":[{{"minSize":"{long}"}}]}}"#),
+        format!(r#"{{"groups":"{long}"}}"#),
+        format!(r#"{{"config":{{"Cmd":"{long}"}}}}"#),
+        format!(r#"{{"config":{{"Labels":{{"{long}":1}}}}}}"#),
+        format!(r#"{{"healthcheck":{{"test":"x","timeout":"{long}"}}}}"#),
+    ] {
+        let said = folder.of_request(&request);
+        let shown = said.chars().count();
+        assert!(shown < 1200, "{}: {shown} characters", &request[..40]);
+        assert!(said.contains('…') && said.contains("characters)"), "{said}");
+    }
+    let said = folder.said(&["inspect", &"x/".repeat(2000)]);
+    assert!(said.len() < 1000 && said.contains("(4000 characters)"), "{said}");
+    let said = folder.said(&["cache", "stat", "--cache-limit", &"ä".repeat(50_000)]);
+    assert!(said.len() < 1000, "{}", said.len());
+    let words = "word ".repeat(20_000);
+    let said = folder.said(&["inspect", words.trim()]);
+    assert!(said.len() < 4000, "{}", said.len());
+}

@@ -1,0 +1,478 @@
+//! Where the files go that commands write: each command, to each kind of place, as root and as another user.
+
+#![allow(clippy::print_stderr, reason = "skipped tests say so")]
+
+mod written;
+
+use std::fs;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+
+use self::written::{OTHER, WRITERS, World, Writer, is_root, sh, skipped, text, users};
+
+/// A kind of place.
+struct Place {
+    /// Makes it. OUT is the output's name, OLD the former content's file.
+    arrange: &'static str,
+    /// What root does to it when the folder is the user's.
+    change: &'static str,
+    /// What is seen of it afterwards.
+    look: &'static str,
+    seen: &'static str,
+    ends: Ends,
+}
+
+/// How the command ends.
+enum Ends {
+    /// The file of this name has what the command writes where there was nothing.
+    New(&'static str),
+    /// The file of this name has what the command writes where there was the old content.
+    Over(&'static str),
+    /// Standard output has it.
+    Printed,
+    /// It is written and nobody sees it.
+    Gone,
+    /// With this error, for a cause that it names.
+    Fails(&'static str),
+}
+
+use Ends::{Fails, Gone, New, Over, Printed};
+
+const fn place(arrange: &'static str, look: &'static str, seen: &'static str, ends: Ends) -> Place {
+    Place { arrange, change: "", look, seen, ends }
+}
+
+/// Places for every user.
+const PLACES: &[Place] = &[
+    place("", "stat -c '%F %a' OUT", "regular file 644", New("OUT")),
+    place("cp OLD OUT; chmod 600 OUT", "stat -c %a OUT", "600", Over("OUT")),
+    place("cp OLD OUT; chmod 664 OUT", "stat -c %a OUT", "664", Over("OUT")),
+    place("cp OLD OUT; chmod 6755 OUT", "stat -c %a OUT", "755", Over("OUT")),
+    // As git, cargo and uv do: whose file it is may replace it.
+    place("cp OLD OUT; chmod 444 OUT", "stat -c %a OUT", "444", Over("OUT")),
+    place("cp OLD OUT; ln OUT other", "cmp OLD other && stat -c %h OUT", "1", Over("OUT")),
+    place(
+        "mkdir far; cp OLD far/file; chmod 640 far/file; ln -s far/file OUT",
+        "stat -c '%F %N' OUT; stat -c %a far/file",
+        "symbolic link 'OUT' -> 'far/file'\n640",
+        Over("far/file"),
+    ),
+    place(
+        "mkdir far; ln -s far/file OUT",
+        "readlink OUT; stat -c %a far/file",
+        "far/file\n644",
+        New("far/file"),
+    ),
+    place("cp OLD c; ln -s c b; ln -s \"$PWD/b\" OUT", "readlink b", "c", Over("c")),
+    // As /dev/stdout is, without a risk to that.
+    place(
+        "ln -s /proc/self/fd/1 stdout; ln -s stdout OUT",
+        "readlink OUT stdout",
+        "stdout\n/proc/self/fd/1",
+        Printed,
+    ),
+    place("ln -s /proc/self/fd/1 OUT", "readlink OUT", "/proc/self/fd/1", Printed),
+    place(
+        "ln -s /dev/fd/9 OUT",
+        "readlink OUT",
+        "/dev/fd/9",
+        Fails("No such file or directory (os error 2)"),
+    ),
+    place("mkfifo OUT", "stat -c %F OUT", "fifo", New("OUT")),
+    place("mkfifo pipe; ln -s pipe OUT", "stat -c %F OUT pipe", "symbolic link\nfifo", New("pipe")),
+    place("mkdir OUT", "stat -c %F OUT", "directory", Fails("Is a directory (os error 21)")),
+    place("mkdir far; ln -s far/ OUT", "ls -A far", "", Fails("Is a directory (os error 21)")),
+    place("ln -s OUT OUT", "readlink OUT", "OUT", Fails("Too many levels of symbolic links (os error 40)")),
+    place("ln -s far/file OUT", "readlink OUT", "far/file", Fails("No such file or directory (os error 2)")),
+    place("SOCKET OUT", "stat -c %F OUT", "socket", Fails("it is a socket")),
+];
+
+/// Places that root alone can make.
+const ROOTS: &[Place] = &[
+    place("mknod -m 666 OUT c 1 3", "stat -c '%F %t:%T' OUT", "character special file 1:3", Gone),
+    place(
+        "mknod -m 666 null c 1 3; ln -s null OUT",
+        "stat -c %F OUT null",
+        "symbolic link\ncharacter special file",
+        Gone,
+    ),
+    place(
+        "mknod -m 666 OUT c 1 7",
+        "stat -c '%F %t:%T' OUT",
+        "character special file 1:7",
+        Fails("No space left on device (os error 28)"),
+    ),
+    // A file that the user may write, of a third one: it stays theirs.
+    Place {
+        arrange: "cp OLD OUT; chmod 666 OUT",
+        change: "chown 12345:12345 OUT",
+        look: "stat -c '%u:%g %a' OUT",
+        seen: "12345:12345 666",
+        ends: Over("OUT"),
+    },
+    // Somebody else's link, FIFO or file in a folder such as /tmp may be there to have something overwritten.
+    Place {
+        arrange: "cp OLD file; ln -s file OUT",
+        change: "chmod 1777 .; chown 12345 .; chown -h 12346 OUT",
+        look: "cmp OLD file",
+        seen: "",
+        ends: Fails("another user has made it, in a folder where everybody may make files"),
+    },
+    Place {
+        arrange: "mkfifo OUT",
+        change: "chmod 1777 .; chown 12345 .; chown 12346 OUT",
+        look: "stat -c %F OUT",
+        seen: "fifo",
+        ends: Fails("another user has made it, in a folder where everybody may make files"),
+    },
+];
+
+/// Places that are such for another user than root.
+const OTHERS: &[Place] = &[
+    Place {
+        arrange: "cp OLD OUT; chmod 644 OUT",
+        change: "chown 0:0 OUT",
+        look: "cmp OLD OUT; stat -c '%u %a' OUT",
+        seen: "0 644",
+        ends: Fails("Permission denied (os error 13)"),
+    },
+    Place {
+        arrange: "",
+        change: "chmod 555 .",
+        look: "ls -A",
+        seen: "",
+        ends: Fails("Permission denied (os error 13)"),
+    },
+    Place {
+        arrange: "",
+        change: "chmod 000 .",
+        look: "chmod 755 .; ls -A",
+        seen: "",
+        ends: Fails("Permission denied (os error 13)"),
+    },
+];
+
+/// A folder takes no new file, and a file in it can be written all the same. For commands that write one file.
+const CLOSED: &[Place] = &[Place {
+    arrange: "cp OLD OUT; chmod 640 OUT; ln OUT other",
+    change: "chmod 555 .",
+    look: "stat -c '%a %h' OUT",
+    seen: "640 2",
+    ends: Over("OUT"),
+}];
+
+#[test]
+fn every_command_writes_to_every_place() {
+    let world = World::new();
+    let users = users();
+    thread::scope(|scope| {
+        for writer in &WRITERS {
+            let (world, users) = (&world, &users);
+            scope.spawn(move || {
+                let expected =
+                    Expected { new: world.expected(writer, false), over: world.expected(writer, true) };
+                for user in users {
+                    let mut places: Vec<&Place> = PLACES.iter().collect();
+                    if is_root() {
+                        places.extend(ROOTS);
+                    }
+                    if user.is_some() || !is_root() {
+                        places.extend(
+                            OTHERS.iter().filter(|place| is_root() || !place.change.contains("chown")),
+                        );
+                        places.extend(CLOSED.iter().filter(|_| !writer.is_of_many()));
+                    }
+                    places.iter().for_each(|place| try_place(world, writer, *user, place, &expected));
+                }
+            });
+        }
+    });
+}
+
+/// What a command writes.
+struct Expected {
+    new: Vec<u8>,
+    over: Vec<u8>,
+}
+
+fn try_place(world: &World, writer: &Writer, user: Option<u32>, place: &Place, expected: &Expected) {
+    let folder = tempfile::tempdir().unwrap();
+    let old = folder.path().join("old");
+    fs::write(&old, world.old(writer)).unwrap();
+    let here = folder.path().join("here");
+    fs::create_dir(&here).unwrap();
+    sh(folder.path(), "chmod 755 . here; chmod 644 old");
+    let named = |script: &str| script.replace("OUT", writer.file).replace("OLD", old.to_str().unwrap());
+    let _socket = match place.arrange.strip_prefix("SOCKET ") {
+        Some(name) => Some(UnixListener::bind(here.join(named(name))).unwrap()),
+        None => {
+            sh(&here, &named(place.arrange));
+            None
+        }
+    };
+    if let Some(user) = user {
+        sh(&here, &format!("chown -hR {user}:{user} ."));
+    }
+    sh(&here, &named(place.change));
+
+    let file = here.join(writer.file);
+    let what = format!("{} as {user:?} after {:?} {:?}", writer.line, place.arrange, place.change);
+    let reader =
+        fs::metadata(&file).is_ok_and(|file| file.file_type().is_fifo() && !matches!(place.ends, Fails(_)));
+    let reader = reader.then(|| {
+        thread::spawn({
+            let file = file.clone();
+            move || fs::read(file).unwrap()
+        })
+    });
+    let output = world.command(writer, &file, user).current_dir(&here).output().unwrap();
+    let code = if matches!(place.ends, Fails(_)) { writer.failure() } else { 0 };
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{what}: {said}");
+    let content = |name: &str| fs::read(here.join(named(name))).unwrap();
+    match (&place.ends, reader) {
+        (New(_), Some(reader)) => assert!(writer.same(&reader.join().unwrap(), &expected.new), "{what}"),
+        (New(name), None) => assert!(writer.same(&content(name), &expected.new), "{what}"),
+        (Over(name), _) => assert!(writer.same(&content(name), &expected.over), "{what}"),
+        (Printed, _) => {
+            let length = if writer.prints() { expected.new.len() } else { output.stdout.len() };
+            assert!(writer.same(&output.stdout[..length], &expected.new), "{what}");
+        }
+        (Gone, _) => {}
+        (Fails(why), _) => {
+            let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+            // A command of several files may fail with the first.
+            let begin = if writer.is_of_many() {
+                "error: cannot write ".into()
+            } else {
+                format!("error: cannot write {}: ", file.display())
+            };
+            assert!(
+                errors.len() == 1 && errors[0].starts_with(&begin) && errors[0].ends_with(why),
+                "{what}: {said}"
+            );
+        }
+    }
+    if !matches!(place.ends, Printed) && !writer.prints() {
+        assert!(output.stdout.is_empty(), "{what}");
+    }
+    if !(writer.is_of_many() && place.look == "ls -A") {
+        assert_eq!(sh(&here, &named(place.look)), named(place.seen), "{what}");
+    }
+    assert_eq!(temporary(folder.path()), Vec::<PathBuf>::new(), "{what}");
+}
+
+/// Files that commands make on the way, and should have removed.
+fn temporary(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        if entry.file_name().to_string_lossy().starts_with(".nixply") {
+            found.push(entry.path());
+        }
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(temporary(&entry.path()));
+        }
+    }
+    found
+}
+
+/// The reported case: a spec that others may not read became one that all may read.
+#[test]
+fn output_file_mode() {
+    let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+    sh(folder.path(), "echo old > image.json; chmod 600 image.json");
+    let output = world.command(&WRITERS[0], &folder.path().join("image.json"), None).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(sh(folder.path(), "stat -c %a image.json"), "600");
+}
+
+/// The reported case: a regular file took the place of a device, a FIFO and a link. The device is one of the test's own.
+#[test]
+fn output_to_a_device() {
+    let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+    sh(folder.path(), "mkfifo pipe; echo old > target; ln -s target link; mknod null c 1 3 2>&- || :");
+    let reader = thread::spawn({
+        let pipe = folder.path().join("pipe");
+        move || fs::read(pipe).unwrap()
+    });
+    let has_device = folder.path().join("null").exists();
+    let names = [("null", "character special file"), ("pipe", "fifo"), ("link", "symbolic link")];
+    for (name, kind) in names.into_iter().filter(|(name, _)| has_device || *name != "null") {
+        let writer = if name == "link" { &WRITERS[5] } else { &WRITERS[0] };
+        let output = world.command(writer, &folder.path().join(name), None).output().unwrap();
+        assert!(output.status.success(), "{name}: {}", text(&output.stderr));
+        assert_eq!(sh(folder.path(), &format!("stat -c %F {name}")), kind);
+    }
+    assert!(reader.join().unwrap() == world.expected(&WRITERS[0], false));
+    assert!(fs::read(folder.path().join("target")).unwrap() == world.expected(&WRITERS[5], false));
+}
+
+/// Runs a script with mounts of its own, where that can be had.
+fn with_mounts(script: &str, arguments: &[&Path], command: &Command) -> Option<Output> {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]).args(arguments);
+    unshare.arg(command.get_program()).args(command.get_args());
+    unshare.env_remove("NIX_STORE_DIR").env("HOME", "/nonexistent").env_remove("XDG_CACHE_HOME");
+    let output = unshare.stdin(Stdio::null()).output();
+    let output = output.ok().filter(|output| is_root() && output.status.code() != Some(99));
+    if output.is_none() {
+        skipped("no file system can be mounted");
+    }
+    output
+}
+
+/// A file on a full disk stays as it was, and one that was not there is not there.
+#[test]
+fn a_full_disk_costs_no_file() {
+    const SCRIPT: &str = r#"
+        mount -t tmpfs -o size=64k,mode=1777 none "$1" || exit 99
+        folder=$1 old=$2 file=$3 owner=$4; shift 4
+        if [ -s "$old" ]; then cp "$old" "$file"; chmod 600 "$file"; chown "$owner" "$file"; fi
+        cat /dev/zero > "$folder/zeros" 2>&-
+        "$@"
+        code=$?
+        rm "$folder/zeros"
+        if [ -s "$old" ]; then cmp "$old" "$file" >&2 && stat -c '%u %a' "$file" >&2; fi
+        ls -A "$folder" >&2
+        exit $code
+    "#;
+    let world = World::new();
+    for (writer, user) in
+        WRITERS.iter().flat_map(|writer| users().into_iter().map(move |user| (writer, user)))
+    {
+        for over in [false, true] {
+            let (folder, side) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let (old, file) = (side.path().join("old"), folder.path().join(writer.file));
+            fs::write(&old, if over { world.old(writer) } else { Vec::new() }).unwrap();
+            let owner = user.unwrap_or(0).to_string();
+            let arguments = [folder.path(), &old, &file, Path::new(&owner)];
+            let command = world.command(writer, &file, user);
+            let Some(output) = with_mounts(SCRIPT, &arguments, &command) else { return };
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(writer.failure()), "{}: {said}", writer.line);
+            let rest = match over {
+                true => format!("No space left on device (os error 28)\n{owner} 600\n{}\n", writer.file),
+                false => "No space left on device (os error 28)\n".to_owned(),
+            };
+            assert!(said.ends_with(&rest), "{}: {said}", writer.line);
+        }
+    }
+}
+
+/// A file that is mounted, as containers have /etc/hosts, has its place for good; and a folder of a file system for reading alone
+/// can have a file that is written.
+#[test]
+fn a_mounted_file_is_written_in_its_place() {
+    const SCRIPT: &str = r#"
+        folder=$1 other=$2 file=$3; shift 3
+        mount --bind "$other" "$file" || exit 99
+        if [ "$READ_ONLY" ]; then
+            mount --bind "$folder" "$folder" && mount --bind "$other" "$file" && mount -o remount,ro,bind "$folder" || exit 99
+        fi
+        exec "$@"
+    "#;
+    let world = World::new();
+    for writer in WRITERS.iter().filter(|writer| !writer.is_of_many()) {
+        for (read_only, user) in [("", None), ("1", None), ("1", Some(OTHER))] {
+            let (folder, side) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            sh(folder.path(), "chmod 755 .");
+            sh(side.path(), "chmod 755 .");
+            let (other, file) = (side.path().join("other"), folder.path().join(writer.file));
+            // Longer than what is written.
+            let old = [world.old(writer), if writer.updates() { vec![b' '; 9] } else { vec![b'x'; 1 << 20] }]
+                .concat();
+            fs::write(&other, old).unwrap();
+            fs::write(&file, "").unwrap();
+            sh(side.path(), "chmod 606 other");
+            let script = SCRIPT.replace("$READ_ONLY", read_only);
+            let command = world.command(writer, &file, user);
+            let Some(output) = with_mounts(&script, &[folder.path(), &other, &file], &command) else {
+                return;
+            };
+            assert!(output.status.success(), "{}: {}", writer.line, text(&output.stderr));
+            let expected = world.expected(writer, true);
+            assert!(writer.same(&fs::read(&other).unwrap(), &expected), "{}", writer.line);
+            assert_eq!(sh(side.path(), "stat -c %a other; ls"), "606\nother");
+        }
+    }
+}
+
+/// `init` and `nix-database` write over nothing, whatever it is, and follow no link.
+#[test]
+fn what_is_there_already_stays() {
+    let world = World::new();
+    for (arrange, look, seen) in [
+        ("echo old > OUT; chmod 600 OUT", "cat OUT; stat -c %a OUT", "old\n600"),
+        ("echo old > far; ln -s \"$PWD/far\" OUT", "cat far; stat -c %F OUT", "old\nsymbolic link"),
+        ("ln -s far OUT", "stat -c %F OUT; ls -A", "symbolic link\nTOP"),
+        ("mkfifo OUT", "stat -c %F OUT", "fifo"),
+        ("ln -s /dev/full OUT", "readlink OUT", "/dev/full"),
+        ("mkdir OUT", "stat -c %F OUT", "directory"),
+    ] {
+        for (line, said, file) in [
+            ("init", "error: OUT is there already\nhint: nothing was changed\n", "devenv.nix"),
+            (
+                "nix-database",
+                "error: there is a Nix database already, which stays as it is: OUT\n",
+                "nix/var/nix/db/db.sqlite",
+            ),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            sh(folder.path(), "mkdir -p nix/var/nix/db");
+            let top = file.split('/').next().unwrap();
+            let named = |script: &str| {
+                script.replace("OUT", file).replace("TOP", if top == file { "devenv.nix\nnix" } else { top })
+            };
+            sh(folder.path(), &named(arrange));
+            let here = folder.path().to_str().unwrap();
+            let hashed = world.path("in/hashed.json");
+            let words = match line {
+                "init" => vec!["init", here],
+                _ => vec!["nix-database", hashed.to_str().unwrap(), here],
+            };
+            let output = world.program("nixply", &words, None).output().unwrap();
+            let said = said.replace("OUT", &format!("{here}/{file}"));
+            assert_eq!(
+                (output.status.code(), text(&output.stderr)),
+                (Some(1), &*said),
+                "{line} after {arrange}"
+            );
+            assert_eq!(sh(folder.path(), &named(look)), named(seen), "{line} after {arrange}");
+        }
+    }
+}
+
+#[test]
+fn what_a_full_disk_ends_is_not_there() {
+    const SCRIPT: &str = r#"
+        mount -t tmpfs -o size=64k,mode=1777 none "$1" || exit 99
+        folder=$1; shift
+        mkdir -p "$folder/nix/var/nix/db" "$folder/nix/var/nix/gcroots/docker" "$folder/nix/store/.links"
+        cat /dev/zero > "$folder/zeros" 2>&-
+        "$@"
+        code=$?
+        rm "$folder/zeros"
+        find "$folder" -not -type d >&2
+        exit $code
+    "#;
+    let world = World::new();
+    let hashed = world.path("in/hashed.json");
+    for verb in ["init", "nix-database"] {
+        let folder = tempfile::tempdir().unwrap();
+        let here = folder.path().to_str().unwrap();
+        let words = match verb {
+            "init" => vec![verb, here],
+            _ => vec![verb, hashed.to_str().unwrap(), here],
+        };
+        let Some(output) = with_mounts(SCRIPT, &[folder.path()], &world.program("nixply", &words, None))
+        else {
+            return;
+        };
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{verb}: {said}");
+        assert!(said.starts_with("error: cannot write ") && said.lines().count() == 1, "{verb}: {said}");
+    }
+}

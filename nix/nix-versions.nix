@@ -1,0 +1,35 @@
+# Which Nix the plugin is for: docs/nix-versions.md has the same list.
+let
+  # The names that packages of Nix itself have, in nixpkgs and in the tests. Lix and Determinate Nix have other interfaces.
+  implementations = [
+    "nix"
+    "nix-everything"
+  ];
+in
+rec {
+  # Versions apart from those from `oldest` to `newest`: Debian bookworm's.
+  others = [ "2.8" ];
+  oldest = "2.24";
+  newest = "2.35";
+
+  # Why there is no plugin for a package of Nix, or null.
+  refusal =
+    nix:
+    let
+      name = nix.pname or (builtins.parseDrvName nix.name).name;
+      version = nix.version or (builtins.parseDrvName nix.name).version;
+      parts = builtins.match "([0-9]+\\.[0-9]+).*" version;
+      short = if parts == null then version else builtins.head parts;
+      isListed =
+        builtins.elem short others
+        || builtins.compareVersions short oldest != -1 && builtins.compareVersions short newest != 1;
+      listed = "${builtins.concatStringsSep ", " others} and ${oldest} to ${newest}";
+      wayOut = "take another one, as in `nixply-plugin.override { nix = pkgs.nixVersions.nix_2_31; }`, or pack images in derivations without the plugin (usePlugin = false)";
+    in
+    if !builtins.elem name implementations then
+      "there is no plugin for ${name} ${version}: it is for Nix itself, ${listed}; ${wayOut}"
+    else if !isListed then
+      "the plugin has not been tried with Nix ${version}: it is for ${listed}; ${wayOut}; `allowUntried = true` builds it all the same"
+    else
+      null;
+}

@@ -1,0 +1,256 @@
+//! Reads a closure from JSON, in every form in which Nix prints one.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Closure, PathInfo, StorePath};
+use crate::error::{Error, Result};
+use crate::{document, nar_hash};
+
+/// No store is as large, and sums over thousands of images and releases are numbers of 64 bits.
+const MOST_BYTES: u64 = 1 << 50;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    path: Option<String>,
+    #[serde(default, deserialize_with = "crate::rules::null_is_default")]
+    references: Vec<String>,
+    #[serde(default)]
+    nar_hash: Value,
+    #[serde(default)]
+    nar_size: u64,
+    #[serde(default = "yes")]
+    valid: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Closure {
+    /// Reads a closure from JSON: the graph of a derivation's `exportReferencesGraph` or nix2container's closure graph
+    /// (a list), or what `nix path-info --json` prints in any of its formats (a list until Nix 2.18, an object by path
+    /// from 2.19, `{"info": {...}, "storeDir": ...}` by base name since 2.33).
+    pub fn from_json(text: &str) -> Result<Self> {
+        Self::from_value(document::parse(text, "closure JSON")?)
+    }
+
+    /// As [`Closure::new`]. Entries of one path that differ in hash or size are an error; empty and 0 are unknown, and differ
+    /// from nothing. So are sizes that are more than any store has. `what` is for messages.
+    pub fn consistent(infos: impl IntoIterator<Item = PathInfo>, what: &str) -> Result<Self> {
+        let infos: Vec<PathInfo> = infos.into_iter().collect();
+        let mut known: HashMap<&StorePath, (&str, u64)> = HashMap::with_capacity(infos.len());
+        for PathInfo { path, nar_hash, nar_size, .. } in &infos {
+            let (hash, size) = known.entry(path).or_insert((nar_hash, *nar_size));
+            let differ = |ours: &str, other: &str| nar_hash::canonical(ours) != nar_hash::canonical(other);
+            if !hash.is_empty() && !nar_hash.is_empty() && *hash != nar_hash && differ(hash, nar_hash) {
+                let why = format!("it has two entries with different hashes, {hash} and {nar_hash}");
+                return Err(Error::invalid(format!("{what}, store path {path}"), why));
+            }
+            if *size != 0 && *nar_size != 0 && size != nar_size {
+                let why = format!("it has two entries with different sizes, {size} and {nar_size}");
+                return Err(Error::invalid(format!("{what}, store path {path}"), why));
+            }
+            if hash.is_empty() {
+                *hash = nar_hash;
+            }
+            *size = (*size).max(*nar_size);
+        }
+        match infos.iter().map(|info| info.nar_size).fold(0, u64::saturating_add) {
+            ..=MOST_BYTES => Ok(Self::new(infos)),
+            _ => Err(Error::invalid(what, "the sizes of its paths are more than 1 PiB together")),
+        }
+    }
+
+    /// As [`Closure::from_json`], from JSON that has been read.
+    pub fn from_value(value: Value) -> Result<Self> {
+        let mut prefix = String::new();
+        let entries: Vec<(Option<String>, Value)> = match value {
+            Value::Array(list) => list.into_iter().map(|entry| (None, entry)).collect(),
+            Value::Object(mut object) => {
+                if let (Some(dir), Some(info)) = (
+                    object.get("storeDir").and_then(Value::as_str),
+                    object.get("info").and_then(Value::as_object),
+                ) {
+                    prefix = format!("{dir}/");
+                    object = info.clone();
+                }
+                object.into_iter().map(|(path, entry)| (Some(path), entry)).collect()
+            }
+            _ => return Err(Error::invalid("closure JSON", "expected a list or an object of store paths")),
+        };
+        let full = |name: &str| {
+            if name.starts_with('/') { StorePath::from(name) } else { format!("{prefix}{name}").into() }
+        };
+        let mut infos = Vec::with_capacity(entries.len());
+        for (index, (key, entry)) in entries.into_iter().enumerate() {
+            let place =
+                || format!("closure JSON, entry {}", key.clone().unwrap_or_else(|| index.to_string()));
+            if entry.is_null() {
+                return Err(Error::invalid(place(), "Nix does not know this path: build it first"));
+            }
+            let entry: Entry = document::fill(entry, &place())?;
+            let path = key
+                .as_ref()
+                .or(entry.path.as_ref())
+                .ok_or_else(|| Error::invalid(place(), "it has no path"))?;
+            if let Some(other) = entry.path.as_ref().filter(|other| full(other) != full(path)) {
+                return Err(Error::invalid(place(), format!("its path is another one, {other:?}")));
+            }
+            if !entry.valid {
+                return Err(Error::invalid(place(), "Nix does not know this path: build it first"));
+            }
+            infos.push(PathInfo {
+                path: full(path),
+                references: entry.references.iter().map(|name| full(name)).collect(),
+                nar_hash: nar_hash::from_json(&entry.nar_hash)
+                    .map_err(|why| Error::invalid(format!("{}, narHash", place()), why))?,
+                nar_size: entry.nar_size,
+            });
+        }
+        Self::consistent(infos, "closure JSON")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_of_one_path_are_one() {
+        let text = r#"[{"path": "/nix/store/a", "narSize": 1, "references": ["/nix/store/c"]}, {"path": "/nix/store/b"},
+            {"path": "/nix/store/a", "narSize": 1, "references": ["/nix/store/b", "/nix/store/c"]}]"#;
+        let closure = Closure::from_json(text).unwrap();
+        let paths: Vec<&str> = closure.iter().map(|info| info.path.as_str()).collect();
+        assert_eq!(paths, ["/nix/store/a", "/nix/store/b"]);
+        assert_eq!(closure.at(0).references, ["/nix/store/b", "/nix/store/c"].map(StorePath::from));
+    }
+
+    #[test]
+    fn sizes_that_no_machine_can_add_are_an_error() {
+        let text = format!(
+            r#"[{{"path": "/nix/store/a", "narSize": {}}}, {{"path": "/nix/store/b", "narSize": 1}}]"#,
+            u64::MAX
+        );
+        assert_eq!(
+            Closure::from_json(&text).unwrap_err().to_string(),
+            "closure JSON is not valid: the sizes of its paths are more than 1 PiB together"
+        );
+    }
+
+    #[test]
+    fn every_format_of_path_info_reads_alike() {
+        let texts = [
+            r#"[{"path":"/nix/store/a","references":["/nix/store/b"],"narHash":"sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=","narSize":5,"closureSize":9},
+                {"path":"/nix/store/b","references":[],"narHash":"sha256:094qif9n4cq4fdg459qzbhg1c6wywawwaaivx0k0x8xhbyx4vwic","narSize":4,"valid":true}]"#,
+            r#"{"/nix/store/a":{"references":["/nix/store/b"],"narHash":"sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=","narSize":5},
+                "/nix/store/b":{"references":[],"narHash":"sha256:094qif9n4cq4fdg459qzbhg1c6wywawwaaivx0k0x8xhbyx4vwic","narSize":4}}"#,
+            r#"{"version":2,"storeDir":"/nix/store","info":{"a":{"references":["b"],"narHash":"sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=","narSize":5},
+                "b":{"references":[],"narHash":"sha256:094qif9n4cq4fdg459qzbhg1c6wywawwaaivx0k0x8xhbyx4vwic","narSize":4}}}"#,
+        ];
+        for text in texts {
+            let closure = Closure::from_json(text).unwrap();
+            let b = StorePath::from("/nix/store/b");
+            let first = closure.iter().next().unwrap();
+            assert_eq!(
+                (first.path.as_str(), &first.references[..]),
+                ("/nix/store/a", &[b.clone()][..]),
+                "{text}"
+            );
+            assert_eq!((closure.len(), closure.get(&b).unwrap().nar_size), (2, 4));
+        }
+    }
+
+    #[test]
+    fn unknown_paths_and_wrong_json_are_named() {
+        let error = |text: &str| Closure::from_json(text).unwrap_err().to_string();
+        assert!(
+            error(r#"{"/nix/store/a":null}"#)
+                .contains("/nix/store/a is not valid: Nix does not know this path")
+        );
+        assert!(error(r#"[{"path":"/a","valid":false}]"#).contains("entry 0"));
+        assert!(error(r#"[{"references":[]}]"#).contains("it has no path"));
+        assert!(error("3").contains("expected a list or an object"));
+        assert!(error("{").starts_with("closure JSON is not complete: "));
+    }
+
+    #[test]
+    fn a_hash_that_is_none_of_an_archive_is_named() {
+        let hex = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+        let read =
+            |hash: &str| Closure::from_json(&format!(r#"[{{"path": "/nix/store/a", "narHash": {hash}}}]"#));
+        let base64 = "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=";
+        for right in [
+            "null",
+            "\"\"",
+            &format!("\"sha256:{hex}\""),
+            &format!("\"sha256:{}\"", "0".repeat(52)),
+            &format!("\"sha256:{base64}\""),
+            &format!("\"sha256-{base64}\""),
+            &format!(r#"{{"algorithm": "sha256", "format": "base64", "hash": "{base64}"}}"#),
+            &format!(r#"{{"algorithm": "sha256", "format": "base16", "hash": "{hex}"}}"#),
+        ] {
+            read(right).unwrap();
+        }
+        for wrong in [
+            "3",
+            "[]",
+            "{}",
+            "\"x\"",
+            "\"sha256:\"",
+            "\"sha256-x\"",
+            "\"../../etc/passwd\"",
+            &format!("\"{hex}\""),
+            &format!("\"sha256:{hex}0\""),
+            &format!("\"sha256: {}\"", &hex[1..]),
+            // The last digits of base 32 have bits that no hash of 256 bits has.
+            &format!("\"sha256:{}\"", "z".repeat(52)),
+            &format!("\"sha256:{}\"", "e".repeat(52)),
+            &format!("\"sha512:{hex}{hex}\""),
+            "\"md5:d41d8cd98f00b204e9800998ecf8427e\"",
+            &format!(r#"{{"algorithm": "sha1", "format": "base16", "hash": "{hex}"}}"#),
+            &format!(r#"{{"algorithm": "sha256", "hash": "{hex}"}}"#),
+        ] {
+            let error = read(wrong).unwrap_err().to_string();
+            assert!(
+                error.starts_with("closure JSON, entry 0, narHash is not valid: expected a SHA-256"),
+                "{wrong}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn entries_that_contradict_each_other_are_an_error() {
+        let hash = |digit: &str| format!("sha256:{}", digit.repeat(64));
+        let read = |entries: &str| Closure::from_json(entries).map(drop).map_err(|error| error.to_string());
+        let two = |one: &str, other: &str| {
+            read(&format!(r#"[{{"path": "/nix/store/a", {one}}}, {{"path": "/nix/store/a", {other}}}]"#))
+        };
+        let (a, b) = (hash("a"), hash("b"));
+        two(&format!("\"narHash\": \"{a}\""), "\"narSize\": 1").unwrap();
+        assert_eq!(
+            two(&format!("\"narHash\": \"{a}\""), &format!("\"narHash\": \"{b}\"")).unwrap_err(),
+            format!(
+                "closure JSON, store path /nix/store/a is not valid: it has two entries with different hashes, {a} and {b}"
+            )
+        );
+        assert!(two("\"narSize\": 1", "\"narSize\": 2").unwrap_err().contains("different sizes, 1 and 2"));
+        assert_eq!(
+            read(r#"{"/nix/store/a": {}, "/nix/store/a": {}}"#).unwrap_err(),
+            "closure JSON: line 1, column 35: the key \"/nix/store/a\" is there twice"
+        );
+        let error = read(r#"[{"path": "/nix/store/a", "narSize": 1, "narSize": 2}]"#).unwrap_err();
+        assert_eq!(error, "closure JSON: line 1, column 49: the key \"narSize\" is there twice");
+        let error = read(r#"{"/nix/store/a": {"path": "/nix/store/b"}}"#).unwrap_err();
+        assert_eq!(
+            error,
+            "closure JSON, entry /nix/store/a is not valid: its path is another one, \"/nix/store/b\""
+        );
+        assert!(
+            read(r#"[["/nix/store/a", []]]"#).unwrap_err().contains("entry 0 must be an object, not a list")
+        );
+    }
+}

@@ -1,0 +1,203 @@
+//! Reads JSON documents and says in the user's words what is wrong with them: the document, the key, and what its value must be.
+//!
+//! All JSON that users or other programs hand to the packer goes through here. [`parse`] reads the syntax, [`fill`] makes
+//! a type of a value; [`read`] does both.
+
+mod fault;
+mod reader;
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::error::Category;
+use serde_json::{Map, Number, Value};
+
+pub use self::fault::Fault;
+use self::reader::Reader;
+use crate::error::{Error, Result};
+use crate::wording;
+
+/// Reads a document as `T`. `name` is the document's for messages, such as its file.
+pub fn read<T: DeserializeOwned>(text: &str, name: &str) -> Result<T> {
+    fill(parse(text, name)?, name)
+}
+
+/// As [`read`], from bytes that may not be text.
+pub fn read_bytes<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Result<T> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let byte = error.valid_up_to() + 1;
+        Error::Document(format!("{name} is not text (UTF-8): byte {byte} is not part of a character"))
+    })?;
+    read(text, name)
+}
+
+/// Reads a document's syntax. A key that stands twice in an object is an error, because readers differ on which one counts.
+pub fn parse(text: &str, name: &str) -> Result<Value> {
+    // Editors on Windows write a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.trim_ascii().is_empty() {
+        return Err(Error::Document(format!("{name} is empty")));
+    }
+    match serde_json::from_str(text) {
+        Ok(Unique(value)) => Ok(value),
+        Err(error) => Err(Error::Document(format!("{name}{}", syntax(&error)))),
+    }
+}
+
+/// Makes a `T` of a value. `name` is the document's for messages.
+pub fn fill<T: DeserializeOwned>(value: Value, name: &str) -> Result<T> {
+    fill_at(value, name, "")
+}
+
+/// As [`fill`], of the value at a place in the document. Without a name the place is enough.
+pub(crate) fn fill_at<T: DeserializeOwned>(value: Value, name: &str, place: &str) -> Result<T> {
+    serde_path_to_error::deserialize(Reader(value)).map_err(|error| {
+        let within = error.path().to_string();
+        let place = match within.as_str() {
+            "." => place.to_owned(),
+            within if place.is_empty() || within.starts_with('[') => format!("{place}{within}"),
+            within => format!("{place}.{within}"),
+        };
+        Error::Document(error.into_inner().told(name, &place))
+    })
+}
+
+/// What is wrong with a document's syntax, in other words than serde_json's, which speak of its own types.
+fn syntax(error: &serde_json::Error) -> String {
+    let (line, column, text) = (error.line(), error.column(), error.to_string());
+    let text = text.split(" at line ").next().unwrap_or_default();
+    let at = format!("line {line}, column {column}");
+    if error.classify() == Category::Eof {
+        let within = match text.rsplit(' ').next() {
+            Some("list") => "a list",
+            Some("object") => "an object",
+            Some("string") => "a text",
+            _ => "a value",
+        };
+        return format!(" is not complete: it ends in the middle of {within}, {at}");
+    }
+    if error.classify() == Category::Data {
+        return format!(": {at}: {text}");
+    }
+    let why = match text {
+        "expected value" => "expected a value",
+        "expected ident" => "expected true, false or null",
+        "expected `:`" => "expected a colon after the key",
+        "expected `,` or `}`" => "expected a comma or `}`",
+        "expected `,` or `]`" => "expected a comma or `]`",
+        "key must be a string" => "expected a key in double quotes",
+        "trailing comma" => "there is a comma too many",
+        "trailing characters" => "there is more text after the end of the document",
+        "number out of range" => "the number is too large",
+        "invalid number" => "this is not a number as JSON writes it",
+        "invalid escape" => "the text has a backslash before a letter that needs none",
+        "recursion limit exceeded" => "lists and objects are nested more than 127 levels deep",
+        _ if text.starts_with("control character") => {
+            "the text has a line break or another control character: write it as \\n or \\u001b"
+        }
+        _ if text.contains("hex escape") || text.contains("unicode code point") => {
+            "the text has a \\u escape that is not a character"
+        }
+        other => other,
+    };
+    format!(" is not valid JSON: {at}: {why}")
+}
+
+/// A value in which no object has a key twice.
+struct Unique(Value);
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UniqueVisitor).map(Unique)
+    }
+}
+
+struct UniqueVisitor;
+
+impl<'de> Visitor<'de> for UniqueVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, truth: bool) -> Result<Value, E> {
+        Ok(Value::Bool(truth))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        Ok(Value::Number(number.into()))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(Value::Number(number.into()))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(number).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::String(text.to_owned()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Value, E> {
+        Ok(Value::String(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Unique(value)) = list.next_element()? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Value, A::Error> {
+        let mut values = Map::new();
+        while let Some(key) = object.next_key::<String>()? {
+            if values.contains_key(&key) {
+                let why = format!("the key {} is there twice", wording::quoted(&key));
+                return Err(serde::de::Error::custom(why));
+            }
+            let Unique(value) = object.next_value()?;
+            values.insert(key, value);
+        }
+        Ok(Value::Object(values))
+    }
+}
+
+/// A list of texts; a single text stands for itself.
+pub(crate) fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct OneOrMany;
+
+    impl<'de> Visitor<'de> for OneOrMany {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text or a list of texts")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Vec<String>, E> {
+            Ok(vec![text.to_owned()])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
+            let mut texts = Vec::new();
+            while let Some(text) = list.next_element()? {
+                texts.push(text);
+            }
+            Ok(texts)
+        }
+    }
+
+    deserializer.deserialize_any(OneOrMany)
+}
+
+#[cfg(test)]
+mod tests;

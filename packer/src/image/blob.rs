@@ -1,0 +1,230 @@
+//! Layers that are kept in files as others have compressed them: their tar streams, and the same layers in another codec.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::path::Path;
+
+use flate2::read::MultiGzDecoder;
+use sha2::{Digest as _, Sha256};
+use zstd_safe::{DCtx, InBuffer, OutBuffer};
+
+use super::layer_file::LayerFile;
+use super::spec::{ImageSpec, Layer};
+use crate::closure::Store;
+use crate::compress::{Codec, Compressor, FRAME_BYTES};
+use crate::digest::{DiffId, Digest};
+use crate::error::{Error, Result};
+use crate::pack::Control;
+use crate::scratch;
+
+/// Opens a layer's file and gives its tar stream. Which codec it has, its first bytes say: media types of others are wrong
+/// now and then, and engines look at the bytes, too.
+pub(crate) fn tar_stream<'c>(layer: LayerFile, control: &'c Control<'_>) -> Result<Box<dyn Read + 'c>> {
+    let path = layer.path().to_owned();
+    let mut file = layer.into_file();
+    let mut magic = Vec::new();
+    let read = Read::by_ref(&mut file).take(4).read_to_end(&mut magic);
+    read.map_err(|source| Error::io("read layer file", path, source))?;
+    let codec = match magic[..] {
+        [0x1f, 0x8b, ..] => Some(Codec::Gzip { level: 1 }),
+        // A frame, or one to skip, as estargz and others begin with.
+        [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Some(Codec::Zstd { level: 1 }),
+        _ => None,
+    };
+    let input = io::Cursor::new(magic).chain(Interruptible { file, control });
+    Ok(match codec {
+        Some(Codec::Gzip { .. }) => Box::new(MultiGzDecoder::new(BufReader::new(input))),
+        Some(Codec::Zstd { .. }) => Box::new(Zstd::new(input)),
+        _ => Box::new(input),
+    })
+}
+
+/// `spec` for a target that takes no zstd: layers that are kept in zstd are converted to `codec`, in files of `folder`. Digests
+/// of content and so the config stay the same.
+pub fn without_zstd(
+    spec: ImageSpec,
+    store: &Store,
+    codec: Codec,
+    folder: &Path,
+    control: &Control<'_>,
+) -> Result<ImageSpec> {
+    let convert = |layer: Layer| {
+        let from = layer.layer_path.as_deref().filter(|_| is_to_convert(&layer, codec));
+        let Some(from) = from else { return Ok(layer) };
+        let from = LayerFile::open(from, store)?;
+        let failed = |source| Error::io("write blob", folder, source);
+        let mut file = scratch::file(folder)?;
+        let (digest, size) =
+            convert(from, &layer, codec, control, |bytes| file.write_all(bytes).map_err(failed))?;
+        let place = folder.join(digest.hex());
+        scratch::keep(file, &place)?;
+        let text =
+            place.to_str().ok_or_else(|| Error::invalid(place.display().to_string(), "it is not UTF-8"))?;
+        let (layer_path, media_type) = (Some(text.to_owned()), codec.media_type().to_owned());
+        Ok(Layer { digest, size, layer_path, media_type, ..layer })
+    };
+    let layers = spec.layers.into_iter().map(convert).collect::<Result<_>>()?;
+    Ok(ImageSpec { layers, ..spec })
+}
+
+/// Whether a layer is kept in a file in zstd.
+pub fn is_kept_in_zstd(layer: &Layer) -> bool {
+    layer.layer_path.is_some() && layer.encoding() == "zstd"
+}
+
+/// Whether `layer` is a file in zstd that is wanted in `codec`, which is another.
+pub(super) fn is_to_convert(layer: &Layer, codec: Codec) -> bool {
+    is_kept_in_zstd(layer) && !matches!(codec, Codec::Zstd { .. })
+}
+
+/// Compresses the content of the layer in the file `path` anew, in frames as the packer's own. Fails where the content is not
+/// that of the layer's diff_id. Gives the digest and size of the bytes that `write` has taken.
+pub(super) fn convert(
+    file: LayerFile,
+    layer: &Layer,
+    codec: Codec,
+    control: &Control<'_>,
+    mut write: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<(Digest, u64)> {
+    let path = file.path().to_owned();
+    let mut stream = tar_stream(file, control)?;
+    let compressor = Compressor::new(codec);
+    let (mut plain, mut blob, mut size) = (Sha256::new(), Sha256::new(), 0);
+    let (mut frame, mut compressed) = (Vec::new(), Vec::new());
+    loop {
+        frame.clear();
+        let read = stream.by_ref().take(FRAME_BYTES as u64).read_to_end(&mut frame);
+        control.check()?;
+        read.map_err(|source| Error::io("decompress the layer", &path, source))?;
+        if frame.is_empty() {
+            break;
+        }
+        plain.update(&frame);
+        compressor.frame(&frame, &mut compressed)?;
+        blob.update(&compressed);
+        size += compressed.len() as u64;
+        write(&compressed)?;
+    }
+    let found = DiffId::finish(plain);
+    if found != layer.diff_id {
+        let why = format!("its content is {found}, but the image spec records {}", layer.diff_id);
+        return Err(Error::invalid(format!("layer file {}", path.display()), why));
+    }
+    Ok((Digest::finish(blob), size))
+}
+
+/// A file that is not read on when the caller asks to stop.
+struct Interruptible<'c, 'p> {
+    file: File,
+    control: &'c Control<'p>,
+}
+
+impl Read for Interruptible<'_, '_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.control.check().map_err(io::Error::other)?;
+        self.file.read(out)
+    }
+}
+
+/// The content of zstd frames.
+struct Zstd<R> {
+    input: R,
+    buffer: Vec<u8>,
+    /// The part of the buffer that has not been read yet.
+    rest: std::ops::Range<usize>,
+    context: DCtx<'static>,
+    /// Whether the last frame has ended.
+    between: bool,
+}
+
+impl<R> Zstd<R> {
+    fn new(input: R) -> Self {
+        let buffer = vec![0; DCtx::in_size()];
+        Self { input, buffer, rest: 0..0, context: DCtx::create(), between: true }
+    }
+}
+
+impl<R: Read> Read for Zstd<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if out.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let mut at_end = false;
+            if self.rest.is_empty() {
+                self.rest = 0..self.input.read(&mut self.buffer)?;
+                at_end = self.rest.is_empty();
+                if at_end && self.between {
+                    return Ok(0);
+                }
+            }
+            let mut input = InBuffer::around(&self.buffer[self.rest.clone()]);
+            let mut output = OutBuffer::around(&mut *out);
+            let hint = self.context.decompress_stream(&mut output, &mut input);
+            let hint = hint.map_err(|code| {
+                io::Error::new(io::ErrorKind::InvalidData, zstd_safe::get_error_name(code))
+            })?;
+            self.between = hint == 0;
+            self.rest.start += input.pos();
+            match output.pos() {
+                0 if at_end && !self.between => return Err(io::ErrorKind::UnexpectedEof.into()),
+                0 => {}
+                written => return Ok(written),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    /// A file of `plain` in `codec`, in frames of a few bytes.
+    fn file(plain: &[u8], codec: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let compressor = Compressor::new(codec.parse().unwrap());
+        let (mut frame, mut all) = (Vec::new(), Vec::new());
+        for part in plain.chunks(70_001) {
+            compressor.frame(part, &mut frame).unwrap();
+            all.extend_from_slice(&frame);
+        }
+        std::fs::write(file.path(), all).unwrap();
+        file
+    }
+
+    fn open(file: &tempfile::NamedTempFile) -> LayerFile {
+        LayerFile::open(file.path().to_str().unwrap(), &Store::at("/nix/store")).unwrap()
+    }
+
+    fn content() -> Vec<u8> {
+        (0..300_000_u32).flat_map(|at| (at / 7).to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn streams_are_read_whatever_their_codec() {
+        let stop = AtomicBool::new(false);
+        let control = Control::new(&stop, &());
+        let plain = content();
+        for codec in ["none", "gzip", "zstd"] {
+            let file = file(&plain, codec);
+            let mut read = Vec::new();
+            tar_stream(open(&file), &control).unwrap().read_to_end(&mut read).unwrap();
+            assert!(read == plain, "{codec}");
+            if codec == "none" {
+                continue;
+            }
+            let length = std::fs::metadata(file.path()).unwrap().len();
+            std::fs::File::options().write(true).open(file.path()).unwrap().set_len(length - 1).unwrap();
+            let cut = tar_stream(open(&file), &control).unwrap().read_to_end(&mut read).unwrap_err();
+            assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof, "{codec}");
+        }
+        let empty = file(&[], "none");
+        let mut read = Vec::new();
+        tar_stream(open(&empty), &control).unwrap().read_to_end(&mut read).unwrap();
+        assert!(read.is_empty());
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(tar_stream(open(&file(&plain, "zstd")), &control).unwrap().read_to_end(&mut read).is_err());
+    }
+}

@@ -1,0 +1,279 @@
+//! Which processor and system an image is for: OCI's names (Go's), and the ways in which Nix and people spell them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::rules::null_is_default;
+
+/// Go's names of processors. Source: Go's `internal/syslist`, `knownArch`, and gccgo's additions, for which Debian has images.
+const PROCESSORS: [&str; 30] = [
+    "386",
+    "alpha",
+    "amd64",
+    "amd64p32",
+    "arm",
+    "arm64",
+    "arm64be",
+    "armbe",
+    "ia64",
+    "loong64",
+    "m68k",
+    "mips",
+    "mips64",
+    "mips64le",
+    "mips64p32",
+    "mips64p32le",
+    "mipsle",
+    "nios2",
+    "ppc",
+    "ppc64",
+    "ppc64le",
+    "riscv",
+    "riscv64",
+    "s390",
+    "s390x",
+    "sh",
+    "shbe",
+    "sparc",
+    "sparc64",
+    "wasm",
+];
+
+/// Those that Nix builds for: the names that are worth a proposal.
+const COMMON: [&str; 9] =
+    ["386", "amd64", "arm", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x"];
+
+/// The system that images are for unless a spec says otherwise.
+pub const LINUX: &str = "linux";
+
+/// A processor: OCI's `architecture` and `variant`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Processor {
+    /// OCI's name, such as `arm64`.
+    pub arch: String,
+    /// OCI's variant, such as `v7` of `arm`; or empty.
+    pub variant: String,
+}
+
+impl Processor {
+    /// Reads the argument `arch`: OCI's name, perhaps with a variant, as in `arm/v7`.
+    pub fn from_arch(text: &str) -> Result<Self> {
+        let wrong = |why: String| Err(Error::invalid(format!("arch {text:?}"), why));
+        if text.is_empty() {
+            return Err(Error::invalid("arch", "it is empty: name a processor, as in amd64"));
+        }
+        let (arch, variant) =
+            text.split_once('/').map_or((text, None), |(arch, variant)| (arch, Some(variant)));
+        if !PROCESSORS.contains(&arch) {
+            if let Ok(meant) = Self::of_system(&arch.to_ascii_lowercase()) {
+                return wrong(format!("OCI's name for this processor is \"{meant}\""));
+            }
+            let near = COMMON
+                .map(|name| (strsim::damerau_levenshtein(&arch.to_ascii_lowercase(), name), name))
+                .into_iter()
+                .min();
+            let near = near.filter(|(distance, _)| *distance <= 2);
+            let near = near.map(|(_, name)| format!("did you mean {name:?}? ")).unwrap_or_default();
+            return wrong(format!("{near}expected OCI's name of a processor, as {}", COMMON.join(", ")));
+        }
+        let plain = |variant: &str| {
+            variant.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'.')
+        };
+        match variant {
+            Some(variant) if variant.is_empty() || !plain(variant) => {
+                wrong("expected a variant after the slash, as in arm/v7".into())
+            }
+            variant => Ok(Self { arch: arch.into(), variant: variant.unwrap_or_default().into() }),
+        }
+    }
+
+    /// The processor of a Nix system such as `x86_64-linux`.
+    pub fn of_system(system: &str) -> Result<Self> {
+        let (arch, variant) = match system.split('-').next().unwrap_or_default() {
+            "x86_64" => ("amd64", ""),
+            "aarch64" => ("arm64", ""),
+            "i386" | "i486" | "i586" | "i686" | "x86" => ("386", ""),
+            "armv5tel" => ("arm", "v5"),
+            "armv6l" => ("arm", "v6"),
+            "armv7a" | "armv7l" => ("arm", "v7"),
+            // What Rust calls a machine of any of them.
+            "arm" => ("arm", ""),
+            "riscv64" => ("riscv64", ""),
+            "powerpc64" => ("ppc64", ""),
+            "powerpc64le" => ("ppc64le", ""),
+            "s390x" => ("s390x", ""),
+            "mipsel" => ("mipsle", ""),
+            "mips64el" => ("mips64le", ""),
+            "loongarch64" => ("loong64", ""),
+            _ => {
+                return Err(Error::invalid(
+                    format!("system {system:?}"),
+                    "its processor has no OCI name known here: set arch",
+                ));
+            }
+        };
+        Ok(Self { arch: arch.into(), variant: variant.into() })
+    }
+
+    /// The processor of this machine.
+    pub fn of_this_machine() -> Result<Self> {
+        Self::of_system(std::env::consts::ARCH)
+    }
+
+    /// Whether programs for `other` run here, as far as the two names tell. Of 32-bit ARM a later variant runs earlier
+    /// ones; other variants are not compared, for tools disagree on when to write them.
+    pub fn runs(&self, other: &Self) -> bool {
+        let number = |processor: &Self| processor.variant.strip_prefix('v')?.parse::<u32>().ok();
+        let later = match (number(self), number(other)) {
+            (Some(own), Some(others)) if self.arch == "arm" => own >= others,
+            _ => true,
+        };
+        self.arch == other.arch && later
+    }
+}
+
+impl fmt::Display for Processor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.arch)?;
+        if self.variant.is_empty() { Ok(()) } else { write!(f, "/{}", self.variant) }
+    }
+}
+
+/// OCI's `platform`: what an entry of an index is for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Platform {
+    /// The operating system, such as `linux`.
+    #[serde(deserialize_with = "null_is_default")]
+    pub os: String,
+    /// As in [`Processor`].
+    #[serde(deserialize_with = "null_is_default")]
+    pub architecture: String,
+    /// As in [`Processor`].
+    #[serde(deserialize_with = "null_is_default")]
+    pub variant: String,
+}
+
+impl Platform {
+    /// The processor alone.
+    pub fn processor(&self) -> Processor {
+        Processor { arch: self.architecture.clone(), variant: self.variant.clone() }
+    }
+
+    /// The platform as text without the system where that is Linux, or not known: `arm/v7`, `windows/amd64`.
+    pub fn short(&self) -> String {
+        let processor = self.processor();
+        if self.os.is_empty() || self.os == LINUX { processor.to_string() } else { self.to_string() }
+    }
+
+    /// What [`Platform::short`] has written.
+    pub fn from_short(text: &str) -> Self {
+        let parts: Vec<&str> = text.splitn(3, '/').collect();
+        let (os, architecture, variant) = match parts[..] {
+            [arch, variant] if PROCESSORS.contains(&arch) => (LINUX, arch, variant),
+            [os, arch] => (os, arch, ""),
+            [os, arch, variant] => (os, arch, variant),
+            _ => (LINUX, text, ""),
+        };
+        Self { os: os.into(), architecture: architecture.into(), variant: variant.into() }
+    }
+
+    /// Whether an image for `self` is one for `wanted`, whose variant counts where it has one.
+    pub fn is(&self, wanted: &Self) -> bool {
+        let variant = wanted.variant.is_empty() || wanted.variant == self.variant;
+        self.os == wanted.os && self.architecture == wanted.architecture && variant
+    }
+
+    /// Whether it is what builders write for entries that are no images: `unknown/unknown`, for attestations.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.os == "unknown" || self.architecture == "unknown"
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.processor())
+    }
+}
+
+impl FromStr for Platform {
+    type Err = Error;
+
+    /// `OS/ARCH`, or `OS/ARCH/VARIANT`.
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || Error::invalid(format!("platform {text:?}"), "expected OS/ARCH, as in linux/amd64");
+        let (os, processor) = text.split_once('/').filter(|(os, _)| !os.is_empty()).ok_or_else(wrong)?;
+        let Processor { arch, variant } = Processor::from_arch(processor)?;
+        Ok(Self { os: os.into(), architecture: arch, variant })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_of_systems_have_ocis_names_and_variants() {
+        for (system, expected) in [
+            ("x86_64-linux", "amd64"),
+            ("aarch64-linux", "arm64"),
+            ("armv7l-linux", "arm/v7"),
+            ("armv6l-linux", "arm/v6"),
+            ("armv5tel-linux", "arm/v5"),
+            ("i686-linux", "386"),
+            ("mips64el-linux", "mips64le"),
+            ("loongarch64-linux", "loong64"),
+        ] {
+            let processor = Processor::of_system(system).unwrap();
+            assert_eq!(processor.to_string(), expected);
+            assert_eq!(Processor::from_arch(expected).unwrap(), processor);
+        }
+        let error = Processor::of_system("pdp11-linux").unwrap_err().to_string();
+        assert!(error.contains("\"pdp11-linux\"") && error.ends_with("set arch"), "{error}");
+    }
+
+    #[test]
+    fn an_arch_that_is_none_is_told_the_right_name() {
+        let error = |text: &str| Processor::from_arch(text).unwrap_err().to_string();
+        for (text, meant) in
+            [("x86_64", "amd64"), ("aarch64-linux", "arm64"), ("AARCH64", "arm64"), ("armv7l", "arm/v7")]
+        {
+            let expected =
+                format!("arch {text:?} is not valid: OCI's name for this processor is \"{meant}\"");
+            assert_eq!(error(text), expected);
+        }
+        assert!(error("amd46").contains("did you mean \"amd64\"? "), "{}", error("amd46"));
+        assert!(error("ARM64").contains("did you mean \"arm64\"? "), "{}", error("ARM64"));
+        assert!(error("vax").contains("is not valid: expected OCI's name of a processor, as 386, amd64"));
+        assert_eq!(error(""), "arch is not valid: it is empty: name a processor, as in amd64");
+        for text in ["arm/", "arm/V7", "arm/v7/x"] {
+            assert!(error(text).contains("expected a variant after the slash"), "{}", error(text));
+        }
+    }
+
+    #[test]
+    fn platforms_are_read_and_compared() {
+        let platform = |text: &str| text.parse::<Platform>().unwrap();
+        assert!(platform("linux/arm64/v8").is(&platform("linux/arm64")));
+        assert!(!platform("linux/arm/v6").is(&platform("linux/arm/v7")));
+        assert!(!platform("windows/amd64").is(&platform("linux/amd64")));
+        for text in ["", "amd64", "arm/v7", "windows/amd64", "freebsd/arm64/v8"] {
+            assert_eq!(Platform::from_short(text).short(), text);
+        }
+        assert_eq!(Platform::from_short("arm/v7").to_string(), "linux/arm/v7");
+        for text in ["", "linux", "/amd64", "linux/"] {
+            assert!(text.parse::<Platform>().is_err(), "{text}");
+        }
+        let processor = |text: &str| Processor::from_arch(text).unwrap();
+        assert!(
+            processor("arm/v7").runs(&processor("arm/v6")) && processor("arm").runs(&processor("arm/v7"))
+        );
+        assert!(
+            !processor("arm/v6").runs(&processor("arm/v7")) && !processor("arm64").runs(&processor("arm"))
+        );
+        assert!(processor("arm64").runs(&processor("arm64/v8")));
+    }
+}

@@ -1,0 +1,378 @@
+//! The directories and links of layers, the lower ones first: where an engine finds a base image's files. Files' contents
+//! are skipped, so memory goes with the number of directories and links alone, and is bounded.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Read;
+
+use tar::{EntryType, PaxExtensions};
+
+use super::blob;
+use super::layer_file::LayerFile;
+use crate::error::{Error, Result};
+use crate::pack::Control;
+
+/// The most links that lead on to each other, as in Linux.
+const MOST_LINKS: usize = 40;
+
+/// The most bytes of names and targets of one image: ten times Debian's with a desktop. Beyond it a layer is no layer.
+const MOST_BYTES: usize = 64 << 20;
+
+/// The most bytes of a name that stands ahead of its file's header.
+const MOST_NAME_BYTES: u64 = 1 << 20;
+
+/// The most bytes of names in the cache.
+const MOST_CACHED_BYTES: usize = 8 << 20;
+
+/// What stands for a directory with something in it, and ahead of a link's target, in the cache.
+const FULL: &str = "*";
+const LINK: &str = "@";
+
+/// What is at a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Node {
+    Directory {
+        /// Whether anything is in it.
+        has_files: bool,
+    },
+    Link {
+        /// As it is written.
+        target: Vec<u8>,
+    },
+}
+
+/// Directories and links by their places, such as `usr/bin`.
+#[derive(Debug, Default)]
+pub(crate) struct Tree {
+    nodes: BTreeMap<Vec<u8>, Node>,
+    bytes: usize,
+}
+
+/// One entry of a layer.
+enum Change {
+    Node(Vec<u8>, Node),
+    File(Vec<u8>),
+    /// A whiteout of one name.
+    Removed(Vec<u8>),
+    /// A whiteout of all that layers below have in a directory.
+    Emptied(Vec<u8>),
+}
+
+impl Tree {
+    /// Adds the layer in a file, on top of those that are there.
+    pub(crate) fn add_layer(&mut self, file: LayerFile, control: &Control<'_>) -> Result<()> {
+        let path = file.path().to_owned();
+        let failed = |source| Error::io("read the layer", &path, source);
+        let mut changes = Vec::new();
+        let mut archive = tar::Archive::new(blob::tar_stream(file, control)?);
+        let (mut name, mut target) = (None, None);
+        let mut read = 0;
+        // Names ahead of headers are read here, where their length is bounded.
+        for entry in archive.entries().map_err(failed)?.raw(true) {
+            control.check()?;
+            let mut entry = entry.map_err(failed)?;
+            let kind = entry.header().entry_type();
+            match kind {
+                EntryType::GNULongName | EntryType::GNULongLink | EntryType::XHeader => {
+                    let mut text = Vec::new();
+                    entry.by_ref().take(MOST_NAME_BYTES).read_to_end(&mut text).map_err(failed)?;
+                    let unended = || text.strip_suffix(b"\0").unwrap_or(&text).to_vec();
+                    match kind {
+                        EntryType::GNULongName => name = Some(unended()),
+                        EntryType::GNULongLink => target = Some(unended()),
+                        _ => {
+                            for extension in PaxExtensions::new(&text).flatten() {
+                                match extension.key_bytes() {
+                                    b"path" => name = Some(extension.value_bytes().to_vec()),
+                                    b"linkpath" => target = Some(extension.value_bytes().to_vec()),
+                                    _ => {}
+                                }
+                            }
+                        }
+                    }
+                    continue;
+                }
+                EntryType::XGlobalHeader => continue,
+                _ => {}
+            }
+            let place = clean(&name.take().unwrap_or_else(|| entry.header().path_bytes().into_owned()));
+            let target =
+                target.take().or_else(|| entry.header().link_name_bytes().map(|name| name.into_owned()));
+            let Some(place) = place else { continue };
+            read += place.len() + target.as_ref().map_or(0, Vec::len);
+            if self.bytes + read > MOST_BYTES {
+                let why = "it has more names than an image's layers have";
+                return Err(Error::invalid(format!("layer file {}", path.display()), why));
+            }
+            changes.push(match (kind, split(&place)) {
+                (_, (parent, b".wh..wh..opq")) => Change::Emptied(parent.to_vec()),
+                (_, (parent, last)) if last.starts_with(b".wh.") => Change::Removed(join(parent, &last[4..])),
+                (EntryType::Directory, _) => Change::Node(place, Node::Directory { has_files: false }),
+                (EntryType::Symlink, _) => {
+                    Change::Node(place, Node::Link { target: target.unwrap_or_default() })
+                }
+                _ => Change::File(place),
+            });
+        }
+        self.bytes += read;
+        // Whiteouts are of the layers below, wherever they stand among the layer's own entries.
+        let (whiteouts, own): (Vec<_>, Vec<_>) =
+            changes.into_iter().partition(|change| matches!(change, Change::Removed(_) | Change::Emptied(_)));
+        whiteouts.into_iter().chain(own).for_each(|change| self.apply(change));
+        Ok(())
+    }
+
+    /// Adds a directory or link.
+    pub(crate) fn add(&mut self, place: &[u8], node: Node) {
+        if let Some(place) = clean(place) {
+            self.apply(Change::Node(place, node));
+        }
+    }
+
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Emptied(place) => self.remove_below(&place),
+            Change::Removed(place) => {
+                self.nodes.remove(&place);
+                self.remove_below(&place);
+            }
+            Change::File(place) => {
+                self.nodes.remove(&place);
+                self.remove_below(&place);
+                self.note_parents(&place);
+            }
+            Change::Node(place, node) => {
+                self.note_parents(&place);
+                match (&node, self.nodes.get(&place)) {
+                    // It stays what it is, with what is in it.
+                    (Node::Directory { .. }, Some(Node::Directory { .. })) => {}
+                    _ => {
+                        self.remove_below(&place);
+                        self.nodes.insert(place, node);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The directories above a place are there, whether or not the layer names them.
+    fn note_parents(&mut self, place: &[u8]) {
+        let mut parent = split(place).0;
+        while !parent.is_empty() {
+            match self.nodes.get_mut(parent) {
+                Some(Node::Directory { has_files: true }) => return,
+                Some(Node::Directory { has_files }) => *has_files = true,
+                // Engines unpack through a link, or put a directory in its place.
+                Some(Node::Link { .. }) => return,
+                None => {
+                    self.nodes.insert(parent.to_vec(), Node::Directory { has_files: true });
+                }
+            }
+            parent = split(parent).0;
+        }
+    }
+
+    fn remove_below(&mut self, place: &[u8]) {
+        let below = join(place, b"");
+        let found: Vec<Vec<u8>> = self
+            .nodes
+            .range(below.clone()..)
+            .map(|(place, _)| place)
+            .take_while(|place| place.starts_with(&below))
+            .cloned()
+            .collect();
+        for place in found {
+            self.nodes.remove(&place);
+        }
+    }
+
+    /// The tree for the cache; none where a name is not UTF-8, or there are more than an entry can have.
+    pub(crate) fn to_text(&self) -> Option<BTreeMap<String, String>> {
+        let text = |(place, node): (&Vec<u8>, &Node)| {
+            let node = match node {
+                Node::Directory { has_files: false } => String::new(),
+                Node::Directory { has_files: true } => FULL.to_owned(),
+                Node::Link { target } => format!("{LINK}{}", std::str::from_utf8(target).ok()?),
+            };
+            Some((String::from_utf8(place.clone()).ok()?, node))
+        };
+        (self.bytes < MOST_CACHED_BYTES).then(|| self.nodes.iter().map(text).collect())?
+    }
+
+    /// What [`Tree::to_text`] has written.
+    pub(crate) fn from_text(text: BTreeMap<String, String>) -> Self {
+        let node = |(place, node): (String, String)| {
+            let node = match node.strip_prefix(LINK) {
+                Some(target) => Node::Link { target: target.into() },
+                None => Node::Directory { has_files: node == FULL },
+            };
+            (place.into_bytes(), node)
+        };
+        Self { nodes: text.into_iter().map(node).collect(), bytes: 0 }
+    }
+
+    /// All directories and links, in byte order of their places.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (&[u8], &Node)> {
+        self.nodes.iter().map(|(place, node)| (&place[..], node))
+    }
+
+    /// The directory that `place` is or leads to, with links followed within the image.
+    pub(crate) fn directory(&self, place: &[u8]) -> Option<Vec<u8>> {
+        let parts = |path: &[u8]| -> VecDeque<Vec<u8>> {
+            path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect()
+        };
+        let (mut at, mut rest, mut links) = (Vec::new(), parts(place), 0);
+        while let Some(part) = rest.pop_front() {
+            match &part[..] {
+                b"" | b"." => continue,
+                b".." => {
+                    at = split(&at).0.to_vec();
+                    continue;
+                }
+                _ => {}
+            }
+            let next = join(&at, &part);
+            match self.nodes.get(&next)? {
+                Node::Directory { .. } => at = next,
+                Node::Link { target } => {
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return None;
+                    }
+                    if target.starts_with(b"/") {
+                        at.clear();
+                    }
+                    let mut more = parts(target);
+                    more.append(&mut rest);
+                    rest = more;
+                }
+            }
+        }
+        Some(at)
+    }
+}
+
+/// A place without a slash around it and without `.`; none for the root, and for one that leads up.
+fn clean(name: &[u8]) -> Option<Vec<u8>> {
+    let parts: Vec<&[u8]> =
+        name.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").collect();
+    (!parts.is_empty() && !parts.contains(&&b".."[..])).then(|| parts.join(&b'/'))
+}
+
+/// A place's directory, and its name in it.
+pub(crate) fn split(place: &[u8]) -> (&[u8], &[u8]) {
+    match place.iter().rposition(|byte| *byte == b'/') {
+        Some(at) => (&place[..at], &place[at + 1..]),
+        None => (b"", place),
+    }
+}
+
+fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
+    if parent.is_empty() { name.to_vec() } else { [parent, name].join(&b'/') }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::closure::Store;
+
+    /// A layer of these entries: `name/`, `name -> target`, or a file.
+    fn layer(entries: &[&str]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let mut builder = tar::Builder::new(Vec::new());
+        for entry in entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(0);
+            match entry.split_once(" -> ") {
+                Some((name, target)) => {
+                    header.set_entry_type(EntryType::Symlink);
+                    builder.append_link(&mut header, name, target).unwrap();
+                }
+                None => {
+                    let is_directory = entry.ends_with('/');
+                    header.set_entry_type(if is_directory {
+                        EntryType::Directory
+                    } else {
+                        EntryType::Regular
+                    });
+                    builder.append_data(&mut header, entry, std::io::empty()).unwrap();
+                }
+            }
+        }
+        file.write_all(&builder.into_inner().unwrap()).unwrap();
+        file
+    }
+
+    fn tree(layers: &[&[&str]]) -> Tree {
+        let stop = AtomicBool::new(false);
+        let mut tree = Tree::default();
+        for entries in layers {
+            let file = layer(entries);
+            let file = LayerFile::open(file.path().to_str().unwrap(), &Store::at("/nix/store")).unwrap();
+            tree.add_layer(file, &Control::new(&stop, &())).unwrap();
+        }
+        tree
+    }
+
+    fn shown(tree: &Tree) -> Vec<String> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let nodes = tree.nodes().map(|(place, node)| match node {
+            Node::Directory { has_files: true } => format!("{}/", text(place)),
+            Node::Directory { has_files: false } => format!("{}/ (empty)", text(place)),
+            Node::Link { target } => format!("{} -> {}", text(place), text(target)),
+        });
+        nodes.collect()
+    }
+
+    #[test]
+    fn upper_layers_change_lower_ones() {
+        let base: &[&str] = &["./usr/bin/sh", "bin -> usr/bin", "etc/", "opt/a/b/", "opt/a/c", "var/"];
+        assert_eq!(
+            shown(&tree(&[base])),
+            [
+                "bin -> usr/bin",
+                "etc/ (empty)",
+                "opt/",
+                "opt/a/",
+                "opt/a/b/ (empty)",
+                "usr/",
+                "usr/bin/",
+                "var/ (empty)"
+            ]
+        );
+        let upper: &[&str] = &["opt/x -> a", "opt/.wh..wh..opq", ".wh.etc", "bin/", "var"];
+        assert_eq!(shown(&tree(&[base, upper])), ["bin/ (empty)", "opt/", "opt/x -> a", "usr/", "usr/bin/"]);
+        let long = "d/".repeat(120);
+        let target = "t/".repeat(90);
+        let entries = [format!("{long}l -> {target}"), format!("{long}e/")];
+        let entries: Vec<&str> = entries.iter().map(String::as_str).collect();
+        let long = tree(&[&entries]);
+        assert_eq!(shown(&Tree::from_text(long.to_text().unwrap())), shown(&long));
+        let last = shown(&long).pop().unwrap();
+        assert!(last.ends_with(&format!("d/l -> {target}")), "{last}");
+    }
+
+    #[test]
+    fn links_are_followed_within_the_image() {
+        let tree = tree(&[&[
+            "usr/bin/",
+            "bin -> usr/bin",
+            "sbin -> /bin",
+            "up -> ../../../usr",
+            "loop -> loop",
+            "gone -> nowhere",
+            "usr/local -> ../opt/",
+            "opt/bin/",
+        ]]);
+        let directory =
+            |place: &str| tree.directory(place.as_bytes()).map(|at| String::from_utf8(at).unwrap());
+        for (place, at) in
+            [("bin", "usr/bin"), ("sbin", "usr/bin"), ("up/bin", "usr/bin"), ("usr/local/bin", "opt/bin")]
+        {
+            assert_eq!(directory(place).as_deref(), Some(at), "{place}");
+        }
+        assert_eq!((directory("loop"), directory("gone"), directory("usr/bin/sh")), (None, None, None));
+    }
+}

@@ -1,0 +1,347 @@
+//! The base image of a request: what its spec says, what the image need not have again because of it, and what of it the
+//! image's own layers hide.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use bytesize::ByteSize;
+
+use super::{LayerRequest, PlannedLayer};
+use crate::closure::{Closure, Store, StorePath};
+use crate::digest::DiffId;
+use crate::error::{Error, Result, some};
+use crate::image::layer_file::LayerFile;
+use crate::image::platform::{LINUX, Processor};
+use crate::image::spec::{ImageSpec, Layer};
+use crate::image::tree::{Node, Tree, split};
+use crate::open;
+use crate::pack::{Control, Packer};
+use crate::plan::PlannedPath;
+use crate::rules::RewritePath;
+
+/// How deep a copy at the root of a base image made by nixply is looked into for links.
+const MOST_DEPTH: usize = 3;
+
+/// A base image.
+pub(super) struct Base {
+    pub(super) spec: ImageSpec,
+    /// The argument, for messages.
+    name: String,
+}
+
+impl Base {
+    /// Reads the spec that `fromImage` names.
+    pub(super) fn read(path: &str, store: &Store) -> Result<Self> {
+        let file = store.real_path(&path.into());
+        let failed = |source| Error::io("read the base image's spec", &file, source);
+        let json = open::store_text(store, &file).map_err(failed)?;
+        let name = format!("fromImage {path}");
+        Ok(Self { spec: ImageSpec::read(&json, &name)?, name })
+    }
+
+    /// Checks that the base image's programs run where the image's own do, as far as its spec tells. Of 32-bit ARM the variant
+    /// is the base image's where the request names none.
+    pub(super) fn check_platform(&self, own: &mut Processor, any: bool) -> Result<()> {
+        let platform = self.spec.platform();
+        let (os, base) = (&platform.os, platform.processor());
+        let wrong = |why: String| {
+            let why = format!("{why}, or set anyPlatform = true for a base image without programs");
+            Err(Error::invalid(&self.name, why))
+        };
+        if !any && os != LINUX {
+            return wrong(format!(
+                "the base image is for {os}/{base}, and the image is for linux/{own}: take a base image for linux"
+            ));
+        }
+        if !any && !base.arch.is_empty() && !own.runs(&base) {
+            return wrong(format!(
+                "the base image is for linux/{base}, and the image is for linux/{own}: take the base image for linux/{own}, set \
+                 arch = \"{base}\""
+            ));
+        }
+        if own.arch == "arm" && own.variant.is_empty() && base.arch == "arm" {
+            own.variant = base.variant;
+        }
+        Ok(())
+    }
+
+    /// The paths that a layer leaves out, for the base image has them with all of their files. nix2container has no such
+    /// paths, and its strategy stands for its digests. Neither has a layer with `parents`, which are all that it knows of.
+    pub(super) fn paths_below(&self, layer: &LayerRequest, lower: &[LayerRequest]) -> Vec<&PlannedPath> {
+        if layer.strategy.as_deref() == Some("popularity") || layer.parents.is_some() {
+            return Vec::new();
+        }
+        // A layer in between could hide what lies at the root.
+        let covered = lower.iter().any(|layer| !layer.copy_to_root.is_empty() || layer.prebuilt.is_some());
+        let layers = &self.spec.layers;
+        let whole = layers.iter().enumerate().filter(|(at, _)| {
+            // Of the content of files of others nobody knows.
+            layers[at + 1..].iter().all(|above| !above.paths.is_empty())
+        });
+        let paths = whole.flat_map(|(at, layer)| {
+            let hidden = covered || layers[at + 1..].iter().any(Layer::is_placed_freely);
+            layer.paths.iter().filter(move |path| path.keeps_place() || !hidden)
+        });
+        paths.collect()
+    }
+}
+
+/// Warns of store paths that the image has twice. Gives all paths.
+pub(super) fn paths_twice<'l>(
+    layers: &'l [PlannedLayer],
+    base_layers: usize,
+    closure: &Closure,
+    warnings: &mut Vec<String>,
+) -> HashSet<&'l StorePath> {
+    let mut there: HashMap<&StorePath, (usize, &PlannedPath)> = HashMap::new();
+    let mut seen: HashSet<&[PlannedPath]> = HashSet::new();
+    let (mut in_base, mut in_layers) = (Vec::new(), Vec::new());
+    for (at, layer) in layers.iter().enumerate() {
+        // An image has equal layers once.
+        if !seen.insert(layer.paths()) {
+            continue;
+        }
+        for path in layer.paths() {
+            match there.insert(&path.path, (at, path)) {
+                None => {}
+                Some((_, below)) if below.options != path.options => warnings.push(format!(
+                    "{} is in the image twice, with other perms or at another place; where both have a file, the upper \
+                     layer's counts: give the same perms wherever the path is, or name it in ignore",
+                    path.path
+                )),
+                Some((below, _)) if below < base_layers && at >= base_layers => in_base.push(&path.path),
+                Some(_) if at < base_layers => {}
+                Some(_) => in_layers.push(&path.path),
+            }
+        }
+    }
+    for (paths, why) in [
+        (
+            in_base,
+            "the base image has the same: leave them out with a strategy other than \"popularity\", which keeps nix2container's \
+             layers, and without prebuilt layers",
+        ),
+        (
+            in_layers,
+            "layers that know nothing of each other have the same: build one upon the other, or name them in ignore",
+        ),
+    ] {
+        if !paths.is_empty() {
+            let size = paths.iter().filter_map(|path| closure.get(path)).map(|info| info.nar_size).sum();
+            let names: Vec<String> = paths.iter().map(|path| path.to_string()).collect();
+            let count = match paths.len() {
+                1 => "1 store path is".to_owned(),
+                count => format!("{count} store paths are"),
+            };
+            let size = ByteSize(size).display().si();
+            warnings.push(format!("{count} in the image twice ({size}), for {why}: {}", some(&names)));
+        }
+    }
+    there.into_keys().collect()
+}
+
+/// Warns of directories of the base image that nobody finds any more: where a copy at the root has something else in the place
+/// of a link that leads to one, such as Debian's `/bin`, or in the place of the directory itself. An engine puts the upper
+/// layer's entry there. It is not followed, for a spec has no rule that could say so.
+pub(super) fn hidden(
+    layers: &[PlannedLayer],
+    base_layers: usize,
+    store: &Store,
+    packer: &Packer,
+    control: &Control<'_>,
+) -> Result<Vec<String>> {
+    let (base, own) = layers.split_at(base_layers);
+    let copies: Vec<&PlannedPath> =
+        own.iter().flat_map(PlannedLayer::paths).filter(|path| is_at_root(path)).collect();
+    if base.is_empty() || copies.is_empty() {
+        return Ok(Vec::new());
+    }
+    let diff_ids: Vec<DiffId> = base
+        .iter()
+        .filter_map(|layer| match layer {
+            PlannedLayer::Made(layer) => Some(layer.diff_id),
+            PlannedLayer::ToPack(_) => None,
+        })
+        .collect();
+    let known = packer.cache().and_then(|cache| cache.tree(&diff_ids)).map(Tree::from_text);
+    let tree = match known {
+        Some(tree) => tree,
+        None => match tree_of(base, store, control) {
+            Ok(tree) => {
+                if let Some((cache, text)) = packer.cache().zip(tree.to_text()) {
+                    cache.put_tree(&diff_ids, &text);
+                }
+                tree
+            }
+            // Whoever reads the layer's files says so.
+            Err((_, Error::Missing { .. })) => return Ok(Vec::new()),
+            Err((at, error)) => {
+                control.check()?;
+                let why = error.chain();
+                return Ok(vec![format!(
+                    "cannot look into layer {} of the base image, so it is not known whether copyToRoot hides its files: {why}",
+                    at + 1
+                )]);
+            }
+        },
+    };
+    let mut warnings = Vec::new();
+    let mut told: Vec<Vec<u8>> = Vec::new();
+    for path in copies {
+        let mut copy = Copy { root: store.real_path(&path.path), kinds: HashMap::new() };
+        for (place, node) in tree.nodes() {
+            let is_below = |upper: &Vec<u8>| {
+                place.starts_with(upper) && matches!(place.get(upper.len()), None | Some(b'/'))
+            };
+            if told.iter().any(is_below) {
+                continue;
+            }
+            let Some(kind) = copy.kind(place) else { continue };
+            let name = shown(place);
+            let (path, what) = (&path.path, kind.name());
+            let warning = match node {
+                Node::Link { target } => {
+                    let Some(directory) = tree.directory(place) else { continue };
+                    if matches!(&kind, Kind::Link(own) if own == target) {
+                        continue;
+                    }
+                    format!(
+                        "{path} puts {what} at /{name}, where the base image has a link to {}: the base image's files are in \
+                         /{} alone then; put the store path's files there, too, or leave /{name} out of copyToRoot",
+                        shown(target),
+                        shown(&directory)
+                    )
+                }
+                Node::Directory { has_files: true } if !matches!(kind, Kind::Directory) => format!(
+                    "{path} puts {what} at /{name}, where the base image has a directory: its files are hidden then; make it a \
+                     directory, or leave /{name} out of copyToRoot"
+                ),
+                Node::Directory { .. } => continue,
+            };
+            told.push(place.to_vec());
+            warnings.push(warning);
+        }
+    }
+    Ok(warnings)
+}
+
+/// The directories and links of a base image. An error has the layer's place.
+fn tree_of(base: &[PlannedLayer], store: &Store, control: &Control<'_>) -> Result<Tree, (usize, Error)> {
+    let mut tree = Tree::default();
+    for (at, layer) in base.iter().enumerate() {
+        let added = match layer {
+            PlannedLayer::Made(Layer { layer_path: Some(file), .. }) => {
+                LayerFile::open(file, store).and_then(|file| tree.add_layer(file, control))
+            }
+            _ => add_paths(&mut tree, layer.paths(), store),
+        };
+        added.map_err(|error| (at, error))?;
+    }
+    Ok(tree)
+}
+
+/// Whether the path's content lies at the root.
+fn is_at_root(path: &PlannedPath) -> bool {
+    let to_root = || RewritePath::to_root(path.path.as_str()).rewrite;
+    path.options.as_ref().is_some_and(|options| options.rewrite == to_root())
+}
+
+/// Adds the upper directories and links of a base image's layer of store paths.
+fn add_paths(tree: &mut Tree, paths: &[PlannedPath], store: &Store) -> Result<()> {
+    for path in paths {
+        let root = store.real_path(&path.path);
+        if is_at_root(path) {
+            add_folder(tree, &root, b"", MOST_DEPTH)
+                .map_err(|source| Error::io("read directory", root, source))?;
+        } else if path.keeps_place() {
+            tree.add(path.path.as_str().as_bytes(), Node::Directory { has_files: false });
+        }
+    }
+    Ok(())
+}
+
+fn add_folder(tree: &mut Tree, root: &Path, place: &[u8], depth: usize) -> io::Result<()> {
+    let folder = root.join(std::ffi::OsStr::from_bytes(place));
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        // Its layer is in the image's spec, and perhaps nowhere else.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let place = if place.is_empty() { name.into_vec() } else { [place, name.as_bytes()].join(&b'/') };
+        let kind = entry.file_type()?;
+        if kind.is_symlink() {
+            let target = fs::read_link(entry.path())?.into_os_string().into_vec();
+            tree.add(&place, Node::Link { target });
+        } else if kind.is_dir() {
+            tree.add(&place, Node::Directory { has_files: true });
+            if depth > 1 {
+                add_folder(tree, root, &place, depth - 1)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a copy at the root has at a place.
+#[derive(Clone)]
+enum Kind {
+    Directory,
+    Link(Vec<u8>),
+    File,
+}
+
+impl Kind {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Directory => "a directory",
+            Self::Link(_) => "a link",
+            Self::File => "a file",
+        }
+    }
+}
+
+/// A store path whose content lies at the root.
+struct Copy {
+    root: std::path::PathBuf,
+    kinds: HashMap<Vec<u8>, Option<Kind>>,
+}
+
+impl Copy {
+    fn kind(&mut self, place: &[u8]) -> Option<Kind> {
+        if place.is_empty() {
+            return Some(Kind::Directory);
+        }
+        if let Some(known) = self.kinds.get(place) {
+            return known.clone();
+        }
+        let (parent, _) = split(place);
+        let kind = match self.kind(parent) {
+            Some(Kind::Directory) => {
+                let file = self.root.join(std::ffi::OsStr::from_bytes(place));
+                fs::symlink_metadata(&file).ok().map(|metadata| match metadata.file_type() {
+                    kind if kind.is_dir() => Kind::Directory,
+                    kind if kind.is_symlink() => {
+                        Kind::Link(fs::read_link(&file).unwrap_or_default().into_os_string().into_vec())
+                    }
+                    _ => Kind::File,
+                })
+            }
+            _ => None,
+        };
+        self.kinds.insert(place.to_vec(), kind.clone());
+        kind
+    }
+}
+
+/// A name on one line, whatever stands in it.
+fn shown(name: &[u8]) -> String {
+    let text = String::from_utf8_lossy(name);
+    if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text.into_owned() }
+}

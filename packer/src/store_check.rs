@@ -1,0 +1,86 @@
+//! The check of the store: a path that is read has the archive hash by which Nix knows it, and files have the modes that Nix
+//! leaves. Reading, packing and checking are one pass over the same bytes; the caller keeps nothing of a path before
+//! [`StoreCheck::finish`].
+
+use sha2::{Digest as _, Sha256};
+
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::nar::Archive;
+use crate::pack::{Control, Cores, LayerPath};
+use crate::tar::{Entry, FileKind, Walker};
+
+/// How many bytes are collected before they are hashed.
+const COLLECTED: usize = 256 << 10;
+
+/// Pieces of this size are hashed where they are.
+const LARGE: usize = 16 << 10;
+
+/// The check of one store path while it is walked.
+pub(crate) struct StoreCheck<'c> {
+    path: &'c LayerPath,
+    cores: &'c Cores,
+    /// Nothing is hashed where nobody knows what the hash should be.
+    hashed: Option<(Archive, Sha256)>,
+}
+
+impl<'c> StoreCheck<'c> {
+    pub(crate) fn new(path: &'c LayerPath, cores: &'c Cores, control: &Control<'_>) -> Self {
+        let hashed = path.nar_hash().map(|_| (Archive::new(control.case_hack), Sha256::new()));
+        Self { path, cores, hashed }
+    }
+
+    /// The walk's next entry.
+    pub(crate) fn entry(&mut self, walker: &Walker, entry: &Entry) -> Result<()> {
+        let (wanted, is_right) = match entry.kind {
+            FileKind::Symlink { .. } => ("", true),
+            FileKind::Regular { .. } => ("0444 or 0555", matches!(entry.mode, 0o444 | 0o555)),
+            // A store that was copied (into a container's image, say) has folders that its owner may write.
+            FileKind::Directory => ("0555 or 0755", matches!(entry.mode, 0o555 | 0o755)),
+        };
+        if !is_right {
+            return Err(Error::StoreMode { mode: entry.mode, wanted, path: walker.real_path() });
+        }
+        if let Some((archive, _)) = &mut self.hashed {
+            archive.entry(walker.below(), entry);
+            self.hash(COLLECTED);
+        }
+        Ok(())
+    }
+
+    /// The next bytes of the file that [`StoreCheck::entry`] was last told.
+    pub(crate) fn content(&mut self, bytes: &[u8]) {
+        if bytes.len() >= LARGE {
+            self.hash(1);
+            let Some((_, hasher)) = &mut self.hashed else { return };
+            self.cores.with(|| hasher.update(bytes));
+        } else if let Some((archive, _)) = &mut self.hashed {
+            archive.bytes.extend_from_slice(bytes);
+            self.hash(COLLECTED);
+        }
+    }
+
+    /// The path has been read to its end.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        if let Some((archive, _)) = &mut self.hashed {
+            archive.end();
+        }
+        self.hash(1);
+        let Some(((_, hasher), expected)) = self.hashed.zip(self.path.nar_hash()) else { return Ok(()) };
+        let found = Digest::finish(hasher).to_string();
+        if found == expected {
+            return Ok(());
+        }
+        Err(Error::Damaged { path: self.path.path.clone(), expected: expected.to_owned(), found })
+    }
+
+    /// Hashes what has been collected, if it is as much.
+    fn hash(&mut self, least: usize) {
+        if let Some((archive, hasher)) = &mut self.hashed
+            && archive.bytes.len() >= least
+        {
+            self.cores.with(|| hasher.update(&archive.bytes));
+            archive.bytes.clear();
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Checked frames of cached blobs, which all readers share. A frame has to be read as a whole to be checked; its readers take
+//! small pieces of it, so that a reader that stalls keeps a piece and not a frame.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hyper::body::Bytes;
+use nixply_packer::digest::Digest;
+use nixply_packer::pack::CachedBlob;
+use tokio::sync::Semaphore;
+
+use super::pump::PIECE;
+
+/// Bytes of frames that are kept.
+const MOST_BYTES: usize = 32 << 20;
+
+/// Frames that are read at once. One has about 4 MiB at most.
+const MOST_READS: usize = 8;
+
+/// The frames that were read last.
+#[derive(Debug)]
+pub(super) struct Frames {
+    reads: Semaphore,
+    kept: Mutex<VecDeque<Kept>>,
+}
+
+/// Bytes of a blob from `at` on: one frame or several small ones.
+#[derive(Debug)]
+struct Kept {
+    blob: Digest,
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+impl Frames {
+    pub(super) fn new() -> Self {
+        Self { reads: Semaphore::new(MOST_READS), kept: Mutex::default() }
+    }
+
+    /// At most so many bytes of a blob from `at` on, at least one. None where the cache has lost them.
+    pub(super) async fn piece(
+        self: &Arc<Self>,
+        blob: Digest,
+        cached: &Arc<CachedBlob>,
+        at: u64,
+        most: usize,
+    ) -> io::Result<Option<Bytes>> {
+        if let Some(piece) = self.kept(blob, at, most) {
+            return Ok(Some(piece));
+        }
+        let _read = self.reads.acquire().await.map_err(io::Error::other)?;
+        // Another reader may have read it meanwhile.
+        if let Some(piece) = self.kept(blob, at, most) {
+            return Ok(Some(piece));
+        }
+        let (frames, cached) = (self.clone(), cached.clone());
+        let read = move || {
+            let bytes = cached.read(at, PIECE)?;
+            frames.keep(Kept { blob, at, bytes });
+            frames.kept(blob, at, most)
+        };
+        tokio::task::spawn_blocking(read).await.map_err(io::Error::other)
+    }
+
+    fn kept(&self, blob: Digest, at: u64, most: usize) -> Option<Bytes> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let has =
+            |kept: &Kept| kept.blob == blob && (kept.at..kept.at + kept.bytes.len() as u64).contains(&at);
+        let found = kept.iter().position(has)?;
+        // The one that was used last is the last to go.
+        let frame = kept.remove(found)?;
+        let begin = usize::try_from(at - frame.at).ok()?;
+        let piece = &frame.bytes[begin..frame.bytes.len().min(begin + most)];
+        let piece = Bytes::copy_from_slice(piece);
+        kept.push_back(frame);
+        Some(piece)
+    }
+
+    fn keep(&self, frame: Kept) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_back(frame);
+        let mut bytes: usize = kept.iter().map(|frame| frame.bytes.capacity()).sum();
+        while bytes > MOST_BYTES && kept.len() > 1 {
+            bytes -= kept.pop_front().map_or(0, |frame| frame.bytes.capacity());
+        }
+    }
+}

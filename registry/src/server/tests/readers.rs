@@ -1,0 +1,238 @@
+//! Who reads what, and what a reader can do to others.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nixply_packer::cache::Cache;
+use nixply_packer::digest::Digest;
+use nixply_packer::image::spec::ImageSpec;
+use nixply_packer::pack::Packer;
+
+use super::world::{MANIFEST, OCI, World, ask, blob, get, noise};
+use crate::server::{Image, Options, Readers, Secret, Server, peers_are_known};
+
+/// An image whose first layer is a file, with that file.
+fn base(world: &World, bytes: &[u8]) -> (ImageSpec, PathBuf) {
+    let mut spec = world.spec("none");
+    let file = world.folder.path().join("blob");
+    fs::write(&file, bytes).unwrap();
+    let layer = &mut spec.layers[0];
+    layer.paths.clear();
+    (layer.layer_path, layer.size) = (Some(file.display().to_string()), bytes.len() as u64);
+    layer.digest = Digest::of(bytes);
+    (spec, file)
+}
+
+/// Sends this head, and gives the status.
+fn status(server: &Server, head: &str) -> u16 {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.write_all(format!("{head}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap_or("0").parse().unwrap()
+}
+
+/// The end of a wrong file is not given away: to nobody who reads a part, and not after it was right.
+#[test]
+fn fault_serve_ranges() {
+    let world = World::new();
+    let bytes = noise(5, 1_000_000);
+    let (spec, file) = base(&world, &bytes);
+    let path = blob(spec.layers[0].digest);
+    let part = |server: &Server, range: &str| ask(server, "GET", &path, &format!("Range: bytes={range}\r\n"));
+    let ends = ["400000-", "-1", "999999-", "0-999999", "-2000000"];
+    let server = world.serve(&spec, "none");
+    assert_eq!(get(&server, &path).body, bytes);
+    for range in ends {
+        let answer = part(&server, range);
+        assert!(answer.is_whole() && bytes.ends_with(&answer.body), "{range}");
+    }
+    assert_eq!(part(&server, "10-19").body, &bytes[10..20]);
+    assert!(world.reports.lock().unwrap().is_empty());
+    // The same file with one other byte, and a file that is wrong when the server starts.
+    let mut wrong = bytes.clone();
+    wrong[300_000] ^= 1;
+    fs::write(&file, &wrong).unwrap();
+    for server in [&server, &world.serve(&spec, "none")] {
+        assert!(!get(server, &path).is_whole());
+        for range in ends {
+            assert!(!part(server, range).is_whole(), "{range}");
+        }
+        let reports = std::mem::take(&mut *world.reports.lock().unwrap());
+        assert_eq!(reports.len(), 1 + ends.len(), "{reports:?}");
+        assert!(reports.iter().all(|report| report.contains("blob does not have its digest")), "{reports:?}");
+    }
+    // It is read anew each time, so it can be mended.
+    fs::write(&file, &bytes).unwrap();
+    assert_eq!(get(&server, &path).body, bytes);
+    assert_eq!(part(&server, "-1").body, &bytes[bytes.len() - 1..]);
+    // Shorter than it was.
+    fs::write(&file, &bytes[..500_000]).unwrap();
+    assert!(!get(&server, &path).is_whole() && !part(&server, "-1").is_whole());
+    let report = world.reports.lock().unwrap().join("\n");
+    assert!(report.contains(&format!("cannot read layer file: {}", file.display())), "{report}");
+}
+
+/// What is served is the file that was there at the start, whatever its name leads to later.
+#[test]
+fn fault_serve_swap() {
+    let world = World::new();
+    let bytes = noise(5, 100_000);
+    let (mut spec, file) = base(&world, &bytes);
+    let secret = world.folder.path().join("secret");
+    fs::write(&secret, noise(6, 100_000)).unwrap();
+    let server = world.serve(&spec, "none");
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(&secret, &file).unwrap();
+    assert_eq!(get(&server, &blob(spec.layers[0].digest)).body, bytes);
+    let part = ask(&server, "GET", &blob(spec.layers[0].digest), "Range: bytes=0-99\r\n");
+    assert_eq!(part.body, &bytes[..100]);
+    // A name in the store leads nowhere else, from the start.
+    let link = world.real("a").join("link");
+    std::os::unix::fs::symlink(&secret, &link).unwrap();
+    spec.layers[0].layer_path = Some(format!("{}/link", World::path("a")));
+    let image = Image::new("some/image", "t", spec).unwrap();
+    let error = Server::start(vec![image], world.options("none")).err().unwrap().chain();
+    assert!(error.starts_with("cannot open layer file: ") && error.contains("outside of"), "{error}");
+}
+
+/// What is no regular file is an error at the start.
+#[test]
+fn layer_files_are_checked_when_the_server_starts() {
+    let world = World::new();
+    let (mut spec, _) = base(&world, b"text");
+    let start = |spec: &ImageSpec| {
+        let image = Image::new("some/image", "t", spec.clone()).unwrap();
+        Server::start(vec![image], world.options("none")).err().unwrap().chain()
+    };
+    for (path, kind) in [("/dev/zero", "a device"), ("/tmp", "a directory")] {
+        spec.layers[0].layer_path = Some(path.into());
+        assert_eq!(start(&spec), format!("cannot open layer file: {path}: it is {kind}, not a regular file"));
+    }
+}
+
+/// All of a cached blob is hashed before its end is given away, and none of it is packed.
+#[test]
+fn ends_of_cached_blobs_are_given_to_those_who_ask_for_them_alone() {
+    let world = World::new();
+    let folder = world.folder.path().join("cache");
+    let spec = world.build("zstd", &Packer::new(2).with_cache(Some(Cache::new(&folder))));
+    let options = Options { cache: Some(Cache::new(&folder)), ..world.options("auto") };
+    let server = Server::start(vec![Image::new("some/image", "t", spec.clone()).unwrap()], options).unwrap();
+    let layer = &spec.layers[0];
+    for range in ["bytes=-1", "bytes=0-", "bytes=1000-", "bytes=-70000"] {
+        let whole = get(&server, &blob(layer.digest)).body;
+        assert_eq!(Digest::of(&whole), layer.digest);
+        let part = ask(&server, "GET", &blob(layer.digest), &format!("Range: {range}\r\n"));
+        assert!(part.is_whole() && whole.ends_with(&part.body), "{range}");
+    }
+    assert_eq!(server.counts().packings, 0);
+}
+
+#[test]
+fn any_host() {
+    let world = World::new();
+    let mut options = world.options("auto");
+    options.hosts = vec!["host.docker.internal".into()];
+    let image = Image::new("some/image", "t", world.spec("zstd")).unwrap();
+    let server = Server::start(vec![image], options).unwrap();
+    let tags = "GET /v2/some/image/tags/list HTTP/1.1";
+    for (head, expected) in [
+        (format!("{tags}\r\nHost: localhost"), 200),
+        (format!("{tags}\r\nHost: {}", server.address()), 200),
+        (format!("{tags}\r\nHost: [::1]:5000"), 200),
+        (format!("{tags}\r\nHost: host.docker.internal:5000"), 200),
+        (format!("{tags}\r\nHost: localhost\r\nSec-Fetch-Site: none"), 200),
+        ("GET /v2/some/image/tags/list HTTP/1.0".into(), 200),
+        (format!("{tags}\r\nHost: evil.example\r\nOrigin: http://evil.example"), 403),
+        (format!("{tags}\r\nHost: evil.example"), 403),
+        (format!("{tags}\r\nHost: evil.example:{}", server.address().port()), 403),
+        (format!("{tags}\r\nHost: 127.0.0.1.evil.example"), 403),
+        (format!("{tags}\r\nHost: localhost\r\nOrigin: http://evil.example"), 403),
+        (format!("{tags}\r\nHost: localhost\r\nOrigin: null"), 403),
+        (format!("{tags}\r\nHost: localhost\r\nSec-Fetch-Site: cross-site"), 403),
+        ("GET http://evil.example/v2/some/image/tags/list HTTP/1.1\r\nHost: localhost".into(), 403),
+        ("GET /v2/some/image/tags/list HTTP/1.0\r\nHost: evil.example".into(), 403),
+        (format!("{tags}\r\nX: y"), 400),
+        (format!("{tags}\r\nHost: localhost\r\nHost: evil.example"), 400),
+        (format!("{}\r\nHost: evil.example", tags.replace("GET", "HEAD")), 403),
+        (format!("{}\r\nHost: evil.example", tags.replace("GET", "DELETE")), 403),
+    ] {
+        assert_eq!(status(&server, &head), expected, "{head}");
+    }
+    let refused = ask(&server, "GET", MANIFEST, "Origin: http://evil.example\r\n");
+    assert_eq!((refused.status, refused.code()), (403, "DENIED".into()));
+    assert_eq!(server.counts().packings, 0);
+}
+
+#[test]
+fn referrers() {
+    let world = World::new();
+    let server = world.serve(&world.spec("zstd"), "auto");
+    let digest = get(&server, MANIFEST).header("docker-content-digest").unwrap().to_owned();
+    for digest in [&digest, &Digest::of(b"absent").to_string(), "sha512:00"] {
+        let answer = get(&server, &format!("/v2/some/image/referrers/{digest}"));
+        assert_eq!((answer.status, answer.header("oci-filters-applied")), (200, None));
+        assert_eq!(answer.header("content-type"), Some("application/vnd.oci.image.index.v1+json"));
+        let expected =
+            r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+        assert_eq!(answer.body, expected.as_bytes());
+        let head = ask(&server, "HEAD", &format!("/v2/some/image/referrers/{digest}"), "");
+        assert_eq!((head.status, head.body.len()), (200, 0));
+    }
+    let filtered = get(&server, &format!("/v2/some/image/referrers/{digest}?artifactType=a/b"));
+    assert_eq!((filtered.status, filtered.header("oci-filters-applied")), (200, Some("artifactType")));
+    for (method, path, status, code) in [
+        ("GET", "/v2/some/image/referrers/x".to_owned(), 400, "DIGEST_INVALID"),
+        ("GET", format!("/v2/other/referrers/{digest}"), 404, "NAME_UNKNOWN"),
+        ("POST", format!("/v2/some/image/referrers/{digest}"), 405, "UNSUPPORTED"),
+    ] {
+        let answer = ask(&server, method, &path, OCI);
+        assert_eq!((answer.status, answer.code()), (status, code.into()), "{method} {path}");
+    }
+}
+
+/// Who is not this user has to know the secret. Whether it is, only Linux tells; elsewhere the secret is asked of all.
+#[test]
+fn a_users_own_registry_asks_others_for_its_secret() {
+    let world = World::new();
+    let secret = Secret::new().unwrap();
+    let options = Options { readers: Readers::User(secret.clone()), ..world.options("auto") };
+    let spec = world.spec("zstd");
+    let server = Server::start(vec![Image::new("some/image", "t", spec.clone()).unwrap()], options).unwrap();
+    let with_secret = format!("Authorization: Basic {}\r\n", secret.basic());
+    let layer = blob(spec.layers[0].digest);
+    let read = ask(&server, "GET", &layer, &with_secret);
+    assert_eq!(Digest::of(&read.body), spec.layers[0].digest);
+    let without = get(&server, &layer);
+    if peers_are_known() {
+        assert_eq!(without.status, 200);
+    } else {
+        assert_eq!((without.status, without.code()), (401, "UNAUTHORIZED".into()));
+    }
+}
+
+/// A reader that takes nothing is cut where there is no room for others.
+#[test]
+fn stalled_readers_make_room() {
+    let world = World::new();
+    let (spec, _) = base(&world, &noise(5, 20_000_000));
+    let server = world.serve(&spec, "none");
+    let path = blob(spec.layers[0].digest);
+    let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let stalled: Vec<TcpStream> = (0..300)
+        .map_while(|_| {
+            let mut stream = TcpStream::connect(server.address()).ok()?;
+            stream.write_all(head.as_bytes()).ok()?;
+            Some(stream)
+        })
+        .collect();
+    assert!(stalled.len() > 100, "{}", stalled.len());
+    let begin = Instant::now();
+    assert_eq!(Digest::of(&get(&server, &path).body), spec.layers[0].digest);
+    // Generous, for a machine that does other things meanwhile.
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+}

@@ -1,0 +1,342 @@
+//! What real nixpkgs is and the tests' package set is not: a build from the flake's files, other programs of the same name, packages of
+//! another machine, derivations that more is asked of.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use nixply_tests::{Nix, harness, plugin_harness, run};
+use serde_json::json;
+
+/// A file of the project, for an expression.
+fn file(name: &str) -> String {
+    Nix::repository().join(name).display().to_string()
+}
+
+/// All files below a folder, as paths in it, sorted.
+fn files(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The store path of `nix/source.nix` below a folder.
+fn source_of(nix: &Nix, root: &Path) -> String {
+    let expression = format!("\"${{import {}/nix/source.nix {{ }}}}\"", root.display());
+    let mut command = nix.bare_command("nix-instantiate", "");
+    let source = run(command.args(["--eval", "--json", "--read-write-mode", "-E", &expression])).ok();
+    serde_json::from_str(&source).unwrap()
+}
+
+/// `study` was a member of the workspace and `nix` is a part of the program: a build from the flake's files had neither.
+#[test]
+fn nixpkgs_source_set_has_all_members_and_what_is_embedded() {
+    let nix = harness!();
+    let root = Nix::repository();
+    let source = source_of(&nix, &root);
+    let source = Path::new(&source);
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let members = manifest.lines().find_map(|line| line.strip_prefix("members = ")).unwrap();
+    let members: Vec<String> = serde_json::from_str(members).unwrap();
+    assert!(members.contains(&"study".into()));
+    for member in &members {
+        assert!(source.join(member).join("Cargo.toml").is_file(), "{member}");
+    }
+    for embedded in ["nix/source.nix", "nix/modules/default.nix", "nix/modules/containers/environment.sh"] {
+        assert!(source.join(embedded).is_file(), "{embedded}");
+    }
+    for no_part in ["nix/packages", "docs", "examples", "README.md", "flake.nix", "target", ".git"] {
+        assert!(!source.join(no_part).exists(), "{no_part}");
+    }
+}
+
+/// The list is the workspace's, whatever that becomes.
+#[test]
+fn nixpkgs_source_set_follows_the_workspace() {
+    let nix = harness!();
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("project");
+    let write = |name: &str, text: &str| {
+        let path = root.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("nix/source.nix", &fs::read_to_string(file("nix/source.nix")).unwrap());
+    write("Cargo.toml", "[workspace]\nmembers = [\"one\", \"deep/two\"]\n");
+    write("Cargo.lock", "");
+    write(
+        "one/Cargo.toml",
+        "[package.metadata.source]\nembeds = [\"data\"]\nleaves-out = [\"data/tests\"]\n",
+    );
+    write("deep/two/Cargo.toml", "[package]\n");
+    for name in [
+        "one/src/lib.rs",
+        "deep/two/src/lib.rs",
+        "data/a",
+        "data/tests/b",
+        "data-not",
+        "deep/three/c",
+        "docs/d",
+    ] {
+        write(name, "");
+    }
+    let source = source_of(&nix, &root);
+    let expected = [
+        "Cargo.lock",
+        "Cargo.toml",
+        "data/a",
+        "deep/two/Cargo.toml",
+        "deep/two/src/lib.rs",
+        "one/Cargo.toml",
+        "one/src/lib.rs",
+    ];
+    assert_eq!(files(Path::new(&source)), expected);
+    // By way of a link, and with more of what is no part of it.
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(folder.path(), &link).unwrap();
+    write("docs/e", "");
+    write("target/debug/f", "");
+    assert_eq!(source_of(&nix, &link.join("project")), source);
+
+    write("Cargo.toml", "[workspace]\nmembers = [\"crates/*\"]\n");
+    let told = nix.eval_plain(&format!("\"${{import {}/nix/source.nix {{ }}}}\"", root.display())).fails();
+    assert!(told.contains("name the workspace member crates/* of Cargo.toml without a pattern"), "{told}");
+}
+
+/// nixpkgs' envsubst takes no list of variables: what is not set becomes empty.
+const A8M: &str = r##"#!/usr/bin/python3
+import os, re, sys
+text = sys.stdin.read()
+sys.stdout.write(re.sub(r"\$(?:\{(\w+)[^}]*\}|(\w+)|\$)", lambda m: os.environ.get(m[1] or m[2] or "", "") if m[1] or m[2] else "$", text))
+"##;
+
+/// Each startup command keeps its own variables, and has those of the environment.
+#[test]
+fn nixpkgs_envsubst_is_another_program() {
+    let nix = harness!();
+    let folder = tempfile::tempdir().unwrap();
+    let entrypoint = nix.build(&format!(
+        r#"let
+             pkgs' = pkgs // {{
+               envsubst = pkgs.writeScriptBin "envsubst" (builtins.fromJSON {stand_in});
+             }};
+             evaluated = import {evaluate} {{
+               pkgs = pkgs';
+               self = {folder};
+               modules = [ {{ nixply.package = nixply; nixply.usePlugin = false; env.FOO = "bar"; env.text = "of the environment"; env.LC_ALL = "C"; }} ];
+             }};
+           in builtins.head evaluated.config.containers.shell.entrypoint"#,
+        stand_in = serde_json::to_string(&serde_json::to_string(A8M).unwrap()).unwrap(),
+        evaluate = file("nix/evaluate.nix"),
+        folder = folder.path().display(),
+    ));
+    let entered = |words: &[&str]| {
+        let mut enter = Command::new(&entrypoint);
+        // What the image's config has; the shell's own variables are the environment's, too.
+        enter.args(words).env_clear().env("TMPDIR", folder.path()).env("FOO", "bar");
+        enter.env("text", "of the environment").env("LC_ALL", "C");
+        run(&mut enter).ok()
+    };
+    for (command, expected) in [
+        (r#"for i in 1 2; do echo "$i $FOO"; done"#, "1 bar\n2 bar"),
+        (r#"x=5; echo "x=$x ${x:-none} ${y:-none}"; [ "$$" -gt 0 ] && echo pid"#, "x=5 5 none\npid"),
+        (r#"a=1x; echo ${a%x} ${#a}; arr=(7 8); echo ${arr[@]}"#, "1 2\n7 8"),
+        (r#"printf 'p q\n' | while read -r p q; do echo "$q$p"; done"#, "qp"),
+        // Within single quotes, too, as the guide says.
+        (r"echo '$FOO ${FOO} $NOPE ${NOPE} $FOOD ${FOO'", "bar bar $NOPE ${NOPE} $FOOD ${FOO"),
+        (r"echo '$text $LC_ALL'", "of the environment C"),
+        (r"echo '$$FOO $1 ${1} $'", "$bar $1 ${1} $"),
+        ("echo 'é$FOO*'", "ébar*"),
+    ] {
+        assert_eq!(entered(&[command]).trim_end_matches('\n'), expected, "{command}");
+    }
+    assert_eq!(entered(&["echo", "'$FOO'", "$FOO"]).trim_end(), "bar bar");
+}
+
+/// The package set as one that compiles for another machine: of it alone, nothing runs here. `body` has it as `cross`.
+fn cross(body: &str) -> String {
+    format!(
+        r#"let
+             isFor = machine: name: package: package // {{ inherit machine; }};
+             native = pkgs // {{
+               callPackage = path: _: if toString path == "{package}" then nixply else throw "not built here: ${{toString path}}";
+             }};
+             wrong = name: throw "${{name}} is for another machine";
+             cross = pkgs // {{
+               buildPackages = native;
+               stdenv = pkgs.stdenv // {{
+                 buildPlatform = pkgs.stdenv.hostPlatform;
+                 hostPlatform = {{ system = "aarch64-linux"; isLinux = true; isDarwin = false; go.GOARCH = "arm64"; }};
+               }};
+               bashInteractive = pkgs.writeShellScriptBin "bash" "echo aarch64";
+             }}
+             // builtins.listToAttrs (map (name: {{ inherit name; value = wrong name; }}) [
+               "callPackage" "jq" "skopeo" "runtimeShell" "writeShellApplication" "cacert" "runCommand" "writeShellScript"
+             ]);
+           in {body}"#,
+        package = file("nix/package.nix"),
+    )
+}
+
+#[test]
+fn nixpkgs_cross_images_are_made_by_programs_of_this_machine() {
+    let nix = harness!();
+    let body = format!(
+        r#"let
+             functions = import {default} {{ pkgs = cross; usePlugin = false; }};
+             inherit (functions.nix2container) buildImage buildLayer pullImage pullImageFromManifest;
+             base = pullImage {{ imageName = "alpine"; imageDigest = "sha256:0"; sha256 = "sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="; }};
+             image = buildImage {{ name = "a"; copyToRoot = cross.hello; layers = [ (buildLayer {{ deps = [ cross.bash ]; }}) ]; fromImage = base; initializeNixDatabase = true; }};
+           in {{
+             inherit (image) system;
+             inherit (image.request) arch;
+             builder = image.builder == "${{nixply}}/bin/nixply";
+             scripts = map (script: script.drvPath) [ image.copyTo image.copyToRegistry image.copyToPodman image.copyToDockerDaemon ];
+             pulled = base.drvPath;
+             getManifest = (pullImageFromManifest {{ imageName = "a"; }}).getManifest.drvPath;
+             image = image.drvPath;
+           }}"#,
+        default = file("default.nix"),
+    );
+    let got = nix.eval(&cross(&body));
+    assert_eq!((&got["arch"], &got["builder"]), (&json!("arm64"), &json!(true)), "{got}");
+    let system = format!("{}-linux", std::env::consts::ARCH);
+    assert_eq!(got["system"], system, "{got}");
+}
+
+/// A program that is given is for the machine that it runs on, wherever it is compiled.
+#[test]
+fn nixpkgs_cross_compiled_program_builds_where_it_runs() {
+    let nix = harness!();
+    let got = nix.eval(&format!(
+        r#"let
+             program = nixply // {{ system = "x86_64-linux"; stdenv.hostPlatform.system = "riscv64-linux"; }};
+             image = (import {default} {{ inherit pkgs; nixply = program; usePlugin = false; }}).nix2container.buildImage {{ name = "a"; }};
+           in image.system"#,
+        default = file("default.nix")
+    ));
+    assert_eq!(got, "riscv64-linux");
+}
+
+#[test]
+fn nixpkgs_cross_containers_are_copied_by_programs_of_this_machine() {
+    let nix = harness!();
+    let folder = tempfile::tempdir().unwrap();
+    // The container's own programs are of the other set, so the builders of texts have to be there.
+    let body = format!(
+        r#"let
+             evaluated = import {evaluate} {{
+               pkgs = cross // {{ inherit (pkgs) writeShellScript runCommand; }};
+               self = {folder};
+               modules = [ {{ name = "p"; nixply.usePlugin = false; }} ];
+             }};
+             container = evaluated.config.containerBuilds.shell;
+           in {{
+             packer = evaluated.config.nixply.package == nixply;
+             shell = evaluated.config.shell.builder == "${{pkgs.bashInteractive}}/bin/bash";
+             inherit (evaluated.config.shell) system;
+             inherit (container.derivation) drvPath;
+             copyScript = container.copyScript.drvPath;
+             dockerRun = container.dockerRun.drvPath;
+             arch = container.derivation.request.arch;
+           }}"#,
+        evaluate = file("nix/evaluate.nix"),
+        folder = folder.path().display(),
+    );
+    let got = nix.eval(&cross(&body));
+    assert_eq!(
+        (&got["packer"], &got["shell"], &got["arch"]),
+        (&json!(true), &json!(true), &json!("arm64")),
+        "{got}"
+    );
+    assert_eq!(got["system"], format!("{}-linux", std::env::consts::ARCH), "{got}");
+}
+
+/// What each of the functions gives, by name, with the plugin or without.
+fn derivations(nix: &Nix, plugin: bool) -> String {
+    let plain = format!(
+        r#"
+          image = (drop_in {plugin}).nix2container.buildImage {{ name = "Of/it"; copyToRoot = pkgs.hello; meta.description = "it"; }};
+          layer = (drop_in {plugin}).nix2container.buildLayer {{ deps = [ pkgs.hello ]; }};
+          fleet = (buildImages {plugin} {{ one.copyToRoot = pkgs.hello; two.copyToRoot = pkgs.bash; }}).one;
+        "#
+    );
+    let built = r#"build-image = buildImage { name = "a"; copyToRoot = pkgs.hello; };"#;
+    let packed = r#"packed = builtins.nixplyImage { name = "a"; copyToRoot = pkgs.hello; };"#;
+    assert!(!plugin || nix.plugin.is_some());
+    format!("{{ {plain} {} }}", if plugin { packed } else { built })
+}
+
+fn check_derivations(nix: &Nix, plugin: bool) {
+    let got = nix.eval(&format!(
+        r#"let
+             inherit (pkgs) lib;
+             shown = _: it:
+               let
+                 lazy = lib.lazyDerivation {{ derivation = it; outputs = it.outputs; }};
+                 first = it.${{builtins.head it.outputs}};
+               in {{
+                 inherit (it) outputs meta;
+                 same = lazy.drvPath == it.drvPath && lazy.outPath == it.outPath && lazy.meta == it.meta;
+                 first = first.outPath == it.outPath || it.outputName != builtins.head it.outputs;
+                 all = builtins.length it.all;
+                 inputs = it.inputDerivation.type;
+                 name = lib.removePrefix "inputDerivation-" it.inputDerivation.name == it.name;
+               }};
+           in builtins.mapAttrs shown {}"#,
+        derivations(nix, plugin)
+    ));
+    for (name, it) in got.as_object().unwrap() {
+        let outputs = if name == "fleet" && !plugin { json!(["one", "two"]) } else { json!(["out"]) };
+        assert_eq!(it["outputs"], outputs, "{name}: {it}");
+        assert_eq!(it["all"], outputs.as_array().unwrap().len(), "{name}: {it}");
+        for equal in ["same", "first", "name"] {
+            assert_eq!(it[equal], true, "{name}: {equal}: {it}");
+        }
+        assert_eq!(it["inputs"], "derivation", "{name}: {it}");
+        let meta = &it["meta"];
+        assert_eq!(meta["available"], true, "{name}: {it}");
+        assert!(meta["name"].as_str().is_some_and(|name| !name.is_empty()), "{name}: {it}");
+        assert_eq!(meta["outputsToInstall"], json!([outputs[0]]), "{name}: {it}");
+    }
+    let image = &got["image"]["meta"];
+    assert_eq!((&image["description"], &image["name"]), (&json!("it"), &json!("image-it.json")), "{image}");
+}
+
+/// lib.lazyDerivation asks for `outputs`, a shell for `inputDerivation`, and others for `meta`.
+#[test]
+fn nixpkgs_lazy_derivation_takes_images_and_layers() {
+    check_derivations(&harness!(), false);
+}
+
+#[test]
+fn nixpkgs_lazy_derivation_takes_images_of_the_plugin() {
+    check_derivations(&plugin_harness!(), true);
+}
+
+/// All that is needed to build an image, and not the image.
+#[test]
+fn nixpkgs_input_derivation_refers_to_the_inputs() {
+    let nix = harness!();
+    for which in ["image", "layer", "build-image"] {
+        let of = |attribute: &str| format!("({}).{which}{attribute}", derivations(&nix, false));
+        let inputs = nix.build(&of(".inputDerivation"));
+        let wanted = nix.eval(&format!("[ \"${{pkgs.hello}}\" ({}) ]", of(".outPath")));
+        let references =
+            run(nix.bare_command("nix-store", "").args(["--query", "--references"]).arg(&inputs)).ok();
+        let [hello, result] = [0, 1].map(|at| wanted[at].as_str().unwrap());
+        assert!(references.lines().any(|path| path == hello), "{which}: {references}");
+        assert!(!references.contains(result), "{which}: {references}");
+    }
+}

@@ -1,0 +1,350 @@
+//! What is checked while it is evaluated: the Rust and the Nix of a nixpkgs, the options of a devenv.nix and their values.
+
+use std::fs;
+
+use nixply_packer::compress::Codec;
+use nixply_packer::plan::Strategy;
+use nixply_tests::{Nix, harness, run};
+use serde_json::{Value, json};
+
+/// A file of the project, for an expression.
+fn file(name: &str) -> String {
+    Nix::repository().join(name).display().to_string()
+}
+
+/// The arguments that nixpkgs gives nix/package.nix and nix/plugin.nix, with this Rust, Nix and system.
+fn package(file_name: &str, rust: &str, nix: &str, system: &str, more: &str) -> String {
+    format!(
+        r#"let
+             call = import {file_name};
+             lib = import {lib} // {{ platforms = {{ unix = [ ]; linux = [ ]; }}; }};
+             platform = {{
+               system = "{system}";
+               isLinux = lib.hasSuffix "-linux" "{system}";
+               canExecute = _: true;
+               extensions.sharedLibrary = ".so";
+             }};
+             given = {{
+               inherit lib;
+               stdenv = {{ hostPlatform = platform; buildPlatform = platform; }};
+               rustPlatform.buildRustPackage = args: args.version;
+               rustc.version = "{rust}";
+               nix = {{ {nix} }};
+               installShellFiles = null; pkg-config = null; boost = null; nlohmann_json = null;
+             }};
+           in call (builtins.intersectAttrs (builtins.functionArgs call) given // {{ {more} }})"#,
+        file_name = file(file_name),
+        lib = file("nix/packages/lib.nix"),
+    )
+}
+
+const NIX: &str = r#"pname = "nix"; version = "2.31.5";"#;
+
+#[test]
+fn nixpkgs_with_an_older_rust_is_refused_with_the_release_to_take() {
+    let nix = harness!();
+    for name in ["nix/package.nix", "nix/plugin.nix"] {
+        for version in ["1.77.2", "1.87.0"] {
+            let told = nix.eval_plain(&package(name, version, NIX, "x86_64-linux", "")).fails();
+            let expected = format!(
+                "nixply: compiling it takes Rust 1.88 or later, and this nixpkgs has Rust {version}: take nixpkgs 25.11, the first release with it"
+            );
+            assert!(told.contains(&expected), "{told}");
+        }
+        for version in ["1.88.0", "1.95.0"] {
+            let got = nix.eval_plain(&package(name, version, NIX, "x86_64-linux", "")).ok();
+            assert!(got.contains(env!("CARGO_PKG_VERSION")), "{got}");
+        }
+    }
+}
+
+#[test]
+fn nixpkgs_has_nix_versions_and_systems_without_a_plugin() {
+    let nix = harness!();
+    let plugin = |package_of: &str, system: &str, more: &str| {
+        nix.eval_plain(&package("nix/plugin.nix", "1.95.0", package_of, system, more))
+    };
+    for (package_of, expected) in [
+        (
+            r#"pname = "lix"; version = "2.95.2";"#,
+            "there is no plugin for lix 2.95.2: it is for Nix itself, 2.8 and 2.24 to 2.35",
+        ),
+        (r#"pname = "determinate-nix"; version = "3.8.5";"#, "there is no plugin for determinate-nix 3.8.5"),
+        (r#"name = "snix-0.1.0";"#, "there is no plugin for snix 0.1.0"),
+        (
+            r#"pname = "nix"; version = "2.18.9";"#,
+            "the plugin has not been tried with Nix 2.18.9: it is for 2.8 and 2.24 to 2.35",
+        ),
+        (r#"pname = "nix"; version = "2.9.2";"#, "not been tried with Nix 2.9.2"),
+        (r#"pname = "nix"; version = "2.80.0";"#, "not been tried with Nix 2.80.0"),
+        (
+            r#"pname = "nix"; version = "2.99.0pre20270101_0123abc";"#,
+            "not been tried with Nix 2.99.0pre20270101_0123abc",
+        ),
+    ] {
+        let told = plugin(package_of, "x86_64-linux", "").fails();
+        assert!(told.contains(&format!("nixply-plugin: {expected}")) || told.contains(expected), "{told}");
+        assert!(told.contains("nixply-plugin.override { nix = pkgs.nixVersions.nix_2_31; }"), "{told}");
+        assert!(told.contains("usePlugin = false"), "{told}");
+    }
+    for version in ["2.8.0", "2.24.0", "2.26.3", "2.31.5", "2.34.7", "2.35pre20260619_f8bb823a"] {
+        let got = plugin(&format!("pname = \"nix\"; version = \"{version}\";"), "aarch64-linux", "").ok();
+        assert!(got.contains(version), "{got}");
+    }
+    let got = plugin(r#"pname = "nix"; version = "2.99.0";"#, "x86_64-linux", "allowUntried = true;").ok();
+    assert!(got.contains("2.99.0"), "{got}");
+    for system in ["aarch64-darwin", "x86_64-darwin"] {
+        let told = plugin(NIX, system, "allowUntried = true;").fails();
+        assert!(
+            told.contains(&format!("nixply-plugin: there is no plugin for {system}, for Linux alone")),
+            "{told}"
+        );
+    }
+    // The page has the same list.
+    let listed = nix
+        .eval_plain(&format!("with import {}; [ oldest newest others ]", file("nix/nix-versions.nix")))
+        .ok();
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let page = fs::read_to_string(file("docs/nix-versions.md")).unwrap();
+    let range = format!("| {} to {} |", listed[0].as_str().unwrap(), listed[1].as_str().unwrap());
+    assert!(page.contains(&range), "{range}");
+    for other in listed[2].as_array().unwrap() {
+        assert!(page.contains(&format!("| {} (", other.as_str().unwrap())), "{other}");
+    }
+}
+
+/// nixpkgs says itself which Nix it takes, and its own message knows no way out.
+#[test]
+fn nixpkgs_that_needs_a_newer_nix_is_refused_with_what_to_do() {
+    let nix = harness!();
+    let folder = tempfile::tempdir().unwrap();
+    let lib = folder.path().join("lib");
+    fs::create_dir(&lib).unwrap();
+    fs::write(folder.path().join("default.nix"), "abort \"nixpkgs' own words\"").unwrap();
+    let check = || {
+        nix.eval_plain(&format!(
+            "toString (import {} {})",
+            file("nix/requirements.nix"),
+            folder.path().display()
+        ))
+    };
+    check().ok();
+    fs::write(lib.join("minver.nix"), "\"2.3.17\"").unwrap();
+    check().ok();
+    fs::write(lib.join("minver.nix"), "\"99.1\"").unwrap();
+    let told = check().fails();
+    assert!(told.contains("needs Nix 99.1, and this is Nix 2."), "{told}");
+    assert!(told.contains("use Nix 2.18 or later, or an older nixpkgs"), "{told}");
+    fs::write(
+        lib.join("minfeatures.nix"),
+        "{ missing = [ { description = \"`builtins.nixVersion` reports at least 99.2\"; condition = false; } ]; }",
+    )
+    .unwrap();
+    let told = check().fails();
+    assert!(told.contains("needs `builtins.nixVersion` reports at least 99.2, and this is Nix 2."), "{told}");
+    // `<nixpkgs>` of the functions, and what `nixply container` finds.
+    for expression in [
+        format!("(import {} {{ }}).nixply", file("default.nix")),
+        format!(
+            "(import {} {{ root = {:?}; file = {:?}; name = \"shell\"; program = \"/bin/true\"; }}).container.spec",
+            file("nix/container-interface.nix"),
+            folder.path().display().to_string(),
+            file("examples/containers/shell/devenv.nix"),
+        ),
+    ] {
+        let mut command = nix.bare_command("nix", "");
+        command.env("NIX_PATH", format!("nixpkgs={}", folder.path().display()));
+        let told = run(command.args(["eval", "--impure", "--json", "--expr", &expression])).fails();
+        assert!(told.contains("reports at least 99.2, and this is Nix 2."), "{expression}: {told}");
+    }
+    fs::write(lib.join("minfeatures.nix"), "{ missing = [ ]; }").unwrap();
+    check().ok();
+}
+
+/// The options of a devenv.nix that are devenv's alone, and what is said of them.
+#[test]
+fn nixpkgs_options_of_devenv_point_to_devenv() {
+    let nix = harness!();
+    let folder = tempfile::tempdir().unwrap();
+    let environment = folder.path().join("devenv.nix");
+    let told = |text: &str| {
+        fs::write(&environment, text).unwrap();
+        nix.try_eval(&format!(
+            r#"map (container: container.derivation.drvPath) (builtins.attrValues (import {} {{
+                 inherit pkgs;
+                 self = {};
+                 modules = [ {} {{ nixply.package = nixply; nixply.usePlugin = false; }} ];
+               }}).config.containerBuilds)"#,
+            file("nix/evaluate.nix"),
+            folder.path().display(),
+            environment.display(),
+        ))
+    };
+    let place = format!("of {}: ", environment.display());
+    for (text, option) in [
+        ("services.postgres.enable = true;", "services.postgres"),
+        ("languages.rust.enable = true;", "languages.rust"),
+        ("languages.python.venv.enable = true;", "languages.python.venv"),
+        ("languages.python.version = \"3.11\";", "languages.python.version"),
+        ("pre-commit.hooks.nixfmt.enable = true;", "pre-commit"),
+        ("git-hooks.hooks.nixfmt.enable = true;", "git-hooks"),
+        ("tasks.\"app:build\".exec = \"make\";", "tasks"),
+        ("dotenv.enable = true;", "dotenv"),
+        ("process.managers.overmind.enable = true;", "process.managers.overmind"),
+        ("processes.web.exec = \"serve\"; processes.web.ready.http.get.port = 80;", "processes.web.ready"),
+    ] {
+        let said = told(&format!("{{ ... }}: {{ {text} }}")).fails();
+        assert!(
+            said.contains(&format!("nixply: cannot use the option `{option}` {place}it is devenv's")),
+            "{said}"
+        );
+        assert!(
+            said.contains(
+                "use devenv's own program, with nixply's module for the containers: docs/guides/devenv.md"
+            ),
+            "{said}"
+        );
+        assert!(!said.contains("Did you mean"), "{said}");
+    }
+    // All that there are, where one is missing.
+    let said = told("{ languages.rust.enable = true; }").fails();
+    assert!(
+        said.contains("of `languages` they have go, java, javascript, lua, perl, php, python, ruby."),
+        "{said}"
+    );
+    // A slip is one.
+    for (text, meant) in [
+        ("pakages = [ ];", "packages"),
+        ("languages.pyton.enable = true;", "languages.python"),
+        ("processes.web.exce = \"serve\";", "processes.web.exec"),
+        ("scripts.hi.exec = \"echo\"; scripts.hi.descripton = \"\";", "scripts.hi.description"),
+    ] {
+        let said = told(&format!("{{ {text} }}")).fails();
+        assert!(said.contains(&format!("{place}there is no such option: did you mean `{meant}`?")), "{said}");
+    }
+    let said = told("{ nobodys.option = 1; }").fails();
+    assert!(said.contains(&format!("cannot use the option `nobodys` {place}nixply's own modules do not have it. If it is devenv's, use")), "{said}");
+    // What depends on the environment may be written as it was.
+    for text in [
+        "{ config, lib, ... }: { languages = lib.optionalAttrs (!config.container.isBuilding) { python.enable = true; }; }",
+        "{ config, lib, ... }: { process.manager = lib.optionalAttrs config.container.isBuilding { before = \"true\"; }; }",
+        "{ config, lib, ... }: { packages = lib.optionals (!config.container.isBuilding) [ (throw \"\") ]; }",
+    ] {
+        told(text).ok();
+    }
+}
+
+/// What is wrong with an option's value is said once, before anything is built.
+#[test]
+fn nixpkgs_values_of_options_are_checked_while_they_are_evaluated() {
+    let nix = harness!();
+    let container = |text: &str| {
+        nix.try_eval(&format!(
+            r#"(import {} {{
+                 inherit pkgs;
+                 self = {};
+                 modules = [ {{ nixply.package = nixply; nixply.usePlugin = false; containers.web = {{ {text} }}; }} ];
+               }}).config.containerBuilds.web.derivation.drvPath"#,
+            file("nix/evaluate.nix"),
+            file("examples/containers/artifacts"),
+        ))
+    };
+    for (text, option, expected) in [
+        (
+            "compression = \"zip\";",
+            "compression",
+            "one of none, gzip, gzip:1 to gzip:12, zstd, zstd:1 to zstd:19",
+        ),
+        ("compression = \"zstd:20\";", "compression", "zstd:1 to zstd:19"),
+        ("compression = \"none:1\";", "compression", "zstd:1 to zstd:19"),
+        (
+            "strategy = \"sise\";",
+            "strategy",
+            "\"popularity\", \"single\", \"per-path\", \"size\", \"auto-layer\", \"nixply\"",
+        ),
+        ("maxLayers = 0;", "maxLayers", "positive integer"),
+        ("layers = [ { maxLayers = -1; } ];", "layers.*.maxLayers", "positive integer"),
+    ] {
+        let told = container(text).fails();
+        let last = option.rsplit('.').next().unwrap();
+        assert!(
+            told.contains("containers.web.") && told.contains(&format!("{last}' is not of type")),
+            "{text}: {told}"
+        );
+        assert!(told.contains(expected), "{text}: {told}");
+        assert_eq!(told.matches("is not of type").count(), 1, "{text}: {told}");
+    }
+    for text in
+        ["compression = \"zstd:19\";", "compression = \"gzip:012\";", "compression = null; maxLayers = null;"]
+    {
+        container(text).ok();
+    }
+    for (body, expected) in [
+        (
+            "buildImage { name = \"a\"; compression = \"zip\"; }",
+            "nixply: buildImage: compression: expected one of none, gzip, gzip:1 to gzip:12",
+        ),
+        (
+            "buildLayer { compression = \"zstd:99\"; }",
+            "nixply: buildLayer: compression: expected one of none, gzip",
+        ),
+        (
+            "buildLayer { strategy = \"sise\"; }",
+            "nixply: buildLayer: strategy: expected one of popularity, single, per-path, size, auto-layer, nixply, or explicit with groups, but it is the string \\\"sise\\\"",
+        ),
+    ] {
+        let told = nix
+            .try_eval(&format!(
+                "let inherit ((drop_in false).nix2container) buildImage buildLayer; in ({body}).drvPath"
+            ))
+            .fails();
+        assert!(told.contains(&expected.replace("\\\"", "\"")), "{body}: {told}");
+    }
+    // The builder door itself.
+    let told = nix.try_eval("(buildImage { name = \"a\"; compression = \"zip\"; }).drvPath").fails();
+    assert!(
+        told.contains("compression \"zip\" is not valid: expected none, gzip[:1-12] or zstd[:1-19]"),
+        "{told}"
+    );
+}
+
+/// What the expressions list is what the packer takes.
+#[test]
+fn nixpkgs_lists_are_the_packers() {
+    let nix = harness!();
+    let lists = nix.eval_plain(&format!(
+        "{{ codecs = import {}; strategies = import {}; }}",
+        file("nix/codecs.nix"),
+        file("nix/strategies.nix")
+    ));
+    let lists: Value = serde_json::from_str(&lists.ok()).unwrap();
+    assert_eq!(lists["strategies"], json!(Strategy::NAMES));
+    let mut texts = vec![
+        "none".to_owned(),
+        "none:1".into(),
+        "zip".into(),
+        String::new(),
+        "zstd:".into(),
+        "zstd:+3".into(),
+        " gzip".into(),
+    ];
+    for codec in ["gzip", "zstd"] {
+        texts.push(codec.into());
+        texts.extend((0..=25).map(|level| format!("{codec}:{level}")));
+        texts.push(format!("{codec}:007"));
+    }
+    let matches = nix.eval_plain(&format!(
+        "map (text: builtins.match (import {}).pattern text != null) (builtins.fromJSON {})",
+        file("nix/codecs.nix"),
+        serde_json::to_string(&serde_json::to_string(&texts).unwrap()).unwrap()
+    ));
+    let matches: Vec<bool> = serde_json::from_str(&matches.ok()).unwrap();
+    for (text, matches) in texts.iter().zip(matches) {
+        assert_eq!(text.parse::<Codec>().is_ok(), matches, "{text}");
+    }
+    for (codec, highest) in lists["codecs"]["levels"].as_object().unwrap() {
+        let parses = |level: u64| format!("{codec}:{level}").parse::<Codec>().is_ok();
+        let highest = highest.as_u64().unwrap();
+        assert!(parses(highest) && !parses(highest + 1), "{codec}");
+    }
+}
