@@ -45,7 +45,9 @@ impl Flake {
         let repository = Nix::repository();
         fs::write(flake.path("flake.nix"), FLAKE.replace("SYSTEM", &system())).unwrap();
         fs::copy(&nix.lock, flake.path("lock.json")).unwrap();
-        fs::copy(repository.join("nix/build-image.nix"), flake.path("build-image.nix")).unwrap();
+        for file in ["build-image.nix", "codecs.nix", "derivation.nix"] {
+            fs::copy(repository.join("nix").join(file), flake.path(file)).unwrap();
+        }
         run(Command::new("cp").arg("-r").arg(repository.join("nix/packages")).arg(flake.path("packages")))
             .ok();
         fs::create_dir_all(flake.path("package/bin")).unwrap();

@@ -78,7 +78,7 @@ struct Blob {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
-    digest: Digest,
+    digest: String,
     #[serde(default)]
     platform: Option<Platform>,
 }
@@ -118,7 +118,13 @@ fn import(
         )));
     }
     let Config { platform, config: base, rootfs: RootFs { diff_ids }, history } =
-        parse(document, &config_file)?;
+        parse(document, &config_file, "")?;
+    let platform = platform.canonical();
+    if let Some(wanted) = wanted.filter(|wanted| !platform.architecture.is_empty() && !platform.is(wanted)) {
+        return Err(wrong(format!(
+            "it is the manifest of an image for {platform}, not for {wanted}: leave --platform out, or name the index"
+        )));
+    }
     if diff_ids.len() != layers.len() {
         return Err(wrong(format!(
             "the config has diff_ids of {} layers, the manifest has {}",
@@ -197,7 +203,7 @@ fn manifest(
             if value.get("config").is_none() {
                 return Err(wrong("it is neither an image's manifest, which has a config, nor an index"));
             }
-            let manifest = parse(value, &file)?;
+            let manifest = parse(value, &file, "")?;
             return Ok((file, manifest));
         }
         let digest = choose(&value, &file, wanted)?;
@@ -211,8 +217,13 @@ fn choose(index: &Value, file: &Path, wanted: Option<&Platform>) -> Result<Diges
     let wrong = |why: String| Error::invalid(file.display().to_string(), why);
     let list = index["manifests"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut entries: Vec<(Entry, Option<&str>)> = Vec::with_capacity(list.len());
-    for value in list {
-        let entry: Entry = parse(value.clone(), file)?;
+    for (at, value) in list.iter().enumerate() {
+        // Signatures, SBOMs and the like are no images.
+        if value.is_null() || value.get("artifactType").is_some_and(|kind| !kind.is_null()) {
+            continue;
+        }
+        let mut entry: Entry = parse(value.clone(), file, &format!("manifests[{at}]"))?;
+        entry.platform = entry.platform.map(Platform::canonical);
         if !entry.platform.as_ref().is_some_and(Platform::is_unknown) {
             entries.push((entry, tag_of(value)));
         }
@@ -222,18 +233,27 @@ fn choose(index: &Value, file: &Path, wanted: Option<&Platform>) -> Result<Diges
         _ => true,
     };
     let mut chosen: Vec<_> = entries.iter().filter(|(entry, _)| matches(entry)).collect();
-    // Of variants, the one that is meant without one.
+    // Of variants, the one that is meant without one; else the one that is asked for, or the latest before it.
     if let ([_, _, ..], Some(wanted)) = (&chosen[..], wanted) {
+        let number = |entry: &Entry| entry.platform.as_ref().map_or(0, Platform::variant_number);
         let same = |entry: &&&(Entry, _)| entry.0.platform.as_ref() == Some(wanted);
-        chosen = chosen.iter().find(same).map_or(chosen.clone(), |exact| vec![*exact]);
+        let best = chosen.iter().find(same).copied().or_else(|| {
+            let most = wanted.variant_number();
+            let runs = chosen.iter().filter(|(entry, _)| number(entry) <= most);
+            runs.max_by_key(|(entry, _)| number(entry)).copied().filter(|_| !wanted.variant.is_empty())
+        });
+        chosen = best.map_or(chosen, |best| vec![best]);
     }
     if let [(entry, _)] = chosen[..] {
-        return Ok(entry.digest);
+        return entry
+            .digest
+            .parse()
+            .map_err(|error| wrong(format!("digest {}: {error}", wording::quoted(&entry.digest))));
     }
     let name = |(entry, tag): &(Entry, Option<&str>)| match (&entry.platform, tag) {
         (Some(platform), _) => platform.to_string(),
         (None, Some(tag)) => format!("tag {tag}"),
-        (None, None) => entry.digest.to_string(),
+        (None, None) => entry.digest.clone(),
     };
     let names: Vec<String> = entries.iter().map(name).collect();
     let has = if names.is_empty() { "no image".to_owned() } else { names.join(", ") };
@@ -295,8 +315,8 @@ fn read<T: for<'de> Deserialize<'de>>(file: &Path) -> Result<T> {
     document::read(&text, &file.display().to_string())
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(value: Value, file: &Path) -> Result<T> {
-    document::fill(value, &file.display().to_string())
+fn parse<T: for<'de> Deserialize<'de>>(value: Value, file: &Path, place: &str) -> Result<T> {
+    document::fill_at(value, &file.display().to_string(), place)
 }
 
 #[cfg(test)]

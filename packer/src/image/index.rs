@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::go_json;
 use super::oci::{self, Descriptor};
+use crate::document;
 use crate::error::{Error, Result};
 use crate::open;
 
@@ -98,10 +99,9 @@ fn read(dir: &Path, name: &str) -> Result<Option<Map<String, Value>>> {
     };
     let text = open::text(file, MOST_BYTES).map_err(|source| Error::io("read file", &path, source))?;
     let wrong = |why: String| Error::invalid(path.display().to_string(), why);
-    match serde_json::from_str(&text) {
-        Ok(Value::Object(object)) => Ok(Some(object)),
-        Ok(_) => Err(wrong("expected a JSON object".into())),
-        Err(error) => Err(wrong(error.to_string())),
+    match document::parse(&text, &path.display().to_string())? {
+        Value::Object(object) => Ok(Some(object)),
+        _ => Err(wrong("expected a JSON object".into())),
     }
 }
 
@@ -154,10 +154,10 @@ mod tests {
             (r#"{"manifests":[]}"#, "its schemaVersion is none"),
             (r#"{"schemaVersion":2,"manifests":{}}"#, "manifests must be a list"),
             ("[]", "expected a JSON object"),
-            ("{", "EOF while parsing"),
+            ("{", "it ends in the middle of an object"),
         ] {
             let error = index(text);
-            assert!(error.contains("index.json is not valid: ") && error.contains(why), "{error}");
+            assert!(error.contains("index.json is not ") && error.contains(why), "{error}");
         }
         let version = |text: &str| is_layout(layout(text, "{}").path()).unwrap_err().chain();
         let newer = version(r#"{"imageLayoutVersion":"2.0.0"}"#);

@@ -157,7 +157,7 @@ fn end(
     }
     let mut index = Index::read(dir)?;
     index.set(tag, Descriptor::of(oci::MANIFEST, &manifest));
-    put(dir, "index.json", &index.bytes())?;
+    put_over(&dir.join("index.json"), &index.bytes())?;
     Ok(Written { manifest: manifest_digest, config: config_digest, layers })
 }
 
@@ -322,6 +322,19 @@ fn put_blob(blobs: &Path, bytes: &[u8]) -> Result<Digest> {
     let digest = Digest::of(bytes);
     put(blobs, &digest.hex(), bytes)?;
     Ok(digest)
+}
+
+/// Replaces a small file, or the one that it is a link to, as a whole or not at all. It keeps its mode.
+fn put_over(path: &Path, bytes: &[u8]) -> Result<()> {
+    let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let dir = place.parent().expect("a file is in a directory");
+    let mut file = scratch::file(dir)?;
+    let failed = |source| Error::io("write file", &place, source);
+    file.write_all(bytes).map_err(failed)?;
+    if let Ok(metadata) = fs::metadata(&place) {
+        file.as_file().set_permissions(metadata.permissions()).map_err(failed)?;
+    }
+    scratch::keep(file, &place)
 }
 
 /// Writes a small file as a whole or not at all.

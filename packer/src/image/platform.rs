@@ -68,7 +68,7 @@ impl Processor {
         let (arch, variant) =
             text.split_once('/').map_or((text, None), |(arch, variant)| (arch, Some(variant)));
         if !PROCESSORS.contains(&arch) {
-            if let Ok(meant) = Self::of_system(&arch.to_ascii_lowercase()) {
+            if let Ok(meant) = Self::of_system(&arch.to_ascii_lowercase().replace("x86-64", "x86_64")) {
                 return wrong(format!("OCI's name for this processor is \"{meant}\""));
             }
             let near = COMMON
@@ -166,7 +166,13 @@ impl Platform {
     /// The platform as text without the system where that is Linux, or not known: `arm/v7`, `windows/amd64`.
     pub fn short(&self) -> String {
         let processor = self.processor();
-        if self.os.is_empty() || self.os == LINUX { processor.to_string() } else { self.to_string() }
+        // Before a variant, a name that is no processor's would be read as a system's.
+        let is_plain = self.variant.is_empty() || PROCESSORS.contains(&self.architecture.as_str());
+        match self.os.as_str() {
+            "" | LINUX if is_plain => processor.to_string(),
+            "" => format!("{LINUX}/{processor}"),
+            _ => self.to_string(),
+        }
     }
 
     /// What [`Platform::short`] has written.
@@ -181,10 +187,29 @@ impl Platform {
         Self { os: os.into(), architecture: architecture.into(), variant: variant.into() }
     }
 
-    /// Whether an image for `self` is one for `wanted`, whose variant counts where it has one.
+    /// The platform with OCI's names, where tools have written others, such as `aarch64`.
+    #[must_use]
+    pub fn canonical(self) -> Self {
+        let known = PROCESSORS.contains(&self.architecture.as_str());
+        match Processor::of_system(&self.architecture.to_ascii_lowercase()) {
+            Ok(Processor { arch, variant }) if !known => Self {
+                architecture: arch,
+                variant: if self.variant.is_empty() { variant } else { self.variant },
+                ..self
+            },
+            _ => self,
+        }
+    }
+
+    /// Whether programs of an image for `self` run on `wanted`.
     pub fn is(&self, wanted: &Self) -> bool {
-        let variant = wanted.variant.is_empty() || wanted.variant == self.variant;
-        self.os == wanted.os && self.architecture == wanted.architecture && variant
+        self.os == wanted.os && wanted.processor().runs(&self.processor())
+    }
+
+    /// The variant as a number; every 64-bit ARM is a v8.
+    pub(super) fn variant_number(&self) -> u32 {
+        let number = self.variant.strip_prefix('v').and_then(|number| number.parse().ok());
+        number.unwrap_or(if self.architecture == "arm64" { 8 } else { 0 })
     }
 
     /// Whether it is what builders write for entries that are no images: `unknown/unknown`, for attestations.
@@ -258,7 +283,8 @@ mod tests {
     fn platforms_are_read_and_compared() {
         let platform = |text: &str| text.parse::<Platform>().unwrap();
         assert!(platform("linux/arm64/v8").is(&platform("linux/arm64")));
-        assert!(!platform("linux/arm/v6").is(&platform("linux/arm/v7")));
+        assert!(platform("linux/arm/v6").is(&platform("linux/arm/v7")));
+        assert!(!platform("linux/arm/v7").is(&platform("linux/arm/v6")));
         assert!(!platform("windows/amd64").is(&platform("linux/amd64")));
         for text in ["", "amd64", "arm/v7", "windows/amd64", "freebsd/arm64/v8"] {
             assert_eq!(Platform::from_short(text).short(), text);

@@ -4,7 +4,9 @@ use std::fmt;
 use std::net::IpAddr;
 
 use data_encoding::{BASE64, HEXLOWER};
-use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, WWW_AUTHENTICATE,
+};
 use hyper::{Request, Response, StatusCode, Uri, Version};
 use nixply_packer::digest::Digest;
 
@@ -92,9 +94,15 @@ impl Admission {
                 let mut response = refusal.answer();
                 let scheme = HeaderValue::from_static("Basic realm=\"nixply\"");
                 response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+                // Strangers do not hold a place by asking again and again.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 Some(response)
             }
-            _ => Some(denied(message).answer()),
+            _ => {
+                let mut response = denied(message).answer();
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                Some(response)
+            }
         }
     }
 

@@ -74,14 +74,19 @@ impl Connections {
         Self { most, begin: Instant::now(), open: Mutex::default() }
     }
 
-    /// Adds a connection. Where there is no room for it and none can be made, this and all further ones wait.
-    pub(super) async fn room(self: &Arc<Self>, trusted: bool) -> Connection {
+    /// Adds a connection of a program that may read. Where there is no room for it and none can be made, this and all further ones wait.
+    pub(super) async fn room(self: &Arc<Self>) -> Connection {
         loop {
-            match self.add(trusted) {
+            match self.add(true) {
                 Some(connection) => return connection,
                 None => tokio::time::sleep(PAUSE).await,
             }
         }
+    }
+
+    /// Adds a stranger's connection. Where there is no room for it, it is not answered.
+    pub(super) fn strangers_room(self: &Arc<Self>) -> Option<Connection> {
+        self.add(false)
     }
 
     /// Adds a connection, if there is room for it or can be made.

@@ -38,7 +38,7 @@ use nixply_packer::cache::Cache;
 use nixply_packer::closure::Store;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use self::admission::Admission;
 use self::answer::Shared;
@@ -71,6 +71,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a further connection is left alone where no file descriptors are left.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// The most connections whose users are looked up at once.
+const MOST_LOOKUPS: usize = 64;
 
 /// Hears of layers that cannot be served. Called from the server's threads.
 pub type Report = Arc<dyn Fn(&Error) + Send + Sync>;
@@ -162,9 +165,12 @@ impl Server {
             set_socket_send_buffer_size(&listener, SEND_BUFFER).map_err(|error| failed(error.into()))?;
         }
         let address = listener.local_addr().map_err(failed)?;
+        // They move bytes; reading and packing is done elsewhere.
+        let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4));
+        // And one that accepts connections, and one that reads: tokio panics where it cannot start a thread.
+        try_threads(workers + 2).map_err(Error::Start)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            // They move bytes; reading and packing is done elsewhere.
-            .worker_threads(std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)))
+            .worker_threads(workers)
             .max_blocking_threads(workshop.threads() + MOST_READING_THREADS)
             .thread_name("nixply-serve")
             .enable_all()
@@ -218,10 +224,27 @@ impl Drop for Server {
     }
 }
 
+/// Starts as many threads at once, and ends them. Fails where the machine has no room for them.
+fn try_threads(count: usize) -> std::io::Result<()> {
+    let (ended, ends) = std::sync::mpsc::channel::<()>();
+    let ends = Arc::new(std::sync::Mutex::new(ends));
+    let start = |_| {
+        let ends = ends.clone();
+        // Waits until nobody can send any more.
+        std::thread::Builder::new().spawn(move || drop(ends.lock().map(|ends| ends.recv())))
+    };
+    let started: std::io::Result<Vec<_>> = (0..count).map(start).collect();
+    drop(ended);
+    // Their number counts until they have ended.
+    started?.into_iter().for_each(|thread| drop(thread.join()));
+    Ok(())
+}
+
 /// Takes connections for ever.
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("it does not block");
     let connections = Arc::new(Connections::new());
+    let lookups = Arc::new(Semaphore::new(MOST_LOOKUPS));
     let mut look = tokio::time::interval(LOOK);
     loop {
         let accepted = tokio::select! {
@@ -239,21 +262,22 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         };
         let shared = shared.clone();
         if !shared.admission.asks_for_peers() {
-            let connection = connections.room(true).await;
+            let connection = connections.room().await;
             tokio::spawn(serve(stream, shared, connection, true));
             continue;
         }
-        // Until it is known whose it is, it is a stranger's.
-        let (stranger, connections) = (connections.room(false).await, connections.clone());
+        // The wait is for the kernel's table of connections, never for what strangers do.
+        let looks_up = lookups.clone().acquire_owned().await;
+        let connections = connections.clone();
         tokio::spawn(async move {
             let Ok(local) = stream.local_addr() else { return };
             let peer = tokio::task::spawn_blocking(move || Peer::of(peer, local)).await;
+            drop(looks_up);
             if peer.is_ok_and(|peer| shared.admission.trusts(peer)) {
-                drop(stranger);
-                let connection = connections.room(true).await;
+                let connection = connections.room().await;
                 serve(stream, shared, connection, true).await;
-            } else {
-                serve(stream, shared, stranger, false).await;
+            } else if let Some(connection) = connections.strangers_room() {
+                serve(stream, shared, connection, false).await;
             }
         });
     }
