@@ -49,7 +49,7 @@ pub(super) fn check_transport(registry: &str, container: Option<&str>) -> Result
     Err(hinted(error, hint))
 }
 
-/// What is wrong with a registry.
+/// A fault of a registry's name.
 #[derive(Debug, PartialEq, Eq)]
 struct Fault {
     what: String,
@@ -202,7 +202,7 @@ mod tests {
         ] {
             let fault = Fault::of(registry).unwrap_or_else(|| panic!("{registry}"));
             let expected = Fault { what: "names no transport".into(), instead: Some(instead.into()) };
-            // What is meant is fine, unless it is another's to name.
+            // The proposed name has no fault itself.
             assert_eq!((&fault, Fault::of(instead)), (&expected, None), "{registry}");
         }
     }
@@ -268,7 +268,7 @@ mod tests {
         let option = format!("{DAEMON_OPTION}={host}");
         assert_eq!(said(&[&option]), missing);
         assert_eq!(said(&["--format=v2s2 --dest-daemon-host", &host]), missing);
-        // A file that nobody listens at.
+        // A regular file, which no daemon listens at.
         drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
         assert_eq!(said(&[&option]), missing);
         std::fs::remove_file(&socket).unwrap();

@@ -105,7 +105,7 @@ impl Program {
             Engine::Podman if self.is_elsewhere() || cfg!(target_os = "macos") => self.command(&["info"]),
             Engine::Podman => return Ok(None),
         };
-        // Somebody may have to type a password for it.
+        // The user may have to type a password.
         let by_ssh = self.host().is_some_and(|host| host.starts_with("ssh:"));
         let patience = if by_ssh { Duration::MAX } else { PATIENCE };
         let name = self.name();
@@ -357,7 +357,7 @@ fn lock(folder: &Path, patience: Duration) -> Result<File> {
     let path = folder.join(format!("nixply-{}.lock", rustix::process::getuid().as_raw()));
     let failed = || format!("cannot lock {}", path.display());
     let mut options = OpenOptions::new();
-    // Others can put files there, too: nobody waits for a FIFO's other end.
+    // Other users can put files there, too: opening a FIFO must not wait for its other end.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let file = options.custom_flags(flags.bits().cast_signed()).open(&path).with_context(failed)?;
