@@ -58,7 +58,7 @@ fn prepare() {
     // A write beyond the largest file that is allowed fails then, instead of ending the process. A handler and not "ignore":
     // programs that are started from here begin with the default.
     let _ = flag::register(SIGXFSZ, Arc::default());
-    // Without memory, the standard library writes a line and aborts.
+    // Aborts of C libraries.
     let _ = flag::register_conditional_shutdown(SIGABRT, MACHINES.into(), Arc::new(AtomicBool::new(true)));
     let usual = panic::take_hook();
     let backtrace = std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0");

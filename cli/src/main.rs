@@ -10,6 +10,7 @@ mod failure;
 mod git;
 mod interrupt;
 mod limits;
+mod memory;
 mod nix;
 mod output;
 mod report;

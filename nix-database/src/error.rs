@@ -26,6 +26,15 @@ pub enum Error {
         /// The database's file.
         path: PathBuf,
     },
+    /// A link or file is where the database needs a directory.
+    #[error(
+        "cannot write the Nix database: {} must be a directory, not a link or file; give an empty directory",
+        path.display()
+    )]
+    NotDirectory {
+        /// The link or file.
+        path: PathBuf,
+    },
     /// SQLite refused.
     #[error("cannot write the Nix database: {}", path.display())]
     Database {

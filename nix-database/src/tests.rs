@@ -1,5 +1,5 @@
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
@@ -208,4 +208,28 @@ fn a_database_that_is_there_is_not_added_to() {
         "{error}"
     );
     assert_eq!((bytes(&folder), fs::metadata(&file).unwrap().mtime_nsec()), before);
+}
+
+/// `nix/var` as a link to another directory: the database was written there.
+#[test]
+fn links_do_not_lead_out_of_the_root() {
+    for (link, place) in
+        [("nix", "nix"), ("nix/var", "nix/var"), ("nix/var/nix/gcroots", "nix/var/nix/gcroots")]
+    {
+        let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let link = root.path().join(link);
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        symlink(outside.path(), &link).unwrap();
+        let error = write(&Closure::new(infos()), &Store::at("/nix/store"), root.path()).unwrap_err();
+        let told = error.to_string();
+        assert!(told.contains(place) && told.contains("must be a directory, not a link or file"), "{told}");
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0, "{place}");
+        assert!(!root.path().join("nix/var/nix/db/db.sqlite").exists(), "{place}");
+    }
+    // The root itself may be a link: the user has named it.
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("real")).unwrap();
+    symlink("real", root.path().join("root")).unwrap();
+    write(&Closure::new(infos()), &Store::at("/nix/store"), &root.path().join("root")).unwrap();
+    assert!(root.path().join("real/nix/var/nix/db/db.sqlite").exists());
 }

@@ -1,11 +1,14 @@
 //! The file tree, and SQLite.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::symlink;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rusqlite::{Connection, OpenFlags, params};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::Row;
 use crate::error::{Error, Result};
@@ -70,44 +73,78 @@ create trigger DeleteSelfRefs before delete on ValidPaths
 ";
 
 pub(crate) fn write(rows: &[Row<'_>], root: &Path) -> Result<()> {
-    let make = |name: &str| -> Result<PathBuf> {
-        let path = root.join(name);
-        fs::create_dir_all(&path).map_err(Error::io("make folder", &path))?;
-        Ok(path)
-    };
-    let folder = make("nix/var/nix/db")?;
+    fs::create_dir_all(root).map_err(Error::io("make directory", root))?;
+    let root = root.canonicalize().map_err(Error::io("open directory", root))?;
     let mut made = Made::default();
-    let file = folder.join("db.sqlite");
-    // SQLite would add to what is there.
-    File::create_new(&file).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => Error::Exists { path: file.clone() },
-        _ => Error::io("write file", &file)(error),
-    })?;
-    made.add(&file);
+    let folder = Folder::below(&root, "nix/var/nix/db")?;
+    let file = folder.path.join("db.sqlite");
+    made.file(&folder, "db.sqlite", b"")?;
     database(rows, &file).map_err(|source| Error::Database { path: file, source })?;
-    let file = folder.join("schema");
-    let mut schema = File::create_new(&file).map_err(Error::io("write file", &file))?;
-    made.add(&file);
-    schema.write_all(SCHEMA.as_bytes()).map_err(Error::io("write file", &file))?;
-    let folder = make("nix/var/nix/gcroots/docker")?;
+    made.file(&folder, "schema", SCHEMA.as_bytes())?;
+    let folder = Folder::below(&root, "nix/var/nix/gcroots/docker")?;
     for row in rows {
         let (_, name) = row.path.as_str().rsplit_once('/').expect("it is a store path");
-        let link = folder.join(name);
-        symlink(row.path.as_str(), &link).map_err(Error::io("make symlink", &link))?;
-        made.add(&link);
+        made.link(&folder, name, row.path.as_str())?;
     }
-    make("nix/store/.links")?;
+    Folder::below(&root, "nix/store/.links")?;
     made.keep();
     Ok(())
 }
 
-/// Files of a database that is not whole yet. If it never is, they go.
+/// An opened directory below the root. No symlink is on the way to it, so nothing is written outside of the root.
+#[derive(Clone)]
+struct Folder {
+    opened: Rc<OwnedFd>,
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Opens a directory below the root, and makes the directories that are missing.
+    fn below(root: &Path, path: &str) -> Result<Self> {
+        const FLAGS: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+        let mut at = root.to_owned();
+        let opened = rustix::fs::open(root, FLAGS, Mode::empty());
+        let mut opened = opened.map_err(|error| Error::io("open directory", root)(error.into()))?;
+        for name in path.split('/') {
+            at.push(name);
+            match rustix::fs::mkdirat(&opened, name, Mode::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(Error::io("make directory", &at)(error.into())),
+            }
+            opened =
+                rustix::fs::openat(&opened, name, FLAGS, Mode::empty()).map_err(|error| match error {
+                    Errno::NOTDIR | Errno::LOOP => Error::NotDirectory { path: at.clone() },
+                    error => Error::io("open directory", &at)(error.into()),
+                })?;
+        }
+        Ok(Self { opened: Rc::new(opened), path: at })
+    }
+}
+
+/// Files of a database that is not complete yet. They are removed if it never is.
 #[derive(Default)]
-struct Made(Vec<PathBuf>);
+struct Made(Vec<(Folder, String)>);
 
 impl Made {
-    fn add(&mut self, file: &Path) {
-        self.0.push(file.into());
+    /// Makes a file. SQLite would add to one that exists.
+    fn file(&mut self, folder: &Folder, name: &str, content: &[u8]) -> Result<()> {
+        let path = folder.path.join(name);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(&folder.opened, name, flags, Mode::from_raw_mode(0o666));
+        let mut file = File::from(opened.map_err(|error| match error {
+            Errno::EXIST => Error::Exists { path: path.clone() },
+            error => Error::io("write file", &path)(error.into()),
+        })?);
+        self.0.push((folder.clone(), name.into()));
+        file.write_all(content).map_err(Error::io("write file", &path))
+    }
+
+    fn link(&mut self, folder: &Folder, name: &str, target: &str) -> Result<()> {
+        let path = folder.path.join(name);
+        let linked = rustix::fs::symlinkat(target, &folder.opened, name);
+        linked.map_err(|error| Error::io("make symlink", &path)(error.into()))?;
+        self.0.push((folder.clone(), name.into()));
+        Ok(())
     }
 
     fn keep(mut self) {
@@ -117,12 +154,15 @@ impl Made {
 
 impl Drop for Made {
     fn drop(&mut self) {
-        self.0.iter().for_each(|file| drop(fs::remove_file(file)));
+        for (folder, name) in &self.0 {
+            let _ = rustix::fs::unlinkat(&folder.opened, name.as_str(), AtFlags::empty());
+        }
     }
 }
 
 fn database(rows: &[Row<'_>], file: &Path) -> rusqlite::Result<()> {
-    let mut database = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let mut database = Connection::open_with_flags(file, flags)?;
     database.execute_batch(SETTINGS)?;
     let transaction = database.transaction()?;
     transaction.execute_batch(TABLES)?;

@@ -17,6 +17,7 @@
   # What getManifest asks for. What is pulled, the manifest says.
   imageTag ? "latest",
   os ? "linux",
+  # OCI's name for the processor, perhaps with a variant, as in arm/v7.
   arch ? defaultArch,
   # Whether to verify the registry's certificate.
   tlsVerify ? true,
@@ -31,6 +32,8 @@ let
 
   repository = "docker://${string "registryUrl" registryUrl}/${string "imageName" imageName}";
   source = "${repository}:${string "imageTag" imageTag}";
+  # ARCHITECTURE or ARCHITECTURE/VARIANT
+  processor = lib.splitString "/" (string "arch" arch);
   verify = lib.boolToString (check.bool function "tlsVerify" tlsVerify);
 
   manifestFile =
@@ -95,12 +98,14 @@ let
     manifest=$(skopeo inspect --raw --tls-verify=${verify} ${lib.escapeShellArg source} "$@")
     if jq -e .manifests <<<"$manifest" >/dev/null; then
       # An index of several platforms.
-      digest=$(jq -r --arg os ${lib.escapeShellArg (string "os" os)} --arg arch ${lib.escapeShellArg (string "arch" arch)} \
-        '[.manifests[] | select(.platform.os == $os and .platform.architecture == $arch)][0].digest // empty' \
-        <<<"$manifest")
+      digest=$(jq -r --arg os ${lib.escapeShellArg (string "os" os)} --arg arch ${lib.escapeShellArg (builtins.head processor)} \
+        --arg variant ${lib.escapeShellArg (lib.concatStringsSep "/" (builtins.tail processor))} \
+        '[.manifests[] | select(.platform.os == $os and .platform.architecture == $arch
+          and ($variant == "" or .platform.variant == $variant))][0].digest // empty' <<<"$manifest")
       if [ -z "$digest" ]; then
         echo ${lib.escapeShellArg "${source} has no image for ${os}/${arch}; it has:"} >&2
-        jq -r '.manifests[].platform | "  \(.os)/\(.architecture)"' <<<"$manifest" >&2
+        jq -r '.manifests[].platform // empty | select(.os != "unknown")
+          | "  " + ([.os, .architecture, .variant // empty] | join("/"))' <<<"$manifest" >&2
         exit 1
       fi
       skopeo inspect --raw --tls-verify=${verify} ${lib.escapeShellArg repository}@"$digest" "$@"

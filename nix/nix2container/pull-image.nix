@@ -18,7 +18,7 @@
   imageDigest,
   # The hash of the folder into which it is pulled; a wrong one tells the right one.
   sha256,
-  # Which image of an index of several platforms.
+  # Which image of an index of several platforms; arch perhaps with a variant, as in arm/v7.
   os ? "linux",
   arch ? defaultArch,
   # Whether to verify the registry's certificate.
@@ -56,8 +56,10 @@ let
       }
       ''
         if [ -f /etc/skopeo/auth.json ]; then set -- --authfile /etc/skopeo/auth.json; else set --; fi
-        skopeo --insecure-policy --tmpdir="$TMPDIR" --override-os "$imageOs" --override-arch "$imageArch" \
-          copy --src-tls-verify="$tlsVerify" "$@" "$source" "dir://$out"
+        variant=()
+        if [[ $imageArch == */* ]]; then variant=(--override-variant "''${imageArch#*/}"); fi
+        skopeo --insecure-policy --tmpdir="$TMPDIR" --override-os "$imageOs" --override-arch "''${imageArch%%/*}" \
+          "''${variant[@]}" copy --src-tls-verify="$tlsVerify" "$@" "$source" "dir://$out"
       '';
 in
 pkgs.runCommand (derivationName "nix2container-${string "imageName" imageName}.json") { inherit folder; } ''

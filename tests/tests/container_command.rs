@@ -251,7 +251,7 @@ fn declared_arguments_are_evaluated_when_the_container_is_copied() {
     let recorder = Recorder::new(&nix, "");
     // As devenv's documentation has them.
     for example in ["registry", "fly.io"] {
-        let from = Nix::repository().join("examples/containers").join(example).join(".");
+        let from = Nix::repository().join("tests/devenv/examples").join(example).join(".");
         run(Command::new("cp").arg("-r").arg(from).arg(recorder.project.path())).ok();
         recorder.project.set_packages(
             r#"{ flyctl = pkgs.writeShellScriptBin "flyctl" ''[ "$*" = "auth token" ] && echo "$FLY_TOKEN"''; }"#,
@@ -386,7 +386,7 @@ fn copies_reach_registries_with_and_without_credentials() {
     // Declared: the registry, and a token that a command gives.
     project.set_packages(r#"{ flyctl = pkgs.writeShellScriptBin "flyctl" "echo TOKEN"; }"#);
     run(Command::new("cp")
-        .arg(Nix::repository().join("examples/containers/registry/devenv.nix"))
+        .arg(Nix::repository().join("tests/devenv/examples/registry/devenv.nix"))
         .arg(project.path()))
     .ok();
     let declared = unique("-declared");

@@ -14,9 +14,5 @@ in
   containers.processes = {
     name = "simple-python-app";
     registry = "docker://registry.fly.io/";
-    defaultCopyArgs = [
-      "--dest-creds"
-      ''x:"$(${lib.getExe pkgs.flyctl} auth token)"''
-    ];
   };
 }

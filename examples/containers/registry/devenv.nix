@@ -1,4 +1,4 @@
-{ pkgs, ... }:
+{ ... }:
 
 {
   name = "myapp";
@@ -8,12 +8,7 @@
   containers.web.startupCommand = "python app.py";
   containers.web.registry = "docker://ghcr.io/me/";
 
-  # As devenv's documentation has it: all users of the machine can see the token while the container is copied.
-  processes.hello.exec = "echo Hello";
-
-  containers."processes".registry = "docker://registry.fly.io/";
-  containers."processes".defaultCopyArgs = [
-    "--dest-creds"
-    "x:\"$(${pkgs.flyctl}/bin/flyctl auth token)\""
-  ];
+  # Shell code that runs when the container is copied. The file is made by
+  # skopeo login --authfile "$HOME/.config/ghcr.json" --username me --password-stdin ghcr.io
+  containers.web.defaultCopyArgs = [ "--authfile" ''"$HOME/.config/ghcr.json"'' ];
 }

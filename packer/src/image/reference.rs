@@ -35,6 +35,19 @@ pub fn canonical_name(name: &str) -> Result<String> {
     ))
 }
 
+/// Checks a name that is used as it is. Only the registry's host may have capital letters.
+pub fn check_name(name: &str) -> Result<()> {
+    canonical_name(name)?;
+    let (_, path) = name.split_once('/').unwrap_or(("", name));
+    if path.chars().any(|letter| letter.is_ascii_uppercase()) {
+        return Err(Error::invalid(
+            format!("image name {}", quoted(name)),
+            "registries take small letters only; write it without capital letters",
+        ));
+    }
+    Ok(())
+}
+
 /// Checks a tag.
 pub fn check_tag(tag: &str) -> Result<()> {
     if TAG.is_match(tag) {

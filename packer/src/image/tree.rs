@@ -215,12 +215,20 @@ impl Tree {
         self.nodes.iter().map(|(place, node)| (&place[..], node))
     }
 
-    /// The directory that `place` is or leads to, with links followed within the image.
+    /// Returns the directory that `place` is or leads to. Links are followed within the image.
     pub(crate) fn directory(&self, place: &[u8]) -> Option<Vec<u8>> {
-        let parts = |path: &[u8]| -> VecDeque<Vec<u8>> {
-            path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect()
-        };
-        let (mut at, mut rest, mut links) = (Vec::new(), parts(place), 0);
+        self.resolved(Vec::new(), parts(place))
+    }
+
+    /// Returns the directory that a link at `place` with this target leads to.
+    pub(crate) fn directory_of_link(&self, place: &[u8], target: &[u8]) -> Option<Vec<u8>> {
+        let is_absolute = target.starts_with(b"/");
+        let parent = if is_absolute { Vec::new() } else { self.directory(split(place).0)? };
+        self.resolved(parent, parts(target))
+    }
+
+    fn resolved(&self, mut at: Vec<u8>, mut rest: VecDeque<Vec<u8>>) -> Option<Vec<u8>> {
+        let mut links = 0;
         while let Some(part) = rest.pop_front() {
             match &part[..] {
                 b"" | b"." => continue,
@@ -249,6 +257,10 @@ impl Tree {
         }
         Some(at)
     }
+}
+
+fn parts(path: &[u8]) -> VecDeque<Vec<u8>> {
+    path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect()
 }
 
 /// A place without a slash around it and without `.`; none for the root, and for one that leads up.
@@ -373,6 +385,15 @@ mod tests {
         {
             assert_eq!(directory(place).as_deref(), Some(at), "{place}");
         }
+        let of_link = |place: &str, target: &str| {
+            let directory = tree.directory_of_link(place.as_bytes(), target.as_bytes());
+            directory.map(|at| String::from_utf8(at).unwrap())
+        };
+        for target in ["usr/bin", "./usr/bin", "/usr/bin/", "usr/../sbin", "up/bin"] {
+            assert_eq!(of_link("bin", target).as_deref(), Some("usr/bin"), "{target}");
+        }
+        assert_eq!(of_link("usr/lbin", "local/bin").as_deref(), Some("opt/bin"));
+        assert_eq!((of_link("bin", "gone"), of_link("a/b", "usr")), (None, None));
         assert_eq!((directory("loop"), directory("gone"), directory("usr/bin/sh")), (None, None, None));
     }
 }

@@ -68,11 +68,14 @@ impl Base {
         Ok(())
     }
 
-    /// The paths that a layer leaves out, for the base image has them with all of their files. nix2container has no such
-    /// paths, and its strategy stands for its digests. Neither has a layer with `parents`, which are all that it knows of.
+    /// Returns the paths that a layer leaves out because the base image has all of their files. nix2container leaves out
+    /// none, so a layer that must have its digest does not either: one with its strategy, or one with `parents` (as its
+    /// functions make them) and no strategy.
     pub(super) fn paths_below(&self, layer: &LayerRequest, lower: &[LayerRequest]) -> Vec<&PlannedPath> {
-        if layer.strategy.as_deref() == Some("popularity") || layer.parents.is_some() {
-            return Vec::new();
+        match layer.strategy.as_deref() {
+            Some("popularity") => return Vec::new(),
+            None if layer.parents.is_some() => return Vec::new(),
+            _ => {}
         }
         // A layer in between could hide what lies at the root.
         let covered = lower.iter().any(|layer| !layer.copy_to_root.is_empty() || layer.prebuilt.is_some());
@@ -121,8 +124,8 @@ pub(super) fn paths_twice<'l>(
     for (paths, why) in [
         (
             in_base,
-            "the base image has the same: leave them out with a strategy other than \"popularity\", which keeps nix2container's \
-             layers, and without prebuilt layers",
+            "the base image has them already: set strategy = \"nixply\" on the layer or image that packs them (the default of \
+             nix2container's functions keeps nix2container's digests), and do not prebuild that layer",
         ),
         (
             in_layers,
@@ -205,7 +208,9 @@ pub(super) fn hidden(
             let warning = match node {
                 Node::Link { target } => {
                     let Some(directory) = tree.directory(place) else { continue };
-                    if matches!(&kind, Kind::Link(own) if own == target) {
+                    let is_same =
+                        |own: &[u8]| tree.directory_of_link(place, own).as_ref() == Some(&directory);
+                    if matches!(&kind, Kind::Link(own) if is_same(own)) {
                         continue;
                     }
                     format!(

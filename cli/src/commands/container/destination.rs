@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::{Error, Result, anyhow};
+use nixply_packer::image::reference;
 
 use crate::failure::hinted;
 use crate::nix;
@@ -98,11 +99,28 @@ impl Fault {
     }
 }
 
-/// A registry with its transport, and with the slash behind a host alone.
+/// A registry with its transport, and with the slash that separates it from the image's name.
 fn of_registry(registry: &str) -> String {
-    let registry = registry.trim_start_matches('/');
-    let slash = if registry.contains('/') { "" } else { "/" };
-    format!("docker://{registry}{slash}")
+    format!("docker://{}/", registry.trim_matches('/'))
+}
+
+/// Checks that registries take the image's name: the registry of a container with the image's name behind it, as in
+/// `docker://ghcr.io/me/` and `web:latest`.
+pub(super) fn check_name(registry: &str, reference: &str) -> Result<()> {
+    let Some(registry) = registry.strip_prefix("docker://") else { return Ok(()) };
+    // devenv puts them together as they are.
+    let whole = format!("{registry}{reference}");
+    let (name, tag) = match whole.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+        _ => (&*whole, None),
+    };
+    let fault = match reference::check_name(name) {
+        Ok(()) => tag.map_or(Ok(()), reference::check_tag).err(),
+        fault => fault.err(),
+    };
+    let way_out = "change what stands ahead of the image's name with --registry or containers.NAME.registry, as in \
+                   docker://ghcr.io/me/";
+    fault.map_or(Ok(()), |fault| Err(hinted(fault, way_out)))
 }
 
 /// Says that Docker's daemon does not answer, if it is what `registry` copies to. `arguments` are skopeo's, unsplit.
@@ -185,6 +203,7 @@ mod tests {
         for (registry, instead) in [
             ("HOST/me/", "docker://HOST/me/"),
             ("ghcr.io/me/", "docker://ghcr.io/me/"),
+            ("ghcr.io/me", "docker://ghcr.io/me/"),
             ("//ghcr.io/me/", "docker://ghcr.io/me/"),
             ("ghcr.io", "docker://ghcr.io/"),
             ("localhost:5000/me/", "docker://localhost:5000/me/"),
@@ -212,6 +231,7 @@ mod tests {
         for (registry, instead) in [
             ("dokcer://ghcr.io/me/", Some("docker://ghcr.io/me/")),
             ("Docker://ghcr.io/me/", Some("docker://ghcr.io/me/")),
+            ("DOCKER://ghcr.io/me/", Some("docker://ghcr.io/me/")),
             ("docker-demon:", Some("docker-daemon:")),
             ("podman:", Some("containers-storage:")),
             ("s3:bucket/", None),
@@ -242,6 +262,31 @@ mod tests {
             "ostree:",
         ] {
             assert_eq!(Fault::of(registry), None, "{registry}");
+        }
+    }
+
+    /// skopeo refuses them when all is packed.
+    #[test]
+    fn names_that_no_registry_takes_are_told() {
+        for (registry, reference) in [
+            ("docker://", "web:latest"),
+            ("docker://ghcr.io/me/", "web:latest"),
+            ("docker://ghcr.io/me/my-", "web:1"),
+            ("docker://localhost:5000/", "web"),
+            ("docker://[::1]:5000/a/", "web:1"),
+            ("oci:/srv/A B/", "web:latest"),
+        ] {
+            check_name(registry, reference).unwrap();
+        }
+        for (registry, reference, part) in [
+            ("docker://ghcr.io/Me/", "web:latest", "image name \"ghcr.io/Me/web\" is not valid"),
+            ("docker://ghcr.io//me/", "web:latest", "image name \"ghcr.io//me/web\""),
+            ("docker://ghcr.io/a b/", "web:latest", "image name \"ghcr.io/a b/web\""),
+            ("docker://ghcr.io/me:1/", "web:latest", "image name \"ghcr.io/me:1/web\""),
+            ("docker://ghcr.io/me/", "web:.a", "tag \".a\" is not valid"),
+        ] {
+            let error = check_name(registry, reference).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
         }
     }
 

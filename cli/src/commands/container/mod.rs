@@ -134,8 +134,9 @@ pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
                 destination::check_daemon(registry, &arguments)?;
             }
             let container = project.container(&name)?;
-            if given.is_none() {
-                container.check_destination(&name, &arguments)?;
+            match given {
+                None => container.check_destination(&name, &arguments)?,
+                Some(registry) => destination::check_name(registry, &container.reference)?,
             }
             let spec = project.build_spec(&name, &container)?;
             let script = project.build_copy_script(&name, &container)?;

@@ -78,6 +78,7 @@ impl Container {
             Some("") => Ok(()),
             Some(registry) => {
                 destination::check_transport(registry, Some(name))?;
+                destination::check_name(registry, &self.reference)?;
                 let arguments = if arguments.is_empty() { &self.copy_arguments } else { arguments };
                 destination::check_daemon(registry, arguments)
             }
