@@ -13,6 +13,7 @@ mod limits;
 mod nix;
 mod output;
 mod report;
+mod temporary;
 mod terminal;
 mod transfer;
 mod usage;

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::{Error, Result, anyhow};
+use nixply_packer::wording;
 
 use crate::failure::hinted;
 use crate::nix;
@@ -87,11 +88,9 @@ impl Fault {
         if transport.contains(['.', '/', '[']) || is_port {
             return none(of_registry(registry));
         }
-        let likeness = |known: &&str| strsim::jaro_winkler(&transport.to_lowercase(), known);
-        let nearest = TRANSPORTS.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
         let nearest = match transport {
-            "podman" | "storage" => Some(&"containers-storage"),
-            _ => nearest.filter(|known| likeness(known) > 0.8),
+            "podman" | "storage" => Some("containers-storage"),
+            _ => wording::nearest(transport, TRANSPORTS),
         };
         let what = format!("names a transport that skopeo does not copy to, {transport}");
         Some(Self { what, instead: nearest.map(|nearest| format!("{nearest}:{rest}")) })
