@@ -136,7 +136,8 @@ pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
 /// Runs a program and gives how it ended and its messages, or nothing if it has not ended after `patience`: it is killed then.
 pub(crate) fn messages(command: &mut Command, patience: Duration) -> Result<Option<(ExitStatus, String)>> {
     // Not a pipe: what the program has started may hold it open.
-    let mut file = tempfile::tempfile().map_err(|error| temporary::failed(&env::temp_dir(), error))?;
+    let mut file = tempfile::tempfile()
+        .map_err(|error| temporary::failed("write temporary files to", &env::temp_dir(), error))?;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file.try_clone()?);
     let mut child = command.spawn()?;
     let _known = Known::new(&child);

@@ -21,11 +21,11 @@ pub(crate) fn folder(prefix: &str) -> Result<TempDir> {
 pub(crate) fn folder_in(parent: &Path, prefix: &str) -> Result<TempDir> {
     let private = Permissions::from_mode(0o700);
     let made = tempfile::Builder::new().prefix(prefix).permissions(private).tempdir_in(parent);
-    made.map_err(|error| failed(parent, error))
+    made.map_err(|error| failed("write temporary files to", parent, error))
 }
 
-/// Nothing can be made in a folder: an error of the machine, or of its environment.
-pub(crate) fn failed(parent: &Path, error: io::Error) -> Error {
+/// Nothing can be made in a folder: an error of the machine, or of its environment. `what` is what was tried.
+pub(crate) fn failed(what: &str, parent: &Path, error: io::Error) -> Error {
     let is_variable = env::var_os("TMPDIR").is_some_and(|folder| Path::new(&folder) == parent);
     let source = if is_variable { ", as TMPDIR says" } else { "" };
     // The temporary name is nobody's concern.
@@ -34,6 +34,5 @@ pub(crate) fn failed(parent: &Path, error: io::Error) -> Error {
         Some((why, _)) => io::Error::new(error.kind(), why.to_owned()),
         None => error,
     };
-    Error::from(error)
-        .context(output::unwritten(format!("temporary files to {}{source}", wording::path(parent))))
+    Error::from(error).context(output::unusable(format!("cannot {what} {}{source}", wording::path(parent))))
 }

@@ -94,7 +94,8 @@ impl Store {
     /// The store that `path`, a store path's full name, is in.
     pub fn of(path: &str) -> Result<Self> {
         let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
-        let store = Self::named(dir)?;
+        let store = Self::named(dir)
+            .map_err(|error| Error::invalid(format!("store path {}", quoted(path)), error.why()))?;
         store.check(path)?;
         Ok(store)
     }

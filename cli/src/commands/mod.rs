@@ -192,14 +192,19 @@ impl Input {
         closure_of(given, requests, store)
     }
 
-    /// An error of the request's plan, with the request's name.
+    /// As [`of_request`].
     fn within<T>(&self, planned: nixply_packer::Result<T>) -> Result<T> {
-        planned.map_err(|error| match error {
-            Error::Invalid { .. } | Error::Document(_) | Error::OfImage { .. } | Error::Unreadable { .. } => {
-                anyhow::Error::from(error).context(inputs::name_of(&self.request))
-            }
-            error => error.into(),
-        })
+        planned.map_err(|error| of_request(error, &self.request))
+    }
+}
+
+/// An error of a request's plan, with the request's name where it is about that.
+fn of_request(error: Error, file: &Path) -> anyhow::Error {
+    match error {
+        Error::Invalid { .. } | Error::Document(_) | Error::OfImage { .. } | Error::Unreadable { .. } => {
+            anyhow::Error::from(error).context(inputs::name_of(file))
+        }
+        error => error.into(),
     }
 }
 

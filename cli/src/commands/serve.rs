@@ -166,7 +166,9 @@ pub(super) fn known(error: Error) -> anyhow::Error {
     match error {
         Error::Packer(error) => error.into(),
         Error::Remote(_) | Error::Twice { .. } => misused(error.to_string()),
-        Error::Scratch { folder, source } => temporary::failed(&folder, source),
+        Error::Scratch { folder, source } => {
+            temporary::failed("keep packed layers in the folder", &folder, source)
+        }
         error => error.into(),
     }
 }

@@ -143,8 +143,9 @@ impl<'n> Entries<'n> {
     /// As [`Closure::check`], with the entry's number in the document.
     fn check(&self, store: &Store) -> Result<()> {
         for (at, info) in self.infos.iter().enumerate() {
+            let entry = || place(self.name, at, None);
+            store.check(info.path.as_str()).map_err(|error| Error::invalid(entry(), error))?;
             let place = || place(self.name, at, Some(info.path.as_str()));
-            store.check(info.path.as_str()).map_err(|error| Error::invalid(place(), error.why()))?;
             for (number, reference) in info.references.iter().enumerate() {
                 let what = || format!("{}, references[{number}]", place());
                 store.check(reference.as_str()).map_err(|error| Error::invalid(what(), error))?;
@@ -156,7 +157,7 @@ impl<'n> Entries<'n> {
     fn check_one_store(&self) -> Result<()> {
         let Some(first) = self.infos.first() else { return Ok(()) };
         let store = Store::of(first.path.as_str())
-            .map_err(|error| Error::invalid(place(self.name, 0, Some(first.path.as_str())), error.why()))?;
+            .map_err(|error| Error::invalid(place(self.name, 0, None), error))?;
         self.check(&store)
     }
 
@@ -338,17 +339,15 @@ mod tests {
             (&*other, outside),
         ] {
             let shown = path.replace("\\u0000", "\0");
+            let path_is_wrong = format!("store path {} is not valid: {why}", quoted(&shown));
             let error = read(&list(path, good)).unwrap_err();
-            assert_eq!(error, format!("c.json, entry 1 ({shown}) is not valid: {why}"));
+            assert_eq!(error, format!("c.json, entry 1 is not valid: {path_is_wrong}"));
             let error = read(&list(good, path)).unwrap_err();
-            let expected = format!(
-                "c.json, entry 1 ({good}), references[1] is not valid: store path {} is not valid: {why}",
-                quoted(&shown)
-            );
+            let expected = format!("c.json, entry 1 ({good}), references[1] is not valid: {path_is_wrong}");
             assert_eq!(error, expected);
             // Without a store, that of the first entry counts.
             let error = Closure::read_of_one_store(&list(path, good), "c.json").map(drop).unwrap_err();
-            assert_eq!(error.to_string(), format!("c.json, entry 1 ({shown}) is not valid: {why}"));
+            assert_eq!(error.to_string(), format!("c.json, entry 1 is not valid: {path_is_wrong}"));
         }
         let read =
             |text: &str| Closure::read_of_one_store(text, "c.json").map(drop).map_err(|e| e.to_string());
@@ -356,7 +355,8 @@ mod tests {
         read("[]").unwrap();
         for first in ["../data/layer1/file1", "/etc/passwd", "store/0123456789abcdfghijklmnpqrsvwxyz-a"] {
             let error = read(&format!(r#"[{{"path": "{first}"}}]"#)).unwrap_err();
-            assert!(error.starts_with(&format!("c.json, entry 0 ({first}) is not valid: ")), "{error}");
+            assert!(error.starts_with("c.json, entry 0 is not valid: store "), "{error}");
+            assert!(error.contains(&quoted(first)), "{error}");
         }
         let above = good.replace("/store", "/../store");
         assert!(read(&format!(r#"[{{"path": "{above}"}}]"#)).unwrap_err().contains("an absolute path"));

@@ -13,7 +13,7 @@ use nixply_packer::plan::Name;
 use nixply_packer::wording;
 
 use super::inputs::{self, SpecOrRequest};
-use super::{Printed, lock_file, store_dir_of, unless_empty, values};
+use super::{Printed, lock_file, of_request, store_dir_of, unless_empty, values};
 use crate::failure::hinted;
 use crate::nix;
 use crate::terminal::{count, warning};
@@ -108,9 +108,10 @@ fn read(args: &Args, name: &str) -> Result<Explained> {
     let closure = given
         .map_or_else(|| nix::closure(request.roots(), "the store paths of the request must be built"), Ok)?;
     let plan = match &args.lock {
-        None => request.plan(&closure, &store)?,
-        Some(file) => request.plan_by(&lock_file::existing(file)?, &closure, &store)?,
+        None => request.plan(&closure, &store),
+        Some(file) => request.plan_by(&lock_file::existing(file)?, &closure, &store),
     };
+    let plan = plan.map_err(|error| of_request(error, &args.image))?;
     plan.warnings.iter().for_each(warning);
     Ok(Explained::of_plan(&request, &plan, &closure, &store)?)
 }
