@@ -100,6 +100,16 @@ fn closures_are_checked_by_every_command_and_the_entry_is_named() {
             assert_eq!(said.lines().count(), 1, "{said}");
         }
     }
+    // What is not there is not the request's fault.
+    let lib = A.replace("-app", "-lib");
+    folder.put("bad.json", &json!([{"path": A, "narSize": 1, "references": [lib]}]));
+    for line in ["plan request.json --closure bad.json", "explain request.json --closure bad.json"] {
+        let said = folder.fails(line, 1);
+        assert!(
+            said.starts_with(&format!("error: bad.json: {lib} is not in the closure, although")),
+            "{said}"
+        );
+    }
     // By path, as newer versions of Nix print it.
     folder.put("bad.json", &json!({A: {"narSize": 1}, "/etc/passwd": {}}));
     let said = folder.fails("plan request.json --closure bad.json", 1);

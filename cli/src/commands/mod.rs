@@ -194,17 +194,23 @@ impl Input {
 
     /// As [`of_request`].
     fn within<T>(&self, planned: nixply_packer::Result<T>) -> Result<T> {
-        planned.map_err(|error| of_request(error, &self.request))
+        planned.map_err(|error| of_request(error, &self.request, self.closure.as_deref()))
     }
 }
 
-/// An error of a request's plan, with the request's name where it is about that.
-fn of_request(error: Error, file: &Path) -> anyhow::Error {
-    match error {
+/// An error of a request's plan, with the name of the document that it is about: the request's, or the closure's.
+fn of_request(error: Error, file: &Path, closure: Option<&Path>) -> anyhow::Error {
+    let document = match &error {
+        Error::NotInClosure { .. } | Error::Cycle(_) => closure,
         Error::Invalid { .. } | Error::Document(_) | Error::OfImage { .. } | Error::Unreadable { .. } => {
-            anyhow::Error::from(error).context(inputs::name_of(file))
+            Some(file)
         }
-        error => error.into(),
+        _ => None,
+    };
+    let error = anyhow::Error::from(error);
+    match document {
+        Some(document) => error.context(inputs::name_of(document)),
+        None => error,
     }
 }
 

@@ -111,7 +111,7 @@ fn read(args: &Args, name: &str) -> Result<Explained> {
         None => request.plan(&closure, &store),
         Some(file) => request.plan_by(&lock_file::existing(file)?, &closure, &store),
     };
-    let plan = plan.map_err(|error| of_request(error, &args.image))?;
+    let plan = plan.map_err(|error| of_request(error, &args.image, args.closure.as_deref()))?;
     plan.warnings.iter().for_each(warning);
     Ok(Explained::of_plan(&request, &plan, &closure, &store)?)
 }
