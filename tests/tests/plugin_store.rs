@@ -185,9 +185,7 @@ fn a_damaged_spec_as_base_image_is_named() {
           other = image "{\"version\": 7}";
         }"#,
     );
-    for (attribute, reason) in
-        [("empty", "-base.json is empty"), ("other", "-base.json lacks the key `layers`")]
-    {
+    for (attribute, reason) in [("empty", "-base.json is empty"), ("other", "-base.json lacks the key `layers`")] {
         let error = fails(&nix, &file, attribute);
         assert!(error.contains("cannot pack image 'x': fromImage "), "{error}");
         assert!(error.contains(reason), "{error}");

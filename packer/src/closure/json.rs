@@ -13,6 +13,9 @@ use crate::{document, nar_hash};
 /// No store is as large, and sums over thousands of images and releases are numbers of 64 bits.
 const MOST_BYTES: u64 = 1 << 50;
 
+/// What messages call a closure that has no name.
+const NAME: &str = "closure JSON";
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
@@ -36,17 +39,22 @@ impl Closure {
     /// (a list), or what `nix path-info --json` prints in any of its formats (a list until Nix 2.18, an object by path
     /// from 2.19, `{"info": {...}, "storeDir": ...}` by base name since 2.33). It may be of any store: see [`Closure::check`].
     pub fn from_json(text: &str) -> Result<Self> {
-        Entries::of(document::parse(text, "closure JSON")?, "closure JSON")?.closure()
+        Self::from_value(document::parse(text, NAME)?)
+    }
+
+    /// As [`Closure::from_json`], from JSON that has been read.
+    pub fn from_value(value: Value) -> Result<Self> {
+        Entries::of(value, NAME)?.closure()
     }
 
     /// As [`Closure::from_json`], of a document whose paths and references must be store paths of `store`. `name` is the
     /// document's for messages; they name the entry, too.
     pub fn read(text: &str, name: &str, store: &Store) -> Result<Self> {
-        Self::from_value(document::parse(text, name)?, name, store)
+        Self::of_value(document::parse(text, name)?, name, store)
     }
 
     /// As [`Closure::read`], from JSON that has been read.
-    pub fn from_value(value: Value, name: &str, store: &Store) -> Result<Self> {
+    pub fn of_value(value: Value, name: &str, store: &Store) -> Result<Self> {
         let entries = Entries::of(value, name)?;
         entries.check(store)?;
         entries.closure()

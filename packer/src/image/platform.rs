@@ -43,11 +43,14 @@ const PROCESSORS: [&str; 30] = [
     "wasm",
 ];
 
-/// Those that an image can be made for: Go's ports. Source: `go tool dist list`; nixpkgs' `go.GOARCH` has no others.
+/// Go's ports, the names that are worth a proposal. Source: `go tool dist list`; nixpkgs' `go.GOARCH` has no others.
 const PORTS: [&str; 14] = [
     "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le",
     "riscv64", "s390x", "wasm",
 ];
+
+/// Others for which Debian or Nix builds programs. Go's remaining names are reserved, and no image has them.
+const OTHER_PORTS: [&str; 6] = ["alpha", "ia64", "m68k", "ppc", "sh", "sparc64"];
 
 /// The system that images are for unless a spec says otherwise.
 pub const LINUX: &str = "linux";
@@ -64,7 +67,7 @@ pub struct Processor {
 impl Processor {
     /// Reads the argument `arch`: OCI's name of a processor that images are made for, perhaps with a variant, as in `arm/v7`.
     pub fn from_arch(text: &str) -> Result<Self> {
-        Self::one_of(&PORTS, text)
+        Self::one_of(&[&PORTS[..], &OTHER_PORTS].concat(), text)
     }
 
     /// As [`Processor::from_arch`], of any processor that has a name: as nix2container takes it, and as images of others have it.
@@ -85,7 +88,7 @@ impl Processor {
             }
             let near = wording::nearest(arch, PORTS);
             let near = near.map(|name| format!("did you mean {name:?}? ")).unwrap_or_default();
-            return wrong(format!("{near}expected OCI's name of a processor, one of {}", PORTS.join(", ")));
+            return wrong(format!("{near}expected OCI's name of a processor, as {}", PORTS.join(", ")));
         }
         let plain = |variant: &str| {
             variant.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'.')
@@ -281,10 +284,14 @@ mod tests {
         assert!(error("amd46").contains("did you mean \"amd64\"? "), "{}", error("amd46"));
         assert!(error("ARM64").contains("did you mean \"arm64\"? "), "{}", error("ARM64"));
         for none in ["vax", "sparc", "amd64p32", "shbe"] {
-            let expected = "expected OCI's name of a processor, one of 386, amd64";
+            let expected = "expected OCI's name of a processor, as 386, amd64";
             assert!(error(none).contains(expected), "{}", error(none));
         }
         assert_eq!(Processor::from_any_arch("sparc").unwrap().arch, "sparc");
+        for known in PORTS.iter().chain(&OTHER_PORTS) {
+            assert_eq!(Processor::from_arch(known).unwrap().arch, *known);
+            assert!(PROCESSORS.contains(known), "{known}");
+        }
         assert_eq!(error(""), "arch is not valid: it is empty: name a processor, as in amd64");
         for text in ["arm/", "arm/V7", "arm/v7/x"] {
             assert!(error(text).contains("expected a variant after the slash"), "{}", error(text));

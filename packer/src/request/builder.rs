@@ -82,7 +82,7 @@ impl BuilderInput {
 
     /// What there is to do.
     pub fn job(mut self, store: &Store) -> Result<BuilderJob> {
-        let read = |closure| Closure::from_value(closure, "attribute closure", store);
+        let read = |closure| Closure::of_value(closure, "attribute closure", store);
         let closure = self.closure.take().map(read).transpose()?.unwrap_or_default();
         Ok(match &self.nix_database {
             Some(request) => BuilderJob::NixDatabase {
