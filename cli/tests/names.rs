@@ -293,6 +293,9 @@ fn wrong_names_on_the_command_line_are_usage_errors() {
             "error: invalid value 'store' for '--store-dir <DIR>': expected",
         ),
         ("skopeo copy nix: dir:out", "error: nix: names no file"),
+        ("container build ..", "error: container name \"..\": expected letters, digits"),
+        ("container run .-x", "error: container name \".-x\": expected letters, digits"),
+        ("container lock ../x", "error: container name \"../x\": expected letters, digits"),
     ] {
         let said = folder.fails(line, 2);
         assert!(said.starts_with(expected), "{line}: {said}");
