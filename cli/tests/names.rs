@@ -327,6 +327,7 @@ fn temporary_folders_that_are_none_are_named() {
 }
 
 #[test]
+#[allow(clippy::print_stderr, reason = "a part that is left out is seen")]
 fn a_layouts_folder_that_cannot_be_written_is_named() {
     let folder = Folder::new();
     folder.put("image.json", &json!({"version": 1, "layers": []}));
