@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 use include_dir::{Dir, include_dir};
 use tempfile::TempDir;
 
+use crate::temporary;
+
 /// The folder `nix` without the tests' package set: build.rs copies it.
 static EXPRESSIONS: Dir<'_> = include_dir!("$OUT_DIR/nix");
 
@@ -15,8 +17,7 @@ pub(crate) struct Expressions(TempDir);
 impl Expressions {
     /// Writes them.
     pub(crate) fn write() -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("nixply-").tempdir();
-        let folder = folder.context("cannot make a folder for Nix expressions")?;
+        let folder = temporary::folder("nixply-")?;
         let path = folder.path();
         EXPRESSIONS
             .extract(path)

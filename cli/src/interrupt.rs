@@ -1,6 +1,7 @@
 //! Signals that end a command while another program works for it: that program is told, and waited for, before this one ends.
 //! Nothing is left at work, and temporary files go.
 
+use std::env;
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
@@ -18,6 +19,7 @@ use signal_hook::iterator::Signals;
 
 use crate::exit_codes::INTERRUPTED;
 use crate::failure::Failed;
+use crate::temporary;
 
 /// How long a program may take to end when it is told to.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -134,7 +136,8 @@ pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
 /// Runs a program and gives how it ended and its messages, or nothing if it has not ended after `patience`: it is killed then.
 pub(crate) fn messages(command: &mut Command, patience: Duration) -> Result<Option<(ExitStatus, String)>> {
     // Not a pipe: what the program has started may hold it open.
-    let mut file = tempfile::tempfile().context("cannot make a temporary file")?;
+    let mut file = tempfile::tempfile()
+        .map_err(|error| temporary::failed("write temporary files to", &env::temp_dir(), error))?;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file.try_clone()?);
     let mut child = command.spawn()?;
     let _known = Known::new(&child);

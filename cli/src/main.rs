@@ -14,6 +14,7 @@ mod memory;
 mod nix;
 mod output;
 mod report;
+mod temporary;
 mod terminal;
 mod transfer;
 mod usage;

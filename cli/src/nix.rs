@@ -44,7 +44,8 @@ pub(crate) fn closure<'r>(roots: impl Iterator<Item = &'r str>, otherwise: &str)
     if roots.is_empty() {
         return Ok(Closure::default());
     }
-    Ok(Closure::from_json(&closure_text(roots.into_iter(), otherwise)?)?)
+    let text = closure_text(roots.into_iter(), otherwise)?;
+    Ok(Closure::read_of_one_store(&text, "the output of nix path-info")?)
 }
 
 /// As [`closure`], of at least one root and as Nix prints it.

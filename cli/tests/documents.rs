@@ -88,16 +88,25 @@ fn messages_of_the_program() {
     for (request, expected) in [
         ("", "r.json is empty"),
         (" \n\t", "r.json is empty"),
-        (r#"{"maxLayers":"5"}"#, r#"r.json: maxLayers must be a whole number, not the text "5""#),
         (
-            r#"{"maxLayers":-3}"#,
-            "r.json: maxLayers must be a whole number from 0 to 18446744073709551615, not the number -3",
+            r#"{"maxLayers":"5"}"#,
+            r#"r.json: maxLayers must be a whole number of at least 1, not the text "5""#,
         ),
+        (r#"{"maxLayers":-3}"#, "r.json: maxLayers must be a whole number of at least 1, not the number -3"),
         (
             r#"{"maxLayers":1.5}"#,
-            "r.json: maxLayers must be a whole number from 0 to 18446744073709551615, not the number 1.5",
+            "r.json: maxLayers must be a whole number of at least 1, not the number 1.5",
         ),
-        (r#"{"maxLayers":[]}"#, "r.json: maxLayers must be a whole number, not a list"),
+        (r#"{"maxLayers":[]}"#, "r.json: maxLayers must be a whole number of at least 1, not a list"),
+        (
+            r#"{"layers":[{"maxLayers":-1}]}"#,
+            "r.json: layers[0].maxLayers must be a whole number of at least 1, not the number -1",
+        ),
+        (r#"{"arch":"sparc"}"#, r#"r.json: arch "sparc" is not valid: expected OCI's name of a processor"#),
+        (
+            r#"{"perms":[{"path":"/x","regex":"("}]}"#,
+            r#"r.json: perms[0].regex "(" is not valid: unclosed group"#,
+        ),
         (r#"{"maxLayers":0}"#, "r.json: maxLayers is not valid: it is 0: there is at least one layer"),
         (
             r#"{"healthcheck":{"test":"x","interval":5}}"#,
@@ -166,6 +175,14 @@ fn messages_of_the_program_name_near_keys() {
             "error: r.json: healthcheck cannot have the key `intervall`; did you mean `interval`?\n",
         ),
         (
+            r#"{"perms":[{"path":"/x","modes":"0755"}]}"#,
+            "error: r.json: perms[0] cannot have the key `modes`; did you mean `mode`?\n",
+        ),
+        (
+            r#"{"layers":[{"perms":[{"path":"/x","zzz":1}]}]}"#,
+            "error: r.json: layers[0].perms[0] cannot have the key `zzz`; its keys are regex, mode, uid, gid, uname, gname\n",
+        ),
+        (
             r#"{"zzz":{}}"#,
             "error: r.json cannot have the key `zzz`; its keys are name, tag, config, configRoots, copyToRoot, layers, parents, \
              maxLayers, strategy, groups, lock, perms and 11 more\n",
@@ -198,7 +215,11 @@ fn messages_of_the_program_about_specs() {
         ),
         (
             r#"{"version":1,"layers":[],"image-config":{"Env":"A=1"}}"#.into(),
-            "error: i.json: image-config: config.Env must be a list of texts, not the text \"A=1\"\n".into(),
+            "error: i.json: image-config.Env must be a list of texts, not the text \"A=1\"\n".into(),
+        ),
+        (
+            r#"{"version":1,"layers":[],"image-config":[]}"#.into(),
+            "error: i.json: image-config must be an object, not a list\n".into(),
         ),
         (
             layer(r#","mediatype":"m","paths":[{"path":5}]"#),
@@ -319,18 +340,15 @@ fn messages_of_the_program_say_what_a_file_is() {
 fn messages_of_the_program_about_closures() {
     let folder = Folder::new();
     for (closure, expected) in [
-        ("".to_owned(), "error: c.json: closure JSON is empty\n"),
-        (
-            "[".into(),
-            "error: c.json: closure JSON is not complete: it ends in the middle of a list, line 1, column 1\n",
-        ),
+        ("".to_owned(), "error: c.json is empty\n"),
+        ("[".into(), "error: c.json is not complete: it ends in the middle of a list, line 1, column 1\n"),
         (
             format!(r#"[{{"path":"{A}","narSize":"5"}}]"#),
-            "error: c.json: closure JSON, entry 0: narSize must be a whole number, not the text \"5\"\n",
+            "error: c.json, entry 0 (/nix/store/0123456789abcdfghijklmnpqrsvwxyz-app): narSize must be a whole number, not the text \"5\"\n",
         ),
         (
             format!(r#"[{{"path":"{A}","references":{{}}}}]"#),
-            "error: c.json: closure JSON, entry 0: references must be a list, not an object\n",
+            "error: c.json, entry 0 (/nix/store/0123456789abcdfghijklmnpqrsvwxyz-app): references must be a list, not an object\n",
         ),
     ] {
         folder.put("c.json", closure);

@@ -289,9 +289,9 @@ fn fault_closure_outside_is_an_error_before_anything_is_read() {
         refused(words);
     }
     bad(&|closure| closure[5]["narHash"] = "sha256:0".into());
-    refused("entry 5, narHash is not valid: expected a SHA-256");
+    refused(&format!("bad.json, entry 5 ({}), narHash is not valid: expected a SHA-256", path(5)));
     bad(&|closure| closure[5]["narHash"] = json!(["../../x"]));
-    refused("entry 5, narHash is not valid: expected a SHA-256");
+    refused(&format!("bad.json, entry 5 ({}), narHash is not valid: expected a SHA-256", path(5)));
     bad(&|closure| {
         let mut twice = closure[5].clone();
         twice["narSize"] = 7.into();

@@ -1,4 +1,5 @@
-//! nix2container's command line, under its name and as `nixply n2c`: its unit tests' values, its messages, its exit codes.
+//! nix2container's command line, under its name and as `nixply n2c`: its files, its messages, its exit codes. The digests of its
+//! unit tests, whose paths are in no store, are in packer/tests/golden.rs.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,22 +9,29 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A folder with nix2container's test data, and the program under nix2container's name.
+/// A folder with a store, and the program under nix2container's name.
 struct Sandbox(TempDir);
 
-const FILE: &str = "../data/layer1/file1";
+/// The store's path: an empty file.
+const BASE: &str = "0123456789abcdfghijklmnpqrsvwxyz-file1";
 
 impl Sandbox {
     fn new() -> Self {
         let sandbox = Self(tempfile::tempdir().unwrap());
-        fs::create_dir_all(sandbox.path("data/layer1")).unwrap();
+        fs::create_dir(sandbox.path("store")).unwrap();
         fs::create_dir(sandbox.path("cwd")).unwrap();
-        fs::write(sandbox.path("data/layer1/file1"), "").unwrap();
+        fs::write(sandbox.file(), "").unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        fs::set_permissions(sandbox.path("data/layer1/file1"), mode).unwrap();
+        fs::set_permissions(sandbox.file(), mode).unwrap();
         symlink(env!("CARGO_BIN_EXE_nixply"), sandbox.path("nix2container")).unwrap();
-        sandbox.write("graph.json", &json!([{"path": FILE, "references": [FILE]}]));
+        let file = sandbox.file();
+        sandbox.write("graph.json", &json!([{"path": file, "references": [file]}]));
         sandbox
+    }
+
+    /// The store's path.
+    fn file(&self) -> String {
+        self.path("store").join(BASE).to_str().unwrap().to_owned()
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -66,28 +74,30 @@ impl Sandbox {
 
 const LAYERS: &str = "layers-from-reproducible-storepaths";
 const KEPT: &str = "layers-from-non-reproducible-storepaths";
-/// TestNewLayers.
-const DIGEST: &str = "sha256:cc45bd46eca903b0900ebb997dffd5778904dca9ec02e7375dd1e653dfb61e2e";
-/// TestPerms.
-const WITH_PERMS: &str = "sha256:adf74a52f9e1bcd7dab77193455fa06743b979cf5955148010e5becedba4f72d";
 
 #[test]
 fn layers_are_nix2containers() {
     let sandbox = Sandbox::new();
+    let file = &*sandbox.file();
     let said = sandbox.ok(&[LAYERS, "out.json", "graph.json"]);
+    let digest = sandbox.read("out.json")[0]["digest"].as_str().unwrap().to_owned();
+    let size = sandbox.read("out.json")[0]["size"].as_u64().unwrap();
     assert_eq!(
         said,
         format!(
-            "Adding 1 paths to layer (size:3072 digest:{DIGEST})\nLayers have been written to out.json\n"
+            "Adding 1 paths to layer (size:{size} digest:{digest})\nLayers have been written to out.json\n"
         )
     );
     let layer = json!([{
-        "digest": DIGEST, "size": 3072, "diff_ids": DIGEST, "paths": [{"path": FILE}],
+        "digest": digest, "size": size, "diff_ids": digest, "paths": [{"path": file}],
         "mediatype": "application/vnd.oci.image.layer.v1.tar", "History": {},
     }]);
     assert_eq!(sandbox.read("out.json"), layer);
 
-    sandbox.write("perms.json", &json!([{"path": FILE, "regex": ".*file1", "mode": "0641", "uid": null}]));
+    sandbox.write(
+        "perms.json",
+        &json!([{"path": file, "regex": ".*file1", "mode": "0641", "uid": null, "note": "x"}]),
+    );
     sandbox.write("history.json", &json!({"created_by": "me"}));
     // Flags stand anywhere, with a space or an equals sign.
     sandbox.ok(&[
@@ -102,10 +112,8 @@ fn layers_are_nix2containers() {
         "7",
     ]);
     let layers = sandbox.read("perms-out.json");
-    assert_eq!(
-        (&layers[0]["digest"], &layers[0]["History"]),
-        (&json!(WITH_PERMS), &json!({"created_by": "me"}))
-    );
+    assert_eq!(layers[0]["History"], json!({"created_by": "me"}));
+    assert_ne!(layers[0]["digest"], digest, "another mode");
     let perms = json!([{"regex": ".*file1", "mode": "0641", "uid": 0, "gid": 0, "uname": "", "gname": ""}]);
     assert_eq!(
         layers[0]["paths"][0]["options"],
@@ -130,16 +138,16 @@ fn layers_are_nix2containers() {
     // A parent leaves out what is there with the same rules; then there is no layer.
     let said = sandbox.ok(&[LAYERS, "none.json", "graph.json", "out.json"]);
     assert!(
-        said.starts_with(&format!("Excluding path {FILE} because already present in a parent layer\n")),
+        said.starts_with(&format!("Excluding path {file} because already present in a parent layer\n")),
         "{said}"
     );
     assert_eq!(sandbox.read("none.json"), json!([]));
-    let said = sandbox.ok(&[LAYERS, "none.json", "graph.json", "--ignore", FILE]);
-    assert!(said.starts_with(&format!("Excluding path {FILE} from layer\n")), "{said}");
+    let said = sandbox.ok(&[LAYERS, "none.json", "graph.json", "--ignore", file]);
+    assert!(said.starts_with(&format!("Excluding path {file} from layer\n")), "{said}");
     sandbox.ok(&[LAYERS, "again.json", "graph.json", "perms-out.json"]);
     assert_eq!(sandbox.read("again.json"), layer);
 
-    sandbox.write("rewrites.json", &json!([{"path": FILE, "regex": "^.*/(file)1", "repl": "/opt/${1}2"}]));
+    sandbox.write("rewrites.json", &json!([{"path": file, "regex": "^.*-(file)1", "repl": "/opt/${1}2"}]));
     sandbox.ok(&[LAYERS, "moved.json", "graph.json", "--rewrites", "rewrites.json"]);
     assert_eq!(sandbox.read("moved.json")[0]["size"], 2560, "/, /opt and /opt/file2");
 }
@@ -148,13 +156,17 @@ fn layers_are_nix2containers() {
 #[test]
 fn g4_layers_are_kept_as_files() {
     let sandbox = Sandbox::new();
+    sandbox.ok(&[LAYERS, "plain.json", "graph.json"]);
+    let digest = sandbox.read("plain.json")[0]["digest"].as_str().unwrap().to_owned();
     fs::create_dir(sandbox.path("cwd/tars")).unwrap();
     sandbox.ok(&[KEPT, "kept.json", "graph.json", "--tar-directory", "tars"]);
-    let file = format!("tars/{}.tar", &DIGEST["sha256:".len()..]);
+    let file = format!("tars/{}.tar", &digest["sha256:".len()..]);
     let layer = &sandbox.read("kept.json")[0];
-    assert_eq!((&layer["digest"], &layer["layer-path"]), (&json!(DIGEST), &json!(file)));
-    assert_eq!(layer["paths"], json!([{"path": FILE}]));
-    assert_eq!(fs::metadata(sandbox.path("cwd").join(&file)).unwrap().len(), 3072);
+    assert_eq!((&layer["digest"], &layer["layer-path"]), (&json!(digest), &json!(file)));
+    assert_eq!(layer["paths"], json!([{"path": sandbox.file()}]));
+    assert_eq!(fs::metadata(sandbox.path("cwd").join(&file)).unwrap().len(), layer["size"].as_u64().unwrap());
+    let without = sandbox.fails(&[KEPT, "gone.json", "graph.json", "--tar-directory", "kept.json"]);
+    assert!(without.contains("--tar-directory kept.json is not a directory"), "{without}");
     let without = sandbox.fails(&[KEPT, "gone.json", "graph.json", "--tar-directory", "gone"]);
     assert!(without.contains("--tar-directory gone"), "{without}");
 }
@@ -163,8 +175,11 @@ fn g4_layers_are_kept_as_files() {
 fn an_image_is_its_config_and_its_layers() {
     let sandbox = Sandbox::new();
     sandbox.ok(&[LAYERS, "one.json", "graph.json"]);
+    let digest = &sandbox.read("one.json")[0]["digest"];
     sandbox.write("null.json", &Value::Null);
-    sandbox.write("config.json", &json!({"entrypoint": ["/a"], "Healthcheck": {}}));
+    let config =
+        json!({"entrypoint": ["/a"], "Healthcheck": {}, "Env": ["a"], "exposedPorts": {"80/foo": {}}});
+    sandbox.write("config.json", &config);
     let said = sandbox.ok(&[
         "image",
         "base.json",
@@ -177,10 +192,18 @@ fn an_image_is_its_config_and_its_layers() {
         "--created",
         "2024-05-13T09:31:10Z",
     ]);
-    assert_eq!(said.matches(&format!("Adding layer {DIGEST} from one.json")).count(), 1, "{said}");
+    assert_eq!(
+        said.matches(&format!("Adding layer {} from one.json", digest.as_str().unwrap())).count(),
+        1,
+        "{said}"
+    );
     assert!(said.ends_with("Image has been written to base.json\n"), "{said}");
     let image = sandbox.read("base.json");
-    assert_eq!(image["image-config"], json!({"Entrypoint": ["/a"]}));
+    for warning in ["config.Env[0] \"a\" is not NAME=value", "config.ExposedPorts \"80/foo\" is not a port"] {
+        assert!(said.contains(&format!("warning: {warning}")), "{said}");
+    }
+    let config = json!({"ExposedPorts": {"80/foo": {}}, "Env": ["a"], "Entrypoint": ["/a"]});
+    assert_eq!(image["image-config"], config, "it is nix2container's, whatever it means");
     assert_eq!((&image["arch"], &image["created"]), (&json!("arm64"), &json!("2024-05-13T09:31:10Z")));
     assert_eq!(image["layers"], sandbox.read("one.json"));
     let said = sandbox.ok(&["image", "top.json", "config.json", "null.json", "--from-image", "base.json"]);
@@ -194,6 +217,8 @@ fn an_image_is_its_config_and_its_layers() {
 fn what_is_wrong_is_told_with_exit_code_1() {
     let sandbox = Sandbox::new();
     sandbox.write("object.json", &json!({}));
+    sandbox.write("empty.json", &json!([]));
+    let file = sandbox.file();
     for (arguments, words) in [
         (vec![LAYERS, "out.json", "gone.json"], "gone.json"),
         (vec![LAYERS, "out.json"], "CLOSURE-GRAPH.json"),
@@ -203,6 +228,22 @@ fn what_is_wrong_is_told_with_exit_code_1() {
             vec![LAYERS, "out.json", "graph.json", "--perms", "object.json"],
             "object.json must be a list, not an object",
         ),
+        (
+            vec![LAYERS, "out.json", "graph.json", "--perms", "gone.json"],
+            "error: --perms: cannot read gone.json: No such file or directory",
+        ),
+        (
+            vec!["image", "out.json", "object.json", "empty.json", "--from-image", "gone.json"],
+            "error: --from-image: cannot read gone.json: No such file or directory",
+        ),
+        (
+            vec!["image-from-dir", "out.json", "gone"],
+            "error: cannot read the image's manifest: gone/manifest.json: No such",
+        ),
+        (
+            vec!["image-from-manifest", "out.json", "gone.json", "object.json"],
+            "error: cannot read the image's manifest: gone.json: No such",
+        ),
         (vec!["image", "out.json", "config.json"], "LAYERS.json"),
         (vec!["image", "out.json", "graph.json", "graph.json", "--created", "now"], "RFC 3339"),
         (vec!["images"], "images"),
@@ -211,12 +252,57 @@ fn what_is_wrong_is_told_with_exit_code_1() {
         assert!(said.contains(words), "{arguments:?}: {said}");
     }
     // nix2container panics.
-    sandbox.write("perms.json", &json!([{"path": FILE, "regex": ""}, {"path": FILE, "regex": "("}]));
+    sandbox.write("perms.json", &json!([{"path": file, "regex": ""}, {"path": file, "regex": "("}]));
     let said = sandbox.fails(&[LAYERS, "out.json", "graph.json", "--perms", "perms.json"]);
-    assert!(said.starts_with("error: perms[1].regex \"(\" is not valid"), "{said}");
-    fs::remove_file(sandbox.path("data/layer1/file1")).unwrap();
+    assert_eq!(said, "error: perms[1].regex \"(\" is not valid: unclosed group\n");
+    fs::remove_file(&file).unwrap();
     let said = sandbox.fails(&[LAYERS, "out.json", "graph.json"]);
-    assert!(said.contains(FILE), "{said}");
+    assert!(said.contains(&file), "{said}");
+}
+
+/// Issue 17, kind 5: what is packed is what a closure's entries name, so they are checked before anything is read.
+#[test]
+fn closures_have_store_paths_of_one_store() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.file();
+    let other = format!("/nix/store/{BASE}");
+    let hash = format!("sha256:{}", "0".repeat(63));
+    for (entry, why) in [
+        (
+            json!({"path": "/etc/passwd"}),
+            "entry 1 is not valid: store path \"/etc/passwd\" is not valid: it is not in the store ",
+        ),
+        (
+            json!({"path": "../data/layer1/file1"}),
+            "store path \"../data/layer1/file1\" is not valid: it is not in the store ",
+        ),
+        (
+            json!({"path": format!("{file}/../../x")}),
+            "is not valid: expected a 32-character hash, a dash and a name",
+        ),
+        (
+            json!({"path": format!("{file}\0")}),
+            "is not valid: expected a 32-character hash, a dash and a name",
+        ),
+        (json!({"path": other}), "is not valid: it is not in the store "),
+        (json!({"path": file, "narHash": hash}), "narHash is not valid: expected a SHA-256"),
+        (
+            json!({"path": file, "references": ["/etc/passwd"]}),
+            "references[0] is not valid: store path \"/etc/passwd\"",
+        ),
+    ] {
+        sandbox.write("bad.json", &json!([{"path": file}, entry]));
+        for verb in [LAYERS, KEPT] {
+            let said = sandbox.fails(&[verb, "out.json", "bad.json"]);
+            assert!(said.starts_with("error: bad.json, entry 1") && said.contains(why), "{said}");
+        }
+    }
+    sandbox.write("bad.json", &json!([{"path": "relative"}]));
+    let said = sandbox.fails(&[LAYERS, "out.json", "bad.json"]);
+    assert!(said.starts_with("error: bad.json, entry 0 is not valid: store path \"relative\""), "{said}");
+    let twice = format!(r#"{{"{file}": {{}}, "{file}": {{}}}}"#);
+    fs::write(sandbox.path("cwd/bad.json"), twice).unwrap();
+    assert!(sandbox.fails(&[LAYERS, "out.json", "bad.json"]).contains("is there twice"));
 }
 
 #[test]

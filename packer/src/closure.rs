@@ -78,6 +78,28 @@ impl Store {
         Self { real_dir: dir.clone().into(), dir }
     }
 
+    /// As [`Store::at`], of a directory that a user names: an absolute path. Slashes at its end do not count.
+    pub fn named(dir: &str) -> Result<Self> {
+        let trimmed = dir.trim_end_matches('/');
+        let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.chars().any(char::is_control);
+        match trimmed.strip_prefix('/') {
+            Some(rest) if rest.split('/').all(plain) => Ok(Self::at(trimmed)),
+            _ => Err(Error::invalid(
+                format!("store directory {}", quoted(dir)),
+                "expected an absolute path without `.` and `..`, as in /nix/store",
+            )),
+        }
+    }
+
+    /// The store that `path`, a store path's full name, is in.
+    pub fn of(path: &str) -> Result<Self> {
+        let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
+        let store = Self::named(dir)
+            .map_err(|error| Error::invalid(format!("store path {}", quoted(path)), error.why()))?;
+        store.check(path)?;
+        Ok(store)
+    }
+
     /// The file or folder of a store path on this machine. A path outside of the store is itself.
     pub fn real_path(&self, path: &StorePath) -> PathBuf {
         match path.as_str().strip_prefix(&self.dir).and_then(|rest| rest.strip_prefix('/')) {
@@ -157,28 +179,29 @@ impl Store {
         let name = path.strip_prefix(&self.dir).and_then(|rest| rest.strip_prefix('/'));
         let name =
             name.ok_or_else(|| Error::invalid(what(), format!("it is not in the store {}", self.dir)))?;
-        let hash = name
-            .get(..32)
-            .filter(|hash| hash.bytes().all(|b| b"0123456789abcdfghijklmnpqrsvwxyz".contains(&b)));
-        let rest = name.get(32..).and_then(|rest| rest.strip_prefix('-'));
-        match (hash, rest) {
-            (Some(_), Some(rest)) if rest.len() > LONGEST_NAME => {
-                let why = format!("its name has {} characters; Nix allows {LONGEST_NAME}", rest.len());
-                Err(Error::invalid(what(), why))
-            }
-            (Some(_), Some(rest)) if !rest.is_empty() && rest.bytes().all(is_name) => Ok(path.into()),
-            _ => Err(Error::invalid(
-                what(),
-                "expected a 32-character hash, a dash and a name, and nothing below it",
-            )),
+        check_base(name).map(|()| path.into()).map_err(|why| Error::invalid(what(), why))
+    }
+}
+
+/// Checks what follows the store's directory in a store path. The error says what is expected.
+pub(crate) fn check_base(name: &str) -> Result<(), String> {
+    let hash =
+        name.get(..32).filter(|hash| hash.bytes().all(|b| b"0123456789abcdfghijklmnpqrsvwxyz".contains(&b)));
+    let rest = name.get(32..).and_then(|rest| rest.strip_prefix('-'));
+    match (hash, rest) {
+        (Some(_), Some(rest)) if rest.len() > LONGEST_NAME => {
+            Err(format!("its name has {} characters; Nix allows {LONGEST_NAME}", rest.len()))
         }
+        (Some(_), Some(rest)) if !rest.is_empty() && rest.bytes().all(is_name) => Ok(()),
+        _ => Err("expected a 32-character hash, a dash and a name, and nothing below it".into()),
     }
 }
 
 /// Nix's own limit for what follows the hash and the dash.
 const LONGEST_NAME: usize = 211;
 
-fn is_name(byte: u8) -> bool {
+/// Whether a store path's name may have this byte.
+pub(crate) fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"+-._?=".contains(&byte)
 }
 

@@ -25,6 +25,16 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A file that the user or a document names cannot be read: it is for them to name another one.
+    #[error("cannot read {what}: {}", wording::path(path))]
+    Unreadable {
+        /// The argument or key that names it, as in "fromImage".
+        what: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The disk (or quota) is full.
     #[error(
         "no space left on the device, nothing was kept of what was being written: {}",
@@ -313,6 +323,15 @@ impl Error {
         }
     }
 
+    /// A named file that cannot be read.
+    pub(crate) fn unreadable(
+        what: impl Into<String>,
+        path: impl AsRef<Path>,
+        source: impl Into<io::Error>,
+    ) -> Self {
+        Self::Unreadable { what: what.into(), path: path.as_ref().to_path_buf(), source: source.into() }
+    }
+
     /// A value that is not what it must be.
     pub(crate) fn must(place: impl fmt::Display, must: &str, found: impl fmt::Display) -> Self {
         Self::Document(format!("{place} must be {must}, not {found}"))
@@ -331,6 +350,14 @@ impl Error {
     /// A document, argument or rule that is not what it should be.
     pub fn invalid(what: impl Into<String>, why: impl ToString) -> Self {
         Self::Invalid { what: what.into(), why: why.to_string() }
+    }
+
+    /// What is wrong, without the name of the thing, for callers that name it themselves.
+    pub(crate) fn why(self) -> String {
+        match self {
+            Self::Invalid { why, .. } => why,
+            error => error.to_string(),
+        }
     }
 
     /// Whether a layer is not what somebody has said that it is.

@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, Permissions};
+use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
@@ -31,9 +32,18 @@ pub(crate) fn file_with(dir: &Path, mode: u32) -> Result<NamedTempFile> {
     let mut builder = Builder::new();
     let file =
         builder.prefix(PREFIX).rand_bytes(RANDOM).permissions(Permissions::from_mode(mode)).tempfile_in(dir);
-    let file = file.map_err(|source| Error::io("create file", dir, source))?;
+    let file = file.map_err(|error| Error::io("create a file in", dir, unnamed(error)))?;
     hold(file.as_file());
     Ok(file)
+}
+
+/// An error without the temporary name, which nobody has heard of.
+fn unnamed(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    match text.split_once(" at path ") {
+        Some((why, _)) => io::Error::new(error.kind(), why.to_owned()),
+        None => error,
+    }
 }
 
 /// Gives a temporary file its place.
@@ -55,7 +65,7 @@ pub(crate) fn folder(parent: &Path) -> Result<Folder> {
         .rand_bytes(RANDOM)
         .permissions(Permissions::from_mode(0o777))
         .tempdir_in(parent);
-    let dir = dir.map_err(|source| Error::io("create directory", parent, source))?;
+    let dir = dir.map_err(|error| Error::io("create a directory in", parent, unnamed(error)))?;
     let held = File::open(dir.path()).ok().inspect(hold);
     Ok(Folder { dir, _held: held })
 }

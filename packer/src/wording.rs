@@ -141,9 +141,17 @@ pub fn some(names: &[&str]) -> String {
 
 /// The name of `known` that is most like `name`, if one is.
 pub fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    near(name, known).first().copied()
+}
+
+/// The names of `known` that are like `name`, those that are most like it first.
+pub fn near<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Vec<&'k str> {
     const LIKE_ENOUGH: f64 = 0.8;
     // No name of ours is as long, and the comparison takes time for it.
-    let wanted = Some(name).filter(|name| name.len() <= MOST)?.to_lowercase();
+    if name.len() > MOST {
+        return Vec::new();
+    }
+    let wanted = name.to_lowercase();
     let likeness = |known: &str| {
         let known = known.to_lowercase();
         // One letter too many, too few, wrong or in another place.
@@ -153,8 +161,9 @@ pub fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
         }
     };
     let scored = known.into_iter().map(|known| (likeness(known), known));
-    let best = scored.filter(|(score, _)| *score > LIKE_ENOUGH).max_by(|a, b| a.0.total_cmp(&b.0));
-    best.map(|(_, known)| known)
+    let mut near: Vec<(f64, &str)> = scored.filter(|(score, _)| *score > LIKE_ENOUGH).collect();
+    near.sort_by(|a, b| b.0.total_cmp(&a.0));
+    near.into_iter().map(|(_, known)| known).collect()
 }
 
 #[cfg(test)]

@@ -245,9 +245,9 @@ fn what_cannot_be_read_is_named() {
     folder.write("hollow/1/README.md", "");
     folder.write("text.json", "hello");
     folder.write("none.json", "{}");
-    folder.write("sizes.json", r#"{"/nix/store/a":{"references":[]}}"#);
-    folder.write("loop.json", r#"{"/nix/store/a":{"references":["/nix/store/b"],"narSize":1},"/nix/store/b":{"references":["/nix/store/a"]}}"#);
-    folder.write("part.json", r#"{"/nix/store/a":{"references":["/nix/store/b"],"narSize":1}}"#);
+    folder.write("sizes.json", r#"{"/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a":{"references":[]}}"#);
+    folder.write("loop.json", r#"{"/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a":{"references":["/nix/store/0123456789abcdfghijklmnpqrsvwxyz-b"],"narSize":1},"/nix/store/0123456789abcdfghijklmnpqrsvwxyz-b":{"references":["/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a"]}}"#);
+    folder.write("part.json", r#"{"/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a":{"references":["/nix/store/0123456789abcdfghijklmnpqrsvwxyz-b"],"narSize":1}}"#);
     folder.write("later.json", r#"{"format":"nixply-history","version":2,"images":{},"releases":[]}"#);
     folder.write(
         "gone.json",
@@ -269,7 +269,7 @@ fn what_cannot_be_read_is_named() {
         ),
         ("hollow", "hollow/1: it has no closures: expected a file IMAGE.json for each image of this release".into()),
         ("missing", "cannot read missing".into()),
-        ("text.json", "text.json: closure JSON is not valid JSON: line 1, column 1: expected a value".into()),
+        ("text.json", "text.json is not valid JSON: line 1, column 1: expected a value".into()),
         ("none.json", "none.json: it has no store path".into()),
         ("sizes.json", format!("sizes.json: its paths have no sizes: {how} writes them")),
         (
@@ -278,7 +278,7 @@ fn what_cannot_be_read_is_named() {
         ),
         (
             "part.json",
-            "part.json: /nix/store/b is not in the closure, although /nix/store/a refers to it; give the whole closure".into(),
+            "part.json: /nix/store/0123456789abcdfghijklmnpqrsvwxyz-b is not in the closure, although /nix/store/0123456789abcdfghijklmnpqrsvwxyz-a refers to it; give the whole closure".into(),
         ),
         ("later.json", "later.json: expected format nixply-history, version 1".into()),
         ("gone.json", "gone.json, release 1: i refers to \"a\", which is not in it".into()),

@@ -357,14 +357,16 @@ fn copies_reach_registries_with_and_without_credentials() {
             &arguments,
         ]))
     };
-    // Where a slash is missing, it is asked for before skopeo complains of the name that comes of it.
+    // Where a slash is missing, the name is wrong, which is told before anything is packed.
     let said =
         run(&mut project.nixply(["container", "copy", "processes", "-r", &format!("docker://{open}")]))
             .fails();
-    let warning = format!(
-        "warning: registry docker://{open}: the image's name follows at once; is there to be a slash at the end?\n"
+    let told = format!(
+        "error: image name \"{open}{name}\" is not valid: registries take parts of letters and digits with single '.', '_', '__' \
+         or dashes between them, joined by '/', 255 bytes at most, as in \"hello\" or \"ghcr.io/nixply/hello\"; a tag is an \
+         argument of its own\nhint: end the registry with a slash: docker://{open}/\n"
     );
-    assert!(said.contains(&warning), "{said}");
+    assert!(said.ends_with(&told), "{said}");
     // Row C14, with a way out.
     let refused = copy("x:wrong").fails();
     assert!(refused.contains("authentication required") || refused.contains("unauthorized"), "{refused}");

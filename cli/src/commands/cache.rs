@@ -105,8 +105,8 @@ struct Verify {
     store: bool,
 
     /// The store directory as store paths name it
-    #[arg(long, value_name = "DIR", env = unless_empty("NIX_STORE_DIR"), default_value = "/nix/store")]
-    store_dir: String,
+    #[arg(long, value_name = "DIR", env = unless_empty("NIX_STORE_DIR"), default_value = "/nix/store", value_parser = values::store)]
+    store_dir: Store,
 
     /// Where that directory lies on this machine, if elsewhere (a chroot store's DIR/nix/store)
     #[arg(long, value_name = "DIR")]
@@ -115,7 +115,7 @@ struct Verify {
 
 impl Verify {
     fn store(&self) -> Store {
-        let mut store = Store::at(self.store_dir.trim_end_matches('/'));
+        let mut store = self.store_dir.clone();
         if let Some(real_dir) = &self.real_store_dir {
             store.real_dir.clone_from(real_dir);
         }

@@ -127,25 +127,34 @@ pub(super) fn fleet(path: &Path) -> Result<FleetRequest> {
     read(path, Kind::Fleet, FleetRequest::from_json)
 }
 
-/// Reads a spec's file: `image.json`, or a result link to one.
+/// Reads a spec's file: `image.json`, or a result link to one. Its paths are store paths of one store.
 pub(super) fn spec(path: &Path) -> Result<ImageSpec> {
-    read(path, Kind::Spec, ImageSpec::read)
+    read(path, Kind::Spec, named_spec)
+}
+
+fn named_spec(text: &str, name: &str) -> nixply_packer::Result<ImageSpec> {
+    let spec = ImageSpec::read(text, name)?;
+    spec.check_names(name)?;
+    Ok(spec)
 }
 
 /// Reads a spec whose files are going to be read, by others perhaps: all that it names must be in the store. `outside` allows
 /// layers' own files to be elsewhere.
 pub(super) fn spec_within(path: &Path, store: &Store, outside: bool) -> Result<ImageSpec> {
-    let spec = spec(path)?;
+    let spec = read(path, Kind::Spec, ImageSpec::read)?;
     spec.check_paths(store, outside).with_context(|| name_of(path))?;
     store.check_owner_for(path)?;
     Ok(spec)
 }
 
-/// Reads a closure.
-pub(super) fn closure(path: &Path) -> Result<Closure> {
-    let text = text(path, Kind::Closure)?;
-    let read = Closure::from_json(&text).with_context(|| name_of(path));
-    read.map_err(|error| explained(error, &text, path, Kind::Closure))
+/// Reads a closure of store paths of `store`.
+pub(super) fn closure(path: &Path, store: &Store) -> Result<Closure> {
+    read(path, Kind::Closure, |text, name| Closure::read(text, name, store))
+}
+
+/// Reads a closure for a command that knows no store: its paths are all in one.
+pub(super) fn closure_of_one_store(path: &Path) -> Result<Closure> {
+    read(path, Kind::Closure, Closure::read_of_one_store)
 }
 
 /// What a file has: a spec or a request.
@@ -160,7 +169,7 @@ pub(super) fn spec_or_request(path: &Path) -> Result<SpecOrRequest> {
     let read = || -> Result<SpecOrRequest, nixply_packer::Error> {
         let value = document::parse(&text, &name)?;
         if value.get("version").is_some() {
-            return ImageSpec::read(&text, &name).map(|spec| SpecOrRequest::Spec(Box::new(spec)));
+            return named_spec(&text, &name).map(|spec| SpecOrRequest::Spec(Box::new(spec)));
         }
         ImageRequest::from_json(&text, &name).map(|request| SpecOrRequest::Request(Box::new(request)))
     };

@@ -24,7 +24,7 @@ pub(crate) struct Args {
     folder: PathBuf,
 
     /// The image's tag in the layout
-    #[arg(short, long, default_value = "latest")]
+    #[arg(short, long, default_value = "latest", value_parser = values::tag)]
     tag: String,
 
     /// none, gzip or zstd, with a level as in zstd:9; without it, what the spec says. A base image's layers keep theirs, unless that is

@@ -2,9 +2,9 @@
 //! it: the registry answers this user's programs, and those that know its secret. Programs that may run as another user, such
 //! as the Docker daemon, learn the secret from a file that this user alone can read.
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,15 +12,14 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use nixply_packer::cache::Cache;
 use nixply_packer::image::spec::ImageSpec;
-use nixply_registry::Error;
 use nixply_registry::server::{Compression, Image, Options, Readers, Secret, Server};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use super::cache::CacheFlags;
 use super::{Machine, serve};
-use crate::terminal;
 use crate::transfer::Watch;
+use crate::{temporary, terminal};
 
 /// What is said of machine and cache where a command line has no room for it: the environment's.
 #[derive(Parser)]
@@ -61,11 +60,7 @@ impl Loopback {
     ) -> Result<Self> {
         let cache = settings.cache.open();
         let secret = Secret::new()?;
-        let folder = tempfile::Builder::new()
-            .prefix("nixply-secret-")
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir();
-        let folder = folder.context("cannot make a temporary directory")?;
+        let folder = temporary::folder("nixply-secret-")?;
         let options = Options {
             compression,
             readers: Readers::User(secret.clone()),
@@ -81,9 +76,9 @@ impl Loopback {
         let name = serve::default_name(path);
         let image = Image::new(&name, "latest", spec.clone())
             .or_else(|_| Image::new("image", "latest", spec))
-            .map_err(known)?;
+            .map_err(serve::known)?;
         let reference = image.reference();
-        let server = Server::start(vec![image], options).map_err(known)?;
+        let server = Server::start(vec![image], options).map_err(serve::known)?;
         Ok(Self { server, cache, watch, reference, secret, folder })
     }
 
@@ -175,13 +170,6 @@ fn with_auth(config: &str, host: &str, auth: Value) -> Option<Value> {
 }
 
 /// failure.rs knows the packer's errors by their type.
-fn known(error: Error) -> anyhow::Error {
-    match error {
-        Error::Packer(error) => error.into(),
-        error => error.into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

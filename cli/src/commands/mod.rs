@@ -53,8 +53,8 @@ fn unless_empty(name: &'static str) -> Option<&'static str> {
 #[derive(clap::Args)]
 pub(crate) struct Machine {
     /// The store directory as store paths name it [default: that of the image's spec, if it lies in one, else /nix/store]
-    #[arg(long, value_name = "DIR", env = unless_empty("NIX_STORE_DIR"))]
-    store_dir: Option<String>,
+    #[arg(long, value_name = "DIR", env = unless_empty("NIX_STORE_DIR"), value_parser = values::store)]
+    store_dir: Option<Store>,
 
     /// Where that directory lies on this machine, if elsewhere (a chroot store's DIR/nix/store)
     #[arg(long, value_name = "DIR")]
@@ -81,7 +81,7 @@ impl Machine {
     }
 
     fn store_at(&self, default: &str) -> Store {
-        let mut store = Store::at(self.store_dir.as_deref().unwrap_or(default).trim_end_matches('/'));
+        let mut store = self.store_dir.clone().unwrap_or_else(|| Store::at(default));
         if let Some(real_dir) = &self.real_store_dir {
             store.real_dir.clone_from(real_dir);
         }
@@ -188,18 +188,29 @@ impl Input {
 
     /// The closure of all requests, whose configs may name store paths.
     fn closure_of(&self, requests: Vec<&mut ImageRequest>, store: &Store) -> Result<Closure> {
-        let given = self.closure.as_deref().map(inputs::closure).transpose()?;
+        let given = self.closure.as_deref().map(|file| inputs::closure(file, store)).transpose()?;
         closure_of(given, requests, store)
     }
 
-    /// An error of the request's plan, with the request's name.
+    /// As [`of_request`].
     fn within<T>(&self, planned: nixply_packer::Result<T>) -> Result<T> {
-        planned.map_err(|error| match error {
-            Error::Invalid { .. } | Error::Document(_) | Error::OfImage { .. } => {
-                anyhow::Error::from(error).context(inputs::name_of(&self.request))
-            }
-            error => error.into(),
-        })
+        planned.map_err(|error| of_request(error, &self.request, self.closure.as_deref()))
+    }
+}
+
+/// An error of a request's plan, with the name of the document that it is about: the request's, or the closure's.
+fn of_request(error: Error, file: &Path, closure: Option<&Path>) -> anyhow::Error {
+    let document = match &error {
+        Error::NotInClosure { .. } | Error::Cycle(_) => closure,
+        Error::Invalid { .. } | Error::Document(_) | Error::OfImage { .. } | Error::Unreadable { .. } => {
+            Some(file)
+        }
+        _ => None,
+    };
+    let error = anyhow::Error::from(error);
+    match document {
+        Some(document) => error.context(inputs::name_of(document)),
+        None => error,
     }
 }
 

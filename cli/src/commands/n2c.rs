@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nixply_packer::closure::{Closure, Store, StorePath};
 use nixply_packer::compress::Codec;
 use nixply_packer::document;
 use nixply_packer::image::config::ImageConfig;
+use nixply_packer::image::doubts::doubts;
 use nixply_packer::image::import;
 use nixply_packer::image::platform::{LINUX, Platform, Processor};
 use nixply_packer::image::spec::{
@@ -18,7 +19,7 @@ use nixply_packer::image::spec::{
 use nixply_packer::pack::{Control, Packer};
 use nixply_packer::plan::{self, PlannedPath};
 use nixply_packer::request::{LayerPlan, Packing};
-use nixply_packer::rules::{PermPath, RewritePath};
+use nixply_packer::rules::{GoPermPath, PermPath, RewritePath};
 use serde::de::DeserializeOwned;
 
 use super::inputs::{self, read_text};
@@ -139,7 +140,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         Command::ImageFromManifest { output, manifest, blobs, platform } => {
             let blobs: HashMap<String, PathBuf> =
-                document::read(&read_text(blobs)?, &blobs.display().to_string())?;
+                document::read(&read_text(blobs)?, &inputs::name_of(blobs))?;
             (output, imported(import::from_manifest(manifest, &blobs, platform.as_ref())?))
         }
         Command::LayersFromReproducibleStorepaths(layers) => return layers.write(None, args.debug),
@@ -167,25 +168,28 @@ fn named(flag: Option<&str>) -> Option<&Path> {
 /// Reads a file of JSON; null is the default, as in Go.
 fn read<T: DeserializeOwned + Default>(file: Option<&Path>) -> Result<T> {
     let Some(file) = file else { return Ok(T::default()) };
-    let value: Option<T> = document::read(&read_text(file)?, &file.display().to_string())?;
+    let value: Option<T> = document::read(&read_text(file)?, &inputs::name_of(file))?;
     Ok(value.unwrap_or_default())
 }
 
 fn read_layers_of(file: &Path) -> Result<Vec<Layer>> {
-    Ok(read_layers(&read_text(file)?, &file.display().to_string())?)
+    Ok(read_layers(&read_text(file)?, &inputs::name_of(file))?)
 }
 
 impl Image {
     fn spec(&self) -> Result<ImageSpec> {
         let created = canonical_time("--created", &self.created)?;
         let processor = match self.arch.as_deref().filter(|arch| !arch.is_empty()) {
-            Some(arch) => Processor::from_arch(arch)?,
+            Some(arch) => Processor::from_any_arch(arch)?,
             None => Processor::of_this_machine()?,
         };
         let config = ImageConfig::from_value(read(Some(&self.config))?);
-        let (config, unknown) = config.with_context(|| self.config.display().to_string())?;
+        let (config, unknown) = config.with_context(|| inputs::name_of(&self.config))?;
         for key in unknown {
             say(format!("warning: {key} is not part of OCI's image config and is left out of the image"));
+        }
+        for doubt in doubts(&config) {
+            say(format!("warning: {doubt}"));
         }
         let mut spec = ImageSpec {
             version: 1,
@@ -196,7 +200,7 @@ impl Image {
             annotations: BTreeMap::new(),
         };
         if let Some(file) = named(self.from_image.as_deref()) {
-            let base = inputs::spec(file)?;
+            let base = inputs::spec(file).context("--from-image")?;
             let platform = base.platform();
             let known = !platform.architecture.is_empty();
             if platform.os != LINUX || (known && !processor.runs(&platform.processor())) {
@@ -226,11 +230,12 @@ impl Layers {
         if self.max_layers == 0 {
             return Err(misused("--max-layers is 0: there is at least one layer"));
         }
-        let closure = inputs::closure(&self.graph)?;
+        let closure = inputs::closure_of_one_store(&self.graph)?;
         let parents = self.parents.iter().map(|file| read_layers_of(file)).collect::<Result<Vec<_>>>()?;
-        let rewrites: Vec<RewritePath> = read(named(self.rewrites.as_deref()))?;
-        let perms: Vec<PermPath> = read(named(self.perms.as_deref()))?;
-        let mut history: History = read(named(self.history.as_deref()))?;
+        let rewrites: Vec<RewritePath> = read(named(self.rewrites.as_deref())).context("--rewrites")?;
+        let perms: Vec<GoPermPath> = read(named(self.perms.as_deref())).context("--perms")?;
+        let perms: Vec<PermPath> = perms.into_iter().map(|GoPermPath(perm)| perm).collect();
+        let mut history: History = read(named(self.history.as_deref())).context("--history")?;
         history.created = history.created.map(|time| canonical_time("created", &time)).transpose()?;
         for (at, perm) in perms.iter().enumerate() {
             let place = format!("perms[{at}]");
@@ -260,13 +265,15 @@ impl Layers {
         let packing = Packing {
             codec: Codec::None,
             closure: &closure,
-            // Paths are what they say: in the store or anywhere else.
+            // Files lie where paths say, whatever the store's directory is.
             store: &Store::at("/nix/store"),
             packer: &Packer::new(jobs),
             control: &Control::new(&stop, &()),
         };
         if let Some(folder) = tar_directory {
-            fs::metadata(folder).with_context(|| format!("--tar-directory {}", folder.display()))?;
+            let shown = || format!("--tar-directory {}", inputs::name_of(folder));
+            let is_folder = fs::metadata(folder).with_context(shown)?.is_dir();
+            ensure!(is_folder, "{} is not a directory", shown());
         }
         let layers = packing.pack_into(plans, tar_directory)?;
         for layer in &layers {

@@ -24,17 +24,17 @@ pub(crate) struct Args {
     absent: Vec<String>,
 
     /// The store directory as store paths name it
-    #[arg(long, value_name = "DIR", env = super::unless_empty("NIX_STORE_DIR"), default_value = "/nix/store")]
-    store_dir: String,
+    #[arg(long, value_name = "DIR", env = super::unless_empty("NIX_STORE_DIR"), default_value = "/nix/store", value_parser = super::values::store)]
+    store_dir: Store,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let store = Store::at(args.store_dir.trim_end_matches('/'));
-    let closure = super::inputs::closure(&args.closure)?;
-    closure.check(&store).with_context(|| args.closure.display().to_string())?;
-    let absent = args.absent.iter().map(|path| store.check(path)).collect::<Result<Vec<_>, _>>()?;
+    let store = &args.store_dir;
+    let closure = super::inputs::closure(&args.closure, store)?;
+    let absent = args.absent.iter().map(|path| store.check(path));
+    let absent = absent.collect::<Result<Vec<_>, _>>().context("--absent")?;
     let paths = Closure::new(closure.iter().filter(|info| !absent.contains(&info.path)).cloned());
-    let warnings = nixply_nix_database::write(&paths, &store, &args.folder)?;
+    let warnings = nixply_nix_database::write(&paths, store, &args.folder)?;
     warnings.iter().for_each(warning);
     Ok(())
 }

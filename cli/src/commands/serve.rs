@@ -1,8 +1,7 @@
 //! `nixply serve`.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,6 +21,7 @@ use tempfile::TempDir;
 use super::cache::CacheFlags;
 use super::{Machine, Talk, human, values};
 use crate::failure::{Hint, hinted, misused};
+use crate::temporary;
 use crate::terminal::{self, say};
 
 /// The length of a store path's hash.
@@ -39,8 +39,8 @@ pub(crate) struct Args {
     images: Vec<PathBuf>,
 
     /// What an image is called; given once for each image, in their order [default: NAME of the file image-NAME.json]
-    #[arg(short, long = "name", value_name = "NAME[:TAG]")]
-    names: Vec<String>,
+    #[arg(short, long = "name", value_name = "NAME[:TAG]", value_parser = values::name_and_tag)]
+    names: Vec<(String, String)>,
 
     /// Where to listen; port 0 is a free one
     #[arg(short, long, value_name = "ADDR:PORT", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))]
@@ -106,11 +106,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         report: Arc::new(|error| terminal::error(error.chain())),
         observer: Arc::new(()),
     };
-    let server = Server::start(images, options).map_err(|error| match error {
-        // Known to failure.rs by its type.
-        Error::Packer(error) => anyhow::Error::from(error),
-        error => error.into(),
-    })?;
+    let server = Server::start(images, options).map_err(known)?;
     let address = server.address();
     super::print(references.iter().map(|reference| format!("{address}/{reference}\n")).collect::<String>())?;
     let tell = |line: String| {
@@ -146,20 +142,17 @@ impl Args {
         let image = |(at, path): (usize, &PathBuf)| -> Result<Image> {
             let given = self.names.get(at);
             let (name, tag) = match given {
-                Some(given) => split_tag(given),
+                Some((name, tag)) => (name.clone(), tag.as_str()),
                 None => (default_name(path), "latest"),
             };
             let spec = super::inputs::spec_within(path, &self.store(), self.allow_outside_store)?;
             let (spec, folder) = without_zstd(spec, &self.store(), self.compression, &scratch)?;
             converted.extend(folder);
             let image = Image::new(&name, tag, spec);
-            let image = image.map_err(|error| match error {
-                Error::Packer(error) => anyhow::Error::from(error),
-                error => error.into(),
-            });
             match given {
-                Some(given) => image.with_context(|| format!("--name {given}")),
+                Some(_) => image.map_err(|error| misused(format!("--name {name}: {error}"))),
                 None => image
+                    .map_err(known)
                     .with_context(|| format!("{} has no name that an image can have", path.display()))
                     .hint("give one with --name"),
             }
@@ -168,11 +161,15 @@ impl Args {
     }
 }
 
-/// A tag follows the last colon; one ahead of a slash is a registry's port.
-fn split_tag(name: &str) -> (String, &str) {
-    match name.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => (name.into(), tag),
-        _ => (name.into(), "latest"),
+/// An error of the registry as failure.rs knows it.
+pub(super) fn known(error: Error) -> anyhow::Error {
+    match error {
+        Error::Packer(error) => error.into(),
+        Error::Remote(_) | Error::Twice { .. } => misused(error.to_string()),
+        Error::Scratch { folder, source } => {
+            temporary::failed("keep packed layers in the folder", &folder, source)
+        }
+        error => error.into(),
     }
 }
 
@@ -192,11 +189,7 @@ pub(super) fn without_zstd(
         return Ok((spec, None));
     }
     let stop = super::stop_flag()?;
-    let folder = tempfile::Builder::new()
-        .prefix("nixply-converted-")
-        .permissions(Permissions::from_mode(0o700))
-        .tempdir_in(scratch)
-        .with_context(|| format!("cannot make a temporary folder in {}", scratch.display()))?;
+    let folder = temporary::folder_in(scratch, "nixply-converted-")?;
     let spec = blob::without_zstd(spec, store, codec, folder.path(), &Control::new(&stop, &()))?;
     Ok((spec, Some(folder)))
 }
@@ -248,17 +241,5 @@ mod tests {
         fs::write(&file, "").unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
         assert_eq!(default_name(&link), "linked");
-    }
-
-    #[test]
-    fn tags_follow_the_last_colon() {
-        for (text, name, tag) in [
-            ("a", "a", "latest"),
-            ("a/b:c", "a/b", "c"),
-            ("host:5000/a", "host:5000/a", "latest"),
-            ("h:1/a:t", "h:1/a", "t"),
-        ] {
-            assert_eq!(split_tag(text), (name.into(), tag));
-        }
     }
 }

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use bytesize::ByteSize;
+use nixply_packer::Error;
+use nixply_packer::closure::Store;
 use nixply_packer::compress::Codec;
+use nixply_packer::image::reference;
 use nixply_registry::server::Compression;
 
 /// A number of layers.
@@ -49,6 +52,34 @@ pub(crate) fn compression(text: &str) -> Result<Compression, String> {
     text.parse().map_err(|_| format!("expected auto, {}", Codec::FORMS))
 }
 
+/// A store directory.
+pub(crate) fn store(text: &str) -> Result<Store, String> {
+    Store::named(text).map_err(reason)
+}
+
+/// An image's tag.
+pub(crate) fn tag(text: &str) -> Result<String, String> {
+    reference::check_tag(text).map(|()| text.to_owned()).map_err(reason)
+}
+
+/// An image's name, and its tag behind a colon. One ahead of a slash is a registry's port.
+pub(crate) fn name_and_tag(text: &str) -> Result<(String, String), String> {
+    let (name, tag) = match text.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, tag),
+        _ => (text, "latest"),
+    };
+    let checked = reference::canonical_name(name).and_then(|_| reference::check_tag(tag));
+    checked.map(|()| (name.to_owned(), tag.to_owned())).map_err(reason)
+}
+
+/// Why a value is wrong. The value itself is in front of it.
+fn reason(error: Error) -> String {
+    match error {
+        Error::Invalid { why, .. } => why,
+        error => error.to_string(),
+    }
+}
+
 /// Where a server listens.
 pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
@@ -69,6 +100,32 @@ mod tests {
             assert_eq!(layers(text).unwrap_err(), "expected a whole number from 1 to 4294967295", "{text:?}");
         }
         assert!(few_layers("65536").unwrap_err().ends_with("from 1 to 65535"));
+    }
+
+    #[test]
+    fn tags_follow_the_last_colon() {
+        for (text, name, tag) in [
+            ("a", "a", "latest"),
+            ("a/b:c", "a/b", "c"),
+            ("host:5000/a", "host:5000/a", "latest"),
+            ("h:1/a:t", "h:1/a", "t"),
+        ] {
+            assert_eq!(name_and_tag(text).unwrap(), (name.into(), tag.into()));
+        }
+        for text in ["", ".", "..", "A B", "a:", "a:.", "a:-x", ":t", "../x", "a:b c"] {
+            name_and_tag(text).unwrap_err();
+        }
+        for text in ["", ".", "..", ".-x", "a b", "a/b"] {
+            assert!(tag(text).unwrap_err().starts_with("registries take 1 to 128"), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_store_directory_is_absolute() {
+        assert_eq!(store("/nix/store/").unwrap(), Store::at("/nix/store"));
+        for text in ["", "/", "store", "./store", "/nix/../store", "//nix", "/nix/./store", "~/store"] {
+            assert!(store(text).unwrap_err().starts_with("expected an absolute path"), "{text:?}");
+        }
     }
 
     #[test]

@@ -38,6 +38,11 @@ pub(crate) fn unwritten(what: impl fmt::Display) -> Unwritten {
     Unwritten(format!("cannot write {what}"))
 }
 
+/// Says why nothing can be written, in words of the caller's.
+pub(crate) fn unusable(what: String) -> Unwritten {
+    Unwritten(what)
+}
+
 /// Writes data to standard output.
 pub(crate) fn print(data: impl AsRef<[u8]>) -> Result<()> {
     let _waiting = Waiting::begin()?;

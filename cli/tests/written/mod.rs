@@ -7,6 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use nixply_packer::digest::Digest;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -148,11 +149,12 @@ impl World {
         write("layers.json", json!([]));
         write("graph.json", json!([{"path": folder, "references": []}]));
         fs::create_dir(self.path("in/dir")).unwrap();
-        let digits = "0".repeat(64);
-        let blob = |size: u64| json!({"mediaType": "m", "digest": format!("sha256:{digits}"), "size": size});
-        write("dir/manifest.json", json!({"config": blob(1), "layers": []}));
-        write(&format!("dir/{digits}"), json!({"config": {}, "rootfs": {"diff_ids": []}}));
-        write("blobs.json", json!({digits: self.path(&format!("in/dir/{}", "0".repeat(64)))}));
+        let config = json!({"config": {}, "rootfs": {"diff_ids": []}});
+        let digest = Digest::of(config.to_string().as_bytes());
+        let blob = json!({"mediaType": "m", "digest": digest, "size": 1});
+        write("dir/manifest.json", json!({"config": blob, "layers": []}));
+        write(&format!("dir/{}", digest.hex()), config);
+        write("blobs.json", json!({digest.hex(): self.path(&format!("in/dir/{}", digest.hex()))}));
         // More than a pipe takes: 64 KiB.
         let digest = format!("sha256:{}", "0".repeat(64));
         let paths: Vec<_> = (0..2000).map(|at| json!({"path": format!("{path}-{at:04}")})).collect();

@@ -151,6 +151,13 @@ impl Cache {
             let folder = self.folder.join(kind.folder());
             if fs::symlink_metadata(&folder).is_ok_and(|metadata| !metadata.is_dir()) {
                 found.push(folder);
+                continue;
+            }
+            // Entries are in folders alone.
+            let is_in_the_way =
+                |(path, metadata): &(PathBuf, Metadata)| !metadata.is_dir() && !is_hidden(path);
+            if fs::symlink_metadata(&folder).is_ok() {
+                found.extend(list(&folder)?.into_iter().filter(is_in_the_way).map(|(path, _)| path));
             }
         }
         for (_, folder) in self.subfolders()? {
@@ -457,5 +464,20 @@ mod tests {
         fs::File::open(&left).unwrap().set_modified(long_ago).unwrap();
         Cache::new(folder.path()).gc(u64::MAX).unwrap();
         assert!(!left.exists());
+    }
+
+    #[test]
+    fn what_is_in_the_place_of_a_folder_of_entries_is_found() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let folder = tempfile::tempdir().unwrap();
+        let cache = filled(folder.path());
+        assert_eq!(cache.verify().unwrap().removed, Vec::<PathBuf>::new());
+        fs::create_dir_all(folder.path().join("layers")).unwrap();
+        let (fifo, file) = (folder.path().join("contents/fifo"), folder.path().join("layers/ab"));
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        fs::write(&file, "").unwrap();
+        assert_eq!(cache.verify().unwrap().removed, [fifo.clone(), file.clone()]);
+        assert!(!fifo.exists() && !file.exists());
+        assert_eq!(cache.verify().unwrap().removed, Vec::<PathBuf>::new());
     }
 }

@@ -5,12 +5,16 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Closure, PathInfo, StorePath};
+use super::{Closure, PathInfo, Store, StorePath};
 use crate::error::{Error, Result};
+use crate::wording::{self, quoted};
 use crate::{document, nar_hash};
 
 /// No store is as large, and sums over thousands of images and releases are numbers of 64 bits.
 const MOST_BYTES: u64 = 1 << 50;
+
+/// What messages call a closure that has no name.
+const NAME: &str = "closure JSON";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -33,9 +37,34 @@ fn yes() -> bool {
 impl Closure {
     /// Reads a closure from JSON: the graph of a derivation's `exportReferencesGraph` or nix2container's closure graph
     /// (a list), or what `nix path-info --json` prints in any of its formats (a list until Nix 2.18, an object by path
-    /// from 2.19, `{"info": {...}, "storeDir": ...}` by base name since 2.33).
+    /// from 2.19, `{"info": {...}, "storeDir": ...}` by base name since 2.33). It may be of any store: see [`Closure::check`].
     pub fn from_json(text: &str) -> Result<Self> {
-        Self::from_value(document::parse(text, "closure JSON")?)
+        Self::from_value(document::parse(text, NAME)?)
+    }
+
+    /// As [`Closure::from_json`], from JSON that has been read.
+    pub fn from_value(value: Value) -> Result<Self> {
+        Entries::of(value, NAME)?.closure()
+    }
+
+    /// As [`Closure::from_json`], of a document whose paths and references must be store paths of `store`. `name` is the
+    /// document's for messages; they name the entry, too.
+    pub fn read(text: &str, name: &str, store: &Store) -> Result<Self> {
+        Self::of_value(document::parse(text, name)?, name, store)
+    }
+
+    /// As [`Closure::read`], from JSON that has been read.
+    pub fn of_value(value: Value, name: &str, store: &Store) -> Result<Self> {
+        let entries = Entries::of(value, name)?;
+        entries.check(store)?;
+        entries.closure()
+    }
+
+    /// As [`Closure::read`], for callers that know no store: all paths must be in the store of the first one.
+    pub fn read_of_one_store(text: &str, name: &str) -> Result<Self> {
+        let entries = Entries::of(document::parse(text, name)?, name)?;
+        entries.check_one_store()?;
+        entries.closure()
     }
 
     /// As [`Closure::new`]. Entries of one path that differ in hash or size are an error; empty and 0 are unknown, and differ
@@ -64,9 +93,16 @@ impl Closure {
             _ => Err(Error::invalid(what, "the sizes of its paths are more than 1 PiB together")),
         }
     }
+}
 
-    /// As [`Closure::from_json`], from JSON that has been read.
-    pub fn from_value(value: Value) -> Result<Self> {
+/// A document's entries, in its order.
+struct Entries<'n> {
+    name: &'n str,
+    infos: Vec<PathInfo>,
+}
+
+impl<'n> Entries<'n> {
+    fn of(value: Value, name: &'n str) -> Result<Self> {
         let mut prefix = String::new();
         let entries: Vec<(Option<String>, Value)> = match value {
             Value::Array(list) => list.into_iter().map(|entry| (None, entry)).collect(),
@@ -80,25 +116,23 @@ impl Closure {
                 }
                 object.into_iter().map(|(path, entry)| (Some(path), entry)).collect()
             }
-            _ => return Err(Error::invalid("closure JSON", "expected a list or an object of store paths")),
+            _ => return Err(Error::invalid(name, "expected a list or an object of store paths")),
         };
         let full = |name: &str| {
             if name.starts_with('/') { StorePath::from(name) } else { format!("{prefix}{name}").into() }
         };
         let mut infos = Vec::with_capacity(entries.len());
-        for (index, (key, entry)) in entries.into_iter().enumerate() {
-            let place =
-                || format!("closure JSON, entry {}", key.clone().unwrap_or_else(|| index.to_string()));
+        for (at, (key, entry)) in entries.into_iter().enumerate() {
+            let path = key.clone().or_else(|| Some(entry.get("path")?.as_str()?.to_owned()));
+            let place = || place(name, at, path.as_deref());
             if entry.is_null() {
                 return Err(Error::invalid(place(), "Nix does not know this path: build it first"));
             }
             let entry: Entry = document::fill(entry, &place())?;
-            let path = key
-                .as_ref()
-                .or(entry.path.as_ref())
-                .ok_or_else(|| Error::invalid(place(), "it has no path"))?;
+            let path = path.as_ref().ok_or_else(|| Error::invalid(place(), "it has no path"))?;
             if let Some(other) = entry.path.as_ref().filter(|other| full(other) != full(path)) {
-                return Err(Error::invalid(place(), format!("its path is another one, {other:?}")));
+                let why = format!("its path is another one, {}", quoted(other));
+                return Err(Error::invalid(place(), why));
             }
             if !entry.valid {
                 return Err(Error::invalid(place(), "Nix does not know this path: build it first"));
@@ -111,7 +145,40 @@ impl Closure {
                 nar_size: entry.nar_size,
             });
         }
-        Self::consistent(infos, "closure JSON")
+        Ok(Self { name, infos })
+    }
+
+    /// As [`Closure::check`], with the entry's number in the document.
+    fn check(&self, store: &Store) -> Result<()> {
+        for (at, info) in self.infos.iter().enumerate() {
+            let entry = || place(self.name, at, None);
+            store.check(info.path.as_str()).map_err(|error| Error::invalid(entry(), error))?;
+            let place = || place(self.name, at, Some(info.path.as_str()));
+            for (number, reference) in info.references.iter().enumerate() {
+                let what = || format!("{}, references[{number}]", place());
+                store.check(reference.as_str()).map_err(|error| Error::invalid(what(), error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_one_store(&self) -> Result<()> {
+        let Some(first) = self.infos.first() else { return Ok(()) };
+        let store = Store::of(first.path.as_str())
+            .map_err(|error| Error::invalid(place(self.name, 0, None), error))?;
+        self.check(&store)
+    }
+
+    fn closure(self) -> Result<Closure> {
+        Closure::consistent(self.infos, self.name)
+    }
+}
+
+/// An entry's name in messages: its number, and its path where it has one.
+fn place(name: &str, at: usize, path: Option<&str>) -> String {
+    match path {
+        Some(path) => format!("{name}, entry {at} ({})", wording::short(path)),
+        None => format!("{name}, entry {at}"),
     }
 }
 
@@ -169,7 +236,7 @@ mod tests {
         let error = |text: &str| Closure::from_json(text).unwrap_err().to_string();
         assert!(
             error(r#"{"/nix/store/a":null}"#)
-                .contains("/nix/store/a is not valid: Nix does not know this path")
+                .contains("entry 0 (/nix/store/a) is not valid: Nix does not know this path")
         );
         assert!(error(r#"[{"path":"/a","valid":false}]"#).contains("entry 0"));
         assert!(error(r#"[{"references":[]}]"#).contains("it has no path"));
@@ -216,7 +283,9 @@ mod tests {
         ] {
             let error = read(wrong).unwrap_err().to_string();
             assert!(
-                error.starts_with("closure JSON, entry 0, narHash is not valid: expected a SHA-256"),
+                error.starts_with(
+                    "closure JSON, entry 0 (/nix/store/a), narHash is not valid: expected a SHA-256"
+                ),
                 "{wrong}: {error}"
             );
         }
@@ -247,10 +316,57 @@ mod tests {
         let error = read(r#"{"/nix/store/a": {"path": "/nix/store/b"}}"#).unwrap_err();
         assert_eq!(
             error,
-            "closure JSON, entry /nix/store/a is not valid: its path is another one, \"/nix/store/b\""
+            "closure JSON, entry 0 (/nix/store/a) is not valid: its path is another one, \"/nix/store/b\""
         );
         assert!(
             read(r#"[["/nix/store/a", []]]"#).unwrap_err().contains("entry 0 must be an object, not a list")
         );
+    }
+
+    #[test]
+    fn entries_of_a_document_are_store_paths_and_named_by_number() {
+        let good = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a";
+        let (store, other) = (Store::at("/nix/store"), good.replace("/nix/store", "/gnu/store"));
+        let read = |text: &str| Closure::read(text, "c.json", &store).map(drop).map_err(|e| e.to_string());
+        let list = |path: &str, reference: &str| {
+            format!(
+                r#"[{{"path": "{good}"}}, {{"path": "{path}", "references": ["{good}", "{reference}"]}}]"#
+            )
+        };
+        read(&list(good, good)).unwrap();
+        let name = "expected a 32-character hash, a dash and a name, and nothing below it";
+        let outside = "it is not in the store /nix/store";
+        for (path, why) in [
+            ("/nix/store/../../etc/passwd", name),
+            (&*format!("{good}/bin"), name),
+            ("/nix/store/a", name),
+            (&*format!("{good}\\u0000"), name),
+            ("../data/layer1/file1", outside),
+            ("/etc/passwd", outside),
+            ("", outside),
+            (&*other, outside),
+        ] {
+            let shown = path.replace("\\u0000", "\0");
+            let path_is_wrong = format!("store path {} is not valid: {why}", quoted(&shown));
+            let error = read(&list(path, good)).unwrap_err();
+            assert_eq!(error, format!("c.json, entry 1 is not valid: {path_is_wrong}"));
+            let error = read(&list(good, path)).unwrap_err();
+            let expected = format!("c.json, entry 1 ({good}), references[1] is not valid: {path_is_wrong}");
+            assert_eq!(error, expected);
+            // Without a store, that of the first entry counts.
+            let error = Closure::read_of_one_store(&list(path, good), "c.json").map(drop).unwrap_err();
+            assert_eq!(error.to_string(), format!("c.json, entry 1 is not valid: {path_is_wrong}"));
+        }
+        let read =
+            |text: &str| Closure::read_of_one_store(text, "c.json").map(drop).map_err(|e| e.to_string());
+        read(&format!(r#"[{{"path": "{other}"}}]"#)).unwrap();
+        read("[]").unwrap();
+        for first in ["../data/layer1/file1", "/etc/passwd", "store/0123456789abcdfghijklmnpqrsvwxyz-a"] {
+            let error = read(&format!(r#"[{{"path": "{first}"}}]"#)).unwrap_err();
+            assert!(error.starts_with("c.json, entry 0 is not valid: store "), "{error}");
+            assert!(error.contains(&quoted(first)), "{error}");
+        }
+        let above = good.replace("/store", "/../store");
+        assert!(read(&format!(r#"[{{"path": "{above}"}}]"#)).unwrap_err().contains("an absolute path"));
     }
 }

@@ -45,7 +45,10 @@ impl Fault {
             (document, place) => format!("{document}: {place}"),
         };
         match self {
-            Self::Refused(why) if !why.starts_with(MUST) => format!("{subject}: {why}"),
+            Self::Refused(why) if why.starts_with(WITHIN) => format!("{subject}{why}"),
+            Self::Refused(why) if !why.starts_with(MUST) && !why.starts_with(CANNOT) => {
+                format!("{subject}: {why}")
+            }
             _ => format!("{subject} {self}"),
         }
     }
@@ -54,12 +57,18 @@ impl Fault {
 /// The beginning of a refusal that continues the name of the value.
 pub(crate) const MUST: &str = "must be ";
 
+/// Likewise, of a key.
+const CANNOT: &str = "cannot have the key ";
+
+/// The beginning of a refusal that names a part of the value.
+pub(crate) const WITHIN: &str = ".";
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unlike { must, found } => write!(f, "{MUST}{must}, not {found}"),
             Self::UnknownKey { key, known } => {
-                write!(f, "cannot have the key `{}`", wording::short(key))?;
+                write!(f, "{CANNOT}`{}`", wording::short(key))?;
                 match wording::nearest(key, known.iter().copied()) {
                     Some(near) => write!(f, "; did you mean `{near}`?"),
                     None if known.is_empty() => Ok(()),

@@ -14,7 +14,8 @@ use serde_json::error::Category;
 use serde_json::{Map, Number, Value};
 
 pub use self::fault::Fault;
-use self::reader::Reader;
+pub(crate) use self::fault::{MUST, WITHIN};
+use self::reader::{Exact, Reader};
 use crate::error::{Error, Result};
 use crate::wording;
 
@@ -50,9 +51,22 @@ pub fn fill<T: DeserializeOwned>(value: Value, name: &str) -> Result<T> {
     fill_at(value, name, "")
 }
 
+/// As [`fill`], of a part of a document; a key that `T` does not have is an error.
+pub(crate) fn fill_exactly<T: DeserializeOwned>(value: Value) -> Result<T> {
+    from_reader(Exact(value), "", "")
+}
+
 /// As [`fill`], of the value at a place in the document. Without a name the place is enough.
 pub(crate) fn fill_at<T: DeserializeOwned>(value: Value, name: &str, place: &str) -> Result<T> {
-    serde_path_to_error::deserialize(Reader(value)).map_err(|error| {
+    from_reader(Reader(value), name, place)
+}
+
+fn from_reader<'de, T, R>(reader: R, name: &str, place: &str) -> Result<T>
+where
+    T: DeserializeOwned,
+    R: Deserializer<'de, Error = Fault>,
+{
+    serde_path_to_error::deserialize(reader).map_err(|error| {
         let within = error.path().to_string();
         let place = match within.as_str() {
             "." => place.to_owned(),
@@ -170,6 +184,25 @@ impl<'de> Visitor<'de> for UniqueVisitor {
         }
         Ok(Value::Object(values))
     }
+}
+
+/// How many layers there may be. 0 is for the reader to refuse, who knows what it would mean.
+pub(crate) fn layer_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    struct Count;
+
+    impl Visitor<'_> for Count {
+        type Value = usize;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a whole number of at least 1")
+        }
+
+        fn visit_u64<E>(self, number: u64) -> Result<usize, E> {
+            Ok(usize::try_from(number).unwrap_or(usize::MAX))
+        }
+    }
+
+    deserializer.deserialize_u64(Count)
 }
 
 /// A list of texts; a single text stands for itself.

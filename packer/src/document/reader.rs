@@ -84,6 +84,35 @@ impl<'de> Deserializer<'de> for Reader {
     }
 }
 
+/// A value that, read as a struct, has no other keys than the struct.
+pub(super) struct Exact(pub(super) Value);
+
+impl<'de> Deserializer<'de> for Exact {
+    type Error = Fault;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        Reader(self.0).deserialize_any(visitor)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        let mut keys = self.0.as_object().into_iter().flat_map(|object| object.keys());
+        match keys.find(|key| !fields.contains(&key.as_str())) {
+            Some(key) => Err(Fault::unknown_field(key, fields)),
+            None => Reader(self.0).deserialize_struct(name, fields, visitor),
+        }
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map identifier ignored_any option newtype_struct enum
+    }
+}
+
 impl<'de> IntoDeserializer<'de, Fault> for Reader {
     type Deserializer = Self;
 

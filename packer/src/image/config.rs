@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::healthcheck::Healthcheck;
+use crate::document::{MUST, WITHIN};
 use crate::error::{Error, Result};
 use crate::{document, wording};
 
@@ -128,10 +129,15 @@ impl ImageConfig {
     /// keys that OCI's config does not have (such as Docker's `Healthcheck`) and that are therefore left out. A key that
     /// comes twice, in different case, is an error: Go would drop one of the two silently.
     pub fn from_value(value: Value) -> Result<(Self, Vec<String>)> {
+        Self::read("config", value)
+    }
+
+    /// As [`ImageConfig::from_value`], with the config's name for messages.
+    fn read(name: &str, value: Value) -> Result<(Self, Vec<String>)> {
         let object = match value {
             Value::Null => Map::new(),
             Value::Object(object) => object,
-            other => return Err(wrong("config", "an object", &other)),
+            other => return Err(wrong(name, "an object", &other)),
         };
         let (mut config, mut unknown) = (Self::default(), Vec::new());
         let mut spelled: BTreeMap<String, String> = BTreeMap::new();
@@ -139,23 +145,25 @@ impl ImageConfig {
             let lower = key.to_ascii_lowercase();
             if let Some(first) = spelled.insert(lower.clone(), key.clone()) {
                 let why =
-                    format!("config.{first} is there too, and keys count in any case: remove one of the two");
-                return Err(Error::invalid(format!("config.{key}"), why));
+                    format!("{name}.{first} is there too, and keys count in any case: remove one of the two");
+                return Err(Error::invalid(format!("{name}.{key}"), why));
             }
             match lower.as_str() {
-                "user" => set(&mut config.user, string("config.User", value)?),
-                "exposedports" => set(&mut config.exposed_ports, set_of("config.ExposedPorts", value)?),
-                "env" => set(&mut config.env, strings("config.Env", value)?),
-                "entrypoint" => set(&mut config.entrypoint, strings("config.Entrypoint", value)?),
-                "cmd" => set(&mut config.cmd, strings("config.Cmd", value)?),
-                "volumes" => set(&mut config.volumes, set_of("config.Volumes", value)?),
-                "workingdir" => set(&mut config.working_dir, string("config.WorkingDir", value)?),
-                "labels" => set(&mut config.labels, labels(value)?),
-                "stopsignal" => set(&mut config.stop_signal, string("config.StopSignal", value)?),
+                "user" => set(&mut config.user, string(&format!("{name}.User"), value)?),
+                "exposedports" => {
+                    set(&mut config.exposed_ports, set_of(&format!("{name}.ExposedPorts"), value)?)
+                }
+                "env" => set(&mut config.env, strings(&format!("{name}.Env"), value)?),
+                "entrypoint" => set(&mut config.entrypoint, strings(&format!("{name}.Entrypoint"), value)?),
+                "cmd" => set(&mut config.cmd, strings(&format!("{name}.Cmd"), value)?),
+                "volumes" => set(&mut config.volumes, set_of(&format!("{name}.Volumes"), value)?),
+                "workingdir" => set(&mut config.working_dir, string(&format!("{name}.WorkingDir"), value)?),
+                "labels" => set(&mut config.labels, labels(&format!("{name}.Labels"), value)?),
+                "stopsignal" => set(&mut config.stop_signal, string(&format!("{name}.StopSignal"), value)?),
                 "argsescaped" => match value {
                     Value::Null => {}
                     Value::Bool(escaped) => config.args_escaped = escaped,
-                    other => return Err(wrong("config.ArgsEscaped", "true or false", &other)),
+                    other => return Err(wrong(&format!("{name}.ArgsEscaped"), "true or false", &other)),
                 },
                 _ => unknown.push(key),
             }
@@ -164,16 +172,16 @@ impl ImageConfig {
     }
 }
 
-/// A config that somebody has written: a health check in it counts.
+/// A config that somebody has written: a health check in it counts. Errors continue the config's name in its document.
 impl TryFrom<Value> for ImageConfig {
     type Error = Error;
     fn try_from(value: Value) -> Result<Self> {
         let is_healthcheck = |(key, _): &(&String, &Value)| key.eq_ignore_ascii_case("healthcheck");
         let healthcheck = value.as_object().and_then(|object| object.iter().find(is_healthcheck));
         let healthcheck =
-            healthcheck.map(|(key, value)| document::fill_at(value.clone(), "", &format!("config.{key}")));
+            healthcheck.map(|(key, value)| document::fill_at(value.clone(), "", &format!("{WITHIN}{key}")));
         let healthcheck = healthcheck.transpose()?;
-        let (config, _) = Self::from_value(value)?;
+        let (config, _) = Self::read("", value)?;
         Ok(Self { healthcheck: healthcheck.flatten(), ..config })
     }
 }
@@ -185,7 +193,10 @@ fn set<T>(field: &mut T, value: Option<T>) {
 }
 
 fn wrong(place: &str, expected: &str, found: &Value) -> Error {
-    Error::must(wording::line(place), expected, wording::value(found))
+    match place {
+        "" => Error::Document(format!("{MUST}{expected}, not {}", wording::value(found))),
+        place => Error::must(wording::line(place), expected, wording::value(found)),
+    }
 }
 
 fn string(place: &str, value: Value) -> Result<Option<String>> {
@@ -224,18 +235,18 @@ fn set_of(place: &str, value: Value) -> Result<Option<BTreeMap<String, Empty>>> 
     }
 }
 
-fn labels(value: Value) -> Result<Option<BTreeMap<String, String>>> {
+fn labels(place: &str, value: Value) -> Result<Option<BTreeMap<String, String>>> {
     match value {
         Value::Null => Ok(None),
         Value::Object(object) => object
             .into_iter()
             .map(|(key, value)| {
-                let text = string(&format!("config.Labels.{key:?}"), value)?;
+                let text = string(&format!("{place}.{key:?}"), value)?;
                 Ok((key, text.unwrap_or_default()))
             })
             .collect::<Result<_>>()
             .map(Some),
-        other => Err(wrong("config.Labels", "an object", &other)),
+        other => Err(wrong(place, "an object", &other)),
     }
 }
 

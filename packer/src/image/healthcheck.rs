@@ -58,7 +58,12 @@ struct Request {
 impl Healthcheck {
     /// Reads a health check as it stands in a request: `test` (a line for the image's shell, or a list: a program with its
     /// arguments, perhaps after one of Docker's words), durations as in `"1m30s"`, `retries`.
+    ///
+    /// An empty object is an empty health check: no image has it, and one that would be inherited is left out.
     pub fn from_request(value: Value) -> Result<Self> {
+        if value.as_object().is_some_and(serde_json::Map::is_empty) {
+            return Ok(Self::default());
+        }
         let request: Request = document::fill_at(value, "", "healthcheck")?;
         let test = match request.test {
             Value::String(line) => vec!["CMD-SHELL".to_owned(), line],

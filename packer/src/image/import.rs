@@ -3,10 +3,12 @@
 //! sizes (its #207), the config, which an image on top may inherit (its #79), the history (its #57), and the platform.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use super::config::ImageConfig;
 use super::index::{is_layout, tag_of};
@@ -109,7 +111,7 @@ fn import(
     let (manifest, Manifest { config, layers }) = manifest(document, wanted, &blob)?;
     let wrong = |why: String| Error::invalid(manifest.display().to_string(), why);
     let config_file = blob(&config.digest)?;
-    let document: Value = read(&config_file)?;
+    let document: Value = read(&config_file, "the image's config", Some(&config.digest))?;
     if document.get("rootfs").is_none() {
         return Err(wrong(format!(
             "it is not an image's: its config has no rootfs (media type {:?}); Helm charts and other artifacts cannot be a \
@@ -135,6 +137,7 @@ fn import(
     let imported = layers.into_iter().zip(diff_ids).enumerate().map(|(at, (layer, diff_id))| {
         let media_type = media_type(&layer, at).map_err(&wrong)?;
         let file = blob(&layer.digest)?;
+        check_blob(&file, &layer, at)?;
         let file =
             file.to_str().ok_or_else(|| Error::invalid(file.display().to_string(), "it is not UTF-8"))?;
         Ok(Layer {
@@ -191,8 +194,9 @@ fn manifest(
     blob: impl Fn(&Digest) -> Result<PathBuf>,
 ) -> Result<(PathBuf, Manifest)> {
     let mut file = document.to_path_buf();
+    let mut expected = None;
     for _ in 0..=MOST_INDEXES {
-        let value: Value = read(&file)?;
+        let value: Value = read(&file, "the image's manifest", expected.as_ref())?;
         let wrong = |why: &str| Error::invalid(file.display().to_string(), why);
         if value.get("fsLayers").is_some() {
             return Err(wrong(
@@ -208,6 +212,7 @@ fn manifest(
         }
         let digest = choose(&value, &file, wanted)?;
         file = blob(&digest)?;
+        expected = Some(digest);
     }
     Err(Error::invalid(document.display().to_string(), "its indexes stand in each other too deeply"))
 }
@@ -309,10 +314,48 @@ fn media_type(layer: &Blob, at: usize) -> Result<&'static str, String> {
     }
 }
 
-fn read<T: for<'de> Deserialize<'de>>(file: &Path) -> Result<T> {
-    let failed = |source| Error::io("read file", file, source);
+/// Reads a document, which has the digest by which another one names it. `what` is for messages.
+fn read<T: for<'de> Deserialize<'de>>(file: &Path, what: &str, expected: Option<&Digest>) -> Result<T> {
+    let failed = |source| Error::unreadable(what, file, source);
     let text = open::text(open::linked(file).map_err(failed)?, MOST_BYTES).map_err(failed)?;
+    check_digest(file, expected, Digest::of(text.as_bytes()))?;
     document::read(&text, &file.display().to_string())
+}
+
+fn check_digest(file: &Path, expected: Option<&Digest>, found: Digest) -> Result<()> {
+    match expected.filter(|expected| **expected != found) {
+        None => Ok(()),
+        Some(expected) => Err(Error::BlobMismatch { expected: *expected, found, path: file.to_path_buf() }),
+    }
+}
+
+/// Checks that a layer's file is what the manifest says. One that is not there yet is for its reader to miss: nix2container
+/// names files without looking at them.
+fn check_blob(file: &Path, layer: &Blob, at: usize) -> Result<()> {
+    let failed = |source| Error::unreadable(format!("layer {}", at + 1), file, source);
+    let mut blob = match open::linked(file) {
+        Ok(blob) => blob,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    let found = blob.metadata().map_err(failed)?.len();
+    if found != layer.size {
+        let why = format!(
+            "layer {}, {}, has {found} bytes, but the manifest says {}",
+            at + 1,
+            layer.digest,
+            layer.size
+        );
+        return Err(Error::invalid(file.display().to_string(), why));
+    }
+    let mut hasher = Sha256::new();
+    let mut chunk = vec![0; 1 << 20];
+    loop {
+        match blob.read(&mut chunk).map_err(failed)? {
+            0 => return check_digest(file, Some(&layer.digest), Digest::finish(hasher)),
+            read => hasher.update(&chunk[..read]),
+        }
+    }
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(value: Value, file: &Path, place: &str) -> Result<T> {
@@ -329,20 +372,24 @@ mod tests {
 
     const LAYER: &str = "59bf1c3509f33515622619af21ed55bbe26d24913cedbca106468a5fb37a50c3";
     const DIFF_ID: &str = "sha256:8d3ac3489996423f53d6087c81180006263b79f206d3fdec9e66f0e27ceb8759";
-    const CONFIG: &str = "c059bfaa849c4d8e4aecaeb3a10c2d9b3d85f5165c66ad3a4d937758128c4d18";
 
     /// A folder like the one in nix2container's test: a Docker manifest with one gzip layer.
     fn folder(media_type: &str, diff_ids: Value) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
+        let config = json!({"architecture": "amd64", "config": {"Env": ["A=1"], "Hostname": "h"}, "rootfs": {"type": "layers", "diff_ids": diff_ids}});
         let manifest = json!({
             "schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
-            "config": {"mediaType": "application/vnd.docker.container.image.v1+json", "size": 1472, "digest": format!("sha256:{CONFIG}")},
+            "config": {"mediaType": "application/vnd.docker.container.image.v1+json", "size": 1472, "digest": put(dir.path(), &config)},
             "layers": [{"mediaType": media_type, "size": 2818413, "digest": format!("sha256:{LAYER}")}],
         });
         fs::write(dir.path().join("manifest.json"), manifest.to_string()).unwrap();
-        let config = json!({"architecture": "amd64", "config": {"Env": ["A=1"], "Hostname": "h"}, "rootfs": {"type": "layers", "diff_ids": diff_ids}});
-        fs::write(dir.path().join(CONFIG), config.to_string()).unwrap();
         dir
+    }
+
+    /// The digits of the folder's config.
+    fn config_of(dir: &Path) -> String {
+        let manifest: Value = serde_json::from_slice(&fs::read(dir.join("manifest.json")).unwrap()).unwrap();
+        config_of_manifest(&manifest)["sha256:".len()..].to_owned()
     }
 
     /// nix2container's TestNewImageFromDir (G9).
@@ -360,8 +407,9 @@ mod tests {
         });
         assert_eq!(serde_json::from_slice::<Value>(&spec.write()).unwrap(), expected);
 
+        let config = config_of(dir.path());
         let elsewhere = HashMap::from([
-            (CONFIG.to_owned(), dir.path().join(CONFIG)),
+            (config.clone(), dir.path().join(config)),
             (LAYER.to_owned(), PathBuf::from("/nix/store/blob")),
         ]);
         let spec = from_manifest(&dir.path().join("manifest.json"), &elsewhere, None).unwrap();
@@ -376,11 +424,55 @@ mod tests {
         let short = folder("application/vnd.oci.image.layer.v1.tar", json!([]));
         assert!(error(&short).contains("the config has diff_ids of 0 layers, the manifest has 1"));
         let gone = folder("application/vnd.oci.image.layer.v1.tar", json!([]));
-        fs::remove_file(gone.path().join(CONFIG)).unwrap();
-        assert!(error(&gone).contains("cannot read file") && error(&gone).contains(CONFIG));
+        let config = config_of(gone.path());
+        fs::remove_file(gone.path().join(&config)).unwrap();
+        assert!(error(&gone).contains("cannot read the image's config: ") && error(&gone).contains(&config));
         let manifest = short.path().join("manifest.json");
+        let config = config_of(short.path());
         let error = from_manifest(&manifest, &HashMap::new(), None).unwrap_err().to_string();
-        assert!(error.contains(&format!("no file for sha256:{CONFIG}")), "{error}");
+        assert!(error.contains(&format!("no file for sha256:{config}")), "{error}");
+    }
+
+    #[test]
+    fn blobs_have_their_digests() {
+        let layer = Digest::of(b"layer");
+        let dir = tempfile::tempdir().unwrap();
+        let config = json!({"rootfs": {"diff_ids": [DIFF_ID]}});
+        let layers = json!([{"mediaType": LAYER_TYPE, "size": 5, "digest": layer}]);
+        let manifest = json!({"config": {"size": 1, "digest": put(dir.path(), &config)}, "layers": layers});
+        let image = put(dir.path(), &manifest);
+        let index = json!({"manifests": [{"digest": image}]});
+        fs::write(dir.path().join("manifest.json"), index.to_string()).unwrap();
+        let write = |digest: &str, bytes: &[u8]| {
+            let file = dir.path().join(digest.trim_start_matches("sha256:"));
+            let old = fs::read(&file).unwrap_or_default();
+            fs::write(&file, bytes).unwrap();
+            let error = from_dir(dir.path(), None).map(drop).map_err(|error| error.chain());
+            if !old.is_empty() {
+                fs::write(&file, old).unwrap();
+            }
+            (error.err().unwrap_or_default(), file.display().to_string())
+        };
+        assert_eq!(write(&layer.to_string(), b"layer").0, "");
+        let other = [manifest.to_string().as_bytes(), b" "].concat();
+        for (digest, bytes) in [
+            (layer.to_string(), &b"other"[..]),
+            (config_of_manifest(&manifest), br#"{"rootfs": {"diff_ids": []}}"#),
+            (image, &other),
+        ] {
+            let (error, file) = write(&digest, bytes);
+            let found = Digest::of(bytes);
+            assert_eq!(error, format!("blob does not have its digest {digest} (found {found}): {file}"));
+        }
+        let (error, file) = write(&layer.to_string(), b"longer");
+        assert_eq!(
+            error,
+            format!("{file} is not valid: layer 1, {layer}, has 6 bytes, but the manifest says 5")
+        );
+    }
+
+    fn config_of_manifest(manifest: &Value) -> String {
+        manifest["config"]["digest"].as_str().unwrap().to_owned()
     }
 
     /// Writes a document under its digest's digits; gives the digest.

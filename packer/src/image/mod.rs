@@ -3,6 +3,7 @@
 
 pub mod blob;
 pub mod config;
+pub mod doubts;
 pub mod go_json;
 pub mod healthcheck;
 pub mod import;

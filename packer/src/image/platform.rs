@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::rules::null_is_default;
+use crate::wording;
 
 /// Go's names of processors. Source: Go's `internal/syslist`, `knownArch`, and gccgo's additions, for which Debian has images.
 const PROCESSORS: [&str; 30] = [
@@ -42,9 +43,14 @@ const PROCESSORS: [&str; 30] = [
     "wasm",
 ];
 
-/// Those that Nix builds for: the names that are worth a proposal.
-const COMMON: [&str; 9] =
-    ["386", "amd64", "arm", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x"];
+/// Go's ports, the names that are worth a proposal. Source: `go tool dist list`; nixpkgs' `go.GOARCH` has no others.
+const PORTS: [&str; 14] = [
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le",
+    "riscv64", "s390x", "wasm",
+];
+
+/// Others for which Debian or Nix builds programs. Go's remaining names are reserved, and no image has them.
+const OTHER_PORTS: [&str; 6] = ["alpha", "ia64", "m68k", "ppc", "sh", "sparc64"];
 
 /// The system that images are for unless a spec says otherwise.
 pub const LINUX: &str = "linux";
@@ -59,25 +65,30 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// Reads the argument `arch`: OCI's name, perhaps with a variant, as in `arm/v7`.
+    /// Reads the argument `arch`: OCI's name of a processor that images are made for, perhaps with a variant, as in `arm/v7`.
     pub fn from_arch(text: &str) -> Result<Self> {
-        let wrong = |why: String| Err(Error::invalid(format!("arch {text:?}"), why));
+        Self::one_of(&[&PORTS[..], &OTHER_PORTS].concat(), text)
+    }
+
+    /// As [`Processor::from_arch`], of any processor that has a name: as nix2container takes it, and as images of others have it.
+    pub fn from_any_arch(text: &str) -> Result<Self> {
+        Self::one_of(&PROCESSORS, text)
+    }
+
+    fn one_of(known: &[&str], text: &str) -> Result<Self> {
+        let wrong = |why: String| Err(Error::invalid(format!("arch {}", wording::quoted(text)), why));
         if text.is_empty() {
             return Err(Error::invalid("arch", "it is empty: name a processor, as in amd64"));
         }
         let (arch, variant) =
             text.split_once('/').map_or((text, None), |(arch, variant)| (arch, Some(variant)));
-        if !PROCESSORS.contains(&arch) {
+        if !known.contains(&arch) {
             if let Ok(meant) = Self::of_system(&arch.to_ascii_lowercase().replace("x86-64", "x86_64")) {
                 return wrong(format!("OCI's name for this processor is \"{meant}\""));
             }
-            let near = COMMON
-                .map(|name| (strsim::damerau_levenshtein(&arch.to_ascii_lowercase(), name), name))
-                .into_iter()
-                .min();
-            let near = near.filter(|(distance, _)| *distance <= 2);
-            let near = near.map(|(_, name)| format!("did you mean {name:?}? ")).unwrap_or_default();
-            return wrong(format!("{near}expected OCI's name of a processor, as {}", COMMON.join(", ")));
+            let near = wording::nearest(arch, PORTS);
+            let near = near.map(|name| format!("did you mean {name:?}? ")).unwrap_or_default();
+            return wrong(format!("{near}expected OCI's name of a processor, as {}", PORTS.join(", ")));
         }
         let plain = |variant: &str| {
             variant.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'.')
@@ -231,7 +242,7 @@ impl FromStr for Platform {
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || Error::invalid(format!("platform {text:?}"), "expected OS/ARCH, as in linux/amd64");
         let (os, processor) = text.split_once('/').filter(|(os, _)| !os.is_empty()).ok_or_else(wrong)?;
-        let Processor { arch, variant } = Processor::from_arch(processor)?;
+        let Processor { arch, variant } = Processor::from_any_arch(processor)?;
         Ok(Self { os: os.into(), architecture: arch, variant })
     }
 }
@@ -272,7 +283,15 @@ mod tests {
         }
         assert!(error("amd46").contains("did you mean \"amd64\"? "), "{}", error("amd46"));
         assert!(error("ARM64").contains("did you mean \"arm64\"? "), "{}", error("ARM64"));
-        assert!(error("vax").contains("is not valid: expected OCI's name of a processor, as 386, amd64"));
+        for none in ["vax", "sparc", "amd64p32", "shbe"] {
+            let expected = "expected OCI's name of a processor, as 386, amd64";
+            assert!(error(none).contains(expected), "{}", error(none));
+        }
+        assert_eq!(Processor::from_any_arch("sparc").unwrap().arch, "sparc");
+        for known in PORTS.iter().chain(&OTHER_PORTS) {
+            assert_eq!(Processor::from_arch(known).unwrap().arch, *known);
+            assert!(PROCESSORS.contains(known), "{known}");
+        }
         assert_eq!(error(""), "arch is not valid: it is empty: name a processor, as in amd64");
         for text in ["arm/", "arm/V7", "arm/v7/x"] {
             assert!(error(text).contains("expected a variant after the slash"), "{}", error(text));

@@ -88,6 +88,17 @@ impl Layer {
         self.history_before.iter().chain([&self.history]).chain(&self.history_after)
     }
 
+    /// Checks that the blob's file, if it is kept in one, has a name that a file can have.
+    fn check_file(&self, at: usize) -> Result<()> {
+        match self.layer_path.as_deref().filter(|file| file.is_empty() || file.contains('\0')) {
+            None => Ok(()),
+            Some(file) => {
+                let what = format!("layers[{at}].layer-path {}", wording::quoted(file));
+                Err(Error::invalid(what, "expected the name of a file"))
+            }
+        }
+    }
+
     /// Whether the layer's files can lie anywhere: it has rewritten paths, or it is a base image's. Store paths that keep
     /// their place meet nothing but themselves.
     pub(crate) fn is_placed_freely(&self) -> bool {
@@ -216,6 +227,26 @@ impl ImageSpec {
         Ok(spec)
     }
 
+    /// Checks that all paths are store paths of one store, whichever it is, and that layers' files have names: for commands that
+    /// read none of them. `name` is for messages.
+    pub fn check_names(&self, name: &str) -> Result<()> {
+        let mut store: Option<Store> = None;
+        for (at, layer) in self.layers.iter().enumerate() {
+            for (number, path) in layer.paths.iter().enumerate() {
+                let what = || format!("{name}, layers[{at}].paths[{number}]");
+                let path = path.path.as_str();
+                match &store {
+                    Some(store) => {
+                        store.check(path).map(drop).map_err(|error| Error::invalid(what(), error))?
+                    }
+                    None => store = Some(Store::of(path).map_err(|error| Error::invalid(what(), error))?),
+                }
+            }
+            layer.check_file(at).map_err(|error| error.in_document(name))?;
+        }
+        Ok(())
+    }
+
     /// Checks that nothing of the image lies outside of `store`, for a spec of which nobody knows who wrote it: whoever
     /// receives the image would receive any file of this machine that the spec names. `outside` allows blobs' files
     /// (`layer-path`) to lie anywhere.
@@ -227,6 +258,7 @@ impl ImageSpec {
                 .iter()
                 .try_for_each(|path| store.check(path.path.as_str()).map(drop))
                 .map_err(wrong)?;
+            layer.check_file(at)?;
             if let Some(file) = layer.layer_path.as_deref().filter(|_| !outside) {
                 store
                     .check_below(file)

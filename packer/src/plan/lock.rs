@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Stop;
 use super::fleet::{Fleet, Item, Member};
+use super::lock_names;
 use super::name::KnownKey;
-use crate::document;
 use crate::error::{Error, Result};
 use crate::wording::{self, quoted};
+use crate::{closure, document};
 
 /// The form of the file that this program writes.
 const VERSION: u32 = 1;
@@ -90,6 +91,7 @@ impl Lock {
                 format!("its release is {}: the first one is 1, and each update is one more", lock.release);
             return Err(Error::invalid(format!("lock file {name}"), why));
         }
+        lock.check_names(&document)?;
         let mut placed = HashSet::new();
         for (at, layer) in lock.layers.iter().enumerate() {
             for (image, key) in
@@ -103,6 +105,33 @@ impl Lock {
             }
         }
         Ok(lock)
+    }
+
+    /// Checks that all names are those of images, packages and store paths.
+    fn check_names(&self, document: &str) -> Result<()> {
+        let wrong = |place: String, name: &str| {
+            let what = format!("{document}, {place} {}", quoted(name));
+            move |why: String| Error::invalid(what, why)
+        };
+        for name in self.images.keys() {
+            lock_names::check_layers_of_image(name).map_err(wrong("images".into(), name))?;
+        }
+        for (at, layer) in self.layers.iter().enumerate() {
+            for (number, name) in layer.images.iter().enumerate() {
+                lock_names::check_layers_of_image(name)
+                    .map_err(wrong(format!("layers[{at}].images[{number}]"), name))?;
+            }
+            for (number, key) in layer.paths.iter().enumerate() {
+                lock_names::check_key_in_layer(key)
+                    .map_err(wrong(format!("layers[{at}].paths[{number}]"), key))?;
+            }
+        }
+        for (key, known) in &self.paths {
+            lock_names::check_key(key).map_err(wrong("paths".into(), key))?;
+            let place = format!("paths.{}.path", quoted(key));
+            closure::check_base(&known.path).map_err(wrong(place, &known.path))?;
+        }
+        Ok(())
     }
 
     /// The file's text.

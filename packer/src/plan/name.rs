@@ -22,8 +22,9 @@ impl<'n> Name<'n> {
         let name = path.name();
         let mut dashes = name.match_indices('-').map(|(at, _)| at);
         let begins_with_letter = |text: &str| text.starts_with(|first: char| first.is_ascii_alphabetic());
-        let Some(end) = dashes.find(|at| !name[at + 1..].is_empty() && !begins_with_letter(&name[at + 1..]))
-        else {
+        let is_end =
+            |at: &usize| *at > 0 && !name[at + 1..].is_empty() && !begins_with_letter(&name[at + 1..]);
+        let Some(end) = dashes.find(is_end) else {
             return Self { package: name, version: "", output: "" };
         };
         let (package, version) = (&name[..end], &name[end + 1..]);

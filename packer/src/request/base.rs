@@ -36,7 +36,7 @@ impl Base {
     /// Reads the spec that `fromImage` names.
     pub(super) fn read(path: &str, store: &Store) -> Result<Self> {
         let file = store.real_path(&path.into());
-        let failed = |source| Error::io("read the base image's spec", &file, source);
+        let failed = |source| Error::unreadable("fromImage (the base image's spec)", &file, source);
         let json = open::store_text(store, &file).map_err(failed)?;
         let name = format!("fromImage {path}");
         Ok(Self { spec: ImageSpec::read(&json, &name)?, name })

@@ -82,8 +82,8 @@ impl BuilderInput {
 
     /// What there is to do.
     pub fn job(mut self, store: &Store) -> Result<BuilderJob> {
-        let closure = self.closure.take().map_or_else(|| Ok(Closure::default()), Closure::from_value)?;
-        closure.check(store)?;
+        let read = |closure| Closure::of_value(closure, "attribute closure", store);
+        let closure = self.closure.take().map(read).transpose()?.unwrap_or_default();
         Ok(match &self.nix_database {
             Some(request) => BuilderJob::NixDatabase {
                 output: self.output("out")?,

@@ -13,7 +13,7 @@ use crate::document;
 use crate::error::{Error, Result};
 use crate::image::spec::Layer;
 use crate::pack::{Control, Packer};
-use crate::plan::{Lock, Member, Placer, Plan, PlannedPath, Stop, plan_fleet_until};
+use crate::plan::{Lock, Member, Placer, Plan, PlannedPath, Stop, lock_names, plan_fleet_until};
 use crate::wording::quoted;
 
 /// Several images. What they share is in shared layers, within each image's limit; see
@@ -31,6 +31,7 @@ impl FleetRequest {
     /// Reads a request: an object of requests as [`ImageRequest::from_json`] takes them. `name` is for messages.
     pub fn from_json(json: &str, name: &str) -> Result<Self> {
         let given: BTreeMap<String, Value> = document::read(json, name)?;
+        check_keys(given.keys()).map_err(|error| error.in_document(name))?;
         let read = |(key, value): (String, Value)| {
             let image = ImageRequest::from_value(value, &format!("{name}, image {key}"))?;
             Ok((key, image))
@@ -39,8 +40,9 @@ impl FleetRequest {
     }
 
     /// A fleet of images by key, by which a lock file knows those that have no name. Two of one name, and different lock files, are
-    /// errors.
+    /// errors, and so are none at all and keys that no image could have for its name.
     pub fn new(mut images: BTreeMap<String, ImageRequest>) -> Result<Self> {
+        check_keys(images.keys())?;
         let mut names = BTreeMap::new();
         let mut keys: HashMap<String, String> = HashMap::new();
         let mut lock: Option<(String, String)> = None;
@@ -200,6 +202,17 @@ impl FleetRequest {
     }
 }
 
+/// Checks images' keys, which may become names in a lock file.
+fn check_keys<'k>(keys: impl ExactSizeIterator<Item = &'k String>) -> Result<()> {
+    if keys.len() == 0 {
+        return Err(Error::invalid("object of images", "there is no image in it"));
+    }
+    for key in keys {
+        lock_names::check_image(key).map_err(|why| Error::invalid(format!("image {}", quoted(key)), why))?;
+    }
+    Ok(())
+}
+
 /// What is to be placed of an image.
 #[derive(Debug)]
 struct Record {
@@ -268,7 +281,7 @@ mod tests {
         );
         assert_eq!(
             error(r#"{"a": {"layers": [{}, {"maxLayers": "many"}]}}"#),
-            "fleet.json, image a: layers[1].maxLayers must be a whole number, not the text \"many\""
+            "fleet.json, image a: layers[1].maxLayers must be a whole number of at least 1, not the text \"many\""
         );
         assert_eq!(error(r#"{"a": []}"#), "fleet.json, image a must be an object, not a list");
         assert_eq!(

@@ -14,12 +14,12 @@ use crate::cache::LayerKey;
 use crate::closure::{Closure, Store, StorePath};
 use crate::compress::Codec;
 use crate::digest::Digest;
-use crate::document::{self, one_or_many};
+use crate::document::{self, layer_count, one_or_many};
 use crate::error::{Error, Result};
 use crate::image::spec::{self, History, Layer, canonical_time};
 use crate::open;
 use crate::pack::{BlobSink, BlobWriter, Control, LayerPath, PackedLayer, Packer};
-use crate::plan::{self, Placer, PlannedPath, Stop, Strategy, explicit};
+use crate::plan::{self, Placer, PlannedPath, Stop, Strategy, explicit, lock_names};
 use crate::rules::{PermPath, RewritePath};
 use crate::scratch;
 use crate::wording::quoted;
@@ -43,7 +43,7 @@ pub struct LayerRequest {
     /// Owners and modes.
     pub perms: Vec<PermPath>,
     /// At most so many layers.
-    #[serde(default = "one")]
+    #[serde(default = "one", deserialize_with = "layer_count")]
     pub max_layers: usize,
     /// As in [`ImageRequest`](super::ImageRequest).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -172,6 +172,7 @@ impl LayerRequest {
         let lock = match &self.lock {
             None => None,
             Some(LayerLock { file, image }) => {
+                self.check_lock_name(place)?;
                 check_lockable(&format!("{place}lock"), self.strategy.as_deref(), self.groups.as_ref())?;
                 Some((read_lock(file, &format!("{place}lock.file"), store)?, image))
             }
@@ -224,6 +225,13 @@ impl LayerRequest {
             },
         )?;
         Ok(plan.into_iter().map(|paths| LayerPlan { paths, history: history.clone() }).collect())
+    }
+
+    /// Checks the name by which a lock file of its own knows the layers' image.
+    pub(super) fn check_lock_name(&self, place: &str) -> Result<()> {
+        let Some(LayerLock { image, .. }) = &self.lock else { return Ok(()) };
+        let what = || format!("{place}lock.image {}", quoted(image));
+        lock_names::check_image(image).map_err(|why| Error::invalid(what(), why))
     }
 
     fn check_perms(&self, place: &str, closure: &Closure, warnings: &mut Vec<String>) -> Result<()> {
@@ -291,7 +299,8 @@ impl LayerRequest {
 fn read_prebuilt(folder: &str, place: &str, store: &Store) -> Result<Vec<Layer>> {
     let folder = store.check(folder).map_err(|error| Error::invalid(place, error))?;
     let file = store.real_path(&folder).join(LAYERS_FILE);
-    let json = open::store_text(store, &file).map_err(|source| Error::io("read layers", &file, source))?;
+    let failed = |source| Error::unreadable(format!("{place} (layers)"), &file, source);
+    let json = open::store_text(store, &file).map_err(failed)?;
     spec::read_layers(&json, &file.display().to_string())
 }
 

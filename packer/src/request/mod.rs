@@ -23,9 +23,10 @@ pub use self::layer::{
 pub use self::nix_database::NixDatabase;
 use crate::closure::{Closure, Store, StorePath};
 use crate::compress::Codec;
-use crate::document::{self, one_or_many};
+use crate::document::{self, layer_count, one_or_many};
 use crate::error::{Error, Result};
 use crate::image::config::{Given, ImageConfig};
+use crate::image::doubts::doubts;
 use crate::image::go_json;
 use crate::image::healthcheck::Healthcheck;
 use crate::image::platform::Processor;
@@ -69,7 +70,7 @@ pub struct ImageRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parents: Option<Vec<usize>>,
     /// At most so many layers for what is in none of `layers`.
-    #[serde(default = "one")]
+    #[serde(default = "one", deserialize_with = "layer_count")]
     pub max_layers: usize,
     /// How they are made: a name of [`Strategy::NAMES`](crate::plan::Strategy::NAMES), or `explicit` with `groups`. Absent,
     /// `explicit` where there are groups, else the default of [`Strategy`](crate::plan::Strategy).
@@ -116,7 +117,7 @@ pub struct ImageRequest {
     #[serde(default)]
     pub compression: Codec,
     /// The most layers in all.
-    #[serde(default = "layer_limit")]
+    #[serde(default = "layer_limit", deserialize_with = "layer_count")]
     pub layer_limit: usize,
 }
 
@@ -187,11 +188,20 @@ impl ImageRequest {
 
     fn from_value(value: Value, name: &str) -> Result<Self> {
         let request: Self = document::fill(without_nulls(value), name)?;
+        request.check_names().map_err(|error| error.in_document(name))?;
         // Both are read again with the plan, which does not know the document.
         ImageConfig::from_value(request.config.clone()).map_err(|error| error.in_document(name))?;
         let healthcheck = request.healthcheck.clone().map(Healthcheck::from_request);
         healthcheck.transpose().map_err(|error| error.in_document(name))?;
         Ok(request)
+    }
+
+    /// Checks what the image is called. No byte of it depends on that.
+    fn check_names(&self) -> Result<()> {
+        self.name.as_deref().map(reference::canonical_name).transpose()?;
+        self.tag.as_deref().map(reference::check_tag).transpose()?;
+        let mut layers = self.layers.iter().enumerate();
+        layers.try_for_each(|(at, layer)| layer.check_lock_name(&format!("layers[{at}].")))
     }
 
     /// Takes the store paths that stand in the config for its roots, unless the request names them. For callers whose
@@ -268,7 +278,8 @@ impl ImageRequest {
         store: &Store,
         stop: Stop<'_>,
     ) -> Result<ImagePlan> {
-        // What is wrong is told before anything is packed.
+        // What is wrong is told before anything is read or packed.
+        self.check_names()?;
         canonical_time("created", &self.created)?;
         let mut processor = self.processor()?;
         let base = self.from_image.as_deref().map(|path| Base::read(path, store)).transpose()?;
@@ -284,7 +295,7 @@ impl ImageRequest {
             };
             format!("config.{key} is not part of OCI's image config and is left out of the image{instead}")
         };
-        let mut warnings: Vec<String> = unknown.into_iter().map(told).collect();
+        let mut warnings: Vec<String> = unknown.into_iter().map(told).chain(doubts(&config)).collect();
         if self.inherit_config {
             match &base {
                 None => return Err(Error::invalid("inheritConfig", "there is no base image: give it as fromImage")),
@@ -295,8 +306,7 @@ impl ImageRequest {
                 Some(base) => config = config.on_top_of(base.spec.config.clone(), &Given::of(&self.config)),
             }
         }
-        self.name.as_deref().map(reference::canonical_name).transpose()?;
-        self.tag.as_deref().map(reference::check_tag).transpose()?;
+        config.healthcheck = config.healthcheck.filter(|check| *check != Healthcheck::default());
         if self.layer_limit == 0 {
             return Err(Error::invalid("layerLimit", "it is 0: an image has at least one layer"));
         }
@@ -459,8 +469,8 @@ fn check_lockable(argument: &str, strategy: Option<&str>, groups: Option<&Value>
 fn read_lock(path: &str, argument: &str, store: &Store) -> Result<Lock> {
     let path = checked_path(path, argument, store)?;
     let file = store.real_path(&path);
-    let text =
-        open::store_text(store, &file).map_err(|source| Error::io("read the lock file", &file, source))?;
+    let failed = |source| Error::unreadable(format!("{argument} (a lock file)"), &file, source);
+    let text = open::store_text(store, &file).map_err(failed)?;
     Lock::read(&text, path.as_str())
 }
 

@@ -31,7 +31,9 @@ pub(super) fn text(path: &[u8]) -> Cow<'_, [u8]> {
 
 /// The crate's own messages show the translated expression over several lines; the last one is the reason.
 fn reason(error: &dyn std::error::Error) -> String {
-    error.to_string().lines().last().unwrap_or_default().trim().to_owned()
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default().trim();
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
 
 /// A compiled expression whose matches are replaced.

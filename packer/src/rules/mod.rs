@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use self::go_regexp::GoRegexp;
 use self::matcher::Matcher;
@@ -118,26 +119,41 @@ pub struct PermPath {
     pub perm: Perm,
 }
 
+/// [`PermPath`] as nix2container reads it: keys that it does not know are left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoPermPath(pub PermPath);
+
 impl<'de> Deserialize<'de> for RewritePath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        with_path(deserializer).map(|(path, rewrite)| Self { path, rewrite })
+        with_path(deserializer, leniently).map(|(path, rewrite)| Self { path, rewrite })
     }
 }
 
 impl<'de> Deserialize<'de> for PermPath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        with_path(deserializer).map(|(path, perm)| Self { path, perm })
+        with_path(deserializer, document::fill_exactly).map(|(path, perm)| Self { path, perm })
     }
 }
 
+impl<'de> Deserialize<'de> for GoPermPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        with_path(deserializer, leniently).map(|(path, perm)| Self(PermPath { path, perm }))
+    }
+}
+
+fn leniently<T: DeserializeOwned>(rule: Value) -> Result<T> {
+    document::fill(rule, "")
+}
+
 /// Reads an object with the key `path` and those of a rule. serde's own way, `flatten`, does not say which key is wrong.
-fn with_path<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+fn with_path<'de, T, D: Deserializer<'de>>(
     deserializer: D,
+    fill: impl FnOnce(Value) -> Result<T>,
 ) -> Result<(String, T), D::Error> {
     let mut rule = serde_json::Map::deserialize(deserializer)?;
     let path = rule.remove("path").ok_or_else(|| D::Error::missing_field("path"))?;
     let path = document::fill_at(path, "", "path").map_err(D::Error::custom)?;
-    let rule = document::fill(rule.into(), "").map_err(D::Error::custom)?;
+    let rule = fill(rule.into()).map_err(|error| D::Error::custom(error.to_string().trim_start()))?;
     Ok((path, rule))
 }
 

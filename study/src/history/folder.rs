@@ -85,7 +85,7 @@ pub(super) fn of_bytes(bytes: Vec<u8>, file: &Path) -> Result<Closure> {
 
 /// A closure from what Nix has printed. `what` is for messages.
 pub(super) fn of_json(text: &str, what: &str) -> Result<Closure> {
-    let closure = Closure::from_json(text).map_err(|error| Error::invalid(what, error))?;
+    let closure = Closure::read_of_one_store(text, what).map_err(Error::Document)?;
     if closure.is_empty() {
         return Err(Error::invalid(what, "it has no store path"));
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Error, Result, anyhow};
 use nixply_packer::image::reference;
+use nixply_packer::wording;
 
 use crate::failure::hinted;
 use crate::nix;
@@ -88,11 +89,9 @@ impl Fault {
         if transport.contains(['.', '/', '[']) || is_port {
             return none(of_registry(registry));
         }
-        let likeness = |known: &&str| strsim::jaro_winkler(&transport.to_lowercase(), known);
-        let nearest = TRANSPORTS.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
         let nearest = match transport {
-            "podman" | "storage" => Some(&"containers-storage"),
-            _ => nearest.filter(|known| likeness(known) > 0.8),
+            "podman" | "storage" => Some("containers-storage"),
+            _ => wording::nearest(transport, TRANSPORTS),
         };
         let what = format!("names a transport that skopeo does not copy to, {transport}");
         Some(Self { what, instead: nearest.map(|nearest| format!("{nearest}:{rest}")) })
@@ -118,8 +117,10 @@ pub(super) fn check_name(registry: &str, reference: &str) -> Result<()> {
         Ok(()) => tag.map_or(Ok(()), reference::check_tag).err(),
         fault => fault.err(),
     };
-    let way_out = "change what stands ahead of the image's name with --registry or containers.NAME.registry, as in \
-                   docker://ghcr.io/me/";
+    let way_out = match registry.is_empty() || registry.ends_with('/') {
+        true => "--registry and containers.NAME.registry stand ahead of the image's name, as in docker://ghcr.io/me/".into(),
+        false => format!("end the registry with a slash: docker://{registry}/"),
+    };
     fault.map_or(Ok(()), |fault| Err(hinted(fault, way_out)))
 }
 

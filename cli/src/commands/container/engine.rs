@@ -3,9 +3,9 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions};
 use std::io::IsTerminal;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -22,9 +22,9 @@ use super::dialect::Engine;
 use crate::commands::loopback::{Loopback, Settings};
 use crate::commands::{inputs, serve};
 use crate::failure::{Failed, Hint, hinted};
-use crate::interrupt;
 use crate::terminal::{pass, warning};
 use crate::transfer::Watch;
+use crate::{interrupt, temporary};
 
 /// How long an engine may take to say that it is there.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -257,11 +257,7 @@ impl Program {
     /// Gives the engine the whole image, by its own program, which knows where the engine is.
     fn load(&self, script: &Path, spec: &Path, quiet: bool) -> Result<()> {
         // Gigabytes, perhaps: /tmp may be memory.
-        let folder = tempfile::Builder::new()
-            .prefix("nixply-")
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir_in(serve::scratch_dir());
-        let folder = folder.context("cannot make a temporary folder")?;
+        let folder = temporary::folder_in(&serve::scratch_dir(), "nixply-")?;
         let archive = folder.path().join("image.tar").display().to_string();
         copy::copy(script, spec, Some(&format!("docker-archive:{archive}:")), &[], quiet)?;
         self.run_quietly(&["load", "--quiet", "--input", &archive], "load the image").map(drop)

@@ -18,11 +18,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::Result;
+use nixply_packer::plan::check_image_name;
+use nixply_packer::wording;
 use serde_json::json;
 
 use self::dialect::{Spelling, Task, Wanted};
 use self::project::Project;
 use super::loopback::Settings;
+use crate::failure::misused;
 use crate::{interrupt, nix};
 
 /// Build, copy, or run a container of the project's devenv.nix
@@ -113,6 +116,11 @@ pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
     let Args { spelling, evaluation } = args;
     interrupt::listen()?;
     let Wanted { name, task } = spelling.understand(program)?;
+    // Files are called after it. Of several words each is checked.
+    for word in name.split(' ') {
+        check_image_name(word)
+            .map_err(|why| misused(format!("container name {}: {why}", wording::quoted(&name))))?;
+    }
     let project = Project::find(&evaluation)?;
     match task {
         Task::Lock { forget } => lock::update(&project, &name, &forget, &evaluation)?,

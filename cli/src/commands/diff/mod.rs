@@ -10,7 +10,7 @@ use nixply_packer::closure::{Closure, Store};
 use nixply_packer::diff::{Diff, Known};
 use nixply_packer::image::spec::ImageSpec;
 
-use super::{Printed, inputs, store_dir_of, unless_empty};
+use super::{Printed, inputs, store_dir_of, unless_empty, values};
 use crate::nix;
 
 /// Show what has changed between two images, which layers move because of it, and what a push and a pull cost
@@ -34,8 +34,8 @@ pub(crate) struct Args {
     new_closure: Option<PathBuf>,
 
     /// The store directory as store paths name it [default: that of each image's spec, if it lies in one, else /nix/store]
-    #[arg(long, value_name = "DIR", env = unless_empty("NIX_STORE_DIR"))]
-    store_dir: Option<String>,
+    #[arg(long, value_name = "DIR", env = unless_empty("NIX_STORE_DIR"), value_parser = values::store)]
+    store_dir: Option<Store>,
 
     #[command(flatten)]
     printed: Printed,
@@ -48,8 +48,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for (spec, file, closure) in [(&old, &args.old, &args.old_closure), (&new, &args.new, &args.new_closure)]
     {
         let closure = match closure {
-            Some(file) => Some(inputs::closure(file)?),
-            None => ask(args, spec, file),
+            Some(closure) => Some(inputs::closure(closure, &store(args, file))?),
+            None => ask(&store(args, file), spec),
         };
         closure.iter().for_each(|closure| known.add(closure));
     }
@@ -58,10 +58,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     args.printed.print(&diff, || report::of(&diff, &names, args.printed.most()))
 }
 
+/// The store of an image whose spec is `file`.
+fn store(args: &Args, file: &Path) -> Store {
+    args.store_dir.clone().unwrap_or_else(|| Store::at(store_dir_of(file)))
+}
+
 /// What Nix knows of an image's paths; of an old image some may be gone.
-fn ask(args: &Args, spec: &ImageSpec, file: &Path) -> Option<Closure> {
-    let dir = args.store_dir.clone().unwrap_or_else(|| store_dir_of(file));
-    let store = Store::at(dir.trim_end_matches('/'));
+fn ask(store: &Store, spec: &ImageSpec) -> Option<Closure> {
     let paths = spec.layers.iter().flat_map(|layer| &layer.paths).map(|path| &path.path);
     let there = paths.filter(|path| fs::symlink_metadata(store.real_path(path)).is_ok());
     nix::closure_if_known(there.map(|path| path.as_str()))

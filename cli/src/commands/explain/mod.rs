@@ -2,16 +2,18 @@
 
 mod report;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nixply_packer::closure::{Store, StorePath};
 use nixply_packer::explain::{Explained, Found, Labels};
+use nixply_packer::plan::Name;
 use nixply_packer::wording;
 
 use super::inputs::{self, SpecOrRequest};
-use super::{Printed, lock_file, store_dir_of, unless_empty};
+use super::{Printed, lock_file, of_request, store_dir_of, unless_empty, values};
 use crate::failure::hinted;
 use crate::nix;
 use crate::terminal::{count, warning};
@@ -38,8 +40,8 @@ pub(crate) struct Args {
     lock: Option<PathBuf>,
 
     /// The store directory as store paths name it [default: that of the image's spec, if it lies in one, else /nix/store]
-    #[arg(long, value_name = "DIR", env = unless_empty("NIX_STORE_DIR"))]
-    store_dir: Option<String>,
+    #[arg(long, value_name = "DIR", env = unless_empty("NIX_STORE_DIR"), value_parser = values::store)]
+    store_dir: Option<Store>,
 
     #[command(flatten)]
     printed: Printed,
@@ -82,10 +84,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn read(args: &Args, name: &str) -> Result<Explained> {
-    let dir = args.store_dir.clone().unwrap_or_else(|| store_dir_of(&args.image));
-    let store = Store::at(dir.trim_end_matches('/'));
+    let store = args.store_dir.clone().unwrap_or_else(|| Store::at(store_dir_of(&args.image)));
     let file = inputs::spec_or_request(&args.image)?;
-    let given = args.closure.as_deref().map(inputs::closure).transpose()?;
+    let given = args.closure.as_deref().map(|file| inputs::closure(file, &store)).transpose()?;
     if let SpecOrRequest::Spec(spec) = &file {
         ensure!(
             args.lock.is_none(),
@@ -107,9 +108,10 @@ fn read(args: &Args, name: &str) -> Result<Explained> {
     let closure = given
         .map_or_else(|| nix::closure(request.roots(), "the store paths of the request must be built"), Ok)?;
     let plan = match &args.lock {
-        None => request.plan(&closure, &store)?,
-        Some(file) => request.plan_by(&lock_file::existing(file)?, &closure, &store)?,
+        None => request.plan(&closure, &store),
+        Some(file) => request.plan_by(&lock_file::existing(file)?, &closure, &store),
     };
+    let plan = plan.map_err(|error| of_request(error, &args.image, args.closure.as_deref()))?;
     plan.warnings.iter().for_each(warning);
     Ok(Explained::of_plan(&request, &plan, &closure, &store)?)
 }
@@ -132,16 +134,19 @@ fn listed(paths: &[StorePath], labels: &Labels) -> String {
 
 /// The paths whose names are most like a text, if any are.
 fn nearest(text: &str, explained: &Explained) -> Vec<StorePath> {
-    const LIKE_ENOUGH: f64 = 0.7;
     const MOST: usize = 5;
-    let text = text.rsplit('/').next().unwrap_or_default().to_lowercase();
-    let likeness = |path: &StorePath| {
-        let package = nixply_packer::plan::Name::of(path).package.to_lowercase();
-        let whole = strsim::jaro_winkler(&text, &path.name().to_lowercase());
-        whole.max(strsim::jaro_winkler(&text, &package))
-    };
-    let mut near: Vec<(f64, &StorePath)> = explained.paths().map(|path| (likeness(path), path)).collect();
-    near.retain(|(likeness, _)| *likeness >= LIKE_ENOUGH);
-    near.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| (a.1.name(), a.1).cmp(&(b.1.name(), b.1))));
-    near.into_iter().take(MOST).map(|(_, path)| path.clone()).collect()
+    let text = text.rsplit('/').next().unwrap_or_default();
+    let mut by_name: BTreeMap<&str, BTreeSet<&StorePath>> = BTreeMap::new();
+    for path in explained.paths() {
+        for name in [path.name(), Name::of(path).package] {
+            by_name.entry(name).or_default().insert(path);
+        }
+    }
+    let mut near: Vec<StorePath> = Vec::new();
+    for path in wording::near(text, by_name.keys().copied()).into_iter().flat_map(|name| &by_name[name]) {
+        if near.len() < MOST && !near.contains(path) {
+            near.push((*path).clone());
+        }
+    }
+    near
 }

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::CommandFactory;
 use nixply_packer::image::layout;
 use nixply_packer::image::spec::ImageSpec;
@@ -28,7 +28,8 @@ use self::arguments::{CommandLine, Verb};
 use self::program::{Ended, Skopeo};
 use super::loopback::{Loopback, Settings};
 use super::serve;
-use crate::failure;
+use crate::failure::{self, misused};
+use crate::temporary;
 use crate::terminal::is_live;
 use crate::transfer::Watch;
 
@@ -64,15 +65,16 @@ pub(crate) fn pass(arguments: &[OsString]) -> Result<ExitCode> {
         return Err(skopeo.replace_this(arguments));
     };
     let path = line.spec();
-    let spec = super::inputs::spec(path)?;
+    if path.as_os_str().is_empty() {
+        return Err(misused("nix: names no file: name an image's spec, as in nix:image.json"));
+    }
     let settings = match Settings::from_environment("nixply skopeo") {
         Ok(settings) => settings,
         Err(error) => return failure::usage(error, Settings::command()),
     };
     // Layers' own files may be anywhere: one user names the spec and reads the files.
     let store = settings.machine.store_of(path);
-    spec.check_paths(&store, true).with_context(|| path.display().to_string())?;
-    store.check_owner_for(path)?;
+    let spec = super::inputs::spec_within(path, &store, true)?;
     let ended = match line.verb {
         Verb::Inspect => describe(&skopeo, &line, &spec)?,
         Verb::Copy | Verb::Layers => offer(&skopeo, &line, &settings, path, spec)?,
@@ -113,11 +115,9 @@ fn is_watched(line: &CommandLine<'_>) -> bool {
 fn describe(skopeo: &Skopeo, line: &CommandLine<'_>, spec: &ImageSpec) -> Result<Ended> {
     let signals = program::Signals::catch()?;
     // skopeo takes what follows a colon for the tag.
-    let temporary = Some(std::env::temp_dir()).filter(|folder| !folder.to_string_lossy().contains(':'));
-    let folder = tempfile::Builder::new()
-        .prefix("nixply-inspect-")
-        .tempdir_in(temporary.unwrap_or_else(|| PathBuf::from("/tmp")))
-        .context("cannot make a temporary folder")?;
+    let parent = Some(std::env::temp_dir()).filter(|folder| !folder.to_string_lossy().contains(':'));
+    let parent = parent.unwrap_or_else(|| PathBuf::from("/tmp"));
+    let folder = temporary::folder_in(&parent, "nixply-inspect-")?;
     layout::write_description(spec, folder.path(), TAG, &Control::new(&AtomicBool::new(false), &()))?;
     let mut source = OsString::from("oci:");
     source.push(folder.path());

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::failure::{Failed, Hint, Said, hinted};
 use crate::terminal::{count, say, warning};
-use crate::{git, interrupt, nix};
+use crate::{git, interrupt, nix, temporary};
 
 /// Which revisions, and what of them.
 pub(super) struct Revisions<'a> {
@@ -52,7 +52,7 @@ impl Revisions<'_> {
             self.git(&top, ["rev-list", "--reverse", "--first-parent", &format!("{first}..{last}")])?;
         let commits: Vec<&str> = [first.as_str()].into_iter().chain(between.lines()).collect();
 
-        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let folder = temporary::folder("nixply-")?;
         let clone = folder.path().join("clone");
         let words: [&OsStr; 6] = [
             "clone".as_ref(),

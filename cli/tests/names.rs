@@ -1,0 +1,385 @@
+//! Names that others have written: paths of closures and specs, names in lock files and of images, files that requests name.
+//! Each is checked before anything is read or written, and the message names the document and the place. Issue 17, kinds 5 and 9.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use nixply_packer::digest::Digest;
+use serde_json::{Value, json};
+
+const A: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-app";
+
+/// A folder with a store of one path, its closure and a request.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        let app = folder.path().join("store").join(A.rsplit('/').next().unwrap());
+        fs::create_dir_all(&app).unwrap();
+        fs::write(app.join("app"), "app").unwrap();
+        folder.put("closure.json", &json!([{"path": A, "narSize": 1000}]));
+        folder.put("request.json", &json!({"name": "app", "arch": "amd64", "config": {"Cmd": [A]}}));
+        folder
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn put(&self, name: &str, value: &Value) {
+        fs::write(self.path().join(name), value.to_string()).unwrap();
+    }
+
+    /// A spec with a layer that has `more`.
+    fn put_spec(&self, name: &str, more: &Value) {
+        let digest = Digest::of(b"layer");
+        let mut layer = json!({"digest": digest, "size": 5, "diff_ids": digest, "mediatype": "m"});
+        layer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.put(name, &json!({"version": 1, "layers": [layer], "image-config": {}}));
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
+        command.args(line.split(' ')).current_dir(self.path()).stdin(Stdio::null()).env_clear();
+        command.env("HOME", self.path()).env("NIXPLY_SKOPEO", "/bin/true").env("PATH", "/nonexistent");
+        command
+    }
+
+    fn run(&self, line: &str) -> Output {
+        self.command(line).output().unwrap()
+    }
+
+    /// What a command says that ends with this exit code and prints nothing: one line, and hints.
+    fn fails(&self, line: &str, code: i32) -> String {
+        told(&self.run(line), line, code)
+    }
+}
+
+fn told(output: &Output, line: &str, code: i32) -> String {
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!((output.status.code(), &*output.stdout), (Some(code), &b""[..]), "{line}: {said}");
+    said
+}
+
+/// Paths that are no store paths of `/nix/store`.
+const BAD_PATHS: [&str; 7] = [
+    "/etc/passwd",
+    "/nix/store/../../etc/passwd",
+    "/nix/store/app",
+    "/gnu/store/0123456789abcdfghijklmnpqrsvwxyz-app",
+    "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-app/bin",
+    "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a\0b",
+    "",
+];
+
+#[test]
+fn closures_are_checked_by_every_command_and_the_entry_is_named() {
+    let folder = Folder::new();
+    folder.put_spec("old.json", &json!({"paths": [{"path": A}]}));
+    folder.put_spec("new.json", &json!({"paths": [{"path": A}]}));
+    let hash = json!({"path": A, "narHash": "sha256:0"});
+    let bad =
+        BAD_PATHS.iter().flat_map(|path| [json!({"path": path}), json!({"path": A, "references": [path]})]);
+    for entry in bad.chain([hash]) {
+        folder.put("bad.json", &json!([{"path": A, "narSize": 1}, entry]));
+        for line in [
+            "plan request.json --closure bad.json",
+            "build request.json --closure bad.json -o out.json",
+            "explain request.json --closure bad.json",
+            "explain new.json --closure bad.json",
+            "diff old.json new.json --old-closure bad.json --new-closure closure.json",
+            "diff old.json new.json --old-closure closure.json --new-closure bad.json",
+            "strategies bad.json",
+            "nix-database bad.json out",
+        ] {
+            let said = folder.fails(line, 1);
+            assert!(said.starts_with("error: bad.json, entry 1"), "{line}, {entry}: {said}");
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+    }
+    // What is not there is not the request's fault.
+    let lib = A.replace("-app", "-lib");
+    folder.put("bad.json", &json!([{"path": A, "narSize": 1, "references": [lib]}]));
+    for line in ["plan request.json --closure bad.json", "explain request.json --closure bad.json"] {
+        let said = folder.fails(line, 1);
+        assert!(
+            said.starts_with(&format!("error: bad.json: {lib} is not in the closure, although")),
+            "{said}"
+        );
+    }
+    // By path, as newer versions of Nix print it.
+    folder.put("bad.json", &json!({A: {"narSize": 1}, "/etc/passwd": {}}));
+    let said = folder.fails("plan request.json --closure bad.json", 1);
+    let expected = "error: bad.json, entry 1 is not valid: store path \"/etc/passwd\" is not valid: it is not in the store \
+                    /nix/store\n";
+    assert_eq!(said, expected);
+    assert!(!folder.path().join("out").exists() && !folder.path().join("out.json").exists());
+}
+
+#[test]
+fn lock_files_have_names_of_images_packages_and_store_paths() {
+    let folder = Folder::new();
+    let plan = "plan request.json --closure closure.json --lock lock.json";
+    let good = || {
+        json!({
+            "version": 1, "release": 1, "images": {"app": 1},
+            "layers": [{"images": ["app"], "paths": ["app"]}],
+            "paths": {"app": {"path": "0123456789abcdfghijklmnpqrsvwxyz-app"}},
+        })
+    };
+    folder.put("lock.json", &good());
+    assert!(folder.run(plan).status.success());
+    for name in ["../../../etc/x", "", ".", "..", "{}", "a\0b"] {
+        let changed = |change: &dyn Fn(&mut Value)| {
+            let mut lock = good();
+            change(&mut lock);
+            lock
+        };
+        for (place, lock) in [
+            ("images", changed(&|lock| lock["images"][name] = json!(1))),
+            ("layers[0].images[0]", changed(&|lock| lock["layers"][0]["images"][0] = json!(name))),
+            (
+                "layers[0].paths[0]",
+                changed(&|lock| lock["layers"][0]["paths"][0] = json!(format!("{name}#"))),
+            ),
+            ("paths", changed(&|lock| lock["paths"][format!("{name}@")] = lock["paths"]["app"].clone())),
+            ("paths.\"app\".path", changed(&|lock| lock["paths"]["app"]["path"] = json!(name))),
+        ] {
+            folder.put("lock.json", &lock);
+            for line in [plan, "plan request.json --closure closure.json --lock lock.json --update"] {
+                let said = folder.fails(line, 1);
+                assert!(said.starts_with(&format!("error: lock file lock.json, {place} ")), "{said}");
+                assert!(said.contains(" is not valid: expected "), "{said}");
+            }
+            assert_eq!(fs::read_to_string(folder.path().join("lock.json")).unwrap(), lock.to_string());
+        }
+    }
+}
+
+#[test]
+fn fleets_have_names_that_images_could_have() {
+    let folder = Folder::new();
+    let plan = "plan --images fleet.json --closure closure.json --lock lock.json --update";
+    let image = json!({"arch": "amd64", "config": {"Cmd": [A]}});
+    for name in ["", ".", "..", "../x", ".-x", "-x", "{}", "a b", "a/", "a//b"] {
+        folder.put("fleet.json", &json!({"web": image, name: image}));
+        let said = folder.fails(plan, 1);
+        let expected = format!("error: fleet.json: image {name:?} is not valid: expected letters, digits");
+        assert!(said.starts_with(&expected), "{said}");
+    }
+    folder.put("fleet.json", &json!({}));
+    assert!(
+        folder
+            .fails(plan, 1)
+            .starts_with("error: fleet.json: object of images is not valid: there is no image")
+    );
+    assert!(!folder.path().join("lock.json").exists());
+    // Of a request by itself, names are checked before the base image is read.
+    for (key, name) in
+        [("name", "."), ("name", ".."), ("tag", "."), ("tag", ".-x"), ("tag", ".."), ("name", "a/../b")]
+    {
+        let mut request = image.clone();
+        (request[key], request["fromImage"]) = (json!(name), json!("/nonexistent"));
+        folder.put("bad.json", &request);
+        let said = folder.fails("build bad.json --closure closure.json -o out.json", 1);
+        let thing = if key == "name" { "image name" } else { "tag" };
+        assert!(
+            said.starts_with(&format!("error: bad.json: {thing} {name:?} is not valid: registries take")),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn specs_have_store_paths_where_nothing_is_read_of_them() {
+    let folder = Folder::new();
+    for path in ["/etc/passwd", "/nix/store/../../etc", "/nix/store/app", "../x", "", "/nix/store/a\0b"] {
+        folder.put_spec("image.json", &json!({"paths": [{"path": A}, {"path": path}]}));
+        for line in [
+            "inspect image.json",
+            "inspect --json image.json",
+            "cache import image.json",
+            "diff image.json image.json",
+        ] {
+            let said = folder.fails(line, 1);
+            assert!(
+                said.starts_with("error: image.json, layers[0].paths[1] is not valid: store path "),
+                "{said}"
+            );
+        }
+    }
+    for file in ["", "/a\0b"] {
+        folder.put_spec("image.json", &json!({"layer-path": file}));
+        for line in [
+            "inspect image.json",
+            "layout image.json out --allow-outside-store",
+            "skopeo copy nix:image.json dir:out",
+        ] {
+            let said = folder.fails(line, 1);
+            assert!(
+                said.contains("image.json: layers[0].layer-path ") && said.contains("the name of a file"),
+                "{said}"
+            );
+        }
+    }
+}
+
+#[test]
+fn files_that_a_request_names_are_named_with_their_key() {
+    let folder = Folder::new();
+    let missing = A.replace("-app", "-missing");
+    for (request, what) in [
+        (json!({"fromImage": missing}), "fromImage (the base image's spec)"),
+        (json!({"fromImage": "/nonexistent\0"}), "fromImage (the base image's spec)"),
+        (json!({"lock": missing}), "lock (a lock file)"),
+        (json!({"layers": [{"prebuilt": missing}]}), "layers[0].prebuilt (layers)"),
+    ] {
+        let mut request = request;
+        request["arch"] = json!("amd64");
+        folder.put("bad.json", &request);
+        let said = folder.fails("plan bad.json --closure closure.json --real-store-dir store", 1);
+        assert!(said.starts_with(&format!("error: bad.json: cannot read {what}: ")), "{said}");
+        assert!(said.contains("missing") || said.contains("nonexistent"), "{said}");
+    }
+}
+
+#[test]
+fn wrong_names_on_the_command_line_are_usage_errors() {
+    let folder = Folder::new();
+    folder.put("image.json", &json!({"version": 1, "layers": []}));
+    for (line, expected) in [
+        ("serve image.json --listen 0.0.0.0:0", "error: 0.0.0.0:0 can be reached from other machines"),
+        (
+            "serve image.json --name A+B",
+            "error: invalid value 'A+B' for '--name <NAME[:TAG]>': registries take",
+        ),
+        (
+            "serve image.json --name a:.x",
+            "error: invalid value 'a:.x' for '--name <NAME[:TAG]>': registries take",
+        ),
+        (
+            "serve image.json --name ..",
+            "error: invalid value '..' for '--name <NAME[:TAG]>': registries take",
+        ),
+        ("serve image.json --name localhost:5000/a", "error: --name localhost:5000/a: "),
+        ("serve image.json image.json --name a --name a", "error: two images are called a:latest"),
+        ("layout image.json out --tag a/b", "error: invalid value 'a/b' for '--tag <TAG>': registries take"),
+        ("layout image.json out --tag .-x", "error: invalid value '.-x' for '--tag <TAG>': registries take"),
+        (
+            "layout image.json out --store-dir store",
+            "error: invalid value 'store' for '--store-dir <DIR>': expected an absolute",
+        ),
+        (
+            "plan request.json --store-dir ../store",
+            "error: invalid value '../store' for '--store-dir <DIR>': expected an absolute",
+        ),
+        (
+            "explain request.json --store-dir store",
+            "error: invalid value 'store' for '--store-dir <DIR>': expected an absolute",
+        ),
+        (
+            "diff image.json image.json --store-dir store",
+            "error: invalid value 'store' for '--store-dir <DIR>': expected",
+        ),
+        (
+            "nix-database closure.json out --store-dir store",
+            "error: invalid value 'store' for '--store-dir <DIR>': expected",
+        ),
+        (
+            "cache verify --store --store-dir store",
+            "error: invalid value 'store' for '--store-dir <DIR>': expected",
+        ),
+        ("skopeo copy nix: dir:out", "error: nix: names no file"),
+        ("container build ..", "error: container name \"..\": expected letters, digits"),
+        ("container run .-x", "error: container name \".-x\": expected letters, digits"),
+        ("container lock ../x", "error: container name \"../x\": expected letters, digits"),
+    ] {
+        let said = folder.fails(line, 2);
+        assert!(said.starts_with(expected), "{line}: {said}");
+    }
+    let line = "layout image.json out --tag";
+    for tag in ["a b", ""] {
+        let output = folder.command(line).arg(tag).output().unwrap();
+        assert!(told(&output, line, 2).contains("for '--tag <TAG>'"), "{output:?}");
+    }
+    assert!(!folder.path().join("out").exists());
+}
+
+#[test]
+fn temporary_folders_that_are_none_are_named() {
+    let folder = Folder::new();
+    folder.put("image.json", &json!({"version": 1, "layers": []}));
+    let why = ": No such file or directory";
+    for (line, what) in [
+        ("serve image.json", "keep packed layers in the folder"),
+        ("skopeo inspect nix:image.json", "write temporary files to"),
+        ("skopeo copy nix:image.json dir:out", "write temporary files to"),
+    ] {
+        let said = told(&folder.command(line).env("TMPDIR", "/nonexistent").output().unwrap(), line, 2);
+        let expected = format!("error: cannot {what} /nonexistent, as TMPDIR says{why}");
+        assert!(said.starts_with(&expected) && !said.contains(".tmp"), "{line}: {said}");
+    }
+    let said = folder.fails("serve image.json --scratch-dir gone", 2);
+    assert!(said.starts_with(&format!("error: cannot keep packed layers in the folder gone{why}")), "{said}");
+}
+
+#[test]
+#[allow(clippy::print_stderr, reason = "a part that is left out is seen")]
+fn a_layouts_folder_that_cannot_be_written_is_named() {
+    let folder = Folder::new();
+    folder.put("image.json", &json!({"version": 1, "layers": []}));
+    // The kernel's own folder, which root cannot write either.
+    for out in ["/proc/out", "/proc/a/out"] {
+        let said = folder.fails(&format!("layout image.json {out}"), 2);
+        assert!(said.contains("/proc") && !said.contains("scratch"), "{said}");
+    }
+    if rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED in part: root can write every folder");
+        return;
+    }
+    assert!(folder.run("layout image.json out").status.success());
+    fs::set_permissions(folder.path().join("out/blobs/sha256"), fs::Permissions::from_mode(0o555)).unwrap();
+    let said = folder.fails("layout image.json out --tag other", 2);
+    assert!(said.contains("out/blobs/sha256: Permission denied") && !said.contains("scratch"), "{said}");
+}
+
+#[test]
+fn values_that_runtimes_do_not_take_are_warned_of() {
+    let folder = Folder::new();
+    let config = json!({"Cmd": [A], "Env": ["a"], "ExposedPorts": {"80/foo": {}}});
+    folder.put("doubtful.json", &json!({"arch": "amd64", "config": config}));
+    let output = folder.run("plan doubtful.json --closure closure.json");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    for warning in ["config.Env[0] \"a\" is not NAME=value", "config.ExposedPorts \"80/foo\" is not a port"] {
+        assert!(said.contains(&format!("warning: {warning}")), "{said}");
+    }
+}
+
+#[test]
+fn an_inherited_health_check_is_cleared_by_an_empty_one() {
+    let folder = Folder::new();
+    let base = A.replace("-app", "-base.json");
+    let spec = json!({"version": 1, "layers": [], "image-config": {"User": "u", "Healthcheck": {"Test": ["CMD", "/x"]}}});
+    let store = folder.path().join("store");
+    fs::write(store.join(base.rsplit('/').next().unwrap()), spec.to_string()).unwrap();
+    let built = |more: Value| {
+        let mut request =
+            json!({"arch": "amd64", "fromImage": base, "inheritConfig": true, "config": {"Cmd": [A]}});
+        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        folder.put("request.json", &request);
+        let output =
+            folder.run("build request.json --closure closure.json --real-store-dir store --no-cache");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["image-config"].clone()
+    };
+    assert_eq!(built(json!({}))["Healthcheck"], json!({"Test": ["CMD", "/x"]}));
+    assert_eq!(built(json!({"healthcheck": null}))["Healthcheck"], json!({"Test": ["CMD", "/x"]}));
+    let cleared = built(json!({"healthcheck": {}}));
+    assert_eq!((&cleared["User"], cleared.get("Healthcheck")), (&json!("u"), None));
+    let own = built(json!({"healthcheck": {}, "fromImage": null, "inheritConfig": false}));
+    assert_eq!(own.get("Healthcheck"), None);
+}

@@ -1,0 +1,78 @@
+//! The names in a lock file, and those of images that a lock file may get: checked before anything is done with them.
+
+use crate::closure::is_name;
+
+/// Checks an image's name. The error says what is expected.
+pub fn check_image(name: &str) -> Result<(), String> {
+    let begins = |part: &str| part.starts_with(|c: char| c.is_alphanumeric() || "_[".contains(c));
+    let plain = |part: &str| part.chars().all(|c| c.is_alphanumeric() || "_.:+-[]".contains(c));
+    match name.split('/').all(|part| begins(part) && plain(part)) {
+        true => Ok(()),
+        false => Err("expected letters, digits and _ . : + - in parts that begin with a letter, a digit or _, joined by \
+                      slashes, as in web or team/web"
+            .into()),
+    }
+}
+
+/// As [`check_image`], of what a lock file has: an image's own `layers` have their place behind its name.
+pub(super) fn check_layers_of_image(name: &str) -> Result<(), String> {
+    let is_place = |place: &str| !place.is_empty() && place.bytes().all(|byte| byte.is_ascii_digit());
+    match name.split_once(" layers[") {
+        Some((image, rest)) if rest.strip_suffix(']').is_some_and(is_place) => check_image(image),
+        _ => check_image(name),
+    }
+}
+
+/// Checks a path's key: a package, perhaps with `:` and an output, perhaps with `#` and a number.
+pub(super) fn check_key(key: &str) -> Result<(), String> {
+    let (package, number) = key.split_once('#').unwrap_or((key, "1"));
+    let (package, output) = package.split_once(':').unwrap_or((package, "out"));
+    let plain = |text: &str| !text.is_empty() && text.bytes().all(is_name);
+    match plain(package) && plain(output) && number.parse::<usize>().is_ok() {
+        true => Ok(()),
+        false => Err("expected a package's name, as in hello, openssl:dev or source#2".into()),
+    }
+}
+
+/// As [`check_key`], of a layer: an image that has rules for the path follows behind an `@`.
+pub(super) fn check_key_in_layer(key: &str) -> Result<(), String> {
+    let (path, image) = key.split_once('@').unwrap_or((key, "image"));
+    check_key(path)?;
+    check_layers_of_image(image)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        for name in ["web", "a/b", "Registry/Some-Image", "localhost:5000/a", "[::1]:5000/a", "my_app.2", "ä"]
+        {
+            check_image(name).unwrap();
+        }
+        for name in [
+            "", ".", "..", "../x", "a/../b", "/a", "a/", "a//b", "{}", ".-x", "-x", "a b", "a\0", "a@b",
+            "a\n",
+        ] {
+            check_image(name).unwrap_err();
+            check_layers_of_image(&format!("{name} layers[0]")).unwrap_err();
+            check_key_in_layer(&format!("hello@{name}")).unwrap_err();
+        }
+        check_layers_of_image("web layers[12]").unwrap();
+        for name in ["web layers[]", "web layers[x]", "web layers[1", "web layers[1] layers[2]"] {
+            check_layers_of_image(name).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn keys_are_what_paths_are_known_by() {
+        for key in ["hello", "gtk+3", "openssl:dev", "source#2", "glibc:bin#12"] {
+            check_key(key).unwrap();
+            check_key_in_layer(&format!("{key}@web layers[0]")).unwrap();
+        }
+        for key in ["", "../../../etc/x", "a b", "a:", ":a", "#2", "a#", "a#x", "a#-1", "a\0", "a@web"] {
+            check_key(key).unwrap_err();
+        }
+    }
+}
