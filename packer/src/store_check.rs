@@ -30,13 +30,13 @@ impl<'c> StoreCheck<'c> {
         Self { path, cores, hashed }
     }
 
-    /// The walk's next entry.
+    /// The walk's next entry. Nix leaves files with 0444 or 0555 and directories with 0555 (`canonicalisePathMetaData` in its
+    /// posix-fs-canonicalise.cc). A directory with 0755 has the same archive's hash and another tar stream.
     pub(crate) fn entry(&mut self, walker: &Walker, entry: &Entry) -> Result<()> {
         let (wanted, is_right) = match entry.kind {
             FileKind::Symlink { .. } => ("", true),
             FileKind::Regular { .. } => ("0444 or 0555", matches!(entry.mode, 0o444 | 0o555)),
-            // A store that was copied (into a container's image, say) has folders that its owner may write.
-            FileKind::Directory => ("0555 or 0755", matches!(entry.mode, 0o555 | 0o755)),
+            FileKind::Directory => ("0555", entry.mode == 0o555),
         };
         if !is_right {
             return Err(Error::StoreMode { mode: entry.mode, wanted, path: walker.real_path() });
