@@ -6,7 +6,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
-use crate::open;
+use crate::error::{Error, Result};
+use crate::{open, owner};
 
 /// The file that shares a cache. Its content does not matter.
 const SHARED: &str = "shared";
@@ -34,6 +35,24 @@ pub(super) fn mode(folder: &Path) -> io::Result<u32> {
 /// Whether the user has shared the cache.
 pub(super) fn is_shared(folder: &Path) -> bool {
     open::unlinked(&folder.join(SHARED)).is_ok_and(|file| Trust::User.has(&file))
+}
+
+/// Checks that no other user can put another directory in the place of the cache's own ones: removing entries would then remove
+/// files elsewhere.
+pub(super) fn check_removal(folder: &Path) -> Result<()> {
+    let Ok(metadata) = fs::metadata(folder) else { return Ok(()) };
+    match owner::writers(&metadata).filter(|_| metadata.mode() & owner::STICKY == 0) {
+        None => Ok(()),
+        Some(why) => {
+            let why = format!("{why}; give it to yourself with chmod 700, or name another cache directory");
+            Err(Error::io("remove entries from the cache", folder, io::Error::other(why)))
+        }
+    }
+}
+
+/// Whether no other user can put files into a directory within the cache.
+pub(super) fn is_own(folder: &Metadata) -> bool {
+    folder.is_dir() && owner::writers(folder).is_none()
 }
 
 impl Access {

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use super::{Cache, Trust, segments};
+use super::{Cache, Trust, access, segments};
 use crate::error::{Error, Result};
 use crate::image::go_json;
 use crate::scratch;
@@ -109,6 +109,7 @@ impl Cache {
     /// Evicts the least recently used entries until at most `limit` bytes are left. Also removes files that killed processes
     /// have left. Returns the number of bytes evicted.
     pub fn gc(&self, limit: u64) -> Result<u64> {
+        self.check_removal()?;
         // Entries that other processes write from here on may be listed or not.
         let told = self.written.since_trimmed();
         let mut entries = self.entries()?;
@@ -141,6 +142,7 @@ impl Cache {
     /// Reads every entry and removes the damaged ones, which count as absent anyway. Also removes anything but entries and their
     /// directories: links, FIFOs, sockets, directories in the place of entries.
     pub fn verify(&self) -> Result<Verified> {
+        self.check_removal()?;
         let mut in_the_way = self.in_the_way()?;
         for path in &in_the_way {
             match fs::symlink_metadata(path) {
@@ -202,11 +204,16 @@ impl Cache {
         Ok(forgotten)
     }
 
+    /// Checks that removing entries removes nothing else.
+    pub(crate) fn check_removal(&self) -> Result<()> {
+        access::check_removal(&self.folder)
+    }
+
     /// What other users can do in the cache's folder.
     pub fn others(&self) -> Others {
-        match super::access::mode(&self.folder) {
+        match access::mode(&self.folder) {
             Ok(mode) if mode & 0o022 != 0 => Others::Write(mode),
-            Ok(mode) if mode & 0o055 != 0 && super::access::is_shared(&self.folder) => Others::Read,
+            Ok(mode) if mode & 0o055 != 0 && access::is_shared(&self.folder) => Others::Read,
             _ => Others::Nothing,
         }
     }
@@ -230,13 +237,16 @@ impl Cache {
         let mut folders = Vec::new();
         for kind in Kind::ALL {
             let folder = self.folder.join(kind.folder());
-            // A link may lead to files that are no entries.
-            if !fs::symlink_metadata(&folder).is_ok_and(|metadata| metadata.is_dir()) {
+            // A link may lead to files that are no entries, and another user's directory may become one.
+            if !fs::symlink_metadata(&folder).is_ok_and(|metadata| access::is_own(&metadata)) {
                 continue;
             }
             let content = list(&folder)?;
             folders.extend(
-                content.into_iter().filter(|(_, metadata)| metadata.is_dir()).map(|(path, _)| (kind, path)),
+                content
+                    .into_iter()
+                    .filter(|(_, metadata)| access::is_own(metadata))
+                    .map(|(path, _)| (kind, path)),
             );
         }
         Ok(folders)
@@ -311,6 +321,7 @@ fn document(entry: &Entry) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
     use std::time::Duration;
 
     use super::*;
@@ -453,6 +464,30 @@ mod tests {
         let verified = cache.verify().unwrap();
         assert_eq!((verified.whole, &verified.removed[..]), (2, &damaged[..2]));
         assert_eq!(cache.verify().unwrap(), Verified { whole: 2, removed: vec![] });
+    }
+
+    /// Another user could make a link of a directory that it can write, between listing it and removing an entry.
+    #[test]
+    fn nothing_is_removed_where_others_can_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = filled(folder.path());
+        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let entries = || fs::read_dir(folder.path().join("segments")).unwrap().count();
+        let before = entries();
+        mode(folder.path(), 0o777);
+        for error in [cache.gc(0).map(drop), cache.verify().map(drop)] {
+            let text = error.unwrap_err().chain();
+            assert!(text.contains("its mode is 0777; give it to yourself with chmod 700"), "{text}");
+        }
+        cache.clone().with_limit(0).trim();
+        mode(folder.path(), 0o1777);
+        mode(&folder.path().join("segments"), 0o777);
+        cache.gc(0).unwrap();
+        assert_eq!((entries(), cache.stat().unwrap()[0].entries), (before, 0));
+        mode(&folder.path().join("segments"), 0o700);
+        assert_eq!(cache.stat().unwrap()[0].entries, 3);
+        cache.gc(0).unwrap();
+        assert_eq!(cache.stat().unwrap()[0].entries, 0);
     }
 
     #[test]

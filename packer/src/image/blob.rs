@@ -24,18 +24,15 @@ pub(crate) fn tar_stream<'c>(
     control: &'c Control<'_>,
 ) -> Result<Box<dyn Read + 'c>> {
     let layer = layer.into();
-    let mut file = Interruptible { layer: layer.clone(), at: 0, control };
-    let mut magic = Vec::new();
-    let read = Read::by_ref(&mut file).take(4).read_to_end(&mut magic);
-    control.check()?;
-    read.map_err(|source| Error::io("read layer file", layer.path(), source))?;
+    let mut magic = vec![0; usize::try_from(layer.size()).map_or(4, |size| size.min(4))];
+    layer.read_exact_at(&mut magic, 0)?;
     let codec = match magic[..] {
         [0x1f, 0x8b, ..] => Some(Codec::Gzip { level: 1 }),
         // A frame, or one to skip, as estargz and others begin with.
         [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Some(Codec::Zstd { level: 1 }),
         _ => None,
     };
-    let input = io::Cursor::new(magic).chain(file);
+    let input = Interruptible { layer, at: 0, control };
     Ok(match codec {
         Some(Codec::Gzip { .. }) => Box::new(MultiGzDecoder::new(BufReader::new(input))),
         Some(Codec::Zstd { .. }) => Box::new(Zstd::new(input)),

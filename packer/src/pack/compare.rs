@@ -20,6 +20,7 @@ impl Cache {
     ///
     /// The caller wants to stop, or the cache cannot be read or changed.
     pub fn compare(&self, store: &Store, control: &Control<'_>) -> Result<Compared> {
+        self.check_removal()?;
         let mut compared = Compared::default();
         let checked = self.clone().with_checked(true);
         for (file, key) in self.own_segments()? {
