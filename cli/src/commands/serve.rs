@@ -65,8 +65,8 @@ pub(crate) struct Args {
     allow_outside_store: bool,
 
     /// none, gzip or zstd, with a level as in zstd:9, whatever the spec says. auto keeps the spec's codecs and compresses plain
-    /// layers with zstd; clients that cannot read zstd get gzip in its place. A base image's layers keep their codec, unless it
-    /// is zstd and the client or this flag wants none
+    /// layers with zstd; clients that cannot read zstd get gzip in its place. A base image's layers keep their codec, unless
+    /// that is zstd and the client cannot read it, or this flag names another codec
     #[arg(short, long, value_name = "CODEC", default_value_t = Compression::Auto, value_parser = values::compression)]
     compression: Compression,
 
