@@ -433,36 +433,32 @@ fn entries_that_other_users_can_write_count_as_absent() {
     };
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     fs::rename(world.at("cache"), world.at("kept")).unwrap();
-    let changes: [(&str, &dyn Fn(&Path)); 3] = [
-        ("the group can write it", &|path| set_mode(path, 0o660)),
-        ("everybody can write it", &|path| set_mode(path, 0o606)),
-        ("it is another user's", &|path| chown(path, Some(65534), None).unwrap()),
-    ];
-    for (what, change) in changes.into_iter().take(if is_root { 3 } else { 2 }) {
-        for flags in [&[][..], &["--cache-shared", "cache", "--cache-dir", "other"]] {
-            let _ = fs::remove_dir_all(world.at("cache"));
-            let _ = fs::remove_dir_all(world.at("other"));
-            let copied =
-                Command::new("cp").args(["-a", "kept", "cache"]).current_dir(world.folder.path()).status();
-            assert!(copied.unwrap().success());
-            entries().iter().for_each(|path| change(path));
-            assert_eq!(world.built(flags), truth, "{what}: {flags:?}");
+    // The caches as they were, with another mode or owner for each entry.
+    let restore = |change: &dyn Fn(&Path)| {
+        let _ = fs::remove_dir_all(world.at("cache"));
+        let _ = fs::remove_dir_all(world.at("other"));
+        let copy = Command::new("cp").args(["-a", "kept", "cache"]).current_dir(world.folder.path()).status();
+        assert!(copy.unwrap().success());
+        entries().iter().for_each(|path| change(path));
+    };
+    let with_shared = ["--cache-shared", "cache", "--cache-dir", "other"];
+    for flags in [&[][..], &with_shared] {
+        restore(&|_| {});
+        assert_eq!(world.built(flags), wrong, "as it was: {flags:?}");
+        for mode in [0o660, 0o606] {
+            restore(&|path| set_mode(path, mode));
+            assert_eq!(world.built(flags), truth, "{mode:o}: {flags:?}");
+        }
+        if is_root {
+            restore(&|path| chown(path, Some(65534), None).unwrap());
+            assert_eq!(world.built(flags), truth, "another user's: {flags:?}");
         }
     }
-    // A shared folder's owner is trusted with it.
+    // The owner of a shared directory is trusted with it.
     if is_root {
-        for path in entries().iter().chain([&world.at("cache")]) {
-            chown(path, Some(65534), None).unwrap();
-        }
-        let _ = fs::remove_dir_all(world.at("cache"));
-        let copied =
-            Command::new("cp").args(["-a", "kept", "cache"]).current_dir(world.folder.path()).status();
-        assert!(copied.unwrap().success());
-        for path in entries().iter().chain([&world.at("cache")]) {
-            chown(path, Some(65534), None).unwrap();
-        }
-        let _ = fs::remove_dir_all(world.at("other"));
-        assert_eq!(world.built(&["--cache-shared", "cache", "--cache-dir", "other"]), wrong);
+        restore(&|path| chown(path, Some(65534), None).unwrap());
+        chown(world.at("cache"), Some(65534), None).unwrap();
+        assert_eq!(world.built(&with_shared), wrong);
     }
 }
 
