@@ -56,6 +56,13 @@ impl Server {
         stream
     }
 
+    /// How many bytes the server has read, from files and sockets.
+    fn read(&self) -> u64 {
+        let counts = fs::read_to_string(format!("/proc/{}/io", self.child.id())).unwrap();
+        let line = counts.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap();
+        line.parse().unwrap()
+    }
+
     /// The most memory that the server has had, in KiB.
     fn peak(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
@@ -141,8 +148,10 @@ fn fault_wrapper_readers() {
         printf 'GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%s\r\n' "$3" "${4:-}" >&3
         cat <&3"#,
     );
-    let skopeo =
-        world.program("skopeo", r#"printf '%s\n' "$*" > arguments; until [ -e go ]; do sleep 0.05; done"#);
+    let skopeo = world.program(
+        "skopeo",
+        r#"printf '%s\n' "$*" > arguments; until [ -e go ] || [ ! -e arguments ]; do sleep 0.05; done"#,
+    );
     let mut copy = world.command(&["skopeo", "copy", "nix:image-p.json", "dir:out"]);
     let mut copy = copy.env("NIXPLY_SKOPEO", skopeo).spawn().unwrap();
     let arguments = loop {
@@ -169,16 +178,20 @@ fn fault_wrapper_readers() {
             assert!(!answer.contains(text) && !answer.contains("sha256:"), "{answer}");
         }
     }
-    assert!(ask(0, &blob, "").ends_with(text));
+    // Nor do the user's own programs that have not read it.
+    let own = ask(0, &blob, "");
+    assert!(own.starts_with("HTTP/1.1 401 ") && !own.contains(text), "{own}");
     // The secret is in a file that nobody else reads.
     assert_eq!(fs::metadata(&auth).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::metadata(auth.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
     let document: serde_json::Value = serde_json::from_str(&fs::read_to_string(&auth).unwrap()).unwrap();
     let secret = document["auths"][format!("{host}:{port}")]["auth"].as_str().unwrap();
     assert!(!arguments.contains(secret));
-    // Another user's program that this one has given it to, as sudo does.
-    let answer = ask(NOBODY, &blob, &format!("Authorization: Basic {secret}\r\n"));
-    assert!(answer.ends_with(text), "{answer}");
+    // The user's, and another user's that it was given to, as sudo does.
+    for user in [0, NOBODY] {
+        let answer = ask(user, &blob, &format!("Authorization: Basic {secret}\r\n"));
+        assert!(answer.ends_with(text), "{answer}");
+    }
     fs::write(world.join("go"), "").unwrap();
     copy.wait().unwrap();
     assert!(!auth.exists());
@@ -334,5 +347,27 @@ fn memory_stays_within_its_bound_with_500_stalled_readers() {
     assert!(grown <= READERS * 256 + (64 << 10), "{grown} KiB");
     // Generous: it is 10 times as fast on a machine that has nothing else to do.
     assert!(took < Duration::from_secs(10), "{took:?}");
+    drop(stalled);
+}
+
+/// Readers of a layer's end, who take none of it, do not have the layer read for each of them.
+#[test]
+fn a_layer_is_read_once_for_many_readers_of_its_end() {
+    const READERS: usize = 60;
+    let world = World::new();
+    let file = world.join("layer");
+    let bytes: Vec<u8> = (0..16_000_000_u32).map(|at| (at / 7) as u8).collect();
+    fs::write(&file, &bytes).unwrap();
+    let digest = Digest::of(&bytes).to_string();
+    world.spec("image.json", &file, &digest, bytes.len() as u64);
+    let server = Server::start(&mut world.command(&["serve", "-q", "image.json", "--allow-outside-store"]));
+    let begin = |at: usize| 9_000_000 + at * 1001;
+    let ask = |at: usize| server.ask(&digest, &format!("Range: bytes={}-\r\n", begin(at)));
+    let stalled: Vec<TcpStream> = (0..READERS).map(ask).collect();
+    for at in [0, READERS] {
+        assert_eq!(body(ask(at)), bytes[begin(at)..]);
+    }
+    let read = server.read();
+    assert!(read < 8 * bytes.len() as u64, "{read} bytes");
     drop(stalled);
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,7 +54,7 @@ impl World {
             fs::create_dir_all(world.file(name).parent().unwrap()).unwrap();
             fs::write(world.file(name), world.content(name)).unwrap();
             set_mode(&world.file(name), 0o444);
-            set_mode(world.file(name).parent().unwrap(), 0o755);
+            set_mode(&world.folder_of(name), 0o555);
             let hash = Digest::of(&archive(&world.content(name))).to_string();
             let info = serde_json::json!({"narHash": hash, "narSize": size, "references": []});
             closure.insert(path(name), info);
@@ -71,6 +71,10 @@ impl World {
 
     fn file(&self, name: &str) -> PathBuf {
         self.at("store").join(path(name).rsplit('/').next().unwrap()).join("file")
+    }
+
+    fn folder_of(&self, name: &str) -> PathBuf {
+        self.file(name).parent().unwrap().into()
     }
 
     fn content(&self, name: &str) -> Vec<u8> {
@@ -104,6 +108,15 @@ impl World {
         let built = self.build(flags);
         assert_eq!((built.status.code(), said(&built).2), (Some(0), ""), "{flags:?}");
         said(&built).1.to_owned()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for name in NAMES {
+            // Its file cannot be removed otherwise.
+            let _ = fs::set_permissions(self.folder_of(name), Permissions::from_mode(0o755));
+        }
     }
 }
 
@@ -144,10 +157,10 @@ fn modes(folder: &Path, found: &mut Vec<(u32, PathBuf)>) {
 fn fault_check_store_modes_are_errors_that_name_the_file() {
     let world = World::new(1000, "zstd:1");
     let truth = world.built(&["--no-cache", "--check-store"]);
-    let (file, folder) = (world.file("b"), world.file("b").parent().unwrap().to_path_buf());
+    let (file, folder) = (world.file("b"), world.folder_of("b"));
     for (path, modes, right) in [
         (&file, &[0o4444, 0o2444, 0o1444, 0o644, 0o664, 0o400, 0o440, 0o446][..], 0o444),
-        (&folder, &[0o777, 0o775, 0o1755, 0o2755, 0o4555, 0o700, 0o750], 0o755),
+        (&folder, &[0o777, 0o775, 0o1755, 0o2755, 0o4555, 0o700, 0o750], 0o555),
     ] {
         for mode in modes {
             set_mode(path, *mode);
@@ -162,10 +175,41 @@ fn fault_check_store_modes_are_errors_that_name_the_file() {
         }
         set_mode(path, right);
     }
-    set_mode(&folder, 0o555);
-    assert_eq!(world.build(&["--check-store"]).status.code(), Some(0), "as Nix leaves it");
-    set_mode(&folder, 0o755);
-    assert_eq!(world.built(&["--no-cache"]), truth);
+    assert_eq!(world.built(&["--no-cache", "--check-store"]), truth);
+}
+
+/// A copied store has 0755 everywhere. Where only some directories have it, the digest was another one, with exit code 0.
+#[test]
+fn fault_check_store_modes_are_the_same_for_all_directories() {
+    let world = World::new(1000, "zstd:1");
+    let top = world.folder_of("b");
+    let below = top.join("more");
+    set_mode(&top, 0o755);
+    fs::create_dir(&below).unwrap();
+    for (top_mode, below_mode, named) in [
+        (0o555, 0o755, Some("-b/more\n")),
+        (0o755, 0o555, Some("-b\n")),
+        (0o755, 0o755, None),
+        (0o555, 0o555, None),
+    ] {
+        set_mode(&top, top_mode);
+        set_mode(&below, below_mode);
+        let built = world.build(&["--check-store", "--no-cache"]);
+        let (code, _, error) = said(&built);
+        assert_eq!(code, Some(1), "{error}");
+        let starts = "error: mode 0755 is not one that Nix leaves in the store, which is 0555 for all directories here;";
+        match named {
+            Some(name) => assert!(error.starts_with(starts) && error.ends_with(name), "{error}"),
+            // The directory is not in the archive that the closure knows.
+            None => {
+                assert!(error.starts_with("error: store path is damaged: "), "{error}")
+            }
+        }
+    }
+    set_mode(&top, 0o755);
+    fs::remove_dir(&below).unwrap();
+    // Of one alone nobody can tell.
+    assert_eq!(world.build(&["--check-store", "--no-cache"]).status.code(), Some(0));
 }
 
 /// A byte that changes while the store is read: an error or the right image, and nothing else in the cache either.
@@ -236,13 +280,13 @@ fn a_cache_is_compared_with_the_store() {
     let verified = verify();
     let (code, out, error) = said(&verified);
     assert_eq!(code, Some(1), "{out} {error}");
-    assert!(out.contains("it is not what the store has\n"), "{out}");
-    assert!(out.contains("2 segments were compared with the store: 1 are the same, 1 are not\n"), "{out}");
-    assert!(error.starts_with("error: 1 segments in the cache were not what the store has"), "{error}");
+    assert!(out.contains("it differs from the store\n"), "{out}");
+    assert!(out.contains("compared 2 segments with the store: 1 are the same, 1 differ\n"), "{out}");
+    assert!(error.starts_with("error: 1 segments in the cache differed from the store"), "{error}");
     assert_eq!(world.built(&[]), truth);
     let again = verify();
     assert_eq!(said(&again).0, Some(0), "{again:?}");
-    assert!(said(&again).1.contains(": 2 are the same, 0 are not\n"), "{again:?}");
+    assert!(said(&again).1.contains(": 2 are the same, 0 differ\n"), "{again:?}");
     world.put(b'x');
     let damaged = verify();
     assert_eq!(said(&damaged).0, Some(1));
@@ -250,7 +294,10 @@ fn a_cache_is_compared_with_the_store() {
     fs::remove_dir_all(world.at("store")).unwrap();
     let gone = verify();
     assert_eq!(said(&gone).0, Some(0));
-    assert!(said(&gone).1.ends_with("\n1 are of store paths that are not there any more\n"), "{gone:?}");
+    assert!(
+        said(&gone).1.ends_with("\nkept 1 segments whose store paths are no longer in the store\n"),
+        "{gone:?}"
+    );
 }
 
 /// Whatever lies in the place of the cache's record, and whoever holds its lock.
@@ -337,39 +384,153 @@ fn whatever_lies_in_the_cache_stops_no_command() {
     assert_eq!(fs::read_to_string(world.at("others/file")).unwrap(), "mine");
 }
 
-/// The layers of an image may be secret.
+/// The layers of an image may be secret: a directory that is there already opens nothing by its mode.
 #[test]
-fn a_cache_is_its_users_alone_unless_they_open_it() {
-    let build = |world: &World| {
-        let mut command = Command::new("sh");
-        let script =
-            r#"umask 022; exec "$0" build request.json --closure closure.json --real-store-dir store -q"#;
-        command.args(["-c", script, env!("CARGO_BIN_EXE_nixply")]);
-        command.env("NIXPLY_CACHE_DIR", world.at("new/cache")).current_dir(world.folder.path());
-        assert_eq!(finish(command).status.code(), Some(0));
-        let mut found = vec![(fs::metadata(world.at("new/cache")).unwrap().mode() & 0o7777, "cache".into())];
-        modes(&world.at("new/cache"), &mut found);
-        assert!(found.len() > 8, "{found:?}");
-        found
-    };
+fn a_cache_is_its_users_alone_unless_they_share_it() {
     let world = World::new(1000, "zstd:1");
-    for (mode, path) in build(&world) {
+    for (mode, path) in build_into_new_cache(&world) {
         let wanted = if path.is_file() { 0o600 } else { 0o700 };
         assert_eq!(mode, wanted, "{}", path.display());
     }
-    for (opened, file) in [(0o755, 0o644), (0o750, 0o640), (0o700, 0o600)] {
-        let world = World::new(1000, "zstd:1");
-        fs::create_dir_all(world.at("new/cache")).unwrap();
-        set_mode(&world.at("new/cache"), opened);
-        for (mode, path) in build(&world) {
-            let wanted = if path.is_file() { file } else { opened };
-            assert_eq!(mode, wanted, "{}", path.display());
+    for (opened, file, folder) in [
+        (0o755, 0o644, 0o755),
+        (0o750, 0o640, 0o750),
+        (0o700, 0o600, 0o700),
+        (0o775, 0o644, 0o755),
+        (0o1777, 0o644, 0o755),
+    ] {
+        for is_shared in [false, true] {
+            let world = World::new(1000, "zstd:1");
+            let cache = world.at("new/cache");
+            fs::create_dir_all(&cache).unwrap();
+            set_mode(&cache, opened);
+            if is_shared {
+                fs::write(cache.join("shared"), "").unwrap();
+                set_mode(&cache.join("shared"), 0o644);
+            }
+            for (mode, path) in build_into_new_cache(&world).into_iter().skip(1) {
+                let wanted = match (is_shared, path.is_file()) {
+                    (_, true) if path.ends_with("shared") => 0o644,
+                    (true, true) => file,
+                    (true, false) => folder,
+                    (false, true) => 0o600,
+                    (false, false) => 0o700,
+                };
+                assert_eq!(mode, wanted, "{opened:o} {is_shared} {}", path.display());
+            }
+            let mut stat = Command::new(env!("CARGO_BIN_EXE_nixply"));
+            stat.args(["cache", "stat"]).env("NIXPLY_CACHE_DIR", &cache);
+            let stat = finish(stat);
+            let told = match (opened & 0o022, is_shared) {
+                (0, false) => "",
+                (0, true) if opened == 0o700 => "",
+                (0, true) => "other users can read its entries, because it has the file `shared`",
+                _ => "other users can put files into it, which nixply does not use",
+            };
+            assert!(said(&stat).1.contains(told), "{opened:o} {is_shared} {stat:?}");
+            assert_eq!(
+                said(&stat).1.contains("other users"),
+                !told.is_empty(),
+                "{opened:o} {is_shared} {stat:?}"
+            );
         }
-        let mut stat = Command::new(env!("CARGO_BIN_EXE_nixply"));
-        stat.args(["cache", "stat"]).env("NIXPLY_CACHE_DIR", world.at("new/cache"));
-        let stat = finish(stat);
-        assert_eq!(said(&stat).1.contains("other users can read what is in it"), opened != 0o700, "{stat:?}");
     }
+}
+
+/// Builds with an umask that takes no rights of reading away. Gives the modes of the cache and of all that is in it.
+fn build_into_new_cache(world: &World) -> Vec<(u32, PathBuf)> {
+    let mut command = Command::new("sh");
+    let script =
+        r#"umask 022; exec "$0" build request.json --closure closure.json --real-store-dir store -q"#;
+    command.args(["-c", script, env!("CARGO_BIN_EXE_nixply")]);
+    command.env("NIXPLY_CACHE_DIR", world.at("new/cache")).current_dir(world.folder.path());
+    assert_eq!(finish(command).status.code(), Some(0));
+    let mut found = vec![(fs::metadata(world.at("new/cache")).unwrap().mode() & 0o7777, "cache".into())];
+    modes(&world.at("new/cache"), &mut found);
+    assert!(found.len() > 8, "{found:?}");
+    found
+}
+
+/// An entry that another user could have written decides nothing: neither in the user's own cache nor in a shared one.
+#[test]
+fn entries_that_other_users_can_write_count_as_absent() {
+    let world = World::new(1000, "zstd:1");
+    let truth = world.built(&["--no-cache"]);
+    world.put(b'x');
+    let wrong = world.built(&[]);
+    world.put(b'b');
+    assert_eq!(world.built(&[]), wrong, "the cache is believed");
+    let entries = || {
+        let mut found = Vec::new();
+        modes(&world.at("cache"), &mut found);
+        found.into_iter().map(|(_, path)| path).filter(|path| path.is_file()).collect::<Vec<_>>()
+    };
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    fs::rename(world.at("cache"), world.at("kept")).unwrap();
+    // The caches as they were, with another mode or owner for each entry.
+    let restore = |change: &dyn Fn(&Path)| {
+        let _ = fs::remove_dir_all(world.at("cache"));
+        let _ = fs::remove_dir_all(world.at("other"));
+        let copy = Command::new("cp").args(["-a", "kept", "cache"]).current_dir(world.folder.path()).status();
+        assert!(copy.unwrap().success());
+        entries().iter().for_each(|path| change(path));
+    };
+    let with_shared = ["--cache-shared", "cache", "--cache-dir", "other"];
+    for flags in [&[][..], &with_shared] {
+        restore(&|_| {});
+        assert_eq!(world.built(flags), wrong, "as it was: {flags:?}");
+        for mode in [0o660, 0o606] {
+            restore(&|path| set_mode(path, mode));
+            assert_eq!(world.built(flags), truth, "{mode:o}: {flags:?}");
+        }
+        if is_root {
+            restore(&|path| chown(path, Some(65534), None).unwrap());
+            assert_eq!(world.built(flags), truth, "another user's: {flags:?}");
+        }
+    }
+    // The owner of a shared directory is trusted with it.
+    if is_root {
+        restore(&|path| chown(path, Some(65534), None).unwrap());
+        chown(world.at("cache"), Some(65534), None).unwrap();
+        assert_eq!(world.built(&with_shared), wrong);
+    }
+}
+
+/// `cache verify` looks at everything that lies below the directories of entries, and waits for nobody.
+#[test]
+fn what_is_no_entry_is_damage() {
+    let world = World::new(1000, "zstd:1");
+    let truth = world.built(&[]);
+    fs::write(world.at("mine"), "mine").unwrap();
+    let places: [&dyn Fn(&Path); 5] = [
+        &fifo,
+        &|path| symlink(world.at("mine"), path).unwrap(),
+        &|path| symlink(world.folder.path(), path).unwrap(),
+        &|path| drop(std::os::unix::net::UnixListener::bind(path).unwrap()),
+        &|path| fs::create_dir(path).unwrap(),
+    ];
+    for kind in ["segments", "layers", "states", "contents"] {
+        // In the place of an entry, and of a directory of entries.
+        for name in ["00/".to_owned() + &"0".repeat(62), "01".to_owned(), "02/other".to_owned()] {
+            for (at, place) in places.iter().enumerate() {
+                let path = world.at("cache").join(kind).join(&name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                place(&world.at("s"));
+                fs::rename(world.at("s"), &path).unwrap();
+                let verified = world.nixply(&["cache", "verify"]);
+                let is_place = name == "01" && at == 4;
+                let (code, out, _) = said(&verified);
+                assert_eq!(code, Some(i32::from(!is_place)), "{kind}/{name} {at}: {verified:?}");
+                let line = format!("removed {}\n", path.display());
+                assert_eq!(out.contains(&line), !is_place, "{kind}/{name} {at}: {verified:?}");
+                assert_eq!(fs::symlink_metadata(&path).is_ok(), is_place);
+                assert_eq!(said(&world.nixply(&["cache", "verify"])).0, Some(0));
+                let _ = fs::remove_dir(&path);
+            }
+        }
+    }
+    assert_eq!(fs::read_to_string(world.at("mine")).unwrap(), "mine");
+    assert_eq!(world.built(&[]), truth);
 }
 
 /// What a shell puts in the place of a file.

@@ -12,10 +12,13 @@ use self::terminal::Running;
 /// Writes its arguments to a file, then does as the environment says: reads the blobs WANTED, complains, waits for a file.
 const SKOPEO: &str = r#"#!/usr/bin/env bash
 echo "$*" > arguments
+[[ $* =~ --src-authfile=([^ ]+) ]] || exit 98
+[[ $(< "${BASH_REMATCH[1]}") =~ \"auth\":\"([^\"]+)\" ]] || exit 97
+secret=${BASH_REMATCH[1]}
 [[ $* =~ docker://([0-9.]+):([0-9]+)/([^ ]+): ]] || exit 99
 for digest in $WANTED; do
   exec 3<>"/dev/tcp/${BASH_REMATCH[1]}/${BASH_REMATCH[2]}"
-  printf 'GET /v2/%s/blobs/%s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n' "${BASH_REMATCH[3]}" "$digest" >&3
+  printf 'GET /v2/%s/blobs/%s HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Basic %s\r\nConnection: close\r\n\r\n' "${BASH_REMATCH[3]}" "$digest" "$secret" >&3
   if [ -n "$SLOWLY" ]; then head -c 100000 <&3 >/dev/null; echo "it is slow" >&2; until [ -e "$SLOWLY" ]; do sleep 0.05; done; fi
   cat <&3 >/dev/null
 done

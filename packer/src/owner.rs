@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-const STICKY: u32 = 0o1000;
+pub(crate) const STICKY: u32 = 0o1000;
 const GROUP_WRITES: u32 = 0o020;
 const EVERYONE_WRITES: u32 = 0o002;
 
@@ -50,7 +50,7 @@ pub(crate) fn check_store(dir: &Path, above: Above) -> Result<()> {
 }
 
 /// Why others can write to a directory.
-fn writers(directory: &Metadata) -> Option<String> {
+pub(crate) fn writers(directory: &Metadata) -> Option<String> {
     let (owner, group, mode) = (directory.uid(), directory.gid(), directory.mode() & 0o7777);
     let (user, own_group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     // The owner of what Nix shows in its sandbox has no number there.

@@ -16,27 +16,41 @@ const COLLECTED: usize = 256 << 10;
 /// Pieces of this size are hashed where they are.
 const LARGE: usize = 16 << 10;
 
+/// The mode of directories.
+const ALL_DIRECTORIES: &str = "0555 for all directories";
+
 /// The check of one store path while it is walked.
 pub(crate) struct StoreCheck<'c> {
     path: &'c LayerPath,
     cores: &'c Cores,
     /// Nothing is hashed where nobody knows what the hash should be.
     hashed: Option<(Archive, Sha256)>,
+    /// The mode of the path's first directory.
+    directories: Option<u32>,
 }
 
 impl<'c> StoreCheck<'c> {
     pub(crate) fn new(path: &'c LayerPath, cores: &'c Cores, control: &Control<'_>) -> Self {
         let hashed = path.nar_hash().map(|_| (Archive::new(control.case_hack), Sha256::new()));
-        Self { path, cores, hashed }
+        Self { path, cores, hashed, directories: None }
     }
 
-    /// The walk's next entry.
+    /// Takes the walk's next entry. Nix leaves files with 0444 or 0555 and directories with 0555 (`canonicalisePathMetaData` in
+    /// its posix-fs-canonicalise.cc). The directories of a store that was made by copying may all have 0755. If only some of a
+    /// store path's have it, somebody has changed them: the archive's hash is the same, and the tar stream is another one.
     pub(crate) fn entry(&mut self, walker: &Walker, entry: &Entry) -> Result<()> {
         let (wanted, is_right) = match entry.kind {
             FileKind::Symlink { .. } => ("", true),
             FileKind::Regular { .. } => ("0444 or 0555", matches!(entry.mode, 0o444 | 0o555)),
-            // A store that was copied (into a container's image, say) has folders that its owner may write.
-            FileKind::Directory => ("0555 or 0755", matches!(entry.mode, 0o555 | 0o755)),
+            FileKind::Directory => {
+                let first = *self.directories.get_or_insert(entry.mode);
+                if (first, entry.mode) == (0o755, 0o555) {
+                    let path = self.path.real_path.clone();
+                    return Err(Error::StoreMode { mode: first, wanted: ALL_DIRECTORIES, path });
+                }
+                let is_first_kind = entry.mode == first && matches!(first, 0o555 | 0o755);
+                (if first == 0o755 { "0555 or 0755" } else { ALL_DIRECTORIES }, is_first_kind)
+            }
         };
         if !is_right {
             return Err(Error::StoreMode { mode: entry.mode, wanted, path: walker.real_path() });

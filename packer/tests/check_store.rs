@@ -57,7 +57,6 @@ impl World {
         let world = Self { folder: tempfile::tempdir().unwrap(), size };
         for name in NAMES {
             fs::create_dir_all(world.file(name).parent().unwrap()).unwrap();
-            set_mode(world.file(name).parent().unwrap(), 0o755);
             world.put(name, &world.content(name));
         }
         world
@@ -68,9 +67,12 @@ impl World {
     }
 
     fn put(&self, name: &str, content: &[u8]) {
-        let _ = fs::remove_file(self.file(name));
-        fs::write(self.file(name), content).unwrap();
-        set_mode(&self.file(name), 0o444);
+        let (file, folder) = (self.file(name), self.folder_of(name));
+        set_mode(&folder, 0o755);
+        let _ = fs::remove_file(&file);
+        fs::write(&file, content).unwrap();
+        set_mode(&file, 0o444);
+        set_mode(&folder, 0o555);
     }
 
     fn store(&self) -> Store {
@@ -79,6 +81,10 @@ impl World {
 
     fn file(&self, name: &str) -> PathBuf {
         self.store().real_path(&path(name).as_str().into()).join("file")
+    }
+
+    fn folder_of(&self, name: &str) -> PathBuf {
+        self.file(name).parent().unwrap().into()
     }
 
     fn content(&self, name: &str) -> Vec<u8> {
@@ -154,6 +160,15 @@ impl World {
 
     fn repair(&self) {
         self.put("b", &self.content("b"));
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for name in NAMES {
+            // Its file cannot be removed otherwise.
+            let _ = fs::set_permissions(self.folder_of(name), fs::Permissions::from_mode(0o755));
+        }
     }
 }
 
@@ -301,9 +316,8 @@ fn fault_check_store_race_what_is_packed_is_what_was_hashed() {
 fn fault_check_store_modes_of_trees_at_the_root() {
     let world = World::new();
     for to_root in [false, true] {
-        for (path, mode, right) in
-            [(world.file("b"), 0o4444, 0o444), (world.file("b").parent().unwrap().into(), 0o2755, 0o755)]
-        {
+        let folder = || world.folder_of("b");
+        for (path, mode, right) in [(world.file("b"), 0o4444, 0o444), (folder(), 0o2555, 0o555)] {
             set_mode(&path, mode);
             world.build("none", to_root, false).unwrap();
             let error = world.build("none", to_root, true).unwrap_err();

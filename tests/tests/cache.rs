@@ -87,7 +87,7 @@ fn the_cache_is_shown_checked_and_emptied() {
     let said = format!("removed {}\n5 entries are whole, 1 were damaged\n", segment.display());
     assert_eq!(verified.stdout, said);
     assert!(
-        verified.stderr.starts_with("error: the cache had damaged entries; they are gone"),
+        verified.stderr.starts_with("error: the cache had damaged entries; they were removed"),
         "{}",
         verified.stderr
     );

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, anyhow, ensure};
 use bytesize::ByteSize;
 use clap::builder::OsStringValueParser;
-use nixply_packer::cache::{Cache, Compared, Imported};
+use nixply_packer::cache::{Cache, Compared, Imported, Others};
 use nixply_packer::closure::Store;
 use nixply_packer::pack::Control;
 
@@ -14,20 +14,20 @@ use super::{human, unless_empty, values};
 use crate::failure::{Hint, hinted};
 use crate::terminal::Page;
 
-/// Where results are remembered.
+/// Where the results of earlier calls are.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Cache")]
 pub(crate) struct CacheFlags {
     #[command(flatten)]
     place: Place,
 
-    /// Pack everything anew, and remember nothing, whatever cache is named elsewhere
-    // No conflict with a cache folder: clap would count one that the environment names.
+    /// Use no cache, even if a flag or variable names one
+    // Does not conflict with --cache-dir: clap would count one that the environment names.
     #[arg(long)]
     no_cache: bool,
 
-    /// A cache folder of others, which is read and never written; whoever can write to it decides what is in the image
-    // Empty ones are taken, too: as with PATH, they come of joining what may be empty, and name nothing.
+    /// Another user's cache directory, which is read and never written; its owner decides what is in the image
+    // Takes empty ones, too, as PATH does: they come from joining variables that may be empty.
     #[arg(long, value_name = "DIR", env = unless_empty("NIXPLY_CACHE_SHARED"), value_delimiter = ':')]
     #[arg(value_parser = OsStringValueParser::new())]
     cache_shared: Vec<OsString>,
@@ -35,18 +35,18 @@ pub(crate) struct CacheFlags {
 
 #[derive(clap::Args)]
 struct Place {
-    /// The cache folder [default: nixply in the XDG cache directory]
+    /// The cache directory [default: nixply in the XDG cache directory]
     #[arg(long, value_name = "DIR", env = unless_empty("NIXPLY_CACHE_DIR"), global = true)]
     cache_dir: Option<PathBuf>,
 
-    /// How large the cache may become, as in 500MB or 20GiB; what was of no use for longest goes first
+    /// The most that the cache may hold, as in 500MB or 20GiB; the least recently used entries are evicted first
     #[arg(long, value_name = "SIZE", env = unless_empty("NIXPLY_CACHE_LIMIT"), default_value = "10GB", global = true)]
     #[arg(value_parser = values::size, allow_negative_numbers = true)]
     cache_limit: ByteSize,
 }
 
 impl CacheFlags {
-    /// The cache, if there is to be one.
+    /// Opens the cache, unless the user wants none.
     pub(crate) fn open(&self) -> Option<Cache> {
         let folder = if self.no_cache { None } else { self.place.folder() };
         let shared =
@@ -58,7 +58,7 @@ impl CacheFlags {
 
 impl Place {
     fn folder(&self) -> Option<PathBuf> {
-        // XDG Base Directory Specification: what is not absolute counts as unset.
+        // XDG Base Directory Specification: relative paths count as unset.
         let absolute =
             |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let given = || {
@@ -69,7 +69,7 @@ impl Place {
     }
 }
 
-/// Look after the cache
+/// Show, trim, check or fill the cache
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -81,34 +81,34 @@ pub(crate) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Verb {
-    /// Show where the cache is and how much it has
+    /// Show the cache's directory, its entries and its size
     Stat,
-    /// Remove what was of no use for longest, down to the limit, and what killed processes have left
+    /// Evict the least recently used entries until the cache fits its limit, and remove files that killed processes have left
     Gc,
-    /// Learn the layers of images that were built elsewhere (with compression): where the next image has them, too, they are
-    /// not packed to find out their digests. Whoever wrote the specs decides what those digests are
+    /// Take the layers' digests from the specs of compressed images that were built elsewhere, so that an image with the same
+    /// layers is built without packing them. The authors of the specs decide what those digests are
     Import {
-        /// The images' specs
+        /// The specs of the images
         #[arg(value_name = "IMAGE.json", required = true)]
         images: Vec<PathBuf>,
     },
-    /// Read every entry, and remove those that are damaged; exit code 1 if there were any
+    /// Read every entry and remove the damaged ones; exit with 1 if there were any
     Verify(Verify),
 }
 
 #[derive(clap::Args)]
 struct Verify {
-    /// Compare segments with the store, too: read the store paths of each, check their archives' hashes, and remove segments
-    /// that differ. Forgets the digests of layers that were packed without --check-store. Keeps segments whose store paths
-    /// are gone
+    /// Compare the cached parts of layers (segments) with the store, too. Reads the store paths of each segment, checks them as
+    /// --check-store does, and removes segments that differ. Also removes the digests of layers that were packed without
+    /// --check-store. Keeps segments whose store paths are no longer in the store
     #[arg(long)]
     store: bool,
 
-    /// The store directory as store paths name it
+    /// The store directory that store paths begin with
     #[arg(long, value_name = "DIR", env = unless_empty("NIX_STORE_DIR"), default_value = "/nix/store", value_parser = values::store)]
     store_dir: Store,
 
-    /// Where that directory lies on this machine, if elsewhere (a chroot store's DIR/nix/store)
+    /// The place of that directory on this machine, if it is another one (a chroot store's DIR/nix/store)
     #[arg(long, value_name = "DIR")]
     real_store_dir: Option<PathBuf>,
 }
@@ -140,14 +140,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             let total = stats.iter().map(|stat| stat.bytes).sum();
             let limit = args.place.cache_limit.as_u64();
             out.line(format!("{} of {} in {}", human(total), human(limit), folder.display()));
-            if let Some(mode) = cache.open_to_others() {
-                out.line(format!(
-                    "its mode is {mode:04o}: other users can {}; chmod 700 makes it yours alone",
-                    match mode & 0o022 {
-                        0 => "read what is in it",
-                        _ => "write to it, and so decide what is in your images",
-                    }
-                ));
+            match cache.others() {
+                Others::Nothing => {}
+                Others::Read => out.line(format!(
+                    "other users can read its entries, because it has the file `shared`; remove that file and chmod -R go= {} to \
+                     keep them to yourself",
+                    folder.display()
+                )),
+                Others::Write(mode) => out.line(format!(
+                    "its mode is {mode:04o}: other users can put files into it, which nixply does not use, and remove entries; \
+                     chmod 700 {} keeps them out",
+                    folder.display()
+                )),
             }
         }
         Verb::Gc => {
@@ -168,7 +172,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                     0 => String::new(),
                     count => format!("; {count} have no key: a base image's, or plain tar"),
                 };
-                // At once: an error with another image must not hide that this one is imported.
+                // Printed at once: an error with another image must not hide that this one was imported.
                 let mut line = Page::default();
                 line.line(format!("{known} layers of {path} are known now{rest}"));
                 super::print(line)?;
@@ -195,17 +199,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             super::print(out)?;
             ensure!(
                 verified.removed.is_empty(),
-                "the cache had damaged entries; they are gone, and no image was made from them: {}",
+                "the cache had damaged entries; they were removed, and no image was made from them: {}",
                 folder.display()
             );
             if let Some(compared) = compared.filter(|of| !(of.different.is_empty() && of.unproven.is_empty()))
             {
                 let count = compared.different.len() + compared.unproven.len();
                 let error = anyhow!(
-                    "{count} segments in the cache were not what the store has, or it is damaged; they are gone: {}",
+                    "{count} segments in the cache differed from the store, or their store paths are damaged; they were removed: {}",
                     folder.display()
                 );
-                let hint = "build images anew that were made with this cache, with --check-store; nix-store --verify \
+                let hint = "build the images that were made with this cache again, with --check-store; nix-store --verify \
                             --check-contents finds damaged store paths";
                 return Err(hinted(error, hint));
             }
@@ -220,31 +224,31 @@ fn compare(cache: &Cache, store: &Store) -> Result<Compared> {
     Ok(cache.compare(store, &Control::new(&stop, &()))?)
 }
 
-/// Writes what a comparison with the store has found.
+/// Prints the result of a comparison with the store.
 fn show(out: &mut Page, compared: &Compared) {
     let Compared { same, different, unproven, gone, unnamed, forgotten } = compared;
     for path in different {
-        out.line(format!("removed {}: it is not what the store has", path.display()));
+        out.line(format!("removed {}: it differs from the store", path.display()));
     }
     for (path, why) in unproven {
         out.line(format!("removed {}: {why}", path.display()));
     }
     let compared = *same as usize + different.len() + unproven.len();
     out.line(format!(
-        "{compared} segments were compared with the store: {same} are the same, {} are not",
+        "compared {compared} segments with the store: {same} are the same, {} differ",
         compared - *same as usize
     ));
     if *gone > 0 {
-        out.line(format!("{gone} are of store paths that are not there any more"));
+        out.line(format!("kept {gone} segments whose store paths are no longer in the store"));
     }
     if *unnamed > 0 {
         out.line(format!(
-            "{unnamed} did not say of which store paths they are, as a former version made them: removed"
+            "removed {unnamed} segments of an older version, which does not name their store paths"
         ));
     }
     if *forgotten > 0 {
         out.line(format!(
-            "{forgotten} digests and states of layers that were packed without --check-store are forgotten"
+            "removed {forgotten} digests and hash states of layers that were packed without --check-store"
         ));
     }
 }

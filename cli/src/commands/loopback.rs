@@ -1,6 +1,5 @@
-//! An image on loopback for another program of this machine, for as long as that runs. Other users of the machine get nothing of
-//! it: the registry answers this user's programs, and those that know its secret. Programs that may run as another user, such
-//! as the Docker daemon, learn the secret from a file that this user alone can read.
+//! Serves an image on loopback to another program of this machine, for as long as that program runs. Nobody else gets any of it: the
+//! registry answers only requests with its secret. The program reads the secret from a file that this user alone can read.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -21,7 +20,7 @@ use super::{Machine, serve};
 use crate::transfer::Watch;
 use crate::{temporary, terminal};
 
-/// What is said of machine and cache where a command line has no room for it: the environment's.
+/// The environment's settings of machine and cache, for commands without such flags.
 #[derive(Parser)]
 pub(super) struct Settings {
     #[command(flatten)]
@@ -32,7 +31,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Those of the environment; `program` is who complains of what is wrong with them.
+    /// Reads the environment. Messages about wrong settings begin with `program`.
     pub(super) fn from_environment(program: &str) -> Result<Self, clap::Error> {
         Self::try_parse_from([program])
     }
@@ -45,12 +44,12 @@ pub(super) struct Loopback {
     watch: Option<Watch>,
     reference: String,
     secret: Secret,
-    /// Where the secret is.
+    /// The directory of the files with the secret.
     folder: TempDir,
 }
 
 impl Loopback {
-    /// Offers the image whose spec is `path`. `watch`, if there is one, tells what is read of it.
+    /// Serves the image whose spec is `path`. `watch` shows the layers that are read.
     pub(super) fn start(
         settings: &Settings,
         path: &Path,
@@ -72,7 +71,7 @@ impl Loopback {
             observer: watch.as_ref().map_or_else(|| Arc::new(()) as _, Watch::observer),
             ..Options::new(settings.machine.store_of(path))
         };
-        // It is in the other program's messages alone.
+        // The name appears only in the other program's messages.
         let name = serve::default_name(path);
         let image = Image::new(&name, "latest", spec.clone())
             .or_else(|_| Image::new("image", "latest", spec))
@@ -87,7 +86,7 @@ impl Loopback {
         format!("{}/{}", self.server.address(), self.reference)
     }
 
-    /// What has come of requests: whether one was answered, and whether one was refused.
+    /// Returns whether a request was answered, and whether one was refused.
     pub(super) fn reached(&self) -> Reached {
         let counts = self.server.counts();
         Reached { answered: counts.requests > counts.refused, refused: counts.refused > 0 }
@@ -136,7 +135,7 @@ impl Loopback {
         Ok(path)
     }
 
-    /// Ends it. If the other program has done well, what it has read is told.
+    /// Stops the registry. If the other program was successful, shows the layers that it has read.
     pub(super) fn stop(self, well: bool) {
         self.server.stop();
         if let Some(watch) = self.watch.filter(|_| well) {
@@ -149,7 +148,7 @@ impl Loopback {
 /// Docker's file within its directory.
 const DOCKER_CONFIG: &str = "config.json";
 
-/// What has come of requests.
+/// The results of requests.
 pub(super) struct Reached {
     pub(super) answered: bool,
     pub(super) refused: bool,

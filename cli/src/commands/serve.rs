@@ -64,9 +64,9 @@ pub(crate) struct Args {
     #[arg(long)]
     allow_outside_store: bool,
 
-    /// none, gzip or zstd, with a level as in zstd:9, whatever the spec says (a base image's layers keep theirs, unless that is
-    /// zstd and this is not); auto is what the spec says, and for plain
-    /// layers zstd, or gzip where the client cannot read zstd
+    /// none, gzip or zstd, with a level as in zstd:9, whatever the spec says. auto keeps the spec's codecs and compresses plain
+    /// layers with zstd; clients that cannot read zstd get gzip in its place. A base image's layers keep their codec, unless
+    /// that is zstd and the client cannot read it, or this flag names another codec
     #[arg(short, long, value_name = "CODEC", default_value_t = Compression::Auto, value_parser = values::compression)]
     compression: Compression,
 

@@ -53,20 +53,20 @@ pub struct Imported {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KnownLayer {
     pub(crate) packed: PackedLayer,
-    /// Whether it has been packed here, with all of its bytes hashed; else a spec says so, and nobody has looked.
+    /// Whether the layer was packed here, with all of its bytes hashed. Otherwise the digests come from a spec, unchecked.
     pub(crate) proven: bool,
-    /// Whether the store was checked then. Left out where it was not, as in entries of versions that did not know.
+    /// Whether the store was checked then. Absent in entries of older versions, which means no.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     checked: bool,
 }
 
 impl Cache {
-    /// What is known of a layer.
+    /// Returns a layer's entry.
     pub(crate) fn layer(&self, key: LayerKey) -> Option<KnownLayer> {
         self.get_if(Kind::Layers, &key.0, |known: &KnownLayer| known.checked || !self.checked)
     }
 
-    /// What is known of a layer, checked or not.
+    /// Returns a layer's entry, checked or not.
     fn any_layer(&self, key: LayerKey) -> Option<KnownLayer> {
         self.get(Kind::Layers, &key.0)
     }
@@ -96,9 +96,9 @@ impl Cache {
         }
     }
 
-    /// Learns the layers of an image that was built elsewhere: where another image has them, too, they are not packed to
-    /// find out their digests. Whoever wrote the spec decides what those digests are, until the layers' bytes are made here:
-    /// then they are compared. What is known already stays.
+    /// Takes the layers' digests from the spec of an image that was built elsewhere, so that another image with these layers
+    /// is built without packing them. The spec's author decides what the digests are until the layers are packed here, which
+    /// compares them. Existing entries stay.
     ///
     /// # Errors
     ///
@@ -126,7 +126,7 @@ impl Cache {
     }
 }
 
-/// Of one key there is one blob, and of one blob one key. What says otherwise was not written by a packer.
+/// Checks that each key has one blob and each blob one key. A packer writes no other spec.
 fn check_consistent(layers: &[(usize, LayerKey, PackedLayer)]) -> Result<()> {
     let (mut by_key, mut by_digest) = (HashMap::new(), HashMap::new());
     for (at, key, packed) in layers {

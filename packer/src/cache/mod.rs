@@ -1,20 +1,19 @@
-//! What earlier calls have made or found out, in a folder of the caller's choice:
+//! Results of earlier calls, in a directory that the caller names:
 //!
-//! - `segments`: a store path's compressed frames, by its content, name, rules and the codec. A blob is their
-//!   concatenation, so a new plan over known paths compresses nothing.
-//! - `layers`: a packed layer's digests and sizes, by its segments. An unchanged layer costs a look-up.
-//! - `states`: SHA-256's state after so many of a layer's segments. A changed layer is hashed from the first change on.
-//! - `contents`: the archive hashes of a layer's store paths, by its diff_id. A spec does not have them; without them
-//!   nobody could tell which segments are a layer's. And the directories and links of a base image, by its layers'
-//!   diff_ids: to know them, all of its files are decompressed.
+//! - `segments`: the compressed frames of a store path. The key is the path's content, name, rules and codec. A blob is the
+//!   concatenation of its segments, so a new plan over known paths compresses nothing.
+//! - `layers`: digests and sizes of a packed layer. The key is the layer's segments. An unchanged layer costs one lookup.
+//! - `states`: SHA-256 states within a layer. A changed layer is hashed from its first change on.
+//! - `contents`: the archive hashes of a layer's store paths. The key is the diff_id. A spec lacks these hashes, and the keys
+//!   of segments need them. Also the directories and links of a base image: listing them means decompressing all its layers.
 //!
-//! An entry is a file named by its key, written under another name and renamed, so any number of processes may share the
-//! folder and any of them may be killed at any time. The cache is only a cache: an entry that is missing, torn or
-//! altered counts as absent (each carries a checksum, read along), and one that cannot be written is not written.
-//! `upkeep` bounds its size.
+//! An entry is a file named by its key. It is written under another name and renamed, so any number of processes can use the
+//! directory, and each can be killed at any time. An entry counts as absent when it is missing, torn or altered (each has a
+//! checksum), or when another user could have written it (`access`). An entry that cannot be written is skipped. `upkeep`
+//! bounds the size.
 //!
-//! Segments, layers and states say whether the store was checked when they were made. An entry that does not say so was
-//! not: see [`Packer::with_store_check`](crate::pack::Packer::with_store_check).
+//! Segments, layers and states record whether the store was checked when they were made. Entries without that record count as
+//! unchecked: see [`Packer::with_store_check`](crate::pack::Packer::with_store_check).
 
 mod access;
 mod layers;
@@ -35,12 +34,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
+use self::access::Trust;
 pub(crate) use self::layers::KnownLayer;
 pub use self::layers::{Imported, LayerKey};
 pub(crate) use self::origin::Origin;
 pub(crate) use self::segments::{SegmentKey, SegmentReader, SegmentWriter, Stored};
 pub(crate) use self::states::{Chain, State};
-pub use self::upkeep::{Compared, Kind, Stat, Verified};
+pub use self::upkeep::{Compared, Kind, Others, Stat, Verified};
 use self::written::Written;
 use crate::closure::{Closure, StorePath};
 use crate::compress::FORMAT_VERSION;
@@ -57,19 +57,19 @@ use crate::scratch;
 #[derive(Debug, Clone)]
 pub struct Cache {
     folder: PathBuf,
-    /// Folders of other users, which are only read.
+    /// Directories of other users, which are only read.
     shared: Vec<PathBuf>,
     limit: u64,
-    /// Whether only what was made with a check of the store counts, and what is put in was.
+    /// Whether the store is checked: only checked entries count, and new ones are marked as checked.
     checked: bool,
     /// How many bytes this cache and its clones have written.
     written: Arc<Written>,
 }
 
-/// How large a cache may become unless its user says otherwise, in bytes.
+/// The default limit of a cache's size, in bytes.
 pub const DEFAULT_LIMIT: u64 = 10_000_000_000;
 
-/// How old an entry's time may become before a use renews it: most uses then write nothing.
+/// The age at which a use renews an entry's time. Most uses then write nothing.
 const FRESH: Duration = Duration::from_secs(3600);
 
 /// The most bytes in an entry of JSON: a layer of 20,000 paths has 1.5 MB of archive hashes.
@@ -78,39 +78,38 @@ const DOCUMENT_BYTES: u64 = 16 << 20;
 #[derive(Serialize, Deserialize)]
 struct Document<T> {
     value: T,
-    /// blake3 of the entry's name and of the value's JSON: an entry that was torn or moved does not match it.
+    /// blake3 of the entry's kind and key and of the value's JSON. A torn or moved entry does not match it.
     check: String,
 }
 
 impl Cache {
-    /// A cache in this folder, which need not exist yet.
+    /// Returns a cache in this directory, which need not exist yet.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         let folder = folder.into();
         let written = Arc::new(Written::new(&folder));
         Self { folder, shared: Vec::new(), limit: DEFAULT_LIMIT, checked: false, written }
     }
 
-    /// The same cache, kept near so many bytes: see [`Cache::trim`].
+    /// Sets the limit in bytes: see [`Cache::trim`].
     #[must_use]
     pub fn with_limit(self, limit: u64) -> Self {
         Self { limit, ..self }
     }
 
-    /// The same cache, which also reads (and never writes) these folders. Whoever can write to one of them decides what
-    /// is in the images that are made from it.
+    /// Also reads, and never writes, these directories. The owner of such a directory decides what is in the images that are
+    /// made from it.
     #[must_use]
     pub fn with_shared(self, shared: Vec<PathBuf>) -> Self {
         Self { shared, ..self }
     }
 
-    /// The same cache for packing with a check of the store: entries that were made without one count as absent, and those that
-    /// are made say that they were checked.
+    /// Sets whether the store is checked. If it is, unchecked entries count as absent and new ones are marked as checked.
     #[must_use]
     pub(crate) fn with_checked(self, checked: bool) -> Self {
         Self { checked, ..self }
     }
 
-    /// The cache's own folder.
+    /// Returns the cache's own directory.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -141,8 +140,8 @@ impl Cache {
         self.layers_without_archives(spec).flat_map(|layer| &layer.paths).map(|path| &path.path).collect()
     }
 
-    /// Remembers the archive hashes of a spec's layers, as Nix has them. With them, what the cache has of a layer is of use:
-    /// that it is this layer's is found out by its diff_id when it is read.
+    /// Remembers the archive hashes of a spec's layers as Nix has them, so that the layers' segments can be found. Readers
+    /// compare the diff_id.
     pub fn remember_archives(&self, spec: &ImageSpec, closure: &Closure) {
         for layer in self.layers_without_archives(spec) {
             let hash = |path: &PlannedPath| {
@@ -161,7 +160,7 @@ impl Cache {
         })
     }
 
-    /// Forgets them.
+    /// Forgets the archive hashes of a layer's paths.
     pub(crate) fn forget_contents(&self, diff_id: DiffId) {
         let _ = fs::remove_file(entry(&self.folder, Kind::Contents, &contents_key(diff_id)));
     }
@@ -170,20 +169,20 @@ impl Cache {
         self.get_if(kind, key, |_| true)
     }
 
-    /// The first entry of this key that is `fit`.
+    /// Returns the first entry with this key for which `fit` is true.
     fn get_if<T: Serialize + DeserializeOwned>(
         &self,
         kind: Kind,
         key: &blake3::Hash,
         fit: impl Fn(&T) -> bool,
     ) -> Option<T> {
-        self.folders().find_map(|(folder, is_own)| {
-            let file = open(&entry(folder, kind, key))?;
+        self.folders().find_map(|(folder, trust)| {
+            let file = open(&entry(folder, kind, key), trust)?;
             let mut text = Vec::new();
             (&file).take(DOCUMENT_BYTES).read_to_end(&mut text).ok()?;
             let document: Document<T> = serde_json::from_slice(&text).ok()?;
             (document.check == check(kind, key, &document.value) && fit(&document.value)).then(|| {
-                if is_own {
+                if trust == Trust::User {
                     renew(&file);
                 }
                 document.value
@@ -192,7 +191,7 @@ impl Cache {
     }
 
     fn put<T: Serialize>(&self, kind: Kind, key: &blake3::Hash, value: &T) {
-        // A disk that is full or read-only makes the next build slower, no more.
+        // On a full or read-only disk, only the next build is slower.
         let _ = self.try_put(kind, key, value);
     }
 
@@ -207,7 +206,7 @@ impl Cache {
         Ok(())
     }
 
-    /// A temporary file in one of the cache's folders, which is made if it is not there.
+    /// Creates a temporary file in one of the cache's directories, which is created if needed.
     fn temporary(&self, folder: &Path) -> Result<NamedTempFile> {
         let failed = |error| Error::io("create folder", folder, error);
         let access = access::of(&self.folder).map_err(failed)?;
@@ -215,10 +214,10 @@ impl Cache {
         scratch::file_with(folder, access.file_mode())
     }
 
-    /// Its own folder first; each with whether it is.
-    fn folders(&self) -> impl Iterator<Item = (&Path, bool)> {
-        let shared = self.shared.iter().map(|folder| (folder.as_path(), false));
-        std::iter::once((self.folder.as_path(), true)).chain(shared)
+    /// The folders, the cache's own first, each with the users whose entries count there.
+    fn folders(&self) -> impl Iterator<Item = (&Path, Trust)> {
+        let shared = self.shared.iter().map(|folder| (folder.as_path(), Trust::shared(folder)));
+        std::iter::once((self.folder.as_path(), Trust::User)).chain(shared)
     }
 }
 
@@ -261,12 +260,12 @@ fn tree_key(diff_ids: &[DiffId]) -> blake3::Hash {
     key(Kind::Contents, ["tree"].into_iter().chain(ids.iter().map(String::as_str)).map(str::as_bytes))
 }
 
-/// Opens an entry. Anything but a regular file (a FIFO, say) counts as none.
-fn open(path: &Path) -> Option<fs::File> {
-    open::unlinked(path).ok()
+/// Opens an entry. Returns none for anything but a regular file, and for a file that another user could have written.
+fn open(path: &Path, trust: Trust) -> Option<fs::File> {
+    open::unlinked(path).ok().filter(|file| trust.has(file))
 }
 
-/// Notes that an entry was of use.
+/// Records a use of an entry in its modification time.
 fn renew(file: &fs::File) {
     let now = SystemTime::now();
     let old = file.metadata().and_then(|metadata| metadata.modified());

@@ -1,4 +1,4 @@
-//! What a segment was made of, written beside its frames.
+//! The store paths that a segment was made of. The segment's file has them beside the frames.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use crate::compress::Codec;
 use crate::plan::PlannedPath;
 use crate::rules::PathOptions;
 
-/// What a segment is made of: all that its key is a hash of, so that it can be compared with the store.
+/// The input of a segment: everything that its key is a hash of. With it, the segment can be compared with the store.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Origin {
     codec: Codec,

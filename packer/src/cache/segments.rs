@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use tempfile::NamedTempFile;
 
-use super::{Cache, Kind, Origin, Written};
+use super::{Cache, Kind, Origin, Trust, Written};
 use crate::closure::PathInfo;
 use crate::compress::{Codec, FRAME_BYTES};
 use crate::error::Result;
@@ -92,11 +92,11 @@ pub(crate) enum Stored {
 }
 
 impl SegmentReader {
-    fn open(path: PathBuf, is_own: bool, key: &blake3::Hash) -> Option<Self> {
-        let file = super::open(&path)?;
+    /// Opens a segment whose file is not removed when it turns out to be damaged.
+    fn open(path: &Path, trust: Trust, key: &blake3::Hash) -> Option<Self> {
+        let file = super::open(path, trust)?;
         let Index { frames, checked, origin } = index(&file, key)?;
-        let own_path = is_own.then_some(path);
-        Some(Self { file, own_path, frames, checked, origin, next: 0, offset: 0 })
+        Some(Self { file, own_path: None, frames, checked, origin, next: 0, offset: 0 })
     }
 
     /// What it is made of; none where it does not say so.
@@ -138,6 +138,14 @@ impl SegmentReader {
     /// The sum of its frames' sizes in bytes, compressed.
     pub(crate) fn size(&self) -> u64 {
         self.frames.iter().map(|frame| frame.compressed as u64).sum()
+    }
+
+    /// Adds at most `most` of its compressed bytes from `skipped` on to `bytes`, of which nothing is checked.
+    pub(crate) fn read_unchecked(&self, skipped: u64, most: usize, bytes: &mut Vec<u8>) -> Option<()> {
+        let most = usize::try_from(self.size().checked_sub(skipped)?).map_or(most, |left| left.min(most));
+        let from = bytes.len();
+        bytes.resize(from + most, 0);
+        self.file.read_exact_at(&mut bytes[from..], skipped).ok()
     }
 
     /// Adds its compressed bytes from `skipped` on to `bytes`: at least `least` of them unless it ends before, and at most
@@ -218,7 +226,7 @@ fn index_check(key: &blake3::Hash, parts: &[&[u8]]) -> blake3::Hash {
 
 /// Whether a file is a whole segment, frame by frame, of whatever key its name says.
 pub(super) fn verify(path: &Path, key: &blake3::Hash) -> bool {
-    let Some(mut reader) = SegmentReader::open(path.into(), false, key) else { return false };
+    let Some(mut reader) = SegmentReader::open(path, Trust::User, key) else { return false };
     let mut frame = Vec::new();
     loop {
         match reader.next(&mut frame) {
@@ -272,8 +280,12 @@ impl SegmentWriter {
 impl Cache {
     /// A segment that is known.
     pub(crate) fn segment(&self, key: &SegmentKey) -> Option<SegmentReader> {
-        let reader = self.folders().find_map(|(folder, is_own)| {
-            let reader = SegmentReader::open(super::entry(folder, Kind::Segments, &key.0), is_own, &key.0);
+        let reader = self.folders().find_map(|(folder, trust)| {
+            let path = super::entry(folder, Kind::Segments, &key.0);
+            let mut reader = SegmentReader::open(&path, trust, &key.0);
+            if let Some(reader) = reader.as_mut().filter(|_| trust == Trust::User) {
+                reader.own_path = Some(path);
+            }
             reader.filter(|reader| reader.checked || !self.checked)
         })?;
         if reader.own_path.is_some() {
@@ -290,7 +302,7 @@ impl Cache {
 
     /// One of them. Reading it is no use of the entry.
     pub(crate) fn own_segment(&self, file: &Path, key: &SegmentKey) -> Option<SegmentReader> {
-        SegmentReader::open(file.into(), false, &key.0)
+        SegmentReader::open(file, Trust::User, &key.0)
     }
 
     /// The bytes of a store path's segment when it is compressed, if it has been packed so and without rules. Asking is no use of
@@ -301,8 +313,9 @@ impl Cache {
         }
         let nar_hash = nar_hash::canonical(&info.nar_hash);
         let key = SegmentKey::new([(info.path.as_str(), nar_hash.as_str(), None)], codec);
-        let open = |folder| SegmentReader::open(super::entry(folder, Kind::Segments, &key.0), false, &key.0);
-        self.folders().find_map(|(folder, _)| open(folder)).map(|reader| reader.size())
+        let open =
+            |folder, trust| SegmentReader::open(&super::entry(folder, Kind::Segments, &key.0), trust, &key.0);
+        self.folders().find_map(|(folder, trust)| open(folder, trust)).map(|reader| reader.size())
     }
 
     /// Removes a segment.

@@ -1,5 +1,5 @@
-//! SHA-256's states along a layer. SHA-256 is sequential, so a layer in which one path has changed must be hashed anew
-//! from that path on; what comes before it need not be, if the state there is known.
+//! SHA-256 states within a layer. SHA-256 is sequential: when one path of a layer has changed, everything from that path on
+//! must be hashed again. The bytes before it need not be, if the state at that place is known.
 
 use std::fs;
 
@@ -27,8 +27,7 @@ pub(crate) struct State {
     /// The sha2 crate's serialization, in hexadecimal digits.
     state: String,
     pub(crate) bytes: u64,
-    /// Whether the store was checked when the bytes were read. Left out where it was not, as in entries of versions that did not
-    /// know.
+    /// Whether the store was checked when the bytes were read. Absent in entries of older versions, which means no.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     checked: bool,
 }

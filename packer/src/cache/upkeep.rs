@@ -1,4 +1,4 @@
-//! How large the cache is, that it is whole, and that it stays within bounds.
+//! Reports the cache's size, removes damaged entries, and evicts entries to keep the cache within its limit.
 
 use std::fs::{self, Metadata};
 use std::io::Read;
@@ -7,12 +7,12 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use super::{Cache, segments};
+use super::{Cache, Trust, access, segments};
 use crate::error::{Error, Result};
 use crate::image::go_json;
 use crate::scratch;
 
-/// What entries are of.
+/// A kind of entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Compressed frames of a store path.
@@ -29,7 +29,7 @@ impl Kind {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Segments, Self::Layers, Self::States, Self::Contents];
 
-    /// The folder that they are in.
+    /// Returns the name of their directory.
     pub fn folder(self) -> &'static str {
         match self {
             Self::Segments => "segments",
@@ -43,38 +43,49 @@ impl Kind {
 /// Entries of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
-    /// Of what.
+    /// The kind.
     pub kind: Kind,
-    /// How many.
+    /// Their number.
     pub entries: u64,
-    /// How large they are together.
+    /// The sum of their sizes in bytes.
     pub bytes: u64,
 }
 
-/// What [`Cache::verify`] has found.
+/// The result of [`Cache::verify`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verified {
-    /// Entries that are whole.
+    /// The number of whole entries.
     pub whole: u64,
-    /// Those that were not, and have been removed.
+    /// Damaged entries, and other things in the place of entries. They have been removed.
     pub removed: Vec<PathBuf>,
 }
 
-/// What [`Cache::compare`] has found.
+/// The result of [`Cache::compare`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Compared {
-    /// Segments that are what the store has. They count as checked now.
+    /// Segments equal to the store. They count as checked now.
     pub same: u64,
-    /// Those that are not, and have been removed.
+    /// Segments that differ. They have been removed.
     pub different: Vec<PathBuf>,
-    /// Why a segment's store paths could not be read, or are not what Nix knows; such a segment has been removed.
+    /// Segments whose store paths cannot be read or are damaged, each with the reason. They have been removed.
     pub unproven: Vec<(PathBuf, String)>,
-    /// Segments of store paths that are not in the store any more.
+    /// Segments whose store paths are no longer in the store. They stay.
     pub gone: u64,
-    /// Segments that do not say of which paths they are, made by former versions: they have been removed.
+    /// Segments of older versions, which do not name their store paths. They have been removed.
     pub unnamed: u64,
-    /// Layers' digests and hashers' states that were found out without a check: they have been forgotten.
+    /// Digests and hash states of layers that were packed without a check. They have been removed.
     pub forgotten: u64,
+}
+
+/// What other users can do in a cache's folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    /// Nothing, or nothing but see the names of entries.
+    Nothing,
+    /// Read the entries, because the user has shared them.
+    Read,
+    /// Put files into it, because the folder has this mode. Entries that belong to them do not count.
+    Write(u32),
 }
 
 struct Entry {
@@ -85,7 +96,7 @@ struct Entry {
 }
 
 impl Cache {
-    /// How much there is of each kind.
+    /// Returns the number and size of the entries of each kind.
     pub fn stat(&self) -> Result<Vec<Stat>> {
         let entries = self.entries()?;
         let stat = |kind| {
@@ -95,10 +106,11 @@ impl Cache {
         Ok(Kind::ALL.map(stat).into())
     }
 
-    /// Removes entries, those first that were of no use for longest, until at most `limit` bytes are left, and what
-    /// killed processes have left behind. Gives how many bytes went.
+    /// Evicts the least recently used entries until at most `limit` bytes are left. Also removes files that killed processes
+    /// have left. Returns the number of bytes evicted.
     pub fn gc(&self, limit: u64) -> Result<u64> {
-        // What others write from here on may be listed or not.
+        self.check_removal()?;
+        // Entries that other processes write from here on may be listed or not.
         let told = self.written.since_trimmed();
         let mut entries = self.entries()?;
         for (_, folder) in self.subfolders()? {
@@ -118,17 +130,19 @@ impl Cache {
         Ok(before - total)
     }
 
-    /// Keeps the cache near its limit: once it may be a twentieth above, by what it had when it was last trimmed and what
-    /// all processes have written since, and once a day. For the end of a call, and from time to time within a long one;
-    /// what fails is for [`Cache::gc`] to tell.
+    /// Keeps the cache near its limit. Evicts entries when the cache may be a twentieth above the limit, judging by its size
+    /// when it was last trimmed and the bytes written since, and once a day. Call it at the end of a command, and from time to
+    /// time in a long one. Ignores errors, which [`Cache::gc`] returns.
     pub fn trim(&self) {
         if self.written.may_exceed(self.limit.saturating_add(self.limit / 20)) {
             let _ = self.gc(self.limit);
         }
     }
 
-    /// Reads every entry and removes those that are not whole. They would have counted as absent anyway.
+    /// Reads every entry and removes the damaged ones, which count as absent anyway. Also removes anything but entries and their
+    /// directories: links, FIFOs, sockets, directories in the place of entries.
     pub fn verify(&self) -> Result<Verified> {
+        self.check_removal()?;
         let mut in_the_way = self.in_the_way()?;
         for path in &in_the_way {
             match fs::symlink_metadata(path) {
@@ -144,26 +158,24 @@ impl Cache {
         Ok(verified)
     }
 
-    /// What lies in the place of a folder and is none, and folders in the place of entries: no entry could be put there.
+    /// Lists anything but a directory in the place of a directory of entries, and directories in the place of entries.
     fn in_the_way(&self) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for kind in Kind::ALL {
             let folder = self.folder.join(kind.folder());
-            if fs::symlink_metadata(&folder).is_ok_and(|metadata| !metadata.is_dir()) {
-                found.push(folder);
-                continue;
-            }
-            // Entries are in folders alone.
-            let is_in_the_way =
-                |(path, metadata): &(PathBuf, Metadata)| !metadata.is_dir() && !is_hidden(path);
-            if fs::symlink_metadata(&folder).is_ok() {
-                found.extend(list(&folder)?.into_iter().filter(is_in_the_way).map(|(path, _)| path));
+            match fs::symlink_metadata(&folder) {
+                Ok(metadata) if metadata.is_dir() => {
+                    let is_none =
+                        |(path, metadata): &(PathBuf, Metadata)| !metadata.is_dir() && !is_hidden(path);
+                    found.extend(list(&folder)?.into_iter().filter(is_none).map(|(path, _)| path));
+                }
+                Ok(_) => found.push(folder),
+                Err(_) => {}
             }
         }
         for (_, folder) in self.subfolders()? {
-            let is_entry =
-                |(path, metadata): &(PathBuf, Metadata)| metadata.is_dir() && super::key_of(path).is_some();
-            found.extend(list(&folder)?.into_iter().filter(is_entry).map(|(path, _)| path));
+            let is_folder = |(path, metadata): &(PathBuf, Metadata)| metadata.is_dir() && !is_hidden(path);
+            found.extend(list(&folder)?.into_iter().filter(is_folder).map(|(path, _)| path));
         }
         Ok(found)
     }
@@ -174,8 +186,8 @@ impl Cache {
         Ok(entries.map(|entry| entry.path).collect())
     }
 
-    /// Forgets the digests and states that were found out without a check of the store, but not what images' specs say: that
-    /// is compared when the layers are made. Gives how many there were.
+    /// Removes the digests and states of layers that were packed without a check of the store. Keeps digests that come from
+    /// images' specs: packing compares them. Returns the number of removed entries.
     pub(crate) fn forget_unchecked(&self) -> Result<u64> {
         let mut forgotten = 0;
         for entry in self.entries()? {
@@ -192,9 +204,18 @@ impl Cache {
         Ok(forgotten)
     }
 
-    /// Which permission bits of the cache's folder let other users in, if any: all that it has is for them then, too.
-    pub fn open_to_others(&self) -> Option<u32> {
-        super::access::mode(&self.folder).ok().filter(|mode| mode & 0o077 != 0)
+    /// Checks that removing entries removes nothing else.
+    pub(crate) fn check_removal(&self) -> Result<()> {
+        access::check_removal(&self.folder)
+    }
+
+    /// What other users can do in the cache's folder.
+    pub fn others(&self) -> Others {
+        match access::mode(&self.folder) {
+            Ok(mode) if mode & 0o022 != 0 => Others::Write(mode),
+            Ok(mode) if mode & 0o055 != 0 && access::is_shared(&self.folder) => Others::Read,
+            _ => Others::Nothing,
+        }
     }
 
     fn entries(&self) -> Result<Vec<Entry>> {
@@ -211,25 +232,28 @@ impl Cache {
         Ok(entries)
     }
 
-    /// The folders that entries are made in, those without any as well: a process may be killed before its first.
+    /// Lists the directories of entries, empty ones too: a process may have been killed before its first entry.
     fn subfolders(&self) -> Result<Vec<(Kind, PathBuf)>> {
         let mut folders = Vec::new();
         for kind in Kind::ALL {
             let folder = self.folder.join(kind.folder());
-            // A link would lead to files of somebody else's, which are no entries.
-            if !fs::symlink_metadata(&folder).is_ok_and(|metadata| metadata.is_dir()) {
+            // A link may lead to files that are no entries, and another user's directory may become one.
+            if !fs::symlink_metadata(&folder).is_ok_and(|metadata| access::is_own(&metadata)) {
                 continue;
             }
             let content = list(&folder)?;
             folders.extend(
-                content.into_iter().filter(|(_, metadata)| metadata.is_dir()).map(|(path, _)| (kind, path)),
+                content
+                    .into_iter()
+                    .filter(|(_, metadata)| access::is_own(metadata))
+                    .map(|(path, _)| (kind, path)),
             );
         }
         Ok(folders)
     }
 }
 
-/// Of entries that were listed before; each may have gone away since then.
+/// Removes the damaged ones of these entries. Entries that have gone away since they were listed count as neither.
 fn remove_damaged(entries: Vec<Entry>) -> Result<Verified> {
     let mut verified = Verified::default();
     for entry in entries {
@@ -237,7 +261,7 @@ fn remove_damaged(entries: Vec<Entry>) -> Result<Verified> {
             verified.whole += 1;
             continue;
         }
-        // One that another process has evicted cannot be read either, and was not damaged.
+        // An entry that another process has evicted cannot be read either, but was not damaged.
         if remove(&entry.path)? {
             verified.removed.push(entry.path);
         }
@@ -255,7 +279,7 @@ fn remove(path: &Path) -> Result<bool> {
     }
 }
 
-/// A folder's content; nothing where there is none. What goes away meanwhile is left out.
+/// Lists a directory. Returns an empty list if it does not exist. Leaves out files that go away meanwhile.
 fn list(folder: &Path) -> Result<Vec<(PathBuf, Metadata)>> {
     let failed = |source| Error::io("read directory", folder, source);
     let entries = match fs::read_dir(folder) {
@@ -284,11 +308,11 @@ fn is_whole(entry: &Entry) -> bool {
     }
 }
 
-/// The value of an entry that is JSON, if it is whole.
+/// Returns the value of a whole JSON entry.
 fn document(entry: &Entry) -> Option<Value> {
     let key = super::key_of(&entry.path)?;
     let document: super::Document<Value> =
-        serde_json::from_reader(super::open(&entry.path)?.take(super::DOCUMENT_BYTES)).ok()?;
+        serde_json::from_reader(super::open(&entry.path, Trust::User)?.take(super::DOCUMENT_BYTES)).ok()?;
     let mut hasher = blake3::Hasher::new();
     hasher.update(entry.kind.folder().as_bytes()).update(key.as_bytes());
     hasher.update(&go_json::compact(&document.value));
@@ -297,6 +321,7 @@ fn document(entry: &Entry) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
     use std::time::Duration;
 
     use super::*;
@@ -439,6 +464,30 @@ mod tests {
         let verified = cache.verify().unwrap();
         assert_eq!((verified.whole, &verified.removed[..]), (2, &damaged[..2]));
         assert_eq!(cache.verify().unwrap(), Verified { whole: 2, removed: vec![] });
+    }
+
+    /// Another user could make a link of a directory that it can write, between listing it and removing an entry.
+    #[test]
+    fn nothing_is_removed_where_others_can_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = filled(folder.path());
+        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let entries = || fs::read_dir(folder.path().join("segments")).unwrap().count();
+        let before = entries();
+        mode(folder.path(), 0o777);
+        for error in [cache.gc(0).map(drop), cache.verify().map(drop)] {
+            let text = error.unwrap_err().chain();
+            assert!(text.contains("its mode is 0777; give it to yourself with chmod 700"), "{text}");
+        }
+        cache.clone().with_limit(0).trim();
+        mode(folder.path(), 0o1777);
+        mode(&folder.path().join("segments"), 0o777);
+        cache.gc(0).unwrap();
+        assert_eq!((entries(), cache.stat().unwrap()[0].entries), (before, 0));
+        mode(&folder.path().join("segments"), 0o700);
+        assert_eq!(cache.stat().unwrap()[0].entries, 3);
+        cache.gc(0).unwrap();
+        assert_eq!(cache.stat().unwrap()[0].entries, 0);
     }
 
     #[test]

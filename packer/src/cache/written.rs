@@ -1,5 +1,5 @@
-//! How large a cache may be by now, without listing it: what it had when it was last trimmed, and what all processes have
-//! written since. In the file `trimmed`, which one process at a time reads and writes.
+//! Estimates the cache's size without listing it: its size when it was last trimmed, plus the bytes that all processes have
+//! written since. Both are in the file `trimmed`, which one process at a time reads and writes.
 
 use std::convert::Infallible;
 use std::fs::{self, File};
@@ -54,7 +54,7 @@ impl Written {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Whether the cache may have more than `most` bytes. Where nobody knows, it may.
+    /// Returns whether the cache may have more than `most` bytes: true also when its size is unknown.
     pub(super) fn may_exceed(&self, most: u64) -> bool {
         let Some(record) = self.update(|record| record) else { return self.folder.is_dir() };
         record.bytes.saturating_add(record.written) > most
@@ -65,12 +65,12 @@ impl Written {
         self.update(|record| record).map_or(0, |record| record.written)
     }
 
-    /// Remembers that the cache has so many bytes now, those among them of which [`Written::since_trimmed`] has told.
+    /// Records the cache's size after trimming. It includes the `told` bytes that [`Written::since_trimmed`] returned before.
     pub(super) fn trimmed_to(&self, bytes: u64, told: u64) {
         // A cache that nobody has written is not made.
         if let Some(access) = access::of(&self.folder).ok().filter(|_| self.folder.is_dir()) {
             let file = self.file();
-            // Whatever else has its place is in the way of every process.
+            // Anything but a regular file in its place would block every process.
             if fs::symlink_metadata(&file).is_ok_and(|file| !file.is_file()) {
                 let _ = fs::remove_file(&file).or_else(|_| fs::remove_dir(&file));
             }
@@ -87,8 +87,8 @@ impl Written {
         self.folder.join("trimmed")
     }
 
-    /// Changes the record, to which what this process has written is added first, while no other process has it. Gives the
-    /// new one. Where the file system has no locks, one of two processes may not be counted.
+    /// Adds this process's bytes to the record, then changes it, under a lock. Returns the new record. On a file system without
+    /// locks, the bytes of one of two processes may be lost.
     fn update(&self, change: impl FnOnce(Option<Record>) -> Option<Record>) -> Option<Record> {
         let mut file = File::from(rustix::fs::open(self.file(), OPEN | OFlags::RDWR, Mode::empty()).ok()?);
         if !file.metadata().ok()?.is_file() || !self.lock(&file) {

@@ -1,8 +1,8 @@
 //! Layers that are kept in files as others have compressed them: their tar streams, and the same layers in another codec.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
 use sha2::{Digest as _, Sha256};
@@ -19,19 +19,20 @@ use crate::scratch;
 
 /// Opens a layer's file and gives its tar stream. Which codec it has, its first bytes say: media types of others are wrong
 /// now and then, and engines look at the bytes, too.
-pub(crate) fn tar_stream<'c>(layer: LayerFile, control: &'c Control<'_>) -> Result<Box<dyn Read + 'c>> {
-    let path = layer.path().to_owned();
-    let mut file = layer.into_file();
-    let mut magic = Vec::new();
-    let read = Read::by_ref(&mut file).take(4).read_to_end(&mut magic);
-    read.map_err(|source| Error::io("read layer file", path, source))?;
+pub(crate) fn tar_stream<'c>(
+    layer: impl Into<Arc<LayerFile>>,
+    control: &'c Control<'_>,
+) -> Result<Box<dyn Read + 'c>> {
+    let layer = layer.into();
+    let mut magic = vec![0; usize::try_from(layer.size()).map_or(4, |size| size.min(4))];
+    layer.read_exact_at(&mut magic, 0)?;
     let codec = match magic[..] {
         [0x1f, 0x8b, ..] => Some(Codec::Gzip { level: 1 }),
         // A frame, or one to skip, as estargz and others begin with.
         [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Some(Codec::Zstd { level: 1 }),
         _ => None,
     };
-    let input = io::Cursor::new(magic).chain(Interruptible { file, control });
+    let input = Interruptible { layer, at: 0, control };
     Ok(match codec {
         Some(Codec::Gzip { .. }) => Box::new(MultiGzDecoder::new(BufReader::new(input))),
         Some(Codec::Zstd { .. }) => Box::new(Zstd::new(input)),
@@ -79,13 +80,18 @@ pub(super) fn is_to_convert(layer: &Layer, codec: Codec) -> bool {
 
 /// Compresses the content of the layer in the file `path` anew, in frames as the packer's own. Fails where the content is not
 /// that of the layer's diff_id. Gives the digest and size of the bytes that `write` has taken.
-pub(super) fn convert(
-    file: LayerFile,
+///
+/// # Errors
+///
+/// The file cannot be read or decompressed, or has another content; or `write` fails.
+pub fn convert(
+    file: impl Into<Arc<LayerFile>>,
     layer: &Layer,
     codec: Codec,
     control: &Control<'_>,
     mut write: impl FnMut(&[u8]) -> Result<()>,
 ) -> Result<(Digest, u64)> {
+    let file = file.into();
     let path = file.path().to_owned();
     let mut stream = tar_stream(file, control)?;
     let compressor = Compressor::new(codec);
@@ -115,14 +121,17 @@ pub(super) fn convert(
 
 /// A file that is not read on when the caller asks to stop.
 struct Interruptible<'c, 'p> {
-    file: File,
+    layer: Arc<LayerFile>,
+    at: u64,
     control: &'c Control<'p>,
 }
 
 impl Read for Interruptible<'_, '_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         self.control.check().map_err(io::Error::other)?;
-        self.file.read(out)
+        let read = self.layer.read_at(out, self.at)?;
+        self.at += read as u64;
+        Ok(read)
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::closure::Store;
 use crate::error::{Error, Result};
@@ -16,6 +17,24 @@ pub struct LayerFile {
     path: PathBuf,
     size: u64,
     place: (u64, u64),
+}
+
+/// What the system says of an open file: another state is a sign that it was written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileState {
+    size: u64,
+    /// Seconds and nanoseconds since 1970.
+    written: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl FileState {
+    /// When it was changed last, since 1970.
+    pub fn changed(&self) -> Duration {
+        let (seconds, nanoseconds) = self.changed;
+        let unsigned = |number: i64| u64::try_from(number).unwrap_or(0);
+        Duration::from_secs(unsigned(seconds)) + Duration::from_nanos(unsigned(nanoseconds))
+    }
 }
 
 impl LayerFile {
@@ -52,10 +71,26 @@ impl LayerFile {
         self.place
     }
 
+    /// What the system says of the file now. Changes when somebody writes to it, within the clock that the file system has.
+    pub fn state(&self) -> Result<FileState> {
+        let metadata = self.file.metadata();
+        let metadata = metadata.map_err(|source| Error::io("read layer file", &self.path, source))?;
+        Ok(FileState {
+            size: metadata.len(),
+            written: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
+
     /// Fills the buffer with the bytes from `at` on.
     pub fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> Result<()> {
         let read = self.file.read_exact_at(buffer, at);
         read.map_err(|source| Error::io("read layer file", &self.path, source))
+    }
+
+    /// Reads bytes from `at` on, if there are any; gives how many.
+    pub(super) fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, at)
     }
 
     /// The file, to be read from its beginning.

@@ -1,4 +1,4 @@
-//! Compares what the cache has with the store, for a user who no longer trusts what was packed without a check.
+//! Compares the cache with the store, for users who no longer trust entries that were made without a check.
 
 use std::fs;
 use std::path::Path;
@@ -12,14 +12,15 @@ use crate::error::{Error, Result};
 use crate::tar::{Fill, LayerStream, Reading};
 
 impl Cache {
-    /// Reads the store paths of every segment in the cache's own folder, compares their archives with what Nix knows of them
-    /// and their bytes with the segment's. What is wrong, or cannot be proven, is removed; so is what was found out about
-    /// layers without a check.
+    /// Reads the store paths of every segment in the cache's own directory. Compares their archives' hashes with Nix's, their
+    /// modes with those that Nix leaves, and their bytes with the segment. Removes segments that differ or cannot be checked,
+    /// and the digests and states of layers that were packed without a check.
     ///
     /// # Errors
     ///
     /// The caller wants to stop, or the cache cannot be read or changed.
     pub fn compare(&self, store: &Store, control: &Control<'_>) -> Result<Compared> {
+        self.check_removal()?;
         let mut compared = Compared::default();
         let checked = self.clone().with_checked(true);
         for (file, key) in self.own_segments()? {
@@ -71,7 +72,7 @@ impl Cache {
     }
 }
 
-/// Whether a segment has the bytes of the store's stream. If so, its copy takes its place.
+/// Returns whether a segment has the bytes of the store's stream. If so, replaces it with a copy that is marked as checked.
 fn is_same(
     segment: &mut SegmentReader,
     mut stream: LayerStream<'_>,
@@ -84,7 +85,7 @@ fn is_same(
     let mut same = true;
     loop {
         control.check()?;
-        // To its end, whatever the segment has: the store is to be checked, too.
+        // Reads to the end, even if the segment differs: this checks the store path, too.
         let (length, fill) = stream.fill(&mut plain, true)?;
         if same {
             same = match (segment.next(&mut compressed), fill) {
@@ -102,7 +103,7 @@ fn is_same(
         }
         if fill == Fill::End {
             if same {
-                // A cache that cannot be written has the old one, which is as good.
+                // If the cache cannot be written, the old segment stays, which has the same bytes.
                 let _ = copy.and_then(SegmentWriter::finish);
             }
             return Ok(same);

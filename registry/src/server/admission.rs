@@ -28,7 +28,7 @@ pub enum Readers {
     Everyone,
     /// Those of this user and of root.
     UserAndRoot,
-    /// Those of this user, and programs that know the secret.
+    /// Programs that know the secret, this user's own among them.
     User(Secret),
 }
 
@@ -65,13 +65,19 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Whether a connection's requests are all answered. If not, each has to bring the secret.
+    /// Whether a connection's requests are all answered. If not, each has to bring the secret. A connection of the user's own
+    /// may come from a proxy that others reach, so the user's number is no reason to answer where programs have the secret.
     pub(super) fn trusts(&self, peer: Peer) -> bool {
         match self.readers {
             Readers::Everyone => true,
             Readers::UserAndRoot => matches!(peer, Peer::Own | Peer::Root),
-            Readers::User(_) => peer == Peer::Own,
+            Readers::User(_) => false,
         }
+    }
+
+    /// Whether a connection gets a place among those of the programs that may read. Others have few places of their own.
+    pub(super) fn makes_room(&self, peer: Peer) -> bool {
+        self.trusts(peer) || peer == Peer::Own
     }
 
     /// Whether users are told apart.
@@ -87,7 +93,10 @@ impl Admission {
         if trusted || self.knows_secret(request.headers()) {
             return None;
         }
-        let message = "this registry answers the programs of the user who has started it alone";
+        let message = match self.readers {
+            Readers::User(_) => "this registry answers programs that know its secret",
+            _ => "this registry answers the programs of the user who has started it, and of root",
+        };
         match self.readers {
             Readers::User(_) => {
                 let refusal = Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message);

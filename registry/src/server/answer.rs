@@ -210,6 +210,7 @@ impl Shared {
         let size = match blob {
             Blob::Bytes(bytes) => bytes.len() as u64,
             Blob::File(file) => file.size,
+            Blob::Converted(converted) => converted.made().expect("it is found by its digest").size,
             Blob::Packed(packed) => packed.known().expect("it is found by its digest").1,
         };
         // Another blob's rest is not this one's (RFC 9110, 13.1.5); and ranges are for GET alone.
@@ -235,6 +236,10 @@ impl Shared {
             _ if !wanted => Body::empty(),
             Blob::Bytes(bytes) => Body::whole(bytes.slice(part.start as usize..part.end as usize)),
             Blob::File(file) => Body::pieces(Source::File(file.clone()), part, size, &self.workshop),
+            Blob::Converted(converted) => {
+                let made = converted.made().expect("it is found by its digest");
+                Body::pieces(Source::Growing(made.bytes.clone()), part, size, &self.workshop)
+            }
             Blob::Packed(packed) => {
                 let source = self.workshop.source(packed).await.map_err(|error| self.failed(&error))?;
                 Body::pieces(source, part, size, &self.workshop)

@@ -11,6 +11,7 @@ use nixply_packer::image::spec::ImageSpec;
 use nixply_packer::image::{go_json, reference};
 use tokio::sync::OnceCell;
 
+use super::converted::ConvertedBlob;
 use super::pump::FileBlob;
 use super::reads::{Compression, Reads};
 use super::workshop::{PackedBlob, Workshop};
@@ -60,6 +61,7 @@ impl Document {
 pub(super) enum Blob {
     Bytes(Bytes),
     File(Arc<FileBlob>),
+    Converted(Arc<ConvertedBlob>),
     Packed(Arc<PackedBlob>),
 }
 
@@ -69,6 +71,7 @@ impl Blob {
         match self {
             Self::Bytes(_) => None,
             Self::File(file) => Some(file.place),
+            Self::Converted(converted) => Some(converted.file.place),
             Self::Packed(packed) => Some(packed.place),
         }
     }
@@ -105,6 +108,7 @@ impl Catalog {
         let mut catalog = Self { names: BTreeMap::new(), blobs: RwLock::default() };
         let mut packed: HashMap<PackedKey, Arc<PackedBlob>> = HashMap::new();
         let mut files: HashMap<(Digest, String), Arc<FileBlob>> = HashMap::new();
+        let mut converted: HashMap<(Digest, String, String), Arc<ConvertedBlob>> = HashMap::new();
         let most_open = most_open_files();
         for image in images {
             let config = Bytes::from(oci::config(&image.spec));
@@ -126,6 +130,13 @@ impl Catalog {
                         };
                         let file = there.map_or_else(open, Ok)?;
                         files.insert((layer.digest, name.clone()), file.clone());
+                        if let Some(codec) = compression.conversion(layer, *reads) {
+                            let key = (layer.digest, name.clone(), codec.to_string());
+                            let new = || Arc::new(ConvertedBlob::new(file, layer.clone(), codec));
+                            let blob = converted.entry(key).or_insert_with(new).clone();
+                            layers.push((codec.media_type().into(), Blob::Converted(blob)));
+                            continue;
+                        }
                         catalog.add(layer.digest, Blob::File(file.clone()));
                         layers.push((layer.media_type.clone(), Blob::File(file)));
                         continue;
@@ -209,10 +220,20 @@ impl Catalog {
                 _ => None,
             });
             workshop.learn(&packed.collect::<Vec<_>>()).await?;
+            for (_, blob) in &form.layers {
+                if let Blob::Converted(converted) = blob {
+                    converted.make(workshop).await?;
+                }
+            }
             let layers = form.layers.iter().map(|(media_type, blob)| {
                 let (digest, size) = match blob {
                     Blob::Bytes(bytes) => (Digest::of(bytes), bytes.len() as u64),
                     Blob::File(file) => (file.digest(), file.size),
+                    Blob::Converted(blob) => {
+                        let made = blob.made().expect("it was made just now");
+                        self.add(made.digest, Blob::Converted(blob.clone()));
+                        (made.digest, made.size)
+                    }
                     Blob::Packed(blob) => {
                         let known = blob.known().expect("it was learnt just now");
                         self.add(known.0, Blob::Packed(blob.clone()));

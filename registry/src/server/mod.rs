@@ -12,11 +12,13 @@ mod answer;
 mod body;
 mod catalog;
 mod connections;
+mod converted;
 mod counters;
 mod frames;
 mod growing;
 mod observer;
 mod peer;
+mod proof;
 mod pump;
 mod range;
 mod reads;
@@ -273,9 +275,11 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             let Ok(local) = stream.local_addr() else { return };
             let peer = tokio::task::spawn_blocking(move || Peer::of(peer, local)).await;
             drop(looks_up);
-            if peer.is_ok_and(|peer| shared.admission.trusts(peer)) {
+            let peer = peer.unwrap_or(Peer::Other);
+            if shared.admission.makes_room(peer) {
+                let trusted = shared.admission.trusts(peer);
                 let connection = connections.room().await;
-                serve(stream, shared, connection, true).await;
+                serve(stream, shared, connection, trusted).await;
             } else if let Some(connection) = connections.strangers_room() {
                 serve(stream, shared, connection, false).await;
             }

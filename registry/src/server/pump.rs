@@ -1,8 +1,8 @@
 //! Where a blob's bytes come from, and that nobody gets a wrong blob to its end: a file, the cache, or packing.
 //!
-//! Of a blob that others could change while it is served, every byte up to the end of what is asked for is hashed as it is
-//! read, each time. The last byte of the blob is held back until the hash is right. So nothing has to be remembered of
-//! a blob that was right once.
+//! Others could change a file or the cache while they are served. A reader of a blob's end therefore gets bytes that were compared
+//! with a proof (`proof`). A reader of the whole blob, where there is no proof yet, gets them at once: they are hashed on the way,
+//! and the last piece is held back until the digest is right.
 
 use std::io;
 use std::ops::Range;
@@ -18,14 +18,12 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::growing::{Failed, Growing};
+use super::proof::{Input, Proof, Proving, Unproven};
 use super::workshop::{PackedBlob, Workshop};
 use crate::error::{Error, Result};
 
 /// Bytes that are read and sent at once.
 pub(super) const PIECE: usize = 64 << 10;
-
-/// Readers of a blob's end for which the bytes before that are hashed at once.
-pub(super) const MOST_PROOFS: usize = 4;
 
 /// A blob that is kept in a file: a base image's layer.
 #[derive(Debug)]
@@ -39,6 +37,7 @@ pub(super) struct FileBlob {
     open: Option<Arc<LayerFile>>,
     /// Which file it is.
     file: (u64, u64),
+    proving: Arc<Proving>,
 }
 
 impl FileBlob {
@@ -46,7 +45,7 @@ impl FileBlob {
     pub(super) fn new(digest: Digest, name: &str, store: &Store, place: usize, keep: bool) -> Result<Self> {
         let file = LayerFile::open(name, store)?;
         let (size, file, open) = (file.size(), file.place(), keep.then(|| Arc::new(file)));
-        Ok(Self { digest, name: name.into(), place, size, open, file })
+        Ok(Self { digest, name: name.into(), place, size, open, file, proving: Arc::default() })
     }
 
     pub(super) fn digest(&self) -> Digest {
@@ -54,7 +53,7 @@ impl FileBlob {
     }
 
     /// The file that was opened at first.
-    fn open(&self, store: &Store) -> Result<Arc<LayerFile>> {
+    pub(super) fn open(&self, store: &Store) -> Result<Arc<LayerFile>> {
         if let Some(file) = &self.open {
             return Ok(file.clone());
         }
@@ -91,14 +90,16 @@ pub(super) async fn pump(
             };
             let path = opened.path().to_path_buf();
             let input = Input::File(opened);
-            match pump_checked(&input, blob.digest(), part, size, sender, workshop).await? {
+            let reached =
+                pump_checked(&input, &blob.proving, blob.digest(), part, size, sender, workshop).await?;
+            match reached {
                 Reached::End => Ok(()),
-                // A file that can be read has no gaps.
-                Reached::Gap { .. } => Err(io::ErrorKind::UnexpectedEof.into()),
                 Reached::Wrong { found, .. } => {
                     let error = PackerError::BlobMismatch { expected: blob.digest(), found, path };
                     Err(told(workshop, &error.into()))
                 }
+                // A file that can be read has no gaps.
+                Reached::Gap { .. } | Reached::Unread => Err(failed(Failed)),
             }
         }
     }
@@ -151,9 +152,11 @@ async fn pump_cached(
 ) -> io::Result<()> {
     let (digest, _) = blob.known().expect("it is found by its digest");
     let input = Input::Cached(cached, digest);
-    let reached = pump_checked(&input, digest, part.clone(), size, sender, workshop).await?;
-    if let Reached::End = reached {
-        return Ok(());
+    let reached = pump_checked(&input, &blob.proving, digest, part.clone(), size, sender, workshop).await?;
+    match reached {
+        Reached::End => return Ok(()),
+        Reached::Unread => return Err(failed(Failed)),
+        Reached::Gap { .. } | Reached::Wrong { .. } => {}
     }
     // Evicted or damaged meanwhile, or the cache has had something wrong: packing gives the right bytes, or says why not.
     let growing = workshop.open(blob).map_err(|error| told(workshop, &error))?;
@@ -161,8 +164,11 @@ async fn pump_cached(
         Reached::Gap { at, .. } | Reached::Wrong { at, .. } if at == part.start => {
             pump_growing(&growing, part, size, sender, None).await
         }
-        Reached::Gap { at, hasher } => {
-            let before = hasher.map(|hasher| (hasher, digest));
+        Reached::Gap { at, sent } => {
+            let before = match sent {
+                Sent::Hashed(hasher) => Some((hasher, digest)),
+                Sent::Proven | Sent::Unproven => None,
+            };
             pump_growing(&growing, at..part.end, size, sender, before).await
         }
         // What was sent was wrong. The next one has it packed, and what is wrong with that is told before this one is cut.
@@ -173,20 +179,26 @@ async fn pump_cached(
     }
 }
 
-/// What others could change while it is read.
-enum Input {
-    File(Arc<LayerFile>),
-    Cached(Arc<CachedBlob>, Digest),
-}
-
 /// How far a part was sent.
 enum Reached {
     /// To its end, or until its reader was gone.
     End,
-    /// To where the cache has lost the blob, with the hash of all before, if it is asked for.
-    Gap { at: u64, hasher: Option<Sha256> },
-    /// To the last piece, with which the blob is not what it should be.
+    /// To where the cache has lost the blob.
+    Gap { at: u64, sent: Sent },
+    /// To the piece with which the blob is not what it should be.
     Wrong { at: u64, found: Digest },
+    /// To where the file cannot be read, of which the owner has been told, or changes all the time.
+    Unread,
+}
+
+/// What is known of the bytes that were sent already.
+enum Sent {
+    /// All of them were compared with a proof.
+    Proven,
+    /// This is their hash.
+    Hashed(Sha256),
+    /// Nothing: the part does not have the blob's end in it.
+    Unproven,
 }
 
 impl Input {
@@ -203,9 +215,7 @@ impl Input {
             Self::File(file) => {
                 let (file, workshop) = (file.clone(), workshop.clone());
                 let read = move || {
-                    let mut buffer = vec![0; most];
-                    let read = file.read_exact_at(&mut buffer, at);
-                    read.map_err(|error| told(&workshop, &error.into()))?;
+                    let buffer = read_file(&file, at, most, &workshop)?;
                     Ok(Some((hasher.map(|hasher| hasher.chain_update(&buffer)), Bytes::from(buffer))))
                 };
                 Ok(blocking(read).await?.map(|(hasher, bytes)| (bytes, hasher)))
@@ -220,10 +230,102 @@ impl Input {
             }
         }
     }
+
+    /// The piece that begins at `at`, as the proof knows it.
+    async fn proven(
+        &self,
+        at: u64,
+        size: u64,
+        proof: &Arc<Proof>,
+        workshop: &Arc<Workshop>,
+    ) -> io::Result<Piece> {
+        let (input, proof, workshop) = (self.clone(), proof.clone(), workshop.clone());
+        blocking(move || {
+            let most = usize::try_from(size - at).map_or(PIECE, |left| left.min(PIECE));
+            let bytes = match &input {
+                Self::File(file) => read_file(file, at, most, &workshop)?,
+                Self::Cached(cached, _) => match cached.read_unchecked(at, most) {
+                    Some(bytes) => bytes,
+                    None => return Ok(Piece::Lost),
+                },
+            };
+            Ok(if proof.has(at, &bytes) { Piece::Right(bytes.into()) } else { Piece::Wrong })
+        })
+        .await
+    }
 }
 
-/// Sends a part of a blob. Where that has the blob's end in it, the last piece is sent when the digest is the right one.
+/// What was read in the place of a piece.
+enum Piece {
+    Right(Bytes),
+    Wrong,
+    /// The cache does not have it any more.
+    Lost,
+}
+
+fn read_file(file: &LayerFile, at: u64, count: usize, workshop: &Workshop) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; count];
+    file.read_exact_at(&mut buffer, at).map_err(|error| told(workshop, &error.into()))?;
+    Ok(buffer)
+}
+
+/// Sends a part of a blob that others could change.
 async fn pump_checked(
+    input: &Input,
+    proving: &Arc<Proving>,
+    expected: Digest,
+    part: Range<u64>,
+    size: u64,
+    sender: &mpsc::Sender<io::Result<Bytes>>,
+    workshop: &Arc<Workshop>,
+) -> io::Result<Reached> {
+    // Clients read on so what was cut. Everybody else gets the first bytes at once.
+    let proof = match (part.start, part.end == size) {
+        (0, true) => proving.known(input),
+        (_, false) => proving.last_known(),
+        (_, true) => match proving.prove(input, expected, size, workshop).await {
+            Ok(proof) => Some(proof),
+            Err(unproven) => return Ok(unproven.reached(part.start)),
+        },
+    };
+    let Some(proof) = proof else { return pump_hashed(input, expected, part, size, sender, workshop).await };
+    let mut at = part.start;
+    while at < part.end {
+        // A piece is read when there is room for it.
+        let Ok(room) = sender.reserve().await else { return Ok(Reached::End) };
+        let begin = at - at % PIECE as u64;
+        let bytes = match input.proven(begin, size, &proof, workshop).await? {
+            Piece::Right(bytes) => bytes,
+            Piece::Wrong if matches!(input, Input::File(_)) => {
+                // Its owner is told which digest it has now.
+                return Ok(match proving.prove(input, expected, size, workshop).await {
+                    Ok(_) => Reached::Unread,
+                    Err(unproven) => unproven.reached(at),
+                });
+            }
+            Piece::Wrong | Piece::Lost => return Ok(Reached::Gap { at, sent: Sent::Proven }),
+        };
+        let end = part.end.min(begin + bytes.len() as u64);
+        room.send(Ok(bytes.slice((at - begin) as usize..(end - begin) as usize)));
+        at = end;
+    }
+    Ok(Reached::End)
+}
+
+impl Unproven {
+    /// How far a reader has got that has the bytes up to `at`, each of them proven.
+    fn reached(self, at: u64) -> Reached {
+        match self {
+            Self::Wrong(found) => Reached::Wrong { at, found },
+            Self::Gap => Reached::Gap { at, sent: Sent::Proven },
+            Self::Unread => Reached::Unread,
+        }
+    }
+}
+
+/// Sends a part of a blob of which there is no proof: all of it, whose last piece is sent when the digest is the right one, or a
+/// part without the end.
+async fn pump_hashed(
     input: &Input,
     expected: Digest,
     part: Range<u64>,
@@ -232,23 +334,12 @@ async fn pump_checked(
     workshop: &Arc<Workshop>,
 ) -> io::Result<Reached> {
     let mut hasher = (part.end == size).then(Sha256::new);
-    if part.start > 0 && hasher.is_some() {
-        let _one_of_few = workshop.proofs.acquire().await.map_err(io::Error::other)?;
-        let mut at = 0;
-        while at < part.start {
-            let Some((bytes, hashed)) = input.piece(at, part.start - at, hasher, workshop).await? else {
-                return Ok(Reached::Gap { at: part.start, hasher: None });
-            };
-            at += bytes.len() as u64;
-            hasher = hashed;
-        }
-    }
     let mut at = part.start;
     while at < part.end {
         // A piece is read when there is room for it.
         let Ok(room) = sender.reserve().await else { return Ok(Reached::End) };
         let Some((bytes, hashed)) = input.piece(at, part.end - at, hasher.clone(), workshop).await? else {
-            return Ok(Reached::Gap { at, hasher });
+            return Ok(Reached::Gap { at, sent: hasher.map_or(Sent::Unproven, Sent::Hashed) });
         };
         let end = at + bytes.len() as u64;
         if let Some(hasher) = hashed.as_ref().filter(|_| end == size) {

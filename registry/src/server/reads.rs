@@ -6,13 +6,14 @@ use std::str::FromStr;
 use hyper::HeaderMap;
 use hyper::header::{ACCEPT, USER_AGENT};
 use nixply_packer::compress::Codec;
-use nixply_packer::image::oci;
 use nixply_packer::image::spec::Layer;
+use nixply_packer::image::{blob, oci};
 
-/// How layers are compressed for those who ask. Layers of base images keep the form that their files have.
+/// How layers are compressed for those who ask. Layers of base images keep the form that their files have, but `Auto`
+/// gives them in gzip to readers that know no zstd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Compression {
-    /// What the spec says of a layer; where it says nothing, zstd. Gzip in place of zstd for whom zstd is unknown.
+    /// What the spec says of a layer; where it says nothing, zstd. Gzip in place of zstd for readers that do not know it.
     #[default]
     Auto,
     /// What the spec says of a layer; where it says nothing, this. Whoever asks.
@@ -51,6 +52,13 @@ impl Compression {
             (Self::Auto, Codec::None | Codec::Zstd { .. }, Reads::Gzip) => default("gzip"),
             (Self::Auto, codec, _) => codec,
         }
+    }
+
+    /// The codec that a base image's layer, which is kept in a file, is converted to for an asker; none where it is given as it
+    /// is.
+    pub(super) fn conversion(self, layer: &Layer, reads: Reads) -> Option<Codec> {
+        let converts = self == Self::Auto && reads == Reads::Gzip && blob::is_kept_in_zstd(layer);
+        converts.then(|| "gzip".parse().expect("it is a codec's name"))
     }
 }
 

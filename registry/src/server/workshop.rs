@@ -18,13 +18,14 @@ use nixply_packer::pack::{
     BlobSink, BlobWriter, CachedBlob, Control, MOST_THREADS, PackedLayer, Packer, Recorded,
 };
 use nixply_packer::{Error as PackerError, Result as PackerResult};
-use tokio::sync::Semaphore;
+use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use super::counters::Counters;
 use super::frames::Frames;
 use super::growing::Growing;
 use super::observer::Observer;
-use super::pump::{MOST_PROOFS, Source};
+use super::proof::{MOST_PASSES, Proving};
+use super::pump::Source;
 use super::{Options, Report};
 use crate::error::{Error, Result};
 
@@ -42,6 +43,8 @@ pub(super) struct PackedBlob {
     known: OnceLock<(Digest, u64)>,
     /// The bytes, once somebody wanted them.
     growing: Mutex<Option<Arc<Growing>>>,
+    /// What has been found out about the cache's bytes.
+    pub(super) proving: Arc<Proving>,
 }
 
 impl PackedBlob {
@@ -52,7 +55,14 @@ impl PackedBlob {
         if layer.compression.unwrap_or_default() == codec && layer.size > 0 {
             known.set((layer.digest, layer.size)).expect("it is new");
         }
-        Self { layers: layers.clone(), place, codec, known, growing: Mutex::default() }
+        Self {
+            layers: layers.clone(),
+            place,
+            codec,
+            known,
+            growing: Mutex::default(),
+            proving: Arc::default(),
+        }
     }
 
     pub(super) fn known(&self) -> Option<(Digest, u64)> {
@@ -93,14 +103,14 @@ pub(super) struct Workshop {
     free: Arc<Semaphore>,
     /// One image's digests are found out at a time: two images may share layers.
     learning: tokio::sync::Mutex<()>,
-    stop: Arc<AtomicBool>,
+    pub(super) stop: Arc<AtomicBool>,
     report: Report,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) counters: Counters,
     /// Frames that readers of cached blobs share.
     pub(super) frames: Arc<Frames>,
-    /// For readers of a blob's end.
-    pub(super) proofs: Semaphore,
+    /// For proofs of blobs.
+    pub(super) passes: Semaphore,
 }
 
 impl Workshop {
@@ -122,7 +132,7 @@ impl Workshop {
             observer,
             counters: Counters::default(),
             frames: Arc::new(Frames::new()),
-            proofs: Semaphore::new(MOST_PROOFS),
+            passes: Semaphore::new(MOST_PASSES),
         }
     }
 
@@ -231,10 +241,20 @@ impl Workshop {
         }
     }
 
-    fn job(&self, blob: &Arc<PackedBlob>) -> Result<Job> {
+    /// Waits until no digests are found out, and for one of the threads that pack.
+    pub(super) async fn alone_with_a_thread(&self) -> (MutexGuard<'_, ()>, Option<OwnedSemaphorePermit>) {
+        let alone = self.learning.lock().await;
+        (alone, self.free.clone().acquire_owned().await.ok())
+    }
+
+    /// An empty blob.
+    pub(super) fn scratch_file(&self) -> Result<Growing> {
         let failed = |source| Error::Scratch { folder: self.scratch.clone(), source };
-        let growing = Arc::new(Growing::new(&self.scratch).map_err(failed)?);
-        Ok(Job { blob: blob.clone(), growing })
+        Growing::new(&self.scratch).map_err(failed)
+    }
+
+    fn job(&self, blob: &Arc<PackedBlob>) -> Result<Job> {
+        Ok(Job { blob: blob.clone(), growing: Arc::new(self.scratch_file()?) })
     }
 
     /// Packs layers of one codec. The cache keeps its limit while this server runs, however long that is.

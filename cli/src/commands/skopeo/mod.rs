@@ -30,7 +30,7 @@ use super::loopback::{Loopback, Settings};
 use super::serve;
 use crate::failure::{self, misused};
 use crate::temporary;
-use crate::terminal::is_live;
+use crate::terminal::{self, is_live};
 use crate::transfer::Watch;
 
 /// The tag that the real skopeo finds the image under. It gets no further.
@@ -101,6 +101,12 @@ fn offer(
     let source = format!("docker://{}", loopback.reference());
     let arguments = line.with_registry(&source, &loopback.auth_file()?, is_watched);
     let ended = skopeo.run(&arguments, signals, is_watched && is_live());
+    let reached = loopback.reached();
+    if reached.refused && !reached.answered {
+        let why = "skopeo has not read the secret of nixply's registry from --src-authfile; add \"containers-auth.json\" to \
+                   credential-helpers in registries.conf";
+        terminal::error(why);
+    }
     loopback.stop(ended.as_ref().is_ok_and(Ended::is_fine));
     ended
 }

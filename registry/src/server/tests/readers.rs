@@ -11,8 +11,8 @@ use nixply_packer::digest::Digest;
 use nixply_packer::image::spec::ImageSpec;
 use nixply_packer::pack::Packer;
 
-use super::world::{MANIFEST, OCI, World, ask, blob, get, noise};
-use crate::server::{Image, Options, Readers, Secret, Server, peers_are_known};
+use super::world::{MANIFEST, OCI, World, ask, blob, get, noise, nothing_in};
+use crate::server::{Image, Options, Readers, Secret, Server};
 
 /// An image whose first layer is a file, with that file.
 fn base(world: &World, bytes: &[u8]) -> (ImageSpec, PathBuf) {
@@ -195,9 +195,9 @@ fn referrers() {
     }
 }
 
-/// Who is not this user has to know the secret. Whether it is, only Linux tells; elsewhere the secret is asked of all.
+/// A program of the same user may hand on what it reads: a proxy, a forwarded port. So it has to bring the secret, too.
 #[test]
-fn a_users_own_registry_asks_others_for_its_secret() {
+fn a_users_own_registry_asks_everybody_for_its_secret() {
     let world = World::new();
     let secret = Secret::new().unwrap();
     let options = Options { readers: Readers::User(secret.clone()), ..world.options("auto") };
@@ -207,11 +207,121 @@ fn a_users_own_registry_asks_others_for_its_secret() {
     let layer = blob(spec.layers[0].digest);
     let read = ask(&server, "GET", &layer, &with_secret);
     assert_eq!(Digest::of(&read.body), spec.layers[0].digest);
-    let without = get(&server, &layer);
-    if peers_are_known() {
-        assert_eq!(without.status, 200);
-    } else {
-        assert_eq!((without.status, without.code()), (401, "UNAUTHORIZED".into()));
+    let wrong = format!("Authorization: Basic {}\r\n", Secret::new().unwrap().basic());
+    for headers in ["", "Authorization: Basic bml4cGx5Og==\r\n", &wrong] {
+        for path in ["/v2/", MANIFEST, &layer] {
+            let without = ask(&server, "GET", path, headers);
+            assert_eq!((without.status, without.code()), (401, "UNAUTHORIZED".into()), "{path} {headers}");
+        }
+    }
+}
+
+/// A base image's layer in zstd is another blob for a client that knows no zstd, made once.
+#[test]
+fn base_layers_in_zstd_are_converted_for_readers_without_it() {
+    let world = World::new();
+    let mut spec = world.spec("zstd");
+    let zstd = get(&world.serve(&spec, "auto"), &blob(spec.layers[0].digest)).body;
+    let file = world.folder.path().join("blob");
+    fs::write(&file, &zstd).unwrap();
+    let layer = &mut spec.layers[0];
+    layer.paths.clear();
+    (layer.layer_path, layer.compression) = (Some(file.display().to_string()), None);
+    let server = world.serve(&spec, "auto");
+    let old = format!("{OCI}User-Agent: docker/20.10.24+dfsg1 go/go1.19.8\r\n");
+    let layer_for = |headers: &str| ask(&server, "GET", MANIFEST, headers).json()["layers"][0].clone();
+    let new = layer_for(OCI);
+    assert_eq!(new["digest"], spec.layers[0].digest.to_string());
+    for headers in [&old[..], "", &old] {
+        let layer = layer_for(headers);
+        assert!(layer["mediaType"].as_str().unwrap().ends_with("tar+gzip"), "{layer}");
+        let path = blob(layer["digest"].as_str().unwrap());
+        let whole = get(&server, &path).body;
+        assert_eq!(layer["digest"], Digest::of(&whole).to_string());
+        assert_eq!((&layer["size"], &whole[..2]), (&whole.len().into(), &[0x1f, 0x8b][..]));
+        let rest = ask(&server, "GET", &path, "Range: bytes=1000-\r\n");
+        assert_eq!(rest.body, &whole[1000..]);
+    }
+    assert_eq!(get(&server, &blob(spec.layers[0].digest)).body, zstd);
+    assert!(nothing_in(&world.scratch()), "its file has no name");
+    // A file with another content is served to nobody.
+    spec.layers[0].diff_id = spec.layers[1].diff_id;
+    let server = world.serve(&spec, "auto");
+    let refused = ask(&server, "GET", MANIFEST, &old);
+    assert_eq!(refused.status, 500, "{}", refused.head);
+    let message = refused.json()["errors"][0]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains(&file.display().to_string()) && message.contains("its content is"), "{message}");
+}
+
+/// A reader of a cached blob's end reads on where the cache has lost or changed what was proven, and gets the right bytes.
+#[test]
+fn a_proven_blob_that_the_cache_loses_is_packed() {
+    let world = World::new();
+    let folder = world.folder.path().join("cache");
+    let build = || world.build("zstd", &Packer::new(2).with_cache(Some(Cache::new(&folder))));
+    let spec = build();
+    let segments = || {
+        let folders = fs::read_dir(folder.join("segments")).unwrap();
+        folders
+            .flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap())
+            .map(|file| file.unwrap().path())
+    };
+    let layer = &spec.layers[0];
+    let range = "Range: bytes=70000-\r\n";
+    for is_lost in [false, true] {
+        // What the last server has packed may not be in the cache yet.
+        let _ = fs::remove_dir_all(&folder);
+        assert_eq!(build(), spec);
+        let options = Options { cache: Some(Cache::new(&folder)), ..world.options("auto") };
+        let image = Image::new("some/image", "t", spec.clone()).unwrap();
+        let server = Server::start(vec![image], options).unwrap();
+        let whole = get(&server, &blob(layer.digest)).body;
+        assert_eq!(ask(&server, "GET", &blob(layer.digest), range).body, &whole[70_000..]);
+        assert_eq!(server.counts().packings, 0);
+        for segment in segments() {
+            if is_lost {
+                fs::remove_file(segment).unwrap();
+            } else {
+                let mut bytes = fs::read(&segment).unwrap();
+                bytes[200_000] ^= 1;
+                fs::write(&segment, bytes).unwrap();
+            }
+        }
+        for range in [range, "Range: bytes=150000-\r\n", "Range: bytes=199000-201000\r\n", ""] {
+            let answer = ask(&server, "GET", &blob(layer.digest), range);
+            assert!(answer.is_whole(), "{is_lost} {range}");
+            match range.contains("201000") {
+                true => assert_eq!(answer.body, &whole[199_000..=201_000]),
+                false => assert!(whole.ends_with(&answer.body), "{is_lost} {range}"),
+            }
+        }
+    }
+}
+
+/// Once a blob is proven, no wrong byte of it is given away, not even in a part without its end.
+#[test]
+fn parts_of_a_proven_file_are_compared_with_the_proof() {
+    let world = World::new();
+    let bytes = noise(5, 1_000_000);
+    let (spec, file) = base(&world, &bytes);
+    let server = world.serve(&spec, "none");
+    let path = blob(spec.layers[0].digest);
+    let part = |range: &str| ask(&server, "GET", &path, &format!("Range: bytes={range}\r\n"));
+    // Long enough after it was written.
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(part("400000-").body, &bytes[400_000..]);
+    let mut wrong = bytes.clone();
+    wrong[300_000] ^= 1;
+    fs::write(&file, &wrong).unwrap();
+    for range in ["300000-300999", "400000-", "-1", "0-", "290000-310000"] {
+        let answer = part(range);
+        assert!(!answer.is_whole() && (range == "0-" || answer.body.is_empty()), "{range}");
+    }
+    assert_eq!(part("10-19").body, &bytes[10..20]);
+    fs::write(&file, &bytes).unwrap();
+    for range in ["400000-", "-1", "0-"] {
+        let answer = part(range);
+        assert!(answer.is_whole() && bytes.ends_with(&answer.body), "{range}");
     }
 }
 
