@@ -164,7 +164,7 @@ fn fleets_have_names_that_images_could_have() {
     let folder = Folder::new();
     let plan = "plan --images fleet.json --closure closure.json --lock lock.json --update";
     let image = json!({"arch": "amd64", "config": {"Cmd": [A]}});
-    for name in ["", ".", "..", "../x", ".-x", "-x", "{}", "a b", "a/", "a//b"] {
+    for name in ["", ".", "..", "../x", ".-x", "-x", "{}", "a /b", "a/", "a//b"] {
         folder.put("fleet.json", &json!({"web": image, name: image}));
         let said = folder.fails(plan, 1);
         let expected = format!("error: fleet.json: image {name:?} is not valid: expected letters, digits");

@@ -2,22 +2,29 @@
 
 use crate::closure::is_name;
 
-/// Checks an image's name. The error says what is expected.
+/// Checks the name of an image or container. The error says what is expected.
 pub fn check_image(name: &str) -> Result<(), String> {
     let begins = |part: &str| part.starts_with(|c: char| c.is_alphanumeric() || "_[".contains(c));
-    let plain = |part: &str| part.chars().all(|c| c.is_alphanumeric() || "_.:+-[]".contains(c));
-    match name.split('/').all(|part| begins(part) && plain(part)) {
+    let plain = |part: &str| {
+        !part.ends_with(' ') && part.chars().all(|c| c.is_alphanumeric() || "_.:+-[] ".contains(c))
+    };
+    // The layers of an image have such names.
+    let is_of_layers = name.contains(LAYERS);
+    match !is_of_layers && name.split('/').all(|part| begins(part) && plain(part)) {
         true => Ok(()),
-        false => Err("expected letters, digits and _ . : + - in parts that begin with a letter, a digit or _, joined by \
-                      slashes, as in web or team/web"
+        false => Err("expected letters, digits, spaces and _ . : + - in parts that begin with a letter, a digit or _, \
+                      joined by slashes, as in web or team/web"
             .into()),
     }
 }
 
+/// Between an image's name and the place of a layer in it.
+const LAYERS: &str = " layers[";
+
 /// As [`check_image`], of what a lock file has: an image's own `layers` have their place behind its name.
 pub(super) fn check_layers_of_image(name: &str) -> Result<(), String> {
     let is_place = |place: &str| !place.is_empty() && place.bytes().all(|byte| byte.is_ascii_digit());
-    match name.split_once(" layers[") {
+    match name.split_once(LAYERS) {
         Some((image, rest)) if rest.strip_suffix(']').is_some_and(is_place) => check_image(image),
         _ => check_image(name),
     }
@@ -47,19 +54,28 @@ mod tests {
 
     #[test]
     fn names_that_lead_elsewhere_are_refused() {
-        for name in ["web", "a/b", "Registry/Some-Image", "localhost:5000/a", "[::1]:5000/a", "my_app.2", "ä"]
-        {
+        for name in [
+            "web",
+            "a/b",
+            "Registry/Some-Image",
+            "localhost:5000/a",
+            "[::1]:5000/a",
+            "my_app.2",
+            "ä",
+            "my web",
+        ] {
             check_image(name).unwrap();
         }
         for name in [
-            "", ".", "..", "../x", "a/../b", "/a", "a/", "a//b", "{}", ".-x", "-x", "a b", "a\0", "a@b",
-            "a\n",
+            "", ".", "..", "../x", "a/../b", "/a", "a/", "a//b", "{}", ".-x", "-x", " a", "a ", "a /b",
+            "a\0", "a@b", "a\n",
         ] {
             check_image(name).unwrap_err();
             check_layers_of_image(&format!("{name} layers[0]")).unwrap_err();
             check_key_in_layer(&format!("hello@{name}")).unwrap_err();
         }
         check_layers_of_image("web layers[12]").unwrap();
+        check_image("web layers[12]").unwrap_err();
         for name in ["web layers[]", "web layers[x]", "web layers[1", "web layers[1] layers[2]"] {
             check_layers_of_image(name).unwrap_err();
         }
