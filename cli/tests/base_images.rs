@@ -549,6 +549,25 @@ fn manifest_of_several_platforms_names_them() {
         run(&["--platform", "linux/s390x"])
             .contains("has none for linux/s390x; it has linux/amd64, linux/arm64/v8")
     );
+    // Some tools repeat the config's type as artifactType; of another type it is no image.
+    for (kind, told) in [
+        ("application/vnd.oci.image.config.v1+json", format!("no file for sha256:{}", "1".repeat(64))),
+        ("application/vnd.example.sbom", "it is an index without an image".into()),
+    ] {
+        let mut image = entry("amd64", None, '1');
+        image["artifactType"] = json!(kind);
+        sandbox.write("index.json", &json!({"schemaVersion": 2, "manifests": [image]}));
+        let said = run(&[]);
+        assert!(said.contains(&told), "{said}");
+    }
+    for document in [json!({"manifests": []}), json!({"layers": [], "config": {}})] {
+        let mut document = document;
+        document["schemaVersion"] = json!(3);
+        sandbox.write("index.json", &document);
+        let said = run(&[]);
+        assert!(said.contains("its schemaVersion is 3, this nixply knows 2"), "{said}");
+    }
+    sandbox.write("index.json", &index);
     // As the base image's spec.
     let (code, said) = sandbox.build(json!({"fromImage": sandbox.path("index.json")}));
     assert_eq!(code, Some(1));

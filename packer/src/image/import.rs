@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::config::ImageConfig;
 use super::index::{is_layout, tag_of};
+use super::oci;
 use super::platform::Platform;
 use super::spec::{History, ImageSpec, Layer};
 use crate::digest::{DiffId, Digest};
@@ -203,6 +204,11 @@ fn manifest(
                 "it is a manifest of Docker's schema 1, which has no config: copy the image with skopeo copy --format oci",
             ));
         }
+        if let Some(version) =
+            value.get("schemaVersion").filter(|version| !version.is_null() && **version != 2)
+        {
+            return Err(wrong(&format!("its schemaVersion is {version}, this nixply knows 2")));
+        }
         if value.get("manifests").is_none() {
             if value.get("config").is_none() {
                 return Err(wrong("it is neither an image's manifest, which has a config, nor an index"));
@@ -217,14 +223,18 @@ fn manifest(
     Err(Error::invalid(document.display().to_string(), "its indexes stand in each other too deeply"))
 }
 
+/// The types of an image's config, OCI's and Docker's.
+const CONFIGS: [&str; 2] = [oci::CONFIG, "application/vnd.docker.container.image.v1+json"];
+
 /// The manifest in an index that is for `wanted`, or the only one.
 fn choose(index: &Value, file: &Path, wanted: Option<&Platform>) -> Result<Digest> {
     let wrong = |why: String| Error::invalid(file.display().to_string(), why);
     let list = index["manifests"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut entries: Vec<(Entry, Option<&str>)> = Vec::with_capacity(list.len());
     for (at, value) in list.iter().enumerate() {
-        // Signatures, SBOMs and the like are no images.
-        if value.is_null() || value.get("artifactType").is_some_and(|kind| !kind.is_null()) {
+        // Signatures, SBOMs and the like are no images. Some tools repeat the config's type of an image here.
+        let is_artifact = |kind: &Value| !kind.is_null() && !CONFIGS.iter().any(|config| kind == config);
+        if value.is_null() || value.get("artifactType").is_some_and(is_artifact) {
             continue;
         }
         let mut entry: Entry = parse(value.clone(), file, &format!("manifests[{at}]"))?;
@@ -272,6 +282,9 @@ fn choose(index: &Value, file: &Path, wanted: Option<&Platform>) -> Result<Diges
             "copy one of them into a folder of its own, as with skopeo copy oci:FOLDER:TAG dir:OTHER".into()
         }
     };
+    if entries.is_empty() {
+        return Err(wrong("it is an index without an image".into()));
+    }
     Err(wrong(match wanted {
         Some(wanted) if chosen.is_empty() => {
             format!("it is an index of several platforms and has none for {wanted}; it has {has}")

@@ -1,13 +1,18 @@
-//! A layout's `index.json` and `oci-layout`. Other tools have entries and fields there, and all of them stay as they are:
-//! only the entry of one's own tag is replaced.
+//! A layout's `index.json` and `oci-layout`. Entries and fields of other tools stay byte for byte, numbers of any size
+//! included: only the entry with the image's own tag and platform is replaced.
 
+use std::fmt;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::go_json;
 use super::oci::{self, Descriptor};
+use super::platform::Platform;
 use crate::document;
 use crate::error::{Error, Result};
 use crate::open;
@@ -41,46 +46,134 @@ pub(super) fn is_layout(dir: &Path) -> Result<bool> {
 }
 
 /// The index of a layout.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Index(Map<String, Value>);
+#[derive(Debug)]
+pub(super) struct Index {
+    fields: Fields,
+    entries: Vec<Box<RawValue>>,
+}
+
+const ENTRIES: &str = "manifests";
 
 impl Index {
     /// Reads the index of the layout `dir`. A layout without one gets a new one.
     pub(super) fn read(dir: &Path) -> Result<Self> {
-        let Some(index) = read(dir, "index.json")? else {
-            let new = json!({ "schemaVersion": 2, "mediaType": oci::INDEX, "manifests": [] });
-            return Ok(Self(new.as_object().cloned().unwrap_or_default()));
+        let text = match read_text(dir, "index.json")? {
+            Some(text) => text,
+            None => json!({ "schemaVersion": 2, "mediaType": oci::INDEX, ENTRIES: [] }).to_string(),
         };
-        let wrong = |why: String| Err(Error::invalid(dir.join("index.json").display().to_string(), why));
+        let index = object(dir, "index.json", &text)?;
+        let wrong = |why: String| Error::invalid(dir.join("index.json").display().to_string(), why);
         if index.get("schemaVersion") != Some(&json!(2)) {
             let version = index.get("schemaVersion").map_or_else(|| "none".to_owned(), Value::to_string);
-            return wrong(format!(
+            return Err(wrong(format!(
                 "its schemaVersion is {version}, this nixply knows 2: name another folder, or mend the file"
-            ));
+            )));
         }
-        match index.get("manifests") {
-            None | Some(Value::Null | Value::Array(_)) => Ok(Self(index)),
-            Some(_) => wrong("manifests must be a list of the layout's images".into()),
-        }
+        let Some(Value::Null | Value::Array(_)) = index.get(ENTRIES).or(Some(&Value::Null)) else {
+            return Err(wrong("manifests must be a list of the layout's images".into()));
+        };
+        let again = |error: serde_json::Error| wrong(error.to_string());
+        let fields: Fields = serde_json::from_str(&text).map_err(again)?;
+        let entries = fields.0.iter().find(|(name, _)| name == ENTRIES);
+        // Go writes an empty list as null.
+        let entries: Option<Vec<Box<RawValue>>> = match entries {
+            Some((_, entries)) => serde_json::from_str(entries.get()).map_err(again)?,
+            None => None,
+        };
+        Ok(Self { fields, entries: entries.unwrap_or_default() })
     }
 
-    /// Adds an entry with this tag in place of those that have it.
-    pub(super) fn set(&mut self, tag: &str, mut entry: Descriptor) {
+    /// Adds an entry with this tag in place of those that have it. An entry with the tag for another platform stays; then the
+    /// new one has its platform, too, and stands ahead, for readers that take the first entry with a tag.
+    pub(super) fn set(&mut self, tag: &str, mut entry: Descriptor, platform: &Platform) {
         entry.annotations.insert(REF_NAME.into(), tag.into());
-        let entry = serde_json::to_value(entry).expect("a descriptor has string keys");
-        // Go writes an empty list as null.
-        let mut entries = match self.0.get_mut("manifests").map(Value::take) {
-            Some(Value::Array(entries)) => entries,
-            _ => Vec::new(),
-        };
-        entries.retain(|entry| tag_of(entry) != Some(tag));
-        entries.push(entry);
-        self.0.insert("manifests".into(), entries.into());
+        let mut entry = serde_json::to_value(entry).expect("a descriptor has string keys");
+        let others = |known: &Value| known.get("platform").and_then(other_platform(platform));
+        let (mut kept, mut place) = (Vec::with_capacity(self.entries.len() + 1), None);
+        for raw in std::mem::take(&mut self.entries) {
+            let known: Value = serde_json::from_str(raw.get()).unwrap_or_default();
+            if tag_of(&known) == Some(tag) {
+                match others(&known) {
+                    None => continue,
+                    Some(()) => _ = place.get_or_insert(kept.len()),
+                }
+            }
+            kept.push(raw);
+        }
+        if place.is_some() {
+            entry["platform"] = platform_value(platform);
+        }
+        let text = String::from_utf8(go_json::compact(&entry)).expect("JSON is UTF-8");
+        let raw = RawValue::from_string(text).expect("it was written as JSON");
+        kept.insert(place.unwrap_or(kept.len()), raw);
+        self.entries = kept;
     }
 
     /// The file's bytes.
     pub(super) fn bytes(&self) -> Vec<u8> {
-        go_json::compact(&self.0)
+        let text = String::from_utf8(go_json::compact(&self.entries)).expect("JSON is UTF-8");
+        let entries = RawValue::from_string(text).expect("it was written as JSON");
+        let mut fields = Fields(self.fields.0.clone());
+        match fields.0.iter_mut().find(|(name, _)| name == ENTRIES) {
+            Some((_, value)) => *value = entries,
+            None => fields.0.push((ENTRIES.into(), entries)),
+        }
+        go_json::compact(&fields)
+    }
+}
+
+/// Tells whether an entry's platform is another one than `own`.
+fn other_platform(own: &Platform) -> impl Fn(&Value) -> Option<()> {
+    let own = own.clone().canonical();
+    move |value| {
+        let known = serde_json::from_value::<Platform>(value.clone()).ok()?.canonical();
+        // A platform may lack its variant.
+        let is_same = |a: &str, b: &str| a == b || a.is_empty() || b.is_empty();
+        let pairs =
+            [(&known.os, &own.os), (&known.architecture, &own.architecture), (&known.variant, &own.variant)];
+        (!pairs.iter().all(|(known, own)| is_same(known, own))).then_some(())
+    }
+}
+
+fn platform_value(platform: &Platform) -> Value {
+    let mut value = json!({ "architecture": platform.architecture, "os": platform.os });
+    if !platform.variant.is_empty() {
+        value["variant"] = platform.variant.clone().into();
+    }
+    value
+}
+
+/// An object's fields in their order, each value as it is written.
+#[derive(Debug)]
+struct Fields(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+
+        impl<'de> Visitor<'de> for Read {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Read)
+    }
+}
+
+impl Serialize for Fields {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }
 
@@ -91,17 +184,24 @@ pub(super) fn tag_of(entry: &Value) -> Option<&str> {
 
 /// A file of the layout, if it is there.
 fn read(dir: &Path, name: &str) -> Result<Option<Map<String, Value>>> {
+    read_text(dir, name)?.map(|text| object(dir, name, &text)).transpose()
+}
+
+fn read_text(dir: &Path, name: &str) -> Result<Option<String>> {
     let path = dir.join(name);
     let file = match open::linked(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("read file", path, error)),
     };
-    let text = open::text(file, MOST_BYTES).map_err(|source| Error::io("read file", &path, source))?;
-    let wrong = |why: String| Error::invalid(path.display().to_string(), why);
-    match document::parse(&text, &path.display().to_string())? {
-        Value::Object(object) => Ok(Some(object)),
-        _ => Err(wrong("expected a JSON object".into())),
+    open::text(file, MOST_BYTES).map(Some).map_err(|source| Error::io("read file", &path, source))
+}
+
+fn object(dir: &Path, name: &str, text: &str) -> Result<Map<String, Value>> {
+    let path = dir.join(name).display().to_string();
+    match document::parse(text, &path)? {
+        Value::Object(object) => Ok(object),
+        _ => Err(Error::invalid(path, "expected a JSON object")),
     }
 }
 
@@ -121,7 +221,7 @@ mod tests {
     fn added(index: &str) -> String {
         let dir = layout(&layout_file(), index);
         let mut index = Index::read(dir.path()).unwrap();
-        index.set("new", Descriptor::of(oci::MANIFEST, b"{}"));
+        index.set("new", Descriptor::of(oci::MANIFEST, b"{}"), &Platform::from_short("amd64"));
         String::from_utf8(index.bytes()).unwrap()
     }
 
@@ -136,6 +236,42 @@ mod tests {
             added(&format!(r#"{{"schemaVersion":2,"manifests":[{others},{tagged},7],{top}}}"#)),
             format!(r#"{{"schemaVersion":2,"manifests":[{others},7,{OURS}],{top}}}"#)
         );
+    }
+
+    #[test]
+    fn layout_of_others_keeps_numbers_as_they_are() {
+        let others =
+            r#"{"size":12345678901234567890123,"x":1.10,"y":[1e2,-0,0.1000000000000000055511151231257827]}"#;
+        assert_eq!(
+            added(&format!(r#"{{"n":1.0e5,"schemaVersion":2,"manifests":[{others}]}}"#)),
+            format!(r#"{{"n":1.0e5,"schemaVersion":2,"manifests":[{others},{OURS}]}}"#)
+        );
+    }
+
+    /// The entry for the other platform was removed.
+    #[test]
+    fn layout_of_others_keeps_the_tags_other_platforms() {
+        let tag = r#""annotations":{"org.opencontainers.image.ref.name":"new","k":"v"}"#;
+        let entry = |platform: &str| format!(r#"{{"digest":"sha256:0","platform":{platform},{tag}}}"#);
+        let (arm, amd) = (
+            entry(r#"{"architecture":"arm64","os":"linux"}"#),
+            entry(r#"{"os":"linux","architecture":"amd64"}"#),
+        );
+        let ours = OURS.replace("}}", r#"},"platform":{"architecture":"amd64","os":"linux"}}"#);
+        assert_eq!(
+            added(&format!(r#"{{"schemaVersion":2,"manifests":[{arm},{amd},7]}}"#)),
+            format!(r#"{{"schemaVersion":2,"manifests":[{ours},{arm},7]}}"#)
+        );
+        // No other platform: an entry as ever.
+        for platform in [
+            "null",
+            "{}",
+            r#"{"architecture":"amd64","os":"linux","variant":"v1"}"#,
+            r#"{"architecture":"x86_64"}"#,
+        ] {
+            let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entry(platform));
+            assert_eq!(added(&index), format!(r#"{{"schemaVersion":2,"manifests":[{OURS}]}}"#));
+        }
     }
 
     #[test]

@@ -156,7 +156,7 @@ fn end(
         return Err(Error::invalid(format!("output folder {}", blobs.display()), why));
     }
     let mut index = Index::read(dir)?;
-    index.set(tag, Descriptor::of(oci::MANIFEST, &manifest));
+    index.set(tag, Descriptor::of(oci::MANIFEST, &manifest), &spec.platform());
     put_over(&dir.join("index.json"), &index.bytes())?;
     Ok(Written { manifest: manifest_digest, config: config_digest, layers })
 }

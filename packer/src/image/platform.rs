@@ -90,8 +90,15 @@ impl Processor {
             let near = near.map(|name| format!("did you mean {name:?}? ")).unwrap_or_default();
             return wrong(format!("{near}expected OCI's name of a processor, as {}", PORTS.join(", ")));
         }
+        // Those of ARM and x86 are versions.
+        let is_version = |variant: &str| {
+            variant.strip_prefix('v').is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit()))
+        };
         let plain = |variant: &str| {
-            variant.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'.')
+            (is_version(variant) || !["amd64", "arm", "arm64"].contains(&arch))
+                && variant
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'.')
         };
         match variant {
             Some(variant) if variant.is_empty() || !plain(variant) => {
@@ -238,8 +245,11 @@ impl fmt::Display for Platform {
 impl FromStr for Platform {
     type Err = Error;
 
-    /// `OS/ARCH`, or `OS/ARCH/VARIANT`.
+    /// Reads `OS/ARCH`, `OS/ARCH/VARIANT`, or a Nix system such as `aarch64-linux`.
     fn from_str(text: &str) -> Result<Self> {
+        if let Some(processor) = text.strip_suffix("-linux").and_then(|_| Processor::of_system(text).ok()) {
+            return Ok(Self { os: LINUX.into(), architecture: processor.arch, variant: processor.variant });
+        }
         let wrong = || Error::invalid(format!("platform {text:?}"), "expected OS/ARCH, as in linux/amd64");
         let (os, processor) = text.split_once('/').filter(|(os, _)| !os.is_empty()).ok_or_else(wrong)?;
         let Processor { arch, variant } = Processor::from_any_arch(processor)?;
@@ -250,6 +260,20 @@ impl FromStr for Platform {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_system_of_nix_is_a_platform() {
+        for (text, expected) in [
+            ("x86_64-linux", "linux/amd64"),
+            ("armv7l-linux", "linux/arm/v7"),
+            ("linux/arm64/v8", "linux/arm64/v8"),
+        ] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), expected);
+        }
+        for text in ["x86_64", "pdp11-linux", "-linux", "x86_64-darwin"] {
+            text.parse::<Platform>().unwrap_err();
+        }
+    }
 
     #[test]
     fn processors_of_systems_have_ocis_names_and_variants() {
@@ -293,7 +317,7 @@ mod tests {
             assert!(PROCESSORS.contains(known), "{known}");
         }
         assert_eq!(error(""), "arch is not valid: it is empty: name a processor, as in amd64");
-        for text in ["arm/", "arm/V7", "arm/v7/x"] {
+        for text in ["arm/", "arm/V7", "arm/v7/x", "arm/7", "arm64/v"] {
             assert!(error(text).contains("expected a variant after the slash"), "{}", error(text));
         }
     }
