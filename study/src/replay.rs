@@ -29,8 +29,8 @@ impl Contender {
     pub fn name(&self) -> String {
         match self {
             Self::Anew(strategy) => strategy.name().to_owned(),
-            Self::Locked => "nixply+lock".into(),
-            Self::Together => "nixply+fleet".into(),
+            Self::Locked => "min-churn+lock".into(),
+            Self::Together => "min-churn+fleet".into(),
             Self::Floor => "floor".into(),
         }
     }
@@ -41,7 +41,7 @@ impl Contender {
             Self::Anew(Strategy::Popularity),
             Self::Anew(Strategy::AutoLayer),
             Self::Anew(Strategy::Size),
-            Self::Anew(Strategy::Nixply),
+            Self::Anew(Strategy::MinChurn),
             Self::Locked,
         ]
     }
@@ -49,8 +49,8 @@ impl Contender {
     /// The contender of this name.
     pub fn from_name(name: &str) -> Result<Self> {
         match name {
-            "nixply+lock" => Ok(Self::Locked),
-            "nixply+fleet" => Ok(Self::Together),
+            "min-churn+lock" | "nixply+lock" => Ok(Self::Locked),
+            "min-churn+fleet" | "nixply+fleet" => Ok(Self::Together),
             "floor" => Err(Error::invalid("strategy \"floor\"", "it is part of every study")),
             _ => match Strategy::from_name(name) {
                 // A closure with more paths than layers is an error to it, and every study has one of those.
@@ -58,10 +58,10 @@ impl Contender {
                     let why = "more paths than layers are an error to it; the floor, part of every study, is what it moves";
                     Err(Error::invalid("strategy \"per-path\"", why))
                 }
-                Ok(strategy) => Ok(Self::Anew(strategy)),
-                Err(_) => {
-                    let ours = ["nixply+lock", "nixply+fleet"];
-                    let names = Strategy::NAMES.into_iter().filter(|name| *name != "per-path").chain(ours);
+                Ok(strategy) if strategy != Strategy::Explicit => Ok(Self::Anew(strategy)),
+                _ => {
+                    let ours = ["min-churn+lock", "min-churn+fleet"];
+                    let names = Strategy::names().into_iter().filter(|name| *name != "per-path").chain(ours);
                     let why = format!("expected one of {}", names.collect::<Vec<_>>().join(", "));
                     Err(Error::invalid(format!("strategy {name:?}"), why))
                 }

@@ -9,8 +9,8 @@ use super::values;
 #[derive(clap::Args)]
 pub(crate) struct Layering {
     /// How to group the store paths that are in none of the request's `layers`, instead of the request's strategy and groups
-    #[arg(long, value_name = "NAME", value_parser = Strategy::NAMES)]
-    strategy: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = values::strategy())]
+    strategy: Option<Strategy>,
 
     /// At most so many layers for them, instead of the request's maxLayers
     #[arg(long, value_name = "N", value_parser = values::layers, allow_negative_numbers = true)]
@@ -20,8 +20,8 @@ pub(crate) struct Layering {
 impl Layering {
     /// Puts what was given in place of the request's own.
     pub(super) fn apply(&self, request: &mut ImageRequest) {
-        if let Some(strategy) = &self.strategy {
-            request.strategy = Some(strategy.clone());
+        if let Some(strategy) = self.strategy {
+            request.strategy = Some(strategy);
             request.groups = None;
         }
         if let Some(count) = self.max_layers {

@@ -227,6 +227,7 @@ fn closure_of(
     for request in &mut requests {
         request.find_config_roots(store, exists);
     }
-    let roots = requests.iter().flat_map(|request| request.roots());
+    let roots: Vec<String> = requests.iter().flat_map(|request| request.roots()).collect();
+    let roots = roots.iter().map(String::as_str);
     given.map_or_else(|| nix::closure(roots, "the store paths of the request must be built"), Ok)
 }

@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use bytesize::ByteSize;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use nixply_packer::Error;
 use nixply_packer::closure::Store;
 use nixply_packer::compress::Codec;
 use nixply_packer::image::reference;
+use nixply_packer::plan::Strategy;
 use nixply_registry::server::Compression;
 
 /// A number of layers.
@@ -42,14 +44,23 @@ pub(crate) fn size(text: &str) -> Result<ByteSize, String> {
     size.ok_or_else(|| "expected a size such as 500MB or 20GiB, or a number of bytes".to_owned())
 }
 
+/// A strategy by its name. The help lists the names.
+pub(crate) fn strategy() -> impl TypedValueParser<Value = Strategy> {
+    let names = PossibleValuesParser::new(Strategy::automatic().map(|strategy| {
+        let former = (strategy == Strategy::MinChurn).then_some("nixply");
+        PossibleValue::new(strategy.name()).aliases(former)
+    }));
+    names.try_map(|name| Strategy::from_name(&name))
+}
+
 /// How blobs are compressed.
 pub(crate) fn codec(text: &str) -> Result<Codec, String> {
-    text.parse().map_err(|_| format!("expected {}", Codec::FORMS))
+    text.parse().map_err(|_| format!("expected {}", Codec::forms()))
 }
 
 /// How a registry compresses.
 pub(crate) fn compression(text: &str) -> Result<Compression, String> {
-    text.parse().map_err(|_| format!("expected auto, {}", Codec::FORMS))
+    text.parse().map_err(|_| format!("expected auto, {}", Codec::forms()))
 }
 
 /// A store directory.

@@ -10,11 +10,12 @@ mod fleet;
 mod graph;
 mod lock;
 pub(crate) mod lock_names;
+mod min_churn;
 mod name;
-mod nixply;
 mod popularity;
 mod size;
 mod stop;
+mod strategy;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -30,72 +31,18 @@ pub use self::lock_names::check_image as check_image_name;
 pub use self::name::{Name, keys};
 pub use self::popularity::by_popularity;
 pub use self::stop::Stop;
+pub use self::strategy::Strategy;
 use crate::closure::{Closure, StorePath};
 use crate::error::{Error, Result};
 use crate::rules::{PathOptions, PermPath, RewritePath};
-use crate::wording::quoted;
-
-/// How paths are grouped into layers.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Strategy {
-    /// nix2container's: the most popular paths (those that most paths reach) get a layer each, the rest share the last
-    /// one. Objective: layers that many images share. O(paths + references), then a sort. Source: grahamc, "Optimising
-    /// Docker Layers for Better Caching with Nix", 2018; ties as in nix2container's `closure/popularity.go`.
-    Popularity,
-    /// Everything in one layer, whatever the limit.
-    Single,
-    /// A layer for each path, most popular first; more paths than `max_layers` are an error, never a merge.
-    PerPath,
-    /// The largest paths alone, the rest in bins by name, which stay put from release to release: see `size.rs`.
-    Size,
-    /// nixpkgs' own for `dockerTools`, exactly: the largest paths, each with what only it needs: see `auto_layer.rs`.
-    AutoLayer,
-    /// Ours: the fewest bytes that a release is expected to move, from sizes and references: see `nixply/`.
-    #[default]
-    Nixply,
-    /// The groups that the caller gives, in their order; paths in no group share one last layer: see `explicit.rs`.
-    Explicit(Vec<Group>),
-}
-
-impl Strategy {
-    /// The names that can be given as text. Explicit groups come as data instead.
-    pub const NAMES: [&str; 6] = ["popularity", "single", "per-path", "size", "auto-layer", "nixply"];
-
-    /// Its name.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Popularity => "popularity",
-            Self::Single => "single",
-            Self::PerPath => "per-path",
-            Self::Size => "size",
-            Self::AutoLayer => "auto-layer",
-            Self::Nixply => "nixply",
-            Self::Explicit(_) => "explicit",
-        }
-    }
-
-    /// The strategy of this name.
-    pub fn from_name(name: &str) -> Result<Self> {
-        const ALL: [Strategy; 6] = [
-            Strategy::Popularity,
-            Strategy::Single,
-            Strategy::PerPath,
-            Strategy::Size,
-            Strategy::AutoLayer,
-            Strategy::Nixply,
-        ];
-        ALL.into_iter().find(|strategy| strategy.name() == name).ok_or_else(|| {
-            let why = format!("expected one of {}", Self::NAMES.join(", "));
-            Error::invalid(format!("strategy {}", quoted(name)), why)
-        })
-    }
-}
 
 /// What is to be planned, beside the closure.
 #[derive(Debug, Clone, Default)]
 pub struct Options<'a> {
     /// How to group.
     pub strategy: Strategy,
+    /// The groups of [`Strategy::Explicit`], in order.
+    pub groups: &'a [Group],
     /// At most this many layers; 0 counts as 1.
     pub max_layers: usize,
     /// Rules of placement; for one path the last one counts.
@@ -108,14 +55,14 @@ pub struct Options<'a> {
     pub parents: Vec<&'a PlannedPath>,
     /// What they have, too, where many layers have the same ones below them.
     pub below: Option<&'a HashSet<PlannedPath>>,
-    /// Who places paths for [`Strategy::Nixply`], and under which name it knows the image; without one, each closure is
+    /// Who places paths for [`Strategy::MinChurn`], and under which name it knows the image; without one, each closure is
     /// planned by itself.
     pub placer: Option<(&'a dyn Placer, &'a str)>,
     /// Whether to end.
     pub stop: Stop<'a>,
 }
 
-/// Who places the paths of an image for [`Strategy::Nixply`]: from that image alone, by a lock file, or with other images.
+/// Who places the paths of an image for [`Strategy::MinChurn`]: from that image alone, by a lock file, or with other images.
 pub trait Placer: fmt::Debug {
     /// The layers of `member`, each path in exactly one.
     fn place(&self, member: &Member<'_>, stop: Stop<'_>) -> Result<Plan>;
@@ -166,7 +113,7 @@ pub fn plan(closure: &Closure, options: &Options<'_>) -> Result<Plan> {
         return Ok(Plan::new());
     }
     let max_layers = options.max_layers.max(1);
-    match &options.strategy {
+    match options.strategy {
         Strategy::Popularity => {
             let alone = (max_layers - 1).min(paths.len() - 1);
             let mut rest = paths.into_iter();
@@ -177,7 +124,7 @@ pub fn plan(closure: &Closure, options: &Options<'_>) -> Result<Plan> {
         Strategy::Single => Ok(vec![paths]),
         Strategy::PerPath => {
             if paths.len() > max_layers {
-                let (strategy, layers) = ("per-path", paths.len());
+                let (strategy, layers) = (Strategy::PerPath.name(), paths.len());
                 return Err(Error::MaxLayers { strategy, layers, limit: max_layers });
             }
             Ok(paths.into_iter().map(|path| vec![path]).collect())
@@ -187,11 +134,11 @@ pub fn plan(closure: &Closure, options: &Options<'_>) -> Result<Plan> {
             let groups = auto_layer::by_auto_layer(closure, &Graph::new(closure), max_layers, stop)?;
             Ok(placed(paths, closure, groups))
         }
-        Strategy::Nixply => {
+        Strategy::MinChurn => {
             let (placer, name) = options.placer.unwrap_or((&Alone, ""));
             placer.place(&Member { name, closure, paths, max_layers }, stop)
         }
-        Strategy::Explicit(groups) => explicit::by_groups(paths, groups, closure, max_layers, stop),
+        Strategy::Explicit => explicit::by_groups(paths, options.groups, closure, max_layers, stop),
     }
 }
 
@@ -256,11 +203,9 @@ mod tests {
     #[test]
     fn explicit_groups_hold_what_they_name() {
         let planned = |groups: &[&[&str]]| {
-            let groups = groups.iter().map(|group| group.iter().copied().collect()).collect();
-            plan(
-                &sample(),
-                &Options { strategy: Strategy::Explicit(groups), max_layers: 2, ..Options::default() },
-            )
+            let groups: Vec<Group> = groups.iter().map(|group| group.iter().copied().collect()).collect();
+            let strategy = Strategy::Explicit;
+            plan(&sample(), &Options { strategy, groups: &groups, max_layers: 2, ..Options::default() })
         };
         assert_eq!(names(&planned(&[&["a"]]).unwrap()), [vec!["a"], vec!["c", "b"]]);
         assert!(
@@ -321,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn nixply_keeps_what_changes_with_everything_from_what_is_large() {
+    fn min_churn_keeps_what_changes_with_everything_from_what_is_large() {
         let closure = closure(&[
             ("/nix/store/h-app-1", &["/nix/store/h-jdk-17", "/nix/store/h-glibc-2", "/nix/store/h-conf"]),
             ("/nix/store/h-conf", &[]),
@@ -333,7 +278,7 @@ mod tests {
             info.nar_size = sizes[Name::of(&info.path).package];
             info
         }));
-        let options = Options { strategy: Strategy::Nixply, max_layers: 3, ..Options::default() };
+        let options = Options { strategy: Strategy::MinChurn, max_layers: 3, ..Options::default() };
         assert_eq!(
             names(&plan(&closure, &options).unwrap()),
             [
@@ -350,9 +295,9 @@ mod tests {
             edges in proptest::collection::vec((0usize..40, 0usize..40), 0..160), max_layers in 1usize..50,
             turn in 0usize..40,
         ) {
-            for strategy in [Strategy::AutoLayer, Strategy::Nixply, Strategy::Size] {
+            for strategy in [Strategy::AutoLayer, Strategy::MinChurn, Strategy::Size] {
                 let infos = random(&edges, 'a');
-                let layers = numbers(infos.clone(), strategy.clone(), max_layers);
+                let layers = numbers(infos.clone(), strategy, max_layers);
                 prop_assert!(layers.len() <= max_layers && layers.iter().all(|layer| !layer.is_empty()));
                 let mut all: Vec<usize> = layers.iter().flatten().map(|number| number.parse().unwrap()).collect();
                 all.sort_unstable();
@@ -361,7 +306,7 @@ mod tests {
                 let mut turned = infos;
                 turned.rotate_left(turn);
                 turned.reverse();
-                prop_assert_eq!(&numbers(turned, strategy.clone(), max_layers), &layers);
+                prop_assert_eq!(&numbers(turned, strategy, max_layers), &layers);
                 // Hashes decide nothing.
                 prop_assert_eq!(&numbers(random(&edges, 'b'), strategy, max_layers), &layers);
             }

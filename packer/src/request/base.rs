@@ -19,7 +19,7 @@ use crate::image::spec::{ImageSpec, Layer};
 use crate::image::tree::{Node, Tree, split};
 use crate::open;
 use crate::pack::{Control, Packer};
-use crate::plan::PlannedPath;
+use crate::plan::{PlannedPath, Strategy};
 use crate::rules::RewritePath;
 
 /// How deep a copy at the root of a base image made by nixply is looked into for links.
@@ -72,8 +72,8 @@ impl Base {
     /// none, so a layer that must have its digest does not either: one with its strategy, or one with `parents` (as its
     /// functions make them) and no strategy.
     pub(super) fn paths_below(&self, layer: &LayerRequest, lower: &[LayerRequest]) -> Vec<&PlannedPath> {
-        match layer.strategy.as_deref() {
-            Some("popularity") => return Vec::new(),
+        match layer.strategy {
+            Some(Strategy::Popularity) => return Vec::new(),
             None if layer.parents.is_some() => return Vec::new(),
             _ => {}
         }

@@ -6,6 +6,7 @@ mod matcher;
 
 use std::borrow::Cow;
 
+use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -14,6 +15,7 @@ use self::go_regexp::GoRegexp;
 use self::matcher::Matcher;
 use crate::document;
 use crate::error::{Error, Result};
+use crate::request::{Id, Mention};
 use crate::wording::quoted;
 
 /// Moves files: every match of `regex` in a file's path is replaced by `repl`. A file whose path becomes empty is left
@@ -30,25 +32,28 @@ pub struct Rewrite {
 }
 
 /// Sets the owner and mode of every file whose path in the store matches `regex`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Perm {
-    /// An unanchored RE2 regular expression, matched on the path in the store; empty matches everything.
+    /// The files: an unanchored regular expression in Go's syntax, matched on the path in the store. Empty: all files of `path`.
     #[serde(deserialize_with = "null_is_default")]
     pub regex: String,
-    /// Octal digits; empty keeps the file's own mode.
+    /// The mode: octal digits, as in `"0755"`. Empty: the file keeps its own.
     #[serde(deserialize_with = "null_is_default")]
+    #[schemars(regex(pattern = "^0*[0-7]{0,4}$"), extend("x-nixply-names" = "nothing"))]
     pub mode: String,
-    /// Owner. A rule that matches always sets it: absent means 0.
+    /// The owner. Default: 0.
     #[serde(deserialize_with = "null_is_default")]
+    #[schemars(with = "Id")]
     pub uid: i64,
-    /// Group. A rule that matches always sets it: absent means 0.
+    /// The group. Default: 0.
     #[serde(deserialize_with = "null_is_default")]
+    #[schemars(with = "Id")]
     pub gid: i64,
-    /// Owner's name; empty keeps the name that was there.
+    /// The owner's name. Empty: the file keeps the name that it has.
     #[serde(deserialize_with = "null_is_default")]
     pub uname: String,
-    /// Group's name; empty keeps the name that was there.
+    /// The group's name. Empty: the file keeps the name that it has.
     #[serde(deserialize_with = "null_is_default")]
     pub gname: String,
 }
@@ -109,12 +114,14 @@ impl RewritePath {
     }
 }
 
-/// Perms for one store path, as they stand in a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// The owner and mode of files of one store path, as a request has them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct PermPath {
-    /// The store path that they are for.
+    /// The store path.
+    #[schemars(with = "Mention")]
     pub path: String,
-    /// What they do.
+    /// The rule.
     #[serde(flatten)]
     pub perm: Perm,
 }

@@ -140,7 +140,7 @@ fn caption(title: &str, text: &str) -> Markup {
 /// The layers of the strategies that people have and of those that they could have, if both were studied.
 fn maps(comparison: &Comparison, strategies: &[Contended]) -> Markup {
     let named = |name: &str| strategies.iter().find(|of| of.strategy == name);
-    let ours = named("nixply+lock").or_else(|| named("nixply")).or(strategies.last());
+    let ours = named("min-churn+lock").or_else(|| named("min-churn")).or(strategies.last());
     let theirs = named("popularity").or(strategies.first());
     let mut shown: Vec<&Contended> = ours.into_iter().chain(theirs).collect();
     shown.dedup_by_key(|of| of.strategy.clone());

@@ -105,8 +105,11 @@ fn read(args: &Args, name: &str) -> Result<Explained> {
         None => fs::symlink_metadata(store.real_path(path)).is_ok(),
     };
     request.find_config_roots(&store, exists);
-    let closure = given
-        .map_or_else(|| nix::closure(request.roots(), "the store paths of the request must be built"), Ok)?;
+    let roots = request.roots();
+    let closure = given.map_or_else(
+        || nix::closure(roots.iter().map(String::as_str), "the store paths of the request must be built"),
+        Ok,
+    )?;
     let plan = match &args.lock {
         None => request.plan(&closure, &store),
         Some(file) => request.plan_by(&lock_file::existing(file)?, &closure, &store),

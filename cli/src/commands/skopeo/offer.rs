@@ -27,8 +27,9 @@ pub(super) fn compression(line: &CommandLine<'_>, spec: &ImageSpec) -> Compressi
     let level = line.value("dest-compress-level").and_then(|level| level.to_str()?.parse().ok());
     let asked = match format.as_deref() {
         _ if !compresses => None,
-        Some("gzip") => Some(gzip(level)),
-        Some("zstd") => Some(zstd(level)),
+        Some(name) if Codec::with_level_near(name, None).is_some_and(|codec| codec != Codec::None) => {
+            near(name, level)
+        }
         // zstd:chunked and whatever else there is: skopeo makes it, of plain tar.
         Some(_) => Some(Codec::None),
         None => None,
@@ -42,7 +43,7 @@ pub(super) fn compression(line: &CommandLine<'_>, spec: &ImageSpec) -> Compressi
         let keep = level.is_none() && spec.layers.iter().all(is_so);
         return if keep { Compression::Recorded(codec) } else { Compression::Always(codec) };
     }
-    let unasked = if compresses { gzip(level) } else { Codec::None };
+    let unasked = if compresses { near("gzip", level).unwrap_or_default() } else { Codec::None };
     // Docker's own manifests have no word for zstd.
     let docker = matches!(transport, "docker-daemon" | "docker-archive")
         || line.value("format").is_some_and(|format| format.to_string_lossy().starts_with("v2"));
@@ -52,20 +53,9 @@ pub(super) fn compression(line: &CommandLine<'_>, spec: &ImageSpec) -> Compressi
     if docker && zstd { Compression::Always(unasked) } else { Compression::Recorded(unasked) }
 }
 
-/// At a level of skopeo's.
-fn gzip(level: Option<i32>) -> Codec {
-    Codec::Gzip { level: within(level, 12).unwrap_or(6) }
-}
-
-/// At a level of skopeo's.
-fn zstd(level: Option<i32>) -> Codec {
-    Codec::Zstd { level: within(level, 19).unwrap_or(3) }
-}
-
-/// The nearest level that there is. Negative ones stand for defaults.
-fn within(level: Option<i32>, most: u8) -> Option<u8> {
-    let level = level.filter(|level| *level >= 0)?;
-    Some(u8::try_from(level).unwrap_or(most).clamp(1, most))
+/// The codec of this name at the level that is nearest to skopeo's. A negative level is the codec's default.
+fn near(name: &str, level: Option<i32>) -> Option<Codec> {
+    Codec::with_level_near(name, level.filter(|level| *level >= 0).map(i64::from))
 }
 
 #[cfg(test)]
