@@ -5,10 +5,11 @@ use bytesize::ByteSize;
 use serde_json::{Map, Value};
 
 use super::checked_path;
-use crate::closure::{Store, StorePath};
+use crate::closure::Store;
 use crate::error::{Error, Result};
 use crate::plan::Strategy;
 use crate::plan::explicit::{Group, Item, NamePattern, Split};
+use crate::store_path::StorePath;
 use crate::wording;
 
 /// The keys of a group with more to say than what is in it.

@@ -11,18 +11,21 @@ use tempfile::NamedTempFile;
 
 use super::{check_lockable, checked, groups, one, read_lock, without_nulls};
 use crate::cache::LayerKey;
-use crate::closure::{Closure, Store, StorePath};
+use crate::closure::{Closure, Store};
 use crate::compress::Codec;
+use crate::control::{Control, Stop};
 use crate::digest::Digest;
 use crate::document::{self, layer_count, one_or_many};
 use crate::error::{Error, Result};
 use crate::image::spec::{self, History, Layer, canonical_time};
-use crate::open;
-use crate::pack::{BlobSink, BlobWriter, Control, LayerPath, PackedLayer, Packer};
-use crate::plan::{self, Placer, PlannedPath, Stop, Strategy, explicit, lock_names};
+use crate::layer::{PackedLayer, PlannedPath};
+use crate::layer_path::LayerPath;
+use crate::pack::{BlobSink, BlobWriter, Packer};
+use crate::plan::{self, Placer, Strategy, explicit, lock_names};
 use crate::rules::{PermPath, RewritePath};
-use crate::scratch;
+use crate::store_path::StorePath;
 use crate::wording::quoted;
+use crate::{open, scratch};
 
 /// The file with the layers in the folder that [`LayersRequest::write`] makes.
 pub const LAYERS_FILE: &str = "layers.json";

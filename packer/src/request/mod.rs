@@ -21,22 +21,24 @@ pub use self::layer::{
     LAYERS_FILE, LayerLock, LayerPlan, LayerRequest, LayersRequest, Packing, PlannedLayer,
 };
 pub use self::nix_database::NixDatabase;
-use crate::closure::{Closure, Store, StorePath};
+use crate::closure::{Closure, Store};
 use crate::compress::Codec;
+use crate::control::{Control, Stop};
 use crate::document::{self, layer_count, one_or_many};
 use crate::error::{Error, Result};
 use crate::image::config::{Given, ImageConfig};
 use crate::image::doubts::doubts;
-use crate::image::go_json;
 use crate::image::healthcheck::Healthcheck;
 use crate::image::platform::Processor;
 use crate::image::reference;
 use crate::image::spec::{ImageSpec, Layer, ZERO_TIME, canonical_time};
-use crate::open;
-use crate::pack::{Control, Packer};
-use crate::plan::{Lock, Placer, PlannedPath, Stop};
+use crate::layer::PlannedPath;
+use crate::pack::Packer;
+use crate::plan::{Lock, Placer};
 use crate::rules::PermPath;
+use crate::store_path::StorePath;
 use crate::wording::quoted;
+use crate::{go_json, open};
 
 /// The most layers that an image may have unless the request says otherwise: overlay file systems' limit in Docker and
 /// containerd.

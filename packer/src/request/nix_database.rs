@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::layer::{Below, Scene};
 use super::{LayerPlan, LayerRequest, checked};
-use crate::closure::{Closure, PathInfo, Store, StorePath};
+use crate::closure::{Closure, PathInfo, Store};
+use crate::control::Stop;
 use crate::error::Result;
-use crate::plan::{PlannedPath, Stop};
-use crate::rules::{Perm, PermPath};
+use crate::layer::{Perm, PlannedPath};
+use crate::rules::PermPath;
+use crate::store_path::StorePath;
 
 /// A tree of a database, as the builder door makes it, whose content lies at the image's root, in a layer of its own on top of
 /// all others. There its owner of `/nix` is the last word: below it, a layer with store paths would set root again, and in one

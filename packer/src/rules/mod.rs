@@ -14,53 +14,8 @@ use self::go_regexp::GoRegexp;
 use self::matcher::Matcher;
 use crate::document;
 use crate::error::{Error, Result};
+pub use crate::layer::{PathOptions, Perm, Rewrite};
 use crate::wording::quoted;
-
-/// Moves files: every match of `regex` in a file's path is replaced by `repl`. A file whose path becomes empty is left
-/// out. Go's syntax for both (RE2, `$1`).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Rewrite {
-    /// An unanchored RE2 regular expression; empty means no rewriting.
-    #[serde(deserialize_with = "null_is_default")]
-    pub regex: String,
-    /// The replacement, with `$1` and `${name}` as in Go's `Regexp.ReplaceAll`.
-    #[serde(deserialize_with = "null_is_default")]
-    pub repl: String,
-}
-
-/// Sets the owner and mode of every file whose path in the store matches `regex`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Perm {
-    /// An unanchored RE2 regular expression, matched on the path in the store; empty matches everything.
-    #[serde(deserialize_with = "null_is_default")]
-    pub regex: String,
-    /// Octal digits; empty keeps the file's own mode.
-    #[serde(deserialize_with = "null_is_default")]
-    pub mode: String,
-    /// Owner. A rule that matches always sets it: absent means 0.
-    #[serde(deserialize_with = "null_is_default")]
-    pub uid: i64,
-    /// Group. A rule that matches always sets it: absent means 0.
-    #[serde(deserialize_with = "null_is_default")]
-    pub gid: i64,
-    /// Owner's name; empty keeps the name that was there.
-    #[serde(deserialize_with = "null_is_default")]
-    pub uname: String,
-    /// Group's name; empty keeps the name that was there.
-    #[serde(deserialize_with = "null_is_default")]
-    pub gname: String,
-}
-
-/// Go reads JSON null as the zero value.
-pub(crate) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
 
 impl Perm {
     /// Checks the rule as [`Rules::compile`] will. `place` says where it stands, for messages.
@@ -76,18 +31,6 @@ impl Perm {
         let why = "expected octal digits up to 7777, as in \"0755\"";
         parse_mode(&self.mode).map(Some).ok_or_else(|| Error::invalid(what(), why))
     }
-}
-
-/// The rules of one store path, as nix2container's spec writes them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(default)]
-pub struct PathOptions {
-    /// Where the path's files go.
-    #[serde(deserialize_with = "null_is_default")]
-    pub rewrite: Rewrite,
-    /// Who owns them. Later rules win.
-    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
-    pub perms: Vec<Perm>,
 }
 
 /// A rewrite for one store path, as it stands in a request.
