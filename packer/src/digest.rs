@@ -6,8 +6,15 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::error::Error;
 use crate::wording::quoted;
+
+/// A text that is no digest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("digest {} is not valid: expected sha256: and 64 hexadecimal digits", quoted(text))]
+pub struct ParseDigestError {
+    /// The text.
+    pub text: String,
+}
 
 macro_rules! sha256_type {
     ($(#[$doc:meta])* $name:ident) => {
@@ -60,9 +67,9 @@ macro_rules! sha256_type {
         }
 
         impl FromStr for $name {
-            type Err = Error;
-            fn from_str(text: &str) -> Result<Self, Error> {
-                let wrong = || Error::invalid(format!("digest {}", quoted(text)), "expected sha256: and 64 hexadecimal digits");
+            type Err = ParseDigestError;
+            fn from_str(text: &str) -> Result<Self, ParseDigestError> {
+                let wrong = || ParseDigestError { text: text.to_owned() };
                 let digits = text.strip_prefix("sha256:").ok_or_else(wrong)?;
                 let mut bytes = [0; 32];
                 let lower = digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-use crate::closure::StorePath;
 use crate::digest::{DiffId, Digest};
-use crate::pack::PackedLayer;
+use crate::layer::PackedLayer;
+use crate::store_path::StorePath;
 use crate::wording;
 
 /// The packer's result.

@@ -14,9 +14,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use crate::open;
-
-/// The most bytes of a document: a closure of a million store paths has fewer.
-pub const MOST_BYTES: u64 = 1 << 29;
+pub use crate::open::MOST_BYTES;
 
 /// How long a FIFO without a writer is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -8,9 +8,13 @@
 //! The packer knows no Nix, starts no process, opens no connection and prints nothing; the store's place is an
 //! argument. For the same request it gives the same bytes on every machine, whatever the number of threads.
 
+pub mod argument;
 pub mod cache;
+mod casehack;
 pub mod closure;
 pub mod compress;
+pub mod control;
+mod cpu_permits;
 pub mod diff;
 pub mod digest;
 pub mod document;
@@ -18,7 +22,10 @@ mod error;
 pub mod explain;
 pub mod file_lock;
 pub mod given;
+pub mod go_json;
 pub mod image;
+pub mod layer;
+pub mod layer_path;
 mod nar;
 pub mod nar_hash;
 pub mod open;
@@ -29,7 +36,9 @@ pub mod request;
 pub mod rules;
 mod scratch;
 mod store_check;
+pub mod store_path;
 pub mod tar;
+mod walk;
 pub mod wording;
 
 pub use error::{Error, Result, chain};

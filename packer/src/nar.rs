@@ -2,7 +2,8 @@
 //! and nothing else. Source: Dolstra, "The Purely Functional Software Deployment Model" (2006), figure 5.2; the Nix manual,
 //! "Nix Archive (NAR) format".
 
-use crate::tar::{Entry, FileKind, strip_case_hack};
+use crate::casehack::strip_case_hack;
+use crate::walk::{Entry, Kind};
 
 /// An archive that is made while its store path is walked. The caller takes its bytes out of [`Archive::bytes`] whenever it
 /// likes.
@@ -41,17 +42,17 @@ impl Archive {
         }
         self.words(&[b"(", b"type"]);
         match &entry.kind {
-            FileKind::Directory => {
+            Kind::Directory => {
                 self.word(b"directory");
                 // Its end comes when it is left.
                 self.inside += 1;
             }
-            FileKind::Symlink { target } => {
+            Kind::Symlink { target } => {
                 self.words(&[b"symlink", b"target"]);
                 self.word(target);
                 self.end_node(depth);
             }
-            FileKind::Regular { size } => {
+            Kind::Regular { size } => {
                 self.word(b"regular");
                 if entry.mode & 0o100 != 0 {
                     self.words(&[b"executable", b""]);
@@ -113,7 +114,8 @@ mod tests {
 
     use super::*;
     use crate::digest::Digest;
-    use crate::tar::{OpenFile, Walker};
+    use crate::tar::OpenFile;
+    use crate::walk::Walker;
 
     fn archive(path: &Path, case_hack: bool) -> Vec<u8> {
         let mut walker = Walker::new(b"/nix/store/x", path.into(), case_hack);
@@ -121,7 +123,7 @@ mod tests {
         let mut chunk = vec![0; 4096];
         while let Some(entry) = walker.next().unwrap() {
             archive.entry(&walker.path()[root..], &entry);
-            if let FileKind::Regular { size: 1.. } = entry.kind {
+            if let Kind::Regular { size: 1.. } = entry.kind {
                 let mut file = OpenFile::of(&walker, &entry).unwrap();
                 while !file.is_at_end() {
                     let read = file.read(&mut chunk).unwrap();

@@ -13,7 +13,6 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::closure::Store;
-use crate::given;
 
 /// Opens a regular file. Fails where the name itself is a link.
 pub fn unlinked(path: &Path) -> io::Result<File> {
@@ -53,7 +52,7 @@ pub(crate) fn store_text(store: &Store, file: &Path) -> io::Result<String> {
         true => beneath(&store.real_dir, file)?,
         false => linked(file)?,
     };
-    text(file, given::MOST_BYTES)
+    text(file, MOST_BYTES)
 }
 
 /// Reads a regular file of at most `most` bytes as text.
@@ -66,6 +65,9 @@ pub fn text(file: File, most: u64) -> io::Result<String> {
     }
     Ok(text)
 }
+
+/// The most bytes of a document: a closure of a million store paths has fewer.
+pub const MOST_BYTES: u64 = 1 << 29;
 
 pub(crate) const READ: OFlags =
     OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOCTTY);

@@ -4,11 +4,13 @@
 
 use sha2::{Digest as _, Sha256};
 
+use crate::control::Control;
+use crate::cpu_permits::CpuPermits;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::layer_path::LayerPath;
 use crate::nar::Archive;
-use crate::pack::{Control, Cores, LayerPath};
-use crate::tar::{Entry, FileKind, Walker};
+use crate::walk::{Entry, Kind, Walker};
 
 /// How many bytes are collected before they are hashed.
 const COLLECTED: usize = 256 << 10;
@@ -22,7 +24,7 @@ const ALL_DIRECTORIES: &str = "0555 for all directories";
 /// The check of one store path while it is walked.
 pub(crate) struct StoreCheck<'c> {
     path: &'c LayerPath,
-    cores: &'c Cores,
+    permits: &'c CpuPermits,
     /// Nothing is hashed where nobody knows what the hash should be.
     hashed: Option<(Archive, Sha256)>,
     /// The mode of the path's first directory.
@@ -30,9 +32,9 @@ pub(crate) struct StoreCheck<'c> {
 }
 
 impl<'c> StoreCheck<'c> {
-    pub(crate) fn new(path: &'c LayerPath, cores: &'c Cores, control: &Control<'_>) -> Self {
+    pub(crate) fn new(path: &'c LayerPath, permits: &'c CpuPermits, control: &Control<'_>) -> Self {
         let hashed = path.nar_hash().map(|_| (Archive::new(control.case_hack), Sha256::new()));
-        Self { path, cores, hashed, directories: None }
+        Self { path, permits, hashed, directories: None }
     }
 
     /// Takes the walk's next entry. Nix leaves files with 0444 or 0555 and directories with 0555 (`canonicalisePathMetaData` in
@@ -40,9 +42,9 @@ impl<'c> StoreCheck<'c> {
     /// store path's have it, somebody has changed them: the archive's hash is the same, and the tar stream is another one.
     pub(crate) fn entry(&mut self, walker: &Walker, entry: &Entry) -> Result<()> {
         let (wanted, is_right) = match entry.kind {
-            FileKind::Symlink { .. } => ("", true),
-            FileKind::Regular { .. } => ("0444 or 0555", matches!(entry.mode, 0o444 | 0o555)),
-            FileKind::Directory => {
+            Kind::Symlink { .. } => ("", true),
+            Kind::Regular { .. } => ("0444 or 0555", matches!(entry.mode, 0o444 | 0o555)),
+            Kind::Directory => {
                 let first = *self.directories.get_or_insert(entry.mode);
                 if (first, entry.mode) == (0o755, 0o555) {
                     let path = self.path.real_path.clone();
@@ -67,7 +69,7 @@ impl<'c> StoreCheck<'c> {
         if bytes.len() >= LARGE {
             self.hash(1);
             let Some((_, hasher)) = &mut self.hashed else { return };
-            self.cores.with(|| hasher.update(bytes));
+            self.permits.with(|| hasher.update(bytes));
         } else if let Some((archive, _)) = &mut self.hashed {
             archive.bytes.extend_from_slice(bytes);
             self.hash(COLLECTED);
@@ -93,7 +95,7 @@ impl<'c> StoreCheck<'c> {
         if let Some((archive, hasher)) = &mut self.hashed
             && archive.bytes.len() >= least
         {
-            self.cores.with(|| hasher.update(&archive.bytes));
+            self.permits.with(|| hasher.update(&archive.bytes));
             archive.bytes.clear();
         }
     }

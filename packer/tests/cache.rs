@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use nixply_packer::Error;
-use nixply_packer::cache::{Cache, Imported};
+use nixply_packer::cache::Cache;
 use nixply_packer::closure::{Closure, PathInfo, Store, StorePath};
 use nixply_packer::compress::FRAME_BYTES;
 use nixply_packer::digest::{DiffId, Digest};
+use nixply_packer::image::Imported;
 use nixply_packer::image::layout;
 use nixply_packer::image::spec::{ImageSpec, Layer};
 use nixply_packer::pack::{BlobSink, BlobWriter, Control, PackedLayer, Packer};

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, anyhow, ensure};
 use bytesize::ByteSize;
 use clap::builder::OsStringValueParser;
-use nixply_packer::cache::{Cache, Compared, Imported, Others};
+use nixply_packer::cache::{Cache, Compared, Others};
 use nixply_packer::closure::Store;
+use nixply_packer::image::Imported;
 use nixply_packer::pack::Control;
 
 use super::{human, unless_empty, values};

@@ -5,10 +5,11 @@ use std::fs;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Cache, Kind, SegmentKey};
+use super::entries::{self, Cache};
+use super::kind::Kind;
+use super::segments::SegmentKey;
 use crate::error::{Error, Result};
-use crate::image::spec::ImageSpec;
-use crate::pack::PackedLayer;
+use crate::layer::PackedLayer;
 use crate::wording::quoted;
 
 /// What a packed layer depends on: its segments, in the order of its tar stream. Written as 64 hexadecimal digits.
@@ -19,7 +20,7 @@ impl LayerKey {
     /// The key of a layer; none where one of its segments has none.
     pub(crate) fn new(segments: &[Option<SegmentKey>]) -> Option<Self> {
         let keys: Vec<&SegmentKey> = segments.iter().map(Option::as_ref).collect::<Option<_>>()?;
-        Some(Self(super::key(Kind::Layers, keys.into_iter().map(SegmentKey::as_bytes))))
+        Some(Self(entries::key(Kind::Layers, keys.into_iter().map(SegmentKey::as_bytes))))
     }
 }
 
@@ -38,15 +39,6 @@ impl<'de> Deserialize<'de> for LayerKey {
         };
         blake3::Hash::from_hex(&text).map(Self).map_err(wrong)
     }
-}
-
-/// What [`Cache::import`] has found in an image.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Imported {
-    /// Layers that are known now.
-    pub known: usize,
-    /// Layers without a key: plain tar, a base image's, or made by an older nixply.
-    pub without_key: usize,
 }
 
 /// What is known of a layer.
@@ -78,7 +70,7 @@ impl Cache {
 
     /// Forgets a layer.
     pub(crate) fn forget_layer(&self, key: LayerKey) {
-        let _ = fs::remove_file(super::entry(&self.folder, Kind::Layers, &key.0));
+        let _ = fs::remove_file(entries::entry(&self.folder, Kind::Layers, &key.0));
     }
 
     /// Forgets a layer unless it was packed here.
@@ -96,33 +88,18 @@ impl Cache {
         }
     }
 
-    /// Takes the layers' digests from the spec of an image that was built elsewhere, so that another image with these layers
-    /// is built without packing them. The spec's author decides what the digests are until the layers are packed here, which
-    /// compares them. Existing entries stay.
-    ///
-    /// # Errors
-    ///
-    /// The spec contradicts itself, or the cache's folder cannot be written.
-    pub fn import(&self, image: &ImageSpec) -> Result<Imported> {
-        let mut imported = Imported::default();
-        let mut layers = Vec::new();
-        for (at, layer) in image.layers.iter().enumerate() {
-            // No blob is empty, and plain tar needs no key.
-            let Some(key) = layer.key.filter(|_| layer.size > 0 && layer.compression.is_some()) else {
-                imported.without_key += 1;
-                continue;
-            };
-            let packed = PackedLayer { diff_id: layer.diff_id, digest: layer.digest, size: layer.size };
-            layers.push((at, key, packed));
-        }
-        check_consistent(&layers)?;
+    /// Takes the digests of layers that were packed elsewhere, so that another image with these layers is built without packing
+    /// them. The caller decides what the digests are until the layers are packed here, which compares them. Existing entries
+    /// stay. Each layer comes with its place in the image, from 0.
+    pub(crate) fn import_layers(&self, layers: &[(usize, LayerKey, PackedLayer)]) -> Result<()> {
+        check_consistent(layers)?;
         for (_, key, packed) in layers {
-            if self.any_layer(key).is_none() {
-                self.try_put(Kind::Layers, &key.0, &KnownLayer { packed, proven: false, checked: false })?;
+            if self.any_layer(*key).is_none() {
+                let known = KnownLayer { packed: *packed, proven: false, checked: false };
+                self.try_put(Kind::Layers, &key.0, &known)?;
             }
-            imported.known += 1;
         }
-        Ok(imported)
+        Ok(())
     }
 }
 

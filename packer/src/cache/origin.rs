@@ -2,11 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::SegmentKey;
-use crate::closure::StorePath;
+use super::segments::SegmentKey;
 use crate::compress::Codec;
-use crate::plan::PlannedPath;
-use crate::rules::PathOptions;
+use crate::layer::{PathOptions, PlannedPath};
+use crate::store_path::StorePath;
 
 /// The input of a segment: everything that its key is a hash of. With it, the segment can be compared with the store.
 #[derive(Debug, Serialize, Deserialize)]

@@ -17,13 +17,17 @@ use std::sync::Arc;
 
 use tempfile::NamedTempFile;
 
-use super::{Cache, Kind, Origin, Trust, Written};
+use super::access::Trust;
+use super::entries::{self, Cache};
+use super::kind::Kind;
+use super::origin::Origin;
+use super::written::Written;
 use crate::closure::PathInfo;
 use crate::compress::{Codec, FRAME_BYTES};
 use crate::error::Result;
-use crate::image::go_json;
+use crate::go_json;
+use crate::layer::PathOptions;
 use crate::nar_hash;
-use crate::rules::PathOptions;
 use crate::scratch;
 
 const MAGIC: &[u8; 8] = b"nixply\0\x02";
@@ -51,7 +55,7 @@ impl SegmentKey {
         for (path, nar_hash, options) in paths {
             parts.extend([path.into(), nar_hash.into(), go_json::compact(&options)]);
         }
-        Self(super::key(Kind::Segments, parts.iter().map(Vec::as_slice)))
+        Self(entries::key(Kind::Segments, parts.iter().map(Vec::as_slice)))
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
@@ -94,7 +98,7 @@ pub(crate) enum Stored {
 impl SegmentReader {
     /// Opens a segment whose file is not removed when it turns out to be damaged.
     fn open(path: &Path, trust: Trust, key: &blake3::Hash) -> Option<Self> {
-        let file = super::open(path, trust)?;
+        let file = entries::open(path, trust)?;
         let Index { frames, checked, origin } = index(&file, key)?;
         Some(Self { file, own_path: None, frames, checked, origin, next: 0, offset: 0 })
     }
@@ -281,7 +285,7 @@ impl Cache {
     /// A segment that is known.
     pub(crate) fn segment(&self, key: &SegmentKey) -> Option<SegmentReader> {
         let reader = self.folders().find_map(|(folder, trust)| {
-            let path = super::entry(folder, Kind::Segments, &key.0);
+            let path = entries::entry(folder, Kind::Segments, &key.0);
             let mut reader = SegmentReader::open(&path, trust, &key.0);
             if let Some(reader) = reader.as_mut().filter(|_| trust == Trust::User) {
                 reader.own_path = Some(path);
@@ -289,7 +293,7 @@ impl Cache {
             reader.filter(|reader| reader.checked || !self.checked)
         })?;
         if reader.own_path.is_some() {
-            super::renew(&reader.file);
+            entries::renew(&reader.file);
         }
         Some(reader)
     }
@@ -297,7 +301,7 @@ impl Cache {
     /// The segments in the cache's own folder, each with its file and key: by their names.
     pub(crate) fn own_segments(&self) -> Result<Vec<(PathBuf, SegmentKey)>> {
         let files = self.files(Kind::Segments)?.into_iter();
-        Ok(files.filter_map(|file| super::key_of(&file).map(SegmentKey).map(|key| (file, key))).collect())
+        Ok(files.filter_map(|file| entries::key_of(&file).map(SegmentKey).map(|key| (file, key))).collect())
     }
 
     /// One of them. Reading it is no use of the entry.
@@ -313,19 +317,20 @@ impl Cache {
         }
         let nar_hash = nar_hash::canonical(&info.nar_hash);
         let key = SegmentKey::new([(info.path.as_str(), nar_hash.as_str(), None)], codec);
-        let open =
-            |folder, trust| SegmentReader::open(&super::entry(folder, Kind::Segments, &key.0), trust, &key.0);
+        let open = |folder, trust| {
+            SegmentReader::open(&entries::entry(folder, Kind::Segments, &key.0), trust, &key.0)
+        };
         self.folders().find_map(|(folder, trust)| open(folder, trust)).map(|reader| reader.size())
     }
 
     /// Removes a segment.
     pub(crate) fn forget_segment(&self, key: &SegmentKey) {
-        let _ = fs::remove_file(super::entry(&self.folder, Kind::Segments, &key.0));
+        let _ = fs::remove_file(entries::entry(&self.folder, Kind::Segments, &key.0));
     }
 
     /// A place for a segment that is being made of `origin`; none where the cache cannot be written.
     pub(crate) fn new_segment(&self, key: &SegmentKey, origin: &Origin) -> Option<SegmentWriter> {
-        let place = super::entry(&self.folder, Kind::Segments, &key.0);
+        let place = entries::entry(&self.folder, Kind::Segments, &key.0);
         let folder = place.parent()?;
         let file = BufWriter::new(self.temporary(folder).ok()?);
         let (origin, written) = (go_json::compact(origin), self.written.clone());
@@ -413,7 +418,7 @@ mod tests {
         let (first, second) = ((10, b"first".to_vec()), (20, b"second".to_vec()));
         assert_eq!(read(), Some((vec![first.clone(), second], Stored::End)));
 
-        let file = super::super::entry(folder.path(), Kind::Segments, &key.0);
+        let file = entries::entry(folder.path(), Kind::Segments, &key.0);
         let bytes = fs::read(&file).unwrap();
         assert!(verify(&file, &key.0));
         for at in [0, 7, 11, 20, bytes.len() - 50, bytes.len() - 1] {
@@ -456,7 +461,7 @@ mod tests {
         assert_eq!(read(), None, "the flag is part of the checksum");
 
         let other = segment("/b", "h", None, "zstd");
-        let elsewhere = super::super::entry(folder.path(), Kind::Segments, &other.0);
+        let elsewhere = entries::entry(folder.path(), Kind::Segments, &other.0);
         fs::create_dir_all(elsewhere.parent().unwrap()).unwrap();
         fs::write(elsewhere, &bytes).unwrap();
         assert!(cache.segment(&other).is_none(), "moved");

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use sha2::digest::common::hazmat::SerializableState;
 
-use super::{Cache, Kind, SegmentKey};
+use super::entries::{self, Cache};
+use super::kind::Kind;
+use super::segments::SegmentKey;
 
 /// Names a layer's beginning: the segments so far, in the order of its tar stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +19,7 @@ impl Chain {
     /// The chain with one segment more; of none, the first.
     pub(crate) fn with(before: Option<Self>, segment: &SegmentKey) -> Self {
         let before = before.map_or(Vec::new(), |chain| chain.0.as_bytes().to_vec());
-        Self(super::key(Kind::States, [&before[..], segment.as_bytes()]))
+        Self(entries::key(Kind::States, [&before[..], segment.as_bytes()]))
     }
 }
 
@@ -60,7 +62,7 @@ impl Cache {
     pub(crate) fn forget_unchecked_states(&self, chains: impl Iterator<Item = Chain>) {
         for chain in chains.filter(|_| self.checked) {
             if self.get(Kind::States, &chain.0).is_some_and(|states| !are_checked(&states)) {
-                let _ = fs::remove_file(super::entry(&self.folder, Kind::States, &chain.0));
+                let _ = fs::remove_file(entries::entry(&self.folder, Kind::States, &chain.0));
             }
         }
     }

@@ -7,38 +7,13 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use super::{Cache, Trust, access, segments};
+use super::access::{self, Trust};
+use super::entries::{self, Cache, Document};
+use super::kind::Kind;
+use super::segments;
 use crate::error::{Error, Result};
-use crate::image::go_json;
+use crate::go_json;
 use crate::scratch;
-
-/// A kind of entries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// Compressed frames of a store path.
-    Segments,
-    /// Packed layers' digests.
-    Layers,
-    /// Hashers' states along a layer.
-    States,
-    /// Archive hashes of a layer's paths.
-    Contents,
-}
-
-impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Segments, Self::Layers, Self::States, Self::Contents];
-
-    /// Returns the name of their directory.
-    pub fn folder(self) -> &'static str {
-        match self {
-            Self::Segments => "segments",
-            Self::Layers => "layers",
-            Self::States => "states",
-            Self::Contents => "contents",
-        }
-    }
-}
 
 /// Entries of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -303,16 +278,17 @@ fn is_hidden(path: &Path) -> bool {
 
 fn is_whole(entry: &Entry) -> bool {
     match entry.kind {
-        Kind::Segments => super::key_of(&entry.path).is_some_and(|key| segments::verify(&entry.path, &key)),
+        Kind::Segments => entries::key_of(&entry.path).is_some_and(|key| segments::verify(&entry.path, &key)),
         Kind::Layers | Kind::States | Kind::Contents => document(entry).is_some(),
     }
 }
 
 /// Returns the value of a whole JSON entry.
 fn document(entry: &Entry) -> Option<Value> {
-    let key = super::key_of(&entry.path)?;
-    let document: super::Document<Value> =
-        serde_json::from_reader(super::open(&entry.path, Trust::User)?.take(super::DOCUMENT_BYTES)).ok()?;
+    let key = entries::key_of(&entry.path)?;
+    let document: Document<Value> =
+        serde_json::from_reader(entries::open(&entry.path, Trust::User)?.take(entries::DOCUMENT_BYTES))
+            .ok()?;
     let mut hasher = blake3::Hasher::new();
     hasher.update(entry.kind.folder().as_bytes()).update(key.as_bytes());
     hasher.update(&go_json::compact(&document.value));

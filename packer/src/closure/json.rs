@@ -20,7 +20,7 @@ const NAME: &str = "closure JSON";
 #[serde(rename_all = "camelCase")]
 struct Entry {
     path: Option<String>,
-    #[serde(default, deserialize_with = "crate::rules::null_is_default")]
+    #[serde(default, deserialize_with = "crate::go_json::null_is_default")]
     references: Vec<String>,
     #[serde(default)]
     nar_hash: Value,

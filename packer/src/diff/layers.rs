@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::Known;
 use super::paths::Compared;
-use crate::closure::StorePath;
 use crate::digest::Digest;
 use crate::image::spec::{ImageSpec, Layer};
+use crate::store_path::StorePath;
 
 /// A layer of the new image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -13,8 +13,9 @@ use serde_json::Value;
 
 pub use self::layers::{Cost, GoneLayer, LayerChange, LayerState, MovedPaths, Pull, Unpacking};
 pub use self::paths::{Cause, PathChange, PathChanges, Version};
-use crate::closure::{Closure, StorePath};
+use crate::closure::Closure;
 use crate::image::spec::ImageSpec;
+use crate::store_path::StorePath;
 
 /// What is known of the store paths of two images.
 #[derive(Debug, Default)]

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use serde::Serialize;
 
 use super::Known;
-use crate::closure::{Closure, PathInfo, StorePath};
+use crate::closure::{Closure, PathInfo};
 use crate::image::spec::ImageSpec;
-use crate::plan::{Name, PlannedPath, keys};
+use crate::layer::PlannedPath;
+use crate::plan::{Name, keys};
+use crate::store_path::StorePath;
 
 /// The paths of two images.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -73,7 +73,8 @@ mod tests {
     use proptest::{prop_assert_eq, proptest};
 
     use super::*;
-    use crate::closure::{PathInfo, StorePath};
+    use crate::closure::PathInfo;
+    use crate::store_path::StorePath;
 
     proptest! {
         #[test]

@@ -1,8 +1,8 @@
 //! Which path of an image a user means.
 
 use super::Explained;
-use crate::closure::StorePath;
 use crate::plan::Name;
+use crate::store_path::StorePath;
 
 /// What a text may mean.
 #[derive(Debug, Clone, PartialEq, Eq)]

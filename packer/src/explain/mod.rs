@@ -16,14 +16,16 @@ use self::dominators::Dominators;
 pub use self::find::Found;
 pub use self::overview::{Brought, LayerSummary, Overview};
 pub use self::path::{LayerMates, PathReport};
-use crate::closure::{Closure, Store, StorePath};
+use crate::closure::{Closure, Store};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::image::go_json;
+use crate::go_json;
 use crate::image::spec::{ImageSpec, Layer};
-use crate::plan::{Graph, PlannedPath};
+use crate::layer::PlannedPath;
+use crate::plan::Graph;
 use crate::request::{ImagePlan, ImageRequest, PlannedLayer, references};
 use crate::rules::RewritePath;
+use crate::store_path::StorePath;
 
 /// A store path and the size of its archive in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

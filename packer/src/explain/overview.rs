@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::{Explained, LayerBlob, SizedPath};
-use crate::closure::StorePath;
+use crate::store_path::StorePath;
 
 /// An image's layers and its dearest paths.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde::Serialize;
 
 use super::{Explained, LayerBlob, SizedPath};
-use crate::closure::StorePath;
+use crate::store_path::StorePath;
 
 /// What there is to say of a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -12,9 +12,9 @@ use super::layer_file::LayerFile;
 use super::spec::{ImageSpec, Layer};
 use crate::closure::Store;
 use crate::compress::{Codec, Compressor, FRAME_BYTES};
+use crate::control::Control;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
-use crate::pack::Control;
 use crate::scratch;
 
 /// Opens a layer's file and gives its tar stream. Which codec it has, its first bytes say: media types of others are wrong

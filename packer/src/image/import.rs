@@ -16,11 +16,9 @@ use super::oci;
 use super::platform::Platform;
 use super::spec::{History, ImageSpec, Layer};
 use crate::digest::{DiffId, Digest};
-use crate::document;
 use crate::error::{Error, Result};
-use crate::open;
-use crate::rules::null_is_default;
-use crate::wording;
+use crate::go_json::null_is_default;
+use crate::{document, open, wording};
 
 /// More than any manifest, index or config has.
 const MOST_BYTES: u64 = 64 << 20;

@@ -10,11 +10,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::go_json;
 use super::oci::{self, Descriptor};
 use super::platform::Platform;
 use crate::document;
 use crate::error::{Error, Result};
+use crate::go_json;
 use crate::open;
 
 /// The annotation that holds an entry's tag.

@@ -12,7 +12,6 @@ use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use super::blob;
-use super::go_json;
 use super::index::{self, Index};
 use super::layer_file::LayerFile;
 use super::oci::{self, Descriptor};
@@ -20,12 +19,13 @@ use super::reference::check_tag;
 use super::spec::{ImageSpec, Layer};
 use crate::closure::Store;
 use crate::compress::Codec;
+use crate::control::Control;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::file_lock::{self, Locked};
-use crate::open;
-use crate::pack::{BlobSink, BlobWriter, Control, PackedLayer, Packer, Recorded};
-use crate::scratch;
+use crate::layer::PackedLayer;
+use crate::pack::{BlobSink, BlobWriter, Packer, Recorded};
+use crate::{go_json, open, scratch};
 
 /// What a layout has in it.
 const CONTENT: [&str; 3] = ["oci-layout", "index.json", "blobs"];
@@ -198,7 +198,7 @@ fn write_layers(
             .iter()
             .map(|at| packer.layer_paths(&spec.layers[*at], store))
             .collect::<Result<Vec<_>>>()?;
-        let recorded = |at: &usize| Recorded { layer: &spec.layers[*at], place: *at };
+        let recorded = |at: &usize| spec.layers[*at].recorded(*at);
         let sink = LayoutSink { blobs, layers: places.iter().map(recorded).collect() };
         let packed = packer.pack(&paths, codec, &sink, control).inspect_err(|error| {
             if error.is_mismatch() {

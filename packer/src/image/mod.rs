@@ -2,9 +2,9 @@
 //! tag, and the OCI layout folder as the place to write them to.
 
 pub mod blob;
+mod cached;
 pub mod config;
 pub mod doubts;
-pub mod go_json;
 pub mod healthcheck;
 pub mod import;
 mod index;
@@ -15,3 +15,6 @@ pub mod platform;
 pub mod reference;
 pub mod spec;
 pub(crate) mod tree;
+
+pub use self::cached::Imported;
+pub use crate::go_json;

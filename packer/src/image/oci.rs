@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::config::ImageConfig;
-use super::go_json;
 use super::platform::Platform;
 use super::spec::{History, ImageSpec, Layer};
 use crate::digest::{DiffId, Digest};
-use crate::rules::null_is_default;
+use crate::go_json;
+use crate::go_json::null_is_default;
 
 /// OCI image-spec, "image manifest".
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";

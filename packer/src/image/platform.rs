@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use crate::rules::null_is_default;
+use crate::go_json::null_is_default;
 use crate::wording;
 
 /// Go's names of processors. Source: Go's `internal/syslist`, `knownArch`, and gccgo's additions, for which Debian has images.

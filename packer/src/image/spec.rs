@@ -6,20 +6,15 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::config::ImageConfig;
-use super::go_json;
 use super::platform::{LINUX, Platform};
 use crate::cache::LayerKey;
 use crate::closure::Store;
 use crate::compress::Codec;
 use crate::digest::{DiffId, Digest};
-use crate::document;
 use crate::error::{Error, Result};
-use crate::plan::PlannedPath;
-use crate::rules::null_is_default;
-use crate::wording;
-
-#[cfg(doc)]
-use crate::cache::Cache;
+use crate::go_json::null_is_default;
+use crate::layer::PlannedPath;
+use crate::{document, go_json, wording};
 
 /// The time that an image has when nobody gives one: Go's zero time.
 pub const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
@@ -49,7 +44,7 @@ pub struct Layer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<Codec>,
     /// What the blob depends on, where it is compressed: with it, another machine knows the layer when it meets it in another
-    /// image ([`Cache::import`]). Ours, too.
+    /// image ([`Cache::import`](crate::cache::Cache::import)). Ours, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<LayerKey>,
     /// The entry in the config's history.

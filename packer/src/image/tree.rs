@@ -8,8 +8,8 @@ use tar::{EntryType, PaxExtensions};
 
 use super::blob;
 use super::layer_file::LayerFile;
+use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::pack::Control;
 
 /// The most links that lead on to each other, as in Linux.
 const MOST_LINKS: usize = 40;

@@ -3,10 +3,12 @@
 use std::sync::atomic::AtomicBool;
 
 use super::pieces::{Piece, Pieces};
-use super::{Control, LayerPath, PackedLayer};
 use crate::cache::{Cache, SegmentKey};
 use crate::compress::{Codec, Compressor, FRAME_BYTES};
+use crate::control::Control;
 use crate::error::Result;
+use crate::layer::PackedLayer;
+use crate::layer_path::LayerPath;
 use crate::tar::{Fill, Reading};
 
 /// Where a blob's bytes are.

@@ -4,11 +4,13 @@ use std::fs;
 use std::path::Path;
 
 use super::pieces::Pieces;
-use super::{Control, Cores, LayerPath};
 use crate::cache::{Cache, Compared, SegmentReader, SegmentWriter, Stored};
 use crate::closure::Store;
 use crate::compress::{Decompressor, FRAME_BYTES};
+use crate::control::Control;
+use crate::cpu_permits::CpuPermits;
 use crate::error::{Error, Result};
+use crate::layer_path::LayerPath;
 use crate::tar::{Fill, LayerStream, Reading};
 
 impl Cache {
@@ -46,8 +48,8 @@ impl Cache {
                 compared.unnamed += 1;
                 continue;
             };
-            let cores = Cores::new(1);
-            let reading = Reading { control, check: Some(&cores) };
+            let permits = CpuPermits::new(1);
+            let reading = Reading { control, check: Some(&permits) };
             let same = pieces.stream(at, reading).and_then(|stream| {
                 let copy = checked.new_segment(&key, &origin);
                 is_same(&mut reader, stream, Decompressor::new(origin.codec())?, copy, control)

@@ -12,13 +12,15 @@ use std::thread;
 
 use sha2::{Digest as _, Sha256};
 
+use super::job::{Job, Shared};
 use super::output::Output;
 use super::source::{Frame, Source, Wanted};
 use super::states::{Hashed, Worth, put_states, resume};
-use super::{Job, PackedLayer, Shared};
+
 use crate::compress::Codec;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
+use crate::layer::PackedLayer;
 
 /// Packs a layer. `most_frames` says how many frames it may have in work now.
 pub(super) fn pack(
@@ -112,11 +114,11 @@ pub(super) fn pack(
                 (0..job.pieces.len())
                     .filter_map(|at| job.pieces.key(at))
                     .for_each(|key| cache.forget_segment(key));
-                let recorded = job.recorded.map(|recorded| recorded.layer);
+                let recorded = job.recorded;
                 let keys = job.pieces.layer_key().into_iter().chain(recorded.and_then(|layer| layer.key));
                 keys.for_each(|key| cache.forget_layer(key));
                 let told = told.map(|told| told.packed.diff_id);
-                let diff_ids = told.into_iter().chain(recorded.map(|layer| layer.diff_id));
+                let diff_ids = told.into_iter().chain(recorded.map(|layer| layer.packed.diff_id));
                 diff_ids.for_each(|diff_id| cache.forget_contents(diff_id));
             }
             // Whoever took the bytes could not keep them; they were right.
@@ -137,7 +139,7 @@ fn alone(
     job: &Job<'_>,
     shared: &Shared<'_>,
 ) -> Result<()> {
-    let Shared { compressor, control, cores, .. } = *shared;
+    let Shared { compressor, control, permits, .. } = *shared;
     let mut frame = Frame::default();
     loop {
         shared.check(job.at)?;
@@ -147,13 +149,13 @@ fn alone(
         let keep = worth.is_kept(&frame);
         if compressor.codec() != Codec::None && !frame.from_cache {
             let mut out = std::mem::take(&mut frame.compressed);
-            cores.with(|| compressor.frame(frame.plain(), &mut out))?;
+            permits.with(|| compressor.frame(frame.plain(), &mut out))?;
             frame.compressed = out;
         }
         if frame.has_plain {
-            cores.with(|| tar.update(&frame, frame.plain(), keep));
+            permits.with(|| tar.update(&frame, frame.plain(), keep));
         }
-        cores.with(|| output.take(&frame, keep, job))?;
+        permits.with(|| output.take(&frame, keep, job))?;
         control.progress.packed(job.number(), frame.length as u64);
     }
 }
@@ -205,7 +207,7 @@ fn hash<'s>(
     job: &Job<'_>,
     shared: &Shared<'s>,
 ) {
-    let Shared { compressor, control, cores, .. } = *shared;
+    let Shared { compressor, control, permits, .. } = *shared;
     let plain = compressor.codec() == Codec::None;
     for mut frame in frames.iter() {
         let keep = worth.is_kept(&frame);
@@ -217,7 +219,7 @@ fn hash<'s>(
         } else {
             let frame = frame.clone();
             tasks.spawn(move |_| {
-                let result = cores.with(|| {
+                let result = permits.with(|| {
                     control.check()?;
                     compressor.frame(frame.plain(), &mut out)
                 });
@@ -227,7 +229,7 @@ fn hash<'s>(
             });
         }
         if frame.has_plain {
-            cores.with(|| tar.update(&frame, frame.plain(), keep));
+            permits.with(|| tar.update(&frame, frame.plain(), keep));
         }
         let length = frame.length as u64;
         if hashed.send(Hashing { frame, keep, compressed }).is_err() {
@@ -249,7 +251,7 @@ fn take(
         let compressed = compressed.recv().expect("a task that compresses sends its result, or panics")?;
         let mut frame = Arc::into_inner(frame).expect("the hasher and the compressor have let go of it");
         frame.compressed = compressed;
-        shared.cores.with(|| output.take(&frame, keep, job))?;
+        shared.permits.with(|| output.take(&frame, keep, job))?;
         let _ = recycled.send(frame);
     }
     Ok(())

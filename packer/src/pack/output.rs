@@ -1,8 +1,10 @@
 //! A layer's compressed frames on their way out: into the blob's hash, to whoever takes the blob, into the cache.
 
+use super::job::Job;
+use super::sink::BlobWriter;
 use super::source::Frame;
 use super::states::Hashed;
-use super::{BlobWriter, Job};
+
 use crate::cache::{Cache, SegmentWriter};
 use crate::compress::Codec;
 use crate::error::Result;

@@ -1,10 +1,10 @@
 //! What a layer's stream is made of, as far as the cache is concerned: parents' headers, a segment for each store path, end
 //! blocks; or, where paths are merged to one tree, one segment that is all of it.
 
-use super::LayerPath;
 use crate::cache::{Chain, LayerKey, Origin, SegmentKey};
 use crate::compress::Codec;
 use crate::error::Result;
+use crate::layer_path::LayerPath;
 use crate::tar::{LayerStream, Reading, apart};
 
 /// One part of a layer's stream.
@@ -25,7 +25,7 @@ pub(super) struct Pieces<'l> {
 impl<'l> Pieces<'l> {
     pub(super) fn new(paths: &'l [LayerPath], codec: Codec) -> Self {
         let part = |path: &'l LayerPath| {
-            path.nar_hash.as_deref().map(|hash| (path.path.as_str(), hash, path.options.as_ref()))
+            path.nar_hash().map(|hash| (path.path.as_str(), hash, path.options.as_ref()))
         };
         let Some((parents, sorted)) = apart(paths) else {
             let parts: Option<Vec<_>> = paths.iter().map(part).collect();
@@ -64,7 +64,7 @@ impl<'l> Pieces<'l> {
     /// What a segment is made of.
     pub(super) fn origin(&self, at: usize, codec: Codec) -> Origin {
         let paths = self.paths_of(at).iter();
-        Origin::new(codec, paths.map(|path| (&path.path, path.nar_hash.as_deref(), path.options.as_ref())))
+        Origin::new(codec, paths.map(|path| (&path.path, path.nar_hash(), path.options.as_ref())))
     }
 
     fn segment_keys(&self) -> impl Iterator<Item = (usize, Option<SegmentKey>)> {

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::Control;
-use super::cores::Cores;
 use super::pieces::Pieces;
 use crate::cache::{Cache, SegmentReader, Stored};
 use crate::compress::{Codec, Decompressor, FRAME_BYTES};
+use crate::control::Control;
+use crate::cpu_permits::CpuPermits;
 use crate::error::{Error, Result};
 use crate::tar::{Fill, LayerStream, Reading};
 
@@ -74,7 +74,7 @@ impl<'l, 'c> Source<'l, 'c> {
         codec: Codec,
         cache: Option<&'c Cache>,
         control: &'c Control<'c>,
-        check: Option<&'c Cores>,
+        check: Option<&'c CpuPermits>,
     ) -> Result<Self> {
         let (next, decompressor) = (wanted.pieces.start, Decompressor::new(codec)?);
         let reading = Reading { control, check };

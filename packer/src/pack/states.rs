@@ -3,7 +3,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::Job;
+use super::job::Job;
 use super::source::Frame;
 use crate::cache::{Cache, Chain, State};
 

@@ -5,8 +5,8 @@ use std::collections::hash_map::Entry;
 use std::rc::Rc;
 
 use super::graph::Graph;
-use super::stop::Stop;
 use crate::closure::Closure;
+use crate::control::Stop;
 use crate::error::Result;
 
 /// The groups that nixpkgs' `pkgs/build-support/docker/auto-layer.py` makes (Jellema and yorickvp, nixpkgs#355189; read at

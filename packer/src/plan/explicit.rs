@@ -8,9 +8,12 @@ use regex_automata::meta::{Builder, Config, Regex};
 use regex_syntax::hir::{Hir, Look};
 
 use super::graph::Graph;
-use super::{Options, Plan, PlannedPath, Stop, Strategy};
-use crate::closure::{Closure, PathInfo, StorePath};
+use super::{Options, Strategy};
+use crate::closure::{Closure, PathInfo};
+use crate::control::Stop;
 use crate::error::{Error, Result};
+use crate::layer::{Plan, PlannedPath};
+use crate::store_path::StorePath;
 use crate::wording::quoted;
 
 /// What a layer takes, and perhaps how that is split into several.
@@ -307,7 +310,8 @@ impl Split {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::{Perm, PermPath};
+    use crate::layer::Perm;
+    use crate::rules::PermPath;
 
     fn path(name: &str) -> StorePath {
         format!("/nix/store/{}-{name}", "0".repeat(32)).into()

@@ -8,22 +8,11 @@ use super::graph::Graph;
 use super::lock::Lock;
 use super::min_churn::{self, Costs, Events, Former, Past, Placed, Problem};
 use super::name::{keys, known_keys};
-use super::{Placer, Plan, PlannedPath, Stop};
+use super::placer::{Member, Placer};
 use crate::closure::{Closure, PathInfo};
+use crate::control::Stop;
 use crate::error::Result;
-
-/// An image to be planned together with others.
-#[derive(Debug, Clone)]
-pub struct Member<'m> {
-    /// Its name, by which the lock file knows it.
-    pub name: &'m str,
-    /// Its closure.
-    pub closure: &'m Closure,
-    /// What of it is to be placed.
-    pub paths: Vec<PlannedPath>,
-    /// At most this many layers; 0 counts as 1.
-    pub max_layers: usize,
-}
+use crate::layer::{Plan, PlannedPath};
 
 /// All images' paths, each once unless images have different rules for it; by key.
 #[derive(Debug)]
@@ -225,8 +214,8 @@ fn first(plans: Vec<Plan>) -> Result<Plan> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::closure::StorePath;
-    use crate::rules::{PathOptions, Perm};
+    use crate::layer::{PathOptions, Perm};
+    use crate::store_path::StorePath;
 
     fn path(number: usize, hash: char) -> StorePath {
         format!("/nix/store/{}-p{number:04}", hash.to_string().repeat(32)).into()

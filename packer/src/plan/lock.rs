@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use super::Stop;
-use super::fleet::{Fleet, Item, Member};
+use super::fleet::{Fleet, Item};
 use super::lock_names;
 use super::name::KnownKey;
+use super::placer::Member;
+use crate::control::Stop;
 use crate::error::{Error, Result};
 use crate::wording::{self, quoted};
 use crate::{closure, document};
@@ -278,8 +279,10 @@ mod tests {
     use proptest::{prop_assert, prop_assert_eq, proptest};
 
     use super::*;
-    use crate::closure::{Closure, PathInfo, StorePath};
-    use crate::plan::{Plan, PlannedPath, plan_fleet};
+    use crate::closure::{Closure, PathInfo};
+    use crate::layer::{Plan, PlannedPath};
+    use crate::plan::plan_fleet;
+    use crate::store_path::StorePath;
 
     /// A path of package `number` with a hash made of `version`.
     fn path(number: usize, version: u64) -> StorePath {

@@ -12,29 +12,30 @@ mod lock;
 pub(crate) mod lock_names;
 mod min_churn;
 mod name;
+mod placer;
 mod popularity;
 mod size;
-mod stop;
 mod strategy;
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
 
 use self::explicit::Group;
 use self::fleet::Alone;
-pub use self::fleet::{Member, plan_fleet, plan_fleet_until};
+pub use self::fleet::{plan_fleet, plan_fleet_until};
 pub use self::graph::Graph;
 pub use self::lock::Lock;
 pub use self::lock_names::check_image as check_image_name;
 pub use self::name::{Name, keys};
+pub use self::placer::{Member, Placer};
 pub use self::popularity::by_popularity;
-pub use self::stop::Stop;
 pub use self::strategy::Strategy;
-use crate::closure::{Closure, StorePath};
+use crate::closure::Closure;
+pub use crate::control::Stop;
 use crate::error::{Error, Result};
-use crate::rules::{PathOptions, PermPath, RewritePath};
+use crate::layer::PathOptions;
+pub use crate::layer::{Plan, PlannedPath};
+use crate::rules::{PermPath, RewritePath};
+use crate::store_path::StorePath;
 
 /// What is to be planned, beside the closure.
 #[derive(Debug, Clone, Default)]
@@ -61,32 +62,6 @@ pub struct Options<'a> {
     /// Whether to end.
     pub stop: Stop<'a>,
 }
-
-/// Who places the paths of an image for [`Strategy::MinChurn`]: from that image alone, by a lock file, or with other images.
-pub trait Placer: fmt::Debug {
-    /// The layers of `member`, each path in exactly one.
-    fn place(&self, member: &Member<'_>, stop: Stop<'_>) -> Result<Plan>;
-}
-
-/// A store path in a layer, with its rules. Also the form in which the spec lists it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct PlannedPath {
-    /// The store path.
-    pub path: StorePath,
-    /// Its rules, if it has any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub options: Option<PathOptions>,
-}
-
-impl PlannedPath {
-    /// Whether the path lies in the image where its name says.
-    pub fn keeps_place(&self) -> bool {
-        self.options.as_ref().is_none_or(|options| options.rewrite.regex.is_empty())
-    }
-}
-
-/// Layers in order, each with its paths in order. Both orders are part of the spec's bytes.
-pub type Plan = Vec<Vec<PlannedPath>>;
 
 /// Plans `closure`. The closure's order decides ties; give it in canonical order ([`Closure::of_roots`]) for a plan that
 /// depends on nothing else.

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use crate::closure::{Closure, PathInfo, StorePath};
+use crate::closure::{Closure, PathInfo};
+use crate::store_path::StorePath;
 
 /// The parts of a store path's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::closure::{Closure, StorePath};
+use crate::closure::Closure;
 use crate::error::{Error, Result};
+use crate::store_path::StorePath;
 
 /// All paths of the closure, most popular first. A path's score is 1 plus the scores of all paths that refer to it,
 /// itself not counted; of equal scores the one that appears later comes first, where a path appears when the closure

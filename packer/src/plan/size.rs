@@ -2,9 +2,10 @@
 
 use super::graph::Graph;
 use super::name::Name;
-use super::{Plan, PlannedPath};
-use crate::closure::{Closure, StorePath};
+use crate::closure::Closure;
 use crate::error::Result;
+use crate::layer::{Plan, PlannedPath};
+use crate::store_path::StorePath;
 
 /// Of eight layers one is for small paths to which no other refers; three quarters of the others hold one path each, the
 /// largest; the rest are bins. Which bin a small path is in, a hash of its package's name decides. As long as there are no

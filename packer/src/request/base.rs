@@ -10,17 +10,20 @@ use std::path::Path;
 use bytesize::ByteSize;
 
 use super::{LayerRequest, PlannedLayer};
-use crate::closure::{Closure, Store, StorePath};
+use crate::closure::{Closure, Store};
+use crate::control::Control;
 use crate::digest::DiffId;
 use crate::error::{Error, Result, some};
 use crate::image::layer_file::LayerFile;
 use crate::image::platform::{LINUX, Processor};
 use crate::image::spec::{ImageSpec, Layer};
 use crate::image::tree::{Node, Tree, split};
+use crate::layer::PlannedPath;
 use crate::open;
-use crate::pack::{Control, Packer};
-use crate::plan::{PlannedPath, Strategy};
+use crate::pack::Packer;
+use crate::plan::Strategy;
 use crate::rules::RewritePath;
+use crate::store_path::StorePath;
 
 /// How deep a copy at the root of a base image made by nixply is looked into for links.
 const MOST_DEPTH: usize = 3;

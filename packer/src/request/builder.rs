@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use super::nix_database::NixDatabaseRequest;
 use super::{FleetRequest, ImageRequest, LayersRequest};
-use crate::closure::{Closure, Store, StorePath};
-use crate::document;
+use crate::closure::{Closure, Store};
+use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::image::go_json;
-use crate::open;
-use crate::pack::{Control, Packer};
+use crate::pack::Packer;
+use crate::store_path::StorePath;
+use crate::{document, go_json, open};
 
 /// What the builder door reads: a derivation's structured attributes.
 ///

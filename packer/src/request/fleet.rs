@@ -8,11 +8,13 @@ use serde_json::Value;
 use super::{BuiltImage, ImagePlan, ImageRequest, LayerPlan, Packing, read_lock};
 use crate::closure::{Closure, Store};
 use crate::compress::Codec;
+use crate::control::{Control, Stop};
 use crate::document;
 use crate::error::{Error, Result};
 use crate::image::spec::Layer;
-use crate::pack::{Control, Packer};
-use crate::plan::{Lock, Member, Placer, Plan, PlannedPath, Stop, lock_names, plan_fleet_until};
+use crate::layer::{Plan, PlannedPath};
+use crate::pack::Packer;
+use crate::plan::{Lock, Member, Placer, lock_names, plan_fleet_until};
 use crate::wording::quoted;
 
 /// Several images. What they share is in shared layers, within each image's limit; see

@@ -8,12 +8,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde_json::{Map, Value};
 
-use super::argument::Kind;
 use super::checked_path;
-use crate::closure::{Store, StorePath};
+use crate::argument::Kind;
+use crate::closure::Store;
 use crate::error::{Error, Result};
 use crate::plan::Strategy;
 use crate::plan::explicit::{Group, Item, NamePattern, Split};
+use crate::store_path::StorePath;
 use crate::wording;
 
 /// The keys of a group with more to say than what is in it.
@@ -60,7 +61,7 @@ mod description {
 
     use schemars::JsonSchema;
 
-    use super::super::argument::{Count, Mention, Plain};
+    use crate::argument::{Count, Mention, Plain};
     use crate::plan::Strategy;
 
     /// Store paths that share a layer: an item, a list of items, or an object with `paths`.

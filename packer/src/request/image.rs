@@ -6,11 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::argument::{Config, Count, Indices, Kind, Optional, Plain, Root, Roots, Word};
 use super::groups::Groups;
 use super::layer::check_perms;
 use super::schema::without_nulls;
 use super::{LAYER_LIMIT, LayerRequest, NixDatabase, check_grouping};
+use crate::argument::{Config, Count, Indices, Kind, Optional, Plain, Root, Roots, Word};
 use crate::closure::{Store, StorePath};
 use crate::compress::Codec;
 use crate::document;

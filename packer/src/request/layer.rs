@@ -6,20 +6,22 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::argument::{Count, Indices, Kind, MOST_ID, Mentions, Optional, Plain, Root, Roots, Word};
 use super::groups::{self, Groups};
 use super::pack::LAYERS_FILE;
 use super::{check_grouping, checked, read_lock};
+use crate::argument::{Count, Indices, Kind, MOST_ID, Mentions, Optional, Plain, Root, Roots, Word};
 use crate::cache::LayerKey;
-use crate::closure::{Closure, Store, StorePath};
+use crate::closure::{Closure, Store};
 use crate::compress::Codec;
+use crate::control::Stop;
 use crate::error::{Error, Result};
 use crate::image::spec::{self, History, Layer, canonical_time};
+use crate::layer::{PackedLayer, PlannedPath};
 use crate::open;
-use crate::pack::PackedLayer;
 use crate::plan::explicit::Group;
-use crate::plan::{self, Placer, PlannedPath, Stop, Strategy, explicit, lock_names};
+use crate::plan::{self, Placer, Strategy, explicit, lock_names};
 use crate::rules::{PermPath, RewritePath};
+use crate::store_path::StorePath;
 use crate::wording::quoted;
 
 /// One or more layers below the layer of `config` and `copyToRoot`.

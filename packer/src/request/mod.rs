@@ -4,7 +4,6 @@
 //! [`image`] and [`layer`] declare the arguments, [`argument`] their kinds; [`schema`] describes them to editors, documentation and
 //! the plugin. [`plan`] makes an image of a request.
 
-mod argument;
 mod base;
 mod builder;
 mod fleet;
@@ -20,8 +19,6 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-pub use self::argument::Names;
-pub(crate) use self::argument::{Id, Mention};
 pub use self::builder::{BuilderInput, BuilderJob, PackingJob};
 pub use self::fleet::FleetRequest;
 pub use self::image::ImageRequest;
@@ -29,10 +26,11 @@ pub use self::layer::{LayerLock, LayerPlan, LayerRequest, Metadata, PlannedLayer
 pub use self::nix_database::NixDatabase;
 pub use self::pack::{LAYERS_FILE, LayersRequest, Packing};
 pub use self::plan::{BuiltImage, ImagePlan};
-use crate::closure::{Closure, Store, StorePath};
+use crate::closure::{Closure, Store};
 use crate::error::{Error, Result};
 use crate::open;
 use crate::plan::{Lock, Strategy};
+use crate::store_path::StorePath;
 
 /// The default of `layerLimit`: the limit of overlay file systems in Docker and containerd.
 pub const LAYER_LIMIT: usize = 127;

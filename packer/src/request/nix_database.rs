@@ -5,13 +5,15 @@ use std::collections::HashSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::argument::{Id, Kind, Root};
 use super::layer::{Below, LayerContext};
 use super::{LayerPlan, LayerRequest, checked};
-use crate::closure::{Closure, PathInfo, Store, StorePath};
+use crate::argument::{Id, Kind, Root};
+use crate::closure::{Closure, PathInfo, Store};
+use crate::control::Stop;
 use crate::error::Result;
-use crate::plan::{PlannedPath, Stop};
-use crate::rules::{Perm, PermPath};
+use crate::layer::{Perm, PlannedPath};
+use crate::rules::PermPath;
+use crate::store_path::StorePath;
 
 /// The database for a Nix inside the image.
 // Its content is at the image's root, in a layer above all others. There its owner of `/nix` is final: below it, a layer with store

@@ -7,7 +7,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use super::ImageRequest;
-use super::argument::{NAMES, Names};
+use crate::argument::{NAMES, Names};
 
 /// The JSON Schema (draft 2020-12) of [`ImageRequest`].
 pub fn image_schema() -> &'static Value {

@@ -13,59 +13,11 @@ use serde_json::Value;
 
 use self::go_regexp::GoRegexp;
 use self::matcher::Matcher;
+use crate::argument::Mention;
 use crate::document;
 use crate::error::{Error, Result};
-use crate::request::{Id, Mention};
+pub use crate::layer::{PathOptions, Perm, Rewrite};
 use crate::wording::quoted;
-
-/// Moves files: every match of `regex` in a file's path is replaced by `repl`. A file whose path becomes empty is left
-/// out. Go's syntax for both (RE2, `$1`).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Rewrite {
-    /// An unanchored RE2 regular expression; empty means no rewriting.
-    #[serde(deserialize_with = "null_is_default")]
-    pub regex: String,
-    /// The replacement, with `$1` and `${name}` as in Go's `Regexp.ReplaceAll`.
-    #[serde(deserialize_with = "null_is_default")]
-    pub repl: String,
-}
-
-/// Sets the owner and mode of every file whose path in the store matches `regex`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct Perm {
-    /// The files: an unanchored regular expression in Go's syntax, matched on the path in the store. Empty: all files of `path`.
-    #[serde(deserialize_with = "null_is_default")]
-    pub regex: String,
-    /// The mode: octal digits, as in `"0755"`. Empty: the file keeps its own.
-    #[serde(deserialize_with = "null_is_default")]
-    #[schemars(regex(pattern = "^0*[0-7]{0,4}$"), extend("x-nixply-names" = "nothing"))]
-    pub mode: String,
-    /// The owner. Default: 0.
-    #[serde(deserialize_with = "null_is_default")]
-    #[schemars(with = "Id")]
-    pub uid: i64,
-    /// The group. Default: 0.
-    #[serde(deserialize_with = "null_is_default")]
-    #[schemars(with = "Id")]
-    pub gid: i64,
-    /// The owner's name. Empty: the file keeps the name that it has.
-    #[serde(deserialize_with = "null_is_default")]
-    pub uname: String,
-    /// The group's name. Empty: the file keeps the name that it has.
-    #[serde(deserialize_with = "null_is_default")]
-    pub gname: String,
-}
-
-/// Go reads JSON null as the zero value.
-pub(crate) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
 
 impl Perm {
     /// Checks the rule as [`Rules::compile`] will. `place` says where it stands, for messages.
@@ -81,18 +33,6 @@ impl Perm {
         let why = "expected octal digits up to 7777, as in \"0755\"";
         parse_mode(&self.mode).map(Some).ok_or_else(|| Error::invalid(what(), why))
     }
-}
-
-/// The rules of one store path, as nix2container's spec writes them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(default)]
-pub struct PathOptions {
-    /// Where the path's files go.
-    #[serde(deserialize_with = "null_is_default")]
-    pub rewrite: Rewrite,
-    /// Who owns them. Later rules win.
-    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
-    pub perms: Vec<Perm>,
 }
 
 /// A rewrite for one store path, as it stands in a request.

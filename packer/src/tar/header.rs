@@ -1,7 +1,8 @@
 //! Header blocks with the exact bytes of Go's `archive/tar`, which nix2container writes: USTAR, and PAX records only
 //! for what USTAR cannot hold (`Header.allowedFormats`, `splitUSTARPath` and `writePAXHeader` in Go's source).
 
-use super::BLOCK;
+/// The unit of a tar stream, in bytes.
+pub(crate) const BLOCK: usize = 512;
 
 /// What one header describes.
 #[derive(Debug, Clone, Copy)]

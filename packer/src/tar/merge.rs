@@ -8,13 +8,14 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::casehack::strip_case_hack;
 use super::stream::{OpenFile, Reading};
-use super::walk::{Entry, Kind, Walker};
+use crate::casehack::strip_case_hack;
+use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::pack::{Control, LayerPath};
+use crate::layer_path::LayerPath;
 use crate::rules::Ownership;
 use crate::store_check::StoreCheck;
+use crate::walk::{Entry, Kind, Walker};
 
 /// What lies at one place of the layer's tree, in the order of the stream.
 pub(super) enum Item<'l> {
@@ -333,7 +334,7 @@ impl LayerPath {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tar::walk::Identity;
+    use crate::walk::Identity;
 
     /// nix2container's TestSplit (G12).
     #[test]

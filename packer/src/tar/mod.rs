@@ -3,17 +3,11 @@
 //! The bytes are those that nix2container writes through Go's `archive/tar`, so that both give the same diff_ids.
 //! A segment's bytes depend on its store path and rules alone.
 
-mod casehack;
 mod header;
 mod merge;
 mod stream;
-mod walk;
 
-pub use casehack::strip_case_hack;
+pub use crate::casehack::strip_case_hack;
 #[cfg(test)]
 pub(crate) use stream::OpenFile;
 pub(crate) use stream::{Fill, LayerStream, Reading, apart};
-pub(crate) use walk::{Entry, Kind as FileKind, Walker};
-
-/// The unit of a tar stream, in bytes.
-pub(crate) const BLOCK: usize = 512;

@@ -5,16 +5,17 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::vec;
 
-use super::BLOCK;
-use super::casehack::strip_case_hack;
-use super::header::{Header, Kind as HeaderKind};
+use super::header::{BLOCK, Header, Kind as HeaderKind};
 use super::merge::{Item, Merged, merge};
-use super::walk::{Entry, Kind, REPLACED, Walker, gone_or, replaced_or};
+use crate::casehack::strip_case_hack;
+use crate::control::Control;
+use crate::cpu_permits::CpuPermits;
 use crate::error::{Error, Result};
+use crate::layer_path::LayerPath;
 use crate::open;
-use crate::pack::{Control, Cores, LayerPath};
 use crate::rules::{Ownership, Rules};
 use crate::store_check::StoreCheck;
+use crate::walk::{Entry, Kind, REPLACED, Walker, gone_or, replaced_or};
 
 /// What a call to [`LayerStream::fill`] gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,14 +64,14 @@ pub(crate) struct LayerStream<'l> {
 #[derive(Clone, Copy)]
 pub(crate) struct Reading<'c> {
     pub(crate) control: &'c Control<'c>,
-    /// The cores on which what is read is compared with what Nix knows of it; none if the store is trusted.
-    pub(crate) check: Option<&'c Cores>,
+    /// The permits with which what is read is compared with what Nix knows of it; none if the store is trusted.
+    pub(crate) check: Option<&'c CpuPermits>,
 }
 
 impl<'c> Reading<'c> {
     /// The check of a path that is about to be walked.
     pub(super) fn check_of(&self, path: &'c LayerPath) -> Option<StoreCheck<'c>> {
-        self.check.map(|cores| StoreCheck::new(path, cores, self.control))
+        self.check.map(|permits| StoreCheck::new(path, permits, self.control))
     }
 }
 

@@ -324,7 +324,7 @@ impl BlobSink for Sink<'_> {
 
     fn recorded(&self, at: usize) -> Option<Recorded<'_>> {
         let blob = &self.jobs[at].blob;
-        Some(Recorded { layer: blob.layer(), place: blob.place })
+        Some(blob.layer().recorded(blob.place))
     }
 
     fn open(&self, at: usize) -> PackerResult<Option<Box<dyn BlobWriter>>> {

@@ -7,10 +7,10 @@ use fixedbitset::FixedBitSet;
 use petgraph::unionfind::UnionFind;
 
 use crate::closure::Closure;
+use crate::control::Stop;
 use crate::error::Result;
 use crate::plan::graph::Graph;
 use crate::plan::name::Name;
-use crate::plan::stop::Stop;
 
 use super::past::Past;
 

@@ -3,7 +3,7 @@
 use fixedbitset::FixedBitSet;
 
 use super::cost::{Content, Costs, HORIZON};
-use crate::plan::Stop;
+use crate::control::Stop;
 
 /// What joining a layer of the former plan with another costs on top where such layers have to stay: more than any number
 /// of bytes.

@@ -8,6 +8,7 @@ mod groups;
 mod light;
 mod merge;
 mod past;
+mod problem;
 mod small;
 mod units;
 
@@ -17,7 +18,6 @@ use std::thread;
 
 use fixedbitset::FixedBitSet;
 
-use super::Stop;
 use crate::error::Result;
 
 use self::cost::Content;
@@ -25,37 +25,7 @@ pub(super) use self::cost::Costs;
 pub(super) use self::events::Events;
 use self::groups::{Groups, Standing};
 pub(super) use self::past::Past;
-
-/// What is to be placed. Paths are numbered in the order of their keys, so that where numbers decide nothing else does.
-#[derive(Debug)]
-pub(super) struct Problem<'s> {
-    /// What each path and any layer of them costs.
-    pub(super) costs: Costs,
-    /// The images that have each path.
-    pub(super) users: Vec<FixedBitSet>,
-    /// How many layers each image can have, at least 1.
-    pub(super) limits: Vec<usize>,
-    /// The former plan, where there is one.
-    pub(super) former: Vec<Former>,
-    /// Whether the plan will be the former one of another.
-    pub(super) remembered: bool,
-    /// Whether to end.
-    pub(super) stop: Stop<'s>,
-}
-
-/// A layer of the former plan.
-#[derive(Debug, Clone)]
-pub(super) struct Former {
-    /// Its paths, those that are left of them.
-    pub(super) paths: Vec<usize>,
-    /// The images that have it.
-    pub(super) users: FixedBitSet,
-    /// Whether it would be the same layer: nothing in it has changed, come or gone.
-    pub(super) stands: bool,
-}
-
-/// A layer of the plan: paths and images.
-pub(super) type Placed = (Vec<usize>, FixedBitSet);
+pub(super) use self::problem::{Former, Placed, Problem};
 
 /// Groups that move few bytes from release to release, what seldom changes first.
 ///
@@ -288,6 +258,7 @@ mod tests {
 
     use super::*;
     use crate::closure::{Closure, PathInfo};
+    use crate::control::Stop;
     use crate::plan::graph::Graph;
     use crate::plan::name::keys;
 

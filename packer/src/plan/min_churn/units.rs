@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::coarsen::COMPARED;
 use super::cost::{Content, HORIZON};
-use super::{Former, Problem};
+use super::problem::{Former, Problem};
 
 /// Units of paths: mostly one each. Where there are too many, those of the fewest expected bytes are put together, neighbours by
 /// how probably they change, of the same images and the same layers of the former plan: so that these are units, too.

@@ -13,7 +13,7 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
 
 /// The key of a schema that says what an argument's text may name: a [`Names`].
-pub(super) const NAMES: &str = "x-nixply-names";
+pub(crate) const NAMES: &str = "x-nixply-names";
 
 /// Store paths that an argument's text may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,13 +41,13 @@ impl Names {
         Self::ALL[self as usize].1
     }
 
-    pub(super) fn of(text: &str) -> Option<Self> {
+    pub(crate) fn of(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|(_, name)| *name == text).map(|(names, _)| names)
     }
 }
 
 /// A kind of argument. Fields of requests name it in `#[serde(with = "...")]`.
-pub(super) trait Kind {
+pub(crate) trait Kind {
     /// The field's type.
     type Value: Serialize;
 
@@ -61,7 +61,7 @@ pub(super) trait Kind {
 }
 
 /// An argument that may be absent, which is `None`.
-pub(super) struct Optional<K>(PhantomData<K>);
+pub(crate) struct Optional<K>(PhantomData<K>);
 
 impl<K: Kind> Kind for Optional<K> {
     type Value = Option<K::Value>;
@@ -113,7 +113,7 @@ macro_rules! schema {
 }
 
 /// Text that is not empty and names no store path.
-pub(super) struct Word;
+pub(crate) struct Word;
 
 schema!(Word, { "type": "string", "minLength": 1, NAMES: Names::Nothing.text() });
 
@@ -132,7 +132,7 @@ pub(crate) struct Plain;
 schema!(Plain, { "type": "string", NAMES: Names::Nothing.text() });
 
 /// A store path. The image contains it and its closure.
-pub(super) struct Root;
+pub(crate) struct Root;
 
 schema!(Root, { "type": "string", "minLength": 1, "format": "store-path", NAMES: Names::Root.text() });
 
@@ -145,7 +145,7 @@ impl Kind for Root {
 }
 
 /// A list of store paths; a single one is a list of one. The image contains them and their closures.
-pub(super) struct Roots;
+pub(crate) struct Roots;
 
 schema!(Roots, {
     "anyOf": [
@@ -169,7 +169,7 @@ pub(crate) struct Mention;
 schema!(Mention, { "type": "string", "minLength": 1, "format": "store-path", NAMES: Names::Mention.text() });
 
 /// A list of store paths that the image may contain for another reason; a single one is a list of one.
-pub(super) struct Mentions;
+pub(crate) struct Mentions;
 
 schema!(Mentions, {
     "anyOf": [
@@ -191,7 +191,7 @@ impl Kind for Mentions {
 const MOST_LAYERS: u64 = 1_000_000;
 
 /// A number of layers.
-pub(super) struct Count;
+pub(crate) struct Count;
 
 schema!(Count, { "type": "integer", "minimum": 1, "maximum": MOST_LAYERS });
 
@@ -223,8 +223,13 @@ impl Kind for Id {
     }
 }
 
+/// The mode of a file: octal digits.
+pub(crate) struct Mode;
+
+schema!(Mode, { "type": "string", "pattern": "^0*[0-7]{0,4}$", NAMES: Names::Nothing.text() });
+
 /// Indices of elements of `layers`.
-pub(super) struct Indices;
+pub(crate) struct Indices;
 
 schema!(Indices, { "type": "array", "items": { "type": "integer", "minimum": 0, "maximum": MOST_LAYERS } });
 
@@ -245,7 +250,7 @@ impl Kind for Indices {
 }
 
 /// The OCI image config. Its keys may be written in any case; [`ImageConfig`](crate::image::config::ImageConfig) reads it.
-pub(super) struct Config;
+pub(crate) struct Config;
 
 schema!(Config, {
     "type": "object",

@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 
 struct Go<F>(F);
@@ -58,6 +58,15 @@ fn serialize(value: &impl Serialize, formatter: impl Formatter) -> Vec<u8> {
         .serialize(&mut Serializer::with_formatter(&mut out, Go(formatter)))
         .expect("our documents have string keys and are written to memory");
     out
+}
+
+/// Go reads JSON null as the zero value.
+pub(crate) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[cfg(test)]

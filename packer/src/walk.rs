@@ -12,7 +12,7 @@ use std::vec;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat};
 use rustix::io::Errno;
 
-use super::casehack::strip_case_hack;
+use crate::casehack::strip_case_hack;
 use crate::error::{Error, Result};
 use crate::open;
 

@@ -1,35 +1,35 @@
-//! How many threads compute at once: there are more threads than that, most of them waiting for one another.
+//! Permits to compute. The packer has more threads than CPUs, and most of them wait for one another.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// So many threads may compute at once.
-pub(crate) struct Cores {
+/// A fixed number of permits: at most that many threads compute at once.
+pub(crate) struct CpuPermits {
     free: Mutex<usize>,
     freed: Condvar,
 }
 
-/// A core that is in use until this is dropped, by a panic, too.
-struct Core<'c>(&'c Cores);
+/// A permit that is in use until it is dropped, even by a panic.
+struct CpuPermit<'c>(&'c CpuPermits);
 
-impl Drop for Core<'_> {
+impl Drop for CpuPermit<'_> {
     fn drop(&mut self) {
         *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.0.freed.notify_one();
     }
 }
 
-impl Cores {
+impl CpuPermits {
     pub(crate) fn new(count: usize) -> Self {
         Self { free: Mutex::new(count), freed: Condvar::new() }
     }
 
-    /// Does `work` when a core is free. It must not wait for another thread's work.
+    /// Does `work` when a permit is free. It must not wait for another thread's work.
     pub(crate) fn with<T>(&self, work: impl FnOnce() -> T) -> T {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
         *free -= 1;
         drop(free);
-        let _core = Core(self);
+        let _permit = CpuPermit(self);
         work()
     }
 }
@@ -42,8 +42,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn never_more_compute_at_once_and_a_panic_frees_its_core() {
-        let cores = Cores::new(2);
+    fn never_more_compute_at_once_and_a_panic_frees_its_permit() {
+        let permits = CpuPermits::new(2);
         let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let work = || {
             for at in 0..50 {
@@ -53,7 +53,7 @@ mod tests {
                     now.fetch_sub(1, Ordering::SeqCst);
                     assert!(at < 49, "the last one fails");
                 };
-                cores.with(work);
+                permits.with(work);
             }
         };
         thread::scope(|scope| {
@@ -61,6 +61,6 @@ mod tests {
             assert!(threads.into_iter().all(|thread| thread.join().is_err()));
         });
         assert!(most.into_inner() <= 2);
-        assert_eq!(cores.free.into_inner().unwrap(), 2);
+        assert_eq!(permits.free.into_inner().unwrap(), 2);
     }
 }

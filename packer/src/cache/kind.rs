@@ -1,0 +1,29 @@
+//! Kinds of entries.
+
+/// A kind of entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Compressed frames of a store path.
+    Segments,
+    /// Packed layers' digests.
+    Layers,
+    /// Hashers' states along a layer.
+    States,
+    /// Archive hashes of a layer's paths.
+    Contents,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Segments, Self::Layers, Self::States, Self::Contents];
+
+    /// Returns the name of their directory.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Segments => "segments",
+            Self::Layers => "layers",
+            Self::States => "states",
+            Self::Contents => "contents",
+        }
+    }
+}

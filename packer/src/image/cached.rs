@@ -1,0 +1,102 @@
+//! The cache as images use it: reads their specs, and deals with the cache in keys and digests.
+
+use std::collections::BTreeMap;
+
+use super::spec::{ImageSpec, Layer};
+use crate::cache::Cache;
+use crate::closure::{Closure, Store};
+use crate::error::Result;
+use crate::layer::{PackedLayer, PlannedPath};
+use crate::layer_path::LayerPath;
+use crate::nar_hash;
+use crate::pack::{Packer, Recorded};
+use crate::store_path::StorePath;
+
+/// What [`Cache::import`] has found in an image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Layers that are known now.
+    pub known: usize,
+    /// Layers without a key: plain tar, a base image's, or made by an older nixply.
+    pub without_key: usize,
+}
+
+impl Cache {
+    /// Takes the layers' digests from the spec of an image that was built elsewhere, so that another image with these layers
+    /// is built without packing them. The spec's author decides what the digests are until the layers are packed here, which
+    /// compares them. Existing entries stay.
+    ///
+    /// # Errors
+    ///
+    /// The spec contradicts itself, or the cache's folder cannot be written.
+    pub fn import(&self, image: &ImageSpec) -> Result<Imported> {
+        // No blob is empty, and plain tar needs no key.
+        let with_key = |layer: &&Layer| layer.size > 0 && layer.compression.is_some();
+        let known = |(at, layer): (usize, &Layer)| {
+            Some(layer).filter(with_key)?.key.map(|key| (at, key, layer.packed()))
+        };
+        let layers: Vec<_> = image.layers.iter().enumerate().filter_map(known).collect();
+        self.import_layers(&layers)?;
+        Ok(Imported { known: layers.len(), without_key: image.layers.len() - layers.len() })
+    }
+
+    /// The store paths of a spec's layers whose archive hashes are not remembered. A spec that was made in a derivation, or on
+    /// another machine, brings none.
+    pub fn without_archives<'s>(&self, spec: &'s ImageSpec) -> Vec<&'s StorePath> {
+        self.layers_without_archives(spec).flat_map(|layer| &layer.paths).map(|path| &path.path).collect()
+    }
+    /// Remembers the archive hashes of a spec's layers as Nix has them, so that the layers' segments can be found. Readers
+    /// compare the diff_id.
+    pub fn remember_archives(&self, spec: &ImageSpec, closure: &Closure) {
+        for layer in self.layers_without_archives(spec) {
+            let hash = |path: &PlannedPath| {
+                let hash = &closure.get(&path.path)?.nar_hash;
+                (!hash.is_empty()).then(|| (path.path.to_string(), nar_hash::canonical(hash)))
+            };
+            let hashes: Option<BTreeMap<String, String>> = layer.paths.iter().map(hash).collect();
+            hashes.iter().for_each(|hashes| self.put_contents(layer.diff_id, hashes));
+        }
+    }
+
+    fn layers_without_archives<'s>(&self, spec: &'s ImageSpec) -> impl Iterator<Item = &'s Layer> {
+        spec.layers.iter().filter(|layer| {
+            let known = self.contents(layer.diff_id).unwrap_or_default();
+            layer.paths.iter().any(|path| !known.contains_key(path.path.as_str()))
+        })
+    }
+}
+
+impl Packer {
+    /// A spec's layer's paths, ready to be packed. A spec has no archive hashes; where the cache remembers them from
+    /// when the layer was made, the cache is of use again.
+    pub fn layer_paths(&self, layer: &Layer, store: &Store) -> Result<Vec<LayerPath>> {
+        let paths = LayerPath::all(&layer.paths, store)?;
+        let hashes = self.cache().and_then(|cache| cache.contents(layer.diff_id)).unwrap_or_default();
+        let known = |path: LayerPath| match hashes.get(path.path.as_str()) {
+            Some(hash) => path.with_archive(hash, 0),
+            None => path,
+        };
+        Ok(paths.into_iter().map(known).collect())
+    }
+
+    /// Forgets what the cache has of these layers from specs alone ([`Cache::import`]): one of them has turned out to be
+    /// wrong, and the others come from the same hand.
+    pub fn forget_unproven(&self, layers: &[Layer]) {
+        if let Some(cache) = self.cache() {
+            layers.iter().filter_map(|layer| layer.key).for_each(|key| cache.forget_unproven(key));
+        }
+    }
+}
+
+impl Layer {
+    /// Its digests and the blob's size.
+    pub fn packed(&self) -> PackedLayer {
+        PackedLayer { diff_id: self.diff_id, digest: self.digest, size: self.size }
+    }
+
+    /// What packing compares its result with. `place` is the layer's place in the image, from 0.
+    pub fn recorded(&self, place: usize) -> Recorded<'_> {
+        let (packed, codec, key) = (self.packed(), self.compression, self.key);
+        Recorded { place, packed, codec, key, paths: &self.paths }
+    }
+}

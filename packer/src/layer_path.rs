@@ -1,0 +1,70 @@
+//! Store paths that are ready to be read into a layer.
+
+use std::path::PathBuf;
+
+use crate::closure::Store;
+use crate::error::Result;
+use crate::layer::{PathOptions, PlannedPath};
+use crate::nar_hash;
+use crate::rules::Rules;
+use crate::store_path::StorePath;
+
+/// A store path that is ready to be read: where it lies and what becomes of it.
+#[derive(Debug)]
+pub struct LayerPath {
+    pub(crate) path: StorePath,
+    pub(crate) real_path: PathBuf,
+    pub(crate) rules: Rules,
+    /// Whether anything but a folder is an error.
+    pub(crate) folder_only: bool,
+    pub(crate) options: Option<PathOptions>,
+    nar_hash: Option<String>,
+    nar_size: u64,
+}
+
+impl LayerPath {
+    /// Compiles a planned path's rules and finds its files in `store`.
+    pub fn new(planned: &PlannedPath, store: &Store) -> Result<Self> {
+        let rules = match &planned.options {
+            Some(options) => Rules::compile(options, planned.path.as_str())?,
+            None => Rules::default(),
+        };
+        Ok(Self {
+            path: planned.path.clone(),
+            real_path: store.real_path(&planned.path),
+            rules,
+            folder_only: false,
+            options: planned.options.clone(),
+            nar_hash: None,
+            nar_size: 0,
+        })
+    }
+
+    /// With its archive's hash, which a [`Cache`](crate::cache::Cache) needs, and size, which is for [`Progress`](crate::control::Progress). Empty and 0 are unknown.
+    #[must_use]
+    pub fn with_archive(self, nar_hash: &str, nar_size: u64) -> Self {
+        let nar_hash = (!nar_hash.is_empty()).then(|| nar_hash::canonical(nar_hash));
+        Self { nar_hash, nar_size, ..self }
+    }
+
+    /// With the demand that it be a folder: of a file, `copyToRoot` would put nothing into the image.
+    #[must_use]
+    pub fn with_folder_only(self, folder_only: bool) -> Self {
+        Self { folder_only, ..self }
+    }
+
+    /// All of a layer's paths.
+    pub fn all(planned: &[PlannedPath], store: &Store) -> Result<Vec<Self>> {
+        planned.iter().map(|path| Self::new(path, store)).collect()
+    }
+
+    /// The hash by which Nix knows its archive, if anybody has said.
+    pub(crate) fn nar_hash(&self) -> Option<&str> {
+        self.nar_hash.as_deref()
+    }
+
+    /// The sum of the paths' archive sizes, in bytes.
+    pub(crate) fn total(paths: &[Self]) -> u64 {
+        paths.iter().map(|path| path.nar_size).sum()
+    }
+}

@@ -1,0 +1,279 @@
+//! The source tree keeps the layer rules of docs/architecture.md. The rules that name crates, modules or imports are read from
+//! there.
+
+mod sources;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use petgraph::algo::tarjan_scc;
+use petgraph::graph::{DiGraph, NodeIndex};
+use serde_json::Value;
+
+use self::sources::{Segments, Sources, files, root};
+
+/// The most files of a crate that may use one another in a cycle.
+const LARGEST_CYCLE: usize = 3;
+
+/// Crates that may have a larger cycle, each with the reason.
+const LARGER_CYCLES: [(&str, &str); 1] =
+    [("nixply-ffi", "cxx: the bridge names the functions behind it, and they name the bridge's types")];
+
+/// The most names that other crates can use of the packer: see [`Sources::public_names`].
+const MOST_PUBLIC_NAMES: usize = 217;
+
+/// The most lines of a file that does not say why it has more.
+const MOST_LINES: usize = 500;
+
+/// The first lines of a longer file give the reason after these words.
+const REASON: &str = "More than 500 lines: ";
+
+/// Files that are still to be split. A file that has become short enough leaves this list.
+const UNSPLIT: &[&str] = &[
+    "cli/src/commands/skopeo/arguments.rs",
+    "cli/tests/base_images.rs",
+    "cli/tests/store.rs",
+    "packer/src/cache/upkeep.rs",
+    "packer/src/image/import.rs",
+    "packer/src/plan/lock.rs",
+    "packer/src/request/mod.rs",
+    "packer/src/rules/go_regexp.rs",
+    "packer/tests/cache.rs",
+    "registry/src/server/tests.rs",
+    "tests/tests/container_command.rs",
+    "tests/tests/containers.rs",
+    "tests/tests/packages.rs",
+    "tests/tests/plugin_arguments.rs",
+    "tests/tests/skopeo.rs",
+    "xtask/src/bench/closures/mod.rs",
+    "xtask/src/bench/contenders.rs",
+];
+
+/// Crates whose larger cycles are still to be opened. A crate without one leaves this list.
+const UNOPENED: &[&str] = &["nixply", "nixply-packer", "nixply-registry", "xtask"];
+
+/// A member of the workspace.
+struct Member {
+    name: String,
+    directory: PathBuf,
+    /// Its dependencies, each with its kind: `normal`, `dev` or `build`.
+    dependencies: Vec<(String, String)>,
+}
+
+fn members() -> Vec<Member> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let output = cargo
+        .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let member = |package: &Value| Member {
+        name: text(&package["name"]),
+        directory: PathBuf::from(text(&package["manifest_path"])).parent().unwrap().to_path_buf(),
+        dependencies: package["dependencies"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|of| (text(&of["name"]), of["kind"].as_str().unwrap_or("normal").to_owned()))
+            .collect(),
+    };
+    metadata["packages"].as_array().unwrap().iter().map(member).collect()
+}
+
+/// The rows of the code block that follows a heading line in the section "Layer rules": a name, and the words behind it.
+fn rules(heading: &str) -> Vec<(String, Vec<String>)> {
+    let text = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let section = text.split("\n## Layer rules\n").nth(1).expect("the section \"Layer rules\"");
+    let section = section.split("\n## ").next().unwrap();
+    let after = section.split(heading).nth(1).unwrap_or_else(|| panic!("{heading:?} in the section"));
+    let block =
+        after.split("```text\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a code block");
+    block
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| {
+            let mut words = line.split_whitespace().map(str::to_owned);
+            (words.next().unwrap(), words.collect())
+        })
+        .collect()
+}
+
+/// Fails with all that is wrong.
+fn assert_none(wrong: &[String]) {
+    assert!(wrong.is_empty(), "against docs/architecture.md, \"Layer rules\":\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn crates_depend_on_the_crates_below_them() {
+    let members = members();
+    let ours: BTreeSet<&str> = members.iter().map(|member| member.name.as_str()).collect();
+    let allowed: BTreeMap<_, _> = rules("**Crates**").into_iter().collect();
+    let mut wrong = Vec::new();
+    for member in &members {
+        let Some(allowed) = allowed.get(&member.name) else {
+            wrong.push(format!("{} is not listed", member.name));
+            continue;
+        };
+        for (dependency, kind) in &member.dependencies {
+            // Tests may look at what a crate below writes.
+            let is_allowed = allowed.contains(dependency) || (kind == "dev" && dependency == "nixply-packer");
+            if ours.contains(dependency.as_str()) && !is_allowed {
+                wrong.push(format!("{} depends on {dependency} ({kind})", member.name));
+            }
+        }
+    }
+    wrong.extend(
+        allowed.keys().filter(|name| !ours.contains(name.as_str())).map(|name| format!("{name} is no crate")),
+    );
+    assert_none(&wrong);
+}
+
+#[test]
+fn no_cycle_of_modules_is_large() {
+    let mut wrong = Vec::new();
+    for member in members() {
+        let sources = Sources::read(&member.directory.join("src"));
+        let edges: BTreeMap<&Segments, BTreeMap<Segments, String>> =
+            sources.modules().map(|(name, _)| (name, sources.used_modules(name))).collect();
+        let names: Vec<&Segments> = edges.keys().copied().collect();
+        let number = |name: &Segments| names.iter().position(|found| *found == name);
+        let mut graph = DiGraph::<(), ()>::new();
+        let nodes: Vec<NodeIndex> = names.iter().map(|_| graph.add_node(())).collect();
+        for (from, targets) in &edges {
+            for to in targets.keys() {
+                graph.add_edge(nodes[number(from).unwrap()], nodes[number(to).unwrap()], ());
+            }
+        }
+        let cycles = tarjan_scc(&graph).into_iter();
+        let cycles = cycles.map(|cycle| cycle.into_iter().map(NodeIndex::index).collect::<Vec<_>>());
+        let cycles: Vec<_> = cycles.filter(|cycle| cycle.len() > LARGEST_CYCLE).collect();
+        if LARGER_CYCLES.iter().any(|(name, _)| *name == member.name) {
+            continue;
+        }
+        if UNOPENED.contains(&member.name.as_str()) {
+            if cycles.is_empty() {
+                wrong.push(format!("{} has no large cycle: remove it from UNOPENED", member.name));
+            }
+            continue;
+        }
+        for cycle in cycles {
+            let mut lines =
+                vec![format!("{}: {} files use one another in a cycle:", member.name, cycle.len())];
+            for from in &cycle {
+                for (to, path) in &edges[names[*from]] {
+                    if number(to).is_some_and(|to| cycle.contains(&to)) {
+                        let file = |name: &Segments| &sources.module(name).unwrap().file;
+                        lines.push(format!("  {} uses {} ({path})", file(names[*from]), file(to)));
+                    }
+                }
+            }
+            wrong.push(lines.join("\n"));
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn the_packers_modules_use_the_modules_before_them() {
+    let sources = Sources::read(&root().join("packer/src"));
+    let rows = rules("**Modules of the packer**");
+    let order: Vec<&String> = rows.iter().flat_map(|(_, modules)| modules).collect();
+    let place = |module: &String| order.iter().position(|found| *found == module);
+    let mut wrong = Vec::new();
+    for (name, module) in sources.modules().filter(|(name, _)| !name.is_empty()) {
+        let Some(from) = place(&name[0]) else {
+            wrong.push(format!("{} is not listed", name[0]));
+            continue;
+        };
+        for (to, path) in sources.used_modules(name) {
+            // The root has no items of its own, so nobody needs a name from there.
+            let to = to.first().map_or(Some(usize::MAX), place);
+            if to.is_none_or(|to| to > from) {
+                wrong.push(format!("packer/src/{} uses {path}", module.file));
+            }
+        }
+    }
+    wrong.extend(
+        order
+            .iter()
+            .filter(|name| sources.module(&[(**name).clone()]).is_none())
+            .map(|name| format!("{name} is no module")),
+    );
+    assert_none(&wrong);
+}
+
+#[test]
+fn no_folder_imports_what_it_must_not() {
+    let mut wrong = Vec::new();
+    for member in members() {
+        let sources = Sources::read(&member.directory.join("src"));
+        for (_, module) in sources.modules() {
+            let file = member.directory.join("src").join(&module.file);
+            let file = file.strip_prefix(root()).unwrap().display().to_string();
+            let forbidden: Vec<String> = rules("**Imports**")
+                .into_iter()
+                .filter(|(folder, _)| file.starts_with(&format!("{folder}/")) || folder == "*")
+                .flat_map(|(_, forbidden)| forbidden)
+                .collect();
+            for path in sources.paths(module) {
+                let path = path.join("::");
+                let hit =
+                    |forbidden: &&String| path == **forbidden || path.starts_with(&format!("{forbidden}::"));
+                if let Some(forbidden) = forbidden.iter().find(hit) {
+                    wrong.push(format!("{file} uses {path} ({forbidden} is forbidden there)"));
+                }
+            }
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn crates_are_used_where_they_belong() {
+    let mut wrong = Vec::new();
+    for (dependency, allowed) in rules("**Dependencies**") {
+        for member in members() {
+            let uses = member.dependencies.iter().any(|(name, kind)| *name == dependency && kind != "dev");
+            if uses && !allowed.contains(&member.name) {
+                wrong.push(format!("{} depends on {dependency}", member.name));
+            }
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn long_files_say_why() {
+    let gone = |name: &&&str| !root().join(name).exists();
+    let mut wrong: Vec<String> =
+        UNSPLIT.iter().filter(gone).map(|name| format!("{name} is gone: remove it from UNSPLIT")).collect();
+    for extension in ["rs", "cc", "hh", "nix"] {
+        for file in files(root(), extension) {
+            let text = fs::read_to_string(&file).unwrap();
+            let lines = text.lines().count();
+            let name = file.strip_prefix(root()).unwrap().display().to_string();
+            let is_long = lines > MOST_LINES && !text.lines().take(20).any(|line| line.contains(REASON));
+            match (is_long, UNSPLIT.contains(&name.as_str())) {
+                (true, false) => wrong.push(format!("{name} has {lines} lines")),
+                (false, true) => wrong.push(format!("{name} is short enough: remove it from UNSPLIT")),
+                _ => {}
+            }
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn the_packer_has_a_small_interface() {
+    let names = Sources::read(&root().join("packer/src")).public_names();
+    let count = names.len();
+    assert!(
+        count <= MOST_PUBLIC_NAMES,
+        "the packer has {count} public names, at most {MOST_PUBLIC_NAMES} are allowed: {names:#?}"
+    );
+}
