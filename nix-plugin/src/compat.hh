@@ -161,6 +161,14 @@ std::int64_t integer(S & state, Value & v, const Position & pos) {
         return state.forceInt(v, pos);
 }
 
+template<class S = EvalState>
+double number(S & state, Value & v, const Position & pos) {
+    if constexpr (requires { state.forceFloat(v, pos, ""); })
+        return state.forceFloat(v, pos, "");
+    else
+        return state.forceFloat(v, pos);
+}
+
 /// A string, path or derivation as a string; a path is copied to the store.
 template<class S = EvalState>
 std::string coerce(S & state, Value & v, const Position & pos, Context & context) {
@@ -168,18 +176,6 @@ std::string coerce(S & state, Value & v, const Position & pos, Context & context
         return std::string(*state.coerceToString(pos, v, context, "", false, true));
     else
         return std::string(*state.coerceToString(pos, v, context, false, true));
-}
-
-/// A value as JSON; the store paths that it names join the context.
-template<class S = EvalState>
-std::string to_json(S & state, Value & v, const Position & pos, Context & context) {
-    if constexpr (requires { printValueAsJSON(state, true, v, pos, context); }) // 2.12
-        return printValueAsJSON(state, true, v, pos, context).dump();
-    else {
-        std::ostringstream out;
-        printValueAsJSON(state, true, v, pos, out, context);
-        return out.str();
-    }
 }
 
 struct Realised {

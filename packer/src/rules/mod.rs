@@ -14,7 +14,7 @@ use serde_json::Value;
 use self::go_regexp::GoRegexp;
 use self::matcher::Matcher;
 use crate::argument::Mention;
-use crate::document;
+use crate::document::{self, WITHIN};
 use crate::error::{Error, Result};
 pub use crate::layer::{PathOptions, Perm, Rewrite};
 use crate::wording::quoted;
@@ -99,8 +99,13 @@ fn with_path<'de, T, D: Deserializer<'de>>(
 ) -> Result<(String, T), D::Error> {
     let mut rule = serde_json::Map::deserialize(deserializer)?;
     let path = rule.remove("path").ok_or_else(|| D::Error::missing_field("path"))?;
-    let path = document::fill_at(path, "", "path").map_err(D::Error::custom)?;
-    let rule = fill(rule.into()).map_err(|error| D::Error::custom(error.to_string().trim_start()))?;
+    let within = |error: Error| match error.to_string() {
+        // About the rule itself: its place is the caller's.
+        text if text.starts_with(' ') => D::Error::custom(text.trim_start()),
+        text => D::Error::custom(format_args!("{WITHIN}{text}")),
+    };
+    let path = document::fill_at(path, "", "path").map_err(within)?;
+    let rule = fill(rule.into()).map_err(within)?;
     Ok((path, rule))
 }
 

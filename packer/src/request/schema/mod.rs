@@ -1,6 +1,8 @@
 //! The JSON Schema of an image's request, and the facts that other code derives from it: which arguments there are, and
 //! which of them name store paths.
 
+pub mod docs;
+
 use std::sync::LazyLock;
 
 use schemars::generate::SchemaSettings;
@@ -98,6 +100,11 @@ impl Argument {
         })
     }
 
+    /// The same place with one of its alternatives.
+    fn at(self, schema: &'static Value) -> Self {
+        Self::new(Some(schema), self.names)
+    }
+
     /// The schemas of which a value has to match one.
     fn alternatives(self) -> impl Iterator<Item = &'static Value> {
         let any = self.schema.and_then(|schema| schema.get("anyOf").or(schema.get("oneOf")));
@@ -173,5 +180,4 @@ fn collect<'r>(value: &'r Value, argument: Argument, place: String, texts: &mut 
 }
 
 #[cfg(test)]
-#[path = "schema_tests.rs"]
 mod tests;
