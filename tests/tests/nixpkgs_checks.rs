@@ -284,15 +284,15 @@ fn nixpkgs_values_of_options_are_checked_while_they_are_evaluated() {
     for (body, expected) in [
         (
             "buildImage { name = \"a\"; compression = \"zip\"; }",
-            "nixply: buildImage: compression: expected one of none, gzip, gzip:1 to gzip:12",
+            "nixply: buildImage: argument `compression` must be one of none, gzip, gzip:1 to gzip:12",
         ),
         (
             "buildLayer { compression = \"zstd:99\"; }",
-            "nixply: buildLayer: compression: expected one of none, gzip",
+            "nixply: buildLayer: argument `compression` must be one of none, gzip",
         ),
         (
             "buildLayer { strategy = \"sise\"; }",
-            "nixply: buildLayer: strategy: expected one of popularity, single, per-path, size, auto-layer, nixply, or explicit with groups, but it is the string \\\"sise\\\"",
+            "nixply: buildLayer: argument `strategy` must be one of popularity, single, per-path, size, auto-layer, nixply, or explicit (with `groups`), got the string \\\"sise\\\"",
         ),
     ] {
         let told = nix
