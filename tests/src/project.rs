@@ -39,9 +39,13 @@ impl<'n> Project<'n> {
 
     /// One of `examples/containers/`.
     pub fn example(nix: &'n Nix, name: &str) -> Self {
+        Self::copy_of(nix, &Nix::repository().join("examples/containers").join(name))
+    }
+
+    /// With the files of a directory.
+    pub fn copy_of(nix: &'n Nix, directory: &Path) -> Self {
         let project = Self::empty(nix);
-        let from = Nix::repository().join("examples/containers").join(name).join(".");
-        run(Command::new("cp").arg("-r").arg(from).arg(project.path())).ok();
+        run(Command::new("cp").arg("-r").arg(directory.join(".")).arg(project.path())).ok();
         project
     }
 
@@ -55,6 +59,11 @@ impl<'n> Project<'n> {
             self.nix.lock.display()
         );
         fs::write(self.packages.path().join("default.nix"), text).unwrap();
+    }
+
+    /// The directory of its `<nixpkgs>`.
+    pub fn packages(&self) -> &Path {
+        self.packages.path()
     }
 
     /// Its folder.

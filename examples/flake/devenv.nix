@@ -1,0 +1,9 @@
+{ pkgs, ... }:
+
+{
+  name = "myapp";
+
+  packages = [ pkgs.hello ];
+
+  containers.hello.startupCommand = "hello";
+}
