@@ -1,3 +1,4 @@
+# The development environment of flake.nix, with a container that runs hello.
 { pkgs, ... }:
 
 {
