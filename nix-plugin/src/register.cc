@@ -1,5 +1,5 @@
 // Registration: runs when Nix loads the library. The plugin first checks that this is the Nix it was built for, without using
-// any of Nix's code. If it is another Nix, the plugin prints one line and registers nothing.
+// any of Nix's code. If it differs, the plugin prints one line and registers nothing.
 
 #include <cstdio>
 #include <cstdlib>

@@ -34,7 +34,7 @@ struct Settings : nix::Config {
     /// The shared cache directories. Throws if a path is not absolute.
     rust::Vec<rust::String> cache_shared() const;
 
-    /// The cache directory from the settings and the environment. Empty if there is none.
+    /// The cache directory from the settings and the environment. Empty without one.
     std::string cache_dir() const;
 
     /// The only instance. The first call registers it with Nix.

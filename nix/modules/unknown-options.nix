@@ -6,7 +6,7 @@ let
   devenvs = import ./devenv-options.nix;
   guide = "docs/guides/devenv.md (https://github.com/nixply/nixply/blob/main/docs/guides/devenv.md)";
 
-  # Returns the path of the first undeclared option in a definition, or a prefix of declared names if there is none.
+  # Returns the path of the first undeclared option in a definition, or a path of declared names if all are declared.
   leaving =
     tree: value:
     let

@@ -1,4 +1,4 @@
-# Layers by hand: the interpreter is in layers of its own, so a change of the program changes only the small layer on top.
+# Layers by hand: the interpreter has separate layers, so a change of the program changes only the small layer on top.
 # `nix build -f examples/images/layers`, with the plugin loaded.
 {
   pkgs ? import <nixpkgs> { },

@@ -1,5 +1,5 @@
-# nix2container's functions, with its arguments and the same layer digests. `nix-build examples/images/nix2container`; the attribute
-# copyToPodman is a script that copies the image to podman, copyToRegistry and copyToDockerDaemon likewise.
+# nix2container's functions, with its arguments and the same layer digests: `nix-build examples/images/nix2container`. The attributes
+# copyToPodman, copyToDockerDaemon and copyToRegistry are scripts that copy the image.
 {
   pkgs ? import <nixpkgs> { },
   # As a flake input: nix2container.packages.${system}.nix2container.
