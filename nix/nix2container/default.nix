@@ -1,6 +1,6 @@
 # nix2container's functions, under the names in its flake and its default.nix.
 {
-  # nixpkgs, or a package set with the same attribute names.
+  # nixpkgs, or a set with the same names (tests/packages).
   pkgs,
   # A package with bin/nixply, for the machine that builds images.
   nixply,

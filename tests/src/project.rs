@@ -39,13 +39,9 @@ impl<'n> Project<'n> {
 
     /// One of `examples/containers/`.
     pub fn example(nix: &'n Nix, name: &str) -> Self {
-        Self::copy_of(nix, &Nix::repository().join("examples/containers").join(name))
-    }
-
-    /// With the files of a directory.
-    pub fn copy_of(nix: &'n Nix, directory: &Path) -> Self {
         let project = Self::empty(nix);
-        run(Command::new("cp").arg("-r").arg(directory.join(".")).arg(project.path())).ok();
+        let from = Nix::repository().join("examples/containers").join(name).join(".");
+        run(Command::new("cp").arg("-r").arg(from).arg(project.path())).ok();
         project
     }
 
@@ -59,11 +55,6 @@ impl<'n> Project<'n> {
             self.nix.lock.display()
         );
         fs::write(self.packages.path().join("default.nix"), text).unwrap();
-    }
-
-    /// The directory of its `<nixpkgs>`.
-    pub fn packages(&self) -> &Path {
-        self.packages.path()
     }
 
     /// Its folder.
@@ -121,5 +112,16 @@ impl<'n> Project<'n> {
     #[track_caller]
     pub fn build(&self, name: &str) -> PathBuf {
         self.container(&format!("build {name}")).ok().into()
+    }
+
+    /// Copies the files of a directory into the project.
+    #[track_caller]
+    pub fn add_files(&self, directory: &Path) {
+        run(Command::new("cp").arg("-r").arg(directory.join(".")).arg(self.path())).ok();
+    }
+
+    /// Returns the directory of `<nixpkgs>`.
+    pub fn packages(&self) -> &Path {
+        self.packages.path()
     }
 }

@@ -60,7 +60,8 @@ fn every_example_builds() {
 
 /// A project with a copy of the example, and with the package set and this build's program as its `<nixpkgs>`.
 fn project<'n>(nix: &'n Nix, directory: &Path) -> Project<'n> {
-    let project = Project::copy_of(nix, directory);
+    let project = Project::empty(nix);
+    project.add_files(directory);
     let stand_ins = STAND_INS.map(|name| format!("{name} = pkgs.writeShellScriptBin \"{name}\" \"exit 1\";"));
     // nix/package.nix would compile the program.
     project.set_packages(&format!(
