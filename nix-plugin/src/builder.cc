@@ -8,7 +8,7 @@
 namespace nixply {
 
 void register_builder() {
-    // The request of builtins.nixplyImage, from a derivation's structured attributes: `request`, and the closure as
+    // Takes the same request as builtins.nixplyImage, from a derivation's structured attributes: `request`, with the closure in
     // exportReferencesGraph.closure.
     compat::register_builder("nixply", [](const auto & context) {
         auto folder = std::filesystem::path(context.tmpDirInSandbox);

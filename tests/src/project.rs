@@ -113,4 +113,15 @@ impl<'n> Project<'n> {
     pub fn build(&self, name: &str) -> PathBuf {
         self.container(&format!("build {name}")).ok().into()
     }
+
+    /// Copies the files of a directory into the project.
+    #[track_caller]
+    pub fn add_files(&self, directory: &Path) {
+        run(Command::new("cp").arg("-r").arg(directory.join(".")).arg(self.path())).ok();
+    }
+
+    /// Returns the directory of `<nixpkgs>`.
+    pub fn packages(&self) -> &Path {
+        self.packages.path()
+    }
 }

@@ -253,7 +253,7 @@ fn copy_to_root_takes_folders_files_and_lists() {
         &format!("{{ containers.web.copyToRoot = {}; }}", at("link").display()),
         "(lib.last config.containerBuilds.web.layers).copyToRoot",
     ));
-    assert!(linked.fails().contains("/link is a link to a folder: name the folder that it leads to"));
+    assert!(linked.fails().contains("/link is a link to a directory; name the directory itself"));
     // The whole project is in the home folder alone.
     let whole = nix.try_build(&config(
         "{ containers.web = { }; }",
@@ -309,7 +309,7 @@ fn copy_to_root_link_stays_a_link() {
     for name in ["to-folder", "to-root", "via-link"] {
         let said = homes(&text(name)).fails();
         let expected = format!(
-            "copyToRoot: {}/{name} is a link to a folder: name the folder that it leads to",
+            "copyToRoot: {}/{name} is a link to a directory; name the directory itself",
             real.display()
         );
         assert!(said.contains(&expected), "{said}");
@@ -330,13 +330,13 @@ fn copy_to_root_link_stays_a_link() {
         assert_eq!(copied.is_symlink(), !name.ends_with("real.txt"), "{name}");
     }
     let said = homes(&format!("(/. + ({stored}) + \"/to-folder\")")).fails();
-    assert!(said.contains("/to-folder is a link to a folder"), "{said}");
+    assert!(said.contains("/to-folder is a link to a directory"), "{said}");
     // What is no file.
     let said = homes(&text("missing")).fails();
     assert!(said.contains(&format!("copyToRoot: {}/missing does not exist", real.display())), "{said}");
     nixply_tests::run(std::process::Command::new("mkfifo").arg(at("fifo"))).ok();
     let said = homes(&text("fifo")).fails();
-    assert!(said.contains("/fifo is neither a file, a folder nor a link"), "{said}");
+    assert!(said.contains("/fifo is not a file, a directory or a link"), "{said}");
 }
 
 /// Several arguments are a program and its own; one is shell code. Either way the exit code is the command's.
@@ -536,13 +536,17 @@ fn processes_that_honcho_cannot_name_are_an_error() {
     let said =
         nix.try_build(&config(r#"{ processes."web.api".exec = "serve"; }"#, "config.procfileScript")).fails();
     assert!(
-        said.contains("processes.\"web.api\": honcho takes names of letters, digits, '_' and '-'"),
+        said.contains(
+            "processes.\"web.api\": with honcho, a process name must consist of letters, digits, '_' and '-'"
+        ),
         "{said}"
     );
     let missing = r#"{ process.manager.implementation = "process-compose"; processes.a.exec = "a"; }"#;
     let said = nix.try_build(&config(missing, "config.procfileScript")).fails();
     assert!(
-        said.contains("this nixpkgs has no process-compose: set process.managers.process-compose.package"),
+        said.contains(
+            "this nixpkgs has no package process-compose; set process.managers.process-compose.package"
+        ),
         "{said}"
     );
 }

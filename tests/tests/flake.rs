@@ -340,7 +340,9 @@ fn a_flakes_lock_file_is_the_projects() {
     let file = flakes.path("project/app/locks/nixply.lock.json");
     let missing = container(&["build", "web"]).fails();
     assert!(
-        missing.contains("yet: `nixply container lock web` makes it; where a flake is in a work tree of git, `git add` it then"),
+        missing.contains(
+            "does not exist; create it with `nixply container lock web`, and if the project is a flake in a git repository, `git add` the file"
+        ),
         "{missing}"
     );
     container(&["lock", "web"]).ok();

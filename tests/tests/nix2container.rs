@@ -60,7 +60,7 @@ fn n1_layers_are_nix2containers_unless_they_are_asked_for() {
     assert_eq!(equal, json!([[true, true], [true, true], [false, false]]));
     let error = nix.try_eval(&with(false, "(buildLayer { groups = { }; }).outPath")).fails();
     assert!(
-        error.contains("nixply: buildLayer: groups: expected a list of groups, but it is a set"),
+        error.contains("nixply: buildLayer: argument `groups` must be a list of groups, got a set"),
         "{error}"
     );
 }
@@ -238,39 +238,48 @@ fn wrong_arguments_are_named_with_their_place() {
     for (arguments, message) in [
         (
             "perms = [ { PATH } { PATH } { PATH mode = \"rwx\"; } ];",
-            "perms[2].mode: expected octal digits up to 7777, as in \"0755\", but it is the string \"rwx\"",
+            "argument `perms[2].mode` must be a string of octal digits up to 7777, such as \"0755\", got the string \"rwx\"",
         ),
         (
             "perms = [ { PATH mode = 755; } ];",
-            "perms[0].mode: expected octal digits up to 7777, as in \"0755\", but it is 755",
+            "argument `perms[0].mode` must be a string of octal digits up to 7777, such as \"0755\", got 755",
         ),
         (
             "perms = [ { PATH uid = \"0\"; } ];",
-            "perms[0].uid: expected an id from 0 to 4294967294, but it is the string \"0\"",
+            "argument `perms[0].uid` must be an ID from 0 to 4294967294, got the string \"0\"",
         ),
-        ("perms = [ { mode = \"0755\"; } ];", "perms[0]: it needs a path, the store path that it is for"),
+        (
+            "perms = [ { mode = \"0755\"; } ];",
+            "argument `perms[0]` must have an attribute `path`, the store path that it applies to",
+        ),
         (
             "perms = [ { PATH owner = 1; } ];",
-            "perms[0].owner: there is no such attribute; it takes gid, gname, mode, path, regex, uid, uname",
+            "unknown attribute `perms[0].owner`, expected one of gid, gname, mode, path, regex, uid, uname",
         ),
-        ("perms = { };", "perms: expected a list, but it is a set"),
+        ("perms = { };", "argument `perms` must be a list, got a set"),
         (
             "copyToRoot = [ pkgs.hello 3 ];",
-            "copyToRoot[1]: expected a derivation, a path or a string with a store path, but it is 3",
+            "argument `copyToRoot[1]` must be a derivation, a path or a string with a store path, got 3",
         ),
         (
             "copyToRoot = \"/etc\";",
-            "copyToRoot: expected a derivation, a path or a string with a store path, but it is the string \"/etc\"",
+            "argument `copyToRoot` must be a derivation, a path or a string with a store path, got the string \"/etc\"",
         ),
-        ("maxLayers = 0;", "maxLayers: expected a number from 1 on, but it is 0"),
-        ("maxLayers = \"3\";", "maxLayers: expected a number from 1 on, but it is the string \"3\""),
-        ("layers = [ pkgs.hello ];", "layers[0]: expected a layer made by buildLayer, but it is a set"),
-        ("tag = 3;", "tag: expected a string, but it is 3"),
-        ("config = [ ];", "config: expected a set, but it is a list"),
-        ("created = 3;", "created: expected a string, but it is 3"),
-        ("initializeNixDatabase = 1;", "initializeNixDatabase: expected true or false, but it is 1"),
-        ("annotations.a = 1;", "annotations.a: expected a string, but it is 1"),
-        ("healthcheck = { tets = \"a\"; };", "healthcheck.tets: there is no such attribute"),
+        ("maxLayers = 0;", "argument `maxLayers` must be a whole number of at least 1, got 0"),
+        (
+            "maxLayers = \"3\";",
+            "argument `maxLayers` must be a whole number of at least 1, got the string \"3\"",
+        ),
+        ("layers = [ pkgs.hello ];", "argument `layers[0]` must be a layer from buildLayer, got a set"),
+        ("tag = 3;", "argument `tag` must be a string, got 3"),
+        ("config = [ ];", "argument `config` must be a set, got a list"),
+        ("created = 3;", "argument `created` must be a string, got 3"),
+        ("initializeNixDatabase = 1;", "argument `initializeNixDatabase` must be true or false, got 1"),
+        ("annotations.a = 1;", "argument `annotations.a` must be a string, got 1"),
+        (
+            "healthcheck = { tets = \"a\"; };",
+            "unknown attribute `healthcheck.tets`, expected one of interval",
+        ),
         ("name = \"a b\";", "image name \"a b\" is not one that registries take"),
         ("tag = \"a/b\";", "tag \"a/b\" is not one that registries take"),
     ] {
@@ -287,11 +296,11 @@ fn wrong_arguments_are_named_with_their_place() {
     for (pull, message) in [
         (
             "pullImage { imageName = 3; imageDigest = \"\"; sha256 = \"\"; }",
-            "pullImage: imageName: expected a string, but it is 3",
+            "pullImage: argument `imageName` must be a string, got 3",
         ),
         (
             "(nix2container.pullImageFromManifest { imageName = \"a\"; os = 3; }).getManifest",
-            "pullImageFromManifest: os: expected a string, but it is 3",
+            "pullImageFromManifest: argument `os` must be a string, got 3",
         ),
     ] {
         let output = nix.try_eval(&with(
@@ -302,7 +311,7 @@ fn wrong_arguments_are_named_with_their_place() {
     }
     let layer = nix.try_eval(&with(false, "(buildLayer { deps = pkgs.hello; }).drvPath"));
     assert!(
-        layer.stderr.contains("nixply: buildLayer: deps: expected a list, but it is a set"),
+        layer.stderr.contains("nixply: buildLayer: argument `deps` must be a list, got a set"),
         "{}",
         layer.stderr
     );
@@ -310,7 +319,7 @@ fn wrong_arguments_are_named_with_their_place() {
     assert!(
         layer
             .stderr
-            .contains("buildLayer: metadata.made_by: there is no such attribute; it takes author, comment"),
+            .contains("buildLayer: unknown attribute `metadata.made_by`, expected one of author, comment"),
         "{}",
         layer.stderr
     );

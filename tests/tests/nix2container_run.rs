@@ -357,12 +357,12 @@ fn p10_an_image_pulled_by_its_manifest_below_ours() {
     let said = on_top(&nix, &podman, &pulled, "").ok();
     assert!(said.ends_with("/etc/base-release"), "{said}");
     let absent = nix.try_eval(&with(&nix, &format!("{}.outPath", pull("")))).fails();
-    assert!(absent.contains("has no imageManifest: write it with the program getManifest"), "{absent}");
+    assert!(absent.contains("is missing; write the file with the image's program getManifest"), "{absent}");
     fs::write(&manifest, index.to_string()).unwrap();
     let error = nix.try_eval(&with(&nix, &format!("{pulled}.outPath"))).fails();
     assert!(
         error.contains(
-            "is an index of several platforms, not the manifest of one image; it has linux/arm/v5, linux/arm/v7, linux/riscv64: "
+            "is an image index with the platforms linux/arm/v5, linux/arm/v7, linux/riscv64, not an image manifest; "
         ),
         "{error}"
     );

@@ -195,12 +195,14 @@ fn nixpkgs_options_of_devenv_point_to_devenv() {
     ] {
         let said = told(&format!("{{ ... }}: {{ {text} }}")).fails();
         assert!(
-            said.contains(&format!("nixply: cannot use the option `{option}` {place}it is devenv's")),
+            said.contains(&format!(
+                "nixply: cannot use the option `{option}` {place}it is an option of devenv"
+            )),
             "{said}"
         );
         assert!(
             said.contains(
-                "use devenv's own program, with nixply's module for the containers: docs/guides/devenv.md"
+                "use devenv itself, with nixply's module for containers: see docs/guides/devenv.md"
             ),
             "{said}"
         );
@@ -209,7 +211,7 @@ fn nixpkgs_options_of_devenv_point_to_devenv() {
     // All that there are, where one is missing.
     let said = told("{ languages.rust.enable = true; }").fails();
     assert!(
-        said.contains("of `languages` they have go, java, javascript, lua, perl, php, python, ruby."),
+        said.contains("they support go, java, javascript, lua, perl, php, python, ruby in `languages`."),
         "{said}"
     );
     // A slip is one.
@@ -220,10 +222,10 @@ fn nixpkgs_options_of_devenv_point_to_devenv() {
         ("scripts.hi.exec = \"echo\"; scripts.hi.descripton = \"\";", "scripts.hi.description"),
     ] {
         let said = told(&format!("{{ {text} }}")).fails();
-        assert!(said.contains(&format!("{place}there is no such option: did you mean `{meant}`?")), "{said}");
+        assert!(said.contains(&format!("{place}unknown option, did you mean `{meant}`?")), "{said}");
     }
     let said = told("{ nobodys.option = 1; }").fails();
-    assert!(said.contains(&format!("cannot use the option `nobodys` {place}nixply's own modules do not have it. If it is devenv's, use")), "{said}");
+    assert!(said.contains(&format!("cannot use the option `nobodys` {place}nixply's own modules do not support it. If it is an option of devenv, use")), "{said}");
     // What depends on the environment may be written as it was.
     for text in [
         "{ config, lib, ... }: { languages = lib.optionalAttrs (!config.container.isBuilding) { python.enable = true; }; }",
@@ -282,15 +284,15 @@ fn nixpkgs_values_of_options_are_checked_while_they_are_evaluated() {
     for (body, expected) in [
         (
             "buildImage { name = \"a\"; compression = \"zip\"; }",
-            "nixply: buildImage: compression: expected one of none, gzip, gzip:1 to gzip:12",
+            "nixply: buildImage: argument `compression` must be one of none, gzip, gzip:1 to gzip:12",
         ),
         (
             "buildLayer { compression = \"zstd:99\"; }",
-            "nixply: buildLayer: compression: expected one of none, gzip",
+            "nixply: buildLayer: argument `compression` must be one of none, gzip",
         ),
         (
             "buildLayer { strategy = \"sise\"; }",
-            "nixply: buildLayer: strategy: expected one of popularity, single, per-path, size, auto-layer, nixply, or explicit with groups, but it is the string \\\"sise\\\"",
+            "nixply: buildLayer: argument `strategy` must be one of popularity, single, per-path, size, auto-layer, nixply, or explicit (with `groups`), got the string \\\"sise\\\"",
         ),
     ] {
         let told = nix

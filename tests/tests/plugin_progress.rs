@@ -109,7 +109,7 @@ fn the_plugins_settings_are_nixs() {
     assert_eq!(json["nixply-jobs"]["value"], 0);
     assert_eq!(json["nixply-cache-dir"]["value"], "");
     let description = json["nixply-jobs"]["description"].as_str().unwrap();
-    assert_eq!(description.trim_end(), "Threads that pack an image; 0 is one for each core.");
+    assert_eq!(description.trim_end(), "Number of threads that pack an image; 0 means one per core.");
     // Without the plugin Nix does not know it.
     let bare = Nix { plugin: None, ..nix.clone() };
     assert!(!settings(&bare, &[], &[], "").ok().contains("nixply-jobs"));

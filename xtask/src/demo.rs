@@ -47,7 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
     let folder = tempfile::tempdir()?;
     let result = folder.path().join("result");
-    let example = host::root().join("examples/python.nix");
+    let example = host::root().join("examples/images/python/default.nix");
     let pkgs = format!(
         "import {} {{ lock = builtins.fromJSON (builtins.readFile {}); }}",
         host::root().join("nix/packages").display(),

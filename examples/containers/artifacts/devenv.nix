@@ -1,3 +1,4 @@
+# A container with only the build's output: `copyToRoot` copies ./dist and nothing else of the project.
 { pkgs, ... }:
 
 {

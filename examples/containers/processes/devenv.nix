@@ -1,3 +1,4 @@
+# All processes in one container: `nixply container run processes`.
 { pkgs, ... }:
 
 {

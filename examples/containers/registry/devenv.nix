@@ -1,3 +1,4 @@
+# A container with its own registry and credentials file: `nixply container copy web`.
 { ... }:
 
 {
