@@ -5,10 +5,21 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::host::{self, output, run, say};
-use crate::{docs, source_set};
+use crate::{docs, prose, source_set};
 
-/// Checks everything; the first complaint ends it.
-pub(crate) fn check() -> Result<()> {
+/// Parts of the lint.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Checks only the phrasing of comments, documentation and help, and lists each line with a marker
+    #[arg(long)]
+    prose: bool,
+}
+
+/// Runs all checks and stops at the first failure.
+pub(crate) fn check(args: &Args) -> Result<()> {
+    if args.prose {
+        return prose::check(true);
+    }
     say("rustfmt");
     run(cargo().args(["fmt", "--all", "--check"]))?;
     say("clang-format");
@@ -25,6 +36,8 @@ pub(crate) fn check() -> Result<()> {
     doc.args(["doc", "--workspace", "--no-deps", "--document-private-items", "--locked", "--quiet"]);
     run(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))?;
     docs::check()?;
+    say("phrasing");
+    prose::check(false)?;
     source_set::check()
 }
 
