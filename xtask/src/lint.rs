@@ -5,12 +5,12 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::host::{self, output, run, say};
-use crate::{docs, prose, source_set};
+use crate::{docs, links, prose, source_set};
 
 /// Parts of the lint.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Checks only the phrasing of comments, documentation and help, and lists each line with a marker
+    /// Checks only links, and the phrasing of comments, documentation and help; lists each line with a marker
     #[arg(long)]
     prose: bool,
 }
@@ -18,6 +18,7 @@ pub(crate) struct Args {
 /// Runs all checks and stops at the first failure.
 pub(crate) fn check(args: &Args) -> Result<()> {
     if args.prose {
+        links::check()?;
         return prose::check(true);
     }
     say("rustfmt");
@@ -36,6 +37,7 @@ pub(crate) fn check(args: &Args) -> Result<()> {
     doc.args(["doc", "--workspace", "--no-deps", "--document-private-items", "--locked", "--quiet"]);
     run(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))?;
     docs::check()?;
+    links::check()?;
     say("phrasing");
     prose::check(false)?;
     source_set::check()

@@ -7,6 +7,7 @@ mod build;
 mod demo;
 mod docs;
 mod host;
+mod links;
 mod lint;
 mod nix;
 mod packages;

@@ -35,7 +35,7 @@ const KINDS: [Kind; 4] = [
     },
     Kind {
         name: "documentation",
-        limit: 15.0,
+        limit: 4.0,
         takes: |path| has_extension(path, &["md"]) && path != HELP,
         lines: markdown,
     },
@@ -61,10 +61,7 @@ const MARKERS: [(&str, &str); 48] = [
     (r"\b(?:of|with|by|from|than|but|without|beside|like|to) what\b", "use a noun"),
     (r"\bwho (?:looks?|reads?|asks?|waits?|wants?|calls?|takes?|gets?) ", "name the actor"),
     (r"\bwhat (?:others|comes|goes|becomes)\b", "use a noun"),
-    (
-        r"^how (?:many|much|far|long|large|old|often|it|a|an|the|such)\b[^?]*$",
-        "Number of, Size of, Time until, Returns ...",
-    ),
+    (r"^how (?:many|much|far|long|large|old|often)\b[^?]*$", "Number of, Size of, Time until, Returns ..."),
     (r"^where (?:it|its|to|they) [^?]*$", "Path of, Directory of, Address of ..."),
     (r"\bfor whom\b|\bto whom\b|\bwhose (?:word|sake)\b", "name the actor"),
     // Inverted sentences.
