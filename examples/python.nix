@@ -1,4 +1,4 @@
-# A Python program as an image. With the plugin loaded: nix build -f examples/python.nix
+# A Python program as an image: `nix build -f examples/python.nix`, with the plugin loaded.
 {
   pkgs ? import <nixpkgs> { },
 }:
