@@ -5,10 +5,22 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::host::{self, output, run, say};
-use crate::{docs, source_set};
+use crate::{docs, links, prose, source_set};
 
-/// Checks everything; the first complaint ends it.
-pub(crate) fn check() -> Result<()> {
+/// Parts of the lint.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Checks only links, and the phrasing of comments, documentation and help; lists each line with a marker
+    #[arg(long)]
+    prose: bool,
+}
+
+/// Runs all checks and stops at the first failure.
+pub(crate) fn check(args: &Args) -> Result<()> {
+    if args.prose {
+        links::check()?;
+        return prose::check(true);
+    }
     say("rustfmt");
     run(cargo().args(["fmt", "--all", "--check"]))?;
     say("clang-format");
@@ -25,6 +37,9 @@ pub(crate) fn check() -> Result<()> {
     doc.args(["doc", "--workspace", "--no-deps", "--document-private-items", "--locked", "--quiet"]);
     run(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))?;
     docs::check()?;
+    links::check()?;
+    say("phrasing");
+    prose::check(false)?;
     source_set::check()
 }
 

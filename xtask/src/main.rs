@@ -7,9 +7,11 @@ mod build;
 mod demo;
 mod docs;
 mod host;
+mod links;
 mod lint;
 mod nix;
 mod packages;
+mod prose;
 mod services;
 mod source_set;
 mod store;
@@ -40,7 +42,7 @@ enum Chore {
     /// Writes the generated pages of the documentation.
     Docs(docs::Args),
     /// Checks formatting, lints, documentation, and that the flake's program can be built.
-    Lint,
+    Lint(lint::Args),
     /// Does one part of the set-up alone, as a test run would.
     #[command(hide = true, subcommand)]
     Setup(Part),
@@ -73,7 +75,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Bench(args) => bench::run(&args),
         Chore::Measured(args) => bench::measure::run(&args),
         Chore::Docs(args) => docs::run(&args),
-        Chore::Lint => lint::check(),
+        Chore::Lint(args) => lint::check(&args),
         Chore::Plugin { nix } => plugin(&nix),
         Chore::Setup(Part::Packages { update, nix }) => {
             use packages::Resolve::{Anew, WhenMissing};

@@ -4,7 +4,7 @@
 {
   name = "myapp";
 
-  # watch local changes and build the project to ./dist
+  # Watches for changes and builds the project to ./dist.
   processes.build.exec = "${pkgs.watchexec}/bin/watchexec my-build-tool";
 
   containers."prod".copyToRoot = ./dist;
