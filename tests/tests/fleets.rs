@@ -97,7 +97,7 @@ fn what_the_program_makes_needs_it() {
     {
         let said = nix.try_build(&expression).fails();
         assert!(
-            said.contains("requestFile, are made by the nixply program: give its package, as in"),
+            said.contains("`requestFile`, need the nixply program: pass its package, as in"),
             "{said}"
         );
     }
