@@ -1,18 +1,19 @@
-//! What the gate asks of the code as text: formatting of both languages, lints, documentation, and the set of files that a build needs.
+//! Checks of the source: formatting of both languages, lints, documentation, and the files that a build of the flake needs.
 
 use std::process::Command;
 
 use anyhow::Result;
 
-use crate::host::{self, output, run, say};
+use xtask::host::{self, cargo, output, run, say};
+
 use crate::{docs, source_set};
 
-/// Checks everything; the first complaint ends it.
+/// Runs all checks up to the first that fails.
 pub(crate) fn check() -> Result<()> {
     say("rustfmt");
     run(cargo().args(["fmt", "--all", "--check"]))?;
     say("clang-format");
-    // Debian bookworm's: another version formats otherwise.
+    // The version of Debian bookworm: other versions format differently.
     host::apt_install(&["clang-format", "git"])?;
     let files = output(Command::new("git").current_dir(host::root()).args(["ls-files", "*.cc", "*.hh"]))?;
     let mut format = Command::new("clang-format");
@@ -26,10 +27,4 @@ pub(crate) fn check() -> Result<()> {
     run(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))?;
     docs::check()?;
     source_set::check()
-}
-
-fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(host::root());
-    command
 }

@@ -21,7 +21,7 @@ use crate::host::{cache, output};
 
 /// Which Nix, by where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Version {
+pub enum Version {
     /// 2.8: Debian bookworm's own package, with the headers of its source package.
     Bookworm,
     /// 2.26: built from Debian trixie's source package, because trixie's binary cannot load plugins.
@@ -48,7 +48,7 @@ impl FromStr for Version {
 
 /// An installed Nix.
 #[derive(Debug, Clone)]
-pub(crate) struct Nix {
+pub struct Nix {
     /// Its name in messages and file names: `2.8`, `2.26`, `sid`, or major and minor of a prefix's version.
     pub name: String,
     /// As `nix --version` says, without the program's name: `2.8.0`.
@@ -62,7 +62,7 @@ pub(crate) struct Nix {
 }
 
 /// Makes a Nix available. Does all set-up itself when it was never done here, and costs milliseconds when it was.
-pub(crate) fn install(version: &Version) -> Result<Nix> {
+pub fn install(version: &Version) -> Result<Nix> {
     match version {
         Version::Bookworm => bookworm::install().context("cannot set up Nix 2.8"),
         Version::Trixie => trixie::install().context("cannot set up Nix 2.26"),

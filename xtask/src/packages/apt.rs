@@ -14,7 +14,7 @@ use super::{TOGETHER, WANTED, WANTED_WHERE_KNOWN, download};
 use crate::host;
 
 /// A stanza of apt's package index.
-pub(crate) struct Package {
+pub struct Package {
     /// Debian's version.
     pub version: String,
     /// Debian's architecture, or `all`.
@@ -59,7 +59,7 @@ fn wanted() -> Result<Vec<&'static str>> {
 }
 
 /// The packages and all that they depend on, as (name, version).
-pub(crate) fn chosen(wanted: &[&str]) -> Result<Vec<(String, String)>> {
+pub fn chosen(wanted: &[&str]) -> Result<Vec<(String, String)>> {
     let mut command = apt("apt-get");
     command.args(["install", "--simulate", "-qq", "--no-install-recommends"]).args(wanted);
     planned(&host::output(&mut command)?).context("apt-get's plan has an unknown form")
@@ -81,7 +81,7 @@ fn planned(plan: &str) -> Option<Vec<(String, String)>> {
 }
 
 /// The stanzas of the chosen packages, from the lists that apt has verified.
-pub(crate) fn index(chosen: &[(String, String)]) -> Result<BTreeMap<String, Package>> {
+pub fn index(chosen: &[(String, String)]) -> Result<BTreeMap<String, Package>> {
     let mut command = apt("apt-cache");
     command.arg("show").args(chosen.iter().map(|(name, version)| format!("{name}={version}")));
     let mut packages = BTreeMap::new();
@@ -232,17 +232,14 @@ fn fetch_files(index: &BTreeMap<String, Package>, units: &[Unit]) -> Result<()> 
 }
 
 /// Has apt download packages of these names and versions to a folder.
-pub(crate) fn download_to<'p>(
-    folder: &Path,
-    packages: impl Iterator<Item = (&'p str, &'p str)>,
-) -> Result<()> {
+pub fn download_to<'p>(folder: &Path, packages: impl Iterator<Item = (&'p str, &'p str)>) -> Result<()> {
     let mut command = apt("apt-get");
     command.args(["download", "-qq"]).current_dir(folder);
     host::output(command.args(packages.map(|(name, version)| format!("{name}={version}")))).map(drop)
 }
 
 /// What apt calls a downloaded package.
-pub(crate) fn downloaded_as(name: &str, version: &str, architecture: &str) -> String {
+pub fn downloaded_as(name: &str, version: &str, architecture: &str) -> String {
     // The colon of an epoch is written as %3a.
     format!("{name}_{}_{architecture}.deb", version.replace(':', "%3a"))
 }

@@ -12,7 +12,7 @@ use crate::host;
 
 /// What set-up found, as `nix/packages` reads it.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Lock {
+pub struct Lock {
     /// The Nix system of the Debian packages.
     pub system: String,
     /// What was asked for; a lock that answers another question is made anew.
@@ -25,7 +25,7 @@ pub(crate) struct Lock {
 
 /// One or more Debian packages that become one store path.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Unit {
+pub struct Unit {
     /// The Debian package's name, or the one from [`TOGETHER`].
     pub name: String,
     /// Upstream's version: Debian's without epoch and revision.
@@ -38,7 +38,7 @@ pub(crate) struct Unit {
 
 /// A Python wheel.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Wheel {
+pub struct Wheel {
     /// PyPI's name, in the one form that all its spellings have in common.
     pub name: String,
     /// The version.
@@ -51,7 +51,7 @@ pub(crate) struct Wheel {
 
 /// A file of the set.
 #[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct File {
+pub struct File {
     /// Its name in the cache and in the Nix store.
     pub name: String,
     /// Its SHA-256 in hex, as the verified index has it.
@@ -62,12 +62,12 @@ pub(crate) struct File {
 
 impl Lock {
     /// The lock file's path. It is alone in its folder, so that a flake can take the folder as an input.
-    pub(crate) fn path() -> PathBuf {
+    pub fn path() -> PathBuf {
         host::cache().join("packages/lock/lock.json")
     }
 
     /// Every file of the set.
-    pub(crate) fn files(&self) -> impl Iterator<Item = &File> {
+    pub fn files(&self) -> impl Iterator<Item = &File> {
         self.packages.iter().flat_map(|unit| &unit.files).chain(self.wheels.iter().map(|wheel| &wheel.file))
     }
 
@@ -108,7 +108,7 @@ impl Lock {
 
 impl File {
     /// Where the file lies in the cache.
-    pub(crate) fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         files().join(&self.name)
     }
 
@@ -118,7 +118,7 @@ impl File {
     }
 
     /// Compares a download with the verified index.
-    pub(crate) fn check(&self, download: &Path) -> Result<()> {
+    pub fn check(&self, download: &Path) -> Result<()> {
         let bytes = std::fs::read(download).with_context(|| format!("cannot read {}", download.display()))?;
         let found = hex::encode(Sha256::digest(&bytes));
         if found != self.sha256 {
@@ -129,7 +129,7 @@ impl File {
 }
 
 /// A file name that the Nix store takes.
-pub(crate) fn store_name(name: &str) -> String {
+pub fn store_name(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || "+-._?=".contains(c) { c } else { '-' }).collect()
 }
 

@@ -9,8 +9,8 @@
 //! Debian's mirrors forget old versions. So no version is written down in the repository, and no golden value of
 //! a test may depend on one: whoever deletes the cache gets the versions of that day.
 
-pub(crate) mod apt;
-pub(crate) mod lock;
+pub mod apt;
+pub mod lock;
 mod pip;
 mod store;
 
@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-pub(crate) use lock::Lock;
-pub(crate) use store::add_to_store;
+pub use lock::Lock;
+pub use store::add_to_store;
 
 use crate::host;
 
@@ -87,16 +87,16 @@ const TOGETHER: &[(&str, &[&str])] = &[
 
 /// Which way a set-up goes when there is a complete set already.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Resolve {
+pub enum Resolve {
     /// Keep it.
     WhenMissing,
     /// Resolve anew, for today's versions.
-    Anew,
+    Again,
 }
 
 /// Makes the package files available and gives their lock. A set-up that has nothing to do takes milliseconds and
 /// needs no network.
-pub(crate) fn set_up(resolve: Resolve) -> Result<Lock> {
+pub fn set_up(resolve: Resolve) -> Result<Lock> {
     // What the builders call inside Nix's sandbox, at these paths: /usr/bin/{dpkg-deb,patchelf,python3}.
     host::apt_install(&["dpkg", "patchelf", "python3"])?;
     if resolve == Resolve::WhenMissing

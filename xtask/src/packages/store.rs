@@ -13,7 +13,7 @@ use crate::host;
 /// is valid already is left alone, and then this takes a fraction of a second.
 ///
 /// `nix` gives a Nix command such as `nix-store`, ready for the store in question: its path, `--store`, environment.
-pub(crate) fn add_to_store(lock: &Lock, nix: impl Fn(&str) -> Command) -> Result<()> {
+pub fn add_to_store(lock: &Lock, nix: impl Fn(&str) -> Command) -> Result<()> {
     let missing = missing(lock, &nix)?;
     if missing.is_empty() {
         return Ok(());

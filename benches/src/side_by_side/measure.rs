@@ -1,5 +1,5 @@
-//! What a command costs. A process of our own starts the command and asks the kernel afterwards, so that the numbers are
-//! those of this command and its children alone.
+//! Measures a command. A separate process starts it and asks the kernel afterwards, so that the numbers are those of the
+//! command and its child processes alone.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
@@ -16,26 +16,26 @@ use unix::sys::signal::{Signal, kill};
 use unix::sys::time::TimeValLike;
 use unix::unistd::Pid;
 
-use crate::host;
+use xtask::host;
 
-/// What running something took, with all child processes.
+/// The resources that a command used, including its child processes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Usage {
     /// Wall-clock seconds.
     pub seconds: f64,
-    /// Seconds of CPU in user mode.
+    /// CPU seconds in user mode.
     pub user: f64,
-    /// Seconds of CPU in the kernel.
+    /// CPU seconds in the kernel.
     pub system: f64,
-    /// The most resident memory that one of the processes had, in KiB; never less than the measuring process's own few
-    /// MiB, which a child has until it becomes the command.
+    /// Peak resident memory of the largest process, in KiB. At least the few MiB of the measuring process, which a child
+    /// process has until it executes the command.
     pub max_rss: u64,
 }
 
 impl Add for Usage {
     type Output = Self;
 
-    /// One after the other.
+    /// Adds a command that runs after this one.
     fn add(self, next: Self) -> Self {
         Self {
             seconds: self.seconds + next.seconds,
@@ -46,14 +46,14 @@ impl Add for Usage {
     }
 }
 
-/// The process between us and the command.
+/// Runs a command and writes the resources that it used.
 #[derive(clap::Args)]
-pub(crate) struct Args {
-    /// Ends the command when standard input ends
+pub struct Args {
+    /// Stop the command at the end of standard input
     #[arg(long)]
     until_eof: bool,
 
-    /// Where to write what it took
+    /// File for the result
     report: PathBuf,
 
     /// The command
@@ -62,7 +62,7 @@ pub(crate) struct Args {
 }
 
 /// Runs the command and writes its usage.
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args) -> Result<()> {
     let mut command = Command::new(&args.command[0]);
     command.args(&args.command[1..]).stdin(Stdio::null());
     let begin = Instant::now();
@@ -88,7 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     std::process::exit(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()));
 }
 
-/// The command as run by a process of ours, and where that writes its report.
+/// Returns a command that starts the measuring process, and the file with its report.
 fn wrapped(command: &Command, flag: Option<&str>) -> Result<(Command, tempfile::TempPath)> {
     let report = tempfile::NamedTempFile::new()?.into_temp_path();
     let mut wrapped = Command::new(std::env::current_exe()?);
@@ -113,10 +113,10 @@ fn wrapped(command: &Command, flag: Option<&str>) -> Result<(Command, tempfile::
 
 fn read(report: &tempfile::TempPath) -> Result<Usage> {
     let text = std::fs::read_to_string(report)?;
-    serde_json::from_str(&text).context("the measuring process has left no report")
+    serde_json::from_str(&text).context("the measuring process wrote no report")
 }
 
-/// Runs a command quietly; one that fails is an error with what it said.
+/// Measures a command without showing its output; the error of a failed command has the end of it.
 pub(crate) fn measure(command: &Command) -> Result<Usage> {
     let (mut wrapped, report) = wrapped(command, None)?;
     let out = wrapped.stdin(Stdio::null()).output()?;
@@ -129,7 +129,7 @@ pub(crate) fn measure(command: &Command) -> Result<Usage> {
     read(&report)
 }
 
-/// A command for messages, which need not show a thousand store paths.
+/// Returns a command for messages, shortened because it may name a thousand store paths.
 fn shortened(command: &Command) -> String {
     let shown = host::shown(command);
     match shown.char_indices().nth(300) {
@@ -138,14 +138,14 @@ fn shortened(command: &Command) -> String {
     }
 }
 
-/// A server that runs until it is told to end.
+/// A running server.
 pub(crate) struct Background {
     child: Child,
     report: tempfile::TempPath,
 }
 
 impl Background {
-    /// Starts it and waits for the first line that it prints; gives also that line and how long it took to come.
+    /// Starts it and waits for its first line of output; returns also that line and the time until then.
     pub(crate) fn start(command: &Command) -> Result<(Self, String, Duration)> {
         let (mut wrapped, report) = wrapped(command, Some("--until-eof"))?;
         let begin = Instant::now();
@@ -158,12 +158,12 @@ impl Background {
         if line.is_empty() {
             let mut said = String::new();
             server.child.stderr.take().expect("it is piped").read_to_string(&mut said)?;
-            bail!("{} did not start: {}", shortened(command), said.trim());
+            bail!("cannot start {}: {}", shortened(command), said.trim());
         }
         Ok((server, line.trim().to_owned(), took))
     }
 
-    /// Ends it; gives also what it has said on standard error. The seconds are those from its start to its end.
+    /// Stops it; returns also its standard error. The seconds include all its running time.
     pub(crate) fn stop(mut self) -> Result<(Usage, String)> {
         drop(self.child.stdin.take());
         let mut said = String::new();
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn usages_add_up_and_memory_is_the_most() {
+    fn sums_add_times_and_keep_the_larger_memory() {
         let a = Usage { seconds: 1.0, user: 2.0, system: 3.0, max_rss: 4 };
         let b = Usage { seconds: 10.0, user: 20.0, system: 30.0, max_rss: 3 };
         assert_eq!(a + b, Usage { seconds: 11.0, user: 22.0, system: 33.0, max_rss: 4 });

@@ -1,4 +1,4 @@
-//! Which Debian packages a closure is made of, and which refer to which.
+//! The Debian packages of the closures, and their references.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,14 +8,14 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::Size;
-use crate::host;
-use crate::packages::apt::{self, Package};
-use crate::packages::lock::File;
+use xtask::host;
+use xtask::packages::apt::{self, Package};
+use xtask::packages::lock::File;
 
-/// The packages of the largest closure; those of the smaller ones are among them.
+/// The packages of the largest closure, which include those of the smaller ones.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Graph {
-    /// What was asked for; a graph that answers another question is resolved anew.
+    /// The request; a graph of another request is resolved again.
     asked: String,
     /// The packages by name.
     pub packages: BTreeMap<String, Node>,
@@ -30,12 +30,12 @@ pub(super) struct Node {
     pub architecture: String,
     /// The .deb file.
     pub file: File,
-    /// The packages that it refers to; never back to itself, neither directly nor by way of others.
+    /// Its references. They have no cycles.
     pub depends: BTreeSet<String>,
 }
 
 impl Graph {
-    /// The graph that an earlier call has kept in a file, or else as apt resolves it now.
+    /// Reads the graph of an earlier call from a file, or has apt resolve it and writes the file.
     pub(super) fn read_or_resolve(file: &Path) -> Result<Self> {
         if let Ok(text) = fs::read_to_string(file)
             && let Ok(graph) = serde_json::from_str::<Self>(&text)
@@ -44,7 +44,7 @@ impl Graph {
             return Ok(graph);
         }
         host::say("resolving the closures' packages with apt");
-        // Package lists that are missing show as unknown packages.
+        // Without package lists, apt reports unknown packages.
         let graph = Self::resolve().or_else(|error| {
             host::say(format!("refreshing apt's package lists: {error:#}"));
             host::apt_update()?;
@@ -55,7 +55,7 @@ impl Graph {
         Ok(graph)
     }
 
-    /// A graph without packages.
+    /// Returns a graph without packages.
     pub(super) fn empty() -> Self {
         Self { asked: String::new(), packages: BTreeMap::new() }
     }
@@ -72,7 +72,7 @@ impl Graph {
         Ok(Self { asked: asked(), packages: index.into_iter().map(node).collect() })
     }
 
-    /// The named packages and all that they refer to.
+    /// Returns the named packages and their closure.
     pub(super) fn reach(&self, names: &[&str]) -> BTreeSet<&str> {
         let mut reached = BTreeSet::new();
         let mut todo: Vec<&str> = names.to_vec();
@@ -90,7 +90,7 @@ fn asked() -> String {
     format!("1 {:?}", Size::Large.wanted())
 }
 
-/// Debian's dependencies by name: of alternatives the first that there is, by name or as what another provides.
+/// Returns Debian's dependencies by name. Of alternatives, it takes the first that exists, as a package or as provided by one.
 fn dependencies(index: &BTreeMap<String, Package>) -> BTreeMap<String, BTreeSet<String>> {
     let mut providers: BTreeMap<&str, &str> = BTreeMap::new();
     for (name, package) in index {
@@ -109,8 +109,8 @@ fn dependencies(index: &BTreeMap<String, Package>) -> BTreeMap<String, BTreeSet<
     index.iter().map(of).collect()
 }
 
-/// Drops references until none leads back: Nix refuses cycles, and Debian has some. Packages are visited depth first in
-/// the order of their names, and a reference to a package whose visit has not ended is dropped.
+/// Removes references until there is no cycle: Nix rejects cycles, and Debian has some. It visits packages depth first in the order
+/// of their names and removes each reference to a package whose visit has not ended.
 fn break_cycles(depends: &mut BTreeMap<String, BTreeSet<String>>) {
     #[derive(Clone, Copy, PartialEq)]
     enum Visit {
@@ -120,7 +120,7 @@ fn break_cycles(depends: &mut BTreeMap<String, BTreeSet<String>>) {
     let mut visits: BTreeMap<String, Visit> = BTreeMap::new();
     let names: Vec<String> = depends.keys().cloned().collect();
     for name in names {
-        // A package and those of its references that are still to be looked at, last first.
+        // A package and its remaining references, in reverse order.
         let mut stack: Vec<(String, Vec<String>)> = Vec::new();
         let mut next = (!visits.contains_key(&name)).then_some(name);
         loop {

@@ -1,4 +1,4 @@
-//! What results must be read with: the machine, the programs' versions, what else was running.
+//! Facts about the machine, for the reader of results: hardware, versions of programs, load.
 
 use std::fmt::Write;
 use std::fs;
@@ -9,9 +9,9 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use super::contenders::{Programs, on_path};
-use crate::host::{self, output};
+use xtask::host::{self, output};
 
-/// The machine and the versions, as text.
+/// Returns the machine and the versions as text.
 pub(super) fn facts(programs: &Programs) -> Result<String> {
     let mut text = String::new();
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -51,7 +51,7 @@ pub(super) fn facts(programs: &Programs) -> Result<String> {
         }
     }
     if let Some(path) = programs.nix2container() {
-        // It has no flag that tells its version.
+        // It has no flag that prints its version.
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         writeln!(
             text,
@@ -65,23 +65,23 @@ pub(super) fn facts(programs: &Programs) -> Result<String> {
     Ok(text)
 }
 
-/// The first line of what a program says about itself.
+/// Returns the first line of the output that names a program's version.
 fn version(program: &Path, argument: &str) -> String {
-    let Ok(out) = Command::new(program).arg(argument).output() else { return "it does not start".into() };
+    let Ok(out) = Command::new(program).arg(argument).output() else { return "cannot be started".into() };
     let said = [out.stdout, out.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     let line = said.lines().next().unwrap_or_default().trim();
-    // docker-registry begins with its own path.
+    // docker-registry prints its own path first.
     line.strip_prefix(&*program.to_string_lossy()).unwrap_or(line).trim().to_owned()
 }
 
-/// How many processes have been running or waiting: over 1, 5 and 15 minutes.
+/// Returns the load averages of 1, 5 and 15 minutes.
 pub(super) fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
-/// Today, as 2026-11-25.
+/// Returns today's date, as 2026-11-25.
 pub(super) fn today() -> Result<String> {
     Ok(output(Command::new("date").args(["-u", "+%F"]))?.trim().to_owned())
 }

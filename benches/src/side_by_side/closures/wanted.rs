@@ -1,10 +1,10 @@
-//! The Debian packages that closures are made of.
+//! Names of the Debian packages that the closures start from.
 
-/// What small closures are made of.
+/// Packages of small closures.
 pub(super) const SMALL: &[&str] =
     &["bash", "ca-certificates", "curl", "g++", "git", "openssl", "python3", "sqlite3"];
 
-/// What medium closures have besides.
+/// Further packages of medium closures.
 pub(super) const MEDIUM: &[&str] = &[
     "clang",
     "cmake",
@@ -18,7 +18,7 @@ pub(super) const MEDIUM: &[&str] = &[
     "ruby",
 ];
 
-/// What large closures have besides.
+/// Further packages of large closures.
 pub(super) const LARGE: &[&str] = &[
     "blender",
     "cargo",

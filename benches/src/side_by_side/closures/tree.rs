@@ -1,4 +1,4 @@
-//! Trees of files as a Nix store has them: made, linked, changed, removed.
+//! Creates, links, changes and removes file trees of a Nix store.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt, lchown};
@@ -7,9 +7,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::host::{self, output, say};
+use xtask::host::{self, output, say};
 
-/// Removes a tree without write permission, or a file, if it is there.
+/// Removes a read-only tree or a file, if it exists.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     match fs::symlink_metadata(path) {
         Err(_) => return Ok(()),
@@ -22,12 +22,12 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     fs::remove_dir_all(path).with_context(|| format!("cannot remove {}", path.display()))
 }
 
-/// Makes a tree as Nix has it: nobody may write, nothing is setuid, all is root's; what a store cannot have is removed.
+/// Gives a tree the metadata of a Nix store: read-only, not setuid, owned by root. Removes files that a store cannot contain.
 pub(super) fn make_canonical(path: &Path) -> Result<()> {
     let meta = fs::symlink_metadata(path)?;
     let is_whiteout = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".wh."));
     if is_whiteout || !(meta.is_symlink() || meta.is_dir() || meta.is_file()) {
-        say(format!("left out: {}", path.display()));
+        say(format!("omitting {}", path.display()));
         return if meta.is_dir() { remove_tree(path) } else { Ok(fs::remove_file(path)?) };
     }
     if host::is_root() {
@@ -45,7 +45,7 @@ pub(super) fn make_canonical(path: &Path) -> Result<()> {
     Ok(fs::set_permissions(path, fs::Permissions::from_mode(mode))?)
 }
 
-/// Makes a tree of folders with hard links to the files of another.
+/// Creates a copy of a tree with hard links to its files.
 pub(super) fn link_tree(from: &Path, to: &Path) -> Result<()> {
     let meta = fs::symlink_metadata(from)?;
     if !meta.is_dir() {
@@ -59,7 +59,7 @@ pub(super) fn link_tree(from: &Path, to: &Path) -> Result<()> {
     Ok(fs::set_permissions(to, fs::Permissions::from_mode(0o555))?)
 }
 
-/// Replaces a tree's largest file by one that has other bytes at its middle.
+/// Replaces a tree's largest file by a copy with other bytes in its middle.
 pub(super) fn change_largest_file(path: &Path, with: &str) -> Result<()> {
     let file = largest_file(path)?;
     let folder = file.parent().context("the path is a file")?;
@@ -78,7 +78,7 @@ pub(super) fn change_largest_file(path: &Path, with: &str) -> Result<()> {
     Ok(())
 }
 
-/// A tree's largest file; of several that large, the first by name.
+/// Returns a tree's largest file; of several, the first by name.
 pub(super) fn largest_file(path: &Path) -> Result<PathBuf> {
     let mut files = Vec::new();
     walk(path, &mut |path, meta| {
@@ -92,7 +92,7 @@ pub(super) fn largest_file(path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Visits everything in a tree.
+/// Calls a function for every entry of a tree.
 pub(crate) fn walk(path: &Path, visit: &mut dyn FnMut(&Path, &fs::Metadata)) -> Result<()> {
     let meta = fs::symlink_metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
     visit(path, &meta);
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trees_become_canonical_and_changes_leave_the_former_alone() {
+    fn a_changed_copy_leaves_the_canonical_tree_alone() {
         let folder = tempfile::tempdir().unwrap();
         let (base, new) = (folder.path().join("base"), folder.path().join("new"));
         fs::create_dir_all(base.join("lib")).unwrap();

@@ -1,29 +1,28 @@
-//! Building the program, and the plugin for one Nix after the other.
+//! Release builds of the program, and of the plugin for each Nix.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use crate::host::{self, run};
 use crate::nix::Nix;
 
-/// What `cargo build --release` makes.
-pub(crate) struct Built {
+/// Results of `cargo build --release`.
+pub struct Built {
     /// The program.
     pub cli: PathBuf,
-    /// The plugin for the Nix that was asked for.
+    /// The plugin for the requested Nix.
     pub plugin: Option<PathBuf>,
 }
 
-/// Builds everything that a user builds; for `nix`, if it takes plugins. The plugin is kept under the Nix's name, because
-/// cargo has one place for it.
-pub(crate) fn release(nix: &Nix) -> Result<Built> {
-    // cc and the border need a C++ compiler and binutils; the plugin needs no libraries of Nix.
+/// Builds the program, and the plugin if `nix` can load one. A copy of the plugin gets a path with the Nix version, because
+/// cargo has only one path for all of them.
+pub fn build(nix: &Nix) -> Result<Built> {
+    // C++ code and the crate cc need a compiler and binutils. The plugin needs no libraries of Nix.
     host::apt_install(&["g++", "binutils"])?;
     let target = target();
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(host::root()).args(["build", "--release", "--locked", "-p", "nixply"]);
+    let mut command = host::cargo();
+    command.args(["build", "--release", "--locked", "-p", "nixply"]);
     if nix.has_headers {
         command.args(["-p", "nixply-nix-plugin"]).env("NIXPLY_NIX_PREFIX", &nix.prefix);
     }
@@ -36,14 +35,14 @@ pub(crate) fn release(nix: &Nix) -> Result<Built> {
     let plugin = target.join("plugins").join(&nix.version).join("libnixply_nix_plugin.so");
     let folder = plugin.parent().expect("it was joined");
     std::fs::create_dir_all(folder)?;
-    // A Nix that has the old file loaded keeps it: the new one takes its name.
+    // A running Nix keeps the old file, which the rename does not change.
     let temporary = folder.join(".new");
     std::fs::copy(&built, &temporary).with_context(|| format!("cannot copy {}", built.display()))?;
     std::fs::rename(&temporary, &plugin)?;
     let bytes = std::fs::read(&plugin)?;
     if !bytes.windows(13).any(|window| window == b"__nixplyImage") {
         bail!(
-            "the plugin was built without Nix {}, although {} has headers",
+            "the plugin was built without Nix {}, although {} has its headers",
             nix.version,
             nix.prefix.display()
         );
@@ -51,8 +50,8 @@ pub(crate) fn release(nix: &Nix) -> Result<Built> {
     Ok(Built { cli, plugin: Some(plugin) })
 }
 
-/// The plugin for another Nix, if one has been built.
-pub(crate) fn other_plugin(nix: &Nix) -> Result<Option<PathBuf>> {
+/// Returns a plugin for another Nix, if one was built.
+pub fn other_plugin(nix: &Nix) -> Result<Option<PathBuf>> {
     let plugins = target().join("plugins");
     let mut found: Vec<PathBuf> = match std::fs::read_dir(&plugins) {
         Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?,
@@ -63,7 +62,7 @@ pub(crate) fn other_plugin(nix: &Nix) -> Result<Option<PathBuf>> {
     Ok(other.map(|folder| folder.join("libnixply_nix_plugin.so")))
 }
 
-/// Where cargo builds.
+/// Returns cargo's target directory.
 fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| host::root().join("target"), PathBuf::from)
 }

@@ -1,31 +1,34 @@
-//! The side-by-side: nixply and other ways to make an image of the same closures, measured in turns.
+//! The side-by-side: measures nixply and other tools on the same closures, in turns.
 
+mod bench;
+mod builds;
 mod closures;
 mod contenders;
 mod machine;
-pub(crate) mod measure;
+pub mod measure;
 mod pulls;
-mod scenarios;
+mod pushes;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use nixply_benches::{report, rows};
+use xtask::host::{self, say};
+use xtask::{nix, release};
 
-use self::closures::{Change, Closures, Size};
+use self::bench::Bench;
+use self::closures::{Closures, Size};
 use self::contenders::{Codec, Nixply, Programs};
-use self::scenarios::{Bench, Scenario};
-use crate::host::{self, say};
-use crate::{build, nix};
+use crate::scenario::{Change, Group};
+use crate::{report, rows};
 
-/// Programs that take part or serve for reference, where Debian has them.
+/// Debian packages of contenders and reference programs. A measurement works without them.
 const OPTIONAL: [&str; 7] = ["b3sum", "buildah", "isal", "openssl", "pigz", "tar", "zstd"];
 
-/// What is measured.
+/// Measure nixply and other tools on closures of real packages.
 #[derive(clap::Args)]
-pub(crate) struct Args {
-    /// Makes the closures and measures nothing
+pub struct Args {
+    /// Only build the closures
     #[arg(long)]
     make_closures: bool,
 
@@ -33,27 +36,27 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE")]
     closure: Option<String>,
 
-    /// What is measured; may be given several times [default: everything]
+    /// Scenarios to measure; may be repeated [default: all]
     #[arg(long, value_name = "NAME")]
-    scenario: Vec<Scenario>,
+    scenario: Vec<Group>,
 
-    /// With which codec images are pushed [default: both; with --quick, zstd]
+    /// Codec of the pushed images [default: both; with --quick, zstd]
     #[arg(long, value_name = "CODEC")]
     codec: Option<Codec>,
 
-    /// How often each contender is measured; the slow ones, buildah and tar, once [default: 3; with --quick, 1]
+    /// Number of runs of each contender; buildah and tar, which are slow, run once [default: 3; with --quick, 1]
     #[arg(long, value_name = "N")]
     runs: Option<u32>,
 
-    /// One run, one codec, fewer steps: to see that everything works
+    /// Check that everything works: one run, one codec, fewer steps
     #[arg(long)]
     quick: bool,
 
-    /// Where results go [default: benches/results, from which docs/benchmarks.md is made then; with --quick, target/bench]
+    /// Directory for the results [default: benches/results, which also updates docs/benchmarks.md; with --quick, target/bench]
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
 
-    /// Where everything goes that is written meanwhile: a filesystem with room for some closures
+    /// Directory for temporary files, with room for several closures
     #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
     scratch: PathBuf,
 
@@ -62,7 +65,7 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Whether there is more that could be measured.
+    /// Returns whether the options exclude a measurement.
     fn is_partial(&self) -> bool {
         !self.scenario.is_empty()
             || self.codec.is_some()
@@ -71,7 +74,7 @@ impl Args {
 }
 
 /// Measures, and writes the results after each group of scenarios.
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args) -> Result<()> {
     let sizes = match args.closure.as_deref() {
         None if args.quick => vec![Size::Small],
         None | Some("all") => Size::ALL.to_vec(),
@@ -83,11 +86,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     host::apt_install(&["skopeo", "docker-registry", "git"])?;
     if let Err(error) = host::apt_install(&OPTIONAL) {
-        say(format!("not everything that could be measured is here: {error:#}"));
+        say(format!("some measurements will be missing: {error:#}"));
     }
     let scratch = tempfile::Builder::new().prefix("nixply-bench-").tempdir_in(&args.scratch)?;
     let nixply = Nixply {
-        program: build::release(&nix::Nix { has_headers: false, ..nix::install(&nix::Version::Bookworm)? })?
+        program: release::build(&nix::Nix { has_headers: false, ..nix::install(&nix::Version::Bookworm)? })?
             .cli,
         store_dir: closures.store_dir(),
         skopeo: args.programs.skopeo.clone(),
@@ -115,10 +118,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         scratch: scratch.path(),
         failures: Vec::new(),
     };
-    let scenarios = if args.scenario.is_empty() { &Scenario::ALL[..] } else { &args.scenario };
+    let groups = if args.scenario.is_empty() { &Group::ALL[..] } else { &args.scenario };
     for size in sizes {
-        for scenario in scenarios {
-            let measured = bench.measure(*scenario, size)?;
+        for group in groups {
+            let measured = bench.measure(*group, size)?;
             files.add(&measured)?;
             let facts = format!(
                 "{facts}runs: {}, in turns\nload average: {before} before, {} after\n",
@@ -147,11 +150,11 @@ fn make_closures(closures: &mut Closures, sizes: &[Size]) -> Result<()> {
     Ok(())
 }
 
-/// The files that a measurement writes.
+/// Files of the results.
 struct Files {
     csv: PathBuf,
     facts: PathBuf,
-    /// What the facts' file says of former measurements, some of whose rows may stay.
+    /// Facts about earlier measurements, some of whose rows may remain.
     former: String,
 }
 
@@ -170,7 +173,7 @@ impl Files {
         Ok(Self { csv, facts, former })
     }
 
-    /// Adds rows; what is there already of the same scenarios is replaced.
+    /// Adds rows and replaces earlier ones of the same scenarios.
     fn add(&self, new: &[rows::Row]) -> Result<()> {
         let old = match fs::read_to_string(&self.csv) {
             Ok(text) => rows::read(&text).with_context(|| self.csv.display().to_string())?,
@@ -184,7 +187,7 @@ impl Files {
         write(&self.facts, &format!("{}{facts}{failures}\n", self.former))
     }
 
-    /// Prints the tables, and writes the documentation's if wanted.
+    /// Prints the tables; with `docs`, also updates the documentation.
     fn report(&self, docs: bool) -> Result<()> {
         let text = fs::read_to_string(&self.csv).with_context(|| self.csv.display().to_string())?;
         let rows = rows::read(&text)?;
