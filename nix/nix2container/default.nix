@@ -1,6 +1,6 @@
 # nix2container's functions, under the names that its flake and its default.nix have.
 {
-  # nixpkgs, or a set with the same names (nix/packages).
+  # nixpkgs, or a set with the same names (tests/packages).
   pkgs,
   # A package with bin/nixply, for the machine that builds images.
   nixply,

@@ -294,7 +294,7 @@ fn modules_say_what_is_wrong_as_nixpkgs_modules_do() {
 fn another_lib_wins() {
     let nix = harness!();
     let set = format!(
-        "import {}/nix/packages {{ lock = builtins.fromJSON (builtins.readFile {}); lib = {{ other = true; }}; }}",
+        "import {}/tests/packages {{ lock = builtins.fromJSON (builtins.readFile {}); lib = {{ other = true; }}; }}",
         Nix::repository().display(),
         nix.lock.display()
     );

@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let example = host::root().join("examples/python.nix");
     let pkgs = format!(
         "import {} {{ lock = builtins.fromJSON (builtins.readFile {}); }}",
-        host::root().join("nix/packages").display(),
+        host::root().join("tests/packages").display(),
         packages::Lock::path().display()
     );
     let config = format!("plugin-files = {}\n", plugin.display());

@@ -16,7 +16,7 @@
 }:
 
 let
-  lib = import "${repository}/nix/packages/lib.nix";
+  lib = import "${repository}/tests/packages/lib.nix";
 
   # nixpkgs' arguments; the phases in brief, as its hooks for cargo run them.
   buildRustPackage =

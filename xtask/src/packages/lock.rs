@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::{TOGETHER, WANTED, WANTED_WHERE_KNOWN, WHEELS, files};
 use crate::host;
 
-/// What set-up found, as `nix/packages` reads it.
+/// What set-up found, as `tests/packages` reads it.
 #[derive(Serialize, Deserialize)]
 pub struct Lock {
     /// The Nix system of the Debian packages.

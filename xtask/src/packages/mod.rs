@@ -1,5 +1,5 @@
 //! The real package set of tests and examples: Debian packages and wheels from PyPI, fetched once for
-//! `nix/packages` to turn into store paths whose programs run from the store.
+//! `tests/packages` to turn into store paths whose programs run from the store.
 //!
 //! Set-up decides *which* files: it has apt and pip resolve the closure of [`WANTED`] and [`WHEELS`], downloads
 //! the files with these two, checks every hash against the index that they verified, and writes a [`Lock`]. What

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use super::Lock;
 use crate::host;
 
-/// Makes the set's files valid in a store, so that `nix/packages` evaluates and builds there without fetching. What
+/// Makes the set's files valid in a store, so that `tests/packages` evaluates and builds there without fetching. What
 /// is valid already is left alone, and then this takes a fraction of a second.
 ///
 /// `nix` gives a Nix command such as `nix-store`, ready for the store in question: its path, `--store`, environment.
@@ -25,7 +25,7 @@ pub fn add_to_store(lock: &Lock, nix: impl Fn(&str) -> Command) -> Result<()> {
     // A path that Nix computed from the expression and one that it computed from the file are the same, or nothing
     // would build: say it here, where the two can be seen.
     match added.lines().find(|path| !missing.contains_key(*path)) {
-        Some(path) => bail!("nix/packages does not ask for {path}, which its lock file names"),
+        Some(path) => bail!("tests/packages does not ask for {path}, which its lock file names"),
         None => Ok(()),
     }
 }
@@ -36,7 +36,7 @@ fn missing(lock: &Lock, nix: &impl Fn(&str) -> Command) -> Result<HashMap<String
     let read = format!("builtins.fromJSON (builtins.readFile {:?})", Lock::path());
     let mut eval = nix("nix-instantiate");
     eval.args(["--eval", "--strict", "--json", "--attr", "sources", "--arg", "lock", &read]);
-    let paths = host::output(eval.arg(host::root().join("nix/packages")))?;
+    let paths = host::output(eval.arg(host::root().join("tests/packages")))?;
     let paths: HashMap<String, String> = serde_json::from_str(&paths).context("the set's sources")?;
 
     let mut check = nix("nix-store");

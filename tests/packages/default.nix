@@ -2,7 +2,7 @@
 # example reads the same with either. See README.md.
 {
   # Which files the set is made of: the content of the lock file that `cargo xtask setup packages` writes.
-  #   import ./nix/packages { lock = builtins.fromJSON (builtins.readFile lock.json); }
+  #   import ./tests/packages { lock = builtins.fromJSON (builtins.readFile lock.json); }
   lock,
   # The platform; set-up locks the packages of its own.
   system ? lock.system,
@@ -11,7 +11,7 @@
 }:
 
 assert system == lock.system
-  || throw "nix/packages: the lock file is for ${lock.system}, not for ${system}";
+  || throw "tests/packages: the lock file is for ${lock.system}, not for ${system}";
 
 let
   inherit (import ./lib.nix) makeOverridable;
@@ -143,7 +143,7 @@ let
       files.python3 = "${debian.all.uwsgi-plugin-python3}/lib/uwsgi/plugins/python${version}_plugin.so";
       link = plugin: {
         name = "lib/uwsgi/plugins/${plugin}_plugin.so";
-        value = files.${plugin} or (throw "nix/packages: this uwsgi has no plugin ${plugin}");
+        value = files.${plugin} or (throw "tests/packages: this uwsgi has no plugin ${plugin}");
       };
       core = debian.variant "uwsgi-core" {
         links = builtins.listToAttrs (map link plugins);

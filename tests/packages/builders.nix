@@ -275,7 +275,7 @@ let
           else if args ? installPhase then
             build args
           else
-            throw "nix/packages: this stdenv.mkDerivation needs an installPhase or a buildCommand";
+            throw "tests/packages: this stdenv.mkDerivation needs an installPhase or a buildCommand";
       in
       drv;
   };
