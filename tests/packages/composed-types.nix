@@ -2,9 +2,7 @@
 { lib, types, around, phrase, ofNouns, orNouns, unchecked }:
 let
   inherit (builtins) attrNames elemAt filter foldl' head isAttrs length tail;
-  inherit (lib)
-    isFunction last mergeDefinitions mergeOneOption optionalAttrs setDefaultModuleLocation showFiles showOption
-    ;
+  inherit (lib) isFunction last mergeOneOption optionalAttrs setDefaultModuleLocation showFiles showOption;
   inherit (types) mkOptionType;
 
   # What a module may be.
@@ -21,7 +19,6 @@ let
       throw "A submoduleWith option is declared multiple times with conflicting ${what}";
 in
 {
-  uniq = types.unique { message = ""; };
 
   nullOr =
     elemType:
@@ -93,58 +90,6 @@ in
       throw "types.oneOf needs to get at least one type in its argument"
     else
       foldl' types.either (head alternatives) (tail alternatives);
-
-  coercedTo =
-    coercedType: convert: finalType:
-    assert coercedType.getSubModules == null
-      || throw "coercedTo: coercedType must not have submodules (it’s a ${coercedType.description})";
-    mkOptionType {
-      name = "coercedTo";
-      description = "${phrase [ "noun" ] finalType} or ${phrase [ "noun" ] coercedType} convertible to it";
-      check =
-        value: coercedType.check value && finalType.check (convert value) || finalType.check value;
-      merge =
-        loc: definitions:
-        finalType.merge loc (
-          map (
-            definition:
-            if coercedType.check definition.value then
-              definition // { value = convert definition.value; }
-            else
-              definition
-          ) definitions
-        );
-      inherit (finalType) emptyValue getSubOptions getSubModules;
-      substSubModules =
-        modules: types.coercedTo coercedType convert (finalType.substSubModules modules);
-      typeMerge = _: null;
-      nestedTypes = { inherit coercedType finalType; };
-    };
-
-  # Functions are merged by what they give.
-  functionTo =
-    elemType:
-    around {
-      name = "functionTo";
-      description = "function that evaluates to a(n) ${ofNouns elemType}";
-      descriptionClass = "composite";
-      check = isFunction;
-      merge =
-        loc: definitions:
-        {
-          __functionArgs = builtins.zipAttrsWith (_: builtins.all (optional: optional)) (
-            map (definition: lib.functionArgs definition.value) definitions
-          );
-          __functor =
-            _: arguments:
-            (mergeDefinitions (loc ++ [ "<function body>" ]) elemType (
-              map ({ file, value, ... }: { inherit file; value = value arguments; }) definitions
-            )).mergedValue;
-        };
-      place = prefix: prefix ++ [ "<function body>" ];
-      inherit elemType;
-      again = types.functionTo;
-    };
 
   # Modules, evaluated where the definitions are merged; a set is their config.
   submodule =

@@ -2,8 +2,8 @@
 # what modules are made of is in the files next to this one.
 let
   inherit (builtins)
-    concatMap concatStringsSep elem filter foldl' fromJSON genList head isAttrs isFunction isList isString
-    listToAttrs match replaceStrings stringLength substring
+    concatMap concatStringsSep elem filter foldl' fromJSON genList head isAttrs isFunction isList isString listToAttrs
+    match replaceStrings stringLength substring
     ;
 
   characters = text: genList (at: substring at 1 text) (stringLength text);
@@ -21,37 +21,25 @@ let
       ;
 
     id = value: value;
-    const = value: _: value;
-    flip = f: one: other: f other one;
-    pipe = foldl' (value: f: f value);
     # Sets can be functions, too.
     isFunction = value: isFunction value || value ? __functor && self.isFunction (value.__functor value);
     functionArgs =
       f: if f ? __functor then f.__functionArgs or (self.functionArgs (f.__functor f)) else builtins.functionArgs f;
-    setFunctionArgs = f: args: { __functor = _: f; __functionArgs = args; };
     min = one: other: if one < other then one else other;
     max = one: other: if one > other then one else other;
-    mod = dividend: divisor: dividend - divisor * (dividend / divisor);
     "or" = one: other: one || other;
     "and" = one: other: one && other;
-    xor = one: other: one != other;
     isType = type: value: value._type or null == type;
     boolToString = value: if value then "true" else "false";
-    defaultTo = default: value: if value == null then default else value;
 
     # Lists.
     toList = value: if isList value then value else [ value ];
     optional = condition: value: if condition then [ value ] else [ ];
     optionals = condition: list: if condition then list else [ ];
-    flatten = value: if isList value then concatMap self.flatten value else [ value ];
     unique = foldl' (known: value: if elem value known then known else known ++ [ value ]) [ ];
-    foldl = f: start: list: if list == [ ] then start else self.foldl f (f start (head list)) (builtins.tail list);
     foldr =
       f: start: list:
       if list == [ ] then start else f (head list) (self.foldr f start (builtins.tail list));
-    fold = self.foldr;
-    forEach = list: f: map f list;
-    singleton = value: [ value ];
     count = wanted: list: builtins.length (filter wanted list);
     sublist =
       start: count: list:
@@ -71,24 +59,10 @@ let
       map (pair: builtins.elemAt pair 1) (
         builtins.sort (one: other: head one < head other) (map (value: [ (key value) value ]) list)
       );
-    findFirst =
-      wanted: default: list:
-      let
-        found = filter wanted list;
-      in
-      if found == [ ] then default else head found;
     remove = unwanted: filter (value: value != unwanted);
     intersectLists = one: filter (value: elem value one);
-    subtractLists = unwanted: filter (value: !elem value unwanted);
-    zipListsWith =
-      f: one: other:
-      genList (at: f (builtins.elemAt one at) (builtins.elemAt other at)) (
-        self.min (builtins.length one) (builtins.length other)
-      );
-    zipLists = self.zipListsWith (fst: snd: { inherit fst snd; });
     imap1 = f: self.imap0 (at: f (at + 1));
     imap0 = f: list: genList (at: f at (builtins.elemAt list at)) (builtins.length list);
-    range = first: last: genList (n: first + n) (if first > last then 0 else last - first + 1);
     last = list: assert list != [ ]; builtins.elemAt list (builtins.length list - 1);
     init = list: assert list != [ ]; genList (builtins.elemAt list) (builtins.length list - 1);
 
@@ -100,10 +74,6 @@ let
     mapAttrsToList = f: set: map (name: f name set.${name}) (builtins.attrNames set);
     filterAttrs =
       wanted: set: removeAttrs set (filter (name: !wanted name set.${name}) (builtins.attrNames set));
-    concatMapAttrs = f: set: foldl' (all: one: all // one) { } (self.mapAttrsToList f set);
-    foldlAttrs =
-      f: start: set:
-      foldl' (value: name: f value name set.${name}) start (builtins.attrNames set);
     attrByPath =
       path: default: set:
       if path == [ ] then
@@ -112,33 +82,9 @@ let
         self.attrByPath (builtins.tail path) default set.${head path}
       else
         default;
-    hasAttrByPath =
-      path: set:
-      path == [ ] || isAttrs set && set ? ${head path} && self.hasAttrByPath (builtins.tail path) set.${head path};
     getAttrFromPath =
       path: self.attrByPath path (abort "cannot find attribute '${concatStringsSep "." path}'");
     setAttrByPath = path: value: self.foldr (name: inner: { ${name} = inner; }) value path;
-    showAttrPath =
-      path: if path == [ ] then "<root attribute path>" else self.concatMapStringsSep "." self.escapeNixIdentifier path;
-    getAttrs = names: set: self.genAttrs names (name: set.${name});
-    attrVals = names: set: map (name: set.${name}) names;
-    mapAttrsRecursive = self.mapAttrsRecursiveCond (_: true);
-    mapAttrsRecursiveCond =
-      inside: f:
-      let
-        walk =
-          path:
-          builtins.mapAttrs (
-            name: value:
-            if isAttrs value && inside value then walk (path ++ [ name ]) value else f (path ++ [ name ]) value
-          );
-      in
-      walk [ ];
-    filterAttrsRecursive =
-      wanted: set:
-      builtins.mapAttrs (_: value: if isAttrs value then self.filterAttrsRecursive wanted value else value) (
-        self.filterAttrs wanted set
-      );
     collect =
       wanted: set:
       if wanted set then
@@ -147,10 +93,6 @@ let
         concatMap (self.collect wanted) (builtins.attrValues set)
       else
         [ ];
-    zipAttrs = builtins.zipAttrsWith (_: values: values);
-    mergeAttrs = one: other: one // other;
-    mergeAttrsList = foldl' (all: one: all // one) { };
-    attrsToList = self.mapAttrsToList self.nameValuePair;
     recursiveUpdate =
       left: right:
       left
@@ -164,10 +106,6 @@ let
     concatStrings = concatStringsSep "";
     concatMapStrings = f: list: concatStringsSep "" (map f list);
     concatMapStringsSep = separator: f: list: concatStringsSep separator (map f list);
-    concatLines = list: self.concatMapStrings (line: "${line}\n") list;
-    concatImapStringsSep = separator: f: list: concatStringsSep separator (self.imap1 f list);
-    stringToCharacters = characters;
-    replaceString = from: to: replaceStrings [ from ] [ to ];
     escape = list: replaceStrings list (map (character: "\\${character}") list);
     hasInfix = inner: text: match ".*${self.escapeRegex inner}.*" text != null;
     isStringLike = value: isString value || builtins.isPath value || value ? outPath || value ? __toString;
@@ -196,22 +134,6 @@ let
         text
       else
         self.escapeNixString text;
-    # A match that must begin and end with no space finds the text between.
-    trim =
-      text:
-      let
-        inner = match "[ \t\r\n]*(.*[^ \t\r\n])[ \t\r\n]*" text;
-      in
-      if inner == null then "" else head inner;
-    pathIsDirectory =
-      path: builtins.pathExists path && (builtins.readDir (dirOf path)).${baseNameOf path} or null == "directory";
-    fileContents = path: self.removeSuffix "\n" (builtins.readFile path);
-    fixedWidthString =
-      width: filler: text:
-      if stringLength text >= width then
-        text
-      else
-        filler + self.fixedWidthString (width - stringLength filler) filler text;
     # How many characters differ.
     levenshtein =
       one: other:
@@ -229,7 +151,6 @@ let
             );
       in
       known (stringLength one) (stringLength other);
-    toLower = replaceStrings upper lower;
     toUpper = replaceStrings lower upper;
     hasPrefix = start: text: substring 0 (stringLength start) text == start;
     hasSuffix =
@@ -257,38 +178,20 @@ let
       else
         text;
     escapeShellArgs = values: concatStringsSep " " (map self.escapeShellArg values);
-    # "007" may mean two numbers, and is none.
-    toInt =
-      text:
-      let
-        number = match "[[:space:]]*(-?(0|[1-9][0-9]*))[[:space:]]*" text;
-      in
-      if number == null then throw "toInt: \"${text}\" is no whole number" else fromJSON (head number);
-    importJSON = path: fromJSON (builtins.readFile path);
     versionOlder = one: other: builtins.compareVersions other one == 1;
-    versionAtLeast = one: other: !self.versionOlder one other;
 
     # Messages.
     warn = builtins.warn or (message: builtins.trace "evaluation warning: ${message}");
     warnIf = condition: message: if condition then self.warn message else self.id;
-    showWarnings = warnings: value: self.foldr self.warn value warnings;
-    assertMsg = condition: message: condition || throw message;
     throwIf = condition: message: if condition then throw message else self.id;
-    throwIfNot = condition: self.throwIf (!condition);
-    traceIf = condition: message: value: if condition then builtins.trace message value else value;
 
     # Packages.
     isDerivation = value: value.type or null == "derivation";
     getBin = package: package.bin or package.out or package;
     addMetaAttrs = new: package: package // { meta = package.meta or { } // new; };
     setPrio = priority: self.addMetaAttrs { inherit priority; };
-    lowPrio = self.setPrio 10;
     hiPrio = self.setPrio (-10);
-    hiPrioSet = builtins.mapAttrs (_: value: if self.isDerivation value then self.hiPrio value else value);
-    lowPrioSet = builtins.mapAttrs (_: value: if self.isDerivation value then self.lowPrio value else value);
     getOutput = output: package: package.${output} or package.out or package;
-    getLib = self.getOutput "lib";
-    getDev = self.getOutput "dev";
     lazyDerivation =
       args@{ derivation, meta ? null, passthru ? { }, outputs ? [ "out" ] }:
       let
@@ -330,7 +233,6 @@ let
       output: folder: packages:
       self.makeSearchPath folder (map (self.getOutput output) packages);
     makeBinPath = self.makeSearchPathOutput "bin" "bin";
-    makeLibraryPath = self.makeSearchPathOutput "lib" "lib";
     # What `f` makes of `args`, with `override` to have other arguments.
     makeOverridable =
       f: args:
@@ -355,49 +257,20 @@ let
       redistributable = true;
       deprecated = false;
     };
-    # A folder without what the filter does not want; several filters may be put on each other.
-    cleanSourceWith =
-      { src, filter ? _: _: true, name ? null }:
-      let
-        inner =
-          if src._isLibCleanSourceWith or false then
-            src
-          else
-            { origSrc = src; name = "source"; filter = _: _: true; };
-        self' = {
-          _isLibCleanSourceWith = true;
-          inherit (inner) origSrc;
-          filter = path: type: filter path type && inner.filter path type;
-          name = if name == null then inner.name else name;
-          outPath = builtins.path { inherit (self') filter name; path = self'.origSrc; };
-        };
-      in
-      self';
   };
 
   module = file: import file { lib = self; };
   flat =
-    functions // module ./options.nix // module ./properties.nix // module ./modules.nix
-    // removeAttrs (module ./generators.nix) [ "generators" "cli" ];
+    functions // module ./options.nix // module ./properties.nix // module ./modules.nix;
 
-  # nixpkgs sorts the functions by what they are about; here each of these has all of them.
+  # nixpkgs sorts the functions into these sets; here each set has all of them.
   self = flat // {
-    inherit (module ./generators.nix) cli generators;
+    inherit (module ./generators.nix) generators;
     types = module ./types.nix;
     inherit (self.types) mkOptionType;
-    asserts = flat;
-    attrsets = flat;
-    customisation = flat;
-    debug = flat;
-    filesystem = flat;
     lists = flat;
-    meta = flat;
     modules = flat;
-    options = flat;
-    sources = flat;
     strings = flat;
-    trivial = flat;
-    versions = flat;
   };
 in
 self

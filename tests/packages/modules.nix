@@ -10,9 +10,8 @@ let
     typeOf unsafeGetAttrPos zipAttrsWith
     ;
   inherit (lib)
-    attrByPath defaultOverridePriority getAttrFromPath init isOption last mergeDefinitions mkIf mkMerge mkOption
-    mkOptionDefault mkOverride optional optionalAttrs pushDownProperties recursiveUpdate reverseList setAttrByPath
-    showDefs showFiles showOption sortOn take types
+    attrByPath init isOption last mergeDefinitions mkIf mkOption mkOptionDefault optional optionalAttrs
+    pushDownProperties recursiveUpdate reverseList setAttrByPath showDefs showFiles showOption sortOn take types
     ;
 
   # An option with its value.
@@ -343,61 +342,7 @@ let
       inherit extendModules type class;
     };
 
-  # A module in which the option at `from` stands for the one at `to`, definitions with their priority.
-  rename =
-    { from, to, visible, warn, use }:
-    { config, options, ... }:
-    let
-      old = getAttrFromPath from options;
-      priority = old.highestPrio or defaultOverridePriority;
-    in
-    {
-      options = setAttrByPath from (mkOption {
-        inherit visible;
-        description = "Alias of {option}`${showOption to}`.";
-        type = (attrByPath to { } options).type or (types.submodule { });
-        apply =
-          _: use (attrByPath to (abort "Renaming error: option `${showOption to}' does not exist.") config);
-      });
-      config = mkMerge [
-        (optionalAttrs (options ? warnings) {
-          warnings =
-            optional (warn && old.isDefined)
-              "The option `${showOption from}' defined in ${showFiles old.files} has been renamed to `${showOption to}'.";
-        })
-        (mkIf old.isDefined (setAttrByPath to (mkMerge (map (mkOverride priority) old.definitions))))
-      ];
-    };
 in
 {
   inherit evalModules evalOptionValue fixupOptionType mergeOptionDecls setDefaultModuleLocation;
-  mkRenamedOptionModule =
-    from: to:
-    rename {
-      inherit from to;
-      visible = false;
-      warn = true;
-      use = builtins.trace "Obsolete option `${showOption from}' is used. It was renamed to `${showOption to}'.";
-    };
-  mkAliasOptionModule = from: to: rename { inherit from to; visible = true; warn = false; use = value: value; };
-  mkRemovedOptionModule =
-    path: instructions:
-    { options, ... }:
-    {
-      options = setAttrByPath path (mkOption {
-        visible = false;
-        apply =
-          _:
-          throw "The option `${showOption path}' can no longer be used since it's been removed. ${instructions}";
-      });
-      config.assertions = [
-        {
-          assertion = !(getAttrFromPath path options).isDefined;
-          message = ''
-            The option definition `${showOption path}' in ${showFiles (getAttrFromPath path options).files} no longer has any effect; please remove it.
-            ${instructions}
-          '';
-        }
-      ];
-    };
 }

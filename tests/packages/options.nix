@@ -3,9 +3,10 @@
 { lib }:
 let
   inherit (builtins)
-    all concatLists concatMap concatStringsSep filter foldl' head isAttrs isBool isInt isList isString length match tail
+    all concatLists concatMap concatStringsSep filter foldl' head isAttrs isBool isInt isList isString length match
+    tail
     ;
-  inherit (lib) concatMapStrings isFunction last optional optionalAttrs types;
+  inherit (lib) concatMapStrings isFunction optional optionalAttrs types;
 
   unknownModule = "<unknown-file>";
   isOption = lib.isType "option";
@@ -71,9 +72,6 @@ let
 in
 {
   inherit isOption literalExpression mergeUniqueOption mkOption showDefs showFiles showOption unknownModule;
-  literalMD = literal "literalMD";
-  literalCode = language: text: literal "literalMD" "```${language}\n${text}\n```\n";
-  renderOptionValue = render;
 
   mkEnableOption =
     name:
@@ -83,43 +81,6 @@ in
       description = "Whether to enable ${name}.";
       type = types.bool;
     };
-
-  mkPackageOption =
-    pkgs: name:
-    {
-      nullable ? false,
-      default ? name,
-      example ? null,
-      extraDescription ? "",
-      pkgsText ? "pkgs",
-    }:
-    let
-      path = lib.toList default;
-      text = lib.showAttrPath path;
-    in
-    mkOption (
-      {
-        description = "The ${if isList name then last name else name} package to use.${
-          if extraDescription == "" then "" else " ${extraDescription}"
-        }";
-        type = if nullable then types.nullOr types.package else types.package;
-      }
-      // (
-        if default != null then
-          {
-            default = lib.attrByPath path (throw "${text} cannot be found in ${pkgsText}") pkgs;
-            defaultText = literalExpression "${pkgsText}.${text}";
-          }
-        else
-          optionalAttrs nullable { default = null; }
-      )
-      // optionalAttrs (example != null) {
-        example = literalExpression (if isList example then "${pkgsText}.${lib.showAttrPath example}" else example);
-      }
-    );
-
-  getValues = map (definition: definition.value);
-  getFiles = map (definition: definition.file);
 
   # Ways to make one value of definitions. What the type has checked decides how.
   mergeDefaultOption =

@@ -12,7 +12,6 @@ let
   mkMerge = contents: { _type = "merge"; inherit contents; };
   mkOverride = priority: content: { _type = "override"; inherit priority content; };
   mkOrder = priority: content: { _type = "order"; inherit priority content; };
-  mkDefinition = definition: definition // { _type = "definition"; };
   defaultOverridePriority = 100;
   defaultOrderPriority = 1000;
   mkOptionDefault = mkOverride 1500;
@@ -118,18 +117,10 @@ let
 in
 {
   inherit
-    defaultOrderPriority defaultOverridePriority mergeDefinitions mkDefinition mkIf mkMerge mkOptionDefault mkOrder
+    defaultOrderPriority defaultOverridePriority mergeDefinitions mkIf mkMerge mkOptionDefault mkOrder
     mkOverride pushDownProperties
     ;
   mkDefault = mkOverride 1000;
   mkForce = mkOverride 50;
-  mkImageMediaOverride = mkOverride 60;
-  mkVMOverride = mkOverride 10;
   mkBefore = mkOrder 500;
-  mkAfter = mkOrder 1500;
-  mkAssert =
-    assertion: message:
-    mkIf (if assertion then true else throw "\nFailed assertion: ${message}");
-  mkAliasDefinitions = option: mkIf option.isDefined (mkMerge option.definitions);
-  mkDerivedConfig = option: f: mkOverride (option.highestPrio or defaultOverridePriority) (f option.value);
 }

@@ -3,12 +3,12 @@
 { lib }:
 let
   inherit (builtins)
-    concatLists elem filter foldl' head isAttrs isBool isFloat isInt isList isPath isString length mapAttrs match
-    removeAttrs storeDir substring zipAttrsWith
+    concatLists elem filter head isAttrs isBool isFloat isInt isList isPath isString length mapAttrs match removeAttrs
+    storeDir substring zipAttrsWith
     ;
   inherit (lib)
-    concatMapStringsSep imap1 isDerivation isStorePath isStringLike mergeDefaultOption mergeDefinitions mergeEqualOption
-    mergeOneOption mergeUniqueOption showFiles showOption
+    concatMapStringsSep imap1 isDerivation isStorePath isStringLike mergeDefaultOption mergeDefinitions
+    mergeEqualOption mergeOneOption mergeUniqueOption showFiles showOption
     ;
 
   values = map (definition: definition.value);
@@ -191,16 +191,6 @@ let
   types = {
     inherit addCheck attrsWith defaultFunctor defaultTypeMerge mkOptionType pathWith unique;
     isType = lib.isType;
-    setType = name: value: value // { _type = name; };
-    isOptionType = lib.isType "option-type";
-    optionDescriptionPhrase =
-      fits: type: if fits (type.descriptionClass or null) then type.description else "(${type.description})";
-    mergeTypes =
-      one: other:
-      let
-        merged = one.typeMerge other.functor;
-      in
-      if merged == null then { _type = "merge-error"; error = "Cannot merge types"; } else merged;
 
     # Any value.
     raw = mkOptionType {
@@ -256,7 +246,6 @@ let
       s16 = signed 16 65536;
       s32 = signed 32 4294967296;
     };
-    port = types.ints.u16;
     enum =
       allowed:
       let
@@ -293,9 +282,6 @@ let
 
     # Texts.
     str = plain "str" "string" isString;
-    nonEmptyStr = plain "nonEmptyStr" "non-empty string" (
-      value: isString value && match "[ \t\n]*" value == null
-    );
     strMatching =
       pattern:
       plain "strMatching ${builtins.toJSON pattern}" "string matching the pattern ${pattern}" (
@@ -309,13 +295,6 @@ let
           binOp = one: other: if one == other then one else null;
         };
         typeMerge = defaultTypeMerge functor;
-      };
-    singleLineStr =
-      plain "singleLineStr" "(optionally newline-terminated) single-line string" (
-        value: isString value && match "[^\n\r]*\n?" value != null
-      )
-      // {
-        merge = loc: definitions: lib.removeSuffix "\n" (mergeEqualOption loc definitions);
       };
     separatedString =
       separator:
@@ -333,13 +312,10 @@ let
         };
       };
     lines = types.separatedString "\n";
-    commas = types.separatedString ",";
-    envVar = types.separatedString ":";
 
     # Paths and packages.
     path = pathWith { absolute = true; };
     pathInStore = pathWith { inStore = true; };
-    externalPath = pathWith { absolute = true; inStore = false; };
     package = mkOptionType {
       name = "package";
       descriptionClass = "noun";
@@ -351,16 +327,7 @@ let
         in
         if isPath value || isString value && !builtins.hasContext value then lib.toDerivation value else value;
     };
-    shellPackage = types.package // { check = value: isDerivation value && value ? shellPath; };
 
-    # Collections.
-    attrs = mkOptionType {
-      name = "attrs";
-      description = "attribute set";
-      check = isAttrs;
-      merge = _: foldl' (set: definition: set // definition.value) { };
-      emptyValue.value = { };
-    };
     attrsOf = elemType: attrsWith { inherit elemType; };
     lazyAttrsOf = elemType: attrsWith { inherit elemType; lazy = true; };
     listOf =
@@ -391,17 +358,6 @@ let
         place = prefix: prefix ++ [ "*" ];
         inherit elemType;
         again = types.listOf;
-      };
-    nonEmptyListOf =
-      elemType:
-      let
-        list = addCheck (types.listOf elemType) (value: value != [ ]);
-      in
-      list
-      // {
-        description = "non-empty ${phrase [ "noun" ] list}";
-        emptyValue = { };
-        substSubModules = modules: types.nonEmptyListOf (elemType.substSubModules modules);
       };
   }
   // import ./composed-types.nix { inherit lib types around phrase ofNouns orNouns unchecked; };
