@@ -1,5 +1,5 @@
-//! Copies the Nix expressions that `nixply container` evaluates, for src/expressions.rs to embed: without comments, which
-//! would double their size.
+//! Copies the Nix expressions that `nixply container` evaluates, for src/expressions.rs to embed. It removes comments, which
+//! are a quarter of their size.
 
 #![allow(clippy::print_stdout, reason = "cargo reads it")]
 
