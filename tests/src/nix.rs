@@ -129,7 +129,7 @@ impl Nix {
 /// nix/build-image.nix without the plugin; `buildImages usePlugin`, nix/build-images.nix; and `drop_in usePlugin`, what nix/nix2container gives.
 pub fn expression(nix: &Nix, body: &str) -> String {
     format!(
-        "let pkgs = import {repository}/nix/packages {{ lock = builtins.fromJSON (builtins.readFile {lock}); }}; \
+        "let pkgs = import {repository}/tests/packages {{ lock = builtins.fromJSON (builtins.readFile {lock}); }}; \
          program = builtins.path {{ path = {cli}; name = \"nixply\"; }}; \
          nixply = pkgs.runCommand \"nixply\" {{ }} ''mkdir -p $out/bin; ln -s ${{program}} $out/bin/nixply''; \
          buildImage = import {repository}/nix/build-image.nix {{ builder = \"${{program}}\"; usePlugin = false; }}; \

@@ -49,7 +49,7 @@ impl<'n> Project<'n> {
     pub fn set_packages(&self, more: &str) {
         let text = format!(
             "{{ system ? builtins.currentSystem, ... }}:\n\
-             let pkgs = import {}/nix/packages {{ inherit system; lock = builtins.fromJSON (builtins.readFile {}); }};\n\
+             let pkgs = import {}/tests/packages {{ inherit system; lock = builtins.fromJSON (builtins.readFile {}); }};\n\
              in pkgs // {more}\n",
             Nix::repository().display(),
             self.nix.lock.display()

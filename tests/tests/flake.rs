@@ -117,7 +117,7 @@ impl Flakes {
             run(Command::new("cp").arg("-r").arg(repository.join(from)).arg(to)).ok();
         };
         copy("tests/nix2container/nixpkgs.nix", "nixpkgs/flake.nix");
-        copy("nix/packages", "nixpkgs/packages");
+        copy("tests/packages", "nixpkgs/packages");
         fs::copy(&nix.lock, flakes.path("nixpkgs/lock.json")).unwrap();
         fs::copy(&nix.cli, flakes.path("nixpkgs/nixply")).unwrap();
         for file in ["flake.nix", "default.nix", "nix", "Cargo.toml", "Cargo.lock"] {

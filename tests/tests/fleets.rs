@@ -96,10 +96,7 @@ fn what_the_program_makes_needs_it() {
         [request, format!("import {folder}/build-image.nix {{ usePlugin = false; }} {{ name = \"web\"; }}")]
     {
         let said = nix.try_build(&expression).fails();
-        assert!(
-            said.contains("requestFile, are made by the nixply program: give its package, as in"),
-            "{said}"
-        );
+        assert!(said.contains("`requestFile`, need the nixply program: pass its package, as in"), "{said}");
     }
 }
 

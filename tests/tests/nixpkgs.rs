@@ -56,7 +56,7 @@ fn nixpkgs_source_set_has_all_members_and_what_is_embedded() {
     for embedded in ["nix/source.nix", "nix/modules/default.nix", "nix/modules/containers/environment.sh"] {
         assert!(source.join(embedded).is_file(), "{embedded}");
     }
-    for no_part in ["nix/packages", "docs", "examples", "README.md", "flake.nix", "target", ".git"] {
+    for no_part in ["tests/packages", "docs", "examples", "README.md", "flake.nix", "target", ".git"] {
         assert!(!source.join(no_part).exists(), "{no_part}");
     }
 }

@@ -34,7 +34,7 @@ fn package(file_name: &str, rust: &str, nix: &str, system: &str, more: &str) -> 
              }};
            in call (builtins.intersectAttrs (builtins.functionArgs call) given // {{ {more} }})"#,
         file_name = file(file_name),
-        lib = file("nix/packages/lib.nix"),
+        lib = file("tests/packages/lib.nix"),
     )
 }
 

@@ -48,7 +48,7 @@ impl Flake {
         for file in ["build-image.nix", "codecs.nix", "derivation.nix"] {
             fs::copy(repository.join("nix").join(file), flake.path(file)).unwrap();
         }
-        run(Command::new("cp").arg("-r").arg(repository.join("nix/packages")).arg(flake.path("packages")))
+        run(Command::new("cp").arg("-r").arg(repository.join("tests/packages")).arg(flake.path("packages")))
             .ok();
         fs::create_dir_all(flake.path("package/bin")).unwrap();
         fs::copy(&nix.cli, flake.path("package/bin/nixply")).unwrap();

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use regex::Regex;
 
-use crate::host::{self, output};
+use xtask::host::{self, output};
 
 /// Fails with the list of broken links.
 pub(crate) fn check() -> Result<()> {

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use regex::{Regex, RegexSet, RegexSetBuilder};
 
-use crate::host::{self, output, say};
+use xtask::host::{self, output, say};
 
 /// A kind of text, with the share of its lines that may have a marker.
 struct Kind {
