@@ -10,9 +10,11 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::expected::{self, Weights};
 use crate::history::History;
-use crate::replay::{Contender, Layer, Moved, Replay};
+use crate::metrics::ReleaseMetrics;
+use crate::replay::{Contender, Layer, Replay};
+use crate::rounding::{mean, rounded};
 use crate::sizes::{Prediction, Sizes};
-use crate::summary::{Summary, mean, rounded};
+use crate::summary::Summary;
 
 /// What is compared.
 #[derive(Debug, Clone)]
@@ -48,25 +50,25 @@ pub struct Comparison {
     /// Bytes of these.
     pub bytes: u64,
     /// Lower bounds: a layer for each path.
-    pub floor: Contended,
+    pub floor: StrategyResult,
     /// The strategies, for each limit.
-    pub limits: Vec<AtLimit>,
+    pub limits: Vec<LimitResults>,
 }
 
 /// What strategies come to with so many layers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct AtLimit {
+pub struct LimitResults {
     /// At most so many layers an image.
     pub max_layers: usize,
     /// In the order in which they were named.
-    pub strategies: Vec<Contended>,
+    pub strategies: Vec<StrategyResult>,
 }
 
 /// What one strategy comes to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Contended {
+pub struct StrategyResult {
     /// Its name.
     pub strategy: String,
     /// Mean bytes pushed by the floor's; absent where the floor pushes nothing.
@@ -98,7 +100,7 @@ pub struct Series {
 }
 
 impl Series {
-    fn of(releases: &[Moved]) -> Self {
+    fn of(releases: &[ReleaseMetrics]) -> Self {
         Self {
             pushed: releases.iter().map(|moved| moved.pushed).collect(),
             pulled: releases.iter().map(|moved| mean(&moved.pulled)).collect(),
@@ -153,7 +155,7 @@ impl Study {
         let mut all = jobs.iter().zip(replays).map(|((contender, _), replay)| {
             let summary = Summary::of(&replay.releases, self.warm_up).expect("some are measured");
             let floor = *floor_mean.get_or_insert(summary.pushed.mean);
-            Contended {
+            StrategyResult {
                 strategy: contender.name(),
                 to_floor: (floor > 0).then(|| rounded(summary.pushed.mean as f64 / floor as f64)),
                 summary,
@@ -162,7 +164,7 @@ impl Study {
             }
         });
         let floor = all.next().expect("it is the first job");
-        let limits = self.limits.iter().map(|limit| AtLimit {
+        let limits = self.limits.iter().map(|limit| LimitResults {
             max_layers: *limit,
             strategies: all.by_ref().take(self.contenders.len()).collect(),
         });
@@ -190,7 +192,7 @@ impl Study {
         let mut names = Vec::new();
         for limit in &self.limits {
             for contender in &self.contenders {
-                let Contender::Anew(strategy) = contender else { continue };
+                let Contender::Independent(strategy) = contender else { continue };
                 let options =
                     Options { strategy: strategy.clone(), max_layers: *limit, ..Options::default() };
                 let made = plan::plan(closure, &options).map_err(|source| Error::Closure {
@@ -210,10 +212,10 @@ impl Study {
             let [structural, even, leaves] = bytes[..] else { unreachable!("one for each of the weights") };
             ExpectedBytes { strategy: strategy.to_owned(), structural, even, leaves }
         };
-        let mut limits: Vec<ExpectedAtLimit> = Vec::new();
+        let mut limits: Vec<ExpectedLimitResults> = Vec::new();
         for ((limit, name), bytes) in names.iter().zip(&bytes[1..]) {
             if limits.last().is_none_or(|last| last.max_layers != *limit) {
-                limits.push(ExpectedAtLimit { max_layers: *limit, strategies: Vec::new() });
+                limits.push(ExpectedLimitResults { max_layers: *limit, strategies: Vec::new() });
             }
             limits.last_mut().expect("one was pushed").strategies.push(row(name, bytes));
         }
@@ -240,13 +242,13 @@ pub struct Expectation {
     /// Lower bounds: a layer for each path.
     pub floor: ExpectedBytes,
     /// The strategies, for each limit.
-    pub limits: Vec<ExpectedAtLimit>,
+    pub limits: Vec<ExpectedLimitResults>,
 }
 
 /// What strategies are expected to move with so many layers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ExpectedAtLimit {
+pub struct ExpectedLimitResults {
     /// At most so many layers.
     pub max_layers: usize,
     /// In the order in which they were named.

@@ -1,7 +1,7 @@
 //! Replays a history: plans each release and counts what it moves.
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nixply_packer::closure::{Closure, StorePath};
 use nixply_packer::plan::{self, Lock, Member, PlannedPath, Strategy};
@@ -9,17 +9,18 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::history::{History, Release};
+use crate::metrics::ReleaseMetrics;
 use crate::sizes::Sizes;
 
 /// What a strategy is asked to do at each release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Contender {
     /// Plan each image anew.
-    Anew(Strategy),
+    Independent(Strategy),
     /// `nixply`, with a lock file that is updated at each release, all images together.
     Locked,
     /// Plan with `nixply`, all images together, without a lock file.
-    Together,
+    Fleet,
     /// A layer for each path, whatever the limit: no strategy moves less.
     Floor,
 }
@@ -28,9 +29,9 @@ impl Contender {
     /// Its name in reports.
     pub fn name(&self) -> String {
         match self {
-            Self::Anew(strategy) => strategy.name().to_owned(),
+            Self::Independent(strategy) => strategy.name().to_owned(),
             Self::Locked => "nixply+lock".into(),
-            Self::Together => "nixply+fleet".into(),
+            Self::Fleet => "nixply+fleet".into(),
             Self::Floor => "floor".into(),
         }
     }
@@ -38,10 +39,10 @@ impl Contender {
     /// Those that a study has if nobody names any.
     pub fn usual() -> Vec<Self> {
         vec![
-            Self::Anew(Strategy::Popularity),
-            Self::Anew(Strategy::AutoLayer),
-            Self::Anew(Strategy::Size),
-            Self::Anew(Strategy::Nixply),
+            Self::Independent(Strategy::Popularity),
+            Self::Independent(Strategy::AutoLayer),
+            Self::Independent(Strategy::Size),
+            Self::Independent(Strategy::Nixply),
             Self::Locked,
         ]
     }
@@ -50,7 +51,7 @@ impl Contender {
     pub fn from_name(name: &str) -> Result<Self> {
         match name {
             "nixply+lock" => Ok(Self::Locked),
-            "nixply+fleet" => Ok(Self::Together),
+            "nixply+fleet" => Ok(Self::Fleet),
             "floor" => Err(Error::invalid("strategy \"floor\"", "it is part of every study")),
             _ => match Strategy::from_name(name) {
                 // A closure with more paths than layers is an error to it, and every study has one of those.
@@ -58,7 +59,7 @@ impl Contender {
                     let why = "more paths than layers are an error to it; the floor, part of every study, is what it moves";
                     Err(Error::invalid("strategy \"per-path\"", why))
                 }
-                Ok(strategy) => Ok(Self::Anew(strategy)),
+                Ok(strategy) => Ok(Self::Independent(strategy)),
                 Err(_) => {
                     let ours = ["nixply+lock", "nixply+fleet"];
                     let names = Strategy::NAMES.into_iter().filter(|name| *name != "per-path").chain(ours);
@@ -74,7 +75,7 @@ impl Contender {
 #[derive(Debug, Clone, Default)]
 pub struct Replay {
     /// What each release moved.
-    pub releases: Vec<Moved>,
+    pub releases: Vec<ReleaseMetrics>,
     /// The layers of the last release, each once, the largest first.
     pub layers: Vec<Layer>,
 }
@@ -99,31 +100,6 @@ pub struct Layer {
 /// How many paths [`Layer::largest`] has at most.
 const LARGEST: usize = 3;
 
-/// What a release moved. Bytes are those of archives, or as [`Sizes`] has them.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Moved {
-    /// Bytes that the registry did not have.
-    pub pushed: u64,
-    /// Of these, bytes in layers without a path that is new.
-    pub churned: u64,
-    /// For each image that the release before has, too, bytes that a client fetches who has that.
-    pub pulled: Vec<u64>,
-    /// Layers of all images that the release before did not have.
-    pub layers_changed: usize,
-    /// Layers of all images, each once.
-    pub layers: usize,
-    /// Bytes of all images' layers, each layer once.
-    pub stored: u64,
-    /// Bytes of all images' paths, each path once.
-    pub ceiling: u64,
-    /// Bytes of all images, each by itself.
-    pub alone: u64,
-    /// Bytes in the registry by now, if nothing is ever removed.
-    pub registry: u64,
-    /// How long planning took.
-    pub planning: Duration,
-}
-
 type LayerId = blake3::Hash;
 
 /// A layer by its paths: its bytes depend on nothing else.
@@ -139,13 +115,13 @@ fn layer_id(paths: &[PlannedPath]) -> LayerId {
 
 /// Replays all releases of `history` with at most `max_layers` layers an image. The first release is what everybody has; its
 /// entry tells what the first push costs.
-pub fn replay(history: &History, contender: &Contender, max_layers: usize) -> Result<Vec<Moved>> {
+pub fn replay(history: &History, contender: &Contender, max_layers: usize) -> Result<Vec<ReleaseMetrics>> {
     Ok(Replay::of(history, contender, max_layers, &Sizes::default(), &|| ())?.releases)
 }
 
 /// An image's layers in a release.
 #[derive(Debug, Default)]
-struct Before {
+struct ImageState {
     /// How many releases have made each anew.
     changes: HashMap<LayerId, usize>,
     /// Where each path is, by the name that it keeps.
@@ -164,13 +140,13 @@ impl Replay {
         let mut lock: Option<Lock> = None;
         let mut registry: HashSet<LayerId> = HashSet::new();
         let mut in_registry = 0;
-        let mut before: Vec<Option<Before>> = history.images.iter().map(|_| None).collect();
+        let mut before: Vec<Option<ImageState>> = history.images.iter().map(|_| None).collect();
         let mut known_paths: HashSet<String> = HashSet::new();
         let mut replay = Self::default();
         for (number, release) in history.releases.iter().enumerate() {
             let started = Instant::now();
             let plans = plans(history, release, contender, max_layers, &mut lock)?;
-            let mut moved = Moved { planning: started.elapsed(), ..Moved::default() };
+            let mut moved = ReleaseMetrics { planning: started.elapsed(), ..ReleaseMetrics::default() };
             let mut stored: HashMap<LayerId, u64> = HashMap::new();
             let mut paths: HashMap<&str, u64> = HashMap::new();
             let mut next = Vec::with_capacity(plans.len());
@@ -178,7 +154,7 @@ impl Replay {
             for (image, (layers, closure)) in plans.iter().zip(&release.closures).enumerate() {
                 let before = before[image].as_ref();
                 let keys = plan::keys(closure);
-                let mut now = Before::default();
+                let mut now = ImageState::default();
                 let mut pulled = 0;
                 for layer in layers {
                     let id = layer_id(layer);
@@ -214,7 +190,7 @@ impl Replay {
                         now.homes.insert(keys[at].clone(), id);
                     }
                     if number + 1 == history.releases.len() {
-                        let same = last.entry(id).or_insert_with(|| described(layer, closure, bytes));
+                        let same = last.entry(id).or_insert_with(|| new_layer(layer, closure, bytes));
                         same.images.push(image);
                         same.changes = same.changes.max(changes);
                     }
@@ -240,7 +216,7 @@ impl Replay {
     }
 }
 
-impl Before {
+impl ImageState {
     /// How often that layer changed which a new one comes from; 0 if from none.
     fn changes_of(&self, layer: &[PlannedPath], closure: &Closure, keys: &[String]) -> usize {
         let mut shares: HashMap<LayerId, u64> = HashMap::new();
@@ -257,7 +233,7 @@ impl Before {
 }
 
 /// A layer that no image has yet.
-fn described(layer: &[PlannedPath], closure: &Closure, bytes: u64) -> Layer {
+fn new_layer(layer: &[PlannedPath], closure: &Closure, bytes: u64) -> Layer {
     let mut paths: Vec<(u64, &StorePath)> = layer
         .iter()
         .map(|path| (closure.get(&path.path).map_or(0, |info| info.nar_size), &path.path))
@@ -291,7 +267,7 @@ fn plans(
             .collect()
     };
     match contender {
-        Contender::Anew(strategy) => images
+        Contender::Independent(strategy) => images
             .map(|(image, closure)| {
                 let options =
                     plan::Options { strategy: strategy.clone(), max_layers, ..plan::Options::default() };
@@ -306,7 +282,7 @@ fn plans(
                     .collect()
             })
             .collect()),
-        Contender::Together => plan::plan_fleet(&members(), None).map_err(|source| failed("all", source)),
+        Contender::Fleet => plan::plan_fleet(&members(), None).map_err(|source| failed("all", source)),
         Contender::Locked => {
             let members = members();
             let next = Lock::update(lock.as_ref(), &members).map_err(|source| failed("all", source))?;

@@ -7,7 +7,7 @@ use nixply_packer::plan::Name;
 use serde::Serialize;
 
 use crate::history::History;
-use crate::summary::rounded;
+use crate::rounding::rounded;
 
 /// Compressed bytes for one of an archive where nothing is known: what packages come to with zstd and gzip, more or less.
 pub const ASSUMED_RATIO: f64 = 0.3;
@@ -52,7 +52,7 @@ impl Sizes {
             let name = Name::of(&info.path);
             (name.package, name.output)
         };
-        let (mut all, mut packages) = (Known::default(), HashMap::<_, Known>::new());
+        let (mut all, mut packages) = (Totals::default(), HashMap::<_, Totals>::new());
         let mut sizes = HashMap::new();
         for info in &infos {
             if let Some(size) = known(info) {
@@ -68,7 +68,7 @@ impl Sizes {
         let mut package_paths = 0;
         for info in &infos {
             sizes.entry(info.path.clone()).or_insert_with(|| {
-                let of_package = packages.get(&package(info)).and_then(Known::ratio);
+                let of_package = packages.get(&package(info)).and_then(Totals::ratio);
                 package_paths += usize::from(of_package.is_some());
                 let ratio = of_package.or(ratio).unwrap_or(ASSUMED_RATIO);
                 (info.nar_size as f64 * ratio).round() as u64
@@ -98,12 +98,12 @@ impl Sizes {
 
 /// Bytes of paths of which both sizes are known.
 #[derive(Debug, Clone, Copy, Default)]
-struct Known {
+struct Totals {
     archives: u128,
     compressed: u128,
 }
 
-impl Known {
+impl Totals {
     fn ratio(&self) -> Option<f64> {
         (self.archives > 0).then(|| self.compressed as f64 / self.archives as f64)
     }

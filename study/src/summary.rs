@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::replay::Moved;
+use crate::metrics::ReleaseMetrics;
+use crate::rounding::{mean, rounded};
 
 /// A replay's numbers. Bytes are those of archives; means are over the releases that are measured, rounded to whole bytes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -52,7 +53,7 @@ impl Spread {
 
 impl Summary {
     /// Of the releases after the first and `warm_up` more; none if there are no others.
-    pub fn of(releases: &[Moved], warm_up: usize) -> Option<Self> {
+    pub fn of(releases: &[ReleaseMetrics], warm_up: usize) -> Option<Self> {
         let measured = releases.get(1 + warm_up..).filter(|measured| !measured.is_empty())?;
         let last = measured.last()?;
         let saved = |bytes: u64| rounded(1.0 - bytes as f64 / last.alone.max(1) as f64);
@@ -74,18 +75,6 @@ impl Summary {
     }
 }
 
-/// The mean in whole bytes; 0 of nothing.
-pub(crate) fn mean(numbers: &[u64]) -> u64 {
-    let sum: u128 = numbers.iter().map(|number| u128::from(*number)).sum();
-    let count = numbers.len().max(1) as u128;
-    u64::try_from((sum + count / 2) / count).expect("no more than the largest of them")
-}
-
-/// With four digits after the point, which is more than anybody needs to know.
-pub(crate) fn rounded(number: f64) -> f64 {
-    (number * 10_000.0).round() / 10_000.0
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -99,13 +88,11 @@ mod tests {
         assert_eq!(spread(&[3, 1, 2]), Spread { mean: 2, p95: 3 });
         assert_eq!(spread(&(1..=20).rev().collect::<Vec<_>>()), Spread { mean: 11, p95: 19 });
         assert_eq!(spread(&(1..=100).collect::<Vec<_>>()), Spread { mean: 51, p95: 95 });
-        assert_eq!(mean(&[u64::MAX, u64::MAX]), u64::MAX);
-        assert_eq!((mean(&[]), mean(&[1, 2])), (0, 2));
     }
 
     #[test]
     fn the_first_release_and_the_warm_up_are_not_measured() {
-        let moved = |pushed, pulled: &[u64], layers_changed| Moved {
+        let release = |pushed, pulled: &[u64], layers_changed| ReleaseMetrics {
             pushed,
             churned: pushed / 10,
             pulled: pulled.to_vec(),
@@ -117,7 +104,7 @@ mod tests {
             registry: pushed * 2,
             planning: Duration::from_millis(250),
         };
-        let releases = [moved(9000, &[], 9), moved(100, &[50, 70], 3), moved(300, &[100, 301], 4)];
+        let releases = [release(9000, &[], 9), release(100, &[50, 70], 3), release(300, &[100, 301], 4)];
         let summary = Summary::of(&releases, 0).unwrap();
         let expected = Summary {
             pushed: Spread { mean: 200, p95: 300 },

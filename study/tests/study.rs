@@ -310,7 +310,7 @@ fn a_fleet_that_never_was_is_always_the_same() {
 
 #[test]
 fn contenders_have_names() {
-    for contender in Contender::usual().into_iter().chain([Contender::Together]) {
+    for contender in Contender::usual().into_iter().chain([Contender::Fleet]) {
         assert_eq!(Contender::from_name(&contender.name()).unwrap(), contender);
     }
     let error = |name: &str| Contender::from_name(name).unwrap_err().to_string();

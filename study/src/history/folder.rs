@@ -6,8 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nixply_packer::closure::{Closure, StorePath};
+use nixply_packer::given;
 
-use super::{History, Release};
+use super::release::{History, Release};
 use crate::error::{Error, Result};
 
 /// The image's name where a release is a file.
@@ -58,6 +59,11 @@ pub(super) fn read(folder: &Path) -> Result<History> {
     Ok(of_closures(name, releases))
 }
 
+/// What is in a file that the user has named.
+pub(super) fn read_file(file: &Path) -> Result<Vec<u8>> {
+    given::bytes(file, &|| false).map_err(|source| Error::Read { path: file.to_owned(), source })
+}
+
 /// A history of what images had in each release. An image that a release does not have is empty in it.
 pub(super) fn of_closures(name: String, releases: Vec<(String, BTreeMap<String, Closure>)>) -> History {
     let images: BTreeSet<&String> = releases.iter().flat_map(|(_, images)| images.keys()).collect();
@@ -72,8 +78,8 @@ pub(super) fn of_closures(name: String, releases: Vec<(String, BTreeMap<String, 
 }
 
 /// A closure in canonical order, all of it.
-pub(super) fn closure(file: &Path) -> Result<Closure> {
-    of_bytes(super::read(file)?, file)
+fn closure(file: &Path) -> Result<Closure> {
+    of_bytes(read_file(file)?, file)
 }
 
 /// A closure from what is in its file.

@@ -10,7 +10,7 @@ use nixply_packer::given;
 use serde::Deserialize;
 use zstd_safe::{DCtx, InBuffer, OutBuffer};
 
-use super::{History, Propagation, Release};
+use super::release::{History, Propagation, Release};
 use crate::error::{Error, Result};
 
 #[derive(Deserialize)]

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Geometric, LogNormal};
 
 use super::packages::{self, Package, Step};
-use super::{History, Propagation};
+use super::release::{History, Propagation};
 use crate::error::{Error, Result};
 
 /// A fleet to be made up.

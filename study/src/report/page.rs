@@ -3,8 +3,10 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Column, Report, bytes, chart, columns, headline, layers, measure};
-use crate::compare::{AtLimit, Comparison, Contended, Expectation, ExpectedBytes};
+use super::table::{Column, columns};
+use super::text::{bytes, headline, layers, measure};
+use super::{Report, chart, palette, treemap};
+use crate::compare::{Comparison, Expectation, ExpectedBytes, LimitResults, StrategyResult};
 
 const STYLE: &str = include_str!("page.css");
 
@@ -17,7 +19,7 @@ pub(super) fn of(report: &Report) -> String {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { (title) }
-                style { (PreEscaped(STYLE)) }
+                style { (PreEscaped(palette::style_sheet())) (PreEscaped(STYLE)) }
             }
             body {
                 h1 { (title) }
@@ -71,8 +73,8 @@ fn exact(number: u64) -> Markup {
     html! { data value=(number) title=(format!("{number} bytes")) { (bytes(number)) } }
 }
 
-fn table(comparison: &Comparison, limit: &AtLimit, columns: &[Column]) -> Markup {
-    let row = |class: String, of: &Contended, row_class: &str| {
+fn table(comparison: &Comparison, limit: &LimitResults, columns: &[Column]) -> Markup {
+    let row = |class: String, of: &StrategyResult, row_class: &str| {
         html! {
             tr class=(row_class) {
                 td { span class=(format!("swatch {class}")) {} (of.strategy) }
@@ -93,7 +95,7 @@ fn table(comparison: &Comparison, limit: &AtLimit, columns: &[Column]) -> Markup
                 thead { tr { th { "strategy" } @for column in columns { th title=(column.about) { (column.title) } } } }
                 tbody {
                     @for (number, of) in limit.strategies.iter().enumerate() {
-                        (row(format!("s{}", number % chart::COLOURS), of, ""))
+                        (row(format!("s{}", number % palette::STRATEGIES.len()), of, ""))
                     }
                     (row("floor".to_owned(), &comparison.floor, "of-floor"))
                 }
@@ -102,7 +104,7 @@ fn table(comparison: &Comparison, limit: &AtLimit, columns: &[Column]) -> Markup
     }
 }
 
-fn charts(comparison: &Comparison, limit: &AtLimit) -> Markup {
+fn charts(comparison: &Comparison, limit: &LimitResults) -> Markup {
     let strategies = &limit.strategies;
     html! {
         figure.all {
@@ -112,20 +114,20 @@ fn charts(comparison: &Comparison, limit: &AtLimit) -> Markup {
         div.charts {
             figure {
                 (caption("Pushed in a release", "Above the mean, below it in a lighter colour the 95th percentile."))
-                (chart::spreads(comparison, strategies, |of| of.summary.pushed))
+                (chart::spreads("Bytes pushed in a release", comparison, strategies, |of| of.summary.pushed))
             }
             figure {
                 (caption("Pulled in a release", "By a client that has the release before: the mean of all images."))
-                (chart::spreads(comparison, strategies, |of| of.summary.pulled))
+                (chart::spreads("Bytes pulled in a release", comparison, strategies, |of| of.summary.pulled))
             }
             figure {
                 (caption("In the registry", "If nothing is ever removed."))
-                (chart::registry(comparison, strategies))
+                (chart::registry("Bytes in the registry after each release", comparison, strategies))
             }
             @if comparison.images.len() > 1 {
                 figure {
                     (caption("Shared", "Part of all images' bytes that shared layers save in the last release."))
-                    (chart::shares(comparison, strategies))
+                    (chart::shares("Part of all bytes that shared layers save", comparison, strategies))
                 }
             }
         }
@@ -138,11 +140,11 @@ fn caption(title: &str, text: &str) -> Markup {
 }
 
 /// The layers of the strategies that people have and of those that they could have, if both were studied.
-fn maps(comparison: &Comparison, strategies: &[Contended]) -> Markup {
+fn maps(comparison: &Comparison, strategies: &[StrategyResult]) -> Markup {
     let named = |name: &str| strategies.iter().find(|of| of.strategy == name);
     let ours = named("nixply+lock").or_else(|| named("nixply")).or(strategies.last());
     let theirs = named("popularity").or(strategies.first());
-    let mut shown: Vec<&Contended> = ours.into_iter().chain(theirs).collect();
+    let mut shown: Vec<&StrategyResult> = ours.into_iter().chain(theirs).collect();
     shown.dedup_by_key(|of| of.strategy.clone());
     let most = shown.iter().map(|of| of.summary.stored).max().unwrap_or(0);
     html! {
@@ -153,10 +155,10 @@ fn maps(comparison: &Comparison, strategies: &[Contended]) -> Markup {
                         &format!("Layers of {}: {}", of.strategy, bytes(of.summary.stored)),
                         "Of the last release, all images, each layer once; areas are bytes. A layer is new in a release if its paths are others.",
                     ))
-                    (chart::layers(comparison, of, most))
+                    (treemap::layers(comparison, of, most))
                     p.key.faint {
                         "New "
-                        @for (class, _, text) in chart::HEATS { span class=(class) { span.swatch {} (text) } }
+                        @for (class, _, text) in treemap::HEATS { span class=(class) { span.swatch {} (text) } }
                     }
                 }
             }

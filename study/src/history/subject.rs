@@ -1,0 +1,70 @@
+//! Reads histories and closures.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use nixply_packer::closure::Closure;
+
+use super::folder;
+use super::packages;
+use super::release::{History, Propagation};
+use crate::error::{Error, Result};
+
+/// What can be studied.
+#[derive(Debug, Clone)]
+pub enum Subject {
+    /// Releases.
+    History(History),
+    /// One release, which has these images: no history.
+    Closures(Vec<(String, Closure)>),
+}
+
+impl Subject {
+    /// Reads a `nixply-history` file (`.json`, or `.json.zst`), a closure as `nix path-info --json --recursive` prints it, or a
+    /// folder of such closures: `RELEASE.json`, or `RELEASE/IMAGE.json`. Only a `nixply-history` can be without propagation.
+    pub fn read(path: &Path, propagation: Propagation) -> Result<Self> {
+        let what = || path.display().to_string();
+        // Read once: it may be a pipe.
+        let file = if path.is_dir() { None } else { Some(folder::read_file(path)?) };
+        if let Some(bytes) = file.as_deref().filter(|bytes| packages::is_history(path, bytes)) {
+            return Ok(Self::History(packages::read(path, bytes, propagation)?));
+        }
+        if propagation == Propagation::Alone {
+            let why = "its paths have the hashes that Nix gave them: only a nixply-history can be without propagation";
+            return Err(Error::invalid(what(), why));
+        }
+        if let Some(bytes) = file {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let name = name.trim_end_matches(".json").to_owned();
+            return Ok(Self::Closures(vec![(name, folder::of_bytes(bytes, path)?)]));
+        }
+        Ok(match folder::read(path)? {
+            mut one if one.releases.len() == 1 => {
+                let closures = one.releases.remove(0).closures;
+                Self::Closures(one.images.into_iter().zip(closures).collect())
+            }
+            history => Self::History(history),
+        })
+    }
+}
+
+impl History {
+    /// Reads a `nixply-history` file (`.json`, or `.json.zst`).
+    pub fn read(file: &Path, propagation: Propagation) -> Result<Self> {
+        packages::read(file, &folder::read_file(file)?, propagation)
+    }
+
+    /// A history of what Nix has printed in each release about each image, by name.
+    pub fn of_json(name: String, releases: Vec<(String, BTreeMap<String, String>)>) -> Result<Self> {
+        let mut closures = Vec::with_capacity(releases.len());
+        for (release, images) in releases {
+            let mut of = BTreeMap::new();
+            for (image, text) in images {
+                let closure = folder::of_json(&text, &format!("release {release}, image {image}"))?;
+                of.insert(image, closure);
+            }
+            closures.push((release, of));
+        }
+        Ok(folder::of_closures(name, closures))
+    }
+}
