@@ -12,21 +12,21 @@ use crate::history::{History, Release};
 use crate::metrics::ReleaseMetrics;
 use crate::sizes::Sizes;
 
-/// What a strategy is asked to do at each release.
+/// A way to plan each release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Contender {
-    /// Plan each image anew.
+    /// Plans each image on its own with this strategy.
     Independent(Strategy),
-    /// `nixply`, with a lock file that is updated at each release, all images together.
+    /// Plans all images together with `nixply` and a lock file, which each release updates.
     Locked,
-    /// Plan with `nixply`, all images together, without a lock file.
+    /// Plans all images together with `nixply`, without a lock file.
     Fleet,
-    /// A layer for each path, whatever the limit: no strategy moves less.
+    /// One layer per path regardless of the limit. No strategy moves less.
     Floor,
 }
 
 impl Contender {
-    /// Its name in reports.
+    /// Returns the name in reports.
     pub fn name(&self) -> String {
         match self {
             Self::Independent(strategy) => strategy.name().to_owned(),
@@ -36,7 +36,7 @@ impl Contender {
         }
     }
 
-    /// Those that a study has if nobody names any.
+    /// Returns the default contenders of a study.
     pub fn usual() -> Vec<Self> {
         vec![
             Self::Independent(Strategy::Popularity),
@@ -47,16 +47,16 @@ impl Contender {
         ]
     }
 
-    /// The contender of this name.
+    /// Returns the contender with this name.
     pub fn from_name(name: &str) -> Result<Self> {
         match name {
             "nixply+lock" => Ok(Self::Locked),
             "nixply+fleet" => Ok(Self::Fleet),
             "floor" => Err(Error::invalid("strategy \"floor\"", "it is part of every study")),
             _ => match Strategy::from_name(name) {
-                // A closure with more paths than layers is an error to it, and every study has one of those.
+                // `per-path` fails for closures with more paths than layers, which every study has.
                 Ok(Strategy::PerPath) => {
-                    let why = "more paths than layers are an error to it; the floor, part of every study, is what it moves";
+                    let why = "it fails for closures with more paths than layers; the floor, part of every study, moves the same";
                     Err(Error::invalid("strategy \"per-path\"", why))
                 }
                 Ok(strategy) => Ok(Self::Independent(strategy)),
@@ -71,10 +71,10 @@ impl Contender {
     }
 }
 
-/// What a replay has found.
+/// Result of a replay.
 #[derive(Debug, Clone, Default)]
 pub struct Replay {
-    /// What each release moved.
+    /// Measurements of each release.
     pub releases: Vec<ReleaseMetrics>,
     /// The layers of the last release, each once, the largest first.
     pub layers: Vec<Layer>,
@@ -84,25 +84,25 @@ pub struct Replay {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Layer {
-    /// The images that have it, by number.
+    /// Indices of the images that contain it.
     pub images: Vec<usize>,
-    /// Of its archives.
+    /// Size of its archives.
     pub bytes: u64,
-    /// How many paths it has.
+    /// Number of paths.
     pub paths: usize,
-    /// How many releases after the first one have made it anew. In the release before it was the layer that had most of its bytes, by
-    /// the names of packages.
+    /// Number of releases after the first that changed it. Its predecessor in a release is the layer with
+    /// most of its bytes, by the names of packages.
     pub changes: usize,
     /// Names of its largest paths, at most three.
     pub largest: Vec<String>,
 }
 
-/// How many paths [`Layer::largest`] has at most.
+/// Maximum number of paths in [`Layer::largest`].
 const LARGEST: usize = 3;
 
 type LayerId = blake3::Hash;
 
-/// A layer by its paths: its bytes depend on nothing else.
+/// Identifies a layer by its paths: its bytes depend on nothing else.
 fn layer_id(paths: &[PlannedPath]) -> LayerId {
     let mut names: Vec<&str> = paths.iter().map(|path| path.path.as_str()).collect();
     names.sort_unstable();
@@ -113,8 +113,8 @@ fn layer_id(paths: &[PlannedPath]) -> LayerId {
     hasher.finalize()
 }
 
-/// Replays all releases of `history` with at most `max_layers` layers an image. The first release is what everybody has; its
-/// entry tells what the first push costs.
+/// Replays all releases of `history` with at most `max_layers` layers per image. Every client has the first
+/// release; its entry is the cost of the first push.
 pub fn replay(history: &History, contender: &Contender, max_layers: usize) -> Result<Vec<ReleaseMetrics>> {
     Ok(Replay::of(history, contender, max_layers, &Sizes::default(), &|| ())?.releases)
 }
@@ -122,14 +122,15 @@ pub fn replay(history: &History, contender: &Contender, max_layers: usize) -> Re
 /// An image's layers in a release.
 #[derive(Debug, Default)]
 struct ImageState {
-    /// How many releases have made each anew.
+    /// Number of releases that changed each layer.
     changes: HashMap<LayerId, usize>,
-    /// Where each path is, by the name that it keeps.
+    /// The layer of each path, by the path's stable name.
     homes: HashMap<String, LayerId>,
 }
 
 impl Replay {
-    /// As [`replay`], and with the last release's layers. What is moved counts by `sizes`, which planning knows nothing of. `step` is called after each release.
+    /// Like [`replay`], and returns the last release's layers. `sizes` determines the size of a path, but
+    /// does not affect planning. Calls `step` after each release.
     pub fn of(
         history: &History,
         contender: &Contender,
@@ -217,13 +218,13 @@ impl Replay {
 }
 
 impl ImageState {
-    /// How often that layer changed which a new one comes from; 0 if from none.
+    /// Returns how often the predecessor of a new layer changed; 0 if it has none.
     fn changes_of(&self, layer: &[PlannedPath], closure: &Closure, keys: &[String]) -> usize {
         let mut shares: HashMap<LayerId, u64> = HashMap::new();
         for path in layer.iter().map(|path| &path.path) {
             let home = closure.place(path).and_then(|at| self.homes.get(&keys[at]));
             if let Some((home, info)) = home.zip(closure.get(path)) {
-                // A path without bytes comes from somewhere, too.
+                // Count paths without bytes too.
                 *shares.entry(*home).or_default() += 1 + info.nar_size;
             }
         }
@@ -232,7 +233,7 @@ impl ImageState {
     }
 }
 
-/// A layer that no image has yet.
+/// Describes a layer; no image refers to it yet.
 fn new_layer(layer: &[PlannedPath], closure: &Closure, bytes: u64) -> Layer {
     let mut paths: Vec<(u64, &StorePath)> = layer
         .iter()

@@ -1,13 +1,13 @@
-//! Rounded numbers of reports.
+//! Rounds the numbers of reports.
 
-/// The mean in whole bytes; 0 of nothing.
+/// Returns the mean in whole bytes; 0 for no numbers.
 pub(crate) fn mean(numbers: &[u64]) -> u64 {
     let sum: u128 = numbers.iter().map(|number| u128::from(*number)).sum();
     let count = numbers.len().max(1) as u128;
     u64::try_from((sum + count / 2) / count).expect("no more than the largest of them")
 }
 
-/// With four digits after the point, which is more than anybody needs to know.
+/// Rounds to four decimal places, enough for any reader.
 pub(crate) fn rounded(number: f64) -> f64 {
     (number * 10_000.0).round() / 10_000.0
 }

@@ -1,49 +1,50 @@
-//! What a replay comes to, in a few numbers.
+//! Summarises a replay.
 
 use serde::Serialize;
 
 use crate::metrics::ReleaseMetrics;
 use crate::rounding::{mean, rounded};
 
-/// A replay's numbers. Bytes are those of archives; means are over the releases that are measured, rounded to whole bytes.
+/// Summary of a replay. Bytes are those of archives. Means are over the measured releases, rounded to whole
+/// bytes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
     /// Bytes that a release pushes.
     pub pushed: Spread,
-    /// Bytes that a client pulls who has the release before: of each release the mean of its images.
+    /// Bytes that a client with the previous release pulls: for each release the mean over its images.
     pub pulled: Spread,
-    /// Of the bytes pushed, those in layers without a path that is new; a mean.
+    /// Of the pushed bytes, those in layers without a new path; a mean.
     pub churned: u64,
-    /// Layers that a release before did not have, of all images, each once; a mean.
+    /// Layers of all images that are not in the previous release, each counted once; a mean.
     pub layers_changed: f64,
-    /// Layers of the last release, of all images, each once.
+    /// Layers of all images of the last release, each counted once.
     pub layer_count: usize,
-    /// Bytes of these.
+    /// Bytes of these layers.
     pub stored: u64,
-    /// Bytes of these that are there once more: `stored` without each path's bytes once.
+    /// Bytes in several of these layers: `stored` minus each path's bytes once.
     pub duplicates: u64,
-    /// Of the bytes of all images of the last release, each by itself, the part that sharing layers saves.
+    /// The part of all images' bytes in the last release that shared layers save.
     pub shared: f64,
-    /// What it would be with a layer for each path.
+    /// The same part with one layer per path.
     pub shareable: f64,
     /// Bytes in the registry after the last release, if nothing is ever removed.
     pub registry: u64,
-    /// How long it takes to plan a release, all images; a mean.
+    /// Time to plan a release with all its images; a mean.
     pub planning_seconds: f64,
 }
 
-/// How a number is spread over releases.
+/// Distribution of a number over releases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Spread {
     /// The mean.
     pub mean: u64,
-    /// The 95th percentile, by nearest rank: 95 of 100 releases have no more.
+    /// The 95th percentile by nearest rank: 95 of 100 releases have at most this number.
     pub p95: u64,
 }
 
 impl Spread {
-    /// Of at least one number.
+    /// Summarises at least one number.
     fn of(mut numbers: Vec<u64>) -> Self {
         numbers.sort_unstable();
         let rank = (numbers.len() * 95).div_ceil(100);
@@ -52,7 +53,7 @@ impl Spread {
 }
 
 impl Summary {
-    /// Of the releases after the first and `warm_up` more; none if there are no others.
+    /// Summarises the releases after the first and `warm_up` more. None if there are no others.
     pub fn of(releases: &[ReleaseMetrics], warm_up: usize) -> Option<Self> {
         let measured = releases.get(1 + warm_up..).filter(|measured| !measured.is_empty())?;
         let last = measured.last()?;
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_percentile_is_one_of_the_numbers() {
+    fn percentile_is_one_of_the_numbers() {
         let spread = |numbers: &[u64]| Spread::of(numbers.to_vec());
         assert_eq!(spread(&[7]), Spread { mean: 7, p95: 7 });
         assert_eq!(spread(&[3, 1, 2]), Spread { mean: 2, p95: 3 });
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_release_and_the_warm_up_are_not_measured() {
+    fn first_release_and_warm_up_are_not_measured() {
         let release = |pushed, pulled: &[u64], layers_changed| ReleaseMetrics {
             pushed,
             churned: pushed / 10,
@@ -108,7 +109,7 @@ mod tests {
         let summary = Summary::of(&releases, 0).unwrap();
         let expected = Summary {
             pushed: Spread { mean: 200, p95: 300 },
-            // Of 60 and 201, 130.5.
+            // The mean of 60 and 201 is 130.5.
             pulled: Spread { mean: 131, p95: 201 },
             churned: 20,
             layers_changed: 3.5,

@@ -1,4 +1,4 @@
-//! Histories: what images had, release by release.
+//! Histories: the contents of images, release by release.
 
 mod folder;
 mod packages;

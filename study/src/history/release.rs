@@ -1,15 +1,15 @@
-//! What images had, release by release.
+//! The contents of images, release by release.
 
 use nixply_packer::closure::{Closure, StorePath};
 
 use crate::error::{Error, Result};
 
-/// What some images had, release by release, the oldest first.
+/// The contents of images, release by release, the oldest first.
 #[derive(Debug, Clone)]
 pub struct History {
-    /// Its name, for reports.
+    /// Name for reports.
     pub name: String,
-    /// What it is of, in a sentence or two; may be empty.
+    /// Description in a sentence or two; may be empty.
     pub about: String,
     /// The images' names.
     pub images: Vec<String>,
@@ -17,10 +17,10 @@ pub struct History {
     pub releases: Vec<Release>,
 }
 
-/// What the images had in one release.
+/// The contents of the images in one release.
 #[derive(Debug, Clone)]
 pub struct Release {
-    /// Its name, such as a date or a commit.
+    /// Name, such as a date or a commit.
     pub name: String,
     /// Each image's closure, in canonical order.
     pub closures: Vec<Closure>,
@@ -28,17 +28,17 @@ pub struct Release {
     pub roots: Vec<Vec<StorePath>>,
 }
 
-/// Whether what depends on a changed package changes, too.
+/// Whether the dependents of a changed package change too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Propagation {
-    /// As in Nix: a path's hash depends on those of all paths that it refers to.
+    /// As in Nix: a path's hash depends on the hashes of its references.
     Dependents,
     /// Only the package itself, as with content addresses and stable references.
     Alone,
 }
 
 impl History {
-    /// Leaves out what is ahead of the release `first` and after the release `last`.
+    /// Keeps the releases from `first` to `last`.
     pub fn retain(&mut self, first: Option<&str>, last: Option<&str>) -> Result<()> {
         let place = |name: &str| {
             let ends =
@@ -61,7 +61,7 @@ impl History {
         Ok(())
     }
 
-    /// A hash of all that is in it, for tests and for whoever wants to know whether two are the same.
+    /// Returns a hash of the whole history, to compare two histories.
     pub fn hash(&self) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new();
         let mut add = |text: &str| {

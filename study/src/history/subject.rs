@@ -10,18 +10,19 @@ use super::packages;
 use super::release::{History, Propagation};
 use crate::error::{Error, Result};
 
-/// What can be studied.
+/// The subject of a study.
 #[derive(Debug, Clone)]
 pub enum Subject {
-    /// Releases.
+    /// A history.
     History(History),
-    /// One release, which has these images: no history.
+    /// The closures of a single release's images, without a history.
     Closures(Vec<(String, Closure)>),
 }
 
 impl Subject {
-    /// Reads a `nixply-history` file (`.json`, or `.json.zst`), a closure as `nix path-info --json --recursive` prints it, or a
-    /// folder of such closures: `RELEASE.json`, or `RELEASE/IMAGE.json`. Only a `nixply-history` can be without propagation.
+    /// Reads a `nixply-history` file (`.json`, or `.json.zst`), a closure from `nix path-info --json
+    /// --recursive`, or a directory of such closures: `RELEASE.json`, or `RELEASE/IMAGE.json`. Only a
+    /// `nixply-history` supports [`Propagation::Alone`].
     pub fn read(path: &Path, propagation: Propagation) -> Result<Self> {
         let what = || path.display().to_string();
         // Read once: it may be a pipe.
@@ -54,7 +55,7 @@ impl History {
         packages::read(file, &folder::read_file(file)?, propagation)
     }
 
-    /// A history of what Nix has printed in each release about each image, by name.
+    /// Creates a history from the closures that Nix printed for each release and image.
     pub fn of_json(name: String, releases: Vec<(String, BTreeMap<String, String>)>) -> Result<Self> {
         let mut closures = Vec::with_capacity(releases.len());
         for (release, images) in releases {

@@ -55,7 +55,7 @@ fn chart(
         canvas.present().expect("drawing to memory cannot fail");
         tooltips
     };
-    // The page has an `svg` element of its own, with a name and without a fixed size.
+    // The page writes the `svg` element itself, with a name and without a fixed size.
     let body = svg.split_once('>').and_then(|(_, rest)| rest.rsplit_once("</svg>"));
     let (body, _) = body.expect("plotters writes an svg element");
     html! {

@@ -1,4 +1,4 @@
-//! What a study has found, as data and as a page.
+//! The results of a study, as data and as a page.
 
 mod chart;
 mod page;
@@ -14,27 +14,27 @@ pub use self::table::{Column, columns};
 pub use self::text::{bytes, headline, measure};
 use crate::compare::{Comparison, Expectation};
 
-/// The version of the fields in docs/strategies-study.md. Fields may be added without another.
+/// The version of the fields in docs/strategies-study.md. It stays the same when fields are added.
 pub const VERSION: u32 = 1;
 
-/// All that was studied.
+/// The results of a study.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// [`VERSION`].
     pub version: u32,
-    /// Whether what depends on a changed package changed, too.
+    /// Whether the dependents of a changed package changed too.
     pub propagation: bool,
-    /// Histories, in the order in which they were named.
+    /// Histories, in the given order.
     pub histories: Vec<Comparison>,
-    /// Closures without a history, likewise.
+    /// Closures without a history, in the given order.
     pub closures: Vec<Expectation>,
 }
 
 impl Report {
-    /// One file of HTML, which needs no other.
+    /// Returns the page: one HTML file without external resources.
     pub fn html(&self) -> String {
-        // maud escapes what is markup; a browser shows nothing in the place of most other control characters.
+        // maud escapes markup. Browsers do not display most other control characters.
         let page = page::of(self);
         let lines: Vec<_> = page.split('\n').map(wording::visible).collect();
         lines.join("\n")

@@ -1,5 +1,5 @@
-//! The page: what was studied, tables, charts. It takes nothing from elsewhere, and numbers that it rounds are exact in the `data`
-//! elements.
+//! The page: descriptions, tables and charts. It uses no external resources. The `data` elements hold the
+//! exact numbers.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -24,9 +24,9 @@ pub(super) fn of(report: &Report) -> String {
             body {
                 h1 { (title) }
                 p.faint {
-                    "What each strategy moves. "
-                    @if report.propagation { "A path changes with all that it depends on, as in Nix." }
-                    @else { "A path changes alone, not with what it depends on." }
+                    "The bytes that each strategy moves. "
+                    @if report.propagation { "A path changes with each of its dependencies, as in Nix." }
+                    @else { "A path changes alone, not with its dependencies." }
                 }
                 @for comparison in &report.histories { (history(comparison)) }
                 @for expectation in &report.closures { (closure(expectation)) }
@@ -52,23 +52,23 @@ fn history(comparison: &Comparison) -> Markup {
             }
             @for (number, limit) in comparison.limits.iter().enumerate() {
                 details open[number == 0] {
-                    summary { "At most " (layers(limit.max_layers)) " an image" }
+                    summary { "At most " (layers(limit.max_layers)) " per image" }
                     (table(comparison, limit, &columns))
                     (charts(comparison, limit))
                 }
             }
             details {
-                summary { "What the columns are" }
+                summary { "The columns" }
                 ul {
                     @for column in &columns { li { strong { (column.title) } ": " (column.about) } }
-                    li { "*: the best of its column. The floor, a layer for each path, is a bound and no strategy." }
+                    li { "*: the best of its column. The floor, one layer per path, is a bound, not a strategy." }
                 }
             }
         }
     }
 }
 
-/// A size as people read it, and exactly.
+/// Formats a size for people, with the exact number.
 fn exact(number: u64) -> Markup {
     html! { data value=(number) title=(format!("{number} bytes")) { (bytes(number)) } }
 }
@@ -108,16 +108,16 @@ fn charts(comparison: &Comparison, limit: &LimitResults) -> Markup {
     let strategies = &limit.strategies;
     html! {
         figure.all {
-            (caption("Pushed, release by release", "Logarithmic, all on one scale; grey is the floor. What is below the scale lies on its lower edge."))
+            (caption("Pushed, release by release", "Logarithmic, all on one scale; the floor is grey. Values below the scale are on its lower edge."))
             (chart::per_release(comparison, strategies))
         }
         div.charts {
             figure {
-                (caption("Pushed in a release", "Above the mean, below it in a lighter colour the 95th percentile."))
+                (caption("Pushed in a release", "The upper bar is the mean, the lighter one the 95th percentile."))
                 (chart::spreads("Bytes pushed in a release", comparison, strategies, |of| of.summary.pushed))
             }
             figure {
-                (caption("Pulled in a release", "By a client that has the release before: the mean of all images."))
+                (caption("Pulled in a release", "By a client with the previous release: the mean of all images."))
                 (chart::spreads("Bytes pulled in a release", comparison, strategies, |of| of.summary.pulled))
             }
             figure {
@@ -139,7 +139,7 @@ fn caption(title: &str, text: &str) -> Markup {
     html! { figcaption { h3 { (title) } p.faint { (text) } } }
 }
 
-/// The layers of the strategies that people have and of those that they could have, if both were studied.
+/// Shows the layers of the user's present strategy and of the best alternative, if the study has both.
 fn maps(comparison: &Comparison, strategies: &[StrategyResult]) -> Markup {
     let named = |name: &str| strategies.iter().find(|of| of.strategy == name);
     let ours = named("nixply+lock").or_else(|| named("nixply")).or(strategies.last());
@@ -153,7 +153,7 @@ fn maps(comparison: &Comparison, strategies: &[StrategyResult]) -> Markup {
                 figure {
                     (caption(
                         &format!("Layers of {}: {}", of.strategy, bytes(of.summary.stored)),
-                        "Of the last release, all images, each layer once; areas are bytes. A layer is new in a release if its paths are others.",
+                        "Of all images in the last release, each layer once; areas are bytes. A layer is new in a release if its paths have changed.",
                     ))
                     (treemap::layers(comparison, of, most))
                     p.key.faint {
@@ -180,7 +180,7 @@ fn closure(expectation: &Expectation) -> Markup {
             h2 { (expectation.closure) }
             p {
                 "No history: " (expectation.paths) " paths, " (exact(expectation.bytes))
-                ". Bytes that one changed path and its dependents are expected to move, of uncompressed archives."
+                ". Bytes of uncompressed archives that one changed path and its dependents are expected to move."
             }
             @for limit in &expectation.limits {
                 h3 { "At most " (layers(limit.max_layers)) }
@@ -189,8 +189,8 @@ fn closure(expectation: &Expectation) -> Markup {
                         thead {
                             tr {
                                 th { "strategy" }
-                                th { "what much depends on changes less often" }
-                                th { "all change alike" }
+                                th { "paths with many dependents change less often" }
+                                th { "all paths change equally often" }
                                 th { "only leaves change" }
                             }
                         }

@@ -3,14 +3,14 @@
 use super::text::{bytes, percent};
 use crate::compare::{Comparison, StrategyResult};
 
-/// A column of a table of strategies.
+/// A column of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct Column {
     /// Its title.
     pub title: &'static str,
-    /// What it shows, in a sentence without a full stop.
+    /// Its description, as a phrase without a full stop.
     pub about: &'static str,
-    /// Whether less is better, or more; none where neither is to be marked.
+    /// Whether less is better (true) or more (false). None if no value is marked as the best.
     least: Option<bool>,
     number: fn(&StrategyResult) -> Option<f64>,
     unit: Unit,
@@ -26,11 +26,11 @@ enum Unit {
 }
 
 impl Column {
-    /// What it shows of a strategy, with its unit.
+    /// Returns the cell of a strategy, with its unit.
     pub fn text(&self, of: &StrategyResult) -> String {
         match ((self.number)(of), self.unit) {
             (None, _) => "-".to_owned(),
-            // Byte counts are whole numbers, and exact up to 9 PB.
+            // Byte counts are whole numbers, exact up to 9 PB.
             (Some(number), Unit::Bytes) => bytes(number as u64),
             (Some(number), Unit::Times) => format!("{number:.2}x"),
             (Some(number), Unit::Count) => format!("{number:.1}"),
@@ -39,12 +39,12 @@ impl Column {
         }
     }
 
-    /// The number as the JSON has it.
+    /// Returns the number as in the JSON.
     pub(super) fn value(&self, of: &StrategyResult) -> Option<f64> {
         (self.number)(of)
     }
 
-    /// Whether none of `all` is better in it than `of`, one of them, and some are worse.
+    /// Returns whether `of`, one of `all`, has the best number in this column, and others have worse ones.
     pub fn is_best(&self, of: &StrategyResult, all: &[StrategyResult]) -> bool {
         if all.iter().all(|one| one.strategy != of.strategy) {
             return false;
@@ -56,7 +56,7 @@ impl Column {
     }
 }
 
-/// The columns of a table of strategies. What images share is shown where there are several.
+/// Returns the columns of the table. The columns about sharing appear only if there are several images.
 pub fn columns(comparison: &Comparison) -> Vec<Column> {
     const LESS: Option<bool> = Some(true);
     let column = |title, about, least, unit, number| Column { title, about, least, number, unit };
@@ -64,32 +64,30 @@ pub fn columns(comparison: &Comparison) -> Vec<Column> {
         column("push mean", "bytes that a release pushes, mean", LESS, Unit::Bytes, |of| {
             Some(of.summary.pushed.mean as f64)
         }),
-        column("push p95", "bytes that 95 of 100 releases push at most", LESS, Unit::Bytes, |of| {
+        column("push p95", "95 of 100 releases push at most this number of bytes", LESS, Unit::Bytes, |of| {
             Some(of.summary.pushed.p95 as f64)
         }),
-        column("to floor", "mean bytes pushed by those of the floor", LESS, Unit::Times, |of| of.to_floor),
+        column("to floor", "mean pushed bytes divided by those of the floor", LESS, Unit::Times, |of| {
+            of.to_floor
+        }),
         column(
             "pull mean",
-            "bytes that a client of an image pulls who has the release before, mean",
+            "bytes that a client with the previous release of an image pulls, mean",
             LESS,
             Unit::Bytes,
             |of| Some(of.summary.pulled.mean as f64),
         ),
         column(
             "pull p95",
-            "bytes that a client pulls at most in 95 of 100 releases",
+            "in 95 of 100 releases, a client pulls at most this number of bytes",
             LESS,
             Unit::Bytes,
             |of| Some(of.summary.pulled.p95 as f64),
         ),
-        column(
-            "layers moved",
-            "layers that are new in a release, of all images, mean",
-            None,
-            Unit::Count,
-            |of| Some(of.summary.layers_changed),
-        ),
-        column("churn", "bytes pushed in layers in which no path is new, mean", LESS, Unit::Bytes, |of| {
+        column("layers moved", "new layers of all images in a release, mean", None, Unit::Count, |of| {
+            Some(of.summary.layers_changed)
+        }),
+        column("churn", "bytes pushed in layers without a new path, mean", LESS, Unit::Bytes, |of| {
             Some(of.summary.churned as f64)
         }),
         column("registry", "bytes in the registry after all releases", LESS, Unit::Bytes, |of| {
@@ -106,7 +104,7 @@ pub fn columns(comparison: &Comparison) -> Vec<Column> {
         ));
         columns.push(column(
             "duplicates",
-            "bytes of paths that are in several layers of the last release",
+            "bytes of paths that occur in several layers of the last release",
             LESS,
             Unit::Bytes,
             |of| Some(of.summary.duplicates as f64),
@@ -114,7 +112,7 @@ pub fn columns(comparison: &Comparison) -> Vec<Column> {
     }
     columns.push(column(
         "plan",
-        "time to plan a release, with other plans made beside it, mean",
+        "time to plan a release while other plans are made in parallel, mean",
         None,
         Unit::Seconds,
         |of| Some(of.summary.planning_seconds),

@@ -4,12 +4,12 @@ use crate::compare::{Comparison, StrategyResult};
 use crate::sizes::Prediction;
 use crate::summary::Summary;
 
-/// So many layers, in words.
+/// Formats a number of layers.
 pub(super) fn layers(count: usize) -> String {
     format!("{count} layer{}", if count == 1 { "" } else { "s" })
 }
 
-/// What counts most of a comparison, in a sentence without a full stop.
+/// Returns the main result of a comparison, as a sentence without a full stop.
 pub fn headline(comparison: &Comparison) -> String {
     let all = comparison
         .limits
@@ -49,27 +49,27 @@ pub fn headline(comparison: &Comparison) -> String {
     text
 }
 
-/// What the bytes of a comparison are, in a sentence without a full stop and without its subject.
+/// Describes the bytes of a comparison, as a phrase that follows "bytes are".
 pub fn measure(comparison: &Comparison) -> String {
     let Some(prediction) = &comparison.prediction else { return "of uncompressed archives".to_owned() };
     let Prediction { codec, paths, known_paths, package_paths, ratio, assumed } = prediction;
     match assumed {
         true => format!(
-            "as compressed with {codec}, by a ratio of {ratio} that is assumed: the cache knows none of {paths} paths"
+            "compressed with {codec}, estimated by an assumed ratio of {ratio}: the cache knows none of {paths} paths"
         ),
         false => format!(
-            "as compressed with {codec}: {known_paths} of {paths} paths as the cache has them, {package_paths} as other versions of them, \
-             the rest by the mean ratio, {ratio}"
+            "compressed with {codec}: {known_paths} of {paths} paths measured (from the cache), {package_paths} estimated from \
+             other versions, the rest from the mean ratio, {ratio}"
         ),
     }
 }
 
-/// A size in powers of 1000, as people read it.
+/// Formats a size in powers of 1000.
 pub fn bytes(number: u64) -> String {
     bytesize::ByteSize::b(number).display().si().to_string()
 }
 
-/// A part as a percentage.
+/// Formats a part as a percentage.
 pub(super) fn percent(part: f64) -> String {
     format!("{:.1} %", 100.0 * part)
 }

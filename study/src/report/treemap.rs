@@ -13,20 +13,21 @@ use crate::compare::{Comparison, StrategyResult};
 /// The width of a map in pixels, at its natural size.
 const WIDTH: f64 = 560.0;
 
-/// How often a layer changes: a class, the part of releases up to which it counts, and what is said of it.
+/// Classes of layers by how often they change: the class, the largest part of releases in it, and its label.
 pub(super) const HEATS: [(&str, f64, &str); 5] = [
-    ("h0", 0.0, "in none"),
+    ("h0", 0.0, "in no release"),
     ("h1", 0.05, "in up to 5 %"),
     ("h2", 0.2, "up to 20 %"),
     ("h3", 0.5, "up to 50 %"),
     ("h4", 1.0, "in more of the releases"),
 ];
 
-/// The layers of the last release. `most` are the bytes that fill the width: two maps with one are on the same scale.
+/// Draws the layers of the last release. `most` is the number of bytes that fills the width; two maps with
+/// the same number have the same scale.
 pub(super) fn layers(comparison: &Comparison, strategy: &StrategyResult, most: u64) -> Markup {
     const HEIGHT: f64 = 420.0;
     let releases = comparison.releases.len() - 1;
-    // By area, in the same shape.
+    // Scale by area, and keep the shape.
     let scale = (strategy.summary.stored as f64 / most.max(1) as f64).sqrt();
     let (width, height) = (WIDTH * scale, HEIGHT * scale);
     let sizes: Vec<u64> = strategy.layers.iter().map(|layer| layer.bytes).collect();
@@ -62,7 +63,7 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// The begin of a text that is too long for its place.
+/// Shortens a text that is too long for its place.
 fn shortened(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
@@ -75,7 +76,7 @@ fn at(number: f64) -> String {
     format!("{number:.1}")
 }
 
-/// Where something is, in the units of the drawing.
+/// A rectangle in the units of the drawing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Area {
     x: f64,
@@ -84,7 +85,8 @@ struct Area {
     height: f64,
 }
 
-/// An area for each of `sizes`, which are sorted, the largest first, and in sum fill `whole`. None for sizes of 0.
+/// Returns an area for each of `sizes`, except for zeros. `sizes` are sorted, the largest first, and together
+/// fill `whole`.
 fn squarified(sizes: &[u64], whole: Area) -> Vec<Area> {
     let total: f64 = sizes.iter().map(|size| *size as f64).sum();
     let scale = whole.width * whole.height / total.max(f64::MIN_POSITIVE);
@@ -97,7 +99,7 @@ fn squarified(sizes: &[u64], whole: Area) -> Vec<Area> {
         let side = free.width.min(free.height);
         let mut row = vec![first];
         let mut sum = first;
-        // The row takes more as long as its worst rectangle becomes no worse for it.
+        // Add to the row as long as its worst rectangle does not become worse.
         while let Some(next) = left.last().copied() {
             if worst(sum + next, first, next, side) > worst(sum, first, row[row.len() - 1], side) {
                 break;
@@ -125,7 +127,8 @@ fn squarified(sizes: &[u64], whole: Area) -> Vec<Area> {
     areas
 }
 
-/// The highest aspect ratio in a row along `side`, of its sum, its largest and its smallest area.
+/// Returns the highest aspect ratio in a row along `side`, from the sum of its areas, the largest and the
+/// smallest.
 fn worst(sum: f64, largest: f64, smallest: f64, side: f64) -> f64 {
     let (sum, side) = (sum * sum, side * side);
     (side * largest / sum).max(sum / (side * smallest))
@@ -136,8 +139,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn areas_are_those_of_the_paper() {
-        // Its example: 6, 6, 4, 3, 2, 2, 1 in 6 x 4.
+    fn layout_matches_the_paper() {
+        // The paper's example: 6, 6, 4, 3, 2, 2, 1 in 6 x 4.
         let whole = Area { x: 0.0, y: 0.0, width: 6.0, height: 4.0 };
         let areas = squarified(&[6, 6, 4, 3, 2, 2, 1, 0], whole);
         let shape =
@@ -156,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_no_area() {
+    fn empty_sizes_have_no_areas() {
         let whole = Area { x: 0.0, y: 0.0, width: 6.0, height: 4.0 };
         assert!(squarified(&[], whole).is_empty() && squarified(&[0, 0], whole).is_empty());
     }
