@@ -240,7 +240,7 @@ in"#;
 #[test]
 fn p8_nix2container_182_187_a_layer_that_comes_twice_is_there_once() {
     let nix = harness!();
-    let before = TWINS.replace("DOOR", Image::door(&nix));
+    let before = TWINS.replace("DOOR", Image::function(&nix));
     let folder = Folder::new();
     let image = |arguments: &str, name: &str| {
         let image = Image::build(&nix, &before, arguments);
@@ -283,7 +283,7 @@ fn p10_base_layers_come_first_and_stay_what_they_are() {
             name = "base"; compression = "gzip"; maxLayers = 4; copyToRoot = [ pkgs.dockerTools.binSh ];
             config = {{ Env = [ "BASE=1" ]; User = "7"; }};
         }}; in"#,
-        Image::door(&nix)
+        Image::function(&nix)
     );
     let folder = Folder::new();
     let (below, layout) = (folder.join("base"), folder.join("layout"));

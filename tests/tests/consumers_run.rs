@@ -43,7 +43,7 @@ fn programs_run(nix: &Nix, engine: &dyn Engine) {
             }}"#
         );
         let image = Image::build(nix, "", &arguments);
-        let reference = engine.take(&image, codec);
+        let reference = engine.load(&image, codec);
         assert_eq!(engine.run(&[&reference, "hello"]).ok(), "Hello, world!", "{codec}");
         let script = "import ssl, sqlite3, json, sys; print(json.dumps([6 * 7, sys.argv[1]])); sys.exit(9)";
         let python = engine.run(&[&reference, "python3", "-c", script, "a b"]);
@@ -107,7 +107,7 @@ fn config_is_applied(nix: &Nix, engine: &dyn Engine) {
     let [lower, capital] = SPELLINGS.map(image);
     assert_eq!(lower.id(), capital.id());
     for image in [lower, capital] {
-        let reference = engine.take(&image, "gzip");
+        let reference = engine.load(&image, "gzip");
         let plain = engine.run(&[&reference]).ok();
         assert_eq!(plain, "<first><two words><> 1234:4321 /srv/work hello, world");
         let changed =
@@ -158,7 +158,7 @@ fn p2_p4_p5_owners_and_modes(nix: &Nix, engine: &dyn Engine) {
         ];
     }"#;
     let image = Image::build(nix, before, arguments);
-    let reference = engine.take(&image, "gzip");
+    let reference = engine.load(&image, "gzip");
     let lines =
         ls(engine, &reference, &["/", "/home", "/home/user", "/open", "/test1.txt", "/test2.txt", "/tmp"]);
     let without_size = |line: &String| {
@@ -199,7 +199,7 @@ fn p3_bin_at_the_root(nix: &Nix, engine: &dyn Engine) {
     in"#;
     let arguments = r#"{ name = "ls"; copyToRoot = [ env pkgs.fakeNss ]; config.Cmd = [ "/bin/ls" "/" ]; }"#;
     let image = Image::build(nix, before, arguments);
-    let reference = engine.take(&image, "none");
+    let reference = engine.load(&image, "none");
     let listed = engine.run(&[&reference]).ok();
     let listed: Vec<&str> = listed.lines().collect();
     let top = nix.store_dir().iter().nth(1).unwrap().to_str().unwrap().to_owned();
@@ -224,7 +224,7 @@ fn p10_an_image_on_top_of_another(nix: &Nix, engine: &dyn Engine) {
                 config = {{ Cmd = [ "never" ]; Env = [ "BASE=1" ]; }};
             }};
         in"#,
-        Image::door(nix)
+        Image::function(nix)
     );
     let arguments = r#"{
         name = "top"; fromImage = base;
@@ -235,7 +235,7 @@ fn p10_an_image_on_top_of_another(nix: &Nix, engine: &dyn Engine) {
     let image = Image::build(nix, &before, arguments);
     let base = Image::of(nix, &format!("{before} base"));
     for codec in ["none", "gzip"] {
-        let reference = engine.take(&image, codec);
+        let reference = engine.load(&image, codec);
         assert_eq!(engine.run(&[&reference]).ok(), "basetop", "{codec}");
         let known = engine.inspect(&reference);
         let layers = texts(&known["RootFS"]["Layers"]);
@@ -257,7 +257,7 @@ fn a_hundred_layers(nix: &Nix, engine: &dyn Engine) {
         maxLayers = 100;
     }"#;
     let image = Image::build(nix, before, arguments);
-    let reference = engine.take(&image, "gzip");
+    let reference = engine.load(&image, "gzip");
     let known: Value = engine.inspect(&reference);
     assert_eq!(texts(&known["RootFS"]["Layers"]).len(), 100);
     assert_eq!(texts(&known["RootFS"]["Layers"]), image.diff_ids());
@@ -276,7 +276,7 @@ fn podman_takes_every_codec_from_everywhere() {
     let docker = Docker::new(String::new(), registry);
     for codec in ["none", "gzip", "zstd"] {
         let podman = Podman::new();
-        let from_layout = podman.take(&image, codec);
+        let from_layout = podman.load(&image, codec);
         assert_eq!(podman.run(&[&from_layout]).ok(), "Hello, world!", "{codec}");
         let podman = Podman::new();
         let reference = docker.push(&image, codec);

@@ -110,7 +110,7 @@ fn p13_podman_mounts_the_store_paths_and_nothing_else() {
     let expected = expected(&nix);
     for codec in ["none", "gzip", "zstd"] {
         let podman = Podman::new();
-        let reference = podman.take(&image, codec);
+        let reference = podman.load(&image, codec);
         assert_eq!(format!("sha256:{reference}"), image.id(), "{codec}");
         let root = run(&mut podman.command(&["image", "mount", &reference])).ok();
         let differences = Tree::at(root.as_ref()).differences(&expected);

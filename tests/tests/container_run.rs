@@ -29,7 +29,7 @@ impl Ran<'_, '_> {
         if !arguments.is_empty() {
             command.arg("--").args(arguments);
         }
-        self.engine.lead(&mut command);
+        self.engine.configure(&mut command);
         command
     }
 
@@ -353,7 +353,7 @@ fn containers_of_one_name_do_not_run_in_each_others_place() {
                 let options = "--engine-args=--rm --network none";
                 let mut command =
                     project.nixply(["container", "run", "shell", "-q", "--engine", ran.name, options]);
-                ran.engine.lead(&mut command);
+                ran.engine.configure(&mut command);
                 nixply_tests::Running::start(&mut command)
             });
             for (running, text) in started.into_iter().zip(["one", "two"]) {

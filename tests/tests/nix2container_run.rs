@@ -34,7 +34,7 @@ fn reference(nix: &Nix, image: &str) -> String {
 }
 
 /// Leads a script of ours to the test's store; its cache is nowhere.
-fn lead(nix: &Nix, mut command: Command) -> Command {
+fn configure(nix: &Nix, mut command: Command) -> Command {
     command
         .envs(nix.environment(""))
         .env("NIXPLY_NO_CACHE", "1")
@@ -53,7 +53,7 @@ impl Take for Podman {
         let reference = reference(nix, image);
         let copy = script(nix, image, "copyToPodman");
         assert_eq!(copy.file_name().unwrap(), "copy-to-podman");
-        let said = run(&mut lead(nix, self.program(&copy))).ok();
+        let said = run(&mut configure(nix, self.program(&copy))).ok();
         assert!(said.starts_with(&format!("Copy to podman image {reference}")), "{said}");
         reference
     }
@@ -66,7 +66,7 @@ impl Take for Docker {
         self.owns(&reference);
         let copy = script(nix, image, "copyToDockerDaemon");
         assert_eq!(copy.file_name().unwrap(), "copy-to-docker-daemon");
-        let mut command = lead(nix, Command::new(copy));
+        let mut command = configure(nix, Command::new(copy));
         let said = run(command.args(["--dest-daemon-host", self.host()])).ok();
         assert!(said.starts_with(&format!("Copy to Docker daemon image {reference}")), "{said}");
         reference
@@ -143,7 +143,7 @@ fn p6_nix_is_in_the_archive_with_its_mode() {
     let (nix, folder) = (harness!(), Folder::new());
     let dir = folder.join("image");
     let copy = script(&nix, "images.basic", "copyTo");
-    let mut command = lead(&nix, Command::new(copy));
+    let mut command = configure(&nix, Command::new(copy));
     let said = run(command.arg(format!("dir://{}", dir.display()))).ok();
     assert!(said.starts_with("Running skopeo --insecure-policy copy nix:"), "{said}");
     let manifest: Value =
@@ -174,7 +174,7 @@ fn p12_copy_to_registry_pushes_what_is_missing() {
         registry.address
     );
     let copy = script(&nix, &image, "copyToRegistry");
-    let push = || run(lead(&nix, Command::new(&copy)).arg("--dest-tls-verify=false"));
+    let push = || run(configure(&nix, Command::new(&copy)).arg("--dest-tls-verify=false"));
     let said = push().ok();
     assert!(
         said.starts_with(&format!("Copy to Docker registry image {}/{name}:t", registry.address)),
@@ -213,7 +213,7 @@ fn p12_scripts_pass_everything_to_skopeo() {
         ("copyToPodman", vec![], Some("containers-storage:some/name:v1")),
         ("copyTo", vec!["dir:a b", "--quiet"], None),
     ] {
-        let mut command = lead(&nix, Command::new(script(&nix, image, attribute)));
+        let mut command = configure(&nix, Command::new(script(&nix, image, attribute)));
         let output = run(command.env("NIXPLY_SKOPEO", &fake).args(&arguments));
         assert_eq!(output.code, Some(7), "{attribute}: {}", output.stderr);
         let told = fs::read_to_string(&told).unwrap();
@@ -246,7 +246,7 @@ fn base(nix: &Nix, registry: &Registry, folder: &Path, compression: &str) -> Bas
         registry.address
     );
     let digest_file = folder.join("digest");
-    let mut push = lead(nix, Command::new(script(nix, &image, "copyToRegistry")));
+    let mut push = configure(nix, Command::new(script(nix, &image, "copyToRegistry")));
     // As it is: a plain archive stays one.
     push.args(["--dest-tls-verify=false", "--digestfile"]).arg(&digest_file);
     run(&mut push).ok();
@@ -337,7 +337,7 @@ fn p10_an_image_pulled_by_its_manifest_below_ours() {
     };
     let get = |more: &str| {
         let script = nix.build(&with(&nix, &format!("{}.getManifest", pull(more)))).join("bin/get-manifest");
-        run(lead(&nix, Command::new(script)).env("HOME", folder.path()))
+        run(configure(&nix, Command::new(script)).env("HOME", folder.path()))
     };
     // A single image, and one of an index.
     let single = get("imageTag = \"t\";").ok();

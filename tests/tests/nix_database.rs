@@ -223,7 +223,7 @@ fn n3_a_nix_in_the_image_knows_its_store() {
         assert_eq!(fs::read_to_string(packed.spec).unwrap(), fs::read_to_string(&built.spec).unwrap());
     }
     let podman = Podman::new();
-    let reference = podman.take(&built, "none");
+    let reference = podman.load(&built, "none");
     let run = |command: &[&str]| podman.run(&[&[&reference[..]], command].concat());
     let paths = closure(&nix, "", "pkgs.coreutils pkgs.nix pkgs.hello pkgs.bash");
     let mut expected: Vec<&str> = paths.iter().filter_map(|path| path.to_str()).collect();

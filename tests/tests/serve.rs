@@ -303,7 +303,7 @@ fn eight_readers_share_one_packing() {
 fn a_damaged_store_path_is_not_served() {
     let nix = harness!();
     let private = nix.private();
-    let door = Image::door(&private);
+    let door = Image::function(&private);
     let body = format!(
         r#"{{ image = {door} {{
             name = "damaged"; compression = "zstd";
