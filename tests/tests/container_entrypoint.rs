@@ -2,9 +2,10 @@
 
 use nixply_tests::{Nix, harness};
 
-/// Several arguments are a program and its own; one is shell code. Either way the exit code is the command's.
+/// Several arguments are a program and its arguments; a single argument is shell code. The exit code is the
+/// command's in both cases.
 #[test]
-fn arguments_of_run_reach_their_program_as_they_are() {
+fn arguments_reach_the_program_unchanged() {
     let nix = harness!();
     let entrypoint = nix.build(&format!(
         r#"import {}/nix/modules/containers/entrypoint.nix {{
@@ -51,7 +52,7 @@ fn arguments_of_run_reach_their_program_as_they_are() {
     assert_eq!(said(&["exit", "3"]).0, Some(3));
     assert_eq!(said(&["greet", "all  of you"]), says("good  morning, all  of you\n"));
     assert_eq!(said(&["env", "printenv", "PS1"]), says("prompt> \n"));
-    // One is code, with its positional parameters for itself.
+    // A single argument is code with its own positional parameters.
     assert_eq!(said(&["exit 7"]).0, Some(7));
     assert_eq!(
         said(&["printf '<%s>' \"$GREETING\" $#; for n in 1 2; do echo $n; done"]),
@@ -61,9 +62,9 @@ fn arguments_of_run_reach_their_program_as_they_are() {
     assert_eq!((said(&["-x"]).0, said(&[""]), said(&[])), (Some(127), says(""), says("")));
 }
 
-/// A derivation with a stdenv: its functions, arrays and variables of any text are there when the environment is entered.
+/// A shell with a stdenv: its functions, arrays and variables exist when the environment is entered.
 #[test]
-fn shells_are_entered_as_nix_develop_does() {
+fn environment_is_entered_like_nix_develop() {
     let nix = harness!();
     let built = nix.build(
         &r#"let

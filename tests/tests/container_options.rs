@@ -4,7 +4,7 @@ use nixply_tests::modules::config;
 use nixply_tests::{Nix, harness};
 use serde_json::{Value, json};
 
-/// A container's attributes as JSON, and the image's config.
+/// Returns a container's attributes as JSON, with the image's config.
 const SHOWN: &str = r#"
     (c: {
       inherit (c) name version workingDir registry defaultCopyArgs maxLayers enableLayerDeduplication isBuilding fromImage reference;
@@ -17,7 +17,7 @@ const SHOWN: &str = r#"
     })
 "#;
 
-/// The table of options, row by row (N4).
+/// Checks the default of each option.
 #[test]
 fn options_have_devenvs_defaults() {
     let nix = harness!();
@@ -48,7 +48,7 @@ fn options_have_devenvs_defaults() {
 }
 
 #[test]
-fn every_option_is_described() {
+fn every_option_has_a_description() {
     let nix = harness!();
     let bare = nix.eval(&config(
         "",
@@ -60,7 +60,7 @@ fn every_option_is_described() {
 }
 
 #[test]
-fn the_reference_of_options_is_what_they_say() {
+fn options_reference_is_up_to_date() {
     let nix = harness!();
     let page = Nix::repository().join("docs/reference/options.md");
     let made = nix.eval(&format!(
@@ -74,15 +74,15 @@ fn the_reference_of_options_is_what_they_say() {
     );
 }
 
-/// Rows E1 to E3.
+/// `isBuilding` is true only in the evaluation that builds a container, and with `DEVENV_CONTAINER`.
 #[test]
-fn is_building_is_true_where_it_should_be() {
+fn is_building_is_true_only_for_the_built_container() {
     let nix = harness!();
     let of = |of: &str| nix.eval(&config("{ containers.web = { }; }", of));
     let flags = "c: { any = c.container.isBuilding; each = lib.mapAttrs (_: c: c.isBuilding) c.containers; }";
     let none = json!({"any": false, "each": {"processes": false, "shell": false, "web": false}});
     assert_eq!(of(&format!("({flags}) config")), none);
-    // What depends on it, in each container's own evaluation.
+    // Values that depend on it, in each container's own evaluation.
     let modules = r#"
         ({ pkgs, config, lib, ... }: {
           containers.web = { };
@@ -114,17 +114,17 @@ fn is_building_is_true_where_it_should_be() {
     assert_eq!(outside[0], "false");
     assert_ne!(outside[2], "/env");
 
-    // The variable.
+    // The environment variable.
     let expression = nixply_tests::expression(&nix, &config("", &format!("({flags}) config")));
     let mut command = nix.command("nix");
     command.args(["eval", "--impure", "--json", "--expr", &expression]).env("DEVENV_CONTAINER", "mine");
-    let said: Value = serde_json::from_str(&nixply_tests::run(&mut command).ok()).unwrap();
-    assert_eq!(said, json!({"any": true, "each": {"mine": true, "processes": false, "shell": false}}));
+    let shown: Value = serde_json::from_str(&nixply_tests::run(&mut command).ok()).unwrap();
+    assert_eq!(shown, json!({"any": true, "each": {"mine": true, "processes": false, "shell": false}}));
 }
 
-/// Trap 2, D2: null works everywhere that the types allow it.
+/// null is accepted wherever the option's type allows it.
 #[test]
-fn null_is_a_value() {
+fn null_is_accepted_where_the_type_allows_it() {
     let nix = harness!();
     let spec = |web: &str| {
         let path = nix.build(&config(
@@ -152,7 +152,7 @@ fn null_is_a_value() {
 }
 
 #[test]
-fn startup_commands_are_text_packages_or_lists() {
+fn startup_command_is_text_a_package_or_a_list() {
     let nix = harness!();
     let command = |value: &str| {
         let path = nix.build(&config(

@@ -1,12 +1,12 @@
-//! The containers module: options, their types and defaults, and what is made of them. Without running anything.
+//! The contents of containers: copied files, layers and processes. Nothing is run in an engine.
 
 use nixply_tests::modules::config;
 use nixply_tests::{Nix, harness};
 use serde_json::Value;
 
-/// N5: where what is copied comes to lie, in a home layer that is the user's.
+/// Checks the destination of copied files, in a home layer that belongs to the user.
 #[test]
-fn copy_to_root_takes_folders_files_and_lists() {
+fn copy_to_root_accepts_directories_files_and_lists() {
     let nix = harness!();
     let homes = |value: &str| {
         let built = nix.try_build(&config(
@@ -45,7 +45,7 @@ fn copy_to_root_takes_folders_files_and_lists() {
         ["env env/mybinary mybinary -> /env/mybinary", "a-file -> /env/a-file env env/a-file"]
     );
     assert_eq!(homes("null"), ["env"]);
-    // What an image has of its own stays; links stay links; odd names are names.
+    // The image's own directories stay, links stay links, and unusual names are kept.
     let odd = r#"(pkgs.runCommand "odd" { } ''
         mkdir -p $out/bin "$out/a folder"; touch $out/-dash $out/.hidden "$out/a folder/x y"; ln -s /nowhere $out/link
     '')"#;
@@ -56,7 +56,8 @@ fn copy_to_root_takes_folders_files_and_lists() {
           env/a folder/x y env/bin env/link -> /nowhere link -> /env/link"
         ]
     );
-    // The project itself, named: what tools keep there is none of it, or each image would have its predecessor in it.
+    // The project itself by name: the files of tools are excluded, or else each image would contain its
+    // predecessor.
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     std::fs::create_dir_all(at(".devenv/gc")).unwrap();
@@ -66,13 +67,13 @@ fn copy_to_root_takes_folders_files_and_lists() {
     std::os::unix::fs::symlink("dist", at("link")).unwrap();
     let all = "dist -> /env/dist env env/dist env/dist/file env/link -> dist link -> /env/link";
     assert_eq!(homes(&format!("{}/.", folder.path().display())), [all]);
-    // A link to a folder would lead nowhere.
+    // A link to a directory would dangle.
     let linked = nix.try_build(&config(
         &format!("{{ containers.web.copyToRoot = {}; }}", at("link").display()),
         "(lib.last config.containerBuilds.web.layers).copyToRoot",
     ));
     assert!(linked.fails().contains("/link is a link to a folder: name the folder that it leads to"));
-    // The whole project is in the home folder alone.
+    // The whole project is only in the home directory.
     let whole = nix.try_build(&config(
         "{ containers.web = { }; }",
         "(lib.last config.containerBuilds.web.layers).copyToRoot",
@@ -81,9 +82,9 @@ fn copy_to_root_takes_folders_files_and_lists() {
     assert!(whole.join("env/dist/mybinary").is_file() && !whole.join("dist").exists());
 }
 
-/// Links to files stay links, whatever they lead to, and wherever the project is.
+/// Links to files stay links, whatever their target and wherever the project is.
 #[test]
-fn copy_to_root_link_stays_a_link() {
+fn copy_to_root_keeps_links_to_files() {
     let nix = harness!();
     let homes = |value: &str| {
         nix.try_build(&config(
@@ -114,7 +115,7 @@ fn copy_to_root_link_stays_a_link() {
     }
     let text = |name: &str| format!("\"{}/{name}\"", real.display());
     for (name, to) in links {
-        // As text, and as a path where its name is one.
+        // As text, and as a path if its name is valid in one.
         let path = (!name.contains(' ')).then(|| text(name).replace('"', ""));
         for value in path.into_iter().chain([text(name), format!("[ {} ]", text(name))]) {
             let home = std::path::PathBuf::from(homes(&value).ok());
@@ -132,12 +133,12 @@ fn copy_to_root_link_stays_a_link() {
         );
         assert!(said.contains(&expected), "{said}");
     }
-    // On the way to it, links are as good as folders.
+    // Links to directories are followed within a path.
     let home = std::path::PathBuf::from(homes(&text("to-folder/real.txt")).ok());
     assert_eq!(std::fs::read_to_string(home.join("env/real.txt")).unwrap(), "content\n");
     let home = std::path::PathBuf::from(homes(&text("to-folder/deep")).ok());
     assert_eq!(std::fs::read_dir(home.join("env")).unwrap().count(), 0);
-    // A project in the store, as a flake is.
+    // A project in the store, as in a flake.
     let stored = format!(
         "builtins.unsafeDiscardStringContext (builtins.path {{ path = {}; name = \"source\"; filter = path: type: type != \"unknown\"; }})",
         real.display()
@@ -149,7 +150,7 @@ fn copy_to_root_link_stays_a_link() {
     }
     let said = homes(&format!("(/. + ({stored}) + \"/to-folder\")")).fails();
     assert!(said.contains("/to-folder is a link to a folder"), "{said}");
-    // What is no file.
+    // Neither a file nor a directory.
     let said = homes(&text("missing")).fails();
     assert!(said.contains(&format!("copyToRoot: {}/missing does not exist", real.display())), "{said}");
     nixply_tests::run(std::process::Command::new("mkfifo").arg(at("fifo"))).ok();
@@ -157,9 +158,9 @@ fn copy_to_root_link_stays_a_link() {
     assert!(said.contains("/fifo is neither a file, a folder nor a link"), "{said}");
 }
 
-/// Layers in the order from the bottom up, each without what those below it have.
+/// Layers are ordered from the bottom up, each without the paths of those below.
 #[test]
-fn layers_lie_in_order_and_share_nothing() {
+fn layers_are_ordered_and_share_no_paths() {
     let nix = harness!();
     let layers = |web: &str| {
         let path = nix.build(&config(
@@ -182,7 +183,7 @@ fn layers_lie_in_order_and_share_nothing() {
     let found = layers(
         r#"startupCommand = "${pkgs.hello}/bin/hello"; layers = [ { deps = [ pkgs.glibc ]; } { deps = [ pkgs.bash ]; } ];"#,
     );
-    // glibc, bash, the environment, the command, the home folder, the Nix database.
+    // glibc, bash, the environment, the command, the home directory, the Nix database.
     assert_eq!(found.len(), 6, "{found:?}");
     assert!(has(&found[0], "glibc") && !has(&found[0], "bash"), "{found:?}");
     assert!(has(&found[1], "bash") && !has(&found[1], "glibc"), "{found:?}");
@@ -201,7 +202,7 @@ fn layers_lie_in_order_and_share_nothing() {
     once.dedup();
     assert_eq!(once.len(), all.len(), "{all:?}");
 
-    // Not told from each other, but from the environment.
+    // Layers may share paths with each other, but not with the environment.
     let apart = layers(
         r#"enableLayerDeduplication = false; layers = [ { deps = [ pkgs.glibc ]; } { deps = [ pkgs.bash ]; } ];"#,
     );
@@ -221,9 +222,9 @@ fn layers_lie_in_order_and_share_nothing() {
     assert!(!no_home.iter().any(|layer| has(layer, "container-home")), "{no_home:?}");
 }
 
-/// N6, and a base image's own files are not hidden by links.
+/// The base image's layers come first, and links do not hide the base image's files.
 #[test]
-fn base_images_lie_below() {
+fn base_image_layers_come_first() {
     let nix = harness!();
     let base = r#"let base = (drop_in false).nix2container.buildImage {
         name = "base"; copyToRoot = pkgs.runCommand "base" { } "mkdir -p $out/mybinary; touch $out/mybinary/of-base"; }; in "#;
@@ -246,9 +247,9 @@ fn base_images_lie_below() {
     assert!(home.join("env/mybinary").is_file() && home.join("mybinary").symlink_metadata().is_err());
 }
 
-/// honcho would pass over them.
+/// honcho would ignore such names.
 #[test]
-fn processes_that_honcho_cannot_name_are_an_error() {
+fn process_names_that_honcho_ignores_are_an_error() {
     let nix = harness!();
     let said =
         nix.try_build(&config(r#"{ processes."web.api".exec = "serve"; }"#, "config.procfileScript")).fails();
@@ -264,9 +265,9 @@ fn processes_that_honcho_cannot_name_are_an_error() {
     );
 }
 
-/// A stop before the processes are started: they are not, and what is to be done at the end is done.
+/// A stop before the processes start: they do not start, and the commands for the end run.
 #[test]
-fn a_stop_during_before_runs_after() {
+fn stop_during_before_still_runs_after() {
     let nix = harness!();
     let script = nix.build(&config(
         r#"{ processes.web.exec = "echo started";
@@ -276,7 +277,7 @@ fn a_stop_during_before_runs_after() {
     for (signal, code) in [("TERM", 143), ("INT", 130)] {
         let mut running = nixply_tests::Running::start(&mut std::process::Command::new(&script));
         running.wait_until(std::time::Duration::from_secs(60), |running| running.stdout() == "before\n");
-        // To all of the container, as its first process passes it on.
+        // To the whole group, as the container's first process does.
         running.signal(signal);
         let said = running.finish(std::time::Duration::from_secs(60));
         assert_eq!(
@@ -288,9 +289,9 @@ fn a_stop_during_before_runs_after() {
     }
 }
 
-/// An image for another system is packed on the one that the program is for.
+/// An image for another system is packed on this one.
 #[test]
-fn images_for_other_systems_are_packed_here() {
+fn images_for_other_systems_are_packed_on_this_one() {
     let nix = harness!();
     let built = nix.eval(&format!(
         r#"let
@@ -303,9 +304,9 @@ fn images_for_other_systems_are_packed_here() {
     assert_eq!((&built[0], &built[1]), (&built[2], &built[2]));
 }
 
-/// What process-compose is told, where it is the manager.
+/// Checks process-compose's configuration.
 #[test]
-fn process_compose_gets_a_file() {
+fn process_compose_gets_its_configuration_file() {
     let nix = harness!();
     let script = nix.build(&config(
         r#"{

@@ -1,4 +1,4 @@
-//! The package set: its lib, and that its programs run with nothing but their closures, as an image has them.
+//! The package set: its lib, modules and builders.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use nixply_tests::{Nix, harness};
 use serde_json::json;
 
 #[test]
-fn lib_means_what_nixpkgs_lib_means() {
+fn lib_matches_nixpkgs_lib() {
     let nix = harness!();
     let cases = [
         ("map toInt [ \"1000\" \" -7 \" \"0\" ]", json!([1000, -7, 0])),
@@ -63,7 +63,7 @@ fn lib_means_what_nixpkgs_lib_means() {
         ),
     ];
     let list = cases.iter().map(|(code, _)| format!("({code})")).collect::<Vec<_>>().join(" ");
-    // What is a function is no JSON.
+    // Functions have no JSON.
     let plain = "v: if builtins.isAttrs v then removeAttrs v [ \"override\" ] else v";
     let found = nix.eval(&format!("with pkgs.lib; map ({plain}) [ {list} ]"));
     for ((code, expected), found) in cases.iter().zip(found.as_array().unwrap()) {
@@ -71,7 +71,7 @@ fn lib_means_what_nixpkgs_lib_means() {
     }
 }
 
-/// What modules are written with, and short names for cases: `config`, `one` option `a` of a type, `value` of it.
+/// Names for the cases: `config` of modules, `one` option `a` of a type, and the `value` of it.
 const MODULES: &str = "with pkgs.lib; with types; let
     config = modules: (evalModules { inherit modules; }).config;
     one = type: { options.a = mkOption { inherit type; }; };
@@ -86,10 +86,11 @@ const MODULES: &str = "with pkgs.lib; with types; let
 in ";
 
 #[test]
-fn modules_mean_what_nixpkgs_modules_mean() {
+fn modules_match_nixpkgs_modules() {
     let nix = harness!();
     let cases = [
-        // Priorities and order. What is imported comes before what imports it, and later modules before earlier ones.
+        // Priorities and order. Imported modules come before the importing one, and later modules before
+        // earlier ones.
         (
             "map (value int) [ [ (mkDefault 1) 2 ] [ (mkForce 1) 2 ] [ (mkForce 1) (mkOverride 49 2) ] ]",
             json!([2, 1, 2]),
@@ -103,7 +104,7 @@ fn modules_mean_what_nixpkgs_modules_mean() {
             "config [ { options.a.b = mkOption { type = int; }; } { a = mkForce { b = 1; }; } { a.b = 2; } ]",
             json!({"a": {"b": 1}}),
         ),
-        // Conditions: of options that depend on the configuration, of elements, and what is empty then.
+        // Conditions: on options that depend on the configuration, on elements, and the empty results.
         (
             "config [
                { options = { on = mkEnableOption \"it\"; a.b = mkOption { type = int; }; }; }
@@ -119,7 +120,7 @@ fn modules_mean_what_nixpkgs_modules_mean() {
         ("attrNames (value (lazyAttrsOf int) [ { x = throw \"lazy\"; } ])", json!(["x"])),
         ("value (listOf int) [ [ (mkIf false 1) 2 ] (mkIf false [ 3 ]) ]", json!([2])),
         ("map (type: value type [ ]) [ (listOf int) (attrsOf int) (nullOr int) ]", json!([[], {}, null])),
-        // Submodules, their names, and how each attribute's definitions come together.
+        // Submodules, their names, and the merging of each attribute's definitions.
         (
             "value (attrsOf point) [ { p.x = 4; q = { }; } { p = { x = mkForce 5; label = \"P\"; }; } ]",
             json!({"p": {"label": "P", "next": 6, "x": 5}, "q": {"label": "q", "next": 2, "x": 1}}),
@@ -142,7 +143,7 @@ fn modules_mean_what_nixpkgs_modules_mean() {
              }) [ { } ]",
             json!({"e": 5}),
         ),
-        // An evaluation with more modules, from without and from within.
+        // An evaluation with additional modules, from outside and from inside.
         (
             "let
                first = evalModules { modules = [ (one (listOf int)) { a = [ 1 ]; } ]; };
@@ -157,7 +158,7 @@ fn modules_mean_what_nixpkgs_modules_mean() {
              }; }) ])",
             json!({"a": 1, "other": 5}),
         ),
-        // Modules of all forms: their arguments, keys, and which ones are disabled.
+        // Modules of all forms: their arguments, keys, and disabled modules.
         (
             "(evalModules {
                modules = [ ({ x, pkgs, options, ... }: { options.a = mkOption { default = [ x pkgs (options ? a) ]; }; })
@@ -172,7 +173,7 @@ fn modules_mean_what_nixpkgs_modules_mean() {
              ] ++ more)).a) [ [ ] [ { disabledModules = [ file { key = \"k\"; } ]; } ] ]",
             json!([[1, 7], []]),
         ),
-        // Types: what they make of definitions, how two declarations' types are joined, and what they are called.
+        // Types: the merging of definitions, the union of two declarations' types, and their descriptions.
         ("value (either int (listOf str)) [ [ \"x\" ] [ \"y\" ] ]", json!(["y", "x"])),
         ("value (coercedTo str singleton (listOf str)) [ \"x\" [ \"y\" ] ]", json!(["y", "x"])),
         ("(value (functionTo (listOf int)) [ (x: [ x ]) (x: [ (x + 1) ]) ]) 5", json!([6, 5])),
@@ -193,7 +194,7 @@ fn modules_mean_what_nixpkgs_modules_mean() {
                 "non-empty (list of path in the Nix store)"
             ]),
         ),
-        // Options that stand for others, and what is said of options.
+        // Options that replace others, and their documentation.
         (
             "config [
                { options = { new = mkOption { type = int; default = 0; }; warnings = mkOption { type = listOf str; }; }; }
@@ -230,7 +231,7 @@ fn modules_mean_what_nixpkgs_modules_mean() {
 }
 
 #[test]
-fn modules_say_what_is_wrong_as_nixpkgs_modules_do() {
+fn module_errors_match_nixpkgs() {
     let nix = harness!();
     let cases = [
         (
@@ -282,14 +283,14 @@ fn modules_say_what_is_wrong_as_nixpkgs_modules_do() {
     ];
     for (code, expected) in cases {
         let said = nix.try_eval(&format!("{MODULES} {code}")).fails();
-        // A text of several lines is indented.
+        // Nix indents a text of several lines.
         let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(plain(&said).contains(&plain(expected)), "{code}\n{said}");
     }
 }
 
 #[test]
-fn another_lib_wins() {
+fn lib_argument_replaces_the_default_lib() {
     let nix = harness!();
     let set = format!(
         "import {}/nix/packages {{ lock = builtins.fromJSON (builtins.readFile {}); lib = {{ other = true; }}; }}",
@@ -303,9 +304,9 @@ fn another_lib_wins() {
     );
 }
 
-/// `__structuredAttrs`, hooks of inputs, and names that a store path cannot have.
+/// `__structuredAttrs`, hooks of inputs, and names that are invalid in a store path.
 #[test]
-fn builders_build_as_nixpkgs_builders() {
+fn builders_match_nixpkgs_builders() {
     let nix = harness!();
     let built = nix.build(
         r#"pkgs.runCommand "of library/some image" {

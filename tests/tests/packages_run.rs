@@ -7,7 +7,7 @@ use nixply_tests::engines::{Docker, Engine, Image, Podman, Registry, closure, un
 use nixply_tests::{harness, needs};
 use serde_json::Value;
 
-/// An image that has this closure and the database that tells of it.
+/// An image with this closure and a database that registers it.
 #[test]
 fn nix_runs_from_its_closure() {
     let nix = harness!();
@@ -56,7 +56,7 @@ fn nix_runs_from_its_closure() {
     assert_eq!(known, expected);
 }
 
-/// By itself in an image, and as the fixed-output derivation of nix2container's pullImage.
+/// Alone in an image, and as the fixed-output derivation of nix2container's pullImage.
 #[test]
 fn skopeo_runs_from_its_closure() {
     let nix = harness!();
@@ -84,14 +84,14 @@ fn skopeo_runs_from_its_closure() {
         ))
     };
     let error = pull("sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").fails();
-    let got = error.lines().find_map(|line| line.trim().strip_prefix("got:")).expect("Nix tells the hash");
+    let got = error.lines().find_map(|line| line.trim().strip_prefix("got:")).expect("Nix prints the hash");
     let pulled = pull(got.trim()).ok();
     let manifest: Value =
         serde_json::from_str(&fs::read_to_string(format!("{pulled}/manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["config"]["digest"], hello.id());
 }
 
-/// A container that goes on while it is asked.
+/// A container that runs while the test queries it.
 struct Server<'p> {
     podman: &'p Podman,
     name: String,
@@ -105,7 +105,7 @@ impl<'p> Server<'p> {
         Self { podman, name }
     }
 
-    /// What a command says that is run inside as soon as it succeeds.
+    /// Runs a command in the container until it succeeds, and returns its output.
     #[track_caller]
     fn ask(&self, command: &[&str]) -> String {
         let start = Instant::now();
@@ -122,7 +122,7 @@ impl<'p> Server<'p> {
     }
 }
 
-/// As in nix2container's example: an environment of Python's is uwsgi's home.
+/// As in nix2container's example: a Python environment is uwsgi's home.
 #[test]
 fn uwsgi_serves_flask_from_an_environment() {
     let nix = harness!();
@@ -153,7 +153,7 @@ fn uwsgi_serves_flask_from_an_environment() {
     let ask = "import urllib.request as u; print(u.urlopen('http://localhost:9090/World').read().decode())";
     assert_eq!(server.ask(&["python3", "-c", ask]), "<p>Hello World</p>");
 
-    // The environment by itself: its own Python, its packages and no others, its commands, a compiled module.
+    // The environment itself: its own Python, exactly its packages, its commands, a compiled module.
     let said = server.ask(&["flask", "--version"]);
     assert!(said.contains("Flask "), "{said}");
     let look = "import sys, flask, markupsafe._speedups; print(sys.prefix); print(flask.__file__)";
@@ -167,9 +167,9 @@ fn uwsgi_serves_flask_from_an_environment() {
     assert!(honcho.fails().contains("No module named 'honcho'"));
 }
 
-/// With the folders that nixpkgs' nginx takes for granted, and no others.
+/// With exactly the directories that nixpkgs' nginx requires.
 #[test]
-fn nginx_keeps_its_files_where_nixpkgs_does() {
+fn nginx_uses_the_same_directories_as_in_nixpkgs() {
     let nix = harness!();
     let before = r#"let
         conf = pkgs.writeText "nginx.conf" ''

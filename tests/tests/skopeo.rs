@@ -1,4 +1,4 @@
-//! The program under the name `skopeo`: the real one, which takes `nix:IMAGE.json` for a source, too.
+//! The program under the name `skopeo`: the real one, which also accepts `nix:IMAGE.json` as a source.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,7 +11,8 @@ use nixply_tests::skopeo::{SkopeoLink, source};
 use nixply_tests::{Nix, Output, harness, needs, run};
 use serde_json::Value;
 
-/// An image whose two layers are nobody else's: skopeo takes another form of a blob that it has seen in the registry before.
+/// An image with two unique layers: skopeo substitutes blobs that it has seen in the registry in another
+/// compression.
 fn new_image<'n>(nix: &'n Nix, codec: &str) -> Image<'n> {
     let arguments = format!(
         r#"{{
@@ -46,16 +47,17 @@ fn digests(manifest: &Value) -> Vec<String> {
     layers.iter().map(|layer| text(&layer["digest"]).to_owned()).collect()
 }
 
-/// What skopeo's debug log says it has asked for in these ways: of a registry, but for what is said without a body.
+/// Returns the lines of skopeo's debug log about requests with these verbs for `of`, except requests without
+/// a body.
 fn requests<'l>(log: &'l str, verbs: &[&str], of: &str) -> Vec<&'l str> {
     let asks =
         |line: &&str| verbs.iter().any(|verb| line.contains(&format!("{verb} http")) && line.contains(of));
     log.lines().filter(asks).collect()
 }
 
-/// Blobs are in the registry as they were served: nixply's own, whatever the codec.
+/// Blobs in the registry are nixply's own, for every codec.
 #[test]
-fn blobs_go_to_a_registry_as_they_are() {
+fn blobs_reach_a_registry_unchanged() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let link = SkopeoLink::new(&nix);
@@ -67,7 +69,7 @@ fn blobs_go_to_a_registry_as_they_are() {
         ("zstd:5", &[], "zstd:5"),
         ("zstd:5", &["--dest-compress-format", "zstd"], "zstd:5"),
         ("zstd:5", &["--dest-compress-format", "gzip"], "gzip:6"),
-        // There is nothing to verify and nobody to log in to, whatever is said of a source.
+        // A source needs no TLS verification and no login, so these flags have no effect.
         ("gzip:2", &["--src-tls-verify=true", "--src-creds", "nix:a"], "gzip:2"),
     ] {
         let image = new_image(&nix, recorded);
@@ -89,9 +91,9 @@ fn blobs_go_to_a_registry_as_they_are() {
     }
 }
 
-/// To the same registry again, under another tag.
+/// Copies to the same registry twice, under two tags.
 #[test]
-fn what_a_registry_has_is_not_sent_and_not_read() {
+fn blobs_in_the_registry_are_neither_sent_nor_read() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let link = SkopeoLink::new(&nix);
@@ -111,16 +113,16 @@ fn what_a_registry_has_is_not_sent_and_not_read() {
         let (uploads, reads) = copy("one");
         assert!(uploads >= 3, "{codec}: {uploads}");
         assert_eq!(reads, 3, "{codec}");
-        // skopeo reads a config to know the image, whether or not it sends it.
+        // skopeo reads a config to identify the image, even if it does not send it.
         assert_eq!(copy("two"), (0, 1), "{codec}");
         let tags = ["one", "two"].map(|tag| registry.get(&repository, "manifests", tag));
         assert_eq!(tags[0], tags[1]);
     }
 }
 
-/// With the real skopeo, which says nothing then.
+/// The real skopeo prints nothing in this case.
 #[test]
-fn what_was_sent_is_told_where_that_is_asked_for() {
+fn summary_is_printed_on_request() {
     let nix = harness!();
     let link = SkopeoLink::new(&nix);
     for codec in ["none", "zstd"] {
@@ -141,9 +143,9 @@ fn what_was_sent_is_told_where_that_is_asked_for() {
     }
 }
 
-/// What is plain stays plain where skopeo keeps layers as they are, and is compressed where it compresses.
+/// A plain layer stays plain where skopeo keeps layers unchanged, and is compressed where skopeo compresses.
 #[test]
-fn folders_have_what_skopeo_would_make_of_plain_tar() {
+fn directories_match_skopeos_own_copy_of_plain_tar() {
     let nix = harness!();
     let link = SkopeoLink::new(&nix);
     let image = hello(&nix, "none");
@@ -167,7 +169,7 @@ fn folders_have_what_skopeo_would_make_of_plain_tar() {
         assert_eq!((found.id, found.tag.as_str()), (image.id(), "t"), "{name}");
         assert!(found.layers.iter().all(|layer| layer.codec == codec), "{name}: {:?}", found.layers);
     }
-    // Docker's manifests, which know no zstd.
+    // Docker's manifests do not support zstd.
     let image = hello(&nix, "zstd");
     run(&mut link.copy(&image.spec, &[&to("dir", "v2"), "--format", "v2s2"])).ok();
     let manifest = json(&fs::read_to_string(folder.join("v2/manifest.json")).unwrap());
@@ -176,7 +178,7 @@ fn folders_have_what_skopeo_would_make_of_plain_tar() {
 }
 
 #[test]
-fn nix2container_100_what_an_unpatched_skopeo_pushed_runs_in_podman() {
+fn nix2container_100_image_pushed_by_unpatched_skopeo_runs_in_podman() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let (link, image, podman) = (SkopeoLink::new(&nix), hello(&nix, "none"), Podman::new());
@@ -187,9 +189,9 @@ fn nix2container_100_what_an_unpatched_skopeo_pushed_runs_in_podman() {
     assert_eq!(podman.run(&[&id]).ok(), "well met");
 }
 
-/// Straight to podman's storage and to Docker's.
+/// Copies directly to the storage of podman and Docker.
 #[test]
-fn engines_run_what_is_copied_to_them() {
+fn images_copied_to_engines_run() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let docker = Docker::new(needs!("NIXPLY_TEST_DOCKER"), registry);
@@ -214,9 +216,9 @@ fn engines_run_what_is_copied_to_them() {
     }
 }
 
-/// An image has no name yet, no registry and no tags.
+/// An image has no name, registry or tags yet.
 #[test]
-fn inspect_shows_the_image_alone() {
+fn inspect_does_not_show_the_internal_registry() {
     let nix = harness!();
     let link = SkopeoLink::new(&nix);
     for codec in ["none", "zstd"] {
@@ -246,7 +248,7 @@ fn inspect_shows_the_image_alone() {
         let config = json(&inspect(&["--config"]).ok());
         assert_eq!(texts(&config["rootfs"]["diff_ids"]), image.diff_ids());
         assert_eq!(inspect(&["--format", "{{.Digest}}"]).ok(), text(&known["manifestDigest"]));
-        // Its blobs are where it has them.
+        // A shared blob directory has no effect.
         let elsewhere = Folder::new();
         inspect(&["--shared-blob-dir", &elsewhere.path().display().to_string()]).ok();
         assert_eq!(inspect(&["--nonsense"]).code, Some(1));
@@ -255,7 +257,7 @@ fn inspect_shows_the_image_alone() {
 }
 
 #[test]
-fn layers_are_plain_tar() {
+fn skopeo_layers_writes_plain_tar() {
     let nix = harness!();
     let (link, image, folder) = (SkopeoLink::new(&nix), hello(&nix, "none"), Folder::new());
     let [first, ..] = &image.diff_ids()[..] else { panic!("it has layers") };
@@ -267,13 +269,13 @@ fn layers_are_plain_tar() {
 
 /// The message names the store path, and skopeo fails.
 #[test]
-fn a_damaged_store_path_is_not_copied() {
+fn damaged_store_path_is_not_copied() {
     let nix = harness!();
     let private = nix.private();
-    let door = Image::function(&private);
+    let function = Image::function(&private);
     for codec in ["none", "zstd"] {
         let body = format!(
-            r#"{{ image = {door} {{
+            r#"{{ image = {function} {{
                 name = "damaged"; compression = "{codec}";
                 config.Env = [ "FILE=${{sh "content-{codec}" "echo right > $out"}}" ];
             }}; }}"#
@@ -288,7 +290,7 @@ fn a_damaged_store_path_is_not_copied() {
         let (link, folder) = (SkopeoLink::new(&private), Folder::new());
         let to = format!("oci:{}:t", folder.join("layout").display());
         let mut command = link.copy(&private.folder().join(codec), &[&to]);
-        // The cache would give what the store no longer has.
+        // The cache would still have the lost content.
         let output = run(command.env("NIXPLY_CACHE_DIR", folder.join("cache")));
         assert_eq!(output.code, Some(1), "{codec}: {output:?}");
         let error = output.fails();
@@ -298,9 +300,9 @@ fn a_damaged_store_path_is_not_copied() {
     }
 }
 
-/// nix2container's name is that of its command line.
+/// The name `nix2container` selects its command line.
 #[test]
-fn the_program_answers_to_nix2containers_name() {
+fn program_named_nix2container_has_its_command_line() {
     let nix = harness!();
     let (link, image, folder) = (SkopeoLink::new(&nix), hello(&nix, "none"), Folder::new());
     let program = folder.join("nix2container");

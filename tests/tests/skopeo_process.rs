@@ -16,7 +16,7 @@ use nixply_tests::{Nix, Running, harness, run, run_with_input};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A program that stands in for the real skopeo.
+/// A stand-in for the real skopeo.
 fn fake(script: &str) -> Folder {
     let folder = Folder::new();
     let file = folder.join("skopeo");
@@ -30,7 +30,7 @@ fn any_spec(nix: &Nix) -> PathBuf {
     Image::build(nix, "", r#"{ name = "any"; config.Env = [ "FILE=${builtins.toFile "any" "any"}" ]; }"#).spec
 }
 
-/// What a fake skopeo was given, an argument a line of hexadecimal digits.
+/// Prints the arguments of a fake skopeo, one per line, as hexadecimal digits.
 const RECORD: &str =
     r#"for argument; do printf %s "$argument" | od -An -v -tx1 | tr -d ' \n'; echo; done; cat; exit 42"#;
 
@@ -38,9 +38,9 @@ fn hex(argument: &[u8]) -> String {
     argument.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Arguments with whatever bytes, standard input, the exit code.
+/// Passes arguments with arbitrary bytes, standard input and the exit code.
 #[test]
-fn everything_else_is_passed_through() {
+fn other_arguments_and_input_are_passed_through() {
     let nix = harness!();
     let (link, real, spec) = (SkopeoLink::new(&nix), fake(RECORD), any_spec(&nix));
     let odd = OsStr::from_bytes(b"\xff'\"\\$(touch x)`touch y` *\n");
@@ -66,7 +66,7 @@ fn everything_else_is_passed_through() {
     let mut nixply = Command::new(&nix.cli);
     link.set_up(&mut nixply);
     check(nixply.arg("skopeo"), &given);
-    // With a source of ours, beside what leads to the image; the rest as it was.
+    // With a `nix:` source, the arguments that select the image are added; the others are unchanged.
     let source = source(&spec);
     let mut arguments = arguments;
     arguments[4] = &source;
@@ -83,9 +83,9 @@ fn everything_else_is_passed_through() {
     assert_eq!(rest[2..], [&given[5], &given[6], &given[7], "what", "it reads"]);
 }
 
-/// skopeo's own errors have its own words and codes.
+/// skopeo's errors keep its text and exit codes.
 #[test]
-fn errors_are_skopeos_own() {
+fn skopeos_errors_keep_their_text_and_exit_codes() {
     let nix = harness!();
     let (link, spec) = (SkopeoLink::new(&nix), any_spec(&nix));
     let real = |arguments: &[&str]| run(Command::new("skopeo").args(arguments));
@@ -109,7 +109,7 @@ fn errors_are_skopeos_own() {
     }
     assert_eq!(run(&mut link.command(&["--version"])).ok(), real(&["--version"]).ok());
     assert_eq!(run(&mut link.command(&["copy", "--help"])).ok(), real(&["copy", "--help"]).ok());
-    // These are ours.
+    // These errors are nixply's.
     let error = run(&mut link.command(&["copy", "nix:/nonexistent.json", "dir:x"])).fails();
     assert_eq!(error, "error: cannot read /nonexistent.json: No such file or directory (os error 2)\n");
     let folder = Folder::new();
@@ -119,7 +119,7 @@ fn errors_are_skopeos_own() {
 }
 
 #[test]
-fn a_missing_skopeo_is_an_error_with_a_way_out() {
+fn missing_skopeo_is_an_error_with_a_hint() {
     let nix = harness!();
     let link = SkopeoLink::new(&nix);
     let fails = |command: &mut Command| {
@@ -136,20 +136,20 @@ fn a_missing_skopeo_is_an_error_with_a_way_out() {
     assert!(error.starts_with("error: NIXPLY_SKOPEO names nixply itself"), "{error}");
     let error = fails(link.command(&["--version"]).env("NIXPLY_SKOPEO", "/nonexistent/skopeo"));
     assert!(error.starts_with("error: cannot start the real skopeo, /nonexistent/skopeo: "), "{error}");
-    // A script that leads back.
+    // A script that calls nixply again.
     let real = fake(&format!("exec {} \"$@\"", link.program().display()));
     let error = fails(link.command(&["--version"]).env("PATH", link.path(real.path())));
     assert!(error.starts_with("error: the skopeo that was found runs nixply again"), "{error}");
-    // Named, it need not be on PATH nor be called skopeo.
+    // A skopeo named in the variable need not be on PATH or be called skopeo.
     let real = fake("echo named \"$@\"");
     fs::rename(real.join("skopeo"), real.join("other name")).unwrap();
     let mut command = link.command(&["--version"]);
     assert_eq!(run(command.env("NIXPLY_SKOPEO", real.join("other name"))).ok(), "named --version");
 }
 
-/// Sent to the wrapper alone, as a supervisor does.
+/// Signals only the wrapper, as a supervisor does.
 #[test]
-fn signals_are_passed_on() {
+fn signals_are_forwarded_to_skopeo() {
     let nix = harness!();
     let (link, spec) = (SkopeoLink::new(&nix), any_spec(&nix));
     let script = r#"
@@ -180,9 +180,9 @@ fn signals_are_passed_on() {
     }
 }
 
-/// What a signal has ended looks so from outside.
+/// A skopeo that died of a signal looks the same to the wrapper's parent.
 #[test]
-fn skopeos_death_is_ours() {
+fn wrapper_dies_of_skopeos_signal() {
     let nix = harness!();
     let (link, spec) = (SkopeoLink::new(&nix), any_spec(&nix));
     for (signal, number) in [("TERM", 15), ("KILL", 9), ("USR2", 12)] {
@@ -193,7 +193,7 @@ fn skopeos_death_is_ours() {
     }
 }
 
-/// nohup: what is ignored by whoever starts this is ignored by skopeo.
+/// As with nohup: skopeo ignores a signal that its starter ignores.
 #[test]
 fn ignored_signals_stay_ignored() {
     let nix = harness!();
@@ -209,22 +209,22 @@ fn ignored_signals_stay_ignored() {
     assert_eq!(running.finish(PATIENCE).ok(), "ready\ndone");
 }
 
-/// In the midst of packing, with the real skopeo.
+/// Interrupts the real skopeo while nixply packs.
 #[test]
-fn an_interrupted_copy_leaves_nothing() {
+fn interrupted_copy_leaves_no_files() {
     let nix = harness!();
     let link = SkopeoLink::new(&nix);
     let image =
         Image::build(&nix, "", r#"{ name = "python"; config.Cmd = [ "${pkgs.python3}/bin/python3" ]; }"#);
     let (temporary, cache, target) = (Folder::new(), Folder::new(), Folder::new());
     let to = format!("oci:{}:t", target.join("layout").display());
-    // Slow, so that it is in the midst of it.
+    // A slow codec, so that the signal arrives while nixply packs.
     let flags = ["--dest-compress-format=zstd", "--dest-compress-level=15", &to];
     let mut command = link.copy(&image.spec, &flags);
     command.env("TMPDIR", temporary.path()).env("NIXPLY_CACHE_DIR", cache.path());
     let mut running = Running::start(&mut command);
     let packing = || {
-        // Files without names are to be seen among the process' open files alone.
+        // Files without names are visible only among the process's open files.
         let processes = fs::read_dir("/proc").unwrap().flatten();
         let open =
             processes.flat_map(|process| fs::read_dir(process.path().join("fd")).into_iter().flatten());
