@@ -1,4 +1,4 @@
-# What is to be replaced.
+# A module that nixply's module replaces.
 { lib, ... }:
 
 {

@@ -1,5 +1,5 @@
-# A stand-in of devenv: the options that its containers module takes from its others, and a containers module to be put out
-# of its place. To be used as the input `devenv` of a flake.
+# A stand-in for devenv: the options that its containers module uses from others, and a containers module that
+# nixply's module replaces. Use it as the input `devenv` of a flake.
 {
   outputs = { self }: { modules = ./.; };
 }

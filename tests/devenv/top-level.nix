@@ -1,5 +1,5 @@
-# The options with devenv's names and types, and a shell as mkShell makes it of them: its stdenv sets up functions, arrays
-# and variables that cannot be set twice.
+# The options with devenv's names and types, and a shell as mkShell creates it: its stdenv defines functions,
+# arrays and variables that cannot be set twice.
 {
   config,
   lib,

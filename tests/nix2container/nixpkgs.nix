@@ -1,5 +1,6 @@
-# A flake with the outputs of nixpkgs that nixply's flake takes, made of the tests' package set: `rustPlatform` gives the
-# program that the tests have built. To be written to flake.nix beside `packages/`, `lock.json` and `nixply`.
+# A flake with the outputs of nixpkgs that nixply's flake uses, built from the tests' package set.
+# `rustPlatform` returns the program that the tests have built. Write it to flake.nix next to `packages/`,
+# `lock.json` and `nixply`.
 {
   outputs =
     { self }:
@@ -7,12 +8,12 @@
       pkgsFor =
         system:
         let
-          # The lock file's machine is the only one for which anything is built.
+          # Only packages for the lock file's machine can be built.
           set = import ./packages { lock = builtins.fromJSON (builtins.readFile ./lock.json); };
           nix = version: set.jq // { pname = "nix"; inherit version; };
           pkgs = set // {
             inherit system;
-            # A package of Rust code: what has been built before the test.
+            # A package of Rust code: the program that was built before the test.
             rustPlatform.buildRustPackage =
               args:
               set.runCommand "${args.pname}-${args.version}" { inherit (args) meta; passthru = args.passthru or { }; } ''
@@ -23,7 +24,7 @@
                 ${args.postInstall}
               ''
               // {
-                # As nixpkgs' packages, which know their source and vendored crates.
+                # Like nixpkgs' packages, which have the source and the vendored crates as attributes.
                 inherit (args) src cargoLock;
               };
             rustc.version = "1.95.0";
@@ -49,7 +50,7 @@
                   };
               in
               make args;
-            # Too old, given up, supported, not tried yet, and no version's name.
+            # Too old, abandoned, supported, untested, and a name that is not a version.
             nixVersions = {
               nix_2_18 = nix "2.18.9";
               nix_2_24 = throw "nix_2_24 has been removed";

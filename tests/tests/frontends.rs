@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 /// An image with everything that could differ between frontends.
 const IMAGE: &str = r#"{
-    name = "Doors";
+    name = "Frontends";
     config = { entrypoint = [ "${pkgs.hello}/bin/hello" ]; Env = [ "A=<&>" ]; Labels.x = "é"; };
     copyToRoot = [ pkgs.bash ];
     layers = [
@@ -119,7 +119,7 @@ fn every_frontend_produces_the_same_spec() {
             if nix.plugin.is_some() {
                 let mut plugin = plugin(&nix, &image, jobs);
                 assert_eq!(plugin["spec"], spec.as_str(), "{compression}, the plugin with {jobs} jobs");
-                assert_eq!(plugin["imageName"], "doors");
+                assert_eq!(plugin["imageName"], "frontends");
                 for other in ["spec", "imageName"] {
                     plugin.as_object_mut().unwrap().remove(other);
                 }
@@ -132,10 +132,10 @@ fn every_frontend_produces_the_same_spec() {
 #[test]
 fn one_core_produces_the_same_bytes_as_many() {
     let nix = harness!();
-    let mut doors = vec!["buildImage".to_owned()];
-    doors.extend(builtin_builder(&nix));
-    for door in doors {
-        let expression = expression(&nix, &format!("({door}) {}", image("zstd")));
+    let mut frontends = vec!["buildImage".to_owned()];
+    frontends.extend(builtin_builder(&nix));
+    for frontend in frontends {
+        let expression = expression(&nix, &format!("({frontend}) {}", image("zstd")));
         for options in [vec!["--cores", "8"], vec!["--cores", "1", "--check"]] {
             run(nix.command("nix-build").args(["--no-out-link", "-E", &expression]).args(options)).ok();
         }
@@ -145,7 +145,7 @@ fn one_core_produces_the_same_bytes_as_many() {
 #[test]
 fn builtin_builder_produces_the_same_spec() {
     let nix = harness!();
-    let Some(door) = builtin_builder(&nix) else {
+    let Some(frontend) = builtin_builder(&nix) else {
         // A Nix without registration of builders reports that, and the plugin still loads.
         let error = nix.try_build(
             "derivation { name = \"x\"; system = builtins.currentSystem; builder = \"builtin:nixply\"; }",
@@ -156,7 +156,7 @@ fn builtin_builder_produces_the_same_spec() {
     };
     for compression in COMPRESSIONS {
         let image = image(compression);
-        let inside = fs::read_to_string(nix.build(&format!("({door}) {image}"))).unwrap();
+        let inside = fs::read_to_string(nix.build(&format!("({frontend}) {image}"))).unwrap();
         let outside = fs::read_to_string(nix.build(&format!("buildImage {image}"))).unwrap();
         assert_eq!(inside, outside, "{compression}");
     }

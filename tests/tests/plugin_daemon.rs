@@ -65,7 +65,7 @@ const IMAGE: &str = r#"rec {
     arguments = { name = "daemon"; config.Cmd = [ "${base}" ]; copyToRoot = [ a ]; compression = "zstd"; };
     image = builtins.nixplyImage arguments;
     data = { inherit (image) imageId manifestDigest; spec = builtins.readFile image.outPath; };
-    door = import ./build-image.nix { builder = "builtin:nixply"; args = [ ]; usePlugin = false; } arguments;
+    built = import ./build-image.nix { builder = "builtin:nixply"; args = [ ]; usePlugin = false; } arguments;
     paths = { a = "${a}"; base = "${base}"; };
   }"#;
 
@@ -103,11 +103,11 @@ fn daemon_packs_in_the_builtin_builder() {
     let served = Served::start(&nix);
     let file = served.nix.file("x.nix", IMAGE).display().to_string();
     let result = served.home.join("result");
-    run(served.nix(&["build", "-f", &file, "door", "--out-link"]).arg(&result)).ok();
+    run(served.nix(&["build", "-f", &file, "built", "--out-link"]).arg(&result)).ok();
     let data = run(&mut served.nix(&["eval", "--json", "-f", &file, "data"])).ok();
     let data: Value = serde_json::from_str(&data).unwrap();
     assert_eq!(data["spec"], fs::read_to_string(&result).unwrap());
-    run(&mut served.nix(&["build", "-f", &file, "door", "--no-link", "--rebuild"])).ok();
+    run(&mut served.nix(&["build", "-f", &file, "built", "--no-link", "--rebuild"])).ok();
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn unwritable_cache_does_not_fail_the_build() {
 #[test]
 fn chroot_store_paths_are_read_from_their_real_location() {
     let nix = plugin_harness!().private();
-    let file = nix.file("x.nix", &IMAGE.replace("door =", "outside = buildImage arguments; door ="));
+    let file = nix.file("x.nix", &IMAGE.replace("built =", "outside = buildImage arguments; built ="));
     let chroot = nix.folder().join("chroot");
     let store = chroot.display().to_string();
     let within = |args: &[&str]| {

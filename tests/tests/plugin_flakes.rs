@@ -8,7 +8,7 @@ use nixply_tests::{Nix, Output, harness, plugin_harness, run};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// `default` uses the plugin, `door` the builder; `plain` needs no builds.
+/// `default` uses the plugin, `builder` the builder; `plain` needs no builds.
 const FLAKE: &str = r#"{
   outputs =
     { self }:
@@ -25,7 +25,7 @@ const FLAKE: &str = r#"{
     {
       packages.${system} = {
         default = builtins.nixplyImage image;
-        door = import ./build-image.nix { nixply = ./package; usePlugin = false; inherit system; } image;
+        builder = import ./build-image.nix { nixply = ./package; usePlugin = false; inherit system; } image;
         plain = builtins.nixplyImage plain;
       };
       plan.${system} = builtins.nixplyPlan image;
@@ -84,10 +84,10 @@ fn image_is_a_package_of_a_flake() {
     let nix = plugin_harness!();
     let flake = Flake::new(&nix);
     let out = tempfile::tempdir().unwrap();
-    let [result, door] = ["result", "door"].map(|name| out.path().join(name));
+    let [result, builder] = ["result", "builder"].map(|name| out.path().join(name));
     flake.nix(&nix, &["build", "--out-link", result.to_str().unwrap()], "").ok();
-    flake.nix(&nix, &["build", "--out-link", door.to_str().unwrap()], "door").ok();
-    assert_eq!(read(&result), read(&door));
+    flake.nix(&nix, &["build", "--out-link", builder.to_str().unwrap()], "builder").ok();
+    assert_eq!(read(&result), read(&builder));
     let spec: Value = serde_json::from_str(&read(&result)).unwrap();
     assert!(spec["image-config"]["Entrypoint"][0].as_str().unwrap().ends_with("/bin/hello"), "{spec}");
     let plan = flake.nix(&nix, &["eval", "--json"], &format!("plan.{}", system())).ok();
@@ -155,5 +155,5 @@ fn builder_frontend_does_not_build_during_evaluation() {
     let nix = harness!();
     let flake = Flake::new(&nix);
     let arguments = ["build", "--no-link", "--option", "allow-import-from-derivation", "false"];
-    flake.nix(&nix, &arguments, "door").ok();
+    flake.nix(&nix, &arguments, "builder").ok();
 }

@@ -311,9 +311,9 @@ fn concurrent_readers_share_one_packing() {
 fn damaged_store_path_is_not_served() {
     let nix = harness!();
     let private = nix.private();
-    let door = Image::function(&private);
+    let function = Image::function(&private);
     let body = format!(
-        r#"{{ image = {door} {{
+        r#"{{ image = {function} {{
             name = "damaged"; compression = "zstd";
             config.Env = [ "FILE=${{sh "content" "echo right > $out"}}" ];
         }}; }}"#
