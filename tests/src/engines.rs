@@ -24,7 +24,7 @@ use crate::run::run;
 
 pub use registry::Registry;
 pub use runtimes::{Docker, Engine, Podman};
-pub use served::{Answer, Done, Served};
+pub use served::{Answer, Served, Summary};
 pub use tree::Tree;
 pub use validate::{Blob, Valid, validate};
 

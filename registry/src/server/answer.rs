@@ -193,8 +193,8 @@ impl Shared {
         let size = match blob {
             Blob::Bytes(bytes) => bytes.len() as u64,
             Blob::File(file) => file.size,
-            Blob::Converted(converted) => converted.made().expect("it is found by its digest").size,
-            Blob::Packed(packed) => packed.digest_and_size().expect("it is found by its digest").1,
+            Blob::Converted(converted) => converted.made().expect("blobs are found by their digest").size,
+            Blob::Packed(packed) => packed.digest_and_size().expect("blobs are found by their digest").1,
         };
         // A range of a different blob is ignored (RFC 9110, 13.1.5), and only GET has ranges.
         let resumes = text(headers, &IF_RANGE).is_none_or(|tag| tag == etag(digest));
@@ -220,7 +220,7 @@ impl Shared {
             Blob::Bytes(bytes) => Body::whole(bytes.slice(part.start as usize..part.end as usize)),
             Blob::File(file) => Body::pieces(Source::File(file.clone()), part, size, &self.queue),
             Blob::Converted(converted) => {
-                let made = converted.made().expect("it is found by its digest");
+                let made = converted.made().expect("blobs are found by their digest");
                 Body::pieces(Source::Partial(made.bytes.clone()), part, size, &self.queue)
             }
             Blob::Packed(packed) => {

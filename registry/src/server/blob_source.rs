@@ -123,7 +123,7 @@ async fn send_cached(
     sender: &mpsc::Sender<io::Result<Bytes>>,
     queue: &Arc<PackQueue>,
 ) -> io::Result<()> {
-    let (digest, _) = blob.digest_and_size().expect("it is found by its digest");
+    let (digest, _) = blob.digest_and_size().expect("blobs are found by their digest");
     let input = Input::Cached(cached, digest);
     let reached = send_checked(&input, &blob.prover, digest, part.clone(), size, sender, queue).await?;
     match reached {

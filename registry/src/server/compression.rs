@@ -44,7 +44,7 @@ impl FromStr for Compression {
 impl Compression {
     /// Returns the codec of a layer for a client.
     pub(super) fn codec(self, layer: &Layer, client: ClientSupport) -> Codec {
-        let default = |name: &str| name.parse().expect("it is a codec's name");
+        let default = |name: &str| name.parse().expect("it is a valid codec");
         match (self, layer.compression.unwrap_or_default(), client) {
             (Self::Always(codec), ..) | (Self::Recorded(codec), Codec::None, _) => codec,
             (Self::Recorded(_), codec, _) => codec,
@@ -58,7 +58,7 @@ impl Compression {
     /// file.
     pub(super) fn conversion(self, layer: &Layer, client: ClientSupport) -> Option<Codec> {
         let converts = self == Self::Auto && client == ClientSupport::Gzip && blob::is_kept_in_zstd(layer);
-        converts.then(|| "gzip".parse().expect("it is a codec's name"))
+        converts.then(|| "gzip".parse().expect("it is a valid codec"))
     }
 }
 

@@ -202,7 +202,7 @@ fn try_threads(count: usize) -> std::io::Result<()> {
 
 /// Accepts connections until the server stops.
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let listener = tokio::net::TcpListener::from_std(listener).expect("it does not block");
+    let listener = tokio::net::TcpListener::from_std(listener).expect("the listener is non-blocking");
     let connections = Arc::new(Connections::new());
     let lookups = Arc::new(Semaphore::new(MOST_LOOKUPS));
     let mut look = tokio::time::interval(LOOK);

@@ -61,7 +61,7 @@ impl PackQueue {
             cache,
             check_store,
             scratch,
-            threads: u32::try_from(threads).expect("it is small"),
+            threads: u32::try_from(threads).expect("MOST_THREADS limits it"),
             free: Arc::new(Semaphore::new(threads)),
             finding_digests: tokio::sync::Mutex::default(),
             passes: Passes::new(failures.clone()),
@@ -153,7 +153,7 @@ impl PackQueue {
             }
             for jobs in groups.into_values() {
                 let all = queue.free.clone().acquire_many_owned(queue.threads).await;
-                let all = all.expect("it is never closed");
+                let all = all.expect("the semaphore is never closed");
                 let packing = {
                     let queue = queue.clone();
                     move || {

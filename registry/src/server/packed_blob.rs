@@ -32,7 +32,7 @@ impl PackedBlob {
         let (digest_and_size, layer) = (OnceLock::new(), &layers[index]);
         // A tar stream is never empty, so a size of 0 means that no size was recorded.
         if layer.compression.unwrap_or_default() == codec && layer.size > 0 {
-            digest_and_size.set((layer.digest, layer.size)).expect("it is new");
+            digest_and_size.set((layer.digest, layer.size)).expect("the cell is new");
         }
         Self {
             layers: layers.clone(),

@@ -22,7 +22,7 @@ pub struct Served {
 
 /// A server's summary.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Done {
+pub struct Summary {
     /// Number of packed layers.
     pub packed: u64,
     /// Number of sent bytes of blobs.
@@ -116,7 +116,7 @@ impl Served {
 
     /// Ends the server as Ctrl-C does, and checks that it leaves no files.
     #[track_caller]
-    pub fn stop(self) -> Done {
+    pub fn stop(self) -> Summary {
         self.running.signal("INT");
         let output = self.running.finish(PATIENCE);
         let stderr = output.stderr.clone();
@@ -131,6 +131,6 @@ impl Served {
             [_, packed, bytes, .., blobs] => (packed, bytes, blobs),
             _ => panic!("no summary: {stderr}"),
         };
-        Done { packed, bytes, blobs, stderr }
+        Summary { packed, bytes, blobs, stderr }
     }
 }
