@@ -417,7 +417,7 @@ fn what_is_there_already_stays() {
             ("init", "error: OUT is there already\nhint: nothing was changed\n", "devenv.nix"),
             (
                 "nix-database",
-                "error: there is a Nix database already, which stays as it is: OUT\n",
+                "error: a Nix database already exists and was not changed: OUT\n",
                 "nix/var/nix/db/db.sqlite",
             ),
         ] {

@@ -1,6 +1,6 @@
 //! What `nixply strategies` prints for a terminal.
 
-use nixply_study::compare::{Comparison, Contended, Expectation, ExpectedBytes};
+use nixply_study::compare::{Comparison, StrategyResult, Expectation, ExpectedBytes};
 use nixply_study::report::{self as study, Column};
 
 use crate::report::{Cell, Report, Table};
@@ -56,7 +56,7 @@ fn history(report: &mut Report, comparison: &Comparison, propagation: bool) {
     }
 }
 
-fn row(of: &Contended, columns: &[Column], all: &[Contended]) -> Vec<Cell> {
+fn row(of: &StrategyResult, columns: &[Column], all: &[StrategyResult]) -> Vec<Cell> {
     let cells = columns.iter().map(|column| {
         let mark = if column.is_best(of, all) { '*' } else { ' ' };
         format!("{} {mark}", column.text(of)).into()

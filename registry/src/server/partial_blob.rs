@@ -1,5 +1,5 @@
-//! A blob that is read while it is still being packed. Its bytes go to a file without a name, so whatever ends the
-//! process, nothing is left.
+//! A blob that clients read while it is packed. Its bytes go to a file without a name, so nothing remains
+//! after the process ends.
 
 use std::fs::File;
 use std::io;
@@ -10,9 +10,9 @@ use hyper::body::Bytes;
 use nixply_packer::Error;
 use tokio::sync::watch;
 
-/// The file and how far it is.
+/// The file and the state of its packing.
 #[derive(Debug)]
-pub(super) struct Growing {
+pub(super) struct PartialBlob {
     file: File,
     folder: PathBuf,
     progress: watch::Sender<Progress>,
@@ -27,18 +27,18 @@ struct Progress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Packing,
-    /// Whole, and its digest is the right one.
+    /// Complete, and the digest is right.
     Whole,
     Failed,
 }
 
-/// Packing has failed, or the blob is not what its spec says. Why has been reported.
+/// Packing has failed, or the blob differs from its spec. The reason has been reported.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Failed;
 
 impl Progress {
-    /// How much of a blob of `size` bytes may be given away. The last byte is kept back until the digest is known to be
-    /// right: nobody can take a wrong blob for a whole one.
+    /// Returns how much of a blob of `size` bytes may be sent. The last byte is held back until the digest is
+    /// right, so that no client takes a wrong blob for a complete one.
     fn readable(&self, size: u64) -> u64 {
         match self.state {
             State::Whole => size,
@@ -47,14 +47,14 @@ impl Progress {
     }
 }
 
-impl Growing {
-    /// An empty blob in this folder.
+impl PartialBlob {
+    /// Creates an empty blob in this directory.
     pub(super) fn new(folder: &Path) -> io::Result<Self> {
         let progress = watch::Sender::new(Progress { written: 0, state: State::Packing });
         Ok(Self { file: tempfile::tempfile_in(folder)?, folder: folder.into(), progress })
     }
 
-    /// Adds bytes, which the packer hands over in order from one thread at a time.
+    /// Adds bytes, which the packer passes in order from one thread at a time.
     pub(super) fn write(&self, at: u64, bytes: &[u8]) -> Result<(), Error> {
         self.file.write_all_at(bytes, at).map_err(|source| {
             let path = self.folder.clone();
@@ -67,12 +67,12 @@ impl Growing {
         Ok(())
     }
 
-    /// The blob is whole and right.
+    /// Marks the blob as complete and right.
     pub(super) fn finish(&self) {
         self.progress.send_modify(|progress| progress.state = State::Whole);
     }
 
-    /// Unless it is whole: it never will be.
+    /// Marks the blob as failed, unless it is complete.
     pub(super) fn fail(&self) {
         self.progress.send_if_modified(|progress| {
             let packing = progress.state == State::Packing;
@@ -87,16 +87,16 @@ impl Growing {
         self.progress.borrow().state == State::Failed
     }
 
-    /// Waits until there is something to read at `at` of a blob with `size` bytes; gives where it ends.
+    /// Waits until a blob with `size` bytes can be read at `at`. Returns the end of the readable bytes.
     pub(super) async fn readable(&self, at: u64, size: u64) -> Result<u64, Failed> {
         let mut progress = self.progress.subscribe();
         let ready = |progress: &Progress| progress.state == State::Failed || progress.readable(size) > at;
         let progress = *progress.wait_for(ready).await.map_err(|_| Failed)?;
-        // What was read before a failure is part of a blob that nobody gets.
+        // Bytes before a failure belong to a blob that no client will receive completely.
         if progress.state == State::Failed { Err(Failed) } else { Ok(progress.readable(size)) }
     }
 
-    /// Reads exactly so many bytes, which are there.
+    /// Reads exactly `count` bytes, which must have been written.
     pub(super) fn read(&self, at: u64, count: usize) -> io::Result<Bytes> {
         let mut buffer = vec![0; count];
         self.file.read_exact_at(&mut buffer, at)?;
@@ -110,12 +110,12 @@ mod tests {
 
     use super::*;
 
-    fn blob() -> Growing {
-        Growing::new(&std::env::temp_dir()).unwrap()
+    fn blob() -> PartialBlob {
+        PartialBlob::new(&std::env::temp_dir()).unwrap()
     }
 
     #[tokio::test]
-    async fn the_last_byte_comes_when_the_digest_is_right() {
+    async fn last_byte_is_held_back_until_the_digest_is_right() {
         let blob = blob();
         blob.write(0, b"abc").unwrap();
         assert_eq!(blob.readable(0, 10).await, Ok(3));
@@ -126,13 +126,13 @@ mod tests {
         blob.finish();
         assert_eq!(blob.readable(9, 10).await, Ok(10));
         assert_eq!(&blob.read(2, 8).unwrap()[..], b"cdefghij");
-        // Whole is whole.
+        // A complete blob cannot fail.
         blob.fail();
         assert_eq!(blob.readable(0, 10).await, Ok(10));
     }
 
     #[tokio::test]
-    async fn readers_hear_of_a_failure() {
+    async fn waiting_readers_fail_when_packing_fails() {
         let blob = std::sync::Arc::new(blob());
         blob.write(0, b"abc").unwrap();
         let reader = tokio::spawn({
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn files_have_no_names() {
         let folder = tempfile::tempdir().unwrap();
-        let blob = Growing::new(folder.path()).unwrap();
+        let blob = PartialBlob::new(folder.path()).unwrap();
         blob.write(0, b"abc").unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }

@@ -1,4 +1,4 @@
-//! Who reads what, and what a reader can do to others.
+//! Access of clients, and their effect on each other.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -11,13 +11,13 @@ use nixply_packer::digest::Digest;
 use nixply_packer::image::spec::ImageSpec;
 use nixply_packer::pack::Packer;
 
-use super::world::{MANIFEST, OCI, World, ask, blob, get, noise, nothing_in};
+use super::fixture::{Fixture, MANIFEST, OCI, ask, blob, get, noise, nothing_in};
 use crate::server::{Image, Options, Readers, Secret, Server};
 
-/// An image whose first layer is a file, with that file.
-fn base(world: &World, bytes: &[u8]) -> (ImageSpec, PathBuf) {
-    let mut spec = world.spec("none");
-    let file = world.folder.path().join("blob");
+/// An image whose first layer is a file, and that file.
+fn base(fixture: &Fixture, bytes: &[u8]) -> (ImageSpec, PathBuf) {
+    let mut spec = fixture.spec("none");
+    let file = fixture.folder.path().join("blob");
     fs::write(&file, bytes).unwrap();
     let layer = &mut spec.layers[0];
     layer.paths.clear();
@@ -26,7 +26,7 @@ fn base(world: &World, bytes: &[u8]) -> (ImageSpec, PathBuf) {
     (spec, file)
 }
 
-/// Sends this head, and gives the status.
+/// Sends this request head and returns the status.
 fn status(server: &Server, head: &str) -> u16 {
     let mut stream = TcpStream::connect(server.address()).unwrap();
     stream.write_all(format!("{head}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
@@ -35,78 +35,78 @@ fn status(server: &Server, head: &str) -> u16 {
     answer.split(' ').nth(1).unwrap_or("0").parse().unwrap()
 }
 
-/// The end of a wrong file is not given away: to nobody who reads a part, and not after it was right.
+/// The end of a wrong file is never sent, neither in a part nor after the file was right.
 #[test]
-fn fault_serve_ranges() {
-    let world = World::new();
+fn end_of_a_wrong_file_is_never_sent() {
+    let fixture = Fixture::new();
     let bytes = noise(5, 1_000_000);
-    let (spec, file) = base(&world, &bytes);
+    let (spec, file) = base(&fixture, &bytes);
     let path = blob(spec.layers[0].digest);
     let part = |server: &Server, range: &str| ask(server, "GET", &path, &format!("Range: bytes={range}\r\n"));
     let ends = ["400000-", "-1", "999999-", "0-999999", "-2000000"];
-    let server = world.serve(&spec, "none");
+    let server = fixture.serve(&spec, "none");
     assert_eq!(get(&server, &path).body, bytes);
     for range in ends {
         let answer = part(&server, range);
         assert!(answer.is_whole() && bytes.ends_with(&answer.body), "{range}");
     }
     assert_eq!(part(&server, "10-19").body, &bytes[10..20]);
-    assert!(world.reports.lock().unwrap().is_empty());
-    // The same file with one other byte, and a file that is wrong when the server starts.
+    assert!(fixture.reports.lock().unwrap().is_empty());
+    // The same file with one changed byte, while the server runs and before it starts.
     let mut wrong = bytes.clone();
     wrong[300_000] ^= 1;
     fs::write(&file, &wrong).unwrap();
-    for server in [&server, &world.serve(&spec, "none")] {
+    for server in [&server, &fixture.serve(&spec, "none")] {
         assert!(!get(server, &path).is_whole());
         for range in ends {
             assert!(!part(server, range).is_whole(), "{range}");
         }
-        let reports = std::mem::take(&mut *world.reports.lock().unwrap());
+        let reports = std::mem::take(&mut *fixture.reports.lock().unwrap());
         assert_eq!(reports.len(), 1 + ends.len(), "{reports:?}");
         assert!(reports.iter().all(|report| report.contains("blob does not have its digest")), "{reports:?}");
     }
-    // It is read anew each time, so it can be mended.
+    // The file is read each time, so a repair takes effect.
     fs::write(&file, &bytes).unwrap();
     assert_eq!(get(&server, &path).body, bytes);
     assert_eq!(part(&server, "-1").body, &bytes[bytes.len() - 1..]);
-    // Shorter than it was.
+    // Truncated.
     fs::write(&file, &bytes[..500_000]).unwrap();
     assert!(!get(&server, &path).is_whole() && !part(&server, "-1").is_whole());
-    let report = world.reports.lock().unwrap().join("\n");
+    let report = fixture.reports.lock().unwrap().join("\n");
     assert!(report.contains(&format!("cannot read layer file: {}", file.display())), "{report}");
 }
 
-/// What is served is the file that was there at the start, whatever its name leads to later.
+/// The server serves the file that existed at the start, even if its name later leads elsewhere.
 #[test]
-fn fault_serve_swap() {
-    let world = World::new();
+fn replaced_layer_file_does_not_change_the_served_bytes() {
+    let fixture = Fixture::new();
     let bytes = noise(5, 100_000);
-    let (mut spec, file) = base(&world, &bytes);
-    let secret = world.folder.path().join("secret");
+    let (mut spec, file) = base(&fixture, &bytes);
+    let secret = fixture.folder.path().join("secret");
     fs::write(&secret, noise(6, 100_000)).unwrap();
-    let server = world.serve(&spec, "none");
+    let server = fixture.serve(&spec, "none");
     fs::remove_file(&file).unwrap();
     std::os::unix::fs::symlink(&secret, &file).unwrap();
     assert_eq!(get(&server, &blob(spec.layers[0].digest)).body, bytes);
     let part = ask(&server, "GET", &blob(spec.layers[0].digest), "Range: bytes=0-99\r\n");
     assert_eq!(part.body, &bytes[..100]);
-    // A name in the store leads nowhere else, from the start.
-    let link = world.real("a").join("link");
+    // A path in the store must not leave the store, from the start.
+    let link = fixture.real("a").join("link");
     std::os::unix::fs::symlink(&secret, &link).unwrap();
-    spec.layers[0].layer_path = Some(format!("{}/link", World::path("a")));
+    spec.layers[0].layer_path = Some(format!("{}/link", Fixture::path("a")));
     let image = Image::new("some/image", "t", spec).unwrap();
-    let error = Server::start(vec![image], world.options("none")).err().unwrap().chain();
+    let error = Server::start(vec![image], fixture.options("none")).err().unwrap().chain();
     assert!(error.starts_with("cannot open layer file: ") && error.contains("outside of"), "{error}");
 }
 
-/// What is no regular file is an error at the start.
+/// A layer file that is not a regular file is an error at the start.
 #[test]
 fn layer_files_are_checked_when_the_server_starts() {
-    let world = World::new();
-    let (mut spec, _) = base(&world, b"text");
+    let fixture = Fixture::new();
+    let (mut spec, _) = base(&fixture, b"text");
     let start = |spec: &ImageSpec| {
         let image = Image::new("some/image", "t", spec.clone()).unwrap();
-        Server::start(vec![image], world.options("none")).err().unwrap().chain()
+        Server::start(vec![image], fixture.options("none")).err().unwrap().chain()
     };
     for (path, kind) in [("/dev/zero", "a device"), ("/tmp", "a directory")] {
         spec.layers[0].layer_path = Some(path.into());
@@ -114,13 +114,13 @@ fn layer_files_are_checked_when_the_server_starts() {
     }
 }
 
-/// All of a cached blob is hashed before its end is given away, and none of it is packed.
+/// The end of a cached blob is sent only after the whole blob was hashed, without packing it.
 #[test]
-fn ends_of_cached_blobs_are_given_to_those_who_ask_for_them_alone() {
-    let world = World::new();
-    let folder = world.folder.path().join("cache");
-    let spec = world.build("zstd", &Packer::new(2).with_cache(Some(Cache::new(&folder))));
-    let options = Options { cache: Some(Cache::new(&folder)), ..world.options("auto") };
+fn ranges_of_cached_blobs_are_served_without_packing() {
+    let fixture = Fixture::new();
+    let folder = fixture.folder.path().join("cache");
+    let spec = fixture.build("zstd", &Packer::new(2).with_cache(Some(Cache::new(&folder))));
+    let options = Options { cache: Some(Cache::new(&folder)), ..fixture.options("auto") };
     let server = Server::start(vec![Image::new("some/image", "t", spec.clone()).unwrap()], options).unwrap();
     let layer = &spec.layers[0];
     for range in ["bytes=-1", "bytes=0-", "bytes=1000-", "bytes=-70000"] {
@@ -133,11 +133,11 @@ fn ends_of_cached_blobs_are_given_to_those_who_ask_for_them_alone() {
 }
 
 #[test]
-fn any_host() {
-    let world = World::new();
-    let mut options = world.options("auto");
+fn foreign_hosts_and_web_pages_are_refused() {
+    let fixture = Fixture::new();
+    let mut options = fixture.options("auto");
     options.hosts = vec!["host.docker.internal".into()];
-    let image = Image::new("some/image", "t", world.spec("zstd")).unwrap();
+    let image = Image::new("some/image", "t", fixture.spec("zstd")).unwrap();
     let server = Server::start(vec![image], options).unwrap();
     let tags = "GET /v2/some/image/tags/list HTTP/1.1";
     for (head, expected) in [
@@ -169,9 +169,9 @@ fn any_host() {
 }
 
 #[test]
-fn referrers() {
-    let world = World::new();
-    let server = world.serve(&world.spec("zstd"), "auto");
+fn referrers_are_always_empty() {
+    let fixture = Fixture::new();
+    let server = fixture.serve(&fixture.spec("zstd"), "auto");
     let digest = get(&server, MANIFEST).header("docker-content-digest").unwrap().to_owned();
     for digest in [&digest, &Digest::of(b"absent").to_string(), "sha512:00"] {
         let answer = get(&server, &format!("/v2/some/image/referrers/{digest}"));
@@ -195,13 +195,14 @@ fn referrers() {
     }
 }
 
-/// A program of the same user may hand on what it reads: a proxy, a forwarded port. So it has to bring the secret, too.
+/// A program of the same user may pass on what it reads, as a proxy or a forwarded port. So it needs the
+/// secret too.
 #[test]
-fn a_users_own_registry_asks_everybody_for_its_secret() {
-    let world = World::new();
+fn private_registry_requires_its_secret_of_every_client() {
+    let fixture = Fixture::new();
     let secret = Secret::new().unwrap();
-    let options = Options { readers: Readers::User(secret.clone()), ..world.options("auto") };
-    let spec = world.spec("zstd");
+    let options = Options { readers: Readers::User(secret.clone()), ..fixture.options("auto") };
+    let spec = fixture.spec("zstd");
     let server = Server::start(vec![Image::new("some/image", "t", spec.clone()).unwrap()], options).unwrap();
     let with_secret = format!("Authorization: Basic {}\r\n", secret.basic());
     let layer = blob(spec.layers[0].digest);
@@ -216,18 +217,18 @@ fn a_users_own_registry_asks_everybody_for_its_secret() {
     }
 }
 
-/// A base image's layer in zstd is another blob for a client that knows no zstd, made once.
+/// A zstd layer of a base image is converted once for clients that do not support zstd.
 #[test]
-fn base_layers_in_zstd_are_converted_for_readers_without_it() {
-    let world = World::new();
-    let mut spec = world.spec("zstd");
-    let zstd = get(&world.serve(&spec, "auto"), &blob(spec.layers[0].digest)).body;
-    let file = world.folder.path().join("blob");
+fn zstd_base_layers_are_converted_for_clients_without_zstd() {
+    let fixture = Fixture::new();
+    let mut spec = fixture.spec("zstd");
+    let zstd = get(&fixture.serve(&spec, "auto"), &blob(spec.layers[0].digest)).body;
+    let file = fixture.folder.path().join("blob");
     fs::write(&file, &zstd).unwrap();
     let layer = &mut spec.layers[0];
     layer.paths.clear();
     (layer.layer_path, layer.compression) = (Some(file.display().to_string()), None);
-    let server = world.serve(&spec, "auto");
+    let server = fixture.serve(&spec, "auto");
     let old = format!("{OCI}User-Agent: docker/20.10.24+dfsg1 go/go1.19.8\r\n");
     let layer_for = |headers: &str| ask(&server, "GET", MANIFEST, headers).json()["layers"][0].clone();
     let new = layer_for(OCI);
@@ -243,22 +244,23 @@ fn base_layers_in_zstd_are_converted_for_readers_without_it() {
         assert_eq!(rest.body, &whole[1000..]);
     }
     assert_eq!(get(&server, &blob(spec.layers[0].digest)).body, zstd);
-    assert!(nothing_in(&world.scratch()), "its file has no name");
-    // A file with another content is served to nobody.
+    assert!(nothing_in(&fixture.scratch()), "its file has no name");
+    // A file with other content is not served.
     spec.layers[0].diff_id = spec.layers[1].diff_id;
-    let server = world.serve(&spec, "auto");
+    let server = fixture.serve(&spec, "auto");
     let refused = ask(&server, "GET", MANIFEST, &old);
     assert_eq!(refused.status, 500, "{}", refused.head);
     let message = refused.json()["errors"][0]["message"].as_str().unwrap().to_owned();
     assert!(message.contains(&file.display().to_string()) && message.contains("its content is"), "{message}");
 }
 
-/// A reader of a cached blob's end reads on where the cache has lost or changed what was proven, and gets the right bytes.
+/// A client that reads the end of a cached blob gets the right bytes even if the cache loses or changes
+/// proven data.
 #[test]
-fn a_proven_blob_that_the_cache_loses_is_packed() {
-    let world = World::new();
-    let folder = world.folder.path().join("cache");
-    let build = || world.build("zstd", &Packer::new(2).with_cache(Some(Cache::new(&folder))));
+fn proven_blob_that_the_cache_loses_is_packed() {
+    let fixture = Fixture::new();
+    let folder = fixture.folder.path().join("cache");
+    let build = || fixture.build("zstd", &Packer::new(2).with_cache(Some(Cache::new(&folder))));
     let spec = build();
     let segments = || {
         let folders = fs::read_dir(folder.join("segments")).unwrap();
@@ -269,10 +271,10 @@ fn a_proven_blob_that_the_cache_loses_is_packed() {
     let layer = &spec.layers[0];
     let range = "Range: bytes=70000-\r\n";
     for is_lost in [false, true] {
-        // What the last server has packed may not be in the cache yet.
+        // The last server's packed layer may not be in the cache yet.
         let _ = fs::remove_dir_all(&folder);
         assert_eq!(build(), spec);
-        let options = Options { cache: Some(Cache::new(&folder)), ..world.options("auto") };
+        let options = Options { cache: Some(Cache::new(&folder)), ..fixture.options("auto") };
         let image = Image::new("some/image", "t", spec.clone()).unwrap();
         let server = Server::start(vec![image], options).unwrap();
         let whole = get(&server, &blob(layer.digest)).body;
@@ -298,16 +300,16 @@ fn a_proven_blob_that_the_cache_loses_is_packed() {
     }
 }
 
-/// Once a blob is proven, no wrong byte of it is given away, not even in a part without its end.
+/// After a blob is proven, no wrong byte is sent, even in a part without the end.
 #[test]
-fn parts_of_a_proven_file_are_compared_with_the_proof() {
-    let world = World::new();
+fn parts_of_a_proven_file_are_verified() {
+    let fixture = Fixture::new();
     let bytes = noise(5, 1_000_000);
-    let (spec, file) = base(&world, &bytes);
-    let server = world.serve(&spec, "none");
+    let (spec, file) = base(&fixture, &bytes);
+    let server = fixture.serve(&spec, "none");
     let path = blob(spec.layers[0].digest);
     let part = |range: &str| ask(&server, "GET", &path, &format!("Range: bytes={range}\r\n"));
-    // Long enough after it was written.
+    // Wait until the file no longer counts as recently written.
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(part("400000-").body, &bytes[400_000..]);
     let mut wrong = bytes.clone();
@@ -325,12 +327,12 @@ fn parts_of_a_proven_file_are_compared_with_the_proof() {
     }
 }
 
-/// A reader that takes nothing is cut where there is no room for others.
+/// A client that reads nothing is disconnected when others need the room.
 #[test]
-fn stalled_readers_make_room() {
-    let world = World::new();
-    let (spec, _) = base(&world, &noise(5, 20_000_000));
-    let server = world.serve(&spec, "none");
+fn stalled_clients_are_disconnected_for_others() {
+    let fixture = Fixture::new();
+    let (spec, _) = base(&fixture, &noise(5, 20_000_000));
+    let server = fixture.serve(&spec, "none");
     let path = blob(spec.layers[0].digest);
     let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let stalled: Vec<TcpStream> = (0..300)
@@ -343,6 +345,6 @@ fn stalled_readers_make_room() {
     assert!(stalled.len() > 100, "{}", stalled.len());
     let begin = Instant::now();
     assert_eq!(Digest::of(&get(&server, &path).body), spec.layers[0].digest);
-    // Generous, for a machine that does other things meanwhile.
+    // Generous, for a busy machine.
     assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
 }

@@ -1,4 +1,4 @@
-//! The doors give the same bytes: plugin, builder, builtin builder and program.
+//! All frontends produce the same bytes: plugin, builder, builtin builder and program.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,9 +7,9 @@ use nixply_packer::digest::Digest;
 use nixply_tests::{Nix, expression, harness, run};
 use serde_json::{Value, json};
 
-/// An image with everything that can differ between doors.
+/// An image with everything that could differ between frontends.
 const IMAGE: &str = r#"{
-    name = "Doors";
+    name = "Frontends";
     config = { entrypoint = [ "${pkgs.hello}/bin/hello" ]; Env = [ "A=<&>" ]; Labels.x = "é"; };
     copyToRoot = [ pkgs.bash ];
     layers = [
@@ -26,8 +26,8 @@ const IMAGE: &str = r#"{
     compression = "COMPRESSION";
 }"#;
 
-/// The same for the program: what Nix knows by itself is said (config's store paths, the processor), what is no part of a
-/// request is not.
+/// The same as a request of the program. It states the values that Nix knows (the config's store paths, the
+/// architecture), and omits attributes that a request does not have.
 const REQUEST: &str = r#"builtins.removeAttrs (IMAGE) [ "name" ] // {
     configRoots = [ pkgs.hello ];
     arch = { x86_64-linux = "amd64"; aarch64-linux = "arm64"; }.${builtins.currentSystem};
@@ -39,14 +39,14 @@ fn image(compression: &str) -> String {
     IMAGE.replace("COMPRESSION", compression)
 }
 
-/// The request in a file, with all that it names built.
+/// Writes the request to a file and builds everything that it names.
 fn request(nix: &Nix, image: &str, folder: &Path) -> PathBuf {
     let file = folder.join("request.json");
     fs::write(&file, nix.eval(&REQUEST.replace("IMAGE", image)).to_string()).unwrap();
     file
 }
 
-/// What `nix path-info` says of the request's store paths, in a file.
+/// Writes the output of `nix path-info` for the request's store paths to a file.
 fn closure(nix: &Nix, request: &Path, folder: &Path) -> PathBuf {
     let text = fs::read_to_string(request).unwrap();
     let store_dir = nix.store_dir().display().to_string();
@@ -59,7 +59,7 @@ fn closure(nix: &Nix, request: &Path, folder: &Path) -> PathBuf {
     file
 }
 
-/// The builtin's set, without what it takes a derivation for, packed by so many threads.
+/// Returns the builtin's attributes except those of a derivation, packed with this number of threads.
 fn plugin(nix: &Nix, image: &str, jobs: &str) -> Value {
     let body = format!(
         "let image = builtins.nixplyImage ({image}); in {{ inherit (image) imageName imageId manifestDigest layers; \
@@ -67,12 +67,12 @@ fn plugin(nix: &Nix, image: &str, jobs: &str) -> Value {
     );
     let mut command = nix.command("nix");
     command.args(["eval", "--impure", "--json", "--option", "nixply-jobs", jobs]);
-    // What an earlier run has remembered would prove nothing.
+    // Without a cache: remembered results would prove nothing.
     command.args(["--option", "nixply-cache-dir", "none", "--expr"]);
     serde_json::from_str(&run(command.arg(expression(nix, &body))).ok()).unwrap()
 }
 
-/// `nix/build-image.nix` with Nix's own builder, where the plugin can register it.
+/// Returns `nix/build-image.nix` with Nix's own builder, if the plugin can register it.
 fn builtin_builder(nix: &Nix) -> Option<String> {
     (nix.has_builtin_builders() && nix.plugin.is_some()).then(|| {
         format!(
@@ -83,7 +83,7 @@ fn builtin_builder(nix: &Nix) -> Option<String> {
 }
 
 #[test]
-fn every_door_gives_the_same_spec() {
+fn every_frontend_produces_the_same_spec() {
     let nix = harness!();
     let folder = tempfile::tempdir().unwrap();
     for compression in COMPRESSIONS {
@@ -94,7 +94,7 @@ fn every_door_gives_the_same_spec() {
         assert!(spec.contains("A=\\u003c\\u0026\\u003e"), "{spec}");
         let inspected = run(nix.nixply().args(["inspect", "--json"]).arg(&built)).ok();
         let inspected: Value = serde_json::from_str(&inspected).unwrap();
-        // coreutils' three, zlib's, and what is left in four at most.
+        // Three of coreutils, one of zlib, and at most four for the rest.
         let layers = inspected["layers"].as_array().unwrap();
         assert!((5..=8).contains(&layers.len()), "{inspected}");
         let media_type = format!(
@@ -119,7 +119,7 @@ fn every_door_gives_the_same_spec() {
             if nix.plugin.is_some() {
                 let mut plugin = plugin(&nix, &image, jobs);
                 assert_eq!(plugin["spec"], spec.as_str(), "{compression}, the plugin with {jobs} jobs");
-                assert_eq!(plugin["imageName"], "doors");
+                assert_eq!(plugin["imageName"], "frontends");
                 for other in ["spec", "imageName"] {
                     plugin.as_object_mut().unwrap().remove(other);
                 }
@@ -130,12 +130,12 @@ fn every_door_gives_the_same_spec() {
 }
 
 #[test]
-fn a_builder_with_one_core_repeats_what_many_made() {
+fn one_core_produces_the_same_bytes_as_many() {
     let nix = harness!();
-    let mut doors = vec!["buildImage".to_owned()];
-    doors.extend(builtin_builder(&nix));
-    for door in doors {
-        let expression = expression(&nix, &format!("({door}) {}", image("zstd")));
+    let mut frontends = vec!["buildImage".to_owned()];
+    frontends.extend(builtin_builder(&nix));
+    for frontend in frontends {
+        let expression = expression(&nix, &format!("({frontend}) {}", image("zstd")));
         for options in [vec!["--cores", "8"], vec!["--cores", "1", "--check"]] {
             run(nix.command("nix-build").args(["--no-out-link", "-E", &expression]).args(options)).ok();
         }
@@ -143,10 +143,10 @@ fn a_builder_with_one_core_repeats_what_many_made() {
 }
 
 #[test]
-fn the_builtin_builder_gives_the_same_spec() {
+fn builtin_builder_produces_the_same_spec() {
     let nix = harness!();
-    let Some(door) = builtin_builder(&nix) else {
-        // A Nix that lets no plugin register a builder says so, and the plugin loads all the same.
+    let Some(frontend) = builtin_builder(&nix) else {
+        // A Nix without registration of builders reports that, and the plugin still loads.
         let error = nix.try_build(
             "derivation { name = \"x\"; system = builtins.currentSystem; builder = \"builtin:nixply\"; }",
         );
@@ -156,14 +156,14 @@ fn the_builtin_builder_gives_the_same_spec() {
     };
     for compression in COMPRESSIONS {
         let image = image(compression);
-        let inside = fs::read_to_string(nix.build(&format!("({door}) {image}"))).unwrap();
+        let inside = fs::read_to_string(nix.build(&format!("({frontend}) {image}"))).unwrap();
         let outside = fs::read_to_string(nix.build(&format!("buildImage {image}"))).unwrap();
         assert_eq!(inside, outside, "{compression}");
     }
 }
 
 #[test]
-fn a_plan_is_what_gets_packed_at_every_door() {
+fn plan_matches_the_packed_layers_in_every_frontend() {
     let nix = harness!();
     let folder = tempfile::tempdir().unwrap();
     let image = image("none");
@@ -177,7 +177,7 @@ fn a_plan_is_what_gets_packed_at_every_door() {
         layers.as_array().unwrap().iter().map(|layer| layer["paths"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(paths(&plan), paths(&inspected["layers"]));
-    // Sizes are those that Nix knows.
+    // The sizes are Nix's.
     let closure = fs::read_to_string(closure(&nix, &request, folder.path())).unwrap();
     let known = nixply_packer::closure::Closure::from_json(&closure).unwrap();
     for layer in plan.as_array().unwrap() {
@@ -192,7 +192,7 @@ fn a_plan_is_what_gets_packed_at_every_door() {
 }
 
 #[test]
-fn a_base_image_is_the_same_at_every_door() {
+fn base_image_is_the_same_in_every_frontend() {
     let nix = harness!();
     let folder = tempfile::tempdir().unwrap();
     let base = format!("(buildImage {})", image("gzip"));
@@ -227,7 +227,7 @@ fn a_base_image_is_the_same_at_every_door() {
 }
 
 #[test]
-fn a_layout_has_the_digests_that_the_spec_says() {
+fn layout_has_the_digests_of_the_spec() {
     let nix = harness!();
     for compression in COMPRESSIONS {
         let folder = tempfile::tempdir().unwrap();
@@ -253,17 +253,17 @@ fn a_layout_has_the_digests_that_the_spec_says() {
         let diff_ids: Vec<_> =
             inspected["layers"].as_array().unwrap().iter().map(|layer| layer["diffId"].clone()).collect();
         assert_eq!(config["rootfs"]["diff_ids"], Value::from(diff_ids));
-        // Three documents' blobs, and one for each layer.
+        // Blobs of the documents, and one per layer.
         let blobs = fs::read_dir(layout.join("blobs/sha256")).unwrap().count();
         assert_eq!(blobs, 2 + inspected["layers"].as_array().unwrap().len());
     }
 }
 
-/// A derivation's own file, named by the config, is in the image like any other store path.
+/// A .drv file that the config names is in the image like any other store path.
 #[test]
-fn a_drv_path_in_the_config_is_content_at_every_door() {
+fn drv_path_in_the_config_is_content_in_every_frontend() {
     let nix = harness!();
-    // A derivation that names its own file has to be built, too: its context is the whole of it.
+    // A derivation that names its own file must also be built, because the file's context includes it.
     let derivation = r#"derivation { name = "a"; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" ": > $out" ]; }"#;
     let image = format!(r#"{{ name = "drv"; config.Env = [ "D=${{({derivation}).drvPath}}" ]; }}"#);
     let builder = fs::read_to_string(nix.build(&format!("buildImage {image}"))).unwrap();

@@ -15,13 +15,13 @@ use tempfile::TempDir;
 
 use crate::server::{Image, Options, Server};
 
-/// A store with a few store paths of a few megabytes that compress to about half.
-pub(super) struct World {
+/// A store with two paths of a few megabytes that compress to about half.
+pub(super) struct Fixture {
     pub(super) folder: TempDir,
     pub(super) reports: Arc<Mutex<Vec<String>>>,
 }
 
-/// An answer to a request.
+/// A response.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -35,7 +35,7 @@ impl Answer {
         Some(self.head.lines().find(line)?.split_once(": ").unwrap().1)
     }
 
-    /// Whether all is here that the head promises.
+    /// Returns whether the body has the length that the header promises.
     pub(super) fn is_whole(&self) -> bool {
         self.header("content-length").unwrap().parse() == Ok(self.body.len())
     }
@@ -49,17 +49,17 @@ impl Answer {
     }
 }
 
-impl World {
+impl Fixture {
     pub(super) fn new() -> Self {
-        let world = Self { folder: tempfile::tempdir().unwrap(), reports: Arc::default() };
+        let fixture = Self { folder: tempfile::tempdir().unwrap(), reports: Arc::default() };
         for (at, name) in ["a", "b"].iter().enumerate() {
-            let path = world.real(name);
+            let path = fixture.real(name);
             fs::create_dir_all(path.join("bin")).unwrap();
             fs::write(path.join("bin/data"), noise(at as u32 + 1, 3_000_000)).unwrap();
             fs::write(path.join("text"), "text\n".repeat(200_000)).unwrap();
         }
-        fs::create_dir(world.folder.path().join("scratch")).unwrap();
-        world
+        fs::create_dir(fixture.folder.path().join("scratch")).unwrap();
+        fixture
     }
 
     pub(super) fn store(&self) -> Store {
@@ -80,12 +80,12 @@ impl World {
         self.folder.path().join("scratch")
     }
 
-    /// An image with a layer for each of `a` and `b`.
+    /// An image with one layer each for `a` and `b`.
     pub(super) fn spec(&self, compression: &str) -> ImageSpec {
         self.build(compression, &Packer::new(2))
     }
 
-    /// The same image, made by this packer.
+    /// The same image, packed by this packer.
     pub(super) fn build(&self, compression: &str, packer: &Packer) -> ImageSpec {
         let paths = ["a", "b"].map(Self::path);
         let hash = format!("sha256:{}", "0".repeat(64));
@@ -118,7 +118,7 @@ impl World {
     }
 }
 
-/// Bytes that are the same every time; half of their bits are random.
+/// Deterministic bytes; half of their bits are pseudorandom.
 pub(super) fn noise(seed: u32, count: usize) -> Vec<u8> {
     let mut state = seed;
     let next = || {
@@ -135,7 +135,7 @@ pub(super) fn ask(server: &Server, method: &str, path: &str, headers: &str) -> A
     let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(head.as_bytes()).unwrap();
     let mut answer = Vec::new();
-    // A connection that is reset has said what it had to say.
+    // A reset connection may have delivered its answer before.
     let _ = stream.read_to_end(&mut answer);
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("an answer has a head");
     let body = answer.split_off(end + 4);
