@@ -3,17 +3,20 @@
 //!
 //! Standard output is data alone, and `output` alone writes it; everything else goes to standard error, by way of `terminal`.
 
+mod arguments;
 mod commands;
+mod documents;
 mod exit_codes;
 mod expressions;
 mod failure;
 mod git;
-mod interrupt;
 mod limits;
 mod memory;
 mod nix;
 mod output;
+mod process;
 mod report;
+mod serving;
 mod temporary;
 mod terminal;
 mod transfer;

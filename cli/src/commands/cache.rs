@@ -1,79 +1,24 @@
-//! The cache: the flags of commands that use it, and `nixply cache`, which looks after it.
+//! `nixply cache`.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use bytesize::ByteSize;
-use clap::builder::OsStringValueParser;
 use nixply_packer::cache::{Cache, Compared, Imported, Others};
 use nixply_packer::closure::Store;
 use nixply_packer::pack::Control;
 
-use super::{human, unless_empty, values};
+use crate::arguments::{CacheDirArgs, unless_empty, values};
+use crate::documents;
 use crate::failure::{Hint, hinted};
-use crate::terminal::Page;
-
-/// Where the results of earlier calls are.
-#[derive(clap::Args)]
-#[command(next_help_heading = "Cache")]
-pub(crate) struct CacheFlags {
-    #[command(flatten)]
-    place: Place,
-
-    /// Use no cache, even if a flag or variable names one
-    // Does not conflict with --cache-dir: clap would count one that the environment names.
-    #[arg(long)]
-    no_cache: bool,
-
-    /// Another user's cache directory, which is read and never written; its owner decides what is in the image
-    // Takes empty ones, too, as PATH does: they come from joining variables that may be empty.
-    #[arg(long, value_name = "DIR", env = unless_empty("NIXPLY_CACHE_SHARED"), value_delimiter = ':')]
-    #[arg(value_parser = OsStringValueParser::new())]
-    cache_shared: Vec<OsString>,
-}
-
-#[derive(clap::Args)]
-struct Place {
-    /// The cache directory [default: nixply in the XDG cache directory]
-    #[arg(long, value_name = "DIR", env = unless_empty("NIXPLY_CACHE_DIR"), global = true)]
-    cache_dir: Option<PathBuf>,
-
-    /// The most that the cache may hold, as in 500MB or 20GiB; the least recently used entries are evicted first
-    #[arg(long, value_name = "SIZE", env = unless_empty("NIXPLY_CACHE_LIMIT"), default_value = "10GB", global = true)]
-    #[arg(value_parser = values::size, allow_negative_numbers = true)]
-    cache_limit: ByteSize,
-}
-
-impl CacheFlags {
-    /// Opens the cache, unless the user wants none.
-    pub(crate) fn open(&self) -> Option<Cache> {
-        let folder = if self.no_cache { None } else { self.place.folder() };
-        let shared =
-            self.cache_shared.iter().filter(|folder| !folder.is_empty()).map(PathBuf::from).collect();
-        let limit = self.place.cache_limit.as_u64();
-        folder.map(|folder| Cache::new(folder).with_shared(shared).with_limit(limit))
-    }
-}
-
-impl Place {
-    fn folder(&self) -> Option<PathBuf> {
-        // XDG Base Directory Specification: relative paths count as unset.
-        let absolute =
-            |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let given = || {
-            let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
-            base.map(|base| base.join("nixply"))
-        };
-        self.cache_dir.clone().or_else(given)
-    }
-}
+use crate::output::print;
+use crate::process::stop_flag;
+use crate::terminal::{Page, human};
 
 /// Show, trim, check or fill the cache
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    place: Place,
+    dir: CacheDirArgs,
 
     #[command(subcommand)]
     verb: Verb,
@@ -124,12 +69,12 @@ impl Verify {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let folder = args.place.folder().context("there is no cache").hint("set HOME, or give --cache-dir")?;
+    let folder = args.dir.folder().context("there is no cache").hint("set HOME, or give --cache-dir")?;
     let cache = Cache::new(&folder);
     let mut out = Page::default();
     if matches!(args.verb, Verb::Stat | Verb::Verify(_)) && matches!(folder.try_exists(), Ok(false)) {
         out.line(format!("there is no cache at {} yet", folder.display()));
-        return super::print(out);
+        return print(out);
     }
     match &args.verb {
         Verb::Stat => {
@@ -138,7 +83,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 out.line(format!("{:<9} {:>8}  {:>9}", stat.kind.folder(), stat.entries, human(stat.bytes)));
             }
             let total = stats.iter().map(|stat| stat.bytes).sum();
-            let limit = args.place.cache_limit.as_u64();
+            let limit = args.dir.cache_limit.as_u64();
             out.line(format!("{} of {} in {}", human(total), human(limit), folder.display()));
             match cache.others() {
                 Others::Nothing => {}
@@ -155,11 +100,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             }
         }
         Verb::Gc => {
-            let removed = cache.gc(args.place.cache_limit.as_u64())?;
+            let removed = cache.gc(args.dir.cache_limit.as_u64())?;
             out.line(format!("{} removed from {}", human(removed), folder.display()));
         }
         Verb::Import { images } => {
-            let specs = images.iter().map(|path| Ok((path, super::inputs::spec(path)?)));
+            let specs = images.iter().map(|path| Ok((path, documents::spec(path)?)));
             let mut keyless = Vec::new();
             for (path, spec) in specs.collect::<Result<Vec<_>>>()? {
                 let path = path.display().to_string();
@@ -175,7 +120,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 // Printed at once: an error with another image must not hide that this one was imported.
                 let mut line = Page::default();
                 line.line(format!("{known} layers of {path} are known now{rest}"));
-                super::print(line)?;
+                print(line)?;
             }
             if !keyless.is_empty() {
                 let error = anyhow!("none of the layers of {} can be known again", keyless.join(", "));
@@ -196,7 +141,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             if let Some(compared) = &compared {
                 show(&mut out, compared);
             }
-            super::print(out)?;
+            print(out)?;
             ensure!(
                 verified.removed.is_empty(),
                 "the cache had damaged entries; they were removed, and no image was made from them: {}",
@@ -216,11 +161,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             return Ok(());
         }
     }
-    super::print(out)
+    print(out)
 }
 
 fn compare(cache: &Cache, store: &Store) -> Result<Compared> {
-    let stop = super::stop_flag()?;
+    let stop = stop_flag()?;
     Ok(cache.compare(store, &Control::new(&stop, &()))?)
 }
 

@@ -12,12 +12,12 @@ use clap_complete::{Shell, generate};
 pub(crate) struct Args {
     /// The shell
     #[arg(value_name = "SHELL")]
-    shell: Known,
+    shell: CompletionShell,
 }
 
 /// The shells that are tested.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Known {
+enum CompletionShell {
     Bash,
     Zsh,
     Fish,
@@ -36,12 +36,12 @@ fn shown(command: &Command) -> Command {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let shell = match args.shell {
-        Known::Bash => Shell::Bash,
-        Known::Zsh => Shell::Zsh,
-        Known::Fish => Shell::Fish,
+        CompletionShell::Bash => Shell::Bash,
+        CompletionShell::Zsh => Shell::Zsh,
+        CompletionShell::Fish => Shell::Fish,
     };
     // In memory: a generator panics where it cannot write.
     let mut script = Vec::new();
     generate(shell, &mut shown(&crate::Command::command()), "nixply", &mut script);
-    super::print(script)
+    crate::output::print(script)
 }

@@ -7,8 +7,9 @@ use nixply_packer::digest::Digest;
 use nixply_packer::image::{go_json, oci};
 use serde_json::json;
 
-use super::human;
-use crate::terminal::{Page, count};
+use crate::documents;
+use crate::output::print;
+use crate::terminal::{Page, count, human};
 
 /// Show what is in an image: its layers with their digests, sizes and store paths
 #[derive(clap::Args)]
@@ -23,7 +24,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let spec = super::inputs::spec(&args.image)?;
+    let spec = documents::spec(&args.image)?;
     let id = Digest::of(&oci::config(&spec));
     // A base image's layer may have no recorded size (nix2container#207); without it there is no manifest yet.
     let sizes_known = spec.layers.iter().all(|layer| layer.size > 0);
@@ -37,7 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         });
         let layers: Vec<_> = layers.collect();
         let image = json!({"imageId": id, "manifestDigest": manifest, "layers": layers});
-        return super::print(format!("{image}\n"));
+        return print(format!("{image}\n"));
     }
     let mut out = Page::default();
     if spec.layers.is_empty() {
@@ -60,5 +61,5 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         out.line(format!("manifest   {manifest}"));
     }
     out.line(format!("total      {} in {}", human(total), count(spec.layers.len(), "layer")));
-    super::print(out)
+    print(out)
 }

@@ -22,9 +22,11 @@ use nixply_packer::request::{LayerPlan, Packing};
 use nixply_packer::rules::{GoPermPath, PermPath, RewritePath};
 use serde::de::DeserializeOwned;
 
-use super::inputs::{self, read_text};
-use super::values;
+use crate::arguments::values;
+use crate::documents::{self, read_text};
 use crate::failure::misused;
+use crate::output;
+use crate::process::stop_flag;
 use crate::terminal::say;
 
 /// Run as nix2container does: its subcommands with their arguments
@@ -140,7 +142,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         Command::ImageFromManifest { output, manifest, blobs, platform } => {
             let blobs: HashMap<String, PathBuf> =
-                document::read(&read_text(blobs)?, &inputs::name_of(blobs))?;
+                document::read(&read_text(blobs)?, &documents::name_of(blobs))?;
             (output, imported(import::from_manifest(manifest, &blobs, platform.as_ref())?))
         }
         Command::LayersFromReproducibleStorepaths(layers) => return layers.write(None, args.debug),
@@ -148,7 +150,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             return layers.write(named(tar_directory.as_deref()), args.debug);
         }
     };
-    super::output::write(Some(output), &spec.write())?;
+    output::write(Some(output), &spec.write())?;
     say(format!("Image has been written to {}", output.display()));
     Ok(())
 }
@@ -168,12 +170,12 @@ fn named(flag: Option<&str>) -> Option<&Path> {
 /// Reads a file of JSON; null is the default, as in Go.
 fn read<T: DeserializeOwned + Default>(file: Option<&Path>) -> Result<T> {
     let Some(file) = file else { return Ok(T::default()) };
-    let value: Option<T> = document::read(&read_text(file)?, &inputs::name_of(file))?;
+    let value: Option<T> = document::read(&read_text(file)?, &documents::name_of(file))?;
     Ok(value.unwrap_or_default())
 }
 
 fn read_layers_of(file: &Path) -> Result<Vec<Layer>> {
-    Ok(read_layers(&read_text(file)?, &inputs::name_of(file))?)
+    Ok(read_layers(&read_text(file)?, &documents::name_of(file))?)
 }
 
 impl Image {
@@ -184,7 +186,7 @@ impl Image {
             None => Processor::of_this_machine()?,
         };
         let config = ImageConfig::from_value(read(Some(&self.config))?);
-        let (config, unknown) = config.with_context(|| inputs::name_of(&self.config))?;
+        let (config, unknown) = config.with_context(|| documents::name_of(&self.config))?;
         for key in unknown {
             say(format!("warning: {key} is not part of OCI's image config and is left out of the image"));
         }
@@ -200,7 +202,7 @@ impl Image {
             annotations: BTreeMap::new(),
         };
         if let Some(file) = named(self.from_image.as_deref()) {
-            let base = inputs::spec(file).context("--from-image")?;
+            let base = documents::spec(file).context("--from-image")?;
             let platform = base.platform();
             let known = !platform.architecture.is_empty();
             if platform.os != LINUX || (known && !processor.runs(&platform.processor())) {
@@ -230,7 +232,7 @@ impl Layers {
         if self.max_layers == 0 {
             return Err(misused("--max-layers is 0: there is at least one layer"));
         }
-        let closure = inputs::closure_of_one_store(&self.graph)?;
+        let closure = documents::closure_of_one_store(&self.graph)?;
         let parents = self.parents.iter().map(|file| read_layers_of(file)).collect::<Result<Vec<_>>>()?;
         let rewrites: Vec<RewritePath> = read(named(self.rewrites.as_deref())).context("--rewrites")?;
         let perms: Vec<GoPermPath> = read(named(self.perms.as_deref())).context("--perms")?;
@@ -261,7 +263,7 @@ impl Layers {
             plan.into_iter().map(|paths| LayerPlan { paths, history: history.clone() }).collect();
         // Inside of a derivation, as many threads as Nix allows.
         let jobs = std::env::var("NIX_BUILD_CORES").ok().and_then(|cores| cores.parse().ok()).unwrap_or(0);
-        let stop = super::stop_flag()?;
+        let stop = stop_flag()?;
         let packing = Packing {
             codec: Codec::None,
             closure: &closure,
@@ -271,7 +273,7 @@ impl Layers {
             control: &Control::new(&stop, &()),
         };
         if let Some(folder) = tar_directory {
-            let shown = || format!("--tar-directory {}", inputs::name_of(folder));
+            let shown = || format!("--tar-directory {}", documents::name_of(folder));
             let is_folder = fs::metadata(folder).with_context(shown)?.is_dir();
             ensure!(is_folder, "{} is not a directory", shown());
         }
@@ -280,7 +282,7 @@ impl Layers {
             let (count, size, digest) = (layer.paths.len(), layer.size, layer.digest);
             say(format!("Adding {count} paths to layer (size:{size} digest:{digest})"));
         }
-        super::output::write(Some(&self.output), &write_layers(&layers))?;
+        output::write(Some(&self.output), &write_layers(&layers))?;
         say(format!("Layers have been written to {}", self.output.display()));
         Ok(())
     }

@@ -1,4 +1,6 @@
 //! `nixply reference`: all commands and options as Markdown, for docs/reference/cli.md.
+//!
+//! clap-markdown has no tables, no headings of option groups and no room for the exit codes, so this module writes the page.
 
 use std::fmt::Write;
 
@@ -21,7 +23,7 @@ const OPTIONS: &str = "Options";
 pub(crate) fn run(_args: &Args) -> Result<()> {
     let mut command = crate::Command::command().disable_help_subcommand(true);
     command.build();
-    super::print(reference(&command)?)
+    crate::output::print(reference(&command)?)
 }
 
 fn reference(nixply: &Command) -> Result<String, std::fmt::Error> {

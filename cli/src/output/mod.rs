@@ -19,7 +19,7 @@ use anyhow::{Context, Error, Result};
 
 pub(crate) use self::descriptor::guard;
 use self::place::Place;
-use crate::interrupt::Waiting;
+use crate::process::Blocking;
 
 /// Data that cannot be written: exit code 2.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub(crate) fn unusable(what: String) -> Unwritten {
 
 /// Writes data to standard output.
 pub(crate) fn print(data: impl AsRef<[u8]>) -> Result<()> {
-    let _waiting = Waiting::begin()?;
+    let _blocking = Blocking::begin()?;
     descriptor::write_stdout(data.as_ref()).with_context(|| unwritten("standard output"))
 }
 
@@ -65,11 +65,11 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     match Place::of(path).with_context(failed)? {
         Place::File(file, old) => replace::write(&file, old.as_ref(), bytes).with_context(failed),
         Place::Stream(stream) => {
-            let _waiting = Waiting::begin()?;
+            let _blocking = Blocking::begin()?;
             replace::append(&stream, bytes).with_context(failed)
         }
         Place::Descriptor(number) => {
-            let _waiting = Waiting::begin()?;
+            let _blocking = Blocking::begin()?;
             descriptor::write(number, bytes).with_context(failed)
         }
     }

@@ -16,11 +16,10 @@ use nixply_study::report::{Report, VERSION};
 use nixply_study::sizes::Sizes;
 
 use self::revisions::Revisions;
-use super::cache::CacheFlags;
-use super::{Talk, output, values};
+use crate::arguments::{CacheArgs, Verbosity, values};
 use crate::failure::misused;
-use crate::interrupt;
 use crate::terminal::Counting;
+use crate::{output, process};
 
 /// Compare layer strategies: replay the releases of images with each, and show what that pushes, pulls and shares
 #[derive(clap::Args)]
@@ -83,10 +82,10 @@ pub(crate) struct Args {
     output: Option<PathBuf>,
 
     #[command(flatten)]
-    talk: Talk,
+    verbosity: Verbosity,
 
     #[command(flatten)]
-    cache: CacheFlags,
+    cache: CacheArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -155,7 +154,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     }
     let steps = histories.iter().map(|history| study.steps(history)).sum();
-    let counting = Counting::new("plan", steps, args.talk.quiet);
+    let counting = Counting::new("plan", steps, args.verbosity.quiet);
     let cache = args.cache.open();
     let compared = histories.iter().map(|history| {
         let sizes = args.compression.map_or_else(Sizes::default, |codec| {
@@ -197,13 +196,13 @@ fn read(args: &Args) -> Result<Vec<Subject>> {
             let why = "--no-propagation is for a nixply-history: what Nix builds has Nix's hashes";
             return Err(misused(why));
         }
-        interrupt::listen()?;
+        process::forward_signals()?;
         let revisions = Revisions {
             repository: args.histories.first().map_or(Path::new("."), PathBuf::as_path),
             range: (first, last),
             installables: &args.installables,
             file: args.file.as_deref(),
-            quiet: args.talk.quiet,
+            quiet: args.verbosity.quiet,
         };
         subjects.push(Subject::History(revisions.read()?));
     }

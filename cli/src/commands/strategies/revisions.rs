@@ -12,9 +12,9 @@ use nixply_packer::{given, open};
 use nixply_study::history::History;
 use serde::Deserialize;
 
-use crate::failure::{Failed, Hint, Said, hinted};
+use crate::failure::{Failed, Hint, ProgramMessages, hinted};
 use crate::terminal::{count, say, warning};
-use crate::{git, interrupt, nix, temporary};
+use crate::{git, nix, process, temporary};
 
 /// Which revisions, and what of them.
 pub(super) struct Revisions<'a> {
@@ -95,7 +95,7 @@ impl Revisions<'_> {
                 command.arg("--file").arg(file);
             }
             command.arg(installable).current_dir(checkout).stderr(Stdio::inherit());
-            let output = interrupt::output(&mut command)?;
+            let output = process::output(&mut command)?;
             if !output.status.success() {
                 return Err(anyhow!("Nix cannot build {installable}"));
             }
@@ -116,12 +116,12 @@ impl Revisions<'_> {
     /// What git prints, without the last line's end.
     fn git(&self, folder: &Path, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<String> {
         let mut command: Command = git::command(folder);
-        let output = interrupt::output(command.args(words).stderr(Stdio::piped()))
+        let output = process::output(command.args(words).stderr(Stdio::piped()))
             .context("cannot run git")
             .hint("--git-revisions takes git: put it on PATH")?;
         if !output.status.success() {
             let why = String::from_utf8_lossy(&output.stderr);
-            let said = Error::new(Said(why.trim().to_owned()));
+            let said = Error::new(ProgramMessages(why.trim().to_owned()));
             return Err(said.context(self.repository.display().to_string()));
         }
         let text = String::from_utf8(output.stdout).context("git printed something that is not text")?;

@@ -1,25 +1,25 @@
-//! `--strategy` and `--max-layers`: other layers than those that a request asks for.
+//! `--strategy` and `--max-layers`: overrides of a request's layering.
 
 use nixply_packer::plan::Strategy;
 use nixply_packer::request::ImageRequest;
 
 use super::values;
 
-/// What is grouped otherwise than the request has it. The layers in its `layers` stay as they are.
+/// Overrides of how a request's store paths are grouped. The request's own `layers` are not affected.
 #[derive(clap::Args)]
-pub(crate) struct Layering {
-    /// How to group the store paths that are in none of the request's `layers`, instead of the request's strategy and groups
+pub(crate) struct LayeringArgs {
+    /// Strategy for store paths that are in none of the request's `layers` (overrides the request's strategy and groups)
     #[arg(long, value_name = "NAME", value_parser = Strategy::NAMES)]
     strategy: Option<String>,
 
-    /// At most so many layers for them, instead of the request's maxLayers
+    /// Maximum number of layers for those paths (overrides maxLayers)
     #[arg(long, value_name = "N", value_parser = values::layers, allow_negative_numbers = true)]
     max_layers: Option<u32>,
 }
 
-impl Layering {
-    /// Puts what was given in place of the request's own.
-    pub(super) fn apply(&self, request: &mut ImageRequest) {
+impl LayeringArgs {
+    /// Replaces the request's settings with those that were given.
+    pub(crate) fn apply(&self, request: &mut ImageRequest) {
         if let Some(strategy) = &self.strategy {
             request.strategy = Some(strategy.clone());
             request.groups = None;

@@ -1,10 +1,11 @@
-//! The spellings of `nixply container`, and what they mean. There are three: today's, in which each option belongs to a
-//! subcommand; that of devenv 1, where they stand in front of it; and the oldest, with flags in place of subcommands.
+//! The arguments of `nixply container`. There are three syntaxes: the current one, in which each option follows its subcommand;
+//! devenv 1's, in which options precede the subcommand; and devenv's oldest, with flags instead of subcommands.
 
 use std::ffi::OsString;
 
 use anyhow::Result;
 
+use super::engines::{self, Engine};
 use crate::failure::misused;
 use crate::terminal::warning as warn;
 
@@ -15,22 +16,22 @@ use crate::terminal::warning as warn;
     args_conflicts_with_subcommands = false,
     subcommand_negates_reqs = true
 )]
-pub(crate) struct Spelling {
+pub(crate) struct ContainerArgs {
     #[command(subcommand)]
     command: Option<Subcommand>,
 
-    /// The container, in the oldest spelling
+    /// Name of the container, in the oldest syntax
     #[arg(value_name = "NAME", hide = true)]
     name: Option<String>,
 
     #[command(flatten)]
     outer: CopyOptions,
 
-    /// Copy it, in the oldest spelling
+    /// Copy the container, in the oldest syntax
     #[arg(long, hide = true)]
     copy: bool,
 
-    /// Run it, in the oldest spelling
+    /// Run the container, in the oldest syntax
     #[arg(long, hide = true, conflicts_with = "copy")]
     docker_run: bool,
 }
@@ -39,47 +40,45 @@ pub(crate) struct Spelling {
 enum Subcommand {
     /// Build a container and print its store path
     Build {
-        /// The container
+        /// Name of the container
         #[arg(value_name = "NAME")]
         name: String,
     },
     /// Copy a container to a registry
     Copy {
-        /// The container
+        /// Name of the container
         #[arg(value_name = "NAME")]
         name: String,
 
         #[command(flatten)]
         options: CopyOptions,
     },
-    /// Update the lock file that a container names; make it where there is none
+    /// Update the lock file of a container, or create it
     Lock {
-        /// The container; all others that name the same file are planned with it
+        /// Name of the container; all containers with the same lock file are planned together
         #[arg(value_name = "NAME")]
         name: String,
 
-        /// Take a container out of the file, for good: one that is no more, or names another file. Can be given several times
+        /// Remove a container from the file permanently: one that was deleted or uses another file. Can be repeated
         #[arg(long, value_name = "CONTAINER")]
         forget: Vec<String>,
     },
-    /// Run a container with docker or podman
+    #[command(about = engines::about_run())]
     Run {
-        /// The container
+        /// Name of the container
         #[arg(value_name = "NAME")]
         name: String,
 
         #[command(flatten)]
         options: RunOptions,
 
-        /// docker or podman [default: docker, or podman where docker does not answer]
-        #[arg(long, value_name = "ENGINE")]
-        engine: Option<Engine>,
+        #[arg(long, value_name = "ENGINE", help = engines::help(), value_parser = engines::parser())]
+        engine: Option<&'static Engine>,
 
-        /// Options of docker run or podman run, as in -p 8000:8000; may be repeated, and is split as a shell splits words
-        #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true)]
+        #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true, help = engines::help_arguments())]
         engine_args: Vec<String>,
 
-        /// The program to run in place of the container's own command, with its arguments. One argument alone is shell code
+        /// Program and arguments to run instead of the container's own command. A single argument is shell code
         #[arg(last = true, value_name = "ARGUMENT")]
         arguments: Vec<OsString>,
     },
@@ -87,24 +86,23 @@ enum Subcommand {
 
 #[derive(clap::Args, Clone, Default)]
 struct CopyOptions {
-    /// Where to copy it: what stands in front of its name, as in docker://ghcr.io/ [default: the container's `registry`]
+    /// Destination: the prefix of the image's name, as in docker://ghcr.io/me/ [default: the container's `registry`]
     #[arg(short, long, value_name = "REGISTRY")]
     registry: Option<String>,
 
-    /// Arguments of skopeo copy, in place of the container's `defaultCopyArgs`; may be repeated, and is split at spaces
+    /// Arguments for skopeo copy, split at spaces (overrides the container's `defaultCopyArgs`). Can be repeated
     #[arg(long, value_name = "ARGUMENTS", allow_hyphen_values = true)]
     copy_args: Vec<String>,
 }
 
-/// What copying takes, as far as it is of use to running.
+/// The options of copying that also apply to running.
 #[derive(clap::Args)]
 struct RunOptions {
-    /// An image that is run goes nowhere else.
+    /// Ignored with a warning.
     #[arg(short, long, value_name = "REGISTRY", hide = true)]
     registry: Option<String>,
 
-    /// Arguments of skopeo copy: the image is copied to the engine with them, as a whole; may be repeated, and is split at
-    /// spaces
+    /// Copy the whole image to the engine with skopeo copy and these arguments, split at spaces. Can be repeated
     #[arg(long, value_name = "ARGUMENTS", allow_hyphen_values = true)]
     copy_args: Vec<String>,
 }
@@ -116,74 +114,65 @@ impl From<RunOptions> for CopyOptions {
 }
 
 impl CopyOptions {
-    /// With what stood in front of the subcommand.
+    /// Adds the options that preceded the subcommand.
     fn after(self, outer: Self) -> Self {
         let copy_args = [outer.copy_args, self.copy_args].concat();
         Self { registry: self.registry.or(outer.registry), copy_args }
     }
 }
 
-/// What runs containers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Engine {
-    /// Docker.
-    Docker,
-    /// podman.
-    Podman,
-}
-
-/// What is to be done, however it was said.
+/// The requested action, in any of the syntaxes.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    /// The container's name.
+pub(crate) struct Action {
+    /// Name of the container.
     pub(crate) name: String,
     pub(crate) task: Task,
 }
 
-/// See [`Wanted`].
+/// What to do with the container.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Task {
-    /// Build it and print its path.
+    /// Build it and print the path of its spec.
     Build,
     /// Copy it.
     Copy {
-        /// What stands in front of the image's name, if not the container's own.
+        /// Prefix of the image's name, if not the container's own.
         registry: Option<String>,
-        /// Arguments of skopeo, unsplit; none are the container's own.
+        /// Arguments for skopeo, not yet split. If empty, the container's own are used.
         arguments: Vec<String>,
     },
     /// Update its lock file.
     Lock {
-        /// Containers to take out of it.
+        /// Containers to remove from it.
         forget: Vec<String>,
     },
     /// Run it.
     Run {
-        /// What with, if somebody said.
-        engine: Option<Engine>,
-        /// Arguments of skopeo, unsplit.
+        /// The engine that the user chose.
+        engine: Option<&'static Engine>,
+        /// Arguments for skopeo, not yet split.
         copy_arguments: Vec<String>,
-        /// Options of the engine, unsplit.
+        /// Options of the engine, not yet split.
         engine_arguments: Vec<String>,
-        /// What the container is given.
+        /// Arguments of the container.
         arguments: Vec<OsString>,
     },
 }
 
-impl Spelling {
-    /// What it means. Says what is deprecated about it; `program` is how the user called this one.
-    pub(crate) fn understand(self, program: &str) -> Result<Wanted> {
+impl ContainerArgs {
+    /// Returns the requested action. Warns about deprecated syntax; `program` is the name that the user called nixply by.
+    pub(crate) fn action(self, program: &str) -> Result<Action> {
         let Self { command, name, outer, copy, docker_run } = self;
         let (name, task) = match (command, name) {
             (Some(command), name) => {
                 if let Some(name) = name {
                     return Err(misused(format!(
-                        "{name}: which container is meant stands behind the subcommand"
+                        "{name}: put the container's name after the subcommand, as in `{program} container build {name}`"
                     )));
                 }
                 if copy || docker_run {
                     return Err(misused(
-                        "--copy and --docker-run stand in place of a subcommand: leave them out",
+                        "--copy and --docker-run cannot be used with a subcommand: omit them",
                     ));
                 }
                 match command {
@@ -226,7 +215,7 @@ impl Spelling {
                 )));
             }
         };
-        Ok(Wanted { name, task })
+        Ok(Action { name, task })
     }
 }
 
@@ -234,7 +223,7 @@ fn copy_task(CopyOptions { registry, copy_args }: CopyOptions) -> Task {
     Task::Copy { registry, arguments: copy_args }
 }
 
-/// With nothing said of the engine.
+/// Returns the task of running a container with the default engine.
 fn run_task(options: CopyOptions) -> Task {
     if options.registry.is_some() {
         warn("Ignoring --registry flag when running container");
@@ -253,12 +242,12 @@ mod tests {
     #[command(name = "container")]
     struct Command {
         #[command(flatten)]
-        spelling: Spelling,
+        args: ContainerArgs,
     }
 
-    fn understood(line: &str) -> Result<Wanted> {
+    fn action(line: &str) -> Result<Action> {
         let arguments = std::iter::once("container").chain(line.split(' ').filter(|word| !word.is_empty()));
-        Command::try_parse_from(arguments)?.spelling.understand("nixply")
+        Command::try_parse_from(arguments)?.args.action("nixply")
     }
 
     fn copy(registry: Option<&str>, arguments: &[&str]) -> Task {
@@ -268,7 +257,7 @@ mod tests {
         }
     }
 
-    fn run(engine: Option<Engine>, copy_arguments: &[&str], arguments: &[&str]) -> Task {
+    fn run(engine: Option<&'static Engine>, copy_arguments: &[&str], arguments: &[&str]) -> Task {
         Task::Run {
             engine,
             copy_arguments: copy_arguments.iter().map(|argument| (*argument).to_owned()).collect(),
@@ -277,14 +266,13 @@ mod tests {
         }
     }
 
-    /// Rows C1, C3, C4, C5 and C7 of all three spellings.
     #[test]
-    fn all_spellings_are_understood() {
+    fn all_three_syntaxes_parse() {
         let registry = Some("docker://r/");
         for (line, name, task) in [
             ("build shell", "shell", Task::Build),
             ("shell", "shell", Task::Build),
-            // A container that is called as a subcommand.
+            // A container with the name of a subcommand.
             ("build build", "build", Task::Build),
             ("copy processes", "processes", copy(None, &[])),
             ("copy processes --registry docker://r/", "processes", copy(registry, &[])),
@@ -303,28 +291,28 @@ mod tests {
             ("lock shell --forget old", "shell", Task::Lock { forget: vec!["old".into()] }),
             ("run shell", "shell", run(None, &[], &[])),
             ("shell --docker-run", "shell", run(None, &[], &[])),
-            ("run shell --engine podman -- a -b", "shell", run(Some(Engine::Podman), &[], &["a", "-b"])),
+            ("run shell --engine podman -- a -b", "shell", run(engines::named("podman"), &[], &["a", "-b"])),
             ("run shell --copy-args --x", "shell", run(None, &["--x"], &[])),
             ("--copy-args --x --registry r run shell", "shell", run(None, &["--x"], &[])),
         ] {
-            let wanted = understood(line).unwrap_or_else(|error| panic!("{line}: {error}"));
-            assert_eq!(wanted, Wanted { name: name.to_owned(), task }, "{line}");
+            let action = action(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+            assert_eq!(action, Action { name: name.to_owned(), task }, "{line}");
         }
     }
 
-    /// Row C9, and what can mean two things.
+    /// Includes command lines with two possible meanings.
     #[test]
-    fn what_is_not_understood_is_said() {
+    fn invalid_arguments_are_usage_errors() {
         for (line, message) in [
             ("--registry docker://r/", "No container subcommand provided. Use `nixply container build`"),
-            ("--copy build shell", "--copy and --docker-run stand in place of a subcommand"),
+            ("--copy build shell", "--copy and --docker-run cannot be used with a subcommand"),
             ("--docker-run --copy shell", "cannot be used with"),
             ("build", "<NAME>"),
             ("run shell --engine lxc", "[possible values: docker, podman]"),
             ("shell build", "<NAME>"),
-            ("shell build x", "shell: which container is meant stands behind the subcommand"),
+            ("shell build x", "shell: put the container's name after the subcommand"),
         ] {
-            let error = understood(line).unwrap_err().to_string();
+            let error = action(line).unwrap_err().to_string();
             assert!(error.contains(message), "{line}: {error}");
         }
     }
