@@ -10,27 +10,28 @@ pub(crate) const USERS: u8 = 1;
 pub(crate) const MACHINES: u8 = 2;
 /// A signal has ended the program.
 pub(crate) const INTERRUPTED: u8 = 130;
-/// The reader of the output has gone. Shells give this code to a program that SIGPIPE has ended.
+/// The reader has closed the output. Shells report this code for a program that SIGPIPE has ended.
 pub(crate) const UNREAD: u8 = 141;
 
-/// What each means.
+/// Meaning of each code.
 pub(crate) const MEANINGS: [(u8, &str); 5] = [
     (FINE, "success"),
     (
         USERS,
-        "an error that the user can fix, as in a request, a closure or a project; a store path that is missing or damaged",
+        "an error that the user can fix, for example in a request, a closure or a project; a missing or damaged store path",
     ),
     (
         MACHINES,
-        "wrong arguments, or an error of the machine: output that cannot be written, a full disk, a limit that is reached",
+        "wrong arguments, or an error of the machine: an output that cannot be written, a full disk, a resource limit",
     ),
-    (INTERRUPTED, "interrupted by a signal (of SIGTERM, nixply container makes 143)"),
-    (UNREAD, "the reader of the output has gone, as head has when it has seen enough; there is no message"),
+    (INTERRUPTED, "interrupted by a signal (143 if SIGTERM ends nixply container)"),
+    (UNREAD, "the reader of the output has closed it, as head does; there is no message"),
 ];
 
-/// The codes of others.
-pub(crate) const PASSED_ON: &str = "nixply container run and copy, and nixply skopeo, exit with the code of the program that \
-                                    they run. Under the name nix2container, every error is a 1, as nix2container has it.";
+/// Codes of other programs.
+pub(crate) const PASSED_ON: &str = "nixply container run, nixply container copy and nixply skopeo exit with the code of the \
+                                    program that they run. Under the name nix2container, every error has code 1, as in \
+                                    nix2container itself.";
 
 /// The table for `--help`.
 pub(crate) fn help() -> String {

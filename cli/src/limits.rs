@@ -74,10 +74,7 @@ fn told(panic: &PanicHookInfo<'_>) -> String {
     let place =
         panic.location().map(|place| format!(", {}:{}", place.file(), place.line())).unwrap_or_default();
     let words: Vec<&str> = message(panic.payload()).split_whitespace().collect();
-    format!(
-        "error: nixply failed in a way that it should not; please report this: {}{place}\n",
-        words.join(" ")
-    )
+    format!("error: internal error in nixply; please report it: {}{place}\n", words.join(" "))
 }
 
 fn message(payload: &dyn Any) -> &str {

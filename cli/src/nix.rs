@@ -9,7 +9,7 @@ use crate::failure::{Hint, hinted};
 use crate::terminal;
 
 /// What is wrong where there is no Nix.
-pub(crate) const MISSING: &str = "cannot run nix: install Nix, or put it on PATH";
+pub(crate) const MISSING: &str = "cannot run nix: install Nix, or add it to PATH";
 
 /// A subcommand of `nix`, with the features that it needs and options, a name and a value each: some, such as plugins, are heeded
 /// ahead of the subcommand alone.
@@ -55,7 +55,7 @@ pub(crate) fn closure_text<'r>(roots: impl Iterator<Item = &'r str>, otherwise: 
         terminal::pass(output.stderr.strip_suffix(b"\n").unwrap_or(&output.stderr));
     }
     if !output.status.success() {
-        let error = anyhow!("nix path-info ended with {}", output.status);
+        let error = anyhow!("nix path-info failed with {}", output.status);
         return Err(hinted(error, otherwise));
     }
     text_of(output)
@@ -72,13 +72,13 @@ pub(crate) fn closure_if_known<'r>(roots: impl Iterator<Item = &'r str>) -> Opti
 }
 
 fn text_of(output: Output) -> Result<String> {
-    String::from_utf8(output.stdout).context("nix path-info printed something that is not text")
+    String::from_utf8(output.stdout).context("nix path-info printed bytes that are not text")
 }
 
 fn path_info_of(roots: &[&str]) -> Result<Output> {
     // Nix would take anything else for a flake, and ask the network for it.
     if let Some(root) = roots.iter().find(|root| !root.starts_with('/')) {
-        return Err(anyhow!("{root:?} is no store path"));
+        return Err(anyhow!("{root:?} is not a store path"));
     }
     // Nix 2.33 and later want to be told which format; the others do not know the option.
     let output = path_info(&["--json-format", "1"], roots)?;
@@ -92,7 +92,7 @@ fn path_info(format: &[&str], roots: &[&str]) -> Result<Output> {
     let mut command = Command::new("nix");
     command.args(["--extra-experimental-features", "nix-command", "path-info", "--json", "--recursive"]);
     let output = command.args(format).arg("--").args(roots).stdin(Stdio::null()).output();
-    output.context("cannot run nix, which knows the closure").hint("install it, or give --closure FILE")
+    output.context("cannot run nix to get the closure").hint("install Nix, or pass --closure FILE")
 }
 
 #[cfg(test)]

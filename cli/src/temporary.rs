@@ -27,7 +27,7 @@ pub(crate) fn folder_in(parent: &Path, prefix: &str) -> Result<TempDir> {
 /// Nothing can be made in a folder: an error of the machine, or of its environment. `what` is what was tried.
 pub(crate) fn failed(what: &str, parent: &Path, error: io::Error) -> Error {
     let is_variable = env::var_os("TMPDIR").is_some_and(|folder| Path::new(&folder) == parent);
-    let source = if is_variable { ", as TMPDIR says" } else { "" };
+    let source = if is_variable { " (from TMPDIR)" } else { "" };
     // The temporary name is nobody's concern.
     let text = error.to_string();
     let error = match text.split_once(" at path ") {

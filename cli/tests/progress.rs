@@ -60,14 +60,14 @@ fn without_a_terminal_a_layer_that_is_packed_is_a_line() {
     let lines = "1 of 3 layers packed, 4.0 MB\n2 of 3 layers packed, 8.0 MB\n3 of 3 layers packed, 12.0 MB\n";
     assert_eq!(said(&output), (Some(0), &*format!("{lines}3 layers: 3 packed (12.0 MB)\n")));
     let output = world.build(&[]).output().unwrap();
-    assert_eq!(said(&output), (Some(0), "3 layers: none packed, 3 made before\n"));
+    assert_eq!(said(&output), (Some(0), "3 layers: none packed, 3 reused\n"));
 
     // Their bytes are wanted now.
     let output = world.layout(&[]).output().unwrap();
     assert_eq!(said(&output), (Some(0), &*format!("{lines}3 layers: 3 packed (12.0 MB)\n")));
     assert!(output.stdout.starts_with(b"sha256:"));
     let output = world.layout(&[]).output().unwrap();
-    assert_eq!(said(&output), (Some(0), "3 layers: none packed, 3 made before\n"));
+    assert_eq!(said(&output), (Some(0), "3 layers: none packed, 3 reused\n"));
 }
 
 #[test]

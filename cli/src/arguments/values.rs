@@ -1,4 +1,5 @@
-//! The values of options: what they must be, in one sentence with an example. clap puts the option and the value in front of it.
+//! Parsers for the values of options. An error says in one sentence what the value must be, with an example; clap prints the option
+//! and the value before it.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -10,17 +11,17 @@ use nixply_packer::compress::Codec;
 use nixply_packer::image::reference;
 use nixply_registry::server::Compression;
 
-/// A number of layers.
+/// Parses a number of layers.
 pub(crate) fn layers(text: &str) -> Result<u32, String> {
     whole_number(text, 1..=u32::MAX)
 }
 
-/// A number of layers that a study takes.
+/// Parses a number of layers for a study.
 pub(crate) fn few_layers(text: &str) -> Result<u16, String> {
     whole_number(text, 1..=u16::MAX)
 }
 
-/// A number of things, of which there may be none.
+/// Parses a number that may be 0.
 pub(crate) fn count(text: &str) -> Result<usize, String> {
     whole_number(text, 0..=usize::MAX)
 }
@@ -29,40 +30,40 @@ fn whole_number<N>(text: &str, range: RangeInclusive<N>) -> Result<N, String>
 where
     N: std::str::FromStr + PartialOrd + std::fmt::Display,
 {
-    // Digits alone: Rust's parser takes a plus, too.
+    // Only digits: Rust's parser also accepts a plus.
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse().ok().filter(|number| digits && range.contains(number));
     number.ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
 }
 
-/// A number of bytes.
+/// Parses a size in bytes.
 pub(crate) fn size(text: &str) -> Result<ByteSize, String> {
     let starts_with_digit = text.trim().starts_with(|letter: char| letter.is_ascii_digit());
     let size = text.trim().parse().ok().filter(|_| starts_with_digit);
     size.ok_or_else(|| "expected a size such as 500MB or 20GiB, or a number of bytes".to_owned())
 }
 
-/// How blobs are compressed.
+/// Parses the codec of blobs.
 pub(crate) fn codec(text: &str) -> Result<Codec, String> {
     text.parse().map_err(|_| format!("expected {}", Codec::FORMS))
 }
 
-/// How a registry compresses.
+/// Parses a registry's codec.
 pub(crate) fn compression(text: &str) -> Result<Compression, String> {
     text.parse().map_err(|_| format!("expected auto, {}", Codec::FORMS))
 }
 
-/// A store directory.
+/// Parses a store directory.
 pub(crate) fn store(text: &str) -> Result<Store, String> {
     Store::named(text).map_err(reason)
 }
 
-/// An image's tag.
+/// Parses a tag.
 pub(crate) fn tag(text: &str) -> Result<String, String> {
     reference::check_tag(text).map(|()| text.to_owned()).map_err(reason)
 }
 
-/// An image's name, and its tag behind a colon. One ahead of a slash is a registry's port.
+/// Parses an image name, optionally followed by a colon and a tag. A colon before a slash belongs to a registry's port.
 pub(crate) fn name_and_tag(text: &str) -> Result<(String, String), String> {
     let (name, tag) = match text.rsplit_once(':') {
         Some((name, tag)) if !tag.contains('/') => (name, tag),
@@ -72,7 +73,7 @@ pub(crate) fn name_and_tag(text: &str) -> Result<(String, String), String> {
     checked.map(|()| (name.to_owned(), tag.to_owned())).map_err(reason)
 }
 
-/// Why a value is wrong. The value itself is in front of it.
+/// Returns what is wrong with a value. clap prints the value before it.
 fn reason(error: Error) -> String {
     match error {
         Error::Invalid { why, .. } => why,
@@ -80,7 +81,7 @@ fn reason(error: Error) -> String {
     }
 }
 
-/// Where a server listens.
+/// Parses the address that a server listens on.
 pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         "expected an address of this machine and a port, such as 127.0.0.1:5000, [::1]:5000, or 127.0.0.1:0 for a free port"
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn codecs_and_addresses_are_told_by_example() {
+    fn errors_about_codecs_and_addresses_have_examples() {
         assert!(codec("xz").unwrap_err().starts_with("expected none, gzip or zstd"));
         assert!(compression("zstd:20").unwrap_err().starts_with("expected auto, none, gzip or zstd"));
         for text in ["80", "localhost:80", "127.0.0.1", "[::1]", "127.0.0.1:65536"] {

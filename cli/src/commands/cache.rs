@@ -14,7 +14,7 @@ use crate::output::print;
 use crate::process::stop_flag;
 use crate::terminal::{Page, human};
 
-/// Show, trim, check or fill the cache
+/// Show, trim, verify or fill the cache
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -28,32 +28,32 @@ pub(crate) struct Args {
 enum Verb {
     /// Show the cache's directory, its entries and its size
     Stat,
-    /// Evict the least recently used entries until the cache fits its limit, and remove files that killed processes have left
+    /// Evict the least recently used entries until the cache fits its limit, and delete files left by killed processes
     Gc,
-    /// Take the layers' digests from the specs of compressed images that were built elsewhere, so that an image with the same
-    /// layers is built without packing them. The authors of the specs decide what those digests are
+    /// Import layer digests from specs of compressed images that were built elsewhere, so that shared layers need not be packed
+    /// again. Only import specs that you trust
     Import {
-        /// The specs of the images
+        /// Image specs
         #[arg(value_name = "IMAGE.json", required = true)]
         images: Vec<PathBuf>,
     },
-    /// Read every entry and remove the damaged ones; exit with 1 if there were any
+    /// Verify every entry and delete the damaged ones; exit with 1 if there were any
     Verify(Verify),
 }
 
 #[derive(clap::Args)]
 struct Verify {
-    /// Compare the cached parts of layers (segments) with the store, too. Reads the store paths of each segment, checks them as
-    /// --check-store does, and removes segments that differ. Also removes the digests of layers that were packed without
-    /// --check-store. Keeps segments whose store paths are no longer in the store
+    /// Also compare the cached parts of layers (segments) with the store: verify the store paths of each segment like --check-store,
+    /// and delete segments that differ. Also deletes digests of layers that were packed without --check-store. Keeps segments whose
+    /// store paths are no longer in the store
     #[arg(long)]
     store: bool,
 
-    /// The store directory that store paths begin with
+    /// Store directory that store paths start with
     #[arg(long, value_name = "DIR", env = unless_empty("NIX_STORE_DIR"), default_value = "/nix/store", value_parser = values::store)]
     store_dir: Store,
 
-    /// The place of that directory on this machine, if it is another one (a chroot store's DIR/nix/store)
+    /// Location of the store directory on this machine, if it differs (a chroot store's DIR/nix/store)
     #[arg(long, value_name = "DIR")]
     real_store_dir: Option<PathBuf>,
 }
@@ -69,7 +69,8 @@ impl Verify {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let folder = args.dir.folder().context("there is no cache").hint("set HOME, or give --cache-dir")?;
+    let folder =
+        args.dir.folder().context("cannot find the cache directory").hint("set HOME, or pass --cache-dir")?;
     let cache = Cache::new(&folder);
     let mut out = Page::default();
     if matches!(args.verb, Verb::Stat | Verb::Verify(_)) && matches!(folder.try_exists(), Ok(false)) {
@@ -88,13 +89,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             match cache.others() {
                 Others::Nothing => {}
                 Others::Read => out.line(format!(
-                    "other users can read its entries, because it has the file `shared`; remove that file and chmod -R go= {} to \
-                     keep them to yourself",
+                    "other users can read its entries, because it contains the file `shared`; to prevent that, remove the file and run \
+                     chmod -R go= {}",
                     folder.display()
                 )),
                 Others::Write(mode) => out.line(format!(
-                    "its mode is {mode:04o}: other users can put files into it, which nixply does not use, and remove entries; \
-                     chmod 700 {} keeps them out",
+                    "its mode is {mode:04o}: other users can delete entries and add files, which nixply ignores; to prevent that, run \
+                     chmod 700 {}",
                     folder.display()
                 )),
             }
@@ -115,15 +116,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 }
                 let rest = match without_key {
                     0 => String::new(),
-                    count => format!("; {count} have no key: a base image's, or plain tar"),
+                    count => format!("; {count} cannot be imported: layers of a base image, or plain tar"),
                 };
                 // Printed at once: an error with another image must not hide that this one was imported.
                 let mut line = Page::default();
-                line.line(format!("{known} layers of {path} are known now{rest}"));
+                line.line(format!("imported {known} layers of {path}{rest}"));
                 print(line)?;
             }
             if !keyless.is_empty() {
-                let error = anyhow!("none of the layers of {} can be known again", keyless.join(", "));
+                let error = anyhow!("cannot import any layer of {}", keyless.join(", "));
                 return Err(hinted(error, "build the image with compression = \"zstd\" or \"gzip\""));
             }
         }
@@ -133,7 +134,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 out.line(format!("removed {}", path.display()));
             }
             out.line(format!(
-                "{} entries are whole, {} were damaged",
+                "{} entries are intact, {} were damaged",
                 verified.whole,
                 verified.removed.len()
             ));
@@ -144,18 +145,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             print(out)?;
             ensure!(
                 verified.removed.is_empty(),
-                "the cache had damaged entries; they were removed, and no image was made from them: {}",
+                "the cache had damaged entries, which were removed; no image contains them: {}",
                 folder.display()
             );
             if let Some(compared) = compared.filter(|of| !(of.different.is_empty() && of.unproven.is_empty()))
             {
                 let count = compared.different.len() + compared.unproven.len();
                 let error = anyhow!(
-                    "{count} segments in the cache differed from the store, or their store paths are damaged; they were removed: {}",
+                    "{count} cached segments differed from the store, or their store paths are damaged; the segments were removed: {}",
                     folder.display()
                 );
-                let hint = "build the images that were made with this cache again, with --check-store; nix-store --verify \
-                            --check-contents finds damaged store paths";
+                let hint = "rebuild the images that were built with this cache, with --check-store; find damaged store paths with nix-store \
+                            --verify --check-contents";
                 return Err(hinted(error, hint));
             }
             return Ok(());
@@ -180,7 +181,7 @@ fn show(out: &mut Page, compared: &Compared) {
     }
     let compared = *same as usize + different.len() + unproven.len();
     out.line(format!(
-        "compared {compared} segments with the store: {same} are the same, {} differ",
+        "compared {compared} segments with the store: {same} are equal, {} differ",
         compared - *same as usize
     ));
     if *gone > 0 {
@@ -188,7 +189,7 @@ fn show(out: &mut Page, compared: &Compared) {
     }
     if *unnamed > 0 {
         out.line(format!(
-            "removed {unnamed} segments of an older version, which does not name their store paths"
+            "removed {unnamed} segments of an older nixply, which did not record their store paths"
         ));
     }
     if *forgotten > 0 {

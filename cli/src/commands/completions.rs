@@ -4,18 +4,18 @@ use anyhow::Result;
 use clap::{Command, CommandFactory};
 use clap_complete::{Shell, generate};
 
-/// Print what a shell needs to complete nixply's commands and options
+/// Print a shell script that completes nixply's commands and options
 ///
-/// For bash, in ~/.bashrc: source <(nixply completions bash). For zsh, into a file _nixply in a folder of $fpath. For fish, into
-/// ~/.config/fish/completions/nixply.fish.
+/// For bash, add to ~/.bashrc: source <(nixply completions bash). For zsh, write it to a file _nixply in a directory of $fpath. For
+/// fish, write it to ~/.config/fish/completions/nixply.fish.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The shell
+    /// Name of the shell
     #[arg(value_name = "SHELL")]
     shell: CompletionShell,
 }
 
-/// The shells that are tested.
+/// Tested shells.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum CompletionShell {
     Bash,
@@ -23,7 +23,7 @@ enum CompletionShell {
     Fish,
 }
 
-/// The same command without the subcommands that are for packages and derivations, which generators do not leave out.
+/// Returns the command without hidden subcommands, which generators would include.
 fn shown(command: &Command) -> Command {
     let visible = command.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
     let bare = Command::new("nixply").version(env!("CARGO_PKG_VERSION")).subcommands(visible);
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         CompletionShell::Zsh => Shell::Zsh,
         CompletionShell::Fish => Shell::Fish,
     };
-    // In memory: a generator panics where it cannot write.
+    // In memory: a generator panics on write errors.
     let mut script = Vec::new();
     generate(shell, &mut shown(&crate::Command::command()), "nixply", &mut script);
     crate::output::print(script)

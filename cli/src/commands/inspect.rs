@@ -11,10 +11,10 @@ use crate::documents;
 use crate::output::print;
 use crate::terminal::{Page, count, human};
 
-/// Show what is in an image: its layers with their digests, sizes and store paths
+/// Show an image's layers with their digests, sizes and store paths
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The image's spec
+    /// Image spec
     #[arg(value_name = "IMAGE.json")]
     image: PathBuf,
 
@@ -26,7 +26,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let spec = documents::spec(&args.image)?;
     let id = Digest::of(&oci::config(&spec));
-    // A base image's layer may have no recorded size (nix2container#207); without it there is no manifest yet.
+    // A layer of a base image may have no recorded size (nix2container#207), and the manifest needs all sizes.
     let sizes_known = spec.layers.iter().all(|layer| layer.size > 0);
     let manifest = sizes_known.then(|| Digest::of(&go_json::compact(&oci::manifest_of(&spec))));
     if args.json {
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let paths = layer.paths.len();
         let what = match &layer.layer_path {
             Some(path) => path.clone(),
-            None => format!("{paths} path{}", if paths == 1 { "" } else { "s" }),
+            None => count(paths, "path"),
         };
         out.line(format!("layer {:>3}  {}  {:>9}  {what}", at + 1, layer.digest, human(layer.size)));
         for path in &layer.paths {

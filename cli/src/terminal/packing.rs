@@ -133,7 +133,7 @@ fn summary(layers: usize, packed: usize, bytes: u64) -> String {
         0 => "none packed".into(),
         _ => format!("{packed} packed ({})", human(bytes)),
     };
-    let before = if before == 0 { String::new() } else { format!(", {before} made before") };
+    let before = if before == 0 { String::new() } else { format!(", {before} reused") };
     format!("{}: {packed}{before}", count(layers, "layer"))
 }
 
@@ -144,9 +144,9 @@ mod tests {
     #[test]
     fn summaries() {
         for (layers, packed, bytes, text) in [
-            (12, 2, 34_500_000, "12 layers: 2 packed (34.5 MB), 10 made before"),
+            (12, 2, 34_500_000, "12 layers: 2 packed (34.5 MB), 10 reused"),
             (1, 1, 10_240, "1 layer: 1 packed (10.2 kB)"),
-            (3, 0, 0, "3 layers: none packed, 3 made before"),
+            (3, 0, 0, "3 layers: none packed, 3 reused"),
             (0, 0, 0, "0 layers: none packed"),
         ] {
             assert_eq!(summary(layers, packed, bytes), text);
