@@ -1,11 +1,11 @@
-//! The Nix expressions are part of the program (`src/expressions.rs`): a change of one is a change of it.
+//! Copies the Nix expressions that are part of the program (`src/expressions.rs`), and rebuilds the program when they change.
 
 #![allow(clippy::print_stdout, reason = "cargo reads it")]
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-/// Where the expressions are.
+/// Directory of the expressions.
 const EXPRESSIONS: &str = "../nix";
 
 /// The tests' package set, which no program needs.
@@ -17,7 +17,7 @@ fn main() -> io::Result<()> {
         fs::remove_dir_all(&out)?;
     }
     fs::create_dir(&out)?;
-    // The folder itself, too: for files that are added.
+    // The directory itself changes when files are added.
     println!("cargo::rerun-if-changed={EXPRESSIONS}");
     for entry in fs::read_dir(EXPRESSIONS)? {
         let entry = entry?;

@@ -1,4 +1,4 @@
-//! The machine's limits. Where a process would be killed, abort or panic, this one ends with a line and exit code 2.
+//! Resource limits of the machine. The program exits with one line and code 2 instead of being killed, aborting or panicking.
 
 use std::any::Any;
 use std::io::{self, Write};
@@ -26,7 +26,7 @@ pub(crate) fn run(program: fn() -> ExitCode) -> ExitCode {
     prepare();
     let guarded = move || panic::catch_unwind(AssertUnwindSafe(program)).unwrap_or(ExitCode::from(MACHINES));
     let is_small = getrlimit(Resource::Stack).current.is_some_and(|bytes| bytes < SMALL_STACK);
-    // Where there is no thread to be had, the small stack may be enough.
+    // If no thread can be started, the small stack may suffice.
     let roomy = is_small.then(|| thread::Builder::new().stack_size(STACK).spawn(guarded).ok()).flatten();
     match roomy {
         Some(thread) => thread.join().unwrap_or(ExitCode::from(MACHINES)),
@@ -64,13 +64,13 @@ fn prepare() {
     let backtrace = std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0");
     panic::set_hook(Box::new(move |panic| match backtrace {
         true => usual(panic),
-        // Nobody is left to be told that standard error is closed.
-        false => drop(io::stderr().write_all(told(panic).as_bytes())),
+        // If standard error is closed, the message is lost.
+        false => drop(io::stderr().write_all(line(panic).as_bytes())),
     }));
 }
 
-/// What is told of a panic, in one line.
-fn told(panic: &PanicHookInfo<'_>) -> String {
+/// Formats a panic as one line.
+fn line(panic: &PanicHookInfo<'_>) -> String {
     let place =
         panic.location().map(|place| format!(", {}:{}", place.file(), place.line())).unwrap_or_default();
     let words: Vec<&str> = message(panic.payload()).split_whitespace().collect();

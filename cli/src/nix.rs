@@ -8,14 +8,14 @@ use nixply_packer::closure::Closure;
 use crate::failure::{Hint, hinted};
 use crate::terminal;
 
-/// What is wrong where there is no Nix.
+/// Error message if Nix is not installed.
 pub(crate) const MISSING: &str = "cannot run nix: install Nix, or add it to PATH";
 
-/// A subcommand of `nix`, with the features that it needs and options, a name and a value each: some, such as plugins, are heeded
-/// ahead of the subcommand alone.
+/// Returns a command of `nix` with the required experimental features and these options, a list of names and values. Options
+/// precede the subcommand, because Nix ignores some of them elsewhere, such as plugins.
 pub(crate) fn command(verb: &str, options: &[String]) -> Command {
     let mut command = Command::new("nix");
-    // Which container is built is said in other ways; in the user's shell it means something else.
+    // The container's name is passed differently. In the user's shell the variable has another meaning.
     command.env_remove("DEVENV_CONTAINER");
     command.args(["--extra-experimental-features", "nix-command flakes"]);
     for option in options.chunks(2) {
@@ -38,7 +38,7 @@ pub(crate) fn name(name: &str) -> String {
     if plain { name.to_owned() } else { string(name) }
 }
 
-/// The closure of `roots`, which must be in the store. `otherwise` is a hint for where they are not.
+/// Returns the closure of `roots`, which must be in the store. `otherwise` is the hint if they are not.
 pub(crate) fn closure<'r>(roots: impl Iterator<Item = &'r str>, otherwise: &str) -> Result<Closure> {
     let roots: Vec<&str> = roots.collect();
     if roots.is_empty() {
@@ -61,7 +61,7 @@ pub(crate) fn closure_text<'r>(roots: impl Iterator<Item = &'r str>, otherwise: 
     text_of(output)
 }
 
-/// The closure of `roots`, if there is a Nix that knows it. Nothing is said where there is none.
+/// Returns the closure of `roots` if Nix is installed and knows it. Prints nothing on failure.
 pub(crate) fn closure_if_known<'r>(roots: impl Iterator<Item = &'r str>) -> Option<Closure> {
     let roots: Vec<&str> = roots.collect();
     if roots.is_empty() {
@@ -76,11 +76,11 @@ fn text_of(output: Output) -> Result<String> {
 }
 
 fn path_info_of(roots: &[&str]) -> Result<Output> {
-    // Nix would take anything else for a flake, and ask the network for it.
+    // Nix would treat any other word as a flake reference and access the network.
     if let Some(root) = roots.iter().find(|root| !root.starts_with('/')) {
         return Err(anyhow!("{root:?} is not a store path"));
     }
-    // Nix 2.33 and later want to be told which format; the others do not know the option.
+    // Nix 2.33 and later require the format; older versions do not have the option.
     let output = path_info(&["--json-format", "1"], roots)?;
     if !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("unrecognised flag") {
         return path_info(&[], roots);

@@ -18,7 +18,7 @@ fn nixply(folder: &Path, arguments: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// No line of its own, no control character.
+/// Asserts that no line was injected and that there are no control characters.
 fn harmless(output: &Output) {
     for bytes in [&output.stdout, &output.stderr] {
         let text = String::from_utf8(bytes.clone()).unwrap();
@@ -35,7 +35,7 @@ fn spec(layer: &str) -> String {
 }
 
 #[test]
-fn fault_terminal_escapes() {
+fn messages_escape_control_characters() {
     let folder = tempfile::tempdir().unwrap();
     let put = |name: &str, content: &str| fs::write(folder.path().join(name), content).unwrap();
     let run = |arguments: &[&str]| nixply(folder.path(), arguments);
@@ -84,7 +84,7 @@ fn fault_terminal_escapes() {
 
 /// Data is exact: only text for people is escaped.
 #[test]
-fn fault_terminal_escapes_leaves_json_as_it_is() {
+fn json_output_is_not_escaped() {
     let folder = tempfile::tempdir().unwrap();
     let evil = spec(r#""paths":[]"#).replace(r#""mediatype":"m""#, &format!(r#""mediatype":"{EVIL}""#));
     fs::write(folder.path().join("i.json"), evil).unwrap();
@@ -95,7 +95,7 @@ fn fault_terminal_escapes_leaves_json_as_it_is() {
 }
 
 #[test]
-fn fault_terminal_escapes_in_names_that_are_no_text() {
+fn invalid_utf8_in_names_is_escaped() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
     command
@@ -112,7 +112,7 @@ fn fault_terminal_escapes_in_names_that_are_no_text() {
 
 /// In Markdown, names mean nothing either: no markup, no HTML.
 #[test]
-fn fault_terminal_escapes_in_markdown_and_pages() {
+fn markdown_and_pages_escape_control_characters() {
     let folder = tempfile::tempdir().unwrap();
     let put = |name: &str, content: &str| fs::write(folder.path().join(name), content).unwrap();
     put("old.json", &spec(r#""paths":[]"#));

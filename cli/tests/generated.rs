@@ -1,4 +1,4 @@
-//! What is generated for shells, for man and for the documentation has everything in it that `--help` has.
+//! Completions, man pages and the reference contain everything that `--help` does.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,7 +23,7 @@ fn options() -> BTreeMap<String, Vec<String>> {
         let help = nixply(&parent.split_whitespace().chain(["--help"]).collect::<Vec<_>>());
         let below =
             help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-        // What a command does goes on below itself, further to the right.
+        // Descriptions of a command continue on indented lines.
         let below =
             below.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
         parents.extend(
@@ -42,7 +42,7 @@ fn options() -> BTreeMap<String, Vec<String>> {
 }
 
 #[test]
-fn completions_know_all_commands_and_options() {
+fn completions_have_all_commands_and_options() {
     for shell in ["bash", "zsh", "fish"] {
         let script = nixply(&["completions", shell]);
         for (command, options) in options() {
@@ -61,7 +61,7 @@ fn completions_know_all_commands_and_options() {
     }
 }
 
-/// What bash offers of a command line.
+/// Returns bash's completions of a command line.
 fn offered(line: &str) -> Vec<String> {
     let script = r#"
         source <("$1" completions bash)

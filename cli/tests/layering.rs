@@ -12,7 +12,7 @@ fn path(name: &str) -> String {
     format!("/nix/store/{}-{name}", "0".repeat(32))
 }
 
-/// A folder with a request for an image of `app`, with `tool` in a layer of its own, and their closure: `app` needs `big` and
+/// Makes a directory with a request for an image of `app`, with `tool` in its own layer, and their closure: `app` needs `big` and
 /// `lib`, `big` needs `lib`.
 fn world() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -59,7 +59,7 @@ fn layers(output: &Output, of: impl Fn(&Value) -> Value) -> Vec<String> {
 }
 
 #[test]
-fn flags_count_instead_of_the_requests_own() {
+fn layering_flags_override_the_request() {
     let world = world();
     for (flags, expected) in [
         (&[][..], &["tool", "app", "lib big"][..]),
@@ -81,7 +81,7 @@ fn flags_count_instead_of_the_requests_own() {
 }
 
 #[test]
-fn wrong_values_are_told_what_would_be_right() {
+fn invalid_layering_values_list_the_valid_ones() {
     let world = world();
     for command in ["plan", "build"] {
         for (flag, value, words) in [

@@ -18,7 +18,7 @@ impl World {
         world
     }
 
-    /// Writes a spec whose one layer is described by `what`.
+    /// Writes a spec with one layer, described by `what`.
     fn spec(&self, what: &str) {
         // sha256 of "text" and of "secret".
         let digest = match what.contains("secret") {
@@ -44,7 +44,7 @@ impl World {
         self.command(&[&command, flags].concat()).output().unwrap()
     }
 
-    /// What the server says first: a reference, or why it does not begin.
+    /// Returns the server's first line: a reference, or an error.
     fn serve(&self, flags: &[&str]) -> (String, String) {
         let command = ["serve", "image.json", "--real-store-dir", "store"];
         let mut command = self.command(&[&command, flags].concat());
@@ -69,7 +69,7 @@ fn error(output: &Output) -> String {
 }
 
 #[test]
-fn a_layer_is_made_of_store_paths_and_nothing_else() {
+fn layers_with_paths_outside_the_store_are_errors() {
     let world = World::new();
     for path in [
         "/etc",
@@ -96,7 +96,7 @@ fn a_layer_is_made_of_store_paths_and_nothing_else() {
 }
 
 #[test]
-fn a_layers_file_is_in_the_store_unless_it_is_allowed_to_be_elsewhere() {
+fn layer_files_outside_the_store_need_a_flag() {
     let world = World::new();
     world.spec(&format!(r#""layer-path": "{PATH}""#));
     assert_eq!(error(&world.layout(&[])), "");
@@ -119,9 +119,9 @@ fn a_layers_file_is_in_the_store_unless_it_is_allowed_to_be_elsewhere() {
     }
 }
 
-/// The store of a spec that lies in one is that one: nobody has to name it.
+/// A spec in a store implies that store.
 #[test]
-fn a_specs_own_store_is_the_default() {
+fn default_store_is_that_of_the_spec() {
     let world = World::new();
     let folder = fs::canonicalize(world.0.path()).unwrap();
     let (store, file) = (folder.join("store"), PATH.rsplit('/').next().unwrap());
@@ -146,7 +146,7 @@ fn a_specs_own_store_is_the_default() {
     // Who names one means it.
     let output = run(&["layout", "result", "out"], Some("/nix/store"));
     assert!(error(&output).contains("name the store with --store-dir"), "{}", error(&output));
-    // A spec that lies anywhere else says nothing of its store.
+    // A spec elsewhere does not imply a store.
     fs::write(folder.join("image.json"), spec(&store)).unwrap();
     let output = run(&["layout", "image.json", "out"], None);
     assert!(error(&output).contains("name the store with --store-dir"), "{}", error(&output));

@@ -288,7 +288,7 @@ fn a_flake_says_what_its_containers_are() {
     assert_eq!(told["reference"], "project-web:latest");
 
     let told = container(&["build", "wep"]).fails();
-    assert!(told.contains("there are processes, shell, web"), "{told}");
+    assert!(told.contains("the project has processes, shell, web"), "{told}");
 }
 
 /// What git does not know may be secret: neither the store nor the container gets it.

@@ -212,7 +212,7 @@ fn the_program_refuses_what_the_plugin_refuses() {
     assert!(error.contains(&unknown), "{error}");
     assert!(
         error.contains(
-            "error: nix path-info ended with exit status: 1\nhint: the store paths of the request must be built"
+            "error: nix path-info failed with exit status: 1\nhint: build the request's store paths first"
         ),
         "{error}"
     );

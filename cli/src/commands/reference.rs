@@ -17,7 +17,7 @@ pub(crate) struct Args {}
 /// Options that every command has.
 const EVERYWHERE: [&str; 2] = ["help", "version"];
 
-/// Options without a heading of their own.
+/// Heading of options without a heading.
 const OPTIONS: &str = "Options";
 
 pub(crate) fn run(_args: &Args) -> Result<()> {
@@ -95,7 +95,7 @@ fn table(out: &mut String, title: &str, arguments: &[&Arg]) -> std::fmt::Result 
     Ok(())
 }
 
-/// How an argument is written.
+/// Returns how an argument is written on the command line.
 fn forms(arg: &Arg) -> String {
     let names = arg.get_value_names().unwrap_or_default();
     let value = names.iter().map(|name| format!(" {name}")).collect::<String>();
@@ -109,7 +109,7 @@ fn forms(arg: &Arg) -> String {
     short.into_iter().chain(long).collect::<Vec<_>>().join(", ")
 }
 
-/// What is known of an argument beside its help: values, default, variable.
+/// Returns an argument's possible values, default and environment variable.
 fn additions(arg: &Arg) -> Vec<String> {
     let code = |value: &str| format!("`{value}`");
     let mut additions = Vec::new();
@@ -133,7 +133,7 @@ fn about(command: &Command) -> String {
     command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default()
 }
 
-/// Help is no Markdown: what would mean something there is made to mean itself. `code` is code in both.
+/// Escapes help text for Markdown. `code` remains code.
 fn as_markdown(text: &str) -> String {
     let parts = text.split('`').enumerate().map(|(at, part)| {
         if at % 2 == 1 { format!("`{part}`") } else { part.replace('<', "\\<").replace('*', "\\*") }

@@ -43,7 +43,7 @@ impl Kind {
                 "an image request is JSON with the arguments of builtins.nixplyImage, such as {\"config\": {...}}"
             }
             Self::Fleet => "without --images, the file is the request of one image",
-            Self::Closure => "`nix path-info --json --recursive PATH` prints a closure",
+            Self::Closure => "get a closure with `nix path-info --json --recursive PATH`",
             _ => "an image spec is the image.json that nixply build writes, or a result link to one",
         }
     }

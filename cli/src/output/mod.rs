@@ -38,7 +38,7 @@ pub(crate) fn unwritten(what: impl fmt::Display) -> Unwritten {
     Unwritten(format!("cannot write {what}"))
 }
 
-/// Says why nothing can be written, in words of the caller's.
+/// Returns an [`Unwritten`] with this message.
 pub(crate) fn unusable(what: String) -> Unwritten {
     Unwritten(what)
 }
@@ -49,10 +49,10 @@ pub(crate) fn print(data: impl AsRef<[u8]>) -> Result<()> {
     descriptor::write_stdout(data.as_ref()).with_context(|| unwritten("standard output"))
 }
 
-/// Writes a file; without a path, or to `-`, standard output.
+/// Writes a file. Without a path, or for `-`, writes to standard output.
 ///
-/// Links are followed. A regular file is written as a whole or not at all, and keeps its mode, owner and group. A device, a
-/// FIFO or a descriptor such as /dev/stdout is written to as it is.
+/// Follows links. Replaces a regular file atomically and keeps its mode, owner and group. Writes directly to devices, FIFOs, and
+/// descriptors such as /dev/stdout.
 pub(crate) fn write(path: Option<&Path>, bytes: &[u8]) -> Result<()> {
     match path.filter(|path| *path != Path::new("-")) {
         None => print(bytes),
@@ -75,7 +75,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// Makes a new file, as a whole or not at all. Gives whether there was none; one that is there is left as it is, whatever it is.
+/// Creates a file atomically. Returns false, and changes nothing, if the path exists already.
 pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<bool> {
     match replace::create(path, bytes) {
         Ok(()) => Ok(true),
@@ -84,7 +84,7 @@ pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<bool> {
     }
 }
 
-/// Whether there is a regular file at the end of a path. Nothing else has a former content that an update could start from.
+/// Whether a path leads to a regular file. Only these have a previous content that an update can read.
 pub(crate) fn is_file(path: &Path) -> bool {
     matches!(Place::of(path), Ok(Place::File(_, Some(_))))
 }

@@ -2,7 +2,7 @@
 
 use nixply_packer::wording;
 
-/// Lines. What others have written cannot end one, nor do anything else to the terminal that shows it.
+/// Lines. Escapes control characters and line breaks in texts of others.
 #[derive(Debug, Default)]
 pub(crate) struct Page(String);
 

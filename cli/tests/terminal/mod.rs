@@ -1,4 +1,4 @@
-//! A terminal for a program's standard error, and what is to be seen on it.
+//! A terminal for a program's standard error, and its screen.
 
 #![allow(dead_code, reason = "each test takes of it what it needs")]
 
@@ -38,12 +38,12 @@ impl Running {
         }
         command.stderr(Stdio::from(follower));
         let child = command.spawn().unwrap();
-        // It has the terminal still; that must be the program's alone, for its end to be seen.
+        // This process must close its own copy of the terminal to notice the end of the program.
         command.stderr(Stdio::null());
         let (sender, said) = channel();
         std::thread::spawn(move || {
             let (mut leader, mut bytes) = (File::from(leader), [0; 4096]);
-            // Linux: an error, once the last of those on the other side is gone.
+            // On Linux, an error means that the last writer has closed the terminal.
             while let Ok(read @ 1..) = leader.read(&mut bytes) {
                 let _ = sender.send(bytes[..read].to_vec());
             }
@@ -64,7 +64,7 @@ impl Running {
         }
     }
 
-    /// Waits for the program's end: how it ended, what is on the screen then, and everything that was.
+    /// Waits for the end of the program. Returns its status, the final screen, and all output.
     pub(crate) fn end(mut self) -> (ExitStatus, String, Vec<String>) {
         while let Ok(bytes) = self.said.recv() {
             self.take(&bytes);
@@ -85,7 +85,7 @@ impl Running {
     }
 
     fn shown(&self) -> String {
-        // The text of all lines would be joined where one fills its line of the screen.
+        // The text of all rows would join a full row with the next.
         let rows = self.screen.screen().rows(0, COLUMNS.get()).map(|row| row.trim_end().to_owned());
         rows.collect::<Vec<_>>().join("\n").trim_end().to_owned()
     }

@@ -63,7 +63,7 @@ pub(crate) const PRINTERS: [&str; 26] = [
     "serve --quiet --no-cache --real-store-dir IN/store IN/image.json",
 ];
 
-/// The user besides root, nobody on most machines.
+/// A user other than root; `nobody` on most machines.
 pub(crate) const OTHER: u32 = 65534;
 
 /// See [`WRITERS`].
@@ -78,23 +78,22 @@ impl Writer {
         Self { line, file: "out" }
     }
 
-    /// Whether it makes other files beside this one.
+    /// Whether it also makes other files next to the output.
     pub(crate) fn is_of_many(&self) -> bool {
         self.line.contains("DIR")
     }
 
-    /// Whether what it writes depends on what it finds.
+    /// Whether the result depends on the old content.
     pub(crate) fn updates(&self) -> bool {
         self.line.contains("--update")
     }
 
-    /// Whether it prints something, too.
+    /// Whether it also prints something.
     pub(crate) fn prints(&self) -> bool {
         self.line.starts_with("plan")
     }
 
-    /// Whether two files are what it writes of the same inputs. A comparison of strategies has times in it, which are no two times
-    /// the same.
+    /// Whether two results are equal for the same inputs. A comparison of strategies contains times, which differ.
     pub(crate) fn same(&self, found: &[u8], expected: &[u8]) -> bool {
         let timeless = |bytes: &[u8]| -> Vec<u8> {
             let is_time = |byte: &&u8| self.line.starts_with("strategies") && b"0123456789.".contains(byte);
@@ -103,7 +102,7 @@ impl Writer {
         timeless(found) == timeless(expected)
     }
 
-    /// The exit code where the output cannot be written.
+    /// The exit code if the output cannot be written.
     pub(crate) fn failure(&self) -> i32 {
         if self.line.starts_with("nix2container") { 1 } else { 2 }
     }
@@ -117,7 +116,7 @@ impl World {
         let world = Self(tempfile::tempdir().unwrap());
         let open = PermissionsExt::from_mode(0o755);
         fs::set_permissions(world.0.path(), open).unwrap();
-        // The build's own folder may be closed to others.
+        // Other users may not be able to read the build directory.
         let program = world.path("nixply");
         let built = env!("CARGO_BIN_EXE_nixply");
         fs::hard_link(built, &program).or_else(|_| fs::copy(built, &program).map(drop)).unwrap();
@@ -179,12 +178,12 @@ impl World {
         self.0.path().join(name)
     }
 
-    /// What was in a file before.
+    /// The old content of a file.
     pub(crate) fn old(&self, writer: &Writer) -> Vec<u8> {
         if writer.updates() { fs::read(self.path("old/lock")).unwrap() } else { b"old\n".to_vec() }
     }
 
-    /// The command that writes `file`, as this user, else as the own one.
+    /// Returns the command that writes `file`, as `user` or as the current user.
     pub(crate) fn command(&self, writer: &Writer, file: &Path, user: Option<u32>) -> Command {
         let text = |path: &Path| path.to_str().unwrap().to_owned();
         let mut words: Vec<String> = writer.line.split(' ').map(str::to_owned).collect();
@@ -210,7 +209,7 @@ impl World {
         command
     }
 
-    /// What a command writes into a new file, or where there was the old one.
+    /// Returns what a command writes into a new file, or over an old one.
     pub(crate) fn expected(&self, writer: &Writer, over: bool) -> Vec<u8> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join(writer.file);
@@ -253,7 +252,7 @@ pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// Runs a script in a folder; gives what it prints.
+/// Runs a script in a directory and returns its output.
 pub(crate) fn sh(folder: &Path, script: &str) -> String {
     let Output { status, stdout, stderr } =
         Command::new("sh").args(["-euc", script]).current_dir(folder).output().unwrap();

@@ -44,7 +44,7 @@ pub(super) fn check_transport(registry: &str, container: Option<&str>) -> Result
         None => anyhow!("{registry:?} {what}"),
     };
     let hint = match (instead, place) {
-        (Some(instead), Some(place)) => format!("did you mean {place} = {};", nix::string(&instead)),
+        (Some(instead), Some(place)) => format!("set {place} = {};", nix::string(&instead)),
         (Some(instead), None) => format!("did you mean {instead}?"),
         (None, _) => format!("use one of {}, as in docker://ghcr.io/me/", TRANSPORTS.join(", ")),
     };

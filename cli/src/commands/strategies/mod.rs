@@ -25,7 +25,7 @@ use crate::{output, process};
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("subject").required(true).multiple(true))]
 pub(crate) struct Args {
-    /// A nixply-history (.json, .json.zst), or a directory of closures from `nix path-info --json --recursive`, RELEASE.json or
+    /// A nixply-history (.json, .json.zst), or a directory of closures as printed by nix path-info, RELEASE.json or
     /// RELEASE/IMAGE.json. For a single closure, shows the expected cost of a change
     #[arg(value_name = "HISTORY", group = "subject")]
     histories: Vec<PathBuf>,
