@@ -1,8 +1,8 @@
-//! The exit codes: one table, which `nixply --help`, the man pages and docs/reference/cli.md show.
+//! The exit codes, in one table for `nixply --help`, the man pages and docs/reference/cli.md.
 
 use std::fmt::Write;
 
-/// Success, help and version included.
+/// Success, also for help and version.
 pub(crate) const FINE: u8 = 0;
 /// An error that the user can fix.
 pub(crate) const USERS: u8 = 1;
@@ -33,7 +33,7 @@ pub(crate) const PASSED_ON: &str = "nixply container run, nixply container copy 
                                     program that they run. Under the name nix2container, every error has code 1, as in \
                                     nix2container itself.";
 
-/// The table for `--help`.
+/// Returns the table for `--help`.
 pub(crate) fn help() -> String {
     let mut text = String::from("Exit codes:\n");
     for (code, meaning) in MEANINGS {
@@ -42,7 +42,7 @@ pub(crate) fn help() -> String {
     text + "\n" + PASSED_ON
 }
 
-/// The table for Markdown.
+/// Returns the table for Markdown.
 pub(crate) fn markdown() -> String {
     let mut text = String::from("| Exit code | |\n|---|---|\n");
     for (code, meaning) in MEANINGS {
@@ -51,7 +51,7 @@ pub(crate) fn markdown() -> String {
     text + "\n" + PASSED_ON
 }
 
-/// The section for man pages.
+/// Returns the section for man pages.
 pub(crate) fn roff() -> String {
     let mut text = String::from(".SH \"EXIT STATUS\"\n");
     for (code, meaning) in MEANINGS {

@@ -15,10 +15,10 @@ use signal_hook::flag;
 
 use crate::exit_codes::MACHINES;
 
-/// A main thread with a smaller stack than this hands its work to another one, in bytes.
+/// A main thread with a smaller stack, in bytes, starts another thread for its work.
 const SMALL_STACK: u64 = 1 << 20;
 
-/// As large as a main thread's stack usually is, in bytes.
+/// Usual stack size of a main thread, in bytes.
 const STACK: usize = 8 << 20;
 
 /// Runs the program.
@@ -34,8 +34,8 @@ pub(crate) fn run(program: fn() -> ExitCode) -> ExitCode {
     }
 }
 
-/// Whether an error is the machine's: a limit of threads, memory, open files, a file's size or a disk is reached, or a disk
-/// cannot be written. Then another command line or request changes nothing.
+/// Whether an error is about the machine: a limit of threads, memory, open files, file size or disk space, or an unwritable disk.
+/// Another command line or request would not help.
 pub(crate) fn is_reached(error: &io::Error) -> bool {
     use io::ErrorKind::{OutOfMemory, QuotaExceeded, StorageFull};
     let codes = [
@@ -55,8 +55,8 @@ pub(crate) fn is_reached(error: &io::Error) -> bool {
 }
 
 fn prepare() {
-    // A write beyond the largest file that is allowed fails then, instead of ending the process. A handler and not "ignore":
-    // programs that are started from here begin with the default.
+    // With a handler, a write beyond the file size limit fails instead of ending the process. Not "ignore", which child processes
+    // would inherit.
     let _ = flag::register(SIGXFSZ, Arc::default());
     // Aborts of C libraries.
     let _ = flag::register_conditional_shutdown(SIGABRT, MACHINES.into(), Arc::new(AtomicBool::new(true)));

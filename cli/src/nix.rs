@@ -1,4 +1,4 @@
-//! Asks the user's Nix.
+//! The user's Nix.
 
 use std::process::{Command, Output, Stdio};
 
@@ -25,13 +25,13 @@ pub(crate) fn command(verb: &str, options: &[String]) -> Command {
     command
 }
 
-/// A text as Nix' language writes it.
+/// Quotes a string for the Nix language.
 pub(crate) fn string(text: &str) -> String {
     let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace("${", "\\${");
     format!("\"{escaped}\"")
 }
 
-/// An attribute's name as Nix' language writes it.
+/// Quotes an attribute name for the Nix language, if necessary.
 pub(crate) fn name(name: &str) -> String {
     let first = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let plain = first && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-'".contains(c));
@@ -48,7 +48,7 @@ pub(crate) fn closure<'r>(roots: impl Iterator<Item = &'r str>, otherwise: &str)
     Ok(Closure::read_of_one_store(&text, "the output of nix path-info")?)
 }
 
-/// As [`closure`], of at least one root and as Nix prints it.
+/// Returns the closure like [`closure`], for at least one root, as Nix prints it.
 pub(crate) fn closure_text<'r>(roots: impl Iterator<Item = &'r str>, otherwise: &str) -> Result<String> {
     let output = path_info_of(&roots.collect::<Vec<_>>())?;
     if !output.stderr.is_empty() {

@@ -17,7 +17,7 @@ pub(crate) fn folder(prefix: &str) -> Result<TempDir> {
     folder_in(&env::temp_dir(), prefix)
 }
 
-/// As [`folder`], in another folder.
+/// Creates a directory like [`folder`], in another directory.
 pub(crate) fn folder_in(parent: &Path, prefix: &str) -> Result<TempDir> {
     let private = Permissions::from_mode(0o700);
     let made = tempfile::Builder::new().prefix(prefix).permissions(private).tempdir_in(parent);

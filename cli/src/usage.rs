@@ -36,7 +36,7 @@ fn mend(error: &mut clap::Error, mut root: Command, words: &[String]) {
         error.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
     }
     if error.kind() == ErrorKind::InvalidSubcommand {
-        // The oldest spelling of `container` takes a name there, so clap stumbles over the word after it.
+        // In the oldest syntax, `container` takes a name there, so clap complains about the word after it.
         let first = words.get(depth + 1).filter(|first| !first.starts_with('-')).cloned();
         let wrong = first.or_else(|| match error.get(ContextKind::InvalidSubcommand) {
             Some(ContextValue::String(wrong)) => Some(wrong.clone()),
@@ -51,7 +51,7 @@ fn mend(error: &mut clap::Error, mut root: Command, words: &[String]) {
     if let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg)
         && is_number(argument)
     {
-        // `-- -3` would be another argument, not the option's value.
+        // clap would suggest `-- -3`, which would be another argument instead of the option's value.
         error.remove(ContextKind::Suggested);
     }
     // clap's tip repeats the argument without escaping it.
@@ -66,7 +66,7 @@ fn mend(error: &mut clap::Error, mut root: Command, words: &[String]) {
     }
 }
 
-/// The command that the words name, and the place of the last one that does.
+/// Returns the command that the words name, and the index of the last word of its name.
 fn command_of<'c>(root: &'c Command, words: &[String]) -> (&'c Command, usize) {
     let (mut command, mut depth) = (root, 0);
     for (at, word) in words.iter().enumerate().skip(1) {
@@ -102,7 +102,7 @@ fn suggest(error: &mut clap::Error, command: &Command, wrong: &str, next: Option
     }
 }
 
-/// A value of the user's, as a terminal can show it.
+/// Escapes a value from the user.
 fn shown(value: ContextValue) -> ContextValue {
     let shown = |text: String| wording::line(&text).into_owned();
     match value {

@@ -94,7 +94,7 @@ fn zstd_layers_of_docker_base_images_are_kept_or_converted() {
     assert!(said(&output).contains("but the image spec records sha256:e3b0"), "{}", said(&output));
 }
 
-/// As for a Docker before 23.
+/// For example for Docker before version 23.
 #[test]
 fn zstd_layers_of_docker_base_images_are_served_in_other_codecs() {
     let sandbox = Sandbox::new();

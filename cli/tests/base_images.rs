@@ -83,7 +83,7 @@ fn paths_of_the_base_image_are_not_packed_again() {
     assert_eq!(upon(json!({})), (1, String::new()));
     assert_eq!(sandbox.read("image.json")["layers"], base["layers"]);
     assert_eq!(upon(json!({"layers": [{"deps": [APP]}]})), (1, String::new()), "layers, too");
-    // With other rules it is another file.
+    // With other rules, it is another file.
     let (count, said) = upon(json!({"perms": [{"path": APP, "mode": "0700"}]}));
     assert!(count == 2 && said.contains("with other perms"), "{said}");
     // Layers from nix2container are fixed.
@@ -207,14 +207,14 @@ fn files_behind_links_of_the_base_image_are_warnings() {
         assert_eq!(sandbox.built(request.clone()), "", "the same directory");
         fs::remove_file(root.join("bin")).unwrap();
     }
-    // An upper layer of the base has made it a directory, or has taken it away.
+    // An upper layer of the base image replaces the link by a directory, or removes it.
     fs::create_dir(root.join("bin")).unwrap();
     fs::write(root.join("bin/app"), "").unwrap();
     for upper in [layer(&["bin/", "bin/f"]), layer(&[".wh.bin"])] {
         sandbox.base(json!({}), &[debian(), upper]);
         assert_eq!(sandbox.built(request.clone()), "");
     }
-    // It cannot be looked into.
+    // The layer cannot be read.
     let mut spec = sandbox.read("base.json");
     let file = sandbox.path("cut.tar");
     fs::write(&file, &in_zstd(debian()).bytes[..40]).unwrap();
@@ -255,7 +255,7 @@ fn index_errors_name_the_platforms() {
         run(&["--platform", "linux/s390x"])
             .contains("has none for linux/s390x; it has linux/amd64, linux/arm64/v8")
     );
-    // Some tools repeat the config's type as artifactType; of another type it is no image.
+    // Some tools repeat the config's type as artifactType; any other type is not an image.
     for (kind, told) in [
         ("application/vnd.oci.image.config.v1+json", format!("no file for sha256:{}", "1".repeat(64))),
         ("application/vnd.example.sbom", "it is an index without an image".into()),
@@ -274,7 +274,7 @@ fn index_errors_name_the_platforms() {
         assert!(said.contains("its schemaVersion is 3, this nixply knows 2"), "{said}");
     }
     sandbox.write("index.json", &index);
-    // As the base image's spec.
+    // Like the base image's spec.
     let (code, said) = sandbox.build(json!({"fromImage": sandbox.path("index.json")}));
     assert_eq!(code, Some(1));
     assert!(said.contains("it is a manifest or index of OCI, not an image's spec"), "{said}");

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A folder with a request for an image, and its closure: one store path with compression.
+/// A directory with a request for an image, and its closure: one store path, compressed.
 struct World(tempfile::TempDir);
 
 impl World {
@@ -15,7 +15,7 @@ impl World {
         fs::create_dir_all(world.at("store")).unwrap();
         let file = world.at("store").join(path.rsplit('/').next().unwrap());
         fs::write(&file, "text").unwrap();
-        // As Nix leaves it.
+        // The mode that Nix sets.
         fs::set_permissions(file, fs::Permissions::from_mode(0o444)).unwrap();
         let hash = format!("sha256:{}", "0".repeat(64));
         let closure = format!(r#"{{"{path}": {{"narHash": "{hash}", "narSize": 120, "references": []}}}}"#);
@@ -29,7 +29,7 @@ impl World {
         self.0.path().join(name)
     }
 
-    /// The program with a cache in the environment.
+    /// Runs the program with a cache in the environment.
     fn nixply(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
         command.args(arguments).env("NIXPLY_CACHE_DIR", self.at("cache")).current_dir(self.0.path());
@@ -62,7 +62,7 @@ fn no_cache_overrides_the_environment() {
     assert!(files(&world.at("cache")) > 0, "which the environment names");
 }
 
-/// A layer as specs without compression have it.
+/// Returns a spec without compression.
 fn plain_image() -> String {
     let digest = format!("sha256:{}", "0".repeat(64));
     let layer = format!(r#"{{"digest": "{digest}", "size": 1024, "diff_ids": "{digest}", "mediatype": ""}}"#);
@@ -89,7 +89,7 @@ fn import_reports_each_image_despite_errors_in_others() {
     assert!(error.starts_with(message), "{error}");
 }
 
-/// Scripts empty a variable to unset it, and join lists that may have nothing in them.
+/// Scripts clear a variable to unset it, and join lists that may be empty.
 #[test]
 fn empty_variables_count_as_unset() {
     let world = World::new();
@@ -122,7 +122,7 @@ fn missing_cache_is_not_an_error() {
 
 #[test]
 fn check_store_flag_and_variable_enable_checks() {
-    // Its closure has a hash of zeros.
+    // The hash in the closure is all zeros.
     let world = World::new();
     let run = |flags: &[&str], variable: &str| {
         let input =

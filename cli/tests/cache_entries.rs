@@ -122,7 +122,7 @@ fn foreign_files_in_the_cache_do_not_fail_commands() {
     for place in places {
         for entry in entries().iter().filter(|path| !path.ends_with("trimmed")) {
             fs::remove_file(entry).unwrap();
-            // Names of sockets are short.
+            // Names of sockets must be short.
             let short = world.at("s");
             place(&short);
             fs::rename(&short, entry).unwrap();
@@ -219,7 +219,7 @@ fn build_into_new_cache(world: &World) -> Vec<(u32, PathBuf)> {
     found
 }
 
-/// An entry that another user could have written decides nothing: neither in the user's own cache nor in a shared one.
+/// Entries that another user could have written are ignored, in the user's own cache and in a shared one.
 #[test]
 fn entries_writable_by_others_are_ignored() {
     let world = World::new(1000, "zstd:1");
@@ -235,7 +235,7 @@ fn entries_writable_by_others_are_ignored() {
     };
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     fs::rename(world.at("cache"), world.at("kept")).unwrap();
-    // The caches as they were, with another mode or owner for each entry.
+    // The same caches, with another mode or owner for each entry.
     let restore = |change: &dyn Fn(&Path)| {
         let _ = fs::remove_dir_all(world.at("cache"));
         let _ = fs::remove_dir_all(world.at("other"));
@@ -256,7 +256,7 @@ fn entries_writable_by_others_are_ignored() {
             assert_eq!(world.built(flags), truth, "another user's: {flags:?}");
         }
     }
-    // The owner of a shared directory is trusted with it.
+    // The owner of a shared directory is trusted.
     if is_root {
         restore(&|path| chown(path, Some(65534), None).unwrap());
         chown(world.at("cache"), Some(65534), None).unwrap();

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-/// A project, and the only programs that there are.
+/// A project, and a PATH with only these programs.
 struct Project {
     folder: TempDir,
     programs: TempDir,
@@ -39,7 +39,7 @@ impl Project {
         command
     }
 
-    /// Standard error of a command that fails.
+    /// Returns standard error of a failing command.
     #[track_caller]
     fn fails(&self, arguments: &[&str], variables: &[(&str, &str)]) -> String {
         let output = self.command(arguments).envs(variables.iter().copied()).output().unwrap();
@@ -85,7 +85,7 @@ fn init_prints_a_command_for_the_current_directory() {
         let wrote = here.join(folder).join("devenv.nix");
         assert!(wrote.is_file(), "{error}");
         let (printed, ran) = printed_command(&project, &error);
-        // However a word is quoted, the shell understands it.
+        // The shell must understand the quoting.
         if !folder.contains('\'') {
             assert_eq!(printed, command);
         }
@@ -158,7 +158,7 @@ fn missing_transport_is_an_error_before_evaluation() {
             "{said}"
         );
     }
-    // A good one goes on, and so does devenv's word for the container's own.
+    // A valid registry reaches the evaluation, and so does devenv's word for the container's own.
     for registry in ["docker://HOST/me/", "oci:images/", "false"] {
         assert!(copy(registry).contains("evaluated\n"), "{registry}");
     }
@@ -190,7 +190,7 @@ fn missing_docker_daemon_is_an_error_before_evaluation() {
     let expected =
         "error: DOCKER_HOST is ssh://me@host, and skopeo copies to a Docker daemon at unix: or tcp: alone\n";
     assert!(said.starts_with(expected), "{said}");
-    // One that listens goes on, wherever it is named.
+    // A listening daemon reaches the evaluation, wherever it is named.
     let _daemon = UnixListener::bind(&socket).unwrap();
     assert!(copy(&[("DOCKER_HOST", host)], &[]).contains("evaluated\n"));
     let option = format!("--copy-args=--dest-daemon-host {host}");
@@ -225,7 +225,7 @@ fn unavailable_engine_is_an_error_before_evaluation() {
              hint: add your user to the group docker and log in again, or use --engine podman\n"
         )
     );
-    // podman on another machine.
+    // A remote podman.
     project.program("podman", "[ \"$1\" != info ] || { echo 'Cannot connect to Podman' >&2; exit 125; }");
     let said = project
         .fails(&["container", "run", "hello", "--engine", "podman"], &[("CONTAINER_HOST", "tcp://far:1")]);

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 const A: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-app";
 const DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
-/// A folder with a closure and a request that are fine.
+/// A directory with a valid closure and request.
 struct Folder(tempfile::TempDir);
 
 impl Folder {
@@ -56,7 +56,7 @@ impl Folder {
     }
 }
 
-/// Words of the program that mean nothing to a user.
+/// Internal words that mean nothing to users.
 const INNER_WORDS: [&str; 16] = [
     "usize",
     "u32",
@@ -269,7 +269,7 @@ fn binary_files_are_recognised() {
     }
 }
 
-/// A file of another kind than the command takes.
+/// Files of another kind than the command expects.
 #[test]
 fn wrong_kinds_of_files_are_recognised() {
     let folder = Folder::new();

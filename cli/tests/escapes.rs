@@ -1,4 +1,4 @@
-//! Control characters that others have put into documents and names reach no terminal.
+//! Control characters in documents and names do not reach the terminal.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 const DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 const A: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a";
 
-/// Sets a terminal's title, clears it, forges a line, and turns text around; as JSON writes it.
+/// Sets a terminal's title, clears it, forges a line, and reverses text; in JSON's escapes.
 const EVIL: &str = r"x\u001b]0;title\u0007\u001b[2J\r\nerror: forged\u009b31m\u202egnp";
 
 fn nixply(folder: &Path, arguments: &[&str]) -> Output {
@@ -82,7 +82,7 @@ fn messages_escape_control_characters() {
     assert!(shown.contains(r"x\u{1b}]0;title\u{7}\u{1b}[2J\r\nerror: forged\u{9b}31m\u{202e}gnp"), "{shown}");
 }
 
-/// Data is exact: only text for people is escaped.
+/// JSON output is exact; only text for people is escaped.
 #[test]
 fn json_output_is_not_escaped() {
     let folder = tempfile::tempdir().unwrap();
@@ -110,7 +110,7 @@ fn invalid_utf8_in_names_is_escaped() {
     );
 }
 
-/// In Markdown, names mean nothing either: no markup, no HTML.
+/// Names are also escaped in Markdown: no markup, no HTML.
 #[test]
 fn markdown_and_pages_escape_control_characters() {
     let folder = tempfile::tempdir().unwrap();

@@ -43,7 +43,7 @@ fn documents_can_be_links_and_pipes() {
     }
 }
 
-/// As a request, as a closure, as a spec, as a lock file.
+/// For a request, a closure, a spec and a lock file.
 #[test]
 fn endless_documents_are_errors() {
     let world = World::new(1000, "zstd:1");
@@ -83,7 +83,7 @@ fn endless_documents_are_errors() {
     }
 }
 
-/// Waiting for a document is no reason not to end.
+/// A program that waits for a document can be interrupted.
 #[test]
 fn signals_end_waiting_for_a_document() {
     let world = World::new(1000, "zstd:1");

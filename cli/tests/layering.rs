@@ -1,4 +1,4 @@
-//! `--strategy` and `--max-layers` of `nixply plan` and `nixply build`, which count instead of the request's.
+//! `--strategy` and `--max-layers` of `nixply plan` and `nixply build`, which override the request's.
 
 use std::fs;
 use std::process::{Command, Output, Stdio};
@@ -46,7 +46,7 @@ fn nixply(folder: &TempDir, arguments: &[&str]) -> Output {
     command.current_dir(folder.path()).output().unwrap()
 }
 
-/// The layers as names.
+/// Returns the names of the layers' paths.
 fn layers(output: &Output, of: impl Fn(&Value) -> Value) -> Vec<String> {
     assert_eq!((output.status.code(), &output.stderr[..]), (Some(0), &b""[..]), "{output:?}");
     let layers = of(&serde_json::from_slice(&output.stdout).unwrap());

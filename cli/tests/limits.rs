@@ -10,10 +10,10 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-/// A user that has no processes.
+/// A user without processes.
 const NOBODY: &str = "54321";
 
-/// A store of a few paths, a request for them with several layers, and a copy of the program that everybody can run.
+/// A store of a few paths, a request for them with several layers, and a copy of the program that every user can run.
 struct World(tempfile::TempDir);
 
 impl World {
@@ -49,7 +49,7 @@ impl World {
         fs::write(self.at(name), value.to_string()).unwrap();
     }
 
-    /// The program, run by another one that sets limits, or by itself.
+    /// Runs the program, directly or through another one that sets limits.
     fn nixply(&self, before: &[&str], arguments: &[&str]) -> Output {
         let words: Vec<&str> = before.iter().chain(&["./nixply"]).chain(arguments).copied().collect();
         let mut command = Command::new(words[0]);
@@ -101,12 +101,12 @@ fn commands() -> Vec<Vec<&'static str>> {
     ]
 }
 
-/// Fine and as without limits, or exit code 2 and a line.
+/// Asserts the result without limits, or exit code 2 and one line. Returns whether it was a success.
 fn fine_or_told(output: &Output, expected: &Output, what: &str) -> bool {
     let stderr = String::from_utf8_lossy(&output.stderr);
     match output.status.code() {
         Some(0) => {
-            // The table of strategies has times in it.
+            // The table of strategies contains times.
             let same = what.contains("strategies") || output.stdout == expected.stdout;
             assert!(same, "{what}");
             true
@@ -197,7 +197,7 @@ fn small_stacks_suffice() {
     assert_eq!(fine, commands().len() * limits.len());
 }
 
-/// The signal SIGXFSZ ended the program.
+/// Regression: the signal SIGXFSZ ended the program.
 #[test]
 fn file_size_limit_is_an_error_and_leaves_no_file() {
     let world = World::new();
@@ -210,7 +210,7 @@ fn file_size_limit_is_an_error_and_leaves_no_file() {
     let left: Vec<_> =
         left.filter(|name| name == "out.json" || name.to_string_lossy().starts_with('.')).collect();
     assert!(left.is_empty(), "{left:?}");
-    // A layout's blobs.
+    // Blobs of a layout.
     fs::write(world.at("image.json"), world.nixply(&[], &commands()[0]).stdout).unwrap();
     let layout = ["layout", "-q", "image.json", "layout", "--real-store-dir", "store", "--no-cache"];
     let output = world.nixply(&["prlimit", "--fsize=300"], &layout);
@@ -220,7 +220,7 @@ fn file_size_limit_is_an_error_and_leaves_no_file() {
     assert!(!world.at("layout").exists());
 }
 
-/// A cache that cannot be written makes the next build slower, and no worse.
+/// A cache that cannot be written only makes the next build slower.
 #[test]
 fn file_size_limit_disables_the_cache() {
     let world = World::new();
@@ -235,7 +235,7 @@ fn file_size_limit_disables_the_cache() {
     assert!(fine_or_told(&world.nixply(&[], &build), &expected, "without limits"));
 }
 
-/// As the closure names it, `outside` was packed, and its content was in the cache for everybody to read.
+/// Regression: `outside` was packed under the closure's name for it, and its content was readable for all users in the cache.
 #[test]
 fn closures_with_paths_outside_the_store_are_errors_before_reading() {
     let world = World::new();
@@ -302,7 +302,7 @@ fn closures_with_paths_outside_the_store_are_errors_before_reading() {
     fs::write(world.at("bad.json"), text.replacen("\"narSize\":1000,", "\"narSize\":1000,\"narSize\":1,", 1))
         .unwrap();
     refused("the key \"narSize\" is there twice");
-    // As Nix 2.19 and 2.33 print them.
+    // As printed by Nix 2.19 and 2.33.
     world.write("bad.json", &json!({"/etc/shadow": {"narHash": "", "narSize": 1, "references": []}}));
     refused("store path \"/etc/shadow\"");
     let info = json!({"shadow": {"narHash": "", "narSize": 1, "references": []}});
@@ -316,7 +316,7 @@ fn has_files(folder: &Path) -> bool {
     })
 }
 
-/// Of two values for one key the last one counted.
+/// Regression: the last of two values for one key counted.
 #[test]
 fn duplicate_keys_are_errors_in_every_document() {
     let world = World::new();

@@ -1,5 +1,5 @@
-//! nix2container's command line, under its name and as `nixply n2c`: its files, its messages, its exit codes. The digests of its
-//! unit tests, whose paths are in no store, are in packer/tests/golden.rs.
+//! nix2container's command line, under its name and as `nixply n2c`: files, messages and exit codes. The digests of its unit tests,
+//! whose paths are not in a store, are in packer/tests/golden.rs.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,10 +9,10 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A folder with a store, and the program under nix2container's name.
+/// A directory with a store, and the program under nix2container's name.
 struct Sandbox(TempDir);
 
-/// The store's path: an empty file.
+/// The store path: an empty file.
 const BASE: &str = "0123456789abcdfghijklmnpqrsvwxyz-file1";
 
 impl Sandbox {
@@ -29,7 +29,7 @@ impl Sandbox {
         sandbox
     }
 
-    /// The store's path.
+    /// Returns the store path.
     fn file(&self) -> String {
         self.path("store").join(BASE).to_str().unwrap().to_owned()
     }
@@ -152,7 +152,7 @@ fn layers_equal_those_of_nix2container() {
     assert_eq!(sandbox.read("moved.json")[0]["size"], 2560, "/, /opt and /opt/file2");
 }
 
-/// The second half of TestNewLayers (G4).
+/// The second half of nix2container's TestNewLayers.
 #[test]
 fn tar_directory_keeps_layer_files() {
     let sandbox = Sandbox::new();

@@ -1,5 +1,5 @@
-//! Names that others have written: paths of closures and specs, names in lock files and of images, files that requests name.
-//! Each is checked before anything is read or written, and the message names the document and the place. Issue 17, kinds 5 and 9.
+//! Names from untrusted documents: paths of closures and specs, names in lock files and of images, files in requests. Each is
+//! checked before anything is read or written, and the error names the document and the place.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 const A: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-app";
 
-/// A folder with a store of one path, its closure and a request.
+/// A directory with a store of one path, its closure and a request.
 struct Folder(tempfile::TempDir);
 
 impl Folder {
@@ -33,7 +33,7 @@ impl Folder {
         fs::write(self.path().join(name), value.to_string()).unwrap();
     }
 
-    /// A spec with a layer that has `more`.
+    /// Writes a spec whose layer has the fields of `more`.
     fn put_spec(&self, name: &str, more: &Value) {
         let digest = Digest::of(b"layer");
         let mut layer = json!({"digest": digest, "size": 5, "diff_ids": digest, "mediatype": "m"});
@@ -64,7 +64,7 @@ fn told(output: &Output, line: &str, code: i32) -> String {
     said
 }
 
-/// Paths that are no store paths of `/nix/store`.
+/// Paths that are not store paths of `/nix/store`.
 const BAD_PATHS: [&str; 7] = [
     "/etc/passwd",
     "/nix/store/../../etc/passwd",
@@ -177,7 +177,7 @@ fn invalid_image_names_in_fleets_are_errors() {
             .starts_with("error: fleet.json: object of images is not valid: there is no image")
     );
     assert!(!folder.path().join("lock.json").exists());
-    // Of a request by itself, names are checked before the base image is read.
+    // The names in a single request are checked before the base image is read.
     for (key, name) in
         [("name", "."), ("name", ".."), ("tag", "."), ("tag", ".-x"), ("tag", ".."), ("name", "a/../b")]
     {
@@ -334,7 +334,7 @@ fn errors_name_an_unusable_temporary_directory() {
 fn errors_name_an_unwritable_layout_directory() {
     let folder = Folder::new();
     folder.put("image.json", &json!({"version": 1, "layers": []}));
-    // The kernel's own folder, which root cannot write either.
+    // A directory of the kernel, which root cannot write either.
     for out in ["/proc/out", "/proc/a/out"] {
         let said = folder.fails(&format!("layout image.json {out}"), 2);
         assert!(said.contains("/proc") && !said.contains("scratch"), "{said}");

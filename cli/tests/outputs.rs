@@ -13,9 +13,9 @@ use std::thread;
 
 use self::written::{OTHER, WRITERS, World, Writer, is_root, sh, skipped, text, users};
 
-/// A kind of place.
+/// A kind of output.
 struct Place {
-    /// Makes it. OUT is the output's name, OLD the former content's file.
+    /// Shell code that makes it. OUT is the output's name, OLD a file with the old content.
     arrange: &'static str,
     /// What root does to the output if the directory belongs to the user.
     change: &'static str,
@@ -31,11 +31,11 @@ enum Ends {
     New(&'static str),
     /// This file has the content that the command writes over the old one.
     Over(&'static str),
-    /// Standard output has it.
+    /// The content is on standard output.
     Printed,
     /// The output is written, but cannot be read back.
     Gone,
-    /// With this error, for a cause that it names.
+    /// Fails with this error and the given cause.
     Fails(&'static str),
 }
 
@@ -45,13 +45,13 @@ const fn place(arrange: &'static str, look: &'static str, seen: &'static str, en
     Place { arrange, change: "", look, seen, ends }
 }
 
-/// Places for every user.
+/// Outputs for every user.
 const PLACES: &[Place] = &[
     place("", "stat -c '%F %a' OUT", "regular file 644", New("OUT")),
     place("cp OLD OUT; chmod 600 OUT", "stat -c %a OUT", "600", Over("OUT")),
     place("cp OLD OUT; chmod 664 OUT", "stat -c %a OUT", "664", Over("OUT")),
     place("cp OLD OUT; chmod 6755 OUT", "stat -c %a OUT", "755", Over("OUT")),
-    // As git, cargo and uv do: whose file it is may replace it.
+    // Like git, cargo and uv: the owner of a file may replace it.
     place("cp OLD OUT; chmod 444 OUT", "stat -c %a OUT", "444", Over("OUT")),
     place("cp OLD OUT; ln OUT other", "cmp OLD other && stat -c %h OUT", "1", Over("OUT")),
     place(
@@ -67,7 +67,7 @@ const PLACES: &[Place] = &[
         New("far/file"),
     ),
     place("cp OLD c; ln -s c b; ln -s \"$PWD/b\" OUT", "readlink b", "c", Over("c")),
-    // As /dev/stdout is, without a risk to that.
+    // Like /dev/stdout, but without risk for it.
     place(
         "ln -s /proc/self/fd/1 stdout; ln -s stdout OUT",
         "readlink OUT stdout",
@@ -119,18 +119,18 @@ const ROOTS: &[Place] = &[
         change: "chmod 1777 .; chown 12345 .; chown -h 12346 OUT",
         look: "cmp OLD file",
         seen: "",
-        ends: Fails("another user has made it, in a folder where everybody may make files"),
+        ends: Fails("another user owns it, in a directory where all users can create files"),
     },
     Place {
         arrange: "mkfifo OUT",
         change: "chmod 1777 .; chown 12345 .; chown 12346 OUT",
         look: "stat -c %F OUT",
         seen: "fifo",
-        ends: Fails("another user has made it, in a folder where everybody may make files"),
+        ends: Fails("another user owns it, in a directory where all users can create files"),
     },
 ];
 
-/// Places that are such for another user than root.
+/// Outputs for a user other than root.
 const OTHERS: &[Place] = &[
     Place {
         arrange: "cp OLD OUT; chmod 644 OUT",
@@ -155,7 +155,7 @@ const OTHERS: &[Place] = &[
     },
 ];
 
-/// A folder takes no new file, and a file in it can be written all the same. For commands that write one file.
+/// A directory that accepts no new file, with a writable file in it. For commands that write one file.
 const CLOSED: &[Place] = &[Place {
     arrange: "cp OLD OUT; chmod 640 OUT; ln OUT other",
     change: "chmod 555 .",
@@ -245,7 +245,7 @@ fn try_place(world: &World, writer: &Writer, user: Option<u32>, place: &Place, e
         (Gone, _) => {}
         (Fails(why), _) => {
             let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
-            // A command of several files may fail with the first.
+            // A command with several files may fail with the first.
             let begin = if writer.is_of_many() {
                 "error: cannot write ".into()
             } else {
@@ -266,7 +266,7 @@ fn try_place(world: &World, writer: &Writer, user: Option<u32>, place: &Place, e
     assert_eq!(temporary(folder.path()), Vec::<PathBuf>::new(), "{what}");
 }
 
-/// Files that commands make on the way, and should have removed.
+/// Returns temporary files that commands should have removed.
 fn temporary(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
@@ -280,7 +280,7 @@ fn temporary(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The reported case: a spec that others may not read became one that all may read.
+/// Regression: a private spec became readable for all users.
 #[test]
 fn replaced_files_keep_their_mode() {
     let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
@@ -290,7 +290,7 @@ fn replaced_files_keep_their_mode() {
     assert_eq!(sh(folder.path(), "stat -c %a image.json"), "600");
 }
 
-/// The reported case: a regular file took the place of a device, a FIFO and a link. The device is one of the test's own.
+/// Regression: a regular file replaced a device, a FIFO and a link. The device is made by the test.
 #[test]
 fn devices_are_written_directly() {
     let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
@@ -401,7 +401,7 @@ fn mounted_files_are_overwritten() {
     }
 }
 
-/// `init` and `nix-database` write over nothing, whatever it is, and follow no link.
+/// `init` and `nix-database` overwrite nothing and follow no link.
 #[test]
 fn create_never_overwrites() {
     let world = World::new();

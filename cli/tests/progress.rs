@@ -62,7 +62,7 @@ fn packed_layers_are_lines_without_a_terminal() {
     let output = world.build(&[]).output().unwrap();
     assert_eq!(said(&output), (Some(0), "3 layers: none packed, 3 reused\n"));
 
-    // Their bytes are wanted now.
+    // Their bytes are needed now.
     let output = world.layout(&[]).output().unwrap();
     assert_eq!(said(&output), (Some(0), &*format!("{lines}3 layers: 3 packed (12.0 MB)\n")));
     assert!(output.stdout.starts_with(b"sha256:"));

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use nixply_packer::digest::Digest;
 
-/// The user without rights.
+/// A user without privileges.
 const NOBODY: u32 = 65534;
 
 /// Prefix of the name of a directory's files in a store.
@@ -21,7 +21,7 @@ const HASH: &str = "00000000000000000000000000000000";
 
 struct World(tempfile::TempDir);
 
-/// A server that ends with this.
+/// A server that is killed when this is dropped.
 struct Server {
     child: Child,
     address: String,
@@ -63,7 +63,7 @@ impl Server {
         line.parse().unwrap()
     }
 
-    /// The most memory that the server has had, in KiB.
+    /// Returns the server's peak memory, in KiB.
     fn peak(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -89,7 +89,7 @@ impl World {
         self.0.path().join(name)
     }
 
-    /// Writes an image's spec whose layer is this file.
+    /// Writes an image spec whose layer is this file.
     fn spec(&self, name: &str, file: &Path, digest: &str, size: u64) -> PathBuf {
         let path = self.join(name);
         let text = format!(
@@ -112,7 +112,7 @@ impl World {
         self.command(arguments).output().unwrap()
     }
 
-    /// A program of this name in a folder that others can run.
+    /// Writes a program of this name in a directory that other users can execute from.
     fn program(&self, name: &str, script: &str) -> PathBuf {
         let path = self.join(name);
         fs::write(&path, format!("#!/usr/bin/env bash\n{script}\n")).unwrap();
@@ -178,7 +178,7 @@ fn private_registry_answers_only_its_own_program() {
             assert!(!answer.contains(text) && !answer.contains("sha256:"), "{answer}");
         }
     }
-    // Nor do the user's own programs that have not read it.
+    // Not even the user's own programs without the secret.
     let own = ask(0, &blob, "");
     assert!(own.starts_with("HTTP/1.1 401 ") && !own.contains(text), "{own}");
     // Only the user can read the file with the secret.
@@ -197,7 +197,7 @@ fn private_registry_answers_only_its_own_program() {
     assert!(!auth.exists());
 }
 
-/// `serve --private` is for this user and root.
+/// `serve --private` answers this user and root.
 #[test]
 fn private_server_refuses_other_users() {
     if !is_root() {

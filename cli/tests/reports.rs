@@ -19,7 +19,7 @@ fn digest(name: &str) -> String {
     format!("sha256:{name:0>64}")
 }
 
-/// Paths with their sizes and references.
+/// Returns a closure with sizes and references.
 fn closure(infos: &[(&str, u64, &[&str])]) -> String {
     let infos = infos.iter().map(|(id, size, references)| {
         let references: Vec<String> = references.iter().map(|id| path(id)).collect();
@@ -28,7 +28,8 @@ fn closure(infos: &[(&str, u64, &[&str])]) -> String {
     Value::Object(infos.collect()).to_string()
 }
 
-/// Layers: digest, size and paths. A path at the root begins with a slash, one with perms with an exclamation mark.
+/// Returns a spec of layers: digest, size and paths. A slash before a path means that it is at the root, an exclamation mark that
+/// it has perms.
 fn spec(config: &Value, encoding: &str, layers: &[(&str, u64, &[&str])]) -> String {
     let layers = layers.iter().map(|(name, size, paths)| {
         let paths = paths.iter().map(|id| {
@@ -58,7 +59,7 @@ fn spec(config: &Value, encoding: &str, layers: &[(&str, u64, &[&str])]) -> Stri
     json!({"version": 1, "image-config": config, "layers": layers, "arch": "amd64"}).to_string()
 }
 
-/// A folder with an image before and after a security update of openssl.
+/// A directory with an image before and after a security update of openssl.
 struct World(tempfile::TempDir);
 
 impl World {

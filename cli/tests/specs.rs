@@ -1,4 +1,4 @@
-//! Which files of this machine a spec can make the program read.
+//! The files of this machine that a spec can make the program read.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 const PATH: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a";
 
-/// A folder with a store in it, whose one path is a file.
+/// A directory with a store, whose only path is a file.
 struct World(tempfile::TempDir);
 
 impl World {
@@ -57,7 +57,7 @@ impl World {
         (out, error)
     }
 
-    /// With a skopeo that does nothing.
+    /// Runs it with a skopeo that does nothing.
     fn skopeo(&self, verb: &str) -> Output {
         let mut command = self.command(&["skopeo", verb, "nix:image.json", "dir:out"]);
         command.env("NIXPLY_SKOPEO", "/bin/true").output().unwrap()
@@ -113,7 +113,7 @@ fn layer_files_outside_the_store_need_a_flag() {
 
     assert_eq!(error(&world.layout(&["--allow-outside-store"])), "");
     assert!(world.serve(&["--allow-outside-store"]).0.ends_with("/image:latest\n"));
-    // Its user's own files, for its user.
+    // The user's own files, for the same user.
     for verb in ["copy", "inspect"] {
         assert_eq!(error(&world.skopeo(verb)), "", "{verb}");
     }
@@ -143,7 +143,7 @@ fn default_store_is_that_of_the_spec() {
     };
     let output = run(&["layout", "result", "out"], None);
     assert!(output.status.success(), "{}", error(&output));
-    // Who names one means it.
+    // A flag overrides that.
     let output = run(&["layout", "result", "out"], Some("/nix/store"));
     assert!(error(&output).contains("name the store with --store-dir"), "{}", error(&output));
     // A spec elsewhere does not imply a store.

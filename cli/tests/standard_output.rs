@@ -22,10 +22,10 @@ use self::written::{PRINTERS, World, Writer, sh, text, users};
 const BUILD: Writer = Writer::of(
     "build --quiet --no-cache --closure IN/closure.json --real-store-dir IN/store -o OUT IN/request.json",
 );
-/// More than a pipe takes.
+/// More than the buffer of a pipe.
 const LARGE: Writer = Writer::of("n2c image OUT IN/config.json IN/large-layers.json");
 
-/// Runs a command after a shell has changed its descriptors.
+/// Runs a command after a shell has redirected its descriptors.
 fn redirected(command: &Command, how: &str) -> Output {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("exec \"$@\" {how}"), "sh"]);
@@ -124,7 +124,7 @@ fn child_programs_cannot_write_to_closed_standard_output() {
 fn standard_output_is_written_at_its_offset() {
     let world = World::new();
     let folder = tempfile::tempdir().unwrap();
-    // As /dev/stdout is, without a risk to that.
+    // Like /dev/stdout, but without risk for it.
     let link = folder.path().join("stdout");
     std::os::unix::fs::symlink("/proc/self/fd/1", &link).unwrap();
     let link = link.to_str().unwrap().to_owned();
@@ -147,7 +147,7 @@ fn standard_output_is_written_at_its_offset() {
         assert!(output.status.success(), "{name}: {}", text(&output.stderr));
         assert_eq!(fs::read_to_string(&file).unwrap(), format!("first\n{spec}last\n"), "{name}");
     }
-    // A socket cannot be opened by its name.
+    // A socket cannot be opened by name.
     let (mut own, theirs) = UnixStream::pair().unwrap();
     let mut command = world.command(&BUILD, "/dev/fd/1".as_ref(), None);
     assert!(command.stdout(OwnedFd::from(theirs)).status().unwrap().success());
@@ -170,7 +170,7 @@ fn descriptors_opened_by_nixply_are_not_outputs() {
     }
 }
 
-/// Some programs hand on a pipe that does not wait, and read it when they have time.
+/// Some programs pass on a non-blocking pipe, and read it later.
 #[test]
 fn nonblocking_pipes_receive_everything() {
     let world = World::new();
@@ -247,7 +247,7 @@ fn interrupt_ends_waiting_for_a_reader() {
         let mut child = command.stderr(Stdio::null()).spawn().unwrap();
         let pid = Pid::from_child(&child);
         let begin = Instant::now();
-        // Waiting in the kernel: for a FIFO's other end, or for room in a pipe.
+        // Blocked in the kernel: waiting for the other end of a FIFO, or for space in a pipe.
         let waits = || {
             let place =
                 fs::read_to_string(format!("/proc/{}/wchan", pid.as_raw_nonzero())).unwrap_or_default();

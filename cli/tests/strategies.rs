@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// Releases of two images: an application changes, then the library that both have.
+/// Releases of two images: an application changes, then the library that both use.
 const HISTORY: &str = r#"{"format":"nixply-history","version":1,"about":"Two images.","images":{"api":["app"],"tool":["tool"]},
 "releases":[
 {"name":"2026-01-05","set":{"lib":{"source":"lib","version":"1","size":100000000,"references":[]},
@@ -17,7 +17,7 @@ const HISTORY: &str = r#"{"format":"nixply-history","version":1,"about":"Two ima
 {"name":"2026-01-19","set":{"lib":{"source":"lib","version":"2","size":101000000,"references":[]}}},
 {"name":"2026-01-26","set":{"app":{"source":"app","version":"3","size":12000000,"references":["lib"]}}}]}"#;
 
-/// A closure as `nix path-info --json --recursive` prints it.
+/// Returns a closure as `nix path-info --json --recursive` prints it.
 fn closure(version: u64) -> String {
     let path = |number: u64, name: &str| format!("/nix/store/{number:0>32}-{name}");
     let (app, library) = (path(version, "app"), path(0, "library"));

@@ -40,7 +40,7 @@ layer           size       sent
 3 layers, 180.0 MB; 1 sent (60.0 MB), 2 already there
 ";
 
-/// A folder with an image of three layers, which are files as a base image's are.
+/// A directory with an image of three layers, which are files like those of a base image.
 struct World(tempfile::TempDir);
 
 impl World {
@@ -63,7 +63,7 @@ impl World {
         world
     }
 
-    /// A copy that reads the second layer.
+    /// Returns a copy command that reads the second layer.
     fn copy(&self, progress: &str, flags: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
         command.args(["skopeo", "copy"]).args(flags).args(["nix:image.json", "dir:out"]);

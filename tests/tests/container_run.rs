@@ -226,7 +226,7 @@ fn example_by_environment_has_what_each_container_is_to_have() {
     }
 }
 
-/// Environment, arguments, signals and exit codes in docker and podman.
+/// Rows X1, X3, X4, X6, X7, X8 and E4, E5.
 #[test]
 fn a_container_is_as_devenv_makes_it() {
     let nix = harness!();

@@ -90,7 +90,7 @@ fn the_reference_of_options_is_what_they_say() {
     );
 }
 
-/// `container.isBuilding` and `containers.NAME.isBuilding`.
+/// Rows E1 to E3.
 #[test]
 fn is_building_is_true_where_it_should_be() {
     let nix = harness!();

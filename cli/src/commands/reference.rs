@@ -42,7 +42,7 @@ fn reference(nixply: &Command) -> Result<String, std::fmt::Error> {
     Ok(out)
 }
 
-/// Commands that do something, with all of their name.
+/// Collects the commands without subcommands, with their full names.
 fn collect<'c>(command: &'c Command, name: &str, all: &mut Vec<(String, &'c Command)>) {
     for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
         let name = format!("{name} {}", command.get_name());
@@ -85,7 +85,7 @@ fn table(out: &mut String, title: &str, arguments: &[&Arg]) -> std::fmt::Result 
     writeln!(out, "\n| {title} | |\n|---|---|")?;
     for arg in arguments {
         let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
-        // Lines of a paragraph belong together, and a cell has one.
+        // A table cell has one line, so join the lines of a paragraph.
         let mut text = as_markdown(&help.split_whitespace().collect::<Vec<_>>().join(" "));
         for addition in additions(arg) {
             write!(text, "; {addition}")?;

@@ -1,4 +1,4 @@
-//! Descriptors that the program was started with: standard output, and others that a path such as /dev/fd/3 names.
+//! Inherited descriptors: standard output, and those that a path such as /dev/fd/3 names.
 
 use std::fs::File;
 use std::io;
@@ -13,7 +13,7 @@ use rustix::io::Errno;
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Runs before `main`: by then, Rust has replaced a closed descriptor by /dev/null, and all output would be lost silently.
-// SAFETY: it makes one system call and stores its result, and needs nothing of the standard library, which is not set up yet.
+// SAFETY: it makes one system call and stores the result. It does not use the standard library, which is not initialised yet.
 #[ctor::ctor(unsafe)]
 fn look() {
     CLOSED.store(rustix::io::fcntl_getfd(rustix::stdio::stdout()).is_err(), Ordering::Relaxed);
@@ -30,7 +30,7 @@ pub(crate) fn guard() {
     }
 }
 
-/// Writes to standard output. Not through std's, to which a closed one is as good as any.
+/// Writes to standard output. The standard library would ignore that it is closed.
 pub(super) fn write_stdout(bytes: &[u8]) -> io::Result<()> {
     if CLOSED.load(Ordering::Relaxed) {
         return Err(io::Error::other("it is closed"));

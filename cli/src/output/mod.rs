@@ -21,7 +21,7 @@ pub(crate) use self::descriptor::guard;
 use self::place::Place;
 use crate::process::Blocking;
 
-/// Data that cannot be written: exit code 2.
+/// Data that cannot be written. The exit code is 2.
 #[derive(Debug)]
 pub(crate) struct Unwritten(String);
 
@@ -33,7 +33,7 @@ impl fmt::Display for Unwritten {
 
 impl StdError for Unwritten {}
 
-/// Names the output that cannot be written.
+/// Returns the error for an output that cannot be written.
 pub(crate) fn unwritten(what: impl fmt::Display) -> Unwritten {
     Unwritten(format!("cannot write {what}"))
 }

@@ -8,16 +8,17 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-/// As many links as Linux follows.
+/// Linux follows as many links.
 const MOST_LINKS: usize = 40;
 
-/// Folders whose entries are this process' descriptors. /dev/fd leads to the first on Linux and is one elsewhere.
+/// Directories whose entries are this process's descriptors. On Linux /dev/fd is a link to the first; on other systems it is a
+/// directory.
 const DESCRIPTORS: [&str; 3] = ["/proc/self/fd", "/proc/thread-self/fd", "/dev/fd"];
 
 /// Target of an output path.
 #[derive(Debug)]
 pub(super) enum Place {
-    /// A descriptor of this process, as /dev/stdout is. To open it by its name again would lose its offset, and fails for a socket.
+    /// A descriptor of this process, such as /dev/stdout. Opening it by name would lose its offset, and fails for a socket.
     Descriptor(i32),
     /// A device, a FIFO, or an open file of another process.
     Stream(PathBuf),
@@ -30,7 +31,7 @@ impl Place {
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         let mut path = path.to_owned();
         for _ in 0..=MOST_LINKS {
-            // A file's name. Rust's own functions would ignore a slash at the end.
+            // Rust's functions would ignore a slash at the end of the file name.
             let name = path.file_name().filter(|_| !path.as_os_str().as_bytes().ends_with(b"/"));
             let name = name.ok_or(Errno::ISDIR)?;
             let folder = folder_of(&path);
@@ -63,7 +64,7 @@ impl Place {
     }
 }
 
-/// The folder that a file is in.
+/// Returns the directory of a file.
 pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -86,7 +87,7 @@ fn check_planted(folder: &Path, found: &Metadata) -> io::Result<()> {
     let is_shared = folder.mode() & STICKY_AND_OPEN == STICKY_AND_OPEN;
     let own = rustix::process::geteuid().as_raw();
     if is_shared && ![own, folder.uid()].contains(&found.uid()) {
-        let why = "another user has made it, in a folder where everybody may make files";
+        let why = "another user owns it, in a directory where all users can create files";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Regular files, written as a whole or not at all.
+//! Regular files, written atomically.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -13,10 +13,10 @@ use tempfile::{Builder, NamedTempFile};
 use super::descriptor::write_all;
 use super::place::folder_of;
 
-/// Modes without setuid, setgid and sticky bits, which another content has no right to.
+/// Mode bits to keep: setuid, setgid and sticky bits must not apply to new content.
 const PERMISSIONS: u32 = 0o777;
 
-/// The mode of a new file, less the umask.
+/// Mode of a new file, before the umask.
 const NEW: u32 = 0o666;
 
 /// Writes a file, whose current metadata is `old` if it exists.
@@ -51,7 +51,7 @@ pub(super) fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_all(&file, bytes)
 }
 
-/// With CREATE, Linux has a look at whose file it is (fs.protected_fifos, fs.protected_regular).
+/// With CREATE, Linux checks the owner of an existing file (fs.protected_fifos, fs.protected_regular).
 fn open(path: &Path, flags: OFlags) -> io::Result<File> {
     let flags = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY;
     Ok(rustix::fs::open(path, flags, Mode::from_raw_mode(NEW))?.into())
@@ -90,18 +90,18 @@ fn keep_attributes(new: &File, path: &Path, old: &Metadata) -> io::Result<()> {
     new.set_permissions(Permissions::from_mode(old.mode() & PERMISSIONS))
 }
 
-/// With such a list, the mode's bits of the group are the most that anybody on it may do; without it, they are the group's.
+/// With an access list, the group bits of the mode limit all entries of the list; without one, they are the group's permissions.
 #[cfg(target_os = "linux")]
 fn keep_access_list(new: &File, path: &Path) -> io::Result<()> {
     use rustix::fs::{XattrFlags, fremovexattr, fsetxattr, lgetxattr};
 
     const NAME: &str = "system.posix_acl_access";
-    // The most that Linux has for an attribute.
+    // Maximum size of an attribute on Linux.
     let mut list = vec![0; 64 << 10];
     match lgetxattr(path, NAME, &mut list) {
         Ok(length) => Ok(fsetxattr(new, NAME, &list[..length], XattrFlags::empty())?),
         Err(Errno::NODATA) => match fremovexattr(new, NAME) {
-            // The folder has no list for new files.
+            // The directory has no default access list.
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
             Err(error) => Err(error.into()),
         },
@@ -137,11 +137,11 @@ fn create_at(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_all(&file, bytes).inspect_err(|_| drop(fs::remove_file(path)))
 }
 
-/// A file that is whole and has no place yet.
+/// A complete file that has no final name yet.
 enum Draft {
-    /// It has no name: whatever ends the process, nothing is left.
+    /// A file without a name, which disappears whenever the process ends.
     Unnamed(File),
-    /// A file system that has only files with names.
+    /// For file systems without unnamed files.
     Named(NamedTempFile),
 }
 
@@ -151,7 +151,7 @@ impl Draft {
         let folder = folder_of(path);
         let draft = match unnamed(folder, mode)? {
             Some(file) => Self::Unnamed(file),
-            // Not tempfile's own, which hides the system's error.
+            // Not tempfile's function, which hides the system's error.
             None => Self::Named(names().make_in(folder, |path| {
                 File::options().write(true).create_new(true).mode(mode).open(path)
             })?),
@@ -178,7 +178,7 @@ impl Draft {
     /// Gives the file a name, and replaces a file of that name.
     fn replace(self, path: &Path) -> io::Result<()> {
         match self {
-            // A link takes no other's place, but a name can.
+            // linkat(2) cannot replace a file, but rename(2) can.
             Self::Unnamed(file) => {
                 let named = names().make_in(folder_of(path), |name| link(&file, name))?;
                 named.persist(path).map(drop).map_err(|error| error.error)
@@ -204,11 +204,11 @@ fn unnamed(folder: &Path, mode: u32) -> io::Result<Option<File>> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = match rustix::fs::open(folder, flags, Mode::from_raw_mode(mode)) {
         Ok(file) => File::from(file),
-        // File systems and kernels that have no such files. An old kernel sees a folder that is opened for writing.
+        // File systems and kernels without unnamed files. An old kernel tries to open the directory for writing.
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    // Without /proc it would never get a name.
+    // Without /proc the file could not get a name.
     Ok(fs::symlink_metadata(descriptor_path(&file)).is_ok().then_some(file))
 }
 
@@ -265,14 +265,14 @@ mod tests {
         }
     }
 
-    /// The code decides whether a file is written in its place.
+    /// The error code decides whether a file is overwritten.
     #[test]
     fn errors_have_the_systems_code() {
         let error = Draft::new(Path::new("/nonexistent/file"), b"", NEW).map(drop).unwrap_err();
         assert_eq!(error.to_string(), "No such file or directory (os error 2)");
     }
 
-    /// Without its list, a file whose mode is 640 because of that would be the group's to read.
+    /// Without its access list, a file with mode 640 because of the list would be readable for its group.
     #[test]
     #[cfg(target_os = "linux")]
     fn an_access_list_stays() {

@@ -33,7 +33,7 @@ pub(crate) struct Bars {
     most: usize,
 }
 
-/// A layer in work.
+/// An active layer.
 struct Work {
     what: String,
     /// Number of bytes, if it is known.
@@ -73,7 +73,7 @@ impl Bars {
         self.total.inc(bytes);
     }
 
-    /// Work on a layer begins.
+    /// Adds an active layer.
     pub(crate) fn begin(&mut self, layer: usize, what: String, expected: Option<u64>) {
         self.end(layer);
         self.work.insert(layer, Work { what, expected, bytes: 0, bar: None });
@@ -137,7 +137,7 @@ fn style(template: &str) -> ProgressStyle {
     style
         .progress_chars("=> ")
         .with_key("done", |state: &ProgressState, out: &mut dyn Write| {
-            // A tar stream has a little more than the archives that it is made of.
+            // A tar stream is slightly larger than the archives in it.
             let _ = out.write_str(&human(state.pos().min(state.len().unwrap_or(u64::MAX))));
         })
         .with_key("all", |state: &ProgressState, out: &mut dyn Write| {

@@ -11,7 +11,7 @@ use super::{SHOWN, count, is_live, say};
 /// Interval between lines without a terminal.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Steps that are counted, by any number of threads. Dropped, it leaves nothing on the screen.
+/// Counts steps of any number of threads. Clears the screen when dropped.
 pub(crate) struct Counting {
     what: &'static str,
     all: usize,
@@ -44,7 +44,7 @@ impl Counting {
         Self { what, all, done: AtomicUsize::new(0), output }
     }
 
-    /// Another step is done.
+    /// Counts a finished step.
     pub(crate) fn step(&self) {
         let done = 1 + self.done.fetch_add(1, Ordering::Relaxed);
         match &self.output {

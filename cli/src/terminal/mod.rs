@@ -24,7 +24,7 @@ pub(crate) use self::packing::Packing;
 pub(crate) use self::page::Page;
 pub(crate) use self::words::{count, human};
 
-/// The bars that are on the screen. There is one screen.
+/// The visible bars. There is only one screen.
 static SHOWN: Mutex<Option<MultiProgress>> = Mutex::new(None);
 
 /// Whether standard error is a terminal that supports cursor movement.
@@ -32,12 +32,12 @@ pub(crate) fn is_live() -> bool {
     io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
 }
 
-/// Writes a line of this program's, with others' control characters escaped.
+/// Prints a line of this program, with control characters escaped.
 pub(crate) fn say(line: impl AsRef<str>) {
     pass(wording::visible(line.as_ref()).as_bytes());
 }
 
-/// Writes a line, or several, as another program has written them.
+/// Prints lines of another program unchanged.
 pub(crate) fn pass(line: impl AsRef<[u8]>) {
     let line = [line.as_ref(), b"\n"].concat();
     // If standard error is closed, the message is lost.
@@ -58,7 +58,7 @@ pub(crate) fn relay(
         let mut stream = BufReader::new(stream);
         let mut line = Vec::new();
         while stream.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-            // Nothing depends on it.
+            // Errors do not matter.
             kept.iter_mut().for_each(|file| drop(file.write_all(&line)));
             pass(line.strip_suffix(b"\n").unwrap_or(&line));
             line.clear();

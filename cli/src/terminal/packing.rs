@@ -32,7 +32,7 @@ struct State {
     /// Numbers of layers to pack and of packed layers.
     layers: usize,
     finished: usize,
-    /// Of the layers that are finished.
+    /// Bytes of the finished layers.
     bytes: u64,
     /// Expected and packed bytes of the active layers.
     work: HashMap<usize, (u64, u64)>,
@@ -50,7 +50,7 @@ impl Packing {
         Self { output, state: Mutex::default() }
     }
 
-    /// Clears the screen for others' words: nothing is packed any more.
+    /// Clears the screen at the end of packing, so that other messages can be printed.
     pub(crate) fn clear(&self) {
         self.with(|state| state.bars = None);
     }

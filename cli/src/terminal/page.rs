@@ -1,4 +1,4 @@
-//! Text for standard output that people read, line by line.
+//! Text for people on standard output.
 
 use nixply_packer::wording;
 

@@ -117,7 +117,7 @@ fn without_hash(path: &str) -> &str {
 mod tests {
     use super::*;
 
-    /// An image of layers, each with its size, a media type's end, and other fields.
+    /// Returns a spec with these layers: size, suffix of the media type, and other fields.
     fn spec(layers: &[(u64, &str, &str)]) -> ImageSpec {
         let layer = |(size, media_type, fields): &(u64, &str, &str)| {
             let digest = format!("sha256:{}", "0".repeat(64));

@@ -16,12 +16,12 @@ use rustix::termios::{Winsize, tcsetwinsize};
 const ROWS: NonZero<u16> = NonZero::new(24).unwrap();
 const COLUMNS: NonZero<u16> = NonZero::new(100).unwrap();
 
-/// A program that runs with its standard error on a terminal.
+/// A program with a terminal as its standard error.
 pub(crate) struct Running {
     pub(crate) child: Child,
     said: Receiver<Vec<u8>>,
     screen: vt100::Parser,
-    /// All that was ever on the screen, each time something was written.
+    /// The screen after each write.
     seen: Vec<String>,
 }
 
@@ -51,7 +51,7 @@ impl Running {
         Self { child, said, screen: vt100::Parser::new(ROWS, COLUMNS, 0), seen: Vec::new() }
     }
 
-    /// Waits until something is on the screen, or the program has gone.
+    /// Waits until a text is on the screen, or the program has ended.
     pub(crate) fn until(&mut self, text: &str) {
         let begin = Instant::now();
         while !self.shown().contains(text) {
@@ -72,7 +72,7 @@ impl Running {
         (self.child.wait().unwrap(), self.shown(), self.seen)
     }
 
-    /// Waits for the program's end: all that it has written.
+    /// Waits for the end of the program. Returns all output.
     pub(crate) fn bytes(mut self) -> Vec<u8> {
         let bytes = self.said.iter().flatten().collect();
         self.child.wait().unwrap();

@@ -1,4 +1,4 @@
-//! Every command that writes a file, with the inputs that it takes, for several users of the machine.
+//! All commands that write a file, with their inputs, for several users of the machine.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
@@ -11,7 +11,7 @@ use nixply_packer::digest::Digest;
 use serde_json::json;
 use tempfile::TempDir;
 
-/// Commands that write a file. IN is the folder of inputs, OUT the file, DIR its folder.
+/// Commands that write a file. IN is the directory of inputs, OUT the file, DIR its directory.
 pub(crate) const WRITERS: [Writer; 13] = [
     Writer::of(
         "build --quiet --no-cache --closure IN/closure.json --real-store-dir IN/store -o OUT IN/request.json",
@@ -33,7 +33,7 @@ pub(crate) const WRITERS: [Writer; 13] = [
 
 const SPEC: &str = "seed=1,packages=20,images=1,roots=2,releases=3";
 
-/// Commands that print something. NEW is a folder that is not there yet.
+/// Commands that print something. NEW is a directory that does not exist yet.
 pub(crate) const PRINTERS: [&str; 26] = [
     "--help",
     "--version",
@@ -108,7 +108,7 @@ impl Writer {
     }
 }
 
-/// Inputs and the program, which every user may read.
+/// Inputs and the program, readable for every user.
 pub(crate) struct World(TempDir);
 
 impl World {
@@ -137,7 +137,7 @@ impl World {
         let hash = format!("sha256:{}", "0".repeat(64));
         write("hashed.json", json!([{"path": path, "narHash": hash, "narSize": 1000, "references": []}]));
         write("request.json", json!({"name": "app", "arch": "amd64", "config": {"Cmd": [path]}}));
-        // The image as it was.
+        // The old image.
         let former = "/nix/store/00000000000000000000000000000000-app";
         write("former.json", json!({"name": "app", "arch": "amd64", "config": {"Cmd": [former]}}));
         write(
@@ -154,7 +154,7 @@ impl World {
         write("dir/manifest.json", json!({"config": blob, "layers": []}));
         write(&format!("dir/{}", digest.hex()), config);
         write("blobs.json", json!({digest.hex(): self.path(&format!("in/dir/{}", digest.hex()))}));
-        // More than a pipe takes: 64 KiB.
+        // More than the buffer of a pipe: 64 KiB.
         let digest = format!("sha256:{}", "0".repeat(64));
         let paths: Vec<_> = (0..2000).map(|at| json!({"path": format!("{path}-{at:04}")})).collect();
         let layer =
@@ -200,7 +200,7 @@ impl World {
         self.program(&name, &words.iter().map(String::as_str).collect::<Vec<_>>(), user)
     }
 
-    /// The program under a name of its.
+    /// Runs the program under another name.
     pub(crate) fn program(&self, name: &str, words: &[&str], user: Option<u32>) -> Command {
         let mut command = as_user(user);
         command.args(["sh", "-c", "umask 022; exec \"$@\"", "sh"]);
@@ -222,7 +222,7 @@ impl World {
     }
 }
 
-/// `env` as another user.
+/// Returns an `env` command as another user.
 pub(crate) fn as_user(user: Option<u32>) -> Command {
     let Some(user) = user else { return Command::new("env") };
     let mut command = Command::new("setpriv");
@@ -235,7 +235,7 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Users to try everything as.
+/// Users to run everything as.
 pub(crate) fn users() -> Vec<Option<u32>> {
     if is_root() {
         return vec![None, Some(OTHER)];

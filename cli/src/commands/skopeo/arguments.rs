@@ -48,7 +48,7 @@ impl Verb {
 struct Given<'a> {
     name: &'a [u8],
     value: Option<&'a OsStr>,
-    /// Its arguments.
+    /// Indices of its arguments.
     at: Range<usize>,
 }
 
@@ -100,7 +100,7 @@ impl<'a> CommandLine<'a> {
         (source.as_bytes().starts_with(NIX) && !line.is_on("help")).then_some(line)
     }
 
-    /// The file that the source names.
+    /// Returns the file that the source names.
     pub(super) fn spec(&self) -> &'a Path {
         let source = &self.arguments[self.images[0]];
         Path::new(OsStr::from_bytes(&source.as_bytes()[NIX.len()..]))
@@ -111,12 +111,12 @@ impl<'a> CommandLine<'a> {
         Some(self.arguments.get(*self.images.get(1)?)?)
     }
 
-    /// The value of an option, the last if there are several.
+    /// Returns the last value of an option.
     pub(super) fn value(&self, name: &str) -> Option<&'a OsStr> {
         self.options.iter().rev().find(|option| option.name == name.as_bytes())?.value
     }
 
-    /// Whether a switch is on, the last word counting.
+    /// Whether a switch is on. Its last occurrence counts.
     pub(super) fn is_on(&self, name: &str) -> bool {
         let last = self.options.iter().rev().find(|option| option.name == name.as_bytes());
         // Go's strconv.ParseBool.
@@ -177,7 +177,7 @@ impl<'a> CommandLine<'a> {
         self.rewritten(OsStr::new(source), extra, changed)
     }
 
-    /// The same arguments with a layout's image in the source's place.
+    /// Returns the arguments with an OCI layout's image as the source.
     pub(super) fn with_layout(&self, source: &OsStr) -> Vec<OsString> {
         // The option names the blobs of a layout, but the source was not a layout.
         self.rewritten(source, Vec::new(), |option| (option.name == b"shared-blob-dir").then(Vec::new))
@@ -208,7 +208,7 @@ impl<'a> CommandLine<'a> {
 }
 
 impl<'a> Given<'a> {
-    /// The option at `at`, with its value.
+    /// Parses the option at `at`, with its value.
     fn read(arguments: &'a [OsString], at: usize) -> Self {
         let text = arguments[at].as_bytes();
         let next = arguments.get(at + 1).map(OsString::as_os_str);
@@ -241,7 +241,7 @@ impl<'a> Given<'a> {
     }
 }
 
-/// Whether an argument is no image: `-` is one.
+/// Whether an argument is an option. `-` is an image.
 fn is_option(argument: &OsStr) -> bool {
     argument.as_bytes().starts_with(b"-") && argument != "-"
 }

@@ -51,12 +51,12 @@ pub(super) fn compression(line: &CommandLine<'_>, spec: &ImageSpec) -> Compressi
     if docker && zstd { Compression::Always(unasked) } else { Compression::Recorded(unasked) }
 }
 
-/// At a level of skopeo's.
+/// Returns gzip at skopeo's level.
 fn gzip(level: Option<i32>) -> Codec {
     Codec::Gzip { level: within(level, 12).unwrap_or(6) }
 }
 
-/// At a level of skopeo's.
+/// Returns zstd at skopeo's level.
 fn zstd(level: Option<i32>) -> Codec {
     Codec::Zstd { level: within(level, 19).unwrap_or(3) }
 }
