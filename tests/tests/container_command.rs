@@ -389,7 +389,7 @@ fn podman_replaces_unavailable_docker() {
             "{}",
             said.stderr
         );
-        let warning = format!("warning: docker {what}: podman runs the container");
+        let warning = format!("warning: docker {what}: using podman");
         assert_eq!(said.stderr.lines().filter(|line| *line == warning).count(), 1, "{}", said.stderr);
         said.ok();
     }
