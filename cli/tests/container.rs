@@ -188,7 +188,7 @@ fn missing_docker_daemon_is_an_error_before_evaluation() {
     assert!(said.starts_with("error: no Docker daemon is running at tcp://127.0.0.1:1\n"), "{said}");
     let said = copy(&[("DOCKER_HOST", "ssh://me@host")], &[]);
     let expected =
-        "error: DOCKER_HOST is ssh://me@host, and skopeo copies to a Docker daemon at unix: or tcp: alone\n";
+        "error: DOCKER_HOST is ssh://me@host, but skopeo can only copy to a Docker daemon at unix: or tcp:\n";
     assert!(said.starts_with(expected), "{said}");
     // A listening daemon reaches the evaluation, wherever it is named.
     let _daemon = UnixListener::bind(&socket).unwrap();

@@ -96,7 +96,7 @@ fn usage_errors_exit_with_2() {
         (&["cache", "stat"], "much", limit),
         (&["skopeo", "copy", "nix:image.json", "dir:out"], "much", limit),
         (&["cache"], "1GB", "error: 'nixply cache' requires a subcommand"),
-        (&[], "1GB", "OCI images from Nix closures"),
+        (&[], "1GB", "Build OCI images from Nix closures"),
         (
             &["serve", "a.json", "--name", "a", "--name", "b"],
             "1GB",

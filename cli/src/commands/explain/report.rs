@@ -38,7 +38,7 @@ pub(super) fn of_image(image: &str, overview: &Overview, labels: &Labels, most: 
     report.table(table);
 
     let title = "Largest contributors: each path with everything that is in the image only because of it";
-    let columns = ["#adds", "#share", "#paths", "#itself", "path", "named by"];
+    let columns = ["#brings", "#share", "#paths", "#itself", "path", "named by"];
     let mut table = Table::new(title, &columns).at_most(most);
     let mut depths: HashMap<&StorePath, usize> = HashMap::new();
     for path in &overview.brings {
@@ -74,7 +74,7 @@ pub(super) fn of_image(image: &str, overview: &Overview, labels: &Labels, most: 
 pub(super) fn of_path(found: &PathReport, layers: usize, labels: &Labels, most: usize) -> Report {
     let mut report = Report::default();
     report.headline(found.path.to_string());
-    let adds = match found.only_through.len() {
+    let brings = match found.only_through.len() {
         0 if found.layers.is_empty() => "nothing".to_owned(),
         0 => "only itself".to_owned(),
         more => format!(
@@ -98,7 +98,7 @@ pub(super) fn of_path(found: &PathReport, layers: usize, labels: &Labels, most: 
                 all => format!("{}, {} directly", count(all, "other path"), found.referrers.len()),
             },
         ),
-        ("adds", adds),
+        ("brings", brings),
     ];
     if !found.named_by.is_empty() {
         facts.insert(1, ("named by", found.named_by.join(", ")));
