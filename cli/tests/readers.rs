@@ -258,7 +258,7 @@ fn stores_writable_by_others_are_errors() {
     let folder = world.join("dir").canonicalize().unwrap();
     let expected = format!(
         "error: store directory {} is not safe to read: every user can write to it: its mode is 1777; only this user and root \
-         may be able to write to a store: change its owner or mode, or name another store with --store-dir\n",
+         may have write access to a store: change its owner or mode\nhint: pass --store-dir to use another store\n",
         folder.display()
     );
     let source = format!("nix:{spec}");

@@ -80,7 +80,7 @@ fn layers_with_paths_outside_the_store_are_errors() {
         &format!("{PATH}/b"),
     ] {
         world.spec(&format!(r#""paths": [{{"path": "{path}"}}]"#));
-        let start = "error: image.json: layer 1 of the image spec is made of something that is no store path, so it is not read";
+        let start = "error: image.json: layer 1 of the image spec refers to a path outside the store, so it is not read";
         for flags in [&[][..], &["--allow-outside-store"]] {
             let said = error(&world.layout(flags));
             assert!(said.starts_with(start) && said.contains(&format!("store path {path:?}")), "{said}");
@@ -104,12 +104,14 @@ fn layer_files_outside_the_store_need_a_flag() {
 
     let secret = world.0.path().join("secret");
     world.spec(&format!(r#""layer-path": "{}""#, secret.display()));
-    let start = "error: image.json: layer 1 of the image spec is a file outside of the store, so it is not read; \
-                 allow that with --allow-outside-store";
+    let start =
+        "error: image.json: layer 1 of the image spec is a file outside the store, so it is not read: ";
+    let hint = "\nhint: pass --allow-outside-store";
     let said = error(&world.layout(&[]));
     assert!(said.starts_with(start) && said.contains(&*secret.to_string_lossy()), "{said}");
+    assert!(said.contains(hint), "{said}");
     let (out, said) = world.serve(&[]);
-    assert!(out.is_empty() && said.starts_with(start), "{said}");
+    assert!(out.is_empty() && said.starts_with(start) && said.contains(hint), "{said}");
 
     assert_eq!(error(&world.layout(&["--allow-outside-store"])), "");
     assert!(world.serve(&["--allow-outside-store"]).0.ends_with("/image:latest\n"));
@@ -145,11 +147,11 @@ fn default_store_is_that_of_the_spec() {
     assert!(output.status.success(), "{}", error(&output));
     // A flag overrides that.
     let output = run(&["layout", "result", "out"], Some("/nix/store"));
-    assert!(error(&output).contains("name the store with --store-dir"), "{}", error(&output));
+    assert!(error(&output).contains("hint: pass --store-dir"), "{}", error(&output));
     // A spec elsewhere does not imply a store.
     fs::write(folder.join("image.json"), spec(&store)).unwrap();
     let output = run(&["layout", "image.json", "out"], None);
-    assert!(error(&output).contains("name the store with --store-dir"), "{}", error(&output));
+    assert!(error(&output).contains("hint: pass --store-dir"), "{}", error(&output));
     fs::write(&image, spec(&folder)).unwrap();
     let output = run(&["layout", "result", "out"], None);
     assert!(!output.status.success(), "another folder than the spec's");

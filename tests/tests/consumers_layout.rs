@@ -180,7 +180,7 @@ fn nix2container_207_an_image_that_skopeo_fetched_is_known_with_its_sizes() {
     // Written out again, its blobs are what they were.
     let again = folder.join("again");
     let refused = run(nix.nixply().arg("layout").arg(&spec).arg(&again)).fails();
-    assert!(refused.contains("allow that with --allow-outside-store"), "{refused}");
+    assert!(refused.contains("hint: pass --allow-outside-store"), "{refused}");
     run(nix.nixply().args(["layout", "--allow-outside-store"]).arg(&spec).arg(&again)).ok();
     assert_eq!(one(&again).layers, one(&layout).layers);
 }
