@@ -111,7 +111,7 @@ fn layer_files_outside_the_store_need_a_flag() {
     assert!(said.starts_with(start) && said.contains(&*secret.to_string_lossy()), "{said}");
     assert!(said.contains(hint), "{said}");
     let (out, said) = world.serve(&[]);
-    assert!(out.is_empty() && said.starts_with(start) && said.contains(hint), "{said}");
+    assert!(out.is_empty() && said.starts_with(start), "{said}");
 
     assert_eq!(error(&world.layout(&["--allow-outside-store"])), "");
     assert!(world.serve(&["--allow-outside-store"]).0.ends_with("/image:latest\n"));
