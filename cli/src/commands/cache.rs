@@ -28,10 +28,14 @@ pub(crate) struct Args {
 enum Verb {
     /// Show the cache's directory, its entries and its size
     Stat,
-    /// Evict the least recently used entries until the cache fits its limit, and delete files left by killed processes
+    /// Evict the least recently used entries until the cache fits its limit
+    ///
+    /// Also deletes files left by killed processes.
     Gc,
-    /// Import layer digests from specs of compressed images that were built elsewhere, so that shared layers need not be packed
-    /// again. Only import specs that you trust
+    /// Import layer digests from specs of images that were built elsewhere
+    ///
+    /// Layers that another image shares with these need not be packed again. The images must be compressed. Only import specs that you
+    /// trust: the digests in them become the digests of your images.
     Import {
         /// Image specs
         #[arg(value_name = "IMAGE.json", required = true)]

@@ -14,7 +14,9 @@ use crate::output::print;
 use crate::process::stop_flag;
 use crate::terminal::Packing;
 
-/// Write an image to an OCI layout directory, which skopeo, podman, umoci and others read as oci:DIR:TAG
+/// Write an image to an OCI layout directory
+///
+/// skopeo, podman, umoci and others read the layout as oci:DIR:TAG. Prints the manifest's digest.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Image spec

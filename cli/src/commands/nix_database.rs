@@ -9,7 +9,9 @@ use crate::arguments::{unless_empty, values};
 use crate::documents;
 use crate::terminal::warning;
 
-/// Write the database of a Nix store into a root file system that contains the store paths already
+/// Write a Nix store database into a root file system
+///
+/// The root file system must contain the store paths already.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Store paths as JSON, from `nix path-info --json --recursive` or a derivation's exportReferencesGraph. `-` reads standard

@@ -15,7 +15,7 @@ use crate::documents::lock_file;
 use crate::output::print;
 use crate::terminal::{Page, count, human, warning};
 
-/// Show the layers that images would have, without packing; create and update lock files
+/// Show the layers of images without packing; create and update lock files
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

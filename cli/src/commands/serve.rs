@@ -18,9 +18,9 @@ use crate::process::TerminationSignals;
 use crate::serving;
 use crate::terminal::{self, human, say};
 
-/// Serve images as a registry on this machine until interrupted; layers are packed on first request
+/// Serve images as a registry on this machine until interrupted
 ///
-/// Prints one reference per image as soon as the images can be pulled. docker pull accepts them without options, podman pull
+/// Packs each layer on its first request. Prints one reference per image as soon as the images can be pulled. docker pull accepts them without options, podman pull
 /// needs --tls-verify=false, skopeo copy needs --src-tls-verify=false. Every user of this machine can read the images, unless
 /// --private is given.
 #[derive(clap::Args)]

@@ -13,7 +13,7 @@ use nixply_packer::image::spec::ImageSpec;
 use crate::arguments::{ReportArgs, store_dir_of, unless_empty, values};
 use crate::{documents, nix};
 
-/// Compare two images: changed store paths, new layers, and the cost of a push and a pull
+/// Compare two images: changed store paths, new layers, cost of push and pull
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Spec of the old image (image.json or a result link)

@@ -17,7 +17,9 @@ use crate::failure::hinted;
 use crate::nix;
 use crate::terminal::{count, warning};
 
-/// Show what makes an image large, or why a store path is in it, what it brings with it, and which layer contains it
+/// Show what makes an image large, or why it contains a store path
+///
+/// For a store path, also shows what it brings with it, and which layer contains it.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Image spec (image.json or a result link), or a request like that of `nixply plan`

@@ -42,7 +42,7 @@ const PROGRESS: &str = "NIXPLY_PROGRESS";
 /// Environment variable with a file that receives a copy of skopeo's messages, for callers that add hints.
 pub(crate) const MESSAGES: &str = "NIXPLY_SKOPEO_MESSAGES";
 
-/// Run skopeo with nix:IMAGE.json as an additional source for copy and inspect
+/// Run skopeo with the additional source nix:IMAGE.json
 ///
 /// Runs the real skopeo: the one in NIXPLY_SKOPEO, or the first on PATH. Passes on all arguments and signals, and exits with its
 /// exit code. A link to nixply with the name skopeo does the same.

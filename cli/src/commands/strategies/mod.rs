@@ -21,7 +21,9 @@ use crate::failure::misused;
 use crate::terminal::Counting;
 use crate::{output, process};
 
-/// Compare layer strategies: replay image releases with each, and show what is pushed, pulled and shared
+/// Compare layer strategies on the releases of images
+///
+/// Replays the releases with each strategy, and shows what is pushed, pulled and shared.
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("subject").required(true).multiple(true))]
 pub(crate) struct Args {
