@@ -244,8 +244,8 @@ pub enum Error {
     },
     /// A store directory that other users can change.
     #[error(
-        "store directory {} is not safe to read: {why}; only this user and root may be able to write to a store: change its owner \
-         or mode, or name another store with --store-dir", path.display()
+        "store directory {} is not safe to read: {why}; only this user and root may have write access to a store: change its \
+         owner or mode", path.display()
     )]
     StoreOfOthers {
         /// The directory.
@@ -254,10 +254,7 @@ pub enum Error {
         why: String,
     },
     /// A spec names files that are no store paths.
-    #[error(
-        "layer {} of the image spec is made of something that is no store path, so it is not read; name the store with \
-         --store-dir if it is another one", layer + 1
-    )]
+    #[error("layer {} of the image spec refers to a path outside the store, so it is not read", layer + 1)]
     OutsideStore {
         /// The layer's place in the image, from 0.
         layer: usize,
@@ -265,10 +262,7 @@ pub enum Error {
         source: Box<Error>,
     },
     /// A spec names a blob's file that is not in the store.
-    #[error(
-        "layer {} of the image spec is a file outside of the store, so it is not read; allow that with \
-         --allow-outside-store if you know who made the spec (as nixply n2c image-from-dir does)", layer + 1
-    )]
+    #[error("layer {} of the image spec is a file outside the store, so it is not read", layer + 1)]
     BlobOutsideStore {
         /// The layer's place in the image, from 0.
         layer: usize,

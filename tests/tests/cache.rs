@@ -74,7 +74,7 @@ fn cache_is_shown_checked_and_emptied() {
     let stat = world.cache(&["stat"]).ok();
     assert!(stat.starts_with("segments         2  "), "{stat}");
     assert!(stat.ends_with(&format!(" of 10.0 GB in {}", world.cache.display())), "{stat}");
-    assert_eq!(world.cache(&["verify"]).ok(), "6 entries are whole, 0 were damaged");
+    assert_eq!(world.cache(&["verify"]).ok(), "6 entries are intact, 0 were damaged");
 
     let segments = world.cache.join("segments");
     let folder = fs::read_dir(&segments).unwrap().next().unwrap().unwrap().path();
@@ -84,10 +84,10 @@ fn cache_is_shown_checked_and_emptied() {
     fs::write(&segment, bytes).unwrap();
     let verified = world.cache(&["verify"]);
     assert_eq!(verified.code, Some(1));
-    let said = format!("removed {}\n5 entries are whole, 1 were damaged\n", segment.display());
+    let said = format!("removed {}\n5 entries are intact, 1 were damaged\n", segment.display());
     assert_eq!(verified.stdout, said);
     assert!(
-        verified.stderr.starts_with("error: the cache had damaged entries; they were removed"),
+        verified.stderr.starts_with("error: the cache had damaged entries, which were removed"),
         "{}",
         verified.stderr
     );
@@ -96,11 +96,11 @@ fn cache_is_shown_checked_and_emptied() {
     let file = world.nix.folder().join("former.json");
     fs::write(&file, &spec).unwrap();
     let file = file.to_str().unwrap();
-    assert_eq!(world.cache(&["import", file]).ok(), format!("2 layers of {file} are known now"));
+    assert_eq!(world.cache(&["import", file]).ok(), format!("imported 2 layers of {file}"));
     let plain = world.nix.folder().join("plain.json");
     fs::write(&plain, r#"{"version": 1, "layers": [LAYER]}"#.replace("LAYER", &plain_layer())).unwrap();
     let refused = world.cache(&["import", plain.to_str().unwrap()]);
-    let message = format!("error: none of the layers of {} can be known again\nhint: build", plain.display());
+    let message = format!("error: cannot import any layer of {}\nhint: build", plain.display());
     assert!(refused.code == Some(1) && refused.stderr.starts_with(&message), "{}", refused.stderr);
 
     let gone = world.cache(&["gc", "--cache-limit", "0B"]).ok();

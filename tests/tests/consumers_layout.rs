@@ -179,7 +179,7 @@ fn nix2container_207_fetched_base_image_has_its_sizes() {
     // Written again, its blobs are unchanged.
     let again = folder.join("again");
     let refused = run(nix.nixply().arg("layout").arg(&spec).arg(&again)).fails();
-    assert!(refused.contains("allow that with --allow-outside-store"), "{refused}");
+    assert!(refused.contains("hint: pass --allow-outside-store"), "{refused}");
     run(nix.nixply().args(["layout", "--allow-outside-store"]).arg(&spec).arg(&again)).ok();
     assert_eq!(one(&again).layers, one(&layout).layers);
 }

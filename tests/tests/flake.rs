@@ -291,7 +291,7 @@ fn flake_declares_containers() {
     assert_eq!(told["reference"], "project-web:latest");
 
     let told = container(&["build", "wep"]).fails();
-    assert!(told.contains("there are processes, shell, web"), "{told}");
+    assert!(told.contains("the project has processes, shell, web"), "{told}");
 }
 
 /// Files that git does not track may be secret: neither the store nor the container gets them.

@@ -118,7 +118,7 @@ fn lock_file_keeps_layers_in_every_frontend() {
     let missing = plan(false, &request);
     assert_eq!(missing.code, Some(1), "{missing:?}");
     let way_out =
-        format!("there is no lock file {0}; nixply plan --lock {0} --update makes it", lock.display());
+        format!("there is no lock file {0}; create it with nixply plan --lock {0} --update", lock.display());
     assert!(missing.stderr.contains(&way_out), "{}", missing.stderr);
     let planned: Value = serde_json::from_str(&plan(true, &request).ok()).unwrap();
     let text = fs::read_to_string(&lock).unwrap();
@@ -183,7 +183,7 @@ fn lock_file_keeps_layers_in_every_frontend() {
     assert_eq!(explained["layers"][0]["layer"], glibc + 1, "{explained}");
     let spec = folder.path().join("image.json");
     fs::write(&spec, web.to_string()).unwrap();
-    assert!(explain(&spec).fails().contains("--lock is for a request"));
+    assert!(explain(&spec).fails().contains("--lock needs a request"));
     let size = ["plan", "--strategy", "size", "--update", "--lock"];
     let size = run(nix.nixply().args(size).arg(&lock).arg(&request)).fails();
     assert!(size.contains("lock file is not valid"), "{size}");

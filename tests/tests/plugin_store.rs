@@ -213,7 +213,7 @@ fn program_and_plugin_refuse_the_same_images() {
     assert!(error.contains(&unknown), "{error}");
     assert!(
         error.contains(
-            "error: nix path-info ended with exit status: 1\nhint: the store paths of the request must be built"
+            "error: nix path-info failed with exit status: 1\nhint: build the request's store paths first"
         ),
         "{error}"
     );

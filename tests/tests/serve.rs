@@ -408,5 +408,5 @@ fn names_and_addresses_are_checked() {
     let error = refused(&["--compression", "xz"], &[&one.spec]);
     assert!(error.contains("expected auto, none, gzip or zstd, perhaps with a level"), "{error}");
     let error = refused(&["--scratch-dir", "/nonexistent"], &[&one.spec]);
-    assert!(error.contains("cannot keep packed layers in the folder /nonexistent"), "{error}");
+    assert!(error.contains("cannot keep packed layers in the directory /nonexistent"), "{error}");
 }

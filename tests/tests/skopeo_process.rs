@@ -130,16 +130,16 @@ fn missing_skopeo_is_an_error_with_a_hint() {
     let error = fails(link.command(&["--version"]).env("PATH", link.folder.path()));
     assert_eq!(
         error,
-        "error: there is no skopeo on PATH but nixply's, which needs the real one\nhint: install skopeo, or name it in NIXPLY_SKOPEO\n"
+        "error: cannot find the real skopeo: PATH has none, or only nixply under that name\nhint: install skopeo, or set NIXPLY_SKOPEO to its path\n"
     );
     let error = fails(link.command(&["--version"]).env("NIXPLY_SKOPEO", &nix.cli));
-    assert!(error.starts_with("error: NIXPLY_SKOPEO names nixply itself"), "{error}");
+    assert!(error.starts_with("error: NIXPLY_SKOPEO must name the real skopeo"), "{error}");
     let error = fails(link.command(&["--version"]).env("NIXPLY_SKOPEO", "/nonexistent/skopeo"));
     assert!(error.starts_with("error: cannot start the real skopeo, /nonexistent/skopeo: "), "{error}");
     // A script that calls nixply again.
     let real = fake(&format!("exec {} \"$@\"", link.program().display()));
     let error = fails(link.command(&["--version"]).env("PATH", link.path(real.path())));
-    assert!(error.starts_with("error: the skopeo that was found runs nixply again"), "{error}");
+    assert!(error.starts_with("error: the skopeo on PATH calls nixply again"), "{error}");
     // A skopeo named in the variable need not be on PATH or be called skopeo.
     let real = fake("echo named \"$@\"");
     fs::rename(real.join("skopeo"), real.join("other name")).unwrap();

@@ -57,7 +57,7 @@ fn git_revisions_form_a_history() {
         ["--git-revisions", "v1..v4", "--installable", "image", "--installable", "app", "--format", "json"];
     let output = repository.study(&words);
     let broken = repository.git(&["rev-parse", "--short=12", "v3"]);
-    let warning = format!("warning: revision {} is left out: Nix cannot build ", broken.trim());
+    let warning = format!("warning: skipping revision {}: Nix cannot build ", broken.trim());
     assert!(output.stderr.contains(&warning) && output.stderr.contains("not today"), "{}", output.stderr);
     let report: Value = serde_json::from_str(&output.ok()).unwrap();
     let history = &report["histories"][0];
@@ -86,8 +86,7 @@ fn unusable_revisions_are_reported_by_name() {
         "{missing}"
     );
     let broken = error(&["--git-revisions", "v3..v3"]);
-    let expected =
-        "error: none of 1 revision can be built\nhint: nix build says why, in a checkout of one of them\n";
+    let expected = "error: cannot build any of 1 revision\nhint: run nix build in a checkout of one of them to see the reason\n";
     assert!(broken.ends_with(expected), "{broken}");
     let unchanged = error(&["--git-revisions", "v1..v2"]);
     assert!(

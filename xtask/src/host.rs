@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use etcetera::base_strategy::{BaseStrategy, Xdg};
 
 /// Returns the repository's root directory.
 pub fn root() -> PathBuf {
@@ -21,10 +22,8 @@ pub fn cache() -> PathBuf {
     if is_root() {
         return "/var/cache/nixply".into();
     }
-    let base =
-        std::env::var_os("XDG_CACHE_HOME").filter(|dir| Path::new(dir).is_absolute()).map(PathBuf::from);
-    let base = base.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
-    base.unwrap_or_else(|| "/var/cache".into()).join("nixply/xtask")
+    let base = Xdg::new().map_or_else(|_| "/var/cache".into(), |xdg| xdg.cache_dir());
+    base.join("nixply/xtask")
 }
 
 /// Returns whether this process runs as root.
