@@ -95,7 +95,7 @@ fn table(page: &mut String, title: &str, argument: Argument) {
 }
 
 fn groups(page: &mut String) {
-    page.push_str("\n# Groups\n\nA group is an item, a list of items, or a set:\n");
+    page.push_str("\n# Groups and predicates\n\nA group is an item, a list of items, or a set:\n");
     let group = Argument::image().key("groups").and_then(Argument::element).expect("groups is a list");
     let forms = |argument: Argument| argument.alternatives().map(move |schema| argument.at(schema));
     let split = forms(group).find(|form| form.key("maxLayers").is_some()).expect("a group has a set form");
@@ -119,10 +119,13 @@ fn description(argument: Argument) -> &'static str {
 
 /// The description without its example, on one line.
 fn summary(argument: Argument) -> String {
-    let text = description(argument).split("\n\n").next().unwrap_or_default().replace('\n', " ");
-    // References to other pages mean nothing in a terminal.
+    without_links(&description(argument).split("\n\n").next().unwrap_or_default().replace('\n', " "))
+}
+
+/// The text without links to other pages, which mean nothing in a terminal and are relative to another directory elsewhere.
+fn without_links(text: &str) -> String {
     let mut plain = String::new();
-    let mut rest = text.as_str();
+    let mut rest = text;
     while let Some((before, link)) = rest.split_once('[') {
         let Some((name, after)) =
             link.split_once("](").and_then(|(name, after)| Some((name, after.split_once(')')?.1)))
@@ -169,7 +172,10 @@ fn kind_of(schema: &Value, argument: Argument) -> String {
         ("boolean", _) => "boolean".into(),
         ("object", _) if schema["additionalProperties"].is_object() => "set of strings".into(),
         ("object", _) => "set".into(),
-        ("array", _) if schema["items"]["$ref"].is_string() => "list of [groups](#groups-1)".into(),
+        ("array", _) if schema["items"]["$ref"] == "#/$defs/Group" => {
+            "list of [groups](#groups-and-predicates)".into()
+        }
+        ("array", _) if schema["items"]["$ref"].is_string() => "list of items".into(),
         ("array", _) => match argument.element().map(self::kind).as_deref() {
             Some("store path") => "list of store paths".into(),
             Some("string") => "list of strings".into(),
@@ -178,14 +184,14 @@ fn kind_of(schema: &Value, argument: Argument) -> String {
             _ => "list".into(),
         },
         // A part of a union, which the reader finds in the table of its own.
-        _ if schema.get("anyOf").is_some() => self::kind(argument),
+        _ if schema.get("anyOf").is_some() || schema.get("oneOf").is_some() => self::kind(argument),
         _ => String::new(),
     }
 }
 
 /// The argument's default in Nix, if it has one.
 fn default(argument: Argument) -> Option<String> {
-    argument.schema().get("default").map(nix)
+    argument.schema().get("default").filter(|default| !default.is_null()).map(nix)
 }
 
 /// A value in Nix.
@@ -224,7 +230,7 @@ pub fn for_nix() -> Value {
             if CONTAINER_OPTIONS.contains(&key) {
                 let description = description(argument);
                 let (text, rest) = description.split_once("\n\n```nix\n").unwrap_or((description, ""));
-                facts["description"] = json!(text);
+                facts["description"] = json!(without_links(text));
                 let example = rest.split_once("\n```").map(|(example, _)| example).unwrap_or_default();
                 facts["example"] = json!(example);
             }
