@@ -29,11 +29,11 @@
   parents ? null,
   # The maximum number of layers for the store paths that are in none of `layers`.
   maxLayers ? 1,
-  # The layer strategy: nixply (the default), popularity, auto-layer, size, single, per-path, or explicit with `groups`.
+  # The layer strategy: min-churn (the default), popularity, auto-layer, size, single, per-path, or explicit with `groups`.
   strategy ? null,
   # Groups of store paths and predicates for the strategy explicit, see docs/arguments.md.
   groups ? null,
-  # A file that `nixply plan --lock` writes, for the strategy nixply: store paths stay in their former layers.
+  # A file that `nixply plan --lock` writes, for the strategy min-churn: store paths stay in their former layers.
   lock ? null,
   # Owners and modes: sets with path, regex, mode, uid, gid, uname, gname.
   perms ? [ ],

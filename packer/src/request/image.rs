@@ -42,8 +42,8 @@ pub struct ImageRequest {
     #[serde(default, with = "Optional::<Word>", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 
-    /// The image's tag: 1 to 128 letters, digits, `_`, `.` and `-`, of which the first is neither `.` nor `-`. Default: the
-    /// hash of the result's store path.
+    /// The image's tag: 1 to 128 letters, digits, `_`, `.` and `-`. It does not start with `.` or `-`. Default: the hash of
+    /// the result's store path.
     ///
     /// ```nix
     /// tag = "1.0";
