@@ -90,6 +90,7 @@ pub struct ImageRequest {
     /// Indices (from 0) of the `layers` whose store paths the layer of `config` and `copyToRoot` omits. Default: all.
     ///
     /// ```nix
+    /// layers = [ { deps = pkgs.bash; } { deps = pkgs.python3; } ];
     /// parents = [ 0 ];
     /// ```
     #[serde(default, with = "Optional::<Indices>", skip_serializing_if = "Option::is_none")]
