@@ -90,17 +90,20 @@ fn documents_with_errors_are_explained() {
         (" \n\t", "r.json is empty"),
         (
             r#"{"maxLayers":"5"}"#,
-            r#"r.json: maxLayers must be a whole number of at least 1, not the text "5""#,
+            r#"r.json: maxLayers must be a whole number from 1 to 1000000, not the text "5""#,
         ),
-        (r#"{"maxLayers":-3}"#, "r.json: maxLayers must be a whole number of at least 1, not the number -3"),
+        (
+            r#"{"maxLayers":-3}"#,
+            "r.json: maxLayers must be a whole number from 1 to 1000000, not the number -3",
+        ),
         (
             r#"{"maxLayers":1.5}"#,
-            "r.json: maxLayers must be a whole number of at least 1, not the number 1.5",
+            "r.json: maxLayers must be a whole number from 1 to 1000000, not the number 1.5",
         ),
-        (r#"{"maxLayers":[]}"#, "r.json: maxLayers must be a whole number of at least 1, not a list"),
+        (r#"{"maxLayers":[]}"#, "r.json: maxLayers must be a whole number from 1 to 1000000, not a list"),
         (
             r#"{"layers":[{"maxLayers":-1}]}"#,
-            "r.json: layers[0].maxLayers must be a whole number of at least 1, not the number -1",
+            "r.json: layers[0].maxLayers must be a whole number from 1 to 1000000, not the number -1",
         ),
         (r#"{"arch":"sparc"}"#, r#"r.json: arch "sparc" is not valid: expected OCI's name of a processor"#),
         (

@@ -1,6 +1,6 @@
 //! The report of `nixply strategies` for a terminal.
 
-use nixply_study::compare::{Comparison, StrategyResult, Expectation, ExpectedBytes};
+use nixply_study::compare::{Comparison, Expectation, ExpectedBytes, StrategyResult};
 use nixply_study::report::{self as study, Column};
 
 use crate::report::{Cell, Report, Table};
