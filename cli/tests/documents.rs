@@ -110,7 +110,7 @@ fn documents_with_errors_are_explained() {
             r#"{"perms":[{"path":"/x","regex":"("}]}"#,
             r#"r.json: perms[0].regex "(" is not valid: unclosed group"#,
         ),
-        (r#"{"maxLayers":0}"#, "r.json: maxLayers is not valid: it is 0: there is at least one layer"),
+        (r#"{"maxLayers":0}"#, "r.json: maxLayers must be a whole number from 1 to 1000000, not the number 0"),
         (
             r#"{"healthcheck":{"test":"x","interval":5}}"#,
             r#"r.json: healthcheck.interval must be text such as "30s" or "1m30s", not the number 5"#,
