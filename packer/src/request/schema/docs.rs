@@ -75,7 +75,9 @@ fn section(page: &mut String, level: &str, name: &str, argument: Argument) {
     if keys.keys().next().is_some() {
         table(page, "key", keys);
     }
-    if let Some(choices) = argument.schema().get("oneOf").and_then(Value::as_array) {
+    if let Some(choices) =
+        argument.schema().get("oneOf").and_then(Value::as_array).filter(|_| !name.contains('.'))
+    {
         page.push_str("\n| value | meaning |\n|---|---|\n");
         for choice in choices {
             let text = |key: &str| choice[key].as_str().unwrap_or_default().replace('\n', " ");
@@ -167,6 +169,7 @@ fn kind_of(schema: &Value, argument: Argument) -> String {
         ("boolean", _) => "boolean".into(),
         ("object", _) if schema["additionalProperties"].is_object() => "set of strings".into(),
         ("object", _) => "set".into(),
+        ("array", _) if schema["items"]["$ref"].is_string() => "list of [groups](#groups-1)".into(),
         ("array", _) => match argument.element().map(self::kind).as_deref() {
             Some("store path") => "list of store paths".into(),
             Some("string") => "list of strings".into(),
@@ -234,7 +237,7 @@ pub fn for_nix() -> Value {
         "image": arguments(Argument::image()),
         "layer": arguments(layer),
         "containerOptions": CONTAINER_OPTIONS.iter().filter(|name| Argument::image().key(name).is_some()).collect::<Vec<_>>(),
-        "codecs": { "pattern": Codec::pattern(), "description": Codec::forms() },
+        "codecs": { "pattern": Codec::pattern(), "description": Codec::forms(), "levels": Codec::highest_levels() },
         "strategies": Strategy::names(),
     })
 }

@@ -3,10 +3,11 @@
 
 pub mod docs;
 
+use std::mem;
 use std::sync::LazyLock;
 
 use schemars::generate::SchemaSettings;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::ImageRequest;
 use crate::argument::{NAMES, Names};
@@ -15,9 +16,21 @@ use crate::argument::{NAMES, Names};
 pub fn image_schema() -> &'static Value {
     static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
         let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-        settings.into_generator().into_root_schema_for::<ImageRequest>().to_value()
+        let mut schema = settings.into_generator().into_root_schema_for::<ImageRequest>().to_value();
+        share_groups(&mut schema);
+        schema
     });
     &SCHEMA
+}
+
+/// Moves the schema of a group, which is long, to the definitions.
+fn share_groups(schema: &mut Value) {
+    let reference = json!({ "$ref": "#/$defs/Group" });
+    let group = ["/properties/groups/items", "/properties/layers/items/properties/groups/items"]
+        .map(|place| schema.pointer_mut(place).map(|group| mem::replace(group, reference.clone())));
+    if let [Some(group), _] = group {
+        schema["$defs"]["Group"] = group;
+    }
 }
 
 /// A place in a request, by its schema: the request itself, an argument, or a part of one.
