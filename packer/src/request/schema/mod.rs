@@ -10,7 +10,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
 use super::ImageRequest;
-use crate::argument::{NAMES, Names};
+use crate::argument::{CONTAINER_OPTION, NAMES, Names};
 
 /// The JSON Schema (draft 2020-12) of [`ImageRequest`].
 pub fn image_schema() -> &'static Value {
@@ -100,6 +100,12 @@ impl Argument {
         self.names
     }
 
+    /// Whether `containers.NAME` has an option of this name, which passes to the image unchanged. The other arguments follow from
+    /// options that devenv defines, such as `startupCommand` or `version`.
+    pub fn is_container_option(self) -> bool {
+        self.schema().get(CONTAINER_OPTION).is_some()
+    }
+
     /// The schema itself.
     pub fn schema(self) -> &'static Value {
         self.schema.unwrap_or(&Value::Null)
@@ -120,7 +126,7 @@ impl Argument {
 
     /// The schemas of which a value has to match one.
     fn alternatives(self) -> impl Iterator<Item = &'static Value> {
-        let any = self.schema.and_then(|schema| schema.get("anyOf").or(schema.get("oneOf")));
+        let any = self.schema.and_then(|schema| schema.get("anyOf"));
         let any = any.and_then(Value::as_array);
         let alone = any.is_none().then_some(self.schema()).into_iter();
         alone.chain(any.into_iter().flatten().map(move |schema| Self::new(Some(schema), self.names).schema()))
