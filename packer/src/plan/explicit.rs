@@ -298,7 +298,7 @@ impl Split {
             PathInfo { references: references.cloned().collect(), ..info.clone() }
         });
         let taken = Closure::new(taken);
-        let (strategy, max_layers) = (self.strategy.clone(), self.max_layers);
+        let (strategy, max_layers) = (self.strategy, self.max_layers);
         let mut plan = super::plan(&taken, &Options { strategy, max_layers, stop, ..Options::default() })?;
         for path in plan.iter_mut().flatten() {
             path.options = rules.remove(&path.path).expect("the plan has the paths that it was given");

@@ -153,7 +153,7 @@ async fn send_cached(
     }
 }
 
-/// How far a part was sent.
+/// Extent of the sent part.
 enum Reached {
     /// To its end, or until the client was gone.
     End,
