@@ -5,7 +5,7 @@ use std::{fmt, io};
 
 use crate::digest::{DiffId, Digest};
 use crate::layer::PackedLayer;
-use crate::store_path::StorePath;
+use crate::store_path::{ParseStorePathError, StorePath};
 use crate::wording;
 
 /// The packer's result.
@@ -114,6 +114,9 @@ pub enum Error {
         /// What is wrong with it and, where known, what to do.
         why: String,
     },
+    /// A text that is not the name of a store path.
+    #[error(transparent)]
+    StorePath(#[from] ParseStorePathError),
     /// One of several images has the error.
     #[error("image {image}")]
     OfImage {

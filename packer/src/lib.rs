@@ -8,6 +8,9 @@
 //! The packer knows no Nix, starts no process, opens no connection and prints nothing; the store's place is an
 //! argument. For the same request it gives the same bytes on every machine, whatever the number of threads.
 
+#[cfg(test)]
+extern crate self as nixply_packer;
+
 pub mod cache;
 mod casehack;
 pub mod closure;

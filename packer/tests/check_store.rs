@@ -80,7 +80,7 @@ impl World {
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        self.store().real_path(&path(name).as_str().into()).join("file")
+        self.store().real_file(&path(name)).join("file")
     }
 
     fn folder_of(&self, name: &str) -> PathBuf {
@@ -112,7 +112,7 @@ impl World {
         progress: &dyn Progress,
     ) -> Result<ImageSpec, Error> {
         let infos = NAMES.map(|name| PathInfo {
-            path: path(name).into(),
+            path: path(name).parse().unwrap(),
             references: Vec::new(),
             nar_hash: Digest::of(&archive(&self.content(name))).to_string(),
             nar_size: self.size as u64,
@@ -336,7 +336,7 @@ fn fault_check_store_modes_of_trees_at_the_root() {
 fn trees_that_meet_are_checked_file_by_file() {
     let world = World::of(70_000);
     let infos = NAMES.map(|name| PathInfo {
-        path: path(name).into(),
+        path: path(name).parse().unwrap(),
         references: Vec::new(),
         nar_hash: Digest::of(&archive(&world.content(name))).to_string(),
         nar_size: 1,
@@ -357,7 +357,7 @@ fn trees_that_meet_are_checked_file_by_file() {
         world.put(name, &content);
         let error = fresh(true).unwrap_err();
         assert!(
-            matches!(&error, Error::Damaged { path: named, .. } if *named == path(name).into()),
+            matches!(&error, Error::Damaged { path: named, .. } if named.as_str() == path(name)),
             "{error}"
         );
         world.put(name, &world.content(name));
@@ -417,8 +417,12 @@ fn a_layout_is_checked_where_hashes_are_known() {
 #[test]
 fn a_closure_without_hashes_cannot_be_checked() {
     let world = World::new();
-    let info =
-        PathInfo { path: path("a").into(), references: Vec::new(), nar_hash: String::new(), nar_size: 0 };
+    let info = PathInfo {
+        path: path("a").parse().unwrap(),
+        references: Vec::new(),
+        nar_hash: String::new(),
+        nar_size: 0,
+    };
     let request = json!({"arch": "amd64", "layers": [{"deps": [path("a")]}]});
     let closure = Closure::new([info]);
     world.request(&request, &closure, false).unwrap();

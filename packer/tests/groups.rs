@@ -39,8 +39,8 @@ fn closure() -> Closure {
         ("zlib-1.3", 1, &["glibc-2.40"]),
     ];
     Closure::new(paths.map(|(name, megabytes, references)| PathInfo {
-        path: path(name).into(),
-        references: references.iter().map(|name| path(name).into()).collect(),
+        path: path(name).parse().unwrap(),
+        references: references.iter().map(|name| path(name).parse().unwrap()).collect(),
         nar_hash: String::new(),
         nar_size: megabytes * 1_000_000,
     }))

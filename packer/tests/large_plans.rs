@@ -21,7 +21,7 @@ const PATHS: usize = 40_000;
 const PATIENCE: Duration = Duration::from_secs(300);
 
 fn path(number: usize) -> StorePath {
-    format!("/nix/store/{number:032}-p{number}-1.0").into()
+    StorePath::parse(&format!("/nix/store/{number:032}-p{number}-1.0")).unwrap()
 }
 
 fn closure(count: usize, references: impl Fn(usize) -> Vec<usize>) -> Closure {
@@ -112,7 +112,7 @@ fn lock_files_of_40_000_paths_are_made_followed_and_updated() {
         finished(&what, || Lock::update(Some(&lock), &[member(&next)]).unwrap());
     }
     // All of one package.
-    let name = |number: usize| StorePath::from(format!("/nix/store/{number:032}-source-1.0"));
+    let name = |number: usize| StorePath::parse(&format!("/nix/store/{number:032}-source-1.0")).unwrap();
     let alike = Closure::new((0..PATHS).map(|number| PathInfo {
         path: name(number),
         references: Vec::new(),

@@ -28,8 +28,8 @@ fn path(name: &str) -> String {
 /// Each path's references: `app` needs `lib`, `env` names `app`, `tree` is a root file system with a /nix of its own.
 fn closure() -> Closure {
     let info = |name: &str, references: &[&str]| PathInfo {
-        path: path(name).into(),
-        references: references.iter().map(|name| path(name).into()).collect(),
+        path: path(name).parse().unwrap(),
+        references: references.iter().map(|name| path(name).parse().unwrap()).collect(),
         nar_hash: String::new(),
         nar_size: 1,
     };
@@ -69,7 +69,7 @@ impl World {
     }
 
     fn real(&self, name: &str) -> std::path::PathBuf {
-        self.store.real_path(&path(name).into())
+        self.store.real_file(&path(name))
     }
 
     fn request(request: Value) -> ImageRequest {

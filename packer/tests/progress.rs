@@ -53,9 +53,9 @@ fn layers_have_their_places_and_sizes() {
     let store = Store { dir: "/nix/store".into(), real_dir: folder.path().join("store") };
     fs::create_dir(&store.real_dir).unwrap();
     let infos = PATHS.map(|path| {
-        fs::write(store.real_path(&path.into()), path.repeat(1000)).unwrap();
+        fs::write(store.real_file(path), path.repeat(1000)).unwrap();
         PathInfo {
-            path: path.into(),
+            path: path.parse().unwrap(),
             references: Default::default(),
             nar_hash: String::new(),
             nar_size: 50_000,

@@ -181,7 +181,7 @@ fn a_plan_is_what_gets_packed_at_every_door() {
     let closure = fs::read_to_string(closure(&nix, &request, folder.path())).unwrap();
     let known = nixply_packer::closure::Closure::from_json(&closure).unwrap();
     for layer in plan.as_array().unwrap() {
-        let size = |path: &Value| known.get(&path.as_str().unwrap().into()).unwrap().nar_size;
+        let size = |path: &Value| known.get_named(path.as_str().unwrap()).unwrap().nar_size;
         let sum: u64 = layer["paths"].as_array().unwrap().iter().map(size).sum();
         assert_eq!(layer["size"], sum);
         assert_ne!(sum, 0);

@@ -241,8 +241,9 @@ impl Layers {
             let place = format!("perms[{at}]");
             perm.perm.check(&perm.path, &place)?;
         }
-        let ignore: Vec<StorePath> =
-            named(self.ignore.as_deref()).iter().map(|path| path.to_string_lossy().as_ref().into()).collect();
+        let ignored = named(self.ignore.as_deref());
+        let ignored = ignored.iter().map(|path| StorePath::parse(&path.to_string_lossy()));
+        let ignore = ignored.collect::<Result<Vec<_>, _>>().context("--ignore")?;
         let options = plan::Options {
             strategy: plan::Strategy::Popularity,
             max_layers: self.max_layers,

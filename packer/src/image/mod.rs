@@ -15,6 +15,8 @@ pub mod platform;
 pub mod reference;
 pub mod spec;
 pub(crate) mod tree;
+#[cfg(test)]
+mod upstream_tests;
 
 pub use self::cached::Imported;
 pub use crate::go_json;

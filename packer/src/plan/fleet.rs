@@ -218,7 +218,7 @@ mod tests {
     use crate::store_path::StorePath;
 
     fn path(number: usize, hash: char) -> StorePath {
-        format!("/nix/store/{}-p{number:04}", hash.to_string().repeat(32)).into()
+        StorePath::parse(&format!("/nix/store/{}-p{number:04}", hash.to_string().repeat(32))).unwrap()
     }
 
     /// Paths that refer to nothing, each with a hash of this letter.

@@ -247,7 +247,7 @@ impl LayerRequest {
                     return Err(Error::invalid(format!("{place}perms[{at}].{name} {id}"), why));
                 }
             }
-            if closure.get(&perm.path.as_str().into()).is_none() {
+            if closure.get_named(&perm.path).is_none() {
                 // nix2container takes them, so they are there in people's expressions.
                 warnings.push(format!(
                     "{place}perms[{at}] changes nothing: no layer that these perms are for has {}; add it, or remove \

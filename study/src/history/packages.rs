@@ -190,10 +190,16 @@ fn store_paths(
 
 /// `hash-source-version`, and the package's name as the output where it has another.
 fn store_path(name: &str, package: &Package, hash: blake3::Hash) -> StorePath {
+    /// The most characters that Nix allows.
+    const LONGEST: usize = 211;
     // Nix's own alphabet for hashes.
     const DIGITS: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
     let digits: String =
         hash.as_bytes().iter().map(|byte| char::from(DIGITS[usize::from(byte & 31)])).collect();
     let output = if name == package.source { String::new() } else { format!("-{}", name.replace('-', "_")) };
-    format!("/nix/store/{digits}-{}-{}{output}", package.source, package.version).into()
+    let name = format!("{}-{}{output}", package.source, package.version);
+    // Names and versions of other package managers may have bytes that Nix does not allow, as in 1:2.0~rc1.
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "+-._?=".contains(c);
+    let name: String = name.chars().take(LONGEST).map(|c| if allowed(c) { c } else { '_' }).collect();
+    StorePath::parse(&format!("/nix/store/{digits}-{name}")).expect("a name that Nix could give")
 }

@@ -73,7 +73,7 @@ impl World {
     }
 
     pub(super) fn real(&self, name: &str) -> PathBuf {
-        self.store().real_path(&Self::path(name).as_str().into())
+        self.store().real_file(&Self::path(name))
     }
 
     pub(super) fn scratch(&self) -> PathBuf {
