@@ -13,7 +13,7 @@ use signal_hook::consts::SIGINT;
 
 use crate::exit_codes::{self, FINE, MACHINES, UNREAD, USERS};
 use crate::output::{self, Unwritten};
-use crate::{limits, terminal, usage};
+use crate::{limits, packer_hints, terminal, usage};
 
 /// An error that knows a way out, which is told on a line of its own. It takes the place of the error that it is about: in a
 /// chain of causes there is nothing to be seen of it.
@@ -178,6 +178,7 @@ impl Told {
         while let Some(PackerError::OfImage { source, .. }) = packer {
             packer = Some(source.as_ref());
         }
+        hints.extend(packer.and_then(packer_hints::of));
         if let Some(Failed { code, .. }) = failed.filter(|failed| failed.what == INTERRUPTED) {
             return Self { message: Some(INTERRUPTED.into()), hints: Vec::new(), code: *code };
         }

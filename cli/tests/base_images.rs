@@ -541,7 +541,7 @@ fn manifest_of_several_platforms_names_them() {
     let all = run(&[]);
     assert!(
         all.contains("index of several platforms")
-            && all.contains("it has linux/amd64, linux/arm64/v8: name one with --platform"),
+            && all.contains("it has linux/amd64, linux/arm64/v8\nhint: pass --platform"),
         "{all}"
     );
     assert!(run(&["--platform", "linux/arm64"]).contains(&format!("no file for sha256:{}", "2".repeat(64))));

@@ -258,7 +258,8 @@ fn a_directory_that_others_can_write_is_no_store() {
     let folder = world.join("dir").canonicalize().unwrap();
     let expected = format!(
         "error: store directory {} is not safe to read: every user can write to it: its mode is 1777; only this user and root \
-         may be able to write to a store: change its owner or mode, or name another store with --store-dir\n",
+         may be able to write to a store: change its owner or mode, or name another store\n\
+         hint: pass --store-dir DIR to read another store\n",
         folder.display()
     );
     let source = format!("nix:{spec}");

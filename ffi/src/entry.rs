@@ -29,7 +29,24 @@ impl fmt::Display for Failure {
 
 impl From<nixply_packer::Error> for Failure {
     fn from(error: nixply_packer::Error) -> Self {
-        Self(error.chain())
+        let text = error.chain();
+        Self(match hint(&error) {
+            Some(hint) => format!("{text}: {hint}"),
+            None => text,
+        })
+    }
+}
+
+/// A way out of an error, with the program, whose commands the packer does not know.
+fn hint(error: &nixply_packer::Error) -> Option<&'static str> {
+    use nixply_packer::Error;
+    match error {
+        Error::LockFile { .. } => Some(
+            "make a lock file with `nixply plan --lock FILE --update`; after a merge conflict, take one side and update it",
+        ),
+        Error::NotInLock { .. } => Some("add the image with `nixply plan --images --lock FILE --update`"),
+        Error::OfImage { source, .. } => hint(source),
+        _ => None,
     }
 }
 

@@ -106,7 +106,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// A document that cannot be read.
+    /// A document, argument or rule that is not what it must be, where no caller tells the reasons apart.
     #[error("{what} is not valid: {why}")]
     Invalid {
         /// Which document, argument or rule.
@@ -117,6 +117,48 @@ pub enum Error {
     /// A text that is not the name of a store path.
     #[error(transparent)]
     StorePath(#[from] ParseStorePathError),
+    /// A lock file that cannot be read.
+    #[error("{error}")]
+    LockFile {
+        /// The reason. It names the file.
+        error: Box<Error>,
+    },
+    /// A lock file without the image that is planned by it.
+    #[error("lock file is not valid: it has no image {}, only {images}", wording::quoted(image))]
+    NotInLock {
+        /// The image's name.
+        image: String,
+        /// The names that the file has, for messages.
+        images: String,
+    },
+    /// An OCI document where an image's spec is expected.
+    #[error("{document} is not valid: it is a manifest or index of OCI, not an image's spec")]
+    NotSpec {
+        /// The document's name.
+        document: String,
+    },
+    /// The manifest of an image for another platform than the wanted one.
+    #[error("{} is not valid: it is the manifest of an image for {found}, not for {wanted}", manifest.display())]
+    OtherPlatform {
+        /// The manifest's file.
+        manifest: PathBuf,
+        /// Its platform.
+        found: String,
+        /// The wanted platform.
+        wanted: String,
+    },
+    /// An index of which several images, or none, could be meant.
+    #[error(
+        "{} is not valid: it is an index of several platforms, not the manifest of one image; it has {has}", index.display()
+    )]
+    SeveralPlatforms {
+        /// The index's file.
+        index: PathBuf,
+        /// Its images, for messages.
+        has: String,
+        /// One of its platforms; none if it names no platforms.
+        example: Option<String>,
+    },
     /// One of several images has the error.
     #[error("image {image}")]
     OfImage {
@@ -193,8 +235,8 @@ pub enum Error {
     /// Packing gave other bytes than the first time.
     #[error(
         "a layer no longer has the content that it was packed with before: expected {expected}, found {found}; one of these \
-         store paths differs from what Nix knows of it (nix-store --verify-path tells which), or the spec that `nixply cache \
-         import` learnt it from was wrong, which is forgotten now: {}",
+         store paths differs from what Nix knows of it (nix-store --verify-path tells which), or the spec that the cache \
+         imported it from was wrong and is forgotten now: {}",
         some(paths)
     )]
     LayerChanged {
@@ -248,7 +290,7 @@ pub enum Error {
     /// A store directory that other users can change.
     #[error(
         "store directory {} is not safe to read: {why}; only this user and root may be able to write to a store: change its owner \
-         or mode, or name another store with --store-dir", path.display()
+         or mode, or name another store", path.display()
     )]
     StoreOfOthers {
         /// The directory.
@@ -258,8 +300,7 @@ pub enum Error {
     },
     /// A spec names files that are no store paths.
     #[error(
-        "layer {} of the image spec is made of something that is no store path, so it is not read; name the store with \
-         --store-dir if it is another one", layer + 1
+        "layer {} of the image spec names a path that is not in the store, so it is not read", layer + 1
     )]
     OutsideStore {
         /// The layer's place in the image, from 0.
@@ -269,8 +310,7 @@ pub enum Error {
     },
     /// A spec names a blob's file that is not in the store.
     #[error(
-        "layer {} of the image spec is a file outside of the store, so it is not read; allow that with \
-         --allow-outside-store if you know who made the spec (as nixply n2c image-from-dir does)", layer + 1
+        "layer {} of the image spec is a file outside of the store, so it is not read", layer + 1
     )]
     BlobOutsideStore {
         /// The layer's place in the image, from 0.

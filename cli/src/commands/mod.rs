@@ -202,9 +202,14 @@ impl Input {
 fn of_request(error: Error, file: &Path, closure: Option<&Path>) -> anyhow::Error {
     let document = match &error {
         Error::NotInClosure { .. } | Error::Cycle(_) => closure,
-        Error::Invalid { .. } | Error::Document(_) | Error::OfImage { .. } | Error::Unreadable { .. } => {
-            Some(file)
-        }
+        Error::Invalid { .. }
+        | Error::Document(_)
+        | Error::LockFile { .. }
+        | Error::NotInLock { .. }
+        | Error::NotSpec { .. }
+        | Error::OfImage { .. }
+        | Error::StorePath(_)
+        | Error::Unreadable { .. } => Some(file),
         _ => None,
     };
     let error = anyhow::Error::from(error);

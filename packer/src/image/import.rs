@@ -122,9 +122,11 @@ fn import(
         parse(document, &config_file, "")?;
     let platform = platform.canonical();
     if let Some(wanted) = wanted.filter(|wanted| !platform.architecture.is_empty() && !platform.is(wanted)) {
-        return Err(wrong(format!(
-            "it is the manifest of an image for {platform}, not for {wanted}: leave --platform out, or name the index"
-        )));
+        return Err(Error::OtherPlatform {
+            manifest: manifest.to_path_buf(),
+            found: platform.to_string(),
+            wanted: wanted.to_string(),
+        });
     }
     if diff_ids.len() != layers.len() {
         return Err(wrong(format!(
@@ -271,26 +273,18 @@ fn choose(index: &Value, file: &Path, wanted: Option<&Platform>) -> Result<Diges
     let names: Vec<String> = entries.iter().map(name).collect();
     let has = if names.is_empty() { "no image".to_owned() } else { names.join(", ") };
     let example = entries.iter().find_map(|(entry, _)| entry.platform.as_ref());
-    let way = match example {
-        Some(platform) => format!(
-            "name one with --platform, as in --platform {platform}, or save the manifest of one platform, as skopeo inspect --raw \
-             docker://NAME@DIGEST prints it"
-        ),
-        None => {
-            "copy one of them into a folder of its own, as with skopeo copy oci:FOLDER:TAG dir:OTHER".into()
-        }
-    };
     if entries.is_empty() {
         return Err(wrong("it is an index without an image".into()));
     }
-    Err(wrong(match wanted {
+    match wanted {
         Some(wanted) if chosen.is_empty() => {
-            format!("it is an index of several platforms and has none for {wanted}; it has {has}")
+            Err(wrong(format!("it is an index of several platforms and has none for {wanted}; it has {has}")))
         }
         _ => {
-            format!("it is an index of several platforms, not the manifest of one image; it has {has}: {way}")
+            let example = example.map(Platform::to_string);
+            Err(Error::SeveralPlatforms { index: file.to_path_buf(), has, example })
         }
-    }))
+    }
 }
 
 /// OCI's name for the type of a layer that Docker or OCI named, or why there is none.

@@ -64,7 +64,7 @@ fn upstream_store() -> (tempfile::TempDir, Store) {
 fn upstream(path: &str, perms: Vec<Perm>) -> Layer {
     let (_temporary, store) = upstream_store();
     let options = (!perms.is_empty()).then(|| PathOptions { perms, ..PathOptions::default() });
-    let plan = vec![vec![PlannedPath { path: StorePath::unchecked(&path), options }]];
+    let plan = vec![vec![PlannedPath { path: StorePath::unchecked(path), options }]];
     pack(plan, &store, 2, &History::default()).unwrap().remove(0)
 }
 

@@ -74,12 +74,7 @@ impl Lock {
         struct Head {
             version: u32,
         }
-        let wrong = |error: Error| {
-            Error::Document(format!(
-                "{error}: `nixply plan --lock FILE --update` (of containers `nixply container lock NAME`) makes such files; of a \
-                 conflict's two sides take one, and update it"
-            ))
-        };
+        let wrong = |error: Error| Error::LockFile { error: Box::new(error) };
         let document = format!("lock file {name}");
         let value = document::parse(text, &document).map_err(wrong)?;
         let head: Head = document::fill(value.clone(), &document).map_err(wrong)?;
@@ -266,12 +261,7 @@ impl Lock {
             return Ok(());
         };
         let names: Vec<&str> = self.images().into_iter().collect();
-        let why = format!(
-            "it has no image {}, only {}: `nixply plan --images --lock FILE --update` adds it, given all of them",
-            quoted(member.name),
-            wording::some(&names)
-        );
-        Err(Error::invalid("lock file", why))
+        Err(Error::NotInLock { image: member.name.to_owned(), images: wording::some(&names) })
     }
 }
 

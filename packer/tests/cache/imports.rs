@@ -93,7 +93,7 @@ fn a_wrong_spec_is_believed_until_bytes_are_made_and_then_forgotten() {
             }
             let error = world.layout(&built, &name, Some(world.cache())).unwrap_err().to_string();
             let words = match first {
-                "build" => "`nixply cache import` learnt it from was wrong",
+                "build" => "the spec that the cache imported it from was wrong",
                 _ => "its image spec records",
             };
             assert!(error.contains(words), "{name}: {error}");

@@ -216,7 +216,12 @@ fn manifest_of_several_platforms_is_listed_or_chosen_from() {
     let read = |platform: &str| from_dir(dir.path(), Some(&platform.parse().unwrap()));
     index(&entries);
     let error = from_dir(dir.path(), None).unwrap_err().chain();
-    assert!(error.contains("several platforms, not the manifest of one image; it has linux/amd64, linux/arm/v6, linux/arm/v7: name one with --platform, as in --platform linux/amd64"), "{error}");
+    assert!(
+        error.contains(
+            "several platforms, not the manifest of one image; it has linux/amd64, linux/arm/v6, linux/arm/v7"
+        ),
+        "{error}"
+    );
     assert_eq!(read("linux/amd64").unwrap().arch, "amd64");
     assert_eq!(read("linux/arm/v7").unwrap().arch, "arm/v7");
     assert!(read("linux/arm").unwrap_err().chain().contains("it has linux/amd64, linux/arm/v6"));

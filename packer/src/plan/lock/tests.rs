@@ -88,10 +88,7 @@ fn the_file_has_a_line_for_each_path_and_that_changes_with_it() {
 #[test]
 fn a_file_that_is_no_lock_is_an_error_that_names_it() {
     for (text, error) in [
-        (
-            "{}",
-            "lock file x lacks the key `version`: `nixply plan --lock FILE --update` (of containers `nixply container lock NAME`) makes such files; of a conflict's two sides take one, and update it",
-        ),
+        ("{}", "lock file x lacks the key `version`"),
         (
             r#"{"version": 1, "release": 0, "images": {}, "layers": [], "paths": {}}"#,
             "lock file x is not valid: its release is 0: the first one is 1, and each update is one more",
@@ -111,10 +108,7 @@ fn an_unknown_image_is_an_error_that_names_the_known_ones() {
     let one = closure(&packages(3), &[]);
     let lock = Lock::update(None, &[member("web", &one, 2)]).unwrap();
     let error = plan_fleet(&[member("worker", &one, 2)], Some(&lock)).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "lock file is not valid: it has no image \"worker\", only web: `nixply plan --images --lock FILE --update` adds it, given all of them"
-    );
+    assert_eq!(error, "lock file is not valid: it has no image \"worker\", only web");
 }
 
 #[test]
