@@ -1,9 +1,9 @@
-//! Compiles the plugin's C++ for one Nix, or a stand-in that says what is missing where there is none (an error where
-//! `$NIXPLY_PLUGIN_REQUIRED` is set).
+//! Compiles the plugin's C++ for one Nix. Without a Nix, compiles a stand-in that prints a warning, or fails if
+//! `$NIXPLY_PLUGIN_REQUIRED` is set.
 //!
-//! The Nix is `$NIXPLY_NIX_PREFIX` (a folder with `include/nix` and, beside it, `include-deps` for the boost and
-//! nlohmann headers that it was built with), or else what pkg-config knows as `nix-expr`. Versions are told apart by
-//! trying: what compiles is right.
+//! The Nix is `$NIXPLY_NIX_PREFIX` (a directory with `include/nix`, and with `include-deps` for the boost and nlohmann headers
+//! that it was built with), or the `nix-expr` package of pkg-config. The script picks the C++ standard by trial: the first that
+//! compiles the headers.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 
 const SOURCES: [&str; 6] = ["arguments", "closure", "image", "builder", "progress", "register"];
 
-/// C++ dialects of the Nix versions, newest first. Nix 2.8's headers do not compile as C++20.
+/// C++ standards of the Nix versions, newest first. Nix 2.8's headers do not compile as C++20.
 const DIALECTS: [&[&str]; 3] = [&["-std=c++23"], &["-std=c++20"], &["-std=c++17", "-fconcepts"]];
 
 struct Nix {
@@ -94,7 +94,7 @@ fn configured(nix: &Nix, flags: &[&'static str]) -> cc::Build {
     build
 }
 
-/// Nix's name for the target: 2.8's headers want it as a macro that its config.h, which is not installed, would set.
+/// Nix's name for the target system. The headers of 2.8 expect it as a macro from config.h, which 2.8 does not install.
 fn system() -> String {
     let variable = |name: &str| std::env::var(name).expect("cargo sets it");
     let os = variable("CARGO_CFG_TARGET_OS");
@@ -103,14 +103,14 @@ fn system() -> String {
 
 fn compile(nix: &Nix, flags: &[&'static str]) {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));
-    // The expression as a C++ string literal.
-    let expression = std::fs::read_to_string("src/result.nix").expect("it lies beside the C++");
+    // Writes the expression as a C++ string literal.
+    let expression = std::fs::read_to_string("src/result.nix").expect("result.nix is in src");
     std::fs::write(out.join("result.nix.inc"), format!("R\"nix({expression})nix\"\n"))
         .expect("OUT_DIR is writable");
     let sources = SOURCES.map(|name| format!("src/{name}.cc"));
     let objects =
         configured(nix, flags).opt_level(2).include(&out).files(&sources[..5]).compile_intermediates();
-    // What the plugin needs of Nix, for register.cc to look up before it touches anything.
+    // The plugin's undefined symbols, which register.cc looks up before it calls Nix.
     let symbols = out.join("required_symbols.inc");
     std::fs::write(&symbols, required_symbols(&objects)).expect("OUT_DIR is writable");
     let last = configured(nix, flags).opt_level(2).include(&out).file(&sources[5]).compile_intermediates();
@@ -119,14 +119,14 @@ fn compile(nix: &Nix, flags: &[&'static str]) {
     let mut archive = cc::Build::new();
     archive.cargo_metadata(false).objects(&objects).compile("nixply_plugin");
     println!("cargo:rustc-link-search=native={}", out.display());
-    // Nothing refers to the registration but the loader.
+    // The linker would drop the registration, because only the loader runs it.
     println!("cargo:rustc-link-lib=static:+whole-archive=nixply_plugin");
     println!("cargo:rustc-link-lib=dylib=stdc++");
     println!("cargo:rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
 }
 
-/// The symbols of Nix and its garbage collector that `objects` use, as C strings. Declining needs them by name: a Nix that lacks one of them, or
-/// all of them (a static one), must get a clear line and not a crash.
+/// Lists the symbols of Nix and its garbage collector that `objects` use, as C strings. The plugin looks them up at load time, so
+/// that a Nix without one of them (or without all of them, a static build) prints a clear line and does not crash.
 fn required_symbols(objects: &[PathBuf]) -> String {
     let listed = output("nm", ["--undefined-only", "--format=just-symbols"].iter().map(OsStr::new), objects);
     let mut symbols: Vec<&str> = listed.lines().map(str::trim).filter(|symbol| is_foreign(symbol)).collect();
@@ -136,7 +136,7 @@ fn required_symbols(objects: &[PathBuf]) -> String {
     let defined: std::collections::HashSet<&str> = defined.lines().map(str::trim).collect();
     let mut text = String::new();
     for symbol in symbols.into_iter().filter(|symbol| !defined.contains(symbol)) {
-        // A thread-local variable's initialiser exists only where it has work to do.
+        // The initialiser of a thread-local variable exists only if it has work to do.
         if symbol.starts_with("_ZTH") {
             continue;
         }
@@ -145,17 +145,17 @@ fn required_symbols(objects: &[PathBuf]) -> String {
     text
 }
 
-/// Names in namespace nix (functions and variables, const member functions, vtables, type infos and their kin), and those
-/// of the garbage collector, which a Nix may have been built without.
+/// Whether a symbol is in namespace nix (functions and variables, const member functions, vtables, type infos and similar), or
+/// belongs to the garbage collector, which is optional in a build of Nix.
 fn is_foreign(symbol: &str) -> bool {
     let kinds = ["_ZN", "_ZNK", "_ZTV", "_ZTI", "_ZTS", "_ZTT", "_ZTH", "_ZTW", "_ZThn", "_ZTv", "_ZGV"];
     let nix = kinds.iter().any(|kind| symbol.starts_with(kind)) && symbol.contains("3nix");
-    // Names of the standard library that have a type of Nix in them are made here, like any template.
+    // Symbols of the standard library with a Nix type as template argument are compiled into this plugin.
     (nix && !symbol.starts_with("_ZNSt") && !symbol.starts_with("_ZNKSt")) || symbol.starts_with("GC_")
 }
 
-/// Makes references to Nix weak: a loader that cannot resolve them leaves them null instead of refusing the plugin, so
-/// that the plugin itself can say what is wrong.
+/// Makes references to Nix weak. The loader then leaves unresolved symbols null and does not reject the plugin, so that the
+/// plugin can print the reason.
 fn weaken(objects: &[PathBuf]) {
     for object in objects {
         let listed =
@@ -179,7 +179,7 @@ fn output<'a>(program: &str, args: impl Iterator<Item = &'a OsStr>, files: &[imp
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Without Nix the library is one line for whoever loads it.
+/// Compiles the library without Nix, which only prints a warning when a Nix loads it.
 fn stand_in(why: &str) {
     println!("cargo:warning=the Nix plugin is left out: {why}; set NIXPLY_NIX_PREFIX to an installed Nix");
     cc::Build::new()

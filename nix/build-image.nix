@@ -1,113 +1,96 @@
-# An OCI image from store paths: `import ./nix/build-image.nix { nixply = ...; } { name = "hello"; ... }`.
+# Builds an OCI image from store paths: `import ./nix/build-image.nix { nixply = ...; } { name = "hello"; ... }`.
 #
-# With the plugin loaded, the image is packed while it is evaluated (builtins.nixplyImage); without it, a derivation runs
-# the nixply program, which needs nothing of the evaluator and works on a remote builder, too. Both give the same spec,
-# byte for byte. What is not known before the derivation is built is not in its result: `layers`, `imageId` and
-# `manifestDigest`; and an image without a tag has the hash of its own result as one, here the derivation's.
+# With the plugin loaded, the evaluator packs the image (builtins.nixplyImage). Without it, a derivation runs the nixply
+# program, which does not depend on the evaluator and also works on a remote builder. Both return the same spec, byte for
+# byte. The derivation's result lacks the attributes that only its build determines: `layers`, `imageId` and
+# `manifestDigest`. The tag of an image without one is the hash of its result; here that is the derivation's.
 {
-  # A package with bin/nixply. Not needed with the plugin.
-  nixply ? null,
-  # What runs in the derivation: a program and its arguments. On Nix 2.29 and later, "builtin:nixply" and [ ] pack inside
-  # of Nix itself where it has the plugin loaded.
-  builder ?
-    if nixply == null then
-      throw "nixply: images that are made without the plugin, and requestFile, are made by the nixply program: give its package, as in import ./nix/build-image.nix { nixply = ...; }"
-    else
-      "${nixply}/bin/nixply",
-  args ? [ "builder" ],
   # Whether to use the plugin's builtin.
   usePlugin ? builtins ? nixplyImage,
-  # Where derivations are built.
-  system ? builtins.currentSystem,
-}:
+  # The attributes of derivation.nix: nixply, builder, args, system.
+  ...
+}@settings:
 
 {
-  # The image's name; in lower case it is what registries see.
+  # The image's name; registries see it in lower case.
   name,
-  # The image's tag; without one it is the spec's hash.
+  # The image's tag. Defaults to the spec's hash.
   tag ? null,
-  # OCI image config: Entrypoint, Cmd, Env, User, WorkingDir, ... in any case. The store paths that it names are in the image,
-  # with all that they refer to.
+  # OCI image config: Entrypoint, Cmd, Env, User, WorkingDir, ... in any case. The image contains the store paths that it
+  # names, and their closures.
   config ? { },
-  # A store path, or a list of them, whose content lies at the image's root.
+  # A store path, or a list of them, whose contents are copied to the image's root.
   copyToRoot ? [ ],
-  # Layers below the one that config and copyToRoot make: sets with deps, copyToRoot, ignore, perms, maxLayers, strategy,
-  # groups, lock, metadata; or with prebuilt, the folder that build-layers.nix makes. Each leaves out what an earlier one has, or
-  # what those have whose places are in `parents`.
+  # Layers below the top layer, which has the contents of config and copyToRoot: sets with deps, copyToRoot, ignore, perms,
+  # maxLayers, strategy, groups, lock, metadata; or with prebuilt, the directory that build-layers.nix builds. A layer omits
+  # the store paths of all earlier layers, or of those whose indices are in its `parents`.
   layers ? [ ],
-  # Which of `layers`, by their places, the layer that config and copyToRoot make leaves out what they have of: all.
+  # Indices of the `layers` whose store paths the top layer omits. Defaults to all.
   parents ? null,
-  # At most so many layers for what is in none of `layers`.
+  # The maximum number of layers for the store paths that are in none of `layers`.
   maxLayers ? 1,
-  # How they are made: nixply unless it is said, popularity, auto-layer, size, single, per-path, or explicit with `groups`.
+  # The layer strategy: nixply (the default), popularity, auto-layer, size, single, per-path, or explicit with `groups`.
   strategy ? null,
-  # Groups of store paths and predicates, for explicit: docs/arguments.md has them.
+  # Groups of store paths and predicates for the strategy explicit, see docs/arguments.md.
   groups ? null,
-  # A file that `nixply plan --lock` makes, for nixply: paths stay in the layers where they were.
+  # A file that `nixply plan --lock` writes, for the strategy nixply: store paths stay in their former layers.
   lock ? null,
   # Owners and modes: sets with path, regex, mode, uid, gid, uname, gname.
   perms ? [ ],
-  # Another image's spec, whose layers lie below all others.
+  # The spec of a base image, whose layers are below all others.
   fromImage ? null,
-  # Whether that image may be for another processor or system: one of data alone.
+  # Whether the base image may be for another processor or operating system, for images that contain only data.
   anyPlatform ? false,
-  # OCI's name for the processor, perhaps with a variant, as in arm/v7; that of `system` without one.
+  # OCI's name for the processor, with an optional variant, as in arm/v7. Defaults to that of `system`.
   arch ? null,
-  # When the image was made, RFC 3339.
+  # The image's creation time, RFC 3339.
   created ? "0001-01-01T00:00:00Z",
   # The manifest's annotations: a set of strings.
   annotations ? { },
-  # Whether what `config` does not say is taken from the base image's, as Docker's FROM has it.
+  # Whether the base image's config applies where `config` has no value, like Docker's FROM.
   inheritConfig ? false,
   # Docker's health check: test (a line for the image's shell, or a list), interval, timeout, startPeriod, startInterval
   # (as in "1m30s"), retries.
   healthcheck ? null,
-  # The database for a Nix inside of the image: a set with path, which nix-database.nix makes of the image's copyToRoot, layers,
-  # config and healthcheck, and with uid and gid, who own /nix (root without them).
+  # The database for a Nix inside the image: a set with path, which nix-database.nix builds from the image's copyToRoot,
+  # layers, config and healthcheck, and with uid and gid, the owner of /nix (defaults to root).
   nixDatabase ? null,
-  # none, gzip or zstd, with a level as in zstd:9.
+  # none, gzip or zstd, with an optional level as in zstd:9.
   compression ? "none",
-  # The most layers in all.
+  # The maximum number of layers in the whole image.
   layerLimit ? 127,
 }@image:
 
 let
-  toList = value: if builtins.isList value then value else if value == null then [ ] else [ value ];
+  inherit (import ./derivation.nix (removeAttrs settings [ "usePlugin" ]))
+    complete
+    configFiles
+    file
+    hashOf
+    layerContents
+    layerRoots
+    make
+    system
+    toList
+    withoutNulls
+    ;
 
-  # An attribute that is null is one that is not there.
-  given = set: removeAttrs set (builtins.filter (name: set.${name} == null) (builtins.attrNames set));
-
-  normalLayer =
-    layer:
-    if layer.prebuilt or null != null then
-      given layer
-    else
-      given layer
-      // {
-        deps = toList (layer.deps or [ ]);
-        copyToRoot = toList (layer.copyToRoot or [ ]);
-        ignore = toList (layer.ignore or [ ]);
-      };
-
-  request = given {
+  request = withoutNulls {
     inherit name maxLayers strategy groups lock perms parents fromImage anyPlatform annotations inheritConfig created nixDatabase
       layerLimit arch;
-    # The packer knows its processor.
+    # The packer derives the processor from it.
     system = if arch == null then system else null;
-    # In the packer's words, before anything is built.
+    # The packer reports the same error, but only after Nix has built everything.
     compression =
       if !builtins.isString compression || builtins.match (import ./codecs.nix).pattern compression != null then
         compression
       else
         throw "nixply: compression ${builtins.toJSON compression} is not valid: expected none, gzip[:1-12] or zstd[:1-19]";
     copyToRoot = toList copyToRoot;
-    layers = map normalLayer (if layers == null then [ ] else layers);
+    layers = map (layer: withoutNulls layer // layerContents layer) (if layers == null then [ ] else layers);
   };
 
-  inherit (import ./derivation.nix { inherit builder args system; }) complete file make;
-
-  configFile = file "config.json" (if config == null then { } else config);
-  healthcheckFile = if healthcheck == null then null else file "healthcheck.json" healthcheck;
+  inherit (configFiles { inherit config healthcheck; }) configFile healthcheckFile;
 
   drv = make {
     name = builtins.seq imageName (builtins.seq (tag == null || checkedTag == tag) "image-${baseNameOf name}.json");
@@ -116,9 +99,7 @@ let
       [ configFile ]
       ++ toList healthcheckFile
       ++ request.copyToRoot
-      ++ builtins.concatMap (
-        layer: if layer ? prebuilt then [ layer.prebuilt ] else layer.deps ++ layer.copyToRoot
-      ) request.layers
+      ++ layerRoots request.layers
       ++ toList fromImage
       ++ toList (request.nixDatabase.path or null);
   };
@@ -127,7 +108,7 @@ let
     [ "A" "B" "C" "D" "E" "F" "G" "H" "I" "J" "K" "L" "M" "N" "O" "P" "Q" "R" "S" "T" "U" "V" "W" "X" "Y" "Z" ]
     [ "a" "b" "c" "d" "e" "f" "g" "h" "i" "j" "k" "l" "m" "n" "o" "p" "q" "r" "s" "t" "u" "v" "w" "x" "y" "z" ];
 
-  # What registries take, as packer/src/image/reference.rs says it.
+  # The grammar of registries; packer/src/image/reference.rs has the same one.
   label = "[a-z0-9]([a-z0-9-]*[a-z0-9])?";
   host = "(${label}(\\.${label})*|\\[[0-9a-f:]+])(:[0-9]+)?";
   part = "[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*";
@@ -145,10 +126,10 @@ let
     else
       throw "nixply: tag \"${tag}\" is not one that registries take: 1 to 128 letters, digits, '_', '.' and '-', and neither '.' nor '-' comes first";
 
-  # The arguments as JSON, which `nixply plan` takes: for the lock file.
+  # The arguments as JSON, which `nixply plan` reads to write a lock file.
   requestFile = file "request-${baseNameOf name}.json" (
     removeAttrs request [ "lock" ]
-    // given {
+    // withoutNulls {
       inherit healthcheck;
       config = if config == null then { } else config;
     }
@@ -159,9 +140,5 @@ if usePlugin then
 else
   complete {
     inherit imageName requestFile;
-    imageTag =
-      if tag != null then
-        checkedTag
-      else
-        builtins.substring 0 32 (baseNameOf (builtins.unsafeDiscardStringContext drv.outPath));
+    imageTag = if tag != null then checkedTag else hashOf drv;
   } drv

@@ -1,21 +1,15 @@
-# Several OCI images that share layers wherever they share store paths: `import ./nix/build-images.nix { nixply = ...; } { web = { ... };
-# worker = { ... }; }`. Each image has the arguments of build-image.nix; its name is that of its attribute without one. The result
-# has the images by the same names.
+# Builds several OCI images, which share the layers of common store paths:
+# `import ./nix/build-images.nix { nixply = ...; } { web = { ... }; worker = { ... }; }`. Each image has the arguments of
+# build-image.nix; `name` defaults to the attribute's name. The result has the images under the same names.
 #
-# With the plugin loaded, they are packed while they are evaluated (builtins.nixplyImages); without it, one derivation with an
-# output for each image runs the nixply program. Both give the same specs, byte for byte.
+# With the plugin loaded, the evaluator packs them (builtins.nixplyImages). Without it, one derivation with an output for
+# each image runs the nixply program. Both return the same specs, byte for byte.
 {
-  # As in build-image.nix.
-  nixply ? null,
-  builder ?
-    if nixply == null then
-      throw "nixply: images that are made without the plugin, and requestFile, are made by the nixply program: give its package, as in import ./nix/build-images.nix { nixply = ...; }"
-    else
-      "${nixply}/bin/nixply",
-  args ? [ "builder" ],
+  # Whether to use the plugin's builtin.
   usePlugin ? builtins ? nixplyImages,
-  system ? builtins.currentSystem,
-}:
+  # The attributes of derivation.nix: nixply, builder, args, system.
+  ...
+}@settings:
 
 images:
 
@@ -23,14 +17,10 @@ let
   inherit (builtins) attrNames concatMap mapAttrs;
 
   alone = mapAttrs (
-    name: image:
-    import ./build-image.nix {
-      inherit nixply builder args system;
-      usePlugin = false;
-    } ({ inherit name; } // image)
+    name: image: import ./build-image.nix (settings // { usePlugin = false; }) ({ inherit name; } // image)
   ) images;
 
-  inherit (import ./derivation.nix { inherit builder args system; }) file make;
+  inherit (import ./derivation.nix (removeAttrs settings [ "usePlugin" ])) file hashOf make system;
 
   fleet = make {
     name = "images.json";
@@ -41,7 +31,7 @@ let
     exportReferencesGraph.closure = concatMap (name: alone.${name}.exportReferencesGraph.closure) (attrNames alone);
   };
 
-  # All images' arguments as JSON, which `nixply plan --images` takes: for the lock file.
+  # The arguments of all images as JSON, which `nixply plan --images` reads to write a lock file.
   requestFile = file "requests.json" (mapAttrs (_: image: image.requestFile.config) alone);
 
   packed =
@@ -53,11 +43,7 @@ let
         fleet.${name}
         // {
           inherit (image) imageName;
-          imageTag =
-            if images.${name}.tag or null != null then
-              image.imageTag
-            else
-              builtins.substring 0 32 (baseNameOf (builtins.unsafeDiscardStringContext fleet.${name}.outPath));
+          imageTag = if images.${name}.tag or null != null then image.imageTag else hashOf fleet.${name};
         }
       ) alone;
 in

@@ -1,29 +1,27 @@
-# Layers on their own, in a derivation: `import ./nix/build-layers.nix { nixply = ...; } { layer.deps = [ hello ]; }`.
+# Builds layers separately from an image: `import ./nix/build-layers.nix { nixply = ...; } { layer.deps = [ hello ]; }`.
 #
-# The result is a folder with layers.json, which build-image.nix takes as an element `{ prebuilt = ...; }` of its `layers`.
-{
-  # A package with bin/nixply.
-  nixply ? null,
-  # What runs in the derivation, as in build-image.nix.
-  builder ? "${nixply}/bin/nixply",
-  args ? [ "builder" ],
-  # Where it is built.
-  system ? builtins.currentSystem,
-}:
+# The result is a directory with layers.json. build-image.nix accepts it as an element `{ prebuilt = ...; }` of its `layers`.
+#
+# The first argument has the attributes of derivation.nix: nixply, builder, args, system.
+program:
 
 {
-  # What is in them: an element of build-image.nix's `layers` with lists for deps, copyToRoot and ignore.
+  # The contents: an element of build-image.nix's `layers`, with lists for deps, copyToRoot and ignore.
   layer,
-  # Folders with the layers below, whose paths these leave out.
+  # Directories that this function returned for the layers below. These layers omit their store paths.
   below ? [ ],
-  # none, gzip or zstd, with a level as in zstd:9.
+  # none, gzip or zstd, with an optional level as in zstd:9.
   compression ? "none",
-  # Whether the layers can be made again from their store paths when they are pushed; if not, they are kept in the folder.
+  # Whether another build of the store paths results in the same layers. Other layers are kept in the directory, so that a
+  # push can read them.
   reproducible ? true,
 }:
 
-(import ./derivation.nix { inherit builder args system; }).make {
+let
+  inherit (import ./derivation.nix program) layerRoots make;
+in
+make {
   name = "layers.json";
   layers = { inherit layer below compression reproducible; };
-  exportReferencesGraph.closure = layer.deps or [ ] ++ layer.copyToRoot or [ ];
+  exportReferencesGraph.closure = layerRoots [ layer ];
 }

@@ -1,12 +1,12 @@
-# The containers of a development environment, as they are built: NAME -> the container's configuration, with `derivation`,
-# `copyScript` and `reference`. A flake's `containers.SYSTEM`, which `nixply container` takes them from.
+# Returns the containers of a development environment: NAME -> the container's configuration, with `derivation`, `copyScript` and
+# `reference`. A flake has them as `containers.SYSTEM`, where `nixply container` finds them.
 {
   pkgs,
   # The environment's modules: [ ./devenv.nix ].
   modules,
-  # The project's folder, which containers copy unless they say otherwise: a flake's `self`.
-  self ? throw "nixply: a container copies the project's folder: give lib.containers the flake's `self`, or set `copyToRoot`",
-  # The project's folder as programs are to know it.
+  # The project's folder, which containers copy by default: a flake's `self`.
+  self ? throw "nixply: a container copies the project's folder: pass the flake's `self` to lib.containers, or set `copyToRoot`",
+  # The project's path that programs see.
   root ? toString self,
   # Further arguments for modules.
   specialArgs ? { },

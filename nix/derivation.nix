@@ -1,14 +1,64 @@
-# The derivations that run the nixply program, with the attributes that nixpkgs' own have: `outputs`, `inputDerivation`, `meta`.
+# The derivations that run the nixply program, and the values that the functions of this folder put into them.
+#
+# An image, its Nix database and its layers name the same files (`configFiles`), so these must stay equal byte for byte:
+# Nix then builds each file once.
 {
-  # What runs in them: a program and its arguments.
-  builder,
-  args,
-  # Where they are built.
-  system,
+  # A package with bin/nixply. The plugin does not need it.
+  nixply ? null,
+  # Program that a derivation runs, and its arguments. On Nix 2.29 and later with the plugin loaded, "builtin:nixply" and
+  # [ ] pack inside Nix itself.
+  builder ?
+    if nixply == null then
+      throw "nixply: images built without the plugin, and `requestFile`, need the nixply program: pass its package, as in `import ./nix/build-image.nix { nixply = ...; }`"
+    else
+      "${nixply}/bin/nixply",
+  args ? [ "builder" ],
+  # System that builds the derivations.
+  system ? builtins.currentSystem,
 }:
 
 rec {
-  # A derivation with these attributes. `drvAttrs` has them all.
+  inherit system;
+
+  # Returns a list: the value itself, no element for null, or the value as the only element.
+  toList = value: if builtins.isList value then value else if value == null then [ ] else [ value ];
+
+  # Removes the attributes that are null: they mean the same as absent ones.
+  withoutNulls = set: removeAttrs set (builtins.filter (name: set.${name} == null) (builtins.attrNames set));
+
+  # The store paths of an element of `layers`: either `prebuilt`, or lists of deps, copyToRoot and ignore.
+  layerContents =
+    layer:
+    if layer.prebuilt or null != null then
+      { inherit (layer) prebuilt; }
+    else
+      {
+        deps = toList (layer.deps or [ ]);
+        copyToRoot = toList (layer.copyToRoot or [ ]);
+        ignore = toList (layer.ignore or [ ]);
+      };
+
+  # Store paths whose closures the program needs to build these layers, for exportReferencesGraph.
+  layerRoots = builtins.concatMap (
+    layer:
+    let
+      contents = layerContents layer;
+    in
+    toList (contents.prebuilt or null) ++ contents.deps or [ ] ++ contents.copyToRoot or [ ]
+  );
+
+  # Files with the texts that may name store paths; null without a health check.
+  configFiles =
+    { config, healthcheck }:
+    {
+      configFile = file "config.json" (if config == null then { } else config);
+      healthcheckFile = if healthcheck == null then null else file "healthcheck.json" healthcheck;
+    };
+
+  # Tag of an image that has none of its own: the hash part of its store path.
+  hashOf = drv: builtins.substring 0 32 (baseNameOf (builtins.unsafeDiscardStringContext drv.outPath));
+
+  # Returns a derivation with these attributes, like those of nixpkgs. `drvAttrs` has all of them.
   make =
     attributes:
     complete { } (
@@ -16,7 +66,7 @@ rec {
         {
           inherit system builder args;
           __structuredAttrs = true;
-          # Made where its inputs are, faster than it is fetched.
+          # Packing next to the inputs is faster than fetching the result.
           preferLocalBuild = true;
           allowSubstitutes = false;
         }
@@ -24,10 +74,11 @@ rec {
       )
     );
 
-  # A JSON file of a value that may name store paths: its references are those that it names.
+  # A JSON file. Its references are the store paths that the value names.
   file = name: content: make { inherit name; config = content; };
 
-  # A derivation with what nixpkgs' derivations have besides, and with further attributes; each of its outputs has them, too.
+  # Adds the attributes of nixpkgs' derivations (`outputs`, `inputDerivation`, `meta`) and `more` to a derivation and to
+  # each of its outputs.
   complete =
     more: drv:
     let
@@ -43,25 +94,22 @@ rec {
         // {
           inherit outputs;
           all = map (name: values.${name}) outputs;
-          # All that is needed to build it, and nothing of what it makes: `nix-build -A image.inputDerivation`.
+          # Depends on everything that the build needs and on none of its results: `nix-build -A image.inputDerivation`.
           inputDerivation = file "inputDerivation-${drv.name}" drv.drvAttrs;
-          meta = metaOf drv { };
+          meta = metaOf drv;
         }
         // more;
     in
     values.${builtins.head outputs};
 
-  # The meta that nixpkgs gives a derivation, with what its author says of it.
-  metaOf =
-    drv: meta:
-    {
-      inherit (drv) name;
-      outputsToInstall = [ (builtins.head (drv.drvAttrs.outputs or [ "out" ])) ];
-      available = true;
-      broken = false;
-      insecure = false;
-      unfree = false;
-      unsupported = false;
-    }
-    // meta;
+  # The meta that nixpkgs gives to every derivation.
+  metaOf = drv: {
+    inherit (drv) name;
+    outputsToInstall = [ (builtins.head (drv.drvAttrs.outputs or [ "out" ])) ];
+    available = true;
+    broken = false;
+    insecure = false;
+    unfree = false;
+    unsupported = false;
+  };
 }

@@ -1,13 +1,13 @@
-# In devenv: nixply's containers in place of devenv's own, with the same options, for
+# A devenv module that replaces devenv's containers by nixply's, with the same options. In a devenv.nix:
 #   imports = [ inputs.nixply.devenvModules.containers ];
-# in a devenv.nix. Neither nix2container nor mk-shell-bin needs to be an input then.
+# The inputs nix2container and mk-shell-bin are then not needed.
 { inputs, ... }:
 
 let
-  devenv = inputs.devenv or (throw "nixply: its containers take the place of those of the input `devenv`, and there is no such input");
+  devenv = inputs.devenv or (throw "nixply: its containers module needs the input `devenv`, whose containers it replaces");
 in
 {
-  # As devenv's other modules name it: a text would be another file.
+  # A path, as in devenv's other modules: a text would be another file.
   disabledModules = [ (devenv.modules + "/containers.nix") ];
   imports = [ ./modules/containers.nix ];
 }

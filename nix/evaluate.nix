@@ -1,11 +1,11 @@
-# A development environment, evaluated: `evaluate { pkgs = ...; modules = [ ./devenv.nix ]; self = ./.; }`. The result is
-# what lib.evalModules gives; its `config.containerBuilds.NAME` is a container as it is built.
+# Evaluates a development environment: `evaluate { pkgs = ...; modules = [ ./devenv.nix ]; self = ./.; }`. Returns the result of
+# lib.evalModules; its `config.containerBuilds.NAME` is a container that can be built.
 {
   pkgs,
   modules,
-  # The project's folder as it is to be copied into containers.
+  # The project's folder that containers copy.
   self,
-  # The project's folder as programs are to know it.
+  # The project's path that programs see.
   root ? toString self,
   # Further arguments for modules.
   specialArgs ? { },
@@ -28,8 +28,8 @@ let
     ++ modules;
   };
 
-  # An option that is not here ends the evaluation, in words that know nothing of devenv. Only then is it evaluated a second time,
-  # for a message of ours: the module for it makes all of `config` depend on all definitions.
+  # An unknown option ends the evaluation with a message that does not mention devenv. Only then, evaluate again with a module for
+  # a better message. That module makes all of `config` depend on all definitions.
   succeeds = (builtins.tryEval (builtins.seq evaluated.config true)).success;
   named = evaluated.extendModules { modules = [ ./modules/unknown-options.nix ]; };
 in

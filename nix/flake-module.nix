@@ -1,5 +1,5 @@
-# For flake-parts: development environments' containers as the flake's outputs `containers.SYSTEM.NAME`, which `nixply
-# container` takes them from, and as packages `container-NAME`.
+# A module for flake-parts: the containers of a development environment become the flake's outputs `containers.SYSTEM.NAME`, where
+# `nixply container` finds them, and packages `container-NAME`.
 {
   self,
   lib,
@@ -17,7 +17,7 @@ in
       option = mkOption {
         type = types.lazyAttrsOf types.raw;
         default = { };
-        description = "Containers that `nixply container` builds, copies and runs, as they are built.";
+        description = "Containers that `nixply container` builds, copies and runs.";
       };
       file = ./flake-module.nix;
     })
@@ -35,7 +35,7 @@ in
         type = types.listOf types.deferredModule;
         default = [ ];
         example = lib.literalExpression "[ ./devenv.nix ]";
-        description = "The modules of the development environment that has the containers; there are none without a module.";
+        description = "Modules of the development environment. Without a module, there are no containers.";
       };
 
       config = {
@@ -45,7 +45,7 @@ in
             inherit (config.nixply) modules;
           }
         );
-        # Elsewhere than on Linux there are scripts that copy, no images.
+        # Other systems have scripts that copy images, but no images.
         packages = lib.mkIf (lib.hasSuffix "-linux" system) (
           lib.mapAttrs' (name: container: {
             name = "container-${name}";

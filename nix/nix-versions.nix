@@ -1,18 +1,18 @@
-# Which Nix the plugin is for: docs/nix-versions.md has the same list.
+# The Nix versions that the plugin supports; docs/nix-versions.md has the same list.
 let
-  # The names that packages of Nix itself have, in nixpkgs and in the tests. Lix and Determinate Nix have other interfaces.
+  # Package names of Nix itself, in nixpkgs and in the tests. Lix and Determinate Nix have other interfaces.
   implementations = [
     "nix"
     "nix-everything"
   ];
 in
 rec {
-  # Versions apart from those from `oldest` to `newest`: Debian bookworm's.
+  # Supported versions outside of `oldest` to `newest`: Debian bookworm's.
   others = [ "2.8" ];
   oldest = "2.24";
   newest = "2.35";
 
-  # Why there is no plugin for a package of Nix, or null.
+  # Returns the reason why there is no plugin for a package of Nix, or null.
   refusal =
     nix:
     let

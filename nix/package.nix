@@ -1,4 +1,4 @@
-# The program nixply, also under the name nix2container.
+# The program nixply, and a link nix2container to it.
 {
   lib,
   stdenv,
@@ -16,13 +16,13 @@ import ./rust.nix { inherit lib rustPlatform rustc; } {
   nativeBuildInputs = [ installShellFiles ];
 
   buildAndTestSubdir = "cli";
-  # They want a Nix, a registry and container engines: `cargo xtask test`.
+  # The tests need Nix, a registry and container engines: `cargo xtask test`.
   doCheck = false;
 
   postInstall = ''
     ln -s nixply $out/bin/nix2container
   ''
-  # The program writes them itself.
+  # The program generates man pages and completions.
   + lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
     $out/bin/nixply man --dir man
     installManPage man/*.1

@@ -1,5 +1,5 @@
-# The plugin for one Nix: `plugin-files = ${nixply-plugin}/lib/nix/plugins/libnixply.so` in nix.conf. A plugin is for
-# the very Nix that it was built for; any other prints a line and goes on without it.
+# The plugin for one Nix: `plugin-files = ${nixply-plugin}/lib/nix/plugins/libnixply.so` in nix.conf. The plugin only works with
+# the Nix that it was built for; any other prints a line and continues without it.
 {
   lib,
   rustPlatform,
@@ -9,7 +9,7 @@
   boost,
   nlohmann_json,
   stdenv,
-  # Whether to build for a Nix that nobody has tried: it compiles, or it does not.
+  # Whether to try a build for an untested Nix version.
   allowUntried ? false,
 }:
 
@@ -31,20 +31,20 @@ lib.throwIf (refusal != null) "nixply-plugin: ${toString refusal}" import ./rust
   cargoLock.lockFile = ../Cargo.lock;
 
   nativeBuildInputs = [ pkg-config ];
-  # Nix's headers name both of the others.
+  # Nix's headers include those of boost and nlohmann_json.
   buildInputs = [
     nix
     boost
     nlohmann_json
   ];
 
-  # Otherwise a library that only says what was missing would be built.
+  # Fail without the headers. Otherwise the build would produce a library that only reports what is missing.
   env.NIXPLY_PLUGIN_REQUIRED = "1";
 
   buildAndTestSubdir = "nix-plugin";
   doCheck = false;
 
-  # Nix brings its own libraries: what the plugin needs of them is looked up when Nix loads it.
+  # The plugin does not link Nix's libraries: its symbols are resolved when Nix loads it.
   postInstall = ''
     mkdir -p $out/lib/nix/plugins
     mv $out/lib/libnixply_nix_plugin${stdenv.hostPlatform.extensions.sharedLibrary} $out/lib/nix/plugins/libnixply${stdenv.hostPlatform.extensions.sharedLibrary}

@@ -1,9 +1,9 @@
-# A project's folder as containers copy it: a path in the store, without what tools keep in the folder. Their links to results
-# would be part of what the results are made of.
+# Returns the store path of a project's folder for containers, without the files of tools. Links to results would otherwise become
+# inputs of these results.
 {
-  # The folder: a path or a text, in the store or not.
+  # The folder, a path or a text, in the store or elsewhere.
   root,
-  # Whether a file is wanted besides: the path in the folder -> bool. A folder that is not has nothing in it that is.
+  # A filter, or null: relative path -> bool. It must accept the folders of the files that it accepts.
   wanted ? null,
 }:
 
@@ -22,7 +22,7 @@ let
 
   prefix = "${toString rootPath}/";
   length = builtins.stringLength prefix;
-  # Newer versions of Nix follow links on the way to the folder: then the path in it is not known.
+  # Newer versions of Nix resolve links in the path of the folder; then the relative path is unknown.
   relativeTo = path: if builtins.substring 0 length path == prefix then builtins.substring length (-1) path else null;
 in
 if inStore && isClean && wanted == null then
@@ -36,13 +36,13 @@ else
       let
         relative = relativeTo path;
       in
-      # A pipe or a socket is nothing that the store takes.
+      # The store cannot contain pipes and sockets.
       if type == "unknown" then
         false
       else if wanted == null then
         !isTools (if relative == null then baseNameOf path else relative) type
       else if relative == null then
-        throw "nixply: ${prefix} leads to ${path} over a link: name the folder itself"
+        throw "nixply: ${prefix} leads to ${path} through a link: name the folder itself"
       else
         !isTools relative type && wanted relative;
   }

@@ -1,9 +1,9 @@
-# Whether the Nix at hand can evaluate a nixpkgs: nixpkgs says itself what it takes. `requirements nixpkgs` gives nixpkgs' folder
-# back, or says what is missing and what to do, before nixpkgs ends in a text that knows nothing of nixply.
+# Checks that this Nix can evaluate a nixpkgs, by nixpkgs' own list of requirements. `requirements nixpkgs` returns nixpkgs' folder, or
+# reports what is missing and how to continue, before nixpkgs fails with a message that does not mention nixply.
 nixpkgs:
 
 let
-  # Since 26.05; older releases have minver.nix, the version alone.
+  # Since 26.05. Older releases only have minver.nix with a version.
   features = nixpkgs + "/lib/minfeatures.nix";
   version = nixpkgs + "/lib/minver.nix";
 

@@ -1,14 +1,14 @@
-# buildRustPackage of a nixpkgs whose Rust is new enough for the workspace; an error that says so otherwise.
+# Returns buildRustPackage of a nixpkgs, or fails if its Rust is too old for the workspace.
 {
   lib,
   rustPlatform,
-  # The compiler that rustPlatform has; null where nobody knows.
+  # The compiler of rustPlatform, or null if it is unknown.
   rustc,
 }:
 
 let
   needed = (builtins.fromTOML (builtins.readFile ../Cargo.toml)).workspace.package.rust-version;
-  # The first release of nixpkgs with that Rust (25.05 has 1.86).
+  # The first release of nixpkgs with this Rust (25.05 has 1.86).
   release = "25.11";
   found = rustc.version or needed;
 in

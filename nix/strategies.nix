@@ -1,4 +1,4 @@
-# Names of the strategies, in the order of packer/src/plan/mod.rs; `explicit` is for those who give groups.
+# Names of the layer strategies, in the order of packer/src/plan/mod.rs. `explicit` is missing: it needs groups.
 [
   "popularity"
   "single"

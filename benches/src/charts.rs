@@ -1,4 +1,4 @@
-//! The charts, as SVG.
+//! Charts of the results, as SVG.
 
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
@@ -7,7 +7,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::summary::{Group, Median};
 
-/// Contenders' colours, in the order in which they appear: told apart by people who see few colours, too.
+/// The contenders' colours, in the order of appearance. People with colour blindness can tell them apart.
 const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
@@ -23,13 +23,13 @@ const FONT: &str = "sans-serif";
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Bars of wall-clock seconds for the largest closure, by scenario; none without such scenarios.
+/// Draws bars of wall-clock seconds by scenario for the largest closure; returns `None` without such scenarios.
 pub(crate) fn bars(groups: &[Group]) -> Result<Option<String>> {
-    let contest = |group: &&Group| group.row.changed_mib.is_none() && group.row.scenario != "reference";
+    let contest = |group: &&Group| group.row.scenario.is_contest();
     let Some(largest) = groups.iter().filter(contest).max_by_key(|group| group.row.bytes) else {
         return Ok(None);
     };
-    // One codec is enough to see; the tables have all.
+    // The chart shows one codec; the tables have all.
     let codec =
         groups.iter().rev().find(|group| !group.row.codec.is_empty()).map(|group| group.row.codec.clone());
     let shown: Vec<&Group> = groups
@@ -101,7 +101,7 @@ fn draw_bars(
     for (group, height) in shown.iter().zip(heights) {
         let middle = y + (height - GAP) / 2;
         area.draw(&Text::new(
-            group.row.scenario.clone(),
+            group.row.scenario.name,
             (LEFT - 10, middle),
             style(14, HPos::Right, VPos::Center),
         ))?;
@@ -129,7 +129,7 @@ fn number(median: &Median) -> String {
     }
 }
 
-/// Lines of nixply's wall-clock seconds against changed bytes, one a closure; none if that was not measured.
+/// Draws nixply's wall-clock seconds against changed bytes, one line a closure; returns `None` without such rows.
 pub(crate) fn changed(groups: &[Group]) -> Result<Option<String>> {
     let mut lines: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
     for group in groups {
@@ -165,7 +165,7 @@ fn draw_lines(
     let mut chart = ChartBuilder::on(&area)
         .margin(16)
         .caption(
-            "nixply build: seconds against changed bytes, all else in the cache",
+            "nixply build: seconds against changed bytes; the cache has the rest",
             (FONT, 18).into_font().color(&INK),
         )
         .x_label_area_size(44)
@@ -176,7 +176,7 @@ fn draw_lines(
         .x_desc("MiB of changed store paths")
         .y_desc("seconds")
         .x_label_formatter(&|x| format!("{x:.0}"))
-        // 0.6 is 0.6000000000000001 to the scale.
+        // The scale computes 0.6000000000000001 for 0.6.
         .y_label_formatter(&|y| format!("{}", (y * 1000.0).round() / 1000.0))
         .light_line_style(WHITE)
         .bold_line_style(FAINT)
@@ -206,14 +206,15 @@ fn draw_lines(
 mod tests {
     use super::*;
     use crate::rows::Row;
+    use crate::scenario::Scenario;
     use crate::summary::groups;
 
     #[test]
-    fn charts_show_what_there_is() {
+    fn charts_show_the_measured_scenarios() {
         assert!(bars(&[]).unwrap().is_none() && changed(&[]).unwrap().is_none());
         let row = |scenario: &str, contender: &str, seconds, changed_mib| Row {
             closure: "large".into(),
-            scenario: scenario.into(),
+            scenario: Scenario::named(scenario).unwrap(),
             codec: "zstd:1".into(),
             contender: contender.into(),
             bytes: 5_000_000_000,

@@ -1,4 +1,4 @@
-//! The measurements for people: a table for the terminal, tables and charts for the documentation.
+//! Results for people: a table for the terminal, tables and charts for the documentation.
 
 use std::fmt::Write;
 use std::fs;
@@ -8,15 +8,16 @@ use anyhow::{Context, Result, bail};
 
 use crate::charts;
 use crate::rows::Row;
+use crate::scenario::Work;
 use crate::summary::{Group, Median, groups};
 
-/// Whose time is 1 in ratios.
+/// The contender that ratios compare with.
 const OURS: &str = "nixply";
 
-/// Where the documentation's tables begin and end.
+/// Lines before and after the documentation's tables.
 const MARKERS: (&str, &str) = ("<!-- measured: begin -->\n", "<!-- measured: end -->\n");
 
-/// The medians as a table for the terminal.
+/// Returns the medians as a table for the terminal.
 pub fn text(rows: &[Row]) -> String {
     let mut out = String::new();
     let mut closure = "";
@@ -75,12 +76,12 @@ fn replace_between(text: &str, new: &str) -> Result<String> {
         Some((before, after))
     });
     let Some((before, after)) = parts else {
-        bail!("it does not have the markers {} and {}", MARKERS.0.trim(), MARKERS.1.trim())
+        bail!("the page lacks the markers {} and {}", MARKERS.0.trim(), MARKERS.1.trim())
     };
     Ok(format!("{before}{}{new}{}{after}", MARKERS.0, MARKERS.1))
 }
 
-/// The documentation's tables.
+/// Returns the documentation's tables.
 fn markdown(groups: &[Group], facts: &str) -> String {
     let mut out = format!("```text\n{}\n```\n", facts.trim());
     let mut closures: Vec<&str> = groups.iter().map(|group| group.row.closure.as_str()).collect();
@@ -93,7 +94,7 @@ fn markdown(groups: &[Group], facts: &str) -> String {
         let of = |kind: fn(&Group) -> bool| -> Vec<&Group> {
             groups.iter().filter(|group| group.row.closure == closure && kind(group)).collect()
         };
-        let contest = of(|group| !is_reference(group) && group.row.changed_mib.is_none());
+        let contest = of(|group| group.row.scenario.is_contest());
         let all = groups.iter().find(|group| group.row.closure == closure);
         let _ = writeln!(out, "\n### {}", all.map(|group| describe(&group.row)).unwrap_or_default());
         table(&mut out, "Wall-clock seconds (times nixply's)", &contest, &|group, median| {
@@ -128,10 +129,10 @@ fn markdown(groups: &[Group], facts: &str) -> String {
 }
 
 fn is_reference(group: &Group) -> bool {
-    group.row.scenario == "reference"
+    group.row.scenario.work == Work::Reference
 }
 
-/// A table of scenarios by contenders, without those that have nothing to say.
+/// Writes a table of scenarios by contenders, without empty rows.
 fn table(out: &mut String, title: &str, groups: &[&Group], cell: &dyn Fn(&Group, &Median) -> Option<String>) {
     let mut names: Vec<&str> = Vec::new();
     for median in groups.iter().flat_map(|group| &group.contenders) {
@@ -200,7 +201,7 @@ fn ratio(group: &Group, median: &Median) -> Option<f64> {
     (ours > 0.0).then(|| median.seconds / ours)
 }
 
-/// Three digits, as far as there are so many.
+/// Formats seconds with three digits, fewer below one second.
 fn seconds(seconds: f64) -> String {
     match seconds {
         seconds if seconds < 9.995 => format!("{seconds:.2}"),
@@ -212,11 +213,12 @@ fn seconds(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::Scenario;
 
     fn rows() -> Vec<Row> {
         let row = |scenario: &str, contender: &str, seconds| Row {
             closure: "small".into(),
-            scenario: scenario.into(),
+            scenario: Scenario::named(scenario).unwrap(),
             codec: "zstd:1".into(),
             contender: contender.into(),
             seconds,
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_have_ratios_where_there_is_something_to_compare() {
+    fn tables_have_ratios_for_comparable_rows() {
         let table = markdown(&groups(&rows()), "cpu: x");
         assert!(table.contains("| first push, zstd:1 | 2.00 | 5.00 (2.5×) |\n"), "{table}");
         assert!(table.contains("| no change, zstd:1 |  | 7.00 |\n"), "{table}");
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_between_the_markers_is_replaced() {
+    fn text_outside_the_markers_is_kept() {
         let page = format!("a\n{}old\n{}b\n", MARKERS.0, MARKERS.1);
         assert_eq!(replace_between(&page, "new\n").unwrap(), page.replace("old", "new"));
         assert!(replace_between("a\n", "new\n").is_err());

@@ -1,145 +1,88 @@
-//! The measurements as rows of CSV. No field has a comma, a quote or a line break in it, which writing checks.
+//! Results as CSV, one row for each measurement.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize, Serializer};
 
-/// One measurement.
-#[derive(Debug, Clone, Default, PartialEq)]
+use crate::scenario::Scenario;
+
+/// One measurement. The fields are the columns.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// The closure's name.
+    /// Name of the closure.
     pub closure: String,
-    /// Its store paths.
+    /// Number of its store paths.
     pub paths: u64,
-    /// Its files.
+    /// Number of its files.
     pub files: u64,
-    /// The sum of its archives' sizes.
+    /// Sum of its archives' sizes.
     pub bytes: u64,
-    /// What was done.
-    pub scenario: String,
-    /// How layers were compressed; empty where they were not.
+    /// The scenario.
+    pub scenario: Scenario,
+    /// Codec of the layers; empty without one.
     pub codec: String,
-    /// The most layers that the image may have; 0 where there is none.
+    /// Maximum number of layers of the image; 0 without a limit.
     pub layers: u64,
-    /// Who did it.
+    /// The measured tool.
     pub contender: String,
-    /// Which run it was, from 1.
+    /// Number of the run, from 1.
     pub run: u64,
-    /// How much of the closure had changed, where that is what the scenario is about.
+    /// Changed MiB of the closure, in the scenario that varies it.
     pub changed_mib: Option<u64>,
     /// Wall-clock seconds.
+    #[serde(serialize_with = "four_digits")]
     pub seconds: f64,
-    /// Seconds of CPU in user mode.
+    /// CPU seconds in user mode.
+    #[serde(serialize_with = "four_digits")]
     pub user: f64,
-    /// Seconds of CPU in the kernel.
+    /// CPU seconds in the kernel.
+    #[serde(serialize_with = "four_digits")]
     pub system: f64,
-    /// The most resident memory of a process.
+    /// Peak resident memory of the largest process.
     pub max_rss_kib: u64,
-    /// Bytes of the blobs that were uploaded, where there was a registry.
+    /// Bytes of the uploaded blobs, in scenarios with a registry.
     pub sent_bytes: Option<u64>,
-    /// Their number, the image's config among them.
+    /// Number of the uploaded blobs, including the image's config.
     pub sent_blobs: Option<u64>,
 }
 
-/// The first line.
-const HEADER: &str = "closure,paths,files,bytes,scenario,codec,layers,contender,run,changed_mib,seconds,user,system,max_rss_kib,\
-                      sent_bytes,sent_blobs";
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn four_digits<S: Serializer>(seconds: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{seconds:.4}"))
+}
 
-/// The rows as a file's text.
+/// Returns the rows as CSV.
 pub fn write(rows: &[Row]) -> Result<String> {
-    let mut text = format!("{HEADER}\n");
+    let mut writer = csv::Writer::from_writer(Vec::new());
     for row in rows {
-        let optional = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
-        let fields = [
-            row.closure.clone(),
-            row.paths.to_string(),
-            row.files.to_string(),
-            row.bytes.to_string(),
-            row.scenario.clone(),
-            row.codec.clone(),
-            row.layers.to_string(),
-            row.contender.clone(),
-            row.run.to_string(),
-            optional(row.changed_mib),
-            format!("{:.4}", row.seconds),
-            format!("{:.4}", row.user),
-            format!("{:.4}", row.system),
-            row.max_rss_kib.to_string(),
-            optional(row.sent_bytes),
-            optional(row.sent_blobs),
-        ];
-        ensure!(
-            fields.iter().all(|field| !field.contains([',', '"', '\n'])),
-            "a field that CSV would have to quote: {fields:?}"
-        );
-        text += &format!("{}\n", fields.join(","));
+        writer.serialize(row)?;
     }
-    Ok(text)
+    Ok(String::from_utf8(writer.into_inner()?)?)
 }
 
-/// The rows of a file's text.
+/// Reads rows from CSV. The columns must be those of this version.
 pub fn read(text: &str) -> Result<Vec<Row>> {
-    let mut lines = text.lines();
-    if lines.next() != Some(HEADER) {
-        bail!("the first line is not that of this version's results: {HEADER}");
-    }
-    let row = |(at, line)| parse(line).with_context(|| format!("line {}", at + 2));
-    lines.enumerate().map(row).collect()
+    let expected = write(&[Row::default()])?;
+    let expected = expected.lines().next().unwrap_or_default();
+    let found = text.lines().next().unwrap_or_default();
+    ensure!(found == expected, "the first line must be {expected}, got {found}");
+    csv::Reader::from_reader(text.as_bytes())
+        .deserialize()
+        .collect::<Result<_, _>>()
+        .context("cannot read results")
 }
 
-fn parse(line: &str) -> Result<Row> {
-    let fields: Vec<&str> = line.split(',').collect();
-    let [
-        closure,
-        paths,
-        files,
-        bytes,
-        scenario,
-        codec,
-        layers,
-        contender,
-        run,
-        changed_mib,
-        seconds,
-        user,
-        system,
-        max_rss_kib,
-        sent_bytes,
-        sent_blobs,
-    ] = fields[..]
-    else {
-        bail!("it has {} fields", fields.len());
-    };
-    let number = |text: &str| text.parse::<u64>().with_context(|| format!("not a number: {text:?}"));
-    let optional = |text: &str| if text.is_empty() { Ok(None) } else { number(text).map(Some) };
-    let time = |text: &str| text.parse::<f64>().with_context(|| format!("not seconds: {text:?}"));
-    Ok(Row {
-        closure: closure.to_owned(),
-        paths: number(paths)?,
-        files: number(files)?,
-        bytes: number(bytes)?,
-        scenario: scenario.to_owned(),
-        codec: codec.to_owned(),
-        layers: number(layers)?,
-        contender: contender.to_owned(),
-        run: number(run)?,
-        changed_mib: optional(changed_mib)?,
-        seconds: time(seconds)?,
-        user: time(user)?,
-        system: time(system)?,
-        max_rss_kib: number(max_rss_kib)?,
-        sent_bytes: optional(sent_bytes)?,
-        sent_blobs: optional(sent_blobs)?,
-    })
-}
-
-/// What was measured anew replaces what was measured of the same closure, scenario and codec before.
+/// Adds new rows and drops the old ones of the same closures, scenarios and codecs.
 pub fn replace(old: Vec<Row>, new: &[Row]) -> Vec<Row> {
-    let what = |row: &Row| (row.closure.clone(), row.scenario.clone(), row.codec.clone());
-    let kept = old.into_iter().filter(|row| !new.iter().any(|new| what(new) == what(row)));
+    let key = |row: &Row| (row.closure.clone(), row.scenario.name, row.codec.clone());
+    let kept = old.into_iter().filter(|row| !new.iter().any(|new| key(new) == key(row)));
     kept.chain(new.iter().cloned()).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
 
     fn row() -> Row {
@@ -148,7 +91,7 @@ mod tests {
             paths: 1266,
             files: 9,
             bytes: 5_465_756_440,
-            scenario: "fresh runner: leaf changed".into(),
+            scenario: Scenario::named("fresh runner: leaf changed").unwrap(),
             codec: "zstd:1".into(),
             layers: 100,
             contender: "nix2container nested by hand".into(),
@@ -164,23 +107,38 @@ mod tests {
     }
 
     #[test]
-    fn rows_survive_csv() {
+    fn csv_keeps_all_values() {
         let rows = vec![row(), Row { sent_bytes: None, changed_mib: Some(512), ..row() }];
         assert_eq!(read(&write(&rows).unwrap()).unwrap(), rows);
     }
 
+    /// Results of earlier versions stay readable, and a partial measurement rewrites them unchanged.
     #[test]
-    fn wrong_files_are_named() {
-        let error = |text: &str| format!("{:#}", read(text).unwrap_err());
-        assert!(error("x,y\n").starts_with("the first line"));
-        assert_eq!(error(&format!("{HEADER}\n1,2\n")), "line 2: it has 2 fields");
-        let text = write(&[row()]).unwrap().replace("1266", "many");
-        assert!(error(&text).contains("line 2: not a number: \"many\""));
-        assert!(write(&[Row { codec: "a,b".into(), ..row() }]).is_err());
+    fn committed_results_are_read_and_written_unchanged() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
+        let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let files: Vec<_> = files.filter(|file| file.extension().is_some_and(|ext| ext == "csv")).collect();
+        assert!(!files.is_empty());
+        for file in files {
+            let text = fs::read_to_string(&file).unwrap();
+            assert_eq!(write(&read(&text).unwrap()).unwrap(), text, "{}", file.display());
+        }
     }
 
     #[test]
-    fn new_rows_replace_the_old_of_their_scenario() {
+    fn errors_name_the_line() {
+        let error = |text: &str| format!("{:#}", read(text).unwrap_err());
+        let text = write(&[row()]).unwrap();
+        assert!(error("x,y\n").starts_with("the first line must be closure,paths,"));
+        let header = text.lines().next().unwrap();
+        assert!(error(&format!("{header}\n1,2\n")).contains("line: 2"));
+        assert!(error(&text.replace("1266", "many")).contains("line: 2"));
+        let unknown = error(&text.replace("fresh runner: leaf changed", "stale runner"));
+        assert!(unknown.contains("no such scenario: stale runner"), "{unknown}");
+    }
+
+    #[test]
+    fn new_rows_replace_old_rows_of_their_scenario() {
         let other = Row { closure: "small".into(), ..row() };
         let new = Row { seconds: 9.0, ..row() };
         assert_eq!(replace(vec![row(), other.clone()], std::slice::from_ref(&new)), [other, new]);

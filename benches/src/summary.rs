@@ -1,42 +1,43 @@
 //! Medians of the runs.
 
 use crate::rows::Row;
+use crate::scenario::{self, SCENARIOS, Scenario};
 
-/// A scenario with one closure and codec, and how the contenders did.
+/// The contenders' medians in one scenario, with one closure and one codec.
 #[derive(Debug, Clone)]
 pub struct Group {
-    /// What all rows have in common.
+    /// One of the rows, for the columns that all have in common.
     pub row: Row,
     /// The contenders, in the order of their first rows.
     pub contenders: Vec<Median>,
 }
 
-/// The medians of one contender's runs, each number for itself.
+/// The medians of one contender's runs, computed separately for each column.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Median {
-    /// Who.
+    /// The contender.
     pub contender: String,
-    /// How many runs there are.
+    /// Number of runs.
     pub runs: usize,
     /// Wall-clock seconds.
     pub seconds: f64,
-    /// Seconds of CPU.
+    /// CPU seconds.
     pub cpu: f64,
-    /// The most resident memory of a process, in KiB.
+    /// Peak resident memory of the largest process, in KiB.
     pub max_rss_kib: f64,
-    /// Bytes uploaded.
+    /// Uploaded bytes.
     pub sent_bytes: Option<f64>,
-    /// Blobs uploaded.
+    /// Uploaded blobs.
     pub sent_blobs: Option<f64>,
 }
 
 impl Group {
-    /// One contender's medians.
+    /// Returns one contender's medians.
     pub fn of(&self, contender: &str) -> Option<&Median> {
         self.contenders.iter().find(|median| median.contender == contender)
     }
 
-    /// The scenario for people.
+    /// Returns the scenario with changed MiB and codec, for tables.
     pub fn label(&self) -> String {
         let codec = if self.row.codec.is_empty() { String::new() } else { format!(", {}", self.row.codec) };
         let changed = self.row.changed_mib.map(|changed| format!(", {changed} MiB")).unwrap_or_default();
@@ -44,49 +45,25 @@ impl Group {
     }
 }
 
-/// The order of scenarios; others come last.
-const ORDER: [&str; 18] = [
-    "build: 1 layer",
-    "build: 100 layers",
-    "build: 100 layers (from disk)",
-    "first push",
-    "no change",
-    "leaf changed",
-    "middle changed",
-    "fresh runner: no change",
-    "fresh runner: leaf changed",
-    "fresh runner: middle changed",
-    "fresh runner: leaf changed (former spec known)",
-    "fresh runner: leaf changed (its spec known)",
-    "podman: first image",
-    "podman: leaf changed",
-    "docker: first image",
-    "docker: leaf changed",
-    "changed bytes",
-    "reference",
-];
-
-/// The rows as groups: the closures from small to large, the scenarios in their order, codecs together.
+/// Groups the rows: closures from small to large, then scenarios in their order, with the pushes of one codec together.
 pub fn groups(rows: &[Row]) -> Vec<Group> {
-    let key = |row: &Row| (row.closure.clone(), row.scenario.clone(), row.codec.clone(), row.changed_mib);
+    let key = |row: &Row| (row.closure.clone(), row.scenario, row.codec.clone(), row.changed_mib);
     let mut keys = Vec::new();
     for row in rows {
         if !keys.contains(&key(row)) {
             keys.push(key(row));
         }
     }
-    let rank = |(_, scenario, ..): &(String, String, String, Option<u64>)| {
-        ORDER.iter().position(|known| known == scenario).unwrap_or(ORDER.len())
-    };
-    // Pushes with one codec, then those with the other.
-    let section = |rank| match rank {
-        0..2 => 0,
-        2..10 => 1,
-        rank => rank,
+    // The pushes with one codec come before those with the next.
+    let section = |scenario: Scenario| match scenario.group() {
+        Some(scenario::Group::Push) => {
+            SCENARIOS.iter().position(|any| any.group() == Some(scenario::Group::Push))
+        }
+        _ => Some(scenario.rank()),
     };
     let bytes = |name: &String| rows.iter().filter(|row| row.closure == *name).map(|row| row.bytes).max();
     keys.sort_by_cached_key(|key| {
-        (bytes(&key.0), key.0.clone(), section(rank(key)), key.2.clone(), rank(key), key.3)
+        (bytes(&key.0), key.0.clone(), section(key.1), key.2.clone(), key.1.rank(), key.3)
     });
     let group = |wanted| {
         let rows: Vec<&Row> = rows.iter().filter(|row| key(row) == wanted).collect();
@@ -114,7 +91,7 @@ pub fn groups(rows: &[Row]) -> Vec<Group> {
     keys.into_iter().map(group).collect()
 }
 
-/// The value in the middle; of an even number, the mean of the two in the middle.
+/// Returns the median; of an even number of values, the mean of the two in the middle.
 pub fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
@@ -139,9 +116,9 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_grouped_by_what_was_done() {
+    fn rows_are_grouped_by_scenario() {
         let row = |scenario: &str, contender: &str, seconds| Row {
-            scenario: scenario.into(),
+            scenario: Scenario::named(scenario).unwrap(),
             contender: contender.into(),
             seconds,
             ..Row::default()

@@ -1,8 +1,8 @@
-//! The exit codes: one table, which `nixply --help`, the man pages and docs/reference/cli.md show.
+//! The exit codes, in one table for `nixply --help`, the man pages and docs/reference/cli.md.
 
 use std::fmt::Write;
 
-/// Success, help and version included.
+/// Success, also for help and version.
 pub(crate) const FINE: u8 = 0;
 /// An error that the user can fix.
 pub(crate) const USERS: u8 = 1;
@@ -10,29 +10,30 @@ pub(crate) const USERS: u8 = 1;
 pub(crate) const MACHINES: u8 = 2;
 /// A signal has ended the program.
 pub(crate) const INTERRUPTED: u8 = 130;
-/// The reader of the output has gone. Shells give this code to a program that SIGPIPE has ended.
+/// The reader has closed the output. Shells report this code for a program that SIGPIPE has ended.
 pub(crate) const UNREAD: u8 = 141;
 
-/// What each means.
+/// Meaning of each code.
 pub(crate) const MEANINGS: [(u8, &str); 5] = [
     (FINE, "success"),
     (
         USERS,
-        "an error that the user can fix, as in a request, a closure or a project; a store path that is missing or damaged",
+        "an error that the user can fix, for example in a request, a closure or a project; a missing or damaged store path",
     ),
     (
         MACHINES,
-        "wrong arguments, or an error of the machine: output that cannot be written, a full disk, a limit that is reached",
+        "wrong arguments, or an error of the machine: an output that cannot be written, a full disk, a resource limit",
     ),
-    (INTERRUPTED, "interrupted by a signal (of SIGTERM, nixply container makes 143)"),
-    (UNREAD, "the reader of the output has gone, as head has when it has seen enough; there is no message"),
+    (INTERRUPTED, "interrupted by a signal (143 if SIGTERM ends nixply container)"),
+    (UNREAD, "the reader of the output has closed it, as head does; there is no message"),
 ];
 
-/// The codes of others.
-pub(crate) const PASSED_ON: &str = "nixply container run and copy, and nixply skopeo, exit with the code of the program that \
-                                    they run. Under the name nix2container, every error is a 1, as nix2container has it.";
+/// Codes of other programs.
+pub(crate) const PASSED_ON: &str = "nixply container run, nixply container copy and nixply skopeo exit with the code of the \
+                                    program that they run. Under the name nix2container, every error has code 1, as in \
+                                    nix2container itself.";
 
-/// The table for `--help`.
+/// Returns the table for `--help`.
 pub(crate) fn help() -> String {
     let mut text = String::from("Exit codes:\n");
     for (code, meaning) in MEANINGS {
@@ -41,7 +42,7 @@ pub(crate) fn help() -> String {
     text + "\n" + PASSED_ON
 }
 
-/// The table for Markdown.
+/// Returns the table for Markdown.
 pub(crate) fn markdown() -> String {
     let mut text = String::from("| Exit code | |\n|---|---|\n");
     for (code, meaning) in MEANINGS {
@@ -50,7 +51,7 @@ pub(crate) fn markdown() -> String {
     text + "\n" + PASSED_ON
 }
 
-/// The section for man pages.
+/// Returns the section for man pages.
 pub(crate) fn roff() -> String {
     let mut text = String::from(".SH \"EXIT STATUS\"\n");
     for (code, meaning) in MEANINGS {

@@ -1,4 +1,4 @@
-//! The Nix expressions that the program evaluates: part of the program, so that both are always of one version.
+//! The Nix expressions that `nixply container` evaluates. They are part of the program, so that both have the same version.
 
 use std::path::Path;
 
@@ -8,14 +8,14 @@ use tempfile::TempDir;
 
 use crate::temporary;
 
-/// The folder `nix` without the tests' package set: build.rs copies it.
+/// The files of `nix/` that build.rs selects.
 static EXPRESSIONS: Dir<'_> = include_dir!("$OUT_DIR/nix");
 
-/// Files of their own for Nix, which go when this value goes.
+/// A temporary folder with the expressions.
 pub(crate) struct Expressions(TempDir);
 
 impl Expressions {
-    /// Writes them.
+    /// Writes the folder.
     pub(crate) fn write() -> Result<Self> {
         let folder = temporary::folder("nixply-")?;
         let path = folder.path();
@@ -25,8 +25,109 @@ impl Expressions {
         Ok(Self(folder))
     }
 
-    /// The folder.
+    /// Returns the folder's path.
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::path::{Component, PathBuf};
+
+    use super::*;
+
+    /// The program writes the expressions for each evaluation, and users download them.
+    const LIMIT: usize = 110_000;
+
+    /// The file that `nixply container` evaluates.
+    const ENTRY: &str = "container-interface.nix";
+
+    /// Modules name this file, but `container-interface.nix` replaces the package that it builds.
+    const NOT_EVALUATED: &str = "package.nix";
+
+    fn files() -> BTreeMap<PathBuf, &'static str> {
+        fn add(dir: &Dir<'static>, files: &mut BTreeMap<PathBuf, &'static str>) {
+            for file in dir.files() {
+                files.insert(file.path().into(), file.contents_utf8().expect("Nix reads UTF-8"));
+            }
+            dir.dirs().for_each(|dir| add(dir, files));
+        }
+        let mut files = BTreeMap::new();
+        add(&EXPRESSIONS, &mut files);
+        files
+    }
+
+    /// Returns the files that an expression names by a relative path.
+    fn references(file: &Path, text: &str) -> BTreeSet<PathBuf> {
+        let is_path = |c: char| c.is_ascii_alphanumeric() || "./_-".contains(c);
+        let folder = file.parent().expect("a file is in a folder");
+        text.split(|c| !is_path(c))
+            .filter(|word| word.starts_with("./") || word.starts_with("../"))
+            .map(|word| {
+                let mut path = PathBuf::new();
+                for part in folder.join(word).components() {
+                    match part {
+                        Component::Normal(name) => path.push(name),
+                        Component::ParentDir => assert!(path.pop(), "{word} in {}", file.display()),
+                        _ => {}
+                    }
+                }
+                path
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_embedded_files_are_small() {
+        let bytes: usize = files().values().map(|text| text.len()).sum();
+        assert!(bytes < LIMIT, "{bytes} bytes of expressions");
+    }
+
+    #[test]
+    fn the_embedded_files_are_those_that_the_entry_needs() {
+        let files = files();
+        let mut needed = BTreeSet::new();
+        let mut todo = vec![PathBuf::from(ENTRY)];
+        while let Some(path) = todo.pop() {
+            let path = if files.contains_key(&path) { path } else { path.join("default.nix") };
+            if let Some(text) = files.get(&path)
+                && needed.insert(path.clone())
+            {
+                todo.extend(references(&path, text));
+            }
+        }
+        let embedded: BTreeSet<PathBuf> = files.keys().cloned().collect();
+        assert_eq!(needed, embedded);
+    }
+
+    #[test]
+    fn the_repository_has_no_further_file_that_they_name() {
+        let nix = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nix");
+        let files = files();
+        for (file, text) in &files {
+            for path in references(file, text) {
+                let embedded = files.keys().any(|embedded| embedded.starts_with(&path));
+                let is_missing = nix.join(&path).exists() && !embedded;
+                assert!(
+                    !is_missing || path == Path::new(NOT_EVALUATED),
+                    "{} in {}",
+                    path.display(),
+                    file.display()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn comments_are_removed_and_strings_are_kept() {
+        let files = files();
+        for (file, text) in files.iter().filter(|(file, _)| file.extension().is_some_and(|ext| ext == "nix"))
+        {
+            assert!(!text.lines().any(|line| line.starts_with("# ")), "{}", file.display());
+        }
+        let grammar = r#"(${host}/)?${part}(/${part})*"#;
+        assert!(files[Path::new("build-image.nix")].contains(grammar));
     }
 }

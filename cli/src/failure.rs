@@ -1,4 +1,4 @@
-//! How the program ends when something went wrong.
+//! How the program ends after an error: message, hints and exit code.
 
 use std::error::Error as StdError;
 use std::os::unix::process::ExitStatusExt;
@@ -9,14 +9,15 @@ use anstream::{AutoStream, ColorChoice};
 use anyhow::Error;
 use nixply_nix_database::Error as DatabaseError;
 use nixply_packer::{Error as PackerError, wording};
+use nixply_registry::Error as RegistryError;
 use signal_hook::consts::SIGINT;
 
 use crate::exit_codes::{self, FINE, MACHINES, UNREAD, USERS};
 use crate::output::{self, Unwritten};
-use crate::{limits, packer_hints, terminal, usage};
+use crate::{limits, packer_hints, temporary, terminal, usage};
 
-/// An error that knows a way out, which is told on a line of its own. It takes the place of the error that it is about: in a
-/// chain of causes there is nothing to be seen of it.
+/// An error with a hint, which is printed on a separate line. It replaces the error that it wraps, and does not show up in a chain
+/// of causes.
 #[derive(Debug)]
 struct Hinted {
     error: Error,
@@ -35,9 +36,9 @@ impl StdError for Hinted {
     }
 }
 
-/// Adds ways out to errors.
+/// Adds hints to errors.
 pub(crate) trait Hint<T> {
-    /// With a way out, which begins with a small letter and ends without a full stop.
+    /// Adds a hint: an imperative in lower case, without a full stop.
     fn hint(self, hint: impl Into<String>) -> anyhow::Result<T>;
 }
 
@@ -47,17 +48,29 @@ impl<T, E: Into<Error>> Hint<T> for Result<T, E> {
     }
 }
 
-/// An error with a way out.
+/// Returns an error with a hint.
 pub(crate) fn hinted(error: impl Into<Error>, hint: impl Into<String>) -> Error {
     Error::new(Hinted { error: error.into(), hint: hint.into() })
 }
 
-/// Prints clap's message: help and version, which are no errors, or the fault in the arguments. `root` is the command that read
-/// them.
+/// Returns an error with the hint "did you mean X?" if one of `candidates` resembles `name`, otherwise with the hint `otherwise`.
+pub(crate) fn did_you_mean<'c>(
+    error: impl Into<Error>,
+    name: &str,
+    candidates: impl IntoIterator<Item = &'c str>,
+    otherwise: String,
+) -> Error {
+    match wording::nearest(name, candidates) {
+        Some(nearest) => hinted(error, format!("did you mean {nearest}?")),
+        None => hinted(error, otherwise),
+    }
+}
+
+/// Prints clap's message: the help text or version, or the error in the command line. `root` is the command that parsed it.
 pub(crate) fn usage(error: clap::Error, root: clap::Command) -> anyhow::Result<ExitCode> {
     let error = usage::mended(error, root);
     if error.use_stderr() {
-        // Nobody is left to be told that standard error is closed.
+        // If standard error is closed, the exit code remains.
         let _ = error.print();
         return Ok(ExitCode::from(MACHINES));
     }
@@ -67,7 +80,7 @@ pub(crate) fn usage(error: clap::Error, root: clap::Command) -> anyhow::Result<E
     Ok(ExitCode::from(FINE))
 }
 
-/// Arguments that clap takes one by one, and that are wrong together.
+/// Arguments that are valid one by one but not together.
 #[derive(Debug)]
 struct Misused(String);
 
@@ -79,27 +92,27 @@ impl fmt::Display for Misused {
 
 impl StdError for Misused {}
 
-/// An error of the command line, which has the exit code of those that clap finds.
+/// Returns a usage error, with the same exit code as clap's.
 pub(crate) fn misused(what: impl Into<String>) -> Error {
     Error::new(Misused(what.into()))
 }
 
-/// Words of another program, whose lines stay lines in a message.
+/// Messages of another program. They keep their line breaks.
 #[derive(Debug)]
-pub(crate) struct Said(pub(crate) String);
+pub(crate) struct ProgramMessages(pub(crate) String);
 
-impl fmt::Display for Said {
+impl fmt::Display for ProgramMessages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl StdError for Said {}
+impl StdError for ProgramMessages {}
 
-/// What is said of a command that a signal has ended.
+/// Message of a command that a signal ended.
 const INTERRUPTED: &str = "interrupted";
 
-/// Another program has failed, and has said why.
+/// Failure of another program, which has printed the reason.
 #[derive(Debug)]
 pub(crate) struct Failed {
     what: String,
@@ -107,19 +120,19 @@ pub(crate) struct Failed {
 }
 
 impl Failed {
-    /// With that program's exit code.
+    /// Exits with that program's exit code.
     pub(crate) fn with_code(status: ExitStatus, what: String) -> Self {
         let signal = status.signal().map(|signal| 128 + signal);
         let code = status.code().or(signal).and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
         Self { what, code }
     }
 
-    /// A signal has ended it.
+    /// Exits as interrupted by this signal.
     pub(crate) fn interrupted(signal: i32) -> Self {
         Self { what: INTERRUPTED.into(), code: u8::try_from(128 + signal).unwrap_or(130) }
     }
 
-    /// It is something for the user to mend, unless they have interrupted it.
+    /// Exits with the code for errors that the user can fix, unless the user interrupted the program.
     pub(crate) fn for_user(status: ExitStatus, what: String) -> Self {
         let interrupted = status.signal() == Some(SIGINT) || status.code() == Some(130);
         Self { what, code: if interrupted { 130 } else { 1 } }
@@ -134,25 +147,37 @@ impl fmt::Display for Failed {
 
 impl StdError for Failed {}
 
-/// Tells of an error and gives the exit code.
-pub(crate) fn report(error: &Error) -> ExitCode {
-    let told = Told::of(error);
-    if let Some(message) = &told.message {
-        terminal::error(message);
+/// Converts a registry's error to one that [`report`] recognises.
+pub(crate) fn of_registry(error: RegistryError) -> Error {
+    match error {
+        RegistryError::Packer(error) => error.into(),
+        RegistryError::Remote(_) | RegistryError::Twice { .. } => misused(error.to_string()),
+        RegistryError::Scratch { folder, source } => {
+            temporary::failed("keep packed layers in the directory", &folder, source)
+        }
+        error => error.into(),
     }
-    told.hints.iter().for_each(terminal::hint);
-    ExitCode::from(told.code)
 }
 
-/// What is told of an error.
+/// Prints an error with its hints, and returns the exit code.
+pub(crate) fn report(error: &Error) -> ExitCode {
+    let diagnosis = Diagnosis::of(error);
+    if let Some(message) = &diagnosis.message {
+        terminal::error(message);
+    }
+    diagnosis.hints.iter().for_each(terminal::hint);
+    ExitCode::from(diagnosis.code)
+}
+
+/// Message, hints and exit code of an error.
 #[derive(Debug, PartialEq, Eq)]
-struct Told {
+struct Diagnosis {
     message: Option<String>,
     hints: Vec<String>,
     code: u8,
 }
 
-impl Told {
+impl Diagnosis {
     fn of(error: &Error) -> Self {
         let mut hints = Vec::new();
         let (mut packer, mut failed, mut next) = (None, None, Some(error));
@@ -169,47 +194,50 @@ impl Told {
                     Some(DatabaseError::Io { .. } | DatabaseError::Database { .. })
                 );
             of_the_machine |= is_usage || is_unwritten || causes.clone().any(limits::is_reached);
-            // Whoever adds to what another has said speaks first.
+            // The outer hint comes first.
             let hinted = error.downcast_ref::<Hinted>();
             hints.extend(hinted.map(|hinted| hinted.hint.clone()));
             next = hinted.map(|hinted| &hinted.error);
         }
-        // Which of several images it is about does not make it another error.
+        // The name of an image does not change the kind of error.
         while let Some(PackerError::OfImage { source, .. }) = packer {
             packer = Some(source.as_ref());
         }
-        hints.extend(packer.and_then(packer_hints::of));
+        let interrupted = |code| Self { message: Some(INTERRUPTED.into()), hints: Vec::new(), code };
         if let Some(Failed { code, .. }) = failed.filter(|failed| failed.what == INTERRUPTED) {
-            return Self { message: Some(INTERRUPTED.into()), hints: Vec::new(), code: *code };
+            return interrupted(*code);
         }
         if matches!(packer, Some(PackerError::Interrupted)) {
-            return Self {
-                message: Some(INTERRUPTED.into()),
-                hints: Vec::new(),
-                code: exit_codes::INTERRUPTED,
-            };
+            return interrupted(exit_codes::INTERRUPTED);
         }
         if packer.is_none() && system == Some(io::ErrorKind::BrokenPipe) {
-            // Whoever read the output has seen enough: what the signal would have done, without a word.
+            // The reader of the output is gone: end like SIGPIPE would, without a message.
             return Self { message: None, hints: Vec::new(), code: UNREAD };
         }
         let code = match packer {
-            Some(
-                PackerError::Io { .. }
-                | PackerError::DiskFull { .. }
-                | PackerError::Threads { .. }
-                | PackerError::Memory,
-            ) => MACHINES,
+            Some(packer) if is_of_the_machine(packer) => MACHINES,
             _ if of_the_machine => MACHINES,
             _ => failed.map_or(USERS, |failed: &Failed| failed.code),
         };
-        let cause = |cause: &(dyn StdError + 'static)| match cause.downcast_ref::<Said>() {
-            Some(Said(text)) => text.lines().map(wording::line).collect::<Vec<_>>().join("\n"),
+        hints.extend(packer.and_then(packer_hints::of));
+        let cause = |cause: &(dyn StdError + 'static)| match cause.downcast_ref::<ProgramMessages>() {
+            Some(ProgramMessages(text)) => text.lines().map(wording::line).collect::<Vec<_>>().join("\n"),
             None => wording::line(&cause.to_string()).into_owned(),
         };
         let causes: Vec<String> = error.chain().map(cause).collect();
         Self { message: Some(causes.join(": ")), hints, code }
     }
+}
+
+/// Whether a packer error is about the machine, not about the user's input.
+fn is_of_the_machine(error: &PackerError) -> bool {
+    matches!(
+        error,
+        PackerError::Io { .. }
+            | PackerError::DiskFull { .. }
+            | PackerError::Threads { .. }
+            | PackerError::Memory
+    )
 }
 
 #[cfg(test)]
@@ -219,13 +247,13 @@ mod tests {
 
     use super::*;
 
-    fn told(error: &Error) -> (String, Vec<String>, u8) {
-        let Told { message, hints, code } = Told::of(error);
+    fn diagnosed(error: &Error) -> (String, Vec<String>, u8) {
+        let Diagnosis { message, hints, code } = Diagnosis::of(error);
         (message.unwrap_or_default(), hints, code)
     }
 
     #[test]
-    fn a_hint_changes_nothing_else() {
+    fn hints_do_not_change_message_or_code() {
         let io = |kind| io::Error::new(kind, "why");
         let missing = || PackerError::Missing { path: "/a".into() };
         let full = || PackerError::DiskFull { path: "/a".into(), source: io(io::ErrorKind::StorageFull) };
@@ -239,30 +267,30 @@ mod tests {
             &|| io(io::ErrorKind::BrokenPipe).into(),
             &|| io(io::ErrorKind::StorageFull).into(),
             &|| Error::from(io(io::ErrorKind::NotFound)).context("cannot read"),
-            // Of the machine, whatever it was about: no descriptor, no thread.
+            // Errors of the machine in any context: no descriptor, no thread.
             &|| Error::from(raw(Errno::MFILE)).context("cannot read"),
             &|| Error::from(raw(Errno::AGAIN)).context("cannot start a thread").context("x"),
-            // A limit of ours.
+            // A limit of nixply.
             &|| Error::from(io(io::ErrorKind::FileTooLarge)).context("cannot read"),
             &|| Error::from(raw(Errno::FBIG)).context("cannot write"),
-            // What is wrong with an output is not what is wrong with an input.
+            // An output that cannot be written is an error of the machine, unlike an unreadable input.
             &|| Error::from(io(io::ErrorKind::NotFound)).context(output::unwritten("a")),
             &|| misused("what"),
         ];
         let codes = [1, 1, 2, 2, 130, 141, 2, 1, 2, 2, 1, 2, 2, 2];
         for (error, code) in errors.iter().zip(codes) {
-            let plain = told(&error());
+            let plain = diagnosed(&error());
             assert_eq!((plain.1.len(), plain.2), (0, code), "{plain:?}");
             let hints = if code > 2 { Vec::new() } else { vec!["do that".to_owned()] };
-            assert_eq!(told(&hinted(error(), "do that")), (plain.0, hints, code));
+            assert_eq!(diagnosed(&hinted(error(), "do that")), (plain.0, hints, code));
         }
     }
 
     #[test]
-    fn hints_are_found_below_contexts_and_each_other() {
+    fn hints_are_found_under_contexts_and_other_hints() {
         let inner = Err::<(), _>(anyhow!("why")).context("what").hint("do this");
         let error = inner.context("where").hint("or that").context("when").unwrap_err();
         let hints = vec!["or that".to_owned(), "do this".to_owned()];
-        assert_eq!(told(&error), ("when: where: what: why".into(), hints, 1));
+        assert_eq!(diagnosed(&error), ("when: where: what: why".into(), hints, 1));
     }
 }

@@ -1,9 +1,9 @@
-//! Asks the user's git.
+//! The user's git.
 
 use std::path::Path;
 use std::process::Command;
 
-/// git for a folder, whatever repository a hook of git's has put into the environment.
+/// Returns a git command for a directory, without the repository that a git hook may have set in the environment.
 pub(crate) fn command(folder: &Path) -> Command {
     let mut git = Command::new("git");
     for variable in

@@ -1,4 +1,4 @@
-//! The machine's limits. Where a process would be killed, abort or panic, this one ends with a line and exit code 2.
+//! Resource limits of the machine. The program exits with one line and code 2 instead of being killed, aborting or panicking.
 
 use std::any::Any;
 use std::io::{self, Write};
@@ -15,10 +15,10 @@ use signal_hook::flag;
 
 use crate::exit_codes::MACHINES;
 
-/// A main thread with a smaller stack than this hands its work to another one, in bytes.
+/// A main thread with a smaller stack, in bytes, starts another thread for its work.
 const SMALL_STACK: u64 = 1 << 20;
 
-/// As large as a main thread's stack usually is, in bytes.
+/// Usual stack size of a main thread, in bytes.
 const STACK: usize = 8 << 20;
 
 /// Runs the program.
@@ -26,7 +26,7 @@ pub(crate) fn run(program: fn() -> ExitCode) -> ExitCode {
     prepare();
     let guarded = move || panic::catch_unwind(AssertUnwindSafe(program)).unwrap_or(ExitCode::from(MACHINES));
     let is_small = getrlimit(Resource::Stack).current.is_some_and(|bytes| bytes < SMALL_STACK);
-    // Where there is no thread to be had, the small stack may be enough.
+    // If no thread can be started, the small stack may suffice.
     let roomy = is_small.then(|| thread::Builder::new().stack_size(STACK).spawn(guarded).ok()).flatten();
     match roomy {
         Some(thread) => thread.join().unwrap_or(ExitCode::from(MACHINES)),
@@ -34,8 +34,8 @@ pub(crate) fn run(program: fn() -> ExitCode) -> ExitCode {
     }
 }
 
-/// Whether an error is the machine's: a limit of threads, memory, open files, a file's size or a disk is reached, or a disk
-/// cannot be written. Then another command line or request changes nothing.
+/// Whether an error is about the machine: a limit of threads, memory, open files, file size or disk space, or an unwritable disk.
+/// Another command line or request would not help.
 pub(crate) fn is_reached(error: &io::Error) -> bool {
     use io::ErrorKind::{OutOfMemory, QuotaExceeded, StorageFull};
     let codes = [
@@ -55,8 +55,8 @@ pub(crate) fn is_reached(error: &io::Error) -> bool {
 }
 
 fn prepare() {
-    // A write beyond the largest file that is allowed fails then, instead of ending the process. A handler and not "ignore":
-    // programs that are started from here begin with the default.
+    // With a handler, a write beyond the file size limit fails instead of ending the process. Not "ignore", which child processes
+    // would inherit.
     let _ = flag::register(SIGXFSZ, Arc::default());
     // Aborts of C libraries.
     let _ = flag::register_conditional_shutdown(SIGABRT, MACHINES.into(), Arc::new(AtomicBool::new(true)));
@@ -64,20 +64,17 @@ fn prepare() {
     let backtrace = std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0");
     panic::set_hook(Box::new(move |panic| match backtrace {
         true => usual(panic),
-        // Nobody is left to be told that standard error is closed.
-        false => drop(io::stderr().write_all(told(panic).as_bytes())),
+        // If standard error is closed, the message is lost.
+        false => drop(io::stderr().write_all(line(panic).as_bytes())),
     }));
 }
 
-/// What is told of a panic, in one line.
-fn told(panic: &PanicHookInfo<'_>) -> String {
+/// Formats a panic as one line.
+fn line(panic: &PanicHookInfo<'_>) -> String {
     let place =
         panic.location().map(|place| format!(", {}:{}", place.file(), place.line())).unwrap_or_default();
     let words: Vec<&str> = message(panic.payload()).split_whitespace().collect();
-    format!(
-        "error: nixply failed in a way that it should not; please report this: {}{place}\n",
-        words.join(" ")
-    )
+    format!("error: internal error in nixply; please report it: {}{place}\n", words.join(" "))
 }
 
 fn message(payload: &dyn Any) -> &str {

@@ -1,20 +1,22 @@
-//! The command line: `nixply build`, `plan`, `inspect`, `explain`, `diff`, `strategies`, `layout`, `serve`, `skopeo`, nix2container's own, and the builder door
-//! of Nix derivations. Under the names `skopeo` and `nix2container` the program takes what those take.
+//! The command-line program. Under the names `skopeo` and `nix2container` it has the command lines of those programs.
 //!
-//! Standard output is data alone, and `output` alone writes it; everything else goes to standard error, by way of `terminal`.
+//! Standard output is only data, written by `output`. Everything else goes to standard error, through `terminal`.
 
+mod arguments;
 mod commands;
+mod documents;
 mod exit_codes;
 mod expressions;
 mod failure;
 mod git;
-mod interrupt;
 mod limits;
 mod memory;
 mod nix;
 mod output;
 mod packer_hints;
+mod process;
 mod report;
+mod serving;
 mod temporary;
 mod terminal;
 mod transfer;
@@ -33,7 +35,7 @@ use crate::commands::{
     nix_database, plan, reference, serve, skopeo, strategies,
 };
 
-/// OCI images from Nix closures, at the speed of the hardware.
+/// Build OCI images from Nix closures
 #[derive(Parser)]
 #[command(name = "nixply", version, max_term_width = 100, after_help = exit_codes::help())]
 enum Command {
@@ -86,14 +88,14 @@ fn nix2container() -> anyhow::Result<ExitCode> {
         Ok(parsed) => {
             n2c::run(&parsed.args).map_or_else(|error| failure::report(&error), |()| ExitCode::SUCCESS)
         }
-        // Without arguments it is fine.
+        // Help without arguments is not an error.
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             failure::usage(error, Nix2container::command())?;
             ExitCode::SUCCESS
         }
         Err(error) => failure::usage(error, Nix2container::command())?,
     };
-    // Whatever goes wrong, it is a 1.
+    // nix2container exits with 1 on every error.
     Ok(if code == ExitCode::SUCCESS { code } else { ExitCode::from(exit_codes::USERS) })
 }
 

@@ -1,5 +1,5 @@
-//! The allocator: where memory runs out, the program prints one line and ends with the exit code of the machine's errors. The
-//! standard library would print several lines and abort.
+//! The allocator: if memory runs out, the program prints one line and exits with the code for errors of the machine. The standard
+//! library would print several lines and abort.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
@@ -9,20 +9,20 @@ use std::time::Duration;
 use crate::exit_codes::MACHINES;
 
 #[global_allocator]
-static ALLOCATOR: Told = Told;
+static ALLOCATOR: ExitingAllocator = ExitingAllocator;
 
-/// The system's allocator.
-struct Told;
+/// The system's allocator, except that it ends the program if memory runs out.
+struct ExitingAllocator;
 
-// SAFETY: every call is passed on to the system's allocator with the arguments as they are, and its result is returned as it is.
+// SAFETY: every call passes its arguments to the system's allocator and returns its result.
 #[allow(
     unsafe_code,
     reason = "`GlobalAlloc` has no safe form, and `std::alloc::set_alloc_error_hook` is not stable"
 )]
-unsafe impl GlobalAlloc for Told {
+unsafe impl GlobalAlloc for ExitingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller keeps `GlobalAlloc::alloc`'s contract.
-        there(unsafe { System.alloc(layout) }, layout.size())
+        checked(unsafe { System.alloc(layout) }, layout.size())
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
@@ -32,26 +32,25 @@ unsafe impl GlobalAlloc for Told {
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller keeps `GlobalAlloc::alloc_zeroed`'s contract.
-        there(unsafe { System.alloc_zeroed(layout) }, layout.size())
+        checked(unsafe { System.alloc_zeroed(layout) }, layout.size())
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: the caller keeps `GlobalAlloc::realloc`'s contract.
-        there(unsafe { System.realloc(pointer, layout, size) }, size)
+        checked(unsafe { System.realloc(pointer, layout, size) }, size)
     }
 }
 
-/// Ends the program where the system has no memory. This includes callers of [`Vec::try_reserve`], which would end with an
-/// error, too.
+/// Ends the program if the system has no memory. Also ends callers of [`Vec::try_reserve`], which would otherwise return an error.
 #[inline]
-fn there(pointer: *mut u8, size: usize) -> *mut u8 {
+fn checked(pointer: *mut u8, size: usize) -> *mut u8 {
     if pointer.is_null() {
         end(size);
     }
     pointer
 }
 
-/// Prints the line, from one thread alone, without allocating.
+/// Prints the line without allocating. Only the first thread prints it.
 #[cold]
 fn end(size: usize) -> ! {
     static ENDS: AtomicBool = AtomicBool::new(false);

@@ -5,11 +5,9 @@ use nixply_packer::Error;
 /// Returns a hint for an error, if there is something to do about it with this program.
 pub(crate) fn of(error: &Error) -> Option<String> {
     let hint = match error {
-        Error::StoreOfOthers { .. } => "pass --store-dir DIR to read another store".into(),
-        Error::OutsideStore { .. } => "pass --store-dir DIR if the image is of another store".into(),
-        Error::BlobOutsideStore { .. } => "pass --allow-outside-store if you trust the author of the spec: nixply n2c image-from-dir \
-                                           makes such specs"
-            .into(),
+        Error::StoreOfOthers { .. } => "pass --store-dir to use another store".into(),
+        Error::OutsideStore { .. } => "pass --store-dir if the image is from another store".into(),
+        Error::BlobOutsideStore { .. } => "pass --allow-outside-store if you trust the author of the spec, as for specs from n2c image-from-dir".into(),
         Error::LockFile { .. } => "make a lock file with `nixply plan --lock FILE --update`, or for containers with \
                                    `nixply container lock NAME`; after a merge conflict, take one side and update it"
             .into(),

@@ -1,4 +1,4 @@
-//! Temporary folders: what is told where none can be made.
+//! Temporary directories, and the error if they cannot be created.
 
 use std::env;
 use std::fs::Permissions;
@@ -12,23 +12,24 @@ use tempfile::TempDir;
 
 use crate::output;
 
-/// A folder of this user's alone, where temporary files are.
+/// Creates a private directory for temporary files.
 pub(crate) fn folder(prefix: &str) -> Result<TempDir> {
     folder_in(&env::temp_dir(), prefix)
 }
 
-/// As [`folder`], in another folder.
+/// Creates a directory like [`folder`], in another directory.
 pub(crate) fn folder_in(parent: &Path, prefix: &str) -> Result<TempDir> {
     let private = Permissions::from_mode(0o700);
     let made = tempfile::Builder::new().prefix(prefix).permissions(private).tempdir_in(parent);
     made.map_err(|error| failed("write temporary files to", parent, error))
 }
 
-/// Nothing can be made in a folder: an error of the machine, or of its environment. `what` is what was tried.
+/// Returns the error for a directory in which no file can be created: an error of the machine or its environment. `what` is the
+/// attempted action.
 pub(crate) fn failed(what: &str, parent: &Path, error: io::Error) -> Error {
     let is_variable = env::var_os("TMPDIR").is_some_and(|folder| Path::new(&folder) == parent);
-    let source = if is_variable { ", as TMPDIR says" } else { "" };
-    // The temporary name is nobody's concern.
+    let source = if is_variable { " (from TMPDIR)" } else { "" };
+    // Omit the random name of the temporary file.
     let text = error.to_string();
     let error = match text.split_once(" at path ") {
         Some((why, _)) => io::Error::new(error.kind(), why.to_owned()),

@@ -1,14 +1,14 @@
-//! Says what is wrong with a command line: clap's messages, with words that help here.
+//! Improves clap's messages about command lines.
 //!
-//! clap suggests hidden commands, shows options that the environment sets as if they were required, and prints arguments with
-//! the control characters that they have.
+//! clap suggests hidden commands, shows options that environment variables set as if they were required, and prints control
+//! characters in arguments.
 
 use clap::Command;
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use nixply_packer::wording;
 
-/// Commands that users look for, and what does their job here. `{}` is the first argument.
+/// Commands that users expect, and the commands that do the same here. `{}` is the first argument.
 const ELSEWHERE: [(&str, &str); 6] = [
     ("run", "nixply container run {}"),
     ("copy", "nixply container copy {}"),
@@ -18,7 +18,7 @@ const ELSEWHERE: [(&str, &str); 6] = [
     ("pull", "nixply skopeo copy docker://{} dir:FOLDER"),
 ];
 
-/// The error of a command line with better words; help and version stay as they are. `root` is the command that read it.
+/// Improves the error of a command line. Leaves help and version unchanged. `root` is the command that parsed it.
 pub(crate) fn mended(mut error: clap::Error, root: Command) -> clap::Error {
     if error.use_stderr() {
         let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
@@ -27,7 +27,7 @@ pub(crate) fn mended(mut error: clap::Error, root: Command) -> clap::Error {
     error
 }
 
-/// Puts other words in the place of some of clap's. `words` is the command line.
+/// Replaces parts of clap's message. `words` is the command line.
 fn mend(error: &mut clap::Error, mut root: Command, words: &[String]) {
     root.build();
     let (command, depth) = command_of(&root, words);
@@ -36,7 +36,7 @@ fn mend(error: &mut clap::Error, mut root: Command, words: &[String]) {
         error.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
     }
     if error.kind() == ErrorKind::InvalidSubcommand {
-        // The oldest spelling of `container` takes a name there, so clap stumbles over the word after it.
+        // In the oldest syntax, `container` takes a name there, so clap complains about the word after it.
         let first = words.get(depth + 1).filter(|first| !first.starts_with('-')).cloned();
         let wrong = first.or_else(|| match error.get(ContextKind::InvalidSubcommand) {
             Some(ContextValue::String(wrong)) => Some(wrong.clone()),
@@ -51,10 +51,10 @@ fn mend(error: &mut clap::Error, mut root: Command, words: &[String]) {
     if let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg)
         && is_number(argument)
     {
-        // `-- -3` would be another argument, not the option's value.
+        // clap would suggest `-- -3`, which would be another argument instead of the option's value.
         error.remove(ContextKind::Suggested);
     }
-    // A tip repeats the argument as it is.
+    // clap's tip repeats the argument without escaping it.
     let is_plain = |text: &str| wording::line(text) == text;
     if matches!(error.get(ContextKind::InvalidArg), Some(ContextValue::String(argument)) if !is_plain(argument))
     {
@@ -66,7 +66,7 @@ fn mend(error: &mut clap::Error, mut root: Command, words: &[String]) {
     }
 }
 
-/// The command that the words name, and the place of the last one that does.
+/// Returns the command that the words name, and the index of the last word of its name.
 fn command_of<'c>(root: &'c Command, words: &[String]) -> (&'c Command, usize) {
     let (mut command, mut depth) = (root, 0);
     for (at, word) in words.iter().enumerate().skip(1) {
@@ -79,7 +79,7 @@ fn command_of<'c>(root: &'c Command, words: &[String]) -> (&'c Command, usize) {
     (command, depth)
 }
 
-/// Says which command the user may have meant by a wrong one.
+/// Suggests the command that the user may have meant.
 fn suggest(error: &mut clap::Error, command: &Command, wrong: &str, next: Option<&String>) {
     error.remove(ContextKind::SuggestedSubcommand);
     let is_top = command.get_name() == "nixply";
@@ -102,7 +102,7 @@ fn suggest(error: &mut clap::Error, command: &Command, wrong: &str, next: Option
     }
 }
 
-/// A value of the user's, as a terminal can show it.
+/// Escapes a value from the user.
 fn shown(value: ContextValue) -> ContextValue {
     let shown = |text: String| wording::line(&text).into_owned();
     match value {

@@ -1,11 +1,11 @@
-//! What the program makes of the cache's flags, its environment and `nixply cache`, without any Nix.
+//! The cache's flags and environment variables, and `nixply cache`. Without Nix.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A folder with a request for an image, and its closure: one store path with compression.
+/// A directory with a request for an image, and its closure: one store path, compressed.
 struct World(tempfile::TempDir);
 
 impl World {
@@ -15,7 +15,7 @@ impl World {
         fs::create_dir_all(world.at("store")).unwrap();
         let file = world.at("store").join(path.rsplit('/').next().unwrap());
         fs::write(&file, "text").unwrap();
-        // As Nix leaves it.
+        // The mode that Nix sets.
         fs::set_permissions(file, fs::Permissions::from_mode(0o444)).unwrap();
         let hash = format!("sha256:{}", "0".repeat(64));
         let closure = format!(r#"{{"{path}": {{"narHash": "{hash}", "narSize": 120, "references": []}}}}"#);
@@ -29,7 +29,7 @@ impl World {
         self.0.path().join(name)
     }
 
-    /// The program with a cache in the environment.
+    /// Runs the program with a cache in the environment.
     fn nixply(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
         command.args(arguments).env("NIXPLY_CACHE_DIR", self.at("cache")).current_dir(self.0.path());
@@ -53,7 +53,7 @@ fn files(folder: &Path) -> usize {
 }
 
 #[test]
-fn no_cache_wins_over_a_cache_in_the_environment() {
+fn no_cache_overrides_the_environment() {
     let world = World::new();
     let built = world.build(&["--no-cache"]);
     assert_eq!((built.status.code(), said(&built).2), (Some(0), ""));
@@ -62,7 +62,7 @@ fn no_cache_wins_over_a_cache_in_the_environment() {
     assert!(files(&world.at("cache")) > 0, "which the environment names");
 }
 
-/// A layer as specs without compression have it.
+/// Returns a spec without compression.
 fn plain_image() -> String {
     let digest = format!("sha256:{}", "0".repeat(64));
     let layer = format!(r#"{{"digest": "{digest}", "size": 1024, "diff_ids": "{digest}", "mediatype": ""}}"#);
@@ -70,7 +70,7 @@ fn plain_image() -> String {
 }
 
 #[test]
-fn an_import_tells_what_it_has_imported_whatever_the_other_images_are() {
+fn import_reports_each_image_despite_errors_in_others() {
     let world = World::new();
     let built = world.build(&["--no-cache"]);
     for image in ["a.json", "c.json"] {
@@ -83,15 +83,15 @@ fn an_import_tells_what_it_has_imported_whatever_the_other_images_are() {
 
     let imported = world.nixply(&["cache", "import", "a.json", "plain.json", "c.json"]);
     let (code, out, error) = said(&imported);
-    assert_eq!(out, "1 layers of a.json are known now\n1 layers of c.json are known now\n");
+    assert_eq!(out, "imported 1 layers of a.json\nimported 1 layers of c.json\n");
     assert_eq!(code, Some(1));
-    let message = "error: none of the layers of plain.json can be known again\nhint: build";
+    let message = "error: cannot import any layer of plain.json\nhint: build";
     assert!(error.starts_with(message), "{error}");
 }
 
-/// Scripts empty a variable to unset it, and join lists that may have nothing in them.
+/// Scripts clear a variable to unset it, and join lists that may be empty.
 #[test]
-fn empty_variables_are_unset_ones() {
+fn empty_variables_count_as_unset() {
     let world = World::new();
     let run = |arguments: &[&str], shared: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
@@ -112,7 +112,7 @@ fn empty_variables_are_unset_ones() {
 }
 
 #[test]
-fn a_cache_that_is_not_there_yet_is_no_error() {
+fn missing_cache_is_not_an_error() {
     let world = World::new();
     for verb in ["stat", "verify"] {
         let output = world.nixply(&["cache", verb, "--cache-dir", "none"]);
@@ -121,8 +121,8 @@ fn a_cache_that_is_not_there_yet_is_no_error() {
 }
 
 #[test]
-fn the_store_is_checked_where_that_is_asked_for() {
-    // Its closure has a hash of zeros.
+fn check_store_flag_and_variable_enable_checks() {
+    // The hash in the closure is all zeros.
     let world = World::new();
     let run = |flags: &[&str], variable: &str| {
         let input =

@@ -1,4 +1,4 @@
-//! What `nixply init` and `nixply container` find out before Nix is asked anything.
+//! Errors of `nixply init` and `nixply container` before Nix is called.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-/// A project, and the only programs that there are.
+/// A project, and a PATH with only these programs.
 struct Project {
     folder: TempDir,
     programs: TempDir,
@@ -39,7 +39,7 @@ impl Project {
         command
     }
 
-    /// Standard error of a command that fails.
+    /// Returns standard error of a failing command.
     #[track_caller]
     fn fails(&self, arguments: &[&str], variables: &[(&str, &str)]) -> String {
         let output = self.command(arguments).envs(variables.iter().copied()).output().unwrap();
@@ -54,7 +54,7 @@ fn said(output: &Output) -> (Option<i32>, String, String) {
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-/// The command between backquotes, run by a shell in which `nixply` says where it is and what it was told.
+/// Runs the printed command between backquotes in a shell. `nixply` there prints its directory and arguments.
 fn printed_command(project: &Project, message: &str) -> (String, String) {
     let command = message.split('`').nth(1).unwrap_or_else(|| panic!("{message}")).to_owned();
     project.program("nixply", "pwd; echo \"$@\"");
@@ -66,7 +66,7 @@ fn printed_command(project: &Project, message: &str) -> (String, String) {
 }
 
 #[test]
-fn init_elsewhere_tells_a_command_that_works_here() {
+fn init_prints_a_command_for_the_current_directory() {
     let project = Project::new();
     let here = project.folder.path().canonicalize().unwrap();
     let absolute = here.join("absolute").display().to_string();
@@ -85,7 +85,7 @@ fn init_elsewhere_tells_a_command_that_works_here() {
         let wrote = here.join(folder).join("devenv.nix");
         assert!(wrote.is_file(), "{error}");
         let (printed, ran) = printed_command(&project, &error);
-        // However a word is quoted, the shell understands it.
+        // The shell must understand the quoting.
         if !folder.contains('\'') {
             assert_eq!(printed, command);
         }
@@ -95,7 +95,7 @@ fn init_elsewhere_tells_a_command_that_works_here() {
 }
 
 #[test]
-fn init_here_needs_no_other_folder() {
+fn init_in_the_current_directory_prints_no_cd() {
     let project = Project::new();
     let here = project.folder.path().canonicalize().unwrap().display().to_string();
     fs::create_dir(project.path("other")).unwrap();
@@ -104,14 +104,14 @@ fn init_here_needs_no_other_folder() {
         let arguments: Vec<&str> = ["init"].into_iter().chain(folder).collect();
         let (code, _, error) = said(&project.command(&arguments).output().unwrap());
         assert!(
-            code == Some(0) && error.contains("; `nixply container run hello` runs its container"),
+            code == Some(0) && error.contains("; run its container with `nixply container run hello`"),
             "{error}"
         );
     }
 }
 
 #[test]
-fn init_in_a_file_is_refused() {
+fn init_in_a_file_is_an_error() {
     let project = Project::new();
     fs::write(project.path("file"), "text").unwrap();
     std::os::unix::fs::symlink("nowhere", project.path("dangling")).unwrap();
@@ -119,52 +119,53 @@ fn init_in_a_file_is_refused() {
         assert_eq!(
             project.fails(&["init", folder], &[]),
             format!(
-                "error: cannot make the project {folder}: {what} is not a folder\nhint: name another folder\n"
+                "error: cannot create the project {folder}: {what} is not a directory\nhint: pass another directory\n"
             )
         );
     }
     assert_eq!(fs::read_to_string(project.path("file")).unwrap(), "text");
 }
 
-/// Row 1 of a newcomer's errors.
 #[test]
-fn a_registry_without_a_transport_is_told_before_anything_is_evaluated() {
+fn missing_transport_is_an_error_before_evaluation() {
     let project = Project::new();
     let copy = |registry: &str| project.fails(&["container", "copy", "hello", "--registry", registry], &[]);
-    assert_eq!(copy("HOST/me/"), "error: \"HOST/me/\" names no transport\nhint: docker://HOST/me/\n");
+    assert_eq!(
+        copy("HOST/me/"),
+        "error: \"HOST/me/\" has no transport\nhint: did you mean docker://HOST/me/?\n"
+    );
     assert_eq!(
         copy("localhost:5000/"),
-        "error: \"localhost:5000/\" names no transport\nhint: docker://localhost:5000/\n"
+        "error: \"localhost:5000/\" has no transport\nhint: did you mean docker://localhost:5000/?\n"
     );
     assert_eq!(
         copy("docekr://ghcr.io/me/"),
-        "error: \"docekr://ghcr.io/me/\" names a transport that skopeo does not copy to, docekr\n\
-         hint: docker://ghcr.io/me/\n"
+        "error: \"docekr://ghcr.io/me/\" has a transport that skopeo cannot copy to, docekr\n\
+         hint: did you mean docker://ghcr.io/me/?\n"
     );
     assert!(copy("s3:bucket/").ends_with(
-        "hint: name one of containers-storage, dir, docker, docker-archive, docker-daemon, oci, oci-archive, ostree: as in \
+        "hint: use one of containers-storage, dir, docker, docker-archive, docker-daemon, oci, oci-archive, ostree, as in \
          docker://ghcr.io/me/\n"
     ));
-    // In the other spellings, too.
+    // Also in the older syntaxes.
     for arguments in [
         &["container", "--registry", "HOST/me/", "copy", "hello"][..],
         &["container", "hello", "--copy", "--registry=HOST/me/"],
     ] {
         let said = project.fails(arguments, &[]);
         assert!(
-            said.ends_with("error: \"HOST/me/\" names no transport\nhint: docker://HOST/me/\n"),
+            said.ends_with("error: \"HOST/me/\" has no transport\nhint: did you mean docker://HOST/me/?\n"),
             "{said}"
         );
     }
-    // A good one goes on, and so does devenv's word for the container's own.
+    // A valid registry reaches the evaluation, and so does devenv's word for the container's own.
     for registry in ["docker://HOST/me/", "oci:images/", "false"] {
         assert!(copy(registry).contains("evaluated\n"), "{registry}");
     }
 }
 
-/// Row 2 of a newcomer's errors.
 #[test]
-fn a_docker_daemon_that_is_not_there_is_told_before_anything_is_evaluated() {
+fn missing_docker_daemon_is_an_error_before_evaluation() {
     let project = Project::new();
     let socket = project.path("docker.sock");
     let host = format!("unix://{}", socket.display());
@@ -173,23 +174,23 @@ fn a_docker_daemon_that_is_not_there_is_told_before_anything_is_evaluated() {
         let arguments = ["container", "copy", "hello", "--registry", "docker-daemon:"];
         project.fails(&[&arguments[..], more].concat(), variables)
     };
-    let hint = "hint: start Docker, or set DOCKER_HOST to where it is; --registry docker://REGISTRY/ copies to a registry, \
-                --registry containers-storage: to podman\n";
+    let hint = "hint: start Docker, or set DOCKER_HOST to its address; copy to a registry with --registry docker://REGISTRY/, or to \
+                podman with --registry containers-storage:\n";
     assert_eq!(
         copy(&[("DOCKER_HOST", host)], &[]),
-        format!("error: there is no Docker daemon at {host}\n{hint}")
+        format!("error: no Docker daemon is running at {host}\n{hint}")
     );
     if !Path::new("/var/run/docker.sock").exists() {
-        let nowhere = "error: there is no Docker daemon at unix:///var/run/docker.sock\n";
+        let nowhere = "error: no Docker daemon is running at unix:///var/run/docker.sock\n";
         assert_eq!(copy(&[], &[]), format!("{nowhere}{hint}"));
     }
     let said = copy(&[("DOCKER_HOST", "tcp://127.0.0.1:1")], &[]);
-    assert!(said.starts_with("error: there is no Docker daemon at tcp://127.0.0.1:1\n"), "{said}");
+    assert!(said.starts_with("error: no Docker daemon is running at tcp://127.0.0.1:1\n"), "{said}");
     let said = copy(&[("DOCKER_HOST", "ssh://me@host")], &[]);
     let expected =
-        "error: DOCKER_HOST is ssh://me@host, and skopeo copies to a Docker daemon at unix: or tcp: alone\n";
+        "error: DOCKER_HOST is ssh://me@host, but skopeo can only copy to a Docker daemon at unix: or tcp:\n";
     assert!(said.starts_with(expected), "{said}");
-    // One that listens goes on, wherever it is named.
+    // A listening daemon reaches the evaluation, wherever it is named.
     let _daemon = UnixListener::bind(&socket).unwrap();
     assert!(copy(&[("DOCKER_HOST", host)], &[]).contains("evaluated\n"));
     let option = format!("--copy-args=--dest-daemon-host {host}");
@@ -200,7 +201,7 @@ const DOWN: &str =
     "echo 'Cannot connect to the Docker daemon at unix:///a.sock. Is the docker daemon running?' >&2; exit 1";
 
 #[test]
-fn an_engine_that_is_named_and_does_not_answer_is_told_before_anything_is_evaluated() {
+fn unavailable_engine_is_an_error_before_evaluation() {
     let project = Project::new();
     let run = ["container", "run", "hello", "--engine", "docker"];
     project.program("docker", DOWN);
@@ -224,7 +225,7 @@ fn an_engine_that_is_named_and_does_not_answer_is_told_before_anything_is_evalua
              hint: add your user to the group docker and log in again, or use --engine podman\n"
         )
     );
-    // podman on another machine.
+    // A remote podman.
     project.program("podman", "[ \"$1\" != info ] || { echo 'Cannot connect to Podman' >&2; exit 125; }");
     let said = project
         .fails(&["container", "run", "hello", "--engine", "podman"], &[("CONTAINER_HOST", "tcp://far:1")]);
@@ -232,7 +233,7 @@ fn an_engine_that_is_named_and_does_not_answer_is_told_before_anything_is_evalua
 }
 
 #[test]
-fn podman_takes_the_place_of_a_docker_that_does_not_answer() {
+fn podman_is_used_if_docker_does_not_answer() {
     let project = Project::new();
     let run = ["container", "run", "hello"];
     project.program("docker", DOWN);
@@ -240,30 +241,27 @@ fn podman_takes_the_place_of_a_docker_that_does_not_answer() {
     assert!(said.ends_with("error: docker does not answer\nhint: start docker's daemon\n"), "{said}");
     project.program("podman", "exit 0");
     let said = project.fails(&run, &[]);
-    assert!(
-        said.starts_with("warning: docker does not answer: podman runs the container\nevaluated\n"),
-        "{said}"
-    );
-    // No word of it where docker answers, or is not installed.
+    assert!(said.starts_with("warning: docker does not answer: using podman\nevaluated\n"), "{said}");
+    // No warning if docker answers or is not installed.
     project.program("docker", "exit 0");
     assert!(project.fails(&run, &[]).starts_with("evaluated\n"));
     fs::remove_file(project.programs.path().join("docker")).unwrap();
     assert!(project.fails(&run, &[]).starts_with("evaluated\n"));
     let said = project.fails(&[&run[..], &["--engine", "docker"]].concat(), &[]);
-    assert_eq!(said, "error: there is no docker on PATH\nhint: install docker, or use --engine podman\n");
+    assert_eq!(said, "error: cannot find docker on PATH\nhint: install docker, or use --engine podman\n");
     fs::remove_file(project.programs.path().join("podman")).unwrap();
     let said = project.fails(&run, &[]);
-    assert!(said.starts_with("error: there is neither docker nor podman on PATH\n"), "{said}");
+    assert!(said.starts_with("error: cannot find docker or podman on PATH\n"), "{said}");
 }
 
 #[test]
-fn options_of_an_engine_with_an_open_quote_are_refused() {
+fn unclosed_quotes_in_engine_args_are_errors() {
     let project = Project::new();
     project.program("podman", "exit 0");
     let said = project.fails(&["container", "run", "hello", "--engine-args", "--env 'A=b"], &[]);
     assert_eq!(
         said,
-        "error: --engine-args \"--env 'A=b\": a quote is open\n\
+        "error: --engine-args \"--env 'A=b\": a quote is not closed\n\
          hint: quote an option with a space in it, as in --engine-args \"--env 'GREETING=good morning'\"\n"
     );
 }

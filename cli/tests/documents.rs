@@ -1,4 +1,4 @@
-//! What commands say of documents that they cannot use: the file, the key, what its value must be, and the way out.
+//! Errors about invalid documents: the file, the key, the expected value, and a hint.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 const A: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-app";
 const DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
-/// A folder with a closure and a request that are fine.
+/// A directory with a valid closure and request.
 struct Folder(tempfile::TempDir);
 
 impl Folder {
@@ -32,7 +32,7 @@ impl Folder {
         file
     }
 
-    /// What a failing command says.
+    /// Returns the error of a failing command.
     fn said(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
         command.args(arguments).current_dir(self.path()).env_clear().stdin(Stdio::null());
@@ -43,20 +43,20 @@ impl Folder {
         said
     }
 
-    /// What `nixply plan` says of a request.
+    /// Returns the error of `nixply plan` for a request.
     fn of_request(&self, request: impl AsRef<[u8]>) -> String {
         self.put("r.json", request);
         self.said(&["plan", "r.json", "--closure", "closure.json"])
     }
 
-    /// What `nixply inspect` says of a spec.
+    /// Returns the error of `nixply inspect` for a spec.
     fn of_spec(&self, spec: impl AsRef<[u8]>) -> String {
         self.put("i.json", spec);
         self.said(&["inspect", "i.json"])
     }
 }
 
-/// Words of the program that mean nothing to a user.
+/// Internal words that mean nothing to users.
 const INNER_WORDS: [&str; 16] = [
     "usize",
     "u32",
@@ -83,7 +83,7 @@ fn in_users_words(said: &str) {
 }
 
 #[test]
-fn messages_of_the_program() {
+fn documents_with_errors_are_explained() {
     let folder = Folder::new();
     for (request, expected) in [
         ("", "r.json is empty"),
@@ -161,7 +161,7 @@ fn messages_of_the_program() {
 }
 
 #[test]
-fn messages_of_the_program_name_near_keys() {
+fn unknown_keys_get_suggestions() {
     let folder = Folder::new();
     for (request, expected) in [
         (r#"{"confg":{}}"#, "error: r.json cannot have the key `confg`; did you mean `config`?\n"),
@@ -193,12 +193,12 @@ fn messages_of_the_program_name_near_keys() {
 }
 
 #[test]
-fn messages_of_the_program_about_specs() {
+fn spec_errors_are_explained() {
     let folder = Folder::new();
     let layer = |more: &str| {
         format!(r#"{{"version":1,"layers":[{{"digest":"{DIGEST}","diff_ids":"{DIGEST}"{more}}}]}}"#)
     };
-    let hint = "hint: an image's spec is the image.json that nixply build writes, or a result link to one\n";
+    let hint = "hint: an image spec is the image.json that nixply build writes, or a result link to one\n";
     for (spec, expected) in [
         ("null".to_owned(), format!("error: i.json must be an object, not null\n{hint}")),
         (String::new(), format!("error: i.json is empty\n{hint}")),
@@ -238,13 +238,13 @@ fn messages_of_the_program_about_specs() {
         assert_eq!(said, expected, "{}", &spec[..spec.len().min(200)]);
         in_users_words(&said);
     }
-    // A byte order mark is none of the document.
+    // A byte order mark is not part of the document.
     let spec = format!("\u{feff}{}", layer(r#","mediatype":"m","size":-5"#));
     assert!(folder.of_spec(spec).contains("layers[0].size must be"));
 }
 
 #[test]
-fn messages_of_the_program_about_files_that_are_no_text() {
+fn binary_files_are_recognised() {
     let folder = Folder::new();
     for (bytes, expected) in [
         (&b"\x1f\x8b\x08\0\0"[..], "error: i.json is a gzip file, not text\n"),
@@ -261,17 +261,17 @@ fn messages_of_the_program_about_files_that_are_no_text() {
     fs::create_dir(folder.path().join("empty")).unwrap();
     folder.put("image/image.json", "{}");
     for (name, hint) in [
-        ("empty", "an image's spec is the image.json that nixply build writes, or a result link to one"),
-        ("image", "name the file in it: image/image.json"),
+        ("empty", "an image spec is the image.json that nixply build writes, or a result link to one"),
+        ("image", "pass the file in it: image/image.json"),
     ] {
-        let expected = format!("error: {name} is a directory, not an image's spec\nhint: {hint}\n");
+        let expected = format!("error: {name} is a directory, not an image spec\nhint: {hint}\n");
         assert_eq!(folder.said(&["inspect", name]), expected);
     }
 }
 
-/// A file of another kind than the command takes.
+/// Files of another kind than the command expects.
 #[test]
-fn messages_of_the_program_say_what_a_file_is() {
+fn wrong_kinds_of_files_are_recognised() {
     let folder = Folder::new();
     folder.put("result", r#"{"version":1,"layers":[],"arch":"amd64"}"#);
     folder.put("layers.json", format!(r#"[{{"digest":"{DIGEST}","diff_ids":"{DIGEST}","mediatype":"m"}}]"#));
@@ -279,57 +279,57 @@ fn messages_of_the_program_say_what_a_file_is() {
     folder.put("fleet.json", r#"{"web":{"config":{}},"worker":{"config":{}}}"#);
     folder.put("image.nix", "{ pkgs ? import <nixpkgs> { } }:\nbuiltins.nixplyImage { name = \"x\"; }\n");
     let plan = |file: &str| folder.said(&["plan", file, "--closure", "closure.json"]);
-    let spec_hint = "an image's spec is the image.json that nixply build writes, or a result link to one";
+    let spec_hint = "an image spec is the image.json that nixply build writes, or a result link to one";
     for (said, error, hint) in [
         (
             plan("result"),
-            "result is an image's spec, not an image's request",
-            "nixply inspect result shows its layers",
+            "result is an image spec, not an image request",
+            "show its layers with nixply inspect result",
         ),
         (
             plan("image.nix"),
-            "image.nix is an expression of Nix, not an image's request",
-            "nix build -f image.nix, then nixply inspect result",
+            "image.nix is a Nix expression, not an image request",
+            "build it first: nix build -f image.nix, then nixply inspect result",
         ),
         (
             plan(".#image"),
-            ".#image is an installable of Nix, not a file",
-            "nix build .#image, then nixply inspect result",
+            ".#image is a Nix installable, not a file",
+            "build it first: nix build .#image, then nixply inspect result",
         ),
         (
             plan("fleet.json"),
-            "fleet.json is an object of images' requests, not an image's request",
+            "fleet.json is an object of image requests, not an image request",
             "pass --images to nixply plan",
         ),
         (
             folder.said(&["plan", "--images", "request.json", "--closure", "closure.json"]),
-            "request.json is an image's request, not an object of images' requests",
-            "leave --images out",
+            "request.json is an image request, not an object of image requests",
+            "omit --images",
         ),
         (
             folder.said(&["inspect", "request.json"]),
-            "request.json is an image's request, not an image's spec",
-            "nixply build request.json -o image.json makes one of it",
+            "request.json is an image request, not an image spec",
+            "build it first: nixply build request.json -o image.json",
         ),
         (
             folder.said(&["inspect", "layers.json"]),
-            "layers.json is a list of layers (layers.json), not an image's spec",
+            "layers.json is a list of layers (layers.json), not an image spec",
             spec_hint,
         ),
         (
             folder.said(&["diff", "result", "index.json"]),
-            "index.json is an OCI index, not an image's spec",
-            "skopeo copy OCI-LAYOUT dir:FOLDER, then nixply n2c image-from-dir image.json FOLDER, makes a spec of it",
+            "index.json is an OCI index, not an image spec",
+            "make a spec with skopeo copy OCI-LAYOUT dir:DIR, then nixply n2c image-from-dir image.json DIR",
         ),
         (
             folder.said(&["plan", "request.json", "--closure", "result"]),
-            "result is an image's spec, not a closure",
-            "a closure is what `nix path-info --json --recursive PATH` prints",
+            "result is an image spec, not a closure",
+            "get a closure with `nix path-info --json --recursive PATH`",
         ),
         (
             plan("closure.json"),
-            "closure.json is a closure, not an image's request",
-            "pass it as --closure closure.json; a request is JSON with the arguments of builtins.nixplyImage, such as {\"config\": {...}}",
+            "closure.json is a closure, not an image request",
+            "pass it as --closure closure.json; an image request is JSON with the arguments of builtins.nixplyImage, such as {\"config\": {...}}",
         ),
     ] {
         assert_eq!(said, format!("error: {error}\nhint: {hint}\n"));
@@ -337,7 +337,7 @@ fn messages_of_the_program_say_what_a_file_is() {
 }
 
 #[test]
-fn messages_of_the_program_about_closures() {
+fn closure_errors_are_explained() {
     let folder = Folder::new();
     for (closure, expected) in [
         ("".to_owned(), "error: c.json is empty\n"),
@@ -359,7 +359,7 @@ fn messages_of_the_program_about_closures() {
 }
 
 #[test]
-fn long_values_are_shortened_in_messages() {
+fn messages_shorten_long_values() {
     let folder = Folder::new();
     let long = "ä".repeat(100_000);
     for request in [

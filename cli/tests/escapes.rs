@@ -1,4 +1,4 @@
-//! Control characters that others have put into documents and names reach no terminal.
+//! Control characters in documents and names do not reach the terminal.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 const DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 const A: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a";
 
-/// Sets a terminal's title, clears it, forges a line, and turns text around; as JSON writes it.
+/// Sets a terminal's title, clears it, forges a line, and reverses text; in JSON's escapes.
 const EVIL: &str = r"x\u001b]0;title\u0007\u001b[2J\r\nerror: forged\u009b31m\u202egnp";
 
 fn nixply(folder: &Path, arguments: &[&str]) -> Output {
@@ -18,7 +18,7 @@ fn nixply(folder: &Path, arguments: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// No line of its own, no control character.
+/// Asserts that no line was injected and that there are no control characters.
 fn harmless(output: &Output) {
     for bytes in [&output.stdout, &output.stderr] {
         let text = String::from_utf8(bytes.clone()).unwrap();
@@ -35,7 +35,7 @@ fn spec(layer: &str) -> String {
 }
 
 #[test]
-fn fault_terminal_escapes() {
+fn messages_escape_control_characters() {
     let folder = tempfile::tempdir().unwrap();
     let put = |name: &str, content: &str| fs::write(folder.path().join(name), content).unwrap();
     let run = |arguments: &[&str]| nixply(folder.path(), arguments);
@@ -82,9 +82,9 @@ fn fault_terminal_escapes() {
     assert!(shown.contains(r"x\u{1b}]0;title\u{7}\u{1b}[2J\r\nerror: forged\u{9b}31m\u{202e}gnp"), "{shown}");
 }
 
-/// Data is exact: only text for people is escaped.
+/// JSON output is exact; only text for people is escaped.
 #[test]
-fn fault_terminal_escapes_leaves_json_as_it_is() {
+fn json_output_is_not_escaped() {
     let folder = tempfile::tempdir().unwrap();
     let evil = spec(r#""paths":[]"#).replace(r#""mediatype":"m""#, &format!(r#""mediatype":"{EVIL}""#));
     fs::write(folder.path().join("i.json"), evil).unwrap();
@@ -95,7 +95,7 @@ fn fault_terminal_escapes_leaves_json_as_it_is() {
 }
 
 #[test]
-fn fault_terminal_escapes_in_names_that_are_no_text() {
+fn invalid_utf8_in_names_is_escaped() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
     command
@@ -110,9 +110,9 @@ fn fault_terminal_escapes_in_names_that_are_no_text() {
     );
 }
 
-/// In Markdown, names mean nothing either: no markup, no HTML.
+/// Names are also escaped in Markdown: no markup, no HTML.
 #[test]
-fn fault_terminal_escapes_in_markdown_and_pages() {
+fn markdown_and_pages_escape_control_characters() {
     let folder = tempfile::tempdir().unwrap();
     let put = |name: &str, content: &str| fs::write(folder.path().join(name), content).unwrap();
     put("old.json", &spec(r#""paths":[]"#));

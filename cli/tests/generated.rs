@@ -1,4 +1,4 @@
-//! What is generated for shells, for man and for the documentation has everything in it that `--help` has.
+//! Completions, man pages and the reference contain everything that `--help` does.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,12 +10,12 @@ fn nixply(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The long options of each command, as its help shows them. A command below another has the other's name before its own.
+/// Returns the long options of each command, from its help. The name of a subcommand starts with its parent's.
 fn options() -> BTreeMap<String, Vec<String>> {
     let mut all = BTreeMap::new();
     let mut parents = vec![String::new()];
     while let Some(parent) = parents.pop() {
-        // It passes all on to skopeo, --help too.
+        // skopeo's command passes on everything, including --help.
         if parent == "skopeo" {
             all.insert(parent, Vec::new());
             continue;
@@ -23,7 +23,7 @@ fn options() -> BTreeMap<String, Vec<String>> {
         let help = nixply(&parent.split_whitespace().chain(["--help"]).collect::<Vec<_>>());
         let below =
             help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-        // What a command does goes on below itself, further to the right.
+        // Descriptions of a command continue on indented lines.
         let below =
             below.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
         parents.extend(
@@ -34,7 +34,7 @@ fn options() -> BTreeMap<String, Vec<String>> {
         let names = names.filter(|name| !["help", "version"].contains(name)).map(String::from).collect();
         all.insert(parent, names);
     }
-    // Of each kind one, lest all be well with nothing.
+    // At least one of each kind, so that the test cannot pass with an empty list.
     assert!(all["build"].contains(&"quiet".to_owned()) && all["build"].contains(&"cache-dir".to_owned()));
     assert!(all["cache gc"].contains(&"cache-limit".to_owned()) && all.contains_key("cache"), "{all:?}");
     assert!(!all.contains_key("builder") && !all.contains_key("man"), "{all:?}");
@@ -42,7 +42,7 @@ fn options() -> BTreeMap<String, Vec<String>> {
 }
 
 #[test]
-fn completions_know_all_commands_and_options() {
+fn completions_have_all_commands_and_options() {
     for shell in ["bash", "zsh", "fish"] {
         let script = nixply(&["completions", shell]);
         for (command, options) in options() {
@@ -50,7 +50,7 @@ fn completions_know_all_commands_and_options() {
                 assert!(script.contains(word), "{shell}: {command}: {word}");
             }
         }
-        // Whichever of the shells are there can read it.
+        // Every installed shell can parse it.
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("script");
         fs::write(&file, script).unwrap();
@@ -61,7 +61,7 @@ fn completions_know_all_commands_and_options() {
     }
 }
 
-/// What bash offers of a command line.
+/// Returns bash's completions of a command line.
 fn offered(line: &str) -> Vec<String> {
     let script = r#"
         source <("$1" completions bash)

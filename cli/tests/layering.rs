@@ -1,4 +1,4 @@
-//! `--strategy` and `--max-layers` of `nixply plan` and `nixply build`, which count instead of the request's.
+//! `--strategy` and `--max-layers` of `nixply plan` and `nixply build`, which override the request's.
 
 use std::fs;
 use std::process::{Command, Output, Stdio};
@@ -12,7 +12,7 @@ fn path(name: &str) -> String {
     format!("/nix/store/{}-{name}", "0".repeat(32))
 }
 
-/// A folder with a request for an image of `app`, with `tool` in a layer of its own, and their closure: `app` needs `big` and
+/// Makes a directory with a request for an image of `app`, with `tool` in its own layer, and their closure: `app` needs `big` and
 /// `lib`, `big` needs `lib`.
 fn world() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -46,7 +46,7 @@ fn nixply(folder: &TempDir, arguments: &[&str]) -> Output {
     command.current_dir(folder.path()).output().unwrap()
 }
 
-/// The layers as names.
+/// Returns the names of the layers' paths.
 fn layers(output: &Output, of: impl Fn(&Value) -> Value) -> Vec<String> {
     assert_eq!((output.status.code(), &output.stderr[..]), (Some(0), &b""[..]), "{output:?}");
     let layers = of(&serde_json::from_slice(&output.stdout).unwrap());
@@ -59,7 +59,7 @@ fn layers(output: &Output, of: impl Fn(&Value) -> Value) -> Vec<String> {
 }
 
 #[test]
-fn flags_count_instead_of_the_requests_own() {
+fn layering_flags_override_the_request() {
     let world = world();
     for (flags, expected) in [
         (&[][..], &["tool", "app", "lib big"][..]),
@@ -81,7 +81,7 @@ fn flags_count_instead_of_the_requests_own() {
 }
 
 #[test]
-fn wrong_values_are_told_what_would_be_right() {
+fn invalid_layering_values_list_the_valid_ones() {
     let world = world();
     for command in ["plan", "build"] {
         for (flag, value, words) in [

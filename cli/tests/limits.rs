@@ -1,5 +1,5 @@
-//! Limits of the machine: where threads, memory, open files or a file's size run out, work is slower or ends with one line and exit
-//! code 2. Untrusted closures: what is no store path is never read.
+//! Resource limits: if threads, memory, open files or the size of a file run out, the program is slower or exits with one line and
+//! code 2. Untrusted closures: only store paths are read.
 
 #![allow(clippy::print_stderr, reason = "skipped tests say so")]
 
@@ -10,10 +10,10 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-/// A user that has no processes.
+/// A user without processes.
 const NOBODY: &str = "54321";
 
-/// A store of a few paths, a request for them with several layers, and a copy of the program that everybody can run.
+/// A store of a few paths, a request for them with several layers, and a copy of the program that every user can run.
 struct World(tempfile::TempDir);
 
 impl World {
@@ -49,7 +49,7 @@ impl World {
         fs::write(self.at(name), value.to_string()).unwrap();
     }
 
-    /// The program, run by another one that sets limits, or by itself.
+    /// Runs the program, directly or through another one that sets limits.
     fn nixply(&self, before: &[&str], arguments: &[&str]) -> Output {
         let words: Vec<&str> = before.iter().chain(&["./nixply"]).chain(arguments).copied().collect();
         let mut command = Command::new(words[0]);
@@ -74,7 +74,7 @@ fn closure() -> Value {
 
 const IN: [&str; 5] = ["--closure", "closure.json", "--real-store-dir", "store", "--no-cache"];
 
-/// What is run at each limit.
+/// Commands to run at each limit.
 fn commands() -> Vec<Vec<&'static str>> {
     let build = |request| [&["build", "-q", "-j", "2", request][..], &IN].concat();
     let plan = |flags: &[&'static str]| [&["plan"][..], flags, &IN[..2]].concat();
@@ -101,18 +101,18 @@ fn commands() -> Vec<Vec<&'static str>> {
     ]
 }
 
-/// Fine and as without limits, or exit code 2 and a line.
+/// Asserts the result without limits, or exit code 2 and one line. Returns whether it was a success.
 fn fine_or_told(output: &Output, expected: &Output, what: &str) -> bool {
     let stderr = String::from_utf8_lossy(&output.stderr);
     match output.status.code() {
         Some(0) => {
-            // The table of strategies has times in it.
+            // The table of strategies contains times.
             let same = what.contains("strategies") || output.stdout == expected.stdout;
             assert!(same, "{what}");
             true
         }
         Some(2) => {
-            // The C library has a message of its own where it cannot set up a thread.
+            // The C library has its own message if it cannot set up a thread.
             let starts = ["error: ", "Fatal glibc error: "].iter().any(|start| stderr.starts_with(start));
             assert!(starts && stderr.trim_end().lines().count() == 1, "{what}: {stderr}");
             false
@@ -121,7 +121,7 @@ fn fine_or_told(output: &Output, expected: &Output, what: &str) -> bool {
     }
 }
 
-/// Runs everything at each of these limits; gives how often it was fine.
+/// Runs all commands at each limit. Returns the number of successes.
 fn at_limits(world: &World, limits: &[Vec<&str>]) -> usize {
     fs::write(world.at("image.json"), world.nixply(&[], &commands()[0]).stdout).unwrap();
     let mut fine = 0;
@@ -134,7 +134,7 @@ fn at_limits(world: &World, limits: &[Vec<&str>]) -> usize {
             String::from_utf8_lossy(&expected.stderr)
         );
         for limit in limits {
-            // Where it cannot even be started, the kernel and the dynamic linker have other exit codes.
+            // If the program cannot even be started, the kernel and the dynamic linker have other exit codes.
             if world.nixply(limit, &["--version"]).status.code() != Some(0) {
                 continue;
             }
@@ -153,10 +153,10 @@ fn is_root() -> bool {
     root
 }
 
-/// `std::thread::scope`'s `spawn` panics where there is no thread to be had (exit code 101), and rayon's pool was an error of the
-/// user's (exit code 1).
+/// Regression: `std::thread::scope`'s `spawn` panics if no thread is available (exit code 101), and a failure of rayon's pool
+/// counted as an error of the user (exit code 1).
 #[test]
-fn fault_thread_limit_packs_with_the_threads_that_there_are() {
+fn packing_works_with_fewer_threads_than_requested() {
     if !is_root() {
         return;
     }
@@ -169,7 +169,7 @@ fn fault_thread_limit_packs_with_the_threads_that_there_are() {
 }
 
 #[test]
-fn few_open_files_are_enough_or_told() {
+fn too_few_open_files_are_an_error_of_the_machine() {
     let world = World::new();
     let counts: Vec<String> = [5, 8, 12, 16, 20, 24, 32, 40].map(|count| format!("--nofile={count}")).into();
     let limits: Vec<Vec<&str>> = counts.iter().map(|count| vec!["prlimit", count]).collect();
@@ -180,7 +180,7 @@ fn few_open_files_are_enough_or_told() {
 }
 
 #[test]
-fn little_memory_is_enough_or_told() {
+fn too_little_memory_is_an_error_of_the_machine() {
     let world = World::new();
     let megabytes = [30, 40, 50, 60, 70, 80, 100, 120, 150, 200, 300];
     let sizes: Vec<String> = megabytes.iter().map(|size| format!("--as={size}000000")).collect();
@@ -189,7 +189,7 @@ fn little_memory_is_enough_or_told() {
 }
 
 #[test]
-fn small_stacks_are_enough() {
+fn small_stacks_suffice() {
     let world = World::new();
     let limits: Vec<Vec<&str>> =
         ["64", "128", "256", "1024"].map(|size| vec!["sh", "-c", "ulimit -s $0; exec \"$@\"", size]).into();
@@ -197,9 +197,9 @@ fn small_stacks_are_enough() {
     assert_eq!(fine, commands().len() * limits.len());
 }
 
-/// The signal SIGXFSZ ended the program.
+/// Regression: the signal SIGXFSZ ended the program.
 #[test]
-fn a_file_that_may_not_be_that_large_is_told_and_not_left_behind() {
+fn file_size_limit_is_an_error_and_leaves_no_file() {
     let world = World::new();
     let build = [&commands()[0][..], &["-o", "out.json"]].concat();
     let output = world.nixply(&["prlimit", "--fsize=100"], &build);
@@ -210,7 +210,7 @@ fn a_file_that_may_not_be_that_large_is_told_and_not_left_behind() {
     let left: Vec<_> =
         left.filter(|name| name == "out.json" || name.to_string_lossy().starts_with('.')).collect();
     assert!(left.is_empty(), "{left:?}");
-    // A layout's blobs.
+    // Blobs of a layout.
     fs::write(world.at("image.json"), world.nixply(&[], &commands()[0]).stdout).unwrap();
     let layout = ["layout", "-q", "image.json", "layout", "--real-store-dir", "store", "--no-cache"];
     let output = world.nixply(&["prlimit", "--fsize=300"], &layout);
@@ -220,9 +220,9 @@ fn a_file_that_may_not_be_that_large_is_told_and_not_left_behind() {
     assert!(!world.at("layout").exists());
 }
 
-/// A cache that cannot be written makes the next build slower, and no worse.
+/// A cache that cannot be written only makes the next build slower.
 #[test]
-fn a_cache_whose_files_may_not_be_that_large_is_of_no_use() {
+fn file_size_limit_disables_the_cache() {
     let world = World::new();
     let expected = world.nixply(&[], &commands()[0]);
     let build = ["build", "-q", "request.json", "--closure", "closure.json", "--real-store-dir", "store"];
@@ -235,9 +235,9 @@ fn a_cache_whose_files_may_not_be_that_large_is_of_no_use() {
     assert!(fine_or_told(&world.nixply(&[], &build), &expected, "without limits"));
 }
 
-/// As the closure names it, `outside` was packed, and its content was in the cache for everybody to read.
+/// Regression: `outside` was packed under the closure's name for it, and its content was readable for all users in the cache.
 #[test]
-fn fault_closure_outside_is_an_error_before_anything_is_read() {
+fn closures_with_paths_outside_the_store_are_errors_before_reading() {
     let world = World::new();
     fs::write(world.at("outside"), "the content of a file outside").unwrap();
     let outside = world.at("outside").display().to_string();
@@ -277,7 +277,7 @@ fn fault_closure_outside_is_an_error_before_anything_is_read() {
         (&long, "Nix allows 211"),
     ];
     for (name, words) in names {
-        // As an entry that a path refers to, as one of its own, and as a reference alone.
+        // As an entry that a path refers to, as an independent entry, and only as a reference.
         bad(&|closure| {
             closure[0]["references"].as_array_mut().unwrap().push(name.into());
             closure.as_array_mut().unwrap().push(entry(name));
@@ -302,7 +302,7 @@ fn fault_closure_outside_is_an_error_before_anything_is_read() {
     fs::write(world.at("bad.json"), text.replacen("\"narSize\":1000,", "\"narSize\":1000,\"narSize\":1,", 1))
         .unwrap();
     refused("the key \"narSize\" is there twice");
-    // As Nix 2.19 and 2.33 print them.
+    // As printed by Nix 2.19 and 2.33.
     world.write("bad.json", &json!({"/etc/shadow": {"narHash": "", "narSize": 1, "references": []}}));
     refused("store path \"/etc/shadow\"");
     let info = json!({"shadow": {"narHash": "", "narSize": 1, "references": []}});
@@ -316,9 +316,9 @@ fn has_files(folder: &Path) -> bool {
     })
 }
 
-/// Of two values for one key the last one counted.
+/// Regression: the last of two values for one key counted.
 #[test]
-fn a_key_that_is_there_twice_is_an_error_in_every_document() {
+fn duplicate_keys_are_errors_in_every_document() {
     let world = World::new();
     let image = world.nixply(&[], &commands()[0]).stdout;
     let image = String::from_utf8(image).unwrap();

@@ -1,4 +1,4 @@
-//! How errors look, and the exit codes that they come with.
+//! The form of errors, and their exit codes.
 
 mod terminal;
 
@@ -10,7 +10,7 @@ use self::terminal::Running;
 
 const MESSAGE: &str = "cannot read none.json: No such file or directory (os error 2)";
 
-/// A program that has something to complain about, in an environment that says nothing of colours.
+/// Returns a failing command, in an environment without settings for colours.
 fn complaint(variables: &[(&str, &str)]) -> Command {
     let mut command = nixply(&["inspect", "none.json"]);
     command.envs(variables.iter().copied());
@@ -29,7 +29,7 @@ fn said(output: &Output) -> (Option<i32>, &str, &str) {
 }
 
 #[test]
-fn colours_are_for_terminals_and_who_asks_for_them() {
+fn colours_follow_terminal_and_environment() {
     let coloured = format!("\u{1b}[1m\u{1b}[31merror:\u{1b}[0m {MESSAGE}\n");
     let plain = format!("error: {MESSAGE}\n");
     for (variables, expected) in [
@@ -56,19 +56,19 @@ fn colours_are_for_terminals_and_who_asks_for_them() {
 }
 
 #[test]
-fn a_way_out_is_a_line_of_its_own() {
+fn hints_are_separate_lines() {
     let output = nixply(&["cache", "stat"]).env_remove("HOME").output().unwrap();
-    let expected = "error: there is no cache\nhint: set HOME, or give --cache-dir\n";
+    let expected = "error: cannot find the cache directory\nhint: set HOME, or pass --cache-dir\n";
     assert_eq!(said(&output), (Some(1), "", expected));
 
     let output = nixply(&["skopeo", "--version"]).env("PATH", "/nonexistent").output().unwrap();
-    let expected = "error: there is no skopeo on PATH but nixply's, which needs the real one\n\
-                    hint: install skopeo, or name it in NIXPLY_SKOPEO\n";
+    let expected = "error: cannot find the real skopeo: PATH has none, or only nixply under that name\n\
+                    hint: install skopeo, or set NIXPLY_SKOPEO to its path\n";
     assert_eq!(said(&output), (Some(1), "", expected));
 }
 
 #[test]
-fn mistyped_names_are_recognised() {
+fn mistyped_names_get_suggestions() {
     for (arguments, expected) in [
         (
             &["layuot"][..],
@@ -84,7 +84,7 @@ fn mistyped_names_are_recognised() {
 }
 
 #[test]
-fn wrong_arguments_have_an_exit_code_of_their_own() {
+fn usage_errors_exit_with_2() {
     let limit = "error: invalid value 'much' for '--cache-limit <SIZE>'";
     for (arguments, variable, expected) in [
         (
@@ -96,7 +96,7 @@ fn wrong_arguments_have_an_exit_code_of_their_own() {
         (&["cache", "stat"], "much", limit),
         (&["skopeo", "copy", "nix:image.json", "dir:out"], "much", limit),
         (&["cache"], "1GB", "error: 'nixply cache' requires a subcommand"),
-        (&[], "1GB", "OCI images from Nix closures"),
+        (&[], "1GB", "Build OCI images from Nix closures"),
         (
             &["serve", "a.json", "--name", "a", "--name", "b"],
             "1GB",
@@ -105,12 +105,12 @@ fn wrong_arguments_have_an_exit_code_of_their_own() {
         (
             &["strategies", "--git-revisions", "a..b", "--installable", "x", "c", "d"],
             "1GB",
-            "error: --git-revisions takes one repository, not 2\n",
+            "error: --git-revisions needs one repository, got 2\n",
         ),
         (
             &["n2c", "layers-from-reproducible-storepaths", "--max-layers=0", "out", "in"],
             "1GB",
-            "error: --max-layers is 0: ",
+            "error: --max-layers must be at least 1, got 0",
         ),
         (&["container", "--registry", "docker://r/"], "1GB", "error: No container subcommand provided. "),
     ] {
@@ -122,7 +122,7 @@ fn wrong_arguments_have_an_exit_code_of_their_own() {
         let (code, out, error) = said(&output);
         assert!(code == Some(2) && out.is_empty() && error.starts_with(expected), "{output:?}");
     }
-    // What is in a file is no argument.
+    // Wrong file contents are not usage errors.
     let output =
         nixply(&["skopeo", "copy", "nix:/dev/null", "dir:out"]).env("NIXPLY_SKOPEO", "/bin/true").output();
     let output = output.unwrap();
@@ -138,7 +138,7 @@ fn wrong_arguments_have_an_exit_code_of_their_own() {
 }
 
 #[test]
-fn serving_quietly_says_nothing_but_the_reference() {
+fn quiet_serve_prints_only_the_reference() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("image.json"), r#"{"version": 1, "layers": []}"#).unwrap();
     for (flags, told) in [(&[][..], 2), (&["--quiet"], 0)] {
@@ -160,9 +160,9 @@ fn serving_quietly_says_nothing_but_the_reference() {
 }
 
 #[test]
-fn whoever_has_seen_enough_is_told_nothing() {
+fn closed_output_pipe_exits_with_141_silently() {
     let mut command = nixply(&["cache", "stat", "--cache-dir", "."]);
-    // A pipe that nobody reads.
+    // A pipe without a reader.
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let output = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();

@@ -1,5 +1,5 @@
-//! nix2container's command line, under its name and as `nixply n2c`: its files, its messages, its exit codes. The digests of its
-//! unit tests, whose paths are in no store, are in packer/tests/golden.rs.
+//! nix2container's command line, under its name and as `nixply n2c`: files, messages and exit codes. The digests of its unit tests,
+//! whose paths are not in a store, are in packer/tests/golden.rs.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,10 +9,10 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A folder with a store, and the program under nix2container's name.
+/// A directory with a store, and the program under nix2container's name.
 struct Sandbox(TempDir);
 
-/// The store's path: an empty file.
+/// The store path: an empty file.
 const BASE: &str = "0123456789abcdfghijklmnpqrsvwxyz-file1";
 
 impl Sandbox {
@@ -29,7 +29,7 @@ impl Sandbox {
         sandbox
     }
 
-    /// The store's path.
+    /// Returns the store path.
     fn file(&self) -> String {
         self.path("store").join(BASE).to_str().unwrap().to_owned()
     }
@@ -54,7 +54,7 @@ impl Sandbox {
             .unwrap()
     }
 
-    /// Runs it; gives what it said.
+    /// Runs a command and returns standard error.
     fn ok(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let said = String::from_utf8(output.stderr).unwrap();
@@ -76,7 +76,7 @@ const LAYERS: &str = "layers-from-reproducible-storepaths";
 const KEPT: &str = "layers-from-non-reproducible-storepaths";
 
 #[test]
-fn layers_are_nix2containers() {
+fn layers_equal_those_of_nix2container() {
     let sandbox = Sandbox::new();
     let file = &*sandbox.file();
     let said = sandbox.ok(&[LAYERS, "out.json", "graph.json"]);
@@ -99,7 +99,7 @@ fn layers_are_nix2containers() {
         &json!([{"path": file, "regex": ".*file1", "mode": "0641", "uid": null, "note": "x"}]),
     );
     sandbox.write("history.json", &json!({"created_by": "me"}));
-    // Flags stand anywhere, with a space or an equals sign.
+    // Flags can be anywhere, with a space or an equals sign.
     sandbox.ok(&[
         "--debug",
         LAYERS,
@@ -120,7 +120,7 @@ fn layers_are_nix2containers() {
         json!({"rewrite": {"regex": "", "repl": ""}, "perms": perms})
     );
 
-    // What is empty is not given.
+    // Empty values count as absent.
     sandbox.ok(&[
         LAYERS,
         "empty.json",
@@ -135,7 +135,7 @@ fn layers_are_nix2containers() {
     ]);
     assert_eq!(sandbox.read("empty.json"), layer);
 
-    // A parent leaves out what is there with the same rules; then there is no layer.
+    // A parent removes paths with the same rules; then no layer is left.
     let said = sandbox.ok(&[LAYERS, "none.json", "graph.json", "out.json"]);
     assert!(
         said.starts_with(&format!("Excluding path {file} because already present in a parent layer\n")),
@@ -152,9 +152,9 @@ fn layers_are_nix2containers() {
     assert_eq!(sandbox.read("moved.json")[0]["size"], 2560, "/, /opt and /opt/file2");
 }
 
-/// The second half of TestNewLayers (G4).
+/// The second half of nix2container's TestNewLayers.
 #[test]
-fn g4_layers_are_kept_as_files() {
+fn tar_directory_keeps_layer_files() {
     let sandbox = Sandbox::new();
     sandbox.ok(&[LAYERS, "plain.json", "graph.json"]);
     let digest = sandbox.read("plain.json")[0]["digest"].as_str().unwrap().to_owned();
@@ -172,7 +172,7 @@ fn g4_layers_are_kept_as_files() {
 }
 
 #[test]
-fn an_image_is_its_config_and_its_layers() {
+fn image_has_config_and_layers() {
     let sandbox = Sandbox::new();
     sandbox.ok(&[LAYERS, "one.json", "graph.json"]);
     let digest = &sandbox.read("one.json")[0]["digest"];
@@ -214,7 +214,7 @@ fn an_image_is_its_config_and_its_layers() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_exit_code_1() {
+fn n2c_errors_exit_with_1() {
     let sandbox = Sandbox::new();
     sandbox.write("object.json", &json!({}));
     sandbox.write("empty.json", &json!([]));
@@ -222,7 +222,10 @@ fn what_is_wrong_is_told_with_exit_code_1() {
     for (arguments, words) in [
         (vec![LAYERS, "out.json", "gone.json"], "gone.json"),
         (vec![LAYERS, "out.json"], "CLOSURE-GRAPH.json"),
-        (vec![LAYERS, "out.json", "graph.json", "--max-layers", "0"], "--max-layers is 0"),
+        (
+            vec![LAYERS, "out.json", "graph.json", "--max-layers", "0"],
+            "--max-layers must be at least 1, got 0",
+        ),
         (vec![LAYERS, "out.json", "graph.json", "--max-layers", ""], "--max-layers"),
         (
             vec![LAYERS, "out.json", "graph.json", "--perms", "object.json"],
@@ -260,9 +263,9 @@ fn what_is_wrong_is_told_with_exit_code_1() {
     assert!(said.contains(&file), "{said}");
 }
 
-/// Issue 17, kind 5: what is packed is what a closure's entries name, so they are checked before anything is read.
+/// The entries of a closure name the files to pack, so they are checked before anything is read.
 #[test]
-fn closures_have_store_paths_of_one_store() {
+fn closures_of_several_stores_are_errors() {
     let sandbox = Sandbox::new();
     let file = sandbox.file();
     let other = format!("/nix/store/{BASE}");
@@ -306,7 +309,7 @@ fn closures_have_store_paths_of_one_store() {
 }
 
 #[test]
-fn the_same_commands_are_nixplys_own() {
+fn n2c_subcommands_match_the_nix2container_program() {
     let sandbox = Sandbox::new();
     sandbox.ok(&[LAYERS, "theirs.json", "graph.json"]);
     let mut own = Command::new(env!("CARGO_BIN_EXE_nixply"));

@@ -1,5 +1,5 @@
-//! Names that others have written: paths of closures and specs, names in lock files and of images, files that requests name.
-//! Each is checked before anything is read or written, and the message names the document and the place. Issue 17, kinds 5 and 9.
+//! Names from untrusted documents: paths of closures and specs, names in lock files and of images, files in requests. Each is
+//! checked before anything is read or written, and the error names the document and the place.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 const A: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-app";
 
-/// A folder with a store of one path, its closure and a request.
+/// A directory with a store of one path, its closure and a request.
 struct Folder(tempfile::TempDir);
 
 impl Folder {
@@ -33,7 +33,7 @@ impl Folder {
         fs::write(self.path().join(name), value.to_string()).unwrap();
     }
 
-    /// A spec with a layer that has `more`.
+    /// Writes a spec whose layer has the fields of `more`.
     fn put_spec(&self, name: &str, more: &Value) {
         let digest = Digest::of(b"layer");
         let mut layer = json!({"digest": digest, "size": 5, "diff_ids": digest, "mediatype": "m"});
@@ -52,7 +52,7 @@ impl Folder {
         self.command(line).output().unwrap()
     }
 
-    /// What a command says that ends with this exit code and prints nothing: one line, and hints.
+    /// Runs a command that fails with this exit code and prints nothing. Returns its error line and hints.
     fn fails(&self, line: &str, code: i32) -> String {
         told(&self.run(line), line, code)
     }
@@ -64,7 +64,7 @@ fn told(output: &Output, line: &str, code: i32) -> String {
     said
 }
 
-/// Paths that are no store paths of `/nix/store`.
+/// Paths that are not store paths of `/nix/store`.
 const BAD_PATHS: [&str; 7] = [
     "/etc/passwd",
     "/nix/store/../../etc/passwd",
@@ -76,7 +76,7 @@ const BAD_PATHS: [&str; 7] = [
 ];
 
 #[test]
-fn closures_are_checked_by_every_command_and_the_entry_is_named() {
+fn every_command_checks_closures_and_names_the_entry() {
     let folder = Folder::new();
     folder.put_spec("old.json", &json!({"paths": [{"path": A}]}));
     folder.put_spec("new.json", &json!({"paths": [{"path": A}]}));
@@ -100,7 +100,7 @@ fn closures_are_checked_by_every_command_and_the_entry_is_named() {
             assert_eq!(said.lines().count(), 1, "{said}");
         }
     }
-    // What is not there is not the request's fault.
+    // A missing path is not an error of the request.
     let lib = A.replace("-app", "-lib");
     folder.put("bad.json", &json!([{"path": A, "narSize": 1, "references": [lib]}]));
     for line in ["plan request.json --closure bad.json", "explain request.json --closure bad.json"] {
@@ -120,7 +120,7 @@ fn closures_are_checked_by_every_command_and_the_entry_is_named() {
 }
 
 #[test]
-fn lock_files_have_names_of_images_packages_and_store_paths() {
+fn invalid_names_in_lock_files_are_errors() {
     let folder = Folder::new();
     let plan = "plan request.json --closure closure.json --lock lock.json";
     let good = || {
@@ -160,7 +160,7 @@ fn lock_files_have_names_of_images_packages_and_store_paths() {
 }
 
 #[test]
-fn fleets_have_names_that_images_could_have() {
+fn invalid_image_names_in_fleets_are_errors() {
     let folder = Folder::new();
     let plan = "plan --images fleet.json --closure closure.json --lock lock.json --update";
     let image = json!({"arch": "amd64", "config": {"Cmd": [A]}});
@@ -177,7 +177,7 @@ fn fleets_have_names_that_images_could_have() {
             .starts_with("error: fleet.json: object of images is not valid: there is no image")
     );
     assert!(!folder.path().join("lock.json").exists());
-    // Of a request by itself, names are checked before the base image is read.
+    // The names in a single request are checked before the base image is read.
     for (key, name) in
         [("name", "."), ("name", ".."), ("tag", "."), ("tag", ".-x"), ("tag", ".."), ("name", "a/../b")]
     {
@@ -194,7 +194,7 @@ fn fleets_have_names_that_images_could_have() {
 }
 
 #[test]
-fn specs_have_store_paths_where_nothing_is_read_of_them() {
+fn specs_with_invalid_paths_are_errors_for_reading_commands() {
     let folder = Folder::new();
     for path in ["/etc/passwd", "/nix/store/../../etc", "/nix/store/app", "../x", "", "/nix/store/a\0b"] {
         folder.put_spec("image.json", &json!({"paths": [{"path": A}, {"path": path}]}));
@@ -228,7 +228,7 @@ fn specs_have_store_paths_where_nothing_is_read_of_them() {
 }
 
 #[test]
-fn files_that_a_request_names_are_named_with_their_key() {
+fn errors_about_files_in_requests_name_the_key() {
     let folder = Folder::new();
     let missing = A.replace("-app", "-missing");
     for (request, what) in [
@@ -247,7 +247,7 @@ fn files_that_a_request_names_are_named_with_their_key() {
 }
 
 #[test]
-fn wrong_names_on_the_command_line_are_usage_errors() {
+fn invalid_names_on_the_command_line_are_usage_errors() {
     let folder = Folder::new();
     folder.put("image.json", &json!({"version": 1, "layers": []}));
     for (line, expected) in [
@@ -292,7 +292,7 @@ fn wrong_names_on_the_command_line_are_usage_errors() {
             "cache verify --store --store-dir store",
             "error: invalid value 'store' for '--store-dir <DIR>': expected",
         ),
-        ("skopeo copy nix: dir:out", "error: nix: names no file"),
+        ("skopeo copy nix: dir:out", "error: nix: must be followed by the path of an image spec"),
         ("container build ..", "error: container name \"..\": expected letters, digits"),
         ("container run .-x", "error: container name \".-x\": expected letters, digits"),
         ("container lock ../x", "error: container name \"../x\": expected letters, digits"),
@@ -309,29 +309,32 @@ fn wrong_names_on_the_command_line_are_usage_errors() {
 }
 
 #[test]
-fn temporary_folders_that_are_none_are_named() {
+fn errors_name_an_unusable_temporary_directory() {
     let folder = Folder::new();
     folder.put("image.json", &json!({"version": 1, "layers": []}));
     let why = ": No such file or directory";
     for (line, what) in [
-        ("serve image.json", "keep packed layers in the folder"),
+        ("serve image.json", "keep packed layers in the directory"),
         ("skopeo inspect nix:image.json", "write temporary files to"),
         ("skopeo copy nix:image.json dir:out", "write temporary files to"),
     ] {
         let said = told(&folder.command(line).env("TMPDIR", "/nonexistent").output().unwrap(), line, 2);
-        let expected = format!("error: cannot {what} /nonexistent, as TMPDIR says{why}");
+        let expected = format!("error: cannot {what} /nonexistent (from TMPDIR){why}");
         assert!(said.starts_with(&expected) && !said.contains(".tmp"), "{line}: {said}");
     }
     let said = folder.fails("serve image.json --scratch-dir gone", 2);
-    assert!(said.starts_with(&format!("error: cannot keep packed layers in the folder gone{why}")), "{said}");
+    assert!(
+        said.starts_with(&format!("error: cannot keep packed layers in the directory gone{why}")),
+        "{said}"
+    );
 }
 
 #[test]
 #[allow(clippy::print_stderr, reason = "a part that is left out is seen")]
-fn a_layouts_folder_that_cannot_be_written_is_named() {
+fn errors_name_an_unwritable_layout_directory() {
     let folder = Folder::new();
     folder.put("image.json", &json!({"version": 1, "layers": []}));
-    // The kernel's own folder, which root cannot write either.
+    // A directory of the kernel, which root cannot write either.
     for out in ["/proc/out", "/proc/a/out"] {
         let said = folder.fails(&format!("layout image.json {out}"), 2);
         assert!(said.contains("/proc") && !said.contains("scratch"), "{said}");
@@ -347,7 +350,7 @@ fn a_layouts_folder_that_cannot_be_written_is_named() {
 }
 
 #[test]
-fn values_that_runtimes_do_not_take_are_warned_of() {
+fn values_that_runtimes_reject_are_warnings() {
     let folder = Folder::new();
     let config = json!({"Cmd": [A], "Env": ["a"], "ExposedPorts": {"80/foo": {}}});
     folder.put("doubtful.json", &json!({"arch": "amd64", "config": config}));
@@ -360,7 +363,7 @@ fn values_that_runtimes_do_not_take_are_warned_of() {
 }
 
 #[test]
-fn an_inherited_health_check_is_cleared_by_an_empty_one() {
+fn empty_health_check_clears_the_inherited_one() {
     let folder = Folder::new();
     let base = A.replace("-app", "-base.json");
     let spec = json!({"version": 1, "layers": [], "image-config": {"User": "u", "Healthcheck": {"Test": ["CMD", "/x"]}}});

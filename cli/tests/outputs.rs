@@ -1,4 +1,4 @@
-//! Where the files go that commands write: each command, to each kind of place, as root and as another user.
+//! Files that commands write: each command with each kind of output, as root and as another user.
 
 #![allow(clippy::print_stderr, reason = "skipped tests say so")]
 
@@ -13,29 +13,29 @@ use std::thread;
 
 use self::written::{OTHER, WRITERS, World, Writer, is_root, sh, skipped, text, users};
 
-/// A kind of place.
+/// A kind of output.
 struct Place {
-    /// Makes it. OUT is the output's name, OLD the former content's file.
+    /// Shell code that makes it. OUT is the output's name, OLD a file with the old content.
     arrange: &'static str,
-    /// What root does to it when the folder is the user's.
+    /// What root does to the output if the directory belongs to the user.
     change: &'static str,
-    /// What is seen of it afterwards.
+    /// What to check afterwards.
     look: &'static str,
     seen: &'static str,
     ends: Ends,
 }
 
-/// How the command ends.
+/// The expected end of the command.
 enum Ends {
-    /// The file of this name has what the command writes where there was nothing.
+    /// This file has the content that the command writes to a new file.
     New(&'static str),
-    /// The file of this name has what the command writes where there was the old content.
+    /// This file has the content that the command writes over the old one.
     Over(&'static str),
-    /// Standard output has it.
+    /// The content is on standard output.
     Printed,
-    /// It is written and nobody sees it.
+    /// The output is written, but cannot be read back.
     Gone,
-    /// With this error, for a cause that it names.
+    /// Fails with this error and the given cause.
     Fails(&'static str),
 }
 
@@ -45,13 +45,13 @@ const fn place(arrange: &'static str, look: &'static str, seen: &'static str, en
     Place { arrange, change: "", look, seen, ends }
 }
 
-/// Places for every user.
+/// Outputs for every user.
 const PLACES: &[Place] = &[
     place("", "stat -c '%F %a' OUT", "regular file 644", New("OUT")),
     place("cp OLD OUT; chmod 600 OUT", "stat -c %a OUT", "600", Over("OUT")),
     place("cp OLD OUT; chmod 664 OUT", "stat -c %a OUT", "664", Over("OUT")),
     place("cp OLD OUT; chmod 6755 OUT", "stat -c %a OUT", "755", Over("OUT")),
-    // As git, cargo and uv do: whose file it is may replace it.
+    // Like git, cargo and uv: the owner of a file may replace it.
     place("cp OLD OUT; chmod 444 OUT", "stat -c %a OUT", "444", Over("OUT")),
     place("cp OLD OUT; ln OUT other", "cmp OLD other && stat -c %h OUT", "1", Over("OUT")),
     place(
@@ -67,7 +67,7 @@ const PLACES: &[Place] = &[
         New("far/file"),
     ),
     place("cp OLD c; ln -s c b; ln -s \"$PWD/b\" OUT", "readlink b", "c", Over("c")),
-    // As /dev/stdout is, without a risk to that.
+    // Like /dev/stdout, but without risk for it.
     place(
         "ln -s /proc/self/fd/1 stdout; ln -s stdout OUT",
         "readlink OUT stdout",
@@ -90,7 +90,7 @@ const PLACES: &[Place] = &[
     place("SOCKET OUT", "stat -c %F OUT", "socket", Fails("it is a socket")),
 ];
 
-/// Places that root alone can make.
+/// Outputs that only root can make.
 const ROOTS: &[Place] = &[
     place("mknod -m 666 OUT c 1 3", "stat -c '%F %t:%T' OUT", "character special file 1:3", Gone),
     place(
@@ -105,7 +105,7 @@ const ROOTS: &[Place] = &[
         "character special file 1:7",
         Fails("No space left on device (os error 28)"),
     ),
-    // A file that the user may write, of a third one: it stays theirs.
+    // A file of a third user that the user may write; its owner stays.
     Place {
         arrange: "cp OLD OUT; chmod 666 OUT",
         change: "chown 12345:12345 OUT",
@@ -113,24 +113,24 @@ const ROOTS: &[Place] = &[
         seen: "12345:12345 666",
         ends: Over("OUT"),
     },
-    // Somebody else's link, FIFO or file in a folder such as /tmp may be there to have something overwritten.
+    // A link, FIFO or file of another user in a directory such as /tmp may be an attempt to overwrite something.
     Place {
         arrange: "cp OLD file; ln -s file OUT",
         change: "chmod 1777 .; chown 12345 .; chown -h 12346 OUT",
         look: "cmp OLD file",
         seen: "",
-        ends: Fails("another user has made it, in a folder where everybody may make files"),
+        ends: Fails("another user owns it, in a directory where all users can create files"),
     },
     Place {
         arrange: "mkfifo OUT",
         change: "chmod 1777 .; chown 12345 .; chown 12346 OUT",
         look: "stat -c %F OUT",
         seen: "fifo",
-        ends: Fails("another user has made it, in a folder where everybody may make files"),
+        ends: Fails("another user owns it, in a directory where all users can create files"),
     },
 ];
 
-/// Places that are such for another user than root.
+/// Outputs for a user other than root.
 const OTHERS: &[Place] = &[
     Place {
         arrange: "cp OLD OUT; chmod 644 OUT",
@@ -155,7 +155,7 @@ const OTHERS: &[Place] = &[
     },
 ];
 
-/// A folder takes no new file, and a file in it can be written all the same. For commands that write one file.
+/// A directory that accepts no new file, with a writable file in it. For commands that write one file.
 const CLOSED: &[Place] = &[Place {
     arrange: "cp OLD OUT; chmod 640 OUT; ln OUT other",
     change: "chmod 555 .",
@@ -165,7 +165,7 @@ const CLOSED: &[Place] = &[Place {
 }];
 
 #[test]
-fn every_command_writes_to_every_place() {
+fn every_command_writes_to_every_kind_of_output() {
     let world = World::new();
     let users = users();
     thread::scope(|scope| {
@@ -220,7 +220,7 @@ fn try_place(world: &World, writer: &Writer, user: Option<u32>, place: &Place, e
 
     let file = here.join(writer.file);
     let what = format!("{} as {user:?} after {:?} {:?}", writer.line, place.arrange, place.change);
-    // A link to /dev/stdout leads to this process' own, which may be a pipe.
+    // A link to /dev/stdout leads to this process's own, which may be a pipe.
     let reader = !matches!(place.ends, Fails(_) | Printed)
         && fs::metadata(&file).is_ok_and(|file| file.file_type().is_fifo());
     let reader = reader.then(|| {
@@ -245,7 +245,7 @@ fn try_place(world: &World, writer: &Writer, user: Option<u32>, place: &Place, e
         (Gone, _) => {}
         (Fails(why), _) => {
             let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
-            // A command of several files may fail with the first.
+            // A command with several files may fail with the first.
             let begin = if writer.is_of_many() {
                 "error: cannot write ".into()
             } else {
@@ -266,7 +266,7 @@ fn try_place(world: &World, writer: &Writer, user: Option<u32>, place: &Place, e
     assert_eq!(temporary(folder.path()), Vec::<PathBuf>::new(), "{what}");
 }
 
-/// Files that commands make on the way, and should have removed.
+/// Returns temporary files that commands should have removed.
 fn temporary(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
@@ -280,9 +280,9 @@ fn temporary(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The reported case: a spec that others may not read became one that all may read.
+/// Regression: a private spec became readable for all users.
 #[test]
-fn output_file_mode() {
+fn replaced_files_keep_their_mode() {
     let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
     sh(folder.path(), "echo old > image.json; chmod 600 image.json");
     let output = world.command(&WRITERS[0], &folder.path().join("image.json"), None).output().unwrap();
@@ -290,9 +290,9 @@ fn output_file_mode() {
     assert_eq!(sh(folder.path(), "stat -c %a image.json"), "600");
 }
 
-/// The reported case: a regular file took the place of a device, a FIFO and a link. The device is one of the test's own.
+/// Regression: a regular file replaced a device, a FIFO and a link. The device is made by the test.
 #[test]
-fn output_to_a_device() {
+fn devices_are_written_directly() {
     let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
     sh(folder.path(), "mkfifo pipe; echo old > target; ln -s target link; mknod null c 1 3 2>&- || :");
     let reader = thread::spawn({
@@ -311,7 +311,7 @@ fn output_to_a_device() {
     assert!(fs::read(folder.path().join("target")).unwrap() == world.expected(&WRITERS[5], false));
 }
 
-/// Runs a script with mounts of its own, where that can be had.
+/// Runs a script in its own mount namespace, if possible.
 fn with_mounts(script: &str, arguments: &[&Path], command: &Command) -> Option<Output> {
     let mut unshare = Command::new("unshare");
     unshare.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]).args(arguments);
@@ -325,9 +325,9 @@ fn with_mounts(script: &str, arguments: &[&Path], command: &Command) -> Option<O
     output
 }
 
-/// A file on a full disk stays as it was, and one that was not there is not there.
+/// A file on a full disk is unchanged, and one that was not there is not there.
 #[test]
-fn a_full_disk_costs_no_file() {
+fn full_disk_leaves_old_files_unchanged() {
     const SCRIPT: &str = r#"
         mount -t tmpfs -o size=64k,mode=1777 none "$1" || exit 99
         folder=$1 old=$2 file=$3 owner=$4; shift 4
@@ -363,10 +363,10 @@ fn a_full_disk_costs_no_file() {
     }
 }
 
-/// A file that is mounted, as containers have /etc/hosts, has its place for good; and a folder of a file system for reading alone
-/// can have a file that is written.
+/// A mounted file, such as /etc/hosts in a container, cannot be replaced. A read-only file system can contain a writable mounted
+/// file.
 #[test]
-fn a_mounted_file_is_written_in_its_place() {
+fn mounted_files_are_overwritten() {
     const SCRIPT: &str = r#"
         folder=$1 other=$2 file=$3; shift 3
         mount --bind "$other" "$file" || exit 99
@@ -382,7 +382,7 @@ fn a_mounted_file_is_written_in_its_place() {
             sh(folder.path(), "chmod 755 .");
             sh(side.path(), "chmod 755 .");
             let (other, file) = (side.path().join("other"), folder.path().join(writer.file));
-            // Longer than what is written.
+            // Longer than the new content.
             let old = [world.old(writer), if writer.updates() { vec![b' '; 9] } else { vec![b'x'; 1 << 20] }]
                 .concat();
             fs::write(&other, old).unwrap();
@@ -401,9 +401,9 @@ fn a_mounted_file_is_written_in_its_place() {
     }
 }
 
-/// `init` and `nix-database` write over nothing, whatever it is, and follow no link.
+/// `init` and `nix-database` overwrite nothing and follow no link.
 #[test]
-fn what_is_there_already_stays() {
+fn create_never_overwrites() {
     let world = World::new();
     for (arrange, look, seen) in [
         ("echo old > OUT; chmod 600 OUT", "cat OUT; stat -c %a OUT", "old\n600"),
@@ -414,10 +414,14 @@ fn what_is_there_already_stays() {
         ("mkdir OUT", "stat -c %F OUT", "directory"),
     ] {
         for (line, said, file) in [
-            ("init", "error: OUT is there already\nhint: nothing was changed\n", "devenv.nix"),
+            (
+                "init",
+                "error: OUT already exists\nhint: edit it, or pass another directory; nothing was changed\n",
+                "devenv.nix",
+            ),
             (
                 "nix-database",
-                "error: there is a Nix database already, which stays as it is: OUT\n",
+                "error: a Nix database already exists and was not changed: OUT\n",
                 "nix/var/nix/db/db.sqlite",
             ),
         ] {
@@ -447,7 +451,7 @@ fn what_is_there_already_stays() {
 }
 
 #[test]
-fn what_a_full_disk_ends_is_not_there() {
+fn full_disk_leaves_no_new_files() {
     const SCRIPT: &str = r#"
         mount -t tmpfs -o size=64k,mode=1777 none "$1" || exit 99
         folder=$1; shift

@@ -1,4 +1,4 @@
-//! What is told while an image is packed: bars on a terminal, lines elsewhere, nothing where that is asked for.
+//! Progress of packing: bars on a terminal, otherwise lines, nothing with --quiet.
 
 mod terminal;
 
@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use self::terminal::Running;
 
-/// A folder with a store of some files of 4 MB, each a layer, and one that is as large as it is told to be.
+/// Makes a directory with a store of some files of 4 MB, each a layer, and one file of the given size.
 struct World(tempfile::TempDir);
 
 impl World {
@@ -54,24 +54,24 @@ fn said(output: &Output) -> (Option<i32>, &str) {
 }
 
 #[test]
-fn without_a_terminal_a_layer_that_is_packed_is_a_line() {
+fn packed_layers_are_lines_without_a_terminal() {
     let world = World::new(4_000_000);
     let output = world.build(&[]).output().unwrap();
     let lines = "1 of 3 layers packed, 4.0 MB\n2 of 3 layers packed, 8.0 MB\n3 of 3 layers packed, 12.0 MB\n";
     assert_eq!(said(&output), (Some(0), &*format!("{lines}3 layers: 3 packed (12.0 MB)\n")));
     let output = world.build(&[]).output().unwrap();
-    assert_eq!(said(&output), (Some(0), "3 layers: none packed, 3 made before\n"));
+    assert_eq!(said(&output), (Some(0), "3 layers: none packed, 3 reused\n"));
 
-    // Their bytes are wanted now.
+    // Their bytes are needed now.
     let output = world.layout(&[]).output().unwrap();
     assert_eq!(said(&output), (Some(0), &*format!("{lines}3 layers: 3 packed (12.0 MB)\n")));
     assert!(output.stdout.starts_with(b"sha256:"));
     let output = world.layout(&[]).output().unwrap();
-    assert_eq!(said(&output), (Some(0), "3 layers: none packed, 3 made before\n"));
+    assert_eq!(said(&output), (Some(0), "3 layers: none packed, 3 reused\n"));
 }
 
 #[test]
-fn quietly_nothing_is_told_but_what_went_wrong() {
+fn quiet_prints_only_errors() {
     let world = World::new(4_000_000);
     for flags in [&["--quiet"], &["-q"]] {
         assert_eq!(said(&world.build(flags).output().unwrap()), (Some(0), ""));
@@ -86,7 +86,7 @@ fn quietly_nothing_is_told_but_what_went_wrong() {
 }
 
 #[test]
-fn on_a_terminal_there_are_bars_of_which_nothing_is_left() {
+fn bars_disappear_from_the_terminal() {
     let world = World::new(400_000_000);
     let (status, screen, seen) = Running::start(&mut world.build(&["--no-cache"])).end();
     assert_eq!((status.code(), &*screen), (Some(0), "3 layers: 3 packed (408.0 MB)"));
@@ -102,7 +102,7 @@ fn on_a_terminal_there_are_bars_of_which_nothing_is_left() {
 }
 
 #[test]
-fn errors_and_warnings_have_the_screen_to_themselves() {
+fn errors_and_warnings_replace_bars() {
     let world = World::new(400_000_000);
     fs::remove_file(world.0.path().join("store").join(format!("{}-b", "b".repeat(32)))).unwrap();
     let (status, screen, seen) = Running::start(&mut world.build(&["--no-cache"])).end();
@@ -112,7 +112,7 @@ fn errors_and_warnings_have_the_screen_to_themselves() {
 }
 
 #[test]
-fn ctrl_c_leaves_nothing_behind() {
+fn interrupt_clears_the_bars() {
     let world = World::new(40_000_000_000);
     let mut running = Running::start(&mut world.build(&["--no-cache"]));
     running.until("2 of 3 layers");
@@ -123,7 +123,7 @@ fn ctrl_c_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_terminal_that_cannot_go_back_has_lines() {
+fn dumb_terminals_get_lines() {
     let world = World::new(4_000_000);
     let mut command = world.build(&["--no-cache"]);
     let mut running = Running::start(command.env("TERM", "dumb"));

@@ -1,4 +1,4 @@
-//! Who reads what the program serves, and which files it serves and copies.
+//! Readers of the program's servers, and files that it serves and copies.
 
 #![allow(clippy::print_stderr, reason = "skipped tests say so")]
 
@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 
 use nixply_packer::digest::Digest;
 
-/// The user without rights.
+/// A user without privileges.
 const NOBODY: u32 = 65534;
 
-/// How a folder's files are called in a store.
+/// Prefix of the name of a directory's files in a store.
 const HASH: &str = "00000000000000000000000000000000";
 
 struct World(tempfile::TempDir);
 
-/// A server that ends with this.
+/// A server that is killed when this is dropped.
 struct Server {
     child: Child,
     address: String,
@@ -45,7 +45,7 @@ impl Server {
         Self { address: address.to_owned(), name, child }
     }
 
-    /// Asks for a blob; gives the connection.
+    /// Requests a blob and returns the connection.
     fn ask(&self, digest: &str, headers: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let head = format!(
@@ -56,14 +56,14 @@ impl Server {
         stream
     }
 
-    /// How many bytes the server has read, from files and sockets.
+    /// Returns the number of bytes that the server has read from files and sockets.
     fn read(&self) -> u64 {
         let counts = fs::read_to_string(format!("/proc/{}/io", self.child.id())).unwrap();
         let line = counts.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap();
         line.parse().unwrap()
     }
 
-    /// The most memory that the server has had, in KiB.
+    /// Returns the server's peak memory, in KiB.
     fn peak(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -89,7 +89,7 @@ impl World {
         self.0.path().join(name)
     }
 
-    /// Writes an image's spec whose layer is this file.
+    /// Writes an image spec whose layer is this file.
     fn spec(&self, name: &str, file: &Path, digest: &str, size: u64) -> PathBuf {
         let path = self.join(name);
         let text = format!(
@@ -112,7 +112,7 @@ impl World {
         self.command(arguments).output().unwrap()
     }
 
-    /// A program of this name in a folder that others can run.
+    /// Writes a program of this name in a directory that other users can execute from.
     fn program(&self, name: &str, script: &str) -> PathBuf {
         let path = self.join(name);
         fs::write(&path, format!("#!/usr/bin/env bash\n{script}\n")).unwrap();
@@ -129,9 +129,9 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// What the wrapper serves is for its user: another one, who finds the address in the command line, gets nothing.
+/// A private registry is only for its user: another user who finds the address in the command line gets nothing.
 #[test]
-fn fault_wrapper_readers() {
+fn private_registry_answers_only_its_own_program() {
     if !is_root() {
         return eprintln!("skipped: only root becomes another user");
     }
@@ -178,16 +178,16 @@ fn fault_wrapper_readers() {
             assert!(!answer.contains(text) && !answer.contains("sha256:"), "{answer}");
         }
     }
-    // Nor do the user's own programs that have not read it.
+    // Not even the user's own programs without the secret.
     let own = ask(0, &blob, "");
     assert!(own.starts_with("HTTP/1.1 401 ") && !own.contains(text), "{own}");
-    // The secret is in a file that nobody else reads.
+    // Only the user can read the file with the secret.
     assert_eq!(fs::metadata(&auth).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::metadata(auth.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
     let document: serde_json::Value = serde_json::from_str(&fs::read_to_string(&auth).unwrap()).unwrap();
     let secret = document["auths"][format!("{host}:{port}")]["auth"].as_str().unwrap();
     assert!(!arguments.contains(secret));
-    // The user's, and another user's that it was given to, as sudo does.
+    // The user's own, and after a change of user as with sudo.
     for user in [0, NOBODY] {
         let answer = ask(user, &blob, &format!("Authorization: Basic {secret}\r\n"));
         assert!(answer.ends_with(text), "{answer}");
@@ -197,9 +197,9 @@ fn fault_wrapper_readers() {
     assert!(!auth.exists());
 }
 
-/// `serve --private` is for this user and root.
+/// `serve --private` answers this user and root.
 #[test]
-fn a_private_server_is_for_its_user() {
+fn private_server_refuses_other_users() {
     if !is_root() {
         return eprintln!("skipped: only root becomes another user");
     }
@@ -227,9 +227,9 @@ fn a_private_server_is_for_its_user() {
     }
 }
 
-/// A name that becomes a link once it is served is not followed.
+/// A file that is replaced by a link while it is served is not followed.
 #[test]
-fn fault_serve_swap() {
+fn replaced_layer_files_are_errors() {
     let world = World::new();
     fs::create_dir(world.join("dir")).unwrap();
     fs::write(world.join("secret"), "a file of the user that nobody else may read").unwrap();
@@ -244,9 +244,9 @@ fn fault_serve_swap() {
     assert!(body(server.ask(&digest, "Range: bytes=20-\r\n")).iter().all(|byte| *byte == 0));
 }
 
-/// Where others can put files, there is no store.
+/// A directory that other users can write to is not accepted as a store.
 #[test]
-fn a_directory_that_others_can_write_is_no_store() {
+fn stores_writable_by_others_are_errors() {
     let world = World::new();
     fs::create_dir(world.join("dir")).unwrap();
     let layer = world.join(&format!("dir/{HASH}-layer"));
@@ -258,8 +258,7 @@ fn a_directory_that_others_can_write_is_no_store() {
     let folder = world.join("dir").canonicalize().unwrap();
     let expected = format!(
         "error: store directory {} is not safe to read: every user can write to it: its mode is 1777; only this user and root \
-         may be able to write to a store: change its owner or mode, or name another store\n\
-         hint: pass --store-dir DIR to read another store\n",
+         may have write access to a store: change its owner or mode\nhint: pass --store-dir to use another store\n",
         folder.display()
     );
     let source = format!("nix:{spec}");
@@ -275,9 +274,9 @@ fn a_directory_that_others_can_write_is_no_store() {
     assert!(output.status.success(), "{}", message(&output));
 }
 
-/// What is no regular file, or has another size than recorded, is not read.
+/// Files that are not regular, or that have another size than recorded, are not read.
 #[test]
-fn fault_layer_file_kinds() {
+fn layer_files_must_be_regular_files() {
     let world = World::new();
     let fifo = world.join("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
@@ -320,10 +319,9 @@ fn fault_layer_file_kinds() {
     }
 }
 
-/// The bound of docs/architecture.md: 256 KiB for each reader, and 64 MiB for what they share. What the program has without
-/// readers comes on top.
+/// The bound in docs/architecture.md: 256 KiB per reader and 64 MiB of shared memory, in addition to the memory without readers.
 #[test]
-fn memory_stays_within_its_bound_with_500_stalled_readers() {
+fn memory_is_bounded_with_500_stalled_readers() {
     const READERS: u64 = 500;
     let world = World::new();
     let file = world.join("layer");
@@ -338,7 +336,7 @@ fn memory_stays_within_its_bound_with_500_stalled_readers() {
     for stream in &mut stalled {
         stream.read_exact(&mut [0; 17]).unwrap();
     }
-    // Until all have what their sockets take.
+    // Until all sockets are full.
     std::thread::sleep(Duration::from_secs(1));
     let begin = Instant::now();
     assert_eq!(body(server.ask(&digest, "")), bytes);
@@ -346,14 +344,14 @@ fn memory_stays_within_its_bound_with_500_stalled_readers() {
     let grown = server.peak() - before;
     eprintln!("{grown} KiB with {READERS} readers; another one took {took:?}");
     assert!(grown <= READERS * 256 + (64 << 10), "{grown} KiB");
-    // Generous: it is 10 times as fast on a machine that has nothing else to do.
+    // Generous: an idle machine is 10 times as fast.
     assert!(took < Duration::from_secs(10), "{took:?}");
     drop(stalled);
 }
 
-/// Readers of a layer's end, who take none of it, do not have the layer read for each of them.
+/// Clients that request the end of a layer and read nothing do not cause one pass over the layer each.
 #[test]
-fn a_layer_is_read_once_for_many_readers_of_its_end() {
+fn range_requests_share_one_pass_over_the_layer() {
     const READERS: usize = 60;
     let world = World::new();
     let file = world.join("layer");

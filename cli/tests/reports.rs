@@ -1,14 +1,14 @@
-//! What `nixply explain` and `nixply diff` print, whole. `cli/tests/reports/` has it; with NIXPLY_WRITE_REPORTS set the tests
-//! write it instead.
+//! Whole reports of `nixply explain` and `nixply diff`, as snapshots. `INSTA_UPDATE=always cargo test` or `cargo insta review` updates
+//! them.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-/// A store path of the world: its hash begins with the letters that its name has here, ahead of the colon.
+/// Returns a test store path: its hash starts with the letters before the colon.
 fn path(id: &str) -> String {
     let (hash, name) = id.split_once(':').unwrap();
     let hash = format!("{hash}{}", "0".repeat(32 - hash.len()));
@@ -19,7 +19,7 @@ fn digest(name: &str) -> String {
     format!("sha256:{name:0>64}")
 }
 
-/// Paths with their sizes and references.
+/// Returns a closure with sizes and references.
 fn closure(infos: &[(&str, u64, &[&str])]) -> String {
     let infos = infos.iter().map(|(id, size, references)| {
         let references: Vec<String> = references.iter().map(|id| path(id)).collect();
@@ -28,7 +28,8 @@ fn closure(infos: &[(&str, u64, &[&str])]) -> String {
     Value::Object(infos.collect()).to_string()
 }
 
-/// Layers: digest, size and paths. A path at the root begins with a slash, one with perms with an exclamation mark.
+/// Returns a spec of layers: digest, size and paths. A slash before a path means that it is at the root, an exclamation mark that
+/// it has perms.
 fn spec(config: &Value, encoding: &str, layers: &[(&str, u64, &[&str])]) -> String {
     let layers = layers.iter().map(|(name, size, paths)| {
         let paths = paths.iter().map(|id| {
@@ -58,7 +59,7 @@ fn spec(config: &Value, encoding: &str, layers: &[(&str, u64, &[&str])]) -> Stri
     json!({"version": 1, "image-config": config, "layers": layers, "arch": "amd64"}).to_string()
 }
 
-/// A folder with an image before and after a security update of openssl.
+/// A directory with an image before and after a security update of openssl.
 struct World(tempfile::TempDir);
 
 impl World {
@@ -131,14 +132,14 @@ impl World {
         fs::write(self.at(name), text).unwrap();
     }
 
-    /// The program where there is no Nix.
+    /// Runs the program without Nix.
     fn nixply(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
         command.args(arguments).env_clear().env("PATH", "/nonexistent").current_dir(self.0.path());
         command.output().unwrap()
     }
 
-    /// What is printed for arguments, with `old` as the only image's closure.
+    /// Runs `explain` with `old` as the only image's closure.
     fn explain(&self, arguments: &[&str]) -> Output {
         self.nixply(&[&["explain", "--closure", "old-closure.json"], arguments].concat())
     }
@@ -154,39 +155,36 @@ fn said(output: &Output) -> (Option<i32>, &str, &str) {
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-fn is_report(output: &Output, name: &str) {
+fn assert_report(output: &Output, name: &str) {
     let (code, out, error) = said(output);
     assert_eq!((code, error), (Some(0), ""), "{name}");
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reports").join(name);
-    if std::env::var_os("NIXPLY_WRITE_REPORTS").is_some() {
-        fs::write(&file, out).unwrap();
-    }
-    let expected = fs::read_to_string(&file).unwrap();
-    assert!(out == expected, "{name}: expected\n{expected}\nfound\n{out}");
+    // Snapshots do not record a final newline.
+    assert!(out.ends_with('\n'), "{name}");
+    insta::assert_snapshot!(name, out);
 }
 
 #[test]
-fn an_image_is_explained() {
+fn image_overview_matches_snapshots() {
     let world = World::new();
-    is_report(&world.explain(&["old.json"]), "image.txt");
-    is_report(&world.explain(&["old.json", "--format", "json"]), "image.json");
-    is_report(&world.explain(&["old.json", "--format", "markdown", "--most", "3"]), "image.md");
-    is_report(&world.explain(&["request.json"]), "request.txt");
+    assert_report(&world.explain(&["old.json"]), "image");
+    assert_report(&world.explain(&["old.json", "--format", "json"]), "image-json");
+    assert_report(&world.explain(&["old.json", "--format", "markdown", "--most", "3"]), "image-md");
+    assert_report(&world.explain(&["request.json"]), "request");
 }
 
 #[test]
-fn a_path_is_explained() {
+fn path_explanations_match_snapshots() {
     let world = World::new();
-    is_report(&world.explain(&["old.json", "openssl"]), "path.txt");
-    is_report(&world.explain(&["old.json", "openssl", "--format", "json"]), "path.json");
-    is_report(&world.explain(&["old.json", "openssl", "--format", "markdown"]), "path.md");
-    is_report(&world.explain(&["old.json", "app"]), "root.txt");
-    is_report(&world.explain(&["old.json", "app:doc"]), "ignored.txt");
-    is_report(&world.explain(&["request.json", "assets"]), "planned.txt");
+    assert_report(&world.explain(&["old.json", "openssl"]), "path");
+    assert_report(&world.explain(&["old.json", "openssl", "--format", "json"]), "path-json");
+    assert_report(&world.explain(&["old.json", "openssl", "--format", "markdown"]), "path-md");
+    assert_report(&world.explain(&["old.json", "app"]), "root");
+    assert_report(&world.explain(&["old.json", "app:doc"]), "ignored");
+    assert_report(&world.explain(&["request.json", "assets"]), "planned");
 }
 
 #[test]
-fn a_path_is_meant_by_more_than_its_name() {
+fn paths_are_found_by_name_hash_and_part() {
     let world = World::new();
     let openssl = path("bbb:openssl-3.0.1");
     let hash = openssl.rsplit('/').next().unwrap().split('-').next().unwrap();
@@ -199,23 +197,23 @@ fn a_path_is_meant_by_more_than_its_name() {
 }
 
 #[test]
-fn a_path_that_nobody_knows_is_an_error_with_others() {
+fn unknown_paths_are_errors_with_similar_names() {
     let world = World::new();
     for (text, expected) in [
         (
             "a",
-            "error: \"a\" may be any of 5 paths of old.json: app-1.0, app-1.0-doc, assets, glibc-2.40, tzdata-2025a\n\
-             hint: give more of the name, or the begin of the hash\n",
+            "error: \"a\" matches 5 paths of old.json: app-1.0, app-1.0-doc, assets, glibc-2.40, tzdata-2025a\n\
+             hint: give more of the name, or the start of the hash\n",
         ),
         (
             "pyton",
-            "error: old.json has no store path \"pyton\", and none with that in its name\n\
-             hint: similar names are: python3-3.12.1\n",
+            "error: no store path of old.json matches \"pyton\"\n\
+             hint: similar names: python3-3.12.1\n",
         ),
         (
             "xxxxxxxx",
-            "error: old.json has no store path \"xxxxxxxx\", and none with that in its name\n\
-             hint: nixply explain old.json --most 0 lists them\n",
+            "error: no store path of old.json matches \"xxxxxxxx\"\n\
+             hint: list all paths with nixply explain old.json --most 0\n",
         ),
     ] {
         let output = world.explain(&["old.json", text]);
@@ -225,7 +223,7 @@ fn a_path_that_nobody_knows_is_an_error_with_others() {
 }
 
 #[test]
-fn input_that_is_of_no_use_is_named() {
+fn invalid_inputs_match_snapshots() {
     let world = World::new();
     world.write("text.json", "hello");
     world.write("list.json", r#"{"layer": []}"#);
@@ -250,21 +248,17 @@ fn input_that_is_of_no_use_is_named() {
     }
     let text: Vec<String> =
         errors.iter().map(|(command, error)| format!("$ nixply {command}\n{error}")).collect();
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reports/errors.txt");
-    if std::env::var_os("NIXPLY_WRITE_REPORTS").is_some() {
-        fs::write(&file, text.join("\n")).unwrap();
-    }
-    assert_eq!(text.join("\n"), fs::read_to_string(&file).unwrap());
+    insta::assert_snapshot!("errors", text.join("\n"));
 }
 
 #[test]
-fn images_are_compared() {
+fn image_diffs_match_snapshots() {
     let world = World::new();
-    is_report(&world.diff(&["old.json", "new.json"]), "diff.txt");
-    is_report(&world.diff(&["old.json", "new.json", "--format", "json"]), "diff.json");
-    is_report(&world.diff(&["old.json", "new.json", "--format", "markdown"]), "diff.md");
-    is_report(&world.diff(&["old.json", "old.json"]), "same.txt");
-    is_report(&world.diff(&["plain.json", "old.json"]), "recompressed.txt");
-    // The other way round, plain, and without anybody who knows sizes.
-    is_report(&world.nixply(&["diff", "new.json", "plain.json"]), "unknown.txt");
+    assert_report(&world.diff(&["old.json", "new.json"]), "diff");
+    assert_report(&world.diff(&["old.json", "new.json", "--format", "json"]), "diff-json");
+    assert_report(&world.diff(&["old.json", "new.json", "--format", "markdown"]), "diff-md");
+    assert_report(&world.diff(&["old.json", "old.json"]), "same");
+    assert_report(&world.diff(&["plain.json", "old.json"]), "recompressed");
+    // The other direction, uncompressed, and with unknown sizes.
+    assert_report(&world.nixply(&["diff", "new.json", "plain.json"]), "unknown");
 }

@@ -1,4 +1,4 @@
-//! What is printed: to a closed or full standard output, to one whose reader goes away, to files and pipes of others.
+//! Printing to a closed or full standard output, to one without a reader, and to files and pipes of other processes.
 
 #![allow(clippy::print_stderr, reason = "skipped tests say so")]
 
@@ -22,10 +22,10 @@ use self::written::{PRINTERS, World, Writer, sh, text, users};
 const BUILD: Writer = Writer::of(
     "build --quiet --no-cache --closure IN/closure.json --real-store-dir IN/store -o OUT IN/request.json",
 );
-/// More than a pipe takes.
+/// More than the buffer of a pipe.
 const LARGE: Writer = Writer::of("n2c image OUT IN/config.json IN/large-layers.json");
 
-/// Runs a command after a shell has changed its descriptors.
+/// Runs a command after a shell has redirected its descriptors.
 fn redirected(command: &Command, how: &str) -> Output {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("exec \"$@\" {how}"), "sh"]);
@@ -40,7 +40,7 @@ fn redirected(command: &Command, how: &str) -> Output {
 }
 
 #[test]
-fn what_cannot_be_printed_is_an_error() {
+fn unwritable_standard_output_is_an_error() {
     let world = World::new();
     for (at, line) in PRINTERS.iter().enumerate() {
         for user in users() {
@@ -60,7 +60,7 @@ fn what_cannot_be_printed_is_an_error() {
                 let name = if line.contains("/dev/fd/1") { "/dev/fd/1" } else { "standard output" };
                 let said = (output.status.code(), text(&output.stderr));
                 let code = if line.starts_with("nix2container") { said.0.unwrap().clamp(1, 2) } else { 2 };
-                // How far n2c image has come is nix2container's to say.
+                // The progress messages of n2c image are nix2container's.
                 let message = said.1.lines().last().unwrap_or_default();
                 assert_eq!(
                     (said.0, message),
@@ -74,7 +74,7 @@ fn what_cannot_be_printed_is_an_error() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_told_nothing() {
+fn closed_pipe_ends_the_program_silently() {
     let world = World::new();
     for line in PRINTERS {
         let folder = tempfile::tempdir().unwrap();
@@ -87,9 +87,9 @@ fn a_reader_that_has_seen_enough_is_told_nothing() {
     }
 }
 
-/// Whatever needs no standard output needs none that is open; and no file gets its place.
+/// Commands that print nothing accept a closed standard output, and no file that they open takes its descriptor.
 #[test]
-fn a_closed_standard_output_is_no_error_where_nothing_is_printed() {
+fn closed_standard_output_is_allowed_without_output() {
     let world = World::new();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("out");
@@ -104,7 +104,7 @@ fn a_closed_standard_output_is_no_error_where_nothing_is_printed() {
 }
 
 #[test]
-fn a_program_that_is_run_cannot_write_to_a_closed_standard_output() {
+fn child_programs_cannot_write_to_closed_standard_output() {
     let world = World::new();
     let skopeo = world.path("skopeo");
     fs::write(&skopeo, "#!/bin/sh\necho printed || exit 9\n").unwrap();
@@ -119,12 +119,12 @@ fn a_program_that_is_run_cannot_write_to_a_closed_standard_output() {
     }
 }
 
-/// What others have written stays, and what they write next follows.
+/// The output of other processes before it stays, and later output follows it.
 #[test]
-fn standard_output_is_written_from_where_it_stands() {
+fn standard_output_is_written_at_its_offset() {
     let world = World::new();
     let folder = tempfile::tempdir().unwrap();
-    // As /dev/stdout is, without a risk to that.
+    // Like /dev/stdout, but without risk for it.
     let link = folder.path().join("stdout");
     std::os::unix::fs::symlink("/proc/self/fd/1", &link).unwrap();
     let link = link.to_str().unwrap().to_owned();
@@ -147,7 +147,7 @@ fn standard_output_is_written_from_where_it_stands() {
         assert!(output.status.success(), "{name}: {}", text(&output.stderr));
         assert_eq!(fs::read_to_string(&file).unwrap(), format!("first\n{spec}last\n"), "{name}");
     }
-    // A socket cannot be opened by its name.
+    // A socket cannot be opened by name.
     let (mut own, theirs) = UnixStream::pair().unwrap();
     let mut command = world.command(&BUILD, "/dev/fd/1".as_ref(), None);
     assert!(command.stdout(OwnedFd::from(theirs)).status().unwrap().success());
@@ -157,9 +157,9 @@ fn standard_output_is_written_from_where_it_stands() {
     assert_eq!(received, spec);
 }
 
-/// A descriptor that the user has not opened is none of the program's own, such as a file of the cache.
+/// A descriptor that the program opened itself, such as a cache file, is not an output.
 #[test]
-fn descriptors_of_the_program_are_not_written_to() {
+fn descriptors_opened_by_nixply_are_not_outputs() {
     let world = World::new();
     for number in 3..10 {
         let name = format!("/dev/fd/{number}");
@@ -170,9 +170,9 @@ fn descriptors_of_the_program_are_not_written_to() {
     }
 }
 
-/// Some programs hand on a pipe that does not wait, and read it when they have time.
+/// Some programs pass on a non-blocking pipe, and read it later.
 #[test]
-fn a_pipe_that_does_not_wait_gets_all() {
+fn nonblocking_pipes_receive_everything() {
     let world = World::new();
     for name in ["-", "/dev/fd/1"] {
         let (mut reader, writer) = io::pipe().unwrap();
@@ -189,7 +189,7 @@ fn a_pipe_that_does_not_wait_gets_all() {
 }
 
 #[test]
-fn a_process_substitution_gets_all() {
+fn process_substitutions_receive_everything() {
     let world = World::new();
     let folder = tempfile::tempdir().unwrap();
     let mut bash = Command::new("bash");
@@ -211,7 +211,7 @@ fn a_process_substitution_gets_all() {
 }
 
 #[test]
-fn a_fifo_whose_reader_goes_away_ends_the_program_like_a_pipe() {
+fn fifo_without_reader_ends_the_program_like_a_pipe() {
     let world = World::new();
     let folder = tempfile::tempdir().unwrap();
     let fifo = folder.path().join("fifo");
@@ -225,9 +225,9 @@ fn a_fifo_whose_reader_goes_away_ends_the_program_like_a_pipe() {
     assert!(!text(&output.stderr).contains("error"), "{}", text(&output.stderr));
 }
 
-/// A FIFO that nobody reads, or not any more, keeps nobody from ending the program.
+/// A FIFO without a reader does not prevent the end of the program.
 #[test]
-fn an_interrupt_ends_waiting_for_a_reader() {
+fn interrupt_ends_waiting_for_a_reader() {
     let world = World::new();
     let folder = tempfile::tempdir().unwrap();
     sh(folder.path(), "mkfifo fifo");
@@ -241,13 +241,13 @@ fn an_interrupt_ends_waiting_for_a_reader() {
     for (mut command, code) in [
         (world.command(&BUILD, &fifo, None), 130),
         (full, 130),
-        // Here nothing is to be cleaned up, and the signal does as it always does.
+        // Nothing needs to be removed here, so the signal has its default action.
         (world.command(&LARGE, &fifo, None), 128 + 2),
     ] {
         let mut child = command.stderr(Stdio::null()).spawn().unwrap();
         let pid = Pid::from_child(&child);
         let begin = Instant::now();
-        // Waiting in the kernel: for a FIFO's other end, or for room in a pipe.
+        // Blocked in the kernel: waiting for the other end of a FIFO, or for space in a pipe.
         let waits = || {
             let place =
                 fs::read_to_string(format!("/proc/{}/wchan", pid.as_raw_nonzero())).unwrap_or_default();

@@ -1,12 +1,12 @@
-//! What `nixply strategies` prints, whole. `cli/tests/reports/` has it; with NIXPLY_WRITE_REPORTS set the tests write it instead.
+//! Whole reports of `nixply strategies`, as snapshots. `INSTA_UPDATE=always cargo test` or `cargo insta review` updates them.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// Releases of two images: an application changes, then the library that both have.
+/// Releases of two images: an application changes, then the library that both use.
 const HISTORY: &str = r#"{"format":"nixply-history","version":1,"about":"Two images.","images":{"api":["app"],"tool":["tool"]},
 "releases":[
 {"name":"2026-01-05","set":{"lib":{"source":"lib","version":"1","size":100000000,"references":[]},
@@ -17,7 +17,7 @@ const HISTORY: &str = r#"{"format":"nixply-history","version":1,"about":"Two ima
 {"name":"2026-01-19","set":{"lib":{"source":"lib","version":"2","size":101000000,"references":[]}}},
 {"name":"2026-01-26","set":{"app":{"source":"app","version":"3","size":12000000,"references":["lib"]}}}]}"#;
 
-/// A closure as `nix path-info --json --recursive` prints it.
+/// Returns a closure as `nix path-info --json --recursive` prints it.
 fn closure(version: u64) -> String {
     let path = |number: u64, name: &str| format!("/nix/store/{number:0>32}-{name}");
     let (app, library) = (path(version, "app"), path(0, "library"));
@@ -51,7 +51,7 @@ impl World {
         self.0.path().join(name)
     }
 
-    /// The program where there is no Nix.
+    /// Runs the program without Nix.
     fn study(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
         command.arg("strategies").args(arguments).env_clear().env("PATH", "/nonexistent");
@@ -64,7 +64,7 @@ fn said(output: &Output) -> (Option<i32>, String, String) {
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-/// With the last column's times, which nobody can foretell, as zeros.
+/// Replaces the times in the last column, which vary, by zeros.
 fn timeless(text: &str) -> String {
     let lines = text.lines().map(|line| {
         match line.rsplit_once(' ').map(|(begin, end)| (begin.rsplit_once(' '), end)) {
@@ -77,34 +77,31 @@ fn timeless(text: &str) -> String {
     lines.collect()
 }
 
-fn is_report(output: &Output, name: &str) {
+fn assert_report(output: &Output, name: &str) {
     let (code, out, error) = said(output);
     assert_eq!((code, error.as_str()), (Some(0), ""), "{name}");
     let out = timeless(&out);
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reports").join(name);
-    if std::env::var_os("NIXPLY_WRITE_REPORTS").is_some() {
-        fs::write(&file, &out).unwrap();
-    }
-    let expected = fs::read_to_string(&file).unwrap();
-    assert!(out == expected, "{name}: expected\n{expected}\nfound\n{out}");
+    // Snapshots do not record a final newline.
+    assert!(out.ends_with('\n'), "{name}");
+    insta::assert_snapshot!(name, out);
 }
 
 #[test]
-fn strategies_are_compared() {
+fn strategy_reports_match_snapshots() {
     let world = World::new();
-    is_report(&world.study(&["two.json", "--max-layers", "2,3"]), "strategies.txt");
+    assert_report(&world.study(&["two.json", "--max-layers", "2,3"]), "strategies");
     let some = ["two.json", "--strategy", "single", "--strategy", "nixply+fleet", "--max-layers", "2"];
     let study = |arguments: &[&str]| world.study(&[&some[..], arguments].concat());
-    is_report(
+    assert_report(
         &study(&["--no-propagation", "--releases", "2026-01-12..", "--warm-up", "1"]),
-        "strategies-some.txt",
+        "strategies-some",
     );
-    is_report(&study(&["--compression", "zstd:9"]), "strategies-compressed.txt");
-    is_report(&world.study(&["releases", "one.json", "--strategy", "size"]), "strategies-closures.txt");
+    assert_report(&study(&["--compression", "zstd:9"]), "strategies-compressed");
+    assert_report(&world.study(&["releases", "one.json", "--strategy", "size"]), "strategies-closures");
 }
 
 #[test]
-fn the_same_is_there_for_programs_and_browsers() {
+fn json_and_html_have_the_same_numbers() {
     let world = World::new();
     let study = |arguments: &[&str]| {
         let output = world.study(&[&["two.json", "--max-layers", "2"], arguments].concat());
@@ -134,7 +131,7 @@ fn the_same_is_there_for_programs_and_browsers() {
 }
 
 #[test]
-fn what_is_made_up_is_the_same_each_time() {
+fn synthetic_histories_are_reproducible() {
     let world = World::new();
     let spec = "seed=7,packages=60,images=2,roots=5,releases=5";
     let once = || world.study(&["--synthetic", spec, "--strategy", "size", "--strategy", "nixply"]);
@@ -145,7 +142,7 @@ fn what_is_made_up_is_the_same_each_time() {
 }
 
 #[test]
-fn wrong_arguments_are_named() {
+fn strategies_usage_errors_name_the_argument() {
     let world = World::new();
     world.write("empty/README.md", "");
     for (arguments, expected) in [
@@ -169,7 +166,7 @@ fn wrong_arguments_are_named() {
         ),
         (
             &["one.json", "--releases", "1..2"],
-            "error: --releases is for histories, and one is a single closure: leave one of them out\n",
+            "error: --releases needs a history, but one is a single closure: omit one of them\n",
         ),
         (
             &["--synthetic", "packages=3"],
@@ -184,7 +181,7 @@ fn wrong_arguments_are_named() {
             &["two.json", "--strategy", "best"][..],
             "invalid value 'best' for '--strategy <NAME>': expected one of popularity, ",
         ),
-        (&["two.json", "--releases", "x"], "expected two names with two dots between them"),
+        (&["two.json", "--releases", "x"], "expected two names separated by two dots"),
         (&["two.json", "--max-layers", "0"], "expected a whole number from 1 to 65535"),
         (&[], "the following required arguments were not provided"),
     ] {

@@ -1,4 +1,4 @@
-//! What is told of a copy when whoever runs `nixply skopeo` asks for that. The skopeo is one of the test's own.
+//! The progress of `nixply skopeo copy` with NIXPLY_PROGRESS. The skopeo is a script of the test.
 
 mod terminal;
 
@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use self::terminal::Running;
 
-/// Writes its arguments to a file, then does as the environment says: reads the blobs WANTED, complains, waits for a file.
+/// Writes its arguments to a file. Then, depending on the environment, reads the blobs WANTED, prints errors, and waits for a file.
 const SKOPEO: &str = r#"#!/usr/bin/env bash
 echo "$*" > arguments
 [[ $* =~ --src-authfile=([^ ]+) ]] || exit 98
@@ -40,7 +40,7 @@ layer           size       sent
 3 layers, 180.0 MB; 1 sent (60.0 MB), 2 already there
 ";
 
-/// A folder with an image of three layers, which are files as a base image's are.
+/// A directory with an image of three layers, which are files like those of a base image.
 struct World(tempfile::TempDir);
 
 impl World {
@@ -63,7 +63,7 @@ impl World {
         world
     }
 
-    /// A copy that reads the second layer.
+    /// Returns a copy command that reads the second layer.
     fn copy(&self, progress: &str, flags: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
         command.args(["skopeo", "copy"]).args(flags).args(["nix:image.json", "dir:out"]);
@@ -72,7 +72,7 @@ impl World {
         command
     }
 
-    /// What skopeo was given, without the port and the place of the auth file.
+    /// Returns skopeo's arguments, without the port and the path of the auth file.
     fn arguments(&self) -> String {
         let arguments = fs::read_to_string(self.0.path().join("arguments")).unwrap();
         let (begin, rest) = arguments.split_once("127.0.0.1:").unwrap();
@@ -91,7 +91,7 @@ fn said(output: &Output) -> (Option<i32>, &str, &str) {
 }
 
 #[test]
-fn a_copy_ends_with_what_was_sent() {
+fn copy_prints_a_summary() {
     let world = World::new();
     for progress in ["bars", "1"] {
         let output = world.copy(progress, &[]).output().unwrap();
@@ -106,7 +106,7 @@ fn a_copy_ends_with_what_was_sent() {
 }
 
 #[test]
-fn without_being_asked_it_tells_nothing() {
+fn copy_prints_no_summary_by_default() {
     let world = World::new();
     for progress in ["", "0"] {
         assert_eq!(said(&world.copy(progress, &[]).output().unwrap()), (Some(0), "", ""));
@@ -114,20 +114,20 @@ fn without_being_asked_it_tells_nothing() {
             "copy --src-tls-verify=false --src-authfile=FILE docker://HOST/image:latest dir:out\n";
         assert_eq!(world.arguments(), arguments);
     }
-    // Nor where skopeo would not.
+    // And not where skopeo would print nothing.
     assert_eq!(said(&world.copy("bars", &["-aq"]).output().unwrap()), (Some(0), "", ""));
     assert!(world.arguments().contains(" docker://HOST") && world.arguments().contains(" -aq "));
 }
 
 #[test]
-fn a_copy_that_fails_has_no_summary() {
+fn failed_copy_prints_no_summary() {
     let world = World::new();
     let output = world.copy("bars", &[]).env("CODE", "3").output().unwrap();
     assert_eq!(said(&output), (Some(3), "", "layer 2 of 3 sent, 60.0 MB\n"));
 }
 
 #[test]
-fn on_a_terminal_there_are_bars_which_make_room_for_skopeos_words() {
+fn skopeo_messages_appear_above_bars() {
     let world = World::new();
     let mut running = Running::start(world.copy("bars", &[]).env("SLOWLY", "go"));
     running.until("it is slow");
@@ -148,7 +148,7 @@ fn on_a_terminal_there_are_bars_which_make_room_for_skopeos_words() {
 }
 
 #[test]
-fn a_copy_that_is_ended_leaves_nothing_behind() {
+fn interrupted_copy_leaves_no_files() {
     let world = World::new();
     let mut running = Running::start(world.copy("bars", &[]).env("SLOWLY", "never"));
     running.until("it is slow");

@@ -1,4 +1,4 @@
-//! What is said of wrong command lines.
+//! Errors of the command line.
 
 use std::process::{Command, Stdio};
 
@@ -15,7 +15,7 @@ fn said(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn messages_of_the_program_about_values() {
+fn invalid_values_are_usage_errors() {
     let number = |most: &str| format!("expected a whole number from 1 to {most}");
     let codec =
         "expected none, gzip or zstd, perhaps with a level as in gzip:9 (1 to 12) or zstd:9 (1 to 19)";
@@ -64,9 +64,9 @@ fn messages_of_the_program_about_values() {
     );
 }
 
-/// REVIEW: what is misspelt is named, and what is elsewhere is told.
+/// Misspelt commands get a suggestion, and commands of other tools get the equivalent.
 #[test]
-fn messages_of_the_program_about_subcommands() {
+fn unknown_subcommands_get_suggestions() {
     let similar = |name: &str| format!("\n\n  tip: a similar subcommand exists: '{name}'\n\nUsage: ");
     for (arguments, wrong, then) in [
         (&["container", "rn", "shell"][..], "rn", similar("run")),
@@ -95,14 +95,14 @@ fn messages_of_the_program_about_subcommands() {
 }
 
 #[test]
-fn what_the_environment_sets_is_not_required() {
+fn usage_errors_ignore_options_from_the_environment() {
     let output = command(&["diff", "old.json"]).env("NIX_STORE_DIR", "/nix/store").output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("Usage: nixply diff [OPTIONS] <OLD.json> <NEW.json>\n"), "{said}");
 }
 
 #[test]
-fn hidden_commands_are_in_no_completion() {
+fn completions_omit_hidden_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let output = command(&["completions", shell]).output().unwrap();
         let script = String::from_utf8(output.stdout).unwrap();
@@ -118,7 +118,7 @@ fn hidden_commands_are_in_no_completion() {
 }
 
 #[test]
-fn plan_of_nothing() {
+fn plan_without_layers_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let put = |name: &str, content: &str| std::fs::write(folder.path().join(name), content).unwrap();
     put("r.json", r#"{"arch":"amd64","config":{"Cmd":["/bin/app"]}}"#);
@@ -130,7 +130,7 @@ fn plan_of_nothing() {
         assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    let none = "the image has no layers: its request names no store path\n";
+    let none = "the image has no layers: the request names no store path\n";
     assert_eq!(run(&["plan", "r.json", "--closure", "c.json"]), none);
     assert_eq!(run(&["plan", "r.json", "--closure", "c.json", "--json"]), "[]\n");
     assert_eq!(

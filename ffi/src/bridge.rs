@@ -1,10 +1,11 @@
-//! The border itself: one screen.
+//! The bridge: the whole interface between C++ and the packer.
 
-use crate::entry::{build_image, build_images, canonical_name, check_tag, nearest, plan_image, run_builder};
+use crate::arguments::{Argument, argument_docs, check_request, image_argument, root_texts};
+use crate::entry::{build_image, build_images, plan_image, run_builder};
 
 #[cxx::bridge(namespace = "nixply")]
 mod ffi {
-    /// What Nix knows of a store path.
+    /// Nix's record of a store path.
     struct PathInfo {
         path: String,
         nar_hash: String,
@@ -13,106 +14,27 @@ mod ffi {
         references: Vec<String>,
     }
 
-    /// Owner and mode of the files of `path` that match `regex`.
-    struct Perm {
+    /// A text of a request that is a store path.
+    struct PathText {
+        /// Its place, as in `layers[1].deps[0]`.
+        place: String,
         path: String,
-        regex: String,
-        /// Octal digits, or empty.
-        mode: String,
-        uid: i64,
-        gid: i64,
-        uname: String,
-        gname: String,
     }
 
-    /// Who made a layer. All empty: the default.
-    struct Metadata {
-        given: bool,
-        created: String,
-        created_by: String,
-        author: String,
-        comment: String,
-    }
-
-    /// A remark on the image.
-    struct Annotation {
-        name: String,
-        text: String,
-    }
-
-    /// A lock file's store path (empty: there is none), and which of its images layers are.
-    struct LayerLock {
-        file: String,
-        image: String,
-    }
-
-    /// A layer of its own.
-    struct LayerRequest {
-        deps: Vec<String>,
-        copy_to_root: Vec<String>,
-        ignore: Vec<String>,
-        perms: Vec<Perm>,
-        max_layers: u32,
-        /// A strategy's name, or empty for the default.
-        strategy: String,
-        /// Groups of store paths and predicates as JSON, checked by the packer; or empty.
-        groups: String,
-        lock: LayerLock,
-        metadata: Metadata,
-        /// Which of the layers ahead of this one to leave out what they have of; not given, all of them.
-        parents: Vec<u32>,
-        parents_given: bool,
-        /// A folder in the store with layers that were packed before, instead of all the others; or empty.
-        prebuilt: String,
-    }
-
-    /// A Nix database's store path (empty: there is none), and who owns `/nix`.
-    struct NixDatabase {
-        path: String,
-        uid: i64,
-        gid: i64,
-    }
-
-    /// An image. Names and meanings are those of `builtins.nixplyImage`; empty text means the default.
-    struct ImageRequest {
-        /// A lock file knows the image by it.
-        name: String,
-        /// The OCI config as JSON: arbitrary user data, checked by the packer.
-        config: String,
-        config_roots: Vec<String>,
-        layers: Vec<LayerRequest>,
-        /// What lies on top of `layers`: its deps, ignore, lock and metadata are not used.
-        top: LayerRequest,
-        from_image: String,
-        any_platform: bool,
-        /// A lock file's store path, or empty.
-        lock: String,
-        /// OCI's name for the processor; empty for that of `system`.
-        arch: String,
-        /// A Nix system such as x86_64-linux.
-        system: String,
-        created: String,
-        compression: String,
-        /// 0 for the default.
-        layer_limit: u32,
-        /// Of the manifest; sorted by name.
-        annotations: Vec<Annotation>,
-        inherit_config: bool,
-        /// Docker's health check as JSON, checked by the packer; or empty.
-        healthcheck: String,
-        nix_database: NixDatabase,
-    }
-
-    /// Where the store lies, how many threads to use (0: one per core), where the cache is (empty: nowhere), how large it may
-    /// become (bytes, or a size with a unit; 0 or empty: the default), others' caches that are only read, and whether store paths
-    /// that are read are compared with their hashes.
+    /// The store, and settings of the packer.
     struct Machine {
         store_dir: String,
+        /// Directory of the store's files on this machine.
         real_store_dir: String,
+        /// Number of threads; 0 is one per core.
         threads: u32,
+        /// The cache's directory; empty: no cache.
         cache_dir: String,
+        /// Maximum size of the cache: bytes, or text with a unit. 0 or empty: the default.
         cache_limit: String,
+        /// Other users' caches, read-only.
         cache_shared: Vec<String>,
+        /// Whether the packer verifies store paths against their NAR hashes.
         check_store: bool,
     }
 
@@ -128,6 +50,8 @@ mod ffi {
 
     /// A packed image.
     struct BuiltImage {
+        /// The image's name in lower case.
+        name: String,
         /// `image.json`.
         spec: String,
         /// Store paths that the spec names.
@@ -140,48 +64,75 @@ mod ffi {
     }
 
     extern "Rust" {
-        /// Plans and packs an image.
+        /// A place in an image's request, as the packer's schema describes it.
+        type Argument;
+
+        /// The request itself.
+        fn image_argument() -> Box<Argument>;
+
+        /// Whether an object here may have the key.
+        fn has_key(self: &Argument, name: &str) -> bool;
+
+        /// The value of a key that an object here may have.
+        fn key(self: &Argument, name: &str) -> Box<Argument>;
+
+        /// Whether an object may be here.
+        fn takes_object(self: &Argument) -> bool;
+
+        /// Whether a list may be here.
+        fn takes_list(self: &Argument) -> bool;
+
+        /// The elements of a list that may be here.
+        fn element(self: &Argument) -> Box<Argument>;
+
+        /// Whether a text here names no store path.
+        fn names_nothing(self: &Argument) -> bool;
+
+        /// Whether this is part of the image's config.
+        fn is_config(self: &Argument) -> bool;
+
+        /// The arguments of an image with their descriptions, for the documentation of a builtin.
+        fn argument_docs() -> String;
+
+        /// Throws the first error that is found without a store or a closure. `document` names the request in messages.
+        fn check_request(request: &str, document: &str) -> Result<()>;
+
+        /// The texts of a request that are store paths whose closures the image contains, except those in its config.
+        fn root_texts(request: &str) -> Result<Vec<PathText>>;
+
+        /// Plans and packs an image. The request is JSON; only the packer reads it.
         fn build_image(
-            request: &ImageRequest,
+            request: &str,
             closure: &Vec<PathInfo>,
             machine: &Machine,
             observer: Pin<&mut Observer>,
         ) -> Result<BuiltImage>;
 
-        /// Plans and packs several images as one fleet; `keys` are their attributes. In the same order.
+        /// Plans and packs several images together; `keys` are their attributes. Returns them in the same order.
         fn build_images(
             keys: &Vec<String>,
-            requests: &Vec<ImageRequest>,
+            requests: &Vec<String>,
             closure: &Vec<PathInfo>,
             machine: &Machine,
             observer: Pin<&mut Observer>,
         ) -> Result<Vec<BuiltImage>>;
 
-        /// The layers that an image would have, from the bottom up. Reads no store path but a base image's spec.
+        /// The layers that an image would have, from the bottom up. Reads no store path except a base image's spec.
         fn plan_image(
-            request: &ImageRequest,
+            request: &str,
             closure: &Vec<PathInfo>,
             machine: &Machine,
             observer: Pin<&mut Observer>,
         ) -> Result<Vec<LayerInfo>>;
 
-        /// Makes the output that a derivation's structured attributes (`.attrs.json`) ask for.
+        /// Makes the output of a derivation from its structured attributes (`.attrs.json`).
         fn run_builder(attrs: &str, machine: &Machine, observer: Pin<&mut Observer>) -> Result<()>;
-
-        /// The image's name as registries have it, or why they do not take it.
-        fn canonical_name(name: &str) -> Result<String>;
-
-        /// Throws why registries do not take the tag.
-        fn check_tag(tag: &str) -> Result<()>;
-
-        /// The name in `known` that `name` was probably meant to be, or nothing.
-        fn nearest(name: &str, known: &[&str]) -> String;
     }
 
     unsafe extern "C++" {
         include!("nixply/observer.hh");
 
-        /// The C++ side's ears: see `observer.hh`.
+        /// Receives progress and warnings: see `observer.hh`.
         type Observer;
         fn interrupted(self: Pin<&mut Observer>) -> bool;
         fn layer_started(self: Pin<&mut Observer>, layer: u32, expected: u64);

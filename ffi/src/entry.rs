@@ -1,5 +1,6 @@
 //! The functions behind the bridge.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -8,9 +9,11 @@ use bytesize::ByteSize;
 use nixply_packer::Error;
 use nixply_packer::cache::{Cache, DEFAULT_LIMIT};
 use nixply_packer::closure::{Closure, Store, StorePath};
-use nixply_packer::image::{go_json, oci, reference};
+use nixply_packer::image::{oci, reference};
 use nixply_packer::pack::{Control, Packer};
-use nixply_packer::request::{BuilderInput, BuilderJob, BuiltImage, FleetRequest, LayerPlan, PlannedLayer};
+use nixply_packer::request::{
+    BuilderInput, BuilderJob, BuiltImage, FleetRequest, ImageRequest, LayerPlan, PlannedLayer,
+};
 use nixply_packer::wording;
 
 use crate::bridge::{self, Observer};
@@ -51,7 +54,7 @@ fn hint(error: &nixply_packer::Error) -> Option<&'static str> {
 }
 
 /// Runs an entry's body; a panic becomes an error. It must not reach C++: cxx would abort the user's `nix build`.
-fn guarded<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+pub(crate) fn guarded<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
@@ -62,15 +65,15 @@ fn guarded<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
 
 #[allow(clippy::ptr_arg, reason = "what C++ has is a Vec")]
 pub(crate) fn build_image(
-    request: &bridge::ImageRequest,
+    request: &str,
     closure: &Vec<bridge::PathInfo>,
     machine: &bridge::Machine,
     observer: Pin<&mut Observer>,
 ) -> Result<bridge::BuiltImage, Failure> {
     guarded(|| {
-        let request = convert::image(request)?;
+        let request = ImageRequest::from_json(request, "request")?;
         let built = packed(closure, machine, observer, |closure, store, packer, control| {
-            Ok(vec![request.build(closure, store, packer, control)?])
+            Ok(vec![(name(&request)?, request.build(closure, store, packer, control)?)])
         })?;
         Ok(built.into_iter().next().expect("it is one"))
     })
@@ -79,18 +82,23 @@ pub(crate) fn build_image(
 #[allow(clippy::ptr_arg, reason = "what C++ has is a Vec")]
 pub(crate) fn build_images(
     keys: &Vec<String>,
-    requests: &Vec<bridge::ImageRequest>,
+    requests: &Vec<String>,
     closure: &Vec<bridge::PathInfo>,
     machine: &bridge::Machine,
     observer: Pin<&mut Observer>,
 ) -> Result<Vec<bridge::BuiltImage>, Failure> {
     guarded(|| {
-        let images = keys.iter().cloned().zip(requests.iter().map(convert::image));
-        let images = images.map(|(key, image)| Ok((key, image?))).collect::<Result<_, Error>>()?;
-        let fleet = FleetRequest::new(images)?;
+        let image = |(key, request): (&String, &String)| {
+            Ok((key.clone(), ImageRequest::from_json(request, &format!("image {key}"))?))
+        };
+        let mut fleet =
+            FleetRequest::new(keys.iter().zip(requests).map(image).collect::<Result<_, Error>>()?)?;
+        let names = fleet.images().iter().map(|(key, request)| Ok((key.clone(), name(request)?)));
+        let names: BTreeMap<String, String> = names.collect::<Result<_, Error>>()?;
         packed(closure, machine, observer, |closure, store, packer, control| {
             let mut built = fleet.build(closure, store, packer, control)?;
-            Ok(keys.iter().map(|key| built.remove(key).expect("each is built")).collect())
+            let image = |key| (names[key].clone(), built.remove(key).expect("the fleet builds every image"));
+            Ok(keys.iter().map(image).collect())
         })
     })
 }
@@ -100,7 +108,7 @@ fn packed(
     closure: &[bridge::PathInfo],
     machine: &bridge::Machine,
     mut observer: Pin<&mut Observer>,
-    build: impl FnOnce(&Closure, &Store, &Packer, &Control<'_>) -> Result<Vec<BuiltImage>, Error> + Send,
+    build: impl FnOnce(&Closure, &Store, &Packer, &Control<'_>) -> Result<Vec<(String, BuiltImage)>, Error> + Send,
 ) -> Result<Vec<bridge::BuiltImage>, Failure> {
     let (closure, store) = (convert::closure(closure)?, convert::store(machine));
     let shared = machine.cache_shared.iter().map(Into::into).collect();
@@ -112,19 +120,27 @@ fn packed(
     if let Some(cache) = cache {
         cache.trim();
     }
-    for image in &built {
+    for (_, image) in &built {
         warn(&image.warnings, observer.as_mut());
     }
-    Ok(built.into_iter().map(told).collect())
+    Ok(built.into_iter().map(|(name, image)| built_image(name, image)).collect())
 }
 
-fn told(built: BuiltImage) -> bridge::BuiltImage {
+/// The name of an image as registries accept it.
+fn name(request: &ImageRequest) -> Result<String, Error> {
+    reference::canonical_name(request.name.as_deref().unwrap_or_default())
+}
+
+fn built_image(name: String, built: BuiltImage) -> bridge::BuiltImage {
     let spec = &built.spec;
     let config = oci::config(spec);
     // nix2container records no size for a base image's layers; without one there is no manifest yet.
     let sizes_known = spec.layers.iter().all(|layer| layer.size > 0);
-    let manifest = || oci::Descriptor::of(oci::MANIFEST, &go_json::compact(&oci::manifest_of(spec))).digest;
+    let manifest = || {
+        oci::Descriptor::of(oci::MANIFEST, &nixply_packer::go_json::compact(&oci::manifest_of(spec))).digest
+    };
     bridge::BuiltImage {
+        name,
         references: built.references.iter().map(StorePath::to_string).collect(),
         layers: spec.layers.iter().map(convert::layer_info).collect(),
         config_digest: oci::Descriptor::of(oci::CONFIG, &config).digest.to_string(),
@@ -135,14 +151,14 @@ fn told(built: BuiltImage) -> bridge::BuiltImage {
 
 #[allow(clippy::ptr_arg, reason = "what C++ has is a Vec")]
 pub(crate) fn plan_image(
-    request: &bridge::ImageRequest,
+    request: &str,
     closure: &Vec<bridge::PathInfo>,
     machine: &bridge::Machine,
     observer: Pin<&mut Observer>,
 ) -> Result<Vec<bridge::LayerInfo>, Failure> {
     guarded(|| {
-        let (request, closure, store) =
-            (convert::image(request)?, convert::closure(closure)?, convert::store(machine));
+        let request = ImageRequest::from_json(request, "request")?;
+        let (closure, store) = (convert::closure(closure)?, convert::store(machine));
         let plan = drive(observer, |control| request.plan_until(&closure, &store, control.stop()))?;
         let planned = |layer: &LayerPlan| bridge::LayerInfo {
             digest: String::new(),
@@ -175,18 +191,6 @@ pub(crate) fn run_builder(
         warn(&warnings, observer);
         Ok(())
     })
-}
-
-pub(crate) fn canonical_name(name: &str) -> Result<String, Failure> {
-    guarded(|| Ok(reference::canonical_name(name)?))
-}
-
-pub(crate) fn check_tag(tag: &str) -> Result<(), Failure> {
-    guarded(|| Ok(reference::check_tag(tag)?))
-}
-
-pub(crate) fn nearest(name: &str, known: &[&str]) -> String {
-    wording::nearest(name, known.iter().copied()).unwrap_or_default().to_owned()
 }
 
 fn packer(machine: &bridge::Machine) -> Packer {
@@ -235,14 +239,5 @@ mod tests {
             error.starts_with("setting nixply-cache-limit \"much\" is not valid: expected a number of bytes"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn the_nearest_name_is_found_or_none() {
-        let known = ["name", "maxLayers", "copyToRoot"];
-        assert_eq!(nearest("maxlayer", &known), "maxLayers");
-        assert_eq!(nearest("copytoroot", &known), "copyToRoot");
-        assert_eq!(nearest("nmae", &known), "name");
-        assert_eq!(nearest("zzz", &known), "");
     }
 }

@@ -1,60 +1,60 @@
-//! What can go wrong.
+//! Errors of this crate.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The result of this crate.
+/// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Every way in which a database is not written.
+/// A failure to write a database.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused.
+    /// An operation of the operating system failed.
     #[error("cannot {action}: {}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// Where.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// There is a database already. SQLite would add to it.
-    #[error("there is a Nix database already, which stays as it is: {}", path.display())]
+    /// A database already exists. SQLite would add to it.
+    #[error("a Nix database already exists and was not changed: {}", path.display())]
     Exists {
         /// The database's file.
         path: PathBuf,
     },
-    /// A link or file is where the database needs a directory.
+    /// A link or file is in the way of a directory.
     #[error(
-        "cannot write the Nix database: {} must be a directory, not a link or file; give an empty directory",
+        "cannot write the Nix database: {} must be a directory, not a link or file; pass an empty directory",
         path.display()
     )]
     NotDirectory {
         /// The link or file.
         path: PathBuf,
     },
-    /// SQLite refused.
+    /// SQLite failed.
     #[error("cannot write the Nix database: {}", path.display())]
     Database {
         /// The database's file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: rusqlite::Error,
     },
-    /// A path that no database can have.
+    /// A path that a database cannot contain.
     #[error(
-        "{path} cannot be in a Nix database: {why}; give the closure as nix path-info --json --recursive or a derivation's \
-         exportReferencesGraph have it"
+        "{path} cannot be in a Nix database: {why}; pass the closure in the form of nix path-info --json --recursive or \
+         of a derivation's exportReferencesGraph"
     )]
     Unregistrable {
         /// The path.
         path: String,
-        /// What is wrong.
+        /// The reason.
         why: String,
     },
-    /// A path that is not one.
+    /// A path that is not a store path.
     #[error(transparent)]
     Path(#[from] nixply_packer::Error),
 }

@@ -1,10 +1,10 @@
-//! Writes the database of a Nix store, as `nix-store --load-db` would, without Nix: SQLite's own code makes the file, and
-//! its bytes depend on the paths alone, not on their order, the clock or the machine.
+//! Writes the database of a Nix store as `nix-store --load-db` would, but without Nix. SQLite's own code
+//! makes the file. Its bytes depend only on the paths, not on their order, the clock or the machine.
 //!
-//! The schema is one that every Nix from 2.0 on opens as it is. All of them write the number 10 into the file `schema` and
-//! refuse a larger one. Since 2.35, Nix has dropped an index that no query needs, and notes in the table
-//! `SchemaMigrations` that it has; an older Nix knows neither, and does not ask. So a database in the form of 2.35 is migrated
-//! by nobody.
+//! Every Nix since 2.0 opens the schema without migrating it. All of them write the number 10 to the file
+//! `schema` and refuse a larger one. Nix 2.35 dropped an index that no query needs, and records that in the
+//! table `SchemaMigrations`. Older versions know neither and do not check. So no Nix migrates a database in
+//! the form of 2.35.
 
 mod error;
 mod tree;
@@ -16,22 +16,13 @@ use nixply_packer::closure::{Closure, PathInfo, Store, StorePath};
 use nixply_packer::nar_hash;
 
 pub use crate::error::{Error, Result};
+use crate::tree::Row;
 
-/// A path as the database has it.
-struct Row<'p> {
-    path: &'p StorePath,
-    /// `sha256:` and hexadecimal digits: the one form that every Nix reads.
-    hash: String,
-    nar_size: i64,
-    /// Places in the list of rows, ascending.
-    references: Vec<usize>,
-}
-
-/// Makes `folder` (which may be there already) the root of a file tree with the database of a store that has these paths and no
-/// others. Every path is a root of the garbage collector. Gives what the user should know although it is no error.
+/// Makes `folder` the root of a file tree with the database of a store with exactly these paths. The
+/// directory may exist. Every path is a root of the garbage collector. Returns warnings for the user.
 ///
 /// ```text
-/// nix/store/.links/                          empty; Nix makes it where it is not there
+/// nix/store/.links/                          empty; Nix creates it if it is missing
 /// nix/var/nix/db/db.sqlite, schema
 /// nix/var/nix/gcroots/docker/HASH-NAME  ->   the path
 /// ```
@@ -41,7 +32,7 @@ pub fn write(paths: &Closure, store: &Store, folder: &Path) -> Result<Vec<String
     Ok(warnings)
 }
 
-/// The rows, sorted by path, and warnings of references that they cannot have: a reference is to a row.
+/// Returns the rows, sorted by path, and warnings about references to paths without a row, which are omitted.
 fn rows<'p>(paths: &'p Closure, store: &Store) -> Result<(Vec<Row<'p>>, Vec<String>)> {
     let mut infos: Vec<&PathInfo> = paths.iter().collect();
     infos.sort_by(|a, b| a.path.cmp(&b.path));
@@ -73,7 +64,7 @@ fn rows<'p>(paths: &'p Closure, store: &Store) -> Result<(Vec<Row<'p>>, Vec<Stri
             others => format!("and {others} more refer"),
         };
         format!(
-            "the Nix database has no {path}, although {} {refer} to it: it is not in the store that the database is for",
+            "the Nix database omits {path}, although {} {refer} to it: the path is not in the database's store",
             referrers[0]
         )
     };

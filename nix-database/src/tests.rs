@@ -44,7 +44,7 @@ fn bytes(folder: &TempDir) -> Vec<u8> {
     fs::read(folder.path().join("nix/var/nix/db/db.sqlite")).unwrap()
 }
 
-/// Every row of a query, its columns as SQLite shows them.
+/// Returns the rows of a query with their columns as SQLite prints them.
 fn query(folder: &TempDir, query: &str) -> Vec<String> {
     let file = folder.path().join("nix/var/nix/db/db.sqlite");
     let database = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
@@ -64,7 +64,7 @@ fn query(folder: &TempDir, query: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_rows_are_those_of_load_db() {
+fn rows_match_those_of_load_db() {
     let (folder, warnings) = written(infos());
     assert_eq!(warnings, [""; 0]);
     let rows = query(
@@ -81,7 +81,7 @@ fn the_rows_are_those_of_load_db() {
 }
 
 #[test]
-fn the_tree_is_whole_and_nothing_else_is_in_it() {
+fn tree_has_exactly_the_expected_files() {
     let (folder, _) = written(infos());
     let mut found = Vec::new();
     let mut folders = vec![folder.path().join("nix")];
@@ -123,7 +123,7 @@ fn the_tree_is_whole_and_nothing_else_is_in_it() {
 }
 
 #[test]
-fn the_order_of_the_input_is_nothing_to_the_bytes() {
+fn bytes_do_not_depend_on_input_order() {
     let expected = bytes(&written(infos()).0);
     let mut order = infos();
     for _ in 0..order.len() {
@@ -133,16 +133,16 @@ fn the_order_of_the_input_is_nothing_to_the_bytes() {
     }
 }
 
-/// The digest is our own, made with the SQLite of Cargo.lock. Another SQLite may give another one: so do images with a
-/// database then.
+/// Digests made with the SQLite of Cargo.lock. Another SQLite may yield other ones, which changes images with
+/// a database.
 #[test]
-fn the_bytes_are_the_same_on_every_machine() {
+fn bytes_are_the_same_on_every_machine() {
     let digest = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
     assert_eq!(
         digest(&bytes(&written(infos()).0)),
         "96d791f66bb4ff4e71297fa7eaef7b6ba077a349e3afd5107f9752f202d67eb7"
     );
-    // So many rows that every table has inner pages, and the order of references is not that of the paths.
+    // Enough rows for inner pages in every table. The order of references differs from that of the paths.
     let paths: Vec<String> =
         (0..5000).map(|at| format!("/nix/store/{:032}-{at}", at * 7919 % 5003)).collect();
     let many = paths.iter().enumerate().map(|(at, path)| {
@@ -155,30 +155,30 @@ fn the_bytes_are_the_same_on_every_machine() {
     assert_eq!(digest(&bytes(&folder)), "a8aab7264afbad3f5383cbd613feeeda979e804a5575e2556d8190c107a7c5c3");
 }
 
-/// What readers find in the header ahead of everything else. Source: "Database File Format", 1.3.
+/// Checks the file header. Source: "Database File Format", 1.3.
 #[test]
-fn the_file_is_plain() {
+fn header_has_no_machine_dependent_settings() {
     let bytes = bytes(&written(infos()).0);
     let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
     assert_eq!(&bytes[..16], b"SQLite format 3\0");
     assert_eq!(u16::from_be_bytes([bytes[16], bytes[17]]), 4096, "page size");
-    assert_eq!(bytes[18..20], [1, 1], "no write-ahead log: a Nix that wants one switches it on");
+    assert_eq!(bytes[18..20], [1, 1], "no write-ahead log: Nix enables it if needed");
     assert_eq!(number(28) as usize * 4096, bytes.len(), "pages");
     assert_eq!((number(36), number(52), number(56)), (0, 0, 1), "free pages, auto-vacuum, UTF-8");
 }
 
 #[test]
-fn a_reference_to_what_is_not_there_is_left_out_and_told() {
+fn dangling_references_are_omitted_with_a_warning() {
     let (folder, warnings) = written(infos().into_iter().take(2));
     assert_eq!(query(&folder, "select * from Refs order by 1, 2"), ["1|1", "1|2"]);
     let (a, c) = (path('a', "a"), path('c', "c"));
     assert_eq!(warnings.len(), 1, "{warnings:?}");
-    let expected = format!("the Nix database has no {c}, although {a} and 1 more refer to it");
+    let expected = format!("the Nix database omits {c}, although {a} and 1 more refer to it");
     assert!(warnings[0].starts_with(&expected), "{warnings:?}");
 }
 
 #[test]
-fn what_no_database_can_have_is_refused() {
+fn unregistrable_paths_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let refused = |info: PathInfo| {
         write(&Closure::new([info]), &Store::at("/nix/store"), folder.path()).unwrap_err().to_string()
@@ -194,25 +194,22 @@ fn what_no_database_can_have_is_refused() {
     for bad in ["/nix/store/../x", "/etc/passwd", "/nix/store"] {
         assert!(refused(info(bad, HASHES[0], &[])).contains("is not valid"), "{bad}");
     }
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing has been written");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was written");
 }
 
 #[test]
-fn a_database_that_is_there_is_not_added_to() {
+fn existing_database_is_not_changed() {
     let (folder, _) = written([]);
     let file = folder.path().join("nix/var/nix/db/db.sqlite");
     let before = (bytes(&folder), fs::metadata(&file).unwrap().mtime_nsec());
     let error = write(&Closure::new(infos()), &Store::at("/nix/store"), folder.path()).unwrap_err();
-    assert!(
-        error.to_string().starts_with("there is a Nix database already, which stays as it is: "),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with("a Nix database already exists and was not changed: "), "{error}");
     assert_eq!((bytes(&folder), fs::metadata(&file).unwrap().mtime_nsec()), before);
 }
 
-/// `nix/var` as a link to another directory: the database was written there.
+/// A link such as `nix/var` must not redirect the database to another directory.
 #[test]
-fn links_do_not_lead_out_of_the_root() {
+fn links_do_not_redirect_the_tree() {
     for (link, place) in
         [("nix", "nix"), ("nix/var", "nix/var"), ("nix/var/nix/gcroots", "nix/var/nix/gcroots")]
     {
@@ -221,12 +218,15 @@ fn links_do_not_lead_out_of_the_root() {
         fs::create_dir_all(link.parent().unwrap()).unwrap();
         symlink(outside.path(), &link).unwrap();
         let error = write(&Closure::new(infos()), &Store::at("/nix/store"), root.path()).unwrap_err();
-        let told = error.to_string();
-        assert!(told.contains(place) && told.contains("must be a directory, not a link or file"), "{told}");
+        let message = error.to_string();
+        assert!(
+            message.contains(place) && message.contains("must be a directory, not a link or file"),
+            "{message}"
+        );
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0, "{place}");
         assert!(!root.path().join("nix/var/nix/db/db.sqlite").exists(), "{place}");
     }
-    // The root itself may be a link: the user has named it.
+    // The root itself may be a link, because the user named it.
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join("real")).unwrap();
     symlink("real", root.path().join("root")).unwrap();

@@ -1,24 +1,34 @@
-//! The file tree, and SQLite.
+//! Writes the file tree and the SQLite database.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use nixply_packer::closure::StorePath;
 use rusqlite::{Connection, OpenFlags, params};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::Row;
 use crate::error::{Error, Result};
 
-/// What every Nix since 2.0 has in the file `schema`, without a newline. Source: `nixSchemaVersion`, and where
-/// `LocalStore` writes it.
+/// A path in the form of the database.
+pub(crate) struct Row<'p> {
+    pub(crate) path: &'p StorePath,
+    /// `sha256:` and hexadecimal digits: the only form that every Nix reads.
+    pub(crate) hash: String,
+    pub(crate) nar_size: i64,
+    /// Indices of rows, ascending.
+    pub(crate) references: Vec<usize>,
+}
+
+/// Content of the file `schema` in every Nix since 2.0, without a newline. Source: `nixSchemaVersion`, and
+/// the place where `LocalStore` writes it.
 const SCHEMA: &str = "10";
 
-/// Everything about the file that is SQLite's to choose, and no file beside it. What is deleted is zeroed, so that no byte is
-/// what the memory happened to hold.
+/// All choices that SQLite would make, and no extra files. SQLite zeroes deleted data, so that no byte
+/// depends on old memory.
 const SETTINGS: &str = "
     pragma page_size = 4096;
     pragma encoding = 'UTF-8';
@@ -31,7 +41,7 @@ const SETTINGS: &str = "
     pragma foreign_keys = off;
 ";
 
-/// Source: Nix's `schema.sql`, with the table of `LocalStore::upgradeDBSchema`.
+/// Source: Nix's `schema.sql`, with the table from `LocalStore::upgradeDBSchema`.
 const TABLES: &str = "
 create table ValidPaths (
     id               integer primary key autoincrement not null,
@@ -62,7 +72,7 @@ create table SchemaMigrations (migration text primary key not null);
 insert into SchemaMigrations values ('20260309-drop-redundant-indexreferrer');
 ";
 
-/// Made last: an index of what is there already is sorted and dense.
+/// Created last: an index over existing rows is sorted and dense.
 const INDEXES: &str = "
 create index IndexReference on Refs(reference);
 create index IndexDerivationOutputs on DerivationOutputs(path);
@@ -73,9 +83,9 @@ create trigger DeleteSelfRefs before delete on ValidPaths
 ";
 
 pub(crate) fn write(rows: &[Row<'_>], root: &Path) -> Result<()> {
-    fs::create_dir_all(root).map_err(Error::io("make directory", root))?;
+    fs::create_dir_all(root).map_err(Error::io("create directory", root))?;
     let root = root.canonicalize().map_err(Error::io("open directory", root))?;
-    let mut made = Made::default();
+    let mut made = NewFiles::default();
     let folder = Folder::below(&root, "nix/var/nix/db")?;
     let file = folder.path.join("db.sqlite");
     made.file(&folder, "db.sqlite", b"")?;
@@ -91,7 +101,8 @@ pub(crate) fn write(rows: &[Row<'_>], root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// An opened directory below the root. No symlink is on the way to it, so nothing is written outside of the root.
+/// An open directory below the root. The path to it contains no symlink, so nothing is written outside the
+/// root.
 #[derive(Clone)]
 struct Folder {
     opened: Rc<OwnedFd>,
@@ -99,7 +110,7 @@ struct Folder {
 }
 
 impl Folder {
-    /// Opens a directory below the root, and makes the directories that are missing.
+    /// Opens a directory below the root and creates missing directories.
     fn below(root: &Path, path: &str) -> Result<Self> {
         const FLAGS: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
         let mut at = root.to_owned();
@@ -109,7 +120,7 @@ impl Folder {
             at.push(name);
             match rustix::fs::mkdirat(&opened, name, Mode::from_raw_mode(0o777)) {
                 Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => return Err(Error::io("make directory", &at)(error.into())),
+                Err(error) => return Err(Error::io("create directory", &at)(error.into())),
             }
             opened =
                 rustix::fs::openat(&opened, name, FLAGS, Mode::empty()).map_err(|error| match error {
@@ -121,12 +132,12 @@ impl Folder {
     }
 }
 
-/// Files of a database that is not complete yet. They are removed if it never is.
+/// Files of an incomplete database. Dropping the list removes them.
 #[derive(Default)]
-struct Made(Vec<(Folder, String)>);
+struct NewFiles(Vec<(Folder, String)>);
 
-impl Made {
-    /// Makes a file. SQLite would add to one that exists.
+impl NewFiles {
+    /// Creates a file. Fails if it exists, because SQLite would add to it.
     fn file(&mut self, folder: &Folder, name: &str, content: &[u8]) -> Result<()> {
         let path = folder.path.join(name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -142,7 +153,7 @@ impl Made {
     fn link(&mut self, folder: &Folder, name: &str, target: &str) -> Result<()> {
         let path = folder.path.join(name);
         let linked = rustix::fs::symlinkat(target, &folder.opened, name);
-        linked.map_err(|error| Error::io("make symlink", &path)(error.into()))?;
+        linked.map_err(|error| Error::io("create symlink", &path)(error.into()))?;
         self.0.push((folder.clone(), name.into()));
         Ok(())
     }
@@ -152,7 +163,7 @@ impl Made {
     }
 }
 
-impl Drop for Made {
+impl Drop for NewFiles {
     fn drop(&mut self) {
         for (folder, name) in &self.0 {
             let _ = rustix::fs::unlinkat(&folder.opened, name.as_str(), AtFlags::empty());
@@ -167,7 +178,8 @@ fn database(rows: &[Row<'_>], file: &Path) -> rusqlite::Result<()> {
     let transaction = database.transaction()?;
     transaction.execute_batch(TABLES)?;
     {
-        // As --load-db has it: what is unknown is null. When a path came into the store is nobody's business.
+        // Like --load-db, write null for unknown values. The registration time is 0, because it must not
+        // affect the bytes.
         let mut insert = transaction.prepare(
             "insert into ValidPaths (id, path, hash, registrationTime, narSize) values (?, ?, ?, 0, ?)",
         )?;

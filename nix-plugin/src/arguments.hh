@@ -1,34 +1,42 @@
 #pragma once
 
-#include <set>
+#include <map>
 #include <string>
-#include <vector>
 
 #include "compat.hh"
 #include "nixply-ffi/src/bridge.rs.h"
 
 namespace nixply {
 
-/// What the user's arguments say, still with placeholders of what is not built.
-struct Arguments {
-    std::string name;
-    /// As registries have it.
-    std::string canonical_name;
-    /// Empty where none is given.
-    std::string tag;
-    ImageRequest request;
-    /// Everything that any argument names.
-    compat::Context context;
-    /// What the config alone names.
-    compat::Context config_context;
+/// The positions of a value's parts in the user's files, by their places: `layers[1].perms[2].mode`.
+class Places {
+public:
+    void add(const std::string & place, const compat::Position & pos) { positions.insert_or_assign(place, pos); }
+
+    /// The position that a message of the packer is about: that of the longest place at its beginning. Otherwise `call`.
+    compat::Position of(const std::string & message, const compat::Position & call) const;
+
+private:
+    std::map<std::string, compat::Position> positions;
 };
 
-/// Forces and checks the arguments of `builtin`. An error names the argument and has its position. Where they are one image's
-/// of several, `key` is the image's attribute, and its name if it has none.
+/// An image's arguments as JSON, for the packer. Store paths that are not built yet are placeholders in it.
+struct Arguments {
+    nlohmann::json request;
+    Places places;
+    /// The store paths that the arguments name.
+    compat::Context context;
+    /// The store paths that the config names; `context` contains them too.
+    compat::Context config_context;
+
+    std::string name() const { return request.at("name"); }
+    /// The tag, or nothing.
+    std::string tag() const { return request.value("tag", ""); }
+};
+
+/// Evaluates and checks the arguments of `builtin`. Errors have the position of the argument. For one image of several, `key` is the
+/// image's attribute, and its name if it has none.
 Arguments read_arguments(nix::EvalState & state, nix::Value & v, const compat::Position & pos,
                          const std::string & builtin, const std::string & key = "");
-
-/// Replaces placeholders in everything that was read, now that it is built.
-void rewrite(Arguments & arguments, const nix::StringMap & rewrites);
 
 }

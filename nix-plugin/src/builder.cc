@@ -8,8 +8,8 @@
 namespace nixply {
 
 void register_builder() {
-    // The same request as builtins.nixplyImage, from a derivation's structured attributes: `request`, and the closure
-    // as exportReferencesGraph.closure.
+    // Takes the same request as builtins.nixplyImage, from a derivation's structured attributes: `request`, with the closure in
+    // exportReferencesGraph.closure.
     compat::register_builder("nixply", [](const auto & context) {
         auto folder = std::filesystem::path(context.tmpDirInSandbox);
         auto attrs = nix::readFile((folder / ".attrs.json").string());

@@ -11,7 +11,7 @@ compat::Realised build(nix::EvalState & state, const compat::Context & context, 
     try {
         return compat::realise(state, context);
     } catch (nix::Error & error) {
-        // Nix's own words name the setting and the derivation; what it cannot know is the other door.
+        // Nix's message names the setting and the derivation. It does not know the alternative.
         auto why = error.info().msg.str();
         if (why.find("allow-import-from-derivation") == std::string::npos) throw;
         compat::fail_now(
@@ -41,45 +41,27 @@ Query realise(nix::EvalState & state, std::vector<Arguments> & images, const com
     auto realised = build(state, context, pos, builtin);
     auto roots = realised.paths;
     for (auto & image : images) {
-        rewrite(image, realised.rewrites);
+        // Placeholders occur in JSON as they are: they have no characters that JSON escapes.
+        if (!realised.rewrites.empty())
+            image.request = nlohmann::json::parse(nix::rewriteStrings(image.request.dump(), realised.rewrites));
+        auto & config_roots = image.request["configRoots"] = nlohmann::json::array();
         for (auto & path : compat::realise(state, image.config_context).paths)
-            image.request.config_roots.push_back(store.printStorePath(path));
-    }
-
-    // A path given as plain text has no context: it is taken if the store knows it.
-    auto add_text = [&](const rust::Vec<rust::String> & texts, const char * argument) {
-        for (auto & text : texts) {
-            auto given = std::string(text);
+            config_roots.push_back(store.printStorePath(path));
+        // A path given as plain text has no context. It is accepted if the store knows it.
+        for (auto & text : root_texts(image.request.dump())) {
+            auto given = std::string(text.path);
             auto path = store.maybeParseStorePath(given);
+            auto place = std::string(text.place);
             if (!path || !store.isValidPath(*path))
-                compat::fail_now(
-                    state, pos,
-                    "'" + given + "', given as " + argument + " of builtins." + builtin +
-                        ", is not a path in the store that Nix knows; give the derivation itself, or a path "
-                        "that nix-store --realise or nix store add-path has made");
+                compat::fail_now(state, image.places.of(place, pos),
+                                 "builtins." + builtin + ": " + place + " '" + given +
+                                     "' is not a path in the store that Nix knows; use the derivation itself, or a path that "
+                                     "nix-store --realise or nix store add-path has made");
             roots.insert(*path);
         }
-    };
-    auto add_one = [&](const rust::String & text, const char * argument) {
-        if (text.empty()) return;
-        rust::Vec<rust::String> one;
-        one.push_back(text);
-        add_text(one, argument);
-    };
-    auto add_layer = [&](const LayerRequest & layer) {
-        add_text(layer.deps, "deps");
-        add_text(layer.copy_to_root, "copyToRoot");
-        add_one(layer.prebuilt, "prebuilt");
-        add_one(layer.lock.file, "lock.file");
-    };
-    for (auto & image : images) {
-        add_layer(image.request.top);
-        for (auto & layer : image.request.layers) add_layer(layer);
-        add_one(image.request.from_image, "fromImage");
-        add_one(image.request.lock, "lock");
     }
 
-    // Whatever refers to them keeps the rest alive.
+    // The temporary roots keep the rest of the closure alive.
     for (auto & path : roots) store.addTempRoot(path);
     nix::StorePathSet closure;
     store.computeFSClosure(roots, closure);

@@ -1,7 +1,7 @@
 #pragma once
 
-// Everything in which Nix versions differ, by feature detection alone: Nix 2.8, and 2.24 to the newest. No other file
-// of the plugin asks which Nix it is.
+// All differences between Nix versions, for Nix 2.8 and 2.24 to the newest, by feature detection. No other file of the plugin
+// depends on the version.
 
 #include <nlohmann/json.hpp>
 
@@ -29,7 +29,7 @@
 #    include "config-expr.hh"
 #  elif __has_include("config.h")
 #    include "config.h"
-#  else // 2.8 does not install it; these are its macros that change what headers mean
+#  else // 2.8 does not install config.h; these macros of it change the meaning of the headers
 #    define HAVE_BOEHMGC 1
 #    define HAVE_STRUCT_DIRENT_D_TYPE 1
 #    define SYSTEM NIXPLY_SYSTEM
@@ -59,7 +59,7 @@
 #endif
 
 namespace nix {
-// 2.29 and later have them; declared here so that the others can be asked.
+// In 2.29 and later. Declared here so that feature detection compiles with other versions.
 struct RegisterBuiltinBuilder;
 struct BuiltinBuilderContext;
 }
@@ -84,7 +84,7 @@ inline std::string name(EvalState & state, const Attr & attr) { return std::stri
 inline const Bindings & bindings(Value & v) { return *v.attrs(); }
 #endif
 
-/// Where a builtin is called: a position, or what wraps one.
+/// The position of a builtin's call, from a position or a wrapper of one.
 template<class P>
 const Position & called_at(const P & pos) {
     if constexpr (requires { pos.pos; }) // 2.36: CallSite
@@ -93,7 +93,7 @@ const Position & called_at(const P & pos) {
         return pos;
 }
 
-/// Registers a builtin. `f` takes (EvalState &, auto pos, auto args, Value &): every PrimOpFun there has been.
+/// Registers a builtin. `f` takes (EvalState &, auto pos, auto args, Value &), which fits the PrimOpFun of every version.
 template<class P = PrimOpInfo, class F>
 void register_primop(std::string name, std::vector<std::string> args, const char * doc, F f) {
     if constexpr (requires { &P::impl; }) // 2.34
@@ -102,7 +102,7 @@ void register_primop(std::string name, std::vector<std::string> args, const char
         static RegisterPrimOp registered(P{.name = name, .args = args, .doc = doc, .fun = f});
 }
 
-/// Registers a builtin builder where there are any; says whether.
+/// Registers a builtin builder if this Nix has builtin builders. Returns whether it has.
 template<class R = RegisterBuiltinBuilder, class F>
 bool register_builder(const char * name, F f) {
     if constexpr (requires { sizeof(R); }) {
@@ -112,7 +112,8 @@ bool register_builder(const char * name, F f) {
     return false;
 }
 
-/// Throws an error at a position: `EvalError` for what the expression says, which flakes' evaluation cache remembers.
+/// Throws an error at a position. The default, `EvalError`, is for errors of the expression; the evaluation cache of flakes
+/// remembers it.
 template<class E = EvalError>
 [[noreturn]] void fail(EvalState & state, const Position & pos, const std::string & text) {
 #ifdef NIXPLY_PATH_SETS
@@ -123,7 +124,8 @@ template<class E = EvalError>
 #endif
 }
 
-/// As `fail`, for what may be otherwise at the next try (the store, the disk, a setting): it must not be remembered.
+/// Like `fail`, for errors that may be gone at the next try (the store, the disk, a setting), so that the evaluation cache does
+/// not remember them.
 [[noreturn]] inline void fail_now(EvalState & state, const Position & pos, const std::string & text) {
 #ifdef NIXPLY_PATH_SETS
     fail<Error>(state, pos, text);
@@ -142,7 +144,7 @@ std::vector<Value *> elements(V & v) {
     return out;
 }
 
-/// A boolean that has been forced.
+/// The boolean in a forced value.
 template<class V = Value>
 bool boolean(V & v) {
     if constexpr (requires { v.boolean(); })
@@ -161,7 +163,15 @@ std::int64_t integer(S & state, Value & v, const Position & pos) {
         return state.forceInt(v, pos);
 }
 
-/// A string, path or derivation as a string; a path is copied to the store.
+template<class S = EvalState>
+double number(S & state, Value & v, const Position & pos) {
+    if constexpr (requires { state.forceFloat(v, pos, ""); })
+        return state.forceFloat(v, pos, "");
+    else
+        return state.forceFloat(v, pos);
+}
+
+/// Converts a string, path or derivation to a string. Copies a path to the store.
 template<class S = EvalState>
 std::string coerce(S & state, Value & v, const Position & pos, Context & context) {
     if constexpr (requires { state.coerceToString(pos, v, context, std::string_view()); })
@@ -170,25 +180,13 @@ std::string coerce(S & state, Value & v, const Position & pos, Context & context
         return std::string(*state.coerceToString(pos, v, context, false, true));
 }
 
-/// A value as JSON; the store paths that it names join the context.
-template<class S = EvalState>
-std::string to_json(S & state, Value & v, const Position & pos, Context & context) {
-    if constexpr (requires { printValueAsJSON(state, true, v, pos, context); }) // 2.12
-        return printValueAsJSON(state, true, v, pos, context).dump();
-    else {
-        std::ostringstream out;
-        printValueAsJSON(state, true, v, pos, out, context);
-        return out.str();
-    }
-}
-
 struct Realised {
-    /// Placeholders of unbuilt outputs, and what they have become.
+    /// Placeholders of unbuilt outputs, with the store paths that replace them.
     StringMap rewrites;
     StorePathSet paths;
 };
 
-/// Builds or fetches everything that the context names, at once.
+/// Builds or fetches all store paths of the context at once.
 template<class S = EvalState>
 Realised realise(S & state, const Context & context) {
     Realised out;
@@ -207,7 +205,7 @@ Realised realise(S & state, const Context & context) {
     return out;
 }
 
-/// The store's name for people.
+/// The store's URI for messages.
 template<class S = Store>
 std::string uri(S & store) {
     if constexpr (requires { store.config.getHumanReadableURI(); }) // 2.31
@@ -216,7 +214,7 @@ std::string uri(S & store) {
         return store.getUri();
 }
 
-/// Where store paths lie on this machine, or nothing for a store that has no files here.
+/// The directory of the store's files on this machine. None for a store without local files.
 template<class L = LocalFSStore>
 std::optional<std::string> real_store_dir(Store & store) {
     auto * local = dynamic_cast<L *>(&store);

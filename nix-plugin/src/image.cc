@@ -17,30 +17,27 @@ using nlohmann::json;
 constexpr const char * image_doc = R"(
   Packs store paths into an OCI image and adds its spec to the store.
 
-  The argument is an attribute set: `name` (required), `tag`, `config` (OCI image config), `copyToRoot`, `layers` (a list of
-  sets with `deps`, `copyToRoot`, `ignore`, `perms`, `maxLayers`, `strategy`, `groups`, `lock`, `metadata`), `maxLayers`,
-  `strategy`
-  (`nixply`, `popularity`, `auto-layer`, `size`, `single`, `per-path`, `explicit` with `groups`), `lock` (a file that `nixply plan --lock`
-  makes), `perms`, `fromImage`, `anyPlatform`, `arch`,
-  `system`, `created`, `compression` (`none`, `gzip`, `zstd`, with a level as in `zstd:9`) and `layerLimit`.
+  The result is a derivation that `nix build` accepts. Its `outPath` is the spec (nix2container's `image.json`). `imageName`,
+  `imageTag`, `imageId`, `manifestDigest` and `layers` describe the image.
 
-  The result is a derivation that `nix build` takes. Its `outPath` is the spec (nix2container's `image.json`); `imageName`,
-  `imageTag`, `imageId`, `manifestDigest` and `layers` say what is in it.
+  The argument is an attribute set. `name` is required; `null` means absent.
+
 )";
 
 constexpr const char * images_doc = R"(
-  Packs several images, which share layers wherever they share store paths.
+  Packs several images that share layers where they share store paths.
 
-  The argument is an attribute set of images, each with the arguments of `builtins.nixplyImage`; an image's name is its
-  attribute's if it has none. One plan is made for all of them, within each image's `maxLayers`; everything is realised at
-  once and packed in parallel. The result has what `builtins.nixplyImage` gives for each image, by the same names. `lock` is
-  the same file for all images that have it.
+  The argument is an attribute set of images, each with the arguments of `builtins.nixplyImage`. An image without a name has the name
+  of its attribute. One plan covers all images, within each image's `maxLayers`. Nix realises all store paths at once, and the packer
+  packs the images in parallel. `lock` must be the same file in all images that have it. The result has the images by the same
+  names, each as `builtins.nixplyImage` returns it.
 )";
 
 constexpr const char * plan_doc = R"(
-  The layers that `builtins.nixplyImage` would make of the same argument, from the bottom up, with nothing packed: a list of
-  sets with `paths` and `size`: the sum of the paths' archives in bytes, or, for a base image's layer, its blob's size beside
-  its `digest`.
+  The layers of the image that `builtins.nixplyImage` makes of the same argument, from the bottom up. Nothing is packed.
+
+  The result is a list of sets with `paths` and `size`: the total size of the store paths' archives in bytes. For a base image's layer,
+  `size` is the size of its blob, and `digest` is its digest.
 )";
 
 constexpr const char * result_expression =
@@ -53,7 +50,7 @@ json strings(const rust::Vec<rust::String> & texts) {
     return out;
 }
 
-/// nix2container's name for the spec, with the last part of the image's name.
+/// The spec's file name, as nix2container has it, with the last part of the image's name.
 std::string spec_name(const std::string & image) { return "image-" + image.substr(image.rfind('/') + 1) + ".json"; }
 
 Value * text_value(EvalState & state, const std::string & text) {
@@ -62,7 +59,7 @@ Value * text_value(EvalState & state, const std::string & text) {
     return v;
 }
 
-/// Calls the function that `expression` is with a set of `arguments`.
+/// Evaluates `expression` to a function, and calls it with a set of `arguments`.
 void apply(EvalState & state, const char * expression, const std::vector<std::pair<const char *, Value *>> & arguments,
            const Position & pos, Value & v) {
     auto * function = state.allocValue();
@@ -74,11 +71,11 @@ void apply(EvalState & state, const char * expression, const std::vector<std::pa
     state.callFunction(*function, *set, v, pos);
 }
 
-/// Adds an image's spec to the store and gives the derivation that stands for it.
+/// Adds an image's spec to the store. Returns the image's derivation.
 void result(EvalState & state, const Arguments & arguments, const BuiltImage & built, const Position & pos, Value & v) {
     nix::StorePathSet references;
     for (auto & path : built.references) references.insert(state.store->parseStorePath(std::string(path)));
-    auto name = spec_name(arguments.name);
+    auto name = spec_name(arguments.name());
     auto spec = compat::add_text(*state.store, name, std::string(built.spec), references);
 
     auto layers = json::array();
@@ -88,7 +85,7 @@ void result(EvalState & state, const Arguments & arguments, const BuiltImage & b
                           {"size", layer.size},
                           {"mediaType", std::string(layer.media_type)},
                           {"paths", strings(layer.paths)}});
-    json data{{"imageName", arguments.canonical_name},
+    json data{{"imageName", std::string(built.name)},
               {"imageId", std::string(built.config_digest)},
               {"layers", std::move(layers)}};
     if (!built.manifest_digest.empty()) data["manifestDigest"] = std::string(built.manifest_digest);
@@ -102,7 +99,7 @@ void result(EvalState & state, const Arguments & arguments, const BuiltImage & b
            {"spec", spec_value},
            {"name", text_value(state, name)},
            {"system", text_value(state, nix::settings.thisSystem.get())},
-           {"tag", text_value(state, arguments.tag)}},
+           {"tag", text_value(state, arguments.tag())}},
           pos, v);
 }
 
@@ -111,11 +108,12 @@ void image(EvalState & state, const Position & pos, Value & argument, Value & v)
     auto query = realise(state, images, pos, "nixplyImage");
     auto & arguments = images.front();
     auto built = [&] {
-        Progress progress("packing image '" + arguments.name + "'");
+        Progress progress("packing image '" + arguments.name() + "'");
         return call(
-            progress, [&] { return build_image(arguments.request, query.closure, query.machine, progress); },
+            progress, [&] { return build_image(arguments.request.dump(), query.closure, query.machine, progress); },
             [&](const std::string & why) {
-                compat::fail_now(state, pos, "cannot pack image '" + arguments.name + "': " + why);
+                compat::fail_now(state, arguments.places.of(why, pos),
+                                 "cannot pack image '" + arguments.name() + "': " + why);
             });
     }();
     result(state, arguments, built, pos, v);
@@ -129,17 +127,17 @@ void images(EvalState & state, const Position & pos, Value & argument, Value & v
                          nix::showType(argument));
     rust::Vec<rust::String> keys;
     std::vector<Arguments> images;
-    rust::Vec<ImageRequest> requests;
+    rust::Vec<rust::String> requests;
     for (auto & attr : compat::bindings(argument)) {
         auto key = std::string(compat::name(state, attr));
         images.push_back(read_arguments(state, *attr.value, compat::position(attr), "nixplyImages", key));
         keys.push_back(key);
     }
     auto query = realise(state, images, pos, "nixplyImages");
-    for (auto & image : images) requests.push_back(image.request);
+    for (auto & image : images) requests.push_back(image.request.dump());
     auto built = [&] {
         auto one = images.size() == 1;
-        auto what = one ? "image '" + images.front().name + "'" : std::to_string(images.size()) + " images";
+        auto what = one ? "image '" + images.front().name() + "'" : std::to_string(images.size()) + " images";
         Progress progress("packing " + what);
         return call(
             progress, [&] { return build_images(keys, requests, query.closure, query.machine, progress); },
@@ -160,11 +158,12 @@ void plan(EvalState & state, const Position & pos, Value & argument, Value & v) 
     auto & arguments = images.front();
     auto layers = json::array();
     auto planned = [&] {
-        Progress progress("planning image '" + arguments.name + "'", nix::lvlTalkative);
+        Progress progress("planning image '" + arguments.name() + "'", nix::lvlTalkative);
         return call(
-            progress, [&] { return plan_image(arguments.request, query.closure, query.machine, progress); },
+            progress, [&] { return plan_image(arguments.request.dump(), query.closure, query.machine, progress); },
             [&](const std::string & why) {
-                compat::fail_now(state, pos, "cannot plan image '" + arguments.name + "': " + why);
+                compat::fail_now(state, arguments.places.of(why, pos),
+                                 "cannot plan image '" + arguments.name() + "': " + why);
             });
     }();
     for (auto & layer : planned) {
@@ -178,8 +177,10 @@ void plan(EvalState & state, const Position & pos, Value & argument, Value & v) 
 }
 
 void register_builtins() {
+    // Nix keeps the pointer.
+    static const std::string documented = image_doc + std::string(argument_docs());
     compat::register_primop(
-        "__nixplyImage", {"image"}, image_doc,
+        "__nixplyImage", {"image"}, documented.c_str(),
         [](EvalState & state, auto pos, auto args, Value & v) { image(state, compat::called_at(pos), *args[0], v); });
     compat::register_primop(
         "__nixplyImages", {"images"}, images_doc,

@@ -5,7 +5,7 @@ namespace nixply {
 /// Registers builtins.nixplyImage and builtins.nixplyPlan.
 void register_builtins();
 
-/// Registers the builder builtin:nixply, where Nix has builtin builders.
+/// Registers the builder builtin:nixply, in Nix versions with builtin builders.
 void register_builder();
 
 }

@@ -1,5 +1,5 @@
-//! The Nix plugin. Its C++ lies beside this file; `build.rs` compiles it for the Nix that it finds. The Rust side of
-//! this library is only the way into it.
+//! The Nix plugin. Its code is the C++ in this directory, which `build.rs` compiles for the Nix that it finds. The Rust part only
+//! links it into the library.
 
-// The border's functions, which the C++ calls.
+// The Rust functions that the C++ calls.
 use nixply_ffi as _;

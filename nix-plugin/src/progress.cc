@@ -12,18 +12,18 @@ bool Progress::interrupted() noexcept {
         nix::checkInterrupt();
         return false;
     } catch (...) {
-        // Nix throws once for each Ctrl-C: it is up to `call` to throw again.
+        // Nix throws only once for each Ctrl-C. `call` throws again.
         was_interrupted = true;
         return true;
     }
 }
 
-// A logger that cannot write must not end a build, and nothing may throw across the border.
+// A logger that cannot write must not end a build, and no exception may cross into Rust.
 
 void Progress::layer_started(std::uint32_t layer, std::uint64_t expected) noexcept {
     try {
         auto text = "packing layer " + std::to_string(layer + 1);
-        // No make_unique: the type of the empty fields differs (2.36: a span).
+        // Not make_unique, because the type of the empty fields differs between Nix versions (2.36: a span).
         std::unique_ptr<nix::Activity> activity(
             new nix::Activity(*nix::logger, nix::lvlTalkative, nix::actUnknown, text, {}, this->activity.id));
         layers[layer] = {std::move(activity), expected, 0};

@@ -8,11 +8,11 @@
 
 namespace nixply {
 
-/// Tells Nix's logger how packing goes, as an activity for the image and one for each layer, and asks Nix whether the
-/// user has interrupted it.
+/// Reports the packer's progress to Nix's logger, with one activity for the image and one for each layer, and asks Nix for
+/// interrupts by the user.
 class Progress : public Observer {
 public:
-    /// `what` is done, as in "packing image 'web'". Nix shows it from this verbosity on.
+    /// `what` describes the activity, as in "packing image 'web'". Nix shows it at this verbosity and above.
     explicit Progress(const std::string & what, nix::Verbosity level = nix::lvlInfo);
     ~Progress() override;
 
@@ -22,7 +22,7 @@ public:
     void layer_finished(std::uint32_t layer) noexcept override;
     void warn(rust::Str text) noexcept override;
 
-    /// Whether the user has interrupted Nix.
+    /// Whether the user interrupted Nix.
     bool was_interrupted = false;
 
 private:
@@ -39,7 +39,8 @@ private:
     std::uint64_t finished = 0;
 };
 
-/// Calls the packer. An interrupt goes on as Nix's own; `fail`, which throws, gets the text of any other error.
+/// Calls the packer. Rethrows an interrupt as Nix's own exception, and passes the text of any other error to `fail`, which
+/// throws.
 template<class F, class Fail>
 auto call(const Progress & progress, F f, Fail fail) {
     try {

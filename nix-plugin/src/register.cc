@@ -1,5 +1,5 @@
-// Registration: what happens when Nix loads the library. Before anything of Nix is touched, it is asked whether it is
-// the Nix that this plugin was built for; if it is not, the plugin says so in one line and stays away.
+// Registration: runs when Nix loads the library. The plugin first checks that this is the Nix it was built for, without using
+// any of Nix's code. If it differs, the plugin prints one line and registers nothing.
 
 #include <cstdio>
 #include <cstdlib>
@@ -18,7 +18,7 @@ std::string Settings::cache_dir() const {
     if (!given.empty() && given.front() != '/')
         throw nix::UsageError("setting 'nixply-cache-dir' must be an absolute path or 'none', but it is '%s'", given);
     if (!given.empty()) return given;
-    // XDG Base Directory Specification: what is not absolute counts as unset.
+    // XDG Base Directory Specification: a path that is not absolute counts as unset.
     auto absolute = [](const char * name) {
         auto * value = std::getenv(name);
         return value && *value == '/' ? std::string(value) : std::string();
@@ -50,14 +50,14 @@ constexpr const char * required[] = {
 #include "required_symbols.inc"
 };
 
-/// Up to the second dot: within a minor version Nix keeps its interface, as far as this plugin uses it; what it lacks
-/// all the same is found by name.
+/// The version up to the second dot. Within a minor version, Nix keeps the part of its interface that this plugin uses. The
+/// check for required symbols catches exceptions.
 std::string minor(const std::string & version) {
     auto dot = version.find('.', version.find('.') + 1);
     return version.substr(0, dot);
 }
 
-/// Why this Nix cannot have the plugin, or nothing.
+/// The reason why this Nix cannot load the plugin, or an empty string.
 std::string misfit() {
     auto * symbol = dlsym(RTLD_DEFAULT, "_ZN3nix10nixVersionB5cxx11E");
     if (!symbol) return "this nix exports no symbols for plugins (a static build, as Debian's is since trixie)";

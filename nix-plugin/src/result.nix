@@ -1,5 +1,5 @@
-# What builtins.nixplyImage gives. `nix build` takes derivations alone, so the image is one: it copies the spec, which
-# lies in the store already, with nothing but the shell's own commands. `outPath` is the spec itself.
+# The result of builtins.nixplyImage. `nix build` accepts only derivations, so the image is one: it copies the spec, which is
+# already in the store, with the shell's builtin commands. `outPath` is the spec itself.
 { data, spec, name, system, tag }:
 let
   copy = derivation {
@@ -19,7 +19,7 @@ let
   image = copy // data // {
     outPath = spec;
     imageTag = if tag == "" then hash else tag;
-    # As nixpkgs' derivations have them.
+    # Attributes of nixpkgs' derivations.
     out = image;
     all = [ image ];
     outputs = [ "out" ];

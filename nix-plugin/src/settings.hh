@@ -5,39 +5,39 @@
 
 namespace nixply {
 
-/// Options of nix.conf and the command line.
+/// The plugin's settings, in nix.conf and on the command line.
 struct Settings : nix::Config {
-    nix::Setting<unsigned int> jobs{this, 0, "nixply-jobs", "Threads that pack an image; 0 is one for each core."};
+    nix::Setting<unsigned int> jobs{this, 0, "nixply-jobs", "Number of threads that pack an image; 0 means one per core."};
 
     nix::Setting<std::string> cacheDir{
         this, "", "nixply-cache-dir",
-        "Folder in which nixply remembers the layers that it has packed. Empty is `nixply` in the XDG cache directory; "
-        "`none` is nowhere."};
+        "Directory of nixply's cache of packed layers. If empty, `nixply` in the XDG cache directory; `none` turns the cache "
+        "off."};
 
-    /// The packer reads it, which knows units.
+    /// Text, because the packer parses the unit.
     nix::Setting<std::string> cacheLimit{
         this, "0", "nixply-cache-limit",
-        "How large the cache may become, in bytes or as in `20GB`; what was of no use for longest goes first. 0 is ten "
-        "gigabytes."};
+        "Maximum size of the cache, in bytes or with a unit as in `20GB`. nixply evicts the least recently used entries. 0 means "
+        "10 GB."};
 
     nix::Setting<nix::Strings> cacheShared{
         this,
         {},
         "nixply-cache-shared",
-        "Cache folders of others, which are read and never written. Whoever can write to one decides what is in images."};
+        "Cache directories of other users, which nixply only reads. A user who can write to one controls the content of images."};
 
     nix::Setting<bool> checkStore{
         this, false, "nixply-check-store",
-        "Whether the archives of store paths that are read are hashed and compared with what Nix knows of them. Each byte "
-        "that is read is hashed a second time for it."};
+        "Whether to compare the hashes of store paths with those in Nix's database when packing reads them. Hashes each byte "
+        "that it reads a second time."};
 
-    /// The shared folders; all must be absolute.
+    /// The shared cache directories. Throws if a path is not absolute.
     rust::Vec<rust::String> cache_shared() const;
 
-    /// The cache folder that the settings and the environment name, or an empty string for none.
+    /// The cache directory from the settings and the environment. Empty without one.
     std::string cache_dir() const;
 
-    /// The one instance. It registers itself with Nix when it is first asked for.
+    /// The only instance. The first call registers it with Nix.
     static Settings & get();
 };
 

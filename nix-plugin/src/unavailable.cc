@@ -1,4 +1,4 @@
-// What the library is where it was built without Nix's headers: one line for whoever loads it.
+// The library when built without Nix's headers: prints one line when a Nix loads it.
 
 #include <cstdio>
 

@@ -1,8 +1,8 @@
-# Containers of a development environment: `containers.NAME`. A module for nixpkgs' lib.evalModules, which takes the place of
-# devenv's containers.nix and is part of nixply's own evaluation.
+# Containers of a development environment: `containers.NAME`. A module for nixpkgs' lib.evalModules. It replaces devenv's
+# containers.nix, and nixply's own evaluation imports it.
 #
-# Of the other modules it takes `name`, `env` and `shell` (what mkShell gives), `procfileScript`, and `devenv` (root, dotfile,
-# runtime, tmpdir); of the evaluation `pkgs` and `self`, the project's folder.
+# It reads the options `name`, `env`, `shell` (a derivation from mkShell), `procfileScript` and `devenv` (root, dotfile,
+# runtime, tmpdir) of the other modules, and the arguments `pkgs` and `self` (the project's directory).
 {
   config,
   lib,
@@ -22,9 +22,10 @@ let
     home = "/env";
   };
 
-  # A flake, or what devenv calls so: its folder need not be in the store. What a build makes is as it was made.
+  # `self` is a flake, or devenv's equivalent, whose directory need not be in the store. The output of a derivation is used unfiltered.
   projectRoot = if lib.isDerivation self then "${self}" else import ../project.nix { root = self.outPath or self; };
 
+  # devenv's own message, word for word.
   noName =
     name:
     ''You need to set `name = "myproject";` or `containers.${name}.name = "mycontainer"; to be able to generate a container.'';
@@ -32,7 +33,7 @@ let
 
   bash = "${pkgs.bashInteractive}/bin/bash";
 
-  # The packages of the machine that builds and copies containers; `pkgs` is for the one on which they run.
+  # Packages for the machine that builds and copies containers. `pkgs` is for the machine that runs them.
   tools = pkgs.buildPackages or pkgs;
 
   entrypoint = import ./containers/entrypoint.nix {
@@ -66,10 +67,10 @@ let
     };
   };
 
-  # The tool names the container that it builds, where it has no other way to.
+  # Name of the container that this evaluation builds, from tools that set no options. devenv's program sets this variable.
   named = builtins.getEnv "DEVENV_CONTAINER";
 
-  # Stronger than a default, weaker than what anybody sets.
+  # Overrides plain definitions and yields to mkForce.
   beforeDefaults = lib.mkOverride (lib.modules.defaultOverridePriority - 1);
 in
 {
@@ -84,7 +85,7 @@ in
       type = types.bool;
       default = false;
       example = lib.literalExpression "packages = [ pkgs.openssl ] ++ lib.optionals (!config.container.isBuilding) [ pkgs.git ];";
-      description = "Whether it is a container that is being built, not a shell that is entered. Set by the tool.";
+      description = "Whether this evaluation builds a container, not a shell. Set automatically.";
     };
 
     containerBuilds = mkOption {
@@ -92,7 +93,8 @@ in
       internal = true;
       readOnly = true;
       description = ''
-        Each container as it is built: in an evaluation of its own, in which `container.isBuilding` and its own `isBuilding` are true.
+        The containers to build. Each comes from a separate evaluation, in which `container.isBuilding` and the container's own
+        `isBuilding` are true.
       '';
     };
 
@@ -101,13 +103,13 @@ in
         type = types.package;
         default = tools.callPackage ../package.nix { };
         defaultText = lib.literalExpression "pkgs.nixply";
-        description = "The program that packs images where the plugin is not loaded, and that skopeo reads them through.";
+        description = "The package of nixply. It packs images when the plugin is not loaded, and skopeo reads images through it.";
       };
       usePlugin = mkOption {
         type = types.bool;
         default = builtins ? nixplyImage;
         defaultText = lib.literalExpression "builtins ? nixplyImage";
-        description = "Whether images are packed by the plugin, while they are evaluated. The image is the same.";
+        description = "Whether the plugin packs images, during evaluation. The images are the same either way.";
       };
     };
   };
@@ -147,7 +149,7 @@ in
       devenv.root = lib.mkForce user.home;
       devenv.dotfile = lib.mkOverride 49 "${user.home}/.devenv";
     })
-    # What `devenv container copy` asks devenv's modules for.
+    # `devenv container copy` runs this task.
     (lib.optionalAttrs (options ? tasks) {
       tasks."devenv:container:copy" = {
         showOutput = true;

@@ -1,4 +1,4 @@
-# nixply's own development environments, with containers: a module for lib.evalModules.
+# The module for nixply's own development environments, with containers. For lib.evalModules.
 {
   imports = [
     ./environment.nix

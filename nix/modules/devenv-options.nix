@@ -1,4 +1,4 @@
-# Names of devenv's options that these modules do not have, by the set that they are in: as of devenv 2.1, and older ones.
+# Names of devenv's options that these modules lack, by option set. Covers devenv 2.1 and older versions.
 {
   "" = [
     "android"

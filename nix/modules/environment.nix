@@ -1,4 +1,4 @@
-# The development environment: its packages, variables and hook, and the shell that they make.
+# The development environment: its packages, variables and hook, and the shell built from them.
 {
   config,
   lib,
@@ -9,7 +9,7 @@
 let
   inherit (lib) mkOption types;
 
-  # A package and, of Python's, those that it imports: they are found in one folder.
+  # A package, and for a Python package the packages that it imports, so that Python finds all of them in one directory.
   withImports = package: [ package ] ++ package.requiredPythonModules or [ ];
 
   profile = pkgs.buildEnv {
@@ -18,7 +18,7 @@ let
     ignoreCollisions = true;
   };
 
-  # What every shell of Nix' has, after the packages.
+  # Tools of every Nix shell. They follow the packages on PATH.
   tools = [
     pkgs.coreutils
     pkgs.findutils
@@ -32,13 +32,13 @@ let
     pkgs.xz
   ];
 
-  # What nix-shell and `nix develop` ask of a derivation: variables, a hook, and a stdenv that sets up what is not a plain
-  # variable. It brings no compiler: what is in the shell is what is in the file.
+  # A derivation that nix-shell and `nix develop` can enter: variables, a hook, and a stdenv whose setup script does the rest.
+  # There is no compiler: the shell contains only packages from the user's file.
   shell = derivation (
     config.env
     // {
       inherit (config) name;
-      # Its variables are found out where containers are built.
+      # Builds on the machine that builds containers, where shell-environment.nix records the variables.
       inherit (pkgs.stdenv.buildPlatform or pkgs.stdenv.hostPlatform) system;
       builder = "${(pkgs.buildPackages or pkgs).bashInteractive}/bin/bash";
       args = [
@@ -68,7 +68,7 @@ in
       type = types.listOf types.package;
       default = [ ];
       example = lib.literalExpression "[ pkgs.jq ]";
-      description = "Packages whose programs are in the environment.";
+      description = "Packages of the environment. Their programs are on PATH.";
     };
     env = mkOption {
       type = types.submodule { freeformType = types.lazyAttrsOf types.anything; };
@@ -76,48 +76,48 @@ in
       example = {
         PORT = 8000;
       };
-      description = "Variables of the environment.";
+      description = "Environment variables.";
     };
     enterShell = mkOption {
       type = types.lines;
       default = "";
-      description = "Shell code that is run when the environment is entered; in a container, when it starts.";
+      description = "Shell code that runs when the environment is entered. In a container, it runs at the start.";
     };
     shell = mkOption {
       type = types.package;
       internal = true;
-      description = "The shell with the environment, as a derivation.";
+      description = "The environment's shell as a derivation.";
     };
     devenv = {
       root = mkOption {
         type = types.str;
         internal = true;
-        description = "The project's folder.";
+        description = "The project's directory.";
       };
       dotfile = mkOption {
         type = types.str;
         internal = true;
-        description = "The folder for files of the environment.";
+        description = "The directory for files of the environment.";
       };
       state = mkOption {
         type = types.str;
         internal = true;
-        description = "The folder for what outlives a session.";
+        description = "The directory for persistent state.";
       };
       runtime = mkOption {
         type = types.str;
         internal = true;
-        description = "The folder for sockets.";
+        description = "The directory for sockets.";
       };
       tmpdir = mkOption {
         type = types.str;
         internal = true;
-        description = "The folder for temporary files.";
+        description = "The directory for temporary files.";
       };
       profile = mkOption {
         type = types.package;
         internal = true;
-        description = "The packages, as one folder.";
+        description = "All packages merged into one directory tree.";
       };
     };
   };

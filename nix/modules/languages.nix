@@ -1,4 +1,4 @@
-# Languages: their tools as packages of the environment, and what makes packages of theirs be found.
+# Languages: adds their tools to the environment's packages, and sets the variables through which they find libraries.
 {
   config,
   lib,
@@ -9,7 +9,7 @@
 let
   inherit (lib) mkIf mkOption types;
 
-  # Languages of which the package is all there is to it.
+  # Languages that need only a package.
   plain = {
     go = "go";
     java = "jdk";
@@ -26,7 +26,7 @@ let
       type = types.package;
       default = pkgs.${attribute};
       defaultText = lib.literalExpression "pkgs.${attribute}";
-      description = "The package of ${language}.";
+      description = "The package for ${language}.";
     };
   };
 in
@@ -37,7 +37,7 @@ in
     packages = lib.concatMap (language: lib.optional language.enable language.package) (
       builtins.attrValues config.languages
     );
-    # Packages of Python's beside it in `packages`.
+    # Makes Python find the Python packages in `packages`.
     env = mkIf config.languages.python.enable {
       PYTHONPATH = "${config.devenv.profile}/${config.languages.python.package.sitePackages}";
     };

@@ -1,4 +1,4 @@
-# Processes of the environment, and the program that runs them all: `procfileScript`.
+# Processes of the environment, and `procfileScript`, the script that runs them all.
 {
   config,
   lib,
@@ -20,12 +20,12 @@ let
       env = mkOption {
         type = types.attrsOf types.str;
         default = { };
-        description = "Variables for this process.";
+        description = "Environment variables for this process.";
       };
       cwd = mkOption {
         type = types.nullOr types.str;
         default = null;
-        description = "The folder to run it in: the one in which processes are started unless it is set.";
+        description = "The process's working directory. If null, the directory in which the processes are started.";
       };
       process-compose = mkOption {
         type = types.attrsOf types.anything;
@@ -33,12 +33,12 @@ let
         example = {
           availability.restart = "on_failure";
         };
-        description = "What process-compose is to be told of it besides, if it is the manager.";
+        description = "Further settings of this process for process-compose, if that is the process manager.";
       };
       script = mkOption {
         type = types.package;
         internal = true;
-        description = "The process as a program.";
+        description = "The process as a script.";
       };
     };
   };
@@ -56,7 +56,7 @@ let
       '';
     };
 
-  # Hooks stand around the manager, which otherwise takes the script's place.
+  # Without hooks, the script only executes the manager.
   bare = manager.before == "" && manager.after == "";
 in
 {
@@ -78,7 +78,7 @@ in
         }
       );
       default = { };
-      description = "Processes, by their names. The container `processes` runs them all.";
+      description = "Processes by name. The container `processes` runs all of them.";
     };
 
     process.manager = {
@@ -93,24 +93,24 @@ in
       before = mkOption {
         type = types.lines;
         default = "";
-        description = "Shell code that is run before processes are started.";
+        description = "Shell code that runs before the processes start.";
       };
       after = mkOption {
         type = types.lines;
         default = "";
-        description = "Shell code that is run when all processes have ended.";
+        description = "Shell code that runs after all processes have ended.";
       };
       command = mkOption {
         type = types.str;
         internal = true;
-        description = "The manager with its arguments.";
+        description = "The process manager's command line.";
       };
     };
 
     procfileScript = mkOption {
       type = types.package;
       internal = true;
-      description = "The program that runs all processes.";
+      description = "The script that runs all processes.";
     };
   };
 

@@ -1,4 +1,4 @@
-# The options of nixply's environments as a page of Markdown: docs/reference/options.md.
+# Generates docs/reference/options.md: the options of nixply's environments as Markdown.
 { pkgs }:
 
 let
@@ -14,7 +14,7 @@ let
     lib.optionAttrSetToDocList evaluated.options
   );
 
-  # Which section an option is in: what it is about.
+  # The sections of the page. Each option is in the section whose `has` accepts its name.
   sections = [
     {
       title = "Containers";
@@ -48,7 +48,7 @@ let
     if given ? _type then
       given.text
     else
-      throw "nixply: an option's default or example has no text: ${builtins.toJSON given}";
+      throw "nixply: modules/reference.nix: the default or example of an option has no text: ${builtins.toJSON given}";
   code = text: if lib.hasInfix "\n" text then "\n\n```nix\n${lib.removeSuffix "\n" text}\n```" else " `${text}`";
 
   entry =
@@ -71,7 +71,7 @@ let
     ${lib.concatStringsSep "\n\n" (map entry (builtins.filter (option: has option.name) shown))}
   '';
 
-  # None is left out.
+  # Every option must be in a section.
   unplaced = builtins.filter (option: !builtins.any (section: section.has option.name) sections) shown;
 in
 assert
@@ -80,7 +80,7 @@ assert
 ''
   # Options of a devenv.nix
 
-  What `nixply container` knows of a devenv.nix, generated from the options' declarations (`cargo xtask docs`). In devenv itself its
-  own modules are there besides, and of these the section on containers alone.
+  The options that `nixply container` reads from a `devenv.nix`. `cargo xtask docs` generates this page from the options' declarations.
+  In devenv, nixply's module provides only the sections "Containers" and "nixply itself"; devenv's modules declare the other options.
 
   ${lib.concatStringsSep "\n" (map section sections)}''

@@ -1,4 +1,4 @@
-# Programs of the environment that are written in its file.
+# Scripts of the environment: programs whose code is in the user's file.
 {
   config,
   lib,
@@ -19,33 +19,33 @@ let
             types.path
           ];
           example = "echo \"Hello $1\"";
-          description = "The script's code, or a file with it.";
+          description = "The script's code, or a file that contains it.";
         };
         package = mkOption {
           type = types.package;
           default = pkgs.bash;
           defaultText = lib.literalExpression "pkgs.bash";
-          description = "What runs it.";
+          description = "The package of the interpreter.";
         };
         binary = mkOption {
           type = types.nullOr types.str;
           default = null;
-          description = "The program of `package`, if it is not its main one.";
+          description = "The interpreter's program name in `package`. If null, the package's main program.";
         };
         description = mkOption {
           type = types.str;
           default = "";
-          description = "What it does.";
+          description = "A description of the script.";
         };
         packages = mkOption {
           type = types.listOf types.package;
           default = [ ];
-          description = "Packages whose programs it finds ahead of others.";
+          description = "Packages whose programs come first on the script's PATH.";
         };
         scriptPackage = mkOption {
           type = types.package;
           internal = true;
-          description = "The program.";
+          description = "The script as a package.";
         };
       };
 
@@ -79,7 +79,7 @@ in
       }
     );
     default = { };
-    description = "Programs of the environment, by their names.";
+    description = "Scripts of the environment by name. Each becomes a program on PATH.";
   };
 
   config.packages = lib.mapAttrsToList (_: script: script.scriptPackage) config.scripts;

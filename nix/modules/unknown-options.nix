@@ -1,16 +1,16 @@
-# A module for sets of options: a definition of any other is an error that says whose option it may be. devenv has many that these
-# modules lack, and the name nearest to one of them here means something else.
+# A module for option sets: turns the definition of an undeclared option into an error that says whether the option is devenv's.
+# devenv has many options that these modules lack, so Nix's suggestion of the nearest name would often mislead.
 { lib, options, ... }:
 
 let
   devenvs = import ./devenv-options.nix;
   guide = "docs/guides/devenv.md (https://github.com/nixply/nixply/blob/main/docs/guides/devenv.md)";
 
-  # Where a definition leaves the options that there are: the names up to there.
+  # Returns the path of the first undeclared option in a definition, or a path of declared names if all are declared.
   leaving =
     tree: value:
     let
-      # Names that are no options come first.
+      # Prefers names that are not declared.
       names = builtins.filter (name: !(tree ? ${name})) (builtins.attrNames value);
       name = builtins.head (names ++ builtins.attrNames value);
       inner = value.${name};
@@ -26,7 +26,7 @@ let
     prefix: definition:
     let
       path = leaving options definition.value;
-      # A service's own name says more than `services`.
+      # For an undeclared `services`, names the service.
       inner = lib.attrByPath path null definition.value;
       detail =
         if path == [ "services" ] && builtins.isAttrs inner && !(inner ? _type) && inner != { } then
@@ -47,23 +47,23 @@ let
         if parent == [ ] && prefix == [ ] then
           ""
         else
-          "; of `${lib.showOption (prefix ++ parent)}` they have ${builtins.concatStringsSep ", " siblings}";
-      wayOut = "use devenv's own program, with nixply's module for the containers: ${guide} shows how";
+          "; they support ${builtins.concatStringsSep ", " siblings} in `${lib.showOption (prefix ++ parent)}`";
+      wayOut = "use devenv itself, with nixply's module for containers: see ${guide}";
     in
     "nixply: cannot use the option `${shown}` of ${definition.file}: "
     + (
       if isDevenvs then
-        "it is devenv's, and nixply's own modules do not have it${known}. For such a project, ${wayOut}"
+        "it is an option of devenv that nixply's own modules do not support${known}. For this project, ${wayOut}"
       else if near != [ ] then
-        "there is no such option: did you mean ${meant}?"
+        "unknown option, did you mean ${meant}?"
       else
-        "nixply's own modules do not have it${known}. If it is devenv's, ${wayOut}"
+        "nixply's own modules do not support it${known}. If it is an option of devenv, ${wayOut}"
     );
 in
 {
   freeformType = lib.mkOptionType {
     name = "unknown";
-    description = "option that is not here";
+    description = "undeclared option";
     check = _: true;
     merge = prefix: definitions: throw (message prefix (builtins.head definitions));
   };

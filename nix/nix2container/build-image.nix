@@ -1,4 +1,4 @@
-# nix2container.buildImage: an image's spec, image.json, and scripts that copy the image to where it is needed.
+# nix2container.buildImage: the spec of an image, image.json, and scripts that copy the image.
 {
   lib,
   check,
@@ -10,54 +10,54 @@
 }:
 
 {
-  # The image's name; in lower case it is what registries see.
+  # The image's name. Registries get it in lower case.
   name,
-  # The tag; without one it is the hash of the result's store path.
+  # The tag. The default is the hash of the result's store path.
   tag ? null,
-  # OCI image config: Entrypoint, Cmd, Env, User, WorkingDir, ... in any case. The store paths that it names are in the
-  # image, with all that they refer to.
+  # OCI image config: Entrypoint, Cmd, Env, User, WorkingDir, ...; keys are case-insensitive. The image contains the closures of
+  # all store paths in it.
   config ? { },
-  # Layers made by buildLayer, from the bottom up. What they have is left out of the last layer.
+  # Layers from buildLayer, from the bottom up. The image's last layer leaves out their store paths.
   layers ? [ ],
-  # A store path, or a list of them, whose content lies at the image's root.
+  # A store path or a list of store paths, whose content is copied to the image's root.
   copyToRoot ? null,
-  # A base image's spec: pullImage's, pullImageFromManifest's or another buildImage's.
+  # The base image: a result of pullImage, pullImageFromManifest or buildImage.
   fromImage ? "",
-  # OCI's name for the processor.
+  # The CPU architecture, by its OCI name.
   arch ? defaultArch,
-  # Owners and modes: sets with path (a store path), regex (Go's, on the path in the store), mode (octal digits), uid, gid,
-  # uname, gname. They are for what is in none of `layers`.
+  # Owners and modes: sets with path (a store path), regex (Go syntax, matched against the path in the store), mode (octal
+  # digits), uid, gid, uname, gname. They apply to files outside of `layers`.
   perms ? [ ],
-  # At most so many layers for what is in none of `layers`.
+  # The maximum number of layers for store paths outside of `layers`.
   maxLayers ? 1,
-  # Whether the image has a Nix database of its store paths, so that Nix can be used in it.
+  # Whether to add a Nix database of the image's store paths, so that Nix works in the container.
   initializeNixDatabase ? false,
-  # Who owns /nix then.
+  # The owner of /nix if there is a Nix database.
   nixUid ? 0,
   nixGid ? 0,
-  # When the image was made, RFC 3339.
+  # The image's creation time, in RFC 3339 format.
   created ? "0001-01-01T00:00:00Z",
-  # Given up by nix2container: copyToRoot.
+  # Deprecated by nix2container in favour of copyToRoot.
   contents ? null,
   # The derivation's meta.
   meta ? { },
 
-  # What follows is not nix2container's.
+  # nix2container does not have the following arguments.
 
-  # none, gzip or zstd, with a level as in zstd:9. With a codec the spec has the compressed blobs' digests.
+  # none, gzip or zstd, with an optional level as in zstd:9. With a codec, the spec has the digests of the compressed blobs.
   compression ? "none",
-  # How store paths are grouped: popularity, which is nix2container's way and the default, nixply, auto-layer, size, single,
-  # per-path, or explicit with `groups`: docs/arguments.md has them.
+  # How to group store paths into layers: popularity (the default, and nix2container's strategy), nixply, auto-layer, size, single,
+  # per-path, or explicit with `groups`. See docs/arguments.md.
   strategy ? null,
   groups ? null,
   # The manifest's annotations: a set of strings.
   annotations ? { },
-  # Whether what `config` does not say is taken from the base image's, as Docker's FROM has it.
+  # Whether to take values missing from `config` from the base image's config, like Docker's FROM.
   inheritConfig ? false,
-  # Whether the base image may be for another processor or system: one of data alone.
+  # Whether the base image may be for another architecture or operating system. For base images that contain only data.
   anyPlatform ? false,
   # Docker's health check: test (a line for the image's shell, or a list), interval, timeout, startPeriod, startInterval
-  # (as in "1m30s"), retries.
+  # (durations such as "1m30s"), retries.
   healthcheck ? null,
 }@given:
 
@@ -66,15 +66,15 @@ let
   toRoot = check.copyToRoot function { inherit copyToRoot contents; };
   below = check.layers function "layers" layers;
 
-  # Each layer once, what it was built upon ahead of it.
+  # Each layer once, after the layers that it was built on.
   allLayers = import ./each-once.nix (lib.concatMap (layer: layer.nestedLayers) below ++ below);
 
   key = layer: builtins.unsafeDiscardStringContext layer.outPath;
   places = builtins.listToAttrs (lib.imap0 (at: layer: lib.nameValuePair (key layer) at) allLayers);
   placeOf = layer: places.${key layer};
 
-  # A layer as it is in the request: its folder, or what is in it where that can be packed here and now. What another
-  # tool has made, or what had to be kept, is its folder always.
+  # A layer in the request: its directory, or its description if the plugin can pack it during evaluation. Layers from other tools
+  # and non-reproducible layers are always given by their directories.
   prebuilt = layer: { prebuilt = "${(layer.withCompression or (_: layer)) compression}"; };
   planned =
     layer:
@@ -128,8 +128,8 @@ let
     }
     // check.grouping function { inherit strategy groups; };
 
-  # The image in a derivation. With the plugin it is not built; its hash is the tag all the same, for a tag must be known
-  # before anything is packed.
+  # The derivation that builds the image. With the plugin it is never built, but its hash is the default tag in both cases,
+  # because the tag must be known before packing starts.
   drv = buildInDerivation (request {
     layerOf = prebuilt;
     baseOf = base: base.inDerivation or base;
@@ -162,7 +162,7 @@ let
   passthru = {
     inherit fromImage;
     inherit (drv) imageName imageTag;
-    # NAME:TAG without the image as its context: for other tools, which must not rely on the image being there.
+    # NAME:TAG without string context. A user of this text does not depend on the image, so the image may not be built.
     imageRefUnsafe = builtins.unsafeDiscardStringContext "${drv.imageName}:${drv.imageTag}";
   }
   // copyScripts image;

@@ -1,33 +1,36 @@
-# nix2container.buildLayer: a folder with layers.json, for the `layers` of buildImage and of other layers.
+# nix2container.buildLayer: a directory with layers.json, for the argument `layers` of buildImage and buildLayer.
 { lib, check, buildLayers }:
 
 {
-  # Store paths, which are in the layer with all that they refer to.
+  # Store paths. The layer contains their closures.
   deps ? [ ],
-  # A store path, or a list of them, whose content lies at the image's root.
+  # A store path or a list of store paths, whose content is copied to the image's root.
   copyToRoot ? null,
   # A store path to leave out.
   ignore ? null,
-  # Layers whose store paths are left out. They come to lie below this one.
+  # Layers below this one. This layer leaves out their store paths.
   layers ? [ ],
-  # Whether another build would make the same store paths. If not, the layer is kept, so that it can be pushed as it is.
+  # Whether a rebuild produces the same store paths. If false, the result contains the packed layer, so that a push sends exactly
+  # that layer.
   reproducible ? true,
-  # Owners and modes: sets with path (a store path), regex (Go's, on the path in the store), mode (octal digits), uid, gid,
-  # uname, gname.
+  # Owners and modes: sets with path (a store path), regex (Go syntax, matched against the path in the store), mode (octal
+  # digits), uid, gid, uname, gname.
   perms ? [ ],
-  # At most so many layers.
+  # The maximum number of layers.
   maxLayers ? 1,
-  # Given up by nix2container: copyToRoot.
+  # Deprecated by nix2container in favour of copyToRoot.
   contents ? null,
   # The layer's entry in the image's history: created, created_by, author, comment.
   metadata ? { created_by = "nix2container"; },
-  # How store paths are grouped, as in build-image.nix. Not nix2container's.
+  # How to group store paths into layers, as in build-image.nix. nix2container does not have these arguments.
   strategy ? null,
   groups ? null,
-  # For strategy nixply, which it stands for: a set with file, which `nixply plan --lock` makes, and image, the name of the image whose layers in it
-  # are these. Paths stay in the layers where they were. Not nix2container's.
+  # A lock file: a set with file, written by `nixply plan --lock`, and image, the name of the image in the file that has these
+  # layers. Store paths stay in the layers in which the file records them. It implies strategy nixply. nix2container does not have
+  # this argument.
   lock ? null,
-  # none, gzip or zstd, with a level. buildImage asks for its own. Not nix2container's.
+  # none, gzip or zstd, with an optional level. buildImage requests the layer in its own codec. nix2container does not have this
+  # argument.
   compression ? "none",
 }:
 
@@ -44,7 +47,7 @@ let
     metadata = check.metadata function "metadata" metadata;
   }
   // check.grouping function {
-    # A lock file is for one strategy.
+    # Only this strategy uses a lock file.
     strategy = if strategy == null && groups == null && lock != null then "nixply" else strategy;
     inherit groups;
   }
@@ -57,7 +60,7 @@ let
     buildLayers {
       inherit compression;
       layer = request;
-      # In the same codec: an image asks for one, and nothing is packed twice.
+      # In the same codec, because an image requests all its layers in one codec. Otherwise a layer would be packed twice.
       below = map (layer: "${(layer.withCompression or (_: layer)) compression}") below;
       reproducible = check.bool function "reproducible" reproducible;
     };
@@ -66,14 +69,15 @@ let
     codec:
     made (check.codec function "compression" codec)
     // {
-      # All layers below this one, each once: a layer's own come ahead of it.
+      # All layers below this one, each once, after the layers below it.
       nestedLayers = import ./each-once.nix (lib.concatMap (layer: layer.nestedLayers) below ++ below);
-      # For buildImage: the same layer in another codec; what is in it, and what it was built upon.
+      # For buildImage: the same layer in another codec, its description, and the layers directly below it.
       inherit withCompression request reproducible;
       parentLayers = below;
     };
 
-  # Each is evaluated once, however many layers and images ask for it: else a chain of layers would cost 2^n evaluations.
+  # Evaluates the layer once per codec, for all layers and images that request it. Otherwise a chain of n layers would cost 2^n
+  # evaluations.
   levels = codec: highest: [ codec ] ++ builtins.genList (at: "${codec}:${toString (at + 1)}") highest;
   codecs = lib.genAttrs (
     [ "none" ] ++ lib.concatLists (lib.mapAttrsToList levels (import ../codecs.nix).levels)

@@ -1,5 +1,5 @@
-# Checks of arguments. Each takes the name of the function and the argument's place, as in "perms[2].mode", and gives the
-# value back, or says what is wrong with it.
+# Checks of arguments. Each check takes the name of the function, the argument's path, as in "perms[2].mode", and a value. It
+# returns the value, or throws an error that names the argument.
 { lib }:
 
 let
@@ -8,7 +8,7 @@ let
 
   fail =
     function: place: expected: value:
-    throw "nixply: ${function}: ${place}: expected ${expected}, but it is ${shown value}";
+    throw "nixply: ${function}: argument `${place}` must be ${expected}, got ${shown value}";
 
   shown =
     value:
@@ -26,7 +26,7 @@ let
     else
       { set = "a set"; lambda = "a function"; list = "a list"; float = "a float"; path = "a path"; }.${type} or type;
 
-  # A check that a predicate makes.
+  # A check with a predicate.
   that =
     predicate: expected: function: place: value:
     if predicate value then value else fail function place expected value;
@@ -44,12 +44,12 @@ let
     else
       fail function place "a list" value;
 
-  # A list of what another check takes; null is one with nothing in it.
+  # A list whose elements pass another check. Null is an empty list.
   orEmpty =
     each: function: place: value:
     listOf each function place (if value == null then [ ] else value);
 
-  # A set with these attributes and no others; `null` is absent.
+  # A set with only these attributes, each with its check. An attribute that is null counts as absent.
   setOf =
     attributes: function: place: value:
     let
@@ -60,31 +60,31 @@ let
     if !builtins.isAttrs value then
       fail function place "a set" value
     else if unknown != [ ] then
-      throw "nixply: ${function}: ${place}.${builtins.head unknown}: there is no such attribute; it takes ${takes}"
+      throw "nixply: ${function}: unknown attribute `${place}.${builtins.head unknown}`, expected one of ${takes}"
     else
       builtins.mapAttrs (name: attributes.${name} function "${place}.${name}") given;
 
   self = {
-    # Text, which brings no store path along, whatever it was made of.
+    # Text without string context, so that it never adds a store path to the image.
     string =
       function: place: value:
       builtins.unsafeDiscardStringContext (that builtins.isString "a string" function place value);
     bool = that builtins.isBool "true or false";
-    # A set; null is one with nothing in it.
+    # A set. Null is an empty set.
     set =
       function: place: value:
       that builtins.isAttrs "a set" function place (if value == null then { } else value);
-    # How many layers at most; null is one.
+    # The maximum number of layers. Null is 1.
     maxLayers =
       function: place: value:
-      that (value: builtins.isInt value && value >= 1) "a number from 1 on" function place (
+      that (value: builtins.isInt value && value >= 1) "a whole number of at least 1" function place (
         if value == null then 1 else value
       );
-    id = that (value: builtins.isInt value && value >= 0 && value < 4294967295) "an id from 0 to 4294967294";
+    id = that (value: builtins.isInt value && value >= 0 && value < 4294967295) "an ID from 0 to 4294967294";
     mode = that (
       value: builtins.isString value && builtins.match "0*[0-7]{0,4}" value != null
-    ) "octal digits up to 7777, as in \"0755\"";
-    # A store path. Plain text that names one gets it as its context: a derivation would not know of it otherwise.
+    ) "a string of octal digits up to 7777, such as \"0755\"";
+    # A store path. If it is text without context, adds the context: otherwise a derivation would not depend on the path.
     storePath =
       function: place: value:
       let
@@ -96,7 +96,7 @@ let
         checked;
     storePaths = listOf self.storePath;
 
-    # How layers are compressed.
+    # The layers' compression.
     codec =
       function: place: value:
       let
@@ -104,12 +104,12 @@ let
       in
       if builtins.match codecs.pattern text != null then text else fail function place codecs.description text;
 
-    # Null, or what another check takes.
+    # Null, or a value that passes another check.
     null =
       check: function: place: value:
       if value == null then null else check function place value;
 
-    # How store paths are grouped: what is said, or nix2container's way, on which its digests depend.
+    # The strategy and the groups. The default is nix2container's strategy, so that layers have the same digests.
     grouping =
       function:
       { strategy, groups }:
@@ -118,18 +118,18 @@ let
           if strategy != null then
             that (value: builtins.elem value (strategies ++ [ "explicit" ])) "one of ${
               builtins.concatStringsSep ", " strategies
-            }, or explicit with groups" function "strategy" (self.string function "strategy" strategy)
+            }, or explicit (with `groups`)" function "strategy" (self.string function "strategy" strategy)
           else if groups != null then
             "explicit"
           else
             "popularity";
       }
       // lib.optionalAttrs (groups != null) {
-        # What is in a group, the packer checks.
+        # The packer checks the groups themselves.
         groups = that builtins.isList "a list of groups" function "groups" groups;
       };
 
-    # A lock file, and which image's layers in it these are.
+    # A lock file and the name of an image in it.
     lock =
       function: place: value:
       let
@@ -141,7 +141,7 @@ let
       if lock ? file && lock ? image then
         lock
       else
-        throw "nixply: ${function}: ${place}: it needs a file, and the name of the image whose layers in it are these";
+        throw "nixply: ${function}: argument `${place}` must have the attributes `file`, a lock file, and `image`, the name of the image in it that has these layers";
 
     # A set of strings.
     strings =
@@ -154,10 +154,10 @@ let
       timeout = self.string;
       startPeriod = self.string;
       startInterval = self.string;
-      retries = that (value: builtins.isInt value && value >= 0) "a number from 0 on";
+      retries = that (value: builtins.isInt value && value >= 0) "a whole number of at least 0";
     };
 
-    # A store path, a list of them, or null; gives a list.
+    # A store path, a list of store paths, or null. Returns a list.
     oneOrMany =
       function: place: value:
       if value == null then
@@ -170,7 +170,7 @@ let
     layers = listOf (
       that (
         value: builtins.isAttrs value && value ? outPath && value ? nestedLayers
-      ) "a layer made by buildLayer"
+      ) "a layer from buildLayer"
     );
 
     perms = orEmpty (
@@ -186,7 +186,7 @@ let
           gname = self.string;
         } function place value;
       in
-      if perm ? path then perm else throw "nixply: ${function}: ${place}: it needs a path, the store path that it is for"
+      if perm ? path then perm else throw "nixply: ${function}: argument `${place}` must have an attribute `path`, the store path that it applies to"
     );
 
     metadata =
@@ -198,7 +198,7 @@ let
         comment = self.string;
       } function place (if value == null then { } else value);
 
-    # `copyToRoot`, or `contents`, which nix2container has given up; gives a list.
+    # `copyToRoot`, or `contents`, which nix2container has deprecated. Returns a list. The messages are nix2container's.
     copyToRoot =
       function: { copyToRoot, contents }:
       lib.warnIf (contents != null)

@@ -1,4 +1,4 @@
-# The scripts that copy an image: what they are called with, skopeo gets, too.
+# The scripts that copy an image. They pass their arguments to skopeo.
 { lib, writeSkopeoApplication }:
 
 image:

@@ -1,14 +1,14 @@
-# nix2container's functions, under the names that its flake and its default.nix have.
+# nix2container's functions, under the names in its flake and its default.nix.
 {
-  # nixpkgs, or a set with the same names (nix/packages).
+  # nixpkgs, or a set with the same names (tests/packages).
   pkgs,
   # A package with bin/nixply, for the machine that builds images.
   nixply,
-  # The real skopeo, for the same machine.
+  # The original skopeo, for the same machine.
   skopeo ? (pkgs.buildPackages or pkgs).skopeo,
-  # Whether images are packed by the plugin while they are evaluated. Without it a derivation runs nixply: same result.
+  # Whether the plugin packs images, during evaluation. Otherwise a derivation runs nixply. The images are the same.
   usePlugin ? builtins ? nixplyImage,
-  # What runs in derivations; see build-image.nix.
+  # The program that derivations run, and its arguments; see build-image.nix.
   builder ? "${nixply}/bin/nixply",
   args ? [ "builder" ],
 }:
@@ -16,17 +16,17 @@
 let
   inherit (pkgs) lib;
 
-  # The packages of the machine that builds images, for all programs that make and copy them. `pkgs` is for their content.
+  # Packages for the machine that builds images: the programs that make and copy images. `pkgs` is for the images' content.
   tools = pkgs.buildPackages or pkgs;
 
-  # Where derivations are built: where the program runs. And the machine for which images are.
+  # The system that builds derivations, where nixply runs, and the platform for which the images are.
   system =
     nixply.stdenv.hostPlatform.system or nixply.system
       or (pkgs.stdenv.buildPlatform or pkgs.stdenv.hostPlatform).system;
   platform = pkgs.stdenv.hostPlatform;
   defaultArch = platform.go.GOARCH or pkgs.go.GOARCH;
 
-  door = { inherit builder args system; };
+  builderArguments = { inherit builder args system; };
   check = import ./check.nix { inherit lib; };
   derivationName = import ./derivation-name.nix;
 
@@ -36,15 +36,15 @@ let
 
   buildLayer = import ./build-layer.nix {
     inherit lib check;
-    buildLayers = import ../build-layers.nix door;
+    buildLayers = import ../build-layers.nix builderArguments;
   };
 
   functions = {
     inherit buildLayer;
     buildImage = import ./build-image.nix {
       inherit lib check usePlugin defaultArch copyScripts;
-      buildInDerivation = import ../build-image.nix (door // { usePlugin = false; });
-      buildNixDatabase = import ../nix-database.nix door;
+      buildInDerivation = import ../build-image.nix (builderArguments // { usePlugin = false; });
+      buildNixDatabase = import ../nix-database.nix builderArguments;
     };
     pullImage = import ./pull-image.nix {
       inherit nixply skopeo check defaultArch derivationName;
@@ -65,6 +65,6 @@ let
 in
 {
   inherit skopeo-nix2container nix2container-bin;
-  # A package, too: `nix flake show` takes nothing else.
+  # Also a package, because `nix flake show` accepts nothing else.
   nix2container = nix2container-bin // functions;
 }

@@ -1,4 +1,4 @@
-# A text as the name of a derivation: whatever Nix does not take becomes a dash, as nixpkgs has it.
+# Converts a text to a derivation name: replaces characters that Nix does not accept with dashes, as nixpkgs does.
 text:
 let
   parts = builtins.filter builtins.isString (builtins.split "[^a-zA-Z0-9+._?=-]+" (builtins.unsafeDiscardStringContext text));

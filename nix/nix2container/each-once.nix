@@ -1,4 +1,4 @@
-# A list of derivations without those that came before: the first of equal ones stays.
+# Removes duplicates from a list of derivations and keeps the first of each.
 derivations:
 map (entry: entry.value) (
   builtins.genericClosure {

@@ -1,4 +1,4 @@
-# nix2container.pullImageFromManifest: a base image from a registry, whose hashes are those in its manifest.
+# nix2container.pullImageFromManifest: pulls a base image from a registry, and takes the hashes from a local copy of its manifest.
 {
   pkgs,
   nixply,
@@ -10,14 +10,14 @@
 }:
 
 {
-  # The image's name, without a host.
+  # The image's name without the host.
   imageName,
-  # The manifest's file, as getManifest prints it: `nix run .#image.getManifest > manifest.json`.
+  # The manifest file. getManifest prints it: `nix run .#image.getManifest > manifest.json`.
   imageManifest ? null,
-  # What getManifest asks for. What is pulled, the manifest says.
+  # The tag and platform for getManifest. A pull only uses the manifest.
   imageTag ? "latest",
   os ? "linux",
-  # OCI's name for the processor, perhaps with a variant, as in arm/v7.
+  # The CPU architecture by its OCI name, with an optional variant, as in arm/v7.
   arch ? defaultArch,
   # Whether to verify the registry's certificate.
   tlsVerify ? true,
@@ -38,7 +38,7 @@ let
 
   manifestFile =
     if imageManifest == null then
-      throw "nixply: pullImageFromManifest: ${imageName} has no imageManifest: write it with the program getManifest of this image, as in `nix run .#image.getManifest > manifest.json`"
+      throw "nixply: pullImageFromManifest: argument `imageManifest` of ${imageName} is missing; write the file with the image's program getManifest, as in `nix run .#image.getManifest > manifest.json`"
     else
       imageManifest;
   manifest =
@@ -48,14 +48,14 @@ let
     if read ? layers && read ? config then
       read
     else if read ? manifests then
-      throw "nixply: pullImageFromManifest: ${toString manifestFile} is an index of several platforms, not the manifest of one image; it has ${platforms read}: write the manifest of ${os}/${arch} with the program getManifest of this image, as in `nix run .#image.getManifest > manifest.json`"
+      throw "nixply: pullImageFromManifest: ${toString manifestFile} is an image index with the platforms ${platforms read}, not an image manifest; write the manifest for ${os}/${arch} with the image's program getManifest, as in `nix run .#image.getManifest > manifest.json`"
     else
-      throw "nixply: pullImageFromManifest: ${toString manifestFile} is not an image's manifest: there are no layers and config in it";
+      throw "nixply: pullImageFromManifest: ${toString manifestFile} is not an image manifest: it must have `layers` and `config`";
 
   platforms =
     index:
     let
-      # Of attestations, builders say that they are for unknown/unknown.
+      # Attestations have the platform unknown/unknown.
       known = builtins.filter (entry: entry.platform.os or "unknown" != "unknown") (lib.toList index.manifests);
       name =
         { platform, ... }:
@@ -63,7 +63,7 @@ let
     in
     if known == [ ] then "none" else builtins.concatStringsSep ", " (map name known);
 
-  # A blob, in a derivation whose hash is the blob's digest.
+  # Fetches a blob in a derivation whose output hash is the blob's digest.
   blob =
     digest:
     let
@@ -71,7 +71,7 @@ let
       hex = builtins.elemAt parts 1;
     in
     if parts == null then
-      throw "nixply: pullImageFromManifest: ${toString manifestFile} has a digest that is none: ${builtins.toJSON digest}"
+      throw "nixply: pullImageFromManifest: ${toString manifestFile}: invalid digest ${builtins.toJSON digest}"
     else
       lib.nameValuePair hex (
         pkgs.runCommand hex {

@@ -1,7 +1,7 @@
-# nix2container.pullImage: a base image from a registry, as a spec for `fromImage`.
+# nix2container.pullImage: pulls a base image from a registry. The result is a spec for `fromImage`.
 #
-# Builds cannot see a user's credentials. For a private registry, show Nix's sandbox a file of them, readable to the build
-# users: `extra-sandbox-paths = /etc/skopeo/auth.json=/etc/nix/skopeo/auth.json` in nix.conf.
+# A build has no access to a user's credentials. For a private registry, add a credentials file that the build users can read to
+# Nix's sandbox: `extra-sandbox-paths = /etc/skopeo/auth.json=/etc/nix/skopeo/auth.json` in nix.conf.
 {
   pkgs,
   nixply,
@@ -12,18 +12,18 @@
 }:
 
 {
-  # The image's name, with its registry's host unless that is Docker's.
+  # The image's name, including the registry's host unless that is Docker Hub.
   imageName,
-  # The digest of its manifest, as `skopeo inspect` shows it: sha256:...
+  # The digest of the image's manifest as printed by `skopeo inspect`: sha256:...
   imageDigest,
-  # The hash of the folder into which it is pulled; a wrong one tells the right one.
+  # The hash of the pulled directory. If it is wrong, the error message of the build has the right one.
   sha256,
-  # Which image of an index of several platforms; arch perhaps with a variant, as in arm/v7.
+  # The platform to choose from an image index. arch may have a variant, as in arm/v7.
   os ? "linux",
   arch ? defaultArch,
   # Whether to verify the registry's certificate.
   tlsVerify ? true,
-  # The folder's name in the store: docker-image- and the image's name.
+  # The name of the pulled directory in the store. The default is docker-image-, followed by the image's name.
   name ? null,
 }:
 
@@ -31,7 +31,7 @@ let
   function = "pullImage";
   string = check.string function;
 
-  # What the user has written reaches the shell as variables alone.
+  # The shell gets the user's text only through variables, so it cannot run as code.
   folder =
     pkgs.runCommand
       (

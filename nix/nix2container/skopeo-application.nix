@@ -1,4 +1,4 @@
-# A program of shell code that finds jq and the skopeo for nix: sources on its PATH.
+# A shell program with jq, and the skopeo that reads nix: sources, on its PATH.
 { pkgs, skopeo-nix2container }:
 
 name: text:

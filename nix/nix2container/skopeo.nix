@@ -1,4 +1,4 @@
-# A `skopeo` that also takes nix:IMAGE.json wherever it takes a source: nixply, which starts the real one.
+# A `skopeo` that also accepts nix:IMAGE.json as a source. It runs nixply, which starts the original skopeo.
 { pkgs, nixply, skopeo }:
 
 pkgs.writeTextFile {

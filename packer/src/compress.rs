@@ -2,8 +2,10 @@
 //! zstd frame or a gzip member. Their concatenation is what zstd and gzip readers take for one stream (RFC 8878 3.1,
 //! RFC 1952 2.2). So the bytes depend on nothing but the content, the codec and its level.
 
+use std::borrow::Cow;
 use std::sync::Mutex;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -38,24 +40,123 @@ pub enum Codec {
     },
 }
 
+/// Facts of a codec: the one place that names it, its levels and its media type.
+struct Facts {
+    name: &'static str,
+    /// The level of the bare name, and the highest level; the lowest is 1. Absent where there are no levels.
+    levels: Option<(u8, u8)>,
+    /// OCI's media type of a layer (image-spec, "media types").
+    media_type: &'static str,
+    /// The ending of a blob's file name.
+    suffix: &'static str,
+    /// The codec with a level.
+    codec: fn(u8) -> Codec,
+}
+
+/// All codecs. A new codec is a variant of [`Codec`], a row here, and its arms in [`Compressor`] and [`Decompressor`].
+const CODECS: [Facts; 3] = [
+    Facts {
+        name: "none",
+        levels: None,
+        media_type: "application/vnd.oci.image.layer.v1.tar",
+        suffix: ".tar",
+        codec: |_| Codec::None,
+    },
+    Facts {
+        name: "gzip",
+        levels: Some((6, 12)),
+        media_type: "application/vnd.oci.image.layer.v1.tar+gzip",
+        suffix: ".tar.gz",
+        codec: |level| Codec::Gzip { level },
+    },
+    Facts {
+        name: "zstd",
+        levels: Some((3, 19)),
+        media_type: "application/vnd.oci.image.layer.v1.tar+zstd",
+        suffix: ".tar.zst",
+        codec: |level| Codec::Zstd { level },
+    },
+];
+
 impl Codec {
-    /// The media type of a layer blob (OCI image-spec, "media types").
-    pub fn media_type(self) -> &'static str {
+    fn facts(self) -> &'static Facts {
         match self {
-            Self::None => "application/vnd.oci.image.layer.v1.tar",
-            Self::Gzip { .. } => "application/vnd.oci.image.layer.v1.tar+gzip",
-            Self::Zstd { .. } => "application/vnd.oci.image.layer.v1.tar+zstd",
+            Self::None => &CODECS[0],
+            Self::Gzip { .. } => &CODECS[1],
+            Self::Zstd { .. } => &CODECS[2],
         }
+    }
+
+    fn level(self) -> Option<u8> {
+        match self {
+            Self::None => None,
+            Self::Gzip { level } | Self::Zstd { level } => Some(level),
+        }
+    }
+
+    /// The media type of a layer blob.
+    pub fn media_type(self) -> &'static str {
+        self.facts().media_type
+    }
+
+    /// The ending of a blob's file name, as in `.tar.gz`.
+    pub fn suffix(self) -> &'static str {
+        self.facts().suffix
+    }
+
+    /// The codec of a name, with the level that is next to `level`, or its default level.
+    pub fn with_level_near(name: &str, level: Option<i64>) -> Option<Self> {
+        let facts = CODECS.iter().find(|facts| facts.name == name)?;
+        let (default, most) = facts.levels.unwrap_or_default();
+        let level = level.map_or(default, |level| level.clamp(1, most.into()) as u8);
+        Some((facts.codec)(level))
+    }
+
+    /// The forms of a codec, for messages.
+    pub fn forms() -> String {
+        let names: Vec<&str> = CODECS.iter().map(|facts| facts.name).collect();
+        let levels = CODECS.iter().filter_map(|facts| {
+            let (_, most) = facts.levels?;
+            Some(format!("{}:1 to {0}:{most}", facts.name))
+        });
+        format!(
+            "one of {}, optionally with a level ({})",
+            names.join(", "),
+            levels.collect::<Vec<_>>().join(", ")
+        )
+    }
+
+    /// A regular expression that matches every form of a codec.
+    pub fn pattern() -> String {
+        let one = |facts: &Facts| match facts.levels {
+            None => facts.name.to_owned(),
+            Some((_, most)) => {
+                let levels: Vec<String> = (1..=most).map(|level| level.to_string()).collect();
+                format!("{}(:0*({}))?", facts.name, levels.join("|"))
+            }
+        };
+        CODECS.iter().map(one).collect::<Vec<_>>().join("|")
+    }
+}
+
+impl JsonSchema for Codec {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Codec".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": format!("^({})$", Self::pattern()), "x-nixply-names": "nothing" })
     }
 }
 
 impl std::fmt::Display for Codec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::None => f.write_str("none"),
-            Self::Gzip { level } => write!(f, "gzip:{level}"),
-            Self::Zstd { level } => write!(f, "zstd:{level}"),
-        }
+        f.write_str(self.facts().name)?;
+        self.level().map_or(Ok(()), |level| write!(f, ":{level}"))
     }
 }
 
@@ -68,14 +169,8 @@ impl From<Codec> for String {
 impl TryFrom<String> for Codec {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        text.parse().map_err(|_| format!("must be {}, not {}", Self::FORMS, quoted(&text)))
+        text.parse().map_err(|_| format!("must be {}, not {}", Self::forms(), quoted(&text)))
     }
-}
-
-impl Codec {
-    /// How a codec is written, for messages.
-    pub const FORMS: &str =
-        "none, gzip or zstd, perhaps with a level as in gzip:9 (1 to 12) or zstd:9 (1 to 19)";
 }
 
 impl std::str::FromStr for Codec {
@@ -84,20 +179,18 @@ impl std::str::FromStr for Codec {
     /// `none`, `gzip`, `zstd`, or one of the latter with a level: `zstd:9`.
     fn from_str(text: &str) -> Result<Self> {
         let (name, level) = text.split_once(':').map_or((text, None), |(name, level)| (name, Some(level)));
-        let wrong =
-            || Error::invalid(format!("compression {}", quoted(text)), format!("expected {}", Self::FORMS));
-        let level = |default: u8, most: u8| match level {
-            None => Ok(default),
-            // Digits alone: Rust's parser takes a sign, too.
-            Some(level) if !level.bytes().all(|byte| byte.is_ascii_digit()) => Err(wrong()),
-            Some(level) => level.parse().ok().filter(|level| (1..=most).contains(level)).ok_or_else(wrong),
+        let facts = CODECS.iter().find(|facts| facts.name == name);
+        let level = match (facts.and_then(|facts| facts.levels), level) {
+            (Some((default, _)), None) => Some(default),
+            (None, None) => Some(0),
+            (None, Some(_)) => None,
+            // Digits alone: Rust's parser also accepts a sign.
+            (Some(_), Some(level)) if !level.bytes().all(|byte| byte.is_ascii_digit()) => None,
+            (Some((_, most)), Some(level)) => level.parse().ok().filter(|level| (1..=most).contains(level)),
         };
-        match name {
-            "none" if !text.contains(':') => Ok(Self::None),
-            "gzip" => Ok(Self::Gzip { level: level(6, 12)? }),
-            "zstd" => Ok(Self::Zstd { level: level(3, 19)? }),
-            _ => Err(wrong()),
-        }
+        facts.zip(level).map(|(facts, level)| (facts.codec)(level)).ok_or_else(|| {
+            Error::invalid(format!("compression {}", quoted(text)), format!("expected {}", Self::forms()))
+        })
     }
 }
 
@@ -223,7 +316,10 @@ mod tests {
             assert_eq!(text.parse::<Codec>().unwrap().to_string(), canonical);
         }
         for text in ["", "none:1", "gzip:0", "gzip:13", "zstd:20", "zstd:", "zstd:+3", "xz", "zstd:3:4"] {
-            assert!(text.parse::<Codec>().unwrap_err().to_string().contains("expected none, gzip"), "{text}");
+            assert!(
+                text.parse::<Codec>().unwrap_err().to_string().contains("expected one of none, gzip, zstd"),
+                "{text}"
+            );
         }
     }
 

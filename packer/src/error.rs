@@ -289,8 +289,8 @@ pub enum Error {
     },
     /// A store directory that other users can change.
     #[error(
-        "store directory {} is not safe to read: {why}; only this user and root may be able to write to a store: change its owner \
-         or mode, or name another store", path.display()
+        "store directory {} is not safe to read: {why}; only this user and root may have write access to a store: change its \
+         owner or mode", path.display()
     )]
     StoreOfOthers {
         /// The directory.
@@ -299,9 +299,7 @@ pub enum Error {
         why: String,
     },
     /// A spec names files that are no store paths.
-    #[error(
-        "layer {} of the image spec names a path that is not in the store, so it is not read", layer + 1
-    )]
+    #[error("layer {} of the image spec refers to a path outside the store, so it is not read", layer + 1)]
     OutsideStore {
         /// The layer's place in the image, from 0.
         layer: usize,
@@ -309,9 +307,7 @@ pub enum Error {
         source: Box<Error>,
     },
     /// A spec names a blob's file that is not in the store.
-    #[error(
-        "layer {} of the image spec is a file outside of the store, so it is not read", layer + 1
-    )]
+    #[error("layer {} of the image spec is a file outside the store, so it is not read", layer + 1)]
     BlobOutsideStore {
         /// The layer's place in the image, from 0.
         layer: usize,

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::argument::{Id, Mode};
 use crate::digest::{DiffId, Digest};
 use crate::go_json::null_is_default;
 use crate::store_path::StorePath;
@@ -54,25 +56,28 @@ pub struct Rewrite {
 }
 
 /// Sets the owner and mode of every file whose path in the store matches `regex`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Perm {
-    /// An unanchored RE2 regular expression, matched on the path in the store; empty matches everything.
+    /// The files: an unanchored regular expression in Go's syntax, matched on the path in the store. Empty: all files of `path`.
     #[serde(deserialize_with = "null_is_default")]
     pub regex: String,
-    /// Octal digits; empty keeps the file's own mode.
+    /// The mode: octal digits, as in `"0755"`. Empty: the file keeps its own.
     #[serde(deserialize_with = "null_is_default")]
+    #[schemars(with = "Mode")]
     pub mode: String,
-    /// Owner. A rule that matches always sets it: absent means 0.
+    /// The owner. Default: 0.
     #[serde(deserialize_with = "null_is_default")]
+    #[schemars(with = "Id")]
     pub uid: i64,
-    /// Group. A rule that matches always sets it: absent means 0.
+    /// The group. Default: 0.
     #[serde(deserialize_with = "null_is_default")]
+    #[schemars(with = "Id")]
     pub gid: i64,
-    /// Owner's name; empty keeps the name that was there.
+    /// The owner's name. Empty: the file keeps the name that it has.
     #[serde(deserialize_with = "null_is_default")]
     pub uname: String,
-    /// Group's name; empty keeps the name that was there.
+    /// The group's name. Empty: the file keeps the name that it has.
     #[serde(deserialize_with = "null_is_default")]
     pub gname: String,
 }

@@ -11,6 +11,7 @@
 #[cfg(test)]
 extern crate self as nixply_packer;
 
+pub mod argument;
 pub mod cache;
 mod casehack;
 pub mod closure;

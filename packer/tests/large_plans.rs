@@ -71,8 +71,8 @@ fn finished<T: Send>(what: &str, work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-fn planned_by(strategy: &Strategy, closure: &Closure, max_layers: usize) -> Plan {
-    plan(closure, &Options { strategy: strategy.clone(), max_layers, ..Options::default() }).unwrap()
+fn planned_by(strategy: Strategy, closure: &Closure, max_layers: usize) -> Plan {
+    plan(closure, &Options { strategy, max_layers, ..Options::default() }).unwrap()
 }
 
 /// All paths are in one layer each, and there are at most so many.
@@ -87,12 +87,10 @@ fn check(plan: &Plan, closure: &Closure, max_layers: usize, what: &str) {
 #[test]
 fn every_strategy_takes_chains_and_dense_graphs_of_40_000_paths() {
     for (name, closure) in [("chain", chain()), ("dense", dense()), ("roots", roots())] {
-        for strategy in
-            [Strategy::Popularity, Strategy::Single, Strategy::Size, Strategy::AutoLayer, Strategy::Nixply]
-        {
+        for strategy in Strategy::automatic().filter(|strategy| *strategy != Strategy::PerPath) {
             for max_layers in [100, 20_000, 100_000] {
                 let what = format!("{name}, {}, {max_layers} layers", strategy.name());
-                let plan = finished(&what, || planned_by(&strategy, &closure, max_layers));
+                let plan = finished(&what, || planned_by(strategy, &closure, max_layers));
                 check(&plan, &closure, max_layers, &what);
             }
         }
@@ -132,9 +130,12 @@ fn planned(closure: &Closure) -> Vec<PlannedPath> {
 fn requests_and_groups_of_100_000_layers_are_planned() {
     const LAYERS: usize = 100_000;
     let all = closure(LAYERS, |_| Vec::new());
-    let groups = (0..LAYERS).map(|number| [path(number)].into_iter().collect::<Group>()).collect();
-    let strategy = Strategy::Explicit(groups);
-    let plan = finished("groups", || planned_by(&strategy, &all, LAYERS));
+    let groups: Vec<Group> =
+        (0..LAYERS).map(|number| [path(number)].into_iter().collect::<Group>()).collect();
+    let plan = finished("groups", || {
+        let strategy = Strategy::Explicit;
+        plan(&all, &Options { strategy, groups: &groups, max_layers: LAYERS, ..Options::default() }).unwrap()
+    });
     check(&plan, &all, LAYERS, "groups");
     let layers: Vec<_> = (0..LAYERS).map(|number| json!({"deps": [path(number)]})).collect();
     let request = json!({"arch": "amd64", "layers": layers, "layerLimit": LAYERS});
@@ -148,7 +149,7 @@ fn requests_and_groups_of_100_000_layers_are_planned() {
 #[test]
 fn every_strategy_ends_when_it_is_told_to() {
     let all = dense();
-    for strategy in [Strategy::AutoLayer, Strategy::Nixply] {
+    for strategy in [Strategy::AutoLayer, Strategy::MinChurn] {
         let stop = AtomicBool::new(false);
         let ended = finished(strategy.name(), || {
             thread::scope(|scope| {
@@ -157,7 +158,6 @@ fn every_strategy_ends_when_it_is_told_to() {
                     stop.store(true, Ordering::Relaxed);
                 });
                 let stop = Stop::new(&stop);
-                let strategy = strategy.clone();
                 plan(&all, &Options { strategy, max_layers: 20_000, stop, ..Options::default() })
             })
         });

@@ -203,12 +203,12 @@ fn g4_nix2container_219_layers_that_cannot_be_made_again_are_kept() {
 fn bad_layers_are_refused_with_their_place() {
     let world = World::new();
     let error = |request: Value| {
-        let request = ImageRequest::from_json(&request.to_string(), "request").unwrap();
-        request.plan(&closure(), &world.store).unwrap_err().chain()
+        let planned = |request: ImageRequest| request.plan(&closure(), &world.store);
+        ImageRequest::from_json(&request.to_string(), "request").and_then(planned).unwrap_err().chain()
     };
     let words = error(json!({"layers": [{"deps": path("a"), "parents": [0]}]}));
     assert!(
-        words.starts_with("layers[0].parents[0] 0 is not valid: expected the place of a layer ahead"),
+        words.starts_with("layers[0].parents[0] 0 is not valid: expected the index of an earlier layer"),
         "{words}"
     );
     let words = error(json!({"parents": [1], "layers": [{"deps": path("a")}]}));
@@ -217,7 +217,8 @@ fn bad_layers_are_refused_with_their_place() {
     assert!(words.contains("cannot read layers") && words.contains("layers.json"), "{words}");
     let words = error(json!({"layers": [{"prebuilt": path("a"), "perms": [{"path": path("a")}]}]}));
     assert!(
-        words.contains("layers[0].prebuilt is not valid: these layers have been packed already"),
+        words
+            .contains("request: layers[0].prebuilt is not valid: it cannot be combined with other arguments"),
         "{words}"
     );
     let words = error(json!({"layers": [{"prebuilt": "/etc"}]}));

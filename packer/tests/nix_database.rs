@@ -72,16 +72,16 @@ impl World {
         self.store.real_file(&path(name))
     }
 
-    fn request(request: Value) -> ImageRequest {
+    fn request(request: Value) -> nixply_packer::Result<ImageRequest> {
         let mut all = json!({"arch": "amd64"});
         all.as_object_mut().unwrap().extend(request.as_object().unwrap().clone());
-        ImageRequest::from_json(&all.to_string(), "request").unwrap()
+        ImageRequest::from_json(&all.to_string(), "request")
     }
 
     fn build(&self, request: Value) -> nixply_packer::Result<(ImageSpec, Vec<String>)> {
         let stop = AtomicBool::new(false);
         let control = Control::new(&stop, &());
-        let built = Self::request(request).build(&closure(), &self.store, &Packer::new(2), &control)?;
+        let built = Self::request(request)?.build(&closure(), &self.store, &Packer::new(2), &control)?;
         Ok((built.spec, built.warnings))
     }
 
@@ -223,7 +223,10 @@ fn a_wrong_database_is_refused() {
         &format!("{unknown} is not in the closure, although nixDatabase names it"),
     );
     refused(json!({"path": "/etc"}), "nixDatabase.copyToRoot[0] is not valid");
-    refused(json!({"path": path("database"), "uid": -1}), "nixDatabase.perms[0].uid -1 is not valid");
+    refused(
+        json!({"path": path("database"), "uid": -1}),
+        "nixDatabase.uid must be an id from 0 to 4294967294, not -1",
+    );
     fs::remove_dir_all(world.real("database")).unwrap();
     fs::write(world.real("database"), "").unwrap();
     refused(

@@ -1,36 +1,35 @@
-//! What can go wrong while images are served.
+//! Errors of the server.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// The registry's result.
+/// Result with the registry's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Every way in which serving fails.
+/// A failure to serve images.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The address is taken, or not this machine's.
+    /// The address is in use, or does not belong to this machine.
     #[error("cannot listen on {address}; name another address, or port 0 for a free one")]
     Listen {
-        /// What was asked for.
+        /// The requested address.
         address: SocketAddr,
-        /// The system's own words.
+        /// The system's error.
         source: io::Error,
     },
-    /// The address is not loopback, and nobody has said that it may be so.
+    /// The address is not loopback, and [`Options::allow_remote`](crate::server::Options::allow_remote) is
+    /// off.
     #[error(
-        "{0} can be reached from other machines, and whoever reaches it may read every image; listen on a loopback \
-         address such as 127.0.0.1:0, or allow it (--allow-remote)"
+        "{0} can be reached from other machines, and every client that reaches it may read every image; listen on \
+         a loopback address such as 127.0.0.1:0, or pass --allow-remote"
     )]
     Remote(SocketAddr),
-    /// A name that no repository can have.
-    #[error(
-        "image name {0:?} has a registry's port in it; a served image is called after this registry alone: leave the host out"
-    )]
+    /// The image name contains a registry's host and port.
+    #[error("image name {0:?} contains a registry's host and port; leave them out")]
     Host(String),
-    /// Two images under one name.
+    /// Two images have the same name and tag.
     #[error("two images are called {name}:{tag}; give one of them another name or tag")]
     Twice {
         /// The repository's name.
@@ -38,36 +37,36 @@ pub enum Error {
         /// The tag.
         tag: String,
     },
-    /// Packed layers have no place to be.
+    /// The directory for packed layers cannot be written.
     #[error("cannot keep packed layers in the folder {}", folder.display())]
     Scratch {
-        /// The folder.
+        /// The directory.
         folder: PathBuf,
-        /// The system's own words.
+        /// The system's error.
         source: io::Error,
     },
-    /// A layer's own file is another one than when the server started.
-    #[error("layer file is another one than when the server started; start the server again: {}", .0.display())]
+    /// The file of a layer was replaced after the server started.
+    #[error("layer file was replaced after the server started; restart the server: {}", .0.display())]
     Replaced(PathBuf),
-    /// This system does not tell users apart.
+    /// This system does not identify the users of connections.
     #[error(
-        "cannot tell which user a program on loopback belongs to: this system has no /proc/net/tcp; serve without --private, or \
-         on Linux"
+        "cannot identify the user of a loopback connection: this system has no /proc/net/tcp; serve without --private, \
+         or on Linux"
     )]
     UnknownPeers,
-    /// The system gives no random numbers.
-    #[error("cannot make a secret")]
+    /// The system provides no random numbers.
+    #[error("cannot generate a secret")]
     Secret(#[source] io::Error),
-    /// The system gives no threads.
+    /// The system provides no threads.
     #[error("cannot start the server")]
     Start(#[source] io::Error),
-    /// A layer cannot be packed, or is not what its spec says.
+    /// A layer cannot be packed, or differs from its spec.
     #[error(transparent)]
     Packer(#[from] nixply_packer::Error),
 }
 
 impl Error {
-    /// The message with all its causes on one line.
+    /// Returns the message and all its causes on one line.
     pub fn chain(&self) -> String {
         nixply_packer::chain(self)
     }

@@ -1,8 +1,8 @@
-//! Images by the OCI distribution protocol: [`server`] is a read-only registry on loopback that packs a layer when
-//! somebody first asks for its bytes.
+//! Serves images by the OCI distribution protocol. [`server`] is a read-only registry on loopback that packs
+//! a layer when a client first reads its bytes.
 //!
-//! What a layer is and which bytes it has is the packer's business; who listens, who reads what and when it is packed is
-//! decided here.
+//! The packer defines layers and their bytes. This crate decides where to listen, which clients to answer,
+//! and when to pack.
 
 mod error;
 pub mod server;

@@ -1,4 +1,4 @@
-//! Strategies beside each other, on one history or one closure.
+//! Compares strategies on a history or a closure.
 
 use std::num::NonZero;
 
@@ -10,95 +10,97 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::expected::{self, Weights};
 use crate::history::History;
-use crate::replay::{Contender, Layer, Moved, Replay};
+use crate::metrics::ReleaseMetrics;
+use crate::replay::{Contender, Layer, Replay};
+use crate::rounding::{mean, rounded};
 use crate::sizes::{Prediction, Sizes};
-use crate::summary::{Summary, mean, rounded};
+use crate::summary::Summary;
 
-/// What is compared.
+/// The strategies and limits to compare.
 #[derive(Debug, Clone)]
 pub struct Study {
-    /// The strategies. The floor is not one of them: it is always there.
+    /// The strategies. Every study includes the floor; do not list it.
     pub contenders: Vec<Contender>,
-    /// At most so many layers an image, one table for each.
+    /// Maximum numbers of layers per image. Each gets a table.
     pub limits: Vec<usize>,
-    /// So many releases after the first are planned and not measured.
+    /// Number of releases after the first that are planned but not measured.
     pub warm_up: usize,
 }
 
-/// What strategies come to on a history.
+/// Results of the strategies for a history.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Comparison {
     /// The history's name.
     pub history: String,
-    /// What it is of.
+    /// Its description.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub about: String,
-    /// Images, by which layers name theirs.
+    /// The images. Layers refer to them by index.
     pub images: Vec<String>,
     /// All releases.
     pub releases: Vec<String>,
-    /// How many of the last ones are measured.
+    /// Number of measured releases, the last ones.
     pub measured: usize,
-    /// How compressed sizes were predicted; absent where bytes are those of archives.
+    /// Estimate of the compressed sizes. Absent if bytes are those of archives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prediction: Option<Prediction>,
-    /// Paths of the last release, each once.
+    /// Paths of the last release, each counted once.
     pub paths: usize,
-    /// Bytes of these.
+    /// Bytes of these paths.
     pub bytes: u64,
-    /// Lower bounds: a layer for each path.
-    pub floor: Contended,
-    /// The strategies, for each limit.
-    pub limits: Vec<AtLimit>,
+    /// Lower bounds: one layer per path.
+    pub floor: StrategyResult,
+    /// Results for each limit.
+    pub limits: Vec<LimitResults>,
 }
 
-/// What strategies come to with so many layers.
+/// Results of the strategies for one limit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct AtLimit {
-    /// At most so many layers an image.
+pub struct LimitResults {
+    /// Maximum number of layers per image.
     pub max_layers: usize,
-    /// In the order in which they were named.
-    pub strategies: Vec<Contended>,
+    /// The strategies, in the given order.
+    pub strategies: Vec<StrategyResult>,
 }
 
-/// What one strategy comes to.
+/// Results of one strategy.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Contended {
+pub struct StrategyResult {
     /// Its name.
     pub strategy: String,
-    /// Mean bytes pushed by the floor's; absent where the floor pushes nothing.
+    /// Mean pushed bytes divided by the floor's. Absent if the floor pushes nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to_floor: Option<f64>,
-    /// Its numbers.
+    /// Its summary.
     #[serde(flatten)]
     pub summary: Summary,
-    /// Each release's, the first one and those of the warm-up, too.
+    /// Numbers of each release, including the first and the warm-up.
     pub series: Series,
-    /// The layers of the last release, the largest first; none of the floor.
+    /// The layers of the last release, the largest first. Empty for the floor.
     pub layers: Vec<Layer>,
 }
 
-/// Numbers of all releases, one for each.
+/// One number per release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Series {
-    /// Bytes pushed; the first is all that there is.
+    /// Pushed bytes. The first release pushes everything.
     pub pushed: Vec<u64>,
-    /// Bytes pulled, the mean of all images; the first is 0.
+    /// Pulled bytes, the mean over all images. The first is 0.
     pub pulled: Vec<u64>,
-    /// Bytes pushed in layers without a new path.
+    /// Pushed bytes in layers without a new path.
     pub churned: Vec<u64>,
-    /// Layers that are new.
+    /// Number of new layers.
     pub layers_changed: Vec<usize>,
     /// Bytes in the registry.
     pub registry: Vec<u64>,
 }
 
 impl Series {
-    fn of(releases: &[Moved]) -> Self {
+    fn of(releases: &[ReleaseMetrics]) -> Self {
         Self {
             pushed: releases.iter().map(|moved| moved.pushed).collect(),
             pulled: releases.iter().map(|moved| mean(&moved.pulled)).collect(),
@@ -109,7 +111,8 @@ impl Series {
     }
 }
 
-/// As many threads as there are cores, or as the system gives. None where it gives none.
+/// Creates a pool with a thread per core, or with fewer threads if the system limits them. None if it allows
+/// none.
 fn pool() -> Option<rayon::ThreadPool> {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let halves = std::iter::successors(Some(cores), |threads| Some(threads / 2).filter(|half| *half > 0));
@@ -119,12 +122,13 @@ fn pool() -> Option<rayon::ThreadPool> {
 }
 
 impl Study {
-    /// How often [`Study::compare`] calls its `step`.
+    /// Returns how often [`Study::compare`] calls its `step`.
     pub fn steps(&self, history: &History) -> usize {
         (self.contenders.len() * self.limits.len() + 1) * history.releases.len()
     }
 
-    /// Replays a history, several strategies at once. What is moved counts by `sizes`. `step` is called after each release that one of them has planned.
+    /// Replays a history, with several strategies in parallel. `sizes` determines the size of a path. Calls
+    /// `step` after each planned release.
     pub fn compare(&self, history: &History, sizes: &Sizes, step: &(dyn Fn() + Sync)) -> Result<Comparison> {
         let count = history.releases.len();
         let measured = count.saturating_sub(1 + self.warm_up);
@@ -144,7 +148,7 @@ impl Study {
         let replayed =
             |(contender, limit): &(&Contender, usize)| Replay::of(history, contender, *limit, sizes, step);
         let replays: Result<Vec<Replay>> = match pool() {
-            // One job after another is taken: they take very different times.
+            // Threads take one job at a time, because the jobs' durations differ much.
             Some(pool) => pool.install(|| jobs.par_iter().with_max_len(1).map(replayed).collect()),
             None => jobs.iter().map(replayed).collect(),
         };
@@ -153,7 +157,7 @@ impl Study {
         let mut all = jobs.iter().zip(replays).map(|((contender, _), replay)| {
             let summary = Summary::of(&replay.releases, self.warm_up).expect("some are measured");
             let floor = *floor_mean.get_or_insert(summary.pushed.mean);
-            Contended {
+            StrategyResult {
                 strategy: contender.name(),
                 to_floor: (floor > 0).then(|| rounded(summary.pushed.mean as f64 / floor as f64)),
                 summary,
@@ -162,7 +166,7 @@ impl Study {
             }
         });
         let floor = all.next().expect("it is the first job");
-        let limits = self.limits.iter().map(|limit| AtLimit {
+        let limits = self.limits.iter().map(|limit| LimitResults {
             max_layers: *limit,
             strategies: all.by_ref().take(self.contenders.len()).collect(),
         });
@@ -174,7 +178,7 @@ impl Study {
             releases: history.releases.iter().map(|release| release.name.clone()).collect(),
             measured,
             prediction: sizes.prediction().cloned(),
-            // The floor has each path once.
+            // The floor's layers are the paths.
             paths: floor.summary.layer_count,
             bytes: floor.summary.stored,
             floor,
@@ -182,7 +186,8 @@ impl Study {
         })
     }
 
-    /// What strategies are expected to move of one closure. Those with a memory have nothing to remember and are left out.
+    /// Returns what the strategies are expected to move for one closure. Omits strategies with a memory,
+    /// which have nothing to remember here.
     pub fn expect(&self, name: &str, closure: &Closure) -> Result<Expectation> {
         let mut plans = vec![
             closure.iter().map(|info| vec![PlannedPath { path: info.path.clone(), options: None }]).collect(),
@@ -190,7 +195,7 @@ impl Study {
         let mut names = Vec::new();
         for limit in &self.limits {
             for contender in &self.contenders {
-                let Contender::Anew(strategy) = contender else { continue };
+                let Contender::Independent(strategy) = contender else { continue };
                 let options =
                     Options { strategy: strategy.clone(), max_layers: *limit, ..Options::default() };
                 let made = plan::plan(closure, &options).map_err(|source| Error::Closure {
@@ -210,10 +215,10 @@ impl Study {
             let [structural, even, leaves] = bytes[..] else { unreachable!("one for each of the weights") };
             ExpectedBytes { strategy: strategy.to_owned(), structural, even, leaves }
         };
-        let mut limits: Vec<ExpectedAtLimit> = Vec::new();
+        let mut limits: Vec<ExpectedLimitResults> = Vec::new();
         for ((limit, name), bytes) in names.iter().zip(&bytes[1..]) {
             if limits.last().is_none_or(|last| last.max_layers != *limit) {
-                limits.push(ExpectedAtLimit { max_layers: *limit, strategies: Vec::new() });
+                limits.push(ExpectedLimitResults { max_layers: *limit, strategies: Vec::new() });
             }
             limits.last_mut().expect("one was pushed").strategies.push(row(name, bytes));
         }
@@ -227,42 +232,42 @@ impl Study {
     }
 }
 
-/// What strategies are expected to move of one closure.
+/// Expected results for one closure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Expectation {
     /// The closure's name.
     pub closure: String,
-    /// Its paths.
+    /// Number of paths.
     pub paths: usize,
-    /// Bytes of these.
+    /// Bytes of these paths.
     pub bytes: u64,
-    /// Lower bounds: a layer for each path.
+    /// Lower bounds: one layer per path.
     pub floor: ExpectedBytes,
-    /// The strategies, for each limit.
-    pub limits: Vec<ExpectedAtLimit>,
+    /// Results for each limit.
+    pub limits: Vec<ExpectedLimitResults>,
 }
 
-/// What strategies are expected to move with so many layers.
+/// Expected results for one limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ExpectedAtLimit {
-    /// At most so many layers.
+pub struct ExpectedLimitResults {
+    /// Maximum number of layers.
     pub max_layers: usize,
-    /// In the order in which they were named.
+    /// The strategies, in the given order.
     pub strategies: Vec<ExpectedBytes>,
 }
 
-/// Bytes that one changed path and its dependents are expected to move; see [`Weights`].
+/// Expected number of bytes that a changed path and its dependents move; see [`Weights`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExpectedBytes {
     /// The strategy.
     pub strategy: String,
-    /// Where much depended on changes less often.
+    /// If paths with many dependents change less often.
     pub structural: u64,
-    /// Where all change alike.
+    /// If all paths change equally often.
     pub even: u64,
-    /// Where only leaves change.
+    /// If only leaves change.
     pub leaves: u64,
 }

@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! Errors of a study.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,20 +9,20 @@ pub enum Error {
     /// A file or folder cannot be read.
     #[error("cannot read {path}")]
     Read {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A history is not what it should be.
+    /// A history, strategy or option is invalid.
     #[error("{what}: {why}")]
     Invalid {
-        /// What.
+        /// Its description.
         what: String,
-        /// Why, and what would be right.
+        /// The reason, and what is expected.
         why: String,
     },
-    /// A document that cannot be read.
+    /// A document cannot be read.
     #[error(transparent)]
     Document(nixply_packer::Error),
     /// A strategy cannot plan a release.
@@ -34,7 +34,7 @@ pub enum Error {
         release: String,
         /// The image.
         image: String,
-        /// Why.
+        /// The cause.
         source: Box<nixply_packer::Error>,
     },
     /// A strategy cannot plan a closure.
@@ -44,7 +44,7 @@ pub enum Error {
         strategy: String,
         /// The closure.
         closure: String,
-        /// Why.
+        /// The cause.
         source: Box<nixply_packer::Error>,
     },
 }

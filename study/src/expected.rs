@@ -1,16 +1,16 @@
-//! What a change is expected to move, where there is one closure and no history.
+//! Estimates what a change moves, for one closure without a history.
 
 use nixply_packer::closure::Closure;
 use nixply_packer::plan::{Graph, Plan};
 
-/// Which package changes next.
+/// Distribution of changes over packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weights {
-    /// Each by 1 / (1 + its dependents): what much depends on changes less often.
+    /// Weighs each path by 1 / (1 + its dependents): paths with many dependents change less often.
     Structural,
-    /// All alike.
+    /// All paths change equally often.
     Even,
-    /// Only what nothing depends on, or one path.
+    /// Only paths with at most one dependent change.
     Leaves,
 }
 
@@ -24,8 +24,8 @@ impl Weights {
     }
 }
 
-/// Bytes that each plan is expected to move when one path changes and with it all its dependents, for each of `weights`. A
-/// layer moves as a whole.
+/// Returns the expected number of bytes that each plan moves when one path and all its dependents change, for
+/// each of `weights`. A layer moves as a whole.
 pub fn bytes_per_change(closure: &Closure, plans: &[&Plan], weights: &[Weights]) -> Vec<Vec<f64>> {
     let graph = Graph::new(closure);
     let sizes: Vec<f64> = closure.iter().map(|info| info.nar_size as f64).collect();
@@ -45,7 +45,7 @@ pub fn bytes_per_change(closure: &Closure, plans: &[&Plan], weights: &[Weights])
         .collect();
     let mut sums = vec![vec![0.0; weights.len()]; plans.len()];
     let mut totals = vec![0.0; weights.len()];
-    // The change that saw each place and layer last: nothing has to be cleared for the next one.
+    // The last change that visited each path and layer, so nothing needs to be reset between changes.
     let mut seen = vec![usize::MAX; closure.len()];
     let mut moved: Vec<Vec<usize>> = layers.iter().map(|(_, bytes)| vec![usize::MAX; bytes.len()]).collect();
     let mut touched = Vec::new();

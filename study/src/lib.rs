@@ -1,13 +1,16 @@
-//! The study of layer strategies: a history of closures, release by release, is replayed through every strategy, and what each
-//! moves is counted. Metadata only: no store path is read and no layer packed.
+//! Compares layer strategies: replays a history of closures, release by release, with each strategy and
+//! counts what each release moves. Uses metadata only: it reads no store path and packs no layer.
 //!
-//! `history` → `replay` → `summary` → `compare` → `report`. A plan for release t is made from releases up to t, and measured by what t moves.
+//! `history` → `replay` → `summary` → `compare` → `report`. The plan of a release sees only the releases up
+//! to it.
 
 pub mod compare;
 pub mod error;
 pub mod expected;
 pub mod history;
+pub mod metrics;
 pub mod replay;
 pub mod report;
+mod rounding;
 pub mod sizes;
 pub mod summary;

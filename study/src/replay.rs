@@ -1,7 +1,7 @@
 //! Replays a history: plans each release and counts what it moves.
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nixply_packer::closure::{Closure, StorePath};
 use nixply_packer::plan::{self, Lock, Member, PlannedPath, Strategy};
@@ -9,59 +9,60 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::history::{History, Release};
+use crate::metrics::ReleaseMetrics;
 use crate::sizes::Sizes;
 
-/// What a strategy is asked to do at each release.
+/// A way to plan each release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Contender {
-    /// Plan each image anew.
-    Anew(Strategy),
-    /// `nixply`, with a lock file that is updated at each release, all images together.
+    /// Plans each image on its own with this strategy.
+    Independent(Strategy),
+    /// Plans all images together with `nixply` and a lock file, which each release updates.
     Locked,
-    /// Plan with `nixply`, all images together, without a lock file.
-    Together,
-    /// A layer for each path, whatever the limit: no strategy moves less.
+    /// Plans all images together with `nixply`, without a lock file.
+    Fleet,
+    /// One layer per path regardless of the limit. No strategy moves less.
     Floor,
 }
 
 impl Contender {
-    /// Its name in reports.
+    /// Returns the name in reports.
     pub fn name(&self) -> String {
         match self {
-            Self::Anew(strategy) => strategy.name().to_owned(),
-            Self::Locked => "nixply+lock".into(),
-            Self::Together => "nixply+fleet".into(),
+            Self::Independent(strategy) => strategy.name().to_owned(),
+            Self::Locked => "min-churn+lock".into(),
+            Self::Fleet => "min-churn+fleet".into(),
             Self::Floor => "floor".into(),
         }
     }
 
-    /// Those that a study has if nobody names any.
+    /// Returns the default contenders of a study.
     pub fn usual() -> Vec<Self> {
         vec![
-            Self::Anew(Strategy::Popularity),
-            Self::Anew(Strategy::AutoLayer),
-            Self::Anew(Strategy::Size),
-            Self::Anew(Strategy::Nixply),
+            Self::Independent(Strategy::Popularity),
+            Self::Independent(Strategy::AutoLayer),
+            Self::Independent(Strategy::Size),
+            Self::Independent(Strategy::MinChurn),
             Self::Locked,
         ]
     }
 
-    /// The contender of this name.
+    /// Returns the contender with this name.
     pub fn from_name(name: &str) -> Result<Self> {
         match name {
-            "nixply+lock" => Ok(Self::Locked),
-            "nixply+fleet" => Ok(Self::Together),
+            "min-churn+lock" | "nixply+lock" => Ok(Self::Locked),
+            "min-churn+fleet" | "nixply+fleet" => Ok(Self::Fleet),
             "floor" => Err(Error::invalid("strategy \"floor\"", "it is part of every study")),
             _ => match Strategy::from_name(name) {
-                // A closure with more paths than layers is an error to it, and every study has one of those.
+                // `per-path` fails for closures with more paths than layers, which every study has.
                 Ok(Strategy::PerPath) => {
-                    let why = "more paths than layers are an error to it; the floor, part of every study, is what it moves";
+                    let why = "it fails for closures with more paths than layers; the floor, part of every study, moves the same";
                     Err(Error::invalid("strategy \"per-path\"", why))
                 }
-                Ok(strategy) => Ok(Self::Anew(strategy)),
-                Err(_) => {
-                    let ours = ["nixply+lock", "nixply+fleet"];
-                    let names = Strategy::NAMES.into_iter().filter(|name| *name != "per-path").chain(ours);
+                Ok(strategy) if strategy != Strategy::Explicit => Ok(Self::Independent(strategy)),
+                _ => {
+                    let ours = ["min-churn+lock", "min-churn+fleet"];
+                    let names = Strategy::names().into_iter().filter(|name| *name != "per-path").chain(ours);
                     let why = format!("expected one of {}", names.collect::<Vec<_>>().join(", "));
                     Err(Error::invalid(format!("strategy {name:?}"), why))
                 }
@@ -70,11 +71,11 @@ impl Contender {
     }
 }
 
-/// What a replay has found.
+/// Result of a replay.
 #[derive(Debug, Clone, Default)]
 pub struct Replay {
-    /// What each release moved.
-    pub releases: Vec<Moved>,
+    /// Measurements of each release.
+    pub releases: Vec<ReleaseMetrics>,
     /// The layers of the last release, each once, the largest first.
     pub layers: Vec<Layer>,
 }
@@ -83,50 +84,25 @@ pub struct Replay {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Layer {
-    /// The images that have it, by number.
+    /// Indices of the images that contain it.
     pub images: Vec<usize>,
-    /// Of its archives.
+    /// Size of its archives.
     pub bytes: u64,
-    /// How many paths it has.
+    /// Number of paths.
     pub paths: usize,
-    /// How many releases after the first one have made it anew. In the release before it was the layer that had most of its bytes, by
-    /// the names of packages.
+    /// Number of releases after the first that changed it. Its predecessor in a release is the layer with
+    /// most of its bytes, by the names of packages.
     pub changes: usize,
     /// Names of its largest paths, at most three.
     pub largest: Vec<String>,
 }
 
-/// How many paths [`Layer::largest`] has at most.
+/// Maximum number of paths in [`Layer::largest`].
 const LARGEST: usize = 3;
-
-/// What a release moved. Bytes are those of archives, or as [`Sizes`] has them.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Moved {
-    /// Bytes that the registry did not have.
-    pub pushed: u64,
-    /// Of these, bytes in layers without a path that is new.
-    pub churned: u64,
-    /// For each image that the release before has, too, bytes that a client fetches who has that.
-    pub pulled: Vec<u64>,
-    /// Layers of all images that the release before did not have.
-    pub layers_changed: usize,
-    /// Layers of all images, each once.
-    pub layers: usize,
-    /// Bytes of all images' layers, each layer once.
-    pub stored: u64,
-    /// Bytes of all images' paths, each path once.
-    pub ceiling: u64,
-    /// Bytes of all images, each by itself.
-    pub alone: u64,
-    /// Bytes in the registry by now, if nothing is ever removed.
-    pub registry: u64,
-    /// How long planning took.
-    pub planning: Duration,
-}
 
 type LayerId = blake3::Hash;
 
-/// A layer by its paths: its bytes depend on nothing else.
+/// Identifies a layer by its paths: its bytes depend on nothing else.
 fn layer_id(paths: &[PlannedPath]) -> LayerId {
     let mut names: Vec<&str> = paths.iter().map(|path| path.path.as_str()).collect();
     names.sort_unstable();
@@ -137,23 +113,24 @@ fn layer_id(paths: &[PlannedPath]) -> LayerId {
     hasher.finalize()
 }
 
-/// Replays all releases of `history` with at most `max_layers` layers an image. The first release is what everybody has; its
-/// entry tells what the first push costs.
-pub fn replay(history: &History, contender: &Contender, max_layers: usize) -> Result<Vec<Moved>> {
+/// Replays all releases of `history` with at most `max_layers` layers per image. Every client has the first
+/// release; its entry is the cost of the first push.
+pub fn replay(history: &History, contender: &Contender, max_layers: usize) -> Result<Vec<ReleaseMetrics>> {
     Ok(Replay::of(history, contender, max_layers, &Sizes::default(), &|| ())?.releases)
 }
 
 /// An image's layers in a release.
 #[derive(Debug, Default)]
-struct Before {
-    /// How many releases have made each anew.
+struct ImageState {
+    /// Number of releases that changed each layer.
     changes: HashMap<LayerId, usize>,
-    /// Where each path is, by the name that it keeps.
+    /// The layer of each path, by the path's stable name.
     homes: HashMap<String, LayerId>,
 }
 
 impl Replay {
-    /// As [`replay`], and with the last release's layers. What is moved counts by `sizes`, which planning knows nothing of. `step` is called after each release.
+    /// Like [`replay`], and returns the last release's layers. `sizes` determines the size of a path, but
+    /// does not affect planning. Calls `step` after each release.
     pub fn of(
         history: &History,
         contender: &Contender,
@@ -164,13 +141,13 @@ impl Replay {
         let mut lock: Option<Lock> = None;
         let mut registry: HashSet<LayerId> = HashSet::new();
         let mut in_registry = 0;
-        let mut before: Vec<Option<Before>> = history.images.iter().map(|_| None).collect();
+        let mut before: Vec<Option<ImageState>> = history.images.iter().map(|_| None).collect();
         let mut known_paths: HashSet<String> = HashSet::new();
         let mut replay = Self::default();
         for (number, release) in history.releases.iter().enumerate() {
             let started = Instant::now();
             let plans = plans(history, release, contender, max_layers, &mut lock)?;
-            let mut moved = Moved { planning: started.elapsed(), ..Moved::default() };
+            let mut moved = ReleaseMetrics { planning: started.elapsed(), ..ReleaseMetrics::default() };
             let mut stored: HashMap<LayerId, u64> = HashMap::new();
             let mut paths: HashMap<&str, u64> = HashMap::new();
             let mut next = Vec::with_capacity(plans.len());
@@ -178,7 +155,7 @@ impl Replay {
             for (image, (layers, closure)) in plans.iter().zip(&release.closures).enumerate() {
                 let before = before[image].as_ref();
                 let keys = plan::keys(closure);
-                let mut now = Before::default();
+                let mut now = ImageState::default();
                 let mut pulled = 0;
                 for layer in layers {
                     let id = layer_id(layer);
@@ -214,7 +191,7 @@ impl Replay {
                         now.homes.insert(keys[at].clone(), id);
                     }
                     if number + 1 == history.releases.len() {
-                        let same = last.entry(id).or_insert_with(|| described(layer, closure, bytes));
+                        let same = last.entry(id).or_insert_with(|| new_layer(layer, closure, bytes));
                         same.images.push(image);
                         same.changes = same.changes.max(changes);
                     }
@@ -240,14 +217,14 @@ impl Replay {
     }
 }
 
-impl Before {
-    /// How often that layer changed which a new one comes from; 0 if from none.
+impl ImageState {
+    /// Returns how often the predecessor of a new layer changed; 0 if it has none.
     fn changes_of(&self, layer: &[PlannedPath], closure: &Closure, keys: &[String]) -> usize {
         let mut shares: HashMap<LayerId, u64> = HashMap::new();
         for path in layer.iter().map(|path| &path.path) {
             let home = closure.place(path).and_then(|at| self.homes.get(&keys[at]));
             if let Some((home, info)) = home.zip(closure.get(path)) {
-                // A path without bytes comes from somewhere, too.
+                // Count paths without bytes too.
                 *shares.entry(*home).or_default() += 1 + info.nar_size;
             }
         }
@@ -256,8 +233,8 @@ impl Before {
     }
 }
 
-/// A layer that no image has yet.
-fn described(layer: &[PlannedPath], closure: &Closure, bytes: u64) -> Layer {
+/// Describes a layer; no image refers to it yet.
+fn new_layer(layer: &[PlannedPath], closure: &Closure, bytes: u64) -> Layer {
     let mut paths: Vec<(u64, &StorePath)> = layer
         .iter()
         .map(|path| (closure.get(&path.path).map_or(0, |info| info.nar_size), &path.path))
@@ -291,7 +268,7 @@ fn plans(
             .collect()
     };
     match contender {
-        Contender::Anew(strategy) => images
+        Contender::Independent(strategy) => images
             .map(|(image, closure)| {
                 let options =
                     plan::Options { strategy: strategy.clone(), max_layers, ..plan::Options::default() };
@@ -306,7 +283,7 @@ fn plans(
                     .collect()
             })
             .collect()),
-        Contender::Together => plan::plan_fleet(&members(), None).map_err(|source| failed("all", source)),
+        Contender::Fleet => plan::plan_fleet(&members(), None).map_err(|source| failed("all", source)),
         Contender::Locked => {
             let members = members();
             let next = Lock::update(lock.as_ref(), &members).map_err(|source| failed("all", source))?;

@@ -1,4 +1,4 @@
-//! What a path counts for where it is moved: its archive's bytes, or what they are expected to be when compressed.
+//! Sizes of paths: the bytes of their archives, or an estimate of their compressed size.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,38 +7,41 @@ use nixply_packer::plan::Name;
 use serde::Serialize;
 
 use crate::history::History;
-use crate::summary::rounded;
+use crate::rounding::rounded;
 
-/// Compressed bytes for one of an archive where nothing is known: what packages come to with zstd and gzip, more or less.
+/// Assumed ratio of compressed to uncompressed bytes when nothing is known. Packages reach about this ratio
+/// with zstd and gzip.
 pub const ASSUMED_RATIO: f64 = 0.3;
 
-/// What paths count for. By default, their archives' bytes.
+/// Sizes of paths. The default is their archives' bytes.
 #[derive(Debug, Clone, Default)]
 pub struct Sizes {
     sizes: HashMap<StorePath, u64>,
     prediction: Option<Prediction>,
 }
 
-/// Where compressed sizes come from.
+/// Source of the compressed sizes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Prediction {
     /// The codec.
     pub codec: String,
-    /// Different paths of all releases.
+    /// Number of different paths in all releases.
     pub paths: usize,
-    /// Those of which the compressed size is known. They count for that.
+    /// Number of paths with a known compressed size.
     pub known_paths: usize,
-    /// Those of which another version is known: the same package and output. They count by its ratio.
+    /// Number of paths whose compressed size is estimated from another version of the same package and
+    /// output.
     pub package_paths: usize,
-    /// Compressed bytes for one of an archive. The other paths count by it.
+    /// Ratio of compressed to uncompressed bytes that applies to the other paths.
     pub ratio: f64,
-    /// Whether that is [`ASSUMED_RATIO`], for want of any known path, and not the mean of what is known.
+    /// Whether `ratio` is [`ASSUMED_RATIO`], because no path is known, rather than the mean ratio of known
+    /// paths.
     pub assumed: bool,
 }
 
 impl Sizes {
-    /// Compressed sizes of a history's paths. `known` gives those that are known.
+    /// Estimates the compressed sizes of a history's paths. `known` returns the sizes that are known.
     pub fn compressed<'h>(
         history: &'h History,
         codec: &str,
@@ -52,7 +55,7 @@ impl Sizes {
             let name = Name::of(&info.path);
             (name.package, name.output)
         };
-        let (mut all, mut packages) = (Known::default(), HashMap::<_, Known>::new());
+        let (mut all, mut packages) = (Totals::default(), HashMap::<_, Totals>::new());
         let mut sizes = HashMap::new();
         for info in &infos {
             if let Some(size) = known(info) {
@@ -68,7 +71,7 @@ impl Sizes {
         let mut package_paths = 0;
         for info in &infos {
             sizes.entry(info.path.clone()).or_insert_with(|| {
-                let of_package = packages.get(&package(info)).and_then(Known::ratio);
+                let of_package = packages.get(&package(info)).and_then(Totals::ratio);
                 package_paths += usize::from(of_package.is_some());
                 let ratio = of_package.or(ratio).unwrap_or(ASSUMED_RATIO);
                 (info.nar_size as f64 * ratio).round() as u64
@@ -85,25 +88,25 @@ impl Sizes {
         Self { sizes, prediction: Some(prediction) }
     }
 
-    /// Where they come from; none of archives' bytes.
+    /// Returns the source of the sizes. None for archives' bytes.
     pub fn prediction(&self) -> Option<&Prediction> {
         self.prediction.as_ref()
     }
 
-    /// What a path counts for, in bytes.
+    /// Returns the size of a path in bytes.
     pub(crate) fn of(&self, info: &PathInfo) -> u64 {
         self.sizes.get(&info.path).copied().unwrap_or(info.nar_size)
     }
 }
 
-/// Bytes of paths of which both sizes are known.
+/// Total bytes of paths with both sizes known.
 #[derive(Debug, Clone, Copy, Default)]
-struct Known {
+struct Totals {
     archives: u128,
     compressed: u128,
 }
 
-impl Known {
+impl Totals {
     fn ratio(&self) -> Option<f64> {
         (self.archives > 0).then(|| self.compressed as f64 / self.archives as f64)
     }

@@ -1,48 +1,50 @@
-//! What a replay comes to, in a few numbers.
+//! Summarises a replay.
 
 use serde::Serialize;
 
-use crate::replay::Moved;
+use crate::metrics::ReleaseMetrics;
+use crate::rounding::{mean, rounded};
 
-/// A replay's numbers. Bytes are those of archives; means are over the releases that are measured, rounded to whole bytes.
+/// Summary of a replay. Bytes are those of archives. Means are over the measured releases, rounded to whole
+/// bytes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
     /// Bytes that a release pushes.
     pub pushed: Spread,
-    /// Bytes that a client pulls who has the release before: of each release the mean of its images.
+    /// Bytes that a client with the previous release pulls: for each release the mean over its images.
     pub pulled: Spread,
-    /// Of the bytes pushed, those in layers without a path that is new; a mean.
+    /// Of the pushed bytes, those in layers without a new path; a mean.
     pub churned: u64,
-    /// Layers that a release before did not have, of all images, each once; a mean.
+    /// Layers of all images that are not in the previous release, each counted once; a mean.
     pub layers_changed: f64,
-    /// Layers of the last release, of all images, each once.
+    /// Layers of all images of the last release, each counted once.
     pub layer_count: usize,
-    /// Bytes of these.
+    /// Bytes of these layers.
     pub stored: u64,
-    /// Bytes of these that are there once more: `stored` without each path's bytes once.
+    /// Bytes in several of these layers: `stored` minus each path's bytes once.
     pub duplicates: u64,
-    /// Of the bytes of all images of the last release, each by itself, the part that sharing layers saves.
+    /// The part of all images' bytes in the last release that shared layers save.
     pub shared: f64,
-    /// What it would be with a layer for each path.
+    /// The same part with one layer per path.
     pub shareable: f64,
     /// Bytes in the registry after the last release, if nothing is ever removed.
     pub registry: u64,
-    /// How long it takes to plan a release, all images; a mean.
+    /// Time to plan a release with all its images; a mean.
     pub planning_seconds: f64,
 }
 
-/// How a number is spread over releases.
+/// Distribution of a number over releases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Spread {
     /// The mean.
     pub mean: u64,
-    /// The 95th percentile, by nearest rank: 95 of 100 releases have no more.
+    /// The 95th percentile by nearest rank: 95 of 100 releases have at most this number.
     pub p95: u64,
 }
 
 impl Spread {
-    /// Of at least one number.
+    /// Summarises at least one number.
     fn of(mut numbers: Vec<u64>) -> Self {
         numbers.sort_unstable();
         let rank = (numbers.len() * 95).div_ceil(100);
@@ -51,8 +53,8 @@ impl Spread {
 }
 
 impl Summary {
-    /// Of the releases after the first and `warm_up` more; none if there are no others.
-    pub fn of(releases: &[Moved], warm_up: usize) -> Option<Self> {
+    /// Summarises the releases after the first and `warm_up` more. None if there are no others.
+    pub fn of(releases: &[ReleaseMetrics], warm_up: usize) -> Option<Self> {
         let measured = releases.get(1 + warm_up..).filter(|measured| !measured.is_empty())?;
         let last = measured.last()?;
         let saved = |bytes: u64| rounded(1.0 - bytes as f64 / last.alone.max(1) as f64);
@@ -74,18 +76,6 @@ impl Summary {
     }
 }
 
-/// The mean in whole bytes; 0 of nothing.
-pub(crate) fn mean(numbers: &[u64]) -> u64 {
-    let sum: u128 = numbers.iter().map(|number| u128::from(*number)).sum();
-    let count = numbers.len().max(1) as u128;
-    u64::try_from((sum + count / 2) / count).expect("no more than the largest of them")
-}
-
-/// With four digits after the point, which is more than anybody needs to know.
-pub(crate) fn rounded(number: f64) -> f64 {
-    (number * 10_000.0).round() / 10_000.0
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -93,19 +83,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_percentile_is_one_of_the_numbers() {
+    fn percentile_is_one_of_the_numbers() {
         let spread = |numbers: &[u64]| Spread::of(numbers.to_vec());
         assert_eq!(spread(&[7]), Spread { mean: 7, p95: 7 });
         assert_eq!(spread(&[3, 1, 2]), Spread { mean: 2, p95: 3 });
         assert_eq!(spread(&(1..=20).rev().collect::<Vec<_>>()), Spread { mean: 11, p95: 19 });
         assert_eq!(spread(&(1..=100).collect::<Vec<_>>()), Spread { mean: 51, p95: 95 });
-        assert_eq!(mean(&[u64::MAX, u64::MAX]), u64::MAX);
-        assert_eq!((mean(&[]), mean(&[1, 2])), (0, 2));
     }
 
     #[test]
-    fn the_first_release_and_the_warm_up_are_not_measured() {
-        let moved = |pushed, pulled: &[u64], layers_changed| Moved {
+    fn first_release_and_warm_up_are_not_measured() {
+        let release = |pushed, pulled: &[u64], layers_changed| ReleaseMetrics {
             pushed,
             churned: pushed / 10,
             pulled: pulled.to_vec(),
@@ -117,11 +105,11 @@ mod tests {
             registry: pushed * 2,
             planning: Duration::from_millis(250),
         };
-        let releases = [moved(9000, &[], 9), moved(100, &[50, 70], 3), moved(300, &[100, 301], 4)];
+        let releases = [release(9000, &[], 9), release(100, &[50, 70], 3), release(300, &[100, 301], 4)];
         let summary = Summary::of(&releases, 0).unwrap();
         let expected = Summary {
             pushed: Spread { mean: 200, p95: 300 },
-            // Of 60 and 201, 130.5.
+            // The mean of 60 and 201 is 130.5.
             pulled: Spread { mean: 131, p95: 201 },
             churned: 20,
             layers_changed: 3.5,

@@ -1,4 +1,4 @@
-//! Studies of histories that are small enough to be added up by hand.
+//! Studies of histories that are small enough to verify by hand.
 
 use std::fs;
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ impl Folder {
         file
     }
 
-    /// What is said of a file or folder that is of no use, without where it is.
+    /// Returns the error for a file or directory, without its location.
     fn error(&self, name: &str, propagation: Propagation) -> String {
         let error = Subject::read(&self.0.path().join(name), propagation).unwrap_err();
         error.to_string().replace(&format!("{}/", self.0.path().display()), "")
@@ -57,11 +57,11 @@ fn compared(study: &Study, history: &History) -> Comparison {
 }
 
 #[test]
-fn what_each_release_moves_adds_up() {
+fn metrics_of_a_small_history() {
     let comparison = compared(&study(&["single", "nixply+lock"], &[2]), &small(Propagation::Dependents));
     let floor = &comparison.floor;
     assert_eq!(floor.series.pushed, [130, 12, 133, 0]);
-    // A's client fetches base and a, B's base and b.
+    // A's client fetches base and a, B's client base and b.
     assert_eq!(floor.series.pulled, [0, 6, 117, 0]);
     assert_eq!(floor.summary.pushed, Spread { mean: 48, p95: 133 });
     assert_eq!((comparison.paths, comparison.bytes, floor.to_floor), (3, 133, Some(1.0)));
@@ -85,7 +85,7 @@ fn what_each_release_moves_adds_up() {
     assert_eq!(layers, [(&[1][..], 121, 2, 1), (&[0], 113, 2, 2)]);
     assert_eq!(single.layers[0].largest, ["base-2", "b-1"]);
 
-    // Two layers for two paths are as good as the floor.
+    // Two layers for two paths reach the floor.
     assert_eq!((&locked.series, locked.to_floor), (&floor.series, Some(1.0)));
     assert_eq!((locked.summary.duplicates, locked.summary.shared), (0, 0.4316));
     let expected = "nixply+lock pushes the least: 48 B a release with 2 layers, 1.00 times the floor; single pushes 2.4 times \
@@ -94,14 +94,14 @@ fn what_each_release_moves_adds_up() {
 }
 
 #[test]
-fn a_package_can_change_alone() {
+fn packages_change_alone_without_propagation() {
     let comparison = compared(&study(&["single"], &[1]), &small(Propagation::Alone));
     assert_eq!(comparison.floor.series.pushed, [130, 12, 101, 0]);
     assert_eq!(comparison.limits[0].strategies[0].series.pushed, [230, 112, 234, 0]);
 }
 
 #[test]
-fn a_layer_of_known_paths_that_is_new_is_churn() {
+fn new_layers_of_known_paths_count_as_churn() {
     let text = r#"{"format":"nixply-history","version":1,"images":{"i":["a"]},"releases":[
         {"name":"1","set":{"x":{"source":"x","version":"1","size":5,"references":[]},
                            "a":{"source":"a","version":"1","size":10,"references":["x"]}}},
@@ -110,12 +110,12 @@ fn a_layer_of_known_paths_that_is_new_is_churn() {
     let comparison = compared(&study(&["single"], &[1]), &history);
     let single = &comparison.limits[0].strategies[0];
     assert_eq!((&single.series.pushed[..], &single.series.churned[..]), (&[15, 10][..], &[0, 10][..]));
-    // The floor pushes nothing: there is no ratio.
+    // The floor pushes nothing, so there is no ratio.
     assert_eq!((comparison.floor.summary.pushed.mean, single.to_floor), (0, None));
 }
 
 #[test]
-fn a_warm_up_is_planned_and_not_measured() {
+fn warm_up_is_planned_but_not_measured() {
     let history = small(Propagation::Dependents);
     let study = Study { warm_up: 1, ..study(&["single"], &[1]) };
     let comparison = compared(&study, &history);
@@ -127,15 +127,15 @@ fn a_warm_up_is_planned_and_not_measured() {
 }
 
 #[test]
-fn compressed_sizes_are_known_or_foretold() {
+fn unknown_compressed_sizes_are_estimated() {
     let history = small(Propagation::Dependents);
     let compare = |sizes: &Sizes| study(&["single"], &[1]).compare(&history, sizes, &|| ()).unwrap();
     let none = compare(&Sizes::compressed(&history, "zstd:3", |_| None));
     assert_eq!(none.floor.series.pushed, [39, 4, 40, 0]);
     let expected =
-        "as compressed with zstd:3, by a ratio of 0.3 that is assumed: the cache knows none of 7 paths";
+        "compressed with zstd:3, estimated by an assumed ratio of 0.3: the cache knows none of 7 paths";
     assert_eq!(measure(&none), expected);
-    // The first versions of two packages are known: half of base, a fifth of a, and 52 of 110 on the whole.
+    // The first versions of two packages are known: half of base, a fifth of a, and 52 of 110 in total.
     let known = |info: &PathInfo| match info.path.name() {
         "base-1" => Some(50),
         "a-1" => Some(2),
@@ -147,13 +147,13 @@ fn compressed_sizes_are_known_or_foretold() {
     assert_eq!((prediction.ratio, prediction.assumed), (0.4727, false));
     // 50 + 2 + 9, 2, 51 + 2 + 9.
     assert_eq!(some.floor.series.pushed, [61, 2, 62, 0]);
-    let expected = "as compressed with gzip: 2 of 7 paths as the cache has them, 3 as other versions of them, \
-                    the rest by the mean ratio, 0.4727";
+    let expected = "compressed with gzip: 2 of 7 paths measured (from the cache), 3 estimated from other versions, \
+                    the rest from the mean ratio, 0.4727";
     assert_eq!(measure(&some), expected);
 }
 
 #[test]
-fn some_releases_can_be_studied() {
+fn history_can_be_limited_to_some_releases() {
     let names = |history: &History| history.releases.iter().map(|one| one.name.clone()).collect::<Vec<_>>();
     let mut history = small(Propagation::Dependents);
     history.retain(Some("r2"), Some("r3")).unwrap();
@@ -166,7 +166,7 @@ fn some_releases_can_be_studied() {
     assert_eq!(error(Some("r3"), Some("r2")), "history small: release r3 comes after release r2");
 }
 
-/// A closure of app and what it refers to, of these sizes.
+/// A closure of app and its library, with these sizes.
 fn closure(version: &str, app: u64, library: u64) -> String {
     let path = |name: &str, size: u64| format!("/nix/store/{size:0>32}-{name}");
     format!(
@@ -178,7 +178,7 @@ fn closure(version: &str, app: u64, library: u64) -> String {
 }
 
 #[test]
-fn folders_are_read_in_the_order_of_their_numbers() {
+fn releases_of_a_directory_are_in_natural_order() {
     let folder = Folder::new();
     for (name, app) in [("v9", 9), ("v10", 10), ("v8", 8)] {
         folder.write(&format!("flat/{name}.json"), &closure(name, app, 100));
@@ -186,7 +186,7 @@ fn folders_are_read_in_the_order_of_their_numbers() {
     }
     folder.write("flat/README.md", "not a closure");
     folder.write("flat/.hidden.json", "not a closure");
-    // Another image from the second release on.
+    // Another image starts in the second release.
     folder.write("deep/v9/tool.json", &closure("1", 30, 100));
     folder.write("deep/v10/tool.json", &closure("2", 31, 100));
     let read = |name: &str| match Subject::read(&folder.0.path().join(name), Propagation::Dependents).unwrap()
@@ -208,13 +208,13 @@ fn folders_are_read_in_the_order_of_their_numbers() {
     assert_eq!(deep.images, ["tool", "web"]);
     let floor = Replay::of(&deep, &Contender::Floor, 1, &Sizes::default(), &|| ()).unwrap();
     assert_eq!(floor.releases.iter().map(|moved| moved.pushed).collect::<Vec<_>>(), [108, 39, 41]);
-    // Nobody has the release before of an image that was not in it.
+    // No client has a previous release of a new image.
     let pulled: Vec<_> = floor.releases.iter().map(|moved| moved.pulled.clone()).collect();
     assert_eq!(pulled, [vec![], vec![9], vec![31, 10]]);
 }
 
 #[test]
-fn what_is_no_history_is_told_apart() {
+fn single_closures_are_not_histories() {
     let folder = Folder::new();
     folder.write("one/only.json", &closure("1", 10, 100));
     for name in ["one", "one/only.json"] {
@@ -229,7 +229,7 @@ fn what_is_no_history_is_told_apart() {
         unreachable!()
     };
     let found = study(&["single", "nixply", "nixply+lock"], &[1, 2]).expect("one", &closures[0].1).unwrap();
-    // The library and its one dependent move 110, and the app alone 10; the library has half of the app's chance.
+    // The library and its dependent move 110, the app alone 10. The library changes half as often as the app.
     let floor = &found.floor;
     assert_eq!((floor.structural, floor.even, floor.leaves), (43, 60, 60));
     let names: Vec<_> = found.limits[1].strategies.iter().map(|of| (of.strategy.as_str(), of.even)).collect();
@@ -237,7 +237,7 @@ fn what_is_no_history_is_told_apart() {
 }
 
 #[test]
-fn what_cannot_be_read_is_named() {
+fn errors_name_the_file_and_the_expected_form() {
     let folder = Folder::new();
     folder.write("empty/README.md", "");
     folder.write("mixed/a.json", &closure("1", 1, 1));
@@ -253,7 +253,9 @@ fn what_cannot_be_read_is_named() {
         "gone.json",
         r#"{"format":"nixply-history","version":1,"images":{"i":["a"]},"releases":[{"name":"1","set":{}}]}"#,
     );
-    folder.write("short.json.zst", "hello");
+    folder.write("other.json.zst", "hello");
+    let compressed = zstd::encode_all(SMALL.as_bytes(), 1).unwrap();
+    fs::write(folder.0.path().join("short.json.zst"), &compressed[..compressed.len() - 8]).unwrap();
     let how = "nix path-info --json --recursive";
     for (name, expected) in [
         (
@@ -274,7 +276,7 @@ fn what_cannot_be_read_is_named() {
         ("sizes.json", format!("sizes.json: its paths have no sizes: {how} writes them")),
         (
             "loop.json",
-            "loop.json: all its paths refer to each other: expected one that no other refers to".into(),
+            "loop.json: all its paths refer to each other: expected a path without referrers".into(),
         ),
         (
             "part.json",
@@ -282,7 +284,8 @@ fn what_cannot_be_read_is_named() {
         ),
         ("later.json", "later.json: expected format nixply-history, version 1".into()),
         ("gone.json", "gone.json, release 1: i refers to \"a\", which is not in it".into()),
-        ("short.json.zst", "short.json.zst: Unknown frame descriptor".into()),
+        ("other.json.zst", "other.json.zst: Unknown frame descriptor".into()),
+        ("short.json.zst", "short.json.zst: incomplete frame".into()),
     ] {
         assert_eq!(folder.error(name, Propagation::Dependents), expected, "{name}");
     }
@@ -294,7 +297,7 @@ fn what_cannot_be_read_is_named() {
 }
 
 #[test]
-fn a_fleet_that_never_was_is_always_the_same() {
+fn synthetic_history_is_deterministic() {
     let fleet: Fleet = "packages=60, images=3,roots=5,releases=4".parse().unwrap();
     assert_eq!(fleet, Fleet { seed: 1, packages: 60, images: 3, roots: 5, releases: 4 });
     let hash = |fleet: Fleet| fleet.history(Propagation::Dependents).unwrap().hash().to_hex().to_string();
@@ -309,8 +312,8 @@ fn a_fleet_that_never_was_is_always_the_same() {
 }
 
 #[test]
-fn contenders_have_names() {
-    for contender in Contender::usual().into_iter().chain([Contender::Together]) {
+fn contenders_parse_from_their_names() {
+    for contender in Contender::usual().into_iter().chain([Contender::Fleet]) {
         assert_eq!(Contender::from_name(&contender.name()).unwrap(), contender);
     }
     let error = |name: &str| Contender::from_name(name).unwrap_err().to_string();
@@ -319,11 +322,11 @@ fn contenders_have_names() {
         "strategy \"best\": expected one of popularity, single, size, auto-layer, nixply, nixply+lock, nixply+fleet"
     );
     assert_eq!(error("floor"), "strategy \"floor\": it is part of every study");
-    assert!(error("per-path").contains("the floor, part of every study, is what it moves"));
+    assert!(error("per-path").contains("the floor, part of every study, moves the same"));
 }
 
 #[test]
-fn the_page_has_the_numbers_and_needs_nothing_else() {
+fn page_has_the_numbers_and_no_external_resources() {
     let found = study(&["popularity", "nixply+lock"], &[1, 2]);
     let comparison = compared(&found, &small(Propagation::Dependents));
     let history = Fleet { packages: 60, images: 1, roots: 5, releases: 6, seed: 3 };
@@ -341,7 +344,7 @@ fn the_page_has_the_numbers_and_needs_nothing_else() {
         closures: vec![expectation],
     };
     let page = report.html();
-    // The only element without an end is `meta`.
+    // `meta` is the only element without an end tag.
     let xml = page.replace("\"utf-8\">", "\"utf-8\"/>").replace("initial-scale=1\">", "initial-scale=1\"/>");
     let xml = xml.strip_prefix("<!DOCTYPE html>").unwrap();
     let xml = xml.replace(" open>", " open=\"\">");
@@ -356,7 +359,7 @@ fn the_page_has_the_numbers_and_needs_nothing_else() {
         page.contains("Two &lt;b&gt;images&lt;/b&gt; &amp; a base.") && page.contains("one &lt;closure&gt;")
     );
 
-    // Each number of the tables is one of the JSON's, and each of those that the tables have columns for is there.
+    // Each number in the tables is in the JSON, and the tables contain each of these JSON numbers.
     let json: serde_json::Value = serde_json::to_value(&report).unwrap();
     let mut numbers = Vec::new();
     collect(&json, &mut numbers);
@@ -373,7 +376,7 @@ fn the_page_has_the_numbers_and_needs_nothing_else() {
             assert!(shown.contains(&(number as f64)), "{}: {number}", of.strategy);
         }
     }
-    // A rectangle for each layer of both maps, for each limit.
+    // Each layer of both maps has a rectangle, for each limit.
     let layers: usize = report
         .histories
         .iter()

@@ -1,4 +1,4 @@
-# What is to be replaced.
+# A stand-in for devenv's containers module, which nixply's module must replace.
 { lib, ... }:
 
 {

@@ -1,5 +1,5 @@
-# A stand-in of devenv: the options that its containers module takes from its others, and a containers module to be put out
-# of its place. To be used as the input `devenv` of a flake.
+# A stand-in for devenv, to use as the input `devenv` of a flake: the options that its containers module reads from other modules,
+# and a containers module for nixply's module to replace.
 {
   outputs = { self }: { modules = ./.; };
 }

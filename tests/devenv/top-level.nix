@@ -1,5 +1,5 @@
-# The options with devenv's names and types, and a shell as mkShell makes it of them: its stdenv sets up functions, arrays
-# and variables that cannot be set twice.
+# Options with devenv's names and types, and a shell like that of mkShell. The shell's stdenv defines functions, arrays and read-only
+# variables.
 {
   config,
   lib,

@@ -1,4 +1,4 @@
-# The cases of nix2container's own tests (its tests/default.nix and examples/), in our words: an image for each.
+# The cases of nix2container's own tests (its tests/default.nix and examples/), one image for each.
 { pkgs, nix2container }:
 
 let
@@ -20,7 +20,7 @@ let
   ncurses = buildLayer { deps = [ pkgs.ncurses ]; };
 in
 {
-  # A layer of its own below the script.
+  # A separate layer below the script.
   hello = buildImage {
     name = "hello";
     config.entrypoint = [
@@ -37,7 +37,7 @@ in
 
   layered = buildImage { name = "layered"; config.entrypoint = hello; maxLayers = 3; };
 
-  # Layers upon layers; the two lowest are the same.
+  # Layers below layers. The two lowest are the same layer.
   nested = buildImage {
     name = "nested";
     config.entrypoint = [ "/bin/bash" "-c" "${pkgs.hello}/bin/hello" ];
@@ -50,7 +50,7 @@ in
     ];
   };
 
-  # nix2container#186: what is in two layers, and in one that has nothing else.
+  # nix2container#186: store paths in two layers, one of which has no others.
   duplicated = buildImage {
     name = "duplicated";
     config.entrypoint = hello;
@@ -79,7 +79,7 @@ in
     perms = [ { path = twoFiles; regex = "/tmp/test1.txt"; uid = 1001; gid = 1001; } ];
   };
 
-  # nix2container#45: one file's mode is not the other's.
+  # nix2container#45: a rule for one file must not change the mode of the other.
   issue45 = buildImage {
     name = "perms";
     config.entrypoint = listTmp;
@@ -112,7 +112,7 @@ in
       layers = [ (buildLayer { deps = [ now ]; reproducible = false; }) ];
     };
 
-  # What nix2container has no arguments for.
+  # Arguments that nix2container lacks.
   more = buildImage {
     name = "registry.example/team/More";
     tag = "v1.0";
@@ -145,7 +145,7 @@ in
     ];
   };
 
-  # Texts that were made of store paths, null where it may stand, a path as plain text.
+  # Strings with the context of store paths, null where it is allowed, and a store path as plain text.
   contexts =
     let
       hash = builtins.substring 0 8 (baseNameOf pkgs.hello.outPath);
@@ -164,7 +164,7 @@ in
       annotations.a = "${pkgs.hello}";
     };
 
-  # On top of another image, of which it inherits the config.
+  # On top of another image, whose config it inherits.
   onTop = buildImage {
     name = "on-top";
     fromImage = buildImage { name = "below"; config = { Env = [ "A=1" ]; User = "7"; }; copyToRoot = twoFiles; };

@@ -1,5 +1,5 @@
-# A flake with the outputs of nixpkgs that nixply's flake takes, made of the tests' package set: `rustPlatform` gives the
-# program that the tests have built. To be written to flake.nix beside `packages/`, `lock.json` and `nixply`.
+# A flake with the outputs of nixpkgs that nixply's flake uses, from the tests' package set. Its `rustPlatform` returns the program
+# from the tests' build. Tests copy this file to flake.nix, next to `packages/`, `lock.json` and `nixply`.
 {
   outputs =
     { self }:
@@ -7,12 +7,12 @@
       pkgsFor =
         system:
         let
-          # The lock file's machine is the only one for which anything is built.
+          # Only packages for the lock file's system are ever built.
           set = import ./packages { lock = builtins.fromJSON (builtins.readFile ./lock.json); };
           nix = version: set.jq // { pname = "nix"; inherit version; };
           pkgs = set // {
             inherit system;
-            # A package of Rust code: what has been built before the test.
+            # A package of Rust code: the program built before the test.
             rustPlatform.buildRustPackage =
               args:
               set.runCommand "${args.pname}-${args.version}" { inherit (args) meta; passthru = args.passthru or { }; } ''
@@ -23,11 +23,11 @@
                 ${args.postInstall}
               ''
               // {
-                # As nixpkgs' packages, which know their source and vendored crates.
+                # nixpkgs' packages have these attributes as well.
                 inherit (args) src cargoLock;
               };
             rustc.version = "1.95.0";
-            # Its functions are above.
+            # The script above defines its functions.
             installShellFiles = set.jq;
             stdenv = set.stdenv // {
               hostPlatform = {
@@ -49,7 +49,7 @@
                   };
               in
               make args;
-            # Too old, given up, supported, not tried yet, and no version's name.
+            # Too old, removed, supported, not yet tested, and a name without a version.
             nixVersions = {
               nix_2_18 = nix "2.18.9";
               nix_2_24 = throw "nix_2_24 has been removed";
@@ -70,7 +70,7 @@
     {
       legacyPackages = each pkgsFor;
       lib = (pkgsFor (builtins.fromJSON (builtins.readFile ./lock.json)).system).lib // {
-        # As after 26.05, without x86_64-darwin.
+        # Like nixpkgs after 26.05, without x86_64-darwin.
         systems.flakeExposed = [ "x86_64-linux" "aarch64-linux" "riscv64-linux" "aarch64-darwin" ];
       };
     };

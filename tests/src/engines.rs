@@ -1,5 +1,5 @@
-//! Images in the hands of those who use them: skopeo, umoci, podman, Docker. Each test has folders, names and podman
-//! storage of its own, so tests run side by side and leave nothing behind.
+//! Container tools that tests use on images: skopeo, umoci, podman and Docker. Each test has its own
+//! directories, names and podman storage, so tests can run in parallel and leave nothing behind.
 
 mod registry;
 mod runtimes;
@@ -24,37 +24,37 @@ use crate::run::run;
 
 pub use registry::Registry;
 pub use runtimes::{Docker, Engine, Podman};
-pub use served::{Answer, Done, Served};
+pub use served::{Answer, Served, Summary};
 pub use tree::Tree;
 pub use validate::{Blob, Valid, validate};
 
-/// An image of the package set.
+/// An image built with the package set.
 pub struct Image<'n> {
     nix: &'n Nix,
-    /// The file that Nix built.
+    /// The spec file that Nix built.
     pub spec: PathBuf,
 }
 
 impl<'n> Image<'n> {
-    /// Builds an image with the door that the Nix has: the plugin's builtin, else the builder. `before` is Nix code
-    /// that may bind names (`let ... in`) for `arguments`, the image's attribute set.
+    /// Builds an image with the frontend of this Nix: the plugin's builtin, or else the builder. `before` is
+    /// Nix code that may bind names (`let ... in`) for `arguments`, the image's attribute set.
     #[track_caller]
     pub fn build(nix: &'n Nix, before: &str, arguments: &str) -> Self {
-        Self::of(nix, &format!("{before} {} {arguments}", Self::door(nix)))
+        Self::of(nix, &format!("{before} {} {arguments}", Self::function(nix)))
     }
 
-    /// The image that an expression gives.
+    /// Builds the image of an expression.
     #[track_caller]
     pub fn of(nix: &'n Nix, body: &str) -> Self {
         Self { nix, spec: nix.build(body) }
     }
 
-    /// The function that makes images.
-    pub fn door(nix: &Nix) -> &'static str {
+    /// Returns the Nix function that builds images.
+    pub fn function(nix: &Nix) -> &'static str {
         if nix.plugin.is_some() { "builtins.nixplyImage" } else { "buildImage" }
     }
 
-    /// Adds the image to a layout folder and gives its manifest's digest.
+    /// Adds the image to a layout directory and returns its manifest's digest.
     #[track_caller]
     pub fn layout(&self, folder: &Path, tag: &str, codec: Option<&str>) -> String {
         let mut command = self.nix.nixply();
@@ -63,19 +63,19 @@ impl<'n> Image<'n> {
         run(&mut command).ok()
     }
 
-    /// What `nixply inspect` says of it.
+    /// Returns the output of `nixply inspect --json`.
     #[track_caller]
     pub fn inspect(&self) -> Value {
         json(&run(self.nix.nixply().args(["inspect", "--json"]).arg(&self.spec)).ok())
     }
 
-    /// The image ID.
+    /// Returns the image ID.
     #[track_caller]
     pub fn id(&self) -> String {
         text(&self.inspect()["imageId"]).to_owned()
     }
 
-    /// The layers' diff_ids from the bottom up.
+    /// Returns the layers' diff_ids from the bottom up.
     #[track_caller]
     pub fn diff_ids(&self) -> Vec<String> {
         let layers = self.inspect()["layers"].as_array().expect("nixply inspect lists layers").clone();
@@ -83,32 +83,32 @@ impl<'n> Image<'n> {
     }
 }
 
-/// What some expressions build, and all that they refer to. `roots` is the body of a Nix list.
+/// Builds some expressions and returns their closure. `roots` is the body of a Nix list.
 #[track_caller]
 pub fn closure(nix: &Nix, before: &str, roots: &str) -> Vec<PathBuf> {
     let built = nix.try_build(&format!("{before} [ {roots} ]")).ok();
     run(nix.command("nix-store").arg("-qR").args(built.lines())).ok().lines().map(PathBuf::from).collect()
 }
 
-/// A temporary folder in which programs may leave mounts and files of other users.
+/// A temporary directory in which programs may leave mounts and files of other users.
 pub struct Folder(TempDir);
 
 impl Folder {
-    /// A new one.
-    #[allow(clippy::new_without_default, reason = "it makes a folder, which is no default value")]
+    /// Creates a directory.
+    #[allow(clippy::new_without_default, reason = "it creates a directory, which is not a default value")]
     pub fn new() -> Self {
-        // podman calls an image after its layout's folder, and image names are in lower case.
+        // podman names an image after its layout's directory, and image names are lowercase.
         let mut builder = tempfile::Builder::new();
         let folder = builder.prefix(&unique("")).rand_bytes(0).tempdir();
-        Self(folder.expect("a temporary folder can be made"))
+        Self(folder.expect("a temporary directory can be created"))
     }
 
-    /// The folder.
+    /// Returns the path of the directory.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    /// A path below it.
+    /// Returns a path below the directory.
     pub fn join(&self, name: &str) -> PathBuf {
         self.path().join(name)
     }
@@ -130,13 +130,13 @@ impl Drop for Folder {
     }
 }
 
-/// `program` with root's rights, which engines and unpackers need: for owners, and for mounts.
+/// Returns a command that runs `program` as root. Engines and unpackers need root to set owners and to mount.
 pub fn as_root(program: impl AsRef<OsStr>) -> Command {
     if is_root() {
         return Command::new(program);
     }
     let mut command = Command::new("sudo");
-    // The variables that lead a program to the test's own folders.
+    // The variables that select the test's own directories.
     command.arg("--preserve-env").arg(program);
     command
 }
@@ -145,14 +145,14 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// skopeo, which needs no root and no policy of the machine.
+/// Returns a command that runs skopeo, which needs neither root nor a policy file here.
 pub fn skopeo(arguments: &[&str]) -> Command {
     let mut command = Command::new("skopeo");
     command.arg("--insecure-policy").args(arguments);
     command
 }
 
-/// `name` with something that no other test, and no other run, has.
+/// Returns `name` with a suffix that is unique among tests and runs.
 pub fn unique(name: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
@@ -164,24 +164,24 @@ pub fn unique(name: &str) -> String {
     )
 }
 
-/// The digest of some bytes, as OCI writes it.
+/// Returns the digest of some bytes, as OCI writes it.
 pub fn sha256(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
-/// Reads JSON.
+/// Parses JSON.
 #[track_caller]
 pub fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// A JSON string's text.
+/// Returns the text of a JSON string.
 #[track_caller]
 pub fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("not a string: {value}"))
 }
 
-/// A JSON list's texts.
+/// Returns the texts of a JSON list.
 #[track_caller]
 pub fn texts(value: &Value) -> Vec<&str> {
     value.as_array().unwrap_or_else(|| panic!("not a list: {value}")).iter().map(text).collect()

@@ -1,4 +1,4 @@
-//! A Nix with a store of its own, in which the package set is built.
+//! A Nix with its own store, in which the package set is built.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,13 +8,13 @@ use crate::run::{Output, run};
 /// The Nix under test.
 #[derive(Debug, Clone)]
 pub struct Nix {
-    /// Its name: `2.8`, `2.26`, `sid`, ...
+    /// Name: `2.8`, `2.26`, `sid`, ...
     pub name: String,
-    /// The folder with `nix`, `nix-build`, `nix-store`, `nix-daemon`.
+    /// Directory with `nix`, `nix-build`, `nix-store`, `nix-daemon`.
     pub bin: PathBuf,
-    /// The store's folder: `store` and `var` lie below it.
+    /// Root directory of the store, with `store` and `var`.
     pub root: PathBuf,
-    /// The plugin for this Nix. None where a Nix takes no plugin.
+    /// The plugin for this Nix. None if this Nix supports no plugins.
     pub plugin: Option<PathBuf>,
     /// The program `nixply`.
     pub cli: PathBuf,
@@ -23,7 +23,7 @@ pub struct Nix {
 }
 
 impl Nix {
-    /// What `cargo xtask test` has set up, or nothing.
+    /// Returns the Nix that `cargo xtask test` has set up. None without it.
     pub fn from_environment() -> Option<Self> {
         let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
         Some(Self {
@@ -36,30 +36,31 @@ impl Nix {
         })
     }
 
-    /// The repository's root.
+    /// Returns the repository's root.
     pub fn repository() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests is a folder of the repository").into()
     }
 
-    /// The store directory.
+    /// Returns the store directory.
     pub fn store_dir(&self) -> PathBuf {
         self.root.join("store")
     }
 
-    /// A program of this Nix, in its store, with the plugin loaded where there is one.
+    /// Returns a command of this Nix for its store, with the plugin if there is one.
     pub fn command(&self, program: &str) -> Command {
         let plugin = self.plugin.as_ref().map(|path| format!("plugin-files = {}\n", path.display()));
         self.bare_command(program, &plugin.unwrap_or_default())
     }
 
-    /// A program of this Nix, in its store, with these further lines of nix.conf and no plugin.
+    /// Returns a command of this Nix for its store, with these additional lines of nix.conf and without the
+    /// plugin.
     pub fn bare_command(&self, program: &str, config: &str) -> Command {
         let mut command = Command::new(self.bin.join(program));
         command.envs(self.environment(config));
         command
     }
 
-    /// The variables that lead a Nix to its store, with these further lines of nix.conf.
+    /// Returns the variables that select this Nix's store, with these additional lines of nix.conf.
     pub fn environment(&self, config: &str) -> Vec<(&'static str, String)> {
         let below = |name: &str| self.root.join(name).display().to_string();
         let config = format!(
@@ -78,7 +79,7 @@ impl Nix {
         ]
     }
 
-    /// The variables that lead the program `nixply` to this Nix and its store.
+    /// Returns a command that runs `nixply` with this Nix and its store.
     pub fn nixply(&self) -> Command {
         let mut command = Command::new(&self.cli);
         command.envs(self.environment(""));
@@ -87,20 +88,20 @@ impl Nix {
         command
     }
 
-    /// Whether plugins can register builtin builders: 2.29 and later. Asked of the headers, not of the plugin, which has to
-    /// register where it can.
+    /// Returns whether plugins can register builtin builders (2.29 and later). Checks the headers, not the
+    /// plugin, because the plugin must register wherever it can.
     pub fn has_builtin_builders(&self) -> bool {
         let headers = self.bin.join("../include/nix/store/builtins.hh");
         std::fs::read_to_string(headers).is_ok_and(|text| text.contains("RegisterBuiltinBuilder"))
     }
 
-    /// Builds what an expression gives (it is a function's body; see [`expression`]) with `nix-build` and gives its path.
+    /// Builds an expression (a function's body; see [`expression`]) with `nix-build` and returns its path.
     #[track_caller]
     pub fn build(&self, body: &str) -> PathBuf {
         self.try_build(body).ok().into()
     }
 
-    /// As [`Nix::build`], but it may fail.
+    /// Like [`Nix::build`], but may fail.
     #[track_caller]
     pub fn try_build(&self, body: &str) -> Output {
         run(self.command("nix-build").args(["--no-out-link", "-E", &expression(self, body)]))
@@ -113,23 +114,24 @@ impl Nix {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
-    /// As [`Nix::eval`], but it may fail.
+    /// Like [`Nix::eval`], but may fail.
     #[track_caller]
     pub fn try_eval(&self, body: &str) -> Output {
         run(self.command("nix").args(["eval", "--impure", "--json", "--expr", &expression(self, body)]))
     }
 
-    /// Evaluates an expression to JSON that needs neither a package set nor the plugin. It may fail.
+    /// Evaluates an expression to JSON without the package set and the plugin. May fail.
     pub fn eval_plain(&self, expression: &str) -> Output {
         run(self.bare_command("nix", "").args(["eval", "--impure", "--json", "--expr", expression]))
     }
 }
 
-/// `body` with the package set as `pkgs`, the program as `nixply`, a package; `buildImage`, the builder door:
-/// nix/build-image.nix without the plugin; `buildImages usePlugin`, nix/build-images.nix; and `drop_in usePlugin`, what nix/nix2container gives.
+/// Returns `body` with these names in scope: the package set as `pkgs`; the program as `nixply`, a package;
+/// `buildImage`, the builder frontend: nix/build-image.nix without the plugin; `buildImages usePlugin`:
+/// nix/build-images.nix; and `drop_in usePlugin`: the functions of nix/nix2container.
 pub fn expression(nix: &Nix, body: &str) -> String {
     format!(
-        "let pkgs = import {repository}/nix/packages {{ lock = builtins.fromJSON (builtins.readFile {lock}); }}; \
+        "let pkgs = import {repository}/tests/packages {{ lock = builtins.fromJSON (builtins.readFile {lock}); }}; \
          program = builtins.path {{ path = {cli}; name = \"nixply\"; }}; \
          nixply = pkgs.runCommand \"nixply\" {{ }} ''mkdir -p $out/bin; ln -s ${{program}} $out/bin/nixply''; \
          buildImage = import {repository}/nix/build-image.nix {{ builder = \"${{program}}\"; usePlugin = false; }}; \

@@ -1,4 +1,4 @@
-//! A store that one test has to itself: it may be emptied, damaged or served by a daemon.
+//! A store for one test, which may empty, damage or serve it.
 
 use std::fs;
 use std::ops::Deref;
@@ -11,10 +11,11 @@ use tempfile::TempDir;
 use crate::nix::Nix;
 use crate::run::{Output, run};
 
-/// The user without rights.
+/// The unprivileged user.
 pub const NOBODY: u32 = 65534;
 
-/// A Nix with a store in a temporary folder, which goes away with this. Everyone may read the folder.
+/// A Nix with a store in a temporary directory, which is removed with this value. Everyone may read the
+/// directory.
 pub struct Private {
     nix: Nix,
     folder: TempDir,
@@ -29,8 +30,8 @@ impl Deref for Private {
 }
 
 impl Nix {
-    /// The same Nix with an empty store. The program and the plugin lie in the store's folder, too, where every user can
-    /// read them.
+    /// Returns the same Nix with an empty store. The program and the plugin are copied to the store's
+    /// directory, where every user can read them.
     pub fn private(&self) -> Private {
         let folder = TempDir::with_prefix("nixply-").expect("the folder for temporary files is writable");
         fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("the folder is ours");
@@ -51,29 +52,29 @@ impl Nix {
 }
 
 impl Private {
-    /// The folder that all lies in.
+    /// Returns the directory that contains everything.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Writes `body` with [`tiny`]'s names to a file of this name; it starts on the second line.
+    /// Writes `body` with [`tiny`]'s names to a file of this name. `body` starts on the second line.
     pub fn file(&self, name: &str, body: &str) -> PathBuf {
         let file = self.folder().join(name);
         fs::write(&file, tiny(self, body)).expect("the folder is writable");
         file
     }
 
-    /// The names in the store, sorted.
+    /// Returns the names in the store, sorted.
     pub fn listing(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.store_dir()) else { return Vec::new() };
         let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
-        // Nix keeps its own files there under names with a dot.
+        // Nix's own files there have names with a dot.
         let mut names: Vec<_> = entries.map(name).filter(|name| !name.starts_with('.')).collect();
         names.sort();
         names
     }
 
-    /// The image specs in the store.
+    /// Returns the image specs in the store.
     pub fn images(&self) -> Vec<String> {
         self.listing()
             .into_iter()
@@ -81,13 +82,13 @@ impl Private {
             .collect()
     }
 
-    /// `nix eval --json` of an attribute of a file.
+    /// Runs `nix eval --json` on an attribute of a file.
     #[track_caller]
     pub fn eval_file(&self, file: &Path, attribute: &str) -> Output {
         run(self.command("nix").args(["eval", "--json", "-f"]).arg(file).arg(attribute))
     }
 
-    /// `nix build` of an attribute of a file, with the result link `link` in [`Private::folder`].
+    /// Runs `nix build` on an attribute of a file, with the result link `link` in [`Private::folder`].
     #[track_caller]
     pub fn build_file(&self, file: &Path, attribute: &str, link: &str) -> Output {
         let mut command = self.command("nix");
@@ -103,13 +104,13 @@ impl Private {
 
 impl Drop for Private {
     fn drop(&mut self) {
-        // Store paths are read-only, which stops everyone but root from deleting them.
+        // Store paths are read-only, so only root could delete them.
         let _ = Command::new("chmod").args(["-R", "u+w"]).arg(self.folder()).output();
     }
 }
 
-/// `body` with derivations that need no package set: `sh name script` runs the script, `buildImage` is the builder door.
-/// `body` starts on the second line.
+/// Returns `body` with derivations that need no package set: `sh name script` runs the script, and
+/// `buildImage` is the builder frontend. `body` starts on the second line.
 pub fn tiny(nix: &Nix, body: &str) -> String {
     format!(
         "let sh = name: script: derivation {{ inherit name; system = builtins.currentSystem; builder = \"/bin/sh\"; \

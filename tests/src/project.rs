@@ -11,33 +11,33 @@ use tempfile::TempDir;
 use crate::nix::Nix;
 use crate::run::{Output, run};
 
-/// A project in a folder of its own. What is `<nixpkgs>` to it is the package set.
+/// A project in its own directory. Its `<nixpkgs>` is the package set.
 pub struct Project<'n> {
     nix: &'n Nix,
     folder: TempDir,
-    /// For `<nixpkgs>`.
+    /// The directory of `<nixpkgs>`.
     packages: TempDir,
-    /// Programs ahead of those on PATH.
+    /// Programs that come first on PATH.
     programs: TempDir,
 }
 
 impl<'n> Project<'n> {
-    /// With nothing in it.
+    /// Creates an empty project.
     pub fn empty(nix: &'n Nix) -> Self {
-        let folder = || tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = || tempfile::tempdir().expect("a temporary directory can be created");
         let project = Self { nix, folder: folder(), packages: folder(), programs: folder() };
         project.set_packages("{ }");
         project
     }
 
-    /// With this devenv.nix.
+    /// Creates a project with this devenv.nix.
     pub fn new(nix: &'n Nix, devenv: &str) -> Self {
         let project = Self::empty(nix);
         project.write("devenv.nix", devenv);
         project
     }
 
-    /// One of `examples/containers/`.
+    /// Copies one of `examples/containers/`.
     pub fn example(nix: &'n Nix, name: &str) -> Self {
         let project = Self::empty(nix);
         let from = Nix::repository().join("examples/containers").join(name).join(".");
@@ -45,11 +45,11 @@ impl<'n> Project<'n> {
         project
     }
 
-    /// Adds to its `<nixpkgs>`: the body of a set, with the package set as `pkgs`.
+    /// Adds packages to `<nixpkgs>`: the body of a set, with the package set as `pkgs`.
     pub fn set_packages(&self, more: &str) {
         let text = format!(
             "{{ system ? builtins.currentSystem, ... }}:\n\
-             let pkgs = import {}/nix/packages {{ inherit system; lock = builtins.fromJSON (builtins.readFile {}); }};\n\
+             let pkgs = import {}/tests/packages {{ inherit system; lock = builtins.fromJSON (builtins.readFile {}); }};\n\
              in pkgs // {more}\n",
             Nix::repository().display(),
             self.nix.lock.display()
@@ -57,19 +57,19 @@ impl<'n> Project<'n> {
         fs::write(self.packages.path().join("default.nix"), text).unwrap();
     }
 
-    /// Its folder.
+    /// Returns the project's directory.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Writes a file of it.
+    /// Writes a file of the project.
     pub fn write(&self, name: &str, text: &str) {
         let path = self.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
-    /// Puts a shell script ahead of all programs on PATH, and gives its path.
+    /// Adds a shell script that comes first on PATH, and returns its path.
     pub fn program(&self, name: &str, script: &str) -> PathBuf {
         let path = self.programs.path().join(name);
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -77,8 +77,7 @@ impl<'n> Project<'n> {
         path
     }
 
-    /// `nixply`, called in the project's folder with these arguments, by way of `command` if the environment is to come
-    /// from there.
+    /// Returns a command that runs `nixply` in the project's directory with these arguments.
     pub fn nixply<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.nix.cli);
         self.prepare(&mut command);
@@ -86,13 +85,13 @@ impl<'n> Project<'n> {
         command
     }
 
-    /// Leads a command to the project, its Nix and its packages. The plugin is loaded where there is one.
+    /// Sets a command's environment: the project, its Nix and its packages. Loads the plugin if there is one.
     pub fn prepare(&self, command: &mut Command) {
         let plugin = self.nix.plugin.as_ref().map(|path| format!("plugin-files = {}\n", path.display()));
         self.prepare_with(command, &plugin.unwrap_or_default());
     }
 
-    /// As [`Project::prepare`], with these lines of nix.conf and no plugin but theirs.
+    /// Like [`Project::prepare`], with these lines of nix.conf, which alone may name a plugin.
     pub fn prepare_with(&self, command: &mut Command, config: &str) {
         command.envs(self.nix.environment(config)).current_dir(self.path());
         command.env("NIX_PATH", format!("nixpkgs={}", self.packages.path().display()));
@@ -102,15 +101,26 @@ impl<'n> Project<'n> {
         command.env_remove("DOCKER_HOST").env_remove("NIXPLY_PROGRESS").env_remove("DEVENV_CONTAINER");
     }
 
-    /// What `nixply container` says to these words.
+    /// Runs `nixply container` with these words.
     #[track_caller]
     pub fn container(&self, words: &str) -> Output {
         run(&mut self.nixply(["container"].into_iter().chain(words.split(' '))))
     }
 
-    /// Builds a container and gives its spec.
+    /// Builds a container and returns its spec.
     #[track_caller]
     pub fn build(&self, name: &str) -> PathBuf {
         self.container(&format!("build {name}")).ok().into()
+    }
+
+    /// Copies the files of a directory into the project.
+    #[track_caller]
+    pub fn add_files(&self, directory: &Path) {
+        run(Command::new("cp").arg("-r").arg(directory.join(".")).arg(self.path())).ok();
+    }
+
+    /// Returns the directory of `<nixpkgs>`.
+    pub fn packages(&self) -> &Path {
+        self.packages.path()
     }
 }

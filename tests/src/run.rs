@@ -1,14 +1,14 @@
-//! Running programs and reading what they say.
+//! Runs programs and collects their output.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-/// How a program ended.
+/// The result of a program.
 #[derive(Debug)]
 pub struct Output {
     /// The command as a person would type it.
     pub command: String,
-    /// The exit code; none where a signal ended it.
+    /// The exit code. None if a signal ended the program.
     pub code: Option<i32>,
     /// Standard output.
     pub stdout: String,
@@ -17,8 +17,8 @@ pub struct Output {
 }
 
 impl Output {
-    /// Standard output without the white space at its end; panics with everything that was said unless the exit code
-    /// is 0.
+    /// Returns standard output without trailing white space. Panics with the whole output unless the exit
+    /// code is 0.
     #[track_caller]
     pub fn ok(self) -> String {
         assert_eq!(
@@ -32,7 +32,7 @@ impl Output {
         self.stdout.trim_end().to_owned()
     }
 
-    /// Standard error; panics if the exit code is 0.
+    /// Returns standard error. Panics if the exit code is 0.
     #[track_caller]
     pub fn fails(self) -> String {
         assert_ne!(self.code, Some(0), "{} should fail\n{}\n{}", self.command, self.stdout, self.stderr);

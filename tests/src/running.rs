@@ -1,4 +1,4 @@
-//! Programs that go on while the test does something else.
+//! Programs that run in the background of a test.
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::run::Output;
 
-/// A program in a process group of its own, as a shell starts it. It is killed when this goes away.
+/// A program in its own process group, as a shell starts it. Dropping the value kills it.
 pub struct Running {
     child: Child,
     command: String,
@@ -32,17 +32,17 @@ impl Running {
         Self { child, command: shown, readers, said }
     }
 
-    /// What it has written to standard output so far.
+    /// Returns its standard output so far.
     pub fn stdout(&self) -> String {
         String::from_utf8_lossy(&self.said[0].lock().unwrap()).into_owned()
     }
 
-    /// What it has written to standard error so far.
+    /// Returns its standard error so far.
     pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.said[1].lock().unwrap()).into_owned()
     }
 
-    /// Waits until `condition` holds; panics when the program ends before, or after `limit`.
+    /// Waits until `condition` holds. Panics if the program ends before, or after `limit`.
     #[track_caller]
     pub fn wait_until(&mut self, limit: Duration, mut condition: impl FnMut(&Self) -> bool) {
         let start = Instant::now();
@@ -59,12 +59,12 @@ impl Running {
         let _ = Command::new("sh").args(["-c", &format!("kill -{signal} -{}", self.child.id())]).output();
     }
 
-    /// Sends a signal to the program alone.
+    /// Sends a signal only to the program.
     pub fn signal_alone(&self, signal: &str) {
         let _ = Command::new("sh").args(["-c", &format!("kill -{signal} {}", self.child.id())]).output();
     }
 
-    /// Waits for the end; panics after `limit`.
+    /// Waits for the end. Panics after `limit`.
     #[track_caller]
     pub fn finish(mut self, limit: Duration) -> Output {
         let start = Instant::now();

@@ -1,11 +1,11 @@
-//! The cache as users see it: what a build reads, and `nixply cache`.
+//! The cache from the user's view: the files that a build reads, and `nixply cache`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use nixply_tests::{Private, harness, run};
 
-/// A store with a folder of a few files, and a request for it.
+/// A store with a directory of a few files, and a request for it.
 struct World {
     nix: Private,
     request: PathBuf,
@@ -40,7 +40,7 @@ impl World {
     }
 }
 
-/// The files that a command opens, as strace sees it.
+/// Returns the files that a command opens, according to strace.
 fn opened(world: &World, below: &Path) -> Vec<String> {
     let trace = world.nix.folder().join("trace");
     let mut command = std::process::Command::new("strace");
@@ -53,7 +53,7 @@ fn opened(world: &World, below: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_build_in_which_nothing_changed_opens_no_store_file() {
+fn unchanged_build_opens_no_store_files() {
     let world = World::new(&harness!());
     let store = world.nix.store_dir();
     let first = opened(&world, &store);
@@ -61,20 +61,20 @@ fn a_build_in_which_nothing_changed_opens_no_store_file() {
     assert_eq!(opened(&world, &store), [""; 0]);
 }
 
-/// A layer as specs without compression have it.
+/// A layer as in specs without compression.
 fn plain_layer() -> String {
     let digest = format!("sha256:{}", "0".repeat(64));
     format!(r#"{{"digest": "{digest}", "size": 1024, "diff_ids": "{digest}", "mediatype": ""}}"#)
 }
 
 #[test]
-fn the_cache_is_shown_checked_and_emptied() {
+fn cache_is_shown_checked_and_emptied() {
     let world = World::new(&harness!());
     let spec = world.build();
     let stat = world.cache(&["stat"]).ok();
     assert!(stat.starts_with("segments         2  "), "{stat}");
     assert!(stat.ends_with(&format!(" of 10.0 GB in {}", world.cache.display())), "{stat}");
-    assert_eq!(world.cache(&["verify"]).ok(), "6 entries are whole, 0 were damaged");
+    assert_eq!(world.cache(&["verify"]).ok(), "6 entries are intact, 0 were damaged");
 
     let segments = world.cache.join("segments");
     let folder = fs::read_dir(&segments).unwrap().next().unwrap().unwrap().path();
@@ -84,10 +84,10 @@ fn the_cache_is_shown_checked_and_emptied() {
     fs::write(&segment, bytes).unwrap();
     let verified = world.cache(&["verify"]);
     assert_eq!(verified.code, Some(1));
-    let said = format!("removed {}\n5 entries are whole, 1 were damaged\n", segment.display());
+    let said = format!("removed {}\n5 entries are intact, 1 were damaged\n", segment.display());
     assert_eq!(verified.stdout, said);
     assert!(
-        verified.stderr.starts_with("error: the cache had damaged entries; they were removed"),
+        verified.stderr.starts_with("error: the cache had damaged entries, which were removed"),
         "{}",
         verified.stderr
     );
@@ -96,11 +96,11 @@ fn the_cache_is_shown_checked_and_emptied() {
     let file = world.nix.folder().join("former.json");
     fs::write(&file, &spec).unwrap();
     let file = file.to_str().unwrap();
-    assert_eq!(world.cache(&["import", file]).ok(), format!("2 layers of {file} are known now"));
+    assert_eq!(world.cache(&["import", file]).ok(), format!("imported 2 layers of {file}"));
     let plain = world.nix.folder().join("plain.json");
     fs::write(&plain, r#"{"version": 1, "layers": [LAYER]}"#.replace("LAYER", &plain_layer())).unwrap();
     let refused = world.cache(&["import", plain.to_str().unwrap()]);
-    let message = format!("error: none of the layers of {} can be known again\nhint: build", plain.display());
+    let message = format!("error: cannot import any layer of {}\nhint: build", plain.display());
     assert!(refused.code == Some(1) && refused.stderr.starts_with(&message), "{}", refused.stderr);
 
     let gone = world.cache(&["gc", "--cache-limit", "0B"]).ok();
@@ -111,9 +111,9 @@ fn the_cache_is_shown_checked_and_emptied() {
     assert_eq!(wrong.code, Some(2), "{}", wrong.stderr);
 }
 
-/// The hashes are Nix's own, of whatever is in a store path.
+/// The hashes are Nix's own, whatever the store path contains.
 #[test]
-fn a_damaged_path_is_found_by_its_archives_hash() {
+fn check_store_detects_a_damaged_path() {
     let nix = harness!();
     let private = nix.private();
     let file = private.file(
@@ -170,9 +170,9 @@ fn a_damaged_path_is_found_by_its_archives_hash() {
     assert_eq!(build().ok(), spec);
 }
 
-/// Real programs: links, deep folders, odd names.
+/// Real programs: links, deep directories, unusual names.
 #[test]
-fn paths_that_are_whole_pass_the_check() {
+fn check_store_accepts_intact_paths() {
     let nix = harness!();
     let folder = tempfile::tempdir().unwrap();
     let request = folder.path().join("request.json");

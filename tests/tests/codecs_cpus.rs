@@ -1,9 +1,9 @@
-//! The same bytes on every processor: codecs and hashes choose their code by what the processor has, and whoever builds
-//! an image again elsewhere must get the same digests. The program itself runs under qemu as several processors; what it
-//! writes is compared with what it writes on this machine.
+//! Tests that every processor produces the same bytes. Codecs and hashes select code by the processor's
+//! features, and a build on another machine must yield the same digests.
 //!
-//! qemu 7.2 (bookworm's) has instructions up to AVX2 and BMI2, neither AVX-512 nor SHA extensions: where this machine has
-//! those, they are the other side of the comparison.
+//! The program runs under qemu as several processors, and its output is compared with the output on this
+//! machine. qemu 7.2 (bookworm's) supports AVX2 and BMI2, but neither AVX-512 nor SHA extensions. If this
+//! machine has those, the comparison covers them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,11 +13,12 @@ use std::process::Command;
 use nixply_tests::{needs, run, skip, skipped};
 use serde_json::json;
 
-/// Each adds something that codecs or hashes ask for: SSE2 alone, SSE4.2, PCLMULQDQ, AVX2 and BMI2, all that qemu has.
+/// Each adds a feature that codecs or hashes use: only SSE2, SSE4.2, PCLMULQDQ, AVX2 and BMI2, everything
+/// that qemu supports.
 const PROCESSORS: [&str; 5] = ["qemu64", "Nehalem", "Westmere", "Haswell", "max"];
 
-/// One level of each way to search: libdeflate's fastest, greedy, lazy, twice lazy and near-optimal; zstd's fast, double
-/// fast, greedy, lazy, binary tree and optimal.
+/// One level per search method: libdeflate's fastest, greedy, lazy, twice lazy and near-optimal; zstd's fast,
+/// double fast, greedy, lazy, binary tree and optimal.
 const CODECS: [&str; 12] = [
     "none", "gzip:1", "gzip:4", "gzip:6", "gzip:9", "gzip:12", "zstd:1", "zstd:3", "zstd:5", "zstd:7",
     "zstd:13", "zstd:19",
@@ -25,7 +26,7 @@ const CODECS: [&str; 12] = [
 
 const STORE_PATH: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-mixed";
 
-/// A store path of all that codecs treat differently. One file is longer than a frame.
+/// A store path with every kind of content that codecs treat differently. One file is longer than a frame.
 fn make_store(store: &Path, program: &Path) {
     let folder = store.join(&STORE_PATH["/nix/store/".len()..]);
     fs::create_dir_all(&folder).unwrap();
@@ -45,7 +46,7 @@ fn make_store(store: &Path, program: &Path) {
     let text: String = (0..60_000).map(|_| format!("{} ", words[random() as usize % words.len()])).collect();
     write("text", text.as_bytes());
     write("noise", &(0..12_500).flat_map(|_| random().to_le_bytes()).collect::<Vec<u8>>());
-    // Records with a period, and far repetitions.
+    // Periodic records, and distant repetitions.
     let records: Vec<u8> =
         (0..20_000u64).flat_map(|at| [at.to_le_bytes(), (random() & 0xff).to_le_bytes()].concat()).collect();
     write("records", &records);
@@ -57,7 +58,8 @@ fn make_store(store: &Path, program: &Path) {
     write("long", &long);
 }
 
-/// All files below a folder, by name. blake3 names the cache's entries and is in them, as are the compressed frames.
+/// Returns all files below a directory, by name. The cache's entries have blake3 hashes as names and inside,
+/// and contain the compressed frames.
 fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut folders = vec![folder.to_path_buf()];
@@ -76,7 +78,7 @@ fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-/// Packs with every codec; gives each spec, with its digests, and what is in the cache then.
+/// Packs with every codec. Returns the specs, with their digests, and the cache's content.
 fn pack(folder: &Path, program: &Path, processor: Option<&str>) -> BTreeMap<String, Vec<u8>> {
     let own = folder.join(processor.unwrap_or("native"));
     let mut made = BTreeMap::new();
@@ -96,13 +98,13 @@ fn pack(folder: &Path, program: &Path, processor: Option<&str>) -> BTreeMap<Stri
         made.insert(codec.to_owned(), run(&mut command).ok().into_bytes());
     }
     made.extend(tree(&own.join("cache")));
-    // It has the time.
+    // It contains the time.
     made.remove("trimmed");
     made
 }
 
 #[test]
-fn every_processor_makes_the_same_bytes() {
+fn every_processor_produces_the_same_bytes() {
     let program = needs!("NIXPLY_TEST_CLI");
     if !cfg!(target_arch = "x86_64") {
         return skipped("its processors are x86-64's");
@@ -119,7 +121,7 @@ fn every_processor_makes_the_same_bytes() {
         fs::write(folder.path().join(format!("{codec}.json")), request.to_string()).unwrap();
     }
     let expected = pack(folder.path(), program.as_ref(), None);
-    // A spec for each codec, and a segment for each but none.
+    // One spec per codec, and one segment per codec except none.
     let segments = expected.keys().filter(|name| name.starts_with("segments/")).count();
     assert_eq!(segments, CODECS.len() - 1, "{:?}", expected.keys());
     std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! OCI layouts as a validator, skopeo and tar see them.
+//! OCI layouts, read by a validator, skopeo and tar.
 
 use std::fs;
 use std::path::Path;
@@ -23,9 +23,8 @@ fn one(layout: &Path) -> Valid {
     images.pop().unwrap()
 }
 
-/// G20.
 #[test]
-fn g20_layouts_are_what_they_say() {
+fn layouts_are_valid() {
     let nix = harness!();
     let image = Image::build(&nix, "", HELLO);
     let folder = Folder::new();
@@ -49,9 +48,9 @@ fn g20_layouts_are_what_they_say() {
     assert_eq!(validate(&all).unwrap().len(), 3, "writing it again adds nothing");
 }
 
-/// The spec's own compression is what a layout has, and what the spec foretells.
+/// A layout has the compression and the digests that the spec records.
 #[test]
-fn a_compressed_spec_foretells_the_layout() {
+fn compressed_spec_predicts_the_layout() {
     let nix = harness!();
     for codec in ["gzip", "zstd", "zstd:9"] {
         let image = Image::build(
@@ -71,9 +70,9 @@ fn a_compressed_spec_foretells_the_layout() {
     }
 }
 
-/// The validator's own test: a validator that is content with everything would prove nothing.
+/// Tests the validator: one that accepts everything would prove nothing.
 #[test]
-fn g20_the_validator_sees_what_is_wrong() {
+fn validator_detects_defects() {
     let nix = harness!();
     let image = Image::build(&nix, "", HELLO);
     let folder = Folder::new();
@@ -99,7 +98,7 @@ fn g20_the_validator_sees_what_is_wrong() {
     refuses("belongs to no image");
     fs::remove_file(blob(&sha256(b"stray"))).unwrap();
 
-    // A wrong document under its right digest, all the way up to the index.
+    // A wrong document with its correct digest, up to the index.
     let index = fs::read_to_string(layout.join("index.json")).unwrap();
     let manifest = fs::read_to_string(blob(&valid.manifest)).unwrap();
     let config = fs::read_to_string(blob(&valid.id)).unwrap();
@@ -128,7 +127,7 @@ fn g20_the_validator_sees_what_is_wrong() {
 }
 
 #[test]
-fn skopeo_reads_what_was_written() {
+fn skopeo_reads_layouts() {
     let nix = harness!();
     let image = Image::build(&nix, "", HELLO);
     let folder = Folder::new();
@@ -136,7 +135,7 @@ fn skopeo_reads_what_was_written() {
     for codec in CODECS {
         let digest = image.layout(&layout, codec, Some(codec));
         let reference = format!("oci:{}:{codec}", layout.display());
-        // Without the line's end that `ok` takes away there would be none: the manifest is one line without one.
+        // `ok` trims line ends, and the manifest has none.
         let manifest = run(&mut skopeo(&["inspect", "--raw", &reference])).ok();
         assert_eq!(sha256(manifest.as_bytes()), digest, "{codec}");
         let config = run(&mut skopeo(&["inspect", "--raw", "--config", &reference])).ok();
@@ -148,7 +147,6 @@ fn skopeo_reads_what_was_written() {
 
         let summary = json(&run(&mut skopeo(&["inspect", &reference])).ok());
         assert_eq!(summary["Digest"], digest.as_str(), "{codec}");
-        // P7.
         assert_eq!(summary["Created"], "2024-05-13T09:31:10Z", "{codec}");
         assert_eq!((&summary["Os"], summary["Env"].to_string()), (&"linux".into(), r#"["A=<&>"]"#.into()));
         let digests: Vec<String> =
@@ -157,9 +155,10 @@ fn skopeo_reads_what_was_written() {
     }
 }
 
-/// P10: what skopeo has fetched into a folder is a base image, with its sizes recorded (nix2container#207).
+/// An image that skopeo fetched into a directory can be a base image, with its sizes recorded
+/// (nix2container#207).
 #[test]
-fn nix2container_207_an_image_that_skopeo_fetched_is_known_with_its_sizes() {
+fn nix2container_207_fetched_base_image_has_its_sizes() {
     let nix = harness!();
     let image = Image::build(&nix, "", HELLO);
     let folder = Folder::new();
@@ -177,17 +176,17 @@ fn nix2container_207_an_image_that_skopeo_fetched_is_known_with_its_sizes() {
     };
     let expected: Vec<_> = one(&layout).layers.iter().map(layer).collect();
     assert_eq!(said["layers"], serde_json::Value::from(expected));
-    // Written out again, its blobs are what they were.
+    // Written again, its blobs are unchanged.
     let again = folder.join("again");
     let refused = run(nix.nixply().arg("layout").arg(&spec).arg(&again)).fails();
-    assert!(refused.contains("allow that with --allow-outside-store"), "{refused}");
+    assert!(refused.contains("hint: pass --allow-outside-store"), "{refused}");
     run(nix.nixply().args(["layout", "--allow-outside-store"]).arg(&spec).arg(&again)).ok();
     assert_eq!(one(&again).layers, one(&layout).layers);
 }
 
-/// P6 (nix2container#12): the parents of store paths are in the archive, open to all.
+/// The archive has the parents of store paths, readable for everyone (nix2container#12).
 #[test]
-fn p6_tar_lists_parents_of_store_paths() {
+fn archives_list_the_parents_of_store_paths() {
     let nix = harness!();
     let image = Image::build(&nix, "", HELLO);
     let hello = nix.build("pkgs.hello");
@@ -196,7 +195,7 @@ fn p6_tar_lists_parents_of_store_paths() {
         let layout = folder.join(codec);
         image.layout(&layout, "t", Some(codec));
         let blob = layout.join("blobs").join(one(&layout).layers[1].digest.replace(':', "/"));
-        // GNU tar finds out by itself how the archive is compressed.
+        // GNU tar detects the compression.
         let mut tar = Command::new("tar");
         tar.env("TZ", "UTC")
             .args(["--list", "--verbose", "--full-time", "--absolute-names", "--file"])
@@ -227,7 +226,7 @@ fn p6_tar_lists_parents_of_store_paths() {
     }
 }
 
-/// Two store paths with one content, and a store path that the base image has already.
+/// Two store paths with the same content, and a store path that the base image already has.
 const TWINS: &str = r#"let
     twin = name: pkgs.runCommand name { } ''
       mkdir -p $out/etc
@@ -236,11 +235,11 @@ const TWINS: &str = r#"let
     base = DOOR { name = "base"; layers = [ { deps = [ pkgs.bash ]; } ]; copyToRoot = [ (twin "a") ]; };
 in"#;
 
-/// P8 (nix2container#186): the same blob is one layer, however often it is asked for.
+/// A blob is one layer, however often it is requested (nix2container#186).
 #[test]
-fn p8_nix2container_182_187_a_layer_that_comes_twice_is_there_once() {
+fn nix2container_182_187_duplicate_layer_is_stored_once() {
     let nix = harness!();
-    let before = TWINS.replace("DOOR", Image::door(&nix));
+    let before = TWINS.replace("DOOR", Image::function(&nix));
     let folder = Folder::new();
     let image = |arguments: &str, name: &str| {
         let image = Image::build(&nix, &before, arguments);
@@ -274,16 +273,16 @@ fn p8_nix2container_182_187_a_layer_that_comes_twice_is_there_once() {
     assert_eq!((more.len(), &more[..2]), (3, &base[..]), "only hello's is new");
 }
 
-/// P10: a base image keeps its layers, its order and its compression; what lies on top has its own.
+/// A base image keeps its layers, their order and compression; the layers above have their own compression.
 #[test]
-fn p10_base_layers_come_first_and_stay_what_they_are() {
+fn base_layers_come_first_and_unchanged() {
     let nix = harness!();
     let before = format!(
         r#"let base = {} {{
             name = "base"; compression = "gzip"; maxLayers = 4; copyToRoot = [ pkgs.dockerTools.binSh ];
             config = {{ Env = [ "BASE=1" ]; User = "7"; }};
         }}; in"#,
-        Image::door(&nix)
+        Image::function(&nix)
     );
     let folder = Folder::new();
     let (below, layout) = (folder.join("base"), folder.join("layout"));

@@ -1,4 +1,4 @@
-//! skopeo brings layouts to a registry.
+//! skopeo pushes layouts to a registry.
 
 use nixply_tests::engines::{Folder, Image, Registry, json, sha256, skopeo, text, unique, validate};
 use nixply_tests::{harness, needs, run};
@@ -7,16 +7,16 @@ const HELLO: &str = r#"{
     name = "hello"; config.entrypoint = [ "${pkgs.hello}/bin/hello" ]; maxLayers = 3;
 }"#;
 
-/// What skopeo asks of the registry to send blobs: its debug log names each request.
+/// Returns the requests in skopeo's debug log that upload blobs.
 fn uploads(log: &str) -> Vec<&str> {
     let sends =
         |line: &&str| ["POST", "PATCH", "PUT"].iter().any(|verb| line.contains(&format!("\"{verb} http")));
     log.lines().filter(sends).filter(|line| line.contains("/blobs/uploads/")).collect()
 }
 
-/// The compressed blobs are sent as they are, and what is there is not sent again.
+/// skopeo sends compressed blobs unchanged, and does not send existing ones again.
 #[test]
-fn skopeo_pushes_every_codec_without_touching_it() {
+fn skopeo_pushes_every_codec_unchanged() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let image = Image::build(&nix, "", HELLO);
@@ -26,7 +26,8 @@ fn skopeo_pushes_every_codec_without_touching_it() {
         let digest = image.layout(&layout, codec, Some(codec));
         let from = format!("oci:{}:{codec}", layout.display());
         let to = registry.reference(&repository, codec);
-        // Unasked, skopeo compresses what is not compressed, and takes another form of a blob that it knows from before.
+        // By default, skopeo compresses plain blobs, and substitutes blobs that it knows in another
+        // compression.
         let keep = ["--preserve-digests"];
         let copy = || {
             let mut command = skopeo(&["--debug", "copy", "--dest-tls-verify=false"]);
@@ -54,7 +55,7 @@ fn skopeo_pushes_every_codec_without_touching_it() {
         assert_eq!(uploads(&log), [""; 0], "{codec}");
         assert_eq!(log.matches("... already exists").count(), 3, "{codec}: {log}");
     }
-    // The way back.
+    // And back again.
     for codec in ["none", "gzip", "zstd"] {
         let back = folder.join(&format!("back-{codec}"));
         let to = format!("oci:{}:{codec}", back.display());
@@ -67,12 +68,12 @@ fn skopeo_pushes_every_codec_without_touching_it() {
     }
 }
 
-/// Unasked, skopeo compresses a plain layer; the image stays the same image.
+/// By default, skopeo compresses a plain layer. The image ID stays the same.
 #[test]
-fn skopeo_compressing_a_plain_image_keeps_its_id() {
+fn plain_image_compressed_by_skopeo_keeps_its_id() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
-    // skopeo remembers the blobs that it has seen in a registry, and takes those as they are: this one is new.
+    // skopeo remembers the blobs that it has seen in a registry and reuses them, so this one must be new.
     let arguments = format!(
         r#"{{ name = "new"; config.Env = [ "FILE=${{builtins.toFile "new" "{}"}}" ]; }}"#,
         unique("content")

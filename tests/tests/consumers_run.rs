@@ -1,22 +1,22 @@
-//! Containers: podman and Docker run our images as the request says. Each test is one story that both engines are told.
+//! podman and Docker run images as the request demands. Each scenario runs with both engines.
 
 use nixply_tests::engines::{Docker, Engine, Folder, Image, Podman, Registry, skopeo, text, texts, unique};
 use nixply_tests::{Nix, harness, needs, run};
 use serde_json::{Value, json};
 
-/// A test for each engine.
+/// Defines a test per engine.
 macro_rules! for_each_engine {
-    ($($story:ident),* $(,)?) => {
+    ($($scenario:ident),* $(,)?) => {
         mod podman {
             use super::*;
-            $(#[test] fn $story() { super::$story(&harness!(), &Podman::new()) })*
+            $(#[test] fn $scenario() { super::$scenario(&harness!(), &Podman::new()) })*
         }
         mod docker {
             use super::*;
-            $(#[test] fn $story() {
+            $(#[test] fn $scenario() {
                 let nix = harness!();
                 let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
-                super::$story(&nix, &Docker::new(needs!("NIXPLY_TEST_DOCKER"), registry))
+                super::$scenario(&nix, &Docker::new(needs!("NIXPLY_TEST_DOCKER"), registry))
             })*
         }
     };
@@ -25,13 +25,14 @@ macro_rules! for_each_engine {
 for_each_engine!(
     programs_run,
     config_is_applied,
-    p2_p4_p5_owners_and_modes,
-    p3_bin_at_the_root,
-    p10_an_image_on_top_of_another,
-    a_hundred_layers,
+    owners_and_modes_are_applied,
+    copy_to_root_adds_bin_at_the_root,
+    image_on_a_base_image_runs,
+    image_with_a_hundred_layers_runs,
 );
 
-/// P1; P7: what runs prints what it should, ends as it should, and the engine knows the image by our ID.
+/// Programs print the expected output and exit with the expected code, and the engine shows nixply's image
+/// ID.
 fn programs_run(nix: &Nix, engine: &dyn Engine) {
     for (codec, created) in [("none", "2024-05-13T09:31:10Z"), ("gzip", "2025-01-02T03:04:05Z")] {
         let arguments = format!(
@@ -43,7 +44,7 @@ fn programs_run(nix: &Nix, engine: &dyn Engine) {
             }}"#
         );
         let image = Image::build(nix, "", &arguments);
-        let reference = engine.take(&image, codec);
+        let reference = engine.load(&image, codec);
         assert_eq!(engine.run(&[&reference, "hello"]).ok(), "Hello, world!", "{codec}");
         let script = "import ssl, sqlite3, json, sys; print(json.dumps([6 * 7, sys.argv[1]])); sys.exit(9)";
         let python = engine.run(&[&reference, "python3", "-c", script, "a b"]);
@@ -60,13 +61,13 @@ fn programs_run(nix: &Nix, engine: &dyn Engine) {
         assert_eq!(image.diff_ids().len(), 10);
         assert_eq!(known["Created"], created);
         assert_eq!((&known["Os"], text(&known["Architecture"])), (&"linux".into(), architecture()));
-        // Nothing of this machine: no shell, no coreutils.
+        // Nothing from this machine: no shell, no coreutils.
         let missing = engine.run(&[&reference, "/bin/sh"]);
         assert_eq!(missing.code, Some(127), "{}", missing.stderr);
     }
 }
 
-/// Go's name for this machine.
+/// Returns Go's name of this machine's architecture.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -75,7 +76,7 @@ fn architecture() -> &'static str {
     }
 }
 
-/// Every key of the config that an engine acts on, in lower case and as OCI spells it.
+/// Every key of the config that an engine applies, in lowercase and in OCI's spelling.
 fn config_is_applied(nix: &Nix, engine: &dyn Engine) {
     const SPELLINGS: [[&str; 9]; 2] = [
         ["entrypoint", "cmd", "env", "user", "workingdir", "labels", "exposedports", "volumes", "stopsignal"],
@@ -107,7 +108,7 @@ fn config_is_applied(nix: &Nix, engine: &dyn Engine) {
     let [lower, capital] = SPELLINGS.map(image);
     assert_eq!(lower.id(), capital.id());
     for image in [lower, capital] {
-        let reference = engine.take(&image, "gzip");
+        let reference = engine.load(&image, "gzip");
         let plain = engine.run(&[&reference]).ok();
         assert_eq!(plain, "<first><two words><> 1234:4321 /srv/work hello, world");
         let changed =
@@ -130,15 +131,16 @@ fn config_is_applied(nix: &Nix, engine: &dyn Engine) {
     }
 }
 
-/// `ls -l` of some files, single blanks.
+/// Runs `ls -l` on some files and squeezes blanks.
 fn ls(engine: &dyn Engine, reference: &str, files: &[&str]) -> Vec<String> {
     let command = [&["--env", "TZ=UTC", "--env", "LC_ALL=C", reference, "ls", "-ldn"], files].concat();
     let listing = engine.run(&command).ok();
     listing.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
-/// P2 (openbar), P4 (ownership), P5 (nix2container#45: a rule is for what it names alone).
-fn p2_p4_p5_owners_and_modes(nix: &Nix, engine: &dyn Engine) {
+/// Cases openbar and ownership of nix2container's tests. A rule applies only to the files that it names
+/// (nix2container#45).
+fn owners_and_modes_are_applied(nix: &Nix, engine: &dyn Engine) {
     let before = r#"let
         tmp = pkgs.runCommand "tmp" { } "mkdir -p $out/tmp $out/open";
         files = pkgs.runCommand "files" { } ''
@@ -158,7 +160,7 @@ fn p2_p4_p5_owners_and_modes(nix: &Nix, engine: &dyn Engine) {
         ];
     }"#;
     let image = Image::build(nix, before, arguments);
-    let reference = engine.take(&image, "gzip");
+    let reference = engine.load(&image, "gzip");
     let lines =
         ls(engine, &reference, &["/", "/home", "/home/user", "/open", "/test1.txt", "/test2.txt", "/tmp"]);
     let without_size = |line: &String| {
@@ -169,7 +171,7 @@ fn p2_p4_p5_owners_and_modes(nix: &Nix, engine: &dyn Engine) {
             .collect::<Vec<_>>()
             .join(" ")
     };
-    // How many links and bytes a folder has is its file system's affair.
+    // The number of links and bytes of a directory depends on the file system.
     assert_eq!(
         lines[1..].iter().map(without_size).collect::<Vec<_>>(),
         [
@@ -183,7 +185,7 @@ fn p2_p4_p5_owners_and_modes(nix: &Nix, engine: &dyn Engine) {
     );
     assert_eq!(lines[4], "-r--r--r-- 1 1001 1001 0 Jan 1 1970 /test1.txt");
     assert_eq!(lines[5], "-r--r--r-- 1 0 0 0 Jan 1 1970 /test2.txt");
-    // And they mean what they say.
+    // The modes take effect.
     let as_user =
         |user: &str, script: &str| engine.run(&["--user", user, &reference, "bash", "-c", script]).code;
     assert_eq!(as_user("5:5", "echo > /tmp/x"), Some(0));
@@ -192,14 +194,14 @@ fn p2_p4_p5_owners_and_modes(nix: &Nix, engine: &dyn Engine) {
     assert_eq!(as_user("5:5", "ls /home/user"), Some(2));
 }
 
-/// P3 (bashLs, bashVersion).
-fn p3_bin_at_the_root(nix: &Nix, engine: &dyn Engine) {
+/// Cases bashLs and bashVersion of nix2container's tests.
+fn copy_to_root_adds_bin_at_the_root(nix: &Nix, engine: &dyn Engine) {
     let before = r#"let
         env = pkgs.buildEnv { name = "root"; paths = [ pkgs.bash pkgs.coreutils ]; pathsToLink = [ "/bin" ]; };
     in"#;
     let arguments = r#"{ name = "ls"; copyToRoot = [ env pkgs.fakeNss ]; config.Cmd = [ "/bin/ls" "/" ]; }"#;
     let image = Image::build(nix, before, arguments);
-    let reference = engine.take(&image, "none");
+    let reference = engine.load(&image, "none");
     let listed = engine.run(&[&reference]).ok();
     let listed: Vec<&str> = listed.lines().collect();
     let top = nix.store_dir().iter().nth(1).unwrap().to_str().unwrap().to_owned();
@@ -213,8 +215,8 @@ fn p3_bin_at_the_root(nix: &Nix, engine: &dyn Engine) {
     assert_eq!(names.ok(), "nobody\nroot:x:0:\nnobody:x:65534:");
 }
 
-/// P10.
-fn p10_an_image_on_top_of_another(nix: &Nix, engine: &dyn Engine) {
+/// An image on a base image.
+fn image_on_a_base_image_runs(nix: &Nix, engine: &dyn Engine) {
     let before = format!(
         r#"let
             file = name: text: pkgs.writeTextDir "etc/${{name}}" text;
@@ -224,7 +226,7 @@ fn p10_an_image_on_top_of_another(nix: &Nix, engine: &dyn Engine) {
                 config = {{ Cmd = [ "never" ]; Env = [ "BASE=1" ]; }};
             }};
         in"#,
-        Image::door(nix)
+        Image::function(nix)
     );
     let arguments = r#"{
         name = "top"; fromImage = base;
@@ -235,7 +237,7 @@ fn p10_an_image_on_top_of_another(nix: &Nix, engine: &dyn Engine) {
     let image = Image::build(nix, &before, arguments);
     let base = Image::of(nix, &format!("{before} base"));
     for codec in ["none", "gzip"] {
-        let reference = engine.take(&image, codec);
+        let reference = engine.load(&image, codec);
         assert_eq!(engine.run(&[&reference]).ok(), "basetop", "{codec}");
         let known = engine.inspect(&reference);
         let layers = texts(&known["RootFS"]["Layers"]);
@@ -243,8 +245,8 @@ fn p10_an_image_on_top_of_another(nix: &Nix, engine: &dyn Engine) {
     }
 }
 
-/// As many layers as nix2container's users have by default.
-fn a_hundred_layers(nix: &Nix, engine: &dyn Engine) {
+/// The default number of layers of nix2container's users.
+fn image_with_a_hundred_layers_runs(nix: &Nix, engine: &dyn Engine) {
     let before = r#"let
         number = n: builtins.toFile "number-${toString n}" "${toString n}\n";
         numbers = map number (builtins.genList (n: n) 130);
@@ -257,26 +259,26 @@ fn a_hundred_layers(nix: &Nix, engine: &dyn Engine) {
         maxLayers = 100;
     }"#;
     let image = Image::build(nix, before, arguments);
-    let reference = engine.take(&image, "gzip");
+    let reference = engine.load(&image, "gzip");
     let known: Value = engine.inspect(&reference);
     assert_eq!(texts(&known["RootFS"]["Layers"]).len(), 100);
     assert_eq!(texts(&known["RootFS"]["Layers"]), image.diff_ids());
     assert_eq!(engine.run(&[&reference]).ok(), "8385");
 }
 
-/// podman takes every codec, from a layout and from a registry.
+/// podman loads every codec from a layout and from a registry.
 #[test]
-fn podman_takes_every_codec_from_everywhere() {
+fn podman_loads_every_codec_from_layouts_and_registries() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let arguments =
         r#"{ name = "hello"; config.entrypoint = [ "${pkgs.hello}/bin/hello" ]; maxLayers = 2; }"#;
     let image = Image::build(&nix, "", arguments);
-    // Only for its push: the daemon is not asked anything.
+    // Used only for its push; the daemon is not contacted.
     let docker = Docker::new(String::new(), registry);
     for codec in ["none", "gzip", "zstd"] {
         let podman = Podman::new();
-        let from_layout = podman.take(&image, codec);
+        let from_layout = podman.load(&image, codec);
         assert_eq!(podman.run(&[&from_layout]).ok(), "Hello, world!", "{codec}");
         let podman = Podman::new();
         let reference = docker.push(&image, codec);
@@ -287,14 +289,14 @@ fn podman_takes_every_codec_from_everywhere() {
     }
 }
 
-/// Docker 20.10 knows no zstd and takes the layer for a tar archive; from 23 on it runs such an image. Either way it
-/// says so.
+/// Docker 20.10 does not support zstd and takes the layer for a tar archive; versions from 23 run such an
+/// image. Checks the version's behaviour.
 #[test]
-fn docker_and_zstd() {
+fn docker_runs_zstd_or_reports_the_codec() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let docker = Docker::new(needs!("NIXPLY_TEST_DOCKER"), registry);
-    // Docker pulls no image and no layer that it has: this one is nobody else's.
+    // Docker does not pull images and layers that it has, so this image must be unique.
     let arguments = r#"{
         name = "zstd"; config.Cmd = [ "${pkgs.hello}/bin/hello" "-g" (builtins.toFile "only-zstd" "x") ];
     }"#;
@@ -312,9 +314,9 @@ fn docker_and_zstd() {
     }
 }
 
-/// Without a registry: skopeo speaks to the daemon, which gets the same image.
+/// Without a registry: skopeo sends the same image to the daemon.
 #[test]
-fn skopeo_brings_an_image_to_the_docker_daemon() {
+fn skopeo_copies_an_image_to_the_docker_daemon() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let docker = Docker::new(needs!("NIXPLY_TEST_DOCKER"), registry);
@@ -329,7 +331,7 @@ fn skopeo_brings_an_image_to_the_docker_daemon() {
         let (from, to) = (format!("oci:{}:t", layout.display()), format!("docker-daemon:{name}"));
         let copied = run(skopeo(&["copy", "--quiet", "--dest-daemon-host", docker.host()]).args([from, to]));
         if codec == "zstd" {
-            // Docker's archives have no such layer, and skopeo says so.
+            // Docker's archives do not support such layers, and skopeo reports that.
             let error = copied.fails();
             assert!(error.contains("zstd compression is not supported for docker images"), "{error}");
             continue;

@@ -1,12 +1,13 @@
-//! Unpacked images: the file tree is that of the store paths, to the last bit that a store path says anything of (P13).
+//! Unpacked images: their file tree equals that of the store paths, in every property that a store path
+//! defines.
 
 use std::fs;
 
 use nixply_tests::engines::{Engine, Folder, Image, Podman, Tree, as_root, closure, json, texts};
 use nixply_tests::{harness, run};
 
-/// Files of every kind and with every kind of name; folders that two paths share; store paths that are a file or a
-/// link.
+/// Files of every type and with unusual names; directories that two paths share; store paths that are a file
+/// or a link.
 const ODD: &str = r##"let
     odd = pkgs.runCommand "odd" { } ''
       mkdir -p $out/bin $out/etc/empty "$out/etc/ä €"
@@ -61,7 +62,7 @@ fn expected(nix: &nixply_tests::Nix) -> Tree {
 }
 
 #[test]
-fn p13_umoci_unpacks_the_store_paths_and_nothing_else() {
+fn umoci_unpacks_exactly_the_store_paths() {
     let nix = harness!();
     let image = Image::build(&nix, ODD, IMAGE);
     assert_eq!(image.diff_ids().len(), 5);
@@ -79,7 +80,7 @@ fn p13_umoci_unpacks_the_store_paths_and_nothing_else() {
         output.ok();
         let differences = Tree::at(&bundle.join("rootfs")).differences(&expected);
         assert!(differences.is_empty(), "{codec}\n{differences}");
-        // What a runtime such as runc is told.
+        // The configuration for a runtime such as runc.
         let process = &json(&fs::read_to_string(bundle.join("config.json")).unwrap())["process"];
         let script = nix.build(&format!("{ODD} script"));
         assert_eq!(texts(&process["args"]), [script.to_str().unwrap(), "one"]);
@@ -88,7 +89,7 @@ fn p13_umoci_unpacks_the_store_paths_and_nothing_else() {
         let text = format!("TEXT={}", nix.build(&format!("{ODD} text")).display());
         assert!(texts(&process["env"]).contains(&&text[..]), "{process}");
     }
-    // umoci 0.4 knows no zstd, and says so; from 0.5 on it does.
+    // umoci 0.4 does not support zstd and reports that; versions from 0.5 do.
     let (output, bundle) = unpack("zstd");
     let version = run(as_root("umoci").arg("--version")).ok();
     if version.contains("version 0.4.") {
@@ -104,13 +105,13 @@ fn p13_umoci_unpacks_the_store_paths_and_nothing_else() {
 }
 
 #[test]
-fn p13_podman_mounts_the_store_paths_and_nothing_else() {
+fn podman_mounts_exactly_the_store_paths() {
     let nix = harness!();
     let image = Image::build(&nix, ODD, IMAGE);
     let expected = expected(&nix);
     for codec in ["none", "gzip", "zstd"] {
         let podman = Podman::new();
-        let reference = podman.take(&image, codec);
+        let reference = podman.load(&image, codec);
         assert_eq!(format!("sha256:{reference}"), image.id(), "{codec}");
         let root = run(&mut podman.command(&["image", "mount", &reference])).ok();
         let differences = Tree::at(root.as_ref()).differences(&expected);
@@ -119,9 +120,9 @@ fn p13_podman_mounts_the_store_paths_and_nothing_else() {
     }
 }
 
-/// The comparison's own test.
+/// Tests the comparison itself.
 #[test]
-fn the_tree_sees_what_differs() {
+fn tree_comparison_detects_differences() {
     let folder = Folder::new();
     let (left, right) = (folder.join("left"), folder.join("right"));
     for root in [&left, &right] {
@@ -131,7 +132,7 @@ fn the_tree_sees_what_differs() {
     }
     let differences = || Tree::at(&left).differences(&Tree::at(&right));
     let lines_of = |name: &str| differences().lines().filter(|line| line.starts_with(name)).count();
-    // Times differ.
+    // The times differ.
     fs::write(left.join("same"), "other").unwrap();
     fs::write(left.join("new"), "").unwrap();
     fs::write(right.join("gone"), "").unwrap();

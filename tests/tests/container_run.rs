@@ -1,5 +1,5 @@
-//! `nixply container run` with real engines: the examples of `examples/containers/` as they are, and what a container is like
-//! inside.
+//! `nixply container run` with real engines: the examples of `examples/containers/`, and the properties of a
+//! running container.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use nixply_tests::engines::{Docker, Engine, Podman, Registry, as_root, unique};
 use nixply_tests::{Nix, Output, Project, harness, needs, run, run_with_input};
 
-/// Containers of different projects have the same names, and Docker's images are for all to see.
+/// Containers of different projects may have the same name, and Docker's images are visible to all tests.
 static DOCKER: Mutex<()> = Mutex::new(());
 
-/// An engine as `nixply container run` is told of it.
+/// An engine for `nixply container run`.
 struct Ran<'p, 'n> {
     project: &'p Project<'n>,
     engine: Box<dyn Engine>,
@@ -21,7 +21,7 @@ struct Ran<'p, 'n> {
 }
 
 impl Ran<'_, '_> {
-    /// `nixply container run CONTAINER` with options for the engine, and arguments for the container.
+    /// Returns `nixply container run CONTAINER` with options for the engine, and arguments for the container.
     fn command(&self, container: &str, options: &str, arguments: &[&str]) -> Command {
         let options = format!("--engine-args={options}");
         let mut command =
@@ -29,7 +29,7 @@ impl Ran<'_, '_> {
         if !arguments.is_empty() {
             command.arg("--").args(arguments);
         }
-        self.engine.lead(&mut command);
+        self.engine.configure(&mut command);
         command
     }
 
@@ -44,7 +44,7 @@ impl Ran<'_, '_> {
         run(&mut self.engine.command(arguments)).ok()
     }
 
-    /// What a container that goes on has written, as soon as that has all of `parts` in it.
+    /// Waits until a container's output contains all of `parts`, and returns the output.
     #[track_caller]
     fn wait_for(&self, container: &str, parts: &[&str]) -> String {
         let start = Instant::now();
@@ -59,8 +59,8 @@ impl Ran<'_, '_> {
         }
     }
 
-    /// Ends a container as `docker stop` does, with so few seconds that it is killed unless it heeds the signal at once. Gives its
-    /// exit code.
+    /// Ends a container as `docker stop` does, with few seconds, so that it is killed unless it handles the
+    /// signal at once. Returns its exit code.
     #[track_caller]
     fn stop(&self, container: &str) -> String {
         self.ask(&["stop", "--time", "3", container]);
@@ -70,7 +70,7 @@ impl Ran<'_, '_> {
     }
 }
 
-/// Both engines, one after the other, and nobody else with Docker.
+/// Calls the closure with each engine, with exclusive use of Docker.
 fn engines<'p, 'n>(
     project: &'p Project<'n>,
     host: &str,
@@ -80,7 +80,7 @@ fn engines<'p, 'n>(
     let guard = DOCKER.lock().unwrap_or_else(PoisonError::into_inner);
     let docker = Docker::new(host.to_owned(), Registry { address: registry.to_owned() });
     containers.iter().for_each(|container| docker.owns(&format!("{container}:latest")));
-    // As another user than root, podman takes root's rights.
+    // podman runs as root even if the user is not root.
     if as_root("true").get_program() != "true" {
         project.program("podman", "exec sudo --preserve-env podman \"$@\"");
     }
@@ -99,19 +99,19 @@ fn lines(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn example_shell_has_a_python_that_answers() {
+fn example_shell_runs_python() {
     let nix = harness!();
     let project = Project::example(&nix, "shell");
     let (engines, _guard) = engines!(&project, "shell");
     for ran in &engines {
-        // A shell that reads its commands from a pipe; and Python, its own.
+        // A shell that reads commands from a pipe, and the container's own Python.
         let mut shell = ran.command("shell", "--rm --network none", &[]);
         let said = run_with_input(&mut shell, "python -c 'print(6 * 7)'\nexit 5\n");
         assert_eq!((said.code, &*said.stdout), (Some(5), "42\n"), "{}", said.stderr);
         let mut python = ran.command("shell", "--rm --network none", &["python"]);
         assert_eq!(run_with_input(&mut python, "print(6 * 7)\n").ok(), "42");
 
-        // With a terminal, which `script` makes, as docker's own -it wants one.
+        // With a terminal, which `script` provides, because docker's -it requires one.
         let shell = ran.command("shell", "--rm --network none", &[]);
         let words: Vec<String> = std::iter::once(shell.get_program())
             .chain(shell.get_args())
@@ -131,7 +131,7 @@ fn example_shell_has_a_python_that_answers() {
 }
 
 #[test]
-fn example_processes_run_side_by_side_and_stop_when_told() {
+fn example_processes_run_in_parallel_and_stop_on_request() {
     let nix = harness!();
     let project = Project::example(&nix, "processes");
     let (engines, _guard) = engines!(&project, "processes");
@@ -142,15 +142,15 @@ fn example_processes_run_side_by_side_and_stop_when_told() {
         for start in ["hello-docker.1 started (pid=", "hello-nix.1 started (pid="] {
             assert!(said.contains(&format!("system         | {start}")), "{said}");
         }
-        // copyToRoot = null; procps is there.
+        // copyToRoot = null; procps is included.
         assert_eq!(ran.ask(&["exec", &name, "ls", "/env"]), "");
         assert_eq!(ran.stop(&name), "143", "of SIGTERM, and not killed");
     }
 }
 
-/// When a process ends, so do the others, and the exit code is its own.
+/// When a process ends, the others end too, and the exit code is that process's.
 #[test]
-fn processes_end_with_the_first_that_ends() {
+fn processes_end_when_one_of_them_ends() {
     let nix = harness!();
     let project = Project::new(
         &nix,
@@ -167,7 +167,7 @@ fn processes_end_with_the_first_that_ends() {
 }
 
 #[test]
-fn example_one_process_answers_over_http() {
+fn example_one_process_answers_http() {
     let nix = harness!();
     let project = Project::example(&nix, "one-process");
     let (engines, _guard) = engines!(&project, "myapp");
@@ -182,7 +182,7 @@ fn example_one_process_answers_over_http() {
     }
 }
 
-/// A page, once there is a server.
+/// Requests a page until the server answers.
 fn get(address: &str) -> Option<String> {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(60) {
@@ -200,7 +200,7 @@ fn get(address: &str) -> Option<String> {
 }
 
 #[test]
-fn example_artifacts_are_at_the_root_and_at_home() {
+fn example_artifacts_are_at_the_root_and_in_the_home_directory() {
     let nix = harness!();
     let project = Project::example(&nix, "artifacts");
     let (engines, _guard) = engines!(&project, "myapp-prod");
@@ -213,7 +213,7 @@ fn example_artifacts_are_at_the_root_and_at_home() {
 }
 
 #[test]
-fn example_by_environment_has_what_each_container_is_to_have() {
+fn example_by_environment_gives_each_container_its_packages() {
     let nix = harness!();
     let project = Project::example(&nix, "by-environment");
     let (engines, _guard) = engines!(&project, "shell", "processes");
@@ -226,9 +226,9 @@ fn example_by_environment_has_what_each_container_is_to_have() {
     }
 }
 
-/// Rows X1, X3, X4, X6, X7, X8 and E4, E5.
+/// Checks a container against devenv's behaviour: user, directories, environment, entrypoint and exit codes.
 #[test]
-fn a_container_is_as_devenv_makes_it() {
+fn container_matches_devenv() {
     let nix = harness!();
     let project = Project::new(
         &nix,
@@ -260,7 +260,7 @@ fn a_container_is_as_devenv_makes_it() {
     for ran in &engines {
         let mut shell = ran.command("shell", "--rm --network none", &[]);
         assert_eq!(run_with_input(&mut shell, script).ok(), expected);
-        // The entrypoint expands variables, splits nothing by itself, and gives the exit code.
+        // The entrypoint expands variables, does not split words by itself, and returns the exit code.
         assert_eq!(ran.run("shell", &["echo $NUMBER '$TEXT'"]).ok(), "3 two  words");
         assert_eq!(ran.run("shell", &["for n in 1 2; do echo \"<$n $NUMBER>\"; done"]).ok(), "<1 3>\n<2 3>");
         assert_eq!(ran.run("shell", &["exit 3"]).code, Some(3));
@@ -275,9 +275,9 @@ fn a_container_is_as_devenv_makes_it() {
     }
 }
 
-/// `container run NAME -- PROGRAM ARGUMENT...`, and the same of the image by its name.
+/// `container run NAME -- PROGRAM ARGUMENT...`, and the same with the image's name.
 #[test]
-fn arguments_of_run_keep_quotes_and_exit_codes() {
+fn run_keeps_quotes_and_exit_codes() {
     let nix = harness!();
     let project = Project::new(
         &nix,
@@ -301,9 +301,9 @@ fn arguments_of_run_keep_quotes_and_exit_codes() {
     }
 }
 
-/// An edit of the project moves its own layer, not the environment's.
+/// An edit of the project changes only the project's layer, not the environment's.
 #[test]
-fn an_edit_moves_the_home_layer_alone() {
+fn edit_changes_only_the_home_layer() {
     let nix = harness!();
     let project = Project::new(
         &nix,
@@ -331,9 +331,9 @@ fn an_edit_moves_the_home_layer_alone() {
     }
 }
 
-/// Two projects, one name: each runs its own.
+/// Two projects with the same container name each run their own.
 #[test]
-fn containers_of_one_name_do_not_run_in_each_others_place() {
+fn containers_with_the_same_name_in_two_projects_do_not_mix() {
     let nix = harness!();
     let projects = ["one", "two"].map(|text| {
         Project::new(
@@ -353,7 +353,7 @@ fn containers_of_one_name_do_not_run_in_each_others_place() {
                 let options = "--engine-args=--rm --network none";
                 let mut command =
                     project.nixply(["container", "run", "shell", "-q", "--engine", ran.name, options]);
-                ran.engine.lead(&mut command);
+                ran.engine.configure(&mut command);
                 nixply_tests::Running::start(&mut command)
             });
             for (running, text) in started.into_iter().zip(["one", "two"]) {
@@ -363,9 +363,9 @@ fn containers_of_one_name_do_not_run_in_each_others_place() {
     }
 }
 
-/// What another process puts into podman's storage has no manifest for a moment.
+/// An image that another process writes to podman's storage has no manifest for a moment.
 #[test]
-fn an_image_that_is_half_in_podmans_storage_hinders_no_other() {
+fn incomplete_image_in_podmans_storage_does_not_affect_others() {
     let nix = harness!();
     let startup = |text| {
         format!(
@@ -384,9 +384,9 @@ fn an_image_that_is_half_in_podmans_storage_hinders_no_other() {
     assert_eq!(ran.run("shell", &[]).ok(), "after");
 }
 
-/// Arguments for skopeo: it is the edited image that runs, not the one of the same name that was pulled before.
+/// With arguments for skopeo, the edited image runs, not the one of the same name that was pulled before.
 #[test]
-fn an_image_that_skopeo_copies_is_the_one_that_runs() {
+fn image_copied_by_skopeo_runs() {
     let nix = harness!();
     let project = Project::new(&nix, r#"{ containers.copied.startupCommand = "cat text"; }"#);
     let (engines, _guard) = engines!(&project, "devenv-shell-copied");
@@ -399,14 +399,14 @@ fn an_image_that_skopeo_copies_is_the_one_that_runs() {
     }
 }
 
-/// An engine that cannot reach this process is given the whole image.
+/// An engine that cannot reach this process gets the whole image.
 #[test]
-fn an_engine_elsewhere_is_given_the_image() {
+fn remote_engine_gets_the_whole_image() {
     let nix: Nix = harness!();
     let project = Project::new(&nix, r#"{ containers.sent.startupCommand = "echo arrived"; }"#);
     let (engines, _guard) = engines!(&project, "devenv-shell-sent");
     let [docker, _] = &engines;
-    // What a Docker behind a virtual machine's door says to it.
+    // The error of a Docker in a virtual machine.
     project.program(
         "docker",
         r#"if [ "$1" = pull ]; then

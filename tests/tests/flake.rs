@@ -1,5 +1,5 @@
-//! The project's flake in nix2container's place, and what its containers are in flakes and in devenv, with the tests' package
-//! set for nixpkgs.
+//! The project's flake as a replacement of nix2container, and containers in flakes and in devenv, with the
+//! tests' package set as nixpkgs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,8 @@ use nixply_tests::{Nix, Output, harness, plugin_harness, run};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A user's flake, as it was with nix2container. `broken` cannot be built, so nothing may try.
+/// A user's flake that was written for nix2container. `broken` cannot be built, so nothing may try to build
+/// it.
 const FLAKE: &str = r#"{
   inputs = {
     nixpkgs.url = "path:NIXPKGS";
@@ -36,7 +37,7 @@ const FLAKE: &str = r#"{
 }
 "#;
 
-/// A flake that says itself what its containers are.
+/// A flake that declares its containers.
 const CONTAINERS: &str = r#"{
   inputs = {
     nixpkgs.url = "path:NIXPKGS";
@@ -55,8 +56,8 @@ const CONTAINERS: &str = r#"{
 }
 "#;
 
-/// devenv's modules, of which there is a stand-in, and a project's devenv.nix; containers are built as devenv's program has
-/// them built. `structured` has the shell with structured attributes.
+/// devenv's modules, as a stand-in, and a project's devenv.nix. Containers are built as devenv's program
+/// does. `structured` is a shell with structured attributes.
 const DEVENV: &str = r#"{
   inputs = {
     nixpkgs.url = "path:NIXPKGS";
@@ -117,7 +118,7 @@ impl Flakes {
             run(Command::new("cp").arg("-r").arg(repository.join(from)).arg(to)).ok();
         };
         copy("tests/nix2container/nixpkgs.nix", "nixpkgs/flake.nix");
-        copy("nix/packages", "nixpkgs/packages");
+        copy("tests/packages", "nixpkgs/packages");
         fs::copy(&nix.lock, flakes.path("nixpkgs/lock.json")).unwrap();
         fs::copy(&nix.cli, flakes.path("nixpkgs/nixply")).unwrap();
         for file in ["flake.nix", "default.nix", "nix", "Cargo.toml", "Cargo.lock"] {
@@ -132,7 +133,7 @@ impl Flakes {
         self.folder.path().join(name)
     }
 
-    /// Writes a file, with the flakes' places and the machine's system for their names in capitals.
+    /// Writes a file and replaces the names in capitals by the flakes' paths and the machine's system.
     fn write(&self, name: &str, text: &str) {
         let place = |name: &str| self.path(name).display().to_string();
         let text = text
@@ -145,7 +146,8 @@ impl Flakes {
         fs::write(path, text).unwrap();
     }
 
-    /// What `nixply container` says in a flake's folder. A lock file is there: for an expression Nix makes none.
+    /// Runs `nixply container` in a flake's directory. Creates the lock file first, because Nix writes none
+    /// for an expression.
     fn container(&self, nix: &Nix, flake: &str, arguments: &[&str]) -> Output {
         if !self.path(flake).join("flake.lock").exists() {
             self.nix(nix.bare_command("nix", ""), &["flake", "lock"], flake, &[]).ok();
@@ -170,7 +172,7 @@ fn read(path: &Path) -> String {
 }
 
 #[test]
-fn a_user_changes_the_input_alone() {
+fn replacing_the_input_is_the_only_change() {
     let nix = harness!();
     let flakes = Flakes::new(&nix);
     let out = tempfile::tempdir().unwrap();
@@ -198,9 +200,10 @@ fn nix_flake_show_packs_nothing() {
     assert!(!told.contains("packing") && !told.contains("building"), "{told}");
 }
 
-/// The names that nix2container's flake has, for those of its systems that nixpkgs has, and plugins for the Nix versions that have one.
+/// The outputs have the names of nix2container's flake, for those of its systems that nixpkgs supports, and
+/// plugins for the Nix versions that support one.
 #[test]
-fn the_flake_has_nix2containers_outputs() {
+fn flake_has_nix2containers_outputs() {
     let nix = harness!();
     let flakes = Flakes::new(&nix);
     let nixpkgs = format!("path:{}", flakes.path("nixpkgs").display());
@@ -217,7 +220,7 @@ fn the_flake_has_nix2containers_outputs() {
     );
     let shown: Value = serde_json::from_str(&shown.ok()).unwrap();
     let systems: Vec<_> = shown.as_object().unwrap().keys().collect();
-    // This nixpkgs has no x86_64-darwin.
+    // This nixpkgs does not support x86_64-darwin.
     assert_eq!(systems, ["aarch64-darwin", "aarch64-linux", "x86_64-linux"]);
     for (system, packages) in shown.as_object().unwrap() {
         let names: Vec<_> = packages.as_object().unwrap().keys().collect();
@@ -229,7 +232,7 @@ fn the_flake_has_nix2containers_outputs() {
         assert_eq!(names, expected, "{system}");
         assert!(packages.as_object().unwrap().values().all(|kind| kind == "derivation"), "{packages}");
     }
-    // What `nix run` starts.
+    // The program that `nix run` starts.
     let main = flakes.nix(
         nix.bare_command("nix", ""),
         &["eval", "--json", "--apply", "packages: map (package: package.meta.mainProgram) [ packages.nix2container-bin packages.default ]"],
@@ -239,9 +242,9 @@ fn the_flake_has_nix2containers_outputs() {
     assert_eq!(main.ok(), r#"["nix2container","nixply"]"#);
 }
 
-/// Man pages and completions come with the program.
+/// The package includes man pages and completions.
 #[test]
-fn the_package_has_what_shells_and_man_read() {
+fn package_has_completions_and_man_pages() {
     let nix = harness!();
     let flakes = Flakes::new(&nix);
     let nixpkgs = format!("path:{}", flakes.path("nixpkgs").display());
@@ -262,7 +265,7 @@ fn the_package_has_what_shells_and_man_read() {
 }
 
 #[test]
-fn a_flake_says_what_its_containers_are() {
+fn flake_declares_containers() {
     let nix = harness!();
     let flakes = Flakes::new(&nix);
     flakes.write("project/flake.nix", CONTAINERS);
@@ -281,26 +284,26 @@ fn a_flake_says_what_its_containers_are() {
     let config = &image["image-config"];
     assert_eq!(config["Cmd"], serde_json::json!(["serve"]), "{image}");
     assert!(config["Env"].as_array().unwrap().contains(&"BUILDING=1".into()), "{image}");
-    // The link to the result lies in the flake's folder, and is no part of what is built of the folder.
+    // The result link is in the flake's directory, but not in the source of the build.
     assert!(flakes.path("project/.devenv/gc/container-web-derivation").is_symlink());
     let told: Value = serde_json::from_str(&container(&["build", "web", "--json"]).ok()).unwrap();
     assert_eq!(told["spec"], spec.as_str());
     assert_eq!(told["reference"], "project-web:latest");
 
     let told = container(&["build", "wep"]).fails();
-    assert!(told.contains("there are processes, shell, web"), "{told}");
+    assert!(told.contains("the project has processes, shell, web"), "{told}");
 }
 
-/// What git does not know may be secret: neither the store nor the container gets it.
+/// Files that git does not track may be secret: neither the store nor the container gets them.
 #[test]
-fn a_flake_in_git_is_what_git_knows() {
+fn flake_in_git_contains_only_tracked_files() {
     let nix = harness!();
     let flakes = Flakes::new(&nix);
     flakes.write("project/flake.nix", CONTAINERS);
     flakes.write("project/devenv.nix", "{ }");
     flakes.write("project/.gitignore", "secret\n.devenv\n");
     flakes.write("project/secret", "a secret");
-    // By the path alone, what is not locked is locked here.
+    // With a plain path, missing locks are made here.
     flakes.container(&nix, "project", &["build", "shell"]).ok();
     for arguments in [&["init", "--quiet"][..], &["add", "--all"]] {
         nixply_tests::run(Command::new("git").args(arguments).current_dir(flakes.path("project"))).ok();
@@ -317,12 +320,12 @@ fn a_flake_in_git_is_what_git_knows() {
     assert!(!home.join("secret").exists() && !home.join(".git").exists());
 }
 
-/// The store has a copy of it; the project's own is written.
+/// The store has a copy of the lock file; the command writes the project's own.
 #[test]
-fn a_flakes_lock_file_is_the_projects() {
+fn lock_file_of_a_flake_is_written_to_the_project() {
     let nix = harness!();
     let flakes = Flakes::new(&nix);
-    // A flake below the top of git's work tree.
+    // A flake below the root of git's working tree.
     flakes.write("project/app/flake.nix", CONTAINERS);
     flakes.write(
         "project/app/devenv.nix",
@@ -340,7 +343,9 @@ fn a_flakes_lock_file_is_the_projects() {
     let file = flakes.path("project/app/locks/nixply.lock.json");
     let missing = container(&["build", "web"]).fails();
     assert!(
-        missing.contains("yet: `nixply container lock web` makes it; where a flake is in a work tree of git, `git add` it then"),
+        missing.contains(
+            "does not exist; create it with `nixply container lock web`, and if the project is a flake in a git repository, `git add` the file"
+        ),
         "{missing}"
     );
     container(&["lock", "web"]).ok();
@@ -348,13 +353,13 @@ fn a_flakes_lock_file_is_the_projects() {
     assert_eq!(lock["images"], serde_json::json!({"web": 3}));
     git(&["add", "--all"]);
     let spec: Value = serde_json::from_str(&read(Path::new(&container(&["build", "web"]).ok()))).unwrap();
-    // The environment's, the home folder's and the Nix database's.
+    // The layers of the environment, the home directory and the Nix database.
     assert_eq!(spec["layers"].as_array().unwrap().len(), lock["layers"].as_array().unwrap().len() + 2);
 }
 
-/// Without `containers` of its own, a flake beside a devenv.nix says which nixpkgs it is.
+/// A flake without `containers` next to a devenv.nix determines its nixpkgs.
 #[test]
-fn a_flake_says_which_nixpkgs_devenv_nix_has() {
+fn flake_determines_the_nixpkgs_of_devenv_nix() {
     let nix = harness!();
     let flakes = Flakes::new(&nix);
     flakes.write(
@@ -374,9 +379,9 @@ fn a_flake_says_which_nixpkgs_devenv_nix_has() {
     assert_eq!(told["reference"], "flake-web:latest");
 }
 
-/// The module in place of devenv's own, among others of devenv's interface.
+/// The module replaces devenv's own, among other modules of devenv.
 #[test]
-fn devenv_takes_the_module() {
+fn module_works_in_devenv() {
     let nix = harness!();
     let flakes = Flakes::new(&nix);
     flakes.write("project/flake.nix", DEVENV);
@@ -401,7 +406,7 @@ fn devenv_takes_the_module() {
             assert!(variables.contains(&expected.into()), "{name}: {expected}: {image}");
         }
 
-        // The shell as it is when the container starts, without what the image says.
+        // The shell when the container starts, without the image's environment.
         let entrypoint = config["Entrypoint"].as_array().unwrap();
         let mut entrypoint = entrypoint.iter().map(|word| word.as_str().unwrap());
         let mut enter = Command::new(entrypoint.next().unwrap());
@@ -416,7 +421,7 @@ fn devenv_takes_the_module() {
             "DEVENV_STATE=/env/.devenv/state",
             "DEVENV_RUNTIME=/tmp/devenv",
             "TWO=a\nb",
-            // What a function of the shell made of its arrays.
+            // The result of a shell function with its arrays.
             "GREETING=hello two words 2",
         ] {
             assert!(variables.contains(&expected), "{name}: {expected}: {entered}");
@@ -424,7 +429,7 @@ fn devenv_takes_the_module() {
         assert!(!entered.contains("CONTAINERS_OF="), "{name}: devenv's own module is there, too: {entered}");
     }
 
-    // A shell is none of the containers, and what `devenv container copy` runs is there.
+    // The shell is not a container, and the script of `devenv container copy` exists.
     let plain = flakes.nix(
         nix.bare_command("nix", ""),
         &[

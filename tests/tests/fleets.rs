@@ -1,4 +1,4 @@
-//! Several images planned as one, and lock files, with a real Nix in both doors.
+//! Images that are planned together, and lock files, with a real Nix in both frontends.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::Path;
 use nixply_tests::{Nix, harness, run};
 use serde_json::Value;
 
-/// Three images that share much: none has more layers than its limit.
+/// Three images that share many paths. None has more layers than its limit.
 const IMAGES: &str = r#"{
     web = { config.Cmd = [ "${pkgs.hello}/bin/hello" ]; copyToRoot = [ pkgs.bash ]; maxLayers = 4; LOCK };
     worker = { name = "team/worker"; config.Cmd = [ "${pkgs.bash}/bin/bash" ]; maxLayers = 3; LOCK };
@@ -19,7 +19,7 @@ fn images(lock: &str) -> String {
     IMAGES.replace("LOCK", lock)
 }
 
-/// The images' specs and names, as a door gives them.
+/// Returns the images' specs and names from a frontend.
 fn built(nix: &Nix, images: &str, use_plugin: bool) -> BTreeMap<String, (Value, String)> {
     let body = format!(
         "builtins.mapAttrs (_: image: {{ spec = builtins.readFile image; name = image.imageName; }}) \
@@ -33,7 +33,7 @@ fn built(nix: &Nix, images: &str, use_plugin: bool) -> BTreeMap<String, (Value, 
     all.as_object().unwrap().iter().map(image).collect()
 }
 
-/// Each layer's digest and paths.
+/// Returns each layer's digest and paths.
 fn layers(spec: &Value) -> Vec<(String, Vec<String>)> {
     let paths = |layer: &Value| {
         let paths = layer["paths"].as_array().unwrap();
@@ -44,7 +44,7 @@ fn layers(spec: &Value) -> Vec<(String, Vec<String>)> {
 }
 
 #[test]
-fn images_of_a_fleet_share_layers_and_every_door_gives_the_same_specs() {
+fn fleet_images_share_layers_in_every_frontend() {
     let nix = harness!();
     let all = built(&nix, &images(""), false);
     assert_eq!(all.keys().collect::<Vec<_>>(), ["tools", "web", "worker"]);
@@ -53,7 +53,7 @@ fn images_of_a_fleet_share_layers_and_every_door_gives_the_same_specs() {
         assert_eq!(named, name);
         let layers = layers(spec);
         assert!(layers.len() <= limit, "{key}: {layers:?}");
-        // The same paths as the image has by itself.
+        // The image has the same paths as on its own.
         let alone = nix.build(&format!("buildImage ({{ name = \"{key}\"; }} // ({}).{key})", images("")));
         let alone: Value = serde_json::from_str(&fs::read_to_string(alone).unwrap()).unwrap();
         let sorted = |spec: &Value| {
@@ -64,7 +64,7 @@ fn images_of_a_fleet_share_layers_and_every_door_gives_the_same_specs() {
         assert_eq!(sorted(spec), sorted(&alone), "{key}");
         assert_eq!(spec["config"], alone["config"], "{key}");
     }
-    // glibc is in all of them, and its layer is one layer.
+    // All images contain glibc, in one shared layer.
     let glibc = |key: &str| {
         let layers = layers(&all[key].0);
         layers
@@ -84,9 +84,9 @@ fn layers_of(spec: &Value) -> Vec<String> {
     layers(spec).into_iter().flat_map(|(_, paths)| paths).collect()
 }
 
-/// The plugin has no program to make them with.
+/// The plugin cannot build a Nix database, which needs the program.
 #[test]
-fn what_the_program_makes_needs_it() {
+fn outputs_of_the_program_require_it() {
     let nix = harness!();
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../nix");
     let request = format!(
@@ -96,15 +96,12 @@ fn what_the_program_makes_needs_it() {
         [request, format!("import {folder}/build-image.nix {{ usePlugin = false; }} {{ name = \"web\"; }}")]
     {
         let said = nix.try_build(&expression).fails();
-        assert!(
-            said.contains("requestFile, are made by the nixply program: give its package, as in"),
-            "{said}"
-        );
+        assert!(said.contains("`requestFile`, need the nixply program: pass its package, as in"), "{said}");
     }
 }
 
 #[test]
-fn a_lock_file_keeps_layers_in_every_door() {
+fn lock_file_keeps_layers_in_every_frontend() {
     let nix = harness!();
     let folder = tempfile::tempdir().unwrap();
     let lock = folder.path().join("nixply.lock.json");
@@ -121,11 +118,11 @@ fn a_lock_file_keeps_layers_in_every_door() {
     let missing = plan(false, &request);
     assert_eq!(missing.code, Some(1), "{missing:?}");
     let way_out =
-        format!("there is no lock file {0}; nixply plan --lock {0} --update makes it", lock.display());
+        format!("there is no lock file {0}; create it with nixply plan --lock {0} --update", lock.display());
     assert!(missing.stderr.contains(&way_out), "{}", missing.stderr);
     let planned: Value = serde_json::from_str(&plan(true, &request).ok()).unwrap();
     let text = fs::read_to_string(&lock).unwrap();
-    // The same images again: the same file.
+    // The same images again yield the same file.
     plan(true, &request).ok();
     assert_eq!(fs::read_to_string(&lock).unwrap(), text);
     // A link is not replaced by a file.
@@ -145,7 +142,7 @@ fn a_lock_file_keeps_layers_in_every_door() {
     assert_eq!(fs::metadata(&real).unwrap().mode() & 0o777, 0o640);
     let again: Value = serde_json::from_str(&fs::read_to_string(&real).unwrap()).unwrap();
     assert_eq!(again["images"], serde_json::from_str::<Value>(&text).unwrap()["images"]);
-    // Nor is one that leads to nothing yet.
+    // Nor is a dangling link.
     fs::remove_file(&real).unwrap();
     plan(true, &request).ok();
     assert_eq!(fs::read_to_string(&real).unwrap(), text);
@@ -165,7 +162,7 @@ fn a_lock_file_keeps_layers_in_every_door() {
     if nix.plugin.is_some() {
         assert_eq!(built(&nix, &given, true), all);
     }
-    // One image by itself has the layers that it has in the fleet.
+    // An image on its own has the same layers as in the fleet.
     let web = nix.build(&format!("buildImage ({{ name = \"web\"; }} // ({given}).web)"));
     let web: Value = serde_json::from_str(&fs::read_to_string(web).unwrap()).unwrap();
     assert_eq!(web["layers"], all["web"].0["layers"]);
@@ -186,7 +183,7 @@ fn a_lock_file_keeps_layers_in_every_door() {
     assert_eq!(explained["layers"][0]["layer"], glibc + 1, "{explained}");
     let spec = folder.path().join("image.json");
     fs::write(&spec, web.to_string()).unwrap();
-    assert!(explain(&spec).fails().contains("--lock is for a request"));
+    assert!(explain(&spec).fails().contains("--lock needs a request"));
     let size = ["plan", "--strategy", "size", "--update", "--lock"];
     let size = run(nix.nixply().args(size).arg(&lock).arg(&request)).fails();
     assert!(size.contains("lock file is not valid"), "{size}");
@@ -199,13 +196,13 @@ fn a_lock_file_keeps_layers_in_every_door() {
         "{size}"
     );
 
-    // nix2container's strategy is no one's who names a lock file.
+    // A layer with a lock file does not get nix2container's default strategy.
     let layer = format!("deps = [ pkgs.hello ]; lock = {{ file = {}; image = \"web\"; }};", lock.display());
     let layer = nix.build(&format!("(drop_in false).nix2container.buildLayer {{ {layer} }}"));
     let layer: Value = serde_json::from_str(&fs::read_to_string(layer.join("layers.json")).unwrap()).unwrap();
     assert_eq!(layer.as_array().unwrap().len(), 1);
 
-    // Something new comes: whatever was there keeps its layer.
+    // New paths arrive; all others keep their layers.
     let more = given.replace(
         "copyToRoot = [ pkgs.coreutils ];",
         "copyToRoot = [ pkgs.coreutils ]; layers = [ { deps = [ pkgs.zlib ]; strategy = \"single\"; } ];",
@@ -213,7 +210,7 @@ fn a_lock_file_keeps_layers_in_every_door() {
     let more = built(&nix, &more, false);
     assert_eq!(more["web"], all["web"]);
 
-    // An image that the file does not know.
+    // An image that is not in the file.
     let other = nix.try_build(&format!("buildImage ({{ name = \"other\"; }} // ({given}).web)"));
     assert!(
         other.stderr.contains("it has no image \"other\", only team/worker, tools, web"),

@@ -1,13 +1,13 @@
-//! What happens at the machine's limits: a full disk, few open files.
+//! Behaviour at the machine's limits: a full disk, few open files.
 
 use std::fs;
 use std::process::Command;
 
 use nixply_tests::{harness, run, tiny};
 
-/// Writes an image to a file system of one megabyte, in a mount namespace of the test's own.
+/// Writes an image to a file system of one megabyte, in the test's own mount namespace.
 #[test]
-fn a_full_disk_is_named_and_nothing_is_half_written() {
+fn full_disk_is_reported_and_leaves_no_partial_files() {
     let nix = harness!();
     let image = nix.build(r#"buildImage { name = "full"; config.Cmd = [ "${pkgs.bash}/bin/bash" ]; }"#);
     let folder = tempfile::tempdir().unwrap();
@@ -27,10 +27,10 @@ fn a_full_disk_is_named_and_nothing_is_half_written() {
     assert!(output.stderr.starts_with("error: no space left on the device"), "{}", output.stderr);
 }
 
-/// Sixty directories, one in the other (Nix allows 64 since 2.35), and files beside them on the way back up; with as few open
-/// files that one for each directory would be too many.
+/// Sixty nested directories (Nix allows 64 since 2.35), with files in them, and fewer allowed open files than
+/// directories.
 #[test]
-fn a_deep_tree_needs_few_open_files() {
+fn deep_tree_needs_few_open_files() {
     let nix = harness!().private();
     let body = r#"let deep = sh "deep" ''
         mkdir $out; cd $out; at=0
@@ -51,9 +51,9 @@ fn a_deep_tree_needs_few_open_files() {
     assert_eq!((count("/a"), count("/b"), count("/c")), (60, 60, 60));
 }
 
-/// What cannot be written is the machine's fault: exit code 2.
+/// Failure to write is the machine's fault: exit code 2.
 #[test]
-fn standard_output_that_takes_nothing_is_an_error() {
+fn unwritable_standard_output_is_an_error() {
     let nix = harness!();
     let mut command = Command::new("sh");
     command.args([

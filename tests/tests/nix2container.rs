@@ -1,5 +1,5 @@
-//! nix2container's functions: their arguments and defaults (N1), layers upon layers (N2), and that the plugin's result is
-//! the derivation's (N9).
+//! nix2container's functions: their arguments and defaults, nested layers, and equal results of the plugin
+//! and the derivation.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use nixply_packer::image::spec::read_layers;
 use nixply_tests::{Nix, expression, harness, plugin_harness, run};
 use serde_json::{Value, json};
 
-/// `body` with the images of nix2container's tests as `images`, and its functions.
+/// Returns `body` with nix2container's functions, and the images of its tests as `images`.
 fn with(plugin: bool, body: &str) -> String {
     let file = Nix::repository().join("tests/nix2container/images.nix");
     format!(
@@ -22,12 +22,12 @@ fn spec(nix: &Nix, plugin: bool, body: &str) -> String {
 }
 
 #[test]
-fn n9_the_plugin_gives_what_the_derivation_gives() {
+fn plugin_and_derivation_produce_the_same_images() {
     let nix = plugin_harness!();
     let names = nix.eval(&with(false, "builtins.attrNames images"));
     let names: Vec<&str> = names.as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
     assert!(names.len() >= 15, "{names:?}");
-    // One evaluation for all, as a file that lists them.
+    // One evaluation for all images, as for a file that lists them.
     let all = |plugin: bool| {
         let body = "builtins.mapAttrs (_: image: { inherit (image) imageName imageTag imageRefUnsafe name; \
                     spec = builtins.readFile image.outPath; }) images";
@@ -44,9 +44,9 @@ fn n9_the_plugin_gives_what_the_derivation_gives() {
     assert!(codecs.len() > 4 && codecs.iter().all(|codec| **codec == "zstd:3"), "{codecs:?}");
 }
 
-/// On the way in which paths are grouped, digests depend.
+/// The digests depend on the grouping of paths.
 #[test]
-fn n1_layers_are_nix2containers_unless_they_are_asked_for() {
+fn default_layers_match_nix2container() {
     let nix = harness!();
     let equal = nix.eval(&with(
         false,
@@ -60,13 +60,13 @@ fn n1_layers_are_nix2containers_unless_they_are_asked_for() {
     assert_eq!(equal, json!([[true, true], [true, true], [false, false]]));
     let error = nix.try_eval(&with(false, "(buildLayer { groups = { }; }).outPath")).fails();
     assert!(
-        error.contains("nixply: buildLayer: groups: expected a list of groups, but it is a set"),
+        error.contains("nixply: buildLayer: argument `groups` must be a list of groups, got a set"),
         "{error}"
     );
 }
 
 #[test]
-fn n1_names_and_defaults_are_nix2containers() {
+fn names_and_defaults_match_nix2container() {
     let nix = harness!();
     let plugin = nix.plugin.is_some();
     let body = "let image = buildImage { name = \"Some/Where/Name\"; copyToRoot = pkgs.hello; }; in { \
@@ -89,7 +89,7 @@ fn n1_names_and_defaults_are_nix2containers() {
         got["scripts"],
         json!(["copy-to-docker-daemon", "copy-to-registry", "copy-to-podman", "copy-to"])
     );
-    // All of nix2container's, each but the name with a default.
+    // All of nix2container's arguments. All but the name have a default.
     for (name, optional) in [
         ("name", false),
         ("tag", true),
@@ -118,7 +118,7 @@ fn n1_names_and_defaults_are_nix2containers() {
 }
 
 #[test]
-fn n1_contents_is_taken_with_a_warning_and_never_beside_copy_to_root() {
+fn contents_warns_and_conflicts_with_copy_to_root() {
     let nix = harness!();
     for function in ["buildImage { name = \"a\"; ", "buildLayer { "] {
         let eval = |more: &str| nix.try_eval(&with(false, &format!("({function} {more} }}).outPath")));
@@ -138,11 +138,12 @@ fn n1_contents_is_taken_with_a_warning_and_never_beside_copy_to_root() {
     }
 }
 
-/// A tag, a name or a script's name must not cost an image: `nix flake show` asks for them. A script itself has the image in it.
+/// Reading a tag, a name or a script's name must not build an image: `nix flake show` reads them. A script
+/// itself contains the image.
 #[test]
-fn names_tags_and_scripts_names_are_told_without_packing() {
+fn names_and_tags_are_known_without_packing() {
     let nix = plugin_harness!();
-    // What cannot be built cannot have been packed.
+    // An image of a broken path cannot have been packed.
     let body = "let bad = derivation { name = \"bad\"; system = builtins.currentSystem; builder = \"/bin/false\"; }; \
                 image = buildImage { name = \"lazy\"; copyToRoot = [ bad ]; layers = [ (buildLayer { deps = [ bad ]; }) ]; }; in \
                 { inherit (image) name imageName type; tagged = builtins.stringLength image.imageTag; \
@@ -159,7 +160,7 @@ fn names_tags_and_scripts_names_are_told_without_packing() {
 }
 
 #[test]
-fn n2_ignored_paths_and_what_layers_below_have_is_left_out() {
+fn ignored_paths_and_paths_of_lower_layers_are_omitted() {
     let nix = harness!();
     let paths = |layer: &str| -> Vec<String> {
         let folder = nix.build(&with(false, layer));
@@ -184,15 +185,15 @@ fn n2_ignored_paths_and_what_layers_below_have_is_left_out() {
         paths("buildLayer { deps = [ pkgs.hello ]; layers = [ (buildLayer { deps = [ pkgs.glibc ]; }) ]; }"),
         left
     );
-    // With other perms it is another file.
+    // Other perms make it another file.
     let perms = "buildLayer { deps = [ pkgs.glibc ]; perms = [ { path = pkgs.glibc; mode = \"0700\"; } ]; }";
     let again = paths(&format!("buildLayer {{ deps = [ pkgs.hello ]; layers = [ ({perms}) ]; }}"));
     assert!(again.contains(&glibc), "{again:?}");
 }
 
-/// In another codec, a layer would be packed twice.
+/// A layer in another codec would be packed twice.
 #[test]
-fn layers_below_have_the_codec_that_an_image_asks_for() {
+fn lower_layers_use_the_images_codec() {
     let nix = harness!();
     let body = "let inner = buildLayer { deps = [ pkgs.hello ]; }; outer = buildLayer { deps = [ pkgs.bash ]; layers = [ inner ]; }; \
                 image = buildImage { name = \"codec\"; compression = \"zstd:2\"; layers = [ outer ]; }; in { \
@@ -206,9 +207,10 @@ fn layers_below_have_the_codec_that_an_image_asks_for() {
     assert_eq!(got["image"], got["all"]);
 }
 
-/// nixkube#47: nix2container's nestedLayers doubles with each link, and its command line ends at thirteen.
+/// Regression test for nixkube#47: nix2container's nestedLayers doubles with each link, and its command line
+/// is too long after thirteen.
 #[test]
-fn nixkube_47_a_chain_of_layers_is_linear() {
+fn nixkube_47_chain_of_layers_has_linear_size() {
     let nix = harness!();
     for link in ["[ (builtins.head chain) ]", "chain"] {
         let body = format!(
@@ -222,55 +224,65 @@ fn nixkube_47_a_chain_of_layers_is_linear() {
         assert_eq!(counts, json!(expected), "{link}");
         let spec: Value =
             serde_json::from_str(&spec(&nix, nix.plugin.is_some(), &format!("{body} image"))).unwrap();
-        // With a codec, every layer is asked for in another form.
+        // With a codec, every layer is requested in another form.
         let compressed = body.replace("name = \"chain\";", "name = \"chain\"; compression = \"zstd:2\";");
         let path = nix.try_eval(&with(false, &format!("{compressed} image.drvPath"))).ok();
         assert!(path.contains("-image-chain.json.drv"), "{path}");
-        // 40 links with a path each, hello's, and what the image itself finds missing in its one direct layer.
+        // 40 links with one path each, hello's layer, and the paths that the image itself misses in its
+        // direct layer.
         assert_eq!(spec["layers"].as_array().unwrap().len(), 41, "{link}");
     }
 }
 
 #[test]
-fn wrong_arguments_are_named_with_their_place() {
+fn argument_errors_name_the_argument() {
     let nix = harness!();
     let hello = "path = pkgs.hello;";
     for (arguments, message) in [
         (
             "perms = [ { PATH } { PATH } { PATH mode = \"rwx\"; } ];",
-            "perms[2].mode: expected octal digits up to 7777, as in \"0755\", but it is the string \"rwx\"",
+            "argument `perms[2].mode` must be a string of octal digits up to 7777, such as \"0755\", got the string \"rwx\"",
         ),
         (
             "perms = [ { PATH mode = 755; } ];",
-            "perms[0].mode: expected octal digits up to 7777, as in \"0755\", but it is 755",
+            "argument `perms[0].mode` must be a string of octal digits up to 7777, such as \"0755\", got 755",
         ),
         (
             "perms = [ { PATH uid = \"0\"; } ];",
-            "perms[0].uid: expected an id from 0 to 4294967294, but it is the string \"0\"",
+            "argument `perms[0].uid` must be an ID from 0 to 4294967294, got the string \"0\"",
         ),
-        ("perms = [ { mode = \"0755\"; } ];", "perms[0]: it needs a path, the store path that it is for"),
+        (
+            "perms = [ { mode = \"0755\"; } ];",
+            "argument `perms[0]` must have an attribute `path`, the store path that it applies to",
+        ),
         (
             "perms = [ { PATH owner = 1; } ];",
-            "perms[0].owner: there is no such attribute; it takes gid, gname, mode, path, regex, uid, uname",
+            "unknown attribute `perms[0].owner`, expected one of gid, gname, mode, path, regex, uid, uname",
         ),
-        ("perms = { };", "perms: expected a list, but it is a set"),
+        ("perms = { };", "argument `perms` must be a list, got a set"),
         (
             "copyToRoot = [ pkgs.hello 3 ];",
-            "copyToRoot[1]: expected a derivation, a path or a string with a store path, but it is 3",
+            "argument `copyToRoot[1]` must be a derivation, a path or a string with a store path, got 3",
         ),
         (
             "copyToRoot = \"/etc\";",
-            "copyToRoot: expected a derivation, a path or a string with a store path, but it is the string \"/etc\"",
+            "argument `copyToRoot` must be a derivation, a path or a string with a store path, got the string \"/etc\"",
         ),
-        ("maxLayers = 0;", "maxLayers: expected a number from 1 on, but it is 0"),
-        ("maxLayers = \"3\";", "maxLayers: expected a number from 1 on, but it is the string \"3\""),
-        ("layers = [ pkgs.hello ];", "layers[0]: expected a layer made by buildLayer, but it is a set"),
-        ("tag = 3;", "tag: expected a string, but it is 3"),
-        ("config = [ ];", "config: expected a set, but it is a list"),
-        ("created = 3;", "created: expected a string, but it is 3"),
-        ("initializeNixDatabase = 1;", "initializeNixDatabase: expected true or false, but it is 1"),
-        ("annotations.a = 1;", "annotations.a: expected a string, but it is 1"),
-        ("healthcheck = { tets = \"a\"; };", "healthcheck.tets: there is no such attribute"),
+        ("maxLayers = 0;", "argument `maxLayers` must be a whole number of at least 1, got 0"),
+        (
+            "maxLayers = \"3\";",
+            "argument `maxLayers` must be a whole number of at least 1, got the string \"3\"",
+        ),
+        ("layers = [ pkgs.hello ];", "argument `layers[0]` must be a layer from buildLayer, got a set"),
+        ("tag = 3;", "argument `tag` must be a string, got 3"),
+        ("config = [ ];", "argument `config` must be a set, got a list"),
+        ("created = 3;", "argument `created` must be a string, got 3"),
+        ("initializeNixDatabase = 1;", "argument `initializeNixDatabase` must be true or false, got 1"),
+        ("annotations.a = 1;", "argument `annotations.a` must be a string, got 1"),
+        (
+            "healthcheck = { tets = \"a\"; };",
+            "unknown attribute `healthcheck.tets`, expected one of interval",
+        ),
         ("name = \"a b\";", "image name \"a b\" is not one that registries take"),
         ("tag = \"a/b\";", "tag \"a/b\" is not one that registries take"),
     ] {
@@ -287,11 +299,11 @@ fn wrong_arguments_are_named_with_their_place() {
     for (pull, message) in [
         (
             "pullImage { imageName = 3; imageDigest = \"\"; sha256 = \"\"; }",
-            "pullImage: imageName: expected a string, but it is 3",
+            "pullImage: argument `imageName` must be a string, got 3",
         ),
         (
             "(nix2container.pullImageFromManifest { imageName = \"a\"; os = 3; }).getManifest",
-            "pullImageFromManifest: os: expected a string, but it is 3",
+            "pullImageFromManifest: argument `os` must be a string, got 3",
         ),
     ] {
         let output = nix.try_eval(&with(
@@ -302,7 +314,7 @@ fn wrong_arguments_are_named_with_their_place() {
     }
     let layer = nix.try_eval(&with(false, "(buildLayer { deps = pkgs.hello; }).drvPath"));
     assert!(
-        layer.stderr.contains("nixply: buildLayer: deps: expected a list, but it is a set"),
+        layer.stderr.contains("nixply: buildLayer: argument `deps` must be a list, got a set"),
         "{}",
         layer.stderr
     );
@@ -310,21 +322,21 @@ fn wrong_arguments_are_named_with_their_place() {
     assert!(
         layer
             .stderr
-            .contains("buildLayer: metadata.made_by: there is no such attribute; it takes author, comment"),
+            .contains("buildLayer: unknown attribute `metadata.made_by`, expected one of author, comment"),
         "{}",
         layer.stderr
     );
 }
 
-/// Text of a user's that ends up in scripts and derivations is text, whatever it looks like.
+/// User text in scripts and derivations is never interpreted, whatever it looks like.
 #[test]
-fn text_is_never_shell_code() {
+fn user_text_is_never_executed() {
     let nix = harness!();
     let folder = tempfile::tempdir().unwrap();
     let mark = folder.path().join("mark");
     let evil = format!("'; touch {m}; \" $(touch {m}) `touch {m}` \n touch {m} #", m = mark.display());
     let nix_string = serde_json::to_string(&evil).unwrap().replace("${", "\\${");
-    // In the image it is what it was.
+    // The image contains it unchanged.
     let image = format!(
         "buildImage {{ name = \"text\"; config = {{ Cmd = [ {nix_string} ]; Labels.x = {nix_string}; }}; copyToRoot = pkgs.hello; \
          annotations.x = {nix_string}; perms = [ {{ path = pkgs.hello; regex = {nix_string}; uname = {nix_string}; }} ]; \
@@ -340,7 +352,7 @@ fn text_is_never_shell_code() {
         let perms: Vec<_> = own.iter().filter_map(|path| path["options"].get("perms")).collect();
         assert_eq!((&perms[0][0]["uname"], &perms[0][0]["regex"]), (&json!(evil), &json!(evil)));
     }
-    // What goes to registries is refused.
+    // Names and tags for registries are refused.
     for argument in ["name", "tag"] {
         let name = if argument == "name" { "" } else { "name = \"x\";" };
         let output = nix.try_eval(&with(
@@ -357,7 +369,7 @@ fn text_is_never_shell_code() {
     let script = nix.build(&with(false, &format!("(nix2container.pullImageFromManifest {{ imageName = {nix_string}; imageTag = {nix_string}; os = {nix_string}; registryUrl = \"127.0.0.1:1\"; }}).getManifest")));
     let output = run(std::process::Command::new(script.join("bin/get-manifest")).env("HOME", folder.path()));
     assert_ne!(output.code, Some(0));
-    // Outside of any sandbox, so that code would be seen to have run. There is nothing to pull.
+    // Without a sandbox, so that executed code would have a visible effect. There is nothing to pull.
     let pull = format!(
         "nix2container.pullImage {{ imageName = {nix_string}; imageDigest = {nix_string}; os = {nix_string}; arch = {nix_string}; \
          name = \"it\"; sha256 = \"sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"; }}"
@@ -371,9 +383,9 @@ fn text_is_never_shell_code() {
     assert!(!mark.exists());
 }
 
-/// A store path's name may have characters that mean something in a regular expression.
+/// A store path's name may contain characters with a meaning in regular expressions.
 #[test]
-fn names_with_a_plus_or_a_dot_are_taken_literally() {
+fn names_with_regex_characters_are_literal() {
     let nix = harness!();
     let body = "let tree = pkgs.runCommand \"g++_v1.0\" { } \"mkdir -p $out/bin; echo x > $out/bin/g++; echo y > $out/bin/gxx\"; in ";
     for plugin in [false, nix.plugin.is_some()] {
@@ -392,14 +404,14 @@ fn names_with_a_plus_or_a_dot_are_taken_literally() {
             .args(["--absolute-names", "--numeric-owner", "-tvf"])
             .arg(blob))
         .ok();
-        // The later rule, whose expression is the path itself, is for all of it.
+        // The later rule, whose expression is the path itself, applies to the whole path.
         for name in ["/bin/g++", "/bin/gxx"] {
             let is_it =
                 |line: &str| line.starts_with("-r-xr-xr-x 7/0 ") && line.ends_with(&format!(" {name}"));
             assert!(listing.lines().any(is_it), "{name}: {listing}");
         }
     }
-    // What is an expression, and not a path, is read as one.
+    // A value that is an expression, not a path, is parsed as one.
     let wrong = format!(
         "{body} (buildImage {{ name = \"plus\"; copyToRoot = tree; perms = [ {{ path = tree; regex = \"/bin/g++\"; }} ]; }}).out"
     );

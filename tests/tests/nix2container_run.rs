@@ -1,5 +1,5 @@
-//! Every case of nix2container's tests (P1 to P12), through its functions and the scripts that copy its images: real skopeo,
-//! podman, Docker and registry. The images are those of tests/nix2container/images.nix.
+//! Every case of nix2container's tests, with its functions and copy scripts: real skopeo, podman, Docker and
+//! registry. The images are those of tests/nix2container/images.nix.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,8 @@ use nixply_tests::engines::{Docker, Engine, Folder, Podman, Registry, skopeo, un
 use nixply_tests::{Nix, Output, harness, needs, run};
 use serde_json::{Value, json};
 
-/// `body` with nix2container's functions and the images of its tests, with the plugin where the Nix has one.
+/// Returns `body` with nix2container's functions and the images of its tests, with the plugin if the Nix has
+/// one.
 fn with(nix: &Nix, body: &str) -> String {
     let file = Nix::repository().join("tests/nix2container/images.nix");
     format!(
@@ -20,7 +21,7 @@ fn with(nix: &Nix, body: &str) -> String {
     )
 }
 
-/// The program of a copy script.
+/// Returns the program of a copy script.
 #[track_caller]
 fn script(nix: &Nix, image: &str, attribute: &str) -> PathBuf {
     let folder = nix.build(&with(nix, &format!("({image}).{attribute}"))).join("bin");
@@ -33,8 +34,8 @@ fn reference(nix: &Nix, image: &str) -> String {
     nix.eval(&with(nix, &format!("({image}).imageRefUnsafe"))).as_str().unwrap().to_owned()
 }
 
-/// Leads a script of ours to the test's store; its cache is nowhere.
-fn lead(nix: &Nix, mut command: Command) -> Command {
+/// Configures a script to use the test's store, without a cache.
+fn configure(nix: &Nix, mut command: Command) -> Command {
     command
         .envs(nix.environment(""))
         .env("NIXPLY_NO_CACHE", "1")
@@ -42,31 +43,31 @@ fn lead(nix: &Nix, mut command: Command) -> Command {
     command
 }
 
-/// Copies an image to an engine with its script, and gives its name there.
-trait Take: Engine {
-    fn take_image(&self, nix: &Nix, image: &str) -> String;
+/// Copies an image to an engine with the image's script, and returns its name there.
+trait LoadImage: Engine {
+    fn load_image(&self, nix: &Nix, image: &str) -> String;
 }
 
-impl Take for Podman {
+impl LoadImage for Podman {
     #[track_caller]
-    fn take_image(&self, nix: &Nix, image: &str) -> String {
+    fn load_image(&self, nix: &Nix, image: &str) -> String {
         let reference = reference(nix, image);
         let copy = script(nix, image, "copyToPodman");
         assert_eq!(copy.file_name().unwrap(), "copy-to-podman");
-        let said = run(&mut lead(nix, self.program(&copy))).ok();
+        let said = run(&mut configure(nix, self.program(&copy))).ok();
         assert!(said.starts_with(&format!("Copy to podman image {reference}")), "{said}");
         reference
     }
 }
 
-impl Take for Docker {
+impl LoadImage for Docker {
     #[track_caller]
-    fn take_image(&self, nix: &Nix, image: &str) -> String {
+    fn load_image(&self, nix: &Nix, image: &str) -> String {
         let reference = reference(nix, image);
         self.owns(&reference);
         let copy = script(nix, image, "copyToDockerDaemon");
         assert_eq!(copy.file_name().unwrap(), "copy-to-docker-daemon");
-        let mut command = lead(nix, Command::new(copy));
+        let mut command = configure(nix, Command::new(copy));
         let said = run(command.args(["--dest-daemon-host", self.host()])).ok();
         assert!(said.starts_with(&format!("Copy to Docker daemon image {reference}")), "{said}");
         reference
@@ -78,7 +79,7 @@ fn docker() -> Option<Docker> {
     Some(Docker::new(std::env::var("NIXPLY_TEST_DOCKER").ok()?, Registry { address }))
 }
 
-/// nix2container's table: an image, what its container is told, and a line that it prints.
+/// nix2container's table: an image, the container's arguments, and a line that it prints.
 const CASES: [(&str, &[&str], &str); 11] = [
     ("hello", &[], "I'm dying"),
     ("basic", &[], "Hello, world!"),
@@ -100,62 +101,62 @@ fn is_like(line: &str, pattern: &str) -> bool {
     }
 }
 
-fn cases_run(nix: &Nix, engine: &dyn Take) {
+fn cases_run(nix: &Nix, engine: &dyn LoadImage) {
     for (image, arguments, pattern) in CASES {
-        let reference = engine.take_image(nix, &format!("images.{image}"));
+        let reference = engine.load_image(nix, &format!("images.{image}"));
         let mut command = vec![reference.as_str()];
         command.extend(arguments);
         let said = engine.run(&command).ok();
-        // podman and Docker have bind mounts of their own at some places; nothing else is there.
+        // podman and Docker add bind mounts at some paths. The image itself has only this.
         assert!(said.lines().any(|line| is_like(line, pattern)), "{image}: no {pattern:?} in:\n{said}");
     }
 }
 
 #[test]
-fn p1_p2_p3_p4_p5_p11_cases_run_in_podman() {
+fn cases_run_in_podman() {
     cases_run(&harness!(), &Podman::new());
 }
 
 #[test]
-fn p1_p2_p3_p4_p5_p11_cases_run_in_docker() {
+fn cases_run_in_docker() {
     let nix = harness!();
     needs!("NIXPLY_TEST_DOCKER");
     cases_run(&nix, &docker().expect("there is a registry beside Docker"));
 }
 
 #[test]
-fn p7_p8_p9_what_podman_knows_of_images() {
+fn podman_shows_the_images_metadata() {
     let (nix, podman) = (harness!(), Podman::new());
-    let created = podman.take_image(&nix, "images.created");
+    let created = podman.load_image(&nix, "images.created");
     assert_eq!(podman.inspect(&created)["Created"], "2024-05-13T09:31:10Z");
     // nix2container#186.
-    let duplicated = podman.take_image(&nix, "images.duplicated");
+    let duplicated = podman.load_image(&nix, "images.duplicated");
     assert_eq!(podman.inspect(&duplicated)["RootFS"]["Layers"].as_array().unwrap().len(), 2);
-    let metadata = podman.take_image(&nix, "images.metadata");
+    let metadata = podman.load_image(&nix, "images.metadata");
     let first = &podman.inspect(&metadata)["History"][0];
     assert_eq!(first["created_by"], "test created_by");
     assert_eq!((&first["author"], &first["comment"]), (&json!("test author"), &json!("test comment")));
 }
 
-/// nix2container#12: /nix is in the archive, with mode 0755.
+/// The archive contains /nix with mode 0755 (nix2container#12).
 #[test]
-fn p6_nix_is_in_the_archive_with_its_mode() {
+fn archive_contains_nix_with_its_mode() {
     let (nix, folder) = (harness!(), Folder::new());
     let dir = folder.join("image");
     let copy = script(&nix, "images.basic", "copyTo");
-    let mut command = lead(&nix, Command::new(copy));
+    let mut command = configure(&nix, Command::new(copy));
     let said = run(command.arg(format!("dir://{}", dir.display()))).ok();
     assert!(said.starts_with("Running skopeo --insecure-policy copy nix:"), "{said}");
     let manifest: Value =
         serde_json::from_str(&fs::read_to_string(dir.join("manifest.json")).unwrap()).unwrap();
     let layers = manifest["layers"].as_array().unwrap();
     for layer in layers {
-        // What skopeo's dir: has is what nix2container's has: plain archives.
+        // skopeo's dir: has plain archives, as with nix2container.
         assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar");
         let blob = dir.join(&layer["digest"].as_str().unwrap()["sha256:".len()..]);
         let listing = run(Command::new("tar").args(["--absolute-names", "-tvf"]).arg(blob)).ok();
         let is_nix = |line: &str| line.starts_with("drwxr-xr-x root/root") && line.ends_with(" /nix");
-        // In a private store there are folders ahead of it, with the same mode.
+        // A store elsewhere has parent directories before it, with the same mode.
         let ahead = nix.store_dir().components().nth(1).unwrap().as_os_str().to_str().unwrap().to_owned();
         let is_ahead =
             |line: &str| line.starts_with("drwxr-xr-x root/root") && line.ends_with(&format!(" /{ahead}"));
@@ -163,9 +164,9 @@ fn p6_nix_is_in_the_archive_with_its_mode() {
     }
 }
 
-/// The image of the registry, as the scripts push it; what it has is not sent again.
+/// The scripts push an image to the registry, and do not send existing blobs again.
 #[test]
-fn p12_copy_to_registry_pushes_what_is_missing() {
+fn copy_to_registry_pushes_missing_blobs() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let name = unique("-drop-in");
@@ -174,7 +175,7 @@ fn p12_copy_to_registry_pushes_what_is_missing() {
         registry.address
     );
     let copy = script(&nix, &image, "copyToRegistry");
-    let push = || run(lead(&nix, Command::new(&copy)).arg("--dest-tls-verify=false"));
+    let push = || run(configure(&nix, Command::new(&copy)).arg("--dest-tls-verify=false"));
     let said = push().ok();
     assert!(
         said.starts_with(&format!("Copy to Docker registry image {}/{name}:t", registry.address)),
@@ -185,7 +186,7 @@ fn p12_copy_to_registry_pushes_what_is_missing() {
     let inspected: Value =
         serde_json::from_str(&run(nix.nixply().args(["inspect", "--json"]).arg(spec)).ok()).unwrap();
     assert_eq!(manifest["config"]["digest"], inspected["imageId"], "the image ID is the spec's");
-    // skopeo.rs counts what is sent.
+    // skopeo.rs counts the uploads.
     push().ok();
     assert_eq!(serde_json::from_slice::<Value>(&registry.get(&name, "manifests", "t")).unwrap(), manifest);
     let podman = Podman::new();
@@ -193,10 +194,10 @@ fn p12_copy_to_registry_pushes_what_is_missing() {
     assert_eq!(podman.run(&[&format!("{}/{name}:t", registry.address)]).ok(), "Hello, world!");
 }
 
-/// What the scripts call skopeo with: nix2container's words, and what they are given. A skopeo that only tells stands in for
-/// the real one, which would fail at these destinations.
+/// Checks the arguments that the scripts pass to skopeo: nix2container's and the user's. A stand-in for
+/// skopeo prints them, because the real one would fail at these destinations.
 #[test]
-fn p12_scripts_pass_everything_to_skopeo() {
+fn scripts_pass_all_arguments_to_skopeo() {
     let (nix, folder) = (harness!(), Folder::new());
     let (fake, told) = (folder.join("skopeo"), folder.join("told"));
     fs::write(
@@ -213,7 +214,7 @@ fn p12_scripts_pass_everything_to_skopeo() {
         ("copyToPodman", vec![], Some("containers-storage:some/name:v1")),
         ("copyTo", vec!["dir:a b", "--quiet"], None),
     ] {
-        let mut command = lead(&nix, Command::new(script(&nix, image, attribute)));
+        let mut command = configure(&nix, Command::new(script(&nix, image, attribute)));
         let output = run(command.env("NIXPLY_SKOPEO", &fake).args(&arguments));
         assert_eq!(output.code, Some(7), "{attribute}: {}", output.stderr);
         let told = fs::read_to_string(&told).unwrap();
@@ -221,7 +222,7 @@ fn p12_scripts_pass_everything_to_skopeo() {
         let mut expected = vec!["--insecure-policy", "copy"];
         expected.extend(destination);
         expected.extend(arguments);
-        // What stands in for nix:IMAGE.json has a port of its own.
+        // The source that replaces nix:IMAGE.json has its own port.
         let (ours, others): (Vec<&str>, Vec<&str>) = words
             .iter()
             .partition(|word| word.starts_with("docker://127.0.0.1:") || word.starts_with("--src-"));
@@ -230,8 +231,8 @@ fn p12_scripts_pass_everything_to_skopeo() {
     }
 }
 
-/// A base image in the test's registry: its name there, and its manifest's digest. Its content is its own: of a layer that it knows, skopeo
-/// takes any form that a registry has.
+/// A base image in the test's registry: its name there, and its manifest's digest. Its content is unique,
+/// because skopeo reuses any form of a known layer in a registry.
 struct Base {
     name: String,
     digest: String,
@@ -246,24 +247,24 @@ fn base(nix: &Nix, registry: &Registry, folder: &Path, compression: &str) -> Bas
         registry.address
     );
     let digest_file = folder.join("digest");
-    let mut push = lead(nix, Command::new(script(nix, &image, "copyToRegistry")));
-    // As it is: a plain archive stays one.
+    let mut push = configure(nix, Command::new(script(nix, &image, "copyToRegistry")));
+    // Unchanged: a plain archive stays plain.
     push.args(["--dest-tls-verify=false", "--digestfile"]).arg(&digest_file);
     run(&mut push).ok();
     Base { name, digest: fs::read_to_string(digest_file).unwrap().trim().to_owned() }
 }
 
-fn on_top(nix: &Nix, engine: &dyn Take, base: &str, more: &str) -> Output {
+fn on_top(nix: &Nix, engine: &dyn LoadImage, base: &str, more: &str) -> Output {
     let image = format!(
         "buildImage {{ name = \"on-top\"; fromImage = {base}; {more} \
          config.entrypoint = [ \"${{pkgs.coreutils}}/bin/env\" \"${{pkgs.coreutils}}/bin/ls\" \"-l\" \"/etc/base-release\" ]; }}"
     );
-    let reference = engine.take_image(nix, &image);
+    let reference = engine.load_image(nix, &image);
     engine.run(&[&reference])
 }
 
 #[test]
-fn p10_a_pulled_image_below_ours() {
+fn pulled_image_as_base_image() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let (folder, podman) = (Folder::new(), Podman::new());
@@ -298,7 +299,7 @@ fn p10_a_pulled_image_below_ours() {
             "buildImage {{ name = \"inherits\"; fromImage = {}; inheritConfig = true; config.Env = [ \"A=b\" ]; }}",
             pull(&hash)
         );
-        let config = podman.inspect(&podman.take_image(&nix, &image))["Config"].clone();
+        let config = podman.inspect(&podman.load_image(&nix, &image))["Config"].clone();
         assert_eq!((&config["User"], &config["Env"]), (&json!("1234"), &json!(["BASE=yes", "A=b"])));
 
         let wrong = nix.try_build(&with(&nix, &pull(&"0".repeat(52)))).fails();
@@ -307,7 +308,7 @@ fn p10_a_pulled_image_below_ours() {
 }
 
 #[test]
-fn p10_an_image_pulled_by_its_manifest_below_ours() {
+fn image_pulled_by_its_manifest_as_base_image() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let (folder, podman) = (Folder::new(), Podman::new());
@@ -318,7 +319,7 @@ fn p10_an_image_pulled_by_its_manifest_below_ours() {
             "size": registry.get(&base.name, "manifests", &base.digest).len(),
         })
     };
-    // Attestations have no platform of their own, and 32-bit ARM has several.
+    // Attestations have no platform, and 32-bit ARM has several.
     let index = json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
         "manifests": [
@@ -337,9 +338,9 @@ fn p10_an_image_pulled_by_its_manifest_below_ours() {
     };
     let get = |more: &str| {
         let script = nix.build(&with(&nix, &format!("{}.getManifest", pull(more)))).join("bin/get-manifest");
-        run(lead(&nix, Command::new(script)).env("HOME", folder.path()))
+        run(configure(&nix, Command::new(script)).env("HOME", folder.path()))
     };
-    // A single image, and one of an index.
+    // A single image, and an image of an index.
     let single = get("imageTag = \"t\";").ok();
     assert_eq!(single.as_bytes(), registry.get(&base.name, "manifests", &base.digest));
     assert_eq!(get("imageTag = \"many\"; arch = \"riscv64\";").ok(), single);
@@ -357,12 +358,12 @@ fn p10_an_image_pulled_by_its_manifest_below_ours() {
     let said = on_top(&nix, &podman, &pulled, "").ok();
     assert!(said.ends_with("/etc/base-release"), "{said}");
     let absent = nix.try_eval(&with(&nix, &format!("{}.outPath", pull("")))).fails();
-    assert!(absent.contains("has no imageManifest: write it with the program getManifest"), "{absent}");
+    assert!(absent.contains("is missing; write the file with the image's program getManifest"), "{absent}");
     fs::write(&manifest, index.to_string()).unwrap();
     let error = nix.try_eval(&with(&nix, &format!("{pulled}.outPath"))).fails();
     assert!(
         error.contains(
-            "is an index of several platforms, not the manifest of one image; it has linux/arm/v5, linux/arm/v7, linux/riscv64"
+            "is an image index with the platforms linux/arm/v5, linux/arm/v7, linux/riscv64, not an image manifest; "
         ),
         "{error}"
     );

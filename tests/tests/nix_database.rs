@@ -1,4 +1,4 @@
-//! A Nix database in the hands of a real Nix: of the host, on an unpacked image, and inside of a container.
+//! Nix databases used by a real Nix: on the host, on an unpacked image, and in a container.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -8,7 +8,7 @@ use std::process::Command;
 use nixply_tests::engines::{Engine, Folder, Image, Podman, as_root, closure};
 use nixply_tests::{NOBODY, Nix, Output, harness, run, run_with_input};
 
-/// The database of an image whose copyToRoot is a path of its own.
+/// The database of an image with its own copyToRoot path.
 const DATABASE: &str = r#"let
     tool = pkgs.runCommand "tool" { } "mkdir -p $out/bin; ln -s ${pkgs.python3}/bin/python3 $out/bin/tool";
     contents = {
@@ -24,7 +24,7 @@ fn expression() -> String {
     DATABASE.replace("DATABASE", &file.display().to_string())
 }
 
-/// What a Nix reads in the database below `state`: all that there is of some paths.
+/// Returns everything that a Nix reads about some paths in the database below `state`.
 #[track_caller]
 fn dumped(nix: &Nix, state: &Path, paths: &[String]) -> String {
     let mut command = nix.command("nix-store");
@@ -32,7 +32,7 @@ fn dumped(nix: &Nix, state: &Path, paths: &[String]) -> String {
 }
 
 #[test]
-fn a_nix_reads_what_it_would_have_loaded_itself() {
+fn database_matches_one_that_nix_loaded() {
     let nix = harness!();
     let folder = Folder::new();
     let built = nix.build(&format!("{} database", expression()));
@@ -52,7 +52,7 @@ fn a_nix_reads_what_it_would_have_loaded_itself() {
     all.sort_unstable();
     assert_eq!(all, paths);
 
-    // As upstream does it: without derivers, in another order.
+    // Like upstream: without derivers, in another order.
     let known = dumped(&nix, &nix.root.join("var"), &paths);
     let mut lines = known.lines();
     let mut input = Vec::new();
@@ -72,7 +72,7 @@ fn a_nix_reads_what_it_would_have_loaded_itself() {
 }
 
 #[test]
-fn the_bytes_are_the_same_whoever_makes_them() {
+fn every_frontend_produces_the_same_database() {
     let nix = harness!();
     let folder = Folder::new();
     let before = expression();
@@ -82,7 +82,7 @@ fn the_bytes_are_the_same_whoever_makes_them() {
         .args(["--no-out-link", "--check", "-E"])
         .arg(nixply_tests::expression(&nix, &format!("{before} database"))))
     .ok();
-    // From what nix path-info says of the same paths, with another one to leave out.
+    // From the output of nix path-info for the same paths, with another path to omit.
     let roots = nix.try_build(&format!("{before} [ tool pkgs.hello pkgs.coreutils ]")).ok();
     let json = run(nix.command("nix").args(["path-info", "--json", "--recursive"]).args(roots.lines())).ok();
     let tool = roots.lines().find(|path| path.ends_with("-tool")).unwrap();
@@ -95,14 +95,14 @@ fn the_bytes_are_the_same_whoever_makes_them() {
     assert_eq!(read(&folder.join("tree")), read(&built));
 }
 
-/// Where a chroot store of the test's own has been unpacked.
+/// A chroot store that the test has unpacked.
 struct Unpacked<'n> {
     nix: &'n Nix,
     root: String,
 }
 
 impl Unpacked<'_> {
-    /// A program of the Nix, run by the user without rights on the image's own store.
+    /// Runs a program of the Nix as the unprivileged user on the image's store.
     fn run(&self, program: &str, arguments: &[&str]) -> Output {
         let mut command = as_root("setpriv");
         let id = NOBODY.to_string();
@@ -122,9 +122,10 @@ impl Unpacked<'_> {
     }
 }
 
-/// nixUid and nixGid: who owns the store works with it, though paths are root's, and another tree has a /nix of its own.
+/// nixUid and nixGid: the store's owner can use it although root owns the paths, and another tree has its own
+/// /nix (nix2container#201).
 #[test]
-fn nix2container_201_a_user_without_rights_owns_the_store() {
+fn nix2container_201_unprivileged_owner_can_use_the_store() {
     let nix = harness!().private();
     let mut file = nixply_tests::tiny(&nix, "");
     let repository = Nix::repository().display().to_string();
@@ -165,7 +166,7 @@ fn nix2container_201_a_user_without_rights_owns_the_store() {
     run(command.arg(chroot.join("nix/store")).arg(chroot.join(&image[1..])).arg(&layout)).ok();
     let from = format!("{}:t", layout.display());
     run(as_root("umoci").args(["unpack", "--image", &from]).arg(&bundle)).ok();
-    // Both folders are for their makers alone.
+    // Only their creators may access both directories.
     run(as_root("chmod").arg("755").arg(folder.path()).arg(&bundle)).ok();
     let root = bundle.join("rootfs");
     let owner = |place: &str| {
@@ -194,9 +195,10 @@ fn nix2container_201_a_user_without_rights_owns_the_store() {
     verify();
 }
 
-/// nix2container's initializeNixDatabase, with a Nix in the image: by either door the same, and what it tells of is there.
+/// nix2container's initializeNixDatabase with a Nix in the image: both frontends produce the same database,
+/// and every registered path exists.
 #[test]
-fn n3_a_nix_in_the_image_knows_its_store() {
+fn nix_in_the_image_knows_its_store_paths() {
     let nix = harness!();
     let image = |plugin: bool| {
         format!(
@@ -223,7 +225,7 @@ fn n3_a_nix_in_the_image_knows_its_store() {
         assert_eq!(fs::read_to_string(packed.spec).unwrap(), fs::read_to_string(&built.spec).unwrap());
     }
     let podman = Podman::new();
-    let reference = podman.take(&built, "none");
+    let reference = podman.load(&built, "none");
     let run = |command: &[&str]| podman.run(&[&[&reference[..]], command].concat());
     let paths = closure(&nix, "", "pkgs.coreutils pkgs.nix pkgs.hello pkgs.bash");
     let mut expected: Vec<&str> = paths.iter().filter_map(|path| path.to_str()).collect();
@@ -239,9 +241,9 @@ fn n3_a_nix_in_the_image_knows_its_store() {
     assert_eq!(stat, ["755 1000:100"; 3].join("\n"));
 }
 
-/// The plugin has no SQLite.
+/// The plugin does not contain SQLite.
 #[test]
-fn the_builtin_builder_says_who_makes_databases() {
+fn builtin_builder_refers_to_the_program_for_databases() {
     let nix = harness!();
     if nix.plugin.is_none() || !nix.has_builtin_builders() {
         return nixply_tests::skipped("this Nix has no builtin builders of plugins");

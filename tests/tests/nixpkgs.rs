@@ -1,5 +1,5 @@
-//! What real nixpkgs is and the tests' package set is not: a build from the flake's files, other programs of the same name, packages of
-//! another machine, derivations that more is asked of.
+//! Properties of real nixpkgs that the tests' package set lacks: a build from the flake's files, other
+//! programs with the same name, packages of another machine, and additional uses of derivations.
 
 use std::fs;
 use std::path::Path;
@@ -8,12 +8,12 @@ use std::process::Command;
 use nixply_tests::{Nix, harness, plugin_harness, run};
 use serde_json::json;
 
-/// A file of the project, for an expression.
+/// Returns a file of the project, for an expression.
 fn file(name: &str) -> String {
     Nix::repository().join(name).display().to_string()
 }
 
-/// All files below a folder, as paths in it, sorted.
+/// Returns all files below a directory as sorted relative paths.
 fn files(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -31,7 +31,7 @@ fn files(folder: &Path) -> Vec<String> {
     found
 }
 
-/// The store path of `nix/source.nix` below a folder.
+/// Returns the store path of `nix/source.nix` below a directory.
 fn source_of(nix: &Nix, root: &Path) -> String {
     let expression = format!("\"${{import {}/nix/source.nix {{ }}}}\"", root.display());
     let mut command = nix.bare_command("nix-instantiate", "");
@@ -39,9 +39,10 @@ fn source_of(nix: &Nix, root: &Path) -> String {
     serde_json::from_str(&source).unwrap()
 }
 
-/// `study` was a member of the workspace and `nix` is a part of the program: a build from the flake's files had neither.
+/// Regression test: the workspace member `study` and the embedded `nix` were missing in builds from the
+/// flake's files.
 #[test]
-fn nixpkgs_source_set_has_all_members_and_what_is_embedded() {
+fn nixpkgs_source_set_has_all_members_and_embedded_files() {
     let nix = harness!();
     let root = Nix::repository();
     let source = source_of(&nix, &root);
@@ -56,12 +57,12 @@ fn nixpkgs_source_set_has_all_members_and_what_is_embedded() {
     for embedded in ["nix/source.nix", "nix/modules/default.nix", "nix/modules/containers/environment.sh"] {
         assert!(source.join(embedded).is_file(), "{embedded}");
     }
-    for no_part in ["nix/packages", "docs", "examples", "README.md", "flake.nix", "target", ".git"] {
+    for no_part in ["tests/packages", "docs", "examples", "README.md", "flake.nix", "target", ".git"] {
         assert!(!source.join(no_part).exists(), "{no_part}");
     }
 }
 
-/// The list is the workspace's, whatever that becomes.
+/// The list follows the workspace.
 #[test]
 fn nixpkgs_source_set_follows_the_workspace() {
     let nix = harness!();
@@ -102,7 +103,7 @@ fn nixpkgs_source_set_follows_the_workspace() {
         "one/src/lib.rs",
     ];
     assert_eq!(files(Path::new(&source)), expected);
-    // By way of a link, and with more of what is no part of it.
+    // Through a link, and with more files that do not belong to it.
     let link = folder.path().join("link");
     std::os::unix::fs::symlink(folder.path(), &link).unwrap();
     write("docs/e", "");
@@ -114,16 +115,16 @@ fn nixpkgs_source_set_follows_the_workspace() {
     assert!(told.contains("name the workspace member crates/* of Cargo.toml without a pattern"), "{told}");
 }
 
-/// nixpkgs' envsubst takes no list of variables: what is not set becomes empty.
+/// nixpkgs' envsubst accepts no list of variables and replaces unset ones by nothing.
 const A8M: &str = r##"#!/usr/bin/python3
 import os, re, sys
 text = sys.stdin.read()
 sys.stdout.write(re.sub(r"\$(?:\{(\w+)[^}]*\}|(\w+)|\$)", lambda m: os.environ.get(m[1] or m[2] or "", "") if m[1] or m[2] else "$", text))
 "##;
 
-/// Each startup command keeps its own variables, and has those of the environment.
+/// Each startup command keeps its own variables and gets those of the environment.
 #[test]
-fn nixpkgs_envsubst_is_another_program() {
+fn nixpkgs_envsubst_keeps_the_commands_variables() {
     let nix = harness!();
     let folder = tempfile::tempdir().unwrap();
     let entrypoint = nix.build(&format!(
@@ -143,7 +144,7 @@ fn nixpkgs_envsubst_is_another_program() {
     ));
     let entered = |words: &[&str]| {
         let mut enter = Command::new(&entrypoint);
-        // What the image's config has; the shell's own variables are the environment's, too.
+        // The environment of the image's config. The shell's own variables belong to the environment too.
         enter.args(words).env_clear().env("TMPDIR", folder.path()).env("FOO", "bar");
         enter.env("text", "of the environment").env("LC_ALL", "C");
         run(&mut enter).ok()
@@ -153,7 +154,7 @@ fn nixpkgs_envsubst_is_another_program() {
         (r#"x=5; echo "x=$x ${x:-none} ${y:-none}"; [ "$$" -gt 0 ] && echo pid"#, "x=5 5 none\npid"),
         (r#"a=1x; echo ${a%x} ${#a}; arr=(7 8); echo ${arr[@]}"#, "1 2\n7 8"),
         (r#"printf 'p q\n' | while read -r p q; do echo "$q$p"; done"#, "qp"),
-        // Within single quotes, too, as the guide says.
+        // Also within single quotes, as the guide says.
         (r"echo '$FOO ${FOO} $NOPE ${NOPE} $FOOD ${FOO'", "bar bar $NOPE ${NOPE} $FOOD ${FOO"),
         (r"echo '$text $LC_ALL'", "of the environment C"),
         (r"echo '$$FOO $1 ${1} $'", "$bar $1 ${1} $"),
@@ -165,7 +166,7 @@ fn nixpkgs_envsubst_is_another_program() {
     assert_eq!(entered(&["echo", "'$FOO'", "$FOO"]).trim_end(), "'$FOO' $FOO");
 }
 
-/// The package set as one that compiles for another machine: of it alone, nothing runs here. `body` has it as `cross`.
+/// Returns the package set for another machine, whose programs cannot run here, as `cross` for `body`.
 fn cross(body: &str) -> String {
     format!(
         r#"let
@@ -191,7 +192,7 @@ fn cross(body: &str) -> String {
 }
 
 #[test]
-fn nixpkgs_cross_images_are_made_by_programs_of_this_machine() {
+fn nixpkgs_cross_images_are_built_by_programs_of_this_machine() {
     let nix = harness!();
     let body = format!(
         r#"let
@@ -216,7 +217,7 @@ fn nixpkgs_cross_images_are_made_by_programs_of_this_machine() {
     assert_eq!(got["system"], system, "{got}");
 }
 
-/// A program that is given is for the machine that it runs on, wherever it is compiled.
+/// A passed program runs on the machine for which it was compiled.
 #[test]
 fn nixpkgs_cross_compiled_program_builds_where_it_runs() {
     let nix = harness!();
@@ -234,7 +235,7 @@ fn nixpkgs_cross_compiled_program_builds_where_it_runs() {
 fn nixpkgs_cross_containers_are_copied_by_programs_of_this_machine() {
     let nix = harness!();
     let folder = tempfile::tempdir().unwrap();
-    // The container's own programs are of the other set, so the builders of texts have to be there.
+    // The container's own programs belong to the other package set, so the text builders must exist there.
     let body = format!(
         r#"let
              evaluated = import {evaluate} {{
@@ -264,7 +265,7 @@ fn nixpkgs_cross_containers_are_copied_by_programs_of_this_machine() {
     assert_eq!(got["system"], format!("{}-linux", std::env::consts::ARCH), "{got}");
 }
 
-/// What each of the functions gives, by name, with the plugin or without.
+/// Returns the results of all functions by name, with or without the plugin.
 fn derivations(nix: &Nix, plugin: bool) -> String {
     let plain = format!(
         r#"
@@ -315,18 +316,18 @@ fn check_derivations(nix: &Nix, plugin: bool) {
     assert_eq!((&image["description"], &image["name"]), (&json!("it"), &json!("image-it.json")), "{image}");
 }
 
-/// lib.lazyDerivation asks for `outputs`, a shell for `inputDerivation`, and others for `meta`.
+/// lib.lazyDerivation reads `outputs`, a shell reads `inputDerivation`, and others read `meta`.
 #[test]
-fn nixpkgs_lazy_derivation_takes_images_and_layers() {
+fn nixpkgs_lazy_derivation_accepts_images_and_layers() {
     check_derivations(&harness!(), false);
 }
 
 #[test]
-fn nixpkgs_lazy_derivation_takes_images_of_the_plugin() {
+fn nixpkgs_lazy_derivation_accepts_images_of_the_plugin() {
     check_derivations(&plugin_harness!(), true);
 }
 
-/// All that is needed to build an image, and not the image.
+/// The inputs of an image, without the image itself.
 #[test]
 fn nixpkgs_input_derivation_refers_to_the_inputs() {
     let nix = harness!();

@@ -1,4 +1,5 @@
-//! What is checked while it is evaluated: the Rust and the Nix of a nixpkgs, the options of a devenv.nix and their values.
+//! Checks during evaluation: the Rust and the Nix of a nixpkgs, and the options of a devenv.nix with their
+//! values.
 
 use std::fs;
 
@@ -7,12 +8,13 @@ use nixply_packer::plan::Strategy;
 use nixply_tests::{Nix, harness, run};
 use serde_json::{Value, json};
 
-/// A file of the project, for an expression.
+/// Returns a file of the project, for an expression.
 fn file(name: &str) -> String {
     Nix::repository().join(name).display().to_string()
 }
 
-/// The arguments that nixpkgs gives nix/package.nix and nix/plugin.nix, with this Rust, Nix and system.
+/// Returns the arguments that nixpkgs passes to nix/package.nix and nix/plugin.nix, with this Rust, Nix and
+/// system.
 fn package(file_name: &str, rust: &str, nix: &str, system: &str, more: &str) -> String {
     format!(
         r#"let
@@ -34,14 +36,14 @@ fn package(file_name: &str, rust: &str, nix: &str, system: &str, more: &str) -> 
              }};
            in call (builtins.intersectAttrs (builtins.functionArgs call) given // {{ {more} }})"#,
         file_name = file(file_name),
-        lib = file("nix/packages/lib.nix"),
+        lib = file("tests/packages/lib.nix"),
     )
 }
 
 const NIX: &str = r#"pname = "nix"; version = "2.31.5";"#;
 
 #[test]
-fn nixpkgs_with_an_older_rust_is_refused_with_the_release_to_take() {
+fn nixpkgs_with_an_old_rust_is_refused_with_a_release_to_use() {
     let nix = harness!();
     for name in ["nix/package.nix", "nix/plugin.nix"] {
         for version in ["1.77.2", "1.87.0"] {
@@ -59,7 +61,7 @@ fn nixpkgs_with_an_older_rust_is_refused_with_the_release_to_take() {
 }
 
 #[test]
-fn nixpkgs_has_nix_versions_and_systems_without_a_plugin() {
+fn nixpkgs_versions_and_systems_without_a_plugin_are_refused() {
     let nix = harness!();
     let plugin = |package_of: &str, system: &str, more: &str| {
         nix.eval_plain(&package("nix/plugin.nix", "1.95.0", package_of, system, more))
@@ -113,9 +115,9 @@ fn nixpkgs_has_nix_versions_and_systems_without_a_plugin() {
     }
 }
 
-/// nixpkgs says itself which Nix it takes, and its own message knows no way out.
+/// nixpkgs checks the version of Nix itself, but its message has no remedy.
 #[test]
-fn nixpkgs_that_needs_a_newer_nix_is_refused_with_what_to_do() {
+fn nixpkgs_for_a_newer_nix_is_refused_with_a_remedy() {
     let nix = harness!();
     let folder = tempfile::tempdir().unwrap();
     let lib = folder.path().join("lib");
@@ -142,7 +144,7 @@ fn nixpkgs_that_needs_a_newer_nix_is_refused_with_what_to_do() {
     .unwrap();
     let told = check().fails();
     assert!(told.contains("needs `builtins.nixVersion` reports at least 99.2, and this is Nix 2."), "{told}");
-    // `<nixpkgs>` of the functions, and what `nixply container` finds.
+    // `<nixpkgs>` in the functions, and in `nixply container`.
     for expression in [
         format!("(import {} {{ }}).nixply", file("default.nix")),
         format!(
@@ -161,9 +163,9 @@ fn nixpkgs_that_needs_a_newer_nix_is_refused_with_what_to_do() {
     check().ok();
 }
 
-/// The options of a devenv.nix that are devenv's alone, and what is said of them.
+/// Options that only devenv has, and the messages about them.
 #[test]
-fn nixpkgs_options_of_devenv_point_to_devenv() {
+fn nixpkgs_options_of_devenv_refer_to_devenv() {
     let nix = harness!();
     let folder = tempfile::tempdir().unwrap();
     let environment = folder.path().join("devenv.nix");
@@ -195,24 +197,26 @@ fn nixpkgs_options_of_devenv_point_to_devenv() {
     ] {
         let said = told(&format!("{{ ... }}: {{ {text} }}")).fails();
         assert!(
-            said.contains(&format!("nixply: cannot use the option `{option}` {place}it is devenv's")),
+            said.contains(&format!(
+                "nixply: cannot use the option `{option}` {place}it is an option of devenv"
+            )),
             "{said}"
         );
         assert!(
             said.contains(
-                "use devenv's own program, with nixply's module for the containers: docs/guides/devenv.md"
+                "use devenv itself, with nixply's module for containers: see docs/guides/devenv.md"
             ),
             "{said}"
         );
         assert!(!said.contains("Did you mean"), "{said}");
     }
-    // All that there are, where one is missing.
+    // The message lists all options if one is missing.
     let said = told("{ languages.rust.enable = true; }").fails();
     assert!(
-        said.contains("of `languages` they have go, java, javascript, lua, perl, php, python, ruby."),
+        said.contains("they support go, java, javascript, lua, perl, php, python, ruby in `languages`."),
         "{said}"
     );
-    // A slip is one.
+    // A typo is recognized.
     for (text, meant) in [
         ("pakages = [ ];", "packages"),
         ("languages.pyton.enable = true;", "languages.python"),
@@ -220,11 +224,11 @@ fn nixpkgs_options_of_devenv_point_to_devenv() {
         ("scripts.hi.exec = \"echo\"; scripts.hi.descripton = \"\";", "scripts.hi.description"),
     ] {
         let said = told(&format!("{{ {text} }}")).fails();
-        assert!(said.contains(&format!("{place}there is no such option: did you mean `{meant}`?")), "{said}");
+        assert!(said.contains(&format!("{place}unknown option, did you mean `{meant}`?")), "{said}");
     }
     let said = told("{ nobodys.option = 1; }").fails();
-    assert!(said.contains(&format!("cannot use the option `nobodys` {place}nixply's own modules do not have it. If it is devenv's, use")), "{said}");
-    // What depends on the environment may be written as it was.
+    assert!(said.contains(&format!("cannot use the option `nobodys` {place}nixply's own modules do not support it. If it is an option of devenv, use")), "{said}");
+    // Options that depend on the environment are accepted unchanged.
     for text in [
         "{ config, lib, ... }: { languages = lib.optionalAttrs (!config.container.isBuilding) { python.enable = true; }; }",
         "{ config, lib, ... }: { process.manager = lib.optionalAttrs config.container.isBuilding { before = \"true\"; }; }",
@@ -234,9 +238,9 @@ fn nixpkgs_options_of_devenv_point_to_devenv() {
     }
 }
 
-/// What is wrong with an option's value is said once, before anything is built.
+/// An invalid option value is reported once, before anything is built.
 #[test]
-fn nixpkgs_values_of_options_are_checked_while_they_are_evaluated() {
+fn nixpkgs_option_values_are_checked_during_evaluation() {
     let nix = harness!();
     let container = |text: &str| {
         nix.try_eval(&format!(
@@ -282,15 +286,15 @@ fn nixpkgs_values_of_options_are_checked_while_they_are_evaluated() {
     for (body, expected) in [
         (
             "buildImage { name = \"a\"; compression = \"zip\"; }",
-            "nixply: buildImage: compression: expected one of none, gzip, gzip:1 to gzip:12",
+            "nixply: buildImage: argument `compression` must be one of none, gzip, gzip:1 to gzip:12",
         ),
         (
             "buildLayer { compression = \"zstd:99\"; }",
-            "nixply: buildLayer: compression: expected one of none, gzip",
+            "nixply: buildLayer: argument `compression` must be one of none, gzip",
         ),
         (
             "buildLayer { strategy = \"sise\"; }",
-            "nixply: buildLayer: strategy: expected one of popularity, single, per-path, size, auto-layer, nixply, or explicit with groups, but it is the string \\\"sise\\\"",
+            "nixply: buildLayer: argument `strategy` must be one of popularity, single, per-path, size, auto-layer, nixply, or explicit (with `groups`), got the string \\\"sise\\\"",
         ),
     ] {
         let told = nix
@@ -300,7 +304,7 @@ fn nixpkgs_values_of_options_are_checked_while_they_are_evaluated() {
             .fails();
         assert!(told.contains(&expected.replace("\\\"", "\"")), "{body}: {told}");
     }
-    // The builder door itself.
+    // The builder frontend itself.
     let told = nix.try_eval("(buildImage { name = \"a\"; compression = \"zip\"; }).drvPath").fails();
     assert!(
         told.contains("compression \"zip\" is not valid: expected none, gzip[:1-12] or zstd[:1-19]"),
@@ -308,9 +312,9 @@ fn nixpkgs_values_of_options_are_checked_while_they_are_evaluated() {
     );
 }
 
-/// What the expressions list is what the packer takes.
+/// The lists in the expressions equal those of the packer.
 #[test]
-fn nixpkgs_lists_are_the_packers() {
+fn nixpkgs_lists_match_the_packer() {
     let nix = harness!();
     let lists = nix.eval_plain(&format!(
         "{{ codecs = import {}; strategies = import {}; }}",

@@ -1,4 +1,5 @@
-//! The plugin where the evaluator does not own the store: through a daemon, for a user without rights, in a chroot store.
+//! The plugin when the evaluator does not own the store: with a daemon, for an unprivileged user, in a chroot
+//! store.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use nixply_tests::{NOBODY, Nix, Private, Running, plugin_harness, run};
 use serde_json::Value;
 
-/// A store behind its daemon, and a user of it.
+/// A store with a daemon, and a user of it.
 struct Served {
     nix: Private,
     home: PathBuf,
@@ -20,7 +21,7 @@ struct Served {
 impl Served {
     fn start(nix: &Nix) -> Self {
         let nix = nix.private();
-        // Nix 2.35 looks at it before anyone has asked the daemon to make it.
+        // Nix 2.35 reads the directory before anyone has asked the daemon to create it.
         fs::create_dir(nix.store_dir()).unwrap();
         let mut daemon = Running::start(&mut nix.command("nix-daemon"));
         let socket = nix.root.join("var/daemon-socket/socket");
@@ -30,13 +31,13 @@ impl Served {
         if is_root() {
             chown(&home, Some(NOBODY), Some(NOBODY)).unwrap();
         }
-        // Nobody need be able to read the repository.
+        // The user need not be able to read the repository.
         let function = Nix::repository().join("nix/build-image.nix");
         fs::copy(function, nix.folder().join("build-image.nix")).unwrap();
         Self { nix, home, _daemon: daemon }
     }
 
-    /// A command as the user; without root, all are one user.
+    /// Returns a command that runs as the user. Without root, there is only one user.
     fn user(&self, mut command: Command) -> Command {
         command.env("NIX_REMOTE", "daemon").env("HOME", &self.home).env_remove("XDG_CACHE_HOME");
         command.current_dir(&self.home);
@@ -46,7 +47,7 @@ impl Served {
         command
     }
 
-    /// `nix` as the user.
+    /// Returns a `nix` command that runs as the user.
     fn nix(&self, args: &[&str]) -> Command {
         let mut command = self.user(self.nix.command("nix"));
         command.args(args);
@@ -64,12 +65,12 @@ const IMAGE: &str = r#"rec {
     arguments = { name = "daemon"; config.Cmd = [ "${base}" ]; copyToRoot = [ a ]; compression = "zstd"; };
     image = builtins.nixplyImage arguments;
     data = { inherit (image) imageId manifestDigest; spec = builtins.readFile image.outPath; };
-    door = import ./build-image.nix { builder = "builtin:nixply"; args = [ ]; usePlugin = false; } arguments;
+    built = import ./build-image.nix { builder = "builtin:nixply"; args = [ ]; usePlugin = false; } arguments;
     paths = { a = "${a}"; base = "${base}"; };
   }"#;
 
 #[test]
-fn a_user_without_rights_builds_an_image_through_the_daemon() {
+fn unprivileged_user_builds_an_image_through_the_daemon() {
     let served = Served::start(&plugin_harness!());
     let file = served.nix.file("x.nix", IMAGE).display().to_string();
     let result = served.home.join("result");
@@ -88,13 +89,13 @@ fn a_user_without_rights_builds_an_image_through_the_daemon() {
         fs::metadata(layout.join("index.json")).unwrap().uid(),
         fs::metadata(&served.home).unwrap().uid()
     );
-    // What root would have built is the same.
+    // Root's build yields the same result.
     let root = served.nix.eval_file(Path::new(&file), "data").ok();
     assert_eq!(serde_json::from_str::<Value>(&root).unwrap(), data);
 }
 
 #[test]
-fn the_daemon_packs_in_the_builtin_builder() {
+fn daemon_packs_in_the_builtin_builder() {
     let nix = plugin_harness!();
     if !nix.has_builtin_builders() {
         return nixply_tests::skipped("this Nix lets no plugin register a builder");
@@ -102,15 +103,15 @@ fn the_daemon_packs_in_the_builtin_builder() {
     let served = Served::start(&nix);
     let file = served.nix.file("x.nix", IMAGE).display().to_string();
     let result = served.home.join("result");
-    run(served.nix(&["build", "-f", &file, "door", "--out-link"]).arg(&result)).ok();
+    run(served.nix(&["build", "-f", &file, "built", "--out-link"]).arg(&result)).ok();
     let data = run(&mut served.nix(&["eval", "--json", "-f", &file, "data"])).ok();
     let data: Value = serde_json::from_str(&data).unwrap();
     assert_eq!(data["spec"], fs::read_to_string(&result).unwrap());
-    run(&mut served.nix(&["build", "-f", &file, "door", "--no-link", "--rebuild"])).ok();
+    run(&mut served.nix(&["build", "-f", &file, "built", "--no-link", "--rebuild"])).ok();
 }
 
 #[test]
-fn a_file_that_the_user_may_not_read_is_named() {
+fn unreadable_file_is_reported_by_name() {
     if !is_root() {
         return nixply_tests::skipped("without root there is no other user");
     }
@@ -131,7 +132,7 @@ fn a_file_that_the_user_may_not_read_is_named() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_is_no_obstacle() {
+fn unwritable_cache_does_not_fail_the_build() {
     let served = Served::start(&plugin_harness!());
     let file = served.nix.file("x.nix", IMAGE).display().to_string();
     let cache = served.nix.folder().join("not-writable");
@@ -145,9 +146,9 @@ fn a_cache_that_cannot_be_written_is_no_obstacle() {
 }
 
 #[test]
-fn a_chroot_store_has_its_paths_elsewhere() {
+fn chroot_store_paths_are_read_from_their_real_location() {
     let nix = plugin_harness!().private();
-    let file = nix.file("x.nix", &IMAGE.replace("door =", "outside = buildImage arguments; door ="));
+    let file = nix.file("x.nix", &IMAGE.replace("built =", "outside = buildImage arguments; built ="));
     let chroot = nix.folder().join("chroot");
     let store = chroot.display().to_string();
     let within = |args: &[&str]| {
@@ -174,7 +175,7 @@ fn a_chroot_store_has_its_paths_elsewhere() {
 }
 
 #[test]
-fn a_store_without_files_is_refused() {
+fn store_without_files_is_refused() {
     let nix = plugin_harness!().private();
     let file = nix.file("x.nix", "(builtins.nixplyImage { name = \"x\"; }).outPath");
     let mut command = nix.command("nix");

@@ -1,17 +1,17 @@
-//! A plugin in a Nix that it was not built for stays away, and says so once.
+//! A plugin in a Nix for which it was not built disables itself with one message.
 
 use std::process::Command;
 
 use nixply_tests::{Nix, harness, needs, plugin_harness, run};
 
-/// `nix eval` in this Nix with a plugin, of any Nix.
+/// Runs `nix eval` of this Nix with the plugin of any Nix.
 fn eval_with(nix: &Nix, plugin: &str, expression: &str) -> nixply_tests::Output {
     let mut command: Command = nix.bare_command("nix", &format!("plugin-files = {plugin}\n"));
     run(command.args(["eval", "--impure", "--json", "--expr", expression]))
 }
 
 #[test]
-fn n10_a_plugin_for_another_nix_says_one_line_and_changes_nothing() {
+fn plugin_for_another_nix_prints_one_line_and_is_disabled() {
     let nix = harness!();
     let plugin = needs!("NIXPLY_TEST_OTHER_PLUGIN");
     if plugin.is_empty() {
@@ -24,7 +24,7 @@ fn n10_a_plugin_for_another_nix_says_one_line_and_changes_nothing() {
         ("1 + 1", "2"),
         ("builtins ? nixplyImage", "false"),
         ("builtins ? nixplyPlan", "false"),
-        // What else evaluation needs is there: parsing, the store, JSON.
+        // Other evaluation works: parsing, the store, JSON.
         ("builtins.fromJSON (builtins.readFile (builtins.toFile \"x\" \"[3]\"))", "[3]"),
     ] {
         let output = eval_with(&nix, &plugin, expression);
@@ -50,7 +50,7 @@ fn n10_a_plugin_for_another_nix_says_one_line_and_changes_nothing() {
 }
 
 #[test]
-fn a_declined_plugin_leaves_the_builder_door_open() {
+fn builder_frontend_works_with_a_disabled_plugin() {
     let nix = harness!();
     let plugin = needs!("NIXPLY_TEST_OTHER_PLUGIN");
     if plugin.is_empty() {
@@ -61,7 +61,7 @@ fn a_declined_plugin_leaves_the_builder_door_open() {
     }
     let other = Nix { plugin: Some(plugin.into()), ..nix.clone() };
     let image = "{ name = \"declined\"; layers = [ { deps = [ (builtins.toFile \"f\" \"\") ]; } ]; }";
-    // build-image.nix asks the evaluator itself, and finds that there is no plugin.
+    // build-image.nix checks the evaluator and finds no plugin.
     let body = format!(
         "import {}/nix/build-image.nix {{ builder = \"${{builtins.path {{ path = {}; name = \"nixply\"; }}}}\"; }} {image}",
         Nix::repository().display(),
@@ -71,7 +71,7 @@ fn a_declined_plugin_leaves_the_builder_door_open() {
 }
 
 #[test]
-fn the_right_plugin_loads_silently() {
+fn matching_plugin_loads_silently() {
     let nix = plugin_harness!();
     let plugin = nix.plugin.as_ref().unwrap().display().to_string();
     let output = eval_with(
@@ -81,7 +81,7 @@ fn the_right_plugin_loads_silently() {
     );
     assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""));
     assert_eq!(output.stdout.trim_end(), "[true,true,false]");
-    // In pure evaluation, too.
+    // The same in pure evaluation.
     let mut command = nix.command("nix");
     let output = run(command.args(["eval", "--json", "--expr", "builtins ? nixplyImage"]));
     assert_eq!((output.code, output.stderr.as_str(), output.stdout.trim_end()), (Some(0), "", "true"));

@@ -8,7 +8,7 @@ use nixply_tests::{Nix, Output, harness, plugin_harness, run};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// `default` is the plugin's, `door` the builder's; `plain` needs nothing built.
+/// `default` uses the plugin, `builder` the builder; `plain` needs no builds.
 const FLAKE: &str = r#"{
   outputs =
     { self }:
@@ -25,7 +25,7 @@ const FLAKE: &str = r#"{
     {
       packages.${system} = {
         default = builtins.nixplyImage image;
-        door = import ./build-image.nix { nixply = ./package; usePlugin = false; inherit system; } image;
+        builder = import ./build-image.nix { nixply = ./package; usePlugin = false; inherit system; } image;
         plain = builtins.nixplyImage plain;
       };
       plan.${system} = builtins.nixplyPlan image;
@@ -38,7 +38,7 @@ struct Flake {
 }
 
 impl Flake {
-    /// The package set and the functions of nix/ as a project of its own would have them.
+    /// Creates a project with its own copies of the package set and of the functions in nix/.
     fn new(nix: &Nix) -> Self {
         let folder = TempDir::with_prefix("nixply-flake-").unwrap();
         let flake = Self { folder };
@@ -48,7 +48,7 @@ impl Flake {
         for file in ["build-image.nix", "codecs.nix", "derivation.nix"] {
             fs::copy(repository.join("nix").join(file), flake.path(file)).unwrap();
         }
-        run(Command::new("cp").arg("-r").arg(repository.join("nix/packages")).arg(flake.path("packages")))
+        run(Command::new("cp").arg("-r").arg(repository.join("tests/packages")).arg(flake.path("packages")))
             .ok();
         fs::create_dir_all(flake.path("package/bin")).unwrap();
         fs::copy(&nix.cli, flake.path("package/bin/nixply")).unwrap();
@@ -61,10 +61,10 @@ impl Flake {
         self.folder.path().join(name)
     }
 
-    /// `nix VERB path:FOLDER#ATTRIBUTE`.
+    /// Runs `nix VERB path:FOLDER#ATTRIBUTE`.
     fn nix(&self, nix: &Nix, verb: &[&str], attribute: &str) -> Output {
         let mut command = nix.command("nix");
-        // The cache keeps failures, even of evaluations that have other settings.
+        // The cache also keeps failures of evaluations with other settings.
         command.args(verb).args(["--option", "eval-cache", "false"]);
         command.arg(format!("path:{}#{attribute}", self.folder.path().display()));
         run(command.current_dir(self.folder.path()))
@@ -80,14 +80,14 @@ fn read(path: &Path) -> String {
 }
 
 #[test]
-fn a_flakes_package_is_an_image() {
+fn image_is_a_package_of_a_flake() {
     let nix = plugin_harness!();
     let flake = Flake::new(&nix);
     let out = tempfile::tempdir().unwrap();
-    let [result, door] = ["result", "door"].map(|name| out.path().join(name));
+    let [result, builder] = ["result", "builder"].map(|name| out.path().join(name));
     flake.nix(&nix, &["build", "--out-link", result.to_str().unwrap()], "").ok();
-    flake.nix(&nix, &["build", "--out-link", door.to_str().unwrap()], "door").ok();
-    assert_eq!(read(&result), read(&door));
+    flake.nix(&nix, &["build", "--out-link", builder.to_str().unwrap()], "builder").ok();
+    assert_eq!(read(&result), read(&builder));
     let spec: Value = serde_json::from_str(&read(&result)).unwrap();
     assert!(spec["image-config"]["Entrypoint"][0].as_str().unwrap().ends_with("/bin/hello"), "{spec}");
     let plan = flake.nix(&nix, &["eval", "--json"], &format!("plan.{}", system())).ok();
@@ -100,7 +100,7 @@ fn a_flakes_package_is_an_image() {
 }
 
 #[test]
-fn evaluation_that_must_not_build_is_told_the_way_out() {
+fn evaluation_that_must_not_build_fails_with_a_hint() {
     let nix = plugin_harness!();
     let flake = Flake::new(&nix);
     let forbid = ["--option", "allow-import-from-derivation", "false"];
@@ -119,13 +119,14 @@ fn evaluation_that_must_not_build_is_told_the_way_out() {
         assert!(error.contains(&want), "{error}");
         assert!(error.contains("/flake.nix:"), "{error}");
     }
-    // What is in the store already may be packed.
+    // Paths that are already in the store may be packed.
     flake.nix(&nix, &no_link, "plain").ok();
 }
 
-/// The evaluation cache of flakes keeps errors of expressions; what a setting forbids today may be allowed tomorrow.
+/// The evaluation cache of flakes keeps errors of expressions, but an error of a setting must not be kept,
+/// because the setting may change.
 #[test]
-fn what_may_change_is_not_kept_by_the_evaluation_cache() {
+fn errors_of_settings_are_not_kept_by_the_evaluation_cache() {
     let nix = plugin_harness!();
     let flake = Flake::new(&nix);
     let cache = TempDir::new().unwrap();
@@ -150,9 +151,9 @@ fn what_may_change_is_not_kept_by_the_evaluation_cache() {
 }
 
 #[test]
-fn the_builder_door_needs_no_building_while_it_is_evaluated() {
+fn builder_frontend_does_not_build_during_evaluation() {
     let nix = harness!();
     let flake = Flake::new(&nix);
     let arguments = ["build", "--no-link", "--option", "allow-import-from-derivation", "false"];
-    flake.nix(&nix, &arguments, "door").ok();
+    flake.nix(&nix, &arguments, "builder").ok();
 }

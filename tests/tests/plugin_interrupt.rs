@@ -1,4 +1,4 @@
-//! Ctrl-C while an image is packed: an end that comes soon, with nothing left behind.
+//! Ctrl-C while an image is packed: the process ends soon and leaves no files.
 
 use std::fs;
 use std::path::Path;
@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use nixply_tests::{Private, Running, harness, plugin_harness};
 
-/// Far more than an interrupt takes (a frame at the highest level, seconds on a busy machine), and far less than the packing
-/// that is interrupted.
+/// Much longer than an interrupt takes (one frame at the highest level, seconds on a busy machine), and much
+/// shorter than the interrupted packing.
 const SOON: Duration = Duration::from_secs(20);
 
-/// A single file that takes a minute or more to pack: as hard to compress as it can be.
+/// A single incompressible file that takes at least a minute to pack.
 const SLOW: &str = r#"rec {
     big = sh "big" "head -c 200000000 /dev/urandom > $out";
     slow = (builtins.nixplyImage { name = "slow"; compression = "zstd:19"; layers = [ { deps = [ big ]; } ]; }).outPath;
     fast = buildImage { name = "fast"; layers = [ { deps = [ big ]; } ]; };
   }"#;
 
-/// The names in a folder.
+/// Returns the names in a directory.
 fn names(folder: &Path) -> Vec<String> {
     let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
     let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(name).collect();
@@ -26,7 +26,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Has a program work for a moment (packing 200 MB at level 19 takes much longer), then signals.
+/// Lets a program work for a moment (packing 200 MB at level 19 takes much longer), then sends the signal.
 fn interrupt(
     command: &mut Command,
     signal: &str,
@@ -44,7 +44,7 @@ fn interrupt(
 }
 
 #[test]
-fn n10_nix_ends_with_its_own_words() {
+fn nix_ends_with_its_own_message() {
     let nix = plugin_harness!().private();
     let file = nix.file("x.nix", SLOW);
     let link = nix.folder().join("big");
@@ -60,7 +60,7 @@ fn n10_nix_ends_with_its_own_words() {
         assert_eq!(output.stdout, "");
         assert!(output.stderr.contains("error: interrupted by the user"), "{}", output.stderr);
         assert!(!output.stderr.contains("cannot pack"), "{}", output.stderr);
-        // Nix raises the signal again once it has cleaned up, in some versions.
+        // Some versions of Nix raise the signal again after cleaning up.
         assert!(output.code.is_none_or(|code| code != 0), "{:?}", output.code);
         assert_eq!(nix.listing(), before);
         assert_eq!(names(&temporary), [""; 0]);
@@ -68,13 +68,13 @@ fn n10_nix_ends_with_its_own_words() {
     }
 }
 
-/// What the cache has of a layer that was never packed to its end.
+/// Returns the cache's layer entries, which must not include an incomplete layer.
 fn cached(nix: &Private) -> Vec<String> {
     let folder = nix.root.join("cache/nixply/layers");
     if folder.exists() { names(&folder) } else { Vec::new() }
 }
 
-/// The spec of the file that takes long to compress; it does not itself, with nothing to compress.
+/// Returns the spec of the file that is slow to compress. The spec itself is not compressed.
 fn spec(nix: &Private) -> String {
     let file = nix.file("x.nix", SLOW);
     let link = nix.folder().join("fast");
@@ -82,7 +82,7 @@ fn spec(nix: &Private) -> String {
 }
 
 #[test]
-fn a_layout_is_whole_or_not_there() {
+fn layout_is_complete_or_absent() {
     let nix = harness!().private();
     let spec = spec(&nix);
     let folder = nix.folder().join("layouts");
@@ -97,7 +97,7 @@ fn a_layout_is_whole_or_not_there() {
         assert_eq!(output.stderr, "error: interrupted\n");
         assert_eq!(names(&folder), [""; 0], "{signal}");
     }
-    // A layout that was there before is as it was.
+    // An existing layout is unchanged.
     let layout = folder.join("layout");
     let mut command = nix.nixply();
     nixply_tests::run(command.args(["layout", "--tag", "first", &spec]).arg(&layout)).ok();
@@ -113,7 +113,7 @@ fn a_layout_is_whole_or_not_there() {
 }
 
 #[test]
-fn a_build_writes_its_file_or_not() {
+fn build_output_is_complete_or_absent() {
     let nix = harness!().private();
     let file = nix.file("x.nix", SLOW);
     let link = nix.folder().join("big");

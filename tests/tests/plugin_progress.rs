@@ -1,20 +1,20 @@
-//! What Nix shows of the plugin: progress and settings.
+//! The plugin's progress and settings in Nix.
 
 use nixply_tests::{Nix, Output, plugin_harness, run};
 use serde_json::Value;
 
-/// What Nix numbers them, in its `logging.hh`.
+/// Nix's numbers, from its `logging.hh`.
 const PROGRESS: u64 = 105;
 const WARN: u64 = 1;
 
-/// The events of `--log-format internal-json`.
+/// Returns the events of `--log-format internal-json`.
 fn events(output: &Output) -> Vec<Value> {
     let events = output.stderr.lines().filter_map(|line| line.strip_prefix("@nix "));
     events.map(|event| serde_json::from_str(event).unwrap()).collect()
 }
 
 #[test]
-fn packing_is_an_activity_with_progress_and_an_end() {
+fn packing_is_an_activity_with_progress() {
     let nix = plugin_harness!().private();
     let file = nix.file(
         "x.nix",
@@ -51,11 +51,11 @@ fn packing_is_an_activity_with_progress_and_an_end() {
     let (done, expected) = progress.last().unwrap();
     assert_eq!(done, expected);
     assert!(*done >= 30_000_000, "{done}");
-    // Each layer is an activity below it, which ends, and before the image's does.
+    // Each layer is a nested activity, which ends before the image's activity.
     let at = |wanted: &Value| events.iter().position(|event| event == wanted).unwrap();
     for layer in ["packing layer 1", "packing layer 2"] {
         let [start] = starts(layer)[..] else { panic!("{layer}: {}", output.stderr) };
-        // Nix 2.8 does not say it.
+        // Nix 2.8 does not report the parent.
         assert!(start["parent"].is_null() || start["parent"] == *id, "{start}");
         let [stop] = of(&start["id"], "stop")[..] else { panic!("{layer} has no end") };
         assert!(at(image) < at(start) && at(start) < at(stop) && at(stop) < at(of(id, "stop")[0]), "{layer}");
@@ -68,7 +68,7 @@ fn packing_is_an_activity_with_progress_and_an_end() {
 }
 
 #[test]
-fn a_failure_ends_the_activity() {
+fn failure_ends_the_activity() {
     let nix = plugin_harness!().private();
     let file = nix.file("x.nix", "(builtins.nixplyImage { name = \"x\"; strategy = \"best\"; }).outPath");
     let mut command = nix.command("nix");
@@ -79,7 +79,7 @@ fn a_failure_ends_the_activity() {
     assert!(stop.is_some(), "{}", output.fails());
 }
 
-/// What Nix says its settings are, with these options before the command and these flags after it.
+/// Returns Nix's settings, with these options before the command and these flags after it.
 fn settings(nix: &Nix, options: &[&str], flags: &[&str], config: &str) -> Output {
     let plugin = nix.plugin.as_ref().map(|path| format!("plugin-files = {}\n", path.display()));
     let shown = |words: &[&str]| {
@@ -87,12 +87,12 @@ fn settings(nix: &Nix, options: &[&str], flags: &[&str], config: &str) -> Output
         run(command.args(options).args(words).args(flags))
     };
     let new = shown(&["config", "show"]);
-    // Its name until 2.20, an alias after that.
+    // The name until 2.20, an alias since then.
     if new.code == Some(0) { new } else { shown(&["show-config"]) }
 }
 
 #[test]
-fn the_plugins_settings_are_nixs() {
+fn plugin_settings_are_settings_of_nix() {
     let nix = plugin_harness!();
     let jobs = |options: &[&str], config: &str| {
         let shown = settings(&nix, options, &[], config).ok();
@@ -109,8 +109,8 @@ fn the_plugins_settings_are_nixs() {
     assert_eq!(json["nixply-jobs"]["value"], 0);
     assert_eq!(json["nixply-cache-dir"]["value"], "");
     let description = json["nixply-jobs"]["description"].as_str().unwrap();
-    assert_eq!(description.trim_end(), "Threads that pack an image; 0 is one for each core.");
-    // Without the plugin Nix does not know it.
+    assert_eq!(description.trim_end(), "Number of threads that pack an image; 0 means one per core.");
+    // Without the plugin, Nix does not know the setting.
     let bare = Nix { plugin: None, ..nix.clone() };
     assert!(!settings(&bare, &[], &[], "").ok().contains("nixply-jobs"));
 }

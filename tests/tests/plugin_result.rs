@@ -1,4 +1,5 @@
-//! What `builtins.nixplyImage` gives: a derivation for `nix build`, a store path that keeps its closure alive, data.
+//! The result of `builtins.nixplyImage`: a derivation for `nix build`, a store path that keeps its closure
+//! alive, and data.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +7,7 @@ use std::fs;
 use nixply_tests::{Private, plugin_harness, run};
 use serde_json::{Value, json};
 
-/// `a` is in the image through its config, with `base` that it refers to; `b` at the root, `c` in a layer.
+/// The config refers to `a`, which refers to `base`; `b` is at the root, `c` in a layer.
 const IMAGE: &str = r#"rec {
     base = sh "base" "echo base > $out";
     a = sh "a" "mkdir $out; echo ${base} > $out/a";
@@ -26,14 +27,14 @@ const IMAGE: &str = r#"rec {
     inside = sh "inside" "while read -r line; do echo \"$line\"; done < ${image} > $out";
   }"#;
 
-/// The text of the spec that a file's image has.
+/// Returns the path and the text of the image's spec.
 fn spec(nix: &Private, file: &std::path::Path) -> (String, String) {
     let path = nix.eval_file(file, "image.outPath").ok().trim_matches('"').to_owned();
     let text = fs::read_to_string(&path).unwrap();
     (path, text)
 }
 
-/// Every store path that stands anywhere in a text.
+/// Returns every store path in a text.
 fn store_paths(nix: &Private, text: &str) -> BTreeSet<String> {
     let prefix = format!("{}/", nix.store_dir().display());
     let end = |rest: &str| {
@@ -43,7 +44,7 @@ fn store_paths(nix: &Private, text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn nix_build_makes_a_link_to_the_specs_bytes() {
+fn nix_build_links_to_the_spec() {
     let nix = plugin_harness!().private();
     let file = nix.file("image.nix", IMAGE);
     nix.build_file(&file, "image", "result").ok();
@@ -53,14 +54,14 @@ fn nix_build_makes_a_link_to_the_specs_bytes() {
     assert!(path.ends_with("-image-Some-Image.json"), "{path}");
     assert!(text.contains(r#""ODD=  \\n%s %% \\\\ \" \u003c\u0026\u003e é $out `id` 'x' ""#), "{text}");
     assert!(!text.ends_with('\n'));
-    // Once more: nothing is left to be built or added.
+    // A second build adds nothing.
     let before = nix.listing();
     nix.build_file(&file, "image", "again").ok();
     assert_eq!(nix.listing(), before);
 }
 
 #[test]
-fn nix_build_of_the_old_kind_takes_it_too() {
+fn old_nix_build_command_works() {
     let nix = plugin_harness!().private();
     let file = nix.file("image.nix", IMAGE);
     let built = run(nix.command("nix-build").arg("--no-out-link").arg(&file).args(["-A", "image"])).ok();
@@ -68,7 +69,7 @@ fn nix_build_of_the_old_kind_takes_it_too() {
 }
 
 #[test]
-fn the_spec_refers_to_every_store_path_that_it_names() {
+fn spec_references_every_store_path_that_it_names() {
     let nix = plugin_harness!().private();
     let file = nix.file("image.nix", IMAGE);
     nix.build_file(&file, "image", "result").ok();
@@ -85,7 +86,7 @@ fn the_spec_refers_to_every_store_path_that_it_names() {
 }
 
 #[test]
-fn the_result_link_keeps_the_closure_alive() {
+fn result_link_keeps_the_closure_alive() {
     let nix = plugin_harness!().private();
     let file = nix.file("image.nix", IMAGE);
     nix.build_file(&file, "image", "result").ok();
@@ -99,27 +100,27 @@ fn the_result_link_keeps_the_closure_alive() {
     }
     let mut layout = nix.nixply();
     run(layout.arg("layout").arg(nix.folder().join("result")).arg(nix.folder().join("layout"))).ok();
-    // Without the link all of it goes.
+    // Without the link, everything is collected.
     fs::remove_file(nix.folder().join("result")).unwrap();
     run(nix.command("nix-store").arg("--gc")).ok();
     assert_eq!(nix.listing(), [""; 0]);
 }
 
 #[test]
-fn interpolation_gives_the_spec_with_its_context() {
+fn interpolation_yields_the_spec_with_its_context() {
     let nix = plugin_harness!().private();
     let file = nix.file("image.nix", IMAGE);
     let (path, text) = spec(&nix, &file);
     let context: Value = serde_json::from_str(&nix.eval_file(&file, "context").ok()).unwrap();
     assert_eq!(context, json!({ path: { "path": true } }));
-    // A sandboxed build sees nothing that it does not depend on.
+    // A sandboxed build sees only its dependencies.
     nix.build_file(&file, "inside", "inside").ok();
     let copy = fs::read_to_string(nix.folder().join("inside")).unwrap();
     assert_eq!(store_paths(&nix, &copy), store_paths(&nix, &text));
 }
 
 #[test]
-fn names_and_tags_are_what_registries_take() {
+fn names_and_tags_follow_registry_rules() {
     let nix = plugin_harness!().private();
     let file = nix.file("image.nix", IMAGE);
     let names: Value = serde_json::from_str(&nix.eval_file(&file, "names").ok()).unwrap();
@@ -140,9 +141,9 @@ fn names_and_tags_are_what_registries_take() {
 }
 
 #[test]
-fn unbuilt_inputs_are_built_all_at_once_before_anything_is_packed() {
+fn missing_inputs_are_built_in_parallel_before_packing() {
     let nix = plugin_harness!().private();
-    // Each of the three ends when it has seen the other two: one build at a time would never end.
+    // Each of the three builds waits for the other two, so sequential builds would never end.
     let meeting = nix.folder().join("meeting");
     fs::create_dir(&meeting).unwrap();
     fs::set_permissions(&meeting, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
@@ -180,7 +181,7 @@ fn unbuilt_inputs_are_built_all_at_once_before_anything_is_packed() {
 }
 
 #[test]
-fn warnings_name_what_is_left_out() {
+fn warnings_name_omitted_paths() {
     let nix = plugin_harness!().private();
     let file =
         nix.file("image.nix", "{ image = builtins.nixplyImage { name = \"x\"; config.Entrypiont = [ ]; }; }");

@@ -1,11 +1,12 @@
-//! The plugin and a store that is not as it should be: each failure says what is wrong, and adds nothing.
+//! The plugin with a damaged or incomplete store: each failure states the reason and adds nothing to the
+//! store.
 
 use std::fs;
 use std::path::Path;
 
 use nixply_tests::{Private, plugin_harness, run};
 
-/// Evaluates an attribute of a file that must fail at the call in this line; gives what was said.
+/// Evaluates an attribute of a file, which must fail at the call in this line. Returns the message.
 #[track_caller]
 fn fails(nix: &Private, file: &Path, attribute: &str) -> String {
     let before = nix.images();
@@ -20,7 +21,7 @@ fn text(nix: &Private, file: &Path, attribute: &str) -> String {
 }
 
 #[test]
-fn a_path_that_is_not_in_the_store_is_named() {
+fn path_missing_in_the_store_is_named() {
     let nix = plugin_harness!().private();
     let store = nix.store_dir().display().to_string();
     let unknown = format!("{store}/0123456789abcdfghijklmnpqrsvwxyz-unknown");
@@ -54,7 +55,7 @@ fn a_path_that_is_not_in_the_store_is_named() {
 }
 
 #[test]
-fn a_path_given_as_plain_text_is_taken_if_nix_knows_it() {
+fn plain_text_path_is_accepted_if_nix_knows_it() {
     let nix = plugin_harness!().private();
     let file = nix.file(
         "x.nix",
@@ -71,7 +72,7 @@ fn a_path_given_as_plain_text_is_taken_if_nix_knows_it() {
 }
 
 #[test]
-fn an_input_that_fails_to_build_is_nixs_own_error() {
+fn failed_build_of_an_input_is_nixs_error() {
     let nix = plugin_harness!().private();
     let file = nix.file(
         "x.nix",
@@ -85,7 +86,7 @@ fn an_input_that_fails_to_build_is_nixs_own_error() {
 }
 
 #[test]
-fn more_layers_than_runtimes_take_need_a_higher_limit() {
+fn more_layers_than_runtimes_support_need_a_higher_limit() {
     let nix = plugin_harness!().private();
     let file = nix.file(
         "x.nix",
@@ -120,7 +121,7 @@ fn more_layers_than_runtimes_take_need_a_higher_limit() {
 }
 
 #[test]
-fn two_files_cannot_have_one_place() {
+fn conflicting_files_are_an_error() {
     let nix = plugin_harness!().private();
     let file = nix.file(
         "x.nix",
@@ -144,7 +145,7 @@ fn two_files_cannot_have_one_place() {
 }
 
 #[test]
-fn a_path_deleted_behind_nixs_back_is_named() {
+fn deleted_store_path_is_named() {
     let nix = plugin_harness!().private();
     let file = nix.file(
         "x.nix",
@@ -167,15 +168,15 @@ fn a_path_deleted_behind_nixs_back_is_named() {
          bring it back (nix-store --realise, or --repair-path where Nix still lists it) and keep it alive while it is packed: {inner}"
     );
     assert!(error.contains(&want), "{error}");
-    // A plan reads no store path, so it needs none.
+    // A plan reads no store paths, so it does not need them.
     nix.eval_file(&file, "plan").ok();
-    // Once it is there again, all is well.
+    // After a repair, the build succeeds.
     run(nix.command("nix-store").args(["--repair-path", &inner])).ok();
     nix.eval_file(&file, "image").ok();
 }
 
 #[test]
-fn a_damaged_spec_as_base_image_is_named() {
+fn damaged_base_image_spec_is_named() {
     let nix = plugin_harness!().private();
     let file = nix.file(
         "x.nix",
@@ -195,7 +196,7 @@ fn a_damaged_spec_as_base_image_is_named() {
 }
 
 #[test]
-fn the_program_refuses_what_the_plugin_refuses() {
+fn program_and_plugin_refuse_the_same_images() {
     let nix = nixply_tests::harness!().private();
     let store = nix.store_dir().display().to_string();
     let unknown = format!("{store}/0123456789abcdfghijklmnpqrsvwxyz-unknown");
@@ -212,7 +213,7 @@ fn the_program_refuses_what_the_plugin_refuses() {
     assert!(error.contains(&unknown), "{error}");
     assert!(
         error.contains(
-            "error: nix path-info ended with exit status: 1\nhint: the store paths of the request must be built"
+            "error: nix path-info failed with exit status: 1\nhint: build the request's store paths first"
         ),
         "{error}"
     );
@@ -227,9 +228,10 @@ fn the_program_refuses_what_the_plugin_refuses() {
     assert!(error.contains("image name \"a b\" is not valid"), "{error}");
 }
 
-/// The program's requests are the builtin's arguments as JSON: no context, so store paths count as they stand there.
+/// The program's requests are the builtin's arguments as JSON. They have no context, so store paths are found
+/// by their text.
 #[test]
-fn the_program_finds_the_store_paths_in_the_config() {
+fn program_finds_store_paths_in_the_config() {
     let nix = plugin_harness!().private();
     let file = nix.file(
         "x.nix",
@@ -252,7 +254,7 @@ fn the_program_finds_the_store_paths_in_the_config() {
     let made = nixply_tests::run_with_input(command.args(["build", "-", "--quiet"]), &arguments);
     assert_eq!(made.stderr, "", "what only looks like another path is none");
     assert_eq!(made.ok(), spec);
-    // With the plugin, text without context is not meant; that it names a path that is not there is said.
+    // With the plugin, a path in text without context does not count; a warning names the missing path.
     let output = nix.eval_file(&file, "plain");
     let b = text(&nix, &file, "b-path");
     let warning = format!("the config names {b}, which is not in the image");
@@ -261,7 +263,7 @@ fn the_program_finds_the_store_paths_in_the_config() {
 }
 
 #[test]
-fn what_one_door_remembers_no_other_reads_again() {
+fn frontends_share_cached_results() {
     let nix = plugin_harness!().private();
     let file = nix.file(
         "x.nix",
@@ -282,7 +284,7 @@ fn what_one_door_remembers_no_other_reads_again() {
         other => other,
     };
     fs::write(&request, json.replace("ARCH", arch)).unwrap();
-    // Nobody can read what is not there.
+    // The removed path cannot be read again.
     run(std::process::Command::new("chmod").args(["-R", "u+w", &path])).ok();
     fs::remove_dir_all(&path).unwrap();
     assert_eq!(text(&nix, &file, "image"), spec);

@@ -1,4 +1,4 @@
-//! What `nixply diff` and `nixply strategies` predict, against what a registry is sent and asked for.
+//! Predictions of `nixply diff` and `nixply strategies`, compared with the actual traffic of a registry.
 
 use std::collections::HashSet;
 use std::fs;
@@ -7,7 +7,7 @@ use nixply_tests::engines::{Folder, Image, Registry, closure, json, sha256, skop
 use nixply_tests::{harness, needs, run};
 use serde_json::Value;
 
-/// An image whose two files differ from run to run, so that no registry has them.
+/// An image whose two files are unique per run, so that no registry has them.
 fn image(first: &str, second: &str) -> String {
     format!(
         r#"{{
@@ -21,7 +21,7 @@ fn image(first: &str, second: &str) -> String {
     )
 }
 
-/// The blobs that skopeo sent, by its debug log, and their bytes, by the registry.
+/// Returns the blobs that skopeo sent, from its debug log, and their sizes, from the registry.
 fn sent(
     image: &Image<'_>,
     folder: &Folder,
@@ -49,7 +49,7 @@ fn sent(
 }
 
 #[test]
-fn a_push_sends_what_diff_predicts() {
+fn push_sends_the_bytes_that_diff_predicts() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let (folder, repository) = (Folder::new(), unique("-report"));
@@ -64,27 +64,28 @@ fn a_push_sends_what_diff_predicts() {
     let report = json(&report);
     let pushed: u64 = pushed.iter().sum();
     assert_eq!(report["push"]["size"], pushed, "{report}");
-    // A client that has the old image fetches the same blobs.
+    // A client with the old image fetches the same blobs.
     assert_eq!(report["pull"]["byBlob"]["size"], pushed, "{report}");
     let whole: u64 =
         manifest["layers"].as_array().unwrap().iter().map(|blob| blob["size"].as_u64().unwrap()).sum();
     assert!(pushed < whole);
 }
 
-/// Code that binds `data`, a package of two megabytes of text that differs from run to run; a version, and rows of the text.
+/// Returns code that binds `data`: a package with two megabytes of unique text, in this version, with this
+/// number of changed rows.
 fn data(version: usize, rows: usize) -> String {
     format!(
         r#"let data = pkgs.runCommand "data-{version}" {{ }} ''
              awk 'BEGIN {{ srand({seed}); for (n = 0; n < {rows}; n++)
                print "row", n, int(1000000 * rand()), int(100 * rand()), (rand() < 0.5 ? "left" : "right") }}' > $out
            ''; in"#,
-        // Nanoseconds are more than awk's seeds have room for.
+        // awk's seeds are too small for nanoseconds.
         seed = u32::from_str_radix(&sha256(unique("seed").as_bytes())[7..13], 16).unwrap(),
     )
 }
 
 #[test]
-fn a_push_sends_what_strategies_foretell_of_packages_that_were_never_packed() {
+fn push_sends_the_bytes_that_strategies_estimates_for_unpacked_packages() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let (folder, repository) = (Folder::new(), unique("-foretold"));
@@ -109,13 +110,13 @@ fn a_push_sends_what_strategies_foretell_of_packages_that_were_never_packed() {
     let history = &json(&report)["histories"][0];
     let prediction = &history["prediction"];
     let paths = prediction["paths"].as_u64().unwrap();
-    // The first release is packed; of the second one, all but the new version of one package.
+    // The first release is packed. Of the second one, all paths but one package's new version are known.
     assert_eq!((&prediction["knownPaths"], &prediction["packagePaths"]), (&(paths - 1).into(), &1.into()));
 
     let new = image(&releases[1]);
     let pushed = &history["limits"][0]["strategies"][0]["series"]["pushed"];
     let near = |bytes: u64, foretold: &Value| (bytes as f64 / foretold.as_f64().unwrap() - 1.0).abs() < 0.03;
-    // Of the first one, the registry may have blobs of other images: what it would be sent if it had none.
+    // The registry may have blobs of the first release from other images, so compare with a full push.
     let (_, manifest) = sent(&old, &folder, &registry, &repository, "old");
     let whole =
         manifest["layers"].as_array().unwrap().iter().map(|blob| blob["size"].as_u64().unwrap()).sum();

@@ -1,4 +1,5 @@
-//! `nixply serve`: unpatched clients take images from it as from any registry, and it packs what they ask for.
+//! `nixply serve`: unpatched clients pull images from it as from any registry, and it packs the requested
+//! layers.
 
 use std::fs;
 use std::path::Path;
@@ -12,8 +13,8 @@ use serde_json::Value;
 
 const OCI: &str = "Accept: application/vnd.oci.image.manifest.v1+json\r\n";
 
-/// An image of a few layers whose topmost one is nobody else's. Docker takes every layer anew above one that it lacks, so
-/// the place of that one matters.
+/// An image of a few layers with a unique topmost one. Docker unpacks all layers above a missing one again,
+/// so its position matters.
 fn hello<'n>(nix: &'n Nix, codec: &str, leaf: &str) -> Image<'n> {
     let arguments = format!(
         r#"{{
@@ -32,7 +33,8 @@ fn layers(manifest: &[u8]) -> Vec<Value> {
     manifest["layers"].as_array().unwrap().clone()
 }
 
-/// skopeo, to a layout: with recorded digests and with digests that are found out, every blob is what it says.
+/// skopeo copies to a layout. Every blob has its digest, whether the digests were recorded or found by
+/// packing.
 #[test]
 fn skopeo_copies_to_a_layout() {
     let nix = harness!();
@@ -54,7 +56,7 @@ fn skopeo_copies_to_a_layout() {
         let images = validate(&layout).unwrap();
         assert_eq!(images[0].id, image.id(), "{recorded} {served}");
         assert!(images[0].layers.iter().all(|layer| layer.codec == expected), "{recorded} {served}");
-        // The same image as nixply's own layout.
+        // The same image as in nixply's own layout.
         let own = folder.join("own");
         let digest = image.layout(&own, "t", Some(expected));
         assert_eq!(images[0].manifest, digest, "{recorded} {served}");
@@ -66,9 +68,9 @@ fn skopeo_copies_to_a_layout() {
     }
 }
 
-/// skopeo inspect asks for manifest and config; that packs nothing.
+/// skopeo inspect reads manifest and config, which packs nothing.
 #[test]
-fn skopeo_inspects() {
+fn skopeo_inspect_packs_nothing() {
     let nix = harness!();
     let image = hello(&nix, "zstd", "to look at");
     let server = Served::start(&nix, &[&image.spec], &["--name", "looked/at:V1"]);
@@ -83,15 +85,15 @@ fn skopeo_inspects() {
     assert_eq!(server.stop().packed, 0);
 }
 
-/// From here to another registry: what that one has is neither read nor packed.
+/// A push from this registry to another neither reads nor packs the blobs that the other has.
 #[test]
-fn skopeo_pushes_to_a_registry_what_it_lacks() {
+fn skopeo_pushes_only_missing_blobs_to_another_registry() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let repository = unique("-served");
     let to = registry.reference(&repository, "t");
-    // A level that no other test uses: skopeo remembers which repositories of a registry have a blob, and would have the
-    // registry take it from there.
+    // No other test uses this level: skopeo remembers the repositories of a blob and would make the registry
+    // copy it.
     let push = |leaf: &str| {
         let image = hello(&nix, "zstd:7", leaf);
         let server = Served::start(&nix, &[&image.spec], &["--no-cache"]);
@@ -108,14 +110,14 @@ fn skopeo_pushes_to_a_registry_what_it_lacks() {
     assert!(layers.len() > 2);
     assert_eq!((done.packed, done.blobs), (layers.len() as u64, layers.len() as u64 + 1));
     let (_, done) = push(&first);
-    // skopeo reads a config to know the image, whether or not it sends it.
+    // skopeo reads a config to identify the image, even if it does not send it.
     assert_eq!((done.packed, done.blobs), (0, 1));
     let (_, done) = push(&leaf);
     assert_eq!((done.packed, done.blobs), (1, 2));
 }
 
-/// Pulls an image and then one with another leaf: only that is fetched.
-fn fetches_what_it_lacks(nix: &Nix, engine: &dyn Engine, pull: &dyn Fn(&str), codec: &str) {
+/// Pulls an image and then one with another leaf: only the leaf is fetched.
+fn fetches_only_missing_layers(nix: &Nix, engine: &dyn Engine, pull: &dyn Fn(&str), codec: &str) {
     let take = |leaf: &str| {
         let image = hello(nix, codec, leaf);
         let server = Served::start(nix, &[&image.spec], &["--name", &unique("-pulled"), "--no-cache"]);
@@ -131,12 +133,17 @@ fn fetches_what_it_lacks(nix: &Nix, engine: &dyn Engine, pull: &dyn Fn(&str), co
     let done = take(&second);
     assert_eq!((done.packed, done.blobs), (1, 2), "{codec}: {done:?}");
     assert!(done.bytes < 10_000, "{codec}: {done:?}");
-    by_size_a_changed_leaf_comes_alone(nix, engine, pull, codec);
+    changed_leaf_is_fetched_alone_with_strategy_size(nix, engine, pull, codec);
 }
 
-/// One layer group, by size: what has changed lies on top of all that it refers to. An engine takes every layer anew above one
-/// that it lacks (podman unpacks them again, Docker fetches them again).
-fn by_size_a_changed_leaf_comes_alone(nix: &Nix, engine: &dyn Engine, pull: &dyn Fn(&str), codec: &str) {
+/// One group of layers by size: a changed path is above all its references. An engine renews every layer
+/// above a missing one (podman unpacks them again, Docker fetches them again).
+fn changed_leaf_is_fetched_alone_with_strategy_size(
+    nix: &Nix,
+    engine: &dyn Engine,
+    pull: &dyn Fn(&str),
+    codec: &str,
+) {
     let take = |leaf: &str| {
         let definitions = format!(
             r#"let app = pkgs.runCommand "app" {{ }} "printf '#!${{pkgs.bash}}/bin/bash\nexec ${{pkgs.hello}}/bin/hello --greeting {leaf}' > $out; chmod +x $out"; in"#
@@ -164,31 +171,31 @@ fn by_size_a_changed_leaf_comes_alone(nix: &Nix, engine: &dyn Engine, pull: &dyn
 }
 
 #[test]
-fn podman_pulls_what_it_lacks_and_runs() {
+fn podman_pulls_only_missing_layers() {
     let nix = harness!();
     for codec in ["zstd", "gzip"] {
         let podman = Podman::new();
         let pull = |reference: &str| {
             podman.pull(reference);
         };
-        fetches_what_it_lacks(&nix, &podman, &pull, codec);
+        fetches_only_missing_layers(&nix, &podman, &pull, codec);
     }
 }
 
 #[test]
-fn docker_pulls_what_it_lacks_and_runs() {
+fn docker_pulls_only_missing_layers() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let docker = Docker::new(needs!("NIXPLY_TEST_DOCKER"), registry);
     let pull = |reference: &str| {
         docker.pull(reference).ok();
     };
-    fetches_what_it_lacks(&nix, &docker, &pull, "gzip");
+    fetches_only_missing_layers(&nix, &docker, &pull, "gzip");
 }
 
-/// An image for which nobody has named a codec is in the form that each client reads.
+/// An image without a fixed codec is served in a form that each client supports.
 #[test]
-fn every_client_gets_what_it_reads() {
+fn every_client_gets_a_supported_codec() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let docker = Docker::new(needs!("NIXPLY_TEST_DOCKER"), registry);
@@ -196,7 +203,7 @@ fn every_client_gets_what_it_reads() {
         let leaf = unique("for everyone");
         let image = hello(&nix, recorded, &leaf);
         let server = Served::start(&nix, &[&image.spec], &["--name", &unique("-everyone"), "--no-cache"]);
-        // Docker 20.10 reads no zstd, this one perhaps.
+        // Docker 20.10 does not support zstd; this version may.
         docker.pull(server.reference()).ok();
         assert_eq!(docker.run(&[server.reference()]).ok(), leaf);
         let podman = Podman::new();
@@ -217,14 +224,14 @@ fn every_client_gets_what_it_reads() {
             }
         }
         let done = server.stop();
-        // Each layer in each of both codecs.
+        // Each layer in both codecs.
         assert_eq!(done.packed, 2 * image.diff_ids().len() as u64, "{recorded}");
     }
 }
 
-/// The protocol's details, as curl would see them.
+/// Details of the protocol, as curl would see them.
 #[test]
-fn ranges_heads_and_refusals() {
+fn ranges_head_requests_and_errors() {
     let nix = harness!();
     let image = hello(&nix, "zstd", "to be read in parts");
     let server = Served::start(&nix, &[&image.spec], &["--no-cache"]);
@@ -265,9 +272,10 @@ fn ranges_heads_and_refusals() {
     assert_eq!(server.stop().packed, 1);
 }
 
-/// One giant layer, eight at once: packed when it is asked for, or taken from the cache that the build has filled.
+/// Eight concurrent readers of one large layer: it is packed on demand, or read from the cache that the build
+/// has filled.
 #[test]
-fn eight_readers_share_one_packing() {
+fn concurrent_readers_share_one_packing() {
     let nix = harness!();
     let arguments = r#"{
         name = "python"; config.Cmd = [ "${pkgs.python3}/bin/python3" ]; compression = "zstd";
@@ -298,14 +306,14 @@ fn eight_readers_share_one_packing() {
     }
 }
 
-/// Nobody takes a layer that is not what the spec says, and the message names the store path.
+/// No client gets a layer that differs from its spec, and the message names the store path.
 #[test]
-fn a_damaged_store_path_is_not_served() {
+fn damaged_store_path_is_not_served() {
     let nix = harness!();
     let private = nix.private();
-    let door = Image::door(&private);
+    let function = Image::function(&private);
     let body = format!(
-        r#"{{ image = {door} {{
+        r#"{{ image = {function} {{
             name = "damaged"; compression = "zstd";
             config.Env = [ "FILE=${{sh "content" "echo right > $out"}}" ];
         }}; }}"#
@@ -320,7 +328,7 @@ fn a_damaged_store_path_is_not_served() {
         fs::write(&content, text).unwrap();
     };
     damage("wrong\n");
-    // The cache would give what the store no longer has.
+    // The cache would still have the lost content.
     let mut server = Served::start(&private, &[&spec], &["--no-cache"]);
     assert!(server.reference().ends_with("/damaged:latest"), "{}", server.reference());
     let folder = Folder::new();
@@ -333,7 +341,7 @@ fn a_damaged_store_path_is_not_served() {
     assert!(validate(&folder.join("layout")).is_err());
     let words = "error: layer 1 no longer has the content that its image spec records";
     server.wait_for_stderr(&[words, &content.to_string_lossy()]);
-    // Mended, it is served by the same server.
+    // After a repair, the same server serves it.
     damage("right\n");
     run(std::process::Command::new("chmod").arg("444").arg(&content)).ok();
     copy(&server).ok();
@@ -341,18 +349,18 @@ fn a_damaged_store_path_is_not_served() {
     server.stop();
 }
 
-/// Ctrl-C in the midst of packing.
+/// Ctrl-C during packing.
 #[test]
-fn an_interrupted_server_leaves_nothing() {
+fn interrupted_server_leaves_no_files() {
     let nix = harness!();
     let arguments = r#"{ name = "python"; config.Cmd = [ "${pkgs.python3}/bin/python3" ]; }"#;
     let image = Image::build(&nix, "", arguments);
-    // Slow, so that it is in the midst of it.
+    // A slow codec, so that the signal arrives during packing.
     let server = Served::start(&nix, &[&image.spec], &["--compression", "zstd:12", "--no-cache"]);
     let mut reader = skopeo(&["inspect", "--tls-verify=false"]);
     let mut reader = Running::start(reader.arg(format!("docker://{}", server.reference())));
     let packing = || {
-        // Files without names are to be seen among the process' open files alone.
+        // Files without names are visible only among the process's open files.
         let processes = fs::read_dir("/proc").unwrap().flatten();
         let open =
             processes.flat_map(|process| fs::read_dir(process.path().join("fd")).into_iter().flatten());
@@ -368,9 +376,9 @@ fn an_interrupted_server_leaves_nothing() {
     reader.finish(std::time::Duration::from_secs(60)).fails();
 }
 
-/// Several images; names; what is refused before anything is served.
+/// Several images, their names, and errors before the server starts.
 #[test]
-fn names_and_addresses() {
+fn names_and_addresses_are_checked() {
     let nix = harness!();
     let (one, two) = (hello(&nix, "zstd", "one"), hello(&nix, "zstd", "two"));
     let names = ["--name", "a/b:v1", "--name", "c"];
@@ -400,5 +408,5 @@ fn names_and_addresses() {
     let error = refused(&["--compression", "xz"], &[&one.spec]);
     assert!(error.contains("expected auto, none, gzip or zstd, perhaps with a level"), "{error}");
     let error = refused(&["--scratch-dir", "/nonexistent"], &[&one.spec]);
-    assert!(error.contains("cannot keep packed layers in the folder /nonexistent"), "{error}");
+    assert!(error.contains("cannot keep packed layers in the directory /nonexistent"), "{error}");
 }

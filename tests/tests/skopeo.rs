@@ -1,76 +1,18 @@
-//! The program under the name `skopeo`: the real one, which takes `nix:IMAGE.json` for a source, too.
+//! The program under the name `skopeo`: the real one, which also accepts `nix:IMAGE.json` as a source.
 
-use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::net::TcpStream;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::symlink;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use nixply_tests::engines::{
     Docker, Engine, Folder, Image, Podman, Registry, as_root, json, sha256, text, texts, unique, validate,
 };
-use nixply_tests::{Nix, Output, Running, harness, needs, run, run_with_input};
+use nixply_tests::skopeo::{SkopeoLink, source};
+use nixply_tests::{Nix, Output, harness, needs, run};
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A link to the program under another name, ahead of all others on PATH.
-struct Link<'n> {
-    nix: &'n Nix,
-    folder: Folder,
-}
-
-impl<'n> Link<'n> {
-    fn new(nix: &'n Nix) -> Self {
-        let folder = Folder::new();
-        symlink(&nix.cli, folder.join("skopeo")).unwrap();
-        Self { nix, folder }
-    }
-
-    fn program(&self) -> PathBuf {
-        self.folder.join("skopeo")
-    }
-
-    /// In the environment of the Nix, and with nothing that the tests' user has set.
-    fn set_up(&self, command: &mut Command) {
-        command.envs(self.nix.environment("")).env_remove("NIXPLY_SKOPEO");
-        command.env("PATH", self.path(std::env::var_os("PATH").unwrap_or_default()));
-    }
-
-    /// A PATH that begins with the link's folder.
-    fn path(&self, rest: impl AsRef<OsStr>) -> OsString {
-        let mut path = self.folder.path().as_os_str().to_owned();
-        path.push(":");
-        path.push(rest);
-        path
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.program());
-        self.set_up(&mut command);
-        command.args(arguments);
-        command
-    }
-
-    /// skopeo copy from a spec, with these arguments after it.
-    fn copy(&self, spec: &Path, rest: &[&str]) -> Command {
-        let mut command = self.command(&["--insecure-policy", "copy"]);
-        command.arg(source(spec)).args(rest);
-        command
-    }
-}
-
-fn source(spec: &Path) -> OsString {
-    let mut source = OsString::from("nix:");
-    source.push(spec);
-    source
-}
-
-/// An image whose two layers are nobody else's: skopeo takes another form of a blob that it has seen in the registry before.
+/// An image with two unique layers: skopeo substitutes blobs that it has seen in the registry in another
+/// compression.
 fn new_image<'n>(nix: &'n Nix, codec: &str) -> Image<'n> {
     let arguments = format!(
         r#"{{
@@ -105,33 +47,20 @@ fn digests(manifest: &Value) -> Vec<String> {
     layers.iter().map(|layer| text(&layer["digest"]).to_owned()).collect()
 }
 
-/// A program that stands in for the real skopeo.
-fn fake(script: &str) -> Folder {
-    let folder = Folder::new();
-    let file = folder.join("skopeo");
-    fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
-    folder
-}
-
-/// An image's spec for a skopeo that does not read it.
-fn any_spec(nix: &Nix) -> PathBuf {
-    Image::build(nix, "", r#"{ name = "any"; config.Env = [ "FILE=${builtins.toFile "any" "any"}" ]; }"#).spec
-}
-
-/// What skopeo's debug log says it has asked for in these ways: of a registry, but for what is said without a body.
+/// Returns the lines of skopeo's debug log about requests with these verbs for `of`, except requests without
+/// a body.
 fn requests<'l>(log: &'l str, verbs: &[&str], of: &str) -> Vec<&'l str> {
     let asks =
         |line: &&str| verbs.iter().any(|verb| line.contains(&format!("{verb} http")) && line.contains(of));
     log.lines().filter(asks).collect()
 }
 
-/// Blobs are in the registry as they were served: nixply's own, whatever the codec.
+/// Blobs in the registry are nixply's own, for every codec.
 #[test]
-fn blobs_go_to_a_registry_as_they_are() {
+fn blobs_reach_a_registry_unchanged() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
-    let link = Link::new(&nix);
+    let link = SkopeoLink::new(&nix);
     for (recorded, flags, codec) in [
         ("none", &[][..], "gzip:6"),
         ("none", &["--dest-compress-level", "9"], "gzip:9"),
@@ -140,7 +69,7 @@ fn blobs_go_to_a_registry_as_they_are() {
         ("zstd:5", &[], "zstd:5"),
         ("zstd:5", &["--dest-compress-format", "zstd"], "zstd:5"),
         ("zstd:5", &["--dest-compress-format", "gzip"], "gzip:6"),
-        // There is nothing to verify and nobody to log in to, whatever is said of a source.
+        // A source needs no TLS verification and no login, so these flags have no effect.
         ("gzip:2", &["--src-tls-verify=true", "--src-creds", "nix:a"], "gzip:2"),
     ] {
         let image = new_image(&nix, recorded);
@@ -162,12 +91,12 @@ fn blobs_go_to_a_registry_as_they_are() {
     }
 }
 
-/// To the same registry again, under another tag.
+/// Copies to the same registry twice, under two tags.
 #[test]
-fn what_a_registry_has_is_not_sent_and_not_read() {
+fn blobs_in_the_registry_are_neither_sent_nor_read() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
-    let link = Link::new(&nix);
+    let link = SkopeoLink::new(&nix);
     for codec in ["none", "zstd"] {
         let image = new_image(&nix, codec);
         let repository = unique("-again");
@@ -184,18 +113,18 @@ fn what_a_registry_has_is_not_sent_and_not_read() {
         let (uploads, reads) = copy("one");
         assert!(uploads >= 3, "{codec}: {uploads}");
         assert_eq!(reads, 3, "{codec}");
-        // skopeo reads a config to know the image, whether or not it sends it.
+        // skopeo reads a config to identify the image, even if it does not send it.
         assert_eq!(copy("two"), (0, 1), "{codec}");
         let tags = ["one", "two"].map(|tag| registry.get(&repository, "manifests", tag));
         assert_eq!(tags[0], tags[1]);
     }
 }
 
-/// With the real skopeo, which says nothing then.
+/// The real skopeo prints nothing in this case.
 #[test]
-fn what_was_sent_is_told_where_that_is_asked_for() {
+fn summary_is_printed_on_request() {
     let nix = harness!();
-    let link = Link::new(&nix);
+    let link = SkopeoLink::new(&nix);
     for codec in ["none", "zstd"] {
         let (image, folder) = (new_image(&nix, codec), Folder::new());
         let layers = image.inspect()["layers"].as_array().unwrap().len();
@@ -214,11 +143,11 @@ fn what_was_sent_is_told_where_that_is_asked_for() {
     }
 }
 
-/// What is plain stays plain where skopeo keeps layers as they are, and is compressed where it compresses.
+/// A plain layer stays plain where skopeo keeps layers unchanged, and is compressed where skopeo compresses.
 #[test]
-fn folders_have_what_skopeo_would_make_of_plain_tar() {
+fn directories_match_skopeos_own_copy_of_plain_tar() {
     let nix = harness!();
-    let link = Link::new(&nix);
+    let link = SkopeoLink::new(&nix);
     let image = hello(&nix, "none");
     let folder = Folder::new();
     let to = |kind: &str, name: &str| format!("{kind}:{}", folder.join(name).display());
@@ -240,7 +169,7 @@ fn folders_have_what_skopeo_would_make_of_plain_tar() {
         assert_eq!((found.id, found.tag.as_str()), (image.id(), "t"), "{name}");
         assert!(found.layers.iter().all(|layer| layer.codec == codec), "{name}: {:?}", found.layers);
     }
-    // Docker's manifests, which know no zstd.
+    // Docker's manifests do not support zstd.
     let image = hello(&nix, "zstd");
     run(&mut link.copy(&image.spec, &[&to("dir", "v2"), "--format", "v2s2"])).ok();
     let manifest = json(&fs::read_to_string(folder.join("v2/manifest.json")).unwrap());
@@ -249,10 +178,10 @@ fn folders_have_what_skopeo_would_make_of_plain_tar() {
 }
 
 #[test]
-fn nix2container_100_what_an_unpatched_skopeo_pushed_runs_in_podman() {
+fn nix2container_100_image_pushed_by_unpatched_skopeo_runs_in_podman() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
-    let (link, image, podman) = (Link::new(&nix), hello(&nix, "none"), Podman::new());
+    let (link, image, podman) = (SkopeoLink::new(&nix), hello(&nix, "none"), Podman::new());
     let reference = registry.reference(&unique("-podman"), "t");
     run(&mut link.copy(&image.spec, &[&reference, "--dest-tls-verify=false"])).ok();
     let id = podman.pull(&reference);
@@ -260,13 +189,13 @@ fn nix2container_100_what_an_unpatched_skopeo_pushed_runs_in_podman() {
     assert_eq!(podman.run(&[&id]).ok(), "well met");
 }
 
-/// Straight to podman's storage and to Docker's.
+/// Copies directly to the storage of podman and Docker.
 #[test]
-fn engines_run_what_is_copied_to_them() {
+fn images_copied_to_engines_run() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let docker = Docker::new(needs!("NIXPLY_TEST_DOCKER"), registry);
-    let link = Link::new(&nix);
+    let link = SkopeoLink::new(&nix);
     for codec in ["none", "zstd"] {
         let image = hello(&nix, codec);
         let podman = Podman::new();
@@ -287,11 +216,11 @@ fn engines_run_what_is_copied_to_them() {
     }
 }
 
-/// An image has no name yet, no registry and no tags.
+/// An image has no name, registry or tags yet.
 #[test]
-fn inspect_shows_the_image_alone() {
+fn inspect_does_not_show_the_internal_registry() {
     let nix = harness!();
-    let link = Link::new(&nix);
+    let link = SkopeoLink::new(&nix);
     for codec in ["none", "zstd"] {
         let image = hello(&nix, codec);
         let temporary = Folder::new();
@@ -319,7 +248,7 @@ fn inspect_shows_the_image_alone() {
         let config = json(&inspect(&["--config"]).ok());
         assert_eq!(texts(&config["rootfs"]["diff_ids"]), image.diff_ids());
         assert_eq!(inspect(&["--format", "{{.Digest}}"]).ok(), text(&known["manifestDigest"]));
-        // Its blobs are where it has them.
+        // A shared blob directory has no effect.
         let elsewhere = Folder::new();
         inspect(&["--shared-blob-dir", &elsewhere.path().display().to_string()]).ok();
         assert_eq!(inspect(&["--nonsense"]).code, Some(1));
@@ -328,9 +257,9 @@ fn inspect_shows_the_image_alone() {
 }
 
 #[test]
-fn layers_are_plain_tar() {
+fn skopeo_layers_writes_plain_tar() {
     let nix = harness!();
-    let (link, image, folder) = (Link::new(&nix), hello(&nix, "none"), Folder::new());
+    let (link, image, folder) = (SkopeoLink::new(&nix), hello(&nix, "none"), Folder::new());
     let [first, ..] = &image.diff_ids()[..] else { panic!("it has layers") };
     let mut command = link.command(&["layers"]);
     run(command.current_dir(folder.path()).arg(source(&image.spec)).arg(first)).ok();
@@ -338,226 +267,15 @@ fn layers_are_plain_tar() {
     assert_eq!(sha256(&fs::read(made.join(&first[7..])).unwrap()), *first);
 }
 
-/// What a fake skopeo was given, an argument a line of hexadecimal digits.
-const RECORD: &str =
-    r#"for argument; do printf %s "$argument" | od -An -v -tx1 | tr -d ' \n'; echo; done; cat; exit 42"#;
-
-fn hex(argument: &[u8]) -> String {
-    argument.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Arguments with whatever bytes, standard input, the exit code.
-#[test]
-fn everything_else_is_passed_through() {
-    let nix = harness!();
-    let (link, real, spec) = (Link::new(&nix), fake(RECORD), any_spec(&nix));
-    let odd = OsStr::from_bytes(b"\xff'\"\\$(touch x)`touch y` *\n");
-    let arguments: [&OsStr; 8] = [
-        "--debug".as_ref(),
-        "copy".as_ref(),
-        "--dest-creds".as_ref(),
-        "nix:not this".as_ref(),
-        "".as_ref(),
-        odd,
-        "--".as_ref(),
-        "-\t-".as_ref(),
-    ];
-    let path = link.path(format!("/nonexistent::{}", real.path().display()) + ":/usr/bin:/bin");
-    let check = |command: &mut Command, expected: &[String]| {
-        let output = run_with_input(command.args(arguments).env("PATH", &path), "what\nit reads");
-        assert_eq!(output.stderr, "");
-        assert_eq!(output.stdout, expected.join("\n") + "\nwhat\nit reads");
-        assert_eq!(output.code, Some(42));
-    };
-    let given: Vec<String> = arguments.iter().map(|argument| hex(argument.as_bytes())).collect();
-    check(&mut link.command(&[]), &given);
-    let mut nixply = Command::new(&nix.cli);
-    link.set_up(&mut nixply);
-    check(nixply.arg("skopeo"), &given);
-    // With a source of ours, beside what leads to the image; the rest as it was.
-    let source = source(&spec);
-    let mut arguments = arguments;
-    arguments[4] = &source;
-    let output = run_with_input(link.command(&[]).args(arguments).env("PATH", &path), "what\nit reads");
-    assert_eq!((output.stderr.as_str(), output.code), ("", Some(42)));
-    let (before, rest) = output.stdout.split_once(&given[2]).unwrap();
-    let before: Vec<&str> = before.lines().collect();
-    assert_eq!(before[..2], given[..2]);
-    assert_eq!((before.len(), before[2]), (4, &*hex(b"--src-tls-verify=false")));
-    assert!(before[3].starts_with(&hex(b"--src-authfile=/")), "{before:?}");
-    let rest: Vec<&str> = rest.trim_start().lines().collect();
-    assert_eq!(rest[0], given[3]);
-    assert!(rest[1].starts_with(&hex(b"docker://127.0.0.1:")), "{rest:?}");
-    assert_eq!(rest[2..], [&given[5], &given[6], &given[7], "what", "it reads"]);
-}
-
-/// skopeo's own errors have its own words and codes.
-#[test]
-fn errors_are_skopeos_own() {
-    let nix = harness!();
-    let (link, spec) = (Link::new(&nix), any_spec(&nix));
-    let real = |arguments: &[&str]| run(Command::new("skopeo").args(arguments));
-    for (arguments, words) in [
-        (&["--insecure-policy", "copy", "nix:", "docker://127.0.0.1:1/x"][..], "connection refused"),
-        (&["--insecure-policy", "copy", "nix:", "nowhere:x"], "unknown transport"),
-        (&["--insecure-policy", "copy", "nix:", "nix:x"], "unknown transport"),
-        (&["copy", "--nonsense", "nix:", "dir:x"], "unknown flag: --nonsense"),
-        (&["inspect", "nix:", "more"], "Exactly one argument expected"),
-        (&["list-tags", "nix:"], "nix"),
-    ] {
-        let ours: Vec<String> = arguments
-            .iter()
-            .map(|argument| argument.replace("nix:", &format!("nix:{}", spec.display())))
-            .collect();
-        let ours: Vec<&str> = ours.iter().map(String::as_str).collect();
-        let output = run(&mut link.command(&ours));
-        assert_eq!(output.code, real(arguments).code, "{arguments:?}");
-        let error = output.fails();
-        assert!(error.contains(words) && !error.contains("error: "), "{arguments:?}: {error}");
-    }
-    assert_eq!(run(&mut link.command(&["--version"])).ok(), real(&["--version"]).ok());
-    assert_eq!(run(&mut link.command(&["copy", "--help"])).ok(), real(&["copy", "--help"]).ok());
-    // These are ours.
-    let error = run(&mut link.command(&["copy", "nix:/nonexistent.json", "dir:x"])).fails();
-    assert_eq!(error, "error: cannot read /nonexistent.json: No such file or directory (os error 2)\n");
-    let folder = Folder::new();
-    fs::write(folder.join("image.json"), "[]").unwrap();
-    let error = run(&mut link.copy(&folder.join("image.json"), &["dir:x"])).fails();
-    assert!(error.starts_with(&format!("error: {} ", folder.join("image.json").display())), "{error}");
-}
-
-#[test]
-fn a_missing_skopeo_is_an_error_with_a_way_out() {
-    let nix = harness!();
-    let link = Link::new(&nix);
-    let fails = |command: &mut Command| {
-        let output = run(command);
-        assert_eq!(output.code, Some(1));
-        output.fails()
-    };
-    let error = fails(link.command(&["--version"]).env("PATH", link.folder.path()));
-    assert_eq!(
-        error,
-        "error: there is no skopeo on PATH but nixply's, which needs the real one\nhint: install skopeo, or name it in NIXPLY_SKOPEO\n"
-    );
-    let error = fails(link.command(&["--version"]).env("NIXPLY_SKOPEO", &nix.cli));
-    assert!(error.starts_with("error: NIXPLY_SKOPEO names nixply itself"), "{error}");
-    let error = fails(link.command(&["--version"]).env("NIXPLY_SKOPEO", "/nonexistent/skopeo"));
-    assert!(error.starts_with("error: cannot start the real skopeo, /nonexistent/skopeo: "), "{error}");
-    // A script that leads back.
-    let real = fake(&format!("exec {} \"$@\"", link.program().display()));
-    let error = fails(link.command(&["--version"]).env("PATH", link.path(real.path())));
-    assert!(error.starts_with("error: the skopeo that was found runs nixply again"), "{error}");
-    // Named, it need not be on PATH nor be called skopeo.
-    let real = fake("echo named \"$@\"");
-    fs::rename(real.join("skopeo"), real.join("other name")).unwrap();
-    let mut command = link.command(&["--version"]);
-    assert_eq!(run(command.env("NIXPLY_SKOPEO", real.join("other name"))).ok(), "named --version");
-}
-
-/// Sent to the wrapper alone, as a supervisor does.
-#[test]
-fn signals_are_passed_on() {
-    let nix = harness!();
-    let (link, spec) = (Link::new(&nix), any_spec(&nix));
-    let script = r#"
-        for signal in HUP INT TERM USR1; do trap "echo got $signal; exit 7" $signal; done
-        echo ready "$@"
-        for second in 1 2 3 4 5 6 7 8 9 10; do for part in 1 2 3 4 5 6 7 8 9 10; do sleep 0.1; done; done"#;
-    let real = fake(script);
-    for verb in ["copy", "inspect"] {
-        for signal in ["HUP", "INT", "TERM", "USR1"] {
-            let temporary = Folder::new();
-            let mut command = link.command(&[verb]);
-            command
-                .arg(source(&spec))
-                .env("NIXPLY_SKOPEO", real.join("skopeo"))
-                .env("TMPDIR", temporary.path());
-            let mut running = Running::start(&mut command);
-            running.wait_until(PATIENCE, |running| running.stdout().starts_with("ready"));
-            running.signal_alone(signal);
-            let output = running.finish(PATIENCE);
-            assert_eq!(output.code, Some(7), "{verb} {signal}: {output:?}");
-            assert!(output.stdout.ends_with(&format!("got {signal}\n")), "{verb} {signal}: {output:?}");
-            assert_eq!(temporary.path().read_dir().unwrap().count(), 0, "{verb} {signal}");
-            if verb == "copy" {
-                let address = output.stdout.split("docker://").nth(1).unwrap().split('/').next().unwrap();
-                TcpStream::connect(address).unwrap_err();
-            }
-        }
-    }
-}
-
-/// What a signal has ended looks so from outside.
-#[test]
-fn skopeos_death_is_ours() {
-    let nix = harness!();
-    let (link, spec) = (Link::new(&nix), any_spec(&nix));
-    for (signal, number) in [("TERM", 15), ("KILL", 9), ("USR2", 12)] {
-        let real = fake(&format!("kill -{signal} $$"));
-        let mut command = link.copy(&spec, &["dir:x"]);
-        let status = command.env("NIXPLY_SKOPEO", real.join("skopeo")).status().unwrap();
-        assert_eq!(status.signal(), Some(number), "{signal}: {status:?}");
-    }
-}
-
-/// nohup: what is ignored by whoever starts this is ignored by skopeo.
-#[test]
-fn ignored_signals_stay_ignored() {
-    let nix = harness!();
-    let (link, spec) = (Link::new(&nix), any_spec(&nix));
-    let real = fake("echo ready; sleep 1; echo done");
-    let mut command = Command::new("sh");
-    link.set_up(&mut command);
-    command.env("NIXPLY_SKOPEO", real.join("skopeo"));
-    command.args(["-c", "trap '' HUP; exec \"$0\" copy \"$1\" dir:x"]).arg(link.program()).arg(source(&spec));
-    let mut running = Running::start(&mut command);
-    running.wait_until(PATIENCE, |running| running.stdout() == "ready\n");
-    running.signal("HUP");
-    assert_eq!(running.finish(PATIENCE).ok(), "ready\ndone");
-}
-
-/// In the midst of packing, with the real skopeo.
-#[test]
-fn an_interrupted_copy_leaves_nothing() {
-    let nix = harness!();
-    let link = Link::new(&nix);
-    let image =
-        Image::build(&nix, "", r#"{ name = "python"; config.Cmd = [ "${pkgs.python3}/bin/python3" ]; }"#);
-    let (temporary, cache, target) = (Folder::new(), Folder::new(), Folder::new());
-    let to = format!("oci:{}:t", target.join("layout").display());
-    // Slow, so that it is in the midst of it.
-    let flags = ["--dest-compress-format=zstd", "--dest-compress-level=15", &to];
-    let mut command = link.copy(&image.spec, &flags);
-    command.env("TMPDIR", temporary.path()).env("NIXPLY_CACHE_DIR", cache.path());
-    let mut running = Running::start(&mut command);
-    let packing = || {
-        // Files without names are to be seen among the process' open files alone.
-        let processes = fs::read_dir("/proc").unwrap().flatten();
-        let open =
-            processes.flat_map(|process| fs::read_dir(process.path().join("fd")).into_iter().flatten());
-        let mut links = open.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
-        links.any(|link| link.starts_with(temporary.path()))
-    };
-    running.wait_until(PATIENCE, |_| packing());
-    let begin = Instant::now();
-    running.signal_alone("TERM");
-    let output = running.finish(PATIENCE);
-    assert_eq!(output.code, None, "{output:?}");
-    assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
-    assert!(!output.stderr.contains("error: "), "{}", output.stderr);
-    assert_eq!(temporary.path().read_dir().unwrap().count(), 0);
-}
-
 /// The message names the store path, and skopeo fails.
 #[test]
-fn a_damaged_store_path_is_not_copied() {
+fn damaged_store_path_is_not_copied() {
     let nix = harness!();
     let private = nix.private();
-    let door = Image::door(&private);
+    let function = Image::function(&private);
     for codec in ["none", "zstd"] {
         let body = format!(
-            r#"{{ image = {door} {{
+            r#"{{ image = {function} {{
                 name = "damaged"; compression = "{codec}";
                 config.Env = [ "FILE=${{sh "content-{codec}" "echo right > $out"}}" ];
             }}; }}"#
@@ -569,10 +287,10 @@ fn a_damaged_store_path_is_not_copied() {
         let content = private.store_dir().join(content);
         run(Command::new("chmod").arg("u+w").arg(&content)).ok();
         fs::write(&content, "wrong\n").unwrap();
-        let (link, folder) = (Link::new(&private), Folder::new());
+        let (link, folder) = (SkopeoLink::new(&private), Folder::new());
         let to = format!("oci:{}:t", folder.join("layout").display());
         let mut command = link.copy(&private.folder().join(codec), &[&to]);
-        // The cache would give what the store no longer has.
+        // The cache would still have the lost content.
         let output = run(command.env("NIXPLY_CACHE_DIR", folder.join("cache")));
         assert_eq!(output.code, Some(1), "{codec}: {output:?}");
         let error = output.fails();
@@ -582,11 +300,11 @@ fn a_damaged_store_path_is_not_copied() {
     }
 }
 
-/// nix2container's name is that of its command line.
+/// The name `nix2container` selects its command line.
 #[test]
-fn the_program_answers_to_nix2containers_name() {
+fn program_named_nix2container_has_its_command_line() {
     let nix = harness!();
-    let (link, image, folder) = (Link::new(&nix), hello(&nix, "none"), Folder::new());
+    let (link, image, folder) = (SkopeoLink::new(&nix), hello(&nix, "none"), Folder::new());
     let program = folder.join("nix2container");
     symlink(&nix.cli, &program).unwrap();
     let dir = folder.join("dir").display().to_string();

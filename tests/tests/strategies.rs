@@ -6,7 +6,7 @@ use std::process::Command;
 use nixply_tests::{Output, Private, harness, run, tiny};
 use serde_json::Value;
 
-/// A repository with an image and a tool; each revision has a tag.
+/// A repository with an image and a tool. Each revision has a tag.
 struct Repository<'n> {
     nix: &'n Private,
 }
@@ -50,14 +50,14 @@ impl<'n> Repository<'n> {
 }
 
 #[test]
-fn revisions_are_a_history() {
+fn git_revisions_form_a_history() {
     let nix = harness!().private();
     let repository = Repository::new(&nix);
     let words =
         ["--git-revisions", "v1..v4", "--installable", "image", "--installable", "app", "--format", "json"];
     let output = repository.study(&words);
     let broken = repository.git(&["rev-parse", "--short=12", "v3"]);
-    let warning = format!("warning: revision {} is left out: Nix cannot build ", broken.trim());
+    let warning = format!("warning: skipping revision {}: Nix cannot build ", broken.trim());
     assert!(output.stderr.contains(&warning) && output.stderr.contains("not today"), "{}", output.stderr);
     let report: Value = serde_json::from_str(&output.ok()).unwrap();
     let history = &report["histories"][0];
@@ -67,15 +67,15 @@ fn revisions_are_a_history() {
     );
     let names = ["v1", "v4"].map(|tag| repository.git(&["rev-parse", "--short=12", tag]).trim().to_owned());
     assert_eq!(history["releases"], serde_json::json!(names));
-    // The spec is in no image: both have the app and the library.
+    // The spec itself is in no image; both have the app and the library.
     assert_eq!((&history["paths"], &history["floor"]["layersChanged"]), (&2.into(), &1.0.into()));
 
-    assert_eq!(repository.git(&["status", "--porcelain"]), "", "the repository is as it was");
+    assert_eq!(repository.git(&["status", "--porcelain"]), "", "the repository is unchanged");
     assert_eq!(repository.git(&["rev-parse", "--abbrev-ref", "HEAD"]).lines().count(), 1);
 }
 
 #[test]
-fn revisions_that_are_of_no_use_are_named() {
+fn unusable_revisions_are_reported_by_name() {
     let nix = harness!().private();
     let repository = Repository::new(&nix);
     let error =
@@ -86,8 +86,7 @@ fn revisions_that_are_of_no_use_are_named() {
         "{missing}"
     );
     let broken = error(&["--git-revisions", "v3..v3"]);
-    let expected =
-        "error: none of 1 revision can be built\nhint: nix build says why, in a checkout of one of them\n";
+    let expected = "error: cannot build any of 1 revision\nhint: run nix build in a checkout of one of them to see the reason\n";
     assert!(broken.ends_with(expected), "{broken}");
     let unchanged = error(&["--git-revisions", "v1..v2"]);
     assert!(

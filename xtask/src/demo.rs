@@ -1,4 +1,4 @@
-//! The demo: the main job from a Nix expression to a running container, with real parts all the way.
+//! The demo: the way from a Nix expression to a running container, with real programs.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::host::{self, output, say};
-use crate::packages::Resolve::WhenMissing;
-use crate::services::{Registry, unmount_below};
-use crate::store::Store;
-use crate::{build, nix, packages};
+use xtask::host::{self, output, say};
+use xtask::packages::Resolve::WhenMissing;
+use xtask::services::{Registry, unmount_below};
+use xtask::store::Store;
+use xtask::{nix, packages, release};
 
-/// Which Nix.
+/// Options of the chore.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// 2.8, 2.26, or the path of an installed Nix with headers
@@ -33,7 +33,7 @@ impl Steps {
     }
 }
 
-/// Sets everything up and shows it.
+/// Runs the demo.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut steps = Steps { begin: Instant::now(), took: Vec::new() };
     host::apt_install(&["skopeo", "podman", "runc", "docker-registry"])?;
@@ -41,23 +41,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let lock = packages::set_up(WhenMissing)?;
     let store = Store::open(&nix, &lock)?;
     steps.done("set-up");
-    let built = build::release(&nix)?;
-    let plugin = built.plugin.with_context(|| format!("Nix {} takes no plugins", nix.version))?;
+    let built = release::build(&nix)?;
+    let plugin = built.plugin.with_context(|| format!("Nix {} cannot load plugins", nix.version))?;
     steps.done("cargo build --release");
 
     let folder = tempfile::tempdir()?;
     let result = folder.path().join("result");
-    let example = host::root().join("examples/python.nix");
+    let example = host::root().join("examples/images/python/default.nix");
     let pkgs = format!(
         "import {} {{ lock = builtins.fromJSON (builtins.readFile {}); }}",
-        host::root().join("nix/packages").display(),
+        host::root().join("tests/packages").display(),
         packages::Lock::path().display()
     );
     let config = format!("plugin-files = {}\n", plugin.display());
     let mut command = store.command("nix", &config);
     command.args(["build", "--impure", "--expr"]);
     command.arg(format!("import {} {{ pkgs = {pkgs}; }}", example.display()));
-    // What it depends on, first: the next step then shows what nixply itself takes.
+    // Build the dependencies first, so that the next step shows the time of nixply alone.
     let mut closure = store.command("nix-build", "");
     closure.args(["--no-out-link", "-E", &format!("({pkgs}).python3")]);
     output(&mut closure)?;
@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     push.arg(format!("oci:{}:demo", layout.display())).arg(format!("docker://{reference}"));
     output(&mut push)?;
     steps.done("push to the registry");
-    say(format!("podman pulls {reference} and runs it; the program says:"));
+    say(format!("podman pulls and runs {reference}; output of the program:"));
     let podman = Podman(folder.path());
     output(podman.command("pull").args(["--quiet", "--tls-verify=false", &reference]))?;
     steps.done("pull from the registry");
@@ -94,13 +94,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// podman with its storage in a folder of the chore's own.
+/// podman with its storage in a temporary folder.
 struct Podman<'f>(&'f Path);
 
 impl Drop for Podman<'_> {
     fn drop(&mut self) {
         unmount_below(self.0);
-        // As another user than root, podman's files are not ours to remove.
+        // The files belong to root.
         let files = ["containers", "run"].map(|name| self.0.join(name));
         let _ = output(host::as_root("rm").arg("-rf").args(files));
     }
@@ -110,7 +110,7 @@ impl Podman<'_> {
     fn command(&self, verb: &str) -> Command {
         let mut command = host::as_root("podman");
         command.arg("--root").arg(self.0.join("containers")).arg("--runroot").arg(self.0.join("run"));
-        // No systemd, and Debian's crun cannot do without it.
+        // Debian's crun needs systemd, which may be missing.
         command.args([
             "--cgroup-manager",
             "cgroupfs",

@@ -1,31 +1,30 @@
-//! Pages of the documentation that are generated, so that they say what is so.
+//! Generated pages of the documentation, which cannot differ from the program.
 
 use std::fs;
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::host::{self, output, say};
-use crate::nix::{self, Version};
-use crate::packages::{self, Resolve::WhenMissing};
-use crate::store::Store;
+use xtask::host::{self, output, say};
+use xtask::nix::{self, Version};
+use xtask::packages::{self, Resolve::WhenMissing};
+use xtask::store::Store;
 
-/// A page, and what makes its text.
+/// A page, and the function that returns its text.
 struct Page {
     path: &'static str,
     make: fn() -> Result<String>,
 }
 
-/// Pages that lint checks.
+/// Pages that `lint` checks.
 const PAGES: [Page; 1] = [Page { path: "docs/reference/cli.md", make: commands }];
 
-/// A page that takes a Nix: a whole-system test checks it.
+/// A page whose generation needs Nix. A whole-system test checks it.
 const OPTIONS: Page = Page { path: "docs/reference/options.md", make: options };
 
-/// Which pages to write, and whether to.
+/// Options of the chore.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Writes nothing; a page that is not what it should be is an error
+    /// Fail if a page is out of date, and write nothing
     #[arg(long)]
     check: bool,
 }
@@ -43,12 +42,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let failed = || format!("cannot write {}", page.path);
         path.parent().map_or(Ok(()), fs::create_dir_all).with_context(failed)?;
         fs::write(&path, text).with_context(failed)?;
-        say(format!("{} is new", page.path));
+        say(format!("updated {}", page.path));
     }
     Ok(())
 }
 
-/// An error where a page is not what would be written.
+/// Fails if a page differs from its generated text.
 pub(crate) fn check() -> Result<()> {
     let mut stale = Vec::new();
     for page in &PAGES {
@@ -58,33 +57,29 @@ pub(crate) fn check() -> Result<()> {
         }
     }
     if !stale.is_empty() {
-        bail!(
-            "{} is not what the program says of itself; write it with `cargo xtask docs` and commit it",
-            stale.join(", ")
-        );
+        bail!("{} is out of date; run `cargo xtask docs` and commit the result", stale.join(", "));
     }
     Ok(())
 }
 
-/// The program's own words.
+/// Returns the reference of the command line.
 fn commands() -> Result<String> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(host::root());
+    let mut command = host::cargo();
     command.args(["run", "--quiet", "--locked", "-p", "nixply", "--", "reference"]);
-    // A variable that is empty counts as unset, and is not told of.
+    // An empty variable counts as unset, but the page would show it as the default.
     for (name, _) in std::env::vars_os().filter(|(_, value)| value.is_empty()) {
         command.env_remove(name);
     }
     output(&mut command)
 }
 
-/// What the containers' modules say of their options.
+/// Returns the reference of the containers' options.
 fn options() -> Result<String> {
     let nix = nix::install(&Version::Bookworm)?;
     let lock = packages::set_up(WhenMissing)?;
     let store = Store::open(&nix, &lock)?;
     let expression = format!(
-        "import {root}/nix/modules/reference.nix {{ pkgs = import {root}/nix/packages {{ \
+        "import {root}/nix/modules/reference.nix {{ pkgs = import {root}/tests/packages {{ \
          lock = builtins.fromJSON (builtins.readFile {}); }}; }}",
         packages::Lock::path().display(),
         root = host::root().display(),

@@ -1,4 +1,4 @@
-//! The machine that a chore runs on: its cache folder, its Debian packages, its commands.
+//! The machine: cache folder, Debian packages, commands.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
@@ -6,40 +6,38 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use etcetera::base_strategy::{BaseStrategy, Xdg};
 
-/// The repository's root.
-pub(crate) fn root() -> PathBuf {
+/// Returns the repository's root directory.
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the repository").into()
 }
 
-/// Where set-up keeps what is expensive to make: `$NIXPLY_XTASK_CACHE`, else for root `/var/cache/nixply` (tests run
-/// programs in it as other users, and those cannot enter root's home), else `nixply/xtask` in the XDG cache directory.
-/// Nothing in it is precious; delete it to start cold.
-pub(crate) fn cache() -> PathBuf {
+/// Returns the cache folder of set-up: `$NIXPLY_XTASK_CACHE`, or for root `/var/cache/nixply` (tests run programs in it as
+/// other users, who cannot enter root's home), or `nixply/xtask` in the XDG cache directory. Set-up recreates deleted files.
+pub fn cache() -> PathBuf {
     if let Some(dir) = std::env::var_os("NIXPLY_XTASK_CACHE") {
         return dir.into();
     }
     if is_root() {
         return "/var/cache/nixply".into();
     }
-    let base =
-        std::env::var_os("XDG_CACHE_HOME").filter(|dir| Path::new(dir).is_absolute()).map(PathBuf::from);
-    let base = base.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
-    base.unwrap_or_else(|| "/var/cache".into()).join("nixply/xtask")
+    let base = Xdg::new().map_or_else(|_| "/var/cache".into(), |xdg| xdg.cache_dir());
+    base.join("nixply/xtask")
 }
 
-/// Whether this process runs as root.
-pub(crate) fn is_root() -> bool {
+/// Returns whether this process runs as root.
+pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// One line about what a chore does now, on stderr.
-pub(crate) fn say(line: impl AsRef<str>) {
+/// Prints a line of progress on standard error.
+pub fn say(line: impl AsRef<str>) {
     eprintln!("xtask: {}", line.as_ref());
 }
 
-/// A command as a person would type it, for messages.
-pub(crate) fn shown(command: &Command) -> String {
+/// Returns a command as users type it, for messages.
+pub fn shown(command: &Command) -> String {
     std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(OsStr::to_string_lossy)
@@ -47,8 +45,15 @@ pub(crate) fn shown(command: &Command) -> String {
         .join(" ")
 }
 
-/// Runs a command with its output passed through; a non-zero exit is an error that shows the command.
-pub(crate) fn run(command: &mut Command) -> Result<()> {
+/// Returns a command for cargo in the repository.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// Runs a command and passes its output through; a non-zero exit status is an error with the command.
+pub fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start {}", shown(command)))?;
     if !status.success() {
         bail!("{} ended with {status}", shown(command));
@@ -56,8 +61,8 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command quietly and gives its standard output; a non-zero exit is an error that carries its standard error.
-pub(crate) fn output(command: &mut Command) -> Result<String> {
+/// Runs a command and returns its standard output; a non-zero exit status is an error with its standard error.
+pub fn output(command: &mut Command) -> Result<String> {
     let out =
         command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", shown(command)))?;
     if !out.status.success() {
@@ -71,8 +76,8 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
-/// `program` with root's rights: as it is for root, through sudo otherwise.
-pub(crate) fn as_root(program: &str) -> Command {
+/// Returns a command that runs as root, through sudo if necessary.
+pub fn as_root(program: &str) -> Command {
     if is_root() {
         return Command::new(program);
     }
@@ -81,18 +86,16 @@ pub(crate) fn as_root(program: &str) -> Command {
     command
 }
 
-/// An error where root's rights are needed and there is no way to have them.
+/// Fails if this process cannot run commands as root.
 fn check_root(what: &str) -> Result<()> {
     if !is_root() && Command::new("sudo").arg("-V").output().is_err() {
-        bail!(
-            "{what} needs root's rights, and sudo is not installed: run this as root, or install sudo and allow it to you"
-        );
+        bail!("{what} needs root or sudo: run this as root, or install and configure sudo");
     }
     Ok(())
 }
 
-/// Installs the Debian packages that are not yet installed, and says which.
-pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
+/// Installs missing Debian packages and prints their names.
+pub fn apt_install(packages: &[&str]) -> Result<()> {
     let missing: Vec<&str> = packages.iter().copied().filter(|name| !installed(name)).collect();
     if missing.is_empty() {
         return Ok(());
@@ -106,8 +109,8 @@ pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
     output(&mut command).map(drop)
 }
 
-/// Refreshes apt's package lists.
-pub(crate) fn apt_update() -> Result<()> {
+/// Updates apt's package lists.
+pub fn apt_update() -> Result<()> {
     output(as_root("apt-get").args(["update", "-q"])).map(drop)
 }
 

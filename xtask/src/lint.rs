@@ -1,18 +1,31 @@
-//! What the gate asks of the code as text: formatting of both languages, lints, documentation, and the set of files that a build needs.
+//! Checks of the source: formatting of both languages, lints, documentation, and the files that a build of the flake needs.
 
 use std::process::Command;
 
 use anyhow::Result;
 
-use crate::host::{self, output, run, say};
-use crate::{docs, source_set};
+use xtask::host::{self, cargo, output, run, say};
 
-/// Checks everything; the first complaint ends it.
-pub(crate) fn check() -> Result<()> {
+use crate::{docs, links, prose, source_set};
+
+/// Parts of the lint.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Check only links, and the phrasing of comments, documentation and help; list each line with a marker
+    #[arg(long)]
+    prose: bool,
+}
+
+/// Runs all checks up to the first that fails.
+pub(crate) fn check(args: &Args) -> Result<()> {
+    if args.prose {
+        links::check()?;
+        return prose::check(true);
+    }
     say("rustfmt");
     run(cargo().args(["fmt", "--all", "--check"]))?;
     say("clang-format");
-    // Debian bookworm's: another version formats otherwise.
+    // The version of Debian bookworm: other versions format differently.
     host::apt_install(&["clang-format", "git"])?;
     let files = output(Command::new("git").current_dir(host::root()).args(["ls-files", "*.cc", "*.hh"]))?;
     let mut format = Command::new("clang-format");
@@ -25,11 +38,8 @@ pub(crate) fn check() -> Result<()> {
     doc.args(["doc", "--workspace", "--no-deps", "--document-private-items", "--locked", "--quiet"]);
     run(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))?;
     docs::check()?;
+    links::check()?;
+    say("phrasing");
+    prose::check(false)?;
     source_set::check()
-}
-
-fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(host::root());
-    command
 }

@@ -1,68 +1,64 @@
-//! nixply's own chores: `cargo xtask demo` and `cargo xtask test` do all the set-up that they need.
+//! nixply's chores. `cargo xtask demo` and `cargo xtask test` do all the set-up that they need.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a program does")]
+#![allow(clippy::print_stdout, reason = "some chores print a path or a page")]
 
 mod bench;
-mod build;
 mod demo;
 mod docs;
-mod host;
+mod links;
 mod lint;
-mod nix;
-mod packages;
-mod services;
+mod prose;
 mod source_set;
-mod store;
 mod test;
+
+use std::process::Command;
 
 use anyhow::Context;
 use clap::Parser;
+use xtask::{host, nix, packages, release};
 
-/// nixply's own chores.
+/// nixply's chores
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Chore {
-    /// Builds a Python image with `nix build` and the plugin, pushes it to a registry and runs it in a container.
+    /// Build a Python image with `nix build` and the plugin, push it to a registry and run it in a container
     Demo(demo::Args),
-    /// Runs all tests, against real Nix, a real registry and real container engines.
+    /// Run all tests, with real Nix, a real registry and real container engines
     Test(test::Args),
-    /// Builds the program and the plugin for one Nix, and says how to load it.
+    /// Build the program and the plugin for one Nix, and print how to load it
     Plugin {
         /// 2.8, 2.26, or the path of an installed Nix with headers
         #[arg(long, default_value = "2.8")]
         nix: nix::Version,
     },
-    /// Measures nixply side by side with other ways to make an image, on closures of real packages.
+    /// Measure nixply and other tools on closures of real packages
     Bench(bench::Args),
-    /// Runs a command for `bench` and writes what it took.
-    #[command(hide = true)]
-    Measured(bench::measure::Args),
-    /// Writes the generated pages of the documentation.
+    /// Write the generated pages of the documentation
     Docs(docs::Args),
-    /// Checks formatting, lints, documentation, and that the flake's program can be built.
-    Lint,
-    /// Does one part of the set-up alone, as a test run would.
+    /// Check formatting, lints, documentation, and that the flake's program can be built
+    Lint(lint::Args),
+    /// Do one part of the set-up of a test run
     #[command(hide = true, subcommand)]
     Setup(Part),
 }
 
 #[derive(clap::Subcommand)]
 enum Part {
-    /// Makes the files of the package set available and prints its lock file.
+    /// Download the files of the tests' package set and print the path of its lock file
     Packages {
-        /// Resolves anew, for today's versions.
+        /// Resolve the packages again, for the current versions
         #[arg(long)]
         update: bool,
-        /// Adds them to the store that the Nix with this prefix uses as the environment has it.
+        /// Add the files to the store that the Nix with this prefix uses, as the environment configures it
         #[arg(long, value_name = "PREFIX")]
         nix: Option<std::path::PathBuf>,
     },
-    /// Makes a Nix available and prints its prefix.
+    /// Install a Nix and print its prefix
     Nix {
-        /// 2.8, 2.26, sid, or the path of an installed Nix.
+        /// 2.8, 2.26, sid, or the path of an installed Nix
         version: nix::Version,
     },
-    /// Builds the flake's program and plugin from their own files alone, as `lint` does.
+    /// Build the flake's program and plugin from their source files alone, as `lint` does
     SourceSet,
 }
 
@@ -71,15 +67,14 @@ fn main() -> anyhow::Result<()> {
         Chore::Demo(args) => demo::run(&args),
         Chore::Test(args) => test::run(&args),
         Chore::Bench(args) => bench::run(&args),
-        Chore::Measured(args) => bench::measure::run(&args),
         Chore::Docs(args) => docs::run(&args),
-        Chore::Lint => lint::check(),
+        Chore::Lint(args) => lint::check(&args),
         Chore::Plugin { nix } => plugin(&nix),
         Chore::Setup(Part::Packages { update, nix }) => {
-            use packages::Resolve::{Anew, WhenMissing};
-            let lock = packages::set_up(if update { Anew } else { WhenMissing })?;
+            use packages::Resolve::{Again, WhenMissing};
+            let lock = packages::set_up(if update { Again } else { WhenMissing })?;
             if let Some(prefix) = nix {
-                let command = |name: &str| std::process::Command::new(prefix.join("bin").join(name));
+                let command = |name: &str| Command::new(prefix.join("bin").join(name));
                 packages::add_to_store(&lock, command)?;
             }
             println!("{}", packages::Lock::path().display());
@@ -94,17 +89,17 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// Standard output is the plugin's path alone.
+/// Builds the plugin. Standard output is only its path.
 fn plugin(version: &nix::Version) -> anyhow::Result<()> {
     let nix = nix::install(version)?;
-    let built = build::release(&nix)?;
+    let built = release::build(&nix)?;
     let plugin = built.plugin.with_context(|| {
         format!(
-            "Nix {} takes no plugins: it is static, or has no headers; use nix/build-image.nix",
+            "Nix {} cannot load plugins, because it is static or has no headers; use nix/build-image.nix",
             nix.version
         )
     })?;
-    host::say(format!("the program: {}", built.cli.display()));
+    host::say(format!("program: {}", built.cli.display()));
     host::say(format!("any Nix {} loads the plugin with this line in nix.conf:", nix.version));
     host::say(format!("  plugin-files = {}", plugin.display()));
     println!("{}", plugin.display());

@@ -1,4 +1,4 @@
-//! Servers that a chore starts on loopback and stops again: a registry and a Docker daemon.
+//! Servers on loopback, which stop with their values: a registry and a Docker daemon.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -11,10 +11,10 @@ use tempfile::TempDir;
 
 use crate::host::{self, output};
 
-/// How long a server may take to answer.
+/// The longest time until a server is ready.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A process that ends with this value.
+/// A process that stops with this value.
 struct Server {
     child: Child,
     log: PathBuf,
@@ -28,7 +28,7 @@ impl Server {
         Ok(Self { child, log })
     }
 
-    /// Waits until `ready`; a server that has ended instead is an error with its log.
+    /// Waits until `ready`; fails with the server's log if it stops first.
     fn wait_until(&mut self, what: &str, ready: impl Fn() -> bool) -> Result<()> {
         let begin = Instant::now();
         while !ready() {
@@ -37,7 +37,7 @@ impl Server {
                 let log = fs::read_to_string(&self.log).unwrap_or_default();
                 let tail: Vec<&str> = log.lines().rev().take(20).collect();
                 let tail: Vec<&str> = tail.into_iter().rev().collect();
-                bail!("{what} does not answer; the end of its log:\n{}", tail.join("\n"));
+                bail!("{what} did not start; end of its log:\n{}", tail.join("\n"));
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -47,7 +47,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // A daemon ends its containers on SIGTERM; killed, it would leave them behind.
+        // On SIGTERM, a daemon stops its containers; SIGKILL would leave them running.
         let _ = output(host::as_root("kill").arg(self.child.id().to_string()));
         let begin = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) && begin.elapsed() < Duration::from_secs(15) {
@@ -58,8 +58,8 @@ impl Drop for Server {
     }
 }
 
-/// Debian's docker-registry on a free port of loopback, with its files in a temporary folder.
-pub(crate) struct Registry {
+/// Debian's docker-registry on a free port, with its files in a temporary folder.
+pub struct Registry {
     _server: Server,
     files: TempDir,
     /// `127.0.0.1:PORT`.
@@ -67,13 +67,13 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// Starts it.
-    pub(crate) fn start() -> Result<Self> {
+    /// Starts a registry.
+    pub fn start() -> Result<Self> {
         Self::start_in(&std::env::temp_dir())
     }
 
-    /// Starts it with its files in a temporary folder below this one.
-    pub(crate) fn start_in(folder: &Path) -> Result<Self> {
+    /// Starts a registry whose temporary folder is in this folder.
+    pub fn start_in(folder: &Path) -> Result<Self> {
         let files = tempfile::Builder::new().prefix("registry-").tempdir_in(folder)?;
         let address = format!("127.0.0.1:{}", free_port()?);
         let config = files.path().join("config.yml");
@@ -89,29 +89,29 @@ impl Registry {
         Ok(Self { _server: server, files, address })
     }
 
-    /// Its log, with a line for each request that it has answered.
-    pub(crate) fn log(&self) -> Result<String> {
+    /// Returns its log, with one line a request.
+    pub fn log(&self) -> Result<String> {
         fs::read_to_string(self.files.path().join("log")).context("cannot read the registry's log")
     }
 
-    /// A blob that it has: its file.
-    pub(crate) fn blob(&self, sha256: &str) -> PathBuf {
+    /// Returns the file of a blob.
+    pub fn blob(&self, sha256: &str) -> PathBuf {
         let blobs = self.files.path().join("data/docker/registry/v2/blobs/sha256");
         blobs.join(&sha256[..2]).join(sha256).join("data")
     }
 }
 
-/// A Docker daemon with all its state in a temporary folder, and without a network of its own.
-pub(crate) struct Docker {
+/// A Docker daemon with its state in a temporary folder and without a network.
+pub struct Docker {
     _server: Server,
     files: TempDir,
-    /// For `DOCKER_HOST`.
+    /// Value of `DOCKER_HOST`.
     pub host: String,
 }
 
 impl Docker {
-    /// Starts it.
-    pub(crate) fn start() -> Result<Self> {
+    /// Starts a daemon.
+    pub fn start() -> Result<Self> {
         let files = tempfile::tempdir()?;
         let path = |name: &str| files.path().join(name);
         let socket = path("docker.sock");
@@ -134,16 +134,15 @@ impl Docker {
 
 impl Drop for Docker {
     fn drop(&mut self) {
-        // Mounts that a container's end has left would keep the folder from going. As another user than root, the
-        // daemon's files are not ours to remove.
+        // Remaining mounts of containers would prevent the removal. The files belong to root.
         unmount_below(self.files.path());
         let files = ["data", "exec"].map(|name| self.files.path().join(name));
         let _ = output(host::as_root("rm").arg("-rf").args(files));
     }
 }
 
-/// Unmounts everything below a folder, innermost first.
-pub(crate) fn unmount_below(folder: &Path) {
+/// Unmounts all file systems below a folder, the innermost first.
+pub fn unmount_below(folder: &Path) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let below = mounts
         .lines()
@@ -156,7 +155,7 @@ pub(crate) fn unmount_below(folder: &Path) {
     }
 }
 
-/// A port that nobody listens on just now.
+/// Returns a free port.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

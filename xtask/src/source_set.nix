@@ -1,24 +1,24 @@
-# The flake's packages as nix/package.nix and nix/plugin.nix describe them, built without nixpkgs: with this machine's Rust and C++
-# compiler, from nix/source.nix's files and vendored crates alone, in Nix's sandbox where there is one.
+# Builds the flake's packages, nix/package.nix and nix/plugin.nix, without nixpkgs: with this machine's Rust and C++ compiler, only
+# from the files of nix/source.nix and vendored crates, in Nix's sandbox if there is one.
 {
-  # A copy of the repository with the files that git knows.
+  # A copy of the repository with the files that git tracks.
   repository,
-  # The folder with cargo and rustc, and the version of the latter.
+  # The folder with cargo and rustc, and the version of rustc.
   toolchain,
   rustVersion,
-  # Vendored crates: what Cargo.lock names.
+  # The vendored crates of Cargo.lock.
   vendor,
-  # A folder that outlives a build, for what cargo has compiled of these crates.
+  # A persistent folder for compiled crates.
   target,
-  # The prefix and the version of the Nix that the plugin is for.
+  # Prefix and version of the plugin's Nix.
   nixPrefix,
   nixVersion,
 }:
 
 let
-  lib = import "${repository}/nix/packages/lib.nix";
+  lib = import "${repository}/tests/packages/lib.nix";
 
-  # nixpkgs' arguments; the phases in brief, as its hooks for cargo run them.
+  # Takes nixpkgs' arguments and runs the phases of its hooks for cargo, shortened.
   buildRustPackage =
     {
       pname,
@@ -41,10 +41,10 @@ let
           "-euc"
           ''
             export HOME=$NIX_BUILD_TOP/home CARGO_HOME=$NIX_BUILD_TOP/home/cargo PATH=$toolchain/bin:/usr/bin:/bin
-            # Debian's `cc` and `c++` are links by way of /etc, which the sandbox does not show.
+            # Debian's `cc` and `c++` are links through /etc, which is not in the sandbox.
             export CC=gcc CXX=g++
             mkdir -p "$CARGO_HOME" $out/bin $out/lib
-            # What is compiled is not run much: how long it takes to compile counts.
+            # The build must compile quickly; its result runs only once.
             cat > "$CARGO_HOME/config.toml" <<END
             [source.crates-io]
             replace-with = "vendored"
@@ -60,7 +60,7 @@ let
             [profile.dev.package.nixply-packer]
             opt-level = 0
             END
-            # Files of the store are all of one time: as new ones, nothing that cargo has kept counts as made of them.
+            # All files of the store have the same time. Copies have a new one, so cargo rebuilds the workspace.
             cp -r --no-preserve=all "$src" source
             cd "source/$buildAndTestSubdir"
             cargo build --offline --locked --target-dir "$target"
@@ -99,7 +99,7 @@ let
       pname = "nix";
       version = nixVersion;
     };
-    # What these are, the machine has.
+    # The machine has these.
     installShellFiles = null;
     pkg-config = null;
     boost = null;

@@ -1,5 +1,5 @@
-//! Builds the flake's program and plugin from the files that nix/source.nix chooses, and from nothing else: a member of the workspace,
-//! a file that a macro embeds or a crate that is missing there fails here, not when users build the flake.
+//! Builds the flake's program and plugin from the files of nix/source.nix alone. The build fails if nix/source.nix lacks a
+//! workspace member or a file that a macro embeds, or if a crate is missing, before users see that failure.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-use crate::host::{self, output, run, say};
-use crate::nix::{self, Version};
-use crate::store::Store;
+use xtask::host::{self, output, run, say};
+use xtask::nix::{self, Version};
+use xtask::store::Store;
 
-/// What nixpkgs would be: the flake's package expressions with this machine's Rust.
+/// Evaluates the flake's package expressions with this machine's Rust, without nixpkgs.
 const EXPRESSION: &str = include_str!("source_set.nix");
 
-/// Builds both with the Nix of 2.8, in its sandbox where the process runs as root.
+/// Builds both with Nix 2.8, as root in its sandbox.
 pub(crate) fn check() -> Result<()> {
     say("the flake's program and plugin, from nix/source.nix's files");
     host::apt_install(&["g++", "binutils"])?;
@@ -44,24 +44,23 @@ pub(crate) fn check() -> Result<()> {
         build.args(["--argstr", name]).arg(path);
     }
     build.args(["--argstr", "nixVersion", &nix.version]).arg("--arg").arg("repository").arg(copy.path());
-    let built = output(&mut build)
-        .context("nix/source.nix lacks files that a build of the workspace needs, or has wrong ones")?;
-    // The program has its expressions inside, and says so without anything of this checkout.
+    let built =
+        output(&mut build).context("nix/source.nix lacks files that a build of the workspace needs")?;
     let Some(program) =
         built.lines().map(|path| Path::new(path).join("bin/nixply")).find(|path| path.exists())
     else {
-        bail!("nix/package.nix has made no bin/nixply: {built}");
+        bail!("nix/package.nix built no bin/nixply: {built}");
     };
     run(Command::new(program).arg("--version").stdout(Stdio::null()))
 }
 
-/// Copies the files that git knows, as they are: of them a flake is made.
+/// Copies the files that git tracks, which are the files of the flake.
 fn tracked_files(to: &Path) -> Result<()> {
     let listed = output(Command::new("git").current_dir(host::root()).args(["ls-files", "-z"]))?;
     for file in listed.split('\0').filter(|file| !file.is_empty()) {
         let (from, to) = (host::root().join(file), to.join(file));
         fs::create_dir_all(to.parent().expect("it was joined"))?;
-        // One that is deleted and not yet committed is in no copy either.
+        // Omit deleted files whose deletion is not committed.
         if from.exists() {
             fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
         }
@@ -69,7 +68,7 @@ fn tracked_files(to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The crates that Cargo.lock names, as nixpkgs' importCargoLock vendors them: made once for each Cargo.lock.
+/// Returns the vendored crates of Cargo.lock, like nixpkgs' importCargoLock. They are vendored once for each Cargo.lock.
 fn vendor(folder: &Path) -> Result<PathBuf> {
     let lock = fs::read(host::root().join("Cargo.lock"))?;
     let name = format!("vendor-{}", &hex::encode(Sha256::digest(&lock))[..16]);
@@ -85,8 +84,8 @@ fn vendor(folder: &Path) -> Result<PathBuf> {
     }
     say("vendoring the crates of Cargo.lock");
     let new = folder.join("vendor-new");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(host::root()).args(["vendor", "--quiet", "--locked", "--versioned-dirs"]).arg(&new);
+    let mut cargo = host::cargo();
+    cargo.args(["vendor", "--quiet", "--locked", "--versioned-dirs"]).arg(&new);
     output(&mut cargo)?;
     fs::rename(&new, &vendor)?;
     Ok(vendor)

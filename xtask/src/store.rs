@@ -1,4 +1,4 @@
-//! A Nix store of the chores' own, beside the user's: below the cache, one for each Nix.
+//! Nix stores of the chores, which are separate from the user's: one in the cache folder for each Nix.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,28 +10,28 @@ use crate::nix::Nix;
 use crate::packages::{self, Lock};
 
 /// The store of one Nix.
-pub(crate) struct Store {
-    /// `store`, `var`, `log` and `etc` lie below it.
+pub struct Store {
+    /// The directory with `store`, `var`, `log` and `etc`.
     pub root: PathBuf,
     bin: PathBuf,
 }
 
 impl Store {
-    /// The store for `nix`, with the package set's files in it.
-    pub(crate) fn open(nix: &Nix, lock: &Lock) -> Result<Self> {
+    /// Opens the store of `nix` and adds the files of the package set.
+    pub fn open(nix: &Nix, lock: &Lock) -> Result<Self> {
         let store = Self::plain(nix, host::cache().join("stores").join(&nix.name))?;
         packages::add_to_store(lock, |program| store.command(program, ""))?;
         Ok(store)
     }
 
-    /// A store below `root`, as it is.
-    pub(crate) fn plain(nix: &Nix, root: PathBuf) -> Result<Self> {
+    /// Opens a store below `root` without adding files.
+    pub fn plain(nix: &Nix, root: PathBuf) -> Result<Self> {
         std::fs::create_dir_all(root.join("etc"))?;
         Ok(Self { root, bin: nix.bin.clone() })
     }
 
-    /// A program of the Nix, working on this store, with further lines of nix.conf.
-    pub(crate) fn command(&self, program: &str, config: &str) -> Command {
+    /// Returns a command of this Nix that uses this store, with further lines of nix.conf.
+    pub fn command(&self, program: &str, config: &str) -> Command {
         let mut command = Command::new(self.bin.join(program));
         for (variable, folder) in [
             ("NIX_STORE_DIR", "store"),
@@ -42,7 +42,7 @@ impl Store {
             command.env(variable, self.root.join(folder));
         }
         command.env("XDG_CACHE_HOME", self.root.join("cache")).env("NIX_REMOTE", "").env("NIX_PATH", "");
-        // Without root there is neither a build user nor a sandbox.
+        // Only root can have build users and a sandbox.
         let sandbox = if host::is_root() { "true" } else { "false" };
         command.env(
             "NIX_CONFIG",

@@ -1,17 +1,15 @@
-//! The tests: everything that `cargo test` knows, with all that the whole-system tests need set up around it.
-
-use std::process::Command;
+//! Runs all tests of the workspace, and sets up everything that the whole-system tests need.
 
 use anyhow::{Result, bail};
 
-use crate::host::{self, say};
-use crate::nix::Version;
-use crate::packages::Resolve::WhenMissing;
-use crate::services::{Docker, Registry};
-use crate::store::Store;
-use crate::{build, nix, packages};
+use xtask::host::{self, cargo, say};
+use xtask::nix::Version;
+use xtask::packages::Resolve::WhenMissing;
+use xtask::services::{Docker, Registry};
+use xtask::store::Store;
+use xtask::{nix, packages, release};
 
-/// Debian packages that tests run.
+/// Debian packages whose programs the tests run.
 const PROGRAMS: &[&str] = &[
     "skopeo",
     "umoci",
@@ -26,27 +24,27 @@ const PROGRAMS: &[&str] = &[
     "qemu-user",
 ];
 
-/// Which Nix, and which tests.
+/// Options of the chore.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// 2.8, 2.26, all (both), or sid (not in CI: it moves, and takes no plugins)
+    /// 2.8, 2.26, all (both), or sid (not in CI: its version changes, and it cannot load plugins)
     #[arg(long, default_value = "all", conflicts_with = "nix_prefix")]
     nix: String,
 
-    /// A folder with an installed Nix and its headers
+    /// Prefix of an installed Nix with headers
     #[arg(long, value_name = "DIR")]
     nix_prefix: Option<std::path::PathBuf>,
 
-    /// Only whole-system tests; not the crates' own
+    /// Run only the whole-system tests, not those of the crates
     #[arg(long)]
     system_only: bool,
 
-    /// Passed to the test programs, such as a test's name
+    /// Arguments for the test programs, such as a test's name
     #[arg(last = true)]
     filter: Vec<String>,
 }
 
-/// Runs them.
+/// Runs the tests.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let versions = match (&args.nix_prefix, args.nix.as_str()) {
         (Some(prefix), _) => vec![Version::Prefix(prefix.clone())],
@@ -56,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     host::apt_install(PROGRAMS)?;
     let lock = packages::set_up(WhenMissing)?;
     if !args.system_only {
-        say("the crates' own tests");
+        say("tests of the crates");
         host::run(
             cargo()
                 .args(["test", "--workspace", "--exclude", "nixply-tests", "--locked", "--"])
@@ -66,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut installed = Vec::new();
     for version in versions {
         let nix = nix::install(&version)?;
-        let (store, built) = (Store::open(&nix, &lock)?, build::release(&nix)?);
+        let (store, built) = (Store::open(&nix, &lock)?, release::build(&nix)?);
         installed.push((nix, store, built));
     }
     let registry = Registry::start()?;
@@ -84,8 +82,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         if let Some(plugin) = &built.plugin {
             command.env("NIXPLY_TEST_PLUGIN", plugin);
         }
-        // A plugin that this Nix must decline. Empty where there is none: only one Nix is asked for.
-        command.env("NIXPLY_TEST_OTHER_PLUGIN", build::other_plugin(nix)?.unwrap_or_default());
+        // A plugin that this Nix must decline. Empty without one, when only one Nix is tested.
+        command.env("NIXPLY_TEST_OTHER_PLUGIN", release::other_plugin(nix)?.unwrap_or_default());
         if let Err(error) = host::run(&mut command) {
             say(format!("{error:#}"));
             failed.push(nix.version.clone());
@@ -95,10 +93,4 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bail!("tests failed with Nix {}", failed.join(" and "));
     }
     Ok(())
-}
-
-fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(host::root());
-    command
 }

@@ -6,56 +6,57 @@ use anyhow::Result;
 use nixply_packer::cache::Cache;
 use nixply_packer::pack::Control;
 
-use super::cache::CacheFlags;
-use super::layering::Layering;
-use super::{Input, Machine, Talk, lock_file};
+use crate::arguments::{CacheArgs, LayeringArgs, RequestArgs, StoreArgs, Verbosity};
+use crate::documents::lock_file;
+use crate::output;
+use crate::process::stop_flag;
 use crate::terminal::{Packing, warning};
 
 /// Pack an image and write its spec (image.json)
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    input: Input,
+    request: RequestArgs,
 
     #[command(flatten)]
-    layering: Layering,
+    layering: LayeringArgs,
 
-    /// Place paths as this lock file says, instead of the request's own: `nixply plan --lock FILE --update` makes it
+    /// Lock file that assigns paths to layers (overrides the request's `lock`); `nixply plan --lock FILE --update` creates it
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
 
     #[command(flatten)]
-    machine: Machine,
+    store: StoreArgs,
 
-    /// Where to write the spec; standard output without it
+    /// File for the spec [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
     #[command(flatten)]
-    talk: Talk,
+    verbosity: Verbosity,
 
     #[command(flatten)]
-    cache: CacheFlags,
+    cache: CacheArgs,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let store = args.machine.store();
-    let (mut request, closure) = args.input.read(&store)?;
+    let store = args.store.store();
+    let (mut request, closure) = args.request.read(&store)?;
     args.layering.apply(&mut request);
     let plan = match &args.lock {
         None => request.plan(&closure, &store),
         Some(file) => request.plan_by(&lock_file::existing(file)?, &closure, &store),
     };
-    let plan = args.input.within(plan)?;
-    let stop = super::stop_flag()?;
+    let plan = args.request.with_document_name(plan)?;
+    let stop = stop_flag()?;
     let cache = args.cache.open();
-    let packer = args.machine.packer(cache.clone());
-    let packing = Packing::new(args.talk.quiet);
+    let packer = args.store.packer(cache.clone());
+    let packing = Packing::new(args.verbosity.quiet);
     let built = request.pack(plan, &closure, &store, &packer, &Control::new(&stop, &packing))?;
     packing.clear();
     cache.iter().for_each(Cache::trim);
     built.warnings.iter().for_each(warning);
-    super::output::write(args.output.as_deref(), &built.json)?;
+    output::write(args.output.as_deref(), &built.json)?;
     packing.finish(built.spec.layers.len());
     Ok(())
 }

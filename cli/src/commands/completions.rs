@@ -4,26 +4,26 @@ use anyhow::Result;
 use clap::{Command, CommandFactory};
 use clap_complete::{Shell, generate};
 
-/// Print what a shell needs to complete nixply's commands and options
+/// Print a shell script that completes nixply's commands and options
 ///
-/// For bash, in ~/.bashrc: source <(nixply completions bash). For zsh, into a file _nixply in a folder of $fpath. For fish, into
-/// ~/.config/fish/completions/nixply.fish.
+/// For bash, add to ~/.bashrc: source <(nixply completions bash). For zsh, write it to a file _nixply in a directory of $fpath. For
+/// fish, write it to ~/.config/fish/completions/nixply.fish.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The shell
+    /// Name of the shell
     #[arg(value_name = "SHELL")]
-    shell: Known,
+    shell: CompletionShell,
 }
 
-/// The shells that are tested.
+/// Tested shells.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Known {
+enum CompletionShell {
     Bash,
     Zsh,
     Fish,
 }
 
-/// The same command without the subcommands that are for packages and derivations, which generators do not leave out.
+/// Returns the command without hidden subcommands, which generators would include.
 fn shown(command: &Command) -> Command {
     let visible = command.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
     let bare = Command::new("nixply").version(env!("CARGO_PKG_VERSION")).subcommands(visible);
@@ -36,12 +36,12 @@ fn shown(command: &Command) -> Command {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let shell = match args.shell {
-        Known::Bash => Shell::Bash,
-        Known::Zsh => Shell::Zsh,
-        Known::Fish => Shell::Fish,
+        CompletionShell::Bash => Shell::Bash,
+        CompletionShell::Zsh => Shell::Zsh,
+        CompletionShell::Fish => Shell::Fish,
     };
-    // In memory: a generator panics where it cannot write.
+    // In memory: a generator panics on write errors.
     let mut script = Vec::new();
     generate(shell, &mut shown(&crate::Command::command()), "nixply", &mut script);
-    super::print(script)
+    crate::output::print(script)
 }

@@ -9,28 +9,28 @@ use crate::failure::hinted;
 use crate::output::{self, unwritten};
 use crate::terminal::say;
 
-/// Write a devenv.nix with a container to start from
+/// Create a devenv.nix with an example container
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The project's folder
+    /// Directory of the project
     #[arg(value_name = "DIR", default_value = ".")]
     folder: PathBuf,
 }
 
-/// What is written; NAME is the project's.
+/// The file, with NAME for the name of the project.
 const FILE: &str = r#"{ pkgs, ... }:
 
 {
   name = "NAME";
 
-  # What is on PATH, in the shell and in containers.
+  # Packages on PATH, in the shell and in containers.
   packages = [ pkgs.coreutils ];
 
-  # What runs; `nixply container run processes` starts all of them.
+  # Processes; `nixply container run processes` starts all of them.
   processes.hello.exec = "while true; do echo 'Hello from NAME'; sleep 1; done";
 
-  # A container of one process: `nixply container run hello`. What it may see of the project is named here; without it, it is
-  # all of the project.
+  # A container with one process: `nixply container run hello`. copyToRoot lists the project's files in the container; by default
+  # the container has all of them.
   containers.hello = {
     copyToRoot = null;
     startupCommand = "echo 'Hello from NAME'";
@@ -38,44 +38,50 @@ const FILE: &str = r#"{ pkgs, ... }:
 }
 "#;
 
-/// Writes a devenv.nix with a container, unless there is one.
+/// Creates a devenv.nix with a container. Never overwrites an existing one.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    // An ancestor that is no folder makes the others impossible.
+    // An ancestor that is not a directory.
     let not_folder = args.folder.ancestors().find(|path| path.symlink_metadata().is_ok() && !path.is_dir());
     if let Some(path) = not_folder {
-        let error =
-            anyhow!("cannot make the project {}: {} is not a folder", args.folder.display(), path.display());
-        return Err(hinted(error, "name another folder"));
+        let error = anyhow!(
+            "cannot create the project {}: {} is not a directory",
+            args.folder.display(),
+            path.display()
+        );
+        return Err(hinted(error, "pass another directory"));
     }
     std::fs::create_dir_all(&args.folder).with_context(|| unwritten(args.folder.display()))?;
     let path = args.folder.join("devenv.nix");
     let text = FILE.replace("NAME", &project_name(&args.folder));
     if !output::create(&path, text.as_bytes())? {
-        return Err(hinted(anyhow!("{} is there already", path.display()), "nothing was changed"));
+        return Err(hinted(
+            anyhow!("{} already exists", path.display()),
+            "edit it, or pass another directory; nothing was changed",
+        ));
     }
-    let said = format!("wrote {}; `", path.display()).into_bytes();
-    let said = [&said, &*command(&args.folder)?, b"` runs its container"].concat();
+    let said = format!("created {}; run its container with `", path.display()).into_bytes();
+    let said = [&said, &*command(&args.folder)?, b"`"].concat();
     say(String::from_utf8_lossy(&said));
     Ok(())
 }
 
-/// The command that runs the container, for the user's shell.
+/// Returns the command that runs the container, for the user's shell.
 fn command(folder: &Path) -> Result<Vec<u8>> {
     const COMMAND: &[u8] = b"nixply container run hello";
-    // Without links, `.` and the like there are many names of one folder.
+    // Compare without links and `.`: a directory has many names.
     let real = |folder: &Path| folder.canonicalize();
     if real(folder).ok() == real(Path::new(".")).ok() {
         return Ok(COMMAND.to_vec());
     }
     let folder = folder.as_os_str().as_bytes();
-    // Not an option, nor the folder that was left before.
+    // So that cd does not parse it as an option or as the previous directory.
     let dot: &[u8] = if folder.starts_with(b"-") { b"./" } else { b"" };
     let folder = [dot, folder].concat();
-    let folder = shlex::bytes::try_quote(&folder).context("cannot print the folder's name")?;
+    let folder = shlex::bytes::try_quote(&folder).context("cannot print the directory's name")?;
     Ok([b"cd ", &*folder, b" && ", COMMAND].concat())
 }
 
-/// The folder's name as an image may be called.
+/// Returns the directory's name as a valid image name.
 fn project_name(folder: &Path) -> String {
     let folder = folder.canonicalize().unwrap_or_default();
     let name = folder.file_name().unwrap_or_default().to_string_lossy().to_lowercase();

@@ -7,13 +7,14 @@ use nixply_packer::digest::Digest;
 use nixply_packer::image::{go_json, oci};
 use serde_json::json;
 
-use super::human;
-use crate::terminal::{Page, count};
+use crate::documents;
+use crate::output::print;
+use crate::terminal::{Page, count, human};
 
-/// Show what is in an image: its layers with their digests, sizes and store paths
+/// Show an image's layers with their digests, sizes and store paths
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The image's spec
+    /// Image spec
     #[arg(value_name = "IMAGE.json")]
     image: PathBuf,
 
@@ -23,9 +24,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let spec = super::inputs::spec(&args.image)?;
+    let spec = documents::spec(&args.image)?;
     let id = Digest::of(&oci::config(&spec));
-    // A base image's layer may have no recorded size (nix2container#207); without it there is no manifest yet.
+    // A layer of a base image may have no recorded size (nix2container#207), and the manifest needs all sizes.
     let sizes_known = spec.layers.iter().all(|layer| layer.size > 0);
     let manifest = sizes_known.then(|| Digest::of(&go_json::compact(&oci::manifest_of(&spec))));
     if args.json {
@@ -37,7 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         });
         let layers: Vec<_> = layers.collect();
         let image = json!({"imageId": id, "manifestDigest": manifest, "layers": layers});
-        return super::print(format!("{image}\n"));
+        return print(format!("{image}\n"));
     }
     let mut out = Page::default();
     if spec.layers.is_empty() {
@@ -47,7 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let paths = layer.paths.len();
         let what = match &layer.layer_path {
             Some(path) => path.clone(),
-            None => format!("{paths} path{}", if paths == 1 { "" } else { "s" }),
+            None => count(paths, "path"),
         };
         out.line(format!("layer {:>3}  {}  {:>9}  {what}", at + 1, layer.digest, human(layer.size)));
         for path in &layer.paths {
@@ -60,5 +61,5 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         out.line(format!("manifest   {manifest}"));
     }
     out.line(format!("total      {} in {}", human(total), count(spec.layers.len(), "layer")));
-    super::print(out)
+    print(out)
 }

@@ -8,57 +8,62 @@ use nixply_packer::compress::Codec;
 use nixply_packer::image::layout;
 use nixply_packer::pack::Control;
 
-use super::cache::CacheFlags;
-use super::{Machine, Talk, values};
+use crate::arguments::{CacheArgs, StoreArgs, Verbosity, values};
+use crate::documents::{LayerFiles, SpecFile};
+use crate::output::print;
+use crate::process::stop_flag;
 use crate::terminal::Packing;
 
-/// Write an image to an OCI layout folder, which skopeo, podman, umoci and others read (as oci:DIR:TAG)
+/// Write an image to an OCI layout directory
+///
+/// skopeo, podman, umoci and others read the layout as oci:DIR:TAG. Prints the manifest's digest.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The image's spec
+    /// Image spec
     #[arg(value_name = "IMAGE.json")]
     image: PathBuf,
 
-    /// The folder; a layout that is there already is added to
+    /// Layout directory; the image is added to an existing layout
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 
-    /// The image's tag in the layout
+    /// Tag of the image in the layout
     #[arg(short, long, default_value = "latest", value_parser = values::tag)]
     tag: String,
 
-    /// none, gzip or zstd, with a level as in zstd:9; without it, what the spec says. A base image's layers keep theirs, unless that is
-    /// zstd and this is not
+    /// Codec: none, gzip or zstd, with an optional level as in zstd:9 [default: the spec's]. Layers of a base image keep their
+    /// codec, except that zstd is converted if this flag names another codec
     #[arg(short, long, value_name = "CODEC", value_parser = values::codec)]
     compression: Option<Codec>,
 
-    /// Take layers' files (`layer-path`) from anywhere, as n2c image-from-dir names them; else a spec may name the store alone
+    /// Allow layer files (`layer-path`) outside the store, as n2c image-from-dir writes them. Only for specs that you trust
     #[arg(long)]
     allow_outside_store: bool,
 
     #[command(flatten)]
-    talk: Talk,
+    verbosity: Verbosity,
 
     #[command(flatten)]
-    machine: Machine,
+    store: StoreArgs,
 
     #[command(flatten)]
-    cache: CacheFlags,
+    cache: CacheArgs,
 }
 
-/// Prints the manifest's digest.
+/// Writes the layout and prints the manifest's digest.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let store = args.machine.store_of(&args.image);
-    let spec = super::inputs::spec_within(&args.image, &store, args.allow_outside_store)?;
-    let stop = super::stop_flag()?;
-    let packing = Packing::new(args.talk.quiet);
+    let files = if args.allow_outside_store { LayerFiles::Anywhere } else { LayerFiles::InStore };
+    let file = SpecFile::read_to_pack(&args.image, args.store.store_of(&args.image), files)?;
+    let stop = stop_flag()?;
+    let packing = Packing::new(args.verbosity.quiet);
     let control = Control::new(&stop, &packing);
     let cache = args.cache.open();
-    let packer = args.machine.packer(cache.clone());
-    let written = layout::write(&spec, &store, &args.folder, &args.tag, args.compression, &packer, &control)?;
+    let packer = args.store.packer(cache.clone());
+    let (spec, store) = (&file.spec, &file.store);
+    let written = layout::write(spec, store, &args.folder, &args.tag, args.compression, &packer, &control)?;
     packing.clear();
     cache.iter().for_each(Cache::trim);
-    super::print(format!("{}\n", written.manifest))?;
+    print(format!("{}\n", written.manifest))?;
     packing.finish(spec.layers.len());
     Ok(())
 }

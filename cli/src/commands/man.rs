@@ -10,17 +10,17 @@ use clap_mangen::Man;
 use crate::exit_codes;
 use crate::output::{self, print};
 
-/// Print nixply's man page, or write those of all commands (for packages)
+/// Print nixply's man page, or write the pages of all commands (for packages)
 #[derive(clap::Args)]
 #[command(hide = true)]
 pub(crate) struct Args {
-    /// A folder, for a page of each command: nixply.1, nixply-build.1, nixply-cache-stat.1, ...
+    /// Directory for the pages of all commands: nixply.1, nixply-build.1, nixply-cache-stat.1, ...
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    // It would be told of and has no page.
+    // The page would list the help subcommand, which has no page.
     let command = crate::Command::command().disable_help_subcommand(true);
     let Some(folder) = &args.dir else {
         return print(Page::of(command)?.text);
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     write_all(&command, folder)
 }
 
-/// Writes the pages of a command and those below it.
+/// Writes the pages of a command and its subcommands.
 fn write_all(command: &Command, folder: &Path) -> Result<()> {
     for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
         write_all(command, folder)?;
@@ -49,7 +49,7 @@ struct Page {
 
 impl Page {
     fn of(command: Command) -> Result<Self> {
-        // What --help has at its end is a section of its own here.
+        // The end of --help is a separate section here.
         let page = Man::new(command.after_help(None::<&str>));
         let mut text = Vec::new();
         page.render(&mut text)?;

@@ -1,5 +1,5 @@
-//! `nixply n2c`: nix2container's command line, for those who call it from expressions of their own. Arguments, files and
-//! messages are those of its commit 20d33959; what it does wrong and this does not is in docs/nix2container.md.
+//! `nixply n2c`: nix2container's command line, for Nix expressions that call it. Arguments, files and messages are those of its
+//! commit 20d33959. docs/nix2container.md lists its bugs that this command does not have.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -22,15 +22,17 @@ use nixply_packer::request::{LayerPlan, Packing};
 use nixply_packer::rules::{GoPermPath, PermPath, RewritePath};
 use serde::de::DeserializeOwned;
 
-use super::inputs::{self, read_text};
-use super::values;
+use crate::arguments::values;
+use crate::documents::{self, read_text};
 use crate::failure::misused;
+use crate::output;
+use crate::process::stop_flag;
 use crate::terminal::say;
 
-/// Run as nix2container does: its subcommands with their arguments
+/// Run a subcommand of nix2container with its arguments
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Say more
+    /// Print more messages
     #[arg(short, long, global = true)]
     debug: bool,
 
@@ -42,40 +44,40 @@ pub(crate) struct Args {
 enum Command {
     /// Write an image.json from an image config and layers
     Image(Image),
-    /// Write an image.json from a folder that skopeo's dir: transport has filled
+    /// Write an image.json from a directory of skopeo's dir: transport
     ImageFromDir {
-        /// Where to write the spec
+        /// File for the spec
         #[arg(value_name = "OUT.json")]
         output: PathBuf,
-        /// The folder; its layers are named where they lie, so give it as an absolute path
+        /// The directory; the spec names layer files in it, so pass an absolute path
         #[arg(value_name = "DIR")]
         folder: PathBuf,
-        /// Which image of an index of several platforms
+        /// Platform to select from an index
         #[arg(long, value_name = "OS/ARCH")]
         platform: Option<Platform>,
     },
-    /// Write an image.json from a manifest and a JSON object that says where its blobs are, by digest
+    /// Write an image.json from a manifest and a JSON object with the paths of its blobs by digest
     ImageFromManifest {
-        /// Where to write the spec
+        /// File for the spec
         #[arg(value_name = "OUT.json")]
         output: PathBuf,
-        /// The manifest, as skopeo inspect --raw prints it
+        /// Manifest, as printed by skopeo inspect --raw
         #[arg(value_name = "MANIFEST.json")]
         manifest: PathBuf,
-        /// Blobs' files by the 64 digits of their digests
+        /// Paths of the blobs, by the 64 hexadecimal digits of their digests
         #[arg(value_name = "BLOBS.json")]
         blobs: PathBuf,
-        /// Which image of an index of several platforms; its manifest is among the blobs
+        /// Platform to select from an index; its manifest must be among the blobs
         #[arg(long, value_name = "OS/ARCH")]
         platform: Option<Platform>,
     },
-    /// Write a layers.json from store paths that any build makes the same
+    /// Write a layers.json from store paths that build reproducibly
     LayersFromReproducibleStorepaths(Layers),
-    /// Write a layers.json from store paths that another build may make otherwise, and keep the layers' tars
+    /// Write a layers.json from store paths that may not build reproducibly, and keep the layers' tar files
     LayersFromNonReproducibleStorepaths {
         #[command(flatten)]
         layers: Layers,
-        /// The folder in which the tars are kept
+        /// Directory for the tar files
         #[arg(long, value_name = "DIR")]
         tar_directory: Option<String>,
     },
@@ -83,50 +85,50 @@ enum Command {
 
 #[derive(clap::Args)]
 struct Image {
-    /// Where to write the spec
+    /// File for the spec
     #[arg(value_name = "OUT.json")]
     output: PathBuf,
-    /// OCI image config, keys in any case
+    /// OCI image config; the case of its keys does not matter
     #[arg(value_name = "CONFIG.json")]
     config: PathBuf,
-    /// Layers from the bottom up; one that the image has already is left out
+    /// Layers from the bottom up; repeated layers are skipped
     #[arg(value_name = "LAYERS.json", required = true)]
     layers: Vec<PathBuf>,
-    /// The base image's spec; here and below, an empty name is none
+    /// Spec of the base image; as for all these files, the empty string means none
     #[arg(long, value_name = "IMAGE.json")]
     from_image: Option<String>,
-    /// OCI's name for the processor [default: this machine's]
+    /// OCI name of the processor [default: this machine's]
     #[arg(long)]
     arch: Option<String>,
-    /// When the image was made, RFC 3339
+    /// Creation time of the image (RFC 3339)
     #[arg(long, value_name = "TIME", default_value = ZERO_TIME)]
     created: String,
 }
 
 #[derive(clap::Args)]
 struct Layers {
-    /// Where to write the layers
+    /// File for the layers
     #[arg(value_name = "OUT.json")]
     output: PathBuf,
-    /// Store paths with their references, a list as exportReferencesGraph has it; its order decides ties
+    /// Store paths with their references, a list from exportReferencesGraph; its order breaks ties
     #[arg(value_name = "CLOSURE-GRAPH.json")]
     graph: PathBuf,
-    /// Layers below: what they have, with equal rules, is left out
+    /// Layers below these; store paths that they contain with the same rules are omitted
     #[arg(value_name = "PARENT-LAYERS.json")]
     parents: Vec<PathBuf>,
-    /// A store path to leave out
+    /// Store path to omit
     #[arg(long, value_name = "PATH")]
     ignore: Option<String>,
-    /// A list of {path, regex, repl}
+    /// JSON list of {path, regex, repl}
     #[arg(long, value_name = "FILE")]
     rewrites: Option<String>,
-    /// A list of {path, regex, mode, uid, gid, uname, gname}
+    /// JSON list of {path, regex, mode, uid, gid, uname, gname}
     #[arg(long, value_name = "FILE")]
     perms: Option<String>,
-    /// The layers' entry in the history: {created, created_by, author, comment, empty_layer}
+    /// History entry of the layers: JSON {created, created_by, author, comment, empty_layer}
     #[arg(long, value_name = "FILE")]
     history: Option<String>,
-    /// At most so many layers
+    /// Maximum number of layers
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::count, allow_negative_numbers = true)]
     max_layers: usize,
 }
@@ -140,7 +142,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         Command::ImageFromManifest { output, manifest, blobs, platform } => {
             let blobs: HashMap<String, PathBuf> =
-                document::read(&read_text(blobs)?, &inputs::name_of(blobs))?;
+                document::read(&read_text(blobs)?, &documents::name_of(blobs))?;
             (output, imported(import::from_manifest(manifest, &blobs, platform.as_ref())?))
         }
         Command::LayersFromReproducibleStorepaths(layers) => return layers.write(None, args.debug),
@@ -148,7 +150,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             return layers.write(named(tar_directory.as_deref()), args.debug);
         }
     };
-    super::output::write(Some(output), &spec.write())?;
+    output::write(Some(output), &spec.write())?;
     say(format!("Image has been written to {}", output.display()));
     Ok(())
 }
@@ -160,20 +162,20 @@ fn imported(spec: ImageSpec) -> ImageSpec {
     spec
 }
 
-/// A flag's file; for nix2container, an empty one is none.
+/// Returns a flag's file. Like nix2container, treats the empty string as none.
 fn named(flag: Option<&str>) -> Option<&Path> {
     flag.filter(|name| !name.is_empty()).map(Path::new)
 }
 
-/// Reads a file of JSON; null is the default, as in Go.
+/// Reads a JSON file. Like Go, treats null as the default value.
 fn read<T: DeserializeOwned + Default>(file: Option<&Path>) -> Result<T> {
     let Some(file) = file else { return Ok(T::default()) };
-    let value: Option<T> = document::read(&read_text(file)?, &inputs::name_of(file))?;
+    let value: Option<T> = document::read(&read_text(file)?, &documents::name_of(file))?;
     Ok(value.unwrap_or_default())
 }
 
 fn read_layers_of(file: &Path) -> Result<Vec<Layer>> {
-    Ok(read_layers(&read_text(file)?, &inputs::name_of(file))?)
+    Ok(read_layers(&read_text(file)?, &documents::name_of(file))?)
 }
 
 impl Image {
@@ -184,9 +186,9 @@ impl Image {
             None => Processor::of_this_machine()?,
         };
         let config = ImageConfig::from_value(read(Some(&self.config))?);
-        let (config, unknown) = config.with_context(|| inputs::name_of(&self.config))?;
+        let (config, unknown) = config.with_context(|| documents::name_of(&self.config))?;
         for key in unknown {
-            say(format!("warning: {key} is not part of OCI's image config and is left out of the image"));
+            say(format!("warning: {key} is not part of OCI's image config and is omitted from the image"));
         }
         for doubt in doubts(&config) {
             say(format!("warning: {doubt}"));
@@ -200,12 +202,12 @@ impl Image {
             annotations: BTreeMap::new(),
         };
         if let Some(file) = named(self.from_image.as_deref()) {
-            let base = inputs::spec(file).context("--from-image")?;
+            let base = documents::spec(file).context("--from-image")?;
             let platform = base.platform();
             let known = !platform.architecture.is_empty();
             if platform.os != LINUX || (known && !processor.runs(&platform.processor())) {
                 say(format!(
-                    "warning: the base image is for {platform}, and the image is for linux/{processor}"
+                    "warning: the base image is for {platform}, but the image is for linux/{processor}"
                 ));
             }
             spec.layers = base.layers;
@@ -228,9 +230,9 @@ impl Image {
 impl Layers {
     fn write(&self, tar_directory: Option<&Path>, debug: bool) -> Result<()> {
         if self.max_layers == 0 {
-            return Err(misused("--max-layers is 0: there is at least one layer"));
+            return Err(misused("--max-layers must be at least 1, got 0"));
         }
-        let closure = inputs::closure_of_one_store(&self.graph)?;
+        let closure = documents::closure_of_one_store(&self.graph)?;
         let parents = self.parents.iter().map(|file| read_layers_of(file)).collect::<Result<Vec<_>>>()?;
         let rewrites: Vec<RewritePath> = read(named(self.rewrites.as_deref())).context("--rewrites")?;
         let perms: Vec<GoPermPath> = read(named(self.perms.as_deref())).context("--perms")?;
@@ -260,19 +262,19 @@ impl Layers {
         }
         let plans: Vec<_> =
             plan.into_iter().map(|paths| LayerPlan { paths, history: history.clone() }).collect();
-        // Inside of a derivation, as many threads as Nix allows.
+        // In a derivation, use as many threads as Nix allows.
         let jobs = std::env::var("NIX_BUILD_CORES").ok().and_then(|cores| cores.parse().ok()).unwrap_or(0);
-        let stop = super::stop_flag()?;
+        let stop = stop_flag()?;
         let packing = Packing {
             codec: Codec::None,
             closure: &closure,
-            // Files lie where paths say, whatever the store's directory is.
+            // Files are read at their own paths, whatever the store directory is.
             store: &Store::at("/nix/store"),
             packer: &Packer::new(jobs),
             control: &Control::new(&stop, &()),
         };
         if let Some(folder) = tar_directory {
-            let shown = || format!("--tar-directory {}", inputs::name_of(folder));
+            let shown = || format!("--tar-directory {}", documents::name_of(folder));
             let is_folder = fs::metadata(folder).with_context(shown)?.is_dir();
             ensure!(is_folder, "{} is not a directory", shown());
         }
@@ -281,7 +283,7 @@ impl Layers {
             let (count, size, digest) = (layer.paths.len(), layer.size, layer.digest);
             say(format!("Adding {count} paths to layer (size:{size} digest:{digest})"));
         }
-        super::output::write(Some(&self.output), &write_layers(&layers))?;
+        output::write(Some(&self.output), &write_layers(&layers))?;
         say(format!("Layers have been written to {}", self.output.display()));
         Ok(())
     }

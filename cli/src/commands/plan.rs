@@ -10,51 +10,52 @@ use nixply_packer::plan::PlannedPath;
 use nixply_packer::request::{FleetRequest, ImagePlan, PlannedLayer};
 use serde_json::{Value, json};
 
-use super::layering::Layering;
-use super::{Input, Machine, human, lock_file};
-use crate::terminal::{Page, warning};
+use crate::arguments::{LayeringArgs, RequestArgs, StoreArgs};
+use crate::documents::lock_file;
+use crate::output::print;
+use crate::terminal::{Page, count, human, warning};
 
-/// Show the layers that images would have, without packing anything; make and update lock files
+/// Show the layers of images without packing; create and update lock files
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    input: Input,
+    request: RequestArgs,
 
     #[command(flatten)]
-    layering: Layering,
+    layering: LayeringArgs,
 
-    /// REQUEST.json is an object of images by name, as builtins.nixplyImages takes it: they are planned as one
+    /// REQUEST.json is an object of image requests by name, like the argument of builtins.nixplyImages; plan the images together
     #[arg(long)]
     images: bool,
 
-    /// Place paths as this lock file says, instead of the requests' own
+    /// Lock file that assigns paths to layers (overrides the requests' `lock`)
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
 
-    /// Write the lock file anew: what has changed since it was written counts as seen, and paths move where that is expected to
-    /// pay. Without such a file there will be one
+    /// Update the lock file, or create it: record what has changed since its last update, and move paths between layers where
+    /// that is expected to pay off
     #[arg(long, requires = "lock")]
     update: bool,
 
-    /// With --update: take an image out of the lock file, for good. Can be given several times
+    /// With --update: remove an image from the lock file permanently. Can be repeated
     #[arg(long, value_name = "IMAGE", requires = "update")]
     forget: Vec<String>,
 
     #[command(flatten)]
-    machine: Machine,
+    store: StoreArgs,
 
-    /// Print JSON: a list of {size, paths}, with a digest for a base image's layers, as builtins.nixplyPlan gives it; with
-    /// --images an object of such lists
+    /// Print JSON: a list of {size, paths}, with a digest for layers of a base image, like the result of builtins.nixplyPlan. With
+    /// --images, print an object of such lists
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let store = args.machine.store();
+    let store = args.store.store();
     let (mut fleet, closure) = match args.images {
-        true => args.input.read_fleet(&store)?,
+        true => args.request.read_fleet(&store)?,
         false => {
-            let (mut request, closure) = args.input.read(&store)?;
+            let (mut request, closure) = args.request.read(&store)?;
             let name = request.name.get_or_insert_with(|| "image".into()).clone();
             (FleetRequest::new(BTreeMap::from([(name, request)]))?, closure)
         }
@@ -66,9 +67,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             let lock = match args.update {
                 false => lock_file::existing(file)?,
                 true => {
-                    let mut former = lock_file::former(file)?.map(|file| file.lock);
-                    lock_file::forget(former.as_mut(), file, &args.forget, "image")?;
-                    let next = fleet.updated_lock(former.as_ref(), &closure, &store);
+                    let mut previous = lock_file::previous(file)?.map(|file| file.lock);
+                    lock_file::forget(previous.as_mut(), file, &args.forget, "image")?;
+                    let next = fleet.updated_lock(previous.as_ref(), &closure, &store);
                     let next = next.with_context(|| file.display().to_string())?;
                     lock_file::write(file, &next.write())?;
                     next
@@ -77,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             fleet.plan_with(Some(&lock), &closure, &store)
         }
     };
-    let plans = args.input.within(plans)?;
+    let plans = args.request.with_document_name(plans)?;
     plans.values().flat_map(|plan| &plan.warnings).for_each(warning);
     if args.json {
         let lists = plans.iter().map(|(key, plan)| (key.clone(), layers_json(plan, &closure)));
@@ -85,16 +86,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             true => Value::Object(lists.collect()),
             false => lists.map(|(_, list)| list).next().unwrap_or_default(),
         };
-        return super::print(format!("{value}\n"));
+        return print(format!("{value}\n"));
     }
     let mut out = Page::default();
     for (key, plan) in &plans {
         if args.images {
             out.line(format!("image {key}"));
         }
-        tell(&mut out, plan, &closure);
+        show(&mut out, plan, &closure);
     }
-    super::print(out)
+    print(out)
 }
 
 fn layers<'p>(plan: &'p ImagePlan, closure: &Closure) -> Vec<(u64, &'p [PlannedPath], Option<Digest>)> {
@@ -117,14 +118,14 @@ fn layers_json(plan: &ImagePlan, closure: &Closure) -> Value {
     layers(plan, closure).into_iter().map(layer).collect()
 }
 
-fn tell(out: &mut Page, plan: &ImagePlan, closure: &Closure) {
+fn show(out: &mut Page, plan: &ImagePlan, closure: &Closure) {
     if plan.layers.is_empty() {
-        out.line("the image has no layers: its request names no store path");
+        out.line("the image has no layers: the request names no store path");
     }
     for (at, (size, paths, digest)) in layers(plan, closure).into_iter().enumerate() {
         let what = match digest {
-            Some(digest) => format!("packed before, {digest}"),
-            None => format!("{} path{}", paths.len(), if paths.len() == 1 { "" } else { "s" }),
+            Some(digest) => format!("already packed, {digest}"),
+            None => count(paths.len(), "path"),
         };
         out.line(format!("layer {}: {what}, {}", at + 1, human(size)));
         for path in paths {

@@ -1,4 +1,6 @@
 //! `nixply reference`: all commands and options as Markdown, for docs/reference/cli.md.
+//!
+//! clap-markdown has no tables, no headings of option groups and no room for the exit codes, so this module writes the page.
 
 use std::fmt::Write;
 
@@ -15,13 +17,13 @@ pub(crate) struct Args {}
 /// Options that every command has.
 const EVERYWHERE: [&str; 2] = ["help", "version"];
 
-/// Options without a heading of their own.
+/// Heading of options without a heading.
 const OPTIONS: &str = "Options";
 
 pub(crate) fn run(_args: &Args) -> Result<()> {
     let mut command = crate::Command::command().disable_help_subcommand(true);
     command.build();
-    super::print(reference(&command)?)
+    crate::output::print(reference(&command)?)
 }
 
 fn reference(nixply: &Command) -> Result<String, std::fmt::Error> {
@@ -40,7 +42,7 @@ fn reference(nixply: &Command) -> Result<String, std::fmt::Error> {
     Ok(out)
 }
 
-/// Commands that do something, with all of their name.
+/// Collects the commands without subcommands, with their full names.
 fn collect<'c>(command: &'c Command, name: &str, all: &mut Vec<(String, &'c Command)>) {
     for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
         let name = format!("{name} {}", command.get_name());
@@ -83,7 +85,7 @@ fn table(out: &mut String, title: &str, arguments: &[&Arg]) -> std::fmt::Result 
     writeln!(out, "\n| {title} | |\n|---|---|")?;
     for arg in arguments {
         let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
-        // Lines of a paragraph belong together, and a cell has one.
+        // A table cell has one line, so join the lines of a paragraph.
         let mut text = as_markdown(&help.split_whitespace().collect::<Vec<_>>().join(" "));
         for addition in additions(arg) {
             write!(text, "; {addition}")?;
@@ -93,7 +95,7 @@ fn table(out: &mut String, title: &str, arguments: &[&Arg]) -> std::fmt::Result 
     Ok(())
 }
 
-/// How an argument is written.
+/// Returns how an argument is written on the command line.
 fn forms(arg: &Arg) -> String {
     let names = arg.get_value_names().unwrap_or_default();
     let value = names.iter().map(|name| format!(" {name}")).collect::<String>();
@@ -107,7 +109,7 @@ fn forms(arg: &Arg) -> String {
     short.into_iter().chain(long).collect::<Vec<_>>().join(", ")
 }
 
-/// What is known of an argument beside its help: values, default, variable.
+/// Returns an argument's possible values, default and environment variable.
 fn additions(arg: &Arg) -> Vec<String> {
     let code = |value: &str| format!("`{value}`");
     let mut additions = Vec::new();
@@ -131,7 +133,7 @@ fn about(command: &Command) -> String {
     command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default()
 }
 
-/// Help is no Markdown: what would mean something there is made to mean itself. `code` is code in both.
+/// Escapes help text for Markdown. `code` remains code.
 fn as_markdown(text: &str) -> String {
     let parts = text.split('`').enumerate().map(|(at, part)| {
         if at % 2 == 1 { format!("`{part}`") } else { part.replace('<', "\\<").replace('*', "\\*") }

@@ -1,4 +1,4 @@
-//! Descriptors that the program was started with: standard output, and others that a path such as /dev/fd/3 names.
+//! Inherited descriptors: standard output, and those that a path such as /dev/fd/3 names.
 
 use std::fs::File;
 use std::io;
@@ -12,26 +12,25 @@ use rustix::io::Errno;
 /// Whether standard output was closed when the program started.
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// Looks before `main`: there, Rust has put /dev/null in the place of a closed descriptor, and all that is written is lost in
-/// silence.
-// SAFETY: it makes one system call and stores its result, and needs nothing of the standard library, which is not set up yet.
+/// Runs before `main`: by then, Rust has replaced a closed descriptor by /dev/null, and all output would be lost silently.
+// SAFETY: it makes one system call and stores the result. It does not use the standard library, which is not initialised yet.
 #[ctor::ctor(unsafe)]
 fn look() {
     CLOSED.store(rustix::io::fcntl_getfd(rustix::stdio::stdout()).is_err(), Ordering::Relaxed);
 }
 
-/// Lets nobody write to a closed standard output, other programs that this one runs included: it becomes a descriptor that is
-/// for reading alone, as glibc makes it for programs with more rights than their caller.
+/// Prevents writing to a closed standard output, also by child processes: it becomes a read-only descriptor, like glibc does for
+/// setuid programs.
 pub(crate) fn guard() {
     if CLOSED.load(Ordering::Relaxed)
         && let Ok(null) = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
     {
-        // If it fails, this program still knows that it was closed.
+        // If this fails, this program still knows that standard output was closed.
         let _ = rustix::stdio::dup2_stdout(null);
     }
 }
 
-/// Writes to standard output. Not through std's, to which a closed one is as good as any.
+/// Writes to standard output. The standard library would ignore that it is closed.
 pub(super) fn write_stdout(bytes: &[u8]) -> io::Result<()> {
     if CLOSED.load(Ordering::Relaxed) {
         return Err(io::Error::other("it is closed"));
@@ -39,8 +38,7 @@ pub(super) fn write_stdout(bytes: &[u8]) -> io::Result<()> {
     write_all(io::stdout(), bytes)
 }
 
-/// Writes to the descriptor of this number, which the program was started with: from where it stands, after what others have
-/// written there.
+/// Writes to an inherited descriptor at its current offset, after the output of other processes.
 pub(super) fn write(number: i32, bytes: &[u8]) -> io::Result<()> {
     match number {
         1 => write_stdout(bytes),
@@ -49,7 +47,7 @@ pub(super) fn write(number: i32, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Writes all of it, also where the descriptor does not wait by itself because a program that shares it does not want to.
+/// Writes all bytes, also to a descriptor that another process has set to non-blocking mode.
 pub(super) fn write_all(descriptor: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match rustix::io::write(&descriptor, bytes) {
@@ -75,7 +73,7 @@ fn inherited(number: i32) -> io::Result<File> {
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
     let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).unwrap_or(0);
     if OFlags::from_bits_retain(flags).contains(OFlags::CLOEXEC) {
-        // One that this program has opened itself: a file of the cache, perhaps. To the user there is none.
+        // A descriptor that this program opened itself, such as a cache file. For the user it does not exist.
         return Err(Errno::NOENT.into());
     }
     let duplicate = pidfd_open(getpid(), PidfdFlags::empty())
@@ -88,7 +86,7 @@ fn inherited(number: i32) -> io::Result<File> {
     Ok(duplicate.or_else(|_| reopened())?.into())
 }
 
-/// Where there is no /proc, opening /dev/fd/N gives a duplicate.
+/// Without /proc, opening /dev/fd/N returns a duplicate.
 #[cfg(not(target_os = "linux"))]
 fn inherited(number: i32) -> io::Result<File> {
     std::fs::OpenOptions::new().write(true).open(format!("/dev/fd/{number}"))

@@ -19,9 +19,9 @@ use anyhow::{Context, Error, Result};
 
 pub(crate) use self::descriptor::guard;
 use self::place::Place;
-use crate::interrupt::Waiting;
+use crate::process::Blocking;
 
-/// Data that cannot be written: exit code 2.
+/// Data that cannot be written. The exit code is 2.
 #[derive(Debug)]
 pub(crate) struct Unwritten(String);
 
@@ -33,26 +33,26 @@ impl fmt::Display for Unwritten {
 
 impl StdError for Unwritten {}
 
-/// Names the output that cannot be written.
+/// Returns the error for an output that cannot be written.
 pub(crate) fn unwritten(what: impl fmt::Display) -> Unwritten {
     Unwritten(format!("cannot write {what}"))
 }
 
-/// Says why nothing can be written, in words of the caller's.
+/// Returns an [`Unwritten`] with this message.
 pub(crate) fn unusable(what: String) -> Unwritten {
     Unwritten(what)
 }
 
 /// Writes data to standard output.
 pub(crate) fn print(data: impl AsRef<[u8]>) -> Result<()> {
-    let _waiting = Waiting::begin()?;
+    let _blocking = Blocking::begin()?;
     descriptor::write_stdout(data.as_ref()).with_context(|| unwritten("standard output"))
 }
 
-/// Writes a file; without a path, or to `-`, standard output.
+/// Writes a file. Without a path, or for `-`, writes to standard output.
 ///
-/// Links are followed. A regular file is written as a whole or not at all, and keeps its mode, owner and group. A device, a
-/// FIFO or a descriptor such as /dev/stdout is written to as it is.
+/// Follows links. Replaces a regular file atomically and keeps its mode, owner and group. Writes directly to devices, FIFOs, and
+/// descriptors such as /dev/stdout.
 pub(crate) fn write(path: Option<&Path>, bytes: &[u8]) -> Result<()> {
     match path.filter(|path| *path != Path::new("-")) {
         None => print(bytes),
@@ -65,17 +65,17 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     match Place::of(path).with_context(failed)? {
         Place::File(file, old) => replace::write(&file, old.as_ref(), bytes).with_context(failed),
         Place::Stream(stream) => {
-            let _waiting = Waiting::begin()?;
+            let _blocking = Blocking::begin()?;
             replace::append(&stream, bytes).with_context(failed)
         }
         Place::Descriptor(number) => {
-            let _waiting = Waiting::begin()?;
+            let _blocking = Blocking::begin()?;
             descriptor::write(number, bytes).with_context(failed)
         }
     }
 }
 
-/// Makes a new file, as a whole or not at all. Gives whether there was none; one that is there is left as it is, whatever it is.
+/// Creates a file atomically. Returns false, and changes nothing, if the path exists already.
 pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<bool> {
     match replace::create(path, bytes) {
         Ok(()) => Ok(true),
@@ -84,7 +84,7 @@ pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<bool> {
     }
 }
 
-/// Whether there is a regular file at the end of a path. Nothing else has a former content that an update could start from.
+/// Whether a path leads to a regular file. Only these have a previous content that an update can read.
 pub(crate) fn is_file(path: &Path) -> bool {
     matches!(Place::of(path), Ok(Place::File(_, Some(_))))
 }

@@ -1,4 +1,4 @@
-//! Where a path leads: through links, to a regular file, a device, a FIFO, or a descriptor of this process.
+//! Resolves an output path through links to a regular file, a device, a FIFO, or a descriptor of this process.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -8,20 +8,21 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-/// As many links as Linux follows.
+/// Linux follows as many links.
 const MOST_LINKS: usize = 40;
 
-/// Folders whose entries are this process' descriptors. /dev/fd leads to the first on Linux and is one elsewhere.
+/// Directories whose entries are this process's descriptors. On Linux /dev/fd is a link to the first; on other systems it is a
+/// directory.
 const DESCRIPTORS: [&str; 3] = ["/proc/self/fd", "/proc/thread-self/fd", "/dev/fd"];
 
-/// What an output's path names.
+/// Target of an output path.
 #[derive(Debug)]
 pub(super) enum Place {
-    /// A descriptor of this process, as /dev/stdout is. To open it by its name again would lose its offset, and fails for a socket.
+    /// A descriptor of this process, such as /dev/stdout. Opening it by name would lose its offset, and fails for a socket.
     Descriptor(i32),
-    /// A device, a FIFO, or what another process has open.
+    /// A device, a FIFO, or an open file of another process.
     Stream(PathBuf),
-    /// A regular file, or none yet. The path is no link.
+    /// A regular file, with its metadata if it exists. The path is not a link.
     File(PathBuf, Option<Metadata>),
 }
 
@@ -30,7 +31,7 @@ impl Place {
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         let mut path = path.to_owned();
         for _ in 0..=MOST_LINKS {
-            // A file's name. Rust's own functions would ignore a slash at the end.
+            // Rust's functions would ignore a slash at the end of the file name.
             let name = path.file_name().filter(|_| !path.as_os_str().as_bytes().ends_with(b"/"));
             let name = name.ok_or(Errno::ISDIR)?;
             let folder = folder_of(&path);
@@ -46,7 +47,7 @@ impl Place {
             check_planted(folder, &found)?;
             let kind = found.file_type();
             if kind.is_symlink() && is_on_proc(folder) {
-                // Such a link is an open file itself; its text is only what that was called once.
+                // Such a link is an open file; its text is only a former name.
                 return Ok(Self::Stream(path));
             }
             if !kind.is_symlink() {
@@ -63,7 +64,7 @@ impl Place {
     }
 }
 
-/// The folder that a file is in.
+/// Returns the directory of a file.
 pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -77,16 +78,16 @@ fn is_on_proc(folder: &Path) -> bool {
     folder.canonicalize().is_ok_and(|folder| folder.starts_with("/proc"))
 }
 
-/// In a folder such as /tmp, where everybody may make files, a file of another user may have been put there so that this program
-/// writes somewhere else. Linux refuses to open it (fs.protected_symlinks, protected_fifos, protected_regular); this program,
-/// which follows links itself and renames, does so, too.
+/// In a directory such as /tmp, where all users can create files, another user could plant a link or file to redirect the output.
+/// Linux refuses to open it (fs.protected_symlinks, protected_fifos, protected_regular). This program follows links and renames by
+/// itself, so it has to refuse too.
 fn check_planted(folder: &Path, found: &Metadata) -> io::Result<()> {
     const STICKY_AND_OPEN: u32 = 0o1002;
     let folder = fs::metadata(folder)?;
     let is_shared = folder.mode() & STICKY_AND_OPEN == STICKY_AND_OPEN;
     let own = rustix::process::geteuid().as_raw();
     if is_shared && ![own, folder.uid()].contains(&found.uid()) {
-        let why = "another user has made it, in a folder where everybody may make files";
+        let why = "another user owns it, in a directory where all users can create files";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Regular files, written as a whole or not at all.
+//! Regular files, written atomically.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -13,18 +13,18 @@ use tempfile::{Builder, NamedTempFile};
 use super::descriptor::write_all;
 use super::place::folder_of;
 
-/// Modes without setuid, setgid and sticky bits, which another content has no right to.
+/// Mode bits to keep: setuid, setgid and sticky bits must not apply to new content.
 const PERMISSIONS: u32 = 0o777;
 
-/// The mode of a new file, less the umask.
+/// Mode of a new file, before the umask.
 const NEW: u32 = 0o666;
 
-/// Writes a file that is `old`, or of which there is none yet.
+/// Writes a file, whose current metadata is `old` if it exists.
 ///
-/// The new file takes the old one's place by its name, so that readers see one or the other and a full disk costs nothing; a file
-/// of the user's own is replaced whatever its mode, as git does it. Where the new file cannot have that place, or not owner and
-/// group of the old one, the old one is written over, as the shell's `>` does it: in folders that take no new file, where a file
-/// is mounted, and where another user has let this one write a file.
+/// A new file takes the old one's name, so that readers see one or the other, and a full disk destroys nothing. A file of the user
+/// is replaced whatever its mode is, as git does. If the new file cannot be renamed, or cannot get the old one's owner and group,
+/// the old file is overwritten, like with the shell's `>`: in read-only directories, for mounted files, and for files of other
+/// users.
 pub(super) fn write(path: &Path, old: Option<&Metadata>, bytes: &[u8]) -> io::Result<()> {
     match (replaced(path, old, bytes), old) {
         (Err(error), Some(_)) if is_refused(&error) => overwrite(path, bytes),
@@ -33,7 +33,7 @@ pub(super) fn write(path: &Path, old: Option<&Metadata>, bytes: &[u8]) -> io::Re
     }
 }
 
-/// Makes a new file. Fails where there is one already.
+/// Creates a file. Fails if it exists.
 pub(super) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let made = Draft::new(path, bytes, NEW).and_then(|draft| draft.name(path));
     match made {
@@ -42,7 +42,7 @@ pub(super) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Writes to a device or a FIFO, whose reader is waited for, or after what another process has written to a file of its own.
+/// Writes to a device, to a FIFO, which waits for its reader, or at the end of a file that another process has open.
 pub(super) fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = open(path, OFlags::empty())?;
     if file.metadata()?.is_file() {
@@ -51,14 +51,13 @@ pub(super) fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_all(&file, bytes)
 }
 
-/// With CREATE, Linux has a look at whose file it is (fs.protected_fifos, fs.protected_regular).
+/// With CREATE, Linux checks the owner of an existing file (fs.protected_fifos, fs.protected_regular).
 fn open(path: &Path, flags: OFlags) -> io::Result<File> {
     let flags = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY;
     Ok(rustix::fs::open(path, flags, Mode::from_raw_mode(NEW))?.into())
 }
 
-/// Whether the folder or the file system refuses a new file, or a new file in the old one's place. What is wrong with the disk
-/// is wrong with any file.
+/// Whether the directory or file system refuses a new file or the renaming. Errors of the disk would affect every file.
 fn is_refused(error: &io::Error) -> bool {
     let refusals =
         [Errno::ACCESS, Errno::PERM, Errno::ROFS, Errno::BUSY, Errno::XDEV, Errno::INVAL, Errno::OPNOTSUPP];
@@ -68,20 +67,20 @@ fn is_refused(error: &io::Error) -> bool {
 fn replaced(path: &Path, old: Option<&Metadata>, bytes: &[u8]) -> io::Result<()> {
     let Some(old) = old else {
         return match Draft::new(path, bytes, NEW)?.name(path) {
-            // Somebody else has made it meanwhile.
+            // Another process has created it in the meantime.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Draft::new(path, bytes, NEW)?.replace(path)
             }
             named => named,
         };
     };
-    // Nobody else may read it before it is as the old one is.
+    // No other user may read it before it has the old file's attributes.
     let draft = Draft::new(path, bytes, 0o600)?;
     keep_attributes(draft.file(), path, old)?;
     draft.replace(path)
 }
 
-/// Gives a new file owner, group, access list and mode of the old one.
+/// Copies owner, group, access list and mode of the old file to the new one.
 fn keep_attributes(new: &File, path: &Path, old: &Metadata) -> io::Result<()> {
     let own = new.metadata()?;
     if (own.uid(), own.gid()) != (old.uid(), old.gid()) {
@@ -91,18 +90,18 @@ fn keep_attributes(new: &File, path: &Path, old: &Metadata) -> io::Result<()> {
     new.set_permissions(Permissions::from_mode(old.mode() & PERMISSIONS))
 }
 
-/// With such a list, the mode's bits of the group are the most that anybody on it may do; without it, they are the group's.
+/// With an access list, the group bits of the mode limit all entries of the list; without one, they are the group's permissions.
 #[cfg(target_os = "linux")]
 fn keep_access_list(new: &File, path: &Path) -> io::Result<()> {
     use rustix::fs::{XattrFlags, fremovexattr, fsetxattr, lgetxattr};
 
     const NAME: &str = "system.posix_acl_access";
-    // The most that Linux has for an attribute.
+    // Maximum size of an attribute on Linux.
     let mut list = vec![0; 64 << 10];
     match lgetxattr(path, NAME, &mut list) {
         Ok(length) => Ok(fsetxattr(new, NAME, &list[..length], XattrFlags::empty())?),
         Err(Errno::NODATA) => match fremovexattr(new, NAME) {
-            // The folder has no list for new files.
+            // The directory has no default access list.
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
             Err(error) => Err(error.into()),
         },
@@ -116,13 +115,13 @@ fn keep_access_list(_new: &File, _path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes over what a file has. It is not cut off before: if the disk is full, the file stays as it was.
+/// Overwrites a file's content. Truncates it only at the end: if the disk is full, the file is unchanged.
 fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let file = open(path, OFlags::empty())?;
     #[cfg(target_os = "linux")]
     {
         use rustix::fs::{FallocateFlags, fallocate};
-        // Not every file system can tell.
+        // Some file systems do not support this.
         let reserved = fallocate(&file, FallocateFlags::KEEP_SIZE, 0, bytes.len() as u64);
         if let Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) = reserved {
             return Err(error.into());
@@ -132,27 +131,27 @@ fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.set_len(bytes.len() as u64)
 }
 
-/// Makes a file where it will be: in a Nix build, perhaps nothing beside the outputs may be written.
+/// Creates a file directly under its name: in a Nix build, only outputs may be writable.
 fn create_at(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let file = open(path, OFlags::EXCL)?;
     write_all(&file, bytes).inspect_err(|_| drop(fs::remove_file(path)))
 }
 
-/// A file that is whole and has no place yet.
+/// A complete file that has no final name yet.
 enum Draft {
-    /// It has no name: whatever ends the process, nothing is left.
+    /// A file without a name, which disappears whenever the process ends.
     Unnamed(File),
-    /// A file system that has only files with names.
+    /// For file systems without unnamed files.
     Named(NamedTempFile),
 }
 
 impl Draft {
-    /// A file in the folder where `path` is.
+    /// Creates a file in the directory of `path`.
     fn new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<Self> {
         let folder = folder_of(path);
         let draft = match unnamed(folder, mode)? {
             Some(file) => Self::Unnamed(file),
-            // Not tempfile's own, which hides the system's error.
+            // Not tempfile's function, which hides the system's error.
             None => Self::Named(names().make_in(folder, |path| {
                 File::options().write(true).create_new(true).mode(mode).open(path)
             })?),
@@ -168,7 +167,7 @@ impl Draft {
         }
     }
 
-    /// Gives it a name that nothing has.
+    /// Gives the file an unused name.
     fn name(self, path: &Path) -> io::Result<()> {
         match self {
             Self::Unnamed(file) => link(&file, path),
@@ -176,10 +175,10 @@ impl Draft {
         }
     }
 
-    /// Gives it a name, whatever had that before.
+    /// Gives the file a name, and replaces a file of that name.
     fn replace(self, path: &Path) -> io::Result<()> {
         match self {
-            // A link takes no other's place, but a name can.
+            // linkat(2) cannot replace a file, but rename(2) can.
             Self::Unnamed(file) => {
                 let named = names().make_in(folder_of(path), |name| link(&file, name))?;
                 named.persist(path).map(drop).map_err(|error| error.error)
@@ -195,7 +194,7 @@ fn names<'n>() -> Builder<'n, 'n> {
     builder
 }
 
-/// The name by which a file without one is given one.
+/// Returns the path that linkat(2) accepts for a file without a name.
 fn descriptor_path(file: &File) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
@@ -205,11 +204,11 @@ fn unnamed(folder: &Path, mode: u32) -> io::Result<Option<File>> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = match rustix::fs::open(folder, flags, Mode::from_raw_mode(mode)) {
         Ok(file) => File::from(file),
-        // File systems and kernels that have no such files. An old kernel sees a folder that is opened for writing.
+        // File systems and kernels without unnamed files. An old kernel tries to open the directory for writing.
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    // Without /proc it would never get a name.
+    // Without /proc the file could not get a name.
     Ok(fs::symlink_metadata(descriptor_path(&file)).is_ok().then_some(file))
 }
 
@@ -240,7 +239,7 @@ mod tests {
         names
     }
 
-    /// Where files must have names, all is the same.
+    /// Also on file systems without unnamed files.
     #[test]
     fn drafts_with_and_without_names_do_the_same() {
         let folder = tempfile::tempdir().unwrap();
@@ -266,14 +265,14 @@ mod tests {
         }
     }
 
-    /// The code decides whether a file is written in its place.
+    /// The error code decides whether a file is overwritten.
     #[test]
     fn errors_have_the_systems_code() {
         let error = Draft::new(Path::new("/nonexistent/file"), b"", NEW).map(drop).unwrap_err();
         assert_eq!(error.to_string(), "No such file or directory (os error 2)");
     }
 
-    /// Without its list, a file whose mode is 640 because of that would be the group's to read.
+    /// Without its access list, a file with mode 640 because of the list would be readable for its group.
     #[test]
     #[cfg(target_os = "linux")]
     fn an_access_list_stays() {

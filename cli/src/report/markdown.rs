@@ -40,7 +40,7 @@ fn cell(cell: &Cell) -> String {
     }
 }
 
-/// Words that mean themselves, on one line.
+/// Escapes a text so that Markdown shows it unchanged, on one line.
 fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {

@@ -1,16 +1,16 @@
-//! What a command has found out, in a form that is written for terminals and as Markdown alike.
+//! Reports: headlines, facts and tables, printed as text for terminals or as Markdown.
 
 mod markdown;
 mod text;
 
 use nixply_packer::wording;
 
-/// How a report is printed.
+/// Output format of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
     /// For a terminal
     Text,
-    /// For programs: docs/reports.md has the fields
+    /// For programs, with the fields in docs/reports.md
     Json,
     /// For a comment on a pull request
     Markdown,
@@ -29,13 +29,13 @@ enum Part {
     Table(Table),
 }
 
-/// Rows below a title.
+/// Rows under a title.
 #[derive(Debug)]
 pub(crate) struct Table {
     title: String,
     columns: Vec<Column>,
     rows: Vec<Vec<Cell>>,
-    /// How many rows are shown.
+    /// Maximum number of rows to show.
     most: usize,
     folded: bool,
 }
@@ -46,12 +46,12 @@ struct Column {
     is_number: bool,
 }
 
-/// What stands in a table.
+/// Content of a table cell.
 #[derive(Debug, Clone)]
 pub(crate) enum Cell {
-    /// Words or a number.
+    /// Text or a number.
     Text(String),
-    /// A store path's name, so many steps below what is above it.
+    /// Name of a store path, indented by this many levels.
     Name(String, usize),
 }
 
@@ -62,37 +62,37 @@ impl<T: Into<String>> From<T> for Cell {
 }
 
 impl Report {
-    /// What counts most, in a line.
+    /// Adds the most important fact in one line.
     pub(crate) fn headline(&mut self, text: impl Into<String>) {
         self.parts.push(Part::Headline(shown(text.into())));
     }
 
-    /// Named facts.
+    /// Adds facts with their names.
     pub(crate) fn facts(&mut self, facts: Vec<(&'static str, String)>) {
         let facts = facts.into_iter().map(|(name, value)| (name, shown(value)));
         self.parts.push(Part::Facts(facts.collect()));
     }
 
-    /// A table, unless nothing is in it.
+    /// Adds a table, unless it is empty.
     pub(crate) fn table(&mut self, table: Table) {
         if !table.rows.is_empty() {
             self.parts.push(Part::Table(table));
         }
     }
 
-    /// Text for a terminal, in bold and plain if it is `styled`.
+    /// Returns text for a terminal, with bold titles if `styled`.
     pub(crate) fn text(&self, styled: bool) -> String {
         text::write(self, styled)
     }
 
-    /// Markdown, as GitHub, GitLab and Forgejo show it.
+    /// Returns Markdown for GitHub, GitLab and Forgejo.
     pub(crate) fn markdown(&self) -> String {
         markdown::write(self)
     }
 }
 
 impl Table {
-    /// With these columns; the title of one that has numbers begins with `#`.
+    /// Creates a table. Titles of numeric columns start with `#`.
     pub(crate) fn new(title: impl Into<String>, columns: &[&str]) -> Self {
         let columns = columns.iter().map(|title| match title.strip_prefix('#') {
             Some(title) => Column { title: title.to_owned(), is_number: true },
@@ -102,19 +102,19 @@ impl Table {
         Self { title: shown(title.into()), columns, rows: Vec::new(), most: usize::MAX, folded: false }
     }
 
-    /// Shows so many rows, and says how many there are besides.
+    /// Limits the number of rows; a last line counts the others.
     pub(crate) fn at_most(mut self, rows: usize) -> Self {
         self.most = rows;
         self
     }
 
-    /// Shows only the title until somebody wants to see more, where that can be done.
+    /// Folds the table in formats that support it: only the title is visible until the reader opens it.
     pub(crate) fn folded(mut self) -> Self {
         self.folded = true;
         self
     }
 
-    /// A row below the others.
+    /// Adds a row.
     pub(crate) fn row(&mut self, cells: impl Into<Vec<Cell>>) {
         let cells = cells.into().into_iter().map(|cell| match cell {
             Cell::Text(text) => Cell::Text(shown(text)),
@@ -127,14 +127,14 @@ impl Table {
         &self.rows[..self.most.min(self.rows.len())]
     }
 
-    /// What is said of the rows that are not shown.
+    /// Returns the line about hidden rows.
     fn more(&self) -> Option<String> {
         let more = self.rows.len() - self.shown().len();
         (more > 0).then(|| format!("... and {more} more (--most 0 shows all)"))
     }
 }
 
-/// What others have written, on one line and as a terminal can show it. Reports are made of such texts alone.
+/// Escapes a text for one line of a terminal. All texts of a report go through this.
 fn shown(text: String) -> String {
     wording::line(&text).into_owned()
 }

@@ -1,4 +1,4 @@
-//! Bars: one for each layer in work, and one for all of them below.
+//! Progress bars: one per active layer, and one for the total below them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,13 +11,13 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, P
 use super::SHOWN;
 use super::words::{human, short};
 
-/// How many layers have a bar, whatever the number of threads: the screen is the user's.
+/// Maximum number of layers with a bar, so that the bars do not fill the screen.
 const MOST_BARS: usize = 8;
 
-/// How often the screen is written, in a second. What is told in between costs an addition.
+/// Number of screen updates per second. Events between them are cheap.
 const RATE: u8 = 10;
 
-/// The columns that [`KNOWN`] takes at most.
+/// Maximum width of [`KNOWN`], in columns.
 const WIDTH: u16 = 79;
 const KNOWN: &str = "{msg:<18} [{bar:14}] {done:>8} of {all:<8} {rate:>10}  {left}";
 const NARROW: &str = "{msg:<16} {done:>8} of {all:<8} {left}";
@@ -28,27 +28,27 @@ pub(crate) struct Bars {
     multi: MultiProgress,
     total: ProgressBar,
     work: BTreeMap<usize, Work>,
-    /// What the screen has room for: a line of a bar, and how many.
+    /// Template and number of bars that fit on the screen.
     known: &'static str,
     most: usize,
 }
 
-/// A layer in work.
+/// An active layer.
 struct Work {
     what: String,
-    /// How many bytes it has, if that is known.
+    /// Number of bytes, if it is known.
     expected: Option<u64>,
     bytes: u64,
-    /// None while others have all the room.
+    /// `None` while the screen has no room for it.
     bar: Option<ProgressBar>,
 }
 
 impl Bars {
-    /// With a bar for the total, of which nothing is known yet.
+    /// Creates a bar for the total, whose size is still unknown.
     pub(crate) fn new() -> Self {
         let screen = Screen(Term::buffered_stderr());
         let known = if screen.width() > WIDTH { KNOWN } else { NARROW };
-        // The total has a line, and what the user was doing.
+        // Two lines are reserved: for the total, and for the user's command.
         let most = usize::from(screen.height()).saturating_sub(2).clamp(1, MOST_BARS);
         let target = ProgressDrawTarget::term_like_with_hz(Box::new(screen), RATE);
         let multi = MultiProgress::with_draw_target(target);
@@ -57,30 +57,30 @@ impl Bars {
         Self { multi, total, work: BTreeMap::new(), known, most }
     }
 
-    /// What the total is of.
+    /// Sets the label of the total.
     pub(crate) fn name_total(&self, what: String) {
         self.total.set_message(what);
     }
 
-    /// There will be so many bytes more.
+    /// Adds bytes to the expected total.
     pub(crate) fn expect(&self, bytes: u64) {
         self.total.set_length(self.total.length().unwrap_or(0) + bytes);
         self.total.set_style(style(self.known));
     }
 
-    /// So many bytes of the total are done.
+    /// Adds bytes to the finished part of the total.
     pub(crate) fn advance_total(&self, bytes: u64) {
         self.total.inc(bytes);
     }
 
-    /// Work on a layer begins.
+    /// Adds an active layer.
     pub(crate) fn begin(&mut self, layer: usize, what: String, expected: Option<u64>) {
         self.end(layer);
         self.work.insert(layer, Work { what, expected, bytes: 0, bar: None });
         self.fill();
     }
 
-    /// So many bytes of a layer in work are done.
+    /// Adds bytes to the finished part of an active layer.
     pub(crate) fn advance(&mut self, layer: usize, bytes: u64) {
         if let Some(work) = self.work.get_mut(&layer) {
             work.bytes += bytes;
@@ -88,7 +88,7 @@ impl Bars {
         }
     }
 
-    /// A layer is no longer in work. Gives how many bytes of it were done.
+    /// Removes a layer, and returns the number of its finished bytes.
     pub(crate) fn end(&mut self, layer: usize) -> u64 {
         let Some(work) = self.work.remove(&layer) else { return 0 };
         if let Some(bar) = work.bar {
@@ -99,7 +99,7 @@ impl Bars {
         work.bytes
     }
 
-    /// Gives the room that there is to those that have waited for it.
+    /// Shows waiting layers while there is room.
     fn fill(&mut self) {
         let shown = self.work.values().filter(|work| work.bar.is_some()).count();
         let free = self.most.saturating_sub(shown);
@@ -111,7 +111,7 @@ impl Bars {
             }
             let bar = self.multi.insert_before(&self.total, bar.with_position(work.bytes));
             bar.set_message(work.what.clone());
-            // What was done while nobody saw it says nothing of how fast it goes.
+            // Bytes that were finished before the bar appeared must not affect the estimated speed.
             bar.reset_eta();
             work.bar = Some(bar);
         }
@@ -120,14 +120,14 @@ impl Bars {
 
 impl Drop for Bars {
     fn drop(&mut self) {
-        // All at once, and before they are dropped one by one: that would leave some of them behind.
+        // Clear all bars together before they are dropped one by one, which would leave some on the screen.
         let _ = self.multi.clear();
         self.multi.set_draw_target(ProgressDrawTarget::hidden());
         *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
-/// A bar that nothing is known of, and that is not on the screen before it is put among the others.
+/// Creates a hidden bar of unknown size. It becomes visible when it is added to the others.
 fn bar() -> ProgressBar {
     ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_style(style(UNKNOWN))
 }
@@ -137,7 +137,7 @@ fn style(template: &str) -> ProgressStyle {
     style
         .progress_chars("=> ")
         .with_key("done", |state: &ProgressState, out: &mut dyn Write| {
-            // A tar stream has a little more than the archives that it is made of.
+            // A tar stream is slightly larger than the archives in it.
             let _ = out.write_str(&human(state.pos().min(state.len().unwrap_or(u64::MAX))));
         })
         .with_key("all", |state: &ProgressState, out: &mut dyn Write| {
@@ -151,8 +151,8 @@ fn style(template: &str) -> ProgressStyle {
         })
 }
 
-/// Standard error with the cursor at the begin of the last line. indicatif leaves it behind the end, where the `^C` of a user
-/// who has seen enough begins another line, of which nobody knows when all are cleared.
+/// Standard error with the cursor at the start of the last line. indicatif leaves the cursor at the end, where the `^C` of an
+/// interrupting user starts another line. That line would remain when the bars are cleared.
 #[derive(Debug)]
 struct Screen(Term);
 

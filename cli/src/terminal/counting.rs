@@ -1,4 +1,4 @@
-//! How far something has come that is done in many steps: a bar for who looks on, else a line now and then.
+//! Progress of a task with many steps: a bar on a terminal, otherwise occasional lines.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -8,28 +8,28 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{SHOWN, count, is_live, say};
 
-/// How often there is a line where nobody looks on.
+/// Interval between lines without a terminal.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Steps that are counted, by any number of threads. Dropped, it leaves nothing on the screen.
+/// Counts steps of any number of threads. Clears the screen when dropped.
 pub(crate) struct Counting {
     what: &'static str,
     all: usize,
     done: AtomicUsize,
-    how: How,
+    output: Output,
 }
 
-enum How {
+enum Output {
     Quietly,
     Lines(Mutex<Instant>),
     Bar(ProgressBar),
 }
 
 impl Counting {
-    /// Of `all` steps, each of which is a `what`; `quiet` tells nothing.
+    /// Counts `all` steps, each called `what`. `quiet` prints nothing.
     pub(crate) fn new(what: &'static str, all: usize, quiet: bool) -> Self {
-        let how = match quiet {
-            true => How::Quietly,
+        let output = match quiet {
+            true => Output::Quietly,
             false if is_live() => {
                 let multi = MultiProgress::new();
                 let style = ProgressStyle::with_template("[{bar:24}] {pos} of {len} {msg}, {eta} left");
@@ -37,20 +37,20 @@ impl Counting {
                 let bar = multi.add(ProgressBar::new(all as u64).with_style(style));
                 bar.set_message(format!("{what}s"));
                 *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(multi);
-                How::Bar(bar)
+                Output::Bar(bar)
             }
-            false => How::Lines(Mutex::new(Instant::now())),
+            false => Output::Lines(Mutex::new(Instant::now())),
         };
-        Self { what, all, done: AtomicUsize::new(0), how }
+        Self { what, all, done: AtomicUsize::new(0), output }
     }
 
-    /// Another step is done.
+    /// Counts a finished step.
     pub(crate) fn step(&self) {
         let done = 1 + self.done.fetch_add(1, Ordering::Relaxed);
-        match &self.how {
-            How::Quietly => {}
-            How::Bar(bar) => bar.inc(1),
-            How::Lines(last) => {
+        match &self.output {
+            Output::Quietly => {}
+            Output::Bar(bar) => bar.inc(1),
+            Output::Lines(last) => {
                 let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
                 if last.elapsed() >= PAUSE {
                     say(format!("{done} of {}", count(self.all, self.what)));
@@ -63,7 +63,7 @@ impl Counting {
 
 impl Drop for Counting {
     fn drop(&mut self) {
-        if let How::Bar(bar) = &self.how {
+        if let Output::Bar(bar) = &self.output {
             bar.finish_and_clear();
             *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }

@@ -1,4 +1,4 @@
-//! What a message is, in colours where they are wanted: NO_COLOR, CLICOLOR_FORCE and TERM are heeded, as clap does.
+//! Labelled messages, coloured like clap's: NO_COLOR, CLICOLOR_FORCE and TERM decide.
 
 use std::fmt::Display;
 use std::io;
@@ -10,19 +10,19 @@ use nixply_packer::wording;
 
 use super::pass;
 
-/// Says what went wrong. Lines stay lines: errors end one in the middle only where another program did.
+/// Prints an error. Line breaks remain: only messages of other programs contain them.
 pub(crate) fn error(message: impl Display) {
     let message = message.to_string();
     let lines: Vec<_> = message.lines().map(wording::line).collect();
     labelled(AnsiColor::Red, "error", &lines.join("\n"));
 }
 
-/// Says what may be wrong.
+/// Prints a warning.
 pub(crate) fn warning(message: impl Display) {
     labelled(AnsiColor::Yellow, "warning", &wording::line(&message.to_string()));
 }
 
-/// Says what can be done about it.
+/// Prints a hint.
 pub(crate) fn hint(message: impl Display) {
     labelled(AnsiColor::Cyan, "hint", &wording::line(&message.to_string()));
 }

@@ -1,6 +1,6 @@
-//! Standard error, where everything goes that is no data: messages, and bars while something takes long.
+//! Standard error, for everything except data: messages and progress bars.
 //!
-//! Whoever writes a line there does it with [`say`] or what is built on it: bars that are on the screen move out of its way.
+//! All lines go through [`say`] or a function based on it, so that they appear above visible bars.
 
 mod bars;
 mod counting;
@@ -24,23 +24,23 @@ pub(crate) use self::packing::Packing;
 pub(crate) use self::page::Page;
 pub(crate) use self::words::{count, human};
 
-/// The bars that are on the screen. There is one screen.
+/// The visible bars. There is only one screen.
 static SHOWN: Mutex<Option<MultiProgress>> = Mutex::new(None);
 
-/// Whether somebody looks at standard error while it is written, on a screen that can go back to what it shows.
+/// Whether standard error is a terminal that supports cursor movement.
 pub(crate) fn is_live() -> bool {
     io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
 }
 
-/// Writes a line of this program's, with others' control characters escaped.
+/// Prints a line of this program, with control characters escaped.
 pub(crate) fn say(line: impl AsRef<str>) {
     pass(wording::visible(line.as_ref()).as_bytes());
 }
 
-/// Writes a line, or several, as another program has written them.
+/// Prints lines of another program unchanged.
 pub(crate) fn pass(line: impl AsRef<[u8]>) {
     let line = [line.as_ref(), b"\n"].concat();
-    // Nobody is left to be told that standard error is closed.
+    // If standard error is closed, the message is lost.
     let write = || drop(io::stderr().write_all(&line));
     match &*SHOWN.lock().unwrap_or_else(PoisonError::into_inner) {
         Some(bars) => bars.suspend(write),
@@ -48,8 +48,8 @@ pub(crate) fn pass(line: impl AsRef<[u8]>) {
     }
 }
 
-/// Writes the lines that another program writes to `stream`, as they come, and to a file that is to keep them. For programs that
-/// run while bars are shown.
+/// Prints the lines that another program writes to `stream` as they arrive, and copies them to a file. For programs that run while
+/// bars are visible.
 pub(crate) fn relay(
     stream: impl Read + Send + 'static,
     mut kept: Option<File>,
@@ -58,7 +58,7 @@ pub(crate) fn relay(
         let mut stream = BufReader::new(stream);
         let mut line = Vec::new();
         while stream.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-            // Nothing depends on it.
+            // Errors do not matter.
             kept.iter_mut().for_each(|file| drop(file.write_all(&line)));
             pass(line.strip_suffix(b"\n").unwrap_or(&line));
             line.clear();

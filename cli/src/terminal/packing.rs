@@ -1,4 +1,4 @@
-//! How packing goes: bars for who looks on, else lines.
+//! Progress of packing: bars on a terminal, otherwise lines.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,18 +8,18 @@ use nixply_packer::pack::{PackedLayer, Progress};
 
 use super::{Bars, count, human, is_live, say};
 
-/// More layers than these have a line no more often than [`PAUSE`] says.
+/// An image with more layers prints at most one line per [`PAUSE`].
 const FEW: usize = 20;
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What is told of packing. Dropped, it leaves nothing on the screen.
+/// Progress of packing. Clears the screen when dropped.
 pub(crate) struct Packing {
-    how: How,
+    output: Output,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum How {
+enum Output {
     Quietly,
     Lines,
     Bars,
@@ -27,45 +27,45 @@ enum How {
 
 #[derive(Default)]
 struct State {
-    /// There once something is packed.
+    /// Created when the first layer is packed.
     bars: Option<Bars>,
-    /// Layers that are to be packed, and those of them that are.
+    /// Numbers of layers to pack and of packed layers.
     layers: usize,
     finished: usize,
-    /// Of the layers that are finished.
+    /// Bytes of the finished layers.
     bytes: u64,
-    /// What is known and done of the layers in work.
+    /// Expected and packed bytes of the active layers.
     work: HashMap<usize, (u64, u64)>,
     last_line: Option<Instant>,
 }
 
 impl Packing {
-    /// `quiet` tells nothing.
+    /// `quiet` prints nothing.
     pub(crate) fn new(quiet: bool) -> Self {
-        let how = match quiet {
-            true => How::Quietly,
-            false if is_live() => How::Bars,
-            false => How::Lines,
+        let output = match quiet {
+            true => Output::Quietly,
+            false if is_live() => Output::Bars,
+            false => Output::Lines,
         };
-        Self { how, state: Mutex::default() }
+        Self { output, state: Mutex::default() }
     }
 
-    /// Clears the screen for others' words: nothing is packed any more.
+    /// Clears the screen at the end of packing, so that other messages can be printed.
     pub(crate) fn clear(&self) {
         self.with(|state| state.bars = None);
     }
 
-    /// Clears the screen and says what was done for an image with so many layers, when all is done.
+    /// Clears the screen and prints a summary for an image with this number of layers.
     pub(crate) fn finish(self, layers: usize) {
         self.clear();
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if self.how != How::Quietly {
+        if self.output != Output::Quietly {
             say(summary(layers, state.finished, state.bytes));
         }
     }
 
     fn with(&self, tell: impl FnOnce(&mut State)) {
-        if self.how != How::Quietly {
+        if self.output != Output::Quietly {
             tell(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
         }
     }
@@ -75,7 +75,7 @@ impl Progress for Packing {
     fn packing_started(&self, layers: usize, expected: u64) {
         self.with(|state| {
             state.layers += layers;
-            if self.how == How::Bars {
+            if self.output == Output::Bars {
                 let (finished, layers) = (state.finished, state.layers);
                 let bars = state.bars.get_or_insert_with(Bars::new);
                 bars.name_total(format!("{finished} of {}", count(layers, "layer")));
@@ -113,7 +113,7 @@ impl Progress for Packing {
             let text = format!("{} of {}", state.finished, count(state.layers, "layer"));
             if let Some(bars) = &mut state.bars {
                 bars.end(layer);
-                // Where its begin was known from before.
+                // The size of a layer whose start was in the cache.
                 bars.advance_total(expected.saturating_sub(packed));
                 bars.name_total(text);
                 return;
@@ -133,7 +133,7 @@ fn summary(layers: usize, packed: usize, bytes: u64) -> String {
         0 => "none packed".into(),
         _ => format!("{packed} packed ({})", human(bytes)),
     };
-    let before = if before == 0 { String::new() } else { format!(", {before} made before") };
+    let before = if before == 0 { String::new() } else { format!(", {before} reused") };
     format!("{}: {packed}{before}", count(layers, "layer"))
 }
 
@@ -144,9 +144,9 @@ mod tests {
     #[test]
     fn summaries() {
         for (layers, packed, bytes, text) in [
-            (12, 2, 34_500_000, "12 layers: 2 packed (34.5 MB), 10 made before"),
+            (12, 2, 34_500_000, "12 layers: 2 packed (34.5 MB), 10 reused"),
             (1, 1, 10_240, "1 layer: 1 packed (10.2 kB)"),
-            (3, 0, 0, "3 layers: none packed, 3 made before"),
+            (3, 0, 0, "3 layers: none packed, 3 reused"),
             (0, 0, 0, "0 layers: none packed"),
         ] {
             assert_eq!(summary(layers, packed, bytes), text);

@@ -1,8 +1,8 @@
-//! Text for standard output that people read, line by line.
+//! Text for people on standard output.
 
 use nixply_packer::wording;
 
-/// Lines. What others have written cannot end one, nor do anything else to the terminal that shows it.
+/// Lines. Escapes control characters and line breaks in texts of others.
 #[derive(Debug, Default)]
 pub(crate) struct Page(String);
 

@@ -1,8 +1,9 @@
-//! Numbers as people read them.
+//! Sizes, counts and times for people. bytesize and indicatif print other forms: bytesize does not round 999_999 up to 1.0 MB, and
+//! HumanDuration is too long for a column or drops the smaller unit.
 
 use std::time::Duration;
 
-/// A size, in powers of 1000.
+/// Formats a size, in powers of 1000.
 pub(crate) fn human(bytes: u64) -> String {
     let units = ["B", "kB", "MB", "GB", "TB"];
     let mut value = bytes as f64;
@@ -19,7 +20,7 @@ pub(crate) fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// A time to wait, short enough for a column.
+/// Formats a remaining time for a narrow column.
 pub(super) fn short(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {

@@ -1,4 +1,4 @@
-//! What is told while others read an image from a server of this process, and what they have read when they are done.
+//! Progress of programs that read an image from a server of this process, and a summary at the end.
 
 mod summary;
 
@@ -12,19 +12,18 @@ use nixply_registry::server::{Observer, Read};
 use self::summary::Seen;
 use crate::terminal::{Bars, count, human, is_live, say};
 
-/// More layers than these have a line no more often than [`PAUSE`] says.
+/// An image with more layers prints at most one line per [`PAUSE`].
 const FEW: usize = 20;
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Watches a transfer: bars for the layers that are read, or lines where nobody looks on. Dropped, it leaves nothing on the
-/// screen.
+/// Watches a transfer: shows bars for the layers that are read, or lines without a terminal. Clears the screen when dropped.
 pub(crate) struct Watch {
     spec: ImageSpec,
     transfer: Arc<Transfer>,
 }
 
 impl Watch {
-    /// Of an image. `quiet` tells nothing.
+    /// Watches an image's transfer. `quiet` prints nothing.
     pub(crate) fn new(spec: &ImageSpec, quiet: bool) -> Self {
         let state = State {
             layers: spec.layers.iter().map(|_| Layer::default()).collect(),
@@ -39,13 +38,13 @@ impl Watch {
         }
     }
 
-    /// What is to be the server's observer ([`Options::observer`](nixply_registry::server::Options::observer)).
+    /// Returns the observer for the server ([`Options::observer`](nixply_registry::server::Options::observer)).
     pub(crate) fn observer(&self) -> Arc<dyn Observer> {
         self.transfer.clone()
     }
 
-    /// Ends it well: tells which layers were sent, and which the other side had. For after the server's end: what it sends then
-    /// is not told.
+    /// Prints which layers were sent and which the client had already. Call it after the server has stopped: later transfers are not
+    /// counted.
     pub(crate) fn finish(self) {
         let mut state = self.transfer.lock();
         if !state.over {
@@ -60,7 +59,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let mut state = self.transfer.lock();
         state.bars = None;
-        // The server may have something to tell still.
+        // The server may still report events.
         state.over = true;
     }
 }
@@ -72,21 +71,21 @@ struct Transfer {
 
 struct State {
     layers: Vec<Layer>,
-    /// There once there is something to show.
+    /// Created at the first event.
     bars: Option<Bars>,
-    /// Layers that were sent.
+    /// Number of sent layers.
     sent: usize,
     last_line: Option<Instant>,
-    /// Nothing is told any more.
+    /// Events are ignored from now on.
     over: bool,
 }
 
 #[derive(Default)]
 struct Layer {
     seen: Seen,
-    /// How many read it now.
+    /// Number of current readers.
     readers: usize,
-    /// How many bytes of it have been packed.
+    /// Number of packed bytes.
     packed: u64,
 }
 
@@ -95,17 +94,17 @@ impl Transfer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The state for what is to be told of a layer.
-    fn with(&self, layer: usize, tell: impl FnOnce(&mut State)) {
+    /// Calls `show` with the state, unless events of this layer are ignored.
+    fn with(&self, layer: usize, show: impl FnOnce(&mut State)) {
         let mut state = self.lock();
         if !state.over && layer < state.layers.len() {
-            tell(&mut state);
+            show(&mut state);
         }
     }
 }
 
 impl State {
-    /// Shows that something is done with a layer.
+    /// Shows that work on a layer starts.
     fn begin(&mut self, live: bool, layer: usize, what: &str, bytes: Option<u64>) {
         if live {
             let bars = self.bars.get_or_insert_with(|| {
@@ -117,7 +116,7 @@ impl State {
         }
     }
 
-    /// Tells that it is over.
+    /// Shows that work on a layer has ended.
     fn end(&mut self, live: bool, layer: usize, done: Option<(&str, u64)>) {
         if let Some(bars) = &mut self.bars {
             bars.end(layer);
@@ -136,7 +135,7 @@ fn sent(layers: usize) -> String {
     format!("{} sent", count(layers, "layer"))
 }
 
-/// Of a layer that somebody reads, it is shown how much is read; packing is shown where all wait for that.
+/// Shows packing only while no client reads the layer; otherwise the reading is shown.
 impl Progress for Transfer {
     fn layer_started(&self, layer: usize, expected: u64) {
         self.with(layer, |state| {
@@ -159,7 +158,7 @@ impl Progress for Transfer {
     fn layer_finished(&self, layer: usize, _packed: &PackedLayer) {
         self.with(layer, |state| {
             let Layer { readers, packed, seen } = state.layers[layer];
-            // One that is read already has a line for that.
+            // A layer that is being read gets a line for that.
             if readers == 0 && !seen.whole {
                 state.end(self.live, layer, Some(("packed", packed)));
             }
@@ -195,7 +194,7 @@ impl Observer for Transfer {
             let layer = &mut state.layers[read.layer];
             layer.readers -= 1;
             let seen = &mut layer.seen;
-            // In parts, too: whoever has lost a connection comes for the rest.
+            // A client that lost its connection reads the rest later.
             let first = whole && !seen.whole && seen.sent >= read.size;
             seen.whole |= first;
             let (sent, readers) = (seen.sent, layer.readers);

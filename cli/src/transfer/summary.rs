@@ -1,4 +1,4 @@
-//! What a transfer was: a line for each layer, and one for the image.
+//! Summary of a transfer: one line per layer, and one for the image.
 
 use std::fmt::Write;
 
@@ -6,19 +6,19 @@ use nixply_packer::image::spec::{ImageSpec, Layer};
 
 use crate::terminal::{count, human};
 
-/// Of more layers than these, the ones that were there already share a line.
+/// In images with more layers, all layers that the client had already share one line.
 const FEW: usize = 20;
 
-/// More of what a layer is made by says little.
+/// Maximum length of a layer's history entry.
 const MOST_LETTERS: usize = 50;
 
-/// What the server was asked for of a layer.
+/// A client's requests for a layer.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Seen {
-    /// The size of the blob that was asked for.
+    /// Size of the requested blob.
     pub(super) size: u64,
     pub(super) sent: u64,
-    /// All of it was sent.
+    /// Whether the whole blob was sent.
     pub(super) whole: bool,
 }
 
@@ -32,7 +32,7 @@ impl Seen {
     }
 }
 
-/// The table of an image's layers, which have been `seen` so.
+/// Returns the table of an image's layers.
 pub(super) fn table(spec: &ImageSpec, seen: &[Seen]) -> String {
     let mut out = String::new();
     let mut row = |layer: &str, size: &str, sent: &str, state: &str, what: &str| {
@@ -74,7 +74,7 @@ pub(super) fn table(spec: &ImageSpec, seen: &[Seen]) -> String {
     out
 }
 
-/// The size that the spec says; nix2container's may say none of a base image's layer.
+/// Returns the size in the spec. nix2container's specs may lack the size of a base image's layer.
 fn known_size(layer: &Layer, seen: Seen) -> u64 {
     if layer.size > 0 { layer.size } else { seen.size }
 }
@@ -90,7 +90,7 @@ fn size(layer: &Layer, seen: Seen) -> String {
     }
 }
 
-/// What is in a layer, or else where it comes from.
+/// Returns a layer's content, or its origin.
 fn what(layer: &Layer) -> String {
     match (&layer.paths[..], &layer.layer_path) {
         ([path], _) => without_hash(path.path.as_str()).to_owned(),
@@ -107,7 +107,7 @@ fn what(layer: &Layer) -> String {
     }
 }
 
-/// What a store path is called.
+/// Returns the name of a store path.
 fn without_hash(path: &str) -> &str {
     let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
     name.split_once('-').map_or(name, |(_, name)| name)
@@ -117,7 +117,7 @@ fn without_hash(path: &str) -> &str {
 mod tests {
     use super::*;
 
-    /// An image of layers, each with its size, a media type's end, and other fields.
+    /// Returns a spec with these layers: size, suffix of the media type, and other fields.
     fn spec(layers: &[(u64, &str, &str)]) -> ImageSpec {
         let layer = |(size, media_type, fields): &(u64, &str, &str)| {
             let digest = format!("sha256:{}", "0".repeat(64));
@@ -137,7 +137,7 @@ mod tests {
     const PATHS: &str = r#""paths":[{"path":"/nix/store/a"},{"path":"/nix/store/b"}]"#;
 
     #[test]
-    fn each_layer_has_a_line() {
+    fn every_layer_has_a_row() {
         let long = format!(
             r#""layer-path":"/a/b.tar","History":{{"created_by":"/bin/sh -c\n  {}"}}"#,
             "x".repeat(60)
@@ -164,7 +164,7 @@ layer           size       sent
     }
 
     #[test]
-    fn of_many_layers_those_that_were_there_share_a_line() {
+    fn unchanged_layers_of_large_images_share_a_row() {
         let layers = [(1_000_000, "", PATHS); 21];
         let mut seen = [Seen::default(); 21];
         seen[6] = sent(700_000, 700_000);

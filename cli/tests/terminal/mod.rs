@@ -1,4 +1,4 @@
-//! A terminal for a program's standard error, and what is to be seen on it.
+//! A terminal for a program's standard error, and its screen.
 
 #![allow(dead_code, reason = "each test takes of it what it needs")]
 
@@ -16,12 +16,12 @@ use rustix::termios::{Winsize, tcsetwinsize};
 const ROWS: NonZero<u16> = NonZero::new(24).unwrap();
 const COLUMNS: NonZero<u16> = NonZero::new(100).unwrap();
 
-/// A program that runs with its standard error on a terminal.
+/// A program with a terminal as its standard error.
 pub(crate) struct Running {
     pub(crate) child: Child,
     said: Receiver<Vec<u8>>,
     screen: vt100::Parser,
-    /// All that was ever on the screen, each time something was written.
+    /// The screen after each write.
     seen: Vec<String>,
 }
 
@@ -38,12 +38,12 @@ impl Running {
         }
         command.stderr(Stdio::from(follower));
         let child = command.spawn().unwrap();
-        // It has the terminal still; that must be the program's alone, for its end to be seen.
+        // This process must close its own copy of the terminal to notice the end of the program.
         command.stderr(Stdio::null());
         let (sender, said) = channel();
         std::thread::spawn(move || {
             let (mut leader, mut bytes) = (File::from(leader), [0; 4096]);
-            // Linux: an error, once the last of those on the other side is gone.
+            // On Linux, an error means that the last writer has closed the terminal.
             while let Ok(read @ 1..) = leader.read(&mut bytes) {
                 let _ = sender.send(bytes[..read].to_vec());
             }
@@ -51,7 +51,7 @@ impl Running {
         Self { child, said, screen: vt100::Parser::new(ROWS, COLUMNS, 0), seen: Vec::new() }
     }
 
-    /// Waits until something is on the screen, or the program has gone.
+    /// Waits until a text is on the screen, or the program has ended.
     pub(crate) fn until(&mut self, text: &str) {
         let begin = Instant::now();
         while !self.shown().contains(text) {
@@ -64,7 +64,7 @@ impl Running {
         }
     }
 
-    /// Waits for the program's end: how it ended, what is on the screen then, and everything that was.
+    /// Waits for the end of the program. Returns its status, the final screen, and all output.
     pub(crate) fn end(mut self) -> (ExitStatus, String, Vec<String>) {
         while let Ok(bytes) = self.said.recv() {
             self.take(&bytes);
@@ -72,7 +72,7 @@ impl Running {
         (self.child.wait().unwrap(), self.shown(), self.seen)
     }
 
-    /// Waits for the program's end: all that it has written.
+    /// Waits for the end of the program. Returns all output.
     pub(crate) fn bytes(mut self) -> Vec<u8> {
         let bytes = self.said.iter().flatten().collect();
         self.child.wait().unwrap();
@@ -85,7 +85,7 @@ impl Running {
     }
 
     fn shown(&self) -> String {
-        // The text of all lines would be joined where one fills its line of the screen.
+        // The text of all rows would join a full row with the next.
         let rows = self.screen.screen().rows(0, COLUMNS.get()).map(|row| row.trim_end().to_owned());
         rows.collect::<Vec<_>>().join("\n").trim_end().to_owned()
     }

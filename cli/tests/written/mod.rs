@@ -1,4 +1,4 @@
-//! Every command that writes a file, with the inputs that it takes, for several users of the machine.
+//! All commands that write a file, with their inputs, for several users of the machine.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
@@ -11,7 +11,7 @@ use nixply_packer::digest::Digest;
 use serde_json::json;
 use tempfile::TempDir;
 
-/// Commands that write a file. IN is the folder of inputs, OUT the file, DIR its folder.
+/// Commands that write a file. IN is the directory of inputs, OUT the file, DIR its directory.
 pub(crate) const WRITERS: [Writer; 13] = [
     Writer::of(
         "build --quiet --no-cache --closure IN/closure.json --real-store-dir IN/store -o OUT IN/request.json",
@@ -33,7 +33,7 @@ pub(crate) const WRITERS: [Writer; 13] = [
 
 const SPEC: &str = "seed=1,packages=20,images=1,roots=2,releases=3";
 
-/// Commands that print something. NEW is a folder that is not there yet.
+/// Commands that print something. NEW is a directory that does not exist yet.
 pub(crate) const PRINTERS: [&str; 26] = [
     "--help",
     "--version",
@@ -63,7 +63,7 @@ pub(crate) const PRINTERS: [&str; 26] = [
     "serve --quiet --no-cache --real-store-dir IN/store IN/image.json",
 ];
 
-/// The user besides root, nobody on most machines.
+/// A user other than root; `nobody` on most machines.
 pub(crate) const OTHER: u32 = 65534;
 
 /// See [`WRITERS`].
@@ -78,23 +78,22 @@ impl Writer {
         Self { line, file: "out" }
     }
 
-    /// Whether it makes other files beside this one.
+    /// Whether it also makes other files next to the output.
     pub(crate) fn is_of_many(&self) -> bool {
         self.line.contains("DIR")
     }
 
-    /// Whether what it writes depends on what it finds.
+    /// Whether the result depends on the old content.
     pub(crate) fn updates(&self) -> bool {
         self.line.contains("--update")
     }
 
-    /// Whether it prints something, too.
+    /// Whether it also prints something.
     pub(crate) fn prints(&self) -> bool {
         self.line.starts_with("plan")
     }
 
-    /// Whether two files are what it writes of the same inputs. A comparison of strategies has times in it, which are no two times
-    /// the same.
+    /// Whether two results are equal for the same inputs. A comparison of strategies contains times, which differ.
     pub(crate) fn same(&self, found: &[u8], expected: &[u8]) -> bool {
         let timeless = |bytes: &[u8]| -> Vec<u8> {
             let is_time = |byte: &&u8| self.line.starts_with("strategies") && b"0123456789.".contains(byte);
@@ -103,13 +102,13 @@ impl Writer {
         timeless(found) == timeless(expected)
     }
 
-    /// The exit code where the output cannot be written.
+    /// The exit code if the output cannot be written.
     pub(crate) fn failure(&self) -> i32 {
         if self.line.starts_with("nix2container") { 1 } else { 2 }
     }
 }
 
-/// Inputs and the program, which every user may read.
+/// Inputs and the program, readable for every user.
 pub(crate) struct World(TempDir);
 
 impl World {
@@ -117,7 +116,7 @@ impl World {
         let world = Self(tempfile::tempdir().unwrap());
         let open = PermissionsExt::from_mode(0o755);
         fs::set_permissions(world.0.path(), open).unwrap();
-        // The build's own folder may be closed to others.
+        // Other users may not be able to read the build directory.
         let program = world.path("nixply");
         let built = env!("CARGO_BIN_EXE_nixply");
         fs::hard_link(built, &program).or_else(|_| fs::copy(built, &program).map(drop)).unwrap();
@@ -138,7 +137,7 @@ impl World {
         let hash = format!("sha256:{}", "0".repeat(64));
         write("hashed.json", json!([{"path": path, "narHash": hash, "narSize": 1000, "references": []}]));
         write("request.json", json!({"name": "app", "arch": "amd64", "config": {"Cmd": [path]}}));
-        // The image as it was.
+        // The old image.
         let former = "/nix/store/00000000000000000000000000000000-app";
         write("former.json", json!({"name": "app", "arch": "amd64", "config": {"Cmd": [former]}}));
         write(
@@ -155,7 +154,7 @@ impl World {
         write("dir/manifest.json", json!({"config": blob, "layers": []}));
         write(&format!("dir/{}", digest.hex()), config);
         write("blobs.json", json!({digest.hex(): self.path(&format!("in/dir/{}", digest.hex()))}));
-        // More than a pipe takes: 64 KiB.
+        // More than the buffer of a pipe: 64 KiB.
         let digest = format!("sha256:{}", "0".repeat(64));
         let paths: Vec<_> = (0..2000).map(|at| json!({"path": format!("{path}-{at:04}")})).collect();
         let layer =
@@ -179,12 +178,12 @@ impl World {
         self.0.path().join(name)
     }
 
-    /// What was in a file before.
+    /// The old content of a file.
     pub(crate) fn old(&self, writer: &Writer) -> Vec<u8> {
         if writer.updates() { fs::read(self.path("old/lock")).unwrap() } else { b"old\n".to_vec() }
     }
 
-    /// The command that writes `file`, as this user, else as the own one.
+    /// Returns the command that writes `file`, as `user` or as the current user.
     pub(crate) fn command(&self, writer: &Writer, file: &Path, user: Option<u32>) -> Command {
         let text = |path: &Path| path.to_str().unwrap().to_owned();
         let mut words: Vec<String> = writer.line.split(' ').map(str::to_owned).collect();
@@ -201,7 +200,7 @@ impl World {
         self.program(&name, &words.iter().map(String::as_str).collect::<Vec<_>>(), user)
     }
 
-    /// The program under a name of its.
+    /// Runs the program under another name.
     pub(crate) fn program(&self, name: &str, words: &[&str], user: Option<u32>) -> Command {
         let mut command = as_user(user);
         command.args(["sh", "-c", "umask 022; exec \"$@\"", "sh"]);
@@ -210,7 +209,7 @@ impl World {
         command
     }
 
-    /// What a command writes into a new file, or where there was the old one.
+    /// Returns what a command writes into a new file, or over an old one.
     pub(crate) fn expected(&self, writer: &Writer, over: bool) -> Vec<u8> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join(writer.file);
@@ -223,7 +222,7 @@ impl World {
     }
 }
 
-/// `env` as another user.
+/// Returns an `env` command as another user.
 pub(crate) fn as_user(user: Option<u32>) -> Command {
     let Some(user) = user else { return Command::new("env") };
     let mut command = Command::new("setpriv");
@@ -236,7 +235,7 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Users to try everything as.
+/// Users to run everything as.
 pub(crate) fn users() -> Vec<Option<u32>> {
     if is_root() {
         return vec![None, Some(OTHER)];
@@ -253,7 +252,7 @@ pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// Runs a script in a folder; gives what it prints.
+/// Runs a script in a directory and returns its output.
 pub(crate) fn sh(folder: &Path, script: &str) -> String {
     let Output { status, stdout, stderr } =
         Command::new("sh").args(["-euc", script]).current_dir(folder).output().unwrap();

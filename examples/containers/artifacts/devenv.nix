@@ -1,9 +1,10 @@
+# A container with only the build's output: `copyToRoot` copies ./dist and nothing else of the project.
 { pkgs, ... }:
 
 {
   name = "myapp";
 
-  # watch local changes and build the project to ./dist
+  # Watches for changes and builds the project to ./dist.
   processes.build.exec = "${pkgs.watchexec}/bin/watchexec my-build-tool";
 
   containers."prod".copyToRoot = ./dist;

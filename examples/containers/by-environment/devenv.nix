@@ -1,3 +1,4 @@
+# Packages for the shell only: `isBuilding` leaves git out of every container, and jq out of one.
 { pkgs, config, lib, ... }:
 
 {

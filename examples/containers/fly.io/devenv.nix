@@ -1,3 +1,4 @@
+# A Flask app for fly.io: the container `processes` runs it, and `nixply container copy processes` sends it to fly.io's registry.
 { config, pkgs, lib, ... }:
 
 let

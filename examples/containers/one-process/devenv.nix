@@ -1,3 +1,4 @@
+# A container with one of the project's processes as its startup command.
 { config, ... }:
 
 {

@@ -1,3 +1,4 @@
+# All processes in one container: `nixply container run processes`.
 { pkgs, ... }:
 
 {
@@ -8,6 +9,6 @@
   processes.hello-docker.exec = "while true; do echo 'Hello Docker!' && sleep 1; done";
   processes.hello-nix.exec = "while true; do echo 'Hello Nix!' && sleep 1; done";
 
-  # Exclude the source repo to make the container smaller.
+  # Excludes the project, to make the container smaller.
   containers."processes".copyToRoot = null;
 }

@@ -1,3 +1,4 @@
+# A container with its own registry and credentials file: `nixply container copy web`.
 { ... }:
 
 {
@@ -8,7 +9,7 @@
   containers.web.startupCommand = "python app.py";
   containers.web.registry = "docker://ghcr.io/me/";
 
-  # Shell code that runs when the container is copied. The file is made by
+  # Shell code that runs when the container is copied. This command writes the file:
   # skopeo login --authfile "$HOME/.config/ghcr.json" --username me --password-stdin ghcr.io
   containers.web.defaultCopyArgs = [ "--authfile" ''"$HOME/.config/ghcr.json"'' ];
 }

@@ -1,3 +1,4 @@
+# The development environment as a container: `nixply container run shell`.
 {
   name = "simple-python-app";
 

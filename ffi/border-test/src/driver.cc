@@ -1,6 +1,5 @@
 #include "driver.hh"
 
-#include <array>
 #include <string>
 #include <thread>
 
@@ -60,14 +59,10 @@ rust::Vec<nixply::PathInfo> closure(rust::Str store_path) {
     return infos;
 }
 
-nixply::ImageRequest request(rust::Str store_path, rust::Str config) {
-    nixply::ImageRequest request{};
-    request.config = owned(config);
-    request.config_roots.push_back(owned(store_path));
-    request.top.max_layers = 1;
-    request.system = "x86_64-linux";
-    request.created = "0001-01-01T00:00:00Z";
-    return request;
+/// A request as JSON, with `more` members.
+std::string request(rust::Str store_path, rust::Str config, const std::string & more = "") {
+    return "{\"name\":\"Thing\",\"system\":\"x86_64-linux\",\"configRoots\":[\"" + std::string(store_path) +
+           "\"],\"config\":" + std::string(config) + more + "}";
 }
 
 }
@@ -80,6 +75,7 @@ Outcome build(rust::Str real_store_dir, rust::Str store_path, rust::Str config, 
                                          machine(real_store_dir, threads), recorder);
         outcome.spec = image.spec;
         outcome.manifest = image.manifest_digest;
+        outcome.name = image.name;
         for (auto & reference : image.references) outcome.references.push_back(reference);
     } catch (const rust::Error & error) {
         outcome.error = error.what();
@@ -90,9 +86,10 @@ Outcome build(rust::Str real_store_dir, rust::Str store_path, rust::Str config, 
 }
 
 rust::String plan(rust::Str real_store_dir, rust::Str store_path, rust::Str strategy, rust::Str groups) {
-    auto asked = request(store_path, "{\"Cmd\":[\"" + std::string(store_path) + "\"]}");
-    asked.top.strategy = owned(strategy);
-    asked.top.groups = owned(groups);
+    std::string more;
+    if (!strategy.empty()) more += ",\"strategy\":\"" + std::string(strategy) + "\"";
+    if (!groups.empty()) more += ",\"groups\":" + std::string(groups);
+    auto asked = request(store_path, "{\"Cmd\":[\"" + std::string(store_path) + "\"]}", more);
     std::string shown;
     Recorder recorder(false);
     for (auto & layer : nixply::plan_image(asked, closure(store_path), machine(real_store_dir, 1), recorder))
@@ -111,8 +108,7 @@ rust::String plan_chain(std::uint32_t paths, bool interrupt) {
         if (at + 1 < paths) info.references.push_back(name(at + 1));
         infos.push_back(std::move(info));
     }
-    auto asked = request(name(0), "{\"Cmd\":[\"" + name(0) + "\"]}");
-    asked.top.max_layers = 100;
+    auto asked = request(name(0), "{\"Cmd\":[\"" + name(0) + "\"]}", ",\"maxLayers\":100");
     Recorder recorder(interrupt);
     try {
         return std::to_string(nixply::plan_image(asked, infos, machine("/nowhere", 1), recorder).size());
@@ -133,9 +129,39 @@ void builder(rust::Str attrs, rust::Str real_store_dir) {
     nixply::run_builder(attrs, machine(real_store_dir, 2), recorder);
 }
 
-rust::String nearest(rust::Str name) {
-    std::array<const rust::Str, 3> known{"name", "maxLayers", "copyToRoot"};
-    return nixply::nearest(name, rust::Slice<const rust::Str>(known.data(), known.size()));
+rust::String describe(rust::Str place) {
+    auto argument = nixply::image_argument();
+    std::string key;
+    auto step = [&] {
+        if (!key.empty()) argument = argument->has_key(key) ? argument->key(key) : nixply::image_argument();
+        key.clear();
+    };
+    bool index = false;
+    for (char letter : std::string(place)) {
+        if (letter == '[') {
+            step();
+            argument = argument->element();
+        } else if (letter == '.')
+            step();
+        else if (letter != ']' && !index)
+            key += letter;
+        index = letter == '[' || (index && letter != ']');
+    }
+    step();
+    std::string shown;
+    if (argument->takes_object()) shown += " object";
+    if (argument->takes_list()) shown += " list";
+    if (argument->names_nothing()) shown += " plain";
+    if (argument->is_config()) shown += " config";
+    return shown;
 }
+
+rust::String roots(rust::Str request) {
+    std::string shown;
+    for (auto & text : nixply::root_texts(request)) shown += std::string(text.place) + " " + std::string(text.path) + "\n";
+    return shown;
+}
+
+void check(rust::Str request) { nixply::check_request(request, "builtins.test"); }
 
 }

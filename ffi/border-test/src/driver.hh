@@ -22,6 +22,8 @@ void plan_with_entry(rust::Str store_path, rust::Str entry, rust::Str nar_hash);
 void builder(rust::Str attrs, rust::Str real_store_dir);
 
 /// The nearest of three names.
-rust::String nearest(rust::Str name);
+rust::String describe(rust::Str place);
+rust::String roots(rust::Str request);
+void check(rust::Str request);
 
 }

@@ -4,11 +4,12 @@
 #[cxx::bridge(namespace = "border_test")]
 #[allow(unsafe_code, missing_docs, reason = "cxx's output")]
 pub mod ffi {
-    /// What a call through the border gave.
+    /// The result of a call through the border.
     #[allow(missing_docs)]
     struct Outcome {
         spec: String,
         manifest: String,
+        name: String,
         references: Vec<String>,
         error: String,
         log: String,
@@ -28,7 +29,9 @@ pub mod ffi {
         fn plan_chain(paths: u32, interrupt: bool) -> String;
         fn plan_with_entry(store_path: &str, entry: &str, nar_hash: &str) -> Result<()>;
         fn builder(attrs: &str, real_store_dir: &str) -> Result<()>;
-        fn nearest(name: &str) -> String;
+        fn describe(place: &str) -> String;
+        fn roots(request: &str) -> Result<String>;
+        fn check(request: &str) -> Result<()>;
     }
 }
 

@@ -30,6 +30,7 @@ fn an_image_comes_back_typed_and_observed() {
     assert_eq!(spec.layers[0].paths[0].path.as_str(), PATH);
     assert_eq!(spec.arch, "amd64");
     assert_eq!(outcome.references, [PATH]);
+    assert_eq!(outcome.name, "thing", "registries take lower case");
     let manifest = nixply_packer::image::go_json::compact(&oci::manifest_of(&spec));
     assert_eq!(outcome.manifest, nixply_packer::digest::Digest::of(&manifest).to_string());
     let size = spec.layers[0].size;
@@ -37,7 +38,7 @@ fn an_image_comes_back_typed_and_observed() {
         outcome.log,
         format!(
             "started 0 of 1000\nfinished 0 with {size}\nwarning config.Healthcheck is not part of OCI's image config and \
-             is left out of the image, as nix2container leaves it out: the argument healthcheck puts it there\n"
+             is left out of the image, as in nix2container: use the argument healthcheck\n"
         )
     );
     assert!(!outcome.called_elsewhere, "the observer is called on the caller's thread alone");
@@ -98,12 +99,16 @@ fn errors_arrive_as_exceptions_with_their_causes() {
     let store = store();
     let real = store.path().to_str().unwrap();
     let error = |config: &str| ffi::build(real, PATH, config, false, 1).error;
-    assert_eq!(error(r#"{"Cmd":1}"#), "config.Cmd must be a list of texts, not the number 1");
-    assert!(error("{").starts_with("config is not complete: it ends in the middle of an object"));
+    assert_eq!(error(r#"{"Cmd":1}"#), "request: config.Cmd must be a list of texts, not the number 1");
+    assert!(
+        error("{").starts_with("request is not complete: it ends in the middle of an object"),
+        "{}",
+        error("{")
+    );
     fs::remove_dir_all(store.path().join("0123456789abcdfghijklmnpqrsvwxyz-thing")).unwrap();
     assert!(error(&config()).starts_with("store path is missing; it was deleted"), "{}", error(&config()));
     let error = ffi::plan(real, PATH, "best", "").unwrap_err();
-    assert!(error.what().starts_with("strategy \"best\" is not valid: expected one of"), "{}", error.what());
+    assert!(error.what().starts_with("request: strategy must be one of min-churn"), "{}", error.what());
     let error = ffi::plan(real, PATH, "", r#"[{"depsOf":["x"]}]"#).unwrap_err();
     assert!(
         error.what().starts_with("groups[0].depsOf[0] is not valid: store path \"x\""),
@@ -118,7 +123,6 @@ fn plans_builders_and_names_cross_too() {
     let real = store.path().to_str().unwrap();
     assert_eq!(ffi::plan(real, PATH, "", "").unwrap(), format!("{PATH} 1000\n"));
     assert_eq!(ffi::plan(real, PATH, "", r#"[{"roots":true}]"#).unwrap(), format!("{PATH} 1000\n"));
-    assert_eq!(ffi::nearest("maxlayer"), "maxLayers");
     let config_path = "/nix/store/123456789abcdfghijklmnpqrsvwxyz0-config.json";
     fs::write(store.path().join("123456789abcdfghijklmnpqrsvwxyz0-config.json"), config()).unwrap();
     let out = store.path().join("out");
@@ -136,4 +140,49 @@ fn plans_builders_and_names_cross_too() {
     assert_eq!(built(&attrs), config());
     let error = ffi::builder(r#"{"outputs":{"out":"/o"},"request":{"nmae":1}}"#, real).unwrap_err();
     assert!(error.what().contains("cannot have the key `nmae`; did you mean `name`?"), "{}", error.what());
+}
+
+#[test]
+fn the_schema_tells_cpp_what_may_be_where() {
+    for (place, shown) in [
+        ("", " object"),
+        ("name", " plain"),
+        ("copyToRoot", " list"),
+        ("layers", " list"),
+        ("layers[0]", " object"),
+        ("layers[0].deps[3]", ""),
+        ("layers[0].metadata.author", " plain"),
+        ("config", " object list config"),
+        ("config.whatever", " object list config"),
+        ("healthcheck", " object config"),
+        ("annotations", " object"),
+        ("annotations.x", " plain"),
+        ("groups[0]", " object list"),
+        ("perms[0].regex", ""),
+        ("maxLayers", ""),
+    ] {
+        assert_eq!(ffi::describe(place), shown, "{place}");
+    }
+}
+
+#[test]
+fn requests_are_checked_and_searched_without_a_store() {
+    let error = |request: &str| ffi::check(request).unwrap_err().what().to_owned();
+    assert_eq!(error(r#"{"nmae":1}"#), "builtins.test cannot have the key `nmae`; did you mean `name`?");
+    assert_eq!(
+        error(r#"{"layers":[{},{"perms":[{"path":"/p","mode":3}]}]}"#),
+        "builtins.test: layers[1].perms[0].mode must be text, not the number 3"
+    );
+    assert!(
+        error(r#"{"name":"a b"}"#).starts_with("builtins.test: image name"),
+        "{}",
+        error(r#"{"name":"a b"}"#)
+    );
+    ffi::check(
+        r#"{"name":"x","layers":[{"deps":["/1rz4g4znpzjwh1xymhjpm42vipw92pr73vdgl6xs1hycac8kf2n9"]}]}"#,
+    )
+    .unwrap();
+    let request = r#"{"copyToRoot":"/a","layers":[{"deps":["/b"],"ignore":["/c"]}],"config":{"Cmd":["/d"]}}"#;
+    assert_eq!(ffi::roots(request).unwrap(), "copyToRoot /a\nlayers[0].deps[0] /b\n");
+    assert!(ffi::roots("{").is_err());
 }

@@ -1,20 +1,20 @@
-# Copies a container to where it is wanted: SCRIPT SPEC REGISTRY [ARGUMENT...]. REGISTRY is what stands in front of the
-# image's name, "false" for the container's own; arguments are skopeo's and replace the container's own.
+# A script that copies a container: SCRIPT SPEC REGISTRY [ARGUMENT...]. REGISTRY is the prefix of the image's name, or "false"
+# for the container's `registry` option. The arguments go to skopeo and replace the container's `defaultCopyArgs`.
 {
   lib,
   pkgs,
-  # The program that takes nix: sources.
+  # A skopeo that reads nix: sources.
   skopeo,
 }:
 
 {
   # NAME:TAG
   reference,
-  # The container's own, or null.
+  # The container's `registry` option, or null.
   registry,
-  # Words of shell code, run when the container is copied: a token's command may be among them.
+  # Words of shell code. The script evaluates them when it copies, so they may run a command that prints a token.
   defaultArguments,
-  # How the container's options are called, for messages.
+  # The path of the container's options, for messages.
   place,
 }:
 
@@ -26,16 +26,16 @@ pkgs.writeShellScript "copy-container" ''
   if [[ $registry == false ]]; then
     registry=${lib.escapeShellArg (if registry == null then "" else registry)}
     if [[ -z $registry ]]; then
-      echo "error: ${place}: it has no registry; set ${place}.registry, or give --registry" >&2
+      echo "error: ${place} has no registry; set ${place}.registry or pass --registry" >&2
       exit 1
     fi
   fi
   if [[ $registry =~ ^docker://[^/]*[.:][^/]*$ ]]; then
-    echo "warning: registry $registry: the image's name follows at once; is there to be a slash at the end?" >&2
+    echo "warning: registry $registry does not end with a slash; the image's name is appended directly" >&2
   fi
   destination="$registry"${lib.escapeShellArg reference}
 
-  # Words are split, but none is taken for a pattern of file names.
+  # Split words, but do not expand globs.
   set -f
   if [[ $# == 0 ]]; then
     arguments=(${lib.concatStringsSep " " defaultArguments})
@@ -44,12 +44,12 @@ pkgs.writeShellScript "copy-container" ''
     for argument in "$@"; do arguments+=($argument); done
   fi
 
-  # skopeo knows nothing of where the user's Docker is.
+  # skopeo does not read DOCKER_HOST.
   if [[ $destination == docker-daemon:* && ''${DOCKER_HOST-} =~ ^(unix|tcp): && " ''${arguments[*]}" != *" --dest-daemon-host"* ]]; then
     arguments+=(--dest-daemon-host "$DOCKER_HOST")
   elif [[ $destination == docker-daemon:* && " ''${arguments[*]}" != *" --dest-daemon-host"* && ! -S /var/run/docker.sock ]]; then
-    echo "error: there is no Docker daemon at unix:///var/run/docker.sock" >&2
-    echo "hint: start Docker, set DOCKER_HOST to where it is, or copy elsewhere with --registry" >&2
+    echo "error: cannot find a Docker daemon at unix:///var/run/docker.sock" >&2
+    echo "hint: start Docker, set DOCKER_HOST, or pass --registry to copy to another destination" >&2
     exit 1
   fi
 

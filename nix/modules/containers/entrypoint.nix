@@ -1,6 +1,6 @@
-# A container's entrypoint: enters the environment and runs its arguments. One argument is shell code, in which variables of
-# the environment are expanded: `startupCommand`, or `docker run IMAGE CODE`. Several are a program and its arguments, as in
-# `docker run IMAGE PROGRAM ARGUMENT...`: they stay as they are.
+# A container's entrypoint: enters the environment and runs its arguments. A single argument is shell code, in which the
+# entrypoint expands the environment's variables: `startupCommand`, or `docker run IMAGE CODE`. Several arguments are a program
+# and its arguments, as in `docker run IMAGE PROGRAM ARGUMENT...`, and reach the program unchanged.
 {
   pkgs,
   # The file that enters the environment: shell-environment.nix.

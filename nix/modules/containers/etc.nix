@@ -1,7 +1,7 @@
-# /etc of a container: its two users, root and the one that it runs as, and what su and sudo ask for.
+# /etc of a container: its two users (root and the unprivileged user), and the PAM and login files for su and sudo.
 {
   pkgs,
-  # The unprivileged user: name, id (of its group, too), home.
+  # The unprivileged user: name, id (also its group's id), home.
   user,
 }:
 

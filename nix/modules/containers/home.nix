@@ -1,31 +1,32 @@
-# A container's home folder with a path's content: a folder's entries, or a single file under its own name. What is copied
-# can also be reached at the image's root where nothing else is called so: `copyToRoot = ./dist` makes both
-# /env/mybinary and /mybinary. A link to a file stays a link.
+# A container's home directory with the content of a path: the entries of a directory, or a single file under its own name.
+# Links at the image's root point to the copied entries, unless the name is taken there: `copyToRoot = ./dist` creates both
+# /env/mybinary and /mybinary. A link to a file is copied as a link.
 {
   pkgs,
-  # The home folder's path in the image.
+  # Path of the home directory in the image.
   home,
 }:
 
 {
-  # What to copy; without one the home folder is empty.
+  # The path to copy. If null, the home directory is empty.
   path,
-  # Whether there are links to it at the image's root.
+  # Whether to create links to the entries at the image's root.
   atRoot,
 }:
 
 let
-  # Neither is every file's name one that the store takes, nor every path that a text is a path in the store.
+  # The store does not accept every file name, and not every string is a store path.
   isStorable = builtins.match "[0-9a-zA-Z+_?=][0-9a-zA-Z+._?=-]*" name != null;
   isStored = builtins.match "${builtins.storeDir}/.*" path != null && builtins.hasContext path;
 
-  # Of the project's, not of a package's: what a build has made is as it was made. A flake's project is in the store, too.
+  # Whether the path is a file of the project. The output of a derivation is copied unfiltered instead. A flake's project is in
+  # the store as well, so being there decides nothing.
   isFile = builtins.isPath path || builtins.isString path && !isStored;
   file = /. + builtins.unsafeDiscardStringContext (toString path);
   folder = dirOf file;
 
-  # The folder's list tells what a name is: all versions of Nix have it, and other functions follow links or not, by version.
-  # The store's own is long, and pure evaluation may not read it.
+  # The parent directory's listing has the type. Every Nix version has readDir; other functions follow links in some versions.
+  # The listing of the store itself is long, and pure evaluation cannot read it.
   type =
     if file == /. then
       "directory"
@@ -34,10 +35,10 @@ let
     else
       (builtins.readDir folder).${baseNameOf file} or "missing";
 
-  # Of a link. A text, because a path would lose the dot.
+  # Whether the target of a link is a directory. A string, because a path would lose the dot.
   leadsToFolder = builtins.pathExists "${toString file}/.";
 
-  # A folder with the link alone: by itself, newer versions of Nix would copy what it leads to.
+  # A directory that contains only the link. Newer versions of Nix copy the target when given the link itself.
   linkFolder = builtins.path {
     path = folder;
     name = "content";
@@ -48,11 +49,11 @@ let
     if !isFile then
       "${path}"
     else if type == "directory" then
-      # Without what tools keep in it, were it the project itself.
+      # Filters tool directories such as .devenv, in case this is the project itself.
       import ../../project.nix { root = file; }
     else if type == "symlink" && leadsToFolder then
-      # In the image it would lead nowhere.
-      throw "nixply: copyToRoot: ${toString path} is a link to a folder: name the folder that it leads to"
+      # The link would be broken in the image.
+      throw "nixply: copyToRoot: ${toString path} is a link to a directory; name the directory itself"
     else if type == "symlink" then
       linkFolder
     else if type == "regular" then
@@ -63,13 +64,13 @@ let
     else if type == "missing" then
       throw "nixply: copyToRoot: ${toString path} does not exist"
     else
-      throw "nixply: copyToRoot: ${toString path} is neither a file, a folder nor a link";
+      throw "nixply: copyToRoot: ${toString path} is not a file, a directory or a link";
 
-  # A path's name in the store has a hash in front.
+  # The name without the hash, for a store path.
   stored = if toString folder == builtins.storeDir then builtins.match "[0-9a-z]{32}-(.*)" name else null;
   name = baseNameOf (builtins.unsafeDiscardStringContext (toString path));
 
-  # The store's, at the root.
+  # The store's top-level directory.
   storeFolder = builtins.head (builtins.match "/([^/]*).*" builtins.storeDir);
 in
 pkgs.runCommandLocal "container-home"
@@ -78,7 +79,7 @@ pkgs.runCommandLocal "container-home"
     content = if path == null then "" else content;
     fileName = if stored == null then name else builtins.head stored;
     atRoot = if atRoot then "1" else "";
-    # What an image has of its own, and what engines mount.
+    # Names that the image itself uses or that container engines mount.
     taken = "bin dev env etc nix proc run sys tmp usr ${storeFolder}";
   }
   ''

@@ -1,18 +1,18 @@
 # The image of a container, and the scripts that copy and run it.
 {
   lib,
-  # Of the container's machine.
+  # Packages for the machine that runs the container.
   pkgs,
-  # Packages of the machine that copies containers.
+  # Packages for the machine that copies containers.
   tools,
   # nixply's functions: buildImage, buildLayer, skopeo-nix2container.
   functions,
   user,
-  # Variables of the environment.
+  # The environment's variables.
   env,
-  # What a container copies unless it says otherwise.
+  # The default of `copyToRoot`.
   projectRoot,
-  # What is said of a container without a name: NAME -> text.
+  # The error message for a container without a name: NAME -> text.
   noName,
 }:
 
@@ -26,7 +26,7 @@ let
   };
   etc = import ./etc.nix { inherit pkgs user; };
   tmp = pkgs.runCommandLocal "container-tmp" { } "mkdir -p $out/tmp";
-  # The programs that a container has whatever its environment is.
+  # Programs in every container.
   root = pkgs.buildEnv {
     name = "container-root";
     paths = [
@@ -52,7 +52,7 @@ let
     pkgs = tools;
   };
 
-  # Every file of a home folder is the user's.
+  # The user owns every file of a home directory.
   ownedByUser = path: {
     inherit path;
     mode = "0744";
@@ -67,7 +67,7 @@ let
   place = "containers.${name}";
 
   homes =
-    # A link at the root could hide what a base image has there. Whole projects bring too much to be wanted there.
+    # A link at the root could hide a file of the base image. The whole project would put too many links there.
     map
       (
         path:
@@ -98,9 +98,9 @@ let
     if container.groups == null && container.strategy == "nixply" then
       answer
     else
-      throw "${lockPlace}: a lock file is for strategy \"nixply\", not for ${other}: leave one of them out";
+      throw "${lockPlace}: a lock file requires strategy \"nixply\", but this container uses ${other}; remove one of them";
 
-  # The lock file in the store, where nothing but its content counts.
+  # The lock file, copied to the store under a fixed name: only its content changes the result.
   lockFile =
     let
       file = toString container.lock;
@@ -109,13 +109,13 @@ let
       read = builtins.addErrorContext "while reading the lock file ${file}" (builtins.fromJSON text);
     in
     if !builtins.pathExists container.lock then
-      throw "${lockPlace}: there is no ${file} yet: ${command} makes it; where a flake is in a work tree of git, `git add` it then"
+      throw "${lockPlace}: ${file} does not exist; create it with ${command}, and if the project is a flake in a git repository, `git add` the file"
     else if builtins.replaceStrings [ "<<<<<<<" ] [ "" ] text != text then
-      throw "${lockPlace}: ${file} has a conflict: take either side of it, and ${command}"
+      throw "${lockPlace}: ${file} has merge conflict markers; keep either side, then run ${command}"
     else if !(read ? images.${name}) then
-      throw "${lockPlace}: ${file} does not have this container: ${command} adds it"
+      throw "${lockPlace}: ${file} does not contain this container; add it with ${command}"
     else
-      # Not `path`: older versions of Nix copy a link as it is, without what it leads to.
+      # Not builtins.path: older versions of Nix copy a link without its target.
       builtins.toFile "nixply.lock.json" text;
 
   config = {
@@ -131,10 +131,10 @@ let
     Cmd = map program (toList container.startupCommand);
   };
 
-  # A package with a main program is meant for that; one without may be a program itself.
+  # A package with meta.mainProgram stands for that program. A package without one may be a program itself.
   program = value: if value ? meta.mainProgram then lib.getExe value else toString value;
 
-  # A layer with what a text names, without the text.
+  # A layer with the store paths that a value refers to, without the file that lists them.
   layerFor =
     what: value: layer:
     let
@@ -148,8 +148,8 @@ let
       }
     );
 
-  # From the bottom up, what changes least first: what the user put into layers; the environment; what the command has
-  # besides; and on top the home folder, which an edit of the project's files changes and nothing else.
+  # The order is from the bottom up, the most stable layer first: the user's `layers`, the environment, further store paths of the
+  # command, and on top the home directory. An edit of a project file changes only the home directory's layer.
   own = builtins.filter (layer: !isHomeLayer layer) container.layers;
   below =
     if container.enableLayerDeduplication then
@@ -190,8 +190,8 @@ let
     }
   );
 
-  # What the lock file is made of: the environment as an image of the container's name. How the user's layers are made is none of
-  # its business, but for what they have.
+  # The request from which `nixply container lock` plans: the environment as an image with the container's name. The user's layers
+  # matter only for the store paths in them, so their strategy is fixed.
   lockRequest = lockAble (
     pkgs.writeText "lock-request.json" (
       builtins.toJSON (
@@ -230,7 +230,7 @@ let
     // lib.optionalAttrs (container.fromImage != null) { inherit (container) fromImage; }
   );
 
-  # The name is in lower case here, as registries and engines take it.
+  # imageName is in lower case, as registries and engines require.
   reference = "${image.imageName}:${image.imageTag}";
 in
 {

@@ -1,14 +1,14 @@
 # The options of one container: `containers.NAME`.
 {
   lib,
-  # What a container copies unless it says otherwise.
+  # The default of `copyToRoot`.
   projectRoot,
-  # The name of the project, for a container that has none of its own: NAME -> text.
+  # The project's name, for the default of a container's `name`: NAME -> text.
   projectName,
   # The entrypoint that enters the environment.
   entrypoint,
   homeDir,
-  # What is made of a container's configuration: { homeLayer, reference, derivation, lockRequest, copyScript, dockerRun }.
+  # Builds a container: NAME -> configuration -> { homeLayer, reference, derivation, lockRequest, copyScript, dockerRun }.
   build,
 }:
 
@@ -26,31 +26,31 @@ let
   rule = {
     path = mkOption {
       type = types.pathInStore;
-      description = "The store path that it is for.";
+      description = "The store path that the rule applies to.";
     };
     regex = mkOption {
       type = types.nullOr types.str;
       default = null;
       example = ".*";
-      description = "Which files it is for: a regular expression in Go's syntax, matched on the path in the store. All without one.";
+      description = "The files that the rule applies to: a regular expression in Go's syntax, matched against a file's path in the store. Null matches all files.";
     };
     mode = mkOption {
       type = types.nullOr types.str;
       default = null;
       example = "644";
-      description = "The files' mode, in octal digits.";
+      description = "The files' mode in octal digits.";
     };
     uid = mkOption {
       type = types.nullOr types.int;
       default = null;
       example = 1000;
-      description = "The owner's id.";
+      description = "The owner's user ID.";
     };
     gid = mkOption {
       type = types.nullOr types.int;
       default = null;
       example = 1000;
-      description = "The group's id.";
+      description = "The group's ID.";
     };
     uname = mkOption {
       type = types.nullOr types.str;
@@ -70,27 +70,27 @@ let
     deps = mkOption {
       type = types.listOf types.package;
       default = [ ];
-      description = "Store paths, which are in the layer with all that they refer to.";
+      description = "Store paths to include in the layer, with their closures.";
     };
     copyToRoot = mkOption {
       type = types.listOf types.package;
       default = [ ];
-      description = "Store paths whose content lies at the image's root.";
+      description = "Store paths whose content is copied to the image's root.";
     };
     reproducible = mkOption {
       type = types.bool;
       default = true;
-      description = "Whether another build would make the same store paths. If not, the layer is kept as it was packed.";
+      description = "Whether a rebuild produces the same store paths. If false, nixply keeps the packed layer in the store.";
     };
     maxLayers = mkOption {
       type = count;
       default = 1;
-      description = "At most so many layers.";
+      description = "The maximum number of layers to make.";
     };
     perms = mkOption {
       type = types.listOf (types.submoduleWith { modules = [ { options = rule; } ]; });
       default = [ ];
-      description = "Owners and modes of files in the image; the store's stay as they are.";
+      description = "Owners and modes of files in the image. Files in the store do not change.";
     };
     ignore = mkOption {
       type = types.nullOr types.pathInStore;
@@ -112,15 +112,15 @@ types.submodule (
       version = mkOption {
         type = types.nullOr types.str;
         default = "latest";
-        description = "The image's tag. Null is the hash of the image.";
+        description = "The image's tag. If null, the hash of the image.";
       };
       fromImage = mkOption {
         type = types.nullOr types.package;
         default = null;
         example = lib.literalExpression "nix2container.pullImage { imageName = \"alpine\"; imageDigest = \"sha256:...\"; sha256 = \"sha256-...\"; }";
         description = ''
-          A base image, whose layers lie below all others: what `pullImage` or `buildImage` gives, functions of the modules' argument
-          `nix2container`.
+          The base image, whose layers are below all others: a result of `pullImage` or `buildImage`. Both are functions of the module
+          argument `nix2container`.
         '';
       };
       copyToRoot = mkOption {
@@ -129,11 +129,12 @@ types.submodule (
         defaultText = literalExpression "self";
         example = literalExpression "./dist";
         description = ''
-          What is copied to the container's home folder, `${homeDir}`: a folder's content, a file, or a list of these. The whole
-          project unless it is set; nothing if it is null. A link to a file is copied as a link.
+          The content of the container's home directory, `${homeDir}`: a directory, whose entries are copied, a file, or a list of
+          these. By default the whole project; null copies nothing. A link to a file is copied as a link.
 
-          What is named here can also be reached at the image's root: of `./dist` with a file `mybinary`, `${homeDir}/mybinary` and
-          `/mybinary`. There is no such link where the image has something of that name, and none if there is a base image.
+          Unless the whole project is copied, links at the image's root point to the copied entries: a file `mybinary` in `./dist` is
+          both `${homeDir}/mybinary` and `/mybinary`. The link is left out if the image has an entry of that name. An image with a base
+          image has no such links.
         '';
       };
       startupCommand = mkOption {
@@ -147,8 +148,8 @@ types.submodule (
         default = null;
         example = literalExpression "config.processes.serve.exec";
         description = ''
-          What the container runs: shell code, a program's package, or a list: a program and its arguments, which nothing splits or
-          expands, or the arguments of an `entrypoint` of your own.
+          The command that the container runs: shell code, the package of a program, or a list of a program and its arguments, which
+          are neither split nor expanded. With a custom `entrypoint`, the list is its arguments.
         '';
       };
       entrypoint = mkOption {
@@ -156,8 +157,8 @@ types.submodule (
         default = [ entrypoint ];
         defaultText = literalExpression "[ entrypoint ]";
         description = ''
-          The image's entrypoint. Unless it is set, a program that enters the environment and runs its arguments. One argument is shell
-          code, in which it expands the environment's variables; several are a program and its arguments.
+          The image's entrypoint. The default enters the environment and runs its arguments. A single argument is shell code, in which
+          it expands the environment's variables; several arguments are a program and its arguments.
         '';
       };
       workingDir = mkOption {
@@ -170,8 +171,8 @@ types.submodule (
         default = "docker-daemon:";
         example = "docker://registry.fly.io/";
         description = ''
-          Where `nixply container copy` copies to unless `--registry` is given: what stands in front of NAME:TAG in skopeo's words, with
-          the slash at its end where there is to be one.
+          The destination of `nixply container copy` without `--registry`: the text before NAME:TAG in skopeo's notation. nixply appends
+          NAME:TAG directly, so include a trailing slash where the registry needs one.
         '';
       };
       defaultCopyArgs = mkOption {
@@ -179,36 +180,38 @@ types.submodule (
         default = [ ];
         example = literalExpression ''[ "--authfile" "\"$HOME/.config/registry.json\"" ]'';
         description = ''
-          Arguments of `skopeo copy` unless `--copy-args` is given. Each is shell code and is evaluated when the container is copied, so
-          that a secret is never part of it. All users of the machine can see programs' arguments: name a file with the secret.
+          Arguments of `skopeo copy`; `--copy-args` replaces them. Each is shell code, evaluated when the container is copied, so a secret
+          never becomes part of the container. Every user of the machine can see the arguments of running programs: pass the name of
+          a file that contains the secret.
         '';
       };
       maxLayers = mkOption {
         type = types.nullOr count;
         default = 1;
-        description = "At most so many layers for the environment. Null is one.";
+        description = "The maximum number of layers for the environment. Null means 1.";
       };
       layers = mkOption {
         type = types.listOf (types.submoduleWith { modules = [ { options = layer; } ]; });
         default = [ ];
         description = ''
-          Further layers, below those of the environment. What is in one of them is in no later one. The last is the one with the home
-          folder, which lies on top of all others in the image: it is what changes most.
+          Additional layers, below those of the environment. A layer leaves out the store paths of earlier ones. The last element is
+          the layer of the home directory, which nixply adds; in the image it is above all other layers, because it changes most often.
         '';
       };
       enableLayerDeduplication = mkOption {
         type = types.bool;
         default = true;
         example = false;
-        description = "Whether each of `layers` leaves out what those before it have.";
+        description = "Whether each of `layers` leaves out the store paths of the layers before it.";
       };
       compression = mkOption {
         type = types.nullOr codec;
         default = null;
         example = "zstd:3";
         description = ''
-          none, gzip or zstd, with a level. With a codec the image's specification has the digests of the compressed layers, and what a
-          registry has already is found out without packing. nixply's own: devenv has no such option.
+          The layers' compression: `none`, `gzip` or `zstd`, with an optional level as in `zstd:3`. With a codec, the image's
+          specification has the digests of the compressed layers, so nixply finds out which layers a registry has without packing them.
+          devenv does not have this option.
         '';
       };
       strategy = mkOption {
@@ -216,8 +219,8 @@ types.submodule (
         default = "nixply";
         example = "size";
         description = ''
-          How store paths are grouped into layers where there may be several: nixply, popularity, which is nix2container's, auto-layer,
-          size, single or per-path. nixply's own: devenv has no such option.
+          How to group store paths into layers if there can be several: `nixply`, `popularity` (nix2container's strategy), `auto-layer`,
+          `size`, `single` or `per-path`. devenv does not have this option.
         '';
       };
       groups = mkOption {
@@ -225,8 +228,8 @@ types.submodule (
         default = null;
         example = literalExpression ''[ { depsOf = pkgs.python3; } { minSize = "100 MiB"; } ]'';
         description = ''
-          Which of the environment's store paths share a layer, by their names, sizes and references, instead of `strategy`: the groups
-          of `builtins.nixplyImage`. `maxLayers` has to be large enough for them. nixply's own: devenv has no such option.
+          Replaces `strategy`: groups of the environment's store paths that share a layer, chosen by name, size and references, as in the
+          argument `groups` of `builtins.nixplyImage`. `maxLayers` must be large enough for them. devenv does not have this option.
         '';
       };
       lock = mkOption {
@@ -234,15 +237,15 @@ types.submodule (
         default = null;
         example = literalExpression "./nixply.lock.json";
         description = ''
-          A lock file, which `nixply container lock NAME` makes and updates: the environment's store paths stay in the layers where they
-          were. It is for strategy nixply, and of use where `maxLayers` is more than one. Containers may have one file together; what
-          they share is in the same layers then. nixply's own: devenv has no such option.
+          A lock file, which `nixply container lock NAME` creates and updates: the environment's store paths stay in the same layers from
+          build to build. It requires the strategy `nixply`, and has an effect only if `maxLayers` is greater than 1. Several containers
+          can use the same file; the store paths that they share are then in the same layers. devenv does not have this option.
         '';
       };
       isBuilding = mkOption {
         type = types.bool;
         default = false;
-        description = "Whether it is this container that is being built. Set by the tool.";
+        description = "Whether this evaluation builds this container. Set automatically.";
       };
       reference = mkOption {
         type = types.str;
@@ -259,17 +262,17 @@ types.submodule (
         type = types.package;
         internal = true;
         readOnly = true;
-        description = "The environment as an image, which `nixply plan` takes: for the lock file.";
+        description = "The environment as a request for `nixply plan`, which writes the lock file.";
       };
       copyScript = mkOption {
         type = types.package;
         internal = true;
-        description = "The program that copies it: SPEC REGISTRY [ARGUMENT...].";
+        description = "The script that copies the container: SPEC REGISTRY [ARGUMENT...].";
       };
       dockerRun = mkOption {
         type = types.package;
         internal = true;
-        description = "The program that runs it: [ARGUMENT...].";
+        description = "The script that runs the container: [ARGUMENT...].";
       };
     };
 

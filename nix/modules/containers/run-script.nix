@@ -1,4 +1,5 @@
-# Starts a container that its engine has: SCRIPT [ARGUMENT...]. The engine is docker, or what NIXPLY_ENGINE names.
+# A script that runs an image already loaded into the container engine: SCRIPT [ARGUMENT...]. The engine is $NIXPLY_ENGINE, by
+# default docker.
 { lib, pkgs }:
 
 {

@@ -1,13 +1,13 @@
-# Shell code that enters the environment of a shell's derivation, as `nix develop` would: its variables and functions are
-# found out while this is built, its hook runs when the code is sourced.
+# Shell code that enters the environment of a shell's derivation, like `nix develop`. The build records the shell's variables
+# and functions; sourcing the code runs its hook.
 {
   pkgs,
-  # A derivation as mkShell makes it.
+  # A derivation from mkShell.
   shell,
 }:
 
 let
-  # What is said of the outputs does not hold for this one.
+  # Attributes about the shell's outputs do not apply to this derivation.
   attributes = removeAttrs shell.drvAttrs [
     "allowedReferences"
     "allowedRequisites"
@@ -20,7 +20,7 @@ let
   variables = derivation (
     attributes
     // {
-      # Not the project's: environments that are equal share their layers.
+      # Not the project's name, so that equal environments share their layers.
       name = "shell-environment";
       args = [ ./environment.sh ];
     }

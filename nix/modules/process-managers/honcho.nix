@@ -1,4 +1,4 @@
-# honcho: a Procfile, all processes' output side by side; when one ends, so do the others.
+# honcho: runs a Procfile and interleaves the output of all processes. When one process ends, it stops the others.
 {
   config,
   lib,
@@ -10,13 +10,13 @@ let
   inherit (lib) mkIf mkOption types;
   manager = config.process.managers.honcho;
 
-  # honcho passes over lines that it cannot read.
+  # honcho silently skips lines that it cannot parse.
   named =
     name:
     if builtins.match "[A-Za-z0-9_-]+" name != null then
       name
     else
-      throw "nixply: processes.${builtins.toJSON name}: honcho takes names of letters, digits, '_' and '-'";
+      throw "nixply: processes.${builtins.toJSON name}: with honcho, a process name must consist of letters, digits, '_' and '-'";
 
   procfile = pkgs.writeText "Procfile" (
     lib.concatStrings (lib.mapAttrsToList (name: process: "${named name}: exec ${process.script}\n") config.processes)
@@ -27,11 +27,11 @@ in
     type = types.package;
     default = pkgs.honcho;
     defaultText = lib.literalExpression "pkgs.honcho";
-    description = "The package of honcho.";
+    description = "The package for honcho.";
   };
 
   config = mkIf (config.process.manager.implementation == "honcho") {
-    # Its standard output is a pipe in a container: lines are to come when they are written.
+    # In a container, standard output is a pipe. Without buffering, each line appears immediately.
     process.manager.command = "${pkgs.coreutils}/bin/env PYTHONUNBUFFERED=1 ${lib.getExe manager.package} start -f ${procfile}";
   };
 }

@@ -1,4 +1,4 @@
-# process-compose: dependencies, health checks and restarts of processes.
+# process-compose: supports dependencies, health checks and restarts of processes.
 {
   config,
   lib,
@@ -10,7 +10,7 @@ let
   inherit (lib) mkIf mkOption types;
   manager = config.process.managers.process-compose;
 
-  # JSON is YAML, too.
+  # YAML is a superset of JSON.
   file = pkgs.writeText "process-compose.yaml" (
     builtins.toJSON (
       {
@@ -28,19 +28,19 @@ in
       type = types.package;
       default =
         pkgs.process-compose
-          or (throw "nixply: this nixpkgs has no process-compose: set process.managers.process-compose.package");
+          or (throw "nixply: this nixpkgs has no package process-compose; set process.managers.process-compose.package");
       defaultText = lib.literalExpression "pkgs.process-compose";
-      description = "The package of process-compose.";
+      description = "The package for process-compose.";
     };
     settings = mkOption {
       type = types.attrsOf types.anything;
       default = { };
-      description = "What its file says besides the processes.";
+      description = "Settings that are merged into process-compose's configuration file, which otherwise contains only the processes.";
     };
   };
 
   config = mkIf (config.process.manager.implementation == "process-compose") {
-    # Its screen needs a terminal, and its server is nobody's in a container.
+    # The terminal interface needs a terminal, and no client uses the HTTP server in a container.
     process.manager.command = "${lib.getExe manager.package} --tui=false --no-server -f ${file} up";
   };
 }

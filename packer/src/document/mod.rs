@@ -186,51 +186,5 @@ impl<'de> Visitor<'de> for UniqueVisitor {
     }
 }
 
-/// How many layers there may be. 0 is for the reader to refuse, who knows what it would mean.
-pub(crate) fn layer_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-    struct Count;
-
-    impl Visitor<'_> for Count {
-        type Value = usize;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a whole number of at least 1")
-        }
-
-        fn visit_u64<E>(self, number: u64) -> Result<usize, E> {
-            Ok(usize::try_from(number).unwrap_or(usize::MAX))
-        }
-    }
-
-    deserializer.deserialize_u64(Count)
-}
-
-/// A list of texts; a single text stands for itself.
-pub(crate) fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    struct OneOrMany;
-
-    impl<'de> Visitor<'de> for OneOrMany {
-        type Value = Vec<String>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a text or a list of texts")
-        }
-
-        fn visit_str<E>(self, text: &str) -> Result<Vec<String>, E> {
-            Ok(vec![text.to_owned()])
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
-            let mut texts = Vec::new();
-            while let Some(text) = list.next_element()? {
-                texts.push(text);
-            }
-            Ok(texts)
-        }
-    }
-
-    deserializer.deserialize_any(OneOrMany)
-}
-
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use jiff::SignedDuration;
+use schemars::JsonSchema;
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -39,20 +40,43 @@ fn is_zero(number: &i64) -> bool {
     *number == 0
 }
 
-#[derive(Deserialize)]
+/// A health check as a request has it. Its texts may name store paths, as the config's may.
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Request {
+#[schemars(extend("x-nixply-names" = "config"))]
+pub(crate) struct Request {
+    /// The command: a line for the image's shell, or a list of a program and its arguments.
+    #[schemars(with = "Test")]
     test: Value,
+    /// Time between two checks.
     #[serde(default)]
+    #[schemars(with = "Span")]
     interval: Option<Span>,
+    /// Time until a check counts as failed.
     #[serde(default)]
+    #[schemars(with = "Span")]
     timeout: Option<Span>,
+    /// Time from the container's start in which failures do not count.
     #[serde(default)]
+    #[schemars(with = "Span")]
     start_period: Option<Span>,
+    /// Time between two checks during `startPeriod`.
     #[serde(default)]
+    #[schemars(with = "Span")]
     start_interval: Option<Span>,
+    /// Number of consecutive failures that make the container unhealthy.
     #[serde(default)]
+    #[schemars(with = "u32")]
     retries: Option<u32>,
+}
+
+/// The forms of a health check's command.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "only the schema uses it")]
+enum Test {
+    Line(String),
+    Words(Vec<String>),
 }
 
 impl Healthcheck {
@@ -93,7 +117,8 @@ impl Healthcheck {
     }
 }
 
-/// A duration as the request writes it.
+/// A duration as the request writes it, such as `"1m30s"`.
+#[derive(JsonSchema)]
 struct Span(String);
 
 impl<'de> Deserialize<'de> for Span {

@@ -344,8 +344,9 @@ mod tests {
     }
 
     fn planned(groups: impl Into<Vec<Group>>, max_layers: usize) -> Result<Vec<String>> {
-        let strategy = Strategy::Explicit(groups.into());
-        let plan = super::super::plan(&sample(), &Options { strategy, max_layers, ..Options::default() })?;
+        let (strategy, groups) = (Strategy::Explicit, groups.into());
+        let options = Options { strategy, groups: &groups, max_layers, ..Options::default() };
+        let plan = super::super::plan(&sample(), &options)?;
         let short = |path: &PlannedPath| path.path.name().split('-').next().unwrap().to_owned();
         Ok(plan.iter().map(|layer| layer.iter().map(short).collect::<Vec<_>>().join(" ")).collect())
     }
@@ -453,9 +454,10 @@ mod tests {
         let perms = [PermPath { path: path("openssl-3.0").to_string(), perm }];
         let split = Some(Split { strategy: Strategy::Popularity, max_layers: 9 });
         let groups = vec![Group { items: vec![Item::DepsOf(vec![named("python3.*")])], split }];
-        let strategy = Strategy::Explicit(groups);
+        let (strategy, groups) = (Strategy::Explicit, &groups);
         let parents = vec![&below];
-        let options = Options { strategy, max_layers: 9, perms: &perms, parents, ..Options::default() };
+        let options =
+            Options { strategy, groups, max_layers: 9, perms: &perms, parents, ..Options::default() };
         let plan = super::super::plan(&sample(), &options).unwrap();
         let rules = |path: &PlannedPath| path.options.as_ref().map_or(0, |options| options.perms.len());
         let layer = |layer: &Vec<PlannedPath>| layer.iter().map(rules).collect::<Vec<_>>();

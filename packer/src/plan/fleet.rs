@@ -6,8 +6,8 @@ use fixedbitset::FixedBitSet;
 
 use super::graph::Graph;
 use super::lock::Lock;
+use super::min_churn::{self, Costs, Events, Former, Past, Placed, Problem};
 use super::name::{keys, known_keys};
-use super::nixply::{self, Costs, Events, Former, Past, Placed, Problem};
 use super::placer::{Member, Placer};
 use crate::closure::{Closure, PathInfo};
 use crate::control::Stop;
@@ -156,7 +156,7 @@ impl<'m> Fleet<'m> {
         former: Option<&Lock>,
         stop: Stop<'_>,
     ) -> Result<Vec<Placed>> {
-        nixply::place(&self.problem(seen, former, stop)?)
+        min_churn::place(&self.problem(seen, former, stop)?)
     }
 
     /// Each image's layers.
@@ -173,7 +173,7 @@ impl<'m> Fleet<'m> {
     }
 }
 
-/// The images' plans: by the lock if there is one, else made anew; see [`nixply`](super::Strategy::Nixply).
+/// The images' plans: by the lock if there is one, else made anew; see [`min_churn`](super::Strategy::MinChurn).
 pub fn plan_fleet(members: &[Member<'_>], lock: Option<&Lock>) -> Result<Vec<Plan>> {
     plan_fleet_until(members, lock, Stop::default())
 }
@@ -184,7 +184,7 @@ pub fn plan_fleet_until(members: &[Member<'_>], lock: Option<&Lock>, stop: Stop<
     let layers = match lock {
         Some(lock) => {
             lock.check_images(members)?;
-            nixply::follow(&fleet.problem(Some(lock), Some(lock), stop)?)?
+            min_churn::follow(&fleet.problem(Some(lock), Some(lock), stop)?)?
         }
         None => fleet.place(None, None, stop)?,
     };

@@ -10,11 +10,12 @@ mod fleet;
 mod graph;
 mod lock;
 pub(crate) mod lock_names;
+mod min_churn;
 mod name;
-mod nixply;
 mod placer;
 mod popularity;
 mod size;
+mod strategy;
 
 use std::collections::{HashMap, HashSet};
 
@@ -27,6 +28,7 @@ pub use self::lock_names::check_image as check_image_name;
 pub use self::name::{Name, keys};
 pub use self::placer::{Member, Placer};
 pub use self::popularity::by_popularity;
+pub use self::strategy::Strategy;
 use crate::closure::Closure;
 pub use crate::control::Stop;
 use crate::error::{Error, Result};
@@ -34,69 +36,14 @@ use crate::layer::PathOptions;
 pub use crate::layer::{Plan, PlannedPath};
 use crate::rules::{PermPath, RewritePath};
 use crate::store_path::StorePath;
-use crate::wording::quoted;
-
-/// How paths are grouped into layers.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Strategy {
-    /// nix2container's: the most popular paths (those that most paths reach) get a layer each, the rest share the last
-    /// one. Objective: layers that many images share. O(paths + references), then a sort. Source: grahamc, "Optimising
-    /// Docker Layers for Better Caching with Nix", 2018; ties as in nix2container's `closure/popularity.go`.
-    Popularity,
-    /// Everything in one layer, whatever the limit.
-    Single,
-    /// A layer for each path, most popular first; more paths than `max_layers` are an error, never a merge.
-    PerPath,
-    /// The largest paths alone, the rest in bins by name, which stay put from release to release: see `size.rs`.
-    Size,
-    /// nixpkgs' own for `dockerTools`, exactly: the largest paths, each with what only it needs: see `auto_layer.rs`.
-    AutoLayer,
-    /// Ours: the fewest bytes that a release is expected to move, from sizes and references: see `nixply/`.
-    #[default]
-    Nixply,
-    /// The groups that the caller gives, in their order; paths in no group share one last layer: see `explicit.rs`.
-    Explicit(Vec<Group>),
-}
-
-impl Strategy {
-    /// The names that can be given as text. Explicit groups come as data instead.
-    pub const NAMES: [&str; 6] = ["popularity", "single", "per-path", "size", "auto-layer", "nixply"];
-
-    /// Its name.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Popularity => "popularity",
-            Self::Single => "single",
-            Self::PerPath => "per-path",
-            Self::Size => "size",
-            Self::AutoLayer => "auto-layer",
-            Self::Nixply => "nixply",
-            Self::Explicit(_) => "explicit",
-        }
-    }
-
-    /// The strategy of this name.
-    pub fn from_name(name: &str) -> Result<Self> {
-        const ALL: [Strategy; 6] = [
-            Strategy::Popularity,
-            Strategy::Single,
-            Strategy::PerPath,
-            Strategy::Size,
-            Strategy::AutoLayer,
-            Strategy::Nixply,
-        ];
-        ALL.into_iter().find(|strategy| strategy.name() == name).ok_or_else(|| {
-            let why = format!("expected one of {}", Self::NAMES.join(", "));
-            Error::invalid(format!("strategy {}", quoted(name)), why)
-        })
-    }
-}
 
 /// What is to be planned, beside the closure.
 #[derive(Debug, Clone, Default)]
 pub struct Options<'a> {
     /// How to group.
     pub strategy: Strategy,
+    /// The groups of [`Strategy::Explicit`], in order.
+    pub groups: &'a [Group],
     /// At most this many layers; 0 counts as 1.
     pub max_layers: usize,
     /// Rules of placement; for one path the last one counts.
@@ -109,7 +56,7 @@ pub struct Options<'a> {
     pub parents: Vec<&'a PlannedPath>,
     /// What they have, too, where many layers have the same ones below them.
     pub below: Option<&'a HashSet<PlannedPath>>,
-    /// Who places paths for [`Strategy::Nixply`], and under which name it knows the image; without one, each closure is
+    /// Who places paths for [`Strategy::MinChurn`], and under which name it knows the image; without one, each closure is
     /// planned by itself.
     pub placer: Option<(&'a dyn Placer, &'a str)>,
     /// Whether to end.
@@ -141,7 +88,7 @@ pub fn plan(closure: &Closure, options: &Options<'_>) -> Result<Plan> {
         return Ok(Plan::new());
     }
     let max_layers = options.max_layers.max(1);
-    match &options.strategy {
+    match options.strategy {
         Strategy::Popularity => {
             let alone = (max_layers - 1).min(paths.len() - 1);
             let mut rest = paths.into_iter();
@@ -152,7 +99,7 @@ pub fn plan(closure: &Closure, options: &Options<'_>) -> Result<Plan> {
         Strategy::Single => Ok(vec![paths]),
         Strategy::PerPath => {
             if paths.len() > max_layers {
-                let (strategy, layers) = ("per-path", paths.len());
+                let (strategy, layers) = (Strategy::PerPath.name(), paths.len());
                 return Err(Error::MaxLayers { strategy, layers, limit: max_layers });
             }
             Ok(paths.into_iter().map(|path| vec![path]).collect())
@@ -162,11 +109,11 @@ pub fn plan(closure: &Closure, options: &Options<'_>) -> Result<Plan> {
             let groups = auto_layer::by_auto_layer(closure, &Graph::new(closure), max_layers, stop)?;
             Ok(placed(paths, closure, groups))
         }
-        Strategy::Nixply => {
+        Strategy::MinChurn => {
             let (placer, name) = options.placer.unwrap_or((&Alone, ""));
             placer.place(&Member { name, closure, paths, max_layers }, stop)
         }
-        Strategy::Explicit(groups) => explicit::by_groups(paths, groups, closure, max_layers, stop),
+        Strategy::Explicit => explicit::by_groups(paths, options.groups, closure, max_layers, stop),
     }
 }
 
@@ -231,14 +178,12 @@ mod tests {
     #[test]
     fn explicit_groups_hold_what_they_name() {
         let planned = |groups: &[&[&str]]| {
-            let groups = groups
+            let groups: Vec<Group> = groups
                 .iter()
                 .map(|group| group.iter().map(|name| StorePath::named(name)).collect())
                 .collect();
-            plan(
-                &sample(),
-                &Options { strategy: Strategy::Explicit(groups), max_layers: 2, ..Options::default() },
-            )
+            let strategy = Strategy::Explicit;
+            plan(&sample(), &Options { strategy, groups: &groups, max_layers: 2, ..Options::default() })
         };
         assert_eq!(names(&planned(&[&["a"]]).unwrap()), [vec!["a"], vec!["c", "b"]]);
         assert!(
@@ -305,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn nixply_keeps_what_changes_with_everything_from_what_is_large() {
+    fn min_churn_keeps_what_changes_with_everything_from_what_is_large() {
         let closure = closure(&[
             ("app-1", &["jdk-17", "glibc-2", "conf"]),
             ("conf", &[]),
@@ -317,7 +262,7 @@ mod tests {
             info.nar_size = sizes[Name::of(&info.path).package];
             info
         }));
-        let options = Options { strategy: Strategy::Nixply, max_layers: 3, ..Options::default() };
+        let options = Options { strategy: Strategy::MinChurn, max_layers: 3, ..Options::default() };
         assert_eq!(
             names(&plan(&closure, &options).unwrap()),
             [vec!["glibc-2"], vec!["jdk-17"], vec!["app-1", "conf"]]
@@ -330,9 +275,9 @@ mod tests {
             edges in proptest::collection::vec((0usize..40, 0usize..40), 0..160), max_layers in 1usize..50,
             turn in 0usize..40,
         ) {
-            for strategy in [Strategy::AutoLayer, Strategy::Nixply, Strategy::Size] {
+            for strategy in [Strategy::AutoLayer, Strategy::MinChurn, Strategy::Size] {
                 let infos = random(&edges, 'a');
-                let layers = numbers(infos.clone(), strategy.clone(), max_layers);
+                let layers = numbers(infos.clone(), strategy, max_layers);
                 prop_assert!(layers.len() <= max_layers && layers.iter().all(|layer| !layer.is_empty()));
                 let mut all: Vec<usize> = layers.iter().flatten().map(|number| number.parse().unwrap()).collect();
                 all.sort_unstable();
@@ -341,7 +286,7 @@ mod tests {
                 let mut turned = infos;
                 turned.rotate_left(turn);
                 turned.reverse();
-                prop_assert_eq!(&numbers(turned, strategy.clone(), max_layers), &layers);
+                prop_assert_eq!(&numbers(turned, strategy, max_layers), &layers);
                 // Hashes decide nothing.
                 prop_assert_eq!(&numbers(random(&edges, 'b'), strategy, max_layers), &layers);
             }

@@ -21,6 +21,7 @@ use crate::image::tree::{Node, Tree, split};
 use crate::layer::PlannedPath;
 use crate::open;
 use crate::pack::Packer;
+use crate::plan::Strategy;
 use crate::rules::RewritePath;
 use crate::store_path::StorePath;
 
@@ -74,8 +75,8 @@ impl Base {
     /// none, so a layer that must have its digest does not either: one with its strategy, or one with `parents` (as its
     /// functions make them) and no strategy.
     pub(super) fn paths_below(&self, layer: &LayerRequest, lower: &[LayerRequest]) -> Vec<&PlannedPath> {
-        match layer.strategy.as_deref() {
-            Some("popularity") => return Vec::new(),
+        match layer.strategy {
+            Some(Strategy::Popularity) => return Vec::new(),
             None if layer.parents.is_some() => return Vec::new(),
             _ => {}
         }

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::layer::Packing;
-use super::{BuiltImage, ImagePlan, ImageRequest, LayerPlan, read_lock};
+use super::{BuiltImage, ImagePlan, ImageRequest, LayerPlan, Packing, read_lock};
 use crate::closure::{Closure, Store};
 use crate::compress::Codec;
 use crate::control::{Control, Stop};
@@ -19,7 +18,7 @@ use crate::plan::{Lock, Member, Placer, lock_names, plan_fleet_until};
 use crate::wording::quoted;
 
 /// Several images. What they share is in shared layers, within each image's limit; see
-/// [`Strategy::Nixply`](crate::plan::Strategy::Nixply). Images that name another strategy are planned by themselves.
+/// [`Strategy::MinChurn`](crate::plan::Strategy::MinChurn). Images that name another strategy are planned by themselves.
 #[derive(Debug, Clone)]
 pub struct FleetRequest {
     images: BTreeMap<String, ImageRequest>,
@@ -78,7 +77,7 @@ impl FleetRequest {
     }
 
     /// The lock file after another release: see [`Lock::update`]. It is an error if the file has an image that is not here, for
-    /// nobody would know where its paths lay, or if no image here is planned by `nixply`.
+    /// nobody would know where its paths lay, or if no image here uses strategy `min-churn`.
     pub fn updated_lock(&self, former: Option<&Lock>, closure: &Closure, store: &Store) -> Result<Lock> {
         let names: HashSet<&str> = self.names.values().map(String::as_str).collect();
         let lacking: Vec<&str> =
@@ -93,7 +92,7 @@ impl FleetRequest {
         closure.check(store)?;
         let records = self.record(closure, store, Stop::default())?;
         if records.is_empty() {
-            let why = "it is for strategy \"nixply\", and there is nothing here that is planned by it";
+            let why = "it is for strategy \"min-churn\", and no image here uses it";
             return Err(Error::invalid("lock file", why));
         }
         Lock::update(former, &members(&records))
@@ -283,7 +282,7 @@ mod tests {
         );
         assert_eq!(
             error(r#"{"a": {"layers": [{}, {"maxLayers": "many"}]}}"#),
-            "fleet.json, image a: layers[1].maxLayers must be a whole number of at least 1, not the text \"many\""
+            "fleet.json, image a: layers[1].maxLayers must be a whole number from 1 to 1000000, not the text \"many\""
         );
         assert_eq!(error(r#"{"a": []}"#), "fleet.json, image a must be an object, not a list");
         assert_eq!(
@@ -334,28 +333,32 @@ mod tests {
         let size = fleet(r#"{"web": {"arch": "amd64", "strategy": "size"}}"#);
         assert_eq!(
             size.updated_lock(Some(&left), &closure, &store).unwrap_err().to_string(),
-            "lock file is not valid: it is for strategy \"nixply\", and there is nothing here that is planned by it"
+            "lock file is not valid: it is for strategy \"min-churn\", and no image here uses it"
         );
     }
 
     #[test]
     fn errors_name_the_image() {
-        let fleet = |json: &str| FleetRequest::from_json(json, "fleet.json").unwrap();
-        let error = |fleet: &FleetRequest| {
+        let planned = |json: &str| {
+            let fleet = FleetRequest::from_json(json, "fleet.json").unwrap();
             fleet.plan(&Closure::default(), &Store::at("/nix/store")).unwrap_err().chain()
         };
-        let none = "maxLayers is not valid: it is 0: there is at least one layer";
-        assert_eq!(error(&fleet(r#"{"a": {}, "b": {"maxLayers": 0}}"#)), format!("image b: {none}"));
-        assert_eq!(error(&fleet(r#"{"b": {"maxLayers": 0}}"#)), none);
+        let none = "parents[0] 3 is not valid: expected the index of an earlier layer; there are 0";
+        assert_eq!(planned(r#"{"a": {}, "b": {"parents": [3]}}"#), format!("image b: {none}"));
+        assert_eq!(planned(r#"{"b": {"parents": [3]}}"#), none);
         assert_eq!(
-            error(&fleet(r#"{"a": {"strategy": "sizes"}, "b": {}}"#)),
-            "image a: strategy \"sizes\" is not valid: expected one of popularity, single, per-path, size, auto-layer, nixply, \
-             or explicit with groups"
+            error(r#"{"b": {"maxLayers": 0}}"#),
+            "fleet.json, image b: maxLayers must be a whole number from 1 to 1000000, not the number 0"
+        );
+        assert_eq!(
+            error(r#"{"a": {"strategy": "sizes"}, "b": {}}"#),
+            "fleet.json, image a: strategy must be one of min-churn, popularity, auto-layer, size, single, per-path, explicit, \
+             not \"sizes\"; did you mean \"size\"?"
         );
     }
 
     #[test]
-    fn a_lock_file_is_for_nixply_alone() {
+    fn a_lock_file_requires_min_churn() {
         for given in [r#""strategy": "size""#, r#""groups": []"#] {
             for (request, place) in [
                 (format!(r#"{{"lock": "/nix/store/x", {given}}}"#), "lock"),
@@ -366,10 +369,8 @@ mod tests {
                     "layers[0].lock",
                 ),
             ] {
-                let request = ImageRequest::from_json(&request, "request").unwrap();
-                let error =
-                    request.plan(&Closure::default(), &Store::at("/nix/store")).unwrap_err().to_string();
-                let why = format!("{place} is not valid: it is for strategy \"nixply\", not \"");
+                let error = ImageRequest::from_json(&request, "request").unwrap_err().to_string();
+                let why = format!("request: {place} is not valid: it is for strategy \"min-churn\", not \"");
                 assert!(error.starts_with(&why), "{error}");
             }
         }

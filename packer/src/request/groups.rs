@@ -1,10 +1,15 @@
 //! The groups of strategy `explicit`, from JSON to checked data. Whatever is wrong is told with its place, as in
 //! `groups[2].depsOf[0]`.
 
+use std::borrow::Cow;
+
 use bytesize::ByteSize;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::{Deserialize, Deserializer, Error as _};
 use serde_json::{Map, Value};
 
 use super::checked_path;
+use crate::argument::Kind;
 use crate::closure::Store;
 use crate::error::{Error, Result};
 use crate::plan::Strategy;
@@ -18,6 +23,122 @@ const GROUP_KEYS: [&str; 3] = ["paths", "strategy", "maxLayers"];
 /// The keys of predicates.
 const PREDICATES: [&str; 10] =
     ["roots", "depsOf", "dependentsOf", "neededOnlyBy", "name", "minSize", "maxSize", "all", "any", "not"];
+
+/// The groups, as an argument: the reader above reads them with the plan, which knows the store.
+pub(super) struct Groups;
+
+impl Kind for Groups {
+    type Value = Value;
+
+    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+        match Value::deserialize(deserializer)? {
+            groups @ Value::Array(_) => Ok(groups),
+            other => Err(D::Error::custom(format_args!(
+                "must be a list of groups, not {}",
+                wording::value(&other)
+            ))),
+        }
+    }
+}
+
+impl JsonSchema for Groups {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Groups".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Vec::<description::Group>::json_schema(generator)
+    }
+}
+
+/// The form of groups, for the schema.
+mod description {
+    #![allow(dead_code, reason = "only the schema uses these types")]
+
+    use schemars::JsonSchema;
+
+    use crate::argument::{Count, Mention, Plain};
+    use crate::plan::Strategy;
+
+    /// Store paths that share a layer: an item, a list of items, or an object with `paths`.
+    #[derive(JsonSchema)]
+    #[serde(untagged)]
+    pub(super) enum Group {
+        Item(Item),
+        Items(Vec<Item>),
+        Split(Split),
+    }
+
+    /// Store paths that are split into several layers.
+    #[derive(JsonSchema)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    pub(super) struct Split {
+        /// An item, or a list of items.
+        paths: Items,
+        /// The strategy that splits them, which sees these store paths alone. Default: `min-churn`.
+        strategy: Option<Strategy>,
+        /// Maximum number of layers. Default: 1.
+        #[schemars(with = "Count")]
+        max_layers: Option<usize>,
+    }
+
+    /// A store path, or an object with one predicate.
+    #[derive(JsonSchema)]
+    #[serde(untagged)]
+    pub(super) enum Item {
+        Path(#[schemars(with = "Mention")] String),
+        Predicate(Box<Predicate>),
+    }
+
+    /// An item, or a list of items.
+    #[derive(JsonSchema)]
+    #[serde(untagged)]
+    pub(super) enum Items {
+        One(Item),
+        Many(Vec<Item>),
+    }
+
+    /// A number of bytes, or text with a unit (B; kB, MB, GB, TB of 1000; KiB, MiB, GiB, TiB of 1024).
+    #[derive(JsonSchema)]
+    #[serde(untagged)]
+    pub(super) enum Size {
+        Bytes(u64),
+        Text(#[schemars(with = "Plain")] String),
+    }
+
+    /// A predicate: an object with one of these keys.
+    #[derive(JsonSchema)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+    pub(super) struct Predicate {
+        /// `true`: the store paths that the request names: `deps` or the config's, and `copyToRoot`.
+        roots: Option<bool>,
+        /// The closures of these items.
+        deps_of: Option<Items>,
+        /// These items and everything that refers to them, directly or indirectly.
+        dependents_of: Option<Items>,
+        /// These items and what nothing else needs: everything that the image would not contain without them.
+        needed_only_by: Option<Items>,
+        /// Store paths whose name, without the hash, matches this [regular expression](https://docs.rs/regex/latest/regex/#syntax)
+        /// as a whole.
+        #[schemars(with = "Plain")]
+        name: Option<String>,
+        /// Store paths whose archive has at least this size.
+        min_size: Option<Size>,
+        /// Store paths whose archive has at most this size.
+        max_size: Option<Size>,
+        /// The store paths that all of these items match: every store path for an empty list.
+        all: Option<Vec<Item>>,
+        /// The store paths that at least one of these items matches.
+        any: Option<Vec<Item>>,
+        /// The store paths that none of these items matches.
+        not: Option<Items>,
+    }
+}
 
 /// Reads groups.
 pub(super) struct Reader<'r> {
@@ -59,8 +180,15 @@ impl Reader<'_> {
                 "paths" => items = Some(self.items(value, &place)?),
                 "strategy" => {
                     let name = value.as_str().ok_or_else(|| wrong(&place, "a strategy's name", value))?;
-                    let read = Strategy::from_name(name).map_err(|error| Error::invalid(&place, error))?;
-                    strategy = Some(read);
+                    let known = Strategy::automatic().find(|strategy| Some(*strategy) == name.parse().ok());
+                    let why = || {
+                        format!(
+                            "expected one of {}, but it is {}",
+                            Strategy::names().join(", "),
+                            wording::quoted(name)
+                        )
+                    };
+                    strategy = Some(known.ok_or_else(|| Error::invalid(&place, why()))?);
                 }
                 "maxLayers" => {
                     let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
@@ -313,8 +441,8 @@ mod tests {
             (
                 json!([{"paths": [], "strategy": "explicit"}]),
                 format!(
-                    "[0].strategy is not valid: strategy \"explicit\" is not valid: expected one of {}",
-                    Strategy::NAMES.join(", ")
+                    "[0].strategy is not valid: expected one of {}, but it is \"explicit\"",
+                    Strategy::names().join(", ")
                 ),
             ),
             (

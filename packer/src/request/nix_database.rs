@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::layer::{Below, Scene};
+use super::layer::{Below, LayerContext};
 use super::{LayerPlan, LayerRequest, checked};
+use crate::argument::{Id, Kind, Root};
 use crate::closure::{Closure, PathInfo, Store};
 use crate::control::Stop;
 use crate::error::Result;
@@ -13,21 +15,22 @@ use crate::layer::{Perm, PlannedPath};
 use crate::rules::PermPath;
 use crate::store_path::StorePath;
 
-/// A tree of a database, as the builder door makes it, whose content lies at the image's root, in a layer of its own on top of
-/// all others. There its owner of `/nix` is the last word: below it, a layer with store paths would set root again, and in one
-/// layer with others, rules for their `/nix` could not be told from its own (nix2container#201). What it refers to is in the
-/// image already or not at all: as a root like others it would bring what layers have left out, and what they have with
-/// other perms a second time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The database for a Nix inside the image.
+// Its content is at the image's root, in a layer above all others. There its owner of `/nix` is final: below it, a layer with store
+// paths would set root again, and in one layer with others, rules for their `/nix` could not be told from its own
+// (nix2container#201). What it refers to is in the image already or not at all: as a root like others it would bring store paths
+// that layers have omitted, and those that have other perms a second time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NixDatabase {
-    /// The tree's store path.
+    /// The database: a store path that `nix/nix-database.nix` makes of the image's `config`, `healthcheck`, `copyToRoot` and `layers`.
+    #[serde(with = "Root")]
     pub path: String,
-    /// Who owns `/nix`, `/nix/store` and `/nix/var`.
-    #[serde(default)]
+    /// The owner of `/nix`, `/nix/store` and `/nix/var`.
+    #[serde(default, with = "Id")]
     pub uid: i64,
-    /// Their group.
-    #[serde(default)]
+    /// The group of `/nix`, `/nix/store` and `/nix/var`.
+    #[serde(default, with = "Id")]
     pub gid: i64,
 }
 
@@ -59,7 +62,7 @@ impl NixDatabase {
             ..LayerRequest::default()
         };
         let below = Below::Some(Vec::new());
-        let scene = Scene {
+        let context = LayerContext {
             place: "nixDatabase.",
             closure: &alone,
             store,
@@ -68,7 +71,7 @@ impl NixDatabase {
             placer: None,
             stop,
         };
-        layer.plan(scene, HashSet::new(), warnings)
+        layer.plan(context, HashSet::new(), warnings)
     }
 }
 

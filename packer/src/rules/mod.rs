@@ -6,13 +6,15 @@ mod matcher;
 
 use std::borrow::Cow;
 
+use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use self::go_regexp::GoRegexp;
 use self::matcher::Matcher;
-use crate::document;
+use crate::argument::Mention;
+use crate::document::{self, WITHIN};
 use crate::error::{Error, Result};
 pub use crate::layer::{PathOptions, Perm, Rewrite};
 use crate::wording::quoted;
@@ -52,12 +54,14 @@ impl RewritePath {
     }
 }
 
-/// Perms for one store path, as they stand in a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// The owner and mode of files of one store path, as a request has them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct PermPath {
-    /// The store path that they are for.
+    /// The store path.
+    #[schemars(with = "Mention")]
     pub path: String,
-    /// What they do.
+    /// The rule.
     #[serde(flatten)]
     pub perm: Perm,
 }
@@ -95,8 +99,13 @@ fn with_path<'de, T, D: Deserializer<'de>>(
 ) -> Result<(String, T), D::Error> {
     let mut rule = serde_json::Map::deserialize(deserializer)?;
     let path = rule.remove("path").ok_or_else(|| D::Error::missing_field("path"))?;
-    let path = document::fill_at(path, "", "path").map_err(D::Error::custom)?;
-    let rule = fill(rule.into()).map_err(|error| D::Error::custom(error.to_string().trim_start()))?;
+    let within = |error: Error| match error.to_string() {
+        // About the rule itself: its place is the caller's.
+        text if text.starts_with(' ') => D::Error::custom(text.trim_start()),
+        text => D::Error::custom(format_args!("{WITHIN}{text}")),
+    };
+    let path = document::fill_at(path, "", "path").map_err(within)?;
+    let rule = fill(rule.into()).map_err(within)?;
     Ok((path, rule))
 }
 

@@ -1,12 +1,12 @@
-//! The protocol: OCI distribution-spec 1.1's pull half. Whatever it does not know it refuses with the spec's error
-//! bodies.
+//! Implements the pull half of OCI distribution-spec 1.1. Other requests get the specification's error
+//! responses.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use hyper::header::{
-    ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
-    HeaderValue, IF_NONE_MATCH, IF_RANGE, LINK, RANGE, VARY,
+    ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, HeaderValue,
+    IF_NONE_MATCH, IF_RANGE, LINK, RANGE, VARY,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use nixply_packer::digest::Digest;
@@ -15,31 +15,32 @@ use percent_encoding::percent_decode_str;
 use serde_json::json;
 
 use super::admission::Admission;
+use super::blob_source::Source;
 use super::body::Body;
 use super::catalog::{Blob, Catalog, Document};
-use super::connections::Pulse;
+use super::client_support::ClientSupport;
+use super::connections::ConnectionState;
 use super::observer::{Observed, Read};
-use super::pump::Source;
+use super::pack_queue::PackQueue;
 use super::range::Part;
-use super::reads::Reads;
-use super::workshop::Workshop;
+use super::refusal::{Refusal, respond};
 use crate::error::Error;
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
-/// What all connections share.
+/// State that all connections share.
 pub(super) struct Shared {
     pub(super) catalog: Catalog,
-    pub(super) workshop: Arc<Workshop>,
+    pub(super) queue: Arc<PackQueue>,
     pub(super) admission: Admission,
 }
 
-/// What a path names.
+/// The resource that a path names.
 #[derive(Debug, PartialEq, Eq)]
 enum Route<'p> {
-    /// Whether this is a registry at all.
+    /// The API version check.
     Base,
     Manifest {
         name: &'p str,
@@ -60,7 +61,7 @@ enum Route<'p> {
 }
 
 impl<'p> Route<'p> {
-    /// Names have slashes in them, so a path is read from its end.
+    /// Parses a path from its end, because names contain slashes.
     fn of(path: &'p str) -> Self {
         let Some(rest) = path.strip_prefix("/v2") else { return Self::Other };
         let Some(rest) = rest.strip_prefix('/').filter(|rest| !rest.is_empty()) else {
@@ -79,51 +80,29 @@ impl<'p> Route<'p> {
     }
 }
 
-/// An error body of the specification ("Error codes").
-pub(super) struct Refusal {
-    status: StatusCode,
-    code: &'static str,
-    message: String,
-}
-
-impl Refusal {
-    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
-    }
-
-    fn not_found(code: &'static str, message: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, code, message)
-    }
-
-    pub(super) fn answer(&self) -> Response<Body> {
-        let body = json!({"errors": [{"code": self.code, "message": self.message, "detail": null}]});
-        respond(self.status, "application/json", Body::whole(body.to_string()))
-    }
-}
-
 impl Shared {
-    /// Answers a request of a connection. `trusted`, its peer may read what there is.
+    /// Answers one request. `trusted` means that the peer may read every image.
     pub(super) async fn answer<B>(
         self: Arc<Self>,
         request: Request<B>,
         trusted: bool,
-        pulse: Arc<Pulse>,
+        state: Arc<ConnectionState>,
     ) -> Result<Response<Body>, Infallible> {
-        let answering = pulse.answer();
-        self.workshop.counters.request();
+        let answering = state.answer();
+        self.queue.counters.request();
         let mut response = match self.admission.refuse(&request, trusted) {
             Some(response) => {
-                self.workshop.counters.refused();
+                self.queue.counters.refused();
                 response
             }
             None => {
-                pulse.trust();
+                state.trust();
                 self.route(&request).await.unwrap_or_else(|refusal| refusal.answer())
             }
         };
         response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
         if request.method() == Method::HEAD {
-            // The length stays in its header.
+            // The Content-Length header stays.
             *response.body_mut() = Body::empty();
         }
         Ok(response.map(|body| body.during(answering)))
@@ -135,7 +114,7 @@ impl Shared {
             let refusal = Refusal::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "UNSUPPORTED",
-                "this registry serves images that are built elsewhere; nothing can be pushed to it or deleted",
+                "this registry is read-only: it accepts no pushes and no deletions",
             );
             let mut response = refusal.answer();
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -153,7 +132,7 @@ impl Shared {
             Route::Blob { name, digest } => {
                 self.check_name(name)?;
                 let unknown =
-                    || Refusal::not_found("BLOB_UNKNOWN", format!("no image here has the blob {digest}"));
+                    || Refusal::not_found("BLOB_UNKNOWN", format!("this registry has no blob {digest}"));
                 let digest = parse_digest(digest)?.ok_or_else(unknown)?;
                 let blob = self.catalog.blob(digest).ok_or_else(unknown)?;
                 self.blob(digest, &blob, headers, head).await
@@ -166,13 +145,13 @@ impl Shared {
             }
             Route::Other => Err(Refusal::not_found(
                 "UNSUPPORTED",
-                "this registry has manifests, blobs, tags and referrers",
+                "this registry serves manifests, blobs, tags and referrers",
             )),
         }
     }
 
     fn check_name(&self, name: &str) -> Result<Vec<&str>, Refusal> {
-        let unknown = || Refusal::not_found("NAME_UNKNOWN", format!("no image is called {name:?} here"));
+        let unknown = || Refusal::not_found("NAME_UNKNOWN", format!("this registry has no image {name:?}"));
         self.catalog.tags(name).ok_or_else(unknown)
     }
 
@@ -182,20 +161,24 @@ impl Shared {
         reference: &str,
         headers: &HeaderMap,
     ) -> Result<Response<Body>, Refusal> {
-        let reads = Reads::of(headers);
+        let client = ClientSupport::of(headers);
         let found = if reference.contains(':') {
             match parse_digest(reference)? {
-                Some(digest) => self.catalog.by_digest(name, digest, reads, &self.workshop).await,
+                Some(digest) => self.catalog.by_digest(name, digest, client, &self.queue).await,
                 None => Ok(None),
             }
         } else {
-            self.catalog.by_tag(name, reference, reads, &self.workshop).await
+            self.catalog.by_tag(name, reference, client, &self.queue).await
         };
-        let unknown =
-            || Refusal::not_found("MANIFEST_UNKNOWN", format!("{name} has no manifest {reference:?} here"));
+        let unknown = || {
+            Refusal::not_found(
+                "MANIFEST_UNKNOWN",
+                format!("this registry has no manifest {reference:?} of {name}"),
+            )
+        };
         let Document { bytes, digest } = found.map_err(|error| self.failed(&error))?.ok_or_else(unknown)?;
         let mut response = respond(StatusCode::OK, oci::MANIFEST, Body::whole(bytes));
-        // Which codec a tag's layers have depends on who asks.
+        // The codec of a tag's layers depends on these headers.
         response.headers_mut().insert(VARY, HeaderValue::from_static("Accept, User-Agent"));
         Ok(named(response, digest, headers))
     }
@@ -210,10 +193,10 @@ impl Shared {
         let size = match blob {
             Blob::Bytes(bytes) => bytes.len() as u64,
             Blob::File(file) => file.size,
-            Blob::Converted(converted) => converted.made().expect("it is found by its digest").size,
-            Blob::Packed(packed) => packed.known().expect("it is found by its digest").1,
+            Blob::Converted(converted) => converted.made().expect("blobs are found by their digest").size,
+            Blob::Packed(packed) => packed.digest_and_size().expect("blobs are found by their digest").1,
         };
-        // Another blob's rest is not this one's (RFC 9110, 13.1.5); and ranges are for GET alone.
+        // A range of a different blob is ignored (RFC 9110, 13.1.5), and only GET has ranges.
         let resumes = text(headers, &IF_RANGE).is_none_or(|tag| tag == etag(digest));
         let wanted = text(headers, &RANGE).filter(|_| resumes && !head);
         let (status, part) = match wanted.map_or(Part::Whole, |value| Part::of(value, size)) {
@@ -229,24 +212,25 @@ impl Shared {
         };
         let content_range = format!("bytes {}-{}/{size}", part.start, part.end.saturating_sub(1));
         let (length, wanted) = (part.end - part.start, !head && !unchanged(headers, digest));
-        let read = blob.place().filter(|_| wanted && length > 0);
+        let read = blob.layer_index().filter(|_| wanted && length > 0);
         let read = read.map(|layer| Read { layer, digest, size, part: part.clone() });
         let body = match blob {
-            // Nobody reads it: nothing is packed.
+            // The client reads no bytes, so nothing is packed.
             _ if !wanted => Body::empty(),
             Blob::Bytes(bytes) => Body::whole(bytes.slice(part.start as usize..part.end as usize)),
-            Blob::File(file) => Body::pieces(Source::File(file.clone()), part, size, &self.workshop),
+            Blob::File(file) => Body::pieces(Source::File(file.clone()), part, size, &self.queue),
             Blob::Converted(converted) => {
-                let made = converted.made().expect("it is found by its digest");
-                Body::pieces(Source::Growing(made.bytes.clone()), part, size, &self.workshop)
+                let made = converted.made().expect("blobs are found by their digest");
+                Body::pieces(Source::Partial(made.bytes.clone()), part, size, &self.queue)
             }
             Blob::Packed(packed) => {
-                let source = self.workshop.source(packed).await.map_err(|error| self.failed(&error))?;
-                Body::pieces(source, part, size, &self.workshop)
+                let source =
+                    Source::of_packed(&self.queue, packed).await.map_err(|error| self.failed(&error))?;
+                Body::pieces(source, part, size, &self.queue)
             }
         };
-        let observed = read.map(|read| Observed::begin(&self.workshop.observer, read));
-        let body = body.counted(&self.workshop, digest).observed(observed);
+        let observed = read.map(|read| Observed::begin(&self.queue.observer, read));
+        let body = body.counted(&self.queue, digest).observed(observed);
         let mut response = respond(status, "application/octet-stream", body);
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
         response.headers_mut().insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -256,7 +240,7 @@ impl Shared {
         Ok(named(response, digest, headers))
     }
 
-    /// Tags, from the one after `last`, at most `n` of them.
+    /// Lists at most `n` tags after the tag `last`.
     fn tags(&self, name: &str, query: &str) -> Result<Response<Body>, Refusal> {
         let mut tags = self.check_name(name)?;
         let parameter =
@@ -276,15 +260,16 @@ impl Shared {
         Ok(response)
     }
 
-    /// Something of ours or the machine's, or a store path that changed: it is for the owner, and for the asker.
+    /// Reports a failure of the server or a changed store path to the owner, and returns the response for the
+    /// client.
     fn failed(&self, error: &Error) -> Refusal {
-        self.workshop.report(error);
+        self.queue.failures.report(error);
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", error.chain())
     }
 }
 
-/// What refers to a manifest: nothing does, of whatever type. An empty list spares the asker looking for a tag `sha256-...`
-/// (distribution-spec 1.1, "Listing Referrers").
+/// Answers with an empty list: no artifact refers to a manifest here. The list saves the client a look-up of
+/// the tag `sha256-...` (distribution-spec 1.1, "Listing Referrers").
 fn referrers(query: &str) -> Response<Body> {
     let index = json!({"schemaVersion": 2, "mediaType": oci::INDEX, "manifests": []});
     let mut response = respond(StatusCode::OK, oci::INDEX, Body::whole(index.to_string()));
@@ -294,7 +279,7 @@ fn referrers(query: &str) -> Response<Body> {
     response
 }
 
-/// A digest; none where it is a digest of another algorithm than all of ours.
+/// Parses a digest. None for a digest of another algorithm, which no blob here has.
 fn parse_digest(text: &str) -> Result<Option<Digest>, Refusal> {
     if let Ok(digest) = text.parse() {
         return Ok(Some(digest));
@@ -303,20 +288,12 @@ fn parse_digest(text: &str) -> Result<Option<Digest>, Refusal> {
         let known = algorithm.starts_with(|first: char| first.is_ascii_lowercase());
         known && algorithm != "sha256" && !encoded.is_empty()
     });
-    let wrong = || Refusal::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", format!("{text:?} is no digest"));
+    let wrong =
+        || Refusal::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", format!("{text:?} is not a digest"));
     if other { Ok(None) } else { Err(wrong()) }
 }
 
-fn respond(status: StatusCode, media_type: &'static str, body: Body) -> Response<Body> {
-    let length = body.len();
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    response.headers_mut().insert(CONTENT_LENGTH, length.into());
-    response
-}
-
-/// Adds the content's digest; what the asker has already is not sent again.
+/// Adds the content's digest. Omits the body if the client already has it.
 fn named(mut response: Response<Body>, digest: Digest, headers: &HeaderMap) -> Response<Body> {
     if unchanged(headers, digest) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -351,7 +328,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_name_things() {
+    fn paths_are_parsed_into_routes() {
         for (path, route) in [
             ("/v2", Route::Base),
             ("/v2/", Route::Base),
@@ -372,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn digests_of_other_algorithms_are_unknown_and_no_digests_are_invalid() {
+    fn digests_of_other_algorithms_are_unknown_and_malformed_ones_invalid() {
         let known = Digest::of(b"x").to_string();
         assert!(parse_digest(&known).is_ok_and(|digest| digest.is_some()));
         assert!(parse_digest("sha512:00").is_ok_and(|digest| digest.is_none()));

@@ -1,5 +1,5 @@
-//! The bytes of an answer. A blob's are read piece by piece on threads that may block, one piece ahead of the
-//! socket; memory for a reader is bounded by that.
+//! The body of a response. Threads that may block read a blob in pieces, one piece ahead of the socket. That
+//! bounds the memory for each client.
 
 use std::io;
 use std::ops::Range;
@@ -11,21 +11,21 @@ use hyper::body::{Bytes, Frame, SizeHint};
 use nixply_packer::digest::Digest;
 use tokio::sync::mpsc;
 
-use super::connections::Answering;
+use super::blob_source::{Source, send};
+use super::connections::AnswerGuard;
 use super::observer::Observed;
-use super::pump::{Source, pump};
-use super::workshop::Workshop;
+use super::pack_queue::PackQueue;
 
-/// An answer's body, of a length that is known.
+/// A response body of known length.
 pub(super) struct Body {
     bytes: Remaining,
     left: u64,
-    /// Whose bytes to count.
-    counted: Option<(Arc<Workshop>, Digest)>,
-    /// Whom to tell.
+    /// Counts the sent bytes for this blob.
+    counted: Option<(Arc<PackQueue>, Digest)>,
+    /// Receives the progress of the read.
     observed: Option<Observed>,
-    /// Ends with this.
-    _answering: Option<Answering>,
+    /// Marks the request as being answered until the body is dropped.
+    _answering: Option<AnswerGuard>,
 }
 
 enum Remaining {
@@ -34,26 +34,27 @@ enum Remaining {
 }
 
 impl Body {
-    /// No bytes.
+    /// Returns an empty body.
     pub(super) fn empty() -> Self {
         Self::whole(Bytes::new())
     }
 
-    /// These bytes.
+    /// Returns a body of these bytes.
     pub(super) fn whole(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         let left = bytes.len() as u64;
         Self { bytes: Remaining::Whole(bytes), left, counted: None, observed: None, _answering: None }
     }
 
-    /// A part of a blob with `size` bytes. Where the blob cannot be given to its end, the connection is cut.
-    pub(super) fn pieces(source: Source, part: Range<u64>, size: u64, workshop: &Arc<Workshop>) -> Self {
+    /// Returns a part of a blob with `size` bytes. If the blob cannot be served completely, the connection is
+    /// closed.
+    pub(super) fn pieces(source: Source, part: Range<u64>, size: u64, queue: &Arc<PackQueue>) -> Self {
         let left = part.end - part.start;
         let (sender, receiver) = mpsc::channel(1);
-        let workshop = workshop.clone();
+        let queue = queue.clone();
         tokio::spawn(async move {
-            let done = pump(source, part, size, &sender, &workshop);
-            // Whoever has gone waits for nothing.
+            let done = send(source, part, size, &sender, &queue);
+            // Stop when the client has gone.
             let done = tokio::select! { done = done => done, () = sender.closed() => Ok(()) };
             if let Err(error) = done {
                 let _ = sender.send(Err(error)).await;
@@ -62,25 +63,25 @@ impl Body {
         Self { bytes: Remaining::Pieces(receiver), left, counted: None, observed: None, _answering: None }
     }
 
-    /// Counts what is sent as this blob's.
-    pub(super) fn counted(mut self, workshop: &Arc<Workshop>, blob: Digest) -> Self {
-        self.counted = Some((workshop.clone(), blob));
+    /// Counts the sent bytes for this blob.
+    pub(super) fn counted(mut self, queue: &Arc<PackQueue>, blob: Digest) -> Self {
+        self.counted = Some((queue.clone(), blob));
         self
     }
 
-    /// Tells of what is sent.
+    /// Reports the sent bytes to the observer.
     pub(super) fn observed(mut self, observed: Option<Observed>) -> Self {
         self.observed = observed;
         self
     }
 
-    /// Keeps this until all is handed over.
-    pub(super) fn during(mut self, answering: Answering) -> Self {
+    /// Keeps the guard until the body is dropped.
+    pub(super) fn during(mut self, answering: AnswerGuard) -> Self {
         self._answering = Some(answering);
         self
     }
 
-    /// How many bytes there are.
+    /// Number of bytes that are left.
     pub(super) fn len(&self) -> u64 {
         self.left
     }
@@ -106,14 +107,14 @@ impl hyper::body::Body for Body {
         };
         Poll::Ready(Some(piece.map(|piece| {
             self.left -= piece.len() as u64;
-            if let Some((workshop, blob)) = &self.counted {
-                workshop.counters.sent(*blob, piece.len() as u64);
+            if let Some((queue, blob)) = &self.counted {
+                queue.counters.sent(*blob, piece.len() as u64);
             }
             if let Some(observed) = &self.observed {
                 observed.sent(piece.len() as u64);
             }
             if self.left == 0 {
-                // Whoever has all of it may be gone before this body is.
+                // A client with all bytes may close the connection before this body is dropped.
                 self.observed.take().into_iter().for_each(Observed::end);
             }
             Frame::data(piece)

@@ -1,8 +1,8 @@
-//! How many connections there are, and which of them wait for their peers: a reader that stalls is cut.
+//! Limits the number of connections and closes those that stall.
 //!
-//! A connection *waits* from when it is there, or has had its answer, until its next request is whole; and while its answer
-//! cannot be sent because the peer takes nothing, or next to nothing. While this server packs, the peer waits, not the
-//! connection.
+//! A connection *waits* for its peer in two cases: from its start or its last answer until its next request
+//! is complete, and while the peer does not read the answer, or reads almost nothing. While the server packs,
+//! the connection does not wait.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,22 +16,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-/// The most connections at once. Where the process may have fewer open files, it has fewer connections.
+/// Maximum number of connections. A lower limit on open files lowers it.
 pub(super) const MOST: usize = 768;
 
-/// The most connections of programs that have not shown yet that they may read anything. They never take another's place.
-const MOST_STRANGERS: usize = 64;
+/// Maximum number of connections of programs that have not yet shown that they may read. They never displace
+/// trusted connections.
+const MOST_UNTRUSTED: usize = 64;
 
 /// How long a connection may wait for its peer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long a connection has waited at least when it is cut to make room for another.
-const LITTLE_PATIENCE: Duration = Duration::from_millis(250);
+/// How long a connection must have waited before the server closes it to make room for another.
+const MIN_PATIENCE: Duration = Duration::from_millis(250);
 
-/// How long a connection for which there is no room waits until it tries again.
+/// Interval between attempts to add a connection when there is no room.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Bytes that a peer has to take before a connection counts as one that does not wait.
+/// Number of bytes that a peer must read before its connection stops waiting.
 const PROGRESS: u64 = 16 << 10;
 
 const NEVER: u64 = u64::MAX;
@@ -47,26 +48,26 @@ pub(super) struct Connections {
 #[derive(Debug, Default)]
 struct Open {
     next: u64,
-    pulses: BTreeMap<u64, Arc<Pulse>>,
+    states: BTreeMap<u64, Arc<ConnectionState>>,
 }
 
-/// What one connection does.
+/// State of one connection.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(super) struct ConnectionState {
     begin: Instant,
-    /// Since when it waits for its peer, in milliseconds from `begin`.
+    /// Start of the wait, in milliseconds after `begin`, or [`NEVER`].
     waits: AtomicU64,
-    /// What the peer has taken since.
+    /// Number of bytes that the peer has read since the wait began.
     taken: AtomicU64,
     /// A request is being answered.
     answering: AtomicBool,
-    /// The peer may read what there is.
+    /// The peer may read every image.
     trusted: AtomicBool,
     cut: Notify,
 }
 
 impl Connections {
-    /// At most so many as open files allow, with room for what is read and written.
+    /// Limits the connections to three quarters of the allowed open files, which leaves some for blobs.
     pub(super) fn new() -> Self {
         let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let files = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
@@ -74,7 +75,8 @@ impl Connections {
         Self { most, begin: Instant::now(), open: Mutex::default() }
     }
 
-    /// Adds a connection of a program that may read. Where there is no room for it and none can be made, this and all further ones wait.
+    /// Adds a connection of a trusted program. If there is no room, waits until there is; later connections
+    /// wait too.
     pub(super) async fn room(self: &Arc<Self>) -> Connection {
         loop {
             match self.add(true) {
@@ -84,29 +86,29 @@ impl Connections {
         }
     }
 
-    /// Adds a stranger's connection. Where there is no room for it, it is not answered.
-    pub(super) fn strangers_room(self: &Arc<Self>) -> Option<Connection> {
+    /// Adds a connection of an untrusted program. None if there is no room.
+    pub(super) fn room_for_untrusted(self: &Arc<Self>) -> Option<Connection> {
         self.add(false)
     }
 
-    /// Adds a connection, if there is room for it or can be made.
+    /// Adds a connection if there is room, or if a connection that waits can be closed.
     fn add(self: &Arc<Self>, trusted: bool) -> Option<Connection> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let most = if trusted { self.most } else { MOST_STRANGERS.min(self.most) };
-        let alike = |pulse: &Arc<Pulse>| pulse.trusted.load(Ordering::Relaxed) == trusted;
-        if open.pulses.values().filter(|pulse| alike(pulse)).count() >= most {
-            let waits = |pulse: &Arc<Pulse>| pulse.waits.load(Ordering::Relaxed);
+        let most = if trusted { self.most } else { MOST_UNTRUSTED.min(self.most) };
+        let alike = |state: &Arc<ConnectionState>| state.trusted.load(Ordering::Relaxed) == trusted;
+        if open.states.values().filter(|state| alike(state)).count() >= most {
+            let waits = |state: &Arc<ConnectionState>| state.waits.load(Ordering::Relaxed);
             let longest =
-                open.pulses.iter().filter(|(_, pulse)| alike(pulse)).min_by_key(|(_, pulse)| waits(pulse));
-            let (key, pulse) = longest?;
-            if pulse.waited() < LITTLE_PATIENCE {
+                open.states.iter().filter(|(_, state)| alike(state)).min_by_key(|(_, state)| waits(state));
+            let (key, state) = longest?;
+            if state.waited() < MIN_PATIENCE {
                 return None;
             }
             let key = *key;
-            pulse.cut.notify_one();
-            open.pulses.remove(&key);
+            state.cut.notify_one();
+            open.states.remove(&key);
         }
-        let pulse = Arc::new(Pulse {
+        let state = Arc::new(ConnectionState {
             begin: self.begin,
             waits: AtomicU64::new(NEVER),
             taken: AtomicU64::default(),
@@ -114,52 +116,52 @@ impl Connections {
             trusted: AtomicBool::new(trusted),
             cut: Notify::new(),
         });
-        pulse.wait();
+        state.wait();
         let key = open.next;
         open.next += 1;
-        open.pulses.insert(key, pulse.clone());
-        Some(Connection { key, pulse, all: self.clone() })
+        open.states.insert(key, state.clone());
+        Some(Connection { key, state, all: self.clone() })
     }
 
-    /// Cuts those that have waited too long.
+    /// Closes connections that have waited too long.
     pub(super) fn cut_stalled(&self) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let stalled = open.pulses.values().filter(|pulse| pulse.waited() >= PATIENCE);
-        stalled.for_each(|pulse| pulse.cut.notify_one());
+        let stalled = open.states.values().filter(|state| state.waited() >= PATIENCE);
+        stalled.for_each(|state| state.cut.notify_one());
     }
 
-    /// Cuts the connection that has waited longest, because there are no open files left.
+    /// Closes the connection that has waited longest, because no open files are left.
     pub(super) fn cut_longest(&self) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let longest = open.pulses.values().max_by_key(|pulse| pulse.waited());
+        let longest = open.states.values().max_by_key(|state| state.waited());
         longest
             .into_iter()
-            .filter(|pulse| pulse.waited() >= LITTLE_PATIENCE)
-            .for_each(|pulse| pulse.cut.notify_one());
+            .filter(|state| state.waited() >= MIN_PATIENCE)
+            .for_each(|state| state.cut.notify_one());
     }
 }
 
-/// A connection's place among the others.
+/// An entry among the open connections.
 pub(super) struct Connection {
     key: u64,
-    pub(super) pulse: Arc<Pulse>,
+    pub(super) state: Arc<ConnectionState>,
     all: Arc<Connections>,
 }
 
 impl Connection {
-    /// Waits until the connection is to be cut.
+    /// Waits until the connection must be closed.
     pub(super) async fn cut(&self) {
-        self.pulse.cut.notified().await;
+        self.state.cut.notified().await;
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.all.open.lock().unwrap_or_else(PoisonError::into_inner).pulses.remove(&self.key);
+        self.all.open.lock().unwrap_or_else(PoisonError::into_inner).states.remove(&self.key);
     }
 }
 
-impl Pulse {
+impl ConnectionState {
     fn wait(&self) {
         self.taken.store(0, Ordering::Relaxed);
         let now = u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(NEVER - 1);
@@ -173,19 +175,19 @@ impl Pulse {
         }
     }
 
-    /// A request is whole. Gives what ends when its answer has been handed over.
-    pub(super) fn answer(self: &Arc<Self>) -> Answering {
+    /// Marks a request as being answered until the returned guard is dropped.
+    pub(super) fn answer(self: &Arc<Self>) -> AnswerGuard {
         self.answering.store(true, Ordering::Relaxed);
         self.waits.store(NEVER, Ordering::Relaxed);
-        Answering(self.clone())
+        AnswerGuard(self.clone())
     }
 
-    /// The peer has shown that it may read.
+    /// Records that the peer may read every image.
     pub(super) fn trust(&self) {
         self.trusted.store(true, Ordering::Relaxed);
     }
 
-    /// Notes whether the peer takes what is written.
+    /// Records whether the peer reads the written bytes.
     fn wrote(&self, written: &Poll<io::Result<usize>>) {
         if !self.answering.load(Ordering::Relaxed) {
             return;
@@ -204,24 +206,24 @@ impl Pulse {
     }
 }
 
-/// A request that is being answered.
+/// Marks a request as being answered.
 #[derive(Debug)]
-pub(super) struct Answering(Arc<Pulse>);
+pub(super) struct AnswerGuard(Arc<ConnectionState>);
 
-impl Drop for Answering {
+impl Drop for AnswerGuard {
     fn drop(&mut self) {
         self.0.answering.store(false, Ordering::Relaxed);
         self.0.wait();
     }
 }
 
-/// A socket whose writes are noted.
-pub(super) struct Watched {
+/// A socket that records whether its peer reads.
+pub(super) struct WatchedStream {
     pub(super) stream: TcpStream,
-    pub(super) pulse: Arc<Pulse>,
+    pub(super) state: Arc<ConnectionState>,
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for WatchedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -231,14 +233,14 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for WatchedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.pulse.wrote(&written);
+        self.state.wrote(&written);
         written
     }
 
@@ -248,7 +250,7 @@ impl AsyncWrite for Watched {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, pieces);
-        self.pulse.wrote(&written);
+        self.state.wrote(&written);
         written
     }
 

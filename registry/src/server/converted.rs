@@ -1,5 +1,5 @@
-//! Layers of base images for readers that know no zstd: compressed anew the first time that such a reader asks for the manifest.
-//! The bytes lie in a file without a name, as packed layers do.
+//! Layers of base images for clients that do not support zstd. The server recompresses such a layer when a
+//! client first requests the manifest. The bytes go to a file without a name, as those of packed layers.
 
 use std::sync::{Arc, OnceLock};
 
@@ -10,9 +10,9 @@ use nixply_packer::image::blob;
 use nixply_packer::image::spec::Layer;
 use nixply_packer::pack::Control;
 
-use super::growing::Growing;
-use super::pump::FileBlob;
-use super::workshop::Workshop;
+use super::file_blob::FileBlob;
+use super::pack_queue::PackQueue;
+use super::partial_blob::PartialBlob;
 use crate::error::Result;
 
 /// A layer's file in another codec.
@@ -29,39 +29,40 @@ pub(super) struct ConvertedBlob {
 pub(super) struct Made {
     pub(super) digest: Digest,
     pub(super) size: u64,
-    pub(super) bytes: Arc<Growing>,
+    pub(super) bytes: Arc<PartialBlob>,
 }
 
 impl ConvertedBlob {
-    /// The layer whose file this is, in this codec. Nothing is converted yet.
+    /// Describes the layer of this file in this codec, without converting it.
     pub(super) fn new(file: Arc<FileBlob>, layer: Layer, codec: Codec) -> Self {
         Self { file, layer, codec, made: OnceLock::new() }
     }
 
-    /// The bytes, if the layer has been converted.
+    /// Returns the bytes if the layer has been converted.
     pub(super) fn made(&self) -> Option<&Made> {
         self.made.get()
     }
 
-    /// Converts the layer unless that has been done. What failed is tried again: a file can be repaired.
+    /// Converts the layer, once. Tries again after a failure, because a file can be repaired.
     ///
     /// # Errors
     ///
-    /// The file cannot be read or decompressed, or is not the layer; the scratch folder cannot be written; the server stops.
-    pub(super) async fn make(self: &Arc<Self>, workshop: &Arc<Workshop>) -> Result<Made> {
+    /// The file cannot be read or decompressed, or is not the layer; the scratch directory cannot be written;
+    /// the server stops.
+    pub(super) async fn make(self: &Arc<Self>, queue: &Arc<PackQueue>) -> Result<Made> {
         if let Some(made) = self.made() {
             return Ok(made.clone());
         }
-        let (blob, workshop) = (self.clone(), workshop.clone());
-        // A task of its own: what others wait for does not end with a reader that goes away.
+        let (blob, queue) = (self.clone(), queue.clone());
+        // A separate task: a client that goes away must not end a conversion that others wait for.
         let task = tokio::spawn(async move {
-            let _thread = workshop.alone_with_a_thread().await;
+            let _thread = queue.exclusive_thread().await;
             if let Some(made) = blob.made() {
                 return Ok(made.clone());
             }
             let converting = {
-                let (blob, workshop) = (blob.clone(), workshop.clone());
-                move || blob.convert(&workshop)
+                let (blob, queue) = (blob.clone(), queue.clone());
+                move || blob.convert(&queue)
             };
             let made = tokio::task::spawn_blocking(converting).await;
             let made = made.unwrap_or_else(|_| Err(PackerError::Interrupted.into()))?;
@@ -70,16 +71,16 @@ impl ConvertedBlob {
         task.await.unwrap_or_else(|_| Err(PackerError::Interrupted.into()))
     }
 
-    fn convert(&self, workshop: &Workshop) -> Result<Made> {
-        let file = self.file.open(&workshop.store)?;
-        let bytes = workshop.scratch_file()?;
+    fn convert(&self, queue: &PackQueue) -> Result<Made> {
+        let file = self.file.open(&queue.store)?;
+        let bytes = queue.scratch_file()?;
         let mut written = 0;
         let write = |part: &[u8]| {
             bytes.write(written, part)?;
             written += part.len() as u64;
             Ok(())
         };
-        let control = Control::new(&workshop.stop, &());
+        let control = Control::new(&queue.failures.stop, &());
         let (digest, size) = blob::convert(file, &self.layer, self.codec, &control, write)?;
         bytes.finish();
         Ok(Made { digest, size, bytes: Arc::new(bytes) })

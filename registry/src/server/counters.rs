@@ -1,4 +1,4 @@
-//! What has been transferred.
+//! Statistics of a server.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use nixply_packer::digest::Digest;
 
-/// Counted while the server runs.
+/// Counters of a running server.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     requests: AtomicU64,
@@ -15,21 +15,21 @@ pub(super) struct Counters {
     sent: Mutex<BTreeMap<Digest, u64>>,
 }
 
-/// What a server has done so far.
+/// Statistics of a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Requests of any kind.
+    /// Number of requests of any kind.
     pub requests: u64,
-    /// Requests of programs that may not read what there is.
+    /// Number of requests of programs that may not read the images.
     pub refused: u64,
-    /// Layers that packing was begun of; a layer that failed and was asked for again counts again.
+    /// Number of packings that were started. A layer that failed and was requested again counts again.
     pub packings: u64,
-    /// Bytes of blobs (layers and configs) that were sent, by the blob. Blobs of which nothing was sent are not in it.
+    /// Number of sent bytes for each blob (layers and configs). Blobs without sent bytes are absent.
     pub sent: BTreeMap<Digest, u64>,
 }
 
 impl Counts {
-    /// Bytes in all.
+    /// Total number of sent bytes.
     pub fn bytes(&self) -> u64 {
         self.sent.values().sum()
     }

@@ -1,5 +1,5 @@
-//! Checked frames of cached blobs, which all readers share. A frame has to be read as a whole to be checked; its readers take
-//! small pieces of it, so that a reader that stalls keeps a piece and not a frame.
+//! Caches verified frames of cached blobs, which all clients share. A frame must be read as a whole to be
+//! verified. Clients copy small pieces of it, so a stalled client holds a piece, not a frame.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,22 +10,23 @@ use nixply_packer::digest::Digest;
 use nixply_packer::pack::CachedBlob;
 use tokio::sync::Semaphore;
 
-use super::pump::PIECE;
+/// Bytes that the server reads and sends at once.
+pub(super) const PIECE: usize = 64 << 10;
 
-/// Bytes of frames that are kept.
+/// Maximum number of bytes in kept frames.
 const MOST_BYTES: usize = 32 << 20;
 
-/// Frames that are read at once. One has about 4 MiB at most.
+/// Maximum number of frames that are read at once. A frame has at most about 4 MiB.
 const MOST_READS: usize = 8;
 
-/// The frames that were read last.
+/// The most recently used frames.
 #[derive(Debug)]
 pub(super) struct Frames {
     reads: Semaphore,
     kept: Mutex<VecDeque<Kept>>,
 }
 
-/// Bytes of a blob from `at` on: one frame or several small ones.
+/// Bytes of a blob from `at`: one frame or several small ones.
 #[derive(Debug)]
 struct Kept {
     blob: Digest,
@@ -38,7 +39,7 @@ impl Frames {
         Self { reads: Semaphore::new(MOST_READS), kept: Mutex::default() }
     }
 
-    /// At most so many bytes of a blob from `at` on, at least one. None where the cache has lost them.
+    /// Returns between one and `most` bytes of a blob from `at`. None if the cache has lost them.
     pub(super) async fn piece(
         self: &Arc<Self>,
         blob: Digest,
@@ -50,7 +51,7 @@ impl Frames {
             return Ok(Some(piece));
         }
         let _read = self.reads.acquire().await.map_err(io::Error::other)?;
-        // Another reader may have read it meanwhile.
+        // Another client may have read it in the meantime.
         if let Some(piece) = self.kept(blob, at, most) {
             return Ok(Some(piece));
         }
@@ -68,7 +69,7 @@ impl Frames {
         let has =
             |kept: &Kept| kept.blob == blob && (kept.at..kept.at + kept.bytes.len() as u64).contains(&at);
         let found = kept.iter().position(has)?;
-        // The one that was used last is the last to go.
+        // Move the frame to the end: the least recently used one is evicted first.
         let frame = kept.remove(found)?;
         let begin = usize::try_from(at - frame.at).ok()?;
         let piece = &frame.bytes[begin..frame.bytes.len().min(begin + most)];

@@ -1,33 +1,43 @@
-//! A read-only registry that serves images straight from their specs: nothing is packed until somebody asks for a layer's
-//! bytes, and then once, while the asker reads them.
+//! A read-only registry that serves images from their specs. The server packs a layer when a client first
+//! reads its bytes, once, while that client reads.
 //!
 //! ```text
-//! answer ──> catalog ──> workshop ──> growing <── body
-//! protocol   what is     packs        a blob's     what a reader
-//!            served                   bytes        has of it
+//! answer ────> catalog ──────> blob_source ──────> body
+//! HTTP        names and       bytes from a file,  response of one
+//! requests    digests         the cache, or from  client
+//!                             pack_queue
 //! ```
+//!
+//! An arrow points from a step to the next one in an answer. `pack_queue` writes a `partial_blob`, which
+//! clients read while it grows.
 
 mod admission;
 mod answer;
+mod blob_source;
 mod body;
 mod catalog;
+mod client_support;
+mod compression;
 mod connections;
 mod converted;
 mod counters;
+mod failures;
+mod file_blob;
 mod frames;
-mod growing;
 mod observer;
+mod options;
+mod pack_queue;
+mod packed_blob;
+mod partial_blob;
 mod peer;
 mod proof;
-mod pump;
 mod range;
-mod reads;
+mod readers;
+mod refusal;
 #[cfg(test)]
 mod tests;
-mod workshop;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -36,112 +46,59 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use nixply_packer::cache::Cache;
-use nixply_packer::closure::Store;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
 
 use self::admission::Admission;
 use self::answer::Shared;
-use self::connections::{Connection, Connections, PATIENCE, Watched};
+use self::connections::{Connection, Connections, PATIENCE, WatchedStream};
+use self::pack_queue::PackQueue;
 use self::peer::Peer;
-use self::workshop::Workshop;
 use crate::error::{Error, Result};
 
-pub use self::admission::{Readers, Secret};
 pub use self::catalog::Image;
+pub use self::compression::Compression;
 pub use self::counters::Counts;
+pub use self::failures::Report;
 pub use self::observer::{Observer, Read};
+pub use self::options::Options;
 pub use self::peer::peers_are_known;
-pub use self::reads::Compression;
+pub use self::readers::{Readers, Secret};
 
-/// How long packings may take to notice that they are to stop; they look several times a second.
+/// How long the server waits for running packings to stop. They check several times a second.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a connection has for a request's head, and about what it has of an answer beside a piece.
+/// Buffer of a connection: for a request's head, and roughly for the part of an answer that exceeds a piece.
 const HTTP_BUFFER: usize = 32 << 10;
 
-/// What the kernel keeps of an answer on loopback, of which Linux makes twice as much.
+/// The kernel's send buffer for an answer on loopback. Linux doubles this number.
 const SEND_BUFFER: usize = 256 << 10;
 
-/// Threads that read for those who ask, beside those that pack.
+/// Maximum number of reading threads, in addition to the packing threads.
 const MOST_READING_THREADS: usize = 32;
 
-/// How often connections are looked at that wait for their peers.
+/// Interval between checks for stalled connections.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long a further connection is left alone where no file descriptors are left.
+/// How long the server waits before it accepts again when no file descriptors are left.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The most connections whose users are looked up at once.
+/// Maximum number of concurrent look-ups of a connection's user.
 const MOST_LOOKUPS: usize = 64;
-
-/// Hears of layers that cannot be served. Called from the server's threads.
-pub type Report = Arc<dyn Fn(&Error) + Send + Sync>;
-
-/// How to serve.
-#[derive(Clone)]
-pub struct Options {
-    /// Where to listen. Port 0 is a free one.
-    pub listen: SocketAddr,
-    /// Whether that may be an address that other machines reach.
-    pub allow_remote: bool,
-    /// Whose programs are answered.
-    pub readers: Readers,
-    /// Names by which clients may call a server on loopback, beside `localhost` and loopback's addresses.
-    pub hosts: Vec<String>,
-    /// How layers are compressed.
-    pub compression: Compression,
-    /// Where the store paths are.
-    pub store: Store,
-    /// What earlier packings have made, and where this one's go.
-    pub cache: Option<Cache>,
-    /// Threads to pack with, all packings together; 0 is one for each core.
-    pub threads: usize,
-    /// Whether store paths whose archives' hashes the cache remembers are compared with them when they are read
-    /// ([`with_store_check`](nixply_packer::pack::Packer::with_store_check)).
-    pub check_store: bool,
-    /// A folder for packed layers. They have no names in it, and their space is free again when the server ends.
-    pub scratch: PathBuf,
-    /// Hears why a layer could not be served.
-    pub report: Report,
-    /// Hears which layers are packed and read.
-    pub observer: Arc<dyn Observer>,
-}
-
-impl Options {
-    /// A free port of loopback, for what is in `store`.
-    pub fn new(store: Store) -> Self {
-        Self {
-            listen: (Ipv4Addr::LOCALHOST, 0).into(),
-            allow_remote: false,
-            readers: Readers::Everyone,
-            hosts: Vec::new(),
-            compression: Compression::Auto,
-            store,
-            cache: None,
-            threads: 0,
-            check_store: false,
-            scratch: std::env::temp_dir(),
-            report: Arc::new(|_| {}),
-            observer: Arc::new(()),
-        }
-    }
-}
 
 /// A registry that runs until it is stopped or dropped.
 pub struct Server {
     address: SocketAddr,
-    workshop: Arc<Workshop>,
+    queue: Arc<PackQueue>,
     stop: Arc<AtomicBool>,
-    /// Dropped, it ends the loop that takes connections.
+    /// Dropping it ends the accept loop.
     ending: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Begins to serve. When this returns, the address answers.
+    /// Starts to serve. The address answers once this returns.
     pub fn start(images: Vec<Image>, options: Options) -> Result<Self> {
         let Options { listen, allow_remote, compression, .. } = options;
         let local = listen.ip().is_loopback();
@@ -154,32 +111,33 @@ impl Server {
         let admission =
             Admission { readers: options.readers.clone(), hosts: local.then(|| options.hosts.clone()) };
         let catalog = catalog::Catalog::new(images, &options.store, compression)?;
-        // Better now than when a client waits.
+        // Fail now rather than when a client waits.
         tempfile::tempfile_in(&options.scratch)
             .map_err(|source| Error::Scratch { folder: options.scratch.clone(), source })?;
         let stop = Arc::new(AtomicBool::new(false));
-        let workshop = Arc::new(Workshop::new(options, stop.clone()));
+        let queue = Arc::new(PackQueue::new(options, stop.clone()));
         let failed = |source| Error::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         if local {
-            // Connections have it from here. Bytes that a peer does not take wait in the kernel's memory.
+            // Connections inherit the size. The kernel's memory holds bytes that a peer has not read.
             set_socket_send_buffer_size(&listener, SEND_BUFFER).map_err(|error| failed(error.into()))?;
         }
         let address = listener.local_addr().map_err(failed)?;
-        // They move bytes; reading and packing is done elsewhere.
+        // These threads only move bytes. Other threads read and pack.
         let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4));
-        // And one that accepts connections, and one that reads: tokio panics where it cannot start a thread.
+        // Plus one thread that accepts connections and one that reads: tokio panics if it cannot start a
+        // thread.
         try_threads(workers + 2).map_err(Error::Start)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(workers)
-            .max_blocking_threads(workshop.threads() + MOST_READING_THREADS)
+            .max_blocking_threads(queue.threads() + MOST_READING_THREADS)
             .thread_name("nixply-serve")
             .enable_all()
             .build()
             .map_err(Error::Start)?;
         let (ending, ended) = oneshot::channel();
-        let shared = Arc::new(Shared { catalog, workshop: workshop.clone(), admission });
+        let shared = Arc::new(Shared { catalog, queue: queue.clone(), admission });
         let serve = move || {
             runtime.block_on(async {
                 tokio::select! {
@@ -191,20 +149,20 @@ impl Server {
         };
         let thread =
             std::thread::Builder::new().name("nixply-serve".into()).spawn(serve).map_err(Error::Start)?;
-        Ok(Self { address, workshop, stop, ending: Some(ending), thread: Some(thread) })
+        Ok(Self { address, queue, stop, ending: Some(ending), thread: Some(thread) })
     }
 
-    /// Where it listens.
+    /// Address of the listening socket.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What it has done so far.
+    /// Statistics so far.
     pub fn counts(&self) -> Counts {
-        self.workshop.counters.counts()
+        self.queue.counters.counts()
     }
 
-    /// Ends it: connections are cut, packings given up, packed layers forgotten. Gives what it has done.
+    /// Stops the server: closes connections, aborts packing and drops packed layers. Returns the statistics.
     pub fn stop(mut self) -> Counts {
         self.end();
         self.counts()
@@ -214,7 +172,7 @@ impl Server {
         self.stop.store(true, Ordering::Relaxed);
         drop(self.ending.take());
         if let Some(thread) = self.thread.take() {
-            // A panic of it has been printed; there is nothing more to end.
+            // The panic hook has printed any panic of the thread.
             let _ = thread.join();
         }
     }
@@ -226,25 +184,25 @@ impl Drop for Server {
     }
 }
 
-/// Starts as many threads at once, and ends them. Fails where the machine has no room for them.
+/// Checks that the system allows `count` more threads: starts that many at once and ends them.
 fn try_threads(count: usize) -> std::io::Result<()> {
     let (ended, ends) = std::sync::mpsc::channel::<()>();
     let ends = Arc::new(std::sync::Mutex::new(ends));
     let start = |_| {
         let ends = ends.clone();
-        // Waits until nobody can send any more.
+        // Blocks until the sender is dropped.
         std::thread::Builder::new().spawn(move || drop(ends.lock().map(|ends| ends.recv())))
     };
     let started: std::io::Result<Vec<_>> = (0..count).map(start).collect();
     drop(ended);
-    // Their number counts until they have ended.
+    // The system counts a thread until it has ended.
     started?.into_iter().for_each(|thread| drop(thread.join()));
     Ok(())
 }
 
-/// Takes connections for ever.
+/// Accepts connections until the server stops.
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let listener = tokio::net::TcpListener::from_std(listener).expect("it does not block");
+    let listener = tokio::net::TcpListener::from_std(listener).expect("the listener is non-blocking");
     let connections = Arc::new(Connections::new());
     let lookups = Arc::new(Semaphore::new(MOST_LOOKUPS));
     let mut look = tokio::time::interval(LOOK);
@@ -257,7 +215,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             }
         };
         let Ok((stream, peer)) = accepted else {
-            // No file descriptors left, perhaps.
+            // Probably no file descriptors are left.
             connections.cut_longest();
             tokio::time::sleep(PAUSE).await;
             continue;
@@ -268,7 +226,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             tokio::spawn(serve(stream, shared, connection, true));
             continue;
         }
-        // The wait is for the kernel's table of connections, never for what strangers do.
+        // The permit bounds reads of the kernel's connection table. Clients cannot delay them.
         let looks_up = lookups.clone().acquire_owned().await;
         let connections = connections.clone();
         tokio::spawn(async move {
@@ -280,24 +238,24 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 let trusted = shared.admission.trusts(peer);
                 let connection = connections.room().await;
                 serve(stream, shared, connection, trusted).await;
-            } else if let Some(connection) = connections.strangers_room() {
+            } else if let Some(connection) = connections.room_for_untrusted() {
                 serve(stream, shared, connection, false).await;
             }
         });
     }
 }
 
-/// Answers a connection's requests until it ends or is cut.
+/// Answers the requests of a connection until it ends or is closed.
 async fn serve(stream: TcpStream, shared: Arc<Shared>, connection: Connection, trusted: bool) {
-    // Answers of a few bytes are not held back.
+    // Send small answers at once.
     let _ = stream.set_nodelay(true);
-    let pulse = &connection.pulse;
-    let service = service_fn(|request| shared.clone().answer(request, trusted, pulse.clone()));
-    let stream = TokioIo::new(Watched { stream, pulse: pulse.clone() });
+    let state = &connection.state;
+    let service = service_fn(|request| shared.clone().answer(request, trusted, state.clone()));
+    let stream = TokioIo::new(WatchedStream { stream, state: state.clone() });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(HTTP_BUFFER);
     tokio::select! {
-        // Clients that go away, and blobs that are not given to their end, have been dealt with.
+        // Errors here are clients that went away and blobs that failed. Other code has handled both.
         _ = http.serve_connection(stream, service) => {}
         () = connection.cut() => {}
     }

@@ -1,4 +1,4 @@
-//! Who starts a server can listen to what becomes of the layers.
+//! Notifies the server's owner of the layers that are packed and read.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,37 +6,39 @@ use std::sync::Arc;
 use nixply_packer::digest::Digest;
 use nixply_packer::pack::Progress;
 
-/// Somebody reads a layer's blob, or a part of it.
+/// A read of a layer's blob, or of a part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {
-    /// The layer's place in its image, from 0. Of several images with this blob, the first one's counts.
+    /// The layer's index in its image. If several images have this blob, the index in the first one.
     pub layer: usize,
-    /// The blob's.
+    /// The blob's digest.
     pub digest: Digest,
     /// The blob's size.
     pub size: u64,
-    /// The bytes that were asked for; never none.
+    /// The requested bytes, at least one.
     pub part: Range<u64>,
 }
 
-/// Hears what is read from a server, and what is packed for it. Called from the server's threads, several at once, between
-/// two pieces of what they send: it must return soon.
+/// Receives events when layers are packed and read. The server's threads call it, several at once, between
+/// two pieces that they send, so it must return soon.
 ///
-/// Of a layer that is packed it is told as [`Progress`] is. That may be while somebody reads the layer already, or before
-/// anybody can: a manifest needs the digests of all layers. A layer that nobody reads is one that the other side has already.
+/// [`Progress`] reports packing. A layer may be packed while a client already reads it, or before any client
+/// can read it, because a manifest needs the digests of all layers. If a layer is not read, the client
+/// already has it.
 pub trait Observer: Progress + Send {
-    /// Somebody begins to read a layer.
+    /// A client starts to read a layer.
     fn read_begun(&self, _read: &Read) {}
-    /// So many further bytes have been handed to the socket.
+    /// The socket has accepted this many more bytes.
     fn sent(&self, _read: &Read, _bytes: u64) {}
-    /// It is over: all of the part was sent, or the reader went away, or the blob could not be given to its end.
+    /// The read has ended: all of the part was sent, or the client went away, or the blob could not be served
+    /// completely.
     fn read_ended(&self, _read: &Read, _whole: bool) {}
 }
 
-/// Nobody listens.
+/// Ignores all events.
 impl Observer for () {}
 
-/// A read that is going on. However it ends, the observer hears of it.
+/// A running read. The observer receives its end in every case.
 pub(super) struct Observed {
     observer: Arc<dyn Observer>,
     read: Read,
@@ -44,18 +46,18 @@ pub(super) struct Observed {
 }
 
 impl Observed {
-    /// Tells that it begins.
+    /// Reports the start.
     pub(super) fn begin(observer: &Arc<dyn Observer>, read: Read) -> Self {
         observer.read_begun(&read);
         Self { observer: observer.clone(), read, whole: false }
     }
 
-    /// Tells of bytes that were sent.
+    /// Reports sent bytes.
     pub(super) fn sent(&self, bytes: u64) {
         self.observer.sent(&self.read, bytes);
     }
 
-    /// Tells that there are no more.
+    /// Reports the end.
     pub(super) fn end(mut self) {
         self.whole = true;
     }

@@ -1,5 +1,5 @@
-//! Which user is at the other end of a connection on loopback. Linux lists each socket with the user that made it in
-//! /proc/net/tcp and tcp6 (proc(5)); other systems do not tell.
+//! Identifies the user at the other end of a loopback connection. Linux lists each socket with its owner in
+//! /proc/net/tcp and tcp6 (proc(5)); other systems have no such list.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -9,27 +9,27 @@ use nixply_packer::owner;
 
 const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 
-/// Sockets come and go while the kernel writes a table down, and a row can be missed.
+/// The kernel can miss a row, because sockets open and close while it writes the table.
 const TRIES: usize = 3;
 
 /// The user at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Peer {
-    /// The user of this process.
+    /// This process's user.
     Own,
     /// Root.
     Root,
-    /// Another user, or one that the system does not name.
+    /// Another user, or an unknown one.
     Other,
 }
 
-/// Whether this machine tells which user is at the other end of a connection.
+/// Returns whether this system identifies the user at the other end of a connection.
 pub fn peers_are_known() -> bool {
     cfg!(target_os = "linux") && File::open(TABLES[0]).is_ok()
 }
 
 impl Peer {
-    /// The user who has made the connection from `peer` to `local`. Reads a table that can be long.
+    /// Returns the user of the connection from `peer` to `local`. Reads a table that can be long.
     pub(super) fn of(peer: SocketAddr, local: SocketAddr) -> Self {
         let rows = |table| File::open(table).map(|file| BufReader::with_capacity(1 << 16, file).lines());
         let user = (0..TRIES).find_map(|_| {
@@ -38,7 +38,7 @@ impl Peer {
         });
         let own = rustix::process::geteuid().as_raw();
         match user {
-            // This number can stand for many users.
+            // This number can mean several users.
             Some(user) if user == owner::overflow_user() && !owner::all_users_have_numbers() => Self::Other,
             Some(user) if user == own => Self::Own,
             Some(0) => Self::Root,
@@ -47,7 +47,8 @@ impl Peer {
     }
 }
 
-/// The user of a table's row, if the row is the socket from which `peer` talks to `local`.
+/// Returns the user in a row of the table, if the row is the socket from which `peer` is connected to
+/// `local`.
 fn user_of(row: &str, peer: SocketAddr, local: SocketAddr) -> Option<u32> {
     // sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode
     let mut columns = row.split_ascii_whitespace().skip(1);
@@ -56,11 +57,12 @@ fn user_of(row: &str, peer: SocketAddr, local: SocketAddr) -> Option<u32> {
         return None;
     }
     let (user, inode) = (columns.nth(4)?, columns.nth(1)?);
-    // A socket that its process has closed has no inode, and is said to be root's.
+    // A socket that its process has closed has no inode and is listed as root's.
     user.parse().ok().filter(|_| inode != "0")
 }
 
-/// Addresses are 32-bit words in hexadecimal digits, each as the machine keeps it; ports are numbers.
+/// Parses an address: 32-bit words in hexadecimal digits, each in the machine's byte order. Ports are
+/// numbers.
 fn address(text: &str) -> Option<SocketAddr> {
     let (digits, port) = text.split_once(':')?;
     let word = |at: usize| {
@@ -79,7 +81,7 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(canonical(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?)))
 }
 
-/// An IPv4 address within IPv6 is the IPv4 address.
+/// Returns an IPv4 address that is mapped into IPv6 as an IPv4 address.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
@@ -92,7 +94,7 @@ mod tests {
 
     #[cfg(target_endian = "little")]
     #[test]
-    fn rows_are_read() {
+    fn rows_are_parsed() {
         let v4 = "   4: 0100007F:ABCD 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1000        0 31415 1 0 20 4 0 10 -1";
         let v6 = "   0: 00000000000000000000000001000000:ABCD 00000000000000000000000001000000:1F90 01 00000000:00000000 00:00000000 00000000  1001        0 2718 1 0";
         let mapped = "   0: 0000000000000000FFFF00000100007F:ABCD 0000000000000000FFFF00000100007F:1F90 01 00000000:00000000 00:00000000 00000000  1002        0 2718 1 0";
@@ -112,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn own_connections_are_found() {
+    fn own_connections_are_identified() {
         if !peers_are_known() {
             return;
         }
@@ -122,7 +124,7 @@ mod tests {
             let (server, peer) = listener.accept().unwrap();
             let local = server.local_addr().unwrap();
             assert_eq!(Peer::of(peer, local), Peer::Own, "{address}");
-            // Nobody is at the other end any more.
+            // The other end is closed.
             drop(client);
             assert_eq!(Peer::of(peer, local), Peer::Other, "{address}");
         }

@@ -1,8 +1,8 @@
-//! Proofs that a blob is right: hashes of its pieces, from one pass that has found the blob's digest right.
+//! Proofs of a blob's content: hashes of its pieces, from one pass that found the right digest.
 //!
-//! With a proof, a reader gets no byte that has not been compared with it, however small the part is that it asks for, and the
-//! bytes before that part need not be hashed again. A pass reads the whole blob. Readers who want a proof at the same time wait
-//! for the same pass, so those who stall cost others nothing.
+//! With a proof, the server compares every byte before it sends it, however small the requested part, and
+//! need not hash the bytes before that part again. A pass reads the whole blob. Clients that need a proof at
+//! the same time wait for the same pass, so a stalled client does not delay others.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,25 +13,37 @@ use nixply_packer::image::layer_file::{FileState, LayerFile};
 use nixply_packer::pack::CachedBlob;
 use sha2::{Digest as _, Sha256};
 
-use super::pump::PIECE;
-use super::workshop::Workshop;
+use super::failures::Failures;
+use super::frames::PIECE;
 use crate::error::Result;
 
-/// Passes at once, over different blobs.
-pub(super) const MOST_PASSES: usize = 4;
+/// Maximum number of concurrent passes over different blobs.
+const MOST_PASSES: usize = 4;
 
-/// A file that was written so short a time ago may be written again without another time stamp: Linux's clock for files
-/// ticks 100 times a second at least. Its proof serves those who have waited for it.
+/// A file that was written this recently may change again without a new timestamp: Linux's clock for files
+/// ticks at least 100 times a second. A proof of such a file serves only the clients that waited for it.
 const YOUNG: Duration = Duration::from_millis(100);
 
-/// What others could change while it is read.
+/// The limit on concurrent passes, and the receiver of their errors.
+pub(super) struct Passes {
+    limit: tokio::sync::Semaphore,
+    failures: Failures,
+}
+
+impl Passes {
+    pub(super) fn new(failures: Failures) -> Arc<Self> {
+        Arc::new(Self { limit: tokio::sync::Semaphore::new(MOST_PASSES), failures })
+    }
+}
+
+/// A blob that may change while it is read.
 #[derive(Clone)]
 pub(super) enum Input {
     File(Arc<LayerFile>),
     Cached(Arc<CachedBlob>, Digest),
 }
 
-/// Hashes of a right blob's pieces, each of [`PIECE`] bytes but the last.
+/// Hashes of a right blob's pieces. All pieces but the last have [`PIECE`] bytes.
 #[derive(Debug)]
 pub(super) struct Proof {
     pieces: Vec<blake3::Hash>,
@@ -40,87 +52,87 @@ pub(super) struct Proof {
     is_young: bool,
 }
 
-/// Why there is no proof.
+/// Reason why there is no proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unproven {
     /// The blob has another digest.
     Wrong(Digest),
-    /// The cache does not have all of the blob any more.
+    /// The cache has lost a part of the blob.
     Gap,
-    /// The file cannot be read, or the server stops. The owner has been told.
+    /// The file cannot be read, which has been reported, or the server stops.
     Unread,
 }
 
-/// What has been found out about one blob.
+/// Results of the passes over one blob.
 #[derive(Debug, Default)]
-pub(super) struct Proving {
+pub(super) struct Prover {
     pass: tokio::sync::Mutex<()>,
     found: Mutex<Found>,
 }
 
 #[derive(Debug, Default)]
 struct Found {
-    /// How many passes have ended.
+    /// Number of passes that have ended.
     passes: u64,
     last: Option<Result<Arc<Proof>, Unproven>>,
-    /// The last proof. What its pieces are stays true, whatever the file has become.
+    /// The last proof. The hashes of its pieces stay true when the file changes.
     proof: Option<Arc<Proof>>,
 }
 
 impl Proof {
-    /// Whether these bytes are the blob's from `at` on, which is a multiple of [`PIECE`].
+    /// Returns whether these bytes are the blob's bytes from `at`, a multiple of [`PIECE`].
     pub(super) fn has(&self, at: u64, piece: &[u8]) -> bool {
         let number = usize::try_from(at / PIECE as u64).ok();
         number.and_then(|number| self.pieces.get(number)).is_some_and(|known| *known == blake3::hash(piece))
     }
 
-    /// Whether the proof is of a file in this state.
+    /// Returns whether the proof is of a file in this state.
     fn fits(&self, state: Option<FileState>) -> bool {
         self.state == state
     }
 }
 
-impl Proving {
-    /// The proof, if there is one, and the file has not been written to since.
+impl Prover {
+    /// Returns the proof, unless the file has been written to since.
     pub(super) fn known(&self, input: &Input) -> Option<Arc<Proof>> {
         let proof = self.last_known().filter(|proof| !proof.is_young)?;
         proof.fits(input.state().ok()?).then_some(proof)
     }
 
-    /// The last proof, also where the file has been written to since.
+    /// Returns the last proof, even if the file has been written to since.
     pub(super) fn last_known(&self) -> Option<Arc<Proof>> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).proof.clone()
     }
 
-    /// The proof. Where there is none, or none any more, makes one, or waits for the one that is being made.
+    /// Returns the proof. If there is none or it is outdated, starts a pass or waits for the running one.
     pub(super) async fn prove(
         self: &Arc<Self>,
         input: &Input,
         expected: Digest,
         size: u64,
-        workshop: &Arc<Workshop>,
+        passes: &Arc<Passes>,
     ) -> Result<Arc<Proof>, Unproven> {
         if let Some(proof) = self.known(input) {
             return Ok(proof);
         }
-        let passes = || self.found.lock().unwrap_or_else(PoisonError::into_inner).passes;
-        let before = passes();
-        // A task of its own: readers that go away do not end what others wait for.
-        let (proving, input, workshop) = (self.clone(), input.clone(), workshop.clone());
+        let ended = || self.found.lock().unwrap_or_else(PoisonError::into_inner).passes;
+        let before = ended();
+        // A separate task: a client that goes away must not end a pass that others wait for.
+        let (prover, input, allowed) = (self.clone(), input.clone(), passes.clone());
         let task = tokio::spawn(async move {
-            let _alone = proving.pass.lock().await;
-            if let Some(found) = proving.found_since(before, &input) {
+            let _alone = prover.pass.lock().await;
+            if let Some(found) = prover.found_since(before, &input) {
                 return found;
             }
-            let _one_of_few = workshop.passes.acquire().await.map_err(|_| Unproven::Unread)?;
-            let stop = workshop.stop.clone();
+            let _one_of_few = allowed.limit.acquire().await.map_err(|_| Unproven::Unread)?;
+            let stop = allowed.failures.stop.clone();
             let pass = move || pass(&input, expected, size, &stop);
             let found = tokio::task::spawn_blocking(pass).await.unwrap_or(Ok(Err(Unproven::Unread)));
             let found = found.unwrap_or_else(|error| {
-                workshop.report(&error);
+                allowed.failures.report(&error);
                 Err(Unproven::Unread)
             });
-            let mut all = proving.found.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = prover.found.lock().unwrap_or_else(PoisonError::into_inner);
             all.passes += 1;
             all.last = Some(found.clone());
             all.proof = found.as_ref().ok().cloned().or(all.proof.take());
@@ -129,8 +141,8 @@ impl Proving {
         task.await.unwrap_or(Err(Unproven::Unread))
     }
 
-    /// What a pass has found that ended after `before` others. That a blob was wrong a moment ago is enough to refuse it; that
-    /// it was right is not, once its file has been written to.
+    /// Returns the result of a pass that ended after `before` others. A blob that was wrong a moment ago may
+    /// be refused; a blob that was right needs a new pass if its file has been written to.
     fn found_since(&self, before: u64, input: &Input) -> Option<Result<Arc<Proof>, Unproven>> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let last = found.last.clone().filter(|_| found.passes > before)?;
@@ -142,7 +154,7 @@ impl Proving {
 }
 
 impl Input {
-    /// The file's state now; none where each byte is compared with the cache's own checksums.
+    /// Returns the file's current state. None for a cached blob, whose bytes have checksums of their own.
     fn state(&self) -> Result<Option<FileState>> {
         match self {
             Self::File(file) => Ok(Some(file.state()?)),
@@ -151,7 +163,7 @@ impl Input {
     }
 }
 
-/// Reads a blob to its end.
+/// Reads the whole blob, and proves it if its digest is right.
 fn pass(
     input: &Input,
     expected: Digest,
@@ -194,12 +206,12 @@ fn pass(
     Ok(Ok(Arc::new(Proof { pieces: piece.end(), state, is_young })))
 }
 
-/// Hashes of the pieces of what is added.
+/// Hashes the pieces of the added bytes.
 #[derive(Default)]
 struct Pieces {
     hashes: Vec<blake3::Hash>,
     hasher: blake3::Hasher,
-    /// Bytes of the piece that is hashed now.
+    /// Number of bytes in the current piece.
     count: usize,
 }
 
@@ -234,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_are_the_same_however_their_bytes_come() {
+    fn piece_hashes_do_not_depend_on_the_chunks() {
         let bytes: Vec<u8> = (0..3 * PIECE as u32 + 5).map(|at| (at % 251) as u8).collect();
         let expected: Vec<_> = bytes.chunks(PIECE).map(blake3::hash).collect();
         for count in [1, 1000, PIECE - 1, PIECE, PIECE + 1, bytes.len()] {

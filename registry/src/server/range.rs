@@ -1,27 +1,27 @@
-//! Which part of a blob a request wants (RFC 9110, 14). One range is answered; several at once, or something that is no
-//! range, may be answered with everything, and are.
+//! Parses the requested part of a blob (RFC 9110, 14). The server answers a single range. It may answer
+//! several ranges or a malformed one with the whole blob, and does.
 
 use std::ops::Range;
 
-/// What to answer with.
+/// The part to answer with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Part {
     /// The whole blob.
     Whole,
-    /// These bytes of it; never none.
+    /// These bytes, at least one.
     Bytes(Range<u64>),
-    /// Nothing that the blob has.
+    /// A range outside the blob.
     Outside,
 }
 
 impl Part {
-    /// What a Range header's value asks for of a blob with `size` bytes.
+    /// Parses a Range header's value for a blob with `size` bytes.
     pub(super) fn of(value: &str, size: u64) -> Self {
         let Some(range) = value.trim().strip_prefix("bytes=") else { return Self::Whole };
         let Some((first, last)) = range.trim().split_once('-') else { return Self::Whole };
         let number = |text: &str| {
             let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            // More digits than a size can have are simply much.
+            // A number with too many digits is beyond the end.
             digits.then(|| text.parse().unwrap_or(u64::MAX))
         };
         let (begin, end) = match (number(first), number(last), first, last) {
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_range_is_taken() {
+    fn single_ranges_are_parsed() {
         for (value, part) in [
             ("bytes=0-0", Part::Bytes(0..1)),
             ("bytes=0-9", Part::Bytes(0..10)),

@@ -1,19 +1,20 @@
-//! Histories of closures as Nix prints them: a folder with a file for each release, or a folder for each release with a file for
-//! each image.
+//! Histories of closures that Nix printed: a directory with a file per release, or with a directory per
+//! release that contains a file per image.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use nixply_packer::closure::{Closure, StorePath};
+use nixply_packer::given;
 
-use super::{History, Release};
+use super::release::{History, Release};
 use crate::error::{Error, Result};
 
-/// The image's name where a release is a file.
+/// The image's name if a release is a file.
 const ONE_IMAGE: &str = "image";
 
-/// Reads a folder. Releases are in the order in which people number them: 9 before 10.
+/// Reads a directory. Releases are in natural order: 9 before 10.
 pub(super) fn read(folder: &Path) -> Result<History> {
     let what = folder.display().to_string();
     let entries = entries(folder)?;
@@ -58,7 +59,12 @@ pub(super) fn read(folder: &Path) -> Result<History> {
     Ok(of_closures(name, releases))
 }
 
-/// A history of what images had in each release. An image that a release does not have is empty in it.
+/// Reads a file that the user named.
+pub(super) fn read_file(file: &Path) -> Result<Vec<u8>> {
+    given::bytes(file, &|| false).map_err(|source| Error::Read { path: file.to_owned(), source })
+}
+
+/// Creates a history from the closures in each release. An image that a release lacks is empty there.
 pub(super) fn of_closures(name: String, releases: Vec<(String, BTreeMap<String, Closure>)>) -> History {
     let images: BTreeSet<&String> = releases.iter().flat_map(|(_, images)| images.keys()).collect();
     let images: Vec<String> = images.into_iter().cloned().collect();
@@ -71,19 +77,19 @@ pub(super) fn of_closures(name: String, releases: Vec<(String, BTreeMap<String, 
     History { name, about: String::new(), images, releases }
 }
 
-/// A closure in canonical order, all of it.
-pub(super) fn closure(file: &Path) -> Result<Closure> {
-    of_bytes(super::read(file)?, file)
+/// Reads a closure, in canonical order.
+fn closure(file: &Path) -> Result<Closure> {
+    of_bytes(read_file(file)?, file)
 }
 
-/// A closure from what is in its file.
+/// Parses a closure from the bytes of its file.
 pub(super) fn of_bytes(bytes: Vec<u8>, file: &Path) -> Result<Closure> {
     let what = file.display().to_string();
     let text = String::from_utf8(bytes).map_err(|error| Error::invalid(&what, error.utf8_error()))?;
     of_json(&text, &what)
 }
 
-/// A closure from what Nix has printed. `what` is for messages.
+/// Parses a closure that Nix printed. `what` names it in messages.
 pub(super) fn of_json(text: &str, what: &str) -> Result<Closure> {
     let closure = Closure::read_of_one_store(text, what).map_err(Error::Document)?;
     if closure.is_empty() {
@@ -97,13 +103,13 @@ pub(super) fn of_json(text: &str, what: &str) -> Result<Closure> {
     if roots.is_empty() {
         return Err(Error::invalid(
             what,
-            "all its paths refer to each other: expected one that no other refers to",
+            "all its paths refer to each other: expected a path without referrers",
         ));
     }
     closure.of_roots(&roots, what).map_err(|error| Error::invalid(what, error))
 }
 
-/// The paths that no other one refers to.
+/// Returns the paths that no other path refers to.
 fn roots(closure: &Closure) -> Vec<StorePath> {
     let others =
         closure.iter().flat_map(|info| info.references.iter().filter(|reference| **reference != info.path));
@@ -119,7 +125,7 @@ fn stem(name: &str) -> String {
     name.trim_end_matches(".json").to_owned()
 }
 
-/// Names and paths of what is in a folder and not hidden, in the order in which people number them.
+/// Returns the names and paths of a directory's visible entries, in natural order.
 fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     let failed = |source| Error::Read { path: folder.to_owned(), source };
     let mut entries = Vec::new();

@@ -1,16 +1,16 @@
-//! `nixply-history`: releases as packages with versions, sizes and references, each release as what differs from the one before.
-//! `benches/histories/README.md` has the format.
+//! Reads `nixply-history` files: packages with versions, sizes and references, and each release as a
+//! difference from the previous one. `benches/histories/README.md` describes the format.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 
 use nixply_packer::closure::{Closure, PathInfo, StorePath};
 use nixply_packer::document;
 use nixply_packer::given;
 use serde::Deserialize;
-use zstd_safe::{DCtx, InBuffer, OutBuffer};
 
-use super::{History, Propagation, Release};
+use super::release::{History, Propagation, Release};
 use crate::error::{Error, Result};
 
 #[derive(Deserialize)]
@@ -23,7 +23,7 @@ struct File {
     releases: Vec<Step>,
 }
 
-/// A release as what differs from the one before.
+/// A release as a difference from the previous one.
 #[derive(Deserialize)]
 pub(super) struct Step {
     pub(super) name: String,
@@ -42,7 +42,7 @@ pub(super) struct Package {
     pub(super) references: Vec<String>,
 }
 
-/// Whether a file says that it is one, or is compressed, as nothing else is.
+/// Returns whether a file declares a format, or is compressed; only histories can be.
 pub(super) fn is_history(file: &Path, bytes: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Head {
@@ -56,12 +56,12 @@ fn is_compressed(file: &Path) -> bool {
     file.extension().is_some_and(|extension| extension == "zst")
 }
 
-/// A history from what is in its file.
+/// Parses a history from the bytes of its file.
 pub(super) fn read(file: &Path, bytes: &[u8], propagation: Propagation) -> Result<History> {
     let what = || file.display().to_string();
     let mut plain = Vec::new();
     if is_compressed(file) {
-        plain = decompressed(bytes).map_err(|why| Error::invalid(what(), why))?;
+        plain = decompress(bytes).map_err(|why| Error::invalid(what(), why))?;
     }
     let parsed: File = document::read_bytes(if is_compressed(file) { &plain } else { bytes }, &what())
         .map_err(Error::Document)?;
@@ -74,7 +74,7 @@ pub(super) fn read(file: &Path, bytes: &[u8], propagation: Propagation) -> Resul
     Ok(History { name, about: parsed.about, images: parsed.images.into_keys().collect(), releases })
 }
 
-/// Closures from packages. `what` is for messages, `images` are roots by name.
+/// Creates closures from packages. `what` is for messages; `images` maps names to roots.
 pub(super) fn releases(
     what: &str,
     images: &BTreeMap<String, Vec<String>>,
@@ -119,27 +119,19 @@ pub(super) fn releases(
     Ok(releases)
 }
 
-fn decompressed(bytes: &[u8]) -> std::result::Result<Vec<u8>, String> {
-    let failed = |code| zstd_safe::get_error_name(code).to_owned();
-    let mut context = DCtx::create();
-    let mut input = InBuffer::around(bytes);
-    let (mut plain, mut part) = (Vec::new(), vec![0; DCtx::out_size()]);
-    loop {
-        let mut output = OutBuffer::around(part.as_mut_slice());
-        let wanted = context.decompress_stream(&mut output, &mut input).map_err(failed)?;
-        let written = output.pos();
-        plain.extend_from_slice(&part[..written]);
-        if plain.len() as u64 > given::MOST_BYTES {
-            return Err(format!("decompressed, it has more than {} MiB", given::MOST_BYTES >> 20));
-        }
-        if input.pos() == bytes.len() && written < part.len() {
-            return if wanted == 0 { Ok(plain) } else { Err("the zstd frame is cut short".into()) };
-        }
+fn decompress(bytes: &[u8]) -> std::result::Result<Vec<u8>, String> {
+    let mut plain = Vec::new();
+    let decoder = zstd::Decoder::with_buffer(bytes).map_err(|error| error.to_string())?;
+    // One more byte shows that the limit is exceeded.
+    decoder.take(given::MOST_BYTES + 1).read_to_end(&mut plain).map_err(|error| error.to_string())?;
+    if plain.len() as u64 > given::MOST_BYTES {
+        return Err(format!("decompressed, it has more than {} MiB", given::MOST_BYTES >> 20));
     }
+    Ok(plain)
 }
 
-/// A store path for each package. A new version is a new hash, and with propagation so is a new hash of anything that it refers
-/// to.
+/// Creates a store path for each package. A new version has a new hash; with propagation, so has each path
+/// that refers to it.
 fn store_paths(
     packages: &BTreeMap<String, Package>,
     propagation: Propagation,
@@ -188,11 +180,11 @@ fn store_paths(
         .collect())
 }
 
-/// `hash-source-version`, and the package's name as the output where it has another.
+/// Returns `hash-source-version`, with the package's name as output if it differs from the source.
 fn store_path(name: &str, package: &Package, hash: blake3::Hash) -> StorePath {
     /// The most characters that Nix allows.
     const LONGEST: usize = 211;
-    // Nix's own alphabet for hashes.
+    // Nix's alphabet for hashes.
     const DIGITS: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
     let digits: String =
         hash.as_bytes().iter().map(|byte| char::from(DIGITS[usize::from(byte & 31)])).collect();

@@ -1,4 +1,4 @@
-//! Fleets that never were, from a seed and stated distributions.
+//! Synthetic histories from a seed and documented distributions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -10,30 +10,33 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Geometric, LogNormal};
 
 use super::packages::{self, Package, Step};
-use super::{History, Propagation};
+use super::release::{History, Propagation};
 use crate::error::{Error, Result};
 
-/// A fleet to be made up.
+/// Parameters of a synthetic history.
 ///
-/// Packages come one after another. Package i refers to 1 + Geometric(0.3) (mean 3.3) of those ahead of it, each one drawn evenly
-/// or, two times in three, from what others refer to already, so that a few are much depended on. Sizes are log-normal: median 200 kB,
-/// sigma 2.2 (a mean of 2.2 MB, and a few of hundreds of MB). The chance that a package changes in a release is log-normal,
-/// median 0.4 %, sigma 1.5, at most 60 %; that of an application, of which each image has one of its own, is 40 %. A change alters the
-/// size by up to 1 %. Images come in families of eight, which have a list of twice as many packages as an image has roots, all of the last half. An
-/// image's roots are its application, which refers to eight packages of the last half, and `roots` packages, nine of ten from its
-/// family's list and others from the last half. In one release of ten a package is new, and an application
-/// refers to it.
+/// Packages are created in order. Package i refers to 1 + Geometric(0.3) (mean 3.3) earlier ones. Two times
+/// in three, a reference is drawn from the packages that others already refer to, otherwise evenly, so that a
+/// few packages have many dependents. Sizes are log-normal: median 200 kB, sigma 2.2 (a mean of 2.2 MB, and a
+/// few of hundreds of MB). The chance that a package changes in a release is log-normal: median 0.4 %, sigma
+/// 1.5, at most 60 %. Each image has an application, which changes with a chance of 40 %. A change alters the
+/// size by up to 1 %.
+///
+/// Images belong to families of eight. A family has a list of packages from the last half, twice as many as
+/// an image has roots. An image's roots are its application, which refers to eight packages of the last half,
+/// and `roots` packages: nine of ten from its family's list and the others from the last half. In one release
+/// of ten there is a new package, and an application refers to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fleet {
-    /// What all else comes from.
+    /// Seed of the random numbers.
     pub seed: u64,
-    /// Packages beside the applications. Not all of them are in an image.
+    /// Number of packages without the applications. Some may be in no image.
     pub packages: usize,
-    /// Images.
+    /// Number of images.
     pub images: usize,
-    /// Packages that each image names beside its application.
+    /// Number of packages that each image names in addition to its application.
     pub roots: usize,
-    /// Releases.
+    /// Number of releases.
     pub releases: usize,
 }
 
@@ -56,7 +59,8 @@ impl Default for Fleet {
 impl FromStr for Fleet {
     type Err = Error;
 
-    /// Reads `seed=1,packages=2000,images=10,roots=40,releases=50`, in any order; what is not named is as by default.
+    /// Parses `seed=1,packages=2000,images=10,roots=40,releases=50`, in any order. Other values are the
+    /// defaults.
     fn from_str(text: &str) -> Result<Self> {
         let invalid = |why: String| Error::invalid(format!("synthetic history {}", quoted(text)), why);
         let mut fleet = Self::default();
@@ -85,7 +89,7 @@ impl FromStr for Fleet {
 }
 
 impl Fleet {
-    /// The history. The same fleet gives the same one on every machine.
+    /// Creates the history. It is the same on every machine.
     pub fn history(&self, propagation: Propagation) -> Result<History> {
         if self.packages < 20 || self.images == 0 || self.releases == 0 {
             let why = "it needs at least 20 packages, 1 image and 1 release";
@@ -167,7 +171,7 @@ impl Fleet {
         Ok(History {
             name: format!("synthetic-{}", self.seed),
             about: format!(
-                "Made up from seed {}: {} packages, {} images of {} roots and an application, {} releases.",
+                "Synthetic, from seed {}: {} packages, {} images of {} roots and an application, {} releases.",
                 self.seed, self.packages, self.images, self.roots, self.releases
             ),
             images: images.into_keys().collect(),

@@ -1,20 +1,86 @@
-//! Charts as SVG. Colours are the page's: a strategy has a class of its number.
+//! Charts of a comparison as SVG, drawn by plotters.
 
-use maud::{Markup, html};
+use std::io;
 
-use super::bytes;
-use super::treemap::{Area, squarified};
-use crate::compare::{Comparison, Contended};
+use maud::{Markup, PreEscaped, html};
+use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-/// The width of a chart in its own units, which are CSS pixels where there is room.
+use super::palette::{self, Colour, FAINT, FLOOR, GRID, INK};
+use super::text::{bytes, percent};
+use crate::compare::{Comparison, StrategyResult};
+use crate::summary::Spread;
+
+/// The width of a chart in pixels, at its natural size.
 const WIDTH: f64 = 560.0;
 
-/// A coordinate, to a tenth of a pixel.
-fn at(number: f64) -> String {
-    format!("{number:.1}")
+/// Units of the drawing per pixel. plotters has whole coordinates; lines need finer ones.
+const UNITS: f64 = 10.0;
+
+/// plotters divides font sizes by this number when it writes SVG.
+const FONT_SCALE: f64 = 1.24;
+
+type Canvas<'s> = DrawingArea<SVGBackend<'s>, Shift>;
+type Plot<'p> = ChartContext<'p, SVGBackend<'p>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+type Drawn<T> = Result<T, DrawingAreaErrorKind<io::Error>>;
+
+/// A text that appears when the pointer is over an area, in units of the drawing.
+struct Tooltip {
+    left: i32,
+    top: i32,
+    width: i32,
+    height: i32,
+    text: String,
 }
 
-/// A few round values from 0 up to no more than `most`.
+/// Converts pixels to units of the drawing.
+fn units(pixels: f64) -> i32 {
+    (pixels * UNITS).round() as i32
+}
+
+/// Draws a chart. `name` is its accessible name.
+fn chart(
+    name: &str,
+    (width, height): (f64, f64),
+    draw: impl FnOnce(&Canvas<'_>) -> Drawn<Vec<Tooltip>>,
+) -> Markup {
+    let (width, height) = (units(width), units(height));
+    let mut svg = String::new();
+    let tooltips = {
+        let size = (width.unsigned_abs(), height.unsigned_abs());
+        let canvas = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        let tooltips = draw(&canvas).expect("drawing to memory cannot fail");
+        canvas.present().expect("drawing to memory cannot fail");
+        tooltips
+    };
+    // The page writes the `svg` element itself, with a name and without a fixed size.
+    let body = svg.split_once('>').and_then(|(_, rest)| rest.rsplit_once("</svg>"));
+    let (body, _) = body.expect("plotters writes an svg element");
+    html! {
+        svg.plot role="img" aria-label=(name) viewBox=(format!("0 0 {width} {height}")) {
+            title { (name) }
+            (PreEscaped(body))
+            @for tip in tooltips {
+                rect.tip x=(tip.left) y=(tip.top) width=(tip.width) height=(tip.height) { title { (tip.text) } }
+            }
+        }
+    }
+}
+
+/// Returns a style for text of this size in pixels.
+fn text(size: f64, colour: Colour, horizontal: HPos) -> TextStyle<'static> {
+    let font = ("sans-serif", size * UNITS * FONT_SCALE).into_font();
+    font.color(&colour.light).pos(Pos::new(horizontal, VPos::Center))
+}
+
+/// Returns a line style of this width in pixels.
+fn line(width: f64, colour: Colour) -> ShapeStyle {
+    colour.light.stroke_width(units(width).unsigned_abs())
+}
+
+/// Returns a few round values from 0 to at most `most`.
 fn ticks(most: f64) -> Vec<f64> {
     let rough = most.max(1.0) / 4.0;
     let unit = 10f64.powf(rough.log10().floor());
@@ -23,19 +89,48 @@ fn ticks(most: f64) -> Vec<f64> {
     (0..).map(|number| f64::from(number) * step).take_while(|tick| *tick <= most * 1.0001).collect()
 }
 
-/// A size without a digit too many, for an axis.
+/// Formats a size for an axis, without superfluous digits.
 fn tick_label(value: f64) -> String {
     bytes(value.round() as u64).replace(".0 ", " ")
 }
 
-/// One panel a strategy, all on one logarithmic scale, with the floor in grey.
-pub(super) fn per_release(comparison: &Comparison, strategies: &[Contended]) -> Markup {
+/// Draws a horizontal grid line for each value, with its label on the left.
+fn draw_rows(plot: &mut Plot<'_>, values: &[f64], label: impl Fn(f64) -> String) -> Drawn<()> {
+    let ends = plot.x_range();
+    for value in values {
+        plot.draw_series([PathElement::new([(ends.start, *value), (ends.end, *value)], line(1.0, GRID))])?;
+        let text = Text::new(label(*value), (units(-6.0), 0), text(11.0, FAINT, HPos::Right));
+        plot.draw_series([EmptyElement::at((ends.start, *value)) + text])?;
+    }
+    Ok(())
+}
+
+/// Draws a vertical grid line for each value, with its label below.
+fn draw_columns(plot: &mut Plot<'_>, values: &[f64], label: impl Fn(f64) -> String) -> Drawn<()> {
+    let ends = plot.y_range();
+    for value in values {
+        plot.draw_series([PathElement::new([(*value, ends.start), (*value, ends.end)], line(1.0, GRID))])?;
+        let text = Text::new(label(*value), (0, units(13.0)), text(11.0, FAINT, HPos::Center));
+        plot.draw_series([EmptyElement::at((*value, ends.start)) + text])?;
+    }
+    Ok(())
+}
+
+/// Writes the names of the first and the last release below a plot from `left` to `right`.
+fn draw_release_names(canvas: &Canvas<'_>, names: &[String], left: f64, right: f64, y: f64) -> Drawn<()> {
+    let [first, .., last] = names else { return Ok(()) };
+    canvas.draw(&Text::new(first.as_str(), (units(left), units(y)), text(11.0, FAINT, HPos::Left)))?;
+    canvas.draw(&Text::new(last.as_str(), (units(right), units(y)), text(11.0, FAINT, HPos::Right)))
+}
+
+/// Draws one panel per strategy with the bytes pushed in each release, all on one logarithmic scale, with the floor in grey.
+pub(super) fn per_release(comparison: &Comparison, strategies: &[StrategyResult]) -> Markup {
     let measured = comparison.releases.len() - comparison.measured..;
     let floor = &comparison.floor.series.pushed[measured.clone()];
     let series: Vec<&[u64]> = strategies.iter().map(|of| &of.series.pushed[measured.clone()]).collect();
     let shown = || series.iter().copied().chain([floor]).flatten().map(|bytes| *bytes as f64);
     let high = shown().fold(10.0, f64::max).log10().ceil();
-    // Decades in which next to nothing happens would leave no room for the others.
+    // Decades with almost no data would leave no room for the others.
     let low = shown()
         .filter(|bytes| *bytes > 0.0)
         .fold(f64::MAX, f64::min)
@@ -45,7 +140,7 @@ pub(super) fn per_release(comparison: &Comparison, strategies: &[Contended]) -> 
     html! {
         div.panels {
             @for (number, (strategy, series)) in strategies.iter().zip(&series).enumerate() {
-                (panel(comparison, number, strategy, series, floor, (low.max(0.0), high)))
+                (panel(comparison, palette::strategy(number), strategy, series, floor, (low.max(0.0), high)))
             }
         }
     }
@@ -53,238 +148,242 @@ pub(super) fn per_release(comparison: &Comparison, strategies: &[Contended]) -> 
 
 fn panel(
     comparison: &Comparison,
-    number: usize,
-    strategy: &Contended,
+    colour: Colour,
+    strategy: &StrategyResult,
     series: &[u64],
     floor: &[u64],
     (low, high): (f64, f64),
 ) -> Markup {
-    const PANEL: f64 = 360.0;
+    const WIDTH: f64 = 360.0;
     const HEIGHT: f64 = 190.0;
     const LEFT: f64 = 58.0;
-    const RIGHT: f64 = PANEL - 10.0;
+    const RIGHT: f64 = 10.0;
     const TOP: f64 = 28.0;
-    const BOTTOM: f64 = HEIGHT - 24.0;
+    const BOTTOM: f64 = 24.0;
     let names = &comparison.releases[comparison.releases.len() - comparison.measured..];
-    let x = |at: usize| match series.len() {
-        1 => f64::midpoint(LEFT, RIGHT),
-        count => LEFT + (RIGHT - LEFT) * at as f64 / (count - 1) as f64,
-    };
-    let y = |bytes: f64| {
-        let part = (bytes.max(1.0).log10() - low) / (high - low);
-        BOTTOM - (BOTTOM - TOP) * part.clamp(0.0, 1.0)
-    };
-    let points = |series: &[u64]| {
-        let points = series
-            .iter()
-            .enumerate()
-            .map(|(place, bytes)| format!("{},{}", at(x(place)), at(y(*bytes as f64))));
-        points.collect::<Vec<_>>().join(" ")
-    };
-    let decades = (low as i32..=high as i32).map(|decade| 10f64.powi(decade));
-    html! {
-        svg role="img" viewBox=(format!("0 0 {PANEL} {HEIGHT}")) class=(format!("s{}", number % COLOURS)) {
-            text.name x=(LEFT) y="16" { (strategy.strategy) }
-            text.faint x=(RIGHT) y="16" text-anchor="end" { "mean " (bytes(strategy.summary.pushed.mean)) }
-            @for decade in decades {
-                line.grid x1=(at(LEFT)) x2=(at(RIGHT)) y1=(at(y(decade))) y2=(at(y(decade))) {}
-                text.faint x=(at(LEFT - 6.0)) y=(at(y(decade) + 4.0)) text-anchor="end" { (tick_label(decade)) }
-            }
-            polyline.of-floor points=(points(floor)) {}
-            polyline.stroke points=(points(series)) {}
-            @for ((place, bytes), name) in series.iter().enumerate().zip(names) {
-                circle.fill cx=(at(x(place))) cy=(at(y(*bytes as f64))) r="2" {
-                    title { (name) ": " (super::bytes(*bytes)) ", floor " (super::bytes(floor[place])) }
+    let last = series.len().saturating_sub(1).max(1) as f64;
+    // A single release is in the middle.
+    let x = |at: usize| if series.len() == 1 { 0.5 } else { at as f64 };
+    let y = |bytes: u64| (bytes.max(1) as f64).log10().clamp(low, high);
+    let points =
+        |series: &[u64]| series.iter().enumerate().map(|(at, bytes)| (x(at), y(*bytes))).collect::<Vec<_>>();
+    let name = format!("Bytes that {} pushes in each release", strategy.strategy);
+    chart(&name, (WIDTH, HEIGHT), |canvas| {
+        let decades: Vec<f64> = (low as i32..=high as i32).map(f64::from).collect();
+        let mut plot = ChartBuilder::on(canvas)
+            .margin_top(units(TOP))
+            .margin_right(units(RIGHT))
+            .margin_bottom(units(BOTTOM))
+            .margin_left(units(LEFT))
+            .build_cartesian_2d(0.0..last, low..high)?;
+        draw_rows(&mut plot, &decades, |decade| tick_label(10f64.powf(decade)))?;
+        plot.draw_series(LineSeries::new(points(floor), line(1.3, FLOOR)))?;
+        plot.draw_series(LineSeries::new(points(series), line(1.6, colour)))?;
+        let dot = |point| Circle::new(point, units(2.0), colour.light.filled());
+        plot.draw_series(points(series).into_iter().map(dot))?;
+        let heading = TextStyle::from(("sans-serif", 13.0 * UNITS * FONT_SCALE, FontStyle::Bold))
+            .color(&INK.light)
+            .pos(Pos::new(HPos::Left, VPos::Center));
+        canvas.draw(&Text::new(strategy.strategy.as_str(), (units(LEFT), units(12.0)), heading))?;
+        let mean = format!("mean {}", bytes(strategy.summary.pushed.mean));
+        let right = WIDTH - RIGHT;
+        canvas.draw(&Text::new(mean, (units(right), units(12.0)), text(11.0, FAINT, HPos::Right)))?;
+        draw_release_names(canvas, names, LEFT, right, HEIGHT - 12.0)?;
+        let tooltip = |((at, pushed), name): ((usize, &u64), &String)| {
+            let (x, y) = plot.backend_coord(&(x(at), y(*pushed)));
+            let text = format!("{name}: {}, floor {}", bytes(*pushed), bytes(floor[at]));
+            let size = units(8.0);
+            Tooltip { left: x - size / 2, top: y - size / 2, width: size, height: size, text }
+        };
+        Ok(series.iter().enumerate().zip(names).map(tooltip).collect())
+    })
+}
+
+/// A bar of a bar chart.
+struct Bar {
+    value: f64,
+    /// The text at its end.
+    label: String,
+    tooltip: String,
+    opacity: f64,
+}
+
+/// Horizontal bars, and a bound as a dashed line.
+struct BarChart<'s> {
+    /// The accessible name.
+    name: &'s str,
+    /// Names and bars of the strategies.
+    rows: Vec<(&'s str, Vec<Bar>)>,
+    /// The end of the scale.
+    most: f64,
+    ticks: Vec<f64>,
+    tick_label: fn(f64) -> String,
+    bound: (f64, String),
+}
+
+impl BarChart<'_> {
+    fn draw(&self, bar_height: f64) -> Markup {
+        const LEFT: f64 = 112.0;
+        const RIGHT: f64 = 84.0;
+        const TOP: f64 = 26.0;
+        const BOTTOM: f64 = 26.0;
+        const GAP: f64 = 2.0;
+        const PADDING: f64 = 5.0;
+        let bars = self.rows.iter().map(|(_, bars)| bars.len()).max().unwrap_or(0) as f64;
+        let row_height = bars * (bar_height + GAP) - GAP + 2.0 * PADDING;
+        let plot_height = row_height * self.rows.len() as f64;
+        chart(self.name, (WIDTH, TOP + plot_height + BOTTOM), |canvas| {
+            // Vertical coordinates are pixels from the top of the plot.
+            let mut plot = ChartBuilder::on(canvas)
+                .margin_top(units(TOP))
+                .margin_left(units(LEFT))
+                .margin_right(units(RIGHT))
+                .margin_bottom(units(BOTTOM))
+                .build_cartesian_2d(0.0..self.most, plot_height..0.0)?;
+            draw_columns(&mut plot, &self.ticks, self.tick_label)?;
+            let mut tooltips = Vec::new();
+            for (number, (name, bars)) in self.rows.iter().enumerate() {
+                let colour = palette::strategy(number);
+                let top = row_height * number as f64;
+                let at = |x: f64, y: f64, label: &str, offset: f64, style: TextStyle<'static>| {
+                    EmptyElement::at((x, y)) + Text::new(label.to_owned(), (units(offset), 0), style)
+                };
+                let middle = top + row_height / 2.0;
+                plot.draw_series([at(0.0, middle, name, -8.0, text(12.0, INK, HPos::Right))])?;
+                for (place, bar) in bars.iter().enumerate() {
+                    let top = top + PADDING + (bar_height + GAP) * place as f64;
+                    let corners = [(0.0, top), (bar.value, top + bar_height)];
+                    plot.draw_series([Rectangle::new(corners, colour.light.mix(bar.opacity).filled())])?;
+                    let middle = top + bar_height / 2.0;
+                    plot.draw_series([at(bar.value, middle, &bar.label, 5.0, text(11.0, INK, HPos::Left))])?;
+                    let [(left, top), (right, bottom)] = corners.map(|corner| plot.backend_coord(&corner));
+                    let text = bar.tooltip.clone();
+                    tooltips.push(Tooltip { left, top, width: right - left, height: bottom - top, text });
                 }
             }
-            @if let [first, .., last] = names {
-                text.faint x=(at(LEFT)) y=(at(HEIGHT - 8.0)) { (first) }
-                text.faint x=(at(RIGHT)) y=(at(HEIGHT - 8.0)) text-anchor="end" { (last) }
-            }
-        }
+            let (bound, label) = &self.bound;
+            let dashed = [(*bound, 0.0), (*bound, plot_height)];
+            plot.draw_series(DashedLineSeries::new(dashed, units(4.0), units(3.0), line(1.3, FLOOR)))?;
+            let (x, _) = plot.backend_coord(&(*bound, 0.0));
+            let x = x.max(units(LEFT + 40.0));
+            canvas.draw(&Text::new(label.as_str(), (x, units(12.0)), text(11.0, FAINT, HPos::Center)))?;
+            Ok(tooltips)
+        })
     }
 }
 
-/// How many colours there are for strategies; more of them share.
-pub(super) const COLOURS: usize = 7;
-
-/// A bar of a mean and a bar of a 95th percentile for each strategy, and the floor's mean as a line.
+/// Draws the mean and the 95th percentile of each strategy as bars, and the floor's mean as a line.
 pub(super) fn spreads(
+    name: &str,
     comparison: &Comparison,
-    strategies: &[Contended],
-    of: fn(&Contended) -> crate::summary::Spread,
+    strategies: &[StrategyResult],
+    of: fn(&StrategyResult) -> Spread,
 ) -> Markup {
-    const LEFT: f64 = 112.0;
-    const RIGHT: f64 = WIDTH - 84.0;
-    const TOP: f64 = 26.0;
-    const ROW: f64 = 42.0;
-    let bottom = TOP + ROW * strategies.len() as f64;
-    let most =
-        strategies.iter().map(|strategy| of(strategy).p95.max(of(strategy).mean)).max().unwrap_or(1).max(1)
-            as f64;
-    let x = |bytes: f64| LEFT + (RIGHT - LEFT) * bytes / most;
-    let floor = of(&comparison.floor);
-    html! {
-        svg role="img" viewBox=(format!("0 0 {WIDTH} {}", bottom + 26.0)) {
-            @for tick in ticks(most) {
-                line.grid x1=(at(x(tick))) x2=(at(x(tick))) y1=(TOP) y2=(at(bottom)) {}
-                text.faint x=(at(x(tick))) y=(at(bottom + 17.0)) text-anchor="middle" { (tick_label(tick)) }
-            }
-            @for (number, strategy) in strategies.iter().enumerate() {
-                @let top = TOP + ROW * number as f64 + 5.0;
-                g class=(format!("s{}", number % COLOURS)) {
-                    text x=(at(LEFT - 8.0)) y=(at(top + 20.0)) text-anchor="end" { (strategy.strategy) }
-                    @for (row, (kind, bytes)) in [("mean", of(strategy).mean), ("p95", of(strategy).p95)].into_iter().enumerate() {
-                        @let y = top + 16.0 * row as f64;
-                        rect.fill.(kind) x=(LEFT) y=(at(y)) width=(at(x(bytes as f64) - LEFT)) height="14" {
-                            title { (strategy.strategy) ", " (kind) ": " (super::bytes(bytes)) }
-                        }
-                        text.number x=(at(x(bytes as f64) + 5.0)) y=(at(y + 11.5)) { (super::bytes(bytes)) }
-                    }
-                }
-            }
-            line.of-floor x1=(at(x(floor.mean as f64))) x2=(at(x(floor.mean as f64))) y1=(at(TOP - 4.0)) y2=(at(bottom)) {}
-            text.faint x=(at(x(floor.mean as f64).max(LEFT + 40.0))) y="16" text-anchor="middle" { "floor, mean " (bytes(floor.mean)) }
-        }
-    }
+    let most = strategies.iter().map(|strategy| of(strategy).p95.max(of(strategy).mean)).max();
+    let most = most.unwrap_or(1).max(1) as f64;
+    let rows = strategies.iter().map(|strategy| {
+        let bar = |(kind, number, opacity): (&str, u64, f64)| {
+            let label = bytes(number);
+            let tooltip = format!("{}, {kind}: {label}", strategy.strategy);
+            Bar { value: number as f64, label, tooltip, opacity }
+        };
+        let Spread { mean, p95 } = of(strategy);
+        let bars = [("mean", mean, 1.0), ("p95", p95, 0.5)].map(bar);
+        (strategy.strategy.as_str(), Vec::from(bars))
+    });
+    let floor = of(&comparison.floor).mean;
+    let bound = (floor as f64, format!("floor, mean {}", bytes(floor)));
+    BarChart { name, rows: rows.collect(), most, ticks: ticks(most), tick_label, bound }.draw(14.0)
 }
 
-/// Bytes in the registry, release by release.
-pub(super) fn registry(comparison: &Comparison, strategies: &[Contended]) -> Markup {
+/// Draws the part of all bytes that shared layers save, and the most that they could save.
+pub(super) fn shares(name: &str, comparison: &Comparison, strategies: &[StrategyResult]) -> Markup {
+    let rows = strategies.iter().map(|strategy| {
+        let (value, label) = (strategy.summary.shared, percent(strategy.summary.shared));
+        let tooltip = format!("{}: {label}", strategy.strategy);
+        (strategy.strategy.as_str(), vec![Bar { value, label, tooltip, opacity: 1.0 }])
+    });
+    let possible = comparison.floor.summary.shareable;
+    let bound = (possible, format!("possible: {}", percent(possible)));
+    let tick_label = |part: f64| format!("{:.0} %", part * 100.0);
+    let ticks = vec![0.0, 0.25, 0.5, 0.75, 1.0];
+    BarChart { name, rows: rows.collect(), most: 1.0, ticks, tick_label, bound }.draw(16.0)
+}
+
+/// Draws the bytes in the registry after each release.
+pub(super) fn registry(name: &str, comparison: &Comparison, strategies: &[StrategyResult]) -> Markup {
+    const HEIGHT: f64 = 290.0;
     const LEFT: f64 = 64.0;
-    const RIGHT: f64 = WIDTH - 158.0;
+    const RIGHT: f64 = 158.0;
     const TOP: f64 = 14.0;
-    const BOTTOM: f64 = 262.0;
+    const BOTTOM: f64 = 28.0;
     const LINE: f64 = 15.0;
-    let all: Vec<(String, &Contended)> = strategies
+    let all: Vec<(Colour, &StrategyResult)> = strategies
         .iter()
         .enumerate()
-        .map(|(number, strategy)| (format!("s{}", number % COLOURS), strategy))
-        .chain([("floor".to_owned(), &comparison.floor)])
+        .map(|(number, strategy)| (palette::strategy(number), strategy))
+        .chain([(FLOOR, &comparison.floor)])
         .collect();
     let most = all.iter().map(|(_, of)| of.summary.registry).max().unwrap_or(1).max(1) as f64;
-    let count = comparison.releases.len();
-    let x = |place: usize| LEFT + (RIGHT - LEFT) * place as f64 / (count - 1).max(1) as f64;
-    let y = |bytes: f64| BOTTOM - (BOTTOM - TOP) * bytes / most;
-    let mut labels: Vec<(f64, &str, &Contended)> =
-        all.iter().map(|(class, of)| (y(of.summary.registry as f64), class.as_str(), *of)).collect();
-    labels.sort_by(|a, b| a.0.total_cmp(&b.0));
-    // Labels that would lie on each other move down, and then all of them up from the axis.
-    for place in 1..labels.len() {
-        labels[place].0 = labels[place].0.max(labels[place - 1].0 + LINE);
-    }
-    let mut lowest = BOTTOM;
-    for label in labels.iter_mut().rev() {
-        label.0 = label.0.min(lowest);
-        lowest = label.0 - LINE;
-    }
-    html! {
-        svg role="img" viewBox=(format!("0 0 {WIDTH} 290")) {
-            @for tick in ticks(most) {
-                line.grid x1=(LEFT) x2=(RIGHT) y1=(at(y(tick))) y2=(at(y(tick))) {}
-                text.faint x=(LEFT - 6.0) y=(at(y(tick) + 4.0)) text-anchor="end" { (tick_label(tick)) }
-            }
-            @for (class, of) in &all {
-                @let points: Vec<String> = of.series.registry.iter().enumerate()
-                    .map(|(place, bytes)| format!("{},{}", at(x(place)), at(y(*bytes as f64)))).collect();
-                polyline class=(format!("stroke {class}")) points=(points.join(" ")) {
-                    title { (of.strategy) ": " (bytes(of.summary.registry)) }
-                }
-            }
-            @for (y, class, of) in &labels {
-                g class=(class) {
-                    rect.fill x=(RIGHT + 6.0) y=(at(y - 5.0)) width="10" height="10" {}
-                    text x=(RIGHT + 21.0) y=(at(y + 4.0)) { (of.strategy) " " tspan.faint { (bytes(of.summary.registry)) } }
-                }
-            }
-            @if let [first, .., last] = comparison.releases.as_slice() {
-                text.faint x=(LEFT) y="282" { (first) }
-                text.faint x=(RIGHT) y="282" text-anchor="end" { (last) }
-            }
+    let last = (comparison.releases.len() - 1).max(1) as f64;
+    chart(name, (WIDTH, HEIGHT), |canvas| {
+        let mut plot = ChartBuilder::on(canvas)
+            .margin_top(units(TOP))
+            .margin_right(units(RIGHT))
+            .margin_bottom(units(BOTTOM))
+            .margin_left(units(LEFT))
+            .build_cartesian_2d(0.0..last, 0.0..most)?;
+        draw_rows(&mut plot, &ticks(most), tick_label)?;
+        for (colour, of) in &all {
+            let points = of.series.registry.iter().enumerate().map(|(at, bytes)| (at as f64, *bytes as f64));
+            plot.draw_series(LineSeries::new(points, line(1.6, *colour)))?;
         }
-    }
-}
-
-/// The part that shared layers save, and the most that they could.
-pub(super) fn shares(comparison: &Comparison, strategies: &[Contended]) -> Markup {
-    const LEFT: f64 = 112.0;
-    const RIGHT: f64 = WIDTH - 84.0;
-    const TOP: f64 = 26.0;
-    const ROW: f64 = 26.0;
-    let bottom = TOP + ROW * strategies.len() as f64;
-    let x = |part: f64| LEFT + (RIGHT - LEFT) * part;
-    let ceiling = comparison.floor.summary.shareable;
-    html! {
-        svg role="img" viewBox=(format!("0 0 {WIDTH} {}", bottom + 26.0)) {
-            @for tick in [0.0, 0.25, 0.5, 0.75, 1.0] {
-                line.grid x1=(at(x(tick))) x2=(at(x(tick))) y1=(TOP) y2=(at(bottom)) {}
-                text.faint x=(at(x(tick))) y=(at(bottom + 17.0)) text-anchor="middle" { (format!("{:.0} %", tick * 100.0)) }
-            }
-            @for (number, strategy) in strategies.iter().enumerate() {
-                @let top = TOP + ROW * number as f64 + 5.0;
-                g class=(format!("s{}", number % COLOURS)) {
-                    text x=(at(LEFT - 8.0)) y=(at(top + 12.0)) text-anchor="end" { (strategy.strategy) }
-                    rect.fill x=(LEFT) y=(at(top)) width=(at(x(strategy.summary.shared) - LEFT)) height="16" {}
-                    text.number x=(at(x(strategy.summary.shared) + 5.0)) y=(at(top + 12.0)) { (super::percent(strategy.summary.shared)) }
-                }
-            }
-            line.of-floor x1=(at(x(ceiling))) x2=(at(x(ceiling))) y1=(at(TOP - 4.0)) y2=(at(bottom)) {}
-            text.faint x=(at(x(ceiling))) y="16" text-anchor="middle" { "possible: " (super::percent(ceiling)) }
+        let ends =
+            all.iter().map(|(_, of)| f64::from(plot.backend_coord(&(last, of.summary.registry as f64)).1));
+        let labels = spread_labels(ends.collect(), units(LINE).into(), units(HEIGHT - BOTTOM).into());
+        let left = WIDTH - RIGHT;
+        for ((colour, of), y) in all.iter().zip(labels) {
+            let (y, half) = (y.round() as i32, units(5.0));
+            let square = [(units(left + 6.0), y - half), (units(left + 16.0), y + half)];
+            canvas.draw(&Rectangle::new(square, colour.light.filled()))?;
+            let label = format!("{} {}", of.strategy, bytes(of.summary.registry));
+            canvas.draw(&Text::new(label, (units(left + 21.0), y), text(12.0, INK, HPos::Left)))?;
         }
-    }
+        draw_release_names(canvas, &comparison.releases, LEFT, left, HEIGHT - 12.0)?;
+        Ok(Vec::new())
+    })
 }
 
-/// How often a layer changes: a class, the part of releases up to which it counts, and what is said of it.
-pub(super) const HEATS: [(&str, f64, &str); 5] = [
-    ("h0", 0.0, "in none"),
-    ("h1", 0.05, "in up to 5 %"),
-    ("h2", 0.2, "up to 20 %"),
-    ("h3", 0.5, "up to 50 %"),
-    ("h4", 1.0, "in more of the releases"),
-];
-
-/// The layers of the last release. `most` are the bytes that fill the width: two maps with one are on the same scale.
-pub(super) fn layers(comparison: &Comparison, strategy: &Contended, most: u64) -> Markup {
-    const HEIGHT: f64 = 420.0;
-    let releases = comparison.releases.len() - 1;
-    // By area, in the same shape.
-    let scale = (strategy.summary.stored as f64 / most.max(1) as f64).sqrt();
-    let (width, height) = (WIDTH * scale, HEIGHT * scale);
-    let sizes: Vec<u64> = strategy.layers.iter().map(|layer| layer.bytes).collect();
-    let areas = squarified(&sizes, Area { x: 0.0, y: 0.0, width, height });
-    html! {
-        svg role="img" viewBox=(format!("0 0 {WIDTH} {}", at(height))) {
-            @for (layer, area) in strategy.layers.iter().zip(areas) {
-                @let part = layer.changes as f64 / releases.max(1) as f64;
-                @let heat = HEATS.iter().find(|(_, most, _)| part <= *most).map_or("h4", |heat| heat.0);
-                g class=(heat) {
-                    rect x=(at(area.x)) y=(at(area.y)) width=(at(area.width)) height=(at(area.height)) {
-                        title {
-                            (bytes(layer.bytes)) ", " (count(layer.paths, "path")) ", in " (count(layer.images.len(), "image"))
-                            "; new in " (layer.changes) " of " (count(releases, "release")) ": "
-                            (layer.largest.join(", "))
-                            @if layer.paths > layer.largest.len() { ", ..." }
-                        }
-                    }
-                    @let room = ((area.width - 8.0) / 6.2).max(0.0) as usize;
-                    @if area.height > 30.0 && room >= 8 {
-                        text.on x=(at(area.x + 4.0)) y=(at(area.y + 13.0)) { (shortened(&layer.largest.join(", "), room)) }
-                        text.on x=(at(area.x + 4.0)) y=(at(area.y + 26.0)) { (bytes(layer.bytes)) }
-                    }
-                }
-            }
-        }
+/// Moves labels apart that would overlap: first down, then up from `lowest`. Returns their positions in the same order.
+fn spread_labels(wanted: Vec<f64>, line: f64, lowest: f64) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..wanted.len()).collect();
+    order.sort_by(|a, b| wanted[*a].total_cmp(&wanted[*b]));
+    let mut places = wanted;
+    for pair in 1..order.len() {
+        places[order[pair]] = places[order[pair]].max(places[order[pair - 1]] + line);
     }
+    let mut lowest = lowest;
+    for at in order.into_iter().rev() {
+        places[at] = places[at].min(lowest);
+        lowest = places[at] - line;
+    }
+    places
 }
 
-fn count(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The begin of a text that is too long for its place.
-fn shortened(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
+    #[test]
+    fn overlapping_labels_move_apart() {
+        assert_eq!(spread_labels(vec![10.0, 50.0, 12.0], 15.0, 60.0), [10.0, 50.0, 25.0]);
+        assert_eq!(spread_labels(vec![58.0, 59.0, 10.0], 15.0, 60.0), [45.0, 60.0, 10.0]);
     }
-    text.chars().take(most - 1).chain(['…']).collect()
+
+    #[test]
+    fn ticks_are_round() {
+        assert_eq!(ticks(10.0), [0.0, 5.0, 10.0]);
+        assert_eq!(ticks(3e9), [0.0, 1e9, 2e9, 3e9]);
+        assert_eq!(tick_label(2e9), "2 GB");
+    }
 }

@@ -1,10 +1,12 @@
-//! The page: what was studied, tables, charts. It takes nothing from elsewhere, and numbers that it rounds are exact in the `data`
-//! elements.
+//! The page: descriptions, tables and charts. It uses no external resources. The `data` elements hold the
+//! exact numbers.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Column, Report, bytes, chart, columns, headline, layers, measure};
-use crate::compare::{AtLimit, Comparison, Contended, Expectation, ExpectedBytes};
+use super::table::{Column, columns};
+use super::text::{bytes, headline, layers, measure};
+use super::{Report, chart, palette, treemap};
+use crate::compare::{Comparison, Expectation, ExpectedBytes, LimitResults, StrategyResult};
 
 const STYLE: &str = include_str!("page.css");
 
@@ -17,14 +19,14 @@ pub(super) fn of(report: &Report) -> String {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { (title) }
-                style { (PreEscaped(STYLE)) }
+                style { (PreEscaped(palette::style_sheet())) (PreEscaped(STYLE)) }
             }
             body {
                 h1 { (title) }
                 p.faint {
-                    "What each strategy moves. "
-                    @if report.propagation { "A path changes with all that it depends on, as in Nix." }
-                    @else { "A path changes alone, not with what it depends on." }
+                    "The bytes that each strategy moves. "
+                    @if report.propagation { "A path changes with each of its dependencies, as in Nix." }
+                    @else { "A path changes alone, not with its dependencies." }
                 }
                 @for comparison in &report.histories { (history(comparison)) }
                 @for expectation in &report.closures { (closure(expectation)) }
@@ -50,29 +52,29 @@ fn history(comparison: &Comparison) -> Markup {
             }
             @for (number, limit) in comparison.limits.iter().enumerate() {
                 details open[number == 0] {
-                    summary { "At most " (layers(limit.max_layers)) " an image" }
+                    summary { "At most " (layers(limit.max_layers)) " per image" }
                     (table(comparison, limit, &columns))
                     (charts(comparison, limit))
                 }
             }
             details {
-                summary { "What the columns are" }
+                summary { "The columns" }
                 ul {
                     @for column in &columns { li { strong { (column.title) } ": " (column.about) } }
-                    li { "*: the best of its column. The floor, a layer for each path, is a bound and no strategy." }
+                    li { "*: the best of its column. The floor, one layer per path, is a bound, not a strategy." }
                 }
             }
         }
     }
 }
 
-/// A size as people read it, and exactly.
+/// Formats a size for people, with the exact number.
 fn exact(number: u64) -> Markup {
     html! { data value=(number) title=(format!("{number} bytes")) { (bytes(number)) } }
 }
 
-fn table(comparison: &Comparison, limit: &AtLimit, columns: &[Column]) -> Markup {
-    let row = |class: String, of: &Contended, row_class: &str| {
+fn table(comparison: &Comparison, limit: &LimitResults, columns: &[Column]) -> Markup {
+    let row = |class: String, of: &StrategyResult, row_class: &str| {
         html! {
             tr class=(row_class) {
                 td { span class=(format!("swatch {class}")) {} (of.strategy) }
@@ -93,7 +95,7 @@ fn table(comparison: &Comparison, limit: &AtLimit, columns: &[Column]) -> Markup
                 thead { tr { th { "strategy" } @for column in columns { th title=(column.about) { (column.title) } } } }
                 tbody {
                     @for (number, of) in limit.strategies.iter().enumerate() {
-                        (row(format!("s{}", number % chart::COLOURS), of, ""))
+                        (row(format!("s{}", number % palette::STRATEGIES.len()), of, ""))
                     }
                     (row("floor".to_owned(), &comparison.floor, "of-floor"))
                 }
@@ -102,30 +104,30 @@ fn table(comparison: &Comparison, limit: &AtLimit, columns: &[Column]) -> Markup
     }
 }
 
-fn charts(comparison: &Comparison, limit: &AtLimit) -> Markup {
+fn charts(comparison: &Comparison, limit: &LimitResults) -> Markup {
     let strategies = &limit.strategies;
     html! {
         figure.all {
-            (caption("Pushed, release by release", "Logarithmic, all on one scale; grey is the floor. What is below the scale lies on its lower edge."))
+            (caption("Pushed, release by release", "Logarithmic, all on one scale; the floor is grey. Values below the scale are on its lower edge."))
             (chart::per_release(comparison, strategies))
         }
         div.charts {
             figure {
-                (caption("Pushed in a release", "Above the mean, below it in a lighter colour the 95th percentile."))
-                (chart::spreads(comparison, strategies, |of| of.summary.pushed))
+                (caption("Pushed in a release", "The upper bar is the mean, the lighter one the 95th percentile."))
+                (chart::spreads("Bytes pushed in a release", comparison, strategies, |of| of.summary.pushed))
             }
             figure {
-                (caption("Pulled in a release", "By a client that has the release before: the mean of all images."))
-                (chart::spreads(comparison, strategies, |of| of.summary.pulled))
+                (caption("Pulled in a release", "By a client with the previous release: the mean of all images."))
+                (chart::spreads("Bytes pulled in a release", comparison, strategies, |of| of.summary.pulled))
             }
             figure {
                 (caption("In the registry", "If nothing is ever removed."))
-                (chart::registry(comparison, strategies))
+                (chart::registry("Bytes in the registry after each release", comparison, strategies))
             }
             @if comparison.images.len() > 1 {
                 figure {
                     (caption("Shared", "Part of all images' bytes that shared layers save in the last release."))
-                    (chart::shares(comparison, strategies))
+                    (chart::shares("Part of all bytes that shared layers save", comparison, strategies))
                 }
             }
         }
@@ -137,12 +139,12 @@ fn caption(title: &str, text: &str) -> Markup {
     html! { figcaption { h3 { (title) } p.faint { (text) } } }
 }
 
-/// The layers of the strategies that people have and of those that they could have, if both were studied.
-fn maps(comparison: &Comparison, strategies: &[Contended]) -> Markup {
+/// Shows the layers of the user's present strategy and of the best alternative, if the study has both.
+fn maps(comparison: &Comparison, strategies: &[StrategyResult]) -> Markup {
     let named = |name: &str| strategies.iter().find(|of| of.strategy == name);
-    let ours = named("nixply+lock").or_else(|| named("nixply")).or(strategies.last());
+    let ours = named("min-churn+lock").or_else(|| named("min-churn")).or(strategies.last());
     let theirs = named("popularity").or(strategies.first());
-    let mut shown: Vec<&Contended> = ours.into_iter().chain(theirs).collect();
+    let mut shown: Vec<&StrategyResult> = ours.into_iter().chain(theirs).collect();
     shown.dedup_by_key(|of| of.strategy.clone());
     let most = shown.iter().map(|of| of.summary.stored).max().unwrap_or(0);
     html! {
@@ -151,12 +153,12 @@ fn maps(comparison: &Comparison, strategies: &[Contended]) -> Markup {
                 figure {
                     (caption(
                         &format!("Layers of {}: {}", of.strategy, bytes(of.summary.stored)),
-                        "Of the last release, all images, each layer once; areas are bytes. A layer is new in a release if its paths are others.",
+                        "Of all images in the last release, each layer once; areas are bytes. A layer is new in a release if its paths have changed.",
                     ))
-                    (chart::layers(comparison, of, most))
+                    (treemap::layers(comparison, of, most))
                     p.key.faint {
                         "New "
-                        @for (class, _, text) in chart::HEATS { span class=(class) { span.swatch {} (text) } }
+                        @for (class, _, text) in treemap::HEATS { span class=(class) { span.swatch {} (text) } }
                     }
                 }
             }
@@ -178,7 +180,7 @@ fn closure(expectation: &Expectation) -> Markup {
             h2 { (expectation.closure) }
             p {
                 "No history: " (expectation.paths) " paths, " (exact(expectation.bytes))
-                ". Bytes that one changed path and its dependents are expected to move, of uncompressed archives."
+                ". Bytes of uncompressed archives that one changed path and its dependents are expected to move."
             }
             @for limit in &expectation.limits {
                 h3 { "At most " (layers(limit.max_layers)) }
@@ -187,8 +189,8 @@ fn closure(expectation: &Expectation) -> Markup {
                         thead {
                             tr {
                                 th { "strategy" }
-                                th { "what much depends on changes less often" }
-                                th { "all change alike" }
+                                th { "paths with many dependents change less often" }
+                                th { "all paths change equally often" }
                                 th { "only leaves change" }
                             }
                         }

@@ -1,17 +1,93 @@
-//! Rectangles for sizes, as square as they can be: "Squarified Treemaps" by Bruls, Huizing and van Wijk, 2000. (The crate
-//! `treemap` has it, too, but leaves out the last size as it adds them up, so that areas are wrong.)
+//! The map of an image's layers: a rectangle for each layer, with its size as area.
+//!
+//! This chart is hand-made SVG, because plotters has no treemap: its rectangles would carry neither the class that colours
+//! them by their changes nor a tooltip, and it cannot lay them out. The layout is "Squarified Treemaps" by Bruls, Huizing
+//! and van Wijk, 2000. (The crate `treemap` implements it too, but omits the last size when it adds the sizes, so its areas
+//! are wrong.)
 
-/// Where something is, in the units of the drawing.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Area {
-    pub(super) x: f64,
-    pub(super) y: f64,
-    pub(super) width: f64,
-    pub(super) height: f64,
+use maud::{Markup, html};
+
+use super::text::bytes;
+use crate::compare::{Comparison, StrategyResult};
+
+/// The width of a map in pixels, at its natural size.
+const WIDTH: f64 = 560.0;
+
+/// Classes of layers by how often they change: the class, the largest part of releases in it, and its label.
+pub(super) const HEATS: [(&str, f64, &str); 5] = [
+    ("h0", 0.0, "in no release"),
+    ("h1", 0.05, "in up to 5 %"),
+    ("h2", 0.2, "up to 20 %"),
+    ("h3", 0.5, "up to 50 %"),
+    ("h4", 1.0, "in more of the releases"),
+];
+
+/// Draws the layers of the last release. `most` is the number of bytes that fills the width; two maps with
+/// the same number have the same scale.
+pub(super) fn layers(comparison: &Comparison, strategy: &StrategyResult, most: u64) -> Markup {
+    const HEIGHT: f64 = 420.0;
+    let releases = comparison.releases.len() - 1;
+    // Scale by area, and keep the shape.
+    let scale = (strategy.summary.stored as f64 / most.max(1) as f64).sqrt();
+    let (width, height) = (WIDTH * scale, HEIGHT * scale);
+    let sizes: Vec<u64> = strategy.layers.iter().map(|layer| layer.bytes).collect();
+    let name = format!("Layers of {} in the last release, by size", strategy.strategy);
+    let areas = squarified(&sizes, Area { x: 0.0, y: 0.0, width, height });
+    html! {
+        svg.map role="img" aria-label=(name) viewBox=(format!("0 0 {WIDTH} {}", at(height))) {
+            title { (name) }
+            @for (layer, area) in strategy.layers.iter().zip(areas) {
+                @let part = layer.changes as f64 / releases.max(1) as f64;
+                @let heat = HEATS.iter().find(|(_, most, _)| part <= *most).map_or("h4", |heat| heat.0);
+                g class=(heat) {
+                    rect x=(at(area.x)) y=(at(area.y)) width=(at(area.width)) height=(at(area.height)) {
+                        title {
+                            (bytes(layer.bytes)) ", " (count(layer.paths, "path")) ", in " (count(layer.images.len(), "image"))
+                            "; new in " (layer.changes) " of " (count(releases, "release")) ": "
+                            (layer.largest.join(", "))
+                            @if layer.paths > layer.largest.len() { ", ..." }
+                        }
+                    }
+                    @let room = ((area.width - 8.0) / 6.2).max(0.0) as usize;
+                    @if area.height > 30.0 && room >= 8 {
+                        text x=(at(area.x + 4.0)) y=(at(area.y + 13.0)) { (shortened(&layer.largest.join(", "), room)) }
+                        text x=(at(area.x + 4.0)) y=(at(area.y + 26.0)) { (bytes(layer.bytes)) }
+                    }
+                }
+            }
+        }
+    }
 }
 
-/// An area for each of `sizes`, which are sorted, the largest first, and in sum fill `whole`. None for sizes of 0.
-pub(super) fn squarified(sizes: &[u64], whole: Area) -> Vec<Area> {
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Shortens a text that is too long for its place.
+fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most - 1).chain(['…']).collect()
+}
+
+/// Formats a coordinate, to a tenth of a pixel.
+fn at(number: f64) -> String {
+    format!("{number:.1}")
+}
+
+/// A rectangle in the units of the drawing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Area {
+    x: f64,
+    y: f64,
+    width: f64,
+    height: f64,
+}
+
+/// Returns an area for each of `sizes`, except for zeros. `sizes` are sorted, the largest first, and together
+/// fill `whole`.
+fn squarified(sizes: &[u64], whole: Area) -> Vec<Area> {
     let total: f64 = sizes.iter().map(|size| *size as f64).sum();
     let scale = whole.width * whole.height / total.max(f64::MIN_POSITIVE);
     let mut left: Vec<f64> =
@@ -23,7 +99,7 @@ pub(super) fn squarified(sizes: &[u64], whole: Area) -> Vec<Area> {
         let side = free.width.min(free.height);
         let mut row = vec![first];
         let mut sum = first;
-        // The row takes more as long as its worst rectangle becomes no worse for it.
+        // Add to the row as long as its worst rectangle does not become worse.
         while let Some(next) = left.last().copied() {
             if worst(sum + next, first, next, side) > worst(sum, first, row[row.len() - 1], side) {
                 break;
@@ -51,7 +127,8 @@ pub(super) fn squarified(sizes: &[u64], whole: Area) -> Vec<Area> {
     areas
 }
 
-/// The highest aspect ratio in a row along `side`, of its sum, its largest and its smallest area.
+/// Returns the highest aspect ratio in a row along `side`, from the sum of its areas, the largest and the
+/// smallest.
 fn worst(sum: f64, largest: f64, smallest: f64, side: f64) -> f64 {
     let (sum, side) = (sum * sum, side * side);
     (side * largest / sum).max(sum / (side * smallest))
@@ -62,8 +139,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn areas_are_those_of_the_paper() {
-        // Its example: 6, 6, 4, 3, 2, 2, 1 in 6 x 4.
+    fn layout_matches_the_paper() {
+        // The paper's example: 6, 6, 4, 3, 2, 2, 1 in 6 x 4.
         let whole = Area { x: 0.0, y: 0.0, width: 6.0, height: 4.0 };
         let areas = squarified(&[6, 6, 4, 3, 2, 2, 1, 0], whole);
         let shape =
@@ -82,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_no_area() {
+    fn empty_sizes_have_no_areas() {
         let whole = Area { x: 0.0, y: 0.0, width: 6.0, height: 4.0 };
         assert!(squarified(&[], whole).is_empty() && squarified(&[0, 0], whole).is_empty());
     }

@@ -1,4 +1,4 @@
-//! A registry, asked without any of the tools under test.
+//! A client of a registry that shares nothing with the tools under test.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// What it has as a manifest or a blob: `kind` is `manifests` or `blobs`.
+    /// Returns a manifest or a blob. `kind` is `manifests` or `blobs`.
     #[track_caller]
     pub fn get(&self, repository: &str, kind: &str, reference: &str) -> Vec<u8> {
         let mut stream = TcpStream::connect(&self.address).expect("the registry listens");
@@ -29,7 +29,7 @@ impl Registry {
         answer.split_off(end + 4)
     }
 
-    /// Gives it a manifest.
+    /// Uploads a manifest.
     #[track_caller]
     pub fn put_manifest(&self, repository: &str, tag: &str, media_type: &str, manifest: &str) {
         let mut stream = TcpStream::connect(&self.address).expect("the registry listens");
@@ -45,7 +45,7 @@ impl Registry {
         assert!(answer.split(' ').nth(1) == Some("201"), "{repository}:{tag}: {answer}");
     }
 
-    /// How skopeo calls an image in it.
+    /// Returns skopeo's reference to an image in the registry.
     pub fn reference(&self, repository: &str, tag: &str) -> String {
         format!("docker://{}/{repository}:{tag}", self.address)
     }

@@ -1,4 +1,4 @@
-//! podman and Docker behind one face, so that a test can ask both the same.
+//! A common interface of podman and Docker, so that a test can run with both.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,41 +11,42 @@ use serde_json::Value;
 use super::{Folder, Image, Registry, as_root, json, skopeo, unique};
 use crate::run::{Output, run};
 
-/// What runs containers.
+/// A container engine.
 pub trait Engine {
-    /// A command of it.
+    /// Returns a command of the engine.
     fn command(&self, arguments: &[&str]) -> Command;
 
-    /// Leads a program that runs the engine to this one.
-    fn lead(&self, command: &mut Command);
+    /// Configures a program that calls the engine to use this one.
+    fn configure(&self, command: &mut Command);
 
-    /// Takes an image in, compressed like this, and gives the name that it has from then on.
-    fn take(&self, image: &Image<'_>, codec: &str) -> String;
+    /// Loads an image, compressed with this codec, and returns its name in the engine.
+    fn load(&self, image: &Image<'_>, codec: &str) -> String;
 
-    /// Runs an image to its end: `arguments` are options, the image's name and the program's arguments.
+    /// Runs an image to its end. `arguments` are options, the image's name and the program's arguments.
     fn run(&self, arguments: &[&str]) -> Output {
         run(self.command(&["run", "--rm", "--network", "none"]).args(arguments))
     }
 
-    /// What the engine knows of an image.
+    /// Returns the engine's description of an image.
     fn inspect(&self, reference: &str) -> Value {
         json(&run(&mut self.command(&["image", "inspect", reference])).ok())[0].clone()
     }
 }
 
-/// podman with all that it keeps in a folder of the test's own.
+/// podman with all its data in the test's own directory.
 pub struct Podman {
     folder: Folder,
 }
 
 impl Podman {
-    /// With nothing in it.
-    #[allow(clippy::new_without_default, reason = "it makes a folder, which is no default value")]
+    /// Creates a podman without images.
+    #[allow(clippy::new_without_default, reason = "it creates a directory, which is not a default value")]
     pub fn new() -> Self {
         let folder = Folder::new();
         let root = folder.path().display();
-        // There is no systemd, and Debian's crun cannot do without it. Locks in files are this podman's alone; those in
-        // shared memory are the machine's. A container may have no higher limits than who starts it.
+        // Debian's crun needs systemd, which is missing here. Locks in files belong to this podman only;
+        // those in shared memory are shared by the machine. The limits of a container must not exceed those
+        // of its starter.
         let containers = format!(
             "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n\
              [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nruntime = \"runc\"\n\
@@ -59,19 +60,19 @@ impl Podman {
         Self { folder }
     }
 
-    /// A program that puts images where this podman finds them.
+    /// Returns a command whose program stores images for this podman.
     pub fn program(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = as_root(program);
-        self.lead(&mut command);
+        self.configure(&mut command);
         command
     }
 
-    /// Where it keeps images: for `CONTAINERS_STORAGE_CONF`.
+    /// Returns its storage configuration, for `CONTAINERS_STORAGE_CONF`.
     pub fn storage_conf(&self) -> PathBuf {
         self.folder.join("storage.conf")
     }
 
-    /// Pulls what `source` names in the words of containers-transports(5), and gives the image's ID.
+    /// Pulls from `source`, in the syntax of containers-transports(5), and returns the image's ID.
     #[track_caller]
     pub fn pull(&self, source: &str) -> String {
         run(&mut self.command(&["pull", "--quiet", "--tls-verify=false", source])).ok()
@@ -79,7 +80,7 @@ impl Podman {
 }
 
 impl Engine for Podman {
-    fn lead(&self, command: &mut Command) {
+    fn configure(&self, command: &mut Command) {
         command.env("CONTAINERS_CONF", self.folder.join("containers.conf"));
         command.env("CONTAINERS_STORAGE_CONF", self.storage_conf());
     }
@@ -90,9 +91,9 @@ impl Engine for Podman {
         command
     }
 
-    /// From an OCI layout.
+    /// Loads from an OCI layout.
     #[track_caller]
-    fn take(&self, image: &Image<'_>, codec: &str) -> String {
+    fn load(&self, image: &Image<'_>, codec: &str) -> String {
         let folder = Folder::new();
         let layout = folder.join("layout");
         image.layout(&layout, "t", Some(codec));
@@ -102,22 +103,22 @@ impl Engine for Podman {
 
 impl Drop for Podman {
     fn drop(&mut self) {
-        // A test that failed may have left a container.
+        // A failed test may have left a container.
         let _ = self.command(&["rm", "--all", "--force", "--time", "0"]).output();
     }
 }
 
-/// The Docker daemon that `cargo xtask test` has started. Tests share it, so they have names of their own in it.
+/// The Docker daemon that `cargo xtask test` has started. Tests share it, so they use unique names.
 pub struct Docker {
     host: String,
-    /// The client's settings: none, whatever the user's are.
+    /// The client's settings: none, so that the user's have no effect.
     settings: Folder,
     registry: Registry,
     taken: Mutex<Vec<String>>,
 }
 
 impl Docker {
-    /// The daemon at `host`, for images from `registry`.
+    /// Returns the daemon at `host`, which loads images from `registry`.
     pub fn new(host: String, registry: Registry) -> Self {
         Self { host, settings: Folder::new(), registry, taken: Mutex::default() }
     }
@@ -134,25 +135,25 @@ impl Docker {
         format!("{}/{name}:t", self.registry.address)
     }
 
-    /// Pulls; the image goes when this value goes.
+    /// Pulls an image. Dropping this value removes the image.
     pub fn pull(&self, reference: &str) -> Output {
         self.owns(reference);
         run(&mut self.command(&["pull", reference]))
     }
 
-    /// Makes an image go when this value goes.
+    /// Removes an image when this value is dropped.
     pub fn owns(&self, reference: &str) {
         self.taken.lock().unwrap().push(reference.to_owned());
     }
 
-    /// Where it listens.
+    /// Returns its address.
     pub fn host(&self) -> &str {
         &self.host
     }
 }
 
 impl Engine for Docker {
-    fn lead(&self, command: &mut Command) {
+    fn configure(&self, command: &mut Command) {
         command.env("DOCKER_HOST", &self.host).env("DOCKER_CONFIG", self.settings.path());
     }
 
@@ -162,9 +163,9 @@ impl Engine for Docker {
         command
     }
 
-    /// From the registry.
+    /// Loads from the registry.
     #[track_caller]
-    fn take(&self, image: &Image<'_>, codec: &str) -> String {
+    fn load(&self, image: &Image<'_>, codec: &str) -> String {
         let reference = self.push(image, codec);
         self.pull(&reference).ok();
         reference

@@ -1,4 +1,4 @@
-//! `nixply serve`, and a client of it that is none of the tools under test.
+//! `nixply serve`, and a client of it that shares nothing with the tools under test.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,49 +9,49 @@ use super::{Folder, json, text};
 use crate::nix::Nix;
 use crate::running::Running;
 
-/// How long the server may take to start and to end.
+/// Maximum time for the server to start and to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A server that runs until this value goes.
+/// A server that runs until this value is dropped.
 pub struct Served {
     running: Running,
     scratch: Folder,
-    /// What it prints: the images' references, in their order.
+    /// The printed references of the images, in order.
     pub references: Vec<String>,
 }
 
-/// What a server says that it has done.
+/// A server's summary.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Done {
-    /// Layers that were packed.
+pub struct Summary {
+    /// Number of packed layers.
     pub packed: u64,
-    /// Bytes of blobs that were sent.
+    /// Number of sent bytes of blobs.
     pub bytes: u64,
-    /// Blobs that something was sent of: layers and configs.
+    /// Number of blobs (layers and configs) of which bytes were sent.
     pub blobs: u64,
     /// Everything on standard error.
     pub stderr: String,
 }
 
-/// An answer of HTTP.
+/// An HTTP response.
 #[derive(Debug)]
 pub struct Answer {
-    /// As in 200.
+    /// For example 200.
     pub status: u16,
-    /// The lines ahead of the body.
+    /// The lines before the body.
     pub head: String,
-    /// What came of the body.
+    /// The received part of the body.
     pub body: Vec<u8>,
 }
 
 impl Answer {
-    /// A header's value, by its name in lower case.
+    /// Returns a header's value, by its lowercase name.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// The first error code of an error body.
+    /// Returns the first error code of an error body.
     #[track_caller]
     pub fn code(&self) -> String {
         text(&json(&String::from_utf8_lossy(&self.body))["errors"][0]["code"]).to_owned()
@@ -59,7 +59,7 @@ impl Answer {
 }
 
 impl Served {
-    /// Serves images of `nix` with these further arguments.
+    /// Serves images of `nix` with these additional arguments.
     #[track_caller]
     pub fn start(nix: &Nix, specs: &[&Path], arguments: &[&str]) -> Self {
         let scratch = Folder::new();
@@ -71,8 +71,7 @@ impl Served {
         Self { running, scratch, references }
     }
 
-    /// Waits until it has said all of this on standard error: a message is on its way through a pipe while whoever
-    /// asked for something has its answer already.
+    /// Waits until standard error contains all of this. A message may arrive later than the client's answer.
     #[track_caller]
     pub fn wait_for_stderr(&mut self, words: &[&str]) {
         self.running.wait_until(PATIENCE, |running| {
@@ -81,22 +80,22 @@ impl Served {
         });
     }
 
-    /// The first image's reference.
+    /// Returns the first image's reference.
     pub fn reference(&self) -> &str {
         &self.references[0]
     }
 
-    /// `127.0.0.1:PORT`.
+    /// Returns `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
         self.reference().split('/').next().expect("split gives one part at least")
     }
 
-    /// The folder that packed layers are in, without names.
+    /// Returns the directory of packed layers, whose files have no names.
     pub fn scratch(&self) -> &Path {
         self.scratch.path()
     }
 
-    /// Asks for something below the first image's repository, as in `manifests/latest`.
+    /// Requests a path below the first image's repository, such as `manifests/latest`.
     #[track_caller]
     pub fn ask(&self, method: &str, what: &str, headers: &str) -> Answer {
         let (image, _tag) = self.reference().rsplit_once(':').expect("a reference has a tag");
@@ -106,7 +105,7 @@ impl Served {
             format!("{method} /v2/{repository}/{what} HTTP/1.1\r\nHost: localhost\r\nConnection: close");
         stream.write_all(format!("{head}\r\n{headers}\r\n").as_bytes()).expect("the server reads requests");
         let mut answer = Vec::new();
-        // A connection that is cut has said what it had to say.
+        // A closed connection may have delivered its answer before.
         let _ = stream.read_to_end(&mut answer);
         let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("the answer has a head");
         let body = answer.split_off(end + 4);
@@ -115,9 +114,9 @@ impl Served {
         Answer { status, head, body }
     }
 
-    /// Ends it as Ctrl-C does, and checks that it leaves nothing.
+    /// Ends the server as Ctrl-C does, and checks that it leaves no files.
     #[track_caller]
-    pub fn stop(self) -> Done {
+    pub fn stop(self) -> Summary {
         self.running.signal("INT");
         let output = self.running.finish(PATIENCE);
         let stderr = output.stderr.clone();
@@ -126,11 +125,12 @@ impl Served {
         assert_eq!(left, 0, "{}", self.scratch.path().display());
         let summary = stderr.lines().last().unwrap_or_default();
         let numbers: Vec<u64> = summary.split([' ', '(']).filter_map(|word| word.parse().ok()).collect();
-        // "answered 5 requests; packed 1 layers; sent 70 bytes (70 B) of 1 blobs", and 1.5 MB is no whole number.
+        // "answered 5 requests; packed 1 layers; sent 70 bytes (70 B) of 1 blobs": 1.5 MB is not a whole
+        // number.
         let (&packed, &bytes, &blobs) = match &numbers[..] {
             [_, packed, bytes, .., blobs] => (packed, bytes, blobs),
             _ => panic!("no summary: {stderr}"),
         };
-        Done { packed, bytes, blobs, stderr }
+        Summary { packed, bytes, blobs, stderr }
     }
 }

@@ -1,4 +1,4 @@
-//! File trees, and what an image's tree has to be: the store paths, their parents, and nothing else.
+//! File trees, and the expected tree of an image: exactly the store paths and their parents.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -7,17 +7,18 @@ use std::hash::{DefaultHasher, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Store paths say nothing of owners and times: in an image all is root's, one second after 1970 began.
+/// Store paths define no owners and times: in an image, all files belong to root and are one second past the
+/// epoch.
 const MTIME: i64 = 1;
 
-/// What a file is.
+/// The type of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
     Directory,
-    /// Its size and a hash of its content.
+    /// Size and hash of the content.
     Regular(u64, u64),
     Symlink(PathBuf),
-    /// Its file type: nothing that a store path may have.
+    /// Another file type, which store paths cannot contain.
     Other(u32),
 }
 
@@ -38,25 +39,26 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// Every file below a root, the root itself included as `/`.
+/// Every file below a root, including the root as `/`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree(BTreeMap<PathBuf, Entry>);
 
 impl Tree {
-    /// The tree on disk.
+    /// Reads a tree from disk.
     pub fn at(root: &Path) -> Self {
         let mut tree = Self::default();
         tree.read(root, Path::new("/"), &|entry| entry);
         tree
     }
 
-    /// What an image with these store paths has, and with the content of `to_root` at its root.
+    /// Returns the expected tree of an image with these store paths, and with the content of `to_root` at its
+    /// root.
     pub fn of_store_paths(paths: &[PathBuf], to_root: &[PathBuf]) -> Self {
         let mut tree = Self::default();
         let plain = |entry| Entry { uid: 0, gid: 0, mtime: MTIME, ..entry };
         let parent = Entry { kind: Kind::Directory, mode: 0o755, uid: 0, gid: 0, mtime: MTIME };
         tree.0.insert("/".into(), parent.clone());
-        // A store path's folder can lie below a folder that copyToRoot brings; that one then has its own mode.
+        // A store path may be below a directory from copyToRoot, which then has its own mode.
         for path in to_root {
             for child in children(path) {
                 tree.read(&path.join(&child), &Path::new("/").join(&child), &plain);
@@ -71,19 +73,19 @@ impl Tree {
         tree
     }
 
-    /// Changes what is expected of a file.
+    /// Changes the expected mode and owner of a file.
     #[track_caller]
     pub fn own(&mut self, path: &str, mode: u32, uid: u32, gid: u32) {
         let entry = self.0.get_mut(Path::new(path)).unwrap_or_else(|| panic!("no {path}"));
         *entry = Entry { mode, uid, gid, ..entry.clone() };
     }
 
-    /// How many files it has.
+    /// Returns the number of files.
     pub fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// How `self` differs from what is expected, a line each; empty if it does not.
+    /// Returns the differences from the expected tree, one per line. Empty if there are none.
     pub fn differences(&self, expected: &Self) -> String {
         let mut lines = String::new();
         for (path, entry) in &expected.0 {

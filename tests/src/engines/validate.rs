@@ -1,5 +1,5 @@
-//! Whether an OCI image layout is what it says (G20, as crane's `validate`): every size, digest and diff_id is computed
-//! again. It shares nothing with the packer: blobs are decompressed by gzip and zstd.
+//! Validates an OCI image layout, like crane's `validate`: it computes every size, digest and diff_id again.
+//! It shares no code with the packer: gzip and zstd decompress the blobs.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,28 +13,28 @@ use super::sha256;
 /// A layer's blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blob {
-    /// Of the blob.
+    /// Digest of the blob.
     pub digest: String,
-    /// Of the tar stream in it.
+    /// Digest of its tar stream.
     pub diff_id: String,
-    /// `none`, `gzip` or `zstd`: what it is by its first bytes and by its media type.
+    /// `none`, `gzip` or `zstd`, by both its first bytes and its media type.
     pub codec: &'static str,
     /// The blob's size in bytes.
     pub size: usize,
 }
 
-/// An image that was found to be right.
+/// A valid image.
 #[derive(Debug, Clone)]
 pub struct Valid {
-    /// Its tag.
+    /// The tag.
     pub tag: String,
-    /// Its manifest's digest.
+    /// The manifest's digest.
     pub manifest: String,
-    /// Its config's digest: the image ID.
+    /// The config's digest, which is the image ID.
     pub id: String,
-    /// Its config blob.
+    /// The config blob.
     pub config: Value,
-    /// Its layers from the bottom up.
+    /// The layers from the bottom up.
     pub layers: Vec<Blob>,
 }
 
@@ -43,14 +43,14 @@ const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// The images of a layout, or what is wrong with it.
+/// Returns the images of a layout, or its first defect.
 pub fn validate(layout: &Path) -> Result<Vec<Valid>, String> {
     let read = |name: &str| fs::read(layout.join(name)).map_err(|error| format!("{name}: {error}"));
     let version = parse("oci-layout", &read("oci-layout")?)?;
     same("oci-layout", &version["imageLayoutVersion"], "1.0.0")?;
     let index = parse("index.json", &read("index.json")?)?;
     same("index.json schemaVersion", &index["schemaVersion"], 2)?;
-    // Older skopeos leave it out, as the specification lets them.
+    // Older skopeo versions omit it, as the specification allows.
     if !index["mediaType"].is_null() {
         same("index.json mediaType", &index["mediaType"], INDEX)?;
     }
@@ -126,12 +126,12 @@ fn layer(
     same(&format!("diff_id of {digest}"), diff_id, sha256(&tar))?;
     // "At the end of the archive file there are two 512-byte blocks filled with binary zeros" (GNU tar's manual).
     if tar.len() % 512 != 0 || !tar.ends_with(&[0; 1024]) {
-        return Err(format!("{digest} is no whole tar archive"));
+        return Err(format!("{digest} is not a complete tar archive"));
     }
     Ok(Blob { digest, diff_id: sha256(&tar), codec, size })
 }
 
-/// A descriptor's blob, with digest and size computed.
+/// Reads a descriptor's blob and verifies digest and size.
 fn blob(layout: &Path, descriptor: &Value, used: &mut BTreeSet<String>) -> Result<(String, Vec<u8>), String> {
     let digest = string("digest", &descriptor["digest"])?;
     let file = layout.join("blobs").join(digest.replace(':', "/"));
@@ -166,9 +166,9 @@ fn same(what: &str, found: &Value, expected: impl Into<Value>) -> Result<(), Str
 }
 
 fn string(what: &str, value: &Value) -> Result<String, String> {
-    value.as_str().map(str::to_owned).ok_or_else(|| format!("{what}: {value} is no string"))
+    value.as_str().map(str::to_owned).ok_or_else(|| format!("{what}: {value} is not a string"))
 }
 
 fn list<'v>(what: &str, value: &'v Value) -> Result<&'v Vec<Value>, String> {
-    value.as_array().ok_or_else(|| format!("{what}: {value} is no list"))
+    value.as_array().ok_or_else(|| format!("{what}: {value} is not a list"))
 }

@@ -1,7 +1,6 @@
-//! Debian's archive, any release of it, through an apt that leaves the machine's own configuration alone.
+//! Packages of any Debian release, through an apt that does not use the machine's configuration.
 //!
-//! The address is the one that this machine already uses for its own release: whatever mirror or proxy stands there
-//! serves the other releases as well.
+//! The address of the archive is the one that this machine uses for its own release: mirrors and proxies serve all releases.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,24 +10,24 @@ use anyhow::{Context, Result, bail};
 
 use crate::host::{apt_install, output, say};
 
-/// The archive's key ring, of the package `debian-archive-keyring`; it holds the keys of later releases too.
+/// The archive's key ring, of the package `debian-archive-keyring`. It also has the keys of later releases.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// One entry of apt's sources: where, and which suites lie there.
+/// An entry of apt's sources: an address and its suites.
 #[derive(Debug, PartialEq, Eq)]
 struct Source {
     uri: String,
     suites: Vec<String>,
 }
 
-/// One suite's index in a folder of our own, with nothing installed.
+/// The index of a suite in a separate folder, where no package counts as installed.
 pub(super) struct Archive {
     dir: PathBuf,
     suite: &'static str,
 }
 
 impl Archive {
-    /// Fetches the index of a suite into `dir`: `kinds` are `deb` for its binary packages, `deb-src` for its sources.
+    /// Downloads the index of a suite into `dir`. `kinds` are `deb` for binary packages and `deb-src` for sources.
     pub(super) fn open(dir: &Path, kinds: &[&str], suite: &'static str) -> Result<Self> {
         for folder in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(dir.join(folder))?;
@@ -43,12 +42,12 @@ impl Archive {
         Ok(archive)
     }
 
-    /// Fetches and unpacks a source package, with Debian's patches applied; gives the source tree.
-    /// Without a version it is the newest of the suite.
+    /// Downloads and unpacks a source package and applies Debian's patches; returns the source tree. The version defaults to the
+    /// newest of the suite.
     pub(super) fn source(&self, package: &str, version: Option<&str>) -> Result<PathBuf> {
         apt_install(&["dpkg-dev"])?;
         let what = version.map_or_else(|| package.to_owned(), |version| format!("{package}={version}"));
-        say(format!("fetching the source package {what} of Debian {}", self.suite));
+        say(format!("downloading the source package {what} of Debian {}", self.suite));
         let into = self.dir.join("source");
         fs::create_dir_all(&into)?;
         output(self.apt_get().args(["source", "-q", "--only-source", &what]).current_dir(&into))?;
@@ -57,10 +56,10 @@ impl Archive {
         tree.with_context(|| format!("apt-get unpacked nothing into {}", into.display()))
     }
 
-    /// Fetches packages and all that they depend on; gives the `.deb` files.
+    /// Downloads packages and their dependencies; returns the `.deb` files.
     pub(super) fn with_dependencies(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
         say(format!(
-            "fetching packages of Debian {} with their dependencies: {}",
+            "downloading packages of Debian {} with their dependencies: {}",
             self.suite,
             packages.join(" ")
         ));
@@ -91,17 +90,18 @@ impl Archive {
         ] {
             command.arg("-o").arg(format!("{option}={}", path.display()));
         }
-        // The folder is ours alone, so there is nothing to gain from fetching as the user _apt, who cannot write here.
+        // Do not download as the user _apt, who cannot write to this folder.
         command.args(["-o", "APT::Sandbox::User=", "-o", "Acquire::Languages=none"]);
         command
     }
 }
 
-/// The address that this machine gets its own Debian release from.
+/// Returns the address from which this machine downloads its own Debian release.
 fn mirror() -> Result<String> {
     let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
     let codename = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-    let codename = codename.context("not a Debian release: no VERSION_CODENAME in /etc/os-release")?;
+    let codename =
+        codename.context("this is not a Debian release: /etc/os-release has no VERSION_CODENAME")?;
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
     if let Ok(entries) = fs::read_dir("/etc/apt/sources.list.d") {
         files.extend(entries.flatten().map(|entry| entry.path()));
@@ -123,7 +123,7 @@ fn mirror() -> Result<String> {
     bail!("no source of the suite {codename} in /etc/apt/sources.list or /etc/apt/sources.list.d")
 }
 
-/// `deb [options] uri suite component...`, a line an entry; see sources.list(5).
+/// Parses lines such as `deb [options] uri suite component...`; see sources.list(5).
 fn one_line_style(text: &str) -> Vec<Source> {
     let parse = |line: &str| {
         let line = line.split('#').next()?.trim();
@@ -136,7 +136,7 @@ fn one_line_style(text: &str) -> Vec<Source> {
     text.lines().filter_map(parse).collect()
 }
 
-/// Stanzas of `Field: value`, a continued value indented; see sources.list(5), DEB822-STYLE FORMAT.
+/// Parses stanzas of `Field: value`, where continued values are indented; see sources.list(5), DEB822-STYLE FORMAT.
 fn deb822_style(text: &str) -> Vec<Source> {
     let text = text.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>();
     let parse = |stanza: &[&str]| {

@@ -1,5 +1,5 @@
-//! Nix 2.8: Debian bookworm's package, which has shared libraries and loads plugins but comes without headers. Those
-//! are taken from the source package of the same version.
+//! Nix 2.8: Debian bookworm's package. It has shared libraries and loads plugins, but has no headers, which come from the
+//! source package of the same version.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,13 +12,13 @@ use super::archive::Archive;
 use super::{Nix, PROGRAMS, Prefix};
 use crate::host::{apt_install, output, say};
 
-/// Change this with anything below, so that caches are made anew.
+/// Changes with the rest of this file, so that older results are rebuilt.
 const RECIPE: &str = "1";
 
-/// Nix itself, and what its headers include.
+/// Nix, and the libraries whose headers its headers include.
 const PACKAGES: [&str; 4] = ["nix-bin", "libboost-dev", "libgc-dev", "nlohmann-json3-dev"];
 
-/// Source folders, each with the folder below `include/nix` that upstream's `local.mk` files install its headers to.
+/// Source folders, each with the folder below `include/nix` into which upstream's `local.mk` files install its headers.
 const HEADERS: [(&str, &str); 9] = [
     ("src/libutil", ""),
     ("src/libstore", ""),
@@ -41,7 +41,7 @@ fn fill(work: &Path, prefix: &Path) -> Result<()> {
     let version = output(Command::new("dpkg-query").args(["-W", "-f", "${source:Version}", "nix-bin"]))?;
     let source = Archive::open(&work.join("apt"), &["deb-src"], "bookworm")?.source("nix", Some(&version))?;
 
-    say("laying out the headers and programs of Nix 2.8");
+    say("copying the headers and linking the programs of Nix 2.8");
     let include = prefix.join("include/nix");
     for (from, to) in HEADERS {
         copy_headers(&source.join(from), &include.join(to))?;

@@ -1,8 +1,8 @@
-//! Nix for the tests and the demo: finds, unpacks or builds the versions that nixply is tried on, each below one prefix.
+//! Finds, unpacks or builds the Nix versions of the tests and the demo, each in one prefix.
 //!
-//! A [`Nix`] is a promise to the plugin's build script and to the tests: `bin/` has the programs, `include/nix/` the
-//! headers as upstream installs them, and `include-deps/`, where it exists, the boost and nlohmann headers that this
-//! Nix was built with. What is done with a Nix is left to the callers.
+//! The plugin's build script and the tests rely on the layout of a prefix: `bin/` has the programs, `include/nix/` the
+//! headers as upstream installs them, and `include-deps/`, if it exists, the boost and nlohmann headers with which this
+//! Nix was built.
 
 mod archive;
 mod bookworm;
@@ -19,16 +19,16 @@ use anyhow::{Context, Result, bail};
 
 use crate::host::{cache, output};
 
-/// Which Nix, by where it comes from.
+/// A Nix version, by its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Version {
-    /// 2.8: Debian bookworm's own package, with the headers of its source package.
+pub enum Version {
+    /// 2.8: Debian bookworm's package, with the headers of its source package.
     Bookworm,
     /// 2.26: built from Debian trixie's source package, because trixie's binary cannot load plugins.
     Trixie,
-    /// The newest that Debian has: sid's static binary, which cannot load plugins and has no headers.
+    /// The newest version in Debian: sid's static binary, which cannot load plugins and has no headers.
     Sid,
-    /// Any Nix that was installed below one folder.
+    /// Any Nix that is installed in one prefix.
     Prefix(PathBuf),
 }
 
@@ -41,28 +41,28 @@ impl FromStr for Version {
             "2.26" => Ok(Self::Trixie),
             "sid" => Ok(Self::Sid),
             path if path.contains('/') => Ok(Self::Prefix(path.into())),
-            other => bail!("no such Nix here, give 2.8, 2.26, sid or the path of a prefix: {other}"),
+            other => bail!("no such Nix: {other}; pass 2.8, 2.26, sid or the path of a prefix"),
         }
     }
 }
 
 /// An installed Nix.
 #[derive(Debug, Clone)]
-pub(crate) struct Nix {
-    /// Its name in messages and file names: `2.8`, `2.26`, `sid`, or major and minor of a prefix's version.
+pub struct Nix {
+    /// Its name in messages and file names: `2.8`, `2.26`, `sid`, or the major and minor version of a prefix.
     pub name: String,
-    /// As `nix --version` says, without the program's name: `2.8.0`.
+    /// Its version, as `nix --version` prints it: `2.8.0`.
     pub version: String,
-    /// What it is installed below.
+    /// Its installation prefix.
     pub prefix: PathBuf,
     /// The folder with `nix`, `nix-build`, `nix-store`, `nix-daemon` and `nix-instantiate`.
     pub bin: PathBuf,
-    /// Whether a plugin can be compiled for it (and loaded into it).
+    /// Whether it has headers and can load a plugin.
     pub has_headers: bool,
 }
 
-/// Makes a Nix available. Does all set-up itself when it was never done here, and costs milliseconds when it was.
-pub(crate) fn install(version: &Version) -> Result<Nix> {
+/// Installs a Nix, with all set-up. Takes milliseconds if it is installed.
+pub fn install(version: &Version) -> Result<Nix> {
     match version {
         Version::Bookworm => bookworm::install().context("cannot set up Nix 2.8"),
         Version::Trixie => trixie::install().context("cannot set up Nix 2.26"),
@@ -71,10 +71,10 @@ pub(crate) fn install(version: &Version) -> Result<Nix> {
     }
 }
 
-/// The programs that a prefix must have; all but `nix` are usually links to it.
+/// The required programs of a prefix; all but `nix` are usually links to it.
 const PROGRAMS: [&str; 5] = ["nix", "nix-build", "nix-store", "nix-daemon", "nix-instantiate"];
 
-/// A folder below the cache that is either complete, made by the recipe of this very number, or absent.
+/// A folder in the cache. It is complete if it has the number of the current recipe.
 struct Prefix {
     name: &'static str,
     path: PathBuf,
@@ -82,20 +82,20 @@ struct Prefix {
 }
 
 impl Prefix {
-    /// `recipe` changes whenever what is made changes, so that an older result is made anew.
+    /// Returns the prefix of this name. `recipe` changes with the contents, so that older results are rebuilt.
     fn of(name: &'static str, recipe: &'static str) -> Result<Self> {
         let path = std::path::absolute(cache().join("nix").join(name))?;
         Ok(Self { name, path, recipe })
     }
 
-    /// The Nix in it, if it is complete and runs.
+    /// Returns its Nix, if it is complete and runs.
     fn ready(&self) -> Option<Nix> {
         let made_by = fs::read_to_string(self.path.join("recipe")).ok()?;
         (made_by == self.recipe).then(|| describe(self.name, &self.path).ok()).flatten()
     }
 
-    /// Has `fill` make the content, given a temporary folder and the prefix to be in it, then moves that to its place: an
-    /// interrupted run leaves nothing behind that looks complete.
+    /// Calls `fill` with a temporary folder and a new prefix in it, then moves that prefix to its path, so that an interrupted
+    /// run leaves no incomplete prefix.
     fn make(&self, fill: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<Nix> {
         let parent = self.path.parent().expect("the path was joined to the cache's");
         fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
@@ -114,7 +114,7 @@ impl Prefix {
     }
 }
 
-/// Removes the temporary folders of processes that are gone: a build that was killed leaves a gigabyte behind.
+/// Removes the temporary folders of ended processes: a killed build leaves a gigabyte.
 fn remove_leftovers(parent: &Path) -> Result<()> {
     for entry in fs::read_dir(parent)? {
         let entry = entry?;
@@ -127,9 +127,9 @@ fn remove_leftovers(parent: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A Nix that someone else built.
+/// Returns a Nix that is installed in a prefix.
 fn existing(prefix: &Path) -> Result<Nix> {
-    let prefix = prefix.canonicalize().with_context(|| format!("no such folder: {}", prefix.display()))?;
+    let prefix = prefix.canonicalize().with_context(|| format!("cannot find {}", prefix.display()))?;
     let mut nix = describe("", &prefix)?;
     if !nix.has_headers {
         bail!(
@@ -146,7 +146,7 @@ fn existing(prefix: &Path) -> Result<Nix> {
     Ok(nix)
 }
 
-/// Looks at what lies below `prefix`.
+/// Reads version and headers of the Nix in `prefix`.
 fn describe(name: &str, prefix: &Path) -> Result<Nix> {
     let bin = prefix.join("bin");
     for program in PROGRAMS {
@@ -161,7 +161,7 @@ fn describe(name: &str, prefix: &Path) -> Result<Nix> {
     Ok(Nix { name: name.into(), version: version.into(), prefix: prefix.into(), bin, has_headers })
 }
 
-/// The version in what `nix --version` prints: `nix (Nix) 2.26.3`, also with a vendor's own words before the number.
+/// Returns the version in the output of `nix --version`: `nix (Nix) 2.26.3`, or a vendor's text before the number.
 fn version_in(said: &str) -> Option<&str> {
     let last = said.lines().next()?.split_whitespace().last()?;
     last.starts_with(|first: char| first.is_ascii_digit()).then_some(last)
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!("2.8".parse::<Version>().unwrap(), Version::Bookworm);
         assert_eq!("./nix".parse::<Version>().unwrap(), Version::Prefix("./nix".into()));
         let error = "2.9".parse::<Version>().unwrap_err().to_string();
-        assert_eq!(error, "no such Nix here, give 2.8, 2.26, sid or the path of a prefix: 2.9");
+        assert_eq!(error, "no such Nix: 2.9; pass 2.8, 2.26, sid or the path of a prefix");
     }
 
     #[test]

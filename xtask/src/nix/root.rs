@@ -1,7 +1,7 @@
-//! A tree of another Debian release's packages: where its programs can be run, and what of it they need on this machine.
+//! A root directory with packages of another Debian release: runs its programs there, and copies programs out of it.
 //!
-//! The packages are unpacked, not installed: no maintainer script runs, so it takes seconds, and only running something
-//! inside takes root's rights. Whatever comes out brings its libraries and their loader along.
+//! The packages are unpacked, not installed. No maintainer script runs, so it takes seconds, and only running a program
+//! inside needs root. Copied programs bring their libraries and their loader.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use super::archive::Archive;
 use crate::host::{apt_install, as_root, output, say, shown};
 
-/// Where libraries of another release lie below a prefix, apart from Nix's own.
+/// Folder of a prefix for the other release's libraries, separate from Nix's own.
 const RUNTIME: &str = "lib/runtime";
 
 pub(super) struct Root {
@@ -21,7 +21,7 @@ pub(super) struct Root {
 }
 
 impl Root {
-    /// Unpacks packages with all that they depend on.
+    /// Unpacks packages and their dependencies.
     pub(super) fn unpack(archive: &Archive, packages: &[&str], path: &Path) -> Result<Self> {
         let files = archive.with_dependencies(packages)?;
         say(format!("unpacking {} packages", files.len()));
@@ -40,18 +40,18 @@ impl Root {
         Ok(Self { path: path.into() })
     }
 
-    /// The place of an absolute path of the root, seen from this machine.
+    /// Returns the path on this machine of an absolute path in the root.
     pub(super) fn inside(&self, path: &str) -> PathBuf {
         self.path.join(path.trim_start_matches('/'))
     }
 
-    /// Adds what programs expect to find besides the packages.
+    /// Adds files that programs expect and no package has.
     pub(super) fn make_runnable(&self) -> Result<()> {
         let null = self.inside("/dev/null");
         output(as_root("mknod").args(["-m", "666"]).arg(null).args(["c", "1", "3"])).map(drop)
     }
 
-    /// Runs a command inside, as the user who runs this, its output going to the end of `log`.
+    /// Runs a command inside, as the current user, and appends its output to `log`.
     pub(super) fn run(&self, command: &[&str], log: &Path) -> Result<()> {
         let file = File::options().create(true).append(true).open(log)?;
         let mut chroot = self.chroot(command);
@@ -61,12 +61,12 @@ impl Root {
             let text = String::from_utf8_lossy(&fs::read(log)?).into_owned();
             let lines: Vec<&str> = text.lines().collect();
             let end = lines[lines.len().saturating_sub(60)..].join("\n");
-            bail!("{} ended with {status}; the end of what it said:\n{end}", command.join(" "));
+            bail!("{} ended with {status}; end of its output:\n{end}", command.join(" "));
         }
         Ok(())
     }
 
-    /// Runs a command inside and gives its standard output.
+    /// Runs a command inside and returns its standard output.
     pub(super) fn output(&self, command: &[&str]) -> Result<String> {
         output(&mut self.chroot(command))
     }
@@ -77,13 +77,13 @@ impl Root {
             chroot.arg(format!("--userspec={}:{}", me.uid(), me.gid()));
         }
         chroot.arg(&self.path).args(["/usr/bin/env", "-i", "HOME=/build", "PATH=/usr/bin", "LC_ALL=C"]);
-        // The packages' scripts would have made `cc` and `c++`.
+        // The packages' maintainer scripts would create `cc` and `c++`.
         chroot.args(["CC=gcc", "CXX=g++"]).args(command);
         chroot
     }
 
-    /// Makes the programs in `new`'s `bin` folder, with the libraries in its `lib` folder, run on this machine once `new`
-    /// has been moved to `last`: copies the libraries of the root that they need and the root's loader, and points there.
+    /// Makes the programs of `new`'s `bin` folder, with the libraries of its `lib` folder, work on this machine after `new` is
+    /// moved to `last`: copies the root's loader and the libraries that they need, and sets their paths.
     pub(super) fn move_out(&self, programs: &[&str], new: &Path, last: &Path) -> Result<()> {
         apt_install(&["patchelf"])?;
         let runtime = new.join(RUNTIME);
@@ -100,7 +100,7 @@ impl Root {
                 fs::copy(&library, &copy).with_context(|| format!("cannot copy {}", library.display()))?;
             }
             output(patchelf(&program).arg("--set-interpreter").arg(last.join(RUNTIME).join(loader_name)))?;
-            // RPATH, not RUNPATH: it holds for what the libraries themselves need, too.
+            // RPATH, unlike RUNPATH, also applies to the libraries' own dependencies.
             output(patchelf(&program).args(["--force-rpath", "--set-rpath", &search_path]))?;
         }
         for entry in fs::read_dir(new.join("lib"))? {
@@ -112,7 +112,7 @@ impl Root {
         Ok(())
     }
 
-    /// The root's libraries that a program needs, itself or through others.
+    /// Returns the root's libraries that a program needs, directly or indirectly.
     fn libraries(&self, loader: &Path, program: &Path, own: &Path) -> Result<Vec<PathBuf>> {
         let of_root = self.inside("/usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
         let mut list = Command::new(loader);
@@ -125,7 +125,7 @@ impl Root {
             match path {
                 Some(path) if path.starts_with(&self.path) => found.push(path),
                 Some(path) if path.starts_with(own) => {}
-                _ => bail!("{} needs a library that is in none of the packages: {name}", program.display()),
+                _ => bail!("{} needs a library that no package has: {name}", program.display()),
             }
         }
         Ok(found)
@@ -138,8 +138,8 @@ fn patchelf(file: &Path) -> Command {
     command
 }
 
-/// Names and places in what the loader's `--list` prints, `name => /place (address)` a line. The lines without an arrow
-/// are the loader itself and what the kernel brings.
+/// Parses the output of the loader's `--list`, lines such as `name => /place (address)`. Lines without an arrow are the
+/// loader itself and the kernel's library.
 fn listed(text: &str) -> Vec<(String, Option<PathBuf>)> {
     let place =
         |rest: &str| rest.split(" (").next().filter(|place| place.starts_with('/')).map(str::to_owned);
@@ -147,7 +147,7 @@ fn listed(text: &str) -> Vec<(String, Option<PathBuf>)> {
     arrows.map(|(name, rest)| (name.to_owned(), place(rest).map(PathBuf::from))).collect()
 }
 
-/// Unpacks a package's files. Debian's folders like `/lib` are links to those in `/usr`, and stay so.
+/// Unpacks a package's files. Keeps Debian's links, such as `/lib`, to folders in `/usr`.
 fn unpack_one(package: &Path, into: &Path) -> Result<()> {
     let mut dpkg = Command::new("dpkg-deb");
     dpkg.arg("--fsys-tarfile").arg(package).stdout(Stdio::piped());

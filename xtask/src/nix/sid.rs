@@ -1,5 +1,5 @@
-//! The newest Nix that Debian has: sid's package, one program without shared libraries of its own. It exports no symbols,
-//! so it loads no plugins; what needs no plugin is tried against it.
+//! The newest Nix in Debian: sid's package, one program without shared libraries of its own. It exports no symbols, so it
+//! cannot load plugins. Tests without the plugin run with it.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::archive::Archive;
 use super::root::Root;
 use super::{Nix, Prefix};
 
-/// Change this with anything below, so that caches are made anew.
+/// Changes with the rest of this file, so that older results are rebuilt.
 const RECIPE: &str = "1";
 
 pub(super) fn install() -> Result<Nix> {

@@ -1,9 +1,8 @@
 //! Nix 2.26, built from Debian trixie's source package.
 //!
-//! Trixie's own binary is one static program that exports no symbols, so a plugin cannot be loaded into it. Here the
-//! same sources are built with shared libraries, in a root of trixie's packages, and then made to run on this machine.
-//! What makes that quick is meson's unity build; the sources need a few repairs for it, since files that were written
-//! apart become one.
+//! Trixie's own binary is one static program that exports no symbols, so it cannot load a plugin. This module builds the
+//! same sources with shared libraries, in a root with trixie's packages, and makes the result run on this machine.
+//! Meson's unity build makes that quick. It compiles several files as one, which needs a few changes of the sources.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,10 +15,10 @@ use super::root::Root;
 use super::{Nix, Prefix};
 use crate::host::{output, say};
 
-/// Change this with anything below, so that caches are made anew.
+/// Changes with the rest of this file, so that older results are rebuilt.
 const RECIPE: &str = "1";
 
-/// What the build needs: tools, a shell for the scripts among them, and libraries.
+/// Build dependencies: tools, including a shell for scripts, and libraries.
 const PACKAGES: [&str; 29] = [
     "g++",
     "meson",
@@ -52,7 +51,7 @@ const PACKAGES: [&str; 29] = [
     "zlib1g-dev",
 ];
 
-/// `-O1` and no debug information, because nothing here measures Nix itself.
+/// `-O1` and no debug information, because no chore measures Nix itself.
 const MESON_OPTIONS: [&str; 13] = [
     "-Dunity=on",
     "-Dunity_size=8",
@@ -69,7 +68,7 @@ const MESON_OPTIONS: [&str; 13] = [
     "--localstatedir=/nix/var",
 ];
 
-/// Where things lie inside the build root.
+/// Folders in the build root.
 const SOURCE: &str = "/build/source";
 const BUILD: &str = "/build/meson";
 const INSTALLED: &str = "/build/installed";
@@ -87,7 +86,7 @@ fn fill(work: &Path, new: &Path, last: &Path) -> Result<()> {
     fs::create_dir(root.inside("/build"))?;
     fs::rename(source, root.inside(SOURCE))?;
 
-    say("building Nix 2.26 (four to five minutes of two cores, this once)");
+    say("building Nix 2.26 (once; four to five minutes on two cores)");
     let log = work.join("build.log");
     leave_out_c_api(&root.inside(SOURCE))?;
     repair_sources(&root.inside(SOURCE))?;
@@ -105,26 +104,26 @@ fn fill(work: &Path, new: &Path, last: &Path) -> Result<()> {
     root.move_out(&["nix"], new, last)
 }
 
-/// The C API's libraries are no part of what plugins or tests use.
+/// Omits the C API's libraries, which neither plugins nor tests use.
 fn leave_out_c_api(source: &Path) -> Result<()> {
     edit(&source.join("meson.build"), |text| {
         text.lines().filter(|line| !line.ends_with("-c')")).map(|line| format!("{line}\n")).collect()
     })
 }
 
-/// Makes the files of one library fit to be compiled as one.
+/// Changes sources so that the files of a library can be compiled as one.
 fn repair_sources(source: &Path) -> Result<()> {
-    // It specialises a template that others would otherwise have instantiated before.
+    // It specializes a template, which must precede the instantiations in other files.
     for file in files_below(&source.join("src/libstore"), "cc")? {
         edit(&file, |text| format!("#include \"json-utils.hh\"\n{text}"))?;
     }
-    // Static functions of the same names are in dotgraph.cc.
+    // dotgraph.cc has static functions of the same names.
     edit(&source.join("src/nix-store/graphml.cc"), |text| {
         text.replace("makeEdge", "makeGraphMLEdge").replace("makeNode", "makeGraphMLNode")
     })
 }
 
-/// Moves the lexer to the last unit: it does not bear its own header, nor the parser's macros, before it.
+/// Moves the lexer to the last unit: it cannot follow its own header or the parser's macros.
 fn repair_units(units: &Path) -> Result<()> {
     let mut units = files_below(units, "cpp")?;
     units.sort();
@@ -145,8 +144,8 @@ fn repair_units(units: &Path) -> Result<()> {
     }
 }
 
-/// Copies the headers of boost, nlohmann and gc that this build read, from its root: a plugin must be compiled with the
-/// same ones, and all of boost would be 180 MB. What Nix does not read of boost is therefore not there.
+/// Copies the headers of boost, nlohmann and gc that this build read from its root: a plugin must be compiled with the same
+/// ones. The boost headers that Nix does not read are missing, because all of boost has 180 MB.
 fn copy_used_headers(root: &Root, to: &Path) -> Result<()> {
     let dependencies = root.output(&["ninja", "-C", BUILD, "-t", "deps"])?;
     let mut headers: Vec<&str> =
@@ -158,7 +157,7 @@ fn copy_used_headers(root: &Root, to: &Path) -> Result<()> {
         fs::create_dir_all(copy.parent().expect("it has a file name"))?;
         fs::copy(root.inside(header), &copy).with_context(|| format!("cannot create {}", copy.display()))?;
     }
-    // Small, and a plugin may want parts of it that Nix does not.
+    // All of nlohmann, which is small: a plugin may need parts that Nix does not read.
     output(Command::new("cp").arg("-r").arg(root.inside("/usr/include/nlohmann")).arg(to)).map(drop)
 }
 

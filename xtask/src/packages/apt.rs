@@ -1,7 +1,7 @@
-//! Which Debian packages, from apt.
+//! Selects and downloads Debian packages with apt.
 //!
-//! apt resolves against an empty package database, so that what this machine has installed counts as missing, and
-//! keeps its caches in memory, so that the machine's own stay as they are.
+//! apt resolves against an empty package database, so that the machine's installed packages count as missing, and keeps its
+//! caches in memory, so that the machine's own do not change.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::{TOGETHER, WANTED, WANTED_WHERE_KNOWN, download};
 use crate::host;
 
 /// A stanza of apt's package index.
-pub(crate) struct Package {
+pub struct Package {
     /// Debian's version.
     pub version: String,
     /// Debian's architecture, or `all`.
@@ -23,13 +23,13 @@ pub(crate) struct Package {
     pub file: File,
     /// `Depends` and `Pre-Depends`: alternatives of names.
     pub depends: Vec<Vec<String>>,
-    /// Names that it answers to as well.
+    /// Further names that it provides.
     pub provides: Vec<String>,
-    /// Debian's own mark of a package that others load at run time.
+    /// Whether Debian marks it as a library that others load at run time.
     pub is_library: bool,
 }
 
-/// Resolves, downloads what the cache does not have, checks it, and gives the units in dependency order.
+/// Resolves the packages, downloads and checks missing files, and returns the units in dependency order.
 pub(super) fn fetch() -> Result<Vec<Unit>> {
     let index = index(&chosen(&wanted()?)?)?;
     let units = in_order(units(&index))?;
@@ -46,7 +46,7 @@ fn apt(program: &str) -> Command {
     command
 }
 
-/// The packages that the set is to have.
+/// Returns the names of the set's packages.
 fn wanted() -> Result<Vec<&'static str>> {
     let mut wanted = WANTED.to_vec();
     for name in WANTED_WHERE_KNOWN {
@@ -58,14 +58,14 @@ fn wanted() -> Result<Vec<&'static str>> {
     Ok(wanted)
 }
 
-/// The packages and all that they depend on, as (name, version).
-pub(crate) fn chosen(wanted: &[&str]) -> Result<Vec<(String, String)>> {
+/// Returns the packages and their dependencies, as (name, version).
+pub fn chosen(wanted: &[&str]) -> Result<Vec<(String, String)>> {
     let mut command = apt("apt-get");
     command.args(["install", "--simulate", "-qq", "--no-install-recommends"]).args(wanted);
-    planned(&host::output(&mut command)?).context("apt-get's plan has an unknown form")
+    planned(&host::output(&mut command)?).context("cannot parse the plan of apt-get")
 }
 
-/// The packages that `apt-get --simulate` would install, as (name, version).
+/// Parses the packages that `apt-get --simulate` would install, as (name, version).
 fn planned(plan: &str) -> Option<Vec<(String, String)>> {
     // Inst libc6 (2.36-9+deb12u7 Debian:12.11/stable [amd64]) []
     let planned: Option<Vec<_>> = plan
@@ -80,8 +80,8 @@ fn planned(plan: &str) -> Option<Vec<(String, String)>> {
     planned.filter(|list| !list.is_empty())
 }
 
-/// The stanzas of the chosen packages, from the lists that apt has verified.
-pub(crate) fn index(chosen: &[(String, String)]) -> Result<BTreeMap<String, Package>> {
+/// Returns the stanzas of the chosen packages, from the lists that apt verified.
+pub fn index(chosen: &[(String, String)]) -> Result<BTreeMap<String, Package>> {
     let mut command = apt("apt-cache");
     command.arg("show").args(chosen.iter().map(|(name, version)| format!("{name}={version}")));
     let mut packages = BTreeMap::new();
@@ -109,20 +109,20 @@ pub(crate) fn index(chosen: &[(String, String)]) -> Result<BTreeMap<String, Pack
         packages.insert((*name).to_owned(), package);
     }
     match chosen.iter().find(|(name, _)| !packages.contains_key(name)) {
-        Some((name, _)) => bail!("apt-cache shows nothing about {name}"),
+        Some((name, _)) => bail!("apt-cache does not know {name}"),
         None => Ok(packages),
     }
 }
 
-/// `libgcc-s1 (>= 3.0) | libgcc1:any` is libgcc-s1, libgcc1.
+/// Returns the names in a dependency: libgcc-s1 and libgcc1 for `libgcc-s1 (>= 3.0) | libgcc1:any`.
 fn alternatives(relation: &str) -> Vec<String> {
     let name = |text: &str| text.trim().split([' ', ':']).next().unwrap_or_default().to_owned();
     relation.split('|').map(name).filter(|name| !name.is_empty()).collect()
 }
 
-/// What the wanted packages need at run time, by name. Of Debian's dependencies only those count that lead to
-/// libraries or to a unit of several packages: a store path depends on what its programs load, not on what Debian's
-/// maintainer scripts call. The builder fails when a library is missing, so a wrong guess here is loud.
+/// Returns the run-time dependencies of the wanted packages, by name. Of Debian's dependencies, it keeps those on libraries and on
+/// units of several packages: a store path depends on the libraries that its programs load, not on the programs that
+/// Debian's maintainer scripts call. The builder fails if a library is missing, which shows a wrong guess.
 fn needs(index: &BTreeMap<String, Package>) -> BTreeMap<&str, BTreeSet<&str>> {
     let provided =
         index.iter().flat_map(|(name, package)| package.provides.iter().map(move |what| (what, name)));
@@ -149,10 +149,10 @@ fn needs(index: &BTreeMap<String, Package>) -> BTreeMap<&str, BTreeSet<&str>> {
     needs
 }
 
-/// The needed packages as units.
+/// Returns the needed packages as units.
 fn units(index: &BTreeMap<String, Package>) -> BTreeMap<&str, Unit> {
     let mut needs: Vec<(&str, BTreeSet<&str>)> = needs(index).into_iter().collect();
-    // The package that a unit's first pattern means goes first and gives the version.
+    // The package that matches a unit's first pattern is first and has the unit's version.
     needs.sort_by_key(|(package, _)| (unit_of(package).1, *package));
     let mut units: BTreeMap<&str, Unit> = BTreeMap::new();
     for (package, depends) in needs {
@@ -174,7 +174,7 @@ fn units(index: &BTreeMap<String, Package>) -> BTreeMap<&str, Unit> {
     units
 }
 
-/// The units, each after the ones it depends on.
+/// Returns the units, each after its dependencies.
 fn in_order(mut units: BTreeMap<&str, Unit>) -> Result<Vec<Unit>> {
     let mut ordered: Vec<Unit> = Vec::new();
     while !units.is_empty() {
@@ -182,14 +182,16 @@ fn in_order(mut units: BTreeMap<&str, Unit>) -> Result<Vec<Unit>> {
             units.iter().find(|(_, unit)| unit.depends.iter().all(|name| !units.contains_key(name.as_str())));
         let Some((&name, _)) = ready else {
             let names: Vec<_> = units.keys().collect();
-            bail!("Debian packages that depend on each other must become one unit: look among {names:?}");
+            bail!(
+                "Debian packages that depend on each other must be one unit of TOGETHER; some of these do: {names:?}"
+            );
         };
         ordered.extend(units.remove(name));
     }
     Ok(ordered)
 }
 
-/// The unit of a package, and its rank there.
+/// Returns the unit of a package, and the package's rank in it.
 fn unit_of(package: &str) -> (&str, usize) {
     let fits = |pattern: &str| match pattern.strip_suffix('*') {
         Some(start) => package.starts_with(start),
@@ -200,7 +202,7 @@ fn unit_of(package: &str) -> (&str, usize) {
     unit.unwrap_or((package, 0))
 }
 
-/// Upstream's version: without epoch, Debian's revision and its marks of a repacked source.
+/// Returns upstream's version: without epoch, Debian's revision and the marks of a repacked source.
 fn upstream(version: &str) -> &str {
     let version = version.split_once(':').map_or(version, |(_, rest)| rest);
     let version = version.rsplit_once('-').map_or(version, |(rest, _)| rest);
@@ -209,7 +211,7 @@ fn upstream(version: &str) -> &str {
         .fold(version, |v, mark| v.split_once(mark).map_or(v, |(rest, _)| rest))
 }
 
-/// Downloads and checks the files that the cache does not have.
+/// Downloads and checks the missing files.
 fn fetch_files(index: &BTreeMap<String, Package>, units: &[Unit]) -> Result<()> {
     let needed: BTreeSet<&str> =
         units.iter().flat_map(|unit| &unit.files).map(|file| file.name.as_str()).collect();
@@ -231,19 +233,16 @@ fn fetch_files(index: &BTreeMap<String, Package>, units: &[Unit]) -> Result<()> 
     })
 }
 
-/// Has apt download packages of these names and versions to a folder.
-pub(crate) fn download_to<'p>(
-    folder: &Path,
-    packages: impl Iterator<Item = (&'p str, &'p str)>,
-) -> Result<()> {
+/// Downloads packages of these names and versions into a folder.
+pub fn download_to<'p>(folder: &Path, packages: impl Iterator<Item = (&'p str, &'p str)>) -> Result<()> {
     let mut command = apt("apt-get");
     command.args(["download", "-qq"]).current_dir(folder);
     host::output(command.args(packages.map(|(name, version)| format!("{name}={version}")))).map(drop)
 }
 
-/// What apt calls a downloaded package.
-pub(crate) fn downloaded_as(name: &str, version: &str, architecture: &str) -> String {
-    // The colon of an epoch is written as %3a.
+/// Returns apt's file name of a downloaded package.
+pub fn downloaded_as(name: &str, version: &str, architecture: &str) -> String {
+    // apt writes the colon of an epoch as %3a.
     format!("{name}_{}_{architecture}.deb", version.replace(':', "%3a"))
 }
 

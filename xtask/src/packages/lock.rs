@@ -1,4 +1,4 @@
-//! The lock file: which files the package set is made of.
+//! The lock file of the package set, which lists its files.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use sha2::{Digest, Sha256};
 use super::{TOGETHER, WANTED, WANTED_WHERE_KNOWN, WHEELS, files};
 use crate::host;
 
-/// What set-up found, as `nix/packages` reads it.
+/// The lock file's contents, which `tests/packages` reads.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Lock {
+pub struct Lock {
     /// The Nix system of the Debian packages.
     pub system: String,
-    /// What was asked for; a lock that answers another question is made anew.
+    /// The requested packages; set-up replaces the lock of another request.
     asked: String,
-    /// The Debian packages, each after the ones it depends on.
+    /// The Debian packages, each after its dependencies.
     pub packages: Vec<Unit>,
     /// The Python wheels.
     pub wheels: Vec<Wheel>,
@@ -25,7 +25,7 @@ pub(crate) struct Lock {
 
 /// One or more Debian packages that become one store path.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Unit {
+pub struct Unit {
     /// The Debian package's name, or the one from [`TOGETHER`].
     pub name: String,
     /// Upstream's version: Debian's without epoch and revision.
@@ -38,8 +38,8 @@ pub(crate) struct Unit {
 
 /// A Python wheel.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Wheel {
-    /// PyPI's name, in the one form that all its spellings have in common.
+pub struct Wheel {
+    /// PyPI's name, normalized.
     pub name: String,
     /// The version.
     pub version: String,
@@ -51,23 +51,23 @@ pub(crate) struct Wheel {
 
 /// A file of the set.
 #[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct File {
+pub struct File {
     /// Its name in the cache and in the Nix store.
     pub name: String,
-    /// Its SHA-256 in hex, as the verified index has it.
+    /// Its SHA-256 in hex, from the verified index.
     pub sha256: String,
     /// Its size in bytes.
     pub size: u64,
 }
 
 impl Lock {
-    /// The lock file's path. It is alone in its folder, so that a flake can take the folder as an input.
-    pub(crate) fn path() -> PathBuf {
+    /// Returns the lock file's path. The file is alone in its folder, so that the folder can be a flake's input.
+    pub fn path() -> PathBuf {
         host::cache().join("packages/lock/lock.json")
     }
 
-    /// Every file of the set.
-    pub(crate) fn files(&self) -> impl Iterator<Item = &File> {
+    /// Returns all files of the set.
+    pub fn files(&self) -> impl Iterator<Item = &File> {
         self.packages.iter().flat_map(|unit| &unit.files).chain(self.wheels.iter().map(|wheel| &wheel.file))
     }
 
@@ -75,7 +75,7 @@ impl Lock {
         Self { system: format!("{}-linux", std::env::consts::ARCH), asked: asked(), packages, wheels }
     }
 
-    /// The lock of an earlier set-up, when it answers today's question and its files are there.
+    /// Reads the lock of an earlier set-up, if it is for the same request and its files exist.
     pub(super) fn read_complete() -> Option<Self> {
         let text = std::fs::read_to_string(Self::path()).ok()?;
         let lock: Self = serde_json::from_str(&text).ok()?;
@@ -93,7 +93,7 @@ impl Lock {
         Ok(())
     }
 
-    /// Deletes what earlier locks left among the files.
+    /// Deletes the files of earlier locks.
     pub(super) fn forget_other_files(&self) -> Result<()> {
         let ours: HashSet<&str> = self.files().map(|file| file.name.as_str()).collect();
         for entry in std::fs::read_dir(files())? {
@@ -107,18 +107,18 @@ impl Lock {
 }
 
 impl File {
-    /// Where the file lies in the cache.
-    pub(crate) fn path(&self) -> PathBuf {
+    /// Returns the file's path in the cache.
+    pub fn path(&self) -> PathBuf {
         files().join(&self.name)
     }
 
-    /// Whether the cache has the file. Its hash was checked when it came; the size notices a damaged cache.
+    /// Returns whether the cache has the file, with the right size. Its hash was checked after the download.
     pub(super) fn is_there(&self) -> bool {
         self.path().metadata().is_ok_and(|meta| meta.len() == self.size)
     }
 
     /// Compares a download with the verified index.
-    pub(crate) fn check(&self, download: &Path) -> Result<()> {
+    pub fn check(&self, download: &Path) -> Result<()> {
         let bytes = std::fs::read(download).with_context(|| format!("cannot read {}", download.display()))?;
         let found = hex::encode(Sha256::digest(&bytes));
         if found != self.sha256 {
@@ -128,8 +128,8 @@ impl File {
     }
 }
 
-/// A file name that the Nix store takes.
-pub(crate) fn store_name(name: &str) -> String {
+/// Returns a valid name for a store path.
+pub fn store_name(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || "+-._?=".contains(c) { c } else { '-' }).collect()
 }
 

@@ -1,16 +1,15 @@
-//! The real package set of tests and examples: Debian packages and wheels from PyPI, fetched once for
-//! `nix/packages` to turn into store paths whose programs run from the store.
+//! Downloads the files of the tests' package set: Debian packages and wheels of PyPI, from which `tests/packages` builds store
+//! paths.
 //!
-//! Set-up decides *which* files: it has apt and pip resolve the closure of [`WANTED`] and [`WHEELS`], downloads
-//! the files with these two, checks every hash against the index that they verified, and writes a [`Lock`]. What
-//! becomes of the files is up to the Nix expressions: each file is a fixed-output derivation there, and
-//! [`add_to_store`] makes it valid beforehand, so nothing is ever fetched during a build, and evaluation is pure.
+//! Set-up lets apt and pip resolve the closure of [`WANTED`] and [`WHEELS`] and download the files, checks every hash against
+//! the index that they verified, and writes a [`Lock`]. In `tests/packages`, each file is a fixed-output derivation. [`add_to_store`]
+//! adds the files to a store in advance, so builds download nothing and evaluation is pure.
 //!
-//! Debian's mirrors forget old versions. So no version is written down in the repository, and no golden value of
-//! a test may depend on one: whoever deletes the cache gets the versions of that day.
+//! Debian's mirrors delete old versions. So the repository contains no version, and no golden value of a test may depend on
+//! one: a set-up without cache uses the current versions.
 
-pub(crate) mod apt;
-pub(crate) mod lock;
+pub mod apt;
+pub mod lock;
 mod pip;
 mod store;
 
@@ -18,12 +17,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-pub(crate) use lock::Lock;
-pub(crate) use store::add_to_store;
+pub use lock::Lock;
+pub use store::add_to_store;
 
 use crate::host;
 
-/// The Debian packages whose programs or data the set offers, by Debian's names.
+/// The Debian packages whose programs or data the set has, by Debian's names.
 const WANTED: &[&str] = &[
     "bash",
     "busybox-static",
@@ -67,14 +66,14 @@ const WANTED: &[&str] = &[
     "zlib1g",
 ];
 
-/// Parts of Python's standard library that some releases of Debian pack on their own and others do not have.
+/// Parts of Python's standard library that are separate packages in some releases of Debian and missing in others.
 const WANTED_WHERE_KNOWN: &[&str] = &["python3-distutils", "python3-lib2to3"];
 
 /// The Python packages, by PyPI's names.
 const WHEELS: &[&str] = &["flask", "honcho"];
 
-/// Debian packages that become one store path, as they are one in nixpkgs. `*` stands for anything. The C library
-/// and the compiler's run-time library also depend on each other, which store paths cannot.
+/// Debian packages that are one package in nixpkgs and become one store path. `*` matches any text. The C library and the
+/// compiler's run-time library also depend on each other, which store paths cannot.
 const TOGETHER: &[(&str, &[&str])] = &[
     ("glibc", &["libc6", "libc-bin", "libgcc-s1", "gcc-*"]),
     ("ncurses", &["libtinfo*", "libncursesw*", "ncurses-base", "ncurses-bin"]),
@@ -85,19 +84,18 @@ const TOGETHER: &[(&str, &[&str])] = &[
     ("readline", &["libreadline8*"]),
 ];
 
-/// Which way a set-up goes when there is a complete set already.
+/// The action of a set-up if the set is complete.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Resolve {
+pub enum Resolve {
     /// Keep it.
     WhenMissing,
-    /// Resolve anew, for today's versions.
-    Anew,
+    /// Resolve it again, for the current versions.
+    Again,
 }
 
-/// Makes the package files available and gives their lock. A set-up that has nothing to do takes milliseconds and
-/// needs no network.
-pub(crate) fn set_up(resolve: Resolve) -> Result<Lock> {
-    // What the builders call inside Nix's sandbox, at these paths: /usr/bin/{dpkg-deb,patchelf,python3}.
+/// Downloads the package files and returns their lock. Takes milliseconds and no network if they are complete.
+pub fn set_up(resolve: Resolve) -> Result<Lock> {
+    // The builders call /usr/bin/{dpkg-deb,patchelf,python3} inside Nix's sandbox.
     host::apt_install(&["dpkg", "patchelf", "python3"])?;
     if resolve == Resolve::WhenMissing
         && let Some(lock) = Lock::read_complete()
@@ -105,10 +103,10 @@ pub(crate) fn set_up(resolve: Resolve) -> Result<Lock> {
         return Ok(lock);
     }
     host::say("resolving the package set with apt and pip");
-    std::fs::create_dir_all(files()).with_context(|| format!("cannot make {}", files().display()))?;
-    // Package lists that are missing or out of date show as unknown packages or as files that are gone.
+    std::fs::create_dir_all(files()).with_context(|| format!("cannot create {}", files().display()))?;
+    // With missing or old package lists, apt reports unknown packages or missing files.
     let packages = apt::fetch().or_else(|error| {
-        host::say(format!("refreshing apt's package lists: {error:#}"));
+        host::say(format!("updating apt's package lists: {error:#}"));
         host::apt_update()?;
         apt::fetch()
     })?;
@@ -120,12 +118,12 @@ pub(crate) fn set_up(resolve: Resolve) -> Result<Lock> {
     Ok(lock)
 }
 
-/// Where the downloaded files lie, each under its name in the Nix store.
+/// Returns the folder of the downloaded files, which have their names in the Nix store.
 fn files() -> PathBuf {
     host::cache().join("packages/files")
 }
 
-/// Downloads in a fresh folder and moves the files to [`files`], so that an interrupted download leaves nothing half.
+/// Downloads into a temporary folder and moves the files to [`files`], so that an interrupted download leaves no incomplete file.
 fn download(into: impl FnOnce(&Path) -> Result<Vec<(PathBuf, String)>>) -> Result<()> {
     let scratch = tempfile::tempdir_in(host::cache().join("packages"))?;
     for (from, name) in into(scratch.path())? {

@@ -1,4 +1,4 @@
-//! Which Python wheels, from pip.
+//! Selects and downloads Python wheels with pip.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use super::lock::{File, Wheel};
 use super::{WHEELS, download};
 use crate::host;
 
-/// pip's installation report, as far as it is of use here.
+/// The used part of pip's installation report.
 #[derive(Deserialize)]
 struct Report {
     install: Vec<Install>,
@@ -46,7 +46,7 @@ struct Metadata {
     requires_dist: Vec<String>,
 }
 
-/// Resolves [`WHEELS`] for a version of Python such as `3.11.2`, and downloads what the cache does not have.
+/// Resolves [`WHEELS`] for a version of Python such as `3.11.2`, and downloads the missing files.
 pub(super) fn fetch(python: &str) -> Result<Vec<Wheel>> {
     let pip = Pip::find(python)?;
     let found = pip.resolve()?;
@@ -72,10 +72,9 @@ pub(super) fn fetch(python: &str) -> Result<Vec<Wheel>> {
 impl Install {
     fn wheel(&self, folder: &Path, all: &[Self]) -> Result<Wheel> {
         let name = self.download_info.url.rsplit('/').next().unwrap_or_default();
-        ensure!(name.ends_with(".whl"), "{name} is no wheel");
+        ensure!(name.ends_with(".whl"), "{name} is not a wheel");
         let path = folder.join(name);
-        let size =
-            path.metadata().with_context(|| format!("pip has not downloaded {}", path.display()))?.len();
+        let size = path.metadata().with_context(|| format!("pip did not download {}", path.display()))?.len();
         let sha256 = self.download_info.archive_info.hashes.sha256.clone();
         let chosen = |name: &String| all.iter().any(|other| normal(&other.metadata.name) == *name);
         Ok(Wheel {
@@ -86,21 +85,21 @@ impl Install {
         })
     }
 
-    /// The wheel as pip's requirement, with the index's hash, which pip compares too.
+    /// Returns the wheel as a requirement for pip, with the index's hash, which pip checks.
     fn requirement(&self) -> String {
         let Metadata { name, version, .. } = &self.metadata;
         format!("{name}=={version} --hash=sha256:{}\n", self.download_info.archive_info.hashes.sha256)
     }
 }
 
-/// A project's name as the packaging rules compare them.
+/// Returns a project's name, normalized as the packaging rules compare it.
 fn normal(name: &str) -> String {
     let words = name.split(['-', '_', '.']).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join("-").to_lowercase()
 }
 
-/// The project that a requirement such as `MarkupSafe>=2.0; python_version < "4"` names, unless only an extra has it.
-/// Other conditions need no look: what pip has chosen is there, and what it has not chosen is not.
+/// Returns the project of a requirement such as `MarkupSafe>=2.0; python_version < "4"`, unless it belongs to an extra. It ignores
+/// other conditions, which pip has evaluated.
 fn required(requirement: &str) -> Option<String> {
     let (project, condition) = requirement.split_once(';').unwrap_or((requirement, ""));
     let end =
@@ -110,12 +109,12 @@ fn required(requirement: &str) -> Option<String> {
 
 struct Pip<'a> {
     interpreter: &'static str,
-    /// The Python of the package set, such as `3.11`; this machine's may be another.
+    /// The package set's Python version, such as `3.11`, which may differ from the machine's.
     python: &'a str,
 }
 
 impl<'a> Pip<'a> {
-    /// The pip at hand, or Debian's.
+    /// Finds the machine's pip, or installs Debian's.
     fn find(python: &'a str) -> Result<Self> {
         let python = python.rsplit_once('.').map_or(python, |(series, _)| series);
         let works = host::output(Command::new("python3").args(["-m", "pip", "--version"])).is_ok();
@@ -133,7 +132,7 @@ impl<'a> Pip<'a> {
     }
 
     fn resolve(&self) -> Result<Vec<Install>> {
-        // pip insists on a target folder when it resolves for another Python; nothing is written to it.
+        // pip requires a target folder to resolve for another Python, and writes nothing to it.
         let mut command = self.command("install");
         command.args(["--dry-run", "--ignore-installed", "--target", "unused", "--report", "-"]).args(WHEELS);
         let report: Report = serde_json::from_str(&host::output(&mut command)?).context("pip's report")?;

@@ -1,4 +1,4 @@
-//! The files' way into a Nix store.
+//! Adds the package files to a Nix store.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -9,11 +9,11 @@ use anyhow::{Context, Result, bail};
 use super::Lock;
 use crate::host;
 
-/// Makes the set's files valid in a store, so that `nix/packages` evaluates and builds there without fetching. What
-/// is valid already is left alone, and then this takes a fraction of a second.
+/// Adds the missing files of the set to a store, so that `tests/packages` evaluates and builds there without downloads. Takes a
+/// fraction of a second if none is missing.
 ///
-/// `nix` gives a Nix command such as `nix-store`, ready for the store in question: its path, `--store`, environment.
-pub(crate) fn add_to_store(lock: &Lock, nix: impl Fn(&str) -> Command) -> Result<()> {
+/// `nix` returns a command for a program such as `nix-store`, with path, `--store` and environment for the store.
+pub fn add_to_store(lock: &Lock, nix: impl Fn(&str) -> Command) -> Result<()> {
     let missing = missing(lock, &nix)?;
     if missing.is_empty() {
         return Ok(());
@@ -22,22 +22,22 @@ pub(crate) fn add_to_store(lock: &Lock, nix: impl Fn(&str) -> Command) -> Result
     let mut add = nix("nix-store");
     add.args(["--add-fixed", "sha256"]).args(missing.values());
     let added = host::output(&mut add)?;
-    // A path that Nix computed from the expression and one that it computed from the file are the same, or nothing
-    // would build: say it here, where the two can be seen.
+    // Builds need the same path from the expression and from the file: report a difference here, where both are known.
     match added.lines().find(|path| !missing.contains_key(*path)) {
-        Some(path) => bail!("nix/packages does not ask for {path}, which its lock file names"),
+        Some(path) => bail!("tests/packages does not use {path}, which its lock file names"),
         None => Ok(()),
     }
 }
 
-/// The store paths that are not valid yet, and the files they come from.
+/// Returns the missing store paths, and their files.
 fn missing(lock: &Lock, nix: &impl Fn(&str) -> Command) -> Result<HashMap<String, PathBuf>> {
-    // Nix's own words for `import`: the folder's default.nix with the lock for an argument.
+    // Evaluate default.nix of the folder with the lock as its argument.
     let read = format!("builtins.fromJSON (builtins.readFile {:?})", Lock::path());
     let mut eval = nix("nix-instantiate");
     eval.args(["--eval", "--strict", "--json", "--attr", "sources", "--arg", "lock", &read]);
-    let paths = host::output(eval.arg(host::root().join("nix/packages")))?;
-    let paths: HashMap<String, String> = serde_json::from_str(&paths).context("the set's sources")?;
+    let paths = host::output(eval.arg(host::root().join("tests/packages")))?;
+    let paths: HashMap<String, String> =
+        serde_json::from_str(&paths).context("cannot read the set's sources")?;
 
     let mut check = nix("nix-store");
     check.args(["--check-validity", "--print-invalid"]).args(paths.values());

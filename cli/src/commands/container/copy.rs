@@ -1,4 +1,4 @@
-//! Copying a container with the program that Nix has built for it, in which skopeo does the work.
+//! Copying a container with its copy script, which Nix has built and which runs skopeo.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -11,12 +11,12 @@ use tempfile::NamedTempFile;
 use super::hints;
 use crate::commands::skopeo::MESSAGES;
 use crate::failure::{Failed, hinted};
-use crate::interrupt;
+use crate::process;
 
-/// What the program takes for "the container's own".
+/// The script's argument for the container's own registry.
 pub(super) const OWN_REGISTRY: &str = "false";
 
-/// Copies a spec's image. What the program prints is for the user, not data.
+/// Copies a spec's image. The script's output is for the user, so it goes to standard error.
 pub(super) fn copy(
     script: &Path,
     spec: &Path,
@@ -29,18 +29,16 @@ pub(super) fn copy(
     if !quiet && std::env::var_os("NIXPLY_PROGRESS").is_none() {
         command.env("NIXPLY_PROGRESS", "bars");
     }
-    // Standard output is not to be this process', and is to come when it comes.
-    let messages = NamedTempFile::new().context("cannot make a temporary file")?;
+    let messages = NamedTempFile::new().context("cannot create a temporary file")?;
     command.env(MESSAGES, messages.path());
     let own = io::stderr().as_fd().try_clone_to_owned().context("cannot write standard error")?;
     command.stdout(if quiet { Stdio::null() } else { own.into() });
-    let status =
-        interrupt::status(&mut command).with_context(|| format!("cannot run {}", script.display()))?;
+    let status = process::status(&mut command).with_context(|| format!("cannot run {}", script.display()))?;
     if !status.success() {
         let failed = Failed::with_code(status, "Failed to copy container".into());
-        let said = std::fs::read(messages.path()).unwrap_or_default();
-        return Err(match hints::of_skopeo(&String::from_utf8_lossy(&said)) {
-            Some(way_out) => hinted(failed, way_out),
+        let messages = std::fs::read(messages.path()).unwrap_or_default();
+        return Err(match hints::for_skopeo(&String::from_utf8_lossy(&messages)) {
+            Some(hint) => hinted(failed, hint),
             None => failed.into(),
         });
     }

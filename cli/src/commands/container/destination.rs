@@ -1,4 +1,4 @@
-//! Where a container is copied to: whether skopeo can copy there at all. Asked before anything is packed.
+//! Checks before packing whether skopeo can copy a container to its destination.
 
 use std::env;
 use std::io::{self, ErrorKind};
@@ -25,17 +25,17 @@ const TRANSPORTS: [&str; 8] = [
     "ostree",
 ];
 
-/// Where skopeo looks for Docker's daemon.
+/// Default address of the Docker daemon in skopeo.
 const DAEMON: &str = "unix:///var/run/docker.sock";
 
-/// skopeo's option for a daemon elsewhere.
+/// skopeo's option for another address.
 const DAEMON_OPTION: &str = "--dest-daemon-host";
 
-/// How long a daemon on another machine may take to answer.
+/// Time that a daemon on another machine has to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Says what is wrong with a registry, which stands in front of the image's name: one of the command line, or the one that
-/// `container` declares.
+/// Checks the transport of a registry, which is the prefix of the image's name. It comes from the command line, or from the
+/// definition of `container`.
 pub(super) fn check_transport(registry: &str, container: Option<&str>) -> Result<()> {
     let Some(Fault { what, instead }) = Fault::of(registry) else { return Ok(()) };
     let place = container.map(|name| format!("containers.{}.registry", nix::name(name)));
@@ -44,24 +44,24 @@ pub(super) fn check_transport(registry: &str, container: Option<&str>) -> Result
         None => anyhow!("{registry:?} {what}"),
     };
     let hint = match (instead, place) {
-        (Some(instead), Some(place)) => format!("{place} = {};", nix::string(&instead)),
-        (Some(instead), None) => instead,
-        (None, _) => format!("name one of {}: as in docker://ghcr.io/me/", TRANSPORTS.join(", ")),
+        (Some(instead), Some(place)) => format!("set {place} = {};", nix::string(&instead)),
+        (Some(instead), None) => format!("did you mean {instead}?"),
+        (None, _) => format!("use one of {}, as in docker://ghcr.io/me/", TRANSPORTS.join(", ")),
     };
     Err(hinted(error, hint))
 }
 
-/// A fault of a registry's name.
+/// A mistake in a registry.
 #[derive(Debug, PartialEq, Eq)]
 struct Fault {
     what: String,
-    /// What its writer probably means.
+    /// What the user probably means.
     instead: Option<String>,
 }
 
 impl Fault {
     fn of(registry: &str) -> Option<Self> {
-        let none = |instead| Some(Self { what: "names no transport".into(), instead: Some(instead) });
+        let none = |instead| Some(Self { what: "has no transport".into(), instead: Some(instead) });
         let Some((transport, rest)) = registry.split_once(':') else {
             return none(match registry {
                 "" => "docker://REGISTRY/".into(),
@@ -93,21 +93,21 @@ impl Fault {
             "podman" | "storage" => Some("containers-storage"),
             _ => wording::nearest(transport, TRANSPORTS),
         };
-        let what = format!("names a transport that skopeo does not copy to, {transport}");
+        let what = format!("has a transport that skopeo cannot copy to, {transport}");
         Some(Self { what, instead: nearest.map(|nearest| format!("{nearest}:{rest}")) })
     }
 }
 
-/// A registry with its transport, and with the slash that separates it from the image's name.
+/// Adds the transport to a registry, and the slash that separates it from the image's name.
 fn of_registry(registry: &str) -> String {
     format!("docker://{}/", registry.trim_matches('/'))
 }
 
-/// Checks that registries take the image's name: the registry of a container with the image's name behind it, as in
-/// `docker://ghcr.io/me/` and `web:latest`.
+/// Checks the whole image name: the container's registry followed by the image's name, as in `docker://ghcr.io/me/` and
+/// `web:latest`.
 pub(super) fn check_name(registry: &str, reference: &str) -> Result<()> {
     let Some(registry) = registry.strip_prefix("docker://") else { return Ok(()) };
-    // devenv puts them together as they are.
+    // devenv concatenates them without a separator.
     let whole = format!("{registry}{reference}");
     let (name, tag) = match whole.rsplit_once(':') {
         Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
@@ -117,14 +117,14 @@ pub(super) fn check_name(registry: &str, reference: &str) -> Result<()> {
         Ok(()) => tag.map_or(Ok(()), reference::check_tag).err(),
         fault => fault.err(),
     };
-    let way_out = match registry.is_empty() || registry.ends_with('/') {
-        true => "--registry and containers.NAME.registry stand ahead of the image's name, as in docker://ghcr.io/me/".into(),
+    let hint = match registry.is_empty() || registry.ends_with('/') {
+        true => "set --registry or containers.NAME.registry to the prefix of the image's name, as in docker://ghcr.io/me/".into(),
         false => format!("end the registry with a slash: docker://{registry}/"),
     };
-    fault.map_or(Ok(()), |fault| Err(hinted(fault, way_out)))
+    fault.map_or(Ok(()), |fault| Err(hinted(fault, hint)))
 }
 
-/// Says that Docker's daemon does not answer, if it is what `registry` copies to. `arguments` are skopeo's, unsplit.
+/// Checks that the Docker daemon answers if `registry` copies to it. `arguments` are skopeo's, not yet split.
 pub(super) fn check_daemon(registry: &str, arguments: &[String]) -> Result<()> {
     if !registry.starts_with("docker-daemon:") {
         return Ok(());
@@ -139,7 +139,7 @@ pub(super) fn check_daemon(registry: &str, arguments: &[String]) -> Result<()> {
         Some(named) => named,
         None => None,
     };
-    // What a command gives is known when it has run.
+    // The value of shell code is not known yet.
     if named.is_some_and(|named| named.contains(['$', '`', '"', '\''])) {
         return Ok(());
     }
@@ -150,18 +150,18 @@ pub(super) fn check_daemon(registry: &str, arguments: &[String]) -> Result<()> {
     } else if let Some(address) = host.strip_prefix("tcp://") {
         connect(address.trim_end_matches('/'))
     } else if named.is_some() {
-        // skopeo knows, and says, which others there are.
+        // skopeo reports unsupported addresses itself.
         return Ok(());
     } else {
         let error =
-            anyhow!("DOCKER_HOST is {host}, and skopeo copies to a Docker daemon at unix: or tcp: alone");
-        let way_out = "`nixply container run` gives Docker the image; --registry docker://REGISTRY/ copies to a registry";
-        return Err(hinted(error, way_out));
+            anyhow!("DOCKER_HOST is {host}, but skopeo can only copy to a Docker daemon at unix: or tcp:");
+        let hint = "load the image with `nixply container run`, or copy to a registry with --registry docker://REGISTRY/";
+        return Err(hinted(error, hint));
     };
-    reached.map_err(|error| silent(&host, error))
+    reached.map_err(|error| unreachable_daemon(&host, error))
 }
 
-/// Connects to the first of an address' machines that answers.
+/// Connects to the first machine of an address that answers.
 fn connect(address: &str) -> io::Result<()> {
     let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
     for address in address.to_socket_addrs()? {
@@ -173,34 +173,35 @@ fn connect(address: &str) -> io::Result<()> {
     Err(last)
 }
 
-fn silent(host: &str, error: io::Error) -> Error {
+fn unreachable_daemon(host: &str, error: io::Error) -> Error {
     if error.kind() == ErrorKind::PermissionDenied {
-        let error = Error::from(error).context(format!("you may not use the Docker daemon at {host}"));
-        let way_out = "add your user to the group docker and log in again; --registry containers-storage: copies to podman";
-        return hinted(error, way_out);
+        let error = Error::from(error).context(format!("cannot use the Docker daemon at {host}"));
+        let hint = "add your user to the group docker and log in again, or copy to podman with --registry containers-storage:";
+        return hinted(error, hint);
     }
     let error = match error.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => anyhow!("there is no Docker daemon at {host}"),
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+            anyhow!("no Docker daemon is running at {host}")
+        }
         _ => Error::from(error).context(format!("the Docker daemon at {host} does not answer")),
     };
-    let way_out = "start Docker, or set DOCKER_HOST to where it is; --registry docker://REGISTRY/ copies to a registry, \
-                   --registry containers-storage: to podman";
-    hinted(error, way_out)
+    let hint = "start Docker, or set DOCKER_HOST to its address; copy to a registry with --registry docker://REGISTRY/, or to \
+                podman with --registry containers-storage:";
+    hinted(error, hint)
 }
 
-/// Where a container without a registry would be copied.
+/// Error for a container without a registry.
 pub(super) fn none_declared(container: &str) -> Error {
     let place = format!("containers.{}", nix::name(container));
-    anyhow!("{place}: it has no registry; set {place}.registry, or give --registry")
+    hinted(anyhow!("{place} has no registry"), format!("set {place}.registry, or pass --registry"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Row 1 of what a newcomer typed, and its like.
     #[test]
-    fn a_missing_transport_is_told_with_the_registry_that_is_meant() {
+    fn missing_transports_get_a_suggestion() {
         for (registry, instead) in [
             ("HOST/me/", "docker://HOST/me/"),
             ("ghcr.io/me/", "docker://ghcr.io/me/"),
@@ -221,14 +222,14 @@ mod tests {
             ("/srv/images/", "oci:/srv/images/"),
         ] {
             let fault = Fault::of(registry).unwrap_or_else(|| panic!("{registry}"));
-            let expected = Fault { what: "names no transport".into(), instead: Some(instead.into()) };
-            // The proposed name has no fault itself.
+            let expected = Fault { what: "has no transport".into(), instead: Some(instead.into()) };
+            // The suggestion is valid.
             assert_eq!((&fault, Fault::of(instead)), (&expected, None), "{registry}");
         }
     }
 
     #[test]
-    fn unknown_transports_are_told_with_the_nearest() {
+    fn unknown_transports_get_the_nearest_suggestion() {
         for (registry, instead) in [
             ("dokcer://ghcr.io/me/", Some("docker://ghcr.io/me/")),
             ("Docker://ghcr.io/me/", Some("docker://ghcr.io/me/")),
@@ -240,14 +241,14 @@ mod tests {
         ] {
             let fault = Fault::of(registry).unwrap_or_else(|| panic!("{registry}"));
             assert_eq!(fault.instead.as_deref(), instead, "{registry}");
-            assert!(fault.what.starts_with("names a transport that skopeo does not copy to, "), "{fault:?}");
+            assert!(fault.what.starts_with("has a transport that skopeo cannot copy to, "), "{fault:?}");
         }
         let fault = Fault::of("docker:ghcr.io/me/").unwrap();
         assert_eq!(fault.instead.as_deref(), Some("docker://ghcr.io/me/"));
     }
 
     #[test]
-    fn all_that_skopeo_takes_is_taken() {
+    fn skopeo_transports_are_accepted() {
         for registry in [
             "docker://",
             "docker://ghcr.io/me/",
@@ -266,9 +267,9 @@ mod tests {
         }
     }
 
-    /// skopeo refuses them when all is packed.
+    /// skopeo would refuse these names only after packing.
     #[test]
-    fn names_that_no_registry_takes_are_told() {
+    fn invalid_image_names_are_errors() {
         for (registry, reference) in [
             ("docker://", "web:latest"),
             ("docker://ghcr.io/me/", "web:latest"),
@@ -292,36 +293,36 @@ mod tests {
     }
 
     #[test]
-    fn what_a_container_declares_is_named_as_it_is_declared() {
+    fn errors_name_the_option_of_the_container() {
         let error = check_transport("ghcr.io/me/", Some("my web")).unwrap_err();
-        assert_eq!(error.to_string(), "containers.\"my web\".registry: \"ghcr.io/me/\" names no transport");
+        assert_eq!(error.to_string(), "containers.\"my web\".registry: \"ghcr.io/me/\" has no transport");
         assert_eq!(
             check_transport("HOST/me/", None).unwrap_err().to_string(),
-            "\"HOST/me/\" names no transport"
+            "\"HOST/me/\" has no transport"
         );
     }
 
     #[test]
-    fn a_daemon_that_is_named_is_the_one_that_is_asked() {
+    fn the_named_docker_daemon_is_checked() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("docker.sock");
         let host = format!("unix://{}", socket.display());
-        let said = |arguments: &[&str]| {
+        let checked = |arguments: &[&str]| {
             let arguments: Vec<String> = arguments.iter().map(|words| (*words).to_owned()).collect();
             check_daemon("docker-daemon:", &arguments).map_err(|error| error.to_string())
         };
-        let missing = Err(format!("there is no Docker daemon at {host}"));
+        let missing = Err(format!("no Docker daemon is running at {host}"));
         let option = format!("{DAEMON_OPTION}={host}");
-        assert_eq!(said(&[&option]), missing);
-        assert_eq!(said(&["--format=v2s2 --dest-daemon-host", &host]), missing);
-        // A regular file, which no daemon listens at.
+        assert_eq!(checked(&[&option]), missing);
+        assert_eq!(checked(&["--format=v2s2 --dest-daemon-host", &host]), missing);
+        // A socket file without a listener.
         drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-        assert_eq!(said(&[&option]), missing);
+        assert_eq!(checked(&[&option]), missing);
         std::fs::remove_file(&socket).unwrap();
         let _daemon = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-        assert_eq!(said(&[&option]), Ok(()));
+        assert_eq!(checked(&[&option]), Ok(()));
         // Shell code, and other destinations.
-        assert_eq!(said(&["--dest-daemon-host=unix://$(nowhere)"]), Ok(()));
+        assert_eq!(checked(&["--dest-daemon-host=unix://$(nowhere)"]), Ok(()));
         assert!(check_daemon("docker://nowhere/", &[]).is_ok());
     }
 }

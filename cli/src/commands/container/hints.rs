@@ -1,14 +1,14 @@
-//! Ways out of what skopeo says when it has failed.
+//! Hints for skopeo's error messages.
 
-/// Signs in skopeo's message, in lower case, and the way out. The first that is found counts.
-const WAYS_OUT: [(&[&str], &str); 8] = [
+/// Parts of skopeo's messages, in lower case, and the hint for each group. The first match counts.
+const HINTS: [(&[&str], &str); 8] = [
     (
         &["http response to https client"],
-        "the registry is one without TLS, for which --copy-args=--dest-tls-verify=false is needed",
+        "pass --copy-args=--dest-tls-verify=false for a registry without TLS",
     ),
     (
         &["x509:", "tls: ", "certificate"],
-        "name the registry's certificates: --copy-args=\"--dest-cert-dir FOLDER\", a folder with its ca.crt",
+        "pass a directory with the registry's ca.crt: --copy-args=\"--dest-cert-dir DIR\"",
     ),
     (
         &["docker.sock: connect: permission denied", "to the docker daemon socket"],
@@ -16,7 +16,7 @@ const WAYS_OUT: [(&[&str], &str); 8] = [
     ),
     (
         &["cannot connect to the docker daemon", "is the docker daemon running"],
-        "start Docker, or set DOCKER_HOST to where it is",
+        "start Docker, or set DOCKER_HOST to its address",
     ),
     (
         &[
@@ -35,12 +35,11 @@ const WAYS_OUT: [(&[&str], &str); 8] = [
             "401 unauthorized",
             "403 forbidden",
         ],
-        "log in with `skopeo login REGISTRY`, which asks for the password, or name a file with credentials: \
-         --copy-args=\"--dest-authfile FILE\"",
+        "log in with `skopeo login REGISTRY`, or pass a file with credentials: --copy-args=\"--dest-authfile FILE\"",
     ),
     (
         &["no such host", "name resolution", "server misbehaving"],
-        "check how the registry's name is spelt, and whether this machine reaches the network",
+        "check the spelling of the registry's name, and the network connection",
     ),
     (
         &[
@@ -50,26 +49,26 @@ const WAYS_OUT: [(&[&str], &str); 8] = [
             "i/o timeout",
             "deadline exceeded",
         ],
-        "check the registry's address and port, and whether it runs",
+        "check the registry's address and port, and whether it is running",
     ),
     (
         &["invalid reference format", "must be lowercase"],
-        "--registry stands in front of the image's name as it is: end it with a slash, as in docker://ghcr.io/me/",
+        "end --registry with a slash, as in docker://ghcr.io/me/: the image's name is appended to it",
     ),
 ];
 
-/// The way out of skopeo's message, if there is one that fits.
-pub(super) fn of_skopeo(said: &str) -> Option<&'static str> {
-    let said = said.to_lowercase();
-    let found = WAYS_OUT.iter().find(|(signs, _)| signs.iter().any(|sign| said.contains(sign)));
-    found.map(|(_, way_out)| *way_out)
+/// Returns the hint for skopeo's messages, if one matches.
+pub(super) fn for_skopeo(messages: &str) -> Option<&'static str> {
+    let messages = messages.to_lowercase();
+    let found = HINTS.iter().find(|(parts, _)| parts.iter().any(|part| messages.contains(part)));
+    found.map(|(_, hint)| *hint)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What skopeo 1.9 and later say, and what each is about.
+    /// Messages of skopeo 1.9 and later.
     #[test]
     fn hints_match_their_errors() {
         let logged = |message: &str| format!("time=\"2026-11-28T21:00:00Z\" level=fatal msg=\"{message}\"");
@@ -96,7 +95,7 @@ mod tests {
             ),
             (
                 "pinging container registry r.invalid: Get \\\"https://r.invalid/v2/\\\": dial tcp: lookup r.invalid: no such host",
-                Some("how the registry's name is spelt"),
+                Some("the spelling of the registry's name"),
             ),
             (
                 "pinging container registry 127.0.0.1:1: Get \\\"https://127.0.0.1:1/v2/\\\": dial tcp 127.0.0.1:1: connect: \
@@ -114,17 +113,17 @@ mod tests {
                 Some("group docker"),
             ),
             ("Invalid destination name docker://ghcr.ioa:b:c: invalid reference format", Some("a slash")),
-            // Nothing of these is about credentials.
+            // Not about credentials.
             ("writing blob: io: read/write on closed pipe", None),
             ("creating temp file: no space left on device", None),
             ("open /srv/images/index.json: permission denied", None),
             ("mkdir /srv/images: permission denied: check its owner", None),
             ("unknown flag: --dest-cred", None),
         ] {
-            let said = of_skopeo(&logged(message));
+            let said = for_skopeo(&logged(message));
             assert_eq!(said.is_some(), part.is_some(), "{message}: {said:?}");
             assert!(part.is_none_or(|part| said.unwrap().contains(part)), "{message}: {said:?}");
         }
-        assert_eq!(of_skopeo(""), None);
+        assert_eq!(for_skopeo(""), None);
     }
 }

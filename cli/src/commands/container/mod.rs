@@ -1,69 +1,76 @@
 //! `nixply container`: containers of a project's development environment.
 //!
 //! ```text
-//! dialect ──> destination ──────> project ──────────> copy | engine | lock
-//! what is     whether somebody    Nix evaluates and   a registry, docker and podman, or
-//! wanted      takes it            builds it           the lock file
+//! args ──> destination | engines ──> project ──────────> SpecFile ──> copy | engines | lock
+//! action   can it be copied, or      Nix evaluates and   the spec     registry, docker or
+//!          run, at all?              builds it           and store    podman, or lock file
 //! ```
 
+mod args;
 mod copy;
 mod destination;
-mod dialect;
-mod engine;
+mod engines;
 mod hints;
 mod lock;
 mod project;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use nixply_packer::plan::check_image_name;
 use nixply_packer::wording;
 use serde_json::json;
 
-use self::dialect::{Spelling, Task, Wanted};
-use self::project::Project;
-use super::loopback::Settings;
+use self::args::{Action, ContainerArgs, Task};
+use self::engines::Engine;
+use self::project::{Container, Project};
+use crate::arguments::EnvironmentArgs;
+use crate::documents::SpecFile;
 use crate::failure::misused;
-use crate::{interrupt, nix};
+use crate::output::print;
+use crate::{nix, process};
+
+/// Name of this command in messages about the environment.
+const COMMAND: &str = "nixply container";
 
 /// Build, copy, or run a container of the project's devenv.nix
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    spelling: Spelling,
+    container: ContainerArgs,
 
     #[command(flatten)]
     evaluation: Evaluation,
 }
 
-/// How a project is evaluated, and what is told of it.
+/// How to evaluate a project, and how much to print.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Evaluation")]
 pub(crate) struct Evaluation {
-    /// The file with the environment [default: devenv.nix here or above, with what the flake beside it says]
+    /// Environment file [default: devenv.nix in this or a parent directory, together with a flake.nix next to it]
     #[arg(short, long, value_name = "FILE", global = true)]
     file: Option<PathBuf>,
 
-    /// The nixpkgs to take packages from: a folder or a flake's reference [default: that of flake.lock or devenv.lock, else
-    /// nixpkgs of NIX_PATH, else that of the flake registry]
+    /// The nixpkgs to use: a directory or a flake reference [default: the one in flake.lock or devenv.lock, otherwise nixpkgs in
+    /// NIX_PATH, otherwise the flake registry's]
     #[arg(long, value_name = "NIXPKGS", global = true)]
     nixpkgs: Option<String>,
 
-    /// The system that the image is for, as in aarch64-linux [default: this machine's]
+    /// System of the image, such as aarch64-linux [default: this machine's]
     #[arg(long, value_name = "SYSTEM", global = true)]
     system: Option<String>,
 
-    /// Let Nix fetch nothing
+    /// Do not let Nix download anything
     #[arg(long, global = true)]
     offline: bool,
 
-    /// Set an option of Nix
+    /// Set a Nix option
     #[arg(long, value_names = ["NAME", "VALUE"], num_args = 2, action = clap::ArgAction::Append, global = true)]
     option: Vec<String>,
 
-    /// Say more: Nix's traces, and what builds print
+    /// Show Nix's traces and build logs
     #[arg(short, long, global = true)]
     verbose: bool,
 
@@ -71,19 +78,19 @@ pub(crate) struct Evaluation {
     #[arg(long, global = true)]
     json: bool,
 
-    /// Tell nothing but warnings and errors
+    /// Suppress progress output; warnings and errors are still shown
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
 }
 
 impl Evaluation {
-    /// Adds to a command of Nix what the user has said to it.
+    /// Adds the user's options to a Nix command.
     fn pass_on(&self, command: &mut Command) {
         if self.offline {
             command.arg("--offline");
         }
         if self.verbose {
-            // With the plugin, evaluation builds, too.
+            // With the plugin, evaluation also builds.
             command.args(["--show-trace", "--print-build-logs"]);
         }
         if self.quiet {
@@ -91,7 +98,7 @@ impl Evaluation {
         }
     }
 
-    /// The nixpkgs that the user has named: a folder as an absolute path.
+    /// Returns the nixpkgs that the user named. A directory becomes an absolute path.
     fn nixpkgs(&self) -> Option<String> {
         let given = self.nixpkgs.as_ref()?;
         let folder = std::fs::canonicalize(given).ok().filter(|_| !given.contains(':'));
@@ -99,24 +106,12 @@ impl Evaluation {
     }
 }
 
-/// Tells the cache what Nix knows of an image's store paths: then what is compressed once is not compressed again, though a
-/// derivation, which sees no cache, has made the image. Without it all is the same, only slower.
-fn remember_archives(spec_file: &Path) {
-    let Ok(settings) = Settings::from_environment("nixply container") else { return };
-    let Some((cache, spec)) = settings.cache.open().zip(super::inputs::spec(spec_file).ok()) else { return };
-    if !cache.without_archives(&spec).is_empty()
-        && let Ok(closure) = nix::closure(spec_file.to_str().into_iter(), "the image must be built")
-    {
-        cache.remember_archives(&spec, &closure);
-    }
-}
-
-/// `program` is how the user called this one.
+/// Runs the command. `program` is the name that the user called nixply by.
 pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
-    let Args { spelling, evaluation } = args;
-    interrupt::listen()?;
-    let Wanted { name, task } = spelling.understand(program)?;
-    // Files are called after it. Of several words each is checked.
+    let Args { container, evaluation } = args;
+    process::forward_signals()?;
+    let Action { name, task } = container.action(program)?;
+    // Files are named after the container. Its name may have several words.
     for word in name.split(' ') {
         check_image_name(word)
             .map_err(|why| misused(format!("container name {}: {why}", wording::quoted(&name))))?;
@@ -127,47 +122,82 @@ pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
         Task::Build => {
             let container = project.container(&name)?;
             let spec = project.build_spec(&name, &container)?;
-            let path = spec.display().to_string();
-            super::print(if evaluation.json {
-                format!("{}\n", json!({ "container": name, "reference": container.reference, "spec": path }))
-            } else {
-                format!("{path}\n")
-            })?;
-        }
-        Task::Copy { registry, arguments } => {
-            // "false" is devenv's word for the container's own.
-            let given = registry.as_deref().filter(|registry| *registry != copy::OWN_REGISTRY);
-            if let Some(registry) = given {
-                destination::check_transport(registry, None)?;
-                destination::check_daemon(registry, &arguments)?;
-            }
-            let container = project.container(&name)?;
-            match given {
-                None => container.check_destination(&name, &arguments)?,
-                Some(registry) => destination::check_name(registry, &container.reference)?,
-            }
-            let spec = project.build_spec(&name, &container)?;
-            let script = project.build_copy_script(&name, &container)?;
-            remember_archives(&spec);
-            copy::copy(&script, &spec, registry.as_deref(), &arguments, evaluation.quiet)?;
             if evaluation.json {
-                let path = spec.display().to_string();
-                super::print(format!(
-                    "{}\n",
-                    json!({ "container": name, "reference": container.reference, "spec": path })
-                ))?;
+                print_json(&name, &container, &spec)?;
+            } else {
+                print(format!("{}\n", spec.display()))?;
             }
         }
+        Task::Copy { registry, arguments } => copy_to(&project, &name, registry, &arguments)?,
         Task::Run { engine, copy_arguments, engine_arguments, arguments } => {
-            let options = engine::split_options(&engine_arguments)?;
-            let engine = engine::Program::choose(engine)?;
-            let container = project.container(&name)?;
-            let spec = project.build_spec(&name, &container)?;
-            let script = || project.build_copy_script(&name, &container);
-            let image =
-                engine.take(&spec, &container.reference, &copy_arguments, script, evaluation.quiet)?;
-            return Err(engine.become_container(&image, &options, &arguments));
+            let options = engines::split_options(&engine_arguments)?;
+            let engine = Engine::choose(engine)?;
+            return Err(run_with(&project, &name, engine, &copy_arguments, &options, &arguments));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Copies a container. Checks the destination as early as possible: before Nix evaluates, or at least before it builds.
+fn copy_to(project: &Project<'_>, name: &str, registry: Option<String>, arguments: &[String]) -> Result<()> {
+    let evaluation = project.evaluation;
+    // devenv's "false" means the container's own registry.
+    let given = registry.as_deref().filter(|registry| *registry != copy::OWN_REGISTRY);
+    if let Some(registry) = given {
+        destination::check_transport(registry, None)?;
+        destination::check_daemon(registry, arguments)?;
+    }
+    let container = project.container(name)?;
+    match given {
+        None => container.check_destination(name, arguments)?,
+        Some(registry) => destination::check_name(registry, &container.reference)?,
+    }
+    let spec = project.build_spec(name, &container)?;
+    let script = project.build_copy_script(name, &container)?;
+    remember_archives(&spec);
+    copy::copy(&script, &spec, registry.as_deref(), arguments, evaluation.quiet)?;
+    if evaluation.json {
+        print_json(name, &container, &spec)?;
+    }
+    Ok(())
+}
+
+/// Replaces this process by a container. Returns only on errors.
+fn run_with(
+    project: &Project<'_>,
+    name: &str,
+    engine: &Engine,
+    copy_arguments: &[String],
+    options: &[String],
+    arguments: &[OsString],
+) -> Error {
+    let load = || {
+        let container = project.container(name)?;
+        let path = project.build_spec(name, &container)?;
+        let settings = EnvironmentArgs::read(COMMAND)?;
+        let file = SpecFile::read(&path, settings.store.store_of(&path))?;
+        let script = || project.build_copy_script(name, &container);
+        let quiet = project.evaluation.quiet;
+        engine.load(&file, &container.reference, &settings, copy_arguments, script, quiet)
+    };
+    load().map_or_else(|error: Error| error, |image| image.exec(options, arguments))
+}
+
+fn print_json(name: &str, container: &Container, spec: &Path) -> Result<()> {
+    let path = spec.display().to_string();
+    let value = json!({ "container": name, "reference": container.reference, "spec": path });
+    print(format!("{value}\n"))
+}
+
+/// Stores in the cache which archives Nix knows of an image's store paths, so that each layer is compressed only once: a derivation
+/// built the image without access to the cache. Failures only cost time.
+fn remember_archives(spec: &Path) {
+    let Ok(settings) = EnvironmentArgs::read(COMMAND) else { return };
+    let file = SpecFile::read(spec, settings.store.store_of(spec)).ok();
+    let Some((cache, file)) = settings.cache.open().zip(file) else { return };
+    if !cache.without_archives(&file.spec).is_empty()
+        && let Ok(closure) = nix::closure(spec.to_str().into_iter(), "build the image first")
+    {
+        cache.remember_archives(&file.spec, &closure);
+    }
 }

@@ -1,4 +1,4 @@
-//! A project: where it is, which of its files containers may copy, and what Nix makes of it.
+//! A project: its directory, the files that containers may copy, and evaluating and building it with Nix.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -18,32 +18,31 @@ use tempfile::NamedTempFile;
 
 use super::{Evaluation, destination};
 use crate::expressions::Expressions;
-use crate::failure::{Failed, Hint, Said, hinted};
+use crate::failure::{Failed, Hint, ProgramMessages, did_you_mean, hinted};
 use crate::terminal::warning;
-use crate::{git, interrupt, nix};
+use crate::{git, nix, process};
 
 /// The file that describes a project's environment.
 const FILE: &str = "devenv.nix";
 
-/// Where its results are kept from being collected as garbage.
+/// Directory of the links that protect results from garbage collection.
 const ROOTS: &str = ".devenv/gc";
 
-/// What a URL's path has as it is.
+/// Characters to escape in a URL's path.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Where a build fails that may be another machine's.
-const NO_BUILDER: &str =
-    "what is built for another system than this machine's takes a builder: see `builders` in nix.conf";
+/// Hint for a failed build that may need another machine.
+const NO_BUILDER: &str = "building for another system needs a remote builder: see `builders` in nix.conf";
 
 /// A project and how to evaluate it.
 pub(super) struct Project<'e> {
     root: PathBuf,
-    /// The environment's file, if somebody named it.
+    /// The environment file, if the user named it.
     file: Option<PathBuf>,
-    evaluation: &'e Evaluation,
+    pub(super) evaluation: &'e Evaluation,
 }
 
-/// What Nix says of a project.
+/// Result of evaluating a project.
 #[derive(Deserialize)]
 struct Answer {
     names: Vec<String>,
@@ -51,27 +50,27 @@ struct Answer {
     lock: Option<LockFile>,
 }
 
-/// A container, evaluated.
+/// An evaluated container.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Container {
     /// NAME:TAG of its image.
     pub(super) reference: String,
-    /// The derivation of its image's spec.
+    /// Derivation of the image spec.
     spec: String,
-    /// The derivation of the program that copies it.
+    /// Derivation of the copy script.
     copy_script: String,
-    /// The Nix that evaluated it.
+    /// Version of the Nix that evaluated it.
     nix_version: String,
-    /// Where it is copied unless the user says otherwise. Absent: nowhere; empty: the flake's own functions do not tell.
+    /// Default registry. `None` if there is none; empty if it is unknown, because the flake uses functions of its own.
     registry: Option<String>,
-    /// Arguments of skopeo with which it is copied then: shell code, a word each.
+    /// Default arguments for skopeo: shell code, one element per word.
     #[serde(default)]
     copy_arguments: Vec<String>,
 }
 
 impl Container {
-    /// Says what is wrong with where it is to be copied. `arguments` are the user's for skopeo, unsplit: they replace its own.
+    /// Checks the default registry. `arguments` are the user's for skopeo, not yet split; they override the container's own.
     pub(super) fn check_destination(&self, name: &str, arguments: &[String]) -> Result<()> {
         match self.registry.as_deref() {
             None => Err(destination::none_declared(name)),
@@ -86,61 +85,61 @@ impl Container {
     }
 }
 
-/// The lock file that a container names, evaluated.
+/// The evaluated lock file of a container.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct LockFile {
-    /// Where it is or will be. Absent: the container names none.
+    /// Path of the lock file, which may not exist yet. `None` if the container has none.
     pub(super) file: Option<PathBuf>,
-    /// The derivations of what is in it, by the names of all containers that name it.
+    /// Derivations of the image requests, by name of the container, for all containers with this lock file.
     requests: BTreeMap<String, String>,
-    /// The Nix that evaluated it.
+    /// Version of the Nix that evaluated it.
     nix_version: String,
 }
 
-/// What Nix says of a derivation that it has built.
+/// A built derivation in the output of `nix build --json`.
 #[derive(Deserialize)]
 struct Built {
-    /// The paths, by the outputs' names.
+    /// Store paths by output name.
     outputs: BTreeMap<String, PathBuf>,
 }
 
 impl<'e> Project<'e> {
-    /// The project of the working directory, or of the file that was named.
+    /// Finds the project of the working directory, or of the file that the user named.
     pub(super) fn find(evaluation: &'e Evaluation) -> Result<Self> {
         if let Some(file) = &evaluation.file {
             let file = fs::canonicalize(file).with_context(|| format!("cannot read {}", file.display()))?;
             let file = if file.is_dir() { file.join(FILE) } else { file };
-            ensure!(file.is_file(), "{} is not there", file.display());
+            ensure!(file.is_file(), "{} does not exist", file.display());
             let root = file.parent().unwrap_or(Path::new("/")).to_path_buf();
             return Ok(Self { root, file: Some(file), evaluation });
         }
         let here = env::current_dir().context("cannot find the working directory")?;
-        // The nearest that is one, whatever there is above it.
+        // The nearest ancestor counts.
         let is_project = |folder: &&Path| [FILE, "flake.nix"].iter().any(|name| folder.join(name).is_file());
         let Some(root) = here.ancestors().find(is_project) else {
-            let error = anyhow!("there is no {FILE} in {} or above it", here.display());
-            return Err(hinted(error, "`nixply init` writes one; -f FILE names one"));
+            let error = anyhow!("cannot find {FILE} in {} or its parent directories", here.display());
+            return Err(hinted(error, "create one with `nixply init`, or pass one with -f FILE"));
         };
         Ok(Self { root: root.to_path_buf(), file: None, evaluation })
     }
 
     /// Evaluates a container.
     pub(super) fn container(&self, name: &str) -> Result<Container> {
-        let answer = self.ask(name, "image")?;
+        let answer = self.evaluate(name, "image")?;
         answer.container.ok_or_else(|| unknown(name, &answer.names))
     }
 
-    /// Evaluates what a container's lock file is made of.
+    /// Evaluates the lock file of a container.
     pub(super) fn lock_file(&self, name: &str) -> Result<LockFile> {
-        let answer = self.ask(name, "lock")?;
+        let answer = self.evaluate(name, "lock")?;
         answer.lock.ok_or_else(|| unknown(name, &answer.names))
     }
 
-    fn ask(&self, name: &str, want: &str) -> Result<Answer> {
+    fn evaluate(&self, name: &str, want: &str) -> Result<Answer> {
         if self.file.is_none() && lacks_lock(&self.root) {
             warning(
-                "flake.nix has no flake.lock: Nix looks for its inputs, often on the network; `nix flake lock` writes it",
+                "flake.nix has no flake.lock, so Nix looks up its inputs every time, often on the network; create it with `nix flake lock`",
             );
         }
         let expressions = Expressions::write()?;
@@ -172,28 +171,28 @@ impl<'e> Project<'e> {
             .args(["--impure", "--json", "--expr", &expression])
             .stdin(Stdio::null())
             .stderr(Stdio::inherit());
-        let output = interrupt::output(&mut command).context(nix::MISSING)?;
+        let output = process::output(&mut command).context(nix::MISSING)?;
         if !output.status.success() {
-            // Nix has said why.
+            // Nix has printed the reason.
             return Err(
                 Failed::for_user(output.status, format!("Nix cannot evaluate {}", self.shown())).into()
             );
         }
         let answer = document::read_bytes(&output.stdout, "the answer of nix eval");
-        answer.context("Nix printed something else than was asked of it")
+        answer.context("unexpected output of nix eval")
     }
 
-    /// Builds a container's spec and gives its path.
+    /// Builds a container's spec and returns its path.
     pub(super) fn build_spec(&self, name: &str, container: &Container) -> Result<PathBuf> {
         self.build(&container.spec, &container.nix_version, name, "derivation")
     }
 
-    /// Builds the program that copies a container and gives its path.
+    /// Builds the copy script of a container and returns its path.
     pub(super) fn build_copy_script(&self, name: &str, container: &Container) -> Result<PathBuf> {
         self.build(&container.copy_script, &container.nix_version, name, "copy")
     }
 
-    /// Builds all that a lock file is about, and gives for each container the file with its request.
+    /// Builds the image requests of a lock file, and returns their paths by container name.
     pub(super) fn build_lock_requests(&self, lock: &LockFile) -> Result<BTreeMap<String, PathBuf>> {
         let build = |(name, derivation): (&String, &String)| {
             Ok((name.clone(), self.build(derivation, &lock.nix_version, name, "lock")?))
@@ -201,13 +200,13 @@ impl<'e> Project<'e> {
         lock.requests.iter().map(build).collect()
     }
 
-    /// `nix_version` is that of the Nix that has evaluated it.
+    /// Builds a derivation. `nix_version` is the version of the Nix that evaluated it.
     fn build(&self, derivation: &str, nix_version: &str, name: &str, what: &str) -> Result<PathBuf> {
         let name: String = name.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect();
         let link = self.root.join(ROOTS).join(format!("container-{name}-{what}"));
-        let rooted = self.make_room(&link);
+        let rooted = self.prepare_link(&link);
 
-        // Since Nix 2.15 a derivation's path is that file alone, and what it builds is called so; older ones know no `^`.
+        // Since Nix 2.15, `DRV` is the derivation itself and `DRV^out` its output. Older versions do not support `^`.
         let new = version(nix_version) >= (2, 15);
         let installable = if new { format!("{derivation}^out") } else { derivation.to_owned() };
         let mut command = self.nix("build");
@@ -217,7 +216,7 @@ impl<'e> Project<'e> {
         } else {
             command.arg("--no-link");
         }
-        let output = interrupt::output(&mut command).context(nix::MISSING)?;
+        let output = process::output(&mut command).context(nix::MISSING)?;
         if !output.status.success() {
             let what = format!("Nix cannot build the container of {}", self.shown());
             let failed = Failed::for_user(output.status, what);
@@ -225,33 +224,33 @@ impl<'e> Project<'e> {
             return Err(if foreign { hinted(failed, NO_BUILDER) } else { failed.into() });
         }
         let built: Vec<Built> = document::read_bytes(&output.stdout, "the answer of nix build")
-            .context("Nix printed something else than was asked of it")?;
+            .context("unexpected output of nix build")?;
         let path = built.into_iter().next().and_then(|mut built| built.outputs.remove("out"));
-        path.context("Nix has built it, and printed no path")
+        path.context("nix build printed no path")
     }
 
-    /// Makes a place for a link that keeps a result. Where there is none, as in a folder that is not the user's, results are not
-    /// kept.
-    fn make_room(&self, link: &Path) -> bool {
+    /// Prepares the place of a link that protects a result from garbage collection. Returns false if that is impossible, for example
+    /// in a directory of another user; the result is then not protected.
+    fn prepare_link(&self, link: &Path) -> bool {
         let folder = self.root.join(ROOTS);
         if !folder.is_dir() {
             if fs::create_dir_all(&folder).is_err() {
                 return false;
             }
-            // Nothing in it is the project's.
+            // Its content does not belong to the project.
             let ignore = self.root.join(".devenv/.gitignore");
             if !ignore.exists() {
-                // Without it, git shows the folder.
+                // If this fails, git shows the directory as untracked.
                 let _ = fs::write(ignore, "*\n");
             }
         }
         match fs::symlink_metadata(link) {
             Err(_) => true,
-            // Nix replaces no link that leads elsewhere than into its own store.
+            // Nix does not replace a link that points outside its store.
             Ok(old) if old.is_symlink() => fs::remove_file(link).is_ok(),
             Ok(_) => {
                 warning(format!(
-                    "{} is in the way: the result is not kept from garbage collection",
+                    "{} is not a link, so the result is not protected from garbage collection",
                     link.display()
                 ));
                 false
@@ -265,18 +264,18 @@ impl<'e> Project<'e> {
         command
     }
 
-    /// What a message calls the project.
+    /// Returns the name of the project for messages.
     fn shown(&self) -> String {
         let file = self.file.clone().unwrap_or_else(|| self.root.join(FILE));
         if file.exists() { file } else { self.root.join("flake.nix") }.display().to_string()
     }
 
-    /// git for the project's folder.
+    /// Returns a git command for the project's directory.
     fn git(&self) -> Command {
         git::command(&self.root)
     }
 
-    /// The top of the work tree of git that the project is in.
+    /// Returns the top directory of the git working tree that contains the project.
     fn top(&self) -> Option<PathBuf> {
         let mut git = self.git();
         git.args(["rev-parse", "--show-toplevel"]);
@@ -285,8 +284,8 @@ impl<'e> Project<'e> {
         self.root.starts_with(&top).then_some(top)
     }
 
-    /// The project as a flake's reference: of git's, where it is in a work tree, so that what git does not know of stays out of the
-    /// store.
+    /// Returns the project's flake reference. In a git working tree it is a git reference, so that files that git does not track stay
+    /// out of the store.
     fn flake(&self, top: Option<&Path>) -> String {
         let text = |path: &Path| percent_encode(path.as_os_str().as_bytes(), PATH).to_string();
         match top.and_then(|top| Some((top, self.root.strip_prefix(top).ok()?))) {
@@ -296,25 +295,26 @@ impl<'e> Project<'e> {
         }
     }
 
-    /// Files' names, each ended by a NUL. What git ignores is not known without git: that it fails is an error.
+    /// Returns file names from git, each ended by a NUL. A failure is an error, because only git knows which files it ignores.
     fn git_lists(&self, what: &[&str]) -> Result<Vec<u8>> {
-        let failed = || format!("git cannot say which files of {} it knows", self.root.display());
+        let failed = || format!("cannot list the files of {} with git", self.root.display());
         let output = self.git().args(["ls-files", "-z"]).args(what).output().with_context(failed);
-        let output = output.hint("install git: what it ignores is kept out of containers")?;
+        let output =
+            output.hint("install git, which knows the ignored files that must stay out of containers")?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(Error::new(Said(said)).context(failed()));
+            let messages = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(Error::new(ProgramMessages(messages)).context(failed()));
         }
         Ok(output.stdout)
     }
 
-    /// In a work tree of git: its files, without those that git ignores. They, and what git keeps for itself, may be secret,
-    /// and the store is everybody's to read.
+    /// Lists the project's files in a git working tree, without ignored files and git's own directory. Those may be secret, and every
+    /// user can read the store.
     fn listed_files(&self) -> Result<Option<NamedTempFile>> {
         if !self.root.ancestors().any(|folder| folder.join(".git").exists()) {
             return Ok(None);
         }
-        // Submodules' files are told of what is known to git alone.
+        // git lists the files of submodules only with --cached.
         let known = self
             .git_lists(&["--cached", "--recurse-submodules"])
             .or_else(|_| self.git_lists(&["--cached"]))?;
@@ -322,7 +322,7 @@ impl<'e> Project<'e> {
         let mut paths = BTreeSet::new();
         let files = known.split(|byte| *byte == 0).chain(new.split(|byte| *byte == 0));
         for path in files.filter_map(|path| std::str::from_utf8(path).ok()) {
-            // With the folders that they lie in.
+            // And their parent directories.
             let mut path = Some(Path::new(path));
             while let Some(this) = path.filter(|path| *path != Path::new("")) {
                 if !paths.insert(this.to_path_buf()) {
@@ -338,7 +338,7 @@ impl<'e> Project<'e> {
     }
 }
 
-/// Whether a folder's flake has inputs and nothing that pins them.
+/// Whether a directory has a flake with inputs but without a lock file.
 fn lacks_lock(root: &Path) -> bool {
     let flake = fs::read_to_string(root.join("flake.nix")).unwrap_or_default();
     let mut code = flake.lines().map(|line| line.split('#').next().unwrap_or_default());
@@ -346,8 +346,8 @@ fn lacks_lock(root: &Path) -> bool {
         && !root.join("flake.lock").exists()
 }
 
-/// The system that an image is for: what the user says, else this machine's; a Mac's processor runs Linux's images. None is
-/// that of Nix itself.
+/// Returns the system of the image: the user's choice or this machine's. On macOS it is Linux on the same processor. `None` means
+/// Nix's own system.
 fn target_system(os: &str, processor: &str, given: Option<&str>) -> Result<Option<String>> {
     match (os, processor, given) {
         (_, _, Some(given)) if given.ends_with("-linux") => Ok(Some(given.to_owned())),
@@ -357,7 +357,7 @@ fn target_system(os: &str, processor: &str, given: Option<&str>) -> Result<Optio
     }
 }
 
-/// The first two numbers of a version.
+/// Returns the first two numbers of a version.
 fn version(text: &str) -> (u32, u32) {
     let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
@@ -366,24 +366,21 @@ fn version(text: &str) -> (u32, u32) {
 fn unknown(name: &str, names: &[String]) -> Error {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let list = if names.is_empty() {
-        "there are none".into()
+        "the project has none".into()
     } else {
-        format!("there are {}", wording::some(&names))
+        format!("the project has {}", wording::some(&names))
     };
     let error = anyhow!("there is no container {}: {list}", wording::quoted(name));
-    match wording::nearest(name, names) {
-        Some(other) => hinted(error, format!("did you mean {other}?")),
-        None => hinted(error, format!("containers.{} makes one", nix::name(name))),
-    }
+    let otherwise = format!("define it in devenv.nix as containers.{}", nix::name(name));
+    did_you_mean(error, name, names, otherwise)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Row C11.
     #[test]
-    fn images_are_for_linux() {
+    fn images_are_always_for_linux() {
         let system = |os, processor, given| target_system(os, processor, given).unwrap();
         assert_eq!(system("macos", "aarch64", Some("x86_64-linux")).as_deref(), Some("x86_64-linux"));
         assert_eq!(system("macos", "aarch64", Some("aarch64-darwin")).as_deref(), Some("aarch64-linux"));
@@ -395,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flake_whose_inputs_nothing_pins_is_known() {
+    fn flakes_without_lock_file_are_detected() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         assert!(!lacks_lock(folder.path()));
@@ -408,15 +405,18 @@ mod tests {
     }
 
     #[test]
-    fn unknown_containers_are_told_from_known_ones() {
+    fn unknown_containers_are_errors_with_the_known_ones() {
         let names = ["processes".to_owned(), "shell".to_owned()];
-        let told = |name, names| unknown(name, names).to_string();
-        assert_eq!(told("shel", &names), "there is no container \"shel\": there are processes, shell");
-        assert_eq!(told("web", &[]), "there is no container \"web\": there are none");
+        let message = |name, names| unknown(name, names).to_string();
+        assert_eq!(
+            message("shel", &names),
+            "there is no container \"shel\": the project has processes, shell"
+        );
+        assert_eq!(message("web", &[]), "there is no container \"web\": the project has none");
     }
 
     #[test]
-    fn versions_are_numbers() {
+    fn versions_are_parsed() {
         for (text, expected) in
             [("2.8.0", (2, 8)), ("2.26.3", (2, 26)), ("2.36.0pre20260101_abc", (2, 36)), ("", (0, 0))]
         {

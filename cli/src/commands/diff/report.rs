@@ -1,4 +1,4 @@
-//! What `nixply diff` prints.
+//! The report of `nixply diff`.
 
 use nixply_packer::closure::StorePath;
 use nixply_packer::diff::{
@@ -9,10 +9,10 @@ use nixply_packer::explain::Labels;
 use crate::report::{Cell, Report, Table};
 use crate::terminal::{count, human};
 
-/// Paths that stand in a line.
+/// Maximum number of paths in one line.
 const FEW: usize = 3;
 
-/// More new layers than these are folded.
+/// Longer lists of new layers are folded.
 const MANY: usize = 10;
 
 pub(super) fn of(diff: &Diff, names: &[String; 2], most: usize) -> Report {
@@ -29,7 +29,7 @@ pub(super) fn of(diff: &Diff, names: &[String; 2], most: usize) -> Report {
     facts.push(("paths", paths(diff)));
     facts.push(("layers", layers(diff)));
     if diff.push.layers > 0 {
-        facts.push(("push", format!("{}, to a registry that has the old image", cost(&diff.push))));
+        facts.push(("push", format!("{}, to a registry with the old image", cost(&diff.push))));
         facts.push(("pull", pull(diff)));
     }
     if let Some(unpacking) = &diff.unpack {
@@ -42,7 +42,7 @@ pub(super) fn of(diff: &Diff, names: &[String; 2], most: usize) -> Report {
     }
     if diff.unknown_sizes > 0 {
         let what = format!(
-            "the sizes of {}: give --old-closure and --new-closure, or have them in the store",
+            "the sizes of {}; pass --old-closure and --new-closure",
             count(diff.unknown_sizes, "path")
         );
         facts.push(("unknown", what));
@@ -57,7 +57,7 @@ pub(super) fn of(diff: &Diff, names: &[String; 2], most: usize) -> Report {
         ("updated", &changes.updated),
         ("added", &changes.added),
         ("removed", &changes.removed),
-        ("other place or perms", &changes.other_rules),
+        ("other location or perms", &changes.other_rules),
     ];
     for (what, list) in lists {
         for change in list {
@@ -95,7 +95,7 @@ pub(super) fn of(diff: &Diff, names: &[String; 2], most: usize) -> Report {
     report
 }
 
-/// Names that are told of: those of both images.
+/// Returns labels for the paths of both images.
 fn labels(diff: &Diff) -> Labels {
     let changes = &diff.paths;
     let lists = [&changes.updated, &changes.rebuilt, &changes.added, &changes.removed, &changes.other_rules];
@@ -105,7 +105,7 @@ fn labels(diff: &Diff) -> Labels {
 
 fn headline(diff: &Diff) -> String {
     if diff.is_empty() {
-        let of_others = if changes(diff).is_some() { ", byte for byte, of other store paths" } else { "" };
+        let of_others = if changes(diff).is_some() { ", byte for byte, from other store paths" } else { "" };
         return format!("The same image: {}{of_others}", count(diff.new.layers, "layer"));
     }
     let moved = match diff.push.layers {
@@ -117,7 +117,7 @@ fn headline(diff: &Diff) -> String {
 
 fn bytes(cost: &Cost) -> String {
     let unknown = if cost.unknown_sizes > 0 { " and more" } else { "" };
-    let plain = if cost.compressed { "" } else { " of tar" };
+    let plain = if cost.compressed { "" } else { " uncompressed" };
     format!("{}{unknown}{plain}", human(cost.size))
 }
 
@@ -128,7 +128,7 @@ fn cost(cost: &Cost) -> String {
     };
     let how = match cost.compressed {
         true => "compressed",
-        false => "of tar, fewer if compressed on the way",
+        false => "uncompressed, less if compressed in transit",
     };
     format!("{}{unknown} ({how}) in {}", human(cost.size), count(cost.layers, "layer"))
 }
@@ -146,7 +146,7 @@ fn changes(diff: &Diff) -> Option<String> {
         (paths.rebuilt.len(), "rebuilt"),
         (paths.added.len(), "added"),
         (paths.removed.len(), "removed"),
-        (paths.other_rules.len(), "with other place or perms"),
+        (paths.other_rules.len(), "with other location or perms"),
     ];
     let told = lists.iter().filter(|(number, _)| *number > 0);
     let told: Vec<String> = told.map(|(number, what)| format!("{number} {what}")).collect();
@@ -160,17 +160,10 @@ fn paths(diff: &Diff) -> String {
     let caused = |cause| rebuilt.iter().filter(|change| change.cause == Some(cause)).count();
     let why = match (caused(Cause::References), caused(Cause::Itself)) {
         (0, 0) => String::new(),
-        (references, 0) if references == rebuilt.len() => {
-            "; all that was rebuilt refers to something that has changed".into()
-        }
-        (0, itself) if itself == rebuilt.len() => {
-            "; nothing that was rebuilt refers to anything that has changed".into()
-        }
-        (0, itself) if itself == rebuilt.len() => {
-            "; nothing that was rebuilt refers to anything that has changed".into()
-        }
+        (references, 0) if references == rebuilt.len() => "; all rebuilt paths refer to changed paths".into(),
+        (0, itself) if itself == rebuilt.len() => "; no rebuilt path refers to a changed path".into(),
         (references, itself) => {
-            format!("; of the rebuilt ones {references} refer to something that has changed, {itself} do not")
+            format!("; {references} rebuilt paths refer to changed paths, {itself} do not")
         }
     };
     format!("{changed}{} unchanged{why}", diff.paths.unchanged)
@@ -182,13 +175,13 @@ fn layers(diff: &Diff) -> String {
         vec![format!("{} kept", number(LayerState::Kept)), format!("{} new", number(LayerState::New))];
     match number(LayerState::Recompressed) {
         0 => {}
-        layers => parts.push(format!("{layers} with the same files in another blob")),
+        layers => parts.push(format!("{layers} with the same files in a different blob")),
     }
     let gone: Vec<String> = diff.gone.iter().map(|layer| layer.layer.to_string()).collect();
     if !gone.is_empty() {
         let size: u64 = diff.gone.iter().filter_map(|layer| layer.size).sum();
         let which = if gone.len() > MANY { String::new() } else { format!(": {}", gone.join(", ")) };
-        parts.push(format!("{} of the old ones gone ({}{which})", gone.len(), human(size)));
+        parts.push(format!("{} old removed ({}{which})", gone.len(), human(size)));
     }
     parts.join(", ")
 }
@@ -196,10 +189,10 @@ fn layers(diff: &Diff) -> String {
 fn pull(diff: &Diff) -> String {
     let (blob, chain) = (&diff.pull.by_blob, &diff.pull.by_chain);
     if blob == chain {
-        return format!("{}, by who has the old image", human(blob.size));
+        return format!("{}, by clients with the old image", human(blob.size));
     }
     format!(
-        "{}, by who has the old image; {} in {} where Docker has its own image store",
+        "{}, by clients with the old image; {} in {} by Docker with its classic image store",
         human(blob.size),
         human(chain.size),
         count(chain.layers, "layer")
@@ -213,18 +206,18 @@ fn unpack(unpacking: &Unpacking, layers: usize) -> String {
         from if from == layers => format!("layer {from}, the top one"),
         from => format!("layers {from} to {layers}"),
     };
-    format!("{size}{which} (engines unpack all that lies above a new layer, too)")
+    format!("{size}{which} (engines also unpack all layers above a new one)")
 }
 
 fn unchanged(diff: &Diff) -> String {
     let MovedPaths { paths, nar_size, .. } = &diff.unchanged_sent;
     let replanned: Vec<&LayerChange> =
-        diff.layers.iter().filter(|layer| is_only_planned_otherwise(layer)).collect();
+        diff.layers.iter().filter(|layer| has_only_another_plan(layer)).collect();
     let replanned = match replanned.len() {
         0 => String::new(),
         layers => {
             let size: u64 = replanned.iter().filter_map(|layer| layer.size).sum();
-            format!("; {} ({}) new only because planned otherwise", count(layers, "layer"), human(size))
+            format!("; {} ({}) new only because of another plan", count(layers, "layer"), human(size))
         }
     };
     let paths = format!("{} in new layers", count(*paths, "unchanged path"));
@@ -234,7 +227,7 @@ fn unchanged(diff: &Diff) -> String {
                 share if share >= 99.5 && part < whole => "more than 99 %".to_owned(),
                 share => format!("{share:.0} %"),
             };
-            format!("{paths}: {} unpacked, {share} of what these layers have{replanned}", human(part))
+            format!("{paths}: {} unpacked, {share} of these layers{replanned}", human(part))
         }
         _ => format!("{paths}{replanned}"),
     }
@@ -263,7 +256,7 @@ fn row(what: &'static str, change: &PathChange) -> [Cell; 8] {
     };
     let cause = match change.cause {
         Some(Cause::Itself) => "itself",
-        Some(Cause::References) => "what it refers to",
+        Some(Cause::References) => "its references",
         None => "",
     };
     [
@@ -286,19 +279,19 @@ fn signed(before: u64, after: u64) -> String {
     }
 }
 
-/// Whether nothing of a new layer has changed but what shares it.
-fn is_only_planned_otherwise(layer: &LayerChange) -> bool {
+/// Whether a layer is new only because other paths share it now.
+fn has_only_another_plan(layer: &LayerChange) -> bool {
     let is_new = layer.state == LayerState::New && layer.paths > 0;
     is_new && layer.changed.is_empty() && layer.added.is_empty() && layer.removed.is_empty()
 }
 
-/// Why a layer is none that the old image has.
+/// Describes why the old image does not have a layer.
 fn why(layer: &LayerChange, labels: &Labels) -> String {
     if layer.state == LayerState::Recompressed {
-        return "the same files in another blob: another codec, level or version of it".to_owned();
+        return "same files, different blob: another codec, level or codec version".to_owned();
     }
     if layer.paths == 0 {
-        return "a base image's, or a file: it is not made of store paths".to_owned();
+        return "from a base image or a file, not from store paths".to_owned();
     }
     let mut parts = Vec::new();
     let names = |paths: &[StorePath]| {
@@ -331,11 +324,11 @@ fn why(layer: &LayerChange, labels: &Labels) -> String {
     if !layer.went.is_empty() {
         parts.push(format!("{} moved to other layers", count(layer.went.len(), "path")));
     }
-    match (is_only_planned_otherwise(layer), parts.is_empty()) {
+    match (has_only_another_plan(layer), parts.is_empty()) {
         (true, true) => {
-            return "the same store paths in other bytes: packed otherwise, or by another version".to_owned();
+            return "same store paths, different bytes: other rules or another version of nixply".to_owned();
         }
-        (true, false) => parts[0] = format!("planned otherwise: {}", parts[0]),
+        (true, false) => parts[0] = format!("another plan: {}", parts[0]),
         (false, _) => {}
     }
     if !layer.stayed.is_empty() {

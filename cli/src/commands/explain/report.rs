@@ -1,4 +1,4 @@
-//! What `nixply explain` prints.
+//! The reports of `nixply explain`.
 
 use std::collections::HashMap;
 
@@ -8,10 +8,10 @@ use nixply_packer::explain::{Brought, Labels, LayerMates, LayerSummary, Overview
 use crate::report::{Cell, Report, Table};
 use crate::terminal::{count, human};
 
-/// Paths that stand in a line.
+/// Maximum number of paths in one line.
 const FEW: usize = 3;
 
-/// More layers than these are folded.
+/// Longer lists of layers are folded.
 const MANY: usize = 20;
 
 pub(super) fn of_image(image: &str, overview: &Overview, labels: &Labels, most: usize) -> Report {
@@ -37,7 +37,7 @@ pub(super) fn of_image(image: &str, overview: &Overview, labels: &Labels, most: 
     }
     report.table(table);
 
-    let title = "What brings most: each path with all that is in the image only through it";
+    let title = "Largest contributors: each path with everything that is in the image only because of it";
     let columns = ["#brings", "#share", "#paths", "#itself", "path", "named by"];
     let mut table = Table::new(title, &columns).at_most(most);
     let mut depths: HashMap<&StorePath, usize> = HashMap::new();
@@ -56,8 +56,8 @@ pub(super) fn of_image(image: &str, overview: &Overview, labels: &Labels, most: 
     }
     report.table(table);
 
-    let mut table = Table::new("The largest paths", &["#size", "#share", "#layer", "path", "there through"])
-        .at_most(most);
+    let mut table =
+        Table::new("Largest paths", &["#size", "#share", "#layer", "path", "because of"]).at_most(most);
     for path in &overview.largest {
         table.row([
             human(path.nar_size).into(),
@@ -76,17 +76,16 @@ pub(super) fn of_path(found: &PathReport, layers: usize, labels: &Labels, most: 
     report.headline(found.path.to_string());
     let brings = match found.only_through.len() {
         0 if found.layers.is_empty() => "nothing".to_owned(),
-        0 => "nothing but itself".to_owned(),
+        0 => "only itself".to_owned(),
         more => format!(
-            "{} with the {} that {} in the image only through it",
+            "{} including {} in the image only because of it",
             human(found.only_size),
-            count(more, "path"),
-            if more == 1 { "is" } else { "are" }
+            count(more, "other path")
         ),
     };
     let needs = match found.closure_paths {
         1 => "no other path".to_owned(),
-        paths => format!("{}, {} with itself", count(paths - 1, "other path"), human(found.closure_nar_size)),
+        paths => format!("{}, {} in total", count(paths - 1, "other path"), human(found.closure_nar_size)),
     };
     let mut facts = vec![
         ("size", human(found.nar_size)),
@@ -96,7 +95,7 @@ pub(super) fn of_path(found: &PathReport, layers: usize, labels: &Labels, most: 
             match found.dependents {
                 0 => "no other path".to_owned(),
                 all if all == found.referrers.len() => format!("{}, directly", count(all, "other path")),
-                all => format!("{}, {} of them directly", count(all, "other path"), found.referrers.len()),
+                all => format!("{}, {} directly", count(all, "other path"), found.referrers.len()),
             },
         ),
         ("brings", brings),
@@ -105,7 +104,10 @@ pub(super) fn of_path(found: &PathReport, layers: usize, labels: &Labels, most: 
         facts.insert(1, ("named by", found.named_by.join(", ")));
     }
     if found.layers.is_empty() {
-        facts.push(("layer", "none: it is left out of the image, though others refer to it".to_owned()));
+        facts.push((
+            "layer",
+            "none: it is excluded from the image, although other paths refer to it".to_owned(),
+        ));
     }
     for mates in &found.layers {
         facts.push(("layer", layer(mates, layers)));
@@ -123,23 +125,24 @@ pub(super) fn of_path(found: &PathReport, layers: usize, labels: &Labels, most: 
     }
     report.table(table);
 
-    let mut table = Table::new("Who refers to it", &["path"]).at_most(most);
+    let mut table = Table::new("Referrers", &["path"]).at_most(most);
     found.referrers.iter().for_each(|path| table.row([Cell::Name(labels.of(path), 0)]));
     report.table(table);
 
-    let mut table = Table::new("What else it alone brings", &["#size", "path"]).at_most(most);
+    let mut table =
+        Table::new("Other paths in the image only because of it", &["#size", "path"]).at_most(most);
     for path in &found.only_through {
         table.row([human(path.nar_size).into(), Cell::Name(labels.of(&path.path), 0)]);
     }
     report.table(table);
 
     for mates in &found.layers {
-        let title = format!("What else is in layer {}", mates.layer);
-        let mut table = Table::new(title, &["#size", "path", "changes"]).at_most(most);
+        let title = format!("Other paths in layer {}", mates.layer);
+        let mut table = Table::new(title, &["#size", "path", "relation"]).at_most(most);
         let lists = [
-            (&mates.change_with_it, "whenever it does"),
-            (&mates.change_it, "it whenever it does itself"),
-            (&mates.unrelated, "independently of it"),
+            (&mates.change_with_it, "depends on it"),
+            (&mates.change_it, "needed by it"),
+            (&mates.unrelated, "unrelated"),
         ];
         for (paths, what) in lists {
             for path in paths {
@@ -151,7 +154,7 @@ pub(super) fn of_path(found: &PathReport, layers: usize, labels: &Labels, most: 
     report
 }
 
-/// Where it lies.
+/// Describes the layer that contains the path.
 fn layer(mates: &LayerMates, layers: usize) -> String {
     let size = match (mates.blob.size, mates.blob.encoding) {
         (Some(size), Some(encoding)) => format!("{} as {encoding}", human(size)),
@@ -164,18 +167,18 @@ fn layer(mates: &LayerMates, layers: usize) -> String {
     format!("{} of {layers}, {size}, {with}", mates.layer)
 }
 
-/// What changes it, and what moves its layer.
+/// Describes when the path changes, and when its layer does.
 fn changes(mates: &LayerMates) -> String {
     let (own, all) = (mates.path_changes_with, mates.layer_changes_with);
     let own_changes = match own {
-        1 => "by itself alone".to_owned(),
-        2 => "when the path that it needs does".to_owned(),
-        own => format!("when any of the {} that it needs does", count(own - 1, "path")),
+        1 => "only by itself".to_owned(),
+        2 => "when the path that it needs changes".to_owned(),
+        own => format!("when any of the {} that it needs changes", count(own - 1, "path")),
     };
     match all - own {
-        0 => format!("{own_changes}; its layer moves only when it changes"),
-        1 => format!("{own_changes}; its layer moves when 1 other path changes, too"),
-        more => format!("{own_changes}; its layer moves when any of {more} others changes, too"),
+        0 => format!("{own_changes}; its layer changes only with it"),
+        1 => format!("{own_changes}; its layer also changes with 1 other path"),
+        more => format!("{own_changes}; its layer also changes with any of {more} other paths"),
     }
 }
 

@@ -1,5 +1,5 @@
-//! skopeo's command line, read as far as it takes to find a `nix:` source. Source: skopeo's `--help`, 1.9 to 1.22, and how its
-//! parsers (cobra, pflag) tell options' values from other arguments.
+//! Parser for skopeo's command line, just enough to find a `nix:` source. Sources: skopeo's `--help`, 1.9 to 1.22, and how its
+//! parsers (cobra, pflag) distinguish values of options from arguments.
 
 use std::ffi::{OsStr, OsString};
 use std::ops::Range;
@@ -8,97 +8,23 @@ use std::path::Path;
 
 const NIX: &[u8] = b"nix:";
 
-/// Options without a value. In cobra's words: with one that may be left out.
-const SWITCHES: &[&str] = &[
-    "all",
-    "config",
-    "debug",
-    "dest-compress",
-    "dest-decompress",
-    "dest-force-compress-format",
-    "dest-no-creds",
-    "dest-oci-accept-uncompressed-layers",
-    "dest-precompute-digests",
-    "dest-tls-verify",
-    "help",
-    "insecure-policy",
-    "no-creds",
-    "no-tags",
-    "preserve-digests",
-    "quiet",
-    "raw",
-    "remove-signatures",
-    "require-signed",
-    "src-no-creds",
-    "src-tls-verify",
-    "tls-verify",
-    "version",
-];
+/// Options without a value, or with an optional value after `=`. Without the prefixes `src-` and `dest-`.
+const SWITCHES: &str = "all compress config debug decompress force-compress-format help insecure-policy no-creds no-tags \
+    oci-accept-uncompressed-layers precompute-digests preserve-digests quiet raw remove-signatures require-signed tls-verify \
+    version";
 
-/// Options whose value is the next argument, unless it is given with `=`.
-const VALUED: &[&str] = &[
-    "additional-tag",
-    "authfile",
-    "cert-dir",
-    "command-timeout",
-    "creds",
-    "daemon-host",
-    "dcreds",
-    "decryption-key",
-    "dest-authfile",
-    "dest-cert-dir",
-    "dest-compress-format",
-    "dest-compress-level",
-    "dest-creds",
-    "dest-daemon-host",
-    "dest-password",
-    "dest-registry-token",
-    "dest-shared-blob-dir",
-    "dest-username",
-    "digestfile",
-    "encrypt-layer",
-    "encryption-key",
-    "format",
-    "image-parallel-copies",
-    "manifest-digest",
-    "multi-arch",
-    "override-arch",
-    "override-os",
-    "override-variant",
-    "password",
-    "policy",
-    "registries-conf",
-    "registries.d",
-    "registry-token",
-    "retry-delay",
-    "retry-times",
-    "screds",
-    "shared-blob-dir",
-    "sign-by",
-    "sign-by-sigstore",
-    "sign-by-sigstore-private-key",
-    "sign-by-sq-fingerprint",
-    "sign-identity",
-    "sign-passphrase-file",
-    "src-authfile",
-    "src-cert-dir",
-    "src-creds",
-    "src-daemon-host",
-    "src-password",
-    "src-registry-token",
-    "src-shared-blob-dir",
-    "src-username",
-    "tls-details",
-    "tmpdir",
-    "user-agent-prefix",
-    "username",
-];
+/// Options whose value is the next argument, unless it follows `=`. Without the prefixes `src-` and `dest-`.
+const VALUED: &str = "additional-tag authfile cert-dir command-timeout compress-format compress-level creds daemon-host dcreds \
+    decryption-key digestfile encrypt-layer encryption-key format image-parallel-copies manifest-digest multi-arch override-arch \
+    override-os override-variant password policy registries-conf registries.d registry-token retry-delay retry-times screds \
+    shared-blob-dir sign-by sign-by-sigstore sign-by-sigstore-private-key sign-by-sq-fingerprint sign-identity \
+    sign-passphrase-file tls-details tmpdir user-agent-prefix username";
 
 /// Options of one letter, and their names.
 const LETTERS: &[(u8, &str)] =
     &[(b'a', "all"), (b'f', "format"), (b'h', "help"), (b'n', "no-tags"), (b'q', "quiet"), (b'v', "version")];
 
-/// A subcommand whose first argument is an image to read.
+/// Subcommands whose first argument is an image to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
     Copy,
@@ -117,12 +43,12 @@ impl Verb {
     }
 }
 
-/// An option as it was given.
+/// An option on the command line.
 #[derive(Debug, PartialEq, Eq)]
 struct Given<'a> {
     name: &'a [u8],
     value: Option<&'a OsStr>,
-    /// Its arguments.
+    /// Indices of its arguments.
     at: Range<usize>,
 }
 
@@ -131,16 +57,16 @@ struct Given<'a> {
 pub(super) struct CommandLine<'a> {
     arguments: &'a [OsString],
     pub(super) verb: Verb,
-    /// Where the verb is.
+    /// Index of the verb.
     verb_at: usize,
     /// The options that follow the verb.
     options: Vec<Given<'a>>,
-    /// Where the verb's arguments are. The first is the source.
+    /// Indices of the verb's arguments. The first is the source.
     images: Vec<usize>,
 }
 
 impl<'a> CommandLine<'a> {
-    /// Reads skopeo's arguments. None where nothing in them is ours: then they mean to the real skopeo what they mean.
+    /// Parses skopeo's arguments. Returns `None` without a `nix:` source: the real skopeo then gets the arguments unchanged.
     pub(super) fn of(arguments: &'a [OsString]) -> Option<Self> {
         let mut at = 0;
         let (verb_at, verb) = loop {
@@ -174,23 +100,23 @@ impl<'a> CommandLine<'a> {
         (source.as_bytes().starts_with(NIX) && !line.is_on("help")).then_some(line)
     }
 
-    /// The file that the source names.
+    /// Returns the file that the source names.
     pub(super) fn spec(&self) -> &'a Path {
         let source = &self.arguments[self.images[0]];
         Path::new(OsStr::from_bytes(&source.as_bytes()[NIX.len()..]))
     }
 
-    /// Where an image goes, if this says so.
+    /// Returns the destination, if there is one.
     pub(super) fn destination(&self) -> Option<&'a OsStr> {
         Some(self.arguments.get(*self.images.get(1)?)?)
     }
 
-    /// The value of an option, the last if there are several.
+    /// Returns the last value of an option.
     pub(super) fn value(&self, name: &str) -> Option<&'a OsStr> {
         self.options.iter().rev().find(|option| option.name == name.as_bytes())?.value
     }
 
-    /// Whether a switch is on, the last word counting.
+    /// Whether a switch is on. Its last occurrence counts.
     pub(super) fn is_on(&self, name: &str) -> bool {
         let last = self.options.iter().rev().find(|option| option.name == name.as_bytes());
         // Go's strconv.ParseBool.
@@ -201,9 +127,10 @@ impl<'a> CommandLine<'a> {
         })
     }
 
-    /// Whether skopeo is told to say nothing of how it goes.
+    /// Whether skopeo is quiet.
     pub(super) fn is_quiet(&self) -> bool {
-        // Of letters that share a dash, the last alone is known by its name; a value takes what follows.
+        // For combined letters, `Given` has only the name of the last one. The rest of an argument after a letter with a value is
+        // the value.
         let letters = |option: &Given<'_>| {
             let text = self.arguments[option.at.start].as_bytes();
             let letters = text.strip_prefix(b"-").filter(|letters| !letters.starts_with(b"-"));
@@ -214,8 +141,8 @@ impl<'a> CommandLine<'a> {
         self.is_on("quiet") || self.options.iter().any(letters)
     }
 
-    /// The same arguments with a registry's image, reached without TLS, in the source's place. What the registry wants to know of
-    /// skopeo is in the auth file. `quietly` is for a caller that tells itself how it goes; what the user says of that is left.
+    /// Returns the arguments with a registry's image as the source, accessed without TLS and with credentials from `auth_file`.
+    /// `quietly` adds --quiet, unless the user chose otherwise, for a caller that shows progress itself.
     pub(super) fn with_registry(&self, source: &str, auth_file: &Path, quietly: bool) -> Vec<OsString> {
         let prefix = if self.verb == Verb::Copy { "src-" } else { "" };
         let verify = format!("{prefix}tls-verify");
@@ -227,7 +154,7 @@ impl<'a> CommandLine<'a> {
         if quietly && !is_given("quiet") && !self.is_quiet() {
             extra.push("--quiet".into());
         }
-        // What the user says of a source that is no registry is left out.
+        // Omit the user's credentials for the source, which was not a registry.
         let credentials: &[&str] = match self.verb {
             Verb::Copy => &[
                 "screds",
@@ -250,13 +177,13 @@ impl<'a> CommandLine<'a> {
         self.rewritten(OsStr::new(source), extra, changed)
     }
 
-    /// The same arguments with a layout's image in the source's place.
+    /// Returns the arguments with an OCI layout's image as the source.
     pub(super) fn with_layout(&self, source: &OsStr) -> Vec<OsString> {
-        // It says where a layout's blobs are, and there was no layout.
+        // The option names the blobs of a layout, but the source was not a layout.
         self.rewritten(source, Vec::new(), |option| (option.name == b"shared-blob-dir").then(Vec::new))
     }
 
-    /// The arguments with another source, with `extra` ahead of what follows the verb, and with options `changed`.
+    /// Returns the arguments with another source, with `extra` options after the verb, and with `changed` options.
     fn rewritten(
         &self,
         source: &OsStr,
@@ -281,7 +208,7 @@ impl<'a> CommandLine<'a> {
 }
 
 impl<'a> Given<'a> {
-    /// The option at `at`, with its value.
+    /// Parses the option at `at`, with its value.
     fn read(arguments: &'a [OsString], at: usize) -> Self {
         let text = arguments[at].as_bytes();
         let next = arguments.get(at + 1).map(OsString::as_os_str);
@@ -304,7 +231,7 @@ impl<'a> Given<'a> {
             if rest.is_empty() {
                 return with_next(name);
             }
-            if VALUED.iter().any(|valued| valued.as_bytes() == name) {
+            if contains(VALUED, name) {
                 let value = OsStr::from_bytes(rest.strip_prefix(b"=").unwrap_or(rest));
                 return Self { name, value: Some(value), at: at..at + 1 };
             }
@@ -314,19 +241,23 @@ impl<'a> Given<'a> {
     }
 }
 
-/// Whether an argument is no image: `-` is one.
+/// Whether an argument is an option. `-` is an image.
 fn is_option(argument: &OsStr) -> bool {
     argument.as_bytes().starts_with(b"-") && argument != "-"
 }
 
-/// Whether the next argument is this option's value. Of an option that is not known here, which a later skopeo may have, it is:
-/// cobra takes it so, too. But it is no verb, and no image of ours.
+/// Whether the next argument is this option's value. Unknown options of later versions of skopeo are assumed to have one, as in
+/// cobra, unless the next argument is a verb or a `nix:` source.
 fn takes_next(name: &[u8], next: Option<&OsStr>) -> bool {
-    let known = |list: &[&str]| list.iter().any(|known| known.as_bytes() == name);
-    if known(SWITCHES) || known(VALUED) {
-        return known(VALUED);
+    let name = name.strip_prefix(b"src-").or_else(|| name.strip_prefix(b"dest-")).unwrap_or(name);
+    if contains(SWITCHES, name) || contains(VALUED, name) {
+        return contains(VALUED, name);
     }
     next.is_some_and(|next| Verb::of(next).is_none() && !next.as_bytes().starts_with(NIX))
+}
+
+fn contains(list: &str, name: &[u8]) -> bool {
+    list.split(' ').any(|known| known.as_bytes() == name)
 }
 
 #[cfg(test)]
@@ -337,7 +268,7 @@ mod tests {
         text.split_whitespace().map(OsString::from).collect()
     }
 
-    /// The source's file, the destination, and the arguments with `R` in the source's place.
+    /// Returns the source's file, the destination, and the arguments with the source `R`.
     fn read(text: &str) -> Option<(String, String, String)> {
         let arguments = words(text);
         let line = CommandLine::of(&arguments)?;
@@ -348,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_are_found() {
+    fn nix_sources_are_found() {
         for (text, spec, destination, rewritten) in [
             ("copy nix:a docker://b", "a", "docker://b", "copy R docker://b"),
             (
@@ -377,7 +308,7 @@ mod tests {
             ("inspect --raw nix:a --config", "a", "", "inspect --raw R --config"),
             ("inspect --format {{.Name}} nix:a", "a", "", "inspect --format {{.Name}} R"),
             ("layers nix:a sha256:0", "a", "sha256:0", "layers R sha256:0"),
-            // Options of a skopeo to come: a value, or none.
+            // Unknown options, with and without a value.
             ("copy --new v nix:a b", "a", "b", "copy --new v R b"),
             ("copy --new nix:a b", "a", "b", "copy --new R b"),
             ("--new copy nix:a b", "a", "b", "--new copy R b"),
@@ -390,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_skopeos() {
+    fn other_command_lines_are_passed_on() {
         for text in [
             "",
             "--version",
@@ -420,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_need_not_be_text() {
+    fn arguments_may_be_invalid_utf8() {
         let odd = |bytes: &[u8]| OsString::from(OsStr::from_bytes(bytes));
         let arguments =
             ["copy".into(), odd(b"--dest-creds=\xff"), odd(b"nix:\xfe \n"), odd(b"dir:\xfd"), "".into()];
@@ -433,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn options_have_values() {
+    fn the_last_value_of_an_option_counts() {
         let arguments = words(
             "--debug copy --dest-compress-level 3 -f=oci nix:a --dest-compress-level=9 --dest-compress=false --quiet=T b",
         );
@@ -445,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_has_many_forms() {
+    fn all_forms_of_quiet_are_recognised() {
         for (text, quiet) in [
             ("copy nix:a b -q", true),
             ("copy -qa nix:a b", true),
@@ -461,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn registries_are_reached_without_tls_and_with_their_secret() {
+    fn registry_sources_get_no_tls_and_an_auth_file() {
         for (text, quietly, rewritten) in [
             ("copy nix:a b", false, "copy --src-tls-verify=false --src-authfile=F R b"),
             (
@@ -495,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn layouts_have_their_own_blobs() {
+    fn layout_sources_lose_the_shared_blob_dir() {
         let arguments = words("inspect --shared-blob-dir d --raw --shared-blob-dir=e nix:a");
         let line = CommandLine::of(&arguments).unwrap();
         assert_eq!(line.with_layout(OsStr::new("R")), words("inspect --raw R"));

@@ -1,4 +1,4 @@
-//! How the layers are compressed for where they go, so that skopeo passes them on as they are.
+//! Chooses the codec of the layers for a destination, so that skopeo need not recompress them.
 
 use std::mem::discriminant;
 
@@ -9,8 +9,7 @@ use nixply_registry::server::Compression;
 
 use super::arguments::{CommandLine, Verb};
 
-/// What skopeo would make of plain tar, or plain tar where it would leave it alone. A codec that the spec names wins over what
-/// skopeo does unasked.
+/// Returns the codec that skopeo would use for plain tar at this destination. A codec in the spec overrides skopeo's default.
 pub(super) fn compression(line: &CommandLine<'_>, spec: &ImageSpec) -> Compression {
     if line.verb == Verb::Layers {
         return Compression::Recorded(Codec::None);
@@ -27,14 +26,15 @@ pub(super) fn compression(line: &CommandLine<'_>, spec: &ImageSpec) -> Compressi
     let level = line.value("dest-compress-level").and_then(|level| level.to_str()?.parse().ok());
     let asked = match format.as_deref() {
         _ if !compresses => None,
-        Some("gzip") => Some(gzip(level)),
-        Some("zstd") => Some(zstd(level)),
-        // zstd:chunked and whatever else there is: skopeo makes it, of plain tar.
+        Some(name) if Codec::with_level_near(name, None).is_some_and(|codec| codec != Codec::None) => {
+            near(name, level)
+        }
+        // For zstd:chunked and other formats, skopeo compresses plain tar itself.
         Some(_) => Some(Codec::None),
         None => None,
     };
     if let Some(codec) = asked {
-        // What the spec records of this kind is as good, and known, unless it is a level that is asked for.
+        // The spec's layers of this codec are equivalent and their digests are known, unless the user asks for a level.
         let is_so = |layer: &Layer| {
             let recorded = layer.compression.unwrap_or_default();
             recorded == Codec::None || discriminant(&recorded) == discriminant(&codec)
@@ -42,8 +42,8 @@ pub(super) fn compression(line: &CommandLine<'_>, spec: &ImageSpec) -> Compressi
         let keep = level.is_none() && spec.layers.iter().all(is_so);
         return if keep { Compression::Recorded(codec) } else { Compression::Always(codec) };
     }
-    let unasked = if compresses { gzip(level) } else { Codec::None };
-    // Docker's own manifests have no word for zstd.
+    let unasked = if compresses { near("gzip", level).unwrap_or_default() } else { Codec::None };
+    // Docker's manifest format does not support zstd.
     let docker = matches!(transport, "docker-daemon" | "docker-archive")
         || line.value("format").is_some_and(|format| format.to_string_lossy().starts_with("v2"));
     let is_zstd =
@@ -52,20 +52,9 @@ pub(super) fn compression(line: &CommandLine<'_>, spec: &ImageSpec) -> Compressi
     if docker && zstd { Compression::Always(unasked) } else { Compression::Recorded(unasked) }
 }
 
-/// At a level of skopeo's.
-fn gzip(level: Option<i32>) -> Codec {
-    Codec::Gzip { level: within(level, 12).unwrap_or(6) }
-}
-
-/// At a level of skopeo's.
-fn zstd(level: Option<i32>) -> Codec {
-    Codec::Zstd { level: within(level, 19).unwrap_or(3) }
-}
-
-/// The nearest level that there is. Negative ones stand for defaults.
-fn within(level: Option<i32>, most: u8) -> Option<u8> {
-    let level = level.filter(|level| *level >= 0)?;
-    Some(u8::try_from(level).unwrap_or(most).clamp(1, most))
+/// Returns the codec of this name at the level that is nearest to skopeo's. A negative level is the codec's default.
+fn near(name: &str, level: Option<i32>) -> Option<Codec> {
+    Codec::with_level_near(name, level.filter(|level| *level >= 0).map(i64::from))
 }
 
 #[cfg(test)]
@@ -87,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_are_as_skopeo_would_make_them() {
+    fn codecs_match_what_skopeo_would_use() {
         for (line, recorded, offered) in [
             ("copy nix:a docker://b", "", "recorded, else gzip:6"),
             ("copy nix:a docker://b", "zstd:5", "recorded, else gzip:6"),
@@ -125,9 +114,9 @@ mod tests {
         }
     }
 
-    /// A base image's layer, which is a file.
+    /// A layer of a base image is a file.
     #[test]
-    fn docker_gets_no_zstd_of_a_base_image_either() {
+    fn docker_formats_get_no_zstd_layers_of_base_images() {
         let mut spec = spec("");
         spec.layers[0].layer_path = Some("/a".into());
         spec.layers[0].media_type = "application/vnd.oci.image.layer.v1.tar+zstd".into();

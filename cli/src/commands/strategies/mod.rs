@@ -16,90 +16,92 @@ use nixply_study::report::{Report, VERSION};
 use nixply_study::sizes::Sizes;
 
 use self::revisions::Revisions;
-use super::cache::CacheFlags;
-use super::{Talk, output, values};
+use crate::arguments::{CacheArgs, Verbosity, values};
 use crate::failure::misused;
-use crate::interrupt;
 use crate::terminal::Counting;
+use crate::{output, process};
 
-/// Compare layer strategies: replay the releases of images with each, and show what that pushes, pulls and shares
+/// Compare layer strategies on the releases of images
+///
+/// Replays the releases with each strategy, and shows what is pushed, pulled and shared.
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("subject").required(true).multiple(true))]
 pub(crate) struct Args {
-    /// What to study: a nixply-history (.json, .json.zst), or a folder of closures as nix path-info --json --recursive prints them,
-    /// RELEASE.json or RELEASE/IMAGE.json; of a single closure, what a change is expected to move
+    /// A nixply-history (.json, .json.zst), or a directory of closures as printed by nix path-info, RELEASE.json or
+    /// RELEASE/IMAGE.json. For a single closure, shows the expected cost of a change
     #[arg(value_name = "HISTORY", group = "subject")]
     histories: Vec<PathBuf>,
 
-    /// Study a history that is made up, of this seed and sizes: seed=1,packages=2000,images=10,roots=40,releases=50, or some of these
+    /// Generate a synthetic history from a seed and sizes: seed=1,packages=2000,images=10,roots=40,releases=50, or some of these
     #[arg(long, value_name = "SPEC", group = "subject", value_parser = fleet)]
     synthetic: Vec<Fleet>,
 
-    /// Study the revisions from A to B of a git repository (HISTORY, or that of the working directory), by first parents: what Nix
-    /// builds of each. Those that cannot be built, and those in which no image has changed, are left out
+    /// Build the revisions from A to B of a git repository with Nix, and compare the results. Follows first parents. The repository
+    /// is HISTORY, or that of the working directory. Skips revisions that fail to build or that change no image
     #[arg(long, value_name = "A..B", group = "subject", requires = "installables", value_parser = revisions)]
     git_revisions: Option<(String, String)>,
 
-    /// With --git-revisions: what to build, as nix build takes it; once for each image
+    /// With --git-revisions: installable to build, as for nix build; once per image
     #[arg(long = "installable", value_name = "INSTALLABLE", requires = "git_revisions")]
     installables: Vec<String>,
 
-    /// With --git-revisions: the file of the repository whose attributes installables are, if it has no flake
+    /// With --git-revisions: Nix file of the repository whose attributes are the installables, for repositories without flake
     #[arg(long, value_name = "FILE", requires = "git_revisions")]
     file: Option<PathBuf>,
 
-    /// A strategy to compare: popularity, single, size, auto-layer or nixply, which plan each image alone; nixply+fleet, which plans all
-    /// images together; nixply+lock, which does so with a lock file that is updated at each release. Can be given several times [default: popularity, auto-layer, size, nixply, nixply+lock]
+    /// Strategy to compare: popularity, single, size, auto-layer or nixply plan each image separately; nixply+fleet plans all images
+    /// together; nixply+lock also updates a lock file with each release. Can be repeated [default: popularity, auto-layer, size,
+    /// nixply, nixply+lock]
     #[arg(long = "strategy", value_name = "NAME", value_parser = contender)]
     strategies: Vec<Contender>,
 
-    /// At most so many layers an image; several limits are studied one beside the other
+    /// Maximum number of layers per image; several limits are compared side by side
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "100", value_parser = values::few_layers, allow_negative_numbers = true)]
     max_layers: Vec<u16>,
 
-    /// Let a path of a nixply-history change alone, not with all that it depends on
+    /// Change each path of a nixply-history alone, without the paths that depend on it
     #[arg(long)]
     no_propagation: bool,
 
-    /// Study the releases from A to B, by name; either may be left out
+    /// Use only the releases from A to B, by name; A or B can be omitted
     #[arg(long, value_name = "A..B", value_parser = range)]
     releases: Option<(Option<String>, Option<String>)>,
 
-    /// Plan so many releases after the first without measuring them: a lock file has then seen some changes
+    /// Number of releases after the first that are planned but not measured, so that a lock file has recorded some changes
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = values::count, allow_negative_numbers = true)]
     warm_up: usize,
 
-    /// Count bytes as they are when compressed, with gzip or zstd, and :LEVEL: as the cache has them of paths that were packed, of
-    /// other versions of these by their ratio, of others by the mean ratio, or by 0.3
+    /// Report compressed sizes, for gzip or zstd with an optional :LEVEL. Sizes of packed paths come from the cache; others are
+    /// estimated from another version's ratio, the mean ratio, or 0.3
     #[arg(long, value_name = "CODEC", value_parser = values::codec)]
     compression: Option<Codec>,
 
-    /// How to print it
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: Format,
 
-    /// Write it to a file, not to standard output
+    /// File for the output [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
     #[command(flatten)]
-    talk: Talk,
+    verbosity: Verbosity,
 
     #[command(flatten)]
-    cache: CacheFlags,
+    cache: CacheArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
     /// For a terminal
     Text,
-    /// For programs: docs/strategies-study.md has the fields
+    /// For programs, with the fields in docs/strategies-study.md
     Json,
-    /// A page with charts, in one file
+    /// A page with charts in one file
     Html,
 }
 
-/// Why a value is wrong. The value itself is in front of it.
+/// Returns what is wrong with a value. clap prints the value before it.
 fn reason(error: nixply_study::error::Error) -> String {
     match error {
         nixply_study::error::Error::Invalid { why, .. } => why,
@@ -117,14 +119,15 @@ fn contender(name: &str) -> Result<Contender, String> {
 
 fn range(text: &str) -> Result<(Option<String>, Option<String>), String> {
     let end = |name: &str| (!name.is_empty()).then(|| name.to_owned());
-    let (first, last) = text.split_once("..").ok_or("expected two names with two dots between them")?;
+    let (first, last) =
+        text.split_once("..").ok_or("expected two names separated by two dots, as in A..B")?;
     Ok((end(first), end(last)))
 }
 
 fn revisions(text: &str) -> Result<(String, String), String> {
     match range(text)? {
         (Some(first), Some(last)) => Ok((first, last)),
-        _ => Err("expected two revisions with two dots between them".to_owned()),
+        _ => Err("expected two revisions separated by two dots, as in A..B".to_owned()),
     }
 }
 
@@ -151,11 +154,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             ("--compression", args.compression.is_some()),
         ];
         if let Some((flag, _)) = given.iter().find(|(_, given)| *given) {
-            bail!("{flag} is for histories, and {name} is a single closure: leave one of them out");
+            bail!("{flag} needs a history, but {name} is a single closure: omit one of them");
         }
     }
     let steps = histories.iter().map(|history| study.steps(history)).sum();
-    let counting = Counting::new("plan", steps, args.talk.quiet);
+    let counting = Counting::new("plan", steps, args.verbosity.quiet);
     let cache = args.cache.open();
     let compared = histories.iter().map(|history| {
         let sizes = args.compression.map_or_else(Sizes::default, |codec| {
@@ -181,7 +184,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     output::write(file, text.as_bytes())
 }
 
-/// What is to be studied.
+/// Reads the histories and closures.
 fn read(args: &Args) -> Result<Vec<Subject>> {
     let propagation = match args.no_propagation {
         true => Propagation::Alone,
@@ -191,19 +194,19 @@ fn read(args: &Args) -> Result<Vec<Subject>> {
     if let Some((first, last)) = &args.git_revisions {
         if args.histories.len() > 1 {
             let count = args.histories.len();
-            return Err(misused(format!("--git-revisions takes one repository, not {count}")));
+            return Err(misused(format!("--git-revisions needs one repository, got {count}")));
         }
         if args.no_propagation {
-            let why = "--no-propagation is for a nixply-history: what Nix builds has Nix's hashes";
+            let why = "--no-propagation needs a nixply-history: the paths of --git-revisions change as Nix builds them";
             return Err(misused(why));
         }
-        interrupt::listen()?;
+        process::forward_signals()?;
         let revisions = Revisions {
             repository: args.histories.first().map_or(Path::new("."), PathBuf::as_path),
             range: (first, last),
             installables: &args.installables,
             file: args.file.as_deref(),
-            quiet: args.talk.quiet,
+            quiet: args.verbosity.quiet,
         };
         subjects.push(Subject::History(revisions.read()?));
     }

@@ -1,6 +1,6 @@
-//! What `nixply strategies` prints for a terminal.
+//! The report of `nixply strategies` for a terminal.
 
-use nixply_study::compare::{Comparison, Contended, Expectation, ExpectedBytes};
+use nixply_study::compare::{Comparison, Expectation, ExpectedBytes, StrategyResult};
 use nixply_study::report::{self as study, Column};
 
 use crate::report::{Cell, Report, Table};
@@ -26,8 +26,8 @@ fn history(report: &mut Report, comparison: &Comparison, propagation: bool) {
         _ => count(comparison.releases.len(), "release"),
     };
     let change = match propagation {
-        true => "a path with all that depends on it",
-        false => "a path alone, without what depends on it",
+        true => "a path and all paths that depend on it",
+        false => "a path alone, without paths that depend on it",
     };
     let last = format!(
         "{}, {}, {}",
@@ -40,14 +40,15 @@ fn history(report: &mut Report, comparison: &Comparison, propagation: bool) {
         ("last one", last),
         ("changes", change.to_owned()),
         ("bytes", study::measure(comparison)),
-        ("floor", "a layer for each path: no strategy moves less".to_owned()),
-        ("*", "the best of its column".to_owned()),
+        ("floor", "one layer per path: no strategy transfers less".to_owned()),
+        ("*", "the best in its column".to_owned()),
     ]);
     let columns = study::columns(comparison);
     let titles: Vec<String> = columns.iter().map(|column| format!("#{}  ", column.title)).collect();
     let titles: Vec<&str> = ["strategy"].into_iter().chain(titles.iter().map(String::as_str)).collect();
     for limit in &comparison.limits {
-        let mut table = Table::new(format!("At most {} an image", count(limit.max_layers, "layer")), &titles);
+        let mut table =
+            Table::new(format!("At most {} per image", count(limit.max_layers, "layer")), &titles);
         let floor = [&comparison.floor];
         for of in limit.strategies.iter().chain(floor) {
             table.row(row(of, &columns, &limit.strategies));
@@ -56,7 +57,7 @@ fn history(report: &mut Report, comparison: &Comparison, propagation: bool) {
     }
 }
 
-fn row(of: &Contended, columns: &[Column], all: &[Contended]) -> Vec<Cell> {
+fn row(of: &StrategyResult, columns: &[Column], all: &[StrategyResult]) -> Vec<Cell> {
     let cells = columns.iter().map(|column| {
         let mark = if column.is_best(of, all) { '*' } else { ' ' };
         format!("{} {mark}", column.text(of)).into()
@@ -66,17 +67,17 @@ fn row(of: &Contended, columns: &[Column], all: &[Contended]) -> Vec<Cell> {
 
 fn closure(report: &mut Report, expectation: &Expectation) {
     report.headline(format!(
-        "{}: no history, but {} ({}); what a change of one is expected to move, with all that depends on it",
+        "{}: a single closure of {} ({}); expected transfer when a path and all paths that depend on it change",
         expectation.closure,
         count(expectation.paths, "path"),
         human(expectation.bytes)
     ));
     report.facts(vec![
-        ("structural", "what much depends on changes less often: by 1 / (1 + dependents)".to_owned()),
-        ("even", "all paths change alike".to_owned()),
-        ("leaves", "only what nothing depends on changes, or one path".to_owned()),
-        ("bytes", "of uncompressed archives".to_owned()),
-        ("floor", "a layer for each path: no strategy moves less".to_owned()),
+        ("structural", "paths with many dependents change less often, by 1 / (1 + dependents)".to_owned()),
+        ("even", "all paths change equally often".to_owned()),
+        ("leaves", "only paths without dependents change, or one path".to_owned()),
+        ("bytes", "uncompressed archives".to_owned()),
+        ("floor", "one layer per path: no strategy transfers less".to_owned()),
     ]);
     for limit in &expectation.limits {
         let title = format!("At most {}", count(limit.max_layers, "layer"));

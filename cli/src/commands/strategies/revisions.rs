@@ -1,4 +1,4 @@
-//! Histories of git revisions, each built by Nix.
+//! Histories of git revisions, built with Nix.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -12,33 +12,33 @@ use nixply_packer::{given, open};
 use nixply_study::history::History;
 use serde::Deserialize;
 
-use crate::failure::{Failed, Hint, Said, hinted};
+use crate::failure::{Failed, Hint, ProgramMessages, hinted};
 use crate::terminal::{count, say, warning};
-use crate::{git, interrupt, nix, temporary};
+use crate::{git, nix, process, temporary};
 
-/// Which revisions, and what of them.
+/// Git revisions, and what to build of each.
 pub(super) struct Revisions<'a> {
-    /// The repository, or a folder in it.
+    /// The repository, or a directory in it.
     pub(super) repository: &'a Path,
-    /// The first and the last revision, both of them studied.
+    /// The first and the last revision, both included.
     pub(super) range: (&'a str, &'a str),
-    /// What to build, as `nix build` takes it: one for each image.
+    /// Installables for `nix build`, one per image.
     pub(super) installables: &'a [String],
-    /// Where installables are attributes of, if not a flake.
+    /// Nix file whose attributes are the installables, if not a flake.
     pub(super) file: Option<&'a Path>,
     pub(super) quiet: bool,
 }
 
-/// What Nix says of a derivation that it has built.
+/// A built derivation in the output of `nix build --json`.
 #[derive(Deserialize)]
 struct Built {
-    /// The paths, by the outputs' names.
+    /// Store paths by output name.
     outputs: BTreeMap<String, PathBuf>,
 }
 
 impl Revisions<'_> {
-    /// Builds all revisions in a clone that goes when it is done: the repository stays as it is. A revision that cannot be
-    /// built is left out with a warning, one in which no image has changed without.
+    /// Builds all revisions in a temporary clone, which leaves the repository unchanged. Skips a revision that fails to build with a
+    /// warning, and a revision that changes no image silently.
     pub(super) fn read(&self) -> Result<History> {
         let (first, last) = self.range;
         let top = PathBuf::from(self.git(self.repository, ["rev-parse", "--show-toplevel"])?);
@@ -74,18 +74,18 @@ impl Revisions<'_> {
                 Ok(images) if releases.last().is_some_and(|(_, before)| *before == images) => {}
                 Ok(images) => releases.push((name.to_owned(), images)),
                 Err(error) if error.downcast_ref::<Failed>().is_some() => return Err(error),
-                Err(error) => warning(format!("revision {name} is left out: {error:#}")),
+                Err(error) => warning(format!("skipping revision {name}: {error:#}")),
             }
         }
         if releases.is_empty() {
-            let error = anyhow!("none of {} can be built", count(commits.len(), "revision"));
-            return Err(hinted(error, "nix build says why, in a checkout of one of them"));
+            let error = anyhow!("cannot build any of {}", count(commits.len(), "revision"));
+            return Err(hinted(error, "run nix build in a checkout of one of them to see the reason"));
         }
         let name = top.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(History::of_json(name, releases)?)
     }
 
-    /// What Nix prints of each image's closure.
+    /// Returns each image's closure as Nix prints it.
     fn closures(&self, checkout: &Path) -> Result<BTreeMap<String, String>> {
         let mut images = BTreeMap::new();
         for installable in self.installables {
@@ -95,41 +95,43 @@ impl Revisions<'_> {
                 command.arg("--file").arg(file);
             }
             command.arg(installable).current_dir(checkout).stderr(Stdio::inherit());
-            let output = interrupt::output(&mut command)?;
+            let output = process::output(&mut command)?;
             if !output.status.success() {
                 return Err(anyhow!("Nix cannot build {installable}"));
             }
             let built: Vec<Built> = document::read_bytes(&output.stdout, "the answer of nix build")
-                .context("Nix printed something else than was asked of it")?;
+                .context("unexpected output of nix build")?;
             let outputs: Vec<String> = built
                 .iter()
                 .flat_map(|built| built.outputs.values())
                 .flat_map(|path| content(path))
                 .collect();
-            let text =
-                nix::closure_text(outputs.iter().map(String::as_str), "nix build has just built them")?;
+            let text = nix::closure_text(
+                outputs.iter().map(String::as_str),
+                "the paths that nix build just built must be in the store",
+            )?;
             images.insert(installable.clone(), text);
         }
         Ok(images)
     }
 
-    /// What git prints, without the last line's end.
+    /// Returns git's output without the final newline.
     fn git(&self, folder: &Path, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<String> {
         let mut command: Command = git::command(folder);
-        let output = interrupt::output(command.args(words).stderr(Stdio::piped()))
+        let output = process::output(command.args(words).stderr(Stdio::piped()))
             .context("cannot run git")
-            .hint("--git-revisions takes git: put it on PATH")?;
+            .hint("install git, which --git-revisions needs")?;
         if !output.status.success() {
             let why = String::from_utf8_lossy(&output.stderr);
-            let said = Error::new(Said(why.trim().to_owned()));
+            let said = Error::new(ProgramMessages(why.trim().to_owned()));
             return Err(said.context(self.repository.display().to_string()));
         }
-        let text = String::from_utf8(output.stdout).context("git printed something that is not text")?;
+        let text = String::from_utf8(output.stdout).context("git printed bytes that are not text")?;
         Ok(text.trim_end().to_owned())
     }
 }
 
-/// What an image has of what was built: of a spec the paths of its layers, as it lies in none itself.
+/// Returns the image content of a built path: the paths in the layers of a spec, which is not in the image itself, or the path.
 fn content(path: &Path) -> Vec<String> {
     let name = path.display().to_string();
     let spec = open::linked(path)

@@ -1,4 +1,4 @@
-//! What the owner of a server hears of its layers.
+//! Events that the server's owner receives.
 
 use std::fs;
 use std::io::{Read as _, Write};
@@ -10,32 +10,32 @@ use nixply_packer::digest::Digest;
 use nixply_packer::image::spec::ImageSpec;
 use nixply_packer::pack::{PackedLayer, Progress};
 
-use super::world::{MANIFEST, World, ask, blob, get};
+use super::fixture::{Fixture, MANIFEST, ask, blob, get};
 use crate::server::{Image, Observer, Options, Read, Server};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Event {
-    /// With how many bytes there will be, if that is known.
+    /// With the expected number of bytes, if known.
     PackingBegun(usize, u64),
-    /// With the bytes that were packed in between.
+    /// With the packed bytes since the last event.
     Packed(usize, u64, u64),
     Begun(Read),
-    /// With the bytes that were sent in between.
+    /// With the sent bytes since the last event.
     Ended(Read, u64, bool),
 }
 
 #[derive(Default)]
-struct Heard {
+struct Record {
     events: Vec<Event>,
     packed: [u64; 3],
     sent: [u64; 3],
 }
 
-/// Remembers all of it.
+/// Records all events.
 #[derive(Default)]
-struct Ear(Mutex<Heard>);
+struct RecordingObserver(Mutex<Record>);
 
-impl Progress for Ear {
+impl Progress for RecordingObserver {
     fn layer_started(&self, layer: usize, expected: u64) {
         self.0.lock().unwrap().events.push(Event::PackingBegun(layer, expected));
     }
@@ -45,13 +45,13 @@ impl Progress for Ear {
     }
 
     fn layer_finished(&self, layer: usize, packed: &PackedLayer) {
-        let mut heard = self.0.lock().unwrap();
-        let bytes = std::mem::take(&mut heard.packed[layer]);
-        heard.events.push(Event::Packed(layer, bytes, packed.size));
+        let mut record = self.0.lock().unwrap();
+        let bytes = std::mem::take(&mut record.packed[layer]);
+        record.events.push(Event::Packed(layer, bytes, packed.size));
     }
 }
 
-impl Observer for Ear {
+impl Observer for RecordingObserver {
     fn read_begun(&self, read: &Read) {
         self.0.lock().unwrap().events.push(Event::Begun(read.clone()));
     }
@@ -61,22 +61,22 @@ impl Observer for Ear {
     }
 
     fn read_ended(&self, read: &Read, whole: bool) {
-        let mut heard = self.0.lock().unwrap();
-        let bytes = std::mem::take(&mut heard.sent[read.layer]);
-        heard.events.push(Event::Ended(read.clone(), bytes, whole));
+        let mut record = self.0.lock().unwrap();
+        let bytes = std::mem::take(&mut record.sent[read.layer]);
+        record.events.push(Event::Ended(read.clone(), bytes, whole));
     }
 }
 
-impl Ear {
-    fn serve(world: &World, spec: &ImageSpec, compression: &str) -> (Arc<Self>, Server) {
-        let ear = Arc::new(Self::default());
-        let options = Options { observer: ear.clone(), ..world.options(compression) };
+impl RecordingObserver {
+    fn serve(fixture: &Fixture, spec: &ImageSpec, compression: &str) -> (Arc<Self>, Server) {
+        let observer = Arc::new(Self::default());
+        let options = Options { observer: observer.clone(), ..fixture.options(compression) };
         let image = Image::new("some/image", "t", spec.clone()).unwrap();
-        (ear, Server::start(vec![image], options).unwrap())
+        (observer, Server::start(vec![image], options).unwrap())
     }
 
-    /// What it has heard since it was last asked, once a read has ended: a server may tell of that after its client has
-    /// all that it waits for.
+    /// Returns the events since the last call, once a read has ended. A server may report the end after its client
+    /// has received everything.
     fn until_ended(&self) -> Vec<Event> {
         let begin = Instant::now();
         let is_end = |event: &Event| matches!(event, Event::Ended(..));
@@ -93,30 +93,30 @@ impl Ear {
 }
 
 #[test]
-fn a_layer_that_is_read_is_told_of_from_its_begin_to_its_end() {
-    let world = World::new();
-    let spec = world.spec("zstd");
-    let (ear, server) = Ear::serve(&world, &spec, "auto");
+fn reads_are_reported_from_start_to_end() {
+    let fixture = Fixture::new();
+    let spec = fixture.spec("zstd");
+    let (observer, server) = RecordingObserver::serve(&fixture, &spec, "auto");
     get(&server, MANIFEST);
     for layer in &spec.layers {
         ask(&server, "HEAD", &blob(layer.digest), "");
         ask(&server, "GET", &blob(layer.digest), &format!("If-None-Match: \"{}\"\r\n", layer.digest));
     }
-    assert_eq!(ear.take(), [], "nothing is read");
+    assert_eq!(observer.take(), [], "nothing is read");
 
     let layer = &spec.layers[1];
     let read = Read { layer: 1, digest: layer.digest, size: layer.size, part: 0..layer.size };
     assert_eq!(get(&server, &blob(layer.digest)).body.len() as u64, layer.size);
-    let (mut packing, reading): (Vec<_>, Vec<_>) = ear
+    let (mut packing, reading): (Vec<_>, Vec<_>) = observer
         .until_ended()
         .into_iter()
         .partition(|event| matches!(event, Event::PackingBegun(..) | Event::Packed(..)));
     assert_eq!(reading, [Event::Begun(read.clone()), Event::Ended(read.clone(), layer.size, true)]);
-    // The last byte is sent before packing is over.
+    // The last byte is sent before packing ends.
     let begin = Instant::now();
     while packing.len() < 2 {
         assert!(begin.elapsed() < Duration::from_secs(20), "{packing:?}");
-        packing.extend(ear.take());
+        packing.extend(observer.take());
     }
     let [Event::PackingBegun(1, 0), Event::Packed(1, bytes, size)] = packing[..] else {
         panic!("{packing:?}")
@@ -127,18 +127,18 @@ fn a_layer_that_is_read_is_told_of_from_its_begin_to_its_end() {
     let part = ask(&server, "GET", &blob(layer.digest), "Range: bytes=1000-300999\r\n");
     assert_eq!((part.status, part.body.len()), (206, 300_000));
     let read = Read { part: 1000..301_000, ..read };
-    assert_eq!(ear.until_ended(), [Event::Begun(read.clone()), Event::Ended(read, 300_000, true)]);
+    assert_eq!(observer.until_ended(), [Event::Begun(read.clone()), Event::Ended(read, 300_000, true)]);
 }
 
 #[test]
-fn layers_that_are_packed_before_anybody_can_read_them_are_told_of() {
-    let world = World::new();
-    let spec = world.spec("none");
-    let (ear, server) = Ear::serve(&world, &spec, "zstd");
+fn packing_for_a_manifest_is_reported() {
+    let fixture = Fixture::new();
+    let spec = fixture.spec("none");
+    let (observer, server) = RecordingObserver::serve(&fixture, &spec, "zstd");
     assert_eq!(get(&server, MANIFEST).status, 200);
-    let events = ear.take();
+    let events = observer.take();
     for layer in 0..2 {
-        // A spec has no sizes of archives, but a plain layer's.
+        // A spec records the size of a plain layer only.
         assert!(events.contains(&Event::PackingBegun(layer, spec.layers[layer].size)), "{events:?}");
         let is_packed =
             |event: &&Event| matches!(event, Event::Packed(at, 4_000_000.., 1_000_000..) if *at == layer);
@@ -148,18 +148,18 @@ fn layers_that_are_packed_before_anybody_can_read_them_are_told_of() {
 }
 
 #[test]
-fn a_read_that_comes_to_no_good_end_ends() {
-    let world = World::new();
-    let mut spec = world.spec("zstd");
-    // A base image's layer that is large for a socket's buffers, and a layer that is not what the spec says.
-    let file = world.folder.path().join("base.tar");
+fn failed_reads_are_reported_as_ended() {
+    let fixture = Fixture::new();
+    let mut spec = fixture.spec("zstd");
+    // A base image's layer larger than the socket buffers, and a layer that differs from the spec.
+    let file = fixture.folder.path().join("base.tar");
     fs::File::create(&file).unwrap().set_len(256 << 20).unwrap();
     let mut base = spec.layers[0].clone();
     (base.layer_path, base.digest, base.paths) =
         (file.to_str().map(String::from), Digest::of(b"base"), Vec::new());
     spec.layers.insert(0, base);
     spec.layers[2].digest = Digest::of(b"another blob of the same size");
-    let (ear, server) = Ear::serve(&world, &spec, "auto");
+    let (observer, server) = RecordingObserver::serve(&fixture, &spec, "auto");
 
     let digest = spec.layers[0].digest;
     let mut stream = TcpStream::connect(server.address()).unwrap();
@@ -167,7 +167,7 @@ fn a_read_that_comes_to_no_good_end_ends() {
     stream.read_exact(&mut [0; 1000]).unwrap();
     drop(stream);
     let read = Read { layer: 0, digest, size: 256 << 20, part: 0..256 << 20 };
-    let events = ear.until_ended();
+    let events = observer.until_ended();
     let [Event::Begun(begun), Event::Ended(ended, sent, false)] = &events[..] else { panic!("{events:?}") };
     assert_eq!((begun, ended), (&read, &read));
     assert!((1..read.size).contains(sent), "{sent}");
@@ -177,6 +177,6 @@ fn a_read_that_comes_to_no_good_end_ends() {
     let read = Read { layer: 2, digest: wrong.digest, size: wrong.size, part: 0..wrong.size };
     let ended =
         |event: &Event| matches!(event, Event::Ended(of, sent, false) if *of == read && *sent < read.size);
-    let events = ear.until_ended();
+    let events = observer.until_ended();
     assert!(events.iter().any(ended), "{events:?}");
 }

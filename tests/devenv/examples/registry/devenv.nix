@@ -8,7 +8,7 @@
   containers.web.startupCommand = "python app.py";
   containers.web.registry = "docker://ghcr.io/me/";
 
-  # As the documentation of devenv has it. All users of the machine can see the token while skopeo copies the container.
+  # Copied from devenv's documentation. All users of the machine can see the token while skopeo copies the container.
   processes.hello.exec = "echo Hello";
 
   containers."processes".registry = "docker://registry.fly.io/";

@@ -1,0 +1,90 @@
+//! buildah: copies the paths into a container. The app's references are an image of their own below the app's.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::{Codec, Contender, Runner};
+use crate::scenario::{Change, Known, Push};
+use crate::side_by_side::closures::Closure;
+use crate::side_by_side::measure::{Usage, measure};
+
+/// buildah.
+pub(super) struct Buildah {
+    pub(super) program: PathBuf,
+}
+
+impl Buildah {
+    fn command(&self, runner: &Runner, shell: &str) -> Command {
+        // Unlike skopeo, it must know that it runs as root, for its storage.
+        let mut command = Command::new("sh");
+        command.arg("-euc").arg(format!(
+            "buildah() {{ {} --root {} --runroot {} \"$@\"; }}\n{shell}",
+            self.program.display(),
+            runner.path("containers").display(),
+            runner.path("run").display(),
+        ));
+        command.env("TMPDIR", runner.folder.path());
+        command
+    }
+}
+
+impl Contender for Buildah {
+    fn name(&self) -> &'static str {
+        "buildah"
+    }
+
+    fn layers(&self) -> usize {
+        2
+    }
+
+    fn build(&self, runner: &Runner, closure: &Closure, _: Codec, tag: &str) -> Result<Usage> {
+        let list = runner.path("deps.list");
+        let below = closure.infos.iter().filter(|info| info.path != closure.root);
+        let text: String = below.map(|info| format!("{}\n", info.path)).collect();
+        let mut usage = Usage::default();
+        let store = Path::new(&closure.root).parent().context("the app is in a store")?;
+        let add = |from: &str, copy: &str, name: &str| {
+            format!(
+                "c=$(buildah from {from})\nm=$(buildah mount $c)\nmkdir -p $m{store}\n{copy} $m{store}\n\
+                 buildah umount $c\nbuildah commit --quiet --disable-compression $c {name}\nbuildah rm $c",
+                store = store.display()
+            )
+        };
+        if fs::read_to_string(&list).ok().as_ref() != Some(&text) {
+            fs::write(&list, &text)?;
+            let copy = format!("xargs -a {} cp -a -t", list.display());
+            usage = usage + measure(&self.command(runner, &add("scratch", &copy, "deps")))?;
+        }
+        let copy = format!("cp -a {}", closure.root);
+        Ok(usage + measure(&self.command(runner, &add("deps", &copy, tag)))?)
+    }
+
+    fn push(&self, runner: &Runner, codec: Codec, tag: &str) -> Result<Usage> {
+        let push = format!(
+            "buildah push --quiet --tls-verify=false --format oci --compression-format {} --compression-level 1 {tag} {}",
+            codec.format(),
+            runner.destination(tag)
+        );
+        // Root's list of known blobs is in one place for the whole machine: mount the runner's folder over it.
+        let mounted = format!(
+            "mkdir -p {cache}\nmkdir -p /var/lib/containers/cache\nmount --bind {cache} /var/lib/containers/cache\n{push}",
+            cache = runner.path("blobs").display()
+        );
+        let mut unshared = Command::new("unshare");
+        let inner = self.command(runner, &mounted);
+        unshared.arg("--mount").arg(inner.get_program()).args(inner.get_args());
+        measure(unshared.env("TMPDIR", runner.folder.path()))
+    }
+
+    fn takes(&self, push: &Push) -> bool {
+        // Without its storage it repeats all work, whatever the change is.
+        !push.fresh || matches!((push.change, push.known), (Change::Leaf(_), Known::Nothing))
+    }
+
+    fn is_slow(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,76 @@
+//! The machine on which a contender runs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+use xtask::host::say;
+use xtask::services::{Registry, unmount_below};
+
+use crate::side_by_side::closures::tree::remove_tree;
+
+/// A machine with its caches, which pushes to a registry of its own.
+pub(crate) struct Runner {
+    /// The registry, which keeps its blobs when the runner is replaced.
+    pub registry: Registry,
+    /// Files that a fresh runner lacks.
+    pub(super) folder: tempfile::TempDir,
+    /// Specs of images, which a fresh runner may receive.
+    specs: tempfile::TempDir,
+}
+
+impl Runner {
+    /// Returns a fresh runner with an empty registry.
+    pub(crate) fn new(scratch: &Path) -> Result<Self> {
+        let folder = || tempfile::Builder::new().prefix("runner-").tempdir_in(scratch);
+        Ok(Self { registry: Registry::start_in(scratch)?, folder: folder()?, specs: folder()? })
+    }
+
+    /// Replaces the runner by a fresh one and keeps the registry.
+    pub(crate) fn forget(&self) -> Result<()> {
+        unmount_below(self.folder.path());
+        for entry in fs::read_dir(self.folder.path())? {
+            remove_tree(&entry?.path())?;
+        }
+        Ok(())
+    }
+
+    /// Returns the path of one of the runner's files.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Returns the path of an image's spec.
+    pub(super) fn spec(&self, tag: &str) -> PathBuf {
+        self.specs.path().join(format!("{tag}.json"))
+    }
+
+    /// Returns the image's place in the registry, for skopeo.
+    pub(super) fn destination(&self, tag: &str) -> String {
+        format!("docker://{}/bench:{tag}", self.registry.address)
+    }
+
+    /// Returns a command that keeps its list of known blobs in the runner's folder. Programs of containers/image keep root's list
+    /// in one place for the whole machine, unless this variable makes them believe that another user started them.
+    fn with_blob_cache(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.env("_CONTAINERS_ROOTLESS_UID", "1").env("XDG_DATA_HOME", self.path("data"));
+        command
+    }
+
+    /// Returns the start of a `skopeo copy` command.
+    pub(super) fn skopeo_copy(&self, program: &Path) -> Command {
+        let mut command = self.with_blob_cache(program);
+        command.args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"]);
+        command
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        if let Err(error) = self.forget() {
+            say(format!("cannot remove a runner's files: {error:#}"));
+        }
+    }
+}

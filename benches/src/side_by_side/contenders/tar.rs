@@ -1,0 +1,75 @@
+//! A plain archive: tar writes one layer, skopeo compresses and pushes it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use super::{Codec, Contender, Runner, path_list};
+use crate::scenario::{Change, Known, Push};
+use crate::side_by_side::closures::{Closure, tree};
+use crate::side_by_side::measure::{Usage, measure};
+
+/// GNU tar with the metadata of image layers.
+pub(crate) const TAR: &str = "tar --sort=name --mtime=@1 --owner=0 --group=0 --numeric-owner";
+
+/// tar and skopeo.
+pub(super) struct Tar {
+    pub(super) skopeo: PathBuf,
+}
+
+impl Contender for Tar {
+    fn name(&self) -> &'static str {
+        "tar and skopeo"
+    }
+
+    fn layers(&self) -> usize {
+        1
+    }
+
+    fn build(&self, runner: &Runner, closure: &Closure, _: Codec, tag: &str) -> Result<Usage> {
+        let (folder, list) = (runner.path("archive"), runner.path("paths.list"));
+        if folder.exists() {
+            tree::remove_tree(&folder)?;
+        }
+        fs::create_dir(&folder)?;
+        fs::write(&list, path_list(closure))?;
+        let script = format!(
+            "{tar} -C / -cf - -T {list} | tee layer.tar | sha256sum > digest\n\
+             printf '{{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":{{}},\"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[\"sha256:%s\"]}}}}' \
+             $(cut -d' ' -f1 digest) > config.json\n\
+             printf '[{{\"Config\":\"config.json\",\"RepoTags\":[\"bench:{tag}\"],\"Layers\":[\"layer.tar\"]}}]' > manifest.json\n\
+             tar -cf image.tar manifest.json config.json layer.tar\nrm layer.tar",
+            tar = TAR,
+            list = list.display()
+        );
+        measure(Command::new("sh").arg("-euc").arg(script).current_dir(folder))
+    }
+
+    fn push(&self, runner: &Runner, codec: Codec, tag: &str) -> Result<Usage> {
+        let mut copy = runner.skopeo_copy(&self.skopeo);
+        copy.args([
+            "--format",
+            "oci",
+            "--dest-compress-format",
+            codec.format(),
+            "--dest-compress-level",
+            "1",
+        ]);
+        let archive = runner.path("archive/image.tar");
+        ensure!(archive.exists(), "the archive was not built");
+        copy.env("TMPDIR", runner.folder.path());
+        measure(copy.arg(format!("docker-archive:{}", archive.display())).arg(runner.destination(tag)))
+    }
+
+    fn takes(&self, push: &Push) -> bool {
+        // It repeats all work, whatever the change is.
+        push.known == Known::Nothing
+            && matches!((push.change, push.fresh), (Change::None, false) | (Change::Leaf(_), _))
+    }
+
+    fn is_slow(&self) -> bool {
+        true
+    }
+}

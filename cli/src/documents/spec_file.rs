@@ -1,0 +1,84 @@
+//! An image spec together with its file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nixply_packer::closure::Store;
+use nixply_packer::image::spec::ImageSpec;
+
+use super::kind::Kind;
+
+/// Length of the hash in a store path's name.
+const HASH: usize = 32;
+
+/// An image spec, the file that it was read from, and what follows from that file.
+pub(crate) struct SpecFile {
+    pub(crate) path: PathBuf,
+    pub(crate) spec: ImageSpec,
+    /// Store of the image's store paths.
+    pub(crate) store: Store,
+    /// Default name of the image, taken from the file's name.
+    pub(crate) name: String,
+}
+
+/// Where the files of layers (`layer-path`) may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LayerFiles {
+    InStore,
+    Anywhere,
+}
+
+impl SpecFile {
+    /// Reads a spec whose store paths are in `store`.
+    pub(crate) fn read(path: &Path, store: Store) -> Result<Self> {
+        Ok(Self::new(path, super::spec(path)?, store))
+    }
+
+    /// Reads a spec whose layers will be packed, perhaps for other users. All files that the spec names must be in the store, except
+    /// those that `files` allows elsewhere, and the spec must belong to a trusted user.
+    pub(crate) fn read_to_pack(path: &Path, store: Store, files: LayerFiles) -> Result<Self> {
+        let spec = super::read(path, Kind::Spec, ImageSpec::read)?;
+        spec.check_paths(&store, files == LayerFiles::Anywhere).with_context(|| super::name_of(path))?;
+        store.check_owner_for(path)?;
+        Ok(Self::new(path, spec, store))
+    }
+
+    fn new(path: &Path, spec: ImageSpec, store: Store) -> Self {
+        Self { path: path.to_owned(), spec, store, name: default_name(path) }
+    }
+}
+
+/// Returns the image name that a spec's file name implies. The file is `image-NAME.json`, in the store with a hash before it, or the
+/// target of a link such as `result`.
+fn default_name(path: &Path) -> String {
+    let target = || fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    let file =
+        if path.extension().is_some_and(|extension| extension == "json") { path.into() } else { target() };
+    let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = file.strip_suffix(".json").unwrap_or(&file);
+    let without_hash = name.get(HASH..).and_then(|rest| rest.strip_prefix('-')).unwrap_or(name);
+    without_hash.strip_prefix("image-").unwrap_or(without_hash).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_names_come_from_file_names() {
+        for (path, name) in [
+            ("image-hello.json", "hello"),
+            ("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-image-hello.json", "hello"),
+            ("out/image.json", "image"),
+            ("other", "other"),
+        ] {
+            assert_eq!(default_name(Path::new(path)), name, "{path}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (link, file) = (folder.path().join("result"), folder.path().join("image-linked.json"));
+        fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert_eq!(default_name(&link), "linked");
+    }
+}

@@ -1,0 +1,52 @@
+//! Running a program in place of this one: it receives all signals, and its exit status becomes this process's.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ExitCode, ExitStatus};
+
+use anyhow::Result;
+use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
+
+use super::signals::{catch, without_ignored};
+
+/// Signals that the program receives.
+const PASSED: [i32; 6] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
+
+/// Catches signals from its creation on, so that files made for the program are always removed. The program inherits ignored signals.
+pub(crate) struct Passthrough(Signals);
+
+impl Passthrough {
+    /// Catches signals from now on.
+    pub(crate) fn catch() -> Result<Self> {
+        catch(without_ignored(PASSED).chain([SIGCHLD])).map(Self)
+    }
+
+    /// Passes signals to the program until it ends.
+    pub(crate) fn wait(&mut self, child: &mut Child) -> io::Result<ExitStatus> {
+        loop {
+            // The process number stays the child's until its status has been read here.
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            for signal in self.0.wait().filter(|signal| *signal != SIGCHLD) {
+                if let Some(signal) = Signal::from_named_raw(signal) {
+                    // The program may have ended already.
+                    let _ = kill_process(Pid::from_child(child), signal);
+                }
+            }
+        }
+    }
+}
+
+/// Returns the program's exit code. If a signal ended the program, the same signal ends this process.
+pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
+    if let Some(signal) = status.signal() {
+        // Shells report this code for a signal without a default action.
+        let _ = emulate_default_handler(signal);
+        return ExitCode::from(128_u8.wrapping_add(u8::try_from(signal).unwrap_or(0)));
+    }
+    ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+}

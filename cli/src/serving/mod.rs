@@ -1,0 +1,50 @@
+//! Serving images from this process, for `nixply serve` and for programs that pull from nixply: skopeo, docker, podman.
+
+mod private_registry;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use nixply_packer::compress::Codec;
+use nixply_packer::image::blob;
+use nixply_packer::image::spec::ImageSpec;
+use nixply_packer::pack::Control;
+use nixply_registry::server::{Compression, Image, Options, Server};
+use tempfile::TempDir;
+
+pub(crate) use self::private_registry::PrivateRegistry;
+use crate::documents::SpecFile;
+use crate::process::stop_flag;
+use crate::{failure, temporary};
+
+/// Starts a server.
+pub(crate) fn start(images: Vec<Image>, options: Options) -> Result<Server> {
+    Server::start(images, options).map_err(failure::of_registry)
+}
+
+/// Returns the image for readers that may not support zstd. If `compression` is another codec for all readers, layers of a base image
+/// in zstd are converted to it, in a directory that lives as long as the second returned value.
+pub(crate) fn without_zstd(
+    file: &SpecFile,
+    compression: Compression,
+    scratch: &Path,
+) -> Result<(ImageSpec, Option<TempDir>)> {
+    let spec = file.spec.clone();
+    let codec = match compression {
+        Compression::Always(codec @ (Codec::None | Codec::Gzip { .. })) => codec,
+        _ => return Ok((spec, None)),
+    };
+    if !spec.layers.iter().any(blob::is_kept_in_zstd) {
+        return Ok((spec, None));
+    }
+    let stop = stop_flag()?;
+    let folder = temporary::folder_in(scratch, "nixply-converted-")?;
+    let spec = blob::without_zstd(spec, &file.store, codec, folder.path(), &Control::new(&stop, &()))?;
+    Ok((spec, Some(folder)))
+}
+
+/// Returns the default directory for packed layers: TMPDIR or /var/tmp. They can take gigabytes, and /tmp may be in memory.
+pub(crate) fn scratch_dir() -> PathBuf {
+    let large = Path::new("/var/tmp");
+    if std::env::var_os("TMPDIR").is_none() && large.is_dir() { large.into() } else { std::env::temp_dir() }
+}

@@ -1,0 +1,94 @@
+//! The strategies: one declaration for requests, flags, reports and documentation.
+
+use schemars::JsonSchema;
+use serde::de::{Deserialize, Deserializer};
+use serde::ser::{Serialize, Serializer};
+use strum::{EnumString, IntoStaticStr, VariantArray};
+
+use crate::error::{Error, Result};
+use crate::wording::{self, quoted};
+
+/// How store paths are grouped into layers.
+// The descriptions are the documentation of every frontend. A new strategy is a variant here, its planner in a module of its own,
+// and its arm in `plan`.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, EnumString, IntoStaticStr, VariantArray, JsonSchema,
+)]
+#[strum(serialize_all = "kebab-case")]
+#[schemars(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// The fewest bytes that a change of a package is expected to move, from the sizes and references of store paths.
+    /// Formerly `nixply`, which is still accepted.
+    // Source and objective: `min_churn/`.
+    #[default]
+    #[strum(to_string = "min-churn", serialize = "nixply")]
+    MinChurn,
+    /// nix2container's: the store paths that most others reach get a layer each; the rest share the last one.
+    // O(paths + references), then a sort. Source: grahamc, "Optimising Docker Layers for Better Caching with Nix", 2018; ties
+    // as in nix2container's `closure/popularity.go`.
+    Popularity,
+    /// The default of nixpkgs' `dockerTools`, exactly: the largest store paths, each with what only it needs.
+    // Source: `auto_layer.rs`.
+    AutoLayer,
+    /// The largest store paths alone, the rest in bins by name, which stay the same from release to release.
+    // Source: `size.rs`.
+    Size,
+    /// All store paths in one layer.
+    Single,
+    /// A layer for each store path, most popular first. More store paths than `maxLayers` are an error.
+    PerPath,
+    /// The layers of `groups`, in their order. The store paths in no group share a last layer.
+    // Source: `explicit.rs`.
+    Explicit,
+}
+
+impl Strategy {
+    /// All strategies.
+    pub const ALL: &[Self] = Self::VARIANTS;
+
+    /// The strategies that need nothing but a closure: all but `explicit`.
+    pub fn automatic() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(|strategy| *strategy != Self::Explicit)
+    }
+
+    /// The names of [`Strategy::automatic`].
+    pub fn names() -> Vec<&'static str> {
+        Self::automatic().map(Self::name).collect()
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+
+    /// The strategy of a name, among all.
+    pub fn from_name(name: &str) -> Result<Self> {
+        name.parse().map_err(|_| {
+            let (names, near) = choice(name);
+            Error::invalid(format!("strategy {}", quoted(name)), format!("expected {names}{near}"))
+        })
+    }
+}
+
+/// The names to choose from, and the one that is nearest to `name`.
+fn choice(name: &str) -> (String, String) {
+    let names = || Strategy::ALL.iter().map(|strategy| strategy.name());
+    let near = wording::nearest(name, names()).map(|near| format!("; did you mean {near:?}?"));
+    (format!("one of {}", names().collect::<Vec<_>>().join(", ")), near.unwrap_or_default())
+}
+
+impl Serialize for Strategy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Strategy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        name.parse().map_err(|_| {
+            let (names, near) = choice(&name);
+            serde::de::Error::custom(format_args!("must be {names}, not {}{near}", quoted(&name)))
+        })
+    }
+}

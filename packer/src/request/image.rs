@@ -1,0 +1,319 @@
+//! The arguments of an image.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::groups::Groups;
+use super::layer::check_perms;
+use super::schema::without_nulls;
+use super::{LAYER_LIMIT, LayerRequest, NixDatabase, check_grouping};
+use crate::argument::{Config, Count, Indices, Kind, Optional, Plain, Root, Roots, Word};
+use crate::closure::{Store, StorePath};
+use crate::compress::Codec;
+use crate::document;
+use crate::error::Result;
+use crate::image::config::ImageConfig;
+use crate::image::go_json;
+use crate::image::healthcheck::{self, Healthcheck};
+use crate::image::platform::Processor;
+use crate::image::reference;
+use crate::image::spec::{ZERO_TIME, canonical_time};
+use crate::plan::Strategy;
+use crate::rules::PermPath;
+
+/// An image, as the user asks for it: the argument of `builtins.nixplyImage`, `nix/build-image.nix` and `nixply build`.
+///
+/// `null` means absent.
+// The descriptions below are the documentation of every frontend. A new argument is a field here and its use in `plan.rs`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(title = "nixply image request")]
+pub struct ImageRequest {
+    /// The image's name. It may begin with a registry's host. The result's `imageName` is the name in lower case.
+    /// The plugin and `nix/build-image.nix` require a name.
+    ///
+    /// ```nix
+    /// name = "ghcr.io/nixply/hello";
+    /// ```
+    #[serde(default, with = "Optional::<Word>", skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+
+    /// The image's tag: 1 to 128 letters, digits, `_`, `.` and `-`. Default: the hash of the result's store path.
+    ///
+    /// ```nix
+    /// tag = "1.0";
+    /// ```
+    #[serde(default, with = "Optional::<Word>", skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+
+    /// The OCI image config. Keys may be written in any case: `User`, `ExposedPorts`, `Env`, `Entrypoint`, `Cmd`, `Volumes`,
+    /// `WorkingDir`, `Labels`, `StopSignal`. Other keys are omitted with a warning. Values that runtimes ignore or
+    /// refuse, such as `Env = [ "a" ]` or the port `80/foo`, are kept with a warning, as in nix2container. The image
+    /// contains the store paths that the config names, with their closures.
+    ///
+    /// ```nix
+    /// config = {
+    ///   Entrypoint = [ "${pkgs.hello}/bin/hello" ];
+    ///   Env = [ "LANG=C.UTF-8" ];
+    /// };
+    /// ```
+    #[serde(default, with = "Config")]
+    pub config: Value,
+
+    /// Store paths that the config's text may name (its string context, in Nix). Absent: any store path in the text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub config_roots: Option<Vec<String>>,
+
+    /// Directories whose content the image has at its root. The image also contains their closures.
+    ///
+    /// ```nix
+    /// copyToRoot = [ pkgs.hello pkgs.cacert ];
+    /// ```
+    #[serde(default, with = "Roots")]
+    pub copy_to_root: Vec<String>,
+
+    /// Separate layers below the layer of `config` and `copyToRoot`. Each omits the store paths that an earlier layer has.
+    ///
+    /// ```nix
+    /// layers = [
+    ///   { deps = [ pkgs.bash ]; }
+    ///   { deps = [ pkgs.python3 ]; maxLayers = 20; }
+    /// ];
+    /// ```
+    #[serde(default)]
+    pub layers: Vec<LayerRequest>,
+
+    /// Indices (from 0) of the `layers` whose store paths the layer of `config` and `copyToRoot` omits. Default: all.
+    ///
+    /// ```nix
+    /// parents = [ 0 ];
+    /// ```
+    #[serde(default, with = "Optional::<Indices>", skip_serializing_if = "Option::is_none")]
+    pub parents: Option<Vec<usize>>,
+
+    /// Maximum number of layers for the store paths that are in none of `layers`.
+    ///
+    /// ```nix
+    /// maxLayers = 100;
+    /// ```
+    #[serde(default = "one", with = "Count")]
+    pub max_layers: usize,
+
+    /// The strategy that groups store paths into layers. Default: `explicit` with `groups`, otherwise `min-churn`.
+    /// See [layer strategies](strategies.md).
+    ///
+    /// ```nix
+    /// strategy = "popularity";
+    /// ```
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Strategy")]
+    pub strategy: Option<Strategy>,
+
+    /// Groups of store paths for strategy `explicit`. Each is one layer, or several with `maxLayers`. The store paths in no group
+    /// share a last layer.
+    ///
+    /// ```nix
+    /// groups = [
+    ///   { name = "bash.*"; }
+    ///   { paths = { minSize = "10 MiB"; }; maxLayers = 5; }
+    /// ];
+    /// maxLayers = 10;
+    /// ```
+    #[serde(default, with = "Optional::<Groups>", skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Value>,
+
+    /// A [lock file](lock-files.md), for strategy `min-churn`: store paths stay in the layers where they were. Images of
+    /// `builtins.nixplyImages` share one lock file.
+    ///
+    /// ```nix
+    /// lock = ./nixply.lock.json;
+    /// ```
+    #[serde(default, with = "Optional::<Root>", skip_serializing_if = "Option::is_none")]
+    pub lock: Option<String>,
+
+    /// Owners and modes of files in the layer of `config` and `copyToRoot`. Later entries win. An entry that matches a file
+    /// sets `uid` and `gid`, to 0 where absent.
+    ///
+    /// ```nix
+    /// perms = [ { path = pkgs.hello; regex = "/bin/.*"; mode = "0755"; uid = 1000; gid = 1000; } ];
+    /// copyToRoot = pkgs.hello;
+    /// ```
+    #[serde(default)]
+    pub perms: Vec<PermPath>,
+
+    /// The spec of a [base image](guides/base-images.md). Its layers are the lowest and keep their history. The image
+    /// does not pack store paths again that the base image has, unless `strategy` is `popularity`.
+    ///
+    /// ```nix
+    /// fromImage = builtins.nixplyImage { name = "base"; copyToRoot = pkgs.bash; };
+    /// ```
+    #[serde(default, with = "Optional::<Root>", skip_serializing_if = "Option::is_none")]
+    pub from_image: Option<String>,
+
+    /// Allows a base image for another processor or operating system. Use it for images that contain only data.
+    ///
+    /// ```nix
+    /// anyPlatform = true;
+    /// ```
+    #[serde(default)]
+    pub any_platform: bool,
+
+    /// OCI's name of the processor, optionally with a variant, such as `arm64` or `arm/v7`. Default: that of `system`.
+    ///
+    /// ```nix
+    /// arch = "arm64";
+    /// ```
+    #[serde(default, with = "Optional::<Word>", skip_serializing_if = "Option::is_none")]
+    pub arch: Option<String>,
+
+    /// The Nix system of the image's programs. Default: the system of this machine.
+    ///
+    /// ```nix
+    /// system = "aarch64-linux";
+    /// ```
+    #[serde(default, with = "Optional::<Word>", skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+
+    /// The image's creation time, in RFC 3339.
+    ///
+    /// ```nix
+    /// created = "2024-05-13T09:31:10Z";
+    /// ```
+    #[serde(default = "zero_time", with = "Word")]
+    pub created: String,
+
+    /// Annotations of the manifest.
+    ///
+    /// ```nix
+    /// annotations."org.opencontainers.image.source" = "https://example.com/hello";
+    /// ```
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, Plain>")]
+    pub annotations: BTreeMap<String, String>,
+
+    /// Uses the base image's config for what `config` does not set, as Docker's `FROM` does. `Env`, `ExposedPorts`, `Volumes`
+    /// and `Labels` add to the base image's. Other keys replace the base image's, and an `Entrypoint` also removes its `Cmd`.
+    /// An empty value (`Cmd = [ ]`, `User = ""`, `Labels = { }`) clears the base image's; `null` inherits it.
+    ///
+    /// ```nix
+    /// inheritConfig = true;
+    /// fromImage = builtins.nixplyImage { name = "base"; config.User = "app"; };
+    /// ```
+    #[serde(default)]
+    pub inherit_config: bool,
+
+    /// Docker's health check. OCI's config has none, and podman ignores it in OCI images. With `inheritConfig`, `{ }` clears
+    /// the base image's.
+    ///
+    /// ```nix
+    /// healthcheck = {
+    ///   test = [ "curl" "-f" "http://localhost/" ];
+    ///   interval = "30s";
+    ///   retries = 3;
+    /// };
+    /// ```
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "healthcheck::Request")]
+    pub healthcheck: Option<Value>,
+
+    /// The Nix database for a Nix inside the image. The content of `path` is the topmost layer, so `perms` do not
+    /// affect it.
+    ///
+    /// ```nix
+    /// nixDatabase = {
+    ///   path = import ./nix/nix-database.nix { inherit nixply; } { copyToRoot = pkgs.hello; };
+    ///   uid = 1000;
+    ///   gid = 1000;
+    /// };
+    /// ```
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "NixDatabase")]
+    pub nix_database: Option<NixDatabase>,
+
+    /// Compression of the layers: `none`, `gzip` or `zstd`, optionally with a level (gzip 1 to 12, zstd 1 to 19). With
+    /// compression, the spec has the digests of the compressed layers.
+    ///
+    /// ```nix
+    /// compression = "zstd:9";
+    /// ```
+    #[serde(default)]
+    pub compression: Codec,
+
+    /// Maximum number of layers in the whole image. More layers are an error.
+    ///
+    /// ```nix
+    /// layerLimit = 200;
+    /// ```
+    #[serde(default = "layer_limit", with = "Count")]
+    pub layer_limit: usize,
+}
+
+pub(super) fn one() -> usize {
+    1
+}
+
+fn zero_time() -> String {
+    ZERO_TIME.into()
+}
+
+fn layer_limit() -> usize {
+    LAYER_LIMIT
+}
+
+impl ImageRequest {
+    /// Reads a request. `name` names the document in messages.
+    pub fn from_json(json: &str, name: &str) -> Result<Self> {
+        Self::from_value(document::parse(json, name)?, name)
+    }
+
+    pub(super) fn from_value(value: Value, name: &str) -> Result<Self> {
+        let request: Self = document::fill(without_nulls(value), name)?;
+        request.check().map_err(|error| error.in_document(name))?;
+        Ok(request)
+    }
+
+    /// Checks everything that needs neither a store nor a closure.
+    pub(super) fn check(&self) -> Result<()> {
+        self.name.as_deref().map(reference::canonical_name).transpose()?;
+        self.tag.as_deref().map(reference::check_tag).transpose()?;
+        canonical_time("created", &self.created)?;
+        self.processor()?;
+        ImageConfig::from_value(self.config.clone())?;
+        self.healthcheck.clone().map(Healthcheck::from_request).transpose()?;
+        check_grouping("", self.strategy, self.groups.as_ref(), self.lock.is_some())?;
+        check_perms(&self.perms, "")?;
+        let mut layers = self.layers.iter().enumerate();
+        layers.try_for_each(|(at, layer)| layer.check(&format!("layers[{at}].")))
+    }
+
+    /// Takes the store paths in the config's text for its roots, unless the request names them. This is for callers whose
+    /// text has no context: with a context, a path may be in the text without being a dependency. A text that only looks
+    /// like a store path does not satisfy `exists`; the plan warns of it.
+    pub fn find_config_roots(&mut self, store: &Store, exists: impl Fn(&StorePath) -> bool) {
+        let text = self.config_text();
+        let found = store.paths_in(&text).filter_map(|path| store.shortened(&path).find(&exists));
+        self.config_roots.get_or_insert_with(|| found.map(|path| path.to_string()).collect());
+    }
+
+    /// The image's processor.
+    pub(super) fn processor(&self) -> Result<Processor> {
+        match (&self.arch, &self.system) {
+            (Some(arch), _) => Processor::from_arch(arch),
+            (None, Some(system)) => Processor::of_system(system),
+            (None, None) => Processor::of_this_machine(),
+        }
+    }
+
+    /// All text of the config that may name store paths.
+    pub(super) fn config_text(&self) -> Vec<u8> {
+        let mut text = go_json::compact(&self.config);
+        if let Some(healthcheck) = &self.healthcheck {
+            text.extend(go_json::compact(healthcheck));
+        }
+        text
+    }
+}

@@ -1,0 +1,193 @@
+//! From planned layers to packed ones, and requests for layers without an image.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+use tempfile::NamedTempFile;
+
+use super::layer::{Below, LayerContext, LayerPlan, LayerRequest, read_prebuilt};
+use super::schema::layer_without_nulls;
+use crate::closure::{Closure, Store};
+use crate::compress::Codec;
+use crate::digest::Digest;
+use crate::document;
+use crate::error::{Error, Result};
+use crate::image::spec::{self, Layer};
+use crate::pack::{BlobSink, BlobWriter, Control, LayerPath, PackedLayer, Packer};
+use crate::plan::PlannedPath;
+use crate::scratch;
+
+/// The file with the layers, in the directory that [`LayersRequest::write`] makes.
+pub const LAYERS_FILE: &str = "layers.json";
+
+/// How layers are packed, beside what is in them.
+pub struct Packing<'p> {
+    /// How blobs are compressed.
+    pub codec: Codec,
+    /// Where archives' hashes and sizes are, which spare work.
+    pub closure: &'p Closure,
+    /// Where files are.
+    pub store: &'p Store,
+    /// The packer.
+    pub packer: &'p Packer,
+    /// Its steering.
+    pub control: &'p Control<'p>,
+}
+
+impl Packing<'_> {
+    /// Packs planned layers. Of `folders` anything but a folder is an error.
+    pub(super) fn pack(
+        &self,
+        plans: Vec<LayerPlan>,
+        folders: &HashSet<&str>,
+        sink: &dyn BlobSink,
+    ) -> Result<Vec<Layer>> {
+        let path = |path: &PlannedPath| {
+            let ready =
+                LayerPath::new(path, self.store)?.with_folder_only(folders.contains(path.path.as_str()));
+            let info = self.closure.get(&path.path);
+            if self.packer.checks_store() && info.is_none_or(|info| info.nar_hash.is_empty()) {
+                let why = "the closure has no hash of it (narHash) that it could be compared with";
+                return Err(Error::invalid(format!("check of the store path {}", path.path), why));
+            }
+            Ok(match info {
+                Some(info) => ready.with_archive(&info.nar_hash, info.nar_size),
+                None => ready,
+            })
+        };
+        let paths = |layer: &LayerPlan| layer.paths.iter().map(path).collect();
+        let layers: Vec<Vec<LayerPath>> = plans.iter().map(paths).collect::<Result<_>>()?;
+        let packed = self.packer.pack(&layers, self.codec, sink, self.control)?;
+        let keys = layers.iter().map(|paths| Packer::layer_key(paths, self.codec));
+        let made = plans.into_iter().zip(packed).zip(keys);
+        Ok(made.map(|((plan, packed), key)| plan.into_layer(&packed, self.codec, key)).collect())
+    }
+
+    /// Packs planned layers. With a folder, each layer's blob is kept there, for paths that another build may make
+    /// otherwise, and the layers name those files instead of saying how to make them.
+    pub fn pack_into(&self, plans: Vec<LayerPlan>, folder: Option<&Path>) -> Result<Vec<Layer>> {
+        self.pack_folders_into(plans, &HashSet::new(), folder)
+    }
+
+    fn pack_folders_into(
+        &self,
+        plans: Vec<LayerPlan>,
+        folders: &HashSet<&str>,
+        kept: Option<&Path>,
+    ) -> Result<Vec<Layer>> {
+        let Some(folder) = kept else { return self.pack(plans, folders, &()) };
+        let kept = KeptBlobs { folder, codec: self.codec };
+        let mut layers = self.pack(plans, folders, &kept)?;
+        for layer in &mut layers {
+            let file = kept.file(layer.digest);
+            let text =
+                file.to_str().ok_or_else(|| Error::invalid(file.display().to_string(), "it is not UTF-8"))?;
+            layer.layer_path = Some(text.to_owned());
+            (layer.compression, layer.key) = (None, None);
+        }
+        Ok(layers)
+    }
+}
+
+/// Keeps blobs in a folder, under nix2container's names: the digest's digits and `.tar`.
+struct KeptBlobs<'k> {
+    folder: &'k Path,
+    codec: Codec,
+}
+
+impl KeptBlobs<'_> {
+    fn file(&self, digest: Digest) -> PathBuf {
+        self.folder.join(format!("{}{}", digest.hex(), self.codec.suffix()))
+    }
+}
+
+impl BlobSink for KeptBlobs<'_> {
+    fn open(&self, _layer: usize) -> Result<Option<Box<dyn BlobWriter>>> {
+        let (folder, codec) = (self.folder.to_owned(), self.codec);
+        Ok(Some(Box::new(KeptBlob { file: scratch::file(self.folder)?, folder, codec })))
+    }
+}
+
+struct KeptBlob {
+    file: NamedTempFile,
+    folder: PathBuf,
+    codec: Codec,
+}
+
+impl BlobWriter for KeptBlob {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|source| Error::io("write blob", self.file.path(), source))
+    }
+
+    fn finish(self: Box<Self>, packed: &PackedLayer) -> Result<()> {
+        let place = KeptBlobs { folder: &self.folder, codec: self.codec }.file(packed.digest);
+        scratch::keep(self.file, &place)
+    }
+}
+
+/// Layers on their own: nix2container's `buildLayer`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LayersRequest {
+    /// What is in them.
+    pub layer: LayerRequest,
+    /// Folders with the layers below them, whose paths they leave out.
+    #[serde(default)]
+    pub below: Vec<String>,
+    /// How blobs are compressed.
+    #[serde(default)]
+    pub compression: Codec,
+    /// Whether the blobs can be made again from the store paths; if not, they are kept.
+    #[serde(default = "yes")]
+    pub reproducible: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl LayersRequest {
+    /// Reads a request. `name` is for messages.
+    pub(super) fn from_value(mut value: Value, name: &str) -> Result<Self> {
+        if let Some(object) = value.as_object_mut() {
+            object.retain(|_, value| !value.is_null());
+            object.entry("layer").and_modify(|layer| *layer = layer_without_nulls(layer.take()));
+        }
+        let request: Self = document::fill(value, name)?;
+        request.layer.check("").map_err(|error| error.in_document(name))?;
+        Ok(request)
+    }
+
+    /// Packs the layers into a new folder: [`LAYERS_FILE`], and the blobs where they are kept. Gives warnings.
+    pub(super) fn write(
+        &self,
+        folder: &Path,
+        closure: &Closure,
+        store: &Store,
+        packer: &Packer,
+        control: &Control<'_>,
+    ) -> Result<Vec<String>> {
+        let below = self.below.iter().enumerate();
+        let below = below
+            .map(|(at, folder)| read_prebuilt(folder, &format!("below[{at}]"), store))
+            .collect::<Result<Vec<_>>>()?;
+        let paths = below.iter().flatten().flat_map(|layer| &layer.paths).collect();
+        let mut warnings = Vec::new();
+        let (below, stop) = (Below::Some(paths), control.stop());
+        let context = LayerContext { place: "", closure, store, below, base: Vec::new(), placer: None, stop };
+        let plans = self.layer.plan(context, HashSet::new(), &mut warnings)?;
+        let failed = |source| Error::io("create directory", folder, source);
+        fs::create_dir(folder).map_err(failed)?;
+        let packing = Packing { codec: self.compression, closure, store, packer, control };
+        let folders = self.layer.to_root().collect();
+        let layers = packing.pack_folders_into(plans, &folders, (!self.reproducible).then_some(folder))?;
+        let file = folder.join(LAYERS_FILE);
+        fs::write(&file, spec::write_layers(&layers))
+            .map_err(|source| Error::io("write file", &file, source))?;
+        Ok(warnings)
+    }
+}

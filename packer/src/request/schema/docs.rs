@@ -1,0 +1,258 @@
+//! Documentation from the schema: the page of all arguments, the text of `:doc builtins.nixplyImage`, and the facts that Nix
+//! functions and modules need.
+
+use std::fmt::Write;
+
+use serde_json::{Map, Value, json};
+
+use super::Argument;
+use crate::argument::Names;
+use crate::compress::Codec;
+use crate::plan::Strategy;
+
+/// Arguments that options of `containers.NAME` pass on unchanged.
+// The other arguments follow from options that devenv defines, such as `startupCommand` or `version`.
+const CONTAINER_OPTIONS: [&str; 11] = [
+    "annotations",
+    "anyPlatform",
+    "arch",
+    "compression",
+    "created",
+    "groups",
+    "healthcheck",
+    "inheritConfig",
+    "labels",
+    "layerLimit",
+    "strategy",
+];
+
+const INTRODUCTION: &str = "\
+# Arguments of an image
+
+<!-- Generated from packer/src/request/ by `cargo xtask docs`. Do not edit. -->
+
+`builtins.nixplyImage`, `builtins.nixplyPlan`, each image of `builtins.nixplyImages`, `nix/build-image.nix` and the JSON requests of
+`nixply build` take the same arguments. In Nix they are an attribute set, in JSON an object. `null` means absent. An unknown name is
+an error. A store path is a derivation, a path (Nix copies it to the store) or a string with a store path; in JSON it is a string.
+
+Editors that know JSON Schema check JSON requests with [request.schema.json](reference/request.schema.json).
+[Results](results.md) describes what the builtins return.
+";
+
+/// The documentation page, `docs/arguments.md`.
+pub fn page() -> String {
+    let mut page = INTRODUCTION.to_owned();
+    let image: Vec<_> = Argument::image().keys().collect();
+    let layers = Argument::image().key("layers").and_then(Argument::element).expect("layers is a list");
+    page.push_str("\n| argument | type | default |\n|---|---|---|\n");
+    for (key, argument) in &image {
+        let default = default(*argument).map(|default| format!("`{default}`")).unwrap_or_default();
+        writeln!(page, "| [`{key}`](#{}) | {} | {default} |", key.to_lowercase(), kind(*argument))
+            .expect(INFALLIBLE);
+    }
+    for (key, argument) in image {
+        section(&mut page, "##", key, argument);
+    }
+    page.push_str("\n# Elements of `layers`\n\nEach element is one layer, or several with `maxLayers`.\n");
+    for (key, argument) in layers.keys() {
+        section(&mut page, "##", &format!("layers.{key}"), argument);
+    }
+    groups(&mut page);
+    page
+}
+
+const INFALLIBLE: &str = "a String takes all text";
+
+fn section(page: &mut String, level: &str, name: &str, argument: Argument) {
+    let default = default(argument).map(|default| format!(" Default: `{default}`.")).unwrap_or_default();
+    let description = description(argument);
+    write!(page, "\n{level} {name}\n\nType: {}.{default}\n\n{description}\n", kind(argument))
+        .expect(INFALLIBLE);
+    if matches!(name, "layers" | "groups" | "layers.groups" | "config") {
+        return;
+    }
+    let keys = argument.element().filter(|element| element.keys().next().is_some()).unwrap_or(argument);
+    if keys.keys().next().is_some() {
+        table(page, "key", keys);
+    }
+    if let Some(choices) = argument.schema().get("oneOf").and_then(Value::as_array) {
+        page.push_str("\n| value | meaning |\n|---|---|\n");
+        for choice in choices {
+            let text = |key: &str| choice[key].as_str().unwrap_or_default().replace('\n', " ");
+            writeln!(page, "| `{}` | {} |", text("const"), text("description")).expect(INFALLIBLE);
+        }
+    }
+}
+
+fn table(page: &mut String, title: &str, argument: Argument) {
+    write!(page, "\n| {title} | type | meaning |\n|---|---|---|\n").expect(INFALLIBLE);
+    for (key, argument) in argument.keys() {
+        let description = description(argument).replace('\n', " ");
+        writeln!(page, "| `{key}` | {} | {description} |", kind(argument)).expect(INFALLIBLE);
+    }
+}
+
+fn groups(page: &mut String) {
+    page.push_str("\n# Groups\n\nA group is an item, a list of items, or a set:\n");
+    let group = Argument::image().key("groups").and_then(Argument::element).expect("groups is a list");
+    let forms = |argument: Argument| argument.alternatives().map(move |schema| argument.at(schema));
+    let split = forms(group).find(|form| form.key("maxLayers").is_some()).expect("a group has a set form");
+    table(page, "key", split);
+    page.push_str("\nAn item is a store path, or a set with one predicate:\n");
+    let item =
+        forms(group).find(|form| form.schema().get("anyOf").is_some()).expect("a group may be an item");
+    let predicate = forms(item).find(|form| form.takes_object()).expect("an item has a set form");
+    table(page, "predicate", predicate);
+    page.push_str(
+        "\nA store path is in the group that names it, otherwise in the first group with a predicate that matches it. A store path that \
+         two groups name, or that is not among the layer's, is an error. More layers than the `maxLayers` of the request are an \
+         error too. A group that matches no store path produces a warning. [An example](strategies.md#explicit).\n",
+    );
+}
+
+/// The argument's description.
+fn description(argument: Argument) -> &'static str {
+    argument.schema().get("description").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The description without its example, on one line.
+fn summary(argument: Argument) -> String {
+    let text = description(argument).split("\n\n").next().unwrap_or_default().replace('\n', " ");
+    // References to other pages mean nothing in a terminal.
+    let mut plain = String::new();
+    let mut rest = text.as_str();
+    while let Some((before, link)) = rest.split_once('[') {
+        let Some((name, after)) =
+            link.split_once("](").and_then(|(name, after)| Some((name, after.split_once(')')?.1)))
+        else {
+            break;
+        };
+        plain.push_str(before);
+        plain.push_str(name);
+        rest = after;
+    }
+    plain + rest
+}
+
+/// The argument's kind in words.
+fn kind(argument: Argument) -> String {
+    let schema = argument.schema();
+    if let Some(choices) = schema.get("oneOf").and_then(Value::as_array) {
+        let names: Vec<String> = choices
+            .iter()
+            .map(|choice| format!("`{}`", choice["const"].as_str().unwrap_or_default()))
+            .collect();
+        return format!("one of {}", names.join(", "));
+    }
+    let kinds: Vec<String> =
+        argument.alternatives().map(|schema| kind_of(schema, argument.at(schema))).collect();
+    kinds.into_iter().filter(|kind| !kind.is_empty()).collect::<Vec<_>>().join(" or ")
+}
+
+fn kind_of(schema: &Value, argument: Argument) -> String {
+    let kind = match &schema["type"] {
+        Value::Array(kinds) => {
+            kinds.iter().find(|kind| *kind != "null").and_then(Value::as_str).unwrap_or_default()
+        }
+        kind => kind.as_str().unwrap_or_default(),
+    };
+    let bounds = (schema["minimum"].as_u64(), schema["maximum"].as_u64());
+    match (kind, bounds) {
+        ("string", _) if schema["format"] == "store-path" => "store path".into(),
+        ("string", _) => "string".into(),
+        ("integer", (Some(least), Some(most))) if most < u64::from(u32::MAX) => {
+            format!("integer from {least} to {most}")
+        }
+        ("integer", _) => "integer".into(),
+        ("boolean", _) => "boolean".into(),
+        ("object", _) if schema["additionalProperties"].is_object() => "set of strings".into(),
+        ("object", _) => "set".into(),
+        ("array", _) => match argument.element().map(self::kind).as_deref() {
+            Some("store path") => "list of store paths".into(),
+            Some("string") => "list of strings".into(),
+            Some("set") => "list of sets".into(),
+            Some(integer) if integer.starts_with("integer") => "list of integers".into(),
+            _ => "list".into(),
+        },
+        // A part of a union, which the reader finds in the table of its own.
+        _ if schema.get("anyOf").is_some() => self::kind(argument),
+        _ => String::new(),
+    }
+}
+
+/// The argument's default in Nix, if it has one.
+fn default(argument: Argument) -> Option<String> {
+    argument.schema().get("default").map(nix)
+}
+
+/// A value in Nix.
+fn nix(value: &Value) -> String {
+    match value {
+        Value::Array(list) if list.is_empty() => "[ ]".into(),
+        Value::Object(object) if object.is_empty() => "{ }".into(),
+        other => other.to_string(),
+    }
+}
+
+/// The arguments for `:doc builtins.nixplyImage`, as Markdown.
+pub fn builtin() -> String {
+    let mut text = String::new();
+    let mut list = |argument: Argument, title: &str| {
+        text.push_str(title);
+        for (key, argument) in argument.keys() {
+            writeln!(text, "  - `{key}` ({}): {}", kind(argument), summary(argument)).expect(INFALLIBLE);
+        }
+        text.push('\n');
+    };
+    list(Argument::image(), "");
+    let layers = "  Elements of `layers`:\n\n";
+    list(Argument::image().key("layers").and_then(Argument::element).expect("layers is a list"), layers);
+    text
+}
+
+/// What Nix functions and modules need of the arguments, as JSON: `nix/arguments.json`.
+pub fn for_nix() -> Value {
+    let arguments = |argument: Argument| -> Map<String, Value> {
+        let facts = |(key, argument): (&'static str, Argument)| {
+            let mut facts = json!({ "kind": nix_kind(argument) });
+            if argument.names() == Names::Root {
+                facts["root"] = json!(true);
+            }
+            if CONTAINER_OPTIONS.contains(&key) {
+                let description = description(argument);
+                let (text, rest) = description.split_once("\n\n```nix\n").unwrap_or((description, ""));
+                facts["description"] = json!(text);
+                let example = rest.split_once("\n```").map(|(example, _)| example).unwrap_or_default();
+                facts["example"] = json!(example);
+            }
+            (key.to_owned(), facts)
+        };
+        argument.keys().map(facts).collect()
+    };
+    let layer = Argument::image().key("layers").and_then(Argument::element).expect("layers is a list");
+    json!({
+        "image": arguments(Argument::image()),
+        "layer": arguments(layer),
+        "containerOptions": CONTAINER_OPTIONS.iter().filter(|name| Argument::image().key(name).is_some()).collect::<Vec<_>>(),
+        "codecs": { "pattern": Codec::pattern(), "description": Codec::forms() },
+        "strategies": Strategy::names(),
+    })
+}
+
+/// The kind of an argument, for checks and option types in Nix.
+fn nix_kind(argument: Argument) -> &'static str {
+    let schema = argument.schema();
+    let has = |key: &str, value: &str| argument.alternatives().any(|schema| schema[key] == value);
+    match () {
+        _ if schema.get("oneOf").is_some() => "strategy",
+        _ if schema["pattern"].as_str().is_some_and(|pattern| pattern.contains(&Codec::pattern())) => "codec",
+        _ if has("format", "store-path") && has("type", "array") => "storePaths",
+        _ if has("format", "store-path") => "storePath",
+        _ if has("type", "string") => "string",
+        _ if has("type", "integer") => "count",
+        _ if has("type", "boolean") => "boolean",
+        _ if has("type", "array") => "list",
+        _ if schema["additionalProperties"].is_object() => "strings",
+        _ => "set",
+    }
+}

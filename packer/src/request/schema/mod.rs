@@ -1,0 +1,183 @@
+//! The JSON Schema of an image's request, and the facts that other code derives from it: which arguments there are, and
+//! which of them name store paths.
+
+pub mod docs;
+
+use std::sync::LazyLock;
+
+use schemars::generate::SchemaSettings;
+use serde_json::Value;
+
+use super::ImageRequest;
+use crate::argument::{NAMES, Names};
+
+/// The JSON Schema (draft 2020-12) of [`ImageRequest`].
+pub fn image_schema() -> &'static Value {
+    static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+        let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+        settings.into_generator().into_root_schema_for::<ImageRequest>().to_value()
+    });
+    &SCHEMA
+}
+
+/// A place in a request, by its schema: the request itself, an argument, or a part of one.
+#[derive(Debug, Clone, Copy)]
+pub struct Argument {
+    /// Absent where the schema describes nothing: below free-form values and unknown keys.
+    schema: Option<&'static Value>,
+    /// What the texts here may name.
+    names: Names,
+}
+
+impl Argument {
+    /// The request itself.
+    pub fn image() -> Self {
+        Self::new(Some(image_schema()), Names::Mention)
+    }
+
+    fn new(schema: Option<&'static Value>, outer: Names) -> Self {
+        // A reference is a definition of a recursive type.
+        let schema = schema.map(|schema| match schema.get("$ref").and_then(Value::as_str) {
+            Some(reference) => reference
+                .strip_prefix('#')
+                .and_then(|pointer| image_schema().pointer(pointer))
+                .expect("schemars refers to definitions of the same schema"),
+            None => schema,
+        });
+        let own = schema.and_then(|schema| schema.get(NAMES)).and_then(Value::as_str).and_then(Names::of);
+        Self { schema, names: own.unwrap_or(outer) }
+    }
+
+    /// The keys of an object here, with their schemas; in the order of their declaration.
+    pub fn keys(self) -> impl Iterator<Item = (&'static str, Self)> {
+        let keys = self.schema.and_then(|schema| schema.get("properties")).and_then(Value::as_object);
+        keys.into_iter().flatten().map(move |(key, schema)| (&**key, Self::new(Some(schema), self.names)))
+    }
+
+    /// The value of a key of an object here, or nothing where the key is unknown.
+    pub fn key(self, key: &str) -> Option<Self> {
+        let declared = self.schema?.get("properties").and_then(|keys| keys.get(key));
+        let schema = declared.or_else(|| match self.schema?.get("additionalProperties") {
+            Some(Value::Bool(false)) => None,
+            // Any key, with a value of this schema.
+            Some(schema @ Value::Object(_)) => Some(schema),
+            Some(_) | None => self.is_free().then_some(&Value::Null),
+        })?;
+        Some(Self::new(Some(schema), self.names))
+    }
+
+    /// The elements of a list here, or nothing where there can be no list.
+    pub fn element(self) -> Option<Self> {
+        let lists = self.alternatives().filter(|schema| schema["type"] == "array");
+        let items = lists.filter_map(|schema| schema.get("items")).next();
+        match items {
+            Some(items) => Some(Self::new(Some(items), self.names)),
+            None if self.is_free() => Some(self),
+            None => None,
+        }
+    }
+
+    /// Whether an object can be here.
+    pub fn takes_object(self) -> bool {
+        self.is_free() || self.alternatives().any(|schema| schema["type"] == "object")
+    }
+
+    /// What the texts here may name.
+    pub fn names(self) -> Names {
+        self.names
+    }
+
+    /// The schema itself.
+    pub fn schema(self) -> &'static Value {
+        self.schema.unwrap_or(&Value::Null)
+    }
+
+    /// Whether the schema allows every value.
+    fn is_free(self) -> bool {
+        self.alternatives().all(|schema| {
+            !["type", "enum", "const"].iter().any(|key| schema.get(key).is_some())
+                || (schema["type"] == "object" && schema["additionalProperties"] == true)
+        })
+    }
+
+    /// The same place with one of its alternatives.
+    fn at(self, schema: &'static Value) -> Self {
+        Self::new(Some(schema), self.names)
+    }
+
+    /// The schemas of which a value has to match one.
+    fn alternatives(self) -> impl Iterator<Item = &'static Value> {
+        let any = self.schema.and_then(|schema| schema.get("anyOf").or(schema.get("oneOf")));
+        let any = any.and_then(Value::as_array);
+        let alone = any.is_none().then_some(self.schema()).into_iter();
+        alone.chain(any.into_iter().flatten().map(move |schema| Self::new(Some(schema), self.names).schema()))
+    }
+}
+
+/// A request without its `null` arguments: they count as absent. A `null` in the config is a value of the config.
+pub(super) fn without_nulls(mut request: Value) -> Value {
+    clean(&mut request, Argument::image());
+    request
+}
+
+/// As [`without_nulls`], of an element of `layers`.
+pub(super) fn layer_without_nulls(mut layer: Value) -> Value {
+    let element = Argument::image().key("layers").and_then(Argument::element);
+    clean(&mut layer, element.expect("layers is a list"));
+    layer
+}
+
+fn clean(value: &mut Value, argument: Argument) {
+    match value {
+        Value::Object(object) if argument.keys().next().is_some() && argument.names() != Names::Config => {
+            object.retain(|_, value| !value.is_null());
+            for (key, value) in object.iter_mut() {
+                argument.key(key).into_iter().for_each(|argument| clean(value, argument));
+            }
+        }
+        Value::Array(list) => {
+            let Some(argument) = argument.element() else { return };
+            list.iter_mut().for_each(|value| clean(value, argument));
+        }
+        _ => {}
+    }
+}
+
+/// A text of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text<'r> {
+    /// Its place, as in `layers[1].deps[0]`.
+    pub place: String,
+    /// The text.
+    pub text: &'r str,
+}
+
+/// All texts of a request that are store paths whose closures the image contains, except those within the config.
+pub fn root_texts(request: &Value) -> Vec<Text<'_>> {
+    let mut texts = Vec::new();
+    collect(request, Argument::image(), String::new(), &mut texts);
+    texts
+}
+
+fn collect<'r>(value: &'r Value, argument: Argument, place: String, texts: &mut Vec<Text<'r>>) {
+    match value {
+        Value::String(text) if argument.names() == Names::Root => texts.push(Text { place, text }),
+        Value::Array(list) => {
+            let Some(argument) = argument.element() else { return };
+            for (at, value) in list.iter().enumerate() {
+                collect(value, argument, format!("{place}[{at}]"), texts);
+            }
+        }
+        Value::Object(object) => {
+            for (key, value) in object {
+                let Some(argument) = argument.key(key) else { continue };
+                let place = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
+                collect(value, argument, place, texts);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

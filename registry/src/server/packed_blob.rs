@@ -1,0 +1,73 @@
+//! A layer of store paths in one codec.
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use nixply_packer::compress::Codec;
+use nixply_packer::digest::Digest;
+use nixply_packer::image::spec::Layer;
+use nixply_packer::pack::PackedLayer;
+use nixply_packer::{Error as PackerError, Result as PackerResult};
+
+use super::partial_blob::PartialBlob;
+use super::proof::Prover;
+
+/// A layer of store paths in one codec.
+#[derive(Debug)]
+pub(super) struct PackedBlob {
+    /// All layers of the image, and this layer's index among them.
+    pub(super) layers: Arc<[Layer]>,
+    pub(super) index: usize,
+    pub(super) codec: Codec,
+    /// Digest and size, from the spec or from packing.
+    digest_and_size: OnceLock<(Digest, u64)>,
+    /// The packed bytes, once a client has read the layer.
+    pub(super) partial: Mutex<Option<Arc<PartialBlob>>>,
+    /// Proofs of the cached bytes.
+    pub(super) prover: Arc<Prover>,
+}
+
+impl PackedBlob {
+    /// Describes the layer at `index` of its image in this codec, without packing it.
+    pub(super) fn new(layers: &Arc<[Layer]>, index: usize, codec: Codec) -> Self {
+        let (digest_and_size, layer) = (OnceLock::new(), &layers[index]);
+        // A tar stream is never empty, so a size of 0 means that no size was recorded.
+        if layer.compression.unwrap_or_default() == codec && layer.size > 0 {
+            digest_and_size.set((layer.digest, layer.size)).expect("the cell is new");
+        }
+        Self {
+            layers: layers.clone(),
+            index,
+            codec,
+            digest_and_size,
+            partial: Mutex::default(),
+            prover: Arc::default(),
+        }
+    }
+
+    pub(super) fn digest_and_size(&self) -> Option<(Digest, u64)> {
+        self.digest_and_size.get().copied()
+    }
+
+    pub(super) fn layer(&self) -> &Layer {
+        &self.layers[self.index]
+    }
+
+    /// Records the result of packing, or compares it with the recorded one.
+    pub(super) fn check_or_record(&self, packed: &PackedLayer) -> PackerResult<()> {
+        let (expected, expected_size) = *self.digest_and_size.get_or_init(|| (packed.digest, packed.size));
+        let (found, found_size) = (packed.digest, packed.size);
+        if (expected, expected_size) != (found, found_size) {
+            let paths = self.layer().paths.iter().map(|path| path.path.to_string()).collect();
+            let layer = self.index;
+            return Err(PackerError::BlobDiffers {
+                layer,
+                expected,
+                expected_size,
+                found,
+                found_size,
+                paths,
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,66 @@
+//! The program under the name `skopeo`.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::engines::Folder;
+use crate::nix::Nix;
+
+/// A link to the program named `skopeo`, in a directory that comes first on PATH.
+pub struct SkopeoLink<'n> {
+    nix: &'n Nix,
+    /// The link's directory.
+    pub folder: Folder,
+}
+
+impl<'n> SkopeoLink<'n> {
+    /// Creates the link.
+    pub fn new(nix: &'n Nix) -> Self {
+        let folder = Folder::new();
+        symlink(&nix.cli, folder.join("skopeo")).unwrap();
+        Self { nix, folder }
+    }
+
+    /// Returns the link's path.
+    pub fn program(&self) -> PathBuf {
+        self.folder.join("skopeo")
+    }
+
+    /// Sets the environment: that of the Nix, without the user's own settings.
+    pub fn set_up(&self, command: &mut Command) {
+        command.envs(self.nix.environment("")).env_remove("NIXPLY_SKOPEO");
+        command.env("PATH", self.path(std::env::var_os("PATH").unwrap_or_default()));
+    }
+
+    /// Returns a PATH that begins with the link's directory.
+    pub fn path(&self, rest: impl AsRef<OsStr>) -> OsString {
+        let mut path = self.folder.path().as_os_str().to_owned();
+        path.push(":");
+        path.push(rest);
+        path
+    }
+
+    /// Returns a command that calls the link.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.program());
+        self.set_up(&mut command);
+        command.args(arguments);
+        command
+    }
+
+    /// Returns `skopeo copy` from a spec, followed by these arguments.
+    pub fn copy(&self, spec: &Path, rest: &[&str]) -> Command {
+        let mut command = self.command(&["--insecure-policy", "copy"]);
+        command.arg(source(spec)).args(rest);
+        command
+    }
+}
+
+/// Returns the source argument `nix:SPEC`.
+pub fn source(spec: &Path) -> OsString {
+    let mut source = OsString::from("nix:");
+    source.push(spec);
+    source
+}
