@@ -322,7 +322,7 @@ fn nixpkgs_lists_match_the_packer() {
         file("nix/strategies.nix")
     ));
     let lists: Value = serde_json::from_str(&lists.ok()).unwrap();
-    assert_eq!(lists["strategies"], json!(Strategy::NAMES));
+    assert_eq!(lists["strategies"], json!(Strategy::names()));
     let mut texts = vec![
         "none".to_owned(),
         "none:1".into(),
