@@ -4,7 +4,7 @@ mod bases;
 
 use std::fs;
 
-use nixply_packer::digest::Digest;
+use nixply_packer::Digest;
 use serde_json::{Value, json};
 
 use bases::{APP, MORE, Sandbox, in_zstd, layer, said};

@@ -1,8 +1,6 @@
 //! Converts the bridge's structs to the packer's types and back.
 
-use nixply_packer::closure::{Closure, PathInfo, Store, StorePath};
-use nixply_packer::image::spec::Layer;
-use nixply_packer::{Error, Result, nar_hash};
+use nixply_packer::{Closure, Error, Layer, PathInfo, Result, Store, StorePath, nar_hash};
 
 use crate::bridge;
 

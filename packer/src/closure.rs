@@ -9,8 +9,7 @@ use fixedbitset::FixedBitSet;
 
 use crate::error::{Error, Result};
 use crate::owner::{self, Above};
-pub use crate::store_path::StorePath;
-use crate::store_path::{HASH_DIGITS, check_base, is_name, is_plain_directory};
+use crate::store_path::{HASH_DIGITS, StorePath, check_base, is_name, is_plain_directory};
 use crate::wording::quoted;
 
 /// Where store paths are named, and where their files lie on this machine. The two differ for a chroot store

@@ -8,14 +8,11 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::Error;
-use nixply_packer::closure::{Closure, PathInfo, Store};
-use nixply_packer::image::config::ImageConfig;
-use nixply_packer::image::layout;
-use nixply_packer::image::spec::ImageSpec;
-use nixply_packer::pack::{Control, LayerPath, Packer, Progress};
-use nixply_packer::plan::PlannedPath;
-use nixply_packer::request::ImageRequest;
+use nixply_packer::image::{ImageConfig, layout};
+use nixply_packer::{
+    Closure, Control, Error, ImageRequest, ImageSpec, LayerPath, Packer, PathInfo, PlannedPath, Progress,
+    Store,
+};
 use serde_json::{Value, json};
 
 const A: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a";

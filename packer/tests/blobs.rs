@@ -8,12 +8,11 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::closure::{Closure, PathInfo, Store};
-use nixply_packer::compress::{Codec, FRAME_BYTES};
 use nixply_packer::image::layout;
-use nixply_packer::pack::{Control, LayerPath, Packer};
-use nixply_packer::plan::PlannedPath;
-use nixply_packer::request::{BuiltImage, ImageRequest};
+use nixply_packer::request::BuiltImage;
+use nixply_packer::{
+    Closure, Codec, Control, FRAME_BYTES, ImageRequest, LayerPath, Packer, PathInfo, PlannedPath, Store,
+};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 

@@ -5,15 +5,11 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use nixply_packer::Error;
-use nixply_packer::cache::{Cache, Compared};
-use nixply_packer::closure::{Closure, PathInfo, Store};
-use nixply_packer::compress::Codec;
-use nixply_packer::digest::{DiffId, Digest};
 use nixply_packer::image::layout;
-use nixply_packer::image::spec::ImageSpec;
-use nixply_packer::pack::{Control, Packer, Progress};
-use nixply_packer::request::ImageRequest;
+use nixply_packer::{
+    Cache, Closure, Codec, Compared, Control, DiffId, Digest, Error, ImageRequest, ImageSpec, Packer,
+    PathInfo, Progress, Store,
+};
 use serde_json::json;
 
 const NAMES: [&str; 3] = ["a", "b", "c"];

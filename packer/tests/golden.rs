@@ -7,17 +7,14 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::Error;
-use nixply_packer::closure::{Closure, Store};
-use nixply_packer::compress::Codec;
-use nixply_packer::image::config::ImageConfig;
-use nixply_packer::image::go_json;
 use nixply_packer::image::oci::{self, Descriptor};
-use nixply_packer::image::spec::{History, ImageSpec, Layer, ZERO_TIME, read_layers, write_layers};
-use nixply_packer::pack::{Control, LayerPath, Packer};
-use nixply_packer::plan::{self, Options, Strategy};
+use nixply_packer::image::{History, ImageConfig, ZERO_TIME, read_layers, write_layers};
+use nixply_packer::plan::{self, Options};
 use nixply_packer::request::LayerPlan;
-use nixply_packer::rules::{PermPath, RewritePath};
+use nixply_packer::{
+    Closure, Codec, Control, Error, ImageSpec, Layer, LayerPath, Packer, PermPath, RewritePath, Store,
+    Strategy, go_json,
+};
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};

@@ -8,11 +8,9 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use nixply_packer::Error;
-use nixply_packer::closure::{Closure, PathInfo, Store, StorePath};
-use nixply_packer::plan::explicit::Group;
-use nixply_packer::plan::{Lock, Member, Options, Plan, PlannedPath, Stop, Strategy, plan, plan_fleet};
-use nixply_packer::request::ImageRequest;
+use nixply_packer::plan::Group;
+use nixply_packer::plan::{Lock, Member, Options, Plan, Stop, plan, plan_fleet};
+use nixply_packer::{Closure, Error, ImageRequest, PathInfo, PlannedPath, Store, StorePath, Strategy};
 use serde_json::json;
 
 const PATHS: usize = 40_000;

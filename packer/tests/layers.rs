@@ -4,11 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::closure::{Closure, PathInfo, Store};
-use nixply_packer::image::spec::{ImageSpec, Layer, read_layers};
-use nixply_packer::image::{go_json, oci};
-use nixply_packer::pack::{Control, Packer};
-use nixply_packer::request::{BuilderInput, BuilderJob, ImageRequest, LAYERS_FILE};
+use nixply_packer::image::{oci, read_layers};
+use nixply_packer::request::{BuilderInput, BuilderJob, LAYERS_FILE};
+use nixply_packer::{Closure, Control, ImageRequest, ImageSpec, Layer, Packer, PathInfo, Store, go_json};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::closure::{Closure, PathInfo, Store};
-use nixply_packer::compress::Codec;
-use nixply_packer::image::spec::{ImageSpec, Layer, write_layers};
-use nixply_packer::pack::{Control, LayerPath, Packer};
-use nixply_packer::request::{BuilderInput, BuilderJob, ImageRequest, LAYERS_FILE};
+use nixply_packer::image::write_layers;
+use nixply_packer::request::{BuilderInput, BuilderJob, LAYERS_FILE};
+use nixply_packer::{
+    Closure, Codec, Control, ImageRequest, ImageSpec, Layer, LayerPath, Packer, PathInfo, Store,
+};
 use serde_json::{Value, json};
 
 /// An entry of a layer: mode, user, group.

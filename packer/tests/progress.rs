@@ -4,11 +4,10 @@ use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::closure::{Closure, PathInfo, Store};
 use nixply_packer::image::layout;
-use nixply_packer::image::spec::ImageSpec;
-use nixply_packer::pack::{Control, PackedLayer, Packer, Progress};
-use nixply_packer::request::ImageRequest;
+use nixply_packer::{
+    Closure, Control, ImageRequest, ImageSpec, PackedLayer, Packer, PathInfo, Progress, Store,
+};
 
 const PATHS: [&str; 3] = [
     "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a",

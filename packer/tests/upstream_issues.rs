@@ -7,11 +7,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::closure::{Closure, PathInfo, Store};
-use nixply_packer::image::layout;
-use nixply_packer::image::spec::{ImageSpec, read_layers, write_layers};
-use nixply_packer::pack::{Control, Packer};
-use nixply_packer::request::ImageRequest;
+use nixply_packer::image::{layout, read_layers, write_layers};
+use nixply_packer::{Closure, Control, ImageRequest, ImageSpec, Packer, PathInfo, Store};
 use serde_json::{Value, json};
 
 use self::trees::Tree;

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
-use nixply_packer::closure::{Closure, StorePath};
-use nixply_packer::plan::{self, Lock, Member, PlannedPath, Strategy};
+use nixply_packer::plan::{self, Lock, Member};
+use nixply_packer::{Closure, PlannedPath, StorePath, Strategy};
 use serde::Serialize;
 
 use crate::error::{Error, Result};

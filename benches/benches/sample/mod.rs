@@ -2,9 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::closure::Store;
-use nixply_packer::pack::{Control, LayerPath, PackedLayer, Packer};
-use nixply_packer::plan::PlannedPath;
+use nixply_packer::{Control, LayerPath, PackedLayer, Packer, PlannedPath, Store};
 use tempfile::TempDir;
 
 /// It lies in a temporary folder, and goes with it.

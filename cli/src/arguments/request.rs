@@ -4,9 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use nixply_packer::Error;
-use nixply_packer::closure::{Closure, Store, StorePath};
-use nixply_packer::request::{FleetRequest, ImageRequest};
+use nixply_packer::{Closure, Error, FleetRequest, ImageRequest, Store, StorePath};
 
 use crate::{documents, nix};
 

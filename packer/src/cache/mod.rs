@@ -25,11 +25,10 @@ mod segments;
 mod states;
 mod written;
 
-pub use self::entries::{Cache, DEFAULT_LIMIT};
-pub use self::gc::{Compared, Others, Stat, Verified};
-pub use self::kind::Kind;
+pub use self::entries::Cache;
+pub use self::gc::{Compared, Others};
 pub(crate) use self::layers::KnownLayer;
-pub use self::layers::LayerKey;
+pub(crate) use self::layers::LayerKey;
 pub(crate) use self::origin::Origin;
 pub(crate) use self::segments::{SegmentKey, SegmentReader, SegmentWriter, Stored};
 pub(crate) use self::states::{Chain, State};

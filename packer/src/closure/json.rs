@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Closure, PathInfo, Store, StorePath};
+use super::{Closure, PathInfo, Store};
 use crate::error::{Error, Result};
+use crate::store_path::StorePath;
 use crate::wording::{self, quoted};
 use crate::{document, nar_hash};
 

@@ -128,7 +128,7 @@ fn g4_a_kept_blob_is_the_tar() {
 
 fn entries(paths: &[&str], store: &Store) -> Vec<(String, u32)> {
     let planned: Vec<_> =
-        paths.iter().map(|path| PlannedPath { path: StorePath::unchecked(&path), options: None }).collect();
+        paths.iter().map(|path| PlannedPath { path: StorePath::unchecked(path), options: None }).collect();
     let layers = [LayerPath::all(&planned, store).unwrap()];
     let sink = trees::Memory::default();
     let stop = AtomicBool::new(false);

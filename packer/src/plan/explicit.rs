@@ -156,7 +156,12 @@ pub(super) fn by_groups(
 
 /// What the caller of [`plan`](super::plan()) should know of its groups although it is no error: those whose predicates give
 /// them no path. `place` is where the groups stand.
-pub fn warnings(groups: &[Group], closure: &Closure, place: &str, stop: Stop<'_>) -> Result<Vec<String>> {
+pub(crate) fn warnings(
+    groups: &[Group],
+    closure: &Closure,
+    place: &str,
+    stop: Stop<'_>,
+) -> Result<Vec<String>> {
     let takers = Takers::of(groups, closure, stop)?;
     let idle = takers.idle.into_iter().map(|(at, matched)| match matched {
         false => format!(
@@ -298,7 +303,7 @@ impl Split {
             PathInfo { references: references.cloned().collect(), ..info.clone() }
         });
         let taken = Closure::new(taken);
-        let (strategy, max_layers) = (self.strategy.clone(), self.max_layers);
+        let (strategy, max_layers) = (self.strategy, self.max_layers);
         let mut plan = super::plan(&taken, &Options { strategy, max_layers, stop, ..Options::default() })?;
         for path in plan.iter_mut().flatten() {
             path.options = rules.remove(&path.path).expect("the plan has the paths that it was given");

@@ -5,7 +5,7 @@
 //! dropped, and a path that a parent layer already has, with equal rules, is not packed again.
 
 mod auto_layer;
-pub mod explicit;
+pub(crate) mod explicit;
 mod fleet;
 mod graph;
 mod lock;
@@ -15,25 +15,28 @@ mod name;
 mod placer;
 mod popularity;
 mod size;
-mod strategy;
+pub(crate) mod strategy;
 
 use std::collections::{HashMap, HashSet};
 
-use self::explicit::Group;
+pub use self::explicit::Group;
 use self::fleet::Alone;
-pub use self::fleet::{plan_fleet, plan_fleet_until};
+pub use self::fleet::plan_fleet;
+pub(crate) use self::fleet::plan_fleet_until;
 pub use self::graph::Graph;
 pub use self::lock::Lock;
 pub use self::lock_names::check_image as check_image_name;
 pub use self::name::{Name, keys};
-pub use self::placer::{Member, Placer};
+pub use self::placer::Member;
+pub(crate) use self::placer::Placer;
 pub use self::popularity::by_popularity;
-pub use self::strategy::Strategy;
+pub(crate) use self::strategy::Strategy;
 use crate::closure::Closure;
 pub use crate::control::Stop;
 use crate::error::{Error, Result};
 use crate::layer::PathOptions;
-pub use crate::layer::{Plan, PlannedPath};
+pub use crate::layer::Plan;
+use crate::layer::PlannedPath;
 use crate::rules::{PermPath, RewritePath};
 use crate::store_path::StorePath;
 

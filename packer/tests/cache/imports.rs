@@ -2,10 +2,9 @@
 
 use std::fs;
 
-use nixply_packer::digest::{DiffId, Digest};
 use nixply_packer::image::Imported;
-use nixply_packer::image::spec::{ImageSpec, Layer};
 use nixply_packer::request::BuiltImage;
+use nixply_packer::{DiffId, Digest, ImageSpec, Layer};
 
 use crate::world::small;
 

@@ -9,10 +9,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::Error;
-use nixply_packer::cache::Cache;
 use nixply_packer::image::layout;
-use nixply_packer::pack::{BlobSink, BlobWriter, Control, PackedLayer, Packer};
+use nixply_packer::{BlobSink, BlobWriter, Cache, Control, Error, PackedLayer, Packer};
 use serde_json::json;
 
 use self::world::{CODECS, World, small};

@@ -4,13 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::Error;
-use nixply_packer::cache::Cache;
-use nixply_packer::closure::{Closure, PathInfo, Store};
-use nixply_packer::compress::FRAME_BYTES;
 use nixply_packer::image::layout;
-use nixply_packer::pack::{Control, Packer};
-use nixply_packer::request::{BuiltImage, ImageRequest};
+use nixply_packer::request::BuiltImage;
+use nixply_packer::{Cache, Closure, Control, Error, FRAME_BYTES, ImageRequest, Packer, PathInfo, Store};
 use serde_json::{Value, json};
 
 pub(crate) const CODECS: [&str; 3] = ["none", "gzip", "zstd"];
@@ -88,7 +84,7 @@ impl World {
         let (stop, dir) = (AtomicBool::new(false), self.temporary.path().join(name));
         let packer = Packer::new(2).with_cache(cache);
         layout::write(&image.spec, &self.store, &dir, "t", None, &packer, &Control::new(&stop, &()))?;
-        let blob = |layer: &nixply_packer::image::spec::Layer| {
+        let blob = |layer: &nixply_packer::Layer| {
             fs::read(dir.join("blobs/sha256").join(layer.digest.hex())).unwrap()
         };
         Ok(image.spec.layers.iter().map(blob).collect())

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-use nixply_packer::closure::{Closure, PathInfo, StorePath};
-use nixply_packer::document;
-use nixply_packer::given;
+use nixply_packer::{Closure, PathInfo, StorePath, document, given};
 use serde::Deserialize;
 
 use super::release::{History, Propagation, Release};

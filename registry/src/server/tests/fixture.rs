@@ -6,10 +6,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use nixply_packer::closure::{Closure, Store};
-use nixply_packer::image::spec::ImageSpec;
-use nixply_packer::pack::{Control, Packer};
-use nixply_packer::request::ImageRequest;
+use nixply_packer::{Closure, Control, ImageRequest, ImageSpec, Packer, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
