@@ -68,7 +68,7 @@ fn check(name: &str) {
     let temporary = tempfile::tempdir().unwrap();
     let store = Store { dir: "/nix/store".into(), real_dir: temporary.path().into() };
     for (path, tree) in &vector.paths {
-        trees::make(&store.real_file(&path), tree);
+        trees::make(&store.real_file(path), tree);
     }
     // 8 GiB take their time.
     let counts: &[usize] = if name == "big" { &[2] } else { &[1, 2, 8] };

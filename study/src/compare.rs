@@ -196,8 +196,7 @@ impl Study {
         for limit in &self.limits {
             for contender in &self.contenders {
                 let Contender::Independent(strategy) = contender else { continue };
-                let options =
-                    Options { strategy: strategy.clone(), max_layers: *limit, ..Options::default() };
+                let options = Options { strategy: *strategy, max_layers: *limit, ..Options::default() };
                 let made = plan::plan(closure, &options).map_err(|source| Error::Closure {
                     strategy: contender.name(),
                     closure: name.to_owned(),

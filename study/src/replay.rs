@@ -270,8 +270,7 @@ fn plans(
     match contender {
         Contender::Independent(strategy) => images
             .map(|(image, closure)| {
-                let options =
-                    plan::Options { strategy: strategy.clone(), max_layers, ..plan::Options::default() };
+                let options = plan::Options { strategy: *strategy, max_layers, ..plan::Options::default() };
                 plan::plan(closure, &options).map_err(|source| failed(image, source))
             })
             .collect(),

@@ -159,7 +159,7 @@ fn a_damaged_path_is_named_and_its_frames_are_not_kept() {
             let before = known.then(|| write("before").unwrap().layers);
             fs::remove_dir_all(world.folder().join("segments")).ok();
             let (path, _) = &world.paths[1];
-            let file = world.store.real_file(&path).join("file");
+            let file = world.store.real_file(path).join("file");
             let bytes = fs::read(&file).unwrap();
             fs::write(&file, vec![7; bytes.len()]).unwrap();
             let error = write("damaged").unwrap_err().to_string();
