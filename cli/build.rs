@@ -11,9 +11,10 @@ const NIX: &str = "../nix";
 
 /// The embedded files and folders. A test in src/expressions.rs compares them with the files' references.
 const EMBEDDED: [&str; 13] = [
+    "arguments.json",
+    "arguments.nix",
     "build-image.nix",
     "build-layers.nix",
-    "codecs.nix",
     "container-interface",
     "container-interface.nix",
     "derivation.nix",
@@ -23,7 +24,6 @@ const EMBEDDED: [&str; 13] = [
     "nix2container",
     "project.nix",
     "requirements.nix",
-    "strategies.nix",
 ];
 
 /// A file of an embedded folder that is for documentation only.

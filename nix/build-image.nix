@@ -29,11 +29,11 @@
   parents ? null,
   # The maximum number of layers for the store paths that are in none of `layers`.
   maxLayers ? 1,
-  # The layer strategy: nixply (the default), popularity, auto-layer, size, single, per-path, or explicit with `groups`.
+  # The layer strategy: min-churn (the default), popularity, auto-layer, size, single, per-path, or explicit with `groups`.
   strategy ? null,
   # Groups of store paths and predicates for the strategy explicit, see docs/arguments.md.
   groups ? null,
-  # A file that `nixply plan --lock` writes, for the strategy nixply: store paths stay in their former layers.
+  # A file that `nixply plan --lock` writes, for the strategy min-churn: store paths stay in their former layers.
   lock ? null,
   # Owners and modes: sets with path, regex, mode, uid, gid, uname, gname.
   perms ? [ ],
@@ -68,27 +68,35 @@ let
     file
     hashOf
     layerContents
-    layerRoots
     make
     system
     toList
     withoutNulls
     ;
 
-  request = withoutNulls {
-    inherit name maxLayers strategy groups lock perms parents fromImage anyPlatform annotations inheritConfig created nixDatabase
-      layerLimit arch;
-    # The packer derives the processor from it.
-    system = if arch == null then system else null;
+  arguments = import ./arguments.nix;
+
+  request =
+    withoutNulls (
+      removeAttrs image [
+        "config"
+        "healthcheck"
+        "tag"
+      ]
+    )
+    // {
+      copyToRoot = toList copyToRoot;
+      layers = map (layer: withoutNulls layer // layerContents layer) (if layers == null then [ ] else layers);
+    }
+    # The packer derives the processor from the system.
+    // (if arch == null then { inherit system; } else { })
     # The packer reports the same error, but only after Nix has built everything.
-    compression =
-      if !builtins.isString compression || builtins.match (import ./codecs.nix).pattern compression != null then
-        compression
+    // (
+      if !builtins.isString compression || builtins.match arguments.codecs.pattern compression != null then
+        { }
       else
-        throw "nixply: compression ${builtins.toJSON compression} is not valid: expected none, gzip[:1-12] or zstd[:1-19]";
-    copyToRoot = toList copyToRoot;
-    layers = map (layer: withoutNulls layer // layerContents layer) (if layers == null then [ ] else layers);
-  };
+        throw "nixply: compression ${builtins.toJSON compression} is not valid: expected ${arguments.codecs.description}"
+    );
 
   inherit (configFiles { inherit config healthcheck; }) configFile healthcheckFile;
 
@@ -98,10 +106,7 @@ let
     exportReferencesGraph.closure =
       [ configFile ]
       ++ toList healthcheckFile
-      ++ request.copyToRoot
-      ++ layerRoots request.layers
-      ++ toList fromImage
-      ++ toList (request.nixDatabase.path or null);
+      ++ arguments.requestRoots request;
   };
 
   lower = builtins.replaceStrings

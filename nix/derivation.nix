@@ -38,14 +38,7 @@ rec {
         ignore = toList (layer.ignore or [ ]);
       };
 
-  # Store paths whose closures the program needs to build these layers, for exportReferencesGraph.
-  layerRoots = builtins.concatMap (
-    layer:
-    let
-      contents = layerContents layer;
-    in
-    toList (contents.prebuilt or null) ++ contents.deps or [ ] ++ contents.copyToRoot or [ ]
-  );
+  inherit (import ./arguments.nix) layerRoots;
 
   # Files with the texts that may name store paths; null without a health check.
   configFiles =

@@ -32,7 +32,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::commands::{
     build, builder, cache, completions, container, diff, explain, init, inspect, layout, man, n2c,
-    nix_database, plan, reference, serve, skopeo, strategies,
+    nix_database, plan, reference, schema, serve, skopeo, strategies,
 };
 
 /// Build OCI images from Nix closures
@@ -48,6 +48,7 @@ enum Command {
     Diff(diff::Args),
     Strategies(strategies::Args),
     Layout(layout::Args),
+    Schema(schema::Args),
     Serve(serve::Args),
     Skopeo(skopeo::Args),
     Cache(cache::Args),
@@ -114,6 +115,7 @@ fn nixply(program: &str) -> anyhow::Result<ExitCode> {
         Command::Diff(args) => diff::run(&args),
         Command::Strategies(args) => strategies::run(&args),
         Command::Layout(args) => layout::run(&args),
+        Command::Schema(args) => schema::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Skopeo(args) => return skopeo::run(&args),
         Command::Cache(args) => cache::run(&args),

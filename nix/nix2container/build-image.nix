@@ -9,6 +9,8 @@
   buildNixDatabase,
 }:
 
+let
+  buildImage =
 {
   # The image's name. Registries get it in lower case.
   name,
@@ -46,23 +48,13 @@
 
   # none, gzip or zstd, with an optional level as in zstd:9. With a codec, the spec has the digests of the compressed blobs.
   compression ? "none",
-  # How to group store paths into layers: popularity (the default, and nix2container's strategy), nixply, auto-layer, size, single,
-  # per-path, or explicit with `groups`. See docs/arguments.md.
-  strategy ? null,
-  groups ? null,
-  # The manifest's annotations: a set of strings.
-  annotations ? { },
-  # Whether to take values missing from `config` from the base image's config, like Docker's FROM.
-  inheritConfig ? false,
-  # Whether the base image may be for another architecture or operating system. For base images that contain only data.
-  anyPlatform ? false,
-  # Docker's health check: test (a line for the image's shell, or a list), interval, timeout, startPeriod, startInterval
-  # (durations such as "1m30s"), retries.
-  healthcheck ? null,
+  # All other arguments of an image, see docs/arguments.md. The default of `strategy` is popularity, nix2container's strategy.
+  ...
 }@given:
 
 let
   function = "buildImage";
+  further = check.further function (removeAttrs given (builtins.attrNames (builtins.functionArgs buildImage)));
   toRoot = check.copyToRoot function { inherit copyToRoot contents; };
   below = check.layers function "layers" layers;
 
@@ -84,7 +76,8 @@ let
       prebuilt layer;
 
   database = buildNixDatabase {
-    inherit config healthcheck;
+    inherit config;
+    healthcheck = further.healthcheck or null;
     layers = map (
       layer:
       if layer ? request then { inherit (layer.request) deps copyToRoot ignore; } else { prebuilt = "${layer}"; }
@@ -107,7 +100,6 @@ let
       arch = check.string function "arch" arch;
       created = check.string function "created" created;
       compression = check.codec function "compression" compression;
-      annotations = check.strings function "annotations" annotations;
       nixDatabase =
         if withDatabase then
           {
@@ -117,16 +109,13 @@ let
           }
         else
           null;
-      inheritConfig = check.bool function "inheritConfig" inheritConfig;
-      anyPlatform = check.bool function "anyPlatform" anyPlatform;
-      healthcheck = check.null check.healthcheck function "healthcheck" healthcheck;
       fromImage =
         if fromImage == "" || fromImage == null then
           null
         else
           baseOf (check.storePath function "fromImage" fromImage);
     }
-    // check.grouping function { inherit strategy groups; };
+    // further;
 
   # The derivation that builds the image. With the plugin it is never built, but its hash is the default tag in both cases,
   # because the tag must be known before packing starts.
@@ -167,4 +156,6 @@ let
   }
   // copyScripts image;
 in
-image
+image;
+in
+buildImage

@@ -26,7 +26,7 @@
   strategy ? null,
   groups ? null,
   # A lock file: a set with file, written by `nixply plan --lock`, and image, the name of the image in the file that has these
-  # layers. Store paths stay in the layers in which the file records them. It implies strategy nixply. nix2container does not have
+  # layers. Store paths stay in the layers in which the file records them. It implies strategy min-churn. nix2container does not have
   # this argument.
   lock ? null,
   # none, gzip or zstd, with an optional level. buildImage requests the layer in its own codec. nix2container does not have this
@@ -47,9 +47,8 @@ let
     metadata = check.metadata function "metadata" metadata;
   }
   // check.grouping function {
-    # Only this strategy uses a lock file.
-    strategy = if strategy == null && groups == null && lock != null then "nixply" else strategy;
-    inherit groups;
+    inherit strategy groups;
+    hasLock = lock != null;
   }
   // lib.optionalAttrs (lock != null) { lock = check.lock function "lock" lock; };
 
@@ -80,7 +79,7 @@ let
   # evaluations.
   levels = codec: highest: [ codec ] ++ builtins.genList (at: "${codec}:${toString (at + 1)}") highest;
   codecs = lib.genAttrs (
-    [ "none" ] ++ lib.concatLists (lib.mapAttrsToList levels (import ../codecs.nix).levels)
+    [ "none" ] ++ lib.concatLists (lib.mapAttrsToList levels (import ../arguments.nix).codecs.levels)
   ) inCodec;
   withCompression = codec: codecs.${codec} or (inCodec codec);
 in

@@ -3,8 +3,9 @@
 { lib }:
 
 let
-  codecs = import ../codecs.nix;
-  strategies = import ../strategies.nix;
+  arguments = import ../arguments.nix;
+  inherit (arguments) codecs;
+  strategies = arguments.strategies ++ [ "explicit" ];
 
   fail =
     function: place: expected: value:
@@ -109,18 +110,23 @@ let
       check: function: place: value:
       if value == null then null else check function place value;
 
-    # The strategy and the groups. The default is nix2container's strategy, so that layers have the same digests.
+    # The strategy and the groups. The default is nix2container's strategy, so that layers have the same digests; with a lock file it
+    # is the strategy that uses one.
     grouping =
       function:
-      { strategy, groups }:
+      { strategy, groups, hasLock }:
       {
         strategy =
           if strategy != null then
-            that (value: builtins.elem value (strategies ++ [ "explicit" ])) "one of ${
-              builtins.concatStringsSep ", " strategies
-            }, or explicit (with `groups`)" function "strategy" (self.string function "strategy" strategy)
+            that (value: builtins.elem value (strategies ++ arguments.formerStrategies))
+              "one of ${builtins.concatStringsSep ", " strategies}"
+              function
+              "strategy"
+              (self.string function "strategy" strategy)
           else if groups != null then
             "explicit"
+          else if hasLock then
+            "min-churn"
           else
             "popularity";
       }
@@ -128,6 +134,36 @@ let
         # The packer checks the groups themselves.
         groups = that builtins.isList "a list of groups" function "groups" groups;
       };
+
+    # Arguments of an image that pass to the packer unchanged. Null is an absent one.
+    further =
+      function: set:
+      let
+        given = lib.filterAttrs (_: value: value != null) set;
+        unknown = builtins.attrNames (removeAttrs given (builtins.attrNames arguments.image));
+        checks = {
+          inherit (self) string storePath set codec strings;
+          boolean = self.bool;
+          count = self.maxLayers;
+          storePaths = self.oneOrMany;
+          list = that builtins.isList "a list";
+        };
+        checked = builtins.mapAttrs (
+          name: (self.argument.${name} or checks.${arguments.image.${name}}) function name
+        ) (removeAttrs given [ "strategy" "groups" ]);
+      in
+      if unknown != [ ] then
+        throw "nixply: ${function}: unknown argument `${builtins.head unknown}`, expected one of ${builtins.concatStringsSep ", " (builtins.attrNames arguments.image)}"
+      else
+        checked
+        // self.grouping function {
+          strategy = given.strategy or null;
+          groups = given.groups or null;
+          hasLock = given ? lock;
+        };
+
+    # Checks of single arguments that are stricter than their kind.
+    argument = { inherit (self) healthcheck; };
 
     # A lock file and the name of an image in it.
     lock =

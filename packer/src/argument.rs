@@ -15,6 +15,9 @@ use serde_json::Value;
 /// The key of a schema that says what an argument's text may name: a [`Names`].
 pub(crate) const NAMES: &str = "x-nixply-names";
 
+/// The key of a schema that marks an argument as an option of `containers.NAME`.
+pub(crate) const CONTAINER_OPTION: &str = "x-nixply-container-option";
+
 /// Store paths that an argument's text may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names {

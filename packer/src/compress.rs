@@ -3,6 +3,7 @@
 //! RFC 1952 2.2). So the bytes depend on nothing but the content, the codec and its level.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -124,6 +125,11 @@ impl Codec {
             names.join(", "),
             levels.collect::<Vec<_>>().join(", ")
         )
+    }
+
+    /// The highest level of each codec that has levels; the lowest is 1.
+    pub fn highest_levels() -> BTreeMap<&'static str, u8> {
+        CODECS.iter().filter_map(|facts| Some((facts.name, facts.levels?.1))).collect()
     }
 
     /// A regular expression that matches every form of a codec.

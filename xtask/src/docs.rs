@@ -1,4 +1,4 @@
-//! Generated pages of the documentation, which cannot differ from the program.
+//! Generated files: pages of the documentation, and the facts about arguments for Nix.
 
 use std::fs;
 
@@ -16,7 +16,12 @@ struct Page {
 }
 
 /// Pages that `lint` checks.
-const PAGES: [Page; 1] = [Page { path: "docs/reference/cli.md", make: commands }];
+const PAGES: [Page; 4] = [
+    Page { path: "docs/reference/cli.md", make: || program(&["reference", "commands"]) },
+    Page { path: "docs/reference/request.schema.json", make: || program(&["schema"]) },
+    Page { path: "docs/arguments.md", make: || program(&["reference", "arguments"]) },
+    Page { path: "nix/arguments.json", make: || program(&["reference", "nix"]) },
+];
 
 /// A page whose generation needs Nix. A whole-system test checks it.
 const OPTIONS: Page = Page { path: "docs/reference/options.md", make: options };
@@ -62,10 +67,10 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// Returns the reference of the command line.
-fn commands() -> Result<String> {
+/// Returns the output of the program.
+fn program(words: &[&str]) -> Result<String> {
     let mut command = host::cargo();
-    command.args(["run", "--quiet", "--locked", "-p", "nixply", "--", "reference"]);
+    command.args(["run", "--quiet", "--locked", "-p", "nixply", "--"]).args(words);
     // An empty variable counts as unset, but the page would show it as the default.
     for (name, _) in std::env::vars_os().filter(|(_, value)| value.is_empty()) {
         command.env_remove(name);

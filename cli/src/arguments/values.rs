@@ -45,7 +45,8 @@ pub(crate) fn size(text: &str) -> Result<ByteSize, String> {
 /// Parses the name of a strategy. The help lists the names.
 pub(crate) fn strategy() -> impl TypedValueParser<Value = Strategy> {
     let names = PossibleValuesParser::new(Strategy::automatic().map(|strategy| {
-        let former = (strategy == Strategy::MinChurn).then_some("nixply");
+        let former =
+            Strategy::FORMER_NAMES.into_iter().filter(move |(_, now)| *now == strategy).map(|(name, _)| name);
         PossibleValue::new(strategy.name()).aliases(former)
     }));
     names.try_map(|name| Strategy::from_name(&name))

@@ -15,6 +15,7 @@ pub(crate) mod n2c;
 pub(crate) mod nix_database;
 pub(crate) mod plan;
 pub(crate) mod reference;
+pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod skopeo;
 pub(crate) mod strategies;

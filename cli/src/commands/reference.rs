@@ -1,4 +1,4 @@
-//! `nixply reference`: all commands and options as Markdown, for docs/reference/cli.md.
+//! `nixply reference`: the generated pages of the documentation.
 //!
 //! clap-markdown has no tables, no headings of option groups and no room for the exit codes, so this module writes the page.
 
@@ -6,13 +6,28 @@ use std::fmt::Write;
 
 use anyhow::Result;
 use clap::{Arg, ArgAction, Command, CommandFactory};
+use nixply_packer::request::schema::docs;
 
 use crate::exit_codes;
 
-/// Print all commands and options as Markdown
+/// Print a generated page of the documentation
 #[derive(clap::Args)]
 #[command(hide = true)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// The page
+    #[arg(default_value = "commands")]
+    page: Page,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Page {
+    /// All commands and options, as Markdown: docs/reference/cli.md
+    Commands,
+    /// All arguments of an image, as Markdown: docs/arguments.md
+    Arguments,
+    /// The facts about arguments that Nix functions need, as JSON: nix/arguments.json
+    Nix,
+}
 
 /// Options that every command has.
 const EVERYWHERE: [&str; 2] = ["help", "version"];
@@ -20,7 +35,14 @@ const EVERYWHERE: [&str; 2] = ["help", "version"];
 /// Heading of options without a heading.
 const OPTIONS: &str = "Options";
 
-pub(crate) fn run(_args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
+    match args.page {
+        Page::Commands => {}
+        Page::Arguments => return crate::output::print(docs::page()),
+        Page::Nix => {
+            return crate::output::print(format!("{}\n", serde_json::to_string_pretty(&docs::for_nix())?));
+        }
+    }
     let mut command = crate::Command::command().disable_help_subcommand(true);
     command.build();
     crate::output::print(reference(&command)?)

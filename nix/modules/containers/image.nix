@@ -84,21 +84,26 @@ let
   };
   isHomeLayer = layer: map toString layer.copyToRoot == map toString homes;
 
-  codec = lib.optionalAttrs (container.compression != null) { inherit (container) compression; };
-  strategy = { inherit (container) strategy; };
-  grouping = if container.groups == null then strategy else { inherit (container) groups; };
+  # The options that are arguments of an image; those of the grouping are for the environment's layers.
+  arguments = lib.filterAttrs (_: value: value != null) (
+    lib.getAttrs (builtins.attrNames (import ../../arguments.nix).containerOptions) container
+  );
+  strategy = {
+    strategy = arguments.strategy or "min-churn";
+  };
+  grouping = if arguments ? groups then { inherit (arguments) groups; } else strategy;
 
   # For messages.
   lockPlace = "nixply: ${place}.lock";
   lockAble =
     answer:
     let
-      other = if container.groups != null then "groups" else "strategy \"${container.strategy}\"";
+      other = if arguments ? groups then "groups" else "strategy \"${strategy.strategy}\"";
     in
-    if container.groups == null && container.strategy == "nixply" then
+    if !(arguments ? groups) && builtins.elem strategy.strategy [ "min-churn" "nixply" ] then
       answer
     else
-      throw "${lockPlace}: a lock file requires strategy \"nixply\", but this container uses ${other}; remove one of them";
+      throw "${lockPlace}: a lock file requires strategy \"min-churn\", but this container uses ${other}; remove one of them";
 
   # The lock file, copied to the store under a fixed name: only its content changes the result.
   lockFile =
@@ -215,7 +220,7 @@ let
   top = builtins.filter isHomeLayer container.layers;
 
   image = buildImage (
-    codec
+    removeAttrs arguments [ "groups" "strategy" ]
     // {
       inherit config;
       name = if container.name == null then throw (noName name) else container.name;

@@ -15,13 +15,34 @@
 let
   inherit (lib) literalExpression mkOption types;
 
-  codecs = import ../../codecs.nix;
-  codec = types.strMatching codecs.pattern // {
-    inherit (codecs) description;
+  arguments = import ../../arguments.nix;
+  codec = types.strMatching arguments.codecs.pattern // {
+    inherit (arguments.codecs) description;
   };
-  strategies = import ../../strategies.nix;
   # A number of layers.
   count = types.ints.positive;
+
+  # Types of options that are arguments of an image, by their kinds.
+  kinds = {
+    inherit codec count;
+    boolean = types.bool;
+    list = types.listOf types.raw;
+    set = types.attrsOf types.raw;
+    string = types.str;
+    strings = types.attrsOf types.str;
+    strategy = types.enum (arguments.strategies ++ arguments.formerStrategies);
+  };
+
+  # Options that pass to the image unchanged.
+  passed = builtins.mapAttrs (
+    name: facts:
+    mkOption {
+      type = types.nullOr kinds.${arguments.image.${name}};
+      default = null;
+      example = literalExpression facts.example;
+      description = "${facts.description}\n\ndevenv does not have this option.";
+    }
+  ) arguments.containerOptions;
 
   rule = {
     path = mkOption {
@@ -102,7 +123,7 @@ in
 types.submodule (
   { name, config, ... }:
   {
-    options = {
+    options = passed // {
       name = mkOption {
         type = types.nullOr types.str;
         default = "${projectName name}-${name}";
@@ -204,41 +225,13 @@ types.submodule (
         example = false;
         description = "Whether each of `layers` leaves out the store paths of the layers before it.";
       };
-      compression = mkOption {
-        type = types.nullOr codec;
-        default = null;
-        example = "zstd:3";
-        description = ''
-          The layers' compression: `none`, `gzip` or `zstd`, with an optional level as in `zstd:3`. With a codec, the image's
-          specification has the digests of the compressed layers, so nixply finds out which layers a registry has without packing them.
-          devenv does not have this option.
-        '';
-      };
-      strategy = mkOption {
-        type = types.enum strategies;
-        default = "nixply";
-        example = "size";
-        description = ''
-          How to group store paths into layers if there can be several: `nixply`, `popularity` (nix2container's strategy), `auto-layer`,
-          `size`, `single` or `per-path`. devenv does not have this option.
-        '';
-      };
-      groups = mkOption {
-        type = types.nullOr (types.listOf types.raw);
-        default = null;
-        example = literalExpression ''[ { depsOf = pkgs.python3; } { minSize = "100 MiB"; } ]'';
-        description = ''
-          Replaces `strategy`: groups of the environment's store paths that share a layer, chosen by name, size and references, as in the
-          argument `groups` of `builtins.nixplyImage`. `maxLayers` must be large enough for them. devenv does not have this option.
-        '';
-      };
       lock = mkOption {
         type = types.nullOr types.path;
         default = null;
         example = literalExpression "./nixply.lock.json";
         description = ''
           A lock file, which `nixply container lock NAME` creates and updates: the environment's store paths stay in the same layers from
-          build to build. It requires the strategy `nixply`, and has an effect only if `maxLayers` is greater than 1. Several containers
+          build to build. It requires the strategy `min-churn`, and has an effect only if `maxLayers` is greater than 1. Several containers
           can use the same file; the store paths that they share are then in the same layers. devenv does not have this option.
         '';
       };

@@ -21,7 +21,6 @@ pub enum Strategy {
     /// Formerly `nixply`, which is still accepted.
     // Source and objective: `min_churn/`.
     #[default]
-    #[strum(to_string = "min-churn", serialize = "nixply")]
     MinChurn,
     /// nix2container's: the store paths that most others reach get a layer each; the rest share the last one.
     // O(paths + references), then a sort. Source: grahamc, "Optimising Docker Layers for Better Caching with Nix", 2018; ties
@@ -61,12 +60,22 @@ impl Strategy {
         self.into()
     }
 
-    /// The strategy of a name, among all.
+    /// Former names, which requests, flags and lock files may still use.
+    pub const FORMER_NAMES: [(&str, Self); 1] = [("nixply", Self::MinChurn)];
+
+    /// The strategy of a name or former name, among all.
     pub fn from_name(name: &str) -> Result<Self> {
-        name.parse().map_err(|_| {
+        Self::find(name).ok_or_else(|| {
             let (names, near) = choice(name);
             Error::invalid(format!("strategy {}", quoted(name)), format!("expected {names}{near}"))
         })
+    }
+
+    fn find(name: &str) -> Option<Self> {
+        let former = || {
+            Self::FORMER_NAMES.into_iter().find(|(former, _)| *former == name).map(|(_, strategy)| strategy)
+        };
+        name.parse().ok().or_else(former)
     }
 }
 
@@ -86,7 +95,7 @@ impl Serialize for Strategy {
 impl<'de> Deserialize<'de> for Strategy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        name.parse().map_err(|_| {
+        Self::find(&name).ok_or_else(|| {
             let (names, near) = choice(&name);
             serde::de::Error::custom(format_args!("must be {names}, not {}{near}", quoted(&name)))
         })

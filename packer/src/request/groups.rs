@@ -79,7 +79,7 @@ mod description {
     pub(super) struct Split {
         /// An item, or a list of items.
         paths: Items,
-        /// The strategy that splits them, which sees these store paths alone. Default: `min-churn`.
+        /// The strategy that splits them, any except `explicit`. It sees these store paths alone. Default: `min-churn`.
         strategy: Option<Strategy>,
         /// Maximum number of layers. Default: 1.
         #[schemars(with = "Count")]
@@ -180,7 +180,8 @@ impl Reader<'_> {
                 "paths" => items = Some(self.items(value, &place)?),
                 "strategy" => {
                     let name = value.as_str().ok_or_else(|| wrong(&place, "a strategy's name", value))?;
-                    let known = Strategy::automatic().find(|strategy| Some(*strategy) == name.parse().ok());
+                    let known =
+                        Strategy::from_name(name).ok().filter(|strategy| *strategy != Strategy::Explicit);
                     let why = || {
                         format!(
                             "expected one of {}, but it is {}",

@@ -111,7 +111,7 @@ pub struct ImageRequest {
     /// strategy = "popularity";
     /// ```
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Strategy")]
+    #[schemars(with = "Strategy", extend("x-nixply-container-option" = true))]
     pub strategy: Option<Strategy>,
 
     /// Groups of store paths for strategy `explicit`. Each is one layer, or several with `maxLayers`. The store paths in no group
@@ -125,6 +125,7 @@ pub struct ImageRequest {
     /// maxLayers = 10;
     /// ```
     #[serde(default, with = "Optional::<Groups>", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-nixply-container-option" = true))]
     pub groups: Option<Value>,
 
     /// A [lock file](lock-files.md), for strategy `min-churn`: store paths stay in the layers where they were. Images of
@@ -161,6 +162,7 @@ pub struct ImageRequest {
     /// anyPlatform = true;
     /// ```
     #[serde(default)]
+    #[schemars(extend("x-nixply-container-option" = true))]
     pub any_platform: bool,
 
     /// OCI's name of the processor, optionally with a variant, such as `arm64` or `arm/v7`. Default: that of `system`.
@@ -169,6 +171,7 @@ pub struct ImageRequest {
     /// arch = "arm64";
     /// ```
     #[serde(default, with = "Optional::<Word>", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-nixply-container-option" = true))]
     pub arch: Option<String>,
 
     /// The Nix system of the image's programs. Default: the system of this machine.
@@ -185,15 +188,16 @@ pub struct ImageRequest {
     /// created = "2024-05-13T09:31:10Z";
     /// ```
     #[serde(default = "zero_time", with = "Word")]
+    #[schemars(extend("x-nixply-container-option" = true))]
     pub created: String,
 
     /// Annotations of the manifest.
     ///
     /// ```nix
-    /// annotations."org.opencontainers.image.source" = "https://example.com/hello";
+    /// annotations = { "org.opencontainers.image.source" = "https://example.com/hello"; };
     /// ```
     #[serde(default)]
-    #[schemars(with = "BTreeMap<String, Plain>")]
+    #[schemars(with = "BTreeMap<String, Plain>", extend("x-nixply-container-option" = true))]
     pub annotations: BTreeMap<String, String>,
 
     /// Uses the base image's config for what `config` does not set, as Docker's `FROM` does. `Env`, `ExposedPorts`, `Volumes`
@@ -205,6 +209,7 @@ pub struct ImageRequest {
     /// fromImage = builtins.nixplyImage { name = "base"; config.User = "app"; };
     /// ```
     #[serde(default)]
+    #[schemars(extend("x-nixply-container-option" = true))]
     pub inherit_config: bool,
 
     /// Docker's health check. OCI's config has none, and podman ignores it in OCI images. With `inheritConfig`, `{ }` clears
@@ -218,7 +223,7 @@ pub struct ImageRequest {
     /// };
     /// ```
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "healthcheck::Request")]
+    #[schemars(with = "healthcheck::Request", extend("x-nixply-container-option" = true))]
     pub healthcheck: Option<Value>,
 
     /// The Nix database for a Nix inside the image. The content of `path` is the topmost layer, so `perms` do not
@@ -242,6 +247,7 @@ pub struct ImageRequest {
     /// compression = "zstd:9";
     /// ```
     #[serde(default)]
+    #[schemars(extend("x-nixply-container-option" = true))]
     pub compression: Codec,
 
     /// Maximum number of layers in the whole image. More layers are an error.
@@ -250,6 +256,7 @@ pub struct ImageRequest {
     /// layerLimit = 200;
     /// ```
     #[serde(default = "layer_limit", with = "Count")]
+    #[schemars(extend("x-nixply-container-option" = true))]
     pub layer_limit: usize,
 }
 

@@ -10,22 +10,6 @@ use crate::argument::Names;
 use crate::compress::Codec;
 use crate::plan::Strategy;
 
-/// Arguments that options of `containers.NAME` pass on unchanged.
-// The other arguments follow from options that devenv defines, such as `startupCommand` or `version`.
-const CONTAINER_OPTIONS: [&str; 11] = [
-    "annotations",
-    "anyPlatform",
-    "arch",
-    "compression",
-    "created",
-    "groups",
-    "healthcheck",
-    "inheritConfig",
-    "labels",
-    "layerLimit",
-    "strategy",
-];
-
 const INTRODUCTION: &str = "\
 # Arguments of an image
 
@@ -75,7 +59,9 @@ fn section(page: &mut String, level: &str, name: &str, argument: Argument) {
     if keys.keys().next().is_some() {
         table(page, "key", keys);
     }
-    if let Some(choices) = argument.schema().get("oneOf").and_then(Value::as_array) {
+    if let Some(choices) =
+        argument.schema().get("oneOf").and_then(Value::as_array).filter(|_| !name.contains('.'))
+    {
         page.push_str("\n| value | meaning |\n|---|---|\n");
         for choice in choices {
             let text = |key: &str| choice[key].as_str().unwrap_or_default().replace('\n', " ");
@@ -136,20 +122,18 @@ fn summary(argument: Argument) -> String {
 
 /// The argument's kind in words.
 fn kind(argument: Argument) -> String {
-    let schema = argument.schema();
-    if let Some(choices) = schema.get("oneOf").and_then(Value::as_array) {
-        let names: Vec<String> = choices
-            .iter()
-            .map(|choice| format!("`{}`", choice["const"].as_str().unwrap_or_default()))
-            .collect();
-        return format!("one of {}", names.join(", "));
+    let kinds = argument.alternatives().map(|schema| kind_of(schema, argument.at(schema)));
+    match kinds.filter(|kind| !kind.is_empty()).collect::<Vec<_>>().join(" or ").as_str() {
+        "store path or set or list of items" => "item or list of items".into(),
+        kinds => kinds.into(),
     }
-    let kinds: Vec<String> =
-        argument.alternatives().map(|schema| kind_of(schema, argument.at(schema))).collect();
-    kinds.into_iter().filter(|kind| !kind.is_empty()).collect::<Vec<_>>().join(" or ")
 }
 
 fn kind_of(schema: &Value, argument: Argument) -> String {
+    if let Some(choices) = schema.get("oneOf").and_then(Value::as_array) {
+        let name = |choice: &Value| format!("`{}`", choice["const"].as_str().unwrap_or_default());
+        return format!("one of {}", choices.iter().map(name).collect::<Vec<_>>().join(", "));
+    }
     let kind = match &schema["type"] {
         Value::Array(kinds) => {
             kinds.iter().find(|kind| *kind != "null").and_then(Value::as_str).unwrap_or_default()
@@ -167,6 +151,8 @@ fn kind_of(schema: &Value, argument: Argument) -> String {
         ("boolean", _) => "boolean".into(),
         ("object", _) if schema["additionalProperties"].is_object() => "set of strings".into(),
         ("object", _) => "set".into(),
+        ("array", _) if schema["items"]["$ref"] == "#/$defs/Group" => "list of [groups](#groups-1)".into(),
+        ("array", _) if schema["items"]["$ref"] == "#/$defs/Item" => "list of items".into(),
         ("array", _) => match argument.element().map(self::kind).as_deref() {
             Some("store path") => "list of store paths".into(),
             Some("string") => "list of strings".into(),
@@ -212,31 +198,50 @@ pub fn builtin() -> String {
 
 /// What Nix functions and modules need of the arguments, as JSON: `nix/arguments.json`.
 pub fn for_nix() -> Value {
-    let arguments = |argument: Argument| -> Map<String, Value> {
-        let facts = |(key, argument): (&'static str, Argument)| {
-            let mut facts = json!({ "kind": nix_kind(argument) });
-            if argument.names() == Names::Root {
-                facts["root"] = json!(true);
-            }
-            if CONTAINER_OPTIONS.contains(&key) {
-                let description = description(argument);
-                let (text, rest) = description.split_once("\n\n```nix\n").unwrap_or((description, ""));
-                facts["description"] = json!(text);
-                let example = rest.split_once("\n```").map(|(example, _)| example).unwrap_or_default();
-                facts["example"] = json!(example);
-            }
-            (key.to_owned(), facts)
-        };
-        argument.keys().map(facts).collect()
-    };
+    let image: Map<String, Value> =
+        Argument::image().keys().map(|(key, argument)| (key.to_owned(), json!(nix_kind(argument)))).collect();
+    let options = Argument::image().keys().filter(|(_, argument)| argument.is_container_option());
+    let options = options.map(|(name, argument)| {
+        let facts = json!({ "description": summary(argument), "example": example_value(name, argument) });
+        (name.to_owned(), facts)
+    });
     let layer = Argument::image().key("layers").and_then(Argument::element).expect("layers is a list");
     json!({
-        "image": arguments(Argument::image()),
-        "layer": arguments(layer),
-        "containerOptions": CONTAINER_OPTIONS.iter().filter(|name| Argument::image().key(name).is_some()).collect::<Vec<_>>(),
-        "codecs": { "pattern": Codec::pattern(), "description": Codec::forms() },
+        // The kind of each argument.
+        "image": image,
+        // Attribute paths of store paths whose closures an image contains.
+        "roots": { "image": root_paths(Argument::image()), "layer": root_paths(layer) },
+        "containerOptions": options.collect::<Map<_, _>>(),
+        "codecs": { "pattern": Codec::pattern(), "description": Codec::forms(), "levels": Codec::highest_levels() },
         "strategies": Strategy::names(),
+        "formerStrategies": Strategy::FORMER_NAMES.map(|(name, _)| name),
     })
+}
+
+/// The value of an argument in its example: the text between `NAME = ` and the semicolon outside of brackets.
+fn example_value(name: &str, argument: Argument) -> Option<&'static str> {
+    let (_, example) = description(argument).split_once("```nix\n")?;
+    let value = example.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "))?;
+    let value = &example[example.find(value)?..];
+    let mut depth = 0;
+    let end = value.find(|letter| {
+        depth += i32::from("[{(".contains(letter)) - i32::from("]})".contains(letter));
+        letter == ';' && depth == 0
+    })?;
+    Some(&value[..end])
+}
+
+/// The attribute paths of store paths whose closures an image contains, except those within lists of sets.
+fn root_paths(argument: Argument) -> Vec<Vec<&'static str>> {
+    let mut paths = Vec::new();
+    for (key, argument) in argument.keys() {
+        match argument.names() {
+            Names::Root => paths.push(vec![key]),
+            Names::Config => {}
+            _ => paths.extend(root_paths(argument).into_iter().map(|path| [vec![key], path].concat())),
+        }
+    }
+    paths
 }
 
 /// The kind of an argument, for checks and option types in Nix.

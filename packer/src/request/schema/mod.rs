@@ -3,21 +3,34 @@
 
 pub mod docs;
 
+use std::mem;
 use std::sync::LazyLock;
 
 use schemars::generate::SchemaSettings;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::ImageRequest;
-use crate::argument::{NAMES, Names};
+use crate::argument::{CONTAINER_OPTION, NAMES, Names};
 
 /// The JSON Schema (draft 2020-12) of [`ImageRequest`].
 pub fn image_schema() -> &'static Value {
     static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
         let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-        settings.into_generator().into_root_schema_for::<ImageRequest>().to_value()
+        let mut schema = settings.into_generator().into_root_schema_for::<ImageRequest>().to_value();
+        share_groups(&mut schema);
+        schema
     });
     &SCHEMA
+}
+
+/// Moves the schema of a group, which is long, to the definitions.
+fn share_groups(schema: &mut Value) {
+    let reference = json!({ "$ref": "#/$defs/Group" });
+    let group = ["/properties/groups/items", "/properties/layers/items/properties/groups/items"]
+        .map(|place| schema.pointer_mut(place).map(|group| mem::replace(group, reference.clone())));
+    if let [Some(group), _] = group {
+        schema["$defs"]["Group"] = group;
+    }
 }
 
 /// A place in a request, by its schema: the request itself, an argument, or a part of one.
@@ -87,6 +100,12 @@ impl Argument {
         self.names
     }
 
+    /// Whether `containers.NAME` has an option of this name, which passes to the image unchanged. The other arguments follow from
+    /// options that devenv defines, such as `startupCommand` or `version`.
+    pub fn is_container_option(self) -> bool {
+        self.schema().get(CONTAINER_OPTION).is_some()
+    }
+
     /// The schema itself.
     pub fn schema(self) -> &'static Value {
         self.schema.unwrap_or(&Value::Null)
@@ -107,7 +126,7 @@ impl Argument {
 
     /// The schemas of which a value has to match one.
     fn alternatives(self) -> impl Iterator<Item = &'static Value> {
-        let any = self.schema.and_then(|schema| schema.get("anyOf").or(schema.get("oneOf")));
+        let any = self.schema.and_then(|schema| schema.get("anyOf"));
         let any = any.and_then(Value::as_array);
         let alone = any.is_none().then_some(self.schema()).into_iter();
         alone.chain(any.into_iter().flatten().map(move |schema| Self::new(Some(schema), self.names).schema()))
