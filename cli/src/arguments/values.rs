@@ -6,11 +6,8 @@ use std::ops::RangeInclusive;
 
 use bytesize::ByteSize;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use nixply_packer::Error;
-use nixply_packer::closure::Store;
-use nixply_packer::compress::Codec;
 use nixply_packer::image::reference;
-use nixply_packer::plan::Strategy;
+use nixply_packer::{Codec, Error, Store, Strategy};
 use nixply_registry::server::Compression;
 
 /// Parses a number of layers.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use nixply_packer::image::spec::{ImageSpec, Layer};
+use nixply_packer::{ImageSpec, Layer};
 
 use crate::terminal::{count, human};
 

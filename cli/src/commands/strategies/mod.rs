@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anstream::{AutoStream, ColorChoice};
 use anyhow::{Result, bail};
-use nixply_packer::compress::Codec;
+use nixply_packer::Codec;
 use nixply_study::compare::Study;
 use nixply_study::history::{Fleet, Propagation, Subject};
 use nixply_study::replay::Contender;
