@@ -110,7 +110,10 @@ fn documents_with_errors_are_explained() {
             r#"{"perms":[{"path":"/x","regex":"("}]}"#,
             r#"r.json: perms[0].regex "(" is not valid: unclosed group"#,
         ),
-        (r#"{"maxLayers":0}"#, "r.json: maxLayers must be a whole number from 1 to 1000000, not the number 0"),
+        (
+            r#"{"maxLayers":0}"#,
+            "r.json: maxLayers must be a whole number from 1 to 1000000, not the number 0",
+        ),
         (
             r#"{"healthcheck":{"test":"x","interval":5}}"#,
             r#"r.json: healthcheck.interval must be text such as "30s" or "1m30s", not the number 5"#,
@@ -131,7 +134,10 @@ fn documents_with_errors_are_explained() {
         (r#"{"config":[]}"#, "r.json: config must be an object, not a list"),
         (r#"{"config":{"Cmd":"x"}}"#, r#"r.json: config.Cmd must be a list of texts, not the text "x""#),
         (r#"{"config":{"Env":["A=1",2]}}"#, "r.json: config.Env[1] must be text, not the number 2"),
-        (r#"{"copyToRoot":5}"#, "r.json: copyToRoot must be a store path or a list of store paths, not the number 5"),
+        (
+            r#"{"copyToRoot":5}"#,
+            "r.json: copyToRoot must be a store path or a list of store paths, not the number 5",
+        ),
         (r#"{"copyToRoot":["x",{}]}"#, "r.json: copyToRoot[1] must be a store path, not an object"),
         (r#"{"layers":{}}"#, "r.json: layers must be a list, not an object"),
         (r#"{"layers":[[]]}"#, "r.json: layers[0] must be an object, not a list"),

@@ -105,6 +105,10 @@ impl Place {
         }
     }
 
+    fn is_in_perms(&self, at: usize) -> bool {
+        at >= 2 && matches!(self.steps[at - 2], Step::Key("perms"))
+    }
+
     /// The place as messages write it.
     fn path(&self) -> String {
         self.steps.iter().fold(String::new(), |path, step| match step {
@@ -135,6 +139,10 @@ impl Place {
                     format!("[ {first} {text} ]")
                 }
                 Step::Key(key) if at == 0 => format!("{mark}{key} = {text};"),
+                // The packer reports a missing path first.
+                Step::Key(key) if self.is_in_perms(at) && *key != "path" => {
+                    format!("{{ path = /etc/passwd; {mark}{key} = {text}; }}")
+                }
                 Step::Key(key) => format!("{{ {mark}{key} = {text}; }}"),
             };
         }
@@ -283,7 +291,7 @@ fn values_out_of_range_point_at_their_arguments() {
         "layers[0].metadata.created must be non-empty text, not empty".into(),
     );
     add(
-        "@perms = [ { path = /etc/passwd; uid = -1; } ];".into(),
+        "perms = [ { path = /etc/passwd; @uid = -1; } ];".into(),
         "perms[0].uid -1 is not valid: expected an id from 0 to 4294967294".into(),
     );
     for path in ["name", "tag", "arch", "created", "compression", "strategy"] {
@@ -383,8 +391,11 @@ fn errors_of_the_packer_point_at_their_arguments() {
 /// The examples of the documentation: each builds the same image at both frontends.
 #[test]
 fn every_example_builds_the_same_image_at_both_frontends() {
-    let nix = plugin_harness!().private();
-    let lock = r#"{ "version": 1, "images": { "base": 20, "x": 1 }, "layers": [], "paths": {} }"#;
+    let (nix, cli) = {
+        let nix = plugin_harness!();
+        (nix.private(), nix.cli)
+    };
+    let lock = r#"{ "version": 1, "release": 1, "images": { "base": 20, "x": 1 }, "layers": [], "paths": {} }"#;
     fs::write(nix.folder().join("nixply.lock.json"), lock).unwrap();
     let layers = Argument::image().key("layers").and_then(Argument::element).unwrap();
     let mut built = 0;
@@ -394,18 +405,18 @@ fn every_example_builds_the_same_image_at_both_frontends() {
         let (_, example) = description.split_once("```nix\n").unwrap();
         let (example, _) = example.split_once("\n```").unwrap();
         // This machine does not build derivations for other systems.
-        let system = if name == "system" { "system = null;" } else { "" };
         let example = example
             .replace("./nix/", &format!("{}/nix/", Nix::repository().display()))
             .replace("{ inherit nixply; }", "{ inherit builder; }");
         let file = nix.file(
             &format!("{name}.nix"),
             &format!(
-                "let pkg = name: sh name \"mkdir -p $out/bin; : > $out/bin/${{name}}\"; \
+                "let builder = \"${{builtins.path {{ path = {cli}; name = \"nixply\"; }}}}\"; pkg = name: sh name \"mkdir -p $out/bin; : > $out/bin/${{name}}\"; \
                  pkgs = builtins.listToAttrs (map (name: {{ inherit name; value = pkg name; }}) [ \"hello\" \"bash\" \"python3\" \"cacert\" ]); \
                  image = {{ name = \"x\"; }} // {{\n{example}\n}}; in {{ \
                  plugin = builtins.readFile (builtins.nixplyImage image).outPath; \
-                 derivation = builtins.readFile (buildImage (image // {{ {system} }})).outPath; }}"
+                 derivation = builtins.readFile (buildImage (removeAttrs image [ \"system\" ])).outPath; }}",
+                cli = cli.display()
             ),
         );
         let [plugin, derivation] = ["plugin", "derivation"].map(|frontend| nix.eval_file(&file, frontend));
