@@ -82,7 +82,7 @@ mod description {
         /// The strategy that splits them, any except `explicit`. It sees these store paths alone. Default: `min-churn`.
         strategy: Option<Strategy>,
         /// Maximum number of layers. Default: 1.
-        #[schemars(with = "Count")]
+        #[schemars(with = "Option<Count>")]
         max_layers: Option<usize>,
     }
 
@@ -117,7 +117,7 @@ mod description {
     pub(super) struct Predicate {
         /// `true`: the store paths that the request names: `deps` or the config's, and `copyToRoot`.
         roots: Option<bool>,
-        /// The closures of these items.
+        /// The closures of these items: everything that they refer to, directly or indirectly, and the items themselves.
         deps_of: Option<Items>,
         /// These items and everything that refers to them, directly or indirectly.
         dependents_of: Option<Items>,
@@ -125,11 +125,12 @@ mod description {
         needed_only_by: Option<Items>,
         /// Store paths whose name, without the hash, matches this [regular expression](https://docs.rs/regex/latest/regex/#syntax)
         /// as a whole.
-        #[schemars(with = "Plain")]
+        #[schemars(with = "Option<Plain>")]
         name: Option<String>,
-        /// Store paths whose archive has at least this size.
+        /// Store paths whose archive has at least this size: a number of bytes, or text with a unit such as `"100 MiB"` (`B`;
+        /// `kB`, `MB`, `GB`, `TB` of 1000; `KiB`, `MiB`, `GiB`, `TiB` of 1024).
         min_size: Option<Size>,
-        /// Store paths whose archive has at most this size.
+        /// Store paths whose archive has at most this size, in the same form.
         max_size: Option<Size>,
         /// The store paths that all of these items match: every store path for an empty list.
         all: Option<Vec<Item>>,

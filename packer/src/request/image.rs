@@ -33,8 +33,9 @@ use crate::{document, go_json};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(title = "nixply image request")]
 pub struct ImageRequest {
-    /// The image's name. It may begin with a registry's host. The result's `imageName` is the name in lower case.
-    /// The plugin and `nix/build-image.nix` require a name.
+    /// The image's name. It may begin with a registry's host. The result's `imageName` is the name in lower case, and must be
+    /// a name that registries accept. The plugin and `nix/build-image.nix` require a name; in `builtins.nixplyImages` it
+    /// defaults to the attribute's name.
     ///
     /// ```nix
     /// name = "ghcr.io/nixply/hello";
@@ -42,7 +43,8 @@ pub struct ImageRequest {
     #[serde(default, with = "Optional::<Word>", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 
-    /// The image's tag: 1 to 128 letters, digits, `_`, `.` and `-`. Default: the hash of the result's store path.
+    /// The image's tag: 1 to 128 letters, digits, `_`, `.` and `-`. It does not start with `.` or `-`. Default: the hash of
+    /// the result's store path.
     ///
     /// ```nix
     /// tag = "1.0";
@@ -53,7 +55,8 @@ pub struct ImageRequest {
     /// The OCI image config. Keys may be written in any case: `User`, `ExposedPorts`, `Env`, `Entrypoint`, `Cmd`, `Volumes`,
     /// `WorkingDir`, `Labels`, `StopSignal`. Other keys are omitted with a warning. Values that runtimes ignore or
     /// refuse, such as `Env = [ "a" ]` or the port `80/foo`, are kept with a warning, as in nix2container. The image
-    /// contains the store paths that the config names, with their closures.
+    /// contains the store paths that the config names, with their closures: see
+    /// [store paths in the config](results.md#store-paths-in-the-config).
     ///
     /// ```nix
     /// config = {
@@ -91,6 +94,7 @@ pub struct ImageRequest {
     /// Indices (from 0) of the `layers` whose store paths the layer of `config` and `copyToRoot` omits. Default: all.
     ///
     /// ```nix
+    /// layers = [ { deps = pkgs.bash; } { deps = pkgs.python3; } ];
     /// parents = [ 0 ];
     /// ```
     #[serde(default, with = "Optional::<Indices>", skip_serializing_if = "Option::is_none")]
@@ -128,8 +132,8 @@ pub struct ImageRequest {
     #[schemars(extend("x-nixply-container-option" = true))]
     pub groups: Option<Value>,
 
-    /// A [lock file](lock-files.md), for strategy `min-churn`: store paths stay in the layers where they were. Images of
-    /// `builtins.nixplyImages` share one lock file.
+    /// A [lock file](lock-files.md), for strategy `min-churn`: store paths stay in the layers where they were. All images of
+    /// one `builtins.nixplyImages` that have a lock file must have the same one.
     ///
     /// ```nix
     /// lock = ./nixply.lock.json;
@@ -138,7 +142,8 @@ pub struct ImageRequest {
     pub lock: Option<String>,
 
     /// Owners and modes of files in the layer of `config` and `copyToRoot`. Later entries win. An entry that matches a file
-    /// sets `uid` and `gid`, to 0 where absent.
+    /// sets `uid` and `gid`, to 0 where absent. Other keys are an error. A store path with perms here and without them in one
+    /// of `layers` is packed [twice](results.md#store-paths-that-are-in-the-image-twice).
     ///
     /// ```nix
     /// perms = [ { path = pkgs.hello; regex = "/bin/.*"; mode = "0755"; uid = 1000; gid = 1000; } ];
@@ -156,7 +161,8 @@ pub struct ImageRequest {
     #[serde(default, with = "Optional::<Root>", skip_serializing_if = "Option::is_none")]
     pub from_image: Option<String>,
 
-    /// Allows a base image for another processor or operating system. Use it for images that contain only data.
+    /// Allows a base image for another processor or operating system, which otherwise is an error. Use it for base images that
+    /// contain only data.
     ///
     /// ```nix
     /// anyPlatform = true;
@@ -166,6 +172,8 @@ pub struct ImageRequest {
     pub any_platform: bool,
 
     /// OCI's name of the processor, optionally with a variant, such as `arm64` or `arm/v7`. Default: that of `system`.
+    /// Processors for which neither Go, Debian nor Nix builds programs, such as `sparc`, are an error. Images for 32-bit ARM
+    /// [have a variant](results.md#32-bit-arm).
     ///
     /// ```nix
     /// arch = "arm64";
@@ -174,7 +182,8 @@ pub struct ImageRequest {
     #[schemars(extend("x-nixply-container-option" = true))]
     pub arch: Option<String>,
 
-    /// The Nix system of the image's programs. Default: the system of this machine.
+    /// The Nix system of the image's programs, which determines the processor if `arch` is absent. Default: the system of this
+    /// machine.
     ///
     /// ```nix
     /// system = "aarch64-linux";
@@ -212,8 +221,8 @@ pub struct ImageRequest {
     #[schemars(extend("x-nixply-container-option" = true))]
     pub inherit_config: bool,
 
-    /// Docker's health check. OCI's config has none, and podman ignores it in OCI images. With `inheritConfig`, `{ }` clears
-    /// the base image's.
+    /// Docker's health check. OCI's config has none, and podman ignores it in OCI images. Times are text such as `"1m30s"`.
+    /// With `inheritConfig`, `{ }` clears the base image's.
     ///
     /// ```nix
     /// healthcheck = {
@@ -226,8 +235,8 @@ pub struct ImageRequest {
     #[schemars(with = "healthcheck::Request", extend("x-nixply-container-option" = true))]
     pub healthcheck: Option<Value>,
 
-    /// The Nix database for a Nix inside the image. The content of `path` is the topmost layer, so `perms` do not
-    /// affect it.
+    /// The Nix database for a Nix inside the image. The content of `path` is at the image's root, in a layer above all
+    /// others. So `perms` do not affect it, and its owners do not affect files of other layers.
     ///
     /// ```nix
     /// nixDatabase = {
@@ -250,7 +259,8 @@ pub struct ImageRequest {
     #[schemars(extend("x-nixply-container-option" = true))]
     pub compression: Codec,
 
-    /// Maximum number of layers in the whole image. More layers are an error.
+    /// Maximum number of layers in the whole image, including the base image's. More layers are an error. The default is the
+    /// limit of overlay file systems in Docker and containerd.
     ///
     /// ```nix
     /// layerLimit = 200;

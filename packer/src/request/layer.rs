@@ -142,7 +142,7 @@ impl Default for LayerRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "an object of file and image")]
 pub struct LayerLock {
-    /// The lock file, in the store: see [`Lock`](crate::plan::Lock).
+    /// The lock file, in the store.
     #[serde(with = "Root")]
     pub file: String,
     /// The name of the image in the lock file whose layers these are.

@@ -26,10 +26,10 @@ pub struct NixDatabase {
     /// The database: a store path that `nix/nix-database.nix` makes of the image's `config`, `healthcheck`, `copyToRoot` and `layers`.
     #[serde(with = "Root")]
     pub path: String,
-    /// The owner of `/nix`, `/nix/store` and `/nix/var`.
+    /// The owner of `/nix`, `/nix/store` and `/nix/var`. Default: 0.
     #[serde(default, with = "Id")]
     pub uid: i64,
-    /// The group of `/nix`, `/nix/store` and `/nix/var`.
+    /// The group of `/nix`, `/nix/store` and `/nix/var`. Default: 0.
     #[serde(default, with = "Id")]
     pub gid: i64,
 }

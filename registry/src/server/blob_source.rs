@@ -152,7 +152,7 @@ async fn send_cached(
     }
 }
 
-/// How far a part was sent.
+/// Extent of the sent part.
 enum Reached {
     /// To its end, or until the client was gone.
     End,

@@ -79,7 +79,7 @@ fn table(page: &mut String, title: &str, argument: Argument) {
 }
 
 fn groups(page: &mut String) {
-    page.push_str("\n# Groups\n\nA group is an item, a list of items, or a set:\n");
+    page.push_str("\n# Groups and predicates\n\nA group is an item, a list of items, or a set:\n");
     let group = Argument::image().key("groups").and_then(Argument::element).expect("groups is a list");
     let forms = |argument: Argument| argument.alternatives().map(move |schema| argument.at(schema));
     let split = forms(group).find(|form| form.key("maxLayers").is_some()).expect("a group has a set form");
@@ -151,7 +151,9 @@ fn kind_of(schema: &Value, argument: Argument) -> String {
         ("boolean", _) => "boolean".into(),
         ("object", _) if schema["additionalProperties"].is_object() => "set of strings".into(),
         ("object", _) => "set".into(),
-        ("array", _) if schema["items"]["$ref"] == "#/$defs/Group" => "list of [groups](#groups-1)".into(),
+        ("array", _) if schema["items"]["$ref"] == "#/$defs/Group" => {
+            "list of [groups](#groups-and-predicates)".into()
+        }
         ("array", _) if schema["items"]["$ref"] == "#/$defs/Item" => "list of items".into(),
         ("array", _) => match argument.element().map(self::kind).as_deref() {
             Some("store path") => "list of store paths".into(),
@@ -161,14 +163,14 @@ fn kind_of(schema: &Value, argument: Argument) -> String {
             _ => "list".into(),
         },
         // A part of a union, which the reader finds in the table of its own.
-        _ if schema.get("anyOf").is_some() => self::kind(argument),
+        _ if schema.get("anyOf").is_some() || schema.get("oneOf").is_some() => self::kind(argument),
         _ => String::new(),
     }
 }
 
 /// The argument's default in Nix, if it has one.
 fn default(argument: Argument) -> Option<String> {
-    argument.schema().get("default").map(nix)
+    argument.schema().get("default").filter(|default| !default.is_null()).map(nix)
 }
 
 /// A value in Nix.

@@ -90,6 +90,22 @@ impl Argument {
         }
     }
 
+    /// The JSON types of the values that can be here; nothing where every value can be.
+    pub fn types(self) -> impl Iterator<Item = &'static str> {
+        let is_free = self.is_free() && !self.takes_only_objects();
+        self.alternatives().filter(move |_| !is_free).flat_map(|schema| match &schema["type"] {
+            Value::Array(types) => types.iter().filter_map(Value::as_str).collect(),
+            Value::String(one) => vec![one.as_str()],
+            // An enum of texts.
+            _ if schema.get("oneOf").is_some() || schema.get("enum").is_some() => vec!["string"],
+            _ => Vec::new(),
+        })
+    }
+
+    fn takes_only_objects(self) -> bool {
+        self.alternatives().all(|schema| schema["type"] == "object")
+    }
+
     /// Whether an object can be here.
     pub fn takes_object(self) -> bool {
         self.is_free() || self.alternatives().any(|schema| schema["type"] == "object")
@@ -114,7 +130,7 @@ impl Argument {
     /// Whether the schema allows every value.
     fn is_free(self) -> bool {
         self.alternatives().all(|schema| {
-            !["type", "enum", "const"].iter().any(|key| schema.get(key).is_some())
+            !["type", "enum", "const", "oneOf"].iter().any(|key| schema.get(key).is_some())
                 || (schema["type"] == "object" && schema["additionalProperties"] == true)
         })
     }

@@ -114,6 +114,17 @@ fn free_form_values_allow_every_key() {
     assert_eq!(group.names(), Names::Mention);
 }
 
+#[test]
+fn a_predicate_requires_no_particular_key() {
+    let group = Argument::image().key("groups").unwrap().element().unwrap();
+    let required: Vec<&Value> = group
+        .alternatives()
+        .flat_map(|form| group.at(form).alternatives().collect::<Vec<_>>())
+        .filter_map(|schema| schema.get("required"))
+        .collect();
+    assert_eq!(required, [&json!(["paths"])]);
+}
+
 /// A request with a value of the right type for every argument.
 #[test]
 fn a_request_with_every_argument_is_read_and_written() {
