@@ -206,7 +206,9 @@ fn specs_with_invalid_paths_are_errors_for_reading_commands() {
         ] {
             let said = folder.fails(line, 1);
             assert!(
-                said.starts_with("error: image.json, layers[0].paths[1] is not valid: store path "),
+                said.starts_with(
+                    "error: image.json: layers[0].paths[1].path must be a store path, as in /nix/store/"
+                ),
                 "{said}"
             );
         }
