@@ -11,10 +11,7 @@ use std::sync::atomic::AtomicBool;
 
 use cpu_time::CpuTime;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use nixply_packer::Result;
-use nixply_packer::cache::Cache;
-use nixply_packer::compress::{Codec, FRAME_BYTES};
-use nixply_packer::pack::{BlobSink, BlobWriter, Control, PackedLayer, Packer};
+use nixply_packer::{BlobSink, BlobWriter, Cache, Codec, Control, FRAME_BYTES, PackedLayer, Packer, Result};
 use sample::Sample;
 
 const BYTES: usize = 64 << 20;

@@ -3,7 +3,7 @@
 mod sample;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use nixply_packer::pack::Packer;
+use nixply_packer::Packer;
 use sample::Sample;
 
 const BYTES: usize = 64 << 20;

@@ -4,15 +4,17 @@ mod cpu_time;
 
 use cpu_time::CpuTime;
 use criterion::{Criterion, criterion_group, criterion_main};
-use nixply_packer::closure::{Closure, PathInfo, StorePath};
-use nixply_packer::plan::{Options, Plan, PlannedPath, Strategy, plan};
+use nixply_packer::plan::{Options, Plan, plan};
+use nixply_packer::{Closure, PathInfo, PlannedPath, StorePath, Strategy};
 
 const PATHS: usize = 20_000;
 const MAX_LAYERS: usize = 100;
 
 /// Every path refers to four that come before it. Every 50th is large.
 fn closure() -> Closure {
-    let path = |at: usize| StorePath::from(format!("/nix/store/{at:032}-package{}-1.{}", at / 3, at % 17));
+    let path = |at: usize| {
+        StorePath::parse(&format!("/nix/store/{at:032}-package{}-1.{}", at / 3, at % 17)).unwrap()
+    };
     Closure::new((0..PATHS).map(|at| PathInfo {
         path: path(at),
         references: [at / 2, at / 3, at / 5, at.saturating_sub(1)].map(path).into(),

@@ -6,7 +6,7 @@ mod sample;
 
 use cpu_time::CpuTime;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use nixply_packer::pack::Packer;
+use nixply_packer::Packer;
 use sample::Sample;
 
 const FILES: usize = 20_000;

@@ -14,7 +14,7 @@ use signal_hook::consts::SIGINT;
 
 use crate::exit_codes::{self, FINE, MACHINES, UNREAD, USERS};
 use crate::output::{self, Unwritten};
-use crate::{limits, temporary, terminal, usage};
+use crate::{limits, packer_hints, temporary, terminal, usage};
 
 /// An error with a hint, which is printed on a separate line. It replaces the error that it wraps, and does not show up in a chain
 /// of causes.
@@ -219,25 +219,13 @@ impl Diagnosis {
             _ if of_the_machine => MACHINES,
             _ => failed.map_or(USERS, |failed: &Failed| failed.code),
         };
-        hints.extend(packer.and_then(flag_hint).map(str::to_owned));
+        hints.extend(packer.and_then(packer_hints::of));
         let cause = |cause: &(dyn StdError + 'static)| match cause.downcast_ref::<ProgramMessages>() {
             Some(ProgramMessages(text)) => text.lines().map(wording::line).collect::<Vec<_>>().join("\n"),
             None => wording::line(&cause.to_string()).into_owned(),
         };
         let causes: Vec<String> = error.chain().map(cause).collect();
         Self { message: Some(causes.join(": ")), hints, code }
-    }
-}
-
-/// Returns a hint about a flag. The packer itself does not know flags.
-fn flag_hint(error: &PackerError) -> Option<&'static str> {
-    match error {
-        PackerError::StoreOfOthers { .. } => Some("pass --store-dir to use another store"),
-        PackerError::OutsideStore { .. } => Some("pass --store-dir if the image is from another store"),
-        PackerError::BlobOutsideStore { .. } => Some(
-            "pass --allow-outside-store if you trust the author of the spec, as for specs from n2c image-from-dir",
-        ),
-        _ => None,
     }
 }
 

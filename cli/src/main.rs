@@ -13,6 +13,7 @@ mod limits;
 mod memory;
 mod nix;
 mod output;
+mod packer_hints;
 mod process;
 mod report;
 mod serving;

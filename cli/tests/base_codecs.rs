@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
-use nixply_packer::digest::Digest;
+use nixply_packer::Digest;
 use serde_json::{Value, json};
 
 use bases::{APP, Sandbox, in_zstd, layer, said};

@@ -4,7 +4,7 @@ mod bases;
 
 use std::fs;
 
-use nixply_packer::digest::Digest;
+use nixply_packer::Digest;
 use serde_json::{Value, json};
 
 use bases::{APP, MORE, Sandbox, in_zstd, layer, said};
@@ -247,7 +247,7 @@ fn index_errors_name_the_platforms() {
     let all = run(&[]);
     assert!(
         all.contains("index of several platforms")
-            && all.contains("it has linux/amd64, linux/arm64/v8: name one with --platform"),
+            && all.contains("it has linux/amd64, linux/arm64/v8\nhint: pass --platform"),
         "{all}"
     );
     assert!(run(&["--platform", "linux/arm64"]).contains(&format!("no file for sha256:{}", "2".repeat(64))));

@@ -90,24 +90,30 @@ fn documents_with_errors_are_explained() {
         (" \n\t", "r.json is empty"),
         (
             r#"{"maxLayers":"5"}"#,
-            r#"r.json: maxLayers must be a whole number of at least 1, not the text "5""#,
+            r#"r.json: maxLayers must be a whole number from 1 to 1000000, not the text "5""#,
         ),
-        (r#"{"maxLayers":-3}"#, "r.json: maxLayers must be a whole number of at least 1, not the number -3"),
+        (
+            r#"{"maxLayers":-3}"#,
+            "r.json: maxLayers must be a whole number from 1 to 1000000, not the number -3",
+        ),
         (
             r#"{"maxLayers":1.5}"#,
-            "r.json: maxLayers must be a whole number of at least 1, not the number 1.5",
+            "r.json: maxLayers must be a whole number from 1 to 1000000, not the number 1.5",
         ),
-        (r#"{"maxLayers":[]}"#, "r.json: maxLayers must be a whole number of at least 1, not a list"),
+        (r#"{"maxLayers":[]}"#, "r.json: maxLayers must be a whole number from 1 to 1000000, not a list"),
         (
             r#"{"layers":[{"maxLayers":-1}]}"#,
-            "r.json: layers[0].maxLayers must be a whole number of at least 1, not the number -1",
+            "r.json: layers[0].maxLayers must be a whole number from 1 to 1000000, not the number -1",
         ),
         (r#"{"arch":"sparc"}"#, r#"r.json: arch "sparc" is not valid: expected OCI's name of a processor"#),
         (
             r#"{"perms":[{"path":"/x","regex":"("}]}"#,
             r#"r.json: perms[0].regex "(" is not valid: unclosed group"#,
         ),
-        (r#"{"maxLayers":0}"#, "r.json: maxLayers is not valid: it is 0: there is at least one layer"),
+        (
+            r#"{"maxLayers":0}"#,
+            "r.json: maxLayers must be a whole number from 1 to 1000000, not the number 0",
+        ),
         (
             r#"{"healthcheck":{"test":"x","interval":5}}"#,
             r#"r.json: healthcheck.interval must be text such as "30s" or "1m30s", not the number 5"#,
@@ -128,18 +134,21 @@ fn documents_with_errors_are_explained() {
         (r#"{"config":[]}"#, "r.json: config must be an object, not a list"),
         (r#"{"config":{"Cmd":"x"}}"#, r#"r.json: config.Cmd must be a list of texts, not the text "x""#),
         (r#"{"config":{"Env":["A=1",2]}}"#, "r.json: config.Env[1] must be text, not the number 2"),
-        (r#"{"copyToRoot":5}"#, "r.json: copyToRoot must be a text or a list of texts, not the number 5"),
-        (r#"{"copyToRoot":["x",{}]}"#, "r.json: copyToRoot[1] must be text, not an object"),
+        (
+            r#"{"copyToRoot":5}"#,
+            "r.json: copyToRoot must be a store path or a list of store paths, not the number 5",
+        ),
+        (r#"{"copyToRoot":["x",{}]}"#, "r.json: copyToRoot[1] must be a store path, not an object"),
         (r#"{"layers":{}}"#, "r.json: layers must be a list, not an object"),
         (r#"{"layers":[[]]}"#, "r.json: layers[0] must be an object, not a list"),
         (
             r#"{"perms":[{"path":"/x","uid":"root"}]}"#,
-            r#"r.json: perms[0]: uid must be a whole number, not the text "root""#,
+            r#"r.json: perms[0].uid must be a whole number, not the text "root""#,
         ),
         (r#"{"perms":[{"mode":"0755"}]}"#, "r.json: perms[0] lacks the key `path`"),
         (
             r#"{"compression":"zip"}"#,
-            r#"r.json: compression must be none, gzip or zstd, perhaps with a level"#,
+            r#"r.json: compression must be one of none, gzip, zstd, optionally with a level"#,
         ),
         (r#"{"inheritConfig":"yes"}"#, r#"r.json: inheritConfig must be true or false, not the text "yes""#),
         (r#"{"annotations":{"a":1}}"#, "r.json: annotations.a must be text, not the number 1"),

@@ -88,9 +88,9 @@ fn invalid_layering_values_list_the_valid_ones() {
             (
                 "--strategy",
                 "niply",
-                "[possible values: popularity, single, per-path, size, auto-layer, nixply]",
+                "[possible values: min-churn, popularity, auto-layer, size, single, per-path]",
             ),
-            ("--strategy", "explicit", "possible values: popularity"),
+            ("--strategy", "explicit", "possible values: min-churn, popularity"),
             ("--max-layers", "0", "expected a whole number from 1 to 4294967295"),
             ("--max-layers", "many", "expected a whole number from 1 to 4294967295"),
         ] {

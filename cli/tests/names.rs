@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use nixply_packer::digest::Digest;
+use nixply_packer::Digest;
 use serde_json::{Value, json};
 
 const A: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-app";
@@ -206,7 +206,9 @@ fn specs_with_invalid_paths_are_errors_for_reading_commands() {
         ] {
             let said = folder.fails(line, 1);
             assert!(
-                said.starts_with("error: image.json, layers[0].paths[1] is not valid: store path "),
+                said.starts_with(
+                    "error: image.json: layers[0].paths[1].path must be a store path, as in /nix/store/"
+                ),
                 "{said}"
             );
         }

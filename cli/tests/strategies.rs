@@ -179,7 +179,7 @@ fn strategies_usage_errors_name_the_argument() {
     for (arguments, expected) in [
         (
             &["two.json", "--strategy", "best"][..],
-            "invalid value 'best' for '--strategy <NAME>': expected one of popularity, ",
+            "invalid value 'best' for '--strategy <NAME>': expected one of min-churn, popularity, ",
         ),
         (&["two.json", "--releases", "x"], "expected two names separated by two dots"),
         (&["two.json", "--max-layers", "0"], "expected a whole number from 1 to 65535"),

@@ -18,7 +18,7 @@ fn said(arguments: &[&str]) -> String {
 fn invalid_values_are_usage_errors() {
     let number = |most: &str| format!("expected a whole number from 1 to {most}");
     let codec =
-        "expected none, gzip or zstd, perhaps with a level as in gzip:9 (1 to 12) or zstd:9 (1 to 19)";
+        "expected one of none, gzip, zstd, optionally with a level (gzip:1 to gzip:12, zstd:1 to zstd:19)";
     for (arguments, value, option, why) in [
         (
             &["cache", "stat", "--cache-limit", "many"][..],
@@ -41,7 +41,7 @@ fn invalid_values_are_usage_errors() {
             &["serve", "a", "--compression", "xz"],
             "xz",
             "--compression <CODEC>",
-            codec.replace("expected none", "expected auto, none"),
+            codec.replace("expected one of none", "expected auto or one of none"),
         ),
         (
             &["serve", "a", "--listen", "80"],
@@ -59,7 +59,7 @@ fn invalid_values_are_usage_errors() {
     }
     let said = said(&["strategies", "x", "--strategy", "zip"]);
     assert!(
-        said.starts_with("error: invalid value 'zip' for '--strategy <NAME>': expected one of popularity"),
+        said.starts_with("error: invalid value 'zip' for '--strategy <NAME>': expected one of min-churn"),
         "{said}"
     );
 }

@@ -1,8 +1,6 @@
 //! Converts the bridge's structs to the packer's types and back.
 
-use nixply_packer::closure::{Closure, PathInfo, Store, StorePath};
-use nixply_packer::image::spec::Layer;
-use nixply_packer::{Error, Result, nar_hash};
+use nixply_packer::{Closure, Error, Layer, PathInfo, Result, Store, StorePath, nar_hash};
 
 use crate::bridge;
 
@@ -13,13 +11,19 @@ pub(crate) fn closure(infos: &[bridge::PathInfo]) -> Result<Closure> {
         let wrong = |why| Error::invalid(format!("closure, hash of {}", info.path), why);
         nar_hash::check(&info.nar_hash).map_err(wrong)?;
     }
-    let infos = infos.iter().map(|info| PathInfo {
-        path: StorePath::from(info.path.as_str()),
-        references: info.references.iter().map(|path| StorePath::from(path.as_str())).collect(),
-        nar_hash: info.nar_hash.clone(),
-        nar_size: info.nar_size,
+    let infos = infos.iter().map(|info| {
+        Ok(PathInfo {
+            path: StorePath::parse(&info.path)?,
+            references: info
+                .references
+                .iter()
+                .map(|path| StorePath::parse(path))
+                .collect::<Result<_, _>>()?,
+            nar_hash: info.nar_hash.clone(),
+            nar_size: info.nar_size,
+        })
     });
-    Closure::consistent(infos, "closure")
+    Closure::consistent(infos.collect::<Result<Vec<_>>>()?, "closure")
 }
 
 pub(crate) fn store(machine: &bridge::Machine) -> Store {

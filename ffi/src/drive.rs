@@ -7,8 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::Builder;
 use std::time::Duration;
 
-use nixply_packer::pack::{Control, PackedLayer, Progress};
-use nixply_packer::{Error, Result};
+use nixply_packer::{Control, Error, PackedLayer, Progress, Result};
 
 use crate::bridge::Observer;
 

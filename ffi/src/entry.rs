@@ -6,15 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 
 use bytesize::ByteSize;
-use nixply_packer::Error;
-use nixply_packer::cache::{Cache, DEFAULT_LIMIT};
-use nixply_packer::closure::{Closure, Store, StorePath};
 use nixply_packer::image::{oci, reference};
-use nixply_packer::pack::{Control, Packer};
-use nixply_packer::request::{
-    BuilderInput, BuilderJob, BuiltImage, FleetRequest, ImageRequest, LayerPlan, PlannedLayer,
+use nixply_packer::request::{BuilderInput, BuilderJob, BuiltImage, LayerPlan, PlannedLayer};
+use nixply_packer::{
+    Cache, Closure, Control, Error, FleetRequest, ImageRequest, Packer, Store, StorePath, wording,
 };
-use nixply_packer::wording;
 
 use crate::bridge::{self, Observer};
 use crate::convert;
@@ -32,7 +28,24 @@ impl fmt::Display for Failure {
 
 impl From<nixply_packer::Error> for Failure {
     fn from(error: nixply_packer::Error) -> Self {
-        Self(error.chain())
+        let text = error.chain();
+        Self(match hint(&error) {
+            Some(hint) => format!("{text}: {hint}"),
+            None => text,
+        })
+    }
+}
+
+/// A way out of an error, with the program, whose commands the packer does not know.
+fn hint(error: &nixply_packer::Error) -> Option<&'static str> {
+    use nixply_packer::Error;
+    match error {
+        Error::LockFile { .. } => Some(
+            "make a lock file with `nixply plan --lock FILE --update`; after a merge conflict, take one side and update it",
+        ),
+        Error::NotInLock { .. } => Some("add the image with `nixply plan --images --lock FILE --update`"),
+        Error::OfImage { source, .. } => hint(source),
+        _ => None,
     }
 }
 
@@ -187,7 +200,7 @@ fn limit(text: &str) -> Result<u64, Error> {
         let why = "expected a number of bytes, or a size with a unit as in 500MB or 20GiB";
         Error::invalid(format!("setting nixply-cache-limit {}", wording::quoted(text)), why)
     })?;
-    Ok(if size.as_u64() == 0 { DEFAULT_LIMIT } else { size.as_u64() })
+    Ok(if size.as_u64() == 0 { Cache::DEFAULT_LIMIT } else { size.as_u64() })
 }
 
 fn warn(warnings: &[String], mut observer: Pin<&mut Observer>) {
@@ -214,7 +227,9 @@ mod tests {
 
     #[test]
     fn a_limit_has_a_unit_or_is_bytes() {
-        for (text, bytes) in [("", DEFAULT_LIMIT), ("0", DEFAULT_LIMIT), ("1000", 1000), ("2 GiB", 2 << 30)] {
+        for (text, bytes) in
+            [("", Cache::DEFAULT_LIMIT), ("0", Cache::DEFAULT_LIMIT), ("1000", 1000), ("2 GiB", 2 << 30)]
+        {
             assert_eq!(limit(text).unwrap(), bytes, "{text}");
         }
         let error = limit("much").unwrap_err().to_string();

@@ -12,8 +12,7 @@ mod tree;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use nixply_packer::closure::{Closure, PathInfo, Store, StorePath};
-use nixply_packer::nar_hash;
+use nixply_packer::{Closure, PathInfo, Store, StorePath, nar_hash};
 
 pub use crate::error::{Error, Result};
 use crate::tree::Row;

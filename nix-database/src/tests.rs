@@ -14,8 +14,8 @@ fn path(digit: char, name: &str) -> String {
 
 fn info(path: &str, nar_hash: &str, references: &[&str]) -> PathInfo {
     PathInfo {
-        path: path.into(),
-        references: references.iter().map(|path| StorePath::from(*path)).collect(),
+        path: path.parse().unwrap(),
+        references: references.iter().map(|path| path.parse().unwrap()).collect(),
         nar_hash: nar_hash.into(),
         nar_size: 1000,
     }

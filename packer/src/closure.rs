@@ -9,7 +9,7 @@ use fixedbitset::FixedBitSet;
 
 use crate::error::{Error, Result};
 use crate::owner::{self, Above};
-pub use crate::store_path::StorePath;
+use crate::store_path::{HASH_DIGITS, StorePath, check_base, is_name, is_plain_directory};
 use crate::wording::quoted;
 
 /// Where store paths are named, and where their files lie on this machine. The two differ for a chroot store
@@ -32,10 +32,9 @@ impl Store {
     /// As [`Store::at`], of a directory that a user names: an absolute path. Slashes at its end do not count.
     pub fn named(dir: &str) -> Result<Self> {
         let trimmed = dir.trim_end_matches('/');
-        let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.chars().any(char::is_control);
-        match trimmed.strip_prefix('/') {
-            Some(rest) if rest.split('/').all(plain) => Ok(Self::at(trimmed)),
-            _ => Err(Error::invalid(
+        match is_plain_directory(trimmed) {
+            true => Ok(Self::at(trimmed)),
+            false => Err(Error::invalid(
                 format!("store directory {}", quoted(dir)),
                 "expected an absolute path without `.` and `..`, as in /nix/store",
             )),
@@ -51,11 +50,16 @@ impl Store {
         Ok(store)
     }
 
-    /// The file or folder of a store path on this machine. A path outside of the store is itself.
+    /// The file or directory of a store path on this machine. A path outside of the store is itself.
     pub fn real_path(&self, path: &StorePath) -> PathBuf {
-        match path.as_str().strip_prefix(&self.dir).and_then(|rest| rest.strip_prefix('/')) {
+        self.real_file(path.as_str())
+    }
+
+    /// As [`Store::real_path`], of any name, such as that of a file below a store path.
+    pub fn real_file(&self, name: &str) -> PathBuf {
+        match name.strip_prefix(&self.dir).and_then(|rest| rest.strip_prefix('/')) {
             Some(name) => self.real_dir.join(name),
-            None => Path::new(path.as_str()).to_path_buf(),
+            None => PathBuf::from(name),
         }
     }
 
@@ -78,14 +82,14 @@ impl Store {
 
     /// A store path's hash.
     pub fn hash<'p>(&self, path: &'p StorePath) -> Option<&'p str> {
-        path.as_str().strip_prefix(&self.dir)?.strip_prefix('/')?.get(..32)
+        path.as_str().strip_prefix(&self.dir)?.strip_prefix('/')?.get(..HASH_DIGITS)
     }
 
     /// The path and every shorter one with its hash, longest first.
     pub fn shortened(&self, path: &StorePath) -> impl Iterator<Item = StorePath> {
         let text = path.as_str().to_owned();
-        let shortest = self.dir.len() + "/".len() + 32 + "-".len() + 1;
-        (shortest..=text.len()).rev().map(move |end| text[..end].into())
+        let shortest = self.dir.len() + "/".len() + HASH_DIGITS + "-".len() + 1;
+        (shortest..=text.len()).rev().filter_map(move |end| StorePath::parse(text.get(..end)?).ok())
     }
 
     /// Checks that `path` is a store path's full name, perhaps with something below it that is nowhere else: not by its name,
@@ -99,7 +103,7 @@ impl Store {
             return Err(Error::invalid(what(), "expected plain names below the store path"));
         }
         let real = |path: &Path| path.canonicalize().ok();
-        match real(&self.real_path(&path.into())).zip(real(&self.real_dir)) {
+        match real(&self.real_file(path)).zip(real(&self.real_dir)) {
             Some((target, store)) if !target.starts_with(&store) => {
                 let why = format!("it is a symlink to {}, outside of the store", target.display());
                 Err(Error::invalid(what(), why))
@@ -130,30 +134,9 @@ impl Store {
         let name = path.strip_prefix(&self.dir).and_then(|rest| rest.strip_prefix('/'));
         let name =
             name.ok_or_else(|| Error::invalid(what(), format!("it is not in the store {}", self.dir)))?;
-        check_base(name).map(|()| path.into()).map_err(|why| Error::invalid(what(), why))
+        check_base(name).map_err(|why| Error::invalid(what(), why))?;
+        StorePath::parse(path).map_err(|error| Error::invalid(what(), error.why))
     }
-}
-
-/// Checks what follows the store's directory in a store path. The error says what is expected.
-pub(crate) fn check_base(name: &str) -> Result<(), String> {
-    let hash =
-        name.get(..32).filter(|hash| hash.bytes().all(|b| b"0123456789abcdfghijklmnpqrsvwxyz".contains(&b)));
-    let rest = name.get(32..).and_then(|rest| rest.strip_prefix('-'));
-    match (hash, rest) {
-        (Some(_), Some(rest)) if rest.len() > LONGEST_NAME => {
-            Err(format!("its name has {} characters; Nix allows {LONGEST_NAME}", rest.len()))
-        }
-        (Some(_), Some(rest)) if !rest.is_empty() && rest.bytes().all(is_name) => Ok(()),
-        _ => Err("expected a 32-character hash, a dash and a name, and nothing below it".into()),
-    }
-}
-
-/// Nix's own limit for what follows the hash and the dash.
-const LONGEST_NAME: usize = 211;
-
-/// Whether a store path's name may have this byte.
-pub(crate) fn is_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"+-._?=".contains(&byte)
 }
 
 fn find(text: &[u8], what: &[u8]) -> Option<usize> {
@@ -221,6 +204,11 @@ impl Closure {
     /// One path's entry.
     pub fn get(&self, path: &StorePath) -> Option<&PathInfo> {
         self.index.get(path).map(|index| &self.infos[*index])
+    }
+
+    /// The entry of the path with this full name.
+    pub fn get_named(&self, path: &str) -> Option<&PathInfo> {
+        self.get(&StorePath::parse(path).ok()?)
     }
 
     /// The entry at a place in the order. Panics where there is none.
@@ -304,8 +292,8 @@ mod tests {
     #[test]
     fn a_closure_of_roots_is_canonical_and_complete() {
         let info = |path: &str, references: &[&str]| PathInfo {
-            path: path.into(),
-            references: references.iter().map(|path| StorePath::from(*path)).collect(),
+            path: StorePath::named(path),
+            references: references.iter().map(|path| StorePath::named(path)).collect(),
             nar_hash: String::new(),
             nar_size: 0,
         };
@@ -315,13 +303,17 @@ mod tests {
             info("d", &["b"]),
             info("a", &["gone"]),
         ]);
-        let paths = closure.of_roots(&["c".into()], "deps").unwrap();
-        assert_eq!(paths.iter().map(|info| info.path.as_str()).collect::<Vec<_>>(), ["b", "c", "d"]);
-        assert_eq!(paths.get(&"c".into()).unwrap().references, ["b".into(), "c".into(), "d".into()]);
-        let error = closure.of_roots(&["a".into()], "deps").unwrap_err().to_string();
-        assert!(error.contains("gone is not in the closure, although a refers to it"), "{error}");
-        let error = closure.of_roots(&["x".into()], "deps").unwrap_err().to_string();
-        assert!(error.contains("x is not in the closure, although deps names it"), "{error}");
+        let paths = closure.of_roots(&[StorePath::named("c")], "deps").unwrap();
+        assert_eq!(paths.iter().map(|info| info.path.name()).collect::<Vec<_>>(), ["b", "c", "d"]);
+        assert_eq!(
+            paths.get(&StorePath::named("c")).unwrap().references,
+            ["b", "c", "d"].map(StorePath::named)
+        );
+        let error = closure.of_roots(&[StorePath::named("a")], "deps").unwrap_err().to_string();
+        assert!(error.contains("-gone is not in the closure, although /nix/store/"), "{error}");
+        assert!(error.contains("-a refers to it"), "{error}");
+        let error = closure.of_roots(&[StorePath::named("x")], "deps").unwrap_err().to_string();
+        assert!(error.contains("-x is not in the closure, although deps names it"), "{error}");
     }
 
     #[test]
@@ -353,7 +345,7 @@ mod tests {
         let mut store = Store::at("/nix/store");
         store.real_dir = folder.path().join("store");
         let path = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a";
-        let real = store.real_path(&path.into());
+        let real = store.real_file(path);
         std::fs::create_dir_all(real.join("b")).unwrap();
         std::fs::write(real.join("file"), "").unwrap();
         std::os::unix::fs::symlink("/etc/passwd", real.join("out")).unwrap();

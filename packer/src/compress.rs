@@ -14,7 +14,7 @@ use crate::wording::quoted;
 
 /// Changes whenever the bytes of a blob would change for the same request: another frame size, another segment
 /// order, another codec version.
-pub const FORMAT_VERSION: u32 = 2;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 /// The most uncompressed bytes in one frame. A store path's segment begins a new frame.
 pub const FRAME_BYTES: usize = 4 << 20;

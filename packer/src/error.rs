@@ -5,7 +5,7 @@ use std::{fmt, io};
 
 use crate::digest::{DiffId, Digest};
 use crate::layer::PackedLayer;
-use crate::store_path::StorePath;
+use crate::store_path::{ParseStorePathError, StorePath};
 use crate::wording;
 
 /// The packer's result.
@@ -106,13 +106,58 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// A document that cannot be read.
+    /// A document, argument or rule that is not what it must be, where no caller tells the reasons apart.
     #[error("{what} is not valid: {why}")]
     Invalid {
         /// Which document, argument or rule.
         what: String,
         /// What is wrong with it and, where known, what to do.
         why: String,
+    },
+    /// A text that is not the name of a store path.
+    #[error(transparent)]
+    StorePath(#[from] ParseStorePathError),
+    /// A lock file that cannot be read.
+    #[error("{error}")]
+    LockFile {
+        /// The reason. It names the file.
+        error: Box<Error>,
+    },
+    /// A lock file without the image that is planned by it.
+    #[error("lock file is not valid: it has no image {}, only {images}", wording::quoted(image))]
+    NotInLock {
+        /// The image's name.
+        image: String,
+        /// The names that the file has, for messages.
+        images: String,
+    },
+    /// An OCI document where an image's spec is expected.
+    #[error("{document} is not valid: it is a manifest or index of OCI, not an image's spec")]
+    NotSpec {
+        /// The document's name.
+        document: String,
+    },
+    /// The manifest of an image for another platform than the wanted one.
+    #[error("{} is not valid: it is the manifest of an image for {found}, not for {wanted}", manifest.display())]
+    OtherPlatform {
+        /// The manifest's file.
+        manifest: PathBuf,
+        /// Its platform.
+        found: String,
+        /// The wanted platform.
+        wanted: String,
+    },
+    /// An index of which several images, or none, could be meant.
+    #[error(
+        "{} is not valid: it is an index of several platforms, not the manifest of one image; it has {has}", index.display()
+    )]
+    SeveralPlatforms {
+        /// The index's file.
+        index: PathBuf,
+        /// Its images, for messages.
+        has: String,
+        /// One of its platforms; none if it names no platforms.
+        example: Option<String>,
     },
     /// One of several images has the error.
     #[error("image {image}")]
@@ -190,8 +235,8 @@ pub enum Error {
     /// Packing gave other bytes than the first time.
     #[error(
         "a layer no longer has the content that it was packed with before: expected {expected}, found {found}; one of these \
-         store paths differs from what Nix knows of it (nix-store --verify-path tells which), or the spec that `nixply cache \
-         import` learnt it from was wrong, which is forgotten now: {}",
+         store paths differs from what Nix knows of it (nix-store --verify-path tells which), or the spec that the cache \
+         imported it from was wrong and is forgotten now: {}",
         some(paths)
     )]
     LayerChanged {

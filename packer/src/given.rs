@@ -14,7 +14,9 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use crate::open;
-pub use crate::open::MOST_BYTES;
+
+/// The most bytes of a document.
+pub const MOST_BYTES: u64 = open::MOST_BYTES;
 
 /// How long a FIFO without a writer is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -8,15 +8,18 @@
 //! The packer knows no Nix, starts no process, opens no connection and prints nothing; the store's place is an
 //! argument. For the same request it gives the same bytes on every machine, whatever the number of threads.
 
+#[cfg(test)]
+extern crate self as nixply_packer;
+
 pub mod argument;
-pub mod cache;
+mod cache;
 mod casehack;
-pub mod closure;
-pub mod compress;
-pub mod control;
+mod closure;
+mod compress;
+mod control;
 mod cpu_permits;
 pub mod diff;
-pub mod digest;
+mod digest;
 pub mod document;
 mod error;
 pub mod explain;
@@ -24,21 +27,35 @@ pub mod file_lock;
 pub mod given;
 pub mod go_json;
 pub mod image;
-pub mod layer;
-pub mod layer_path;
+mod layer;
+mod layer_path;
 mod nar;
 pub mod nar_hash;
 pub mod open;
 pub mod owner;
-pub mod pack;
+mod pack;
 pub mod plan;
 pub mod request;
-pub mod rules;
+mod rules;
 mod scratch;
 mod store_check;
-pub mod store_path;
-pub mod tar;
+mod store_path;
+mod tar;
 mod walk;
 pub mod wording;
 
+pub use cache::{Cache, Compared, Others};
+pub use closure::{Closure, PathInfo, Store};
+pub use compress::{Codec, FRAME_BYTES};
+pub use control::{Control, Progress};
+pub use digest::{DiffId, Digest};
 pub use error::{Error, Result, chain};
+pub use image::spec::{ImageSpec, Layer};
+pub use layer::{PackedLayer, PathOptions, Perm, PlannedPath, Rewrite};
+pub use layer_path::LayerPath;
+pub use pack::{BlobSink, BlobWriter, CachedBlob, Packer, Recorded};
+pub use plan::strategy::Strategy;
+pub use request::fleet::FleetRequest;
+pub use request::image::ImageRequest;
+pub use rules::{GoPermPath, PermPath, RewritePath, Rules};
+pub use store_path::StorePath;

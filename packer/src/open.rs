@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::closure::Store;
 
 /// Opens a regular file. Fails where the name itself is a link.
-pub fn unlinked(path: &Path) -> io::Result<File> {
+pub(crate) fn unlinked(path: &Path) -> io::Result<File> {
     regular(rustix::fs::open(path, READ | OFlags::NOFOLLOW, Mode::empty()))
 }
 
@@ -26,7 +26,7 @@ pub fn linked(path: &Path) -> io::Result<File> {
 
 /// Opens a regular file below `root` and follows links, but never out of `root`, not even when a name on the way becomes a
 /// link while it is opened.
-pub fn beneath(root: &Path, path: &Path) -> io::Result<File> {
+pub(crate) fn beneath(root: &Path, path: &Path) -> io::Result<File> {
     let root = root.canonicalize()?;
     let target = path.canonicalize()?;
     let Ok(below) = target.strip_prefix(&root) else {
@@ -67,7 +67,7 @@ pub fn text(file: File, most: u64) -> io::Result<String> {
 }
 
 /// The most bytes of a document: a closure of a million store paths has fewer.
-pub const MOST_BYTES: u64 = 1 << 29;
+pub(crate) const MOST_BYTES: u64 = 1 << 29;
 
 pub(crate) const READ: OFlags =
     OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOCTTY);

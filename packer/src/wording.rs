@@ -119,7 +119,7 @@ pub fn path(path: &Path) -> impl fmt::Display + '_ {
 }
 
 /// Names a value of a JSON document: `the number 5`, `the text "x"`, `a list`.
-pub fn value(value: &Value) -> String {
+pub(crate) fn value(value: &Value) -> String {
     match value {
         Value::Null => "null".into(),
         Value::Bool(truth) => truth.to_string(),

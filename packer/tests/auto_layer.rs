@@ -5,8 +5,8 @@
 use std::fs;
 use std::path::Path;
 
-use nixply_packer::closure::Closure;
-use nixply_packer::plan::{Options, Strategy, plan};
+use nixply_packer::plan::{Options, plan};
+use nixply_packer::{Closure, Strategy};
 
 #[test]
 fn auto_layer_makes_nixpkgs_own_layers() {

@@ -8,14 +8,11 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::Error;
-use nixply_packer::closure::{Closure, PathInfo, Store};
-use nixply_packer::image::config::ImageConfig;
-use nixply_packer::image::layout;
-use nixply_packer::image::spec::ImageSpec;
-use nixply_packer::pack::{Control, LayerPath, Packer, Progress};
-use nixply_packer::plan::PlannedPath;
-use nixply_packer::request::ImageRequest;
+use nixply_packer::image::{ImageConfig, layout};
+use nixply_packer::{
+    Closure, Control, Error, ImageRequest, ImageSpec, LayerPath, Packer, PathInfo, PlannedPath, Progress,
+    Store,
+};
 use serde_json::{Value, json};
 
 const A: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a";
@@ -36,7 +33,7 @@ impl Sandbox {
     }
 
     fn real(&self, path: &str) -> PathBuf {
-        self.store.real_path(&path.into())
+        self.store.real_file(path)
     }
 
     fn write(&self, path: &str, name: &str, bytes: &[u8]) -> PathBuf {
@@ -55,7 +52,7 @@ impl Sandbox {
 
     fn build(&self, request: &Value, paths: &[&str]) -> Result<ImageSpec, Error> {
         let info = |path: &&str| PathInfo {
-            path: (*path).into(),
+            path: path.parse().unwrap(),
             references: Vec::new(),
             nar_hash: String::new(),
             nar_size: 0,
@@ -105,7 +102,8 @@ fn sabotaged(sandbox: &Sandbox, sabotage: impl Fn() + Sync + Send) -> String {
     sandbox.write(A, "a-big", &vec![7; 64 << 20]);
     let stop = AtomicBool::new(false);
     let saboteur = Saboteur(Mutex::new(Some(sabotage)));
-    let layers = [LayerPath::all(&[PlannedPath { path: A.into(), options: None }], &sandbox.store).unwrap()];
+    let layers =
+        [LayerPath::all(&[PlannedPath { path: A.parse().unwrap(), options: None }], &sandbox.store).unwrap()];
     let control = Control::new(&stop, &saboteur);
     Packer::new(2).pack(&layers, "none".parse().unwrap(), &(), &control).unwrap_err().chain()
 }
@@ -146,7 +144,7 @@ fn of_several_errors_the_first_layers_is_given() {
     let sandbox = Sandbox::new();
     sandbox.write(A, "a-big", &vec![7; 8 << 20]);
     sandbox.write(A, "lib/.wh.gone", b"");
-    let planned = |path: &str| PlannedPath { path: path.into(), options: None };
+    let planned = |path: &str| PlannedPath { path: path.parse().unwrap(), options: None };
     for threads in [1, 2, 8] {
         // The second layer is said to be larger, and is not even there; what the third has would be fine.
         sandbox.write(C, "f", b"");
@@ -297,7 +295,8 @@ fn rules_are_refused_with_their_place() {
 fn a_rule_for_a_path_that_is_not_there_is_told() {
     let sandbox = Sandbox::new();
     let request = json!({"layers": [{"deps": A, "perms": [{"path": A}, {"path": B}]}]}).to_string();
-    let info = PathInfo { path: A.into(), references: Vec::new(), nar_hash: String::new(), nar_size: 0 };
+    let info =
+        PathInfo { path: A.parse().unwrap(), references: Vec::new(), nar_hash: String::new(), nar_size: 0 };
     let request = ImageRequest::from_json(&request, "request").unwrap();
     let warnings = request.plan(&Closure::new([info]), &sandbox.store).unwrap().warnings;
     let words = "layers[0].perms[1] changes nothing: no layer that these perms are for has";
@@ -311,7 +310,12 @@ fn a_path_that_is_there_twice_with_other_perms_is_told() {
     let warnings = |layers: Value| {
         let request = json!({"layers": layers}).to_string();
         let request = ImageRequest::from_json(&request, "request").unwrap();
-        let info = PathInfo { path: A.into(), references: Vec::new(), nar_hash: String::new(), nar_size: 0 };
+        let info = PathInfo {
+            path: A.parse().unwrap(),
+            references: Vec::new(),
+            nar_hash: String::new(),
+            nar_size: 0,
+        };
         request.plan(&Closure::new([info]), &sandbox.store).unwrap().warnings
     };
     let perms = json!([{"path": A, "mode": "0711"}]);
@@ -393,7 +397,8 @@ fn the_end_of_a_stop_is_an_error() {
     let sandbox = Sandbox::new();
     sandbox.write(A, "f", b"");
     let stop = AtomicBool::new(true);
-    let layers = [LayerPath::all(&[PlannedPath { path: A.into(), options: None }], &sandbox.store).unwrap()];
+    let layers =
+        [LayerPath::all(&[PlannedPath { path: A.parse().unwrap(), options: None }], &sandbox.store).unwrap()];
     let result = Packer::new(1).pack(&layers, "none".parse().unwrap(), &(), &Control::new(&stop, &()));
     assert!(matches!(result, Err(Error::Interrupted)));
 }

@@ -8,12 +8,11 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::closure::{Closure, PathInfo, Store};
-use nixply_packer::compress::{Codec, FRAME_BYTES};
 use nixply_packer::image::layout;
-use nixply_packer::pack::{Control, LayerPath, Packer};
-use nixply_packer::plan::PlannedPath;
-use nixply_packer::request::{BuiltImage, ImageRequest};
+use nixply_packer::request::BuiltImage;
+use nixply_packer::{
+    Closure, Codec, Control, FRAME_BYTES, ImageRequest, LayerPath, Packer, PathInfo, PlannedPath, Store,
+};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -37,7 +36,7 @@ fn store() -> (tempfile::TempDir, Store, Closure) {
     let temporary = tempfile::tempdir().unwrap();
     let store = Store { dir: "/nix/store".into(), real_dir: temporary.path().into() };
     let write = |path: &str, name: &str, bytes: &[u8]| {
-        let file = store.real_path(&path.into()).join(name);
+        let file = store.real_file(path).join(name);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(file, bytes).unwrap();
     };
@@ -46,8 +45,8 @@ fn store() -> (tempfile::TempDir, Store, Closure) {
     write(A, "bin/empty", b"");
     write(B, "bin/b", &noise(FRAME_BYTES - 512, 3));
     let info = |path: &str, references: &[&str]| PathInfo {
-        path: path.into(),
-        references: references.iter().map(|path| (*path).into()).collect(),
+        path: path.parse().unwrap(),
+        references: references.iter().map(|path| path.parse().unwrap()).collect(),
         nar_hash: String::new(),
         nar_size: 1,
     };
@@ -71,7 +70,7 @@ fn plain(blob: &[u8], codec: Codec) -> Vec<u8> {
 #[test]
 fn g18_bytes_do_not_depend_on_threads_and_decode_to_the_same_tar() {
     let (_temporary, store, _) = store();
-    let path = |path: &str| PlannedPath { path: path.into(), options: None };
+    let path = |path: &str| PlannedPath { path: path.parse().unwrap(), options: None };
     let stop = AtomicBool::new(false);
     let pack = |threads: usize, codec: Codec| {
         let layers = [
@@ -106,7 +105,7 @@ fn a_paths_frames_do_not_depend_on_its_neighbours() {
     let stop = AtomicBool::new(false);
     let pack = |paths: &[&str]| {
         let planned: Vec<_> =
-            paths.iter().map(|path| PlannedPath { path: (*path).into(), options: None }).collect();
+            paths.iter().map(|path| PlannedPath { path: path.parse().unwrap(), options: None }).collect();
         let sink = Memory::default();
         let layers = [LayerPath::all(&planned, &store).unwrap()];
         Packer::new(2).pack(&layers, "zstd".parse().unwrap(), &sink, &Control::new(&stop, &())).unwrap();

@@ -5,15 +5,11 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use nixply_packer::Error;
-use nixply_packer::cache::{Cache, Compared};
-use nixply_packer::closure::{Closure, PathInfo, Store};
-use nixply_packer::compress::Codec;
-use nixply_packer::digest::{DiffId, Digest};
 use nixply_packer::image::layout;
-use nixply_packer::image::spec::ImageSpec;
-use nixply_packer::pack::{Control, Packer, Progress};
-use nixply_packer::request::ImageRequest;
+use nixply_packer::{
+    Cache, Closure, Codec, Compared, Control, DiffId, Digest, Error, ImageRequest, ImageSpec, Packer,
+    PathInfo, Progress, Store,
+};
 use serde_json::json;
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -80,7 +76,7 @@ impl World {
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        self.store().real_path(&path(name).as_str().into()).join("file")
+        self.store().real_file(&path(name)).join("file")
     }
 
     fn folder_of(&self, name: &str) -> PathBuf {
@@ -112,7 +108,7 @@ impl World {
         progress: &dyn Progress,
     ) -> Result<ImageSpec, Error> {
         let infos = NAMES.map(|name| PathInfo {
-            path: path(name).into(),
+            path: path(name).parse().unwrap(),
             references: Vec::new(),
             nar_hash: Digest::of(&archive(&self.content(name))).to_string(),
             nar_size: self.size as u64,
@@ -336,7 +332,7 @@ fn fault_check_store_modes_of_trees_at_the_root() {
 fn trees_that_meet_are_checked_file_by_file() {
     let world = World::of(70_000);
     let infos = NAMES.map(|name| PathInfo {
-        path: path(name).into(),
+        path: path(name).parse().unwrap(),
         references: Vec::new(),
         nar_hash: Digest::of(&archive(&world.content(name))).to_string(),
         nar_size: 1,
@@ -357,7 +353,7 @@ fn trees_that_meet_are_checked_file_by_file() {
         world.put(name, &content);
         let error = fresh(true).unwrap_err();
         assert!(
-            matches!(&error, Error::Damaged { path: named, .. } if *named == path(name).into()),
+            matches!(&error, Error::Damaged { path: named, .. } if named.as_str() == path(name)),
             "{error}"
         );
         world.put(name, &world.content(name));
@@ -417,8 +413,12 @@ fn a_layout_is_checked_where_hashes_are_known() {
 #[test]
 fn a_closure_without_hashes_cannot_be_checked() {
     let world = World::new();
-    let info =
-        PathInfo { path: path("a").into(), references: Vec::new(), nar_hash: String::new(), nar_size: 0 };
+    let info = PathInfo {
+        path: path("a").parse().unwrap(),
+        references: Vec::new(),
+        nar_hash: String::new(),
+        nar_size: 0,
+    };
     let request = json!({"arch": "amd64", "layers": [{"deps": [path("a")]}]});
     let closure = Closure::new([info]);
     world.request(&request, &closure, false).unwrap();

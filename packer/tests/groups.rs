@@ -4,9 +4,8 @@
 use std::fs;
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::closure::{Closure, PathInfo, Store};
-use nixply_packer::pack::{Control, Packer};
-use nixply_packer::request::{BuiltImage, ImageRequest, PlannedLayer};
+use nixply_packer::request::{BuiltImage, PlannedLayer};
+use nixply_packer::{Closure, Control, ImageRequest, Packer, PathInfo, Store};
 use serde_json::{Value, json};
 
 const NAMES: [&str; 8] = [
@@ -39,8 +38,8 @@ fn closure() -> Closure {
         ("zlib-1.3", 1, &["glibc-2.40"]),
     ];
     Closure::new(paths.map(|(name, megabytes, references)| PathInfo {
-        path: path(name).into(),
-        references: references.iter().map(|name| path(name).into()).collect(),
+        path: path(name).parse().unwrap(),
+        references: references.iter().map(|name| path(name).parse().unwrap()).collect(),
         nar_hash: String::new(),
         nar_size: megabytes * 1_000_000,
     }))
@@ -59,7 +58,7 @@ fn request(more: Value) -> ImageRequest {
 fn planned(more: Value) -> (Vec<String>, Vec<String>) {
     let plan = request(more).plan(&closure(), &Store::at("/nix/store")).unwrap();
     let layers = plan.layers.iter().map(|layer| {
-        let name = |path: &nixply_packer::plan::PlannedPath| {
+        let name = |path: &nixply_packer::PlannedPath| {
             let name = path.path.as_str().split_once('-').unwrap().1;
             name.rsplit_once('-').map_or(name, |(name, _)| name).to_owned()
         };

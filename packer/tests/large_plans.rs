@@ -8,11 +8,9 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use nixply_packer::Error;
-use nixply_packer::closure::{Closure, PathInfo, Store, StorePath};
-use nixply_packer::plan::explicit::Group;
-use nixply_packer::plan::{Lock, Member, Options, Plan, PlannedPath, Stop, Strategy, plan, plan_fleet};
-use nixply_packer::request::ImageRequest;
+use nixply_packer::plan::Group;
+use nixply_packer::plan::{Lock, Member, Options, Plan, Stop, plan, plan_fleet};
+use nixply_packer::{Closure, Error, ImageRequest, PathInfo, PlannedPath, Store, StorePath, Strategy};
 use serde_json::json;
 
 const PATHS: usize = 40_000;
@@ -21,7 +19,7 @@ const PATHS: usize = 40_000;
 const PATIENCE: Duration = Duration::from_secs(300);
 
 fn path(number: usize) -> StorePath {
-    format!("/nix/store/{number:032}-p{number}-1.0").into()
+    StorePath::parse(&format!("/nix/store/{number:032}-p{number}-1.0")).unwrap()
 }
 
 fn closure(count: usize, references: impl Fn(usize) -> Vec<usize>) -> Closure {
@@ -110,7 +108,7 @@ fn lock_files_of_40_000_paths_are_made_followed_and_updated() {
         finished(&what, || Lock::update(Some(&lock), &[member(&next)]).unwrap());
     }
     // All of one package.
-    let name = |number: usize| StorePath::from(format!("/nix/store/{number:032}-source-1.0"));
+    let name = |number: usize| StorePath::parse(&format!("/nix/store/{number:032}-source-1.0")).unwrap();
     let alike = Closure::new((0..PATHS).map(|number| PathInfo {
         path: name(number),
         references: Vec::new(),

@@ -4,11 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::closure::{Closure, PathInfo, Store};
-use nixply_packer::image::spec::{ImageSpec, Layer, read_layers};
-use nixply_packer::image::{go_json, oci};
-use nixply_packer::pack::{Control, Packer};
-use nixply_packer::request::{BuilderInput, BuilderJob, ImageRequest, LAYERS_FILE};
+use nixply_packer::image::{oci, read_layers};
+use nixply_packer::request::{BuilderInput, BuilderJob, LAYERS_FILE};
+use nixply_packer::{Closure, Control, ImageRequest, ImageSpec, Layer, Packer, PathInfo, Store, go_json};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -23,7 +21,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let store = Store { dir: "/nix/store".into(), real_dir: folder.path().join("store") };
         for name in NAMES {
-            let path = store.real_path(&path(name).as_str().into());
+            let path = store.real_file(&path(name));
             fs::create_dir_all(&path).unwrap();
             fs::write(path.join(name), name.repeat(1000)).unwrap();
         }
@@ -33,7 +31,7 @@ impl World {
     /// Makes a layers' derivation's output, a folder in the store.
     fn layers(&self, name: &str, layers: Value) -> String {
         let folder = path(name);
-        let out = self.store.real_path(&folder.as_str().into());
+        let out = self.store.real_file(&folder);
         self.builder(&out, json!({"layers": layers}));
         folder
     }
@@ -51,7 +49,7 @@ impl World {
     }
 
     fn read(&self, folder: &str) -> Vec<Layer> {
-        let file = self.store.real_path(&folder.into()).join(LAYERS_FILE);
+        let file = self.store.real_file(folder).join(LAYERS_FILE);
         read_layers(&fs::read_to_string(file).unwrap(), "it").unwrap()
     }
 
@@ -70,8 +68,8 @@ fn path(name: &str) -> String {
 
 fn closure() -> Closure {
     let info = |(at, name): (usize, &&str)| PathInfo {
-        path: path(name).into(),
-        references: at.checked_sub(1).map(|at| path(NAMES[at]).into()).into_iter().collect(),
+        path: path(name).parse().unwrap(),
+        references: at.checked_sub(1).map(|at| path(NAMES[at]).parse().unwrap()).into_iter().collect(),
         nar_hash: String::new(),
         nar_size: 0,
     };
@@ -120,7 +118,7 @@ fn layers_follow_lock_files_of_their_own() {
         let (file, paths) = (path(name), json!({"a": known("a"), "b": known("b"), "c": known("c")}));
         let lock =
             json!({"version": 1, "release": 1, "images": {"web": 2}, "layers": layers, "paths": paths});
-        fs::write(world.store.real_path(&file.as_str().into()), lock.to_string()).unwrap();
+        fs::write(world.store.real_file(&file), lock.to_string()).unwrap();
         file
     };
     let layer = |paths: Value| json!({"images": ["web"], "paths": paths});
@@ -193,7 +191,7 @@ fn g4_nix2container_219_layers_that_cannot_be_made_again_are_kept() {
             assert_eq!(hex::encode(Sha256::digest(&blob)), kept.digest.hex());
             assert_eq!(kept.media_type, format!("application/vnd.oci.image.layer.v1.{media_type}"));
         }
-        let files = fs::read_dir(world.store.real_path(&folder.as_str().into())).unwrap().count();
+        let files = fs::read_dir(world.store.real_file(&folder)).unwrap().count();
         assert_eq!(files, 3, "nothing else is left in the folder");
         drop(world.folder);
     }
@@ -235,7 +233,7 @@ fn nix2container_124_annotations_health_check_and_inherited_config_are_in_the_do
     let base = world
         .image(json!({"arch": "amd64", "config": {"Env": ["A=1"], "User": "u"}, "copyToRoot": [path("a")]}));
     let base_file = path("base.json");
-    fs::write(world.store.real_path(&base_file.as_str().into()), base.write()).unwrap();
+    fs::write(world.store.real_file(&base_file), base.write()).unwrap();
     let request = json!({
         "arch": "amd64", "config": {"Cmd": ["x"], "healthcheck": {"Test": ["CMD", "dropped"]}}, "configRoots": [path("b")],
         "annotations": {"z": "1", "org.opencontainers.image.source": "<here>"}, "fromImage": base_file,

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::closure::{Closure, PathInfo, Store};
-use nixply_packer::compress::Codec;
-use nixply_packer::image::spec::{ImageSpec, Layer, write_layers};
-use nixply_packer::pack::{Control, LayerPath, Packer};
-use nixply_packer::request::{BuilderInput, BuilderJob, ImageRequest, LAYERS_FILE};
+use nixply_packer::image::write_layers;
+use nixply_packer::request::{BuilderInput, BuilderJob, LAYERS_FILE};
+use nixply_packer::{
+    Closure, Codec, Control, ImageRequest, ImageSpec, Layer, LayerPath, Packer, PathInfo, Store,
+};
 use serde_json::{Value, json};
 
 /// An entry of a layer: mode, user, group.
@@ -28,8 +28,8 @@ fn path(name: &str) -> String {
 /// Each path's references: `app` needs `lib`, `env` names `app`, `tree` is a root file system with a /nix of its own.
 fn closure() -> Closure {
     let info = |name: &str, references: &[&str]| PathInfo {
-        path: path(name).into(),
-        references: references.iter().map(|name| path(name).into()).collect(),
+        path: path(name).parse().unwrap(),
+        references: references.iter().map(|name| path(name).parse().unwrap()).collect(),
         nar_hash: String::new(),
         nar_size: 1,
     };
@@ -69,7 +69,7 @@ impl World {
     }
 
     fn real(&self, name: &str) -> std::path::PathBuf {
-        self.store.real_path(&path(name).into())
+        self.store.real_file(&path(name))
     }
 
     fn request(request: Value) -> nixply_packer::Result<ImageRequest> {

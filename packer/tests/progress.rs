@@ -4,11 +4,10 @@ use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::closure::{Closure, PathInfo, Store};
 use nixply_packer::image::layout;
-use nixply_packer::image::spec::ImageSpec;
-use nixply_packer::pack::{Control, PackedLayer, Packer, Progress};
-use nixply_packer::request::ImageRequest;
+use nixply_packer::{
+    Closure, Control, ImageRequest, ImageSpec, PackedLayer, Packer, PathInfo, Progress, Store,
+};
 
 const PATHS: [&str; 3] = [
     "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a",
@@ -53,9 +52,9 @@ fn layers_have_their_places_and_sizes() {
     let store = Store { dir: "/nix/store".into(), real_dir: folder.path().join("store") };
     fs::create_dir(&store.real_dir).unwrap();
     let infos = PATHS.map(|path| {
-        fs::write(store.real_path(&path.into()), path.repeat(1000)).unwrap();
+        fs::write(store.real_file(path), path.repeat(1000)).unwrap();
         PathInfo {
-            path: path.into(),
+            path: path.parse().unwrap(),
             references: Default::default(),
             nar_hash: String::new(),
             nar_size: 50_000,

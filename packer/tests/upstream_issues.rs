@@ -7,11 +7,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::closure::{Closure, PathInfo, Store, StorePath};
-use nixply_packer::image::layout;
-use nixply_packer::image::spec::{ImageSpec, read_layers, write_layers};
-use nixply_packer::pack::{Control, Packer};
-use nixply_packer::request::ImageRequest;
+use nixply_packer::image::{layout, read_layers, write_layers};
+use nixply_packer::{Closure, Control, ImageRequest, ImageSpec, Packer, PathInfo, Store};
 use serde_json::{Value, json};
 
 use self::trees::Tree;
@@ -33,7 +30,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let store = Store { dir: "/nix/store".into(), real_dir: folder.path().join("store") };
         for (path, name, text) in files {
-            let file = store.real_path(&(*path).into()).join(name);
+            let file = store.real_file(path).join(name);
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             match text.strip_prefix("-> ") {
                 Some(target) => symlink(target, file).unwrap(),
@@ -45,7 +42,7 @@ impl World {
 
     fn build(&self, request: &Value) -> ImageSpec {
         let info = |path: &&str| PathInfo {
-            path: StorePath::from(*path),
+            path: path.parse().unwrap(),
             references: Vec::new(),
             nar_hash: String::new(),
             nar_size: 0,

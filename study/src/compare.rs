@@ -2,8 +2,8 @@
 
 use std::num::NonZero;
 
-use nixply_packer::closure::Closure;
-use nixply_packer::plan::{self, Options, PlannedPath};
+use nixply_packer::plan::{self, Options};
+use nixply_packer::{Closure, PlannedPath};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -196,8 +196,7 @@ impl Study {
         for limit in &self.limits {
             for contender in &self.contenders {
                 let Contender::Independent(strategy) = contender else { continue };
-                let options =
-                    Options { strategy: strategy.clone(), max_layers: *limit, ..Options::default() };
+                let options = Options { strategy: *strategy, max_layers: *limit, ..Options::default() };
                 let made = plan::plan(closure, &options).map_err(|source| Error::Closure {
                     strategy: contender.name(),
                     closure: name.to_owned(),

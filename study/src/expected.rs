@@ -1,6 +1,6 @@
 //! Estimates what a change moves, for one closure without a history.
 
-use nixply_packer::closure::Closure;
+use nixply_packer::Closure;
 use nixply_packer::plan::{Graph, Plan};
 
 /// Distribution of changes over packages.

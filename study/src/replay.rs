@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
-use nixply_packer::closure::{Closure, StorePath};
-use nixply_packer::plan::{self, Lock, Member, PlannedPath, Strategy};
+use nixply_packer::plan::{self, Lock, Member};
+use nixply_packer::{Closure, PlannedPath, StorePath, Strategy};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -270,8 +270,7 @@ fn plans(
     match contender {
         Contender::Independent(strategy) => images
             .map(|(image, closure)| {
-                let options =
-                    plan::Options { strategy: strategy.clone(), max_layers, ..plan::Options::default() };
+                let options = plan::Options { strategy: *strategy, max_layers, ..plan::Options::default() };
                 plan::plan(closure, &options).map_err(|source| failed(image, source))
             })
             .collect(),

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use nixply_packer::closure::{PathInfo, StorePath};
 use nixply_packer::plan::Name;
+use nixply_packer::{PathInfo, StorePath};
 use serde::Serialize;
 
 use crate::history::History;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use nixply_packer::closure::PathInfo;
+use nixply_packer::PathInfo;
 use nixply_study::compare::{Comparison, Study};
 use nixply_study::history::{Fleet, History, Propagation, Subject};
 use nixply_study::replay::{Contender, Replay};
@@ -58,7 +58,7 @@ fn compared(study: &Study, history: &History) -> Comparison {
 
 #[test]
 fn metrics_of_a_small_history() {
-    let comparison = compared(&study(&["single", "nixply+lock"], &[2]), &small(Propagation::Dependents));
+    let comparison = compared(&study(&["single", "min-churn+lock"], &[2]), &small(Propagation::Dependents));
     let floor = &comparison.floor;
     assert_eq!(floor.series.pushed, [130, 12, 133, 0]);
     // A's client fetches base and a, B's client base and b.
@@ -88,7 +88,7 @@ fn metrics_of_a_small_history() {
     // Two layers for two paths reach the floor.
     assert_eq!((&locked.series, locked.to_floor), (&floor.series, Some(1.0)));
     assert_eq!((locked.summary.duplicates, locked.summary.shared), (0, 0.4316));
-    let expected = "nixply+lock pushes the least: 48 B a release with 2 layers, 1.00 times the floor; single pushes 2.4 times \
+    let expected = "min-churn+lock pushes the least: 48 B a release with 2 layers, 1.00 times the floor; single pushes 2.4 times \
                     as much; shared layers save 43.2 % of the 43.2 % that they could";
     assert_eq!(headline(&comparison), expected);
 }
@@ -228,12 +228,13 @@ fn single_closures_are_not_histories() {
     else {
         unreachable!()
     };
-    let found = study(&["single", "nixply", "nixply+lock"], &[1, 2]).expect("one", &closures[0].1).unwrap();
+    let found =
+        study(&["single", "min-churn", "min-churn+lock"], &[1, 2]).expect("one", &closures[0].1).unwrap();
     // The library and its dependent move 110, the app alone 10. The library changes half as often as the app.
     let floor = &found.floor;
     assert_eq!((floor.structural, floor.even, floor.leaves), (43, 60, 60));
     let names: Vec<_> = found.limits[1].strategies.iter().map(|of| (of.strategy.as_str(), of.even)).collect();
-    assert_eq!(names, [("single", 110), ("nixply", 60)]);
+    assert_eq!(names, [("single", 110), ("min-churn", 60)]);
 }
 
 #[test]
@@ -316,10 +317,14 @@ fn contenders_parse_from_their_names() {
     for contender in Contender::usual().into_iter().chain([Contender::Fleet]) {
         assert_eq!(Contender::from_name(&contender.name()).unwrap(), contender);
     }
+    for old in ["nixply", "nixply+lock", "nixply+fleet"] {
+        let new = old.replace("nixply", "min-churn");
+        assert_eq!(Contender::from_name(old).unwrap(), Contender::from_name(&new).unwrap());
+    }
     let error = |name: &str| Contender::from_name(name).unwrap_err().to_string();
     assert_eq!(
         error("best"),
-        "strategy \"best\": expected one of popularity, single, size, auto-layer, nixply, nixply+lock, nixply+fleet"
+        "strategy \"best\": expected one of min-churn, popularity, auto-layer, size, single, min-churn+lock, min-churn+fleet"
     );
     assert_eq!(error("floor"), "strategy \"floor\": it is part of every study");
     assert!(error("per-path").contains("the floor, part of every study, moves the same"));
@@ -327,7 +332,7 @@ fn contenders_parse_from_their_names() {
 
 #[test]
 fn page_has_the_numbers_and_no_external_resources() {
-    let found = study(&["popularity", "nixply+lock"], &[1, 2]);
+    let found = study(&["popularity", "min-churn+lock"], &[1, 2]);
     let comparison = compared(&found, &small(Propagation::Dependents));
     let history = Fleet { packages: 60, images: 1, roots: 5, releases: 6, seed: 3 };
     let other = compared(&found, &history.history(Propagation::Dependents).unwrap());

@@ -145,7 +145,7 @@ fn deprecation_warnings_name_the_called_program() {
 fn all_syntaxes_give_skopeo_the_same_arguments() {
     let nix = harness!();
     let recorder = Recorder::new(&nix, HELLO);
-    // Patterns stay as they are, whatever files there are.
+    // Patterns are passed unchanged, even if files match them.
     recorder.project.write("--star", "");
     let start = "skopeo --insecure-policy copy --src-tls-verify=false --src-authfile=FILE docker://ADDRESS/processes:latest";
     let fly = "docker://registry.fly.io/";
@@ -215,7 +215,7 @@ fn all_syntaxes_give_engines_the_same_arguments() {
         ),
     ] {
         let (said, calls) = recorder.record(&words);
-        // Whether the daemon is there is asked before the image is built.
+        // The command checks for the daemon before it builds the image.
         let ask = (engine == "docker").then_some("version");
         let (pull, forget) = match engine {
             "docker" => ("pull --quiet ADDRESS/processes:latest", "rmi --no-prune ADDRESS/processes:latest"),
@@ -224,7 +224,7 @@ fn all_syntaxes_give_engines_the_same_arguments() {
                 "untag ADDRESS/processes:latest ADDRESS/processes:latest",
             ),
         };
-        // podman's pull prints what docker is asked for.
+        // podman's pull prints the ID that docker needs another command for.
         let find = (engine == "docker").then_some("image inspect --format {{.Id}} ADDRESS/processes:latest");
         let tag = "tag ADDRESS/processes:latest processes:latest";
         let expected = [ask, Some(pull), find, Some(tag), Some(forget), Some(last)];
@@ -233,7 +233,7 @@ fn all_syntaxes_give_engines_the_same_arguments() {
         assert_eq!(calls, expected, "{words:?} {}", said.stderr);
         said.ok();
     }
-    // Arguments for skopeo are for skopeo.
+    // With arguments for skopeo, skopeo copies.
     let (said, calls) = recorder.record(&["run", "processes", "--copy-args=--dest-compress"]);
     let copy = "skopeo --insecure-policy copy --src-tls-verify=false --src-authfile=FILE docker://ADDRESS/processes:latest docker-daemon:processes:latest --dest-compress --dest-daemon-host DAEMON";
     assert_eq!(calls, ["docker version", copy, "docker run -i processes:latest"], "{}", said.stderr);
@@ -245,7 +245,7 @@ fn all_syntaxes_give_engines_the_same_arguments() {
 fn default_copy_args_are_evaluated_at_copy_time() {
     let nix = harness!();
     let recorder = Recorder::new(&nix, "");
-    // As devenv's documentation has them.
+    // The examples of devenv's documentation.
     for example in ["registry", "fly.io"] {
         let from = Nix::repository().join("tests/devenv/examples").join(example).join(".");
         run(Command::new("cp").arg("-r").arg(from).arg(recorder.project.path())).ok();
@@ -258,7 +258,7 @@ fn default_copy_args_are_evaluated_at_copy_time() {
         let image = Path::new(&spec).file_name().unwrap().to_str().unwrap();
         assert!(image.ends_with(&format!("-image-{name}.json")), "{image}");
 
-        // The secret is in nothing that was built, and nothing tells it.
+        // The secret is neither in a build result nor in the output.
         let mut command = recorder.project.nixply(["container", "copy", "processes"]);
         let record = recorder.project.path().with_file_name(unique("-record"));
         let skopeo = recorder.project.program("s", r#"printf '%s\n' "$@" > "$RECORD""#);
@@ -343,7 +343,7 @@ fn missing_engines_and_unavailable_daemons_have_different_errors() {
     let project = Project::new(&nix, HELLO);
     project.build("processes");
     let mut command = project.nixply(["container", "run", "processes"]);
-    // Nix' programs alone, and what it needs of the machine's.
+    // Only Nix's programs, and the machine's programs that it needs.
     let bin = tempfile::tempdir().unwrap();
     for program in ["sh", "git"] {
         if let Ok(at) = fs::canonicalize(Path::new("/usr/bin").join(program)) {
@@ -419,19 +419,19 @@ fn signals_end_child_processes() {
         let mut command = project.nixply(["container", "build", "shell", "--verbose"]);
         let mut running = Running::start(command.env("TMPDIR", temporary.path()));
         running.wait_until(Duration::from_secs(120), |running| running.stderr().contains("> working"));
-        // To nixply alone, not to its group.
+        // Signals only nixply, not its group.
         running.signal_alone(signal);
         let said = running.finish(Duration::from_secs(60));
         assert_eq!(said.code, Some(code), "{}", said.stderr);
         assert!(said.stderr.ends_with("error: interrupted\n") && said.stdout.is_empty(), "{}", said.stderr);
-        // Whatever it started has its environment.
+        // Every child process has the same environment.
         let environment = temporary.path().to_str().unwrap();
         let at_work = fs::read_dir("/proc").unwrap().filter_map(|process| {
             let has = fs::read(process.as_ref().ok()?.path().join("environ")).ok()?;
             String::from_utf8_lossy(&has).contains(environment).then(|| process.unwrap().path())
         });
         assert_eq!(at_work.collect::<Vec<_>>(), Vec::<std::path::PathBuf>::new());
-        // What a build of Nix' leaves there is Nix'.
+        // Files that a build of Nix leaves belong to Nix.
         let left = fs::read_dir(temporary.path()).unwrap().map(|entry| entry.unwrap().file_name());
         let ours: Vec<_> = left.filter(|name| !name.to_str().unwrap().starts_with("nix-build-")).collect();
         assert!(ours.is_empty(), "{ours:?}");

@@ -56,7 +56,7 @@ fn copies_reach_registries_with_and_without_credentials() {
         run(skopeo(&["inspect", "--tls-verify=false", "--format", "{{.Name}}"]).args(more).arg(reference))
     };
     assert_eq!(inspect(&open, &[]).ok(), format!("{open}/{name}"));
-    // What the registry has is not sent again.
+    // Existing blobs are not sent again.
     let said = run(&mut project.nixply([
         "container",
         "copy",
@@ -82,7 +82,7 @@ fn copies_reach_registries_with_and_without_credentials() {
             &arguments,
         ]))
     };
-    // Where a slash is missing, the name is wrong, which is told before anything is packed.
+    // A missing slash makes the name invalid, which is reported before packing.
     let said =
         run(&mut project.nixply(["container", "copy", "processes", "-r", &format!("docker://{open}")]))
             .fails();
@@ -100,7 +100,7 @@ fn copies_reach_registries_with_and_without_credentials() {
     assert!(refused.contains(end), "{refused}");
     assert!(!refused.contains("x:wrong"), "{refused}");
     copy("x:TOKEN").ok();
-    // As the guides have it: the password is in nobody's arguments.
+    // As in the guides: the password is not in any arguments.
     let credentials = folder.path().join("auth.json");
     let login = ["login", "--tls-verify=false", "--username", "x", "--password-stdin", "--authfile"];
     run_with_input(Command::new("skopeo").args(login).args([&credentials, Path::new(&guarded)]), "TOKEN")
@@ -110,7 +110,7 @@ fn copies_reach_registries_with_and_without_credentials() {
         .ok();
     assert_eq!(inspect(&guarded, &["--creds", "x:TOKEN"]).ok(), format!("{guarded}/{name}"));
 
-    // Declared: the registry, and a token that a command gives.
+    // Declared: the registry, and a command that prints a token.
     project.set_packages(r#"{ flyctl = pkgs.writeShellScriptBin "flyctl" "echo TOKEN"; }"#);
     run(Command::new("cp")
         .arg(Nix::repository().join("tests/devenv/examples/registry/devenv.nix"))
@@ -144,7 +144,7 @@ fn invalid_registry_of_a_container_is_an_error_before_packing() {
         assert!(!project.path().join(".devenv").exists(), "nothing was built");
         said
     };
-    // Nix may have said something of what it builds to evaluate.
+    // Nix may have printed messages about builds during evaluation.
     let said = fails("copy web");
     assert!(
         said.ends_with(

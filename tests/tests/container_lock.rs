@@ -68,7 +68,7 @@ fn lock_file_keeps_the_layers_of_the_environment() {
     );
     assert_eq!(text(), first);
 
-    // Not what would be planned without it: two layers, whose paths take turns.
+    // Replace the plan by another: two layers whose paths alternate.
     let mut value: Value = serde_json::from_str(&first).unwrap();
     assert_eq!(value["images"], serde_json::json!({"web": 4}));
     let layers = value["layers"].as_array().unwrap().clone();
@@ -100,7 +100,7 @@ fn lock_file_keeps_the_layers_of_the_environment() {
         assert_eq!(fs::read(run(&mut command).ok()).unwrap(), fs::read(&packed).unwrap());
     }
 
-    // Another package, and with it other hashes of what refers to all: nothing moves.
+    // Another package changes the hashes of all its referrers, but no path moves to another layer.
     project.write("devenv.nix", &locked("pkgs.jq", ""));
     let after = environment(&project.build("web"));
     let new = |paths: &BTreeSet<String>| paths.iter().any(|path| path.starts_with("jq-"));
@@ -141,7 +141,7 @@ fn containers_with_one_lock_file_are_planned_together() {
     assert!(web.len() <= 4 && worker.len() <= 2, "{web:?} {worker:?}");
     assert!(web.iter().any(|layer| worker.contains(layer)), "{web:?} {worker:?}");
 
-    // One of them is no more.
+    // One of the containers is removed.
     project.write("devenv.nix", &locked("", ""));
     let said = project.container("lock web").fails();
     assert!(said.contains("it has worker, too") && said.contains("--forget worker"), "{said}");
@@ -173,7 +173,7 @@ fn containers_with_one_lock_file_are_planned_together() {
             assert!(said.contains(&why), "{words}: {said}");
         }
     }
-    // A container's name need not be an image's, and one file can be spelt in several ways.
+    // A container's name may differ from its image's, and a file has several spellings.
     let named = format!(
         r#"containers."my web" = {{
             name = "myweb"; copyToRoot = null; startupCommand = "hello"; maxLayers = 3; lock = "{}/../{}/nixply.lock.json";
@@ -193,7 +193,7 @@ fn containers_with_one_lock_file_are_planned_together() {
     fs::rename(&file, &real).unwrap();
     std::os::unix::fs::symlink("real.json", &file).unwrap();
     assert!(environment(&project.build("web")).len() <= 4);
-    // A conflict that nobody has settled.
+    // An unresolved merge conflict.
     let text = fs::read_to_string(&real).unwrap();
     fs::write(&real, format!("<<<<<<< ours\n{text}=======\n{text}>>>>>>> theirs\n")).unwrap();
     let said = project.container("build web").fails();

@@ -107,7 +107,7 @@ fn ignored_files_are_not_copied() {
     );
     fs::remove_dir_all(project.path().join("sub")).unwrap();
     fs::remove_file(project.path().join(".gitmodules")).unwrap();
-    // Without git, all but what tools keep there.
+    // Without git, everything but the files of tools.
     fs::remove_dir_all(project.path().join(".git")).unwrap();
     assert_eq!(
         home(&project),
@@ -128,7 +128,7 @@ fn git_failures_are_errors() {
     let mut hooked = project.nixply(["container", "build", "shell"]);
     hooked.env("GIT_DIR", "/nowhere/.git").env("GIT_INDEX_FILE", "/nowhere/index").env("GIT_PREFIX", "x/");
     assert_eq!(run(&mut hooked).ok(), spec.to_str().unwrap());
-    // Not the user's own variable for devenv, either.
+    // Nor is the user's own variable for devenv used.
     let mut named = project.nixply(["container", "build", "shell"]);
     assert_eq!(run(named.env("DEVENV_CONTAINER", "processes")).ok(), spec.to_str().unwrap());
 

@@ -184,7 +184,7 @@ fn the_readme_shows_the_python_example() {
     let readme = read("README.md");
     let shown =
         readme.split("```nix\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of Nix");
-    // The README has one line in place of the file's comment and function head.
+    // The README has one line instead of the file's comment and function head.
     let body =
         |text: &str| text[text.find("builtins.nixplyImage").expect("it calls the builtin")..].to_owned();
     assert_eq!(body(shown), body(&read("examples/images/python/default.nix")));

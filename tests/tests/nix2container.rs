@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use nixply_packer::image::spec::read_layers;
+use nixply_packer::image::read_layers;
 use nixply_tests::{Nix, expression, harness, plugin_harness, run};
 use serde_json::{Value, json};
 

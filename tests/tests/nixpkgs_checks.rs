@@ -3,8 +3,7 @@
 
 use std::fs;
 
-use nixply_packer::compress::Codec;
-use nixply_packer::plan::Strategy;
+use nixply_packer::{Codec, Strategy};
 use nixply_tests::{Nix, harness, run};
 use serde_json::{Value, json};
 

@@ -1,10 +1,13 @@
-//! The builtins' arguments: what they are told when one is wrong, and that `null` is the same as nothing.
+//! The builtins' arguments: errors point at the argument, `null` means absent, and every argument's example works.
 
 use std::fs;
 
-use nixply_tests::{Output, Private, plugin_harness, run};
+use nixply_packer::argument::Names;
+use nixply_packer::request::schema::Argument;
+use nixply_tests::{Nix, Output, Private, plugin_harness, run};
+use serde_json::Value;
 
-/// Expressions that must fail. In each, `@` stands before what the message has to point at.
+/// Expressions that must fail. In each, `@` precedes the place that the error must point at.
 struct Table {
     nix: Private,
     cases: Vec<(String, String)>,
@@ -15,12 +18,12 @@ impl Table {
         Self { nix, cases: Vec::new() }
     }
 
-    /// A case: the error for this expression has this text.
+    /// Adds a case: the error of this expression contains this text.
     fn add(&mut self, expression: impl Into<String>, message: impl Into<String>) {
         self.cases.push((expression.into(), message.into()));
     }
 
-    /// Evaluates all; panics with all that are not as they should be.
+    /// Evaluates all cases, and panics with those that differ.
     #[track_caller]
     fn check(self) {
         let line = |(at, (expression, _)): (usize, &(String, String))| {
@@ -48,164 +51,183 @@ impl Table {
     }
 }
 
-/// A value of every type but null, with Nix's name for the type.
-const VALUES: [(&str, &str, &str); 8] = [
-    ("integer", "3", "an integer"),
-    ("float", "1.5", "a float"),
-    ("bool", "true", "a Boolean"),
-    ("string", "\"s\"", "a string"),
-    ("path", "/nowhere", "a path"),
-    ("list", "[ ]", "a list"),
-    ("set", "{ }", "a set"),
-    ("function", "(x: x)", "a function"),
+/// A value of each type except null, with its JSON type.
+const VALUES: [(&str, &str); 7] = [
+    ("integer", "3"),
+    ("number", "1.5"),
+    ("boolean", "true"),
+    ("string", "\"s\""),
+    ("string", "/etc/passwd"),
+    ("array", "[ ]"),
+    ("object", "{ }"),
 ];
 
-const STRING: (&str, &[&str]) = ("a string", &["string"]);
-const INTEGER: (&str, &[&str]) = ("an integer", &["integer"]);
-const SET: (&str, &[&str]) = ("an attribute set", &["set"]);
-const SETS: (&str, &[&str]) = ("a list of attribute sets", &["list"]);
-const MODE: (&str, &[&str]) = ("a string of octal digits, as in \"0755\"", &["string"]);
-const STORE_PATH: (&str, &[&str]) =
-    ("a derivation, a path or a string with a store path", &["string", "path"]);
-const STORE_PATHS: (&str, &[&str]) =
-    ("a derivation, a path or a string with a store path", &["string", "path", "list"]);
-const GROUPS: (&str, &[&str]) = ("a list of groups", &["list"]);
-/// What is wrong within a group otherwise, the packer says.
-const GROUP: (&str, &[&str]) =
-    ("a store path, a predicate or a list of them", &["integer", "bool", "string", "path", "list", "set"]);
+/// A part of an argument's place.
+#[derive(Clone, Copy)]
+enum Step {
+    Key(&'static str),
+    /// The second element of a list.
+    Element,
+}
 
-/// Every argument: its path, where it stands (`VALUE` is its value), and what it takes.
-type Argument = (&'static str, &'static str, (&'static str, &'static [&'static str]));
+/// An argument, or a part of one: its place, and the types that it accepts.
+struct Place {
+    steps: Vec<Step>,
+    accepts: Vec<String>,
+}
 
-const ARGUMENTS: &[Argument] = &[
-    ("name", "@name = VALUE;", STRING),
-    ("tag", "@tag = VALUE;", STRING),
-    ("arch", "@arch = VALUE;", STRING),
-    ("system", "@system = VALUE;", STRING),
-    ("created", "@created = VALUE;", STRING),
-    ("compression", "@compression = VALUE;", STRING),
-    ("strategy", "@strategy = VALUE;", STRING),
-    ("config", "@config = VALUE;", SET),
-    ("maxLayers", "@maxLayers = VALUE;", INTEGER),
-    ("layerLimit", "@layerLimit = VALUE;", INTEGER),
-    ("fromImage", "@fromImage = VALUE;", STORE_PATH),
-    ("copyToRoot", "@copyToRoot = VALUE;", STORE_PATHS),
-    ("copyToRoot[1]", "@copyToRoot = [ (sh \"a\" \"\") VALUE ];", STORE_PATH),
-    ("groups", "@groups = VALUE;", GROUPS),
-    ("groups[0]", "@groups = [ VALUE ];", GROUP),
-    ("groups[0][1]", "@groups = [ [ (sh \"a\" \"\") VALUE ] ];", GROUP),
-    ("groups[0].not.depsOf[1]", "groups = [ { not = { @depsOf = [ (sh \"a\" \"\") VALUE ]; }; } ];", GROUP),
-    ("perms", "@perms = VALUE;", SETS),
-    ("perms[0]", "@perms = [ VALUE ];", SET),
-    ("perms[0].path", "perms = [ { @path = VALUE; } ];", STORE_PATH),
-    ("perms[0].regex", "perms = [ { @regex = VALUE; } ];", STRING),
-    ("perms[0].mode", "perms = [ { @mode = VALUE; } ];", MODE),
-    ("perms[0].uid", "perms = [ { @uid = VALUE; } ];", INTEGER),
-    ("perms[0].gid", "perms = [ { @gid = VALUE; } ];", INTEGER),
-    ("perms[0].uname", "perms = [ { @uname = VALUE; } ];", STRING),
-    ("perms[0].gname", "perms = [ { @gname = VALUE; } ];", STRING),
-    ("layers", "@layers = VALUE;", SETS),
-    ("layers[1]", "@layers = [ { } VALUE ];", SET),
-    ("layers[1].deps", "layers = [ { } { @deps = VALUE; } ];", STORE_PATHS),
-    ("layers[1].deps[0]", "layers = [ { } { @deps = [ VALUE ]; } ];", STORE_PATH),
-    ("layers[1].copyToRoot", "layers = [ { } { @copyToRoot = VALUE; } ];", STORE_PATHS),
-    ("layers[1].ignore", "layers = [ { } { @ignore = VALUE; } ];", STORE_PATHS),
-    ("layers[1].maxLayers", "layers = [ { } { @maxLayers = VALUE; } ];", INTEGER),
-    ("layers[1].strategy", "layers = [ { } { @strategy = VALUE; } ];", STRING),
-    ("layers[1].groups", "layers = [ { } { @groups = VALUE; } ];", GROUPS),
-    ("layers[1].perms", "layers = [ { } { @perms = VALUE; } ];", SETS),
-    (
-        "layers[1].perms[2].mode",
-        "layers = [ { } { perms = [ { path = /etc/passwd; } { path = /etc/passwd; } { @mode = VALUE; } ]; } ];",
-        MODE,
-    ),
-    ("layers[1].metadata", "layers = [ { } { @metadata = VALUE; } ];", SET),
-    ("layers[1].metadata.created", "layers = [ { } { metadata = { @created = VALUE; }; } ];", STRING),
-    ("layers[1].metadata.created_by", "layers = [ { } { metadata = { @created_by = VALUE; }; } ];", STRING),
-    ("layers[1].metadata.author", "layers = [ { } { metadata = { @author = VALUE; }; } ];", STRING),
-    ("layers[1].metadata.comment", "layers = [ { } { metadata = { @comment = VALUE; }; } ];", STRING),
-];
+impl Place {
+    /// All arguments and their parts, from the packer's schema.
+    fn all() -> Vec<Self> {
+        let mut places = Vec::new();
+        for (key, argument) in Argument::image().keys() {
+            Self::walk(argument, vec![Step::Key(key)], &mut places);
+        }
+        places
+    }
 
-#[test]
-fn every_wrong_type_is_named_with_its_place() {
-    let mut table = Table::new(plugin_harness!().private());
-    for (path, place, (expected, takes)) in ARGUMENTS {
-        for (kind, value, shown) in VALUES.iter().filter(|(kind, ..)| !takes.contains(kind)) {
-            let place = place.replace("VALUE", value);
-            let message =
-                format!("argument '{path}' of builtins.nixplyImage must be {expected}, but it is {shown}");
-            assert!(!kind.is_empty());
-            table.add(format!("image {{ {place} }}"), message);
+    fn walk(argument: Argument, steps: Vec<Step>, places: &mut Vec<Self>) {
+        let accepts = argument.types().map(str::to_owned).collect();
+        places.push(Self { steps: steps.clone(), accepts });
+        // The packer reads groups with the plan. Values in the config and in health checks may be anything at this depth.
+        if matches!(steps.last(), Some(Step::Key("groups")))
+            || (argument.names() == Names::Config && steps.len() > 1)
+        {
+            return;
+        }
+        let further = |step| [&steps[..], &[step]].concat();
+        for (key, argument) in argument.keys() {
+            Self::walk(argument, further(Step::Key(key)), places);
+        }
+        let is_list = argument.types().any(|kind| kind == "array");
+        if let Some(element) = argument.element().filter(|_| is_list) {
+            Self::walk(element, further(Step::Element), places);
         }
     }
-    for (_, value, shown) in VALUES.iter().filter(|(kind, ..)| *kind != "set") {
+
+    fn is_in_perms(&self, at: usize) -> bool {
+        at >= 2 && matches!(self.steps[at - 2], Step::Key("perms"))
+    }
+
+    /// The place as messages write it.
+    fn path(&self) -> String {
+        self.steps.iter().fold(String::new(), |path, step| match step {
+            Step::Key(key) if path.is_empty() => (*key).to_owned(),
+            Step::Key(key) => format!("{path}.{key}"),
+            Step::Element => format!("{path}[1]"),
+        })
+    }
+
+    /// The arguments with a value at this place. `@` precedes the innermost key.
+    fn with(&self, value: &str) -> String {
+        let last = self
+            .steps
+            .iter()
+            .rposition(|step| matches!(step, Step::Key(_)))
+            .expect("a place begins with a key");
+        let mut text = value.to_owned();
+        for (at, step) in self.steps.iter().enumerate().rev() {
+            let mark = if at == last { "@" } else { "" };
+            text = match step {
+                Step::Element => {
+                    let first = match self.steps[at - 1] {
+                        Step::Key("layers") => "{ }",
+                        Step::Key("perms") => "{ path = /etc/passwd; }",
+                        Step::Key("parents") => "0",
+                        _ => "(sh \"a\" \"\")",
+                    };
+                    format!("[ {first} {text} ]")
+                }
+                Step::Key(key) if at == 0 => format!("{mark}{key} = {text};"),
+                // The packer reports a missing path first.
+                Step::Key(key) if self.is_in_perms(at) && *key != "path" => {
+                    format!("{{ path = /etc/passwd; {mark}{key} = {text}; }}")
+                }
+                Step::Key(key) => format!("{{ {mark}{key} = {text}; }}"),
+            };
+        }
+        text
+    }
+}
+
+#[test]
+fn every_wrong_type_of_every_argument_points_at_it() {
+    let mut table = Table::new(plugin_harness!().private());
+    let places = Place::all();
+    assert!(places.len() > 60, "{} places", places.len());
+    for place in &places {
+        for (kind, value) in VALUES {
+            if place.accepts.is_empty() || place.accepts.iter().any(|accepted| accepted == kind) {
+                continue;
+            }
+            let message = format!("builtins.nixplyImage: {} must be ", place.path());
+            table.add(format!("image {{ {} }}", place.with(value)), message);
+        }
+        let message = format!("argument '{}' of builtins.nixplyImage cannot be a function", place.path());
+        table.add(format!("image {{ {} }}", place.with("(x: x)")), message);
+    }
+    for (value, shown) in
+        [("3", "an integer"), ("[ ]", "a list"), ("\"s\"", "a string"), ("(x: x)", "a function")]
+    {
         let message =
             format!("the argument of builtins.nixplyImage must be an attribute set, but it is {shown}");
         table.add(format!("@builtins.nixplyImage {value}"), message);
     }
     // The other builtin reads the same arguments and says its own name.
     table.add(
-        "builtins.nixplyPlan { name = \"x\"; perms = [ { @mode = 3; } ]; }",
-        "argument 'perms[0].mode' of builtins.nixplyPlan must be a string of octal digits, as in \"0755\", but it is an \
-         integer",
+        "builtins.nixplyPlan { name = \"x\"; perms = [ { path = /etc/passwd; @mode = 3; } ]; }",
+        "builtins.nixplyPlan: perms[0].mode must be text, not the number 3",
     );
-    // null is absent as an argument, but no element of a list.
+    // null means absent as an argument, but not as an element of a list.
     table.add(
         "image { @copyToRoot = [ null ]; }",
-        "argument 'copyToRoot[0]' of builtins.nixplyImage must be a derivation, a path or a string with a store path, but \
-         it is null",
+        "builtins.nixplyImage: copyToRoot[0] must be a store path, not null",
     );
-    table.add(
-        "image { @layers = [ null ]; }",
-        "argument 'layers[0]' of builtins.nixplyImage must be an attribute set, but it is null",
-    );
+    table.add("image { @layers = [ null ]; }", "builtins.nixplyImage: layers[0] must be an object, not null");
     table.check();
 }
 
 #[test]
-fn unknown_arguments_are_told_the_nearest_name() {
+fn unknown_arguments_suggest_the_nearest_name() {
     let mut table = Table::new(plugin_harness!().private());
-    let unknown = |path: &str| format!("unknown argument '{path}' of builtins.nixplyImage");
-    for (place, path, nearest) in [
-        ("@copytoroot = [ ];", "copytoroot", "copyToRoot"),
-        ("@maxLayer = 3;", "maxLayer", "maxLayers"),
-        ("@from_image = null;", "from_image", "fromImage"),
-        ("@layer = [ ];", "layer", "layers"),
-        ("layers = [ { } { @dep = [ ]; } ];", "layers[1].dep", "deps"),
-        ("layers = [ { @metadat.author = \"x\"; } ];", "layers[0].metadat", "metadata"),
+    for (place, subject, key, nearest) in [
+        ("@copytoroot = [ ];", "", "copytoroot", "copyToRoot"),
+        ("@maxLayer = 3;", "", "maxLayer", "maxLayers"),
+        // The value is not evaluated.
+        ("@layer = throw \"evaluated\";", "", "layer", "layers"),
+        ("layers = [ { } { @dep = [ ]; } ];", ": layers[1]", "dep", "deps"),
+        ("layers = [ { @metadat.author = \"x\"; } ];", ": layers[0]", "metadat", "metadata"),
         (
             "layers = [ { metadata = { @createdBy = \"x\"; }; } ];",
-            "layers[0].metadata.createdBy",
+            ": layers[0].metadata",
+            "createdBy",
             "created_by",
         ),
-        ("perms = [ { @modes = \"x\"; } ];", "perms[0].modes", "mode"),
+        ("perms = [ { path = /etc/passwd; @modes = \"x\"; } ];", ": perms[0]", "modes", "mode"),
         (
-            "layers = [ { perms = [ { path = /etc/passwd; } { @gnam = \"x\"; } ]; } ];",
-            "layers[0].perms[1].gnam",
+            "layers = [ { perms = [ { path = /etc/passwd; } { path = /etc/passwd; @gnam = \"x\"; } ]; } ];",
+            ": layers[0].perms[1]",
+            "gnam",
             "gname",
         ),
     ] {
-        table.add(format!("image {{ {place} }}"), format!("{}; did you mean '{nearest}'?", unknown(path)));
+        let message =
+            format!("builtins.nixplyImage{subject} cannot have the key `{key}`; did you mean `{nearest}`?");
+        table.add(format!("image {{ {place} }}"), message);
     }
     table.add(
         "image { @zzz = 1; }",
-        "unknown argument 'zzz' of builtins.nixplyImage; it takes copyToRoot maxLayers strategy groups perms parents name tag \
-         config layers fromImage lock arch system created compression annotations inheritConfig anyPlatform \
-         healthcheck nixDatabase layerLimit",
+        "builtins.nixplyImage cannot have the key `zzz`; its keys are name, tag, config, ",
     );
     table.add(
         "image { layers = [ { metadata = { @zzz = 1; }; } ]; }",
-        "unknown argument 'layers[0].metadata.zzz' of builtins.nixplyImage; it takes created created_by author comment",
-    );
-    table.add(
-        "image { perms = [ { @zzz = 1; } ]; }",
-        "unknown argument 'perms[0].zzz' of builtins.nixplyImage; it takes path regex mode uid gid uname gname",
+        "builtins.nixplyImage: layers[0].metadata cannot have the key `zzz`; its keys are created, created_by, author, comment",
     );
     table.check();
 }
 
 #[test]
-fn a_name_a_perms_path_and_a_locks_parts_are_needed() {
+fn missing_parts_are_named() {
     let mut table = Table::new(plugin_harness!().private());
     for arguments in ["{ }", "{ name = null; }", "{ tag = \"x\"; }"] {
         for builtin in ["nixplyImage", "nixplyPlan"] {
@@ -215,60 +237,63 @@ fn a_name_a_perms_path_and_a_locks_parts_are_needed() {
             );
         }
     }
-    for lock in ["{ }", "{ file = /etc/passwd; }", "{ image = \"x\"; }"] {
+    for (lock, missing) in
+        [("{ }", "file"), ("{ file = /etc/passwd; }", "image"), ("{ image = \"x\"; }", "file")]
+    {
         table.add(
             format!("image {{ layers = [ {{ @lock = {lock}; }} ]; }}"),
-            "argument 'layers[0].lock' of builtins.nixplyImage needs a file and an image",
+            format!("builtins.nixplyImage: layers[0].lock lacks the key `{missing}`"),
         );
     }
     for (place, path) in [
         ("@perms = [ { } ];", "perms[0]"),
         ("layers = [ { @perms = [ { path = null; mode = \"0755\"; } ]; } ];", "layers[0].perms[0]"),
+        ("@nixDatabase = { };", "nixDatabase"),
     ] {
         table.add(
             format!("image {{ {place} }}"),
-            format!("argument '{path}' of builtins.nixplyImage has no path"),
+            format!("builtins.nixplyImage: {path} lacks the key `path`"),
         );
     }
     table.check();
 }
 
 #[test]
-fn values_out_of_range_are_named_with_their_place() {
+fn values_out_of_range_point_at_their_arguments() {
     let mut table = Table::new(plugin_harness!().private());
-    for (place, path) in [("@maxLayers = N;", "maxLayers"), ("@layerLimit = N;", "layerLimit")] {
+    let mut add = |arguments: String, message: String| {
+        table.add(format!("image {{ {arguments} }}"), format!("builtins.nixplyImage: {message}"));
+    };
+    for path in ["maxLayers", "layerLimit"] {
         for number in ["0", "(-1)", "1000001", "9223372036854775807"] {
             let shown = number.trim_matches(['(', ')']);
-            table.add(
-                format!("image {{ {} }}", place.replace('N', number)),
-                format!(
-                    "argument '{path}' of builtins.nixplyImage must be a number from 1 to 1000000, but it is {shown}"
-                ),
+            add(
+                format!("@{path} = {number};"),
+                format!("{path} must be a whole number from 1 to 1000000, not the number {shown}"),
             );
         }
     }
-    for path in ["copyToRoot", "fromImage"] {
-        table.add(
-            format!("image {{ @{path} = \"\"; }}"),
-            format!("argument '{path}' of builtins.nixplyImage is an empty string, not a store path"),
-        );
+    for path in ["copyToRoot", "fromImage", "lock"] {
+        add(format!("@{path} = \"\";"), format!("{path} must be a store path, not empty"));
     }
-    for (place, path) in [
-        ("@name = \"\";", "name"),
-        ("@tag = \"\";", "tag"),
-        ("@arch = \"\";", "arch"),
-        ("@system = \"\";", "system"),
-        ("@created = \"\";", "created"),
-        ("@compression = \"\";", "compression"),
-        ("@strategy = \"\";", "strategy"),
-        ("layers = [ { @strategy = \"\"; } ];", "layers[0].strategy"),
-        ("layers = [ { metadata = { @created = \"\"; }; } ];", "layers[0].metadata.created"),
-    ] {
-        table.add(
-            format!("image {{ {place} }}"),
-            format!("argument '{path}' of builtins.nixplyImage must not be empty"),
-        );
+    for path in ["name", "tag", "arch", "system", "created"] {
+        add(format!("@{path} = \"\";"), format!("{path} must be non-empty text, not empty"));
     }
+    for path in ["compression", "strategy"] {
+        add(format!("@{path} = \"\";"), format!("{path} must be one of "));
+    }
+    add(
+        "layers = [ { @strategy = \"\"; } ];".into(),
+        "layers[0].strategy must be one of min-churn, popularity".into(),
+    );
+    add(
+        "layers = [ { metadata = { @created = \"\"; }; } ];".into(),
+        "layers[0].metadata.created must be non-empty text, not empty".into(),
+    );
+    add(
+        "perms = [ { path = /etc/passwd; @uid = -1; } ];".into(),
+        "perms[0].uid -1 is not valid: expected an id from 0 to 4294967294".into(),
+    );
     for path in ["name", "tag", "arch", "created", "compression", "strategy"] {
         table.add(
             format!("image {{ @{path} = \"${{sh \"a\" \"\"}}\"; }}"),
@@ -279,114 +304,151 @@ fn values_out_of_range_are_named_with_their_place() {
 }
 
 #[test]
-fn what_the_packer_refuses_points_at_the_call() {
+fn errors_of_the_packer_point_at_their_arguments() {
     let mut table = Table::new(plugin_harness!().private());
-    let file = "(builtins.toFile \"f\" \"\")";
     for (arguments, message) in [
+        ("@strategy = \"best\";", "strategy must be one of min-churn, popularity"),
+        ("@strategy = \"sise\";", "explicit, not \"sise\"; did you mean \"size\"?"),
         (
-            "strategy = \"best\";",
-            "strategy \"best\" is not valid: expected one of popularity, single, per-path, size",
-        ),
-        (
-            "strategy = \"explicit\";",
+            "@strategy = \"explicit\";",
             "strategy \"explicit\" is not valid: it needs groups, a list of groups of store paths",
         ),
         (
-            "strategy = \"single\"; groups = [ [ FILE ] ];",
+            "strategy = \"single\"; @groups = [ [ FILE ] ];",
             "groups is not valid: they go with strategy \"explicit\", not \"single\"",
         ),
+        ("@groups = [ ];", "groups is not valid: there is no group in it: name one, or leave groups out"),
         (
-            "layers = [ { deps = FILE; groups = [ [ FILE ] [ FILE ] ]; } ];",
-            "explicit layer groups is not valid: groups 0 and 1 both name",
-        ),
-        ("groups = [ ];", "groups is not valid: there is no group in it: name one, or leave groups out"),
-        (
-            "groups = [ { paths = FILE; } { depsOf = [ FILE 3 ]; } ];",
+            "groups = [ { paths = FILE; } { @depsOf = [ FILE 3 ]; } ];",
             "groups[1].depsOf[1] is not valid: expected a store path or a predicate, but it is 3",
         ),
         (
-            "layers = [ { deps = FILE; groups = [ { dpsOf = FILE; } ]; } ];",
+            "layers = [ { deps = FILE; groups = [ { @dpsOf = FILE; } ]; } ];",
             "layers[0].groups[0].dpsOf is not valid: there is no such predicate: expected one of roots, depsOf",
         ),
         (
-            "groups = [ { name = \"lib(foo\"; } ];",
+            "groups = [ { @name = \"lib(foo\"; } ];",
             "groups[0].name is not valid: unclosed group, at character 4 of \"lib(foo\"",
         ),
-        ("groups = [ [ \"/etc/passwd\" ] ];", "groups[0][0] is not valid: store path \"/etc/passwd\""),
+        ("@groups = [ [ \"/etc/passwd\" ] ];", "groups[0][0] is not valid: store path \"/etc/passwd\""),
         (
-            "layers = [ { } { deps = [ FILE ]; strategy = \"explicit\"; } ];",
+            "layers = [ { } { deps = [ FILE ]; @strategy = \"explicit\"; } ];",
             "layers[1].strategy \"explicit\" is not valid: it needs groups",
         ),
+        ("@compression = \"lz4\";", "compression must be one of none, gzip, zstd, optionally with a level"),
+        ("@compression = \"zstd:20\";", "(gzip:1 to gzip:12, zstd:1 to zstd:19), not \"zstd:20\""),
         (
-            "compression = \"lz4\";",
-            "compression \"lz4\" is not valid: expected none, gzip or zstd, perhaps with a level",
+            "@compression = \"gzip:0\";",
+            "compression must be one of none, gzip, zstd, optionally with a level",
         ),
         (
-            "compression = \"zstd:20\";",
-            "compression \"zstd:20\" is not valid: expected none, gzip or zstd, perhaps with a level",
-        ),
-        (
-            "compression = \"gzip:0\";",
-            "compression \"gzip:0\" is not valid: expected none, gzip or zstd, perhaps with a level",
-        ),
-        (
-            "created = \"now\";",
+            "@created = \"now\";",
             "created \"now\" is not valid: expected RFC 3339, as in \"2024-05-13T09:31:10Z\"",
         ),
         (
-            "created = \"2024-02-30T00:00:00Z\";",
+            "@created = \"2024-02-30T00:00:00Z\";",
             "created \"2024-02-30T00:00:00Z\" is not valid: expected RFC 3339",
         ),
         (
-            "system = \"sparc-linux\";",
+            "@system = \"sparc-linux\";",
             "system \"sparc-linux\" is not valid: its processor has no OCI name known here: set arch",
         ),
-        ("config.Entrypoint = 3;", "config.Entrypoint must be a list of texts, not the number 3"),
-        ("config.Env = [ 3 ];", "config.Env[0] must be text, not the number 3"),
+        ("config = { @Entrypoint = 3; };", "config.Entrypoint must be a list of texts, not the number 3"),
+        ("config = { @Env = [ 3 ]; };", "config.Env[0] must be text, not the number 3"),
         (
-            "layers = [ { deps = FILE; perms = [ { path = FILE; mode = \"9\"; } ]; } ];",
+            "layers = [ { deps = FILE; perms = [ { path = FILE; @mode = \"9\"; } ]; } ];",
             "\"9\" is not valid: expected octal digits up to 7777, as in \"0755\"",
         ),
         (
-            "layers = [ { deps = FILE; perms = [ { path = FILE; regex = \"(\"; } ]; } ];",
+            "layers = [ { deps = FILE; perms = [ { path = FILE; @regex = \"(\"; } ]; } ];",
             "\"(\" is not valid: ",
         ),
         (
-            "layers = [ { parents = [ 0 ]; deps = FILE; } ];",
-            "layers[0].parents[0] 0 is not valid: expected the place of a layer ahead of this one: there are 0",
+            "layers = [ { @parents = [ 0 ]; deps = FILE; } ];",
+            "layers[0].parents[0] 0 is not valid: expected the index of an earlier layer; there are 0",
         ),
         (
-            "layers = [ { prebuilt = FILE; deps = FILE; } ];",
-            "layers[0].prebuilt is not valid: these layers have been packed already: nothing else can be said of them",
+            "layers = [ { @prebuilt = FILE; deps = FILE; } ];",
+            "layers[0].prebuilt is not valid: it cannot be combined with other arguments of a layer",
+        ),
+        (
+            "layers = [ { @deps = \"/nix/store/0123456789abcdfghijklmnpqrsvwxyz-gone\"; } ];",
+            "layers[0].deps '/nix/store/0123456789abcdfghijklmnpqrsvwxyz-gone' is not a path in the store that Nix knows",
         ),
     ] {
-        table.add(
-            format!(
-                "(@builtins.nixplyImage {{ name = \"x\"; {} }}).outPath",
-                arguments.replace("FILE", file)
-            ),
-            message,
-        );
+        let arguments = arguments.replace("FILE", "(builtins.toFile \"f\" \"\")");
+        table.add(format!("image {{ {arguments} }}"), message);
     }
+    // Errors about several arguments point at the call.
+    let groups = "groups = [ [ file ] [ file ] ]; deps = file;";
+    table.add(
+        format!("let file = builtins.toFile \"f\" \"\"; in (@builtins.nixplyImage {{ name = \"x\"; layers = [ {{ {groups} }} ]; }}).outPath"),
+        "cannot pack image 'x': explicit layer groups is not valid: groups 0 and 1 both name",
+    );
     table.check();
 }
 
+/// The examples of the documentation: each builds the same image at both frontends.
 #[test]
-fn packer_errors_name_the_image_and_what_was_tried() {
-    let nix = plugin_harness!().private();
-    let file = nix.file(
-        "x.nix",
-        "let wrong = { name = \"Some/Name\"; compression = \"lz4\"; }; in\n\
-         { image = builtins.nixplyImage wrong; plan = builtins.nixplyPlan (wrong // { strategy = \"best\"; }); }",
-    );
-    let image = nix.eval_file(&file, "image.outPath").fails();
-    assert!(image.contains("cannot pack image 'Some/Name': compression \"lz4\" is not valid"), "{image}");
-    let plan = nix.eval_file(&file, "plan").fails();
-    assert!(plan.contains("cannot plan image 'Some/Name': "), "{plan}");
+fn every_example_builds_the_same_image_at_both_frontends() {
+    let (nix, cli) = {
+        let nix = plugin_harness!();
+        (nix.private(), nix.cli)
+    };
+    let lock = r#"{ "version": 1, "release": 1, "images": { "base": 20, "x": 1 }, "layers": [], "paths": {} }"#;
+    fs::write(nix.folder().join("nixply.lock.json"), lock).unwrap();
+    let layers = Argument::image().key("layers").and_then(Argument::element).unwrap();
+    let mut built = 0;
+    let mut wrong = Vec::new();
+    for (name, argument) in Argument::image().keys().chain(layers.keys()) {
+        let description = argument.schema()["description"].as_str().unwrap();
+        let (_, example) = description.split_once("```nix\n").unwrap();
+        let (example, _) = example.split_once("\n```").unwrap();
+        // This machine does not build derivations for other systems.
+        let example = example
+            .replace("./nix/", &format!("{}/nix/", Nix::repository().display()))
+            .replace("{ inherit nixply; }", "{ inherit builder; }");
+        let file = nix.file(
+            &format!("{name}.nix"),
+            &format!(
+                "let builder = \"${{builtins.path {{ path = {cli}; name = \"nixply\"; }}}}\"; pkg = name: sh name \"mkdir -p $out/bin; : > $out/bin/${{name}}\"; \
+                 pkgs = builtins.listToAttrs (map (name: {{ inherit name; value = pkg name; }}) [ \"hello\" \"bash\" \"python3\" \"cacert\" ]); \
+                 image = {{ name = \"x\"; }} // {{\n{example}\n}}; in {{ \
+                 plugin = builtins.readFile (builtins.nixplyImage image).outPath; \
+                 derivation = builtins.readFile (buildImage (removeAttrs image [ \"system\" ])).outPath; }}",
+                cli = cli.display()
+            ),
+        );
+        let [plugin, derivation] = ["plugin", "derivation"].map(|frontend| nix.eval_file(&file, frontend));
+        built += 1;
+        let is_same = name == "system" || plugin.stdout == derivation.stdout;
+        if plugin.code != Some(0) || derivation.code != Some(0) || !is_same {
+            wrong.push(format!(
+                "{name}:\n{}{}\n{}{}",
+                plugin.stdout, plugin.stderr, derivation.stdout, derivation.stderr
+            ));
+        }
+    }
+    assert!(built > 30, "{built} examples");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-fn errors_inside_of_arguments_are_nixs_own() {
+fn packer_errors_name_the_image_and_the_action() {
+    let nix = plugin_harness!().private();
+    let file = nix.file(
+        "x.nix",
+        "let wrong = { name = \"Some/Name\"; parents = [ 3 ]; }; in\n\
+         { image = builtins.nixplyImage wrong; plan = builtins.nixplyPlan wrong; }",
+    );
+    let image = nix.eval_file(&file, "image.outPath").fails();
+    assert!(image.contains("cannot pack image 'Some/Name': parents[0] 3 is not valid"), "{image}");
+    let plan = nix.eval_file(&file, "plan").fails();
+    assert!(plan.contains("cannot plan image 'Some/Name': parents[0] 3"), "{plan}");
+}
+
+#[test]
+fn errors_inside_of_arguments_come_from_nix() {
     let mut table = Table::new(plugin_harness!().private());
     let missing = "attribute 'missing' missing";
     for place in [
@@ -412,11 +474,14 @@ fn errors_inside_of_arguments_are_nixs_own() {
     let error = run(nix.command("nix").args(["eval", "-f"]).arg(&file)).fails();
     assert!(error.contains("not today"), "{error}");
     assert!(!error.contains("cannot pack"), "{error}");
-    // A config that JSON cannot say.
+    // A value that JSON does not have.
     let file =
         nix.file("y.nix", "(builtins.nixplyImage {\n name = \"x\";\n config.Cmd = [ (x: x) ]; }).outPath");
     let error = run(nix.command("nix").args(["eval", "-f"]).arg(&file)).fails();
-    assert!(error.contains("cannot convert a function to JSON"), "{error}");
+    assert!(
+        error.contains("argument 'config.Cmd[0]' of builtins.nixplyImage cannot be a function"),
+        "{error}"
+    );
     assert!(error.contains("y.nix:"), "{error}");
 }
 
@@ -445,7 +510,7 @@ fn null_is_absent_everywhere() {
           };
         in { names = map (image: { path = image.outPath; tag = image.imageTag; }) [ nulls plain ]; }"#,
     );
-    let names: serde_json::Value = serde_json::from_str(&nix.eval_file(&file, "names").ok()).unwrap();
+    let names: Value = serde_json::from_str(&nix.eval_file(&file, "names").ok()).unwrap();
     assert_eq!(names[0], names[1]);
     let spec = fs::read_to_string(names[0]["path"].as_str().unwrap()).unwrap();
     assert_eq!(spec.matches("\"digest\"").count(), 3, "{spec}");
@@ -468,7 +533,7 @@ fn every_argument_arrives() {
         }"#,
     );
     let path: String = serde_json::from_str(&nix.eval_file(&file, "image.outPath").ok()).unwrap();
-    let spec: serde_json::Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let spec: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     assert_eq!(spec["arch"], "m68k");
     assert_eq!(spec["created"], "2020-01-02T03:04:05Z");
     assert_eq!(spec["image-config"], serde_json::json!({ "User": "u" }));
@@ -489,7 +554,7 @@ fn every_argument_arrives() {
 }
 
 #[test]
-fn doors_agree_on_values_that_could_mean_nothing() {
+fn frontends_agree_on_empty_values() {
     let nix = plugin_harness!().private();
     let mut wrong = Vec::new();
     for arguments in [
@@ -520,7 +585,7 @@ fn doors_agree_on_values_that_could_mean_nothing() {
                  builder = builtins.readFile (buildImage image).outPath; }}"
             ),
         );
-        let [plugin, builder] = ["plugin", "builder"].map(|door| nix.eval_file(&file, door));
+        let [plugin, builder] = ["plugin", "builder"].map(|frontend| nix.eval_file(&file, frontend));
         if (plugin.code == Some(0)) != (builder.code == Some(0)) || plugin.stdout != builder.stdout {
             let short = |output: &Output| match output.code {
                 Some(0) => output.stdout.replace("\\t", "").replace("\\n", "").replace("\\\"", "'"),
@@ -533,7 +598,7 @@ fn doors_agree_on_values_that_could_mean_nothing() {
 }
 
 #[test]
-fn doors_agree_on_the_names_and_tags_that_registries_take() {
+fn frontends_agree_on_names_and_tags() {
     let nix = plugin_harness!().private();
     let mut cases: Vec<(String, bool)> = Vec::new();
     for (name, good) in [
@@ -570,7 +635,7 @@ fn doors_agree_on_the_names_and_tags_that_registries_take() {
                  plugin = show (builtins.nixplyImage {{ {arguments} }}); builder = show (buildImage {{ {arguments} }}); }}"
             ),
         );
-        let [plugin, builder] = ["plugin", "builder"].map(|door| nix.eval_file(&file, door));
+        let [plugin, builder] = ["plugin", "builder"].map(|frontend| nix.eval_file(&file, frontend));
         if good {
             assert_eq!(plugin.ok(), builder.ok(), "{arguments}");
             continue;
@@ -578,14 +643,14 @@ fn doors_agree_on_the_names_and_tags_that_registries_take() {
         for output in [plugin, builder] {
             assert_eq!(output.code, Some(1), "{arguments}: {}", output.stdout);
             let says =
-                output.stderr.contains("registries take") || output.stderr.contains("must not be empty");
+                output.stderr.contains("registries take") || output.stderr.contains("must be non-empty text");
             assert!(says, "{arguments}: {}", output.stderr);
         }
     }
 }
 
 #[test]
-fn text_that_is_not_utf8_is_named_with_its_place() {
+fn text_that_is_not_utf8_points_at_its_argument() {
     let nix = plugin_harness!().private();
     fs::write(nix.folder().join("latin"), b"caf\xe9").unwrap();
     let mut table = Table::new(nix);
@@ -593,14 +658,13 @@ fn text_that_is_not_utf8_is_named_with_its_place() {
     for (arguments, place) in [
         (format!("@name = {latin};"), "name"),
         (format!("@tag = {latin};"), "tag"),
-        (format!("@config = {{ Labels.a = {latin}; }};"), "config"),
+        (format!("config = {{ Labels = {{ @a = {latin}; }}; }};"), "config.Labels.a"),
         (
             format!("perms = [ {{ path = builtins.toFile \"f\" \"\"; @regex = {latin}; }} ];"),
             "perms[0].regex",
         ),
         (format!("layers = [ {{ metadata = {{ @comment = {latin}; }}; }} ];"), "layers[0].metadata.comment"),
     ] {
-        // What the message is for: some say "is not", the config's "has text in it that is not".
         table.add(format!("image {{ {arguments} }}"), format!("argument '{place}' of builtins.nixplyImage "));
     }
     table.check();

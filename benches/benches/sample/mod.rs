@@ -2,9 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::closure::Store;
-use nixply_packer::pack::{Control, LayerPath, PackedLayer, Packer};
-use nixply_packer::plan::PlannedPath;
+use nixply_packer::{Control, LayerPath, PackedLayer, Packer, PlannedPath, Store};
 use tempfile::TempDir;
 
 /// It lies in a temporary folder, and goes with it.
@@ -12,12 +10,15 @@ pub(crate) struct Sample {
     folder: TempDir,
 }
 
+/// The name of the path.
+const BASE: &str = "00000000000000000000000000000000-path";
+
 impl Sample {
     /// A store path of these files. A name may have folders in it.
     pub(crate) fn new(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for (name, bytes) in files {
-            let file = folder.path().join("path").join(name);
+            let file = folder.path().join(BASE).join(name);
             std::fs::create_dir_all(file.parent().expect("it has one")).expect("a temporary folder");
             std::fs::write(file, bytes).expect("a temporary file");
         }
@@ -27,7 +28,8 @@ impl Sample {
     /// A layer of the path alone, with an archive hash, without which a cache keeps nothing.
     pub(crate) fn layer(&self) -> Vec<LayerPath> {
         let store = Store { dir: "/nix/store".into(), real_dir: self.folder.path().into() };
-        let path = PlannedPath { path: "/nix/store/path".into(), options: None };
+        let path =
+            PlannedPath { path: format!("/nix/store/{BASE}").parse().expect("a store path"), options: None };
         let path = LayerPath::new(&path, &store).expect("no rules to refuse");
         vec![path.with_archive("sha256-of-the-sample", 0)]
     }

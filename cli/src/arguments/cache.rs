@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 use clap::builder::OsStringValueParser;
 use etcetera::base_strategy::{BaseStrategy, Xdg};
-use nixply_packer::cache::Cache;
+use nixply_packer::Cache;
 
 use super::{unless_empty, values};
 

@@ -1,7 +1,6 @@
 //! `--strategy` and `--max-layers`: overrides of a request's layering.
 
-use nixply_packer::plan::Strategy;
-use nixply_packer::request::ImageRequest;
+use nixply_packer::{ImageRequest, Strategy};
 
 use super::values;
 

@@ -4,9 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use nixply_packer::Error;
-use nixply_packer::closure::{Closure, Store, StorePath};
-use nixply_packer::request::{FleetRequest, ImageRequest};
+use nixply_packer::{Closure, Error, FleetRequest, ImageRequest, Store, StorePath};
 
 use crate::{documents, nix};
 
@@ -55,9 +53,14 @@ impl RequestArgs {
 pub(crate) fn with_document_name(error: Error, request: &Path, closure: Option<&Path>) -> anyhow::Error {
     let document = match &error {
         Error::NotInClosure { .. } | Error::Cycle(_) => closure,
-        Error::Invalid { .. } | Error::Document(_) | Error::OfImage { .. } | Error::Unreadable { .. } => {
-            Some(request)
-        }
+        Error::Invalid { .. }
+        | Error::Document(_)
+        | Error::LockFile { .. }
+        | Error::NotInLock { .. }
+        | Error::NotSpec { .. }
+        | Error::OfImage { .. }
+        | Error::StorePath(_)
+        | Error::Unreadable { .. } => Some(request),
         _ => None,
     };
     let error = anyhow::Error::from(error);

@@ -4,9 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::builder::FalseyValueParser;
-use nixply_packer::cache::Cache;
-use nixply_packer::closure::Store;
-use nixply_packer::pack::Packer;
+use nixply_packer::{Cache, Packer, Store};
 
 use super::{unless_empty, values};
 

@@ -6,11 +6,8 @@ use std::ops::RangeInclusive;
 
 use bytesize::ByteSize;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use nixply_packer::Error;
-use nixply_packer::closure::Store;
-use nixply_packer::compress::Codec;
 use nixply_packer::image::reference;
-use nixply_packer::plan::Strategy;
+use nixply_packer::{Codec, Error, Store, Strategy};
 use nixply_registry::server::Compression;
 
 /// Parses a number of layers.
@@ -62,7 +59,7 @@ pub(crate) fn codec(text: &str) -> Result<Codec, String> {
 
 /// Parses a registry's codec.
 pub(crate) fn compression(text: &str) -> Result<Compression, String> {
-    text.parse().map_err(|_| format!("expected auto, {}", Codec::forms()))
+    text.parse().map_err(|_| format!("expected auto or {}", Codec::forms()))
 }
 
 /// Parses a store directory.
@@ -152,8 +149,8 @@ mod tests {
 
     #[test]
     fn errors_about_codecs_and_addresses_have_examples() {
-        assert!(codec("xz").unwrap_err().starts_with("expected none, gzip or zstd"));
-        assert!(compression("zstd:20").unwrap_err().starts_with("expected auto, none, gzip or zstd"));
+        assert!(codec("xz").unwrap_err().starts_with("expected one of none, gzip, zstd"));
+        assert!(compression("zstd:20").unwrap_err().starts_with("expected auto or one of none, gzip, zstd"));
         for text in ["80", "localhost:80", "127.0.0.1", "[::1]", "127.0.0.1:65536"] {
             assert!(address(text).unwrap_err().contains("127.0.0.1:5000"), "{text:?}");
         }

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use nixply_packer::cache::Cache;
-use nixply_packer::pack::Control;
+use nixply_packer::{Cache, Control};
 
 use crate::arguments::{CacheArgs, LayeringArgs, RequestArgs, StoreArgs, Verbosity};
 use crate::documents::lock_file;

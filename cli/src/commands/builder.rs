@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use nixply_packer::closure::Store;
-use nixply_packer::pack::{Control, Packer};
 use nixply_packer::request::{BuilderInput, BuilderJob};
+use nixply_packer::{Control, Packer, Store};
 
 use crate::documents::read_text;
 use crate::process::stop_flag;

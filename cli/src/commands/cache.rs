@@ -3,10 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use nixply_packer::cache::{Cache, Compared, Others};
-use nixply_packer::closure::Store;
 use nixply_packer::image::Imported;
-use nixply_packer::pack::Control;
+use nixply_packer::{Cache, Compared, Control, Others, Store};
 
 use crate::arguments::{CacheDirArgs, unless_empty, values};
 use crate::documents;

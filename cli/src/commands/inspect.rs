@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use nixply_packer::digest::Digest;
-use nixply_packer::image::{go_json, oci};
+use nixply_packer::image::oci;
+use nixply_packer::{Digest, go_json};
 use serde_json::json;
 
 use crate::documents;

@@ -3,10 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use nixply_packer::cache::Cache;
-use nixply_packer::compress::Codec;
 use nixply_packer::image::layout;
-use nixply_packer::pack::Control;
+use nixply_packer::{Cache, Codec, Control};
 
 use crate::arguments::{CacheArgs, StoreArgs, Verbosity, values};
 use crate::documents::{LayerFiles, SpecFile};

@@ -6,20 +6,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use nixply_packer::closure::{Closure, Store, StorePath};
-use nixply_packer::compress::Codec;
-use nixply_packer::document;
-use nixply_packer::image::config::ImageConfig;
-use nixply_packer::image::doubts::doubts;
-use nixply_packer::image::import;
-use nixply_packer::image::platform::{LINUX, Platform, Processor};
-use nixply_packer::image::spec::{
-    History, ImageSpec, Layer, ZERO_TIME, canonical_time, read_layers, write_layers,
+use nixply_packer::image::{
+    History, ImageConfig, LINUX, Platform, Processor, ZERO_TIME, canonical_time, doubts, import, read_layers,
+    write_layers,
 };
-use nixply_packer::pack::{Control, Packer};
-use nixply_packer::plan::{self, PlannedPath};
 use nixply_packer::request::{LayerPlan, Packing};
-use nixply_packer::rules::{GoPermPath, PermPath, RewritePath};
+use nixply_packer::{
+    Closure, Codec, Control, GoPermPath, ImageSpec, Layer, Packer, PermPath, PlannedPath, RewritePath, Store,
+    StorePath, Strategy, document, plan,
+};
 use serde::de::DeserializeOwned;
 
 use crate::arguments::values;
@@ -243,10 +238,11 @@ impl Layers {
             let place = format!("perms[{at}]");
             perm.perm.check(&perm.path, &place)?;
         }
-        let ignore: Vec<StorePath> =
-            named(self.ignore.as_deref()).iter().map(|path| path.to_string_lossy().as_ref().into()).collect();
+        let ignored = named(self.ignore.as_deref());
+        let ignored = ignored.iter().map(|path| StorePath::parse(&path.to_string_lossy()));
+        let ignore = ignored.collect::<Result<Vec<_>, _>>().context("--ignore")?;
         let options = plan::Options {
-            strategy: plan::Strategy::Popularity,
+            strategy: Strategy::Popularity,
             max_layers: self.max_layers,
             rewrites: &rewrites,
             perms: &perms,

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use nixply_packer::closure::Closure;
-use nixply_packer::digest::Digest;
-use nixply_packer::plan::PlannedPath;
-use nixply_packer::request::{FleetRequest, ImagePlan, PlannedLayer};
+use nixply_packer::request::{ImagePlan, PlannedLayer};
+use nixply_packer::{Closure, Digest, FleetRequest, PlannedPath};
 use serde_json::{Value, json};
 
 use crate::arguments::{LayeringArgs, RequestArgs, StoreArgs};

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use nixply_packer::cache::Cache;
-use nixply_packer::closure::Store;
+use nixply_packer::{Cache, Store};
 use nixply_registry::server::{Compression, Counts, Image, Options, Readers};
 use tempfile::TempDir;
 

@@ -9,11 +9,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::{Context, Error, Result, anyhow};
-use nixply_packer::closure::{Closure, Store};
-use nixply_packer::image::spec::ImageSpec;
-use nixply_packer::request::{FleetRequest, ImageRequest};
-use nixply_packer::wording;
-use nixply_packer::{document, given, open};
+use nixply_packer::{Closure, FleetRequest, ImageRequest, ImageSpec, Store, document, given, open, wording};
 use serde_json::Value;
 
 use self::kind::{Kind, format_of, is_installable, is_nix};

@@ -4,8 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use nixply_packer::closure::Store;
-use nixply_packer::image::spec::ImageSpec;
+use nixply_packer::{ImageSpec, Store};
 
 use super::kind::Kind;
 

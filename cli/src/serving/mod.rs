@@ -5,10 +5,8 @@ mod private_registry;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use nixply_packer::compress::Codec;
 use nixply_packer::image::blob;
-use nixply_packer::image::spec::ImageSpec;
-use nixply_packer::pack::Control;
+use nixply_packer::{Codec, Control, ImageSpec};
 use nixply_registry::server::{Compression, Image, Options, Server};
 use tempfile::TempDir;
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use nixply_packer::cache::Cache;
+use nixply_packer::Cache;
 use nixply_registry::server::{Compression, Image, Options, Readers, Secret, Server};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nixply_packer::pack::{PackedLayer, Progress};
+use nixply_packer::{PackedLayer, Progress};
 
 use super::{Bars, count, human, is_live, say};
 

@@ -5,8 +5,7 @@ mod summary;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nixply_packer::image::spec::ImageSpec;
-use nixply_packer::pack::{PackedLayer, Progress};
+use nixply_packer::{ImageSpec, PackedLayer, Progress};
 use nixply_registry::server::{Observer, Read};
 
 use self::summary::Seen;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use nixply_packer::image::spec::{ImageSpec, Layer};
+use nixply_packer::{ImageSpec, Layer};
 
 use crate::terminal::{count, human};
 
@@ -134,7 +134,7 @@ mod tests {
     }
 
     const PATH: &str = r#""paths":[{"path":"/nix/store/0123456789abcdfghijklmnpqrsvwxyz-hello-2.12"}]"#;
-    const PATHS: &str = r#""paths":[{"path":"/nix/store/a"},{"path":"/nix/store/b"}]"#;
+    const PATHS: &str = r#""paths":[{"path":"/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a"},{"path":"/nix/store/0123456789abcdfghijklmnpqrsvwxyz-b"}]"#;
 
     #[test]
     fn every_layer_has_a_row() {

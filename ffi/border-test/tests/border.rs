@@ -4,8 +4,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use nixply_border_test::ffi;
+use nixply_packer::ImageSpec;
 use nixply_packer::image::oci;
-use nixply_packer::image::spec::ImageSpec;
 
 const PATH: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-thing";
 
@@ -31,8 +31,8 @@ fn an_image_comes_back_typed_and_observed() {
     assert_eq!(spec.arch, "amd64");
     assert_eq!(outcome.references, [PATH]);
     assert_eq!(outcome.name, "thing", "registries take lower case");
-    let manifest = nixply_packer::image::go_json::compact(&oci::manifest_of(&spec));
-    assert_eq!(outcome.manifest, nixply_packer::digest::Digest::of(&manifest).to_string());
+    let manifest = nixply_packer::go_json::compact(&oci::manifest_of(&spec));
+    assert_eq!(outcome.manifest, nixply_packer::Digest::of(&manifest).to_string());
     let size = spec.layers[0].size;
     assert_eq!(
         outcome.log,

@@ -86,7 +86,7 @@ let
 
   # The options that are arguments of an image; those of the grouping are for the environment's layers.
   arguments = lib.filterAttrs (_: value: value != null) (
-    lib.getAttrs (builtins.attrNames (import ../../arguments.nix).containerOptions) container
+    builtins.intersectAttrs (import ../../arguments.nix).containerOptions container
   );
   strategy = {
     strategy = arguments.strategy or "min-churn";

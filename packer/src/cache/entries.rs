@@ -34,9 +34,6 @@ pub struct Cache {
     pub(super) written: Arc<Written>,
 }
 
-/// The default limit of a cache's size, in bytes.
-pub const DEFAULT_LIMIT: u64 = 10_000_000_000;
-
 /// The age at which a use renews an entry's time. Most uses then write nothing.
 const FRESH: Duration = Duration::from_secs(3600);
 
@@ -51,11 +48,14 @@ pub(super) struct Document<T> {
 }
 
 impl Cache {
+    /// The default limit of a cache's size, in bytes.
+    pub const DEFAULT_LIMIT: u64 = 10_000_000_000;
+
     /// Returns a cache in this directory, which need not exist yet.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         let folder = folder.into();
         let written = Arc::new(Written::new(&folder));
-        Self { folder, shared: Vec::new(), limit: DEFAULT_LIMIT, checked: false, written }
+        Self { folder, shared: Vec::new(), limit: Self::DEFAULT_LIMIT, checked: false, written }
     }
 
     /// Sets the limit in bytes: see [`Cache::trim`].

@@ -9,7 +9,7 @@
 //!
 //! An entry is a file named by its key. It is written under another name and renamed, so any number of processes can use the
 //! directory, and each can be killed at any time. An entry counts as absent when it is missing, torn or altered (each has a
-//! checksum), or when another user could have written it (`access`). An entry that cannot be written is skipped. `upkeep`
+//! checksum), or when another user could have written it (`access`). An entry that cannot be written is skipped. `gc`
 //! bounds the size.
 //!
 //! Segments, layers and states record whether the store was checked when they were made. Entries without that record count as
@@ -17,19 +17,18 @@
 
 mod access;
 mod entries;
+mod gc;
 mod kind;
 mod layers;
 mod origin;
 mod segments;
 mod states;
-mod upkeep;
 mod written;
 
-pub use self::entries::{Cache, DEFAULT_LIMIT};
-pub use self::kind::Kind;
+pub use self::entries::Cache;
+pub use self::gc::{Compared, Others};
 pub(crate) use self::layers::KnownLayer;
-pub use self::layers::LayerKey;
+pub(crate) use self::layers::LayerKey;
 pub(crate) use self::origin::Origin;
 pub(crate) use self::segments::{SegmentKey, SegmentReader, SegmentWriter, Stored};
 pub(crate) use self::states::{Chain, State};
-pub use self::upkeep::{Compared, Others, Stat, Verified};

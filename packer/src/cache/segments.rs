@@ -350,6 +350,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store_path::StorePath;
 
     fn segment(path: &str, nar_hash: &str, options: Option<&PathOptions>, codec: &str) -> SegmentKey {
         SegmentKey::new([(path, nar_hash, options)], codec.parse().unwrap())
@@ -383,12 +384,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(folder.path());
         let info = |nar_hash: &str| PathInfo {
-            path: "/a".into(),
+            path: StorePath::named("a"),
             references: Vec::new(),
             nar_hash: nar_hash.into(),
             nar_size: 30,
         };
-        let key = segment("/a", &nar_hash::canonical("h"), None, "zstd");
+        let key = segment(StorePath::named("a").as_str(), &nar_hash::canonical("h"), None, "zstd");
         let writer = cache.new_segment(&key, &origin()).unwrap();
         writer.add(10, b"first").unwrap().add(20, b"second").unwrap().finish().unwrap();
         let size = |nar_hash, codec: &str| cache.compressed_size(&info(nar_hash), codec.parse().unwrap());

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Closure, PathInfo, Store, StorePath};
+use super::{Closure, PathInfo, Store};
 use crate::error::{Error, Result};
+use crate::store_path::StorePath;
 use crate::wording::{self, quoted};
 use crate::{document, nar_hash};
 
@@ -55,16 +56,12 @@ impl Closure {
 
     /// As [`Closure::read`], from JSON that has been read.
     pub fn of_value(value: Value, name: &str, store: &Store) -> Result<Self> {
-        let entries = Entries::of(value, name)?;
-        entries.check(store)?;
-        entries.closure()
+        Entries::of(value, name)?.of_store(store)
     }
 
     /// As [`Closure::read`], for callers that know no store: all paths must be in the store of the first one.
     pub fn read_of_one_store(text: &str, name: &str) -> Result<Self> {
-        let entries = Entries::of(document::parse(text, name)?, name)?;
-        entries.check_one_store()?;
-        entries.closure()
+        Entries::of(document::parse(text, name)?, name)?.of_one_store()
     }
 
     /// As [`Closure::new`]. Entries of one path that differ in hash or size are an error; empty and 0 are unknown, and differ
@@ -98,7 +95,15 @@ impl Closure {
 /// A document's entries, in its order.
 struct Entries<'n> {
     name: &'n str,
-    infos: Vec<PathInfo>,
+    infos: Vec<Named>,
+}
+
+/// A [`PathInfo`] whose paths are not checked yet.
+struct Named {
+    path: String,
+    references: Vec<String>,
+    nar_hash: String,
+    nar_size: u64,
 }
 
 impl<'n> Entries<'n> {
@@ -119,7 +124,7 @@ impl<'n> Entries<'n> {
             _ => return Err(Error::invalid(name, "expected a list or an object of store paths")),
         };
         let full = |name: &str| {
-            if name.starts_with('/') { StorePath::from(name) } else { format!("{prefix}{name}").into() }
+            if name.starts_with('/') { name.to_owned() } else { format!("{prefix}{name}") }
         };
         let mut infos = Vec::with_capacity(entries.len());
         for (at, (key, entry)) in entries.into_iter().enumerate() {
@@ -137,7 +142,7 @@ impl<'n> Entries<'n> {
             if !entry.valid {
                 return Err(Error::invalid(place(), "Nix does not know this path: build it first"));
             }
-            infos.push(PathInfo {
+            infos.push(Named {
                 path: full(path),
                 references: entry.references.iter().map(|name| full(name)).collect(),
                 nar_hash: nar_hash::from_json(&entry.nar_hash)
@@ -148,29 +153,40 @@ impl<'n> Entries<'n> {
         Ok(Self { name, infos })
     }
 
-    /// As [`Closure::check`], with the entry's number in the document.
-    fn check(&self, store: &Store) -> Result<()> {
-        for (at, info) in self.infos.iter().enumerate() {
-            let entry = || place(self.name, at, None);
-            store.check(info.path.as_str()).map_err(|error| Error::invalid(entry(), error))?;
-            let place = || place(self.name, at, Some(info.path.as_str()));
-            for (number, reference) in info.references.iter().enumerate() {
-                let what = || format!("{}, references[{number}]", place());
-                store.check(reference.as_str()).map_err(|error| Error::invalid(what(), error))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn check_one_store(&self) -> Result<()> {
-        let Some(first) = self.infos.first() else { return Ok(()) };
-        let store = Store::of(first.path.as_str())
-            .map_err(|error| Error::invalid(place(self.name, 0, None), error))?;
-        self.check(&store)
-    }
-
+    /// The closure, of any stores.
     fn closure(self) -> Result<Closure> {
-        Closure::consistent(self.infos, self.name)
+        self.checked(|path| StorePath::parse(path).map_err(Error::from))
+    }
+
+    /// The closure. All paths and references must be store paths of `store`.
+    fn of_store(self, store: &Store) -> Result<Closure> {
+        self.checked(|path| store.check(path))
+    }
+
+    /// The closure. All paths and references must be store paths of the store of the first one.
+    fn of_one_store(self) -> Result<Closure> {
+        let Some(first) = self.infos.first() else { return self.closure() };
+        let store =
+            Store::of(&first.path).map_err(|error| Error::invalid(place(self.name, 0, None), error))?;
+        self.of_store(&store)
+    }
+
+    /// The closure. Errors name the entry by its number in the document.
+    fn checked(self, check: impl Fn(&str) -> Result<StorePath>) -> Result<Closure> {
+        let name = self.name;
+        let checked = |(at, named): (usize, Named)| {
+            let path = check(&named.path).map_err(|error| Error::invalid(place(name, at, None), error))?;
+            let place = || place(name, at, Some(path.as_str()));
+            let references = named.references.iter().enumerate().map(|(number, reference)| {
+                let what = || format!("{}, references[{number}]", place());
+                check(reference).map_err(|error| Error::invalid(what(), error))
+            });
+            let references = references.collect::<Result<_>>()?;
+            let Named { nar_hash, nar_size, .. } = named;
+            Ok(PathInfo { path, references, nar_hash, nar_size })
+        };
+        let infos = self.infos.into_iter().enumerate().map(checked).collect::<Result<Vec<_>>>()?;
+        Closure::consistent(infos, name)
     }
 }
 
@@ -188,18 +204,24 @@ mod tests {
 
     #[test]
     fn entries_of_one_path_are_one() {
-        let text = r#"[{"path": "/nix/store/a", "narSize": 1, "references": ["/nix/store/c"]}, {"path": "/nix/store/b"},
-            {"path": "/nix/store/a", "narSize": 1, "references": ["/nix/store/b", "/nix/store/c"]}]"#;
+        let text = r#"[{"path": "/nix/store/00000000000000000000000000000000-a", "narSize": 1, "references": ["/nix/store/00000000000000000000000000000000-c"]}, {"path": "/nix/store/00000000000000000000000000000000-b"},
+            {"path": "/nix/store/00000000000000000000000000000000-a", "narSize": 1, "references": ["/nix/store/00000000000000000000000000000000-b", "/nix/store/00000000000000000000000000000000-c"]}]"#;
         let closure = Closure::from_json(text).unwrap();
         let paths: Vec<&str> = closure.iter().map(|info| info.path.as_str()).collect();
-        assert_eq!(paths, ["/nix/store/a", "/nix/store/b"]);
-        assert_eq!(closure.at(0).references, ["/nix/store/b", "/nix/store/c"].map(StorePath::from));
+        assert_eq!(
+            paths,
+            [
+                "/nix/store/00000000000000000000000000000000-a",
+                "/nix/store/00000000000000000000000000000000-b"
+            ]
+        );
+        assert_eq!(closure.at(0).references, ["b", "c"].map(StorePath::named));
     }
 
     #[test]
     fn sizes_that_no_machine_can_add_are_an_error() {
         let text = format!(
-            r#"[{{"path": "/nix/store/a", "narSize": {}}}, {{"path": "/nix/store/b", "narSize": 1}}]"#,
+            r#"[{{"path": "/nix/store/00000000000000000000000000000000-a", "narSize": {}}}, {{"path": "/nix/store/00000000000000000000000000000000-b", "narSize": 1}}]"#,
             u64::MAX
         );
         assert_eq!(
@@ -211,20 +233,20 @@ mod tests {
     #[test]
     fn every_format_of_path_info_reads_alike() {
         let texts = [
-            r#"[{"path":"/nix/store/a","references":["/nix/store/b"],"narHash":"sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=","narSize":5,"closureSize":9},
-                {"path":"/nix/store/b","references":[],"narHash":"sha256:094qif9n4cq4fdg459qzbhg1c6wywawwaaivx0k0x8xhbyx4vwic","narSize":4,"valid":true}]"#,
-            r#"{"/nix/store/a":{"references":["/nix/store/b"],"narHash":"sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=","narSize":5},
-                "/nix/store/b":{"references":[],"narHash":"sha256:094qif9n4cq4fdg459qzbhg1c6wywawwaaivx0k0x8xhbyx4vwic","narSize":4}}"#,
-            r#"{"version":2,"storeDir":"/nix/store","info":{"a":{"references":["b"],"narHash":"sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=","narSize":5},
-                "b":{"references":[],"narHash":"sha256:094qif9n4cq4fdg459qzbhg1c6wywawwaaivx0k0x8xhbyx4vwic","narSize":4}}}"#,
+            r#"[{"path":"/nix/store/00000000000000000000000000000000-a","references":["/nix/store/00000000000000000000000000000000-b"],"narHash":"sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=","narSize":5,"closureSize":9},
+                {"path":"/nix/store/00000000000000000000000000000000-b","references":[],"narHash":"sha256:094qif9n4cq4fdg459qzbhg1c6wywawwaaivx0k0x8xhbyx4vwic","narSize":4,"valid":true}]"#,
+            r#"{"/nix/store/00000000000000000000000000000000-a":{"references":["/nix/store/00000000000000000000000000000000-b"],"narHash":"sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=","narSize":5},
+                "/nix/store/00000000000000000000000000000000-b":{"references":[],"narHash":"sha256:094qif9n4cq4fdg459qzbhg1c6wywawwaaivx0k0x8xhbyx4vwic","narSize":4}}"#,
+            r#"{"version":2,"storeDir":"/nix/store","info":{"00000000000000000000000000000000-a":{"references":["00000000000000000000000000000000-b"],"narHash":"sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=","narSize":5},
+                "00000000000000000000000000000000-b":{"references":[],"narHash":"sha256:094qif9n4cq4fdg459qzbhg1c6wywawwaaivx0k0x8xhbyx4vwic","narSize":4}}}"#,
         ];
         for text in texts {
             let closure = Closure::from_json(text).unwrap();
-            let b = StorePath::from("/nix/store/b");
+            let b = StorePath::named("b");
             let first = closure.iter().next().unwrap();
             assert_eq!(
                 (first.path.as_str(), &first.references[..]),
-                ("/nix/store/a", &[b.clone()][..]),
+                ("/nix/store/00000000000000000000000000000000-a", &[b.clone()][..]),
                 "{text}"
             );
             assert_eq!((closure.len(), closure.get(&b).unwrap().nar_size), (2, 4));
@@ -235,8 +257,8 @@ mod tests {
     fn unknown_paths_and_wrong_json_are_named() {
         let error = |text: &str| Closure::from_json(text).unwrap_err().to_string();
         assert!(
-            error(r#"{"/nix/store/a":null}"#)
-                .contains("entry 0 (/nix/store/a) is not valid: Nix does not know this path")
+            error(r#"{"/nix/store/00000000000000000000000000000000-a":null}"#)
+                .contains("entry 0 (/nix/store/00000000000000000000000000000000-a) is not valid: Nix does not know this path")
         );
         assert!(error(r#"[{"path":"/a","valid":false}]"#).contains("entry 0"));
         assert!(error(r#"[{"references":[]}]"#).contains("it has no path"));
@@ -247,8 +269,11 @@ mod tests {
     #[test]
     fn a_hash_that_is_none_of_an_archive_is_named() {
         let hex = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
-        let read =
-            |hash: &str| Closure::from_json(&format!(r#"[{{"path": "/nix/store/a", "narHash": {hash}}}]"#));
+        let read = |hash: &str| {
+            Closure::from_json(&format!(
+                r#"[{{"path": "/nix/store/00000000000000000000000000000000-a", "narHash": {hash}}}]"#
+            ))
+        };
         let base64 = "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=";
         for right in [
             "null",
@@ -284,7 +309,7 @@ mod tests {
             let error = read(wrong).unwrap_err().to_string();
             assert!(
                 error.starts_with(
-                    "closure JSON, entry 0 (/nix/store/a), narHash is not valid: expected a SHA-256"
+                    "closure JSON, entry 0 (/nix/store/00000000000000000000000000000000-a), narHash is not valid: expected a SHA-256"
                 ),
                 "{wrong}: {error}"
             );
@@ -296,30 +321,37 @@ mod tests {
         let hash = |digit: &str| format!("sha256:{}", digit.repeat(64));
         let read = |entries: &str| Closure::from_json(entries).map(drop).map_err(|error| error.to_string());
         let two = |one: &str, other: &str| {
-            read(&format!(r#"[{{"path": "/nix/store/a", {one}}}, {{"path": "/nix/store/a", {other}}}]"#))
+            read(&format!(
+                r#"[{{"path": "/nix/store/00000000000000000000000000000000-a", {one}}}, {{"path": "/nix/store/00000000000000000000000000000000-a", {other}}}]"#
+            ))
         };
         let (a, b) = (hash("a"), hash("b"));
         two(&format!("\"narHash\": \"{a}\""), "\"narSize\": 1").unwrap();
         assert_eq!(
             two(&format!("\"narHash\": \"{a}\""), &format!("\"narHash\": \"{b}\"")).unwrap_err(),
             format!(
-                "closure JSON, store path /nix/store/a is not valid: it has two entries with different hashes, {a} and {b}"
+                "closure JSON, store path /nix/store/00000000000000000000000000000000-a is not valid: it has two entries with different hashes, {a} and {b}"
             )
         );
         assert!(two("\"narSize\": 1", "\"narSize\": 2").unwrap_err().contains("different sizes, 1 and 2"));
         assert_eq!(
-            read(r#"{"/nix/store/a": {}, "/nix/store/a": {}}"#).unwrap_err(),
-            "closure JSON: line 1, column 35: the key \"/nix/store/a\" is there twice"
+            read(r#"{"/nix/store/00000000000000000000000000000000-a": {}, "/nix/store/00000000000000000000000000000000-a": {}}"#).unwrap_err(),
+            "closure JSON: line 1, column 101: the key \"/nix/store/00000000000000000000000000000000-a\" is there twice"
         );
-        let error = read(r#"[{"path": "/nix/store/a", "narSize": 1, "narSize": 2}]"#).unwrap_err();
-        assert_eq!(error, "closure JSON: line 1, column 49: the key \"narSize\" is there twice");
-        let error = read(r#"{"/nix/store/a": {"path": "/nix/store/b"}}"#).unwrap_err();
+        let error = read(
+            r#"[{"path": "/nix/store/00000000000000000000000000000000-a", "narSize": 1, "narSize": 2}]"#,
+        )
+        .unwrap_err();
+        assert_eq!(error, "closure JSON: line 1, column 82: the key \"narSize\" is there twice");
+        let error = read(r#"{"/nix/store/00000000000000000000000000000000-a": {"path": "/nix/store/00000000000000000000000000000000-b"}}"#).unwrap_err();
         assert_eq!(
             error,
-            "closure JSON, entry 0 (/nix/store/a) is not valid: its path is another one, \"/nix/store/b\""
+            "closure JSON, entry 0 (/nix/store/00000000000000000000000000000000-a) is not valid: its path is another one, \"/nix/store/00000000000000000000000000000000-b\""
         );
         assert!(
-            read(r#"[["/nix/store/a", []]]"#).unwrap_err().contains("entry 0 must be an object, not a list")
+            read(r#"[["/nix/store/00000000000000000000000000000000-a", []]]"#)
+                .unwrap_err()
+                .contains("entry 0 must be an object, not a list")
         );
     }
 

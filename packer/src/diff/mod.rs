@@ -11,8 +11,10 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::Value;
 
-pub use self::layers::{Cost, GoneLayer, LayerChange, LayerState, MovedPaths, Pull, Unpacking};
-pub use self::paths::{Cause, PathChange, PathChanges, Version};
+pub use self::layers::{Cost, LayerChange, LayerState, MovedPaths, Unpacking};
+use self::layers::{GoneLayer, Pull};
+use self::paths::PathChanges;
+pub use self::paths::{Cause, PathChange, Version};
 use crate::closure::Closure;
 use crate::image::spec::ImageSpec;
 use crate::store_path::StorePath;

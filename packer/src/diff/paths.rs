@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     fn path(hash: char, name: &str) -> StorePath {
-        format!("/nix/store/{}-{name}", hash.to_string().repeat(32)).into()
+        StorePath::parse(&format!("/nix/store/{}-{name}", hash.to_string().repeat(32))).unwrap()
     }
 
     /// An image of one layer with these paths.

@@ -8,7 +8,7 @@ use crate::wording;
 
 /// A value that does not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// It is something else than it must be.
     Unlike {
         /// What it must be.

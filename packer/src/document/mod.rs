@@ -13,7 +13,7 @@ use serde::de::{DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::{Map, Number, Value};
 
-pub use self::fault::Fault;
+pub(crate) use self::fault::Fault;
 pub(crate) use self::fault::{MUST, WITHIN};
 use self::reader::{Exact, Reader};
 use crate::error::{Error, Result};

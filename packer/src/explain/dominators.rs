@@ -82,7 +82,7 @@ mod tests {
             edges in proptest::collection::vec((0usize..12, 0usize..12), 0..40),
             roots in proptest::collection::vec(0usize..12, 1..4),
         ) {
-            let path = |at: usize| StorePath::from(format!("{at:02}"));
+            let path = |at: usize| StorePath::named(&format!("{at:02}"));
             let closure = Closure::new((0..12).map(|at| PathInfo {
                 path: path(at),
                 references: edges.iter().filter(|(from, to)| *from == at && *to > at).map(|(_, to)| path(*to)).collect(),

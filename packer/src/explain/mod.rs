@@ -101,13 +101,13 @@ impl Explained {
             PlannedLayer::Made(layer) => Piece::of_layer(layer),
             PlannedLayer::ToPack(layer) => Piece { made: None, paths: &layer.paths },
         });
-        let named = |paths: &[String], what: String| {
-            paths.iter().map(move |path| (StorePath::from(path.as_str()), what.clone())).collect::<Vec<_>>()
+        let named = |paths: &[String], what: String| -> Result<Vec<_>> {
+            paths.iter().map(|path| Ok((store.check(path)?, what.clone()))).collect()
         };
-        let mut roots = named(&request.copy_to_root, "copyToRoot".into());
+        let mut roots = named(&request.copy_to_root, "copyToRoot".into())?;
         for (at, layer) in request.layers.iter().enumerate() {
-            roots.extend(named(&layer.copy_to_root, format!("layers[{at}].copyToRoot")));
-            roots.extend(named(&layer.deps, format!("layers[{at}].deps")));
+            roots.extend(named(&layer.copy_to_root, format!("layers[{at}].copyToRoot"))?);
+            roots.extend(named(&layer.deps, format!("layers[{at}].deps"))?);
         }
         let layers: Vec<Piece<'_>> = layers.collect();
         Self::new(&layers, &config_texts(&plan.config), &roots, closure, store)
@@ -297,7 +297,7 @@ mod tests {
     use crate::closure::PathInfo;
 
     fn path(hash: char, name: &str) -> StorePath {
-        format!("/nix/store/{}-{name}", hash.to_string().repeat(32)).into()
+        StorePath::parse(&format!("/nix/store/{}-{name}", hash.to_string().repeat(32))).unwrap()
     }
 
     /// An image of an application and a database of all its paths, which is at its root.

@@ -41,7 +41,7 @@ impl LayerFile {
     /// Opens a layer's file. A name in the store leads to a file in the store, or nowhere: a link that leads out of it is not
     /// followed, whoever has put it there and whenever.
     pub fn open(name: &str, store: &Store) -> Result<Self> {
-        let path = store.real_path(&name.into());
+        let path = store.real_file(name);
         let opened = match path.starts_with(&store.real_dir) {
             true => open::beneath(&store.real_dir, &path),
             false => open::linked(&path),

@@ -3,18 +3,24 @@
 
 pub mod blob;
 mod cached;
-pub mod config;
-pub mod doubts;
-pub mod healthcheck;
+pub(crate) mod config;
+pub(crate) mod doubts;
+pub(crate) mod healthcheck;
 pub mod import;
 mod index;
-pub mod layer_file;
+pub(crate) mod layer_file;
 pub mod layout;
 pub mod oci;
-pub mod platform;
+pub(crate) mod platform;
 pub mod reference;
-pub mod spec;
+pub(crate) mod spec;
 pub(crate) mod tree;
+#[cfg(test)]
+mod upstream_tests;
 
 pub use self::cached::Imported;
-pub use crate::go_json;
+pub use self::config::ImageConfig;
+pub use self::doubts::doubts;
+pub use self::layer_file::{FileState, LayerFile};
+pub use self::platform::{LINUX, Platform, Processor};
+pub use self::spec::{History, ZERO_TIME, canonical_time, read_layers, write_layers};

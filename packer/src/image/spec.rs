@@ -208,9 +208,7 @@ impl ImageSpec {
     pub fn read(json: &str, name: &str) -> Result<Self> {
         let value = document::parse(json, name)?;
         if value.get("schemaVersion").is_some() {
-            let why = "it is a manifest or index of OCI, not an image's spec: make one of it with nixply n2c image-from-dir, or \
-                       image-from-manifest";
-            return Err(Error::invalid(name, why));
+            return Err(Error::NotSpec { document: name.to_owned() });
         }
         let spec: Self = document::fill(value, name)?;
         if spec.version != 1 {

@@ -19,9 +19,6 @@ mod source;
 mod states;
 
 pub use self::cached::CachedBlob;
-pub use self::packer::{MOST_THREADS, Packer};
+pub use self::packer::Packer;
 pub use self::recorded::Recorded;
 pub use self::sink::{BlobSink, BlobWriter};
-pub use crate::control::{Control, Progress};
-pub use crate::layer::PackedLayer;
-pub use crate::layer_path::LayerPath;

@@ -18,9 +18,6 @@ use crate::error::Result;
 use crate::layer::PackedLayer;
 use crate::layer_path::LayerPath;
 
-/// The most threads that a packer has, whatever it is asked for: memory and the system's limits come first.
-pub const MOST_THREADS: usize = 256;
-
 /// The packer. It has threads only while it packs.
 #[derive(Debug, Clone)]
 pub struct Packer {
@@ -30,9 +27,12 @@ pub struct Packer {
 }
 
 impl Packer {
-    /// A packer with this many threads; 0 means one per core. More than [`MOST_THREADS`] count as so many.
+    /// The most threads that a packer has, because each takes memory.
+    pub const MOST_THREADS: usize = 256;
+
+    /// A packer with this many threads; 0 means one per core. More than [`Packer::MOST_THREADS`] count as so many.
     pub fn new(threads: usize) -> Self {
-        Self { threads: threads.min(MOST_THREADS), cache: None, store_check: false }
+        Self { threads: threads.min(Self::MOST_THREADS), cache: None, store_check: false }
     }
 
     /// With a cache: what it has is not made again, and what is made is put into it.

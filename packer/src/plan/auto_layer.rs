@@ -268,6 +268,7 @@ mod tests {
 
     use super::*;
     use crate::closure::PathInfo;
+    use crate::store_path::StorePath;
 
     /// What the script does, step by step: by primary paths, the paths of each layer.
     fn by_the_script(graph: &Graph, sizes: &[u64], max_layers: usize) -> BTreeMap<Vec<usize>, Vec<usize>> {
@@ -305,7 +306,7 @@ mod tests {
             edges in proptest::collection::vec((0usize..90, 0usize..90), 0..300), max_layers in 1usize..100,
             sizes in proptest::collection::vec(0u64..40, 90),
         ) {
-            let path = |at: usize| format!("{at:02}").into();
+            let path = |at: usize| StorePath::named(&format!("{at:02}"));
             let closure = Closure::new((0..90).map(|at| PathInfo {
                 path: path(at),
                 references: edges.iter().filter(|(from, to)| *from == at && *to > at).map(|(_, to)| path(*to)).collect(),

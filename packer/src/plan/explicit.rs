@@ -26,9 +26,9 @@ pub struct Group {
 }
 
 /// A group of paths, in one layer.
-impl<P: Into<StorePath>> FromIterator<P> for Group {
-    fn from_iter<I: IntoIterator<Item = P>>(paths: I) -> Self {
-        Self { items: paths.into_iter().map(|path| Item::Path(path.into())).collect(), split: None }
+impl FromIterator<StorePath> for Group {
+    fn from_iter<I: IntoIterator<Item = StorePath>>(paths: I) -> Self {
+        Self { items: paths.into_iter().map(Item::Path).collect(), split: None }
     }
 }
 
@@ -156,7 +156,12 @@ pub(super) fn by_groups(
 
 /// What the caller of [`plan`](super::plan()) should know of its groups although it is no error: those whose predicates give
 /// them no path. `place` is where the groups stand.
-pub fn warnings(groups: &[Group], closure: &Closure, place: &str, stop: Stop<'_>) -> Result<Vec<String>> {
+pub(crate) fn warnings(
+    groups: &[Group],
+    closure: &Closure,
+    place: &str,
+    stop: Stop<'_>,
+) -> Result<Vec<String>> {
     let takers = Takers::of(groups, closure, stop)?;
     let idle = takers.idle.into_iter().map(|(at, matched)| match matched {
         false => format!(
@@ -298,7 +303,7 @@ impl Split {
             PathInfo { references: references.cloned().collect(), ..info.clone() }
         });
         let taken = Closure::new(taken);
-        let (strategy, max_layers) = (self.strategy.clone(), self.max_layers);
+        let (strategy, max_layers) = (self.strategy, self.max_layers);
         let mut plan = super::plan(&taken, &Options { strategy, max_layers, stop, ..Options::default() })?;
         for path in plan.iter_mut().flatten() {
             path.options = rules.remove(&path.path).expect("the plan has the paths that it was given");
@@ -314,7 +319,7 @@ mod tests {
     use crate::rules::PermPath;
 
     fn path(name: &str) -> StorePath {
-        format!("/nix/store/{}-{name}", "0".repeat(32)).into()
+        StorePath::parse(&format!("/nix/store/{}-{name}", "0".repeat(32))).unwrap()
     }
 
     /// app refers to python and conf; python to openssl and glibc, openssl to glibc, docs to nothing. Sizes are in MB.

@@ -179,7 +179,11 @@ pub fn plan_fleet(members: &[Member<'_>], lock: Option<&Lock>) -> Result<Vec<Pla
 }
 
 /// As [`plan_fleet`], until `stop` is set.
-pub fn plan_fleet_until(members: &[Member<'_>], lock: Option<&Lock>, stop: Stop<'_>) -> Result<Vec<Plan>> {
+pub(crate) fn plan_fleet_until(
+    members: &[Member<'_>],
+    lock: Option<&Lock>,
+    stop: Stop<'_>,
+) -> Result<Vec<Plan>> {
     let fleet = Fleet::new(members, lock, stop)?;
     let layers = match lock {
         Some(lock) => {
@@ -218,7 +222,7 @@ mod tests {
     use crate::store_path::StorePath;
 
     fn path(number: usize, hash: char) -> StorePath {
-        format!("/nix/store/{}-p{number:04}", hash.to_string().repeat(32)).into()
+        StorePath::parse(&format!("/nix/store/{}-p{number:04}", hash.to_string().repeat(32))).unwrap()
     }
 
     /// Paths that refer to nothing, each with a hash of this letter.

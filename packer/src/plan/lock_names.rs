@@ -1,6 +1,6 @@
 //! The names in a lock file, and those of images that a lock file may get: checked before anything is done with them.
 
-use crate::closure::is_name;
+use crate::store_path::is_name;
 
 /// Checks the name of an image or container. The error says what is expected.
 pub fn check_image(name: &str) -> Result<(), String> {

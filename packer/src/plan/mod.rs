@@ -5,7 +5,7 @@
 //! dropped, and a path that a parent layer already has, with equal rules, is not packed again.
 
 mod auto_layer;
-pub mod explicit;
+pub(crate) mod explicit;
 mod fleet;
 mod graph;
 mod lock;
@@ -15,25 +15,28 @@ mod name;
 mod placer;
 mod popularity;
 mod size;
-mod strategy;
+pub(crate) mod strategy;
 
 use std::collections::{HashMap, HashSet};
 
-use self::explicit::Group;
+pub use self::explicit::Group;
 use self::fleet::Alone;
-pub use self::fleet::{plan_fleet, plan_fleet_until};
+pub use self::fleet::plan_fleet;
+pub(crate) use self::fleet::plan_fleet_until;
 pub use self::graph::Graph;
 pub use self::lock::Lock;
 pub use self::lock_names::check_image as check_image_name;
 pub use self::name::{Name, keys};
-pub use self::placer::{Member, Placer};
+pub use self::placer::Member;
+pub(crate) use self::placer::Placer;
 pub use self::popularity::by_popularity;
-pub use self::strategy::Strategy;
+pub(crate) use self::strategy::Strategy;
 use crate::closure::Closure;
 pub use crate::control::Stop;
 use crate::error::{Error, Result};
 use crate::layer::PathOptions;
-pub use crate::layer::{Plan, PlannedPath};
+pub use crate::layer::Plan;
+use crate::layer::PlannedPath;
 use crate::rules::{PermPath, RewritePath};
 use crate::store_path::StorePath;
 
@@ -139,15 +142,15 @@ mod tests {
 
     fn closure(edges: &[(&str, &[&str])]) -> Closure {
         Closure::new(edges.iter().map(|(path, references)| PathInfo {
-            path: StorePath::from(*path),
-            references: references.iter().map(|path| StorePath::from(*path)).collect(),
+            path: StorePath::named(path),
+            references: references.iter().map(|path| StorePath::named(path)).collect(),
             nar_hash: String::new(),
             nar_size: 0,
         }))
     }
 
     fn names(plan: &Plan) -> Vec<Vec<&str>> {
-        plan.iter().map(|layer| layer.iter().map(|path| path.path.as_str()).collect()).collect()
+        plan.iter().map(|layer| layer.iter().map(|path| path.path.name()).collect()).collect()
     }
 
     fn sample() -> Closure {
@@ -178,7 +181,10 @@ mod tests {
     #[test]
     fn explicit_groups_hold_what_they_name() {
         let planned = |groups: &[&[&str]]| {
-            let groups: Vec<Group> = groups.iter().map(|group| group.iter().copied().collect()).collect();
+            let groups: Vec<Group> = groups
+                .iter()
+                .map(|group| group.iter().map(|name| StorePath::named(name)).collect())
+                .collect();
             let strategy = Strategy::Explicit;
             plan(&sample(), &Options { strategy, groups: &groups, max_layers: 2, ..Options::default() })
         };
@@ -187,9 +193,14 @@ mod tests {
             planned(&[&["a", "gone"]])
                 .unwrap_err()
                 .to_string()
-                .contains("group 0 is not valid: gone is not among")
+                .contains(&format!("group 0 is not valid: {} is not among", StorePath::named("gone")))
         );
-        assert!(planned(&[&["a"], &["a"]]).unwrap_err().to_string().contains("groups 0 and 1 both name a"));
+        assert!(
+            planned(&[&["a"], &["a"]])
+                .unwrap_err()
+                .to_string()
+                .contains(&format!("groups 0 and 1 both name {}", StorePath::named("a")))
+        );
         assert!(matches!(
             planned(&[&["a"], &["b"]]).unwrap_err(),
             Error::MaxLayers { strategy: "explicit", layers: 3, limit: 2 }
@@ -198,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_parents_path_is_left_out_only_with_equal_rules() {
-        let path = |options| PlannedPath { path: "c".into(), options };
+        let path = |options| PlannedPath { path: StorePath::named("c"), options };
         let (same, other) = (path(None), path(Some(PathOptions::default())));
         let options =
             |parent| Options { strategy: Strategy::Popularity, parents: vec![parent], ..Options::default() };
@@ -209,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_closure_of_ignored_paths_has_no_layer() {
-        let ignore = ["a".into(), "b".into(), "c".into()];
+        let ignore = ["a", "b", "c"].map(StorePath::named);
         assert!(plan(&sample(), &Options { ignore: &ignore, ..Options::default() }).unwrap().is_empty());
     }
 
@@ -217,7 +228,8 @@ mod tests {
     /// package that another one is, too; sizes are all different.
     fn random(edges: &[(usize, usize)], hash: char) -> Vec<PathInfo> {
         let path = |at: usize| -> StorePath {
-            format!("/nix/store/{}-p{:02}-{at}", hash.to_string().repeat(32), at / 2).into()
+            StorePath::parse(&format!("/nix/store/{}-p{:02}-{at}", hash.to_string().repeat(32), at / 2))
+                .unwrap()
         };
         let info = |at| PathInfo {
             path: path(at),
@@ -243,10 +255,10 @@ mod tests {
     #[test]
     fn min_churn_keeps_what_changes_with_everything_from_what_is_large() {
         let closure = closure(&[
-            ("/nix/store/h-app-1", &["/nix/store/h-jdk-17", "/nix/store/h-glibc-2", "/nix/store/h-conf"]),
-            ("/nix/store/h-conf", &[]),
-            ("/nix/store/h-glibc-2", &[]),
-            ("/nix/store/h-jdk-17", &["/nix/store/h-glibc-2"]),
+            ("app-1", &["jdk-17", "glibc-2", "conf"]),
+            ("conf", &[]),
+            ("glibc-2", &[]),
+            ("jdk-17", &["glibc-2"]),
         ]);
         let sizes = HashMap::from([("app", 1), ("conf", 1), ("glibc", 40), ("jdk", 300)]);
         let closure = Closure::new(closure.iter().cloned().map(|mut info| {
@@ -256,11 +268,7 @@ mod tests {
         let options = Options { strategy: Strategy::MinChurn, max_layers: 3, ..Options::default() };
         assert_eq!(
             names(&plan(&closure, &options).unwrap()),
-            [
-                vec!["/nix/store/h-glibc-2"],
-                vec!["/nix/store/h-jdk-17"],
-                vec!["/nix/store/h-app-1", "/nix/store/h-conf"]
-            ]
+            [vec!["glibc-2"], vec!["jdk-17"], vec!["app-1", "conf"]]
         );
     }
 
@@ -295,15 +303,15 @@ mod tests {
         ) {
             // References point to larger numbers only: no cycles.
             let infos = (0..40).map(|at| PathInfo {
-                path: format!("{at:02}").into(),
+                path: StorePath::named(&format!("{at:02}")),
                 references: edges.iter().filter(|(from, to)| *from == at && *to >= at)
-                    .map(|(_, to)| format!("{to:02}").into()).collect(),
+                    .map(|(_, to)| StorePath::named(&format!("{to:02}"))).collect(),
                 nar_hash: String::new(),
                 nar_size: 0,
             });
             let options = Options { strategy: Strategy::Popularity, max_layers, ..Options::default() };
             let plan = plan(&Closure::new(infos), &options).unwrap();
-            let mut paths: Vec<_> = plan.iter().flatten().map(|path| path.path.as_str().to_owned()).collect();
+            let mut paths: Vec<_> = plan.iter().flatten().map(|path| path.path.name().to_owned()).collect();
             paths.sort();
             prop_assert_eq!(paths, (0..40).map(|at| format!("{at:02}")).collect::<Vec<_>>());
             prop_assert_eq!(plan.len(), max_layers.clamp(1, 40));

@@ -187,7 +187,7 @@ mod tests {
     use crate::closure::PathInfo;
 
     fn path(hash: char, name: &str) -> StorePath {
-        format!("/nix/store/{}-{name}", hash.to_string().repeat(32)).into()
+        StorePath::parse(&format!("/nix/store/{}-{name}", hash.to_string().repeat(32))).unwrap()
     }
 
     #[test]
@@ -223,7 +223,7 @@ mod tests {
             ('a', "lib-2.0", 1),
             ('c', "source", 9),
             ('b', "source", 5),
-            ('e', "lib-1.0-dev", 3),
+            ('f', "lib-1.0-dev", 3),
         ];
         assert_eq!(keys(&closure(&first)), ["lib", "lib#2", "source#2", "source", "lib:dev"]);
         let next = [
@@ -231,7 +231,7 @@ mod tests {
             ('a', "lib-2.0", 1),
             ('0', "source", 9),
             ('1', "source", 5),
-            ('e', "lib-1.1-dev", 3),
+            ('f', "lib-1.1-dev", 3),
         ];
         assert_eq!(keys(&closure(&next)), keys(&closure(&first)));
     }

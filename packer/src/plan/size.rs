@@ -98,10 +98,11 @@ fn by_name(mut paths: Vec<PlannedPath>) -> Vec<PlannedPath> {
 mod tests {
     use super::*;
     use crate::closure::PathInfo;
+    use crate::store_path::StorePath;
 
     fn closure(sizes: &[(&str, u64)]) -> (Closure, Vec<PlannedPath>) {
         let info = |(name, size): &(&str, u64)| PathInfo {
-            path: format!("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-{name}").into(),
+            path: StorePath::parse(&format!("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-{name}")).unwrap(),
             references: Vec::new(),
             nar_hash: String::new(),
             nar_size: *size,
@@ -155,8 +156,9 @@ mod tests {
             ("acl-1", 4, &["libc-1"]),
             ("user-1", 5, &["zoneinfo-1", "acl-1"]),
         ];
-        let path =
-            |name: &str| StorePath::from(format!("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-{name}"));
+        let path = |name: &str| {
+            StorePath::parse(&format!("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-{name}")).unwrap()
+        };
         let closure = Closure::new(edges.iter().map(|(name, size, references)| PathInfo {
             path: path(name),
             references: references.iter().map(|name| path(name)).collect(),
@@ -191,7 +193,7 @@ mod tests {
             // Every third refers to the one at a third of its number.
             let changed = [30, 90, 270].contains(&at) && release == 2;
             let first = if changed { '1' } else { '0' };
-            StorePath::from(format!("/nix/store/{first}123456789abcdfghijklmnpqrsvwxyz-p{at}-1"))
+            StorePath::parse(&format!("/nix/store/{first}123456789abcdfghijklmnpqrsvwxyz-p{at}-1")).unwrap()
         };
         let plan = |release, paths| {
             let closure = Closure::new((1..=paths).map(|at| PathInfo {

@@ -15,7 +15,7 @@ use crate::wording::{self, quoted};
     Debug, Clone, Copy, PartialEq, Eq, Hash, Default, EnumString, IntoStaticStr, VariantArray, JsonSchema,
 )]
 #[strum(serialize_all = "kebab-case")]
-#[schemars(rename_all = "kebab-case")]
+#[schemars(rename_all = "kebab-case", extend("x-nixply-names" = "nothing"))]
 pub enum Strategy {
     /// The fewest bytes that a change of a package is expected to move, from the sizes and references of store paths.
     /// Formerly `nixply`, which is still accepted.

@@ -38,7 +38,7 @@ pub(super) struct Base {
 impl Base {
     /// Reads the spec that `fromImage` names.
     pub(super) fn read(path: &str, store: &Store) -> Result<Self> {
-        let file = store.real_path(&path.into());
+        let file = store.real_file(path);
         let failed = |source| Error::unreadable("fromImage (the base image's spec)", &file, source);
         let json = open::store_text(store, &file).map_err(failed)?;
         let name = format!("fromImage {path}");

@@ -151,7 +151,7 @@ impl RequestInput {
                 .map_err(|source| Error::io("read the config", &real, source))?;
             let content = document::parse(&text, file)?;
             let named = closure.get(&path).map(|info| &info.references[..]).unwrap_or_default();
-            Ok((content, named.iter().map(StorePath::to_string)))
+            Ok::<_, Error>((content, named.iter().map(StorePath::to_string)))
         };
         if let Some(file) = &self.config_file {
             let (config, named) = read(file)?;

@@ -303,7 +303,7 @@ mod tests {
         let store = Store::at("/nix/store");
         let path = |name: &str| format!("/nix/store/{}-{name}", "a".repeat(32));
         let closure = Closure::new(["a", "b"].map(|name| PathInfo {
-            path: path(name).into(),
+            path: path(name).parse().unwrap(),
             references: Vec::new(),
             nar_hash: String::new(),
             nar_size: 10,

@@ -330,13 +330,13 @@ mod tests {
     const B: &str = "/nix/store/123456789abcdfghijklmnpqrsvwxyz0-b";
 
     fn read(groups: Value) -> Result<Vec<Group>> {
-        let (store, roots) = (Store::at("/nix/store"), [B.into()]);
+        let (store, roots) = (Store::at("/nix/store"), [StorePath::parse(B).unwrap()]);
         Reader { store: &store, roots: &roots }.groups(&groups, "layers[1].groups")
     }
 
     #[test]
     fn groups_are_lists_items_or_objects() {
-        let (a, b) = (|| Item::Path(A.into()), || Item::Path(B.into()));
+        let (a, b) = (|| Item::Path(A.parse().unwrap()), || Item::Path(B.parse().unwrap()));
         let one = |item| Group { items: vec![item], split: None };
         let groups = read(json!([
             [A, B],

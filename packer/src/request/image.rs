@@ -8,21 +8,22 @@ use serde_json::Value;
 
 use super::groups::Groups;
 use super::layer::check_perms;
+use super::nix_database::NixDatabase;
 use super::schema::without_nulls;
-use super::{LAYER_LIMIT, LayerRequest, NixDatabase, check_grouping};
+use super::{LAYER_LIMIT, LayerRequest, check_grouping};
 use crate::argument::{Config, Count, Indices, Kind, Optional, Plain, Root, Roots, Word};
-use crate::closure::{Store, StorePath};
+use crate::closure::Store;
 use crate::compress::Codec;
-use crate::document;
 use crate::error::Result;
 use crate::image::config::ImageConfig;
-use crate::image::go_json;
 use crate::image::healthcheck::{self, Healthcheck};
 use crate::image::platform::Processor;
 use crate::image::reference;
 use crate::image::spec::{ZERO_TIME, canonical_time};
 use crate::plan::Strategy;
 use crate::rules::PermPath;
+use crate::store_path::StorePath;
+use crate::{document, go_json};
 
 /// An image, as the user asks for it: the argument of `builtins.nixplyImage`, `nix/build-image.nix` and `nixply build`.
 ///
@@ -93,6 +94,7 @@ pub struct ImageRequest {
     /// Indices (from 0) of the `layers` whose store paths the layer of `config` and `copyToRoot` omits. Default: all.
     ///
     /// ```nix
+    /// layers = [ { deps = pkgs.bash; } { deps = pkgs.python3; } ];
     /// parents = [ 0 ];
     /// ```
     #[serde(default, with = "Optional::<Indices>", skip_serializing_if = "Option::is_none")]

@@ -352,7 +352,7 @@ impl LayerRequest {
     /// Warnings of the perms whose store path is in none of the layers. nix2container accepts them, so users' expressions have them.
     fn perms_without_effect(&self, place: &str, closure: &Closure) -> Vec<String> {
         let perms = self.perms.iter().enumerate();
-        let idle = perms.filter(|(_, perm)| closure.get(&perm.path.as_str().into()).is_none());
+        let idle = perms.filter(|(_, perm)| closure.get_named(&perm.path).is_none());
         let warning = |(at, perm): (usize, &PermPath)| {
             format!(
                 "{place}perms[{at}] changes nothing: no layer that these perms are for has {}; add it, or remove the rule",

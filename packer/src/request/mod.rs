@@ -6,9 +6,9 @@
 
 mod base;
 mod builder;
-mod fleet;
+pub(crate) mod fleet;
 mod groups;
-mod image;
+pub(crate) mod image;
 mod layer;
 mod nix_database;
 mod pack;
@@ -19,12 +19,13 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-pub use self::builder::{BuilderInput, BuilderJob, PackingJob};
-pub use self::fleet::FleetRequest;
-pub use self::image::ImageRequest;
-pub use self::layer::{LayerLock, LayerPlan, LayerRequest, Metadata, PlannedLayer};
-pub use self::nix_database::NixDatabase;
-pub use self::pack::{LAYERS_FILE, LayersRequest, Packing};
+pub use self::builder::{BuilderInput, BuilderJob};
+use self::fleet::FleetRequest;
+pub(crate) use self::image::ImageRequest;
+use self::layer::LayerRequest;
+pub use self::layer::{LayerPlan, PlannedLayer};
+use self::pack::LayersRequest;
+pub use self::pack::{LAYERS_FILE, Packing};
 pub use self::plan::{BuiltImage, ImagePlan};
 use crate::closure::{Closure, Store};
 use crate::error::{Error, Result};
@@ -33,7 +34,7 @@ use crate::plan::{Lock, Strategy};
 use crate::store_path::StorePath;
 
 /// The default of `layerLimit`: the limit of overlay file systems in Docker and containerd.
-pub const LAYER_LIMIT: usize = 127;
+pub(crate) const LAYER_LIMIT: usize = 127;
 
 /// Checks that strategy, groups and lock file fit together. `place` is the layer's place, for messages.
 fn check_grouping(
@@ -81,7 +82,7 @@ fn checked_path(path: &str, argument: &str, store: &Store) -> Result<StorePath> 
 }
 
 /// The paths of `closure` whose hash is anywhere in `text`. Nix finds references the same way.
-pub fn references(text: &[u8], closure: &Closure, store: &Store) -> Vec<StorePath> {
+pub(crate) fn references(text: &[u8], closure: &Closure, store: &Store) -> Vec<StorePath> {
     const HASH: usize = 32;
     let in_hash = |byte: u8| b"0123456789abcdfghijklmnpqrsvwxyz".contains(&byte);
     let mut found: HashSet<&[u8]> = HashSet::new();

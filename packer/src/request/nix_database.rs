@@ -44,7 +44,7 @@ impl NixDatabase {
         warnings: &mut Vec<String>,
         stop: Stop<'_>,
     ) -> Result<Vec<LayerPlan>> {
-        let info = closure.get(&self.path.as_str().into());
+        let info = closure.get_named(&self.path);
         let missing = info.iter().flat_map(|info| &info.references).filter(|path| !there.contains(path));
         warnings.extend(missing.map(|path| {
             format!(

@@ -13,13 +13,14 @@ use super::layer::{Below, LayerContext, LayerPlan, LayerRequest, read_prebuilt};
 use super::schema::layer_without_nulls;
 use crate::closure::{Closure, Store};
 use crate::compress::Codec;
+use crate::control::Control;
 use crate::digest::Digest;
-use crate::document;
 use crate::error::{Error, Result};
 use crate::image::spec::{self, Layer};
-use crate::pack::{BlobSink, BlobWriter, Control, LayerPath, PackedLayer, Packer};
-use crate::plan::PlannedPath;
-use crate::scratch;
+use crate::layer::{PackedLayer, PlannedPath};
+use crate::layer_path::LayerPath;
+use crate::pack::{BlobSink, BlobWriter, Packer};
+use crate::{document, scratch};
 
 /// The file with the layers, in the directory that [`LayersRequest::write`] makes.
 pub const LAYERS_FILE: &str = "layers.json";
@@ -132,7 +133,7 @@ impl BlobWriter for KeptBlob {
 /// Layers on their own: nix2container's `buildLayer`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct LayersRequest {
+pub(super) struct LayersRequest {
     /// What is in them.
     pub layer: LayerRequest,
     /// Folders with the layers below them, whose paths they leave out.

@@ -9,15 +9,18 @@ use super::{
     ImageRequest, LayerPlan, LayerRequest, Packing, PlannedLayer, check_grouping, checked, read_lock,
     references,
 };
-use crate::closure::{Closure, Store, StorePath};
+use crate::closure::{Closure, Store};
+use crate::control::{Control, Stop};
 use crate::error::{Error, Result};
 use crate::image::config::{Given, ImageConfig};
 use crate::image::doubts::doubts;
 use crate::image::healthcheck::Healthcheck;
 use crate::image::platform::Processor;
 use crate::image::spec::{ImageSpec, Layer, canonical_time};
-use crate::pack::{Control, Packer};
-use crate::plan::{Lock, Placer, PlannedPath, Stop};
+use crate::layer::PlannedPath;
+use crate::pack::Packer;
+use crate::plan::{Lock, Placer};
+use crate::store_path::StorePath;
 
 /// What would be packed for an image.
 #[derive(Debug, Clone)]

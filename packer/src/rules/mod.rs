@@ -16,7 +16,7 @@ use self::matcher::Matcher;
 use crate::argument::Mention;
 use crate::document::{self, WITHIN};
 use crate::error::{Error, Result};
-pub use crate::layer::{PathOptions, Perm, Rewrite};
+use crate::layer::{PathOptions, Perm, Rewrite};
 use crate::wording::quoted;
 
 impl Perm {

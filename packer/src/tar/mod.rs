@@ -7,7 +7,6 @@ mod header;
 mod merge;
 mod stream;
 
-pub use crate::casehack::strip_case_hack;
 #[cfg(test)]
 pub(crate) use stream::OpenFile;
 pub(crate) use stream::{Fill, LayerStream, Reading, apart};

@@ -9,8 +9,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use nixply_packer::Result;
-use nixply_packer::pack::{BlobSink, BlobWriter, PackedLayer};
+use nixply_packer::{BlobSink, BlobWriter, PackedLayer, Result};
 use serde_json::Value;
 
 /// One file and the directories that it needs.

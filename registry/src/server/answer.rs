@@ -9,7 +9,7 @@ use hyper::header::{
     IF_NONE_MATCH, IF_RANGE, LINK, RANGE, VARY,
 };
 use hyper::{Method, Request, Response, StatusCode};
-use nixply_packer::digest::Digest;
+use nixply_packer::Digest;
 use nixply_packer::image::oci;
 use percent_encoding::percent_decode_str;
 use serde_json::json;

@@ -12,9 +12,8 @@ use std::sync::Arc;
 
 use hyper::body::Bytes;
 use nixply_packer::Error as PackerError;
-use nixply_packer::digest::Digest;
-use nixply_packer::image::layer_file::LayerFile;
-use nixply_packer::pack::CachedBlob;
+use nixply_packer::image::LayerFile;
+use nixply_packer::{CachedBlob, Digest};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
@@ -153,7 +152,7 @@ async fn send_cached(
     }
 }
 
-/// How far a part was sent.
+/// Extent of the sent part.
 enum Reached {
     /// To its end, or until the client was gone.
     End,

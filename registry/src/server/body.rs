@@ -1,5 +1,5 @@
-//! The body of a response. Threads that may block read a blob in pieces, one piece ahead of the socket. That
-//! bounds the memory for each client.
+//! The body of a response. Threads that may block read a blob in pieces, at most one piece before the socket
+//! needs it. That bounds the memory for each client.
 
 use std::io;
 use std::ops::Range;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hyper::body::{Bytes, Frame, SizeHint};
-use nixply_packer::digest::Digest;
+use nixply_packer::Digest;
 use tokio::sync::mpsc;
 
 use super::blob_source::{Source, send};

@@ -4,11 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hyper::body::Bytes;
-use nixply_packer::closure::Store;
-use nixply_packer::digest::{DiffId, Digest};
 use nixply_packer::image::oci::{self, Descriptor};
-use nixply_packer::image::spec::ImageSpec;
-use nixply_packer::image::{go_json, reference};
+use nixply_packer::image::reference;
+use nixply_packer::{DiffId, Digest, ImageSpec, Store, go_json};
 use tokio::sync::OnceCell;
 
 use super::client_support::ClientSupport;

@@ -3,9 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use nixply_packer::compress::Codec;
 use nixply_packer::image::blob;
-use nixply_packer::image::spec::Layer;
+use nixply_packer::{Codec, Layer};
 
 use super::client_support::ClientSupport;
 
@@ -69,9 +68,9 @@ mod tests {
     #[test]
     fn codec_depends_on_spec_and_client() {
         let layer = |compression: &str| Layer {
-            digest: nixply_packer::digest::Digest::of(b""),
+            digest: nixply_packer::Digest::of(b""),
             size: 1,
-            diff_id: nixply_packer::digest::DiffId::of(b""),
+            diff_id: nixply_packer::DiffId::of(b""),
             paths: Vec::new(),
             media_type: String::new(),
             layer_path: None,

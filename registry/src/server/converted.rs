@@ -4,11 +4,8 @@
 use std::sync::{Arc, OnceLock};
 
 use nixply_packer::Error as PackerError;
-use nixply_packer::compress::Codec;
-use nixply_packer::digest::Digest;
 use nixply_packer::image::blob;
-use nixply_packer::image::spec::Layer;
-use nixply_packer::pack::Control;
+use nixply_packer::{Codec, Control, Digest, Layer};
 
 use super::file_blob::FileBlob;
 use super::pack_queue::PackQueue;

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use nixply_packer::closure::Store;
-use nixply_packer::digest::Digest;
-use nixply_packer::image::layer_file::LayerFile;
+use nixply_packer::image::LayerFile;
+use nixply_packer::{Digest, Store};
 
 use super::proof::Prover;
 use crate::error::{Error, Result};

@@ -6,8 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::body::Bytes;
-use nixply_packer::digest::Digest;
-use nixply_packer::pack::CachedBlob;
+use nixply_packer::{CachedBlob, Digest};
 use tokio::sync::Semaphore;
 
 /// Bytes that the server reads and sends at once.

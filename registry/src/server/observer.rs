@@ -3,8 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use nixply_packer::digest::Digest;
-use nixply_packer::pack::Progress;
+use nixply_packer::{Digest, Progress};
 
 /// A read of a layer's blob, or of a part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

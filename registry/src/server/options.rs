@@ -4,8 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use nixply_packer::cache::Cache;
-use nixply_packer::closure::Store;
+use nixply_packer::{Cache, Store};
 
 use super::compression::Compression;
 use super::failures::Report;
@@ -33,7 +32,7 @@ pub struct Options {
     /// Total number of packing threads. 0 means one per core.
     pub threads: usize,
     /// Whether the packer verifies store paths against the archive hashes in the cache while it reads them
-    /// ([`with_store_check`](nixply_packer::pack::Packer::with_store_check)).
+    /// ([`with_store_check`](nixply_packer::Packer::with_store_check)).
     pub check_store: bool,
     /// Directory for packed layers. Its files have no names, so their space is free again when the server
     /// ends.

@@ -9,12 +9,10 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError};
 
-use nixply_packer::cache::Cache;
-use nixply_packer::closure::Store;
-use nixply_packer::pack::{
-    BlobSink, BlobWriter, CachedBlob, Control, MOST_THREADS, PackedLayer, Packer, Recorded,
+use nixply_packer::{
+    BlobSink, BlobWriter, Cache, CachedBlob, Control, Error as PackerError, PackedLayer, Packer, Recorded,
+    Result as PackerResult, Store,
 };
-use nixply_packer::{Error as PackerError, Result as PackerResult};
 use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use super::counters::Counters;
@@ -54,14 +52,14 @@ impl PackQueue {
     pub(super) fn new(options: Options, stop: Arc<AtomicBool>) -> Self {
         let Options { store, cache, threads, check_store, scratch, report, observer, .. } = options;
         let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
-        let threads = if threads == 0 { cores() } else { threads }.min(MOST_THREADS);
+        let threads = if threads == 0 { cores() } else { threads }.min(Packer::MOST_THREADS);
         let failures = Failures::new(report, stop);
         Self {
             store,
             cache,
             check_store,
             scratch,
-            threads: u32::try_from(threads).expect("MOST_THREADS limits it"),
+            threads: u32::try_from(threads).expect("Packer::MOST_THREADS limits it"),
             free: Arc::new(Semaphore::new(threads)),
             finding_digests: tokio::sync::Mutex::default(),
             passes: Passes::new(failures.clone()),

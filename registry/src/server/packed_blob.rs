@@ -2,11 +2,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock};
 
-use nixply_packer::compress::Codec;
-use nixply_packer::digest::Digest;
-use nixply_packer::image::spec::Layer;
-use nixply_packer::pack::PackedLayer;
-use nixply_packer::{Error as PackerError, Result as PackerResult};
+use nixply_packer::{Codec, Digest, Error as PackerError, Layer, PackedLayer, Result as PackerResult};
 
 use super::partial_blob::PartialBlob;
 use super::proof::Prover;

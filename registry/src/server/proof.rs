@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nixply_packer::digest::Digest;
-use nixply_packer::image::layer_file::{FileState, LayerFile};
-use nixply_packer::pack::CachedBlob;
+use nixply_packer::image::{FileState, LayerFile};
+use nixply_packer::{CachedBlob, Digest};
 use sha2::{Digest as _, Sha256};
 
 use super::failures::Failures;

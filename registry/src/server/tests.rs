@@ -8,9 +8,8 @@ mod packing;
 
 use std::fs;
 
-use nixply_packer::digest::Digest;
-use nixply_packer::image::{go_json, oci};
-use nixply_packer::pack::{Control, Packer};
+use nixply_packer::image::oci;
+use nixply_packer::{Control, Digest, Packer, go_json};
 use serde_json::json;
 
 use self::fixture::{Fixture, MANIFEST, OCI, ask, blob, get, noise};

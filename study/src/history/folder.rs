@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use nixply_packer::closure::{Closure, StorePath};
-use nixply_packer::given;
+use nixply_packer::{Closure, StorePath, given};
 
 use super::release::{History, Release};
 use crate::error::{Error, Result};

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-use nixply_packer::closure::{Closure, PathInfo, StorePath};
-use nixply_packer::document;
-use nixply_packer::given;
+use nixply_packer::{Closure, PathInfo, StorePath, document, given};
 use serde::Deserialize;
 
 use super::release::{History, Propagation, Release};
@@ -182,10 +180,16 @@ fn store_paths(
 
 /// Returns `hash-source-version`, with the package's name as output if it differs from the source.
 fn store_path(name: &str, package: &Package, hash: blake3::Hash) -> StorePath {
+    /// The most characters that Nix allows.
+    const LONGEST: usize = 211;
     // Nix's alphabet for hashes.
     const DIGITS: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
     let digits: String =
         hash.as_bytes().iter().map(|byte| char::from(DIGITS[usize::from(byte & 31)])).collect();
     let output = if name == package.source { String::new() } else { format!("-{}", name.replace('-', "_")) };
-    format!("/nix/store/{digits}-{}-{}{output}", package.source, package.version).into()
+    let name = format!("{}-{}{output}", package.source, package.version);
+    // Names and versions of other package managers may have bytes that Nix does not allow, as in 1:2.0~rc1.
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "+-._?=".contains(c);
+    let name: String = name.chars().take(LONGEST).map(|c| if allowed(c) { c } else { '_' }).collect();
+    StorePath::parse(&format!("/nix/store/{digits}-{name}")).expect("a name that Nix could give")
 }

@@ -1,6 +1,6 @@
 //! The contents of images, release by release.
 
-use nixply_packer::closure::{Closure, StorePath};
+use nixply_packer::{Closure, StorePath};
 
 use crate::error::{Error, Result};
 

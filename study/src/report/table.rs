@@ -44,7 +44,8 @@ impl Column {
         (self.number)(of)
     }
 
-    /// Returns whether `of`, one of `all`, has the best number in this column, and others have worse ones.
+    /// Returns whether `of`, one of `all`, has the best number in this column, and some other number is
+    /// worse.
     pub fn is_best(&self, of: &StrategyResult, all: &[StrategyResult]) -> bool {
         if all.iter().all(|one| one.strategy != of.strategy) {
             return false;

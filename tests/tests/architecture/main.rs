@@ -22,7 +22,7 @@ const LARGER_CYCLES: [(&str, &str); 1] =
     [("nixply-ffi", "cxx: the bridge names the functions behind it, and they name the bridge's types")];
 
 /// The most names that other crates can use of the packer: see [`Sources::public_names`].
-const MOST_PUBLIC_NAMES: usize = 217;
+const MOST_PUBLIC_NAMES: usize = 166;
 
 /// The most lines of a file that does not say why it has more.
 const MOST_LINES: usize = 500;
@@ -31,28 +31,10 @@ const MOST_LINES: usize = 500;
 const REASON: &str = "More than 500 lines: ";
 
 /// Files that are still to be split. A file that has become short enough leaves this list.
-const UNSPLIT: &[&str] = &[
-    "cli/src/commands/skopeo/arguments.rs",
-    "cli/tests/base_images.rs",
-    "cli/tests/store.rs",
-    "packer/src/cache/upkeep.rs",
-    "packer/src/image/import.rs",
-    "packer/src/plan/lock.rs",
-    "packer/src/request/mod.rs",
-    "packer/src/rules/go_regexp.rs",
-    "packer/tests/cache.rs",
-    "registry/src/server/tests.rs",
-    "tests/tests/container_command.rs",
-    "tests/tests/containers.rs",
-    "tests/tests/packages.rs",
-    "tests/tests/plugin_arguments.rs",
-    "tests/tests/skopeo.rs",
-    "xtask/src/bench/closures/mod.rs",
-    "xtask/src/bench/contenders.rs",
-];
+const UNSPLIT: &[&str] = &["tests/tests/plugin_arguments.rs"];
 
 /// Crates whose larger cycles are still to be opened. A crate without one leaves this list.
-const UNOPENED: &[&str] = &["nixply", "nixply-packer", "nixply-registry", "xtask"];
+const UNOPENED: &[&str] = &["nixply", "nixply-benches", "nixply-packer", "xtask"];
 
 /// A member of the workspace.
 struct Member {
@@ -191,7 +173,7 @@ fn the_packers_modules_use_the_modules_before_them() {
             continue;
         };
         for (to, path) in sources.used_modules(name) {
-            // The root has no items of its own, so nobody needs a name from there.
+            // The root has no items of its own, so no module imports from it.
             let to = to.first().map_or(Some(usize::MAX), place);
             if to.is_none_or(|to| to > from) {
                 wrong.push(format!("packer/src/{} uses {path}", module.file));

@@ -61,9 +61,10 @@ struct Uses {
 }
 
 impl Sources {
-    /// Reads all files below `src`.
+    /// Reads all files below `src`, those for tests excepted.
     pub(crate) fn read(src: &Path) -> Self {
         let mut modules = BTreeMap::new();
+        let mut tests: Vec<Segments> = Vec::new();
         for path in files(src, "rs") {
             let file = path.strip_prefix(src).unwrap().with_extension("");
             let mut name: Segments = file.iter().map(|part| part.to_string_lossy().into_owned()).collect();
@@ -72,6 +73,13 @@ impl Sources {
             }
             let text = fs::read_to_string(&path).unwrap();
             let parsed = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            for item in &parsed.items {
+                if let Item::Mod(item) = item
+                    && is_test(&item.attrs)
+                {
+                    tests.push([&name[..], &[item.ident.to_string()]].concat());
+                }
+            }
             let items: Vec<Item> =
                 parsed.items.into_iter().filter(|item| !is_test(attributes(item))).collect();
             let mut uses = Uses::default();
@@ -79,6 +87,8 @@ impl Sources {
             let file = path.strip_prefix(src).unwrap().display().to_string();
             modules.insert(name, Module { file, items, uses });
         }
+        let is_for_tests = |name: &Segments| tests.iter().any(|test| name.starts_with(test));
+        modules.retain(|name, _| !is_for_tests(name));
         Self { modules }
     }
 

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use nixply_packer::closure::Store;
-use nixply_packer::document;
-use nixply_packer::request::FleetRequest;
+use nixply_packer::{FleetRequest, Store, document};
 use serde_json::{Value, json};
 
 use super::Evaluation;

@@ -6,9 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use nixply_packer::closure::{Closure, Store};
 use nixply_packer::diff::{Diff, Known};
-use nixply_packer::image::spec::ImageSpec;
+use nixply_packer::{Closure, ImageSpec, Store};
 
 use crate::arguments::{ReportArgs, store_dir_of, unless_empty, values};
 use crate::{documents, nix};

@@ -1,6 +1,6 @@
 //! The report of `nixply diff`.
 
-use nixply_packer::closure::StorePath;
+use nixply_packer::StorePath;
 use nixply_packer::diff::{
     Cause, Cost, Diff, LayerChange, LayerState, MovedPaths, PathChange, Side, Unpacking, Version,
 };

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use nixply_packer::closure::StorePath;
+use nixply_packer::StorePath;
 use nixply_packer::explain::{Brought, Labels, LayerMates, LayerSummary, Overview, PathReport, SizedPath};
 
 use crate::report::{Cell, Report, Table};

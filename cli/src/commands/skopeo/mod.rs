@@ -19,8 +19,8 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 use clap::CommandFactory;
+use nixply_packer::Control;
 use nixply_packer::image::layout;
-use nixply_packer::pack::Control;
 
 use self::arguments::{CommandLine, Verb};
 use self::program::Skopeo;

@@ -2,9 +2,8 @@
 
 use std::mem::discriminant;
 
-use nixply_packer::compress::Codec;
 use nixply_packer::image::blob;
-use nixply_packer::image::spec::{ImageSpec, Layer};
+use nixply_packer::{Codec, ImageSpec, Layer};
 use nixply_registry::server::Compression;
 
 use super::arguments::{CommandLine, Verb};

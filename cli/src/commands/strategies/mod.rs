@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anstream::{AutoStream, ColorChoice};
 use anyhow::{Result, bail};
-use nixply_packer::compress::Codec;
+use nixply_packer::Codec;
 use nixply_study::compare::Study;
 use nixply_study::history::{Fleet, Propagation, Subject};
 use nixply_study::replay::Contender;
@@ -49,9 +49,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", requires = "git_revisions")]
     file: Option<PathBuf>,
 
-    /// Strategy to compare: popularity, single, size, auto-layer or nixply plan each image separately; nixply+fleet plans all images
-    /// together; nixply+lock also updates a lock file with each release. Can be repeated [default: popularity, auto-layer, size,
-    /// nixply, nixply+lock]
+    /// Strategy to compare: popularity, single, size, auto-layer or min-churn plan each image separately; min-churn+fleet plans all
+    /// images together; min-churn+lock also updates a lock file with each release. Can be repeated [default: popularity, auto-layer,
+    /// size, min-churn, min-churn+lock]
     #[arg(long = "strategy", value_name = "NAME", value_parser = contender)]
     strategies: Vec<Contender>,
 

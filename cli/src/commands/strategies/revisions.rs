@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Error, Result, anyhow};
-use nixply_packer::document;
-use nixply_packer::image::spec::ImageSpec;
-use nixply_packer::{given, open};
+use nixply_packer::{ImageSpec, document, given, open};
 use nixply_study::history::History;
 use serde::Deserialize;
 

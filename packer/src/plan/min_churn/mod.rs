@@ -261,6 +261,7 @@ mod tests {
     use crate::control::Stop;
     use crate::plan::graph::Graph;
     use crate::plan::name::keys;
+    use crate::store_path::StorePath;
 
     /// So many paths are placed in every possible way.
     const PATHS: usize = 9;
@@ -274,7 +275,8 @@ mod tests {
 
     /// Paths of which each is an image's own and refers to some with larger numbers.
     fn problem(edges: &[(usize, usize)], sizes: &[u64], seen: &[u64], limit: usize) -> Problem<'static> {
-        let path = |number: usize| format!("/nix/store/{}-p{number}", "a".repeat(32)).into();
+        let path =
+            |number: usize| StorePath::parse(&format!("/nix/store/{}-p{number}", "a".repeat(32))).unwrap();
         let closure = Closure::new((0..sizes.len()).map(|number| {
             PathInfo {
                 path: path(number),

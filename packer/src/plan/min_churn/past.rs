@@ -48,11 +48,13 @@ impl Past {
 mod tests {
     use super::*;
     use crate::closure::{Closure, PathInfo};
+    use crate::store_path::StorePath;
 
     #[test]
     fn changes_propagate_until_most_dependents_have_been_seen_not_to() {
         // 0 refers to 1.
-        let path = |number: usize| format!("/nix/store/{}-p{number}", "a".repeat(32)).into();
+        let path =
+            |number: usize| StorePath::parse(&format!("/nix/store/{}-p{number}", "a".repeat(32))).unwrap();
         let closure = Closure::new((0..2).map(|number| PathInfo {
             path: path(number),
             references: (number == 0).then(|| path(1)).into_iter().collect(),

@@ -81,14 +81,11 @@ fn table(page: &mut String, title: &str, argument: Argument) {
 fn groups(page: &mut String) {
     page.push_str("\n# Groups and predicates\n\nA group is an item, a list of items, or a set:\n");
     let group = Argument::image().key("groups").and_then(Argument::element).expect("groups is a list");
-    let forms = |argument: Argument| argument.alternatives().map(move |schema| argument.at(schema));
-    let split = forms(group).find(|form| form.key("maxLayers").is_some()).expect("a group has a set form");
-    table(page, "key", split);
+    let forms = || group.alternatives().into_iter().map(|schema| group.at(schema));
+    let with = |key: &'static str| forms().find(|form| form.key(key).is_some()).expect("a group has this form");
+    table(page, "key", with("maxLayers"));
     page.push_str("\nAn item is a store path, or a set with one predicate:\n");
-    let item =
-        forms(group).find(|form| form.schema().get("anyOf").is_some()).expect("a group may be an item");
-    let predicate = forms(item).find(|form| form.takes_object()).expect("an item has a set form");
-    table(page, "predicate", predicate);
+    table(page, "predicate", with("depsOf"));
     page.push_str(
         "\nA store path is in the group that names it, otherwise in the first group with a predicate that matches it. A store path that \
          two groups name, or that is not among the layer's, is an error. More layers than the `maxLayers` of the request are an \
@@ -122,7 +119,7 @@ fn summary(argument: Argument) -> String {
 
 /// The argument's kind in words.
 fn kind(argument: Argument) -> String {
-    let kinds = argument.alternatives().map(|schema| kind_of(schema, argument.at(schema)));
+    let kinds = argument.alternatives().into_iter().map(|schema| kind_of(schema, argument.at(schema)));
     match kinds.filter(|kind| !kind.is_empty()).collect::<Vec<_>>().join(" or ").as_str() {
         "store path or set or list of items" => "item or list of items".into(),
         kinds => kinds.into(),
@@ -249,7 +246,7 @@ fn root_paths(argument: Argument) -> Vec<Vec<&'static str>> {
 /// The kind of an argument, for checks and option types in Nix.
 fn nix_kind(argument: Argument) -> &'static str {
     let schema = argument.schema();
-    let has = |key: &str, value: &str| argument.alternatives().any(|schema| schema[key] == value);
+    let has = |key: &str, value: &str| argument.alternatives().iter().any(|schema| schema[key] == value);
     match () {
         _ if schema.get("oneOf").is_some() => "strategy",
         _ if schema["pattern"].as_str().is_some_and(|pattern| pattern.contains(&Codec::pattern())) => "codec",

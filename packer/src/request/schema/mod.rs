@@ -69,20 +69,20 @@ impl Argument {
 
     /// The value of a key of an object here, or nothing where the key is unknown.
     pub fn key(self, key: &str) -> Option<Self> {
-        let declared = self.schema?.get("properties").and_then(|keys| keys.get(key));
-        let schema = declared.or_else(|| match self.schema?.get("additionalProperties") {
-            Some(Value::Bool(false)) => None,
-            // Any key, with a value of this schema.
-            Some(schema @ Value::Object(_)) => Some(schema),
-            Some(_) | None => self.is_free().then_some(&Value::Null),
-        })?;
+        let alternatives = || self.alternatives().into_iter();
+        let declared = alternatives().find_map(|schema| schema.get("properties")?.get(key));
+        // Any key, with a value of this schema.
+        let any = || {
+            alternatives().find_map(|schema| schema.get("additionalProperties").filter(|schema| schema.is_object()))
+        };
+        let free = || self.is_free().then_some(&Value::Null);
+        let schema = declared.or_else(any).or_else(free)?;
         Some(Self::new(Some(schema), self.names))
     }
 
     /// The elements of a list here, or nothing where there can be no list.
     pub fn element(self) -> Option<Self> {
-        let lists = self.alternatives().filter(|schema| schema["type"] == "array");
-        let items = lists.filter_map(|schema| schema.get("items")).next();
+        let items = self.alternatives().into_iter().find_map(|schema| schema.get("items"));
         match items {
             Some(items) => Some(Self::new(Some(items), self.names)),
             None if self.is_free() => Some(self),
@@ -90,9 +90,25 @@ impl Argument {
         }
     }
 
+    /// The JSON types of the values that can be here; nothing where every value can be.
+    pub fn types(self) -> impl Iterator<Item = &'static str> {
+        let is_free = self.is_free() && !self.takes_only_objects();
+        self.alternatives().into_iter().filter(move |_| !is_free).flat_map(|schema| match &schema["type"] {
+            Value::Array(types) => types.iter().filter_map(Value::as_str).collect(),
+            Value::String(one) => vec![one.as_str()],
+            // An enum of texts.
+            _ if schema.get("oneOf").is_some() || schema.get("enum").is_some() => vec!["string"],
+            _ => Vec::new(),
+        })
+    }
+
+    fn takes_only_objects(self) -> bool {
+        self.alternatives().iter().all(|schema| schema["type"] == "object")
+    }
+
     /// Whether an object can be here.
     pub fn takes_object(self) -> bool {
-        self.is_free() || self.alternatives().any(|schema| schema["type"] == "object")
+        self.is_free() || self.alternatives().iter().any(|schema| schema["type"] == "object")
     }
 
     /// What the texts here may name.
@@ -113,8 +129,8 @@ impl Argument {
 
     /// Whether the schema allows every value.
     fn is_free(self) -> bool {
-        self.alternatives().all(|schema| {
-            !["type", "enum", "const"].iter().any(|key| schema.get(key).is_some())
+        self.alternatives().iter().all(|schema| {
+            !["type", "enum", "const", "oneOf"].iter().any(|key| schema.get(key).is_some())
                 || (schema["type"] == "object" && schema["additionalProperties"] == true)
         })
     }
@@ -125,11 +141,11 @@ impl Argument {
     }
 
     /// The schemas of which a value has to match one.
-    fn alternatives(self) -> impl Iterator<Item = &'static Value> {
-        let any = self.schema.and_then(|schema| schema.get("anyOf"));
-        let any = any.and_then(Value::as_array);
-        let alone = any.is_none().then_some(self.schema()).into_iter();
-        alone.chain(any.into_iter().flatten().map(move |schema| Self::new(Some(schema), self.names).schema()))
+    fn alternatives(self) -> Vec<&'static Value> {
+        match self.schema().get("anyOf").and_then(Value::as_array) {
+            Some(any) => any.iter().flat_map(|schema| self.at(schema).alternatives()).collect(),
+            None => vec![self.schema()],
+        }
     }
 }
 

@@ -2,10 +2,7 @@
 
 use std::fs;
 
-use nixply_packer::cache::Cache;
-use nixply_packer::digest::{DiffId, Digest};
-use nixply_packer::image::spec::ImageSpec;
-use nixply_packer::pack::Packer;
+use nixply_packer::{Cache, DiffId, Digest, ImageSpec, Packer};
 
 use super::fixture::{Fixture, MANIFEST, ask, blob, get};
 use crate::server::{Image, Options, Server};

@@ -6,10 +6,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nixply_packer::cache::Cache;
-use nixply_packer::digest::Digest;
-use nixply_packer::image::spec::ImageSpec;
-use nixply_packer::pack::Packer;
+use nixply_packer::{Cache, Digest, ImageSpec, Packer};
 
 use super::fixture::{Fixture, MANIFEST, OCI, ask, blob, get, noise, nothing_in};
 use crate::server::{Image, Options, Readers, Secret, Server};

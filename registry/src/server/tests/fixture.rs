@@ -6,10 +6,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use nixply_packer::closure::{Closure, Store};
-use nixply_packer::image::spec::ImageSpec;
-use nixply_packer::pack::{Control, Packer};
-use nixply_packer::request::ImageRequest;
+use nixply_packer::{Closure, Control, ImageRequest, ImageSpec, Packer, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -73,7 +70,7 @@ impl Fixture {
     }
 
     pub(super) fn real(&self, name: &str) -> PathBuf {
-        self.store().real_path(&Self::path(name).as_str().into())
+        self.store().real_file(&Self::path(name))
     }
 
     pub(super) fn scratch(&self) -> PathBuf {

@@ -6,9 +6,7 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use nixply_packer::digest::Digest;
-use nixply_packer::image::spec::ImageSpec;
-use nixply_packer::pack::{PackedLayer, Progress};
+use nixply_packer::{Digest, ImageSpec, PackedLayer, Progress};
 
 use super::fixture::{Fixture, MANIFEST, ask, blob, get};
 use crate::server::{Image, Observer, Options, Read, Server};

@@ -5,8 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Barrier;
 
-use nixply_packer::digest::Digest;
-use nixply_packer::image::spec::ImageSpec;
+use nixply_packer::{Digest, ImageSpec};
 use serde_json::json;
 
 use super::fixture::{Fixture, MANIFEST, ask, blob, get, noise, nothing_in};

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use nixply_packer::compress::Codec;
+use nixply_packer::Codec;
 use nixply_registry::server::Compression;
 
 use self::table::Credentials;

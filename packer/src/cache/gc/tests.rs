@@ -1,0 +1,195 @@
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use super::*;
+use crate::cache::{Origin, SegmentKey};
+use crate::compress::Codec;
+use crate::digest::DiffId;
+
+fn segment(name: &str) -> SegmentKey {
+    SegmentKey::new([(name, "hash", None)], Codec::None)
+}
+
+/// The size of each of the segments here: a frame, its place in the index, an origin and the footer.
+const SEGMENT: u64 = 1000 + 40 + 27 + 56;
+
+fn origin() -> Origin {
+    Origin::new(Codec::None, std::iter::empty())
+}
+
+fn filled(folder: &Path) -> Cache {
+    let cache = Cache::new(folder);
+    for name in ["a", "b", "c"] {
+        cache.new_segment(&segment(name), &origin()).unwrap().add(9, &[0; 1000]).unwrap().finish().unwrap();
+    }
+    cache.put_contents(DiffId::of(b"layer"), &[("/a".into(), "hash".into())].into());
+    cache
+}
+
+fn used(cache: &Cache, name: &str, ago: u64) {
+    let path = cache.entries().unwrap().into_iter().find(|entry| {
+        entry.kind == Kind::Segments
+            && segments::verify(
+                &entry.path,
+                &blake3::Hash::from_bytes(segment(name).as_bytes().try_into().unwrap()),
+            )
+    });
+    let time = SystemTime::now() - Duration::from_secs(ago);
+    fs::File::open(path.unwrap().path).unwrap().set_modified(time).unwrap();
+}
+
+#[test]
+fn what_was_of_no_use_for_longest_goes_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = filled(folder.path());
+    let stat = cache.stat().unwrap();
+    assert_eq!((stat[0].entries, stat[0].bytes), (3, 3 * SEGMENT));
+    assert_eq!((stat[3].kind, stat[3].entries), (Kind::Contents, 1));
+    for (name, ago) in [("a", 9000), ("b", 20_000), ("c", 10_000)] {
+        used(&cache, name, ago);
+    }
+    assert!(cache.segment(&segment("b")).is_some(), "a use, which renews it");
+    assert_eq!(cache.gc(u64::MAX).unwrap(), 0);
+    assert_eq!(cache.gc(2500).unwrap(), SEGMENT);
+    let there = ["a", "b", "c"].map(|name| cache.segment(&segment(name)).is_some());
+    assert_eq!(there, [true, true, false]);
+    assert!(cache.gc(0).unwrap() > 2000);
+    assert!(cache.stat().unwrap().iter().all(|stat| stat.entries == 0));
+    assert_eq!(Cache::new(folder.path().join("none")).stat().unwrap()[0].entries, 0);
+}
+
+/// Each as another process would see the cache.
+#[test]
+fn many_processes_that_write_little_keep_the_limit_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let total = || Cache::new(folder.path()).stat().unwrap().iter().map(|stat| stat.bytes).sum::<u64>();
+    let limit = 100_000;
+    let mut trimmed = 0;
+    for process in 0..300 {
+        let cache = Cache::new(folder.path()).with_limit(limit);
+        let (name, before) = (process.to_string(), total());
+        cache.new_segment(&segment(&name), &origin()).unwrap().add(9, &[0; 1000]).unwrap().finish().unwrap();
+        // One of three fails, or is interrupted.
+        if process % 3 > 0 {
+            cache.trim();
+        }
+        drop(cache);
+        assert!(total() < limit + limit / 20 + 3 * SEGMENT, "{process}: {}", total());
+        trimmed += u32::from(total() < before);
+    }
+    assert!((10..60).contains(&trimmed), "{trimmed} times: entries are not listed for each process");
+}
+
+#[test]
+fn a_smaller_limit_holds_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let entries = |cache: &Cache| cache.stat().unwrap()[0].entries;
+    let cache = filled(folder.path());
+    cache.trim();
+    assert_eq!(entries(&cache), 3, "the first time, and below the limit");
+    cache.clone().with_limit(3800).trim();
+    assert_eq!(entries(&cache), 3, "near enough");
+    cache.clone().with_limit(2500).trim();
+    assert_eq!(entries(&cache), 2, "nothing was written since then");
+    cache.clone().with_limit(0).trim();
+    assert_eq!(entries(&cache), 0);
+    filled(folder.path()).with_limit(u64::MAX).trim();
+    assert_eq!(entries(&cache), 3);
+}
+
+/// Whatever the marker has in it, and wherever it came from.
+#[test]
+fn a_marker_that_cannot_be_read_counts_as_none() {
+    let folder = tempfile::tempdir().unwrap();
+    for text in ["", "{", r#"{"bytes":1}"#, r#"{"at":99999999999,"bytes":0,"written":0}"#] {
+        let cache = filled(folder.path()).with_limit(0);
+        fs::write(folder.path().join("trimmed"), text).unwrap();
+        cache.trim();
+        assert!(cache.stat().unwrap().iter().all(|stat| stat.entries == 0), "{text}");
+    }
+    let none = Cache::new(folder.path().join("none"));
+    none.trim();
+    drop(none);
+    assert!(!folder.path().join("none").exists(), "a cache that nobody has written is not made");
+}
+
+#[test]
+fn damaged_entries_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = filled(folder.path());
+    assert_eq!(cache.verify().unwrap(), Verified { whole: 4, removed: vec![] });
+    let mut damaged: Vec<PathBuf> = cache.entries().unwrap().into_iter().map(|entry| entry.path).collect();
+    damaged.sort();
+    for path in &damaged[..2] {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[12] ^= 1;
+        fs::write(path, bytes).unwrap();
+    }
+    let verified = cache.verify().unwrap();
+    assert_eq!((verified.whole, &verified.removed[..]), (2, &damaged[..2]));
+    assert_eq!(cache.verify().unwrap(), Verified { whole: 2, removed: vec![] });
+}
+
+/// Another user could make a link of a directory that it can write, between listing it and removing an entry.
+#[test]
+fn nothing_is_removed_where_others_can_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = filled(folder.path());
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let entries = || fs::read_dir(folder.path().join("segments")).unwrap().count();
+    let before = entries();
+    mode(folder.path(), 0o777);
+    for error in [cache.gc(0).map(drop), cache.verify().map(drop)] {
+        let text = error.unwrap_err().chain();
+        assert!(text.contains("its mode is 0777; give it to yourself with chmod 700"), "{text}");
+    }
+    cache.clone().with_limit(0).trim();
+    mode(folder.path(), 0o1777);
+    mode(&folder.path().join("segments"), 0o777);
+    cache.gc(0).unwrap();
+    assert_eq!((entries(), cache.stat().unwrap()[0].entries), (before, 0));
+    mode(&folder.path().join("segments"), 0o700);
+    assert_eq!(cache.stat().unwrap()[0].entries, 3);
+    cache.gc(0).unwrap();
+    assert_eq!(cache.stat().unwrap()[0].entries, 0);
+}
+
+#[test]
+fn what_another_process_has_removed_is_neither_whole_nor_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = filled(folder.path());
+    let entries = cache.entries().unwrap();
+    let (damaged, evicted) = (entries[0].path.clone(), &entries[1].path);
+    fs::write(&damaged, "").unwrap();
+    fs::remove_file(evicted).unwrap();
+    let verified = remove_damaged(entries).unwrap();
+    assert_eq!(verified, Verified { whole: 2, removed: vec![damaged] });
+}
+
+#[test]
+fn what_killed_processes_have_left_goes_even_where_no_entry_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let alone = folder.path().join("segments/00");
+    fs::create_dir_all(&alone).unwrap();
+    let left = alone.join(".nixply-scratch-aaaaaa");
+    fs::write(&left, "").unwrap();
+    let long_ago = SystemTime::now() - Duration::from_secs(9000);
+    fs::File::open(&left).unwrap().set_modified(long_ago).unwrap();
+    Cache::new(folder.path()).gc(u64::MAX).unwrap();
+    assert!(!left.exists());
+}
+
+#[test]
+fn what_is_in_the_place_of_a_folder_of_entries_is_found() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let folder = tempfile::tempdir().unwrap();
+    let cache = filled(folder.path());
+    assert_eq!(cache.verify().unwrap().removed, Vec::<PathBuf>::new());
+    fs::create_dir_all(folder.path().join("layers")).unwrap();
+    let (fifo, file) = (folder.path().join("contents/fifo"), folder.path().join("layers/ab"));
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    fs::write(&file, "").unwrap();
+    assert_eq!(cache.verify().unwrap().removed, [fifo.clone(), file.clone()]);
+    assert!(!fifo.exists() && !file.exists());
+    assert_eq!(cache.verify().unwrap().removed, Vec::<PathBuf>::new());
+}
