@@ -395,7 +395,8 @@ fn every_example_builds_the_same_image_at_both_frontends() {
         let nix = plugin_harness!();
         (nix.private(), nix.cli)
     };
-    let lock = r#"{ "version": 1, "release": 1, "images": { "base": 20, "x": 1 }, "layers": [], "paths": {} }"#;
+    let lock =
+        r#"{ "version": 1, "release": 1, "images": { "base": 20, "x": 1 }, "layers": [], "paths": {} }"#;
     fs::write(nix.folder().join("nixply.lock.json"), lock).unwrap();
     let layers = Argument::image().key("layers").and_then(Argument::element).unwrap();
     let mut built = 0;

@@ -82,7 +82,8 @@ fn groups(page: &mut String) {
     page.push_str("\n# Groups and predicates\n\nA group is an item, a list of items, or a set:\n");
     let group = Argument::image().key("groups").and_then(Argument::element).expect("groups is a list");
     let forms = || group.alternatives().into_iter().map(|schema| group.at(schema));
-    let with = |key: &'static str| forms().find(|form| form.key(key).is_some()).expect("a group has this form");
+    let with =
+        |key: &'static str| forms().find(|form| form.key(key).is_some()).expect("a group has this form");
     table(page, "key", with("maxLayers"));
     page.push_str("\nAn item is a store path, or a set with one predicate:\n");
     table(page, "predicate", with("depsOf"));

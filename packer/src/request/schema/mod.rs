@@ -73,7 +73,8 @@ impl Argument {
         let declared = alternatives().find_map(|schema| schema.get("properties")?.get(key));
         // Any key, with a value of this schema.
         let any = || {
-            alternatives().find_map(|schema| schema.get("additionalProperties").filter(|schema| schema.is_object()))
+            alternatives()
+                .find_map(|schema| schema.get("additionalProperties").filter(|schema| schema.is_object()))
         };
         let free = || self.is_free().then_some(&Value::Null);
         let schema = declared.or_else(any).or_else(free)?;

@@ -117,17 +117,13 @@ fn free_form_values_allow_every_key() {
 #[test]
 fn a_predicate_requires_no_particular_key() {
     let group = Argument::image().key("groups").unwrap().element().unwrap();
-    let required: Vec<&Value> = group
-        .alternatives()
-        .flat_map(|form| group.at(form).alternatives().collect::<Vec<_>>())
-        .filter_map(|schema| schema.get("required"))
-        .collect();
+    let required: Vec<&Value> =
+        group.alternatives().into_iter().filter_map(|schema| schema.get("required")).collect();
     assert_eq!(required, [&json!(["paths"])]);
 }
 
-/// A request with a value of the right type for every argument.
 #[test]
-fn a_request_with_every_argument_is_read_and_written() {
+fn a_request_is_read_as_it_was_written() {
     let request = ImageRequest::from_json("{}", "request").unwrap();
     let written = serde_json::to_value(&request).unwrap();
     assert_eq!(ImageRequest::from_json(&written.to_string(), "request").unwrap().max_layers, 1);
