@@ -67,6 +67,16 @@ pub struct ImageRequest {
     #[serde(default, with = "Config")]
     pub config: Value,
 
+    /// Labels, which are added to the config's `Labels`. A label here replaces one of the same name in `config`, and one of the base
+    /// image with `inheritConfig`.
+    ///
+    /// ```nix
+    /// labels = { "org.opencontainers.image.version" = "1.0"; };
+    /// ```
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, Plain>", extend("x-nixply-container-option" = true))]
+    pub labels: BTreeMap<String, String>,
+
     /// Store paths that the config's text may name (its string context, in Nix). Absent: any store path in the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
