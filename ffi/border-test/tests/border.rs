@@ -38,7 +38,7 @@ fn an_image_comes_back_typed_and_observed() {
         outcome.log,
         format!(
             "started 0 of 1000\nfinished 0 with {size}\nwarning config.Healthcheck is not part of OCI's image config and \
-             is left out of the image, as in nix2container: use the argument healthcheck\n"
+             is omitted from the image, as in nix2container: use the argument healthcheck\n"
         )
     );
     assert!(!outcome.called_elsewhere, "the observer is called on the caller's thread alone");

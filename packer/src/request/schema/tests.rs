@@ -1,4 +1,4 @@
-//! The schema, and what the other frontends derive from it.
+//! Tests of the schema and of the facts that other frontends derive from it.
 
 use serde_json::json;
 
