@@ -13,7 +13,7 @@ use crate::{open, owner};
 /// Name of the file that shares a cache. Its content does not matter.
 const SHARED: &str = "shared";
 
-/// Permissions of the group and of others in a cache: four bits, to read and to enter. The umask may remove some of them.
+/// Permissions of group and other users in a cache: four bits, to read and to enter. The umask may remove some of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Access(u32);
 

@@ -116,7 +116,7 @@ fn check_consistent(layers: &[(usize, LayerKey, PackedLayer)]) -> Result<()> {
             _ => continue,
         };
         let why =
-            format!("layers {} and {} have {}: nothing is learnt from it", wrong.0 + 1, at + 1, wrong.1);
+            format!("layers {} and {} have {}: the spec cannot be imported", wrong.0 + 1, at + 1, wrong.1);
         return Err(Error::invalid("image spec", why));
     }
     Ok(())
