@@ -55,7 +55,7 @@ pub struct Compared {
 /// Access of other users to a cache's directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Others {
-    /// None, or only to see the names of entries.
+    /// No access, or only to the names of entries.
     Nothing,
     /// Read access to the entries, because the user has shared them.
     Read,
@@ -86,7 +86,7 @@ impl Cache {
     pub fn gc(&self, limit: u64) -> Result<u64> {
         self.check_removal()?;
         // Entries that other processes write from here on may be listed or not.
-        let told = self.written.since_trimmed();
+        let written = self.written.since_trimmed();
         let mut entries = self.entries()?;
         for (_, folder) in self.subfolders()? {
             scratch::sweep(&folder, &[]);
@@ -101,7 +101,7 @@ impl Cache {
             remove(&entry.path)?;
             total -= entry.bytes;
         }
-        self.written.trimmed_to(total, told);
+        self.written.trimmed_to(total, written);
         Ok(before - total)
     }
 
@@ -256,7 +256,7 @@ fn remove(path: &Path) -> Result<bool> {
     }
 }
 
-/// Lists a directory. Returns an empty list if it does not exist. Leaves out files that go away meanwhile.
+/// Lists a directory. Returns an empty list if it does not exist. Leaves out files that are removed in the meantime.
 fn list(folder: &Path) -> Result<Vec<(PathBuf, Metadata)>> {
     let failed = |source| Error::io("read directory", folder, source);
     let entries = match fs::read_dir(folder) {

@@ -194,15 +194,15 @@ fn index(file: &File, key: &blake3::Hash) -> Option<Index> {
     }
     let footer = &footer[if is_former { FOOTER - FORMER_FOOTER } else { 0 }..];
     let (count, rest) = footer.split_at(8);
-    let (told, rest) = rest.split_at(if is_former { 0 } else { 8 });
-    let (origin, flags) = if is_former { (0, 0) } else { (number(&told[..4]), number(&told[4..])) };
+    let (numbers, rest) = rest.split_at(if is_former { 0 } else { 8 });
+    let (origin, flags) = if is_former { (0, 0) } else { (number(&numbers[..4]), number(&numbers[4..])) };
     let count = u64::from_le_bytes(count.try_into().expect("8 bytes"));
     let bytes = usize::try_from(count).ok()?.checked_mul(ENTRY)?;
     let both = bytes.checked_add(origin).filter(|_| origin <= ORIGIN_BYTES)?;
     let start = size.checked_sub(footer.len() as u64)?.checked_sub(both as u64)?;
     let mut index = vec![0; both];
     file.read_exact_at(&mut index, start).ok()?;
-    if index_check(key, &[&index, told]).as_bytes() != &rest[..32] {
+    if index_check(key, &[&index, numbers]).as_bytes() != &rest[..32] {
         return None;
     }
     let origin = index.split_off(bytes);
@@ -267,10 +267,10 @@ impl SegmentWriter {
     pub(crate) fn finish(mut self) -> Option<()> {
         let count = (self.index.len() / ENTRY) as u64;
         let flags = if self.checked { CHECKED } else { 0 };
-        let mut told = u32::try_from(self.origin.len()).ok()?.to_le_bytes().to_vec();
-        told.extend(flags.to_le_bytes());
-        let check = index_check(&self.key, &[&self.index, &self.origin, &told]);
-        for part in [&self.index, &self.origin, &count.to_le_bytes()[..], &told, check.as_bytes(), MAGIC] {
+        let mut numbers = u32::try_from(self.origin.len()).ok()?.to_le_bytes().to_vec();
+        numbers.extend(flags.to_le_bytes());
+        let check = index_check(&self.key, &[&self.index, &self.origin, &numbers]);
+        for part in [&self.index, &self.origin, &count.to_le_bytes()[..], &numbers, check.as_bytes(), MAGIC] {
             self.file.write_all(part).ok()?;
         }
         let file = self.file.into_inner().ok()?;

@@ -65,9 +65,9 @@ impl Written {
         self.update(|record| record).map_or(0, |record| record.written)
     }
 
-    /// Records the cache's size after trimming. The size includes the `told` bytes that [`Written::since_trimmed`] returned
+    /// Records the cache's size after trimming. The size includes the `included` bytes that [`Written::since_trimmed`] returned
     /// before.
-    pub(super) fn trimmed_to(&self, bytes: u64, told: u64) {
+    pub(super) fn trimmed_to(&self, bytes: u64, included: u64) {
         // Does not create the directory of a cache that was never written.
         if let Some(access) = access::of(&self.folder).ok().filter(|_| self.folder.is_dir()) {
             let file = self.file();
@@ -79,7 +79,7 @@ impl Written {
             let _ = rustix::fs::open(file, flags, Mode::from_raw_mode(access.file_mode()));
         }
         self.update(|record| {
-            let written = record.map_or(0, |record| record.written.saturating_sub(told));
+            let written = record.map_or(0, |record| record.written.saturating_sub(included));
             Some(Record { at: now(), bytes, written })
         });
     }

@@ -305,7 +305,7 @@ mod tests {
             "User": "u", "Env": ["A=1"], "Entrypoint": ["/sh"], "Cmd": ["-l"], "WorkingDir": "/w", "Volumes": {"/v": {}},
             "ExposedPorts": {"80/tcp": {}}, "Labels": {"a": "1"}, "StopSignal": "SIGINT", "ArgsEscaped": true,
         });
-        let upon = |own: Value| {
+        let on_base = |own: Value| {
             let given = Given::of(&own);
             let config = |value: &Value| ImageConfig::try_from(value.clone()).unwrap();
             serde_json::to_value(config(&own).on_top_of(config(&base), &given)).unwrap()
@@ -323,15 +323,15 @@ mod tests {
         ] {
             let mut expected = base.as_object().unwrap().clone();
             expected.retain(|name, _| !name.eq_ignore_ascii_case(key));
-            assert_eq!(upon(json!({ key: empty })), Value::Object(expected), "{key}");
-            assert_eq!(upon(json!({ key: null })), base, "{key}");
+            assert_eq!(on_base(json!({ key: empty })), Value::Object(expected), "{key}");
+            assert_eq!(on_base(json!({ key: null })), base, "{key}");
         }
-        let without = upon(json!({"Entrypoint": []}));
+        let without = on_base(json!({"Entrypoint": []}));
         assert!(
             without.get("Entrypoint").is_none() && without.get("Cmd").is_none(),
             "as in Docker: {without}"
         );
-        assert_eq!(upon(json!({"Entrypoint": [], "Cmd": ["x"]}))["Cmd"], json!(["x"]));
+        assert_eq!(on_base(json!({"Entrypoint": [], "Cmd": ["x"]}))["Cmd"], json!(["x"]));
     }
 
     #[test]

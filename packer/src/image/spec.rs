@@ -375,9 +375,9 @@ mod tests {
         spec.push(layer("a"));
         spec.push(layer("b"));
         assert_eq!(spec.layers.len(), 1, "nix2container#187");
-        let told: Vec<_> =
+        let history: Vec<_> =
             spec.layers[0].history().map(|entry| (entry.created_by.as_str(), entry.empty_layer)).collect();
-        assert_eq!(told, [("a", false), ("after a", true), ("b", true), ("after b", true)]);
+        assert_eq!(history, [("a", false), ("after a", true), ("b", true), ("after b", true)]);
     }
 
     #[test]

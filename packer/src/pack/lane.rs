@@ -37,8 +37,8 @@ pub(super) fn pack(
     let writer = sink.open(job.at)?;
     // If the layer was packed before, the blob's own digest is sufficient proof: it needs no decompression to hash the tar
     // stream.
-    let told = job.known.filter(|_| !plain);
-    let known = told.filter(|known| known.proven).map(|known| known.packed);
+    let cached = job.known.filter(|_| !plain);
+    let known = cached.filter(|known| known.proven).map(|known| known.packed);
     let (chains, resumed) = match known {
         Some(_) => (Vec::new(), None),
         None => resume(job, cache),
@@ -91,9 +91,9 @@ pub(super) fn pack(
             PackedLayer { diff_id, digest, size }
         }
     };
-    let as_before = || match told {
-        Some(told) if told.packed != packed => Err(Error::LayerChanged {
-            expected: Box::new(told.packed),
+    let as_before = || match cached {
+        Some(cached) if cached.packed != packed => Err(Error::LayerChanged {
+            expected: Box::new(cached.packed),
             found: Box::new(packed),
             paths: job.pieces.paths().map(|path| path.path.to_string()).collect(),
         }),
@@ -119,8 +119,8 @@ pub(super) fn pack(
                 let recorded = job.recorded;
                 let keys = job.pieces.layer_key().into_iter().chain(recorded.and_then(|layer| layer.key));
                 keys.for_each(|key| cache.forget_layer(key));
-                let told = told.map(|told| told.packed.diff_id);
-                let diff_ids = told.into_iter().chain(recorded.map(|layer| layer.packed.diff_id));
+                let cached = cached.map(|cached| cached.packed.diff_id);
+                let diff_ids = cached.into_iter().chain(recorded.map(|layer| layer.packed.diff_id));
                 diff_ids.for_each(|diff_id| cache.forget_contents(diff_id));
             }
             // The writer could not store the bytes, but they were right.

@@ -152,8 +152,9 @@ impl<'l, 'c> Source<'l, 'c> {
         self.pieces.stream(piece, self.reading).inspect_err(|_| self.discard(piece))
     }
 
-    /// Removes a part that cannot be read, or that differs from Nix's record, and its layer's entry: it may already have
-    /// been wrong when it was packed without a check.
+    /// If the store is checked, removes the cache's entries for a part that cannot be read or that differs from Nix's
+    /// record, and for its layer unless that was checked: the part may already have been wrong when it was packed without a
+    /// check.
     fn discard(&self, piece: usize) {
         let Some(cache) = self.cache.filter(|_| self.reading.check.is_some()) else { return };
         self.pieces.key(piece).into_iter().for_each(|key| cache.forget_segment(key));

@@ -145,7 +145,7 @@ fn docker_zstd_layers_become_oci_layers_and_unsupported_types_are_reported() {
 #[test]
 fn history_of_the_base_image_stays_with_its_layers() {
     let dir = tempfile::tempdir().unwrap();
-    let told = |layers, history: Value| {
+    let imported = |layers, history: Value| {
         let manifest = image(dir.path(), layers, json!({"history": history}));
         fs::write(dir.path().join("manifest.json"), manifest.to_string()).unwrap();
         let config = crate::image::oci::config(&from_dir(dir.path(), None).unwrap());
@@ -155,15 +155,15 @@ fn history_of_the_base_image_stays_with_its_layers() {
         |name: &str| json!({"created": "2020-01-01T00:00:00+01:00", "created_by": name, "comment": "c"});
     let empty = |name: &str| json!({"created_by": name, "empty_layer": true});
     let all = json!([empty("a"), entry("b"), empty("c"), empty("d"), entry("e"), empty("f")]);
-    assert_eq!(told(2, all.clone()), all);
+    assert_eq!(imported(2, all.clone()), all);
     assert_eq!(
-        told(3, all.clone()),
+        imported(3, all.clone()),
         json!([empty("a"), entry("b"), empty("c"), empty("d"), entry("e"), empty("f"), {}])
     );
-    assert_eq!(told(1, json!([entry("b"), {"created_by": "x"}])), json!([entry("b"), empty("x")]));
-    assert_eq!(told(1, json!([empty("a")])), json!([empty("a"), {}]));
+    assert_eq!(imported(1, json!([entry("b"), {"created_by": "x"}])), json!([entry("b"), empty("x")]));
+    assert_eq!(imported(1, json!([empty("a")])), json!([empty("a"), {}]));
     for none in [json!([]), Value::Null] {
-        assert_eq!(told(2, none), json!([{}, {}]), "as in nix2container");
+        assert_eq!(imported(2, none), json!([{}, {}]), "as in nix2container");
     }
 }
 
