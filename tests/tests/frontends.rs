@@ -87,7 +87,8 @@ fn builtin_builder(nix: &Nix) -> Option<String> {
 #[test]
 fn every_frontend_adds_labels_to_the_config() {
     let nix = harness!();
-    let image = r#"{ name = "x"; config = { Labels = { a = "1"; b = "1"; }; }; labels = { b = "2"; c = "3"; }; }"#;
+    let image =
+        r#"{ name = "x"; config = { Labels = { a = "1"; b = "1"; }; }; labels = { b = "2"; c = "3"; }; }"#;
     let expected = json!({ "a": "1", "b": "2", "c": "3" });
     let mut frontends = vec![
         format!("buildImage {image}"),
@@ -107,7 +108,8 @@ fn every_frontend_adds_labels_to_the_config() {
     }
     let folder = tempfile::tempdir().unwrap();
     let request = folder.path().join("request.json");
-    fs::write(&request, r#"{"config": {"labels": {"a": "1", "b": "1"}}, "labels": {"b": "2", "c": "3"}}"#).unwrap();
+    fs::write(&request, r#"{"config": {"labels": {"a": "1", "b": "1"}}, "labels": {"b": "2", "c": "3"}}"#)
+        .unwrap();
     let spec: Value = serde_json::from_str(&run(nix.nixply().arg("build").arg(&request)).ok()).unwrap();
     assert_eq!(spec["image-config"]["Labels"], expected);
 }
