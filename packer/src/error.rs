@@ -131,6 +131,12 @@ pub enum Error {
         /// The names that the file has, for messages.
         images: String,
     },
+    /// An update of a lock file without some of its images.
+    #[error("lock file is not valid: it also has {}, which would be lost: plan all its images together", .images.join(", "))]
+    ImagesMissing {
+        /// The images' names.
+        images: Vec<String>,
+    },
     /// An OCI document where an image's spec is expected.
     #[error("{document} is not valid: it is a manifest or index of OCI, not an image's spec")]
     NotSpec {

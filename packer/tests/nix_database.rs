@@ -206,7 +206,7 @@ fn the_database_brings_nothing_but_itself() {
     assert_eq!(spec.layers.len(), 2);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     let expected =
-        format!("the Nix database has {}, which the image does not have at that place", path("app"));
+        format!("the Nix database has {}, but the image does not have it at that place", path("app"));
     assert!(warnings[0].starts_with(&expected), "{warnings:?}");
 }
 

@@ -25,7 +25,7 @@ use crate::rules::PermPath;
 use crate::store_path::StorePath;
 use crate::{document, go_json};
 
-/// An image, as the user asks for it: the argument of `builtins.nixplyImage`, `nix/build-image.nix` and `nixply build`.
+/// An image request: the argument of `builtins.nixplyImage`, `nix/build-image.nix` and `nixply build`.
 ///
 /// `null` means absent.
 // The descriptions below are the documentation of every frontend. A new argument is a field here and its use in `plan.rs`.
@@ -66,6 +66,16 @@ pub struct ImageRequest {
     /// ```
     #[serde(default, with = "Config")]
     pub config: Value,
+
+    /// Labels, which are added to the config's `Labels`. A label here replaces one of the same name in `config`, and one of the base
+    /// image with `inheritConfig`.
+    ///
+    /// ```nix
+    /// labels = { "org.opencontainers.image.version" = "1.0"; };
+    /// ```
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, Plain>", extend("x-nixply-container-option" = true))]
+    pub labels: BTreeMap<String, String>,
 
     /// Store paths that the config's text may name (its string context, in Nix). Absent: any store path in the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -309,16 +319,16 @@ impl ImageRequest {
         layers.try_for_each(|(at, layer)| layer.check(&format!("layers[{at}].")))
     }
 
-    /// Takes the store paths in the config's text for its roots, unless the request names them. This is for callers whose
-    /// text has no context: with a context, a path may be in the text without being a dependency. A text that only looks
-    /// like a store path does not satisfy `exists`; the plan warns of it.
+    /// Uses the store paths in the config's text as its roots, unless the request names roots. This is for callers whose text
+    /// has no string context: with a context, a path may be in the text without being a dependency. A text that only looks
+    /// like a store path does not satisfy `exists`; the plan warns about it.
     pub fn find_config_roots(&mut self, store: &Store, exists: impl Fn(&StorePath) -> bool) {
         let text = self.config_text();
         let found = store.paths_in(&text).filter_map(|path| store.shortened(&path).find(&exists));
         self.config_roots.get_or_insert_with(|| found.map(|path| path.to_string()).collect());
     }
 
-    /// The image's processor.
+    /// Returns the image's processor.
     pub(super) fn processor(&self) -> Result<Processor> {
         match (&self.arch, &self.system) {
             (Some(arch), _) => Processor::from_arch(arch),
@@ -327,7 +337,7 @@ impl ImageRequest {
         }
     }
 
-    /// All text of the config that may name store paths.
+    /// Returns all text of the config that may name store paths.
     pub(super) fn config_text(&self) -> Vec<u8> {
         let mut text = go_json::compact(&self.config);
         if let Some(healthcheck) = &self.healthcheck {
