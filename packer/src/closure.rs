@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_store_paths_pass() {
+    fn check_accepts_only_whole_store_paths() {
         let store = Store::at("/nix/store");
         let good = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-perl5.36-a_b+c?d=e";
         assert_eq!(store.check(good).unwrap().as_str(), good);
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_below_a_store_path_is_nowhere_else() {
+    fn check_below_rejects_paths_out_of_the_store_path() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = Store::at("/nix/store");
         store.real_dir = folder.path().join("store");

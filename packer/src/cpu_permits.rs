@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn never_more_compute_at_once_and_a_panic_frees_its_permit() {
+    fn permits_limit_concurrent_work_and_survive_a_panic() {
         let permits = CpuPermits::new(2);
         let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let work = || {

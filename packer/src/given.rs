@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifo_is_read_when_its_writer_comes_and_not_waited_for_without_end() {
+    fn a_fifo_is_read_once_it_has_a_writer_and_waiting_is_limited() {
         let folder = tempfile::tempdir().unwrap();
         let fifo = folder.path().join("fifo");
         mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_end_or_no_text_is_refused() {
+    fn endless_and_binary_files_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).unwrap();
         assert_eq!(why(Path::new("/dev/zero")), "it is not text: it has a NUL byte");

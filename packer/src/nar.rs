@@ -158,7 +158,7 @@ mod tests {
 
     /// The expected values are the output of `nix-store --dump TREE | sha256sum` with Nix 2.8.
     #[test]
-    fn archives_are_nixs() {
+    fn archives_equal_those_of_nix() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         fs::create_dir(&path).unwrap();

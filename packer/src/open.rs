@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn only_regular_files_are_opened_and_nobody_waits() {
+    fn only_regular_files_are_opened_without_waiting() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::write(path("file"), "text").unwrap();
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_followed_below_the_root_alone() {
+    fn links_are_followed_only_below_the_root() {
         let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let path = |name: &str| root.path().join(name);
         fs::write(outside.path().join("secret"), "secret").unwrap();

@@ -53,8 +53,8 @@ pub(crate) fn check_store(dir: &Path, above: Above) -> Result<()> {
 pub(crate) fn writers(directory: &Metadata) -> Option<String> {
     let (owner, group, mode) = (directory.uid(), directory.gid(), directory.mode() & 0o7777);
     let (user, own_group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    // In its sandbox, Nix shows files whose owner has no id there.
-    let is_unknown = !all_users_have_numbers() && owner == overflow_user();
+    // In its sandbox, Nix shows files whose owner has no id in that user namespace.
+    let is_unknown = !all_users_have_ids() && owner == overflow_user();
     if owner != 0 && owner != user && !is_unknown {
         return Some(format!("it belongs to the user {owner}"));
     }
@@ -69,7 +69,7 @@ pub(crate) fn writers(directory: &Metadata) -> Option<String> {
 
 /// Whether every user of the machine has a distinct id in this process's user namespace. In a container, all users that the
 /// container does not know share one id.
-pub fn all_users_have_numbers() -> bool {
+pub fn all_users_have_ids() -> bool {
     let Ok(map) = fs::read_to_string("/proc/self/uid_map") else { return true };
     // The initial namespace has one row, which maps all ids from 0.
     map.split_whitespace().eq(["0", "0", "4294967295"])
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_that_other_users_can_write_is_no_store() {
+    fn a_directory_writable_by_other_users_is_refused_as_a_store() {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().join("store");
         fs::create_dir(&store).unwrap();
@@ -123,8 +123,8 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_another_user_or_group_is_no_store() {
-        if !rustix::process::geteuid().is_root() || !all_users_have_numbers() {
+    fn a_directory_of_another_user_or_group_is_refused_as_a_store() {
+        if !rustix::process::geteuid().is_root() || !all_users_have_ids() {
             return;
         }
         let store = tempfile::tempdir().unwrap();

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_nobody_holds_is_swept() {
+    fn sweep_removes_only_unlocked_files() {
         let dir = tempfile::tempdir().unwrap();
         let (held, held_folder) = (file(dir.path()).unwrap(), folder(dir.path()).unwrap());
         let path = |name: &str| dir.path().join(name);

@@ -327,7 +327,7 @@ mod tests {
 
     /// Replaces the file between two system calls: each replacement is reported, and opening it never waits.
     #[test]
-    fn fault_store_fifo_what_takes_a_files_place_is_not_read() {
+    fn fault_store_fifo_a_replaced_file_is_not_read() {
         type Change = fn(&Path);
         let places: [(&str, Change); 7] = [
             ("a FIFO", fifo),
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn another_folder_in_a_folders_place_is_not_read() {
+    fn a_replaced_folder_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("x");
         fs::create_dir(&root).unwrap();

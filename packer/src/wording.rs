@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn long_values_are_shortened_at_a_characters_border() {
+    fn long_values_are_shortened_between_characters() {
         assert_eq!(short("ä").len(), 2);
         assert_eq!(short(&"ä".repeat(100)), "ä".repeat(100));
         assert_eq!(short(&"ä".repeat(101)), format!("{}… (101 characters)", "ä".repeat(100)));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_of_a_path_that_are_no_text_are_shown() {
+    fn bytes_of_a_path_that_are_not_text_are_shown() {
         let name = Path::new(OsStr::from_bytes(b"/a/\xff\xfeb\xc3\xa4\xe2\x82"));
         assert_eq!(path(name).to_string(), "/a/\\xff\\xfebä\\xe2\\x82");
     }

@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_of_one_path_are_one() {
+    fn entries_of_one_path_are_merged() {
         let text = r#"[{"path": "/nix/store/00000000000000000000000000000000-a", "narSize": 1, "references": ["/nix/store/00000000000000000000000000000000-c"]}, {"path": "/nix/store/00000000000000000000000000000000-b"},
             {"path": "/nix/store/00000000000000000000000000000000-a", "narSize": 1, "references": ["/nix/store/00000000000000000000000000000000-b", "/nix/store/00000000000000000000000000000000-c"]}]"#;
         let closure = Closure::from_json(text).unwrap();
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_that_no_machine_can_add_are_an_error() {
+    fn too_large_sizes_are_an_error() {
         let text = format!(
             r#"[{{"path": "/nix/store/00000000000000000000000000000000-a", "narSize": {}}}, {{"path": "/nix/store/00000000000000000000000000000000-b", "narSize": 1}}]"#,
             u64::MAX
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn every_format_of_path_info_reads_alike() {
+    fn all_formats_of_path_info_are_read() {
         let texts = [
             r#"[{"path":"/nix/store/00000000000000000000000000000000-a","references":["/nix/store/00000000000000000000000000000000-b"],"narHash":"sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=","narSize":5,"closureSize":9},
                 {"path":"/nix/store/00000000000000000000000000000000-b","references":[],"narHash":"sha256:094qif9n4cq4fdg459qzbhg1c6wywawwaaivx0k0x8xhbyx4vwic","narSize":4,"valid":true}]"#,
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_that_is_none_of_an_archive_is_named() {
+    fn an_invalid_archive_hash_is_named() {
         let hex = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
         let read = |hash: &str| {
             Closure::from_json(&format!(
