@@ -1,11 +1,11 @@
-# nixpkgs' trivial builders and a small stdenv, with nixpkgs' names and arguments. What an argument does not do here is
-# said at the builder.
+# nixpkgs' trivial builders and a small stdenv, with nixpkgs' names and arguments. Comments at a builder state which arguments
+# have no effect here.
 { system, pkgs }:
 
 let
   inherit (pkgs) bash coreutils;
 
-  # What each build has on its PATH.
+  # Packages on the PATH of each build.
   initialPath = [
     coreutils
     pkgs.findutils
@@ -41,7 +41,7 @@ let
     in
     drv // passed // { meta = args.meta or { }; passthru = args.passthru or { }; } // (args.passthru or { });
 
-  # As in nixpkgs: what a store path cannot be called is a dash.
+  # As in nixpkgs: replaces text that a store path's name cannot contain with dashes.
   storeName =
     name:
     let
@@ -68,7 +68,7 @@ let
   binPath = paths: builtins.concatStringsSep ":" (map (path: "${path}/bin") paths);
   lines = builtins.concatStringsSep "\n";
 
-  # The arguments of a builder that are meant for its derivation.
+  # The arguments of a builder that are passed on to its derivation.
   others = known: args: builtins.removeAttrs args (builtins.attrNames known);
 
   self = {
@@ -81,7 +81,7 @@ let
         name,
         text,
         executable ? false,
-        # The file's path in the output; the output itself is the file by default.
+        # The file's path in the output. By default the output itself is the file.
         destination ? "",
         checkPhase ? "",
         meta ? { },
@@ -94,7 +94,7 @@ let
           {
             inherit text executable destination checkPhase passthru;
             passAsFile = [ "text" ];
-            # Enough for this, so that a text does not wait for the whole stdenv.
+            # Enough for this build, so that a text does not wait for the whole stdenv.
             initialPath = [ coreutils ];
             meta =
               (if executable && destination != "" then { mainProgram = baseNameOf destination; } else { }) // meta;
@@ -120,7 +120,7 @@ let
     writeShellScript = name: text: writeShell { inherit name text; };
     writeShellScriptBin = name: text: writeShell { inherit name text; destination = "/bin/${name}"; };
 
-    # shellcheck is not in the set: the check is bash's own, for syntax.
+    # The set does not contain shellcheck: bash checks the syntax.
     writeShellApplication =
       {
         name,
@@ -263,7 +263,7 @@ let
     isDarwin = false;
     hostPlatform = { inherit system; inherit (stdenv) isLinux isDarwin; };
 
-    # No compiler, and no default phases but unpacking: what happens is what the phases say.
+    # Has no compiler, and no default phases except unpacking: the derivation must define its phases.
     mkDerivation =
       given:
       let

@@ -11,13 +11,13 @@ derivation {
     "-euc"
     ''
       mkdir -p $out/etc/ssl/certs
-      # Each certificate ends its own line, or the next one would not begin one.
+      # Certificates without a newline at the end would run into the next one.
       for certificate in ${package}/share/ca-certificates/*/*.crt; do
         cat "$certificate"
         echo
       done > $out/etc/ssl/certs/ca-bundle.crt
 
-      # A build with this among its inputs trusts them, unless it is shown others.
+      # A build with this input trusts these authorities, unless NIX_SSL_CERT_FILE names another file.
       mkdir -p $out/nix-support
       cat > $out/nix-support/setup-hook << HOOK
       if [ ! -f "\''${NIX_SSL_CERT_FILE-}" ]; then

@@ -1,14 +1,14 @@
-# Types that are made of others: alternatives, functions and submodules. See types.nix, which they are a part of.
+# Types that contain other types: alternatives, functions and submodules. types.nix includes them.
 { lib, types, around, phrase, ofNouns, orNouns, unchecked }:
 let
   inherit (builtins) attrNames elemAt filter foldl' head isAttrs length tail;
   inherit (lib) isFunction last mergeOneOption optionalAttrs setDefaultModuleLocation showFiles showOption;
   inherit (types) mkOptionType;
 
-  # What a module may be.
+  # Whether a value can be a module.
   isModule = value: isAttrs value || isFunction value || types.path.check value;
 
-  # One of two declarations' arguments, where at most one gives one.
+  # Merges an argument of two declarations, of which at most one may set it unless both are equal.
   either =
     what: one: other:
     if one == null then
@@ -91,7 +91,7 @@ in
     else
       foldl' types.either (head alternatives) (tail alternatives);
 
-  # Modules, evaluated where the definitions are merged; a set is their config.
+  # Modules, evaluated when the definitions are merged. A definition that is a set is their config.
   submodule =
     modules: types.submoduleWith { shorthandOnlyDefinesConfig = true; modules = lib.toList modules; };
   submoduleWith =
@@ -105,7 +105,7 @@ in
     let
       base = lib.evalModules {
         inherit class specialArgs;
-        # Where no attribute has a name for it: in documentation, as a default.
+        # The default for modules without an attribute name: in documentation, and as a default value.
         modules = [ { _module.args.name = lib.mkOptionDefault "‹name›"; } ] ++ modules;
       };
       inherit (base._module) freeformType;
@@ -201,7 +201,7 @@ in
       };
     };
 
-  # A type as a value. Several become one as those of an option that is declared as often.
+  # A type as a value. Several definitions are merged like the types of an option with several declarations.
   optionType = mkOptionType {
     name = "optionType";
     description = "optionType";

@@ -1,12 +1,12 @@
-# A real package set without nixpkgs: Debian's packages as store paths, under nixpkgs' attribute names, so that an
-# example reads the same with either. See README.md.
+# A real package set without nixpkgs: Debian's packages as store paths, under nixpkgs' attribute names, so that examples work
+# with either. See README.md.
 {
-  # Which files the set is made of: the content of the lock file that `cargo xtask setup packages` writes.
+  # The content of the lock file that `cargo xtask setup packages` writes, which lists the files of the set:
   #   import ./tests/packages { lock = builtins.fromJSON (builtins.readFile lock.json); }
   lock,
-  # The platform; set-up locks the packages of its own.
+  # The platform. The lock file has only packages for the platform of the set-up.
   system ? lock.system,
-  # The set's `lib`: the part of nixpkgs' that is here, or nixpkgs' own.
+  # The set's `lib`: a stand-in for a part of nixpkgs' lib, or nixpkgs' own.
   lib ? import ./lib.nix,
 }:
 
@@ -16,8 +16,8 @@ assert system == lock.system
 let
   inherit (import ./lib.nix) makeOverridable;
 
-  # A file of the lock as a store path. Nothing fetches it: set-up has downloaded and checked it, and adds it to the
-  # store with `nix-store --add-fixed`, whose path is the one of this derivation.
+  # A file of the lock as a store path. Nix does not fetch it: set-up has downloaded and checked it, and adds it to the store
+  # with `nix-store --add-fixed`, which results in the same path as this derivation.
   source =
     { name, sha256, ... }:
     derivation {
@@ -42,7 +42,7 @@ let
       gawk.links."bin/awk" = "gawk";
       gettext-base.pname = "gettext";
       glibc.moves = {
-        # The list of the libraries of the machine at hand.
+        # The loader's cache lists the libraries of the machine that runs the program.
         "/etc/ld.so.cache" = "@out@/etc/ld.so.cache";
         "/usr/lib/locale/locale-archive" = "@out@/lib/locale-archive";
         "/usr/lib/${debianTriple}/gconv/gconv-modules.cache" = "@out@/lib/gconv/gconv-modules.cache";
@@ -57,7 +57,7 @@ let
       netbase.pname = "iana-etc";
       nginx = {
         links.conf = "etc/nginx";
-        # To where nixpkgs' nginx has them. The program knows each path's length, too, so that stays.
+        # nixpkgs' nginx has them in /var/cache/nginx. The program also contains each path's length, so the length must stay.
         moves = {
           "/var/lib/nginx/body" = "/var/cache/nginx/bo";
           "/var/lib/nginx/fastcgi" = "/var/cache/nginx/fastc";
@@ -67,7 +67,7 @@ let
         };
       };
       nix-bin = { pname = "nix"; moves = { "/usr/bin" = "@out@/bin"; "/usr/libexec" = "@out@/libexec"; }; };
-      # Certificates and keys are the machine's, as with nixpkgs' openssl; the rest is the package's own.
+      # Certificates and keys come from the machine, as with nixpkgs' openssl; the rest comes from the package.
       openssl.moves = {
         "/usr/lib/ssl" = "@out@/etc/ssl";
         "/usr/lib/ssl/cert.pem" = "/etc/ssl/certs/ca-certificates.crt";
@@ -80,9 +80,10 @@ let
       procps.mainProgram = "ps";
       python3 = {
         links."bin/python" = "python3";
-        # Where a program that embeds Python looks for the standard library. The other is what a shell's PATH may be.
+        # /usr is where a program that embeds Python looks for the standard library. /usr/bin stays, because it is a default for
+        # PATH.
         moves = { "/usr" = "@out@"; "/usr/bin" = "/usr/bin"; };
-        # As in nixpkgs: Python starts shells, and images without /bin/sh are common.
+        # As in nixpkgs: Python starts shells, and many images have no /bin/sh.
         shellIn = [ "lib/python*/subprocess.py" ];
       };
       sed = { pname = "gnused"; mainProgram = "sed"; };
@@ -94,7 +95,7 @@ let
     };
   };
 
-  # The processor in Nix's words, and the folder below lib/ that Debian gives each platform.
+  # The processor's name in Nix, and Debian's directory for a platform below lib/.
   processor = builtins.head (builtins.match "([^-]+)-.*" system);
   debianTriple = "${processor}-linux-gnu";
 
@@ -111,8 +112,8 @@ let
     inherit (debian.all) glibc;
   };
 
-  # A virtual environment of Python's own kind, which is what this Python and uwsgi know: its commands, too, run with
-  # all of its packages.
+  # A virtual environment of Python's own kind, which this Python and uwsgi can find. Its commands also run with all of its
+  # packages.
   pythonEnv =
     packages:
     let
@@ -135,7 +136,7 @@ let
     in
     env // { inherit (python3) pythonVersion sitePackages pkgs; interpreter = "${env}/bin/python3"; python = python3; };
 
-  # uwsgi with the plugins that it is asked for, and with the one for `--http`, which nixpkgs compiles in.
+  # uwsgi with the requested plugins, and with the plugin for `--http`, which nixpkgs compiles in.
   uwsgi = makeOverridable (
     { plugins, python3 }:
     let
@@ -196,21 +197,21 @@ let
     // {
       inherit lib system;
       pkgs = self;
-      # With the set's attributes for the arguments that a function names.
+      # Calls a function with the set's attributes for the arguments that it names.
       callPackage =
         path: args:
         let
           function = if builtins.isFunction path then path else import path;
         in
         makeOverridable function (builtins.intersectAttrs (builtins.functionArgs function) self // args);
-      # What is known of Go without Go: OCI's name for the processor.
+      # The attributes of Go that need no Go: OCI's name for the processor.
       go = { GOOS = "linux"; GOARCH = { x86_64 = "amd64"; aarch64 = "arm64"; }.${processor} or processor; };
-      # Engines belong to the machine.
+      # The container engine comes from the machine.
       podman = builders.writeShellScriptBin "podman" ''exec /usr/bin/podman "$@"'';
       python3Packages = python3.pkgs;
       dockerTools = import ./docker-tools.nix { pkgs = self; };
       fakeNss = self.dockerTools.fakeNss;
-      # Every file by its name, for set-up to add them to a store.
+      # Every file by its name: set-up adds them to a store.
       sources = builtins.listToAttrs (map (file: { inherit (file) name; value = (source file).outPath; }) files);
     };
 in

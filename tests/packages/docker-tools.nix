@@ -1,4 +1,4 @@
-# What nixpkgs' dockerTools offers for the content of images; it builds no images here.
+# The part of nixpkgs' dockerTools that provides contents of images. It builds no images.
 { pkgs }:
 
 let
@@ -37,7 +37,7 @@ in
     ln -s ${pkgs.coreutils}/bin/env $out/usr/bin
   '';
 
-  # The certificate authorities, where programs of several distributions look.
+  # The certificate authorities, at the paths where programs of several distributions look for them.
   caCertificates = runCommandLocal "ca-certificates" { } ''
     mkdir -p $out/etc/ssl/certs $out/etc/pki/tls/certs
     bundle=${pkgs.cacert}/etc/ssl/certs/ca-bundle.crt

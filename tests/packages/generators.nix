@@ -1,4 +1,4 @@
-# Values as text: the part of nixpkgs' `lib.generators` that messages and documentation use.
+# Formats values as text: the part of nixpkgs' `lib.generators` for messages and documentation.
 { lib }:
 let
   inherit (builtins)
@@ -8,7 +8,7 @@ let
     concatMapStringsSep escapeNixIdentifier functionArgs init isDerivation isFunction last mapAttrsToList splitString
     ;
 
-  # A value as Nix would write it, as far as it can be written.
+  # Formats a value as Nix code, as far as that is possible.
   toPretty =
     { allowPrettyValues ? false, multiline ? true, indent ? "" }:
     let
@@ -48,7 +48,7 @@ let
     in
     show indent;
 
-  # A value whose deeper parts are not looked at.
+  # Replaces the parts of a value below a depth limit, or throws if there are any.
   withRecursion =
     { depthLimit, throwOnDepthLimit ? true }:
     let

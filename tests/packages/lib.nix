@@ -1,5 +1,5 @@
-# The part of nixpkgs' lib that images and modules are described with: its names, its meaning. The functions are here,
-# what modules are made of is in the files next to this one.
+# The part of nixpkgs' lib that images and modules use, with the same names and meaning. This file has the functions; the files
+# next to it implement modules.
 let
   inherit (builtins)
     concatMap concatStringsSep elem filter foldl' fromJSON genList head isAttrs isFunction isList isString listToAttrs
@@ -21,7 +21,7 @@ let
       ;
 
     id = value: value;
-    # Sets can be functions, too.
+    # Sets with `__functor` are functions as well.
     isFunction = value: isFunction value || value ? __functor && self.isFunction (value.__functor value);
     functionArgs =
       f: if f ? __functor then f.__functionArgs or (self.functionArgs (f.__functor f)) else builtins.functionArgs f;
@@ -134,7 +134,7 @@ let
         text
       else
         self.escapeNixString text;
-    # How many characters differ.
+    # Levenshtein distance: the number of edits between two texts.
     levenshtein =
       one: other:
       let
@@ -211,7 +211,7 @@ let
       }
       // self.genAttrs outputs (output: checked.${output})
       // passthru;
-    # What is in the store already, as a package.
+    # A store path that exists already, as a package.
     toDerivation =
       path:
       let
@@ -233,7 +233,7 @@ let
       output: folder: packages:
       self.makeSearchPath folder (map (self.getOutput output) packages);
     makeBinPath = self.makeSearchPathOutput "bin" "bin";
-    # What `f` makes of `args`, with `override` to have other arguments.
+    # Applies `f` to `args`, and adds `override` to apply it to other arguments.
     makeOverridable =
       f: args:
       let

@@ -1,5 +1,4 @@
-# Options as modules declare them, how messages speak of them and of their definitions, and a list of them for
-# documentation.
+# Declarations of options, their form and that of definitions in messages, and a list of options for documentation.
 { lib }:
 let
   inherit (builtins)
@@ -13,12 +12,12 @@ let
 
   suggestion = "Use `lib.mkForce value` or `lib.mkDefault value` to change the priority on any of these definitions.\n";
 
-  # "<name>" and "*" stand for any name.
+  # "<name>" and "*" are placeholders for any name.
   showOption = lib.concatMapStringsSep "." (
     part: if part == "*" || match "<(.*)>" part != null then part else lib.escapeNixIdentifier part
   );
   showFiles = lib.concatMapStringsSep " and " (file: "`${file}'");
-  # The values too, as far as they can be evaluated: five lines of each.
+  # Shows definitions with their values, as far as they can be evaluated: five lines of each.
   showDefs = concatMapStrings (
     definition:
     let
@@ -62,7 +61,7 @@ let
     }@option:
     option // { _type = "option"; };
 
-  # What documentation shows of a default or an example.
+  # Formats a default or an example for documentation.
   render =
     value:
     if value ? _type && value ? text then
@@ -82,7 +81,7 @@ in
       type = types.bool;
     };
 
-  # Ways to make one value of definitions. What the type has checked decides how.
+  # Functions that merge definitions to one value. The default one chooses by the values' types.
   mergeDefaultOption =
     let
       merge =
@@ -106,7 +105,7 @@ in
     in
     loc: definitions: merge loc definitions (map (definition: definition.value) definitions);
   mergeOneOption = mergeUniqueOption { message = ""; };
-  # A single one is compared with nothing: functions never are equal.
+  # A single definition is not compared, because functions are never equal.
   mergeEqualOption =
     loc: definitions:
     (foldl' (
@@ -117,7 +116,7 @@ in
         throw "The option `${showOption loc}' has conflicting definition values:${showDefs [ first definition ]}\n${suggestion}"
     ) (head definitions) (tail definitions)).value;
 
-  # Every option, and those of submodules below it.
+  # Lists all options, including those of submodules.
   optionAttrSetToDocList =
     let
       list =

@@ -1,13 +1,13 @@
-# The properties of definitions (`mkIf`, `mkMerge`, `mkOverride`, `mkOrder`), and what they make of an option's value.
+# The properties of definitions (`mkIf`, `mkMerge`, `mkOverride`, `mkOrder`), and their effect on an option's value.
 { lib }:
 let
   inherit (builtins) addErrorContext concatMap filter foldl' isAttrs isBool mapAttrs sort;
   inherit (lib) optionalAttrs showDefs showOption;
 
-  # What kind of property a value is; no property has none.
+  # Returns the kind of a property; other values have an empty kind.
   kind = value: value._type or "";
 
-  # Properties. The smaller number wins: priorities; comes first: orders.
+  # Properties. For priorities, the smaller number wins; for orders, it comes first.
   mkIf = condition: content: { _type = "if"; inherit condition content; };
   mkMerge = contents: { _type = "merge"; inherit contents; };
   mkOverride = priority: content: { _type = "override"; inherit priority content; };
@@ -16,8 +16,8 @@ let
   defaultOrderPriority = 1000;
   mkOptionDefault = mkOverride 1500;
 
-  # The sets that a module's config stands for, without properties around them: these move to the sets' attributes. So
-  # which options a module defines is known before any condition is.
+  # Returns the sets of a module's config without properties around them: the properties move to the sets' attributes. So the
+  # names of the defined options are known before any condition is evaluated.
   pushDownProperties =
     config:
     let
@@ -36,7 +36,7 @@ let
     else
       [ config ];
 
-  # The values that a definition stands for, now that conditions are asked.
+  # Returns the values of a definition after evaluating its conditions.
   dischargeProperties =
     value:
     if kind value == "merge" then
@@ -50,7 +50,7 @@ let
     else
       [ ];
 
-  # The definitions of the best priority, and which one that is.
+  # Returns the definitions with the best priority, and that priority.
   strongest =
     definitions:
     let
@@ -83,7 +83,7 @@ let
     else
       definitions;
 
-  # One value of the definitions `{ file, value }` of what lies at `loc`.
+  # Merges the definitions `{ file, value }` at `loc` to one value.
   mergeDefinitions =
     loc: type: definitions:
     let

@@ -4,7 +4,7 @@
 let
   locked = builtins.listToAttrs (map (wheel: { inherit (wheel) name; value = wheel; }) lock.wheels);
 
-  # A wheel and those that it imports, by name.
+  # Returns the names of a wheel and of those that it imports, directly or indirectly.
   closure =
     name:
     builtins.catAttrs "key" (
@@ -14,8 +14,8 @@ let
       }
     );
 
-  # A store path has its wheel's files alone. It refers to those of the wheels that it imports, whose folders its
-  # commands know, too.
+  # A store path has only its own wheel's files. It refers to the store paths of the wheels that it imports, and its commands
+  # find their directories as well.
   make =
     { name, version, depends, file }:
     derivation {
@@ -33,7 +33,7 @@ let
       pname = name;
       inherit version;
       meta.mainProgram = name;
-      # What an environment with it needs: this wheel and the others.
+      # The store paths that an environment with this wheel needs: this one and the wheels that it imports.
       wheels = map (other: all.${other}) (closure name);
       requiredPythonModules = map (other: all.${other}) (builtins.filter (other: other != name) (closure name));
     };
