@@ -1,11 +1,10 @@
-# nixpkgs' trivial builders and a small stdenv, with nixpkgs' names and arguments. Comments at a builder state which arguments
-# have no effect here.
+# nixpkgs' trivial builders and a small stdenv, with nixpkgs' names and arguments. Comments at the builders name differences.
 { system, pkgs }:
 
 let
   inherit (pkgs) bash coreutils;
 
-  # Packages on the PATH of each build.
+  # Packages on the PATH of every build.
   initialPath = [
     coreutils
     pkgs.findutils
@@ -41,7 +40,7 @@ let
     in
     drv // passed // { meta = args.meta or { }; passthru = args.passthru or { }; } // (args.passthru or { });
 
-  # As in nixpkgs: replaces text that a store path's name cannot contain with dashes.
+  # As in nixpkgs, a dash replaces characters that a store path cannot contain.
   storeName =
     name:
     let
@@ -56,7 +55,7 @@ let
       {
         inherit name buildCommand;
       }
-      # Structured attributes are in a file anyway.
+      # Structured attributes are always in a file.
       // (if env.__structuredAttrs or false then { } else { passAsFile = [ "buildCommand" ] ++ env.passAsFile or [ ]; })
       // local
       // builtins.removeAttrs env [ "passAsFile" ]
@@ -68,7 +67,7 @@ let
   binPath = paths: builtins.concatStringsSep ":" (map (path: "${path}/bin") paths);
   lines = builtins.concatStringsSep "\n";
 
-  # The arguments of a builder that are passed on to its derivation.
+  # The builder's arguments that belong to its derivation.
   others = known: args: builtins.removeAttrs args (builtins.attrNames known);
 
   self = {
@@ -81,7 +80,7 @@ let
         name,
         text,
         executable ? false,
-        # The file's path in the output. By default the output itself is the file.
+        # The file's path in the output; the output itself is the file by default.
         destination ? "",
         checkPhase ? "",
         meta ? { },
@@ -94,7 +93,7 @@ let
           {
             inherit text executable destination checkPhase passthru;
             passAsFile = [ "text" ];
-            # Enough for this build, so that a text does not wait for the whole stdenv.
+            # These packages are enough, so that writing a text does not build the whole stdenv.
             initialPath = [ coreutils ];
             meta =
               (if executable && destination != "" then { mainProgram = baseNameOf destination; } else { }) // meta;
@@ -120,7 +119,7 @@ let
     writeShellScript = name: text: writeShell { inherit name text; };
     writeShellScriptBin = name: text: writeShell { inherit name text; destination = "/bin/${name}"; };
 
-    # The set does not contain shellcheck: bash checks the syntax.
+    # The set has no shellcheck: bash checks the syntax.
     writeShellApplication =
       {
         name,
@@ -263,7 +262,7 @@ let
     isDarwin = false;
     hostPlatform = { inherit system; inherit (stdenv) isLinux isDarwin; };
 
-    # Has no compiler, and no default phases except unpacking: the derivation must define its phases.
+    # Without compiler and without default phases except unpacking.
     mkDerivation =
       given:
       let

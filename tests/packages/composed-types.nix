@@ -1,14 +1,14 @@
-# Types that contain other types: alternatives, functions and submodules. types.nix includes them.
+# Types with element types: alternatives and submodules. They are a part of types.nix.
 { lib, types, around, phrase, ofNouns, orNouns, unchecked }:
 let
   inherit (builtins) attrNames elemAt filter foldl' head isAttrs length tail;
   inherit (lib) isFunction last mergeOneOption optionalAttrs setDefaultModuleLocation showFiles showOption;
   inherit (types) mkOptionType;
 
-  # Whether a value can be a module.
+  # Values that can be modules.
   isModule = value: isAttrs value || isFunction value || types.path.check value;
 
-  # Merges an argument of two declarations, of which at most one may set it unless both are equal.
+  # Returns the argument of two declarations; it is an error if both have it and differ.
   either =
     what: one: other:
     if one == null then
@@ -91,7 +91,7 @@ in
     else
       foldl' types.either (head alternatives) (tail alternatives);
 
-  # Modules, evaluated when the definitions are merged. A definition that is a set is their config.
+  # Modules, evaluated when the definitions are merged. A set is their config.
   submodule =
     modules: types.submoduleWith { shorthandOnlyDefinesConfig = true; modules = lib.toList modules; };
   submoduleWith =
@@ -105,7 +105,7 @@ in
     let
       base = lib.evalModules {
         inherit class specialArgs;
-        # The default for modules without an attribute name: in documentation, and as a default value.
+        # The default name, for documentation.
         modules = [ { _module.args.name = lib.mkOptionDefault "‹name›"; } ] ++ modules;
       };
       inherit (base._module) freeformType;
@@ -201,7 +201,7 @@ in
       };
     };
 
-  # A type as a value. Several definitions are merged like the types of an option with several declarations.
+  # A type as a value. Several are joined like the types of several declarations.
   optionType = mkOptionType {
     name = "optionType";
     description = "optionType";

@@ -3,12 +3,12 @@
   lock,
   source,
   system,
-  # Properties of units, as { unit = { argument = ...; }; }. All arguments are optional:
-  #   pname        nixpkgs' name of the package; defaults to the unit's
-  #   mainProgram  the program that `nix run` and `lib.getExe` start; defaults to the package's name
-  #   only         the only programs to keep
+  # Particulars of units, as { unit = { argument = ...; }; }. All arguments are optional:
+  #   pname        nixpkgs' name; defaults to the unit's
+  #   mainProgram  the program of `nix run` and `lib.getExe`; defaults to the name
+  #   only         keep only these programs
   #   links        symbolic links to add, as { path = target; }
-  #   moves        replacements of absolute paths that are compiled into programs, as { path = path; };
+  #   moves        absolute paths that are compiled into programs, and their replacements, as { path = path; };
   #                `@out@` is the store path, and the longest matching path counts
   #   shellIn      files, as shell patterns, in which the store's shell replaces '/bin/sh'
   arguments,
@@ -47,7 +47,7 @@ let
     }
     // { inherit pname version; meta = { inherit mainProgram; }; };
 
-  # bash and its dependencies. Their scripts cannot use the bash package, because it depends on them.
+  # bash, and the units that it depends on, whose scripts cannot use it.
   below-bash =
     let
       closure = name: [ name ] ++ builtins.concatMap closure units.${name}.depends;
@@ -57,8 +57,8 @@ let
   all = builtins.mapAttrs (name: _: make name (arguments.${name} or { })) units;
 in
 {
-  # Every unit by its name.
+  # All units by name.
   inherit all;
-  # A derivation of a unit with other arguments, such as fewer programs or another name.
+  # A derivation of a unit with other arguments, such as another name or fewer programs.
   variant = make;
 }

@@ -1,12 +1,12 @@
-# A real package set without nixpkgs: Debian's packages as store paths, under nixpkgs' attribute names, so that examples work
-# with either. See README.md.
+# The package set of the tests and examples: Debian packages as store paths, under nixpkgs' attribute names, so that examples
+# work with either. See README.md.
 {
-  # The content of the lock file that `cargo xtask setup packages` writes, which lists the files of the set:
+  # The contents of the lock file that `cargo xtask setup packages` writes, which lists the set's files.
   #   import ./tests/packages { lock = builtins.fromJSON (builtins.readFile lock.json); }
   lock,
-  # The platform. The lock file has only packages for the platform of the set-up.
+  # The platform, which must be that of the lock file.
   system ? lock.system,
-  # The set's `lib`: a stand-in for a part of nixpkgs' lib, or nixpkgs' own.
+  # The set's `lib`: the stand-in, or nixpkgs' own.
   lib ? import ./lib.nix,
 }:
 
@@ -16,8 +16,8 @@ assert system == lock.system
 let
   inherit (import ./lib.nix) makeOverridable;
 
-  # A file of the lock as a store path. Nix does not fetch it: set-up has downloaded and checked it, and adds it to the store
-  # with `nix-store --add-fixed`, which results in the same path as this derivation.
+  # The store path of a file. Its derivation cannot download it: set-up downloads and checks the file, and adds it to the store
+  # with `nix-store --add-fixed`, which results in the same path.
   source =
     { name, sha256, ... }:
     derivation {
@@ -42,7 +42,7 @@ let
       gawk.links."bin/awk" = "gawk";
       gettext-base.pname = "gettext";
       glibc.moves = {
-        # The loader's cache lists the libraries of the machine that runs the program.
+        # The machine's list of libraries.
         "/etc/ld.so.cache" = "@out@/etc/ld.so.cache";
         "/usr/lib/locale/locale-archive" = "@out@/lib/locale-archive";
         "/usr/lib/${debianTriple}/gconv/gconv-modules.cache" = "@out@/lib/gconv/gconv-modules.cache";
@@ -57,7 +57,7 @@ let
       netbase.pname = "iana-etc";
       nginx = {
         links.conf = "etc/nginx";
-        # nixpkgs' nginx has them in /var/cache/nginx. The program also contains each path's length, so the length must stay.
+        # The places of nixpkgs' nginx. The lengths must stay, because the program contains them.
         moves = {
           "/var/lib/nginx/body" = "/var/cache/nginx/bo";
           "/var/lib/nginx/fastcgi" = "/var/cache/nginx/fastc";
@@ -67,7 +67,7 @@ let
         };
       };
       nix-bin = { pname = "nix"; moves = { "/usr/bin" = "@out@/bin"; "/usr/libexec" = "@out@/libexec"; }; };
-      # Certificates and keys come from the machine, as with nixpkgs' openssl; the rest comes from the package.
+      # Certificates and keys are the machine's, as in nixpkgs' openssl; all else is the package's.
       openssl.moves = {
         "/usr/lib/ssl" = "@out@/etc/ssl";
         "/usr/lib/ssl/cert.pem" = "/etc/ssl/certs/ca-certificates.crt";
@@ -80,8 +80,7 @@ let
       procps.mainProgram = "ps";
       python3 = {
         links."bin/python" = "python3";
-        # /usr is where a program that embeds Python looks for the standard library. /usr/bin stays, because it is a default for
-        # PATH.
+        # Programs that embed Python look for the standard library in /usr. /usr/bin may be in a shell's PATH and stays.
         moves = { "/usr" = "@out@"; "/usr/bin" = "/usr/bin"; };
         # As in nixpkgs: Python starts shells, and many images have no /bin/sh.
         shellIn = [ "lib/python*/subprocess.py" ];
@@ -95,7 +94,7 @@ let
     };
   };
 
-  # The processor's name in Nix, and Debian's directory for a platform below lib/.
+  # Nix's name of the processor, and Debian's folder below lib/ for the platform.
   processor = builtins.head (builtins.match "([^-]+)-.*" system);
   debianTriple = "${processor}-linux-gnu";
 
@@ -112,8 +111,7 @@ let
     inherit (debian.all) glibc;
   };
 
-  # A virtual environment of Python's own kind, which this Python and uwsgi can find. Its commands also run with all of its
-  # packages.
+  # A virtual environment of Python's own kind, which Python and uwsgi recognize. Its commands can import all its packages.
   pythonEnv =
     packages:
     let
@@ -197,21 +195,21 @@ let
     // {
       inherit lib system;
       pkgs = self;
-      # Calls a function with the set's attributes for the arguments that it names.
+      # Passes the set's attributes for the arguments that a function names.
       callPackage =
         path: args:
         let
           function = if builtins.isFunction path then path else import path;
         in
         makeOverridable function (builtins.intersectAttrs (builtins.functionArgs function) self // args);
-      # The attributes of Go that need no Go: OCI's name for the processor.
+      # Only Go's names for system and processor, which are OCI's; there is no Go.
       go = { GOOS = "linux"; GOARCH = { x86_64 = "amd64"; aarch64 = "arm64"; }.${processor} or processor; };
-      # The container engine comes from the machine.
+      # The machine's podman: engines are not in the set.
       podman = builders.writeShellScriptBin "podman" ''exec /usr/bin/podman "$@"'';
       python3Packages = python3.pkgs;
       dockerTools = import ./docker-tools.nix { pkgs = self; };
       fakeNss = self.dockerTools.fakeNss;
-      # Every file by its name: set-up adds them to a store.
+      # Store paths of all files by name, which set-up adds to a store.
       sources = builtins.listToAttrs (map (file: { inherit (file) name; value = (source file).outPath; }) files);
     };
 in

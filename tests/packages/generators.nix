@@ -1,4 +1,4 @@
-# Formats values as text: the part of nixpkgs' `lib.generators` for messages and documentation.
+# Values as text: the part of nixpkgs' `lib.generators` that messages and documentation use.
 { lib }:
 let
   inherit (builtins)
@@ -8,7 +8,7 @@ let
     concatMapStringsSep escapeNixIdentifier functionArgs init isDerivation isFunction last mapAttrsToList splitString
     ;
 
-  # Formats a value as Nix code, as far as that is possible.
+  # Formats a value as a Nix expression, with placeholders for functions and derivations.
   toPretty =
     { allowPrettyValues ? false, multiline ? true, indent ? "" }:
     let
@@ -48,7 +48,7 @@ let
     in
     show indent;
 
-  # Replaces the parts of a value below a depth limit, or throws if there are any.
+  # Replaces the parts of a value below a depth, or fails.
   withRecursion =
     { depthLimit, throwOnDepthLimit ? true }:
     let

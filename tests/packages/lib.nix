@@ -1,5 +1,5 @@
-# The part of nixpkgs' lib that images and modules use, with the same names and meaning. This file has the functions; the files
-# next to it implement modules.
+# A stand-in for nixpkgs' lib with the functions that this repository uses, see README.md. The module system is in the files
+# next to this one.
 let
   inherit (builtins)
     concatMap concatStringsSep elem filter foldl' fromJSON genList head isAttrs isFunction isList isString listToAttrs
@@ -21,7 +21,7 @@ let
       ;
 
     id = value: value;
-    # Sets with `__functor` are functions as well.
+    # Sets with __functor are functions.
     isFunction = value: isFunction value || value ? __functor && self.isFunction (value.__functor value);
     functionArgs =
       f: if f ? __functor then f.__functionArgs or (self.functionArgs (f.__functor f)) else builtins.functionArgs f;
@@ -134,7 +134,7 @@ let
         text
       else
         self.escapeNixString text;
-    # Levenshtein distance: the number of edits between two texts.
+    # The edit distance of two texts.
     levenshtein =
       one: other:
       let
@@ -211,7 +211,7 @@ let
       }
       // self.genAttrs outputs (output: checked.${output})
       // passthru;
-    # A store path that exists already, as a package.
+    # A package for an existing store path.
     toDerivation =
       path:
       let
@@ -233,7 +233,7 @@ let
       output: folder: packages:
       self.makeSearchPath folder (map (self.getOutput output) packages);
     makeBinPath = self.makeSearchPathOutput "bin" "bin";
-    # Applies `f` to `args`, and adds `override` to apply it to other arguments.
+    # The result of `f args`, with a function `override` that changes the arguments.
     makeOverridable =
       f: args:
       let

@@ -1,5 +1,5 @@
-# Loads modules in any form (paths, functions, sets with or without `config`) as sets with one form: `_file`, `key`, `imports`,
-# `options`, `config`. Also loads all modules that a list of modules imports.
+# Loads modules of all forms (paths, functions, sets with or without `config`), and their imports, as sets of one form: `_file`, `key`,
+# `imports`, `options`, `config`.
 { lib }:
 let
   inherit (builtins)
@@ -8,8 +8,8 @@ let
     ;
   inherit (lib) functionArgs imap1 isFunction mkMerge showDefs unknownModule;
 
-  # Returns a module function's result. Arguments that the evaluation does not pass come from the option `_module.args`. Each is
-  # only evaluated when it is used, so that modules can define them.
+  # Calls a module function. Arguments that the evaluation does not pass come from the option `_module.args`, lazily, so that
+  # modules can define them.
   call =
     key: module: args:
     module (
@@ -25,7 +25,7 @@ let
       ) (functionArgs module)
     );
 
-  # Converts a module to one form: if it has `config` or `options`, it may have nothing else; otherwise it is config itself.
+  # A module with `config` or `options` has only known attributes; another one is the config itself.
   canonical =
     file: key: module:
     let
@@ -85,7 +85,7 @@ let
         if isFunction imported then call (toString module) imported args else imported
       );
 
-  # Returns the key of a module in `disabledModules`.
+  # The key of an element of `disabledModules`.
   keyOf =
     modulesPath: file: module:
     if isString module then
@@ -98,7 +98,7 @@ let
       throw "Module `${file}` contains a disabledModules item that is an attribute set, presumably a module, that does not have a `key` attribute.";
 in
 {
-  # Returns all modules, each key once, imported modules after those that import them.
+  # All modules, each key once, imported modules after those that import them.
   loadAll =
     modulesPath: modules: args:
     let

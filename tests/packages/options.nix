@@ -1,4 +1,4 @@
-# Declarations of options, their form and that of definitions in messages, and a list of options for documentation.
+# Options: their declarations, their text in messages, and their list for documentation.
 { lib }:
 let
   inherit (builtins)
@@ -12,12 +12,12 @@ let
 
   suggestion = "Use `lib.mkForce value` or `lib.mkDefault value` to change the priority on any of these definitions.\n";
 
-  # "<name>" and "*" are placeholders for any name.
+  # "<name>" and "*" mean any name.
   showOption = lib.concatMapStringsSep "." (
     part: if part == "*" || match "<(.*)>" part != null then part else lib.escapeNixIdentifier part
   );
   showFiles = lib.concatMapStringsSep " and " (file: "`${file}'");
-  # Shows definitions with their values, as far as they can be evaluated: five lines of each.
+  # With the values that can be evaluated, at most five lines of each.
   showDefs = concatMapStrings (
     definition:
     let
@@ -61,7 +61,7 @@ let
     }@option:
     option // { _type = "option"; };
 
-  # Formats a default or an example for documentation.
+  # The text of a default or an example in documentation.
   render =
     value:
     if value ? _type && value ? text then
@@ -81,7 +81,7 @@ in
       type = types.bool;
     };
 
-  # Functions that merge definitions to one value. The default one chooses by the values' types.
+  # Functions that merge definitions to one value, which the type has checked.
   mergeDefaultOption =
     let
       merge =
@@ -105,7 +105,7 @@ in
     in
     loc: definitions: merge loc definitions (map (definition: definition.value) definitions);
   mergeOneOption = mergeUniqueOption { message = ""; };
-  # A single definition is not compared, because functions are never equal.
+  # Does not compare a single definition, because functions are never equal.
   mergeEqualOption =
     loc: definitions:
     (foldl' (
@@ -116,7 +116,7 @@ in
         throw "The option `${showOption loc}' has conflicting definition values:${showDefs [ first definition ]}\n${suggestion}"
     ) (head definitions) (tail definitions)).value;
 
-  # Lists all options, including those of submodules.
+  # All options, including those of submodules.
   optionAttrSetToDocList =
     let
       list =
@@ -127,7 +127,7 @@ in
             name = showOption option.loc;
             visible = option.visible or true;
             type = option.type or { };
-            # An empty submodule's value may be an error; its options are listed anyway.
+            # The value of an empty submodule may be an error; only list its options.
             hasEmpty = type.emptyValue or { } ? value && type.getSubModules or null == null;
             explain = what: builtins.addErrorContext "while evaluating the ${what} of option `${name}`";
           in

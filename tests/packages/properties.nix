@@ -4,10 +4,10 @@ let
   inherit (builtins) addErrorContext concatMap filter foldl' isAttrs isBool mapAttrs sort;
   inherit (lib) optionalAttrs showDefs showOption;
 
-  # Returns the kind of a property; other values have an empty kind.
+  # The kind of property of a value; empty for other values.
   kind = value: value._type or "";
 
-  # Properties. For priorities, the smaller number wins; for orders, it comes first.
+  # In priorities, the smaller number wins; in orders, it comes first.
   mkIf = condition: content: { _type = "if"; inherit condition content; };
   mkMerge = contents: { _type = "merge"; inherit contents; };
   mkOverride = priority: content: { _type = "override"; inherit priority content; };
@@ -16,8 +16,8 @@ let
   defaultOrderPriority = 1000;
   mkOptionDefault = mkOverride 1500;
 
-  # Returns the sets of a module's config without properties around them: the properties move to the sets' attributes. So the
-  # names of the defined options are known before any condition is evaluated.
+  # Moves the properties of a module's config to the attributes of its sets, so that the names of the defined options do not
+  # depend on conditions.
   pushDownProperties =
     config:
     let
@@ -36,7 +36,7 @@ let
     else
       [ config ];
 
-  # Returns the values of a definition after evaluating its conditions.
+  # The values of a definition, after evaluation of its conditions.
   dischargeProperties =
     value:
     if kind value == "merge" then
@@ -50,7 +50,7 @@ let
     else
       [ ];
 
-  # Returns the definitions with the best priority, and that priority.
+  # The definitions of the best priority, and this priority.
   strongest =
     definitions:
     let
@@ -83,7 +83,7 @@ let
     else
       definitions;
 
-  # Merges the definitions `{ file, value }` at `loc` to one value.
+  # Merges the definitions `{ file, value }` of the option `loc` to one value.
   mergeDefinitions =
     loc: type: definitions:
     let

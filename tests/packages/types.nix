@@ -1,5 +1,5 @@
-# The types of options, nixpkgs' `lib.types`. A type checks each definition without evaluating its contents (`check`), merges
-# all definitions to one value (`merge`), and may be joined with the type of a second declaration (`typeMerge`).
+# The types of options, nixpkgs' `lib.types`. A type checks the outermost level of a definition (`check`), merges all definitions to one
+# value (`merge`), and may be joined with the type of a second declaration (`typeMerge`).
 { lib }:
 let
   inherit (builtins)
@@ -14,7 +14,7 @@ let
   values = map (definition: definition.value);
   files = map (definition: definition.file);
 
-  # Formats a type's description inside another one: in parentheses, unless the type is of these classes.
+  # The description of a type in another one's, in parentheses unless it has one of these classes.
   phrase =
     classes: type:
     if elem (type.descriptionClass or null) classes then type.description else "(${type.description})";
@@ -23,7 +23,7 @@ let
 
   defaultFunctor = name: { inherit name; type = types.${name} or null; payload = null; binOp = _: _: null; };
 
-  # Joins the types of two declarations: returns a type, or null.
+  # Joins the types of two declarations; null if that is impossible.
   defaultTypeMerge =
     own: other:
     let
@@ -62,8 +62,7 @@ let
     name: description: check:
     mkOptionType { inherit name description check; descriptionClass = "noun"; merge = mergeEqualOption; };
 
-  # A type that contains another one: `again` makes the same type with a third, and `place` returns the location of the inner
-  # values' options.
+  # A type with an element type. `again` returns the same type for another element type; `place` is the path of the elements' options.
   around =
     { name, elemType, again, place ? prefix: prefix, ... }@type:
     mkOptionType (
@@ -111,8 +110,7 @@ let
     type: name: description: check:
     addCheck type check // { inherit name description; descriptionClass = "nonRestrictiveClause"; };
 
-  # Whether a path is in the store: below a store path, or below the placeholder of a content-addressed path that is not built
-  # yet.
+  # Paths below the store's folder belong to a store path; a placeholder is a content-addressed path that is not built yet.
   inStore =
     path:
     let
@@ -123,7 +121,7 @@ let
     lib.take (length store) parts == store && below != [ ] && match ".{32}-.+" (head below) != null
     || parts != [ ] && match "[0-9a-z]{52}" (head parts) != null;
 
-  # A module for documentation: definitions need no options.
+  # Documentation does not check definitions.
   unchecked = { _file = "<documentation>"; config._module.check = lib.mkForce false; };
 
   attrsWith =
@@ -133,7 +131,7 @@ let
       description = "${if lazy then "lazy attribute set" else "attribute set"} of ${ofNouns elemType}";
       descriptionClass = "composite";
       check = isAttrs;
-      # Conditions decide which attributes exist. A lazy set has all of them, without evaluating the conditions.
+      # The attributes depend on their conditions, except in a lazy set, which has all of them.
       merge =
         loc: definitions:
         let
@@ -167,7 +165,7 @@ let
         type = pathWith;
         binOp = one: other: if one == other then one else null;
       };
-      # If a path must not be in the store, it must be text: Nix might copy a path value to the store.
+      # A path outside of the store must be a text: Nix may copy a path to the store.
       check =
         value:
         let

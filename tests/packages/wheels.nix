@@ -4,7 +4,7 @@
 let
   locked = builtins.listToAttrs (map (wheel: { inherit (wheel) name; value = wheel; }) lock.wheels);
 
-  # Returns the names of a wheel and of those that it imports, directly or indirectly.
+  # A wheel and its dependencies, by name.
   closure =
     name:
     builtins.catAttrs "key" (
@@ -14,8 +14,7 @@ let
       }
     );
 
-  # A store path has only its own wheel's files. It refers to the store paths of the wheels that it imports, and its commands
-  # find their directories as well.
+  # A store path has only its wheel's files. It refers to those of its dependencies, whose folders its commands also search.
   make =
     { name, version, depends, file }:
     derivation {
@@ -33,7 +32,7 @@ let
       pname = name;
       inherit version;
       meta.mainProgram = name;
-      # The store paths that an environment with this wheel needs: this one and the wheels that it imports.
+      # This wheel and its dependencies, for environments.
       wheels = map (other: all.${other}) (closure name);
       requiredPythonModules = map (other: all.${other}) (builtins.filter (other: other != name) (closure name));
     };
