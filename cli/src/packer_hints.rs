@@ -14,6 +14,10 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         Error::NotInLock { .. } => {
             "add the image with `nixply plan --images --lock FILE --update`, given all images".into()
         }
+        Error::ImagesMissing { images } => {
+            let images: Vec<_> = images.iter().map(|image| format!("--forget {image}")).collect();
+            format!("pass {} to remove the missing images from the lock file", images.join(" "))
+        }
         Error::NotSpec { .. } => {
             "make a spec of it with nixply n2c image-from-dir, or image-from-manifest".into()
         }

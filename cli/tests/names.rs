@@ -174,7 +174,7 @@ fn invalid_image_names_in_fleets_are_errors() {
     assert!(
         folder
             .fails(plan, 1)
-            .starts_with("error: fleet.json: object of images is not valid: there is no image")
+            .starts_with("error: fleet.json: object of images is not valid: it has no image")
     );
     assert!(!folder.path().join("lock.json").exists());
     // The names in a single request are checked before the base image is read.

@@ -259,11 +259,11 @@ schema!(Config, {
     "type": "object",
     "properties": {
         "User": { "type": "string" },
-        "ExposedPorts": { "type": "object" },
+        "ExposedPorts": { "type": "object", "additionalProperties": { "type": "object" } },
         "Env": { "type": "array", "items": { "type": "string" } },
         "Entrypoint": { "type": "array", "items": { "type": "string" } },
         "Cmd": { "type": "array", "items": { "type": "string" } },
-        "Volumes": { "type": "object" },
+        "Volumes": { "type": "object", "additionalProperties": { "type": "object" } },
         "WorkingDir": { "type": "string" },
         "Labels": { "type": "object", "additionalProperties": { "type": "string" } },
         "StopSignal": { "type": "string" },

@@ -131,6 +131,12 @@ pub enum Error {
         /// Names of the images in the file, for messages.
         images: String,
     },
+    /// An update of a lock file lacks some of its images.
+    #[error("lock file is not valid: it also has {}, which would be lost: plan all its images together", .images.join(", "))]
+    ImagesMissing {
+        /// Names of the missing images.
+        images: Vec<String>,
+    },
     /// A document is an OCI manifest or index where an image's spec is expected.
     #[error("{document} is not valid: it is a manifest or index of OCI, not an image's spec")]
     NotSpec {

@@ -292,20 +292,20 @@ fn rules_are_refused_with_their_place() {
 
 /// nix2container accepts such rules, and they change nothing.
 #[test]
-fn a_rule_for_a_missing_path_is_reported() {
+fn perms_for_an_absent_path_produce_a_warning() {
     let sandbox = Sandbox::new();
     let request = json!({"layers": [{"deps": A, "perms": [{"path": A}, {"path": B}]}]}).to_string();
     let info =
         PathInfo { path: A.parse().unwrap(), references: Vec::new(), nar_hash: String::new(), nar_size: 0 };
     let request = ImageRequest::from_json(&request, "request").unwrap();
     let warnings = request.plan(&Closure::new([info]), &sandbox.store).unwrap().warnings;
-    let words = "layers[0].perms[1] changes nothing: no layer that these perms are for has";
+    let words = "layers[0].perms[1] has no effect: its layers do not contain";
     assert!(warnings.len() == 1 && warnings[0].starts_with(words) && warnings[0].contains(B), "{warnings:?}");
 }
 
 /// nix2container also packs it twice. Without the warning, the upper layer's owners would count silently.
 #[test]
-fn a_path_listed_twice_with_different_perms_is_reported() {
+fn a_path_packed_twice_with_other_perms_produces_a_warning() {
     let sandbox = Sandbox::new();
     let warnings = |layers: Value| {
         let request = json!({"layers": layers}).to_string();

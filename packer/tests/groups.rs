@@ -123,13 +123,13 @@ fn groups_without_paths_cause_a_warning() {
     assert_eq!(
         warnings,
         [
-            "groups[0] takes no path: none of the layer's is as it says; loosen its predicates, or remove it",
-            "groups[2] takes no path: other groups have all that it matches; move it ahead of them, or remove it"
+            "groups[0] matches no path of the layer: loosen its predicates, or remove it",
+            "groups[2] gets no path: other groups have all paths that it matches; move it before them, or remove it"
         ]
     );
     let below = json!([{"deps": path("zlib-1.3"), "groups": [{"name": "openssl"}]}]);
     let (_, warnings) = planned(json!({"layers": below}));
-    assert!(warnings[0].starts_with("layers[0].groups[0] takes no path"), "{warnings:?}");
+    assert!(warnings[0].starts_with("layers[0].groups[0] matches no path"), "{warnings:?}");
 }
 
 /// A layer from a predicate has the same bytes as a layer with an explicit list of paths.

@@ -271,5 +271,5 @@ fn nix2container_124_annotations_health_check_and_inherited_config_are_in_the_do
         "{told:?}"
     );
     let error = plan(json!({"fromImage": null})).unwrap_err().to_string();
-    assert_eq!(error, "inheritConfig is not valid: there is no base image: give it as fromImage");
+    assert_eq!(error, "inheritConfig is not valid: it requires the argument fromImage");
 }

@@ -207,7 +207,7 @@ fn the_database_adds_only_its_own_files() {
     assert_eq!(spec.layers.len(), 2);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     let expected =
-        format!("the Nix database has {}, which the image does not have at that place", path("app"));
+        format!("the Nix database has {}, but the image does not have it at that place", path("app"));
     assert!(warnings[0].starts_with(&expected), "{warnings:?}");
 }
 

@@ -191,7 +191,7 @@ fn lock_file_keeps_layers_in_every_frontend() {
         run(nix.nixply().args(["build", "--strategy", "size", "--lock"]).arg(&lock).arg(&request)).fails();
     assert!(
         size.contains(
-            "lock is not valid: it is for strategy \"min-churn\", not \"size\": remove one of the two"
+            "lock is not valid: it requires strategy \"min-churn\", got \"size\": remove one of the two"
         ),
         "{size}"
     );

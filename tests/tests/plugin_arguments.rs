@@ -311,13 +311,13 @@ fn errors_of_the_packer_point_at_their_arguments() {
         ("@strategy = \"sise\";", "explicit, not \"sise\"; did you mean \"size\"?"),
         (
             "@strategy = \"explicit\";",
-            "strategy \"explicit\" is not valid: it needs groups, a list of groups of store paths",
+            "strategy \"explicit\" is not valid: it requires the argument groups, a list of groups of store paths",
         ),
         (
             "strategy = \"single\"; @groups = [ [ FILE ] ];",
-            "groups is not valid: they go with strategy \"explicit\", not \"single\"",
+            "groups is not valid: they require strategy \"explicit\", got \"single\"",
         ),
-        ("@groups = [ ];", "groups is not valid: there is no group in it: name one, or leave groups out"),
+        ("@groups = [ ];", "groups is not valid: it has no group: add one, or omit groups"),
         (
             "groups = [ { paths = FILE; } { @depsOf = [ FILE 3 ]; } ];",
             "groups[1].depsOf[1] is not valid: expected a store path or a predicate, but it is 3",
@@ -333,7 +333,7 @@ fn errors_of_the_packer_point_at_their_arguments() {
         ("@groups = [ [ \"/etc/passwd\" ] ];", "groups[0][0] is not valid: store path \"/etc/passwd\""),
         (
             "layers = [ { } { deps = [ FILE ]; @strategy = \"explicit\"; } ];",
-            "layers[1].strategy \"explicit\" is not valid: it needs groups",
+            "layers[1].strategy \"explicit\" is not valid: it requires the argument groups",
         ),
         ("@compression = \"lz4\";", "compression must be one of none, gzip, zstd, optionally with a level"),
         ("@compression = \"zstd:20\";", "(gzip:1 to gzip:12, zstd:1 to zstd:19), not \"zstd:20\""),

@@ -186,7 +186,7 @@ fn warnings_name_omitted_paths() {
     let file =
         nix.file("image.nix", "{ image = builtins.nixplyImage { name = \"x\"; config.Entrypiont = [ ]; }; }");
     let output = nix.build_file(&file, "image", "result");
-    let want = "warning: config.Entrypiont is not part of OCI's image config and is left out of the image";
+    let want = "warning: config.Entrypiont is not part of OCI's image config and is omitted from the image";
     let plain = output.stderr.replace("\u{1b}[35;1m", "").replace("\u{1b}[0m", "");
     assert_eq!(plain.matches(want).count(), 1, "{}", output.stderr);
     assert_eq!(output.code, Some(0));

@@ -38,7 +38,7 @@ fn an_image_comes_back_typed_and_observed() {
         outcome.log,
         format!(
             "started 0 of 1000\nfinished 0 with {size}\nwarning config.Healthcheck is not part of OCI's image config and \
-             is left out of the image, as in nix2container: use the argument healthcheck\n"
+             is omitted from the image, as in nix2container: use the argument healthcheck\n"
         )
     );
     assert!(!outcome.called_elsewhere, "the observer is called on the caller's thread alone");
@@ -76,12 +76,13 @@ fn an_interrupt_ends_planning() {
 }
 
 #[test]
-fn fault_closure_outside_is_an_error_at_this_door_too() {
+fn fault_closure_outside_is_an_error_in_the_plugin() {
     let error =
         |entry: &str, hash: &str| ffi::plan_with_entry(PATH, entry, hash).unwrap_err().what().to_owned();
     assert_eq!(
         error("/etc/shadow", ""),
-        "closure is not valid: store path \"/etc/shadow\" is not valid: it is not in the store /nix/store"
+        "closure is not valid: store path \"/etc/shadow\" is not valid: expected a 32-character hash, a dash and a name, and nothing \
+         below it"
     );
     let other = "/nix/store/123456789abcdfghijklmnpqrsvwxyz0-other";
     assert!(

@@ -31,7 +31,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Formats the message for a value at a place in a document. Both names may be empty: the document itself has no place.
-    pub(super) fn told(&self, document: &str, place: &str) -> String {
+    pub(super) fn message(&self, document: &str, place: &str) -> String {
         let place = match self {
             // The place ends with the key itself.
             Self::UnknownKey { key, .. } => {

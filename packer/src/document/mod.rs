@@ -73,7 +73,7 @@ where
             within if place.is_empty() || within.starts_with('[') => format!("{place}{within}"),
             within => format!("{place}.{within}"),
         };
-        Error::Document(error.into_inner().told(name, &place))
+        Error::Document(error.into_inner().message(name, &place))
     })
 }
 

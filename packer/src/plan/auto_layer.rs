@@ -1,4 +1,4 @@
-//! nixpkgs' current way for `dockerTools`.
+//! The current layering of nixpkgs' `dockerTools`.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,16 +9,18 @@ use crate::closure::Closure;
 use crate::control::Stop;
 use crate::error::Result;
 
-/// The groups that nixpkgs' `pkgs/build-support/docker/auto-layer.py` makes (Jellema and yorickvp, nixpkgs#355189; read at
-/// 2ff66c69), in its order, as places in the closure.
+/// Returns the groups of nixpkgs' `pkgs/build-support/docker/auto-layer.py` (Jellema and yorickvp, nixpkgs#355189; read at
+/// 2ff66c69) in its order, as positions in the closure.
 ///
-/// The largest paths are *primary*, one after another, until the next one would make too many layers. Paths share a layer if
-/// the same primary paths depend on them, where of primary paths that depend on each other the nearest counts. Objective: bytes
-/// that many images share are in layers of their own. A primary path changes the layers of those of its dependencies that have
-/// no other primary path between; so the cost is O(layers x (paths + references) / 64) and the sum of these changes.
+/// The largest paths become *primary*, one after another, until the next one would make too many layers. Paths share a layer
+/// if the same primary paths depend on them; of primary paths that depend on each other, only the nearest counts. Objective:
+/// bytes that many images share have their own layers. A new primary path changes the layers of those of its dependencies
+/// that it reaches without passing another primary path. So the cost is O(layers x (paths + references) / 64) plus the number
+/// of these changes.
 ///
-/// Of paths with one size the last in the closure is the first to be primary, as there. Of layers with closures of one size the
-/// order there is Python's order of sets, which changes from run to run; here it is that of their primary paths' names.
+/// Of paths of equal size, the last in the closure becomes primary first, as in the script. For layers whose closures have
+/// equal sizes, the script uses Python's order of sets, which changes from run to run; here the order is that of their
+/// primary paths' names.
 pub(super) fn by_auto_layer(
     closure: &Closure,
     graph: &Graph,
@@ -27,14 +29,14 @@ pub(super) fn by_auto_layer(
 ) -> Result<Vec<Vec<usize>>> {
     let sizes: Vec<u64> = closure.iter().map(|info| info.nar_size).collect();
     let bottom_up = graph.bottom_up(closure)?;
-    // With as many layers as paths, all paths become primary, and each is the nearest to itself.
+    // With as many layers as paths, every path becomes primary, and is its own nearest primary path.
     let groups = match max_layers >= sizes.len() {
         true => (0..sizes.len()).map(|at| (vec![at], vec![at])).collect(),
         false => split(graph, &bottom_up, &sizes, max_layers, stop)?,
     };
     let closure_sizes = closure_sizes(graph, &bottom_up, &sizes, &groups, stop)?;
     let infos: Vec<_> = closure.iter().collect();
-    // The script tells paths apart by their names, and only then by their hashes.
+    // The script sorts paths by name, and paths of equal name by hash.
     let key = |at: &usize| infos[*at].path.as_str().split_once('-').map(|(hash, name)| (name, hash));
     let mut layers: Vec<_> = groups
         .into_iter()
@@ -53,10 +55,10 @@ pub(super) fn by_auto_layer(
 /// The primary paths of a group, and its paths.
 type Group = (Vec<usize>, Vec<usize>);
 
-/// So many primary paths, or groups, are followed through the graph at once: a bit each.
+/// Number of primary paths, or groups, that one pass follows through the graph: one bit each.
 const WORD: usize = u64::BITS as usize;
 
-/// Makes paths primary until there would be too many layers.
+/// Makes paths primary until the next one would make too many layers.
 fn split(
     graph: &Graph,
     bottom_up: &[usize],
@@ -83,7 +85,8 @@ fn split(
     Ok(split.groups())
 }
 
-/// The sum of sizes of all that each group refers to, directly or not, with itself.
+/// Returns the closure size of each group: the sum of the sizes of its paths and of everything that they refer to, directly
+/// or indirectly.
 fn closure_sizes(
     graph: &Graph,
     bottom_up: &[usize],
@@ -109,7 +112,7 @@ fn closure_sizes(
     Ok(sums)
 }
 
-/// Hands each place's bits on to the `next` ones, in an order in which these come later.
+/// Passes the bits of each position to its `next` positions. In `order`, these come after it.
 fn spread<'g>(
     words: &mut [u64],
     order: impl Iterator<Item = &'g usize>,
@@ -123,7 +126,7 @@ fn spread<'g>(
     }
 }
 
-/// What depends on some paths and on what these depend, a bit for each of them.
+/// The dependencies and the users of some paths, with one bit for each of the paths.
 struct Related {
     dependency: Vec<u64>,
     user: Vec<u64>,
@@ -145,12 +148,12 @@ impl Related {
 /// Primary paths, sorted.
 type Set = Rc<[usize]>;
 
-/// For each path the set of primary paths that identifies its layer: those that it is a dependency of without another primary
-/// path between. Each set is kept once, as long as a path has it.
+/// For each path, the set of primary paths that identifies its layer: the primary paths that depend on it without another
+/// primary path between. Each set is stored once, while at least one path has it.
 struct Split {
     ids: HashMap<Set, usize>,
     sets: Vec<Set>,
-    /// How many paths have each set.
+    /// Number of paths that have each set.
     counts: Vec<usize>,
     unused: Vec<usize>,
     of: Vec<usize>,
@@ -172,11 +175,11 @@ impl Split {
         self.ids.len()
     }
 
-    /// Makes a path primary, which has this bit among the related; returns the sets that paths had.
+    /// Makes a path primary. `bit` is its bit in `related`. Returns the former sets of the changed paths.
     fn add(&mut self, primary: usize, bit: usize, graph: &Graph, related: &Related) -> Vec<(usize, Set)> {
         let is = |words: &[u64], at: usize| words[at] >> bit & 1 == 1;
-        // By the set that a path has, the one that it gets; none where another primary path is between, and then there is one
-        // ahead of all of its dependencies, too.
+        // Maps each set to its successor. There is none if another primary path is between; then that path is also between
+        // for all dependencies of this path.
         let mut next: HashMap<usize, Option<Set>> = HashMap::new();
         let mut changes: Vec<(usize, Set)> = vec![(primary, Rc::new([primary]))];
         let mut seen = std::collections::HashSet::from([primary]);
@@ -205,12 +208,12 @@ impl Split {
         self.apply(changes)
     }
 
-    /// Gives paths sets that they had.
+    /// Restores the former sets of paths.
     fn restore(&mut self, former: Vec<(usize, Set)>) {
         self.apply(former);
     }
 
-    /// Gives paths other sets; returns those that they had.
+    /// Assigns new sets to paths. Returns their former sets.
     fn apply(&mut self, changes: Vec<(usize, Set)>) -> Vec<(usize, Set)> {
         changes
             .into_iter()
@@ -249,7 +252,7 @@ impl Split {
         *entry.insert(id)
     }
 
-    /// The sets that paths have, each with its paths.
+    /// Returns the sets that are in use, each with its paths.
     fn groups(&self) -> Vec<Group> {
         let mut paths: Vec<Vec<usize>> = vec![Vec::new(); self.sets.len()];
         for (at, id) in self.of.iter().enumerate() {
@@ -270,7 +273,7 @@ mod tests {
     use crate::closure::PathInfo;
     use crate::store_path::StorePath;
 
-    /// What the script does, step by step: by primary paths, the paths of each layer.
+    /// The script's algorithm, step by step. Returns the paths of each layer by its primary paths.
     fn by_the_script(graph: &Graph, sizes: &[u64], max_layers: usize) -> BTreeMap<Vec<usize>, Vec<usize>> {
         let groups = |sets: &[Vec<usize>]| {
             let mut groups: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
@@ -302,7 +305,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn layers_are_those_of_the_script(
+        fn layers_equal_those_of_the_script(
             edges in proptest::collection::vec((0usize..90, 0usize..90), 0..300), max_layers in 1usize..100,
             sizes in proptest::collection::vec(0u64..40, 90),
         ) {
@@ -323,7 +326,7 @@ mod tests {
                 let below = graph.below(paths.iter().copied());
                 prop_assert_eq!(sum, below.into_iter().map(|at| sizes[at]).sum::<u64>());
             }
-            // By the two ways to whole layers.
+            // The complete layers of both algorithms are equal.
             let mut layers = by_auto_layer(&closure, &graph, max_layers, Stop::default()).unwrap();
             layers.iter_mut().for_each(|layer| layer.sort_unstable());
             layers.sort_unstable();

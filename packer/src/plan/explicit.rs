@@ -1,4 +1,4 @@
-//! Layers by what the caller says of paths: groups, each of which names paths or says what its paths are like.
+//! Layers by the caller's groups. A group names paths, or has predicates that match paths.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,12 +16,12 @@ use crate::layer::{Plan, PlannedPath};
 use crate::store_path::StorePath;
 use crate::wording::quoted;
 
-/// What a layer takes, and perhaps how that is split into several.
+/// The paths of one layer, optionally split into several layers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Group {
-    /// It takes what any of these is or matches.
+    /// The group contains the paths that at least one of these items matches.
     pub items: Vec<Item>,
-    /// How it is split; absent, it is one layer.
+    /// The split. Absent: one layer.
     pub split: Option<Split>,
 }
 
@@ -32,42 +32,42 @@ impl FromIterator<StorePath> for Group {
     }
 }
 
-/// How a group is split. The strategy sees what the group takes and the references within it, nothing else.
+/// The split of a group. The strategy sees only the group's paths and the references between them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
-    /// By which strategy.
+    /// The strategy that splits the group.
     pub strategy: Strategy,
-    /// Into at most so many layers.
+    /// Maximum number of layers.
     pub max_layers: usize,
 }
 
-/// A store path, or a predicate. A list of them stands for what any of them matches.
+/// A store path, or a predicate. A list of items matches the paths that any of them matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
     /// This path.
     Path(StorePath),
-    /// Everything that the matched refer to, directly or not, with themselves.
+    /// The matched paths and everything that they refer to, directly or indirectly.
     DepsOf(Vec<Item>),
-    /// Everything that refers to the matched, directly or not, with themselves.
+    /// The matched paths and everything that refers to them, directly or indirectly.
     DependentsOf(Vec<Item>),
-    /// The matched and what nothing else needs: every chain of references to it, from a path that no other refers to, goes
-    /// through one of them.
+    /// The matched paths and the paths that nothing else needs: every chain of references to such a path, from a path without
+    /// referrers, goes through a matched path.
     NeededOnlyBy(Vec<Item>),
-    /// Paths by their names.
+    /// Paths whose names match the pattern.
     Name(NamePattern),
-    /// Paths whose archives have at least so many bytes.
+    /// Paths whose archives have at least this number of bytes.
     MinSize(u64),
-    /// Paths whose archives have at most so many bytes.
+    /// Paths whose archives have at most this number of bytes.
     MaxSize(u64),
-    /// What all of them match: everything, if there are none.
+    /// Paths that all of these items match: every path if the list is empty.
     All(Vec<Item>),
-    /// What any of them matches.
+    /// Paths that any of these items matches.
     Any(Vec<Item>),
-    /// What none of them matches.
+    /// Paths that none of these items matches.
     Not(Vec<Item>),
 }
 
-/// A regular expression that a store path's whole name has to match, without its hash.
+/// A regular expression that must match the whole name of a store path, without its hash.
 #[derive(Clone)]
 pub struct NamePattern {
     pattern: String,
@@ -80,7 +80,7 @@ impl fmt::Debug for NamePattern {
     }
 }
 
-/// How large an expression may become, in bytes of memory: the crate regex's own limit.
+/// Maximum memory of a compiled expression, in bytes: the limit of the regex crate.
 const LARGEST_PATTERN: usize = 10 << 20;
 
 impl PartialEq for NamePattern {
@@ -92,7 +92,7 @@ impl PartialEq for NamePattern {
 impl Eq for NamePattern {}
 
 impl NamePattern {
-    /// Reads an expression in the syntax of the crate regex. The error says what is wrong with it, and where.
+    /// Compiles an expression in the syntax of the regex crate. The error contains the reason and the position.
     pub fn new(pattern: &str) -> Result<Self, String> {
         let wrong = |kind: &dyn fmt::Display, at: &regex_syntax::ast::Span| {
             format!("{kind}, at character {} of {}", at.start.column, quoted(pattern))
@@ -102,26 +102,26 @@ impl NamePattern {
             regex_syntax::Error::Translate(error) => wrong(error.kind(), error.span()),
             error => error.to_string(),
         })?;
-        // Put together from parsed parts: text around the pattern could become part of a comment in it.
+        // The expression is built from parsed parts: a comment in the pattern could swallow text that is added around it.
         let whole = Hir::concat(vec![Hir::look(Look::Start), parsed, Hir::look(Look::End)]);
         let config = Config::new().nfa_size_limit(Some(LARGEST_PATTERN));
         let regex = Builder::new().configure(config).build_from_hir(&whole);
         let regex = regex.map_err(|error| match error.size_limit() {
-            Some(_) => format!("it is too large once its repetitions are written out: {}", quoted(pattern)),
+            Some(_) => format!("it is too large when its repetitions are expanded: {}", quoted(pattern)),
             None => error.to_string(),
         })?;
         Ok(Self { pattern: pattern.to_owned(), regex })
     }
 }
 
-/// Layers in the order of their groups; what no group takes shares a last one. More than `max_layers` are an error: which
-/// groups to merge is the caller's to say.
+/// Returns the layers in the order of their groups. Paths in no group share a last layer. More than `max_layers` layers are
+/// an error, because only the caller can decide which groups to merge.
 ///
-/// Objective: the caller's own. A path goes to the group that names it, or else to the first one that has a predicate for it. A
-/// path that two groups name, or that is not in the closure, is an error: silently it would land somewhere else than the user
-/// said, or nowhere. O(items x (paths + references)), and what the groups' own strategies cost. Source: the pipelines of
-/// nixpkgs' `dockerTools` (`flattenReferencesGraph`: `subcomponent_in`, `subcomponent_out`, `split_paths`, `over`), as
-/// predicates whose order is all that matters.
+/// Objective: the caller's. A path is in the group that names it, otherwise in the first group with a predicate that matches
+/// it. A path that two groups name, or that is not in the closure, is an error: otherwise it would silently be in another
+/// layer than the user said, or in none. Cost: O(items x (paths + references)), and the cost of the groups' strategies.
+/// Source: the pipelines of nixpkgs' `dockerTools` (`flattenReferencesGraph`: `subcomponent_in`, `subcomponent_out`,
+/// `split_paths`, `over`), as predicates of which only the order matters.
 pub(super) fn by_groups(
     paths: Vec<PlannedPath>,
     groups: &[Group],
@@ -154,8 +154,8 @@ pub(super) fn by_groups(
     Ok(layers)
 }
 
-/// What the caller of [`plan`](super::plan()) should know of its groups although it is no error: those whose predicates give
-/// them no path. `place` is where the groups stand.
+/// Returns a warning for each group whose predicates give it no path. This is not an error. `place` is the place of the
+/// groups in the request.
 pub(crate) fn warnings(
     groups: &[Group],
     closure: &Closure,
@@ -165,10 +165,10 @@ pub(crate) fn warnings(
     let takers = Takers::of(groups, closure, stop)?;
     let idle = takers.idle.into_iter().map(|(at, matched)| match matched {
         false => format!(
-            "{place}[{at}] takes no path: none of the layer's is as it says; loosen its predicates, or remove it"
+            "{place}[{at}] matches no path of the layer: loosen its predicates, or remove it"
         ),
         true => format!(
-            "{place}[{at}] takes no path: other groups have all that it matches; move it ahead of them, or remove it"
+            "{place}[{at}] gets no path: other groups have all paths that it matches; move it before them, or remove it"
         ),
     });
     Ok(idle.collect())
@@ -178,11 +178,11 @@ fn group_error(at: usize, why: impl ToString) -> Error {
     Error::invalid(format!("explicit layer group {at}"), why)
 }
 
-/// Which group takes which path.
+/// The assignment of paths to groups.
 struct Takers {
-    /// By the path's place in the closure.
+    /// The group of each path, by its position in the closure.
     group_of: Vec<Option<usize>>,
-    /// Groups with predicates that take nothing; whether these match anything.
+    /// Groups with predicates that get no path, and whether their predicates match any path.
     idle: Vec<(usize, bool)>,
 }
 
@@ -235,14 +235,14 @@ fn place_of(path: &StorePath, closure: &Closure) -> Result<usize, String> {
     })
 }
 
-/// Where items are looked for.
+/// The closure that items are matched against.
 struct Within<'c> {
     closure: &'c Closure,
     graph: Graph,
 }
 
 impl Within<'_> {
-    /// The places of the paths that any of the items matches.
+    /// Returns the positions of the paths that any of the items matches.
     fn any<'i>(&self, items: impl IntoIterator<Item = &'i Item>) -> Result<FixedBitSet, String> {
         let mut all = FixedBitSet::with_capacity(self.closure.len());
         for item in items {
@@ -322,7 +322,7 @@ mod tests {
         StorePath::parse(&format!("/nix/store/{}-{name}", "0".repeat(32))).unwrap()
     }
 
-    /// app refers to python and conf; python to openssl and glibc, openssl to glibc, docs to nothing. Sizes are in MB.
+    /// app refers to python and conf, python to openssl and glibc, openssl to glibc; docs has no references. Sizes are in MB.
     fn sample() -> Closure {
         let paths: [(&str, u64, &[&str]); 6] = [
             ("app-1.0", 2, &["python3-3.12", "conf"]),
@@ -356,7 +356,7 @@ mod tests {
         Ok(plan.iter().map(|layer| layer.iter().map(short).collect::<Vec<_>>().join(" ")).collect())
     }
 
-    /// What an item matches, sorted.
+    /// Returns the paths that an item matches, sorted.
     fn matched(item: Item) -> String {
         let mut layers = planned([group([item])], 2).unwrap();
         let mut first: Vec<&str> = layers[0].split(' ').collect();
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn predicates_match_what_they_say() {
+    fn predicates_match_the_documented_paths() {
         let python = || Item::Path(path("python3-3.12"));
         assert_eq!(matched(Item::DepsOf(vec![python()])), "glibc openssl python3");
         assert_eq!(matched(Item::DependentsOf(vec![python()])), "app python3");
@@ -397,7 +397,7 @@ mod tests {
         assert_eq!(wrong("lib(foo"), "unclosed group, at character 4 of \"lib(foo\"");
         assert_eq!(wrong("*"), "repetition operator missing expression, at character 1 of \"*\"");
         assert_eq!(wrong("a\\p{none}"), "Unicode property not found, at character 2 of \"a\\\\p{none}\"");
-        assert!(wrong("(a{1000}){1000}").starts_with("it is too large once"), "{}", wrong("(a{1000}){1000}"));
+        assert!(wrong("(a{1000}){1000}").starts_with("it is too large when"), "{}", wrong("(a{1000}){1000}"));
     }
 
     #[test]
@@ -408,7 +408,7 @@ mod tests {
             planned([all(), [path("glibc-2.40")].into_iter().collect()], 2).unwrap(),
             ["openssl conf python3 docs app", "glibc"]
         );
-        // A path within a predicate is none that the group names.
+        // A group does not name the paths within its predicates.
         let glibc = || group([Item::Any(vec![Item::Path(path("glibc-2.40"))])]);
         assert_eq!(planned([glibc(), glibc()], 2).unwrap(), ["glibc", "openssl conf python3 docs app"]);
         let named = || [path("glibc-2.40")].into_iter().collect();
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_are_not_there_are_an_error_wherever_they_stand() {
+    fn an_absent_path_is_an_error_at_any_depth() {
         let gone = || Item::Path(path("gone"));
         for item in [gone(), Item::Not(vec![gone()]), Item::All(vec![Item::DepsOf(vec![gone()])])] {
             let error = planned([group([named("conf")]), group([item])], 9).unwrap_err().to_string();
@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn split_paths_keep_their_rules_and_what_a_parent_has_is_left_out() {
+    fn split_paths_keep_their_rules_and_paths_of_a_parent_are_omitted() {
         let below = PlannedPath { path: path("glibc-2.40"), options: None };
         let perm = Perm { mode: "0700".into(), ..Perm::default() };
         let perms = [PermPath { path: path("openssl-3.0").to_string(), perm }];
@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_that_take_nothing_are_told_of() {
+    fn groups_that_get_no_path_produce_warnings() {
         let groups = [
             group([named("gone")]),
             group([Item::Path(path("conf")), named("gone")]),
@@ -481,8 +481,8 @@ mod tests {
         assert_eq!(
             warnings(&groups, &sample(), "layers[1].groups", Stop::default()).unwrap(),
             [
-                "layers[1].groups[0] takes no path: none of the layer's is as it says; loosen its predicates, or remove it",
-                "layers[1].groups[4] takes no path: other groups have all that it matches; move it ahead of them, or remove it"
+                "layers[1].groups[0] matches no path of the layer: loosen its predicates, or remove it",
+                "layers[1].groups[4] gets no path: other groups have all paths that it matches; move it before them, or remove it"
             ]
         );
     }

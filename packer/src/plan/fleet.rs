@@ -1,4 +1,4 @@
-//! Several images planned as one: what they share is in shared layers.
+//! Plans several images together: their common paths are in shared layers.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,12 +14,12 @@ use crate::control::Stop;
 use crate::error::Result;
 use crate::layer::{Plan, PlannedPath};
 
-/// All images' paths, each once unless images have different rules for it; by key.
+/// The paths of all images, sorted by key. Each path appears once, unless images have different rules for it.
 #[derive(Debug)]
 pub(super) struct Fleet<'m> {
     members: &'m [Member<'m>],
-    /// The members' places, by name: numbers of images are places in here, so that the order in which they come decides
-    /// nothing.
+    /// Indices into `members`, sorted by name. The number of an image is its position here, so that the order of the members
+    /// does not matter.
     by_name: Vec<usize>,
     pub(super) items: Vec<Item<'m>>,
     union: Closure,
@@ -27,22 +27,22 @@ pub(super) struct Fleet<'m> {
     keys: Vec<String>,
 }
 
-/// What is placed.
+/// A path to place.
 #[derive(Debug)]
 pub(super) struct Item<'m> {
-    /// Its name in the plan: that of the path, unless an image has rules for it.
+    /// The name in the plan: the path's key, with the image's name if the image has rules for the path.
     pub(super) key: String,
-    /// The path's own.
+    /// The path's key.
     pub(super) name: String,
     pub(super) info: &'m PathInfo,
     pub(super) path: PlannedPath,
     users: FixedBitSet,
-    /// Its place in the closure of all images.
+    /// Position in the closure of all images.
     place: usize,
 }
 
 impl<'m> Fleet<'m> {
-    /// Of these images, with the keys that a lock file knows their paths by.
+    /// Collects the paths of these images, with the keys that the lock file has for them.
     pub(super) fn new(members: &'m [Member<'m>], known: Option<&Lock>, stop: Stop<'_>) -> Result<Self> {
         let mut infos: Vec<&PathInfo> = members.iter().flat_map(|member| member.closure.iter()).collect();
         infos.sort_by(|a, b| a.path.cmp(&b.path));
@@ -59,7 +59,7 @@ impl<'m> Fleet<'m> {
                 known_keys(&union, lock.known_keys(), &images)
             }
         };
-        // Paths with rules are other bytes, and nobody else's.
+        // Rules change the bytes of a path, so a path with rules belongs to one image.
         let mut items: BTreeMap<String, Item<'m>> = BTreeMap::new();
         let mut by_name: Vec<usize> = (0..members.len()).collect();
         by_name.sort_by_key(|at| members[*at].name);
@@ -82,7 +82,8 @@ impl<'m> Fleet<'m> {
         Ok(Self { members, by_name, items: items.into_values().collect(), union, graph, keys })
     }
 
-    /// The problem, with what a lock file has seen, in which the plan is written then, and with the plan of a former one.
+    /// Returns the problem to solve. `seen` is the lock with the history of changes, in which the plan will be written;
+    /// `former` is the lock with the former plan.
     fn problem<'s>(&self, seen: Option<&Lock>, former: Option<&Lock>, stop: Stop<'s>) -> Result<Problem<'s>> {
         let remembered = seen.is_some();
         let past = match seen {
@@ -106,7 +107,7 @@ impl<'m> Fleet<'m> {
         })
     }
 
-    /// The lock's layers in numbers. Images that have come to differ in a layer have one each.
+    /// Returns the lock's layers as numbers. If images now differ in a layer, it becomes one layer for each.
     fn former(&self, lock: &Lock) -> Vec<Former> {
         let number: HashMap<&str, usize> =
             self.items.iter().enumerate().map(|(number, item)| (item.key.as_str(), number)).collect();
@@ -144,12 +145,12 @@ impl<'m> Fleet<'m> {
         all == placed && all == lock.placed()
     }
 
-    /// The name of the image with this number.
+    /// Returns the name of the image with this number.
     pub(super) fn image(&self, number: usize) -> &'m str {
         self.members[self.by_name[number]].name
     }
 
-    /// A new plan, from what has been seen and from a former one.
+    /// Makes a new plan from the history of changes and a former plan.
     pub(super) fn place(
         &self,
         seen: Option<&Lock>,
@@ -159,7 +160,7 @@ impl<'m> Fleet<'m> {
         min_churn::place(&self.problem(seen, former, stop)?)
     }
 
-    /// Each image's layers.
+    /// Returns each image's layers.
     fn plans(&self, layers: Vec<Placed>) -> Vec<Plan> {
         let mut plans = vec![Plan::new(); self.members.len()];
         for (paths, users) in layers {
@@ -173,7 +174,7 @@ impl<'m> Fleet<'m> {
     }
 }
 
-/// The images' plans: by the lock if there is one, else made anew; see [`min_churn`](super::Strategy::MinChurn).
+/// Plans the images: by the lock if there is one, otherwise from scratch. See [`min_churn`](super::Strategy::MinChurn).
 pub fn plan_fleet(members: &[Member<'_>], lock: Option<&Lock>) -> Result<Vec<Plan>> {
     plan_fleet_until(members, lock, Stop::default())
 }
@@ -225,7 +226,7 @@ mod tests {
         StorePath::parse(&format!("/nix/store/{}-p{number:04}", hash.to_string().repeat(32))).unwrap()
     }
 
-    /// Paths that refer to nothing, each with a hash of this letter.
+    /// Paths without references, each with a hash of this letter.
     fn closure(paths: &[(usize, char)]) -> Closure {
         Closure::new(paths.iter().map(|(number, hash)| PathInfo {
             path: path(*number, *hash),
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_former_layer_stands_unless_something_in_it_has_changed_or_gone() {
+    fn a_former_layer_is_kept_unless_a_path_in_it_has_changed_or_gone() {
         let text = r#"{"version": 1, "release": 1, "images": {"web": 9}, "layers": [
             {"images": ["web"], "paths": ["p0000", "p0001"]}, {"images": ["web"], "paths": ["p0002", "p0003"]},
             {"images": ["web"], "paths": ["p0004", "p0005"]}], "paths": {PATHS}}"#;
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_lie_as_the_lock_file_has_them() {
+    fn layers_are_in_the_order_of_the_lock_file() {
         let web = closure(&[(0, 'a'), (1, 'a'), (2, 'a')]);
         let members = [member("web", &web, 3)];
         let text = Lock::update(None, &members).unwrap().write();
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_with_an_images_rules_is_that_images_alone() {
+    fn a_path_with_rules_is_in_layers_of_one_image_only() {
         let all = closure(&[(0, 'a'), (1, 'a')]);
         let mut web = member("web", &all, 2);
         let perm = Perm { regex: ".*".into(), mode: "0700".into(), ..Perm::default() };
@@ -306,8 +307,8 @@ mod tests {
     }
 
     #[test]
-    fn without_a_lock_file_a_small_unrelated_path_moves_no_other() {
-        // 300 paths of many sizes, each referring to some with larger numbers.
+    fn without_a_lock_file_a_small_unrelated_path_moves_no_other_path() {
+        // 300 paths of many sizes. Each refers to some paths with larger numbers.
         let path = |number: usize| path(number, 'a');
         let infos = (0..300).map(|number| PathInfo {
             path: path(number),
@@ -343,7 +344,7 @@ mod tests {
 
     #[test]
     fn thousands_of_paths_are_each_in_one_layer_of_each_image_within_its_limit() {
-        // More than are compared pair by pair, of images that share them in fifteen ways.
+        // More paths than are compared pair by pair. The images share them in fifteen ways.
         let of = |image: usize| -> Vec<(usize, char)> {
             (0..4000)
                 .filter(|number| (number % 15 + 1) >> image & 1 == 1)

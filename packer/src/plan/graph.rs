@@ -1,18 +1,18 @@
-//! A closure as numbers: who refers to whom, by place in the closure.
+//! The reference graph of a closure. Nodes are positions in the closure.
 
 use fixedbitset::FixedBitSet;
 
 use crate::closure::Closure;
 use crate::error::{Error, Result};
 
-/// The references within a closure, without those of a path to itself and without repetitions.
+/// The references within a closure, without self-references and repetitions.
 #[derive(Debug)]
 pub struct Graph {
     references: Lists,
     referrers: Lists,
 }
 
-/// A list of places for each place, in one piece of memory.
+/// A list of positions for each position, in one allocation.
 #[derive(Debug)]
 struct Lists {
     starts: Vec<usize>,
@@ -39,7 +39,7 @@ impl Lists {
 }
 
 impl Graph {
-    /// That of a closure.
+    /// Builds the graph of a closure.
     pub fn new(closure: &Closure) -> Self {
         let mut pairs = Vec::new();
         for (from, info) in closure.iter().enumerate() {
@@ -51,37 +51,37 @@ impl Graph {
         Self { references: Lists::new(count, pairs), referrers: Lists::new(count, back) }
     }
 
-    /// How many places there are.
+    /// Number of positions.
     pub fn len(&self) -> usize {
         self.references.starts.len() - 1
     }
 
-    /// Whether there are none.
+    /// Returns whether the graph is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The places that `at` refers to.
+    /// Returns the positions that `at` refers to.
     pub fn references(&self, at: usize) -> &[usize] {
         self.references.of(at)
     }
 
-    /// The places that refer to `at`.
+    /// Returns the positions that refer to `at`.
     pub fn referrers(&self, at: usize) -> &[usize] {
         self.referrers.of(at)
     }
 
-    /// Everything that `from` refer to, directly or not, with themselves, in no order that has a meaning.
+    /// Returns `from` and everything that they refer to, directly or indirectly, in arbitrary order.
     pub fn below(&self, from: impl IntoIterator<Item = usize>) -> Vec<usize> {
         self.below_without(from, &FixedBitSet::new())
     }
 
-    /// As [`Graph::below`], as if `gates` were not there.
+    /// Like [`Graph::below`], in a graph without `gates`.
     pub fn below_without(&self, from: impl IntoIterator<Item = usize>, gates: &FixedBitSet) -> Vec<usize> {
         self.reached(from, gates, |at| self.references(at))
     }
 
-    /// Everything that refers to `from`, directly or not, with themselves.
+    /// Returns `from` and everything that refers to them, directly or indirectly, in arbitrary order.
     pub fn above(&self, from: impl IntoIterator<Item = usize>) -> Vec<usize> {
         self.reached(from, &FixedBitSet::new(), |at| self.referrers(at))
     }
@@ -105,7 +105,7 @@ impl Graph {
         all
     }
 
-    /// All places, each after everything that it refers to. Store paths that refer to each other in a circle are an error.
+    /// Returns all positions, each after everything that it refers to. A reference cycle is an error.
     pub fn bottom_up(&self, closure: &Closure) -> Result<Vec<usize>> {
         let mut waiting: Vec<usize> = (0..self.len()).map(|at| self.references(at).len()).collect();
         let mut order: Vec<usize> = (0..self.len()).filter(|at| waiting[*at] == 0).collect();

@@ -1,4 +1,4 @@
-//! Memory of former plans: `nixply.lock.json`.
+//! The lock file, `nixply.lock.json`: it records former plans.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -15,35 +15,36 @@ use crate::error::{Error, Result};
 use crate::store_path::check_base;
 use crate::wording::{self, quoted};
 
-/// The form of the file that this program writes.
+/// Version of the file format that this program writes.
 const VERSION: u32 = 1;
 
-/// As many releases are remembered: a bit each.
+/// Number of releases that are remembered: one bit each.
 const REMEMBERED: u64 = u64::BITS as u64;
 
-/// Where the paths of images lie, by names that outlive versions and hashes, and in which releases they changed. With it a
-/// plan stays while content moves. Readable in a diff: a path is one line, and its line changes when the path does.
+/// The layers of images' paths, by names that do not depend on versions and hashes, and the releases in which the paths
+/// changed. With a lock, the plan stays the same while content changes. The file is readable in a diff: each path is one
+/// line, and the line changes when the path does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lock {
     version: u32,
-    /// How many updates found a change, the first one included.
+    /// Number of updates that found a change, including the first update.
     release: u64,
-    /// How many layers each image could have at the last update, by name.
+    /// Maximum number of layers of each image at the last update, by name.
     images: BTreeMap<String, usize>,
     /// Layers, the lowest first.
     pub(super) layers: Vec<LockedLayer>,
-    /// What is known of each path that has been placed.
+    /// The record of each path that has been placed, by key.
     paths: BTreeMap<String, LockedPath>,
 }
 
-/// A layer of one image or several.
+/// A layer of one or several images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LockedLayer {
-    /// The images that have it, by name.
+    /// Names of the images that have the layer.
     pub(super) images: Vec<String>,
-    /// Keys, sorted.
+    /// Keys of its paths, sorted.
     pub(super) paths: Vec<String>,
 }
 
@@ -52,17 +53,17 @@ pub(super) struct LockedLayer {
 struct LockedPath {
     /// The store path's base name at the last update.
     path: String,
-    /// In which of the remembered releases it got another hash.
+    /// The remembered releases in which it got another hash.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     changed: Vec<u64>,
 }
 
-/// The image of a name in the file: those of its own `layers` have their place behind it.
+/// Returns the image of a name in the file. The names of an image's `layers` have a suffix with the index.
 fn image(name: &str) -> &str {
     name.split(" layers[").next().unwrap_or_default()
 }
 
-/// The path's key of what a layer has: an image that has rules for the path follows behind an `@`.
+/// Returns the path's key of a key in a layer. If an image has rules for the path, the image's name follows after an `@`.
 fn path_key(key: &str) -> &str {
     key.split('@').next().unwrap_or_default()
 }
@@ -79,13 +80,12 @@ impl Lock {
         let value = document::parse(text, &document).map_err(wrong)?;
         let head: Head = document::fill(value.clone(), &document).map_err(wrong)?;
         if head.version != VERSION {
-            let why = format!("it has version {}, and this nixply reads version {VERSION}", head.version);
+            let why = format!("its version is {}, but this nixply reads version {VERSION}", head.version);
             return Err(Error::invalid(format!("lock file {name}"), why));
         }
         let lock: Self = document::fill(value, &document).map_err(wrong)?;
         if lock.release == 0 || lock.release > u64::from(u32::MAX) {
-            let why =
-                format!("its release is {}: the first one is 1, and each update is one more", lock.release);
+            let why = format!("release must be a number from 1 to {}, got {}", u32::MAX, lock.release);
             return Err(Error::invalid(format!("lock file {name}"), why));
         }
         lock.check_names(&document)?;
@@ -95,8 +95,10 @@ impl Lock {
                 layer.images.iter().flat_map(|image| layer.paths.iter().map(move |key| (image, key)))
             {
                 if !placed.insert((image, key)) {
-                    let why =
-                        format!("{image} has {} in another layer already: take it out of one", quoted(key));
+                    let why = format!(
+                        "image {image} has {} in an earlier layer already: remove it from one",
+                        quoted(key)
+                    );
                     return Err(Error::invalid(format!("lock file {name}, layers[{at}]"), why));
                 }
             }
@@ -104,7 +106,7 @@ impl Lock {
         Ok(lock)
     }
 
-    /// Checks that all names are those of images, packages and store paths.
+    /// Checks that all names are valid names of images, packages and store paths.
     fn check_names(&self, document: &str) -> Result<()> {
         let wrong = |place: String, name: &str| {
             let what = format!("{document}, {place} {}", quoted(name));
@@ -131,7 +133,7 @@ impl Lock {
         Ok(())
     }
 
-    /// The file's text.
+    /// Returns the file's text.
     pub fn write(&self) -> String {
         fn json(value: &impl Serialize) -> String {
             serde_json::to_string(value).expect("names and numbers are JSON")
@@ -160,13 +162,13 @@ impl Lock {
         text
     }
 
-    /// The lock after another release: what has changed is remembered, and paths are placed anew where that is expected to
-    /// pay. The same images again give the same lock.
+    /// Returns the lock for the next release. It records the changes, and moves paths to other layers if that is expected to
+    /// save bytes. The same images again produce the same lock.
     pub fn update(former: Option<&Self>, members: &[Member<'_>]) -> Result<Self> {
         Self::update_until(former, members, Stop::default())
     }
 
-    /// As [`Lock::update`], until `stop` is set.
+    /// Like [`Lock::update`], until `stop` is set.
     pub fn update_until(former: Option<&Self>, members: &[Member<'_>], stop: Stop<'_>) -> Result<Self> {
         let fleet = Fleet::new(members, former, stop)?;
         let images = members.iter().map(|member| (member.name.to_owned(), member.max_layers)).collect();
@@ -174,7 +176,7 @@ impl Lock {
             Self { version: VERSION, release: 1, images, layers: Vec::new(), paths: BTreeMap::new() };
         if let Some(former) = former {
             let changed = fleet.items.iter().any(|item| former.changed(item));
-            // Another look for a better plan could find one, and the file would never come to rest.
+            // Without this, a new search could find a better plan each time, and the file would never become stable.
             if !changed && lock.images == former.images && fleet.is_placed_by(former) {
                 return Ok(former.clone());
             }
@@ -190,7 +192,7 @@ impl Lock {
             lock.paths
                 .insert(item.name.clone(), LockedPath { path: item.info.path.base().to_owned(), changed });
         }
-        // What has changed in this release counts as seen.
+        // The changes of this release are part of the history.
         let placed = fleet.place(Some(&lock), former, stop)?;
         lock.layers = placed
             .into_iter()
@@ -202,24 +204,24 @@ impl Lock {
         Ok(lock)
     }
 
-    /// In which of the last releases what has this key changed, the last one in the lowest bit.
+    /// Returns the last releases in which the path with this key changed, one bit each. The lowest bit is the last release.
     pub(super) fn seen(&self, key: &str) -> u64 {
         let Some(path) = self.paths.get(key) else { return 0 };
         let bits = path.changed.iter().filter_map(|release| self.release.checked_sub(*release));
         bits.filter(|bit| *bit < REMEMBERED).fold(0, |word, bit| word | 1 << bit)
     }
 
-    /// How many releases [`Lock::seen`] tells of.
+    /// Number of releases that [`Lock::seen`] covers.
     pub(super) fn releases_seen(&self) -> u32 {
         u32::try_from((self.release - 1).min(REMEMBERED)).expect("64 at most")
     }
 
-    /// Whether a path is another one than at the last update, or new.
+    /// Returns whether a path is new or has changed since the last update.
     pub(super) fn changed(&self, item: &Item<'_>) -> bool {
         self.paths.get(&item.name).is_none_or(|known| known.path != item.info.path.base())
     }
 
-    /// The keys of its paths.
+    /// Returns the keys of its paths.
     pub(super) fn known_keys(&self) -> Vec<KnownKey<'_>> {
         let mut images: HashMap<&str, HashSet<&str>> = HashMap::new();
         for layer in &self.layers {
@@ -233,17 +235,17 @@ impl Lock {
             .collect()
     }
 
-    /// How many paths its layers have for all images.
+    /// Number of paths in its layers, counted once for each image.
     pub(super) fn placed(&self) -> usize {
         self.layers.iter().map(|layer| layer.images.len() * layer.paths.len()).sum()
     }
 
-    /// Its images, by name, each once.
+    /// Returns the names of its images, each once.
     pub fn images(&self) -> BTreeSet<&str> {
         self.images.keys().map(|name| image(name)).collect()
     }
 
-    /// Takes an image out, with the layers and paths that are its alone; whether it was there.
+    /// Removes an image, with the layers and paths that only this image has. Returns whether the lock had the image.
     pub fn forget(&mut self, name: &str) -> bool {
         let known = self.images().contains(name);
         self.images.retain(|other, _| image(other) != name);
@@ -255,7 +257,7 @@ impl Lock {
         known
     }
 
-    /// Each image must be one of the lock's.
+    /// Checks that the lock has every image.
     pub(super) fn check_images(&self, members: &[Member<'_>]) -> Result<()> {
         let Some(member) = members.iter().find(|member| !self.images.contains_key(member.name)) else {
             return Ok(());

@@ -1,14 +1,14 @@
-//! The names in a lock file, and those of images that a lock file may get: checked before anything is done with them.
+//! Checks of names in lock files, and of images' names that may go into one. The checks run before any use of the names.
 
 use crate::store_path::is_name;
 
-/// Checks the name of an image or container. The error says what is expected.
+/// Checks the name of an image or container. The error contains the expected form.
 pub fn check_image(name: &str) -> Result<(), String> {
     let begins = |part: &str| part.starts_with(|c: char| c.is_alphanumeric() || "_[".contains(c));
     let plain = |part: &str| {
         !part.ends_with(' ') && part.chars().all(|c| c.is_alphanumeric() || "_.:+-[] ".contains(c))
     };
-    // The layers of an image have such names.
+    // Names with an index are reserved for the `layers` of images.
     let is_of_layers = name.contains(LAYERS);
     match !is_of_layers && name.split('/').all(|part| begins(part) && plain(part)) {
         true => Ok(()),
@@ -18,10 +18,10 @@ pub fn check_image(name: &str) -> Result<(), String> {
     }
 }
 
-/// Between an image's name and the place of a layer in it.
+/// The text between an image's name and the index of a layer in it.
 const LAYERS: &str = " layers[";
 
-/// As [`check_image`], of what a lock file has: an image's own `layers` have their place behind its name.
+/// Checks an image's name in a lock file. An element of its `layers` has the index after the name.
 pub(super) fn check_layers_of_image(name: &str) -> Result<(), String> {
     let is_place = |place: &str| !place.is_empty() && place.bytes().all(|byte| byte.is_ascii_digit());
     match name.split_once(LAYERS) {
@@ -30,7 +30,7 @@ pub(super) fn check_layers_of_image(name: &str) -> Result<(), String> {
     }
 }
 
-/// Checks a path's key: a package, perhaps with `:` and an output, perhaps with `#` and a number.
+/// Checks a path's key: a package, optionally with `:` and an output, optionally with `#` and a number.
 pub(super) fn check_key(key: &str) -> Result<(), String> {
     let (package, number) = key.split_once('#').unwrap_or((key, "1"));
     let (package, output) = package.split_once(':').unwrap_or((package, "out"));
@@ -41,7 +41,7 @@ pub(super) fn check_key(key: &str) -> Result<(), String> {
     }
 }
 
-/// As [`check_key`], of a layer: an image that has rules for the path follows behind an `@`.
+/// Checks a key in a layer. If an image has rules for the path, the image's name follows after an `@`.
 pub(super) fn check_key_in_layer(key: &str) -> Result<(), String> {
     let (path, image) = key.split_once('@').unwrap_or((key, "image"));
     check_key(path)?;
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_lead_elsewhere_are_refused() {
+    fn names_that_lead_to_other_directories_are_refused() {
         for name in [
             "web",
             "a/b",
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_what_paths_are_known_by() {
+    fn keys_have_a_package_an_output_and_a_number() {
         for key in ["hello", "gtk+3", "openssl:dev", "source#2", "glibc:bin#12"] {
             check_key(key).unwrap();
             check_key_in_layer(&format!("{key}@web layers[0]")).unwrap();

@@ -1,8 +1,8 @@
-//! The plan: which store paths share a layer, and in which order the layers lie. Pure, deterministic and printable; no
-//! file is read here.
+//! Plans which store paths share a layer, and the order of the layers. Planning is pure and deterministic, and the plan can
+//! be printed. No file is read here.
 //!
-//! A [`Strategy`] groups the closure's paths. Ahead of it stand the rules that every strategy keeps: ignored paths are
-//! dropped, and a path that a parent layer already has, with equal rules, is not packed again.
+//! A [`Strategy`] groups the closure's paths. Two rules apply to every strategy before it runs: ignored paths are dropped,
+//! and a path that a parent layer already has, with equal rules, is not packed again.
 
 mod auto_layer;
 pub(crate) mod explicit;
@@ -40,33 +40,33 @@ use crate::layer::PlannedPath;
 use crate::rules::{PermPath, RewritePath};
 use crate::store_path::StorePath;
 
-/// What is to be planned, beside the closure.
+/// Settings of a plan, apart from the closure.
 #[derive(Debug, Clone, Default)]
 pub struct Options<'a> {
-    /// How to group.
+    /// The strategy that groups paths.
     pub strategy: Strategy,
     /// The groups of [`Strategy::Explicit`], in order.
     pub groups: &'a [Group],
-    /// At most this many layers; 0 counts as 1.
+    /// Maximum number of layers; 0 counts as 1.
     pub max_layers: usize,
-    /// Rules of placement; for one path the last one counts.
+    /// Placement rules. For one path, the last rule applies.
     pub rewrites: &'a [RewritePath],
-    /// Rules of ownership; for one path all count, in order.
+    /// Ownership rules. For one path, all rules apply, in order.
     pub perms: &'a [PermPath],
-    /// Paths to leave out, though others may refer to them.
+    /// Paths to omit, even if other paths refer to them.
     pub ignore: &'a [StorePath],
-    /// What the layers below already have.
+    /// Paths that the layers below already have.
     pub parents: Vec<&'a PlannedPath>,
-    /// What they have, too, where many layers have the same ones below them.
+    /// More paths of the layers below: a set that many layers share.
     pub below: Option<&'a HashSet<PlannedPath>>,
-    /// Who places paths for [`Strategy::MinChurn`], and under which name it knows the image; without one, each closure is
+    /// The placer for [`Strategy::MinChurn`], and the name by which it knows the image. Without a placer, each closure is
     /// planned by itself.
     pub placer: Option<(&'a dyn Placer, &'a str)>,
-    /// Whether to end.
+    /// Stop signal.
     pub stop: Stop<'a>,
 }
 
-/// Plans `closure`. The closure's order decides ties; give it in canonical order ([`Closure::of_roots`]) for a plan that
+/// Plans `closure`. The closure's order decides ties. Pass it in canonical order ([`Closure::of_roots`]) for a plan that
 /// depends on nothing else.
 pub fn plan(closure: &Closure, options: &Options<'_>) -> Result<Plan> {
     let mut rules: HashMap<&str, PathOptions> = HashMap::new();
@@ -120,8 +120,8 @@ pub fn plan(closure: &Closure, options: &Options<'_>) -> Result<Plan> {
     }
 }
 
-/// Layers from groups of places in the closure. Places that are none of `paths` are left out, and layers of nothing else, as
-/// nixpkgs' script does with paths that it is told to ignore.
+/// Makes layers from groups of positions in the closure. Positions of paths that are not in `paths` are omitted, and so are
+/// layers that become empty. nixpkgs' script treats ignored paths in the same way.
 fn placed(paths: Vec<PlannedPath>, closure: &Closure, groups: Vec<Vec<usize>>) -> Plan {
     let mut at_place: Vec<Option<PlannedPath>> = vec![None; closure.len()];
     for path in paths {
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn popularity_gives_the_rest_one_layer() {
+    fn popularity_puts_the_rest_in_one_layer() {
         let options =
             |max_layers| Options { strategy: Strategy::Popularity, max_layers, ..Options::default() };
         let planned = |max_layers| plan(&sample(), &options(max_layers)).unwrap();
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn single_and_per_path_keep_their_word() {
+    fn single_makes_one_layer_and_per_path_one_for_each_path() {
         let planned =
             |strategy, max_layers| plan(&sample(), &Options { strategy, max_layers, ..Options::default() });
         assert_eq!(names(&planned(Strategy::Single, 100).unwrap()), [vec!["c", "b", "a"]]);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn explicit_groups_hold_what_they_name() {
+    fn explicit_groups_contain_the_named_paths() {
         let planned = |groups: &[&[&str]]| {
             let groups: Vec<Group> = groups
                 .iter()
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parents_path_is_left_out_only_with_equal_rules() {
+    fn a_path_of_a_parent_is_omitted_only_with_equal_rules() {
         let path = |options| PlannedPath { path: StorePath::named("c"), options };
         let (same, other) = (path(None), path(Some(PathOptions::default())));
         let options =
@@ -224,8 +224,8 @@ mod tests {
         assert!(plan(&sample(), &Options { ignore: &ignore, ..Options::default() }).unwrap().is_empty());
     }
 
-    /// Paths 00 to 39 with these references, which point to larger numbers only: no cycles. Every other one is a version of a
-    /// package that another one is, too; sizes are all different.
+    /// Paths 00 to 39 with these references, which point only to larger numbers: no cycles. Each pair of paths are versions
+    /// of one package. All sizes differ.
     fn random(edges: &[(usize, usize)], hash: char) -> Vec<PathInfo> {
         let path = |at: usize| -> StorePath {
             StorePath::parse(&format!("/nix/store/{}-p{:02}-{at}", hash.to_string().repeat(32), at / 2))
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn min_churn_keeps_what_changes_with_everything_from_what_is_large() {
+    fn min_churn_separates_paths_that_change_often_from_large_paths() {
         let closure = closure(&[
             ("app-1", &["jdk-17", "glibc-2", "conf"]),
             ("conf", &[]),
@@ -274,7 +274,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn plans_are_whole_within_the_limit_and_the_same_for_any_order(
+        fn plans_are_complete_within_the_limit_and_independent_of_order(
             edges in proptest::collection::vec((0usize..40, 0usize..40), 0..160), max_layers in 1usize..50,
             turn in 0usize..40,
         ) {
@@ -285,12 +285,12 @@ mod tests {
                 let mut all: Vec<usize> = layers.iter().flatten().map(|number| number.parse().unwrap()).collect();
                 all.sort_unstable();
                 prop_assert_eq!(all, (0..40).collect::<Vec<_>>());
-                // In another order, and backwards.
+                // In another order, rotated and reversed.
                 let mut turned = infos;
                 turned.rotate_left(turn);
                 turned.reverse();
                 prop_assert_eq!(&numbers(turned, strategy, max_layers), &layers);
-                // Hashes decide nothing.
+                // The plan does not depend on hashes.
                 prop_assert_eq!(&numbers(random(&edges, 'b'), strategy, max_layers), &layers);
             }
         }
@@ -301,7 +301,7 @@ mod tests {
         fn every_path_is_in_exactly_one_layer(
             edges in proptest::collection::vec((0usize..40, 0usize..40), 0..160), max_layers in 0usize..50,
         ) {
-            // References point to larger numbers only: no cycles.
+            // References point only to larger numbers: no cycles.
             let infos = (0..40).map(|at| PathInfo {
                 path: StorePath::named(&format!("{at:02}")),
                 references: edges.iter().filter(|(from, to)| *from == at && *to >= at)

@@ -1,4 +1,4 @@
-//! What stays of a store path's name when its content changes.
+//! The parts of a store path's name that do not change when its content changes.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
@@ -8,17 +8,16 @@ use crate::store_path::StorePath;
 /// The parts of a store path's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Name<'n> {
-    /// The package, as `builtins.parseDrvName` tells it from the version: what is ahead of the first dash that no letter
-    /// follows.
+    /// The package, as in `builtins.parseDrvName`: the text before the first dash that is not followed by a letter.
     pub package: &'n str,
-    /// What is between package and output; empty where there is no version.
+    /// The version: the text between package and output. Empty if there is none.
     pub version: &'n str,
     /// The output, such as `dev`: after a version, a last part that begins with a letter. Empty for the first output.
     pub output: &'n str,
 }
 
 impl<'n> Name<'n> {
-    /// The parts of `path`'s name.
+    /// Returns the parts of `path`'s name.
     pub fn of(path: &'n StorePath) -> Self {
         let name = path.name();
         let mut dashes = name.match_indices('-').map(|(at, _)| at);
@@ -35,7 +34,7 @@ impl<'n> Name<'n> {
         }
     }
 
-    /// The package, and the output where it is not the first.
+    /// Returns the package, with the output unless it is the first one.
     fn key(&self) -> String {
         match self.output {
             "" => self.package.to_owned(),
@@ -44,8 +43,8 @@ impl<'n> Name<'n> {
     }
 }
 
-/// For each path of the closure, in its order, a key that stays when versions and hashes change: package and output. Several
-/// paths with one are numbered (`#2`) by name, then size, then hash.
+/// Returns a key for each path of the closure, in its order. The key does not change with versions and hashes: it consists of
+/// package and output. If several paths have the same key, they are numbered (`#2`) by name, then size, then hash.
 pub fn keys(closure: &Closure) -> Vec<String> {
     let infos: Vec<_> = closure.iter().collect();
     let mut keys: Vec<String> = infos.iter().map(|info| Name::of(&info.path).key()).collect();
@@ -64,7 +63,7 @@ pub fn keys(closure: &Closure) -> Vec<String> {
     keys
 }
 
-/// A key that a lock file has.
+/// A key in a lock file.
 #[derive(Debug)]
 pub(super) struct KnownKey<'l> {
     pub(super) key: &'l str,
@@ -74,18 +73,18 @@ pub(super) struct KnownKey<'l> {
     pub(super) images: HashSet<&'l str>,
 }
 
-/// What a path and the one that a key is known for have in common.
+/// The similarity of a path and the path that a known key was written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Same {
-    /// They are the same path.
+    /// The paths are equal.
     Path,
-    /// The name behind the hash, and an image.
+    /// The names after the hash are equal, and the paths have an image in common.
     Name,
-    /// Package and output, and an image.
+    /// Package and output are equal, and the paths have an image in common.
     Package,
 }
 
-/// Known keys of one package and output of which some have been taken, by what paths have in common with theirs.
+/// The known keys of one package and output, indexed by similarity. Some have been taken.
 struct Free<'l> {
     taken: Vec<bool>,
     by_path: HashMap<&'l str, VecDeque<usize>>,
@@ -108,7 +107,7 @@ impl<'l> Free<'l> {
         Self { taken: vec![false; known.len()], by_path, by_name, by_image }
     }
 
-    /// Takes the first one that has this much in common with a path that these images have.
+    /// Takes the first free key with this similarity to a path of these images.
     fn take(&mut self, same: Same, path: &'l StorePath, images: &[&'l str]) -> Option<usize> {
         let Self { taken, by_path, by_name, by_image } = self;
         let first = |queue: Option<&mut VecDeque<usize>>| {
@@ -130,9 +129,9 @@ impl<'l> Free<'l> {
     }
 }
 
-/// As [`keys`], but paths of one package and output have the keys that they are `known` by: the same path its own; then, in
-/// order, paths of the same name, and those of other versions, one that an image had which has the path now (`images`, by
-/// path). So what comes or goes changes no other path's key.
+/// Like [`keys`], but paths of one package and output get the keys that they are `known` by. First, a path that is unchanged
+/// gets its key. Then, in order, paths of the same name, and after them paths of other versions, each get a key that was in
+/// an image that has the path now (`images`, by path). So paths that appear or disappear do not change the keys of others.
 pub(super) fn known_keys(closure: &Closure, known: Vec<KnownKey<'_>>, images: &[Vec<&str>]) -> Vec<String> {
     let infos: Vec<_> = closure.iter().collect();
     let mut by_package: HashMap<&str, Vec<KnownKey<'_>>> = HashMap::new();
@@ -172,7 +171,7 @@ pub(super) fn known_keys(closure: &Closure, known: Vec<KnownKey<'_>>, images: &[
     keys
 }
 
-/// What a key's number is, from 1 on.
+/// Returns a key's number, which starts at 1.
 fn number(key: &str) -> usize {
     key.split_once('#').and_then(|(_, number)| number.parse().ok()).unwrap_or(1)
 }
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_unique_and_outlive_versions() {
+    fn keys_are_unique_and_independent_of_versions() {
         let closure = |paths: &[(char, &str, u64)]| {
             Closure::new(paths.iter().map(|(hash, name, nar_size)| PathInfo {
                 path: path(*hash, name),

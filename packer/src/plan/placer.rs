@@ -1,4 +1,4 @@
-//! Who places the paths of images.
+//! The interface for placing the paths of images.
 
 use std::fmt;
 
@@ -7,21 +7,22 @@ use crate::control::Stop;
 use crate::error::Result;
 use crate::layer::{Plan, PlannedPath};
 
-/// Who places the paths of an image for [`Strategy::Nixply`](super::Strategy::Nixply): from that image alone, by a lock file, or with other images.
+/// Places the paths of an image for [`Strategy::MinChurn`](super::Strategy::MinChurn): from that image alone, by a lock file,
+/// or together with other images.
 pub trait Placer: fmt::Debug {
-    /// The layers of `member`, each path in exactly one.
+    /// Returns the layers of `member`. Each path is in exactly one.
     fn place(&self, member: &Member<'_>, stop: Stop<'_>) -> Result<Plan>;
 }
 
-/// An image to be planned together with others.
+/// An image that is planned together with others.
 #[derive(Debug, Clone)]
 pub struct Member<'m> {
-    /// Its name, by which the lock file knows it.
+    /// The image's name in the lock file.
     pub name: &'m str,
-    /// Its closure.
+    /// The image's closure.
     pub closure: &'m Closure,
-    /// What of it is to be placed.
+    /// The paths to place.
     pub paths: Vec<PlannedPath>,
-    /// At most this many layers; 0 counts as 1.
+    /// Maximum number of layers; 0 counts as 1.
     pub max_layers: usize,
 }

@@ -1,4 +1,4 @@
-//! The popularity order, exactly as nix2container's `closure/popularity.go` has it.
+//! The popularity order, exactly as in nix2container's `closure/popularity.go`.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -6,9 +6,9 @@ use crate::closure::Closure;
 use crate::error::{Error, Result};
 use crate::store_path::StorePath;
 
-/// All paths of the closure, most popular first. A path's score is 1 plus the scores of all paths that refer to it,
-/// itself not counted; of equal scores the one that appears later comes first, where a path appears when the closure
-/// first names it, as an entry or as a reference. Scores wrap at 64 bits as they do there.
+/// Returns all paths of the closure, most popular first. A path's score is 1 plus the scores of all other paths that refer to
+/// it. Of equal scores, the path that appears later comes first; a path appears where the closure first names it, as an entry
+/// or as a reference. Scores wrap at 64 bits, as in nix2container.
 pub fn by_popularity(closure: &Closure) -> Result<Vec<StorePath>> {
     let mut ids: HashMap<&StorePath, usize> = HashMap::with_capacity(closure.len());
     let mut paths: Vec<&StorePath> = Vec::with_capacity(closure.len());
@@ -25,7 +25,7 @@ pub fn by_popularity(closure: &Closure) -> Result<Vec<StorePath>> {
         };
         let from = id(&info.path);
         let mut to: Vec<usize> = info.references.iter().map(&mut id).filter(|to| *to != from).collect();
-        // An edge counts once, however often it is written.
+        // A repeated edge counts once.
         to.sort_unstable();
         to.dedup();
         for to in &to {
@@ -48,8 +48,9 @@ pub fn by_popularity(closure: &Closure) -> Result<Vec<StorePath>> {
         }
     }
     if scored < paths.len() {
-        let stuck =
-            (0..paths.len()).find(|id| referrers[*id] > 0).expect("what was not scored waits for a referrer");
+        let stuck = (0..paths.len())
+            .find(|id| referrers[*id] > 0)
+            .expect("a path without a score waits for a referrer");
         return Err(Error::Cycle(paths[stuck].to_string()));
     }
 
@@ -102,7 +103,7 @@ mod tests {
 
     #[test]
     fn scores_wrap_like_go_ints() {
-        // A ladder of 70 rungs doubles the score on each: beyond 2^63.
+        // A ladder of 70 rungs. The score doubles on each rung: beyond 2^63.
         let path = |rung: usize, side: usize| StorePath::named(&format!("{rung:02}{side}"));
         let infos = (0..70).flat_map(|rung| {
             (0..2).map(move |side| PathInfo {

@@ -1,4 +1,4 @@
-//! Paths by size: the large ones alone, the rest in bins that stay put, what changes with everything on top.
+//! Layers by size: each large path alone, the rest in stable bins, and the paths that change most often on top.
 
 use super::graph::Graph;
 use super::name::Name;
@@ -7,20 +7,20 @@ use crate::error::Result;
 use crate::layer::{Plan, PlannedPath};
 use crate::store_path::StorePath;
 
-/// Of eight layers one is for small paths to which no other refers; three quarters of the others hold one path each, the
-/// largest; the rest are bins. Which bin a small path is in, a hash of its package's name decides. As long as there are no
-/// more paths than layers, each small path has a layer of its own instead.
+/// One of eight layers is for small paths that no other path refers to. Three quarters of the remaining layers hold one path
+/// each, the largest ones. The others are bins. A hash of a small path's package name selects its bin. If there are at most
+/// as many paths as layers, each small path has its own layer instead.
 ///
-/// Objective: few bytes move when a path changes. A change of a large path moves that path alone; a change of a small
-/// one moves its bin, which has a small share of what little the large ones leave. Where a path goes depends on its
-/// name, its rank by size, whether others refer to it, and the number of layers, not on its hash, so a plan made anew for the
-/// next release keeps its layers. O(paths + references), then a sort. Source: chunkah's bins by name and outliers by size,
-/// without its tiers of stability.
+/// Objective: few bytes move when a path changes. A change of a large path moves only that path. A change of a small path
+/// moves its bin, which holds a small share of the bytes that the large paths leave. The position of a path depends on its
+/// name, its rank by size, whether other paths refer to it, and the number of layers, but not on its hash. So a new plan for
+/// the next release keeps its layers. Cost: O(paths + references), then a sort. Source: chunkah's bins by name and outliers
+/// by size, without its stability tiers.
 ///
-/// From the bottom up, a large path has a place above all large ones that it refers to: with a path everything changes that
-/// refers to it, and engines (Docker, and podman's overlay storage) unpack all layers anew that lie above one that has
-/// changed. The order is by height, which is a matter of the path's own closure, so paths that stay the same keep their
-/// order. Bins lie above the large paths, since of many paths one changes often, and what nobody refers to lies on top.
+/// From the bottom up, a large path is above all large paths that it refers to. When a path changes, all its referrers change
+/// too, and engines (Docker, and podman's overlay storage) unpack all layers again that are above a changed layer. The order
+/// is by height, which depends only on the path's own closure, so unchanged paths keep their order. Bins are above the large
+/// paths, because one of many paths changes often. Paths without referrers are on top.
 pub(super) fn by_size(
     paths: Vec<PlannedPath>,
     closure: &Closure,
@@ -46,7 +46,7 @@ pub(super) fn by_size(
     Ok([alone(large), spread(rest, for_rest), alone(large_roots), spread(roots, for_roots)].concat())
 }
 
-/// Paths spread over at most so many layers by their packages' names.
+/// Spreads paths over at most `count` layers by their packages' names.
 fn bins(paths: Vec<PlannedPath>, count: usize) -> Plan {
     let mut bins: Plan = vec![Vec::new(); count];
     for path in by_name(paths) {
@@ -58,11 +58,11 @@ fn bins(paths: Vec<PlannedPath>, count: usize) -> Plan {
     bins
 }
 
-/// How high paths lie.
+/// Heights of paths in the reference graph.
 struct Heights<'c> {
     closure: &'c Closure,
     graph: &'c Graph,
-    /// Of each path, the length of the longest chain of references below it.
+    /// For each path, the length of the longest chain of references below it.
     heights: Vec<usize>,
 }
 
@@ -75,12 +75,12 @@ impl<'c> Heights<'c> {
         Ok(Self { closure, graph, heights })
     }
 
-    /// Whether no other path refers to it.
+    /// Returns whether no other path refers to this one.
     fn is_root(&self, path: &StorePath) -> bool {
         self.closure.place(path).is_none_or(|at| self.graph.referrers(at).is_empty())
     }
 
-    /// Sorted by height; paths of one height by name.
+    /// Returns the paths sorted by height; paths of equal height by name.
     fn bottom_up(&self, paths: Vec<PlannedPath>) -> Vec<PlannedPath> {
         let mut paths = by_name(paths);
         paths.sort_by_key(|path| self.closure.place(&path.path).map(|at| self.heights[at]));
@@ -88,7 +88,7 @@ impl<'c> Heights<'c> {
     }
 }
 
-/// Sorted by what does not change with a rebuild first.
+/// Sorts by package name, which does not change with a rebuild, then by store path.
 fn by_name(mut paths: Vec<PlannedPath>) -> Vec<PlannedPath> {
     paths.sort_by_cached_key(|path| (Name::of(&path.path).package.to_owned(), path.path.clone()));
     paths
@@ -141,10 +141,9 @@ mod tests {
         assert_eq!(planned(&sizes, 40).len(), 40);
     }
 
-    /// With a path, everything changes that refers to it: all of that lies above what has stayed the same and is not among
-    /// it, as far as large paths go.
+    /// When a path changes, all its referrers change. Among large paths, all of these are above the unchanged ones.
     #[test]
-    fn referrers_lie_above_what_they_refer_to_and_roots_on_top() {
+    fn referrers_are_above_their_references_and_roots_on_top() {
         let edges: [(&str, u64, &[&str]); 9] = [
             ("app-1", 1, &["tool-1", "lib-1"]),
             ("script-1", 2, &["tool-1"]),
@@ -171,7 +170,7 @@ mod tests {
             let plan = by_size(paths.collect(), &closure, &Graph::new(&closure), max_layers).unwrap();
             plan.iter().map(|layer| layer.iter().map(name).collect::<Vec<_>>().join(" ")).collect()
         };
-        // Six large ones, and small ones, alone while there is room; of the three roots user-1 is a large one.
+        // Six large paths, and small ones, each alone while there is room. Of the three roots, user-1 is large.
         let expected =
             ["data-1", "libc-1", "acl-1", "lib-1", "tool-1", "zoneinfo-1", "user-1", "app-1", "script-1"];
         assert_eq!(plan(9), expected);
@@ -185,12 +184,12 @@ mod tests {
         }
     }
 
-    /// A release: a library has changed, and with it all that refers to it; another path has come. Layers of what has stayed the
-    /// same are the same, and lie in the same order.
+    /// In the second release, a library and all its referrers have changed, and there is one more path. Layers of unchanged
+    /// paths are the same, in the same order.
     #[test]
-    fn layers_of_what_stays_are_kept_in_their_order() {
+    fn layers_of_unchanged_paths_keep_their_order() {
         let name = |at: usize, release: usize| {
-            // Every third refers to the one at a third of its number.
+            // Every third path refers to the one at a third of its number.
             let changed = [30, 90, 270].contains(&at) && release == 2;
             let first = if changed { '1' } else { '0' };
             StorePath::parse(&format!("/nix/store/{first}123456789abcdfghijklmnpqrsvwxyz-p{at}-1")).unwrap()
@@ -212,7 +211,7 @@ mod tests {
         let (before, after) = (plan(1, 300), plan(2, 301));
         assert!(before.len() - kept(&before, &after).len() <= 4, "three paths, and the new one's bin");
         assert_eq!(kept(&before, &after), kept(&after, &before), "in the same order");
-        // From as many paths as layers to one more.
+        // From as many paths as layers to one path more.
         let (before, after) = (plan(1, 100), plan(1, 101));
         assert_eq!(before.len(), 100);
         let same = before.iter().zip(&after).take_while(|(before, after)| before == after).count();
@@ -220,14 +219,14 @@ mod tests {
     }
 
     #[test]
-    fn nix2container_204_a_path_that_comes_goes_or_changes_moves_no_other() {
+    fn nix2container_204_adding_removing_or_changing_a_path_moves_no_other() {
         let mut sizes: Vec<(String, u64)> =
             (0..60).map(|at| (format!("p{at}-1"), 1000 - at * at / 4)).collect();
         let plan = |sizes: &[(String, u64)]| {
             planned(&sizes.iter().map(|(name, size)| (&name[..], *size)).collect::<Vec<_>>(), 20)
         };
         let before = plan(&sizes);
-        // Small ones: the ranks of the large ones stay.
+        // Small paths: the ranks of the large ones do not change.
         sizes[50].0 = "p50-2".into();
         sizes.push(("new-1".into(), 1));
         sizes.remove(55);

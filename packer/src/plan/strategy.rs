@@ -1,4 +1,4 @@
-//! The strategies: one declaration for requests, flags, reports and documentation.
+//! Strategies: one declaration for requests, flags, reports and documentation.
 
 use schemars::JsonSchema;
 use serde::de::{Deserialize, Deserializer};
@@ -8,9 +8,9 @@ use strum::{EnumString, IntoStaticStr, VariantArray};
 use crate::error::{Error, Result};
 use crate::wording::{self, quoted};
 
-/// How store paths are grouped into layers.
-// The descriptions are the documentation of every frontend. A new strategy is a variant here, its planner in a module of its own,
-// and its arm in `plan`.
+/// The way in which store paths are grouped into layers.
+// These descriptions are the documentation of every frontend. A new strategy needs a variant here, a planner in a separate
+// module, and an arm in `plan`.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Default, EnumString, IntoStaticStr, VariantArray, JsonSchema,
 )]
@@ -26,7 +26,7 @@ pub enum Strategy {
     // O(paths + references), then a sort. Source: grahamc, "Optimising Docker Layers for Better Caching with Nix", 2018; ties
     // as in nix2container's `closure/popularity.go`.
     Popularity,
-    /// The default of nixpkgs' `dockerTools`, exactly: the largest store paths, each with what only it needs.
+    /// The default of nixpkgs' `dockerTools`, exactly: the largest store paths, each with the paths that only it needs.
     // Source: `auto_layer.rs`.
     AutoLayer,
     /// The largest store paths alone, the rest in bins by name, which stay the same from release to release.
@@ -55,15 +55,15 @@ impl Strategy {
         Self::automatic().map(Self::name).collect()
     }
 
-    /// Its name.
+    /// The strategy's name.
     pub fn name(self) -> &'static str {
         self.into()
     }
 
-    /// Former names, which requests, flags and lock files may still use.
+    /// Former names. Requests, flags and lock files may still use them.
     pub const FORMER_NAMES: [(&str, Self); 1] = [("nixply", Self::MinChurn)];
 
-    /// The strategy of a name or former name, among all.
+    /// Returns the strategy with this name or former name.
     pub fn from_name(name: &str) -> Result<Self> {
         Self::find(name).ok_or_else(|| {
             let (names, near) = choice(name);
@@ -79,7 +79,7 @@ impl Strategy {
     }
 }
 
-/// The names to choose from, and the one that is nearest to `name`.
+/// Returns the list of names, and a suggestion: the name nearest to `name`.
 fn choice(name: &str) -> (String, String) {
     let names = || Strategy::ALL.iter().map(|strategy| strategy.name());
     let near = wording::nearest(name, names()).map(|near| format!("; did you mean {near:?}?"));

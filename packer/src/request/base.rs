@@ -1,4 +1,4 @@
-//! The base image of a request: what its spec says, what the image need not have again because of it, and what of it the
+//! The base image of a request: its spec, the paths that the image need not pack again because of it, and its files that the
 //! image's own layers hide.
 
 use std::collections::{HashMap, HashSet};
@@ -25,7 +25,7 @@ use crate::plan::Strategy;
 use crate::rules::RewritePath;
 use crate::store_path::StorePath;
 
-/// How deep a copy at the root of a base image made by nixply is looked into for links.
+/// Depth to which the copies at the root of a base image made by nixply are searched for links.
 const MOST_DEPTH: usize = 3;
 
 /// A base image.
@@ -45,8 +45,8 @@ impl Base {
         Ok(Self { spec: ImageSpec::read(&json, &name)?, name })
     }
 
-    /// Checks that the base image's programs run where the image's own do, as far as its spec tells. Of 32-bit ARM the variant
-    /// is the base image's where the request names none.
+    /// Checks that the base image's programs run on the image's own platform, according to its spec. For 32-bit ARM, a
+    /// missing variant in the request is set to the base image's.
     pub(super) fn check_platform(&self, own: &mut Processor, any: bool) -> Result<()> {
         let platform = self.spec.platform();
         let (os, base) = (&platform.os, platform.processor());
@@ -71,20 +71,20 @@ impl Base {
         Ok(())
     }
 
-    /// Returns the paths that a layer leaves out because the base image has all of their files. nix2container leaves out
-    /// none, so a layer that must have its digest does not either: one with its strategy, or one with `parents` (as its
-    /// functions make them) and no strategy.
+    /// Returns the paths that a layer omits because the base image has all of their files. nix2container omits none, so
+    /// layers that must keep nix2container's digests omit none either: a layer with nix2container's strategy, and one with
+    /// `parents` (as nix2container's functions make them) and no strategy.
     pub(super) fn paths_below(&self, layer: &LayerRequest, lower: &[LayerRequest]) -> Vec<&PlannedPath> {
         match layer.strategy {
             Some(Strategy::Popularity) => return Vec::new(),
             None if layer.parents.is_some() => return Vec::new(),
             _ => {}
         }
-        // A layer in between could hide what lies at the root.
+        // A layer in between could hide files at the root.
         let covered = lower.iter().any(|layer| !layer.copy_to_root.is_empty() || layer.prebuilt.is_some());
         let layers = &self.spec.layers;
         let whole = layers.iter().enumerate().filter(|(at, _)| {
-            // Of the content of files of others nobody knows.
+            // The content of layers that other tools made is unknown.
             layers[at + 1..].iter().all(|above| !above.paths.is_empty())
         });
         let paths = whole.flat_map(|(at, layer)| {
@@ -95,7 +95,7 @@ impl Base {
     }
 }
 
-/// Warns of store paths that the image has twice. Gives all paths.
+/// Adds a warning for store paths that the image has twice. Returns all paths.
 pub(super) fn paths_twice<'l>(
     layers: &'l [PlannedLayer],
     base_layers: usize,
@@ -106,7 +106,7 @@ pub(super) fn paths_twice<'l>(
     let mut seen: HashSet<&[PlannedPath]> = HashSet::new();
     let (mut in_base, mut in_layers) = (Vec::new(), Vec::new());
     for (at, layer) in layers.iter().enumerate() {
-        // An image has equal layers once.
+        // An image contains equal layers only once.
         if !seen.insert(layer.paths()) {
             continue;
         }
@@ -114,8 +114,8 @@ pub(super) fn paths_twice<'l>(
             match there.insert(&path.path, (at, path)) {
                 None => {}
                 Some((_, below)) if below.options != path.options => warnings.push(format!(
-                    "{} is in the image twice, with other perms or at another place; where both have a file, the upper \
-                     layer's counts: give the same perms wherever the path is, or name it in ignore",
+                    "{} is in the image twice, with other perms or at another place. If both copies have a file, the one of \
+                     the upper layer counts: set the same perms for both, or name the path in ignore",
                     path.path
                 )),
                 Some((below, _)) if below < base_layers && at >= base_layers => in_base.push(&path.path),
@@ -127,12 +127,12 @@ pub(super) fn paths_twice<'l>(
     for (paths, why) in [
         (
             in_base,
-            "the base image has them already: set strategy = \"nixply\" on the layer or image that packs them (the default of \
+            "the base image has them already: set strategy = \"min-churn\" on the layer or image that packs them (the default of \
              nix2container's functions keeps nix2container's digests), and do not prebuild that layer",
         ),
         (
             in_layers,
-            "layers that know nothing of each other have the same: build one upon the other, or name them in ignore",
+            "layers that are not parents of each other have them: make one a parent of the other, or name the paths in ignore",
         ),
     ] {
         if !paths.is_empty() {
@@ -143,15 +143,15 @@ pub(super) fn paths_twice<'l>(
                 count => format!("{count} store paths are"),
             };
             let size = ByteSize(size).display().si();
-            warnings.push(format!("{count} in the image twice ({size}), for {why}: {}", some(&names)));
+            warnings.push(format!("{count} in the image twice ({size}), because {why}: {}", some(&names)));
         }
     }
     there.into_keys().collect()
 }
 
-/// Warns of directories of the base image that nobody finds any more: where a copy at the root has something else in the place
-/// of a link that leads to one, such as Debian's `/bin`, or in the place of the directory itself. An engine puts the upper
-/// layer's entry there. It is not followed, for a spec has no rule that could say so.
+/// Returns warnings about directories of the base image that become unreachable: a copy at the root replaces a link to one,
+/// such as Debian's `/bin`, or replaces the directory itself. An engine puts the upper layer's entry there. The packer does
+/// not follow the link, because a spec has no rule for that.
 pub(super) fn hidden(
     layers: &[PlannedLayer],
     base_layers: usize,
@@ -182,27 +182,27 @@ pub(super) fn hidden(
                 }
                 tree
             }
-            // Whoever reads the layer's files says so.
+            // The code that reads the layer's files reports this.
             Err((_, Error::Missing { .. })) => return Ok(Vec::new()),
             Err((at, error)) => {
                 control.check()?;
                 let why = error.chain();
                 return Ok(vec![format!(
-                    "cannot look into layer {} of the base image, so it is not known whether copyToRoot hides its files: {why}",
+                    "cannot read layer {} of the base image, so copyToRoot may hide its files: {why}",
                     at + 1
                 )]);
             }
         },
     };
     let mut warnings = Vec::new();
-    let mut told: Vec<Vec<u8>> = Vec::new();
+    let mut reported: Vec<Vec<u8>> = Vec::new();
     for path in copies {
         let mut copy = Copy { root: store.real_path(&path.path), kinds: HashMap::new() };
         for (place, node) in tree.nodes() {
             let is_below = |upper: &Vec<u8>| {
                 place.starts_with(upper) && matches!(place.get(upper.len()), None | Some(b'/'))
             };
-            if told.iter().any(is_below) {
+            if reported.iter().any(is_below) {
                 continue;
             }
             let Some(kind) = copy.kind(place) else { continue };
@@ -217,26 +217,26 @@ pub(super) fn hidden(
                         continue;
                     }
                     format!(
-                        "{path} puts {what} at /{name}, where the base image has a link to {}: the base image's files are in \
-                         /{} alone then; put the store path's files there, too, or leave /{name} out of copyToRoot",
+                        "{path} puts {what} at /{name}, where the base image has a link to {}. Then the base image's files are only \
+                         in /{}: put the store path's files there too, or remove /{name} from copyToRoot",
                         shown(target),
                         shown(&directory)
                     )
                 }
                 Node::Directory { has_files: true } if !matches!(kind, Kind::Directory) => format!(
-                    "{path} puts {what} at /{name}, where the base image has a directory: its files are hidden then; make it a \
-                     directory, or leave /{name} out of copyToRoot"
+                    "{path} puts {what} at /{name}, where the base image has a directory. This hides its files: make it a \
+                     directory, or remove /{name} from copyToRoot"
                 ),
                 Node::Directory { .. } => continue,
             };
-            told.push(place.to_vec());
+            reported.push(place.to_vec());
             warnings.push(warning);
         }
     }
     Ok(warnings)
 }
 
-/// The directories and links of a base image. An error has the layer's place.
+/// Reads the directories and links of a base image. An error has the layer's position.
 fn tree_of(base: &[PlannedLayer], store: &Store, control: &Control<'_>) -> Result<Tree, (usize, Error)> {
     let mut tree = Tree::default();
     for (at, layer) in base.iter().enumerate() {
@@ -251,7 +251,7 @@ fn tree_of(base: &[PlannedLayer], store: &Store, control: &Control<'_>) -> Resul
     Ok(tree)
 }
 
-/// Whether the path's content lies at the root.
+/// Returns whether the path's content is at the root.
 fn is_at_root(path: &PlannedPath) -> bool {
     let to_root = || RewritePath::to_root(path.path.as_str()).rewrite;
     path.options.as_ref().is_some_and(|options| options.rewrite == to_root())
@@ -297,7 +297,7 @@ fn add_folder(tree: &mut Tree, root: &Path, place: &[u8], depth: usize) -> io::R
     Ok(())
 }
 
-/// What a copy at the root has at a place.
+/// The kind of entry that a copy at the root has at a place.
 #[derive(Clone)]
 enum Kind {
     Directory,
@@ -315,7 +315,7 @@ impl Kind {
     }
 }
 
-/// A store path whose content lies at the root.
+/// A store path whose content is at the root.
 struct Copy {
     root: std::path::PathBuf,
     kinds: HashMap<Vec<u8>, Option<Kind>>,
@@ -348,7 +348,7 @@ impl Copy {
     }
 }
 
-/// A name on one line, whatever stands in it.
+/// Returns a name on one line. Control characters are escaped.
 fn shown(name: &[u8]) -> String {
     let text = String::from_utf8_lossy(name);
     if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text.into_owned() }

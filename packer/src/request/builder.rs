@@ -1,4 +1,4 @@
-//! The builder door: a derivation's structured attributes as a request, and its output.
+//! The builder frontend: it reads a request from a derivation's structured attributes, and makes the derivation's output.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,13 +16,14 @@ use crate::pack::Packer;
 use crate::store_path::StorePath;
 use crate::{document, go_json, open};
 
-/// What the builder door reads: a derivation's structured attributes.
+/// Input of the builder frontend: a derivation's structured attributes.
 ///
-/// Two derivations make an image. The first has the attribute `config`, and its output is a file with that config: so
-/// Nix knows which store paths the config names. The second has `request` (without the config), `configFile` (the
-/// first one's output), perhaps `healthcheckFile` (such a file, too) and `closure`, the name that `exportReferencesGraph`
-/// was given. Several images have `requests` instead: by the name of an output, each with these three. A third kind makes layers on their own: it has `layers` and `closure`, and its output is a folder. A fourth
-/// makes a Nix database: it has `nixDatabase` and `closure`, and its output is a folder, too.
+/// Two derivations make an image. The first has the attribute `config`, and its output is a file with that config, so Nix
+/// knows which store paths the config names. The second has `request` (without the config), `configFile` (the output of the
+/// first one), optionally `healthcheckFile` (the same kind of file) and `closure`, the name in `exportReferencesGraph`. A
+/// derivation for several images has `requests` instead: an object by output name, each value with these three attributes. A
+/// third kind makes layers without an image: it has `layers` and `closure`, and its output is a directory. A fourth kind
+/// makes a Nix database: it has `nixDatabase` and `closure`, and its output is a directory too.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BuilderInput {
@@ -41,7 +42,7 @@ pub struct BuilderInput {
     closure: Option<Value>,
 }
 
-/// An image's request in pieces.
+/// The parts of an image's request.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RequestInput {
@@ -53,21 +54,21 @@ struct RequestInput {
     healthcheck_file: Option<String>,
 }
 
-/// What a derivation builds.
+/// The job of a derivation.
 #[derive(Debug)]
 pub enum BuilderJob {
-    /// Something that is packed here.
+    /// A job for the packer.
     Packing(Box<PackingJob>),
-    /// A folder with a Nix database, which is for its writer to make.
+    /// A directory with a Nix database. The caller makes it.
     NixDatabase {
-        /// Where.
+        /// The directory to make.
         output: PathBuf,
         /// The paths to register. Some may have references that are not among them.
         paths: Closure,
     },
 }
 
-/// The packer's part of [`BuilderJob`].
+/// A job for the packer: see [`BuilderJob`].
 #[derive(Debug)]
 pub struct PackingJob {
     input: BuilderInput,
@@ -80,7 +81,7 @@ impl BuilderInput {
         document::read(json, "structured attributes")
     }
 
-    /// What there is to do.
+    /// Returns the job of the derivation.
     pub fn job(mut self, store: &Store) -> Result<BuilderJob> {
         let read = |closure| Closure::of_value(closure, "attribute closure", store);
         let closure = self.closure.take().map(read).transpose()?.unwrap_or_default();
@@ -95,12 +96,12 @@ impl BuilderInput {
 
     fn output(&self, name: &str) -> Result<PathBuf> {
         let out = self.outputs.get(name).and_then(Value::as_str).map(PathBuf::from);
-        out.ok_or_else(|| Error::invalid("structured attributes", format!("there is no output named {name}")))
+        out.ok_or_else(|| Error::invalid("structured attributes", format!("they have no output {name}")))
     }
 }
 
 impl PackingJob {
-    /// Makes the derivation's output; gives warnings.
+    /// Makes the derivation's output. Returns warnings.
     pub fn run(self, store: &Store, packer: &Packer, control: &Control<'_>) -> Result<Vec<String>> {
         let Self { input, closure } = self;
         let write = |output: &Path, bytes: &[u8]| {
@@ -140,10 +141,10 @@ impl PackingJob {
 }
 
 impl RequestInput {
-    /// The whole request. `name` is for messages.
+    /// Returns the complete request. `name` is for messages.
     fn read(&self, name: &str, closure: &Closure, store: &Store) -> Result<ImageRequest> {
         let mut request = ImageRequest::from_value(self.request.clone().unwrap_or_default(), name)?;
-        // A file's content, and the store paths that it names.
+        // Returns a file's content, and the store paths that it names.
         let read = |file: &str| {
             let path = store.check(file)?;
             let real = store.real_path(&path);

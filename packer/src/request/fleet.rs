@@ -1,4 +1,4 @@
-//! Several images, planned as one and packed at once.
+//! Requests for several images, which are planned and packed together.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -17,19 +17,19 @@ use crate::pack::Packer;
 use crate::plan::{Lock, Member, Placer, lock_names, plan_fleet_until};
 use crate::wording::quoted;
 
-/// Several images. What they share is in shared layers, within each image's limit; see
-/// [`Strategy::MinChurn`](crate::plan::Strategy::MinChurn). Images that name another strategy are planned by themselves.
+/// Several images. Their common paths are in shared layers, within each image's limit: see
+/// [`Strategy::MinChurn`](crate::plan::Strategy::MinChurn). Images with another strategy are planned by themselves.
 #[derive(Debug, Clone)]
 pub struct FleetRequest {
     images: BTreeMap<String, ImageRequest>,
-    /// By what a lock file knows each, by key.
+    /// The name of each image in a lock file, by key.
     names: BTreeMap<String, String>,
-    /// A lock file in the store, for all of them.
+    /// The lock file of all images, in the store.
     lock: Option<String>,
 }
 
 impl FleetRequest {
-    /// Reads a request: an object of requests as [`ImageRequest::from_json`] takes them. `name` is for messages.
+    /// Reads a request: an object of requests in the form of [`ImageRequest::from_json`]. `name` is for messages.
     pub fn from_json(json: &str, name: &str) -> Result<Self> {
         let given: BTreeMap<String, Value> = document::read(json, name)?;
         check_keys(given.keys()).map_err(|error| error.in_document(name))?;
@@ -40,8 +40,8 @@ impl FleetRequest {
         Self::new(given.into_iter().map(read).collect::<Result<_>>()?)
     }
 
-    /// A fleet of images by key, by which a lock file knows those that have no name. Two of one name, and different lock files, are
-    /// errors, and so are none at all and keys that no image could have for its name.
+    /// Makes a fleet of images by key. An image without a name has its key as its name in a lock file. Two images with the
+    /// same name, different lock files, an empty fleet, and keys that are not valid names of images are errors.
     pub fn new(mut images: BTreeMap<String, ImageRequest>) -> Result<Self> {
         check_keys(images.keys())?;
         let mut names = BTreeMap::new();
@@ -51,8 +51,9 @@ impl FleetRequest {
             if let Some(own) = image.lock.take() {
                 match &lock {
                     Some((other, lock)) if *lock != own => {
-                        let why =
-                            format!("{other} has another one: images that are planned together share one");
+                        let why = format!(
+                            "{other} has another lock file: images that are planned together must share one"
+                        );
                         return Err(Error::invalid(format!("lock of image {key}"), why));
                     }
                     _ => lock = Some((key.clone(), own)),
@@ -62,7 +63,7 @@ impl FleetRequest {
             names.insert(key.clone(), name.clone());
             if let Some(other) = keys.insert(name.clone(), key.clone()) {
                 let why = format!(
-                    "{other} has the name {}, too: a lock file tells images apart by it",
+                    "{other} also has the name {}, which identifies an image in a lock file",
                     quoted(&name)
                 );
                 return Err(Error::invalid(format!("name of image {key}"), why));
@@ -71,39 +72,36 @@ impl FleetRequest {
         Ok(Self { images, names, lock: lock.map(|(_, lock)| lock) })
     }
 
-    /// The images, by key.
+    /// Returns the images, by key.
     pub fn images(&mut self) -> &mut BTreeMap<String, ImageRequest> {
         &mut self.images
     }
 
-    /// The lock file after another release: see [`Lock::update`]. It is an error if the file has an image that is not here, for
-    /// nobody would know where its paths lay, or if no image here uses strategy `min-churn`.
+    /// Returns the lock file for the next release: see [`Lock::update`]. It is an error if the file has an image that is not
+    /// in this fleet, because its layers would be lost, or if no image here uses strategy `min-churn`.
     pub fn updated_lock(&self, former: Option<&Lock>, closure: &Closure, store: &Store) -> Result<Lock> {
         let names: HashSet<&str> = self.names.values().map(String::as_str).collect();
-        let lacking: Vec<&str> =
-            former.into_iter().flat_map(Lock::images).filter(|name| !names.contains(name)).collect();
-        if let [first, ..] = lacking[..] {
-            let why = format!(
-                "it has {}, too, and they would be lost: plan all its images together, or take some out, as with --forget {first}",
-                lacking.join(", ")
-            );
-            return Err(Error::invalid("lock file", why));
+        let former_names = former.into_iter().flat_map(Lock::images);
+        let lacking: Vec<String> =
+            former_names.filter(|name| !names.contains(name)).map(str::to_owned).collect();
+        if !lacking.is_empty() {
+            return Err(Error::ImagesMissing { images: lacking });
         }
         closure.check(store)?;
         let records = self.record(closure, store, Stop::default())?;
         if records.is_empty() {
-            let why = "it is for strategy \"min-churn\", and no image here uses it";
+            let why = "it requires an image with strategy \"min-churn\", and no image here uses it";
             return Err(Error::invalid("lock file", why));
         }
         Lock::update(former, &members(&records))
     }
 
-    /// Plans all images without reading any store path (but base images' specs and the lock file); by key.
+    /// Plans all images. This reads no store path except base images' specs and the lock file. The result is by key.
     pub fn plan(&self, closure: &Closure, store: &Store) -> Result<BTreeMap<String, ImagePlan>> {
         self.plan_until(closure, store, Stop::default())
     }
 
-    /// As [`FleetRequest::plan`], until `stop` is set.
+    /// Like [`FleetRequest::plan`], until `stop` is set.
     pub fn plan_until(
         &self,
         closure: &Closure,
@@ -115,7 +113,7 @@ impl FleetRequest {
         self.plan_checked(lock.as_ref(), closure, store, stop)
     }
 
-    /// As [`FleetRequest::plan`], with a lock file that has been read.
+    /// Like [`FleetRequest::plan`], with a lock file that has been read.
     pub fn plan_with(
         &self,
         lock: Option<&Lock>,
@@ -145,7 +143,7 @@ impl FleetRequest {
         self.images.iter().map(plan).collect()
     }
 
-    /// What is to be placed.
+    /// Collects the paths to place.
     fn record(&self, closure: &Closure, store: &Store, stop: Stop<'_>) -> Result<Vec<Record>> {
         let recorder = Recorder::default();
         for (key, image) in &self.images {
@@ -157,7 +155,7 @@ impl FleetRequest {
         Ok(recorder.0.into_inner())
     }
 
-    /// An error with the image that it is about, where there are several.
+    /// Adds the image to an error, if there are several images.
     fn within(&self, key: &str, error: Error) -> Error {
         match self.images.len() {
             1 => error,
@@ -165,7 +163,7 @@ impl FleetRequest {
         }
     }
 
-    /// Plans and packs all images: a layer that several have once, and all of them at the same time. By key.
+    /// Plans and packs all images, at the same time. A layer that several images have is packed once. The result is by key.
     pub fn build(
         &self,
         closure: &Closure,
@@ -206,7 +204,7 @@ impl FleetRequest {
 /// Checks images' keys, which may become names in a lock file.
 fn check_keys<'k>(keys: impl ExactSizeIterator<Item = &'k String>) -> Result<()> {
     if keys.len() == 0 {
-        return Err(Error::invalid("object of images", "there is no image in it"));
+        return Err(Error::invalid("object of images", "it has no image"));
     }
     for key in keys {
         lock_names::check_image(key).map_err(|why| Error::invalid(format!("image {}", quoted(key)), why))?;
@@ -214,7 +212,7 @@ fn check_keys<'k>(keys: impl ExactSizeIterator<Item = &'k String>) -> Result<()>
     Ok(())
 }
 
-/// What is to be placed of an image.
+/// The paths to place of one image.
 #[derive(Debug)]
 struct Record {
     name: String,
@@ -231,7 +229,7 @@ fn members(records: &[Record]) -> Vec<Member<'_>> {
     members
 }
 
-/// Notes what is to be placed, and puts it in one layer.
+/// A placer that records the paths, and puts them in one layer.
 #[derive(Debug, Default)]
 struct Recorder(RefCell<Vec<Record>>);
 
@@ -247,7 +245,7 @@ impl Placer for Recorder {
     }
 }
 
-/// Plans that have been made before, by image.
+/// Plans that were made before, by image.
 #[derive(Debug)]
 struct Made(HashMap<String, Plan>);
 
@@ -267,14 +265,14 @@ mod tests {
     }
 
     #[test]
-    fn fleets_that_mean_nothing_are_named() {
+    fn errors_name_the_invalid_part_of_a_fleet() {
         assert_eq!(
             error(r#"{"a": {"name": "web"}, "b": {"name": "web"}}"#),
-            "name of image b is not valid: a has the name \"web\", too: a lock file tells images apart by it"
+            "name of image b is not valid: a also has the name \"web\", which identifies an image in a lock file"
         );
         assert_eq!(
             error(r#"{"a": {"lock": "/nix/store/x"}, "b": {}, "c": {"lock": "/nix/store/y"}}"#),
-            "lock of image c is not valid: a has another one: images that are planned together share one"
+            "lock of image c is not valid: a has another lock file: images that are planned together must share one"
         );
         assert_eq!(
             error(r#"{"a": {"maxLayer": 1}}"#),
@@ -299,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_loses_no_image_and_no_layers_of_one() {
+    fn an_update_that_loses_an_image_is_an_error() {
         let store = Store::at("/nix/store");
         let path = |name: &str| format!("/nix/store/{}-{name}", "a".repeat(32));
         let closure = Closure::new(["a", "b"].map(|name| PathInfo {
@@ -324,8 +322,7 @@ mod tests {
         let web = fleet(&format!(r#"{{"web": {}}}"#, image("nixply")));
         assert_eq!(
             web.updated_lock(Some(&lock), &closure, &store).unwrap_err().to_string(),
-            "lock file is not valid: it has worker, too, and they would be lost: plan all its images together, \
-             or take some out, as with --forget worker"
+            "lock file is not valid: it also has worker, which would be lost: plan all its images together"
         );
         let mut left = lock.clone();
         assert!(left.forget("worker"));
@@ -333,7 +330,7 @@ mod tests {
         let size = fleet(r#"{"web": {"arch": "amd64", "strategy": "size"}}"#);
         assert_eq!(
             size.updated_lock(Some(&left), &closure, &store).unwrap_err().to_string(),
-            "lock file is not valid: it is for strategy \"min-churn\", and no image here uses it"
+            "lock file is not valid: it requires an image with strategy \"min-churn\", and no image here uses it"
         );
     }
 
@@ -370,7 +367,8 @@ mod tests {
                 ),
             ] {
                 let error = ImageRequest::from_json(&request, "request").unwrap_err().to_string();
-                let why = format!("request: {place} is not valid: it is for strategy \"min-churn\", not \"");
+                let why =
+                    format!("request: {place} is not valid: it requires strategy \"min-churn\", got \"");
                 assert!(error.starts_with(&why), "{error}");
             }
         }

@@ -1,5 +1,4 @@
-//! The groups of strategy `explicit`, from JSON to checked data. Whatever is wrong is told with its place, as in
-//! `groups[2].depsOf[0]`.
+//! The groups of strategy `explicit`, from JSON to checked data. An error names the place, as in `groups[2].depsOf[0]`.
 
 use std::borrow::Cow;
 
@@ -17,14 +16,14 @@ use crate::plan::explicit::{Group, Item, NamePattern, Split};
 use crate::store_path::StorePath;
 use crate::wording;
 
-/// The keys of a group with more to say than what is in it.
+/// The keys of a group that is an object with `paths`.
 const GROUP_KEYS: [&str; 3] = ["paths", "strategy", "maxLayers"];
 
 /// The keys of predicates.
 const PREDICATES: [&str; 10] =
     ["roots", "depsOf", "dependentsOf", "neededOnlyBy", "name", "minSize", "maxSize", "all", "any", "not"];
 
-/// The groups, as an argument: the reader above reads them with the plan, which knows the store.
+/// The argument `groups`. [`Reader`] reads the groups during planning, when the store is known.
 pub(super) struct Groups;
 
 impl Kind for Groups {
@@ -143,18 +142,18 @@ mod description {
 
 /// Reads groups.
 pub(super) struct Reader<'r> {
-    /// What a store path is.
+    /// The store that the paths must be in.
     pub store: &'r Store,
-    /// What `roots` matches: the paths that the request names.
+    /// The paths that `roots` matches: the paths that the request names.
     pub roots: &'r [StorePath],
 }
 
 impl Reader<'_> {
-    /// The groups at `place`.
+    /// Reads the groups at `place`.
     pub(super) fn groups(&self, groups: &Value, place: &str) -> Result<Vec<Group>> {
         let groups = groups.as_array().ok_or_else(|| wrong(place, "a list of groups", groups))?;
         if groups.is_empty() {
-            return Err(Error::invalid(place, "there is no group in it: name one, or leave groups out"));
+            return Err(Error::invalid(place, "it has no group: add one, or omit groups"));
         }
         each(groups, place, |group, place| self.group(group, place))
     }
@@ -195,11 +194,15 @@ impl Reader<'_> {
                 "maxLayers" => {
                     let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
                     let count = count.filter(|count| *count > 0);
-                    max_layers = Some(count.ok_or_else(|| wrong(&place, "a number from 1 on", value))?);
+                    max_layers =
+                        Some(count.ok_or_else(|| wrong(&place, "a number that is at least 1", value))?);
                 }
                 _ => {
                     let accepted = GROUP_KEYS.join(", ");
-                    let why = format!("a group with {} has no such key: it takes {accepted}", one_of(group));
+                    let why = format!(
+                        "a group with {} cannot have this key: expected one of {accepted}",
+                        one_of(group)
+                    );
                     return Err(Error::invalid(place, why));
                 }
             }
@@ -212,7 +215,7 @@ impl Reader<'_> {
         Ok(Group { items, split })
     }
 
-    /// A list of items; a single one stands for itself.
+    /// Reads a list of items. A single item counts as a list of one.
     fn items(&self, items: &Value, place: &str) -> Result<Vec<Item>> {
         match items {
             Value::Array(items) => each(items, place, |item, place| self.item(item, place)),
@@ -245,8 +248,8 @@ impl Reader<'_> {
                 None => Error::invalid(
                     place,
                     format!(
-                        "it has {key} and {other}, but a predicate has one key: where both are meant, {{\"all\": \
-                         [{{\"{key}\": ...}}, {{\"{other}\": ...}}]}}; where one is enough, the same with \"any\""
+                        "it has {key} and {other}, but a predicate has one key: to require both, write {{\"all\": \
+                         [{{\"{key}\": ...}}, {{\"{other}\": ...}}]}}; to require one of them, use \"any\" instead"
                     ),
                 ),
             });
@@ -255,7 +258,13 @@ impl Reader<'_> {
             "roots" if value == &Value::Bool(true) => {
                 Item::Any(self.roots.iter().cloned().map(Item::Path).collect())
             }
-            "roots" => return Err(wrong(&of, "true; for all others, {\"not\": {\"roots\": true}}", value)),
+            "roots" => {
+                return Err(wrong(
+                    &of,
+                    "true (for all other paths, write {\"not\": {\"roots\": true}})",
+                    value,
+                ));
+            }
             "depsOf" => Item::DepsOf(self.items(value, &of)?),
             "dependentsOf" => Item::DependentsOf(self.items(value, &of)?),
             "neededOnlyBy" => Item::NeededOnlyBy(self.items(value, &of)?),
@@ -272,7 +281,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Items where only a list makes sense.
+    /// Reads items that must be a list.
     fn list(&self, items: &Value, place: &str) -> Result<Vec<Item>> {
         match items {
             Value::Array(_) => self.items(items, place),
@@ -281,7 +290,7 @@ impl Reader<'_> {
     }
 }
 
-/// Bytes, as a number or as text.
+/// Reads a size in bytes, from a number or text.
 fn size(value: &Value, place: &str) -> Result<u64> {
     let size = match value {
         Value::Number(number) => number.as_u64(),
@@ -295,12 +304,12 @@ fn size(value: &Value, place: &str) -> Result<u64> {
     })
 }
 
-/// What is in the object. Null is absent, as everywhere in a request.
+/// Returns the entries of the object. Null counts as absent, as everywhere in a request.
 fn given(object: &Map<String, Value>) -> impl Iterator<Item = (&String, &Value)> {
     object.iter().filter(|(_, value)| !value.is_null())
 }
 
-/// The first of a group's own keys that it has.
+/// Returns the first of [`GROUP_KEYS`] that the group has.
 fn one_of(group: &Map<String, Value>) -> &'static str {
     GROUP_KEYS.into_iter().find(|key| group.contains_key(*key)).unwrap_or_default()
 }
@@ -385,13 +394,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_place() {
+    fn errors_name_the_place() {
         let predicates = "roots, depsOf, dependentsOf, neededOnlyBy, name, minSize, maxSize, all, any, not";
         let bytes = "expected a number of bytes, or text with a unit as in \"100 MiB\" (B; kB, MB, GB, TB of 1000; KiB, MiB, \
                      GiB, TiB of 1024)";
         for (groups, message) in [
             (json!("a"), " is not valid: expected a list of groups, but it is \"a\"".to_owned()),
-            (json!([]), " is not valid: there is no group in it: name one, or leave groups out".into()),
+            (json!([]), " is not valid: it has no group: add one, or omit groups".into()),
             (
                 json!([[], 3]),
                 "[1] is not valid: expected a store path, a predicate, a list of them, or an object with paths, but it is 3"
@@ -424,13 +433,13 @@ mod tests {
             ),
             (
                 json!([{"name": "a", "minSize": 3}]),
-                "[0] is not valid: it has name and minSize, but a predicate has one key: where both are meant, \
-                 {\"all\": [{\"name\": ...}, {\"minSize\": ...}]}; where one is enough, the same with \"any\""
+                "[0] is not valid: it has name and minSize, but a predicate has one key: to require both, write \
+                 {\"all\": [{\"name\": ...}, {\"minSize\": ...}]}; to require one of them, use \"any\" instead"
                     .into(),
             ),
             (
                 json!([{"maxLayers": 3, "depsOf": A}]),
-                "[0].depsOf is not valid: a group with maxLayers has no such key: it takes paths, strategy, maxLayers".into(),
+                "[0].depsOf is not valid: a group with maxLayers cannot have this key: expected one of paths, strategy, maxLayers".into(),
             ),
             (
                 json!([{"maxLayers": 3}]),
@@ -438,7 +447,7 @@ mod tests {
             ),
             (
                 json!([{"paths": [], "maxLayers": 0}]),
-                "[0].maxLayers is not valid: expected a number from 1 on, but it is 0".into(),
+                "[0].maxLayers is not valid: expected a number that is at least 1, but it is 0".into(),
             ),
             (
                 json!([{"paths": [], "strategy": "explicit"}]),
@@ -453,7 +462,7 @@ mod tests {
             ),
             (
                 json!([{"roots": false}]),
-                "[0].roots is not valid: expected true; for all others, {\"not\": {\"roots\": true}}, but it is false".into(),
+                "[0].roots is not valid: expected true (for all other paths, write {\"not\": {\"roots\": true}}), but it is false".into(),
             ),
             (
                 json!([{"name": "a(b"}]),

@@ -1,4 +1,4 @@
-//! A request for layers: what is in them, and what they leave out because a layer below has it.
+//! A request for layers: their content, and the paths that they omit because a layer below has them.
 
 use std::collections::HashSet;
 
@@ -169,7 +169,7 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// The entry. `place` is the layer's place, for messages.
+    /// Returns the entry. `place` is the layer's place, for messages.
     fn history(&self, place: &str) -> Result<History> {
         let time = |time: &String| canonical_time(&format!("{place}metadata.created"), time);
         Ok(History {
@@ -182,7 +182,7 @@ impl Metadata {
     }
 }
 
-/// What would be packed: one layer of a request.
+/// One planned layer of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerPlan {
     /// The layer's paths, in plan order.
@@ -192,12 +192,12 @@ pub struct LayerPlan {
 }
 
 impl LayerPlan {
-    /// The sum of the paths' archive sizes, in bytes.
+    /// Returns the sum of the paths' archive sizes, in bytes.
     pub fn nar_size(&self, closure: &Closure) -> u64 {
         self.paths.iter().filter_map(|path| closure.get(&path.path)).map(|info| info.nar_size).sum()
     }
 
-    /// The spec's entry for this layer, once it has been packed with `codec`.
+    /// Returns the spec's entry for this layer, after it has been packed with `codec`.
     pub fn into_layer(self, packed: &PackedLayer, codec: Codec, key: Option<LayerKey>) -> Layer {
         Layer {
             digest: packed.digest,
@@ -215,7 +215,7 @@ impl LayerPlan {
     }
 }
 
-/// A layer of an image, to be packed or packed before.
+/// A layer of an image: planned, or already packed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant, reason = "an image has a hundred layers at most")]
 pub enum PlannedLayer {
@@ -235,34 +235,34 @@ impl PlannedLayer {
     }
 }
 
-/// nix2container's own entry in the history, which a drop-in has to keep: it is part of the image ID.
+/// Returns nix2container's entry in the history. A drop-in replacement must keep it, because it is part of the image ID.
 fn own_history() -> History {
     History { created_by: "nix2container".into(), ..History::default() }
 }
 
-/// Where a layer request stands.
+/// The context of a layer request.
 #[derive(Debug)]
 pub(super) struct LayerContext<'s> {
-    /// Its place in the image's request, for messages.
+    /// The layer's place in the image's request, for messages.
     pub(super) place: &'s str,
-    /// The closure of all that the image asks for, at least.
+    /// A closure that contains at least the closure of the image's paths.
     pub(super) closure: &'s Closure,
     pub(super) store: &'s Store,
-    /// What the layers below have.
+    /// The paths of the layers below.
     pub(super) below: Below<'s>,
-    /// The base image's paths that are left out, too.
+    /// The base image's paths that are also omitted.
     pub(super) base: Vec<&'s PlannedPath>,
-    /// As in [`plan::Options`].
+    /// See [`plan::Options`].
     pub(super) placer: Option<(&'s dyn Placer, &'s str)>,
     pub(super) stop: Stop<'s>,
 }
 
-/// What the layers below a request have.
+/// The paths of the layers below a request.
 #[derive(Debug)]
 pub(super) enum Below<'s> {
-    /// All of them, which many requests have below them.
+    /// The paths of all layers below. Many requests share this set.
     All(&'s HashSet<PlannedPath>),
-    /// Some of them.
+    /// The paths of some layers below.
     Some(Vec<&'s PlannedPath>),
 }
 
@@ -293,7 +293,7 @@ impl LayerRequest {
             "" => "config or copyToRoot",
             place => place,
         };
-        // What is ignored does not count for others' popularity either, as in nix2container's closureGraph.
+        // Ignored paths do not count for the popularity of others, as in nix2container's closureGraph.
         let roots = || deps.iter().chain(&to_root).chain(&more_roots);
         let closure = closure.of_roots(roots(), what)?.without(&ignore);
         let roots: Vec<StorePath> = roots().filter(|path| closure.get(path).is_some()).cloned().collect();
@@ -349,13 +349,14 @@ impl LayerRequest {
         check_perms(&self.perms, place)
     }
 
-    /// Warnings of the perms whose store path is in none of the layers. nix2container accepts them, so users' expressions have them.
+    /// Returns a warning for each element of perms whose store path is in none of the layers. nix2container accepts them, so
+    /// users' expressions have them.
     fn perms_without_effect(&self, place: &str, closure: &Closure) -> Vec<String> {
         let perms = self.perms.iter().enumerate();
         let idle = perms.filter(|(_, perm)| closure.get_named(&perm.path).is_none());
         let warning = |(at, perm): (usize, &PermPath)| {
             format!(
-                "{place}perms[{at}] changes nothing: no layer that these perms are for has {}; add it, or remove the rule",
+                "{place}perms[{at}] has no effect: its layers do not contain {}; add the path, or remove the rule",
                 perm.path
             )
         };
@@ -369,19 +370,19 @@ impl LayerRequest {
         })
     }
 
-    /// The layers of `prebuilt`, if that is what this asks for.
+    /// Returns the layers of `prebuilt`, if the request has it.
     pub(super) fn prebuilt(&self, place: &str, store: &Store) -> Result<Option<Vec<Layer>>> {
         let Some(folder) = &self.prebuilt else { return Ok(None) };
         read_prebuilt(folder, &format!("{place}prebuilt"), store).map(Some)
     }
 
-    /// The paths of the copies at the root, which must be folders.
+    /// Returns the paths of `copyToRoot`, which must be directories.
     pub(super) fn to_root(&self) -> impl Iterator<Item = &str> {
         self.copy_to_root.iter().map(String::as_str)
     }
 }
 
-/// Checks the rules of perms. `place` is the place of what they are for, for messages.
+/// Checks the rules of perms. `place` is the place of their layer, for messages.
 pub(super) fn check_perms(perms: &[PermPath], place: &str) -> Result<()> {
     for (at, perm) in perms.iter().enumerate() {
         perm.perm.check(&perm.path, &format!("{place}perms[{at}]"))?;
@@ -395,7 +396,7 @@ pub(super) fn check_perms(perms: &[PermPath], place: &str) -> Result<()> {
     Ok(())
 }
 
-/// Reads the layers in a folder of the store. `place` is for messages.
+/// Reads the layers in a directory of the store. `place` is for messages.
 pub(super) fn read_prebuilt(folder: &str, place: &str, store: &Store) -> Result<Vec<Layer>> {
     let folder = store.check(folder).map_err(|error| Error::invalid(place, error))?;
     let file = store.real_path(&folder).join(LAYERS_FILE);

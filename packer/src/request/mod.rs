@@ -1,8 +1,8 @@
-//! The request: what every frontend (plugin, derivation, CLI) hands to the packer. For the same request and closure, all frontends
-//! get the same bytes.
+//! The request: the input of the packer, from every frontend (plugin, derivation, CLI). The same request and closure produce
+//! the same bytes in all frontends.
 //!
-//! [`image`] and [`layer`] declare the arguments, [`argument`] their kinds; [`schema`] describes them to editors, documentation and
-//! the plugin. [`plan`] makes an image of a request.
+//! [`image`] and [`layer`] declare the arguments, [`argument`] their kinds. [`schema`] describes them to editors, the
+//! documentation and the plugin. [`plan`] turns a request into an image.
 
 mod base;
 mod builder;
@@ -33,7 +33,7 @@ use crate::open;
 use crate::plan::{Lock, Strategy};
 use crate::store_path::StorePath;
 
-/// The default of `layerLimit`: the limit of overlay file systems in Docker and containerd.
+/// Default of `layerLimit`: the limit of overlay file systems in Docker and containerd.
 pub(crate) const LAYER_LIMIT: usize = 127;
 
 /// Checks that strategy, groups and lock file fit together. `place` is the layer's place, for messages.
@@ -45,11 +45,11 @@ fn check_grouping(
 ) -> Result<()> {
     match (strategy, groups) {
         (Some(Strategy::Explicit), None) => {
-            let why = "it needs groups, a list of groups of store paths";
+            let why = "it requires the argument groups, a list of groups of store paths";
             return Err(Error::invalid(format!("{place}strategy \"explicit\""), why));
         }
         (Some(other), Some(_)) if other != Strategy::Explicit => {
-            let why = format!("they go with strategy \"explicit\", not {:?}", other.name());
+            let why = format!("they require strategy \"explicit\", got {:?}", other.name());
             return Err(Error::invalid(format!("{place}groups"), why));
         }
         _ => {}
@@ -57,7 +57,7 @@ fn check_grouping(
     let strategy = groups.map(|_| Strategy::Explicit).or(strategy).unwrap_or_default();
     if has_lock && strategy != Strategy::MinChurn {
         let ours = Strategy::MinChurn.name();
-        let why = format!("it is for strategy {ours:?}, not {:?}: remove one of the two", strategy.name());
+        let why = format!("it requires strategy {ours:?}, got {:?}: remove one of the two", strategy.name());
         return Err(Error::invalid(format!("{place}lock"), why));
     }
     Ok(())
@@ -81,7 +81,7 @@ fn checked_path(path: &str, argument: &str, store: &Store) -> Result<StorePath> 
     store.check(path).map_err(|error| Error::invalid(argument, error))
 }
 
-/// The paths of `closure` whose hash is anywhere in `text`. Nix finds references the same way.
+/// Returns the paths of `closure` whose hash is anywhere in `text`. Nix finds references in the same way.
 pub(crate) fn references(text: &[u8], closure: &Closure, store: &Store) -> Vec<StorePath> {
     const HASH: usize = 32;
     let in_hash = |byte: u8| b"0123456789abcdfghijklmnpqrsvwxyz".contains(&byte);

@@ -1,4 +1,4 @@
-//! An image's Nix database: which store paths it has to tell of, and its place in the image.
+//! An image's Nix database: the store paths in it, and its place in the image.
 
 use std::collections::HashSet;
 
@@ -16,10 +16,11 @@ use crate::rules::PermPath;
 use crate::store_path::StorePath;
 
 /// The database for a Nix inside the image.
-// Its content is at the image's root, in a layer above all others. There its owner of `/nix` is final: below it, a layer with store
-// paths would set root again, and in one layer with others, rules for their `/nix` could not be told from its own
-// (nix2container#201). What it refers to is in the image already or not at all: as a root like others it would bring store paths
-// that layers have omitted, and those that have other perms a second time.
+// The content of the database is at the image's root, in a layer above all others. There, its owner of `/nix` is final. Below
+// another layer with store paths, root would become the owner again. In one layer with others, their rules for `/nix` could
+// not be distinguished from its own (nix2container#201). The paths that the database refers to are either in the image
+// already or not at all. If the database were a normal root, it would add store paths that layers have omitted, and pack
+// those with other perms a second time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NixDatabase {
@@ -35,7 +36,7 @@ pub struct NixDatabase {
 }
 
 impl NixDatabase {
-    /// Plans the layer. `there` is what the layers below have at its place.
+    /// Plans the layer. `there` are the paths that the layers below have at their own place.
     pub(super) fn plan(
         &self,
         closure: &Closure,
@@ -48,7 +49,7 @@ impl NixDatabase {
         let missing = info.iter().flat_map(|info| &info.references).filter(|path| !there.contains(path));
         warnings.extend(missing.map(|path| {
             format!(
-                "the Nix database has {path}, which the image does not have at that place: make the database of the image's own \
+                "the Nix database has {path}, but the image does not have it at that place: make the database from the image's own \
                  layers and copyToRoot"
             )
         }));
@@ -75,17 +76,17 @@ impl NixDatabase {
     }
 }
 
-/// What the builder door reads of an image whose Nix database it makes.
+/// Input of the builder frontend for an image's Nix database.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct NixDatabaseRequest {
-    /// All of the image's layers, in any order.
+    /// All layers of the image, in any order.
     layers: Vec<LayerRequest>,
 }
 
 impl NixDatabaseRequest {
-    /// The paths, sorted, each with all of its references. What `copyToRoot` names is not at its place, unless another layer
-    /// has it there (nix2container#165, #192); what `ignore` names is in no layer.
+    /// Returns the paths, sorted, each with all its references. A path of `copyToRoot` is not at its own place, unless
+    /// another layer has it there (nix2container#165, #192). A path of `ignore` is in no layer.
     pub(super) fn paths(&self, closure: &Closure, store: &Store) -> Result<Closure> {
         let mut present: HashSet<StorePath> = HashSet::new();
         for (at, layer) in self.layers.iter().enumerate() {

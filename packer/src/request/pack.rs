@@ -1,4 +1,4 @@
-//! From planned layers to packed ones, and requests for layers without an image.
+//! Packs planned layers, and requests for layers without an image.
 
 use std::collections::HashSet;
 use std::fs;
@@ -22,16 +22,16 @@ use crate::layer_path::LayerPath;
 use crate::pack::{BlobSink, BlobWriter, Packer};
 use crate::{document, scratch};
 
-/// The file with the layers, in the directory that [`LayersRequest::write`] makes.
+/// Name of the file with the layers, in the directory that [`LayersRequest::write`] creates.
 pub const LAYERS_FILE: &str = "layers.json";
 
-/// How layers are packed, beside what is in them.
+/// Settings for packing layers, apart from their content.
 pub struct Packing<'p> {
-    /// How blobs are compressed.
+    /// Compression of the blobs.
     pub codec: Codec,
-    /// Where archives' hashes and sizes are, which spare work.
+    /// The closure, with the archives' hashes and sizes, which save work.
     pub closure: &'p Closure,
-    /// Where files are.
+    /// The store with the files.
     pub store: &'p Store,
     /// The packer.
     pub packer: &'p Packer,
@@ -40,7 +40,7 @@ pub struct Packing<'p> {
 }
 
 impl Packing<'_> {
-    /// Packs planned layers. Of `folders` anything but a folder is an error.
+    /// Packs planned layers. A path of `folders` that is not a directory is an error.
     pub(super) fn pack(
         &self,
         plans: Vec<LayerPlan>,
@@ -52,7 +52,7 @@ impl Packing<'_> {
                 LayerPath::new(path, self.store)?.with_folder_only(folders.contains(path.path.as_str()));
             let info = self.closure.get(&path.path);
             if self.packer.checks_store() && info.is_none_or(|info| info.nar_hash.is_empty()) {
-                let why = "the closure has no hash of it (narHash) that it could be compared with";
+                let why = "the closure has no narHash for it to compare with";
                 return Err(Error::invalid(format!("check of the store path {}", path.path), why));
             }
             Ok(match info {
@@ -68,8 +68,8 @@ impl Packing<'_> {
         Ok(made.map(|((plan, packed), key)| plan.into_layer(&packed, self.codec, key)).collect())
     }
 
-    /// Packs planned layers. With a folder, each layer's blob is kept there, for paths that another build may make
-    /// otherwise, and the layers name those files instead of saying how to make them.
+    /// Packs planned layers. With a folder, each layer's blob is kept there, for paths that another build may not reproduce.
+    /// The layers then name those files, and do not record how to make them.
     pub fn pack_into(&self, plans: Vec<LayerPlan>, folder: Option<&Path>) -> Result<Vec<Layer>> {
         self.pack_folders_into(plans, &HashSet::new(), folder)
     }
@@ -94,7 +94,7 @@ impl Packing<'_> {
     }
 }
 
-/// Keeps blobs in a folder, under nix2container's names: the digest's digits and `.tar`.
+/// Keeps blobs in a folder, with nix2container's names: the digest's digits and `.tar`.
 struct KeptBlobs<'k> {
     folder: &'k Path,
     codec: Codec,
@@ -134,15 +134,15 @@ impl BlobWriter for KeptBlob {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct LayersRequest {
-    /// What is in them.
+    /// The content of the layers.
     pub layer: LayerRequest,
-    /// Folders with the layers below them, whose paths they leave out.
+    /// Folders with the layers below. These layers' paths are omitted.
     #[serde(default)]
     pub below: Vec<String>,
-    /// How blobs are compressed.
+    /// Compression of the blobs.
     #[serde(default)]
     pub compression: Codec,
-    /// Whether the blobs can be made again from the store paths; if not, they are kept.
+    /// Whether the blobs can be made again from the store paths. If not, they are kept.
     #[serde(default = "yes")]
     pub reproducible: bool,
 }
@@ -163,7 +163,7 @@ impl LayersRequest {
         Ok(request)
     }
 
-    /// Packs the layers into a new folder: [`LAYERS_FILE`], and the blobs where they are kept. Gives warnings.
+    /// Packs the layers into a new folder: [`LAYERS_FILE`], and the blobs if they are kept. Returns warnings.
     pub(super) fn write(
         &self,
         folder: &Path,

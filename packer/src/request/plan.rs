@@ -1,4 +1,4 @@
-//! From an image's request to its plan, and from the plan to the image.
+//! Plans an image's request, and makes the image from the plan.
 
 use std::collections::HashSet;
 
@@ -22,35 +22,35 @@ use crate::pack::Packer;
 use crate::plan::{Lock, Placer};
 use crate::store_path::StorePath;
 
-/// What would be packed for an image.
+/// The plan of an image.
 #[derive(Debug, Clone)]
 pub struct ImagePlan {
-    /// The layers from the bottom up: the base image's come first.
+    /// The layers from the bottom up. The base image's come first.
     pub layers: Vec<PlannedLayer>,
-    /// How many of them are the base image's.
+    /// Number of layers of the base image.
     pub base_layers: usize,
-    /// What the image's programs run on.
+    /// The processor of the image's programs.
     pub processor: Processor,
     /// The image's config.
     pub config: ImageConfig,
-    /// What the user should know although it is no error.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
-/// What `build` gives.
+/// The result of `build`.
 #[derive(Debug, Clone)]
 pub struct BuiltImage {
     /// The image.
     pub spec: ImageSpec,
-    /// `image.json`'s bytes.
+    /// The bytes of `image.json`.
     pub json: Vec<u8>,
     /// Store paths of the closure that the bytes name: the references of the spec as a store object.
     pub references: Vec<StorePath>,
-    /// What the user should know although it is no error.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
-/// The inputs of a plan, beside the request.
+/// The inputs of a plan, apart from the request.
 #[derive(Clone, Copy)]
 struct Inputs<'i> {
     closure: &'i Closure,
@@ -61,19 +61,19 @@ struct Inputs<'i> {
 }
 
 impl ImageRequest {
-    /// The store paths whose closure a caller has to provide.
+    /// Returns the store paths whose closure the caller must provide.
     pub fn roots(&self) -> Vec<String> {
         let request = serde_json::to_value(self).expect("a request consists of JSON values");
         let texts = schema::root_texts(&request).into_iter().map(|text| text.text.to_owned());
         texts.chain(self.config_roots.iter().flatten().cloned()).collect()
     }
 
-    /// Plans the image without reading any store path (but the base image's spec and the lock file).
+    /// Plans the image. This reads no store path except the base image's spec and the lock file.
     pub fn plan(&self, closure: &Closure, store: &Store) -> Result<ImagePlan> {
         self.plan_until(closure, store, Stop::default())
     }
 
-    /// As [`ImageRequest::plan`], until `stop` is set.
+    /// Like [`ImageRequest::plan`], until `stop` is set.
     pub fn plan_until(&self, closure: &Closure, store: &Store, stop: Stop<'_>) -> Result<ImagePlan> {
         closure.check(store)?;
         let Some(path) = &self.lock else { return self.plan_checked(None, closure, store, stop) };
@@ -81,19 +81,19 @@ impl ImageRequest {
         self.plan_checked(Some((&lock, self.lock_name())), closure, store, stop)
     }
 
-    /// As [`ImageRequest::plan`], by a lock file that has been read instead of the request's own.
+    /// Like [`ImageRequest::plan`], by a lock file that has been read, instead of the request's own.
     pub fn plan_by(&self, lock: &Lock, closure: &Closure, store: &Store) -> Result<ImagePlan> {
         check_grouping("", self.strategy, self.groups.as_ref(), true)?;
         self.plan_with(Some((lock, self.lock_name())), closure, store)
     }
 
-    /// The name by which a lock file of its own knows the image.
+    /// Returns the image's name in its lock file.
     fn lock_name(&self) -> &str {
         self.name.as_deref().unwrap_or("image")
     }
 
-    /// As [`ImageRequest::plan`], with paths placed by `placer`, if there is one, instead of the request's lock file. It knows
-    /// the image by the name beside it, and each of `layers` by that name and its place.
+    /// Like [`ImageRequest::plan`], but `placer`, if present, places the paths instead of the request's lock file. The placer
+    /// knows the image by the given name, and each element of `layers` by that name and its index.
     pub fn plan_with(
         &self,
         placer: Option<(&dyn Placer, &str)>,
@@ -104,7 +104,7 @@ impl ImageRequest {
         self.plan_checked(placer, closure, store, Stop::default())
     }
 
-    /// As [`ImageRequest::plan_with`], of a closure that [`Closure::check`] has checked.
+    /// Like [`ImageRequest::plan_with`], for a closure that [`Closure::check`] has checked.
     pub(super) fn plan_checked(
         &self,
         placer: Option<(&dyn Placer, &str)>,
@@ -140,7 +140,7 @@ impl ImageRequest {
         Ok(ImagePlan { layers, base_layers, processor, config, warnings })
     }
 
-    /// The image's config: the request's, with its health check and what it inherits.
+    /// Returns the image's config: the request's config, with its health check and the inherited values.
     fn image_config(&self, base: Option<&Base>, warnings: &mut Vec<String>) -> Result<ImageConfig> {
         let (mut config, unknown) = ImageConfig::from_value(self.config.clone())?;
         config.healthcheck = self.healthcheck.clone().map(Healthcheck::from_request).transpose()?;
@@ -149,12 +149,12 @@ impl ImageRequest {
                 true => ", as in nix2container: use the argument healthcheck",
                 false => "",
             };
-            format!("config.{key} is not part of OCI's image config and is left out of the image{instead}")
+            format!("config.{key} is not part of OCI's image config and is omitted from the image{instead}")
         }));
         warnings.extend(doubts(&config));
         if self.inherit_config {
             match base {
-                None => return Err(Error::invalid("inheritConfig", "there is no base image: give it as fromImage")),
+                None => return Err(Error::invalid("inheritConfig", "it requires the argument fromImage")),
                 Some(base) if base.spec.config == ImageConfig::default() => warnings.push(
                     "the base image has no config to inherit; nix2container's pullImage leaves it out, nixply's does not"
                         .into(),
@@ -162,11 +162,12 @@ impl ImageRequest {
                 Some(base) => config = config.on_top_of(base.spec.config.clone(), &Given::of(&self.config)),
             }
         }
+        config.labels.extend(self.labels.clone());
         config.healthcheck = config.healthcheck.filter(|check| *check != Healthcheck::default());
         Ok(config)
     }
 
-    /// Plans `layers`, and above them the layers of `config` and `copyToRoot`; from the bottom up.
+    /// Plans `layers`, and above them the layers of `config` and `copyToRoot`. The result is from the bottom up.
     fn plan_layers(&self, inputs: &Inputs<'_>, warnings: &mut Vec<String>) -> Result<Vec<PlannedLayer>> {
         let Inputs { closure, store, stop, base, placer } = *inputs;
         let mut requested: Vec<Vec<PlannedLayer>> = Vec::with_capacity(self.layers.len());
@@ -205,7 +206,7 @@ impl ImageRequest {
         Ok(requested.into_iter().flatten().chain(own.into_iter().map(PlannedLayer::ToPack)).collect())
     }
 
-    /// Warnings of the store paths that the config names and the image lacks.
+    /// Returns a warning for each store path that the config names and the image lacks.
     fn named_but_missing(&self, there: &HashSet<&StorePath>, store: &Store) -> Vec<String> {
         let hashes: HashSet<&str> = there.iter().filter_map(|path| store.hash(path)).collect();
         let text = self.config_text();
@@ -219,8 +220,8 @@ impl ImageRequest {
         missing.map(warning).collect()
     }
 
-    /// The store paths that the config names. nix2container's closure is that of a file with the config in it, whose
-    /// references Nix finds by looking for hashes; so does this.
+    /// Returns the store paths that the config names. nix2container uses the closure of a file with the config, and Nix finds
+    /// the references of that file by searching for hashes. This function searches in the same way.
     fn config_paths(&self, closure: &Closure, store: &Store) -> Result<HashSet<StorePath>> {
         let roots = checked(self.config_roots.as_deref().unwrap_or_default(), "configRoots", store)?;
         let within = closure.of_roots(&roots, "config")?;
@@ -252,14 +253,14 @@ impl ImageRequest {
         self.assembled(plan, packed, &packing)
     }
 
-    /// The paths that must be folders, for their content lies at the image's root.
+    /// Returns the paths that must be directories, because their content is at the image's root.
     pub(super) fn folders(&self) -> impl Iterator<Item = &str> {
         let folders = self.layers.iter().flat_map(LayerRequest::to_root);
         let folders = folders.chain(self.copy_to_root.iter().map(String::as_str));
         folders.chain(self.nix_database.iter().map(|database| database.path.as_str()))
     }
 
-    /// The image of a plan whose layers to pack are `packed`, in its order.
+    /// Returns the image of a plan. `packed` are its layers that had to be packed, in the plan's order.
     pub(super) fn assembled(
         &self,
         plan: ImagePlan,
@@ -289,7 +290,7 @@ impl ImageRequest {
 }
 
 impl ImagePlan {
-    /// The layers that are to be packed, from the bottom up.
+    /// Returns the layers to pack, from the bottom up.
     pub(super) fn to_pack(&self) -> impl Iterator<Item = &LayerPlan> {
         self.layers.iter().filter_map(|layer| match layer {
             PlannedLayer::ToPack(plan) => Some(plan),
@@ -298,8 +299,8 @@ impl ImagePlan {
     }
 }
 
-/// What the layers of the requests at `parents` contain (absent: those of all requests so far, which contain `all`). `place` is for
-/// messages.
+/// Returns the paths in the layers of the requests at `parents`. If `parents` is absent, these are the paths of all requests
+/// so far, `all`. `place` is for messages.
 fn below<'r>(
     requested: &'r [Vec<PlannedLayer>],
     parents: Option<&[usize]>,

@@ -1,14 +1,13 @@
-//! Go's `regexp` (RE2) on top of the regex crate: the two are cousins, and what differs is translated here.
+//! Go's `regexp` (RE2) on top of the regex crate. The two are similar, and this module translates the differences.
 //!
-//! Differences that a rule could meet (Go: package regexp/syntax): `\d \w \s \b` and their negations know ASCII only;
-//! inside brackets `[`, `&&` and `~~` are plain text, and a hyphen may begin or end a range; `\Q...\E` quotes; `\<` and
-//! other escaped punctuation stand for themselves; braces that are no repetition stand for themselves; a repetition of a
-//! repetition (`a**`), more than 1000 repetitions, also within each other, and the flags `x`, `u` and `R` are refused; a
-//! byte that is not UTF-8 reads as one U+FFFD, and `.` matches it; groups may share a name, of ASCII letters, digits and
-//! underscores.
+//! Differences that can occur in a rule (Go: package regexp/syntax): `\d \w \s \b` and their negations are ASCII only. Inside
+//! brackets, `[`, `&&` and `~~` are plain text, and a hyphen may begin or end a range. `\Q...\E` quotes. `\<` and other
+//! escaped punctuation are literal, and so are braces that do not form a repetition. Go refuses nested repetitions (`a**`),
+//! more than 1000 repetitions (nested ones are multiplied), and the flags `x`, `u` and `R`. A byte that is not UTF-8 counts
+//! as one U+FFFD, which `.` matches. Groups may share a name; a name consists of ASCII letters, digits and underscores.
 
-// Of bytes only for `\B`, which knows ASCII alone and may therefore match beside any byte of a longer character; what it
-// searches is text.
+// The bytes API is necessary only for `\B`: it is ASCII only, and may therefore match inside a multi-byte character. The
+// searched bytes are always text.
 use std::borrow::Cow;
 
 use regex::bytes::Regex;
@@ -21,7 +20,7 @@ pub(super) fn parse(pattern: &str) -> Result<Hir, String> {
     parsed.map_err(|error| reason(&error))
 }
 
-/// A path as text, for expressions to be asked of.
+/// Returns a path as text, the input of expressions.
 pub(super) fn text(path: &[u8]) -> Cow<'_, [u8]> {
     match std::str::from_utf8(path) {
         Ok(_) => path.into(),
@@ -29,7 +28,7 @@ pub(super) fn text(path: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// The crate's own messages show the translated expression over several lines; the last one is the reason.
+/// Returns the last line of the crate's message, which is the reason. The other lines show the translated expression.
 fn reason(error: &dyn std::error::Error) -> String {
     let text = error.to_string();
     let last = text.lines().last().unwrap_or_default().trim();
@@ -40,7 +39,7 @@ fn reason(error: &dyn std::error::Error) -> String {
 #[derive(Debug)]
 pub(super) struct GoRegexp {
     regex: Regex,
-    /// The groups that have a name, and their numbers.
+    /// Named groups and their numbers.
     names: Vec<(String, usize)>,
 }
 
@@ -58,17 +57,17 @@ impl GoRegexp {
         let mut copied = 0;
         for captures in self.regex.captures_iter(text.text.as_bytes()) {
             let whole = captures.get(0).expect("group 0 is the match itself");
-            // Go matches nothing inside of a character.
+            // Go does not match inside a character.
             if !text.text.is_char_boundary(whole.start()) {
                 continue;
             }
             out.extend_from_slice(text.bytes(path, copied, whole.start()));
             expand(template, &mut out, |group| {
-                // A number has no leading zero.
+                // A number does not have a leading zero.
                 let number = group.parse::<usize>().ok().filter(|_| group == "0" || !group.starts_with('0'));
                 let group = match number {
                     Some(number) => captures.get(number),
-                    // The first that has matched, of those with that name.
+                    // The first group of this name that has matched.
                     None => self
                         .names
                         .iter()
@@ -84,10 +83,10 @@ impl GoRegexp {
     }
 }
 
-/// A path as Go's decoder reads it, and the way back from its offsets to those of the bytes.
+/// A path as Go decodes it, with the mapping from text offsets to byte offsets.
 struct GoText {
     text: String,
-    /// Where it differs from the bytes: (offset in text, offset in bytes) just after each byte that was replaced.
+    /// Differences to the bytes: (offset in text, offset in bytes) just after each byte that was replaced.
     shifts: Vec<(usize, usize)>,
 }
 
@@ -120,15 +119,15 @@ impl GoText {
     }
 }
 
-/// A template over a match that has no groups.
+/// Expands a template for a match without groups.
 pub(super) fn expand_without_groups(template: &str, matched: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     expand(template, &mut out, |group| if group == "0" { matched } else { b"" });
     out
 }
 
-/// Go's `Regexp.Expand`: `$name` takes the longest run of letters, digits and underscores, `${name}` is explicit, `$$`
-/// is a dollar, and a dollar that begins none of these stands for itself.
+/// Go's `Regexp.Expand`: `$name` takes the longest run of letters, digits and underscores, `${name}` is explicit, `$$` is a
+/// dollar. A dollar that begins none of these is literal.
 fn expand<'g>(template: &str, out: &mut Vec<u8>, group: impl Fn(&str) -> &'g [u8]) {
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('$') {
@@ -160,15 +159,15 @@ fn expand<'g>(template: &str, out: &mut Vec<u8>, group: impl Fn(&str) -> &'g [u8
 /// An expression in the regex crate's syntax.
 struct Translated {
     expression: String,
-    /// The groups that have a name, and their numbers. In `expression` they have none, because Go lets them share one.
+    /// Named groups and their numbers. The groups are unnamed in `expression`, because Go allows groups to share a name.
     names: Vec<(String, usize)>,
 }
 
-/// Rewrites Go's syntax as the regex crate's.
+/// Translates Go's syntax into the regex crate's.
 fn translate(pattern: &str) -> Result<Translated, String> {
     let mut out = String::with_capacity(pattern.len() + 8);
     let mut rest = pattern;
-    // The repetition that ends just here, if one does.
+    // The repetition that ends at this position, if any.
     let mut repeated = "";
     let (mut groups, mut names) = (0, Vec::new());
     let mut nested = Nested { open: vec![1], last: 1 };
@@ -226,21 +225,21 @@ fn translate(pattern: &str) -> Result<Translated, String> {
     Ok(Translated { expression: out, names })
 }
 
-/// The most that Go repeats anything, all repetitions that it is in taken together.
+/// Go's maximum repeat count, for nested repetitions multiplied.
 const MOST_TIMES: u32 = 1000;
 
-/// How often repetitions within each other repeat what has been read.
+/// Tracks the products of nested repeat counts.
 struct Nested {
-    /// Of each open group, and of the expression itself: what is repeated most in it, apart from what came last.
+    /// For the expression and each open group: the largest product so far, without the last item.
     open: Vec<u32>,
-    /// Of what came last, which may yet be repeated.
+    /// The product of the last item, which a repetition may still follow.
     last: u32,
 }
 
 impl Nested {
-    /// Something else comes: what came last is repeated no more.
+    /// Starts the next item. The last one can no longer be repeated.
     fn next(&mut self) {
-        // Without any group there is one bracket too many, which the crate refuses.
+        // Without an open group, there is one closing parenthesis too many. The crate refuses that.
         if let Some(group) = self.open.last_mut() {
             *group = self.last.max(*group);
         }
@@ -257,7 +256,8 @@ impl Nested {
         self.last = self.open.pop().unwrap_or(1);
     }
 
-    /// Repeats what came last; false if that is too often. What comes no time at all may have any repetitions in it.
+    /// Repeats the last item. Returns false if the product is too large. An item repeated 0 times may contain any
+    /// repetitions.
     fn repeat(&mut self, times: u32) -> bool {
         self.last = if times == 0 { 1 } else { self.last * times };
         self.last <= MOST_TIMES
@@ -266,12 +266,12 @@ impl Nested {
 
 struct Repetition<'a> {
     operator: &'a str,
-    /// As Go counts: the most times, or the least where there is no most.
+    /// Go's count: the maximum, or the minimum if there is no maximum.
     times: u32,
 }
 
-/// The repetition that `rest` begins with: `*`, `+`, `?`, `{n}`, `{n,}` or `{n,m}`, perhaps with a `?` for the shortest
-/// match.
+/// Returns the repetition at the beginning of `rest`: `*`, `+`, `?`, `{n}`, `{n,}` or `{n,m}`, optionally with a `?` for the
+/// shortest match.
 fn repetition(rest: &str) -> Result<Option<Repetition<'_>>, String> {
     let (plain, times) = match rest.as_bytes().first() {
         Some(b'*' | b'+' | b'?') => (1, 1),
@@ -279,13 +279,13 @@ fn repetition(rest: &str) -> Result<Option<Repetition<'_>>, String> {
             let Some((counts, _)) = rest[1..].split_once('}') else { return Ok(None) };
             let (least, most) = counts.split_once(',').unwrap_or((counts, counts));
             let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty();
-            // Go takes no leading zeros here: `a{01}` is text.
+            // Go does not accept leading zeros here: `a{01}` is text.
             let leading = |text: &str| text.len() > 1 && text.starts_with('0');
             if !number(least) || !(most.is_empty() || number(most)) || leading(least) || leading(most) {
                 return Ok(None);
             }
             let parsed = |text: &str| text.parse::<u32>().unwrap_or(u32::MAX);
-            // Without a most it is repeated at least once, as with `*`.
+            // Without a maximum, the count is at least 1, as with `*`.
             let upper = if most.is_empty() { parsed(least).max(1) } else { parsed(most) };
             if upper > MOST_TIMES || parsed(least) > upper {
                 return Err(format!("invalid repeat count: `{{{counts}}}`"));
@@ -298,7 +298,7 @@ fn repetition(rest: &str) -> Result<Option<Repetition<'_>>, String> {
     Ok(Some(Repetition { operator: &rest[..plain + shortest], times }))
 }
 
-/// The name in `?P<name>` or `?<name>`, and what comes after it, if `rest` begins with one.
+/// If `rest` begins with `?P<name>` or `?<name>`, returns the name and the text after it.
 fn group_name(rest: &str) -> Result<Option<(&str, &str)>, String> {
     let Some(named) = rest.strip_prefix("?P<").or_else(|| rest.strip_prefix("?<")) else { return Ok(None) };
     let valid = |name: &str| {
@@ -314,7 +314,7 @@ fn group_name(rest: &str) -> Result<Option<(&str, &str)>, String> {
     }
 }
 
-/// Refuses what Go refuses after `(`: flags other than `i`, `m`, `s` and `U`, and look-ahead.
+/// Refuses the same syntax after `(` as Go: flags other than `i`, `m`, `s` and `U`, and look-ahead.
 fn flags(rest: &str) -> Result<(), String> {
     let group = &rest[1..];
     let end = group.find([':', ')']).unwrap_or(group.len());
@@ -326,14 +326,14 @@ fn flags(rest: &str) -> Result<(), String> {
     }
 }
 
-/// Translates what follows the bracket that begins a class; gives what comes after the class. Read here as Go does, because
-/// it decides what a hyphen is, and to the crate two of them are an operator.
+/// Translates a character class, after its opening bracket. Returns the text after the class. The class is parsed as in Go,
+/// because that determines the meaning of a hyphen; two hyphens are an operator in the regex crate.
 fn class<'a>(rest: &'a str, out: &mut String) -> Result<&'a str, String> {
     out.push('[');
     let mut rest = rest.strip_prefix('^').inspect(|_| out.push('^')).unwrap_or(rest);
     let mut first = true;
     loop {
-        // A bracket that comes first stands for itself.
+        // A closing bracket in first position is literal.
         if let Some(after) = rest.strip_prefix(']').filter(|_| !first) {
             out.push(']');
             return Ok(after);
@@ -346,7 +346,7 @@ fn class<'a>(rest: &'a str, out: &mut String) -> Result<&'a str, String> {
             rest = after;
         } else {
             rest = class_character(rest, out)?;
-            // A hyphen that comes last stands for itself.
+            // A hyphen in last position is literal.
             if let Some(end) = rest.strip_prefix('-').filter(|end| !end.starts_with(']')) {
                 out.push('-');
                 rest = class_character(end, out)?;
@@ -355,7 +355,7 @@ fn class<'a>(rest: &'a str, out: &mut String) -> Result<&'a str, String> {
     }
 }
 
-/// Translates a character of a class, which may begin or end a range; gives what comes after it.
+/// Translates a character of a class, which may begin or end a range. Returns the text after it.
 fn class_character<'a>(rest: &'a str, out: &mut String) -> Result<&'a str, String> {
     if let Some(escaped) = rest.strip_prefix('\\') {
         return escaped_character(escaped, out);
@@ -365,7 +365,7 @@ fn class_character<'a>(rest: &'a str, out: &mut String) -> Result<&'a str, Strin
     Ok(&rest[c.len_utf8()..])
 }
 
-/// A character that stands for itself.
+/// Writes a literal character.
 fn plain(c: char, out: &mut String) {
     if c.is_ascii_punctuation() {
         out.push_str(&format!("\\x{{{:X}}}", u32::from(c)));
@@ -374,7 +374,7 @@ fn plain(c: char, out: &mut String) {
     }
 }
 
-/// `[:alpha:]` and its like, which mean the same to both. Others Go refuses.
+/// Recognizes `[:alpha:]` and similar classes, which have the same meaning in both syntaxes. Go refuses unknown names.
 fn posix_class(rest: &str) -> Result<Option<&str>, String> {
     const NAMES: [&str; 14] = [
         "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space",
@@ -388,7 +388,7 @@ fn posix_class(rest: &str) -> Result<Option<&str>, String> {
     }
 }
 
-/// Translates what follows a backslash outside of brackets; gives what comes after it.
+/// Translates an escape outside of brackets, after its backslash. Returns the text after it.
 fn escape<'a>(rest: &'a str, out: &mut String) -> Result<&'a str, String> {
     let after = rest.get(1..).unwrap_or_default();
     match rest.as_bytes().first() {
@@ -409,7 +409,7 @@ fn escape<'a>(rest: &'a str, out: &mut String) -> Result<&'a str, String> {
     }
 }
 
-/// Translates the class that follows a backslash, if one does; gives what comes after it.
+/// Translates an escaped class, after its backslash, if there is one. Returns the text after it.
 fn escaped_class<'a>(rest: &'a str, out: &mut String) -> Option<&'a str> {
     let c = rest.chars().next()?;
     let after = &rest[c.len_utf8()..];
@@ -432,7 +432,7 @@ fn escaped_class<'a>(rest: &'a str, out: &mut String) -> Option<&'a str> {
     Some(after)
 }
 
-/// Translates the character that follows a backslash; gives what comes after it.
+/// Translates an escaped character, after its backslash. Returns the text after it.
 fn escaped_character<'a>(rest: &'a str, out: &mut String) -> Result<&'a str, String> {
     let c = rest.chars().next().ok_or("trailing backslash at end of expression")?;
     let after = &rest[c.len_utf8()..];
@@ -440,7 +440,7 @@ fn escaped_character<'a>(rest: &'a str, out: &mut String) -> Result<&'a str, Str
         '0'..='7' => {
             let digits = rest.bytes().take(3).take_while(|byte| (b'0'..=b'7').contains(byte)).count();
             if c != '0' && digits == 1 {
-                // Alone it would be a back reference, which RE2 has not.
+                // A single digit would be a back reference, which RE2 does not have.
                 return Err(format!("invalid escape sequence: `\\{c}`"));
             }
             let code = u32::from_str_radix(&rest[..digits], 8).expect("three octal digits");

@@ -1,6 +1,6 @@
-//! Whether an expression matches somewhere in a path. nix2container spends most of some builds on this: many rules, each
-//! asked of each file (nix2container#228). Most rules are a name, perhaps with `^` ahead or `.*` around it, and need no
-//! automaton; and all rules of a store path are asked of names that begin alike.
+//! Checks whether an expression matches somewhere in a path. nix2container spends most of the time of some builds on this: it
+//! checks many rules for each file (nix2container#228). Most rules are a name, optionally with `^` before it or `.*` around
+//! it, and need no automaton. All rules of one store path are checked against names that begin with this path.
 
 use memchr::memmem::Finder;
 use regex_automata::meta::{Config, Regex};
@@ -10,19 +10,19 @@ use regex_syntax::hir::{Hir, HirKind, Look};
 
 use super::go_regexp;
 
-/// A compiled expression that only tells whether it matches. It is asked of text, see [`go_regexp::text`].
+/// A compiled expression that reports only whether it matches. Its input is text: see [`go_regexp::text`].
 #[derive(Debug)]
 pub(super) enum Matcher {
     Everything,
-    /// A name that begins with these bytes.
+    /// A text that begins with these bytes.
     Begins(Vec<u8>),
-    /// A name that ends with these bytes.
+    /// A text that ends with these bytes.
     Ends(Vec<u8>),
-    /// These bytes alone.
+    /// Exactly these bytes.
     Is(Vec<u8>),
-    /// A name with these bytes somewhere.
+    /// A text that contains these bytes.
     Has(Box<Finder<'static>>),
-    /// A name that begins with these bytes, after which this matches.
+    /// A text that begins with these bytes and matches the expression after them.
     After(Vec<u8>, Regex),
     Regexp(Regex),
 }
@@ -35,7 +35,7 @@ impl Matcher {
             HirKind::Concat(parts) => &parts[..],
             _ => std::slice::from_ref(&parsed),
         };
-        // A match may begin and end anywhere: what may match nothing there decides nothing.
+        // A match may begin and end anywhere, so a first or last part that can match the empty text has no effect.
         while let [first, rest @ ..] = parts
             && may_be_nothing(first)
         {
@@ -83,7 +83,7 @@ impl Matcher {
     }
 }
 
-/// Whether nothing at all is a match for it, anywhere.
+/// Returns whether the expression matches the empty text at every position.
 fn may_be_nothing(hir: &Hir) -> bool {
     match hir.kind() {
         HirKind::Empty => true,
@@ -97,7 +97,7 @@ fn is_look(hir: &Hir, look: Look) -> bool {
     matches!(hir.kind(), HirKind::Look(found) if *found == look)
 }
 
-/// With the regex crate's own limits.
+/// Compiles with the size limits of the regex crate.
 fn compile(hir: &Hir) -> Result<Regex, String> {
     let config = Config::new()
         .utf8_empty(false)
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_needs_no_automaton_gets_none() {
+    fn simple_expressions_use_no_automaton() {
         let kind = |pattern: &str| {
             let text = format!("{:?}", Matcher::new(pattern).unwrap());
             text.split_once('(').map_or(&text[..], |(kind, _)| kind).to_owned()
@@ -149,11 +149,11 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
-        fn it_matches_what_the_whole_expression_matches(
+        fn the_matcher_matches_the_same_texts_as_the_full_expression(
             pattern in r"\^?(\.\*|a|b|/|é|\$|\^|\\b|\\B|\(a\|b\)|\(\.\*\)|b\?|\[ab\]|\(\?m:\^\)){0,6}(\.\*)?\$?",
             path in "[ab/é\n]{0,8}",
         ) {
-            // Repetitions of repetitions are refused.
+            // Nested repetitions are refused.
             if let Ok(matcher) = Matcher::new(&pattern) {
                 let whole = compile(&go_regexp::parse(&pattern).unwrap()).unwrap();
                 prop_assert_eq!(matcher.is_match(path.as_bytes()), whole.is_match(path.as_bytes()), "{}", pattern);

@@ -1,5 +1,5 @@
-//! What a request may change about a store path on its way into the image: where it lies ([`Rewrite`]) and who owns it
-//! ([`Perm`]). The rules are written into the spec as they came; [`Rules`] is their compiled form.
+//! Rules that change a store path on its way into the image: its place ([`Rewrite`]) and its owner ([`Perm`]). The spec has
+//! the rules unchanged; [`Rules`] is their compiled form.
 
 mod go_regexp;
 mod matcher;
@@ -20,7 +20,7 @@ use crate::layer::{PathOptions, Perm, Rewrite};
 use crate::wording::quoted;
 
 impl Perm {
-    /// Checks the rule as [`Rules::compile`] will. `place` says where it stands, for messages.
+    /// Checks the rule in the same way as [`Rules::compile`]. `place` is the rule's place, for messages.
     pub fn check(&self, store_path: &str, place: &str) -> Result<()> {
         matcher(&self.regex, store_path, || format!("{place}.regex {}", quoted(&self.regex)))?;
         self.parsed_mode(|| format!("{place}.mode {}", quoted(&self.mode))).map(drop)
@@ -35,26 +35,26 @@ impl Perm {
     }
 }
 
-/// A rewrite for one store path, as it stands in a request.
+/// A rewrite for one store path, as in a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RewritePath {
-    /// The store path that it is for.
+    /// The store path.
     pub path: String,
-    /// What it does.
+    /// The rewrite.
     #[serde(flatten)]
     pub rewrite: Rewrite,
 }
 
 impl RewritePath {
-    /// `copyToRoot`: the path's content comes to lie at the image's root. nix2container writes the path into the
-    /// expression unescaped, and the expression is part of the spec, so it is written the same way here. A store
-    /// path's `.` or `+` matches itself or not at all: see [`Rules::compile`], which takes such an expression literally.
+    /// Returns the rule of `copyToRoot`, which moves the path's content to the image's root. nix2container writes the path
+    /// into the expression without escapes. The expression is part of the spec, so this rule has the same form. A `.` or `+`
+    /// in the store path matches only itself, because [`Rules::compile`] takes such an expression literally.
     pub fn to_root(path: &str) -> Self {
         Self { path: path.into(), rewrite: Rewrite { regex: format!("^{path}"), repl: String::new() } }
     }
 }
 
-/// The owner and mode of files of one store path, as a request has them.
+/// The owner and mode of files of one store path, as in a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct PermPath {
@@ -66,7 +66,7 @@ pub struct PermPath {
     pub perm: Perm,
 }
 
-/// [`PermPath`] as nix2container reads it: keys that it does not know are left out.
+/// [`PermPath`] as nix2container reads it: unknown keys are ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GoPermPath(pub PermPath);
 
@@ -92,7 +92,7 @@ fn leniently<T: DeserializeOwned>(rule: Value) -> Result<T> {
     document::fill(rule, "")
 }
 
-/// Reads an object with the key `path` and those of a rule. serde's own way, `flatten`, does not say which key is wrong.
+/// Reads an object with the key `path` and the keys of a rule. serde's `flatten` would not name the wrong key in its errors.
 fn with_path<'de, T, D: Deserializer<'de>>(
     deserializer: D,
     fill: impl FnOnce(Value) -> Result<T>,
@@ -100,7 +100,7 @@ fn with_path<'de, T, D: Deserializer<'de>>(
     let mut rule = serde_json::Map::deserialize(deserializer)?;
     let path = rule.remove("path").ok_or_else(|| D::Error::missing_field("path"))?;
     let within = |error: Error| match error.to_string() {
-        // About the rule itself: its place is the caller's.
+        // The error is about the rule itself. The caller adds its place.
         text if text.starts_with(' ') => D::Error::custom(text.trim_start()),
         text => D::Error::custom(format_args!("{WITHIN}{text}")),
     };
@@ -109,7 +109,7 @@ fn with_path<'de, T, D: Deserializer<'de>>(
     Ok((path, rule))
 }
 
-/// Who owns an entry, and its mode: all of a header that rules can change.
+/// Owner and mode of an entry: all parts of a header that rules can change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ownership<'a> {
     /// Permission bits.
@@ -125,7 +125,7 @@ pub struct Ownership<'a> {
 }
 
 impl Ownership<'_> {
-    /// Root's, with this mode.
+    /// Root's ownership, with this mode.
     pub(crate) fn root(mode: u32) -> Self {
         Self { mode, uid: 0, gid: 0, uname: "root", gname: "root" }
     }
@@ -138,7 +138,7 @@ pub struct Rules {
     perms: Vec<(Matcher, Option<u32>, Perm)>,
 }
 
-/// What a rewrite replaces.
+/// The text that a rewrite replaces.
 #[derive(Debug)]
 enum Replaced {
     /// The store path at the beginning.
@@ -146,8 +146,8 @@ enum Replaced {
     Matches(GoRegexp),
 }
 
-/// `^/nix/store/hash-g++`: written by nix2container without escapes, where it does not match its own path. It can only
-/// have been meant literally.
+/// Returns whether the expression is a store path that nix2container wrote without escapes, such as `^/nix/store/hash-g++`.
+/// As an expression, it does not match its own path, so it can only be meant literally.
 fn is_store_path(regex: &str, store_path: &str) -> bool {
     regex.strip_prefix('^') == Some(store_path)
 }
@@ -183,12 +183,12 @@ impl Rules {
         Ok(Self { rewrite, perms: perms.collect::<Result<_>>()? })
     }
 
-    /// Whether files keep their place.
+    /// Returns whether files keep their place.
     pub(crate) fn keeps_place(&self) -> bool {
         self.rewrite.is_none()
     }
 
-    /// Where the file `path` of the store lies in the image; empty where it is left out.
+    /// Returns the place of the file `path` in the image; empty if the file is omitted.
     pub fn place<'p>(&self, path: &'p [u8]) -> Cow<'p, [u8]> {
         match &self.rewrite {
             None => Cow::Borrowed(path),
@@ -203,12 +203,12 @@ impl Rules {
         }
     }
 
-    /// Who owns the file `path` of the store, and its mode, given the mode that it has there.
+    /// Returns the owner and mode of the file `path` in the image. `mode` is its mode in the store.
     pub fn ownership(&self, path: &[u8], mode: u32) -> Ownership<'_> {
         self.ruled(path, mode).unwrap_or_else(|| Ownership::root(mode))
     }
 
-    /// As [`Rules::ownership`], if there is a rule for the file.
+    /// Like [`Rules::ownership`], but returns nothing if no rule matches the file.
     pub(crate) fn ruled(&self, path: &[u8], own_mode: u32) -> Option<Ownership<'_>> {
         let mut ruled = None;
         let text = if self.perms.is_empty() { path.into() } else { go_regexp::text(path) };
@@ -250,23 +250,23 @@ mod tests {
 
     /// nix2container's TestFilePathToTarPath (G13).
     #[test]
-    fn g13_a_path_rewritten_to_nothing_is_left_out() {
+    fn g13_a_path_rewritten_to_nothing_is_omitted() {
         assert_eq!(&*rewrite(&format!("^{PATH}"), "").place(PATH.as_bytes()), b"");
         assert_eq!(&*Rules::default().place(b"/"), b"/");
     }
 
     #[test]
-    fn b4_a_store_path_with_regex_characters_is_taken_literally() {
+    fn b4_a_store_path_with_regex_characters_is_literal() {
         let path = "/nix/store/3456789abcdfghijklmnpqrsvwxyz012-g++";
         let options = PathOptions { rewrite: RewritePath::to_root(path).rewrite, perms: Vec::new() };
         let rules = Rules::compile(&options, path).unwrap();
         assert_eq!(&*rules.place(format!("{path}/bin/g++").as_bytes()), b"/bin/g++");
-        // A copy of the path deeper in the tree stays: the expression is anchored.
+        // A copy of the path deeper in the tree is unchanged, because the expression is anchored.
         assert_eq!(&*rules.place(format!("{path}/x{path}/y").as_bytes()), format!("/x{path}/y").as_bytes());
     }
 
     #[test]
-    fn replacements_expand_groups_as_go_does() {
+    fn replacements_expand_groups_as_in_go() {
         let rules = rewrite("^/nix/store/[a-z0-9]+-(.*)$", "/opt/$1");
         assert_eq!(&*rules.place(format!("{PATH}/a").as_bytes()), b"/opt/nix-database/a");
         assert_eq!(
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn nix2container_228_bad_rules_are_named() {
+    fn nix2container_228_errors_name_the_invalid_rule() {
         let perm =
             |regex: &str, mode: &str| Perm { regex: regex.into(), mode: mode.into(), ..Perm::default() };
         let refused =

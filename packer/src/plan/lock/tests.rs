@@ -6,12 +6,12 @@ use crate::layer::{Plan, PlannedPath};
 use crate::plan::plan_fleet;
 use crate::store_path::StorePath;
 
-/// A path of package `number` with a hash made of `version`.
+/// Path of package `number`, with a hash made of `version`.
 fn path(number: usize, version: u64) -> StorePath {
     StorePath::parse(&format!("/nix/store/{}-package{number:02}", format!("{version:04}").repeat(8))).unwrap()
 }
 
-/// Packages, each with its number, version and size; references go to larger numbers.
+/// A closure of packages, each with its number, version and size. References point to larger numbers.
 fn closure(packages: &[(usize, u64, u64)], edges: &[(usize, usize)]) -> Closure {
     let version = |number| packages.iter().find(|package| package.0 == number).map(|package| package.1);
     Closure::new(packages.iter().map(|(number, own, size)| {
@@ -33,7 +33,7 @@ fn member<'m>(name: &'m str, closure: &'m Closure, max_layers: usize) -> Member<
     Member { name, closure, paths, max_layers }
 }
 
-/// The plan by package number.
+/// Returns the plan as package numbers.
 fn numbers(plan: &Plan) -> Vec<Vec<usize>> {
     let number = |path: &PlannedPath| path.path.name().trim_start_matches("package").parse().unwrap();
     plan.iter().map(|layer| layer.iter().map(number).collect()).collect()
@@ -48,7 +48,7 @@ fn packages(count: usize) -> Vec<(usize, u64, u64)> {
 }
 
 #[test]
-fn the_file_has_a_line_for_each_path_and_that_changes_with_it() {
+fn the_file_has_one_line_for_each_path_which_changes_with_the_path() {
     let edges = [(0, 1), (0, 2)];
     let first = closure(&[(0, 1, 10), (1, 1, 5000), (2, 1, 300)], &edges);
     let lock = Lock::update(None, &[member("web", &first, 2)]).unwrap();
@@ -74,7 +74,7 @@ fn the_file_has_a_line_for_each_path_and_that_changes_with_it() {
 "#;
     assert_eq!(lock.write(), text);
     assert_eq!(Lock::read(text, "file").unwrap(), lock);
-    // Nothing has changed: nor does the file.
+    // Nothing has changed, so the file is the same.
     assert_eq!(Lock::update(Some(&lock), &[member("web", &first, 2)]).unwrap(), lock);
     let next = closure(&[(0, 2, 10), (1, 1, 5000), (2, 1, 300)], &edges);
     let next = Lock::update(Some(&lock), &[member("web", &next, 2)]).unwrap();
@@ -86,17 +86,17 @@ fn the_file_has_a_line_for_each_path_and_that_changes_with_it() {
 }
 
 #[test]
-fn a_file_that_is_no_lock_is_an_error_that_names_it() {
+fn an_invalid_lock_file_is_an_error_that_names_the_file() {
     for (text, error) in [
         ("{}", "lock file x lacks the key `version`"),
         (
             r#"{"version": 1, "release": 0, "images": {}, "layers": [], "paths": {}}"#,
-            "lock file x is not valid: its release is 0: the first one is 1, and each update is one more",
+            "lock file x is not valid: release must be a number from 1 to 4294967295, got 0",
         ),
-        (r#"{"version": 9}"#, "lock file x is not valid: it has version 9, and this nixply reads version 1"),
+        (r#"{"version": 9}"#, "lock file x is not valid: its version is 9, but this nixply reads version 1"),
         (
             r#"{"version": 1, "release": 1, "images": {"a": 9, "b": 9}, "layers": [{"images": ["a"], "paths": ["p"]}, {"images": ["b", "a"], "paths": ["p"]}], "paths": {}}"#,
-            "lock file x, layers[1] is not valid: a has \"p\" in another layer already: take it out of one",
+            "lock file x, layers[1] is not valid: image a has \"p\" in an earlier layer already: remove it from one",
         ),
     ] {
         assert_eq!(Lock::read(text, "x").unwrap_err().to_string(), error);
@@ -112,8 +112,8 @@ fn an_unknown_image_is_an_error_that_names_the_known_ones() {
 }
 
 #[test]
-fn what_changes_often_comes_to_lie_apart() {
-    // Structure says nothing: ten like packages, of which two change in every release.
+fn paths_that_change_often_get_a_separate_layer() {
+    // Structure gives no hint: there are ten similar packages. Two of them change in every release.
     let at = |release: u64| {
         let version = |number: usize| if number == 3 || number == 7 { release } else { 1 };
         let packages: Vec<_> = (0..10).map(|number| (number, version(number), 1000)).collect();
@@ -140,7 +140,7 @@ fn named(paths: &[(u64, &str, u64)]) -> Closure {
 }
 
 #[test]
-fn paths_of_one_package_keep_their_keys_when_others_come_go_or_grow() {
+fn paths_of_one_package_keep_their_keys_when_others_are_added_removed_or_grow() {
     let others = [(1, "a-1", 900), (1, "b-1", 70), (1, "c-1", 6000)];
     let of = |more: &[(u64, &'static str, u64)]| named(&[&others[..], more].concat());
     let first = of(&[(1, "ssl-3.0", 5000), (1, "source", 400), (2, "source", 500)]);
@@ -151,7 +151,7 @@ fn paths_of_one_package_keep_their_keys_when_others_come_go_or_grow() {
         fleet.items.into_iter().map(|item| (item.info.path.base()[30..].to_owned(), item.key)).collect()
     };
     for (more, expected) in [
-        // An older version comes, and another path of the same name.
+        // An older version is added, and another path of the same name.
         (
             &[
                 (1, "ssl-1.1", 4),
@@ -168,10 +168,10 @@ fn paths_of_one_package_keep_their_keys_when_others_come_go_or_grow() {
                 "33-source=source#3",
             ][..],
         ),
-        // The first one of two goes; the other stays, grows and gets another hash, or stays as it is.
+        // The first of two paths is removed; the second one grows and gets another hash, or is unchanged.
         (&[(2, "source", 500)], &["22-source=source#2"]),
         (&[(1, "source", 400), (4, "source", 1)], &["11-source=source", "44-source=source#2"]),
-        // Another version, beside a new one.
+        // Another version, next to a new one.
         (&[(2, "ssl-3.1", 5000)], &["22-ssl-3.1=ssl"]),
         (&[(2, "ssl-3.0", 1), (2, "ssl-1.0", 1)], &["22-ssl-3.0=ssl", "22-ssl-1.0=ssl#2"]),
     ] {
@@ -189,7 +189,7 @@ fn paths_of_one_package_keep_their_keys_when_others_come_go_or_grow() {
 }
 
 #[test]
-fn an_image_alone_has_its_paths_by_the_keys_of_the_fleet() {
+fn an_image_alone_uses_the_keys_of_the_fleet() {
     let (web, worker) = (named(&[(1, "lib-1", 10)]), named(&[(1, "lib-2", 20)]));
     let lock = Lock::update(None, &[member("web", &web, 2), member("worker", &worker, 2)]).unwrap();
     let next = named(&[(2, "lib-3", 20)]);
@@ -202,7 +202,7 @@ fn an_image_alone_has_its_paths_by_the_keys_of_the_fleet() {
 }
 
 #[test]
-fn an_image_is_forgotten_with_its_layers() {
+fn forgetting_an_image_removes_its_layers() {
     let (web, worker) = (named(&[(1, "a", 10), (1, "b", 20)]), named(&[(1, "b", 20), (1, "c", 5)]));
     let mut lock = Lock::update(None, &[member("web", &web, 2), member("worker", &worker, 2)]).unwrap();
     assert!(!lock.forget("other"));
@@ -213,8 +213,8 @@ fn an_image_is_forgotten_with_its_layers() {
 }
 
 #[test]
-fn one_change_among_thousands_of_paths_moves_its_layer_and_no_other() {
-    // More paths than are compared one by one, in a random-looking graph.
+fn one_change_among_thousands_of_paths_changes_only_its_layer() {
+    // More paths than are compared pair by pair, in an irregular graph.
     let count = 2200;
     let edges: Vec<(usize, usize)> = (0..count)
         .flat_map(|from| [7, 31, 101].map(|step| (from, from + 1 + from * step % 97)))
@@ -241,7 +241,7 @@ fn one_change_among_thousands_of_paths_moves_its_layer_and_no_other() {
     };
     let first = of(None);
     let lock = Lock::update(None, &[member("web", &first, 100)]).unwrap();
-    // Nothing refers to the first one.
+    // Nothing refers to the first path.
     let second = of(Some(0));
     let next = Lock::update(Some(&lock), &[member("web", &second, 100)]).unwrap();
     let new: Vec<&LockedLayer> =
@@ -251,7 +251,7 @@ fn one_change_among_thousands_of_paths_moves_its_layer_and_no_other() {
         let paths = one.layers.iter().map(|layer| layer.paths.clone());
         paths.filter(|paths| other.layers.iter().any(|layer| layer.paths == *paths)).collect()
     };
-    assert_eq!(of_both(&next, &lock), of_both(&lock, &next), "what stays lies as it did");
+    assert_eq!(of_both(&next, &lock), of_both(&lock, &next), "unchanged layers keep their order");
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn images_that_share_paths_share_layers() {
 
 proptest! {
     #[test]
-    fn an_unrelated_path_moves_no_other_paths_layer(
+    fn an_unrelated_path_moves_no_other_path(
         edges in proptest::collection::vec((0usize..20, 0usize..20), 0..60), max_layers in 2usize..15,
         size in 0u64..100_000, removed in 0usize..20,
     ) {
@@ -303,7 +303,7 @@ proptest! {
     }
 
     #[test]
-    fn an_update_with_nothing_new_changes_nothing(
+    fn an_update_without_changes_changes_nothing(
         edges in proptest::collection::vec((0usize..20, 0usize..20), 0..60), max_layers in 1usize..15,
         changed in proptest::collection::vec(0usize..20, 1..6),
     ) {
@@ -315,7 +315,7 @@ proptest! {
         let lock = Lock::update(Some(&lock), &[member("web", &next, max_layers)]).unwrap();
         let again = Lock::update(Some(&lock), &[member("web", &next, max_layers)]).unwrap();
         prop_assert_eq!(&again, &lock);
-        // Another limit is something new, though it need not pay to move anything for it.
+        // Another limit is a change, even if no path moves because of it.
         let wider = Lock::update(Some(&lock), &[member("web", &next, max_layers + 1)]).unwrap();
         prop_assert_eq!(wider.images["web"], max_layers + 1);
         let narrow = Lock::update(Some(&lock), &[member("web", &next, 1)]).unwrap();
@@ -323,7 +323,7 @@ proptest! {
     }
 
     #[test]
-    fn fleets_are_whole_within_the_limits_and_the_same_for_any_order(
+    fn fleets_are_complete_within_the_limits_and_independent_of_order(
         edges in proptest::collection::vec((0usize..30, 0usize..30), 0..90),
         limits in proptest::collection::vec(1usize..8, 4), roots in proptest::collection::vec(0usize..30, 12),
         changed in proptest::collection::vec(0usize..30, 0..6),
@@ -365,7 +365,7 @@ proptest! {
 
 type Owned = (&'static str, Closure, usize);
 
-/// The lock and the plans of a fleet that was another one in the release before.
+/// Returns the lock and the plans of a fleet after two releases.
 fn after(first: &[Owned], second: &[Owned]) -> (Lock, Vec<Plan>) {
     let [first, second] = [first, second].map(|fleet| -> Vec<Member<'_>> {
         fleet.iter().map(|(name, closure, limit)| member(name, closure, *limit)).collect()

@@ -1,5 +1,5 @@
-//! Documentation from the schema: the page of all arguments, the text of `:doc builtins.nixplyImage`, and the facts that Nix
-//! functions and modules need.
+//! Documentation from the schema: the page of all arguments, the text of `:doc builtins.nixplyImage`, and the facts for Nix
+//! functions and modules.
 
 use std::fmt::Write;
 
@@ -23,7 +23,7 @@ Editors that know JSON Schema check JSON requests with [request.schema.json](ref
 [Results](results.md) describes what the builtins return.
 ";
 
-/// The documentation page, `docs/arguments.md`.
+/// Returns the documentation page, `docs/arguments.md`.
 pub fn page() -> String {
     let mut page = INTRODUCTION.to_owned();
     let image: Vec<_> = Argument::image().keys().collect();
@@ -94,15 +94,15 @@ fn groups(page: &mut String) {
     );
 }
 
-/// The argument's description.
+/// Returns the argument's description.
 fn description(argument: Argument) -> &'static str {
     argument.schema().get("description").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The description without its example, on one line.
+/// Returns the description without its example, on one line.
 fn summary(argument: Argument) -> String {
     let text = description(argument).split("\n\n").next().unwrap_or_default().replace('\n', " ");
-    // References to other pages mean nothing in a terminal.
+    // Links to other pages are useless in a terminal.
     let mut plain = String::new();
     let mut rest = text.as_str();
     while let Some((before, link)) = rest.split_once('[') {
@@ -118,7 +118,7 @@ fn summary(argument: Argument) -> String {
     plain + rest
 }
 
-/// The argument's kind in words.
+/// Returns the argument's kind in words.
 fn kind(argument: Argument) -> String {
     let kinds = argument.alternatives().into_iter().map(|schema| kind_of(schema, argument.at(schema)));
     match kinds.filter(|kind| !kind.is_empty()).collect::<Vec<_>>().join(" or ").as_str() {
@@ -160,18 +160,18 @@ fn kind_of(schema: &Value, argument: Argument) -> String {
             Some(integer) if integer.starts_with("integer") => "list of integers".into(),
             _ => "list".into(),
         },
-        // A part of a union, which the reader finds in the table of its own.
+        // A part of a union. It has a separate table.
         _ if schema.get("anyOf").is_some() || schema.get("oneOf").is_some() => self::kind(argument),
         _ => String::new(),
     }
 }
 
-/// The argument's default in Nix, if it has one.
+/// Returns the argument's default in Nix syntax, if it has one.
 fn default(argument: Argument) -> Option<String> {
     argument.schema().get("default").filter(|default| !default.is_null()).map(nix)
 }
 
-/// A value in Nix.
+/// Returns a value in Nix syntax.
 fn nix(value: &Value) -> String {
     match value {
         Value::Array(list) if list.is_empty() => "[ ]".into(),
@@ -180,7 +180,7 @@ fn nix(value: &Value) -> String {
     }
 }
 
-/// The arguments for `:doc builtins.nixplyImage`, as Markdown.
+/// Returns the arguments for `:doc builtins.nixplyImage`, as Markdown.
 pub fn builtin() -> String {
     let mut text = String::new();
     let mut list = |argument: Argument, title: &str| {
@@ -196,7 +196,7 @@ pub fn builtin() -> String {
     text
 }
 
-/// What Nix functions and modules need of the arguments, as JSON: `nix/arguments.json`.
+/// Returns the facts about arguments for Nix functions and modules, as JSON: `nix/arguments.json`.
 pub fn for_nix() -> Value {
     let image: Map<String, Value> =
         Argument::image().keys().map(|(key, argument)| (key.to_owned(), json!(nix_kind(argument)))).collect();
@@ -218,7 +218,7 @@ pub fn for_nix() -> Value {
     })
 }
 
-/// The value of an argument in its example: the text between `NAME = ` and the semicolon outside of brackets.
+/// Returns the value of an argument in its example: the text between `NAME = ` and the first semicolon outside of brackets.
 fn example_value(name: &str, argument: Argument) -> Option<&'static str> {
     let (_, example) = description(argument).split_once("```nix\n")?;
     let value = example.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "))?;
@@ -231,7 +231,7 @@ fn example_value(name: &str, argument: Argument) -> Option<&'static str> {
     Some(&value[..end])
 }
 
-/// The attribute paths of store paths whose closures an image contains, except those within lists of sets.
+/// Returns the attribute paths of store paths whose closures an image contains, except those within lists of sets.
 fn root_paths(argument: Argument) -> Vec<Vec<&'static str>> {
     let mut paths = Vec::new();
     for (key, argument) in argument.keys() {
@@ -244,7 +244,7 @@ fn root_paths(argument: Argument) -> Vec<Vec<&'static str>> {
     paths
 }
 
-/// The kind of an argument, for checks and option types in Nix.
+/// Returns the kind of an argument, for checks and option types in Nix.
 fn nix_kind(argument: Argument) -> &'static str {
     let schema = argument.schema();
     let has = |key: &str, value: &str| argument.alternatives().iter().any(|schema| schema[key] == value);

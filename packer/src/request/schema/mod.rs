@@ -1,5 +1,5 @@
-//! The JSON Schema of an image's request, and the facts that other code derives from it: which arguments there are, and
-//! which of them name store paths.
+//! The JSON Schema of an image's request, and the facts that other code derives from it: the arguments, and the arguments
+//! that name store paths.
 
 pub mod docs;
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::ImageRequest;
 use crate::argument::{CONTAINER_OPTION, NAMES, Names};
 
-/// The JSON Schema (draft 2020-12) of [`ImageRequest`].
+/// Returns the JSON Schema (draft 2020-12) of [`ImageRequest`].
 pub fn image_schema() -> &'static Value {
     static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
         let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
@@ -38,18 +38,18 @@ fn share_groups(schema: &mut Value) {
 pub struct Argument {
     /// Absent where the schema describes nothing: below free-form values and unknown keys.
     schema: Option<&'static Value>,
-    /// What the texts here may name.
+    /// The store paths that the texts here may name.
     names: Names,
 }
 
 impl Argument {
-    /// The request itself.
+    /// Returns the place of the request itself.
     pub fn image() -> Self {
         Self::new(Some(image_schema()), Names::Mention)
     }
 
     fn new(schema: Option<&'static Value>, outer: Names) -> Self {
-        // A reference is a definition of a recursive type.
+        // A reference points to the definition of a recursive type.
         let schema = schema.map(|schema| match schema.get("$ref").and_then(Value::as_str) {
             Some(reference) => reference
                 .strip_prefix('#')
@@ -61,13 +61,13 @@ impl Argument {
         Self { schema, names: own.unwrap_or(outer) }
     }
 
-    /// The keys of an object here, with their schemas; in the order of their declaration.
+    /// Returns the keys of an object here, with their schemas, in the order of their declaration.
     pub fn keys(self) -> impl Iterator<Item = (&'static str, Self)> {
         let keys = self.schema.and_then(|schema| schema.get("properties")).and_then(Value::as_object);
         keys.into_iter().flatten().map(move |(key, schema)| (&**key, Self::new(Some(schema), self.names)))
     }
 
-    /// The value of a key of an object here, or nothing where the key is unknown.
+    /// Returns the value of a key of an object here, or nothing if the key is unknown.
     pub fn key(self, key: &str) -> Option<Self> {
         let alternatives = || self.alternatives().into_iter();
         let declared = alternatives().find_map(|schema| schema.get("properties")?.get(key));
@@ -81,7 +81,7 @@ impl Argument {
         Some(Self::new(Some(schema), self.names))
     }
 
-    /// The elements of a list here, or nothing where there can be no list.
+    /// Returns the elements of a list here, or nothing if a list is not allowed.
     pub fn element(self) -> Option<Self> {
         let items = self.alternatives().into_iter().find_map(|schema| schema.get("items"));
         match items {
@@ -91,7 +91,7 @@ impl Argument {
         }
     }
 
-    /// The JSON types of the values that can be here; nothing where every value can be.
+    /// Returns the JSON types of the values that are allowed here, or nothing if every value is allowed.
     pub fn types(self) -> impl Iterator<Item = &'static str> {
         let is_free = self.is_free() && !self.takes_only_objects();
         self.alternatives().into_iter().filter(move |_| !is_free).flat_map(|schema| match &schema["type"] {
@@ -107,28 +107,28 @@ impl Argument {
         self.alternatives().iter().all(|schema| schema["type"] == "object")
     }
 
-    /// Whether an object can be here.
+    /// Returns whether an object is allowed here.
     pub fn takes_object(self) -> bool {
         self.is_free() || self.alternatives().iter().any(|schema| schema["type"] == "object")
     }
 
-    /// What the texts here may name.
+    /// Returns the store paths that the texts here may name.
     pub fn names(self) -> Names {
         self.names
     }
 
-    /// Whether `containers.NAME` has an option of this name, which passes to the image unchanged. The other arguments follow from
-    /// options that devenv defines, such as `startupCommand` or `version`.
+    /// Returns whether `containers.NAME` has an option of this name, which it passes to the image unchanged. The other
+    /// arguments follow from options that devenv defines, such as `startupCommand` or `version`.
     pub fn is_container_option(self) -> bool {
         self.schema().get(CONTAINER_OPTION).is_some()
     }
 
-    /// The schema itself.
+    /// Returns the schema itself.
     pub fn schema(self) -> &'static Value {
         self.schema.unwrap_or(&Value::Null)
     }
 
-    /// Whether the schema allows every value.
+    /// Returns whether the schema allows every value.
     fn is_free(self) -> bool {
         self.alternatives().iter().all(|schema| {
             !["type", "enum", "const", "oneOf"].iter().any(|key| schema.get(key).is_some())
@@ -136,12 +136,12 @@ impl Argument {
         })
     }
 
-    /// The same place with one of its alternatives.
+    /// Returns the same place with one of its alternatives.
     fn at(self, schema: &'static Value) -> Self {
         Self::new(Some(schema), self.names)
     }
 
-    /// The schemas of which a value has to match one.
+    /// Returns the alternative schemas. A value must match one of them.
     fn alternatives(self) -> Vec<&'static Value> {
         match self.schema().get("anyOf").and_then(Value::as_array) {
             Some(any) => any.iter().flat_map(|schema| self.at(schema).alternatives()).collect(),
@@ -150,13 +150,13 @@ impl Argument {
     }
 }
 
-/// A request without its `null` arguments: they count as absent. A `null` in the config is a value of the config.
+/// Removes the `null` arguments of a request: they count as absent. A `null` in the config is a value of the config.
 pub(super) fn without_nulls(mut request: Value) -> Value {
     clean(&mut request, Argument::image());
     request
 }
 
-/// As [`without_nulls`], of an element of `layers`.
+/// Like [`without_nulls`], for an element of `layers`.
 pub(super) fn layer_without_nulls(mut layer: Value) -> Value {
     let element = Argument::image().key("layers").and_then(Argument::element);
     clean(&mut layer, element.expect("layers is a list"));
@@ -188,7 +188,7 @@ pub struct Text<'r> {
     pub text: &'r str,
 }
 
-/// All texts of a request that are store paths whose closures the image contains, except those within the config.
+/// Returns all texts of a request that are store paths whose closures the image contains, except those within the config.
 pub fn root_texts(request: &Value) -> Vec<Text<'_>> {
     let mut texts = Vec::new();
     collect(request, Argument::image(), String::new(), &mut texts);

@@ -1,9 +1,9 @@
 use super::super::matcher::Matcher;
 use super::*;
 
-/// Answers of Go's regexp.MatchString.
+/// Expected values from Go's regexp.MatchString.
 #[test]
-fn matches_what_go_matches() {
+fn matches_the_same_texts_as_go() {
     let cases: &[(&str, &str, bool)] = &[
         (r"\d", "٣", false),
         (r"^\w+$", "é", false),
@@ -64,7 +64,7 @@ fn matches_what_go_matches() {
 }
 
 #[test]
-fn refuses_what_go_refuses() {
+fn refuses_the_same_expressions_as_go() {
     for pattern in [
         "(",
         "*",
@@ -101,9 +101,9 @@ fn refuses_what_go_refuses() {
     }
 }
 
-/// Answers of Go's regexp.Compile.
+/// Expected values from Go's regexp.Compile.
 #[test]
-fn repetitions_of_repetitions_are_at_most_1000() {
+fn nested_repetitions_are_at_most_1000() {
     for (pattern, allowed) in [
         ("(a{50}){50}", false),
         ("(?:a{50}?){50}?", false),
@@ -138,7 +138,7 @@ fn repetitions_of_repetitions_are_at_most_1000() {
     }
 }
 
-/// Go refuses no name that is given twice, and expands the first group of that name that has matched.
+/// Go accepts repeated names, and expands the first group of a name that has matched.
 #[test]
 fn groups_are_named_as_in_go() {
     let replace = |pattern: &str, path: &str, template: &str| {
@@ -159,7 +159,7 @@ fn groups_are_named_as_in_go() {
 }
 
 #[test]
-fn bytes_that_are_not_text_survive() {
+fn bytes_that_are_not_text_are_unchanged() {
     let path = b"/a/\xff\xfe/\xc3\xa9/b\xff";
     assert!(Matcher::new("^/a/../").unwrap().is_match(&text(path)));
     assert!(Matcher::new("/\u{fffd}\u{fffd}/").unwrap().is_match(&text(path)));
@@ -169,7 +169,7 @@ fn bytes_that_are_not_text_survive() {
 }
 
 #[test]
-fn nothing_matches_inside_of_a_character() {
+fn no_match_is_inside_a_character() {
     let replace = |pattern: &str, path: &str, template: &str| {
         String::from_utf8(GoRegexp::new(pattern).unwrap().replace_all(path.as_bytes(), template)).unwrap()
     };
