@@ -40,7 +40,7 @@ fn path_missing_in_the_store_is_named() {
         ("gone", unknown.as_str(), "copyToRoot", "nixplyImage"),
         ("base", &unknown, "fromImage", "nixplyImage"),
         ("deps", &unknown, "deps", "nixplyImage"),
-        ("outside", "/etc/passwd", "copyToRoot", "nixplyImage"),
+        ("outside", "/etc/passwd", "copyToRoot[0]", "nixplyImage"),
         ("store", &store, "copyToRoot", "nixplyPlan"),
     ] {
         let error = fails(&nix, &file, attribute);

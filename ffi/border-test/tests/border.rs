@@ -48,7 +48,7 @@ fn an_image_comes_back_typed_and_observed() {
 fn no_thread_outlives_the_call() {
     let threads = || fs::read_dir("/proc/self/task").unwrap().count();
     let store = store();
-    // The test harness has threads of its own, which come and go: what must not grow is their number.
+    // The test harness has other threads, which start and end. Only their number must not grow.
     let before = threads();
     for _ in 0..20 {
         ffi::build(store.path().to_str().unwrap(), PATH, &config(), false, 8);
