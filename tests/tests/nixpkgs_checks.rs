@@ -306,7 +306,9 @@ fn nixpkgs_option_values_are_checked_during_evaluation() {
     // The builder frontend itself.
     let told = nix.try_eval("(buildImage { name = \"a\"; compression = \"zip\"; }).drvPath").fails();
     assert!(
-        told.contains("compression \"zip\" is not valid: expected one of none, gzip, zstd, optionally with a level"),
+        told.contains(
+            "compression \"zip\" is not valid: expected one of none, gzip, zstd, optionally with a level"
+        ),
         "{told}"
     );
 }
@@ -315,10 +317,8 @@ fn nixpkgs_option_values_are_checked_during_evaluation() {
 #[test]
 fn nixpkgs_lists_match_the_packer() {
     let nix = harness!();
-    let lists = nix.eval_plain(&format!(
-        "{{ inherit (import {}) codecs strategies; }}",
-        file("nix/arguments.nix")
-    ));
+    let lists =
+        nix.eval_plain(&format!("{{ inherit (import {}) codecs strategies; }}", file("nix/arguments.nix")));
     let lists: Value = serde_json::from_str(&lists.ok()).unwrap();
     assert_eq!(lists["strategies"], json!(Strategy::names()));
     let mut texts = vec![

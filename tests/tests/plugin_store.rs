@@ -51,7 +51,10 @@ fn path_missing_in_the_store_is_named() {
         assert!(error.contains(&want) && error.contains(&format!("builtins.{builtin}: ")), "{error}");
     }
     let error = fails(&nix, &file, "below");
-    assert!(error.contains("builtins.nixplyImage: copyToRoot '") && error.contains("-f/bin' is not a path"), "{error}");
+    assert!(
+        error.contains("builtins.nixplyImage: copyToRoot '") && error.contains("-f/bin' is not a path"),
+        "{error}"
+    );
 }
 
 #[test]
