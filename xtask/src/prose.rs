@@ -23,7 +23,7 @@ struct Kind {
 const KINDS: [Kind; 4] = [
     Kind {
         name: "Rust and C++ comments",
-        limit: 29.0,
+        limit: 1.0,
         takes: |path| has_extension(path, &["rs", "cc", "hh"]),
         lines: slash_comments,
     },

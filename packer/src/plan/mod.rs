@@ -59,8 +59,8 @@ pub struct Options<'a> {
     pub parents: Vec<&'a PlannedPath>,
     /// More paths of the layers below: a set that many layers share.
     pub below: Option<&'a HashSet<PlannedPath>>,
-    /// The placer for [`Strategy::MinChurn`], and the name by which it knows the image. Without a placer, each closure is
-    /// planned by itself.
+    /// The placer for [`Strategy::MinChurn`], and the image's name for it. Without a placer, each closure is planned by
+    /// itself.
     pub placer: Option<(&'a dyn Placer, &'a str)>,
     /// Stop signal.
     pub stop: Stop<'a>,

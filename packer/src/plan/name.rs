@@ -131,7 +131,7 @@ impl<'l> Free<'l> {
 
 /// Like [`keys`], but paths of one package and output get the keys that they are `known` by. First, a path that is unchanged
 /// gets its key. Then, in order, paths of the same name, and after them paths of other versions, each get a key that was in
-/// an image that has the path now (`images`, by path). So paths that appear or disappear do not change the keys of others.
+/// an image that has the path now (`images`, by path). So an added or removed path does not change other keys.
 pub(super) fn known_keys(closure: &Closure, known: Vec<KnownKey<'_>>, images: &[Vec<&str>]) -> Vec<String> {
     let infos: Vec<_> = closure.iter().collect();
     let mut by_package: HashMap<&str, Vec<KnownKey<'_>>> = HashMap::new();

@@ -275,7 +275,7 @@ fn add_folder(tree: &mut Tree, root: &Path, place: &[u8], depth: usize) -> io::R
     let folder = root.join(std::ffi::OsStr::from_bytes(place));
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        // Its layer is in the image's spec, and perhaps nowhere else.
+        // The layer is in the image's spec, and possibly nowhere else.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };

@@ -293,7 +293,7 @@ impl LayerRequest {
             "" => "config or copyToRoot",
             place => place,
         };
-        // Ignored paths do not count for the popularity of others, as in nix2container's closureGraph.
+        // Ignored paths do not count for the popularity of other paths, as in nix2container's closureGraph.
         let roots = || deps.iter().chain(&to_root).chain(&more_roots);
         let closure = closure.of_roots(roots(), what)?.without(&ignore);
         let roots: Vec<StorePath> = roots().filter(|path| closure.get(path).is_some()).cloned().collect();
