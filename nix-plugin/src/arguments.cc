@@ -133,7 +133,8 @@ Position Places::of(const std::string & message, const Position & call) const {
     for (auto & [place, position] : positions) {
         if (place.empty() || message.compare(0, place.size(), place) != 0) continue;
         // The place ends here: `groups[1]` is not the place of `groups[10]`, nor `config` that of `configRoots`.
-        if (message.size() > place.size() && (std::isalnum(static_cast<unsigned char>(message[place.size()])))) continue;
+        if (message.size() > place.size() && (std::isalnum(static_cast<unsigned char>(message[place.size()]))))
+            continue;
         if (longest && longest->size() >= place.size()) continue;
         longest = &place;
         pos = position;
@@ -156,7 +157,8 @@ Arguments read_arguments(EvalState & state, Value & v, const Position & pos, con
     state.forceValue(v, pos);
     if (v.type() != nix::nAttrs)
         compat::fail(state, pos,
-                     "the argument of builtins." + builtin + " must be an attribute set, but it is " + nix::showType(v));
+                     "the argument of builtins." + builtin + " must be an attribute set, but it is " +
+                         nix::showType(v));
     auto & request = out.request = Reader(state, out, builtin).read(v, Place{"", pos, image_argument()});
     if (!request.is_object()) request = json::object();
     auto is_absent = [&](const char * name) { return !request.contains(name) || request[name].is_null(); };

@@ -7,7 +7,8 @@ namespace nixply {
 
 /// The plugin's settings, in nix.conf and on the command line.
 struct Settings : nix::Config {
-    nix::Setting<unsigned int> jobs{this, 0, "nixply-jobs", "Number of threads that pack an image; 0 means one per core."};
+    nix::Setting<unsigned int> jobs{this, 0, "nixply-jobs",
+                                    "Number of threads that pack an image; 0 means one per core."};
 
     nix::Setting<std::string> cacheDir{
         this, "", "nixply-cache-dir",

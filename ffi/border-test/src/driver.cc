@@ -158,7 +158,8 @@ rust::String describe(rust::Str place) {
 
 rust::String roots(rust::Str request) {
     std::string shown;
-    for (auto & text : nixply::root_texts(request)) shown += std::string(text.place) + " " + std::string(text.path) + "\n";
+    for (auto & text : nixply::root_texts(request))
+        shown += std::string(text.place) + " " + std::string(text.path) + "\n";
     return shown;
 }
 
