@@ -1,7 +1,7 @@
 {
   description = "OCI images from Nix closures, at the speed of the hardware; a drop-in for nix2container";
 
-  # What NixOS' tests have passed with, and the binary cache has.
+  # The branch that has passed NixOS' tests and is in the binary cache.
   inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
 
   outputs =
@@ -9,7 +9,7 @@
     let
       inherit (builtins.seq (import ./nix/requirements.nix nixpkgs) nixpkgs) lib;
 
-      # Those of them that nixpkgs still has.
+      # Only those of them that nixpkgs still supports.
       systems = lib.intersectLists [
         "x86_64-linux"
         "aarch64-linux"
@@ -17,13 +17,13 @@
         "aarch64-darwin"
       ] (lib.systems.flakeExposed or (builtins.attrNames nixpkgs.legacyPackages));
 
-      # A plugin for nixpkgs' default Nix, and one for each that it has by its version: on Linux, where the plugin is for it.
+      # A plugin for nixpkgs' default Nix, and one for each Nix version that nixpkgs has. The plugin is for Linux only.
       plugins =
         pkgs: nixply-plugin:
         let
           inherit (import ./nix/nix-versions.nix) refusal;
           versions = lib.filterAttrs (name: _: builtins.match "nix_2_[0-9]+" name != null) (pkgs.nixVersions or { });
-          # Names of versions that nixpkgs has given up are errors there.
+          # nixpkgs keeps the names of removed versions as errors.
           fits = nix: (builtins.tryEval (lib.isDerivation nix && refusal nix == null)).value;
           named = {
             nixply-plugin = pkgs.nix;
@@ -61,7 +61,7 @@
       flakeModules.default = ./nix/flake-module.nix;
       flakeModule = ./nix/flake-module.nix;
 
-      # In devenv, in place of its own: `imports = [ inputs.nixply.devenvModules.containers ];`.
+      # For devenv; it replaces devenv's own module: `imports = [ inputs.nixply.devenvModules.containers ];`.
       devenvModules.containers = ./nix/devenv-module.nix;
     };
 }

@@ -19,6 +19,8 @@
   # OCI image config: Entrypoint, Cmd, Env, User, WorkingDir, ... in any case. The image contains the store paths that it
   # names, and their closures.
   config ? { },
+  # Labels, which are added to the config's `Labels`: a set of strings.
+  labels ? { },
   # A store path, or a list of them, whose contents are copied to the image's root.
   copyToRoot ? [ ],
   # Layers below the top layer, which has the contents of config and copyToRoot: sets with deps, copyToRoot, ignore, perms,

@@ -48,7 +48,7 @@ rec {
       healthcheckFile = if healthcheck == null then null else file "healthcheck.json" healthcheck;
     };
 
-  # Tag of an image that has none of its own: the hash part of its store path.
+  # Default tag of an image: the hash part of its store path.
   hashOf = drv: builtins.substring 0 32 (baseNameOf (builtins.unsafeDiscardStringContext drv.outPath));
 
   # Returns a derivation with these attributes, like those of nixpkgs. `drvAttrs` has all of them.

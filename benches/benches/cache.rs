@@ -1,5 +1,5 @@
-//! What the cache costs and spares, in processor time of the calls: keeping a segment, reading it with its checksums
-//! beside reading its files alone, and looking layers up. Everything is in the page cache.
+//! Cost and savings of the cache in CPU time: storing a segment, reading it with its checksums compared to reading its files,
+//! and looking up layers. All files are in the page cache.
 
 mod cpu_time;
 mod sample;
@@ -15,11 +15,11 @@ use nixply_packer::{BlobSink, BlobWriter, Cache, Codec, Control, FRAME_BYTES, Pa
 use sample::Sample;
 
 const BYTES: usize = 64 << 20;
-/// Plain segments are not kept.
+/// The cache does not store plain segments.
 const CODEC: &str = "zstd:1";
 const LAYERS: usize = 100;
 
-/// Wants all blobs, and drops them.
+/// Accepts all blobs and drops them.
 struct Dropped;
 
 impl BlobWriter for Dropped {
@@ -38,19 +38,19 @@ impl BlobSink for Dropped {
     }
 }
 
-/// A packer of one thread with a cache in this folder.
+/// Returns a packer with one thread and a cache in this folder.
 fn packer(folder: &Path) -> Packer {
     Packer::new(1).with_cache(Some(Cache::new(folder)))
 }
 
-/// All files below a folder.
+/// Returns all files below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries =
         std::fs::read_dir(folder).expect("it is there").map(|entry| entry.expect("it is there").path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// Reads files a frame at a time, as the cache does, and gives how many bytes they had.
+/// Reads files a frame at a time, like the cache, and returns their size.
 fn read(files: &[PathBuf], buffer: &mut Vec<u8>) -> usize {
     let mut total = 0;
     for file in files {

@@ -1,5 +1,5 @@
-//! What codecs cost: processor time of packing 16 MiB. Reading, the tar stream and its hash are in it; `none` is those
-//! alone. How codecs compare on real files is in docs/codecs.md.
+//! Cost of codecs: CPU time of packing 16 MiB, including reading, the tar stream and its hash; `none` is these alone.
+//! docs/codecs.md compares codecs on real files.
 
 mod cpu_time;
 mod sample;

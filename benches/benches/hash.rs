@@ -1,5 +1,5 @@
-//! What hashes cost: SHA-256 of a layer's stream, which every layer pays, and blake3 of a cached segment's frames, which
-//! is paid when they are read again. How SHA-256 compares with other crates' is in docs/codecs.md.
+//! Cost of hashes: SHA-256 of the stream of every layer, and blake3 of a cached segment's frames when they are read.
+//! docs/codecs.md compares implementations of SHA-256.
 
 mod cpu_time;
 
@@ -23,7 +23,7 @@ fn hash(criterion: &mut Criterion<CpuTime>) {
             DiffId::finish(hasher)
         });
     });
-    // A compressed frame has any length up to a frame's own.
+    // A compressed frame may have any length up to the size of a frame.
     for length in [64 << 10, 1 << 20, FRAME_BYTES] {
         group.bench_function(BenchmarkId::new("blake3, frames of KiB", length >> 10), |bencher| {
             bencher.iter(|| {

@@ -1,4 +1,4 @@
-//! Packing one layer of 64 MiB on all cores, by codec, in wall-clock time: `cargo bench -p nixply-benches`.
+//! Wall-clock time of packing one layer of 64 MiB on all cores, by codec: `cargo bench -p nixply-benches`.
 
 mod sample;
 

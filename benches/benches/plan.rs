@@ -1,4 +1,4 @@
-//! What planning costs: 20,000 paths, by strategy, and with half of them in parent layers or ignored.
+//! Cost of planning 20,000 paths: by strategy, and with half of the paths in parent layers or ignored.
 
 mod cpu_time;
 
@@ -10,7 +10,7 @@ use nixply_packer::{Closure, PathInfo, PlannedPath, StorePath, Strategy};
 const PATHS: usize = 20_000;
 const MAX_LAYERS: usize = 100;
 
-/// Every path refers to four that come before it. Every 50th is large.
+/// Every path refers to four earlier ones. Every 50th is large.
 fn closure() -> Closure {
     let path = |at: usize| {
         StorePath::parse(&format!("/nix/store/{at:032}-package{}-1.{}", at / 3, at % 17)).unwrap()

@@ -1,4 +1,4 @@
-//! What rules cost: 42,000 file names, 41 perms, as in nix2container#228.
+//! Cost of rules: 42,000 file names and 41 perms, as in nix2container#228.
 
 mod cpu_time;
 
@@ -10,10 +10,10 @@ const STORE_PATH: &str = "/nix/store/x896lxz471i4rgicjxygfh37a0appv7l-home";
 const FILES: usize = 42_000;
 const PERMS: usize = 41;
 
-/// The regular expression of the rule of this number.
+/// Returns the regular expression of a rule.
 type Expression = fn(usize) -> String;
 
-/// Names as in a home folder's or a package's tree, four folders deep.
+/// Returns names like those in a home folder or a package, four folders deep.
 fn names() -> Vec<Vec<u8>> {
     let folders = ["bin", "lib/python3.11/site-packages", "share/doc", "home/user/.config", "etc"];
     let name = |at: usize| {

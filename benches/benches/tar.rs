@@ -1,5 +1,5 @@
-//! What tar streams cost: walking, headers and files' contents, one thread. Hashing the stream is in it; the bench `hash`
-//! tells how much that is.
+//! Cost of tar streams on one thread: walking, headers and files' contents, including the stream's hash, which the benchmark `hash`
+//! measures separately.
 
 mod cpu_time;
 mod sample;
@@ -17,7 +17,7 @@ fn tar(criterion: &mut Criterion<CpuTime>) {
         Sample::new((0..FILES).map(move |at| (name(at), sample::bytes(length))))
     };
     let short = |at: usize| format!("lib/module{}/file{at}.py", at / 100);
-    // A name of more than 100 bytes that no USTAR header can hold, and so takes a PAX header ahead of its own.
+    // A name of more than 100 bytes that does not fit into a USTAR header and needs a PAX header.
     let long = |at: usize| format!("lib/module{}/{}{at}.py", at / 100, "long".repeat(40));
     let mut group = criterion.benchmark_group("tar, 20,000 files");
     group.throughput(Throughput::Elements(FILES as u64)).sample_size(10);

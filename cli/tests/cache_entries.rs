@@ -68,7 +68,7 @@ fn cache_verify_compares_segments_with_the_store() {
     );
 }
 
-/// Files of other kinds in place of the cache's record, and processes that hold its lock.
+/// Special files instead of the cache's record, and processes that hold its lock.
 #[test]
 fn unreadable_cache_marker_does_not_fail_builds() {
     let world = World::new(1000, "zstd:1");

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use stores::{HANGS, World, fifo, finish, said};
 
-/// What a shell's process substitution passes as a file.
+/// Documents through symlinks, pipes, a FIFO and a shell's process substitution.
 #[test]
 fn documents_can_be_links_and_pipes() {
     let world = World::new(1000, "zstd:1");

@@ -17,9 +17,9 @@ use self::written::{OTHER, WRITERS, World, Writer, is_root, sh, skipped, text, u
 struct Place {
     /// Shell code that makes it. OUT is the output's name, OLD a file with the old content.
     arrange: &'static str,
-    /// What root does to the output if the directory belongs to the user.
+    /// Shell code that root runs on the output if the directory belongs to the user.
     change: &'static str,
-    /// What to check afterwards.
+    /// Shell code that checks the result.
     look: &'static str,
     seen: &'static str,
     ends: Ends,
@@ -192,7 +192,7 @@ fn every_command_writes_to_every_kind_of_output() {
     });
 }
 
-/// What a command writes.
+/// Expected content of a command's output.
 struct Expected {
     new: Vec<u8>,
     over: Vec<u8>,

@@ -11,14 +11,11 @@ pub(crate) fn closure(infos: &[bridge::PathInfo]) -> Result<Closure> {
         let wrong = |why| Error::invalid(format!("closure, hash of {}", info.path), why);
         nar_hash::check(&info.nar_hash).map_err(wrong)?;
     }
+    let parsed = |path: &String| StorePath::parse(path).map_err(|error| Error::invalid("closure", error));
     let infos = infos.iter().map(|info| {
         Ok(PathInfo {
-            path: StorePath::parse(&info.path)?,
-            references: info
-                .references
-                .iter()
-                .map(|path| StorePath::parse(path))
-                .collect::<Result<_, _>>()?,
+            path: parsed(&info.path)?,
+            references: info.references.iter().map(parsed).collect::<Result<_>>()?,
             nar_hash: info.nar_hash.clone(),
             nar_size: info.nar_size,
         })

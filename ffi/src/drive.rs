@@ -11,7 +11,7 @@ use nixply_packer::{Control, Error, PackedLayer, Progress, Result};
 
 use crate::bridge::Observer;
 
-/// How often the observer is asked whether to stop.
+/// Interval at which the observer is asked whether to stop.
 const POLL: Duration = Duration::from_millis(50);
 
 enum Event {
@@ -24,7 +24,7 @@ struct Channel(Sender<Event>);
 
 impl Channel {
     fn send(&self, event: Event) {
-        // Nobody listens once the caller has given up; there is nobody left to tell either.
+        // Sending fails once the caller has given up. Then the error has no recipient either.
         let _ = self.0.send(event);
     }
 }
@@ -43,8 +43,8 @@ impl Progress for Channel {
     }
 }
 
-/// Does `work` on another thread, which has ended when this returns. A panic in it goes on here. It is an error where the
-/// system gives no thread: on the caller's own, nobody would ask the observer whether to stop.
+/// Runs `work` on another thread, which ends before this function returns, and passes its panics on. Fails if the system starts
+/// no thread: on the caller's thread, `work` would keep the observer from being asked whether to stop.
 pub(crate) fn drive<T: Send>(
     mut observer: Pin<&mut Observer>,
     work: impl FnOnce(&Control<'_>) -> Result<T> + Send,

@@ -193,7 +193,7 @@ fn packer(machine: &bridge::Machine) -> Packer {
     Packer::new(machine.threads as usize).with_store_check(machine.check_store)
 }
 
-/// How many bytes the cache may have, as the setting says it.
+/// Parses the setting for the maximum size of the cache, in bytes.
 fn limit(text: &str) -> Result<u64, Error> {
     let given = if text.is_empty() { "0" } else { text };
     let size: ByteSize = given.parse().map_err(|_| {

@@ -191,9 +191,8 @@ fn unregistrable_paths_are_refused() {
     }
     let text = refused(PathInfo { nar_size: 0, ..info(&a, HASHES[0], &[]) });
     assert!(text.contains("does not have its archive's size"), "{text}");
-    for bad in ["/nix/store/../x", "/etc/passwd", "/nix/store"] {
-        assert!(refused(info(bad, HASHES[0], &[])).contains("is not valid"), "{bad}");
-    }
+    let elsewhere = a.replace("/nix/store", "/gnu/store");
+    assert!(refused(info(&elsewhere, HASHES[0], &[])).contains("is not valid"), "{elsewhere}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was written");
 }
 

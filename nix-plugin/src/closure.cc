@@ -41,7 +41,7 @@ Query realise(nix::EvalState & state, std::vector<Arguments> & images, const com
     auto realised = build(state, context, pos, builtin);
     auto roots = realised.paths;
     for (auto & image : images) {
-        // Placeholders occur in JSON as they are: they have no characters that JSON escapes.
+        // JSON contains placeholders unchanged: they have no characters that JSON escapes.
         if (!realised.rewrites.empty())
             image.request = nlohmann::json::parse(nix::rewriteStrings(image.request.dump(), realised.rewrites));
         auto & config_roots = image.request["configRoots"] = nlohmann::json::array();

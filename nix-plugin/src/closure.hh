@@ -12,8 +12,8 @@ struct Query {
     Machine machine;
 };
 
-/// Realises what the images' arguments name (all at once), completes their requests with what became of it, and asks the
-/// store for the closure of them all.
+/// Realises all store paths in the images' arguments at once, completes their requests with the resulting paths, and asks the
+/// store for their common closure.
 Query realise(nix::EvalState & state, std::vector<Arguments> & images, const compat::Position & pos,
               const std::string & builtin);
 

@@ -50,7 +50,7 @@ json strings(const rust::Vec<rust::String> & texts) {
     return out;
 }
 
-/// The spec's file name, as nix2container has it, with the last part of the image's name.
+/// Returns the spec's file name, which nix2container forms in the same way from the last part of the image's name.
 std::string spec_name(const std::string & image) { return "image-" + image.substr(image.rfind('/') + 1) + ".json"; }
 
 Value * text_value(EvalState & state, const std::string & text) {

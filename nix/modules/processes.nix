@@ -127,7 +127,7 @@ in
           ${manager.after}
           exit "$code"
         }
-        # A signal before there is a manager: what is left of the first hook is skipped.
+        # A signal before the manager has started skips the rest of the first hook.
         stop() {
           if [ -n "$manager" ]; then
             kill -TERM "$manager"

@@ -1,7 +1,7 @@
-//! Kinds of arguments: how each reads its value, and how the schema describes it.
+//! Kinds of arguments: each defines how its value is read and how the schema describes it.
 //!
-//! A field of a request names its kind once, as in `#[serde(with = "Word")]`. serde takes the reader from it and schemars the
-//! schema. Checks that need a store or a closure come later, with the plan.
+//! A field of a request names its kind once, as in `#[serde(with = "Word")]`. serde uses the kind's reader and schemars its
+//! schema. Checks that need a store or a closure come later, during planning.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,10 +12,10 @@ use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
 
-/// The key of a schema that says what an argument's text may name: a [`Names`].
+/// Key of a schema for the store paths that an argument's text may name: a [`Names`].
 pub(crate) const NAMES: &str = "x-nixply-names";
 
-/// The key of a schema that marks an argument as an option of `containers.NAME`.
+/// Key of a schema that marks an argument as an option of `containers.NAME`.
 pub(crate) const CONTAINER_OPTION: &str = "x-nixply-container-option";
 
 /// Store paths that an argument's text may name.
@@ -25,7 +25,7 @@ pub enum Names {
     Nothing,
     /// A store path. The image contains it and its closure.
     Root,
-    /// A store path that the image may contain for another reason, as in `ignore`.
+    /// A store path that the argument does not add to the image, as in `ignore`.
     Mention,
     /// Any number of store paths within a larger text: those of the OCI config, which the image contains with their closures.
     Config,
@@ -63,7 +63,7 @@ pub(crate) trait Kind {
     }
 }
 
-/// An argument that may be absent, which is `None`.
+/// An argument that may be absent, which is read as `None`.
 pub(crate) struct Optional<K>(PhantomData<K>);
 
 impl<K: Kind> Kind for Optional<K> {
@@ -128,7 +128,7 @@ impl Kind for Word {
     }
 }
 
-/// Text, perhaps empty, that names no store path.
+/// Text, perhaps empty, that does not name a store path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plain;
 
@@ -166,12 +166,12 @@ impl Kind for Roots {
     }
 }
 
-/// A store path that the image may contain for another reason.
+/// A store path that the argument does not add to the image.
 pub(crate) struct Mention;
 
 schema!(Mention, { "type": "string", "minLength": 1, "format": "store-path", NAMES: Names::Mention.text() });
 
-/// A list of store paths that the image may contain for another reason; a single one is a list of one.
+/// A list of store paths that the argument does not add to the image; a single one is a list of one.
 pub(crate) struct Mentions;
 
 schema!(Mentions, {
@@ -190,7 +190,7 @@ impl Kind for Mentions {
     }
 }
 
-/// The largest number of layers that an argument may name. It only keeps typing errors away: runtimes take far fewer.
+/// Maximum number of layers in an argument. It only catches typing errors: runtimes accept far fewer.
 const MOST_LAYERS: u64 = 1_000_000;
 
 /// A number of layers.
@@ -206,7 +206,7 @@ impl Kind for Count {
     }
 }
 
-/// The highest id of a user or group in Linux. chown(2) takes the next one for "do not change".
+/// The highest id of a user or group in Linux. For chown(2) the next one means "do not change".
 pub(crate) const MOST_ID: i64 = 4_294_967_294;
 
 /// The id of a user or group.
@@ -259,11 +259,11 @@ schema!(Config, {
     "type": "object",
     "properties": {
         "User": { "type": "string" },
-        "ExposedPorts": { "type": "object" },
+        "ExposedPorts": { "type": "object", "additionalProperties": { "type": "object" } },
         "Env": { "type": "array", "items": { "type": "string" } },
         "Entrypoint": { "type": "array", "items": { "type": "string" } },
         "Cmd": { "type": "array", "items": { "type": "string" } },
-        "Volumes": { "type": "object" },
+        "Volumes": { "type": "object", "additionalProperties": { "type": "object" } },
         "WorkingDir": { "type": "string" },
         "Labels": { "type": "object", "additionalProperties": { "type": "string" } },
         "StopSignal": { "type": "string" },
@@ -280,7 +280,7 @@ impl Kind for Config {
     }
 }
 
-/// Text that is not empty; what it is, for messages.
+/// Reads text that is not empty. The field describes it, for messages.
 struct NonEmpty(&'static str);
 
 impl Visitor<'_> for NonEmpty {
@@ -298,7 +298,7 @@ impl Visitor<'_> for NonEmpty {
     }
 }
 
-/// A list of texts that are not empty; a single text is a list of one.
+/// Reads a list of non-empty texts; a single text is a list of one.
 struct OneOrMany;
 
 impl<'de> Visitor<'de> for OneOrMany {
@@ -329,7 +329,7 @@ impl<'de> Visitor<'de> for OneOrMany {
     }
 }
 
-/// A whole number from `least` to [`MOST_LAYERS`].
+/// Reads a whole number from `least` to [`MOST_LAYERS`].
 struct Whole {
     least: u64,
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 const SUFFIX: &[u8] = b"~nix~case~hack~";
 
-/// Cuts the case hack's suffix off every component of `path`.
+/// Removes the case hack's suffix from every component of `path`.
 pub(crate) fn strip_case_hack(path: &[u8]) -> Cow<'_, [u8]> {
     let at = |part: &[u8]| part.windows(SUFFIX.len()).position(|window| window == SUFFIX);
     if at(path).is_none() {

@@ -1,4 +1,4 @@
-//! The closure: store paths with their references, sizes and hashes. After this stage nobody asks Nix anything.
+//! The closure: store paths with their references, sizes and hashes. Later stages never query Nix.
 
 mod json;
 
@@ -12,24 +12,24 @@ use crate::owner::{self, Above};
 use crate::store_path::{HASH_DIGITS, StorePath, check_base, is_name, is_plain_directory};
 use crate::wording::quoted;
 
-/// Where store paths are named, and where their files lie on this machine. The two differ for a chroot store
-/// (`--store DIR`), whose `/nix/store` is `DIR/nix/store`.
+/// A store: the directory in the names of store paths, and the directory with their files on this machine. The two differ for a
+/// chroot store (`--store DIR`), whose `/nix/store` is `DIR/nix/store`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
-    /// The store directory as store paths name it, without a slash at its end.
+    /// The store directory in the names of store paths, without a trailing slash.
     pub dir: String,
-    /// The same directory on this machine.
+    /// The store directory on this machine.
     pub real_dir: PathBuf,
 }
 
 impl Store {
-    /// A store whose files lie where their names say.
+    /// Returns a store whose files are at the paths that their names state.
     pub fn at(dir: impl Into<String>) -> Self {
         let dir = dir.into();
         Self { real_dir: dir.clone().into(), dir }
     }
 
-    /// As [`Store::at`], of a directory that a user names: an absolute path. Slashes at its end do not count.
+    /// As [`Store::at`], for a directory that a user names: an absolute path, perhaps with trailing slashes.
     pub fn named(dir: &str) -> Result<Self> {
         let trimmed = dir.trim_end_matches('/');
         match is_plain_directory(trimmed) {
@@ -41,7 +41,7 @@ impl Store {
         }
     }
 
-    /// The store that `path`, a store path's full name, is in.
+    /// Returns the store of `path`, a store path's full name.
     pub fn of(path: &str) -> Result<Self> {
         let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
         let store = Self::named(dir)
@@ -50,12 +50,12 @@ impl Store {
         Ok(store)
     }
 
-    /// The file or directory of a store path on this machine. A path outside of the store is itself.
+    /// Returns the path of a store path on this machine. Paths outside the store are returned unchanged.
     pub fn real_path(&self, path: &StorePath) -> PathBuf {
         self.real_file(path.as_str())
     }
 
-    /// As [`Store::real_path`], of any name, such as that of a file below a store path.
+    /// As [`Store::real_path`], for any name, such as that of a file below a store path.
     pub fn real_file(&self, name: &str) -> PathBuf {
         match name.strip_prefix(&self.dir).and_then(|rest| rest.strip_prefix('/')) {
             Some(name) => self.real_dir.join(name),
@@ -63,8 +63,8 @@ impl Store {
         }
     }
 
-    /// What may be store paths in a text, each once, sorted. A name goes as far as a store path's name may, which can be
-    /// too far (`${path}.lock`): see [`Store::shortened`]. The hash tells which path is meant.
+    /// Returns the possible store paths in a text, without duplicates and sorted. Each extends over all characters that a store
+    /// path's name may have, which can be too many (`${path}.lock`): see [`Store::shortened`]. The hash identifies the path.
     pub fn paths_in<'t>(&self, text: &'t [u8]) -> impl Iterator<Item = StorePath> + use<'t> {
         let prefix = format!("{}/", self.dir);
         let mut found = std::collections::BTreeSet::new();
@@ -80,20 +80,20 @@ impl Store {
         found.into_iter()
     }
 
-    /// A store path's hash.
+    /// Returns a store path's hash.
     pub fn hash<'p>(&self, path: &'p StorePath) -> Option<&'p str> {
         path.as_str().strip_prefix(&self.dir)?.strip_prefix('/')?.get(..HASH_DIGITS)
     }
 
-    /// The path and every shorter one with its hash, longest first.
+    /// Returns the path and every shorter path with the same hash, longest first.
     pub fn shortened(&self, path: &StorePath) -> impl Iterator<Item = StorePath> {
         let text = path.as_str().to_owned();
         let shortest = self.dir.len() + "/".len() + HASH_DIGITS + "-".len() + 1;
         (shortest..=text.len()).rev().filter_map(move |end| StorePath::parse(text.get(..end)?).ok())
     }
 
-    /// Checks that `path` is a store path's full name, perhaps with something below it that is nowhere else: not by its name,
-    /// and not by symlinks, as far as it is there.
+    /// Checks that `path` is a store path's full name or the path of a file below it. Neither `..` in the path nor symlinks
+    /// that exist may lead out of the store.
     pub fn check_below(&self, path: &str) -> Result<()> {
         let name = path.strip_prefix(&self.dir).and_then(|rest| rest.strip_prefix('/'));
         let end = name.and_then(|name| Some(path.len() - name.len() + name.find('/')?)).unwrap_or(path.len());
@@ -112,13 +112,13 @@ impl Store {
         }
     }
 
-    /// Checks that no other user but root can put files into the store.
+    /// Checks that no user other than this one and root can put files into the store.
     pub fn check_owner(&self) -> Result<()> {
         owner::check_store(&self.real_dir, Above::Not)
     }
 
-    /// As [`Store::check_owner`]. Where `spec`, a file, lies in the store, it may be the only sign that this is one: then no other
-    /// user may be able to put another directory in the store's place either.
+    /// As [`Store::check_owner`]. If the file `spec` is directly in the store directory, it may be the only evidence that the
+    /// directory is a store. Then no other user may be able to replace the store directory either.
     pub fn check_owner_for(&self, spec: &Path) -> Result<()> {
         let folder = spec.canonicalize().ok().and_then(|file| file.parent().map(Path::to_path_buf));
         let above = match folder.is_some() && folder == self.real_dir.canonicalize().ok() {
@@ -128,7 +128,7 @@ impl Store {
         owner::check_store(&self.real_dir, above)
     }
 
-    /// Checks that `path` is a store path's full name and nothing below it.
+    /// Checks that `path` is a store path's full name, with nothing below it.
     pub fn check(&self, path: &str) -> Result<StorePath> {
         let what = || format!("store path {}", quoted(path));
         let name = path.strip_prefix(&self.dir).and_then(|rest| rest.strip_prefix('/'));
@@ -143,20 +143,20 @@ fn find(text: &[u8], what: &[u8]) -> Option<usize> {
     text.windows(what.len()).position(|window| window == what)
 }
 
-/// What Nix knows of one store path.
+/// Nix's record of a store path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathInfo {
-    /// The path.
+    /// The store path.
     pub path: StorePath,
-    /// Paths that it refers to, itself perhaps among them.
+    /// Store paths that it refers to, perhaps including itself.
     pub references: Vec<StorePath>,
-    /// The hash of its archive, in any form in which Nix prints it; empty where the closure came without.
+    /// Hash of its archive, in any of the forms that Nix prints; empty if the closure has none.
     pub nar_hash: String,
-    /// The size of its archive in bytes; 0 where the closure came without.
+    /// Size of its archive in bytes; 0 if the closure has none.
     pub nar_size: u64,
 }
 
-/// Store paths with their references, in an order that matters to [`crate::plan`]'s ties.
+/// Store paths with their references, in an order that decides ties in [`crate::plan`].
 #[derive(Debug, Clone, Default)]
 pub struct Closure {
     infos: Vec<PathInfo>,
@@ -164,7 +164,8 @@ pub struct Closure {
 }
 
 impl Closure {
-    /// A closure in the order given. A path listed twice counts where it came first, with the references of both.
+    /// Creates a closure in the given order. A path that is listed twice keeps its first position and has the references of
+    /// both entries.
     pub fn new(infos: impl IntoIterator<Item = PathInfo>) -> Self {
         let mut closure = Self::default();
         for info in infos {
@@ -186,44 +187,44 @@ impl Closure {
         closure
     }
 
-    /// The paths, in order.
+    /// Iterates over the entries, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &PathInfo> {
         self.infos.iter()
     }
 
-    /// How many paths there are.
+    /// Returns the number of paths.
     pub fn len(&self) -> usize {
         self.infos.len()
     }
 
-    /// Whether there are none.
+    /// Whether the closure has no paths.
     pub fn is_empty(&self) -> bool {
         self.infos.is_empty()
     }
 
-    /// One path's entry.
+    /// Returns the entry of a path.
     pub fn get(&self, path: &StorePath) -> Option<&PathInfo> {
         self.index.get(path).map(|index| &self.infos[*index])
     }
 
-    /// The entry of the path with this full name.
+    /// Returns the entry of the path with this full name.
     pub fn get_named(&self, path: &str) -> Option<&PathInfo> {
         self.get(&StorePath::parse(path).ok()?)
     }
 
-    /// The entry at a place in the order. Panics where there is none.
+    /// Returns the entry at an index. Panics if there is none.
     pub(crate) fn at(&self, place: usize) -> &PathInfo {
         &self.infos[place]
     }
 
-    /// One path's place in the order.
+    /// Returns a path's index.
     pub fn place(&self, path: &StorePath) -> Option<usize> {
         self.index.get(path).copied()
     }
 
-    /// The closure of `roots` within this one, sorted by path with sorted references: the canonical order, which
-    /// nix2container's `closureGraph` has too. Errors where a root or a reference is not in this closure; `what` names
-    /// who gave the roots.
+    /// Returns the closure of `roots` within this one, sorted by path with sorted references: the canonical order, which
+    /// nix2container's `closureGraph` also has. Fails if a root or a reference is not in this closure; `what` names the origin
+    /// of the roots.
     pub fn of_roots<'r>(&self, roots: impl IntoIterator<Item = &'r StorePath>, what: &str) -> Result<Self> {
         let missing = |path: &StorePath, referrer: &str, referrer_is_root| Error::NotInClosure {
             path: path.to_string(),
@@ -257,7 +258,7 @@ impl Closure {
         Ok(Self::new(infos))
     }
 
-    /// The closure without these paths and without references to them, in the same order.
+    /// Returns the closure without these paths and without references to them, in the same order.
     #[must_use]
     pub fn without(self, paths: &[StorePath]) -> Self {
         if paths.is_empty() {
@@ -271,8 +272,8 @@ impl Closure {
         }))
     }
 
-    /// Checks that all entries and all references are store paths of `store`. An entry names a file that is read, so it is
-    /// no less to be checked than a path in a request.
+    /// Checks that all entries and all references are store paths of `store`. Entries need the same check as a request's paths,
+    /// because the packer reads the files that they name.
     pub fn check(&self, store: &Store) -> Result<()> {
         for info in &self.infos {
             store.check(info.path.as_str()).map_err(|error| Error::invalid("closure", error))?;
@@ -328,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_store_paths_pass() {
+    fn check_accepts_only_whole_store_paths() {
         let store = Store::at("/nix/store");
         let good = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-perl5.36-a_b+c?d=e";
         assert_eq!(store.check(good).unwrap().as_str(), good);
@@ -340,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_below_a_store_path_is_nowhere_else() {
+    fn check_below_rejects_paths_out_of_the_store_path() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = Store::at("/nix/store");
         store.real_dir = folder.path().join("store");

@@ -1,6 +1,6 @@
-//! Codecs. A layer's tar stream is cut into frames at constants of the format, and each frame is compressed alone: a
-//! zstd frame or a gzip member. Their concatenation is what zstd and gzip readers take for one stream (RFC 8878 3.1,
-//! RFC 1952 2.2). So the bytes depend on nothing but the content, the codec and its level.
+//! Codecs. A layer's tar stream is cut into frames at positions that the format fixes, and each frame is compressed separately:
+//! a zstd frame or a gzip member. zstd and gzip readers treat the concatenation as one stream (RFC 8878 3.1, RFC 1952 2.2). So
+//! the bytes depend only on the content, the codec and its level.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,43 +12,43 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::wording::quoted;
 
-/// Changes whenever the bytes of a blob would change for the same request: another frame size, another segment
-/// order, another codec version.
+/// Version of the blobs' bytes. Changes whenever the same request would produce other bytes: another frame size, another
+/// segment order, another codec version.
 pub(crate) const FORMAT_VERSION: u32 = 2;
 
-/// The most uncompressed bytes in one frame. A store path's segment begins a new frame.
+/// Maximum number of uncompressed bytes in one frame. A store path's segment begins a new frame.
 pub const FRAME_BYTES: usize = 4 << 20;
 
-/// The logarithm of zstd's window, which is as large as a frame.
+/// Logarithm of zstd's window, which is as large as a frame.
 const WINDOW_LOG: u32 = FRAME_BYTES.ilog2();
 
-/// How blobs are compressed.
+/// A codec for blobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Codec {
     /// Plain tar: a blob's digest is its diff_id.
     #[default]
     None,
-    /// What every runtime takes. Levels 1 to 12 (libdeflate's).
+    /// Every runtime accepts it. Levels 1 to 12 (libdeflate's).
     Gzip {
-        /// Effort.
+        /// Compression level.
         level: u8,
     },
-    /// Faster and smaller; Docker takes it since 23. Levels 1 to 19.
+    /// Faster and smaller; Docker accepts it since 23. Levels 1 to 19.
     Zstd {
-        /// Effort.
+        /// Compression level.
         level: u8,
     },
 }
 
-/// Facts of a codec: the one place that names it, its levels and its media type.
+/// A codec's properties: the only definition of its name, levels and media type.
 struct Facts {
     name: &'static str,
-    /// The level of the bare name, and the highest level; the lowest is 1. Absent where there are no levels.
+    /// The default level and the highest level; the lowest is 1. `None` if the codec has no levels.
     levels: Option<(u8, u8)>,
     /// OCI's media type of a layer (image-spec, "media types").
     media_type: &'static str,
-    /// The ending of a blob's file name.
+    /// Extension of a blob's file name.
     suffix: &'static str,
     /// The codec with a level.
     codec: fn(u8) -> Codec,
@@ -95,17 +95,17 @@ impl Codec {
         }
     }
 
-    /// The media type of a layer blob.
+    /// Returns the media type of a layer blob.
     pub fn media_type(self) -> &'static str {
         self.facts().media_type
     }
 
-    /// The ending of a blob's file name, as in `.tar.gz`.
+    /// Returns the extension of a blob's file name, as in `.tar.gz`.
     pub fn suffix(self) -> &'static str {
         self.facts().suffix
     }
 
-    /// The codec of a name, with the level that is next to `level`, or its default level.
+    /// Returns the codec with this name, with its level nearest to `level`, or with its default level.
     pub fn with_level_near(name: &str, level: Option<i64>) -> Option<Self> {
         let facts = CODECS.iter().find(|facts| facts.name == name)?;
         let (default, most) = facts.levels.unwrap_or_default();
@@ -113,7 +113,7 @@ impl Codec {
         Some((facts.codec)(level))
     }
 
-    /// The forms of a codec, for messages.
+    /// Lists the forms of a codec, for messages.
     pub fn forms() -> String {
         let names: Vec<&str> = CODECS.iter().map(|facts| facts.name).collect();
         let levels = CODECS.iter().filter_map(|facts| {
@@ -127,12 +127,12 @@ impl Codec {
         )
     }
 
-    /// The highest level of each codec that has levels; the lowest is 1.
+    /// Returns the highest level of each codec that has levels; the lowest is 1.
     pub fn highest_levels() -> BTreeMap<&'static str, u8> {
         CODECS.iter().filter_map(|facts| Some((facts.name, facts.levels?.1))).collect()
     }
 
-    /// A regular expression that matches every form of a codec.
+    /// Returns a regular expression that matches every form of a codec.
     pub fn pattern() -> String {
         let one = |facts: &Facts| match facts.levels {
             None => facts.name.to_owned(),
@@ -182,7 +182,7 @@ impl TryFrom<String> for Codec {
 impl std::str::FromStr for Codec {
     type Err = Error;
 
-    /// `none`, `gzip`, `zstd`, or one of the latter with a level: `zstd:9`.
+    /// Parses `none`, `gzip`, `zstd`, or one of the last two with a level: `zstd:9`.
     fn from_str(text: &str) -> Result<Self> {
         let (name, level) = text.split_once(':').map_or((text, None), |(name, level)| (name, Some(level)));
         let facts = CODECS.iter().find(|facts| facts.name == name);
@@ -190,7 +190,7 @@ impl std::str::FromStr for Codec {
             (Some((default, _)), None) => Some(default),
             (None, None) => Some(0),
             (None, Some(_)) => None,
-            // Digits alone: Rust's parser also accepts a sign.
+            // Only digits: Rust's parser also accepts a sign.
             (Some(_), Some(level)) if !level.bytes().all(|byte| byte.is_ascii_digit()) => None,
             (Some((_, most)), Some(level)) => level.parse().ok().filter(|level| (1..=most).contains(level)),
         };
@@ -200,7 +200,7 @@ impl std::str::FromStr for Codec {
     }
 }
 
-/// Compresses frames on any number of threads, keeping the compressors' working memory between frames.
+/// Compresses frames on any number of threads. It reuses the compressors' working memory.
 pub(crate) struct Compressor {
     codec: Codec,
     gzip: Mutex<Vec<libdeflater::Compressor>>,
@@ -216,7 +216,7 @@ impl Compressor {
         self.codec
     }
 
-    /// Compresses one frame into `out`, replacing what is there.
+    /// Compresses one frame into `out` and replaces its content.
     pub(crate) fn frame(&self, frame: &[u8], out: &mut Vec<u8>) -> Result<()> {
         out.clear();
         match self.codec {
@@ -239,7 +239,7 @@ impl Compressor {
             }
             Codec::Zstd { level } => {
                 let failed = |code| match zstd_safe::get_error_name(code) {
-                    // There is no other way to tell.
+                    // zstd's error name is the only sign of this error.
                     name if name.contains("not enough memory") => Error::Memory,
                     name => Error::invalid("zstd frame", name),
                 };
@@ -249,8 +249,8 @@ impl Compressor {
                         let mut context = zstd_safe::CCtx::try_create().ok_or(Error::Memory)?;
                         let level = zstd_safe::CParameter::CompressionLevel(level.into());
                         context.set_parameter(level).map_err(failed)?;
-                        // As long as a frame: a smaller one, as the lowest levels have it, gives more bytes in no less
-                        // time.
+                        // The window is as large as a frame. The lowest levels default to a smaller one, which makes larger
+                        // output in no less time.
                         context
                             .set_parameter(zstd_safe::CParameter::WindowLog(WINDOW_LOG))
                             .map_err(failed)?;
@@ -266,7 +266,7 @@ impl Compressor {
     }
 }
 
-/// Undoes what a [`Compressor`] of the same codec did, a frame at a time.
+/// Decompresses a [`Compressor`]'s frames, one at a time.
 pub(crate) enum Decompressor {
     None,
     Gzip(libdeflater::Decompressor),
@@ -282,7 +282,7 @@ impl Decompressor {
         })
     }
 
-    /// Fills `plain` exactly; false where the frame is not one of so many bytes.
+    /// Fills `plain` exactly; returns false if the frame does not decompress to exactly that many bytes.
     pub(crate) fn frame(&mut self, compressed: &[u8], plain: &mut [u8]) -> bool {
         let length = plain.len();
         match self {

@@ -1,4 +1,4 @@
-//! Progress reports and cancellation: how a caller follows and stops planning and packing.
+//! Progress reports and cancellation: with these a caller follows and stops planning and packing.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::error::{Error, Result};
 use crate::layer::PackedLayer;
 
-/// A flag that another thread sets when planning is to end, or none. Planning looks at it many times a second.
+/// A flag that another thread sets to stop planning, or no flag. Planning checks it many times a second.
 #[derive(Clone, Copy, Default)]
 pub struct Stop<'s>(Option<&'s AtomicBool>);
 
 impl<'s> Stop<'s> {
-    /// Planning ends with [`Error::Interrupted`] soon after `flag` becomes true.
+    /// Stops planning with [`Error::Interrupted`] soon after `flag` becomes true.
     pub fn new(flag: &'s AtomicBool) -> Self {
         Self(Some(flag))
     }
@@ -21,7 +21,7 @@ impl<'s> Stop<'s> {
         self.0.is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 
-    /// An error once the flag is set.
+    /// Fails if the flag is set.
     pub(crate) fn check(self) -> Result<()> {
         if self.is_set() { Err(Error::Interrupted) } else { Ok(()) }
     }
@@ -33,25 +33,25 @@ impl fmt::Debug for Stop<'_> {
     }
 }
 
-/// Hears how packing goes. Called from the packer's threads. A layer's number is its place in the image if the sink says
-/// which that is ([`BlobSink::recorded`](crate::pack::BlobSink::recorded)), else its place in the call, from 0.
+/// Receives the progress of packing. The packer's threads call it. A layer's number is its index in the image if the sink knows
+/// that index ([`BlobSink::recorded`](crate::pack::BlobSink::recorded)), otherwise its index in the call, from 0.
 pub trait Progress: Sync {
-    /// A call begins to pack so many layers; those that are known are not among them. They have about so many bytes
-    /// together, or 0 where that is unknown.
+    /// Called when a call begins to pack `layers` layers, which do not include known ones. `expected` is their approximate
+    /// total size in bytes, or 0 if unknown.
     fn packing_started(&self, _layers: usize, _expected: u64) {}
-    /// Work on a layer has begun. Its store paths' archives have so many bytes together, where that is known; its tar
-    /// stream has about as many.
+    /// Called when work on a layer begins. `expected` is the total size of its store paths' archives in bytes, if known; its
+    /// tar stream has about the same size.
     fn layer_started(&self, _layer: usize, _expected: u64) {}
-    /// So many further bytes of a layer's tar stream have been packed.
+    /// Called after another `bytes` bytes of a layer's tar stream are packed.
     fn packed(&self, _layer: usize, _bytes: u64) {}
-    /// A layer is done.
+    /// Called when a layer is done.
     fn layer_finished(&self, _layer: usize, _packed: &PackedLayer) {}
 }
 
-/// Nobody listens.
+/// Ignores all progress.
 impl Progress for () {}
 
-/// How a call is steered from outside.
+/// A caller's controls for a call: cancellation, progress and the case hack.
 pub struct Control<'c> {
     stop: &'c AtomicBool,
     pub(crate) progress: &'c dyn Progress,
@@ -59,18 +59,18 @@ pub struct Control<'c> {
 }
 
 impl<'c> Control<'c> {
-    /// Packing ends with [`Error::Interrupted`] soon after `stop` becomes true.
+    /// Stops packing with [`Error::Interrupted`] soon after `stop` becomes true.
     pub fn new(stop: &'c AtomicBool, progress: &'c dyn Progress) -> Self {
-        // macOS stores have the case hack by default; elsewhere such a name is a name.
+        // macOS stores have the case hack by default; elsewhere its suffix is part of the name.
         Self { stop, progress, case_hack: cfg!(target_os = "macos") }
     }
 
-    /// The same for planning.
+    /// Returns the same flag for planning.
     pub fn stop(&self) -> Stop<'c> {
         Stop::new(self.stop)
     }
 
-    /// An error once the caller wants to stop.
+    /// Fails if the caller has stopped the call.
     pub(crate) fn check(&self) -> Result<()> {
         if self.stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
     }

@@ -1,14 +1,14 @@
-//! Permits to compute. The packer has more threads than CPUs, and most of them wait for one another.
+//! Limits the number of threads that compute. The packer has more threads than CPUs, and most of them wait for one another.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// A fixed number of permits: at most that many threads compute at once.
+/// A fixed number of permits, which is the maximum number of threads that compute at once.
 pub(crate) struct CpuPermits {
     free: Mutex<usize>,
     freed: Condvar,
 }
 
-/// A permit that is in use until it is dropped, even by a panic.
+/// A permit in use. Dropping it, even by a panic, frees it.
 struct CpuPermit<'c>(&'c CpuPermits);
 
 impl Drop for CpuPermit<'_> {
@@ -23,7 +23,7 @@ impl CpuPermits {
         Self { free: Mutex::new(count), freed: Condvar::new() }
     }
 
-    /// Does `work` when a permit is free. It must not wait for another thread's work.
+    /// Runs `work` once a permit is free. `work` must not wait for another thread's work.
     pub(crate) fn with<T>(&self, work: impl FnOnce() -> T) -> T {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn never_more_compute_at_once_and_a_panic_frees_its_permit() {
+    fn permits_limit_concurrent_work_and_survive_a_panic() {
         let permits = CpuPermits::new(2);
         let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let work = || {

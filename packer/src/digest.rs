@@ -1,4 +1,4 @@
-//! The digests of OCI documents, each a type of its own: a blob's [`Digest`] is never taken for a [`DiffId`].
+//! The digests of OCI documents. Each kind is a separate type, so a blob's [`Digest`] cannot be used as a [`DiffId`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::wording::quoted;
 
-/// A text that is no digest.
+/// Error for a text that is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("digest {} is not valid: expected sha256: and 64 hexadecimal digits", quoted(text))]
 pub struct ParseDigestError {
@@ -24,17 +24,17 @@ macro_rules! sha256_type {
         pub struct $name([u8; 32]);
 
         impl $name {
-            /// The digest of `bytes`.
+            /// Returns the digest of `bytes`.
             pub fn of(bytes: &[u8]) -> Self {
                 Self(Sha256::digest(bytes).into())
             }
 
-            /// What a hasher has seen.
+            /// Returns the digest of the bytes that a hasher has read.
             pub fn finish(hasher: Sha256) -> Self {
                 Self(hasher.finalize().into())
             }
 
-            /// 64 lower-case hexadecimal digits, without the algorithm.
+            /// Returns 64 lower-case hexadecimal digits, without the algorithm.
             pub fn hex(&self) -> String {
                 hex::encode(self.0)
             }
@@ -81,16 +81,16 @@ macro_rules! sha256_type {
 }
 
 sha256_type!(
-    /// The SHA-256 of a blob as it travels: a compressed layer, a config, a manifest.
+    /// SHA-256 of a blob in its transferred form: a compressed layer, a config or a manifest.
     Digest
 );
 sha256_type!(
-    /// The SHA-256 of a layer's uncompressed tar stream, which a runtime checks after unpacking.
+    /// SHA-256 of a layer's uncompressed tar stream, which a runtime checks after unpacking.
     DiffId
 );
 
 impl DiffId {
-    /// The digest of the same bytes as a blob: an uncompressed layer is its own blob.
+    /// Returns the digest of the same bytes as a blob: an uncompressed layer is its own blob.
     pub fn as_digest(self) -> Digest {
         Digest(self.0)
     }

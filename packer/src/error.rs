@@ -1,4 +1,4 @@
-//! What can go wrong while an image is planned, packed or written.
+//! Errors of planning, packing and writing an image.
 
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
@@ -11,28 +11,28 @@ use crate::wording;
 /// The packer's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Every way in which the packer refuses. Messages name the thing, the place and, where there is one, the way out.
+/// An error of the packer. Messages name the subject, its path or place and, if there is one, a remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused.
+    /// The operating system reports an error.
     #[error("cannot {action}: {}", wording::path(path))]
     Io {
-        /// What was tried, as in "cannot read file".
+        /// The action that failed, as in "cannot read file".
         action: &'static str,
-        /// Where.
+        /// The file or directory.
         path: PathBuf,
-        /// Why.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// A file that the user or a document names cannot be read: it is for them to name another one.
+    /// A file that the user or a document names cannot be read. The remedy is to name another one.
     #[error("cannot read {what}: {}", wording::path(path))]
     Unreadable {
-        /// The argument or key that names it, as in "fromImage".
+        /// Argument or key that names the file, as in "fromImage".
         what: String,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The disk (or quota) is full.
@@ -43,10 +43,10 @@ pub enum Error {
     DiskFull {
         /// The file that was being written.
         path: PathBuf,
-        /// The system's own words.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// A store path of the closure is not there (any more).
+    /// A store path of the closure does not exist (any more).
     #[error(
         "store path is missing; it was deleted, perhaps by a garbage collection, or never realised; \
          bring it back (nix-store --realise, or --repair-path where Nix still lists it) and keep it alive while it is packed: {}",
@@ -56,19 +56,19 @@ pub enum Error {
         /// The store path.
         path: PathBuf,
     },
-    /// Something below a store path went away or changed while it was read.
+    /// A file or directory of a store path was deleted or changed while it was read.
     #[error(
         "store path changed while it was packed ({what}); store paths are immutable, so it was deleted or damaged: \
          run nix-store --verify-path on it and build again: {}",
         wording::path(path)
     )]
     Changed {
-        /// What was noticed.
+        /// The observed change.
         what: String,
         /// The file.
         path: PathBuf,
     },
-    /// A store path has another content than Nix knows.
+    /// The content of a store path does not match its hash in Nix's database.
     #[error(
         "store path is damaged: the hash of its archive is {found}, but Nix knows it by {expected}; nothing of it was kept: \
          repair it (nix-store --repair-path {path}) and build again: {path}"
@@ -76,26 +76,26 @@ pub enum Error {
     Damaged {
         /// The store path.
         path: StorePath,
-        /// What the closure says.
+        /// Hash in the closure.
         expected: String,
-        /// The hash of what is there.
+        /// Hash of the actual content.
         found: String,
     },
-    /// A file of the store has a mode that Nix does not leave.
+    /// A file in the store has a mode that Nix never sets there.
     #[error(
         "mode {mode:04o} is not one that Nix leaves in the store, which is {wanted} here; nothing of the store path was \
          kept: give it its mode back (chmod), or repair the store path (nix-store --repair-path), and build again: {}",
         path.display()
     )]
     StoreMode {
-        /// Its permission bits with setuid, setgid and sticky.
+        /// The file's permission bits with setuid, setgid and sticky.
         mode: u32,
-        /// The modes that it may have.
+        /// The allowed modes.
         wanted: &'static str,
         /// The file.
         path: PathBuf,
     },
-    /// A socket, device or FIFO.
+    /// A store path contains a socket, device or FIFO.
     #[error(
         "{kind} cannot be packed; only files, directories and symlinks can be in a store path: {}",
         wording::path(path)
@@ -106,90 +106,90 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// A document, argument or rule that is not what it must be, where no caller tells the reasons apart.
+    /// A document, argument or rule is not valid, and no caller needs to distinguish the reasons.
     #[error("{what} is not valid: {why}")]
     Invalid {
-        /// Which document, argument or rule.
+        /// The document, argument or rule.
         what: String,
-        /// What is wrong with it and, where known, what to do.
+        /// The reason and, if known, the remedy.
         why: String,
     },
-    /// A text that is not the name of a store path.
+    /// A text is not the name of a store path.
     #[error(transparent)]
     StorePath(#[from] ParseStorePathError),
-    /// A lock file that cannot be read.
+    /// A lock file cannot be read.
     #[error("{error}")]
     LockFile {
-        /// The reason. It names the file.
+        /// The reason, which names the file.
         error: Box<Error>,
     },
-    /// A lock file without the image that is planned by it.
+    /// A lock file lacks the image that it should plan.
     #[error("lock file is not valid: it has no image {}, only {images}", wording::quoted(image))]
     NotInLock {
         /// The image's name.
         image: String,
-        /// The names that the file has, for messages.
+        /// Names of the images in the file, for messages.
         images: String,
     },
-    /// An update of a lock file without some of its images.
+    /// An update of a lock file lacks some of its images.
     #[error("lock file is not valid: it also has {}, which would be lost: plan all its images together", .images.join(", "))]
     ImagesMissing {
-        /// The images' names.
+        /// Names of the missing images.
         images: Vec<String>,
     },
-    /// An OCI document where an image's spec is expected.
+    /// A document is an OCI manifest or index where an image's spec is expected.
     #[error("{document} is not valid: it is a manifest or index of OCI, not an image's spec")]
     NotSpec {
         /// The document's name.
         document: String,
     },
-    /// The manifest of an image for another platform than the wanted one.
+    /// A manifest is for another platform than the requested one.
     #[error("{} is not valid: it is the manifest of an image for {found}, not for {wanted}", manifest.display())]
     OtherPlatform {
         /// The manifest's file.
         manifest: PathBuf,
-        /// Its platform.
+        /// The manifest's platform.
         found: String,
-        /// The wanted platform.
+        /// The requested platform.
         wanted: String,
     },
-    /// An index of which several images, or none, could be meant.
+    /// An index does not identify a single image: it has several that match, or none.
     #[error(
         "{} is not valid: it is an index of several platforms, not the manifest of one image; it has {has}", index.display()
     )]
     SeveralPlatforms {
         /// The index's file.
         index: PathBuf,
-        /// Its images, for messages.
+        /// The index's images, for messages.
         has: String,
-        /// One of its platforms; none if it names no platforms.
+        /// One of its platforms; `None` if it names no platforms.
         example: Option<String>,
     },
-    /// One of several images has the error.
+    /// One of several images has an error.
     #[error("image {image}")]
     OfImage {
-        /// Its key.
+        /// The image's key.
         image: String,
-        /// What is wrong.
+        /// The error.
         source: Box<Error>,
     },
-    /// The same place in the image is claimed twice. The words are nix2container's where it refuses too.
+    /// Two files need the same place in the image. Where nix2container also refuses, the message is nix2container's.
     #[error("{0}; remove one of the two, or give one of them its own place")]
     Conflict(String),
-    /// A reference cycle: not a closure that Nix can make.
+    /// The closure has a reference cycle, which Nix cannot create.
     #[error("the closure has a reference cycle through {0}")]
     Cycle(String),
-    /// A root or reference that the closure does not list.
+    /// A root or reference is not in the closure.
     #[error("{path} is not in the closure{}", hint(*.referrer_is_root, referrer))]
     NotInClosure {
-        /// The path that is missing.
+        /// The missing path.
         path: String,
-        /// Who names it.
+        /// The path or argument that names it.
         referrer: String,
         /// Whether the request itself names it.
         referrer_is_root: bool,
     },
-    /// A file name that unpackers take for a deletion.
+    /// A file has a name that unpackers treat as a deletion.
     #[error(
         "a name that begins with .wh. is a whiteout in an OCI layer: unpacked, the file would vanish and could delete \
          others; rename the file, or leave its store path out: {}",
@@ -199,46 +199,46 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// More layers than the request allows for a strategy that merges none.
+    /// A strategy that merges no layers makes more layers than the request allows.
     #[error(
         "strategy {strategy} makes {layers} layers, but maxLayers is {limit}: raise maxLayers, or merge groups"
     )]
     MaxLayers {
-        /// Its name.
+        /// The strategy's name.
         strategy: &'static str,
-        /// How many there would be.
+        /// Number of layers that the strategy makes.
         layers: usize,
-        /// How many there may be.
+        /// Maximum number of layers.
         limit: usize,
     },
-    /// More layers than runtimes take.
+    /// The image has more layers than container runtimes accept.
     #[error(
         "the image would have {layers} layers, but container runtimes take at most {limit}: lower maxLayers (or merge \
          layers), or raise layerLimit if your runtime takes more"
     )]
     TooManyLayers {
-        /// How many there would be.
+        /// Number of layers that the image would have.
         layers: usize,
-        /// How many there may be.
+        /// Maximum number of layers.
         limit: usize,
     },
-    /// Packing gave other bytes than the spec says.
+    /// Packing produced a tar stream that differs from the one in the spec.
     #[error(
         "layer {} no longer has the content that its image spec records: expected {expected}, found {found}; \
          one of these store paths differs from when the spec was made (nix-store --verify-path tells which), or the \
          spec was made on another machine from other content: {}", layer + 1, some(paths)
     )]
     DigestMismatch {
-        /// The layer's place in the image, from 0.
+        /// The layer's index in the image, from 0.
         layer: usize,
         /// The recorded digest.
         expected: DiffId,
-        /// What the bytes give.
+        /// Digest of the packed tar stream.
         found: DiffId,
         /// The layer's store paths.
         paths: Vec<String>,
     },
-    /// Packing gave other bytes than the first time.
+    /// Packing produced a layer that differs from the one in the cache.
     #[error(
         "a layer no longer has the content that it was packed with before: expected {expected}, found {found}; one of these \
          store paths differs from what Nix knows of it (nix-store --verify-path tells which), or the spec that the cache \
@@ -246,54 +246,54 @@ pub enum Error {
         some(paths)
     )]
     LayerChanged {
-        /// What was remembered.
+        /// The layer in the cache.
         expected: Box<PackedLayer>,
-        /// What the bytes give.
+        /// The packed layer.
         found: Box<PackedLayer>,
         /// The layer's store paths.
         paths: Vec<String>,
     },
-    /// Packing gave another blob of the same content than the spec says.
+    /// Packing produced a blob that differs from the one in the spec, although the content is the same.
     #[error(
         "layer {} has another blob than its image spec records: expected {expected} of {expected_size} bytes, found {found} \
          of {found_size}; the files in it are those of the spec, so another version of nixply made the spec, or it is wrong: \
          build the image again: {}", layer + 1, some(paths)
     )]
     BlobDiffers {
-        /// The layer's place in the image, from 0.
+        /// The layer's index in the image, from 0.
         layer: usize,
         /// The recorded digest.
         expected: Digest,
         /// The recorded size.
         expected_size: u64,
-        /// The digest of what was packed.
+        /// Digest of the packed blob.
         found: Digest,
-        /// Its size.
+        /// Size of the packed blob.
         found_size: u64,
         /// The layer's store paths.
         paths: Vec<String>,
     },
-    /// A blob in a file has other bytes than its name says.
+    /// The content of a blob's file does not match the digest in its name.
     #[error("blob does not have its digest {expected} (found {found}): {}", wording::path(path))]
     BlobMismatch {
         /// The recorded digest.
         expected: Digest,
-        /// What the bytes give.
+        /// Digest of the file's content.
         found: Digest,
         /// The file.
         path: PathBuf,
     },
-    /// A layer's own file has another size than its spec says.
+    /// A layer's file does not have the size that the spec records.
     #[error("layer file has {found} bytes, but the image spec records {expected}; build the image again: {}", path.display())]
     BlobSize {
         /// The recorded size.
         expected: u64,
-        /// The file's.
+        /// The file's size.
         found: u64,
         /// The file.
         path: PathBuf,
     },
-    /// A store directory that other users can change.
+    /// Other users can change the store directory.
     #[error(
         "store directory {} is not safe to read: {why}; only this user and root may have write access to a store: change its \
          owner or mode", path.display()
@@ -301,47 +301,47 @@ pub enum Error {
     StoreOfOthers {
         /// The directory.
         path: PathBuf,
-        /// How others can change it.
+        /// How other users can change it.
         why: String,
     },
-    /// A spec names files that are no store paths.
+    /// A spec names files that are not store paths.
     #[error("layer {} of the image spec refers to a path outside the store, so it is not read", layer + 1)]
     OutsideStore {
-        /// The layer's place in the image, from 0.
+        /// The layer's index in the image, from 0.
         layer: usize,
-        /// What is wrong with the path.
+        /// Error for the path.
         source: Box<Error>,
     },
     /// A spec names a blob's file that is not in the store.
     #[error("layer {} of the image spec is a file outside the store, so it is not read", layer + 1)]
     BlobOutsideStore {
-        /// The layer's place in the image, from 0.
+        /// The layer's index in the image, from 0.
         layer: usize,
-        /// What is wrong with the path.
+        /// Error for the path.
         source: Box<Error>,
     },
-    /// The system gives no thread.
+    /// The operating system starts no more threads.
     #[error(
         "cannot start a thread: the limit of processes (ulimit -u, or pids.max of a container) or of memory is reached; raise it"
     )]
     Threads {
-        /// The system's own words.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The system gives no memory.
+    /// The operating system allocates no more memory.
     #[error(
         "cannot get memory to pack with: the limit (ulimit -v, or a container's) is reached; raise it, or use fewer threads"
     )]
     Memory,
-    /// The caller asked to stop.
+    /// The caller stopped the call.
     #[error("interrupted")]
     Interrupted,
-    /// A JSON document that cannot be read, or a value in it that is not what it must be: see [`document`](crate::document).
+    /// A JSON document cannot be read, or a value in it is not valid: see [`document`](crate::document).
     #[error("{0}")]
     Document(String),
 }
 
-/// The first few paths of a list, and how many more there are.
+/// Lists the first few paths, and the number of the others.
 pub(crate) fn some(paths: &[String]) -> String {
     const MOST: usize = 5;
     match paths.get(MOST..) {
@@ -359,7 +359,7 @@ fn hint(referrer_is_root: bool, referrer: &str) -> String {
 }
 
 impl Error {
-    /// An operating system's error, with a full disk told apart.
+    /// Converts an error of the operating system, with a separate variant for a full disk.
     pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, source: impl Into<io::Error>) -> Self {
         let (path, source) = (path.as_ref().to_path_buf(), source.into());
         match source.kind() {
@@ -368,7 +368,7 @@ impl Error {
         }
     }
 
-    /// A named file that cannot be read.
+    /// Returns the error for a named file that cannot be read.
     pub(crate) fn unreadable(
         what: impl Into<String>,
         path: impl AsRef<Path>,
@@ -377,12 +377,12 @@ impl Error {
         Self::Unreadable { what: what.into(), path: path.as_ref().to_path_buf(), source: source.into() }
     }
 
-    /// A value that is not what it must be.
+    /// Returns the error for a value that is not valid.
     pub(crate) fn must(place: impl fmt::Display, must: &str, found: impl fmt::Display) -> Self {
         Self::Document(format!("{place} must be {must}, not {found}"))
     }
 
-    /// The same error with the name of the document that it is about.
+    /// Adds the name of the document to the error.
     #[must_use]
     pub(crate) fn in_document(self, name: &str) -> Self {
         match self {
@@ -392,12 +392,12 @@ impl Error {
         }
     }
 
-    /// A document, argument or rule that is not what it should be.
+    /// Returns the error for a document, argument or rule that is not valid.
     pub fn invalid(what: impl Into<String>, why: impl ToString) -> Self {
         Self::Invalid { what: what.into(), why: why.to_string() }
     }
 
-    /// What is wrong, without the name of the thing, for callers that name it themselves.
+    /// Returns the reason without the subject, for callers that name the subject themselves.
     pub(crate) fn why(self) -> String {
         match self {
             Self::Invalid { why, .. } => why,
@@ -405,18 +405,18 @@ impl Error {
         }
     }
 
-    /// Whether a layer is not what somebody has said that it is.
+    /// Whether the error is that a packed layer differs from the recorded one.
     pub fn is_mismatch(&self) -> bool {
         matches!(self, Self::DigestMismatch { .. } | Self::LayerChanged { .. } | Self::BlobDiffers { .. })
     }
 
-    /// The message with all its causes on one line, as it crosses a language border.
+    /// Returns the message with all its causes on one line: the form for callers in other languages.
     pub fn chain(&self) -> String {
         chain(self)
     }
 }
 
-/// An error's message with all its causes on one line, as [`wording::line`] shows them.
+/// Returns an error's message with all its causes on one line, formatted by [`wording::line`].
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = wording::line(&error.to_string()).into_owned();
     let mut cause = error.source();

@@ -1,5 +1,5 @@
-//! Locks of files that other processes may hold. A lock ends with its process, so nobody holds one for long; but a process
-//! that is stopped does, and any user who can open the file may.
+//! Locks of files that other processes may lock as well. A lock ends with its process, so most locks are short. But a stopped
+//! process keeps its lock, and any user who can open the file can lock it.
 
 use std::fs::File;
 use std::thread;
@@ -8,22 +8,22 @@ use std::time::{Duration, Instant};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-/// How long a waiting process sleeps between two tries.
+/// Time that a waiting process sleeps between two attempts.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// What became of an attempt to lock a file.
+/// Result of an attempt to lock a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Locked {
     /// The lock is held until the file is closed.
     Held,
-    /// Somebody else held it all the time.
+    /// Another process held the lock the whole time.
     Busy,
     /// The file system has no locks.
     Unknown,
 }
 
-/// Takes a lock for this process alone. Waits at most `patience` for whoever has it, and ends earlier with the error of
-/// `check`, which it asks all the time.
+/// Takes an exclusive lock. Waits at most `patience` for another process to release it. Calls `check` repeatedly meanwhile, and
+/// returns its error at once.
 pub fn exclusive<E>(
     file: &File,
     patience: Duration,
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_waits_for_longer_than_the_bound_or_after_an_interrupt() {
+    fn waiting_ends_at_the_bound_or_at_an_interrupt() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let open = || File::open(file.path()).unwrap();
         let (holder, other) = (open(), open());

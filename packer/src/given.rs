@@ -1,5 +1,5 @@
-//! Documents that the user names on a command line: files, links to files (`result`), and what a shell puts in their place
-//! (`<(...)`, `/dev/stdin`, a FIFO). None of them makes a program wait without end, or fills its memory.
+//! Reads documents that the user names on a command line: files, symlinks (`result`), and the names that a shell passes for
+//! streams (`<(...)`, `/dev/stdin`, a FIFO). No document makes a program wait forever or fills its memory.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -15,34 +15,34 @@ use rustix::io::Errno;
 
 use crate::open;
 
-/// The most bytes of a document.
+/// Maximum size of a document, in bytes.
 pub const MOST_BYTES: u64 = open::MOST_BYTES;
 
-/// How long a FIFO without a writer is waited for.
+/// Maximum time to wait for a FIFO's writer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often a waiting call asks whether to stop.
+/// Interval at which a waiting call checks `stopped`.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
-/// What `stopped` says once the user has interrupted the program.
+/// Returns true once the user has interrupted the program.
 pub type Stopped<'s> = &'s (dyn Fn() -> bool + Sync);
 
 /// Reads a document as text.
 ///
 /// # Errors
 ///
-/// It cannot be read, is a directory, a socket or a block device, has more than [`MOST_BYTES`] or a NUL byte, or is a FIFO that
-/// nobody writes to. [`io::ErrorKind::Interrupted`] once `stopped` is true.
+/// Fails if the document cannot be read, is a directory, a socket or a block device, has more than [`MOST_BYTES`] or a NUL
+/// byte, or is a FIFO that no process writes to. The error is [`io::ErrorKind::Interrupted`] once `stopped` is true.
 pub fn text(path: &Path, stopped: Stopped<'_>) -> io::Result<String> {
     as_text(read(path, Content::Text, stopped)?)
 }
 
-/// Reads a document that need not be text. Errors as those of [`text()`].
+/// Reads a document that need not be text. Its errors are those of [`text()`].
 pub fn bytes(path: &Path, stopped: Stopped<'_>) -> io::Result<Vec<u8>> {
     read(path, Content::Any, stopped)
 }
 
-/// Reads standard input as text. Errors as those of [`text()`].
+/// Reads standard input as text. Its errors are those of [`text()`].
 pub fn standard_input(stopped: Stopped<'_>) -> io::Result<String> {
     as_text(read_standard_input(Content::Text, stopped)?)
 }
@@ -60,19 +60,19 @@ enum Content {
     Any,
 }
 
-/// What the end of the data means, and whether a read waits.
+/// Whether a read may wait, and the meaning of an end of file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Waits {
     /// Reads never wait.
     Never,
-    /// Reads never wait, and before the first writer has come there is an end, too.
+    /// Reads never wait, and report the end of file until the first writer has opened the FIFO.
     ForWriter,
-    /// Reads wait: it must be known that there is something.
+    /// Reads wait, so the caller polls for data first.
     Always,
 }
 
 fn read(path: &Path, content: Content, stopped: Stopped<'_>) -> io::Result<Vec<u8>> {
-    // Opened by these names, a socket could not be read.
+    // A socket cannot be opened by these names, but it can be read as standard input.
     if ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"].iter().any(|name| path == Path::new(name)) {
         return read_standard_input(content, stopped);
     }
@@ -92,7 +92,7 @@ fn read(path: &Path, content: Content, stopped: Stopped<'_>) -> io::Result<Vec<u
 }
 
 fn read_standard_input(content: Content, stopped: Stopped<'_>) -> io::Result<Vec<u8>> {
-    // Other processes have it, too: it must not become one that does not wait.
+    // Other processes share standard input, so it must not become non-blocking.
     let file = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     if file.metadata()?.is_dir() {
         return Err(open::not_regular("a directory"));
@@ -100,7 +100,7 @@ fn read_standard_input(content: Content, stopped: Stopped<'_>) -> io::Result<Vec
     read_to_end(&file, Waits::Always, content, stopped)
 }
 
-/// Whether an open FIFO is a shell's `<(...)` or `|`, which has no name: its writer was there before.
+/// Whether an open FIFO is a shell's `<(...)` or `|`, which has no name: its writer opened it earlier.
 fn is_pipe(file: &File, path: &Path) -> bool {
     match fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())) {
         Ok(target) => target.as_os_str().as_encoded_bytes().starts_with(b"pipe:"),
@@ -183,7 +183,7 @@ mod tests {
         for name in ["file", "result"] {
             assert_eq!(text(&path(name), &|| false).unwrap(), "{}");
         }
-        // As `<(...)` has it, with the writer gone already or not.
+        // The form of `<(...)`, with a writer that ends before or during the read.
         for late in [false, true] {
             let (reader, mut writer) = io::pipe().unwrap();
             let name = format!("/dev/fd/{}", reader.as_raw_fd());
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifo_is_read_when_its_writer_comes_and_not_waited_for_without_end() {
+    fn a_fifo_is_read_once_it_has_a_writer_and_waiting_is_limited() {
         let folder = tempfile::tempdir().unwrap();
         let fifo = folder.path().join("fifo");
         mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_end_or_no_text_is_refused() {
+    fn endless_and_binary_files_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).unwrap();
         assert_eq!(why(Path::new("/dev/zero")), "it is not text: it has a NUL byte");

@@ -1,5 +1,5 @@
-//! JSON with the bytes of Go's `encoding/json`: `<`, `>`, `&`, U+2028 and U+2029 are escaped inside of strings, and the
-//! indented form uses tabs. The spec's and the config's digests depend on it.
+//! JSON with the same bytes as Go's `encoding/json`: `<`, `>`, `&`, U+2028 and U+2029 are escaped in strings, and the indented
+//! form uses tabs. The digests of the spec and the config depend on it.
 
 use std::io::{self, Write};
 
@@ -42,12 +42,12 @@ impl<F: Formatter> Formatter for Go<F> {
     }
 }
 
-/// `json.Marshal`.
+/// Serializes like `json.Marshal`.
 pub fn compact(value: &impl Serialize) -> Vec<u8> {
     serialize(value, CompactFormatter)
 }
 
-/// `json.MarshalIndent(value, "", "\t")`.
+/// Serializes like `json.MarshalIndent(value, "", "\t")`.
 pub fn indented(value: &impl Serialize) -> Vec<u8> {
     serialize(value, PrettyFormatter::with_indent(b"\t"))
 }
@@ -60,7 +60,7 @@ fn serialize(value: &impl Serialize, formatter: impl Formatter) -> Vec<u8> {
     out
 }
 
-/// Go reads JSON null as the zero value.
+/// Reads JSON null as the default value, like Go.
 pub(crate) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,

@@ -1,4 +1,4 @@
-//! Values that describe a layer: its store paths with their rules, and its digests.
+//! Types that describe a layer: its store paths with their rules, and its digests.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::digest::{DiffId, Digest};
 use crate::go_json::null_is_default;
 use crate::store_path::StorePath;
 
-/// A store path in a layer, with its rules. Also the form in which the spec lists it.
+/// A store path in a layer, with its rules. The spec lists it in the same form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PlannedPath {
     /// The store path.
@@ -21,29 +21,29 @@ pub struct PlannedPath {
 }
 
 impl PlannedPath {
-    /// Whether the path lies in the image where its name says.
+    /// Whether the path is in the image at the place that its name states.
     pub fn keeps_place(&self) -> bool {
         self.options.as_ref().is_none_or(|options| options.rewrite.regex.is_empty())
     }
 }
 
-/// Layers in order, each with its paths in order. Both orders are part of the spec's bytes.
+/// Layers in order, each with its paths in order. Both orders affect the spec's bytes.
 pub type Plan = Vec<Vec<PlannedPath>>;
 
-/// The rules of one store path, as nix2container's spec writes them.
+/// The rules of one store path, in the form of nix2container's spec.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PathOptions {
-    /// Where the path's files go.
+    /// The path's place in the image.
     #[serde(deserialize_with = "null_is_default")]
     pub rewrite: Rewrite,
-    /// Who owns them. Later rules win.
+    /// Owners and modes of its files. Later rules win.
     #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub perms: Vec<Perm>,
 }
 
-/// Moves files: every match of `regex` in a file's path is replaced by `repl`. A file whose path becomes empty is left
-/// out. Go's syntax for both (RE2, `$1`).
+/// Moves files: replaces every match of `regex` in a file's path by `repl`. A file whose path becomes empty is left out. Both
+/// use Go's syntax (RE2, `$1`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rewrite {
@@ -85,11 +85,11 @@ pub struct Perm {
 /// A packed layer's digests and sizes, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackedLayer {
-    /// Of the uncompressed tar stream.
+    /// Digest of the uncompressed tar stream.
     pub diff_id: DiffId,
-    /// Of the blob: the compressed stream, or the tar stream where the codec is none.
+    /// Digest of the blob: the compressed stream, or the tar stream if the codec is `none`.
     pub digest: Digest,
-    /// The blob's size.
+    /// Size of the blob.
     pub size: u64,
 }
 

@@ -9,13 +9,13 @@ use crate::nar_hash;
 use crate::rules::Rules;
 use crate::store_path::StorePath;
 
-/// A store path that is ready to be read: where it lies and what becomes of it.
+/// A store path that is ready to be read: its files on this machine, and its rules.
 #[derive(Debug)]
 pub struct LayerPath {
     pub(crate) path: StorePath,
     pub(crate) real_path: PathBuf,
     pub(crate) rules: Rules,
-    /// Whether anything but a folder is an error.
+    /// Whether the path must be a directory.
     pub(crate) folder_only: bool,
     pub(crate) options: Option<PathOptions>,
     nar_hash: Option<String>,
@@ -40,30 +40,31 @@ impl LayerPath {
         })
     }
 
-    /// With its archive's hash, which a [`Cache`](crate::cache::Cache) needs, and size, which is for [`Progress`](crate::control::Progress). Empty and 0 are unknown.
+    /// Sets its archive's hash, which a [`Cache`](crate::cache::Cache) needs, and size, which is for
+    /// [`Progress`](crate::control::Progress). Empty and 0 mean unknown.
     #[must_use]
     pub fn with_archive(self, nar_hash: &str, nar_size: u64) -> Self {
         let nar_hash = (!nar_hash.is_empty()).then(|| nar_hash::canonical(nar_hash));
         Self { nar_hash, nar_size, ..self }
     }
 
-    /// With the demand that it be a folder: of a file, `copyToRoot` would put nothing into the image.
+    /// Requires the path to be a directory: `copyToRoot` would put nothing of a file into the image.
     #[must_use]
     pub fn with_folder_only(self, folder_only: bool) -> Self {
         Self { folder_only, ..self }
     }
 
-    /// All of a layer's paths.
+    /// Prepares all paths of a layer.
     pub fn all(planned: &[PlannedPath], store: &Store) -> Result<Vec<Self>> {
         planned.iter().map(|path| Self::new(path, store)).collect()
     }
 
-    /// The hash by which Nix knows its archive, if anybody has said.
+    /// Returns its archive's hash in Nix's database, if known.
     pub(crate) fn nar_hash(&self) -> Option<&str> {
         self.nar_hash.as_deref()
     }
 
-    /// The sum of the paths' archive sizes, in bytes.
+    /// Returns the sum of the paths' archive sizes, in bytes.
     pub(crate) fn total(paths: &[Self]) -> u64 {
         paths.iter().map(|path| path.nar_size).sum()
     }

@@ -1,12 +1,12 @@
-//! Plans and packs Nix closures into OCI images: closure, plan, layers, image, sink, each a module.
+//! Plans and packs Nix closures into OCI images. The stages are closure, plan, layers, image and sink; each is a module.
 //!
 //! ```text
 //! closure ── plan ── pack (tar, rules, compress, digest) ── image ── image::layout
-//!    └──────────────── request: one entry for all doors ────────────────┘
+//!    └────────────── request: one entry for all frontends ──────────────┘
 //! ```
 //!
-//! The packer knows no Nix, starts no process, opens no connection and prints nothing; the store's place is an
-//! argument. For the same request it gives the same bytes on every machine, whatever the number of threads.
+//! The packer does not know Nix, starts no process, opens no connection and prints nothing; the store's path is an argument.
+//! For the same request it makes the same bytes on every machine, regardless of the number of threads.
 
 #[cfg(test)]
 extern crate self as nixply_packer;

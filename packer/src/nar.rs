@@ -1,20 +1,19 @@
-//! A store path's archive (NAR), of which Nix knows the hash. It has names, contents, symlinks' targets and executable bits,
+//! A store path's archive (NAR), whose hash Nix records. It contains names, contents, symlinks' targets and executable bits,
 //! and nothing else. Source: Dolstra, "The Purely Functional Software Deployment Model" (2006), figure 5.2; the Nix manual,
 //! "Nix Archive (NAR) format".
 
 use crate::casehack::strip_case_hack;
 use crate::walk::{Entry, Kind};
 
-/// An archive that is made while its store path is walked. The caller takes its bytes out of [`Archive::bytes`] whenever it
-/// likes.
+/// Builds an archive during the walk of its store path. The caller may take the bytes out of [`Archive::bytes`] at any time.
 pub(crate) struct Archive {
-    /// The bytes that nobody has taken yet.
+    /// The bytes that the caller has not taken yet.
     pub(crate) bytes: Vec<u8>,
-    /// Whether names are those without the case hack's suffixes.
+    /// Whether to remove the case hack's suffixes from names.
     case_hack: bool,
-    /// How many directories the walk is in, as far as it has been told.
+    /// Depth of the walk: the number of directories that it has entered and not left.
     inside: usize,
-    /// The size and depth of the file whose content comes next.
+    /// Size and depth of the file whose content comes next.
     file: Option<(u64, usize)>,
 }
 
@@ -25,12 +24,12 @@ impl Archive {
         archive
     }
 
-    /// The walk's next entry. `below` is its path from the store path on: empty, or with a slash ahead.
+    /// Adds the walk's next entry. `below` is its path relative to the store path: empty, or with a leading slash.
     pub(crate) fn entry(&mut self, below: &[u8], entry: &Entry) {
         self.end_file();
         let depth = below.iter().filter(|byte| **byte == b'/').count();
         for _ in depth..self.inside {
-            // A directory that is left, and its entry in the one around it.
+            // Ends a directory that the walk left, and its entry in the parent directory.
             self.words(&[b")", b")"]);
         }
         self.inside = depth;
@@ -44,7 +43,7 @@ impl Archive {
         match &entry.kind {
             Kind::Directory => {
                 self.word(b"directory");
-                // Its end comes when it is left.
+                // The directory ends when the walk leaves it.
                 self.inside += 1;
             }
             Kind::Symlink { target } => {
@@ -64,16 +63,16 @@ impl Archive {
         }
     }
 
-    /// The walk has ended.
+    /// Ends the archive after the last entry.
     pub(crate) fn end(&mut self) {
         self.end_file();
-        // The store path itself is no entry.
+        // The store path itself is not an entry of a directory.
         for at in (0..std::mem::take(&mut self.inside)).rev() {
             self.words(if at > 0 { &[b")", b")"] } else { &[b")"] });
         }
     }
 
-    /// The content of the file before has been handed on.
+    /// Ends the previous file after its content.
     fn end_file(&mut self) {
         if let Some((size, depth)) = self.file.take() {
             self.pad(size);
@@ -89,7 +88,7 @@ impl Archive {
         words.iter().for_each(|word| self.word(word));
     }
 
-    /// A string: its length, its bytes, and zeros up to a multiple of 8.
+    /// Adds a string: its length, its bytes, and zeros up to a multiple of 8.
     fn word(&mut self, word: &[u8]) {
         self.length(word.len() as u64);
         self.bytes.extend_from_slice(word);
@@ -157,9 +156,9 @@ mod tests {
         symlink("a/../a-", path.join("link")).unwrap();
     }
 
-    /// What `nix-store --dump TREE | sha256sum` of Nix 2.8 prints.
+    /// The expected values are the output of `nix-store --dump TREE | sha256sum` with Nix 2.8.
     #[test]
-    fn archives_are_nixs() {
+    fn archives_equal_those_of_nix() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         fs::create_dir(&path).unwrap();

@@ -1,5 +1,5 @@
-//! The hash of a store path's archive. Nix writes it in several forms, each door meets another one, and the cache's keys
-//! have to be the same at all of them.
+//! The hash of a store path's archive. Nix writes it in several forms, and each frontend reads a different one. The cache's
+//! keys must be the same for all of them, so this module converts to one form.
 
 use std::sync::LazyLock;
 
@@ -14,13 +14,13 @@ static NIX32: LazyLock<Encoding> = LazyLock::new(|| {
     specification.encoding().expect("32 different symbols")
 });
 
-/// A SHA-256 as `sha256:` with hexadecimal digits, whether it was SRI (`sha256-…`, base 64), or `sha256:` with digits of
-/// base 16, of Nix's base 32 or of base 64. Anything else stays as it is.
+/// Converts a SHA-256 to `sha256:` with hexadecimal digits. The input is SRI (`sha256-…`, base 64), or `sha256:` with digits of
+/// base 16, of Nix's base 32 or of base 64. Other texts are returned unchanged.
 pub fn canonical(text: &str) -> String {
     bytes(text).map_or_else(|| text.to_owned(), |bytes| format!("sha256:{}", HEXLOWER.encode(&bytes)))
 }
 
-/// Checks that a text is a SHA-256 in one of the forms that [`canonical`] reads. The error says what is expected.
+/// Checks that a text is a SHA-256 in one of the forms that [`canonical`] reads. The error states the expected forms.
 pub fn check(text: &str) -> Result<(), String> {
     bytes(text).map(drop).ok_or_else(|| format!("{EXPECTED}, but it is {text:?}"))
 }
@@ -44,8 +44,8 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
     bytes.filter(|bytes| bytes.len() == 32)
 }
 
-/// The hash as `nix path-info --json` prints it: text, or since 2.33 an object of algorithm, format and hash. Empty where
-/// there is none. The error says what is expected.
+/// Reads the hash from the output of `nix path-info --json`: text, or since 2.33 an object with algorithm, format and hash.
+/// Returns an empty text if there is none. The error states the expected forms.
 pub(crate) fn from_json(value: &Value) -> Result<String, String> {
     let part = |name: &str| value.get(name).and_then(Value::as_str);
     let text = match (value.as_str(), part("algorithm"), part("format"), part("hash")) {
@@ -67,7 +67,7 @@ mod tests {
 
     use super::*;
 
-    /// Values of `nix hash file --type sha256` with `--base16`, `--base32` and `--sri`.
+    /// Values printed by `nix hash file --type sha256` with `--base16`, `--base32` and `--sri`.
     #[test]
     fn one_hash_has_one_form() {
         let hex = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";

@@ -14,18 +14,18 @@ use rustix::io::Errno;
 
 use crate::closure::Store;
 
-/// Opens a regular file. Fails where the name itself is a link.
+/// Opens a regular file. Fails if the name itself is a symlink.
 pub(crate) fn unlinked(path: &Path) -> io::Result<File> {
     regular(rustix::fs::open(path, READ | OFlags::NOFOLLOW, Mode::empty()))
 }
 
-/// Opens a regular file and follows links: for names that the user has given.
+/// Opens a regular file and follows symlinks: for names that the user provides.
 pub fn linked(path: &Path) -> io::Result<File> {
     regular(rustix::fs::open(path, READ, Mode::empty()))
 }
 
-/// Opens a regular file below `root` and follows links, but never out of `root`, not even when a name on the way becomes a
-/// link while it is opened.
+/// Opens a regular file below `root` and follows symlinks, but never out of `root`, even if a name on the way becomes a symlink
+/// meanwhile.
 pub(crate) fn beneath(root: &Path, path: &Path) -> io::Result<File> {
     let root = root.canonicalize()?;
     let target = path.canonicalize()?;
@@ -37,8 +37,8 @@ pub(crate) fn beneath(root: &Path, path: &Path) -> io::Result<File> {
     regular(resolve_beneath(root, below))
 }
 
-/// Opens a file below `root`, a store path, and follows no link: neither one in the file's place nor one on the way. `below` is
-/// the file's path from there; if it is empty, `root` itself is opened.
+/// Opens a file below `root`, a store path, and follows no symlinks, neither for the file nor for the directories on the way.
+/// `below` is the file's path relative to `root`; if it is empty, `root` itself is opened.
 pub(crate) fn inside(root: &Path, below: &Path) -> Result<OwnedFd, Errno> {
     if below.as_os_str().is_empty() {
         return rustix::fs::open(root, READ | OFlags::NOFOLLOW, Mode::empty());
@@ -46,7 +46,7 @@ pub(crate) fn inside(root: &Path, below: &Path) -> Result<OwnedFd, Errno> {
     resolve_beneath(rustix::fs::open(root, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?, below)
 }
 
-/// Reads a document that another document names: a regular file. A name in the store leads to a file in the store, or nowhere.
+/// Reads a document that another document names: a regular file. A name in the store must lead to a file in the store.
 pub(crate) fn store_text(store: &Store, file: &Path) -> io::Result<String> {
     let file = match file.starts_with(&store.real_dir) {
         true => beneath(&store.real_dir, file)?,
@@ -66,26 +66,26 @@ pub fn text(file: File, most: u64) -> io::Result<String> {
     Ok(text)
 }
 
-/// The most bytes of a document: a closure of a million store paths has fewer.
+/// Maximum size of a document, in bytes: more than a closure of a million store paths needs.
 pub(crate) const MOST_BYTES: u64 = 1 << 29;
 
 pub(crate) const READ: OFlags =
     OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOCTTY);
 
-/// For a directory that is only on the way. Where the system has such flags, it need not be readable.
+/// Flags for a directory on the way to a file. On Linux it need not be readable.
 #[cfg(target_os = "linux")]
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 #[cfg(not(target_os = "linux"))]
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// `below` has no links unless somebody has put one there since it was resolved: then this fails.
+/// Fails if `below` has symlinks: the path is already resolved, so another process has replaced a part of it meanwhile.
 #[cfg(target_os = "linux")]
 fn resolve_beneath(root: OwnedFd, below: &Path) -> Result<OwnedFd, Errno> {
     use rustix::fs::ResolveFlags;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     match rustix::fs::openat2(&root, below, READ, Mode::empty(), resolve) {
-        // Linux before 5.6, and sandboxes that do not know the call.
+        // Linux before 5.6, and sandboxes that do not know the system call.
         Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => each_component(root, below),
         opened => opened,
     }
@@ -94,7 +94,7 @@ fn resolve_beneath(root: OwnedFd, below: &Path) -> Result<OwnedFd, Errno> {
 #[cfg(not(target_os = "linux"))]
 use each_component as resolve_beneath;
 
-/// Opens one directory after the other and follows no link.
+/// Opens one directory after the other and follows no symlinks.
 fn each_component(root: OwnedFd, below: &Path) -> Result<OwnedFd, Errno> {
     let mut at = root;
     let mut names = below.components().peekable();
@@ -113,7 +113,7 @@ fn regular(opened: Result<OwnedFd, Errno>) -> io::Result<File> {
     let file = match opened {
         Ok(file) => File::from(file),
         Err(Errno::LOOP) => return Err(not_regular("a symbolic link")),
-        // Linux gives this for a socket, and for a device that has no driver.
+        // Linux returns this for a socket, and for a device without a driver.
         Err(Errno::NXIO) => return Err(not_regular("a socket or device")),
         Err(error) => return Err(error.into()),
     };
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn only_regular_files_are_opened_and_nobody_waits() {
+    fn only_regular_files_are_opened_without_waiting() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::write(path("file"), "text").unwrap();
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_followed_below_the_root_alone() {
+    fn links_are_followed_only_below_the_root() {
         let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let path = |name: &str| root.path().join(name);
         fs::write(outside.path().join("secret"), "secret").unwrap();

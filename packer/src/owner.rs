@@ -1,4 +1,4 @@
-//! Whose a directory is, and whether users other than this one and root can put something into it.
+//! Checks whether users other than this one and root can write to a directory.
 
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
@@ -11,20 +11,20 @@ pub(crate) const STICKY: u32 = 0o1000;
 const GROUP_WRITES: u32 = 0o020;
 const EVERYONE_WRITES: u32 = 0o002;
 
-/// Whether the directories above a store are checked, too.
+/// Whether to check the directories above a store as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Above {
-    /// They are: the directory has a spec's word for being a store.
+    /// Check them: only a spec claims that the directory is a store.
     Too,
-    /// They are not: the user has named the store.
+    /// Do not check them: the user has named the store.
     Not,
 }
 
-/// Checks that no other user but root can write to a store directory; with `Above::Too`, nor put another directory in its place.
-/// A directory that does not exist passes: there is nothing to read in it.
+/// Checks that no user other than this one and root can write to a store directory or, with `Above::Too`, replace it by another
+/// directory. A directory that does not exist passes, because nothing in it can be read.
 ///
-/// A group may write where the directory has the sticky bit, as Nix leaves `/nix/store` (root:nixbld, mode 1775), and where it
-/// is this process' own group (umask 002).
+/// A group may have write access if the directory has the sticky bit, as Nix creates `/nix/store` (root:nixbld, mode 1775), or
+/// if it is the process's own group (umask 002).
 pub(crate) fn check_store(dir: &Path, above: Above) -> Result<()> {
     let failed = |source| Error::io("read store directory", dir, source);
     let real = match dir.canonicalize() {
@@ -49,12 +49,12 @@ pub(crate) fn check_store(dir: &Path, above: Above) -> Result<()> {
     Ok(())
 }
 
-/// Why others can write to a directory.
+/// Returns the reason why other users can write to a directory, if they can.
 pub(crate) fn writers(directory: &Metadata) -> Option<String> {
     let (owner, group, mode) = (directory.uid(), directory.gid(), directory.mode() & 0o7777);
     let (user, own_group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    // The owner of what Nix shows in its sandbox has no number there.
-    let is_unknown = !all_users_have_numbers() && owner == overflow_user();
+    // In its sandbox, Nix shows files whose owner has no id in that user namespace.
+    let is_unknown = !all_users_have_ids() && owner == overflow_user();
     if owner != 0 && owner != user && !is_unknown {
         return Some(format!("it belongs to the user {owner}"));
     }
@@ -67,15 +67,15 @@ pub(crate) fn writers(directory: &Metadata) -> Option<String> {
     None
 }
 
-/// Whether every user of the machine has a number of its own in this process' user namespace. In a container, all users that
-/// the container does not know have the same one.
-pub fn all_users_have_numbers() -> bool {
+/// Whether every user of the machine has a distinct id in this process's user namespace. In a container, all users that the
+/// container does not know share one id.
+pub fn all_users_have_ids() -> bool {
     let Ok(map) = fs::read_to_string("/proc/self/uid_map") else { return true };
-    // The initial namespace has one row: everything, from 0.
+    // The initial namespace has one row, which maps all ids from 0.
     map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// The number that Linux shows in place of one that the user namespace does not have.
+/// Returns the id that Linux shows for users who have none in the user namespace.
 pub fn overflow_user() -> u32 {
     let number = fs::read_to_string("/proc/sys/kernel/overflowuid");
     number.ok().and_then(|number| number.trim().parse().ok()).unwrap_or(65534)
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_that_other_users_can_write_is_no_store() {
+    fn a_directory_writable_by_other_users_is_refused_as_a_store() {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().join("store");
         fs::create_dir(&store).unwrap();
@@ -114,7 +114,7 @@ mod tests {
             check_store(&folder.path().join("absent"), Above::Too).map_err(|error| error.to_string()),
             Ok(())
         );
-        // The directory above decides, too.
+        // The directory above counts as well.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
         let error = check().unwrap_err();
         assert!(error.contains("every user can rename it, because"), "{error}");
@@ -123,8 +123,8 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_another_user_or_group_is_no_store() {
-        if !rustix::process::geteuid().is_root() || !all_users_have_numbers() {
+    fn a_directory_of_another_user_or_group_is_refused_as_a_store() {
+        if !rustix::process::geteuid().is_root() || !all_users_have_ids() {
             return;
         }
         let store = tempfile::tempdir().unwrap();
@@ -134,7 +134,7 @@ mod tests {
         chown(store.path(), Some(0), Some(12345)).unwrap();
         fs::set_permissions(store.path(), Permissions::from_mode(0o775)).unwrap();
         assert!(check().unwrap_err().contains("the group 12345 can write to it: its mode is 0775"));
-        // As Nix leaves its own store.
+        // Owner and mode of Nix's own store.
         fs::set_permissions(store.path(), Permissions::from_mode(0o1775)).unwrap();
         assert_eq!(check(), Ok(()));
     }

@@ -1,5 +1,5 @@
-//! Temporary files and folders beside the place where their content will be. A process that is killed leaves them behind,
-//! so each is locked while its process lives, and [`sweep`] removes those that nobody holds.
+//! Temporary files and directories next to their final path. A process that is killed leaves them behind. So each is locked
+//! while its process runs, and [`sweep`] removes those without a lock.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, Permissions};
@@ -16,18 +16,18 @@ use crate::open;
 
 const PREFIX: &str = ".nixply-scratch-";
 
-/// How many letters and digits follow.
+/// Number of letters and digits after the prefix.
 const RANDOM: usize = 6;
 
-/// Between its creation and its lock nobody holds a file; younger ones are let be.
+/// A file is not locked yet right after its creation, so younger files are kept.
 const YOUNG: Duration = Duration::from_secs(60);
 
-/// A temporary file in `dir`, as open to others as the umask lets any new file be.
+/// Creates a temporary file in `dir`, with the mode of any new file under the umask.
 pub(crate) fn file(dir: &Path) -> Result<NamedTempFile> {
     file_with(dir, 0o666)
 }
 
-/// A temporary file in `dir` with this mode, less what the umask takes away.
+/// Creates a temporary file in `dir` with this mode, reduced by the umask.
 pub(crate) fn file_with(dir: &Path, mode: u32) -> Result<NamedTempFile> {
     let mut builder = Builder::new();
     let file =
@@ -37,7 +37,7 @@ pub(crate) fn file_with(dir: &Path, mode: u32) -> Result<NamedTempFile> {
     Ok(file)
 }
 
-/// An error without the temporary name, which nobody has heard of.
+/// Removes the temporary file's name from an error, because users do not know that name.
 fn unnamed(error: io::Error) -> io::Error {
     let text = error.to_string();
     match text.split_once(" at path ") {
@@ -46,18 +46,18 @@ fn unnamed(error: io::Error) -> io::Error {
     }
 }
 
-/// Gives a temporary file its place.
+/// Moves a temporary file to its final path.
 pub(crate) fn keep(file: NamedTempFile, path: &Path) -> Result<()> {
     file.persist(path).map(drop).map_err(|error| Error::io("write file", path, error.error))
 }
 
-/// A temporary folder that is held while this lives.
+/// A temporary directory that is locked as long as this value exists.
 pub(crate) struct Folder {
     pub(crate) dir: TempDir,
     _held: Option<File>,
 }
 
-/// A temporary folder in `parent`, as open to others as any new folder.
+/// Creates a temporary directory in `parent`, with the mode of any new directory under the umask.
 pub(crate) fn folder(parent: &Path) -> Result<Folder> {
     let mut builder = Builder::new();
     let dir = builder
@@ -70,19 +70,20 @@ pub(crate) fn folder(parent: &Path) -> Result<Folder> {
     Ok(Folder { dir, _held: held })
 }
 
-/// Takes a lock that ends with the process. A file system without locks has none: there nothing is swept either.
+/// Takes a lock that ends with the process. On file systems without locks this fails; `sweep` cannot lock there either and
+/// removes nothing.
 fn hold(file: &File) {
     let _ = rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive);
 }
 
-/// Whether a name is one that [`file()`] or [`folder`] gives.
+/// Whether a name has the form of the names from [`file()`] and [`folder`].
 fn is_scratch(name: &OsStr) -> bool {
     let random = name.as_encoded_bytes().strip_prefix(PREFIX.as_bytes());
     random.is_some_and(|random| random.len() == RANDOM && random.iter().all(u8::is_ascii_alphanumeric))
 }
 
-/// Removes what killed processes have left in `dir`: files, and folders with nothing in them but what `content` names. What
-/// cannot be removed stays: it is in nobody's way.
+/// Removes the leftovers of killed processes in `dir`: files, and directories with no other entries than those in `content`.
+/// Leftovers that cannot be removed stay; they do no harm.
 pub(crate) fn sweep(dir: &Path, content: &[&str]) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
@@ -100,7 +101,7 @@ pub(crate) fn sweep(dir: &Path, content: &[&str]) {
             continue;
         }
         let path = entry.path();
-        // Another file may have taken its place since: nobody waits for a FIFO, and no link is followed.
+        // Another file may have replaced it meanwhile: the flags avoid waiting for a FIFO and following a symlink.
         let flags = open::READ | OFlags::NOFOLLOW;
         let Ok(file) = rustix::fs::open(&path, flags, Mode::empty()).map(File::from) else { continue };
         let is_same = |opened: Metadata| (opened.dev(), opened.ino()) == (metadata.dev(), metadata.ino());
@@ -120,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_nobody_holds_is_swept() {
+    fn sweep_removes_only_unlocked_files() {
         let dir = tempfile::tempdir().unwrap();
         let (held, held_folder) = (file(dir.path()).unwrap(), folder(dir.path()).unwrap());
         let path = |name: &str| dir.path().join(name);

@@ -1,5 +1,5 @@
-//! The check of the store: a path that is read has the archive hash by which Nix knows it, and files have the modes that Nix
-//! leaves. Reading, packing and checking are one pass over the same bytes; the caller keeps nothing of a path before
+//! Checks the store: the archive of each path that is read must have the hash that Nix records, and files must have the modes
+//! that Nix sets. Reading, packing and checking are one pass over the same bytes. The caller keeps no result of a path before
 //! [`StoreCheck::finish`].
 
 use sha2::{Digest as _, Sha256};
@@ -12,22 +12,22 @@ use crate::layer_path::LayerPath;
 use crate::nar::Archive;
 use crate::walk::{Entry, Kind, Walker};
 
-/// How many bytes are collected before they are hashed.
+/// Number of bytes to collect before hashing them.
 const COLLECTED: usize = 256 << 10;
 
-/// Pieces of this size are hashed where they are.
+/// Pieces of at least this size are hashed without being copied.
 const LARGE: usize = 16 << 10;
 
-/// The mode of directories.
+/// Description of the directories' mode, for messages.
 const ALL_DIRECTORIES: &str = "0555 for all directories";
 
-/// The check of one store path while it is walked.
+/// The check of one store path during its walk.
 pub(crate) struct StoreCheck<'c> {
     path: &'c LayerPath,
     permits: &'c CpuPermits,
-    /// Nothing is hashed where nobody knows what the hash should be.
+    /// `None` if the path's hash is unknown: then nothing is hashed.
     hashed: Option<(Archive, Sha256)>,
-    /// The mode of the path's first directory.
+    /// Mode of the path's first directory.
     directories: Option<u32>,
 }
 
@@ -37,9 +37,9 @@ impl<'c> StoreCheck<'c> {
         Self { path, permits, hashed, directories: None }
     }
 
-    /// Takes the walk's next entry. Nix leaves files with 0444 or 0555 and directories with 0555 (`canonicalisePathMetaData` in
-    /// its posix-fs-canonicalise.cc). The directories of a store that was made by copying may all have 0755. If only some of a
-    /// store path's have it, somebody has changed them: the archive's hash is the same, and the tar stream is another one.
+    /// Checks the walk's next entry. Nix sets files to 0444 or 0555 and directories to 0555 (`canonicalisePathMetaData` in its
+    /// posix-fs-canonicalise.cc). In a copied store, all directories may have 0755. If only some directories of a store path
+    /// have it, a user has changed them: the archive's hash is the same, but the tar stream differs.
     pub(crate) fn entry(&mut self, walker: &Walker, entry: &Entry) -> Result<()> {
         let (wanted, is_right) = match entry.kind {
             Kind::Symlink { .. } => ("", true),
@@ -64,7 +64,7 @@ impl<'c> StoreCheck<'c> {
         Ok(())
     }
 
-    /// The next bytes of the file that [`StoreCheck::entry`] was last told.
+    /// Adds the next bytes of the file that was last passed to [`StoreCheck::entry`].
     pub(crate) fn content(&mut self, bytes: &[u8]) {
         if bytes.len() >= LARGE {
             self.hash(1);
@@ -76,7 +76,7 @@ impl<'c> StoreCheck<'c> {
         }
     }
 
-    /// The path has been read to its end.
+    /// Compares the hash after the whole path has been read.
     pub(crate) fn finish(mut self) -> Result<()> {
         if let Some((archive, _)) = &mut self.hashed {
             archive.end();
@@ -90,7 +90,7 @@ impl<'c> StoreCheck<'c> {
         Err(Error::Damaged { path: self.path.path.clone(), expected: expected.to_owned(), found })
     }
 
-    /// Hashes what has been collected, if it is as much.
+    /// Hashes the collected bytes if there are at least `least`.
     fn hash(&mut self, least: usize) {
         if let Some((archive, hasher)) = &mut self.hashed
             && archive.bytes.len() >= least

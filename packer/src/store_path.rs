@@ -8,24 +8,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::wording::quoted;
 
-/// A store path's full name, such as `/nix/store/89ab…-hello`. It says where the path lies in the image; where it lies
-/// on this machine is [`Store`](crate::closure::Store)'s to say.
+/// A store path's full name, such as `/nix/store/89ab…-hello`, which is its path in the image. Its path on this machine comes
+/// from [`Store`](crate::closure::Store).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct StorePath(Arc<str>);
 
 impl StorePath {
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What follows the store's folder.
+    /// Returns the last component: the name without the store directory.
     pub fn base(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or_default()
     }
 
-    /// What follows the hash: what people call it.
+    /// Returns the part after the hash: the package's name and version.
     pub fn name(&self) -> &str {
         let base = self.base();
         base.split_once('-').map_or(base, |(_, name)| name)
@@ -33,12 +33,12 @@ impl StorePath {
 }
 
 impl StorePath {
-    /// Parses a full name: an absolute directory, then a name that Nix could have given, and nothing below it. The directory can
-    /// be that of any store.
+    /// Parses a full name: an absolute directory and a name that Nix accepts, with nothing below it. The directory can be that
+    /// of any store.
     ///
     /// # Errors
     ///
-    /// The name is not that of a store path.
+    /// Fails if the text is not the name of a store path.
     pub fn parse(path: &str) -> Result<Self, ParseStorePathError> {
         let wrong = |why| ParseStorePathError { path: path.to_owned(), why };
         let (directory, base) = path.rsplit_once('/').ok_or_else(|| wrong(NotStorePath::Directory))?;
@@ -49,7 +49,7 @@ impl StorePath {
     }
 }
 
-/// Whether a text is the name of an absolute directory, without `.`, `..`, control characters and a slash at its end.
+/// Whether a text is the name of an absolute directory, without `.`, `..`, control characters and a trailing slash.
 pub(crate) fn is_plain_directory(directory: &str) -> bool {
     let is_plain = |part: &str| !matches!(part, "" | "." | "..") && !part.chars().any(char::is_control);
     directory.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_plain))
@@ -67,18 +67,18 @@ pub(crate) fn check_base(name: &str) -> Result<(), NotStorePath> {
     }
 }
 
-/// Whether a store path's name may have this byte.
+/// Whether a store path's name may contain this byte.
 pub(crate) fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"+-._?=".contains(&byte)
 }
 
-/// The length of a store path's hash, in Nix's base 32.
+/// Length of a store path's hash, in Nix's base 32.
 pub(crate) const HASH_DIGITS: usize = 32;
 
-/// Nix's limit for the part behind the hash and the dash, in bytes.
+/// Nix's limit for the part after the hash and the dash, in bytes.
 const LONGEST_NAME: usize = 211;
 
-/// A text that is not the name of a store path.
+/// Error for a text that is not the name of a store path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("store path {} is not valid: {why}", quoted(path))]
 pub struct ParseStorePathError {
@@ -88,16 +88,16 @@ pub struct ParseStorePathError {
     pub why: NotStorePath,
 }
 
-/// The reason why a text is not the name of a store path.
+/// Reason why a text is not the name of a store path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotStorePath {
     /// It does not begin with an absolute directory.
     #[error("expected an absolute path, as in /nix/store/HASH-NAME")]
     Directory,
-    /// The name behind the hash has this many bytes.
+    /// The name after the hash is too long: it has this many bytes.
     #[error("its name has {0} characters; Nix allows {LONGEST_NAME}")]
     Long(usize),
-    /// The last component has another form.
+    /// The last component does not have the form HASH-NAME.
     #[error("expected a 32-character hash, a dash and a name, and nothing below it")]
     Base,
 }
@@ -111,7 +111,7 @@ impl FromStr for StorePath {
 }
 
 impl TryFrom<String> for StorePath {
-    /// The end of a sentence that begins with the place of the text in a document.
+    /// The end of a sentence that begins with the text's place in a document.
     type Error = String;
 
     fn try_from(path: String) -> Result<Self, String> {
@@ -134,12 +134,12 @@ impl fmt::Debug for StorePath {
 
 #[cfg(test)]
 impl StorePath {
-    /// A name that need not be that of a store path.
+    /// Wraps a name without checking it.
     pub(crate) fn unchecked(path: &str) -> Self {
         Self(path.into())
     }
 
-    /// A store path with this name. Paths made by this function sort as their names do.
+    /// Returns a store path with this name. The paths sort like their names.
     pub(crate) fn named(name: &str) -> Self {
         Self::parse(&format!("/nix/store/{}-{name}", "0".repeat(HASH_DIGITS)))
             .expect("a name for a store path")

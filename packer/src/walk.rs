@@ -1,6 +1,6 @@
-//! Walks one store path depth-first, each directory's names in byte order, and hands out one entry at a time. It keeps
-//! the names of the directories that it is in; nothing grows with the number of files elsewhere. Of deep trees only the
-//! innermost directories are open, so a process's limit of open files is none of depth.
+//! Walks one store path depth-first, each directory's names in byte order, and returns one entry at a time. It keeps the names
+//! of the current directory and its ancestors; otherwise its memory does not grow with the number of files. In deep trees only
+//! the innermost directories are open, so the process's limit of open files does not limit the depth.
 
 use std::ffi::OsStr;
 use std::mem::MaybeUninit;
@@ -16,7 +16,7 @@ use crate::casehack::strip_case_hack;
 use crate::error::{Error, Result};
 use crate::open;
 
-/// What an entry is, without its content.
+/// An entry's kind, without its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
     Directory,
@@ -28,13 +28,13 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) kind: Kind,
-    /// Permission bits with setuid, setgid and sticky; 0777 for a symlink, whatever the file system says
-    /// (nix2container#23: macOS and Linux differ).
+    /// Permission bits with setuid, setgid and sticky. Always 0777 for a symlink, because file systems differ
+    /// (nix2container#23: macOS and Linux).
     pub(crate) mode: u32,
     pub(crate) identity: Identity,
 }
 
-/// Device and inode: a file that is opened must be the one that was looked at.
+/// Device and inode, to check that an opened file is the one whose attributes were read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Identity {
     device: u64,
@@ -53,7 +53,7 @@ impl Identity {
 }
 
 impl Entry {
-    /// Whether an open file is this one, and still as large.
+    /// Whether an open file is this one and has the same size.
     pub(super) fn is(&self, file: &OwnedFd) -> Result<bool, Errno> {
         let stat = rustix::fs::fstat(file)?;
         let same_kind = match (&self.kind, FileType::from_raw_mode(stat.st_mode)) {
@@ -70,12 +70,12 @@ fn size_of(stat: &Stat) -> u64 {
 }
 
 struct Level {
-    /// Closed while more than [`OPEN_LEVELS`] levels lie below it.
+    /// Closed while more than [`OPEN_LEVELS`] levels are below it.
     dir: Option<OwnedFd>,
-    /// Opened again, it must be the same directory.
+    /// To check, on opening it again, that it is the same directory.
     identity: Identity,
     names: vec::IntoIter<Vec<u8>>,
-    /// How long the path is up to and with this directory.
+    /// Length of the path up to this directory, including its name.
     path_len: usize,
 }
 
@@ -88,7 +88,7 @@ impl Level {
 /// The walk's state.
 pub(crate) struct Walker {
     real_root: PathBuf,
-    /// The current entry's path as the store names it.
+    /// The current entry's path in the store's names.
     path: Vec<u8>,
     root_len: usize,
     levels: Vec<Level>,
@@ -99,11 +99,11 @@ pub(crate) struct Walker {
 
 const DIRECTORY_BUFFER: usize = 32 << 10;
 
-/// How many directories a walk has open at most.
+/// Maximum number of directories that a walk keeps open.
 const OPEN_LEVELS: usize = 32;
 
 impl Walker {
-    /// A walk of the store path named `path`, whose files lie at `real_root`.
+    /// Starts a walk of the store path named `path`, whose files are at `real_root`.
     pub(crate) fn new(path: &[u8], real_root: PathBuf, case_hack: bool) -> Self {
         Self {
             real_root,
@@ -116,22 +116,22 @@ impl Walker {
         }
     }
 
-    /// The current entry's path as the store names it (with the case hack's suffixes where the store has them).
+    /// Returns the current entry's path in the store's names, with the case hack's suffixes if the store has them.
     pub(crate) fn path(&self) -> &[u8] {
         &self.path
     }
 
-    /// The current entry's path from the store path on: empty, or with a slash ahead.
+    /// Returns the current entry's path relative to the store path: empty, or with a leading slash.
     pub(crate) fn below(&self) -> &[u8] {
         &self.path[self.root_len..]
     }
 
-    /// The store path on this machine.
+    /// Returns the store path's location on this machine.
     pub(crate) fn real_root(&self) -> &Path {
         &self.real_root
     }
 
-    /// The current entry's path on this machine.
+    /// Returns the current entry's path on this machine.
     pub(crate) fn real_path(&self) -> PathBuf {
         match self.below().strip_prefix(b"/") {
             Some(below) => self.real_root.join(OsStr::from_bytes(below)),
@@ -139,7 +139,7 @@ impl Walker {
         }
     }
 
-    /// The next entry; a directory comes before what it contains.
+    /// Returns the next entry. A directory comes before its contents.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>> {
         if !std::mem::replace(&mut self.started, true) {
             let stat = rustix::fs::statat(CWD, &self.real_root, AtFlags::SYMLINK_NOFOLLOW);
@@ -159,7 +159,7 @@ impl Walker {
         }
     }
 
-    /// Opens the current entry, a regular file. Waits for nobody: a FIFO may have taken its place.
+    /// Opens the current entry, a regular file, without waiting: a FIFO may have replaced it.
     pub(crate) fn open(&self, entry: &Entry) -> Result<OwnedFd> {
         self.open_as(open::READ | OFlags::NOFOLLOW, entry)
             .map_err(|errno| self.not_opened("read file", errno))
@@ -167,7 +167,7 @@ impl Walker {
 
     fn entry(&mut self, stat: Result<Stat, Errno>) -> Result<Entry> {
         let stat = stat.map_err(|errno| self.failed("read file attributes", errno))?;
-        // OCI image-spec, "Whiteouts". A store path's own name cannot begin so: it begins with its hash.
+        // OCI image-spec, "Whiteouts". A store path's own name begins with its hash, never with `.wh.`.
         if !self.levels.is_empty() && self.name().starts_with(b".wh.") {
             return Err(Error::Whiteout { path: self.real_path() });
         }
@@ -228,7 +228,7 @@ impl Walker {
         Ok(())
     }
 
-    /// Leaves the innermost directory; the one around it is opened again if it had to be closed.
+    /// Leaves the innermost directory, and opens its parent again if it is closed.
     fn leave(&mut self) -> Result<()> {
         let left = self.levels.pop().expect("only called inside of a directory");
         let Some(outer) = self.levels.last_mut().filter(|outer| outer.dir.is_none()) else { return Ok(()) };
@@ -247,9 +247,9 @@ impl Walker {
         }
     }
 
-    /// Opens the current entry, which must be what it was when its attributes were read.
+    /// Opens the current entry. Fails if the file differs from the one whose attributes were read.
     fn open_as(&self, flags: OFlags, entry: &Entry) -> Result<OwnedFd, Errno> {
-        // The directory that the walk is entering is not a level yet, and the root has none around it.
+        // The directory that the walk is entering is not a level yet, and the root has no parent level.
         let file = match self.levels.last() {
             Some(level) => rustix::fs::openat(level.dir(), self.name(), flags, Mode::empty()),
             None => rustix::fs::open(&self.real_root, flags, Mode::empty()),
@@ -257,7 +257,7 @@ impl Walker {
         if entry.is(&file)? { Ok(file) } else { Err(REPLACED) }
     }
 
-    /// The current entry's own name: what its parent directory calls it.
+    /// Returns the current entry's name in its parent directory.
     fn name(&self) -> &[u8] {
         let start = self.path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
         &self.path[start..]
@@ -272,10 +272,10 @@ impl Walker {
     }
 }
 
-/// Given for a file that is not the one that was looked at.
+/// Error for a file that differs from the one whose attributes were read.
 pub(super) const REPLACED: Errno = Errno::STALE;
 
-/// The error for a file that was there just before and cannot be opened as what it was.
+/// Returns the error for a file that existed just before and cannot be opened as the same kind of file.
 pub(super) fn replaced_or(action: &'static str, root: &Path, path: PathBuf, errno: Errno) -> Error {
     match errno {
         Errno::LOOP | Errno::NXIO | Errno::NOTDIR | Errno::INVAL => {
@@ -285,7 +285,7 @@ pub(super) fn replaced_or(action: &'static str, root: &Path, path: PathBuf, errn
     }
 }
 
-/// The error for a file that cannot be read, with a deleted store path told apart.
+/// Returns the error for a file that cannot be read, with a separate variant for a deleted store path.
 pub(super) fn gone_or(action: &'static str, root: &Path, path: PathBuf, errno: Errno) -> Error {
     if errno != Errno::NOENT && errno != Errno::STALE {
         return Error::io(action, path, errno);
@@ -308,7 +308,7 @@ mod tests {
 
     use super::*;
 
-    /// A walk of a folder with `file` and `folder` in it, at the entry of this name.
+    /// Returns a walk of a directory with `file` and `folder` in it, at the entry with this name.
     fn at(root: &Path, name: &str) -> (Walker, Entry) {
         fs::create_dir_all(root.join("folder")).unwrap();
         fs::write(root.join("file"), "text").unwrap();
@@ -325,9 +325,9 @@ mod tests {
         rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     }
 
-    /// Whatever a file becomes between two calls of the kernel, it is told, and nobody waits.
+    /// Replaces the file between two system calls: each replacement is reported, and opening it never waits.
     #[test]
-    fn fault_store_fifo_what_takes_a_files_place_is_not_read() {
+    fn fault_store_fifo_a_replaced_file_is_not_read() {
         type Change = fn(&Path);
         let places: [(&str, Change); 7] = [
             ("a FIFO", fifo),
@@ -342,7 +342,7 @@ mod tests {
             ("a socket", |path| drop(UnixListener::bind(path).unwrap())),
             ("a folder", |path| fs::create_dir(path).unwrap()),
             ("another file", |path| {
-                // The first one's inode must not be free again.
+                // Keeps the first file, so that its inode is not reused.
                 fs::write(path.with_extension("kept"), "").unwrap();
                 fs::write(path, "text").unwrap();
             }),
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn another_folder_in_a_folders_place_is_not_read() {
+    fn a_replaced_folder_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("x");
         fs::create_dir(&root).unwrap();

@@ -1,6 +1,6 @@
-//! How messages show the values of others: control characters are escaped, long values are shortened.
+//! Formats values for messages: escapes control characters and shortens long values.
 //!
-//! Data (specs, configs, JSON reports) stays exact. This is for text that people read: errors, warnings, tables.
+//! Data (specs, configs, JSON reports) stays exact. This module is for text that people read: errors, warnings, tables.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -8,18 +8,18 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// The most characters of a value that a message shows.
+/// Maximum number of characters of a value in a message.
 const MOST: usize = 100;
 
-/// A word of a message, such as a path, is shortened when it has more characters. It is longer than [`MOST`] because the
-/// end of a path says as much as its beginning.
+/// Maximum number of characters of a word in a message, such as a path. It is larger than [`MOST`] because the end of a path
+/// matters as much as its beginning.
 const LONG_WORD: usize = 300;
 
-/// The most characters of a message.
+/// Maximum number of characters of a message.
 const LONG_LINE: usize = 2500;
 
-/// A text on one line, as a terminal can show it: control characters and characters that change the direction of the text
-/// around them become escapes such as `\u{1b}`.
+/// Returns a text on one line that is safe on a terminal: control characters and characters that change the direction of the
+/// surrounding text become escapes such as `\u{1b}`.
 pub fn visible(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_hidden) {
         return Cow::Borrowed(text);
@@ -27,7 +27,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     let mut out = String::with_capacity(text.len() + 16);
     for letter in text.chars() {
         match is_hidden(letter) {
-            // Rust escapes only some of them in a string's Debug form.
+            // Rust's Debug format escapes only some of them in a string.
             true => match letter {
                 '\n' => out.push_str("\\n"),
                 '\r' => out.push_str("\\r"),
@@ -56,7 +56,7 @@ fn is_hidden(letter: char) -> bool {
         )
 }
 
-/// A message on one line: [`visible`], with long words and a long message shortened.
+/// Returns a message on one line: [`visible`], with long words and a long message shortened.
 pub fn line(text: &str) -> Cow<'_, str> {
     let text = visible(text);
     if text.len() <= LONG_WORD {
@@ -67,7 +67,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     Cow::Owned(ends(&joined, LONG_LINE).into_owned())
 }
 
-/// The beginning and the end of a text that has more than `most` characters, with its length between them.
+/// Returns the beginning and the end of a text that has more than `most` characters, with its length between them.
 fn ends(text: &str, most: usize) -> Cow<'_, str> {
     let count = match text.len() <= most {
         true => return Cow::Borrowed(text),
@@ -76,13 +76,13 @@ fn ends(text: &str, most: usize) -> Cow<'_, str> {
     if count <= most {
         return Cow::Borrowed(text);
     }
-    // Two thirds of what is shown are the beginning.
+    // Two thirds of the shown characters are the beginning.
     let (head, tail) = if most > LONG_WORD { (most * 2 / 3, most / 3) } else { (MOST * 2 / 3, MOST / 3) };
     let cut = |at: usize| text.char_indices().nth(at).map_or(text.len(), |(byte, _)| byte);
     Cow::Owned(format!("{}… ({count} characters) …{}", &text[..cut(head)], &text[cut(count - tail)..]))
 }
 
-/// At most about a hundred characters of a value, and its length where that is not all of it.
+/// Returns about the first hundred characters of a value, followed by its length if it is longer.
 pub fn short(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(MOST) {
         None => Cow::Borrowed(text),
@@ -90,7 +90,7 @@ pub fn short(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A value in double quotes, escaped and shortened.
+/// Returns a value in double quotes, escaped and shortened.
 pub fn quoted(text: &str) -> String {
     match text.char_indices().nth(MOST) {
         None => format!("{text:?}"),
@@ -101,7 +101,7 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
-/// A path as text: bytes that are not UTF-8 become `\xff`.
+/// Formats a path as text: bytes that are not UTF-8 become `\xff`.
 pub fn path(path: &Path) -> impl fmt::Display + '_ {
     struct Shown<'p>(&'p Path);
 
@@ -130,7 +130,7 @@ pub(crate) fn value(value: &Value) -> String {
     }
 }
 
-/// The first names of a list, and how many more there are.
+/// Lists the first few names, and the number of the others.
 pub fn some(names: &[&str]) -> String {
     const FEW: usize = 12;
     match names.get(FEW..) {
@@ -139,22 +139,22 @@ pub fn some(names: &[&str]) -> String {
     }
 }
 
-/// The name of `known` that is most like `name`, if one is.
+/// Returns the name in `known` that is most similar to `name`, if one is similar enough.
 pub fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     near(name, known).first().copied()
 }
 
-/// The names of `known` that are like `name`, those that are most like it first.
+/// Returns the names in `known` that are similar to `name`, the most similar first.
 pub fn near<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Vec<&'k str> {
     const LIKE_ENOUGH: f64 = 0.8;
-    // No name of ours is as long, and the comparison takes time for it.
+    // No known name is as long, and comparing it would take time.
     if name.len() > MOST {
         return Vec::new();
     }
     let wanted = name.to_lowercase();
     let likeness = |known: &str| {
         let known = known.to_lowercase();
-        // One letter too many, too few, wrong or in another place.
+        // Names of one edit (a letter more, a letter less, a wrong letter or two swapped letters) count as equal.
         match wanted.chars().count() > 1 && strsim::osa_distance(&wanted, &known) == 1 {
             true => 1.0,
             false => strsim::jaro_winkler(&wanted, &known),
@@ -182,7 +182,7 @@ mod tests {
             ("\u{9b}31m", "\\u{9b}31m"),
             ("gnp\u{202e}.exe\u{2066}\u{200f}", "gnp\\u{202e}.exe\\u{2066}\\u{200f}"),
             ("a\u{2028}b\u{feff}", "a\\u{2028}b\\u{feff}"),
-            // Escaped once is escaped.
+            // Escapes are not escaped again.
             ("\\u{1b}", "\\u{1b}"),
         ] {
             assert_eq!(visible(text), shown);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn long_values_are_shortened_at_a_characters_border() {
+    fn long_values_are_shortened_between_characters() {
         assert_eq!(short("ä").len(), 2);
         assert_eq!(short(&"ä".repeat(100)), "ä".repeat(100));
         assert_eq!(short(&"ä".repeat(101)), format!("{}… (101 characters)", "ä".repeat(100)));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_of_a_path_that_are_no_text_are_shown() {
+    fn bytes_of_a_path_that_are_not_text_are_shown() {
         let name = Path::new(OsStr::from_bytes(b"/a/\xff\xfeb\xc3\xa4\xe2\x82"));
         assert_eq!(path(name).to_string(), "/a/\\xff\\xfebä\\xe2\\x82");
     }

@@ -1,6 +1,6 @@
-//! `auto-layer` against what nixpkgs' own `pkgs/build-support/docker/auto-layer.py` (at 2ff66c69) answers for a closure of 77 paths:
-//! `golden/auto-layer/`. The script orders layers with closures of one size as Python's sets happen to; there, by their primary
-//! paths' names.
+//! Compares `auto-layer` with the output of nixpkgs' `pkgs/build-support/docker/auto-layer.py` (at 2ff66c69) for a closure of
+//! 77 paths: `golden/auto-layer/`. The script orders layers with closures of one size by the arbitrary order of Python's sets;
+//! the golden files order them by their primary paths' names.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use nixply_packer::plan::{Options, plan};
 use nixply_packer::{Closure, Strategy};
 
 #[test]
-fn auto_layer_makes_nixpkgs_own_layers() {
+fn auto_layer_makes_the_same_layers_as_nixpkgs() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/auto-layer");
     let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
     let closure = Closure::from_json(&read("closure.json")).unwrap();

@@ -1,4 +1,4 @@
-//! Bad input gets a clear error that names the thing, the place and the way out, and leaves nothing half-written.
+//! Bad input causes a clear error that names the subject, the place and the remedy, and leaves no incomplete files.
 
 mod trees;
 
@@ -83,7 +83,7 @@ fn a_deleted_store_path_is_named() {
     refused(sandbox.build(&request, &[B]), &["store path is missing", &real]);
 }
 
-/// Does something to the store as soon as the first bytes of a file have been packed: the parents' headers come first.
+/// Runs a function on the store as soon as the first bytes of a file are packed. The threshold skips the parents' headers.
 struct Saboteur<F: Fn() + Sync>(Mutex<Option<F>>);
 
 impl<F: Fn() + Sync + Send> Progress for Saboteur<F> {
@@ -96,9 +96,9 @@ impl<F: Fn() + Sync + Send> Progress for Saboteur<F> {
     }
 }
 
-/// Packs a path of several frames while `sabotage` happens; gives the error.
+/// Packs a path of several frames while `sabotage` runs, and returns the error.
 fn sabotaged(sandbox: &Sandbox, sabotage: impl Fn() + Sync + Send) -> String {
-    // Enough to be read in many steps: what is sabotaged comes long after what is read ahead.
+    // Large enough to be read in many steps, so that the packer has not read ahead to the sabotaged file.
     sandbox.write(A, "a-big", &vec![7; 64 << 20]);
     let stop = AtomicBool::new(false);
     let saboteur = Saboteur(Mutex::new(Some(sabotage)));
@@ -138,15 +138,15 @@ fn a_file_that_shrinks_or_grows_is_noticed() {
     }
 }
 
-/// The largest layer is begun first, so another one's error may come before the first layer's.
+/// The largest layer begins first, so another layer's error may come before the first layer's.
 #[test]
-fn of_several_errors_the_first_layers_is_given() {
+fn the_error_of_the_first_layer_is_reported() {
     let sandbox = Sandbox::new();
     sandbox.write(A, "a-big", &vec![7; 8 << 20]);
     sandbox.write(A, "lib/.wh.gone", b"");
     let planned = |path: &str| PlannedPath { path: path.parse().unwrap(), options: None };
     for threads in [1, 2, 8] {
-        // The second layer is said to be larger, and is not even there; what the third has would be fine.
+        // The second layer claims to be larger and does not exist; the third is valid.
         sandbox.write(C, "f", b"");
         let layer =
             |path, size| vec![LayerPath::new(&planned(path), &sandbox.store).unwrap().with_archive("", size)];
@@ -160,7 +160,7 @@ fn of_several_errors_the_first_layers_is_given() {
 }
 
 #[test]
-fn two_files_for_one_place_are_an_error_that_names_both() {
+fn two_files_at_one_place_are_an_error_that_names_both() {
     let both = |a: &[u8], b: &[u8]| {
         let sandbox = Sandbox::new();
         sandbox.write(A, "etc/f", a);
@@ -174,7 +174,7 @@ fn two_files_for_one_place_are_an_error_that_names_both() {
 }
 
 #[test]
-fn a_link_and_a_directory_for_one_place_are_an_error() {
+fn a_link_and_a_directory_at_one_place_are_an_error() {
     let sandbox = Sandbox::new();
     sandbox.write(A, "x", b"");
     symlink("usr/bin", sandbox.real(A).join("bin")).unwrap();
@@ -188,9 +188,9 @@ fn a_link_and_a_directory_for_one_place_are_an_error() {
     refused(sandbox.to_root(json!({})), &["symlink '/link'", "'one'", "'two'"]);
 }
 
-/// What counts is what the header says, not which rule made it so; a path without a rule for the file has no say.
+/// Files conflict only if their headers differ, whichever rules set them. A path without a rule for the file does not conflict.
 #[test]
-fn nix2container_144_rules_that_come_out_equal_do_not_conflict() {
+fn nix2container_144_rules_with_the_same_effect_do_not_conflict() {
     let sandbox = Sandbox::new();
     sandbox.write(A, "etc/a", b"");
     sandbox.write(B, "etc/b", b"");
@@ -204,9 +204,9 @@ fn nix2container_144_rules_that_come_out_equal_do_not_conflict() {
     );
 }
 
-/// No rule can mend that. Each in a layer of its own, the upper one's counts.
+/// No rule can solve this conflict. In separate layers, the upper one counts.
 #[test]
-fn nix2container_162_a_folder_and_a_link_for_one_place_are_named() {
+fn nix2container_162_a_folder_and_a_link_at_one_place_are_named() {
     let sandbox = Sandbox::new();
     sandbox.write(A, "share/mime", b"");
     fs::create_dir(sandbox.real(B)).unwrap();
@@ -241,9 +241,9 @@ fn special_files_are_refused() {
     refused(sandbox.to_root(json!({})), &["a socket cannot be packed", "/socket"]);
 }
 
-/// OCI's whiteouts: unpackers would delete instead of create.
+/// OCI's whiteouts: unpackers would delete a file instead of creating one.
 #[test]
-fn names_that_mean_deletion_are_refused() {
+fn whiteout_names_are_refused() {
     for (name, rewritten) in [(".wh.foo", false), ("sub/.wh..wh..opq", true)] {
         let sandbox = Sandbox::new();
         let file = sandbox.write(A, name, b"x");
@@ -290,7 +290,7 @@ fn rules_are_refused_with_their_place() {
     says(json!({"path": A, "gid": 4294967295u32}), "request: layers[1].perms[1].gid 4294967295 is not valid");
 }
 
-/// nix2container takes them, and changes nothing.
+/// nix2container accepts such rules, and they change nothing.
 #[test]
 fn perms_for_an_absent_path_produce_a_warning() {
     let sandbox = Sandbox::new();
@@ -303,7 +303,7 @@ fn perms_for_an_absent_path_produce_a_warning() {
     assert!(warnings.len() == 1 && warnings[0].starts_with(words) && warnings[0].contains(B), "{warnings:?}");
 }
 
-/// nix2container packs it twice, too; silently, the upper layer's owners would count.
+/// nix2container also packs it twice. Without the warning, the upper layer's owners would count silently.
 #[test]
 fn a_path_packed_twice_with_other_perms_produces_a_warning() {
     let sandbox = Sandbox::new();
@@ -350,7 +350,7 @@ fn arguments_are_checked_before_anything_is_read() {
     refused(sandbox.to_root(json!({"nmae": 1})), &["cannot have the key `nmae`; did you mean `name`?"]);
 }
 
-/// nix2container#127 and its kin: a store that differs from the spec is told before anything is handed on.
+/// nix2container#127 and similar issues: if the store differs from the spec, the error comes before any blob is passed on.
 #[test]
 fn nix2container_97_127_a_layer_that_differs_from_its_spec_names_its_paths() {
     let sandbox = Sandbox::new();
@@ -372,7 +372,7 @@ fn nix2container_97_127_a_layer_that_differs_from_its_spec_names_its_paths() {
 }
 
 #[test]
-fn a_folder_with_something_else_in_it_is_not_written_to() {
+fn a_folder_with_other_files_is_not_written_to() {
     let sandbox = Sandbox::new();
     let spec = ImageSpec {
         version: 1,
@@ -393,7 +393,7 @@ fn a_folder_with_something_else_in_it_is_not_written_to() {
 }
 
 #[test]
-fn the_end_of_a_stop_is_an_error() {
+fn a_stopped_build_is_an_error() {
     let sandbox = Sandbox::new();
     sandbox.write(A, "f", b"");
     let stop = AtomicBool::new(true);
@@ -403,9 +403,9 @@ fn the_end_of_a_stop_is_an_error() {
     assert!(matches!(result, Err(Error::Interrupted)));
 }
 
-/// A layer that comes again above one that covers it must not be dropped as a duplicate.
+/// A layer that repeats above another layer that covers it must not be dropped as a duplicate.
 #[test]
-fn a_repeated_layer_is_dropped_only_where_nothing_covers_it() {
+fn a_repeated_layer_is_dropped_only_if_no_other_covers_it() {
     let sandbox = Sandbox::new();
     let c = "/nix/store/23456789abcdfghijklmnpqrsvwxyz01-c";
     sandbox.write(A, "etc/x", b"one");

@@ -1,4 +1,4 @@
-//! Blobs: independent of threads, decodable by anyone, and valid layouts (G18, G20).
+//! Blobs are independent of the number of threads and decodable by common tools, and layouts are valid (G18, G20).
 
 mod trees;
 
@@ -21,7 +21,7 @@ use self::trees::Memory;
 const A: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a";
 const B: &str = "/nix/store/123456789abcdfghijklmnpqrsvwxyz0-b";
 
-/// Bytes that compress, but not to nothing.
+/// Returns bytes that compress, but not to nothing.
 fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed;
     let mut next = || {
@@ -31,7 +31,7 @@ fn noise(length: usize, seed: u64) -> Vec<u8> {
     (0..length).map(|_| b'a' + next()).collect()
 }
 
-/// Two store paths; the first spans several frames.
+/// Creates two store paths; the first spans several frames.
 fn store() -> (tempfile::TempDir, Store, Closure) {
     let temporary = tempfile::tempdir().unwrap();
     let store = Store { dir: "/nix/store".into(), real_dir: temporary.path().into() };
@@ -98,7 +98,7 @@ fn g18_bytes_do_not_depend_on_threads_and_decode_to_the_same_tar() {
     }
 }
 
-/// A store path's frames are the same in every layer: what a cache of frames will stand on.
+/// A store path's frames are the same in every layer: the cache of frames relies on it.
 #[test]
 fn a_paths_frames_do_not_depend_on_its_neighbours() {
     let (_temporary, store, _) = store();
@@ -112,7 +112,7 @@ fn a_paths_frames_do_not_depend_on_its_neighbours() {
         sink.blob(0)
     };
     let (alone, together) = (pack(&[B]), pack(&[A, B]));
-    // Parents and end blocks are frames of their own; B's frames, and the end, are the tail of both.
+    // Parents and end blocks are separate frames. B's frames and the end blocks are the tail of both layers.
     let frames = |blob: &[u8]| {
         let mut rest = blob;
         let mut frames = Vec::new();
@@ -150,7 +150,7 @@ fn read_blob(layout: &Path, descriptor: &Value) -> Vec<u8> {
 }
 
 #[test]
-fn g20_layouts_are_valid_whatever_the_codecs() {
+fn g20_layouts_are_valid_with_every_codec() {
     let (temporary, store, closure) = store();
     let stop = AtomicBool::new(false);
     let out = temporary.path().join("layout");
@@ -203,7 +203,7 @@ fn g20_layouts_are_valid_whatever_the_codecs() {
     assert!(leftovers.into_iter().all(|name| name.len() == 64), "nothing but blobs");
 }
 
-/// A disk that lost power may have kept a blob's size without its bytes.
+/// After a power failure, a disk may have a blob's size without its bytes.
 #[test]
 fn a_damaged_blob_in_a_layout_is_written_again() {
     let (temporary, store, closure) = store();
@@ -220,7 +220,7 @@ fn a_damaged_blob_in_a_layout_is_written_again() {
 }
 
 #[test]
-fn images_written_to_one_layout_at_once_are_all_in_it() {
+fn a_layout_has_all_images_that_are_written_to_it_at_once() {
     let (temporary, store, closure) = store();
     let (stop, out) = (AtomicBool::new(false), temporary.path().join("layout"));
     let spec = build(request("none"), &store, &closure, 2).spec;
@@ -252,7 +252,8 @@ fn specs_do_not_depend_on_threads() {
     }
 }
 
-/// Only what the config names is in the image, as in nix2container, whose closure is that of a file with the config.
+/// The image contains only the paths that the config names. nix2container does the same: its closure is that of a file with the
+/// config.
 #[test]
 fn a_root_that_the_config_does_not_name_stays_out() {
     let (_temporary, store, closure) = store();

@@ -1,4 +1,4 @@
-//! The check of the store: what is read is what Nix knows, or nothing of it is kept.
+//! The check of the store: a path is kept only if its content matches Nix's hash.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -18,7 +18,7 @@ fn path(name: &str) -> String {
     format!("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-{name}")
 }
 
-/// The archive of a folder with one file in it, by the book.
+/// Returns the archive of a directory with one file, built according to the format's definition.
 fn archive(content: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut word = |word: &[u8]| {
@@ -37,7 +37,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// A store of three paths with a cache beside it.
+/// A store of three paths, with a cache next to it.
 struct World {
     folder: tempfile::TempDir,
     size: usize,
@@ -48,7 +48,7 @@ impl World {
         Self::of(5_000_001)
     }
 
-    /// With files of this size.
+    /// Creates a store with files of this size.
     fn of(size: usize) -> Self {
         let world = Self { folder: tempfile::tempdir().unwrap(), size };
         for name in NAMES {
@@ -84,7 +84,7 @@ impl World {
     }
 
     fn content(&self, name: &str) -> Vec<u8> {
-        // Only b is ever so large.
+        // Only b is larger than 5 MB.
         name.repeat(if name == "b" { self.size } else { self.size.min(5_000_001) }).into_bytes()
     }
 
@@ -169,7 +169,7 @@ impl Drop for World {
 }
 
 #[test]
-fn nothing_is_kept_of_a_damaged_path() {
+fn a_damaged_path_leaves_no_entry() {
     for codec in ["none", "gzip:1", "zstd:1"] {
         for to_root in [false, true] {
             let world = World::new();
@@ -193,18 +193,19 @@ fn nothing_is_kept_of_a_damaged_path() {
             );
             assert!(error.starts_with(&start), "{codec}: {error}");
             world.repair();
-            // If anything of it were there, this would not look.
+            // If the cache had kept any of it, this build would use it without a check.
             assert_eq!(world.build(codec, to_root, false).unwrap(), truth, "{codec}");
         }
     }
 }
 
-/// What was packed from a damaged store without the check counts as absent with it, and what is packed then takes its place.
+/// Entries that were packed from a damaged store without the check count as absent for a build with the check. That build
+/// replaces them.
 #[test]
 fn fault_cache_remembers_damage_of_segments_layers_and_states() {
     for codec in ["none", "gzip:1", "zstd:1"] {
         for to_root in [false, true] {
-            // So large that hashers' states are remembered.
+            // Large enough that the cache keeps hashers' states.
             let world = World::of(34 << 20);
             let truth = world.build(codec, to_root, false).unwrap();
             world.cache().gc(0).unwrap();
@@ -223,9 +224,9 @@ fn fault_cache_remembers_damage_of_segments_layers_and_states() {
     }
 }
 
-/// A cache as former versions left it says nothing of checks.
+/// Caches of former versions have no record of checks.
 #[test]
-fn entries_that_do_not_say_that_they_were_checked_were_not() {
+fn entries_without_a_check_record_are_unchecked() {
     let world = World::new();
     let truth = world.build("zstd:1", false, false).unwrap();
     let layers = || {
@@ -246,9 +247,9 @@ fn entries_that_do_not_say_that_they_were_checked_were_not() {
     assert!(world.cache().verify().unwrap().removed.is_empty());
 }
 
-/// What a spec says was not checked either.
+/// Layers from a spec are unchecked as well.
 #[test]
-fn imported_layers_are_packed_again_where_the_store_is_checked() {
+fn imported_layers_are_packed_again_if_the_store_is_checked() {
     let world = World::new();
     let truth = world.build("zstd:1", false, false).unwrap();
     world.cache().gc(0).unwrap();
@@ -261,8 +262,8 @@ fn imported_layers_are_packed_again_where_the_store_is_checked() {
     assert_eq!(world.build("zstd:1", false, false).unwrap(), truth, "and no longer");
 }
 
-/// Changes a byte near the end of b's file once its first bytes have been packed, and its last ones have not been read: all of
-/// it had been hashed before, when the check and the packing were two reads.
+/// Changes a byte near the end of b's file after its first bytes were packed and before its last ones are read. If checking and
+/// packing were two reads, the check would already have hashed the whole file.
 struct Flip<'w>(&'w World, [AtomicU64; 3]);
 
 impl<'w> Flip<'w> {
@@ -273,7 +274,7 @@ impl<'w> Flip<'w> {
 
 impl Progress for Flip<'_> {
     fn packed(&self, layer: usize, bytes: u64) {
-        // More than what may come before b, and less than that and b without what is read ahead.
+        // More than anything packed before b, and less than that and b together without the read-ahead.
         let flipped = 12 << 20;
         let before = self.1[layer].fetch_add(bytes, Ordering::SeqCst);
         if (before..before + bytes).contains(&flipped) {
@@ -286,17 +287,17 @@ impl Progress for Flip<'_> {
 }
 
 #[test]
-fn fault_check_store_race_what_is_packed_is_what_was_hashed() {
+fn fault_check_store_race_packed_bytes_are_the_hashed_ones() {
     for codec in ["none", "gzip:1", "zstd:1"] {
         for to_root in [false, true] {
-            // Larger than what is read ahead.
+            // Larger than the read-ahead.
             let world = World::of(48 << 20);
             let truth = world.build(codec, to_root, false).unwrap();
             world.cache().gc(0).unwrap();
             let error = world.build_watched(codec, to_root, true, &Flip::new(&world)).unwrap_err();
             match to_root {
                 false => assert!(matches!(error, Error::Damaged { .. }), "{codec}: {error}"),
-                // Its files are read twice, and must be the same.
+                // Its files are read twice, and both reads must match.
                 true => {
                     assert!(error.to_string().contains("another content than when its archive was hashed"))
                 }
@@ -307,7 +308,7 @@ fn fault_check_store_race_what_is_packed_is_what_was_hashed() {
     }
 }
 
-/// Names the modes of all files and folders that a tree with rules has, too.
+/// The check names the wrong mode of any file or directory, also in a tree with rules.
 #[test]
 fn fault_check_store_modes_of_trees_at_the_root() {
     let world = World::new();
@@ -327,9 +328,9 @@ fn fault_check_store_modes_of_trees_at_the_root() {
     }
 }
 
-/// Rules that leave files out, or bring two trees together, are no reason not to look at everything.
+/// Rules that leave files out or merge two trees do not exempt any file from the check.
 #[test]
-fn trees_that_meet_are_checked_file_by_file() {
+fn merged_trees_are_checked_file_by_file() {
     let world = World::of(70_000);
     let infos = NAMES.map(|name| PathInfo {
         path: path(name).parse().unwrap(),
@@ -337,7 +338,7 @@ fn trees_that_meet_are_checked_file_by_file() {
         nar_hash: Digest::of(&archive(&world.content(name))).to_string(),
         nar_size: 1,
     });
-    // Of the same content in one place, and left out in another.
+    // The paths have the same content in one place, and are left out in another.
     let closure = Closure::new(infos);
     let request = json!({"arch": "amd64", "layers": [{"deps": [path("a"), path("b")], "copyToRoot": [path("c")],
         "perms": [{"path": path("b"), "regex": ".*", "mode": "0777"}]}]});
@@ -361,7 +362,7 @@ fn trees_that_meet_are_checked_file_by_file() {
     assert_eq!(fresh(true).unwrap(), truth);
 }
 
-/// `nixply cache verify --store`.
+/// The packer's part of `nixply cache verify --store`.
 #[test]
 fn a_cache_is_compared_with_the_store() {
     let world = World::new();
@@ -379,7 +380,7 @@ fn a_cache_is_compared_with_the_store() {
         assert!(found.forgotten > 0 && found.unproven.is_empty() && found.unnamed == 0, "{found:?}");
         assert_eq!(world.build("zstd:1", to_root, false).unwrap(), truth, "{to_root}");
         assert_eq!(compare().same, all);
-        // It is as if they had been checked when they were packed.
+        // The entries count as checked, as if they had been checked during packing.
         fs::rename(world.store().real_dir, world.path().join("away")).unwrap();
         assert_eq!(world.build("zstd:1", to_root, true).unwrap(), truth, "{to_root}");
         assert_eq!((compare().gone, compare().same), (all, 0));
@@ -394,9 +395,9 @@ fn a_cache_is_compared_with_the_store() {
     assert_eq!(compare(), Compared::default(), "an empty cache");
 }
 
-/// A spec has no hashes of archives: the cache remembers them.
+/// A spec has no hashes of archives, but the cache does.
 #[test]
-fn a_layout_is_checked_where_hashes_are_known() {
+fn a_layout_is_checked_if_hashes_are_known() {
     let world = World::new();
     let truth = world.build("zstd:1", false, false).unwrap();
     fs::remove_dir_all(world.cache().folder().join("segments")).unwrap();

@@ -1,4 +1,5 @@
-//! Byte for byte what nix2container answers (G1 to G8, G17 and every vector in `golden/`), at 1, 2 and 8 threads (G18).
+//! Compares the packer byte for byte with nix2container (G1 to G8, G17 and every vector in `golden/`), at 1, 2 and 8 threads
+//! (G18).
 
 mod trees;
 
@@ -70,7 +71,7 @@ fn check(name: &str) {
     for (path, tree) in &vector.paths {
         trees::make(&store.real_file(path), tree);
     }
-    // 8 GiB take their time.
+    // 8 GiB take a long time, so they are packed only once.
     let counts: &[usize] = if name == "big" { &[2] } else { &[1, 2, 8] };
     for &threads in counts {
         let mut made: Vec<Vec<Layer>> = Vec::new();
@@ -131,7 +132,7 @@ fn check_image(name: &str, config: &Value, args: &[String], made: Vec<Vec<Layer>
     made.into_iter().flatten().for_each(|layer| spec.push(layer));
     let json = spec.write();
     if spec.layers.is_empty() {
-        // Ours are an empty list where nix2container's are null, in the spec and in what is made of it.
+        // Without layers, nixply writes empty lists where nix2container writes null, in the spec and in the config.
         assert_eq!(
             String::from_utf8(json).unwrap().replace("[]", "null").into_bytes().len(),
             go_json::indented(&expected["image"]).len()

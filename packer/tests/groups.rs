@@ -1,5 +1,5 @@
-//! Groups of strategy `explicit`, from a request to the image: what predicates mean there, and that only the paths that they
-//! give a layer matter to its bytes.
+//! Groups of strategy `explicit`, from a request to the image: the meaning of predicates, and the independence of a layer's
+//! bytes from everything except the paths that the predicates match.
 
 use std::fs;
 use std::sync::atomic::AtomicBool;
@@ -19,13 +19,13 @@ const NAMES: [&str; 8] = [
     "zlib-1.3",
 ];
 
-/// Each has a hash of its own: configs name paths by their hashes.
+/// Returns a store path with a distinct hash, because configs name paths by their hashes.
 fn path(name: &str) -> String {
     let at = NAMES.iter().position(|known| *known == name).unwrap();
     format!("/nix/store/{}-{name}", at.to_string().repeat(32))
 }
 
-/// An app in Python, with a module, a command that the config names, and a folder for the root. Sizes are in MB.
+/// A Python app with a module, a command that the config names, and a directory for the root. Sizes are in MB.
 fn closure() -> Closure {
     let paths: [(&str, u64, &[&str]); 8] = [
         ("app-1.0", 1, &["python3-3.12", "python3.12-requests-2.31", "glibc-2.40"]),
@@ -54,7 +54,7 @@ fn request(more: Value) -> ImageRequest {
     ImageRequest::from_json(&all.to_string(), "request").unwrap()
 }
 
-/// The layers' packages, and the warnings.
+/// Returns the layers' packages, and the warnings.
 fn planned(more: Value) -> (Vec<String>, Vec<String>) {
     let plan = request(more).plan(&closure(), &Store::at("/nix/store")).unwrap();
     let layers = plan.layers.iter().map(|layer| {
@@ -86,11 +86,11 @@ fn built(more: Value) -> BuiltImage {
 }
 
 #[test]
-fn roots_are_what_the_request_names() {
+fn roots_are_the_paths_in_the_request() {
     let (roots, rest) = ("root command app", "glibc zlib openssl python3 python3.12-requests");
     assert_eq!(layers(json!({"groups": [{"roots": true}]})), [roots, rest]);
     assert_eq!(layers(json!({"groups": [{"not": {"roots": true}}]})), [rest, roots]);
-    // Of a layer of its own, its deps and copyToRoot; but not what it leaves out.
+    // Roots of a separate layer are its deps and copyToRoot, except the paths that it ignores.
     let layer = json!({
         "deps": [path("python3-3.12"), path("root")], "ignore": path("root"), "maxLayers": 9, "groups": [{"roots": true}],
     });
@@ -98,9 +98,9 @@ fn roots_are_what_the_request_names() {
     assert_eq!(below[..2], ["python3", "glibc zlib openssl"]);
 }
 
-/// The groups of nixpkgs' Python pipeline: what the interpreter needs, then the modules, then the app.
+/// The groups of nixpkgs' Python pipeline: the interpreter's closure, then the modules, then the app.
 #[test]
-fn a_pipeline_is_groups_in_their_order() {
+fn a_pipeline_becomes_groups_in_order() {
     let python = path("python3-3.12");
     let groups = json!([
         {"paths": {"depsOf": python}, "strategy": "popularity", "maxLayers": 3},
@@ -116,7 +116,7 @@ fn a_pipeline_is_groups_in_their_order() {
 }
 
 #[test]
-fn groups_that_take_nothing_are_warned_of() {
+fn groups_without_paths_cause_a_warning() {
     let groups = json!([{"name": "pyhton.*"}, {"all": []}, {"minSize": 1}]);
     let (layers, warnings) = planned(json!({"groups": groups}));
     assert_eq!(layers.len(), 1);
@@ -132,9 +132,9 @@ fn groups_that_take_nothing_are_warned_of() {
     assert!(warnings[0].starts_with("layers[0].groups[0] matches no path"), "{warnings:?}");
 }
 
-/// A predicate's layer has the bytes of a layer whose paths are written out.
+/// A layer from a predicate has the same bytes as a layer with an explicit list of paths.
 #[test]
-fn bytes_depend_on_what_groups_take_alone() {
+fn bytes_depend_only_on_the_groups_paths() {
     let list = ["glibc-2.40", "openssl-3.0", "zlib-1.3", "python3-3.12"].map(path);
     let plain = built(json!({"groups": [list]}));
     assert_eq!(plain.spec.layers.len(), 2);
@@ -159,9 +159,9 @@ fn bytes_depend_on_what_groups_take_alone() {
     );
 }
 
-/// What names no strategy, the image or one of its layers, takes ours.
+/// An image or layer without a strategy uses `nixply`.
 #[test]
-fn without_strategy_and_groups_layers_are_nixplys() {
+fn the_default_strategy_is_nixplys() {
     let below = |more: Value| {
         let mut layer = json!({"deps": path("python3-3.12"), "maxLayers": 2});
         layer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -174,9 +174,9 @@ fn without_strategy_and_groups_layers_are_nixplys() {
     }
 }
 
-/// A group's strategy decides as it would for a closure of that group's paths.
+/// A group's strategy decides as for a closure of only that group's paths.
 #[test]
-fn a_groups_strategy_sees_its_paths_alone() {
+fn a_groups_strategy_sees_only_its_paths() {
     let paths = ["openssl-3.0", "python3-3.12", "zlib-1.3"].map(path);
     let infos = closure();
     let alone = infos.iter().filter(|info| paths.contains(&info.path.to_string())).cloned();

@@ -1,5 +1,5 @@
-//! Plans of closures that are far larger or deeper than those of today's images: every strategy comes to an end soon, and sooner
-//! when it is told to.
+//! Plans of closures that are much larger or deeper than the closures of today's images: every strategy ends in reasonable
+//! time, and stops soon on request.
 
 #![allow(clippy::print_stderr, reason = "skipped tests say so")]
 
@@ -15,7 +15,7 @@ use serde_json::json;
 
 const PATHS: usize = 40_000;
 
-/// Far more than any of this takes on a busy machine, and far less than what is quadratic in it.
+/// Much longer than any of these tests takes on a busy machine, and much shorter than a quadratic algorithm takes.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 fn path(number: usize) -> StorePath {
@@ -27,7 +27,7 @@ fn closure(count: usize, references: impl Fn(usize) -> Vec<usize>) -> Closure {
         path: path(number),
         references: references(number).into_iter().filter(|to| *to < count).map(path).collect(),
         nar_hash: String::new(),
-        // Some large, most small, no order in it.
+        // Some are large, most are small, in no order.
         nar_size: 1000 + (number as u64 * 2_654_435_761 % 1_000_003) * (1 << (number % 11)),
     }))
 }
@@ -37,7 +37,7 @@ fn chain() -> Closure {
     closure(PATHS, |number| vec![number + 1])
 }
 
-/// Each path refers to thirty of those behind it, near and far.
+/// Each path refers to thirty of the paths after it, near and far.
 fn dense() -> Closure {
     closure(PATHS, |number| {
         let far = (1..=20).map(|step| number + 1 + (number * 7919 + step * 104_729) % (PATHS - number));
@@ -53,7 +53,7 @@ fn roots() -> Closure {
     })
 }
 
-/// Fails where `work` takes too long.
+/// Fails if `work` takes too long.
 fn finished<T: Send>(what: &str, work: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let (sender, done) = channel();
@@ -61,7 +61,7 @@ fn finished<T: Send>(what: &str, work: impl FnOnce() -> T + Send) -> T {
         match done.recv_timeout(PATIENCE) {
             Ok(done) => done,
             Err(_) => {
-                // A thread cannot be ended.
+                // A thread cannot be killed.
                 eprintln!("{what} has not come to an end");
                 std::process::exit(1);
             }
@@ -73,7 +73,7 @@ fn planned_by(strategy: Strategy, closure: &Closure, max_layers: usize) -> Plan 
     plan(closure, &Options { strategy, max_layers, ..Options::default() }).unwrap()
 }
 
-/// All paths are in one layer each, and there are at most so many.
+/// Checks that each path is in exactly one layer, and that there are at most `max_layers` layers.
 fn check(plan: &Plan, closure: &Closure, max_layers: usize, what: &str) {
     assert!((1..=max_layers).contains(&plan.len()), "{what}: {} layers", plan.len());
     let mut paths: Vec<&StorePath> = plan.iter().flatten().map(|path| &path.path).collect();
@@ -83,7 +83,7 @@ fn check(plan: &Plan, closure: &Closure, max_layers: usize, what: &str) {
 }
 
 #[test]
-fn every_strategy_takes_chains_and_dense_graphs_of_40_000_paths() {
+fn every_strategy_plans_chains_and_dense_graphs_of_40_000_paths() {
     for (name, closure) in [("chain", chain()), ("dense", dense()), ("roots", roots())] {
         for strategy in Strategy::automatic().filter(|strategy| *strategy != Strategy::PerPath) {
             for max_layers in [100, 20_000, 100_000] {
@@ -107,7 +107,7 @@ fn lock_files_of_40_000_paths_are_made_followed_and_updated() {
         check(&plans[0], &next, max_layers, &what);
         finished(&what, || Lock::update(Some(&lock), &[member(&next)]).unwrap());
     }
-    // All of one package.
+    // All paths have the same package name.
     let name = |number: usize| StorePath::parse(&format!("/nix/store/{number:032}-source-1.0")).unwrap();
     let alike = Closure::new((0..PATHS).map(|number| PathInfo {
         path: name(number),
@@ -143,9 +143,9 @@ fn requests_and_groups_of_100_000_layers_are_planned() {
     assert_eq!(plan.layers.len(), LAYERS);
 }
 
-/// Each of these works for longer than it takes to be told.
+/// Each of these runs for longer than the delay before the stop.
 #[test]
-fn every_strategy_ends_when_it_is_told_to() {
+fn every_strategy_stops_on_request() {
     let all = dense();
     for strategy in [Strategy::AutoLayer, Strategy::MinChurn] {
         let stop = AtomicBool::new(false);
@@ -161,7 +161,7 @@ fn every_strategy_ends_when_it_is_told_to() {
         });
         assert!(matches!(ended, Err(Error::Interrupted)), "{}", strategy.name());
     }
-    // At once, whatever it is.
+    // A stop that is already set ends any plan at once.
     let stop = AtomicBool::new(true);
     let request =
         ImageRequest::from_json(r#"{"arch": "amd64", "layers": [{"deps": []}]}"#, "request").unwrap();

@@ -1,4 +1,4 @@
-//! Layers on their own (nix2container's `buildLayer`): packed before the image, kept, and left out by others.
+//! Separate layers (nix2container's `buildLayer`): packed before the image, kept, and excluded from other layers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ struct World {
 }
 
 impl World {
-    /// A store with paths a, b, c, ...: each refers to the one before it.
+    /// Creates a store with paths a, b, c, ...: each refers to the previous one.
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store { dir: "/nix/store".into(), real_dir: folder.path().join("store") };
@@ -28,7 +28,7 @@ impl World {
         Self { folder, store }
     }
 
-    /// Makes a layers' derivation's output, a folder in the store.
+    /// Creates the output of a layers' derivation, a directory in the store.
     fn layers(&self, name: &str, layers: Value) -> String {
         let folder = path(name);
         let out = self.store.real_file(&folder);
@@ -81,9 +81,9 @@ fn names(layers: &[Layer]) -> Vec<Vec<String>> {
     layers.iter().map(|layer| layer.paths.iter().map(|path| name(path.path.as_str())).collect()).collect()
 }
 
-/// What the requests of layers give within an image is what their derivations give on their own.
+/// Layers are the same whether the image's request contains their requests or their derivations pack them.
 #[test]
-fn layers_packed_before_and_with_the_image_are_the_same() {
+fn layers_packed_before_or_with_the_image_are_equal() {
     for compression in ["none", "gzip", "zstd"] {
         let world = World::new();
         let below =
@@ -109,9 +109,9 @@ fn layers_packed_before_and_with_the_image_are_the_same() {
     }
 }
 
-/// A layer's own lock file is that of its derivation, and counts more than the image's.
+/// A layer's own lock file plans its derivation, and takes precedence over the image's.
 #[test]
-fn layers_follow_lock_files_of_their_own() {
+fn layers_follow_their_own_lock_files() {
     let world = World::new();
     let file = |name: &str, layers: Value| {
         let known = |name: &str| json!({"path": path(name).rsplit('/').next()});
@@ -143,7 +143,8 @@ fn layers_follow_lock_files_of_their_own() {
     assert!(error.contains("it has no image \"api\", only web"), "{error}");
 }
 
-/// nix2container subtracts what the layers have that are named, not what those were built upon: its digests depend on it.
+/// nix2container subtracts the contents of the named layers, but not of the layers below those; the image's digests depend on
+/// it.
 #[test]
 fn only_named_parents_are_left_out() {
     let world = World::new();
@@ -169,9 +170,9 @@ fn only_named_parents_are_left_out() {
     assert_eq!(own(json!([])), last(&["a", "b", "c", "d"]));
 }
 
-/// nix2container#219: each tar has its own layer's paths. And the second half of its TestNewLayers (G4).
+/// nix2container#219: each tar has its own layer's paths. Also the second half of its TestNewLayers (G4).
 #[test]
-fn g4_nix2container_219_layers_that_cannot_be_made_again_are_kept() {
+fn g4_nix2container_219_layers_that_are_not_reproducible_are_kept() {
     for (compression, suffix, media_type) in
         [("none", ".tar", "tar"), ("gzip", ".tar.gz", "tar+gzip"), ("zstd", ".tar.zst", "tar+zstd")]
     {
@@ -226,7 +227,7 @@ fn bad_layers_are_refused_with_their_place() {
     );
 }
 
-/// nix2container#124 and its missing health check; and what an image inherits from its base (its #79).
+/// nix2container#124 and its missing health check, and the config that an image inherits from its base (its #79).
 #[test]
 fn nix2container_124_annotations_health_check_and_inherited_config_are_in_the_documents() {
     let world = World::new();

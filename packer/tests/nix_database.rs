@@ -1,4 +1,4 @@
-//! An image's Nix database: which paths it is to have, and its layer.
+//! An image's Nix database: the paths in it, and its layer.
 
 mod trees;
 
@@ -13,7 +13,7 @@ use nixply_packer::{
 };
 use serde_json::{Value, json};
 
-/// An entry of a layer: mode, user, group.
+/// Owner of a layer's entry: mode, user, group.
 type Owner = (u32, u64, u64);
 
 struct World {
@@ -25,7 +25,7 @@ fn path(name: &str) -> String {
     format!("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-{name}")
 }
 
-/// Each path's references: `app` needs `lib`, `env` names `app`, `tree` is a root file system with a /nix of its own.
+/// Each path's references: `app` needs `lib`, `env` refers to `app`, and `tree` is a root file system with its own /nix.
 fn closure() -> Closure {
     let info = |name: &str, references: &[&str]| PathInfo {
         path: path(name).parse().unwrap(),
@@ -85,14 +85,14 @@ impl World {
         Ok((built.spec, built.warnings))
     }
 
-    /// The image's layers without a warning.
+    /// Returns the image's layers; fails on a warning.
     fn layers(&self, request: Value) -> Vec<Layer> {
         let (spec, warnings) = self.build(request).unwrap();
         assert_eq!(warnings, [""; 0]);
         spec.layers
     }
 
-    /// A layer's entries, in order.
+    /// Returns a layer's entries, in order.
     fn entries(&self, layer: &Layer) -> Vec<(String, Owner)> {
         let sink = trees::Memory::default();
         let stop = AtomicBool::new(false);
@@ -108,12 +108,12 @@ impl World {
         tar::Archive::new(&blob[..]).entries().unwrap().map(entry).collect()
     }
 
-    /// What a container sees: of layers that have the same file, the upper one's counts.
+    /// Returns the files in a container: if several layers have the same file, the upper one counts.
     fn seen(&self, layers: &[Layer]) -> BTreeMap<String, Owner> {
         layers.iter().flat_map(|layer| self.entries(layer)).collect()
     }
 
-    /// The paths that a derivation would have in the database, without `/nix/store/HASH-`.
+    /// Returns the paths that a derivation would add to the database, without `/nix/store/HASH-`.
     fn registered(&self, layers: Value) -> nixply_packer::Result<Vec<String>> {
         let infos: Vec<_> =
             closure().iter().map(|info| json!({"path": info.path, "references": info.references})).collect();
@@ -135,9 +135,10 @@ fn names(layer: &Layer) -> Vec<&str> {
 
 const DATABASE: [&str; 3] = ["/nix", "/nix/store", "/nix/var/nix/db"];
 
-/// Both in one layer, as where a database is one of copyToRoot's paths. The other tree has rules, but none for /nix.
+/// Both are in one layer, which happens if a database is one of copyToRoot's paths. The other tree has rules, but none for
+/// /nix.
 #[test]
-fn nix2container_201_a_rule_for_nix_wins_over_a_tree_that_has_none_for_it() {
+fn nix2container_201_a_rule_for_nix_overrides_a_tree_without_one() {
     let world = World::new();
     let perms = [
         json!({"path": path("tree"), "regex": "(/var)?/tmp", "mode": "1777"}),
@@ -155,16 +156,16 @@ fn nix2container_201_a_rule_for_nix_wins_over_a_tree_that_has_none_for_it() {
         for place in DATABASE.into_iter().chain(["/nix/var", "/nix/var/nix", "/nix/store/.links"]) {
             assert_eq!(owner(place), (0o755, 1000, 100), "{place}");
         }
-        // The parents of a path that keeps its place are the database's; the path is not.
+        // Of a path that keeps its place, the parents have the database's owner and the path itself has not.
         assert_eq!(owner(&path("lib")).1, 0);
         assert_eq!((owner("/tmp"), owner("/nix/var/nix/profiles").1), ((0o1777, 0, 0), 0));
         assert_eq!(owner("/").1, 0);
     }
 }
 
-/// Rules that cannot both be right: the database's layer is on top.
+/// The rules contradict each other: the database's layer is on top.
 #[test]
-fn nix2container_201_rules_of_others_for_nix_do_not_conflict_with_the_database() {
+fn nix2container_201_other_rules_for_nix_do_not_conflict_with_the_database() {
     let world = World::new();
     let all = |path: String, uid: u32| json!({"path": path, "regex": "", "mode": "0700", "uid": uid});
     let request = json!({
@@ -182,16 +183,16 @@ fn nix2container_201_rules_of_others_for_nix_do_not_conflict_with_the_database()
     }
     assert_eq!(seen["/nix/var/nix/profiles"], (0o700, 5, 0));
     assert_eq!(seen[&path("app")].1, 0);
-    // All else is as it would be without a database.
+    // The other layers are the same as without a database.
     let mut without = request;
     without.as_object_mut().unwrap().remove("nixDatabase");
     let (without, _) = world.build(without).unwrap();
     assert_eq!(spec.layers[..spec.layers.len() - 1], without.layers);
 }
 
-/// What it tells of is in the image already; it brings nothing, whatever the rules below.
+/// The paths in the database are in the image already. The database adds none, whatever the rules of the layers below.
 #[test]
-fn the_database_brings_nothing_but_itself() {
+fn the_database_adds_only_its_own_files() {
     let world = World::new();
     let database = json!({"path": path("database"), "uid": null});
     let perms = [json!({"path": path("lib"), "mode": "0555", "uid": 7})];
@@ -235,14 +236,14 @@ fn a_wrong_database_is_refused() {
     );
 }
 
-/// Upstream's database tells of paths that are only at the root (its #165 and #192), and `nix-store --verify` fails.
+/// nix2container's database contains paths that are only at the root (its #165 and #192), and `nix-store --verify` fails.
 #[test]
-fn nix2container_192_what_is_copied_to_the_root_is_not_in_the_database() {
+fn nix2container_192_paths_copied_to_the_root_are_not_in_the_database() {
     let world = World::new();
     let registered = |layers: Value| world.registered(layers).unwrap();
     assert_eq!(registered(json!([{"copyToRoot": path("env")}])), ["app", "lib"]);
     assert_eq!(registered(json!([{"deps": path("env")}])), ["app", "env", "lib"]);
-    // Another layer has it at its place.
+    // Another layer has the path in the store.
     let both = json!([{"copyToRoot": [path("env"), path("lib")]}, {"deps": [path("lib")]}]);
     assert_eq!(registered(both), ["app", "lib"]);
     assert_eq!(registered(json!([{"copyToRoot": path("lib"), "deps": path("app")}])), ["app"]);
@@ -251,7 +252,7 @@ fn nix2container_192_what_is_copied_to_the_root_is_not_in_the_database() {
 }
 
 #[test]
-fn layers_that_were_packed_before_say_what_they_have() {
+fn prebuilt_layers_list_their_paths() {
     let world = World::new();
     let layers = world.layers(json!({"layers": [{"deps": path("lib")}, {"copyToRoot": path("env")}]}));
     fs::write(world.real("made").join(LAYERS_FILE), write_layers(&layers)).unwrap();
@@ -259,7 +260,7 @@ fn layers_that_were_packed_before_say_what_they_have() {
 }
 
 #[test]
-fn wrong_layers_of_a_database_are_named() {
+fn invalid_layers_of_a_database_are_named() {
     let world = World::new();
     let refused = |layers: Value, words: &str| {
         let error = world.registered(layers).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! What whoever listens hears of packing.
+//! Progress reports of packing.
 
 use std::fs;
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ const PATHS: [&str; 3] = [
     "/nix/store/23456789abcdfghijklmnpqrsvwxyz01-c",
 ];
 
-/// What was heard, with the bytes of a layer added up.
+/// A progress report, with the bytes of a layer added up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Event {
     Begin { layers: usize, expected: u64 },
@@ -47,7 +47,7 @@ impl Progress for Ear {
 }
 
 #[test]
-fn layers_have_their_places_and_sizes() {
+fn progress_reports_have_the_layers_index_and_size() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store { dir: "/nix/store".into(), real_dir: folder.path().join("store") };
     fs::create_dir(&store.real_dir).unwrap();
@@ -82,7 +82,7 @@ fn layers_have_their_places_and_sizes() {
     let finished = |bytes: u64| move |event: &&Event| matches!(event, Event::Finished { bytes: all, .. } if *all == bytes);
     assert_eq!(events.iter().filter(finished(size)).count(), 3, "{events:?}");
 
-    // Of a layout that has the first layer already, two are to be packed, which are the image's second and third.
+    // The layout already has the first layer. The other two, the image's second and third, are packed.
     let out = folder.path().join("out");
     let write = |spec: &ImageSpec, control: &Control<'_>| {
         layout::write(spec, &store, &out, "t", None, &packer, control).unwrap();

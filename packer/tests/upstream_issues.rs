@@ -1,4 +1,4 @@
-//! What users of nix2container have stumbled over, in the packer: a test for each issue that no other file has.
+//! Issues that users of nix2container reported and that concern the packer: one test for each issue without a test elsewhere.
 
 mod trees;
 
@@ -25,7 +25,7 @@ struct World {
 }
 
 impl World {
-    /// A store with these files: path, name, text or, after an arrow, a link's target.
+    /// Creates a store with these files: path, name, and text or, after an arrow, a symlink's target.
     fn new(files: &[(&str, &str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store { dir: "/nix/store".into(), real_dir: folder.path().join("store") };
@@ -53,7 +53,7 @@ impl World {
         request.build(&closure, &self.store, &Packer::new(2), &Control::new(&stop, &())).unwrap().spec
     }
 
-    /// What is in all layers of an image.
+    /// Returns the headers in all layers of an image.
     fn headers(&self, request: &Value) -> Headers {
         let (spec, out) = (self.build(request), self.folder.path().join("layout"));
         let stop = AtomicBool::new(false);
@@ -87,7 +87,7 @@ fn root(mode: u32, size: u64) -> (u32, u64, u64, String, String, u64) {
     (mode, 0, 0, "root".into(), "root".into(), size)
 }
 
-/// macOS has 0755 for symlinks, Linux 0777: in the archive it is 0777.
+/// Symlinks have mode 0755 on macOS and 0777 on Linux: the archive always has 0777.
 #[test]
 fn nix2container_23_symlinks_have_one_mode() {
     let world = World::new(&[(A, "link", "-> file"), (A, "file", "x")]);
@@ -96,9 +96,9 @@ fn nix2container_23_symlinks_have_one_mode() {
     assert_eq!(headers["/file"], root(0o444, 1));
 }
 
-/// Owners are what the rules say, of what they say it, and root's elsewhere; /nix can be a user's (#51).
+/// Files that rules match have the owners from the rules; all others belong to root. /nix can belong to a user (#51).
 #[test]
-fn nix2container_44_51_owners_are_what_the_rules_say() {
+fn nix2container_44_51_owners_follow_the_rules() {
     let world = World::new(&[(A, "nix/var/db", "x"), (A, "home/me/file", "y"), (B, "f", "z")]);
     let request = json!({
         "arch": "amd64", "copyToRoot": A, "layers": [{"deps": B}],
@@ -107,7 +107,7 @@ fn nix2container_44_51_owners_are_what_the_rules_say() {
             {"path": A, "regex": "/home/me", "uid": 7, "gid": 8, "uname": "me", "gname": "us"},
         ],
     });
-    // The path's own name has "/nix" in it, too: unanchored rules match all of it.
+    // The path's own name also contains "/nix": unanchored rules match all of it.
     let headers = world.headers(&request);
     let of = |name: &str| headers[name].clone();
     assert_eq!(of("/home/me/file"), (0o755, 7, 8, "me".into(), "us".into(), 1));
@@ -115,7 +115,7 @@ fn nix2container_44_51_owners_are_what_the_rules_say() {
     assert_eq!(of(&format!("{B}/f")), root(0o444, 1), "another path's files");
 }
 
-/// Trees that meet at the root are one: each program is there.
+/// Trees at the root are merged: each program is in the image.
 #[test]
 fn nix2container_55_trees_at_the_root_are_merged() {
     let world = World::new(&[(A, "bin/a", "1"), (A, "share/x", "2"), (B, "bin/b", "3")]);
@@ -125,9 +125,9 @@ fn nix2container_55_trees_at_the_root_are_merged() {
     assert_eq!(names, ["/", "/bin", "/bin/a", "/bin/b", "/share", "/share/x"]);
 }
 
-/// No layers are an empty list; nix2container's null is read.
+/// The packer writes an empty list for no layers, and reads nix2container's null.
 #[test]
-fn nix2container_209_no_layers_are_an_empty_list() {
+fn nix2container_209_an_image_without_layers_has_an_empty_list() {
     assert_eq!(write_layers(&[]), b"[]");
     assert_eq!(read_layers("null", "it").unwrap(), []);
     let world = World::new(&[]);

@@ -1,11 +1,10 @@
-# nixpkgs' trivial builders and a small stdenv, with nixpkgs' names and arguments. What an argument does not do here is
-# said at the builder.
+# nixpkgs' trivial builders and a small stdenv, with nixpkgs' names and arguments. Comments at the builders name differences.
 { system, pkgs }:
 
 let
   inherit (pkgs) bash coreutils;
 
-  # What each build has on its PATH.
+  # Packages on the PATH of every build.
   initialPath = [
     coreutils
     pkgs.findutils
@@ -41,7 +40,7 @@ let
     in
     drv // passed // { meta = args.meta or { }; passthru = args.passthru or { }; } // (args.passthru or { });
 
-  # As in nixpkgs: what a store path cannot be called is a dash.
+  # As in nixpkgs, a dash replaces characters that a store path cannot contain.
   storeName =
     name:
     let
@@ -56,7 +55,7 @@ let
       {
         inherit name buildCommand;
       }
-      # Structured attributes are in a file anyway.
+      # Structured attributes are always in a file.
       // (if env.__structuredAttrs or false then { } else { passAsFile = [ "buildCommand" ] ++ env.passAsFile or [ ]; })
       // local
       // builtins.removeAttrs env [ "passAsFile" ]
@@ -68,7 +67,7 @@ let
   binPath = paths: builtins.concatStringsSep ":" (map (path: "${path}/bin") paths);
   lines = builtins.concatStringsSep "\n";
 
-  # The arguments of a builder that are meant for its derivation.
+  # The builder's arguments that belong to its derivation.
   others = known: args: builtins.removeAttrs args (builtins.attrNames known);
 
   self = {
@@ -94,7 +93,7 @@ let
           {
             inherit text executable destination checkPhase passthru;
             passAsFile = [ "text" ];
-            # Enough for this, so that a text does not wait for the whole stdenv.
+            # These packages are enough, so that writing a text does not build the whole stdenv.
             initialPath = [ coreutils ];
             meta =
               (if executable && destination != "" then { mainProgram = baseNameOf destination; } else { }) // meta;
@@ -120,7 +119,7 @@ let
     writeShellScript = name: text: writeShell { inherit name text; };
     writeShellScriptBin = name: text: writeShell { inherit name text; destination = "/bin/${name}"; };
 
-    # shellcheck is not in the set: the check is bash's own, for syntax.
+    # The set has no shellcheck: bash checks the syntax.
     writeShellApplication =
       {
         name,
@@ -263,7 +262,7 @@ let
     isDarwin = false;
     hostPlatform = { inherit system; inherit (stdenv) isLinux isDarwin; };
 
-    # No compiler, and no default phases but unpacking: what happens is what the phases say.
+    # Without compiler and without default phases except unpacking.
     mkDerivation =
       given:
       let

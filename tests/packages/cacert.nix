@@ -1,4 +1,4 @@
-# The certificate authorities in nixpkgs' form: one file.
+# The certificate authorities in one file, like nixpkgs' cacert.
 { system, package }:
 
 derivation {
@@ -11,13 +11,13 @@ derivation {
     "-euc"
     ''
       mkdir -p $out/etc/ssl/certs
-      # Each certificate ends its own line, or the next one would not begin one.
+      # Files may lack the last line break, and each certificate must start on a new line.
       for certificate in ${package}/share/ca-certificates/*/*.crt; do
         cat "$certificate"
         echo
       done > $out/etc/ssl/certs/ca-bundle.crt
 
-      # A build with this among its inputs trusts them, unless it is shown others.
+      # A build with this input trusts them, unless its environment names others.
       mkdir -p $out/nix-support
       cat > $out/nix-support/setup-hook << HOOK
       if [ ! -f "\''${NIX_SSL_CERT_FILE-}" ]; then

@@ -1,14 +1,14 @@
-# Types that are made of others: alternatives, functions and submodules. See types.nix, which they are a part of.
+# Types with element types: alternatives and submodules. They are a part of types.nix.
 { lib, types, around, phrase, ofNouns, orNouns, unchecked }:
 let
   inherit (builtins) attrNames elemAt filter foldl' head isAttrs length tail;
   inherit (lib) isFunction last mergeOneOption optionalAttrs setDefaultModuleLocation showFiles showOption;
   inherit (types) mkOptionType;
 
-  # What a module may be.
+  # Values that can be modules.
   isModule = value: isAttrs value || isFunction value || types.path.check value;
 
-  # One of two declarations' arguments, where at most one gives one.
+  # Returns the argument of two declarations; it is an error if both have it and differ.
   either =
     what: one: other:
     if one == null then
@@ -91,7 +91,7 @@ in
     else
       foldl' types.either (head alternatives) (tail alternatives);
 
-  # Modules, evaluated where the definitions are merged; a set is their config.
+  # Modules, evaluated when the definitions are merged. A set is their config.
   submodule =
     modules: types.submoduleWith { shorthandOnlyDefinesConfig = true; modules = lib.toList modules; };
   submoduleWith =
@@ -105,7 +105,7 @@ in
     let
       base = lib.evalModules {
         inherit class specialArgs;
-        # Where no attribute has a name for it: in documentation, as a default.
+        # The default name, for documentation.
         modules = [ { _module.args.name = lib.mkOptionDefault "‹name›"; } ] ++ modules;
       };
       inherit (base._module) freeformType;
@@ -201,7 +201,7 @@ in
       };
     };
 
-  # A type as a value. Several become one as those of an option that is declared as often.
+  # A type as a value. Several are joined like the types of several declarations.
   optionType = mkOptionType {
     name = "optionType";
     description = "optionType";

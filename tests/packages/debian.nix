@@ -3,13 +3,13 @@
   lock,
   source,
   system,
-  # What distinguishes a unit, as { unit = { argument = ...; }; }. All arguments are optional:
-  #   pname        nixpkgs' name for it; the unit's by default
-  #   mainProgram  what `nix run` and `lib.getExe` start; the name by default
-  #   only         keep nothing but these programs
+  # Particulars of units, as { unit = { argument = ...; }; }. All arguments are optional:
+  #   pname        nixpkgs' name; defaults to the unit's
+  #   mainProgram  the program of `nix run` and `lib.getExe`; defaults to the name
+  #   only         keep only these programs
   #   links        symbolic links to add, as { path = target; }
-  #   moves        absolute paths that are compiled into programs, and what to make of them, as { path = path; };
-  #                `@out@` is the store path, and of two that fit the longer one counts
+  #   moves        absolute paths that are compiled into programs, and their replacements, as { path = path; };
+  #                `@out@` is the store path, and the longest matching path counts
   #   shellIn      files, as shell patterns, in which the store's shell replaces '/bin/sh'
   arguments,
 }:
@@ -47,7 +47,7 @@ let
     }
     // { inherit pname version; meta = { inherit mainProgram; }; };
 
-  # bash, and what its own scripts and its libraries' cannot have it from.
+  # bash, and the units that it depends on, whose scripts cannot use it.
   below-bash =
     let
       closure = name: [ name ] ++ builtins.concatMap closure units.${name}.depends;
@@ -57,8 +57,8 @@ let
   all = builtins.mapAttrs (name: _: make name (arguments.${name} or { })) units;
 in
 {
-  # Every unit by its own name.
+  # All units by name.
   inherit all;
-  # A part of a unit, or the same under another name: a derivation with other arguments.
+  # A derivation of a unit with other arguments, such as another name or fewer programs.
   variant = make;
 }

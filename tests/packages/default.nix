@@ -1,12 +1,12 @@
-# A real package set without nixpkgs: Debian's packages as store paths, under nixpkgs' attribute names, so that an
-# example reads the same with either. See README.md.
+# The package set of the tests and examples: Debian packages as store paths, under nixpkgs' attribute names, so that examples
+# work with either. See README.md.
 {
-  # Which files the set is made of: the content of the lock file that `cargo xtask setup packages` writes.
+  # The contents of the lock file that `cargo xtask setup packages` writes, which lists the set's files.
   #   import ./tests/packages { lock = builtins.fromJSON (builtins.readFile lock.json); }
   lock,
-  # The platform; set-up locks the packages of its own.
+  # The platform, which must be that of the lock file.
   system ? lock.system,
-  # The set's `lib`: the part of nixpkgs' that is here, or nixpkgs' own.
+  # The set's `lib`: the stand-in, or nixpkgs' own.
   lib ? import ./lib.nix,
 }:
 
@@ -16,8 +16,8 @@ assert system == lock.system
 let
   inherit (import ./lib.nix) makeOverridable;
 
-  # A file of the lock as a store path. Nothing fetches it: set-up has downloaded and checked it, and adds it to the
-  # store with `nix-store --add-fixed`, whose path is the one of this derivation.
+  # The store path of a file. Its derivation cannot download it: set-up downloads and checks the file, and adds it to the store
+  # with `nix-store --add-fixed`, which results in the same path.
   source =
     { name, sha256, ... }:
     derivation {
@@ -42,7 +42,7 @@ let
       gawk.links."bin/awk" = "gawk";
       gettext-base.pname = "gettext";
       glibc.moves = {
-        # The list of the libraries of the machine at hand.
+        # The machine's list of libraries.
         "/etc/ld.so.cache" = "@out@/etc/ld.so.cache";
         "/usr/lib/locale/locale-archive" = "@out@/lib/locale-archive";
         "/usr/lib/${debianTriple}/gconv/gconv-modules.cache" = "@out@/lib/gconv/gconv-modules.cache";
@@ -57,7 +57,7 @@ let
       netbase.pname = "iana-etc";
       nginx = {
         links.conf = "etc/nginx";
-        # To where nixpkgs' nginx has them. The program knows each path's length, too, so that stays.
+        # The places of nixpkgs' nginx. The lengths must stay, because the program contains them.
         moves = {
           "/var/lib/nginx/body" = "/var/cache/nginx/bo";
           "/var/lib/nginx/fastcgi" = "/var/cache/nginx/fastc";
@@ -67,7 +67,7 @@ let
         };
       };
       nix-bin = { pname = "nix"; moves = { "/usr/bin" = "@out@/bin"; "/usr/libexec" = "@out@/libexec"; }; };
-      # Certificates and keys are the machine's, as with nixpkgs' openssl; the rest is the package's own.
+      # Certificates and keys are the machine's, as in nixpkgs' openssl; all else is the package's.
       openssl.moves = {
         "/usr/lib/ssl" = "@out@/etc/ssl";
         "/usr/lib/ssl/cert.pem" = "/etc/ssl/certs/ca-certificates.crt";
@@ -80,9 +80,9 @@ let
       procps.mainProgram = "ps";
       python3 = {
         links."bin/python" = "python3";
-        # Where a program that embeds Python looks for the standard library. The other is what a shell's PATH may be.
+        # Programs that embed Python look for the standard library in /usr. /usr/bin may be in a shell's PATH and stays.
         moves = { "/usr" = "@out@"; "/usr/bin" = "/usr/bin"; };
-        # As in nixpkgs: Python starts shells, and images without /bin/sh are common.
+        # As in nixpkgs: Python starts shells, and many images have no /bin/sh.
         shellIn = [ "lib/python*/subprocess.py" ];
       };
       sed = { pname = "gnused"; mainProgram = "sed"; };
@@ -94,7 +94,7 @@ let
     };
   };
 
-  # The processor in Nix's words, and the folder below lib/ that Debian gives each platform.
+  # Nix's name of the processor, and Debian's folder below lib/ for the platform.
   processor = builtins.head (builtins.match "([^-]+)-.*" system);
   debianTriple = "${processor}-linux-gnu";
 
@@ -111,8 +111,7 @@ let
     inherit (debian.all) glibc;
   };
 
-  # A virtual environment of Python's own kind, which is what this Python and uwsgi know: its commands, too, run with
-  # all of its packages.
+  # A virtual environment of Python's own kind, which Python and uwsgi recognize. Its commands can import all its packages.
   pythonEnv =
     packages:
     let
@@ -135,7 +134,7 @@ let
     in
     env // { inherit (python3) pythonVersion sitePackages pkgs; interpreter = "${env}/bin/python3"; python = python3; };
 
-  # uwsgi with the plugins that it is asked for, and with the one for `--http`, which nixpkgs compiles in.
+  # uwsgi with the requested plugins, and with the plugin for `--http`, which nixpkgs compiles in.
   uwsgi = makeOverridable (
     { plugins, python3 }:
     let
@@ -196,21 +195,21 @@ let
     // {
       inherit lib system;
       pkgs = self;
-      # With the set's attributes for the arguments that a function names.
+      # Passes the set's attributes for the arguments that a function names.
       callPackage =
         path: args:
         let
           function = if builtins.isFunction path then path else import path;
         in
         makeOverridable function (builtins.intersectAttrs (builtins.functionArgs function) self // args);
-      # What is known of Go without Go: OCI's name for the processor.
+      # Only Go's names for system and processor, which are OCI's; there is no Go.
       go = { GOOS = "linux"; GOARCH = { x86_64 = "amd64"; aarch64 = "arm64"; }.${processor} or processor; };
-      # Engines belong to the machine.
+      # The machine's podman: engines are not in the set.
       podman = builders.writeShellScriptBin "podman" ''exec /usr/bin/podman "$@"'';
       python3Packages = python3.pkgs;
       dockerTools = import ./docker-tools.nix { pkgs = self; };
       fakeNss = self.dockerTools.fakeNss;
-      # Every file by its name, for set-up to add them to a store.
+      # Store paths of all files by name, which set-up adds to a store.
       sources = builtins.listToAttrs (map (file: { inherit (file) name; value = (source file).outPath; }) files);
     };
 in

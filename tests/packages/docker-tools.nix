@@ -1,4 +1,4 @@
-# What nixpkgs' dockerTools offers for the content of images; it builds no images here.
+# The contents of images in nixpkgs' dockerTools, without its functions that build images.
 { pkgs }:
 
 let
@@ -37,7 +37,7 @@ in
     ln -s ${pkgs.coreutils}/bin/env $out/usr/bin
   '';
 
-  # The certificate authorities, where programs of several distributions look.
+  # The certificate authorities, in the places of several distributions.
   caCertificates = runCommandLocal "ca-certificates" { } ''
     mkdir -p $out/etc/ssl/certs $out/etc/pki/tls/certs
     bundle=${pkgs.cacert}/etc/ssl/certs/ca-bundle.crt
@@ -46,6 +46,6 @@ in
     ln -s $bundle $out/etc/pki/tls/certs/ca-bundle.crt
   '';
 
-  # /etc/passwd, /etc/group and /etc/nsswitch.conf with root and nobody; `override` adds lines.
+  # /etc/passwd, /etc/group and /etc/nsswitch.conf with `root` and `nobody`; `override` adds lines.
   fakeNss = fakeNss { };
 }

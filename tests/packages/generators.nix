@@ -8,7 +8,7 @@ let
     concatMapStringsSep escapeNixIdentifier functionArgs init isDerivation isFunction last mapAttrsToList splitString
     ;
 
-  # A value as Nix would write it, as far as it can be written.
+  # Formats a value as a Nix expression, with placeholders for functions and derivations.
   toPretty =
     { allowPrettyValues ? false, multiline ? true, indent ? "" }:
     let
@@ -48,7 +48,7 @@ let
     in
     show indent;
 
-  # A value whose deeper parts are not looked at.
+  # Replaces the parts of a value below a depth, or fails.
   withRecursion =
     { depthLimit, throwOnDepthLimit ? true }:
     let

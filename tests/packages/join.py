@@ -1,11 +1,11 @@
-"""Joins store paths into one tree of symbolic links, as nixpkgs' buildEnv and symlinkJoin do.
+"""Joins store paths into one tree of symbolic links, like nixpkgs' buildEnv and symlinkJoin.
 
-The derivation gives `joinPath`, a JSON file:
-  paths        [{path, priority}]; of two files with one name the one with the lower number wins
-  pathsToLink  the parts of the trees to take, as absolute paths
-  prefix       the folder of the output to make them in
-  directories  "whole": a folder that only one path has becomes a link to it; "files": only files become links
-  collisions   "fail": two files with one name and one priority are an error; "first": the first wins
+The derivation sets `joinPath`, a JSON file:
+  paths        [{path, priority}]; of two files with the same name, the one with the lower number wins
+  pathsToLink  the parts of the trees to include, as absolute paths
+  prefix       the directory of the output in which to create them
+  directories  "whole": a directory that only one path has becomes a link to it; "files": only files become links
+  collisions   "fail": two files with the same name and priority are an error; "first": the first wins
 """
 
 import json
@@ -16,17 +16,17 @@ OUT = os.environ["out"]
 with open(os.environ["joinPath"]) as file:
     JOIN = json.load(file)
 
-# Of no meaning in a joined tree.
+# Files without a meaning in a joined tree.
 SKIPPED = {"/nix-support", "/propagated-build-inputs", "/share/info/dir", "/log"}
 
 
 def parents(path):
-    """/a/b is "", /a, /a/b."""
+    """Returns the path and its parents: "", /a and /a/b for /a/b."""
     parts = path.strip("/").split("/") if path.strip("/") else []
     return ["", *("/" + "/".join(parts[:i + 1]) for i in range(len(parts)))]
 
 
-# What becomes a folder is None, what becomes a link is its target and its priority.
+# Values: None for a directory; target and priority for a link.
 tree = {parent: None for path in JOIN["pathsToLink"] for parent in parents(path)}
 wanted = {path.rstrip("/") for path in JOIN["pathsToLink"]}
 
@@ -36,7 +36,7 @@ def is_wanted(name):
 
 
 def add(target, name, priority):
-    """Gives `name` in the output to `target`, a file or folder of one of the paths."""
+    """Adds `target`, a file or directory of one of the paths, to the output as `name`."""
     is_folder = os.path.isdir(target)
     if name in SKIPPED or not (is_wanted(name) or (is_folder and name in tree)):
         return
@@ -65,7 +65,7 @@ def add_all(folder, name, priority):
 
 
 def settle(target, other, name, priority, others_priority):
-    """Decides which of two files gets a name."""
+    """Decides which of two files with the same name is in the output."""
     if os.path.realpath(target) == os.path.realpath(other) or JOIN["collisions"] == "first":
         return
     if priority == others_priority:

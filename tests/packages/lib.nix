@@ -1,5 +1,5 @@
-# The part of nixpkgs' lib that images and modules are described with: its names, its meaning. The functions are here,
-# what modules are made of is in the files next to this one.
+# A stand-in for nixpkgs' lib with the functions that this repository uses, see README.md. The module system is in the files
+# next to this one.
 let
   inherit (builtins)
     concatMap concatStringsSep elem filter foldl' fromJSON genList head isAttrs isFunction isList isString listToAttrs
@@ -21,7 +21,7 @@ let
       ;
 
     id = value: value;
-    # Sets can be functions, too.
+    # Sets with __functor are functions.
     isFunction = value: isFunction value || value ? __functor && self.isFunction (value.__functor value);
     functionArgs =
       f: if f ? __functor then f.__functionArgs or (self.functionArgs (f.__functor f)) else builtins.functionArgs f;
@@ -134,7 +134,7 @@ let
         text
       else
         self.escapeNixString text;
-    # How many characters differ.
+    # The edit distance of two texts.
     levenshtein =
       one: other:
       let
@@ -211,7 +211,7 @@ let
       }
       // self.genAttrs outputs (output: checked.${output})
       // passthru;
-    # What is in the store already, as a package.
+    # A package for an existing store path.
     toDerivation =
       path:
       let
@@ -233,7 +233,7 @@ let
       output: folder: packages:
       self.makeSearchPath folder (map (self.getOutput output) packages);
     makeBinPath = self.makeSearchPathOutput "bin" "bin";
-    # What `f` makes of `args`, with `override` to have other arguments.
+    # The result of `f args`, with a function `override` that changes the arguments.
     makeOverridable =
       f: args:
       let

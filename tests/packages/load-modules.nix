@@ -1,5 +1,5 @@
-# Modules as they are written (paths, functions, sets with or without `config`) as sets of one form: `_file`, `key`,
-# `imports`, `options`, `config`; and all that a list of modules imports.
+# Loads modules of all forms (paths, functions, sets with or without `config`), and their imports, as sets of one form: `_file`, `key`,
+# `imports`, `options`, `config`.
 { lib }:
 let
   inherit (builtins)
@@ -8,8 +8,8 @@ let
     ;
   inherit (lib) functionArgs imap1 isFunction mkMerge showDefs unknownModule;
 
-  # A module function's result. Arguments that the evaluation does not give are options: `_module.args`. Each is looked up
-  # when it is used, and not before, so that modules can define them.
+  # Calls a module function. Arguments that the evaluation does not pass come from the option `_module.args`, lazily, so that
+  # modules can define them.
   call =
     key: module: args:
     module (
@@ -25,7 +25,7 @@ let
       ) (functionArgs module)
     );
 
-  # One form of two: a module that has `config` or `options` has nothing else, another one is config itself.
+  # A module with `config` or `options` has only known attributes; another one is the config itself.
   canonical =
     file: key: module:
     let
@@ -85,7 +85,7 @@ let
         if isFunction imported then call (toString module) imported args else imported
       );
 
-  # The key of a module that `disabledModules` names.
+  # The key of an element of `disabledModules`.
   keyOf =
     modulesPath: file: module:
     if isString module then
@@ -98,7 +98,7 @@ let
       throw "Module `${file}` contains a disabledModules item that is an attribute set, presumably a module, that does not have a `key` attribute.";
 in
 {
-  # All modules, imported ones after those that import them, each key once.
+  # All modules, each key once, imported modules after those that import them.
   loadAll =
     modulesPath: modules: args:
     let

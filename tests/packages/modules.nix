@@ -1,8 +1,8 @@
-# nixpkgs' module system: `evalModules` and what modules are written with. Its names, its meaning, its messages.
+# nixpkgs' module system: `evalModules`, with its names, values and messages.
 #
-# Modules in any form are loaded as sets of one form (load-modules.nix). Their declarations become one tree, where each
-# option gets the definitions that modules have for it (`joinTree`). An option's value is made of these: conditions, then
-# priorities, then order (properties.nix), then its type's own merge (types.nix).
+# load-modules.nix loads all modules as sets of one form. `joinTree` joins their declarations to one tree and assigns the
+# definitions to the options. An option's value results from its definitions by conditions, priorities and order
+# (properties.nix), and then by its type's merge (types.nix).
 { lib }:
 let
   inherit (builtins)
@@ -14,7 +14,7 @@ let
     pushDownProperties recursiveUpdate reverseList setAttrByPath showDefs showFiles showOption sortOn take types
     ;
 
-  # An option with its value.
+  # Adds the value to an option.
   evalOptionValue =
     loc: option: definitions:
     let
@@ -45,7 +45,7 @@ let
       __toString = _: showOption loc;
     };
 
-  # One declaration of several: types may be joined, such as the options of submodules; nothing may be said twice.
+  # Joins several declarations to one. Types may be joined, such as the options of submodules; other attributes must be unique.
   mergeOptionDecls =
     loc:
     foldl'
@@ -69,7 +69,7 @@ let
             declarationPositions = known.declarationPositions ++ [
               (if position == null then { file = declaration._file; line = null; column = null; } else position)
             ];
-            # Messages then name the file that a submodule is from.
+            # For the file of a submodule in messages.
             options =
               (if modules == null then [ ] else map (setDefaultModuleLocation declaration._file) modules)
               ++ known.options;
@@ -90,7 +90,7 @@ let
     else
       option // { type = option.type.substSubModules option.options; options = [ ]; };
 
-  # The options below `loc`, each with its value, and the definitions that no option takes.
+  # Returns the options below `loc` with their values, and the definitions without an option.
   joinTree =
     loc: declarations: definitions:
     let
@@ -152,7 +152,7 @@ let
             concatMap ({ file, value }: map (inner: { inherit file; value = inner; }) (pushDownProperties value)) own
           )
         else if all (declaration: declaration.options.type.name or null == "submodule") here then
-          # Options below a submodule's are options of the submodule.
+          # Options below a submodule's option belong to the submodule.
           asOption (
             mergeOptionDecls at (
               map (
@@ -187,7 +187,7 @@ let
     in
     {
       options = mapAttrs (_: result: result.options) results;
-      # Without definitions nothing is asked of the options below.
+      # Without definitions, do not evaluate the options below.
       unmatched =
         if definitions == [ ] then
           [ ]
@@ -204,7 +204,7 @@ let
 
   inherit (import ./load-modules.nix { inherit lib; }) loadAll;
 
-  # That an option does not exist, and which ones may be meant.
+  # Fails because an option does not exist, and suggests similar names.
   undeclared =
     prefix: options: definition:
     let
@@ -242,7 +242,7 @@ let
         under `config' rather than `options'.
       '';
 
-  # The module that every evaluation has.
+  # The module of every evaluation.
   core =
     { prefix, specialArgs, extendModules, type }:
     {
@@ -295,7 +295,7 @@ let
             }
             // specialArgs
           );
-      # What a module imports comes before what it defines itself.
+      # Definitions of imported modules precede a module's own.
       declarations = reverseList loaded;
       tree = joinTree prefix declarations (
         concatMap (

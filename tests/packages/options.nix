@@ -1,5 +1,4 @@
-# Options as modules declare them, how messages speak of them and of their definitions, and a list of them for
-# documentation.
+# Options: their declarations, their text in messages, and their list for documentation.
 { lib }:
 let
   inherit (builtins)
@@ -13,12 +12,12 @@ let
 
   suggestion = "Use `lib.mkForce value` or `lib.mkDefault value` to change the priority on any of these definitions.\n";
 
-  # "<name>" and "*" stand for any name.
+  # "<name>" and "*" mean any name.
   showOption = lib.concatMapStringsSep "." (
     part: if part == "*" || match "<(.*)>" part != null then part else lib.escapeNixIdentifier part
   );
   showFiles = lib.concatMapStringsSep " and " (file: "`${file}'");
-  # The values too, as far as they can be evaluated: five lines of each.
+  # With the values that can be evaluated, at most five lines of each.
   showDefs = concatMapStrings (
     definition:
     let
@@ -62,7 +61,7 @@ let
     }@option:
     option // { _type = "option"; };
 
-  # What documentation shows of a default or an example.
+  # The text of a default or an example in documentation.
   render =
     value:
     if value ? _type && value ? text then
@@ -82,7 +81,7 @@ in
       type = types.bool;
     };
 
-  # Ways to make one value of definitions. What the type has checked decides how.
+  # Functions that merge definitions to one value, which the type has checked.
   mergeDefaultOption =
     let
       merge =
@@ -106,7 +105,7 @@ in
     in
     loc: definitions: merge loc definitions (map (definition: definition.value) definitions);
   mergeOneOption = mergeUniqueOption { message = ""; };
-  # A single one is compared with nothing: functions never are equal.
+  # Does not compare a single definition, because functions are never equal.
   mergeEqualOption =
     loc: definitions:
     (foldl' (
@@ -117,7 +116,7 @@ in
         throw "The option `${showOption loc}' has conflicting definition values:${showDefs [ first definition ]}\n${suggestion}"
     ) (head definitions) (tail definitions)).value;
 
-  # Every option, and those of submodules below it.
+  # All options, including those of submodules.
   optionAttrSetToDocList =
     let
       list =
@@ -128,7 +127,7 @@ in
             name = showOption option.loc;
             visible = option.visible or true;
             type = option.type or { };
-            # An empty submodule's value may be an error; its options are listed anyway.
+            # The value of an empty submodule may be an error; only list its options.
             hasEmpty = type.emptyValue or { } ? value && type.getSubModules or null == null;
             explain = what: builtins.addErrorContext "while evaluating the ${what} of option `${name}`";
           in

@@ -1,13 +1,13 @@
-# The properties of definitions (`mkIf`, `mkMerge`, `mkOverride`, `mkOrder`), and what they make of an option's value.
+# The properties of definitions (`mkIf`, `mkMerge`, `mkOverride`, `mkOrder`), and their effect on an option's value.
 { lib }:
 let
   inherit (builtins) addErrorContext concatMap filter foldl' isAttrs isBool mapAttrs sort;
   inherit (lib) optionalAttrs showDefs showOption;
 
-  # What kind of property a value is; no property has none.
+  # The kind of property of a value; empty for other values.
   kind = value: value._type or "";
 
-  # Properties. The smaller number wins: priorities; comes first: orders.
+  # In priorities, the smaller number wins; in orders, it comes first.
   mkIf = condition: content: { _type = "if"; inherit condition content; };
   mkMerge = contents: { _type = "merge"; inherit contents; };
   mkOverride = priority: content: { _type = "override"; inherit priority content; };
@@ -16,8 +16,8 @@ let
   defaultOrderPriority = 1000;
   mkOptionDefault = mkOverride 1500;
 
-  # The sets that a module's config stands for, without properties around them: these move to the sets' attributes. So
-  # which options a module defines is known before any condition is.
+  # Moves the properties of a module's config to the attributes of its sets, so that the names of the defined options do not
+  # depend on conditions.
   pushDownProperties =
     config:
     let
@@ -36,7 +36,7 @@ let
     else
       [ config ];
 
-  # The values that a definition stands for, now that conditions are asked.
+  # The values of a definition, after evaluation of its conditions.
   dischargeProperties =
     value:
     if kind value == "merge" then
@@ -50,7 +50,7 @@ let
     else
       [ ];
 
-  # The definitions of the best priority, and which one that is.
+  # The definitions of the best priority, and this priority.
   strongest =
     definitions:
     let
@@ -83,7 +83,7 @@ let
     else
       definitions;
 
-  # One value of the definitions `{ file, value }` of what lies at `loc`.
+  # Merges the definitions `{ file, value }` of the option `loc` to one value.
   mergeDefinitions =
     loc: type: definitions:
     let

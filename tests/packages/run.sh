@@ -1,9 +1,9 @@
-# Runs a build with the set's own bash: the command of the derivation, or else its phases.
+# Runs a build with the set's own bash: the derivation's command, or its phases if it has none.
 set -e -o pipefail
 shopt -s inherit_errexit
 
-# With __structuredAttrs the variables are in a file, lists as arrays; otherwise a list is a text. Nix 2.8 names the
-# file as it is called outside of the sandbox.
+# With __structuredAttrs the variables are in a file, lists as arrays; otherwise a list is a text. Nix 2.8 stores the file under
+# the path that it has outside the sandbox.
 if [ -e .attrs.sh ]; then
   source .attrs.sh
   for output in "${!outputs[@]}"; do export "$output=${outputs[$output]}"; done
@@ -20,7 +20,7 @@ export HOME=/homeless-shelter
 umask 022
 for hook in "${hooks[@]}"; do source "$hook"; done
 
-# Runs a phase, with what comes before and after it: a text of the derivation, or a function that a hook defines.
+# Runs a phase with its pre and post hooks. Each is a text in the derivation, or a function that a setup hook defines.
 runPhase() {
   local part
   for part in "pre${1^}" "${1}Phase" "post${1^}"; do
@@ -32,7 +32,7 @@ runPhase() {
   done
 }
 
-# The source as the working directory, writable.
+# Makes the source the working directory, and writable.
 unpackPhase() {
   [ -n "${src-}" ] || return 0
   if [ -d "$src" ]; then

@@ -1,5 +1,5 @@
-# The types of options, nixpkgs' `lib.types`. A type checks one definition by its outside (`check`), makes one value of
-# all definitions (`merge`), and may be joined with the type of a second declaration (`typeMerge`).
+# The types of options, nixpkgs' `lib.types`. A type checks the outermost level of a definition (`check`), merges all definitions to one
+# value (`merge`), and may be joined with the type of a second declaration (`typeMerge`).
 { lib }:
 let
   inherit (builtins)
@@ -14,7 +14,7 @@ let
   values = map (definition: definition.value);
   files = map (definition: definition.file);
 
-  # A type's description inside of another one's: in parentheses, unless it is of these classes.
+  # The description of a type in another one's, in parentheses unless it has one of these classes.
   phrase =
     classes: type:
     if elem (type.descriptionClass or null) classes then type.description else "(${type.description})";
@@ -23,7 +23,7 @@ let
 
   defaultFunctor = name: { inherit name; type = types.${name} or null; payload = null; binOp = _: _: null; };
 
-  # What two declarations' types become: a type again, or null.
+  # Joins the types of two declarations; null if that is impossible.
   defaultTypeMerge =
     own: other:
     let
@@ -62,7 +62,7 @@ let
     name: description: check:
     mkOptionType { inherit name description check; descriptionClass = "noun"; merge = mergeEqualOption; };
 
-  # A type around another one: `again` makes the same type around a third, `place` is where the inner values' options are.
+  # A type with an element type. `again` returns the same type for another element type; `place` is the path of the elements' options.
   around =
     { name, elemType, again, place ? prefix: prefix, ... }@type:
     mkOptionType (
@@ -86,7 +86,7 @@ let
       // removeAttrs type [ "elemType" "again" "place" ]
     );
 
-  # `//` keeps the functor: such a type is joined as the one that it narrows.
+  # `//` keeps the functor, so the result is joined like the type that it narrows.
   addCheck = type: check: type // { check = value: type.check value && check value; };
 
   between =
@@ -110,7 +110,7 @@ let
     type: name: description: check:
     addCheck type check // { inherit name description; descriptionClass = "nonRestrictiveClause"; };
 
-  # What lies below the store's folder is of a store path, or of one that is content-addressed and not built yet.
+  # Paths below the store's folder belong to a store path; a placeholder is a content-addressed path that is not built yet.
   inStore =
     path:
     let
@@ -121,7 +121,7 @@ let
     lib.take (length store) parts == store && below != [ ] && match ".{32}-.+" (head below) != null
     || parts != [ ] && match "[0-9a-z]{52}" (head parts) != null;
 
-  # For documentation, definitions need no options.
+  # Documentation does not check definitions.
   unchecked = { _file = "<documentation>"; config._module.check = lib.mkForce false; };
 
   attrsWith =
@@ -131,7 +131,7 @@ let
       description = "${if lazy then "lazy attribute set" else "attribute set"} of ${ofNouns elemType}";
       descriptionClass = "composite";
       check = isAttrs;
-      # Which attributes there are depends on their conditions, unless the set is lazy: then it has them all.
+      # The attributes depend on their conditions, except in a lazy set, which has all of them.
       merge =
         loc: definitions:
         let
@@ -165,7 +165,7 @@ let
         type = pathWith;
         binOp = one: other: if one == other then one else null;
       };
-      # A path that is not to be in the store must be a text: as a path it might be copied there.
+      # A path outside of the store must be a text: Nix may copy a path to the store.
       check =
         value:
         let

@@ -4,7 +4,7 @@
 let
   locked = builtins.listToAttrs (map (wheel: { inherit (wheel) name; value = wheel; }) lock.wheels);
 
-  # A wheel and those that it imports, by name.
+  # A wheel and its dependencies, by name.
   closure =
     name:
     builtins.catAttrs "key" (
@@ -14,8 +14,7 @@ let
       }
     );
 
-  # A store path has its wheel's files alone. It refers to those of the wheels that it imports, whose folders its
-  # commands know, too.
+  # A store path has only its wheel's files. It refers to those of its dependencies, whose folders its commands also search.
   make =
     { name, version, depends, file }:
     derivation {
@@ -33,7 +32,7 @@ let
       pname = name;
       inherit version;
       meta.mainProgram = name;
-      # What an environment with it needs: this wheel and the others.
+      # This wheel and its dependencies, for environments.
       wheels = map (other: all.${other}) (closure name);
       requiredPythonModules = map (other: all.${other}) (builtins.filter (other: other != name) (closure name));
     };

@@ -1,7 +1,7 @@
-"""Makes a store path of a Python wheel: its files in site-packages, and its commands.
+"""Creates a store path from a Python wheel: its files in site-packages, and its commands.
 
-The derivation gives `wheel`, the file; `imports`, the store paths of the wheels that it needs; `interpreter`;
-`sitePackages`, the folder below a store path; `glibc`, for what is compiled.
+The derivation sets `wheel`, the file; `imports`, the store paths of the wheels that it needs; `interpreter`;
+`sitePackages`, the directory below a store path; `glibc`, for compiled modules.
 """
 
 import configparser
@@ -47,7 +47,7 @@ def write_commands(metadata):
 
 
 def bind(module):
-    """Has a compiled module find the C library: the only one that a wheel may expect to be there."""
+    """Makes a compiled module find the C library, the only library that a wheel may need."""
     needed = subprocess.run(["patchelf", "--print-needed", module], stdout=subprocess.PIPE, check=True, text=True)
     for name in needed.stdout.split():
         if not os.path.exists(f"{LIBRARIES}/{name}"):

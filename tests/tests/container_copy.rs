@@ -88,8 +88,8 @@ fn copies_reach_registries_with_and_without_credentials() {
             .fails();
     let told = format!(
         "error: image name \"{open}{name}\" is not valid: registries take parts of letters and digits with single '.', '_', '__' \
-         or dashes between them, joined by '/', 255 bytes at most, as in \"hello\" or \"ghcr.io/nixply/hello\"; a tag is an \
-         argument of its own\nhint: end the registry with a slash: docker://{open}/\n"
+         or dashes between them, joined by '/', 255 bytes at most, as in \"hello\" or \"ghcr.io/nixply/hello\"; pass the tag \
+         as a separate argument\nhint: end the registry with a slash: docker://{open}/\n"
     );
     assert!(said.ends_with(&told), "{said}");
     // Wrong credentials.

@@ -202,7 +202,7 @@ fn containers_with_one_lock_file_are_planned_together() {
         "{said}"
     );
     let said = project.container("lock web").fails();
-    assert!(said.contains("of a conflict's two sides take one, and update it"), "{said}");
+    assert!(said.contains("after a merge conflict, take one side and update it"), "{said}");
     fs::write(&real, text).unwrap();
     // The store is not writable.
     let stored = locked("", "").replace("./nixply.lock.json", r#""${builtins.storeDir}/lock.json""#);

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nixply_packer::Digest;
+use nixply_tests::modules::config;
 use nixply_tests::{Nix, expression, harness, run};
 use serde_json::{Value, json};
 
@@ -80,6 +81,37 @@ fn builtin_builder(nix: &Nix) -> Option<String> {
             Nix::repository().display()
         )
     })
+}
+
+/// Labels replace those of the config with the same name, and the other labels of both remain.
+#[test]
+fn every_frontend_adds_labels_to_the_config() {
+    let nix = harness!();
+    let image =
+        r#"{ name = "x"; config = { Labels = { a = "1"; b = "1"; }; }; labels = { b = "2"; c = "3"; }; }"#;
+    let expected = json!({ "a": "1", "b": "2", "c": "3" });
+    let mut frontends = vec![
+        format!("buildImage {image}"),
+        format!("(drop_in false).nix2container.buildImage {image}"),
+        config(
+            r#"{ containers.web = { copyToRoot = null; labels = { a = "1"; b = "2"; c = "3"; }; }; }"#,
+            "config.containers.web.derivation",
+        ),
+    ];
+    if nix.plugin.is_some() {
+        frontends.push(format!("(drop_in true).nix2container.buildImage {image}"));
+        frontends.push(format!("builtins.nixplyImage {image}"));
+    }
+    for frontend in &frontends {
+        let spec: Value = serde_json::from_str(&fs::read_to_string(nix.build(frontend)).unwrap()).unwrap();
+        assert_eq!(spec["image-config"]["Labels"], expected, "{frontend}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let request = folder.path().join("request.json");
+    fs::write(&request, r#"{"config": {"labels": {"a": "1", "b": "1"}}, "labels": {"b": "2", "c": "3"}}"#)
+        .unwrap();
+    let spec: Value = serde_json::from_str(&run(nix.nixply().arg("build").arg(&request)).ok()).unwrap();
+    assert_eq!(spec["image-config"]["Labels"], expected);
 }
 
 #[test]

@@ -256,14 +256,14 @@ fn nixpkgs_option_values_are_checked_during_evaluation() {
         (
             "compression = \"zip\";",
             "compression",
-            "one of none, gzip, gzip:1 to gzip:12, zstd, zstd:1 to zstd:19",
+            "one of none, gzip, zstd, optionally with a level (gzip:1 to gzip:12, zstd:1 to zstd:19)",
         ),
         ("compression = \"zstd:20\";", "compression", "zstd:1 to zstd:19"),
         ("compression = \"none:1\";", "compression", "zstd:1 to zstd:19"),
         (
             "strategy = \"sise\";",
             "strategy",
-            "\"popularity\", \"single\", \"per-path\", \"size\", \"auto-layer\", \"nixply\"",
+            "\"min-churn\", \"popularity\", \"auto-layer\", \"size\", \"single\", \"per-path\"",
         ),
         ("maxLayers = 0;", "maxLayers", "positive integer"),
         ("layers = [ { maxLayers = -1; } ];", "layers.*.maxLayers", "positive integer"),
@@ -285,7 +285,7 @@ fn nixpkgs_option_values_are_checked_during_evaluation() {
     for (body, expected) in [
         (
             "buildImage { name = \"a\"; compression = \"zip\"; }",
-            "nixply: buildImage: argument `compression` must be one of none, gzip, gzip:1 to gzip:12",
+            "nixply: buildImage: argument `compression` must be one of none, gzip, zstd, optionally with a level (gzip:1 to gzip:12",
         ),
         (
             "buildLayer { compression = \"zstd:99\"; }",
@@ -293,7 +293,7 @@ fn nixpkgs_option_values_are_checked_during_evaluation() {
         ),
         (
             "buildLayer { strategy = \"sise\"; }",
-            "nixply: buildLayer: argument `strategy` must be one of popularity, single, per-path, size, auto-layer, nixply, or explicit (with `groups`), got the string \\\"sise\\\"",
+            "nixply: buildLayer: argument `strategy` must be one of min-churn, popularity, auto-layer, size, single, per-path, explicit, got the string \\\"sise\\\"",
         ),
     ] {
         let told = nix
@@ -306,7 +306,9 @@ fn nixpkgs_option_values_are_checked_during_evaluation() {
     // The builder frontend itself.
     let told = nix.try_eval("(buildImage { name = \"a\"; compression = \"zip\"; }).drvPath").fails();
     assert!(
-        told.contains("compression \"zip\" is not valid: expected none, gzip[:1-12] or zstd[:1-19]"),
+        told.contains(
+            "compression \"zip\" is not valid: expected one of none, gzip, zstd, optionally with a level"
+        ),
         "{told}"
     );
 }
@@ -315,11 +317,8 @@ fn nixpkgs_option_values_are_checked_during_evaluation() {
 #[test]
 fn nixpkgs_lists_match_the_packer() {
     let nix = harness!();
-    let lists = nix.eval_plain(&format!(
-        "{{ codecs = import {}; strategies = import {}; }}",
-        file("nix/codecs.nix"),
-        file("nix/strategies.nix")
-    ));
+    let lists =
+        nix.eval_plain(&format!("{{ inherit (import {}) codecs strategies; }}", file("nix/arguments.nix")));
     let lists: Value = serde_json::from_str(&lists.ok()).unwrap();
     assert_eq!(lists["strategies"], json!(Strategy::names()));
     let mut texts = vec![
@@ -337,8 +336,8 @@ fn nixpkgs_lists_match_the_packer() {
         texts.push(format!("{codec}:007"));
     }
     let matches = nix.eval_plain(&format!(
-        "map (text: builtins.match (import {}).pattern text != null) (builtins.fromJSON {})",
-        file("nix/codecs.nix"),
+        "map (text: builtins.match (import {}).codecs.pattern text != null) (builtins.fromJSON {})",
+        file("nix/arguments.nix"),
         serde_json::to_string(&serde_json::to_string(&texts).unwrap()).unwrap()
     ));
     let matches: Vec<bool> = serde_json::from_str(&matches.ok()).unwrap();

@@ -70,7 +70,7 @@ fn packing_is_an_activity_with_progress() {
 #[test]
 fn failure_ends_the_activity() {
     let nix = plugin_harness!().private();
-    let file = nix.file("x.nix", "(builtins.nixplyImage { name = \"x\"; strategy = \"best\"; }).outPath");
+    let file = nix.file("x.nix", "(builtins.nixplyImage { name = \"x\"; parents = [ 3 ]; }).outPath");
     let mut command = nix.command("nix");
     let output = run(command.args(["eval", "--log-format", "internal-json", "-v", "-f"]).arg(file));
     let events = events(&output);

@@ -40,18 +40,21 @@ fn path_missing_in_the_store_is_named() {
         ("gone", unknown.as_str(), "copyToRoot", "nixplyImage"),
         ("base", &unknown, "fromImage", "nixplyImage"),
         ("deps", &unknown, "deps", "nixplyImage"),
-        ("outside", "/etc/passwd", "copyToRoot", "nixplyImage"),
+        ("outside", "/etc/passwd", "copyToRoot[0]", "nixplyImage"),
         ("store", &store, "copyToRoot", "nixplyPlan"),
     ] {
         let error = fails(&nix, &file, attribute);
         let want = format!(
-            "'{path}', given as {argument} of builtins.{builtin}, is not a path in the store that Nix knows; give the \
-             derivation itself, or a path that nix-store --realise or nix store add-path has made"
+            "{argument} '{path}' is not a path in the store that Nix knows; use the derivation itself, or a path that \
+             nix-store --realise or nix store add-path has made"
         );
-        assert!(error.contains(&want), "{error}");
+        assert!(error.contains(&want) && error.contains(&format!("builtins.{builtin}: ")), "{error}");
     }
     let error = fails(&nix, &file, "below");
-    assert!(error.contains("-f/bin', given as copyToRoot of builtins.nixplyImage, is not a path"), "{error}");
+    assert!(
+        error.contains("builtins.nixplyImage: copyToRoot '") && error.contains("-f/bin' is not a path"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -406,7 +406,7 @@ fn names_and_addresses_are_checked() {
         "error: invalid value 'A b' for '--name <NAME[:TAG]>': registries take parts of letters and digits";
     assert!(error.starts_with(start), "{error}");
     let error = refused(&["--compression", "xz"], &[&one.spec]);
-    assert!(error.contains("expected auto, none, gzip or zstd, perhaps with a level"), "{error}");
+    assert!(error.contains("expected auto or one of none, gzip, zstd, optionally with a level"), "{error}");
     let error = refused(&["--scratch-dir", "/nonexistent"], &[&one.spec]);
     assert!(error.contains("cannot keep packed layers in the directory /nonexistent"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! Starts the measurements of `benches/`, which are a program of their own: they depend on more crates than the other chores.
+//! Starts the measurements of `benches/`, a separate program with more dependencies than the chores.
 
 use std::ffi::OsString;
 

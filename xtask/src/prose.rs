@@ -29,17 +29,17 @@ const KINDS: [Kind; 4] = [
     },
     Kind {
         name: "Nix, shell and Python comments",
-        limit: 25.0,
+        limit: 1.0,
         takes: |path| has_extension(path, &["nix", "sh", "py", "toml", "yml"]),
         lines: hash_comments,
     },
     Kind {
         name: "documentation",
-        limit: 4.0,
+        limit: 1.0,
         takes: |path| has_extension(path, &["md"]) && path != HELP,
         lines: markdown,
     },
-    Kind { name: "help of the command line", limit: 27.0, takes: |path| path == HELP, lines: help },
+    Kind { name: "help of the command line", limit: 1.0, takes: |path| path == HELP, lines: help },
 ];
 
 /// The generated page with the help of all commands.
@@ -62,7 +62,7 @@ const MARKERS: [(&str, &str); 48] = [
     (r"\bwho (?:looks?|reads?|asks?|waits?|wants?|calls?|takes?|gets?) ", "name the actor"),
     (r"\bwhat (?:others|comes|goes|becomes)\b", "use a noun"),
     (r"^how (?:many|much|far|large|old|often)\b[^?]*$", "Number of, Size of, Time until, Returns ..."),
-    (r"^where (?:it|its|to|they) [^?]*$", "Path of, Directory of, Address of ..."),
+    (r"^where (?:it|its|they|to [a-z]+) [^?]*$", "Path of, Directory of, Address of ..."),
     (r"\bfor whom\b|\bto whom\b|\bwhose (?:word|sake)\b", "name the actor"),
     // Inverted sentences.
     (r"(?:^|[.;:] )which of\b|\bwhich of (?:it|these|those)\b", "indices of, the ... that"),
@@ -117,7 +117,7 @@ const MARKERS: [(&str, &str); 48] = [
     (r"\bas (?:it|they) (?:is|are|was|were)(?:[.,;:)]|$)", "unchanged"),
     (r"\bas [a-z0-9']+ (?:has|have|takes?) (?:it|them)\b", "like"),
     (
-        r"^(?:and )?gives?\b|[,;:.] gives\b|\b(?:and|it|that) gives (?:the|its|a|an)\b",
+        r"^(?:and )?gives\b|[,;:.] gives\b|\b(?:and|it|that) gives (?:the|its|a|an)\b",
         "Returns, prints, yields",
     ),
     (r"\bso (?:many|much)\b", "at most N, at least N"),
@@ -324,6 +324,8 @@ mod tests {
             "It is no longer needed.",
             "What happens when the disk is full?",
             "The prefix stands for the registry's host.",
+            "Where to start",
+            "give them a secret.",
             "Evicts the least recently used entries until the cache fits its limit.",
         ] {
             assert!(!matches(text), "{text}");

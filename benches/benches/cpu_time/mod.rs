@@ -1,11 +1,11 @@
-//! Criterion on processor time: what other processes do meanwhile counts less.
+//! CPU time for Criterion, which depends less on other processes than wall-clock time.
 
 use std::time::Duration;
 
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use rustix::time::{ClockId, clock_gettime};
 
-/// Processor time of the whole process: the packer has threads of its own.
+/// CPU time of the whole process, including the packer's threads.
 pub(crate) struct CpuTime;
 
 impl Measurement for CpuTime {

@@ -1,11 +1,11 @@
-//! A store path to pack, in a store of its own.
+//! A store path to pack, in a temporary store.
 
 use std::sync::atomic::AtomicBool;
 
 use nixply_packer::{Control, LayerPath, PackedLayer, Packer, PlannedPath, Store};
 use tempfile::TempDir;
 
-/// It lies in a temporary folder, and goes with it.
+/// A store with one path, in a temporary folder.
 pub(crate) struct Sample {
     folder: TempDir,
 }
@@ -14,7 +14,7 @@ pub(crate) struct Sample {
 const BASE: &str = "00000000000000000000000000000000-path";
 
 impl Sample {
-    /// A store path of these files. A name may have folders in it.
+    /// Creates a store path with these files. A name may contain folders.
     pub(crate) fn new(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for (name, bytes) in files {
@@ -25,7 +25,7 @@ impl Sample {
         Self { folder }
     }
 
-    /// A layer of the path alone, with an archive hash, without which a cache keeps nothing.
+    /// Returns a layer with the path and an archive hash, without which the cache stores nothing.
     pub(crate) fn layer(&self) -> Vec<LayerPath> {
         let store = Store { dir: "/nix/store".into(), real_dir: self.folder.path().into() };
         let path =
@@ -34,7 +34,7 @@ impl Sample {
         vec![path.with_archive("sha256-of-the-sample", 0)]
     }
 
-    /// Packs that layer for its digests alone.
+    /// Packs that layer only for its digests.
     pub(crate) fn pack(&self, packer: &Packer, codec: &str) -> PackedLayer {
         let (codec, stop) = (codec.parse().expect("a codec"), AtomicBool::new(false));
         let packed = packer.pack(&[self.layer()], codec, &(), &Control::new(&stop, &()));
@@ -42,7 +42,7 @@ impl Sample {
     }
 }
 
-/// Bytes that compress to about half as programs do: noise, between it pieces of what came before, mostly near.
+/// Returns bytes that compress to about half, like programs: noise, and copies of earlier bytes, most of them near.
 pub(crate) fn bytes(length: usize) -> Vec<u8> {
     let mut state = 1u64;
     let mut below = |most: usize| {

@@ -1,6 +1,5 @@
-//! How much memory packing takes: makes a closure of many paths and gigabytes, packs it with the program `nixply`, and
-//! prints the most resident memory that the process had. `cargo build --release && cargo run --release -p nixply-benches
-//! --bin memory`.
+//! Measures the memory of packing: creates a large closure, packs it with the program `nixply`, and prints the process's peak
+//! resident memory. `cargo build --release && cargo run --release -p nixply-benches --bin memory`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a program does")]
 
@@ -14,10 +13,10 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde_json::json;
 
-/// Packs a large closure and prints how much memory that takes.
+/// Pack a large closure and print the peak memory
 #[derive(Parser)]
 struct Args {
-    /// Store paths in the closure
+    /// Number of store paths in the closure
     #[arg(long, default_value_t = 1_100)]
     paths: usize,
 
@@ -25,15 +24,15 @@ struct Args {
     #[arg(long, default_value_t = 4_400)]
     megabytes: usize,
 
-    /// Layers
+    /// Number of layers
     #[arg(long, default_value_t = 100)]
     layers: usize,
 
-    /// Where to make the closure; it is removed again
+    /// Folder for the temporary closure
     #[arg(long, default_value = "/var/tmp")]
     folder: PathBuf,
 
-    /// The program [default: the one that lies beside this one]
+    /// The program [default: nixply next to this program]
     #[arg(long)]
     nixply: Option<PathBuf>,
 }
@@ -42,15 +41,15 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let beside = std::env::current_exe()?.with_file_name("nixply");
     let nixply = args.nixply.clone().unwrap_or(beside);
-    ensure!(nixply.exists(), "{} is not there: cargo build --release", nixply.display());
+    ensure!(nixply.exists(), "cannot find {}: run cargo build --release", nixply.display());
     let folder = tempfile::tempdir_in(&args.folder)?;
-    eprintln!("making {} paths of {} MB in all", args.paths, args.megabytes);
+    eprintln!("creating {} paths of {} MB in total", args.paths, args.megabytes);
     make(&args, folder.path())?;
     for compression in ["none", "gzip:1", "zstd:3"] {
         for layers in [1, args.layers] {
             let (seconds, kilobytes) = measure(&args, &nixply, folder.path(), compression, layers)?;
             println!(
-                "{compression:>7}, {layers:>3} layers: {seconds:6.1} s, {:4} MB resident at most",
+                "{compression:>7}, {layers:>3} layers: {seconds:6.1} s, at most {:4} MB resident",
                 kilobytes / 1000
             );
         }
@@ -58,8 +57,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Writes the store paths and the closure. Every 100th path has half of all bytes between them: sizes are skewed as
-/// in real closures.
+/// Writes the store paths and the closure. Every 100th path is large, and the large ones have half of all bytes: sizes are
+/// skewed as in real closures.
 fn make(args: &Args, folder: &Path) -> Result<()> {
     let store = folder.join("store");
     let total = args.megabytes * 1_000_000;
@@ -76,7 +75,7 @@ fn make(args: &Args, folder: &Path) -> Result<()> {
             let length = rest.min(if at % 100 == 0 { 64 << 20 } else { 300_000 });
             let mut bytes = Vec::with_capacity(length + 8);
             while bytes.len() < length {
-                // Half of the bits are noise: compressible, but not to nothing.
+                // Half of the bits are noise, so that the bytes are compressible, but not to almost nothing.
                 state ^= state << 13;
                 state ^= state >> 7;
                 state ^= state << 17;
@@ -97,7 +96,7 @@ fn make(args: &Args, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Packs once; gives seconds and the peak of resident memory in kilobytes.
+/// Packs once; returns seconds and peak resident memory in kilobytes.
 fn measure(
     args: &Args,
     nixply: &Path,
@@ -112,7 +111,7 @@ fn measure(
     fs::write(folder.join("request.json"), request.to_string())?;
     let begin = Instant::now();
     let mut command = Command::new(nixply);
-    // The store's paths are made up, and nothing is to be remembered.
+    // The store paths are synthetic; use no cache.
     command
         .env_remove("NIX_STORE_DIR")
         .args(["build", "--no-cache"])
@@ -124,7 +123,7 @@ fn measure(
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     loop {
-        // The kernel's own high-water mark: the last look is as good as any.
+        // The kernel records the peak, so the last value is enough.
         let text = fs::read_to_string(&status).unwrap_or_default();
         let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         peak = peak.max(mark.and_then(|mark| mark.split_whitespace().next()?.parse().ok()).unwrap_or(0));

@@ -1,5 +1,5 @@
-//! How long planning takes as fleets grow: plans synthetic fleets with `nixply`, without a lock file, for the update of one, and by it;
-//! prints seconds by paths; `--chart FILE` draws those without one and of the update. `cargo run --release -p nixply-benches --bin planning`.
+//! Measures planning of growing fleets: plans synthetic fleets with the strategy `nixply` without a lock file, to update a lock file, and
+//! to follow one. Prints seconds by store paths; `--chart FILE` draws the first two. `cargo run --release -p nixply-benches --bin planning`.
 
 #![allow(clippy::print_stdout, reason = "printing is what a program does")]
 
@@ -15,27 +15,27 @@ use nixply_packer::{Closure, PlannedPath, StorePath};
 use nixply_study::history::{Fleet, Propagation};
 use plotters::prelude::*;
 
-/// Plans synthetic fleets of growing size.
+/// Plan synthetic fleets of growing size
 #[derive(Parser)]
 struct Args {
-    /// Images
+    /// Number of images
     #[arg(long, default_value_t = 50)]
     images: usize,
 
-    /// Layers an image
+    /// Number of layers of each image
     #[arg(long, default_value_t = 100)]
     max_layers: usize,
 
-    /// Each fleet is planned so many times; the median counts
+    /// Number of runs for each fleet; prints the median
     #[arg(long, default_value_t = 3)]
     repeat: usize,
 
-    /// Where to draw the seconds by paths, as SVG
+    /// SVG file for a chart of seconds by store paths
     #[arg(long)]
     chart: Option<PathBuf>,
 }
 
-/// Packages and roots an image: the closures have some two thirds of the packages in all.
+/// Numbers of packages, and of roots of each image. Together, the closures have about two thirds of the packages.
 const SIZES: [(usize, usize); 6] =
     [(1_250, 12), (2_500, 25), (5_000, 60), (10_000, 140), (20_000, 330), (30_000, 620)];
 
@@ -104,13 +104,13 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// An image of which all is to be placed.
+/// Returns an image whose whole closure the plan must place.
 fn member<'m>(name: &'m str, closure: &'m Closure, max_layers: usize) -> Member<'m> {
     let paths = closure.iter().map(|info| PlannedPath { path: info.path.clone(), options: None }).collect();
     Member { name, closure, paths, max_layers }
 }
 
-/// Seconds by paths, both logarithmic, with a line of slope 1 through the first point.
+/// Draws seconds by paths, both logarithmic, with a line of slope 1 through the first point.
 fn draw(
     svg: &mut String,
     points: &[(f64, [f64; 2])],
@@ -137,7 +137,7 @@ fn draw(
         .light_line_style(WHITE)
         .x_desc("store paths of all images")
         .y_desc("seconds")
-        // Labels of the others would lie upon each other.
+        // Further labels would overlap.
         .x_label_formatter(&|x| match format!("{x:.0}") {
             label if label.starts_with(['1', '2', '5']) => label,
             _ => String::new(),

@@ -1,4 +1,4 @@
-//! Prints the tables of a side-by-side's results, and makes the documentation's tables and charts from them anew:
+//! Prints the tables of a side-by-side's results, and updates the documentation's tables and charts:
 //! `cargo run -p nixply-benches --bin report -- --docs benches/results/DATE-side-by-side.csv`.
 
 #![allow(clippy::print_stdout, reason = "printing is what a program does")]
@@ -10,13 +10,13 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use nixply_benches::{report, rows};
 
-/// Prints the tables of results.
+/// Print the tables of results
 #[derive(Parser)]
 struct Args {
-    /// The results; the machine's facts lie beside them, as .txt
+    /// The results; facts about the machine are in a .txt file next to them
     csv: PathBuf,
 
-    /// Writes docs/benchmarks.md and docs/charts too
+    /// Also update docs/benchmarks.md and docs/charts
     #[arg(long)]
     docs: bool,
 }

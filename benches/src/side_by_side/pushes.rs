@@ -35,7 +35,7 @@ impl Bench<'_> {
         Ok(rows)
     }
 
-    /// Measures the pushes of one contender to a registry of its own, up to the first that fails.
+    /// Measures the pushes of one contender to its own registry, up to the first that fails.
     fn pushes(
         &mut self,
         subject: &Subject,

@@ -1,6 +1,6 @@
 //! `--quiet`.
 
-/// How much a command prints to standard error.
+/// Amount of output to standard error.
 #[derive(clap::Args)]
 pub(crate) struct Verbosity {
     /// Suppress progress output; warnings and errors are still shown

@@ -1,4 +1,4 @@
-//! `nixply builder`: the builder of a derivation, whose structured attributes say what to build; see [`BuilderInput`].
+//! `nixply builder`: the builder of a derivation, whose structured attributes define the build; see [`BuilderInput`].
 
 use std::path::PathBuf;
 

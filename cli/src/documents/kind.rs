@@ -1,4 +1,4 @@
-//! What a file contains, guessed from its contents, so that an error about the wrong file can say what it is.
+//! Guesses the kind of a file from its contents, so that an error about the wrong file can name its kind.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! Files that commands read: requests, closures, image specs, lock files. If a file is of the wrong kind, the error says what it is
-//! and which command accepts it.
+//! Files that commands read: requests, closures, image specs, lock files. If a file is of the wrong kind, the error names its
+//! kind and the command that accepts it.
 
 mod kind;
 pub(crate) mod lock_file;

@@ -167,7 +167,7 @@ impl Draft {
         }
     }
 
-    /// Gives the file an unused name.
+    /// Creates the file under an unused name.
     fn name(self, path: &Path) -> io::Result<()> {
         match self {
             Self::Unnamed(file) => link(&file, path),
@@ -175,7 +175,7 @@ impl Draft {
         }
     }
 
-    /// Gives the file a name, and replaces a file of that name.
+    /// Moves the file to this name, and replaces an existing file.
     fn replace(self, path: &Path) -> io::Result<()> {
         match self {
             // linkat(2) cannot replace a file, but rename(2) can.

@@ -1,4 +1,4 @@
-//! Running a program in place of this one: it receives all signals, and its exit status becomes this process's.
+//! Replaces this program by another: the other one receives all signals, and its exit status becomes this process's.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;

@@ -93,8 +93,8 @@ pub(super) fn catch(signals: impl IntoIterator<Item = i32>) -> Result<Signals> {
     Signals::new(signals).context(FAILED)
 }
 
-/// Returns the signals that this process does not ignore. A parent such as nohup ignores a signal on purpose, and catching it would
-/// undo that. Only Linux says which signals are ignored.
+/// Returns the signals that this process does not ignore. A parent such as nohup ignores a signal on purpose, and catching it
+/// would undo that. Only Linux lists the ignored signals.
 pub(super) fn without_ignored(signals: impl IntoIterator<Item = i32>) -> impl Iterator<Item = i32> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

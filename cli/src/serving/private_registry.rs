@@ -130,7 +130,7 @@ impl PrivateRegistry {
 /// Docker's settings file in its directory.
 const DOCKER_CONFIG: &str = "config.json";
 
-/// What the other program reached.
+/// Whether the registry answered and refused requests of the other program.
 pub(crate) struct Reached {
     pub(crate) answered: bool,
     pub(crate) refused: bool,

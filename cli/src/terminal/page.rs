@@ -2,7 +2,7 @@
 
 use nixply_packer::wording;
 
-/// Lines. Escapes control characters and line breaks in texts of others.
+/// Lines of text. Escapes control characters and line breaks in inserted values.
 #[derive(Debug, Default)]
 pub(crate) struct Page(String);
 

@@ -1,4 +1,4 @@
-//! Base images in a directory, and builds upon them.
+//! Base images in a directory, and builds on top of them.
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 

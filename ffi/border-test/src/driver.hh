@@ -12,10 +12,10 @@ Outcome build(rust::Str real_store_dir, rust::Str store_path, rust::Str config, 
 /// The same without packing; throws what the border throws.
 rust::String plan(rust::Str real_store_dir, rust::Str store_path, rust::Str strategy, rust::Str groups);
 
-/// Plans a chain of store paths, as many as said, or is interrupted; what the border throws comes back as text.
+/// Plans a chain of `paths` store paths, or is interrupted; returns an exception's message as text.
 rust::String plan_chain(std::uint32_t paths, bool interrupt);
 
-/// Plans an image whose closure has this entry, too; throws what the border throws.
+/// Plans an image whose closure also has this entry; throws the border's exceptions.
 void plan_with_entry(rust::Str store_path, rust::Str entry, rust::Str nar_hash);
 
 /// A builder's attributes through the border.

@@ -13,18 +13,18 @@ in
 pkgs.writeScript "entrypoint" ''
   #!${bash}
   export PATH=/bin
-  # Code that enters the environment may set positional parameters of its own.
+  # Code that enters the environment may set other positional parameters.
   nixply_arguments=("$@")
   source ${enter}
   set -- "''${nixply_arguments[@]}"
   source ${./expand.sh}
   nixply_expand "$*"
   command=$nixply_expanded
-  # The shell finds builtins and exported functions, too.
+  # The shell also finds builtins and exported functions.
   if [ $# -gt 1 ]; then command='"$@"'; else set --; fi
-  # A shell that is not interactive forgets the prompt, before it starts one that is.
+  # A non-interactive shell unsets the prompt, so the command sets it again for an interactive one.
   if [ -n "''${PS1-}" ]; then command="export PS1=''${PS1@Q}"$'\n'"$command"; fi
-  # The kernel keeps signals from a container's first process unless it expects them, and that process has to bury those
-  # that lose their parents. tini does both, and its exit code is the command's.
+  # The kernel does not deliver signals to a container's first process unless it handles them, and that process must reap
+  # orphaned processes. tini does both, and returns the command's exit code.
   exec ${pkgs.tini}/bin/tini -s -g -- ${bash} -c -- "$command" ${bash} "$@"
 ''

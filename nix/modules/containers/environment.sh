@@ -1,5 +1,5 @@
-# Run by a shell's derivation in place of its own script: writes its variables and functions as shell code to $out. Which
-# ones are left out is what `nix develop` leaves out.
+# Runs instead of a shell derivation's own script: writes its variables and functions as shell code to $out. Omits the same ones
+# as `nix develop`.
 set -e
 if [ -n "${NIX_ATTRS_SH_FILE-}" ] && [ -e "$NIX_ATTRS_SH_FILE" ]; then
   source "$NIX_ATTRS_SH_FILE"
@@ -8,13 +8,13 @@ elif [ -e .attrs.sh ]; then
   source .attrs.sh
   out=${outputs[out]}
 fi
-# What Nix gives builders without a PATH of their own.
+# Nix sets this value for builders without a PATH.
 if [ "$PATH" = /path-not-set ]; then PATH=; fi
 export IN_NIX_SHELL=impure dontAddDisableDepTrack=1
 if [ -n "${stdenv-}" ]; then source "$stdenv/setup"; fi
 
 writeEnvironment() {
-  # Not all of stdenv's shells have compgen.
+  # Some of stdenv's shells lack compgen.
   local __letter __names=() __name __declaration
   for __letter in _ {a..z} {A..Z}; do
     eval "__names+=(\"\${!$__letter@}\")"

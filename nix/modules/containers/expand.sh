@@ -1,14 +1,14 @@
-# nixply_expand TEXT sets nixply_expanded to the text with $NAME and ${NAME} replaced by the environment's variables, as GNU's
-# envsubst does with a list of them. Everything else stays: other variables may be the command's own, as in a loop. The shell does
-# it by itself, because nixpkgs' `envsubst` is another program, for which a variable that is not set is empty.
+# nixply_expand TEXT sets nixply_expanded to the text with $NAME and ${NAME} replaced by the environment's variables, like GNU's
+# envsubst with a list of them. All else stays, because other variables may belong to the command, as in a loop. nixpkgs'
+# `envsubst` is a different program that replaces unset variables with nothing, so the shell does it itself.
 nixply_expand() {
-  # Values first: what is local here must not hide a variable of the environment.
+  # Read the values first: local variables must not hide a variable of the environment.
   local -A nixply_values=()
   local nixply_name IFS=$'\n'
   for nixply_name in $(compgen -e); do
     nixply_values[$nixply_name]=${!nixply_name-}
   done
-  # Bytes, not characters: a text may be in any encoding. No part is a pattern of file names.
+  # Compare bytes, not characters, because a text may have any encoding. Do not expand file name patterns.
   local LC_ALL=C -
   set -f
   IFS='$'

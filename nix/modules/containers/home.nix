@@ -85,7 +85,7 @@ pkgs.runCommandLocal "container-home"
   ''
     mkdir -p "$out$home"
     [ -n "$content" ] || exit 0
-    # Links are copied as links: what a package's lead to need not be there while this is built, but is in the image.
+    # Copy links as links: the targets of a package's links may be missing during this build, but exist in the image.
     if [ -d "$content" ]; then
       cp -rP --no-preserve=ownership "$content/." "$out$home/"
       chmod u+w "$out$home"

@@ -31,7 +31,7 @@ pkgs.writeText "shell-enter" ''
   nixply_path=''${PATH-} nixply_data_dirs=''${XDG_DATA_DIRS-}
   PATH= XDG_DATA_DIRS=
   source ${variables}
-  # What was there before is still found, after the shell's own.
+  # Keep the previous paths, after the shell's.
   export PATH="$PATH''${nixply_path:+:$nixply_path}"
   export XDG_DATA_DIRS="$XDG_DATA_DIRS''${nixply_data_dirs:+:$nixply_data_dirs}"
   unset nixply_path nixply_data_dirs

@@ -1,5 +1,6 @@
-//! Who may read the cache, and whose entries count. The cache has bytes of private images, so its entries are its user's alone,
-//! whatever mode the folder has. A user who wants to share them puts a file `shared` into the folder.
+//! Access rights of the cache, and the users whose entries count. The cache contains bytes of private images, so only its
+//! user can access the entries, whatever the directory's mode is. To share the entries, the user creates a file `shared` in
+//! the directory.
 
 use std::fs::{self, DirBuilder, Metadata};
 use std::io;
@@ -9,14 +10,14 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::{open, owner};
 
-/// The file that shares a cache. Its content does not matter.
+/// Name of the file that shares a cache. Its content does not matter.
 const SHARED: &str = "shared";
 
-/// What group and others may do in a cache: four permission bits, to read and to enter. The umask may take some of them away.
+/// Permissions of group and other users in a cache: four bits, to read and to enter. The umask may remove some of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Access(u32);
 
-/// The access to the cache in `folder`, which is made if it is not there.
+/// Returns the access to the cache in `folder`. Creates the directory if it does not exist.
 pub(super) fn of(folder: &Path) -> io::Result<Access> {
     match mode(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -32,13 +33,13 @@ pub(super) fn mode(folder: &Path) -> io::Result<u32> {
     Ok(fs::metadata(folder)?.mode() & 0o7777)
 }
 
-/// Whether the user has shared the cache.
+/// Returns whether the user has shared the cache.
 pub(super) fn is_shared(folder: &Path) -> bool {
     open::unlinked(&folder.join(SHARED)).is_ok_and(|file| Trust::User.has(&file))
 }
 
-/// Checks that no other user can put another directory in the place of the cache's own ones: removing entries would then remove
-/// files elsewhere.
+/// Checks that no other user can replace the cache's directories with other ones: removing entries would then remove files
+/// elsewhere.
 pub(super) fn check_removal(folder: &Path) -> Result<()> {
     let Ok(metadata) = fs::metadata(folder) else { return Ok(()) };
     match owner::writers(&metadata).filter(|_| metadata.mode() & owner::STICKY == 0) {
@@ -50,39 +51,39 @@ pub(super) fn check_removal(folder: &Path) -> Result<()> {
     }
 }
 
-/// Whether no other user can put files into a directory within the cache.
+/// Returns whether no other user can put files into a directory within the cache.
 pub(super) fn is_own(folder: &Metadata) -> bool {
     folder.is_dir() && owner::writers(folder).is_none()
 }
 
 impl Access {
-    /// The mode of a file in the cache.
+    /// Returns the mode of a file in the cache.
     pub(super) fn file_mode(self) -> u32 {
         0o600 | self.0 & 0o044
     }
 
-    /// Makes a folder and those around it, as far as they are not there.
+    /// Creates a directory and its missing parents.
     pub(super) fn make(self, folder: &Path) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700 | self.0).create(folder)
     }
 }
 
-/// Whose entries count. An entry decides what is in images, so no other user may have written it.
+/// Users whose entries count. An entry determines the content of images, so no other user may have written it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// This user's and root's.
+    /// This user and root.
     User,
-    /// Those, and the ones of the user with this number, to whom a shared folder belongs.
+    /// This user, root, and the owner of a shared directory, by user ID.
     And(u32),
 }
 
 impl Trust {
-    /// The trust in a folder of others, which the user has named.
+    /// Returns the trust in another user's directory, which the user has named as shared.
     pub(super) fn shared(folder: &Path) -> Self {
         fs::metadata(folder).map_or(Self::User, |folder| Self::And(folder.uid()))
     }
 
-    /// Whether an open file counts: it belongs to a user who is trusted, and nobody else can write it.
+    /// Returns whether an open file counts: a trusted user owns it, and no other user can write it.
     pub(super) fn has(self, file: &fs::File) -> bool {
         file.metadata().is_ok_and(|file| self.covers(&file))
     }

@@ -21,7 +21,7 @@ use crate::go_json;
 use crate::open;
 use crate::scratch;
 
-/// Entries in a folder.
+/// Entries in a directory.
 #[derive(Debug, Clone)]
 pub struct Cache {
     pub(super) folder: PathBuf,
@@ -30,14 +30,14 @@ pub struct Cache {
     pub(super) limit: u64,
     /// Whether the store is checked: only checked entries count, and new ones are marked as checked.
     pub(super) checked: bool,
-    /// How many bytes this cache and its clones have written.
+    /// Bytes that this cache and its clones have written.
     pub(super) written: Arc<Written>,
 }
 
-/// The age at which a use renews an entry's time. Most uses then write nothing.
+/// Age at which a use renews an entry's time. Most uses then write nothing.
 const FRESH: Duration = Duration::from_secs(3600);
 
-/// The most bytes in an entry of JSON: a layer of 20,000 paths has 1.5 MB of archive hashes.
+/// Maximum size of a JSON entry, in bytes: a layer of 20,000 paths has 1.5 MB of archive hashes.
 pub(super) const DOCUMENT_BYTES: u64 = 16 << 20;
 
 #[derive(Serialize, Deserialize)]
@@ -82,27 +82,27 @@ impl Cache {
         &self.folder
     }
 
-    /// Remembers the archive hashes of a layer's paths.
+    /// Stores the archive hashes of a layer's paths.
     pub(crate) fn put_contents(&self, diff_id: DiffId, nar_hashes: &BTreeMap<String, String>) {
         self.put(Kind::Contents, &contents_key(diff_id), nar_hashes);
     }
 
-    /// The archive hashes of a layer's paths.
+    /// Returns the archive hashes of a layer's paths.
     pub(crate) fn contents(&self, diff_id: DiffId) -> Option<BTreeMap<String, String>> {
         self.get(Kind::Contents, &contents_key(diff_id))
     }
 
-    /// Remembers the directories and links of a base image, by its layers.
+    /// Stores the directories and links of a base image, with its layers as the key.
     pub(crate) fn put_tree(&self, diff_ids: &[DiffId], tree: &BTreeMap<String, String>) {
         self.put(Kind::Contents, &tree_key(diff_ids), tree);
     }
 
-    /// The directories and links of a base image.
+    /// Returns the directories and links of a base image.
     pub(crate) fn tree(&self, diff_ids: &[DiffId]) -> Option<BTreeMap<String, String>> {
         self.get(Kind::Contents, &tree_key(diff_ids))
     }
 
-    /// Forgets the archive hashes of a layer's paths.
+    /// Removes the archive hashes of a layer's paths.
     pub(crate) fn forget_contents(&self, diff_id: DiffId) {
         let _ = fs::remove_file(entry(&self.folder, Kind::Contents, &contents_key(diff_id)));
     }
@@ -156,7 +156,7 @@ impl Cache {
         scratch::file_with(folder, access.file_mode())
     }
 
-    /// The folders, the cache's own first, each with the users whose entries count there.
+    /// Returns the cache's own directory, then the shared ones, each with the users whose entries count there.
     pub(super) fn folders(&self) -> impl Iterator<Item = (&Path, Trust)> {
         let shared = self.shared.iter().map(|folder| (folder.as_path(), Trust::shared(folder)));
         std::iter::once((self.folder.as_path(), Trust::User)).chain(shared)
@@ -168,7 +168,7 @@ pub(super) fn entry(folder: &Path, kind: Kind, key: &blake3::Hash) -> PathBuf {
     folder.join(kind.folder()).join(&hex[..2]).join(&hex[2..])
 }
 
-/// The key that an entry's file is named by.
+/// Returns the key that an entry's file is named after.
 pub(super) fn key_of(file: &Path) -> Option<blake3::Hash> {
     let name = |path: &Path| path.file_name()?.to_str().map(str::to_owned);
     blake3::Hash::from_hex(name(file.parent()?)? + &name(file)?).ok()
@@ -180,7 +180,7 @@ fn check<T: Serialize>(kind: Kind, key: &blake3::Hash, value: &T) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// Hashes parts so that no two lists of parts run together to the same bytes.
+/// Hashes the parts, each with its length, so that two different lists never hash the same bytes.
 pub(super) fn key<'p>(kind: Kind, parts: impl IntoIterator<Item = &'p [u8]>) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     let head = format!("nixply {}, format {FORMAT_VERSION}", kind.folder());
@@ -196,7 +196,7 @@ fn contents_key(diff_id: DiffId) -> blake3::Hash {
     key(Kind::Contents, [diff_id.hex().as_bytes()])
 }
 
-/// The word keeps it apart from a layer's key.
+/// The word `tree` keeps this key different from the key of a layer.
 fn tree_key(diff_ids: &[DiffId]) -> blake3::Hash {
     let ids: Vec<String> = diff_ids.iter().map(DiffId::hex).collect();
     key(Kind::Contents, ["tree"].into_iter().chain(ids.iter().map(String::as_str)).map(str::as_bytes))
@@ -253,20 +253,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_counts_as_absent() {
+    fn anything_but_a_regular_file_counts_as_absent() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(folder.path());
         fs::create_dir_all(file(&cache).parent().unwrap()).unwrap();
         let (here, fifo) = (rustix::fs::CWD, rustix::fs::FileType::Fifo);
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         rustix::fs::mknodat(here, file(&cache), fifo, mode, 0).unwrap();
-        assert_eq!(contents(&cache), None, "and nobody waits for a writer");
+        assert_eq!(contents(&cache), None, "without waiting for a writer");
         cache.put_contents(DiffId::of(b"layer"), &hashes(&["a"]));
         assert_eq!(contents(&cache).unwrap(), hashes(&["a"]), "it is replaced");
     }
 
     #[test]
-    fn a_folder_that_cannot_be_written_is_no_error() {
+    fn an_unwritable_directory_is_not_an_error() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("file"), "").unwrap();
         let cache = Cache::new(folder.path().join("file"));
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_folder_is_read_and_not_written() {
+    fn a_shared_directory_is_read_but_not_written() {
         let (shared, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         Cache::new(shared.path()).put_contents(DiffId::of(b"layer"), &hashes(&["a"]));
         let before = fs::read_dir(shared.path().join("contents")).unwrap().count();

@@ -31,7 +31,7 @@ pub struct Stat {
 pub struct Verified {
     /// The number of whole entries.
     pub whole: u64,
-    /// Damaged entries, and other things in the place of entries. They have been removed.
+    /// Paths of damaged entries, and of other things found at the paths of entries. They have been removed.
     pub removed: Vec<PathBuf>,
 }
 
@@ -52,14 +52,14 @@ pub struct Compared {
     pub forgotten: u64,
 }
 
-/// What other users can do in a cache's folder.
+/// Access of other users to a cache's directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Others {
-    /// Nothing, or nothing but see the names of entries.
+    /// No access, or only to the names of entries.
     Nothing,
-    /// Read the entries, because the user has shared them.
+    /// Read access to the entries, because the user has shared them.
     Read,
-    /// Put files into it, because the folder has this mode. Entries that belong to them do not count.
+    /// Write access to the directory, which has this mode. Entries that belong to other users do not count.
     Write(u32),
 }
 
@@ -81,12 +81,12 @@ impl Cache {
         Ok(Kind::ALL.map(stat).into())
     }
 
-    /// Evicts the least recently used entries until at most `limit` bytes are left. Also removes files that killed processes
-    /// have left. Returns the number of bytes evicted.
+    /// Evicts the least recently used entries until at most `limit` bytes are left. Also removes temporary files of killed
+    /// processes. Returns the number of bytes evicted.
     pub fn gc(&self, limit: u64) -> Result<u64> {
         self.check_removal()?;
         // Entries that other processes write from here on may be listed or not.
-        let told = self.written.since_trimmed();
+        let written = self.written.since_trimmed();
         let mut entries = self.entries()?;
         for (_, folder) in self.subfolders()? {
             scratch::sweep(&folder, &[]);
@@ -101,21 +101,21 @@ impl Cache {
             remove(&entry.path)?;
             total -= entry.bytes;
         }
-        self.written.trimmed_to(total, told);
+        self.written.trimmed_to(total, written);
         Ok(before - total)
     }
 
-    /// Keeps the cache near its limit. Evicts entries when the cache may be a twentieth above the limit, judging by its size
-    /// when it was last trimmed and the bytes written since, and once a day. Call it at the end of a command, and from time to
-    /// time in a long one. Ignores errors, which [`Cache::gc`] returns.
+    /// Keeps the cache near its limit. Evicts entries once a day, and when the cache may be 5 % above the limit, judging by
+    /// its size when it was last trimmed and the bytes written since. Call it at the end of a command, and from time to time
+    /// in a long one. Ignores errors, which [`Cache::gc`] returns.
     pub fn trim(&self) {
         if self.written.may_exceed(self.limit.saturating_add(self.limit / 20)) {
             let _ = self.gc(self.limit);
         }
     }
 
-    /// Reads every entry and removes the damaged ones, which count as absent anyway. Also removes anything but entries and their
-    /// directories: links, FIFOs, sockets, directories in the place of entries.
+    /// Reads every entry and removes the damaged ones, which count as absent anyway. Also removes anything but entries and
+    /// their directories: links, FIFOs, sockets, and directories at the paths of entries.
     pub fn verify(&self) -> Result<Verified> {
         self.check_removal()?;
         let mut in_the_way = self.in_the_way()?;
@@ -133,7 +133,7 @@ impl Cache {
         Ok(verified)
     }
 
-    /// Lists anything but a directory in the place of a directory of entries, and directories in the place of entries.
+    /// Lists everything but directories at the paths of directories of entries, and directories at the paths of entries.
     fn in_the_way(&self) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for kind in Kind::ALL {
@@ -155,7 +155,7 @@ impl Cache {
         Ok(found)
     }
 
-    /// The files of one kind's entries.
+    /// Returns the files of one kind's entries.
     pub(crate) fn files(&self, kind: Kind) -> Result<Vec<PathBuf>> {
         let entries = self.entries()?.into_iter().filter(|entry| entry.kind == kind);
         Ok(entries.map(|entry| entry.path).collect())
@@ -184,7 +184,7 @@ impl Cache {
         access::check_removal(&self.folder)
     }
 
-    /// What other users can do in the cache's folder.
+    /// Returns the access of other users to the cache's directory.
     pub fn others(&self) -> Others {
         match access::mode(&self.folder) {
             Ok(mode) if mode & 0o022 != 0 => Others::Write(mode),
@@ -212,7 +212,8 @@ impl Cache {
         let mut folders = Vec::new();
         for kind in Kind::ALL {
             let folder = self.folder.join(kind.folder());
-            // A link may lead to files that are no entries, and another user's directory may become one.
+            // A link may lead to files that are not entries, and another user can replace their own directory with such a
+            // link.
             if !fs::symlink_metadata(&folder).is_ok_and(|metadata| access::is_own(&metadata)) {
                 continue;
             }
@@ -228,7 +229,8 @@ impl Cache {
     }
 }
 
-/// Removes the damaged ones of these entries. Entries that have gone away since they were listed count as neither.
+/// Removes the damaged ones of these entries. Entries that another process has removed since they were listed count as
+/// neither whole nor damaged.
 fn remove_damaged(entries: Vec<Entry>) -> Result<Verified> {
     let mut verified = Verified::default();
     for entry in entries {
@@ -245,7 +247,7 @@ fn remove_damaged(entries: Vec<Entry>) -> Result<Verified> {
     Ok(verified)
 }
 
-/// Removes a file; false if another process was faster.
+/// Removes a file. Returns false if another process has removed it already.
 fn remove(path: &Path) -> Result<bool> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
@@ -254,7 +256,7 @@ fn remove(path: &Path) -> Result<bool> {
     }
 }
 
-/// Lists a directory. Returns an empty list if it does not exist. Leaves out files that go away meanwhile.
+/// Lists a directory. Returns an empty list if it does not exist. Leaves out files that are removed in the meantime.
 fn list(folder: &Path) -> Result<Vec<(PathBuf, Metadata)>> {
     let failed = |source| Error::io("read directory", folder, source);
     let entries = match fs::read_dir(folder) {

@@ -12,12 +12,12 @@ use crate::error::{Error, Result};
 use crate::layer::PackedLayer;
 use crate::wording::quoted;
 
-/// What a packed layer depends on: its segments, in the order of its tar stream. Written as 64 hexadecimal digits.
+/// Key of a packed layer: a hash of its segments' keys, in the order of its tar stream. Written as 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LayerKey(blake3::Hash);
 
 impl LayerKey {
-    /// The key of a layer; none where one of its segments has none.
+    /// Returns the key of a layer, or none if one of its segments has no key.
     pub(crate) fn new(segments: &[Option<SegmentKey>]) -> Option<Self> {
         let keys: Vec<&SegmentKey> = segments.iter().map(Option::as_ref).collect::<Option<_>>()?;
         Some(Self(entries::key(Kind::Layers, keys.into_iter().map(SegmentKey::as_bytes))))
@@ -41,13 +41,14 @@ impl<'de> Deserialize<'de> for LayerKey {
     }
 }
 
-/// What is known of a layer.
+/// Entry of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KnownLayer {
     pub(crate) packed: PackedLayer,
-    /// Whether the layer was packed here, with all of its bytes hashed. Otherwise the digests come from a spec, unchecked.
+    /// Whether the layer was packed here, with all of its bytes hashed. Otherwise the digests come from a spec and are
+    /// unchecked.
     pub(crate) proven: bool,
-    /// Whether the store was checked then. Absent in entries of older versions, which means no.
+    /// Whether the store was checked when the layer was packed. Absent in entries of older versions, which means no.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     checked: bool,
 }
@@ -63,17 +64,17 @@ impl Cache {
         self.get(Kind::Layers, &key.0)
     }
 
-    /// Remembers a layer that has been packed.
+    /// Stores the digests of a layer that has been packed.
     pub(crate) fn put_layer(&self, key: LayerKey, packed: &PackedLayer) {
         self.put(Kind::Layers, &key.0, &KnownLayer { packed: *packed, proven: true, checked: self.checked });
     }
 
-    /// Forgets a layer.
+    /// Removes a layer's entry.
     pub(crate) fn forget_layer(&self, key: LayerKey) {
         let _ = fs::remove_file(entries::entry(&self.folder, Kind::Layers, &key.0));
     }
 
-    /// Forgets a layer unless it was packed here.
+    /// Removes a layer's entry unless the layer was packed here.
     pub(crate) fn forget_unproven(&self, key: LayerKey) {
         if let Some(known) = self.any_layer(key).filter(|known| !known.proven) {
             self.forget_layer(key);
@@ -81,16 +82,16 @@ impl Cache {
         }
     }
 
-    /// Forgets a layer unless the store was checked when it was packed.
+    /// Removes a layer's entry unless the store was checked when the layer was packed.
     pub(crate) fn forget_unchecked_layer(&self, key: LayerKey) {
         if self.any_layer(key).is_some_and(|known| !known.checked) {
             self.forget_layer(key);
         }
     }
 
-    /// Takes the digests of layers that were packed elsewhere, so that another image with these layers is built without packing
-    /// them. The caller decides what the digests are until the layers are packed here, which compares them. Existing entries
-    /// stay. Each layer comes with its place in the image, from 0.
+    /// Stores the digests of layers that were packed elsewhere, so that building another image with these layers need not
+    /// pack them. The digests are the caller's until the layers are packed here, which compares them. Existing entries stay.
+    /// Each layer comes with its place in the image, from 0.
     pub(crate) fn import_layers(&self, layers: &[(usize, LayerKey, PackedLayer)]) -> Result<()> {
         check_consistent(layers)?;
         for (_, key, packed) in layers {
@@ -103,7 +104,7 @@ impl Cache {
     }
 }
 
-/// Checks that each key has one blob and each blob one key. A packer writes no other spec.
+/// Checks that each key has one blob and each blob one key, as in every spec that a packer writes.
 fn check_consistent(layers: &[(usize, LayerKey, PackedLayer)]) -> Result<()> {
     let (mut by_key, mut by_digest) = (HashMap::new(), HashMap::new());
     for (at, key, packed) in layers {
@@ -115,7 +116,7 @@ fn check_consistent(layers: &[(usize, LayerKey, PackedLayer)]) -> Result<()> {
             _ => continue,
         };
         let why =
-            format!("layers {} and {} have {}: nothing is learnt from it", wrong.0 + 1, at + 1, wrong.1);
+            format!("layers {} and {} have {}: the spec cannot be imported", wrong.0 + 1, at + 1, wrong.1);
         return Err(Error::invalid("image spec", why));
     }
     Ok(())

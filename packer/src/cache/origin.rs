@@ -1,4 +1,4 @@
-//! The store paths that a segment was made of. The segment's file has them beside the frames.
+//! The store paths that a segment is made from. The segment's file stores them after the frames.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::compress::Codec;
 use crate::layer::{PathOptions, PlannedPath};
 use crate::store_path::StorePath;
 
-/// The input of a segment: everything that its key is a hash of. With it, the segment can be compared with the store.
+/// Input of a segment: everything that its key is a hash of. It makes it possible to compare the segment with the store.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Origin {
     codec: Codec,
@@ -24,7 +24,8 @@ struct OriginPath {
 }
 
 impl Origin {
-    /// Paths, each with its archive's hash and rules. A path without a hash is left out: its segment has no key.
+    /// Creates an origin from paths, each with its archive's hash and rules. Leaves out paths without a hash: their segments
+    /// have no key.
     pub(crate) fn new<'p>(
         codec: Codec,
         paths: impl Iterator<Item = (&'p StorePath, Option<&'p str>, Option<&'p PathOptions>)>,
@@ -36,7 +37,7 @@ impl Origin {
         Self { codec, paths: paths.filter_map(path).collect() }
     }
 
-    /// The key of the segment that is made of it.
+    /// Returns the key of the segment that is made from this origin.
     pub(crate) fn key(&self) -> SegmentKey {
         let parts = self.paths.iter().map(|of| (of.path.as_str(), of.nar_hash.as_str(), of.options.as_ref()));
         SegmentKey::new(parts, self.codec)
@@ -46,7 +47,7 @@ impl Origin {
         self.codec
     }
 
-    /// Its paths with their archives' hashes.
+    /// Returns the paths with their archives' hashes.
     pub(crate) fn paths(&self) -> impl Iterator<Item = (PlannedPath, &str)> {
         self.paths.iter().map(|path| {
             let planned = PlannedPath { path: path.path.clone(), options: path.options.clone() };

@@ -1,13 +1,13 @@
-//! Segments: a store path's part of a tar stream as compressed frames. A file has the frames one after the other, then an
-//! index with each frame's lengths and checksum, then what it is made of as JSON, then a footer:
+//! Segments: a store path's part of a tar stream as compressed frames. A file contains the frames, then an index with each
+//! frame's lengths and checksum, then the segment's origin as JSON, then a footer:
 //!
 //! ```text
 //! frames ... | per frame: plain length u32, compressed length u32, blake3 | origin |
 //!     frames u64, origin's length u32, flags u32, blake3(key, index, origin, its length, flags), magic
 //! ```
 //!
-//! Integers are little-endian. Frames are verified as they are read, so a segment needs not fit into memory. Flag 1 says that
-//! the store was checked. Former versions wrote no origin, no flags and another magic; their segments are still read.
+//! Integers are little-endian. Frames are verified as they are read, so a segment need not fit into memory. Flag 1 means
+//! that the store was checked. Older versions wrote no origin, no flags and another magic; their segments are still read.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -37,16 +37,16 @@ const FORMER_FOOTER: usize = 8 + 32 + 8;
 const FOOTER: usize = FORMER_FOOTER + 4 + 4;
 const CHECKED: u32 = 1;
 
-/// The most bytes that an origin has: a layer of 20,000 paths in one tree has about 4 MB.
+/// Maximum size of an origin, in bytes: a layer of 20,000 paths in one tree has about 4 MB.
 const ORIGIN_BYTES: usize = 64 << 20;
 
-/// What a segment's bytes depend on.
+/// Key of a segment: a hash of everything that its bytes depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentKey(blake3::Hash);
 
 impl SegmentKey {
-    /// The key of the segment that `paths` make together: each with its name, archive hash and rules. More than one are
-    /// merged to one tree.
+    /// Returns the key of the segment of `paths`, each with its name, archive hash and rules. Several paths are merged to
+    /// one tree.
     pub(crate) fn new<'p>(
         paths: impl IntoIterator<Item = (&'p str, &'p str, Option<&'p PathOptions>)>,
         codec: Codec,
@@ -63,7 +63,7 @@ impl SegmentKey {
     }
 }
 
-/// One frame's place in a segment.
+/// Lengths and checksum of a frame in a segment.
 #[derive(Debug, Clone, Copy)]
 struct Frame {
     plain: usize,
@@ -74,41 +74,41 @@ struct Frame {
 /// A segment in the cache, read frame by frame.
 pub(crate) struct SegmentReader {
     file: File,
-    /// Its path, in a folder that is ours to change.
+    /// Path of the file, if it is in the user's own cache directory.
     own_path: Option<PathBuf>,
     frames: Vec<Frame>,
     checked: bool,
-    /// What it says that it is made of, as JSON; empty where a former version has made it.
+    /// Origin of the segment, as JSON. Empty if an older version wrote the segment.
     origin: Vec<u8>,
     next: usize,
     offset: u64,
 }
 
-/// What [`SegmentReader::next`] found.
+/// Result of [`SegmentReader::next`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Stored {
-    /// A frame of so many plain bytes.
+    /// A frame, with the number of its plain bytes.
     Frame(usize),
-    /// The segment is at its end.
+    /// The end of the segment.
     End,
-    /// The next frame cannot be had: damaged, or gone. It is the segment's frame of this number, from 0.
+    /// A damaged or missing frame, with its number in the segment, from 0.
     Damaged(usize),
 }
 
 impl SegmentReader {
-    /// Opens a segment whose file is not removed when it turns out to be damaged.
+    /// Opens a segment. Keeps its file if it turns out to be damaged.
     fn open(path: &Path, trust: Trust, key: &blake3::Hash) -> Option<Self> {
         let file = entries::open(path, trust)?;
         let Index { frames, checked, origin } = index(&file, key)?;
         Some(Self { file, own_path: None, frames, checked, origin, next: 0, offset: 0 })
     }
 
-    /// What it is made of; none where it does not say so.
+    /// Returns the segment's origin, or none if the file does not name it.
     pub(crate) fn origin(&self) -> Option<Origin> {
         serde_json::from_slice(&self.origin).ok()
     }
 
-    /// Reads the next frame into `compressed`, replacing what is there, and checks it.
+    /// Reads the next frame into `compressed`, replacing its content, and checks the frame.
     pub(crate) fn next(&mut self, compressed: &mut Vec<u8>) -> Stored {
         let Some(frame) = self.frames.get(self.next).copied() else { return Stored::End };
         compressed.clear();
@@ -118,14 +118,14 @@ impl SegmentReader {
         }
     }
 
-    /// Adds the next frame, which there is, to `bytes` and checks it; none where it cannot be had.
+    /// Appends the next frame, which must exist, to `bytes` and checks it. Returns none if it is damaged or cannot be read.
     fn append(&mut self, bytes: &mut Vec<u8>) -> Option<()> {
         let frame = self.frames[self.next];
         let from = bytes.len();
         bytes.resize(from + frame.compressed, 0);
         let read = self.file.read_exact_at(&mut bytes[from..], self.offset);
         if read.is_err() || blake3::hash(&bytes[from..]) != frame.check {
-            // Nobody else shall stumble over it.
+            // Removes the segment, so that no other process reads the damaged frame.
             let _ = self.own_path.as_ref().map(fs::remove_file);
             return None;
         }
@@ -134,17 +134,17 @@ impl SegmentReader {
         Some(())
     }
 
-    /// How many frames it has given.
+    /// Returns the number of frames read.
     pub(crate) fn given(&self) -> usize {
         self.next
     }
 
-    /// The sum of its frames' sizes in bytes, compressed.
+    /// Returns the sum of the compressed frames' sizes, in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.frames.iter().map(|frame| frame.compressed as u64).sum()
     }
 
-    /// Adds at most `most` of its compressed bytes from `skipped` on to `bytes`, of which nothing is checked.
+    /// Appends at most `most` compressed bytes from offset `skipped` on to `bytes`, without checking them.
     pub(crate) fn read_unchecked(&self, skipped: u64, most: usize, bytes: &mut Vec<u8>) -> Option<()> {
         let most = usize::try_from(self.size().checked_sub(skipped)?).map_or(most, |left| left.min(most));
         let from = bytes.len();
@@ -152,8 +152,8 @@ impl SegmentReader {
         self.file.read_exact_at(&mut bytes[from..], skipped).ok()
     }
 
-    /// Adds its compressed bytes from `skipped` on to `bytes`: at least `least` of them unless it ends before, and at most
-    /// a frame more. None where a frame cannot be had.
+    /// Appends compressed bytes from offset `skipped` on to `bytes`: at least `least` of them unless the segment ends
+    /// before, and at most one frame more. Returns none if a frame is damaged or cannot be read.
     pub(crate) fn read(&mut self, skipped: u64, least: usize, bytes: &mut Vec<u8>) -> Option<()> {
         let enough = bytes.len() + least;
         while let Some(frame) = self.frames.get(self.next) {
@@ -174,7 +174,7 @@ impl SegmentReader {
     }
 }
 
-/// What a segment's end tells of it.
+/// Content of a segment's end.
 struct Index {
     frames: Vec<Frame>,
     checked: bool,
@@ -185,7 +185,7 @@ struct Index {
 fn index(file: &File, key: &blake3::Hash) -> Option<Index> {
     let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("4 bytes")) as usize;
     let size = file.metadata().ok()?.len();
-    // A former footer is the shorter one, and no frame is empty.
+    // An older version's footer is shorter. Such a segment still has enough bytes, because no frame is empty.
     let mut footer = [0; FOOTER];
     file.read_exact_at(&mut footer, size.checked_sub(FOOTER as u64)?).ok()?;
     let is_former = footer[FOOTER - 8..] == *FORMER_MAGIC;
@@ -194,15 +194,15 @@ fn index(file: &File, key: &blake3::Hash) -> Option<Index> {
     }
     let footer = &footer[if is_former { FOOTER - FORMER_FOOTER } else { 0 }..];
     let (count, rest) = footer.split_at(8);
-    let (told, rest) = rest.split_at(if is_former { 0 } else { 8 });
-    let (origin, flags) = if is_former { (0, 0) } else { (number(&told[..4]), number(&told[4..])) };
+    let (numbers, rest) = rest.split_at(if is_former { 0 } else { 8 });
+    let (origin, flags) = if is_former { (0, 0) } else { (number(&numbers[..4]), number(&numbers[4..])) };
     let count = u64::from_le_bytes(count.try_into().expect("8 bytes"));
     let bytes = usize::try_from(count).ok()?.checked_mul(ENTRY)?;
     let both = bytes.checked_add(origin).filter(|_| origin <= ORIGIN_BYTES)?;
     let start = size.checked_sub(footer.len() as u64)?.checked_sub(both as u64)?;
     let mut index = vec![0; both];
     file.read_exact_at(&mut index, start).ok()?;
-    if index_check(key, &[&index, told]).as_bytes() != &rest[..32] {
+    if index_check(key, &[&index, numbers]).as_bytes() != &rest[..32] {
         return None;
     }
     let origin = index.split_off(bytes);
@@ -228,7 +228,7 @@ fn index_check(key: &blake3::Hash, parts: &[&[u8]]) -> blake3::Hash {
     hasher.finalize()
 }
 
-/// Whether a file is a whole segment, frame by frame, of whatever key its name says.
+/// Returns whether every frame of a segment is intact and the segment belongs to `key`.
 pub(super) fn verify(path: &Path, key: &blake3::Hash) -> bool {
     let Some(mut reader) = SegmentReader::open(path, Trust::User, key) else { return false };
     let mut frame = Vec::new();
@@ -241,7 +241,7 @@ pub(super) fn verify(path: &Path, key: &blake3::Hash) -> bool {
     }
 }
 
-/// A segment on its way into the cache. Dropped before [`SegmentWriter::finish`], it leaves nothing behind.
+/// Writes a segment to the cache. Leaves nothing behind if it is dropped before [`SegmentWriter::finish`].
 pub(crate) struct SegmentWriter {
     file: BufWriter<NamedTempFile>,
     place: PathBuf,
@@ -253,7 +253,7 @@ pub(crate) struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// Adds a frame; none once the cache cannot be written.
+    /// Adds a frame. Returns none if the cache cannot be written.
     pub(crate) fn add(mut self, plain: usize, compressed: &[u8]) -> Option<Self> {
         self.file.write_all(compressed).ok()?;
         for length in [plain, compressed.len()] {
@@ -263,14 +263,14 @@ impl SegmentWriter {
         Some(self)
     }
 
-    /// Gives the segment its place.
+    /// Completes the segment and renames it to its final name.
     pub(crate) fn finish(mut self) -> Option<()> {
         let count = (self.index.len() / ENTRY) as u64;
         let flags = if self.checked { CHECKED } else { 0 };
-        let mut told = u32::try_from(self.origin.len()).ok()?.to_le_bytes().to_vec();
-        told.extend(flags.to_le_bytes());
-        let check = index_check(&self.key, &[&self.index, &self.origin, &told]);
-        for part in [&self.index, &self.origin, &count.to_le_bytes()[..], &told, check.as_bytes(), MAGIC] {
+        let mut numbers = u32::try_from(self.origin.len()).ok()?.to_le_bytes().to_vec();
+        numbers.extend(flags.to_le_bytes());
+        let check = index_check(&self.key, &[&self.index, &self.origin, &numbers]);
+        for part in [&self.index, &self.origin, &count.to_le_bytes()[..], &numbers, check.as_bytes(), MAGIC] {
             self.file.write_all(part).ok()?;
         }
         let file = self.file.into_inner().ok()?;
@@ -282,7 +282,7 @@ impl SegmentWriter {
 }
 
 impl Cache {
-    /// A segment that is known.
+    /// Opens the segment with this key.
     pub(crate) fn segment(&self, key: &SegmentKey) -> Option<SegmentReader> {
         let reader = self.folders().find_map(|(folder, trust)| {
             let path = entries::entry(folder, Kind::Segments, &key.0);
@@ -298,19 +298,19 @@ impl Cache {
         Some(reader)
     }
 
-    /// The segments in the cache's own folder, each with its file and key: by their names.
+    /// Returns the segments in the cache's own directory, each with its file and the key that the file is named after.
     pub(crate) fn own_segments(&self) -> Result<Vec<(PathBuf, SegmentKey)>> {
         let files = self.files(Kind::Segments)?.into_iter();
         Ok(files.filter_map(|file| entries::key_of(&file).map(SegmentKey).map(|key| (file, key))).collect())
     }
 
-    /// One of them. Reading it is no use of the entry.
+    /// Opens one of these segments. This does not count as a use of the entry.
     pub(crate) fn own_segment(&self, file: &Path, key: &SegmentKey) -> Option<SegmentReader> {
         SegmentReader::open(file, Trust::User, &key.0)
     }
 
-    /// The bytes of a store path's segment when it is compressed, if it has been packed so and without rules. Asking is no use of
-    /// the entry: it does not stay for longer.
+    /// Returns the compressed size of a store path's segment in bytes, if the path has been packed with this codec and
+    /// without rules. This does not count as a use of the entry.
     pub fn compressed_size(&self, info: &PathInfo, codec: Codec) -> Option<u64> {
         if info.nar_hash.is_empty() {
             return None;
@@ -328,7 +328,7 @@ impl Cache {
         let _ = fs::remove_file(entries::entry(&self.folder, Kind::Segments, &key.0));
     }
 
-    /// A place for a segment that is being made of `origin`; none where the cache cannot be written.
+    /// Creates a segment that is made from `origin`. Returns none if the cache cannot be written.
     pub(crate) fn new_segment(&self, key: &SegmentKey, origin: &Origin) -> Option<SegmentWriter> {
         let place = entries::entry(&self.folder, Kind::Segments, &key.0);
         let folder = place.parent()?;
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_matters_is_in_the_key() {
+    fn the_key_depends_on_path_hash_options_and_codec() {
         let options = PathOptions::default();
         let both = SegmentKey::new([("/a", "h", None), ("/b", "h", None)], Codec::None);
         let keys = [
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_those_of_paths_without_rules() {
+    fn compressed_size_finds_segments_without_rules() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(folder.path());
         let info = |nar_hash: &str| PathInfo {
@@ -398,13 +398,13 @@ mod tests {
     }
 
     #[test]
-    fn frames_come_back_and_damage_is_noticed_where_it_is() {
+    fn damage_is_reported_at_the_damaged_frame() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(folder.path());
         let key = segment("/a", "h", None, "zstd");
         assert!(cache.segment(&key).is_none());
         let writer = cache.new_segment(&key, &origin()).unwrap();
-        assert!(cache.segment(&key).is_none(), "not before it is whole");
+        assert!(cache.segment(&key).is_none(), "an unfinished segment is not found");
         writer.add(10, b"first").unwrap().add(20, b"second").unwrap().finish().unwrap();
         let read = || {
             let (mut reader, mut frame, mut frames) = (cache.segment(&key)?, Vec::new(), Vec::new());
@@ -447,13 +447,20 @@ mod tests {
         fs::write(&file, &former).unwrap();
         assert!(
             verify(&file, &key.0) && read().is_some_and(|(_, end)| end == Stored::End),
-            "a former version's"
+            "an older version's segment"
         );
-        assert!(cache.clone().with_checked(true).segment(&key).is_none(), "which did not say");
+        assert!(
+            cache.clone().with_checked(true).segment(&key).is_none(),
+            "an older version's segment counts as unchecked"
+        );
         let checked = cache.clone().with_checked(true);
         checked.new_segment(&key, &origin()).unwrap().add(3, b"new").unwrap().finish().unwrap();
         assert!(checked.segment(&key).is_some());
-        assert_eq!(read(), Some((vec![(3, b"new".to_vec())], Stored::End)), "checked ones are for all");
+        assert_eq!(
+            read(),
+            Some((vec![(3, b"new".to_vec())], Stored::End)),
+            "a checked segment also serves readers that do not check"
+        );
         let mut wrong = fs::read(&file).unwrap();
         let flags = wrong.len() - FOOTER + 12;
         assert_eq!(wrong[flags], 1);

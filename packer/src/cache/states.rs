@@ -1,5 +1,5 @@
 //! SHA-256 states within a layer. SHA-256 is sequential: when one path of a layer has changed, everything from that path on
-//! must be hashed again. The bytes before it need not be, if the state at that place is known.
+//! must be hashed again. The bytes before it need no hashing if the state at that place is known.
 
 use std::fs;
 
@@ -11,19 +11,19 @@ use super::entries::{self, Cache};
 use super::kind::Kind;
 use super::segments::SegmentKey;
 
-/// Names a layer's beginning: the segments so far, in the order of its tar stream.
+/// Key of a layer's beginning: its first segments, in the order of its tar stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Chain(blake3::Hash);
 
 impl Chain {
-    /// The chain with one segment more; of none, the first.
+    /// Returns the chain extended by one segment. Without a chain before, returns the chain of the first segment.
     pub(crate) fn with(before: Option<Self>, segment: &SegmentKey) -> Self {
         let before = before.map_or(Vec::new(), |chain| chain.0.as_bytes().to_vec());
         Self(entries::key(Kind::States, [&before[..], segment.as_bytes()]))
     }
 }
 
-/// A hasher, and how many bytes it has seen.
+/// State of a hasher, with the number of bytes hashed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
     /// The sha2 crate's serialization, in hexadecimal digits.
@@ -39,7 +39,7 @@ impl State {
         Self { state: hex::encode(hasher.serialize()), bytes, checked: false }
     }
 
-    /// The hasher as it was; none where another version of the crate wrote it.
+    /// Restores the hasher. Returns none if another version of the crate wrote the state.
     pub(crate) fn hasher(&self) -> Option<Sha256> {
         let bytes = hex::decode(&self.state).ok()?;
         Sha256::deserialize(bytes[..].try_into().ok()?).ok()
@@ -47,18 +47,18 @@ impl State {
 }
 
 impl Cache {
-    /// The states of a layer's tar stream and of its blob after `chain`.
+    /// Returns the states of a layer's tar stream and of its blob after `chain`.
     pub(crate) fn states(&self, chain: Chain) -> Option<(State, State)> {
         self.get_if(Kind::States, &chain.0, |states| !self.checked || are_checked(states))
     }
 
-    /// Remembers them.
+    /// Stores the states of a layer's tar stream and of its blob after `chain`.
     pub(crate) fn put_states(&self, chain: Chain, states: &(State, State)) {
         let checked = |state: &State| State { checked: self.checked, ..state.clone() };
         self.put(Kind::States, &chain.0, &(checked(&states.0), checked(&states.1)));
     }
 
-    /// Where the store is checked, forgets those of these states that were made without: they may be of damaged bytes.
+    /// If the store is checked, removes the states that were made without a check: they may be those of damaged bytes.
     pub(crate) fn forget_unchecked_states(&self, chains: impl Iterator<Item = Chain>) {
         for chain in chains.filter(|_| self.checked) {
             if self.get(Kind::States, &chain.0).is_some_and(|states| !are_checked(&states)) {
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hasher_goes_on_where_it_was() {
+    fn a_restored_hasher_continues_from_its_state() {
         let mut whole = Sha256::new();
         whole.update(b"some bytes that fill no block, ");
         let state = State::of(&whole, 31);

@@ -14,34 +14,34 @@ use serde::{Deserialize, Serialize};
 use super::access;
 use crate::file_lock::{self, Locked};
 
-/// How long the file is believed: processes that are killed add nothing to it.
+/// Age up to which the file counts: processes that are killed add nothing to it.
 const BELIEVED: Duration = Duration::from_secs(24 * 3600);
 
-/// How long a call waits for other processes that have the file, all its waits together: as they read and write it, no more
-/// than a moment. After that it goes on without the file.
+/// Maximum time that a call waits for other processes that have locked the file, summed over all its waits. Processes lock
+/// the file only for a moment, to read and write it. After that time the call continues without the file.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// The most bytes that the file has.
+/// Maximum size of the file, in bytes.
 const FILE_BYTES: u64 = 1 << 10;
 
-/// What the file has.
+/// Content of the file.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Record {
-    /// When the cache was trimmed, in seconds since 1970.
+    /// Time of the last trim, in seconds since 1970.
     at: u64,
-    /// How many bytes it had then.
+    /// Bytes in the cache at that time.
     bytes: u64,
-    /// How many have been written since.
+    /// Bytes written since then.
     written: u64,
 }
 
-/// What this process has written and the file does not have yet. Dropped, it is added to the file: however a call ends, what
-/// it has written counts.
+/// Bytes that this process has written and not yet added to the file. Dropping it adds them to the file, so they count
+/// however a call ends.
 #[derive(Debug)]
 pub(super) struct Written {
     folder: PathBuf,
     bytes: AtomicU64,
-    /// For how many milliseconds it has waited for others.
+    /// Milliseconds that this process has waited for others.
     waited: AtomicU64,
 }
 
@@ -60,17 +60,18 @@ impl Written {
         record.bytes.saturating_add(record.written) > most
     }
 
-    /// How many bytes have been written since the cache was trimmed.
+    /// Returns the number of bytes written since the cache was trimmed.
     pub(super) fn since_trimmed(&self) -> u64 {
         self.update(|record| record).map_or(0, |record| record.written)
     }
 
-    /// Records the cache's size after trimming. It includes the `told` bytes that [`Written::since_trimmed`] returned before.
-    pub(super) fn trimmed_to(&self, bytes: u64, told: u64) {
-        // A cache that nobody has written is not made.
+    /// Records the cache's size after trimming. The size includes the `included` bytes that [`Written::since_trimmed`] returned
+    /// before.
+    pub(super) fn trimmed_to(&self, bytes: u64, included: u64) {
+        // Does not create the directory of a cache that was never written.
         if let Some(access) = access::of(&self.folder).ok().filter(|_| self.folder.is_dir()) {
             let file = self.file();
-            // Anything but a regular file in its place would block every process.
+            // Anything but a regular file at this path would block every process.
             if fs::symlink_metadata(&file).is_ok_and(|file| !file.is_file()) {
                 let _ = fs::remove_file(&file).or_else(|_| fs::remove_dir(&file));
             }
@@ -78,7 +79,7 @@ impl Written {
             let _ = rustix::fs::open(file, flags, Mode::from_raw_mode(access.file_mode()));
         }
         self.update(|record| {
-            let written = record.map_or(0, |record| record.written.saturating_sub(told));
+            let written = record.map_or(0, |record| record.written.saturating_sub(included));
             Some(Record { at: now(), bytes, written })
         });
     }
@@ -109,11 +110,12 @@ impl Written {
     }
 }
 
-/// Without following a link in the file's place, and without waiting for a FIFO's other end.
+/// Does not follow a link at the file's path, and does not wait for the other end of a FIFO.
 const OPEN: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOCTTY);
 
 impl Written {
-    /// Waits until no other process has the file, as far as patience is left; false if one has it still.
+    /// Waits for the lock on the file, within the time that is left of [`PATIENCE`]. Returns false if another process still
+    /// holds it.
     fn lock(&self, file: &File) -> bool {
         let patience = PATIENCE.saturating_sub(Duration::from_millis(self.waited.load(Ordering::Relaxed)));
         let begin = Instant::now();

@@ -1,4 +1,4 @@
-//! Reads a closure from JSON, in every form in which Nix prints one.
+//! Reads a closure from JSON, in all forms that Nix prints.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,10 @@ use crate::store_path::StorePath;
 use crate::wording::{self, quoted};
 use crate::{document, nar_hash};
 
-/// No store is as large, and sums over thousands of images and releases are numbers of 64 bits.
+/// Larger than any store, and small enough that sums over thousands of images and releases fit 64 bits.
 const MOST_BYTES: u64 = 1 << 50;
 
-/// What messages call a closure that has no name.
+/// Name in messages for a closure without a name.
 const NAME: &str = "closure JSON";
 
 #[derive(Deserialize)]
@@ -36,36 +36,37 @@ fn yes() -> bool {
 }
 
 impl Closure {
-    /// Reads a closure from JSON: the graph of a derivation's `exportReferencesGraph` or nix2container's closure graph
-    /// (a list), or what `nix path-info --json` prints in any of its formats (a list until Nix 2.18, an object by path
-    /// from 2.19, `{"info": {...}, "storeDir": ...}` by base name since 2.33). It may be of any store: see [`Closure::check`].
+    /// Reads a closure from JSON: the graph of a derivation's `exportReferencesGraph` or nix2container's closure graph (a
+    /// list), or the output of `nix path-info --json` in any of its formats (a list until Nix 2.18, an object by path from
+    /// 2.19, `{"info": {...}, "storeDir": ...}` by base name since 2.33). Its paths can be in any store: see
+    /// [`Closure::check`].
     pub fn from_json(text: &str) -> Result<Self> {
         Self::from_value(document::parse(text, NAME)?)
     }
 
-    /// As [`Closure::from_json`], from JSON that has been read.
+    /// As [`Closure::from_json`], from parsed JSON.
     pub fn from_value(value: Value) -> Result<Self> {
         Entries::of(value, NAME)?.closure()
     }
 
-    /// As [`Closure::from_json`], of a document whose paths and references must be store paths of `store`. `name` is the
-    /// document's for messages; they name the entry, too.
+    /// As [`Closure::from_json`], for a document whose paths and references must be store paths of `store`. Messages name the
+    /// document, `name`, and the entry.
     pub fn read(text: &str, name: &str, store: &Store) -> Result<Self> {
         Self::of_value(document::parse(text, name)?, name, store)
     }
 
-    /// As [`Closure::read`], from JSON that has been read.
+    /// As [`Closure::read`], from parsed JSON.
     pub fn of_value(value: Value, name: &str, store: &Store) -> Result<Self> {
         Entries::of(value, name)?.of_store(store)
     }
 
-    /// As [`Closure::read`], for callers that know no store: all paths must be in the store of the first one.
+    /// As [`Closure::read`], for callers that do not know the store: all paths must be in the store of the first one.
     pub fn read_of_one_store(text: &str, name: &str) -> Result<Self> {
         Entries::of(document::parse(text, name)?, name)?.of_one_store()
     }
 
-    /// As [`Closure::new`]. Entries of one path that differ in hash or size are an error; empty and 0 are unknown, and differ
-    /// from nothing. So are sizes that are more than any store has. `what` is for messages.
+    /// As [`Closure::new`]. Entries of one path with different hashes or sizes are an error; an empty hash and a size of 0 are
+    /// unknown and match any other. Sizes larger than any store are also an error. `what` is for messages.
     pub fn consistent(infos: impl IntoIterator<Item = PathInfo>, what: &str) -> Result<Self> {
         let infos: Vec<PathInfo> = infos.into_iter().collect();
         let mut known: HashMap<&StorePath, (&str, u64)> = HashMap::with_capacity(infos.len());
@@ -98,7 +99,7 @@ struct Entries<'n> {
     infos: Vec<Named>,
 }
 
-/// A [`PathInfo`] whose paths are not checked yet.
+/// A [`PathInfo`] with unchecked paths.
 struct Named {
     path: String,
     references: Vec<String>,
@@ -153,17 +154,17 @@ impl<'n> Entries<'n> {
         Ok(Self { name, infos })
     }
 
-    /// The closure, of any stores.
+    /// Returns the closure, whose paths can be in any store.
     fn closure(self) -> Result<Closure> {
         self.checked(|path| StorePath::parse(path).map_err(Error::from))
     }
 
-    /// The closure. All paths and references must be store paths of `store`.
+    /// Returns the closure. All paths and references must be store paths of `store`.
     fn of_store(self, store: &Store) -> Result<Closure> {
         self.checked(|path| store.check(path))
     }
 
-    /// The closure. All paths and references must be store paths of the store of the first one.
+    /// Returns the closure. All paths and references must be store paths of the first path's store.
     fn of_one_store(self) -> Result<Closure> {
         let Some(first) = self.infos.first() else { return self.closure() };
         let store =
@@ -171,7 +172,7 @@ impl<'n> Entries<'n> {
         self.of_store(&store)
     }
 
-    /// The closure. Errors name the entry by its number in the document.
+    /// Returns the closure. Errors name the entry by its index in the document.
     fn checked(self, check: impl Fn(&str) -> Result<StorePath>) -> Result<Closure> {
         let name = self.name;
         let checked = |(at, named): (usize, Named)| {
@@ -190,7 +191,7 @@ impl<'n> Entries<'n> {
     }
 }
 
-/// An entry's name in messages: its number, and its path where it has one.
+/// Returns an entry's name for messages: its index and, if known, its path.
 fn place(name: &str, at: usize, path: Option<&str>) -> String {
     match path {
         Some(path) => format!("{name}, entry {at} ({})", wording::short(path)),
@@ -203,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_of_one_path_are_one() {
+    fn entries_of_one_path_are_merged() {
         let text = r#"[{"path": "/nix/store/00000000000000000000000000000000-a", "narSize": 1, "references": ["/nix/store/00000000000000000000000000000000-c"]}, {"path": "/nix/store/00000000000000000000000000000000-b"},
             {"path": "/nix/store/00000000000000000000000000000000-a", "narSize": 1, "references": ["/nix/store/00000000000000000000000000000000-b", "/nix/store/00000000000000000000000000000000-c"]}]"#;
         let closure = Closure::from_json(text).unwrap();
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_that_no_machine_can_add_are_an_error() {
+    fn too_large_sizes_are_an_error() {
         let text = format!(
             r#"[{{"path": "/nix/store/00000000000000000000000000000000-a", "narSize": {}}}, {{"path": "/nix/store/00000000000000000000000000000000-b", "narSize": 1}}]"#,
             u64::MAX
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn every_format_of_path_info_reads_alike() {
+    fn all_formats_of_path_info_are_read() {
         let texts = [
             r#"[{"path":"/nix/store/00000000000000000000000000000000-a","references":["/nix/store/00000000000000000000000000000000-b"],"narHash":"sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=","narSize":5,"closureSize":9},
                 {"path":"/nix/store/00000000000000000000000000000000-b","references":[],"narHash":"sha256:094qif9n4cq4fdg459qzbhg1c6wywawwaaivx0k0x8xhbyx4vwic","narSize":4,"valid":true}]"#,
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_that_is_none_of_an_archive_is_named() {
+    fn an_invalid_archive_hash_is_named() {
         let hex = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
         let read = |hash: &str| {
             Closure::from_json(&format!(
@@ -298,7 +299,7 @@ mod tests {
             &format!("\"{hex}\""),
             &format!("\"sha256:{hex}0\""),
             &format!("\"sha256: {}\"", &hex[1..]),
-            // The last digits of base 32 have bits that no hash of 256 bits has.
+            // The last digit of base 32 has bits beyond the 256 of a hash.
             &format!("\"sha256:{}\"", "z".repeat(52)),
             &format!("\"sha256:{}\"", "e".repeat(52)),
             &format!("\"sha512:{hex}{hex}\""),
@@ -385,7 +386,7 @@ mod tests {
             let error = read(&list(good, path)).unwrap_err();
             let expected = format!("c.json, entry 1 ({good}), references[1] is not valid: {path_is_wrong}");
             assert_eq!(error, expected);
-            // Without a store, that of the first entry counts.
+            // Without a store, the store of the first entry counts.
             let error = Closure::read_of_one_store(&list(path, good), "c.json").map(drop).unwrap_err();
             assert_eq!(error.to_string(), format!("c.json, entry 1 is not valid: {path_is_wrong}"));
         }

@@ -1,4 +1,4 @@
-//! Which layers move, why, and what that costs.
+//! The layers that move, the reasons, and the cost.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -14,38 +14,38 @@ use crate::store_path::StorePath;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LayerChange {
-    /// From 1, from the bottom up.
+    /// Its number: 1 is the lowest layer.
     pub layer: usize,
-    /// The blob's.
+    /// The blob's digest.
     pub digest: Digest,
-    /// The blob's bytes, where they are known.
+    /// The blob's size in bytes, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
     /// `tar`, `gzip` or `zstd`.
     pub encoding: &'static str,
-    /// How many paths it has.
+    /// Number of paths.
     pub paths: usize,
-    /// Whether the old image has it.
+    /// Whether the old image has the layer.
     pub state: LayerState,
-    /// The old image's layer that it is, or, of a new layer, that it has most in common with; from 1.
+    /// Number (from 1) of the same layer in the old image; for a new layer, of the one that shares most with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub was: Option<usize>,
-    /// Of a new layer, its paths that have changed: rebuilt, updated, or with other rules. The largest first, as below.
+    /// For a new layer: changed paths (rebuilt, updated, or with other rules). The largest first, as in the lists below.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<StorePath>,
-    /// Of a new layer, its paths that were not in the old image in any version.
+    /// For a new layer: paths of which the old image has no version.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub added: Vec<StorePath>,
-    /// Of a new layer, its unchanged paths that the old image has in other layers than `was`.
+    /// For a new layer: unchanged paths that the old image has in layers other than `was`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub came: Vec<MovedPaths>,
-    /// Of a new layer, its unchanged paths that are in `was`, too.
+    /// For a new layer: unchanged paths that are also in `was`.
     #[serde(skip_serializing_if = "MovedPaths::is_empty")]
     pub stayed: MovedPaths,
-    /// What `was` has of which no version is in this layer, and that is elsewhere in the new image.
+    /// Paths of `was` that have no version in this layer, but one elsewhere in the new image.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub went: Vec<StorePath>,
-    /// What `was` has that the new image has not.
+    /// Paths of `was` that have no version in the new image.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<StorePath>,
 }
@@ -54,11 +54,11 @@ pub struct LayerChange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum LayerState {
-    /// It has.
+    /// The old image has the same blob.
     Kept,
-    /// It has the same files in another blob: with another codec or level.
+    /// The old image has the same files in another blob, with another codec or level.
     Recompressed,
-    /// It has not.
+    /// The old image does not have these files.
     New,
 }
 
@@ -66,18 +66,18 @@ pub enum LayerState {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MovedPaths {
-    /// The old image's layer that they are in, from 1, if it is one.
+    /// Number (from 1) of the old image's layer that contains them, if there is only one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<usize>,
-    /// How many.
+    /// Number of paths.
     pub paths: usize,
-    /// Their archives' bytes; absent where one is unknown.
+    /// Total size of their archives in bytes; absent if one is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nar_size: Option<u64>,
 }
 
 impl MovedPaths {
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.paths == 0
     }
@@ -92,55 +92,55 @@ impl MovedPaths {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GoneLayer {
-    /// From 1, from the bottom up.
+    /// Its number: 1 is the lowest layer.
     pub layer: usize,
-    /// The blob's.
+    /// The blob's digest.
     pub digest: Digest,
-    /// The blob's bytes, where they are known.
+    /// The blob's size in bytes, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// How many paths it has.
+    /// Number of paths.
     pub paths: usize,
 }
 
-/// Blobs that are sent.
+/// Blobs that a transfer sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cost {
-    /// How many, each once.
+    /// Number of different blobs.
     pub layers: usize,
-    /// Their bytes, as far as they are known.
+    /// Total size of those whose size is known, in bytes.
     pub size: u64,
-    /// How many have no known size.
+    /// Number of blobs of unknown size.
     pub unknown_sizes: usize,
-    /// Whether all of them are compressed. Others are compressed on their way, by whoever pushes them, to fewer bytes.
+    /// Whether all of them are compressed. The client that pushes compresses the others, to fewer bytes.
     pub compressed: bool,
 }
 
-/// What is downloaded by somebody who has the old image.
+/// Blobs that a client downloads that has the old image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pull {
-    /// By engines that keep blobs or find layers wherever they are: podman, and Docker and containerd with containerd's store.
+    /// For engines that keep blobs, or find a layer at any position: podman, and Docker and containerd with containerd's store.
     pub by_blob: Cost,
-    /// By engines that find a layer upon the same layers alone: Docker with its own store.
+    /// For engines that find a layer only on top of the same layers: Docker with its own store.
     pub by_chain: Cost,
 }
 
-/// Layers that are unpacked anew: engines keep an unpacked layer by what lies below it.
+/// Layers that an engine unpacks: it identifies an unpacked layer by the layers below it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Unpacking {
-    /// The first of them, from 1; all above it are, too.
+    /// Number (from 1) of the lowest one. The engine also unpacks all layers above it.
     pub from_layer: usize,
-    /// How many.
+    /// Number of layers.
     pub layers: usize,
-    /// How many bytes that makes unpacked; absent where they are unknown.
+    /// Total unpacked size in bytes; absent if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
 }
 
-/// A blob's bytes. A base image's spec may not have them (nix2container#207).
+/// Returns a blob's size in bytes. The spec of a base image may lack it (nix2container#207).
 pub(super) fn known_size(layer: &Layer) -> Option<u64> {
     Some(layer.size).filter(|size| *size > 0)
 }
@@ -152,8 +152,9 @@ pub(super) struct Moves<'s> {
     known: &'s Known,
     pub(super) layers: Vec<LayerChange>,
     pub(super) gone: Vec<GoneLayer>,
-    /// How many layers from the bottom are the same files, and how many the same blobs.
+    /// Number of layers, from the bottom, with the same files.
     same: usize,
+    /// Number of layers, from the bottom, with the same blobs.
     same_blobs: usize,
 }
 
@@ -263,9 +264,9 @@ fn cost<'l>(layers: impl Iterator<Item = &'l Layer>) -> Cost {
     cost
 }
 
-/// Tells why a layer is none of the old image's.
+/// Fills in why the old image does not have a layer.
 fn explain(change: &mut LayerChange, layer: &Layer, old: &ImageSpec, compared: &Compared<'_>, known: &Known) {
-    // The old layer that most of it was in: by bytes, where they are known, then by paths.
+    // The old layer that had most of its content: by bytes as far as they are known, then by number of paths.
     let mut common: HashMap<usize, (u64, usize)> = HashMap::new();
     for path in &layer.paths {
         let Some(former) = compared.former(&path.path) else { continue };

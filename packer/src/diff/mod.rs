@@ -1,7 +1,7 @@
-//! What has changed from one image to another, which layers move because of it, and what that costs. A pure function of two
-//! specs and of what is known of their store paths; no file is read here.
+//! Compares two images: the changed paths, the layers that move because of them, and the cost. A pure function of two specs and
+//! of the known facts about their store paths; reads no files.
 //!
-//! Bytes of store paths are those of their archives (`narSize`), bytes of layers are their blobs'.
+//! The size of a store path is its archive's (`narSize`), the size of a layer is its blob's.
 
 mod layers;
 mod paths;
@@ -19,7 +19,7 @@ use crate::closure::Closure;
 use crate::image::spec::ImageSpec;
 use crate::store_path::StorePath;
 
-/// What is known of the store paths of two images.
+/// Known sizes and references of the store paths of two images.
 #[derive(Debug, Default)]
 pub struct Known {
     sizes: HashMap<StorePath, u64>,
@@ -27,7 +27,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// Learns what a closure has.
+    /// Adds the paths of a closure.
     pub fn add(&mut self, closure: &Closure) {
         for info in closure.iter() {
             if info.nar_size > 0 {
@@ -42,57 +42,56 @@ impl Known {
     }
 }
 
-/// What there is to say of two images.
+/// The differences of two images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Diff {
-    /// The image as it was.
+    /// The old image.
     pub old: Side,
-    /// The image as it is.
+    /// The new image.
     pub new: Side,
-    /// What else of the image is different, beside its layers: fields of the config, as in `config.Env`, and `arch`, `created`,
-    /// `annotations`.
+    /// Fields that differ: those of the config, as in `config.Env`, and `arch`, `created`, `annotations`.
     pub fields: Vec<String>,
-    /// Its store paths.
+    /// The changes of store paths.
     pub paths: PathChanges,
-    /// The new image's layers, from the bottom up.
+    /// The new image's layers from the bottom up.
     pub layers: Vec<LayerChange>,
     /// The old image's layers that the new one does not have.
     pub gone: Vec<GoneLayer>,
-    /// The layers that a registry lacks which has the old image.
+    /// Layers that a push sends to a registry that has the old image.
     pub push: Cost,
-    /// What somebody downloads who has the old image.
+    /// Layers that a client downloads that has the old image.
     pub pull: Pull,
-    /// What an engine unpacks that has the old image; absent where it has all.
+    /// Layers that an engine unpacks that has the old image; absent if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unpack: Option<Unpacking>,
-    /// The unchanged paths of the layers that are to be sent.
+    /// The unchanged paths in the layers that a push sends.
     pub unchanged_sent: MovedPaths,
-    /// The archives' bytes of all paths in the layers that are to be sent; absent where one is unknown.
+    /// Total size of the archives of all paths in the layers that a push sends, in bytes; absent if one is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_nar_size: Option<u64>,
-    /// How many paths' sizes are unknown.
+    /// Number of paths of unknown size.
     pub unknown_sizes: usize,
 }
 
-/// One of the images.
+/// One of the two images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Side {
-    /// How many layers it has.
+    /// Number of layers.
     pub layers: usize,
-    /// Their blobs' bytes; absent where one is unknown.
+    /// Total size of the blobs in bytes; absent if one is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// How many store paths it has.
+    /// Number of store paths.
     pub paths: usize,
-    /// Their archives' bytes; absent where one is unknown.
+    /// Total size of their archives in bytes; absent if one is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nar_size: Option<u64>,
 }
 
 impl Diff {
-    /// What has changed from `old` to `new`.
+    /// Compares `old` and `new`.
     pub fn new(old: &ImageSpec, new: &ImageSpec, known: &Known) -> Self {
         let compared = paths::Compared::new(old, new, known);
         let moves = layers::Moves::new(old, new, &compared, known);
@@ -119,14 +118,14 @@ impl Diff {
         }
     }
 
-    /// Whether the images are one.
+    /// Returns whether the images are the same.
     pub fn is_empty(&self) -> bool {
         let kept = |layer: &LayerChange| layer.state == LayerState::Kept && layer.was == Some(layer.layer);
         self.fields.is_empty() && self.gone.is_empty() && self.layers.iter().all(kept)
     }
 }
 
-/// What is different beside the layers.
+/// Returns the fields that differ, without the layers.
 fn fields(old: &ImageSpec, new: &ImageSpec) -> Vec<String> {
     let config = |spec: &ImageSpec| match serde_json::to_value(&spec.config) {
         Ok(Value::Object(fields)) => fields,

@@ -1,4 +1,4 @@
-//! Which paths of two images are one, and which are versions of one.
+//! Pairs the paths of two images: equal paths, and versions of one package.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -11,48 +11,48 @@ use crate::layer::PlannedPath;
 use crate::plan::{Name, keys};
 use crate::store_path::StorePath;
 
-/// The paths of two images.
+/// The changes of store paths between two images.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PathChanges {
-    /// Of a package and output that the old image has not.
+    /// Paths of a package and output that the old image does not have.
     pub added: Vec<PathChange>,
-    /// Of a package and output that the new image has not.
+    /// Paths of a package and output that the new image does not have.
     pub removed: Vec<PathChange>,
-    /// With another version, or another name.
+    /// Paths with another version or another name.
     pub updated: Vec<PathChange>,
-    /// With the same name and version, and another hash.
+    /// Paths with the same name and version, and another hash.
     pub rebuilt: Vec<PathChange>,
-    /// The same paths at another place (`copyToRoot`), or with other owners or modes (`perms`).
+    /// Equal paths at another place (`copyToRoot`), or with other owners or modes (`perms`).
     pub other_rules: Vec<PathChange>,
-    /// How many are the same.
+    /// Number of unchanged paths.
     pub unchanged: usize,
 }
 
-/// A path that has changed.
+/// The change of a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PathChange {
-    /// Package and output, as in `openssl:dev`; with several of them, numbered.
+    /// Package and output, as in `openssl:dev`. Several paths with the same name have numbers.
     pub name: String,
-    /// As it was.
+    /// The path in the old image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub old: Option<Version>,
-    /// As it is.
+    /// The path in the new image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub new: Option<Version>,
-    /// Of one that was rebuilt or updated, why; absent where its references are unknown.
+    /// Cause of a rebuild or update; absent if the path's references are unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
 }
 
-/// What has changed a path.
+/// The cause of a path's change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Cause {
-    /// Nothing that it refers to has changed: its own recipe has, or something that it is built with.
+    /// No reference has changed, so its derivation or one of its build inputs has.
     Itself,
-    /// Something that it refers to has changed; perhaps it has, too.
+    /// A reference has changed. Its derivation may have changed as well.
     References,
 }
 
@@ -62,16 +62,16 @@ pub enum Cause {
 pub struct Version {
     /// The path.
     pub path: StorePath,
-    /// Its version; empty where its name has none.
+    /// Its version; empty if its name has none.
     pub version: String,
-    /// Its archive's bytes, where they are known.
+    /// Size of its archive in bytes, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nar_size: Option<u64>,
-    /// The layers that it is in, from 1.
+    /// Numbers (from 1) of the layers that contain it.
     pub layers: Vec<usize>,
 }
 
-/// Each path of an image with the layers that it is in, from 0, and its rules there.
+/// The paths of an image, each with the indices (from 0) of its layers and its rules there.
 type Places<'s> = BTreeMap<&'s StorePath, Vec<(usize, &'s PlannedPath)>>;
 
 fn places(spec: &ImageSpec) -> Places<'_> {
@@ -89,11 +89,11 @@ pub(super) struct Compared<'s> {
     old: Places<'s>,
     new: Places<'s>,
     pub(super) changes: PathChanges,
-    /// What a changed path of the new image was.
+    /// The old version of each changed path of the new image.
     former: HashMap<StorePath, StorePath>,
-    /// What former paths there are.
+    /// All old versions: the values of `former`.
     formers: HashSet<StorePath>,
-    /// Paths that are the same, with the same rules.
+    /// Equal paths with equal rules.
     unchanged: HashSet<&'s StorePath>,
 }
 
@@ -164,7 +164,7 @@ impl<'s> Compared<'s> {
         Self { old, new, changes, former, formers, unchanged }
     }
 
-    /// All paths, those that are in both images once.
+    /// Iterates over the paths of both images, each once.
     pub(super) fn all(&self) -> impl Iterator<Item = &'s StorePath> {
         let gone = self.old.keys().filter(|path| !self.new.contains_key(*path));
         self.new.keys().chain(gone).copied()
@@ -178,36 +178,36 @@ impl<'s> Compared<'s> {
         self.new.keys().copied().collect()
     }
 
-    /// The layers of the old image, from 0, that have a path.
+    /// Iterates over the indices (from 0) of the old image's layers that contain a path.
     pub(super) fn old_layers(&self, path: &StorePath) -> impl Iterator<Item = usize> {
         self.old.get(path).into_iter().flatten().map(|(at, _)| *at)
     }
 
-    /// Whether the new image has a path of the old one, in whatever version.
+    /// Returns whether the new image has any version of a path of the old one.
     pub(super) fn lives_on(&self, path: &StorePath) -> bool {
         self.new.contains_key(path) || self.formers.contains(path)
     }
 
-    /// What a path of the new image was in the old one: itself, or another version.
+    /// Returns the old version of a path of the new image, which may be the path itself.
     pub(super) fn former(&self, path: &'s StorePath) -> Option<&StorePath> {
         self.former.get(path).or_else(|| self.old.get_key_value(path).map(|(path, _)| *path))
     }
 
-    /// Whether a path is the same, with the same rules.
+    /// Returns whether both images have the path with the same rules.
     pub(super) fn is_unchanged(&self, path: &StorePath) -> bool {
         self.unchanged.contains(path)
     }
 }
 
 impl PathChange {
-    /// The largest first, then by name.
+    /// Sort key: the largest first, then by name.
     fn order(&self) -> impl Ord + '_ {
         let size = |version: &Option<Version>| version.as_ref().and_then(|version| version.nar_size);
         (std::cmp::Reverse(size(&self.new).max(size(&self.old))), &self.name)
     }
 }
 
-/// Takes out of both lists what has the same key in both.
+/// Removes the paths with equal keys from both lists, and returns them as pairs.
 fn pairs<'s>(
     before: &mut Vec<&'s StorePath>,
     after: &mut Vec<&'s StorePath>,
@@ -227,7 +227,7 @@ fn pairs<'s>(
     pairs
 }
 
-/// The whole names. Several paths with one are numbered by size, then hash.
+/// Returns the complete names. Paths with the same name are numbered by size, then hash.
 fn by_name(paths: &[&StorePath], known: &Known) -> Vec<String> {
     let mut order: Vec<usize> = (0..paths.len()).collect();
     order.sort_by_key(|at| (known.size(paths[*at]), paths[*at]));
@@ -261,7 +261,7 @@ mod tests {
         StorePath::parse(&format!("/nix/store/{}-{name}", hash.to_string().repeat(32))).unwrap()
     }
 
-    /// An image of one layer with these paths.
+    /// Returns an image of one layer with these paths.
     fn image(paths: &[(char, &str)]) -> ImageSpec {
         let digest = format!("sha256:{}", "0".repeat(64));
         let paths: Vec<_> =
@@ -272,7 +272,7 @@ mod tests {
         ImageSpec::read(&spec.to_string(), "image").unwrap()
     }
 
-    /// What has changed, as `name: old -> new` with each path's hash.
+    /// Returns the changes as `name: old -> new`, with the first character of each path's hash.
     fn changes(old: &[(char, &str)], new: &[(char, &str)]) -> [Vec<String>; 4] {
         let (old, new) = (image(old), image(new));
         let changes = Compared::new(&old, &new, &Known::default()).changes;
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_the_same_is_no_partner_for_others() {
+    fn an_unchanged_path_is_not_a_version_of_others() {
         let [updated, rebuilt, added, removed] =
             changes(&[('a', "lib-1.0"), ('b', "lib-2.0")], &[('b', "lib-2.0")]);
         assert!(updated.is_empty() && rebuilt.is_empty() && added.is_empty());
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_version_is_the_first_choice() {
+    fn paths_of_the_same_version_are_paired_first() {
         let [updated, rebuilt, added, removed] = changes(
             &[('a', "lib-1.0"), ('b', "lib-2.0"), ('c', "lib-2.0-dev")],
             &[('d', "lib-2.0"), ('f', "lib-3.0"), ('g', "lib-3.0-dev"), ('h', "other")],
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_with_one_name_are_told_apart_by_number() {
+    fn paths_with_the_same_name_have_numbers() {
         let [updated, rebuilt, added, removed] = changes(
             &[('a', "source"), ('b', "source"), ('c', "source")],
             &[('b', "source"), ('d', "source"), ('f', "source"), ('g', "source")],
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_comes_from_what_is_referred_to_where_that_has_changed() {
+    fn a_changed_reference_is_the_cause_of_a_change() {
         let (old, new) = (image(&[('a', "lib-1"), ('b', "app-1")]), image(&[('c', "lib-2"), ('d', "app-1")]));
         let info = |path: StorePath, references: Vec<StorePath>| PathInfo {
             path,

@@ -1,4 +1,4 @@
-//! What is wrong with a value, as serde tells it and as a user reads it.
+//! Errors of a value: read from serde, and formatted for users.
 
 use std::fmt;
 
@@ -6,32 +6,32 @@ use serde::de::{self, Expected, Unexpected};
 
 use crate::wording;
 
-/// A value that does not fit.
+/// A value that does not fit its type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// It is something else than it must be.
+    /// The value has a wrong type or is out of range.
     Unlike {
-        /// What it must be.
+        /// The required value.
         must: String,
-        /// What it is.
+        /// The actual value.
         found: String,
     },
-    /// An object has a key that it cannot have.
+    /// An object has an unknown key.
     UnknownKey {
         /// The key.
         key: String,
-        /// The keys that it can have.
+        /// The known keys.
         known: Vec<&'static str>,
     },
     /// An object lacks a key.
     MissingKey(&'static str),
-    /// What a type says of a value that it refuses.
+    /// A type refused the value, with this message.
     Refused(String),
 }
 
 impl Fault {
-    /// The message of a fault at a place in a document. Either name may be empty: the document itself has no place.
-    pub(super) fn told(&self, document: &str, place: &str) -> String {
+    /// Formats the message for a value at a place in a document. Both names may be empty: the document itself has no place.
+    pub(super) fn message(&self, document: &str, place: &str) -> String {
         let place = match self {
             // The place ends with the key itself.
             Self::UnknownKey { key, .. } => {
@@ -54,13 +54,13 @@ impl Fault {
     }
 }
 
-/// The beginning of a refusal that continues the name of the value.
+/// Beginning of a message that continues the name of the value.
 pub(crate) const MUST: &str = "must be ";
 
-/// Likewise, of a key.
+/// The same, for a key.
 const CANNOT: &str = "cannot have the key ";
 
-/// The beginning of a refusal that names a part of the value.
+/// Beginning of a message that names a part of the value.
 pub(crate) const WITHIN: &str = ".";
 
 impl fmt::Display for Fault {
@@ -117,7 +117,8 @@ impl de::Error for Fault {
     }
 }
 
-/// What serde and derived code expect, in words: they name Rust's types. `range` says the numbers' range, too.
+/// Converts the expectations of serde and derived code, which name Rust's types, to plain words. `range` includes the range of
+/// numbers.
 fn in_words(expected: &str, range: bool) -> String {
     let whole = |least: i128, most: i128| match range {
         true => format!("a whole number from {least} to {most}"),
@@ -143,7 +144,7 @@ fn in_words(expected: &str, range: bool) -> String {
     }
 }
 
-/// Names what is there.
+/// Names the actual value.
 fn named(found: Unexpected<'_>) -> String {
     match found {
         Unexpected::Bool(truth) => truth.to_string(),

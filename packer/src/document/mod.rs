@@ -1,7 +1,7 @@
-//! Reads JSON documents and says in the user's words what is wrong with them: the document, the key, and what its value must be.
+//! Reads JSON documents. Errors name the document, the key and the required value in the user's terms.
 //!
-//! All JSON that users or other programs hand to the packer goes through here. [`parse`] reads the syntax, [`fill`] makes
-//! a type of a value; [`read`] does both.
+//! All JSON that users or other programs pass to the packer is read here. [`parse`] reads the syntax, [`fill`] converts a value
+//! to a type, and [`read`] does both.
 
 mod fault;
 mod reader;
@@ -19,7 +19,7 @@ use self::reader::{Exact, Reader};
 use crate::error::{Error, Result};
 use crate::wording;
 
-/// Reads a document as `T`. `name` is the document's for messages, such as its file.
+/// Reads a document as `T`. `name` is the document's name for messages, such as its file.
 pub fn read<T: DeserializeOwned>(text: &str, name: &str) -> Result<T> {
     fill(parse(text, name)?, name)
 }
@@ -33,7 +33,7 @@ pub fn read_bytes<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Result<T> {
     read(text, name)
 }
 
-/// Reads a document's syntax. A key that stands twice in an object is an error, because readers differ on which one counts.
+/// Parses a document. A key that an object has twice is an error, because readers differ on which one counts.
 pub fn parse(text: &str, name: &str) -> Result<Value> {
     // Editors on Windows write a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -46,17 +46,17 @@ pub fn parse(text: &str, name: &str) -> Result<Value> {
     }
 }
 
-/// Makes a `T` of a value. `name` is the document's for messages.
+/// Converts a value to a `T`. `name` is the document's name for messages.
 pub fn fill<T: DeserializeOwned>(value: Value, name: &str) -> Result<T> {
     fill_at(value, name, "")
 }
 
-/// As [`fill`], of a part of a document; a key that `T` does not have is an error.
+/// As [`fill`], for a part of a document; a key that `T` does not have is an error.
 pub(crate) fn fill_exactly<T: DeserializeOwned>(value: Value) -> Result<T> {
     from_reader(Exact(value), "", "")
 }
 
-/// As [`fill`], of the value at a place in the document. Without a name the place is enough.
+/// As [`fill`], for the value at a place in the document. `name` may be empty.
 pub(crate) fn fill_at<T: DeserializeOwned>(value: Value, name: &str, place: &str) -> Result<T> {
     from_reader(Reader(value), name, place)
 }
@@ -73,11 +73,11 @@ where
             within if place.is_empty() || within.starts_with('[') => format!("{place}{within}"),
             within => format!("{place}.{within}"),
         };
-        Error::Document(error.into_inner().told(name, &place))
+        Error::Document(error.into_inner().message(name, &place))
     })
 }
 
-/// What is wrong with a document's syntax, in other words than serde_json's, which speak of its own types.
+/// Returns the message for a syntax error. serde_json's own messages name its internal types.
 fn syntax(error: &serde_json::Error) -> String {
     let (line, column, text) = (error.line(), error.column(), error.to_string());
     let text = text.split(" at line ").next().unwrap_or_default();
@@ -118,7 +118,7 @@ fn syntax(error: &serde_json::Error) -> String {
     format!(" is not valid JSON: {at}: {why}")
 }
 
-/// A value in which no object has a key twice.
+/// A value whose objects have no duplicate keys.
 struct Unique(Value);
 
 impl<'de> Deserialize<'de> for Unique {

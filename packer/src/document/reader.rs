@@ -1,5 +1,5 @@
-//! serde's view of a JSON value. It differs from serde_json's own: its errors are [`Fault`]s, and a list does not stand for
-//! an object with its values in order.
+//! A deserializer of JSON values. It differs from serde_json's: its errors are [`Fault`]s, and it does not accept a list as an
+//! object with its values in order.
 
 use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{Deserializer, Error, IntoDeserializer, Unexpected, Visitor};
@@ -84,7 +84,7 @@ impl<'de> Deserializer<'de> for Reader {
     }
 }
 
-/// A value that, read as a struct, has no other keys than the struct.
+/// Deserializes a value. Read as a struct, it may have no other keys than the struct.
 pub(super) struct Exact(pub(super) Value);
 
 impl<'de> Deserializer<'de> for Exact {

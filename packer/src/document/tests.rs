@@ -55,7 +55,7 @@ fn values_become_types() {
 }
 
 #[test]
-fn a_wrong_value_is_told_with_its_place_and_what_it_must_be() {
+fn errors_name_the_place_of_a_wrong_value_and_the_required_one() {
     for (text, expected) in [
         (r#"{"small": 256}"#, ": small must be a whole number from 0 to 255, not the number 256"),
         (
@@ -83,7 +83,7 @@ fn a_wrong_value_is_told_with_its_place_and_what_it_must_be() {
 }
 
 #[test]
-fn syntax_is_told_in_words() {
+fn syntax_errors_are_in_plain_words() {
     for (text, expected) in [
         ("", " is empty"),
         ("\u{feff}\n", " is empty"),

@@ -1,4 +1,4 @@
-//! What is in an image only through one path.
+//! Dominators: the store paths that an image contains only because of one other path.
 
 use petgraph::algo::dominators::simple_fast;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -7,12 +7,12 @@ use crate::closure::Closure;
 use crate::error::Result;
 use crate::plan::Graph;
 
-/// For each path the nearest one that all ways from the roots to it lead through.
+/// The immediate dominator of each path: the nearest path that all ways from the roots to it pass.
 #[derive(Debug)]
 pub(super) struct Dominators {
-    /// None for roots, for what several ways lead to that have nothing in common, and for what no root reaches.
+    /// None for roots, for paths that are reached on ways without a common path, and for paths that no root reaches.
     nearest: Vec<Option<usize>>,
-    /// All places, each after what it is dominated by.
+    /// All places, each after its dominators.
     order: Vec<usize>,
 }
 
@@ -20,7 +20,7 @@ impl Dominators {
     pub(super) fn new(closure: &Closure, graph: &Graph, roots: &[usize]) -> Result<Self> {
         let mut order = graph.bottom_up(closure)?;
         order.reverse();
-        // A node more, which refers to all roots.
+        // An additional node that refers to all roots.
         let node = |at: usize| NodeIndex::<u32>::new(at);
         let image = node(graph.len());
         let references = (0..graph.len())
@@ -36,17 +36,17 @@ impl Dominators {
         Ok(Self { nearest, order })
     }
 
-    /// The path that `at` is in the image through, if there is one.
+    /// Returns the immediate dominator of `at`, if it has one.
     pub(super) fn nearest(&self, at: usize) -> Option<usize> {
         self.nearest[at]
     }
 
-    /// All places, each after what it is dominated by.
+    /// Iterates over all places, each after its dominators.
     pub(super) fn top_down(&self) -> impl Iterator<Item = usize> {
         self.order.iter().copied()
     }
 
-    /// For each place, the sum of `amount` over it and all that is there only through it.
+    /// Returns for each place the sum of `amount` over it and the places that it dominates.
     pub(super) fn sums(&self, amount: impl Fn(usize) -> u64) -> Vec<u64> {
         let mut sums: Vec<u64> = (0..self.nearest.len()).map(amount).collect();
         for at in self.order.iter().rev() {
@@ -57,7 +57,7 @@ impl Dominators {
         sums
     }
 
-    /// What is there only through `at`, without itself, in the closure's order.
+    /// Returns the places that `at` dominates, without itself, in the closure's order.
     pub(super) fn only_through(&self, at: usize) -> Vec<usize> {
         let mut below = vec![false; self.nearest.len()];
         below[at] = true;
@@ -78,7 +78,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_there_only_through_a_path_is_what_goes_with_it(
+        fn a_path_dominates_the_paths_that_the_roots_reach_only_through_it(
             edges in proptest::collection::vec((0usize..12, 0usize..12), 0..40),
             roots in proptest::collection::vec(0usize..12, 1..4),
         ) {
@@ -94,7 +94,7 @@ mod tests {
             let sums = dominators.sums(|_| 1);
             let all = graph.below(roots.iter().copied());
             for at in all.iter().copied() {
-                // Without it, what do the roots reach?
+                // The places that the roots reach without `at`.
                 let mut seen = [false; 12];
                 let mut stack: Vec<usize> = roots.clone();
                 while let Some(next) = stack.pop() {

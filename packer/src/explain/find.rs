@@ -1,23 +1,23 @@
-//! Which path of an image a user means.
+//! Finding the path of an image that a user's text names.
 
 use super::Explained;
 use crate::plan::Name;
 use crate::store_path::StorePath;
 
-/// What a text may mean.
+/// The result of a search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// This path.
+    /// One path matches.
     One(StorePath),
-    /// Several, by name.
+    /// Several paths match, sorted by name.
     Several(Vec<StorePath>),
-    /// Nothing.
+    /// No path matches.
     Nothing,
 }
 
 impl Explained {
-    /// The path that `text` means: a store path or a file in one, a hash, a name with or without version, or a part of a
-    /// name. What it is wholly wins over what it is a part of.
+    /// Finds the path that `text` names: a store path or a file in one, a hash, a name with or without version, or a part of
+    /// a name. A complete match takes precedence over a partial one.
     pub fn find(&self, text: &str) -> Found {
         let base = |path: &StorePath| path.base().to_owned();
         let is_path = |path: &StorePath| {
@@ -49,7 +49,7 @@ impl Explained {
         Found::Nothing
     }
 
-    /// The paths of the image.
+    /// Iterates over the paths of the image.
     pub fn paths(&self) -> impl Iterator<Item = &StorePath> {
         self.in_image().map(|at| self.path_at(at))
     }

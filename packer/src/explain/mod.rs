@@ -1,7 +1,7 @@
-//! Why things are in an image, what they bring and where they lie, told from its layers and its closure alone. No file is
-//! read here.
+//! Explains an image from its layers and its closure: why it contains a path, which other paths that path brings, and which layer
+//! has it. Reads no files.
 //!
-//! Bytes of store paths are those of their archives (`narSize`), near to what their files take when they are unpacked.
+//! The size of a store path is its archive's (`narSize`), which is close to the size of the unpacked files.
 
 mod dominators;
 mod find;
@@ -33,17 +33,17 @@ use crate::store_path::StorePath;
 pub struct SizedPath {
     /// The path.
     pub path: StorePath,
-    /// Its archive's bytes.
+    /// Its archive's size in bytes.
     pub nar_size: u64,
 }
 
-/// A layer's blob. Of a planned layer there is none.
+/// A layer's blob. A planned layer has none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct LayerBlob {
     /// Its digest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
-    /// Its bytes, where they are known.
+    /// Its size in bytes, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
     /// `tar`, `gzip` or `zstd`.
@@ -51,7 +51,7 @@ pub struct LayerBlob {
     pub encoding: Option<&'static str>,
 }
 
-/// A layer that is explained.
+/// A layer of the explained image.
 #[derive(Debug)]
 struct ExplainedLayer {
     blob: LayerBlob,
@@ -59,38 +59,38 @@ struct ExplainedLayer {
     places: Vec<usize>,
 }
 
-/// An image with its closure, ready to be asked.
+/// An image with its closure, ready for questions.
 #[derive(Debug)]
 pub struct Explained {
     closure: Closure,
-    /// All references: what changes with what.
+    /// All references: a path changes with the paths that it refers to.
     graph: Graph,
-    /// Those of them that bring something into the image: not a Nix database's, which only tells of what is there.
+    /// The references that bring paths into the image: all except those of a Nix database, which only lists existing paths.
     bringing: Graph,
     layers: Vec<ExplainedLayer>,
-    /// For each place of the closure, the layers that have it. What is ignored is in none.
+    /// The layers that contain each place of the closure. Ignored paths are in none.
     layers_of: Vec<Vec<usize>>,
-    /// What names paths by itself, in the order in which it is told.
+    /// The paths that the image's request or config names, each with the naming field, in the order of reports.
     roots: Vec<(usize, String)>,
     dominators: Dominators,
 }
 
 impl Explained {
-    /// An image that has been built. `closure` has at least what its paths refer to.
+    /// Explains a built image. `closure` contains at least the closures of its paths.
     ///
     /// # Errors
     ///
-    /// Paths of the image, or of their closures, are not in `closure`; or it has a cycle.
+    /// Fails if `closure` lacks a path of the image or of its paths' closures, or has a cycle.
     pub fn of_spec(spec: &ImageSpec, closure: &Closure, store: &Store) -> Result<Self> {
         let layers: Vec<Piece<'_>> = spec.layers.iter().map(Piece::of_layer).collect();
         Self::new(&layers, &config_texts(&spec.config), &[], closure, store)
     }
 
-    /// An image that has only been planned.
+    /// Explains a planned image.
     ///
     /// # Errors
     ///
-    /// As [`Explained::of_spec`].
+    /// Like [`Explained::of_spec`].
     pub fn of_plan(
         request: &ImageRequest,
         plan: &ImagePlan,
@@ -162,13 +162,13 @@ impl Explained {
             named.extend(paths.iter().filter_map(place).map(|at| (at, format!("config.{field}"))));
         }
         named.extend(roots.iter().filter_map(|(path, what)| Some((place(path)?, what.clone()))));
-        // A spec does not say what copyToRoot was, but what became of it.
+        // A spec does not contain copyToRoot itself, only the paths that it put at the root.
         let known: HashSet<usize> =
             named.iter().filter(|(_, what)| what.ends_with("copyToRoot")).map(|(at, _)| *at).collect();
         let at_root = paths().filter(|path| is_at_root(path)).filter_map(|path| place(&path.path));
         let at_root: Vec<usize> = at_root.filter(|at| !known.contains(at)).collect();
         named.extend(at_root.into_iter().map(|at| (at, "copyToRoot".to_owned())));
-        // What nothing of that leads to was named in a list that the spec does not have.
+        // The remaining paths were named in a list that the spec does not contain.
         let mut reached = vec![false; closure.len()];
         for at in bringing.below(named.iter().map(|(at, _)| *at)) {
             reached[at] = true;
@@ -189,7 +189,7 @@ impl Explained {
         &self.closure.at(at).path
     }
 
-    /// The archive's bytes of a path that is in the image; 0 of what is ignored.
+    /// Returns the archive's size of a path in the image, and 0 for an ignored path.
     fn size_at(&self, at: usize) -> u64 {
         if self.layers_of[at].is_empty() { 0 } else { self.closure.at(at).nar_size }
     }
@@ -198,40 +198,40 @@ impl Explained {
         SizedPath { path: self.path_at(at).clone(), nar_size: self.size_at(at) }
     }
 
-    /// Paths with their sizes, the largest first; of equal sizes by name.
+    /// Returns paths with their sizes, the largest first, then by name.
     fn by_size(&self, places: impl IntoIterator<Item = usize>) -> Vec<SizedPath> {
         let mut paths: Vec<SizedPath> = places.into_iter().map(|at| self.sized(at)).collect();
         paths.sort_by(|a, b| (b.nar_size, a.path.name(), &a.path).cmp(&(a.nar_size, b.path.name(), &b.path)));
         paths
     }
 
-    /// Numbers from 1 of the layers that have a path.
+    /// Returns the numbers (from 1) of the layers that contain a path.
     fn numbers(&self, at: usize) -> Vec<usize> {
         self.layers_of[at].iter().map(|layer| layer + 1).collect()
     }
 
-    /// What names the path by itself.
+    /// Returns the fields that name the path.
     fn named_by(&self, at: usize) -> Vec<String> {
         self.roots.iter().filter(|(root, _)| *root == at).map(|(_, what)| what.clone()).collect()
     }
 
-    /// All places that are in some layer.
+    /// Iterates over the places that are in a layer.
     fn in_image(&self) -> impl Iterator<Item = usize> {
         (0..self.closure.len()).filter(|at| !self.layers_of[*at].is_empty())
     }
 
-    /// How many layers there are.
+    /// Returns the number of layers.
     pub fn layer_count(&self) -> usize {
         self.layers.len()
     }
 
-    /// What to call each of these paths: its name, with the hash ahead where the image has another of that name.
+    /// Returns labels for the closure's paths: their names, with a part of the hash if two paths have the same name.
     pub fn labels(&self) -> Labels {
         Labels::new(self.closure.iter().map(|info| &info.path))
     }
 }
 
-/// A layer of either kind.
+/// A packed or planned layer.
 struct Piece<'p> {
     made: Option<&'p Layer>,
     paths: &'p [PlannedPath],
@@ -243,7 +243,7 @@ impl<'p> Piece<'p> {
     }
 }
 
-/// Each field of a config with its text.
+/// Returns the fields of a config with their text.
 fn config_texts(config: &impl Serialize) -> Vec<(String, Vec<u8>)> {
     match serde_json::to_value(config) {
         Ok(serde_json::Value::Object(fields)) => {
@@ -253,23 +253,23 @@ fn config_texts(config: &impl Serialize) -> Vec<(String, Vec<u8>)> {
     }
 }
 
-/// Whether a path's content lies at the image's root.
+/// Returns whether a path's content is at the image's root.
 fn is_at_root(path: &PlannedPath) -> bool {
     let to_root = RewritePath::to_root(path.path.as_str()).rewrite;
     path.options.as_ref().is_some_and(|options| options.rewrite == to_root)
 }
 
-/// Whether a path is a Nix database, as nixply and nix2container make it. It refers to all that it tells of.
+/// Returns whether a path is a Nix database, as nixply and nix2container make it. It refers to all paths that it lists.
 fn is_nix_database(path: &PlannedPath) -> bool {
     path.path.name() == "nix-database" && is_at_root(path)
 }
 
-/// What people call store paths: their names, with the begin of the hash where two have the same name.
+/// Short labels of store paths: their names, with the beginning of the hash if two have the same name.
 #[derive(Debug)]
 pub struct Labels(HashMap<String, usize>);
 
 impl Labels {
-    /// For paths that are told of together.
+    /// Makes labels for paths of one report.
     pub fn new<'p>(paths: impl IntoIterator<Item = &'p StorePath>) -> Self {
         let paths: HashSet<&StorePath> = paths.into_iter().collect();
         let mut names = HashMap::new();
@@ -279,7 +279,7 @@ impl Labels {
         Self(names)
     }
 
-    /// What a path is called.
+    /// Returns a path's label.
     pub fn of(&self, path: &StorePath) -> String {
         const HASH: usize = 8;
         let name = path.name();
@@ -300,7 +300,7 @@ mod tests {
         StorePath::parse(&format!("/nix/store/{}-{name}", hash.to_string().repeat(32))).unwrap()
     }
 
-    /// An image of an application and a database of all its paths, which is at its root.
+    /// Returns an image of an application, with a database of all its paths at the root.
     fn image() -> Explained {
         let [app, lib, database] = [path('a', "app"), path('b', "lib"), path('c', "nix-database")];
         let info = |path: &StorePath, references: &[&StorePath]| PathInfo {
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nix_database_changes_with_all_but_brings_nothing() {
+    fn a_nix_database_changes_with_every_path_but_brings_none() {
         let image = image();
         let lib = image.path(&path('b', "lib")).unwrap();
         assert_eq!(lib.chain, [path('a', "app"), path('b', "lib")]);
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn names_have_hashes_where_they_need_them() {
+    fn labels_have_hashes_if_names_are_equal() {
         let paths = [path('a', "source"), path('b', "source"), path('c', "lib"), path('c', "lib")];
         let labels = Labels::new(&paths);
         let told: Vec<String> = paths.iter().map(|path| labels.of(path)).collect();

@@ -1,4 +1,4 @@
-//! What keeps an image large.
+//! The overview of an image: its layers, its largest paths, and the paths that bring most.
 
 use std::collections::HashMap;
 
@@ -7,69 +7,69 @@ use serde::Serialize;
 use super::{Explained, LayerBlob, SizedPath};
 use crate::store_path::StorePath;
 
-/// An image's layers and its dearest paths.
+/// An image's layers and its largest paths.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Overview {
-    /// The blobs' bytes in all; absent where one is unknown.
+    /// Total size of the blobs in bytes; absent if one is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// The archives' bytes of all paths, each once.
+    /// Total size of all paths' archives in bytes, each counted once.
     pub nar_size: u64,
-    /// How many store paths there are.
+    /// Number of store paths.
     pub paths: usize,
-    /// From the bottom up.
+    /// The layers from the bottom up.
     pub layers: Vec<LayerSummary>,
-    /// The largest paths, the largest first.
+    /// The largest paths, in descending order.
     pub largest: Vec<Brought>,
-    /// The paths that bring most, each before those that are there only through it.
+    /// The paths that bring most, each before the paths that it brings.
     pub brings: Vec<Brought>,
 }
 
-/// A layer at a glance.
+/// The summary of a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LayerSummary {
-    /// From 1, from the bottom up.
+    /// Its number: 1 is the lowest layer.
     pub layer: usize,
-    /// Its blob, where there is one.
+    /// Its blob, if it has one.
     #[serde(flatten)]
     pub blob: LayerBlob,
-    /// The archives' bytes of its paths.
+    /// Total size of its paths' archives in bytes.
     pub nar_size: u64,
-    /// How many paths it has.
+    /// Number of its paths.
     pub paths: usize,
-    /// The largest of them.
+    /// The largest paths.
     pub largest: Vec<SizedPath>,
-    /// Who made it, of a layer without paths.
+    /// For a layer without paths: the command that made it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub created_by: String,
 }
 
-/// A path and what it brings.
+/// A path and the paths that it brings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Brought {
     /// The path.
     pub path: StorePath,
-    /// Its own bytes.
+    /// Size of its archive in bytes.
     pub nar_size: u64,
-    /// With all that is in the image only through it.
+    /// Total size with the paths that are in the image only because of it.
     pub only_size: u64,
-    /// How many paths these are, with itself.
+    /// Number of these paths, including itself.
     pub only_paths: u64,
-    /// The nearest path through which alone it is there.
+    /// The nearest path that brings it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub through: Option<StorePath>,
-    /// The layers that it is in, from 1.
+    /// Numbers (from 1) of the layers that contain it.
     pub layers: Vec<usize>,
-    /// What names it by itself.
+    /// Fields of the request or config that name it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub named_by: Vec<String>,
 }
 
 impl Explained {
-    /// The image at a glance, with at most `most` paths in each list.
+    /// Returns the overview, with at most `most` paths in each list.
     pub fn overview(&self, most: usize) -> Overview {
         const LARGEST_OF_A_LAYER: usize = 3;
         let layers = self.layers.iter().enumerate().map(|(number, layer)| {
@@ -111,8 +111,8 @@ impl Explained {
         }
     }
 
-    /// The `most` places that bring most, in the order of a tree. Nothing brings more than what it is there through, so whatever
-    /// is chosen has above it what it is below.
+    /// Returns the `most` places that bring most, as a tree in depth-first order. A path never brings more than its dominator,
+    /// so the dominator of each chosen place is also chosen.
     fn most_bringing(&self, most: usize, sizes: &[u64]) -> Vec<usize> {
         let mut depths = vec![0; self.closure.len()];
         for at in self.dominators.top_down() {

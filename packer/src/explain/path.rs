@@ -1,4 +1,4 @@
-//! Why a path is in an image, and in its layer.
+//! The report of one path: why the image contains it, and which paths share its layer.
 
 use std::collections::VecDeque;
 
@@ -7,62 +7,62 @@ use serde::Serialize;
 use super::{Explained, LayerBlob, SizedPath};
 use crate::store_path::StorePath;
 
-/// What there is to say of a path.
+/// The report of a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PathReport {
     /// The path.
     pub path: StorePath,
-    /// Its archive's bytes.
+    /// Size of its archive in bytes.
     pub nar_size: u64,
-    /// How many paths it refers to, directly or not, with itself.
+    /// Number of paths in its closure.
     pub closure_paths: usize,
-    /// Their bytes, as far as they are in the image.
+    /// Total size of those that are in the image.
     pub closure_nar_size: u64,
-    /// What names it by itself.
+    /// Fields of the request or config that name it.
     pub named_by: Vec<String>,
-    /// A shortest way to it: something that is named by itself, then each time a path that the last one refers to.
+    /// A shortest chain of references to it, which starts at a named path.
     pub chain: Vec<StorePath>,
-    /// What names the first of these.
+    /// Fields that name the first path of the chain.
     pub chain_named_by: Vec<String>,
-    /// Who refers to it directly, by name. A Nix database does not count here.
+    /// Paths that refer to it directly, sorted by name. A Nix database does not count.
     pub referrers: Vec<StorePath>,
-    /// How many do, directly or not.
+    /// Number of paths that refer to it directly or indirectly.
     pub dependents: usize,
-    /// What else is in the image only through it, the largest first.
+    /// Other paths that are in the image only because of it, the largest first.
     pub only_through: Vec<SizedPath>,
-    /// The bytes of these and its own.
+    /// Total size of these paths and itself.
     pub only_size: u64,
-    /// Where it lies; empty where it is left out of the image (`ignore`).
+    /// Its layers; empty if the image omits it (`ignore`).
     pub layers: Vec<LayerMates>,
 }
 
-/// A path's layer, and what else is in it. A store path changes when anything that it refers to changes, and a layer moves when
-/// anything in it changes.
+/// A path's layer and its other paths. A store path changes when anything in its closure changes, and a layer moves when any
+/// of its paths changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LayerMates {
-    /// From 1, from the bottom up.
+    /// The layer's number: 1 is the lowest layer.
     pub layer: usize,
-    /// Its blob, where there is one.
+    /// Its blob, if it has one.
     #[serde(flatten)]
     pub blob: LayerBlob,
-    /// The archives' bytes of all its paths.
+    /// Total size of its paths' archives in bytes.
     pub nar_size: u64,
-    /// Of the other paths, those that depend on it: they change whenever it does. The largest first, as below.
+    /// Other paths that depend on it: they change whenever it does. The largest first, as in the next two lists.
     pub change_with_it: Vec<SizedPath>,
-    /// Those that it depends on: it changes whenever one of them does.
+    /// Other paths that it depends on: it changes whenever one of them does.
     pub change_it: Vec<SizedPath>,
-    /// The others: they and it have nothing to do with each other.
+    /// Other paths without a relation to it.
     pub unrelated: Vec<SizedPath>,
-    /// The change of how many paths of the closure changes the path: itself, and all that it depends on.
+    /// Number of paths whose change changes it: itself and its dependencies.
     pub path_changes_with: usize,
-    /// The change of how many moves the layer.
+    /// Number of paths whose change moves the layer.
     pub layer_changes_with: usize,
 }
 
 impl Explained {
-    /// What there is to say of `path`; none where neither the image nor its closure has it.
+    /// Returns the report of `path`, or none if neither the image nor its closure contains it.
     pub fn path(&self, path: &StorePath) -> Option<PathReport> {
         let at = self.closure.place(path)?;
         let below = self.graph.below([at]);
@@ -108,7 +108,7 @@ impl Explained {
         })
     }
 
-    /// A shortest way from what is named by itself. Of several the one that begins with what is named first.
+    /// Returns a shortest chain of references from a named path. Of several, the one from the path that is named first.
     fn chain(&self, to: usize) -> Vec<usize> {
         let mut from = vec![None; self.closure.len()];
         let mut queue: VecDeque<usize> = VecDeque::new();

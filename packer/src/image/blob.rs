@@ -1,4 +1,4 @@
-//! Layers that are kept in files as others have compressed them: their tar streams, and the same layers in another codec.
+//! Layers that are kept in files, as other tools compressed them: their tar streams, and their conversion to another codec.
 
 use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
@@ -17,8 +17,8 @@ use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 use crate::scratch;
 
-/// Opens a layer's file and gives its tar stream. Which codec it has, its first bytes say: media types of others are wrong
-/// now and then, and engines look at the bytes, too.
+/// Opens a layer's file and returns its tar stream. The file's first bytes determine the codec: media types of other tools
+/// are sometimes wrong, and engines also look at the bytes.
 pub(crate) fn tar_stream<'c>(
     layer: impl Into<Arc<LayerFile>>,
     control: &'c Control<'_>,
@@ -28,7 +28,7 @@ pub(crate) fn tar_stream<'c>(
     layer.read_exact_at(&mut magic, 0)?;
     let codec = match magic[..] {
         [0x1f, 0x8b, ..] => Some(Codec::Gzip { level: 1 }),
-        // A frame, or one to skip, as estargz and others begin with.
+        // A frame, or a skippable frame, with which estargz and other formats begin.
         [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Some(Codec::Zstd { level: 1 }),
         _ => None,
     };
@@ -40,8 +40,8 @@ pub(crate) fn tar_stream<'c>(
     })
 }
 
-/// `spec` for a target that takes no zstd: layers that are kept in zstd are converted to `codec`, in files of `folder`. Digests
-/// of content and so the config stay the same.
+/// Returns `spec` for a target that does not support zstd: layers that are kept in zstd are converted to `codec`, in files
+/// in `folder`. The diff_ids stay the same, and so does the config.
 pub fn without_zstd(
     spec: ImageSpec,
     store: &Store,
@@ -68,22 +68,22 @@ pub fn without_zstd(
     Ok(ImageSpec { layers, ..spec })
 }
 
-/// Whether a layer is kept in a file in zstd.
+/// Returns whether a layer is kept in a file compressed with zstd.
 pub fn is_kept_in_zstd(layer: &Layer) -> bool {
     layer.layer_path.is_some() && layer.encoding() == "zstd"
 }
 
-/// Whether `layer` is a file in zstd that is wanted in `codec`, which is another.
+/// Returns whether `layer` is kept in zstd and `codec` is a different one.
 pub(super) fn is_to_convert(layer: &Layer, codec: Codec) -> bool {
     is_kept_in_zstd(layer) && !matches!(codec, Codec::Zstd { .. })
 }
 
-/// Compresses the content of the layer in the file `path` anew, in frames as the packer's own. Fails where the content is not
-/// that of the layer's diff_id. Gives the digest and size of the bytes that `write` has taken.
+/// Compresses a layer's file with `codec`, in frames like the packer's. Fails if the content does not match the layer's
+/// diff_id. Returns the digest and size of the bytes passed to `write`.
 ///
 /// # Errors
 ///
-/// The file cannot be read or decompressed, or has another content; or `write` fails.
+/// The file cannot be read or decompressed, it has other content, or `write` fails.
 pub fn convert(
     file: impl Into<Arc<LayerFile>>,
     layer: &Layer,
@@ -119,7 +119,7 @@ pub fn convert(
     Ok((Digest::finish(blob), size))
 }
 
-/// A file that is not read on when the caller asks to stop.
+/// A file that fails to read once the caller asks to stop.
 struct Interruptible<'c, 'p> {
     layer: Arc<LayerFile>,
     at: u64,
@@ -135,14 +135,14 @@ impl Read for Interruptible<'_, '_> {
     }
 }
 
-/// The content of zstd frames.
+/// Decompresses zstd frames.
 struct Zstd<R> {
     input: R,
     buffer: Vec<u8>,
-    /// The part of the buffer that has not been read yet.
+    /// Range of bytes in the buffer that are not decompressed yet.
     rest: std::ops::Range<usize>,
     context: DCtx<'static>,
-    /// Whether the last frame has ended.
+    /// Whether the last frame is complete.
     between: bool,
 }
 
@@ -190,7 +190,7 @@ mod tests {
 
     use super::*;
 
-    /// A file of `plain` in `codec`, in frames of a few bytes.
+    /// Returns a file with `plain` compressed in frames of at most 70,001 bytes each.
     fn file(plain: &[u8], codec: &str) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
         let compressor = Compressor::new(codec.parse().unwrap());
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_are_read_whatever_their_codec() {
+    fn tar_stream_detects_the_codec() {
         let stop = AtomicBool::new(false);
         let control = Control::new(&stop, &());
         let plain = content();

@@ -1,4 +1,4 @@
-//! The cache as images use it: reads their specs, and deals with the cache in keys and digests.
+//! Operations of the cache on images: they read specs, and use the cache by keys and digests.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +12,23 @@ use crate::nar_hash;
 use crate::pack::{Packer, Recorded};
 use crate::store_path::StorePath;
 
-/// What [`Cache::import`] has found in an image.
+/// Result of [`Cache::import`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// Layers that are known now.
+    /// Layers that the cache knows now.
     pub known: usize,
-    /// Layers without a key: plain tar, a base image's, or made by an older nixply.
+    /// Layers without a key: plain tar, layers of a base image, and layers made by an older nixply.
     pub without_key: usize,
 }
 
 impl Cache {
-    /// Takes the layers' digests from the spec of an image that was built elsewhere, so that another image with these layers
-    /// is built without packing them. The spec's author decides what the digests are until the layers are packed here, which
+    /// Stores the layers' digests from the spec of an image that was built elsewhere, so that building another image with
+    /// these layers need not pack them. The digests come from the spec's author until the layers are packed here, which
     /// compares them. Existing entries stay.
     ///
     /// # Errors
     ///
-    /// The spec contradicts itself, or the cache's folder cannot be written.
+    /// The spec contradicts itself, or the cache's directory cannot be written.
     pub fn import(&self, image: &ImageSpec) -> Result<Imported> {
         // No blob is empty, and plain tar needs no key.
         let with_key = |layer: &&Layer| layer.size > 0 && layer.compression.is_some();
@@ -40,13 +40,14 @@ impl Cache {
         Ok(Imported { known: layers.len(), without_key: image.layers.len() - layers.len() })
     }
 
-    /// The store paths of a spec's layers whose archive hashes are not remembered. A spec that was made in a derivation, or on
-    /// another machine, brings none.
+    /// Returns the store paths of a spec's layers whose archive hashes are not in the cache. A spec that was made in a
+    /// derivation or on another machine comes without them.
     pub fn without_archives<'s>(&self, spec: &'s ImageSpec) -> Vec<&'s StorePath> {
         self.layers_without_archives(spec).flat_map(|layer| &layer.paths).map(|path| &path.path).collect()
     }
-    /// Remembers the archive hashes of a spec's layers as Nix has them, so that the layers' segments can be found. Readers
-    /// compare the diff_id.
+
+    /// Stores Nix's archive hashes of a spec's layers, so that the cache finds the layers' segments. Packing compares the
+    /// diff_id.
     pub fn remember_archives(&self, spec: &ImageSpec, closure: &Closure) {
         for layer in self.layers_without_archives(spec) {
             let hash = |path: &PlannedPath| {
@@ -67,8 +68,8 @@ impl Cache {
 }
 
 impl Packer {
-    /// A spec's layer's paths, ready to be packed. A spec has no archive hashes; where the cache remembers them from
-    /// when the layer was made, the cache is of use again.
+    /// Returns the paths of a spec's layer, ready to be packed. A spec has no archive hashes. If the cache has them from
+    /// when the layer was made, it can provide the layer's segments.
     pub fn layer_paths(&self, layer: &Layer, store: &Store) -> Result<Vec<LayerPath>> {
         let paths = LayerPath::all(&layer.paths, store)?;
         let hashes = self.cache().and_then(|cache| cache.contents(layer.diff_id)).unwrap_or_default();
@@ -79,8 +80,8 @@ impl Packer {
         Ok(paths.into_iter().map(known).collect())
     }
 
-    /// Forgets what the cache has of these layers from specs alone ([`Cache::import`]): one of them has turned out to be
-    /// wrong, and the others come from the same hand.
+    /// Removes the cache's entries for layers that it knows only from specs ([`Cache::import`]): one of these layers has
+    /// turned out to be wrong, and the others come from the same source.
     pub fn forget_unproven(&self, layers: &[Layer]) {
         if let Some(cache) = self.cache() {
             layers.iter().filter_map(|layer| layer.key).for_each(|key| cache.forget_unproven(key));
@@ -89,12 +90,12 @@ impl Packer {
 }
 
 impl Layer {
-    /// Its digests and the blob's size.
+    /// Returns the layer's digests and the blob's size.
     pub fn packed(&self) -> PackedLayer {
         PackedLayer { diff_id: self.diff_id, digest: self.digest, size: self.size }
     }
 
-    /// What packing compares its result with. `place` is the layer's place in the image, from 0.
+    /// Returns the record that packing compares its result with. `place` is the layer's number in the image, from 0.
     pub fn recorded(&self, place: usize) -> Recorded<'_> {
         let (packed, codec, key) = (self.packed(), self.compression, self.key);
         Recorded { place, packed, codec, key, paths: &self.paths }

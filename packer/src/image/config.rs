@@ -10,18 +10,18 @@ use crate::document::{MUST, WITHIN};
 use crate::error::{Error, Result};
 use crate::{document, wording};
 
-/// What a runtime does with the image. Fields and their order are those of `ImageConfig` in image-spec's Go types, which
-/// both the spec file and the config blob have.
+/// Settings that a runtime applies to the image's containers. Fields and their order are those of `ImageConfig` in
+/// image-spec's Go types. The spec file and the config blob both contain it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", try_from = "Value")]
 pub struct ImageConfig {
     /// User and group, by name or number.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub user: String,
-    /// Ports as in `80/tcp`.
+    /// Ports, such as `80/tcp`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub exposed_ports: BTreeMap<String, Empty>,
-    /// `NAME=value`.
+    /// Environment variables, as `NAME=value`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
     /// The program and its first arguments.
@@ -30,7 +30,7 @@ pub struct ImageConfig {
     /// Default arguments.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cmd: Vec<String>,
-    /// Paths that hold data of their own.
+    /// Paths of volumes.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub volumes: BTreeMap<String, Empty>,
     /// The working directory.
@@ -42,26 +42,26 @@ pub struct ImageConfig {
     /// The signal that stops the container.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub stop_signal: String,
-    /// Windows only.
+    /// Whether the arguments are escaped. Windows only.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub args_escaped: bool,
-    /// Docker's, not OCI's: there only where a request asks for one.
+    /// Health check: Docker's extension, not part of OCI. Present only if a request sets one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
 }
 
-/// Which keys a config has that are not null, so that an empty value can be told from none.
+/// Keys of a config whose values are not null. They distinguish an empty value from a missing one.
 #[derive(Debug, Clone, Default)]
 pub struct Given(BTreeSet<String>);
 
 impl Given {
-    /// The keys of `config`, in any case.
+    /// Returns the keys of `config`, which may be in any case.
     pub fn of(config: &Value) -> Self {
         let given = config.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
         Self(given.map(|(key, _)| key.to_ascii_lowercase()).collect())
     }
 
-    /// `key` is in lower case.
+    /// Returns whether `key`, in lower case, is given.
     fn has(&self, key: &str) -> bool {
         self.0.contains(key)
     }
@@ -72,9 +72,10 @@ impl Given {
 pub struct Empty {}
 
 impl ImageConfig {
-    /// This config on top of a base image's, as Docker's `FROM` has it: variables, ports, volumes and labels are added to
-    /// the base's and win over them; what else is set here counts instead; and the base's `Cmd`, which is meant for its
-    /// `Entrypoint`, goes where that is set here. A field that is `given` with an empty value is empty.
+    /// Returns this config on top of a base image's, like Docker's `FROM`: variables, ports, volumes and labels are added to
+    /// the base's and override them. Every other field that is set here replaces the base's. If `Entrypoint` is set here,
+    /// the base's `Cmd` is dropped, because it belongs to the base's `Entrypoint`. A field that is `given` with an empty
+    /// value is empty.
     #[must_use]
     pub fn on_top_of(self, base: Self, given: &Given) -> Self {
         fn name(variable: &str) -> &str {
@@ -125,14 +126,14 @@ impl ImageConfig {
         }
     }
 
-    /// Reads a config as Go's `encoding/json` does: keys in any case, null as the zero value. The second part lists the
-    /// keys that OCI's config does not have (such as Docker's `Healthcheck`) and that are therefore left out. A key that
-    /// comes twice, in different case, is an error: Go would drop one of the two silently.
+    /// Reads a config as Go's `encoding/json` does: keys in any case, null as the zero value. Also returns the keys that
+    /// OCI's config does not have (such as Docker's `Healthcheck`) and that are therefore left out. A key that occurs twice,
+    /// in different case, is an error: Go would silently drop one of the two.
     pub fn from_value(value: Value) -> Result<(Self, Vec<String>)> {
         Self::read("config", value)
     }
 
-    /// As [`ImageConfig::from_value`], with the config's name for messages.
+    /// Like [`ImageConfig::from_value`], with the config's name for messages.
     fn read(name: &str, value: Value) -> Result<(Self, Vec<String>)> {
         let object = match value {
             Value::Null => Map::new(),
@@ -144,8 +145,7 @@ impl ImageConfig {
         for (key, value) in object {
             let lower = key.to_ascii_lowercase();
             if let Some(first) = spelled.insert(lower.clone(), key.clone()) {
-                let why =
-                    format!("{name}.{first} is there too, and keys count in any case: remove one of the two");
+                let why = format!("{name}.{first} is also set, and keys ignore case: remove one of the two");
                 return Err(Error::invalid(format!("{name}.{key}"), why));
             }
             match lower.as_str() {
@@ -172,7 +172,8 @@ impl ImageConfig {
     }
 }
 
-/// A config that somebody has written: a health check in it counts. Errors continue the config's name in its document.
+/// Reads a config from a document, including a health check. Error messages start with the place within the config, and
+/// continue the config's name in the document.
 impl TryFrom<Value> for ImageConfig {
     type Error = Error;
     fn try_from(value: Value) -> Result<Self> {
@@ -257,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn g16_keys_in_any_case_unknown_ones_told_maps_sorted() {
+    fn g16_keys_have_any_case_unknown_keys_are_returned_and_maps_are_sorted() {
         let value = json!({
             "entrypoint": ["/a"], "ENV": null, "Cmd": [null, "x"], "labels": {"b": "2", "a": null},
             "exposedports": {"80/tcp": {}, "22/tcp": null}, "healthcheck": {"Test": ["x"]}, "Argsescaped": true,
@@ -271,9 +272,9 @@ mod tests {
         assert_eq!(ImageConfig::from_value(json!({})).unwrap().0, ImageConfig::default());
     }
 
-    /// nix2container#79: its images do not inherit anything.
+    /// nix2container#79: its images inherit nothing.
     #[test]
-    fn nix2container_79_a_config_on_top_of_a_base_images() {
+    fn nix2container_79_config_inherits_from_the_base_image() {
         let config = |value: Value| ImageConfig::try_from(value).unwrap();
         let base = config(json!({
             "User": "u", "Env": ["PATH=/bin", "A=1"], "Entrypoint": ["/sh"], "Cmd": ["-l"], "WorkingDir": "/w",
@@ -294,17 +295,17 @@ mod tests {
         assert_eq!((other.entrypoint, other.cmd), (vec!["/other".to_owned()], Vec::new()));
         assert_eq!(ImageConfig::default().on_top_of(base.clone(), &none), base);
         let json = serde_json::to_value(&base).unwrap();
-        assert_eq!(config(json), base, "it is read as it is written");
+        assert_eq!(config(json), base, "a written config is read unchanged");
     }
 
-    /// What is empty is not inherited; what is null or absent is.
+    /// An empty value clears a field; a null or absent value inherits it.
     #[test]
-    fn base_images_fields_are_cleared_by_empty_values() {
+    fn empty_values_clear_the_base_images_fields() {
         let base = json!({
             "User": "u", "Env": ["A=1"], "Entrypoint": ["/sh"], "Cmd": ["-l"], "WorkingDir": "/w", "Volumes": {"/v": {}},
             "ExposedPorts": {"80/tcp": {}}, "Labels": {"a": "1"}, "StopSignal": "SIGINT", "ArgsEscaped": true,
         });
-        let upon = |own: Value| {
+        let on_base = |own: Value| {
             let given = Given::of(&own);
             let config = |value: &Value| ImageConfig::try_from(value.clone()).unwrap();
             serde_json::to_value(config(&own).on_top_of(config(&base), &given)).unwrap()
@@ -322,19 +323,19 @@ mod tests {
         ] {
             let mut expected = base.as_object().unwrap().clone();
             expected.retain(|name, _| !name.eq_ignore_ascii_case(key));
-            assert_eq!(upon(json!({ key: empty })), Value::Object(expected), "{key}");
-            assert_eq!(upon(json!({ key: null })), base, "{key}");
+            assert_eq!(on_base(json!({ key: empty })), Value::Object(expected), "{key}");
+            assert_eq!(on_base(json!({ key: null })), base, "{key}");
         }
-        let without = upon(json!({"Entrypoint": []}));
+        let without = on_base(json!({"Entrypoint": []}));
         assert!(
             without.get("Entrypoint").is_none() && without.get("Cmd").is_none(),
             "as in Docker: {without}"
         );
-        assert_eq!(upon(json!({"Entrypoint": [], "Cmd": ["x"]}))["Cmd"], json!(["x"]));
+        assert_eq!(on_base(json!({"Entrypoint": [], "Cmd": ["x"]}))["Cmd"], json!(["x"]));
     }
 
     #[test]
-    fn a_wrong_type_is_named_with_its_place() {
+    fn a_wrong_type_is_reported_with_its_place() {
         let error = |value| ImageConfig::from_value(value).unwrap_err().to_string();
         assert_eq!(error(json!({"Cmd": "x"})), "config.Cmd must be a list of texts, not the text \"x\"");
         assert_eq!(error(json!({"env": ["a", 1]})), "config.Env[1] must be text, not the number 1");
@@ -342,7 +343,7 @@ mod tests {
         assert_eq!(error(json!([])), "config must be an object, not a list");
         assert_eq!(
             error(json!({"Entrypoint": ["/a"], "entrypoint": ["/b"]})),
-            "config.entrypoint is not valid: config.Entrypoint is there too, and keys count in any case: remove one of the two"
+            "config.entrypoint is not valid: config.Entrypoint is also set, and keys ignore case: remove one of the two"
         );
     }
 }

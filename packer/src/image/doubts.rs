@@ -1,10 +1,10 @@
-//! Values of an image's config that runtimes ignore or refuse. nix2container takes them, so they are worth a warning and no
-//! error: with one, expressions that build today would not.
+//! Values of an image's config that runtimes ignore or refuse. nix2container accepts them, so they cause a warning: an error
+//! would break expressions that build today.
 
 use super::config::ImageConfig;
 use crate::wording::quoted;
 
-/// What is doubtful about a config: a sentence for each value.
+/// Returns a warning for each doubtful value of a config.
 pub fn doubts(config: &ImageConfig) -> Vec<String> {
     let mut doubts = Vec::new();
     let mut doubt = |place: &str, value: &str, expected: &str| {
@@ -19,7 +19,7 @@ pub fn doubts(config: &ImageConfig) -> Vec<String> {
         doubt(
             "config.ExposedPorts",
             port,
-            "a port from 1 to 65535, perhaps with /tcp, /udp or /sctp behind it",
+            "a port from 1 to 65535, optionally followed by /tcp, /udp or /sctp",
         );
     }
     for volume in config.volumes.keys().filter(|volume| !volume.starts_with('/')) {
@@ -34,7 +34,7 @@ pub fn doubts(config: &ImageConfig) -> Vec<String> {
     doubts
 }
 
-/// `80`, `80/tcp` or `8000-8010/udp`. Source: github.com/docker/go-connections, nat.
+/// Accepts `80`, `80/tcp` and `8000-8010/udp`. Source: github.com/docker/go-connections, nat.
 fn is_port(text: &str) -> bool {
     let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_that_no_runtime_takes_are_told() {
+    fn values_that_no_runtime_accepts_cause_warnings() {
         let doubts = |config: Value| doubts(&ImageConfig::from_value(config).unwrap().0);
         let fine = json!({
             "Env": ["A=1", "B="], "ExposedPorts": {"80": {}, "80/tcp": {}, "8000-8010/udp": {}, "1/SCTP": {}},
@@ -65,7 +65,7 @@ mod tests {
         });
         assert_eq!(doubts(fine), Vec::<String>::new());
         assert_eq!(doubts(json!({"StopSignal": "15", "Volumes": null})), Vec::<String>::new());
-        for (config, told) in [
+        for (config, warning) in [
             (json!({"Env": ["A=1", "a"]}), "config.Env[1] \"a\" is not NAME=value"),
             (json!({"Env": ["=a"]}), "config.Env[0] \"=a\" is not NAME=value"),
             (json!({"ExposedPorts": {"80/foo": {}}}), "config.ExposedPorts \"80/foo\" is not a port"),
@@ -77,7 +77,7 @@ mod tests {
             (json!({"StopSignal": "term"}), "config.StopSignal \"term\" is not a signal"),
         ] {
             let all = doubts(config);
-            assert!(all.len() == 1 && all[0].starts_with(told), "{all:?}");
+            assert!(all.len() == 1 && all[0].starts_with(warning), "{all:?}");
         }
     }
 }

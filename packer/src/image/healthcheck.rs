@@ -1,5 +1,5 @@
-//! Docker's addition to OCI's image config: how a runtime finds out whether a container works. Source: moby's
-//! `image-spec/specs-go/v1` (`HealthcheckConfig`).
+//! Docker's addition to OCI's image config: the command with which a runtime checks whether a container works. Source:
+//! moby's `image-spec/specs-go/v1` (`HealthcheckConfig`).
 
 use std::fmt;
 
@@ -12,26 +12,26 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::{document, wording};
 
-/// A container's health check, as the image's config has it.
+/// A container's health check, in the form of the image's config.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Healthcheck {
-    /// `NONE`, or `CMD` and a program with its arguments, or `CMD-SHELL` and a line for the image's shell.
+    /// `NONE`; or `CMD`, a program and its arguments; or `CMD-SHELL` and a line for the image's shell.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub test: Vec<String>,
-    /// Nanoseconds between two checks; 0 is the runtime's default, here and below.
+    /// Nanoseconds between two checks. 0 means the runtime's default, here and below.
     #[serde(skip_serializing_if = "is_zero")]
     pub interval: i64,
     /// Nanoseconds until a check counts as failed.
     #[serde(skip_serializing_if = "is_zero")]
     pub timeout: i64,
-    /// Nanoseconds from the start in which failures do not count.
+    /// Nanoseconds from the start during which failures do not count.
     #[serde(skip_serializing_if = "is_zero")]
     pub start_period: i64,
-    /// Nanoseconds between two checks in that time.
+    /// Nanoseconds between two checks during the start period.
     #[serde(skip_serializing_if = "is_zero")]
     pub start_interval: i64,
-    /// How many failures in a row make a container unhealthy.
+    /// Number of consecutive failures that make a container unhealthy.
     #[serde(skip_serializing_if = "is_zero")]
     pub retries: i64,
 }
@@ -40,7 +40,7 @@ fn is_zero(number: &i64) -> bool {
     *number == 0
 }
 
-/// A health check as a request has it. Its texts may name store paths, as the config's may.
+/// A health check in the form of a request. Its texts may name store paths, like the config's.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-nixply-names" = "config"))]
@@ -80,10 +80,10 @@ enum Test {
 }
 
 impl Healthcheck {
-    /// Reads a health check as it stands in a request: `test` (a line for the image's shell, or a list: a program with its
-    /// arguments, perhaps after one of Docker's words), durations as in `"1m30s"`, `retries`.
+    /// Reads a health check from a request: `test` (a line for the image's shell, or a list with a program and its
+    /// arguments, optionally after one of Docker's words), durations such as `"1m30s"`, and `retries`.
     ///
-    /// An empty object is an empty health check: no image has it, and one that would be inherited is left out.
+    /// An empty object is an empty health check: the image gets none, and does not inherit the base image's.
     pub fn from_request(value: Value) -> Result<Self> {
         if value.as_object().is_some_and(serde_json::Map::is_empty) {
             return Ok(Self::default());
@@ -100,7 +100,7 @@ impl Healthcheck {
                     }
                 };
                 match words.first().map(String::as_str) {
-                    None => return Err(Error::invalid("healthcheck.test", "there is nothing to run in it")),
+                    None => return Err(Error::invalid("healthcheck.test", "it names no program")),
                     Some("NONE" | "CMD" | "CMD-SHELL") => words,
                     Some(_) => [vec!["CMD".to_owned()], words].concat(),
                 }
@@ -117,7 +117,7 @@ impl Healthcheck {
     }
 }
 
-/// A duration as the request writes it, such as `"1m30s"`.
+/// A duration in the form of a request, such as `"1m30s"`.
 #[derive(JsonSchema)]
 struct Span(String);
 
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_becomes_dockers_form() {
+    fn a_request_is_converted_to_dockers_form() {
         let read = |value| serde_json::to_value(Healthcheck::from_request(value).unwrap()).unwrap();
         assert_eq!(read(json!({"test": "curl localhost"})), json!({"Test": ["CMD-SHELL", "curl localhost"]}));
         let all = json!({
@@ -176,9 +176,9 @@ mod tests {
     }
 
     #[test]
-    fn wrong_health_checks_are_named() {
+    fn invalid_health_checks_are_reported() {
         let error = |value| Healthcheck::from_request(value).unwrap_err().to_string();
-        assert!(error(json!({"test": []})).starts_with("healthcheck.test is not valid: there is nothing"));
+        assert!(error(json!({"test": []})).starts_with("healthcheck.test is not valid: it names no program"));
         for (value, message) in [
             (json!({"test": [1]}), "healthcheck.test[0] must be text, not the number 1"),
             (json!({"test": 1}), "healthcheck.test must be a text or a list of texts, not the number 1"),

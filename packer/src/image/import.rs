@@ -1,6 +1,6 @@
-//! Images that others have made, as specs whose layers are blobs in files: a base image for `fromImage`. Source:
-//! nix2container's `NewImageFromDir` and `NewImageFromManifest`, but that the spec has what those leave out: layers'
-//! sizes (its #207), the config, which an image on top may inherit (its #79), the history (its #57), and the platform.
+//! Images of other tools, as specs whose layers are blobs in files: base images for `fromImage`. Source: nix2container's
+//! `NewImageFromDir` and `NewImageFromManifest`. In addition, the spec contains the layers' sizes (its #207), the config,
+//! which an image on top may inherit (its #79), the history (its #57), and the platform.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
@@ -20,14 +20,14 @@ use crate::error::{Error, Result};
 use crate::go_json::null_is_default;
 use crate::{document, open, wording};
 
-/// More than any manifest, index or config has.
+/// Maximum size of a manifest, index or config, in bytes. No real one is that large.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// How many indexes may stand one in the other.
+/// Maximum depth of nested indexes.
 const MOST_INDEXES: usize = 4;
 
-/// Reads a folder that skopeo's `dir:` transport has filled: `manifest.json`, and each blob under its digest's digits. An
-/// OCI layout will do, too. Of an index of several platforms, `wanted` says which.
+/// Reads a directory written by skopeo's `dir:` transport: `manifest.json`, and each blob in a file named after its digest's
+/// digits. Also reads an OCI layout. `wanted` selects an entry from an index of several platforms.
 pub fn from_dir(dir: &Path, wanted: Option<&Platform>) -> Result<ImageSpec> {
     let (manifest, layout) = (dir.join("manifest.json"), dir.join("index.json"));
     if !manifest.exists() && layout.exists() {
@@ -35,14 +35,14 @@ pub fn from_dir(dir: &Path, wanted: Option<&Platform>) -> Result<ImageSpec> {
         return import(&layout, wanted, |digest| Ok(dir.join("blobs/sha256").join(digest.hex())));
     }
     import(&manifest, wanted, |digest| {
-        // What skopeo calls the manifests of an index.
+        // Skopeo's name for the manifests of an index.
         let manifest = dir.join(format!("{}.manifest.json", digest.hex()));
         Ok(if manifest.exists() { manifest } else { dir.join(digest.hex()) })
     })
 }
 
-/// Reads a manifest whose blobs lie where `blobs` says, by their digests' digits. Of an index of several platforms, `wanted`
-/// says which; its manifest is such a blob, too.
+/// Reads a manifest. `blobs` maps the digits of each blob's digest to its file. `wanted` selects an entry from an index of
+/// several platforms; the entry's manifest is also one of these blobs.
 pub fn from_manifest(
     manifest: &Path,
     blobs: &HashMap<String, PathBuf>,
@@ -113,8 +113,8 @@ fn import(
     let document: Value = read(&config_file, "the image's config", Some(&config.digest))?;
     if document.get("rootfs").is_none() {
         return Err(wrong(format!(
-            "it is not an image's: its config has no rootfs (media type {:?}); Helm charts and other artifacts cannot be a \
-             base image",
+            "it is not the manifest of an image: its config has no rootfs (media type {:?}); Helm charts and other artifacts \
+             cannot be a base image",
             config.media_type
         )));
     }
@@ -156,7 +156,7 @@ fn import(
         })
     });
     let mut layers: Vec<Layer> = imported.collect::<Result<_>>()?;
-    tell_history(&mut layers, history);
+    assign_history(&mut layers, history);
     Ok(ImageSpec {
         version: 1,
         config: base.unwrap_or_default(),
@@ -167,9 +167,9 @@ fn import(
     })
 }
 
-/// Gives each layer its entry of the history, and those between that have no layer. Where there are too few entries, the last
-/// layers have none; where there are too many, the last ones have no layer.
-fn tell_history(layers: &mut [Layer], history: Vec<History>) {
+/// Assigns each layer its history entry, and the entries without a layer before it. If there are too few entries, the last
+/// layers have none. If there are too many, the last entries have no layer.
+fn assign_history(layers: &mut [Layer], history: Vec<History>) {
     let (mut next, mut between) = (0, Vec::new());
     for entry in history {
         match layers.get_mut(next).filter(|_| !entry.empty_layer) {
@@ -188,7 +188,7 @@ fn tell_history(layers: &mut [Layer], history: Vec<History>) {
     }
 }
 
-/// The manifest of one image: `document`, or the one of `wanted` in the index that it is.
+/// Returns the manifest of one image: `document` itself, or the entry for `wanted` if `document` is an index.
 fn manifest(
     document: &Path,
     wanted: Option<&Platform>,
@@ -220,19 +220,22 @@ fn manifest(
         file = blob(&digest)?;
         expected = Some(digest);
     }
-    Err(Error::invalid(document.display().to_string(), "its indexes stand in each other too deeply"))
+    Err(Error::invalid(
+        document.display().to_string(),
+        format!("more than {MOST_INDEXES} indexes are nested in it"),
+    ))
 }
 
-/// The types of an image's config, OCI's and Docker's.
+/// Media types of an image's config, OCI's and Docker's.
 const CONFIGS: [&str; 2] = [oci::CONFIG, "application/vnd.docker.container.image.v1+json"];
 
-/// The manifest in an index that is for `wanted`, or the only one.
+/// Returns the digest of the manifest for `wanted` in an index, or of the only manifest.
 fn choose(index: &Value, file: &Path, wanted: Option<&Platform>) -> Result<Digest> {
     let wrong = |why: String| Error::invalid(file.display().to_string(), why);
     let list = index["manifests"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut entries: Vec<(Entry, Option<&str>)> = Vec::with_capacity(list.len());
     for (at, value) in list.iter().enumerate() {
-        // Signatures, SBOMs and the like are no images. Some tools repeat the config's type of an image here.
+        // Signatures, SBOMs and the like are not images. Some tools set `artifactType` to the config's type for an image.
         let is_artifact = |kind: &Value| !kind.is_null() && !CONFIGS.iter().any(|config| kind == config);
         if value.is_null() || value.get("artifactType").is_some_and(is_artifact) {
             continue;
@@ -248,7 +251,8 @@ fn choose(index: &Value, file: &Path, wanted: Option<&Platform>) -> Result<Diges
         _ => true,
     };
     let mut chosen: Vec<_> = entries.iter().filter(|(entry, _)| matches(entry)).collect();
-    // Of variants, the one that is meant without one; else the one that is asked for, or the latest before it.
+    // Among variants, chooses the requested one, otherwise the latest one before it. If no variant is requested, chooses the
+    // entry without one.
     if let ([_, _, ..], Some(wanted)) = (&chosen[..], wanted) {
         let number = |entry: &Entry| entry.platform.as_ref().map_or(0, Platform::variant_number);
         let same = |entry: &&&(Entry, _)| entry.0.platform.as_ref() == Some(wanted);
@@ -287,7 +291,7 @@ fn choose(index: &Value, file: &Path, wanted: Option<&Platform>) -> Result<Diges
     }
 }
 
-/// OCI's name for the type of a layer that Docker or OCI named, or why there is none.
+/// Returns OCI's media type for a layer's type by Docker or OCI. Fails with the reason if there is none.
 fn media_type(layer: &Blob, at: usize) -> Result<&'static str, String> {
     let (text, layer, number) = (layer.media_type.as_str(), layer, at + 1);
     match text {
@@ -296,17 +300,17 @@ fn media_type(layer: &Blob, at: usize) -> Result<&'static str, String> {
         }
         "application/vnd.docker.image.rootfs.diff.tar.gzip"
         | "application/vnd.oci.image.layer.v1.tar+gzip" => Ok("application/vnd.oci.image.layer.v1.tar+gzip"),
-        // BuildKit and containerd write it where OCI's types are not asked for.
+        // BuildKit and containerd write this type if OCI's types are not requested.
         "application/vnd.docker.image.rootfs.diff.tar.zstd"
         | "application/vnd.oci.image.layer.v1.tar+zstd" => Ok("application/vnd.oci.image.layer.v1.tar+zstd"),
         _ if text.ends_with("+encrypted") => Err(format!(
-            "layer {number} is encrypted ({}): decrypt the image first, as with skopeo copy --decryption-key",
+            "layer {number} is encrypted ({}): decrypt the image first, for example with skopeo copy --decryption-key",
             wording::quoted(text)
         )),
         _ if text.contains(".foreign.") || text.contains(".nondistributable.") => {
             let from = if layer.urls.is_empty() { "elsewhere".into() } else { layer.urls.join(", ") };
             Err(format!(
-                "layer {number} may not be distributed with the image ({}, from {from}), as those of Windows: take a base \
+                "layer {number} may not be distributed with the image ({}, from {from}), like those of Windows: use a base \
                  image without such layers",
                 wording::quoted(text)
             ))
@@ -319,7 +323,7 @@ fn media_type(layer: &Blob, at: usize) -> Result<&'static str, String> {
     }
 }
 
-/// Reads a document, which has the digest by which another one names it. `what` is for messages.
+/// Reads a document. Checks its digest if another document names it by its digest. `what` is used in messages.
 fn read<T: for<'de> Deserialize<'de>>(file: &Path, what: &str, expected: Option<&Digest>) -> Result<T> {
     let failed = |source| Error::unreadable(what, file, source);
     let text = open::text(open::linked(file).map_err(failed)?, MOST_BYTES).map_err(failed)?;
@@ -334,8 +338,8 @@ fn check_digest(file: &Path, expected: Option<&Digest>, found: Digest) -> Result
     }
 }
 
-/// Checks that a layer's file is what the manifest says. One that is not there yet is for its reader to miss: nix2container
-/// names files without looking at them.
+/// Checks that a layer's file has the size and digest from the manifest. A missing file is not an error here, because its
+/// reader reports it: nix2container names files without looking at them.
 fn check_blob(file: &Path, layer: &Blob, at: usize) -> Result<()> {
     let failed = |source| Error::unreadable(format!("layer {}", at + 1), file, source);
     let mut blob = match open::linked(file) {

@@ -1,5 +1,5 @@
-//! A layout's `index.json` and `oci-layout`. Entries and fields of other tools stay byte for byte, numbers of any size
-//! included: only the entry with the image's own tag and platform is replaced.
+//! A layout's `index.json` and `oci-layout`. Entries and fields of other tools stay byte for byte, including numbers of any
+//! size: only the entry with the image's own tag and platform is replaced.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -17,21 +17,22 @@ use crate::error::{Error, Result};
 use crate::go_json;
 use crate::open;
 
-/// The annotation that holds an entry's tag.
+/// Annotation that holds an entry's tag.
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// The layout version that is written and read here (image-spec, "oci-layout file").
+/// The layout version that this module reads and writes (image-spec, "oci-layout file").
 const LAYOUT_VERSION: &str = "1.0.0";
 
-/// More than any layout has. Keeps a file that is none from filling the memory.
+/// Maximum size of a layout's files, in bytes. No real one is that large; the limit keeps other files from filling the
+/// memory.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// The content of the file `oci-layout`.
+/// Returns the content of the file `oci-layout`.
 pub(super) fn layout_file() -> String {
     json!({ "imageLayoutVersion": LAYOUT_VERSION }).to_string()
 }
 
-/// Whether the folder `dir` is a layout. Fails where it is one of another version.
+/// Returns whether the directory `dir` is a layout. Fails if its layout version is a different one.
 pub(super) fn is_layout(dir: &Path) -> Result<bool> {
     let Some(file) = read(dir, "oci-layout")? else { return Ok(false) };
     let version = file.get("imageLayoutVersion").and_then(Value::as_str);
@@ -40,12 +41,12 @@ pub(super) fn is_layout(dir: &Path) -> Result<bool> {
     }
     let found = version.map_or_else(|| "none".to_owned(), |version| format!("{version:?}"));
     let why = format!(
-        "its imageLayoutVersion is {found}, this nixply knows {LAYOUT_VERSION:?}: name another folder"
+        "its imageLayoutVersion is {found}, this nixply knows {LAYOUT_VERSION:?}: name another directory"
     );
     Err(Error::invalid(dir.join("oci-layout").display().to_string(), why))
 }
 
-/// The index of a layout.
+/// Index of a layout.
 #[derive(Debug)]
 pub(super) struct Index {
     fields: Fields,
@@ -55,7 +56,7 @@ pub(super) struct Index {
 const ENTRIES: &str = "manifests";
 
 impl Index {
-    /// Reads the index of the layout `dir`. A layout without one gets a new one.
+    /// Reads the index of the layout `dir`. Returns an empty index if the layout has none.
     pub(super) fn read(dir: &Path) -> Result<Self> {
         let text = match read_text(dir, "index.json")? {
             Some(text) => text,
@@ -66,7 +67,7 @@ impl Index {
         if index.get("schemaVersion") != Some(&json!(2)) {
             let version = index.get("schemaVersion").map_or_else(|| "none".to_owned(), Value::to_string);
             return Err(wrong(format!(
-                "its schemaVersion is {version}, this nixply knows 2: name another folder, or mend the file"
+                "its schemaVersion is {version}, this nixply knows 2: name another directory, or repair the file"
             )));
         }
         let Some(Value::Null | Value::Array(_)) = index.get(ENTRIES).or(Some(&Value::Null)) else {
@@ -83,8 +84,8 @@ impl Index {
         Ok(Self { fields, entries: entries.unwrap_or_default() })
     }
 
-    /// Adds an entry with this tag in place of those that have it. An entry with the tag for another platform stays; then the
-    /// new one has its platform, too, and stands ahead, for readers that take the first entry with a tag.
+    /// Adds an entry with this tag, and removes existing entries with it. An entry with the tag for another platform stays.
+    /// In that case the new entry also gets its platform, and comes first, for readers that take the first entry with a tag.
     pub(super) fn set(&mut self, tag: &str, mut entry: Descriptor, platform: &Platform) {
         entry.annotations.insert(REF_NAME.into(), tag.into());
         let mut entry = serde_json::to_value(entry).expect("a descriptor has string keys");
@@ -109,7 +110,7 @@ impl Index {
         self.entries = kept;
     }
 
-    /// The file's bytes.
+    /// Returns the file's bytes.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let text = String::from_utf8(go_json::compact(&self.entries)).expect("JSON is UTF-8");
         let entries = RawValue::from_string(text).expect("it was written as JSON");
@@ -122,7 +123,7 @@ impl Index {
     }
 }
 
-/// Tells whether an entry's platform is another one than `own`.
+/// Returns a test for entries whose platform differs from `own`.
 fn other_platform(own: &Platform) -> impl Fn(&Value) -> Option<()> {
     let own = own.clone().canonical();
     move |value| {
@@ -143,7 +144,7 @@ fn platform_value(platform: &Platform) -> Value {
     value
 }
 
-/// An object's fields in their order, each value as it is written.
+/// An object's fields in their original order, each value with its original text.
 #[derive(Debug)]
 struct Fields(Vec<(String, Box<RawValue>)>);
 
@@ -177,12 +178,12 @@ impl Serialize for Fields {
     }
 }
 
-/// An entry's tag.
+/// Returns an entry's tag.
 pub(super) fn tag_of(entry: &Value) -> Option<&str> {
     entry.get("annotations")?.get(REF_NAME)?.as_str()
 }
 
-/// A file of the layout, if it is there.
+/// Reads a file of the layout, if it exists.
 fn read(dir: &Path, name: &str) -> Result<Option<Map<String, Value>>> {
     read_text(dir, name)?.map(|text| object(dir, name, &text)).transpose()
 }
@@ -228,7 +229,7 @@ mod tests {
     const OURS: &str = r#"{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2,"annotations":{"org.opencontainers.image.ref.name":"new"}}"#;
 
     #[test]
-    fn layout_of_others_keeps_every_field() {
+    fn other_tools_layouts_keep_every_field() {
         let others = r#"{"digest":"sha256:0","platform":{"variant":"v7","os":"linux"},"data":"e30=","urls":["u"],"artifactType":"a","annotations":null,"x":{"y":[1,null,1.5]}}"#;
         let top = r#""annotations":{"top":"1"},"subject":{"size":2},"artifactType":"t","z":true"#;
         let tagged = OURS.replace("\"size\":2", "\"size\":9,\"platform\":{}");
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn layout_of_others_keeps_numbers_as_they_are() {
+    fn other_tools_layouts_keep_numbers_unchanged() {
         let others =
             r#"{"size":12345678901234567890123,"x":1.10,"y":[1e2,-0,0.1000000000000000055511151231257827]}"#;
         assert_eq!(
@@ -248,9 +249,9 @@ mod tests {
         );
     }
 
-    /// The entry for the other platform was removed.
+    /// Regression test: nixply removed the entry for the other platform.
     #[test]
-    fn layout_of_others_keeps_the_tags_other_platforms() {
+    fn entries_for_other_platforms_of_the_same_tag_stay() {
         let tag = r#""annotations":{"org.opencontainers.image.ref.name":"new","k":"v"}"#;
         let entry = |platform: &str| format!(r#"{{"digest":"sha256:0","platform":{platform},{tag}}}"#);
         let (arm, amd) = (
@@ -262,7 +263,7 @@ mod tests {
             added(&format!(r#"{{"schemaVersion":2,"manifests":[{arm},{amd},7]}}"#)),
             format!(r#"{{"schemaVersion":2,"manifests":[{ours},{arm},7]}}"#)
         );
-        // No other platform: an entry as ever.
+        // Without an entry for another platform, the new entry has no platform.
         for platform in [
             "null",
             "{}",
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn layout_of_others_may_have_no_list_and_gets_no_empty_media_type() {
+    fn an_index_without_a_list_is_accepted_and_gets_no_media_type() {
         let expected = format!(r#"{{"schemaVersion":2,"manifests":[{OURS}]}}"#);
         for list in ["", r#","manifests":null"#, r#","manifests":[]"#] {
             assert_eq!(added(&format!(r#"{{"schemaVersion":2{list}}}"#)), expected);
@@ -283,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn layout_of_others_is_refused_where_it_is_not_known() {
+    fn layouts_of_unknown_versions_are_refused() {
         let index = |text: &str| Index::read(layout(&layout_file(), text).path()).unwrap_err().chain();
         for (text, why) in [
             (r#"{"schemaVersion":3}"#, "its schemaVersion is 3, this nixply knows 2"),

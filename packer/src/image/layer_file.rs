@@ -1,4 +1,5 @@
-//! A layer that is kept in a file (`layer-path`), such as a base image's: opened once, and what was opened is what is read.
+//! A layer that is kept in a file (`layer-path`), such as a base image's. The file is opened once, and all reads use the
+//! open file.
 
 use std::fs::File;
 use std::io;
@@ -19,17 +20,17 @@ pub struct LayerFile {
     place: (u64, u64),
 }
 
-/// What the system says of an open file: another state is a sign that it was written to.
+/// State of an open file. If it changes, the file was probably written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileState {
     size: u64,
-    /// Seconds and nanoseconds since 1970.
+    /// Seconds and nanoseconds since 1970, here and below.
     written: (i64, i64),
     changed: (i64, i64),
 }
 
 impl FileState {
-    /// When it was changed last, since 1970.
+    /// Returns the time of the last change, since 1970.
     pub fn changed(&self) -> Duration {
         let (seconds, nanoseconds) = self.changed;
         let unsigned = |number: i64| u64::try_from(number).unwrap_or(0);
@@ -38,8 +39,8 @@ impl FileState {
 }
 
 impl LayerFile {
-    /// Opens a layer's file. A name in the store leads to a file in the store, or nowhere: a link that leads out of it is not
-    /// followed, whoever has put it there and whenever.
+    /// Opens a layer's file. If the name is in the store, the file must be in the store too: a link that leads out of the
+    /// store is not followed, even if it appears while the file is being opened.
     pub fn open(name: &str, store: &Store) -> Result<Self> {
         let path = store.real_file(name);
         let opened = match path.starts_with(&store.real_dir) {
@@ -56,22 +57,22 @@ impl LayerFile {
         Ok(Self { file, path, size, place })
     }
 
-    /// Where it was opened.
+    /// Returns the path that was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its size in bytes when it was opened.
+    /// Returns the file's size in bytes at the time of opening.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Which file of the machine it is: device and inode.
+    /// Returns the file's device and inode, which identify it on the machine.
     pub fn place(&self) -> (u64, u64) {
         self.place
     }
 
-    /// What the system says of the file now. Changes when somebody writes to it, within the clock that the file system has.
+    /// Returns the file's current state. A write to the file changes it, within the resolution of the file system's clock.
     pub fn state(&self) -> Result<FileState> {
         let metadata = self.file.metadata();
         let metadata = metadata.map_err(|source| Error::io("read layer file", &self.path, source))?;
@@ -88,12 +89,12 @@ impl LayerFile {
         read.map_err(|source| Error::io("read layer file", &self.path, source))
     }
 
-    /// Reads bytes from `at` on, if there are any; gives how many.
+    /// Reads bytes from `at` on. Returns their number, 0 at the end.
     pub(super) fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
         self.file.read_at(buffer, at)
     }
 
-    /// The file, to be read from its beginning.
+    /// Returns the open file, positioned at its beginning.
     pub(super) fn into_file(self) -> File {
         self.file
     }

@@ -1,6 +1,6 @@
-//! An OCI image layout folder as the place for an image (image-spec, "image layout"). Blobs are written under another
-//! name and renamed when they are whole, the index comes last: a layout is never half an image. Several processes may
-//! write to one folder at once.
+//! Writes an image to an OCI image layout, which is a directory (image-spec, "image layout"). Blobs are written under a
+//! temporary name and renamed when they are complete, and the index is written last: a layout never contains an incomplete
+//! image. Several processes may write to one layout at once.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,10 +27,10 @@ use crate::layer::PackedLayer;
 use crate::pack::{BlobSink, BlobWriter, Packer, Recorded};
 use crate::{go_json, open, scratch};
 
-/// What a layout has in it.
+/// Files and directories in a layout.
 const CONTENT: [&str; 3] = ["oci-layout", "index.json", "blobs"];
 
-/// What has been written.
+/// Result of writing an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     /// The manifest's digest.
@@ -41,10 +41,10 @@ pub struct Written {
     pub layers: Vec<Descriptor>,
 }
 
-/// Writes `spec` to the layout folder `dir` under `tag`. A layout that is there already is added to, and its entry of
-/// that tag replaced; any other folder with something in it is refused. `codec` none means what the spec says of each
-/// layer. Layers of base images keep their compression, but those in zstd are converted where `codec` is another: it is asked for
-/// where nothing reads zstd.
+/// Writes `spec` to the layout directory `dir` under `tag`. If the layout exists, adds the image to it, and replaces its
+/// entry for the tag. Refuses any other directory that is not empty. Without `codec`, each layer uses the codec from the
+/// spec. Layers of base images keep their compression, except that zstd layers are converted if `codec` is a different one:
+/// callers set it for readers that do not support zstd.
 pub fn write(
     spec: &ImageSpec,
     store: &Store,
@@ -57,7 +57,7 @@ pub fn write(
     check_tag(tag)?;
     let new = match fs::read_dir(dir) {
         Ok(mut entries) => {
-            // What is wrong with a layout of others is told before anything is packed.
+            // Reports errors in an existing layout before packing.
             let layout = index::is_layout(dir)?;
             if layout {
                 Index::read(dir)?;
@@ -87,7 +87,7 @@ pub fn write(
             let _ = scratch.dir.keep();
             Ok(written)
         }
-        // Somebody else has made the folder meanwhile: add to it.
+        // Another process has created the directory in the meantime: add to it.
         Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
             write(spec, store, dir, tag, codec, packer, control)
         }
@@ -109,14 +109,14 @@ fn fill(
     end(spec, dir, &blobs, tag, layers, control)
 }
 
-/// Writes what describes `spec` to the layout folder `dir` under `tag`: everything but the layers, with the digests and
-/// sizes that the spec records. For programs that look at an image and read none of its files.
+/// Writes everything but the layers of `spec` to the layout directory `dir` under `tag`, with the digests and sizes that the
+/// spec records. For programs that look at an image but read none of its files.
 pub fn write_description(spec: &ImageSpec, dir: &Path, tag: &str, control: &Control<'_>) -> Result<Written> {
     check_tag(tag)?;
     end(spec, dir, &begin(dir)?, tag, oci::manifest_of(spec).layers, control)
 }
 
-/// Makes a folder a layout, and gives the folder of its blobs.
+/// Makes a directory a layout, and returns the directory of its blobs.
 fn begin(dir: &Path) -> Result<PathBuf> {
     let blobs = dir.join("blobs/sha256");
     fs::create_dir_all(&blobs).map_err(|source| Error::io("create directory", &blobs, source))?;
@@ -128,10 +128,10 @@ fn begin(dir: &Path) -> Result<PathBuf> {
     Ok(blobs)
 }
 
-/// How long a call waits for others that add their images. Each of them takes a few milliseconds.
+/// Maximum time that a call waits for other processes that add their images. Each of them takes a few milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Adds config, manifest and the index's entry.
+/// Adds the config, the manifest and the index entry.
 fn end(
     spec: &ImageSpec,
     dir: &Path,
@@ -145,8 +145,9 @@ fn end(
     let manifest = go_json::compact(&oci::manifest(spec, layers.clone()));
     let manifest_digest = put_blob(blobs, &manifest)?;
 
-    // Others may be adding their images: one at a time reads the index, adds to it and writes it.
-    // Not the folder itself: a new one is held as a whole until it has its place.
+    // Other processes may add their images at the same time: the lock lets one process at a time read, extend and write the
+    // index. The lock is on the directory of blobs, because a new layout directory is itself locked until it is renamed to
+    // its final name.
     let lock = fs::File::open(blobs).map_err(|source| Error::io("read directory", blobs, source))?;
     if file_lock::exclusive(&lock, PATIENCE, || control.check())? == Locked::Busy {
         let why = format!(
@@ -161,7 +162,7 @@ fn end(
     Ok(Written { manifest: manifest_digest, config: config_digest, layers })
 }
 
-/// Packs or copies every layer's blob; gives their descriptors.
+/// Packs or copies every layer's blob. Returns their descriptors.
 fn write_layers(
     spec: &ImageSpec,
     store: &Store,
@@ -215,7 +216,8 @@ fn write_layers(
         .collect())
 }
 
-/// Whether a blob is there already, byte for byte: a disk that lost power may have kept its size alone.
+/// Returns whether a blob exists and is intact byte for byte. After a power loss, a file may have the right size and wrong
+/// content.
 fn is_whole(blob: &Path, layer: &Layer, control: &Control<'_>) -> Result<bool> {
     let Ok(file) = open::linked(blob) else { return Ok(false) };
     if !file.metadata().is_ok_and(|metadata| metadata.len() == layer.size) {
@@ -224,7 +226,7 @@ fn is_whole(blob: &Path, layer: &Layer, control: &Control<'_>) -> Result<bool> {
     Ok(copy(file, blob, None, control)?.0 == layer.digest)
 }
 
-/// Reads a file to its end and writes it to `output`, if there is one; gives digest and size.
+/// Reads a file to its end and writes it to `output`, if given. Returns the digest and size.
 fn copy(
     mut input: impl Read,
     path: &Path,
@@ -251,7 +253,7 @@ fn copy(
 
 struct LayoutSink<'s> {
     blobs: &'s Path,
-    /// The layers that are packed.
+    /// Layers to pack.
     layers: Vec<Recorded<'s>>,
 }
 
@@ -280,15 +282,15 @@ impl BlobWriter for LayoutBlob {
     }
 }
 
-/// Copies a layer's own file and checks it on the way; gives its size.
+/// Copies a layer's file and checks it while copying. Returns its size.
 fn copy_blob(from: LayerFile, layer: &Layer, blobs: &Path, control: &Control<'_>) -> Result<u64> {
     let path = from.path().to_path_buf();
-    // Specs of nix2container may have no size (its #207).
+    // Specs of nix2container may lack the size (its #207).
     let expected = if layer.size == 0 { from.size() } else { layer.size };
     if from.size() != expected {
         return Err(Error::BlobSize { expected, found: from.size(), path });
     }
-    // One byte more tells that the file has grown.
+    // Reads one byte more, to detect that the file has grown.
     let input = from.into_file().take(expected.saturating_add(1));
     let mut output = scratch::file(blobs)?;
     let (found, size) = copy(input, &path, Some(&mut output), control)?;
@@ -302,7 +304,7 @@ fn copy_blob(from: LayerFile, layer: &Layer, blobs: &Path, control: &Control<'_>
     Ok(size)
 }
 
-/// Writes a blob that is kept in a file in another codec, and checks its content on the way.
+/// Converts a layer's file to another codec, and checks its content while converting.
 fn convert_blob(
     from: LayerFile,
     layer: &Layer,
@@ -324,7 +326,7 @@ fn put_blob(blobs: &Path, bytes: &[u8]) -> Result<Digest> {
     Ok(digest)
 }
 
-/// Replaces a small file, or the one that it is a link to, as a whole or not at all. It keeps its mode.
+/// Replaces a small file atomically. Follows a link to the file, and keeps the file's mode.
 fn put_over(path: &Path, bytes: &[u8]) -> Result<()> {
     let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let dir = place.parent().expect("a file is in a directory");
@@ -337,7 +339,7 @@ fn put_over(path: &Path, bytes: &[u8]) -> Result<()> {
     scratch::keep(file, &place)
 }
 
-/// Writes a small file as a whole or not at all.
+/// Writes a small file atomically.
 fn put(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let mut file = scratch::file(dir)?;
     file.write_all(bytes).map_err(|source| Error::io("write file", dir.join(name), source))?;

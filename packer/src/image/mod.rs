@@ -1,5 +1,5 @@
 //! The image: nix2container's spec (`image.json`, `layers.json`), the OCI config and manifest made from it, its name and
-//! tag, and the OCI layout folder as the place to write them to.
+//! tag, and the OCI layout that it is written to.
 
 pub mod blob;
 mod cached;

@@ -1,5 +1,5 @@
-//! The OCI documents made from a spec: the config, whose digest is the image's ID, and the manifest. Both have the bytes
-//! that nix2container's transport gives them, so an image ID does not change with the tool.
+//! The OCI documents made from a spec: the config, whose digest is the image ID, and the manifest. Both have the same bytes
+//! as those from nix2container's transport, so both tools make the same image ID.
 
 use std::collections::BTreeMap;
 
@@ -23,13 +23,13 @@ pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// What it is.
+    /// Media type of the blob.
     pub media_type: String,
-    /// Its name.
+    /// Digest of the blob, which is also its name.
     pub digest: Digest,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Remarks, such as the tag in a layout's index.
+    /// Annotations, such as the tag in a layout's index.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
@@ -50,9 +50,9 @@ impl Descriptor {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
-    /// 2.
+    /// Version of the schema: always 2.
     pub schema_version: u32,
-    /// [`MANIFEST`].
+    /// Media type: [`MANIFEST`].
     #[serde(default)]
     pub media_type: String,
     /// The config blob.
@@ -60,12 +60,12 @@ pub struct Manifest {
     /// The layers' blobs from the bottom up.
     #[serde(default, deserialize_with = "null_is_default")]
     pub layers: Vec<Descriptor>,
-    /// Remarks on the image.
+    /// Annotations of the image.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
-/// The config blob of `spec`.
+/// Returns the config blob of `spec`.
 pub fn config(spec: &ImageSpec) -> Vec<u8> {
     #[derive(Serialize)]
     struct Config<'s> {
@@ -77,7 +77,7 @@ pub fn config(spec: &ImageSpec) -> Vec<u8> {
         variant: &'s str,
         config: &'s ImageConfig,
         rootfs: RootFs,
-        // An image without history makes some tools complain (nix2container#57).
+        // Some tools warn about an image without history (nix2container#57).
         #[serde(skip_serializing_if = "Vec::is_empty")]
         history: Vec<&'s History>,
     }
@@ -101,7 +101,7 @@ pub fn config(spec: &ImageSpec) -> Vec<u8> {
     })
 }
 
-/// The manifest of `spec` with these blobs for its layers.
+/// Returns the manifest of `spec` with these layer blobs.
 pub fn manifest(spec: &ImageSpec, layers: Vec<Descriptor>) -> Manifest {
     Manifest {
         schema_version: 2,
@@ -112,7 +112,7 @@ pub fn manifest(spec: &ImageSpec, layers: Vec<Descriptor>) -> Manifest {
     }
 }
 
-/// The manifest of `spec` with the digests and sizes that it records.
+/// Returns the manifest of `spec` with the digests and sizes that it records.
 pub fn manifest_of(spec: &ImageSpec) -> Manifest {
     let layers = spec.layers.iter().map(|layer| Descriptor::new(&layer.media_type, layer.digest, layer.size));
     manifest(spec, layers.collect())

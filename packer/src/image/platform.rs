@@ -1,4 +1,4 @@
-//! Which processor and system an image is for: OCI's names (Go's), and the ways in which Nix and people spell them.
+//! Processor and system of an image: the names that OCI takes from Go, and the spellings of Nix and of users.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::go_json::null_is_default;
 use crate::wording;
 
-/// Go's names of processors. Source: Go's `internal/syslist`, `knownArch`, and gccgo's additions, for which Debian has images.
+/// Go's names of processors. Source: Go's `internal/syslist`, `knownArch`, and gccgo's additions, for which Debian has
+/// images.
 const PROCESSORS: [&str; 30] = [
     "386",
     "alpha",
@@ -43,16 +44,16 @@ const PROCESSORS: [&str; 30] = [
     "wasm",
 ];
 
-/// Go's ports, the names that are worth a proposal. Source: `go tool dist list`; nixpkgs' `go.GOARCH` has no others.
+/// Go's ports, which messages suggest. Source: `go tool dist list`; nixpkgs' `go.GOARCH` has no others.
 const PORTS: [&str; 14] = [
     "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le",
     "riscv64", "s390x", "wasm",
 ];
 
-/// Others for which Debian or Nix builds programs. Go's remaining names are reserved, and no image has them.
+/// Other processors for which Debian or Nix builds programs. Go's remaining names are reserved, and no image has them.
 const OTHER_PORTS: [&str; 6] = ["alpha", "ia64", "m68k", "ppc", "sh", "sparc64"];
 
-/// The system that images are for unless a spec says otherwise.
+/// System of an image unless a spec names another.
 pub const LINUX: &str = "linux";
 
 /// A processor: OCI's `architecture` and `variant`.
@@ -65,12 +66,14 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// Reads the argument `arch`: OCI's name of a processor that images are made for, perhaps with a variant, as in `arm/v7`.
+    /// Reads the argument `arch`: OCI's name of a processor that images are made for, optionally with a variant, such as
+    /// `arm/v7`.
     pub fn from_arch(text: &str) -> Result<Self> {
         Self::one_of(&[&PORTS[..], &OTHER_PORTS].concat(), text)
     }
 
-    /// As [`Processor::from_arch`], of any processor that has a name: as nix2container takes it, and as images of others have it.
+    /// Like [`Processor::from_arch`], but accepts any processor that has a name, as nix2container does and as existing
+    /// images need.
     pub fn from_any_arch(text: &str) -> Result<Self> {
         Self::one_of(&PROCESSORS, text)
     }
@@ -90,7 +93,7 @@ impl Processor {
             let near = near.map(|name| format!("did you mean {name:?}? ")).unwrap_or_default();
             return wrong(format!("{near}expected OCI's name of a processor, as {}", PORTS.join(", ")));
         }
-        // Those of ARM and x86 are versions.
+        // Variants of ARM and x86 processors are versions.
         let is_version = |variant: &str| {
             variant.strip_prefix('v').is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit()))
         };
@@ -108,7 +111,7 @@ impl Processor {
         }
     }
 
-    /// The processor of a Nix system such as `x86_64-linux`.
+    /// Returns the processor of a Nix system such as `x86_64-linux`.
     pub fn of_system(system: &str) -> Result<Self> {
         let (arch, variant) = match system.split('-').next().unwrap_or_default() {
             "x86_64" => ("amd64", ""),
@@ -117,7 +120,7 @@ impl Processor {
             "armv5tel" => ("arm", "v5"),
             "armv6l" => ("arm", "v6"),
             "armv7a" | "armv7l" => ("arm", "v7"),
-            // What Rust calls a machine of any of them.
+            // Rust's name for a machine of any 32-bit ARM variant.
             "arm" => ("arm", ""),
             "riscv64" => ("riscv64", ""),
             "powerpc64" => ("ppc64", ""),
@@ -136,13 +139,13 @@ impl Processor {
         Ok(Self { arch: arch.into(), variant: variant.into() })
     }
 
-    /// The processor of this machine.
+    /// Returns the processor of this machine.
     pub fn of_this_machine() -> Result<Self> {
         Self::of_system(std::env::consts::ARCH)
     }
 
-    /// Whether programs for `other` run here, as far as the two names tell. Of 32-bit ARM a later variant runs earlier
-    /// ones; other variants are not compared, for tools disagree on when to write them.
+    /// Returns whether programs for `other` run on this processor, judging by the names. A later variant of 32-bit ARM runs
+    /// programs for earlier ones. Other variants are not compared, because tools disagree on when to write them.
     pub fn runs(&self, other: &Self) -> bool {
         let number = |processor: &Self| processor.variant.strip_prefix('v')?.parse::<u32>().ok();
         let later = match (number(self), number(other)) {
@@ -160,31 +163,31 @@ impl fmt::Display for Processor {
     }
 }
 
-/// OCI's `platform`: what an entry of an index is for.
+/// OCI's `platform`: the operating system and processor that an index entry is for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Platform {
     /// The operating system, such as `linux`.
     #[serde(deserialize_with = "null_is_default")]
     pub os: String,
-    /// As in [`Processor`].
+    /// OCI's architecture: see [`Processor`].
     #[serde(deserialize_with = "null_is_default")]
     pub architecture: String,
-    /// As in [`Processor`].
+    /// OCI's variant: see [`Processor`].
     #[serde(deserialize_with = "null_is_default")]
     pub variant: String,
 }
 
 impl Platform {
-    /// The processor alone.
+    /// Returns the processor of the platform.
     pub fn processor(&self) -> Processor {
         Processor { arch: self.architecture.clone(), variant: self.variant.clone() }
     }
 
-    /// The platform as text without the system where that is Linux, or not known: `arm/v7`, `windows/amd64`.
+    /// Returns the platform as text, such as `arm/v7` or `windows/amd64`. Omits the system if it is Linux or unknown.
     pub fn short(&self) -> String {
         let processor = self.processor();
-        // Before a variant, a name that is no processor's would be read as a system's.
+        // An unknown processor name before a variant would be read as a system.
         let is_plain = self.variant.is_empty() || PROCESSORS.contains(&self.architecture.as_str());
         match self.os.as_str() {
             "" | LINUX if is_plain => processor.to_string(),
@@ -193,7 +196,7 @@ impl Platform {
         }
     }
 
-    /// What [`Platform::short`] has written.
+    /// Reads the result of [`Platform::short`].
     pub fn from_short(text: &str) -> Self {
         let parts: Vec<&str> = text.splitn(3, '/').collect();
         let (os, architecture, variant) = match parts[..] {
@@ -205,7 +208,7 @@ impl Platform {
         Self { os: os.into(), architecture: architecture.into(), variant: variant.into() }
     }
 
-    /// The platform with OCI's names, where tools have written others, such as `aarch64`.
+    /// Returns the platform with OCI's names. Replaces the names that some tools write, such as `aarch64`.
     #[must_use]
     pub fn canonical(self) -> Self {
         let known = PROCESSORS.contains(&self.architecture.as_str());
@@ -219,18 +222,19 @@ impl Platform {
         }
     }
 
-    /// Whether programs of an image for `self` run on `wanted`.
+    /// Returns whether programs of an image for `self` run on `wanted`.
     pub fn is(&self, wanted: &Self) -> bool {
         self.os == wanted.os && wanted.processor().runs(&self.processor())
     }
 
-    /// The variant as a number; every 64-bit ARM is a v8.
+    /// Returns the variant as a number. Every 64-bit ARM is a v8.
     pub(super) fn variant_number(&self) -> u32 {
         let number = self.variant.strip_prefix('v').and_then(|number| number.parse().ok());
         number.unwrap_or(if self.architecture == "arm64" { 8 } else { 0 })
     }
 
-    /// Whether it is what builders write for entries that are no images: `unknown/unknown`, for attestations.
+    /// Returns whether the platform is `unknown/unknown`, which builders write for entries that are not images, such as
+    /// attestations.
     pub(super) fn is_unknown(&self) -> bool {
         self.os == "unknown" || self.architecture == "unknown"
     }
@@ -262,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_system_of_nix_is_a_platform() {
+    fn nix_systems_are_read_as_platforms() {
         for (text, expected) in [
             ("x86_64-linux", "linux/amd64"),
             ("armv7l-linux", "linux/arm/v7"),
@@ -276,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn processors_of_systems_have_ocis_names_and_variants() {
+    fn processors_of_nix_systems_have_oci_names_and_variants() {
         for (system, expected) in [
             ("x86_64-linux", "amd64"),
             ("aarch64-linux", "arm64"),
@@ -296,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn an_arch_that_is_none_is_told_the_right_name() {
+    fn an_unknown_arch_is_reported_with_the_right_name() {
         let error = |text: &str| Processor::from_arch(text).unwrap_err().to_string();
         for (text, meant) in
             [("x86_64", "amd64"), ("aarch64-linux", "arm64"), ("AARCH64", "arm64"), ("armv7l", "arm/v7")]

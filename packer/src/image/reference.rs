@@ -1,5 +1,5 @@
-//! What registries and engines take as an image's name and tag. Source: distribution-spec, "Pulling manifests", and the
-//! grammar in github.com/distribution/reference for the registry's host ahead of the name.
+//! Rules for an image's name and tag. Source: distribution-spec, "Pulling manifests", and for the registry's host before the
+//! name, the grammar in github.com/distribution/reference.
 
 use std::sync::LazyLock;
 
@@ -8,7 +8,7 @@ use regex::Regex;
 use crate::error::{Error, Result};
 use crate::wording::quoted;
 
-/// The most bytes in a name.
+/// Maximum number of bytes in a name.
 const NAME_BYTES: usize = 255;
 
 static NAME: LazyLock<Regex> = LazyLock::new(|| {
@@ -21,7 +21,7 @@ static NAME: LazyLock<Regex> = LazyLock::new(|| {
 static TAG: LazyLock<Regex> =
     LazyLock::new(|| Regex::new("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$").expect("it is a regular expression"));
 
-/// The name as registries have it: in lower case, checked. It may begin with a registry's host, as in
+/// Checks a name and returns it in lower case, as registries require. It may begin with a registry's host, as in
 /// `ghcr.io/nixply/hello`.
 pub fn canonical_name(name: &str) -> Result<String> {
     let lower = name.to_ascii_lowercase();
@@ -31,11 +31,11 @@ pub fn canonical_name(name: &str) -> Result<String> {
     Err(Error::invalid(
         format!("image name {}", quoted(name)),
         "registries take parts of letters and digits with single '.', '_', '__' or dashes between them, joined by '/', \
-         255 bytes at most, as in \"hello\" or \"ghcr.io/nixply/hello\"; a tag is an argument of its own",
+         255 bytes at most, as in \"hello\" or \"ghcr.io/nixply/hello\"; pass the tag as a separate argument",
     ))
 }
 
-/// Checks a name that is used as it is. Only the registry's host may have capital letters.
+/// Checks a name that is used unchanged. Only the registry's host may have capital letters.
 pub fn check_name(name: &str) -> Result<()> {
     canonical_name(name)?;
     let (_, path) = name.split_once('/').unwrap_or(("", name));
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_what_registries_take() {
+    fn names_follow_the_rules_of_registries() {
         for (name, canonical) in [
             ("hello", "hello"),
             ("Registry/Some-Image", "registry/some-image"),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_what_registries_take() {
+    fn tags_follow_the_rules_of_registries() {
         let (most, more) = ("t".repeat(128), "t".repeat(129));
         for tag in ["latest", "_", "V1.0-rc.1", &most] {
             check_tag(tag).unwrap();

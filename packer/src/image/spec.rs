@@ -1,5 +1,5 @@
-//! nix2container's files: `layers.json` (a list of [`Layer`]) and `image.json` ([`ImageSpec`]), read and written with
-//! its bytes. Source: its `types/types.go`.
+//! nix2container's files: `layers.json` (a list of [`Layer`]) and `image.json` ([`ImageSpec`]), read and written byte for
+//! byte like nix2container. Source: its `types/types.go`.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,41 +16,42 @@ use crate::go_json::null_is_default;
 use crate::layer::PlannedPath;
 use crate::{document, go_json, wording};
 
-/// The time that an image has when nobody gives one: Go's zero time.
+/// Creation time of an image if none is given: Go's zero time.
 pub const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
-/// A layer as the spec describes it: its digests, and either the store paths that it is made of or the file that it is.
+/// A layer in a spec: its digests, and either the store paths that it is made from or the file that contains it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
-    /// Of the blob.
+    /// Digest of the blob.
     pub digest: Digest,
-    /// The blob's size in bytes.
+    /// Size of the blob in bytes.
     #[serde(default)]
     pub size: u64,
-    /// Of the uncompressed tar stream. One value; the plural is nix2container's.
+    /// Digest of the uncompressed tar stream. A single value; the plural name is nix2container's.
     #[serde(rename = "diff_ids")]
     pub diff_id: DiffId,
-    /// The store paths in the layer, in plan order. None for a layer of a base image.
+    /// Store paths in the layer, in plan order. Empty for a layer of a base image.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<PlannedPath>,
-    /// OCI's media type of the blob.
+    /// OCI media type of the blob.
     #[serde(rename = "mediatype")]
     pub media_type: String,
-    /// The blob's file, where it is kept in one.
+    /// File of the blob, if the blob is kept in one.
     #[serde(default, rename = "layer-path", skip_serializing_if = "Option::is_none")]
     pub layer_path: Option<String>,
-    /// How `paths` were compressed into the blob; absent for plain tar and for blobs kept in a file. Ours, not
-    /// nix2container's.
+    /// Codec that compresses `paths` into the blob. Absent for plain tar and for blobs kept in a file. An extension of
+    /// nixply to nix2container's format.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<Codec>,
-    /// What the blob depends on, where it is compressed: with it, another machine knows the layer when it meets it in another
-    /// image ([`Cache::import`](crate::cache::Cache::import)). Ours, too.
+    /// Key of a compressed blob: a hash of everything that the blob depends on. With it, another machine recognizes the
+    /// layer in another image ([`Cache::import`](crate::cache::Cache::import)). An extension of nixply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<LayerKey>,
-    /// The entry in the config's history.
+    /// Entry in the config's history.
     #[serde(default, rename = "History", deserialize_with = "null_is_default")]
     pub history: History,
-    /// Entries of a base image's history that have no layer and stand between the layer below and this one's. Ours.
+    /// Entries of a base image's history that have no layer and come between the layer below and this one. An extension of
+    /// nixply.
     #[serde(
         default,
         deserialize_with = "null_is_default",
@@ -58,7 +59,8 @@ pub struct Layer {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub history_before: Vec<History>,
-    /// The same after this one's, where no layer of the base image follows. Ours.
+    /// Entries of a base image's history that have no layer and come after this layer, if it is the base image's last. An
+    /// extension of nixply.
     #[serde(
         default,
         deserialize_with = "null_is_default",
@@ -69,7 +71,7 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// What a registry is sent: `tar`, or the codec's name.
+    /// Returns the compression of the blob in a registry: `tar`, or the codec's name.
     pub fn encoding(&self) -> &'static str {
         match self.media_type.rsplit(['+', '.']).next() {
             Some("gzip") => "gzip",
@@ -78,12 +80,12 @@ impl Layer {
         }
     }
 
-    /// The layer's part of the config's history.
+    /// Returns the layer's entries in the config's history.
     pub(crate) fn history(&self) -> impl Iterator<Item = &History> {
         self.history_before.iter().chain([&self.history]).chain(&self.history_after)
     }
 
-    /// Checks that the blob's file, if it is kept in one, has a name that a file can have.
+    /// Checks that the blob's file, if any, has a valid file name.
     fn check_file(&self, at: usize) -> Result<()> {
         match self.layer_path.as_deref().filter(|file| file.is_empty() || file.contains('\0')) {
             None => Ok(()),
@@ -94,27 +96,27 @@ impl Layer {
         }
     }
 
-    /// Whether the layer's files can lie anywhere: it has rewritten paths, or it is a base image's. Store paths that keep
-    /// their place meet nothing but themselves.
+    /// Returns whether the layer may have files anywhere: it has rewritten paths, or comes from a base image. Store paths
+    /// that keep their place can only conflict with themselves.
     pub(crate) fn is_placed_freely(&self) -> bool {
         self.paths.is_empty() || !self.paths.iter().all(PlannedPath::keeps_place)
     }
 }
 
-/// Who made a layer, and how: image-spec's history entry.
+/// Author and command of a layer: image-spec's history entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct History {
-    /// When, as RFC 3339.
+    /// Time of creation, in RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
-    /// The command.
+    /// Command that created the layer.
     #[serde(deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub created_by: String,
-    /// The author.
+    /// Author.
     #[serde(deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub author: String,
-    /// A comment.
+    /// Comment.
     #[serde(deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub comment: String,
     /// Whether the entry has no layer.
@@ -128,20 +130,20 @@ pub struct History {
 pub struct ImageSpec {
     /// The format's version: 1.
     pub version: u32,
-    /// What a runtime does with it.
+    /// Settings for the runtime.
     pub config: ImageConfig,
-    /// From the bottom up.
+    /// Layers from the bottom up.
     pub layers: Vec<Layer>,
-    /// OCI's architecture name, such as `amd64`, perhaps with a variant, as in `arm/v7`; ahead of it the system where that is
-    /// not Linux, as in `windows/amd64`: see [`ImageSpec::platform`].
+    /// OCI's architecture name, such as `amd64`, optionally with a variant, such as `arm/v7`. A system other than Linux
+    /// comes before it, as in `windows/amd64`: see [`ImageSpec::platform`].
     pub arch: String,
-    /// RFC 3339.
+    /// Time of creation, in RFC 3339.
     pub created: Option<String>,
-    /// The manifest's annotations. Ours, not nix2container's.
+    /// Annotations of the manifest. An extension of nixply to nix2container's format.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// The spec's fields as JSON has them.
+/// Fields of the spec in JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(
     rename = "ImageSpec",
@@ -159,10 +161,10 @@ struct Fields<C, L> {
     created: Option<String>,
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<String, String>,
-    /// The operating system where it is not Linux, as that of a base image may be. Ours.
+    /// Operating system, if it is not Linux, as for some base images. An extension of nixply.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     os: String,
-    /// Ours.
+    /// Variant of the processor. An extension of nixply.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     variant: String,
 }
@@ -192,19 +194,19 @@ impl Serialize for ImageSpec {
     }
 }
 
-/// Reads `layers.json`. `name` is for messages.
+/// Reads `layers.json`. `name` is used in messages.
 pub fn read_layers(json: &str, name: &str) -> Result<Vec<Layer>> {
     let layers: Option<Vec<Layer>> = document::read(json, name)?;
     Ok(layers.unwrap_or_default())
 }
 
-/// Writes `layers.json`. No layers are an empty list where nix2container writes null (its #209).
+/// Writes `layers.json`. Without layers, writes an empty list, while nix2container writes null (its #209).
 pub fn write_layers(layers: &[Layer]) -> Vec<u8> {
     go_json::indented(&layers)
 }
 
 impl ImageSpec {
-    /// Reads `image.json`. `name` is for messages.
+    /// Reads `image.json`. `name` is used in messages.
     pub fn read(json: &str, name: &str) -> Result<Self> {
         let value = document::parse(json, name)?;
         if value.get("schemaVersion").is_some() {
@@ -220,8 +222,8 @@ impl ImageSpec {
         Ok(spec)
     }
 
-    /// Checks that all paths are store paths of one store, whichever it is, and that layers' files have names: for commands that
-    /// read none of them. `name` is for messages.
+    /// Checks that all paths are store paths of the same store, and that layers' files have valid names. The store may be
+    /// any. For commands that read none of these files. `name` is used in messages.
     pub fn check_names(&self, name: &str) -> Result<()> {
         let mut store: Option<Store> = None;
         for (at, layer) in self.layers.iter().enumerate() {
@@ -240,9 +242,9 @@ impl ImageSpec {
         Ok(())
     }
 
-    /// Checks that nothing of the image lies outside of `store`, for a spec of which nobody knows who wrote it: whoever
-    /// receives the image would receive any file of this machine that the spec names. `outside` allows blobs' files
-    /// (`layer-path`) to lie anywhere.
+    /// Checks that everything in the image comes from `store`. For specs from an unknown author: without this check, the
+    /// recipients of the image would get any file of this machine that the spec names. `outside` allows blobs' files
+    /// (`layer-path`) anywhere.
     pub fn check_paths(&self, store: &Store, outside: bool) -> Result<()> {
         for (at, layer) in self.layers.iter().enumerate() {
             let wrong = |error| Error::OutsideStore { layer: at, source: Box::new(error) };
@@ -261,7 +263,7 @@ impl ImageSpec {
         Ok(())
     }
 
-    /// What the image's programs run on. The architecture is empty where nobody has recorded one.
+    /// Returns the platform of the image's programs. The architecture is empty if none is recorded.
     pub fn platform(&self) -> Platform {
         Platform::from_short(&self.arch)
     }
@@ -271,7 +273,7 @@ impl ImageSpec {
         go_json::indented(self)
     }
 
-    /// Adds layers as [`ImageSpec::push`] adds each.
+    /// Adds layers, each like [`ImageSpec::push`].
     pub fn extend(&mut self, layers: impl IntoIterator<Item = Layer>) {
         let numbered = || self.layers.iter().enumerate();
         let mut last: HashMap<Digest, usize> = numbered().map(|(at, layer)| (layer.digest, at)).collect();
@@ -290,8 +292,8 @@ impl ImageSpec {
         }
     }
 
-    /// Adds a layer unless the image has its blob already (nix2container#186, #187). It is added a second time where a
-    /// layer in between could have put something else into its places: dropped, the image would have that instead.
+    /// Adds a layer unless the image already has its blob (nix2container#186, #187). Adds it again if a layer in between
+    /// could have replaced some of its files: otherwise the image would contain the replacements.
     pub fn push(&mut self, layer: Layer) {
         let there = self.layers.iter().rposition(|there| there.digest == layer.digest);
         let covered = |there: usize| self.layers[there + 1..].iter().any(Layer::is_placed_freely);
@@ -299,9 +301,9 @@ impl ImageSpec {
             self.layers.push(layer);
             return;
         }
-        // Of a base image's layer the history stays.
-        let is_told = layer.layer_path.is_some() && layer.history != History::default();
-        if let Some(last) = self.layers.last_mut().filter(|_| is_told) {
+        // Keeps the history of a base image's layer.
+        let has_history = layer.layer_path.is_some() && layer.history != History::default();
+        if let Some(last) = self.layers.last_mut().filter(|_| has_history) {
             let entry = History { empty_layer: true, ..layer.history };
             last.history_after
                 .extend(layer.history_before.into_iter().chain([entry]).chain(layer.history_after));
@@ -309,7 +311,8 @@ impl ImageSpec {
     }
 }
 
-/// Checks a time and writes it as Go's `Time.MarshalJSON` does after `time.Parse(time.RFC3339, …)`. `what` is for messages.
+/// Checks a time, and returns it as Go's `Time.MarshalJSON` writes it after `time.Parse(time.RFC3339, …)`. `what` is used in
+/// messages.
 pub fn canonical_time(what: &str, text: &str) -> Result<String> {
     let wrong = || {
         Error::invalid(
@@ -350,7 +353,7 @@ pub fn canonical_time(what: &str, text: &str) -> Result<String> {
     Ok(format!("{:04}-{}{dot}{fraction}{offset}", civil.year(), &text[5..19]))
 }
 
-/// jiff takes a leap second for the one before it; Go refuses it.
+/// jiff accepts a leap second as the second before it; Go refuses it.
 fn rest_second(text: &str) -> i8 {
     text[17..19].parse().unwrap_or(-1)
 }
@@ -372,9 +375,9 @@ mod tests {
         spec.push(layer("a"));
         spec.push(layer("b"));
         assert_eq!(spec.layers.len(), 1, "nix2container#187");
-        let told: Vec<_> =
+        let history: Vec<_> =
             spec.layers[0].history().map(|entry| (entry.created_by.as_str(), entry.empty_layer)).collect();
-        assert_eq!(told, [("a", false), ("after a", true), ("b", true), ("after b", true)]);
+        assert_eq!(history, [("a", false), ("after a", true), ("b", true), ("after b", true)]);
     }
 
     #[test]
@@ -405,7 +408,7 @@ mod tests {
         }
     }
 
-    /// Layers files and images that others write (G15).
+    /// Layer files and images written by other tools (G15).
     #[test]
     fn g15_null_and_missing_fields_are_read() {
         assert!(read_layers("null", "layers.json").unwrap().is_empty());

@@ -1,5 +1,5 @@
-//! The directories and links of layers, the lower ones first: where an engine finds a base image's files. Files' contents
-//! are skipped, so memory goes with the number of directories and links alone, and is bounded.
+//! The directories and links of layers, from the lowest layer up: they determine where an engine places files on top of a
+//! base image. File contents are skipped, so memory depends only on the number of directories and links, and is bounded.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
@@ -11,36 +11,37 @@ use super::layer_file::LayerFile;
 use crate::control::Control;
 use crate::error::{Error, Result};
 
-/// The most links that lead on to each other, as in Linux.
+/// Maximum number of links to follow for one path, as in Linux.
 const MOST_LINKS: usize = 40;
 
-/// The most bytes of names and targets of one image: ten times Debian's with a desktop. Beyond it a layer is no layer.
+/// Maximum number of bytes in one image's names and targets: ten times as many as in a Debian desktop. A file with more is
+/// not a layer.
 const MOST_BYTES: usize = 64 << 20;
 
-/// The most bytes of a name that stands ahead of its file's header.
+/// Maximum size of a name that comes before its file's header, in bytes.
 const MOST_NAME_BYTES: u64 = 1 << 20;
 
-/// The most bytes of names in the cache.
+/// Maximum number of bytes of names in the cache.
 const MOST_CACHED_BYTES: usize = 8 << 20;
 
-/// What stands for a directory with something in it, and ahead of a link's target, in the cache.
+/// Marks in the cache: a directory that is not empty, and the prefix of a link's target.
 const FULL: &str = "*";
 const LINK: &str = "@";
 
-/// What is at a place.
+/// A directory or link in an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Node {
     Directory {
-        /// Whether anything is in it.
+        /// Whether the directory is not empty.
         has_files: bool,
     },
     Link {
-        /// As it is written.
+        /// Target as written in the layer.
         target: Vec<u8>,
     },
 }
 
-/// Directories and links by their places, such as `usr/bin`.
+/// Directories and links by path, such as `usr/bin`.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
     nodes: BTreeMap<Vec<u8>, Node>,
@@ -53,12 +54,12 @@ enum Change {
     File(Vec<u8>),
     /// A whiteout of one name.
     Removed(Vec<u8>),
-    /// A whiteout of all that layers below have in a directory.
+    /// A whiteout of everything that layers below have in a directory.
     Emptied(Vec<u8>),
 }
 
 impl Tree {
-    /// Adds the layer in a file, on top of those that are there.
+    /// Adds the layer in a file on top of the existing ones.
     pub(crate) fn add_layer(&mut self, file: LayerFile, control: &Control<'_>) -> Result<()> {
         let path = file.path().to_owned();
         let failed = |source| Error::io("read the layer", &path, source);
@@ -66,7 +67,7 @@ impl Tree {
         let mut archive = tar::Archive::new(blob::tar_stream(file, control)?);
         let (mut name, mut target) = (None, None);
         let mut read = 0;
-        // Names ahead of headers are read here, where their length is bounded.
+        // Reads the names before headers here, to limit their length.
         for entry in archive.entries().map_err(failed)?.raw(true) {
             control.check()?;
             let mut entry = entry.map_err(failed)?;
@@ -100,7 +101,7 @@ impl Tree {
             let Some(place) = place else { continue };
             read += place.len() + target.as_ref().map_or(0, Vec::len);
             if self.bytes + read > MOST_BYTES {
-                let why = "it has more names than an image's layers have";
+                let why = "its names are larger than those of any image";
                 return Err(Error::invalid(format!("layer file {}", path.display()), why));
             }
             changes.push(match (kind, split(&place)) {
@@ -114,7 +115,7 @@ impl Tree {
             });
         }
         self.bytes += read;
-        // Whiteouts are of the layers below, wherever they stand among the layer's own entries.
+        // Whiteouts apply to the layers below, wherever they occur among the layer's own entries.
         let (whiteouts, own): (Vec<_>, Vec<_>) =
             changes.into_iter().partition(|change| matches!(change, Change::Removed(_) | Change::Emptied(_)));
         whiteouts.into_iter().chain(own).for_each(|change| self.apply(change));
@@ -143,7 +144,7 @@ impl Tree {
             Change::Node(place, node) => {
                 self.note_parents(&place);
                 match (&node, self.nodes.get(&place)) {
-                    // It stays what it is, with what is in it.
+                    // The existing directory keeps its content.
                     (Node::Directory { .. }, Some(Node::Directory { .. })) => {}
                     _ => {
                         self.remove_below(&place);
@@ -154,14 +155,14 @@ impl Tree {
         }
     }
 
-    /// The directories above a place are there, whether or not the layer names them.
+    /// Adds the directories above a path, which exist whether or not the layer names them.
     fn note_parents(&mut self, place: &[u8]) {
         let mut parent = split(place).0;
         while !parent.is_empty() {
             match self.nodes.get_mut(parent) {
                 Some(Node::Directory { has_files: true }) => return,
                 Some(Node::Directory { has_files }) => *has_files = true,
-                // Engines unpack through a link, or put a directory in its place.
+                // Engines unpack through a link, or replace it with a directory.
                 Some(Node::Link { .. }) => return,
                 None => {
                     self.nodes.insert(parent.to_vec(), Node::Directory { has_files: true });
@@ -185,7 +186,8 @@ impl Tree {
         }
     }
 
-    /// The tree for the cache; none where a name is not UTF-8, or there are more than an entry can have.
+    /// Returns the tree in the cache's form. Returns none if a name is not UTF-8, or if the names exceed the size of an
+    /// entry.
     pub(crate) fn to_text(&self) -> Option<BTreeMap<String, String>> {
         let text = |(place, node): (&Vec<u8>, &Node)| {
             let node = match node {
@@ -198,7 +200,7 @@ impl Tree {
         (self.bytes < MOST_CACHED_BYTES).then(|| self.nodes.iter().map(text).collect())?
     }
 
-    /// What [`Tree::to_text`] has written.
+    /// Reads the result of [`Tree::to_text`].
     pub(crate) fn from_text(text: BTreeMap<String, String>) -> Self {
         let node = |(place, node): (String, String)| {
             let node = match node.strip_prefix(LINK) {
@@ -210,12 +212,12 @@ impl Tree {
         Self { nodes: text.into_iter().map(node).collect(), bytes: 0 }
     }
 
-    /// All directories and links, in byte order of their places.
+    /// Returns all directories and links, in byte order of their paths.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = (&[u8], &Node)> {
         self.nodes.iter().map(|(place, node)| (&place[..], node))
     }
 
-    /// Returns the directory that `place` is or leads to. Links are followed within the image.
+    /// Returns the directory at `place`, following links within the image.
     pub(crate) fn directory(&self, place: &[u8]) -> Option<Vec<u8>> {
         self.resolved(Vec::new(), parts(place))
     }
@@ -263,14 +265,15 @@ fn parts(path: &[u8]) -> VecDeque<Vec<u8>> {
     path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect()
 }
 
-/// A place without a slash around it and without `.`; none for the root, and for one that leads up.
+/// Returns a path without leading and trailing slashes and without `.`. Returns none for the root, and for a path that leads
+/// up.
 fn clean(name: &[u8]) -> Option<Vec<u8>> {
     let parts: Vec<&[u8]> =
         name.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").collect();
     (!parts.is_empty() && !parts.contains(&&b".."[..])).then(|| parts.join(&b'/'))
 }
 
-/// A place's directory, and its name in it.
+/// Returns a path's directory and its name in it.
 pub(crate) fn split(place: &[u8]) -> (&[u8], &[u8]) {
     match place.iter().rposition(|byte| *byte == b'/') {
         Some(at) => (&place[..at], &place[at + 1..]),
@@ -290,7 +293,7 @@ mod tests {
     use super::*;
     use crate::closure::Store;
 
-    /// A layer of these entries: `name/`, `name -> target`, or a file.
+    /// Returns a layer with these entries: `name/`, `name -> target`, or a file.
     fn layer(entries: &[&str]) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         let mut builder = tar::Builder::new(Vec::new());
@@ -367,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_followed_within_the_image() {
+    fn directory_follows_links_within_the_image() {
         let tree = tree(&[&[
             "usr/bin/",
             "bin -> usr/bin",

@@ -1,4 +1,5 @@
-//! nix2container's own unit tests (G1 to G8): the same layers, byte for byte. They name files by other paths than store paths.
+//! nix2container's own unit tests (G1 to G8): they expect the same layers, byte for byte. They use file paths that are not
+//! store paths.
 
 #[path = "../../tests/trees/mod.rs"]
 mod trees;
@@ -41,7 +42,8 @@ fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// nix2container's unit tests run in its `nix` folder, on files that they name relative to it.
+/// Returns a store like the one of nix2container's unit tests, which run in its `nix` directory and use paths relative to
+/// it.
 fn upstream_store() -> (tempfile::TempDir, Store) {
     let temporary = tempfile::tempdir().unwrap();
     let data = temporary.path();
@@ -141,7 +143,7 @@ fn entries(paths: &[&str], store: &Store) -> Vec<(String, u32)> {
     archive.entries().unwrap().map(|entry| read(entry.unwrap())).collect()
 }
 
-/// TestGraph and TestWalkGraph: parents are made, siblings are sorted.
+/// TestGraph and TestWalkGraph: parents are added, siblings are sorted.
 #[test]
 fn g5_g7_parents_first_and_sorted() {
     let temporary = tempfile::tempdir().unwrap();

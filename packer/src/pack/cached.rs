@@ -1,4 +1,4 @@
-//! A blob whose segments the cache has: read at any place, without being packed and without being copied anywhere first.
+//! A blob whose segments are all in the cache. It can be read at any offset, without packing it or copying it first.
 
 use std::sync::atomic::AtomicBool;
 
@@ -11,11 +11,11 @@ use crate::layer::PackedLayer;
 use crate::layer_path::LayerPath;
 use crate::tar::{Fill, Reading};
 
-/// Where a blob's bytes are.
+/// A layer's blob in the cache.
 #[derive(Debug)]
 pub struct CachedBlob {
     cache: Cache,
-    /// Each part with the place of its first byte, in order.
+    /// Parts in order, each with the offset of its first byte.
     parts: Vec<(u64, Part)>,
     size: u64,
     packed: PackedLayer,
@@ -23,15 +23,15 @@ pub struct CachedBlob {
 
 #[derive(Debug)]
 enum Part {
-    /// Headers of parents, end blocks: no store path's.
+    /// Bytes that do not belong to a store path: parents' headers and end blocks.
     Bytes(Vec<u8>),
     Segment(SegmentKey),
 }
 
 impl CachedBlob {
-    /// The blob of a layer; none where the cache does not have all of it now.
+    /// Finds the blob of a layer. Returns none if the cache does not have all of it now.
     pub(super) fn find(cache: &Cache, paths: &[LayerPath], codec: Codec) -> Result<Option<Self>> {
-        // Uncompressed segments are not kept: the store has them.
+        // Uncompressed segments are not cached: the store has their content.
         if codec == Codec::None {
             return Ok(None);
         }
@@ -57,18 +57,18 @@ impl CachedBlob {
         Ok((size == packed.size).then(|| Self { cache: cache.clone(), parts, size, packed }))
     }
 
-    /// What packing gave when the layer was made.
+    /// Returns the digests and size from when the layer was packed.
     pub fn packed(&self) -> PackedLayer {
         self.packed
     }
 
-    /// The blob's size in bytes.
+    /// Returns the blob's size in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Bytes from `at` on: at least `least` of them unless the blob ends before, and at most a frame more. None where they
-    /// cannot be had any more: evicted, or damaged.
+    /// Returns bytes from offset `at` on: at least `least` of them unless the blob ends before, and at most one frame more.
+    /// Returns none if they are no longer available, because a segment was evicted or is damaged.
     pub fn read(&self, mut at: u64, least: usize) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         let mut number = self.parts.partition_point(|(start, _)| *start <= at).checked_sub(1)?;
@@ -81,7 +81,7 @@ impl CachedBlob {
             }
             at += (bytes.len() - before) as u64;
             let end = self.parts.get(number + 1).map_or(self.size, |(start, _)| *start);
-            // A segment that was made anew meanwhile is the same one, or this is no blob.
+            // Another process may have replaced the segment. If its size changed, it is not a segment of this blob.
             if at > end {
                 return None;
             }
@@ -93,8 +93,8 @@ impl CachedBlob {
         Some(bytes)
     }
 
-    /// At most `most` bytes from `at` on, and at least one; nothing is checked. For a caller that knows which bytes these are.
-    /// Reads no more than those bytes, where [`CachedBlob::read`] reads whole frames.
+    /// Returns at least one and at most `most` bytes from offset `at` on, without checking them. For callers that know the
+    /// expected bytes. Reads no more than those bytes, while [`CachedBlob::read`] reads whole frames.
     pub fn read_unchecked(&self, at: u64, most: usize) -> Option<Vec<u8>> {
         let number = self.parts.partition_point(|(start, _)| *start <= at).checked_sub(1)?;
         let (mut bytes, mut at, mut number) = (Vec::new(), at, number);
@@ -109,7 +109,7 @@ impl CachedBlob {
                 }
                 Part::Segment(key) => self.cache.segment(key)?.read_unchecked(from, left, &mut bytes)?,
             }
-            // A segment that was made anew meanwhile is the same one, or this is no blob.
+            // Another process may have replaced the segment. If its size changed, it is not a segment of this blob.
             if bytes.len() - before != left {
                 return None;
             }
@@ -119,7 +119,7 @@ impl CachedBlob {
     }
 }
 
-/// A part that is not read from anywhere.
+/// Makes a part that is not read from a file.
 fn made(pieces: &Pieces<'_>, at: usize, compressor: &Compressor) -> Result<Vec<u8>> {
     let stop = AtomicBool::new(false);
     let control = Control::new(&stop, &());

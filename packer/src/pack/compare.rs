@@ -87,7 +87,7 @@ fn is_same(
     let mut same = true;
     loop {
         control.check()?;
-        // Reads to the end, even if the segment differs: this checks the store path, too.
+        // Reads to the end even if the segment differs, because this also checks the store path.
         let (length, fill) = stream.fill(&mut plain, true)?;
         if same {
             same = match (segment.next(&mut compressed), fill) {
@@ -105,7 +105,7 @@ fn is_same(
         }
         if fill == Fill::End {
             if same {
-                // If the cache cannot be written, the old segment stays, which has the same bytes.
+                // If the cache cannot be written, the old segment stays. It has the same bytes.
                 let _ = copy.and_then(SegmentWriter::finish);
             }
             return Ok(same);

@@ -11,42 +11,42 @@ use crate::control::Control;
 use crate::cpu_permits::CpuPermits;
 use crate::error::{Error, Result};
 
-/// A layer that is to be packed.
+/// A layer to pack.
 pub(super) struct Job<'l> {
     pub(super) at: usize,
-    /// About how many bytes its stream will have.
+    /// Expected size of its stream in bytes, approximately.
     pub(super) expected: u64,
     pub(super) pieces: Pieces<'l>,
-    /// What the cache knows of it.
+    /// The cache's entry of the layer.
     pub(super) known: Option<KnownLayer>,
     pub(super) recorded: Option<Recorded<'l>>,
 }
 
 impl Job<'_> {
-    /// The layer's number for who listens.
+    /// Returns the layer's number in progress reports.
     pub(super) fn number(&self) -> usize {
         self.recorded.map_or(self.at, |recorded| recorded.place)
     }
 }
 
-/// What all layers of a call have in common.
+/// State that all layers of a call share.
 #[derive(Clone, Copy)]
 pub(super) struct Shared<'s> {
     pub(super) compressor: &'s Compressor,
     pub(super) cache: Option<&'s Cache>,
     pub(super) sink: &'s dyn BlobSink,
     pub(super) control: &'s Control<'s>,
-    /// None where the system gives no thread.
+    /// Thread pool; none if the system provides no threads.
     pub(super) pool: Option<&'s rayon::ThreadPool>,
     pub(super) permits: &'s CpuPermits,
-    /// The same, if the store is to be checked.
+    /// The permits, if the packer checks the store.
     pub(super) check: Option<&'s CpuPermits>,
-    /// The first layer that has failed.
+    /// Number of the first layer that has failed.
     pub(super) failed: &'s AtomicUsize,
 }
 
 impl Shared<'_> {
-    /// An error once the caller wants to stop, or nobody will ask for this layer.
+    /// Returns an error if the caller wants to stop, or if an earlier layer has failed, so that this layer is not needed.
     pub(super) fn check(&self, layer: usize) -> Result<()> {
         if self.failed.load(Ordering::Relaxed) < layer {
             return Err(Error::Interrupted);

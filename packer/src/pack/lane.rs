@@ -1,10 +1,11 @@
-//! One layer from its files to its digests. Three threads stand in a row (or one does it all, where the system gives no more): one reads frames ahead, one hashes them and
-//! hands them to the pool to be compressed, one takes them when they are compressed, in order. Frames go round, so their
-//! number bounds memory; with one layer and many threads all of them have work, and the hasher, which is the slowest of
-//! those that cannot be shared out, never waits for a directory to be listed.
+//! Packs one layer, from its files to its digests, with three threads: one reads frames ahead, one hashes them and passes
+//! them to the pool for compression, one takes the compressed frames in order. If the system provides no threads, the
+//! calling thread does all of it. Frames are reused, so their number bounds memory. With one layer and many threads, all
+//! threads have work, and the hasher never waits for a directory listing. The hasher matters most: of the steps that cannot
+//! run in parallel, it is the slowest.
 //!
-//! Where the cache has the hashers' states after the layer's first segments, hashing resumes there. If nobody wants the
-//! bytes, what comes before is not even read.
+//! If the cache has the hashers' states after the layer's first segments, hashing resumes there. If the sink does not need
+//! the bytes, the packer does not even read those segments.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -22,7 +23,7 @@ use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 use crate::layer::PackedLayer;
 
-/// Packs a layer. `most_frames` says how many frames it may have in work now.
+/// Packs a layer. `most_frames` returns the number of frames that the layer may have in flight now.
 pub(super) fn pack(
     job: &Job<'_>,
     shared: &Shared<'_>,
@@ -34,9 +35,10 @@ pub(super) fn pack(
     let codec = compressor.codec();
     let plain = codec == Codec::None;
     let writer = sink.open(job.at)?;
-    // With the result known from packing, the blob's own digest is proof enough: nothing need be decompressed to be hashed.
-    let told = job.known.filter(|_| !plain);
-    let known = told.filter(|known| known.proven).map(|known| known.packed);
+    // If the layer was packed before, the blob's own digest is sufficient proof: it needs no decompression to hash the tar
+    // stream.
+    let cached = job.known.filter(|_| !plain);
+    let known = cached.filter(|known| known.proven).map(|known| known.packed);
     let (chains, resumed) = match known {
         Some(_) => (Vec::new(), None),
         None => resume(job, cache),
@@ -55,7 +57,8 @@ pub(super) fn pack(
         let (filled, frames) = channel();
         let (hashed, done) = channel();
         thread::scope(|scope| {
-            // The frames' way back ends with the taker, so a reader never waits for one that has failed.
+            // The channel for reused frames closes when the taker ends, so the reader does not wait for a taker that has
+            // failed.
             let output = &mut output;
             let take = move || take(output, done, recycled, job, shared);
             let taker = thread::Builder::new().spawn_scoped(scope, take).ok()?;
@@ -63,7 +66,7 @@ pub(super) fn pack(
             let read = move || read(source, &empty, filled, most_frames, &|| shared.check(job.at));
             let reader = thread::Builder::new().spawn_scoped(scope, read).ok()?;
             pool.in_place_scope(|tasks| hash(&mut tar, &mut worth, &frames, hashed, tasks, job, shared));
-            // Whoever failed made the others end early.
+            // A thread that failed has made the other ones end early.
             drop(frames);
             let results = [reader, taker].map(|thread| thread.join());
             let result = |result: thread::Result<Result<()>>| {
@@ -72,7 +75,7 @@ pub(super) fn pack(
             Some(results.into_iter().try_for_each(result))
         })
     });
-    // Where the system gives no threads, nothing has been read yet.
+    // If the system provides no threads, nothing has been read yet.
     in_a_row.unwrap_or_else(|| alone(&mut source, &mut output, &mut tar, &mut worth, job, shared))?;
     output.finish_segment();
     let Output { hashed: blob, writer, .. } = output;
@@ -88,9 +91,9 @@ pub(super) fn pack(
             PackedLayer { diff_id, digest, size }
         }
     };
-    let as_before = || match told {
-        Some(told) if told.packed != packed => Err(Error::LayerChanged {
-            expected: Box::new(told.packed),
+    let as_before = || match cached {
+        Some(cached) if cached.packed != packed => Err(Error::LayerChanged {
+            expected: Box::new(cached.packed),
             found: Box::new(packed),
             paths: job.pieces.paths().map(|path| path.path.to_string()).collect(),
         }),
@@ -106,8 +109,7 @@ pub(super) fn pack(
                 put_states(cache, &chains, &states.0, &states.1, plain);
                 cache.forget_unchecked_states(chains.iter().map(|(_, chain)| *chain));
             }
-            // What has just been made of these paths is not what it should be, or what was known of them is wrong: nobody
-            // else shall get either.
+            // Either the packed bytes are wrong, or the known digests are: no later build may use either.
             Err(error)
                 if !matches!(error, Error::Io { .. } | Error::DiskFull { .. } | Error::Interrupted) =>
             {
@@ -117,11 +119,11 @@ pub(super) fn pack(
                 let recorded = job.recorded;
                 let keys = job.pieces.layer_key().into_iter().chain(recorded.and_then(|layer| layer.key));
                 keys.for_each(|key| cache.forget_layer(key));
-                let told = told.map(|told| told.packed.diff_id);
-                let diff_ids = told.into_iter().chain(recorded.map(|layer| layer.packed.diff_id));
+                let cached = cached.map(|cached| cached.packed.diff_id);
+                let diff_ids = cached.into_iter().chain(recorded.map(|layer| layer.packed.diff_id));
                 diff_ids.for_each(|diff_id| cache.forget_contents(diff_id));
             }
-            // Whoever took the bytes could not keep them; they were right.
+            // The writer could not store the bytes, but they were right.
             Err(_) => {}
         }
     }
@@ -130,7 +132,7 @@ pub(super) fn pack(
     Ok(packed)
 }
 
-/// Does all of it on this thread, frame by frame.
+/// Reads, compresses and hashes all frames on this thread, one by one.
 fn alone(
     source: &mut Source<'_, '_>,
     output: &mut Output<'_>,
@@ -160,16 +162,16 @@ fn alone(
     }
 }
 
-/// A frame that has been hashed and is being compressed, on its way to the taker.
+/// A frame that has been hashed and is being compressed.
 struct Hashing {
     frame: Arc<Frame>,
-    /// Whether the blob's hasher's state before it is worth remembering.
+    /// Whether to store the state of the blob's hasher before this frame.
     keep: bool,
-    /// Its compressed bytes, once they are there.
+    /// Receives the compressed bytes.
     compressed: Receiver<Result<Vec<u8>>>,
 }
 
-/// Reads all frames ahead of the hasher, until `check` fails or nobody takes them any more.
+/// Reads all frames for the hasher, until `check` fails or the hasher ends.
 fn read(
     source: &mut Source<'_, '_>,
     empty: &Receiver<Frame>,
@@ -185,7 +187,7 @@ fn read(
             Err(_) if made < most_frames() => None,
             Err(_) => match empty.recv() {
                 Ok(frame) => Some(frame),
-                // The taker has failed, and says why.
+                // The taker has failed, and returns the error.
                 Err(_) => return Ok(()),
             },
         };
@@ -197,7 +199,7 @@ fn read(
     }
 }
 
-/// Hashes the plain frames in order and has those compressed that the cache did not have.
+/// Hashes the plain frames in order, and starts the compression of those that the cache does not have.
 fn hash<'s>(
     tar: &mut Hashed,
     worth: &mut Worth<'_>,
@@ -223,7 +225,7 @@ fn hash<'s>(
                     control.check()?;
                     compressor.frame(frame.plain(), &mut out)
                 });
-                // The taker wants the frame for itself.
+                // The taker needs the only reference to the frame.
                 drop(frame);
                 let _ = ready.send(result.map(|()| out));
             });
@@ -239,7 +241,7 @@ fn hash<'s>(
     }
 }
 
-/// Takes the frames in order, as they are compressed, and gives them back to be filled again.
+/// Takes the compressed frames in order, and returns their buffers to the reader.
 fn take(
     output: &mut Output<'_>,
     done: Receiver<Hashing>,

@@ -1,9 +1,9 @@
-//! Packs layers: reads, hashes and compresses their tar streams, several layers at once and, within a layer, reading
-//! ahead beside hashing and compression. What a [`Cache`](crate::cache::Cache) has is not made again.
+//! Packs layers: reads, hashes and compresses their tar streams, several layers at once. Within a layer, reading runs ahead
+//! of hashing and compression. The packer does not pack again what a [`Cache`](crate::cache::Cache) already has.
 //!
-//! All threads live as long as the call: a Nix that forks builders must not find threads of ours, let alone a global
-//! pool. Memory is bounded by the number of threads times [`FRAME_BYTES`](crate::compress::FRAME_BYTES): there are never
-//! more layers in work than threads, and the frames in flight are shared out among them.
+//! All threads end with the call: a Nix process that forks builders must not have threads of the packer, let alone a global
+//! pool. The number of threads times [`FRAME_BYTES`](crate::compress::FRAME_BYTES) bounds memory: at most one layer per
+//! thread is in work, and the layers share the frames in flight.
 
 mod cached;
 mod compare;

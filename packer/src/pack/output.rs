@@ -1,4 +1,4 @@
-//! A layer's compressed frames on their way out: into the blob's hash, to whoever takes the blob, into the cache.
+//! Passes a layer's compressed frames to the blob's hasher, the sink and the cache.
 
 use super::job::Job;
 use super::sink::BlobWriter;
@@ -9,10 +9,10 @@ use crate::cache::{Cache, SegmentWriter};
 use crate::compress::Codec;
 use crate::error::Result;
 
-/// Where a blob's bytes go once they are compressed, in order: hasher, taker, cache.
+/// Destinations of a blob's compressed bytes, in order: hasher, writer, cache.
 pub(super) struct Output<'c> {
     pub(super) hashed: Hashed,
-    /// Whether blobs are the plain bytes, which have been hashed already.
+    /// Whether blobs are the plain bytes, which are already hashed.
     pub(super) plain: bool,
     pub(super) codec: Codec,
     pub(super) writer: Option<Box<dyn BlobWriter>>,
@@ -21,7 +21,7 @@ pub(super) struct Output<'c> {
 }
 
 impl Output<'_> {
-    /// Takes the next frame; the hasher's state before it is kept if `keep` says so.
+    /// Takes the next frame. Stores the hasher's state before it if `keep` is true.
     pub(super) fn take(&mut self, frame: &Frame, keep: bool, job: &Job<'_>) -> Result<()> {
         let bytes = if self.plain { frame.plain() } else { &frame.compressed[..] };
         if !self.plain {
@@ -34,7 +34,7 @@ impl Output<'_> {
         }
     }
 
-    /// Puts a frame that has just been made into the cache.
+    /// Adds a new frame to the cache.
     fn remember(&mut self, frame: &Frame, job: &Job<'_>) {
         if self.segment.as_ref().is_some_and(|(piece, _)| *piece != frame.piece) {
             self.finish_segment();
@@ -54,9 +54,9 @@ impl Output<'_> {
         }
     }
 
-    /// The segment that was being taken is complete.
+    /// Completes the current segment.
     pub(super) fn finish_segment(&mut self) {
-        // A cache that cannot be written makes the next build slower, no more.
+        // If the cache cannot be written, only the next build is slower.
         let _ = self.segment.take().and_then(|(_, writer)| writer.finish());
     }
 }

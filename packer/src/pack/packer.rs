@@ -1,4 +1,4 @@
-//! The packer: takes what the cache knows, and packs the rest.
+//! The packer: uses the cache's entries, and packs the other layers.
 
 use std::num::NonZero;
 use std::sync::atomic::AtomicUsize;
@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::layer::PackedLayer;
 use crate::layer_path::LayerPath;
 
-/// The packer. It has threads only while it packs.
+/// Packs layers. Has threads only while it packs.
 #[derive(Debug, Clone)]
 pub struct Packer {
     threads: usize,
@@ -27,55 +27,55 @@ pub struct Packer {
 }
 
 impl Packer {
-    /// The most threads that a packer has, because each takes memory.
+    /// Maximum number of threads, because each takes memory.
     pub const MOST_THREADS: usize = 256;
 
-    /// A packer with this many threads; 0 means one per core. More than [`Packer::MOST_THREADS`] count as so many.
+    /// Creates a packer with this many threads, at most [`Packer::MOST_THREADS`]; 0 means one per core.
     pub fn new(threads: usize) -> Self {
         Self { threads: threads.min(Self::MOST_THREADS), cache: None, store_check: false }
     }
 
-    /// With a cache: what it has is not made again, and what is made is put into it.
+    /// Sets the cache: the packer uses its entries and adds new ones.
     #[must_use]
     pub fn with_cache(self, cache: Option<Cache>) -> Self {
         let cache = cache.map(|cache| cache.with_checked(self.store_check));
         Self { cache, ..self }
     }
 
-    /// With a check of the store: the archives of store paths that are read are hashed, as they are packed, and compared with
-    /// what Nix knows of them. Nothing is kept of a path that is wrong. What was made without this check is not taken out
-    /// of the cache but made again; what it was made with is.
+    /// Sets whether to check the store: the packer hashes the archive of each store path that it reads, and compares the
+    /// hash with Nix's. It stores nothing of a path that is wrong. Entries made without this check are not used but made
+    /// again; entries made with it are used.
     #[must_use]
     pub fn with_store_check(self, store_check: bool) -> Self {
         let cache = self.cache.map(|cache| cache.with_checked(store_check));
         Self { cache, store_check, ..self }
     }
 
-    /// Its cache.
+    /// Returns the cache.
     pub(crate) fn cache(&self) -> Option<&Cache> {
         self.cache.as_ref()
     }
 
-    /// Whether it checks the store.
+    /// Returns whether the packer checks the store.
     pub(crate) fn checks_store(&self) -> bool {
         self.store_check
     }
 
-    /// Names the content of a layer and how it is compressed: whoever knows a layer with this key knows its digests. None
-    /// where a path's archive hash is unknown, and of plain tar.
+    /// Returns the key of a layer's content and compression: two layers with the same key have the same digests. Returns
+    /// none if a path's archive hash is unknown, and for plain tar.
     pub fn layer_key(paths: &[LayerPath], codec: Codec) -> Option<LayerKey> {
         if codec == Codec::None { None } else { Pieces::new(paths, codec).layer_key() }
     }
 
-    /// The blob of a layer, if the cache has all of its segments now, and it is known from packing what they make together.
+    /// Returns the blob of a layer, if the cache has all of its segments now and the layer's digests from packing it.
     pub fn cached_blob(&self, paths: &[LayerPath], codec: Codec) -> Result<Option<CachedBlob>> {
         self.cache.as_ref().map_or(Ok(None), |cache| CachedBlob::find(cache, paths, codec))
     }
 
-    /// Packs all `layers` and gives their digests in the same order. The digests and the bytes depend on the layers and
-    /// the codec alone. Of several errors the first layer's is given.
+    /// Packs all `layers` and returns their digests in the same order. The digests and the bytes depend only on the layers
+    /// and the codec. If several layers fail, returns the error of the first one.
     ///
-    /// A layer that the cache knows, and whose bytes nobody wants, is not read.
+    /// Does not read a layer that the cache knows, unless the sink needs its bytes.
     pub fn pack(
         &self,
         layers: &[Vec<LayerPath>],
@@ -89,11 +89,11 @@ impl Packer {
             let pieces = Pieces::new(paths, codec);
             let known = cache.zip(pieces.layer_key()).and_then(|(cache, key)| cache.layer(key));
             if let Some((cache, known)) = cache.zip(known) {
-                // From a spec, or evicted since.
+                // The entry may come from a spec, or the archive hashes may have been evicted.
                 remember_contents(cache, known.packed.diff_id, paths);
             }
             let recorded = sink.recorded(at);
-            // A spec has no archives' sizes, but a plain layer's own is that of its stream.
+            // A spec has no archives' sizes, but the recorded size of a plain layer is that of its stream.
             let plain = recorded.filter(|of| of.codec.is_none()).map_or(0, |of| of.packed.size);
             let expected = Some(LayerPath::total(paths)).filter(|bytes| *bytes > 0).unwrap_or(plain);
             jobs.push(Job { at, expected, pieces, known, recorded });
@@ -151,8 +151,9 @@ impl Packer {
 }
 
 impl Packer {
-    /// Does `work` with a pool of as many threads as were asked for, of fewer where the system gives no more, or without one.
-    /// A scoped pool: its threads have ended when this returns, so a Nix that forks afterwards finds none.
+    /// Calls `work` with a pool of the requested number of threads, of fewer if the system provides no more, or without a
+    /// pool. The pool is scoped: its threads have ended when this returns, so a Nix process that forks later has none of
+    /// them.
     fn with_pool<T>(&self, work: impl Fn(Option<&rayon::ThreadPool>) -> T) -> T {
         let mut threads = self.threads;
         loop {
@@ -172,7 +173,7 @@ impl Packer {
     }
 }
 
-/// Puts what was found out about a layer into the cache.
+/// Stores the digests of a layer and the archive hashes of its paths in the cache.
 fn remember(cache: &Cache, job: &Job<'_>, paths: &[LayerPath], packed: &PackedLayer) {
     if let Some(key) = job.pieces.layer_key().filter(|_| job.known.is_none_or(|known| !known.proven)) {
         cache.put_layer(key, packed);
@@ -180,7 +181,7 @@ fn remember(cache: &Cache, job: &Job<'_>, paths: &[LayerPath], packed: &PackedLa
     }
 }
 
-/// Puts the archive hashes of a layer's paths, which are all known, into the cache unless they are there.
+/// Stores the archive hashes of a layer's paths, which must all be known, in the cache unless it has them.
 fn remember_contents(cache: &Cache, diff_id: DiffId, paths: &[LayerPath]) {
     let hash = |path: &LayerPath| Some((path.path.to_string(), path.nar_hash()?.to_owned()));
     let hashes = paths.iter().filter_map(hash).collect();

@@ -1,5 +1,5 @@
-//! What a layer's stream is made of, as far as the cache is concerned: parents' headers, a segment for each store path, end
-//! blocks; or, where paths are merged to one tree, one segment that is all of it.
+//! Parts of a layer's stream, as the cache stores them: parents' headers, a segment for each store path, end blocks. If
+//! paths are merged to one tree, a single segment is the whole stream.
 
 use crate::cache::{Chain, LayerKey, Origin, SegmentKey};
 use crate::compress::Codec;
@@ -18,7 +18,7 @@ pub(super) enum Piece<'l> {
 /// A layer's parts in order.
 pub(super) struct Pieces<'l> {
     pub(super) list: Vec<Piece<'l>>,
-    /// Of each part, if it is a segment whose content is known.
+    /// Key of each part, if the part is a segment with known content.
     keys: Vec<Option<SegmentKey>>,
 }
 
@@ -47,12 +47,12 @@ impl<'l> Pieces<'l> {
         self.keys[at].as_ref()
     }
 
-    /// The layer's store paths.
+    /// Returns the layer's store paths.
     pub(super) fn paths(&self) -> impl Iterator<Item = &LayerPath> {
         (0..self.len()).flat_map(|at| self.paths_of(at))
     }
 
-    /// The store paths that one part is read from.
+    /// Returns the store paths that a part is read from.
     pub(super) fn paths_of(&self, at: usize) -> &[LayerPath] {
         match self.list[at] {
             Piece::Segment(path) => std::slice::from_ref(path),
@@ -61,7 +61,7 @@ impl<'l> Pieces<'l> {
         }
     }
 
-    /// What a segment is made of.
+    /// Returns the origin of a segment.
     pub(super) fn origin(&self, at: usize, codec: Codec) -> Origin {
         let paths = self.paths_of(at).iter();
         Origin::new(codec, paths.map(|path| (&path.path, path.nar_hash(), path.options.as_ref())))
@@ -72,13 +72,13 @@ impl<'l> Pieces<'l> {
         keys.filter(|(at, _)| matches!(self.list[*at], Piece::Segment(_) | Piece::Merged(_)))
     }
 
-    /// The layer's key, if the content of all its segments is known.
+    /// Returns the layer's key, if the content of all its segments is known.
     pub(super) fn layer_key(&self) -> Option<LayerKey> {
         LayerKey::new(&self.segment_keys().map(|(_, key)| key).collect::<Vec<_>>())
     }
 
-    /// Where the stream can be resumed: before the part of this number, after the segments of this chain. In order, as
-    /// far as contents are known.
+    /// Returns the points at which the stream can be resumed, in order: before the part with this number, after the segments
+    /// of this chain. Ends at the first segment whose content is unknown.
     pub(super) fn chains(&self) -> Vec<(usize, Chain)> {
         let mut chain = None;
         let mut chains = Vec::new();
@@ -91,7 +91,7 @@ impl<'l> Pieces<'l> {
         chains
     }
 
-    /// The stream of one part.
+    /// Opens the stream of a part.
     pub(super) fn stream(&self, at: usize, reading: Reading<'l>) -> Result<LayerStream<'l>> {
         match &self.list[at] {
             Piece::Head(parents) => Ok(LayerStream::head(parents.clone(), reading)),

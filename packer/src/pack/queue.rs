@@ -1,4 +1,4 @@
-//! Shares the layers of a call out among lanes.
+//! Distributes the layers of a call among lanes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -10,8 +10,8 @@ use crate::compress::Codec;
 use crate::error::Result;
 use crate::layer::PackedLayer;
 
-/// How many layers are in work at once, at most. Without a codec a layer keeps one thread busy with hashing; with one, it
-/// is compressing that keeps all of them busy.
+/// Returns the maximum number of layers in work at once. Without a codec, hashing keeps one thread busy for each layer; with
+/// a codec, compression keeps all threads busy.
 fn lanes(threads: usize, codec: Codec) -> usize {
     if codec == Codec::None { threads } else { threads.min(2 + threads / 4) }
 }
@@ -19,7 +19,7 @@ fn lanes(threads: usize, codec: Codec) -> usize {
 pub(super) fn pack_on(jobs: &[&Job<'_>], shared: &Shared<'_>) -> Result<Vec<PackedLayer>> {
     let results: Vec<Mutex<Option<Result<PackedLayer>>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
     let threads = shared.pool.map_or(1, rayon::ThreadPool::current_num_threads);
-    // The largest first: a layer's hash is one thread's work, which nothing makes shorter.
+    // Starts with the largest layers: a single thread hashes a layer, and more threads cannot speed it up.
     let mut order: Vec<usize> = (0..jobs.len()).collect();
     order.sort_by_key(|at| std::cmp::Reverse(jobs[*at].expected));
     let next = AtomicUsize::new(0);
@@ -28,7 +28,8 @@ pub(super) fn pack_on(jobs: &[&Job<'_>], shared: &Shared<'_>) -> Result<Vec<Pack
     let lane = || {
         while let Some(at) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
             let job = jobs[*at];
-            // One is read, one hashed, one written; those that are compressed are shared out among the busy lanes.
+            // One frame is being read, one hashed and one written. The busy lanes share the frames that are being
+            // compressed.
             let most_frames = || 3 + threads.div_ceil(busy.load(Ordering::Relaxed).max(1));
             let result = shared.check(job.at).and_then(|()| lane::pack(job, shared, &most_frames));
             if result.is_err() {
@@ -39,7 +40,7 @@ pub(super) fn pack_on(jobs: &[&Job<'_>], shared: &Shared<'_>) -> Result<Vec<Pack
         busy.fetch_sub(1, Ordering::Relaxed);
     };
     thread::scope(|scope| {
-        // This thread is a lane, too. Where the system gives no more threads, there are fewer.
+        // This thread is also a lane. If the system provides no more threads, there are fewer lanes.
         let start = |_| thread::Builder::new().spawn_scoped(scope, lane).ok();
         let others: Vec<_> = (1..lanes).map_while(start).collect();
         busy.fetch_sub(lanes - 1 - others.len(), Ordering::Relaxed);
@@ -47,7 +48,7 @@ pub(super) fn pack_on(jobs: &[&Job<'_>], shared: &Shared<'_>) -> Result<Vec<Pack
         others.into_iter().try_for_each(|lane| lane.join())
     })
     .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    // In the order of the layers, so the first one's error is given: none before it was stopped by another's.
+    // Returns the error of the first layer that failed. No layer before it can have been stopped by another layer's failure.
     let results =
         results.into_iter().map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner));
     results.map(|result| result.expect("every lane goes on to the end of the queue")).collect()

@@ -4,33 +4,33 @@ use super::recorded::Recorded;
 use crate::error::Result;
 use crate::layer::PackedLayer;
 
-/// Takes a layer's blob as it is made. Dropped without [`BlobWriter::finish`], it must leave nothing behind.
+/// Receives a layer's blob while it is made. Must leave nothing behind if it is dropped before [`BlobWriter::finish`].
 pub trait BlobWriter: Send {
-    /// The blob's next bytes.
+    /// Writes the blob's next bytes.
     fn write(&mut self, bytes: &[u8]) -> Result<()>;
-    /// The blob is complete.
+    /// Completes the blob.
     fn finish(self: Box<Self>, packed: &PackedLayer) -> Result<()>;
 }
 
-/// Where layers' blobs go.
+/// Destination of layers' blobs.
 pub trait BlobSink: Sync {
-    /// Whether the layer's bytes are wanted even if its digests are known.
+    /// Returns whether the layer's bytes are needed even if its digests are known.
     fn is_wanted(&self, layer: usize) -> bool {
         let _ = layer;
         true
     }
 
-    /// What a spec records of the layer: that packing gives anything else is an error.
+    /// Returns the spec's record of the layer. Packing fails if its result differs.
     fn recorded(&self, layer: usize) -> Option<Recorded<'_>> {
         let _ = layer;
         None
     }
 
-    /// A writer for the layer, or none if only its digests are wanted.
+    /// Opens a writer for the layer. Returns none if only its digests are needed.
     fn open(&self, layer: usize) -> Result<Option<Box<dyn BlobWriter>>>;
 }
 
-/// Only digests are wanted.
+/// A sink that needs only digests.
 impl BlobSink for () {
     fn is_wanted(&self, _layer: usize) -> bool {
         false

@@ -1,4 +1,4 @@
-//! A layer's frames in order: out of the cache where it has their segment, else from the store.
+//! Reads a layer's frames in order: from the cache if it has their segment, otherwise from the store.
 
 use std::ops::Range;
 
@@ -10,20 +10,20 @@ use crate::cpu_permits::CpuPermits;
 use crate::error::{Error, Result};
 use crate::tar::{Fill, LayerStream, Reading};
 
-/// A frame's buffers, used again and again.
+/// Buffers of a frame, used again for later frames.
 #[derive(Default)]
 pub(super) struct Frame {
-    /// The part of the layer that it belongs to.
+    /// Number of the part of the layer that the frame belongs to.
     pub(super) piece: usize,
-    /// Whether it is the part's first frame.
+    /// Whether the frame is the first one of its part.
     pub(super) first: bool,
     plain: Vec<u8>,
-    /// How many plain bytes it has, whether they are there or not.
+    /// Number of plain bytes in the frame, whether or not they are available.
     pub(super) length: usize,
-    /// Whether the plain bytes are there.
+    /// Whether the plain bytes are available.
     pub(super) has_plain: bool,
     pub(super) compressed: Vec<u8>,
-    /// Whether it came out of the cache, compressed.
+    /// Whether the frame comes from the cache, compressed.
     pub(super) from_cache: bool,
 }
 
@@ -33,19 +33,19 @@ impl Frame {
     }
 }
 
-/// Gives a buffer this size. Memory that is not there is an error.
+/// Resizes a buffer. Running out of memory is an error.
 fn grow(buffer: &mut Vec<u8>, size: usize) -> Result<()> {
     buffer.try_reserve_exact(size.saturating_sub(buffer.len())).map_err(|_| Error::Memory)?;
     buffer.resize(size, 0);
     Ok(())
 }
 
-/// Which of a layer's frames are wanted, and how.
+/// Range of a layer's frames to read.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
-    /// Parts to begin with and to end before.
+    /// Parts to read.
     pub(super) pieces: Range<usize>,
-    /// Plain bytes are wanted from this part on.
+    /// Number of the first part whose plain bytes are needed.
     pub(super) plain_from: usize,
 }
 
@@ -54,7 +54,7 @@ enum Open<'l> {
     Cached(SegmentReader),
 }
 
-/// The state of reading.
+/// Reader of a layer's frames.
 pub(super) struct Source<'l, 'c> {
     pieces: &'c Pieces<'l>,
     wanted: Wanted,
@@ -81,7 +81,7 @@ impl<'l, 'c> Source<'l, 'c> {
         Ok(Self { pieces, wanted, codec, cache, reading, decompressor, next, open: None, first: true })
     }
 
-    /// Reads the next frame; false at the layer's end.
+    /// Reads the next frame. Returns false at the layer's end.
     pub(super) fn fill(&mut self, frame: &mut Frame) -> Result<bool> {
         loop {
             self.reading.control.check()?;
@@ -96,7 +96,7 @@ impl<'l, 'c> Source<'l, 'c> {
                     continue;
                 }
                 Some(Open::Store(stream)) => {
-                    // Uncompressed, frames have no meaning; smaller ones stay in the processor's cache.
+                    // Without compression, frame borders have no meaning. Smaller frames stay in the processor's cache.
                     let split = self.codec != Codec::None;
                     grow(&mut frame.plain, if split { FRAME_BYTES } else { FRAME_BYTES / 4 })?;
                     let (length, fill) =
@@ -113,7 +113,7 @@ impl<'l, 'c> Source<'l, 'c> {
                             grow(&mut frame.plain, FRAME_BYTES)?;
                             let plain = &mut frame.plain[..length];
                             frame.has_plain = self.decompressor.frame(&frame.compressed, plain);
-                            // Its checksum was right, so this was never a frame: not ours to use.
+                            // The checksum matches, so this was never a valid frame. It cannot be used.
                             if !frame.has_plain {
                                 let number = reader.given() - 1;
                                 self.open = Some(self.after(piece, number)?);
@@ -146,21 +146,23 @@ impl<'l, 'c> Source<'l, 'c> {
         }
     }
 
-    /// The part as the store has it. Where the store is checked, the stream ends with an error if it was wrong: until then
-    /// nobody may keep anything of it.
+    /// Opens the stream of a part from the store. If the store is checked and the part is wrong, the stream ends with an
+    /// error. Nothing read from it may be kept before its end.
     fn stored(&self, piece: usize) -> Result<LayerStream<'c>> {
         self.pieces.stream(piece, self.reading).inspect_err(|_| self.discard(piece))
     }
 
-    /// A part that cannot be read, or is not what Nix knows, may have been so when it was packed without a check.
+    /// If the store is checked, removes the cache's entries for a part that cannot be read or that differs from Nix's
+    /// record, and for its layer unless that was checked: the part may already have been wrong when it was packed without a
+    /// check.
     fn discard(&self, piece: usize) {
         let Some(cache) = self.cache.filter(|_| self.reading.check.is_some()) else { return };
         self.pieces.key(piece).into_iter().for_each(|key| cache.forget_segment(key));
         self.pieces.layer_key().into_iter().for_each(|key| cache.forget_unchecked_layer(key));
     }
 
-    /// The part as the store has it, after its first frames. Frames end at constants of the format, so those that have
-    /// been handed out from the cache are the same.
+    /// Opens the stream of a part from the store, after its first `frames` frames. Frames end at offsets that the format
+    /// fixes, so frames that were already returned from the cache are the same.
     fn after(&self, piece: usize, frames: usize) -> Result<Open<'c>> {
         let mut stream = self.stored(piece)?;
         let mut skipped = vec![0; FRAME_BYTES];

@@ -1,5 +1,5 @@
-//! The hashers of a layer's two streams, tar and blob: where hashing can be resumed from what the cache remembers, and which of
-//! their states are worth remembering.
+//! Hash states of a layer's two streams, tar and blob. Hashing resumes at a state that the cache has, and states that are
+//! worth it are stored.
 
 use sha2::{Digest as _, Sha256};
 
@@ -7,22 +7,23 @@ use super::job::Job;
 use super::source::Frame;
 use crate::cache::{Cache, Chain, State};
 
-/// How many plain bytes lie between two states that are remembered, at least: hashing as many takes some ten
-/// milliseconds, about as long as some hundred look-ups.
+/// Minimum number of plain bytes between two stored states. Hashing them takes about ten milliseconds, as long as a few
+/// hundred look-ups.
 const STATE_BYTES: u64 = 32 << 20;
 
-/// A hasher and what it has seen.
+/// A hasher, with the number of bytes that it has hashed.
 pub(super) struct Hashed {
     pub(super) hasher: Sha256,
     pub(super) bytes: u64,
-    /// The first part that it has to see.
+    /// Number of the first part to hash.
     pub(super) from: usize,
-    /// States just before the part of this number.
+    /// States with the number of the part that follows each.
     pub(super) states: Vec<(usize, State)>,
 }
 
 impl Hashed {
-    /// Sees a frame of the part `piece`; before its first frame the state is kept if `keep` says so.
+    /// Hashes a frame of the part `frame.piece`. Stores the state before the frame if `keep` is true. Ignores parts before
+    /// `from`.
     pub(super) fn update(&mut self, frame: &Frame, bytes: &[u8], keep: bool) {
         if frame.piece < self.from {
             return;
@@ -35,10 +36,11 @@ impl Hashed {
     }
 }
 
-/// A part to go on with, and the hashers of the tar stream and of the blob before it, each with how much it has seen.
+/// Number of the part to resume with, then the hashers of the tar stream and of the blob up to that part, each with the
+/// number of bytes that it has hashed.
 pub(super) type Resumed = (usize, (Sha256, u64), (Sha256, u64));
 
-/// The layer's chains, and the furthest one whose states are known: the part to go on with, and both hashers.
+/// Returns the layer's chains, and the furthest point at which the cache has both hashers' states.
 pub(super) fn resume(job: &Job<'_>, cache: Option<&Cache>) -> (Vec<(usize, Chain)>, Option<Resumed>) {
     let Some(cache) = cache else { return (Vec::new(), None) };
     let chains = job.pieces.chains();
@@ -49,7 +51,7 @@ pub(super) fn resume(job: &Job<'_>, cache: Option<&Cache>) -> (Vec<(usize, Chain
     (chains, found)
 }
 
-/// Pairs both hashers' states and remembers them.
+/// Pairs both hashers' states by part and stores them.
 pub(super) fn put_states(
     cache: &Cache,
     chains: &[(usize, Chain)],
@@ -67,7 +69,7 @@ pub(super) fn put_states(
     }
 }
 
-/// Decides before which parts the hashers' states are worth remembering.
+/// Selects the parts before which the hashers' states are worth storing.
 pub(super) struct Worth<'c> {
     chains: &'c [(usize, Chain)],
     seen: u64,
@@ -79,7 +81,7 @@ impl<'c> Worth<'c> {
         Self { chains, seen, kept: seen }
     }
 
-    /// Whether the states before this frame are, the next one in order.
+    /// Returns whether to store the states before this frame. Call it for each frame in order.
     pub(super) fn is_kept(&mut self, frame: &Frame) -> bool {
         let kept = frame.first
             && self.seen - self.kept >= STATE_BYTES

@@ -55,8 +55,8 @@ pub struct ImageRequest {
     /// The OCI image config. Keys may be written in any case: `User`, `ExposedPorts`, `Env`, `Entrypoint`, `Cmd`, `Volumes`,
     /// `WorkingDir`, `Labels`, `StopSignal`. Other keys are omitted with a warning. Values that runtimes ignore or
     /// refuse, such as `Env = [ "a" ]` or the port `80/foo`, are kept with a warning, as in nix2container. The image
-    /// contains the store paths that the config names, with their closures: see
-    /// [store paths in the config](results.md#store-paths-in-the-config).
+    /// contains the store paths that the config names, with their closures
+    /// ([docs/results.md](results.md#store-paths-in-the-config)).
     ///
     /// ```nix
     /// config = {
@@ -66,6 +66,16 @@ pub struct ImageRequest {
     /// ```
     #[serde(default, with = "Config")]
     pub config: Value,
+
+    /// Labels, which are added to the config's `Labels`. A label here replaces one of the same name in `config`, and one of the base
+    /// image with `inheritConfig`.
+    ///
+    /// ```nix
+    /// labels = { "org.opencontainers.image.version" = "1.0"; };
+    /// ```
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, Plain>", extend("x-nixply-container-option" = true))]
+    pub labels: BTreeMap<String, String>,
 
     /// Store paths that the config's text may name (its string context, in Nix). Absent: any store path in the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,7 +119,7 @@ pub struct ImageRequest {
     pub max_layers: usize,
 
     /// The strategy that groups store paths into layers. Default: `explicit` with `groups`, otherwise `min-churn`.
-    /// See [layer strategies](strategies.md).
+    /// [docs/strategies.md](strategies.md) compares them.
     ///
     /// ```nix
     /// strategy = "popularity";
@@ -119,7 +129,7 @@ pub struct ImageRequest {
     pub strategy: Option<Strategy>,
 
     /// Groups of store paths for strategy `explicit`. Each is one layer, or several with `maxLayers`. The store paths in no group
-    /// share a last layer.
+    /// share a last layer. All of them count towards `maxLayers`.
     ///
     /// ```nix
     /// groups = [
@@ -143,7 +153,7 @@ pub struct ImageRequest {
 
     /// Owners and modes of files in the layer of `config` and `copyToRoot`. Later entries win. An entry that matches a file
     /// sets `uid` and `gid`, to 0 where absent. Other keys are an error. A store path with perms here and without them in one
-    /// of `layers` is packed [twice](results.md#store-paths-that-are-in-the-image-twice).
+    /// of `layers` is packed twice ([docs/results.md](results.md#store-paths-that-are-in-the-image-twice)).
     ///
     /// ```nix
     /// perms = [ { path = pkgs.hello; regex = "/bin/.*"; mode = "0755"; uid = 1000; gid = 1000; } ];
@@ -173,7 +183,7 @@ pub struct ImageRequest {
 
     /// OCI's name of the processor, optionally with a variant, such as `arm64` or `arm/v7`. Default: that of `system`.
     /// Processors for which neither Go, Debian nor Nix builds programs, such as `sparc`, are an error. Images for 32-bit ARM
-    /// [have a variant](results.md#32-bit-arm).
+    /// have a variant ([docs/results.md](results.md#32-bit-arm)).
     ///
     /// ```nix
     /// arch = "arm64";
@@ -250,7 +260,8 @@ pub struct ImageRequest {
     pub nix_database: Option<NixDatabase>,
 
     /// Compression of the layers: `none`, `gzip` or `zstd`, optionally with a level (gzip 1 to 12, zstd 1 to 19). With
-    /// compression, the spec has the digests of the compressed layers.
+    /// compression, the spec has the digests of the compressed layers, so that nixply need not pack a layer to find out whether
+    /// a registry has it.
     ///
     /// ```nix
     /// compression = "zstd:9";

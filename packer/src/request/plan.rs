@@ -162,6 +162,7 @@ impl ImageRequest {
                 Some(base) => config = config.on_top_of(base.spec.config.clone(), &Given::of(&self.config)),
             }
         }
+        config.labels.extend(self.labels.clone());
         config.healthcheck = config.healthcheck.filter(|check| *check != Healthcheck::default());
         Ok(config)
     }

@@ -4,7 +4,7 @@
 /// The unit of a tar stream, in bytes.
 pub(crate) const BLOCK: usize = 512;
 
-/// What one header describes.
+/// The kind of an entry.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind<'a> {
     Directory,
@@ -14,7 +14,7 @@ pub(crate) enum Kind<'a> {
     Symlink(&'a [u8]),
 }
 
-/// One entry: the name as it stands in the stream (absolute, no slash at a directory's end) and who owns it.
+/// One entry: its name in the stream (absolute, without a slash at the end of a directory's) and its owner.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Header<'a> {
     pub(crate) name: &'a [u8],
@@ -43,11 +43,11 @@ const DEVMAJOR: (usize, usize) = (329, 8);
 const DEVMINOR: (usize, usize) = (337, 8);
 const PREFIX: (usize, usize) = (345, 155);
 
-/// The time of everything in a layer: the one that Nix gives to everything in the store.
+/// The modification time of all entries: the one that Nix sets for all files of the store.
 const MODIFIED: u64 = 1;
 
 impl Header<'_> {
-    /// Appends the header's blocks: one for USTAR; for PAX the records' header, the records, then the entry's own.
+    /// Appends the header's blocks: one for USTAR; for PAX the records' header, the records, then the entry's USTAR block.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let records = self.pax_records();
         if records.is_empty() {
@@ -75,7 +75,7 @@ impl Header<'_> {
         out.extend_from_slice(&block);
     }
 
-    /// What does not fit into USTAR, sorted by key. Empty when everything does.
+    /// Returns the PAX records of values that do not fit into USTAR, sorted by key.
     fn pax_records(&self) -> Vec<(&'static str, Vec<u8>)> {
         let mut records = Vec::new();
         let mut forced = false;
@@ -103,11 +103,11 @@ impl Header<'_> {
         }
         records.extend(number("uid", self.uid, UID, &mut forced));
         records.extend(text("uname", self.uname, UNAME.1, false, &mut forced));
-        // A name that can be split needs no PAX header; where something else does, its record is written too.
+        // A name that can be split requires no PAX header. If another value requires one, Go also writes the name's record.
         if forced { records } else { Vec::new() }
     }
 
-    /// The entry's own block, with every text passed through `encode`.
+    /// Returns the entry's USTAR block, with each text passed through `encode`.
     fn block(&self, encode: impl Fn(&[u8]) -> Vec<u8>, name: &[u8]) -> [u8; BLOCK] {
         let mut block = [0; BLOCK];
         let (typeflag, size, target): (u8, u64, &[u8]) = match self.kind {
@@ -117,7 +117,7 @@ impl Header<'_> {
         };
         set_text(&mut block, NAME, &encode(name));
         set_octal(&mut block, MODE, u64::from(self.mode));
-        // Go writes 0 for a number that does not fit, and the true one as a PAX record.
+        // For a number that does not fit, Go writes 0 here and the number in a PAX record.
         set_octal(&mut block, UID, u64::try_from(self.uid).unwrap_or(0));
         set_octal(&mut block, GID, u64::try_from(self.gid).unwrap_or(0));
         set_octal(&mut block, SIZE, size);
@@ -140,8 +140,8 @@ fn finish(block: &mut [u8; BLOCK]) {
     block[CHECKSUM.0..CHECKSUM.0 + 7].copy_from_slice(format!("{sum:06o}\0").as_bytes());
 }
 
-/// Go's `formatString`: cut at the field's end; a cut that leaves a slash there drops the slashes, because some
-/// readers take such a name for a directory.
+/// Go's `formatString`: cuts text at the field's end. If slashes are left there, it drops them, because some readers treat such
+/// a name as a directory.
 fn set_text(block: &mut [u8; BLOCK], (offset, width): (usize, usize), text: &[u8]) {
     let kept = cut(text, width);
     block[offset..offset + kept.len()].copy_from_slice(kept);
@@ -160,7 +160,7 @@ fn fits_octal(value: u64, width: usize) -> bool {
     value >> (3 * (width - 1)) == 0
 }
 
-/// Go counts NUL out of ASCII too; no file name has one.
+/// For Go, NUL is not ASCII either; no file name contains it.
 fn is_ascii(text: &[u8]) -> bool {
     text.iter().all(|byte| *byte != 0 && byte.is_ascii())
 }
@@ -187,7 +187,7 @@ fn split_ustar(name: &[u8]) -> Option<(&[u8], &[u8])> {
     (!rest.is_empty() && rest.len() <= NAME.1 && prefix.len() <= PREFIX.1).then_some((prefix, rest))
 }
 
-/// `DIR/PaxHeaders.0/BASE`, the name that Go gives to the records' own header.
+/// `DIR/PaxHeaders.0/BASE`, Go's name for the records' header.
 fn pax_name(name: &[u8]) -> Vec<u8> {
     let base = name.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
     let mut path = name[..base].to_vec();
@@ -196,7 +196,7 @@ fn pax_name(name: &[u8]) -> Vec<u8> {
     path
 }
 
-/// `LENGTH KEY=VALUE\n`, where the length counts itself.
+/// `LENGTH KEY=VALUE\n`. The length includes its own digits.
 fn pax_record(key: &str, value: &[u8]) -> Vec<u8> {
     let rest = key.len() + value.len() + 3; // space, equals sign, newline
     let mut length = rest + rest.to_string().len();
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn a_record_counts_its_own_length() {
         assert_eq!(pax_record("k", b"v"), b"6 k=v\n");
-        // 9 + 2 digits: the case in which the length grows by counting itself.
+        // 9 + 2 digits: here the length's own digits make it longer.
         assert_eq!(pax_record("k", b"vvvv"), b"9 k=vvvv\n");
         assert_eq!(pax_record("k", b"vvvvv"), b"11 k=vvvvv\n");
         assert_eq!(pax_record("k", &[b'v'; 93])[..4], *b"99 k");

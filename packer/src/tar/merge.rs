@@ -1,7 +1,7 @@
-//! A layer's tree: where every store path comes to lie, and what happens where two meet.
+//! A layer's tree: the place of each store path, and the result if two paths have a file at the same place.
 //!
-//! A path that keeps its place is one node, walked only when its bytes are wanted. A rewritten path (`copyToRoot`) is
-//! walked at once and its files are merged into the tree; this costs memory per file, not per byte.
+//! A path that keeps its place is one node; the packer walks it when it reads the path's bytes. A rewritten path (`copyToRoot`) is
+//! walked at once, and its files are merged into the tree. This takes memory per file, not per byte.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -17,9 +17,9 @@ use crate::rules::Ownership;
 use crate::store_check::StoreCheck;
 use crate::walk::{Entry, Kind, Walker};
 
-/// What lies at one place of the layer's tree, in the order of the stream.
+/// The content of one place of the layer's tree, in the order of the stream.
 pub(super) enum Item<'l> {
-    /// A directory that no path brought: 0755, root's.
+    /// A directory that is in no path: mode 0755, owned by root.
     Parent,
     /// A single file of a rewritten path.
     File(Merged<'l>),
@@ -27,23 +27,23 @@ pub(super) enum Item<'l> {
     Whole(&'l LayerPath),
 }
 
-/// A file that was placed by a rule, or next to one that was.
+/// A file that a rule placed, or a file merged with such files.
 pub(super) struct Merged<'l> {
     pub(super) entry: Entry,
     pub(super) ownership: Ownership<'l>,
-    /// Whether a rule has said so.
+    /// Whether a rule determined the ownership.
     ruled: bool,
-    /// The file as the store names it.
+    /// Path of the file in the store.
     pub(super) source: Vec<u8>,
-    /// The file on this machine.
+    /// Path of the file on this machine.
     pub(super) real_path: PathBuf,
-    /// Its store path on this machine.
+    /// Path of its store path on this machine.
     pub(super) real_root: &'l Path,
-    /// The hash of its content, where the store is checked.
+    /// Hash of its content, if the packer checks the store.
     pub(super) content: Option<blake3::Hash>,
 }
 
-/// How many bytes of a file are read at once.
+/// Number of bytes of a file to read at once.
 const CHUNK: usize = 64 << 10;
 
 #[derive(Default)]
@@ -52,13 +52,13 @@ struct Node<'l> {
     item: Option<Item<'l>>,
 }
 
-/// The tree of `paths`, flattened: (place in the image, item), parents first, siblings in byte order.
+/// Returns the flattened tree of `paths`: (place in the image, item), parents first, siblings in byte order.
 pub(super) fn merge<'l>(paths: &'l [LayerPath], reading: Reading<'l>) -> Result<Vec<(Vec<u8>, Item<'l>)>> {
     let mut root = Node::default();
-    // Whole paths first: only then is it known which of them a rewritten file falls into.
+    // Whole paths first, because a rewritten file may be inside one of them.
     for path in paths.iter().filter(|path| path.rules.keeps_place()) {
         let place = path.path.as_str().as_bytes();
-        // The same path twice, or one inside of another: not what a store has, but relative paths could.
+        // The same path twice, or one inside another. A store has no such paths, but relative paths can be like this.
         if let Some(outer) = root.unfold(place) {
             insert_files(&mut root, outer, reading)?;
             insert_files(&mut root, path, reading)?;
@@ -116,8 +116,8 @@ fn insert_files<'l>(root: &mut Node<'l>, path: &'l LayerPath, reading: Reading<'
     check.map_or(Ok(()), StoreCheck::finish)
 }
 
-/// Tells the check of an entry and of its content, and gives the content's hash: files of a merged tree are read again, in another
-/// order than their archive has.
+/// Passes an entry and its content to the store check, and returns the content's hash: the packer reads the files of a merged tree
+/// a second time, in another order than their archive.
 fn checked_content(
     check: &mut StoreCheck<'_>,
     walker: &Walker,
@@ -137,7 +137,7 @@ fn checked_content(
     Ok(Some(hasher.finalize()))
 }
 
-/// `copyToRoot` is for what a folder has in it: of a file or a symlink, nothing would be in the image.
+/// Checks that a path of `copyToRoot` is a directory: only its content is copied, so a file or a symlink would be lost.
 fn check_folder(path: &LayerPath, entry: &Entry) -> Result<()> {
     let kind = match entry.kind {
         Kind::Directory => return Ok(()),
@@ -190,7 +190,7 @@ impl<'l> Node<'l> {
         Ok(())
     }
 
-    /// Takes out the whole store path that `place` lies in, so that its files can be put in one by one.
+    /// Removes the whole store path that contains `place`, so that its files can be inserted one by one.
     fn unfold(&mut self, place: &[u8]) -> Option<&'l LayerPath> {
         let mut node = self;
         for part in components(place) {
@@ -231,10 +231,9 @@ fn text(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }
 
-/// Two files for one place must be the same file, or only one of them would be in the image. nix2container compares
-/// mode and size (its words are kept) and lets the last one win. Owners and modes are what comes out of the rules, not the rules
-/// (nix2container#144), and where only one path's rules speak of the file, they are right: the other's say nothing of it
-/// (#201).
+/// Checks that two files at one place are equal, because the image can have only one of them. nix2container compares mode and size
+/// (the messages are the same) and keeps the last file. This compares the resulting owners and modes, not the rules
+/// (nix2container#144). If only one path has rules for the file, those rules win (#201).
 fn check_same(place: &[u8], there: &Merged<'_>, added: &Merged<'_>, control: &Control<'_>) -> Result<()> {
     let (old, new) = (text(&there.source), text(&added.source));
     let place = text(place);
@@ -325,7 +324,7 @@ fn same_content(a: &Merged<'_>, b: &Merged<'_>, control: &Control<'_>) -> Result
 }
 
 impl LayerPath {
-    /// A walk of this path's files.
+    /// Starts a walk of this path's files.
     pub(crate) fn walk(&self, case_hack: bool) -> Walker {
         Walker::new(OsStr::as_bytes(self.path.as_str().as_ref()), self.real_path.clone(), case_hack)
     }

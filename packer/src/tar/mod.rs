@@ -1,6 +1,6 @@
 //! The tar stream of a layer: parent directory headers, one segment per store path in byte order, two zero blocks.
 //!
-//! The bytes are those that nix2container writes through Go's `archive/tar`, so that both give the same diff_ids.
+//! The bytes are those that nix2container writes through Go's `archive/tar`, so that both have the same diff_ids.
 //! A segment's bytes depend on its store path and rules alone.
 
 mod header;

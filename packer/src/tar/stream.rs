@@ -1,5 +1,4 @@
-//! A layer's tar stream, handed out a frame at a time, so that whoever hashes and compresses it can work while the next
-//! frame is read.
+//! A layer's tar stream, one frame at a time, so that other threads can hash and compress a frame while the next one is read.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -17,17 +16,17 @@ use crate::rules::{Ownership, Rules};
 use crate::store_check::StoreCheck;
 use crate::walk::{Entry, Kind, REPLACED, Walker, gone_or, replaced_or};
 
-/// What a call to [`LayerStream::fill`] gave.
+/// The result of [`LayerStream::fill`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fill {
     /// A frame, perhaps a short one.
     Frame,
-    /// Nothing: the stream has ended.
+    /// The stream has ended.
     End,
 }
 
-/// A layer's parents and segments, in the order of its stream, where each of `paths` keeps its place beside the others;
-/// nothing where they have to be merged to one tree. Reads no file.
+/// Returns a layer's parent directories and segments, in the order of its stream, if all `paths` keep their places in one
+/// directory. Returns none if they must be merged into one tree. Reads no files.
 pub(crate) fn apart(paths: &[LayerPath]) -> Option<(Vec<Vec<u8>>, Vec<&LayerPath>)> {
     let name = |path: &LayerPath| path.path.as_str().rsplit_once('/').map(|(folder, _)| folder.to_owned());
     let folder = name(paths.first()?)?;
@@ -48,7 +47,7 @@ pub(crate) fn apart(paths: &[LayerPath]) -> Option<(Vec<Vec<u8>>, Vec<&LayerPath
     Some((parents, sorted))
 }
 
-/// The stream's state. Memory: one frame at the caller's, one header, one directory's names per level.
+/// The stream's state. Memory: one header, and the names of one directory per level; the caller has one frame.
 pub(crate) struct LayerStream<'l> {
     items: vec::IntoIter<(Vec<u8>, Item<'l>)>,
     whole: Option<Whole<'l>>,
@@ -64,12 +63,12 @@ pub(crate) struct LayerStream<'l> {
 #[derive(Clone, Copy)]
 pub(crate) struct Reading<'c> {
     pub(crate) control: &'c Control<'c>,
-    /// The permits with which what is read is compared with what Nix knows of it; none if the store is trusted.
+    /// CPU permits for checking store paths against Nix's records; none if the store is trusted.
     pub(crate) check: Option<&'c CpuPermits>,
 }
 
 impl<'c> Reading<'c> {
-    /// The check of a path that is about to be walked.
+    /// Returns the check for a path whose walk is about to start.
     pub(super) fn check_of(&self, path: &'c LayerPath) -> Option<StoreCheck<'c>> {
         self.check.map(|permits| StoreCheck::new(path, permits, self.control))
     }
@@ -80,23 +79,23 @@ struct Whole<'l> {
     walker: Walker,
     check: Option<StoreCheck<'l>>,
     rules: &'l Rules,
-    /// No byte of it has been handed out yet.
+    /// Whether `fill` has returned none of its bytes yet.
     fresh: bool,
 }
 
-/// A file's content, as long as it is as long as it was.
+/// An open file. Reading fails if its size has changed.
 pub(crate) struct OpenFile {
     fd: OwnedFd,
     path: PathBuf,
     root: PathBuf,
     size: u64,
     remaining: u64,
-    /// What its content has to be, and the hash of what has been read.
+    /// The required hash of its content, and the hash of the bytes so far.
     expected: Option<(blake3::Hash, blake3::Hasher)>,
 }
 
 impl<'l> LayerStream<'l> {
-    /// A part of a layer's stream: `items`, and the end blocks with `end`.
+    /// Makes a part of a layer's stream: `items`, and with `end` the end blocks.
     fn new(items: Vec<(Vec<u8>, Item<'l>)>, end: bool, reading: Reading<'l>) -> Self {
         Self {
             items: items.into_iter(),
@@ -109,28 +108,28 @@ impl<'l> LayerStream<'l> {
         }
     }
 
-    /// The whole stream of `paths`. Rewritten paths are walked here, so conflicts are found before any byte is packed.
+    /// Makes the whole stream of `paths`. It walks rewritten paths now, so it finds conflicts before packing starts.
     pub(crate) fn merged(paths: &'l [LayerPath], reading: Reading<'l>) -> Result<Self> {
         Ok(Self::new(merge(paths, reading)?, true, reading))
     }
 
-    /// The segment of a path that keeps its place.
+    /// Makes the segment of a path that keeps its place.
     pub(crate) fn segment(path: &'l LayerPath, reading: Reading<'l>) -> Self {
         Self::new(vec![(path.path.as_str().into(), Item::Whole(path))], false, reading)
     }
 
-    /// The headers of `parents` ahead of all segments.
+    /// Makes the headers of `parents`, which precede all segments.
     pub(crate) fn head(parents: Vec<Vec<u8>>, reading: Reading<'l>) -> Self {
         Self::new(parents.into_iter().map(|parent| (parent, Item::Parent)).collect(), false, reading)
     }
 
-    /// The blocks after all segments.
+    /// Makes the blocks that follow all segments.
     pub(crate) fn end(reading: Reading<'l>) -> Self {
         Self::new(Vec::new(), true, reading)
     }
 
-    /// Fills `frame` from its start and says how far. With `split`, a frame ends where a segment ends: a whole store
-    /// path shares no frame with anything else, nor do the end blocks.
+    /// Fills `frame` from its start, and returns the number of bytes. With `split`, a frame ends with a segment: a whole store
+    /// path shares no frame with other content, and neither do the end blocks.
     pub(crate) fn fill(&mut self, frame: &mut [u8], split: bool) -> Result<(usize, Fill)> {
         let mut filled = 0;
         loop {
@@ -201,7 +200,7 @@ impl<'l> LayerStream<'l> {
         taken
     }
 
-    /// Takes the next file of the store path that is being walked; false at its end.
+    /// Moves to the next file of the current store path. Returns false at its end.
     fn next_of_whole(&mut self) -> Result<bool> {
         let case_hack = self.case_hack();
         let whole = self.whole.as_mut().expect("only called while one is walked");
@@ -243,13 +242,13 @@ impl OpenFile {
         Self { fd, path, root: root.into(), size, remaining: size, expected }
     }
 
-    /// Whether all of it has been read.
+    /// Returns whether all of the file has been read.
     pub(crate) fn is_at_end(&self) -> bool {
         self.remaining == 0
     }
 
-    /// Opens a file that a walk has found before. It must be the same one still, below no link; if its content was hashed then, that
-    /// must be the same, too.
+    /// Opens a file that an earlier walk found. It must be the same file and not be below a link. If the walk hashed its content,
+    /// the content must also be the same.
     pub(super) fn open(merged: &Merged<'_>) -> Result<Self> {
         let Merged { entry, real_path, real_root, content, .. } = merged;
         let below = real_path.strip_prefix(real_root).unwrap_or(Path::new(""));
@@ -268,8 +267,8 @@ impl OpenFile {
         Ok(filled)
     }
 
-    /// Reads as much of the file's rest as fits. Where there is room for a byte more it is asked for, so that a file
-    /// that has grown is noticed without a further call.
+    /// Reads as much of the rest of the file as fits. If there is room, it asks for one byte more, to detect without another call
+    /// that the file has grown.
     pub(crate) fn read(&mut self, frame: &mut [u8]) -> Result<usize> {
         let room = frame.len().min(usize::try_from(self.remaining.saturating_add(1)).unwrap_or(usize::MAX));
         let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut frame[..room]))

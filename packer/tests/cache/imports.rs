@@ -8,9 +8,9 @@ use nixply_packer::{DiffId, Digest, ImageSpec, Layer};
 
 use crate::world::small;
 
-/// A machine that has nothing but an image's spec knows the layers of the next one, as far as they are the same.
+/// A machine that has only an image's spec knows the layers of the next image that are unchanged.
 #[test]
-fn layers_of_a_spec_from_elsewhere_are_known_again() {
+fn layers_of_an_imported_spec_are_known() {
     for codec in ["gzip", "zstd"] {
         let mut world = small();
         let former = world.build(&world.request(codec, 3), None).unwrap().spec;
@@ -26,7 +26,7 @@ fn layers_of_a_spec_from_elsewhere_are_known_again() {
         let written = String::from_utf8(former.write()).unwrap();
         let imported = world.cache().import(&ImageSpec::read(&written, "former.json").unwrap()).unwrap();
         assert_eq!(imported, Imported { known: 3, without_key: 0 });
-        // They cannot be packed any more, and need not be.
+        // The unchanged paths are deleted: they need not be packed.
         for path in unchanged {
             fs::remove_dir_all(world.store.real_path(&path.path)).unwrap();
         }
@@ -50,16 +50,16 @@ fn layers_of_a_spec_from_elsewhere_are_known_again() {
     assert!(error.starts_with("cannot create folder: "), "{error}");
 }
 
-/// A spec whose layers are changed.
+/// Returns the spec with its layers changed.
 fn changed(image: &BuiltImage, change: impl Fn(usize, &mut Layer)) -> ImageSpec {
     let mut spec = image.spec.clone();
     spec.layers.iter_mut().enumerate().for_each(|(at, layer)| change(at, layer));
     spec
 }
 
-/// What a spec says does not replace what is known, and is forgotten, all of it, once some of it turns out to be wrong.
+/// A spec does not replace known layers. If one of its layers is wrong, all of its layers are forgotten.
 #[test]
-fn a_wrong_spec_is_believed_until_bytes_are_made_and_then_forgotten() {
+fn a_wrong_spec_is_forgotten_once_a_layer_is_packed() {
     let world = small();
     let truth = world.build(&world.request("zstd", 3), Some(world.cache())).unwrap();
     let build = || world.build(&world.request("zstd", 3), Some(world.cache())).unwrap();
@@ -105,9 +105,9 @@ fn a_wrong_spec_is_believed_until_bytes_are_made_and_then_forgotten() {
     assert_eq!(world.cache().import(&without).unwrap(), Imported { known: 0, without_key: 3 });
 }
 
-/// What a spec says is looked at once, and a fresh machine that nobody asks for bytes does not look.
+/// Layers of a spec are verified once. A build that needs no bytes does not verify them.
 #[test]
-fn a_right_spec_is_proven_when_bytes_are_made() {
+fn a_correct_spec_is_verified_once_its_layers_are_packed() {
     let world = small();
     let truth = world.build(&world.request("zstd", 2), None).unwrap();
     world.cache().import(&truth.spec).unwrap();
@@ -151,9 +151,9 @@ fn a_spec_that_contradicts_itself_is_not_imported() {
     assert_eq!(world.cache().import(&twice).unwrap().known, 3, "an image may have a layer twice");
 }
 
-/// What cannot be mended by packing again is told with the layer's paths.
+/// An error that packing again cannot fix lists the layer's paths.
 #[test]
-fn a_blob_that_is_not_the_specs_is_told_with_its_paths() {
+fn a_blob_that_differs_from_the_spec_is_reported_with_its_paths() {
     let world = small();
     let truth = world.build(&world.request("gzip", 3), None).unwrap();
     let lies: [fn(usize, &mut Layer); 2] =

@@ -1,4 +1,4 @@
-//! The cache: what it has is not read again, and whatever happens to it, the bytes are the same.
+//! The cache: content in it is not read from the store again, and its state never changes the bytes of an image.
 
 mod imports;
 #[path = "../trees/mod.rs"]
@@ -15,9 +15,9 @@ use serde_json::json;
 
 use self::world::{CODECS, World, small};
 
-/// A build in which nothing changed reads no store path: here there is none left to read.
+/// A build without changes reads no store path: this one runs after all of them are deleted.
 #[test]
-fn a_cached_image_is_built_from_nothing() {
+fn a_cached_image_is_built_without_the_store() {
     for codec in CODECS {
         let world = small();
         let to_root = |codec: &str| {
@@ -35,9 +35,9 @@ fn a_cached_image_is_built_from_nothing() {
     }
 }
 
-/// Frames are a path's own: a new plan over known paths compresses nothing, and reads nothing.
+/// A frame belongs to one path: a new plan of known paths reads and compresses nothing.
 #[test]
-fn a_new_plan_over_known_paths_reads_no_store_path() {
+fn a_new_plan_of_known_paths_reads_no_store_path() {
     for codec in ["gzip", "zstd:1"] {
         let world = small();
         let fresh = world.build(&world.request(codec, 1), None).unwrap().json;
@@ -51,9 +51,9 @@ fn a_new_plan_over_known_paths_reads_no_store_path() {
     }
 }
 
-/// The spec knows no archive hashes; the cache remembers them.
+/// The spec has no archive hashes, but the cache does.
 #[test]
-fn a_layout_is_written_out_of_the_cache() {
+fn a_layout_is_written_from_the_cache() {
     for codec in ["gzip", "zstd"] {
         let world = small();
         let image = world.build(&world.request(codec, 2), None).unwrap();
@@ -65,9 +65,9 @@ fn a_layout_is_written_out_of_the_cache() {
     }
 }
 
-/// A layer in which the last path changed is hashed from there on: the paths before it are gone here.
+/// If the last path of a layer changed, hashing starts there. The paths before it are deleted in this test.
 #[test]
-fn a_changed_layer_is_hashed_from_the_change_on() {
+fn a_changed_layer_is_hashed_from_the_first_change() {
     for codec in CODECS {
         let mut world = World::new();
         for name in ["a", "b", "c", "d"] {
@@ -80,7 +80,7 @@ fn a_changed_layer_is_hashed_from_the_change_on() {
             let path = world.paths.iter().find(|(path, _)| path.ends_with(name)).unwrap();
             fs::remove_dir_all(world.store.real_file(&path.0)).unwrap();
         }
-        // With a codec, segments would be enough: without them, the states have to be.
+        // With a codec, segments would be enough; without them, the states are needed.
         fs::remove_dir_all(world.folder().join("segments")).ok();
         assert_eq!(
             world.build(&world.request(codec, 1), Some(world.cache())).unwrap().json,
@@ -90,9 +90,9 @@ fn a_changed_layer_is_hashed_from_the_change_on() {
     }
 }
 
-/// Any entry may be missing, torn or altered: what is built is the same.
+/// Any entry may be missing, incomplete or altered: the image stays the same.
 #[test]
-fn whatever_happens_to_the_cache_the_bytes_are_the_same() {
+fn bytes_do_not_depend_on_the_state_of_the_cache() {
     for codec in CODECS {
         let mut world = World::new();
         for name in ["a", "b", "c"] {
@@ -143,7 +143,7 @@ fn whatever_happens_to_the_cache_the_bytes_are_the_same() {
     }
 }
 
-/// A damaged store path is told by name, whatever the cache knows of its layer, and its frames are not kept.
+/// The error names a damaged store path, whether or not the cache knows its layer, and its frames are not kept.
 #[test]
 fn a_damaged_path_is_named_and_its_frames_are_not_kept() {
     for (in_spec, written) in [("none", "zstd"), ("gzip", "gzip")] {
@@ -191,9 +191,9 @@ fn writers_do_not_disturb_each_other() {
     );
 }
 
-/// What one user has packed, others may read.
+/// Other users may read a user's cache.
 #[test]
-fn a_shared_cache_is_of_use_and_stays_as_it_is() {
+fn a_shared_cache_is_used_but_not_changed() {
     let world = small();
     let fresh = world.build(&world.request("zstd", 2), Some(world.cache())).unwrap().json;
     let before = world.entries();
@@ -205,9 +205,9 @@ fn a_shared_cache_is_of_use_and_stays_as_it_is() {
     assert_ne!(own.stat().unwrap().iter().map(|stat| stat.entries).sum::<u64>(), 0);
 }
 
-/// Whatever is wrong with it, and however old it is.
+/// This holds for damaged and for old entries as well.
 #[test]
-fn a_shared_cache_is_not_written_even_where_it_could_be() {
+fn a_writable_shared_cache_is_not_written_either() {
     let world = small();
     let image = world.build(&world.request("zstd", 2), Some(world.cache())).unwrap();
     let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_600_000_000);
@@ -230,8 +230,8 @@ fn a_shared_cache_is_not_written_even_where_it_could_be() {
     }
 }
 
-/// A layer that is known, but not what is in it: from a spec, or after the entry that tells was evicted. The first who needs its
-/// bytes fills the cache, and the next ones find them there.
+/// A layer may be known without its content: from a spec, or after the entry that lists its segments was evicted. The first
+/// build that needs its bytes adds them to the cache, and later builds find them.
 #[test]
 fn bytes_of_a_known_layer_are_cached() {
     for lost in ["everything but the spec", "contents"] {
@@ -251,9 +251,9 @@ fn bytes_of_a_known_layer_are_cached() {
     }
 }
 
-/// A blob that nobody could keep says nothing against what is cached.
+/// If a blob cannot be written elsewhere, the cached entries are still valid.
 #[test]
-fn a_full_disk_elsewhere_costs_no_entry() {
+fn a_full_disk_elsewhere_removes_no_entry() {
     struct Full;
     impl BlobSink for Full {
         fn open(&self, _: usize) -> Result<Option<Box<dyn BlobWriter>>, Error> {
@@ -280,9 +280,9 @@ fn a_full_disk_elsewhere_costs_no_entry() {
     assert_eq!(world.entries(), before);
 }
 
-/// Layers of the same paths in another order are the same: whose order it was does not matter.
+/// Layers of the same paths in another order have the same contents in the cache.
 #[test]
-fn contents_are_known_by_path() {
+fn contents_are_found_in_any_order_of_paths() {
     let world = small();
     let image = world.build(&world.request("zstd", 1), Some(world.cache())).unwrap();
     let mut turned = image.clone();

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 pub(crate) const CODECS: [&str; 3] = ["none", "gzip", "zstd"];
 
-/// A store with a cache beside it.
+/// A store with a cache next to it.
 pub(crate) struct World {
     pub(crate) temporary: tempfile::TempDir,
     pub(crate) store: Store,
@@ -31,7 +31,7 @@ impl World {
         let real = self.store.real_file(&path);
         let _ = fs::remove_dir_all(&real);
         fs::create_dir_all(&real).unwrap();
-        // Compressible, not periodic over a frame.
+        // Compressible, but not periodic across a frame.
         let bytes: Vec<u8> = (0..length).map(|at| (at >> 7) as u8 ^ (at % 251) as u8 ^ kind).collect();
         fs::write(real.join("file"), bytes).unwrap();
         self.paths.retain(|(there, _)| *there != path);

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use nixply_packer::{BlobSink, BlobWriter, PackedLayer, Result};
 use serde_json::Value;
 
-/// One file and the directories that it needs.
+/// A file, created with its parent directories.
 pub enum Tree {
     File { text: String, mode: u32 },
     Link { target: String },
@@ -35,7 +35,7 @@ pub fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Makes the tree that a golden vector describes.
+/// Creates the tree that a golden vector describes.
 pub fn make(path: &Path, tree: &Value) {
     let mode = |default| tree["mode"].as_str().map_or(default, |mode| u32::from_str_radix(mode, 8).unwrap());
     match tree["type"].as_str().unwrap() {
@@ -61,8 +61,8 @@ pub fn make(path: &Path, tree: &Value) {
     }
 }
 
-/// The vectors write bytes that are not UTF-8 as Python's surrogateescape does; JSON readers of Rust refuse lone
-/// surrogates, so [`unescape`] has moved them to a private area before.
+/// The vectors write bytes that are not UTF-8 like Python's surrogateescape. JSON readers of Rust refuse lone surrogates, so
+/// [`unescape`] moves them to a private area first.
 fn os_name(name: &str) -> OsString {
     let mut bytes = Vec::new();
     for c in name.chars() {
@@ -74,7 +74,7 @@ fn os_name(name: &str) -> OsString {
     OsString::from_vec(bytes)
 }
 
-/// Replaces `\udcXX` by the escape of a character that [`os_name`] turns into the byte XX.
+/// Replaces `\udcXX` by the escape of a character that [`os_name`] converts to the byte XX.
 pub fn unescape(json: &str) -> String {
     let mut out = String::new();
     let mut rest = json;

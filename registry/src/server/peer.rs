@@ -39,7 +39,7 @@ impl Peer {
         let own = rustix::process::geteuid().as_raw();
         match user {
             // This number can mean several users.
-            Some(user) if user == owner::overflow_user() && !owner::all_users_have_numbers() => Self::Other,
+            Some(user) if user == owner::overflow_user() && !owner::all_users_have_ids() => Self::Other,
             Some(user) if user == own => Self::Own,
             Some(0) => Self::Root,
             _ => Self::Other,

@@ -153,7 +153,7 @@ impl Prover {
 }
 
 impl Input {
-    /// Returns the file's current state. None for a cached blob, whose bytes have checksums of their own.
+    /// Returns the file's current state. None for a cached blob, whose bytes have separate checksums.
     fn state(&self) -> Result<Option<FileState>> {
         match self {
             Self::File(file) => Ok(Some(file.state()?)),

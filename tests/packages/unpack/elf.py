@@ -1,4 +1,4 @@
-"""Reads what the dynamic loader reads of an ELF file, and moves the absolute paths that are compiled into it."""
+"""Reads the parts of an ELF file that the dynamic loader uses, and replaces absolute paths that are compiled into it."""
 
 import re
 import struct
@@ -9,7 +9,7 @@ DT_NEEDED, DT_STRTAB, DT_RELA, DT_RELASZ = 1, 5, 7, 8
 EM_X86_64, R_X86_64_RELATIVE = 62, 8
 PAGE = 4096
 
-# lea OFFSET(%rip), %REGISTER: how x86-64 code names a constant. The look-ahead finds overlapping matches too.
+# lea OFFSET(%rip), %REGISTER: x86-64 code refers to constants with it. The look-ahead also finds overlapping matches.
 LEA = re.compile(rb"(?=[\x48\x4c]\x8d[\x05\x0d\x15\x1d\x25\x2d\x35\x3d](....))", re.S)
 
 
@@ -38,7 +38,7 @@ class Elf:
 
     @staticmethod
     def read(path):
-        """The file as Elf, or None when it is something else."""
+        """Returns the file as Elf, or None if it is not such a file."""
         with open(path, "rb") as file:
             head = file.read(20)
             if head[:6] != b"\x7fELF\x02\x01" or head[16:18] not in (b"\2\0", b"\3\0"):
@@ -46,7 +46,7 @@ class Elf:
             return Elf(bytearray(head + file.read()))
 
     def _offset(self, address):
-        """Where in the file the bytes at an address of the memory image are; None when it has none."""
+        """Returns the offset in the file of an address in memory, or None if the file has no bytes for it."""
         for s in self.segments:
             if s.kind == PT_LOAD and s.address <= address < s.address + s.size:
                 return s.offset + address - s.address
@@ -56,12 +56,13 @@ class Elf:
         return bytes(self.data[offset:self.data.index(b"\0", offset)])
 
     def move_strings(self, change):
-        """Lets `change` give another text for each text that the program refers to, or None to keep it. Returns
-        whether anything moved.
+        """Replaces each text that the program refers to by the result of `change`, unless that is None. Returns
+        whether any text was replaced.
 
-        The new text may be longer. It goes into the unused rest of a segment's last page, and what referred to the
-        old one, a `lea` or a relocated pointer, is made to refer to it. A text that is loaded in pieces, without
-        its address, stays. Other processors than x86-64 name constants in other ways: nothing moves there."""
+        The new text may be longer. It is stored in the unused rest of a segment's last page, and the references to
+        the old text, `lea` instructions and relocated pointers, are changed to it. A text that is loaded in pieces,
+        without its address, stays. Processors other than x86-64 refer to constants differently, so this function
+        changes nothing there."""
         moved = {}
         for address, references in sorted(self._references().items()):
             offset = self._offset(address)
@@ -79,7 +80,7 @@ class Elf:
         return bool(moved)
 
     def _references(self):
-        """The addresses that the program names, each with the places to change: {address: [(kind, file offset)]}."""
+        """Returns the addresses that the program refers to, with their references: {address: [(kind, file offset)]}."""
         found = {}
         if struct.unpack_from("<H", self.data, 18) != (EM_X86_64,):
             return found
@@ -99,7 +100,7 @@ class Elf:
         return found
 
     def _append(self, text):
-        """Puts text into the rest of a read-only segment's last page, which is mapped anyway; gives its address."""
+        """Stores text in the rest of a read-only segment's last page, which is mapped anyway. Returns its address."""
         for s in self.segments:
             if s.kind != PT_LOAD or s.flags & PF_W:
                 continue

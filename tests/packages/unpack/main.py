@@ -1,13 +1,13 @@
-"""Makes one store path of Debian packages: nixpkgs' layout, and every program bound to store paths.
+"""Builds one store path from Debian packages: nixpkgs' layout, and programs that refer to store paths.
 
-The derivation gives `spec`, a JSON object:
+The derivation sets `spec`, a JSON object:
   debs          the .deb files
-  deps          store paths whose libraries, programs and files may be needed
-  loader        the store path that has the dynamic loader, or null when it is this one
-  interpreters  store paths to take the interpreters of scripts from
-  only          when not empty, the programs of bin/ to keep
-  links         symbolic links to make: {path: target}
-  moves         absolute paths, or starts of them, to replace in programs: {path: path}, `@out@` being this store path
+  deps          store paths with libraries, programs and files that the packages may need
+  loader        the store path with the dynamic loader, or null if this one has it
+  interpreters  store paths with the interpreters of scripts
+  only          the programs of bin/ to keep; empty keeps everything
+  links         symbolic links to create: {path: target}
+  moves         absolute paths, or their beginnings, to replace in programs: {path: path}; `@out@` is this store path
   shellIn       files, as shell patterns, in which the store's shell replaces '/bin/sh'
 """
 
@@ -28,8 +28,8 @@ from elf import Elf  # noqa: E402  (isolated mode leaves the script's own folder
 OUT = os.environ["out"]
 SPEC = json.loads(os.environ["spec"])
 
-# Left out, to keep image tests small: manuals and translations, headers and static libraries, what belongs to Debian's
-# or systemd's own machinery. Of share/ only what programs read at run time stays.
+# Files to omit, to keep image tests small: manuals and translations, headers and static libraries, parts of Debian's or
+# systemd's own machinery. Of share/, only files that programs read at run time stay.
 SHARE = {"ca-certificates", "nginx", "tabset", "terminfo", "zoneinfo"}
 LEFT_OUT = re.compile(
     r"(var|include|games|src|local)(/|$)"
@@ -42,7 +42,7 @@ LEFT_OUT = re.compile(
 
 
 def place(path):
-    """Where a path of Debian's belongs in the output, relative to it; None when it is left out."""
+    """Returns the path in the output of one of Debian's paths, or None to leave it out."""
     path = re.sub(r"^usr/", "", posixpath.normpath(path.lstrip("/")))
     path = re.sub(r"^sbin/", "bin/", path)
     path = re.sub(r"^lib64/", "lib/", path)
@@ -58,7 +58,7 @@ def inside(path):
 
 
 def unpack(deb, links):
-    """Writes a package's files, and notes its symbolic links for later: their targets may lie in other packages."""
+    """Writes a package's files, and collects its links for later, because their targets may be in other packages."""
     tar = subprocess.run(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
         for member in archive:
@@ -76,7 +76,7 @@ def unpack(deb, links):
                 os.makedirs(os.path.dirname(inside(path)), exist_ok=True)
                 with open(inside(path), "wb") as file:
                     shutil.copyfileobj(archive.extractfile(member), file)
-                # Set-uid bits are lost: the store has none.
+                # The set-uid bit is dropped, because the store cannot have it.
                 os.chmod(inside(path), 0o755 if member.mode & 0o100 else 0o644)
 
 
@@ -87,8 +87,8 @@ def link(path, target):
 
 
 def make_links(links):
-    """Debian's links, relative inside the output and absolute to other store paths. What dangles is left out; links
-    to links settle in several rounds."""
+    """Creates Debian's links: relative ones inside the output, absolute ones to other store paths. Leaves out
+    dangling links. Links to links take several rounds."""
     while links:
         settled = {}
         for path, target in sorted(links.items()):
@@ -106,7 +106,7 @@ def make_links(links):
 
 
 def keep_only(programs):
-    """Reduces bin/ to some programs, and the rest to nothing."""
+    """Deletes everything except some programs in bin/."""
     for entry in os.listdir(OUT):
         if entry != "bin":
             shutil.rmtree(inside(entry))
@@ -124,11 +124,11 @@ def regular_files():
 
 
 def shared_objects(root):
-    """The folder of each shared object below a store path; lib/ itself goes first."""
+    """Returns the directory of each shared object below a store path. lib/ itself takes precedence."""
     found = {}
     for top in ("lib", "libexec"):
         for folder, folders, names in os.walk(os.path.join(root, top)):
-            # gconv's modules and Python's are loaded by path; nothing is linked with them.
+            # Modules of gconv and Python are loaded by path; no program links to them.
             folders[:] = sorted(set(folders) - {"gconv", "lib-dynload", "security"})
             for name in names:
                 if ".so" in name:
@@ -137,8 +137,8 @@ def shared_objects(root):
 
 
 def move_paths():
-    """Has programs find their own files: sudo its plugins, PAM its modules, the C library its locales. Only paths of
-    which it is known that the program takes them whole: some programs also have the old length compiled in."""
+    """Makes programs find their own files: sudo its plugins, PAM its modules, the C library its locales. `moves` may
+    only have paths that the program reads as a whole: some programs also contain the old length."""
     given = sorted(SPEC["moves"].items(), key=lambda move: len(move[0]), reverse=True)
     moves = {old: new.replace("@out@", OUT) for old, new in given}
     seen = set()
@@ -151,7 +151,7 @@ def move_paths():
         return path
 
     def moved(text):
-        """A path or a list of paths, joined with colons."""
+        """Replaces a path, or the paths in a list with colons."""
         new = ":".join(map(move, text.decode("latin-1").split(":"))).encode("latin-1")
         return new if new != text else None
 
@@ -165,14 +165,14 @@ def move_paths():
 
 
 def settle_libc():
-    """What is particular about the C library: a loader that keeps to the store, and its indexes of character sets
-    and locales, which Debian makes elsewhere or later."""
+    """Completes the C library: restricts the loader to the store, and creates the indexes of character sets and
+    locales, which Debian creates elsewhere or later."""
     name, = (name for name in os.listdir(inside("lib")) if is_loader(name))
     path = inside(f"lib/{name}")
     with open(path, "rb") as file:
         loader = file.read()
-    # After the folders that a program names, the loader tries Debian's. What a program fails to name must not be
-    # found there, or it would run on a Debian machine and nowhere else. The folders' lengths must stay.
+    # After the directories in a program, the loader tries Debian's. It must not find missing libraries there, or the program
+    # would only run on a Debian machine. The lengths of the directories' names must stay.
     listed = re.compile(rb"\0(?:/usr)?/lib/(?:[a-z0-9_]+-linux-gnu/)?(?=\0)")
     with open(path, "wb") as file:
         file.write(listed.sub(lambda match: match[0].replace(b"/lib/", b"/---/"), loader))
@@ -193,7 +193,7 @@ def is_loader(name):
 
 
 def bind_programs():
-    """Gives every ELF file the store's loader, and the folders of exactly those libraries that it names."""
+    """Sets the store's loader in every ELF file, and the directories of exactly the libraries that it needs."""
     loader_root = SPEC["loader"] or OUT
     is_libc = SPEC["loader"] is None
     loaders = [name for name in os.listdir(f"{loader_root}/lib") if is_loader(name)]
@@ -205,8 +205,8 @@ def bind_programs():
         elf = Elf.read(path)
         if elf is None or not elf.needed:
             continue
-        # The loader and the C library find each other; patchelf would only endanger them. The character set modules
-        # are loaded into processes that have all they need.
+        # The loader and the C library find each other, and patchelf could break them. The character set modules are loaded into
+        # processes that have all their libraries.
         if is_libc and not (elf.has_interpreter and path.startswith(f"{OUT}/bin/")):
             continue
         folders = []
@@ -223,14 +223,14 @@ def bind_programs():
 
 
 def interpreter(name):
-    """The store's path for a script's interpreter, or None."""
+    """Returns the store's path for a script's interpreter, or None."""
     roots = [OUT, *SPEC["deps"], *SPEC["interpreters"]]
     return next((f"{root}/bin/{name}" for root in roots if os.path.exists(f"{root}/bin/{name}")), None)
 
 
 def bind_scripts():
-    """Rewrites `#!` lines to the store's interpreters. A program in bin/ whose interpreter is not to be had is left
-    out; elsewhere its line stays."""
+    """Changes `#!` lines to the store's interpreters. Deletes programs in bin/ whose interpreter is not available;
+    other files keep their line."""
     for path in regular_files():
         if not os.access(path, os.X_OK):
             continue

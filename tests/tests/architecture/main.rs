@@ -173,7 +173,7 @@ fn the_packers_modules_use_the_modules_before_them() {
             continue;
         };
         for (to, path) in sources.used_modules(name) {
-            // The root has no items of its own, so no module imports from it.
+            // The root only re-exports items, so no module imports from it.
             let to = to.first().map_or(Some(usize::MAX), place);
             if to.is_none_or(|to| to > from) {
                 wrong.push(format!("packer/src/{} uses {path}", module.file));

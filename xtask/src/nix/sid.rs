@@ -1,4 +1,4 @@
-//! The newest Nix in Debian: sid's package, one program without shared libraries of its own. It exports no symbols, so it
+//! The newest Nix in Debian: sid's package, one static program. It exports no symbols, so it
 //! cannot load plugins. Tests without the plugin run with it.
 
 use std::fs;

@@ -335,8 +335,8 @@ mod tests {
         let error = in_order(units(&index)).err().unwrap().to_string();
         assert_eq!(
             error,
-            "Debian packages that depend on each other must become one unit: \
-             look among [\"bash\", \"liba1\", \"libb1\"]"
+            "Debian packages that depend on each other must be one unit of TOGETHER; some of these do: \
+             [\"bash\", \"liba1\", \"libb1\"]"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! buildah: copies the paths into a container. The app's references are an image of their own below the app's.
+//! buildah: copies the paths into a container. The app's references are a separate image below the app's.
 
 use std::fs;
 use std::path::{Path, PathBuf};

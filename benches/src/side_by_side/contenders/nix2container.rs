@@ -24,7 +24,7 @@ pub(crate) struct Nix2container {
 pub(super) enum Form {
     /// One layer list, and the codec and level of all contenders.
     Flat,
-    /// The same codec, with an image that users have split by hand: the app's references are a layer list of their own, which
+    /// The same codec, with an image that users have split by hand: the app's references are a separate layer list, which
     /// Nix does not build again while it is unchanged.
     Nested,
     /// No compression option: gzip at its skopeo's default level.

@@ -10,7 +10,7 @@ use xtask::services::{Registry, unmount_below};
 
 use crate::side_by_side::closures::tree::remove_tree;
 
-/// A machine with its caches, which pushes to a registry of its own.
+/// A machine with its caches and its own registry.
 pub(crate) struct Runner {
     /// The registry, which keeps its blobs when the runner is replaced.
     pub registry: Registry,

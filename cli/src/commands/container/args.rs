@@ -129,7 +129,7 @@ pub(crate) struct Action {
     pub(crate) task: Task,
 }
 
-/// What to do with the container.
+/// The action on the container.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Task {
     /// Build it and print the path of its spec.

@@ -55,7 +55,7 @@ pub(super) fn check_transport(registry: &str, container: Option<&str>) -> Result
 #[derive(Debug, PartialEq, Eq)]
 struct Fault {
     what: String,
-    /// What the user probably means.
+    /// The destination that the user probably means.
     instead: Option<String>,
 }
 

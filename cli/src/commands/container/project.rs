@@ -62,7 +62,7 @@ pub(super) struct Container {
     copy_script: String,
     /// Version of the Nix that evaluated it.
     nix_version: String,
-    /// Default registry. `None` if there is none; empty if it is unknown, because the flake uses functions of its own.
+    /// Default registry. `None` if there is none; empty if it is unknown, because the flake uses its own functions.
     registry: Option<String>,
     /// Default arguments for skopeo: shell code, one element per word.
     #[serde(default)]

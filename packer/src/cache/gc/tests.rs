@@ -10,7 +10,7 @@ fn segment(name: &str) -> SegmentKey {
     SegmentKey::new([(name, "hash", None)], Codec::None)
 }
 
-/// The size of each of the segments here: a frame, its place in the index, an origin and the footer.
+/// Size of each segment in these tests: a frame, its entry in the index, an origin and the footer.
 const SEGMENT: u64 = 1000 + 40 + 27 + 56;
 
 fn origin() -> Origin {
@@ -39,7 +39,7 @@ fn used(cache: &Cache, name: &str, ago: u64) {
 }
 
 #[test]
-fn what_was_of_no_use_for_longest_goes_first() {
+fn gc_evicts_the_least_recently_used_entries_first() {
     let folder = tempfile::tempdir().unwrap();
     let cache = filled(folder.path());
     let stat = cache.stat().unwrap();
@@ -48,7 +48,7 @@ fn what_was_of_no_use_for_longest_goes_first() {
     for (name, ago) in [("a", 9000), ("b", 20_000), ("c", 10_000)] {
         used(&cache, name, ago);
     }
-    assert!(cache.segment(&segment("b")).is_some(), "a use, which renews it");
+    assert!(cache.segment(&segment("b")).is_some(), "a use renews the entry");
     assert_eq!(cache.gc(u64::MAX).unwrap(), 0);
     assert_eq!(cache.gc(2500).unwrap(), SEGMENT);
     let there = ["a", "b", "c"].map(|name| cache.segment(&segment(name)).is_some());
@@ -58,9 +58,9 @@ fn what_was_of_no_use_for_longest_goes_first() {
     assert_eq!(Cache::new(folder.path().join("none")).stat().unwrap()[0].entries, 0);
 }
 
-/// Each as another process would see the cache.
+/// Creates a separate cache for each process, as separate processes do.
 #[test]
-fn many_processes_that_write_little_keep_the_limit_together() {
+fn many_processes_that_write_little_keep_the_limit() {
     let folder = tempfile::tempdir().unwrap();
     let total = || Cache::new(folder.path()).stat().unwrap().iter().map(|stat| stat.bytes).sum::<u64>();
     let limit = 100_000;
@@ -69,7 +69,7 @@ fn many_processes_that_write_little_keep_the_limit_together() {
         let cache = Cache::new(folder.path()).with_limit(limit);
         let (name, before) = (process.to_string(), total());
         cache.new_segment(&segment(&name), &origin()).unwrap().add(9, &[0; 1000]).unwrap().finish().unwrap();
-        // One of three fails, or is interrupted.
+        // Simulates that a third of the processes fail or are interrupted.
         if process % 3 > 0 {
             cache.trim();
         }
@@ -77,29 +77,29 @@ fn many_processes_that_write_little_keep_the_limit_together() {
         assert!(total() < limit + limit / 20 + 3 * SEGMENT, "{process}: {}", total());
         trimmed += u32::from(total() < before);
     }
-    assert!((10..60).contains(&trimmed), "{trimmed} times: entries are not listed for each process");
+    assert!((10..60).contains(&trimmed), "trimmed {trimmed} times: not every process lists the entries");
 }
 
 #[test]
-fn a_smaller_limit_holds_at_once() {
+fn a_smaller_limit_applies_immediately() {
     let folder = tempfile::tempdir().unwrap();
     let entries = |cache: &Cache| cache.stat().unwrap()[0].entries;
     let cache = filled(folder.path());
     cache.trim();
-    assert_eq!(entries(&cache), 3, "the first time, and below the limit");
+    assert_eq!(entries(&cache), 3, "the first trim, below the limit");
     cache.clone().with_limit(3800).trim();
-    assert_eq!(entries(&cache), 3, "near enough");
+    assert_eq!(entries(&cache), 3, "at most 5 % above the limit");
     cache.clone().with_limit(2500).trim();
-    assert_eq!(entries(&cache), 2, "nothing was written since then");
+    assert_eq!(entries(&cache), 2, "above the limit, although nothing was written since");
     cache.clone().with_limit(0).trim();
     assert_eq!(entries(&cache), 0);
     filled(folder.path()).with_limit(u64::MAX).trim();
     assert_eq!(entries(&cache), 3);
 }
 
-/// Whatever the marker has in it, and wherever it came from.
+/// The file may have any content.
 #[test]
-fn a_marker_that_cannot_be_read_counts_as_none() {
+fn an_unreadable_size_record_counts_as_absent() {
     let folder = tempfile::tempdir().unwrap();
     for text in ["", "{", r#"{"bytes":1}"#, r#"{"at":99999999999,"bytes":0,"written":0}"#] {
         let cache = filled(folder.path()).with_limit(0);
@@ -110,7 +110,7 @@ fn a_marker_that_cannot_be_read_counts_as_none() {
     let none = Cache::new(folder.path().join("none"));
     none.trim();
     drop(none);
-    assert!(!folder.path().join("none").exists(), "a cache that nobody has written is not made");
+    assert!(!folder.path().join("none").exists(), "trimming does not create a cache");
 }
 
 #[test]
@@ -130,9 +130,10 @@ fn damaged_entries_are_removed() {
     assert_eq!(cache.verify().unwrap(), Verified { whole: 2, removed: vec![] });
 }
 
-/// Another user could make a link of a directory that it can write, between listing it and removing an entry.
+/// Another user could replace a directory that they can write with a link, after it is listed and before an entry is
+/// removed.
 #[test]
-fn nothing_is_removed_where_others_can_write() {
+fn nothing_is_removed_if_other_users_can_write() {
     let folder = tempfile::tempdir().unwrap();
     let cache = filled(folder.path());
     let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -155,7 +156,7 @@ fn nothing_is_removed_where_others_can_write() {
 }
 
 #[test]
-fn what_another_process_has_removed_is_neither_whole_nor_damaged() {
+fn an_entry_removed_by_another_process_is_neither_whole_nor_damaged() {
     let folder = tempfile::tempdir().unwrap();
     let cache = filled(folder.path());
     let entries = cache.entries().unwrap();
@@ -167,7 +168,7 @@ fn what_another_process_has_removed_is_neither_whole_nor_damaged() {
 }
 
 #[test]
-fn what_killed_processes_have_left_goes_even_where_no_entry_is() {
+fn gc_removes_leftovers_from_directories_without_entries() {
     let folder = tempfile::tempdir().unwrap();
     let alone = folder.path().join("segments/00");
     fs::create_dir_all(&alone).unwrap();
@@ -180,7 +181,7 @@ fn what_killed_processes_have_left_goes_even_where_no_entry_is() {
 }
 
 #[test]
-fn what_is_in_the_place_of_a_folder_of_entries_is_found() {
+fn verify_removes_other_files_at_the_paths_of_directories() {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     let folder = tempfile::tempdir().unwrap();
     let cache = filled(folder.path());

@@ -7,7 +7,7 @@ use super::*;
 const LAYER: &str = "59bf1c3509f33515622619af21ed55bbe26d24913cedbca106468a5fb37a50c3";
 const DIFF_ID: &str = "sha256:8d3ac3489996423f53d6087c81180006263b79f206d3fdec9e66f0e27ceb8759";
 
-/// A folder like the one in nix2container's test: a Docker manifest with one gzip layer.
+/// Returns a directory like the one in nix2container's test: a Docker manifest with one gzip layer.
 fn folder(media_type: &str, diff_ids: Value) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let config = json!({"architecture": "amd64", "config": {"Env": ["A=1"], "Hostname": "h"}, "rootfs": {"type": "layers", "diff_ids": diff_ids}});
@@ -20,7 +20,7 @@ fn folder(media_type: &str, diff_ids: Value) -> tempfile::TempDir {
     dir
 }
 
-/// The digits of the folder's config.
+/// Returns the digits of the digest of the directory's config.
 fn config_of(dir: &Path) -> String {
     let manifest: Value = serde_json::from_slice(&fs::read(dir.join("manifest.json")).unwrap()).unwrap();
     config_of_manifest(&manifest)["sha256:".len()..].to_owned()
@@ -51,7 +51,7 @@ fn g9_a_docker_layer_becomes_an_oci_layer() {
 }
 
 #[test]
-fn what_cannot_be_imported_is_named() {
+fn unsupported_images_are_reported() {
     let error = |dir: &tempfile::TempDir| from_dir(dir.path(), None).unwrap_err().chain();
     let xz = folder("application/vnd.oci.image.layer.v1.tar+xz", json!([DIFF_ID]));
     assert!(error(&xz).contains("unsupported media type: \"application/vnd.oci.image.layer.v1.tar+xz\""));
@@ -68,7 +68,7 @@ fn what_cannot_be_imported_is_named() {
 }
 
 #[test]
-fn blobs_have_their_digests() {
+fn blobs_with_wrong_content_are_refused() {
     let layer = Digest::of(b"layer");
     let dir = tempfile::tempdir().unwrap();
     let config = json!({"rootfs": {"diff_ids": [DIFF_ID]}});
@@ -106,7 +106,7 @@ fn config_of_manifest(manifest: &Value) -> String {
     manifest["config"]["digest"].as_str().unwrap().to_owned()
 }
 
-/// Writes a document under its digest's digits; gives the digest.
+/// Writes a document to a file named after its digest's digits. Returns the digest.
 fn put(dir: &Path, document: &Value) -> String {
     let text = document.to_string();
     let digest = Digest::of(text.as_bytes());
@@ -114,7 +114,7 @@ fn put(dir: &Path, document: &Value) -> String {
     digest.to_string()
 }
 
-/// An image's manifest whose config has `more`.
+/// Returns an image's manifest whose config has the fields of `more`.
 fn image(dir: &Path, layers: usize, more: Value) -> Value {
     let diff_ids: Vec<_> = (0..layers).map(|at| DiffId::of(&[at as u8])).collect();
     let mut config = json!({"rootfs": {"type": "layers", "diff_ids": diff_ids}});
@@ -127,7 +127,7 @@ fn image(dir: &Path, layers: usize, more: Value) -> Value {
 const LAYER_TYPE: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
 
 #[test]
-fn docker_zstd_layers_are_ocis_and_others_are_named() {
+fn docker_zstd_layers_become_oci_layers_and_unsupported_types_are_reported() {
     let read = |media_type| from_dir(folder(media_type, json!([DIFF_ID])).path(), None);
     let spec = read(LAYER_TYPE).unwrap();
     assert_eq!(spec.layers[0].media_type, "application/vnd.oci.image.layer.v1.tar+zstd");
@@ -145,7 +145,7 @@ fn docker_zstd_layers_are_ocis_and_others_are_named() {
 #[test]
 fn history_of_the_base_image_stays_with_its_layers() {
     let dir = tempfile::tempdir().unwrap();
-    let told = |layers, history: Value| {
+    let imported = |layers, history: Value| {
         let manifest = image(dir.path(), layers, json!({"history": history}));
         fs::write(dir.path().join("manifest.json"), manifest.to_string()).unwrap();
         let config = crate::image::oci::config(&from_dir(dir.path(), None).unwrap());
@@ -155,20 +155,20 @@ fn history_of_the_base_image_stays_with_its_layers() {
         |name: &str| json!({"created": "2020-01-01T00:00:00+01:00", "created_by": name, "comment": "c"});
     let empty = |name: &str| json!({"created_by": name, "empty_layer": true});
     let all = json!([empty("a"), entry("b"), empty("c"), empty("d"), entry("e"), empty("f")]);
-    assert_eq!(told(2, all.clone()), all);
+    assert_eq!(imported(2, all.clone()), all);
     assert_eq!(
-        told(3, all.clone()),
+        imported(3, all.clone()),
         json!([empty("a"), entry("b"), empty("c"), empty("d"), entry("e"), empty("f"), {}])
     );
-    assert_eq!(told(1, json!([entry("b"), {"created_by": "x"}])), json!([entry("b"), empty("x")]));
-    assert_eq!(told(1, json!([empty("a")])), json!([empty("a"), {}]));
+    assert_eq!(imported(1, json!([entry("b"), {"created_by": "x"}])), json!([entry("b"), empty("x")]));
+    assert_eq!(imported(1, json!([empty("a")])), json!([empty("a"), {}]));
     for none in [json!([]), Value::Null] {
-        assert_eq!(told(2, none), json!([{}, {}]), "as nix2container has it");
+        assert_eq!(imported(2, none), json!([{}, {}]), "as in nix2container");
     }
 }
 
 #[test]
-fn null_lists_are_empty_ones() {
+fn null_lists_are_read_as_empty_lists() {
     let dir = tempfile::tempdir().unwrap();
     let config = json!({"rootfs": {"diff_ids": null}, "history": null, "config": {"Env": null}, "os": null, "variant": null});
     let manifest = json!({"config": {"size": 1, "digest": put(dir.path(), &config)}, "layers": null, "annotations": null});
@@ -178,7 +178,7 @@ fn null_lists_are_empty_ones() {
 }
 
 #[test]
-fn base_image_of_another_platform_says_so() {
+fn spec_records_the_base_images_platform() {
     let dir = tempfile::tempdir().unwrap();
     let read = |more: Value| {
         let manifest = image(dir.path(), 1, more);
@@ -192,7 +192,7 @@ fn base_image_of_another_platform_says_so() {
 }
 
 #[test]
-fn manifest_of_several_platforms_is_listed_or_chosen_from() {
+fn a_platform_is_chosen_from_an_index_or_all_are_listed() {
     let dir = tempfile::tempdir().unwrap();
     let entry = |os: &str, arch: &str, variant: Option<&str>| {
         let manifest = image(dir.path(), 1, json!({"os": os, "architecture": arch, "variant": variant}));
@@ -230,12 +230,12 @@ fn manifest_of_several_platforms_is_listed_or_chosen_from() {
         error.contains("has none for linux/s390x; it has linux/amd64, linux/arm/v6, linux/arm/v7"),
         "{error}"
     );
-    // The one image beside its attestation.
+    // The index of an image and its attestation.
     entries.drain(1..3);
     index(&entries);
     assert_eq!(from_dir(dir.path(), None).unwrap().arch, "amd64");
 
-    // The same in a layout.
+    // The same index in a layout.
     let blobs = dir.path().join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     for file in fs::read_dir(dir.path()).unwrap().flatten().filter(|file| file.file_name().len() == 64) {
@@ -249,7 +249,7 @@ fn manifest_of_several_platforms_is_listed_or_chosen_from() {
 }
 
 #[test]
-fn documents_that_are_no_images_are_told_apart() {
+fn documents_that_are_not_images_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let error = |document: Value| {
         fs::write(dir.path().join("manifest.json"), document.to_string()).unwrap();

@@ -1,22 +1,22 @@
-//! Joins many groups at a time, where comparing all of them pair by pair would take too long.
+//! Joins many groups at once, if comparing all pairs would take too long.
 
 use std::collections::HashSet;
 
 use super::groups::{Group, Groups};
 
-/// So many groups are compared pair by pair.
+/// The largest number of groups whose pairs are all compared.
 pub(super) const COMPARED: usize = 1500;
 
-/// How many neighbours each group is compared with, in each of the orders.
+/// Number of neighbours that each group is compared with, in each order.
 const NEIGHBOURS: usize = 24;
 
-/// Which part of the pairs that are found is joined before neighbours are looked for again: the cheapest.
+/// One of this many pairs, the cheapest ones, is joined before the next search for neighbours.
 const JOINED: usize = 4;
 
 impl Groups<'_> {
     /// Joins groups with neighbours until there are few enough for [`merge`](Self::merge), or no image has too many layers.
-    /// Neighbours are those whose images are nearly the same, or that change nearly as often. O(n log n) a round, and a round
-    /// joins one of eight groups or more.
+    /// Neighbours have nearly the same images or change nearly as often. O(n log n) per round; a round joins at least one of
+    /// eight groups.
     pub(super) fn coarsen(&mut self) {
         let mut exceeding = self.exceeding();
         while !exceeding.is_clear() && self.groups().count() > COMPARED && !self.stop.is_set() {
@@ -54,7 +54,7 @@ impl Groups<'_> {
                 if gone.contains(&a) || gone.contains(&b) {
                     continue;
                 }
-                // Images that have few enough layers by now relieve nobody.
+                // The price has risen if an image has few enough layers by now.
                 let asked = self.price(self.at(a), self.at(b), &exceeding, f64::INFINITY);
                 if asked.is_none_or(|asked| asked > price) {
                     continue;

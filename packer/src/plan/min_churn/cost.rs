@@ -1,51 +1,52 @@
-//! What a layer is expected to cost.
+//! The expected cost of a layer.
 
 use fixedbitset::FixedBitSet;
 
 use super::events::Events;
 
-/// How many releases a plan is made for. What moving a layer costs now is weighed against what it saves in so many.
+/// Number of releases that a plan is made for. The bytes that a move costs now are weighed against the bytes that it saves in these
+/// releases.
 pub(super) const HORIZON: f64 = 24.0;
 
-/// What is expected from sizes and references counts as much as so many releases that have been seen.
+/// Weight of the expectation from sizes and references, as a number of observed releases.
 const PRIOR_RELEASES: f64 = 6.0;
 
-/// What is known of each path that is to be placed, and what a layer of several costs.
+/// Facts about each path to place, from which the cost of a layer follows.
 #[derive(Debug)]
 pub(in crate::plan) struct Costs {
     /// Archive sizes in bytes.
     sizes: Vec<f64>,
     events: Events,
-    /// For each path, in which of the releases that have been seen it got another hash, the last one in the lowest bit.
+    /// For each path, the observed releases in which it got another hash, as bits; the lowest bit is the last release.
     seen: Vec<u64>,
-    /// How many releases have been seen; bits beyond are none.
+    /// Number of observed releases. Higher bits are 0.
     releases: f64,
-    /// Sums of rates, by byte of a set of events: eight look-ups a word instead of a walk over its bits.
+    /// Sums of rates for each value of each byte of a set of events: eight look-ups per word instead of a walk over its bits.
     sums: Vec<[f64; 256]>,
 }
 
-/// What a layer's cost depends on: sums and unions over its paths.
+/// The facts that determine a layer's cost: sums and unions over its paths.
 #[derive(Debug, Clone)]
 pub(super) struct Content {
     pub(super) bytes: f64,
     touching: FixedBitSet,
-    /// Of these, which touch one unit alone.
+    /// Those of these events that touch only one unit.
     once: FixedBitSet,
     /// The rate of the other events.
     others: f64,
     seen: u64,
     seen_once: u64,
-    /// How probable it is that the next release changes any of it.
+    /// Probability that the next release changes any of its paths.
     pub(super) changes: f64,
 }
 
-/// `1 - exp(-rate)` to within a hundredth, with nothing but what every machine rounds alike.
+/// `1 - exp(-rate)` with an error of at most a hundredth, using only operations that every machine rounds equally.
 fn probability(rate: f64) -> f64 {
     1.0 - 1.0 / (1.0 + rate * (1.0 + rate * (0.5 + rate / 6.0)))
 }
 
 impl Costs {
-    /// Of paths with these archive sizes in bytes. `seen` as in the field, `releases` 64 at most.
+    /// Makes the costs of paths with these archive sizes in bytes. `seen` is like the field; `releases` is at most 64.
     pub(in crate::plan) fn new(sizes: &[u64], events: Events, seen: Vec<u64>, releases: u32) -> Self {
         let table = |first: usize| {
             let rate = |bit: usize| events.rates.get(first + bit).copied().unwrap_or(0.0);
@@ -61,7 +62,7 @@ impl Costs {
         self.sizes.len()
     }
 
-    /// Of the paths with these numbers, as a unit.
+    /// Returns the content of the paths with these numbers, as one unit.
     pub(super) fn content(&self, paths: &[usize]) -> Content {
         let mut touching = FixedBitSet::with_capacity(self.events.rates.len());
         let (mut bytes, mut others, mut seen) = (0.0, 0.0, 0);
@@ -76,7 +77,7 @@ impl Costs {
         Content { bytes, touching, once, others, seen, seen_once: seen, changes: self.changes(rate, seen) }
     }
 
-    /// Of several together that share no path.
+    /// Returns the content of several units or groups together, which share no path.
     pub(super) fn union<'u>(&self, contents: impl IntoIterator<Item = &'u Content>) -> Content {
         let mut contents = contents.into_iter();
         let mut all = contents.next().expect("there is one").clone();
@@ -97,7 +98,7 @@ impl Costs {
         all
     }
 
-    /// How probable it is that the next release changes any of a group without one of its units.
+    /// Returns the probability that the next release changes a group from which one unit has been removed.
     pub(super) fn changes_without(&self, group: &Content, unit: &Content) -> f64 {
         let words = group.touching.as_slice().iter().zip(group.once.as_slice()).zip(unit.touching.as_slice());
         let left = words.map(|((touching, once), unit)| touching & !(once & unit));
@@ -105,23 +106,23 @@ impl Costs {
         self.changes(self.rate(left) + others, group.seen & !(group.seen_once & unit.seen))
     }
 
-    /// How probable it is that the next release changes any of two that are put together.
+    /// Returns the probability that the next release changes the union of two groups.
     pub(super) fn union_changes(&self, a: &Content, b: &Content) -> f64 {
         let words = a.touching.as_slice().iter().zip(b.touching.as_slice()).map(|(a, b)| a | b);
         self.changes(self.rate(words) + a.others + b.others, a.seen | b.seen)
     }
 
-    /// Whether all that touches `a` touches `b`, too.
+    /// Returns whether every event that touches `a` also touches `b`.
     pub(super) fn touched_within(a: &Content, b: &Content) -> bool {
         a.others == 0.0 && a.touching.is_subset(&b.touching) && a.seen & !b.seen == 0
     }
 
-    /// What has been seen, and what is to be expected, as the mean of so many releases.
+    /// Returns the mean of the observed changes and the expected ones, weighted by their releases.
     fn changes(&self, rate: f64, seen: u64) -> f64 {
         (f64::from(seen.count_ones()) + PRIOR_RELEASES * probability(rate)) / (self.releases + PRIOR_RELEASES)
     }
 
-    /// The rate of a set of events, given as its words.
+    /// Returns the rate of a set of events, given as the words of its bits.
     fn rate(&self, words: impl Iterator<Item = usize>) -> f64 {
         const BYTES: usize = usize::BITS as usize / 8;
         let tables = self.sums.chunks(BYTES);

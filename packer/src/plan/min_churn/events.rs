@@ -1,4 +1,4 @@
-//! What can change, how often, and whom a change touches.
+//! Events: the changes of packages, their rates, and the paths that they touch.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -14,35 +14,36 @@ use crate::plan::name::Name;
 
 use super::past::Past;
 
-/// As many events are told apart of those that touch several paths; where there are more, some are put together. What is left
-/// counts for each path by itself, as if no two waited for the same one: exactly so where none do.
+/// Maximum number of events that are distinguished, among those that touch several paths. If there are more, some are joined. The
+/// remaining events count for each path separately, as if no two paths shared one. That is exact for events of a single path.
 const TOLD_APART: usize = 1024;
 
-/// Events are followed through the graph by as many at a time as these words have bits: a cache line.
+/// A set of events that is propagated through the graph at once: a cache line.
 type Words = [u64; 8];
 const WORD: usize = u64::BITS as usize;
 const BITS: usize = 8 * WORD;
 
-/// After so many paths comes another look at whether to end.
+/// Number of paths between two checks of the stop flag.
 const CHECKED: usize = 1024;
 
-/// How many events a release is expected to have where nothing has been seen; and how much that counts, in releases.
+/// Expected number of events per release without observations.
 const PER_RELEASE: f64 = 1.0;
+/// Weight of that expectation, as a number of observed releases.
 const PER_RELEASE_COUNTS: f64 = 4.0;
 
-/// Every path's events.
+/// The events of all paths.
 #[derive(Debug, Clone)]
 pub(in crate::plan) struct Events {
-    /// The rate of each event that is told apart: how many a release is expected to have.
+    /// Rate of each distinguished event: its expected number per release.
     pub(super) rates: Vec<f64>,
-    /// For each path, which of these touch the path.
+    /// For each path, the distinguished events that touch it.
     pub(super) touching: Vec<FixedBitSet>,
-    /// For each path, the rate of all others that touch the path.
+    /// For each path, the total rate of the other events that touch it.
     pub(super) others: Vec<f64>,
 }
 
 impl Events {
-    /// The events of a closure. Outputs of one derivation (one package and version) change together, so they are one event.
+    /// Finds the events of a closure. Outputs of one derivation (one package and version) change together, so they have one event.
     pub(in crate::plan) fn of(
         closure: &Closure,
         graph: &Graph,
@@ -88,7 +89,7 @@ impl Events {
             }
         }
         if propagates {
-            // What touches a path touches what refers to it.
+            // An event that touches a path also touches the paths that refer to it.
             for (done, at) in order.iter().enumerate() {
                 if done % CHECKED == 0 {
                     stop.check()?;
@@ -98,7 +99,7 @@ impl Events {
                 events.touching[*at] = touching;
             }
         }
-        // The others in order: what is added up in another one could come out different.
+        // The others in a fixed order: a sum of floating-point numbers depends on the order.
         let left: Vec<usize> = (0..count).filter(|event| told_apart[*event].is_none()).collect();
         let mut number = vec![usize::MAX; count];
         left.iter().enumerate().for_each(|(at, event)| number[*event] = at);
@@ -116,7 +117,7 @@ impl Events {
         Ok(events)
     }
 
-    /// Those of the paths at `places`, in that order.
+    /// Returns the events of the paths at `places`, in that order.
     pub(in crate::plan) fn of_paths(self, places: &[usize]) -> Self {
         Self {
             rates: self.rates,
@@ -126,7 +127,7 @@ impl Events {
     }
 }
 
-/// Each path's event, numbered by the paths' keys, and how many there are.
+/// Returns each path's event, numbered in the order of the paths' keys, and the number of events.
 fn numbered(closure: &Closure, keys: &[String]) -> (Vec<usize>, usize) {
     let infos: Vec<_> = closure.iter().collect();
     let mut by_key: Vec<usize> = (0..keys.len()).collect();
@@ -140,7 +141,7 @@ fn numbered(closure: &Closure, keys: &[String]) -> (Vec<usize>, usize) {
             count += 1;
             count - 1
         };
-        // Without a version a name may be anything's: `source` is no package.
+        // A name without a version may not be a package's: `source` has nothing in common with another `source`.
         event_of[at] = match name.version {
             "" => next(),
             version => *numbers.entry((name.package, version)).or_insert_with(next),
@@ -149,16 +150,16 @@ fn numbered(closure: &Closure, keys: &[String]) -> (Vec<usize>, usize) {
     (event_of, count)
 }
 
-/// The paths of each event itself.
+/// Returns the paths whose own event each event is.
 fn paths_of(event_of: &[usize], count: usize) -> Vec<Vec<usize>> {
     let mut paths = vec![Vec::new(); count];
     event_of.iter().enumerate().for_each(|(at, event)| paths[*event].push(at));
     paths
 }
 
-/// Puts events together of which nearly the same paths are touched, until [`TOLD_APART`] are left or there are none that are
-/// alike: each with that one of its direct dependents that touches most. Together they touch what either does. The bytes that
-/// are expected to move too many by this decide which come first. Gives a number for each event, one of those with it.
+/// Joins events that touch nearly the same paths, until [`TOLD_APART`] are left or none are similar: each with the event of its
+/// direct dependents that touches the most paths. A joined event touches the paths of both. Pairs that overestimate the fewest
+/// bytes come first. Returns for each event the number of one event that it is joined with.
 fn joined(graph: &Graph, event_of: &[usize], sums: &Sums) -> Vec<usize> {
     let mut union = UnionFind::new(sums.rates.len());
     let mut left = sums.shared.iter().filter(|shared| **shared).count();
@@ -184,21 +185,22 @@ fn joined(graph: &Graph, event_of: &[usize], sums: &Sums) -> Vec<usize> {
     union.into_labeling()
 }
 
-/// What is known of each event.
+/// Facts about each event.
 #[derive(Debug)]
 struct Sums {
-    /// How many a release is expected to have.
+    /// Expected number per release.
     rates: Vec<f64>,
-    /// How many paths it touches if changes propagate, and their bytes.
+    /// Number of paths that it touches if changes propagate.
     touched: Vec<usize>,
+    /// Total size of these paths in bytes.
     bytes: Vec<f64>,
     /// Whether it touches several paths.
     shared: Vec<bool>,
 }
 
 impl Sums {
-    /// Each event's place among those that are told apart: of those that several paths share, the ones of most expected bytes.
-    /// `joined` has a number for each event: those with the same one count as one.
+    /// Returns each event's index among the distinguished ones: of the events that several paths share, those with the most
+    /// expected bytes. `joined` has a number for each event; events with the same number count as one.
     fn told_apart(&self, joined: Vec<usize>) -> Vec<Option<usize>> {
         let mut expected = vec![0.0; joined.len()];
         for (event, of) in joined.iter().enumerate().filter(|(event, _)| self.shared[*event]) {
@@ -215,7 +217,8 @@ impl Sums {
     }
 }
 
-/// How many paths each event touches, and their bytes: whole numbers, which come out the same in any order.
+/// Returns the number of paths that each event touches, and their total size. The sums are integers, so they do not depend on the
+/// order.
 fn reach(
     graph: &Graph,
     order: &[usize],
@@ -228,7 +231,7 @@ fn reach(
     for first in (0..count).step_by(BITS) {
         stop.check()?;
         let words = touching_words(graph, order, event_of, first);
-        // In this order, paths with the same events often follow each other: all of a chain.
+        // In this order, paths with the same events are often adjacent, such as those of a chain.
         let mut same = (0, 0);
         for (done, at) in order.iter().enumerate() {
             same = (same.0 + 1, same.1 + sizes[*at]);
@@ -244,7 +247,7 @@ fn reach(
     Ok((touched, bytes.into_iter().map(|bytes| bytes as f64).collect()))
 }
 
-/// For each path, which of the events from `first` on touch it, as bits.
+/// Returns for each path the events from `first` on that touch it, as bits.
 fn touching_words(graph: &Graph, order: &[usize], event_of: &[usize], first: usize) -> Vec<Words> {
     let mut words = own_words(event_of, first);
     for at in order {
@@ -257,7 +260,7 @@ fn touching_words(graph: &Graph, order: &[usize], event_of: &[usize], first: usi
     words
 }
 
-/// For each path, whether its own event is one of those from `first` on, as a bit.
+/// Returns for each path its own event as a bit, if it is one of those from `first` on.
 fn own_words(event_of: &[usize], first: usize) -> Vec<Words> {
     let own = |event: &usize| {
         let mut words = Words::default();

@@ -1,4 +1,4 @@
-//! Improves groups that fit: units move to where they cost less, and layers are spent where they save most.
+//! Improves a plan that fits the limits: moves units to cheaper groups, and splits the groups where that saves most.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,23 +7,24 @@ use fixedbitset::FixedBitSet;
 use super::cost::Costs;
 use super::groups::Groups;
 
-/// Units move at most in so many rounds. Measured closures need three to six.
+/// Maximum number of rounds of moves. Measured closures need three to six.
 const ROUNDS: usize = 12;
 
-/// As many exchanges are made at most, and as many pairs asked for their price.
+/// Maximum number of exchanges.
 const EXCHANGES: usize = 400;
+/// Maximum number of pairs whose price is computed.
 const PAIRS: usize = 4_000_000;
 
-/// Units are moved until so many groups have been asked for the price. Only plans of thousands of layers come near.
+/// Maximum number of prices that moving units computes. Only plans with thousands of layers come close.
 const ASKED: usize = 50_000_000;
 
-/// In groups of more units than this, units are taken out one by one.
+/// Maximum number of units of a group from which units are split together; larger groups lose single units.
 const ALONG: usize = 400;
 
-/// A saving below this part of all is none: it could come from the order in which numbers were added up.
+/// Smallest saving that counts, as a part of the total cost. Less could be a rounding error, which depends on the order of sums.
 pub(super) const LEAST_SAVING: f64 = 1e-9;
 
-/// Units that could be a layer of their own.
+/// Units that could become a separate layer.
 #[derive(Debug, Clone)]
 pub(super) struct Split {
     saves: f64,
@@ -32,7 +33,7 @@ pub(super) struct Split {
 }
 
 impl Groups<'_> {
-    /// Improves until nothing does, or it has cost enough.
+    /// Improves the groups until no step saves anything, or a limit is reached.
     pub(super) fn improve(&mut self) {
         self.move_units();
         let mut splits: BTreeMap<usize, Vec<Split>> = BTreeMap::new();
@@ -51,7 +52,7 @@ impl Groups<'_> {
             for split in order {
                 let users = &self.at(split.slot).users;
                 if !self.room(users) {
-                    // No exchange costs less than its cheapest join for each of the images.
+                    // An exchange costs at least its cheapest join, for each of the images.
                     let price = *prices.entry(users.clone()).or_insert_with(|| {
                         let (price, asked) = self.cheapest(users);
                         pairs += asked;
@@ -79,8 +80,7 @@ impl Groups<'_> {
         self.try_all();
     }
 
-    /// The groups with `split` made and as many others joined as must be, if that is cheaper; and the slots that are not what
-    /// they were.
+    /// Returns the groups after `split` and the joins that the limits then require, if that is cheaper; and the changed slots.
     fn exchanged(&self, split: &Split, pairs: &mut usize) -> Option<(Self, Vec<usize>)> {
         let mut groups = self.clone();
         groups.make(split);
@@ -99,7 +99,7 @@ impl Groups<'_> {
         (groups.cost() < self.cost() * (1.0 - LEAST_SAVING)).then_some((groups, touched))
     }
 
-    /// Makes a split. An image may have too many layers then.
+    /// Makes a split. Afterwards, an image may have too many layers.
     pub(super) fn make(&mut self, split: &Split) {
         let former = self.at(split.slot);
         let left = former.units.iter().copied().filter(|unit| !split.units.contains(unit)).collect();
@@ -109,7 +109,7 @@ impl Groups<'_> {
         self.add(apart);
     }
 
-    /// What would save most of a group as a layer of its own: each unit alone, and with all that changes whenever that unit
+    /// Returns the splits of a group that save something: each unit alone, and each with the units that change whenever it
     /// does.
     pub(super) fn splits(&self, slot: usize) -> Vec<Split> {
         let group = self.at(slot);
@@ -140,7 +140,7 @@ impl Groups<'_> {
         splits
     }
 
-    /// Moves single units to where they cost less, until none does. They stay with the images that they are for.
+    /// Moves single units to cheaper groups of the same images, until no move saves anything.
     pub(super) fn move_units(&mut self) {
         let least = -self.cost() * LEAST_SAVING;
         let mut asked = 0;
@@ -173,7 +173,7 @@ impl Groups<'_> {
         }
     }
 
-    /// Moves a unit to one of the groups of the same images, `alike`, or into one of its own.
+    /// Moves a unit to one of the groups of the same images, `alike`, or into a new group.
     fn move_unit(&mut self, unit: usize, from: usize, alike: &mut Vec<usize>, least: f64) -> bool {
         let former = self.at(from);
         let room = self.room(&former.users);

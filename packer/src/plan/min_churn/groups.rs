@@ -1,15 +1,14 @@
-//! Layers in the making: which paths, for which images, at which cost; and what joining two of them costs.
+//! Groups: the layers of an unfinished plan, with their paths, images and costs, and the cost of joining two of them.
 
 use fixedbitset::FixedBitSet;
 
 use super::cost::{Content, Costs, HORIZON};
 use crate::control::Stop;
 
-/// What joining a layer of the former plan with another costs on top where such layers have to stay: more than any number
-/// of bytes.
+/// Additional cost of joining a layer of the former plan with another if such layers must stay: more than any number of bytes.
 const STAYS: f64 = 1e20;
 
-/// A layer in the making.
+/// A layer of an unfinished plan.
 #[derive(Debug, Clone)]
 pub(super) struct Group {
     /// Units by number, sorted.
@@ -17,9 +16,9 @@ pub(super) struct Group {
     /// The images that have the layer.
     pub(super) users: FixedBitSet,
     pub(super) content: Content,
-    /// It is a layer of the former plan, and nothing in it has changed: nobody has to fetch it.
+    /// Whether it is an unchanged layer of the former plan, which no client has to download.
     pub(super) stands: bool,
-    /// Expected bytes: now, and over the horizon.
+    /// Expected bytes: now, and within the horizon.
     pub(super) cost: f64,
 }
 
@@ -34,31 +33,31 @@ fn cost(bytes: f64, changes: f64, stands: bool) -> f64 {
     bytes * (HORIZON * changes + if stands { 0.0 } else { 1.0 })
 }
 
-/// All layers in the making.
+/// All layers of an unfinished plan.
 #[derive(Debug, Clone)]
 pub(super) struct Groups<'c> {
     pub(super) costs: &'c Costs,
-    /// What is placed as one, as numbers of paths: mostly one path each.
+    /// Units, as numbers of their paths: usually one path each.
     pub(super) units: &'c [Vec<usize>],
     /// Each unit's content.
     contents: &'c [Content],
-    /// How many layers each image can have.
+    /// Maximum number of layers of each image.
     pub(super) limits: &'c [usize],
-    /// By slot: groups keep theirs while others come and go.
+    /// The groups by slot. A group keeps its slot when others are added and removed.
     pub(super) slots: Vec<Option<Group>>,
-    /// How many layers each image has.
+    /// Number of layers of each image.
     pub(super) counts: Vec<usize>,
     standing: Standing,
-    /// Whether to end. What takes long ends early then, and leaves groups that are of no use.
+    /// The stop flag. When it is set, long computations end early, and the groups must not be used.
     pub(super) stop: Stop<'c>,
 }
 
-/// What becomes of layers of the former plan.
+/// The treatment of layers of the former plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// They stay whatever it costs.
+    /// They stay at any cost.
     Kept,
-    /// They are groups like others, which nobody has to fetch.
+    /// They are like other groups, except that no client has to download them.
     Free,
 }
 
@@ -75,12 +74,12 @@ impl<'c> Groups<'c> {
         Self { costs, units, contents, limits, slots: Vec::new(), counts, standing, stop }
     }
 
-    /// The sum of all groups' costs.
+    /// Returns the sum of all groups' costs.
     pub(super) fn cost(&self) -> f64 {
         self.groups().map(|(_, group)| group.cost).sum()
     }
 
-    /// The groups with their slots.
+    /// Iterates over the groups and their slots.
     pub(super) fn groups(&self) -> impl Iterator<Item = (usize, &Group)> {
         self.slots.iter().enumerate().filter_map(|(slot, group)| group.as_ref().map(|group| (slot, group)))
     }
@@ -89,7 +88,7 @@ impl<'c> Groups<'c> {
         self.slots[slot].as_ref().expect("the slot is taken")
     }
 
-    /// Of units together.
+    /// Returns the content of several units.
     fn content(&self, units: &[usize]) -> Content {
         self.costs.union(units.iter().map(|unit| &self.contents[*unit]))
     }
@@ -98,21 +97,21 @@ impl<'c> Groups<'c> {
         &self.contents[unit]
     }
 
-    /// A group that is none of the slots'.
+    /// Makes a group that has no slot yet.
     pub(super) fn group(&self, mut units: Vec<usize>, users: FixedBitSet, stands: bool) -> Group {
         units.sort_unstable();
         let content = self.content(&units);
         Group::new(units, users, content, stands)
     }
 
-    /// What taking a unit out of a group saves, when it has to be somewhere else.
+    /// Returns the saving of removing a unit from a group, without the unit's cost elsewhere.
     pub(super) fn saved(&self, group: &Group, unit: usize) -> f64 {
         let unit = self.unit(unit);
         let bytes = group.content.bytes - unit.bytes;
         group.cost - cost(bytes, self.costs.changes_without(&group.content, unit), false)
     }
 
-    /// Puts a group into a slot of its own.
+    /// Puts a group into a new slot.
     pub(super) fn add(&mut self, group: Group) -> usize {
         for user in group.users.ones() {
             self.counts[user] += 1;
@@ -129,12 +128,12 @@ impl<'c> Groups<'c> {
         group
     }
 
-    /// Puts another group where one is, with the same users.
+    /// Replaces the group of a slot with another of the same users.
     pub(super) fn replace(&mut self, slot: usize, group: Group) -> Group {
         self.slots[slot].replace(group).expect("the slot is taken")
     }
 
-    /// The images that have more layers than they can.
+    /// Returns the images with too many layers.
     pub(super) fn exceeding(&self) -> FixedBitSet {
         let over = self.counts.iter().zip(self.limits).map(|(count, limit)| count > limit);
         let mut images = FixedBitSet::with_capacity(self.limits.len());
@@ -142,13 +141,13 @@ impl<'c> Groups<'c> {
         images
     }
 
-    /// Whether each of these images can have one layer more.
+    /// Returns whether each of these images may have one more layer.
     pub(super) fn room(&self, users: &FixedBitSet) -> bool {
         users.ones().all(|user| self.counts[user] < self.limits[user])
     }
 
-    /// What joining two groups adds for each of the `exceeding` images that have a layer less then; none if that is no
-    /// image, or more than `most`.
+    /// Returns the cost that joining two groups adds, per `exceeding` image that then has one layer less. None if there is no such
+    /// image, or if it is more than `most`.
     pub(super) fn price(&self, a: &Group, b: &Group, exceeding: &FixedBitSet, most: f64) -> Option<f64> {
         let words = a.users.as_slice().iter().zip(b.users.as_slice()).zip(exceeding.as_slice());
         let relieved: u32 = words.map(|((a, b), over)| (a & b & over).count_ones()).sum();
@@ -160,9 +159,9 @@ impl<'c> Groups<'c> {
         Some(added / relieved)
     }
 
-    /// What joining two groups adds for the images that have both, unless it is more than `most`.
+    /// Returns the cost that joining two groups adds for the images that have both, unless it is more than `most`.
     pub(super) fn added(&self, a: &Group, b: &Group, most: f64) -> Option<f64> {
-        // Other images that have one of them keep it as it is.
+        // Other images that have one of the groups keep it unchanged.
         let spared = |group: &Group, other: &Group| {
             if group.users.is_subset(&other.users) { group.cost } else { 0.0 }
         };
@@ -173,7 +172,7 @@ impl<'c> Groups<'c> {
                 * f64::from(1 + 999 * u16::from(a.stands && b.stands));
         }
         let bytes = a.content.bytes + b.content.bytes;
-        // No less than with the larger probability of the two.
+        // A lower bound: the union changes at least as often as either group.
         if cost(bytes, a.content.changes.max(b.content.changes), false) - former > most {
             return None;
         }
@@ -181,7 +180,7 @@ impl<'c> Groups<'c> {
         (added <= most).then_some(added)
     }
 
-    /// Joins two groups for the images that have both; gives the slots of what there is in their place, the joint group first.
+    /// Joins two groups for the images that have both. Returns the slots of the resulting groups, the joint group first.
     pub(super) fn join(&mut self, a: usize, b: usize) -> Vec<usize> {
         let (a, b) = (self.remove(a), self.remove(b));
         let mut users = a.users.clone();

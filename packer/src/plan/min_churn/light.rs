@@ -1,17 +1,17 @@
-//! Plans that nothing remembers: made so that little changes when little does.
+//! Plans without a lock file, made so that a small change of the closure changes few layers.
 
 use fixedbitset::FixedBitSet;
 
 use super::groups::Groups;
 use super::small::FEW;
 
-/// Units are light that have less than some power of two of bytes, and together no more than this part of all.
+/// Light units are smaller than a certain power of two, chosen so that together they are at most this part of all bytes.
 const LIGHT: f64 = 0.02;
 
 impl Groups<'_> {
-    /// Places units of these `users` where the next plan will not know of this one. Groups that were improved step by step would
-    /// be other ones for each path that comes or goes, so they are joined and no more; and of a single image what is light comes
-    /// last, each unit by itself, so that it moves no other.
+    /// Places units of these `users` when the next plan will not know this one. Step-by-step improvements would lead to other
+    /// groups for each path that is added or removed, so groups are only joined. In a single image, the light units are placed
+    /// last, each separately, so that they move no other unit.
     pub(super) fn place_anew(&mut self, users: &[FixedBitSet]) {
         let light = match self.limits[..] {
             [limit] => self.light(limit),
@@ -38,7 +38,7 @@ impl Groups<'_> {
         }
     }
 
-    /// The light units of an image with at most `limit` layers, in order: not so many that others do not fill these.
+    /// Returns the light units of an image with at most `limit` layers, in order. The other units are always more than `limit`.
     fn light(&self, limit: usize) -> Vec<usize> {
         let bytes: Vec<f64> = (0..self.units.len()).map(|unit| self.unit(unit).bytes).collect();
         let most = bytes.iter().sum::<f64>() * LIGHT;
@@ -56,7 +56,7 @@ impl Groups<'_> {
         (0..bytes.len()).filter(|unit| bytes[*unit] < bound).collect()
     }
 
-    /// The group that a unit costs least in.
+    /// Returns the group in which a unit costs least.
     fn cheapest_for(&self, unit: usize) -> usize {
         let user = self.groups().next().map(|(_, group)| group.users.clone()).expect("light is not all");
         let alone = self.group(vec![unit], user, false);

@@ -1,26 +1,26 @@
-//! Joins groups, the pair that costs least first, until no image has more layers than it can.
+//! Joins groups, the cheapest pair first, until no image has too many layers.
 
 use fixedbitset::FixedBitSet;
 
 use super::groups::Groups;
 
-/// The best partner that is known of a group.
+/// The best known partner of a group.
 #[derive(Debug, Clone, Copy)]
 struct Best {
     price: f64,
     partner: usize,
-    /// The partner has become part of another group, which is named in its place: the price is an estimate.
+    /// Whether the partner has been joined into another group. `partner` is then that group, and the price is an estimate.
     stale: bool,
 }
 
 const NONE: Best = Best { price: f64::INFINITY, partner: usize::MAX, stale: false };
 
 impl Groups<'_> {
-    /// Joins until no image has more layers than it can.
+    /// Joins groups until no image has too many layers.
     ///
-    /// Every group has its best partner at hand, and the cheapest pair is asked again before it is joined, as in a lazy queue:
-    /// the images that a join relieves get fewer, and a partner may have grown, which makes it dearer as a rule. So most of
-    /// those whose partner has gone never look for another one. About O(groups²) prices.
+    /// Each group knows its best partner. Before a pair is joined, its price is computed again, as in a lazy queue: fewer images
+    /// may exceed their limits by then, and the partner may have grown, which usually raises the price. So most groups whose
+    /// partner is gone never search for another one. About O(groups²) prices.
     pub(super) fn merge(&mut self) {
         self.coarsen();
         let mut exceeding = self.exceeding();
@@ -70,8 +70,8 @@ impl Groups<'_> {
         self.tidy();
     }
 
-    /// The partner with which joining `slot` is cheapest; `likely` is asked first, for what is dearer than the best is soon
-    /// told. Equal ones by their first units: the order of slots is an accident.
+    /// Finds the partner with which joining `slot` is cheapest. It tries `likely` first, because a good first price rejects the
+    /// others quickly. Equal prices are ordered by the groups' first units, because the order of slots is arbitrary.
     fn search(&self, slot: usize, likely: usize, exceeding: &FixedBitSet) -> Best {
         let group = self.at(slot);
         if group.users.is_disjoint(exceeding) || self.stop.is_set() {
@@ -92,7 +92,7 @@ impl Groups<'_> {
         self.slots.get(slot).and_then(Option::as_ref).map(|group| group.units[0])
     }
 
-    /// The cheapest pair to join, as price and slots; and how many pairs were asked.
+    /// Returns the cheapest pair to join, as price and slots, and the number of compared pairs.
     pub(super) fn cheapest(&self, exceeding: &FixedBitSet) -> (Option<(f64, usize, usize)>, usize) {
         let concerned: Vec<usize> = self
             .groups()

@@ -1,4 +1,4 @@
-//! Ours: fewest bytes that a release is expected to move.
+//! Strategy `min-churn`: minimizes the bytes that a release is expected to move.
 
 mod coarsen;
 mod cost;
@@ -27,26 +27,26 @@ use self::groups::{Groups, Standing};
 pub(super) use self::past::Past;
 pub(super) use self::problem::{Former, Placed, Problem};
 
-/// Groups that move few bytes from release to release, what seldom changes first.
+/// Assigns paths to layers so that few bytes move from release to release. Layers that rarely change come first.
 ///
-/// Objective: the least sum over layers of `bytes x (1, unless it is there already + HORIZON x P(something in it changes in a
-/// release))`, where no image has more layers than its limit. In Nix a path gets a new hash when it changes or when anything does
-/// that it depends on. So what a path waits for are *events*: changes of packages. Every package has a rate, 1 / (1 + its
-/// dependents), since what much depends on changes less often than what nothing does; a layer's rate is the sum over all
-/// events that touch any of its paths, and `P = 1 - exp(-rate)`. Where former releases are known, P is the mean of what they
-/// had and of so many releases of that expectation. Paths that wait for nearly the same events cost little to put together.
+/// Objective: the smallest sum over layers of `bytes x (N + HORIZON x P(a path of it changes in a release))`, where N is 0 for a
+/// layer that exists already and otherwise 1, and no image has more layers than its limit. In Nix a path gets a new hash when it
+/// changes or when any of its dependencies does. So paths change because of *events*: changes of packages. Each package has a
+/// rate, 1 / (1 + its dependents), because packages with many dependents change less often. A layer's rate is the sum over the
+/// events that touch any of its paths, and `P = 1 - exp(-rate)`. If earlier releases are known, P is the mean of the observed
+/// changes and this expectation, which counts as a fixed number of releases. Paths with nearly the same events cost little to
+/// put together.
 ///
-/// A path that several images have is in one layer for all of them to begin with. Joining two layers does so for the images
-/// that have both; the others keep theirs, so its price has the bytes that are twice in the registry then. The pair that costs
-/// least is joined, for every image that has too many layers ([`merge`]). Where no plan is remembered, that is all, and light
-/// paths come after it ([`light`]). Where one is, single paths move and layers are spent on others as long as that saves
-/// anything ([`exchange`]). This is done from three beginnings: the former plan, the layers of it in
-/// which nothing has changed, and nothing. The cheapest is taken, so a new plan never costs more than the former one.
+/// At first, a path of several images is in one layer for all of them. Joining two layers affects the images that have both; the
+/// others keep theirs, so the price includes the bytes that the registry then stores twice. The cheapest pair is joined, as long
+/// as an image has too many layers ([`merge`]). Without a lock file, only the light paths follow ([`light`]). With a lock file,
+/// single paths move, and layers are split and joined, as long as that saves anything ([`exchange`]). This starts from three
+/// plans: the former plan, its unchanged layers, and an empty plan. The cheapest result wins, so a new plan never costs more
+/// than the former one.
 ///
-/// Which paths go together depends on their names, sizes and references, on what has been seen and on the former plan, never on
-/// hashes or on the order in which they come. O(paths x references / 64) for the events, and O(g²) for at most g = 1,500 groups.
-/// Source: the objective is that of hhd-dev's rechunk (bytes x changed, over a matrix of updates) with Nix's propagation in
-/// place of changelogs.
+/// The result depends on the paths' names, sizes and references, on the observed changes and on the former plan, never on hashes
+/// or on the order of the input. O(paths x references / 64) for the events, and O(g²) for at most g = 1,500 groups. Source: the
+/// objective of hhd-dev's rechunk (bytes x changed, over a matrix of updates), with Nix's propagation instead of changelogs.
 pub(super) fn place(problem: &Problem<'_>) -> Result<Vec<Placed>> {
     let costs = &problem.costs;
     let units = units::units(problem);
@@ -93,16 +93,16 @@ pub(super) fn place(problem: &Problem<'_>) -> Result<Vec<Placed>> {
         let (anew, part) = both(anew, part);
         let new = if anew.cost() < part.cost() { anew } else { part };
         let kept = kept();
-        // The former plan wins where others are not cheaper.
+        // The former plan wins unless another is cheaper.
         if new.cost() < kept.cost() { new } else { kept }
     };
-    // A step that was told to end has left its work unfinished.
+    // If the stop flag is set, the last step is unfinished.
     problem.stop.check()?;
     Ok(best.bottom_up(&problem.former, false))
 }
 
-/// Does two things at the same time. It has a thread of its own, as a builder that Nix has forked has none of the pool of the
-/// process that it comes from.
+/// Runs two closures at the same time, one on a new thread. A thread pool would not work in a builder that Nix has forked: the fork
+/// has none of the parent's threads.
 fn both<T: Send>(one: impl Fn() -> T + Sync, other: impl Fn() -> T) -> (T, T) {
     thread::scope(|scope| {
         let beside = thread::Builder::new().spawn_scoped(scope, &one);
@@ -115,8 +115,8 @@ fn both<T: Send>(one: impl Fn() -> T + Sync, other: impl Fn() -> T) -> (T, T) {
     })
 }
 
-/// The former plan, with what is new placed where it costs least: in layers of its own if there can be any more. Layers of the
-/// former plan are joined only where there would be too many.
+/// Returns the former plan, with new paths where they cost least: in new layers as long as the limits permit. Joins layers of the
+/// former plan only if there are too many.
 pub(super) fn follow(problem: &Problem<'_>) -> Result<Vec<Placed>> {
     let costs = &problem.costs;
     let units: Vec<Vec<usize>> = (0..costs.len()).map(|path| vec![path]).collect();
@@ -143,7 +143,7 @@ fn unit_of(units: &[Vec<usize>], count: usize) -> Vec<usize> {
 }
 
 impl Groups<'_> {
-    /// Layers of the former plan. No unit is in one of them in part.
+    /// Adds layers of the former plan. Each of them consists of whole units.
     fn add_former<'f>(&mut self, former: impl Iterator<Item = &'f Former>, unit_of: &[usize]) {
         for layer in former {
             let units: BTreeSet<usize> = layer.paths.iter().map(|path| unit_of[*path]).collect();
@@ -152,7 +152,7 @@ impl Groups<'_> {
         }
     }
 
-    /// Each unit by itself, for the images that do not have it yet.
+    /// Adds each unit as a group, for the images that do not have it yet.
     fn add_rest(&mut self, users: &[FixedBitSet]) {
         let mut missing: Vec<FixedBitSet> = self.units.iter().map(|unit| users[unit[0]].clone()).collect();
         for (_, group) in self.groups() {
@@ -168,13 +168,13 @@ impl Groups<'_> {
         }
     }
 
-    /// Finds layers that are there already.
+    /// Marks groups that are unchanged layers of the former plan.
     fn recognise(&mut self, standing: &HashMap<&[usize], &FixedBitSet>) {
         let groups: Vec<usize> = self.groups().map(|(slot, _)| slot).collect();
         for slot in groups {
             let group = self.at(slot);
             let users = standing.get(self.paths(slot).as_slice());
-            // One image that has it is enough: the bytes are in the registry.
+            // One image that has the layer is enough: the registry has its bytes.
             if users.is_some_and(|users| !users.is_disjoint(&group.users)) {
                 let group = self.group(group.units.clone(), group.users.clone(), true);
                 self.replace(slot, group);
@@ -182,7 +182,7 @@ impl Groups<'_> {
         }
     }
 
-    /// A group's paths, sorted.
+    /// Returns a group's paths, sorted.
     fn paths(&self, slot: usize) -> Vec<usize> {
         let mut paths: Vec<usize> =
             self.at(slot).units.iter().flat_map(|unit| &self.units[*unit]).copied().collect();
@@ -190,15 +190,15 @@ impl Groups<'_> {
         paths
     }
 
-    /// The groups, what changes least often first: engines unpack anew what lies above a layer that has changed. Where there is
-    /// a former plan its order stays; but for what changes much more often than what lies above it, unless `kept` says that it
-    /// stays whatever it costs.
+    /// Returns the groups, those that change least often first, because engines unpack all layers above a changed one again. The
+    /// order of a former plan stays, except for layers that change much more often than those above them. With `kept`, it stays
+    /// for all layers.
     fn bottom_up(self, former: &[Former], kept: bool) -> Vec<Placed> {
         let mut layers_of: Vec<Vec<usize>> = vec![Vec::new(); self.costs.len()];
         for (layer, Former { paths, .. }) in former.iter().enumerate() {
             paths.iter().for_each(|path| layers_of[*path].push(layer));
         }
-        // The former layer that each layer has most of.
+        // The former layer with which a layer has the most paths in common.
         let was = |paths: &[usize]| {
             let mut common: BTreeMap<usize, usize> = BTreeMap::new();
             let layers = paths.iter().flat_map(|path| &layers_of[*path]);
@@ -212,7 +212,7 @@ impl Groups<'_> {
                 (group.content.changes, was(&paths), (paths, group.users.clone()))
             })
             .collect();
-        // By how often they change, the highest place of all that change no more often.
+        // For each frequency of change, the highest place of the layers that change at most as often.
         let mut places: Vec<(f64, usize)> =
             layers.iter().filter_map(|(changes, was, _)| Some((*changes, (*was)? + 1))).collect();
         places.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -228,7 +228,7 @@ impl Groups<'_> {
         let mut order: Vec<_> = layers
             .iter()
             .map(|(changes, was, placed)| {
-                // What is new lies just above what changes less often than it does.
+                // A new layer is just above the layers that change less often.
                 let place = was.map_or_else(|| (above(*changes), 1), |was| (was + 1, 0));
                 (if kept { 0 } else { magnitude(*changes) }, place, *changes, placed)
             })
@@ -241,7 +241,7 @@ impl Groups<'_> {
     }
 }
 
-/// The power of four that is next below a probability.
+/// Returns the exponent of the largest power of four that is at most a probability.
 fn magnitude(probability: f64) -> i32 {
     let (mut power, mut bound) = (0, 1.0);
     while bound > probability && power > -30 {
@@ -263,17 +263,17 @@ mod tests {
     use crate::plan::name::keys;
     use crate::store_path::StorePath;
 
-    /// So many paths are placed in every possible way.
+    /// Number of paths for which the tests try every plan.
     const PATHS: usize = 9;
 
-    /// So many are planned twice.
+    /// Number of paths for plans that follow another plan.
     const MORE: usize = 24;
 
     fn paths(plan: Vec<Placed>) -> Vec<Vec<usize>> {
         plan.into_iter().map(|(paths, _)| paths).collect()
     }
 
-    /// Paths of which each is an image's own and refers to some with larger numbers.
+    /// Returns a problem with one image, whose paths refer to paths with larger numbers.
     fn problem(edges: &[(usize, usize)], sizes: &[u64], seen: &[u64], limit: usize) -> Problem<'static> {
         let path =
             |number: usize| StorePath::parse(&format!("/nix/store/{}-p{number}", "a".repeat(32))).unwrap();
@@ -305,13 +305,13 @@ mod tests {
         }
     }
 
-    /// Expected bytes of a release.
+    /// Returns the expected bytes of a release.
     fn expected(costs: &Costs, layers: &[Vec<usize>]) -> f64 {
         let contents = layers.iter().filter(|layer| !layer.is_empty()).map(|layer| costs.content(layer));
         contents.map(|content| content.bytes * content.changes).sum()
     }
 
-    /// The least expected bytes of all ways to place paths, by trying them: path by path into every layer so far, or another.
+    /// Returns the fewest expected bytes of all plans. It tries them path by path: in every layer so far, and in a new one.
     fn least(costs: &Costs, limit: usize, placed: usize, layers: &mut Vec<Vec<usize>>) -> f64 {
         if placed == PATHS {
             return expected(costs, layers);
@@ -330,7 +330,7 @@ mod tests {
         best
     }
 
-    /// Expected bytes of a release with our plan, and with the best there is.
+    /// Returns the expected bytes of a release with our plan, and with the best plan.
     fn made_and_least(problem: &Problem<'_>) -> (f64, f64) {
         let layers = paths(place(problem).unwrap());
         assert!(layers.len() <= problem.limits[0]);
@@ -342,22 +342,22 @@ mod tests {
     }
 
     #[test]
-    fn small_images_are_tried_in_more_ways_than_moves_and_exchanges() {
+    fn small_images_get_more_than_moves_and_exchanges() {
         let sizes = sizes(&[13, 0, 14, 15, 0, 15, 0, 16, 15]);
         let (made, least) = made_and_least(&problem(&[(1, 4), (4, 6), (6, 7)], &sizes, &[0; PATHS], 3));
         assert!(made <= least * 1.0001, "{made}, where {least} is possible");
     }
 
     #[test]
-    fn deep_closures_with_thousands_of_packages_are_told_apart_well_enough() {
-        // Each path refers to the next one. To divide such a chain into pieces of like size is a good plan.
+    fn deep_closures_with_thousands_of_packages_are_better_than_equal_pieces() {
+        // Each path refers to the next one. Pieces of equal length are a good plan for such a chain.
         let (count, limit) = (3000, 20);
         let edges: Vec<(usize, usize)> = (1..count).map(|to| (to - 1, to)).collect();
         let sizes: Vec<u64> = (0..count as u64).map(|number| 1000 + number * 7919 % 100_000).collect();
         let problem = problem(&edges, &sizes, &vec![0; count], limit);
         let pieces: Vec<Vec<usize>> =
             (0..limit).map(|at| (at * count / limit..(at + 1) * count / limit).collect()).collect();
-        // Counted without our events: what touches a piece is each path from its first on, path n by 1 / (1 + its n dependents).
+        // Computed without our events: each path from the first one of a piece on touches the piece, path n with rate 1 / (1 + n).
         let moved = |layers: &[Vec<usize>]| -> f64 {
             let rate = |first: usize| (first..count).map(|path| 1.0 / (1 + path) as f64).sum::<f64>();
             let bytes = |layer: &[usize]| layer.iter().map(|path| sizes[*path] as f64).sum::<f64>();
@@ -369,7 +369,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn small_plans_are_within_five_percent_of_the_best_there_is(
+        fn small_plans_are_within_five_percent_of_the_best(
             edges in vec((0..PATHS, 0..PATHS), 0..24), powers in vec(0u32..20, PATHS),
             seen in proptest::option::of(vec(0u64..256, PATHS)), limit in 2usize..6,
         ) {
@@ -384,14 +384,14 @@ mod tests {
             then in vec(0u64..256, MORE), now in vec(0u64..256, MORE), limit in 2usize..9,
         ) {
             let sizes = sizes(&powers);
-            // Planned when other changes had been seen than have by now.
+            // The former plan is based on other observations.
             let former: Vec<Vec<usize>> = paths(place(&self::problem(&edges, &sizes, &then, limit)).unwrap());
             let mut problem = problem(&edges, &sizes, &now, limit);
             let stands = |layer: &[usize]| layer.iter().all(|path| now[*path] & 1 == 0);
             problem.former = former.iter().map(|layer| Former {
                 paths: layer.clone(), users: problem.users[0].clone(), stands: stands(layer),
             }).collect();
-            // Bytes that move now, and that are expected to move until the horizon.
+            // Bytes that move now, and bytes that are expected to move within the horizon.
             let costs = &problem.costs;
             let cost = |plan: &[Vec<usize>]| -> f64 {
                 plan.iter().map(|layer| {

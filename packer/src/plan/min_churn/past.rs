@@ -1,24 +1,24 @@
-//! What former releases tell.
+//! Changes in earlier releases.
 
 use crate::plan::graph::Graph;
 
-/// Changes that have been seen, by place in the closure.
+/// Observed changes, by place in the closure.
 #[derive(Debug, Clone)]
 pub(in crate::plan) struct Past {
-    /// In which of the releases that have been seen a path got another hash, the last one in the lowest bit.
+    /// For each path, the observed releases in which it got another hash, as bits; the lowest bit is the last release.
     pub(in crate::plan) seen: Vec<u64>,
-    /// How many releases have been seen, 64 at most.
+    /// Number of observed releases, at most 64.
     pub(in crate::plan) releases: u32,
 }
 
 impl Past {
-    /// Of `count` paths of which nothing is known.
+    /// Returns the past of `count` paths without observations.
     pub(in crate::plan) fn unknown(count: usize) -> Self {
         Self { seen: vec![0; count], releases: 0 }
     }
 
-    /// Whether what refers to a changed path changes, too: as in Nix, unless paths are named by their content. It is taken for
-    /// granted until half of the dependents have been seen not to.
+    /// Returns whether paths that refer to a changed path change as well, as in Nix without content addressing. The answer is yes
+    /// until more than half of the observed dependents did not change.
     pub(super) fn propagates(&self, graph: &Graph) -> bool {
         let (mut of, mut missed) = (0, 0);
         for (at, seen) in self.seen.iter().enumerate() {
@@ -30,7 +30,7 @@ impl Past {
         2 * missed <= of
     }
 
-    /// How many events a release has had.
+    /// Returns the number of events in all observed releases.
     pub(super) fn events(&self, graph: &Graph, event_of: &[usize], count: usize, propagates: bool) -> u32 {
         let mut seen = vec![0u64; count];
         for (at, event) in event_of.iter().enumerate() {
@@ -65,7 +65,7 @@ mod tests {
         for (seen, propagates, events) in [
             ([0, 0], true, 0),
             ([0b1111, 0b1111], true, 4),
-            // A change of its own, beside those that come from below.
+            // One independent change, in addition to those of its reference.
             ([0b11111, 0b1111], true, 5),
             ([0b0011, 0b1111], true, 4),
             ([0b0001, 0b1111], false, 5),

@@ -5,31 +5,31 @@ use fixedbitset::FixedBitSet;
 use super::cost::Costs;
 use crate::control::Stop;
 
-/// What is to be placed. Paths are numbered in the order of their keys, so that where numbers decide nothing else does.
+/// The paths to place. They are numbered in the order of their keys, so that a choice by number does not depend on anything else.
 #[derive(Debug)]
 pub(in crate::plan) struct Problem<'s> {
-    /// What each path and any layer of them costs.
+    /// The costs of paths and layers.
     pub(in crate::plan) costs: Costs,
     /// The images that have each path.
     pub(in crate::plan) users: Vec<FixedBitSet>,
-    /// How many layers each image can have, at least 1.
+    /// Maximum number of layers of each image, at least 1.
     pub(in crate::plan) limits: Vec<usize>,
-    /// The former plan, where there is one.
+    /// The layers of the former plan, if there is one.
     pub(in crate::plan) former: Vec<Former>,
-    /// Whether the plan will be the former one of another.
+    /// Whether a lock file will record the plan for the next one.
     pub(in crate::plan) remembered: bool,
-    /// Whether to end.
+    /// The stop flag.
     pub(in crate::plan) stop: Stop<'s>,
 }
 
 /// A layer of the former plan.
 #[derive(Debug, Clone)]
 pub(in crate::plan) struct Former {
-    /// Its paths, those that are left of them.
+    /// Its paths that still exist.
     pub(in crate::plan) paths: Vec<usize>,
     /// The images that have it.
     pub(in crate::plan) users: FixedBitSet,
-    /// Whether it would be the same layer: nothing in it has changed, come or gone.
+    /// Whether the layer is still the same: none of its paths has been changed, added or removed.
     pub(in crate::plan) stands: bool,
 }
 

@@ -1,14 +1,15 @@
-//! Small images: what single moves and exchanges do not find, where there are few enough units to try it all.
+//! Small images: improvements that single moves and exchanges do not find. With few units, all of them can be tried.
 
 use super::exchange::LEAST_SAVING;
 use super::groups::Groups;
 
-/// Two groups of so many units together are divided in every possible way, where there are few units in all.
+/// Maximum number of units in two groups together that are divided in every possible way.
 const DIVIDED: usize = 12;
+/// Maximum number of units of a small image.
 pub(super) const FEW: usize = 16;
 
 impl Groups<'_> {
-    /// Improves groups of few units until nothing does.
+    /// Improves the groups of a small image until no step saves anything.
     pub(super) fn try_all(&mut self) {
         if self.units.len() > FEW {
             return;
@@ -27,8 +28,8 @@ impl Groups<'_> {
         }
     }
 
-    /// The groups with two of them joined and another divided, whatever that costs, and then settled: if it is cheaper in the
-    /// end. For small images, where it is soon told.
+    /// Joins two groups and splits another at any price, then improves the result. Returns it if it is cheaper in the end. Only for
+    /// small images, because it takes many attempts.
     fn shaken(&self) -> Option<Self> {
         let slots: Vec<usize> = self.groups().map(|(slot, _)| slot).collect();
         for (at, a) in slots.iter().enumerate() {
@@ -53,7 +54,7 @@ impl Groups<'_> {
         None
     }
 
-    /// Divides two groups of the same images anew where that saves anything: what single moves do not find in small images.
+    /// Divides the units of two groups of the same images differently, if that saves anything.
     fn divide(&mut self) -> bool {
         let least = self.cost() * LEAST_SAVING;
         let slots: Vec<usize> = self.groups().map(|(slot, _)| slot).collect();
@@ -67,7 +68,7 @@ impl Groups<'_> {
                 units.sort_unstable();
                 let mut best = first.cost + second.cost - least;
                 let mut better = None;
-                // The first unit is always in the first part, so each way comes once.
+                // The first unit is always in the first part, so each division occurs once.
                 for choice in 0..(1usize << (units.len() - 1)) - 1 {
                     let part = |of_first: bool| {
                         let numbered = units.iter().enumerate();

@@ -1,4 +1,4 @@
-//! What is placed as one.
+//! Units: the paths that are placed together.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,9 @@ use super::coarsen::COMPARED;
 use super::cost::{Content, HORIZON};
 use super::problem::{Former, Problem};
 
-/// Units of paths: mostly one each. Where there are too many, those of the fewest expected bytes are put together, neighbours by
-/// how probably they change, of the same images and the same layers of the former plan: so that these are units, too.
+/// Returns the units: usually one path each. If there are too many paths, those with the fewest expected bytes are bundled. A bundle
+/// has paths of the same images and the same layers of the former plan, with similar probabilities of change. So each former layer
+/// consists of whole units.
 pub(super) fn units(problem: &Problem<'_>) -> Vec<Vec<usize>> {
     let Problem { costs, users, former, .. } = problem;
     let count = costs.len();
@@ -29,7 +30,7 @@ pub(super) fn units(problem: &Problem<'_>) -> Vec<Vec<usize>> {
         let key = (users[*path].ones().collect(), std::mem::take(&mut layers[*path]));
         alike.entry(key).or_default().push(*path);
     }
-    // Each of these sets has a part of the bundles, and one at least.
+    // Each of these sets gets a share of the bundles, at least one.
     let bundles = COMPARED - COMPARED / 2;
     for mut paths in alike.into_values() {
         paths.sort_by(|a, b| contents[*a].changes.total_cmp(&contents[*b].changes).then(a.cmp(b)));

@@ -101,6 +101,7 @@ fn free_form_values_allow_every_key() {
     let config = Argument::image().key("config").unwrap();
     assert!(config.key("whatever").and_then(|any| any.key("inside")).is_some());
     assert_eq!(config.key("Env").unwrap().element().unwrap().names(), Names::Config);
+    assert!(config.key("ExposedPorts").unwrap().key("80/tcp").unwrap().takes_object());
     assert_eq!(Argument::image().key("healthcheck").unwrap().key("test").unwrap().names(), Names::Config);
     assert!(
         Argument::image().key("nmae").is_none() && Argument::image().key("perms").unwrap().key("x").is_none()

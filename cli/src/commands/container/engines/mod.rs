@@ -125,7 +125,7 @@ impl Engine {
         })
     }
 
-    /// Gives the engine an image under the name `reference`. If the engine can reach this process, only missing layers are
+    /// Loads an image into the engine under the name `reference`. If the engine can reach this process, only missing layers are
     /// transferred. `script` builds the container's copy script.
     pub(crate) fn load(
         &self,

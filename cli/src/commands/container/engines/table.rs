@@ -1,6 +1,6 @@
 //! The container engines. An engine is one row of [`ENGINES`]; everything else, including help texts, follows from the row.
 
-/// What nixply has to know about a container engine.
+/// Properties of a container engine.
 #[derive(Debug)]
 pub(crate) struct Engine {
     /// The program.
