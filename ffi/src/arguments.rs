@@ -14,7 +14,7 @@ pub struct Argument(schema::Argument);
 
 /// The request itself.
 pub(crate) fn image_argument() -> Box<Argument> {
-    Box::new(Argument(schema::Argument::image()))
+    Box::new(Argument(ImageRequest::argument()))
 }
 
 impl Argument {
@@ -58,7 +58,7 @@ pub(crate) fn check_request(request: &str, document: &str) -> Result<(), Failure
 pub(crate) fn root_texts(request: &str) -> Result<Vec<PathText>, Failure> {
     guarded(|| {
         let request = document::parse(request, "request")?;
-        let texts = schema::root_texts(&request).into_iter();
+        let texts = schema::root_texts(&request, ImageRequest::argument()).into_iter();
         Ok(texts.map(|text| PathText { place: text.place, path: text.text.to_owned() }).collect())
     })
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use nixply_packer::ImageRequest;
 use nixply_packer::argument::Names;
 use nixply_packer::request::schema::Argument;
 use nixply_tests::{Nix, Output, Private, plugin_harness, run};
@@ -80,7 +81,7 @@ impl Place {
     /// All arguments and their parts, from the packer's schema.
     fn all() -> Vec<Self> {
         let mut places = Vec::new();
-        for (key, argument) in Argument::image().keys() {
+        for (key, argument) in ImageRequest::argument().keys() {
             Self::walk(argument, vec![Step::Key(key)], &mut places);
         }
         places
@@ -398,10 +399,10 @@ fn every_example_builds_the_same_image_at_both_frontends() {
     let lock =
         r#"{ "version": 1, "release": 1, "images": { "base": 20, "x": 1 }, "layers": [], "paths": {} }"#;
     fs::write(nix.folder().join("nixply.lock.json"), lock).unwrap();
-    let layers = Argument::image().key("layers").and_then(Argument::element).unwrap();
+    let layers = ImageRequest::argument().key("layers").and_then(Argument::element).unwrap();
     let mut built = 0;
     let mut wrong = Vec::new();
-    for (name, argument) in Argument::image().keys().chain(layers.keys()) {
+    for (name, argument) in ImageRequest::argument().keys().chain(layers.keys()) {
         let description = argument.schema()["description"].as_str().unwrap();
         let (_, example) = description.split_once("```nix\n").unwrap();
         let (example, _) = example.split_once("\n```").unwrap();

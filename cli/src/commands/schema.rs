@@ -1,7 +1,7 @@
 //! `nixply schema`: the JSON Schema of requests.
 
 use anyhow::Result;
-use nixply_packer::request::schema::image_schema;
+use nixply_packer::ImageRequest;
 
 /// Print the JSON Schema of an image's request
 ///
@@ -10,5 +10,5 @@ use nixply_packer::request::schema::image_schema;
 pub(crate) struct Args {}
 
 pub(crate) fn run(_args: &Args) -> Result<()> {
-    crate::output::print(format!("{}\n", serde_json::to_string_pretty(image_schema())?))
+    crate::output::print(format!("{}\n", serde_json::to_string_pretty(ImageRequest::schema())?))
 }

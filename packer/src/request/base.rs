@@ -9,7 +9,7 @@ use std::path::Path;
 
 use bytesize::ByteSize;
 
-use super::{LayerRequest, PlannedLayer};
+use super::layer::{LayerRequest, PlannedLayer};
 use crate::closure::{Closure, Store};
 use crate::control::Control;
 use crate::digest::DiffId;

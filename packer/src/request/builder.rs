@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::fleet::FleetRequest;
+use super::image::ImageRequest;
 use super::nix_database::NixDatabaseRequest;
-use super::{FleetRequest, ImageRequest, LayersRequest};
+use super::pack::LayersRequest;
 use crate::closure::{Closure, Store};
 use crate::control::Control;
 use crate::error::{Error, Result};

@@ -5,7 +5,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::{BuiltImage, ImagePlan, ImageRequest, LayerPlan, Packing, read_lock};
+use super::image::ImageRequest;
+use super::inputs::read_lock;
+use super::layer::LayerPlan;
+use super::pack::Packing;
+use super::plan::{BuiltImage, ImagePlan};
 use crate::closure::{Closure, Store};
 use crate::compress::Codec;
 use crate::control::{Control, Stop};

@@ -1,5 +1,7 @@
 //! The groups of strategy `explicit`, from JSON to checked data. An error names the place, as in `groups[2].depsOf[0]`.
 
+mod description;
+
 use std::borrow::Cow;
 
 use bytesize::ByteSize;
@@ -7,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde_json::{Map, Value};
 
-use super::checked_path;
+use super::inputs::checked_path;
 use crate::argument::Kind;
 use crate::closure::Store;
 use crate::error::{Error, Result};
@@ -15,6 +17,33 @@ use crate::plan::Strategy;
 use crate::plan::explicit::{Group, Item, NamePattern, Split};
 use crate::store_path::StorePath;
 use crate::wording;
+
+/// Checks that strategy, groups and lock file fit together. `place` is the layer's place, for messages.
+pub(super) fn check_grouping(
+    place: &str,
+    strategy: Option<Strategy>,
+    groups: Option<&Value>,
+    has_lock: bool,
+) -> Result<()> {
+    match (strategy, groups) {
+        (Some(Strategy::Explicit), None) => {
+            let why = "it requires the argument groups, a list of groups of store paths";
+            return Err(Error::invalid(format!("{place}strategy \"explicit\""), why));
+        }
+        (Some(other), Some(_)) if other != Strategy::Explicit => {
+            let why = format!("they require strategy \"explicit\", got {:?}", other.name());
+            return Err(Error::invalid(format!("{place}groups"), why));
+        }
+        _ => {}
+    }
+    let strategy = groups.map(|_| Strategy::Explicit).or(strategy).unwrap_or_default();
+    if has_lock && strategy != Strategy::MinChurn {
+        let ours = Strategy::MinChurn.name();
+        let why = format!("it requires strategy {ours:?}, got {:?}: remove one of the two", strategy.name());
+        return Err(Error::invalid(format!("{place}lock"), why));
+    }
+    Ok(())
+}
 
 /// The keys of a group that is an object with `paths`.
 const GROUP_KEYS: [&str; 3] = ["paths", "strategy", "maxLayers"];
@@ -51,92 +80,6 @@ impl JsonSchema for Groups {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         Vec::<description::Group>::json_schema(generator)
-    }
-}
-
-/// The form of groups, for the schema.
-mod description {
-    #![allow(dead_code, reason = "only the schema uses these types")]
-
-    use schemars::JsonSchema;
-
-    use crate::argument::{Count, Mention, Plain};
-    use crate::plan::Strategy;
-
-    /// Store paths that share a layer: an item, a list of items, or an object with `paths`.
-    #[derive(JsonSchema)]
-    #[serde(untagged)]
-    pub(super) enum Group {
-        Item(Item),
-        Items(Vec<Item>),
-        Split(Split),
-    }
-
-    /// Store paths that are split into several layers.
-    #[derive(JsonSchema)]
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    pub(super) struct Split {
-        /// An item, or a list of items.
-        paths: Items,
-        /// The strategy that splits them, any except `explicit`. It sees these store paths alone. Default: `min-churn`.
-        strategy: Option<Strategy>,
-        /// Maximum number of layers. Default: 1.
-        #[schemars(with = "Option<Count>")]
-        max_layers: Option<usize>,
-    }
-
-    /// A store path, or an object with one predicate.
-    #[derive(JsonSchema)]
-    #[serde(untagged)]
-    pub(super) enum Item {
-        Path(#[schemars(with = "Mention")] String),
-        Predicate(Box<Predicate>),
-    }
-
-    /// An item, or a list of items.
-    #[derive(JsonSchema)]
-    #[serde(untagged)]
-    pub(super) enum Items {
-        One(Item),
-        Many(Vec<Item>),
-    }
-
-    /// A number of bytes, or text with a unit (B; kB, MB, GB, TB of 1000; KiB, MiB, GiB, TiB of 1024).
-    #[derive(JsonSchema)]
-    #[serde(untagged)]
-    pub(super) enum Size {
-        Bytes(u64),
-        Text(#[schemars(with = "Plain")] String),
-    }
-
-    /// A predicate: an object with one of these keys.
-    #[derive(JsonSchema)]
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
-    pub(super) struct Predicate {
-        /// `true`: the store paths that the request names: `deps` or the config's, and `copyToRoot`.
-        roots: Option<bool>,
-        /// The closures of these items: everything that they refer to, directly or indirectly, and the items themselves.
-        deps_of: Option<Items>,
-        /// These items and everything that refers to them, directly or indirectly.
-        dependents_of: Option<Items>,
-        /// These items and what nothing else needs: everything that the image would not contain without them.
-        needed_only_by: Option<Items>,
-        /// Store paths whose name, without the hash, matches this [regular expression](https://docs.rs/regex/latest/regex/#syntax)
-        /// as a whole.
-        #[schemars(with = "Option<Plain>")]
-        name: Option<String>,
-        /// Store paths whose archive has at least this size: a number of bytes, or text with a unit such as `"100 MiB"` (`B`;
-        /// `kB`, `MB`, `GB`, `TB` of 1000; `KiB`, `MiB`, `GiB`, `TiB` of 1024).
-        min_size: Option<Size>,
-        /// Store paths whose archive has at most this size, in the same form.
-        max_size: Option<Size>,
-        /// The store paths that all of these items match: every store path for an empty list.
-        all: Option<Vec<Item>>,
-        /// The store paths that at least one of these items matches.
-        any: Option<Vec<Item>>,
-        /// The store paths that none of these items matches.
-        not: Option<Items>,
     }
 }
 

@@ -1,16 +1,16 @@
 //! The arguments of an image.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::groups::Groups;
-use super::layer::check_perms;
+use super::groups::{Groups, check_grouping};
+use super::layer::{LayerRequest, check_perms};
 use super::nix_database::NixDatabase;
-use super::schema::without_nulls;
-use super::{LAYER_LIMIT, LayerRequest, check_grouping};
+use super::schema::{self, without_nulls};
 use crate::argument::{Config, Count, Indices, Kind, Optional, Plain, Root, Roots, Word};
 use crate::closure::Store;
 use crate::compress::Codec;
@@ -24,6 +24,9 @@ use crate::plan::Strategy;
 use crate::rules::PermPath;
 use crate::store_path::StorePath;
 use crate::{document, go_json};
+
+/// Default of `layerLimit`: the limit of overlay file systems in Docker and containerd.
+const LAYER_LIMIT: usize = 127;
 
 /// An image request: the argument of `builtins.nixplyImage`, `nix/build-image.nix` and `nixply build`.
 ///
@@ -299,8 +302,19 @@ impl ImageRequest {
         Self::from_value(document::parse(json, name)?, name)
     }
 
+    /// The JSON Schema (draft 2020-12) of a request.
+    pub fn schema() -> &'static Value {
+        static SCHEMA: LazyLock<Value> = LazyLock::new(schema::of_type::<ImageRequest>);
+        &SCHEMA
+    }
+
+    /// The request itself, as a place in its schema.
+    pub fn argument() -> schema::Argument {
+        schema::Argument::of(Self::schema())
+    }
+
     pub(super) fn from_value(value: Value, name: &str) -> Result<Self> {
-        let request: Self = document::fill(without_nulls(value), name)?;
+        let request: Self = document::fill(without_nulls(value, Self::argument()), name)?;
         request.check().map_err(|error| error.in_document(name))?;
         Ok(request)
     }

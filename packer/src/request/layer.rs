@@ -6,9 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::groups::{self, Groups};
-use super::pack::LAYERS_FILE;
-use super::{check_grouping, checked, read_lock};
+use super::groups::{self, Groups, check_grouping};
+use super::inputs::{checked, read_lock};
 use crate::argument::{Count, Indices, Kind, MOST_ID, Mentions, Optional, Plain, Root, Roots, Word};
 use crate::cache::LayerKey;
 use crate::closure::{Closure, Store};
@@ -23,6 +22,9 @@ use crate::plan::{self, Placer, Strategy, explicit, lock_names};
 use crate::rules::{PermPath, RewritePath};
 use crate::store_path::StorePath;
 use crate::wording::quoted;
+
+/// Name of the file with the layers, in the directory that [`LayersRequest::write`] creates.
+pub const LAYERS_FILE: &str = "layers.json";
 
 /// One or more layers below the layer of `config` and `copyToRoot`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::layer::{Below, LayerContext};
-use super::{LayerPlan, LayerRequest, checked};
+use super::inputs::checked;
+use super::layer::{Below, LayerContext, LayerPlan, LayerRequest};
 use crate::argument::{Id, Kind, Root};
 use crate::closure::{Closure, PathInfo, Store};
 use crate::control::Stop;

@@ -9,8 +9,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use super::layer::{Below, LayerContext, LayerPlan, LayerRequest, read_prebuilt};
-use super::schema::layer_without_nulls;
+use super::image::ImageRequest;
+use super::layer::{Below, LAYERS_FILE, LayerContext, LayerPlan, LayerRequest, read_prebuilt};
+use super::schema::{Argument, without_nulls};
 use crate::closure::{Closure, Store};
 use crate::compress::Codec;
 use crate::control::Control;
@@ -21,9 +22,6 @@ use crate::layer::{PackedLayer, PlannedPath};
 use crate::layer_path::LayerPath;
 use crate::pack::{BlobSink, BlobWriter, Packer};
 use crate::{document, scratch};
-
-/// Name of the file with the layers, in the directory that [`LayersRequest::write`] creates.
-pub const LAYERS_FILE: &str = "layers.json";
 
 /// Settings for packing layers, apart from their content.
 pub struct Packing<'p> {
@@ -156,7 +154,9 @@ impl LayersRequest {
     pub(super) fn from_value(mut value: Value, name: &str) -> Result<Self> {
         if let Some(object) = value.as_object_mut() {
             object.retain(|_, value| !value.is_null());
-            object.entry("layer").and_modify(|layer| *layer = layer_without_nulls(layer.take()));
+            let argument = ImageRequest::argument().key("layers").and_then(Argument::element);
+            let argument = argument.expect("layers is a list");
+            object.entry("layer").and_modify(|layer| *layer = without_nulls(layer.take(), argument));
         }
         let request: Self = document::fill(value, name)?;
         request.layer.check("").map_err(|error| error.in_document(name))?;

@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 
 use super::base::{self, Base, paths_twice};
-use super::layer::{Below, LayerContext};
+use super::groups::check_grouping;
+use super::image::ImageRequest;
+use super::inputs::{checked, read_lock, references};
+use super::layer::{Below, LayerContext, LayerPlan, LayerRequest, PlannedLayer};
+use super::pack::Packing;
 use super::schema;
-use super::{
-    ImageRequest, LayerPlan, LayerRequest, Packing, PlannedLayer, check_grouping, checked, read_lock,
-    references,
-};
 use crate::closure::{Closure, Store};
 use crate::control::{Control, Stop};
 use crate::error::{Error, Result};
@@ -64,7 +64,8 @@ impl ImageRequest {
     /// Returns the store paths whose closure the caller must provide.
     pub fn roots(&self) -> Vec<String> {
         let request = serde_json::to_value(self).expect("a request consists of JSON values");
-        let texts = schema::root_texts(&request).into_iter().map(|text| text.text.to_owned());
+        let texts =
+            schema::root_texts(&request, Self::argument()).into_iter().map(|text| text.text.to_owned());
         texts.chain(self.config_roots.iter().flatten().cloned()).collect()
     }
 

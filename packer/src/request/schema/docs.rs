@@ -9,6 +9,7 @@ use super::Argument;
 use crate::argument::Names;
 use crate::compress::Codec;
 use crate::plan::Strategy;
+use crate::request::image::ImageRequest;
 
 const INTRODUCTION: &str = "\
 # Arguments of an image
@@ -26,8 +27,9 @@ Editors that know JSON Schema check JSON requests with [request.schema.json](ref
 /// Returns the documentation page, `docs/arguments.md`.
 pub fn page() -> String {
     let mut page = INTRODUCTION.to_owned();
-    let image: Vec<_> = Argument::image().keys().collect();
-    let layers = Argument::image().key("layers").and_then(Argument::element).expect("layers is a list");
+    let image: Vec<_> = ImageRequest::argument().keys().collect();
+    let layers =
+        ImageRequest::argument().key("layers").and_then(Argument::element).expect("layers is a list");
     page.push_str("\n| argument | type | default |\n|---|---|---|\n");
     for (key, argument) in &image {
         let default = default(*argument).map(|default| format!("`{default}`")).unwrap_or_default();
@@ -80,7 +82,7 @@ fn table(page: &mut String, title: &str, argument: Argument) {
 
 fn groups(page: &mut String) {
     page.push_str("\n# Groups and predicates\n\nA group is an item, a list of items, or a set:\n");
-    let group = Argument::image().key("groups").and_then(Argument::element).expect("groups is a list");
+    let group = ImageRequest::argument().key("groups").and_then(Argument::element).expect("groups is a list");
     let forms = || group.alternatives().into_iter().map(|schema| group.at(schema));
     let with =
         |key: &'static str| forms().find(|form| form.key(key).is_some()).expect("a group has this form");
@@ -190,27 +192,32 @@ pub fn builtin() -> String {
         }
         text.push('\n');
     };
-    list(Argument::image(), "");
+    list(ImageRequest::argument(), "");
     let layers = "  Elements of `layers`:\n\n";
-    list(Argument::image().key("layers").and_then(Argument::element).expect("layers is a list"), layers);
+    list(
+        ImageRequest::argument().key("layers").and_then(Argument::element).expect("layers is a list"),
+        layers,
+    );
     text
 }
 
 /// Returns the facts about arguments for Nix functions and modules, as JSON: `nix/arguments.json`.
 pub fn for_nix() -> Value {
-    let image: Map<String, Value> =
-        Argument::image().keys().map(|(key, argument)| (key.to_owned(), json!(nix_kind(argument)))).collect();
-    let options = Argument::image().keys().filter(|(_, argument)| argument.is_container_option());
+    let image: Map<String, Value> = ImageRequest::argument()
+        .keys()
+        .map(|(key, argument)| (key.to_owned(), json!(nix_kind(argument))))
+        .collect();
+    let options = ImageRequest::argument().keys().filter(|(_, argument)| argument.is_container_option());
     let options = options.map(|(name, argument)| {
         let facts = json!({ "description": summary(argument), "example": example_value(name, argument) });
         (name.to_owned(), facts)
     });
-    let layer = Argument::image().key("layers").and_then(Argument::element).expect("layers is a list");
+    let layer = ImageRequest::argument().key("layers").and_then(Argument::element).expect("layers is a list");
     json!({
         // The kind of each argument.
         "image": image,
         // Attribute paths of store paths whose closures an image contains.
-        "roots": { "image": root_paths(Argument::image()), "layer": root_paths(layer) },
+        "roots": { "image": root_paths(ImageRequest::argument()), "layer": root_paths(layer) },
         "containerOptions": options.collect::<Map<_, _>>(),
         "codecs": { "pattern": Codec::pattern(), "description": Codec::forms(), "levels": Codec::highest_levels() },
         "strategies": Strategy::names(),

@@ -4,23 +4,19 @@
 pub mod docs;
 
 use std::mem;
-use std::sync::LazyLock;
 
+use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-use super::ImageRequest;
 use crate::argument::{CONTAINER_OPTION, NAMES, Names};
 
-/// Returns the JSON Schema (draft 2020-12) of [`ImageRequest`].
-pub fn image_schema() -> &'static Value {
-    static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
-        let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-        let mut schema = settings.into_generator().into_root_schema_for::<ImageRequest>().to_value();
-        share_groups(&mut schema);
-        schema
-    });
-    &SCHEMA
+/// Returns the JSON Schema (draft 2020-12) of a type.
+pub(super) fn of_type<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+    share_groups(&mut schema);
+    schema
 }
 
 /// Moves the schema of a group, which is long, to the definitions.
@@ -36,6 +32,8 @@ fn share_groups(schema: &mut Value) {
 /// A place in a request, by its schema: the request itself, an argument, or a part of one.
 #[derive(Debug, Clone, Copy)]
 pub struct Argument {
+    /// The whole schema, which has the definitions.
+    document: &'static Value,
     /// Absent where the schema describes nothing: below free-form values and unknown keys.
     schema: Option<&'static Value>,
     /// The store paths that the texts here may name.
@@ -43,28 +41,29 @@ pub struct Argument {
 }
 
 impl Argument {
-    /// Returns the place of the request itself.
-    pub fn image() -> Self {
-        Self::new(Some(image_schema()), Names::Mention)
+    /// Returns the document that a schema describes.
+    pub(super) fn of(document: &'static Value) -> Self {
+        Self { document, schema: None, names: Names::Mention }.at(document)
     }
 
-    fn new(schema: Option<&'static Value>, outer: Names) -> Self {
+    /// Returns the same place with another schema.
+    fn at(self, schema: &'static Value) -> Self {
         // A reference points to the definition of a recursive type.
-        let schema = schema.map(|schema| match schema.get("$ref").and_then(Value::as_str) {
+        let schema = match schema.get("$ref").and_then(Value::as_str) {
             Some(reference) => reference
                 .strip_prefix('#')
-                .and_then(|pointer| image_schema().pointer(pointer))
+                .and_then(|pointer| self.document.pointer(pointer))
                 .expect("schemars refers to definitions of the same schema"),
             None => schema,
-        });
-        let own = schema.and_then(|schema| schema.get(NAMES)).and_then(Value::as_str).and_then(Names::of);
-        Self { schema, names: own.unwrap_or(outer) }
+        };
+        let own = schema.get(NAMES).and_then(Value::as_str).and_then(Names::of);
+        Self { schema: Some(schema), names: own.unwrap_or(self.names), ..self }
     }
 
     /// Returns the keys of an object here, with their schemas, in the order of their declaration.
     pub fn keys(self) -> impl Iterator<Item = (&'static str, Self)> {
         let keys = self.schema.and_then(|schema| schema.get("properties")).and_then(Value::as_object);
-        keys.into_iter().flatten().map(move |(key, schema)| (&**key, Self::new(Some(schema), self.names)))
+        keys.into_iter().flatten().map(move |(key, schema)| (&**key, self.at(schema)))
     }
 
     /// Returns the value of a key of an object here, or nothing if the key is unknown.
@@ -78,14 +77,14 @@ impl Argument {
         };
         let free = || self.is_free().then_some(&Value::Null);
         let schema = declared.or_else(any).or_else(free)?;
-        Some(Self::new(Some(schema), self.names))
+        Some(self.at(schema))
     }
 
     /// Returns the elements of a list here, or nothing if a list is not allowed.
     pub fn element(self) -> Option<Self> {
         let items = self.alternatives().into_iter().find_map(|schema| schema.get("items"));
         match items {
-            Some(items) => Some(Self::new(Some(items), self.names)),
+            Some(items) => Some(self.at(items)),
             None if self.is_free() => Some(self),
             None => None,
         }
@@ -136,11 +135,6 @@ impl Argument {
         })
     }
 
-    /// Returns the same place with one of its alternatives.
-    fn at(self, schema: &'static Value) -> Self {
-        Self::new(Some(schema), self.names)
-    }
-
     /// Returns the alternative schemas. A value must match one of them.
     fn alternatives(self) -> Vec<&'static Value> {
         match self.schema().get("anyOf").and_then(Value::as_array) {
@@ -150,17 +144,10 @@ impl Argument {
     }
 }
 
-/// Removes the `null` arguments of a request: they count as absent. A `null` in the config is a value of the config.
-pub(super) fn without_nulls(mut request: Value) -> Value {
-    clean(&mut request, Argument::image());
-    request
-}
-
-/// Like [`without_nulls`], for an element of `layers`.
-pub(super) fn layer_without_nulls(mut layer: Value) -> Value {
-    let element = Argument::image().key("layers").and_then(Argument::element);
-    clean(&mut layer, element.expect("layers is a list"));
-    layer
+/// Returns a value without its `null` arguments: they count as absent. A `null` in the config is a value of the config.
+pub(super) fn without_nulls(mut value: Value, argument: Argument) -> Value {
+    clean(&mut value, argument);
+    value
 }
 
 fn clean(value: &mut Value, argument: Argument) {
@@ -189,9 +176,9 @@ pub struct Text<'r> {
 }
 
 /// Returns all texts of a request that are store paths whose closures the image contains, except those within the config.
-pub fn root_texts(request: &Value) -> Vec<Text<'_>> {
+pub fn root_texts(request: &Value, argument: Argument) -> Vec<Text<'_>> {
     let mut texts = Vec::new();
-    collect(request, Argument::image(), String::new(), &mut texts);
+    collect(request, argument, String::new(), &mut texts);
     texts
 }
 

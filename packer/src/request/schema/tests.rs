@@ -21,7 +21,7 @@ fn walk(argument: Argument, place: &str, f: &mut dyn FnMut(&str, Argument)) {
 #[test]
 fn every_argument_has_a_description() {
     let mut lacking = Vec::new();
-    walk(Argument::image(), "", &mut |place, argument| {
+    walk(ImageRequest::argument(), "", &mut |place, argument| {
         if !place.starts_with("config") && argument.schema()["description"].as_str().is_none() {
             lacking.push(place.to_owned());
         }
@@ -42,15 +42,15 @@ fn every_argument_of_images_and_layers_has_an_example() {
             })
             .collect::<Vec<_>>()
     };
-    let layer = Argument::image().key("layers").unwrap().element().unwrap();
-    assert_eq!(examples(Argument::image(), ""), [""; 0]);
+    let layer = ImageRequest::argument().key("layers").unwrap().element().unwrap();
+    assert_eq!(examples(ImageRequest::argument(), ""), [""; 0]);
     assert_eq!(examples(layer, "layers[]."), [""; 0]);
 }
 
 #[test]
 fn arguments_that_name_store_paths_are_known_by_their_kind() {
     let mut places = Vec::new();
-    walk(Argument::image(), "", &mut |place, argument| {
+    walk(ImageRequest::argument(), "", &mut |place, argument| {
         if matches!(argument.names(), Names::Root) {
             places.push(place.to_owned());
         }
@@ -71,8 +71,10 @@ fn arguments_that_name_store_paths_are_known_by_their_kind() {
         "layers": [{"deps": ["/d", "/e"], "ignore": "/i", "lock": {"file": "/l", "image": "/no"}}],
         "nixDatabase": {"path": "/n"}, "groups": [{"depsOf": "/g"}],
     });
-    let texts: Vec<String> =
-        root_texts(&request).into_iter().map(|text| format!("{} {}", text.place, text.text)).collect();
+    let texts: Vec<String> = root_texts(&request, ImageRequest::argument())
+        .into_iter()
+        .map(|text| format!("{} {}", text.place, text.text))
+        .collect();
     let expected = [
         "copyToRoot /a",
         "layers[0].deps[0] /d",
@@ -93,31 +95,35 @@ fn null_is_absent_except_in_values_of_the_user() {
         "config": {"User": null}, "annotations": {"a": null}, "nixDatabase": {"path": "/n"},
         "layers": [null, {"metadata": {}, "perms": [{}], "groups": [{"not": null}]}],
     });
-    assert_eq!(without_nulls(given), cleaned);
+    assert_eq!(without_nulls(given, ImageRequest::argument()), cleaned);
 }
 
 #[test]
 fn free_form_values_allow_every_key() {
-    let config = Argument::image().key("config").unwrap();
+    let config = ImageRequest::argument().key("config").unwrap();
     assert!(config.key("whatever").and_then(|any| any.key("inside")).is_some());
     assert_eq!(config.key("Env").unwrap().element().unwrap().names(), Names::Config);
     assert!(config.key("ExposedPorts").unwrap().key("80/tcp").unwrap().takes_object());
-    assert_eq!(Argument::image().key("healthcheck").unwrap().key("test").unwrap().names(), Names::Config);
-    assert!(
-        Argument::image().key("nmae").is_none() && Argument::image().key("perms").unwrap().key("x").is_none()
+    assert_eq!(
+        ImageRequest::argument().key("healthcheck").unwrap().key("test").unwrap().names(),
+        Names::Config
     );
-    let annotations = Argument::image().key("annotations").unwrap();
+    assert!(
+        ImageRequest::argument().key("nmae").is_none()
+            && ImageRequest::argument().key("perms").unwrap().key("x").is_none()
+    );
+    let annotations = ImageRequest::argument().key("annotations").unwrap();
     assert_eq!(annotations.key("org.example").unwrap().names(), Names::Nothing);
-    assert!(!Argument::image().key("maxLayers").unwrap().takes_object());
-    assert!(Argument::image().key("maxLayers").unwrap().element().is_none());
-    let group = Argument::image().key("groups").unwrap().element().unwrap();
+    assert!(!ImageRequest::argument().key("maxLayers").unwrap().takes_object());
+    assert!(ImageRequest::argument().key("maxLayers").unwrap().element().is_none());
+    let group = ImageRequest::argument().key("groups").unwrap().element().unwrap();
     assert!(group.takes_object());
     assert_eq!(group.names(), Names::Mention);
 }
 
 #[test]
 fn a_predicate_requires_no_particular_key() {
-    let group = Argument::image().key("groups").unwrap().element().unwrap();
+    let group = ImageRequest::argument().key("groups").unwrap().element().unwrap();
     let required: Vec<&Value> =
         group.alternatives().into_iter().filter_map(|schema| schema.get("required")).collect();
     assert_eq!(required, [&json!(["paths"])]);
