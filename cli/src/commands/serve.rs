@@ -10,8 +10,9 @@ use nixply_registry::server::{Compression, Counts, Image, Options, Readers};
 use tempfile::TempDir;
 
 use crate::arguments::{CacheArgs, StoreArgs, Verbosity, values};
+use crate::diagnosis;
 use crate::documents::{LayerFiles, SpecFile};
-use crate::failure::{self, Hint, hinted, misused};
+use crate::failure::{Hint, hinted, misused};
 use crate::output::print;
 use crate::process::TerminationSignals;
 use crate::serving;
@@ -139,7 +140,7 @@ impl Args {
                     Image::new(name, tag, spec).map_err(|error| misused(format!("--name {name}: {error}")))
                 }
                 None => Image::new(&file.name, "latest", spec)
-                    .map_err(failure::of_registry)
+                    .map_err(diagnosis::of_registry)
                     .with_context(|| format!("cannot name the image after the file {}", path.display()))
                     .hint("name it with --name"),
             }

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{Codec, Contender, Runner};
+use super::contender::{Codec, Contender};
+use super::runner::Runner;
 use crate::scenario::{Change, Known, Push};
 use crate::side_by_side::closures::Closure;
 use crate::side_by_side::measure::{Usage, measure};

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Codec, Contender, LAYERS, Runner};
+use super::contender::{Codec, Contender, LAYERS};
+use super::runner::Runner;
 use crate::scenario::{Change, Known, Push};
 use crate::side_by_side::closures::{Closure, Info};
 use crate::side_by_side::measure::{Usage, measure};
