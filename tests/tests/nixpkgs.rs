@@ -111,8 +111,8 @@ fn nixpkgs_source_set_follows_the_workspace() {
     assert_eq!(source_of(&nix, &link.join("project")), source);
 
     write("Cargo.toml", "[workspace]\nmembers = [\"crates/*\"]\n");
-    let told = nix.eval_plain(&format!("\"${{import {}/nix/source.nix {{ }}}}\"", root.display())).fails();
-    assert!(told.contains("name the workspace member crates/* of Cargo.toml without a pattern"), "{told}");
+    let error = nix.eval_plain(&format!("\"${{import {}/nix/source.nix {{ }}}}\"", root.display())).fails();
+    assert!(error.contains("name the workspace member crates/* of Cargo.toml without a pattern"), "{error}");
 }
 
 /// nixpkgs' envsubst accepts no list of variables and replaces unset ones by nothing.

@@ -100,14 +100,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let server = serving::start(images, options)?;
     let address = server.address();
     print(references.iter().map(|reference| format!("{address}/{reference}\n")).collect::<String>())?;
-    let tell = |line: String| {
+    let announce = |line: String| {
         if !args.verbosity.quiet {
             say(line)
         }
     };
-    tell(format!("serving on {address}; stop with Ctrl-C"));
+    announce(format!("serving on {address}; stop with Ctrl-C"));
     signals.wait();
-    tell(summary(&server.stop()));
+    announce(summary(&server.stop()));
     cache.iter().for_each(Cache::trim);
     Ok(())
 }

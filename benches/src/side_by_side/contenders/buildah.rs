@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::contender::{Codec, Contender};
 use super::runner::Runner;
-use crate::scenario::{Change, Known, Push};
+use crate::scenario::{Change, Push, Received};
 use crate::side_by_side::closures::Closure;
 use crate::side_by_side::measure::{Usage, measure};
 
@@ -82,7 +82,7 @@ impl Contender for Buildah {
 
     fn takes(&self, push: &Push) -> bool {
         // Without its storage it repeats all work, whatever the change is.
-        !push.fresh || matches!((push.change, push.known), (Change::Leaf(_), Known::Nothing))
+        !push.fresh || matches!((push.change, push.received), (Change::Leaf(_), Received::Nothing))
     }
 
     fn is_slow(&self) -> bool {

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 
 use super::contender::{Codec, Contender};
 use super::runner::Runner;
-use crate::scenario::{Change, Known, Push};
+use crate::scenario::{Change, Push, Received};
 use crate::side_by_side::closures::{Closure, tree};
 use crate::side_by_side::measure::{Usage, measure};
 
@@ -66,7 +66,7 @@ impl Contender for Tar {
 
     fn takes(&self, push: &Push) -> bool {
         // It repeats all work, whatever the change is.
-        push.known == Known::Nothing
+        push.received == Received::Nothing
             && matches!((push.change, push.fresh), (Change::None, false) | (Change::Leaf(_), _))
     }
 
