@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nixply_tests::{Nix, Output, harness, plugin_harness, run};
+use nixply_tests::{Nix, Output, harness, plugin_harness, run, system};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -161,10 +161,6 @@ impl Flakes {
             .arg(format!("path:{}/{flake}", self.folder.path().display()))
             .current_dir(self.folder.path()))
     }
-}
-
-fn system() -> String {
-    format!("{}-linux", std::env::consts::ARCH)
 }
 
 fn read(path: &Path) -> String {
