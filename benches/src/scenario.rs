@@ -52,7 +52,7 @@ pub struct Push {
     /// Whether a fresh runner builds it.
     pub fresh: bool,
     /// Files that the runner receives from elsewhere, as Nix may fetch them.
-    pub known: Known,
+    pub received: Received,
 }
 
 /// Difference between two builds of an image.
@@ -79,7 +79,7 @@ impl Change {
 
 /// Specs that a runner receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Known {
+pub enum Received {
     /// None.
     Nothing,
     /// The spec of the image before this change, which may speed up the build.
@@ -122,15 +122,15 @@ pub static SCENARIOS: [Scenario; 19] = {
     const fn build(name: &'static str, layers: usize, cold: bool) -> Scenario {
         Scenario { name, work: Work::Build { layers, cold } }
     }
-    const fn push(name: &'static str, change: Change, fresh: bool, known: Known) -> Scenario {
-        Scenario { name, work: Work::Push(Push { change, fresh, known }) }
+    const fn push(name: &'static str, change: Change, fresh: bool, received: Received) -> Scenario {
+        Scenario { name, work: Work::Push(Push { change, fresh, received }) }
     }
     const fn pull(name: &'static str, engine: Engine, change: Change) -> Scenario {
         Scenario { name, work: Work::Pull { engine, change } }
     }
     use Change::{Leaf, Middle};
     use Engine::{Docker, Podman};
-    use Known::{FormerSpec, Nothing, OwnSpec};
+    use Received::{FormerSpec, Nothing, OwnSpec};
     const BASE: Change = Change::None;
     [
         build("build: 1 layer", 1, false),

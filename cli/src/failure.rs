@@ -1,27 +1,20 @@
-//! How the program ends after an error: message, hints and exit code.
+//! Errors of commands: with hints, from other programs, or with an exit code. `diagnosis` prints them.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitCode, ExitStatus};
-use std::{fmt, io};
+use std::process::ExitStatus;
 
-use anstream::{AutoStream, ColorChoice};
 use anyhow::Error;
-use nixply_nix_database::Error as DatabaseError;
-use nixply_packer::{Error as PackerError, wording};
-use nixply_registry::Error as RegistryError;
+use nixply_packer::wording;
 use signal_hook::consts::SIGINT;
-
-use crate::exit_codes::{self, FINE, MACHINES, UNREAD, USERS};
-use crate::output::{self, Unwritten};
-use crate::{limits, packer_hints, temporary, terminal, usage};
 
 /// An error with a hint, which is printed on a separate line. It replaces the error that it wraps, and does not show up in a chain
 /// of causes.
 #[derive(Debug)]
-struct Hinted {
-    error: Error,
-    hint: String,
+pub(crate) struct Hinted {
+    pub(crate) error: Error,
+    pub(crate) hint: String,
 }
 
 impl fmt::Display for Hinted {
@@ -66,23 +59,9 @@ pub(crate) fn did_you_mean<'c>(
     }
 }
 
-/// Prints clap's message: the help text or version, or the error in the command line. `root` is the command that parsed it.
-pub(crate) fn usage(error: clap::Error, root: clap::Command) -> anyhow::Result<ExitCode> {
-    let error = usage::mended(error, root);
-    if error.use_stderr() {
-        // If standard error is closed, the exit code remains.
-        let _ = error.print();
-        return Ok(ExitCode::from(MACHINES));
-    }
-    let text = error.render();
-    let plain = AutoStream::choice(&io::stdout()) == ColorChoice::Never;
-    output::print(if plain { text.to_string() } else { text.ansi().to_string() })?;
-    Ok(ExitCode::from(FINE))
-}
-
 /// Arguments that are valid one by one but not together.
 #[derive(Debug)]
-struct Misused(String);
+pub(crate) struct Misused(String);
 
 impl fmt::Display for Misused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -110,13 +89,13 @@ impl fmt::Display for ProgramMessages {
 impl StdError for ProgramMessages {}
 
 /// Message of a command that a signal ended.
-const INTERRUPTED: &str = "interrupted";
+pub(crate) const INTERRUPTED: &str = "interrupted";
 
 /// Failure of another program, which has printed the reason.
 #[derive(Debug)]
 pub(crate) struct Failed {
     what: String,
-    code: u8,
+    pub(crate) code: u8,
 }
 
 impl Failed {
@@ -130,6 +109,11 @@ impl Failed {
     /// Exits as interrupted by this signal.
     pub(crate) fn interrupted(signal: i32) -> Self {
         Self { what: INTERRUPTED.into(), code: u8::try_from(128 + signal).unwrap_or(130) }
+    }
+
+    /// Whether a signal ended it.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.what == INTERRUPTED
     }
 
     /// Exits with the code for errors that the user can fix, unless the user interrupted the program.
@@ -146,151 +130,3 @@ impl fmt::Display for Failed {
 }
 
 impl StdError for Failed {}
-
-/// Converts a registry's error to one that [`report`] recognises.
-pub(crate) fn of_registry(error: RegistryError) -> Error {
-    match error {
-        RegistryError::Packer(error) => error.into(),
-        RegistryError::Remote(_) | RegistryError::Twice { .. } => misused(error.to_string()),
-        RegistryError::Scratch { folder, source } => {
-            temporary::failed("keep packed layers in the directory", &folder, source)
-        }
-        error => error.into(),
-    }
-}
-
-/// Prints an error with its hints, and returns the exit code.
-pub(crate) fn report(error: &Error) -> ExitCode {
-    let diagnosis = Diagnosis::of(error);
-    if let Some(message) = &diagnosis.message {
-        terminal::error(message);
-    }
-    diagnosis.hints.iter().for_each(terminal::hint);
-    ExitCode::from(diagnosis.code)
-}
-
-/// Message, hints and exit code of an error.
-#[derive(Debug, PartialEq, Eq)]
-struct Diagnosis {
-    message: Option<String>,
-    hints: Vec<String>,
-    code: u8,
-}
-
-impl Diagnosis {
-    fn of(error: &Error) -> Self {
-        let mut hints = Vec::new();
-        let (mut packer, mut failed, mut next) = (None, None, Some(error));
-        let (mut system, mut of_the_machine) = (None, false);
-        while let Some(error) = next {
-            packer = packer.or_else(|| error.downcast_ref::<PackerError>());
-            failed = failed.or_else(|| error.downcast_ref::<Failed>());
-            let causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
-            system = system.or_else(|| causes.clone().next().map(io::Error::kind));
-            let is_usage = error.is::<Misused>() || error.is::<clap::Error>();
-            let is_unwritten = error.is::<Unwritten>()
-                || matches!(
-                    error.downcast_ref(),
-                    Some(DatabaseError::Io { .. } | DatabaseError::Database { .. })
-                );
-            of_the_machine |= is_usage || is_unwritten || causes.clone().any(limits::is_reached);
-            // The outer hint comes first.
-            let hinted = error.downcast_ref::<Hinted>();
-            hints.extend(hinted.map(|hinted| hinted.hint.clone()));
-            next = hinted.map(|hinted| &hinted.error);
-        }
-        // The name of an image does not change the kind of error.
-        while let Some(PackerError::OfImage { source, .. }) = packer {
-            packer = Some(source.as_ref());
-        }
-        let interrupted = |code| Self { message: Some(INTERRUPTED.into()), hints: Vec::new(), code };
-        if let Some(Failed { code, .. }) = failed.filter(|failed| failed.what == INTERRUPTED) {
-            return interrupted(*code);
-        }
-        if matches!(packer, Some(PackerError::Interrupted)) {
-            return interrupted(exit_codes::INTERRUPTED);
-        }
-        if packer.is_none() && system == Some(io::ErrorKind::BrokenPipe) {
-            // The reader of the output is gone: end like SIGPIPE would, without a message.
-            return Self { message: None, hints: Vec::new(), code: UNREAD };
-        }
-        let code = match packer {
-            Some(packer) if is_of_the_machine(packer) => MACHINES,
-            _ if of_the_machine => MACHINES,
-            _ => failed.map_or(USERS, |failed: &Failed| failed.code),
-        };
-        hints.extend(packer.and_then(packer_hints::of));
-        let cause = |cause: &(dyn StdError + 'static)| match cause.downcast_ref::<ProgramMessages>() {
-            Some(ProgramMessages(text)) => text.lines().map(wording::line).collect::<Vec<_>>().join("\n"),
-            None => wording::line(&cause.to_string()).into_owned(),
-        };
-        let causes: Vec<String> = error.chain().map(cause).collect();
-        Self { message: Some(causes.join(": ")), hints, code }
-    }
-}
-
-/// Whether a packer error is about the machine, not about the user's input.
-fn is_of_the_machine(error: &PackerError) -> bool {
-    matches!(
-        error,
-        PackerError::Io { .. }
-            | PackerError::DiskFull { .. }
-            | PackerError::Threads { .. }
-            | PackerError::Memory
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use anyhow::{Context, anyhow};
-    use rustix::io::Errno;
-
-    use super::*;
-
-    fn diagnosed(error: &Error) -> (String, Vec<String>, u8) {
-        let Diagnosis { message, hints, code } = Diagnosis::of(error);
-        (message.unwrap_or_default(), hints, code)
-    }
-
-    #[test]
-    fn hints_do_not_change_message_or_code() {
-        let io = |kind| io::Error::new(kind, "why");
-        let missing = || PackerError::Missing { path: "/a".into() };
-        let full = || PackerError::DiskFull { path: "/a".into(), source: io(io::ErrorKind::StorageFull) };
-        let raw = |errno: Errno| io::Error::from(errno);
-        let errors: [&dyn Fn() -> Error; 14] = [
-            &|| anyhow!("what"),
-            &|| missing().into(),
-            &|| full().into(),
-            &|| PackerError::OfImage { image: "a".into(), source: Box::new(full()) }.into(),
-            &|| PackerError::Interrupted.into(),
-            &|| io(io::ErrorKind::BrokenPipe).into(),
-            &|| io(io::ErrorKind::StorageFull).into(),
-            &|| Error::from(io(io::ErrorKind::NotFound)).context("cannot read"),
-            // Errors of the machine in any context: no descriptor, no thread.
-            &|| Error::from(raw(Errno::MFILE)).context("cannot read"),
-            &|| Error::from(raw(Errno::AGAIN)).context("cannot start a thread").context("x"),
-            // A limit of nixply.
-            &|| Error::from(io(io::ErrorKind::FileTooLarge)).context("cannot read"),
-            &|| Error::from(raw(Errno::FBIG)).context("cannot write"),
-            // An output that cannot be written is an error of the machine, unlike an unreadable input.
-            &|| Error::from(io(io::ErrorKind::NotFound)).context(output::unwritten("a")),
-            &|| misused("what"),
-        ];
-        let codes = [1, 1, 2, 2, 130, 141, 2, 1, 2, 2, 1, 2, 2, 2];
-        for (error, code) in errors.iter().zip(codes) {
-            let plain = diagnosed(&error());
-            assert_eq!((plain.1.len(), plain.2), (0, code), "{plain:?}");
-            let hints = if code > 2 { Vec::new() } else { vec!["do that".to_owned()] };
-            assert_eq!(diagnosed(&hinted(error(), "do that")), (plain.0, hints, code));
-        }
-    }
-
-    #[test]
-    fn hints_are_found_under_contexts_and_other_hints() {
-        let inner = Err::<(), _>(anyhow!("why")).context("what").hint("do this");
-        let error = inner.context("where").hint("or that").context("when").unwrap_err();
-        let hints = vec!["or that".to_owned(), "do this".to_owned()];
-        assert_eq!(diagnosed(&error), ("when: where: what: why".into(), hints, 1));
-    }
-}

@@ -4,6 +4,7 @@
 
 mod arguments;
 mod commands;
+mod diagnosis;
 mod documents;
 mod exit_codes;
 mod expressions;
@@ -81,20 +82,20 @@ fn program() -> ExitCode {
         Some("nix2container") => nix2container(),
         name => nixply(name.unwrap_or("nixply")),
     };
-    result.unwrap_or_else(|error| failure::report(&error))
+    result.unwrap_or_else(|error| diagnosis::report(&error))
 }
 
 fn nix2container() -> anyhow::Result<ExitCode> {
     let code = match Nix2container::try_parse() {
         Ok(parsed) => {
-            n2c::run(&parsed.args).map_or_else(|error| failure::report(&error), |()| ExitCode::SUCCESS)
+            n2c::run(&parsed.args).map_or_else(|error| diagnosis::report(&error), |()| ExitCode::SUCCESS)
         }
         // Help without arguments is not an error.
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            failure::usage(error, Nix2container::command())?;
+            diagnosis::usage(error, Nix2container::command())?;
             ExitCode::SUCCESS
         }
-        Err(error) => failure::usage(error, Nix2container::command())?,
+        Err(error) => diagnosis::usage(error, Nix2container::command())?,
     };
     // nix2container exits with 1 on every error.
     Ok(if code == ExitCode::SUCCESS { code } else { ExitCode::from(exit_codes::USERS) })
@@ -103,7 +104,7 @@ fn nix2container() -> anyhow::Result<ExitCode> {
 fn nixply(program: &str) -> anyhow::Result<ExitCode> {
     let command = match Command::try_parse() {
         Ok(command) => command,
-        Err(error) => return failure::usage(error, Command::command()),
+        Err(error) => return diagnosis::usage(error, Command::command()),
     };
     match command {
         Command::Container(args) => return container::run(args, program),
@@ -121,9 +122,9 @@ fn nixply(program: &str) -> anyhow::Result<ExitCode> {
         Command::Cache(args) => cache::run(&args),
         Command::NixDatabase(args) => nix_database::run(&args),
         Command::N2c(args) => n2c::run(&args),
-        Command::Completions(args) => completions::run(&args),
-        Command::Man(args) => man::run(&args),
-        Command::Reference(args) => reference::run(&args),
+        Command::Completions(args) => completions::run(&args, &Command::command()),
+        Command::Man(args) => man::run(&args, Command::command()),
+        Command::Reference(args) => reference::run(&args, Command::command()),
         Command::Builder(args) => builder::run(&args),
     }?;
     Ok(ExitCode::SUCCESS)

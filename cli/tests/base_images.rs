@@ -136,10 +136,10 @@ fn history_of_the_base_image_is_kept() {
         sandbox.built(request);
         sandbox.layout(&[]);
         let (manifest, config) = sandbox.image();
-        let told = config["history"].as_array().unwrap();
-        assert_eq!(told[..4], history.as_array().unwrap()[..]);
-        assert_eq!(told[4..], [json!({"created_by": "nix2container"})]);
-        let with_layer = told.iter().filter(|entry| entry.get("empty_layer").is_none()).count();
+        let entries = config["history"].as_array().unwrap();
+        assert_eq!(entries[..4], history.as_array().unwrap()[..]);
+        assert_eq!(entries[4..], [json!({"created_by": "nix2container"})]);
+        let with_layer = entries.iter().filter(|entry| entry.get("empty_layer").is_none()).count();
         assert_eq!(with_layer, manifest["layers"].as_array().unwrap().len());
     }
     // An image based on that image.
@@ -156,12 +156,12 @@ fn files_behind_links_of_the_base_image_are_warnings() {
     let request = json!({"fromImage": sandbox.upon(), "copyToRoot": [APP]});
     for base in [debian(), in_zstd(debian())] {
         sandbox.base(json!({}), &[base]);
-        let told = sandbox.built(request.clone());
+        let warnings = sandbox.built(request.clone());
         let expected = format!(
             "warning: {APP} puts a directory at /bin, where the base image has a link to usr/bin. Then the base image's files \
              are only in /usr/bin: put the store path's files there too, or remove /bin from copyToRoot\n"
         );
-        assert_eq!(told, expected);
+        assert_eq!(warnings, expected);
         assert_eq!(
             sandbox.built(json!({"fromImage": sandbox.upon(), "layers": [{"copyToRoot": [APP]}]})),
             expected
@@ -195,10 +195,12 @@ fn files_behind_links_of_the_base_image_are_warnings() {
     // The image replaces a directory, and a link, by a link.
     let root = sandbox.path("store").join(&APP["/nix/store/".len()..]);
     std::os::unix::fs::symlink("bin", root.join("lib")).unwrap();
-    let told = sandbox.built(request.clone());
+    let warnings = sandbox.built(request.clone());
     assert!(
-        told.lines().any(|line| line.contains("puts a link at /lib, where the base image has a directory")),
-        "{told}"
+        warnings
+            .lines()
+            .any(|line| line.contains("puts a link at /lib, where the base image has a directory")),
+        "{warnings}"
     );
     fs::remove_dir_all(root.join("bin")).unwrap();
     fs::remove_file(root.join("lib")).unwrap();
@@ -220,8 +222,8 @@ fn files_behind_links_of_the_base_image_are_warnings() {
     fs::write(&file, &in_zstd(debian()).bytes[..40]).unwrap();
     spec["layers"][1]["layer-path"] = json!(file);
     sandbox.write("base.json", &spec);
-    let told = sandbox.built(request);
-    assert!(told.contains("warning: cannot read layer 2 of the base image"), "{told}");
+    let warnings = sandbox.built(request);
+    assert!(warnings.contains("warning: cannot read layer 2 of the base image"), "{warnings}");
 }
 
 #[test]
@@ -256,7 +258,7 @@ fn index_errors_name_the_platforms() {
             .contains("has none for linux/s390x; it has linux/amd64, linux/arm64/v8")
     );
     // Some tools repeat the config's type as artifactType; any other type is not an image.
-    for (kind, told) in [
+    for (kind, expected) in [
         ("application/vnd.oci.image.config.v1+json", format!("no file for sha256:{}", "1".repeat(64))),
         ("application/vnd.example.sbom", "it is an index without an image".into()),
     ] {
@@ -264,7 +266,7 @@ fn index_errors_name_the_platforms() {
         image["artifactType"] = json!(kind);
         sandbox.write("index.json", &json!({"schemaVersion": 2, "manifests": [image]}));
         let said = run(&[]);
-        assert!(said.contains(&told), "{said}");
+        assert!(said.contains(&expected), "{said}");
     }
     for document in [json!({"manifests": []}), json!({"layers": [], "config": {}})] {
         let mut document = document;

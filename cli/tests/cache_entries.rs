@@ -189,16 +189,16 @@ fn caches_are_private_unless_shared() {
             let mut stat = Command::new(env!("CARGO_BIN_EXE_nixply"));
             stat.args(["cache", "stat"]).env("NIXPLY_CACHE_DIR", &cache);
             let stat = finish(stat);
-            let told = match (opened & 0o022, is_shared) {
+            let summary = match (opened & 0o022, is_shared) {
                 (0, false) => "",
                 (0, true) if opened == 0o700 => "",
                 (0, true) => "other users can read its entries, because it contains the file `shared`",
                 _ => "other users can delete entries and add files, which nixply ignores",
             };
-            assert!(said(&stat).1.contains(told), "{opened:o} {is_shared} {stat:?}");
+            assert!(said(&stat).1.contains(summary), "{opened:o} {is_shared} {stat:?}");
             assert_eq!(
                 said(&stat).1.contains("other users"),
-                !told.is_empty(),
+                !summary.is_empty(),
                 "{opened:o} {is_shared} {stat:?}"
             );
         }

@@ -141,7 +141,7 @@ fn usage_errors_exit_with_2() {
 fn quiet_serve_prints_only_the_reference() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("image.json"), r#"{"version": 1, "layers": []}"#).unwrap();
-    for (flags, told) in [(&[][..], 2), (&["--quiet"], 0)] {
+    for (flags, lines) in [(&[][..], 2), (&["--quiet"], 0)] {
         let mut command = nixply(&["serve", "image.json"]);
         command.args(flags).current_dir(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -155,7 +155,7 @@ fn quiet_serve_prints_only_the_reference() {
         .unwrap();
         let output = child.wait_with_output().unwrap();
         let (code, _, error) = said(&output);
-        assert_eq!((code, error.lines().count()), (Some(0), told), "{error}");
+        assert_eq!((code, error.lines().count()), (Some(0), lines), "{error}");
     }
 }
 

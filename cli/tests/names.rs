@@ -54,11 +54,11 @@ impl Folder {
 
     /// Runs a command that fails with this exit code and prints nothing. Returns its error line and hints.
     fn fails(&self, line: &str, code: i32) -> String {
-        told(&self.run(line), line, code)
+        error_of(&self.run(line), line, code)
     }
 }
 
-fn told(output: &Output, line: &str, code: i32) -> String {
+fn error_of(output: &Output, line: &str, code: i32) -> String {
     let said = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!((output.status.code(), &*output.stdout), (Some(code), &b""[..]), "{line}: {said}");
     said
@@ -305,7 +305,7 @@ fn invalid_names_on_the_command_line_are_usage_errors() {
     let line = "layout image.json out --tag";
     for tag in ["a b", ""] {
         let output = folder.command(line).arg(tag).output().unwrap();
-        assert!(told(&output, line, 2).contains("for '--tag <TAG>'"), "{output:?}");
+        assert!(error_of(&output, line, 2).contains("for '--tag <TAG>'"), "{output:?}");
     }
     assert!(!folder.path().join("out").exists());
 }
@@ -320,7 +320,7 @@ fn errors_name_an_unusable_temporary_directory() {
         ("skopeo inspect nix:image.json", "write temporary files to"),
         ("skopeo copy nix:image.json dir:out", "write temporary files to"),
     ] {
-        let said = told(&folder.command(line).env("TMPDIR", "/nonexistent").output().unwrap(), line, 2);
+        let said = error_of(&folder.command(line).env("TMPDIR", "/nonexistent").output().unwrap(), line, 2);
         let expected = format!("error: cannot {what} /nonexistent (from TMPDIR){why}");
         assert!(said.starts_with(&expected) && !said.contains(".tmp"), "{line}: {said}");
     }

@@ -319,17 +319,23 @@ fn layer_files_must_be_regular_files() {
     }
 }
 
-/// The bound in docs/architecture.md: 256 KiB per reader and 64 MiB of shared memory, in addition to the memory without readers.
-#[test]
-fn memory_is_bounded_with_500_stalled_readers() {
-    const READERS: u64 = 500;
-    let world = World::new();
+/// Serves an image with a layer of 16 MB. Returns the layer's bytes and digest.
+fn serve_large_layer(world: &World) -> (Vec<u8>, String, Server) {
     let file = world.join("layer");
     let bytes: Vec<u8> = (0..16_000_000_u32).map(|at| (at / 7) as u8).collect();
     fs::write(&file, &bytes).unwrap();
     let digest = Digest::of(&bytes).to_string();
     world.spec("image.json", &file, &digest, bytes.len() as u64);
     let server = Server::start(&mut world.command(&["serve", "-q", "image.json", "--allow-outside-store"]));
+    (bytes, digest, server)
+}
+
+/// The bound in docs/architecture.md: 256 KiB per reader and 64 MiB of shared memory, in addition to the memory without readers.
+#[test]
+fn memory_is_bounded_with_500_stalled_readers() {
+    const READERS: u64 = 500;
+    let world = World::new();
+    let (bytes, digest, server) = serve_large_layer(&world);
     assert_eq!(body(server.ask(&digest, "")), bytes);
     let before = server.peak();
     let mut stalled: Vec<TcpStream> = (0..READERS).map(|_| server.ask(&digest, "")).collect();
@@ -354,12 +360,7 @@ fn memory_is_bounded_with_500_stalled_readers() {
 fn range_requests_share_one_pass_over_the_layer() {
     const READERS: usize = 60;
     let world = World::new();
-    let file = world.join("layer");
-    let bytes: Vec<u8> = (0..16_000_000_u32).map(|at| (at / 7) as u8).collect();
-    fs::write(&file, &bytes).unwrap();
-    let digest = Digest::of(&bytes).to_string();
-    world.spec("image.json", &file, &digest, bytes.len() as u64);
-    let server = Server::start(&mut world.command(&["serve", "-q", "image.json", "--allow-outside-store"]));
+    let (bytes, digest, server) = serve_large_layer(&world);
     let begin = |at: usize| 9_000_000 + at * 1001;
     let ask = |at: usize| server.ask(&digest, &format!("Range: bytes={}-\r\n", begin(at)));
     let stalled: Vec<TcpStream> = (0..READERS).map(ask).collect();

@@ -9,6 +9,13 @@
 let
   inherit (lib) mkOption types;
 
+  internal =
+    type: description:
+    mkOption {
+      inherit type description;
+      internal = true;
+    };
+
   # A package, and for a Python package the packages that it imports, so that Python finds all of them in one directory.
   withImports = package: [ package ] ++ package.requiredPythonModules or [ ];
 
@@ -83,42 +90,14 @@ in
       default = "";
       description = "Shell code that runs when the environment is entered. In a container, it runs at the start.";
     };
-    shell = mkOption {
-      type = types.package;
-      internal = true;
-      description = "The environment's shell as a derivation.";
-    };
+    shell = internal types.package "The environment's shell as a derivation.";
     devenv = {
-      root = mkOption {
-        type = types.str;
-        internal = true;
-        description = "The project's directory.";
-      };
-      dotfile = mkOption {
-        type = types.str;
-        internal = true;
-        description = "The directory for files of the environment.";
-      };
-      state = mkOption {
-        type = types.str;
-        internal = true;
-        description = "The directory for persistent state.";
-      };
-      runtime = mkOption {
-        type = types.str;
-        internal = true;
-        description = "The directory for sockets.";
-      };
-      tmpdir = mkOption {
-        type = types.str;
-        internal = true;
-        description = "The directory for temporary files.";
-      };
-      profile = mkOption {
-        type = types.package;
-        internal = true;
-        description = "All packages merged into one directory tree.";
-      };
+      root = internal types.str "The project's directory.";
+      dotfile = internal types.str "The directory for files of the environment.";
+      state = internal types.str "The directory for persistent state.";
+      runtime = internal types.str "The directory for sockets.";
+      tmpdir = internal types.str "The directory for temporary files.";
+      profile = internal types.package "All packages merged into one directory tree.";
     };
   };
 

@@ -115,6 +115,27 @@ macro_rules! schema {
     };
 }
 
+/// Declares a kind of several store paths.
+macro_rules! store_paths {
+    ($kind:ident, $names:expr) => {
+        schema!($kind, {
+            "anyOf": [
+                { "type": "string", "minLength": 1, "format": "store-path" },
+                { "type": "array", "items": { "type": "string", "minLength": 1, "format": "store-path" } },
+            ],
+            NAMES: $names.text(),
+        });
+
+        impl Kind for $kind {
+            type Value = Vec<String>;
+
+            fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+                deserializer.deserialize_any(OneOrMany)
+            }
+        }
+    };
+}
+
 /// Text that is not empty and names no store path.
 pub(crate) struct Word;
 
@@ -150,21 +171,7 @@ impl Kind for Root {
 /// A list of store paths; a single one is a list of one. The image contains them and their closures.
 pub(crate) struct Roots;
 
-schema!(Roots, {
-    "anyOf": [
-        { "type": "string", "minLength": 1, "format": "store-path" },
-        { "type": "array", "items": { "type": "string", "minLength": 1, "format": "store-path" } },
-    ],
-    NAMES: Names::Root.text(),
-});
-
-impl Kind for Roots {
-    type Value = Vec<String>;
-
-    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-        deserializer.deserialize_any(OneOrMany)
-    }
-}
+store_paths!(Roots, Names::Root);
 
 /// A store path that the argument does not add to the image.
 pub(crate) struct Mention;
@@ -174,21 +181,7 @@ schema!(Mention, { "type": "string", "minLength": 1, "format": "store-path", NAM
 /// A list of store paths that the argument does not add to the image; a single one is a list of one.
 pub(crate) struct Mentions;
 
-schema!(Mentions, {
-    "anyOf": [
-        { "type": "string", "minLength": 1, "format": "store-path" },
-        { "type": "array", "items": { "type": "string", "minLength": 1, "format": "store-path" } },
-    ],
-    NAMES: Names::Mention.text(),
-});
-
-impl Kind for Mentions {
-    type Value = Vec<String>;
-
-    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-        deserializer.deserialize_any(OneOrMany)
-    }
-}
+store_paths!(Mentions, Names::Mention);
 
 /// Maximum number of layers in an argument. It only catches typing errors: runtimes accept far fewer.
 const MOST_LAYERS: u64 = 1_000_000;

@@ -287,23 +287,25 @@ impl Closure {
 }
 
 #[cfg(test)]
+impl Closure {
+    /// Returns a closure of paths with these names and references.
+    pub(crate) fn named(edges: &[(&str, &[&str])]) -> Self {
+        Self::new(edges.iter().map(|(path, references)| PathInfo {
+            path: StorePath::named(path),
+            references: references.iter().map(|path| StorePath::named(path)).collect(),
+            nar_hash: String::new(),
+            nar_size: 0,
+        }))
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_closure_of_roots_is_canonical_and_complete() {
-        let info = |path: &str, references: &[&str]| PathInfo {
-            path: StorePath::named(path),
-            references: references.iter().map(|path| StorePath::named(path)).collect(),
-            nar_hash: String::new(),
-            nar_size: 0,
-        };
-        let closure = Closure::new([
-            info("c", &["d", "b", "c"]),
-            info("b", &[]),
-            info("d", &["b"]),
-            info("a", &["gone"]),
-        ]);
+        let closure = Closure::named(&[("c", &["d", "b", "c"]), ("b", &[]), ("d", &["b"]), ("a", &["gone"])]);
         let paths = closure.of_roots(&[StorePath::named("c")], "deps").unwrap();
         assert_eq!(paths.iter().map(|info| info.path.name()).collect::<Vec<_>>(), ["b", "c", "d"]);
         assert_eq!(

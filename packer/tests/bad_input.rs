@@ -319,8 +319,8 @@ fn a_path_packed_twice_with_other_perms_produces_a_warning() {
         request.plan(&Closure::new([info]), &sandbox.store).unwrap().warnings
     };
     let perms = json!([{"path": A, "mode": "0711"}]);
-    let told = warnings(json!([{"deps": A, "perms": perms}, {"deps": A}]));
-    assert!(told[0].starts_with(&format!("{A} is in the image twice, with other perms")), "{told:?}");
+    let found = warnings(json!([{"deps": A, "perms": perms}, {"deps": A}]));
+    assert!(found[0].starts_with(&format!("{A} is in the image twice, with other perms")), "{found:?}");
     assert_eq!(warnings(json!([{"deps": A, "perms": perms}, {"deps": A, "perms": perms}])), [""; 0]);
 }
 

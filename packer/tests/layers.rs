@@ -264,11 +264,11 @@ fn nix2container_124_annotations_health_check_and_inherited_config_are_in_the_do
         let request = ImageRequest::from_json(&request.to_string(), "request").unwrap();
         request.plan(&closure(), &world.store)
     };
-    let told = plan(json!({})).unwrap().warnings;
+    let warnings = plan(json!({})).unwrap().warnings;
     assert!(
-        told[0].starts_with("config.healthcheck is not part of OCI's")
-            && told[0].contains("the argument healthcheck"),
-        "{told:?}"
+        warnings[0].starts_with("config.healthcheck is not part of OCI's")
+            && warnings[0].contains("the argument healthcheck"),
+        "{warnings:?}"
     );
     let error = plan(json!({"fromImage": null})).unwrap_err().to_string();
     assert_eq!(error, "inheritConfig is not valid: it requires the argument fromImage");

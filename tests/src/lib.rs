@@ -16,7 +16,7 @@ mod run;
 mod running;
 pub mod skopeo;
 
-pub use nix::{Nix, expression};
+pub use nix::{Nix, expression, system};
 pub use private::{NOBODY, Private, tiny};
 pub use project::Project;
 pub use run::{Output, run, run_with_input};

@@ -142,3 +142,8 @@ pub fn expression(nix: &Nix, body: &str) -> String {
         cli = nix.cli.display(),
     )
 }
+
+/// Returns Nix's name of this machine's system, as in `x86_64-linux`.
+pub fn system() -> String {
+    format!("{}-linux", std::env::consts::ARCH)
+}

@@ -177,9 +177,10 @@ fn all_syntaxes_give_skopeo_the_same_arguments() {
         let (said, calls) = recorder.record(&words);
         assert_eq!(calls, [format!("{start} {destination}")], "{words:?} {}", said.stderr);
         assert!(said.stdout.is_empty(), "{}", said.stdout);
-        let told = destination.split(' ').next().unwrap();
+        let reference = destination.split(' ').next().unwrap();
         assert!(
-            said.stderr.contains("\nCopying container ") && said.stderr.contains(&format!(" to {told}\n\n")),
+            said.stderr.contains("\nCopying container ")
+                && said.stderr.contains(&format!(" to {reference}\n\n")),
             "{}",
             said.stderr
         );
@@ -317,9 +318,9 @@ fn errors_have_hints() {
     );
     assert!(said.ends_with(&end), "{said}");
     project.write("devenv.nix", "{ packagse = [ ]; }");
-    let told = fails("build shell");
-    assert!(told.contains("cannot use the option `packagse` of "), "{told}");
-    assert!(told.contains("unknown option, did you mean `packages`?"), "{told}");
+    let error = fails("build shell");
+    assert!(error.contains("cannot use the option `packagse` of "), "{error}");
+    assert!(error.contains("unknown option, did you mean `packages`?"), "{error}");
     project.write("devenv.nix", "{ packages = [ ; }");
     assert!(fails("build shell").contains("syntax error"));
     project.write("devenv.nix", r#"{ containers.web = { registry = null; startupCommand = "true"; }; }"#);

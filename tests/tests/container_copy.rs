@@ -86,12 +86,12 @@ fn copies_reach_registries_with_and_without_credentials() {
     let said =
         run(&mut project.nixply(["container", "copy", "processes", "-r", &format!("docker://{open}")]))
             .fails();
-    let told = format!(
+    let expected = format!(
         "error: image name \"{open}{name}\" is not valid: registries take parts of letters and digits with single '.', '_', '__' \
          or dashes between them, joined by '/', 255 bytes at most, as in \"hello\" or \"ghcr.io/nixply/hello\"; pass the tag \
          as a separate argument\nhint: end the registry with a slash: docker://{open}/\n"
     );
-    assert!(said.ends_with(&told), "{said}");
+    assert!(said.ends_with(&expected), "{said}");
     // Wrong credentials.
     let refused = copy("x:wrong").fails();
     assert!(refused.contains("authentication required") || refused.contains("unauthorized"), "{refused}");

@@ -140,7 +140,7 @@ fn build_flake(nix: &Nix, directory: &Path) -> Vec<PathBuf> {
     let inputs = tempfile::tempdir().unwrap();
     let nixpkgs = inputs.path().join("nixpkgs");
     let nixply = inputs.path().join("nixply");
-    let system = format!("{}-linux", std::env::consts::ARCH);
+    let system = nixply_tests::system();
     fs::create_dir(&nixpkgs).unwrap();
     let packages = format!(
         "{{ outputs = {{ self }}: rec {{ legacyPackages.{system} = import {} {{ }}; \

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nixply_tests::{Nix, Output, harness, plugin_harness, run};
+use nixply_tests::{Nix, Output, harness, plugin_harness, run, system};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -163,10 +163,6 @@ impl Flakes {
     }
 }
 
-fn system() -> String {
-    format!("{}-linux", std::env::consts::ARCH)
-}
-
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -192,12 +188,12 @@ fn nix_flake_show_packs_nothing() {
     let nix = plugin_harness!();
     let flakes = Flakes::new(&nix);
     let shown = flakes.nix(nix.command("nix"), &["flake", "show", "--json"], "user", &[]);
-    let told = shown.stderr.clone();
+    let messages = shown.stderr.clone();
     let shown: Value = serde_json::from_str(&shown.ok()).unwrap();
     let packages = &shown["packages"][system()];
     assert_eq!(packages["default"]["name"], "image-hello.json", "{shown}");
     assert_eq!(packages["broken"]["name"], "image-broken.json", "{shown}");
-    assert!(!told.contains("packing") && !told.contains("building"), "{told}");
+    assert!(!messages.contains("packing") && !messages.contains("building"), "{messages}");
 }
 
 /// The outputs have the names of nix2container's flake, for those of its systems that nixpkgs supports, and
@@ -286,12 +282,12 @@ fn flake_declares_containers() {
     assert!(config["Env"].as_array().unwrap().contains(&"BUILDING=1".into()), "{image}");
     // The result link is in the flake's directory, but not in the source of the build.
     assert!(flakes.path("project/.devenv/gc/container-web-derivation").is_symlink());
-    let told: Value = serde_json::from_str(&container(&["build", "web", "--json"]).ok()).unwrap();
-    assert_eq!(told["spec"], spec.as_str());
-    assert_eq!(told["reference"], "project-web:latest");
+    let built: Value = serde_json::from_str(&container(&["build", "web", "--json"]).ok()).unwrap();
+    assert_eq!(built["spec"], spec.as_str());
+    assert_eq!(built["reference"], "project-web:latest");
 
-    let told = container(&["build", "wep"]).fails();
-    assert!(told.contains("the project has processes, shell, web"), "{told}");
+    let error = container(&["build", "wep"]).fails();
+    assert!(error.contains("the project has processes, shell, web"), "{error}");
 }
 
 /// Files that git does not track may be secret: neither the store nor the container gets them.
@@ -374,9 +370,9 @@ fn flake_determines_the_nixpkgs_of_devenv_nix() {
         "project/devenv.nix",
         r#"{ pkgs, ... }: { name = pkgs.nix_of_the_flake; containers.web = { }; }"#,
     );
-    let told = flakes.container(&nix, "project", &["build", "web", "--json"]).ok();
-    let told: Value = serde_json::from_str(&told).unwrap();
-    assert_eq!(told["reference"], "flake-web:latest");
+    let built = flakes.container(&nix, "project", &["build", "web", "--json"]).ok();
+    let built: Value = serde_json::from_str(&built).unwrap();
+    assert_eq!(built["reference"], "flake-web:latest");
 }
 
 /// The module replaces devenv's own, among other modules of devenv.

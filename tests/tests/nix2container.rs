@@ -149,14 +149,14 @@ fn names_and_tags_are_known_without_packing() {
                 { inherit (image) name imageName type; tagged = builtins.stringLength image.imageTag; \
                 script = image.copyTo.name; layer = (buildLayer { deps = [ bad ]; }).name; }";
     let got = nix.try_eval(&with(true, body));
-    let told = got.stderr.clone();
+    let messages = got.stderr.clone();
     let value: Value = serde_json::from_str(&got.ok()).unwrap();
     let expected = json!({
         "name": "image-lazy.json", "imageName": "lazy", "type": "derivation", "tagged": 32, "script": "copy-to",
         "layer": "layers.json",
     });
     assert_eq!(value, expected);
-    assert!(!told.contains("packing"), "{told}");
+    assert!(!messages.contains("packing"), "{messages}");
 }
 
 #[test]

@@ -199,10 +199,10 @@ fn copy_to_registry_pushes_missing_blobs() {
 #[test]
 fn scripts_pass_all_arguments_to_skopeo() {
     let (nix, folder) = (harness!(), Folder::new());
-    let (fake, told) = (folder.join("skopeo"), folder.join("told"));
+    let (fake, passed) = (folder.join("skopeo"), folder.join("passed"));
     fs::write(
         &fake,
-        format!("#!/bin/sh\nfor a in \"$@\"; do printf '<%s>' \"$a\"; done > {}\nexit 7\n", told.display()),
+        format!("#!/bin/sh\nfor a in \"$@\"; do printf '<%s>' \"$a\"; done > {}\nexit 7\n", passed.display()),
     )
     .unwrap();
     run(Command::new("chmod").arg("+x").arg(&fake)).ok();
@@ -217,8 +217,8 @@ fn scripts_pass_all_arguments_to_skopeo() {
         let mut command = configure(&nix, Command::new(script(&nix, image, attribute)));
         let output = run(command.env("NIXPLY_SKOPEO", &fake).args(&arguments));
         assert_eq!(output.code, Some(7), "{attribute}: {}", output.stderr);
-        let told = fs::read_to_string(&told).unwrap();
-        let words: Vec<&str> = told.trim_matches(['<', '>']).split("><").collect();
+        let passed = fs::read_to_string(&passed).unwrap();
+        let words: Vec<&str> = passed.trim_matches(['<', '>']).split("><").collect();
         let mut expected = vec!["--insecure-policy", "copy"];
         expected.extend(destination);
         expected.extend(arguments);
@@ -227,7 +227,7 @@ fn scripts_pass_all_arguments_to_skopeo() {
             .iter()
             .partition(|word| word.starts_with("docker://127.0.0.1:") || word.starts_with("--src-"));
         assert_eq!(others, expected, "{attribute}");
-        assert_eq!(ours.iter().filter(|word| !word.starts_with("--")).count(), 1, "{told}");
+        assert_eq!(ours.iter().filter(|word| !word.starts_with("--")).count(), 1, "{passed}");
     }
 }
 
@@ -348,8 +348,8 @@ fn image_pulled_by_its_manifest_as_base_image() {
     for arch in ["s390x", "arm/v6"] {
         let none = get(&format!("imageTag = \"many\"; arch = \"{arch}\";")).fails();
         let listed = "  linux/arm/v5\n  linux/arm/v7\n  linux/riscv64\n";
-        let told = format!("has no image for linux/{arch}; it has:\n{listed}");
-        assert!(none.contains(&told), "{none}");
+        let expected = format!("has no image for linux/{arch}; it has:\n{listed}");
+        assert!(none.contains(&expected), "{none}");
     }
 
     let manifest = folder.join("manifest.json");

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use nixply_tests::{Nix, harness, plugin_harness, run};
+use nixply_tests::{Nix, harness, plugin_harness, run, system};
 use serde_json::json;
 
 /// Returns a file of the project, for an expression.
@@ -111,8 +111,8 @@ fn nixpkgs_source_set_follows_the_workspace() {
     assert_eq!(source_of(&nix, &link.join("project")), source);
 
     write("Cargo.toml", "[workspace]\nmembers = [\"crates/*\"]\n");
-    let told = nix.eval_plain(&format!("\"${{import {}/nix/source.nix {{ }}}}\"", root.display())).fails();
-    assert!(told.contains("name the workspace member crates/* of Cargo.toml without a pattern"), "{told}");
+    let error = nix.eval_plain(&format!("\"${{import {}/nix/source.nix {{ }}}}\"", root.display())).fails();
+    assert!(error.contains("name the workspace member crates/* of Cargo.toml without a pattern"), "{error}");
 }
 
 /// nixpkgs' envsubst accepts no list of variables and replaces unset ones by nothing.
@@ -213,8 +213,7 @@ fn nixpkgs_cross_images_are_built_by_programs_of_this_machine() {
     );
     let got = nix.eval(&cross(&body));
     assert_eq!((&got["arch"], &got["builder"]), (&json!("arm64"), &json!(true)), "{got}");
-    let system = format!("{}-linux", std::env::consts::ARCH);
-    assert_eq!(got["system"], system, "{got}");
+    assert_eq!(got["system"], system(), "{got}");
 }
 
 /// A passed program runs on the machine for which it was compiled.
@@ -262,7 +261,7 @@ fn nixpkgs_cross_containers_are_copied_by_programs_of_this_machine() {
         (&json!(true), &json!(true), &json!("arm64")),
         "{got}"
     );
-    assert_eq!(got["system"], format!("{}-linux", std::env::consts::ARCH), "{got}");
+    assert_eq!(got["system"], system(), "{got}");
 }
 
 /// Returns the results of all functions by name, with or without the plugin.

@@ -46,11 +46,11 @@ fn nixpkgs_with_an_old_rust_is_refused_with_a_release_to_use() {
     let nix = harness!();
     for name in ["nix/package.nix", "nix/plugin.nix"] {
         for version in ["1.77.2", "1.87.0"] {
-            let told = nix.eval_plain(&package(name, version, NIX, "x86_64-linux", "")).fails();
+            let error = nix.eval_plain(&package(name, version, NIX, "x86_64-linux", "")).fails();
             let expected = format!(
                 "nixply: compiling it takes Rust 1.88 or later, and this nixpkgs has Rust {version}: take nixpkgs 25.11, the first release with it"
             );
-            assert!(told.contains(&expected), "{told}");
+            assert!(error.contains(&expected), "{error}");
         }
         for version in ["1.88.0", "1.95.0"] {
             let got = nix.eval_plain(&package(name, version, NIX, "x86_64-linux", "")).ok();
@@ -83,10 +83,10 @@ fn nixpkgs_versions_and_systems_without_a_plugin_are_refused() {
             "not been tried with Nix 2.99.0pre20270101_0123abc",
         ),
     ] {
-        let told = plugin(package_of, "x86_64-linux", "").fails();
-        assert!(told.contains(&format!("nixply-plugin: {expected}")) || told.contains(expected), "{told}");
-        assert!(told.contains("nixply-plugin.override { nix = pkgs.nixVersions.nix_2_31; }"), "{told}");
-        assert!(told.contains("usePlugin = false"), "{told}");
+        let error = plugin(package_of, "x86_64-linux", "").fails();
+        assert!(error.contains(&format!("nixply-plugin: {expected}")) || error.contains(expected), "{error}");
+        assert!(error.contains("nixply-plugin.override { nix = pkgs.nixVersions.nix_2_31; }"), "{error}");
+        assert!(error.contains("usePlugin = false"), "{error}");
     }
     for version in ["2.8.0", "2.24.0", "2.26.3", "2.31.5", "2.34.7", "2.35pre20260619_f8bb823a"] {
         let got = plugin(&format!("pname = \"nix\"; version = \"{version}\";"), "aarch64-linux", "").ok();
@@ -95,10 +95,10 @@ fn nixpkgs_versions_and_systems_without_a_plugin_are_refused() {
     let got = plugin(r#"pname = "nix"; version = "2.99.0";"#, "x86_64-linux", "allowUntried = true;").ok();
     assert!(got.contains("2.99.0"), "{got}");
     for system in ["aarch64-darwin", "x86_64-darwin"] {
-        let told = plugin(NIX, system, "allowUntried = true;").fails();
+        let error = plugin(NIX, system, "allowUntried = true;").fails();
         assert!(
-            told.contains(&format!("nixply-plugin: there is no plugin for {system}, for Linux alone")),
-            "{told}"
+            error.contains(&format!("nixply-plugin: there is no plugin for {system}, for Linux alone")),
+            "{error}"
         );
     }
     // The page has the same list.
@@ -133,16 +133,19 @@ fn nixpkgs_for_a_newer_nix_is_refused_with_a_remedy() {
     fs::write(lib.join("minver.nix"), "\"2.3.17\"").unwrap();
     check().ok();
     fs::write(lib.join("minver.nix"), "\"99.1\"").unwrap();
-    let told = check().fails();
-    assert!(told.contains("needs Nix 99.1, and this is Nix 2."), "{told}");
-    assert!(told.contains("use Nix 2.18 or later, or an older nixpkgs"), "{told}");
+    let error = check().fails();
+    assert!(error.contains("needs Nix 99.1, and this is Nix 2."), "{error}");
+    assert!(error.contains("use Nix 2.18 or later, or an older nixpkgs"), "{error}");
     fs::write(
         lib.join("minfeatures.nix"),
         "{ missing = [ { description = \"`builtins.nixVersion` reports at least 99.2\"; condition = false; } ]; }",
     )
     .unwrap();
-    let told = check().fails();
-    assert!(told.contains("needs `builtins.nixVersion` reports at least 99.2, and this is Nix 2."), "{told}");
+    let error = check().fails();
+    assert!(
+        error.contains("needs `builtins.nixVersion` reports at least 99.2, and this is Nix 2."),
+        "{error}"
+    );
     // `<nixpkgs>` in the functions, and in `nixply container`.
     for expression in [
         format!("(import {} {{ }}).nixply", file("default.nix")),
@@ -155,8 +158,8 @@ fn nixpkgs_for_a_newer_nix_is_refused_with_a_remedy() {
     ] {
         let mut command = nix.bare_command("nix", "");
         command.env("NIX_PATH", format!("nixpkgs={}", folder.path().display()));
-        let told = run(command.args(["eval", "--impure", "--json", "--expr", &expression])).fails();
-        assert!(told.contains("reports at least 99.2, and this is Nix 2."), "{expression}: {told}");
+        let error = run(command.args(["eval", "--impure", "--json", "--expr", &expression])).fails();
+        assert!(error.contains("reports at least 99.2, and this is Nix 2."), "{expression}: {error}");
     }
     fs::write(lib.join("minfeatures.nix"), "{ missing = [ ]; }").unwrap();
     check().ok();
@@ -168,7 +171,7 @@ fn nixpkgs_options_of_devenv_refer_to_devenv() {
     let nix = harness!();
     let folder = tempfile::tempdir().unwrap();
     let environment = folder.path().join("devenv.nix");
-    let told = |text: &str| {
+    let evaluated = |text: &str| {
         fs::write(&environment, text).unwrap();
         nix.try_eval(&format!(
             r#"map (container: container.derivation.drvPath) (builtins.attrValues (import {} {{
@@ -194,7 +197,7 @@ fn nixpkgs_options_of_devenv_refer_to_devenv() {
         ("process.managers.overmind.enable = true;", "process.managers.overmind"),
         ("processes.web.exec = \"serve\"; processes.web.ready.http.get.port = 80;", "processes.web.ready"),
     ] {
-        let said = told(&format!("{{ ... }}: {{ {text} }}")).fails();
+        let said = evaluated(&format!("{{ ... }}: {{ {text} }}")).fails();
         assert!(
             said.contains(&format!(
                 "nixply: cannot use the option `{option}` {place}it is an option of devenv"
@@ -210,7 +213,7 @@ fn nixpkgs_options_of_devenv_refer_to_devenv() {
         assert!(!said.contains("Did you mean"), "{said}");
     }
     // The message lists all options if one is missing.
-    let said = told("{ languages.rust.enable = true; }").fails();
+    let said = evaluated("{ languages.rust.enable = true; }").fails();
     assert!(
         said.contains("they support go, java, javascript, lua, perl, php, python, ruby in `languages`."),
         "{said}"
@@ -222,10 +225,10 @@ fn nixpkgs_options_of_devenv_refer_to_devenv() {
         ("processes.web.exce = \"serve\";", "processes.web.exec"),
         ("scripts.hi.exec = \"echo\"; scripts.hi.descripton = \"\";", "scripts.hi.description"),
     ] {
-        let said = told(&format!("{{ {text} }}")).fails();
+        let said = evaluated(&format!("{{ {text} }}")).fails();
         assert!(said.contains(&format!("{place}unknown option, did you mean `{meant}`?")), "{said}");
     }
-    let said = told("{ nobodys.option = 1; }").fails();
+    let said = evaluated("{ nobodys.option = 1; }").fails();
     assert!(said.contains(&format!("cannot use the option `nobodys` {place}nixply's own modules do not support it. If it is an option of devenv, use")), "{said}");
     // Options that depend on the environment are accepted unchanged.
     for text in [
@@ -233,7 +236,7 @@ fn nixpkgs_options_of_devenv_refer_to_devenv() {
         "{ config, lib, ... }: { process.manager = lib.optionalAttrs config.container.isBuilding { before = \"true\"; }; }",
         "{ config, lib, ... }: { packages = lib.optionals (!config.container.isBuilding) [ (throw \"\") ]; }",
     ] {
-        told(text).ok();
+        evaluated(text).ok();
     }
 }
 
@@ -268,14 +271,14 @@ fn nixpkgs_option_values_are_checked_during_evaluation() {
         ("maxLayers = 0;", "maxLayers", "positive integer"),
         ("layers = [ { maxLayers = -1; } ];", "layers.*.maxLayers", "positive integer"),
     ] {
-        let told = container(text).fails();
+        let error = container(text).fails();
         let last = option.rsplit('.').next().unwrap();
         assert!(
-            told.contains("containers.web.") && told.contains(&format!("{last}' is not of type")),
-            "{text}: {told}"
+            error.contains("containers.web.") && error.contains(&format!("{last}' is not of type")),
+            "{text}: {error}"
         );
-        assert!(told.contains(expected), "{text}: {told}");
-        assert_eq!(told.matches("is not of type").count(), 1, "{text}: {told}");
+        assert!(error.contains(expected), "{text}: {error}");
+        assert_eq!(error.matches("is not of type").count(), 1, "{text}: {error}");
     }
     for text in
         ["compression = \"zstd:19\";", "compression = \"gzip:012\";", "compression = null; maxLayers = null;"]
@@ -296,20 +299,20 @@ fn nixpkgs_option_values_are_checked_during_evaluation() {
             "nixply: buildLayer: argument `strategy` must be one of min-churn, popularity, auto-layer, size, single, per-path, explicit, got the string \\\"sise\\\"",
         ),
     ] {
-        let told = nix
+        let error = nix
             .try_eval(&format!(
                 "let inherit ((drop_in false).nix2container) buildImage buildLayer; in ({body}).drvPath"
             ))
             .fails();
-        assert!(told.contains(&expected.replace("\\\"", "\"")), "{body}: {told}");
+        assert!(error.contains(&expected.replace("\\\"", "\"")), "{body}: {error}");
     }
     // The builder frontend itself.
-    let told = nix.try_eval("(buildImage { name = \"a\"; compression = \"zip\"; }).drvPath").fails();
+    let error = nix.try_eval("(buildImage { name = \"a\"; compression = \"zip\"; }).drvPath").fails();
     assert!(
-        told.contains(
+        error.contains(
             "compression \"zip\" is not valid: expected one of none, gzip, zstd, optionally with a level"
         ),
-        "{told}"
+        "{error}"
     );
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nixply_tests::{Nix, Output, harness, plugin_harness, run};
+use nixply_tests::{Nix, Output, harness, plugin_harness, run, system};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -69,10 +69,6 @@ impl Flake {
         command.arg(format!("path:{}#{attribute}", self.folder.path().display()));
         run(command.current_dir(self.folder.path()))
     }
-}
-
-fn system() -> String {
-    format!("{}-linux", std::env::consts::ARCH)
 }
 
 fn read(path: &Path) -> String {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use nixply_tests::{Private, plugin_harness, run};
+use nixply_tests::{Private, plugin_harness, run, system};
 use serde_json::{Value, json};
 
 /// The config refers to `a`, which refers to `base`; `b` is at the root, `c` in a layer.
@@ -133,7 +133,7 @@ fn names_and_tags_follow_registry_rules() {
             "imageTag": &hash[1..33],
             "name": "image-Some-Image.json",
             "type": "derivation",
-            "system": format!("{}-linux", std::env::consts::ARCH),
+            "system": system(),
             "outputName": "out",
             "tagged": "v1",
         })

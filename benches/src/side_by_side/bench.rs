@@ -8,7 +8,7 @@ use anyhow::Result;
 use xtask::host::{output, say};
 
 use super::closures::{self, Closure, Closures, Size};
-use super::contenders::{Codec, LAYERS, Nixply, Programs, TAR, on_path, path_list, request};
+use super::contenders::{Codec, LAYERS, Nixply, Programs, TAR, on_path, request};
 use super::measure::{Usage, measure};
 use crate::rows::Row;
 use crate::scenario::{Change, Group, SCENARIOS, Scenario, Work};
@@ -83,7 +83,7 @@ impl Bench<'_> {
     fn warm_up(&self, subject: &Subject) -> Result<()> {
         say(format!("{}: reading every file once", subject.size.name()));
         let list = self.scratch.join("paths.list");
-        fs::write(&list, path_list(&subject.base))?;
+        fs::write(&list, subject.base.tar_list())?;
         let script = format!("tar -C / -cf - -T {} | cat > /dev/null", list.display());
         output(Command::new("sh").arg("-c").arg(script)).map(drop)
     }

@@ -12,7 +12,7 @@ use super::closures::Closure;
 use super::contenders::{Codec, Contender, Runner};
 use super::measure::Usage;
 use crate::rows::Row;
-use crate::scenario::{Known, Push, SCENARIOS, Scenario, Work};
+use crate::scenario::{Push, Received, SCENARIOS, Scenario, Work};
 
 impl Bench<'_> {
     /// Measures the pushes of all contenders.
@@ -48,7 +48,7 @@ impl Bench<'_> {
         let mut rows = Vec::new();
         for (scenario, push, image) in images.iter().filter(|(_, push, _)| contender.takes(push)) {
             let tag = push.change.name();
-            if push.known == Known::OwnSpec {
+            if push.received == Received::OwnSpec {
                 contender.build(&runner, image, codec, &tag)?;
             }
             if push.fresh {
@@ -58,12 +58,12 @@ impl Bench<'_> {
             output(&mut Command::new("sync"))?;
             let before = uploads(&runner.registry.log()?).len();
             let build = || contender.build(&runner, image, codec, &tag);
-            let built = match push.known {
-                Known::OwnSpec => Ok(Usage::default()),
-                Known::FormerSpec(former) => {
+            let built = match push.received {
+                Received::OwnSpec => Ok(Usage::default()),
+                Received::FormerSpec(former) => {
                     contender.learn(&runner, &former.name()).and_then(|learnt| Ok(learnt + build()?))
                 }
-                Known::Nothing => build(),
+                Received::Nothing => build(),
             };
             let measured = built.and_then(|built| Ok(built + contender.push(&runner, codec, &tag)?));
             let (size, name) = (subject.size.name(), contender.name());

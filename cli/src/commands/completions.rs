@@ -1,7 +1,7 @@
 //! `nixply completions`.
 
 use anyhow::Result;
-use clap::{Command, CommandFactory};
+use clap::Command;
 use clap_complete::{Shell, generate};
 
 /// Print a shell script that completes nixply's commands and options
@@ -34,7 +34,8 @@ fn shown(command: &Command) -> Command {
     }
 }
 
-pub(crate) fn run(args: &Args) -> Result<()> {
+/// Prints the script that completes the command `nixply`.
+pub(crate) fn run(args: &Args, nixply: &Command) -> Result<()> {
     let shell = match args.shell {
         CompletionShell::Bash => Shell::Bash,
         CompletionShell::Zsh => Shell::Zsh,
@@ -42,6 +43,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     // In memory: a generator panics on write errors.
     let mut script = Vec::new();
-    generate(shell, &mut shown(&crate::Command::command()), "nixply", &mut script);
+    generate(shell, &mut shown(nixply), "nixply", &mut script);
     crate::output::print(script)
 }

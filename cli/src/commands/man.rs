@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::{Command, CommandFactory};
+use clap::Command;
 use clap_mangen::Man;
 
 use crate::exit_codes;
@@ -19,15 +19,15 @@ pub(crate) struct Args {
     dir: Option<PathBuf>,
 }
 
-pub(crate) fn run(args: &Args) -> Result<()> {
+/// Prints or writes the pages of the command `nixply`.
+pub(crate) fn run(args: &Args, nixply: Command) -> Result<()> {
     // The page would list the help subcommand, which has no page.
-    let command = crate::Command::command().disable_help_subcommand(true);
+    let mut command = nixply.disable_help_subcommand(true);
     let Some(folder) = &args.dir else {
         return print(Page::of(command)?.text);
     };
     fs::create_dir_all(folder)
         .with_context(|| output::unwritten(format_args!("man pages to {}", folder.display())))?;
-    let mut command = command;
     command.build();
     write_all(&command, folder)
 }

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use anyhow::Result;
-use clap::{Arg, ArgAction, Command, CommandFactory};
+use clap::{Arg, ArgAction, Command};
 use nixply_packer::request::schema::docs;
 
 use crate::exit_codes;
@@ -35,7 +35,8 @@ const EVERYWHERE: [&str; 2] = ["help", "version"];
 /// Heading of options without a heading.
 const OPTIONS: &str = "Options";
 
-pub(crate) fn run(args: &Args) -> Result<()> {
+/// Prints a page about the command `nixply` or its arguments.
+pub(crate) fn run(args: &Args, nixply: Command) -> Result<()> {
     match args.page {
         Page::Commands => {}
         Page::Arguments => return crate::output::print(docs::page()),
@@ -43,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             return crate::output::print(format!("{}\n", serde_json::to_string_pretty(&docs::for_nix())?));
         }
     }
-    let mut command = crate::Command::command().disable_help_subcommand(true);
+    let mut command = nixply.disable_help_subcommand(true);
     command.build();
     crate::output::print(reference(&command)?)
 }

@@ -10,8 +10,9 @@ use nixply_registry::server::{Compression, Counts, Image, Options, Readers};
 use tempfile::TempDir;
 
 use crate::arguments::{CacheArgs, StoreArgs, Verbosity, values};
+use crate::diagnosis;
 use crate::documents::{LayerFiles, SpecFile};
-use crate::failure::{self, Hint, hinted, misused};
+use crate::failure::{Hint, hinted, misused};
 use crate::output::print;
 use crate::process::TerminationSignals;
 use crate::serving;
@@ -99,14 +100,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let server = serving::start(images, options)?;
     let address = server.address();
     print(references.iter().map(|reference| format!("{address}/{reference}\n")).collect::<String>())?;
-    let tell = |line: String| {
+    let announce = |line: String| {
         if !args.verbosity.quiet {
             say(line)
         }
     };
-    tell(format!("serving on {address}; stop with Ctrl-C"));
+    announce(format!("serving on {address}; stop with Ctrl-C"));
     signals.wait();
-    tell(summary(&server.stop()));
+    announce(summary(&server.stop()));
     cache.iter().for_each(Cache::trim);
     Ok(())
 }
@@ -139,7 +140,7 @@ impl Args {
                     Image::new(name, tag, spec).map_err(|error| misused(format!("--name {name}: {error}")))
                 }
                 None => Image::new(&file.name, "latest", spec)
-                    .map_err(failure::of_registry)
+                    .map_err(diagnosis::of_registry)
                     .with_context(|| format!("cannot name the image after the file {}", path.display()))
                     .hint("name it with --name"),
             }

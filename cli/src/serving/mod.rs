@@ -13,11 +13,11 @@ use tempfile::TempDir;
 pub(crate) use self::private_registry::PrivateRegistry;
 use crate::documents::SpecFile;
 use crate::process::stop_flag;
-use crate::{failure, temporary};
+use crate::{diagnosis, temporary};
 
 /// Starts a server.
 pub(crate) fn start(images: Vec<Image>, options: Options) -> Result<Server> {
-    Server::start(images, options).map_err(failure::of_registry)
+    Server::start(images, options).map_err(diagnosis::of_registry)
 }
 
 /// Returns the image for readers that may not support zstd. If `compression` is another codec for all readers, layers of a base image

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::arguments::EnvironmentArgs;
 use crate::documents::SpecFile;
 use crate::transfer::Watch;
-use crate::{failure, temporary, terminal};
+use crate::{diagnosis, temporary, terminal};
 
 /// A registry with one image.
 pub(crate) struct PrivateRegistry {
@@ -57,7 +57,7 @@ impl PrivateRegistry {
         // The name appears only in the other program's messages.
         let image = Image::new(&file.name, "latest", spec.clone())
             .or_else(|_| Image::new("image", "latest", spec))
-            .map_err(failure::of_registry)?;
+            .map_err(diagnosis::of_registry)?;
         let reference = image.reference();
         let server = super::start(vec![image], options)?;
         Ok(Self { server, cache, watch, reference, secret, folder, _converted: converted })

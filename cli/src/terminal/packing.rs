@@ -64,9 +64,9 @@ impl Packing {
         }
     }
 
-    fn with(&self, tell: impl FnOnce(&mut State)) {
+    fn with(&self, change: impl FnOnce(&mut State)) {
         if self.output != Output::Quietly {
-            tell(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+            change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
         }
     }
 }

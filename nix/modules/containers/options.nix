@@ -44,47 +44,35 @@ let
     }
   ) arguments.containerOptions;
 
+  # An option that is null by default.
+  nullable =
+    type: example: description:
+    mkOption {
+      type = types.nullOr type;
+      default = null;
+      inherit example description;
+    };
+
+  internal =
+    type: description:
+    mkOption {
+      inherit type description;
+      internal = true;
+    };
+
   rule = {
     path = mkOption {
       type = types.pathInStore;
       description = "The store path that the rule applies to.";
     };
-    regex = mkOption {
-      type = types.nullOr types.str;
-      default = null;
-      example = ".*";
-      description = "The files that the rule applies to: a regular expression in Go's syntax, matched against a file's path in the store. Null matches all files.";
-    };
-    mode = mkOption {
-      type = types.nullOr types.str;
-      default = null;
-      example = "644";
-      description = "The files' mode in octal digits.";
-    };
-    uid = mkOption {
-      type = types.nullOr types.int;
-      default = null;
-      example = 1000;
-      description = "The owner's user ID.";
-    };
-    gid = mkOption {
-      type = types.nullOr types.int;
-      default = null;
-      example = 1000;
-      description = "The group's ID.";
-    };
-    uname = mkOption {
-      type = types.nullOr types.str;
-      default = null;
-      example = "root";
-      description = "The owner's name.";
-    };
-    gname = mkOption {
-      type = types.nullOr types.str;
-      default = null;
-      example = "root";
-      description = "The group's name.";
-    };
+    regex =
+      nullable types.str ".*"
+        "The files that the rule applies to: a regular expression in Go's syntax, matched against a file's path in the store. Null matches all files.";
+    mode = nullable types.str "644" "The files' mode in octal digits.";
+    uid = nullable types.int 1000 "The owner's user ID.";
+    gid = nullable types.int 1000 "The group's ID.";
+    uname = nullable types.str "root" "The owner's name.";
+    gname = nullable types.str "root" "The group's name.";
   };
 
   layer = {
@@ -246,27 +234,15 @@ types.submodule (
         readOnly = true;
         description = "NAME:TAG of the image.";
       };
-      derivation = mkOption {
-        type = types.package;
-        internal = true;
-        description = "The image's specification, as a derivation.";
-      };
+      derivation = internal types.package "The image's specification, as a derivation.";
       lockRequest = mkOption {
         type = types.package;
         internal = true;
         readOnly = true;
         description = "The environment as a request for `nixply plan`, which writes the lock file.";
       };
-      copyScript = mkOption {
-        type = types.package;
-        internal = true;
-        description = "The script that copies the container: SPEC REGISTRY [ARGUMENT...].";
-      };
-      dockerRun = mkOption {
-        type = types.package;
-        internal = true;
-        description = "The script that runs the container: [ARGUMENT...].";
-      };
+      copyScript = internal types.package "The script that copies the container: SPEC REGISTRY [ARGUMENT...].";
+      dockerRun = internal types.package "The script that runs the container: [ARGUMENT...].";
     };
 
     config =

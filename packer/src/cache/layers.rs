@@ -43,7 +43,7 @@ impl<'de> Deserialize<'de> for LayerKey {
 
 /// Entry of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct KnownLayer {
+pub(crate) struct CachedLayer {
     pub(crate) packed: PackedLayer,
     /// Whether the layer was packed here, with all of its bytes hashed. Otherwise the digests come from a spec and are
     /// unchecked.
@@ -55,18 +55,18 @@ pub(crate) struct KnownLayer {
 
 impl Cache {
     /// Returns a layer's entry.
-    pub(crate) fn layer(&self, key: LayerKey) -> Option<KnownLayer> {
-        self.get_if(Kind::Layers, &key.0, |known: &KnownLayer| known.checked || !self.checked)
+    pub(crate) fn layer(&self, key: LayerKey) -> Option<CachedLayer> {
+        self.get_if(Kind::Layers, &key.0, |known: &CachedLayer| known.checked || !self.checked)
     }
 
     /// Returns a layer's entry, checked or not.
-    fn any_layer(&self, key: LayerKey) -> Option<KnownLayer> {
+    fn any_layer(&self, key: LayerKey) -> Option<CachedLayer> {
         self.get(Kind::Layers, &key.0)
     }
 
     /// Stores the digests of a layer that has been packed.
     pub(crate) fn put_layer(&self, key: LayerKey, packed: &PackedLayer) {
-        self.put(Kind::Layers, &key.0, &KnownLayer { packed: *packed, proven: true, checked: self.checked });
+        self.put(Kind::Layers, &key.0, &CachedLayer { packed: *packed, proven: true, checked: self.checked });
     }
 
     /// Removes a layer's entry.
@@ -96,7 +96,7 @@ impl Cache {
         check_consistent(layers)?;
         for (_, key, packed) in layers {
             if self.any_layer(*key).is_none() {
-                let known = KnownLayer { packed: *packed, proven: false, checked: false };
+                let known = CachedLayer { packed: *packed, proven: false, checked: false };
                 self.try_put(Kind::Layers, &key.0, &known)?;
             }
         }

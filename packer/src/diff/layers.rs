@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 
-use super::Known;
+use super::PathFacts;
 use super::paths::Compared;
 use crate::digest::Digest;
 use crate::image::spec::{ImageSpec, Layer};
@@ -82,8 +82,8 @@ impl MovedPaths {
         self.paths == 0
     }
 
-    fn of(from: Option<usize>, paths: &[&StorePath], known: &Known) -> Self {
-        let nar_size = paths.iter().map(|path| known.size(path)).sum();
+    fn of(from: Option<usize>, paths: &[&StorePath], facts: &PathFacts) -> Self {
+        let nar_size = paths.iter().map(|path| facts.size(path)).sum();
         Self { from: from.map(|at| at + 1), paths: paths.len(), nar_size }
     }
 }
@@ -149,7 +149,7 @@ pub(super) fn known_size(layer: &Layer) -> Option<u64> {
 pub(super) struct Moves<'s> {
     new: &'s ImageSpec,
     compared: &'s Compared<'s>,
-    known: &'s Known,
+    facts: &'s PathFacts,
     pub(super) layers: Vec<LayerChange>,
     pub(super) gone: Vec<GoneLayer>,
     /// Number of layers, from the bottom, with the same files.
@@ -163,7 +163,7 @@ impl<'s> Moves<'s> {
         old: &'s ImageSpec,
         new: &'s ImageSpec,
         compared: &'s Compared<'s>,
-        known: &'s Known,
+        facts: &'s PathFacts,
     ) -> Self {
         let first = |with: &dyn Fn(&Layer) -> bool| old.layers.iter().position(with);
         let layers = new.layers.iter().enumerate().map(|(at, layer)| {
@@ -193,7 +193,7 @@ impl<'s> Moves<'s> {
                 removed: Vec::new(),
             };
             if state == LayerState::New {
-                explain(&mut change, layer, old, compared, known);
+                explain(&mut change, layer, old, compared, facts);
             }
             change
         });
@@ -209,7 +209,7 @@ impl<'s> Moves<'s> {
         let both = || old.layers.iter().zip(&new.layers);
         let same = both().take_while(|(old, new)| old.diff_id == new.diff_id).count();
         let same_blobs = both().take_while(|(old, new)| old.digest == new.digest).count();
-        Self { new, compared, known, layers, gone: gone.collect(), same, same_blobs }
+        Self { new, compared, facts, layers, gone: gone.collect(), same, same_blobs }
     }
 
     fn sent(&self) -> impl Iterator<Item = &'s Layer> {
@@ -233,7 +233,7 @@ impl<'s> Moves<'s> {
         let unpacked = |layer: &Layer| match (layer.encoding(), &layer.paths[..]) {
             ("tar", _) => known_size(layer),
             (_, []) => None,
-            (_, paths) => paths.iter().map(|path| self.known.size(&path.path)).sum(),
+            (_, paths) => paths.iter().map(|path| self.facts.size(&path.path)).sum(),
         };
         (!above.is_empty()).then(|| Unpacking {
             from_layer: self.same + 1,
@@ -245,11 +245,11 @@ impl<'s> Moves<'s> {
     pub(super) fn unchanged_sent(&self) -> MovedPaths {
         let paths = self.sent().flat_map(|layer| &layer.paths).map(|path| &path.path);
         let unchanged: Vec<&StorePath> = paths.filter(|path| self.compared.is_unchanged(path)).collect();
-        MovedPaths::of(None, &unchanged, self.known)
+        MovedPaths::of(None, &unchanged, self.facts)
     }
 
     pub(super) fn sent_nar_size(&self) -> Option<u64> {
-        self.sent().flat_map(|layer| &layer.paths).map(|path| self.known.size(&path.path)).sum()
+        self.sent().flat_map(|layer| &layer.paths).map(|path| self.facts.size(&path.path)).sum()
     }
 }
 
@@ -265,14 +265,20 @@ fn cost<'l>(layers: impl Iterator<Item = &'l Layer>) -> Cost {
 }
 
 /// Fills in why the old image does not have a layer.
-fn explain(change: &mut LayerChange, layer: &Layer, old: &ImageSpec, compared: &Compared<'_>, known: &Known) {
+fn explain(
+    change: &mut LayerChange,
+    layer: &Layer,
+    old: &ImageSpec,
+    compared: &Compared<'_>,
+    facts: &PathFacts,
+) {
     // The old layer that had most of its content: by bytes as far as they are known, then by number of paths.
     let mut common: HashMap<usize, (u64, usize)> = HashMap::new();
     for path in &layer.paths {
         let Some(former) = compared.former(&path.path) else { continue };
         for at in compared.old_layers(former) {
             let (bytes, paths) = common.entry(at).or_default();
-            *bytes += known.size(&path.path).unwrap_or(0);
+            *bytes += facts.size(&path.path).unwrap_or(0);
             *paths += 1;
         }
     }
@@ -297,14 +303,14 @@ fn explain(change: &mut LayerChange, layer: &Layer, old: &ImageSpec, compared: &
             came.entry(from).or_default().push(path);
         }
     }
-    change.came = came.into_iter().map(|(from, paths)| MovedPaths::of(Some(from), &paths, known)).collect();
-    change.stayed = MovedPaths::of(was, &stayed, known);
+    change.came = came.into_iter().map(|(from, paths)| MovedPaths::of(Some(from), &paths, facts)).collect();
+    change.stayed = MovedPaths::of(was, &stayed, facts);
     let before = was.map(|was| &old.layers[was].paths[..]).unwrap_or_default();
     for path in before.iter().map(|path| &path.path).filter(|path| !formers.contains(*path)) {
         let list = if compared.lives_on(path) { &mut change.went } else { &mut change.removed };
         list.push(path.clone());
     }
     for list in [&mut change.changed, &mut change.added, &mut change.went, &mut change.removed] {
-        list.sort_by(|a, b| (known.size(b), a.name(), a).cmp(&(known.size(a), b.name(), b)));
+        list.sort_by(|a, b| (facts.size(b), a.name(), a).cmp(&(facts.size(a), b.name(), b)));
     }
 }

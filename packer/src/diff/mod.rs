@@ -21,12 +21,12 @@ use crate::store_path::StorePath;
 
 /// Known sizes and references of the store paths of two images.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct PathFacts {
     sizes: HashMap<StorePath, u64>,
     references: HashMap<StorePath, Vec<StorePath>>,
 }
 
-impl Known {
+impl PathFacts {
     /// Adds the paths of a closure.
     pub fn add(&mut self, closure: &Closure) {
         for info in closure.iter() {
@@ -92,15 +92,15 @@ pub struct Side {
 
 impl Diff {
     /// Compares `old` and `new`.
-    pub fn new(old: &ImageSpec, new: &ImageSpec, known: &Known) -> Self {
-        let compared = paths::Compared::new(old, new, known);
-        let moves = layers::Moves::new(old, new, &compared, known);
-        let unknown = compared.all().filter(|path| known.size(path).is_none()).count();
+    pub fn new(old: &ImageSpec, new: &ImageSpec, facts: &PathFacts) -> Self {
+        let compared = paths::Compared::new(old, new, facts);
+        let moves = layers::Moves::new(old, new, &compared, facts);
+        let unknown = compared.all().filter(|path| facts.size(path).is_none()).count();
         let side = |spec: &ImageSpec, paths: Vec<&StorePath>| Side {
             layers: spec.layers.len(),
             size: spec.layers.iter().map(layers::known_size).sum(),
             paths: paths.len(),
-            nar_size: paths.iter().map(|path| known.size(path)).sum(),
+            nar_size: paths.iter().map(|path| facts.size(path)).sum(),
         };
         Self {
             old: side(old, compared.old_paths()),

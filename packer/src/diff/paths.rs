@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::Serialize;
 
-use super::Known;
+use super::PathFacts;
 use crate::closure::{Closure, PathInfo};
 use crate::image::spec::ImageSpec;
 use crate::layer::PlannedPath;
@@ -98,7 +98,7 @@ pub(super) struct Compared<'s> {
 }
 
 impl<'s> Compared<'s> {
-    pub(super) fn new(old: &'s ImageSpec, new: &'s ImageSpec, known: &Known) -> Self {
+    pub(super) fn new(old: &'s ImageSpec, new: &'s ImageSpec, facts: &PathFacts) -> Self {
         let (old, new) = (places(old), places(new));
         let mut changes = PathChanges::default();
         let mut unchanged = HashSet::new();
@@ -108,7 +108,7 @@ impl<'s> Compared<'s> {
         let version = |of: &Places<'_>, path: &StorePath| Version {
             path: path.clone(),
             version: Name::of(path).version.to_owned(),
-            nar_size: known.size(path),
+            nar_size: facts.size(path),
             layers: of[path].iter().map(|(at, _)| at + 1).collect::<BTreeSet<_>>().into_iter().collect(),
         };
         let change = |name: String, before: Option<&StorePath>, after: Option<&StorePath>| PathChange {
@@ -131,15 +131,15 @@ impl<'s> Compared<'s> {
         let mut after: Vec<&StorePath> =
             new.keys().copied().filter(|path| !old.contains_key(*path)).collect();
         let mut former = HashMap::new();
-        for (name, before, after) in pairs(&mut before, &mut after, |paths| by_name(paths, known)) {
+        for (name, before, after) in pairs(&mut before, &mut after, |paths| by_name(paths, facts)) {
             former.insert(after.clone(), before.clone());
             changes.rebuilt.push(change(name, Some(before), Some(after)));
         }
-        for (name, before, after) in pairs(&mut before, &mut after, |paths| keys(&as_closure(paths, known))) {
+        for (name, before, after) in pairs(&mut before, &mut after, |paths| keys(&as_closure(paths, facts))) {
             former.insert(after.clone(), before.clone());
             changes.updated.push(change(name, Some(before), Some(after)));
         }
-        let single = |paths: &[&StorePath]| keys(&as_closure(paths, known));
+        let single = |paths: &[&StorePath]| keys(&as_closure(paths, facts));
         for (name, path) in single(&before).into_iter().zip(&before) {
             changes.removed.push(change(name, Some(path), None));
         }
@@ -151,7 +151,7 @@ impl<'s> Compared<'s> {
             let Some(path) = change.new.as_ref().map(|version| &version.path) else { continue };
             let changed = |reference: &StorePath| reference != path && former.contains_key(reference);
             change.cause =
-                known.references.get(path).map(|references| match references.iter().any(changed) {
+                facts.references.get(path).map(|references| match references.iter().any(changed) {
                     true => Cause::References,
                     false => Cause::Itself,
                 });
@@ -228,9 +228,9 @@ fn pairs<'s>(
 }
 
 /// Returns the complete names. Paths with the same name are numbered by size, then hash.
-fn by_name(paths: &[&StorePath], known: &Known) -> Vec<String> {
+fn by_name(paths: &[&StorePath], facts: &PathFacts) -> Vec<String> {
     let mut order: Vec<usize> = (0..paths.len()).collect();
-    order.sort_by_key(|at| (known.size(paths[*at]), paths[*at]));
+    order.sort_by_key(|at| (facts.size(paths[*at]), paths[*at]));
     let mut names = vec![String::new(); paths.len()];
     let mut seen: HashMap<&str, usize> = HashMap::new();
     for at in order {
@@ -244,12 +244,12 @@ fn by_name(paths: &[&StorePath], known: &Known) -> Vec<String> {
     names
 }
 
-fn as_closure(paths: &[&StorePath], known: &Known) -> Closure {
+fn as_closure(paths: &[&StorePath], facts: &PathFacts) -> Closure {
     Closure::new(paths.iter().map(|path| PathInfo {
         path: (*path).clone(),
         references: Vec::new(),
         nar_hash: String::new(),
-        nar_size: known.size(path).unwrap_or(0),
+        nar_size: facts.size(path).unwrap_or(0),
     }))
 }
 
@@ -275,16 +275,16 @@ mod tests {
     /// Returns the changes as `name: old -> new`, with the first character of each path's hash.
     fn changes(old: &[(char, &str)], new: &[(char, &str)]) -> [Vec<String>; 4] {
         let (old, new) = (image(old), image(new));
-        let changes = Compared::new(&old, &new, &Known::default()).changes;
+        let changes = Compared::new(&old, &new, &PathFacts::default()).changes;
         let hash = |version: &Option<Version>| {
             version.as_ref().map_or(String::new(), |version| version.path.as_str()[11..12].to_owned())
         };
-        let told = |list: Vec<PathChange>| {
+        let names = |list: Vec<PathChange>| {
             list.iter()
                 .map(|change| format!("{}: {} -> {}", change.name, hash(&change.old), hash(&change.new)))
                 .collect()
         };
-        [told(changes.updated), told(changes.rebuilt), told(changes.added), told(changes.removed)]
+        [names(changes.updated), names(changes.rebuilt), names(changes.added), names(changes.removed)]
     }
 
     #[test]
@@ -329,9 +329,9 @@ mod tests {
             nar_size: 1,
         };
         let (lib, app) = (path('c', "lib-2"), path('d', "app-1"));
-        let mut known = Known::default();
-        known.add(&Closure::new([info(lib.clone(), vec![lib.clone()]), info(app.clone(), vec![lib, app])]));
-        let changes = Compared::new(&old, &new, &known).changes;
+        let mut facts = PathFacts::default();
+        facts.add(&Closure::new([info(lib.clone(), vec![lib.clone()]), info(app.clone(), vec![lib, app])]));
+        let changes = Compared::new(&old, &new, &facts).changes;
         assert_eq!(changes.updated[0].cause, Some(Cause::Itself));
         assert_eq!(changes.rebuilt[0].cause, Some(Cause::References));
     }

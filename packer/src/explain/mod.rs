@@ -337,7 +337,7 @@ mod tests {
     fn labels_have_hashes_if_names_are_equal() {
         let paths = [path('a', "source"), path('b', "source"), path('c', "lib"), path('c', "lib")];
         let labels = Labels::new(&paths);
-        let told: Vec<String> = paths.iter().map(|path| labels.of(path)).collect();
-        assert_eq!(told, ["source (aaaaaaaa...)", "source (bbbbbbbb...)", "lib", "lib"]);
+        let shown: Vec<String> = paths.iter().map(|path| labels.of(path)).collect();
+        assert_eq!(shown, ["source (aaaaaaaa...)", "source (bbbbbbbb...)", "lib", "lib"]);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::pieces::Pieces;
 use super::recorded::Recorded;
 use super::sink::BlobSink;
-use crate::cache::{Cache, KnownLayer};
+use crate::cache::{Cache, CachedLayer};
 use crate::compress::Compressor;
 use crate::control::Control;
 use crate::cpu_permits::CpuPermits;
@@ -18,7 +18,7 @@ pub(super) struct Job<'l> {
     pub(super) expected: u64,
     pub(super) pieces: Pieces<'l>,
     /// The cache's entry of the layer.
-    pub(super) known: Option<KnownLayer>,
+    pub(super) known: Option<CachedLayer>,
     pub(super) recorded: Option<Recorded<'l>>,
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fleet::{Fleet, Item};
 use super::lock_names;
-use super::name::KnownKey;
+use super::name::LockKey;
 use super::placer::Member;
 use crate::control::Stop;
 use crate::document;
@@ -222,7 +222,7 @@ impl Lock {
     }
 
     /// Returns the keys of its paths.
-    pub(super) fn known_keys(&self) -> Vec<KnownKey<'_>> {
+    pub(super) fn known_keys(&self) -> Vec<LockKey<'_>> {
         let mut images: HashMap<&str, HashSet<&str>> = HashMap::new();
         for layer in &self.layers {
             for key in &layer.paths {
@@ -231,7 +231,7 @@ impl Lock {
         }
         let known = self.paths.iter().map(|(key, known)| (key.as_str(), known.path.as_str()));
         known
-            .map(|(key, path)| KnownKey { key, path, images: images.remove(key).unwrap_or_default() })
+            .map(|(key, path)| LockKey { key, path, images: images.remove(key).unwrap_or_default() })
             .collect()
     }
 

@@ -140,21 +140,12 @@ mod tests {
     use super::*;
     use crate::closure::PathInfo;
 
-    fn closure(edges: &[(&str, &[&str])]) -> Closure {
-        Closure::new(edges.iter().map(|(path, references)| PathInfo {
-            path: StorePath::named(path),
-            references: references.iter().map(|path| StorePath::named(path)).collect(),
-            nar_hash: String::new(),
-            nar_size: 0,
-        }))
-    }
-
     fn names(plan: &Plan) -> Vec<Vec<&str>> {
         plan.iter().map(|layer| layer.iter().map(|path| path.path.name()).collect()).collect()
     }
 
     fn sample() -> Closure {
-        closure(&[("a", &["b", "c"]), ("b", &["c"]), ("c", &["c"])])
+        Closure::named(&[("a", &["b", "c"]), ("b", &["c"]), ("c", &["c"])])
     }
 
     #[test]
@@ -254,7 +245,7 @@ mod tests {
 
     #[test]
     fn min_churn_separates_paths_that_change_often_from_large_paths() {
-        let closure = closure(&[
+        let closure = Closure::named(&[
             ("app-1", &["jdk-17", "glibc-2", "conf"]),
             ("conf", &[]),
             ("glibc-2", &[]),

@@ -65,7 +65,7 @@ pub fn keys(closure: &Closure) -> Vec<String> {
 
 /// A key in a lock file.
 #[derive(Debug)]
-pub(super) struct KnownKey<'l> {
+pub(super) struct LockKey<'l> {
     pub(super) key: &'l str,
     /// The store path's base name when the file was written.
     pub(super) path: &'l str,
@@ -93,9 +93,9 @@ struct Free<'l> {
 }
 
 impl<'l> Free<'l> {
-    fn new(known: &[KnownKey<'l>]) -> Self {
+    fn new(known: &[LockKey<'l>]) -> Self {
         let (mut by_path, mut by_name, mut by_image) = (HashMap::new(), HashMap::new(), HashMap::new());
-        for (at, KnownKey { path, images, .. }) in known.iter().enumerate() {
+        for (at, LockKey { path, images, .. }) in known.iter().enumerate() {
             by_path.entry(*path).or_insert_with(VecDeque::new).push_back(at);
             for image in images {
                 if let Some((_, name)) = path.split_once('-') {
@@ -132,9 +132,9 @@ impl<'l> Free<'l> {
 /// Like [`keys`], but paths of one package and output get the keys that they are `known` by. First, a path that is unchanged
 /// gets its key. Then, in order, paths of the same name, and after them paths of other versions, each get a key that was in
 /// an image that has the path now (`images`, by path). So an added or removed path does not change other keys.
-pub(super) fn known_keys(closure: &Closure, known: Vec<KnownKey<'_>>, images: &[Vec<&str>]) -> Vec<String> {
+pub(super) fn known_keys(closure: &Closure, known: Vec<LockKey<'_>>, images: &[Vec<&str>]) -> Vec<String> {
     let infos: Vec<_> = closure.iter().collect();
-    let mut by_package: HashMap<&str, Vec<KnownKey<'_>>> = HashMap::new();
+    let mut by_package: HashMap<&str, Vec<LockKey<'_>>> = HashMap::new();
     for known in known {
         by_package.entry(known.key.split('#').next().unwrap_or_default()).or_default().push(known);
     }

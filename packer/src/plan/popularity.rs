@@ -64,19 +64,10 @@ mod tests {
     use super::*;
     use crate::closure::PathInfo;
 
-    fn closure(edges: &[(&str, &[&str])]) -> Closure {
-        Closure::new(edges.iter().map(|(path, references)| PathInfo {
-            path: StorePath::named(path),
-            references: references.iter().map(|path| StorePath::named(path)).collect(),
-            nar_hash: String::new(),
-            nar_size: 0,
-        }))
-    }
-
     /// nix2container's TestPopularities (G14).
     #[test]
     fn g14_popularities() {
-        let closure = closure(&[
+        let closure = Closure::named(&[
             ("A", &["A", "B", "G"]),
             ("B", &["B", "C", "E"]),
             ("C", &["C", "D", "E"]),
@@ -94,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_cycle_is_an_error() {
-        let error = by_popularity(&closure(&[("a", &["b"]), ("b", &["a"])])).unwrap_err();
+        let error = by_popularity(&Closure::named(&[("a", &["b"]), ("b", &["a"])])).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!("the closure has a reference cycle through {}", StorePath::named("a"))

@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::archive::Archive;
-use super::{Nix, PROGRAMS, Prefix};
+use super::prefix::{Nix, PROGRAMS, Prefix};
 use crate::host::{apt_install, output, say};
 
 /// Changes with the rest of this file, so that older results are rebuilt.

@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::archive::Archive;
+use super::prefix::{Nix, Prefix};
 use super::root::Root;
-use super::{Nix, Prefix};
 
 /// Changes with the rest of this file, so that older results are rebuilt.
 const RECIPE: &str = "1";

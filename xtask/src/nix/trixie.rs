@@ -11,8 +11,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::archive::Archive;
+use super::prefix::{Nix, Prefix};
 use super::root::Root;
-use super::{Nix, Prefix};
 use crate::host::{output, say};
 
 /// Changes with the rest of this file, so that older results are rebuilt.

@@ -9,8 +9,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::files::download;
 use super::lock::{File, Unit, store_name};
-use super::{TOGETHER, WANTED, WANTED_WHERE_KNOWN, download};
+use super::wanted::{TOGETHER, WANTED, WANTED_WHERE_KNOWN};
 use crate::host;
 
 /// A stanza of apt's package index.

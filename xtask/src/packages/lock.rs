@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{TOGETHER, WANTED, WANTED_WHERE_KNOWN, WHEELS, files};
+use super::files::files;
+use super::wanted::{TOGETHER, WANTED, WANTED_WHERE_KNOWN, WHEELS};
 use crate::host;
 
 /// The lock file's contents, which `tests/packages` reads.

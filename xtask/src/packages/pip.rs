@@ -6,8 +6,9 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+use super::files::download;
 use super::lock::{File, Wheel};
-use super::{WHEELS, download};
+use super::wanted::WHEELS;
 use crate::host;
 
 /// The used part of pip's installation report.

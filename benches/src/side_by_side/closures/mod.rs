@@ -95,6 +95,11 @@ impl Closure {
     pub(crate) fn bytes(&self) -> u64 {
         self.infos.iter().map(|info| info.nar_size).sum()
     }
+
+    /// Returns its paths relative to the root directory, one a line, for tar.
+    pub(crate) fn tar_list(&self) -> String {
+        self.infos.iter().map(|info| format!("{}\n", info.path.trim_start_matches('/'))).collect()
+    }
 }
 
 /// Store paths with fresh contents, which are deleted with this value. Nix's database does not have them.

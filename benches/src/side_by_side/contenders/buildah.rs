@@ -6,8 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{Codec, Contender, Runner};
-use crate::scenario::{Change, Known, Push};
+use super::contender::{Codec, Contender};
+use super::runner::Runner;
+use crate::scenario::{Change, Push, Received};
 use crate::side_by_side::closures::Closure;
 use crate::side_by_side::measure::{Usage, measure};
 
@@ -81,7 +82,7 @@ impl Contender for Buildah {
 
     fn takes(&self, push: &Push) -> bool {
         // Without its storage it repeats all work, whatever the change is.
-        !push.fresh || matches!((push.change, push.known), (Change::Leaf(_), Known::Nothing))
+        !push.fresh || matches!((push.change, push.received), (Change::Leaf(_), Received::Nothing))
     }
 
     fn is_slow(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The tools that are compared. Each builds an image of a closure and pushes it to a registry, in the way its users do.
 
 mod buildah;
+mod contender;
 mod nix2container;
 mod nixply;
 mod runner;
@@ -8,78 +9,16 @@ mod tar;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
 use xtask::host::{self, say};
 
 use self::buildah::Buildah;
+pub(crate) use self::contender::{Codec, Contender, LAYERS};
 use self::nix2container::Form;
 pub(crate) use self::nix2container::{Nix2container, nix2container_layers};
 pub(crate) use self::nixply::{Nixply, request};
 pub(crate) use self::runner::Runner;
 pub(crate) use self::tar::TAR;
 use self::tar::Tar;
-use super::closures::Closure;
-use super::measure::Usage;
-use crate::scenario::Push;
-
-/// Codec of the layers. All contenders compress at level 1, because their defaults differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Codec {
-    /// gzip.
-    Gzip,
-    /// Zstandard.
-    Zstd,
-}
-
-impl Codec {
-    /// The name that skopeo and buildah use.
-    fn format(self) -> &'static str {
-        match self {
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-        }
-    }
-
-    /// The name in results, with the level.
-    pub(crate) fn name(self) -> String {
-        format!("{}:1", self.format())
-    }
-}
-
-/// A tool that is compared.
-pub(crate) trait Contender {
-    /// Its name in results.
-    fn name(&self) -> &'static str;
-
-    /// Number of layers of its images.
-    fn layers(&self) -> usize {
-        LAYERS
-    }
-
-    /// Builds the image.
-    fn build(&self, runner: &Runner, closure: &Closure, codec: Codec, tag: &str) -> Result<Usage>;
-
-    /// Imports the spec of a former image, if the tool can use it.
-    fn learn(&self, _runner: &Runner, _tag: &str) -> Result<Usage> {
-        Ok(Usage::default())
-    }
-
-    /// Pushes the image that was built.
-    fn push(&self, runner: &Runner, codec: Codec, tag: &str) -> Result<Usage>;
-
-    /// Returns whether this push shows something that the tool's other pushes do not show.
-    fn takes(&self, _: &Push) -> bool {
-        true
-    }
-
-    /// Returns whether one run is enough, because the tool only shows an order of magnitude.
-    fn is_slow(&self) -> bool {
-        false
-    }
-}
-
-/// The maximum number of layers in an image.
-pub(crate) const LAYERS: usize = 100;
 
 /// Paths of the contenders' programs.
 #[derive(Clone, clap::Args)]
@@ -143,9 +82,4 @@ impl Programs {
 pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
-}
-
-/// Returns the closure's paths relative to the root directory, one a line, for tar.
-pub(crate) fn path_list(closure: &Closure) -> String {
-    closure.infos.iter().map(|info| format!("{}\n", info.path.trim_start_matches('/'))).collect()
 }

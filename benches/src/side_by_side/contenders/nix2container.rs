@@ -6,8 +6,9 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Codec, Contender, LAYERS, Runner};
-use crate::scenario::{Change, Known, Push};
+use super::contender::{Codec, Contender, LAYERS};
+use super::runner::Runner;
+use crate::scenario::{Change, Push, Received};
 use crate::side_by_side::closures::{Closure, Info};
 use crate::side_by_side::measure::{Usage, measure};
 
@@ -98,7 +99,7 @@ impl Contender for Nix2container {
         match self.form {
             Form::Flat => true,
             Form::Nested => {
-                !push.fresh || matches!((push.change, push.known), (Change::Leaf(_), Known::Nothing))
+                !push.fresh || matches!((push.change, push.received), (Change::Leaf(_), Received::Nothing))
             }
             Form::Defaults => !push.fresh && matches!(push.change, Change::None | Change::Leaf(_)),
         }

@@ -7,7 +7,8 @@ use std::process::Command;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{Codec, Contender, LAYERS, Runner};
+use super::contender::{Codec, Contender, LAYERS};
+use super::runner::Runner;
 use crate::side_by_side::closures::Closure;
 use crate::side_by_side::measure::{Background, Usage, measure};
 

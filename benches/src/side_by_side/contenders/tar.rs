@@ -6,8 +6,9 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use super::{Codec, Contender, Runner, path_list};
-use crate::scenario::{Change, Known, Push};
+use super::contender::{Codec, Contender};
+use super::runner::Runner;
+use crate::scenario::{Change, Push, Received};
 use crate::side_by_side::closures::{Closure, tree};
 use crate::side_by_side::measure::{Usage, measure};
 
@@ -34,7 +35,7 @@ impl Contender for Tar {
             tree::remove_tree(&folder)?;
         }
         fs::create_dir(&folder)?;
-        fs::write(&list, path_list(closure))?;
+        fs::write(&list, closure.tar_list())?;
         let script = format!(
             "{tar} -C / -cf - -T {list} | tee layer.tar | sha256sum > digest\n\
              printf '{{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":{{}},\"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[\"sha256:%s\"]}}}}' \
@@ -65,7 +66,7 @@ impl Contender for Tar {
 
     fn takes(&self, push: &Push) -> bool {
         // It repeats all work, whatever the change is.
-        push.known == Known::Nothing
+        push.received == Received::Nothing
             && matches!((push.change, push.fresh), (Change::None, false) | (Change::Leaf(_), _))
     }
 

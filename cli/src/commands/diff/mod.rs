@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use nixply_packer::diff::{Diff, Known};
+use nixply_packer::diff::{Diff, PathFacts};
 use nixply_packer::{Closure, ImageSpec, Store};
 
 use crate::arguments::{ReportArgs, store_dir_of, unless_empty, values};
@@ -44,16 +44,16 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     // Requests do not work here: the digests of their layers are unknown.
     let (old, new) = (documents::spec(&args.old)?, documents::spec(&args.new)?);
-    let mut known = Known::default();
+    let mut facts = PathFacts::default();
     for (spec, file, closure) in [(&old, &args.old, &args.old_closure), (&new, &args.new, &args.new_closure)]
     {
         let closure = match closure {
             Some(closure) => Some(documents::closure(closure, &store(args, file))?),
             None => known_closure(&store(args, file), spec),
         };
-        closure.iter().for_each(|closure| known.add(closure));
+        closure.iter().for_each(|closure| facts.add(closure));
     }
-    let diff = Diff::new(&old, &new, &known);
+    let diff = Diff::new(&old, &new, &facts);
     let names = [&args.old, &args.new].map(|file| file.display().to_string());
     args.report.print(&diff, || report::of(&diff, &names, args.report.most()))
 }

@@ -126,11 +126,11 @@ fn cost(cost: &Cost) -> String {
         0 => String::new(),
         layers => format!(" and {} of unknown size", count(layers, "layer")),
     };
-    let how = match cost.compressed {
+    let state = match cost.compressed {
         true => "compressed",
         false => "uncompressed, less if compressed in transit",
     };
-    format!("{}{unknown} ({how}) in {}", human(cost.size), count(cost.layers, "layer"))
+    format!("{}{unknown} ({state}) in {}", human(cost.size), count(cost.layers, "layer"))
 }
 
 fn side(side: &Side) -> String {
@@ -148,9 +148,9 @@ fn changes(diff: &Diff) -> Option<String> {
         (paths.removed.len(), "removed"),
         (paths.other_rules.len(), "with other location or perms"),
     ];
-    let told = lists.iter().filter(|(number, _)| *number > 0);
-    let told: Vec<String> = told.map(|(number, what)| format!("{number} {what}")).collect();
-    (!told.is_empty()).then(|| format!("paths: {}", told.join(", ")))
+    let counts = lists.iter().filter(|(number, _)| *number > 0);
+    let counts: Vec<String> = counts.map(|(number, what)| format!("{number} {what}")).collect();
+    (!counts.is_empty()).then(|| format!("paths: {}", counts.join(", ")))
 }
 
 fn paths(diff: &Diff) -> String {

@@ -25,8 +25,9 @@ use nixply_packer::image::layout;
 use self::arguments::{CommandLine, Verb};
 use self::program::Skopeo;
 use crate::arguments::EnvironmentArgs;
+use crate::diagnosis;
 use crate::documents::{LayerFiles, SpecFile};
-use crate::failure::{self, misused};
+use crate::failure::misused;
 use crate::process::{self, Passthrough};
 use crate::serving::PrivateRegistry;
 use crate::temporary;
@@ -70,7 +71,7 @@ pub(crate) fn pass(arguments: &[OsString]) -> Result<ExitCode> {
     }
     let settings = match EnvironmentArgs::read("nixply skopeo") {
         Ok(settings) => settings,
-        Err(error) => return failure::usage(error, EnvironmentArgs::command()),
+        Err(error) => return diagnosis::usage(error, EnvironmentArgs::command()),
     };
     // Layer files may be anywhere: the same user names the spec and reads the files.
     let file = SpecFile::read_to_pack(path, settings.store.store_of(path), LayerFiles::Anywhere)?;

@@ -16,7 +16,7 @@ use super::past::Past;
 
 /// Maximum number of events that are distinguished, among those that touch several paths. If there are more, some are joined. The
 /// remaining events count for each path separately, as if no two paths shared one. That is exact for events of a single path.
-const TOLD_APART: usize = 1024;
+const MOST_DISTINGUISHED: usize = 1024;
 
 /// A set of events that is propagated through the graph at once: a cache line.
 type Words = [u64; 8];
@@ -69,22 +69,25 @@ impl Events {
             false => paths_of(&event_of, count).iter().map(|paths| paths.len() > 1).collect(),
         };
         let sums = Sums { rates, touched, bytes, shared };
-        let told_apart =
-            sums.told_apart(if propagates { joined(graph, &event_of, &sums) } else { (0..count).collect() });
+        let distinguished = sums.distinguished(if propagates {
+            joined(graph, &event_of, &sums)
+        } else {
+            (0..count).collect()
+        });
         let rates = sums.rates;
-        let width = told_apart.iter().flatten().max().map_or(0, |last| last + 1);
+        let width = distinguished.iter().flatten().max().map_or(0, |last| last + 1);
         let mut events = Self {
             rates: vec![0.0; width],
             touching: vec![FixedBitSet::with_capacity(width); graph.len()],
             others: vec![0.0; graph.len()],
         };
-        for (event, place) in told_apart.iter().enumerate() {
+        for (event, place) in distinguished.iter().enumerate() {
             if let Some(place) = place {
                 events.rates[*place] += rates[event];
             }
         }
         for (at, event) in event_of.iter().enumerate() {
-            if let Some(place) = told_apart[*event] {
+            if let Some(place) = distinguished[*event] {
                 events.touching[at].insert(place);
             }
         }
@@ -100,7 +103,7 @@ impl Events {
             }
         }
         // The others in a fixed order: a sum of floating-point numbers depends on the order.
-        let left: Vec<usize> = (0..count).filter(|event| told_apart[*event].is_none()).collect();
+        let left: Vec<usize> = (0..count).filter(|event| distinguished[*event].is_none()).collect();
         let mut number = vec![usize::MAX; count];
         left.iter().enumerate().for_each(|(at, event)| number[*event] = at);
         let left_of: Vec<usize> = event_of.iter().map(|event| number[*event]).collect();
@@ -157,14 +160,14 @@ fn paths_of(event_of: &[usize], count: usize) -> Vec<Vec<usize>> {
     paths
 }
 
-/// Joins events that touch nearly the same paths, until [`TOLD_APART`] are left or none are similar: each with the event of its
+/// Joins events that touch nearly the same paths, until [`MOST_DISTINGUISHED`] are left or none are similar: each with the event of its
 /// direct dependents that touches the most paths. A joined event touches the paths of both. Pairs that overestimate the fewest
 /// bytes come first. Returns for each event the number of one event that it is joined with.
 fn joined(graph: &Graph, event_of: &[usize], sums: &Sums) -> Vec<usize> {
     let mut union = UnionFind::new(sums.rates.len());
     let mut left = sums.shared.iter().filter(|shared| **shared).count();
     let mut alike: Vec<(f64, usize, usize)> = Vec::new();
-    if left > TOLD_APART {
+    if left > MOST_DISTINGUISHED {
         for (event, paths) in paths_of(event_of, sums.rates.len()).iter().enumerate() {
             let dependents = paths.iter().flat_map(|at| graph.referrers(*at)).map(|at| event_of[*at]);
             let most = dependents
@@ -177,7 +180,7 @@ fn joined(graph: &Graph, event_of: &[usize], sums: &Sums) -> Vec<usize> {
     }
     alike.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     for (_, event, most) in alike {
-        if left <= TOLD_APART {
+        if left <= MOST_DISTINGUISHED {
             break;
         }
         left -= usize::from(union.union(event, most));
@@ -201,7 +204,7 @@ struct Sums {
 impl Sums {
     /// Returns each event's index among the distinguished ones: of the events that several paths share, those with the most
     /// expected bytes. `joined` has a number for each event; events with the same number count as one.
-    fn told_apart(&self, joined: Vec<usize>) -> Vec<Option<usize>> {
+    fn distinguished(&self, joined: Vec<usize>) -> Vec<Option<usize>> {
         let mut expected = vec![0.0; joined.len()];
         for (event, of) in joined.iter().enumerate().filter(|(event, _)| self.shared[*event]) {
             expected[*of] += self.rates[event] * self.bytes[event];
@@ -209,7 +212,7 @@ impl Sums {
         let mut order: Vec<usize> = (0..joined.len()).filter(|event| expected[*event] > 0.0).collect();
         order.sort_by(|a, b| expected[*b].total_cmp(&expected[*a]).then(a.cmp(b)));
         let mut places = vec![None; joined.len()];
-        for (place, event) in order.into_iter().take(TOLD_APART).enumerate() {
+        for (place, event) in order.into_iter().take(MOST_DISTINGUISHED).enumerate() {
             places[event] = Some(place);
         }
         let place = |(event, of): (usize, usize)| places[of].filter(|_| self.shared[event]);

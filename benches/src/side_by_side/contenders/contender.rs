@@ -1,0 +1,67 @@
+//! The interface of the compared tools.
+
+use anyhow::Result;
+
+use super::runner::Runner;
+use crate::scenario::Push;
+use crate::side_by_side::closures::Closure;
+use crate::side_by_side::measure::Usage;
+
+/// The maximum number of layers in an image.
+pub(crate) const LAYERS: usize = 100;
+
+/// Codec of the layers. All contenders compress at level 1, because their defaults differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Codec {
+    /// gzip.
+    Gzip,
+    /// Zstandard.
+    Zstd,
+}
+
+impl Codec {
+    /// The name that skopeo and buildah use.
+    pub(super) fn format(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// The name in results, with the level.
+    pub(crate) fn name(self) -> String {
+        format!("{}:1", self.format())
+    }
+}
+
+/// A tool that is compared.
+pub(crate) trait Contender {
+    /// Its name in results.
+    fn name(&self) -> &'static str;
+
+    /// Number of layers of its images.
+    fn layers(&self) -> usize {
+        LAYERS
+    }
+
+    /// Builds the image.
+    fn build(&self, runner: &Runner, closure: &Closure, codec: Codec, tag: &str) -> Result<Usage>;
+
+    /// Imports the spec of a former image, if the tool can use it.
+    fn learn(&self, _runner: &Runner, _tag: &str) -> Result<Usage> {
+        Ok(Usage::default())
+    }
+
+    /// Pushes the image that was built.
+    fn push(&self, runner: &Runner, codec: Codec, tag: &str) -> Result<Usage>;
+
+    /// Returns whether this push shows something that the tool's other pushes do not show.
+    fn takes(&self, _: &Push) -> bool {
+        true
+    }
+
+    /// Returns whether one run is enough, because the tool only shows an order of magnitude.
+    fn is_slow(&self) -> bool {
+        false
+    }
+}
