@@ -23,7 +23,7 @@ use crate::rules::{PermPath, RewritePath};
 use crate::store_path::StorePath;
 use crate::wording::quoted;
 
-/// Name of the file with the layers, in the directory that [`LayersRequest::write`] creates.
+/// Name of the file with the layers, in a directory of packed layers.
 pub const LAYERS_FILE: &str = "layers.json";
 
 /// One or more layers below the layer of `config` and `copyToRoot`.
