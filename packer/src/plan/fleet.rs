@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use fixedbitset::FixedBitSet;
 
 use super::graph::Graph;
+use super::layer_assigner::{LayerAssigner, Member};
 use super::lock::Lock;
 use super::min_churn::{self, Costs, Events, Former, Past, Placed, Problem};
 use super::name::{keys, known_keys};
-use super::placer::{Member, Placer};
 use crate::closure::{Closure, PathInfo};
 use crate::control::Stop;
 use crate::error::Result;
@@ -200,14 +200,14 @@ pub(crate) fn plan_fleet_until(
 #[derive(Debug)]
 pub(super) struct Alone;
 
-impl Placer for Alone {
-    fn place(&self, member: &Member<'_>, stop: Stop<'_>) -> Result<Plan> {
+impl LayerAssigner for Alone {
+    fn assign(&self, member: &Member<'_>, stop: Stop<'_>) -> Result<Plan> {
         first(plan_fleet_until(std::slice::from_ref(member), None, stop)?)
     }
 }
 
-impl Placer for Lock {
-    fn place(&self, member: &Member<'_>, stop: Stop<'_>) -> Result<Plan> {
+impl LayerAssigner for Lock {
+    fn assign(&self, member: &Member<'_>, stop: Stop<'_>) -> Result<Plan> {
         first(plan_fleet_until(std::slice::from_ref(member), Some(self), stop)?)
     }
 }

@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use super::fleet::{Fleet, Item};
+use super::layer_assigner::Member;
 use super::lock_names;
 use super::name::LockKey;
-use super::placer::Member;
 use crate::control::Stop;
 use crate::document;
 use crate::error::{Error, Result};

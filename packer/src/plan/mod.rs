@@ -8,11 +8,11 @@ mod auto_layer;
 pub(crate) mod explicit;
 mod fleet;
 mod graph;
+mod layer_assigner;
 mod lock;
 pub(crate) mod lock_names;
 mod min_churn;
 mod name;
-mod placer;
 mod popularity;
 mod size;
 pub(crate) mod strategy;
@@ -24,11 +24,11 @@ use self::fleet::Alone;
 pub use self::fleet::plan_fleet;
 pub(crate) use self::fleet::plan_fleet_until;
 pub use self::graph::Graph;
+pub(crate) use self::layer_assigner::LayerAssigner;
+pub use self::layer_assigner::Member;
 pub use self::lock::Lock;
 pub use self::lock_names::check_image as check_image_name;
 pub use self::name::{Name, keys};
-pub use self::placer::Member;
-pub(crate) use self::placer::Placer;
 pub use self::popularity::by_popularity;
 pub(crate) use self::strategy::Strategy;
 use crate::closure::Closure;
@@ -59,9 +59,9 @@ pub struct Options<'a> {
     pub parents: Vec<&'a PlannedPath>,
     /// More paths of the layers below: a set that many layers share.
     pub below: Option<&'a HashSet<PlannedPath>>,
-    /// The placer for [`Strategy::MinChurn`], and the image's name for it. Without a placer, each closure is planned by
+    /// The layer assigner for [`Strategy::MinChurn`], and the image's name for it. Without one, each closure is planned by
     /// itself.
-    pub placer: Option<(&'a dyn Placer, &'a str)>,
+    pub assigner: Option<(&'a dyn LayerAssigner, &'a str)>,
     /// Stop signal.
     pub stop: Stop<'a>,
 }
@@ -113,8 +113,8 @@ pub fn plan(closure: &Closure, options: &Options<'_>) -> Result<Plan> {
             Ok(placed(paths, closure, groups))
         }
         Strategy::MinChurn => {
-            let (placer, name) = options.placer.unwrap_or((&Alone, ""));
-            placer.place(&Member { name, closure, paths, max_layers }, stop)
+            let (assigner, name) = options.assigner.unwrap_or((&Alone, ""));
+            assigner.assign(&Member { name, closure, paths, max_layers }, stop)
         }
         Strategy::Explicit => explicit::by_groups(paths, options.groups, closure, max_layers, stop),
     }

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::image::spec::Layer;
 use crate::layer::{Plan, PlannedPath};
 use crate::pack::Packer;
-use crate::plan::{Lock, Member, Placer, lock_names, plan_fleet_until};
+use crate::plan::{LayerAssigner, Lock, Member, lock_names, plan_fleet_until};
 use crate::wording::quoted;
 
 /// Several images. Their common paths are in shared layers, within each image's limit: see
@@ -140,8 +140,8 @@ impl FleetRequest {
         let plans = plan_fleet_until(&members, lock, stop)?;
         let made = Made(members.iter().map(|member| member.name.to_owned()).zip(plans).collect());
         let plan = |(key, image): (&String, &ImageRequest)| {
-            let placer: (&dyn Placer, &str) = (&made, &self.names[key]);
-            let plan = image.plan_checked(Some(placer), closure, store, stop);
+            let assigner: (&dyn LayerAssigner, &str) = (&made, &self.names[key]);
+            let plan = image.plan_checked(Some(assigner), closure, store, stop);
             Ok((key.clone(), plan.map_err(|error| self.within(key, error))?))
         };
         self.images.iter().map(plan).collect()
@@ -151,9 +151,9 @@ impl FleetRequest {
     fn record(&self, closure: &Closure, store: &Store, stop: Stop<'_>) -> Result<Vec<Record>> {
         let recorder = Recorder::default();
         for (key, image) in &self.images {
-            let placer: (&dyn Placer, &str) = (&recorder, &self.names[key]);
+            let assigner: (&dyn LayerAssigner, &str) = (&recorder, &self.names[key]);
             image
-                .plan_checked(Some(placer), closure, store, stop)
+                .plan_checked(Some(assigner), closure, store, stop)
                 .map_err(|error| self.within(key, error))?;
         }
         Ok(recorder.0.into_inner())
@@ -233,12 +233,12 @@ fn members(records: &[Record]) -> Vec<Member<'_>> {
     members
 }
 
-/// A placer that records the paths, and puts them in one layer.
+/// An assigner that records the paths, and puts them in one layer.
 #[derive(Debug, Default)]
 struct Recorder(RefCell<Vec<Record>>);
 
-impl Placer for Recorder {
-    fn place(&self, member: &Member<'_>, _stop: Stop<'_>) -> Result<Plan> {
+impl LayerAssigner for Recorder {
+    fn assign(&self, member: &Member<'_>, _stop: Stop<'_>) -> Result<Plan> {
         self.0.borrow_mut().push(Record {
             name: member.name.to_owned(),
             closure: member.closure.clone(),
@@ -253,8 +253,8 @@ impl Placer for Recorder {
 #[derive(Debug)]
 struct Made(HashMap<String, Plan>);
 
-impl Placer for Made {
-    fn place(&self, member: &Member<'_>, _stop: Stop<'_>) -> Result<Plan> {
+impl LayerAssigner for Made {
+    fn assign(&self, member: &Member<'_>, _stop: Stop<'_>) -> Result<Plan> {
         Ok(self.0[member.name].clone())
     }
 }

@@ -18,7 +18,7 @@ use crate::image::spec::{self, History, Layer, canonical_time};
 use crate::layer::{PackedLayer, PlannedPath};
 use crate::open;
 use crate::plan::explicit::Group;
-use crate::plan::{self, Placer, Strategy, explicit, lock_names};
+use crate::plan::{self, LayerAssigner, Strategy, explicit, lock_names};
 use crate::rules::{PermPath, RewritePath};
 use crate::store_path::StorePath;
 use crate::wording::quoted;
@@ -255,7 +255,7 @@ pub(super) struct LayerContext<'s> {
     /// The base image's paths that are also omitted.
     pub(super) base: Vec<&'s PlannedPath>,
     /// See [`plan::Options`].
-    pub(super) placer: Option<(&'s dyn Placer, &'s str)>,
+    pub(super) assigner: Option<(&'s dyn LayerAssigner, &'s str)>,
     pub(super) stop: Stop<'s>,
 }
 
@@ -276,7 +276,7 @@ impl LayerRequest {
         more_roots: HashSet<StorePath>,
         warnings: &mut Vec<String>,
     ) -> Result<Vec<LayerPlan>> {
-        let LayerContext { place, closure, store, below, base, placer, stop } = context;
+        let LayerContext { place, closure, store, below, base, assigner, stop } = context;
         stop.check()?;
         let lock = match &self.lock {
             None => None,
@@ -284,9 +284,9 @@ impl LayerRequest {
                 Some((read_lock(file, &format!("{place}lock.file"), store)?, image))
             }
         };
-        let placer = match &lock {
-            None => placer,
-            Some((lock, image)) => Some((lock as &dyn Placer, image.as_str())),
+        let assigner = match &lock {
+            None => assigner,
+            Some((lock, image)) => Some((lock as &dyn LayerAssigner, image.as_str())),
         };
         let deps = checked(&self.deps, &format!("{place}deps"), store)?;
         let to_root = checked(&self.copy_to_root, &format!("{place}copyToRoot"), store)?;
@@ -324,7 +324,7 @@ impl LayerRequest {
                 ignore: &ignore,
                 parents,
                 below,
-                placer,
+                assigner,
                 stop,
             },
         )?;

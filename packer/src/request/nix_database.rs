@@ -69,7 +69,7 @@ impl NixDatabase {
             store,
             below,
             base: Vec::new(),
-            placer: None,
+            assigner: None,
             stop,
         };
         layer.plan(context, HashSet::new(), warnings)

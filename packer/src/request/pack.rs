@@ -179,7 +179,8 @@ impl LayersRequest {
         let paths = below.iter().flatten().flat_map(|layer| &layer.paths).collect();
         let mut warnings = Vec::new();
         let (below, stop) = (Below::Some(paths), control.stop());
-        let context = LayerContext { place: "", closure, store, below, base: Vec::new(), placer: None, stop };
+        let context =
+            LayerContext { place: "", closure, store, below, base: Vec::new(), assigner: None, stop };
         let plans = self.layer.plan(context, HashSet::new(), &mut warnings)?;
         let failed = |source| Error::io("create directory", folder, source);
         fs::create_dir(folder).map_err(failed)?;

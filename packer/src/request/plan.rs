@@ -19,7 +19,7 @@ use crate::image::platform::Processor;
 use crate::image::spec::{ImageSpec, Layer, canonical_time};
 use crate::layer::PlannedPath;
 use crate::pack::Packer;
-use crate::plan::{Lock, Placer};
+use crate::plan::{LayerAssigner, Lock};
 use crate::store_path::StorePath;
 
 /// The plan of an image.
@@ -57,7 +57,7 @@ struct Inputs<'i> {
     store: &'i Store,
     stop: Stop<'i>,
     base: Option<&'i Base>,
-    placer: Option<(&'i dyn Placer, &'i str)>,
+    assigner: Option<(&'i dyn LayerAssigner, &'i str)>,
 }
 
 impl ImageRequest {
@@ -93,22 +93,22 @@ impl ImageRequest {
         self.name.as_deref().unwrap_or("image")
     }
 
-    /// Like [`ImageRequest::plan`], but `placer`, if present, places the paths instead of the request's lock file. The placer
-    /// knows the image by the given name, and each element of `layers` by that name and its index.
+    /// Like [`ImageRequest::plan`], but `assigner`, if present, assigns the paths to layers instead of the request's lock file.
+    /// The assigner knows the image by the given name, and each element of `layers` by that name and its index.
     pub fn plan_with(
         &self,
-        placer: Option<(&dyn Placer, &str)>,
+        assigner: Option<(&dyn LayerAssigner, &str)>,
         closure: &Closure,
         store: &Store,
     ) -> Result<ImagePlan> {
         closure.check(store)?;
-        self.plan_checked(placer, closure, store, Stop::default())
+        self.plan_checked(assigner, closure, store, Stop::default())
     }
 
     /// Like [`ImageRequest::plan_with`], for a closure that [`Closure::check`] has checked.
     pub(super) fn plan_checked(
         &self,
-        placer: Option<(&dyn Placer, &str)>,
+        assigner: Option<(&dyn LayerAssigner, &str)>,
         closure: &Closure,
         store: &Store,
         stop: Stop<'_>,
@@ -121,7 +121,7 @@ impl ImageRequest {
             base.check_platform(&mut processor, self.any_platform)?;
         }
         let config = self.image_config(base.as_ref(), &mut warnings)?;
-        let inputs = Inputs { closure, store, stop, base: base.as_ref(), placer };
+        let inputs = Inputs { closure, store, stop, base: base.as_ref(), assigner };
         let layers = self.plan_layers(&inputs, &mut warnings)?;
 
         let base = base.map(|base| base.spec.layers).unwrap_or_default();
@@ -170,7 +170,7 @@ impl ImageRequest {
 
     /// Plans `layers`, and above them the layers of `config` and `copyToRoot`. The result is from the bottom up.
     fn plan_layers(&self, inputs: &Inputs<'_>, warnings: &mut Vec<String>) -> Result<Vec<PlannedLayer>> {
-        let Inputs { closure, store, stop, base, placer } = *inputs;
+        let Inputs { closure, store, stop, base, assigner } = *inputs;
         let mut requested: Vec<Vec<PlannedLayer>> = Vec::with_capacity(self.layers.len());
         let mut all_below: HashSet<PlannedPath> = HashSet::new();
         for (at, request) in self.layers.iter().enumerate() {
@@ -179,11 +179,12 @@ impl ImageRequest {
                 Some(made) => made.into_iter().map(PlannedLayer::Made).collect(),
                 None => {
                     let below = below(&requested, request.parents.as_deref(), &all_below, &place)?;
-                    let within = placer.map(|(_, name)| format!("{name} layers[{at}]"));
-                    let placer = placer.zip(within.as_deref()).map(|((placer, _), within)| (placer, within));
+                    let within = assigner.map(|(_, name)| format!("{name} layers[{at}]"));
+                    let assigner =
+                        assigner.zip(within.as_deref()).map(|((assigner, _), within)| (assigner, within));
                     let base = base.map(|base| base.paths_below(request, &self.layers[..at]));
                     let base = base.unwrap_or_default();
-                    let context = LayerContext { place: &place, closure, store, below, base, placer, stop };
+                    let context = LayerContext { place: &place, closure, store, below, base, assigner, stop };
                     let plans = request.plan(context, HashSet::new(), warnings)?;
                     plans.into_iter().map(PlannedLayer::ToPack).collect()
                 }
@@ -202,7 +203,7 @@ impl ImageRequest {
         let config_paths = self.config_paths(closure, store)?;
         let below = below(&requested, self.parents.as_deref(), &all_below, "")?;
         let base = base.map(|base| base.paths_below(&own, &self.layers)).unwrap_or_default();
-        let context = LayerContext { place: "", closure, store, below, base, placer, stop };
+        let context = LayerContext { place: "", closure, store, below, base, assigner, stop };
         let own = own.plan(context, config_paths, warnings)?;
         Ok(requested.into_iter().flatten().chain(own.into_iter().map(PlannedLayer::ToPack)).collect())
     }

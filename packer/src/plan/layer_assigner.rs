@@ -1,4 +1,4 @@
-//! The interface for placing the paths of images.
+//! The interface for assigning the paths of images to layers.
 
 use std::fmt;
 
@@ -7,11 +7,11 @@ use crate::control::Stop;
 use crate::error::Result;
 use crate::layer::{Plan, PlannedPath};
 
-/// Places the paths of an image for [`Strategy::MinChurn`](super::Strategy::MinChurn): from that image alone, by a lock file,
-/// or together with other images.
-pub trait Placer: fmt::Debug {
+/// Assigns the paths of an image to layers for [`Strategy::MinChurn`](super::Strategy::MinChurn): from that image alone, by
+/// a lock file, or together with other images.
+pub trait LayerAssigner: fmt::Debug {
     /// Returns the layers of `member`. Each path is in exactly one.
-    fn place(&self, member: &Member<'_>, stop: Stop<'_>) -> Result<Plan>;
+    fn assign(&self, member: &Member<'_>, stop: Stop<'_>) -> Result<Plan>;
 }
 
 /// An image that is planned together with others.
@@ -21,7 +21,7 @@ pub struct Member<'m> {
     pub name: &'m str,
     /// The image's closure.
     pub closure: &'m Closure,
-    /// The paths to place.
+    /// The paths to assign.
     pub paths: Vec<PlannedPath>,
     /// Maximum number of layers; 0 counts as 1.
     pub max_layers: usize,
