@@ -30,12 +30,6 @@ const MOST_LINES: usize = 500;
 /// The first lines of a longer file give the reason after these words.
 const REASON: &str = "More than 500 lines: ";
 
-/// Files that are still to be split. A file that has become short enough leaves this list.
-const UNSPLIT: &[&str] = &[];
-
-/// Crates whose larger cycles are still to be opened. A crate without one leaves this list.
-const UNOPENED: &[&str] = &[];
-
 /// A member of the workspace.
 struct Member {
     name: String,
@@ -137,12 +131,6 @@ fn no_cycle_of_modules_is_large() {
         if LARGER_CYCLES.iter().any(|(name, _)| *name == member.name) {
             continue;
         }
-        if UNOPENED.contains(&member.name.as_str()) {
-            if cycles.is_empty() {
-                wrong.push(format!("{} has no large cycle: remove it from UNOPENED", member.name));
-            }
-            continue;
-        }
         for cycle in cycles {
             let mut lines =
                 vec![format!("{}: {} files use one another in a cycle:", member.name, cycle.len())];
@@ -231,19 +219,15 @@ fn crates_are_used_where_they_belong() {
 
 #[test]
 fn long_files_say_why() {
-    let gone = |name: &&&str| !root().join(name).exists();
-    let mut wrong: Vec<String> =
-        UNSPLIT.iter().filter(gone).map(|name| format!("{name} is gone: remove it from UNSPLIT")).collect();
+    let mut wrong = Vec::new();
     for extension in ["rs", "cc", "hh", "nix"] {
         for file in files(root(), extension) {
             let text = fs::read_to_string(&file).unwrap();
             let lines = text.lines().count();
             let name = file.strip_prefix(root()).unwrap().display().to_string();
             let is_long = lines > MOST_LINES && !text.lines().take(20).any(|line| line.contains(REASON));
-            match (is_long, UNSPLIT.contains(&name.as_str())) {
-                (true, false) => wrong.push(format!("{name} has {lines} lines")),
-                (false, true) => wrong.push(format!("{name} is short enough: remove it from UNSPLIT")),
-                _ => {}
+            if is_long {
+                wrong.push(format!("{name} has {lines} lines"));
             }
         }
     }
