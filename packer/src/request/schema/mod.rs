@@ -34,8 +34,8 @@ fn share_groups(schema: &mut Value) {
 pub struct Argument {
     /// The whole schema, which has the definitions.
     document: &'static Value,
-    /// Absent where the schema describes nothing: below free-form values and unknown keys.
-    schema: Option<&'static Value>,
+    /// The schema of the place. It is null below free-form values, which it does not describe.
+    schema: &'static Value,
     /// The store paths that the texts here may name.
     names: Names,
 }
@@ -43,7 +43,7 @@ pub struct Argument {
 impl Argument {
     /// Returns the document that a schema describes.
     pub(super) fn of(document: &'static Value) -> Self {
-        Self { document, schema: None, names: Names::Mention }.at(document)
+        Self { document, schema: document, names: Names::Mention }.at(document)
     }
 
     /// Returns the same place with another schema.
@@ -57,12 +57,12 @@ impl Argument {
             None => schema,
         };
         let own = schema.get(NAMES).and_then(Value::as_str).and_then(Names::of);
-        Self { schema: Some(schema), names: own.unwrap_or(self.names), ..self }
+        Self { schema, names: own.unwrap_or(self.names), ..self }
     }
 
     /// Returns the keys of an object here, with their schemas, in the order of their declaration.
     pub fn keys(self) -> impl Iterator<Item = (&'static str, Self)> {
-        let keys = self.schema.and_then(|schema| schema.get("properties")).and_then(Value::as_object);
+        let keys = self.schema.get("properties").and_then(Value::as_object);
         keys.into_iter().flatten().map(move |(key, schema)| (&**key, self.at(schema)))
     }
 
@@ -119,12 +119,12 @@ impl Argument {
     /// Returns whether `containers.NAME` has an option of this name, which it passes to the image unchanged. The other
     /// arguments follow from options that devenv defines, such as `startupCommand` or `version`.
     pub fn is_container_option(self) -> bool {
-        self.schema().get(CONTAINER_OPTION).is_some()
+        self.schema.get(CONTAINER_OPTION).is_some()
     }
 
     /// Returns the schema itself.
     pub fn schema(self) -> &'static Value {
-        self.schema.unwrap_or(&Value::Null)
+        self.schema
     }
 
     /// Returns whether the schema allows every value.
@@ -137,9 +137,9 @@ impl Argument {
 
     /// Returns the alternative schemas. A value must match one of them.
     fn alternatives(self) -> Vec<&'static Value> {
-        match self.schema().get("anyOf").and_then(Value::as_array) {
+        match self.schema.get("anyOf").and_then(Value::as_array) {
             Some(any) => any.iter().flat_map(|schema| self.at(schema).alternatives()).collect(),
-            None => vec![self.schema()],
+            None => vec![self.schema],
         }
     }
 }

@@ -131,7 +131,24 @@ fn a_predicate_requires_no_particular_key() {
 
 #[test]
 fn a_request_is_read_as_it_was_written() {
-    let request = ImageRequest::from_json("{}", "request").unwrap();
-    let written = serde_json::to_value(&request).unwrap();
-    assert_eq!(ImageRequest::from_json(&written.to_string(), "request").unwrap().max_layers, 1);
+    let given = json!({
+        "name": "x", "labels": {"a": "b"}, "copyToRoot": "/a", "parents": [0], "maxLayers": 7, "strategy": "nixply",
+        "layers": [{"deps": ["/d"], "metadata": {"author": "w"}, "lock": {"file": "/l", "image": "web"}}],
+        "healthcheck": {"test": "true"}, "nixDatabase": {"path": "/n", "uid": 1}, "compression": "zstd", "layerLimit": 9,
+    });
+    let written =
+        |text: &str| serde_json::to_value(ImageRequest::from_json(text, "request").unwrap()).unwrap();
+    let once = written(&given.to_string());
+    assert_eq!(written(&once.to_string()), once);
+    for (key, value) in
+        [("strategy", json!("min-churn")), ("compression", json!("zstd:3")), ("copyToRoot", json!(["/a"]))]
+    {
+        assert_eq!(once[key], value, "{key}");
+    }
+    for key in ["name", "labels", "parents", "maxLayers", "healthcheck", "layerLimit"] {
+        assert_eq!(once[key], given[key], "{key}");
+    }
+    assert_eq!(once["layers"][0]["metadata"]["author"], "w");
+    assert_eq!(once["layers"][0]["lock"], given["layers"][0]["lock"]);
+    assert_eq!((&once["nixDatabase"]["path"], &once["nixDatabase"]["uid"]), (&json!("/n"), &json!(1)));
 }
