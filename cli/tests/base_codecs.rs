@@ -59,7 +59,7 @@ fn zstd_layers_of_docker_base_images_are_kept_or_converted() {
     sandbox.base(json!({}), &[base()]);
     let spec = sandbox.read("base.json");
     assert_eq!(spec["layers"][0]["mediatype"], "application/vnd.oci.image.layer.v1.tar+zstd");
-    sandbox.built(json!({"fromImage": sandbox.upon(), "config": {"Cmd": [APP]}}));
+    sandbox.built(json!({"fromImage": sandbox.base_spec(), "config": {"Cmd": [APP]}}));
     let layers = |more: &[&str]| {
         let output = sandbox.layout(more);
         assert!(output.status.success(), "{}", said(&output));
@@ -99,7 +99,7 @@ fn zstd_layers_of_docker_base_images_are_kept_or_converted() {
 fn zstd_layers_of_docker_base_images_are_served_in_other_codecs() {
     let sandbox = Sandbox::new();
     sandbox.base(json!({}), &[in_zstd(layer(&["etc/", "etc/file"]))]);
-    sandbox.built(json!({"fromImage": sandbox.upon()}));
+    sandbox.built(json!({"fromImage": sandbox.base_spec()}));
     let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
     command.args([
         "serve",

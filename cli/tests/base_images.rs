@@ -12,9 +12,9 @@ use bases::{APP, MORE, Sandbox, in_zstd, layer, said};
 #[test]
 fn base_image_of_another_platform_is_an_error() {
     let sandbox = Sandbox::new();
-    let upon = || json!({"fromImage": sandbox.upon(), "config": {"Cmd": [APP]}});
+    let on_base = || json!({"fromImage": sandbox.base_spec(), "config": {"Cmd": [APP]}});
     let more = |more: Value| {
-        let mut request = upon();
+        let mut request = on_base();
         request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         request
     };
@@ -25,7 +25,7 @@ fn base_image_of_another_platform_is_an_error() {
     };
     sandbox.base(json!({"architecture": "arm64", "variant": "v8"}), &[layer(&["f"])]);
     refused(
-        upon(),
+        on_base(),
         &["base.json is not valid", "linux/arm64/v8", "linux/amd64", "set arch", "anyPlatform = true"],
     );
     assert!(!sandbox.path("image.json").exists());
@@ -34,14 +34,14 @@ fn base_image_of_another_platform_is_an_error() {
     assert_eq!(sandbox.read("image.json")["arch"], "amd64");
 
     sandbox.base(json!({"os": "windows"}), &[layer(&["f"])]);
-    refused(upon(), &["windows/amd64", "linux/amd64"]);
+    refused(on_base(), &["windows/amd64", "linux/amd64"]);
     sandbox.base(json!({"architecture": "arm", "variant": "v7"}), &[layer(&["f"])]);
     refused(more(json!({"arch": null, "system": "armv6l-linux"})), &["linux/arm/v7", "linux/arm/v6"]);
     sandbox.built(more(json!({"arch": "arm"})));
     assert_eq!(sandbox.read("image.json")["variant"], "v7", "the base image's");
     // nix2container's specs do not record the platform.
     sandbox.base(json!({"architecture": "", "os": ""}), &[layer(&["f"])]);
-    sandbox.built(upon());
+    sandbox.built(on_base());
 }
 
 #[test]
@@ -73,21 +73,21 @@ fn paths_of_the_base_image_are_not_packed_again() {
     sandbox.built(json!({"config": {"Cmd": [format!("{MORE}/share/more")]}}));
     let base = sandbox.read("image.json");
     sandbox.write("base.json", &base);
-    let upon = |more: Value| {
-        let mut request = json!({"fromImage": sandbox.upon(), "config": {"Cmd": [format!("{MORE}/share/more")]}, "maxLayers": 5});
+    let on_base = |more: Value| {
+        let mut request = json!({"fromImage": sandbox.base_spec(), "config": {"Cmd": [format!("{MORE}/share/more")]}, "maxLayers": 5});
         request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let said = sandbox.built(request);
         let image = fs::read_to_string(sandbox.path("image.json")).unwrap();
         (image.matches(&format!("\"path\": \"{APP}\"")).count(), said)
     };
-    assert_eq!(upon(json!({})), (1, String::new()));
+    assert_eq!(on_base(json!({})), (1, String::new()));
     assert_eq!(sandbox.read("image.json")["layers"], base["layers"]);
-    assert_eq!(upon(json!({"layers": [{"deps": [APP]}]})), (1, String::new()), "layers, too");
+    assert_eq!(on_base(json!({"layers": [{"deps": [APP]}]})), (1, String::new()), "layers, too");
     // With other rules, it is another file.
-    let (count, said) = upon(json!({"perms": [{"path": APP, "mode": "0700"}]}));
+    let (count, said) = on_base(json!({"perms": [{"path": APP, "mode": "0700"}]}));
     assert!(count == 2 && said.contains("with other perms"), "{said}");
     // Layers from nix2container are fixed.
-    let (count, said) = upon(json!({"strategy": "popularity"}));
+    let (count, said) = on_base(json!({"strategy": "popularity"}));
     assert_eq!(count, 2);
     assert!(
         said.contains(
@@ -98,11 +98,11 @@ fn paths_of_the_base_image_are_not_packed_again() {
     assert!(said.contains(APP) && said.contains("strategy = \"min-churn\""), "{said}");
     // A layer from nix2container's functions keeps its digest, unless the user chooses a strategy.
     let parents = |strategy: Value| json!({"layers": [{"deps": [APP], "parents": [], "strategy": strategy}]});
-    assert_eq!(upon(parents(Value::Null)).0, 2);
-    assert_eq!(upon(parents("nixply".into())), (1, String::new()));
+    assert_eq!(on_base(parents(Value::Null)).0, 2);
+    assert_eq!(on_base(parents("nixply".into())), (1, String::new()));
     // Two independent layers (nlewo/nix2container#41).
     let (_, said) =
-        upon(json!({"fromImage": null, "layers": [{"deps": [APP]}, {"deps": [MORE], "parents": []}]}));
+        on_base(json!({"fromImage": null, "layers": [{"deps": [APP]}, {"deps": [MORE], "parents": []}]}));
     assert!(
         said.contains("1 store path is in the image twice (1.0 kB), because layers that are not parents"),
         "{said}"
@@ -117,7 +117,7 @@ fn paths_of_the_base_image_are_not_packed_again() {
     let above = json!({"digest": digest, "size": above.bytes.len(), "diff_ids": digest, "mediatype": above.media_type, "layer-path": file, "History": {}});
     covered["layers"].as_array_mut().unwrap().push(above);
     sandbox.write("base.json", &covered);
-    assert_eq!(upon(json!({})).0, 2);
+    assert_eq!(on_base(json!({})).0, 2);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn history_of_the_base_image_is_kept() {
     ]);
     sandbox.base(json!({"history": history}), &[layer(&["f"]), layer(&["g"])]);
     for more in [json!({}), json!({"inheritConfig": true}), json!({"strategy": "popularity"})] {
-        let mut request = json!({"fromImage": sandbox.upon(), "config": {"Cmd": [APP]}});
+        let mut request = json!({"fromImage": sandbox.base_spec(), "config": {"Cmd": [APP]}});
         request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         sandbox.built(request);
         sandbox.layout(&[]);
@@ -144,7 +144,7 @@ fn history_of_the_base_image_is_kept() {
     }
     // An image based on that image.
     fs::rename(sandbox.path("image.json"), sandbox.path("base.json")).unwrap();
-    sandbox.built(json!({"fromImage": sandbox.upon(), "config": {"Cmd": [MORE]}}));
+    sandbox.built(json!({"fromImage": sandbox.base_spec(), "config": {"Cmd": [MORE]}}));
     sandbox.layout(&[]);
     assert_eq!(sandbox.image().1["history"].as_array().unwrap()[..4], history.as_array().unwrap()[..]);
 }
@@ -153,7 +153,7 @@ fn history_of_the_base_image_is_kept() {
 fn files_behind_links_of_the_base_image_are_warnings() {
     let sandbox = Sandbox::new();
     let debian = || layer(&["usr/", "usr/bin/", "usr/bin/sh", "bin -> usr/bin", "lib/", "lib/f", "etc/"]);
-    let request = json!({"fromImage": sandbox.upon(), "copyToRoot": [APP]});
+    let request = json!({"fromImage": sandbox.base_spec(), "copyToRoot": [APP]});
     for base in [debian(), in_zstd(debian())] {
         sandbox.base(json!({}), &[base]);
         let warnings = sandbox.built(request.clone());
@@ -163,7 +163,7 @@ fn files_behind_links_of_the_base_image_are_warnings() {
         );
         assert_eq!(warnings, expected);
         assert_eq!(
-            sandbox.built(json!({"fromImage": sandbox.upon(), "layers": [{"copyToRoot": [APP]}]})),
+            sandbox.built(json!({"fromImage": sandbox.base_spec(), "layers": [{"copyToRoot": [APP]}]})),
             expected
         );
     }
@@ -290,7 +290,7 @@ fn empty_values_clear_fields_of_the_base_image() {
         &[layer(&["f"])],
     );
     let config = |own: Value| {
-        sandbox.built(json!({"fromImage": sandbox.upon(), "inheritConfig": true, "config": own}));
+        sandbox.built(json!({"fromImage": sandbox.base_spec(), "inheritConfig": true, "config": own}));
         sandbox.read("image.json")["image-config"].clone()
     };
     assert_eq!(config(json!({"cmd": [], "User": ""})), json!({"Env": ["A=1"], "Entrypoint": ["/e"]}));

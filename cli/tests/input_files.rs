@@ -50,7 +50,7 @@ fn endless_documents_are_errors() {
     fifo(&world.at("fifo"));
     let _socket = std::os::unix::net::UnixListener::bind(world.at("socket")).unwrap();
     for (name, why) in [
-        ("fifo", "it is a FIFO, and nobody has written to it for 5 s"),
+        ("fifo", "it is a FIFO, and no process has written to it for 5 s"),
         ("/dev/zero", "is not text: it has a NUL byte"),
         ("socket", "it is a socket or device, not a regular file"),
         ("store", "is a directory, not a"),

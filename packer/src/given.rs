@@ -129,8 +129,10 @@ fn read_to_end(mut file: &File, waits: Waits, content: Content, stopped: Stopped
         let read = match file.read(&mut chunk) {
             Ok(0) if waits == Waits::ForWriter && bytes.is_empty() => {
                 if begin.elapsed() >= PATIENCE {
-                    let why =
-                        format!("it is a FIFO, and nobody has written to it for {} s", PATIENCE.as_secs());
+                    let why = format!(
+                        "it is a FIFO, and no process has written to it for {} s",
+                        PATIENCE.as_secs()
+                    );
                     return Err(io::Error::new(io::ErrorKind::TimedOut, why));
                 }
                 thread::sleep(Duration::from_millis(10));
@@ -217,7 +219,7 @@ mod tests {
         let asked = AtomicUsize::new(0);
         let interrupted = text(&fifo, &|| asked.fetch_add(1, Ordering::Relaxed) > 3).unwrap_err();
         assert_eq!(interrupted.kind(), io::ErrorKind::Interrupted);
-        assert_eq!(why(&fifo), "it is a FIFO, and nobody has written to it for 5 s");
+        assert_eq!(why(&fifo), "it is a FIFO, and no process has written to it for 5 s");
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub(crate) fn name_and_tag(text: &str) -> Result<(String, String), String> {
     checked.map(|()| (name.to_owned(), tag.to_owned())).map_err(reason)
 }
 
-/// Returns what is wrong with a value. clap prints the value before it.
+/// Returns the reason of an error about a value. clap prints the value before it.
 fn reason(error: Error) -> String {
     match error {
         Error::Invalid { why, .. } => why,

@@ -127,7 +127,7 @@ impl Sandbox {
         said(&output)
     }
 
-    pub(crate) fn upon(&self) -> String {
+    pub(crate) fn base_spec(&self) -> String {
         self.path("base.json").to_str().unwrap().to_owned()
     }
 

@@ -23,7 +23,7 @@ use crate::{output, process};
 
 /// Compare layer strategies on the releases of images
 ///
-/// Replays the releases with each strategy, and shows what is pushed, pulled and shared.
+/// Replays the releases with each strategy, and shows the bytes that are pushed, pulled and shared.
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("subject").required(true).multiple(true))]
 pub(crate) struct Args {
@@ -101,7 +101,7 @@ enum Format {
     Html,
 }
 
-/// Returns what is wrong with a value. clap prints the value before it.
+/// Returns the reason of an error about a value. clap prints the value before it.
 fn reason(error: nixply_study::error::Error) -> String {
     match error {
         nixply_study::error::Error::Invalid { why, .. } => why,
