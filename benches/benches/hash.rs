@@ -7,7 +7,8 @@ use std::hint::black_box;
 
 use cpu_time::CpuTime;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use nixply_packer::{DiffId, FRAME_BYTES};
+use nixply_oci::DiffId;
+use nixply_packer::FRAME_BYTES;
 use sha2::{Digest, Sha256};
 
 const BYTES: usize = 64 << 20;

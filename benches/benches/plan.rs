@@ -4,8 +4,8 @@ mod cpu_time;
 
 use cpu_time::CpuTime;
 use criterion::{Criterion, criterion_group, criterion_main};
-use nixply_packer::plan::{Options, Plan, plan};
-use nixply_packer::{Closure, PathInfo, PlannedPath, StorePath, Strategy};
+use nixply_planning::plan::{Options, Plan, plan};
+use nixply_planning::{Closure, PathInfo, PlannedPath, StorePath, Strategy};
 
 const PATHS: usize = 20_000;
 const MAX_LAYERS: usize = 100;

@@ -4,7 +4,7 @@ mod cpu_time;
 
 use cpu_time::CpuTime;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use nixply_packer::{PathOptions, Perm, Rewrite, Rules};
+use nixply_planning::{PathOptions, Perm, Rewrite, Rules};
 
 const STORE_PATH: &str = "/nix/store/x896lxz471i4rgicjxygfh37a0appv7l-home";
 const FILES: usize = 42_000;

@@ -6,14 +6,15 @@ use std::process::ExitCode;
 
 use anstream::{AutoStream, ColorChoice};
 use anyhow::Error;
+use nixply_documents::wording;
 use nixply_nix_database::Error as DatabaseError;
-use nixply_packer::{Error as PackerError, wording};
 use nixply_registry::Error as RegistryError;
 
 use crate::exit_codes::{self, FINE, MACHINES, UNREAD, USERS};
 use crate::failure::{Failed, Hinted, INTERRUPTED, Misused, ProgramMessages, misused};
 use crate::output::{self, Unwritten};
-use crate::{limits, packer_hints, temporary, terminal, usage};
+use crate::packer_hints::Cause;
+use crate::{limits, temporary, terminal, usage};
 
 /// Prints clap's message: the help text or version, or the error in the command line. `root` is the command that parsed it.
 pub(crate) fn usage(error: clap::Error, root: clap::Command) -> anyhow::Result<ExitCode> {
@@ -65,7 +66,7 @@ impl Diagnosis {
         let (mut packer, mut failed, mut next) = (None, None, Some(error));
         let (mut system, mut of_the_machine) = (None, false);
         while let Some(error) = next {
-            packer = packer.or_else(|| error.downcast_ref::<PackerError>());
+            packer = packer.or_else(|| Cause::of(error));
             failed = failed.or_else(|| error.downcast_ref::<Failed>());
             let causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
             system = system.or_else(|| causes.clone().next().map(io::Error::kind));
@@ -81,15 +82,11 @@ impl Diagnosis {
             hints.extend(hinted.map(|hinted| hinted.hint.clone()));
             next = hinted.map(|hinted| &hinted.error);
         }
-        // The name of an image does not change the kind of error.
-        while let Some(PackerError::OfImage { source, .. }) = packer {
-            packer = Some(source.as_ref());
-        }
         let interrupted = |code| Self { message: Some(INTERRUPTED.into()), hints: Vec::new(), code };
         if let Some(failed) = failed.filter(|failed| failed.is_interrupted()) {
             return interrupted(failed.code);
         }
-        if matches!(packer, Some(PackerError::Interrupted)) {
+        if packer.is_some_and(Cause::is_interruption) {
             return interrupted(exit_codes::INTERRUPTED);
         }
         if packer.is_none() && system == Some(io::ErrorKind::BrokenPipe) {
@@ -97,11 +94,11 @@ impl Diagnosis {
             return Self { message: None, hints: Vec::new(), code: UNREAD };
         }
         let code = match packer {
-            Some(packer) if is_of_the_machine(packer) => MACHINES,
+            Some(packer) if packer.is_of_the_machine() => MACHINES,
             _ if of_the_machine => MACHINES,
             _ => failed.map_or(USERS, |failed: &Failed| failed.code),
         };
-        hints.extend(packer.and_then(packer_hints::of));
+        hints.extend(packer.and_then(Cause::hint));
         let cause = |cause: &(dyn StdError + 'static)| match cause.downcast_ref::<ProgramMessages>() {
             Some(ProgramMessages(text)) => text.lines().map(wording::line).collect::<Vec<_>>().join("\n"),
             None => wording::line(&cause.to_string()).into_owned(),
@@ -111,20 +108,11 @@ impl Diagnosis {
     }
 }
 
-/// Whether a packer error is about the machine, not about the user's input.
-fn is_of_the_machine(error: &PackerError) -> bool {
-    matches!(
-        error,
-        PackerError::Io { .. }
-            | PackerError::DiskFull { .. }
-            | PackerError::Threads { .. }
-            | PackerError::Memory
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use anyhow::{Context, anyhow};
+    use nixply_files::Error as FileError;
+    use nixply_packer::Error as PackerError;
     use rustix::io::Errno;
 
     use super::*;
@@ -139,7 +127,12 @@ mod tests {
     fn hints_do_not_change_message_or_code() {
         let io = |kind| io::Error::new(kind, "why");
         let missing = || PackerError::Missing { path: "/a".into() };
-        let full = || PackerError::DiskFull { path: "/a".into(), source: io(io::ErrorKind::StorageFull) };
+        let full = || {
+            PackerError::from(FileError::DiskFull {
+                path: "/a".into(),
+                source: io(io::ErrorKind::StorageFull),
+            })
+        };
         let raw = |errno: Errno| io::Error::from(errno);
         let errors: [&dyn Fn() -> Error; 14] = [
             &|| anyhow!("what"),

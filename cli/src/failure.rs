@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use anyhow::Error;
-use nixply_packer::wording;
+use nixply_documents::wording;
 use signal_hook::consts::SIGINT;
 
 /// An error with a hint, which is printed on a separate line. It replaces the error that it wraps, and does not show up in a chain

@@ -3,7 +3,7 @@
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, anyhow};
-use nixply_packer::Closure;
+use nixply_planning::Closure;
 
 use crate::failure::{Hint, hinted};
 use crate::terminal;

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Error, Result};
-use nixply_packer::wording;
+use nixply_documents::wording;
 use tempfile::TempDir;
 
 use crate::output;

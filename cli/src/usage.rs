@@ -6,7 +6,7 @@
 use clap::Command;
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use nixply_packer::wording;
+use nixply_documents::wording;
 
 /// Commands that users expect, and the commands that do the same here. `{}` is the first argument.
 const ELSEWHERE: [(&str, &str); 6] = [

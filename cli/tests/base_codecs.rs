@@ -7,10 +7,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
-use nixply_packer::Digest;
-use serde_json::{Value, json};
-
 use bases::{APP, Sandbox, in_zstd, layer, said};
+use nixply_oci::Digest;
+use serde_json::{Value, json};
 
 #[test]
 fn existing_layouts_keep_unknown_fields() {

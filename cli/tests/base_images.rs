@@ -4,10 +4,9 @@ mod bases;
 
 use std::fs;
 
-use nixply_packer::Digest;
-use serde_json::{Value, json};
-
 use bases::{APP, MORE, Sandbox, in_zstd, layer, said};
+use nixply_oci::Digest;
+use serde_json::{Value, json};
 
 #[test]
 fn base_image_of_another_platform_is_an_error() {

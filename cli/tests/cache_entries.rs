@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::FlockOperation;
-
 use stores::{World, fifo, finish, said, set_mode};
 
 fn modes(folder: &Path, found: &mut Vec<(u32, PathBuf)>) {

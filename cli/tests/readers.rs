@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use nixply_packer::Digest;
+use nixply_oci::Digest;
 
 /// A user without privileges.
 const NOBODY: u32 = 65534;

@@ -1,8 +1,9 @@
 //! The arguments of an image, for the plugin: it reads Nix values by the packer's schema and leaves every judgement to the packer.
 
-use nixply_packer::argument::Names;
+use nixply_documents::argument::Names;
+use nixply_documents::document;
+use nixply_packer::ImageRequest;
 use nixply_packer::request::schema;
-use nixply_packer::{ImageRequest, document};
 
 use crate::bridge::PathText;
 use crate::entry::{Failure, guarded};

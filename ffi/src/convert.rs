@@ -1,6 +1,7 @@
 //! Converts the bridge's structs to the packer's types and back.
 
-use nixply_packer::{Closure, Error, Layer, PathInfo, Result, Store, StorePath, nar_hash};
+use nixply_packer::{Error, Layer, Result};
+use nixply_planning::{Closure, PathInfo, Store, StorePath, nar_hash};
 
 use crate::bridge;
 
@@ -20,7 +21,7 @@ pub(crate) fn closure(infos: &[bridge::PathInfo]) -> Result<Closure> {
             nar_size: info.nar_size,
         })
     });
-    Closure::consistent(infos.collect::<Result<Vec<_>>>()?, "closure")
+    Ok(Closure::consistent(infos.collect::<Result<Vec<_>>>()?, "closure")?)
 }
 
 pub(crate) fn store(machine: &bridge::Machine) -> Store {

@@ -6,11 +6,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 
 use bytesize::ByteSize;
-use nixply_packer::image::{oci, reference};
+use nixply_documents::wording;
+use nixply_oci::reference;
+use nixply_packer::image::oci;
 use nixply_packer::request::{BuilderInput, BuilderJob, BuiltImage, LayerPlan, PlannedLayer};
-use nixply_packer::{
-    Cache, Closure, Control, Error, FleetRequest, ImageRequest, Packer, Store, StorePath, wording,
-};
+use nixply_packer::{Cache, Control, Error, FleetRequest, ImageRequest, Packer};
+use nixply_planning::{Closure, Store, StorePath};
 
 use crate::bridge::{self, Observer};
 use crate::convert;
@@ -23,6 +24,12 @@ pub(crate) struct Failure(String);
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl From<nixply_documents::Error> for Failure {
+    fn from(error: nixply_documents::Error) -> Self {
+        nixply_packer::Error::from(error).into()
     }
 }
 
@@ -39,11 +46,14 @@ impl From<nixply_packer::Error> for Failure {
 /// A way out of an error, with the program, whose commands the packer does not know.
 fn hint(error: &nixply_packer::Error) -> Option<&'static str> {
     use nixply_packer::Error;
+    use nixply_planning::Error as PlanningError;
     match error {
-        Error::LockFile { .. } => Some(
+        Error::Planning(PlanningError::LockFile { .. }) => Some(
             "make a lock file with `nixply plan --lock FILE --update`; after a merge conflict, take one side and update it",
         ),
-        Error::NotInLock { .. } => Some("add the image with `nixply plan --images --lock FILE --update`"),
+        Error::Planning(PlanningError::NotInLock { .. }) => {
+            Some("add the image with `nixply plan --images --lock FILE --update`")
+        }
         Error::OfImage { source, .. } => hint(source),
         _ => None,
     }
@@ -124,7 +134,7 @@ fn packed(
 
 /// The name of an image as registries accept it.
 fn name(request: &ImageRequest) -> Result<String, Error> {
-    reference::canonical_name(request.name.as_deref().unwrap_or_default())
+    Ok(reference::canonical_name(request.name.as_deref().unwrap_or_default())?)
 }
 
 fn built_image(name: String, built: BuiltImage) -> bridge::BuiltImage {
@@ -133,13 +143,17 @@ fn built_image(name: String, built: BuiltImage) -> bridge::BuiltImage {
     // nix2container records no size for a base image's layers; without one there is no manifest yet.
     let sizes_known = spec.layers.iter().all(|layer| layer.size > 0);
     let manifest = || {
-        oci::Descriptor::of(oci::MANIFEST, &nixply_packer::go_json::compact(&oci::manifest_of(spec))).digest
+        nixply_oci::Descriptor::of(
+            nixply_oci::MANIFEST,
+            &nixply_documents::go_json::compact(&oci::manifest_of(spec)),
+        )
+        .digest
     };
     bridge::BuiltImage {
         name,
         references: built.references.iter().map(StorePath::to_string).collect(),
         layers: spec.layers.iter().map(convert::layer_info).collect(),
-        config_digest: oci::Descriptor::of(oci::CONFIG, &config).digest.to_string(),
+        config_digest: nixply_oci::Descriptor::of(nixply_oci::CONFIG, &config).digest.to_string(),
         manifest_digest: if sizes_known { manifest().to_string() } else { String::new() },
         spec: text(built.json),
     }

@@ -56,7 +56,7 @@ pub enum Error {
     },
     /// A path that is not a store path.
     #[error(transparent)]
-    Path(#[from] nixply_packer::Error),
+    Path(#[from] nixply_planning::Error),
 }
 
 impl Error {

@@ -12,7 +12,7 @@ mod tree;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use nixply_packer::{Closure, PathInfo, Store, StorePath, nar_hash};
+use nixply_planning::{Closure, PathInfo, Store, StorePath, nar_hash};
 
 pub use crate::error::{Error, Result};
 use crate::tree::Row;

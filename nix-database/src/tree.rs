@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use nixply_packer::StorePath;
+use nixply_planning::StorePath;
 use rusqlite::{Connection, OpenFlags, params};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags};

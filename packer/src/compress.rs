@@ -6,11 +6,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use nixply_documents::wording::quoted;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::wording::quoted;
 
 /// Version of the blobs' bytes. Changes whenever the same request would produce other bytes: another frame size, another
 /// segment order, another codec version.

@@ -1,12 +1,14 @@
 //! Errors of planning, packing and writing an image.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::{fmt, io};
 
-use crate::digest::{DiffId, Digest};
+use nixply_documents::{Error as DocumentError, wording};
+use nixply_files::Error as FileError;
+use nixply_oci::{DiffId, Digest};
+use nixply_planning::StorePath;
+
 use crate::layer::PackedLayer;
-use crate::store_path::{ParseStorePathError, StorePath};
-use crate::wording;
 
 /// The packer's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -15,37 +17,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system reports an error.
-    #[error("cannot {action}: {}", wording::path(path))]
-    Io {
-        /// The action that failed, as in "cannot read file".
-        action: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// The operating system's error.
-        source: io::Error,
-    },
-    /// A file that the user or a document names cannot be read. The remedy is to name another one.
-    #[error("cannot read {what}: {}", wording::path(path))]
-    Unreadable {
-        /// Argument or key that names the file, as in "fromImage".
-        what: String,
-        /// The file.
-        path: PathBuf,
-        /// The operating system's error.
-        source: io::Error,
-    },
-    /// The disk (or quota) is full.
-    #[error(
-        "no space left on the device, nothing was kept of what was being written: {}",
-        wording::path(path)
-    )]
-    DiskFull {
-        /// The file that was being written.
-        path: PathBuf,
-        /// The operating system's error.
-        source: io::Error,
-    },
+    /// A document, or a value in it, is not valid.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A closure, rule, lock file or plan is not valid.
+    #[error(transparent)]
+    Planning(nixply_planning::Error),
     /// A store path of the closure does not exist (any more).
     #[error(
         "store path is missing; it was deleted, perhaps by a garbage collection, or never realised; \
@@ -106,31 +86,6 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// A document, argument or rule is not valid, and no caller needs to distinguish the reasons.
-    #[error("{what} is not valid: {why}")]
-    Invalid {
-        /// The document, argument or rule.
-        what: String,
-        /// The reason and, if known, the remedy.
-        why: String,
-    },
-    /// A text is not the name of a store path.
-    #[error(transparent)]
-    StorePath(#[from] ParseStorePathError),
-    /// A lock file cannot be read.
-    #[error("{error}")]
-    LockFile {
-        /// The reason, which names the file.
-        error: Box<Error>,
-    },
-    /// A lock file lacks the image that it should plan.
-    #[error("lock file is not valid: it has no image {}, only {images}", wording::quoted(image))]
-    NotInLock {
-        /// The image's name.
-        image: String,
-        /// Names of the images in the file, for messages.
-        images: String,
-    },
     /// An update of a lock file lacks some of its images.
     #[error("lock file is not valid: it also has {}, which would be lost: plan all its images together", .images.join(", "))]
     ImagesMissing {
@@ -176,19 +131,6 @@ pub enum Error {
     /// Two files need the same place in the image. Where nix2container also refuses, the message is nix2container's.
     #[error("{0}; remove one of the two, or give one of them its own place")]
     Conflict(String),
-    /// The closure has a reference cycle, which Nix cannot create.
-    #[error("the closure has a reference cycle through {0}")]
-    Cycle(String),
-    /// A root or reference is not in the closure.
-    #[error("{path} is not in the closure{}", hint(*.referrer_is_root, referrer))]
-    NotInClosure {
-        /// The missing path.
-        path: String,
-        /// The path or argument that names it.
-        referrer: String,
-        /// Whether the request itself names it.
-        referrer_is_root: bool,
-    },
     /// A file has a name that unpackers treat as a deletion.
     #[error(
         "a name that begins with .wh. is a whiteout in an OCI layer: unpacked, the file would vanish and could delete \
@@ -198,18 +140,6 @@ pub enum Error {
     Whiteout {
         /// The file.
         path: PathBuf,
-    },
-    /// A strategy that merges no layers makes more layers than the request allows.
-    #[error(
-        "strategy {strategy} makes {layers} layers, but maxLayers is {limit}: raise maxLayers, or merge groups"
-    )]
-    MaxLayers {
-        /// The strategy's name.
-        strategy: &'static str,
-        /// Number of layers that the strategy makes.
-        layers: usize,
-        /// Maximum number of layers.
-        limit: usize,
     },
     /// The image has more layers than container runtimes accept.
     #[error(
@@ -293,17 +223,6 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// Other users can change the store directory.
-    #[error(
-        "store directory {} is not safe to read: {why}; only this user and root may have write access to a store: change its \
-         owner or mode", path.display()
-    )]
-    StoreOfOthers {
-        /// The directory.
-        path: PathBuf,
-        /// How other users can change it.
-        why: String,
-    },
     /// A spec names files that are not store paths.
     #[error("layer {} of the image spec refers to a path outside the store, so it is not read", layer + 1)]
     OutsideStore {
@@ -336,9 +255,6 @@ pub enum Error {
     /// The caller stopped the call.
     #[error("interrupted")]
     Interrupted,
-    /// A JSON document cannot be read, or a value in it is not valid: see [`document`](crate::document).
-    #[error("{0}")]
-    Document(String),
 }
 
 /// Lists the first few paths, and the number of the others.
@@ -350,22 +266,27 @@ pub(crate) fn some(paths: &[String]) -> String {
     }
 }
 
-fn hint(referrer_is_root: bool, referrer: &str) -> String {
-    if referrer_is_root {
-        format!(", although {referrer} names it; only store paths that Nix knows can be packed")
-    } else {
-        format!(", although {referrer} refers to it; give the whole closure")
+impl From<nixply_planning::Error> for Error {
+    fn from(error: nixply_planning::Error) -> Self {
+        match error {
+            nixply_planning::Error::Document(error) => Self::Document(error),
+            nixply_planning::Error::File(error) => Self::File(error),
+            nixply_planning::Error::Interrupted => Self::Interrupted,
+            error => Self::Planning(error),
+        }
+    }
+}
+
+impl From<nixply_planning::ParseStorePathError> for Error {
+    fn from(error: nixply_planning::ParseStorePathError) -> Self {
+        Self::Planning(error.into())
     }
 }
 
 impl Error {
     /// Converts an error of the operating system, with a separate variant for a full disk.
     pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, source: impl Into<io::Error>) -> Self {
-        let (path, source) = (path.as_ref().to_path_buf(), source.into());
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path, source },
-            _ => Self::Io { action, path, source },
-        }
+        FileError::io(action, path, source).into()
     }
 
     /// Returns the error for a named file that cannot be read.
@@ -374,58 +295,37 @@ impl Error {
         path: impl AsRef<Path>,
         source: impl Into<io::Error>,
     ) -> Self {
-        Self::Unreadable { what: what.into(), path: path.as_ref().to_path_buf(), source: source.into() }
+        FileError::unreadable(what, path, source).into()
     }
 
-    /// Returns the error for a value that is not valid.
-    pub(crate) fn must(place: impl fmt::Display, must: &str, found: impl fmt::Display) -> Self {
-        Self::Document(format!("{place} must be {must}, not {found}"))
+    /// Returns the error for a document, argument or rule that is not valid.
+    pub fn invalid(what: impl Into<String>, why: impl ToString) -> Self {
+        DocumentError::invalid(what, why).into()
     }
 
     /// Adds the name of the document to the error.
     #[must_use]
     pub(crate) fn in_document(self, name: &str) -> Self {
         match self {
-            Self::Document(text) => Self::Document(format!("{name}: {text}")),
-            Self::Invalid { what, why } => Self::Invalid { what: format!("{name}: {what}"), why },
+            Self::Document(error) => Self::Document(error.in_document(name)),
             other => other,
         }
     }
 
-    /// Returns the error for a document, argument or rule that is not valid.
-    pub fn invalid(what: impl Into<String>, why: impl ToString) -> Self {
-        Self::Invalid { what: what.into(), why: why.to_string() }
+    /// Whether the operating system reported the error.
+    pub(crate) fn is_io(&self) -> bool {
+        matches!(self, Self::File(FileError::Io { .. } | FileError::DiskFull { .. }))
     }
 
-    /// Returns the reason without the subject, for callers that name the subject themselves.
-    pub(crate) fn why(self) -> String {
-        match self {
-            Self::Invalid { why, .. } => why,
-            error => error.to_string(),
-        }
+    /// Returns the message with all its causes on one line: the form for callers in other languages.
+    pub fn chain(&self) -> String {
+        nixply_documents::chain(self)
     }
 
     /// Whether the error is that a packed layer differs from the recorded one.
     pub fn is_mismatch(&self) -> bool {
         matches!(self, Self::DigestMismatch { .. } | Self::LayerChanged { .. } | Self::BlobDiffers { .. })
     }
-
-    /// Returns the message with all its causes on one line: the form for callers in other languages.
-    pub fn chain(&self) -> String {
-        chain(self)
-    }
-}
-
-/// Returns an error's message with all its causes on one line, formatted by [`wording::line`].
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = wording::line(&error.to_string()).into_owned();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&wording::line(&error.to_string()));
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -2,12 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::closure::Store;
+use nixply_planning::{PathOptions, PlannedPath, Rules, Store, StorePath, nar_hash};
+
 use crate::error::Result;
-use crate::layer::{PathOptions, PlannedPath};
-use crate::nar_hash;
-use crate::rules::Rules;
-use crate::store_path::StorePath;
 
 /// A store path that is ready to be read: its files on this machine, and its rules.
 #[derive(Debug)]

@@ -111,8 +111,9 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::path::Path;
 
+    use nixply_oci::Digest;
+
     use super::*;
-    use crate::digest::Digest;
     use crate::tar::OpenFile;
     use crate::walk::Walker;
 

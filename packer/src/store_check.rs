@@ -2,11 +2,11 @@
 //! that Nix sets. Reading, packing and checking are one pass over the same bytes. The caller keeps no result of a path before
 //! [`StoreCheck::finish`].
 
+use nixply_oci::Digest;
 use sha2::{Digest as _, Sha256};
 
 use crate::control::Control;
 use crate::cpu_permits::CpuPermits;
-use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::layer_path::LayerPath;
 use crate::nar::Archive;

@@ -9,12 +9,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::vec;
 
+use nixply_files::open;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat};
 use rustix::io::Errno;
 
 use crate::casehack::strip_case_hack;
 use crate::error::{Error, Result};
-use crate::open;
 
 /// An entry's kind, without its content.
 #[derive(Debug, Clone, PartialEq, Eq)]

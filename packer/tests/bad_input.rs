@@ -8,11 +8,10 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::image::{ImageConfig, layout};
-use nixply_packer::{
-    Closure, Control, Error, ImageRequest, ImageSpec, LayerPath, Packer, PathInfo, PlannedPath, Progress,
-    Store,
-};
+use nixply_oci::ImageConfig;
+use nixply_packer::image::layout;
+use nixply_packer::{Control, Error, ImageRequest, ImageSpec, LayerPath, Packer, Progress};
+use nixply_planning::{Closure, PathInfo, PlannedPath, Store};
 use serde_json::{Value, json};
 
 const A: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a";

@@ -10,9 +10,8 @@ use std::sync::atomic::AtomicBool;
 
 use nixply_packer::image::layout;
 use nixply_packer::request::BuiltImage;
-use nixply_packer::{
-    Closure, Codec, Control, FRAME_BYTES, ImageRequest, LayerPath, Packer, PathInfo, PlannedPath, Store,
-};
+use nixply_packer::{Codec, Control, FRAME_BYTES, ImageRequest, LayerPath, Packer};
+use nixply_planning::{Closure, PathInfo, PlannedPath, Store};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 

@@ -5,11 +5,10 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use nixply_oci::{DiffId, Digest};
 use nixply_packer::image::layout;
-use nixply_packer::{
-    Cache, Closure, Codec, Compared, Control, DiffId, Digest, Error, ImageRequest, ImageSpec, Packer,
-    PathInfo, Progress, Store,
-};
+use nixply_packer::{Cache, Codec, Compared, Control, Error, ImageRequest, ImageSpec, Packer, Progress};
+use nixply_planning::{Closure, PathInfo, Store};
 use serde_json::json;
 
 const NAMES: [&str; 3] = ["a", "b", "c"];

@@ -8,14 +8,13 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::image::oci::{self, Descriptor};
-use nixply_packer::image::{History, ImageConfig, ZERO_TIME, read_layers, write_layers};
-use nixply_packer::plan::{self, Options};
+use nixply_documents::go_json;
+use nixply_oci::{Descriptor, History, ImageConfig, ZERO_TIME};
+use nixply_packer::image::{oci, read_layers, write_layers};
 use nixply_packer::request::LayerPlan;
-use nixply_packer::{
-    Closure, Codec, Control, Error, ImageSpec, Layer, LayerPath, Packer, PermPath, RewritePath, Store,
-    Strategy, go_json,
-};
+use nixply_packer::{Codec, Control, Error, ImageSpec, Layer, LayerPath, Packer};
+use nixply_planning::plan::{self, Options};
+use nixply_planning::{Closure, PermPath, RewritePath, Store, Strategy};
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -87,8 +86,9 @@ fn check(name: &str) {
                 parents,
                 ..Options::default()
             };
-            let result =
-                plan::plan(&closure, &options).and_then(|plan| pack(plan, &store, threads, &run.history));
+            let result = plan::plan(&closure, &options)
+                .map_err(Error::from)
+                .and_then(|plan| pack(plan, &store, threads, &run.history));
             let expected_layers = &expected[format!("layers{at}")];
             if let Some(error) = expected_layers.get("error") {
                 let message = result.unwrap_err().to_string();

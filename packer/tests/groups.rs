@@ -5,7 +5,8 @@ use std::fs;
 use std::sync::atomic::AtomicBool;
 
 use nixply_packer::request::{BuiltImage, PlannedLayer};
-use nixply_packer::{Closure, Control, ImageRequest, Packer, PathInfo, Store};
+use nixply_packer::{Control, ImageRequest, Packer};
+use nixply_planning::{Closure, PathInfo, Store};
 use serde_json::{Value, json};
 
 const NAMES: [&str; 8] = [
@@ -58,7 +59,7 @@ fn request(more: Value) -> ImageRequest {
 fn planned(more: Value) -> (Vec<String>, Vec<String>) {
     let plan = request(more).plan(&closure(), &Store::at("/nix/store")).unwrap();
     let layers = plan.layers.iter().map(|layer| {
-        let name = |path: &nixply_packer::PlannedPath| {
+        let name = |path: &nixply_planning::PlannedPath| {
             let name = path.path.as_str().split_once('-').unwrap().1;
             name.rsplit_once('-').map_or(name, |(name, _)| name).to_owned()
         };

@@ -8,9 +8,9 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use nixply_packer::plan::Group;
-use nixply_packer::plan::{Lock, Member, Options, Plan, Stop, plan, plan_fleet};
-use nixply_packer::{Closure, Error, ImageRequest, PathInfo, PlannedPath, Store, StorePath, Strategy};
+use nixply_packer::{Error, ImageRequest};
+use nixply_planning::plan::{Group, Lock, Member, Options, Plan, Stop, plan, plan_fleet};
+use nixply_planning::{Closure, PathInfo, PlannedPath, Store, StorePath, Strategy};
 use serde_json::json;
 
 const PATHS: usize = 40_000;
@@ -159,7 +159,7 @@ fn every_strategy_stops_on_request() {
                 plan(&all, &Options { strategy, max_layers: 20_000, stop, ..Options::default() })
             })
         });
-        assert!(matches!(ended, Err(Error::Interrupted)), "{}", strategy.name());
+        assert!(matches!(ended, Err(nixply_planning::Error::Interrupted)), "{}", strategy.name());
     }
     // A stop that is already set ends any plan at once.
     let stop = AtomicBool::new(true);

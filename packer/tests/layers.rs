@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use nixply_documents::go_json;
 use nixply_packer::image::{oci, read_layers};
 use nixply_packer::request::{BuilderInput, BuilderJob, LAYERS_FILE};
-use nixply_packer::{Closure, Control, ImageRequest, ImageSpec, Layer, Packer, PathInfo, Store, go_json};
+use nixply_packer::{Control, ImageRequest, ImageSpec, Layer, Packer};
+use nixply_planning::{Closure, PathInfo, Store};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 

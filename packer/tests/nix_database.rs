@@ -8,9 +8,8 @@ use std::sync::atomic::AtomicBool;
 
 use nixply_packer::image::write_layers;
 use nixply_packer::request::{BuilderInput, BuilderJob, LAYERS_FILE};
-use nixply_packer::{
-    Closure, Codec, Control, ImageRequest, ImageSpec, Layer, LayerPath, Packer, PathInfo, Store,
-};
+use nixply_packer::{Codec, Control, ImageRequest, ImageSpec, Layer, LayerPath, Packer};
+use nixply_planning::{Closure, PathInfo, Store};
 use serde_json::{Value, json};
 
 /// Owner of a layer's entry: mode, user, group.

@@ -5,9 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use nixply_packer::image::layout;
-use nixply_packer::{
-    Closure, Control, ImageRequest, ImageSpec, PackedLayer, Packer, PathInfo, Progress, Store,
-};
+use nixply_packer::{Control, ImageRequest, ImageSpec, PackedLayer, Packer, Progress};
+use nixply_planning::{Closure, PathInfo, Store};
 
 const PATHS: [&str; 3] = [
     "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a",

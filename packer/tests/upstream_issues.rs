@@ -8,7 +8,8 @@ use std::os::unix::fs::symlink;
 use std::sync::atomic::AtomicBool;
 
 use nixply_packer::image::{layout, read_layers, write_layers};
-use nixply_packer::{Closure, Control, ImageRequest, ImageSpec, Packer, PathInfo, Store};
+use nixply_packer::{Control, ImageRequest, ImageSpec, Packer};
+use nixply_planning::{Closure, PathInfo, Store};
 use serde_json::{Value, json};
 
 use self::trees::Tree;

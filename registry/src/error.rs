@@ -68,6 +68,6 @@ pub enum Error {
 impl Error {
     /// Returns the message and all its causes on one line.
     pub fn chain(&self) -> String {
-        nixply_packer::chain(self)
+        nixply_documents::chain(self)
     }
 }

@@ -2,8 +2,8 @@
 
 use std::num::NonZero;
 
-use nixply_packer::plan::{self, Options};
-use nixply_packer::{Closure, PlannedPath};
+use nixply_planning::plan::{self, Options};
+use nixply_planning::{Closure, PlannedPath};
 use rayon::prelude::*;
 use serde::Serialize;
 

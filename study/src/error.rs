@@ -24,7 +24,7 @@ pub enum Error {
     },
     /// A document cannot be read.
     #[error(transparent)]
-    Document(nixply_packer::Error),
+    Document(nixply_planning::Error),
     /// A strategy cannot plan a release.
     #[error("{strategy} at release {release}, image {image}")]
     Plan {
@@ -35,7 +35,7 @@ pub enum Error {
         /// The image.
         image: String,
         /// The cause.
-        source: Box<nixply_packer::Error>,
+        source: Box<nixply_planning::Error>,
     },
     /// A strategy cannot plan a closure.
     #[error("{strategy} of {closure}")]
@@ -45,7 +45,7 @@ pub enum Error {
         /// The closure.
         closure: String,
         /// The cause.
-        source: Box<nixply_packer::Error>,
+        source: Box<nixply_planning::Error>,
     },
 }
 

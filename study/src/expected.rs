@@ -1,7 +1,7 @@
 //! Estimates what a change moves, for one closure without a history.
 
-use nixply_packer::Closure;
-use nixply_packer::plan::{Graph, Plan};
+use nixply_planning::Closure;
+use nixply_planning::plan::{Graph, Plan};
 
 /// Distribution of changes over packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
-use nixply_packer::plan::{self, Lock, Member};
-use nixply_packer::{Closure, PlannedPath, StorePath, Strategy};
+use nixply_planning::plan::{self, Lock, Member};
+use nixply_planning::{Closure, PlannedPath, StorePath, Strategy};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -251,7 +251,7 @@ fn plans(
     max_layers: usize,
     lock: &mut Option<Lock>,
 ) -> Result<Vec<plan::Plan>> {
-    let failed = |image: &str, source: nixply_packer::Error| Error::Plan {
+    let failed = |image: &str, source: nixply_planning::Error| Error::Plan {
         strategy: contender.name(),
         release: release.name.clone(),
         image: image.to_owned(),

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use nixply_packer::plan::Name;
-use nixply_packer::{PathInfo, StorePath};
+use nixply_planning::plan::Name;
+use nixply_planning::{PathInfo, StorePath};
 use serde::Serialize;
 
 use crate::history::History;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use nixply_packer::PathInfo;
+use nixply_planning::PathInfo;
 use nixply_study::compare::{Comparison, Study};
 use nixply_study::history::{Fleet, History, Propagation, Subject};
 use nixply_study::replay::{Contender, Replay};

@@ -15,18 +15,17 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use registry::Registry;
+pub use runtimes::{Docker, Engine, Podman};
 use serde_json::Value;
+pub use served::{Answer, Served, Summary};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+pub use tree::Tree;
+pub use validate::{Blob, Valid, validate};
 
 use crate::nix::Nix;
 use crate::run::run;
-
-pub use registry::Registry;
-pub use runtimes::{Docker, Engine, Podman};
-pub use served::{Answer, Served, Summary};
-pub use tree::Tree;
-pub use validate::{Blob, Valid, validate};
 
 /// An image built with the package set.
 pub struct Image<'n> {

@@ -145,7 +145,7 @@ fn check_store_detects_a_damaged_path() {
     let error = build().fails();
     let mut dump = private.command("nix-store");
     let dumped = dump.arg("--dump").arg(&path).output().unwrap().stdout;
-    let found = nixply_packer::Digest::of(&dumped);
+    let found = nixply_oci::Digest::of(&dumped);
     let start = format!(
         "error: store path is damaged: the hash of its archive is {found}, but Nix knows it by sha256:"
     );

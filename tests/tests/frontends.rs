@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use nixply_packer::Digest;
+use nixply_oci::Digest;
 use nixply_tests::modules::config;
 use nixply_tests::{Nix, expression, harness, run};
 use serde_json::{Value, json};
@@ -211,7 +211,7 @@ fn plan_matches_the_packed_layers_in_every_frontend() {
     assert_eq!(paths(&plan), paths(&inspected["layers"]));
     // The sizes are Nix's.
     let closure = fs::read_to_string(closure(&nix, &request, folder.path())).unwrap();
-    let known = nixply_packer::Closure::from_json(&closure).unwrap();
+    let known = nixply_planning::Closure::from_json(&closure).unwrap();
     for layer in plan.as_array().unwrap() {
         let size = |path: &Value| known.get_named(path.as_str().unwrap()).unwrap().nar_size;
         let sum: u64 = layer["paths"].as_array().unwrap().iter().map(size).sum();

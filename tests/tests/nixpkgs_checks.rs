@@ -3,7 +3,8 @@
 
 use std::fs;
 
-use nixply_packer::{Codec, Strategy};
+use nixply_packer::Codec;
+use nixply_planning::Strategy;
 use nixply_tests::{Nix, harness, run};
 use serde_json::{Value, json};
 

@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use nixply_documents::argument::Names;
 use nixply_packer::ImageRequest;
-use nixply_packer::argument::Names;
 use nixply_packer::request::schema::Argument;
 use nixply_tests::{Private, plugin_harness, run};
 

@@ -5,7 +5,6 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-
 use xtask::host::{self, output, say};
 use xtask::packages::Resolve::WhenMissing;
 use xtask::services::{Registry, unmount_below};

@@ -3,7 +3,6 @@
 use std::fs;
 
 use anyhow::{Context, Result, bail};
-
 use xtask::host::{self, output, say};
 use xtask::nix::{self, Version};
 use xtask::packages::{self, Resolve::WhenMissing};

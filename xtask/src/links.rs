@@ -6,7 +6,6 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use regex::Regex;
-
 use xtask::host::{self, output};
 
 /// Fails with the list of broken links.

@@ -3,7 +3,6 @@
 use std::process::Command;
 
 use anyhow::Result;
-
 use xtask::host::{self, cargo, output, run, say};
 
 use crate::{docs, links, prose, source_set};

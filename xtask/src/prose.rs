@@ -6,7 +6,6 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use regex::{Regex, RegexSet, RegexSetBuilder};
-
 use xtask::host::{self, output, say};
 
 /// A kind of text, with the share of its lines that may have a marker.

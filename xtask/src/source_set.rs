@@ -7,7 +7,6 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
-
 use xtask::host::{self, output, run, say};
 use xtask::nix::{self, Version};
 use xtask::store::Store;

@@ -1,7 +1,6 @@
 //! Runs all tests of the workspace, and sets up everything that the whole-system tests need.
 
 use anyhow::{Result, bail};
-
 use xtask::host::{self, cargo, say};
 use xtask::nix::Version;
 use xtask::packages::Resolve::WhenMissing;

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::{Control, LayerPath, PackedLayer, Packer, PlannedPath, Store};
+use nixply_packer::{Control, LayerPath, PackedLayer, Packer};
+use nixply_planning::{PlannedPath, Store};
 use tempfile::TempDir;
 
 /// A store with one path, in a temporary folder.

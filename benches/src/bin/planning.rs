@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use clap::Parser;
-use nixply_packer::plan::{Lock, Member, plan_fleet};
-use nixply_packer::{Closure, PlannedPath, StorePath};
+use nixply_planning::plan::{Lock, Member, plan_fleet};
+use nixply_planning::{Closure, PlannedPath, StorePath};
 use nixply_study::history::{Fleet, Propagation};
 use plotters::prelude::*;
 

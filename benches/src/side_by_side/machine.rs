@@ -7,9 +7,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
+use xtask::host::{self, output};
 
 use super::contenders::{Programs, on_path};
-use xtask::host::{self, output};
 
 /// Returns the machine and the versions as text.
 pub(super) fn facts(programs: &Programs) -> Result<String> {

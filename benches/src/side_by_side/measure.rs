@@ -15,7 +15,6 @@ use unix::sys::resource::{UsageWho, getrusage};
 use unix::sys::signal::{Signal, kill};
 use unix::sys::time::TimeValLike;
 use unix::unistd::Pid;
-
 use xtask::host;
 
 /// The resources that a command used, including its child processes.

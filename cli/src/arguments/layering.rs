@@ -1,6 +1,7 @@
 //! `--strategy` and `--max-layers`: overrides of a request's layering.
 
-use nixply_packer::{ImageRequest, Strategy};
+use nixply_packer::ImageRequest;
+use nixply_planning::Strategy;
 
 use super::values;
 

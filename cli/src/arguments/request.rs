@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use nixply_packer::{Closure, Error, FleetRequest, ImageRequest, Store, StorePath};
+use nixply_files::Error as FileError;
+use nixply_packer::{Error, FleetRequest, ImageRequest};
+use nixply_planning::{Closure, Error as PlanningError, Store, StorePath};
 
 use crate::{documents, nix};
 
@@ -52,15 +54,14 @@ impl RequestArgs {
 /// Adds the name of the faulty document to an error of planning: the request's, or the closure's.
 pub(crate) fn with_document_name(error: Error, request: &Path, closure: Option<&Path>) -> anyhow::Error {
     let document = match &error {
-        Error::NotInClosure { .. } | Error::Cycle(_) => closure,
-        Error::Invalid { .. }
-        | Error::Document(_)
-        | Error::LockFile { .. }
-        | Error::NotInLock { .. }
+        Error::Planning(PlanningError::NotInClosure { .. } | PlanningError::Cycle(_)) => closure,
+        Error::Document(_)
+        | Error::File(FileError::Unreadable { .. })
+        | Error::Planning(
+            PlanningError::LockFile { .. } | PlanningError::NotInLock { .. } | PlanningError::StorePath(_),
+        )
         | Error::NotSpec { .. }
-        | Error::OfImage { .. }
-        | Error::StorePath(_)
-        | Error::Unreadable { .. } => Some(request),
+        | Error::OfImage { .. } => Some(request),
         _ => None,
     };
     let error = anyhow::Error::from(error);

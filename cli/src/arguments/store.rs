@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::builder::FalseyValueParser;
-use nixply_packer::{Cache, Packer, Store};
+use nixply_packer::{Cache, Packer};
+use nixply_planning::Store;
 
 use super::{unless_empty, values};
 

@@ -6,8 +6,10 @@ use std::ops::RangeInclusive;
 
 use bytesize::ByteSize;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use nixply_packer::image::reference;
-use nixply_packer::{Codec, Error, Store, Strategy};
+use nixply_documents::Error;
+use nixply_oci::reference;
+use nixply_packer::Codec;
+use nixply_planning::{Store, Strategy};
 use nixply_registry::server::Compression;
 
 /// Parses a number of layers.
@@ -64,12 +66,12 @@ pub(crate) fn compression(text: &str) -> Result<Compression, String> {
 
 /// Parses a store directory.
 pub(crate) fn store(text: &str) -> Result<Store, String> {
-    Store::named(text).map_err(reason)
+    Store::named(text).map_err(nixply_planning::Error::why)
 }
 
 /// Parses a tag.
 pub(crate) fn tag(text: &str) -> Result<String, String> {
-    reference::check_tag(text).map(|()| text.to_owned()).map_err(reason)
+    reference::check_tag(text).map(|()| text.to_owned()).map_err(Error::why)
 }
 
 /// Parses an image name, optionally followed by a colon and a tag. A colon before a slash belongs to a registry's port.
@@ -79,15 +81,7 @@ pub(crate) fn name_and_tag(text: &str) -> Result<(String, String), String> {
         _ => (text, "latest"),
     };
     let checked = reference::canonical_name(name).and_then(|_| reference::check_tag(tag));
-    checked.map(|()| (name.to_owned(), tag.to_owned())).map_err(reason)
-}
-
-/// Returns the reason of an error about a value. clap prints the value before it.
-fn reason(error: Error) -> String {
-    match error {
-        Error::Invalid { why, .. } => why,
-        error => error.to_string(),
-    }
+    checked.map(|()| (name.to_owned(), tag.to_owned())).map_err(Error::why)
 }
 
 /// Parses the address that a server listens on.

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use nixply_packer::request::{BuilderInput, BuilderJob};
-use nixply_packer::{Control, Packer, Store};
+use nixply_packer::{Control, Packer};
+use nixply_planning::Store;
 
 use crate::documents::read_text;
 use crate::process::stop_flag;

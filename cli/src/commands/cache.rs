@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nixply_packer::image::Imported;
-use nixply_packer::{Cache, Compared, Control, Others, Store};
+use nixply_packer::{Cache, Compared, Control, Others};
+use nixply_planning::Store;
 
 use crate::arguments::{CacheDirArgs, unless_empty, values};
 use crate::documents;

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use nixply_documents::go_json;
+use nixply_oci::Digest;
 use nixply_packer::image::oci;
-use nixply_packer::{Digest, go_json};
 use serde_json::json;
 
 use crate::documents;

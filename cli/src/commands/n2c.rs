@@ -6,14 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use nixply_packer::image::{
-    History, ImageConfig, LINUX, Platform, Processor, ZERO_TIME, canonical_time, doubts, import, read_layers,
-    write_layers,
-};
+use nixply_documents::document;
+use nixply_oci::{History, ImageConfig, LINUX, Platform, Processor, ZERO_TIME, canonical_time, doubts};
+use nixply_packer::image::{import, read_layers, write_layers};
 use nixply_packer::request::{LayerPlan, Packing};
-use nixply_packer::{
-    Closure, Codec, Control, GoPermPath, ImageSpec, Layer, Packer, PermPath, PlannedPath, RewritePath, Store,
-    StorePath, Strategy, document, plan,
+use nixply_packer::{Codec, Control, ImageSpec, Layer, Packer};
+use nixply_planning::{
+    Closure, GoPermPath, PermPath, PlannedPath, RewritePath, Store, StorePath, Strategy, plan,
 };
 use serde::de::DeserializeOwned;
 

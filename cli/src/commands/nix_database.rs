@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use nixply_packer::{Closure, Store};
+use nixply_planning::{Closure, Store};
 
 use crate::arguments::{unless_empty, values};
 use crate::documents;

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use nixply_oci::Digest;
+use nixply_packer::FleetRequest;
 use nixply_packer::request::{ImagePlan, PlannedLayer};
-use nixply_packer::{Closure, Digest, FleetRequest, PlannedPath};
+use nixply_planning::{Closure, PlannedPath};
 use serde_json::{Value, json};
 
 use crate::arguments::{LayeringArgs, RequestArgs, StoreArgs};

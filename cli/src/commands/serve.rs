@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use nixply_packer::{Cache, Store};
+use nixply_packer::Cache;
+use nixply_planning::Store;
 use nixply_registry::server::{Compression, Counts, Image, Options, Readers};
 use tempfile::TempDir;
 
 use crate::arguments::{CacheArgs, StoreArgs, Verbosity, values};
-use crate::diagnosis;
 use crate::documents::{LayerFiles, SpecFile};
 use crate::failure::{Hint, hinted, misused};
 use crate::output::print;
 use crate::process::TerminationSignals;
-use crate::serving;
 use crate::terminal::{self, human, say};
+use crate::{diagnosis, serving};
 
 /// Serve images as a registry on this machine until interrupted
 ///

@@ -5,8 +5,8 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use nixply_packer::given;
-use nixply_packer::plan::Lock;
+use nixply_files::given;
+use nixply_planning::plan::Lock;
 
 use crate::{output, process};
 

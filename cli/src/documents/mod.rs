@@ -9,7 +9,10 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::{Context, Error, Result, anyhow};
-use nixply_packer::{Closure, FleetRequest, ImageRequest, ImageSpec, Store, document, given, open, wording};
+use nixply_documents::{document, wording};
+use nixply_files::{given, open};
+use nixply_packer::{FleetRequest, ImageRequest, ImageSpec};
+use nixply_planning::{Closure, Store};
 use serde_json::Value;
 
 use self::kind::{Kind, format_of, is_installable, is_nix};
@@ -75,7 +78,11 @@ pub(crate) fn spec_or_request(path: &Path) -> Result<SpecOrRequest> {
     read().map_err(|error| explained(error.into(), &text, path, Kind::Spec))
 }
 
-fn read<T>(path: &Path, wanted: Kind, read: impl Fn(&str, &str) -> nixply_packer::Result<T>) -> Result<T> {
+fn read<T, E: Into<anyhow::Error>>(
+    path: &Path,
+    wanted: Kind,
+    read: impl Fn(&str, &str) -> Result<T, E>,
+) -> Result<T> {
     let text = text(path, wanted)?;
     read(&text, &name_of(path)).map_err(|error| explained(error.into(), &text, path, wanted))
 }

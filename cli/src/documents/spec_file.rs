@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use nixply_packer::{ImageSpec, Store};
+use nixply_packer::ImageSpec;
+use nixply_planning::Store;
 
 use super::kind::Kind;
 

@@ -3,7 +3,7 @@
 mod markdown;
 mod text;
 
-use nixply_packer::wording;
+use nixply_documents::wording;
 
 /// Output format of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -5,8 +5,7 @@ use std::io;
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
-
-use nixply_packer::wording;
+use nixply_documents::wording;
 
 use super::pass;
 

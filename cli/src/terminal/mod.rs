@@ -15,7 +15,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use indicatif::MultiProgress;
-use nixply_packer::{Error, wording};
+use nixply_documents::wording;
+use nixply_packer::Error;
 
 pub(crate) use self::bars::Bars;
 pub(crate) use self::counting::Counting;

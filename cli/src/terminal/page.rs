@@ -1,6 +1,6 @@
 //! Text for people on standard output.
 
-use nixply_packer::wording;
+use nixply_documents::wording;
 
 /// Lines of text. Escapes control characters and line breaks in inserted values.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use nixply_packer::Digest;
+use nixply_oci::Digest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nixply_packer::Digest;
+use nixply_oci::Digest;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 pub(crate) const NAMES: [&str; 2] = ["a", "b"];

@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use nixply_packer::Digest;
+use nixply_oci::Digest;
 use serde_json::json;
 use tempfile::TempDir;
 

@@ -31,8 +31,8 @@ fn an_image_comes_back_typed_and_observed() {
     assert_eq!(spec.arch, "amd64");
     assert_eq!(outcome.references, [PATH]);
     assert_eq!(outcome.name, "thing", "registries take lower case");
-    let manifest = nixply_packer::go_json::compact(&oci::manifest_of(&spec));
-    assert_eq!(outcome.manifest, nixply_packer::Digest::of(&manifest).to_string());
+    let manifest = nixply_documents::go_json::compact(&oci::manifest_of(&spec));
+    assert_eq!(outcome.manifest, nixply_oci::Digest::of(&manifest).to_string());
     let size = spec.layers[0].size;
     assert_eq!(
         outcome.log,

@@ -7,8 +7,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
+use nixply_files::{open, owner};
+
 use crate::error::{Error, Result};
-use crate::{open, owner};
 
 /// Name of the file that shares a cache. Its content does not matter.
 const SHARED: &str = "shared";

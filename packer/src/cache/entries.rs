@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use nixply_documents::go_json;
+use nixply_files::{open, scratch};
+use nixply_oci::DiffId;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
@@ -15,11 +18,7 @@ use super::access::{self, Trust};
 use super::kind::Kind;
 use super::written::Written;
 use crate::compress::FORMAT_VERSION;
-use crate::digest::DiffId;
 use crate::error::{Error, Result};
-use crate::go_json;
-use crate::open;
-use crate::scratch;
 
 /// Entries in a directory.
 #[derive(Debug, Clone)]
@@ -153,7 +152,7 @@ impl Cache {
         let failed = |error| Error::io("create folder", folder, error);
         let access = access::of(&self.folder).map_err(failed)?;
         access.make(folder).map_err(failed)?;
-        scratch::file_with(folder, access.file_mode())
+        Ok(scratch::file_with(folder, access.file_mode())?)
     }
 
     /// Returns the cache's own directory, then the shared ones, each with the users whose entries count there.

@@ -5,6 +5,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use nixply_documents::go_json;
+use nixply_files::scratch;
 use serde_json::Value;
 
 use super::access::{self, Trust};
@@ -12,8 +14,6 @@ use super::entries::{self, Cache, Document};
 use super::kind::Kind;
 use super::segments;
 use crate::error::{Error, Result};
-use crate::go_json;
-use crate::scratch;
 
 /// Entries of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

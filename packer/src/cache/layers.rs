@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 
+use nixply_documents::wording::quoted;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::entries::{self, Cache};
@@ -10,7 +11,6 @@ use super::kind::Kind;
 use super::segments::SegmentKey;
 use crate::error::{Error, Result};
 use crate::layer::PackedLayer;
-use crate::wording::quoted;
 
 /// Key of a packed layer: a hash of its segments' keys, in the order of its tar stream. Written as 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

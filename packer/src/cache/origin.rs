@@ -1,11 +1,10 @@
 //! The store paths that a segment is made from. The segment's file stores them after the frames.
 
+use nixply_planning::{PathOptions, PlannedPath, StorePath};
 use serde::{Deserialize, Serialize};
 
 use super::segments::SegmentKey;
 use crate::compress::Codec;
-use crate::layer::{PathOptions, PlannedPath};
-use crate::store_path::StorePath;
 
 /// Input of a segment: everything that its key is a hash of. It makes it possible to compare the segment with the store.
 #[derive(Debug, Serialize, Deserialize)]

@@ -15,6 +15,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nixply_documents::go_json;
+use nixply_files::scratch;
+use nixply_planning::{PathInfo, PathOptions, nar_hash};
 use tempfile::NamedTempFile;
 
 use super::access::Trust;
@@ -22,13 +25,8 @@ use super::entries::{self, Cache};
 use super::kind::Kind;
 use super::origin::Origin;
 use super::written::Written;
-use crate::closure::PathInfo;
 use crate::compress::{Codec, FRAME_BYTES};
 use crate::error::Result;
-use crate::go_json;
-use crate::layer::PathOptions;
-use crate::nar_hash;
-use crate::scratch;
 
 const MAGIC: &[u8; 8] = b"nixply\0\x02";
 const FORMER_MAGIC: &[u8; 8] = b"nixply\0\x01";
@@ -349,8 +347,9 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
+    use nixply_planning::StorePath;
+
     use super::*;
-    use crate::store_path::StorePath;
 
     fn segment(path: &str, nar_hash: &str, options: Option<&PathOptions>, codec: &str) -> SegmentKey {
         SegmentKey::new([(path, nar_hash, options)], codec.parse().unwrap())
@@ -383,13 +382,14 @@ mod tests {
     fn compressed_size_finds_segments_without_rules() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(folder.path());
+        let path = StorePath::parse("/nix/store/00000000000000000000000000000000-a").unwrap();
         let info = |nar_hash: &str| PathInfo {
-            path: StorePath::named("a"),
+            path: path.clone(),
             references: Vec::new(),
             nar_hash: nar_hash.into(),
             nar_size: 30,
         };
-        let key = segment(StorePath::named("a").as_str(), &nar_hash::canonical("h"), None, "zstd");
+        let key = segment(path.as_str(), &nar_hash::canonical("h"), None, "zstd");
         let writer = cache.new_segment(&key, &origin()).unwrap();
         writer.add(10, b"first").unwrap().add(20, b"second").unwrap().finish().unwrap();
         let size = |nar_hash, codec: &str| cache.compressed_size(&info(nar_hash), codec.parse().unwrap());

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use nixply_files::file_lock::{self, Locked};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::access;
-use crate::file_lock::{self, Locked};
 
 /// Age up to which the file counts: processes that are killed add nothing to it.
 const BELIEVED: Duration = Duration::from_secs(24 * 3600);

@@ -5,17 +5,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
+use nixply_files::scratch;
+use nixply_oci::{DiffId, Digest};
+use nixply_planning::Store;
 use sha2::{Digest as _, Sha256};
 use zstd_safe::{DCtx, InBuffer, OutBuffer};
 
 use super::layer_file::LayerFile;
 use super::spec::{ImageSpec, Layer};
-use crate::closure::Store;
 use crate::compress::{Codec, Compressor, FRAME_BYTES};
 use crate::control::Control;
-use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
-use crate::scratch;
 
 /// Opens a layer's file and returns its tar stream. The file's first bytes determine the codec: media types of other tools
 /// are sometimes wrong, and engines also look at the bytes.

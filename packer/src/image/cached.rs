@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use nixply_planning::{Closure, PlannedPath, Store, StorePath, nar_hash};
+
 use super::spec::{ImageSpec, Layer};
 use crate::cache::Cache;
-use crate::closure::{Closure, Store};
 use crate::error::Result;
-use crate::layer::{PackedLayer, PlannedPath};
+use crate::layer::PackedLayer;
 use crate::layer_path::LayerPath;
-use crate::nar_hash;
 use crate::pack::{Packer, Recorded};
-use crate::store_path::StorePath;
 
 /// Result of [`Cache::import`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -6,19 +6,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use nixply_documents::go_json::null_is_default;
+use nixply_documents::{document, wording};
+use nixply_files::open;
+use nixply_oci::{DiffId, Digest, History, ImageConfig, Platform};
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::config::ImageConfig;
 use super::index::{is_layout, tag_of};
-use super::oci;
-use super::platform::Platform;
-use super::spec::{History, ImageSpec, Layer};
-use crate::digest::{DiffId, Digest};
+use super::spec::{ImageSpec, Layer};
 use crate::error::{Error, Result};
-use crate::go_json::null_is_default;
-use crate::{document, open, wording};
 
 /// Maximum size of a manifest, index or config, in bytes. No real one is that large.
 const MOST_BYTES: u64 = 64 << 20;
@@ -227,7 +225,7 @@ fn manifest(
 }
 
 /// Media types of an image's config, OCI's and Docker's.
-const CONFIGS: [&str; 2] = [oci::CONFIG, "application/vnd.docker.container.image.v1+json"];
+const CONFIGS: [&str; 2] = [nixply_oci::CONFIG, "application/vnd.docker.container.image.v1+json"];
 
 /// Returns the digest of the manifest for `wanted` in an index, or of the only manifest.
 fn choose(index: &Value, file: &Path, wanted: Option<&Platform>) -> Result<Digest> {
@@ -328,7 +326,7 @@ fn read<T: for<'de> Deserialize<'de>>(file: &Path, what: &str, expected: Option<
     let failed = |source| Error::unreadable(what, file, source);
     let text = open::text(open::linked(file).map_err(failed)?, MOST_BYTES).map_err(failed)?;
     check_digest(file, expected, Digest::of(text.as_bytes()))?;
-    document::read(&text, &file.display().to_string())
+    Ok(document::read(&text, &file.display().to_string())?)
 }
 
 fn check_digest(file: &Path, expected: Option<&Digest>, found: Digest) -> Result<()> {
@@ -368,7 +366,7 @@ fn check_blob(file: &Path, layer: &Blob, at: usize) -> Result<()> {
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(value: Value, file: &Path, place: &str) -> Result<T> {
-    document::fill_at(value, &file.display().to_string(), place)
+    Ok(document::fill_at(value, &file.display().to_string(), place)?)
 }
 
 #[cfg(test)]

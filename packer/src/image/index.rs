@@ -5,17 +5,15 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use nixply_documents::{document, go_json};
+use nixply_files::open;
+use nixply_oci::{Descriptor, Platform};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::oci::{self, Descriptor};
-use super::platform::Platform;
-use crate::document;
 use crate::error::{Error, Result};
-use crate::go_json;
-use crate::open;
 
 /// Annotation that holds an entry's tag.
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -60,7 +58,7 @@ impl Index {
     pub(super) fn read(dir: &Path) -> Result<Self> {
         let text = match read_text(dir, "index.json")? {
             Some(text) => text,
-            None => json!({ "schemaVersion": 2, "mediaType": oci::INDEX, ENTRIES: [] }).to_string(),
+            None => json!({ "schemaVersion": 2, "mediaType": nixply_oci::INDEX, ENTRIES: [] }).to_string(),
         };
         let index = object(dir, "index.json", &text)?;
         let wrong = |why: String| Error::invalid(dir.join("index.json").display().to_string(), why);
@@ -222,7 +220,7 @@ mod tests {
     fn added(index: &str) -> String {
         let dir = layout(&layout_file(), index);
         let mut index = Index::read(dir.path()).unwrap();
-        index.set("new", Descriptor::of(oci::MANIFEST, b"{}"), &Platform::from_short("amd64"));
+        index.set("new", Descriptor::of(nixply_oci::MANIFEST, b"{}"), &Platform::from_short("amd64"));
         String::from_utf8(index.bytes()).unwrap()
     }
 

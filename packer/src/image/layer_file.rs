@@ -7,9 +7,10 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::closure::Store;
+use nixply_files::open;
+use nixply_planning::Store;
+
 use crate::error::{Error, Result};
-use crate::open;
 
 /// An open regular file.
 #[derive(Debug)]

@@ -8,24 +8,25 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nixply_documents::go_json;
+use nixply_files::file_lock::{self, Locked};
+use nixply_files::{open, scratch};
+use nixply_oci::reference::check_tag;
+use nixply_oci::{Descriptor, Digest};
+use nixply_planning::Store;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use super::blob;
 use super::index::{self, Index};
 use super::layer_file::LayerFile;
-use super::oci::{self, Descriptor};
-use super::reference::check_tag;
+use super::oci;
 use super::spec::{ImageSpec, Layer};
-use crate::closure::Store;
 use crate::compress::Codec;
 use crate::control::Control;
-use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::file_lock::{self, Locked};
 use crate::layer::PackedLayer;
 use crate::pack::{BlobSink, BlobWriter, Packer, Recorded};
-use crate::{go_json, open, scratch};
 
 /// Files and directories in a layout.
 const CONTENT: [&str; 3] = ["oci-layout", "index.json", "blobs"];
@@ -157,7 +158,7 @@ fn end(
         return Err(Error::invalid(format!("output folder {}", blobs.display()), why));
     }
     let mut index = Index::read(dir)?;
-    index.set(tag, Descriptor::of(oci::MANIFEST, &manifest), &spec.platform());
+    index.set(tag, Descriptor::of(nixply_oci::MANIFEST, &manifest), &spec.platform());
     put_over(&dir.join("index.json"), &index.bytes())?;
     Ok(Written { manifest: manifest_digest, config: config_digest, layers })
 }
@@ -278,7 +279,7 @@ impl BlobWriter for LayoutBlob {
     }
 
     fn finish(self: Box<Self>, packed: &PackedLayer) -> Result<()> {
-        scratch::keep(self.file, &self.blobs.join(packed.digest.hex()))
+        Ok(scratch::keep(self.file, &self.blobs.join(packed.digest.hex()))?)
     }
 }
 
@@ -336,12 +337,12 @@ fn put_over(path: &Path, bytes: &[u8]) -> Result<()> {
     if let Ok(metadata) = fs::metadata(&place) {
         file.as_file().set_permissions(metadata.permissions()).map_err(failed)?;
     }
-    scratch::keep(file, &place)
+    Ok(scratch::keep(file, &place)?)
 }
 
 /// Writes a small file atomically.
 fn put(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let mut file = scratch::file(dir)?;
     file.write_all(bytes).map_err(|source| Error::io("write file", dir.join(name), source))?;
-    scratch::keep(file, &dir.join(name))
+    Ok(scratch::keep(file, &dir.join(name))?)
 }

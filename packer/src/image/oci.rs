@@ -1,69 +1,11 @@
 //! The OCI documents made from a spec: the config, whose digest is the image ID, and the manifest. Both have the same bytes
 //! as those from nix2container's transport, so both tools make the same image ID.
 
-use std::collections::BTreeMap;
+use nixply_documents::go_json;
+use nixply_oci::{CONFIG, Descriptor, DiffId, History, ImageConfig, MANIFEST, Manifest, Platform};
+use serde::Serialize;
 
-use serde::{Deserialize, Serialize};
-
-use super::config::ImageConfig;
-use super::platform::Platform;
-use super::spec::{History, ImageSpec, Layer};
-use crate::digest::{DiffId, Digest};
-use crate::go_json;
-use crate::go_json::null_is_default;
-
-/// OCI image-spec, "image manifest".
-pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// OCI image-spec, "image configuration".
-pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-/// OCI image-spec, "image index".
-pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-
-/// A reference to a blob.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Descriptor {
-    /// Media type of the blob.
-    pub media_type: String,
-    /// Digest of the blob, which is also its name.
-    pub digest: Digest,
-    /// Size in bytes.
-    pub size: u64,
-    /// Annotations, such as the tag in a layout's index.
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
-}
-
-impl Descriptor {
-    /// Describes `bytes`.
-    pub fn of(media_type: &str, bytes: &[u8]) -> Self {
-        Self::new(media_type, Digest::of(bytes), bytes.len() as u64)
-    }
-
-    /// Describes a blob whose digest and size are known.
-    pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
-        Self { media_type: media_type.into(), digest, size, annotations: BTreeMap::new() }
-    }
-}
-
-/// The image manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Manifest {
-    /// Version of the schema: always 2.
-    pub schema_version: u32,
-    /// Media type: [`MANIFEST`].
-    #[serde(default)]
-    pub media_type: String,
-    /// The config blob.
-    pub config: Descriptor,
-    /// The layers' blobs from the bottom up.
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub layers: Vec<Descriptor>,
-    /// Annotations of the image.
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
-}
+use super::spec::{ImageSpec, Layer};
 
 /// Returns the config blob of `spec`.
 pub fn config(spec: &ImageSpec) -> Vec<u8> {
@@ -120,6 +62,8 @@ pub fn manifest_of(spec: &ImageSpec) -> Manifest {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     /// nix2container's TestGetV1Image (G10).

@@ -290,8 +290,9 @@ mod tests {
     use std::io::Write;
     use std::sync::atomic::AtomicBool;
 
+    use nixply_planning::Store;
+
     use super::*;
-    use crate::closure::Store;
 
     /// Returns a layer with these entries: `name/`, `name -> target`, or a file.
     fn layer(entries: &[&str]) -> tempfile::NamedTempFile {

@@ -8,23 +8,21 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::AtomicBool;
 
+use nixply_documents::go_json;
+use nixply_oci::{History, ImageConfig};
+use nixply_planning::plan::Plan;
+use nixply_planning::{PathOptions, Perm, PlannedPath, RewritePath, Store, StorePath};
 use sha2::Sha256;
 
 use self::trees::Tree;
-use super::config::ImageConfig;
 use super::layout;
-use super::spec::{History, ImageSpec, Layer};
-use crate::closure::Store;
+use super::spec::{ImageSpec, Layer};
 use crate::compress::Codec;
 use crate::control::Control;
 use crate::error::Error;
-use crate::go_json;
-use crate::layer::{PathOptions, Perm, Plan, PlannedPath};
 use crate::layer_path::LayerPath;
 use crate::pack::Packer;
 use crate::request::LayerPlan;
-use crate::rules::RewritePath;
-use crate::store_path::StorePath;
 
 fn pack(plan: Plan, store: &Store, threads: usize, history: &History) -> Result<Vec<Layer>, Error> {
     let stop = AtomicBool::new(false);

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use nixply_planning::Store;
+
 use super::pieces::Pieces;
 use crate::cache::{Cache, Compared, SegmentReader, SegmentWriter, Stored};
-use crate::closure::Store;
 use crate::compress::{Decompressor, FRAME_BYTES};
 use crate::control::Control;
 use crate::cpu_permits::CpuPermits;

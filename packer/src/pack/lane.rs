@@ -11,15 +11,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
+use nixply_oci::{DiffId, Digest};
 use sha2::{Digest as _, Sha256};
 
 use super::job::{Job, Shared};
 use super::output::Output;
 use super::source::{Frame, Source, Wanted};
 use super::states::{Hashed, Worth, put_states, resume};
-
 use crate::compress::Codec;
-use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 use crate::layer::PackedLayer;
 
@@ -110,9 +109,7 @@ pub(super) fn pack(
                 cache.forget_unchecked_states(chains.iter().map(|(_, chain)| *chain));
             }
             // Either the packed bytes are wrong, or the known digests are: no later build may use either.
-            Err(error)
-                if !matches!(error, Error::Io { .. } | Error::DiskFull { .. } | Error::Interrupted) =>
-            {
+            Err(error) if !error.is_io() && !matches!(error, Error::Interrupted) => {
                 (0..job.pieces.len())
                     .filter_map(|at| job.pieces.key(at))
                     .for_each(|key| cache.forget_segment(key));

@@ -4,7 +4,6 @@ use super::job::Job;
 use super::sink::BlobWriter;
 use super::source::Frame;
 use super::states::Hashed;
-
 use crate::cache::{Cache, SegmentWriter};
 use crate::compress::Codec;
 use crate::error::Result;

@@ -4,6 +4,8 @@ use std::num::NonZero;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
 
+use nixply_oci::DiffId;
+
 use super::cached::CachedBlob;
 use super::job::{Job, Shared};
 use super::pieces::Pieces;
@@ -13,7 +15,6 @@ use crate::cache::{Cache, LayerKey};
 use crate::compress::{Codec, Compressor};
 use crate::control::Control;
 use crate::cpu_permits::CpuPermits;
-use crate::digest::DiffId;
 use crate::error::Result;
 use crate::layer::PackedLayer;
 use crate::layer_path::LayerPath;

@@ -1,9 +1,11 @@
 //! Layers as recorded in a spec.
 
+use nixply_planning::PlannedPath;
+
 use crate::cache::LayerKey;
 use crate::compress::Codec;
 use crate::error::{Error, Result};
-use crate::layer::{PackedLayer, PlannedPath};
+use crate::layer::PackedLayer;
 
 /// A layer as recorded in a spec. Packing compares its result with it.
 #[derive(Debug, Clone, Copy)]

@@ -8,22 +8,17 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use bytesize::ByteSize;
+use nixply_files::open;
+use nixply_oci::{DiffId, LINUX, Processor};
+use nixply_planning::{Closure, PlannedPath, RewritePath, Store, StorePath, Strategy};
 
 use super::layer::{LayerRequest, PlannedLayer};
-use crate::closure::{Closure, Store};
 use crate::control::Control;
-use crate::digest::DiffId;
 use crate::error::{Error, Result, some};
 use crate::image::layer_file::LayerFile;
-use crate::image::platform::{LINUX, Processor};
 use crate::image::spec::{ImageSpec, Layer};
 use crate::image::tree::{Node, Tree, split};
-use crate::layer::PlannedPath;
-use crate::open;
 use crate::pack::Packer;
-use crate::plan::Strategy;
-use crate::rules::RewritePath;
-use crate::store_path::StorePath;
 
 /// Depth to which the copies at the root of a base image made by nixply are searched for links.
 const MOST_DEPTH: usize = 3;
@@ -40,7 +35,7 @@ impl Base {
     pub(super) fn read(path: &str, store: &Store) -> Result<Self> {
         let file = store.real_file(path);
         let failed = |source| Error::unreadable("fromImage (the base image's spec)", &file, source);
-        let json = open::store_text(store, &file).map_err(failed)?;
+        let json = open::store_text(&store.real_dir, &file).map_err(failed)?;
         let name = format!("fromImage {path}");
         Ok(Self { spec: ImageSpec::read(&json, &name)?, name })
     }

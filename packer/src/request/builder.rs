@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use nixply_documents::{document, go_json};
+use nixply_files::open;
+use nixply_planning::{Closure, Store, StorePath};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -11,12 +14,9 @@ use super::fleet::FleetRequest;
 use super::image::ImageRequest;
 use super::nix_database::NixDatabaseRequest;
 use super::pack::LayersRequest;
-use crate::closure::{Closure, Store};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::pack::Packer;
-use crate::store_path::StorePath;
-use crate::{document, go_json, open};
 
 /// Input of the builder frontend: a derivation's structured attributes.
 ///
@@ -80,7 +80,7 @@ pub struct PackingJob {
 impl BuilderInput {
     /// Reads `.attrs.json`.
     pub fn from_attrs(json: &str) -> Result<Self> {
-        document::read(json, "structured attributes")
+        Ok(document::read(json, "structured attributes")?)
     }
 
     /// Returns the job of the derivation.
@@ -150,7 +150,7 @@ impl RequestInput {
         let read = |file: &str| {
             let path = store.check(file)?;
             let real = store.real_path(&path);
-            let text = open::store_text(store, &real)
+            let text = open::store_text(&store.real_dir, &real)
                 .map_err(|source| Error::io("read the config", &real, source))?;
             let content = document::parse(&text, file)?;
             let named = closure.get(&path).map(|info| &info.references[..]).unwrap_or_default();

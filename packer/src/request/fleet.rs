@@ -3,6 +3,10 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use nixply_documents::document;
+use nixply_documents::wording::quoted;
+use nixply_planning::plan::{LayerAssigner, Lock, Member, Plan, Stop, lock_names, plan_fleet_until};
+use nixply_planning::{Closure, PlannedPath, Store};
 use serde_json::Value;
 
 use super::image::ImageRequest;
@@ -10,19 +14,14 @@ use super::inputs::read_lock;
 use super::layer::LayerPlan;
 use super::pack::Packing;
 use super::plan::{BuiltImage, ImagePlan};
-use crate::closure::{Closure, Store};
 use crate::compress::Codec;
-use crate::control::{Control, Stop};
-use crate::document;
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::image::spec::Layer;
-use crate::layer::{Plan, PlannedPath};
 use crate::pack::Packer;
-use crate::plan::{LayerAssigner, Lock, Member, lock_names, plan_fleet_until};
-use crate::wording::quoted;
 
 /// Several images. Their common paths are in shared layers, within each image's limit: see
-/// [`Strategy::MinChurn`](crate::plan::Strategy::MinChurn). Images with another strategy are planned by themselves.
+/// [`Strategy::MinChurn`](nixply_planning::plan::Strategy::MinChurn). Images with another strategy are planned by themselves.
 #[derive(Debug, Clone)]
 pub struct FleetRequest {
     images: BTreeMap<String, ImageRequest>,
@@ -97,7 +96,7 @@ impl FleetRequest {
             let why = "it requires an image with strategy \"min-churn\", and no image here uses it";
             return Err(Error::invalid("lock file", why));
         }
-        Lock::update(former, &members(&records))
+        Ok(Lock::update(former, &members(&records))?)
     }
 
     /// Plans all images. This reads no store path except base images' specs and the lock file. The result is by key.
@@ -238,7 +237,7 @@ fn members(records: &[Record]) -> Vec<Member<'_>> {
 struct Recorder(RefCell<Vec<Record>>);
 
 impl LayerAssigner for Recorder {
-    fn assign(&self, member: &Member<'_>, _stop: Stop<'_>) -> Result<Plan> {
+    fn assign(&self, member: &Member<'_>, _stop: Stop<'_>) -> nixply_planning::Result<Plan> {
         self.0.borrow_mut().push(Record {
             name: member.name.to_owned(),
             closure: member.closure.clone(),
@@ -254,15 +253,16 @@ impl LayerAssigner for Recorder {
 struct Made(HashMap<String, Plan>);
 
 impl LayerAssigner for Made {
-    fn assign(&self, member: &Member<'_>, _stop: Stop<'_>) -> Result<Plan> {
+    fn assign(&self, member: &Member<'_>, _stop: Stop<'_>) -> nixply_planning::Result<Plan> {
         Ok(self.0[member.name].clone())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use nixply_planning::PathInfo;
+
     use super::*;
-    use crate::closure::PathInfo;
 
     fn error(json: &str) -> String {
         FleetRequest::from_json(json, "fleet.json").unwrap_err().to_string()

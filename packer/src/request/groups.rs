@@ -5,18 +5,17 @@ mod description;
 use std::borrow::Cow;
 
 use bytesize::ByteSize;
+use nixply_documents::argument::Kind;
+use nixply_documents::wording;
+use nixply_planning::Strategy;
+use nixply_planning::plan::explicit::{Group, Item, NamePattern, Split};
+use nixply_planning::{Store, StorePath};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde_json::{Map, Value};
 
 use super::inputs::checked_path;
-use crate::argument::Kind;
-use crate::closure::Store;
 use crate::error::{Error, Result};
-use crate::plan::Strategy;
-use crate::plan::explicit::{Group, Item, NamePattern, Split};
-use crate::store_path::StorePath;
-use crate::wording;
 
 /// Checks that strategy, groups and lock file fit together. `place` is the layer's place, for messages.
 pub(super) fn check_grouping(

@@ -3,6 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use nixply_documents::argument::{Config, Count, Indices, Kind, Optional, Plain, Root, Roots, Word};
+use nixply_documents::{document, go_json};
+use nixply_oci::{
+    Healthcheck, HealthcheckRequest, ImageConfig, Processor, ZERO_TIME, canonical_time, reference,
+};
+use nixply_planning::Strategy;
+use nixply_planning::{PermPath, Store, StorePath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,19 +18,8 @@ use super::groups::{Groups, check_grouping};
 use super::layer::{LayerRequest, check_perms};
 use super::nix_database::NixDatabase;
 use super::schema::{self, without_nulls};
-use crate::argument::{Config, Count, Indices, Kind, Optional, Plain, Root, Roots, Word};
-use crate::closure::Store;
 use crate::compress::Codec;
 use crate::error::Result;
-use crate::image::config::ImageConfig;
-use crate::image::healthcheck::{self, Healthcheck};
-use crate::image::platform::Processor;
-use crate::image::reference;
-use crate::image::spec::{ZERO_TIME, canonical_time};
-use crate::plan::Strategy;
-use crate::rules::PermPath;
-use crate::store_path::StorePath;
-use crate::{document, go_json};
 
 /// Default of `layerLimit`: the limit of overlay file systems in Docker and containerd.
 const LAYER_LIMIT: usize = 127;
@@ -245,7 +241,7 @@ pub struct ImageRequest {
     /// };
     /// ```
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "healthcheck::Request", extend("x-nixply-container-option" = true))]
+    #[schemars(with = "HealthcheckRequest", extend("x-nixply-container-option" = true))]
     pub healthcheck: Option<Value>,
 
     /// The Nix database for a Nix inside the image. The content of `path` is at the image's root, in a layer above all
@@ -344,11 +340,11 @@ impl ImageRequest {
 
     /// Returns the image's processor.
     pub(super) fn processor(&self) -> Result<Processor> {
-        match (&self.arch, &self.system) {
-            (Some(arch), _) => Processor::from_arch(arch),
-            (None, Some(system)) => Processor::of_system(system),
-            (None, None) => Processor::of_this_machine(),
-        }
+        Ok(match (&self.arch, &self.system) {
+            (Some(arch), _) => Processor::from_arch(arch)?,
+            (None, Some(system)) => Processor::of_system(system)?,
+            (None, None) => Processor::of_this_machine()?,
+        })
     }
 
     /// Returns all text of the config that may name store paths.

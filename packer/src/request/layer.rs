@@ -2,26 +2,26 @@
 
 use std::collections::HashSet;
 
+use nixply_documents::argument::{
+    Count, Indices, Kind, MOST_ID, Mentions, Optional, Plain, Root, Roots, Word,
+};
+use nixply_documents::wording::quoted;
+use nixply_files::open;
+use nixply_oci::{History, canonical_time};
+use nixply_planning::plan::explicit::{self, Group};
+use nixply_planning::plan::{self, LayerAssigner, Stop, lock_names};
+use nixply_planning::{Closure, PermPath, PlannedPath, RewritePath, Store, StorePath, Strategy};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::groups::{self, Groups, check_grouping};
 use super::inputs::{checked, read_lock};
-use crate::argument::{Count, Indices, Kind, MOST_ID, Mentions, Optional, Plain, Root, Roots, Word};
 use crate::cache::LayerKey;
-use crate::closure::{Closure, Store};
 use crate::compress::Codec;
-use crate::control::Stop;
 use crate::error::{Error, Result};
-use crate::image::spec::{self, History, Layer, canonical_time};
-use crate::layer::{PackedLayer, PlannedPath};
-use crate::open;
-use crate::plan::explicit::Group;
-use crate::plan::{self, LayerAssigner, Strategy, explicit, lock_names};
-use crate::rules::{PermPath, RewritePath};
-use crate::store_path::StorePath;
-use crate::wording::quoted;
+use crate::image::spec::{self, Layer};
+use crate::layer::PackedLayer;
 
 /// Name of the file with the layers, in a directory of packed layers.
 pub const LAYERS_FILE: &str = "layers.json";
@@ -403,6 +403,6 @@ pub(super) fn read_prebuilt(folder: &str, place: &str, store: &Store) -> Result<
     let folder = store.check(folder).map_err(|error| Error::invalid(place, error))?;
     let file = store.real_path(&folder).join(LAYERS_FILE);
     let failed = |source| Error::unreadable(format!("{place} (layers)"), &file, source);
-    let json = open::store_text(store, &file).map_err(failed)?;
+    let json = open::store_text(&store.real_dir, &file).map_err(failed)?;
     spec::read_layers(&json, &file.display().to_string())
 }

@@ -1,7 +1,7 @@
 //! The request: the input of the packer, from every frontend (plugin, derivation, CLI). The same request and closure produce
 //! the same bytes in all frontends.
 //!
-//! [`image`] and [`layer`] declare the arguments, [`argument`](crate::argument) their kinds. [`schema`] describes them to editors, the
+//! [`image`] and [`layer`] declare the arguments, [`argument`](nixply_documents::argument) their kinds. [`schema`] describes them to editors, the
 //! documentation and the plugin. [`plan`] turns a request into an image.
 
 mod base;
@@ -17,8 +17,6 @@ mod plan;
 pub mod schema;
 
 pub use self::builder::{BuilderInput, BuilderJob};
-pub(crate) use self::image::ImageRequest;
-pub(crate) use self::inputs::references;
 pub use self::layer::{LAYERS_FILE, LayerPlan, PlannedLayer};
 pub use self::pack::Packing;
 pub use self::plan::{BuiltImage, ImagePlan};

@@ -2,18 +2,15 @@
 
 use std::collections::HashSet;
 
+use nixply_documents::argument::{Id, Kind, Root};
+use nixply_planning::plan::Stop;
+use nixply_planning::{Closure, PathInfo, Perm, PermPath, PlannedPath, Store, StorePath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::inputs::checked;
 use super::layer::{Below, LayerContext, LayerPlan, LayerRequest};
-use crate::argument::{Id, Kind, Root};
-use crate::closure::{Closure, PathInfo, Store};
-use crate::control::Stop;
 use crate::error::Result;
-use crate::layer::{Perm, PlannedPath};
-use crate::rules::PermPath;
-use crate::store_path::StorePath;
 
 /// The database for a Nix inside the image.
 // The content of the database is at the image's root, in a layer above all others. There, its owner of `/nix` is final. Below

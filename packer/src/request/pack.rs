@@ -5,6 +5,10 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use nixply_documents::document;
+use nixply_files::scratch;
+use nixply_oci::Digest;
+use nixply_planning::{Closure, PlannedPath, Store};
 use serde::Deserialize;
 use serde_json::Value;
 use tempfile::NamedTempFile;
@@ -12,16 +16,13 @@ use tempfile::NamedTempFile;
 use super::image::ImageRequest;
 use super::layer::{Below, LAYERS_FILE, LayerContext, LayerPlan, LayerRequest, read_prebuilt};
 use super::schema::{Argument, without_nulls};
-use crate::closure::{Closure, Store};
 use crate::compress::Codec;
 use crate::control::Control;
-use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::image::spec::{self, Layer};
-use crate::layer::{PackedLayer, PlannedPath};
+use crate::layer::PackedLayer;
 use crate::layer_path::LayerPath;
 use crate::pack::{BlobSink, BlobWriter, Packer};
-use crate::{document, scratch};
 
 /// Settings for packing layers, apart from their content.
 pub struct Packing<'p> {
@@ -124,7 +125,7 @@ impl BlobWriter for KeptBlob {
 
     fn finish(self: Box<Self>, packed: &PackedLayer) -> Result<()> {
         let place = KeptBlobs { folder: &self.folder, codec: self.codec }.file(packed.digest);
-        scratch::keep(self.file, &place)
+        Ok(scratch::keep(self.file, &place)?)
     }
 }
 

@@ -2,25 +2,21 @@
 
 use std::collections::HashSet;
 
+use nixply_oci::{Given, Healthcheck, ImageConfig, Processor, canonical_time, doubts};
+use nixply_planning::plan::{LayerAssigner, Lock, Stop};
+use nixply_planning::{Closure, PlannedPath, Store, StorePath};
+
 use super::base::{self, Base, paths_twice};
 use super::groups::check_grouping;
 use super::image::ImageRequest;
-use super::inputs::{checked, read_lock, references};
+use super::inputs::{checked, read_lock};
 use super::layer::{Below, LayerContext, LayerPlan, LayerRequest, PlannedLayer};
 use super::pack::Packing;
 use super::schema;
-use crate::closure::{Closure, Store};
-use crate::control::{Control, Stop};
+use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::image::config::{Given, ImageConfig};
-use crate::image::doubts::doubts;
-use crate::image::healthcheck::Healthcheck;
-use crate::image::platform::Processor;
-use crate::image::spec::{ImageSpec, Layer, canonical_time};
-use crate::layer::PlannedPath;
+use crate::image::spec::{ImageSpec, Layer};
 use crate::pack::Packer;
-use crate::plan::{LayerAssigner, Lock};
-use crate::store_path::StorePath;
 
 /// The plan of an image.
 #[derive(Debug, Clone)]
@@ -227,7 +223,7 @@ impl ImageRequest {
     fn config_paths(&self, closure: &Closure, store: &Store) -> Result<HashSet<StorePath>> {
         let roots = checked(self.config_roots.as_deref().unwrap_or_default(), "configRoots", store)?;
         let within = closure.of_roots(&roots, "config")?;
-        Ok(references(&self.config_text(), &within, store).into_iter().collect())
+        Ok(within.referred_to_by(&self.config_text(), store).into_iter().collect())
     }
 
     /// Plans and packs the image.
@@ -286,7 +282,7 @@ impl ImageRequest {
             PlannedLayer::ToPack(_) => packed.next().expect("each of them was packed"),
         }));
         let json = spec.write();
-        let references = references(&json, closure, store);
+        let references = closure.referred_to_by(&json, store);
         Ok(BuiltImage { spec, json, references, warnings })
     }
 }

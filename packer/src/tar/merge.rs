@@ -8,12 +8,13 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use nixply_planning::Ownership;
+
 use super::stream::{OpenFile, Reading};
 use crate::casehack::strip_case_hack;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::layer_path::LayerPath;
-use crate::rules::Ownership;
 use crate::store_check::StoreCheck;
 use crate::walk::{Entry, Kind, Walker};
 

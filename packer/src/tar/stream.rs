@@ -4,6 +4,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::vec;
 
+use nixply_files::open;
+use nixply_planning::{Ownership, Rules};
+
 use super::header::{BLOCK, Header, Kind as HeaderKind};
 use super::merge::{Item, Merged, merge};
 use crate::casehack::strip_case_hack;
@@ -11,8 +14,6 @@ use crate::control::Control;
 use crate::cpu_permits::CpuPermits;
 use crate::error::{Error, Result};
 use crate::layer_path::LayerPath;
-use crate::open;
-use crate::rules::{Ownership, Rules};
 use crate::store_check::StoreCheck;
 use crate::walk::{Entry, Kind, REPLACED, Walker, gone_or, replaced_or};
 

@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use nixply_oci::{DiffId, Digest};
 use nixply_packer::image::Imported;
 use nixply_packer::request::BuiltImage;
-use nixply_packer::{DiffId, Digest, ImageSpec, Layer};
+use nixply_packer::{ImageSpec, Layer};
 
 use crate::world::small;
 

@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use nixply_files::Error as FileError;
 use nixply_packer::image::layout;
 use nixply_packer::{BlobSink, BlobWriter, Cache, Control, Error, PackedLayer, Packer};
 use serde_json::json;
@@ -265,7 +266,7 @@ fn a_full_disk_elsewhere_removes_no_entry() {
             Ok(())
         }
         fn finish(self: Box<Self>, _: &PackedLayer) -> Result<(), Error> {
-            Err(Error::DiskFull { path: "blob".into(), source: std::io::ErrorKind::StorageFull.into() })
+            Err(FileError::io("write", "blob", std::io::ErrorKind::StorageFull).into())
         }
     }
     let world = small();
@@ -276,7 +277,7 @@ fn a_full_disk_elsewhere_removes_no_entry() {
         image.spec.layers.iter().map(|layer| packer.layer_paths(layer, &world.store).unwrap()).collect();
     let codec = "zstd".parse().unwrap();
     let error = packer.pack(&layers, codec, &Full, &Control::new(&stop, &())).unwrap_err();
-    assert!(matches!(error, Error::DiskFull { .. }), "{error}");
+    assert!(matches!(error, Error::File(FileError::DiskFull { .. })), "{error}");
     assert_eq!(world.entries(), before);
 }
 

@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use nixply_packer::image::layout;
 use nixply_packer::request::BuiltImage;
-use nixply_packer::{Cache, Closure, Control, Error, FRAME_BYTES, ImageRequest, Packer, PathInfo, Store};
+use nixply_packer::{Cache, Control, Error, FRAME_BYTES, ImageRequest, Packer};
+use nixply_planning::{Closure, PathInfo, Store};
 use serde_json::{Value, json};
 
 pub(crate) const CODECS: [&str; 3] = ["none", "gzip", "zstd"];

@@ -7,7 +7,7 @@ use hyper::header::{
     AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, WWW_AUTHENTICATE,
 };
 use hyper::{Request, Response, StatusCode, Uri, Version};
-use nixply_packer::Digest;
+use nixply_oci::Digest;
 
 use super::body::Body;
 use super::peer::Peer;

@@ -9,8 +9,7 @@ use hyper::header::{
     IF_NONE_MATCH, IF_RANGE, LINK, RANGE, VARY,
 };
 use hyper::{Method, Request, Response, StatusCode};
-use nixply_packer::Digest;
-use nixply_packer::image::oci;
+use nixply_oci::Digest;
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 
@@ -177,7 +176,7 @@ impl Shared {
             )
         };
         let Document { bytes, digest } = found.map_err(|error| self.failed(&error))?.ok_or_else(unknown)?;
-        let mut response = respond(StatusCode::OK, oci::MANIFEST, Body::whole(bytes));
+        let mut response = respond(StatusCode::OK, nixply_oci::MANIFEST, Body::whole(bytes));
         // The codec of a tag's layers depends on these headers.
         response.headers_mut().insert(VARY, HeaderValue::from_static("Accept, User-Agent"));
         Ok(named(response, digest, headers))
@@ -271,8 +270,8 @@ impl Shared {
 /// Answers with an empty list: no artifact refers to a manifest here. The list saves the client a look-up of
 /// the tag `sha256-...` (distribution-spec 1.1, "Listing Referrers").
 fn referrers(query: &str) -> Response<Body> {
-    let index = json!({"schemaVersion": 2, "mediaType": oci::INDEX, "manifests": []});
-    let mut response = respond(StatusCode::OK, oci::INDEX, Body::whole(index.to_string()));
+    let index = json!({"schemaVersion": 2, "mediaType": nixply_oci::INDEX, "manifests": []});
+    let mut response = respond(StatusCode::OK, nixply_oci::INDEX, Body::whole(index.to_string()));
     if query.split('&').any(|parameter| parameter.starts_with("artifactType=")) {
         response.headers_mut().insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
     }

@@ -11,9 +11,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use hyper::body::Bytes;
-use nixply_packer::Error as PackerError;
+use nixply_oci::Digest;
 use nixply_packer::image::LayerFile;
-use nixply_packer::{CachedBlob, Digest};
+use nixply_packer::{CachedBlob, Error as PackerError};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hyper::body::{Bytes, Frame, SizeHint};
-use nixply_packer::Digest;
+use nixply_oci::Digest;
 use tokio::sync::mpsc;
 
 use super::blob_source::{Source, send};

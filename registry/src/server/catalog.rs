@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hyper::body::Bytes;
-use nixply_packer::image::oci::{self, Descriptor};
-use nixply_packer::image::reference;
-use nixply_packer::{DiffId, Digest, ImageSpec, Store, go_json};
+use nixply_documents::go_json;
+use nixply_oci::{Descriptor, DiffId, Digest, reference};
+use nixply_packer::ImageSpec;
+use nixply_packer::image::oci;
+use nixply_planning::Store;
 use tokio::sync::OnceCell;
 
 use super::client_support::ClientSupport;
@@ -29,8 +31,8 @@ impl Image {
     /// Checks name and tag. The name is the repository's, without a registry's address. The server reads and
     /// publishes every path in the spec: see [`ImageSpec::check_paths`].
     pub fn new(name: &str, tag: &str, spec: ImageSpec) -> Result<Self> {
-        let name = reference::canonical_name(name)?;
-        reference::check_tag(tag)?;
+        let name = reference::canonical_name(name).map_err(nixply_packer::Error::from)?;
+        reference::check_tag(tag).map_err(nixply_packer::Error::from)?;
         if name.contains(':') {
             return Err(Error::Host(name));
         }

@@ -2,7 +2,6 @@
 
 use hyper::HeaderMap;
 use hyper::header::{ACCEPT, USER_AGENT};
-use nixply_packer::image::oci;
 
 /// The best codec that a client supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +24,7 @@ impl ClientSupport {
         let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
         // Only OCI's media types have a name for zstd layers; Docker's have none.
         let knows_oci = accepted.flat_map(|value| value.split(',')).any(|kind| {
-            kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(oci::MANIFEST))
+            kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(nixply_oci::MANIFEST))
         });
         let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if knows_oci && agent.split_whitespace().next().is_none_or(supports_zstd) {
@@ -66,10 +65,11 @@ mod tests {
     #[test]
     fn support_is_derived_from_headers() {
         let docker = "docker/20.10.24+dfsg1 go/go1.19.8 git-commit/5d6db84 kernel/6.1 os/linux arch/amd64";
-        let both = format!("application/vnd.docker.distribution.manifest.v2+json, {};q=0.5", oci::MANIFEST);
+        let both =
+            format!("application/vnd.docker.distribution.manifest.v2+json, {};q=0.5", nixply_oci::MANIFEST);
         for (accept, agent, expected) in [
-            (oci::MANIFEST, "skopeo/1.9.3", ClientSupport::Zstd),
-            (oci::MANIFEST, "", ClientSupport::Zstd),
+            (nixply_oci::MANIFEST, "skopeo/1.9.3", ClientSupport::Zstd),
+            (nixply_oci::MANIFEST, "", ClientSupport::Zstd),
             (&both, "containers/5.23.1 (github.com/containers/image)", ClientSupport::Zstd),
             (&both, docker, ClientSupport::Gzip),
             (&both, "docker/23.0.0", ClientSupport::Zstd),

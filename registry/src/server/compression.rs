@@ -68,9 +68,9 @@ mod tests {
     #[test]
     fn codec_depends_on_spec_and_client() {
         let layer = |compression: &str| Layer {
-            digest: nixply_packer::Digest::of(b""),
+            digest: nixply_oci::Digest::of(b""),
             size: 1,
-            diff_id: nixply_packer::DiffId::of(b""),
+            diff_id: nixply_oci::DiffId::of(b""),
             paths: Vec::new(),
             media_type: String::new(),
             layer_path: None,

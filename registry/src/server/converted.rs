@@ -3,9 +3,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use nixply_packer::Error as PackerError;
+use nixply_oci::Digest;
 use nixply_packer::image::blob;
-use nixply_packer::{Codec, Control, Digest, Layer};
+use nixply_packer::{Codec, Control, Error as PackerError, Layer};
 
 use super::file_blob::FileBlob;
 use super::pack_queue::PackQueue;

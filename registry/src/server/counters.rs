@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use nixply_packer::Digest;
+use nixply_oci::Digest;
 
 /// Counters of a running server.
 #[derive(Debug, Default)]

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use nixply_oci::Digest;
 use nixply_packer::image::LayerFile;
-use nixply_packer::{Digest, Store};
+use nixply_planning::Store;
 
 use super::proof::Prover;
 use crate::error::{Error, Result};

@@ -6,7 +6,8 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::body::Bytes;
-use nixply_packer::{CachedBlob, Digest};
+use nixply_oci::Digest;
+use nixply_packer::CachedBlob;
 use tokio::sync::Semaphore;
 
 /// Bytes that the server reads and sends at once.

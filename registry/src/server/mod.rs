@@ -52,19 +52,18 @@ use tokio::sync::{Semaphore, oneshot};
 
 use self::admission::Admission;
 use self::answer::Shared;
-use self::connections::{Connection, Connections, PATIENCE, WatchedStream};
-use self::pack_queue::PackQueue;
-use self::peer::Peer;
-use crate::error::{Error, Result};
-
 pub use self::catalog::Image;
 pub use self::compression::Compression;
+use self::connections::{Connection, Connections, PATIENCE, WatchedStream};
 pub use self::counters::Counts;
 pub use self::failures::Report;
 pub use self::observer::{Observer, Read};
 pub use self::options::Options;
+use self::pack_queue::PackQueue;
+use self::peer::Peer;
 pub use self::peer::peers_are_known;
 pub use self::readers::{Readers, Secret};
+use crate::error::{Error, Result};
 
 /// How long the server waits for running packings to stop. They check several times a second.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);

@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use nixply_packer::{Digest, Progress};
+use nixply_oci::Digest;
+use nixply_packer::Progress;
 
 /// A read of a layer's blob, or of a part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

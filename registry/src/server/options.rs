@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use nixply_packer::{Cache, Store};
+use nixply_packer::Cache;
+use nixply_planning::Store;
 
 use super::compression::Compression;
 use super::failures::Report;

@@ -11,8 +11,9 @@ use std::sync::{Arc, PoisonError};
 
 use nixply_packer::{
     BlobSink, BlobWriter, Cache, CachedBlob, Control, Error as PackerError, PackedLayer, Packer, Recorded,
-    Result as PackerResult, Store,
+    Result as PackerResult,
 };
+use nixply_planning::Store;
 use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use super::counters::Counters;

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex, OnceLock};
 
-use nixply_packer::{Codec, Digest, Error as PackerError, Layer, PackedLayer, Result as PackerResult};
+use nixply_oci::Digest;
+use nixply_packer::{Codec, Error as PackerError, Layer, PackedLayer, Result as PackerResult};
 
 use super::partial_blob::PartialBlob;
 use super::proof::Prover;

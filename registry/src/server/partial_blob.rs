@@ -56,13 +56,9 @@ impl PartialBlob {
 
     /// Adds bytes, which the packer passes in order from one thread at a time.
     pub(super) fn write(&self, at: u64, bytes: &[u8]) -> Result<(), Error> {
-        self.file.write_all_at(bytes, at).map_err(|source| {
-            let path = self.folder.clone();
-            match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull { path, source },
-                _ => Error::Io { action: "write a packed layer below", path, source },
-            }
-        })?;
+        self.file
+            .write_all_at(bytes, at)
+            .map_err(|source| nixply_files::Error::io("write a packed layer below", &self.folder, source))?;
         self.progress.send_modify(|progress| progress.written = at + bytes.len() as u64);
         Ok(())
     }

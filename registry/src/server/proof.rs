@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nixply_oci::Digest;
+use nixply_packer::CachedBlob;
 use nixply_packer::image::{FileState, LayerFile};
-use nixply_packer::{CachedBlob, Digest};
 use sha2::{Digest as _, Sha256};
 
 use super::failures::Failures;

@@ -8,8 +8,10 @@ mod packing;
 
 use std::fs;
 
+use nixply_documents::go_json;
+use nixply_oci::Digest;
 use nixply_packer::image::oci;
-use nixply_packer::{Control, Digest, Packer, go_json};
+use nixply_packer::{Control, Packer};
 use serde_json::json;
 
 use self::fixture::{Fixture, MANIFEST, OCI, ask, blob, get, noise};
@@ -25,7 +27,7 @@ fn layers_with_recorded_digests_are_packed_only_when_read() {
         let manifest = get(&server, MANIFEST);
         let expected = go_json::compact(&oci::manifest_of(&spec));
         assert_eq!((manifest.status, &manifest.body), (200, &expected), "{codec}");
-        assert_eq!(manifest.header("content-type"), Some(oci::MANIFEST));
+        assert_eq!(manifest.header("content-type"), Some(nixply_oci::MANIFEST));
         let digest = Digest::of(&expected).to_string();
         assert_eq!(manifest.header("docker-content-digest"), Some(&digest[..]));
         let by_digest = get(&server, &format!("/v2/some/image/manifests/{digest}"));

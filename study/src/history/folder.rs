@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use nixply_packer::{Closure, StorePath, given};
+use nixply_files::given;
+use nixply_planning::{Closure, StorePath};
 
 use super::release::{History, Release};
 use crate::error::{Error, Result};

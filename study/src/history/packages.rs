@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-use nixply_packer::{Closure, PathInfo, StorePath, document, given};
+use nixply_documents::document;
+use nixply_files::given;
+use nixply_planning::{Closure, PathInfo, StorePath};
 use serde::Deserialize;
 
 use super::release::{History, Propagation, Release};
@@ -62,7 +64,7 @@ pub(super) fn read(file: &Path, bytes: &[u8], propagation: Propagation) -> Resul
         plain = decompress(bytes).map_err(|why| Error::invalid(what(), why))?;
     }
     let parsed: File = document::read_bytes(if is_compressed(file) { &plain } else { bytes }, &what())
-        .map_err(Error::Document)?;
+        .map_err(|error| Error::Document(error.into()))?;
     if (parsed.format.as_str(), parsed.version) != ("nixply-history", 1) {
         return Err(Error::invalid(what(), "expected format nixply-history, version 1"));
     }

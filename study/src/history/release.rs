@@ -1,6 +1,6 @@
 //! The contents of images, release by release.
 
-use nixply_packer::{Closure, StorePath};
+use nixply_planning::{Closure, StorePath};
 
 use crate::error::{Error, Result};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use nixply_packer::Closure;
+use nixply_planning::Closure;
 
 use super::folder;
 use super::packages;

@@ -7,7 +7,7 @@ mod table;
 mod text;
 mod treemap;
 
-use nixply_packer::wording;
+use nixply_documents::wording;
 use serde::Serialize;
 
 pub use self::table::{Column, columns};

@@ -16,7 +16,6 @@ mod store;
 mod wanted;
 
 use anyhow::{Context, Result};
-
 pub use lock::Lock;
 pub use store::add_to_store;
 

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-
-use super::Size;
 use xtask::host;
 use xtask::packages::apt::{self, Package};
 use xtask::packages::lock::File;
+
+use super::Size;
 
 /// The packages of the largest closure, which include those of the smaller ones.
 #[derive(Serialize, Deserialize)]

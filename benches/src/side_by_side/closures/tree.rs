@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-
 use xtask::host::{self, output, say};
 
 /// Removes a read-only tree or a file, if it exists.

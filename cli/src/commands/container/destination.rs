@@ -7,8 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::{Error, Result, anyhow};
-use nixply_packer::image::reference;
-use nixply_packer::wording;
+use nixply_documents::wording;
+use nixply_oci::reference;
 
 use crate::failure::hinted;
 use crate::nix;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use nixply_packer::{FleetRequest, Store, document};
+use nixply_documents::document;
+use nixply_packer::FleetRequest;
+use nixply_planning::Store;
 use serde_json::{Value, json};
 
 use super::Evaluation;

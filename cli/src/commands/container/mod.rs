@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Error, Result};
-use nixply_packer::plan::check_image_name;
-use nixply_packer::wording;
+use nixply_documents::wording;
+use nixply_planning::plan::check_image_name;
 use serde_json::json;
 
 use self::args::{Action, ContainerArgs, Task};

@@ -6,8 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use nixply_packer::diff::{Diff, PathFacts};
-use nixply_packer::{Closure, ImageSpec, Store};
+use nixply_packer::ImageSpec;
+use nixply_planning::{Closure, Store};
+use nixply_reports::diff::{Diff, PathFacts};
 
 use crate::arguments::{ReportArgs, store_dir_of, unless_empty, values};
 use crate::{documents, nix};

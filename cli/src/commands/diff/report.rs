@@ -1,10 +1,10 @@
 //! The report of `nixply diff`.
 
-use nixply_packer::StorePath;
-use nixply_packer::diff::{
+use nixply_planning::StorePath;
+use nixply_reports::diff::{
     Cause, Cost, Diff, LayerChange, LayerState, MovedPaths, PathChange, Side, Unpacking, Version,
 };
-use nixply_packer::explain::Labels;
+use nixply_reports::explain::Labels;
 
 use crate::report::{Cell, Report, Table};
 use crate::terminal::{count, human};

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use nixply_packer::explain::{Explained, Found, Labels};
-use nixply_packer::plan::Name;
-use nixply_packer::{Store, StorePath, wording};
+use nixply_documents::wording;
+use nixply_planning::plan::Name;
+use nixply_planning::{Store, StorePath};
+use nixply_reports::explain::{Explained, Found, Labels};
 
 use crate::arguments::{ReportArgs, closure_of, store_dir_of, unless_empty, values, with_document_name};
 use crate::documents::{self, SpecOrRequest, lock_file};

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use nixply_packer::StorePath;
-use nixply_packer::explain::{Brought, Labels, LayerMates, LayerSummary, Overview, PathReport, SizedPath};
+use nixply_planning::StorePath;
+use nixply_reports::explain::{Brought, Labels, LayerMates, LayerSummary, Overview, PathReport, SizedPath};
 
 use crate::report::{Cell, Report, Table};
 use crate::terminal::{count, human};

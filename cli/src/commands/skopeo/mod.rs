@@ -25,14 +25,13 @@ use nixply_packer::image::layout;
 use self::arguments::{CommandLine, Verb};
 use self::program::Skopeo;
 use crate::arguments::EnvironmentArgs;
-use crate::diagnosis;
 use crate::documents::{LayerFiles, SpecFile};
 use crate::failure::misused;
 use crate::process::{self, Passthrough};
 use crate::serving::PrivateRegistry;
-use crate::temporary;
 use crate::terminal::{self, is_live};
 use crate::transfer::Watch;
+use crate::{diagnosis, temporary};
 
 /// Tag of the image in the source that the real skopeo reads. It is not copied.
 const TAG: &str = "latest";

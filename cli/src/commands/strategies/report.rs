@@ -1,7 +1,8 @@
 //! The report of `nixply strategies` for a terminal.
 
 use nixply_study::compare::{Comparison, Expectation, ExpectedBytes, StrategyResult};
-use nixply_study::report::{self as study, Column};
+use nixply_study::report as study;
+use nixply_study::report::Column;
 
 use crate::report::{Cell, Report, Table};
 use crate::terminal::{count, human};

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Error, Result, anyhow};
-use nixply_packer::{ImageSpec, document, given, open};
+use nixply_documents::document;
+use nixply_files::{given, open};
+use nixply_packer::ImageSpec;
 use nixply_study::history::History;
 use serde::Deserialize;
 

@@ -1,10 +1,11 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use nixply_oci::DiffId;
+
 use super::*;
 use crate::cache::{Origin, SegmentKey};
 use crate::compress::Codec;
-use crate::digest::DiffId;
 
 fn segment(name: &str) -> SegmentKey {
     SegmentKey::new([(name, "hash", None)], Codec::None)

@@ -2,10 +2,9 @@
 
 #![allow(dead_code, reason = "only the schema uses these types")]
 
+use nixply_documents::argument::{Count, Mention, Plain};
+use nixply_planning::Strategy;
 use schemars::JsonSchema;
-
-use crate::argument::{Count, Mention, Plain};
-use crate::plan::Strategy;
 
 /// Store paths that share a layer: an item, a list of items, or an object with `paths`.
 #[derive(JsonSchema)]

@@ -3,12 +3,12 @@
 
 use std::fmt::Write;
 
+use nixply_documents::argument::Names;
+use nixply_planning::Strategy;
 use serde_json::{Map, Value, json};
 
 use super::Argument;
-use crate::argument::Names;
 use crate::compress::Codec;
-use crate::plan::Strategy;
 use crate::request::image::ImageRequest;
 
 const INTRODUCTION: &str = "\

@@ -5,11 +5,10 @@ pub mod docs;
 
 use std::mem;
 
+use nixply_documents::argument::{CONTAINER_OPTION, NAMES, Names};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
-
-use crate::argument::{CONTAINER_OPTION, NAMES, Names};
 
 /// Returns the JSON Schema (draft 2020-12) of a type.
 pub(super) fn of_type<T: JsonSchema>() -> Value {

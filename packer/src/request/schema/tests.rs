@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::request::ImageRequest;
+use crate::request::image::ImageRequest;
 
 /// Calls `f` with the place and schema of every argument that has a name.
 fn walk(argument: Argument, place: &str, f: &mut dyn FnMut(&str, Argument)) {

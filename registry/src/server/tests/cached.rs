@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use nixply_packer::{Cache, DiffId, Digest, ImageSpec, Packer};
+use nixply_oci::{DiffId, Digest};
+use nixply_packer::{Cache, ImageSpec, Packer};
 
 use super::fixture::{Fixture, MANIFEST, ask, blob, get};
 use crate::server::{Image, Options, Server};

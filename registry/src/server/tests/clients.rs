@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nixply_packer::{Cache, Digest, ImageSpec, Packer};
+use nixply_oci::Digest;
+use nixply_packer::{Cache, ImageSpec, Packer};
 
 use super::fixture::{Fixture, MANIFEST, OCI, ask, blob, get, noise, nothing_in};
 use crate::server::{Image, Options, Readers, Secret, Server};

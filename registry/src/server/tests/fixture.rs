@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use nixply_packer::{Closure, Control, ImageRequest, ImageSpec, Packer, Store};
+use nixply_packer::{Control, ImageRequest, ImageSpec, Packer};
+use nixply_planning::{Closure, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

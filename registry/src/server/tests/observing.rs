@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use nixply_packer::{Digest, ImageSpec, PackedLayer, Progress};
+use nixply_oci::Digest;
+use nixply_packer::{ImageSpec, PackedLayer, Progress};
 
 use super::fixture::{Fixture, MANIFEST, ask, blob, get};
 use crate::server::{Image, Observer, Options, Read, Server};

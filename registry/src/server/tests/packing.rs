@@ -5,7 +5,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Barrier;
 
-use nixply_packer::{Digest, ImageSpec};
+use nixply_oci::Digest;
+use nixply_packer::ImageSpec;
 use serde_json::json;
 
 use super::fixture::{Fixture, MANIFEST, ask, blob, get, noise, nothing_in};

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use nixply_packer::file_lock::{self, Locked};
+use nixply_files::file_lock::{self, Locked};
 use rustix::fs::OFlags;
 
 use crate::failure::hinted;

@@ -1,0 +1,10 @@
+//! Reads JSON documents that users and other programs make, and quotes them in messages. Everything is pure: no file is read
+//! here.
+
+pub mod argument;
+pub mod document;
+mod error;
+pub mod go_json;
+pub mod wording;
+
+pub use error::{Error, Result, chain};

@@ -1,0 +1,19 @@
+//! Types of [OCI images](https://github.com/opencontainers/image-spec): digests, the config, the manifest, platforms and
+//! references. Everything is pure: no file is read here.
+
+mod config;
+mod digest;
+mod doubts;
+mod healthcheck;
+mod history;
+mod manifest;
+mod platform;
+pub mod reference;
+
+pub use config::{Empty, Given, ImageConfig};
+pub use digest::{DiffId, Digest, ParseDigestError};
+pub use doubts::doubts;
+pub use healthcheck::{Healthcheck, Request as HealthcheckRequest};
+pub use history::{History, ZERO_TIME, canonical_time};
+pub use manifest::{CONFIG, Descriptor, INDEX, MANIFEST, Manifest};
+pub use platform::{LINUX, Platform, Processor};

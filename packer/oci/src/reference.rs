@@ -1,0 +1,108 @@
+//! Rules for an image's name and tag. Source: distribution-spec, "Pulling manifests", and for the registry's host before the
+//! name, the grammar in github.com/distribution/reference.
+
+use std::sync::LazyLock;
+
+use nixply_documents::wording::quoted;
+use nixply_documents::{Error, Result};
+use regex::Regex;
+
+/// Maximum number of bytes in a name.
+const NAME_BYTES: usize = 255;
+
+static NAME: LazyLock<Regex> = LazyLock::new(|| {
+    let label = "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?";
+    let host = format!(r"(?:{label}(?:\.{label})*|\[[0-9a-f:]+\])(?::[0-9]+)?");
+    let part = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*";
+    Regex::new(&format!("^(?:{host}/)?{part}(?:/{part})*$")).expect("it is a regular expression")
+});
+
+static TAG: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$").expect("it is a regular expression"));
+
+/// Checks a name and returns it in lower case, as registries require. It may begin with a registry's host, as in
+/// `ghcr.io/nixply/hello`.
+pub fn canonical_name(name: &str) -> Result<String> {
+    let lower = name.to_ascii_lowercase();
+    if lower.len() <= NAME_BYTES && NAME.is_match(&lower) {
+        return Ok(lower);
+    }
+    Err(Error::invalid(
+        format!("image name {}", quoted(name)),
+        "registries take parts of letters and digits with single '.', '_', '__' or dashes between them, joined by '/', \
+         255 bytes at most, as in \"hello\" or \"ghcr.io/nixply/hello\"; pass the tag as a separate argument",
+    ))
+}
+
+/// Checks a name that is used unchanged. Only the registry's host may have capital letters.
+pub fn check_name(name: &str) -> Result<()> {
+    canonical_name(name)?;
+    let (_, path) = name.split_once('/').unwrap_or(("", name));
+    if path.chars().any(|letter| letter.is_ascii_uppercase()) {
+        return Err(Error::invalid(
+            format!("image name {}", quoted(name)),
+            "registries take small letters only; write it without capital letters",
+        ));
+    }
+    Ok(())
+}
+
+/// Checks a tag.
+pub fn check_tag(tag: &str) -> Result<()> {
+    if TAG.is_match(tag) {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        format!("tag {}", quoted(tag)),
+        "registries take 1 to 128 letters, digits, '_', '.' and '-', and neither '.' nor '-' comes first",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rules_of_registries() {
+        for (name, canonical) in [
+            ("hello", "hello"),
+            ("Registry/Some-Image", "registry/some-image"),
+            ("localhost:5000/a/b__c", "localhost:5000/a/b__c"),
+            ("[::1]:5000/a", "[::1]:5000/a"),
+            ("ghcr.io/x/y.z_0--1", "ghcr.io/x/y.z_0--1"),
+        ] {
+            assert_eq!(canonical_name(name).unwrap(), canonical);
+        }
+        let long = "a".repeat(256);
+        for name in [
+            "",
+            "a b",
+            "/a",
+            "a/",
+            "a//b",
+            "a:tag",
+            "-a",
+            "a-",
+            "a..b",
+            "a___b",
+            "ä",
+            "a@sha256:0",
+            "a\n",
+            &long,
+        ] {
+            let error = canonical_name(name).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("image name {} is not valid: ", quoted(name))), "{error}");
+        }
+    }
+
+    #[test]
+    fn tags_follow_the_rules_of_registries() {
+        let (most, more) = ("t".repeat(128), "t".repeat(129));
+        for tag in ["latest", "_", "V1.0-rc.1", &most] {
+            check_tag(tag).unwrap();
+        }
+        for tag in ["", ".a", "-a", "a/b", "a:b", "a b", "ä", "a\n", &more] {
+            assert!(check_tag(tag).unwrap_err().to_string().contains("1 to 128"), "{tag}");
+        }
+    }
+}
