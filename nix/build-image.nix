@@ -115,7 +115,7 @@ let
     [ "A" "B" "C" "D" "E" "F" "G" "H" "I" "J" "K" "L" "M" "N" "O" "P" "Q" "R" "S" "T" "U" "V" "W" "X" "Y" "Z" ]
     [ "a" "b" "c" "d" "e" "f" "g" "h" "i" "j" "k" "l" "m" "n" "o" "p" "q" "r" "s" "t" "u" "v" "w" "x" "y" "z" ];
 
-  # The grammar of registries; packer/src/image/reference.rs has the same one.
+  # The grammar of registries; packer/oci/src/reference.rs has the same one.
   label = "[a-z0-9]([a-z0-9-]*[a-z0-9])?";
   host = "(${label}(\\.${label})*|\\[[0-9a-f:]+])(:[0-9]+)?";
   part = "[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*";

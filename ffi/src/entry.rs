@@ -10,7 +10,7 @@ use nixply_documents::wording;
 use nixply_oci::reference;
 use nixply_packer::image::oci;
 use nixply_packer::request::{BuilderInput, BuilderJob, BuiltImage, LayerPlan, PlannedLayer};
-use nixply_packer::{Cache, Control, Error, FleetRequest, ImageRequest, Packer};
+use nixply_packer::{Cache, Control, Error, FleetRequest, ImageRequest, Packer, Packing};
 use nixply_planning::{Closure, Store, StorePath};
 
 use crate::bridge::{self, Observer};
@@ -79,7 +79,7 @@ pub(crate) fn build_image(
     guarded(|| {
         let request = ImageRequest::from_json(request, "request")?;
         let built = packed(closure, machine, observer, |closure, store, packer, control| {
-            Ok(vec![(name(&request)?, request.build(closure, store, packer, control)?)])
+            Ok(vec![(name(&request)?, request.build(closure, &Packing::new(store, packer, control))?)])
         })?;
         Ok(built.into_iter().next().expect("it is one"))
     })
@@ -102,7 +102,7 @@ pub(crate) fn build_images(
         let names = fleet.images().iter().map(|(key, request)| Ok((key.clone(), name(request)?)));
         let names: BTreeMap<String, String> = names.collect::<Result<_, Error>>()?;
         packed(closure, machine, observer, |closure, store, packer, control| {
-            let mut built = fleet.build(closure, store, packer, control)?;
+            let mut built = fleet.build(closure, &Packing::new(store, packer, control))?;
             let image = |key| (names[key].clone(), built.remove(key).expect("the fleet builds every image"));
             Ok(keys.iter().map(image).collect())
         })
@@ -197,7 +197,7 @@ pub(crate) fn run_builder(
             let why = "builtin:nixply writes no Nix database: give nix/nix-database.nix the program nixply as its builder";
             return Err(Failure(why.into()));
         };
-        let warnings = drive(observer.as_mut(), |control| job.run(&store, &packer, control))?;
+        let warnings = drive(observer.as_mut(), |control| job.run(&Packing::new(&store, &packer, control)))?;
         warn(&warnings, observer);
         Ok(())
     })

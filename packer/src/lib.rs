@@ -37,6 +37,6 @@ pub use error::{Error, Result};
 pub use image::spec::{ImageSpec, Layer};
 pub use layer::PackedLayer;
 pub use layer_path::LayerPath;
-pub use pack::{BlobSink, BlobWriter, CachedBlob, Packer, Recorded};
+pub use pack::{BlobSink, BlobWriter, CachedBlob, Packer, Packing, Recorded};
 pub use request::fleet::FleetRequest;
 pub use request::image::ImageRequest;

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use nixply_oci::ImageConfig;
 use nixply_packer::image::layout;
-use nixply_packer::{Control, Error, ImageRequest, ImageSpec, LayerPath, Packer, Progress};
+use nixply_packer::{Control, Error, ImageRequest, ImageSpec, LayerPath, Packer, Packing, Progress};
 use nixply_planning::{Closure, PathInfo, PlannedPath, Store};
 use serde_json::{Value, json};
 
@@ -60,7 +60,7 @@ impl Sandbox {
         let request = ImageRequest::from_json(&request.to_string(), "request")?;
         let closure = Closure::new(paths.iter().map(info));
         request
-            .build(&closure, &self.store, &Packer::new(2), &Control::new(&stop, &()))
+            .build(&closure, &Packing::new(&self.store, &Packer::new(2), &Control::new(&stop, &())))
             .map(|built| built.spec)
     }
 }
@@ -360,9 +360,15 @@ fn nix2container_97_127_a_layer_that_differs_from_its_spec_names_its_paths() {
     let out = sandbox.store.real_dir.join("../layout");
     let stop = AtomicBool::new(false);
     let write = |spec: &ImageSpec| {
-        layout::write(spec, &sandbox.store, &out, "t", None, &Packer::new(2), &Control::new(&stop, &()))
-            .unwrap_err()
-            .chain()
+        layout::write(
+            spec,
+            &out,
+            "t",
+            None,
+            &Packing::new(&sandbox.store, &Packer::new(2), &Control::new(&stop, &())),
+        )
+        .unwrap_err()
+        .chain()
     };
     let message = write(&spec);
     assert!(message.contains("layer 1 no longer has the content") && message.contains(A), "{message}");
@@ -385,8 +391,13 @@ fn a_folder_with_other_files_is_not_written_to() {
     fs::create_dir(&out).unwrap();
     fs::write(out.join("letter"), "dear").unwrap();
     let stop = AtomicBool::new(false);
-    let result =
-        layout::write(&spec, &sandbox.store, &out, "t", None, &Packer::new(1), &Control::new(&stop, &()));
+    let result = layout::write(
+        &spec,
+        &out,
+        "t",
+        None,
+        &Packing::new(&sandbox.store, &Packer::new(1), &Control::new(&stop, &())),
+    );
     assert!(result.unwrap_err().to_string().contains("not empty and not an OCI layout"));
     assert_eq!(fs::read_dir(&out).unwrap().count(), 1);
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use nixply_packer::image::layout;
 use nixply_packer::request::BuiltImage;
-use nixply_packer::{Codec, Control, FRAME_BYTES, ImageRequest, LayerPath, Packer};
+use nixply_packer::{Codec, Control, FRAME_BYTES, ImageRequest, LayerPath, Packer, Packing};
 use nixply_planning::{Closure, PathInfo, PlannedPath, Store};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -130,7 +130,7 @@ fn a_paths_frames_do_not_depend_on_its_neighbours() {
 fn build(request: Value, store: &Store, closure: &Closure, threads: usize) -> BuiltImage {
     let stop = AtomicBool::new(false);
     let request = ImageRequest::from_json(&request.to_string(), "request").unwrap();
-    request.build(closure, store, &Packer::new(threads), &Control::new(&stop, &())).unwrap()
+    request.build(closure, &Packing::new(store, &Packer::new(threads), &Control::new(&stop, &()))).unwrap()
 }
 
 fn request(compression: &str) -> Value {
@@ -166,8 +166,14 @@ fn g20_layouts_are_valid_with_every_codec() {
         let tag = format!("{in_spec}-{}", written.unwrap_or("spec"));
         let codec = written.map(|name| name.parse().unwrap());
         let packer = Packer::new(2);
-        let done =
-            layout::write(&spec, &store, &out, &tag, codec, &packer, &Control::new(&stop, &())).unwrap();
+        let done = layout::write(
+            &spec,
+            &out,
+            &tag,
+            codec,
+            &Packing::new(&store, &packer, &Control::new(&stop, &())),
+        )
+        .unwrap();
         if written.is_none() {
             let recorded: Vec<_> = spec.layers.iter().map(|layer| (layer.digest, layer.size)).collect();
             let found: Vec<_> = done.layers.iter().map(|layer| (layer.digest, layer.size)).collect();
@@ -208,8 +214,16 @@ fn a_damaged_blob_in_a_layout_is_written_again() {
     let (temporary, store, closure) = store();
     let (stop, out) = (AtomicBool::new(false), temporary.path().join("layout"));
     let spec = build(request("gzip"), &store, &closure, 2).spec;
-    let write =
-        || layout::write(&spec, &store, &out, "t", None, &Packer::new(2), &Control::new(&stop, &())).unwrap();
+    let write = || {
+        layout::write(
+            &spec,
+            &out,
+            "t",
+            None,
+            &Packing::new(&store, &Packer::new(2), &Control::new(&stop, &())),
+        )
+        .unwrap()
+    };
     write();
     let blob = out.join("blobs/sha256").join(spec.layers[0].digest.hex());
     let bytes = fs::read(&blob).unwrap();
@@ -228,8 +242,14 @@ fn a_layout_has_all_images_that_are_written_to_it_at_once() {
             let (spec, store, out, stop) = (&spec, &store, &out, &stop);
             scope.spawn(move || {
                 let tag = format!("t{at}");
-                layout::write(spec, store, out, &tag, None, &Packer::new(1), &Control::new(stop, &()))
-                    .unwrap()
+                layout::write(
+                    spec,
+                    out,
+                    &tag,
+                    None,
+                    &Packing::new(store, &Packer::new(1), &Control::new(stop, &())),
+                )
+                .unwrap()
             });
         }
     });

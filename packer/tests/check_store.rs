@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nixply_oci::{DiffId, Digest};
 use nixply_packer::image::layout;
-use nixply_packer::{Cache, Codec, Compared, Control, Error, ImageRequest, ImageSpec, Packer, Progress};
+use nixply_packer::{
+    Cache, Codec, Compared, Control, Error, ImageRequest, ImageSpec, Packer, Packing, Progress,
+};
 use nixply_planning::{Closure, PathInfo, Store};
 use serde_json::json;
 
@@ -138,13 +140,13 @@ impl World {
         let stop = AtomicBool::new(false);
         let request = ImageRequest::from_json(&request.to_string(), "request").unwrap();
         let control = Control::new(&stop, progress);
-        Ok(request.build(closure, &self.store(), &self.packer(check), &control)?.spec)
+        Ok(request.build(closure, &Packing::new(&self.store(), &self.packer(check), &control))?.spec)
     }
 
     fn layout(&self, spec: &ImageSpec, name: &str) -> Result<(), Error> {
         let (stop, dir) = (AtomicBool::new(false), self.path().join(name));
         let (packer, control) = (self.packer(true), Control::new(&stop, &()));
-        layout::write(spec, &self.store(), &dir, "t", None, &packer, &control).map(drop)
+        layout::write(spec, &dir, "t", None, &Packing::new(&self.store(), &packer, &control)).map(drop)
     }
 
     fn damage(&self) {

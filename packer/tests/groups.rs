@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::atomic::AtomicBool;
 
 use nixply_packer::request::{BuiltImage, PlannedLayer};
-use nixply_packer::{Control, ImageRequest, Packer};
+use nixply_packer::{Control, ImageRequest, Packer, Packing};
 use nixply_planning::{Closure, PathInfo, Store};
 use serde_json::{Value, json};
 
@@ -83,7 +83,9 @@ fn built(more: Value) -> BuiltImage {
         fs::write(folder.join(info.path.as_str().rsplit('/').next().unwrap()), "").unwrap();
     }
     let stop = AtomicBool::new(false);
-    request(more).build(&closure(), &store, &Packer::new(2), &Control::new(&stop, &())).unwrap()
+    request(more)
+        .build(&closure(), &Packing::new(&store, &Packer::new(2), &Control::new(&stop, &())))
+        .unwrap()
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use nixply_documents::go_json;
 use nixply_packer::image::{oci, read_layers};
 use nixply_packer::request::{BuilderInput, BuilderJob, LAYERS_FILE};
-use nixply_packer::{Control, ImageRequest, ImageSpec, Layer, Packer};
+use nixply_packer::{Control, ImageRequest, ImageSpec, Layer, Packer, Packing};
 use nixply_planning::{Closure, PathInfo, Store};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -46,7 +46,8 @@ impl World {
         let input = BuilderInput::from_attrs(&attrs.to_string()).unwrap();
         let BuilderJob::Packing(job) = input.job(&self.store).unwrap() else { panic!("it is packed") };
         let stop = AtomicBool::new(false);
-        let warnings = job.run(&self.store, &Packer::new(2), &Control::new(&stop, &())).unwrap();
+        let warnings =
+            job.run(&Packing::new(&self.store, &Packer::new(2), &Control::new(&stop, &()))).unwrap();
         assert_eq!(warnings, [""; 0]);
     }
 
@@ -58,7 +59,10 @@ impl World {
     fn image(&self, request: Value) -> ImageSpec {
         let request = ImageRequest::from_json(&request.to_string(), "request").unwrap();
         let stop = AtomicBool::new(false);
-        request.build(&closure(), &self.store, &Packer::new(2), &Control::new(&stop, &())).unwrap().spec
+        request
+            .build(&closure(), &Packing::new(&self.store, &Packer::new(2), &Control::new(&stop, &())))
+            .unwrap()
+            .spec
     }
 }
 

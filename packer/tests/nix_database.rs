@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use nixply_packer::image::write_layers;
 use nixply_packer::request::{BuilderInput, BuilderJob, LAYERS_FILE};
-use nixply_packer::{Codec, Control, ImageRequest, ImageSpec, Layer, LayerPath, Packer};
+use nixply_packer::{Codec, Control, ImageRequest, ImageSpec, Layer, LayerPath, Packer, Packing};
 use nixply_planning::{Closure, PathInfo, Store};
 use serde_json::{Value, json};
 
@@ -80,7 +80,8 @@ impl World {
     fn build(&self, request: Value) -> nixply_packer::Result<(ImageSpec, Vec<String>)> {
         let stop = AtomicBool::new(false);
         let control = Control::new(&stop, &());
-        let built = Self::request(request)?.build(&closure(), &self.store, &Packer::new(2), &control)?;
+        let built = Self::request(request)?
+            .build(&closure(), &Packing::new(&self.store, &Packer::new(2), &control))?;
         Ok((built.spec, built.warnings))
     }
 

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use nixply_packer::image::layout;
-use nixply_packer::{Control, ImageRequest, ImageSpec, PackedLayer, Packer, Progress};
+use nixply_packer::{Control, ImageRequest, ImageSpec, PackedLayer, Packer, Packing, Progress};
 use nixply_planning::{Closure, PathInfo, Store};
 
 const PATHS: [&str; 3] = [
@@ -71,7 +71,8 @@ fn progress_reports_have_the_layers_index_and_size() {
     let packer = Packer::new(1);
     let events = heard(&|control| {
         let closure = Closure::new(infos.clone());
-        *built.lock().unwrap() = Some(request.build(&closure, &store, &packer, control).unwrap());
+        *built.lock().unwrap() =
+            Some(request.build(&closure, &Packing::new(&store, &packer, control)).unwrap());
     });
     let spec = built.into_inner().unwrap().unwrap().spec;
     let size = spec.layers[0].size;
@@ -84,7 +85,7 @@ fn progress_reports_have_the_layers_index_and_size() {
     // The layout already has the first layer. The other two, the image's second and third, are packed.
     let out = folder.path().join("out");
     let write = |spec: &ImageSpec, control: &Control<'_>| {
-        layout::write(spec, &store, &out, "t", None, &packer, control).unwrap();
+        layout::write(spec, &out, "t", None, &Packing::new(&store, &packer, control)).unwrap();
     };
     let mut first = spec.clone();
     first.layers.truncate(1);

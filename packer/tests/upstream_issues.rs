@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use std::sync::atomic::AtomicBool;
 
 use nixply_packer::image::{layout, read_layers, write_layers};
-use nixply_packer::{Control, ImageRequest, ImageSpec, Packer};
+use nixply_packer::{Control, ImageRequest, ImageSpec, Packer, Packing};
 use nixply_planning::{Closure, PathInfo, Store};
 use serde_json::{Value, json};
 
@@ -51,15 +51,24 @@ impl World {
         let stop = AtomicBool::new(false);
         let request = ImageRequest::from_json(&request.to_string(), "request").unwrap();
         let closure = Closure::new([A, B].iter().map(info));
-        request.build(&closure, &self.store, &Packer::new(2), &Control::new(&stop, &())).unwrap().spec
+        request
+            .build(&closure, &Packing::new(&self.store, &Packer::new(2), &Control::new(&stop, &())))
+            .unwrap()
+            .spec
     }
 
     /// Returns the headers in all layers of an image.
     fn headers(&self, request: &Value) -> Headers {
         let (spec, out) = (self.build(request), self.folder.path().join("layout"));
         let stop = AtomicBool::new(false);
-        layout::write(&spec, &self.store, &out, "t", None, &Packer::new(2), &Control::new(&stop, &()))
-            .unwrap();
+        layout::write(
+            &spec,
+            &out,
+            "t",
+            None,
+            &Packing::new(&self.store, &Packer::new(2), &Control::new(&stop, &())),
+        )
+        .unwrap();
         let mut headers = Headers::new();
         for layer in &spec.layers {
             let blob = fs::File::open(out.join("blobs/sha256").join(layer.digest.hex())).unwrap();

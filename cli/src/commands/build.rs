@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use nixply_packer::{Cache, Control};
+use nixply_packer::{Cache, Control, Packing};
 
 use crate::arguments::{CacheArgs, LayeringArgs, RequestArgs, StoreArgs, Verbosity};
 use crate::documents::lock_file;
 use crate::output;
 use crate::process::stop_flag;
-use crate::terminal::{Packing, warning};
+use crate::terminal::{PackingProgress, warning};
 
 /// Pack an image and write its spec (image.json)
 #[derive(clap::Args)]
@@ -50,12 +50,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let stop = stop_flag()?;
     let cache = args.cache.open();
     let packer = args.store.packer(cache.clone());
-    let packing = Packing::new(args.verbosity.quiet);
-    let built = request.pack(plan, &closure, &store, &packer, &Control::new(&stop, &packing))?;
-    packing.clear();
+    let progress = PackingProgress::new(args.verbosity.quiet);
+    let built =
+        request.pack(plan, &closure, &Packing::new(&store, &packer, &Control::new(&stop, &progress)))?;
+    progress.clear();
     cache.iter().for_each(Cache::trim);
     built.warnings.iter().for_each(warning);
     output::write(args.output.as_deref(), &built.json)?;
-    packing.finish(built.spec.layers.len());
+    progress.finish(built.spec.layers.len());
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use nixply_packer::request::{BuilderInput, BuilderJob};
-use nixply_packer::{Control, Packer};
+use nixply_packer::{Control, Packer, Packing};
 use nixply_planning::Store;
 
 use crate::documents::read_text;
@@ -27,7 +27,7 @@ pub(crate) fn run(_args: &Args) -> Result<()> {
         BuilderJob::Packing(job) => {
             let cores = std::env::var("NIX_BUILD_CORES").ok().and_then(|cores| cores.parse().ok());
             let stop = stop_flag()?;
-            job.run(&store, &Packer::new(cores.unwrap_or(0)), &Control::new(&stop, &()))?
+            job.run(&Packing::new(&store, &Packer::new(cores.unwrap_or(0)), &Control::new(&stop, &())))?
         }
         BuilderJob::NixDatabase { output, paths } => nixply_nix_database::write(&paths, &store, &output)?,
     };

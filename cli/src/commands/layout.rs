@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use nixply_packer::image::layout;
-use nixply_packer::{Cache, Codec, Control};
+use nixply_packer::{Cache, Codec, Control, Packing};
 
 use crate::arguments::{CacheArgs, StoreArgs, Verbosity, values};
 use crate::documents::{LayerFiles, SpecFile};
 use crate::output::print;
 use crate::process::stop_flag;
-use crate::terminal::Packing;
+use crate::terminal::PackingProgress;
 
 /// Write an image to an OCI layout directory
 ///
@@ -53,15 +53,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let files = if args.allow_outside_store { LayerFiles::Anywhere } else { LayerFiles::InStore };
     let file = SpecFile::read_to_pack(&args.image, args.store.store_of(&args.image), files)?;
     let stop = stop_flag()?;
-    let packing = Packing::new(args.verbosity.quiet);
-    let control = Control::new(&stop, &packing);
+    let progress = PackingProgress::new(args.verbosity.quiet);
+    let control = Control::new(&stop, &progress);
     let cache = args.cache.open();
     let packer = args.store.packer(cache.clone());
     let (spec, store) = (&file.spec, &file.store);
-    let written = layout::write(spec, store, &args.folder, &args.tag, args.compression, &packer, &control)?;
-    packing.clear();
+    let packing = Packing::new(store, &packer, &control);
+    let written = layout::write(spec, &args.folder, &args.tag, args.compression, &packing)?;
+    progress.clear();
     cache.iter().for_each(Cache::trim);
     print(format!("{}\n", written.manifest))?;
-    packing.finish(spec.layers.len());
+    progress.finish(spec.layers.len());
     Ok(())
 }

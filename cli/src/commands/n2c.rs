@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use nixply_documents::document;
 use nixply_oci::{History, ImageConfig, LINUX, Platform, Processor, ZERO_TIME, canonical_time, doubts};
 use nixply_packer::image::{import, read_layers, write_layers};
-use nixply_packer::request::{LayerPlan, Packing};
-use nixply_packer::{Codec, Control, ImageSpec, Layer, Packer};
+use nixply_packer::request::LayerPlan;
+use nixply_packer::{Codec, Control, ImageSpec, Layer, Packer, Packing};
 use nixply_planning::{
     Closure, GoPermPath, PermPath, PlannedPath, RewritePath, Store, StorePath, Strategy, plan,
 };
@@ -259,20 +259,16 @@ impl Layers {
         // In a derivation, use as many threads as Nix allows.
         let jobs = std::env::var("NIX_BUILD_CORES").ok().and_then(|cores| cores.parse().ok()).unwrap_or(0);
         let stop = stop_flag()?;
-        let packing = Packing {
-            codec: Codec::None,
-            closure: &closure,
-            // Files are read at their own paths, whatever the store directory is.
-            store: &Store::at("/nix/store"),
-            packer: &Packer::new(jobs),
-            control: &Control::new(&stop, &()),
-        };
+        // Files are read at their own paths, whatever the store directory is.
+        let store = Store::at("/nix/store");
+        let (packer, control) = (Packer::new(jobs), Control::new(&stop, &()));
+        let packing = Packing::new(&store, &packer, &control);
         if let Some(folder) = tar_directory {
             let shown = || format!("--tar-directory {}", documents::name_of(folder));
             let is_folder = fs::metadata(folder).with_context(shown)?.is_dir();
             ensure!(is_folder, "{} is not a directory", shown());
         }
-        let layers = packing.pack_into(plans, tar_directory)?;
+        let layers = packing.pack_into(plans, Codec::None, &closure, tar_directory)?;
         for layer in &layers {
             let (count, size, digest) = (layer.paths.len(), layer.size, layer.digest);
             say(format!("Adding {count} paths to layer (size:{size} digest:{digest})"));

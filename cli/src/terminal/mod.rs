@@ -21,7 +21,7 @@ use nixply_packer::Error;
 pub(crate) use self::bars::Bars;
 pub(crate) use self::counting::Counting;
 pub(crate) use self::labels::{error, hint, warning};
-pub(crate) use self::packing::Packing;
+pub(crate) use self::packing::PackingProgress;
 pub(crate) use self::page::Page;
 pub(crate) use self::words::{count, human};
 

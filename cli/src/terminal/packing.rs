@@ -13,7 +13,7 @@ const FEW: usize = 20;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Progress of packing. Clears the screen when dropped.
-pub(crate) struct Packing {
+pub(crate) struct PackingProgress {
     output: Output,
     state: Mutex<State>,
 }
@@ -39,7 +39,7 @@ struct State {
     last_line: Option<Instant>,
 }
 
-impl Packing {
+impl PackingProgress {
     /// `quiet` prints nothing.
     pub(crate) fn new(quiet: bool) -> Self {
         let output = match quiet {
@@ -71,7 +71,7 @@ impl Packing {
     }
 }
 
-impl Progress for Packing {
+impl Progress for PackingProgress {
     fn packing_started(&self, layers: usize, expected: u64) {
         self.with(|state| {
             state.layers += layers;

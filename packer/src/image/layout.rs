@@ -13,7 +13,6 @@ use nixply_files::file_lock::{self, Locked};
 use nixply_files::{open, scratch};
 use nixply_oci::reference::check_tag;
 use nixply_oci::{Descriptor, Digest};
-use nixply_planning::Store;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
@@ -26,7 +25,7 @@ use crate::compress::Codec;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::layer::PackedLayer;
-use crate::pack::{BlobSink, BlobWriter, Packer, Recorded};
+use crate::pack::{BlobSink, BlobWriter, Packing, Recorded};
 
 /// Files and directories in a layout.
 const CONTENT: [&str; 3] = ["oci-layout", "index.json", "blobs"];
@@ -48,12 +47,10 @@ pub struct Written {
 /// callers set it for readers that do not support zstd.
 pub fn write(
     spec: &ImageSpec,
-    store: &Store,
     dir: &Path,
     tag: &str,
     codec: Option<Codec>,
-    packer: &Packer,
-    control: &Control<'_>,
+    packing: &Packing<'_>,
 ) -> Result<Written> {
     check_tag(tag)?;
     let new = match fs::read_dir(dir) {
@@ -75,14 +72,14 @@ pub fn write(
         Err(error) => return Err(Error::io("read directory", dir, error)),
     };
     if !new {
-        return fill(spec, store, dir, tag, codec, packer, control);
+        return fill(spec, dir, tag, codec, packing);
     }
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = |source| Error::io("create directory", dir, source);
     scratch::sweep(parent, &CONTENT);
     let scratch = scratch::folder(parent)?;
     let temporary = &scratch.dir;
-    let written = fill(spec, store, temporary.path(), tag, codec, packer, control)?;
+    let written = fill(spec, temporary.path(), tag, codec, packing)?;
     match fs::rename(temporary.path(), dir) {
         Ok(()) => {
             let _ = scratch.dir.keep();
@@ -90,7 +87,7 @@ pub fn write(
         }
         // Another process has created the directory in the meantime: add to it.
         Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
-            write(spec, store, dir, tag, codec, packer, control)
+            write(spec, dir, tag, codec, packing)
         }
         Err(error) => Err(failed(error)),
     }
@@ -98,16 +95,14 @@ pub fn write(
 
 fn fill(
     spec: &ImageSpec,
-    store: &Store,
     dir: &Path,
     tag: &str,
     codec: Option<Codec>,
-    packer: &Packer,
-    control: &Control<'_>,
+    packing: &Packing<'_>,
 ) -> Result<Written> {
     let blobs = begin(dir)?;
-    let layers = write_layers(spec, store, &blobs, codec, packer, control)?;
-    end(spec, dir, &blobs, tag, layers, control)
+    let layers = write_layers(spec, &blobs, codec, packing)?;
+    end(spec, dir, &blobs, tag, layers, packing.control)
 }
 
 /// Writes everything but the layers of `spec` to the layout directory `dir` under `tag`, with the digests and sizes that the
@@ -166,12 +161,11 @@ fn end(
 /// Packs or copies every layer's blob. Returns their descriptors.
 fn write_layers(
     spec: &ImageSpec,
-    store: &Store,
     blobs: &Path,
     codec: Option<Codec>,
-    packer: &Packer,
-    control: &Control<'_>,
+    packing: &Packing<'_>,
 ) -> Result<Vec<Descriptor>> {
+    let Packing { store, packer, control } = *packing;
     let mut descriptors: Vec<Option<Descriptor>> = vec![None; spec.layers.len()];
     let mut to_pack: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (at, layer) in spec.layers.iter().enumerate() {

@@ -21,7 +21,7 @@ use crate::compress::Codec;
 use crate::control::Control;
 use crate::error::Error;
 use crate::layer_path::LayerPath;
-use crate::pack::Packer;
+use crate::pack::{Packer, Packing};
 use crate::request::LayerPlan;
 
 fn pack(plan: Plan, store: &Store, threads: usize, history: &History) -> Result<Vec<Layer>, Error> {
@@ -121,7 +121,8 @@ fn g4_a_kept_blob_is_the_tar() {
     };
     let out = temporary.path().join("layout");
     let stop = AtomicBool::new(false);
-    layout::write(&spec, &store, &out, "t", None, &Packer::new(1), &Control::new(&stop, &())).unwrap();
+    layout::write(&spec, &out, "t", None, &Packing::new(&store, &Packer::new(1), &Control::new(&stop, &())))
+        .unwrap();
     let blob = fs::read(out.join("blobs/sha256").join(digest.hex())).unwrap();
     assert_eq!(sha256(&blob), "cc45bd46eca903b0900ebb997dffd5778904dca9ec02e7375dd1e653dfb61e2e");
 }

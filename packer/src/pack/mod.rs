@@ -11,6 +11,7 @@ mod job;
 mod lane;
 mod output;
 mod packer;
+mod packing;
 mod pieces;
 mod queue;
 mod recorded;
@@ -20,5 +21,6 @@ mod states;
 
 pub use self::cached::CachedBlob;
 pub use self::packer::Packer;
+pub use self::packing::Packing;
 pub use self::recorded::Recorded;
 pub use self::sink::{BlobSink, BlobWriter};

@@ -18,7 +18,7 @@ use crate::error::{Error, Result, some};
 use crate::image::layer_file::LayerFile;
 use crate::image::spec::{ImageSpec, Layer};
 use crate::image::tree::{Node, Tree, split};
-use crate::pack::Packer;
+use crate::pack::Packing;
 
 /// Depth to which the copies at the root of a base image made by nixply are searched for links.
 const MOST_DEPTH: usize = 3;
@@ -150,10 +150,9 @@ pub(super) fn paths_twice<'l>(
 pub(super) fn hidden(
     layers: &[PlannedLayer],
     base_layers: usize,
-    store: &Store,
-    packer: &Packer,
-    control: &Control<'_>,
+    packing: &Packing<'_>,
 ) -> Result<Vec<String>> {
+    let Packing { store, packer, control } = *packing;
     let (base, own) = layers.split_at(base_layers);
     let copies: Vec<&PlannedPath> =
         own.iter().flat_map(PlannedLayer::paths).filter(|path| is_at_root(path)).collect();

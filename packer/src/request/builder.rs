@@ -14,9 +14,8 @@ use super::fleet::FleetRequest;
 use super::image::ImageRequest;
 use super::nix_database::NixDatabaseRequest;
 use super::pack::LayersRequest;
-use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::pack::Packer;
+use crate::pack::Packing;
 
 /// Input of the builder frontend: a derivation's structured attributes.
 ///
@@ -104,8 +103,9 @@ impl BuilderInput {
 
 impl PackingJob {
     /// Makes the derivation's output. Returns warnings.
-    pub fn run(self, store: &Store, packer: &Packer, control: &Control<'_>) -> Result<Vec<String>> {
+    pub fn run(self, packing: &Packing<'_>) -> Result<Vec<String>> {
         let Self { input, closure } = self;
+        let store = packing.store;
         let write = |output: &Path, bytes: &[u8]| {
             fs::write(output, bytes).map_err(|source| Error::io("write file", output, source))
         };
@@ -115,7 +115,7 @@ impl PackingJob {
             };
             let fleet = FleetRequest::new(requests.iter().map(read).collect::<Result<_>>()?)?;
             let mut warnings = Vec::new();
-            for (name, built) in fleet.build(&closure, store, packer, control)? {
+            for (name, built) in fleet.build(&closure, packing)? {
                 write(&input.output(&name)?, &built.json)?;
                 warnings.extend(built.warnings);
             }
@@ -127,7 +127,7 @@ impl PackingJob {
         }
         if let Some(layers) = input.layers {
             let request = LayersRequest::from_value(layers, "attribute layers")?;
-            return request.write(&output, &closure, store, packer, control);
+            return request.write(&output, &closure, packing);
         }
         if input.alone.request.is_none() {
             return Err(Error::invalid(
@@ -136,7 +136,7 @@ impl PackingJob {
             ));
         }
         let request = input.alone.read("attribute request", &closure, store)?;
-        let built = request.build(&closure, store, packer, control)?;
+        let built = request.build(&closure, packing)?;
         write(&output, &built.json)?;
         Ok(built.warnings)
     }

@@ -12,13 +12,11 @@ use serde_json::Value;
 use super::image::ImageRequest;
 use super::inputs::read_lock;
 use super::layer::LayerPlan;
-use super::pack::Packing;
 use super::plan::{BuiltImage, ImagePlan};
 use crate::compress::Codec;
-use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::image::spec::Layer;
-use crate::pack::Packer;
+use crate::pack::Packing;
 
 /// Several images. Their common paths are in shared layers, within each image's limit: see
 /// [`Strategy::MinChurn`](nixply_planning::plan::Strategy::MinChurn). Images with another strategy are planned by themselves.
@@ -167,14 +165,8 @@ impl FleetRequest {
     }
 
     /// Plans and packs all images, at the same time. A layer that several images have is packed once. The result is by key.
-    pub fn build(
-        &self,
-        closure: &Closure,
-        store: &Store,
-        packer: &Packer,
-        control: &Control<'_>,
-    ) -> Result<BTreeMap<String, BuiltImage>> {
-        let plans = self.plan_until(closure, store, control.stop())?;
+    pub fn build(&self, closure: &Closure, packing: &Packing<'_>) -> Result<BTreeMap<String, BuiltImage>> {
+        let plans = self.plan_until(closure, packing.store, packing.control.stop())?;
         let folders: HashSet<&str> = self.images.values().flat_map(ImageRequest::folders).collect();
         let mut to_pack: HashMap<Codec, Vec<LayerPlan>> = HashMap::new();
         let mut seen = HashSet::new();
@@ -186,8 +178,7 @@ impl FleetRequest {
         }
         let mut packed: HashMap<(Codec, Vec<PlannedPath>), Layer> = HashMap::new();
         for (codec, layers) in to_pack {
-            let packing = Packing { codec, closure, store, packer, control };
-            let made = packing.pack(layers, &folders, &())?;
+            let made = packing.pack(layers, codec, closure, &folders, &())?;
             packed.extend(made.into_iter().map(|layer| ((codec, layer.paths.clone()), layer)));
         }
         let built = |(key, plan): (String, ImagePlan)| {
@@ -197,8 +188,7 @@ impl FleetRequest {
                 Layer { history: planned.history.clone(), ..made.clone() }
             };
             let made = plan.to_pack().map(layer).collect();
-            let packing = Packing { codec: image.compression, closure, store, packer, control };
-            Ok((key, image.assembled(plan, made, &packing)?))
+            Ok((key, image.assembled(plan, made, closure, packing)?))
         };
         plans.into_iter().map(built).collect()
     }

@@ -18,5 +18,4 @@ pub mod schema;
 
 pub use self::builder::{BuilderInput, BuilderJob};
 pub use self::layer::{LAYERS_FILE, LayerPlan, PlannedLayer};
-pub use self::pack::Packing;
 pub use self::plan::{BuiltImage, ImagePlan};

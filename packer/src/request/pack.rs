@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nixply_documents::document;
 use nixply_files::scratch;
 use nixply_oci::Digest;
-use nixply_planning::{Closure, PlannedPath, Store};
+use nixply_planning::{Closure, PlannedPath};
 use serde::Deserialize;
 use serde_json::Value;
 use tempfile::NamedTempFile;
@@ -17,39 +17,26 @@ use super::image::ImageRequest;
 use super::layer::{Below, LAYERS_FILE, LayerContext, LayerPlan, LayerRequest, read_prebuilt};
 use super::schema::{Argument, without_nulls};
 use crate::compress::Codec;
-use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::image::spec::{self, Layer};
 use crate::layer::PackedLayer;
 use crate::layer_path::LayerPath;
-use crate::pack::{BlobSink, BlobWriter, Packer};
-
-/// Settings for packing layers, apart from their content.
-pub struct Packing<'p> {
-    /// Compression of the blobs.
-    pub codec: Codec,
-    /// The closure, with the archives' hashes and sizes, which save work.
-    pub closure: &'p Closure,
-    /// The store with the files.
-    pub store: &'p Store,
-    /// The packer.
-    pub packer: &'p Packer,
-    /// Its steering.
-    pub control: &'p Control<'p>,
-}
+use crate::pack::{BlobSink, BlobWriter, Packer, Packing};
 
 impl Packing<'_> {
     /// Packs planned layers. A path of `folders` that is not a directory is an error.
     pub(super) fn pack(
         &self,
         plans: Vec<LayerPlan>,
+        codec: Codec,
+        closure: &Closure,
         folders: &HashSet<&str>,
         sink: &dyn BlobSink,
     ) -> Result<Vec<Layer>> {
         let path = |path: &PlannedPath| {
             let ready =
                 LayerPath::new(path, self.store)?.with_folder_only(folders.contains(path.path.as_str()));
-            let info = self.closure.get(&path.path);
+            let info = closure.get(&path.path);
             if self.packer.checks_store() && info.is_none_or(|info| info.nar_hash.is_empty()) {
                 let why = "the closure has no narHash for it to compare with";
                 return Err(Error::invalid(format!("check of the store path {}", path.path), why));
@@ -61,27 +48,35 @@ impl Packing<'_> {
         };
         let paths = |layer: &LayerPlan| layer.paths.iter().map(path).collect();
         let layers: Vec<Vec<LayerPath>> = plans.iter().map(paths).collect::<Result<_>>()?;
-        let packed = self.packer.pack(&layers, self.codec, sink, self.control)?;
-        let keys = layers.iter().map(|paths| Packer::layer_key(paths, self.codec));
+        let packed = self.packer.pack(&layers, codec, sink, self.control)?;
+        let keys = layers.iter().map(|paths| Packer::layer_key(paths, codec));
         let made = plans.into_iter().zip(packed).zip(keys);
-        Ok(made.map(|((plan, packed), key)| plan.into_layer(&packed, self.codec, key)).collect())
+        Ok(made.map(|((plan, packed), key)| plan.into_layer(&packed, codec, key)).collect())
     }
 
     /// Packs planned layers. With a folder, each layer's blob is kept there, for paths that another build may not reproduce.
     /// The layers then name those files, and do not record how to make them.
-    pub fn pack_into(&self, plans: Vec<LayerPlan>, folder: Option<&Path>) -> Result<Vec<Layer>> {
-        self.pack_folders_into(plans, &HashSet::new(), folder)
+    pub fn pack_into(
+        &self,
+        plans: Vec<LayerPlan>,
+        codec: Codec,
+        closure: &Closure,
+        folder: Option<&Path>,
+    ) -> Result<Vec<Layer>> {
+        self.pack_folders_into(plans, codec, closure, &HashSet::new(), folder)
     }
 
     fn pack_folders_into(
         &self,
         plans: Vec<LayerPlan>,
+        codec: Codec,
+        closure: &Closure,
         folders: &HashSet<&str>,
         kept: Option<&Path>,
     ) -> Result<Vec<Layer>> {
-        let Some(folder) = kept else { return self.pack(plans, folders, &()) };
-        let kept = KeptBlobs { folder, codec: self.codec };
-        let mut layers = self.pack(plans, folders, &kept)?;
+        let Some(folder) = kept else { return self.pack(plans, codec, closure, folders, &()) };
+        let kept = KeptBlobs { folder, codec };
+        let mut layers = self.pack(plans, codec, closure, folders, &kept)?;
         for layer in &mut layers {
             let file = kept.file(layer.digest);
             let text =
@@ -169,10 +164,9 @@ impl LayersRequest {
         &self,
         folder: &Path,
         closure: &Closure,
-        store: &Store,
-        packer: &Packer,
-        control: &Control<'_>,
+        packing: &Packing<'_>,
     ) -> Result<Vec<String>> {
+        let Packing { store, control, .. } = *packing;
         let below = self.below.iter().enumerate();
         let below = below
             .map(|(at, folder)| read_prebuilt(folder, &format!("below[{at}]"), store))
@@ -185,9 +179,9 @@ impl LayersRequest {
         let plans = self.layer.plan(context, HashSet::new(), &mut warnings)?;
         let failed = |source| Error::io("create directory", folder, source);
         fs::create_dir(folder).map_err(failed)?;
-        let packing = Packing { codec: self.compression, closure, store, packer, control };
         let folders = self.layer.to_root().collect();
-        let layers = packing.pack_folders_into(plans, &folders, (!self.reproducible).then_some(folder))?;
+        let kept = (!self.reproducible).then_some(folder);
+        let layers = packing.pack_folders_into(plans, self.compression, closure, &folders, kept)?;
         let file = folder.join(LAYERS_FILE);
         fs::write(&file, spec::write_layers(&layers))
             .map_err(|source| Error::io("write file", &file, source))?;

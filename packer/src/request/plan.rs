@@ -11,12 +11,10 @@ use super::groups::check_grouping;
 use super::image::ImageRequest;
 use super::inputs::{checked, read_lock};
 use super::layer::{Below, LayerContext, LayerPlan, LayerRequest, PlannedLayer};
-use super::pack::Packing;
 use super::schema;
-use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::image::spec::{ImageSpec, Layer};
-use crate::pack::Packer;
+use crate::pack::Packing;
 
 /// The plan of an image.
 #[derive(Debug, Clone)]
@@ -227,28 +225,16 @@ impl ImageRequest {
     }
 
     /// Plans and packs the image.
-    pub fn build(
-        &self,
-        closure: &Closure,
-        store: &Store,
-        packer: &Packer,
-        control: &Control<'_>,
-    ) -> Result<BuiltImage> {
-        self.pack(self.plan_until(closure, store, control.stop())?, closure, store, packer, control)
+    pub fn build(&self, closure: &Closure, packing: &Packing<'_>) -> Result<BuiltImage> {
+        let plan = self.plan_until(closure, packing.store, packing.control.stop())?;
+        self.pack(plan, closure, packing)
     }
 
     /// Packs a plan of this request.
-    pub fn pack(
-        &self,
-        plan: ImagePlan,
-        closure: &Closure,
-        store: &Store,
-        packer: &Packer,
-        control: &Control<'_>,
-    ) -> Result<BuiltImage> {
-        let packing = Packing { codec: self.compression, closure, store, packer, control };
-        let packed = packing.pack(plan.to_pack().cloned().collect(), &self.folders().collect(), &())?;
-        self.assembled(plan, packed, &packing)
+    pub fn pack(&self, plan: ImagePlan, closure: &Closure, packing: &Packing<'_>) -> Result<BuiltImage> {
+        let (plans, folders) = (plan.to_pack().cloned().collect(), self.folders().collect());
+        let packed = packing.pack(plans, self.compression, closure, &folders, &())?;
+        self.assembled(plan, packed, closure, packing)
     }
 
     /// Returns the paths that must be directories, because their content is at the image's root.
@@ -263,11 +249,11 @@ impl ImageRequest {
         &self,
         plan: ImagePlan,
         packed: Vec<Layer>,
+        closure: &Closure,
         packing: &Packing<'_>,
     ) -> Result<BuiltImage> {
-        let Packing { closure, store, packer, control, .. } = *packing;
         let mut warnings = plan.warnings;
-        warnings.extend(base::hidden(&plan.layers, plan.base_layers, store, packer, control)?);
+        warnings.extend(base::hidden(&plan.layers, plan.base_layers, packing)?);
         let mut packed = packed.into_iter();
         let mut spec = ImageSpec {
             version: 1,
@@ -282,7 +268,7 @@ impl ImageRequest {
             PlannedLayer::ToPack(_) => packed.next().expect("each of them was packed"),
         }));
         let json = spec.write();
-        let references = closure.referred_to_by(&json, store);
+        let references = closure.referred_to_by(&json, packing.store);
         Ok(BuiltImage { spec, json, references, warnings })
     }
 }

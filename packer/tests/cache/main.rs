@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 
 use nixply_files::Error as FileError;
 use nixply_packer::image::layout;
-use nixply_packer::{BlobSink, BlobWriter, Cache, Control, Error, PackedLayer, Packer};
+use nixply_packer::{BlobSink, BlobWriter, Cache, Control, Error, PackedLayer, Packer, Packing};
 use serde_json::json;
 
 use self::world::{CODECS, World, small};
@@ -155,7 +155,7 @@ fn a_damaged_path_is_named_and_its_frames_are_not_kept() {
                 let (stop, dir) = (AtomicBool::new(false), world.temporary.path().join(name));
                 let packer = Packer::new(2).with_cache(Some(world.cache()));
                 let (codec, control) = (Some(written.parse().unwrap()), Control::new(&stop, &()));
-                layout::write(&image.spec, &world.store, &dir, "t", codec, &packer, &control)
+                layout::write(&image.spec, &dir, "t", codec, &Packing::new(&world.store, &packer, &control))
             };
             let before = known.then(|| write("before").unwrap().layers);
             fs::remove_dir_all(world.folder().join("segments")).ok();

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use nixply_packer::image::layout;
 use nixply_packer::request::BuiltImage;
-use nixply_packer::{Cache, Control, Error, FRAME_BYTES, ImageRequest, Packer};
+use nixply_packer::{Cache, Control, Error, FRAME_BYTES, ImageRequest, Packer, Packing};
 use nixply_planning::{Closure, PathInfo, Store};
 use serde_json::{Value, json};
 
@@ -65,9 +65,7 @@ impl World {
         let packer = Packer::new(2).with_cache(cache);
         request.build(
             &Closure::new(self.paths.iter().map(info)),
-            &self.store,
-            &packer,
-            &Control::new(&stop, &()),
+            &Packing::new(&self.store, &packer, &Control::new(&stop, &())),
         )
     }
 
@@ -84,7 +82,13 @@ impl World {
     ) -> Result<Vec<Vec<u8>>, Error> {
         let (stop, dir) = (AtomicBool::new(false), self.temporary.path().join(name));
         let packer = Packer::new(2).with_cache(cache);
-        layout::write(&image.spec, &self.store, &dir, "t", None, &packer, &Control::new(&stop, &()))?;
+        layout::write(
+            &image.spec,
+            &dir,
+            "t",
+            None,
+            &Packing::new(&self.store, &packer, &Control::new(&stop, &())),
+        )?;
         let blob = |layer: &nixply_packer::Layer| {
             fs::read(dir.join("blobs/sha256").join(layer.digest.hex())).unwrap()
         };

@@ -11,7 +11,7 @@ use std::fs;
 use nixply_documents::go_json;
 use nixply_oci::Digest;
 use nixply_packer::image::oci;
-use nixply_packer::{Control, Packer};
+use nixply_packer::{Control, Packer, Packing};
 use serde_json::json;
 
 use self::fixture::{Fixture, MANIFEST, OCI, ask, blob, get, noise};
@@ -97,12 +97,10 @@ fn fixed_codec_applies_to_all_clients_and_matches_a_layout() {
         let stop = Default::default();
         let written = nixply_packer::image::layout::write(
             spec,
-            &fixture.store(),
             &folder.path().join("layout"),
             "t",
             Some(codec.parse().unwrap()),
-            &Packer::new(2),
-            &Control::new(&stop, &()),
+            &Packing::new(&fixture.store(), &Packer::new(2), &Control::new(&stop, &())),
         );
         assert_eq!(Digest::of(&manifest.body), written.unwrap().manifest, "{codec}");
         assert_eq!(server.counts().packings, 2);

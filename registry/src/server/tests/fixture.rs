@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use nixply_packer::{Control, ImageRequest, ImageSpec, Packer};
+use nixply_packer::{Control, ImageRequest, ImageSpec, Packer, Packing};
 use nixply_planning::{Closure, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -96,7 +96,7 @@ impl Fixture {
         let request = ImageRequest::from_json(&request.to_string(), "request").unwrap();
         let stop = Default::default();
         let control = Control::new(&stop, &());
-        request.build(&closure, &self.store(), packer, &control).unwrap().spec
+        request.build(&closure, &Packing::new(&self.store(), packer, &control)).unwrap().spec
     }
 
     pub(super) fn options(&self, compression: &str) -> Options {
