@@ -126,12 +126,12 @@ let
     if builtins.stringLength canonical <= 255 && builtins.match "(${host}/)?${part}(/${part})*" canonical != null then
       canonical
     else
-      throw "nixply: image name \"${name}\" is not one that registries take, as \"hello\" or \"ghcr.io/nixply/hello\" are; a tag is an argument of its own";
+      throw "nixply: image name \"${name}\" is not valid: expected a name that registries accept, as in \"hello\" or \"ghcr.io/nixply/hello\"; pass the tag as a separate argument";
   checkedTag =
     if builtins.match "[A-Za-z0-9_][A-Za-z0-9_.-]*" tag != null && builtins.stringLength tag <= 128 then
       tag
     else
-      throw "nixply: tag \"${tag}\" is not one that registries take: 1 to 128 letters, digits, '_', '.' and '-', and neither '.' nor '-' comes first";
+      throw "nixply: tag \"${tag}\" is not valid: expected 1 to 128 letters, digits, '_', '.' and '-', not starting with '.' or '-'";
 
   # The arguments as JSON, which `nixply plan` reads to write a lock file.
   requestFile = file "request-${baseNameOf name}.json" (

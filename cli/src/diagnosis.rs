@@ -11,7 +11,7 @@ use nixply_nix_database::Error as DatabaseError;
 use nixply_registry::Error as RegistryError;
 
 use crate::exit_codes::{self, FINE, MACHINES, UNREAD, USERS};
-use crate::failure::{Failed, Hinted, INTERRUPTED, Misused, ProgramMessages, misused};
+use crate::failure::{Failed, Hinted, INTERRUPTED, Misused, ProgramMessages, hinted, misused};
 use crate::output::{self, Unwritten};
 use crate::packer_hints::Cause;
 use crate::{limits, temporary, terminal, usage};
@@ -34,9 +34,14 @@ pub(crate) fn usage(error: clap::Error, root: clap::Command) -> anyhow::Result<E
 pub(crate) fn of_registry(error: RegistryError) -> Error {
     match error {
         RegistryError::Packer(error) => error.into(),
-        RegistryError::Remote(_) | RegistryError::Twice { .. } => misused(error.to_string()),
+        RegistryError::Remote(_) => hinted(
+            misused(error.to_string()),
+            "pass --allow-remote to serve the images to other machines too",
+        ),
+        RegistryError::Twice { .. } => misused(error.to_string()),
+        RegistryError::UnknownPeers => hinted(error, "omit --private, or serve on Linux"),
         RegistryError::Scratch { folder, source } => {
-            temporary::failed("keep packed layers in the directory", &folder, source)
+            temporary::failed("write packed layers to the directory", &folder, source)
         }
         error => error.into(),
     }
@@ -116,7 +121,7 @@ mod tests {
     use rustix::io::Errno;
 
     use super::*;
-    use crate::failure::{Hint, hinted};
+    use crate::failure::Hint;
 
     fn diagnosed(error: &Error) -> (String, Vec<String>, u8) {
         let Diagnosis { message, hints, code } = Diagnosis::of(error);
@@ -159,6 +164,25 @@ mod tests {
             assert_eq!((plain.1.len(), plain.2), (0, code), "{plain:?}");
             let hints = if code > 2 { Vec::new() } else { vec!["do that".to_owned()] };
             assert_eq!(diagnosed(&hinted(error(), "do that")), (plain.0, hints, code));
+        }
+    }
+
+    #[test]
+    fn errors_of_the_registry_get_hints() {
+        let remote = RegistryError::Remote("0.0.0.0:80".parse().unwrap());
+        for (error, message, hint, code) in [
+            (remote, "0.0.0.0:80 can be reached from other machines", "pass --allow-remote", 2),
+            (
+                RegistryError::UnknownPeers,
+                "cannot identify the user of a loopback connection",
+                "omit --private",
+                1,
+            ),
+        ] {
+            let (found, hints, found_code) = diagnosed(&of_registry(error));
+            assert!(found.starts_with(message), "{found}");
+            assert!(hints.len() == 1 && hints[0].starts_with(hint), "{hints:?}");
+            assert_eq!(found_code, code);
         }
     }
 

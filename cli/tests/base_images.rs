@@ -225,6 +225,165 @@ fn files_behind_links_of_the_base_image_are_warnings() {
     assert!(warnings.contains("warning: cannot read layer 2 of the base image"), "{warnings}");
 }
 
+/// Returns the entries of the layout's last layer, each with its type.
+fn top_layer(sandbox: &Sandbox) -> Vec<(String, tar::EntryType)> {
+    let (manifest, _) = sandbox.image();
+    let digest = manifest["layers"].as_array().unwrap().last().unwrap()["digest"].as_str().unwrap();
+    let blob = fs::read(sandbox.path(&format!("l/blobs/sha256/{}", &digest["sha256:".len()..]))).unwrap();
+    let mut archive = tar::Archive::new(&blob[..]);
+    let entry = |entry: std::io::Result<tar::Entry<'_, _>>| {
+        let entry = entry.unwrap();
+        let path = entry.path().unwrap().display().to_string();
+        (path.trim_matches('/').to_owned(), entry.header().entry_type())
+    };
+    archive.entries().unwrap().map(entry).collect()
+}
+
+#[test]
+fn a_directory_in_place_of_an_absolute_link_is_a_warning() {
+    let sandbox = Sandbox::new();
+    let files = sandbox.path("store").join(&APP["/nix/store/".len()..]).join("var/run");
+    fs::create_dir_all(&files).unwrap();
+    fs::write(files.join("app.socket"), "").unwrap();
+    let request = json!({"fromImage": sandbox.base_spec(), "copyToRoot": [APP]});
+    let start =
+        format!("warning: {APP} puts a directory at /var/run, where the base image has a link to /run. ");
+    for (base, end) in [
+        (
+            layer(&["run/", "run/lock", "var/", "var/run -> /run"]),
+            "Then the base image's files are only in /run: put the store path's files there too, or remove /var/run from \
+             copyToRoot\n",
+        ),
+        (
+            layer(&["var/", "var/run -> /run"]),
+            "The directory replaces the link: put the store path's files at the link's target, or remove /var/run from \
+             copyToRoot\n",
+        ),
+    ] {
+        sandbox.base(json!({}), &[base]);
+        assert_eq!(sandbox.built(request.clone()), format!("{start}{end}"));
+        assert!(sandbox.layout(&[]).status.success());
+        // The layer has the files at the place that copyToRoot names, and no entry below the link's target.
+        let entries = top_layer(&sandbox);
+        assert!(entries.contains(&("var/run".into(), tar::EntryType::Directory)), "{entries:?}");
+        assert!(entries.contains(&("var/run/app.socket".into(), tar::EntryType::Regular)), "{entries:?}");
+        assert!(!entries.iter().any(|(path, _)| path.starts_with("run")), "{entries:?}");
+    }
+    // A link to a file, or to nothing, that the image replaces with its own.
+    fs::remove_dir_all(&files).unwrap();
+    std::os::unix::fs::symlink("/elsewhere", &files).unwrap();
+    assert_eq!(sandbox.built(request), "");
+}
+
+#[test]
+fn a_link_in_place_of_the_store_is_a_warning() {
+    let sandbox = Sandbox::new();
+    let request = || json!({"fromImage": sandbox.base_spec(), "config": {"Cmd": [format!("{APP}/bin/app")]}});
+    let warning = |link: &str, target: &str, hidden: &str| {
+        format!(
+            "warning: the image's store paths are in /nix/store, but the base image has a link to {target} at {link}. A \
+             directory replaces the link{hidden}. Use a base image without the link\n"
+        )
+    };
+    let elsewhere = ": the base image's files are then only in /mnt/nix";
+    for (base, expected) in [
+        (&["mnt/", "mnt/nix/", "mnt/nix/f", "nix -> /mnt/nix"][..], warning("/nix", "/mnt/nix", elsewhere)),
+        (&["mnt/nix/f", "nix -> mnt/nix"], warning("/nix", "mnt/nix", elsewhere)),
+        (&["nix -> /mnt/nix"], warning("/nix", "/mnt/nix", "")),
+        (&["mnt/nix/f", "nix/store -> ../mnt/nix"], warning("/nix/store", "../mnt/nix", elsewhere)),
+        (&["nix/store/f", "nix/var -> /mnt"], String::new()),
+    ] {
+        sandbox.base(json!({}), &[layer(base)]);
+        assert_eq!(sandbox.built(request()), expected, "{base:?}");
+        assert!(sandbox.layout(&[]).status.success());
+        let entries = top_layer(&sandbox);
+        for directory in ["nix", "nix/store"] {
+            assert!(entries.contains(&(directory.into(), tar::EntryType::Directory)), "{entries:?}");
+        }
+    }
+    // Once for the image, also with copies below the link.
+    sandbox.base(json!({}), &[layer(&["nix -> /mnt/nix"])]);
+    let folder = sandbox.path("store").join(&MORE["/nix/store/".len()..]).join("nix/var");
+    fs::create_dir_all(&folder).unwrap();
+    let said = sandbox
+        .built(json!({"fromImage": sandbox.base_spec(), "copyToRoot": [MORE], "layers": [{"deps": [APP]}]}));
+    assert_eq!(said, warning("/nix", "/mnt/nix", ""));
+}
+
+#[test]
+fn wrong_values_of_oci_documents_are_named() {
+    let sandbox = Sandbox::new();
+    let import = |more: &[&str]| {
+        let output = sandbox.run(&[&["n2c", "image-from-dir", "out.json", "base"], more].concat());
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        said(&output)
+    };
+    let config = |more: &str| {
+        format!(r#"{{"os":"linux","architecture":"amd64",{more}"rootfs":{{"type":"layers","diff_ids":[]}}}}"#)
+    };
+    // Writes the document and returns its name.
+    let write = |config: &str, more: &str| {
+        let (digest, size) = (sandbox.blob(config.as_bytes()), config.len());
+        let text = format!(
+            r#"{{"schemaVersion":2,{more}"config":{{"digest":"{digest}","size":{size}}},"layers":[]}}"#
+        );
+        fs::write(sandbox.path("base/manifest.json"), text).unwrap();
+        format!("base/{}", digest.hex())
+    };
+    let number =
+        "must be a number from -1.7976931348623157e308 to 1.7976931348623157e308, not the number 1e400";
+    write(&config(""), r#""x":{"y":[1,1e400]},"#);
+    assert_eq!(import(&[]), format!("error: base/manifest.json: x.y[1] {number}\n"));
+    let file = write(&config(r#""config":{"Labels":1e400},"#), "");
+    assert_eq!(import(&[]), format!("error: {file}: config.Labels {number}\n"));
+    let file = write(&config(r#""variant":"v9","#), "");
+    let variants = "must be one of v1, v2, v3, v4 for the architecture amd64, not the text \"v9\"";
+    assert_eq!(import(&[]), format!("error: {file}: variant {variants}\n"));
+    write(&config(""), r#""mediaType":"application/vnd.oci.image.index.v1+json","#);
+    let kind = "mediaType must be \"application/vnd.oci.image.manifest.v1+json\", not the text \
+                \"application/vnd.oci.image.index.v1+json\"";
+    assert_eq!(import(&[]), format!("error: base/manifest.json: {kind}\n"));
+    write(&config(""), r#""manifests":[],"#);
+    let both = "error: base/manifest.json cannot have the key `config`, which only a manifest has\n";
+    assert_eq!(import(&[]), both);
+    fs::write(sandbox.path("base/manifest.json"), r#"{"schemaVersion":2,"manifests":[{"size":1e400}]}"#)
+        .unwrap();
+    assert_eq!(import(&[]), format!("error: base/manifest.json: manifests[0].size {number}\n"));
+
+    for (platform, known) in [
+        ("arm/v9", "arm, or one of arm/v5, arm/v6, arm/v7, arm/v8"),
+        ("amd64/v9", "amd64, or one of amd64/v1, amd64/v2, amd64/v3, amd64/v4"),
+    ] {
+        let why = format!("arch {platform:?} is not valid: expected {known}\n");
+        let output = sandbox.run(&[
+            "n2c",
+            "image-from-dir",
+            "out.json",
+            "base",
+            "--platform",
+            &format!("linux/{platform}"),
+        ]);
+        assert_eq!(output.status.code(), Some(2));
+        let expected =
+            format!("error: invalid value 'linux/{platform}' for '--platform <OS/ARCH>': expected {known}\n");
+        assert!(said(&output).starts_with(&expected), "{}", said(&output));
+        let (code, error) = sandbox.build(json!({"arch": platform}));
+        assert_eq!((code, error), (Some(1), format!("error: request.json: {why}")));
+    }
+
+    // A directory whose index is a manifest.
+    sandbox.built(json!({}));
+    assert!(sandbox.layout(&[]).status.success());
+    let index = sandbox.path("l/index.json");
+    let text = fs::read_to_string(&index).unwrap().replacen("image.index.v1", "image.manifest.v1", 1);
+    fs::write(&index, &text).unwrap();
+    let output = sandbox.layout(&[]);
+    let expected = "error: l/index.json: mediaType must be \"application/vnd.oci.image.index.v1+json\", not the text \
+                    \"application/vnd.oci.image.manifest.v1+json\": name another directory, or repair the file\n";
+    assert_eq!((output.status.code(), said(&output)), (Some(1), expected.into()));
+    assert_eq!(fs::read_to_string(&index).unwrap(), text);
+}
+
 #[test]
 fn index_errors_name_the_platforms() {
     let sandbox = Sandbox::new();
@@ -254,7 +413,7 @@ fn index_errors_name_the_platforms() {
     assert!(run(&["--platform", "linux/arm64"]).contains(&format!("no file for sha256:{}", "2".repeat(64))));
     assert!(
         run(&["--platform", "linux/s390x"])
-            .contains("has none for linux/s390x; it has linux/amd64, linux/arm64/v8")
+            .contains("it is an index without an image for linux/s390x; it has linux/amd64, linux/arm64/v8")
     );
     // Some tools repeat the config's type as artifactType; any other type is not an image.
     for (kind, expected) in [
@@ -272,13 +431,13 @@ fn index_errors_name_the_platforms() {
         document["schemaVersion"] = json!(3);
         sandbox.write("index.json", &document);
         let said = run(&[]);
-        assert!(said.contains("its schemaVersion is 3, this nixply knows 2"), "{said}");
+        assert!(said.contains("its schemaVersion is 3, but this nixply supports only 2"), "{said}");
     }
     sandbox.write("index.json", &index);
     // Like the base image's spec.
     let (code, said) = sandbox.build(json!({"fromImage": sandbox.path("index.json")}));
     assert_eq!(code, Some(1));
-    assert!(said.contains("it is a manifest or index of OCI, not an image's spec"), "{said}");
+    assert!(said.contains("is an OCI manifest or index, not an image's spec"), "{said}");
 }
 
 #[test]

@@ -157,11 +157,11 @@ fn documents_with_errors_are_explained() {
         ("5", "r.json must be an object, not the number 5"),
         (r#"{"config":{}"#, "r.json is not complete: it ends in the middle of an object, line 1, column 12"),
         ("{\n  \"config", "r.json is not complete: it ends in the middle of a text, line 2, column 9"),
-        (r#"{"a":1,}"#, "r.json is not valid JSON: line 1, column 8: there is a comma too many"),
+        (r#"{"a":1,}"#, "r.json is not valid JSON: line 1, column 8: there is one comma too many"),
         ("{'a':1}", "r.json is not valid JSON: line 1, column 2: expected a key in double quotes"),
         (r#"{"a":1} x"#, "r.json is not valid JSON: line 1, column 9: there is more text after the end"),
         ("{\"a\":\"\u{1}\"}", "r.json is not valid JSON: line 1, column"),
-        (r#"{"tag":"a","tag":"b"}"#, r#"r.json: line 1, column 16: the key "tag" is there twice"#),
+        (r#"{"tag":"a","tag":"b"}"#, r#"r.json: line 1, column 16: the key "tag" occurs twice"#),
     ] {
         let said = folder.of_request(request);
         assert!(said.starts_with(&format!("error: {expected}")), "{request}:\n{said}{expected}");
@@ -181,15 +181,31 @@ fn unknown_keys_get_suggestions() {
         ),
         (
             r#"{"healthcheck":{"test":"x","intervall":"1s"}}"#,
-            "error: r.json: healthcheck cannot have the key `intervall`; did you mean `interval`?\n",
+            "error: r.json: healthcheck cannot have the key `intervall`; its keys are test, interval, timeout, startPeriod, \
+             startInterval, retries; did you mean `interval`?\n",
         ),
         (
             r#"{"perms":[{"path":"/x","modes":"0755"}]}"#,
-            "error: r.json: perms[0] cannot have the key `modes`; did you mean `mode`?\n",
+            "error: r.json: perms[0] cannot have the key `modes`; its keys are path, regex, mode, uid, gid, uname, gname; did you \
+             mean `mode`?\n",
+        ),
+        // The missing key is the misspelt one.
+        (
+            r#"{"layers":[{"perms":[{"paht":"/x"}]}]}"#,
+            "error: r.json: layers[0].perms[0] cannot have the key `paht`; its keys are path, regex, mode, uid, gid, uname, \
+             gname; did you mean `path`?\n",
         ),
         (
             r#"{"layers":[{"perms":[{"path":"/x","zzz":1}]}]}"#,
-            "error: r.json: layers[0].perms[0] cannot have the key `zzz`; its keys are regex, mode, uid, gid, uname, gname\n",
+            "error: r.json: layers[0].perms[0] cannot have the key `zzz`; its keys are path, regex, mode, uid, gid, uname, \
+             gname\n",
+        ),
+        (r#"{"perms":[{"mode":"0755"}]}"#, "error: r.json: perms[0] lacks the key `path`\n"),
+        // Only the plugin may write this key.
+        (r#"{"configRoot":[]}"#, "error: r.json cannot have the key `configRoot`; did you mean `config`?\n"),
+        (
+            r#"{"configRoots":"/x"}"#,
+            "error: r.json cannot have the key `configRoots`; did you mean `config`?\n",
         ),
     ] {
         assert_eq!(folder.of_request(request), expected);
@@ -197,7 +213,8 @@ fn unknown_keys_get_suggestions() {
     // A new argument does not change the test.
     let error = folder.of_request(r#"{"zzz":{}}"#);
     assert!(
-        error.starts_with("error: r.json cannot have the key `zzz`; its keys are name, tag, config, "),
+        error.starts_with("error: r.json cannot have the key `zzz`; its keys are name, tag, config, ")
+            && !error.contains("configRoots"),
         "{error}"
     );
 }

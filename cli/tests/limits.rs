@@ -303,7 +303,7 @@ fn closures_with_paths_outside_the_store_are_errors_before_reading() {
     let text = fs::read_to_string(world.at("closure.json")).unwrap();
     fs::write(world.at("bad.json"), text.replacen("\"narSize\":1000,", "\"narSize\":1000,\"narSize\":1,", 1))
         .unwrap();
-    refused("the key \"narSize\" is there twice");
+    refused("the key \"narSize\" occurs twice");
     // As printed by Nix 2.19 and 2.33.
     world.write("bad.json", &json!({"/etc/shadow": {"narHash": "", "narSize": 1, "references": []}}));
     refused("store path \"/etc/shadow\"");
@@ -341,13 +341,13 @@ fn duplicate_keys_are_errors_in_every_document() {
             let output = world.nixply(&[], &arguments);
             let stderr = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
-            assert!(stderr.contains("is there twice"), "{arguments:?}: {stderr}");
+            assert!(stderr.contains("occurs twice"), "{arguments:?}: {stderr}");
         }
     }
     let requests = [
-        (r#"{"maxLayers": 1, "maxLayers": 2}"#, "the key \"maxLayers\" is there twice"),
-        (r#"{"config": {"Labels": {"a": "1", "a": "2"}}}"#, "the key \"a\" is there twice"),
-        (r#"{"layers": [{"deps": [], "deps": []}]}"#, "the key \"deps\" is there twice"),
+        (r#"{"maxLayers": 1, "maxLayers": 2}"#, "the key \"maxLayers\" occurs twice"),
+        (r#"{"config": {"Labels": {"a": "1", "a": "2"}}}"#, "the key \"a\" occurs twice"),
+        (r#"{"layers": [{"deps": [], "deps": []}]}"#, "the key \"deps\" occurs twice"),
     ];
     for (request, words) in requests {
         fs::write(world.at("bad.json"), request).unwrap();
@@ -369,5 +369,5 @@ fn duplicate_keys_are_errors_in_every_document() {
     let output = plan("twice.lock", &[]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("the key \"p3\" is there twice"), "{stderr}");
+    assert!(stderr.contains("the key \"p3\" occurs twice"), "{stderr}");
 }

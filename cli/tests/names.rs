@@ -113,7 +113,7 @@ fn every_command_checks_closures_and_names_the_entry() {
     // By path, as newer versions of Nix print it.
     folder.put("bad.json", &json!({A: {"narSize": 1}, "/etc/passwd": {}}));
     let said = folder.fails("plan request.json --closure bad.json", 1);
-    let expected = "error: bad.json, entry 1 is not valid: store path \"/etc/passwd\" is not valid: it is not in the store \
+    let expected = "error: bad.json, entry 1: store path \"/etc/passwd\" is not valid: it is not in the store \
                     /nix/store\n";
     assert_eq!(said, expected);
     assert!(!folder.path().join("out").exists() && !folder.path().join("out.json").exists());
@@ -174,7 +174,7 @@ fn invalid_image_names_in_fleets_are_errors() {
     assert!(
         folder
             .fails(plan, 1)
-            .starts_with("error: fleet.json: object of images is not valid: it has no image")
+            .starts_with("error: fleet.json: object of images is not valid: it needs at least one image")
     );
     assert!(!folder.path().join("lock.json").exists());
     // The names in a single request are checked before the base image is read.
@@ -187,7 +187,7 @@ fn invalid_image_names_in_fleets_are_errors() {
         let said = folder.fails("build bad.json --closure closure.json -o out.json", 1);
         let thing = if key == "name" { "image name" } else { "tag" };
         assert!(
-            said.starts_with(&format!("error: bad.json: {thing} {name:?} is not valid: registries take")),
+            said.starts_with(&format!("error: bad.json: {thing} {name:?} is not valid: expected")),
             "{said}"
         );
     }
@@ -254,22 +254,13 @@ fn invalid_names_on_the_command_line_are_usage_errors() {
     folder.put("image.json", &json!({"version": 1, "layers": []}));
     for (line, expected) in [
         ("serve image.json --listen 0.0.0.0:0", "error: 0.0.0.0:0 can be reached from other machines"),
-        (
-            "serve image.json --name A+B",
-            "error: invalid value 'A+B' for '--name <NAME[:TAG]>': registries take",
-        ),
-        (
-            "serve image.json --name a:.x",
-            "error: invalid value 'a:.x' for '--name <NAME[:TAG]>': registries take",
-        ),
-        (
-            "serve image.json --name ..",
-            "error: invalid value '..' for '--name <NAME[:TAG]>': registries take",
-        ),
+        ("serve image.json --name A+B", "error: invalid value 'A+B' for '--name <NAME[:TAG]>': expected"),
+        ("serve image.json --name a:.x", "error: invalid value 'a:.x' for '--name <NAME[:TAG]>': expected"),
+        ("serve image.json --name ..", "error: invalid value '..' for '--name <NAME[:TAG]>': expected"),
         ("serve image.json --name localhost:5000/a", "error: --name localhost:5000/a: "),
         ("serve image.json image.json --name a --name a", "error: two images are called a:latest"),
-        ("layout image.json out --tag a/b", "error: invalid value 'a/b' for '--tag <TAG>': registries take"),
-        ("layout image.json out --tag .-x", "error: invalid value '.-x' for '--tag <TAG>': registries take"),
+        ("layout image.json out --tag a/b", "error: invalid value 'a/b' for '--tag <TAG>': expected"),
+        ("layout image.json out --tag .-x", "error: invalid value '.-x' for '--tag <TAG>': expected"),
         (
             "layout image.json out --store-dir store",
             "error: invalid value 'store' for '--store-dir <DIR>': expected an absolute",
@@ -302,6 +293,11 @@ fn invalid_names_on_the_command_line_are_usage_errors() {
         let said = folder.fails(line, 2);
         assert!(said.starts_with(expected), "{line}: {said}");
     }
+    let said = folder.fails("serve image.json --listen 0.0.0.0:0", 2);
+    assert!(
+        said.ends_with("\nhint: pass --allow-remote to serve the images to other machines too\n"),
+        "{said}"
+    );
     let line = "layout image.json out --tag";
     for tag in ["a b", ""] {
         let output = folder.command(line).arg(tag).output().unwrap();
@@ -316,7 +312,7 @@ fn errors_name_an_unusable_temporary_directory() {
     folder.put("image.json", &json!({"version": 1, "layers": []}));
     let why = ": No such file or directory";
     for (line, what) in [
-        ("serve image.json", "keep packed layers in the directory"),
+        ("serve image.json", "write packed layers to the directory"),
         ("skopeo inspect nix:image.json", "write temporary files to"),
         ("skopeo copy nix:image.json dir:out", "write temporary files to"),
     ] {
@@ -326,7 +322,7 @@ fn errors_name_an_unusable_temporary_directory() {
     }
     let said = folder.fails("serve image.json --scratch-dir gone", 2);
     assert!(
-        said.starts_with(&format!("error: cannot keep packed layers in the directory gone{why}")),
+        said.starts_with(&format!("error: cannot write packed layers to the directory gone{why}")),
         "{said}"
     );
 }

@@ -82,7 +82,7 @@ fn quiet_prints_only_errors() {
     fs::remove_file(world.0.path().join("store").join(format!("{}-a", "a".repeat(32)))).unwrap();
     let output = world.build(&["--quiet", "--no-cache"]).output().unwrap();
     let (code, error) = said(&output);
-    assert!(code == Some(1) && error.starts_with("error: store path is missing"), "{error}");
+    assert!(code == Some(1) && error.starts_with("error: store path does not exist"), "{error}");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn errors_and_warnings_replace_bars() {
     let (status, screen, seen) = Running::start(&mut world.build(&["--no-cache"])).end();
     assert!(seen.iter().any(|screen| screen.contains("layer 3 ")), "{seen:?}");
     assert_eq!(status.code(), Some(1));
-    assert!(screen.starts_with("error: store path is missing") && !screen.contains("layer"), "{screen}");
+    assert!(screen.starts_with("error: store path does not exist") && !screen.contains("layer"), "{screen}");
 }
 
 #[test]

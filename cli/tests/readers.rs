@@ -227,6 +227,25 @@ fn private_server_refuses_other_users() {
     }
 }
 
+/// The message for another host name says how to accept it.
+#[test]
+fn other_host_names_are_refused_with_the_flag() {
+    let world = World::new();
+    let file = world.join("layer");
+    fs::write(&file, "text").unwrap();
+    world.spec("image.json", &file, &Digest::of(b"text").to_string(), 4);
+    let arguments = ["serve", "-q", "image.json", "--allow-outside-store", "--allow-host", "a.example"];
+    let server = Server::start(&mut world.command(&arguments));
+    let answer = |host: &str| {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        stream.write_all(format!("GET /v2/ HTTP/1.0\r\nHost: {host}\r\n\r\n").as_bytes()).unwrap();
+        String::from_utf8(body(stream)).unwrap()
+    };
+    let expected = r#"accepts the hosts localhost, 127.0.0.1, [::1], a.example, not \"b.example\"; start it with --allow-host NAME to accept another"#;
+    assert!(answer("b.example").contains(expected), "{}", answer("b.example"));
+    assert_eq!(answer("a.example"), "{}");
+}
+
 /// A file that is replaced by a link while it is served is not followed.
 #[test]
 fn replaced_layer_files_are_errors() {

@@ -203,7 +203,7 @@ fn unknown_paths_are_errors_with_similar_names() {
         (
             "a",
             "error: \"a\" matches 5 paths of old.json: app-1.0, app-1.0-doc, assets, glibc-2.40, tzdata-2025a\n\
-             hint: give more of the name, or the start of the hash\n",
+             hint: pass more of the name, or the start of the hash\n",
         ),
         (
             "pyton",

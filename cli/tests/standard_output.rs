@@ -47,7 +47,7 @@ fn unwritable_standard_output_is_an_error() {
             for (way, (how, why)) in [
                 (">&-", "it is closed"),
                 ("<&- >&-", "it is closed"),
-                ("1</dev/null", "it is closed, or open for reading alone"),
+                ("1</dev/null", "it is closed, or open only for reading"),
                 (">/dev/full", "No space left on device (os error 28)"),
             ]
             .into_iter()

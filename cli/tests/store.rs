@@ -25,7 +25,7 @@ fn check_store_reports_wrong_file_modes() {
             let built = world.build(&["--check-store"]);
             let (code, out, error) = said(&built);
             assert_eq!((code, out), (Some(1), ""), "{mode:o}");
-            let start = format!("error: mode {mode:04o} is not one that Nix leaves in the store");
+            let start = format!("error: mode {mode:04o} in the store differs from the mode that Nix sets");
             assert!(error.starts_with(&start), "{error}");
             let named = path.strip_prefix(world.folder.path()).unwrap().display();
             assert!(error.trim_end().ends_with(&format!(": {named}")), "{error}");
@@ -55,7 +55,8 @@ fn check_store_treats_all_directory_modes_alike() {
         let built = world.build(&["--check-store", "--no-cache"]);
         let (code, _, error) = said(&built);
         assert_eq!(code, Some(1), "{error}");
-        let starts = "error: mode 0755 is not one that Nix leaves in the store, which is 0555 for all directories here;";
+        let starts =
+            "error: mode 0755 in the store differs from the mode that Nix sets, 0555 for all directories;";
         match named {
             Some(name) => assert!(error.starts_with(starts) && error.ends_with(name), "{error}"),
             // The directory is not in the archive that the closure describes.

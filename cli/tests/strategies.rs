@@ -162,7 +162,7 @@ fn strategies_usage_errors_name_the_argument() {
         ),
         (
             &["one.json", "--no-propagation"],
-            "error: one.json: its paths have the hashes that Nix gave them: only a nixply-history can be without propagation\n",
+            "error: one.json: its store paths have Nix's hashes: a study without propagation needs a nixply-history\n",
         ),
         (
             &["one.json", "--releases", "1..2"],

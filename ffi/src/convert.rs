@@ -12,7 +12,7 @@ pub(crate) fn closure(infos: &[bridge::PathInfo]) -> Result<Closure> {
         let wrong = |why| Error::invalid(format!("closure, hash of {}", info.path), why);
         nar_hash::check(&info.nar_hash).map_err(wrong)?;
     }
-    let parsed = |path: &String| StorePath::parse(path).map_err(|error| Error::invalid("closure", error));
+    let parsed = |path: &String| StorePath::parse(path).map_err(|error| Error::at("closure", error));
     let infos = infos.iter().map(|info| {
         Ok(PathInfo {
             path: parsed(&info.path)?,

@@ -43,16 +43,17 @@ impl From<nixply_packer::Error> for Failure {
     }
 }
 
-/// A way out of an error, with the program, whose commands the packer does not know.
+/// A way out of an error in an evaluation or a derivation.
 fn hint(error: &nixply_packer::Error) -> Option<&'static str> {
     use nixply_packer::Error;
     use nixply_planning::Error as PlanningError;
     match error {
         Error::Planning(PlanningError::LockFile { .. }) => Some(
-            "make a lock file with `nixply plan --lock FILE --update`; after a merge conflict, take one side and update it",
+            "write the lock file with the program nixply (docs/lock-files.md); after a merge conflict, take one side and \
+             update it",
         ),
         Error::Planning(PlanningError::NotInLock { .. }) => {
-            Some("add the image with `nixply plan --images --lock FILE --update`")
+            Some("update the lock file for all its images with the program nixply (docs/lock-files.md)")
         }
         Error::OfImage { source, .. } => hint(source),
         _ => None,
@@ -65,7 +66,7 @@ pub(crate) fn guarded<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T,
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
         let text = text.unwrap_or_else(|| "no message".into());
-        Err(Failure(format!("nixply failed in a way that it should not; please report this: {text}")))
+        Err(Failure(format!("internal error in nixply; please report it: {text}")))
     })
 }
 
@@ -234,7 +235,7 @@ mod tests {
     #[test]
     fn a_panic_becomes_an_error() {
         let failure = guarded::<()>(|| panic!("the {} broke", "thing")).unwrap_err().to_string();
-        assert_eq!(failure, "nixply failed in a way that it should not; please report this: the thing broke");
+        assert_eq!(failure, "internal error in nixply; please report it: the thing broke");
         let failure = guarded::<()>(|| panic!("plain")).unwrap_err().to_string();
         assert!(failure.ends_with(": plain"), "{failure}");
     }

@@ -45,7 +45,7 @@ fn rows<'p>(paths: &'p Closure, store: &Store) -> Result<(Vec<Row<'p>>, Vec<Stri
             return Err(refused("the closure has no SHA-256 of its archive"));
         }
         let nar_size = i64::try_from(info.nar_size).ok().filter(|size| *size > 0);
-        let nar_size = nar_size.ok_or_else(|| refused("the closure does not have its archive's size"))?;
+        let nar_size = nar_size.ok_or_else(|| refused("the closure has no size of its archive"))?;
         let mut references = Vec::with_capacity(info.references.len());
         for reference in &info.references {
             match infos.binary_search_by(|info| info.path.cmp(reference)) {

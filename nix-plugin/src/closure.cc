@@ -56,7 +56,7 @@ Query realise(nix::EvalState & state, std::vector<Arguments> & images, const com
                 compat::fail_now(
                     state, image.places.of(place, pos),
                     "builtins." + builtin + ": " + place + " '" + given +
-                        "' is not a path in the store that Nix knows; use the derivation itself, or a path that "
+                        "' is not a valid path of this store: use the derivation itself, or a path that "
                         "nix-store --realise or nix store add-path has made");
             roots.insert(*path);
         }

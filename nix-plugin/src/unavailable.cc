@@ -6,7 +6,7 @@ namespace {
 
 [[gnu::constructor]] void decline() {
     std::fputs("warning: nixply: this plugin was built without Nix's headers and does nothing; build it again with "
-               "NIXPLY_NIX_PREFIX set to the Nix that shall load it\n",
+               "NIXPLY_NIX_PREFIX set to the Nix that will load it\n",
                stderr);
 }
 

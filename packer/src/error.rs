@@ -1,12 +1,12 @@
 //! Errors of planning, packing and writing an image.
 
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 use nixply_documents::{Error as DocumentError, wording};
 use nixply_files::Error as FileError;
 use nixply_oci::{DiffId, Digest};
-use nixply_planning::StorePath;
+use nixply_planning::{Error as PlanningError, ParseStorePathError, StorePath};
 
 use crate::layer::PackedLayer;
 
@@ -25,11 +25,12 @@ pub enum Error {
     File(#[from] FileError),
     /// A closure, rule, lock file or plan is not valid.
     #[error(transparent)]
-    Planning(nixply_planning::Error),
+    Planning(PlanningError),
     /// A store path of the closure does not exist (any more).
     #[error(
-        "store path is missing; it was deleted, perhaps by a garbage collection, or never realised; \
-         bring it back (nix-store --realise, or --repair-path where Nix still lists it) and keep it alive while it is packed: {}",
+        "store path does not exist: it was never realised, or deleted, for example by a garbage collection; restore it with \
+         nix-store --realise (with nix-store --repair-path if Nix still lists it), and protect it from garbage collection \
+         while it is packed: {}",
         wording::path(path)
     )]
     Missing {
@@ -39,7 +40,7 @@ pub enum Error {
     /// A file or directory of a store path was deleted or changed while it was read.
     #[error(
         "store path changed while it was packed ({what}); store paths are immutable, so it was deleted or damaged: \
-         run nix-store --verify-path on it and build again: {}",
+         check it with nix-store --verify-path and build again: {}",
         wording::path(path)
     )]
     Changed {
@@ -50,8 +51,8 @@ pub enum Error {
     },
     /// The content of a store path does not match its hash in Nix's database.
     #[error(
-        "store path is damaged: the hash of its archive is {found}, but Nix knows it by {expected}; nothing of it was kept: \
-         repair it (nix-store --repair-path {path}) and build again: {path}"
+        "store path is damaged: the hash of its archive is {found}, but Nix recorded {expected}; it was not packed: \
+         repair it with nix-store --repair-path and build again: {path}"
     )]
     Damaged {
         /// The store path.
@@ -63,8 +64,8 @@ pub enum Error {
     },
     /// A file in the store has a mode that Nix never sets there.
     #[error(
-        "mode {mode:04o} is not one that Nix leaves in the store, which is {wanted} here; nothing of the store path was \
-         kept: give it its mode back (chmod), or repair the store path (nix-store --repair-path), and build again: {}",
+        "mode {mode:04o} in the store differs from the mode that Nix sets, {wanted}; the store path was not packed: restore the \
+         mode with chmod, or repair the store path with nix-store --repair-path, and build again: {}",
         path.display()
     )]
     StoreMode {
@@ -87,19 +88,19 @@ pub enum Error {
         path: PathBuf,
     },
     /// An update of a lock file lacks some of its images.
-    #[error("lock file is not valid: it also has {}, which would be lost: plan all its images together", .images.join(", "))]
+    #[error("this update would remove {} from the lock file: plan all its images together", .images.join(", "))]
     ImagesMissing {
         /// Names of the missing images.
         images: Vec<String>,
     },
     /// A document is an OCI manifest or index where an image's spec is expected.
-    #[error("{document} is not valid: it is a manifest or index of OCI, not an image's spec")]
+    #[error("{document} is an OCI manifest or index, not an image's spec")]
     NotSpec {
         /// The document's name.
         document: String,
     },
     /// A manifest is for another platform than the requested one.
-    #[error("{} is not valid: it is the manifest of an image for {found}, not for {wanted}", manifest.display())]
+    #[error("{} is the manifest of an image for {found}, not for {wanted}", manifest.display())]
     OtherPlatform {
         /// The manifest's file.
         manifest: PathBuf,
@@ -109,9 +110,7 @@ pub enum Error {
         wanted: String,
     },
     /// An index does not identify a single image: it has several that match, or none.
-    #[error(
-        "{} is not valid: it is an index of several platforms, not the manifest of one image; it has {has}", index.display()
-    )]
+    #[error("{} is an index of several platforms, not the manifest of one image; it has {has}", index.display())]
     SeveralPlatforms {
         /// The index's file.
         index: PathBuf,
@@ -143,8 +142,8 @@ pub enum Error {
     },
     /// The image has more layers than container runtimes accept.
     #[error(
-        "the image would have {layers} layers, but container runtimes take at most {limit}: lower maxLayers (or merge \
-         layers), or raise layerLimit if your runtime takes more"
+        "the image would have {layers} layers, but container runtimes support at most {limit}: lower maxLayers, merge \
+         layers, or raise layerLimit if your runtime supports more"
     )]
     TooManyLayers {
         /// Number of layers that the image would have.
@@ -155,8 +154,8 @@ pub enum Error {
     /// Packing produced a tar stream that differs from the one in the spec.
     #[error(
         "layer {} no longer has the content that its image spec records: expected {expected}, found {found}; \
-         one of these store paths differs from when the spec was made (nix-store --verify-path tells which), or the \
-         spec was made on another machine from other content: {}", layer + 1, some(paths)
+         one of these store paths has changed since then (nix-store --verify-path finds it), or the spec was made on \
+         another machine from other content: {}", layer + 1, some(paths)
     )]
     DigestMismatch {
         /// The layer's index in the image, from 0.
@@ -170,9 +169,9 @@ pub enum Error {
     },
     /// Packing produced a layer that differs from the one in the cache.
     #[error(
-        "a layer no longer has the content that it was packed with before: expected {expected}, found {found}; one of these \
-         store paths differs from what Nix knows of it (nix-store --verify-path tells which), or the spec that the cache \
-         imported it from was wrong and is forgotten now: {}",
+        "a layer differs from the one in the cache: expected {expected}, found {found}; one of these store paths is damaged \
+         (nix-store --verify-path finds it), or the layer was imported from a wrong spec, whose entries are now removed from \
+         the cache: {}",
         some(paths)
     )]
     LayerChanged {
@@ -185,9 +184,9 @@ pub enum Error {
     },
     /// Packing produced a blob that differs from the one in the spec, although the content is the same.
     #[error(
-        "layer {} has another blob than its image spec records: expected {expected} of {expected_size} bytes, found {found} \
-         of {found_size}; the files in it are those of the spec, so another version of nixply made the spec, or it is wrong: \
-         build the image again: {}", layer + 1, some(paths)
+        "layer {} has a different blob than its image spec records: expected {expected} of {expected_size} bytes, found \
+         {found} of {found_size}; its files are those of the spec, so another version of nixply made the spec, or the spec is \
+         wrong: build the image again: {}", layer + 1, some(paths)
     )]
     BlobDiffers {
         /// The layer's index in the image, from 0.
@@ -204,7 +203,7 @@ pub enum Error {
         paths: Vec<String>,
     },
     /// The content of a blob's file does not match the digest in its name.
-    #[error("blob does not have its digest {expected} (found {found}): {}", wording::path(path))]
+    #[error("blob has the digest {found}, expected {expected}: {}", wording::path(path))]
     BlobMismatch {
         /// The recorded digest.
         expected: Digest,
@@ -249,7 +248,7 @@ pub enum Error {
     },
     /// The operating system allocates no more memory.
     #[error(
-        "cannot get memory to pack with: the limit (ulimit -v, or a container's) is reached; raise it, or use fewer threads"
+        "not enough memory to pack: the limit (ulimit -v, or a container's) is reached; raise it, or use fewer threads"
     )]
     Memory,
     /// The caller stopped the call.
@@ -266,19 +265,19 @@ pub(crate) fn some(paths: &[String]) -> String {
     }
 }
 
-impl From<nixply_planning::Error> for Error {
-    fn from(error: nixply_planning::Error) -> Self {
+impl From<PlanningError> for Error {
+    fn from(error: PlanningError) -> Self {
         match error {
-            nixply_planning::Error::Document(error) => Self::Document(error),
-            nixply_planning::Error::File(error) => Self::File(error),
-            nixply_planning::Error::Interrupted => Self::Interrupted,
+            PlanningError::Document(error) => Self::Document(error),
+            PlanningError::File(error) => Self::File(error),
+            PlanningError::Interrupted => Self::Interrupted,
             error => Self::Planning(error),
         }
     }
 }
 
-impl From<nixply_planning::ParseStorePathError> for Error {
-    fn from(error: nixply_planning::ParseStorePathError) -> Self {
+impl From<ParseStorePathError> for Error {
+    fn from(error: ParseStorePathError) -> Self {
         Self::Planning(error.into())
     }
 }
@@ -287,6 +286,11 @@ impl Error {
     /// Converts an error of the operating system, with a separate variant for a full disk.
     pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, source: impl Into<io::Error>) -> Self {
         FileError::io(action, path, source).into()
+    }
+
+    /// Returns the error for a document's content.
+    pub(crate) fn content(message: String) -> Self {
+        DocumentError::Content(message).into()
     }
 
     /// Returns the error for a named file that cannot be read.
@@ -315,6 +319,15 @@ impl Error {
     /// Whether the operating system reported the error.
     pub(crate) fn is_io(&self) -> bool {
         matches!(self, Self::File(FileError::Io { .. } | FileError::DiskFull { .. }))
+    }
+
+    /// Returns the error of a value at a place, such as an argument. The value's own description follows the place.
+    pub fn at(place: impl fmt::Display, error: impl Into<Self>) -> Self {
+        match error.into() {
+            Self::Document(error) => error.in_document(&place.to_string()).into(),
+            Self::Planning(error) => PlanningError::at(place, error).into(),
+            error => DocumentError::Content(format!("{place}: {error}")).into(),
+        }
     }
 
     /// Returns the message with all its causes on one line: the form for callers in other languages.

@@ -294,8 +294,8 @@ pub(super) fn gone_or(action: &'static str, root: &Path, path: PathBuf, errno: E
         return Error::Missing { path: root.into() };
     }
     let what = match std::fs::symlink_metadata(&path) {
-        Ok(_) => "another file has taken its place, or it has another size",
-        Err(_) => "a file is gone",
+        Ok(_) => "another file has taken its place, or its size has changed",
+        Err(_) => "a file was deleted",
     };
     Error::Changed { what: what.into(), path }
 }

@@ -77,9 +77,9 @@ fn a_deleted_store_path_is_named() {
     let sandbox = Sandbox::new();
     sandbox.write(A, "f", b"");
     let real = sandbox.real(B).display().to_string();
-    refused(sandbox.to_root(json!({})), &["store path is missing", "nix-store --realise", &real]);
+    refused(sandbox.to_root(json!({})), &["store path does not exist", "nix-store --realise", &real]);
     let request = json!({"layers": [{"deps": [B]}], "arch": "amd64"});
-    refused(sandbox.build(&request, &[B]), &["store path is missing", &real]);
+    refused(sandbox.build(&request, &[B]), &["store path does not exist", &real]);
 }
 
 /// Runs a function on the store as soon as the first bytes of a file are packed. The threshold skips the parents' headers.
@@ -113,7 +113,7 @@ fn a_store_path_deleted_while_it_is_packed_is_named() {
     sandbox.write(A, "z", b"last");
     let real = sandbox.real(A);
     let message = sabotaged(&sandbox, || fs::remove_dir_all(&real).unwrap());
-    assert!(message.contains("store path is missing") && message.ends_with("-a"), "{message}");
+    assert!(message.contains("store path does not exist") && message.ends_with("-a"), "{message}");
 }
 
 #[test]
@@ -121,13 +121,13 @@ fn a_file_deleted_while_its_path_is_packed_is_named() {
     let sandbox = Sandbox::new();
     let file = sandbox.write(A, "z", b"last");
     let message = sabotaged(&sandbox, || fs::remove_file(&file).unwrap());
-    assert!(message.contains("store path changed while it was packed (a file is gone)"), "{message}");
+    assert!(message.contains("store path changed while it was packed (a file was deleted)"), "{message}");
     assert!(message.ends_with("-a/z"), "{message}");
 }
 
 #[test]
 fn a_file_that_shrinks_or_grows_is_noticed() {
-    for (size, words) in [(1 << 20, "then ended at"), (65 << 20, "bytes, then more")] {
+    for (size, words) in [(1 << 20, "bytes, but it ended after"), (65 << 20, "bytes, but it has more")] {
         let sandbox = Sandbox::new();
         let file = sandbox.real(A).join("a-big");
         let message = sabotaged(&sandbox, || {
@@ -260,7 +260,7 @@ fn only_a_folders_content_can_go_to_the_root() {
     fs::write(sandbox.real(A), "file").unwrap();
     refused(
         sandbox.build(&json!({"copyToRoot": [A]}), &[A]),
-        &["copyToRoot", A, "it is a file", "put it into a folder"],
+        &["copyToRoot", A, "it is a file", "put it into a directory"],
     );
     sandbox.write(B, "f", b"");
     std::os::unix::fs::symlink(sandbox.real(B), sandbox.real(C)).unwrap();

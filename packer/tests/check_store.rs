@@ -188,8 +188,8 @@ fn a_damaged_path_leaves_no_entry() {
             let [expected, found] = [world.content("b"), fs::read(world.file("b")).unwrap()]
                 .map(|content| Digest::of(&archive(&content)));
             let start = format!(
-                "store path is damaged: the hash of its archive is {found}, but Nix knows it by {expected}; nothing of it was \
-                 kept: repair it (nix-store --repair-path {}) and build again",
+                "store path is damaged: the hash of its archive is {found}, but Nix recorded {expected}; it was not packed: \
+                 repair it with nix-store --repair-path and build again: {}",
                 path("b")
             );
             assert!(error.starts_with(&start), "{codec}: {error}");
@@ -300,7 +300,7 @@ fn fault_check_store_race_packed_bytes_are_the_hashed_ones() {
                 false => assert!(matches!(error, Error::Damaged { .. }), "{codec}: {error}"),
                 // Its files are read twice, and both reads must match.
                 true => {
-                    assert!(error.to_string().contains("another content than when its archive was hashed"))
+                    assert!(error.to_string().contains("its content changed after its archive was hashed"))
                 }
             }
             world.repair();
@@ -425,6 +425,9 @@ fn a_closure_without_hashes_cannot_be_checked() {
     let closure = Closure::new([info]);
     world.request(&request, &closure, false).unwrap();
     let error = world.request(&request, &closure, true).unwrap_err().to_string();
-    assert!(error.starts_with(&format!("check of the store path {} is not valid", path("a"))), "{error}");
+    assert!(
+        error.starts_with(&format!("closure, store path {} is not valid: it has no narHash", path("a"))),
+        "{error}"
+    );
     assert!(error.contains("narHash"), "{error}");
 }

@@ -146,7 +146,7 @@ fn layers_follow_their_own_lock_files() {
     let unknown = json!({"layers": [{"deps": [path("c")], "lock": {"file": lock, "image": "api"}}]});
     let request = ImageRequest::from_json(&unknown.to_string(), "request").unwrap();
     let error = request.plan(&closure(), &world.store).unwrap_err().to_string();
-    assert!(error.contains("it has no image \"api\", only web"), "{error}");
+    assert!(error.contains("the lock file has no image \"api\", only web"), "{error}");
 }
 
 /// nix2container subtracts the contents of the named layers, but not of the layers below those; the image's digests depend on
@@ -228,7 +228,8 @@ fn bad_layers_are_refused_with_their_place() {
     );
     let words = error(json!({"layers": [{"prebuilt": "/etc"}]}));
     assert!(
-        words.starts_with("layers[0].prebuilt is not valid") && words.contains("not in the store"),
+        words.starts_with("layers[0].prebuilt: store path \"/etc\" is not valid")
+            && words.contains("not in the store"),
         "{words}"
     );
 }

@@ -223,17 +223,14 @@ fn a_wrong_database_is_refused() {
         json!({"path": unknown}),
         &format!("{unknown} is not in the closure, although nixDatabase names it"),
     );
-    refused(json!({"path": "/etc"}), "nixDatabase.copyToRoot[0] is not valid");
+    refused(json!({"path": "/etc"}), "nixDatabase.path: store path \"/etc\" is not valid");
     refused(
         json!({"path": path("database"), "uid": -1}),
         "nixDatabase.uid must be an id from 0 to 4294967294, not -1",
     );
     fs::remove_dir_all(world.real("database")).unwrap();
     fs::write(world.real("database"), "").unwrap();
-    refused(
-        json!({"path": path("database")}),
-        "it is a file, but a folder's content goes to the image's root",
-    );
+    refused(json!({"path": path("database")}), "it is a file, but copyToRoot needs a directory");
 }
 
 /// nix2container's database contains paths that are only at the root (its #165 and #192), and `nix-store --verify` fails.
@@ -266,7 +263,7 @@ fn invalid_layers_of_a_database_are_named() {
         let error = world.registered(layers).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     };
-    refused(json!([{}, {"deps": "/etc"}]), "nixDatabase.layers[1].deps[0] is not valid");
+    refused(json!([{}, {"deps": "/etc"}]), "nixDatabase.layers[1].deps[0]: store path \"/etc\" is not valid");
     refused(json!([{"deps": path("x")}]), "x is not in the closure, although nixDatabase.layers[0] names it");
     refused(
         json!([{"dep": []}]),

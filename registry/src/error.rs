@@ -23,7 +23,7 @@ pub enum Error {
     /// off.
     #[error(
         "{0} can be reached from other machines, and every client that reaches it may read every image; listen on \
-         a loopback address such as 127.0.0.1:0, or pass --allow-remote"
+         a loopback address such as 127.0.0.1:0"
     )]
     Remote(SocketAddr),
     /// The image name contains a registry's host and port.
@@ -38,7 +38,7 @@ pub enum Error {
         tag: String,
     },
     /// The directory for packed layers cannot be written.
-    #[error("cannot keep packed layers in the folder {}", folder.display())]
+    #[error("cannot write packed layers to the directory {}", folder.display())]
     Scratch {
         /// The directory.
         folder: PathBuf,
@@ -50,8 +50,7 @@ pub enum Error {
     Replaced(PathBuf),
     /// This system does not identify the users of connections.
     #[error(
-        "cannot identify the user of a loopback connection: this system has no /proc/net/tcp; serve without --private, \
-         or on Linux"
+        "cannot identify the user of a loopback connection: this system has no /proc/net/tcp, as Linux does"
     )]
     UnknownPeers,
     /// The system provides no random numbers.

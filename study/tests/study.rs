@@ -281,7 +281,7 @@ fn errors_name_the_file_and_the_expected_form() {
         ),
         (
             "part.json",
-            "part.json: /nix/store/0123456789abcdfghijklmnpqrsvwxyz-b is not in the closure, although /nix/store/0123456789abcdfghijklmnpqrsvwxyz-a refers to it; give the whole closure".into(),
+            "part.json: /nix/store/0123456789abcdfghijklmnpqrsvwxyz-b is not in the closure, although /nix/store/0123456789abcdfghijklmnpqrsvwxyz-a refers to it: pass the whole closure".into(),
         ),
         ("later.json", "later.json: expected format nixply-history, version 1".into()),
         ("gone.json", "gone.json, release 1: i refers to \"a\", which is not in it".into()),
@@ -293,7 +293,7 @@ fn errors_name_the_file_and_the_expected_form() {
     folder.write("one.json", &closure("1", 1, 1));
     assert_eq!(
         folder.error("one.json", Propagation::Alone),
-        "one.json: its paths have the hashes that Nix gave them: only a nixply-history can be without propagation"
+        "one.json: its store paths have Nix's hashes: a study without propagation needs a nixply-history"
     );
 }
 

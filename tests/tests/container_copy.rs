@@ -87,9 +87,9 @@ fn copies_reach_registries_with_and_without_credentials() {
         run(&mut project.nixply(["container", "copy", "processes", "-r", &format!("docker://{open}")]))
             .fails();
     let expected = format!(
-        "error: image name \"{open}{name}\" is not valid: registries take parts of letters and digits with single '.', '_', '__' \
-         or dashes between them, joined by '/', 255 bytes at most, as in \"hello\" or \"ghcr.io/nixply/hello\"; pass the tag \
-         as a separate argument\nhint: end the registry with a slash: docker://{open}/\n"
+        "error: image name \"{open}{name}\" is not valid: expected parts of letters and digits, separated by '/', \
+         with single '.', '_', '__' or dashes within a part, at most 255 bytes, as in \"hello\" or \"ghcr.io/nixply/hello\"; \
+         pass the tag as a separate argument\nhint: end the registry with a slash: docker://{open}/\n"
     );
     assert!(said.ends_with(&expected), "{said}");
     // Wrong credentials.

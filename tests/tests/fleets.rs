@@ -213,7 +213,7 @@ fn lock_file_keeps_layers_in_every_frontend() {
     // An image that is not in the file.
     let other = nix.try_build(&format!("buildImage ({{ name = \"other\"; }} // ({given}).web)"));
     assert!(
-        other.stderr.contains("it has no image \"other\", only team/worker, tools, web"),
+        other.stderr.contains("the lock file has no image \"other\", only team/worker, tools, web"),
         "{}",
         other.stderr
     );

@@ -283,8 +283,8 @@ fn argument_errors_name_the_argument() {
             "healthcheck = { tets = \"a\"; };",
             "unknown attribute `healthcheck.tets`, expected one of interval",
         ),
-        ("name = \"a b\";", "image name \"a b\" is not one that registries take"),
-        ("tag = \"a/b\";", "tag \"a/b\" is not one that registries take"),
+        ("name = \"a b\";", "image name \"a b\" is not valid: expected a name that registries accept"),
+        ("tag = \"a/b\";", "tag \"a/b\" is not valid: expected 1 to 128"),
     ] {
         let arguments = arguments.replace("PATH", hello);
         let name = if arguments.starts_with("name") { "" } else { "name = \"x\";" };
@@ -360,7 +360,7 @@ fn user_text_is_never_executed() {
             &format!("(buildImage {{ {name} {argument} = {nix_string}; }}).copyTo.drvPath"),
         ));
         assert!(
-            output.code != Some(0) && output.stderr.contains("is not one that registries take"),
+            output.code != Some(0) && output.stderr.contains("is not valid: expected "),
             "{}",
             output.stderr
         );

@@ -190,29 +190,38 @@ fn every_wrong_type_of_every_argument_points_at_it() {
 #[test]
 fn unknown_arguments_suggest_the_nearest_name() {
     let mut table = Table::new(plugin_harness!().private());
-    for (place, subject, key, nearest) in [
-        ("@copytoroot = [ ];", "", "copytoroot", "copyToRoot"),
-        ("@maxLayer = 3;", "", "maxLayer", "maxLayers"),
+    // Short lists of keys are complete.
+    let metadata = "its keys are created, created_by, author, comment; ";
+    let perms = "its keys are path, regex, mode, uid, gid, uname, gname; ";
+    for (place, subject, key, keys, nearest) in [
+        ("@copytoroot = [ ];", "", "copytoroot", "", "copyToRoot"),
+        ("@maxLayer = 3;", "", "maxLayer", "", "maxLayers"),
         // The value is not evaluated.
-        ("@layer = throw \"evaluated\";", "", "layer", "layers"),
-        ("layers = [ { } { @dep = [ ]; } ];", ": layers[1]", "dep", "deps"),
-        ("layers = [ { @metadat.author = \"x\"; } ];", ": layers[0]", "metadat", "metadata"),
+        ("@layer = throw \"evaluated\";", "", "layer", "", "layers"),
+        // The plugin writes this key of a request itself.
+        ("@configRoots = [ ];", "", "configRoots", "", "config"),
+        ("layers = [ { } { @dep = [ ]; } ];", ": layers[1]", "dep", "", "deps"),
+        ("layers = [ { @metadat.author = \"x\"; } ];", ": layers[0]", "metadat", "", "metadata"),
         (
             "layers = [ { metadata = { @createdBy = \"x\"; }; } ];",
             ": layers[0].metadata",
             "createdBy",
+            metadata,
             "created_by",
         ),
-        ("perms = [ { path = /etc/passwd; @modes = \"x\"; } ];", ": perms[0]", "modes", "mode"),
+        ("perms = [ { path = /etc/passwd; @modes = \"x\"; } ];", ": perms[0]", "modes", perms, "mode"),
+        ("perms = [ { @paht = /etc/passwd; } ];", ": perms[0]", "paht", perms, "path"),
         (
             "layers = [ { perms = [ { path = /etc/passwd; } { path = /etc/passwd; @gnam = \"x\"; } ]; } ];",
             ": layers[0].perms[1]",
             "gnam",
+            perms,
             "gname",
         ),
     ] {
-        let message =
-            format!("builtins.nixplyImage{subject} cannot have the key `{key}`; did you mean `{nearest}`?");
+        let message = format!(
+            "builtins.nixplyImage{subject} cannot have the key `{key}`; {keys}did you mean `{nearest}`?"
+        );
         table.add(format!("image {{ {place} }}"), message);
     }
     table.add(
@@ -330,7 +339,7 @@ fn errors_of_the_packer_point_at_their_arguments() {
             "groups = [ { @name = \"lib(foo\"; } ];",
             "groups[0].name is not valid: unclosed group, at character 4 of \"lib(foo\"",
         ),
-        ("@groups = [ [ \"/etc/passwd\" ] ];", "groups[0][0] is not valid: store path \"/etc/passwd\""),
+        ("@groups = [ [ \"/etc/passwd\" ] ];", "groups[0][0]: store path \"/etc/passwd\""),
         (
             "layers = [ { } { deps = [ FILE ]; @strategy = \"explicit\"; } ];",
             "layers[1].strategy \"explicit\" is not valid: it requires the argument groups",
@@ -373,7 +382,7 @@ fn errors_of_the_packer_point_at_their_arguments() {
         ),
         (
             "layers = [ { @deps = \"/nix/store/0123456789abcdfghijklmnpqrsvwxyz-gone\"; } ];",
-            "layers[0].deps '/nix/store/0123456789abcdfghijklmnpqrsvwxyz-gone' is not a path in the store that Nix knows",
+            "layers[0].deps '/nix/store/0123456789abcdfghijklmnpqrsvwxyz-gone' is not a valid path of this store",
         ),
     ] {
         let arguments = arguments.replace("FILE", "(builtins.toFile \"f\" \"\")");

@@ -45,14 +45,14 @@ fn path_missing_in_the_store_is_named() {
     ] {
         let error = fails(&nix, &file, attribute);
         let want = format!(
-            "{argument} '{path}' is not a path in the store that Nix knows; use the derivation itself, or a path that \
+            "{argument} '{path}' is not a valid path of this store: use the derivation itself, or a path that \
              nix-store --realise or nix store add-path has made"
         );
         assert!(error.contains(&want) && error.contains(&format!("builtins.{builtin}: ")), "{error}");
     }
     let error = fails(&nix, &file, "below");
     assert!(
-        error.contains("builtins.nixplyImage: copyToRoot '") && error.contains("-f/bin' is not a path"),
+        error.contains("builtins.nixplyImage: copyToRoot '") && error.contains("-f/bin' is not a valid path"),
         "{error}"
     );
 }
@@ -70,7 +70,7 @@ fn plain_text_path_is_accepted_if_nix_knows_it() {
         }"#,
     );
     let error = fails(&nix, &file, "plain");
-    assert!(error.contains("is not a path in the store that Nix knows"), "{error}");
+    assert!(error.contains("is not a valid path of this store"), "{error}");
     assert_eq!(text(&nix, &file, "context"), text(&nix, &file, "plain"));
 }
 
@@ -109,8 +109,8 @@ fn more_layers_than_runtimes_support_need_a_higher_limit() {
     );
     let refused = |limit: u32| {
         format!(
-            "the image would have 130 layers, but container runtimes take at most {limit}: lower maxLayers (or merge \
-             layers), or raise layerLimit if your runtime takes more"
+            "the image would have 130 layers, but container runtimes support at most {limit}; lower maxLayers, merge \
+             layers, or raise layerLimit if your runtime supports more"
         )
     };
     for (attribute, doing, limit) in [("many", "pack", 127), ("few", "pack", 129), ("plan", "plan", 127)] {
@@ -167,8 +167,9 @@ fn deleted_store_path_is_named() {
     fs::remove_dir_all(&inner).unwrap();
     let error = fails(&nix, &file, "image");
     let want = format!(
-        "cannot pack image 'x': store path is missing; it was deleted, perhaps by a garbage collection, or never realised; \
-         bring it back (nix-store --realise, or --repair-path where Nix still lists it) and keep it alive while it is packed: {inner}"
+        "cannot pack image 'x': store path does not exist: it was never realised, or deleted, for example by a garbage collection; restore it with \
+         nix-store --realise (with nix-store --repair-path if Nix still lists it), and protect it from garbage collection \
+         while it is packed: {inner}"
     );
     assert!(error.contains(&want), "{error}");
     // A plan reads no store paths, so it does not need them.
@@ -303,7 +304,7 @@ fn frontends_share_cached_results() {
             .arg("image"))
         .fails(),
     ] {
-        assert!(forgetful.contains("store path is missing; it was deleted"), "{forgetful}");
+        assert!(forgetful.contains("store path does not exist: it was never realised"), "{forgetful}");
         assert!(forgetful.contains(&path), "{forgetful}");
     }
 }

@@ -210,8 +210,8 @@ fn frontends_agree_on_names_and_tags() {
         }
         for output in [plugin, builder] {
             assert_eq!(output.code, Some(1), "{arguments}: {}", output.stdout);
-            let says =
-                output.stderr.contains("registries take") || output.stderr.contains("must be non-empty text");
+            let says = output.stderr.contains("is not valid: expected")
+                || output.stderr.contains("must be non-empty text");
             assert!(says, "{arguments}: {}", output.stderr);
         }
     }

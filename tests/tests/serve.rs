@@ -402,11 +402,10 @@ fn names_and_addresses_are_checked() {
     let error = refused(&["--name", "a"], &[&one.spec, &two.spec]);
     assert!(error.contains("--name is given 1 times for 2 images"), "{error}");
     let error = refused(&["--name", "A b"], &[&one.spec]);
-    let start =
-        "error: invalid value 'A b' for '--name <NAME[:TAG]>': registries take parts of letters and digits";
+    let start = "error: invalid value 'A b' for '--name <NAME[:TAG]>': expected parts of letters and digits";
     assert!(error.starts_with(start), "{error}");
     let error = refused(&["--compression", "xz"], &[&one.spec]);
     assert!(error.contains("expected auto or one of none, gzip, zstd, optionally with a level"), "{error}");
     let error = refused(&["--scratch-dir", "/nonexistent"], &[&one.spec]);
-    assert!(error.contains("cannot keep packed layers in the directory /nonexistent"), "{error}");
+    assert!(error.contains("cannot write packed layers to the directory /nonexistent"), "{error}");
 }

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use bytesize::ByteSize;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use nixply_documents::Error;
-use nixply_oci::reference;
+use nixply_oci::{Platform, reference};
 use nixply_packer::Codec;
 use nixply_planning::{Store, Strategy};
 use nixply_registry::server::Compression;
@@ -74,6 +74,11 @@ pub(crate) fn tag(text: &str) -> Result<String, String> {
     reference::check_tag(text).map(|()| text.to_owned()).map_err(Error::why)
 }
 
+/// Parses a platform.
+pub(crate) fn platform(text: &str) -> Result<Platform, String> {
+    text.parse().map_err(Error::why)
+}
+
 /// Parses an image name, optionally followed by a colon and a tag. A colon before a slash belongs to a registry's port.
 pub(crate) fn name_and_tag(text: &str) -> Result<(String, String), String> {
     let (name, tag) = match text.rsplit_once(':') {
@@ -120,7 +125,7 @@ mod tests {
             name_and_tag(text).unwrap_err();
         }
         for text in ["", ".", "..", ".-x", "a b", "a/b"] {
-            assert!(tag(text).unwrap_err().starts_with("registries take 1 to 128"), "{text:?}");
+            assert!(tag(text).unwrap_err().starts_with("expected 1 to 128"), "{text:?}");
         }
     }
 

@@ -47,7 +47,7 @@ enum Command {
         #[arg(value_name = "DIR")]
         folder: PathBuf,
         /// Platform to select from an index
-        #[arg(long, value_name = "OS/ARCH")]
+        #[arg(long, value_name = "OS/ARCH", value_parser = values::platform)]
         platform: Option<Platform>,
     },
     /// Write an image.json from a manifest and a JSON object with the paths of its blobs by digest
@@ -62,7 +62,7 @@ enum Command {
         #[arg(value_name = "BLOBS.json")]
         blobs: PathBuf,
         /// Platform to select from an index; its manifest must be among the blobs
-        #[arg(long, value_name = "OS/ARCH")]
+        #[arg(long, value_name = "OS/ARCH", value_parser = values::platform)]
         platform: Option<Platform>,
     },
     /// Write a layers.json from store paths that build reproducibly

@@ -88,6 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         allow_remote: args.allow_remote,
         readers: if args.private { Readers::UserAndRoot } else { Readers::Everyone },
         hosts: args.allow_hosts.clone(),
+        other_host_advice: "start it with --allow-host NAME to accept another".into(),
         compression: args.compression,
         store: args.store(),
         cache: cache.clone(),

@@ -58,7 +58,7 @@ pub(super) fn write_all(descriptor: impl AsFd, mut bytes: &[u8]) -> io::Result<(
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             },
-            Err(Errno::BADF) => return Err(io::Error::other("it is closed, or open for reading alone")),
+            Err(Errno::BADF) => return Err(io::Error::other("it is closed, or open only for reading")),
             Err(error) => return Err(error.into()),
         }
     }

@@ -30,7 +30,7 @@ fn an_image_comes_back_typed_and_observed() {
     assert_eq!(spec.layers[0].paths[0].path.as_str(), PATH);
     assert_eq!(spec.arch, "amd64");
     assert_eq!(outcome.references, [PATH]);
-    assert_eq!(outcome.name, "thing", "registries take lower case");
+    assert_eq!(outcome.name, "thing", "registries accept only lower case");
     let manifest = nixply_documents::go_json::compact(&oci::manifest_of(&spec));
     assert_eq!(outcome.manifest, nixply_oci::Digest::of(&manifest).to_string());
     let size = spec.layers[0].size;
@@ -81,7 +81,7 @@ fn fault_closure_outside_is_an_error_in_the_plugin() {
         |entry: &str, hash: &str| ffi::plan_with_entry(PATH, entry, hash).unwrap_err().what().to_owned();
     assert_eq!(
         error("/etc/shadow", ""),
-        "closure is not valid: store path \"/etc/shadow\" is not valid: expected a 32-character hash, a dash and a name, and nothing \
+        "closure: store path \"/etc/shadow\" is not valid: expected a 32-character hash, a dash and a name, and nothing \
          below it"
     );
     let other = "/nix/store/123456789abcdfghijklmnpqrsvwxyz0-other";
@@ -107,15 +107,15 @@ fn errors_arrive_as_exceptions_with_their_causes() {
         error("{")
     );
     fs::remove_dir_all(store.path().join("0123456789abcdfghijklmnpqrsvwxyz-thing")).unwrap();
-    assert!(error(&config()).starts_with("store path is missing; it was deleted"), "{}", error(&config()));
+    assert!(
+        error(&config()).starts_with("store path does not exist: it was never realised"),
+        "{}",
+        error(&config())
+    );
     let error = ffi::plan(real, PATH, "best", "").unwrap_err();
     assert!(error.what().starts_with("request: strategy must be one of min-churn"), "{}", error.what());
     let error = ffi::plan(real, PATH, "", r#"[{"depsOf":["x"]}]"#).unwrap_err();
-    assert!(
-        error.what().starts_with("groups[0].depsOf[0] is not valid: store path \"x\""),
-        "{}",
-        error.what()
-    );
+    assert!(error.what().starts_with("groups[0].depsOf[0]: store path \"x\""), "{}", error.what());
 }
 
 #[test]

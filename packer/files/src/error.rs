@@ -33,10 +33,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The disk (or quota) is full.
-    #[error(
-        "no space left on the device, nothing was kept of what was being written: {}",
-        wording::path(path)
-    )]
+    #[error("the disk or the user's quota is full; the incomplete file was removed: {}", wording::path(path))]
     DiskFull {
         /// The file that was being written.
         path: PathBuf,

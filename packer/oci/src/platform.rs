@@ -51,6 +51,22 @@ const PORTS: [&str; 14] = [
 /// Other processors for which Debian or Nix builds programs. Go's remaining names are reserved, and no image has them.
 const OTHER_PORTS: [&str; 6] = ["alpha", "ia64", "m68k", "ppc", "sh", "sparc64"];
 
+/// Variants of the processors whose variants are versions; versions of arm64 may have a minor number, as in `v8.2`. Source: Go's
+/// `GOAMD64`, `GOARM` and `GOARM64`, and containerd's `platforms`, which also knows arm/v8.
+const VARIANTS: [(&str, &[&str]); 3] =
+    [("amd64", &["v1", "v2", "v3", "v4"]), ("arm", &["v5", "v6", "v7", "v8"]), ("arm64", &["v8", "v9"])];
+
+/// Returns the variants that a processor has, unless `variant` is one of them or the processor's variants are not versions.
+fn other_variants(arch: &str, variant: &str) -> Option<&'static [&'static str]> {
+    let (_, known) = VARIANTS.iter().find(|(name, _)| *name == arch)?;
+    let (major, minor) = match variant.split_once('.') {
+        Some((major, minor)) if arch == "arm64" => (major, Some(minor)),
+        _ => (variant, None),
+    };
+    let is_digit = |minor: &str| minor.len() == 1 && minor.bytes().all(|byte| byte.is_ascii_digit());
+    (!known.contains(&major) || !minor.is_none_or(is_digit)).then_some(*known)
+}
+
 /// System of an image unless a spec names another.
 pub const LINUX: &str = "linux";
 
@@ -88,25 +104,22 @@ impl Processor {
                 return wrong(format!("OCI's name for this processor is \"{meant}\""));
             }
             let near = wording::nearest(arch, PORTS);
-            let near = near.map(|name| format!("did you mean {name:?}? ")).unwrap_or_default();
-            return wrong(format!("{near}expected OCI's name of a processor, as {}", PORTS.join(", ")));
+            let near = near.map(|name| format!("; did you mean {name:?}?")).unwrap_or_default();
+            return wrong(format!("expected OCI's name of a processor, such as {}{near}", PORTS.join(", ")));
         }
-        // Variants of ARM and x86 processors are versions.
-        let is_version = |variant: &str| {
-            variant.strip_prefix('v').is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit()))
-        };
         let plain = |variant: &str| {
-            (is_version(variant) || !["amd64", "arm", "arm64"].contains(&arch))
-                && variant
-                    .bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'.')
+            variant.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'.')
         };
-        match variant {
-            Some(variant) if variant.is_empty() || !plain(variant) => {
-                wrong("expected a variant after the slash, as in arm/v7".into())
+        if let Some(variant) = variant {
+            if let Some(known) = other_variants(arch, variant) {
+                let known: Vec<String> = known.iter().map(|variant| format!("{arch}/{variant}")).collect();
+                return wrong(format!("expected {arch}, or one of {}", known.join(", ")));
             }
-            variant => Ok(Self { arch: arch.into(), variant: variant.unwrap_or_default().into() }),
+            if variant.is_empty() || !plain(variant) {
+                return wrong("expected a variant after the slash, as in arm/v7".into());
+            }
         }
+        Ok(Self { arch: arch.into(), variant: variant.unwrap_or_default().into() })
     }
 
     /// Returns the processor of a Nix system such as `x86_64-linux`.
@@ -220,6 +233,14 @@ impl Platform {
         }
     }
 
+    /// Returns the variants that the processor has, if this one is another version, such as v9 of `amd64`. Other texts, which are
+    /// no versions, are in old images.
+    pub fn other_variants(&self) -> Option<&'static [&'static str]> {
+        let version = self.variant.strip_prefix('v')?;
+        let is_version = version.starts_with(|letter: char| letter.is_ascii_digit());
+        other_variants(&self.architecture, &self.variant).filter(|_| is_version)
+    }
+
     /// Returns whether programs of an image for `self` run on `wanted`.
     pub fn is(&self, wanted: &Self) -> bool {
         self.os == wanted.os && wanted.processor().runs(&self.processor())
@@ -307,10 +328,10 @@ mod tests {
                 format!("arch {text:?} is not valid: OCI's name for this processor is \"{meant}\"");
             assert_eq!(error(text), expected);
         }
-        assert!(error("amd46").contains("did you mean \"amd64\"? "), "{}", error("amd46"));
-        assert!(error("ARM64").contains("did you mean \"arm64\"? "), "{}", error("ARM64"));
+        assert!(error("amd46").ends_with("; did you mean \"amd64\"?"), "{}", error("amd46"));
+        assert!(error("ARM64").ends_with("; did you mean \"arm64\"?"), "{}", error("ARM64"));
         for none in ["vax", "sparc", "amd64p32", "shbe"] {
-            let expected = "expected OCI's name of a processor, as 386, amd64";
+            let expected = "expected OCI's name of a processor, such as 386, amd64";
             assert!(error(none).contains(expected), "{}", error(none));
         }
         assert_eq!(Processor::from_any_arch("sparc").unwrap().arch, "sparc");
@@ -319,9 +340,25 @@ mod tests {
             assert!(PROCESSORS.contains(known), "{known}");
         }
         assert_eq!(error(""), "arch is not valid: it is empty: name a processor, as in amd64");
-        for text in ["arm/", "arm/V7", "arm/v7/x", "arm/7", "arm64/v"] {
+        for text in ["386/", "386/V7", "riscv64/a/x"] {
             assert!(error(text).contains("expected a variant after the slash"), "{}", error(text));
         }
+        let expected = "is not valid: expected arm, or one of arm/v5, arm/v6, arm/v7, arm/v8";
+        for text in ["arm/", "arm/V7", "arm/v7/x", "arm/7", "arm/v9", "arm/v4", "arm/v7.1"] {
+            assert_eq!(error(text), format!("arch {text:?} {expected}"));
+        }
+        for text in ["amd64/v9", "amd64/v0", "amd64/v1.1", "arm64/v", "arm64/v7", "arm64/v8.", "arm64/v8.10"]
+        {
+            assert!(error(text).contains("is not valid: expected"), "{}", error(text));
+        }
+        for text in ["amd64/v1", "amd64/v4", "arm/v5", "arm/v8", "arm64/v8.2", "arm64/v9", "arm64/v9.0"] {
+            assert_eq!(Processor::from_arch(text).unwrap().to_string(), text);
+            assert_eq!(
+                format!("linux/{text}").parse::<Platform>().unwrap().to_string(),
+                format!("linux/{text}")
+            );
+        }
+        "linux/arm/v9".parse::<Platform>().unwrap_err();
     }
 
     #[test]

@@ -29,8 +29,8 @@ pub fn canonical_name(name: &str) -> Result<String> {
     }
     Err(Error::invalid(
         format!("image name {}", quoted(name)),
-        "registries take parts of letters and digits with single '.', '_', '__' or dashes between them, joined by '/', \
-         255 bytes at most, as in \"hello\" or \"ghcr.io/nixply/hello\"; pass the tag as a separate argument",
+        "expected parts of letters and digits, separated by '/', with single '.', '_', '__' or dashes within a part, at most \
+         255 bytes, as in \"hello\" or \"ghcr.io/nixply/hello\"; pass the tag as a separate argument",
     ))
 }
 
@@ -41,7 +41,7 @@ pub fn check_name(name: &str) -> Result<()> {
     if path.chars().any(|letter| letter.is_ascii_uppercase()) {
         return Err(Error::invalid(
             format!("image name {}", quoted(name)),
-            "registries take small letters only; write it without capital letters",
+            "expected lower-case letters, as registries require",
         ));
     }
     Ok(())
@@ -54,7 +54,7 @@ pub fn check_tag(tag: &str) -> Result<()> {
     }
     Err(Error::invalid(
         format!("tag {}", quoted(tag)),
-        "registries take 1 to 128 letters, digits, '_', '.' and '-', and neither '.' nor '-' comes first",
+        "expected 1 to 128 letters, digits, '_', '.' and '-', not starting with '.' or '-'",
     ))
 }
 

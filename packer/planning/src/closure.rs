@@ -288,10 +288,10 @@ impl Closure {
     /// because the packer reads the files that they name.
     pub fn check(&self, store: &Store) -> Result<()> {
         for info in &self.infos {
-            store.check(info.path.as_str()).map_err(|error| Error::invalid("closure", error))?;
+            store.check(info.path.as_str()).map_err(|error| Error::at("closure", error))?;
             for reference in &info.references {
                 let what = || format!("closure, references of {}", info.path);
-                store.check(reference.as_str()).map_err(|error| Error::invalid(what(), error))?;
+                store.check(reference.as_str()).map_err(|error| Error::at(what(), error))?;
             }
         }
         Ok(())

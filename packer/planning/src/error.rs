@@ -1,5 +1,7 @@
 //! Errors of planning.
 
+use std::fmt;
+
 use nixply_documents::{Error as DocumentError, wording};
 use nixply_files::Error as FileError;
 
@@ -28,7 +30,7 @@ pub enum Error {
         error: DocumentError,
     },
     /// A lock file lacks the image that it should plan.
-    #[error("lock file is not valid: it has no image {}, only {images}", wording::quoted(image))]
+    #[error("the lock file has no image {}, only {images}", wording::quoted(image))]
     NotInLock {
         /// The image's name.
         image: String,
@@ -69,7 +71,7 @@ fn hint(referrer_is_root: bool, referrer: &str) -> String {
     if referrer_is_root {
         format!(", although {referrer} names it; only store paths that Nix knows can be packed")
     } else {
-        format!(", although {referrer} refers to it; give the whole closure")
+        format!(", although {referrer} refers to it: pass the whole closure")
     }
 }
 
@@ -77,6 +79,17 @@ impl Error {
     /// Returns the error for an argument or rule that is not valid.
     pub fn invalid(what: impl Into<String>, why: impl ToString) -> Self {
         DocumentError::invalid(what, why).into()
+    }
+
+    /// Returns the error of a value at a place, such as an argument. The value's own description follows the place.
+    pub fn at(place: impl fmt::Display, error: impl Into<Self>) -> Self {
+        match error.into() {
+            Self::Document(error) => error.in_document(&place.to_string()).into(),
+            Self::StorePath(ParseStorePathError { path, why }) => {
+                Self::invalid(format!("{place}: store path {}", wording::quoted(&path)), why)
+            }
+            error => DocumentError::Content(format!("{place}: {error}")).into(),
+        }
     }
 
     /// Returns the reason without the subject, for callers that name the subject themselves.

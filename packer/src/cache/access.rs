@@ -46,7 +46,7 @@ pub(super) fn check_removal(folder: &Path) -> Result<()> {
     match owner::writers(&metadata).filter(|_| metadata.mode() & owner::STICKY == 0) {
         None => Ok(()),
         Some(why) => {
-            let why = format!("{why}; give it to yourself with chmod 700, or name another cache directory");
+            let why = format!("{why}; make it private with chmod 700, or name another cache directory");
             Err(Error::io("remove entries from the cache", folder, io::Error::other(why)))
         }
     }

@@ -7,14 +7,14 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use nixply_documents::go_json::null_is_default;
-use nixply_documents::{document, wording};
+use nixply_documents::{Error as DocumentError, document, wording};
 use nixply_files::open;
 use nixply_oci::{DiffId, Digest, History, ImageConfig, Platform};
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::index::{is_layout, tag_of};
+use super::index::{Kind, check_kind, is_layout, tag_of};
 use super::spec::{ImageSpec, Layer};
 use crate::error::{Error, Result};
 
@@ -48,7 +48,7 @@ pub fn from_manifest(
 ) -> Result<ImageSpec> {
     import(manifest, wanted, |digest| {
         let missing = || {
-            let why = format!("the blobs' map has no file for {digest}");
+            let why = format!("the map of blobs has no file for {digest}");
             Error::invalid(manifest.display().to_string(), why)
         };
         blobs.get(&digest.hex()).cloned().ok_or_else(missing)
@@ -119,6 +119,13 @@ fn import(
     let Config { platform, config: base, rootfs: RootFs { diff_ids }, history } =
         parse(document, &config_file, "")?;
     let platform = platform.canonical();
+    if let Some(variants) = platform.other_variants() {
+        let (place, arch) = (format!("{}: variant", config_file.display()), &platform.architecture);
+        let must = format!("one of {} for the architecture {arch}", variants.join(", "));
+        return Err(
+            DocumentError::must(place, &must, wording::value(&platform.variant.as_str().into())).into()
+        );
+    }
     if let Some(wanted) = wanted.filter(|wanted| !platform.architecture.is_empty() && !platform.is(wanted)) {
         return Err(Error::OtherPlatform {
             manifest: manifest.to_path_buf(),
@@ -205,9 +212,12 @@ fn manifest(
         if let Some(version) =
             value.get("schemaVersion").filter(|version| !version.is_null() && **version != 2)
         {
-            return Err(wrong(&format!("its schemaVersion is {version}, this nixply knows 2")));
+            return Err(wrong(&format!("its schemaVersion is {version}, but this nixply supports only 2")));
         }
-        if value.get("manifests").is_none() {
+        let is_index = value.get("manifests").is_some();
+        let kind = if is_index { Kind::Index } else { Kind::Manifest };
+        check_kind(&value, kind).map_err(|fault| Error::content(format!("{}{fault}", file.display())))?;
+        if !is_index {
             if value.get("config").is_none() {
                 return Err(wrong("it is neither an image's manifest, which has a config, nor an index"));
             }
@@ -280,7 +290,7 @@ fn choose(index: &Value, file: &Path, wanted: Option<&Platform>) -> Result<Diges
     }
     match wanted {
         Some(wanted) if chosen.is_empty() => {
-            Err(wrong(format!("it is an index of several platforms and has none for {wanted}; it has {has}")))
+            Err(wrong(format!("it is an index without an image for {wanted}; it has {has}")))
         }
         _ => {
             let example = example.map(Platform::to_string);
@@ -348,7 +358,7 @@ fn check_blob(file: &Path, layer: &Blob, at: usize) -> Result<()> {
     let found = blob.metadata().map_err(failed)?.len();
     if found != layer.size {
         let why = format!(
-            "layer {}, {}, has {found} bytes, but the manifest says {}",
+            "layer {}, {}, has {found} bytes, but the manifest records {}",
             at + 1,
             layer.digest,
             layer.size

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use nixply_documents::{document, go_json};
+use nixply_documents::{document, go_json, wording};
 use nixply_files::open;
 use nixply_oci::{Descriptor, Platform};
 use serde::de::{MapAccess, Visitor};
@@ -39,7 +39,7 @@ pub(super) fn is_layout(dir: &Path) -> Result<bool> {
     }
     let found = version.map_or_else(|| "none".to_owned(), |version| format!("{version:?}"));
     let why = format!(
-        "its imageLayoutVersion is {found}, this nixply knows {LAYOUT_VERSION:?}: name another directory"
+        "its imageLayoutVersion is {found}, but this nixply supports only {LAYOUT_VERSION:?}: name another directory"
     );
     Err(Error::invalid(dir.join("oci-layout").display().to_string(), why))
 }
@@ -53,6 +53,31 @@ pub(super) struct Index {
 
 const ENTRIES: &str = "manifests";
 
+/// A document with descriptors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Index,
+    Manifest,
+}
+
+/// Checks that a document of this kind does not have the media type or the keys of another kind: readers would disagree on its
+/// kind (CVE-2021-41190). An error is the end of a message that begins with the document's name.
+pub(super) fn check_kind(document: &Value, kind: Kind) -> Result<(), String> {
+    const DOCKER: &str = "application/vnd.docker.distribution.manifest";
+    let (oci, dockers, others) = match kind {
+        Kind::Index => (nixply_oci::INDEX, format!("{DOCKER}.list.v2+json"), &["config", "layers"][..]),
+        Kind::Manifest => (nixply_oci::MANIFEST, format!("{DOCKER}.v2+json"), &[][..]),
+    };
+    let media_type = document.get("mediaType").unwrap_or(&Value::Null);
+    if !(media_type.is_null() || ["", oci, &dockers].iter().any(|known| media_type == known)) {
+        return Err(format!(": mediaType must be {oci:?}, not {}", wording::value(media_type)));
+    }
+    match others.iter().find(|key| document.get(key).is_some_and(|value| !value.is_null())) {
+        Some(key) => Err(format!(" cannot have the key `{key}`, which only a manifest has")),
+        None => Ok(()),
+    }
+}
+
 impl Index {
     /// Reads the index of the layout `dir`. Returns an empty index if the layout has none.
     pub(super) fn read(dir: &Path) -> Result<Self> {
@@ -65,9 +90,14 @@ impl Index {
         if index.get("schemaVersion") != Some(&json!(2)) {
             let version = index.get("schemaVersion").map_or_else(|| "none".to_owned(), Value::to_string);
             return Err(wrong(format!(
-                "its schemaVersion is {version}, this nixply knows 2: name another directory, or repair the file"
+                "its schemaVersion is {version}, but this nixply supports only 2: name another directory, or repair the file"
             )));
         }
+        let index = Value::Object(index);
+        check_kind(&index, Kind::Index).map_err(|fault| {
+            let file = dir.join("index.json");
+            Error::content(format!("{}{fault}: name another directory, or repair the file", file.display()))
+        })?;
         let Some(Value::Null | Value::Array(_)) = index.get(ENTRIES).or(Some(&Value::Null)) else {
             return Err(wrong("manifests must be a list of the layout's images".into()));
         };
@@ -281,11 +311,48 @@ mod tests {
         }
     }
 
+    /// Regression test: nixply added an image to a manifest.
+    #[test]
+    fn an_index_that_is_a_manifest_is_refused() {
+        let index = |text: &str| Index::read(layout(&layout_file(), text).path()).unwrap_err().chain();
+        let kind = |kind: &str| format!(r#"{{"schemaVersion":2,"mediaType":{kind},"manifests":[]}}"#);
+        for (text, why) in [
+            (
+                kind(r#""application/vnd.oci.image.manifest.v1+json""#),
+                ": mediaType must be \"application/vnd.oci.image.index.v1+json\", not the text \
+                 \"application/vnd.oci.image.manifest.v1+json\": name another directory",
+            ),
+            (
+                kind("7"),
+                ": mediaType must be \"application/vnd.oci.image.index.v1+json\", not the number 7: name",
+            ),
+            (
+                r#"{"schemaVersion":2,"config":{},"layers":[]}"#.into(),
+                " cannot have the key `config`, which only a manifest has: name",
+            ),
+            (
+                r#"{"schemaVersion":2,"layers":[],"manifests":[]}"#.into(),
+                " cannot have the key `layers`, which only a manifest has: name",
+            ),
+        ] {
+            let error = index(&text);
+            assert!(error.contains(&format!("/index.json{why}")), "{error}");
+        }
+        for right in [r#""application/vnd.docker.distribution.manifest.list.v2+json""#, r#""""#, "null"] {
+            Index::read(layout(&layout_file(), &kind(right)).path()).unwrap();
+        }
+        let large = index(r#"{"schemaVersion":2,"manifests":[{"size":1e400}]}"#);
+        assert!(
+            large.contains("/index.json: manifests[0].size must be a number") && large.ends_with("1e400"),
+            "{large}"
+        );
+    }
+
     #[test]
     fn layouts_of_unknown_versions_are_refused() {
         let index = |text: &str| Index::read(layout(&layout_file(), text).path()).unwrap_err().chain();
         for (text, why) in [
-            (r#"{"schemaVersion":3}"#, "its schemaVersion is 3, this nixply knows 2"),
+            (r#"{"schemaVersion":3}"#, "its schemaVersion is 3, but this nixply supports only 2"),
             (r#"{"manifests":[]}"#, "its schemaVersion is none"),
             (r#"{"schemaVersion":2,"manifests":{}}"#, "manifests must be a list"),
             ("[]", "expected a JSON object"),
@@ -297,7 +364,7 @@ mod tests {
         let version = |text: &str| is_layout(layout(text, "{}").path()).unwrap_err().chain();
         let newer = version(r#"{"imageLayoutVersion":"2.0.0"}"#);
         assert!(
-            newer.contains("its imageLayoutVersion is \"2.0.0\", this nixply knows \"1.0.0\""),
+            newer.contains("its imageLayoutVersion is \"2.0.0\", but this nixply supports only \"1.0.0\""),
             "{newer}"
         );
         assert!(version("{}").contains("its imageLayoutVersion is none"));

@@ -62,8 +62,8 @@ pub fn write(
             }
             if !layout && entries.next().is_some() {
                 return Err(Error::invalid(
-                    format!("output folder {}", dir.display()),
-                    "it is not empty and not an OCI layout: name another folder, or empty it",
+                    format!("output directory {}", dir.display()),
+                    "it is not empty and not an OCI layout: name another directory, or empty it",
                 ));
             }
             false
@@ -147,10 +147,10 @@ fn end(
     let lock = fs::File::open(blobs).map_err(|source| Error::io("read directory", blobs, source))?;
     if file_lock::exclusive(&lock, PATIENCE, || control.check())? == Locked::Busy {
         let why = format!(
-            "another process has had its lock for {} s: wait until it has ended, or end it (fuser lists such processes)",
+            "another process has held its lock for {} s: wait for that process, or end it (fuser lists the processes that use it)",
             PATIENCE.as_secs()
         );
-        return Err(Error::invalid(format!("output folder {}", blobs.display()), why));
+        return Err(Error::invalid(format!("output directory {}", blobs.display()), why));
     }
     let mut index = Index::read(dir)?;
     index.set(tag, Descriptor::of(nixply_oci::MANIFEST, &manifest), &spec.platform());

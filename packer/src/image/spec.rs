@@ -189,7 +189,7 @@ impl ImageSpec {
         if spec.version != 1 {
             return Err(Error::invalid(
                 name,
-                format!("its version is {}, this nixply knows version 1", spec.version),
+                format!("its version is {}, but this nixply supports only version 1", spec.version),
             ));
         }
         Ok(spec)
@@ -204,10 +204,8 @@ impl ImageSpec {
                 let what = || format!("{name}, layers[{at}].paths[{number}]");
                 let path = path.path.as_str();
                 match &store {
-                    Some(store) => {
-                        store.check(path).map(drop).map_err(|error| Error::invalid(what(), error))?
-                    }
-                    None => store = Some(Store::of(path).map_err(|error| Error::invalid(what(), error))?),
+                    Some(store) => store.check(path).map(drop).map_err(|error| Error::at(what(), error))?,
+                    None => store = Some(Store::of(path).map_err(|error| Error::at(what(), error))?),
                 }
             }
             layer.check_file(at).map_err(|error| error.in_document(name))?;
@@ -329,8 +327,11 @@ mod tests {
         let nulls = r#"{"version":1,"layers":null,"arch":null,"annotations":null,"image-config":null}"#;
         assert_eq!(ImageSpec::read(nulls, "i").unwrap().arch, "");
         let error = ImageSpec::read(r#"{"schemaVersion":2,"layers":[]}"#, "i").unwrap_err().to_string();
-        assert!(error.starts_with("i is not valid: it is a manifest or index of OCI"), "{error}");
+        assert!(error.starts_with("i is an OCI manifest or index, not an image's spec"), "{error}");
         let error = ImageSpec::read(r#"{"version":2,"layers":[]}"#, "image.json").unwrap_err().to_string();
-        assert_eq!(error, "image.json is not valid: its version is 2, this nixply knows version 1");
+        assert_eq!(
+            error,
+            "image.json is not valid: its version is 2, but this nixply supports only version 1"
+        );
     }
 }

@@ -217,6 +217,14 @@ impl Tree {
         self.nodes.iter().map(|(place, node)| (&place[..], node))
     }
 
+    /// Returns the target of the link at `place`.
+    pub(crate) fn link(&self, place: &[u8]) -> Option<&[u8]> {
+        match self.nodes.get(place)? {
+            Node::Link { target } => Some(target),
+            Node::Directory { .. } => None,
+        }
+    }
+
     /// Returns the directory at `place`, following links within the image.
     pub(crate) fn directory(&self, place: &[u8]) -> Option<Vec<u8>> {
         self.resolved(Vec::new(), parts(place))

@@ -51,12 +51,12 @@ impl Base {
         };
         if !any && os != LINUX {
             return wrong(format!(
-                "the base image is for {os}/{base}, and the image is for linux/{own}: take a base image for linux"
+                "the base image is for {os}/{base}, and the image is for linux/{own}: use a base image for linux"
             ));
         }
         if !any && !base.arch.is_empty() && !own.runs(&base) {
             return wrong(format!(
-                "the base image is for linux/{base}, and the image is for linux/{own}: take the base image for linux/{own}, set \
+                "the base image is for linux/{base}, and the image is for linux/{own}: use the base image for linux/{own}, set \
                  arch = \"{base}\""
             ));
         }
@@ -144,9 +144,9 @@ pub(super) fn paths_twice<'l>(
     there.into_keys().collect()
 }
 
-/// Returns warnings about directories of the base image that become unreachable: a copy at the root replaces a link to one,
-/// such as Debian's `/bin`, or replaces the directory itself. An engine puts the upper layer's entry there. The packer does
-/// not follow the link, because a spec has no rule for that.
+/// Returns warnings about directories of the base image that become unreachable: a copy at the root, or the store, replaces a
+/// link to one, such as Debian's `/bin`, or replaces the directory itself. An engine puts the upper layer's entry there. The
+/// packer does not follow the link, because a spec has no rule for that.
 pub(super) fn hidden(
     layers: &[PlannedLayer],
     base_layers: usize,
@@ -156,7 +156,8 @@ pub(super) fn hidden(
     let (base, own) = layers.split_at(base_layers);
     let copies: Vec<&PlannedPath> =
         own.iter().flat_map(PlannedLayer::paths).filter(|path| is_at_root(path)).collect();
-    if base.is_empty() || copies.is_empty() {
+    let has_store = own.iter().flat_map(PlannedLayer::paths).any(PlannedPath::keeps_place);
+    if base.is_empty() || (copies.is_empty() && !has_store) {
         return Ok(Vec::new());
     }
     let diff_ids: Vec<DiffId> = base
@@ -182,7 +183,7 @@ pub(super) fn hidden(
                 control.check()?;
                 let why = error.chain();
                 return Ok(vec![format!(
-                    "cannot read layer {} of the base image, so copyToRoot may hide its files: {why}",
+                    "cannot read layer {} of the base image, so the image may hide its files: {why}",
                     at + 1
                 )]);
             }
@@ -190,6 +191,24 @@ pub(super) fn hidden(
     };
     let mut warnings = Vec::new();
     let mut reported: Vec<Vec<u8>> = Vec::new();
+    if has_store {
+        let linked = above(store).find_map(|place| Some((place, tree.link(place.as_bytes())?)));
+        if let Some((place, target)) = linked {
+            let hidden = match tree.directory(place.as_bytes()) {
+                Some(directory) => {
+                    format!(": the base image's files are then only in /{}", shown(&directory))
+                }
+                None => String::new(),
+            };
+            reported.push(place.into());
+            warnings.push(format!(
+                "the image's store paths are in {}, but the base image has a link to {} at /{place}. A directory replaces the \
+                 link{hidden}. Use a base image without the link",
+                store.dir,
+                shown(target)
+            ));
+        }
+    }
     for path in copies {
         let mut copy = Copy { root: store.real_path(&path.path), kinds: HashMap::new() };
         for (place, node) in tree.nodes() {
@@ -204,18 +223,28 @@ pub(super) fn hidden(
             let (path, what) = (&path.path, kind.name());
             let warning = match node {
                 Node::Link { target } => {
-                    let Some(directory) = tree.directory(place) else { continue };
-                    let is_same =
-                        |own: &[u8]| tree.directory_of_link(place, own).as_ref() == Some(&directory);
-                    if matches!(&kind, Kind::Link(own) if is_same(own)) {
-                        continue;
+                    let start = format!(
+                        "{path} puts {what} at /{name}, where the base image has a link to {}",
+                        shown(target)
+                    );
+                    match (tree.directory(place), &kind) {
+                        (Some(directory), Kind::Link(own))
+                            if tree.directory_of_link(place, own).as_ref() == Some(&directory) =>
+                        {
+                            continue;
+                        }
+                        (Some(directory), _) => format!(
+                            "{start}. Then the base image's files are only in /{}: put the store path's files there too, or \
+                             remove /{name} from copyToRoot",
+                            shown(&directory)
+                        ),
+                        // The target is in none of the base image's layers, for example a directory that an engine mounts.
+                        (None, Kind::Directory) => format!(
+                            "{start}. The directory replaces the link: put the store path's files at the link's target, or \
+                             remove /{name} from copyToRoot"
+                        ),
+                        (None, _) => continue,
                     }
-                    format!(
-                        "{path} puts {what} at /{name}, where the base image has a link to {}. Then the base image's files are only \
-                         in /{}: put the store path's files there too, or remove /{name} from copyToRoot",
-                        shown(target),
-                        shown(&directory)
-                    )
                 }
                 Node::Directory { has_files: true } if !matches!(kind, Kind::Directory) => format!(
                     "{path} puts {what} at /{name}, where the base image has a directory. This hides its files: make it a \
@@ -228,6 +257,12 @@ pub(super) fn hidden(
         }
     }
     Ok(warnings)
+}
+
+/// Returns the directories from the root down to the store, such as `nix` and `nix/store`.
+fn above(store: &Store) -> impl Iterator<Item = &str> {
+    let dir = store.dir.trim_start_matches('/');
+    dir.match_indices('/').map(|(at, _)| &dir[..at]).chain([dir])
 }
 
 /// Reads the directories and links of a base image. An error has the layer's position.

@@ -97,7 +97,7 @@ impl BuilderInput {
 
     fn output(&self, name: &str) -> Result<PathBuf> {
         let out = self.outputs.get(name).and_then(Value::as_str).map(PathBuf::from);
-        out.ok_or_else(|| Error::invalid("structured attributes", format!("they have no output {name}")))
+        out.ok_or_else(|| Error::invalid("attribute outputs", format!("it has no output {name}")))
     }
 }
 

@@ -197,7 +197,7 @@ impl FleetRequest {
 /// Checks images' keys, which may become names in a lock file.
 fn check_keys<'k>(keys: impl ExactSizeIterator<Item = &'k String>) -> Result<()> {
     if keys.len() == 0 {
-        return Err(Error::invalid("object of images", "it has no image"));
+        return Err(Error::invalid("object of images", "it needs at least one image"));
     }
     for key in keys {
         lock_names::check_image(key).map_err(|why| Error::invalid(format!("image {}", quoted(key)), why))?;
@@ -283,7 +283,7 @@ mod tests {
         );
         assert_eq!(
             error(r#"{"a": {"tag": "1"}, "b": {}, "a": {"tag": "2"}}"#),
-            "fleet.json: line 1, column 32: the key \"a\" is there twice"
+            "fleet.json: line 1, column 32: the key \"a\" occurs twice"
         );
         let fleet =
             FleetRequest::from_json(r#"{"a": {}, "b": {"lock": "/nix/store/x"}}"#, "fleet.json").unwrap();
@@ -316,7 +316,7 @@ mod tests {
         let web = fleet(&format!(r#"{{"web": {}}}"#, image("nixply")));
         assert_eq!(
             web.updated_lock(Some(&lock), &closure, &store).unwrap_err().to_string(),
-            "lock file is not valid: it also has worker, which would be lost: plan all its images together"
+            "this update would remove worker from the lock file: plan all its images together"
         );
         let mut left = lock.clone();
         assert!(left.forget("worker"));

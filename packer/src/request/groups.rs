@@ -354,11 +354,11 @@ mod tests {
             ),
             (
                 json!([["/etc/passwd"]]),
-                "[0][0] is not valid: store path \"/etc/passwd\" is not valid: it is not in the store /nix/store".into(),
+                "[0][0]: store path \"/etc/passwd\" is not valid: it is not in the store /nix/store".into(),
             ),
             (
                 json!([A, [], {"depsOf": ["x", A]}]),
-                "[2].depsOf[0] is not valid: store path \"x\" is not valid: it is not in the store /nix/store".into(),
+                "[2].depsOf[0]: store path \"x\" is not valid: it is not in the store /nix/store".into(),
             ),
             (
                 json!([{"dependentsOf": {"not": true}}]),

@@ -21,6 +21,9 @@ use super::schema::{self, without_nulls};
 use crate::compress::Codec;
 use crate::error::Result;
 
+/// Key of [`ImageRequest::config_roots`] in JSON.
+const CONFIG_ROOTS: &str = "configRoots";
+
 /// Default of `layerLimit`: the limit of overlay file systems in Docker and containerd.
 const LAYER_LIMIT: usize = 127;
 
@@ -76,8 +79,9 @@ pub struct ImageRequest {
     #[schemars(with = "BTreeMap<String, Plain>", extend("x-nixply-container-option" = true))]
     pub labels: BTreeMap<String, String>,
 
-    /// Store paths that the config's text may name (its string context, in Nix). Absent: any store path in the text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Store paths that the config's text may name (its string context, in Nix). Absent: any store path in the text. This is
+    /// no argument of users: only the plugin writes it.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub config_roots: Option<Vec<String>>,
 
@@ -309,8 +313,14 @@ impl ImageRequest {
         schema::Argument::of(Self::schema())
     }
 
-    pub(super) fn from_value(value: Value, name: &str) -> Result<Self> {
-        let request: Self = document::fill(without_nulls(value, Self::argument()), name)?;
+    pub(super) fn from_value(mut value: Value, name: &str) -> Result<Self> {
+        // serde does not know the key, so messages do not suggest it. Another value than a list is not the plugin's.
+        let roots =
+            value.as_object_mut().filter(|object| object.get(CONFIG_ROOTS).is_some_and(Value::is_array));
+        let roots = roots.and_then(|object| object.remove(CONFIG_ROOTS));
+        let roots = roots.map(|roots| document::fill_at(roots, name, CONFIG_ROOTS)).transpose()?;
+        let mut request: Self = document::fill(without_nulls(value, Self::argument()), name)?;
+        request.config_roots = roots;
         request.check().map_err(|error| error.in_document(name))?;
         Ok(request)
     }

@@ -21,5 +21,5 @@ pub(super) fn checked(paths: &[String], argument: &str, store: &Store) -> Result
 }
 
 pub(super) fn checked_path(path: &str, argument: &str, store: &Store) -> Result<StorePath> {
-    store.check(path).map_err(|error| Error::invalid(argument, error))
+    store.check(path).map_err(|error| Error::at(argument, error))
 }

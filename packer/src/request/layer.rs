@@ -400,7 +400,7 @@ pub(super) fn check_perms(perms: &[PermPath], place: &str) -> Result<()> {
 
 /// Reads the layers in a directory of the store. `place` is for messages.
 pub(super) fn read_prebuilt(folder: &str, place: &str, store: &Store) -> Result<Vec<Layer>> {
-    let folder = store.check(folder).map_err(|error| Error::invalid(place, error))?;
+    let folder = store.check(folder).map_err(|error| Error::at(place, error))?;
     let file = store.real_path(&folder).join(LAYERS_FILE);
     let failed = |source| Error::unreadable(format!("{place} (layers)"), &file, source);
     let json = open::store_text(&store.real_dir, &file).map_err(failed)?;

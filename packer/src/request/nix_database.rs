@@ -8,7 +8,7 @@ use nixply_planning::{Closure, PathInfo, Perm, PermPath, PlannedPath, Store, Sto
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::inputs::checked;
+use super::inputs::{checked, checked_path};
 use super::layer::{Below, LayerContext, LayerPlan, LayerRequest};
 use crate::error::Result;
 
@@ -42,6 +42,7 @@ impl NixDatabase {
         warnings: &mut Vec<String>,
         stop: Stop<'_>,
     ) -> Result<Vec<LayerPlan>> {
+        checked_path(&self.path, "nixDatabase.path", store)?;
         let info = closure.get_named(&self.path);
         let missing = info.iter().flat_map(|info| &info.references).filter(|path| !there.contains(path));
         warnings.extend(missing.map(|path| {

@@ -38,8 +38,8 @@ impl Packing<'_> {
                 LayerPath::new(path, self.store)?.with_folder_only(folders.contains(path.path.as_str()));
             let info = closure.get(&path.path);
             if self.packer.checks_store() && info.is_none_or(|info| info.nar_hash.is_empty()) {
-                let why = "the closure has no narHash for it to compare with";
-                return Err(Error::invalid(format!("check of the store path {}", path.path), why));
+                let why = "it has no narHash, which the store check requires";
+                return Err(Error::invalid(format!("closure, store path {}", path.path), why));
             }
             Ok(match info {
                 Some(info) => ready.with_archive(&info.nar_hash, info.nar_size),

@@ -146,8 +146,8 @@ fn check_folder(path: &LayerPath, entry: &Entry) -> Result<()> {
         Kind::Symlink { .. } => "a symlink",
     };
     let why = format!(
-        "it is {kind}, but a folder's content goes to the image's root: put it into a folder (as pkgs.runCommand or \
-         pkgs.linkFarm do), or name the folder that is meant"
+        "it is {kind}, but copyToRoot needs a directory, whose content it puts at the image's root: put it into a directory, \
+         for example with pkgs.runCommand or pkgs.linkFarm, or name its directory"
     );
     Err(Error::invalid(format!("copyToRoot {}", path.path), why))
 }
@@ -209,7 +209,7 @@ impl<'l> Node<'l> {
             && merged.entry.kind != Kind::Directory
         {
             return Err(Error::Conflict(format!(
-                "the file '{}' would have to lie below '{}', which is not a directory but comes from '{}'",
+                "the file '{}' cannot be below '{}', which is not a directory; it comes from '{}'",
                 text(&join(&place, child)),
                 text(&place),
                 text(&merged.source),

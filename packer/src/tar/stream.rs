@@ -277,9 +277,9 @@ impl OpenFile {
         if read as u64 > self.remaining || (read == 0 && self.remaining > 0) {
             let had = self.size - self.remaining + read as u64;
             let what = if read == 0 {
-                format!("it had {} bytes, then ended at {had}", self.size)
+                format!("its size was {} bytes, but it ended after {had}", self.size)
             } else {
-                format!("it had {} bytes, then more", self.size)
+                format!("its size was {} bytes, but it has more", self.size)
             };
             return Err(Error::Changed { what, path: self.path.clone() });
         }
@@ -287,7 +287,7 @@ impl OpenFile {
         if let Some((expected, hasher)) = &mut self.expected {
             hasher.update(&frame[..read]);
             if self.remaining == 0 && hasher.finalize() != *expected {
-                let what = "it has another content than when its archive was hashed".into();
+                let what = "its content changed after its archive was hashed".into();
                 return Err(Error::Changed { what, path: self.path.clone() });
             }
         }

@@ -93,7 +93,7 @@ fn a_wrong_spec_is_forgotten_once_a_layer_is_packed() {
             }
             let error = world.layout(&built, &name, Some(world.cache())).unwrap_err().to_string();
             let words = match first {
-                "build" => "the spec that the cache imported it from was wrong",
+                "build" => "the layer was imported from a wrong spec",
                 _ => "its image spec records",
             };
             assert!(error.contains(words), "{name}: {error}");
@@ -163,7 +163,7 @@ fn a_blob_that_differs_from_the_spec_is_reported_with_its_paths() {
         let wrong = BuiltImage { spec: changed(&truth, lie), ..truth.clone() };
         let error = world.layout(&wrong, &format!("wrong {at}"), None).unwrap_err().to_string();
         assert!(
-            error.starts_with("layer 1 has another blob than its image spec records: expected"),
+            error.starts_with("layer 1 has a different blob than its image spec records: expected"),
             "{error}"
         );
         let path = &truth.spec.layers[0].paths[0].path;

@@ -7,6 +7,7 @@ use hyper::header::{
     AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, WWW_AUTHENTICATE,
 };
 use hyper::{Request, Response, StatusCode, Uri, Version};
+use nixply_documents::wording;
 use nixply_oci::Digest;
 
 use super::body::Body;
@@ -23,6 +24,8 @@ pub(super) struct Admission {
     pub(super) readers: Readers,
     /// Host names that clients may use in addition to those of loopback. None accepts every host name.
     pub(super) hosts: Option<Vec<String>>,
+    /// The end of the message to a client that uses another host name; may be empty.
+    pub(super) other_host_advice: String,
 }
 
 impl Admission {
@@ -50,7 +53,7 @@ impl Admission {
 
     /// Returns the refusal of a request, or none if the server answers it.
     pub(super) fn refuse<B>(&self, request: &Request<B>, trusted: bool) -> Option<Response<Body>> {
-        if let Some(refusal) = self.hosts.as_ref().and_then(|hosts| foreign(request, hosts)) {
+        if let Some(refusal) = self.hosts.as_ref().and_then(|hosts| self.foreign(request, hosts)) {
             return Some(refusal.answer());
         }
         if trusted || self.knows_secret(request.headers()) {
@@ -78,6 +81,34 @@ impl Admission {
         }
     }
 
+    /// Refuses requests that may come from a web page in the user's browser. Such a page can point its own
+    /// host name at 127.0.0.1 (DNS rebinding).
+    fn foreign<B>(&self, request: &Request<B>, hosts: &[String]) -> Option<Refusal> {
+        let headers = request.headers();
+        let from_a_page = headers.get(FETCH_SITE).is_some_and(|site| site != "none" && site != "same-origin");
+        if headers.contains_key(ORIGIN) || from_a_page {
+            return Some(denied("this registry does not answer web pages: the request has an Origin header"));
+        }
+        let named = headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
+        let mut names: Vec<&str> = named.chain(request.uri().authority().map(|name| name.as_str())).collect();
+        names.dedup();
+        // RFC 9112, 3.2.
+        if headers.get_all(HOST).iter().count() != 1 && request.version() != Version::HTTP_10 {
+            let message = "an HTTP/1.1 request must have exactly one Host header";
+            return Some(Refusal::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", message));
+        }
+        let other = names.into_iter().find(|name| !is_local(name, hosts))?;
+        let more: String = hosts.iter().map(|host| format!(", {host}")).collect();
+        let message = format!(
+            "this registry listens on loopback and accepts the hosts localhost, 127.0.0.1, [::1]{more}, not {}",
+            wording::quoted(other)
+        );
+        Some(denied(match &*self.other_host_advice {
+            "" => message,
+            advice => format!("{message}; {advice}"),
+        }))
+    }
+
     fn knows_secret(&self, headers: &HeaderMap) -> bool {
         let Readers::User(secret) = &self.readers else { return false };
         let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' '));
@@ -89,31 +120,7 @@ impl Admission {
     }
 }
 
-/// Refuses requests that may come from a web page in the user's browser. Such a page can point its own host
-/// name at 127.0.0.1 (DNS rebinding).
-fn foreign<B>(request: &Request<B>, hosts: &[String]) -> Option<Refusal> {
-    let headers = request.headers();
-    let from_a_page = headers.get(FETCH_SITE).is_some_and(|site| site != "none" && site != "same-origin");
-    if headers.contains_key(ORIGIN) || from_a_page {
-        return Some(denied("this registry does not answer web pages: the request has an Origin header"));
-    }
-    let named = headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
-    let mut names: Vec<&str> = named.chain(request.uri().authority().map(|name| name.as_str())).collect();
-    names.dedup();
-    // RFC 9112, 3.2.
-    if headers.get_all(HOST).iter().count() != 1 && request.version() != Version::HTTP_10 {
-        let message = "an HTTP/1.1 request must have exactly one Host header";
-        return Some(Refusal::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", message));
-    }
-    names.into_iter().find(|name| !is_local(name, hosts)).map(|_| {
-        denied(
-            "this registry listens on loopback and accepts the hosts localhost, 127.0.0.1 and [::1]; start it \
-             with --allow-host to accept another",
-        )
-    })
-}
-
-fn denied(message: &str) -> Refusal {
+fn denied(message: impl Into<String>) -> Refusal {
     Refusal::new(StatusCode::FORBIDDEN, "DENIED", message)
 }
 

@@ -107,8 +107,11 @@ impl Server {
         if matches!(options.readers, Readers::UserAndRoot) && !peers_are_known() {
             return Err(Error::UnknownPeers);
         }
-        let admission =
-            Admission { readers: options.readers.clone(), hosts: local.then(|| options.hosts.clone()) };
+        let admission = Admission {
+            readers: options.readers.clone(),
+            hosts: local.then(|| options.hosts.clone()),
+            other_host_advice: options.other_host_advice.clone(),
+        };
         let catalog = catalog::Catalog::new(images, &options.store, compression)?;
         // Fail now rather than when a client waits.
         tempfile::tempfile_in(&options.scratch)

@@ -24,6 +24,9 @@ pub struct Options {
     /// Host names that clients may use for a server on loopback, in addition to `localhost` and loopback
     /// addresses.
     pub hosts: Vec<String>,
+    /// The end of the message to a client that uses another host name, for example how the user can add it to
+    /// `hosts`. May be empty.
+    pub other_host_advice: String,
     /// Compression of the layers.
     pub compression: Compression,
     /// The store that holds the layers' paths.
@@ -52,6 +55,7 @@ impl Options {
             allow_remote: false,
             readers: Readers::Everyone,
             hosts: Vec::new(),
+            other_host_advice: String::new(),
             compression: Compression::Auto,
             store,
             cache: None,

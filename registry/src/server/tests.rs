@@ -233,7 +233,7 @@ fn base_layers_are_served_from_their_files() {
     let server = fixture.serve(&spec, "none");
     assert!(!get(&server, &blob(digest)).is_whole());
     let report = fixture.reports.lock().unwrap().join("\n");
-    assert!(report.contains("blob does not have its digest"), "{report}");
+    assert!(report.contains("blob has the digest"), "{report}");
     assert!(report.ends_with(&file.display().to_string()), "{report}");
     fs::remove_file(&file).unwrap();
     let again = Image::new("a", "t", spec).unwrap();
@@ -255,7 +255,7 @@ fn invalid_images_and_options_fail_at_the_start() {
     let anywhere = |options: &mut Options| options.listen = "0.0.0.0:0".parse().unwrap();
     let error = start(&anywhere, &["a"]);
     assert!(error.starts_with("0.0.0.0:0 can be reached from other machines"), "{error}");
-    assert!(error.contains("127.0.0.1:0") && error.contains("--allow-remote"), "{error}");
+    assert!(error.ends_with("listen on a loopback address such as 127.0.0.1:0"), "{error}");
     let allowed = |options: &mut Options| {
         anywhere(options);
         options.allow_remote = true;
@@ -263,7 +263,7 @@ fn invalid_images_and_options_fail_at_the_start() {
     assert_eq!(start(&allowed, &["a"]), "");
     assert!(start(&|_| {}, &["a", "a"]).starts_with("two images are called a:t;"));
     let error = start(&|options| options.scratch = "/nonexistent".into(), &["a"]);
-    assert!(error.starts_with("cannot keep packed layers in the folder /nonexistent: "), "{error}");
+    assert!(error.starts_with("cannot write packed layers to the directory /nonexistent: "), "{error}");
     let taken = fixture.serve(&spec, "auto");
     let error = start(&|options| options.listen = taken.address(), &["a"]);
     assert!(error.starts_with(&format!("cannot listen on {}; name another", taken.address())), "{error}");

@@ -31,7 +31,7 @@ impl Subject {
             return Ok(Self::History(packages::read(path, bytes, propagation)?));
         }
         if propagation == Propagation::Alone {
-            let why = "its paths have the hashes that Nix gave them: only a nixply-history can be without propagation";
+            let why = "its store paths have Nix's hashes: a study without propagation needs a nixply-history";
             return Err(Error::invalid(what(), why));
         }
         if let Some(bytes) = file {

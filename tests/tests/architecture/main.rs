@@ -1,6 +1,7 @@
 //! The source tree keeps the layer rules of docs/architecture.md. The rules that name crates, modules or imports are read from
 //! there.
 
+mod command_line;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -207,6 +208,25 @@ fn no_folder_imports_what_it_must_not() {
                     |forbidden: &&String| path == **forbidden || path.starts_with(&format!("{forbidden}::"));
                 if let Some(forbidden) = forbidden.iter().find(hit) {
                     wrong.push(format!("{file} uses {path} ({forbidden} is forbidden there)"));
+                }
+            }
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn messages_of_libraries_name_no_command_line() {
+    let mut wrong = Vec::new();
+    let commands = command_line::commands();
+    for (directory, _) in rules("**Messages**") {
+        let src = root().join(&directory);
+        let sources = Sources::read(&src);
+        assert!(sources.modules().count() > 0, "{directory} has no module");
+        for (_, module) in sources.modules() {
+            for text in module.texts() {
+                if let Some(found) = command_line::named_in(&text, &commands) {
+                    wrong.push(format!("{directory}/{} names `{found}`: {text:?}", module.file));
                 }
             }
         }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use syn::parse::{ParseStream, Parser};
 use syn::visit::{self, Visit};
-use syn::{Attribute, Item, UseTree, Visibility};
+use syn::{Attribute, Item, LitStr, Meta, UseTree, Visibility, token};
 
 /// The root of the workspace.
 pub(crate) fn root() -> &'static Path {
@@ -226,6 +227,71 @@ impl<'ast> Visit<'ast> for Uses {
             }
         }
         visit::visit_macro(self, mac);
+    }
+}
+
+impl Module {
+    /// The module's string literals, also those in macros and attributes. Doc comments and tests have none.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        let mut texts = Texts(Vec::new());
+        self.items.iter().for_each(|item| texts.visit_item(item));
+        texts.0
+    }
+}
+
+/// Collects string literals.
+struct Texts(Vec<String>);
+
+impl Texts {
+    /// Adds the literals in the tokens of a macro or an attribute.
+    fn add(&mut self, input: ParseStream<'_>) -> syn::Result<()> {
+        while !input.is_empty() {
+            let group;
+            if input.peek(LitStr) {
+                self.0.push(input.parse::<LitStr>()?.value());
+            } else if input.peek(token::Paren) {
+                syn::parenthesized!(group in input);
+                self.add(&group)?;
+            } else if input.peek(token::Bracket) {
+                syn::bracketed!(group in input);
+                self.add(&group)?;
+            } else if input.peek(token::Brace) {
+                syn::braced!(group in input);
+                self.add(&group)?;
+            } else {
+                input.step(|cursor| {
+                    let (_, rest) = cursor.token_tree().expect("the input is not empty");
+                    Ok(((), rest))
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'ast> Visit<'ast> for Texts {
+    fn visit_item(&mut self, item: &'ast Item) {
+        if !is_test(attributes(item)) {
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_attribute(&mut self, attribute: &'ast Attribute) {
+        match &attribute.meta {
+            Meta::List(list) => {
+                Parser::parse2(|input: ParseStream<'_>| self.add(input), list.tokens.clone()).unwrap();
+            }
+            Meta::NameValue(value) if !value.path.is_ident("doc") => self.visit_expr(&value.value),
+            _ => {}
+        }
+    }
+
+    fn visit_macro(&mut self, mac: &'ast syn::Macro) {
+        Parser::parse2(|input: ParseStream<'_>| self.add(input), mac.tokens.clone()).unwrap();
+    }
+
+    fn visit_lit_str(&mut self, text: &'ast LitStr) {
+        self.0.push(text.value());
     }
 }
 

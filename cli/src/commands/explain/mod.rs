@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Found::Several(paths) => {
             let what = format!("{} matches {} of {image}", wording::quoted(text), count(paths.len(), "path"));
             let error = anyhow!("{what}: {}", listed(&paths, &labels));
-            return Err(hinted(error, "give more of the name, or the start of the hash"));
+            return Err(hinted(error, "pass more of the name, or the start of the hash"));
         }
         Found::Nothing => {
             let error = anyhow!("no store path of {image} matches {}", wording::quoted(text));
@@ -108,8 +108,8 @@ fn read(args: &Args, name: &str) -> Result<Explained> {
 /// Context of an error about the closure.
 fn of_closure(file: Option<&Path>, image: &str) -> String {
     match file {
-        Some(file) => format!("the closure {} does not fit {image}", file.display()),
-        None => format!("the closure that Nix knows does not fit {image}"),
+        Some(file) => format!("the closure {} does not match {image}", file.display()),
+        None => format!("the closure that Nix knows does not match {image}"),
     }
 }
 

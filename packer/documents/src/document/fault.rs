@@ -60,6 +60,9 @@ pub const MUST: &str = "must be ";
 /// The same, for a key.
 const CANNOT: &str = "cannot have the key ";
 
+/// Maximum number of keys that a message lists in addition to the key that the user may have meant.
+const FEW_KEYS: usize = 7;
+
 /// Beginning of a message that names a part of the value.
 pub const WITHIN: &str = ".";
 
@@ -69,11 +72,12 @@ impl fmt::Display for Fault {
             Self::Unlike { must, found } => write!(f, "{MUST}{must}, not {found}"),
             Self::UnknownKey { key, known } => {
                 write!(f, "{CANNOT}`{}`", wording::short(key))?;
-                match wording::nearest(key, known.iter().copied()) {
-                    Some(near) => write!(f, "; did you mean `{near}`?"),
-                    None if known.is_empty() => Ok(()),
-                    None => write!(f, "; its keys are {}", wording::some(known)),
+                let near = wording::nearest(key, known.iter().copied());
+                // A similar key may be the wrong one, so a short list is complete.
+                if !known.is_empty() && (near.is_none() || known.len() <= FEW_KEYS) {
+                    write!(f, "; its keys are {}", wording::some(known))?;
                 }
+                near.map_or(Ok(()), |near| write!(f, "; did you mean `{near}`?"))
             }
             Self::MissingKey(key) => write!(f, "lacks the key `{key}`"),
             Self::Refused(why) => f.write_str(why),

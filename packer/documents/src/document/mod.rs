@@ -42,8 +42,31 @@ pub fn parse(text: &str, name: &str) -> Result<Value> {
     }
     match serde_json::from_str(text) {
         Ok(Unique(value)) => Ok(value),
-        Err(error) => Err(Error::Content(format!("{name}{}", syntax(&error)))),
+        Err(error) => Err(Error::Content(match too_large(text, &error) {
+            Some((fault, place)) => fault.message(name, &place),
+            None => format!("{name}{}", syntax(&error)),
+        })),
     }
+}
+
+/// Returns the fault of a number that no float can represent, such as `1e400`, and its place.
+fn too_large(text: &str, error: &serde_json::Error) -> Option<(Fault, String)> {
+    if !error.to_string().starts_with("number out of range") {
+        return None;
+    }
+    // Only this reader knows the place; it takes longer.
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let place = serde_path_to_error::deserialize::<_, Unique>(&mut reader).err()?.path().to_string();
+    let line = text.split('\n').nth(error.line().checked_sub(1)?)?;
+    // The error is at the end of the number.
+    let (before, after) = line.split_at_checked(error.column().min(line.len()))?;
+    let is_other = |letter: char| !(letter.is_ascii_digit() || "+-.eE".contains(letter));
+    let begin = before.rfind(is_other).map_or(0, |at| at + 1);
+    let end = after.find(is_other).unwrap_or(after.len());
+    let number = format!("{}{}", &before[begin..], &after[..end]);
+    let must = format!("a number from {:e} to {:e}", f64::MIN, f64::MAX);
+    let fault = Fault::Unlike { must, found: format!("the number {}", wording::short(&number)) };
+    Some((fault, if place == "." { String::new() } else { place }))
 }
 
 /// Converts a value to a `T`. `name` is the document's name for messages.
@@ -51,9 +74,10 @@ pub fn fill<T: DeserializeOwned>(value: Value, name: &str) -> Result<T> {
     fill_at(value, name, "")
 }
 
-/// As [`fill`], for a part of a document; a key that `T` does not have is an error.
-pub fn fill_exactly<T: DeserializeOwned>(value: Value) -> Result<T> {
-    from_reader(Exact(value), "", "")
+/// As [`fill`], for a part of a document; a key that neither `T` nor `others` has is an error. The caller reads the keys in
+/// `others`, which come first in messages.
+pub fn fill_exactly<T: DeserializeOwned>(value: Value, others: &'static [&'static str]) -> Result<T> {
+    from_reader(Exact { value, others }, "", "")
 }
 
 /// As [`fill`], for the value at a place in the document. `name` may be empty.
@@ -101,9 +125,8 @@ fn syntax(error: &serde_json::Error) -> String {
         "expected `,` or `}`" => "expected a comma or `}`",
         "expected `,` or `]`" => "expected a comma or `]`",
         "key must be a string" => "expected a key in double quotes",
-        "trailing comma" => "there is a comma too many",
+        "trailing comma" => "there is one comma too many",
         "trailing characters" => "there is more text after the end of the document",
-        "number out of range" => "the number is too large",
         "invalid number" => "this is not a number as JSON writes it",
         "invalid escape" => "the text has a backslash before a letter that needs none",
         "recursion limit exceeded" => "lists and objects are nested more than 127 levels deep",
@@ -176,7 +199,7 @@ impl<'de> Visitor<'de> for UniqueVisitor {
         let mut values = Map::new();
         while let Some(key) = object.next_key::<String>()? {
             if values.contains_key(&key) {
-                let why = format!("the key {} is there twice", wording::quoted(&key));
+                let why = format!("the key {} occurs twice", wording::quoted(&key));
                 return Err(serde::de::Error::custom(why));
             }
             let Unique(value) = object.next_value()?;

@@ -84,14 +84,17 @@ impl<'de> Deserializer<'de> for Reader {
     }
 }
 
-/// Deserializes a value. Read as a struct, it may have no other keys than the struct.
-pub(super) struct Exact(pub(super) Value);
+/// Deserializes a value. Read as a struct, it may have no other keys than the struct and `others`.
+pub(super) struct Exact {
+    pub(super) value: Value,
+    pub(super) others: &'static [&'static str],
+}
 
 impl<'de> Deserializer<'de> for Exact {
     type Error = Fault;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        Reader(self.0).deserialize_any(visitor)
+        Reader(self.value).deserialize_any(visitor)
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -100,10 +103,11 @@ impl<'de> Deserializer<'de> for Exact {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        let mut keys = self.0.as_object().into_iter().flat_map(|object| object.keys());
-        match keys.find(|key| !fields.contains(&key.as_str())) {
-            Some(key) => Err(Fault::unknown_field(key, fields)),
-            None => Reader(self.0).deserialize_struct(name, fields, visitor),
+        let known = [self.others, fields].concat();
+        let mut keys = self.value.as_object().into_iter().flat_map(|object| object.keys());
+        match keys.find(|key| !known.contains(&key.as_str())) {
+            Some(key) => Err(Fault::UnknownKey { key: key.clone(), known }),
+            None => Reader(self.value).deserialize_struct(name, fields, visitor),
         }
     }
 

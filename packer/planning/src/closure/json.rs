@@ -89,7 +89,7 @@ impl Closure {
         }
         match infos.iter().map(|info| info.nar_size).fold(0, u64::saturating_add) {
             ..=MOST_BYTES => Ok(Self::new(infos)),
-            _ => Err(Error::invalid(what, "the sizes of its paths are more than 1 PiB together")),
+            _ => Err(Error::invalid(what, "the sizes of its paths add up to more than 1 PiB")),
         }
     }
 }
@@ -138,7 +138,7 @@ impl<'n> Entries<'n> {
             let entry: Entry = document::fill(entry, &place())?;
             let path = path.as_ref().ok_or_else(|| Error::invalid(place(), "it has no path"))?;
             if let Some(other) = entry.path.as_ref().filter(|other| full(other) != full(path)) {
-                let why = format!("its path is another one, {}", quoted(other));
+                let why = format!("its path is {}, which differs from its key", quoted(other));
                 return Err(Error::invalid(place(), why));
             }
             if !entry.valid {
@@ -168,8 +168,7 @@ impl<'n> Entries<'n> {
     /// Returns the closure. All paths and references must be store paths of the first path's store.
     fn of_one_store(self) -> Result<Closure> {
         let Some(first) = self.infos.first() else { return self.closure() };
-        let store =
-            Store::of(&first.path).map_err(|error| Error::invalid(place(self.name, 0, None), error))?;
+        let store = Store::of(&first.path).map_err(|error| Error::at(place(self.name, 0, None), error))?;
         self.of_store(&store)
     }
 
@@ -177,11 +176,11 @@ impl<'n> Entries<'n> {
     fn checked(self, check: impl Fn(&str) -> Result<StorePath>) -> Result<Closure> {
         let name = self.name;
         let checked = |(at, named): (usize, Named)| {
-            let path = check(&named.path).map_err(|error| Error::invalid(place(name, at, None), error))?;
+            let path = check(&named.path).map_err(|error| Error::at(place(name, at, None), error))?;
             let place = || place(name, at, Some(path.as_str()));
             let references = named.references.iter().enumerate().map(|(number, reference)| {
                 let what = || format!("{}, references[{number}]", place());
-                check(reference).map_err(|error| Error::invalid(what(), error))
+                check(reference).map_err(|error| Error::at(what(), error))
             });
             let references = references.collect::<Result<_>>()?;
             let Named { nar_hash, nar_size, .. } = named;
@@ -228,7 +227,7 @@ mod tests {
         );
         assert_eq!(
             Closure::from_json(&text).unwrap_err().to_string(),
-            "closure JSON is not valid: the sizes of its paths are more than 1 PiB together"
+            "closure JSON is not valid: the sizes of its paths add up to more than 1 PiB"
         );
     }
 
@@ -338,17 +337,17 @@ mod tests {
         assert!(two("\"narSize\": 1", "\"narSize\": 2").unwrap_err().contains("different sizes, 1 and 2"));
         assert_eq!(
             read(r#"{"/nix/store/00000000000000000000000000000000-a": {}, "/nix/store/00000000000000000000000000000000-a": {}}"#).unwrap_err(),
-            "closure JSON: line 1, column 101: the key \"/nix/store/00000000000000000000000000000000-a\" is there twice"
+            "closure JSON: line 1, column 101: the key \"/nix/store/00000000000000000000000000000000-a\" occurs twice"
         );
         let error = read(
             r#"[{"path": "/nix/store/00000000000000000000000000000000-a", "narSize": 1, "narSize": 2}]"#,
         )
         .unwrap_err();
-        assert_eq!(error, "closure JSON: line 1, column 82: the key \"narSize\" is there twice");
+        assert_eq!(error, "closure JSON: line 1, column 82: the key \"narSize\" occurs twice");
         let error = read(r#"{"/nix/store/00000000000000000000000000000000-a": {"path": "/nix/store/00000000000000000000000000000000-b"}}"#).unwrap_err();
         assert_eq!(
             error,
-            "closure JSON, entry 0 (/nix/store/00000000000000000000000000000000-a) is not valid: its path is another one, \"/nix/store/00000000000000000000000000000000-b\""
+            "closure JSON, entry 0 (/nix/store/00000000000000000000000000000000-a) is not valid: its path is \"/nix/store/00000000000000000000000000000000-b\", which differs from its key"
         );
         assert!(
             read(r#"[["/nix/store/00000000000000000000000000000000-a", []]]"#)
@@ -383,13 +382,13 @@ mod tests {
             let shown = path.replace("\\u0000", "\0");
             let path_is_wrong = format!("store path {} is not valid: {why}", quoted(&shown));
             let error = read(&list(path, good)).unwrap_err();
-            assert_eq!(error, format!("c.json, entry 1 is not valid: {path_is_wrong}"));
+            assert_eq!(error, format!("c.json, entry 1: {path_is_wrong}"));
             let error = read(&list(good, path)).unwrap_err();
-            let expected = format!("c.json, entry 1 ({good}), references[1] is not valid: {path_is_wrong}");
+            let expected = format!("c.json, entry 1 ({good}), references[1]: {path_is_wrong}");
             assert_eq!(error, expected);
             // Without a store, the store of the first entry counts.
             let error = Closure::read_of_one_store(&list(path, good), "c.json").map(drop).unwrap_err();
-            assert_eq!(error.to_string(), format!("c.json, entry 1 is not valid: {path_is_wrong}"));
+            assert_eq!(error.to_string(), format!("c.json, entry 1: {path_is_wrong}"));
         }
         let read =
             |text: &str| Closure::read_of_one_store(text, "c.json").map(drop).map_err(|e| e.to_string());
@@ -397,7 +396,7 @@ mod tests {
         read("[]").unwrap();
         for first in ["../data/layer1/file1", "/etc/passwd", "store/0123456789abcdfghijklmnpqrsvwxyz-a"] {
             let error = read(&format!(r#"[{{"path": "{first}"}}]"#)).unwrap_err();
-            assert!(error.starts_with("c.json, entry 0 is not valid: store "), "{error}");
+            assert!(error.starts_with("c.json, entry 0: store "), "{error}");
             assert!(error.contains(&quoted(first)), "{error}");
         }
         let above = good.replace("/store", "/../store");

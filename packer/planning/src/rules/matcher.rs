@@ -105,7 +105,7 @@ fn compile(hir: &Hir) -> Result<Regex, String> {
         .nfa_size_limit(Some(10 << 20))
         .hybrid_cache_capacity(2 << 20);
     Regex::builder().configure(config).build_from_hir(hir).map_err(|error| match error.size_limit() {
-        Some(limit) => format!("the expression takes more than {limit} bytes when compiled"),
+        Some(limit) => format!("the compiled expression is larger than {limit} bytes"),
         None => error.to_string(),
     })
 }

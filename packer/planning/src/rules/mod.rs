@@ -79,7 +79,8 @@ impl<'de> Deserialize<'de> for RewritePath {
 
 impl<'de> Deserialize<'de> for PermPath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        with_path(deserializer, document::fill_exactly).map(|(path, perm)| Self { path, perm })
+        with_path(deserializer, |rule| document::fill_exactly(rule, &["path"]))
+            .map(|(path, perm)| Self { path, perm })
     }
 }
 
@@ -99,15 +100,16 @@ fn with_path<'de, T, D: Deserializer<'de>>(
     fill: impl FnOnce(Value) -> Result<T, DocumentError>,
 ) -> Result<(String, T), D::Error> {
     let mut rule = serde_json::Map::deserialize(deserializer)?;
-    let path = rule.remove("path").ok_or_else(|| D::Error::missing_field("path"))?;
+    let path = rule.remove("path");
     let within = |error: DocumentError| match error.to_string() {
         // The error is about the rule itself. The caller adds its place.
         text if text.starts_with(' ') => D::Error::custom(text.trim_start()),
         text => D::Error::custom(format_args!("{WITHIN}{text}")),
     };
-    let path = document::fill_at(path, "", "path").map_err(within)?;
+    // Before the path: one of the other keys may be a misspelt `path`.
     let rule = fill(rule.into()).map_err(within)?;
-    Ok((path, rule))
+    let path = path.ok_or_else(|| D::Error::missing_field("path"))?;
+    Ok((document::fill_at(path, "", "path").map_err(within)?, rule))
 }
 
 /// Owner and mode of an entry: all parts of a header that rules can change.

@@ -119,7 +119,7 @@ impl Explained {
         let paths = || layers.iter().flat_map(|layer| layer.paths);
         if let Some(path) = paths().find(|path| closure.get(&path.path).is_none()) {
             let why =
-                format!("it lacks {}, which the image has: give the closure of all its paths", path.path);
+                format!("it lacks {}, which the image has: pass the closure of all its paths", path.path);
             return Err(Error::invalid("closure", why));
         }
         let closure = closure.of_roots(paths().map(|path| &path.path), "the image")?;

@@ -143,7 +143,7 @@ fn nothing_is_removed_if_other_users_can_write() {
     mode(folder.path(), 0o777);
     for error in [cache.gc(0).map(drop), cache.verify().map(drop)] {
         let text = error.unwrap_err().chain();
-        assert!(text.contains("its mode is 0777; give it to yourself with chmod 700"), "{text}");
+        assert!(text.contains("its mode is 0777; make it private with chmod 700"), "{text}");
     }
     cache.clone().with_limit(0).trim();
     mode(folder.path(), 0o1777);

@@ -96,10 +96,13 @@ fn blobs_with_wrong_content_are_refused() {
     ] {
         let (error, file) = write(&digest, bytes);
         let found = Digest::of(bytes);
-        assert_eq!(error, format!("blob does not have its digest {digest} (found {found}): {file}"));
+        assert_eq!(error, format!("blob has the digest {found}, expected {digest}: {file}"));
     }
     let (error, file) = write(&layer.to_string(), b"longer");
-    assert_eq!(error, format!("{file} is not valid: layer 1, {layer}, has 6 bytes, but the manifest says 5"));
+    assert_eq!(
+        error,
+        format!("{file} is not valid: layer 1, {layer}, has 6 bytes, but the manifest records 5")
+    );
 }
 
 fn config_of_manifest(manifest: &Value) -> String {
@@ -227,7 +230,9 @@ fn a_platform_is_chosen_from_an_index_or_all_are_listed() {
     assert!(read("linux/arm").unwrap_err().chain().contains("it has linux/amd64, linux/arm/v6"));
     let error = read("linux/s390x").unwrap_err().chain();
     assert!(
-        error.contains("has none for linux/s390x; it has linux/amd64, linux/arm/v6, linux/arm/v7"),
+        error.contains(
+            "it is an index without an image for linux/s390x; it has linux/amd64, linux/arm/v6, linux/arm/v7"
+        ),
         "{error}"
     );
     // The index of an image and its attestation.

@@ -17,8 +17,8 @@ const INTRODUCTION: &str = "\
 <!-- Generated from packer/src/request/ by `cargo xtask docs`. Do not edit. -->
 
 `builtins.nixplyImage`, `builtins.nixplyPlan`, each image of `builtins.nixplyImages`, `nix/build-image.nix` and the JSON requests of
-`nixply build` take the same arguments. In Nix they are an attribute set, in JSON an object. `null` means absent. An unknown name is
-an error. A store path is a derivation, a path (Nix copies it to the store) or a string with a store path; in JSON it is a string.
+the program nixply take the same arguments. In Nix they are an attribute set, in JSON an object. `null` means absent. An unknown
+name is an error. A store path is a derivation, a path (Nix copies it to the store) or a string with a store path; in JSON it is a string.
 
 Editors that know JSON Schema check JSON requests with [request.schema.json](reference/request.schema.json).
 [Results](results.md) describes what the builtins return.

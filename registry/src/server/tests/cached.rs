@@ -121,7 +121,7 @@ fn imported_digests_are_proven_before_serving() {
     let answer = get(&server, &blob(lie.layers[0].digest));
     assert!(answer.status == 200 && !answer.is_whole(), "{}", answer.head);
     let reports = std::mem::take(&mut *fixture.reports.lock().unwrap());
-    assert!(reports.len() == 1 && reports[0].contains("was wrong and is forgotten now"), "{reports:?}");
+    assert!(reports.len() == 1 && reports[0].contains("was imported from a wrong spec"), "{reports:?}");
     assert_eq!(fixture.build("zstd", &packer), truth);
     let server = serve(&truth);
     for layer in &truth.layers {

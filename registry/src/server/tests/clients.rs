@@ -24,13 +24,18 @@ fn base(fixture: &Fixture, bytes: &[u8]) -> (ImageSpec, PathBuf) {
     (spec, file)
 }
 
-/// Sends this request head and returns the status.
-fn status(server: &Server, head: &str) -> u16 {
+/// Sends this request head and returns the answer.
+fn answer(server: &Server, head: &str) -> String {
     let mut stream = TcpStream::connect(server.address()).unwrap();
     stream.write_all(format!("{head}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    answer.split(' ').nth(1).unwrap_or("0").parse().unwrap()
+    answer
+}
+
+/// Sends this request head and returns the status.
+fn status(server: &Server, head: &str) -> u16 {
+    answer(server, head).split(' ').nth(1).unwrap_or("0").parse().unwrap()
 }
 
 /// The end of a wrong file is never sent, neither in a part nor after the file was right.
@@ -61,7 +66,7 @@ fn end_of_a_wrong_file_is_never_sent() {
         }
         let reports = std::mem::take(&mut *fixture.reports.lock().unwrap());
         assert_eq!(reports.len(), 1 + ends.len(), "{reports:?}");
-        assert!(reports.iter().all(|report| report.contains("blob does not have its digest")), "{reports:?}");
+        assert!(reports.iter().all(|report| report.contains("blob has the digest")), "{reports:?}");
     }
     // The file is read each time, so a repair takes effect.
     fs::write(&file, &bytes).unwrap();
@@ -135,6 +140,7 @@ fn foreign_hosts_and_web_pages_are_refused() {
     let fixture = Fixture::new();
     let mut options = fixture.options("auto");
     options.hosts = vec!["host.docker.internal".into()];
+    options.other_host_advice = "ask its user for another".into();
     let image = Image::new("some/image", "t", fixture.spec("zstd")).unwrap();
     let server = Server::start(vec![image], options).unwrap();
     let tags = "GET /v2/some/image/tags/list HTTP/1.1";
@@ -161,6 +167,9 @@ fn foreign_hosts_and_web_pages_are_refused() {
     ] {
         assert_eq!(status(&server, &head), expected, "{head}");
     }
+    let refused = answer(&server, &format!("{tags}\r\nHost: evil.example:5000"));
+    let message = r#"accepts the hosts localhost, 127.0.0.1, [::1], host.docker.internal, not \"evil.example:5000\"; ask its user for another"#;
+    assert!(refused.contains(message), "{refused}");
     let refused = ask(&server, "GET", MANIFEST, "Origin: http://evil.example\r\n");
     assert_eq!((refused.status, refused.code()), (403, "DENIED".into()));
     assert_eq!(server.counts().packings, 0);

@@ -113,7 +113,7 @@ fn wrong_blob_is_never_served_completely() {
     let server = fixture.serve(&as_plain_tar(&spec), "auto");
     let refused = get(&server, MANIFEST);
     assert_eq!((refused.status, refused.code()), (500, "UNKNOWN".into()));
-    assert!(refused.json()["errors"][0]["message"].as_str().unwrap().contains("store path is missing"));
+    assert!(refused.json()["errors"][0]["message"].as_str().unwrap().contains("store path does not exist"));
 }
 
 /// The same image as plain tar.

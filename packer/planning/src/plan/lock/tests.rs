@@ -108,7 +108,7 @@ fn an_unknown_image_is_an_error_that_names_the_known_ones() {
     let one = closure(&packages(3), &[]);
     let lock = Lock::update(None, &[member("web", &one, 2)]).unwrap();
     let error = plan_fleet(&[member("worker", &one, 2)], Some(&lock)).unwrap_err().to_string();
-    assert_eq!(error, "lock file is not valid: it has no image \"worker\", only web");
+    assert_eq!(error, "the lock file has no image \"worker\", only web");
 }
 
 #[test]
