@@ -19,9 +19,9 @@ pub(crate) fn strip_case_hack(path: &[u8]) -> Cow<'_, [u8]> {
 mod tests {
     use super::*;
 
-    /// nix2container's TestRemoveNixCaseHackSuffix (G11).
+    /// nix2container's TestRemoveNixCaseHackSuffix.
     #[test]
-    fn g11_nix2container_37_case_hack_suffixes_are_cut() {
+    fn nix2container_37_case_hack_suffixes_are_cut() {
         assert_eq!(&*strip_case_hack(b"filename~nix~case~hack~1"), b"filename");
         assert_eq!(&*strip_case_hack(b"/path~nix~case~hack~1/filename"), b"/path/filename");
         assert_eq!(&*strip_case_hack(b"filename~nix~"), b"filename~nix~");

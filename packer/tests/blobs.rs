@@ -1,4 +1,4 @@
-//! Blobs are independent of the number of threads and decodable by common tools, and layouts are valid (G18, G20).
+//! Blobs are independent of the number of threads and decodable by common tools, and layouts are valid.
 
 mod trees;
 
@@ -67,7 +67,7 @@ fn plain(blob: &[u8], codec: Codec) -> Vec<u8> {
 }
 
 #[test]
-fn g18_bytes_do_not_depend_on_threads_and_decode_to_the_same_tar() {
+fn bytes_do_not_depend_on_threads_and_decode_to_the_same_tar() {
     let (_temporary, store, _) = store();
     let path = |path: &str| PlannedPath { path: path.parse().unwrap(), options: None };
     let stop = AtomicBool::new(false);
@@ -149,7 +149,7 @@ fn read_blob(layout: &Path, descriptor: &Value) -> Vec<u8> {
 }
 
 #[test]
-fn g20_layouts_are_valid_with_every_codec() {
+fn layouts_are_valid_with_every_codec() {
     let (temporary, store, closure) = store();
     let stop = AtomicBool::new(false);
     let out = temporary.path().join("layout");

@@ -1,5 +1,4 @@
-//! Compares the packer byte for byte with nix2container (G1 to G8, G17 and every vector in `golden/`), at 1, 2 and 8 threads
-//! (G18).
+//! Compares the packer byte for byte with nix2container: every vector in `golden/`, at 1, 2 and 8 threads.
 
 mod trees;
 
@@ -170,7 +169,7 @@ macro_rules! vectors {
 
 vectors! {
     golden_layered: "layered";
-    g17_golden_names: "names";
+    golden_names: "names";
     golden_perms: "perms";
     golden_rewrites: "rewrites";
     golden_conflict: "conflict";

@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn g16_keys_have_any_case_unknown_keys_are_returned_and_maps_are_sorted() {
+    fn keys_have_any_case_unknown_keys_are_returned_and_maps_are_sorted() {
         let value = json!({
             "entrypoint": ["/a"], "ENV": null, "Cmd": [null, "x"], "labels": {"b": "2", "a": null},
             "exposedports": {"80/tcp": {}, "22/tcp": null}, "healthcheck": {"Test": ["x"]}, "Argsescaped": true,

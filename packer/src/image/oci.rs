@@ -66,9 +66,9 @@ mod tests {
 
     use super::*;
 
-    /// nix2container's TestGetV1Image (G10).
+    /// nix2container's TestGetV1Image.
     #[test]
-    fn g10_config_of_an_image() {
+    fn the_config_is_nix2containers() {
         let digest = "sha256:adf74a52f9e1bcd7dab77193455fa06743b979cf5955148010e5becedba4f72d";
         let layer = Layer {
             digest: digest.parse().unwrap(),

@@ -307,9 +307,9 @@ mod tests {
         assert_eq!(history, [("a", false), ("after a", true), ("b", true), ("after b", true)]);
     }
 
-    /// Layer files and images written by other tools (G15).
+    /// Layer files and images written by other tools.
     #[test]
-    fn g15_null_and_missing_fields_are_read() {
+    fn null_and_missing_fields_are_read() {
         assert!(read_layers("null", "layers.json").unwrap().is_empty());
         let digest = format!("sha256:{}", "0".repeat(64));
         let json = format!(

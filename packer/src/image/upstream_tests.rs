@@ -1,4 +1,4 @@
-//! nix2container's own unit tests (G1 to G8): they expect the same layers, byte for byte. They use file paths that are not
+//! nix2container's own unit tests: they expect the same layers, byte for byte. They use file paths that are not
 //! store paths.
 
 #[path = "../../tests/trees/mod.rs"]
@@ -70,7 +70,7 @@ fn upstream(path: &str, perms: Vec<Perm>) -> Layer {
 
 /// TestTar.
 #[test]
-fn g1_test_tar() {
+fn a_directory_has_nix2containers_digest() {
     let layer = upstream("../data/tar-directory", vec![]);
     assert_eq!(
         layer.digest.to_string(),
@@ -81,7 +81,7 @@ fn g1_test_tar() {
 
 /// TestNewLayers, first half.
 #[test]
-fn g2_test_new_layers() {
+fn a_file_has_nix2containers_digest() {
     let layer = upstream("../data/layer1/file1", vec![]);
     assert_eq!(
         layer.digest.to_string(),
@@ -94,7 +94,7 @@ fn g2_test_new_layers() {
 
 /// TestPerms.
 #[test]
-fn g3_test_perms() {
+fn a_file_with_perms_has_nix2containers_digest() {
     let perm = Perm { regex: ".*file1".into(), mode: "0641".into(), ..Perm::default() };
     let layer = upstream("../data/layer1/file1", vec![perm]);
     assert_eq!(
@@ -106,7 +106,7 @@ fn g3_test_perms() {
 
 /// TestNewLayers, second half: the blob kept as a file has the same digest and is the tar itself.
 #[test]
-fn g4_a_kept_blob_is_the_tar() {
+fn a_kept_blob_is_the_tar() {
     let (temporary, store) = upstream_store();
     let plan = vec![vec![PlannedPath { path: StorePath::unchecked("../data/layer1/file1"), options: None }]];
     let layers = pack(plan, &store, 1, &History::default()).unwrap();
@@ -144,7 +144,7 @@ fn entries(paths: &[&str], store: &Store) -> Vec<(String, u32)> {
 
 /// TestGraph and TestWalkGraph: parents are added, siblings are sorted.
 #[test]
-fn g5_g7_parents_first_and_sorted() {
+fn parents_come_first_and_siblings_are_sorted() {
     let temporary = tempfile::tempdir().unwrap();
     let store = Store { dir: "/nix/store".into(), real_dir: temporary.path().into() };
     for name in ["hash1", "hash2"] {
@@ -163,7 +163,7 @@ fn g5_g7_parents_first_and_sorted() {
 
 /// TestWalkGraphOnDirectory.
 #[test]
-fn g8_a_relative_directory_keeps_its_dots() {
+fn a_relative_directory_keeps_its_dots() {
     let (_temporary, store) = upstream_store();
     let names: Vec<_> =
         entries(&["../data/graph-directory"], &store).into_iter().map(|(name, _)| name).collect();
@@ -184,7 +184,7 @@ fn g8_a_relative_directory_keeps_its_dots() {
 
 /// TestAddFileToGraphOverride.
 #[test]
-fn g6_other_perms_for_the_same_place_are_refused() {
+fn other_perms_for_the_same_place_are_refused() {
     let temporary = tempfile::tempdir().unwrap();
     let store = Store { dir: "/nix/store".into(), real_dir: temporary.path().into() };
     let planned = |name: &str, uid| {

@@ -336,9 +336,9 @@ mod tests {
     use super::*;
     use crate::walk::Identity;
 
-    /// nix2container's TestSplit (G12).
+    /// nix2container's TestSplit.
     #[test]
-    fn g12_paths_split_as_in_go() {
+    fn paths_split_as_in_go() {
         let split =
             |path: &str| components(path.as_bytes()).iter().map(|part| text(part)).collect::<Vec<_>>();
         assert_eq!(split("/nix"), ["", "nix"]);

@@ -64,9 +64,9 @@ mod tests {
     use super::*;
     use crate::closure::PathInfo;
 
-    /// nix2container's TestPopularities (G14).
+    /// nix2container's TestPopularities.
     #[test]
-    fn g14_popularities() {
+    fn popularities_are_nix2containers() {
         let closure = Closure::named(&[
             ("A", &["A", "B", "G"]),
             ("B", &["B", "C", "E"]),

@@ -251,9 +251,9 @@ mod tests {
         Rules::compile(&PathOptions { rewrite, perms: Vec::new() }, PATH).unwrap()
     }
 
-    /// nix2container's TestFilePathToTarPath (G13).
+    /// nix2container's TestFilePathToTarPath.
     #[test]
-    fn g13_a_path_rewritten_to_nothing_is_omitted() {
+    fn a_path_rewritten_to_nothing_is_omitted() {
         assert_eq!(&*rewrite(&format!("^{PATH}"), "").place(PATH.as_bytes()), b"");
         assert_eq!(&*Rules::default().place(b"/"), b"/");
     }

@@ -26,9 +26,9 @@ fn config_of(dir: &Path) -> String {
     config_of_manifest(&manifest)["sha256:".len()..].to_owned()
 }
 
-/// nix2container's TestNewImageFromDir (G9).
+/// nix2container's TestNewImageFromDir.
 #[test]
-fn g9_a_docker_layer_becomes_an_oci_layer() {
+fn a_docker_layer_becomes_an_oci_layer() {
     let dir = folder("application/vnd.docker.image.rootfs.diff.tar.gzip", json!([DIFF_ID]));
     let spec = from_dir(dir.path(), None).unwrap();
     let expected = json!({
