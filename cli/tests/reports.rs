@@ -251,6 +251,24 @@ fn invalid_inputs_match_snapshots() {
     insta::assert_snapshot!("errors", text.join("\n"));
 }
 
+/// The examples of docs/reports.md are the reports of these images, with shortened hashes.
+#[test]
+fn documentation_shows_current_reports() {
+    let world = World::new();
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reports.md")).unwrap();
+    for (command, output) in [
+        ("nixply explain old.json openssl", world.explain(&["old.json", "openssl"])),
+        ("nixply diff old.json new.json", world.diff(&["old.json", "new.json"])),
+    ] {
+        let (code, out, error) = said(&output);
+        assert_eq!((code, error), (Some(0), ""), "{command}");
+        let hash = path("bbb:openssl");
+        let out = out.replace(hash.trim_end_matches("-openssl"), "/nix/store/…");
+        let example = format!("```text\n$ {command}\n{out}```\n");
+        assert!(page.contains(&example), "docs/reports.md must show this output:\n{example}");
+    }
+}
+
 #[test]
 fn image_diffs_match_snapshots() {
     let world = World::new();
