@@ -31,7 +31,7 @@
   parents ? null,
   # The maximum number of layers for the store paths that are in none of `layers`.
   maxLayers ? 1,
-  # The layer strategy: min-churn (the default), popularity, auto-layer, size, single, per-path, or explicit with `groups`.
+  # The layer strategy, see docs/strategies.md. Defaults to min-churn, or to explicit with `groups`.
   strategy ? null,
   # Groups of store paths and predicates for the strategy explicit, see docs/arguments.md.
   groups ? null,
