@@ -74,7 +74,8 @@ fn a_directory_has_nix2containers_digest() {
     let layer = upstream("../data/tar-directory", vec![]);
     assert_eq!(
         layer.digest.to_string(),
-        "sha256:1ea63d00b937dc24c711265b80444cc9e7e63751fb7f349b160be61d31381983"
+        "sha256:1ea63d00b937dc24c711265b80444cc9e7e63751fb7f349b160be61d31381983",
+        "the layer of nix2container's TestTar"
     );
     assert_eq!(layer.size, 4096);
 }
@@ -85,7 +86,8 @@ fn a_file_has_nix2containers_digest() {
     let layer = upstream("../data/layer1/file1", vec![]);
     assert_eq!(
         layer.digest.to_string(),
-        "sha256:cc45bd46eca903b0900ebb997dffd5778904dca9ec02e7375dd1e653dfb61e2e"
+        "sha256:cc45bd46eca903b0900ebb997dffd5778904dca9ec02e7375dd1e653dfb61e2e",
+        "the layer of nix2container's TestNewLayers"
     );
     assert_eq!((layer.diff_id.as_digest(), layer.size), (layer.digest, 3072));
     assert_eq!(layer.media_type, "application/vnd.oci.image.layer.v1.tar");
@@ -99,7 +101,8 @@ fn a_file_with_perms_has_nix2containers_digest() {
     let layer = upstream("../data/layer1/file1", vec![perm]);
     assert_eq!(
         layer.digest.to_string(),
-        "sha256:adf74a52f9e1bcd7dab77193455fa06743b979cf5955148010e5becedba4f72d"
+        "sha256:adf74a52f9e1bcd7dab77193455fa06743b979cf5955148010e5becedba4f72d",
+        "the layer of nix2container's TestPerms"
     );
     assert_eq!(layer.size, 3072);
 }
@@ -124,7 +127,11 @@ fn a_kept_blob_is_the_tar() {
     layout::write(&spec, &out, "t", None, &Packing::new(&store, &Packer::new(1), &Control::new(&stop, &())))
         .unwrap();
     let blob = fs::read(out.join("blobs/sha256").join(digest.hex())).unwrap();
-    assert_eq!(sha256(&blob), "cc45bd46eca903b0900ebb997dffd5778904dca9ec02e7375dd1e653dfb61e2e");
+    assert_eq!(
+        sha256(&blob),
+        "cc45bd46eca903b0900ebb997dffd5778904dca9ec02e7375dd1e653dfb61e2e",
+        "the blob of nix2container's TestNewLayers"
+    );
 }
 
 fn entries(paths: &[&str], store: &Store) -> Vec<(String, u32)> {

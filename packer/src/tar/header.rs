@@ -231,6 +231,39 @@ mod tests {
         out
     }
 
+    /// The checksum is Python's, with Go's device numbers. `tests/golden.rs` compares whole layers with nix2container's.
+    #[test]
+    fn each_field_has_the_bytes_of_go() {
+        let header = Header { mode: 0o555, uid: 1000, ..file(b"/nix/store/x-hello/bin/hello", 5) };
+        let block = written(header);
+        let mut end = 0;
+        for (field, (offset, width), expected) in [
+            ("name", NAME, &b"/nix/store/x-hello/bin/hello"[..]),
+            ("mode", MODE, b"0000555"),
+            ("uid", UID, b"0001750"),
+            ("gid", GID, b"0000000"),
+            ("size", SIZE, b"00000000005"),
+            ("mtime", MTIME, b"00000000001"),
+            ("checksum", CHECKSUM, b"016206\0 "),
+            ("typeflag", (TYPEFLAG, 1), b"0"),
+            ("linkname", LINKNAME, b""),
+            ("magic and version", MAGIC, b"ustar\x0000"),
+            ("uname", UNAME, b"root"),
+            ("gname", GNAME, b"root"),
+            ("devmajor", DEVMAJOR, b"0000000"),
+            ("devminor", DEVMINOR, b"0000000"),
+            ("prefix", PREFIX, b""),
+            ("padding", (500, 12), b""),
+        ] {
+            assert_eq!(offset, end, "{field} follows the previous field");
+            end = offset + width;
+            let found = block[offset..end].escape_ascii().to_string();
+            let padded = [expected, &vec![0; width - expected.len()]].concat().escape_ascii().to_string();
+            assert_eq!(found, padded, "{field}, at byte {offset} of the header");
+        }
+        assert_eq!(end, BLOCK);
+    }
+
     #[test]
     fn a_record_counts_its_own_length() {
         assert_eq!(pax_record("k", b"v"), b"6 k=v\n");
