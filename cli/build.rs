@@ -6,10 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-/// The folder of the expressions.
+/// The directory of the expressions.
 const NIX: &str = "../nix";
 
-/// The embedded files and folders. A test in src/expressions.rs compares them with the files' references.
+/// The embedded files and directories. A test in src/expressions.rs compares them with the files' references.
 const EMBEDDED: [&str; 13] = [
     "arguments.json",
     "arguments.nix",
@@ -26,7 +26,7 @@ const EMBEDDED: [&str; 13] = [
     "requirements.nix",
 ];
 
-/// A file of an embedded folder that is for documentation only.
+/// A file of an embedded directory that is for documentation only.
 const LEFT_OUT: &str = "reference.nix";
 
 fn main() -> io::Result<()> {

@@ -1,8 +1,8 @@
 # Answers `nixply container`: the names of a project's containers, and the derivations to build for one of them.
 {
-  # The project's folder.
+  # The project's directory.
   root,
-  # The project's folder as a flake reference.
+  # The project's directory as a flake reference.
   flakeReference ? root,
   # The environment file. Defaults to the containers of the flake, or root/devenv.nix.
   file ? null,
@@ -10,7 +10,7 @@
   name ? null,
   # The wanted part of the answer: "image", or "lock" for the container's lock file.
   want ? "image",
-  # The folder of the flake reference without its `dir`.
+  # The directory of the flake reference without its `dir`.
   top ? root,
   # The system that builds, copies and runs images, and the system of the images.
   hostSystem ? builtins.currentSystem,
@@ -50,7 +50,7 @@ let
       # Normalize the path, so that all spellings of one file are equal.
       toString (/. + builtins.unsafeDiscardStringContext (toString container.lock));
 
-  # Replaces the flake's copy in the store by the project's folder in a path.
+  # Replaces the flake's copy in the store by the project's directory in a path.
   inProject =
     path:
     let

@@ -4,8 +4,8 @@
   pkgs,
   # The environment's modules: [ ./devenv.nix ].
   modules,
-  # The project's folder, which containers copy by default: a flake's `self`.
-  self ? throw "nixply: a container copies the project's folder: pass the flake's `self` to lib.containers, or set `copyToRoot`",
+  # The project's directory, which containers copy by default: a flake's `self`.
+  self ? throw "nixply: a container copies the project's directory: pass the flake's `self` to lib.containers, or set `copyToRoot`",
   # The project's path that programs see.
   root ? toString self,
   # Further arguments for modules.

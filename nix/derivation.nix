@@ -1,4 +1,4 @@
-# The derivations that run the nixply program, and the values that the functions of this folder put into them.
+# The derivations that run the nixply program, and the values that the functions of this directory put into them.
 #
 # An image, its Nix database and its layers name the same files (`configFiles`), so these must stay equal byte for byte:
 # Nix then builds each file once.

@@ -3,7 +3,7 @@
 {
   pkgs,
   modules,
-  # The project's folder that containers copy.
+  # The project's directory that containers copy.
   self,
   # The project's path that programs see.
   root ? toString self,

@@ -1,9 +1,9 @@
-# Returns the store path of a project's folder for containers, without the files of tools. Links to results would otherwise become
+# Returns the store path of a project's directory for containers, without the files of tools: links to results would become
 # inputs of these results.
 {
-  # The folder, a path or a text, in the store or elsewhere.
+  # The directory, a path or a text, in the store or elsewhere.
   root,
-  # A filter, or null: relative path -> bool. It must accept the folders of the files that it accepts.
+  # A filter, or null: relative path -> bool. It must accept the directories of the files that it accepts.
   wanted ? null,
 }:
 
@@ -22,7 +22,7 @@ let
 
   prefix = "${toString rootPath}/";
   length = builtins.stringLength prefix;
-  # Newer versions of Nix resolve links in the path of the folder; then the relative path is unknown.
+  # Newer versions of Nix resolve links in the path of the directory; then the relative path is unknown.
   relativeTo = path: if builtins.substring 0 length path == prefix then builtins.substring length (-1) path else null;
 in
 if inStore && isClean && wanted == null then
@@ -42,7 +42,7 @@ else
       else if wanted == null then
         !isTools (if relative == null then baseNameOf path else relative) type
       else if relative == null then
-        throw "nixply: ${prefix} leads to ${path} through a link: name the folder itself"
+        throw "nixply: ${prefix} leads to ${path} through a link: name the directory itself"
       else
         !isTools relative type && wanted relative;
   }

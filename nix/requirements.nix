@@ -1,5 +1,6 @@
-# Checks that this Nix can evaluate a nixpkgs, by nixpkgs' own list of requirements. `requirements nixpkgs` returns nixpkgs' folder, or
-# reports what is missing and how to continue, before nixpkgs fails with a message that does not mention nixply.
+# Checks that this Nix can evaluate a nixpkgs, by nixpkgs' own list of requirements. `requirements nixpkgs` returns nixpkgs'
+# directory. If a requirement is missing, it fails with the way to continue, before nixpkgs fails with a message that does not
+# mention nixply.
 nixpkgs:
 
 let

@@ -38,12 +38,12 @@ impl BlobSink for Dropped {
     }
 }
 
-/// Returns a packer with one thread and a cache in this folder.
+/// Returns a packer with one thread and a cache in this directory.
 fn packer(folder: &Path) -> Packer {
     Packer::new(1).with_cache(Some(Cache::new(folder)))
 }
 
-/// Returns all files below a folder.
+/// Returns all files below a directory.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries =
         std::fs::read_dir(folder).expect("it is there").map(|entry| entry.expect("it is there").path());

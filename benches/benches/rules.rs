@@ -13,7 +13,7 @@ const PERMS: usize = 41;
 /// Returns the regular expression of a rule.
 type Expression = fn(usize) -> String;
 
-/// Returns names like those in a home folder or a package, four folders deep.
+/// Returns names like those in a home directory or a package, four directories deep.
 fn names() -> Vec<Vec<u8>> {
     let folders = ["bin", "lib/python3.11/site-packages", "share/doc", "home/user/.config", "etc"];
     let name = |at: usize| {

@@ -11,11 +11,11 @@ use crate::temporary;
 /// The files of `nix/` that build.rs selects.
 static EXPRESSIONS: Dir<'_> = include_dir!("$OUT_DIR/nix");
 
-/// A temporary folder with the expressions.
+/// A temporary directory with the expressions.
 pub(crate) struct Expressions(TempDir);
 
 impl Expressions {
-    /// Writes the folder.
+    /// Writes the directory.
     pub(crate) fn write() -> Result<Self> {
         let folder = temporary::folder("nixply-")?;
         let path = folder.path();
@@ -25,7 +25,7 @@ impl Expressions {
         Ok(Self(folder))
     }
 
-    /// Returns the folder's path.
+    /// Returns the directory's path.
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }

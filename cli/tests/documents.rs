@@ -296,7 +296,7 @@ fn binary_files_are_recognised() {
     }
 }
 
-/// Files of another kind than the command expects.
+/// Files of a kind that the command does not expect.
 #[test]
 fn wrong_kinds_of_files_are_recognised() {
     let folder = Folder::new();

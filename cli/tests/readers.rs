@@ -293,7 +293,7 @@ fn stores_writable_by_others_are_errors() {
     assert!(output.status.success(), "{}", message(&output));
 }
 
-/// Files that are not regular, or that have another size than recorded, are not read.
+/// Files that are not regular, or whose size differs from the recorded one, are not read.
 #[test]
 fn layer_files_must_be_regular_files() {
     let world = World::new();

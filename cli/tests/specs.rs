@@ -154,5 +154,5 @@ fn default_store_is_that_of_the_spec() {
     assert!(error(&output).contains("hint: pass --store-dir"), "{}", error(&output));
     fs::write(&image, spec(&folder)).unwrap();
     let output = run(&["layout", "result", "out"], None);
-    assert!(!output.status.success(), "another folder than the spec's");
+    assert!(!output.status.success(), "not the spec's directory");
 }

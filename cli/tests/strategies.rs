@@ -150,7 +150,7 @@ fn strategies_usage_errors_name_the_argument() {
         (
             &["empty"],
             "error: empty: it has no closures: expected a file RELEASE.json for each release (nix path-info --json \
-             --recursive), or a folder for each with a file IMAGE.json for each image\n",
+             --recursive), or a directory for each with a file IMAGE.json for each image\n",
         ),
         (
             &["two.json", "--releases", "2026-02-02.."],

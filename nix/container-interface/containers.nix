@@ -1,7 +1,7 @@
 # Returns a project's containers: system -> name -> container. They are those of its flake's output `containers`, or else
 # those of its environment file.
 {
-  # The project's folder, as a path and as a text.
+  # The project's directory, as a path and as a text.
   rootPath,
   root,
   # The project's flake, or null.
@@ -19,7 +19,7 @@
 }:
 
 let
-  # Copy only listed files, neither git's own nor those that git ignores. The list is empty if git ignores the folder.
+  # Copy only listed files, neither git's own nor those that git ignores. The list is empty if git ignores the directory.
   source =
     let
       list = if files == null then [ ] else builtins.fromJSON (builtins.readFile (/. + files));

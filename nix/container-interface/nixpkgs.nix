@@ -1,7 +1,7 @@
 # Finds nixpkgs for a project and returns its packages: system -> packages. In this order: the `nixpkgs` argument, the
 # flake's input, the lock file of devenv, <nixpkgs>, the flake registry.
 {
-  # The project's folder.
+  # The project's directory.
   root,
   # The project's flake, or null.
   flake,

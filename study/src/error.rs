@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// An error of a study.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file or folder cannot be read.
+    /// A file or directory cannot be read.
     #[error("cannot read {path}")]
     Read {
         /// The path.

@@ -262,13 +262,13 @@ fn errors_name_the_file_and_the_expected_form() {
         (
             "empty",
             format!(
-                "empty: it has no closures: expected a file RELEASE.json for each release ({how}), or a folder for each with a \
+                "empty: it has no closures: expected a file RELEASE.json for each release ({how}), or a directory for each with a \
                  file IMAGE.json for each image"
             ),
         ),
         (
             "mixed",
-            "mixed: it has files and folders (a.json and b): expected a file for each release, or a folder for each".into(),
+            "mixed: it has files and directories (a.json and b): expected a file for each release, or a directory for each".into(),
         ),
         ("hollow", "hollow/1: it has no closures: expected a file IMAGE.json for each image of this release".into()),
         ("missing", "cannot read missing".into()),

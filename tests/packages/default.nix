@@ -94,7 +94,7 @@ let
     };
   };
 
-  # Nix's name of the processor, and Debian's folder below lib/ for the platform.
+  # Nix's name of the processor, and Debian's directory below lib/ for the platform.
   processor = builtins.head (builtins.match "([^-]+)-.*" system);
   debianTriple = "${processor}-linux-gnu";
 

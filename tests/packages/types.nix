@@ -110,7 +110,7 @@ let
     type: name: description: check:
     addCheck type check // { inherit name description; descriptionClass = "nonRestrictiveClause"; };
 
-  # Paths below the store's folder belong to a store path; a placeholder is a content-addressed path that is not built yet.
+  # Paths below the store's directory belong to a store path; a placeholder is a content-addressed path that is not built yet.
   inStore =
     path:
     let

@@ -14,7 +14,7 @@ let
       }
     );
 
-  # A store path has only its wheel's files. It refers to those of its dependencies, whose folders its commands also search.
+  # A store path has only its wheel's files. It refers to those of its dependencies, whose directories its commands also search.
   make =
     { name, version, depends, file }:
     derivation {

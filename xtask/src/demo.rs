@@ -93,7 +93,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// podman with its storage in a temporary folder.
+/// podman with its storage in a temporary directory.
 struct Podman<'f>(&'f Path);
 
 impl Drop for Podman<'_> {

@@ -1,4 +1,4 @@
-//! The machine: cache folder, Debian packages, commands.
+//! The machine: cache directory, Debian packages, commands.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
@@ -13,7 +13,7 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the repository").into()
 }
 
-/// Returns the cache folder of set-up: `$NIXPLY_XTASK_CACHE`, or for root `/var/cache/nixply` (tests run programs in it as
+/// Returns the cache directory of set-up: `$NIXPLY_XTASK_CACHE`, or for root `/var/cache/nixply` (tests run programs in it as
 /// other users, who cannot enter root's home), or `nixply/xtask` in the XDG cache directory. Set-up recreates deleted files.
 pub fn cache() -> PathBuf {
     if let Some(dir) = std::env::var_os("NIXPLY_XTASK_CACHE") {

@@ -58,7 +58,7 @@ impl Drop for Server {
     }
 }
 
-/// Debian's docker-registry on a free port, with its files in a temporary folder.
+/// Debian's docker-registry on a free port, with its files in a temporary directory.
 pub struct Registry {
     _server: Server,
     files: TempDir,
@@ -72,7 +72,7 @@ impl Registry {
         Self::start_in(&std::env::temp_dir())
     }
 
-    /// Starts a registry whose temporary folder is in this folder.
+    /// Starts a registry whose temporary directory is in this directory.
     pub fn start_in(folder: &Path) -> Result<Self> {
         let files = tempfile::Builder::new().prefix("registry-").tempdir_in(folder)?;
         let address = format!("127.0.0.1:{}", free_port()?);
@@ -101,7 +101,7 @@ impl Registry {
     }
 }
 
-/// A Docker daemon with its state in a temporary folder and without a network.
+/// A Docker daemon with its state in a temporary directory and without a network.
 pub struct Docker {
     _server: Server,
     files: TempDir,
@@ -141,7 +141,7 @@ impl Drop for Docker {
     }
 }
 
-/// Unmounts all file systems below a folder, the innermost first.
+/// Unmounts all file systems below a directory, the innermost first.
 pub fn unmount_below(folder: &Path) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let below = mounts

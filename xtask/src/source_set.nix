@@ -3,12 +3,12 @@
 {
   # A copy of the repository with the files that git tracks.
   repository,
-  # The folder with cargo and rustc, and the version of rustc.
+  # The directory with cargo and rustc, and the version of rustc.
   toolchain,
   rustVersion,
   # The vendored crates of Cargo.lock.
   vendor,
-  # A persistent folder for compiled crates.
+  # A persistent directory for compiled crates.
   target,
   # Prefix and version of the plugin's Nix.
   nixPrefix,

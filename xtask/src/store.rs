@@ -1,4 +1,4 @@
-//! Nix stores of the chores, which are separate from the user's: one in the cache folder for each Nix.
+//! Nix stores of the chores, which are separate from the user's: one in the cache directory for each Nix.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -6,7 +6,7 @@ use nixply_packer::{Control, LayerPath, PackedLayer, Packer};
 use nixply_planning::{PlannedPath, Store};
 use tempfile::TempDir;
 
-/// A store with one path, in a temporary folder.
+/// A store with one path, in a temporary directory.
 pub(crate) struct Sample {
     folder: TempDir,
 }
@@ -15,7 +15,7 @@ pub(crate) struct Sample {
 const BASE: &str = "00000000000000000000000000000000-path";
 
 impl Sample {
-    /// Creates a store path with these files. A name may contain folders.
+    /// Creates a store path with these files. A name may contain directories.
     pub(crate) fn new(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for (name, bytes) in files {

@@ -28,7 +28,7 @@ struct Args {
     #[arg(long, default_value_t = 100)]
     layers: usize,
 
-    /// Folder for the temporary closure
+    /// Directory for the temporary closure
     #[arg(long, default_value = "/var/tmp")]
     folder: PathBuf,
 

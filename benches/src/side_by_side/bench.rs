@@ -27,7 +27,7 @@ pub(crate) struct Bench<'b> {
     pub codecs: &'b [Codec],
     /// Sizes of the changes in MiB.
     pub changed_mib: &'b [usize],
-    /// Folder for all temporary files.
+    /// Directory for all temporary files.
     pub scratch: &'b Path,
     /// Messages about the failed measurements, which have no row.
     pub failures: Vec<String>,

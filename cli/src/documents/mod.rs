@@ -138,7 +138,7 @@ fn text(path: &Path, wanted: Kind) -> Result<String> {
     })
 }
 
-/// Replaces an error if the file is of another kind than `wanted`, and adds a hint.
+/// If the file's kind differs from `wanted`, replaces the error and adds a hint.
 fn explained(error: Error, text: &str, path: &Path, wanted: Kind) -> Error {
     let file = name_of(path);
     let parsed = document::parse(text, &file);

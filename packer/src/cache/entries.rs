@@ -139,7 +139,7 @@ impl Cache {
     pub(super) fn try_put<T: Serialize>(&self, kind: Kind, key: &blake3::Hash, value: &T) -> Result<()> {
         let document = go_json::compact(&Document { check: check(kind, key, value), value });
         let place = entry(&self.folder, kind, key);
-        let folder = place.parent().expect("an entry is in a folder");
+        let folder = place.parent().expect("an entry is in a directory");
         let mut temporary = self.temporary(folder)?;
         temporary.write_all(&document).map_err(|error| Error::io("write file", &place, error))?;
         scratch::keep(temporary, &place)?;
@@ -149,7 +149,7 @@ impl Cache {
 
     /// Creates a temporary file in one of the cache's directories, which is created if needed.
     pub(super) fn temporary(&self, folder: &Path) -> Result<NamedTempFile> {
-        let failed = |error| Error::io("create folder", folder, error);
+        let failed = |error| Error::io("create directory", folder, error);
         let access = access::of(&self.folder).map_err(failed)?;
         access.make(folder).map_err(failed)?;
         Ok(scratch::file_with(folder, access.file_mode())?)

@@ -122,7 +122,7 @@ impl Cache {
         for path in &in_the_way {
             match fs::symlink_metadata(path) {
                 Ok(metadata) if metadata.is_dir() => {
-                    fs::remove_dir_all(path).map_err(|error| Error::io("remove folder", path, error))?;
+                    fs::remove_dir_all(path).map_err(|error| Error::io("remove directory", path, error))?;
                 }
                 _ => drop(remove(path)?),
             }

@@ -54,7 +54,7 @@ impl Packing<'_> {
         Ok(made.map(|((plan, packed), key)| plan.into_layer(&packed, codec, key)).collect())
     }
 
-    /// Packs planned layers. With a folder, each layer's blob is kept there, for paths that another build may not reproduce.
+    /// Packs planned layers. With a directory, each layer's blob is kept there, for paths that another build may not reproduce.
     /// The layers then name those files, and do not record how to make them.
     pub fn pack_into(
         &self,
@@ -88,7 +88,7 @@ impl Packing<'_> {
     }
 }
 
-/// Keeps blobs in a folder, with nix2container's names: the digest's digits and `.tar`.
+/// Keeps blobs in a directory, with nix2container's names: the digest's digits and `.tar`.
 struct KeptBlobs<'k> {
     folder: &'k Path,
     codec: Codec,
@@ -130,7 +130,7 @@ impl BlobWriter for KeptBlob {
 pub(super) struct LayersRequest {
     /// The content of the layers.
     pub layer: LayerRequest,
-    /// Folders with the layers below. These layers' paths are omitted.
+    /// Directories with the layers below. These layers' paths are omitted.
     #[serde(default)]
     pub below: Vec<String>,
     /// Compression of the blobs.
@@ -159,7 +159,7 @@ impl LayersRequest {
         Ok(request)
     }
 
-    /// Packs the layers into a new folder: [`LAYERS_FILE`], and the blobs if they are kept. Returns warnings.
+    /// Packs the layers into a new directory: [`LAYERS_FILE`], and the blobs if they are kept. Returns warnings.
     pub(super) fn write(
         &self,
         folder: &Path,

@@ -118,7 +118,7 @@ fn insert_files<'l>(root: &mut Node<'l>, path: &'l LayerPath, reading: Reading<'
 }
 
 /// Passes an entry and its content to the store check, and returns the content's hash: the packer reads the files of a merged tree
-/// a second time, in another order than their archive.
+/// a second time, in an order that differs from their archive's.
 fn checked_content(
     check: &mut StoreCheck<'_>,
     walker: &Walker,

@@ -48,7 +48,7 @@ fn layers_of_an_imported_spec_are_known() {
     fs::write(world.folder(), "in the way").unwrap();
     let spec = world.build(&world.request("zstd", 3), None).unwrap().spec;
     let error = world.cache().import(&spec).unwrap_err().to_string();
-    assert!(error.starts_with("cannot create folder: "), "{error}");
+    assert!(error.starts_with("cannot create directory: "), "{error}");
 }
 
 /// Returns the spec with its layers changed.

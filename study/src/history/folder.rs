@@ -24,12 +24,12 @@ pub(super) fn read(folder: &Path) -> Result<History> {
     match (files.is_empty(), folders.is_empty()) {
         (true, true) => {
             let why = "it has no closures: expected a file RELEASE.json for each release (nix path-info --json --recursive), \
-                       or a folder for each with a file IMAGE.json for each image";
+                       or a directory for each with a file IMAGE.json for each image";
             return Err(Error::invalid(what, why));
         }
         (false, false) => {
             let why = format!(
-                "it has files and folders ({} and {}): expected a file for each release, or a folder for each",
+                "it has files and directories ({} and {}): expected a file for each release, or a directory for each",
                 files[0].0, folders[0].0
             );
             return Err(Error::invalid(what, why));

@@ -20,7 +20,7 @@ struct Source {
     suites: Vec<String>,
 }
 
-/// The index of a suite in a separate folder, where no package counts as installed.
+/// The index of a suite in a separate directory, where no package counts as installed.
 pub(super) struct Archive {
     dir: PathBuf,
     suite: &'static str,
@@ -90,7 +90,7 @@ impl Archive {
         ] {
             command.arg("-o").arg(format!("{option}={}", path.display()));
         }
-        // Do not download as the user _apt, who cannot write to this folder.
+        // Do not download as the user _apt, who cannot write to this directory.
         command.args(["-o", "APT::Sandbox::User=", "-o", "Acquire::Languages=none"]);
         command
     }

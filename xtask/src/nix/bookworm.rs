@@ -18,7 +18,7 @@ const RECIPE: &str = "1";
 /// Nix, and the libraries whose headers its headers include.
 const PACKAGES: [&str; 4] = ["nix-bin", "libboost-dev", "libgc-dev", "nlohmann-json3-dev"];
 
-/// Source folders, each with the folder below `include/nix` into which upstream's `local.mk` files install its headers.
+/// Source directories, each with the directory below `include/nix` into which upstream's `local.mk` files install its headers.
 const HEADERS: [(&str, &str); 9] = [
     ("src/libutil", ""),
     ("src/libstore", ""),

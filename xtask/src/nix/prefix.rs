@@ -17,7 +17,7 @@ pub struct Nix {
     pub version: String,
     /// Its installation prefix.
     pub prefix: PathBuf,
-    /// The folder with `nix`, `nix-build`, `nix-store`, `nix-daemon` and `nix-instantiate`.
+    /// The directory with `nix`, `nix-build`, `nix-store`, `nix-daemon` and `nix-instantiate`.
     pub bin: PathBuf,
     /// Whether it has headers and can load a plugin.
     pub has_headers: bool,
@@ -26,7 +26,7 @@ pub struct Nix {
 /// The required programs of a prefix; all but `nix` are usually links to it.
 pub(super) const PROGRAMS: [&str; 5] = ["nix", "nix-build", "nix-store", "nix-daemon", "nix-instantiate"];
 
-/// A folder in the cache. It is complete if it has the number of the current recipe.
+/// A directory in the cache. It is complete if it has the number of the current recipe.
 pub(super) struct Prefix {
     name: &'static str,
     pub(super) path: PathBuf,
@@ -46,7 +46,7 @@ impl Prefix {
         (made_by == self.recipe).then(|| describe(self.name, &self.path).ok()).flatten()
     }
 
-    /// Calls `fill` with a temporary folder and a new prefix in it, then moves that prefix to its path, so that an interrupted
+    /// Calls `fill` with a temporary directory and a new prefix in it, then moves that prefix to its path, so that an interrupted
     /// run leaves no incomplete prefix.
     pub(super) fn make(&self, fill: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<Nix> {
         let parent = self.path.parent().expect("the path was joined to the cache's");
@@ -66,7 +66,7 @@ impl Prefix {
     }
 }
 
-/// Removes the temporary folders of ended processes: a killed build leaves a gigabyte.
+/// Removes the temporary directories of ended processes: a killed build leaves a gigabyte.
 fn remove_leftovers(parent: &Path) -> Result<()> {
     for entry in fs::read_dir(parent)? {
         let entry = entry?;

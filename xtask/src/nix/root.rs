@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use super::archive::Archive;
 use crate::host::{apt_install, as_root, output, say, shown};
 
-/// Folder of a prefix for the other release's libraries, separate from Nix's own.
+/// Directory of a prefix for the other release's libraries, separate from Nix's own.
 const RUNTIME: &str = "lib/runtime";
 
 pub(super) struct Root {
@@ -82,8 +82,8 @@ impl Root {
         chroot
     }
 
-    /// Makes the programs of `new`'s `bin` folder, with the libraries of its `lib` folder, work on this machine after `new` is
-    /// moved to `last`: copies the root's loader and the libraries that they need, and sets their paths.
+    /// Makes the programs in `new/bin`, with the libraries in `new/lib`, work on this machine after `new` has been moved to
+    /// `last`: copies the root's loader and the libraries that they need, and sets their paths.
     pub(super) fn move_out(&self, programs: &[&str], new: &Path, last: &Path) -> Result<()> {
         apt_install(&["patchelf"])?;
         let runtime = new.join(RUNTIME);
@@ -147,7 +147,7 @@ fn listed(text: &str) -> Vec<(String, Option<PathBuf>)> {
     arrows.map(|(name, rest)| (name.to_owned(), place(rest).map(PathBuf::from))).collect()
 }
 
-/// Unpacks a package's files. Keeps Debian's links, such as `/lib`, to folders in `/usr`.
+/// Unpacks a package's files. Keeps Debian's links, such as `/lib`, to directories in `/usr`.
 fn unpack_one(package: &Path, into: &Path) -> Result<()> {
     let mut dpkg = Command::new("dpkg-deb");
     dpkg.arg("--fsys-tarfile").arg(package).stdout(Stdio::piped());

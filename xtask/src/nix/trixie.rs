@@ -68,7 +68,7 @@ const MESON_OPTIONS: [&str; 13] = [
     "--localstatedir=/nix/var",
 ];
 
-/// Folders in the build root.
+/// Directories in the build root.
 const SOURCE: &str = "/build/source";
 const BUILD: &str = "/build/meson";
 const INSTALLED: &str = "/build/installed";

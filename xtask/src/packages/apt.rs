@@ -234,7 +234,7 @@ fn fetch_files(index: &BTreeMap<String, Package>, units: &[Unit]) -> Result<()> 
     })
 }
 
-/// Downloads packages of these names and versions into a folder.
+/// Downloads packages of these names and versions into a directory.
 pub fn download_to<'p>(folder: &Path, packages: impl Iterator<Item = (&'p str, &'p str)>) -> Result<()> {
     let mut command = apt("apt-get");
     command.args(["download", "-qq"]).current_dir(folder);

@@ -1,4 +1,4 @@
-//! The folder of the downloaded files.
+//! The directory of the downloaded files.
 
 use std::path::{Path, PathBuf};
 
@@ -6,12 +6,12 @@ use anyhow::{Context, Result};
 
 use crate::host;
 
-/// Returns the path of the folder. The files have their names in the Nix store.
+/// Returns the path of the directory. The files have their names in the Nix store.
 pub(super) fn files() -> PathBuf {
     host::cache().join("packages/files")
 }
 
-/// Downloads into a temporary folder and moves the files to [`files`], so that an interrupted download leaves no incomplete file.
+/// Downloads into a temporary directory and moves the files to [`files`]: an interrupted download leaves no incomplete file.
 pub(super) fn download(into: impl FnOnce(&Path) -> Result<Vec<(PathBuf, String)>>) -> Result<()> {
     let scratch = tempfile::tempdir_in(host::cache().join("packages"))?;
     for (from, name) in into(scratch.path())? {

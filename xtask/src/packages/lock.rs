@@ -62,7 +62,7 @@ pub struct File {
 }
 
 impl Lock {
-    /// Returns the lock file's path. The file is alone in its folder, so that the folder can be a flake's input.
+    /// Returns the lock file's path. The file is alone in its directory, so that the directory can be a flake's input.
     pub fn path() -> PathBuf {
         host::cache().join("packages/lock/lock.json")
     }

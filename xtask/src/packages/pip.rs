@@ -133,7 +133,7 @@ impl<'a> Pip<'a> {
     }
 
     fn resolve(&self) -> Result<Vec<Install>> {
-        // pip requires a target folder to resolve for another Python, and writes nothing to it.
+        // pip requires a target directory to resolve for another Python, and writes nothing to it.
         let mut command = self.command("install");
         command.args(["--dry-run", "--ignore-installed", "--target", "unused", "--report", "-"]).args(WHEELS);
         let report: Report = serde_json::from_str(&host::output(&mut command)?).context("pip's report")?;

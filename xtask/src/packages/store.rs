@@ -31,7 +31,7 @@ pub fn add_to_store(lock: &Lock, nix: impl Fn(&str) -> Command) -> Result<()> {
 
 /// Returns the missing store paths, and their files.
 fn missing(lock: &Lock, nix: &impl Fn(&str) -> Command) -> Result<HashMap<String, PathBuf>> {
-    // Evaluate default.nix of the folder with the lock as its argument.
+    // Evaluate default.nix of the directory with the lock as its argument.
     let read = format!("builtins.fromJSON (builtins.readFile {:?})", Lock::path());
     let mut eval = nix("nix-instantiate");
     eval.args(["--eval", "--strict", "--json", "--attr", "sources", "--arg", "lock", &read]);

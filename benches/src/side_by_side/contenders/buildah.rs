@@ -69,7 +69,7 @@ impl Contender for Buildah {
             codec.format(),
             runner.destination(tag)
         );
-        // Root's list of known blobs is in one place for the whole machine: mount the runner's folder over it.
+        // As root, buildah remembers pushed blobs in /var/lib/containers/cache. The mount gives each runner a separate list.
         let mounted = format!(
             "mkdir -p {cache}\nmkdir -p /var/lib/containers/cache\nmount --bind {cache} /var/lib/containers/cache\n{push}",
             cache = runner.path("blobs").display()

@@ -52,7 +52,7 @@ impl Nixply {
         Ok((served + taken, said))
     }
 
-    /// Returns the command `nixply build` for a request; without a cache folder, it uses no cache.
+    /// Returns the command `nixply build` for a request; without a cache directory, it uses no cache.
     pub(crate) fn build_command(
         &self,
         request: &Value,

@@ -51,8 +51,8 @@ impl Runner {
         format!("docker://{}/bench:{tag}", self.registry.address)
     }
 
-    /// Returns a command that keeps its list of known blobs in the runner's folder. Programs of containers/image keep root's list
-    /// in one place for the whole machine, unless this variable makes them believe that another user started them.
+    /// Returns a command that remembers pushed blobs in the runner's directory. Programs of containers/image that root starts share
+    /// one list for the whole machine; this variable makes them believe that another user started them.
     fn with_blob_cache(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.env("_CONTAINERS_ROOTLESS_UID", "1").env("XDG_DATA_HOME", self.path("data"));
