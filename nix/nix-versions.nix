@@ -29,7 +29,7 @@ rec {
     if !builtins.elem name implementations then
       "there is no plugin for ${name} ${version}: it is for Nix itself, ${listed}; ${wayOut}"
     else if !isListed then
-      "the plugin has not been tried with Nix ${version}: it is for ${listed}; ${wayOut}; `allowUntried = true` builds it all the same"
+      "the plugin has not been tested with Nix ${version}: it is for ${listed}; ${wayOut}; `allowUntried = true` builds it anyway"
     else
       null;
 }

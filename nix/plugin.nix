@@ -18,7 +18,7 @@ let
   without = "images are packed in derivations without the plugin (usePlugin = false)";
   refusal =
     if !stdenv.hostPlatform.isLinux then
-      "there is no plugin for ${stdenv.hostPlatform.system}, for Linux alone; ${without}"
+      "there is no plugin for ${stdenv.hostPlatform.system}, only for Linux; ${without}"
     else if allowUntried then
       null
     else

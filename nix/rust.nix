@@ -13,5 +13,5 @@ let
   found = rustc.version or needed;
 in
 lib.throwIf (lib.versionOlder found needed)
-  "nixply: compiling it takes Rust ${needed} or later, and this nixpkgs has Rust ${found}: take nixpkgs ${release}, the first release with it, or a later one (`inputs.nixpkgs.follows` may name an older one), or override rustPlatform and rustc"
+  "nixply: compiling nixply needs Rust ${needed} or later, but this nixpkgs has Rust ${found}: use nixpkgs ${release}, the first release with it, or a later one (`inputs.nixpkgs.follows` may name an older one), or override rustPlatform and rustc"
   rustPlatform.buildRustPackage

@@ -42,7 +42,7 @@ mod ffi {
     struct LayerInfo {
         digest: String,
         diff_id: String,
-        /// Of the blob, in bytes; of a planned layer, the sum of its archives' sizes.
+        /// Size of the blob, in bytes. For a layer that is only planned: the sum of its archives' sizes.
         size: u64,
         media_type: String,
         paths: Vec<String>,

@@ -6,7 +6,7 @@
 
 namespace nixply {
 
-/// Store paths that are there, kept from garbage collection, with all that they refer to.
+/// Valid store paths with their closure, protected from garbage collection.
 struct Query {
     rust::Vec<PathInfo> closure;
     Machine machine;

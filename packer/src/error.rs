@@ -99,7 +99,7 @@ pub enum Error {
         /// The document's name.
         document: String,
     },
-    /// A manifest is for another platform than the requested one.
+    /// A manifest is not for the requested platform.
     #[error("{} is the manifest of an image for {found}, not for {wanted}", manifest.display())]
     OtherPlatform {
         /// The manifest's file.

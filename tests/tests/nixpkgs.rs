@@ -115,7 +115,7 @@ fn nixpkgs_source_set_follows_the_workspace() {
     assert!(error.contains("name the workspace member crates/* of Cargo.toml without a pattern"), "{error}");
 }
 
-/// nixpkgs' envsubst accepts no list of variables and replaces unset ones by nothing.
+/// nixpkgs' envsubst accepts no list of variables and replaces unset ones with nothing.
 const A8M: &str = r##"#!/usr/bin/python3
 import os, re, sys
 text = sys.stdin.read()

@@ -49,7 +49,7 @@ fn nixpkgs_with_an_old_rust_is_refused_with_a_release_to_use() {
         for version in ["1.77.2", "1.87.0"] {
             let error = nix.eval_plain(&package(name, version, NIX, "x86_64-linux", "")).fails();
             let expected = format!(
-                "nixply: compiling it takes Rust 1.88 or later, and this nixpkgs has Rust {version}: take nixpkgs 25.11, the first release with it"
+                "nixply: compiling nixply needs Rust 1.88 or later, but this nixpkgs has Rust {version}: use nixpkgs 25.11, the first release with it"
             );
             assert!(error.contains(&expected), "{error}");
         }
@@ -75,7 +75,7 @@ fn nixpkgs_versions_and_systems_without_a_plugin_are_refused() {
         (r#"name = "snix-0.1.0";"#, "there is no plugin for snix 0.1.0"),
         (
             r#"pname = "nix"; version = "2.18.9";"#,
-            "the plugin has not been tried with Nix 2.18.9: it is for 2.8 and 2.24 to 2.35",
+            "the plugin has not been tested with Nix 2.18.9: it is for 2.8 and 2.24 to 2.35",
         ),
         (r#"pname = "nix"; version = "2.9.2";"#, "not been tried with Nix 2.9.2"),
         (r#"pname = "nix"; version = "2.80.0";"#, "not been tried with Nix 2.80.0"),
@@ -98,7 +98,7 @@ fn nixpkgs_versions_and_systems_without_a_plugin_are_refused() {
     for system in ["aarch64-darwin", "x86_64-darwin"] {
         let error = plugin(NIX, system, "allowUntried = true;").fails();
         assert!(
-            error.contains(&format!("nixply-plugin: there is no plugin for {system}, for Linux alone")),
+            error.contains(&format!("nixply-plugin: there is no plugin for {system}, only for Linux")),
             "{error}"
         );
     }

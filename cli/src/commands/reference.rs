@@ -57,7 +57,7 @@ fn reference(nixply: &Command) -> Result<String, std::fmt::Error> {
         let about = as_markdown(about(command).lines().next().unwrap_or_default());
         writeln!(out, "- [`{name}`](#{}): {about}", name.replace(' ', "-"))?;
     }
-    writeln!(out, "\nEvery command takes `--help`. A variable with nothing in it counts as unset.")?;
+    writeln!(out, "\nEvery command takes `--help`. An empty variable counts as unset.")?;
     writeln!(out, "\n{}", exit_codes::markdown())?;
     for (name, command) in &all {
         describe(&mut out, name, command)?;
@@ -200,7 +200,7 @@ mod tests {
 
 - [`nixply a`](#nixply-a): Does \\<it>
 
-Every command takes `--help`. A variable with nothing in it counts as unset.
+Every command takes `--help`. An empty variable counts as unset.
 
 {}
 

@@ -35,7 +35,7 @@ let
     else
       (builtins.readDir folder).${baseNameOf file} or "missing";
 
-  # Whether the target of a link is a directory. A string, because a path would lose the dot.
+  # Whether the target of a link is a directory: `LINK/.` exists only then. A string, because Nix removes `/.` from a path.
   leadsToFolder = builtins.pathExists "${toString file}/.";
 
   # A directory that contains only the link. Newer versions of Nix copy the target when given the link itself.

@@ -152,7 +152,7 @@ fn read_to_end(mut file: &File, waits: Waits, content: Content, stopped: Stopped
         }
         bytes.extend_from_slice(&chunk[..read]);
         if bytes.len() as u64 > MOST_BYTES {
-            let why = format!("it has more than {} MiB, the most of any document", MOST_BYTES >> 20);
+            let why = format!("it is larger than {} MiB, the maximum size of a document", MOST_BYTES >> 20);
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
         }
     }
@@ -237,6 +237,6 @@ mod tests {
         let huge = folder.path().join("huge");
         File::create(&huge).unwrap().set_len(MOST_BYTES + 1).unwrap();
         let error = bytes(&huge, &|| false).unwrap_err().to_string();
-        assert_eq!(error, "it has more than 512 MiB, the most of any document");
+        assert_eq!(error, "it is larger than 512 MiB, the maximum size of a document");
     }
 }

@@ -101,7 +101,10 @@ impl Tree {
             let Some(place) = place else { continue };
             read += place.len() + target.as_ref().map_or(0, Vec::len);
             if self.bytes + read > MOST_BYTES {
-                let why = "its names are larger than those of any image";
+                let why = format!(
+                    "the file names in the image have more than {} MiB, the maximum",
+                    MOST_BYTES >> 20
+                );
                 return Err(Error::invalid(format!("layer file {}", path.display()), why));
             }
             changes.push(match (kind, split(&place)) {

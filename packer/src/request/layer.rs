@@ -113,7 +113,7 @@ pub struct LayerRequest {
     pub parents: Option<Vec<usize>>,
 
     /// A directory in the store with packed layers and their `layers.json`, as `nix/build-layers.nix` and
-    /// [nix2container's `buildLayer`](nix2container.md) make it. It excludes all other arguments of the element.
+    /// [nix2container's `buildLayer`](nix2container.md) make it. The element has no other arguments.
     ///
     /// ```nix
     /// layers = [ { prebuilt = import ./nix/build-layers.nix { inherit nixply; } { layer.deps = [ pkgs.bash ]; }; } ];

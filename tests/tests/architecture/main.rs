@@ -93,7 +93,7 @@ fn rows_of_packer() -> Vec<(Member, Vec<String>)> {
     members.into_iter().map(row).collect()
 }
 
-/// Fails with all that is wrong.
+/// Fails with the list of all violations.
 fn assert_none(wrong: &[String]) {
     assert!(wrong.is_empty(), "against docs/architecture.md, \"Layer rules\":\n{}", wrong.join("\n"));
 }

@@ -157,7 +157,7 @@ fn copy_used_headers(root: &Root, to: &Path) -> Result<()> {
         fs::create_dir_all(copy.parent().expect("it has a file name"))?;
         fs::copy(root.inside(header), &copy).with_context(|| format!("cannot create {}", copy.display()))?;
     }
-    // All of nlohmann, which is small: a plugin may need parts that Nix does not read.
+    // Copies all of nlohmann's headers, not only those that Nix includes: a plugin may include others, and they are small.
     output(Command::new("cp").arg("-r").arg(root.inside("/usr/include/nlohmann")).arg(to)).map(drop)
 }
 

@@ -50,8 +50,8 @@ pub enum Item {
     DepsOf(Vec<Item>),
     /// The matched paths and everything that refers to them, directly or indirectly.
     DependentsOf(Vec<Item>),
-    /// The matched paths and the paths that nothing else needs: every chain of references to such a path, from a path without
-    /// referrers, goes through a matched path.
+    /// The matched paths and the paths that are needed only because of them: every chain of references to such a path, from a
+    /// path without referrers, goes through a matched path.
     NeededOnlyBy(Vec<Item>),
     /// Paths whose names match the pattern.
     Name(NamePattern),

@@ -63,7 +63,7 @@ pub(super) struct Predicate {
     deps_of: Option<Items>,
     /// These items and everything that refers to them, directly or indirectly.
     dependents_of: Option<Items>,
-    /// These items and what nothing else needs: everything that the image would not contain without them.
+    /// These items and the paths that the image needs only because of them: everything that it would not contain without them.
     needed_only_by: Option<Items>,
     /// Store paths whose name, without the hash, matches this [regular expression](https://docs.rs/regex/latest/regex/#syntax)
     /// as a whole.

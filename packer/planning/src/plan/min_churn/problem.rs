@@ -16,7 +16,7 @@ pub(in crate::plan) struct Problem<'s> {
     pub(in crate::plan) limits: Vec<usize>,
     /// The layers of the former plan, if there is one.
     pub(in crate::plan) former: Vec<Former>,
-    /// Whether a lock file will record the plan for the next one.
+    /// Whether a lock file will record this plan, so that later plans start from it.
     pub(in crate::plan) remembered: bool,
     /// The stop flag.
     pub(in crate::plan) stop: Stop<'s>,
