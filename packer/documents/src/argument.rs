@@ -246,7 +246,7 @@ impl Kind for Indices {
     }
 }
 
-/// The OCI image config. Its keys may be written in any case; [`ImageConfig`](nixply_oci::ImageConfig) reads it.
+/// The OCI image config. Its keys may be written in any case; `nixply_oci::ImageConfig` reads it.
 pub struct Config;
 
 schema!(Config, {

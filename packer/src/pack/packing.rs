@@ -1,4 +1,4 @@
-//! What packing needs besides the content of the layers.
+//! The store, the packer and the control of a call.
 
 use nixply_planning::Store;
 

@@ -19,7 +19,7 @@ use crate::image::spec::Layer;
 use crate::pack::Packing;
 
 /// Several images. Their common paths are in shared layers, within each image's limit: see
-/// [`Strategy::MinChurn`](nixply_planning::plan::Strategy::MinChurn). Images with another strategy are planned by themselves.
+/// [`Strategy::MinChurn`](nixply_planning::Strategy::MinChurn). Images with another strategy are planned by themselves.
 #[derive(Debug, Clone)]
 pub struct FleetRequest {
     images: BTreeMap<String, ImageRequest>,
