@@ -53,11 +53,10 @@ Query realise(nix::EvalState & state, std::vector<Arguments> & images, const com
             auto path = store.maybeParseStorePath(given);
             auto place = std::string(text.place);
             if (!path || !store.isValidPath(*path))
-                compat::fail_now(
-                    state, image.places.of(place, pos),
-                    "builtins." + builtin + ": " + place + " '" + given +
-                        "' is not a valid path of this store: use the derivation itself, or a path that "
-                        "nix-store --realise or nix store add-path has made");
+                compat::fail_now(state, image.places.of(place, pos),
+                                 "builtins." + builtin + ": " + place + " '" + given +
+                                     "' is not a valid path of this store: use the derivation itself, or a path that "
+                                     "nix-store --realise or nix store add-path has made");
             roots.insert(*path);
         }
     }
