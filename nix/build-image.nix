@@ -57,7 +57,7 @@
   # The database for a Nix inside the image: a set with path, which nix-database.nix builds from the image's copyToRoot,
   # layers, config and healthcheck, and with uid and gid, the owner of /nix (defaults to root).
   nixDatabase ? null,
-  # none, gzip or zstd, with an optional level as in zstd:9.
+  # The codec, with an optional level as in zstd:9.
   compression ? "none",
   # The maximum number of layers in the whole image.
   layerLimit ? 127,

@@ -10,7 +10,7 @@ program:
   layer,
   # Directories that this function returned for the layers below. These layers omit their store paths.
   below ? [ ],
-  # none, gzip or zstd, with an optional level as in zstd:9.
+  # The codec, with an optional level as in zstd:9.
   compression ? "none",
   # Whether another build of the store paths results in the same layers. Other layers are kept in the directory, so that a
   # push can read them.

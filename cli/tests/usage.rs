@@ -2,6 +2,8 @@
 
 use std::process::{Command, Stdio};
 
+use nixply_packer::Codec;
+
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
     command.args(arguments).env_clear().env("HOME", "/nonexistent").stdin(Stdio::null());
@@ -17,8 +19,7 @@ fn said(arguments: &[&str]) -> String {
 #[test]
 fn invalid_values_are_usage_errors() {
     let number = |most: &str| format!("expected a whole number from 1 to {most}");
-    let codec =
-        "expected one of none, gzip, zstd, optionally with a level (gzip:1 to gzip:12, zstd:1 to zstd:19)";
+    let codec = format!("expected {}", Codec::forms());
     for (arguments, value, option, why) in [
         (
             &["cache", "stat", "--cache-limit", "many"][..],
@@ -35,8 +36,8 @@ fn invalid_values_are_usage_errors() {
             "--jobs <N>",
             "expected a whole number from 0 to 18446744073709551615".to_owned(),
         ),
-        (&["layout", "a", "b", "--compression", "xz"], "xz", "--compression <CODEC>", codec.to_owned()),
-        (&["layout", "a", "b", "-c", "zstd:99"], "zstd:99", "--compression <CODEC>", codec.to_owned()),
+        (&["layout", "a", "b", "--compression", "xz"], "xz", "--compression <CODEC>", codec.clone()),
+        (&["layout", "a", "b", "-c", "zstd:99"], "zstd:99", "--compression <CODEC>", codec.clone()),
         (
             &["serve", "a", "--compression", "xz"],
             "xz",

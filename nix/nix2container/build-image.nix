@@ -46,7 +46,7 @@ let
 
   # nix2container does not have the following arguments.
 
-  # none, gzip or zstd, with an optional level as in zstd:9. With a codec, the spec has the digests of the compressed blobs.
+  # The codec, with an optional level as in zstd:9. With a codec, the spec has the digests of the compressed blobs.
   compression ? "none",
   # All other arguments of an image, see docs/arguments.md. The default of `strategy` is popularity, nix2container's strategy.
   ...

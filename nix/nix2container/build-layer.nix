@@ -29,7 +29,7 @@
   # layers. Store paths stay in the layers in which the file records them. It implies strategy min-churn. nix2container does not have
   # this argument.
   lock ? null,
-  # none, gzip or zstd, with an optional level. buildImage requests the layer in its own codec. nix2container does not have this
+  # The codec, with an optional level as in zstd:9. buildImage requests the layer in its own codec. nix2container does not have this
   # argument.
   compression ? "none",
 }:

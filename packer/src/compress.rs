@@ -4,11 +4,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io::{self, BufReader, Read};
 use std::sync::Mutex;
 
+use flate2::read::MultiGzDecoder;
 use nixply_documents::wording::quoted;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use zstd_safe::{DCtx, InBuffer, OutBuffer};
 
 use crate::error::{Error, Result};
 
@@ -41,40 +44,57 @@ pub enum Codec {
     },
 }
 
-/// A codec's properties: the only definition of its name, levels and media type.
+/// A codec's properties: the only definition of its name, levels, media types and first bytes.
 struct Facts {
     name: &'static str,
     /// The default level and the highest level; the lowest is 1. `None` if the codec has no levels.
     levels: Option<(u8, u8)>,
     /// OCI's media type of a layer (image-spec, "media types").
     media_type: &'static str,
+    /// Docker's media type of a layer. BuildKit and containerd write it if OCI's types are not requested.
+    docker_media_type: &'static str,
     /// Extension of a blob's file name.
     suffix: &'static str,
+    /// Whether a file with these first bytes is in this codec.
+    begins: fn(&[u8]) -> bool,
+    /// Whether every client supports it.
+    universal: bool,
     /// The codec with a level.
     codec: fn(u8) -> Codec,
 }
 
-/// All codecs. A new codec is a variant of [`Codec`], a row here, and its arms in [`Compressor`] and [`Decompressor`].
+/// All codecs. A new codec is a variant of [`Codec`], a row here, and its arms in [`Codec::reader`], [`Compressor`] and
+/// [`Decompressor`].
 const CODECS: [Facts; 3] = [
     Facts {
         name: "none",
         levels: None,
         media_type: "application/vnd.oci.image.layer.v1.tar",
+        docker_media_type: "application/vnd.docker.image.rootfs.diff.tar",
         suffix: ".tar",
+        begins: |_| false,
+        universal: true,
         codec: |_| Codec::None,
     },
     Facts {
         name: "gzip",
         levels: Some((6, 12)),
         media_type: "application/vnd.oci.image.layer.v1.tar+gzip",
+        docker_media_type: "application/vnd.docker.image.rootfs.diff.tar.gzip",
         suffix: ".tar.gz",
+        begins: |bytes| bytes.starts_with(&[0x1f, 0x8b]),
+        universal: true,
         codec: |level| Codec::Gzip { level },
     },
     Facts {
         name: "zstd",
         levels: Some((3, 19)),
         media_type: "application/vnd.oci.image.layer.v1.tar+zstd",
+        docker_media_type: "application/vnd.docker.image.rootfs.diff.tar.zstd",
         suffix: ".tar.zst",
+        // A frame, or a skippable frame, with which estargz and other formats begin.
+        begins: |bytes| matches!(bytes, [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]),
+        universal: false,
         codec: |level| Codec::Zstd { level },
     },
 ];
@@ -95,6 +115,44 @@ impl Codec {
         }
     }
 
+    /// Returns every codec, with its default level.
+    pub fn all() -> impl Iterator<Item = Self> {
+        CODECS.iter().map(|facts| (facts.codec)(facts.levels.unwrap_or_default().0))
+    }
+
+    /// Returns the name, without a level.
+    pub fn name(self) -> &'static str {
+        self.facts().name
+    }
+
+    /// Returns whether every client supports the codec.
+    pub fn is_universal(self) -> bool {
+        self.facts().universal
+    }
+
+    /// Returns the codec of a layer with this media type of OCI or Docker.
+    pub(crate) fn of_media_type(text: &str) -> Option<Self> {
+        let is = |codec: &Self| text == codec.media_type() || text == codec.facts().docker_media_type;
+        Self::all().find(is)
+    }
+
+    /// Maximum number of bytes that [`Codec::of_first_bytes`] needs.
+    pub(crate) const FIRST_BYTES: usize = 4;
+
+    /// Returns the codec of a file with these first bytes.
+    pub(crate) fn of_first_bytes(bytes: &[u8]) -> Self {
+        Self::all().find(|codec| (codec.facts().begins)(bytes)).unwrap_or_default()
+    }
+
+    /// Decompresses a stream of any encoder.
+    pub(crate) fn reader<'r>(self, input: impl Read + 'r) -> Box<dyn Read + 'r> {
+        match self {
+            Self::None => Box::new(input),
+            Self::Gzip { .. } => Box::new(MultiGzDecoder::new(BufReader::new(input))),
+            Self::Zstd { .. } => Box::new(ZstdReader::new(input)),
+        }
+    }
+
     /// Returns the media type of a layer blob.
     pub fn media_type(self) -> &'static str {
         self.facts().media_type
@@ -108,7 +166,7 @@ impl Codec {
     /// Returns the codec with this name, with its level nearest to `level`, or with its default level.
     pub fn with_level_near(name: &str, level: Option<i64>) -> Option<Self> {
         let facts = CODECS.iter().find(|facts| facts.name == name)?;
-        let (default, most) = facts.levels.unwrap_or_default();
+        let Some((default, most)) = facts.levels else { return Some((facts.codec)(0)) };
         let level = level.map_or(default, |level| level.clamp(1, most.into()) as u8);
         Some((facts.codec)(level))
     }
@@ -161,7 +219,7 @@ impl JsonSchema for Codec {
 
 impl std::fmt::Display for Codec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.facts().name)?;
+        f.write_str(self.name())?;
         self.level().map_or(Ok(()), |level| write!(f, ":{level}"))
     }
 }
@@ -300,6 +358,55 @@ impl Decompressor {
     }
 }
 
+/// Decompresses zstd frames.
+struct ZstdReader<R> {
+    input: R,
+    buffer: Vec<u8>,
+    /// Range of bytes in the buffer that are not decompressed yet.
+    rest: std::ops::Range<usize>,
+    context: DCtx<'static>,
+    /// Whether the last frame is complete.
+    between: bool,
+}
+
+impl<R> ZstdReader<R> {
+    fn new(input: R) -> Self {
+        let buffer = vec![0; DCtx::in_size()];
+        Self { input, buffer, rest: 0..0, context: DCtx::create(), between: true }
+    }
+}
+
+impl<R: Read> Read for ZstdReader<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if out.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let mut at_end = false;
+            if self.rest.is_empty() {
+                self.rest = 0..self.input.read(&mut self.buffer)?;
+                at_end = self.rest.is_empty();
+                if at_end && self.between {
+                    return Ok(0);
+                }
+            }
+            let mut input = InBuffer::around(&self.buffer[self.rest.clone()]);
+            let mut output = OutBuffer::around(&mut *out);
+            let hint = self.context.decompress_stream(&mut output, &mut input);
+            let hint = hint.map_err(|code| {
+                io::Error::new(io::ErrorKind::InvalidData, zstd_safe::get_error_name(code))
+            })?;
+            self.between = hint == 0;
+            self.rest.start += input.pos();
+            match output.pos() {
+                0 if at_end && !self.between => return Err(io::ErrorKind::UnexpectedEof.into()),
+                0 => {}
+                written => return Ok(written),
+            }
+        }
+    }
+}
+
 fn pop<T>(idle: &Mutex<Vec<T>>) -> Option<T> {
     idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop()
 }
@@ -310,8 +417,6 @@ fn push<T>(idle: &Mutex<Vec<T>>, value: T) {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
 
     #[test]
@@ -323,7 +428,10 @@ mod tests {
         }
         for text in ["", "none:1", "gzip:0", "gzip:13", "zstd:20", "zstd:", "zstd:+3", "xz", "zstd:3:4"] {
             assert!(
-                text.parse::<Codec>().unwrap_err().to_string().contains("expected one of none, gzip, zstd"),
+                text.parse::<Codec>()
+                    .unwrap_err()
+                    .to_string()
+                    .contains(&format!("expected {}", Codec::forms())),
                 "{text}"
             );
         }
@@ -332,8 +440,8 @@ mod tests {
     #[test]
     fn frames_concatenate_to_one_stream() {
         let parts = [vec![b'a'; 100_000], Vec::new(), (0..=255).cycle().take(70_001).collect::<Vec<u8>>()];
-        let compressed = |codec: &str| {
-            let compressor = Compressor::new(codec.parse().unwrap());
+        let compressed = |codec| {
+            let compressor = Compressor::new(codec);
             let mut blob = Vec::new();
             for part in &parts {
                 let mut frame = b"left from before".to_vec();
@@ -342,22 +450,21 @@ mod tests {
             }
             blob
         };
-        let mut plain = Vec::new();
-        flate2::read::MultiGzDecoder::new(&compressed("gzip")[..]).read_to_end(&mut plain).unwrap();
-        assert_eq!(plain, parts.concat());
         let mut frame = Vec::new();
-        for codec in ["gzip", "zstd"] {
-            let codec = codec.parse().unwrap();
+        for codec in Codec::all() {
+            let blob = compressed(codec);
+            assert_eq!(Codec::of_first_bytes(&blob[..Codec::FIRST_BYTES]), codec);
+            let mut plain = Vec::new();
+            codec.reader(&blob[..]).read_to_end(&mut plain).unwrap();
+            assert_eq!(plain, parts.concat(), "{codec}");
+            if codec == Codec::None {
+                continue;
+            }
             Compressor::new(codec).frame(&parts[2], &mut frame).unwrap();
             let mut plain = vec![0; parts[2].len()];
             assert!(Decompressor::new(codec).unwrap().frame(&frame, &mut plain) && plain == parts[2]);
             assert!(!Decompressor::new(codec).unwrap().frame(&frame, &mut plain[1..]), "another length");
             assert!(!Decompressor::new(codec).unwrap().frame(&frame[9..], &mut plain), "another frame");
         }
-        let blob = compressed("zstd");
-        let mut plain = Vec::with_capacity(parts.concat().len());
-        zstd_safe::DCtx::create().decompress(&mut plain, &blob).unwrap();
-        assert_eq!(plain, parts.concat());
-        assert_eq!(compressed("none"), parts.concat());
     }
 }

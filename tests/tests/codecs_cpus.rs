@@ -5,11 +5,12 @@
 //! machine. qemu 7.2 (bookworm's) supports AVX2 and BMI2, but neither AVX-512 nor SHA extensions. If this
 //! machine has those, the comparison covers them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use nixply_packer::Codec;
 use nixply_tests::{needs, run, skip, skipped};
 use serde_json::json;
 
@@ -19,10 +20,19 @@ const PROCESSORS: [&str; 5] = ["qemu64", "Nehalem", "Westmere", "Haswell", "max"
 
 /// One level per search method: libdeflate's fastest, greedy, lazy, twice lazy and near-optimal; zstd's fast,
 /// double fast, greedy, lazy, binary tree and optimal.
-const CODECS: [&str; 12] = [
-    "none", "gzip:1", "gzip:4", "gzip:6", "gzip:9", "gzip:12", "zstd:1", "zstd:3", "zstd:5", "zstd:7",
-    "zstd:13", "zstd:19",
-];
+const SEARCH_METHODS: [(&str, &[i64]); 2] = [("gzip", &[1, 4, 6, 9, 12]), ("zstd", &[1, 3, 5, 7, 13, 19])];
+
+/// Returns every codec with these levels, or with its lowest, default and highest level.
+fn codecs() -> BTreeSet<String> {
+    let with = |name: &str, level| Codec::with_level_near(name, level).unwrap().to_string();
+    let levels = |codec: Codec| -> Vec<String> {
+        match SEARCH_METHODS.iter().find(|(name, _)| *name == codec.name()) {
+            Some((name, levels)) => levels.iter().map(|level| with(name, Some(*level))).collect(),
+            None => [Some(1), None, Some(i64::MAX)].map(|level| with(codec.name(), level)).into(),
+        }
+    };
+    Codec::all().flat_map(levels).collect()
+}
 
 const STORE_PATH: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-mixed";
 
@@ -82,7 +92,7 @@ fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 fn pack(folder: &Path, program: &Path, processor: Option<&str>) -> BTreeMap<String, Vec<u8>> {
     let own = folder.join(processor.unwrap_or("native"));
     let mut made = BTreeMap::new();
-    for codec in CODECS {
+    for codec in codecs() {
         let mut command = match processor {
             None => Command::new(program),
             Some(processor) => {
@@ -95,7 +105,7 @@ fn pack(folder: &Path, program: &Path, processor: Option<&str>) -> BTreeMap<Stri
         command.arg("build").arg(folder.join(format!("{codec}.json")));
         command.args(["--jobs", "1", "--closure"]).arg(folder.join("closure.json"));
         command.arg("--real-store-dir").arg(folder.join("store")).arg("--cache-dir").arg(own.join("cache"));
-        made.insert(codec.to_owned(), run(&mut command).ok().into_bytes());
+        made.insert(codec, run(&mut command).ok().into_bytes());
     }
     made.extend(tree(&own.join("cache")));
     // It contains the time.
@@ -116,14 +126,14 @@ fn every_processor_produces_the_same_bytes() {
     make_store(&folder.path().join("store"), program.as_ref());
     let closure = json!([{"path": STORE_PATH, "references": [], "narHash": "sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=", "narSize": 1}]);
     fs::write(folder.path().join("closure.json"), closure.to_string()).unwrap();
-    for codec in CODECS {
+    for codec in codecs() {
         let request = json!({"layers": [{"deps": [STORE_PATH]}], "arch": "amd64", "compression": codec});
         fs::write(folder.path().join(format!("{codec}.json")), request.to_string()).unwrap();
     }
     let expected = pack(folder.path(), program.as_ref(), None);
     // One spec per codec, and one segment per codec except none.
     let segments = expected.keys().filter(|name| name.starts_with("segments/")).count();
-    assert_eq!(segments, CODECS.len() - 1, "{:?}", expected.keys());
+    assert_eq!(segments, codecs().len() - 1, "{:?}", expected.keys());
     std::thread::scope(|scope| {
         for processor in PROCESSORS {
             let (folder, program, expected) = (folder.path(), program.as_ref(), &expected);

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nixply_oci::Digest;
+use nixply_packer::Codec;
 use nixply_tests::modules::config;
 use nixply_tests::{Nix, expression, harness, run};
 use serde_json::{Value, json};
@@ -34,7 +35,10 @@ const REQUEST: &str = r#"builtins.removeAttrs (IMAGE) [ "name" ] // {
     arch = { x86_64-linux = "amd64"; aarch64-linux = "arm64"; }.${builtins.currentSystem};
 }"#;
 
-const COMPRESSIONS: [&str; 3] = ["none", "gzip", "zstd"];
+/// Returns the names of all codecs.
+fn compressions() -> impl Iterator<Item = &'static str> {
+    Codec::all().map(Codec::name)
+}
 
 fn image(compression: &str) -> String {
     IMAGE.replace("COMPRESSION", compression)
@@ -118,7 +122,7 @@ fn every_frontend_adds_labels_to_the_config() {
 fn every_frontend_produces_the_same_spec() {
     let nix = harness!();
     let folder = tempfile::tempdir().unwrap();
-    for compression in COMPRESSIONS {
+    for compression in compressions() {
         let image = image(compression);
         let built = nix.build(&format!("buildImage {image}"));
         let spec = fs::read_to_string(&built).unwrap();
@@ -186,7 +190,7 @@ fn builtin_builder_produces_the_same_spec() {
         assert!(error.contains("unsupported builtin"), "{error}");
         return;
     };
-    for compression in COMPRESSIONS {
+    for compression in compressions() {
         let image = image(compression);
         let inside = fs::read_to_string(nix.build(&format!("({frontend}) {image}"))).unwrap();
         let outside = fs::read_to_string(nix.build(&format!("buildImage {image}"))).unwrap();
@@ -261,7 +265,7 @@ fn base_image_is_the_same_in_every_frontend() {
 #[test]
 fn layout_has_the_digests_of_the_spec() {
     let nix = harness!();
-    for compression in COMPRESSIONS {
+    for compression in compressions() {
         let folder = tempfile::tempdir().unwrap();
         let built = nix.build(&format!("buildImage {}", image(compression)));
         let inspected = run(nix.nixply().args(["inspect", "--json"]).arg(&built)).ok();

@@ -405,7 +405,7 @@ fn names_and_addresses_are_checked() {
     let start = "error: invalid value 'A b' for '--name <NAME[:TAG]>': expected parts of letters and digits";
     assert!(error.starts_with(start), "{error}");
     let error = refused(&["--compression", "xz"], &[&one.spec]);
-    assert!(error.contains("expected auto or one of none, gzip, zstd, optionally with a level"), "{error}");
+    assert!(error.contains("expected auto or one of none, gzip, zstd, "), "{error}");
     let error = refused(&["--scratch-dir", "/nonexistent"], &[&one.spec]);
     assert!(error.contains("cannot write packed layers to the directory /nonexistent"), "{error}");
 }

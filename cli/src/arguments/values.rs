@@ -1,11 +1,13 @@
 //! Parsers for the values of options. An error says in one sentence what the value must be, with an example; clap prints the option
 //! and the value before it.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use bytesize::ByteSize;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Arg, Command};
 use nixply_documents::Error;
 use nixply_oci::{Platform, reference};
 use nixply_packer::Codec;
@@ -54,14 +56,37 @@ pub(crate) fn strategy() -> impl TypedValueParser<Value = Strategy> {
     names.try_map(|name| Strategy::from_name(&name))
 }
 
-/// Parses the codec of blobs.
-pub(crate) fn codec(text: &str) -> Result<Codec, String> {
-    text.parse().map_err(|_| format!("expected {}", Codec::forms()))
+/// Parses the codec of blobs. The help lists the names.
+pub(crate) fn codec() -> impl TypedValueParser<Value = Codec> {
+    Listed { parse: |text| text.parse().map_err(|_| format!("expected {}", Codec::forms())), others: &[] }
 }
 
-/// Parses a registry's codec.
-pub(crate) fn compression(text: &str) -> Result<Compression, String> {
-    text.parse().map_err(|_| format!("expected auto or {}", Codec::forms()))
+/// Parses a registry's codec. The help lists the names.
+pub(crate) fn compression() -> impl TypedValueParser<Value = Compression> {
+    Listed {
+        parse: |text| text.parse().map_err(|_| format!("expected auto or {}", Codec::forms())),
+        others: &["auto"],
+    }
+}
+
+/// A parser of a codec, which may have a level. Help and completions list the codecs' names, and the others.
+#[derive(Clone)]
+struct Listed<T> {
+    parse: fn(&str) -> Result<T, String>,
+    others: &'static [&'static str],
+}
+
+impl<T: Clone + Send + Sync + 'static> TypedValueParser for Listed<T> {
+    type Value = T;
+
+    fn parse_ref(&self, command: &Command, option: Option<&Arg>, text: &OsStr) -> Result<T, clap::Error> {
+        self.parse.parse_ref(command, option, text)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let names = self.others.iter().copied().chain(Codec::all().map(Codec::name));
+        Some(Box::new(names.map(PossibleValue::new)))
+    }
 }
 
 /// Parses a store directory.
@@ -148,8 +173,11 @@ mod tests {
 
     #[test]
     fn errors_about_codecs_and_addresses_have_examples() {
-        assert!(codec("xz").unwrap_err().starts_with("expected one of none, gzip, zstd"));
-        assert!(compression("zstd:20").unwrap_err().starts_with("expected auto or one of none, gzip, zstd"));
+        let error = codec().parse_ref(&Command::new("a"), None, OsStr::new("xz")).unwrap_err().to_string();
+        assert!(error.contains(&format!("expected {}", Codec::forms())), "{error}");
+        let error = compression().parse_ref(&Command::new("a"), None, OsStr::new("zstd:20")).unwrap_err();
+        let expected = format!("expected auto or {}", Codec::forms());
+        assert!(error.to_string().contains(&expected), "{error}");
         for text in ["80", "localhost:80", "127.0.0.1", "[::1]", "127.0.0.1:65536"] {
             assert!(address(text).unwrap_err().contains("127.0.0.1:5000"), "{text:?}");
         }

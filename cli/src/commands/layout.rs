@@ -29,9 +29,9 @@ pub(crate) struct Args {
     #[arg(short, long, default_value = "latest", value_parser = values::tag)]
     tag: String,
 
-    /// Codec: none, gzip or zstd, with an optional level as in zstd:9 [default: the spec's]. Layers of a base image keep their
-    /// codec, except that zstd is converted if this flag names another codec
-    #[arg(short, long, value_name = "CODEC", value_parser = values::codec)]
+    /// Codec, with an optional level as in zstd:9 [default: the spec's]. Layers of a base image keep their codec, except that one
+    /// which some clients cannot read, such as zstd, is converted if this flag names another codec
+    #[arg(short, long, value_name = "CODEC", value_parser = values::codec())]
     compression: Option<Codec>,
 
     /// Allow layer files (`layer-path`) outside the store, as n2c image-from-dir writes them. Only for specs that you trust

@@ -55,10 +55,10 @@ pub(crate) struct Args {
     #[arg(long)]
     allow_outside_store: bool,
 
-    /// Codec: none, gzip or zstd, with an optional level as in zstd:9; overrides the spec's codecs. auto keeps the spec's codecs,
-    /// compresses plain layers with zstd, and sends gzip to clients that cannot read zstd. Layers of a base image keep their codec,
-    /// unless it is zstd and the client cannot read it or this flag names another codec
-    #[arg(short, long, value_name = "CODEC", default_value_t = Compression::Auto, value_parser = values::compression)]
+    /// Codec, with an optional level as in zstd:9; overrides the spec's codecs. auto keeps the spec's codecs, compresses plain layers
+    /// with zstd, and sends gzip to clients that cannot read the codec. Layers of a base image keep their codec, except that one
+    /// which some clients cannot read, such as zstd, is converted for these clients, or if this flag names another codec
+    #[arg(short, long, value_name = "CODEC", default_value_t = Compression::Auto, value_parser = values::compression())]
     compression: Compression,
 
     /// Directory for packed layers while the server runs; needs space for the compressed images [default: TMPDIR, otherwise
@@ -134,7 +134,7 @@ impl Args {
         let files = if self.allow_outside_store { LayerFiles::Anywhere } else { LayerFiles::InStore };
         let image = |(at, path): (usize, &PathBuf)| -> Result<Image> {
             let file = SpecFile::read_to_pack(path, self.store(), files)?;
-            let (spec, folder) = serving::without_zstd(&file, self.compression, &scratch)?;
+            let (spec, folder) = serving::converted(&file, self.compression, &scratch)?;
             converted.extend(folder);
             match self.names.get(at) {
                 Some((name, tag)) => {

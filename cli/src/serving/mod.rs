@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use nixply_packer::image::blob;
-use nixply_packer::{Codec, Control, ImageSpec};
+use nixply_packer::{Control, ImageSpec};
 use nixply_registry::server::{Compression, Image, Options, Server};
 use tempfile::TempDir;
 
@@ -20,24 +20,23 @@ pub(crate) fn start(images: Vec<Image>, options: Options) -> Result<Server> {
     Server::start(images, options).map_err(diagnosis::of_registry)
 }
 
-/// Returns the image for readers that may not support zstd. If `compression` is another codec for all readers, layers of a base image
-/// in zstd are converted to it, in a directory that lives as long as the second returned value.
-pub(crate) fn without_zstd(
+/// Returns the image as its readers get it. If `compression` is one codec for all readers, layers of a base image in another codec
+/// that not every client supports are converted to it, in a directory that lives as long as the second returned value.
+pub(crate) fn converted(
     file: &SpecFile,
     compression: Compression,
     scratch: &Path,
 ) -> Result<(ImageSpec, Option<TempDir>)> {
     let spec = file.spec.clone();
     let codec = match compression {
-        Compression::Always(codec @ (Codec::None | Codec::Gzip { .. })) => codec,
+        Compression::Always(codec) if spec.layers.iter().any(|layer| blob::is_to_convert(layer, codec)) => {
+            codec
+        }
         _ => return Ok((spec, None)),
     };
-    if !spec.layers.iter().any(blob::is_kept_in_zstd) {
-        return Ok((spec, None));
-    }
     let stop = stop_flag()?;
     let folder = temporary::folder_in(scratch, "nixply-converted-")?;
-    let spec = blob::without_zstd(spec, &file.store, codec, folder.path(), &Control::new(&stop, &()))?;
+    let spec = blob::converted(spec, &file.store, codec, folder.path(), &Control::new(&stop, &()))?;
     Ok((spec, Some(folder)))
 }
 

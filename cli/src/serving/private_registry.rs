@@ -39,7 +39,7 @@ impl PrivateRegistry {
         watch: Option<Watch>,
     ) -> Result<Self> {
         let scratch = super::scratch_dir();
-        let (spec, converted) = super::without_zstd(file, compression, &scratch)?;
+        let (spec, converted) = super::converted(file, compression, &scratch)?;
         let cache = settings.cache.open();
         let secret = Secret::new()?;
         let folder = temporary::folder("nixply-secret-")?;

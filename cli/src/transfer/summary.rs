@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use nixply_packer::{ImageSpec, Layer};
+use nixply_packer::{Codec, ImageSpec, Layer};
 
 use crate::terminal::{count, human};
 
@@ -80,13 +80,13 @@ fn known_size(layer: &Layer, seen: Seen) -> u64 {
 }
 
 fn size(layer: &Layer, seen: Seen) -> String {
-    let codec = match layer.media_type.rsplit_once(['+', '.']) {
-        Some((_, codec @ ("gzip" | "zstd"))) => codec,
-        _ => "    ",
+    let codec = match layer.codec() {
+        Codec::None => "",
+        codec => codec.name(),
     };
     match known_size(layer, seen) {
-        0 => format!("? {codec}"),
-        bytes => format!("{} {codec}", human(bytes)),
+        0 => format!("? {codec:<4}"),
+        bytes => format!("{} {codec:<4}", human(bytes)),
     }
 }
 

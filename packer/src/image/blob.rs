@@ -1,15 +1,14 @@
 //! Layers that are kept in files, as other tools compressed them: their tar streams, and their conversion to another codec.
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
+use std::mem::discriminant;
 use std::path::Path;
 use std::sync::Arc;
 
-use flate2::read::MultiGzDecoder;
 use nixply_files::scratch;
 use nixply_oci::{DiffId, Digest};
 use nixply_planning::Store;
 use sha2::{Digest as _, Sha256};
-use zstd_safe::{DCtx, InBuffer, OutBuffer};
 
 use super::layer_file::LayerFile;
 use super::spec::{ImageSpec, Layer};
@@ -24,25 +23,15 @@ pub(crate) fn tar_stream<'c>(
     control: &'c Control<'_>,
 ) -> Result<Box<dyn Read + 'c>> {
     let layer = layer.into();
-    let mut magic = vec![0; usize::try_from(layer.size()).map_or(4, |size| size.min(4))];
-    layer.read_exact_at(&mut magic, 0)?;
-    let codec = match magic[..] {
-        [0x1f, 0x8b, ..] => Some(Codec::Gzip { level: 1 }),
-        // A frame, or a skippable frame, with which estargz and other formats begin.
-        [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Some(Codec::Zstd { level: 1 }),
-        _ => None,
-    };
-    let input = Interruptible { layer, at: 0, control };
-    Ok(match codec {
-        Some(Codec::Gzip { .. }) => Box::new(MultiGzDecoder::new(BufReader::new(input))),
-        Some(Codec::Zstd { .. }) => Box::new(Zstd::new(input)),
-        _ => Box::new(input),
-    })
+    let size = usize::try_from(layer.size()).unwrap_or(usize::MAX);
+    let mut first = vec![0; size.min(Codec::FIRST_BYTES)];
+    layer.read_exact_at(&mut first, 0)?;
+    Ok(Codec::of_first_bytes(&first).reader(Interruptible { layer, at: 0, control }))
 }
 
-/// Returns `spec` for a target that does not support zstd: layers that are kept in zstd are converted to `codec`, in files
-/// in `folder`. The diff_ids stay the same, and so does the config.
-pub fn without_zstd(
+/// Returns `spec` for a target that supports `codec`: layers for which [`is_to_convert`] are converted, in files in `folder`.
+/// The diff_ids stay the same, and so does the config.
+pub fn converted(
     spec: ImageSpec,
     store: &Store,
     codec: Codec,
@@ -68,14 +57,14 @@ pub fn without_zstd(
     Ok(ImageSpec { layers, ..spec })
 }
 
-/// Returns whether a layer is kept in a file compressed with zstd.
-pub fn is_kept_in_zstd(layer: &Layer) -> bool {
-    layer.layer_path.is_some() && layer.encoding() == "zstd"
+/// Returns the codec of a layer that is kept in a file.
+pub fn kept_codec(layer: &Layer) -> Option<Codec> {
+    layer.layer_path.is_some().then(|| layer.codec())
 }
 
-/// Returns whether `layer` is kept in zstd and `codec` is a different one.
-pub(super) fn is_to_convert(layer: &Layer, codec: Codec) -> bool {
-    is_kept_in_zstd(layer) && !matches!(codec, Codec::Zstd { .. })
+/// Returns whether `layer` is kept in a codec that not every client supports, and `codec` is a different one.
+pub fn is_to_convert(layer: &Layer, codec: Codec) -> bool {
+    kept_codec(layer).is_some_and(|kept| !kept.is_universal() && discriminant(&kept) != discriminant(&codec))
 }
 
 /// Compresses a layer's file with `codec`, in frames like the packer's. Fails if the content does not match the layer's
@@ -135,55 +124,6 @@ impl Read for Interruptible<'_, '_> {
     }
 }
 
-/// Decompresses zstd frames.
-struct Zstd<R> {
-    input: R,
-    buffer: Vec<u8>,
-    /// Range of bytes in the buffer that are not decompressed yet.
-    rest: std::ops::Range<usize>,
-    context: DCtx<'static>,
-    /// Whether the last frame is complete.
-    between: bool,
-}
-
-impl<R> Zstd<R> {
-    fn new(input: R) -> Self {
-        let buffer = vec![0; DCtx::in_size()];
-        Self { input, buffer, rest: 0..0, context: DCtx::create(), between: true }
-    }
-}
-
-impl<R: Read> Read for Zstd<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if out.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            let mut at_end = false;
-            if self.rest.is_empty() {
-                self.rest = 0..self.input.read(&mut self.buffer)?;
-                at_end = self.rest.is_empty();
-                if at_end && self.between {
-                    return Ok(0);
-                }
-            }
-            let mut input = InBuffer::around(&self.buffer[self.rest.clone()]);
-            let mut output = OutBuffer::around(&mut *out);
-            let hint = self.context.decompress_stream(&mut output, &mut input);
-            let hint = hint.map_err(|code| {
-                io::Error::new(io::ErrorKind::InvalidData, zstd_safe::get_error_name(code))
-            })?;
-            self.between = hint == 0;
-            self.rest.start += input.pos();
-            match output.pos() {
-                0 if at_end && !self.between => return Err(io::ErrorKind::UnexpectedEof.into()),
-                0 => {}
-                written => return Ok(written),
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicBool;
@@ -191,9 +131,9 @@ mod tests {
     use super::*;
 
     /// Returns a file with `plain` compressed in frames of at most 70,001 bytes each.
-    fn file(plain: &[u8], codec: &str) -> tempfile::NamedTempFile {
+    fn file(plain: &[u8], codec: Codec) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let compressor = Compressor::new(codec.parse().unwrap());
+        let compressor = Compressor::new(codec);
         let (mut frame, mut all) = (Vec::new(), Vec::new());
         for part in plain.chunks(70_001) {
             compressor.frame(part, &mut frame).unwrap();
@@ -216,12 +156,12 @@ mod tests {
         let stop = AtomicBool::new(false);
         let control = Control::new(&stop, &());
         let plain = content();
-        for codec in ["none", "gzip", "zstd"] {
+        for codec in Codec::all() {
             let file = file(&plain, codec);
             let mut read = Vec::new();
             tar_stream(open(&file), &control).unwrap().read_to_end(&mut read).unwrap();
             assert!(read == plain, "{codec}");
-            if codec == "none" {
+            if codec == Codec::None {
                 continue;
             }
             let length = std::fs::metadata(file.path()).unwrap().len();
@@ -229,11 +169,16 @@ mod tests {
             let cut = tar_stream(open(&file), &control).unwrap().read_to_end(&mut read).unwrap_err();
             assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof, "{codec}");
         }
-        let empty = file(&[], "none");
+        let empty = file(&[], Codec::None);
         let mut read = Vec::new();
         tar_stream(open(&empty), &control).unwrap().read_to_end(&mut read).unwrap();
         assert!(read.is_empty());
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        assert!(tar_stream(open(&file(&plain, "zstd")), &control).unwrap().read_to_end(&mut read).is_err());
+        assert!(
+            tar_stream(open(&file(&plain, "zstd".parse().unwrap())), &control)
+                .unwrap()
+                .read_to_end(&mut read)
+                .is_err()
+        );
     }
 }

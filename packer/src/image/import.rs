@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::index::{Kind, check_kind, is_layout, tag_of};
 use super::spec::{ImageSpec, Layer};
+use crate::compress::Codec;
 use crate::error::{Error, Result};
 
 /// Maximum size of a manifest, index or config, in bytes. No real one is that large.
@@ -302,15 +303,10 @@ fn choose(index: &Value, file: &Path, wanted: Option<&Platform>) -> Result<Diges
 /// Returns OCI's media type for a layer's type by Docker or OCI. Fails with the reason if there is none.
 fn media_type(layer: &Blob, at: usize) -> Result<&'static str, String> {
     let (text, layer, number) = (layer.media_type.as_str(), layer, at + 1);
+    if let Some(codec) = Codec::of_media_type(text) {
+        return Ok(codec.media_type());
+    }
     match text {
-        "application/vnd.docker.image.rootfs.diff.tar" | "application/vnd.oci.image.layer.v1.tar" => {
-            Ok("application/vnd.oci.image.layer.v1.tar")
-        }
-        "application/vnd.docker.image.rootfs.diff.tar.gzip"
-        | "application/vnd.oci.image.layer.v1.tar+gzip" => Ok("application/vnd.oci.image.layer.v1.tar+gzip"),
-        // BuildKit and containerd write this type if OCI's types are not requested.
-        "application/vnd.docker.image.rootfs.diff.tar.zstd"
-        | "application/vnd.oci.image.layer.v1.tar+zstd" => Ok("application/vnd.oci.image.layer.v1.tar+zstd"),
         _ if text.ends_with("+encrypted") => Err(format!(
             "layer {number} is encrypted ({}): decrypt the image first, for example with skopeo copy --decryption-key",
             wording::quoted(text)
@@ -324,10 +320,14 @@ fn media_type(layer: &Blob, at: usize) -> Result<&'static str, String> {
             ))
         }
         "" => Err(format!("layer {number} has no mediaType")),
-        _ => Err(format!(
-            "layer {number} has an unsupported media type: {}; layers are plain, gzip or zstd tar",
-            wording::quoted(text)
-        )),
+        _ => {
+            let codecs: Vec<&str> = Codec::all().map(Codec::name).collect();
+            Err(format!(
+                "layer {number} has an unsupported media type: {}; layers are tar with one of the codecs {}",
+                wording::quoted(text),
+                codecs.join(", ")
+            ))
+        }
     }
 }
 

@@ -43,8 +43,8 @@ pub struct Written {
 
 /// Writes `spec` to the layout directory `dir` under `tag`. If the layout exists, adds the image to it, and replaces its
 /// entry for the tag. Refuses any other directory that is not empty. Without `codec`, each layer uses the codec from the
-/// spec. Layers of base images keep their compression, except that zstd layers are converted if `codec` is a different one:
-/// callers set it for readers that do not support zstd.
+/// spec. Layers of base images keep their compression, except for those that [`blob::is_to_convert`]: callers set `codec` for
+/// readers that do not support others.
 pub fn write(
     spec: &ImageSpec,
     dir: &Path,

@@ -65,12 +65,17 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// Returns the codec of the blob in a registry, by its media type.
+    pub fn codec(&self) -> Codec {
+        let name = self.media_type.rsplit(['+', '.']).next();
+        Codec::all().find(|codec| name == Some(codec.name())).unwrap_or_default()
+    }
+
     /// Returns the compression of the blob in a registry: `tar`, or the codec's name.
     pub fn encoding(&self) -> &'static str {
-        match self.media_type.rsplit(['+', '.']).next() {
-            Some("gzip") => "gzip",
-            Some("zstd") => "zstd",
-            _ => "tar",
+        match self.codec() {
+            Codec::None => "tar",
+            codec => codec.name(),
         }
     }
 

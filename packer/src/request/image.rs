@@ -262,9 +262,8 @@ pub struct ImageRequest {
     #[schemars(with = "NixDatabase")]
     pub nix_database: Option<NixDatabase>,
 
-    /// Compression of the layers: `none`, `gzip` or `zstd`, optionally with a level (gzip 1 to 12, zstd 1 to 19). With
-    /// compression, the spec has the digests of the compressed layers, so that nixply need not pack a layer to find out whether
-    /// a registry has it.
+    /// Compression of the layers, optionally with a level. With compression, the spec has the digests of the compressed layers,
+    /// so that nixply need not pack a layer to find out whether a registry has it.
     ///
     /// ```nix
     /// compression = "zstd:9";

@@ -6,11 +6,14 @@ use std::sync::atomic::AtomicBool;
 
 use nixply_packer::image::layout;
 use nixply_packer::request::BuiltImage;
-use nixply_packer::{Cache, Control, Error, FRAME_BYTES, ImageRequest, Packer, Packing};
+use nixply_packer::{Cache, Codec, Control, Error, FRAME_BYTES, ImageRequest, Packer, Packing};
 use nixply_planning::{Closure, PathInfo, Store};
 use serde_json::{Value, json};
 
-pub(crate) const CODECS: [&str; 3] = ["none", "gzip", "zstd"];
+/// Returns the names of all codecs.
+pub(crate) fn codecs() -> impl Iterator<Item = &'static str> {
+    Codec::all().map(Codec::name)
+}
 
 /// A store with a cache next to it.
 pub(crate) struct World {

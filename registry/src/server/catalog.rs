@@ -116,10 +116,10 @@ impl Catalog {
         for image in images {
             let config = Bytes::from(oci::config(&image.spec));
             catalog.add(Digest::of(&config), Blob::Bytes(config));
-            let clients: &[ClientSupport] = match compression {
-                Compression::Auto => &[ClientSupport::Zstd, ClientSupport::Gzip],
+            let clients = match compression {
+                Compression::Auto => ClientSupport::combinations(),
                 // All clients get the same.
-                Compression::Recorded(_) | Compression::Always(_) => &[ClientSupport::Zstd],
+                Compression::Recorded(_) | Compression::Always(_) => vec![ClientSupport::ALL],
             };
             let (mut variants, all) = (Vec::new(), Arc::from(&image.spec.layers[..]));
             for client in clients {
@@ -133,7 +133,7 @@ impl Catalog {
                         };
                         let file = there.map_or_else(open, Ok)?;
                         files.insert((layer.digest, name.clone()), file.clone());
-                        if let Some(codec) = compression.conversion(layer, *client) {
+                        if let Some(codec) = compression.conversion(layer, client) {
                             let key = (layer.digest, name.clone(), codec.to_string());
                             let new = || Arc::new(ConvertedBlob::new(file, layer.clone(), codec));
                             let blob = converted.entry(key).or_insert_with(new).clone();
@@ -144,7 +144,7 @@ impl Catalog {
                         layers.push((layer.media_type.clone(), Blob::File(file)));
                         continue;
                     }
-                    let codec = compression.codec(layer, *client);
+                    let codec = compression.codec(layer, client);
                     let key = (layer.diff_id, codec.to_string(), go_json::compact(&layer.paths));
                     let new = || Arc::new(PackedBlob::new(&all, index, codec));
                     let blob = packed.entry(key).or_insert_with(new).clone();
@@ -156,7 +156,7 @@ impl Catalog {
                         if recorded { layer.media_type.clone() } else { codec.media_type().into() };
                     layers.push((media_type, Blob::Packed(blob)));
                 }
-                variants.push(Variant { client: *client, layers, manifest: OnceCell::new() });
+                variants.push(Variant { client, layers, manifest: OnceCell::new() });
             }
             let tags = catalog.names.entry(image.name.clone()).or_default();
             if tags.insert(image.tag.clone(), ServedImage { spec: image.spec, variants }).is_some() {

@@ -9,10 +9,10 @@ use nixply_packer::{Codec, Layer};
 use super::client_support::ClientSupport;
 
 /// Compression of the layers that clients receive. Layers of base images keep the compression of their files,
-/// except that `Auto` converts them to gzip for clients that do not support zstd.
+/// except that `Auto` converts them to gzip for clients that do not support it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Compression {
-    /// The codec in the spec, else zstd; gzip instead of zstd for clients that do not support zstd.
+    /// The codec in the spec, else zstd; gzip for clients that do not support that codec.
     #[default]
     Auto,
     /// The codec in the spec, else this one, for every client.
@@ -43,22 +43,27 @@ impl FromStr for Compression {
 impl Compression {
     /// Returns the codec of a layer for a client.
     pub(super) fn codec(self, layer: &Layer, client: ClientSupport) -> Codec {
-        let default = |name: &str| name.parse().expect("it is a valid codec");
-        match (self, layer.compression.unwrap_or_default(), client) {
-            (Self::Always(codec), ..) | (Self::Recorded(codec), Codec::None, _) => codec,
-            (Self::Recorded(_), codec, _) => codec,
-            (Self::Auto, Codec::None, ClientSupport::Zstd) => default("zstd"),
-            (Self::Auto, Codec::None | Codec::Zstd { .. }, ClientSupport::Gzip) => default("gzip"),
-            (Self::Auto, codec, _) => codec,
+        match (self, layer.compression.unwrap_or_default()) {
+            (Self::Always(codec), _) | (Self::Recorded(codec), Codec::None) => codec,
+            (Self::Recorded(_), codec) => codec,
+            (Self::Auto, codec) => {
+                let best = if codec == Codec::None { default("zstd") } else { codec };
+                if client.has(best) { best } else { default("gzip") }
+            }
         }
     }
 
     /// Returns the codec that a base image's layer is converted to for a client. None if the client gets the
     /// file.
     pub(super) fn conversion(self, layer: &Layer, client: ClientSupport) -> Option<Codec> {
-        let converts = self == Self::Auto && client == ClientSupport::Gzip && blob::is_kept_in_zstd(layer);
-        converts.then(|| "gzip".parse().expect("it is a valid codec"))
+        let is_unsupported = blob::kept_codec(layer).is_some_and(|kept| !client.has(kept));
+        (self == Self::Auto && is_unsupported).then(|| default("gzip"))
     }
+}
+
+/// Returns a codec with its default level.
+fn default(name: &str) -> Codec {
+    name.parse().expect("it is a valid codec")
 }
 
 #[cfg(test)]
@@ -81,14 +86,14 @@ mod tests {
             history_after: Vec::new(),
         };
         for (compression, recorded, client, expected) in [
-            ("auto", "", ClientSupport::Zstd, "zstd:3"),
-            ("auto", "", ClientSupport::Gzip, "gzip:6"),
-            ("auto", "zstd:9", ClientSupport::Zstd, "zstd:9"),
-            ("auto", "zstd:9", ClientSupport::Gzip, "gzip:6"),
-            ("auto", "gzip:1", ClientSupport::Zstd, "gzip:1"),
-            ("auto", "gzip:1", ClientSupport::Gzip, "gzip:1"),
-            ("none", "zstd", ClientSupport::Zstd, "none"),
-            ("zstd:2", "", ClientSupport::Gzip, "zstd:2"),
+            ("auto", "", ClientSupport::ALL, "zstd:3"),
+            ("auto", "", ClientSupport::UNIVERSAL, "gzip:6"),
+            ("auto", "zstd:9", ClientSupport::ALL, "zstd:9"),
+            ("auto", "zstd:9", ClientSupport::UNIVERSAL, "gzip:6"),
+            ("auto", "gzip:1", ClientSupport::ALL, "gzip:1"),
+            ("auto", "gzip:1", ClientSupport::UNIVERSAL, "gzip:1"),
+            ("none", "zstd", ClientSupport::ALL, "none"),
+            ("zstd:2", "", ClientSupport::UNIVERSAL, "zstd:2"),
         ] {
             let compression: Compression = compression.parse().unwrap();
             let codec = compression.codec(&layer(recorded), client);
@@ -98,7 +103,7 @@ mod tests {
             [("", "gzip:9"), ("none", "gzip:9"), ("zstd:9", "zstd:9"), ("gzip:1", "gzip:1")]
         {
             let compression = Compression::Recorded("gzip:9".parse().unwrap());
-            for client in [ClientSupport::Zstd, ClientSupport::Gzip] {
+            for client in [ClientSupport::ALL, ClientSupport::UNIVERSAL] {
                 assert_eq!(compression.codec(&layer(recorded), client).to_string(), expected, "{recorded}");
             }
         }

@@ -1,4 +1,4 @@
-//! Layers of base images for clients that do not support zstd. The server recompresses such a layer when a
+//! Layers of base images for clients that do not support their codec. The server recompresses such a layer when a
 //! client first requests the manifest. The bytes go to a file without a name, as those of packed layers.
 
 use std::sync::{Arc, OnceLock};

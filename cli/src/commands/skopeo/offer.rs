@@ -42,13 +42,12 @@ pub(super) fn compression(line: &CommandLine<'_>, spec: &ImageSpec) -> Compressi
         return if keep { Compression::Recorded(codec) } else { Compression::Always(codec) };
     }
     let unasked = if compresses { near("gzip", level).unwrap_or_default() } else { Codec::None };
-    // Docker's manifest format does not support zstd.
+    // Docker's manifest format supports only the codecs of every client.
     let docker = matches!(transport, "docker-daemon" | "docker-archive")
         || line.value("format").is_some_and(|format| format.to_string_lossy().starts_with("v2"));
-    let is_zstd =
-        |layer: &Layer| matches!(layer.compression, Some(Codec::Zstd { .. })) || blob::is_kept_in_zstd(layer);
-    let zstd = spec.layers.iter().any(is_zstd);
-    if docker && zstd { Compression::Always(unasked) } else { Compression::Recorded(unasked) }
+    let codec = |layer: &Layer| blob::kept_codec(layer).or(layer.compression).unwrap_or_default();
+    let unsupported = spec.layers.iter().any(|layer| !codec(layer).is_universal());
+    if docker && unsupported { Compression::Always(unasked) } else { Compression::Recorded(unasked) }
 }
 
 /// Returns the codec of this name at the level that is nearest to skopeo's. A negative level is the codec's default.

@@ -71,9 +71,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = values::count, allow_negative_numbers = true)]
     warm_up: usize,
 
-    /// Report compressed sizes, for gzip or zstd with an optional :LEVEL. Sizes of packed paths come from the cache; others are
-    /// estimated from another version's ratio, the mean ratio, or 0.3
-    #[arg(long, value_name = "CODEC", value_parser = values::codec)]
+    /// Report compressed sizes with this codec, which may have a level as in zstd:9. Sizes of packed paths come from the cache;
+    /// others are estimated from another version's ratio, the mean ratio, or 0.3
+    #[arg(long, value_name = "CODEC", value_parser = values::codec())]
     compression: Option<Codec>,
 
     /// Output format

@@ -21,7 +21,7 @@ pub struct LayerChange {
     /// The blob's size in bytes, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// `tar`, `gzip` or `zstd`.
+    /// `tar`, or the codec's name.
     pub encoding: &'static str,
     /// Number of paths.
     pub paths: usize,

@@ -42,7 +42,7 @@ pub struct LayerBlob {
     /// Its size in bytes, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// `tar`, `gzip` or `zstd`.
+    /// `tar`, or the codec's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encoding: Option<&'static str>,
 }

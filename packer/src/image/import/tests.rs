@@ -130,15 +130,25 @@ fn image(dir: &Path, layers: usize, more: Value) -> Value {
 const LAYER_TYPE: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
 
 #[test]
-fn docker_zstd_layers_become_oci_layers_and_unsupported_types_are_reported() {
-    let read = |media_type| from_dir(folder(media_type, json!([DIFF_ID])).path(), None);
-    let spec = read(LAYER_TYPE).unwrap();
-    assert_eq!(spec.layers[0].media_type, "application/vnd.oci.image.layer.v1.tar+zstd");
+fn docker_layers_become_oci_layers_and_unsupported_types_are_reported() {
+    let read = |media_type: &str| from_dir(folder(media_type, json!([DIFF_ID])).path(), None);
+    for codec in Codec::all() {
+        let suffix = if codec == Codec::None { String::new() } else { format!(".{}", codec.name()) };
+        let docker = format!("application/vnd.docker.image.rootfs.diff.tar{suffix}");
+        for media_type in [&docker, codec.media_type()] {
+            let layer = &read(media_type).unwrap().layers[0];
+            assert_eq!((&*layer.media_type, layer.codec()), (codec.media_type(), codec), "{media_type}");
+        }
+    }
     for (media_type, why) in [
         ("application/vnd.oci.image.layer.v1.tar+gzip+encrypted", "layer 1 is encrypted"),
         ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "layer 1 may not be distributed"),
         ("application/vnd.oci.image.layer.nondistributable.v1.tar+zstd", "layer 1 may not be distributed"),
         ("", "layer 1 has no mediaType"),
+        (
+            "text/plain",
+            "layer 1 has an unsupported media type: \"text/plain\"; layers are tar with one of the codecs none,",
+        ),
     ] {
         let error = read(media_type).unwrap_err().chain();
         assert!(error.contains(why) && !error.contains("index"), "{error}");

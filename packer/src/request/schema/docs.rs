@@ -142,6 +142,7 @@ fn kind_of(schema: &Value, argument: Argument) -> String {
     };
     let bounds = (schema["minimum"].as_u64(), schema["maximum"].as_u64());
     match (kind, bounds) {
+        ("string", _) if is_codec(schema) => Codec::forms(),
         ("string", _) if schema["format"] == "store-path" => "store path".into(),
         ("string", _) => "string".into(),
         ("integer", (Some(least), Some(most))) if most < u64::from(u32::MAX) => {
@@ -166,6 +167,10 @@ fn kind_of(schema: &Value, argument: Argument) -> String {
         _ if schema.get("anyOf").is_some() || schema.get("oneOf").is_some() => self::kind(argument),
         _ => String::new(),
     }
+}
+
+fn is_codec(schema: &Value) -> bool {
+    schema["pattern"].as_str().is_some_and(|pattern| pattern.contains(&Codec::pattern()))
 }
 
 /// Returns the argument's default in Nix syntax, if it has one.
@@ -257,7 +262,7 @@ fn nix_kind(argument: Argument) -> &'static str {
     let has = |key: &str, value: &str| argument.alternatives().iter().any(|schema| schema[key] == value);
     match () {
         _ if schema.get("oneOf").is_some() => "strategy",
-        _ if schema["pattern"].as_str().is_some_and(|pattern| pattern.contains(&Codec::pattern())) => "codec",
+        _ if is_codec(schema) => "codec",
         _ if has("format", "store-path") && has("type", "array") => "storePaths",
         _ if has("format", "store-path") => "storePath",
         _ if has("type", "string") => "string",
