@@ -313,7 +313,7 @@ impl ImageRequest {
     }
 
     pub(super) fn from_value(mut value: Value, name: &str) -> Result<Self> {
-        // serde does not know the key, so messages do not suggest it. Another value than a list is not the plugin's.
+        // serde does not know the key, so messages do not suggest it. The plugin always writes a list; other values are an error.
         let roots =
             value.as_object_mut().filter(|object| object.get(CONFIG_ROOTS).is_some_and(Value::is_array));
         let roots = roots.and_then(|object| object.remove(CONFIG_ROOTS));
