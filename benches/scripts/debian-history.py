@@ -1,14 +1,14 @@
 #!/usr/bin/python3
-"""Histories of package closures, made from Debian: which packages changed in which release, with sizes and references.
+"""Makes histories of package closures from Debian: the packages that each release changes, with sizes and references.
 
     apt-get update && apt-get install python3-debian python3-apt zstd
     benches/scripts/debian-history.py                   # all histories, into benches/histories
     benches/scripts/debian-history.py debian-rolling    # one of them
-    benches/scripts/debian-history.py --check           # only checks them (needs zstd alone)
+    benches/scripts/debian-history.py --check           # only checks them (needs only zstd)
 
-Source: the package indexes of the archive that apt is set up with (a Debian machine, amd64, with bookworm among its
-sources), and the changelogs in its packages: a .deb has its source's changelog, with all versions, their dates and the
-suites they were meant for (debian_suite.py). Format and assumptions: benches/histories/README.md.
+The data comes from the archive that apt uses (a Debian machine, amd64, with bookworm among its sources): from its package
+indexes, and from the changelogs in its packages, which list all versions of the source with dates and suites
+(debian_suite.py). benches/histories/README.md describes the format and the assumptions.
 """
 
 import argparse
@@ -62,7 +62,7 @@ HEADER = """\
 
 
 def acyclic(graph, roots):
-    """The graph without the edges that close a cycle, in a walk in depth first from the sorted roots, all sorted."""
+    """Removes the edges that close a cycle, found by a depth-first walk from the sorted roots. The result is sorted."""
     kept, state = {name: [] for name in graph}, {}
     for root in sorted(roots):
         stack = [] if root in state else [(root, iter(sorted(graph[root])))]
@@ -90,10 +90,10 @@ def for_unstable(suite):
 
 
 def uploads(entries, current, start, meant):
-    """Dates and versions of one source in order: what it had at `start`, and what was uploaded to the suite later."""
+    """Returns dates and versions of one source in order: the version at `start`, then the later uploads to the suite."""
     first, later, last = entries[-1][0], [], datetime.date.min
     for version, suites, date in reversed(entries):
-        last = max(last, datetime.date.fromisoformat(date))  # Now and then an entry is older than the one before.
+        last = max(last, datetime.date.fromisoformat(date))  # Some entries are older than the one before.
         if last > start and (version == current or any(map(meant, suites.split()))):
             later.append((last, version))
         elif last <= start and suites not in ("experimental", "UNRELEASED"):
@@ -102,13 +102,14 @@ def uploads(entries, current, start, meant):
 
 
 def timeline(suites, source, start, meant, log):
-    """The uploads of the first suite's source. Before its changelog begins, they are a predecessor's in any suite."""
+    """Returns the uploads of a source in the first suite. If its changelog begins later than `start`, the uploads before that
+    are those of its predecessor, such as an older major version, in any suite."""
     name, version = source
     line = uploads(log, version, start, meant)
     if log[-1][2] <= start.isoformat() or len(line) == 1:
         return line
     former = suites[-1].older(name, line[1][1])
-    if former:  # Changelogs in packages are cut at the release of oldstable, bookworm's today.
+    if former:  # Changelogs in packages begin at the release of oldstable, which is bookworm today.
         return [(datetime.date.min, former), *line[1:]]
     prefix, number = re.fullmatch(r"(.*?)([\d.]*)", name).groups()
     lower = [(key, suite, other) for suite in suites for other in suite.newest if other.startswith(prefix)
@@ -128,7 +129,8 @@ def numbers(text):
 
 
 def record(package, version, graph):
-    """A package in a history. If the version is not the index's, its size is made up, near that one's, by a hash."""
+    """Returns a package's entry in a history. The index has the size of one version only; the size of another version is
+    derived from it by a hash and differs by less than 0.5 %."""
     size = package.size
     if version not in (package.version, package.source_version):
         digest = hashlib.sha256(f"{package.name} {version}".encode()).digest()
@@ -137,7 +139,7 @@ def record(package, version, graph):
 
 
 def weekly(suites, roots, start, meant):
-    """The first suite: a release for each week with an upload, and one before for the start."""
+    """Yields the releases of the first suite: the state at the start, then one release for each week with an upload."""
     suite = suites[0]
     graph = acyclic(suite.closure(roots), roots)
     packages = [suite.packages[name] for name in sorted(graph)]
@@ -162,13 +164,13 @@ def week_end(date):
 
 
 def snapshot(suite, roots):
-    """The suite as its index has it."""
+    """Returns the current state of a suite as a release."""
     graph = acyclic(suite.closure(roots), roots)
     return suite.name, {name: record(suite.packages[name], suite.packages[name].version, graph) for name in graph}
 
 
 def write(path, about, images, releases):
-    """One line for each release, of what is new in it or differs from the one before."""
+    """Writes a history: one line for each release, with the packages that it adds, changes or removes."""
     lines, former = [], {}
     for name, state in releases:
         changed = {key: entry for key, entry in state.items() if former.get(key) != entry}
@@ -187,7 +189,7 @@ def dump(value):
 
 
 def check(path):
-    """Fails if a history does not hold what its format says; gives its row of the table."""
+    """Checks a history against its format, and returns its row of the table."""
     history = json.loads(subprocess.run(["zstd", "-dqc", path], stdout=subprocess.PIPE, check=True).stdout)
     if (history["format"], history["version"]) != ("nixply-history", 1):
         raise RuntimeError(f"{path.name} is no history of version 1")
@@ -255,7 +257,7 @@ def main():
         parser.error(f"no such history: {', '.join(unknown)}; there are {', '.join(HISTORIES)}")
 
     def suite(name):
-        from debian_suite import Suite  # Only here, as --check needs no package.
+        from debian_suite import Suite  # Imported only here, because --check needs no Python package.
 
         return suites.get(name) or suites.setdefault(name, Suite(name, options.cache.resolve()))
 

@@ -1,7 +1,7 @@
-"""A Debian suite: its packages, what they depend on, and the versions that their changelogs list.
+"""Reads a Debian suite: its packages, their dependencies, and the versions in their changelogs.
 
-All is fetched by apt-get, from where the machine's own apt gets bookworm, with folders apart from the machine's; of a
-.deb only the changelog's versions stay in the cache.
+apt-get downloads everything from the addresses that the machine's apt uses for bookworm, into its own directories. The cache
+keeps only the versions in the changelog of each .deb.
 """
 
 import email.utils
@@ -24,7 +24,7 @@ except ImportError as error:
     sys.exit(f"{error}: apt-get install python3-debian python3-apt, and run this with /usr/bin/python3")
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-PARTS = {  # a suite, and what its packages come from; of each the newest version
+PARTS = {  # the sources of each suite's packages; the newest version of a package counts
     "bookworm": ["bookworm", "bookworm-updates", "bookworm-security"],
     "trixie": ["trixie", "trixie-updates", "trixie-security"],
     "sid": ["sid"],
@@ -39,7 +39,7 @@ def run(command, **options):
 
 
 def targets(apt, form):
-    """A line on each package index that apt has."""
+    """Returns a line for each package index of apt, in this form."""
     return run([*apt, "indextargets", "--format", form, "Created-By: Packages"]).decode().splitlines()
 
 
@@ -55,7 +55,7 @@ class Package:
 
 
 class Suite:
-    """A suite's index, through an apt that leaves the machine's own configuration alone."""
+    """The index of a suite, read by an apt with its own configuration. The machine's configuration stays unchanged."""
 
     def __init__(self, name, cache):
         self.name, self.dir, self.logs = name, cache / name, cache / "changelogs"
@@ -110,7 +110,7 @@ class Suite:
             providers.append((name, virtual["version"] and virtual["version"][1]))
 
     def resolve(self, alternatives):
-        """The first alternative that the suite has, in a version that will do, if there is one."""
+        """Returns the first alternative that the suite has, preferably in an acceptable version."""
         for heed_versions in [True, False]:
             for wanted in alternatives:
                 itself = self.packages.get(wanted["name"])
@@ -121,12 +121,12 @@ class Suite:
         return None
 
     def older(self, source, version):
-        """The suite's version of a source, if it has one that is older than the given one."""
+        """Returns the suite's version of a source if it is older than `version`."""
         own = self.newest.get(source)
         return own if own and Version(own) < Version(version) else None
 
     def closure(self, roots):
-        """What each package refers to, of all that the roots depend on."""
+        """Returns the dependencies of the roots, direct and indirect: for each package, the packages that it depends on."""
         graph, todo, missing = {}, list(roots), set()
         while todo:
             name = todo.pop()
@@ -147,9 +147,9 @@ class Suite:
         return graph
 
     def changelogs(self, sources):
-        """Versions, suites and dates of each (source, version), the newest first."""
+        """Returns the changelog of each (source, version): versions, suites and dates, the newest first."""
         todo, turn = [source for source in sources if not self.log(source).exists()], 0
-        while todo:  # The doc folder of a binary package may be a link to another's, so this can take some turns.
+        while todo:  # The documentation of a package may be a link to that of another one, so several may have to be tried.
             asked = [(source, self.likely(source)[turn]) for source in todo
                      if turn < min(8, len(self.binaries[source]))]
             if len(asked) < len(todo):
@@ -162,7 +162,8 @@ class Suite:
         return {source: json.loads(self.log(source).read_text()) for source in sources}
 
     def likely(self, source):
-        """The binary packages of a source: first small ones, and those whose doc folder can be no link to another's."""
+        """Returns the binary packages of a source, the most likely to contain the changelog first: those that depend on no other
+    package of the source, whose documentation could be a link to that package; among these the smallest."""
         siblings = {package.name for package in self.binaries[source]}
 
         def rank(package):
@@ -196,7 +197,7 @@ def satisfies(version, wanted):
 
 
 def read_changelog(deb, source):
-    """The entries of the source's changelog in a .deb, or nothing if it has none."""
+    """Returns the entries of the source's changelog in a .deb, or None if it has none."""
     data, package = DebFile(str(deb)).data, deb.name.split("_")[0]
     for name in ["changelog.Debian.gz", "changelog.gz"]:
         path = f"usr/share/doc/{package}/{name}"

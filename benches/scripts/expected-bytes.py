@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""What a change of one package is expected to move, by layer strategy, on closures made of Debian's packages.
+"""Compares layer strategies by the bytes that a change of one package moves on average, on closures of Debian packages.
 
     apt-get update && benches/scripts/expected-bytes.py target/release/nixply
 
-Closures: the packages of apt's index (`apt-cache dumpavail`) that some roots depend on, first alternatives, nothing recommended,
-with the edges left out that close a cycle. Every binary package is a store path of its Installed-Size, whose hash depends on its
-version and its dependencies, as in Nix; binary packages of one source have its name and are its outputs.
+A closure consists of some packages of apt's index (`apt-cache dumpavail`) and their dependencies: the first alternative of each,
+without recommended packages, and without edges that close a cycle. Each binary package is a store path as large as its
+Installed-Size. As in Nix, its hash depends on its version and its dependencies, and the binary packages of one source are its
+outputs.
 
-The table is that of `nixply strategies`: one binary package changes, and with it all its dependents; every layer with any of these
-moves as a whole, uncompressed.
+`nixply strategies` prints the table. In it, one binary package changes, and all its dependents with it. Each layer that contains one
+of them moves completely, uncompressed.
 """
 
 import hashlib
@@ -28,12 +29,11 @@ CLOSURES = {
         php-cli ruby""".split(),
     "large": LARGE,
 }
-STRATEGIES = ["single", "popularity", "auto-layer", "size", "nixply"]
 LIMITS = "40,100,127"
 
 
 def index():
-    """Packages by name, and which package provides a virtual one."""
+    """Returns the packages by name, and a provider of each virtual package."""
     packages, providers = {}, {}
     text = subprocess.run(["apt-cache", "dumpavail"], capture_output=True, text=True, check=True).stdout
     for paragraph in text.split("\n\n"):
@@ -61,7 +61,7 @@ def store_name(text):
 
 
 def closure(roots, packages, providers):
-    """What `nix path-info --json` would give of an image."""
+    """Returns the closure of an image in the format of `nix path-info --json`."""
     edges, open_names, order = {}, set(), []
 
     def visit(name):
@@ -100,6 +100,13 @@ def closure(roots, packages, providers):
     return sorted(infos, key=lambda info: info["path"])
 
 
+def strategies():
+    """Returns the names of the strategies that group paths by themselves and keep the limit of layers."""
+    schema = json.loads(subprocess.run([sys.argv[1], "schema"], stdout=subprocess.PIPE, check=True).stdout)
+    names = [strategy["const"] for strategy in schema["properties"]["strategy"]["oneOf"]]
+    return [name for name in names if name not in ("per-path", "explicit")]
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
@@ -111,7 +118,7 @@ def main():
             files.append(pathlib.Path(folder, f"{name}.json"))
             files[-1].write_text(json.dumps(closure(roots, packages, providers)))
         command = [sys.argv[1], "strategies", *files, "--max-layers", LIMITS, "--quiet"]
-        sys.exit(subprocess.run(command + [f"--strategy={name}" for name in STRATEGIES]).returncode)
+        sys.exit(subprocess.run(command + [f"--strategy={name}" for name in strategies()]).returncode)
 
 
 if __name__ == "__main__":

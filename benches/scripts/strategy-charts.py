@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Draws docs/charts/strategies-N.svg anew, of N layers: what a release pushes by strategy, where a path changes alone.
+"""Draws docs/charts/strategies-N.svg: the bytes that a release pushes with each strategy and N layers, without propagation.
 
     benches/scripts/strategy-charts.py target/release/nixply
 
-The charts are those of the page that `nixply strategies --format html` writes of a history of bookworm, in light colours and on white, so
-that each is a file of its own.
+The charts come from the page of `nixply strategies --format html` for a history of bookworm. Each becomes a separate file, with
+light colours on white.
 """
 
 import pathlib
@@ -23,7 +23,7 @@ text{font:12px sans-serif;fill:var(--ink)}text.faint{fill:var(--faint);font-size
 
 
 def colours(page):
-    """The page's own, without those for dark backgrounds, which come after them."""
+    """Returns the page's colours for light backgrounds, which precede those for dark ones."""
     light = page.partition("<style>")[2].partition("@media")[0]
     root, kinds = re.search(r"^:root *{.*}", light, re.M), re.findall(r"\.s\d+ *{[^}]*}", light)
     if not root or not kinds:

@@ -8,8 +8,8 @@
 //! The packer does not know Nix, starts no process, opens no connection and prints nothing; the store's path is an argument.
 //! For the same request it makes the same bytes on every machine, regardless of the number of threads.
 //!
-//! Crates below this one have the first stages: `nixply-planning` (closure and plan), `nixply-oci` (documents of images) and
-//! `nixply-documents` (files and JSON of other people).
+//! Crates in the subdirectories have its parts: `nixply-planning` (closure and plan), `nixply-oci` (documents of images),
+//! `nixply-files` (files that other people can change) and `nixply-documents` (JSON and messages). `nixply-reports` uses this crate.
 
 #[cfg(test)]
 extern crate self as nixply_packer;

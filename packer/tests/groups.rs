@@ -162,9 +162,9 @@ fn bytes_depend_only_on_the_groups_paths() {
     );
 }
 
-/// An image or layer without a strategy uses `nixply`.
+/// An image or layer without a strategy uses `min-churn`.
 #[test]
-fn the_default_strategy_is_nixplys() {
+fn the_default_strategy_is_min_churn() {
     let below = |more: Value| {
         let mut layer = json!({"deps": path("python3-3.12"), "maxLayers": 2});
         layer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

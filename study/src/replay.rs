@@ -17,9 +17,9 @@ use crate::sizes::Sizes;
 pub enum Contender {
     /// Plans each image on its own with this strategy.
     Independent(Strategy),
-    /// Plans all images together with `nixply` and a lock file, which each release updates.
+    /// Plans all images together with `min-churn` and a lock file, which each release updates.
     Locked,
-    /// Plans all images together with `nixply`, without a lock file.
+    /// Plans all images together with `min-churn`, without a lock file.
     Fleet,
     /// One layer per path regardless of the limit. No strategy moves less.
     Floor,

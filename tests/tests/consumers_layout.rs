@@ -232,14 +232,14 @@ const TWINS: &str = r#"let
       mkdir -p $out/etc
       echo content > $out/etc/twin
     '';
-    base = DOOR { name = "base"; layers = [ { deps = [ pkgs.bash ]; } ]; copyToRoot = [ (twin "a") ]; };
+    base = FUNCTION { name = "base"; layers = [ { deps = [ pkgs.bash ]; } ]; copyToRoot = [ (twin "a") ]; };
 in"#;
 
 /// A blob is one layer, however often it is requested (nix2container#186).
 #[test]
 fn nix2container_182_187_duplicate_layer_is_stored_once() {
     let nix = harness!();
-    let before = TWINS.replace("DOOR", Image::function(&nix));
+    let before = TWINS.replace("FUNCTION", Image::function(&nix));
     let folder = Folder::new();
     let image = |arguments: &str, name: &str| {
         let image = Image::build(&nix, &before, arguments);

@@ -1,4 +1,4 @@
-//! Measures planning of growing fleets: plans synthetic fleets with the strategy `nixply` without a lock file, to update a lock file, and
+//! Measures planning of growing fleets: plans synthetic fleets with the strategy `min-churn` without a lock file, to update a lock file, and
 //! to follow one. Prints seconds by store paths; `--chart FILE` draws the first two. `cargo run --release -p nixply-benches --bin planning`.
 
 #![allow(clippy::print_stdout, reason = "printing is what a program does")]

@@ -18,6 +18,7 @@
 
 let
   inherit (functions.nix2container) buildImage buildLayer;
+  declared = import ../../arguments.nix;
   toList = value: if builtins.isList value then value else [ value ];
 
   makeHome = import ./home.nix {
@@ -86,7 +87,7 @@ let
 
   # The options that are arguments of an image; those of the grouping are for the environment's layers.
   arguments = lib.filterAttrs (_: value: value != null) (
-    builtins.intersectAttrs (import ../../arguments.nix).containerOptions container
+    builtins.intersectAttrs declared.containerOptions container
   );
   strategy = {
     strategy = arguments.strategy or "min-churn";
@@ -100,7 +101,7 @@ let
     let
       other = if arguments ? groups then "groups" else "strategy \"${strategy.strategy}\"";
     in
-    if !(arguments ? groups) && builtins.elem strategy.strategy [ "min-churn" "nixply" ] then
+    if !(arguments ? groups) && builtins.elem strategy.strategy ([ "min-churn" ] ++ declared.formerStrategies) then
       answer
     else
       throw "${lockPlace}: a lock file requires strategy \"min-churn\", but this container uses ${other}; remove one of them";

@@ -56,8 +56,8 @@ class Elf:
         return bytes(self.data[offset:self.data.index(b"\0", offset)])
 
     def move_strings(self, change):
-        """Replaces each text that the program refers to by the result of `change`, unless that is None. Returns
-        whether any text was replaced.
+        """Replaces each text that the program refers to by the result of `change`. A text for which `change`
+        returns None stays the same. Returns whether any text was replaced.
 
         The new text may be longer. It is stored in the unused rest of a segment's last page, and the references to
         the old text, `lea` instructions and relocated pointers, are changed to it. A text that is loaded in pieces,

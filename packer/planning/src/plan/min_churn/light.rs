@@ -12,7 +12,7 @@ impl Groups<'_> {
     /// Places units of these `users` when the next plan will not know this one. Step-by-step improvements would lead to other
     /// groups for each path that is added or removed, so groups are only joined. In a single image, the light units are placed
     /// last, each separately, so that they move no other unit.
-    pub(super) fn place_anew(&mut self, users: &[FixedBitSet]) {
+    pub(super) fn place_again(&mut self, users: &[FixedBitSet]) {
         let light = match self.limits[..] {
             [limit] => self.light(limit),
             _ => Vec::new(),

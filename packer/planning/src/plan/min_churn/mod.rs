@@ -59,17 +59,17 @@ pub(super) fn place(problem: &Problem<'_>) -> Result<Vec<Placed>> {
     let unit_of = unit_of(&units, costs.len());
 
     let empty = Groups::new(costs, &units, &contents, &problem.limits, Standing::Free, problem.stop);
-    let anew = || {
-        let mut anew = empty.clone();
+    let fresh = || {
+        let mut fresh = empty.clone();
         if problem.remembered {
-            anew.add_rest(&problem.users);
-            anew.merge();
-            anew.improve();
+            fresh.add_rest(&problem.users);
+            fresh.merge();
+            fresh.improve();
         } else {
-            anew.place_anew(&problem.users);
+            fresh.place_again(&problem.users);
         }
-        anew.recognise(&standing);
-        anew
+        fresh.recognise(&standing);
+        fresh
     };
     let part = || {
         let mut part = empty.clone();
@@ -87,10 +87,10 @@ pub(super) fn place(problem: &Problem<'_>) -> Result<Vec<Placed>> {
         kept
     };
     let best = if problem.former.is_empty() {
-        anew()
+        fresh()
     } else {
-        let (anew, part) = both(anew, part);
-        let new = if anew.cost() < part.cost() { anew } else { part };
+        let (fresh, part) = both(fresh, part);
+        let new = if fresh.cost() < part.cost() { fresh } else { part };
         let kept = kept();
         // The former plan wins unless another is cheaper.
         if new.cost() < kept.cost() { new } else { kept }
