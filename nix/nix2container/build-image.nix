@@ -54,7 +54,8 @@ let
 
 let
   function = "buildImage";
-  further = check.further function (removeAttrs given (builtins.attrNames (builtins.functionArgs buildImage)));
+  formals = builtins.attrNames (builtins.functionArgs buildImage);
+  further = check.further function formals (removeAttrs given formals);
   toRoot = check.copyToRoot function { inherit copyToRoot contents; };
   below = check.layers function "layers" layers;
 

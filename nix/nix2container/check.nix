@@ -50,18 +50,29 @@ let
     each: function: place: value:
     listOf each function place (if value == null then [ ] else value);
 
+  # The end of an error about an unknown name: the known ones, and those that are most similar.
+  instead =
+    name: names:
+    let
+      distance = lib.strings.levenshtein name;
+      least = builtins.foldl' (least: other: lib.min least (distance other)) 2 names;
+      near = builtins.filter (other: distance other <= least) names;
+      meant = builtins.concatStringsSep " or " (map (other: "`${other}`") near);
+    in
+    "expected one of ${builtins.concatStringsSep ", " names}"
+    + lib.optionalString (near != [ ]) "; did you mean ${meant}?";
+
   # A set with only these attributes, each with its check. An attribute that is null counts as absent.
   setOf =
     attributes: function: place: value:
     let
       given = lib.filterAttrs (_: value: value != null) value;
       unknown = builtins.attrNames (builtins.removeAttrs given (builtins.attrNames attributes));
-      takes = builtins.concatStringsSep ", " (builtins.attrNames attributes);
     in
     if !builtins.isAttrs value then
       fail function place "a set" value
     else if unknown != [ ] then
-      throw "nixply: ${function}: unknown attribute `${place}.${builtins.head unknown}`, expected one of ${takes}"
+      throw "nixply: ${function}: unknown attribute `${place}.${builtins.head unknown}`, ${instead (builtins.head unknown) (builtins.attrNames attributes)}"
     else
       builtins.mapAttrs (name: attributes.${name} function "${place}.${name}") given;
 
@@ -135,12 +146,15 @@ let
         groups = that builtins.isList "a list of groups" function "groups" groups;
       };
 
-    # Arguments of an image that pass to the packer unchanged. Null is an absent one.
+    # Arguments of an image that pass to the packer unchanged. Null is an absent one. `formals` are the arguments that the function
+    # itself declares.
     further =
-      function: set:
+      function: formals: set:
       let
         given = lib.filterAttrs (_: value: value != null) set;
         unknown = builtins.attrNames (removeAttrs given (builtins.attrNames arguments.image));
+        # Sorted, without duplicates.
+        known = builtins.attrNames (lib.genAttrs (formals ++ builtins.attrNames arguments.image) (_: null));
         checks = {
           inherit (self) string storePath set codec strings;
           boolean = self.bool;
@@ -153,7 +167,7 @@ let
         ) (removeAttrs given [ "strategy" "groups" ]);
       in
       if unknown != [ ] then
-        throw "nixply: ${function}: unknown argument `${builtins.head unknown}`, expected one of ${builtins.concatStringsSep ", " (builtins.attrNames arguments.image)}"
+        throw "nixply: ${function}: unknown argument `${builtins.head unknown}`, ${instead (builtins.head unknown) known}"
       else
         checked
         // self.grouping function {

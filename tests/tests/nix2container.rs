@@ -259,6 +259,10 @@ fn argument_errors_name_the_argument() {
             "perms = [ { PATH owner = 1; } ];",
             "unknown attribute `perms[0].owner`, expected one of gid, gname, mode, path, regex, uid, uname",
         ),
+        (
+            "perms = [ { PATH mod = \"0755\"; } ];",
+            "unknown attribute `perms[0].mod`, expected one of gid, gname, mode, path, regex, uid, uname; did you mean `mode`?",
+        ),
         ("perms = { };", "argument `perms` must be a list, got a set"),
         (
             "copyToRoot = [ pkgs.hello 3 ];",
@@ -295,6 +299,12 @@ fn argument_errors_name_the_argument() {
             format!("nixply: buildImage: {message}")
         };
         assert!(output.code != Some(0) && output.stderr.contains(&message), "{arguments}: {}", output.stderr);
+    }
+    // The list also has the arguments that only this function has.
+    let output = nix.try_eval(&with(false, "(buildImage { name = \"x\"; initialiseNixDatabase = true; }).drvPath"));
+    let start = "nixply: buildImage: unknown argument `initialiseNixDatabase`, expected one of annotations, anyPlatform,";
+    for words in [start, ", fromImage, ", ", nixGid, ", "; did you mean `initializeNixDatabase`?"] {
+        assert!(output.code != Some(0) && output.stderr.contains(words), "{words}: {}", output.stderr);
     }
     for (pull, message) in [
         (
