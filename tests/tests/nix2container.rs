@@ -301,7 +301,8 @@ fn argument_errors_name_the_argument() {
         assert!(output.code != Some(0) && output.stderr.contains(&message), "{arguments}: {}", output.stderr);
     }
     // The list also has the arguments that only this function has.
-    let output = nix.try_eval(&with(false, "(buildImage { name = \"x\"; initialiseNixDatabase = true; }).drvPath"));
+    let output =
+        nix.try_eval(&with(false, "(buildImage { name = \"x\"; initialiseNixDatabase = true; }).drvPath"));
     let start = "nixply: buildImage: unknown argument `initialiseNixDatabase`, expected one of annotations, anyPlatform,";
     for words in [start, ", fromImage, ", ", nixGid, ", "; did you mean `initializeNixDatabase`?"] {
         assert!(output.code != Some(0) && output.stderr.contains(words), "{words}: {}", output.stderr);

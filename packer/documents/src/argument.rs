@@ -185,7 +185,7 @@ pub struct Mentions;
 store_paths!(Mentions, Names::Mention);
 
 /// Maximum number of layers in an argument. It only catches typing errors: runtimes accept far fewer.
-const MOST_LAYERS: u64 = 1_000_000;
+pub const MOST_LAYERS: u64 = 1_000_000;
 
 /// A number of layers.
 pub struct Count;

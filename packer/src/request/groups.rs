@@ -3,9 +3,10 @@
 mod description;
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use bytesize::ByteSize;
-use nixply_documents::argument::Kind;
+use nixply_documents::argument::{Count, Kind, MOST_LAYERS};
 use nixply_documents::wording;
 use nixply_planning::Strategy;
 use nixply_planning::plan::explicit::{Group, Item, NamePattern, Split};
@@ -45,11 +46,27 @@ pub(super) fn check_grouping(
 }
 
 /// The keys of a group that is an object with `paths`.
-const GROUP_KEYS: [&str; 3] = ["paths", "strategy", "maxLayers"];
+static GROUP_KEYS: LazyLock<Vec<String>> = LazyLock::new(keys_of::<description::Split>);
 
 /// The keys of predicates.
-const PREDICATES: [&str; 10] =
-    ["roots", "depsOf", "dependentsOf", "neededOnlyBy", "name", "minSize", "maxSize", "all", "any", "not"];
+static PREDICATES: LazyLock<Vec<String>> = LazyLock::new(keys_of::<description::Predicate>);
+
+/// Returns the keys of an object, in the order of their declaration.
+fn keys_of<T: JsonSchema>() -> Vec<String> {
+    let schema = SchemaGenerator::default().into_root_schema_for::<T>();
+    let properties = schema.get("properties").and_then(Value::as_object);
+    properties.expect("it is an object").keys().cloned().collect()
+}
+
+/// The end of an error about an unknown name.
+fn instead<'k>(name: &str, known: impl IntoIterator<Item = &'k str, IntoIter: Clone>) -> String {
+    let known = known.into_iter();
+    let names = known.clone().collect::<Vec<_>>().join(", ");
+    match wording::nearest(name, known) {
+        Some(nearest) => format!("expected one of {names}; did you mean `{nearest}`?"),
+        None => format!("expected one of {names}"),
+    }
+}
 
 /// The argument `groups`. [`Reader`] reads the groups during planning, when the store is known.
 pub(super) struct Groups;
@@ -102,7 +119,7 @@ impl Reader<'_> {
 
     fn group(&self, group: &Value, place: &str) -> Result<Group> {
         match group {
-            Value::Object(object) if object.keys().any(|key| GROUP_KEYS.contains(&key.as_str())) => {
+            Value::Object(object) if object.keys().any(|key| GROUP_KEYS.contains(key)) => {
                 self.group_object(object, place)
             }
             Value::Object(_) | Value::Array(_) | Value::String(_) => {
@@ -124,26 +141,22 @@ impl Reader<'_> {
                     let name = value.as_str().ok_or_else(|| wrong(&place, "a strategy's name", value))?;
                     let known =
                         Strategy::from_name(name).ok().filter(|strategy| *strategy != Strategy::Explicit);
-                    let why = || {
-                        format!(
-                            "expected one of {}, but it is {}",
-                            Strategy::names().join(", "),
-                            wording::quoted(name)
-                        )
+                    let wrong = || {
+                        let what = format!("{place} {}", wording::quoted(name));
+                        Error::invalid(what, instead(name, Strategy::names()))
                     };
-                    strategy = Some(known.ok_or_else(|| Error::invalid(&place, why()))?);
+                    strategy = Some(known.ok_or_else(wrong)?);
                 }
                 "maxLayers" => {
-                    let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
-                    let count = count.filter(|count| *count > 0);
-                    max_layers =
-                        Some(count.ok_or_else(|| wrong(&place, "a number that is at least 1", value))?);
+                    let expected = format!("a whole number from 1 to {MOST_LAYERS}");
+                    let count = Count::deserialize(value.clone());
+                    max_layers = Some(count.map_err(|_| wrong(&place, &expected, value))?);
                 }
                 _ => {
-                    let accepted = GROUP_KEYS.join(", ");
                     let why = format!(
-                        "a group with {} cannot have this key: expected one of {accepted}",
-                        one_of(group)
+                        "a group with {} cannot have this key: {}",
+                        one_of(group),
+                        instead(key, GROUP_KEYS.iter().map(String::as_str))
                     );
                     return Err(Error::invalid(place, why));
                 }
@@ -180,13 +193,13 @@ impl Reader<'_> {
             return Err(Error::invalid(place, why));
         };
         let of = format!("{place}.{key}");
-        let unknown = |place: String| {
-            let accepted = PREDICATES.join(", ");
-            Error::invalid(place, format!("there is no such predicate: expected one of {accepted}"))
+        let unknown = |key: &str| {
+            let known = instead(key, PREDICATES.iter().map(String::as_str));
+            Error::invalid(format!("{place}.{key}"), format!("there is no such predicate: {known}"))
         };
         if let Some((other, _)) = keys.next() {
-            return Err(match [key, other].into_iter().find(|key| !PREDICATES.contains(&key.as_str())) {
-                Some(key) => unknown(format!("{place}.{key}")),
+            return Err(match [key, other].into_iter().find(|key| !PREDICATES.contains(key)) {
+                Some(key) => unknown(key),
                 None => Error::invalid(
                     place,
                     format!(
@@ -219,7 +232,7 @@ impl Reader<'_> {
             "all" => Item::All(self.list(value, &of)?),
             "any" => Item::Any(self.list(value, &of)?),
             "not" => Item::Not(self.items(value, &of)?),
-            _ => return Err(unknown(of)),
+            _ => return Err(unknown(key)),
         })
     }
 
@@ -253,7 +266,7 @@ fn given(object: &Map<String, Value>) -> impl Iterator<Item = (&String, &Value)>
 
 /// Returns the first of [`GROUP_KEYS`] that the group has.
 fn one_of(group: &Map<String, Value>) -> &'static str {
-    GROUP_KEYS.into_iter().find(|key| group.contains_key(*key)).unwrap_or_default()
+    GROUP_KEYS.iter().find(|key| group.contains_key(*key)).map_or("", String::as_str)
 }
 
 fn each<T>(list: &[Value], place: &str, read: impl Fn(&Value, &str) -> Result<T>) -> Result<Vec<T>> {
@@ -389,12 +402,35 @@ mod tests {
             ),
             (
                 json!([{"paths": [], "maxLayers": 0}]),
-                "[0].maxLayers is not valid: expected a number that is at least 1, but it is 0".into(),
+                "[0].maxLayers is not valid: expected a whole number from 1 to 1000000, but it is 0".into(),
+            ),
+            (
+                json!([{"paths": [], "maxLayers": 1_000_001}]),
+                "[0].maxLayers is not valid: expected a whole number from 1 to 1000000, but it is 1000001".into(),
+            ),
+            (
+                json!([{"paths": [], "maxLayer": 2}]),
+                "[0].maxLayer is not valid: a group with paths cannot have this key: expected one of paths, strategy, maxLayers; \
+                 did you mean `maxLayers`?"
+                    .into(),
+            ),
+            (
+                json!([{"depsof": A}]),
+                format!(
+                    "[0].depsof is not valid: there is no such predicate: expected one of {predicates}; did you mean `depsOf`?"
+                ),
+            ),
+            (
+                json!([{"paths": [], "strategy": "sise"}]),
+                format!(
+                    "[0].strategy \"sise\" is not valid: expected one of {}; did you mean `size`?",
+                    Strategy::names().join(", ")
+                ),
             ),
             (
                 json!([{"paths": [], "strategy": "explicit"}]),
                 format!(
-                    "[0].strategy is not valid: expected one of {}, but it is \"explicit\"",
+                    "[0].strategy \"explicit\" is not valid: expected one of {}",
                     Strategy::names().join(", ")
                 ),
             ),
