@@ -147,10 +147,10 @@ fn check_store_detects_a_damaged_path() {
     let dumped = dump.arg("--dump").arg(&path).output().unwrap().stdout;
     let found = nixply_oci::Digest::of(&dumped);
     let start = format!(
-        "error: store path is damaged: the hash of its archive is {found}, but Nix knows it by sha256:"
+        "error: store path is damaged: the hash of its archive is {found}, but Nix recorded sha256:"
     );
     assert!(error.contains(&start), "{error}");
-    let end = format!("repair it (nix-store --repair-path {}) and build again", path.display());
+    let end = format!("repair it with nix-store --repair-path and build again: {}", path.display());
     assert!(error.contains(&end), "{error}");
     if private.plugin.is_some() {
         let mut command = private.command("nix");
