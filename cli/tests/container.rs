@@ -251,7 +251,7 @@ fn podman_is_used_if_docker_does_not_answer() {
     assert_eq!(said, "error: cannot find docker on PATH\nhint: install docker, or use --engine podman\n");
     fs::remove_file(project.programs.path().join("podman")).unwrap();
     let said = project.fails(&run, &[]);
-    assert!(said.starts_with("error: cannot find docker or podman on PATH\n"), "{said}");
+    assert!(said.starts_with("error: cannot find docker") && said.contains("podman"), "{said}");
 }
 
 #[test]

@@ -322,10 +322,9 @@ fn contenders_parse_from_their_names() {
         assert_eq!(Contender::from_name(old).unwrap(), Contender::from_name(&new).unwrap());
     }
     let error = |name: &str| Contender::from_name(name).unwrap_err().to_string();
-    assert_eq!(
-        error("best"),
-        "strategy \"best\": expected one of min-churn, popularity, auto-layer, size, single, min-churn+lock, min-churn+fleet"
-    );
+    let best = error("best");
+    assert!(best.starts_with("strategy \"best\": expected one of min-churn, popularity, "), "{best}");
+    assert!(best.ends_with(", min-churn+lock, min-churn+fleet"), "{best}");
     assert_eq!(error("floor"), "strategy \"floor\": it is part of every study");
     assert!(error("per-path").contains("the floor, part of every study, moves the same"));
 }

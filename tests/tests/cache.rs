@@ -146,9 +146,8 @@ fn check_store_detects_a_damaged_path() {
     let mut dump = private.command("nix-store");
     let dumped = dump.arg("--dump").arg(&path).output().unwrap().stdout;
     let found = nixply_oci::Digest::of(&dumped);
-    let start = format!(
-        "error: store path is damaged: the hash of its archive is {found}, but Nix recorded sha256:"
-    );
+    let start =
+        format!("error: store path is damaged: the hash of its archive is {found}, but Nix recorded sha256:");
     assert!(error.contains(&start), "{error}");
     let end = format!("repair it with nix-store --repair-path and build again: {}", path.display());
     assert!(error.contains(&end), "{error}");

@@ -352,13 +352,11 @@ fn missing_engines_and_unavailable_daemons_have_different_errors() {
         }
     }
     command.env("PATH", format!("{}:{}", nix.bin.display(), bin.path().display()));
-    assert_eq!(
-        run(&mut command).fails().lines().rev().take(2).collect::<Vec<_>>(),
-        [
-            "hint: install one of them, or copy the container elsewhere: `nixply container copy`",
-            "error: cannot find docker or podman on PATH"
-        ]
-    );
+    let said = run(&mut command).fails();
+    let hint = "hint: install one of them, or copy the container elsewhere: `nixply container copy`";
+    assert_eq!(said.lines().last(), Some(hint));
+    let error = said.lines().rev().nth(1).unwrap();
+    assert!(error.starts_with("error: cannot find docker") && error.ends_with(" on PATH"), "{said}");
     let mut command = project.nixply(["container", "run", "processes", "--engine", "docker"]);
     command.env("DOCKER_HOST", "unix:///nowhere/docker.sock");
     let said = run(&mut command).fails();

@@ -144,7 +144,11 @@ fn containers_with_one_lock_file_are_planned_together() {
     // One of the containers is removed.
     project.write("devenv.nix", &locked("", ""));
     let said = project.container("lock web").fails();
-    assert!(said.contains("this update would remove worker from the lock file") && said.contains("--forget worker"), "{said}");
+    assert!(
+        said.contains("this update would remove worker from the lock file")
+            && said.contains("--forget worker"),
+        "{said}"
+    );
     project.container("lock web --forget worker").ok();
     let lock: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
     assert_eq!(lock["images"], serde_json::json!({"web": 4}));

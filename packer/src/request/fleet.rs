@@ -341,11 +341,10 @@ mod tests {
             error(r#"{"b": {"maxLayers": 0}}"#),
             "fleet.json, image b: maxLayers must be a whole number from 1 to 1000000, not the number 0"
         );
-        assert_eq!(
-            error(r#"{"a": {"strategy": "sizes"}, "b": {}}"#),
-            "fleet.json, image a: strategy must be one of min-churn, popularity, auto-layer, size, single, per-path, explicit, \
-             not \"sizes\"; did you mean \"size\"?"
-        );
+        let unknown = error(r#"{"a": {"strategy": "sizes"}, "b": {}}"#);
+        let known = "fleet.json, image a: strategy must be one of min-churn, popularity, ";
+        assert!(unknown.starts_with(known), "{unknown}");
+        assert!(unknown.ends_with(", not \"sizes\"; did you mean \"size\"?"), "{unknown}");
     }
 
     #[test]

@@ -308,7 +308,7 @@ mod tests {
             ("--copy build shell", "--copy and --docker-run cannot be used with a subcommand"),
             ("--docker-run --copy shell", "cannot be used with"),
             ("build", "<NAME>"),
-            ("run shell --engine lxc", "[possible values: docker, podman]"),
+            ("run shell --engine lxc", "[possible values: docker, podman"),
             ("shell build", "<NAME>"),
             ("shell build x", "shell: put the container's name after the subcommand"),
         ] {
