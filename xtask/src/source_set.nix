@@ -59,6 +59,8 @@ let
             opt-level = 0
             [profile.dev.package.nixply-packer]
             opt-level = 0
+            [profile.dev.package.nixply-planning]
+            opt-level = 0
             END
             # All files of the store have the same time. Copies have a new one, so cargo rebuilds the workspace.
             cp -r --no-preserve=all "$src" source
