@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 const SOURCES: [&str; 6] = ["arguments", "closure", "image", "builder", "progress", "register"];
 
 /// C++ standards of the Nix versions, newest first. Nix 2.8's headers do not compile as C++20.
-const DIALECTS: [&[&str]; 3] = [&["-std=c++23"], &["-std=c++20"], &["-std=c++17", "-fconcepts"]];
+const STANDARDS: [&[&str]; 3] = [&["-std=c++23"], &["-std=c++20"], &["-std=c++17", "-fconcepts"]];
 
 struct Nix {
     version: String,
@@ -67,7 +67,7 @@ fn dialect(nix: &Nix) -> Result<&'static [&'static str], String> {
         compiler.args(["-fsyntax-only", "src/compat.hh"]).stderr(Stdio::null());
         compiler.status().is_ok_and(|status| status.success())
     };
-    DIALECTS.into_iter().find(tried).ok_or_else(|| {
+    STANDARDS.into_iter().find(tried).ok_or_else(|| {
         format!(
             "the headers of Nix {} do not compile (are boost and nlohmann-json installed? CXX={})",
             nix.version,

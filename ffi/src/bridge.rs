@@ -22,7 +22,7 @@ mod ffi {
     }
 
     /// The store, and settings of the packer.
-    struct Machine {
+    struct PackerSettings {
         store_dir: String,
         /// Directory of the store's files on this machine.
         real_store_dir: String,
@@ -104,7 +104,7 @@ mod ffi {
         fn build_image(
             request: &str,
             closure: &Vec<PathInfo>,
-            machine: &Machine,
+            settings: &PackerSettings,
             observer: Pin<&mut Observer>,
         ) -> Result<BuiltImage>;
 
@@ -113,7 +113,7 @@ mod ffi {
             keys: &Vec<String>,
             requests: &Vec<String>,
             closure: &Vec<PathInfo>,
-            machine: &Machine,
+            settings: &PackerSettings,
             observer: Pin<&mut Observer>,
         ) -> Result<Vec<BuiltImage>>;
 
@@ -121,12 +121,12 @@ mod ffi {
         fn plan_image(
             request: &str,
             closure: &Vec<PathInfo>,
-            machine: &Machine,
+            settings: &PackerSettings,
             observer: Pin<&mut Observer>,
         ) -> Result<Vec<LayerInfo>>;
 
         /// Makes the output of a derivation from its structured attributes (`.attrs.json`).
-        fn run_builder(attrs: &str, machine: &Machine, observer: Pin<&mut Observer>) -> Result<()>;
+        fn run_builder(attrs: &str, settings: &PackerSettings, observer: Pin<&mut Observer>) -> Result<()>;
     }
 
     unsafe extern "C++" {

@@ -24,8 +24,8 @@ pub(crate) fn closure(infos: &[bridge::PathInfo]) -> Result<Closure> {
     Ok(Closure::consistent(infos.collect::<Result<Vec<_>>>()?, "closure")?)
 }
 
-pub(crate) fn store(machine: &bridge::Machine) -> Store {
-    Store { dir: machine.store_dir.clone(), real_dir: machine.real_store_dir.clone().into() }
+pub(crate) fn store(settings: &bridge::PackerSettings) -> Store {
+    Store { dir: settings.store_dir.clone(), real_dir: settings.real_store_dir.clone().into() }
 }
 
 pub(crate) fn layer_info(layer: &Layer) -> bridge::LayerInfo {

@@ -74,12 +74,12 @@ pub(crate) fn guarded<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T,
 pub(crate) fn build_image(
     request: &str,
     closure: &Vec<bridge::PathInfo>,
-    machine: &bridge::Machine,
+    settings: &bridge::PackerSettings,
     observer: Pin<&mut Observer>,
 ) -> Result<bridge::BuiltImage, Failure> {
     guarded(|| {
         let request = ImageRequest::from_json(request, "request")?;
-        let built = packed(closure, machine, observer, |closure, store, packer, control| {
+        let built = packed(closure, settings, observer, |closure, store, packer, control| {
             Ok(vec![(name(&request)?, request.build(closure, &Packing::new(store, packer, control))?)])
         })?;
         Ok(built.into_iter().next().expect("it is one"))
@@ -91,7 +91,7 @@ pub(crate) fn build_images(
     keys: &Vec<String>,
     requests: &Vec<String>,
     closure: &Vec<bridge::PathInfo>,
-    machine: &bridge::Machine,
+    settings: &bridge::PackerSettings,
     observer: Pin<&mut Observer>,
 ) -> Result<Vec<bridge::BuiltImage>, Failure> {
     guarded(|| {
@@ -102,7 +102,7 @@ pub(crate) fn build_images(
             FleetRequest::new(keys.iter().zip(requests).map(image).collect::<Result<_, Error>>()?)?;
         let names = fleet.images().iter().map(|(key, request)| Ok((key.clone(), name(request)?)));
         let names: BTreeMap<String, String> = names.collect::<Result<_, Error>>()?;
-        packed(closure, machine, observer, |closure, store, packer, control| {
+        packed(closure, settings, observer, |closure, store, packer, control| {
             let mut built = fleet.build(closure, &Packing::new(store, packer, control))?;
             let image = |key| (names[key].clone(), built.remove(key).expect("the fleet builds every image"));
             Ok(keys.iter().map(image).collect())
@@ -113,16 +113,16 @@ pub(crate) fn build_images(
 /// Packs images and tells C++ what they are.
 fn packed(
     closure: &[bridge::PathInfo],
-    machine: &bridge::Machine,
+    settings: &bridge::PackerSettings,
     mut observer: Pin<&mut Observer>,
     build: impl FnOnce(&Closure, &Store, &Packer, &Control<'_>) -> Result<Vec<(String, BuiltImage)>, Error> + Send,
 ) -> Result<Vec<bridge::BuiltImage>, Failure> {
-    let (closure, store) = (convert::closure(closure)?, convert::store(machine));
-    let shared = machine.cache_shared.iter().map(Into::into).collect();
-    let limit = limit(&machine.cache_limit)?;
-    let cache = || Cache::new(&machine.cache_dir).with_shared(shared).with_limit(limit);
-    let cache = (!machine.cache_dir.is_empty()).then(cache);
-    let packer = packer(machine).with_cache(cache.clone());
+    let (closure, store) = (convert::closure(closure)?, convert::store(settings));
+    let shared = settings.cache_shared.iter().map(Into::into).collect();
+    let limit = limit(&settings.cache_limit)?;
+    let cache = || Cache::new(&settings.cache_dir).with_shared(shared).with_limit(limit);
+    let cache = (!settings.cache_dir.is_empty()).then(cache);
+    let packer = packer(settings).with_cache(cache.clone());
     let built = drive(observer.as_mut(), |control| build(&closure, &store, &packer, control))?;
     if let Some(cache) = cache {
         cache.trim();
@@ -164,12 +164,12 @@ fn built_image(name: String, built: BuiltImage) -> bridge::BuiltImage {
 pub(crate) fn plan_image(
     request: &str,
     closure: &Vec<bridge::PathInfo>,
-    machine: &bridge::Machine,
+    settings: &bridge::PackerSettings,
     observer: Pin<&mut Observer>,
 ) -> Result<Vec<bridge::LayerInfo>, Failure> {
     guarded(|| {
         let request = ImageRequest::from_json(request, "request")?;
-        let (closure, store) = (convert::closure(closure)?, convert::store(machine));
+        let (closure, store) = (convert::closure(closure)?, convert::store(settings));
         let plan = drive(observer, |control| request.plan_until(&closure, &store, control.stop()))?;
         let planned = |layer: &LayerPlan| bridge::LayerInfo {
             digest: String::new(),
@@ -188,12 +188,12 @@ pub(crate) fn plan_image(
 
 pub(crate) fn run_builder(
     attrs: &str,
-    machine: &bridge::Machine,
+    settings: &bridge::PackerSettings,
     mut observer: Pin<&mut Observer>,
 ) -> Result<(), Failure> {
     guarded(|| {
         let input = BuilderInput::from_attrs(attrs)?;
-        let (store, packer) = (convert::store(machine), packer(machine));
+        let (store, packer) = (convert::store(settings), packer(settings));
         let BuilderJob::Packing(job) = input.job(&store)? else {
             let why = "builtin:nixply writes no Nix database: give nix/nix-database.nix the program nixply as its builder";
             return Err(Failure(why.into()));
@@ -204,8 +204,8 @@ pub(crate) fn run_builder(
     })
 }
 
-fn packer(machine: &bridge::Machine) -> Packer {
-    Packer::new(machine.threads as usize).with_store_check(machine.check_store)
+fn packer(settings: &bridge::PackerSettings) -> Packer {
+    Packer::new(settings.threads as usize).with_store_check(settings.check_store)
 }
 
 /// Parses the setting for the maximum size of the cache, in bytes.

@@ -20,8 +20,8 @@ void register_builder() {
             progress,
             [&] {
                 auto & settings = Settings::get();
-                Machine machine{store_dir, store_dir, settings.jobs.get(), "", "", {}, settings.checkStore.get()};
-                run_builder(attrs, machine, progress);
+                PackerSettings packer{store_dir, store_dir, settings.jobs.get(), "", "", {}, settings.checkStore.get()};
+                run_builder(attrs, packer, progress);
                 return true;
             },
             [](const std::string & why) { throw nix::Error("cannot pack image: %s", why); });

@@ -74,9 +74,9 @@ Query realise(nix::EvalState & state, std::vector<Arguments> & images, const com
         query.closure.push_back(std::move(entry));
     }
     auto & settings = Settings::get();
-    query.machine = {std::string(store.storeDir), *real_store_dir,           settings.jobs.get(),
-                     settings.cache_dir(),        settings.cacheLimit.get(), settings.cache_shared(),
-                     settings.checkStore.get()};
+    query.packer = {std::string(store.storeDir), *real_store_dir,           settings.jobs.get(),
+                    settings.cache_dir(),        settings.cacheLimit.get(), settings.cache_shared(),
+                    settings.checkStore.get()};
     return query;
 }
 

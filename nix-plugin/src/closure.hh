@@ -9,7 +9,7 @@ namespace nixply {
 /// Valid store paths with their closure, protected from garbage collection.
 struct Query {
     rust::Vec<PathInfo> closure;
-    Machine machine;
+    PackerSettings packer;
 };
 
 /// Realises all store paths in the images' arguments at once, completes their requests with the resulting paths, and asks the

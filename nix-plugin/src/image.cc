@@ -110,7 +110,7 @@ void image(EvalState & state, const Position & pos, Value & argument, Value & v)
     auto built = [&] {
         Progress progress("packing image '" + arguments.name() + "'");
         return call(
-            progress, [&] { return build_image(arguments.request.dump(), query.closure, query.machine, progress); },
+            progress, [&] { return build_image(arguments.request.dump(), query.closure, query.packer, progress); },
             [&](const std::string & why) {
                 compat::fail_now(state, arguments.places.of(why, pos),
                                  "cannot pack image '" + arguments.name() + "': " + why);
@@ -140,7 +140,7 @@ void images(EvalState & state, const Position & pos, Value & argument, Value & v
         auto what = one ? "image '" + images.front().name() + "'" : std::to_string(images.size()) + " images";
         Progress progress("packing " + what);
         return call(
-            progress, [&] { return build_images(keys, requests, query.closure, query.machine, progress); },
+            progress, [&] { return build_images(keys, requests, query.closure, query.packer, progress); },
             [&](const std::string & why) { compat::fail_now(state, pos, "cannot pack the images: " + why); });
     }();
     auto bindings = state.buildBindings(images.size());
@@ -160,7 +160,7 @@ void plan(EvalState & state, const Position & pos, Value & argument, Value & v) 
     auto planned = [&] {
         Progress progress("planning image '" + arguments.name() + "'", nix::lvlTalkative);
         return call(
-            progress, [&] { return plan_image(arguments.request.dump(), query.closure, query.machine, progress); },
+            progress, [&] { return plan_image(arguments.request.dump(), query.closure, query.packer, progress); },
             [&](const std::string & why) {
                 compat::fail_now(state, arguments.places.of(why, pos),
                                  "cannot plan image '" + arguments.name() + "': " + why);

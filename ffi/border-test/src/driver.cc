@@ -49,7 +49,7 @@ private:
 
 rust::String owned(rust::Str text) { return std::string(text); }
 
-nixply::Machine machine(rust::Str real_store_dir, std::uint32_t threads) {
+nixply::PackerSettings packer(rust::Str real_store_dir, std::uint32_t threads) {
     return {"/nix/store", owned(real_store_dir), threads, "", "", {}, false};
 }
 
@@ -72,7 +72,7 @@ Outcome build(rust::Str real_store_dir, rust::Str store_path, rust::Str config, 
     Outcome outcome{};
     try {
         auto image = nixply::build_image(request(store_path, config), closure(store_path),
-                                         machine(real_store_dir, threads), recorder);
+                                         packer(real_store_dir, threads), recorder);
         outcome.spec = image.spec;
         outcome.manifest = image.manifest_digest;
         outcome.name = image.name;
@@ -92,7 +92,7 @@ rust::String plan(rust::Str real_store_dir, rust::Str store_path, rust::Str stra
     auto asked = request(store_path, "{\"Cmd\":[\"" + std::string(store_path) + "\"]}", more);
     std::string shown;
     Recorder recorder(false);
-    for (auto & layer : nixply::plan_image(asked, closure(store_path), machine(real_store_dir, 1), recorder))
+    for (auto & layer : nixply::plan_image(asked, closure(store_path), packer(real_store_dir, 1), recorder))
         for (auto & path : layer.paths) shown += std::string(path) + " " + std::to_string(layer.size) + "\n";
     return shown;
 }
@@ -111,7 +111,7 @@ rust::String plan_chain(std::uint32_t paths, bool interrupt) {
     auto asked = request(name(0), "{\"Cmd\":[\"" + name(0) + "\"]}", ",\"maxLayers\":100");
     Recorder recorder(interrupt);
     try {
-        return std::to_string(nixply::plan_image(asked, infos, machine("/nowhere", 1), recorder).size());
+        return std::to_string(nixply::plan_image(asked, infos, packer("/nowhere", 1), recorder).size());
     } catch (const rust::Error & error) {
         return error.what();
     }
@@ -121,12 +121,12 @@ void plan_with_entry(rust::Str store_path, rust::Str entry, rust::Str nar_hash) 
     auto infos = closure(store_path);
     infos.push_back({owned(entry), owned(nar_hash), 1, {}});
     Recorder recorder(false);
-    nixply::plan_image(request(store_path, "{}"), infos, machine("/nowhere", 1), recorder);
+    nixply::plan_image(request(store_path, "{}"), infos, packer("/nowhere", 1), recorder);
 }
 
 void builder(rust::Str attrs, rust::Str real_store_dir) {
     Recorder recorder(false);
-    nixply::run_builder(attrs, machine(real_store_dir, 2), recorder);
+    nixply::run_builder(attrs, packer(real_store_dir, 2), recorder);
 }
 
 rust::String describe(rust::Str place) {
