@@ -77,11 +77,11 @@ fn nixpkgs_versions_and_systems_without_a_plugin_are_refused() {
             r#"pname = "nix"; version = "2.18.9";"#,
             "the plugin has not been tested with Nix 2.18.9: it is for 2.8 and 2.24 to 2.35",
         ),
-        (r#"pname = "nix"; version = "2.9.2";"#, "not been tried with Nix 2.9.2"),
-        (r#"pname = "nix"; version = "2.80.0";"#, "not been tried with Nix 2.80.0"),
+        (r#"pname = "nix"; version = "2.9.2";"#, "not been tested with Nix 2.9.2"),
+        (r#"pname = "nix"; version = "2.80.0";"#, "not been tested with Nix 2.80.0"),
         (
             r#"pname = "nix"; version = "2.99.0pre20270101_0123abc";"#,
-            "not been tried with Nix 2.99.0pre20270101_0123abc",
+            "not been tested with Nix 2.99.0pre20270101_0123abc",
         ),
     ] {
         let error = plugin(package_of, "x86_64-linux", "").fails();

@@ -109,7 +109,7 @@ fn more_layers_than_runtimes_support_need_a_higher_limit() {
     );
     let refused = |limit: u32| {
         format!(
-            "the image would have 130 layers, but container runtimes support at most {limit}; lower maxLayers, merge \
+            "the image would have 130 layers, but container runtimes support at most {limit}: lower maxLayers, merge \
              layers, or raise layerLimit if your runtime supports more"
         )
     };
