@@ -1,7 +1,6 @@
-# Facts about the arguments of an image: their kinds, the store paths among them, the names of strategies and codecs.
-# `cargo xtask docs` writes arguments.json from the packer's declarations.
+# The arguments of an image, as the packer declares them. `cargo xtask docs` writes arguments.json from the declarations in Rust.
 let
-  facts = builtins.fromJSON (builtins.readFile ./arguments.json);
+  declarations = builtins.fromJSON (builtins.readFile ./arguments.json);
 
   toList = value: if builtins.isList value then value else if value == null then [ ] else [ value ];
 
@@ -12,13 +11,26 @@ let
 
   rootsAt = paths: set: builtins.concatMap (path: toList (valueAt set path)) paths;
 
+  # The names of the arguments whose declaration passes a test.
+  namesWhere = test: arguments: builtins.filter (name: test arguments.${name}) (builtins.attrNames arguments);
+
+  optionsOf =
+    arguments: removeAttrs arguments (namesWhere (argument: !(argument.containerOption or false)) arguments);
+
   # Store paths whose closures the program needs to build these layers, for exportReferencesGraph.
-  layerRoots = builtins.concatMap (rootsAt facts.roots.layer);
+  layerRoots = builtins.concatMap (rootsAt declarations.roots.layer);
 in
-facts
+declarations
 // {
   inherit layerRoots;
 
+  # The arguments of an image and of a layer that are options of `containers.NAME` and of its `layers`.
+  containerOptions = optionsOf declarations.image;
+  layerOptions = optionsOf declarations.layer;
+
+  # The arguments of a layer that are lists of store paths.
+  layerPathLists = namesWhere (argument: argument.kind == "storePaths") declarations.layer;
+
   # Store paths whose closures the program needs to build the image of a request, except those in its config.
-  requestRoots = request: rootsAt facts.roots.image request ++ layerRoots request.layers;
+  requestRoots = request: rootsAt declarations.roots.image request ++ layerRoots request.layers;
 }

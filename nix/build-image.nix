@@ -94,11 +94,19 @@ let
     // (if arch == null then { inherit system; } else { })
     # The packer reports the same error, but only after Nix has built everything.
     // (
-      if !builtins.isString compression || builtins.match arguments.codecs.pattern compression != null then
-        { }
+      if builtins.isString compression then
+        builtins.seq (matching "compression" arguments.image.compression compression) { }
       else
-        throw "nixply: compression ${builtins.toJSON compression} is not valid: expected ${arguments.codecs.description}"
+        { }
     );
+
+  # A text that matches the pattern of a declaration, or an error.
+  matching =
+    what: declaration: text:
+    if builtins.match declaration.pattern text != null then
+      text
+    else
+      throw "nixply: ${what} ${builtins.toJSON text} is not valid: expected ${declaration.expected}";
 
   inherit (configFiles { inherit config healthcheck; }) configFile healthcheckFile;
 
@@ -115,23 +123,16 @@ let
     [ "A" "B" "C" "D" "E" "F" "G" "H" "I" "J" "K" "L" "M" "N" "O" "P" "Q" "R" "S" "T" "U" "V" "W" "X" "Y" "Z" ]
     [ "a" "b" "c" "d" "e" "f" "g" "h" "i" "j" "k" "l" "m" "n" "o" "p" "q" "r" "s" "t" "u" "v" "w" "x" "y" "z" ];
 
-  # The grammar of registries; packer/oci/src/reference.rs has the same one.
-  label = "[a-z0-9]([a-z0-9-]*[a-z0-9])?";
-  host = "(${label}(\\.${label})*|\\[[0-9a-f:]+])(:[0-9]+)?";
-  part = "[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*";
   imageName =
     let
       canonical = lower name;
+      long = builtins.stringLength canonical > arguments.name.maximumLength;
     in
-    if builtins.stringLength canonical <= 255 && builtins.match "(${host}/)?${part}(/${part})*" canonical != null then
+    if !long && builtins.match arguments.name.pattern canonical != null then
       canonical
     else
-      throw "nixply: image name \"${name}\" is not valid: expected a name that registries accept, as in \"hello\" or \"ghcr.io/nixply/hello\"; pass the tag as a separate argument";
-  checkedTag =
-    if builtins.match "[A-Za-z0-9_][A-Za-z0-9_.-]*" tag != null && builtins.stringLength tag <= 128 then
-      tag
-    else
-      throw "nixply: tag \"${tag}\" is not valid: expected 1 to 128 letters, digits, '_', '.' and '-', not starting with '.' or '-'";
+      throw "nixply: image name ${builtins.toJSON name} is not valid: expected ${arguments.name.expected}";
+  checkedTag = matching "tag" arguments.image.tag tag;
 
   # The arguments as JSON, which `nixply plan` reads to write a lock file.
   requestFile = file "request-${baseNameOf name}.json" (

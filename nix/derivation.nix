@@ -26,19 +26,20 @@ rec {
   # Removes the attributes that are null: they mean the same as absent ones.
   withoutNulls = set: removeAttrs set (builtins.filter (name: set.${name} == null) (builtins.attrNames set));
 
-  # The store paths of an element of `layers`: either `prebuilt`, or lists of deps, copyToRoot and ignore.
+  # The store paths of an element of `layers`: either `prebuilt`, or lists of store paths, such as `deps`.
   layerContents =
     layer:
     if layer.prebuilt or null != null then
       { inherit (layer) prebuilt; }
     else
-      {
-        deps = toList (layer.deps or [ ]);
-        copyToRoot = toList (layer.copyToRoot or [ ]);
-        ignore = toList (layer.ignore or [ ]);
-      };
+      builtins.listToAttrs (
+        map (name: {
+          inherit name;
+          value = toList (layer.${name} or [ ]);
+        }) layerPathLists
+      );
 
-  inherit (import ./arguments.nix) layerRoots;
+  inherit (import ./arguments.nix) layerPathLists layerRoots;
 
   # Files with the texts that may name store paths; null without a health check.
   configFiles =

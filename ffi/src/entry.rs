@@ -10,8 +10,8 @@ use nixply_documents::wording;
 use nixply_oci::reference;
 use nixply_packer::image::oci;
 use nixply_packer::request::{BuilderInput, BuilderJob, BuiltImage, LayerPlan, PlannedLayer};
-use nixply_packer::{Cache, Control, Error, FleetRequest, ImageRequest, Packer, Packing};
-use nixply_planning::{Closure, Store, StorePath};
+use nixply_packer::{Cache, Error, FleetRequest, ImageRequest, Packer, Packing};
+use nixply_planning::{Closure, StorePath};
 
 use crate::bridge::{self, Observer};
 use crate::convert;
@@ -79,8 +79,8 @@ pub(crate) fn build_image(
 ) -> Result<bridge::BuiltImage, Failure> {
     guarded(|| {
         let request = ImageRequest::from_json(request, "request")?;
-        let built = packed(closure, settings, observer, |closure, store, packer, control| {
-            Ok(vec![(name(&request)?, request.build(closure, &Packing::new(store, packer, control))?)])
+        let built = packed(closure, settings, observer, |closure, packing| {
+            Ok(vec![(name(&request)?, request.build(closure, packing)?)])
         })?;
         Ok(built.into_iter().next().expect("it is one"))
     })
@@ -102,8 +102,8 @@ pub(crate) fn build_images(
             FleetRequest::new(keys.iter().zip(requests).map(image).collect::<Result<_, Error>>()?)?;
         let names = fleet.images().iter().map(|(key, request)| Ok((key.clone(), name(request)?)));
         let names: BTreeMap<String, String> = names.collect::<Result<_, Error>>()?;
-        packed(closure, settings, observer, |closure, store, packer, control| {
-            let mut built = fleet.build(closure, &Packing::new(store, packer, control))?;
+        packed(closure, settings, observer, |closure, packing| {
+            let mut built = fleet.build(closure, packing)?;
             let image = |key| (names[key].clone(), built.remove(key).expect("the fleet builds every image"));
             Ok(keys.iter().map(image).collect())
         })
@@ -115,7 +115,7 @@ fn packed(
     closure: &[bridge::PathInfo],
     settings: &bridge::PackerSettings,
     mut observer: Pin<&mut Observer>,
-    build: impl FnOnce(&Closure, &Store, &Packer, &Control<'_>) -> Result<Vec<(String, BuiltImage)>, Error> + Send,
+    build: impl FnOnce(&Closure, &Packing<'_>) -> Result<Vec<(String, BuiltImage)>, Error> + Send,
 ) -> Result<Vec<bridge::BuiltImage>, Failure> {
     let (closure, store) = (convert::closure(closure)?, convert::store(settings));
     let shared = settings.cache_shared.iter().map(Into::into).collect();
@@ -123,7 +123,7 @@ fn packed(
     let cache = || Cache::new(&settings.cache_dir).with_shared(shared).with_limit(limit);
     let cache = (!settings.cache_dir.is_empty()).then(cache);
     let packer = packer(settings).with_cache(cache.clone());
-    let built = drive(observer.as_mut(), |control| build(&closure, &store, &packer, control))?;
+    let built = drive(observer.as_mut(), |control| build(&closure, &Packing::new(&store, &packer, control)))?;
     if let Some(cache) = cache {
         cache.trim();
     }

@@ -44,18 +44,39 @@ let
   # The derivation's meta.
   meta ? { },
 
-  # nix2container does not have the following arguments.
-
-  # The codec, with an optional level as in zstd:9. With a codec, the spec has the digests of the compressed blobs.
-  compression ? "none",
-  # All other arguments of an image, see docs/arguments.md. The default of `strategy` is popularity, nix2container's strategy.
+  # All other arguments of an image, which nix2container does not have: see docs/arguments.md. The default of `strategy` is
+  # popularity, nix2container's strategy.
   ...
 }@given:
 
 let
   function = "buildImage";
-  formals = builtins.attrNames (builtins.functionArgs buildImage);
-  further = check.further function formals (removeAttrs given formals);
+
+  # The arguments that the packer reads as the user passes them.
+  arguments =
+    check.arguments function
+      {
+        declarations = (import ../arguments.nix).image;
+        formals = builtins.attrNames (builtins.functionArgs buildImage);
+      }
+      (
+        removeAttrs given [
+          "name"
+          "layers"
+          "copyToRoot"
+          "contents"
+          "fromImage"
+          "initializeNixDatabase"
+          "nixUid"
+          "nixGid"
+          "meta"
+        ]
+        // {
+          arch = if arch == null then defaultArch else arch;
+        }
+      );
+  codec = arguments.compression or "none";
+
   toRoot = check.copyToRoot function { inherit copyToRoot contents; };
   below = check.layers function "layers" layers;
 
@@ -68,7 +89,7 @@ let
 
   # A layer in the request: its directory, or its description if the plugin can pack it during evaluation. Layers from other tools
   # and non-reproducible layers are always given by their directories.
-  prebuilt = layer: { prebuilt = "${(layer.withCompression or (_: layer)) compression}"; };
+  prebuilt = layer: { prebuilt = "${(layer.withCompression or (_: layer)) codec}"; };
   planned =
     layer:
     if layer ? request && layer.reproducible then
@@ -78,11 +99,8 @@ let
 
   database = buildNixDatabase {
     inherit config;
-    healthcheck = further.healthcheck or null;
-    layers = map (
-      layer:
-      if layer ? request then { inherit (layer.request) deps copyToRoot ignore; } else { prebuilt = "${layer}"; }
-    ) allLayers;
+    healthcheck = arguments.healthcheck or null;
+    layers = map (layer: layer.request or { prebuilt = "${layer}"; }) allLayers;
     copyToRoot = toRoot;
   };
   withDatabase = check.bool function "initializeNixDatabase" initializeNixDatabase;
@@ -90,17 +108,10 @@ let
   request =
     { layerOf, baseOf }:
     {
-      tag = check.null check.string function "tag" tag;
       name = check.string function "name" name;
-      config = check.set function "config" config;
       layers = map layerOf allLayers;
       parents = map placeOf below;
       copyToRoot = toRoot;
-      perms = check.perms function "perms" perms;
-      maxLayers = check.maxLayers function "maxLayers" maxLayers;
-      arch = check.string function "arch" arch;
-      created = check.string function "created" created;
-      compression = check.codec function "compression" compression;
       nixDatabase =
         if withDatabase then
           {
@@ -116,7 +127,7 @@ let
         else
           baseOf (check.storePath function "fromImage" fromImage);
     }
-    // further;
+    // arguments;
 
   # The derivation that builds the image. With the plugin it is never built, but its hash is the default tag in both cases,
   # because the tag must be known before packing starts.

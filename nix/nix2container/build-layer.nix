@@ -1,6 +1,10 @@
 # nix2container.buildLayer: a directory with layers.json, for the argument `layers` of buildImage and buildLayer.
 { lib, check, buildLayers }:
 
+let
+  arguments = import ../arguments.nix;
+
+  buildLayer =
 {
   # Store paths. The layer contains their closures.
   deps ? [ ],
@@ -22,35 +26,40 @@
   contents ? null,
   # The layer's entry in the image's history: created, created_by, author, comment.
   metadata ? { created_by = "nix2container"; },
-  # How to group store paths into layers, as in build-image.nix. nix2container does not have these arguments.
-  strategy ? null,
-  groups ? null,
-  # A lock file: a set with file, written by `nixply plan --lock`, and image, the name of the image in the file that has these
-  # layers. Store paths stay in the layers in which the file records them. It implies strategy min-churn. nix2container does not have
-  # this argument.
-  lock ? null,
-  # The codec, with an optional level as in zstd:9. buildImage requests the layer in its own codec. nix2container does not have this
-  # argument.
+  # The codec, with an optional level. buildImage requests the layer in its own codec. nix2container does not have this argument.
   compression ? "none",
-}:
+  # All other arguments of a layer, which nix2container does not have: see docs/arguments.md. The default of `strategy` is
+  # popularity, nix2container's strategy.
+  ...
+}@given:
 
 let
   function = "buildLayer";
   toRoot = check.copyToRoot function { inherit copyToRoot contents; };
 
-  request = {
-    deps = check.storePaths function "deps" deps;
-    copyToRoot = toRoot;
-    ignore = check.oneOrMany function "ignore" ignore;
-    perms = check.perms function "perms" perms;
-    maxLayers = check.maxLayers function "maxLayers" maxLayers;
-    metadata = check.metadata function "metadata" metadata;
-  }
-  // check.grouping function {
-    inherit strategy groups;
-    hasLock = lock != null;
-  }
-  // lib.optionalAttrs (lock != null) { lock = check.lock function "lock" lock; };
+  # The arguments for the packer. `layers` determines `parents`.
+  request =
+    check.arguments function
+      {
+        declarations = removeAttrs arguments.layer [
+          "parents"
+          "prebuilt"
+        ];
+        formals = builtins.attrNames (builtins.functionArgs buildLayer);
+      }
+      (
+        removeAttrs given [
+          "layers"
+          "contents"
+          "reproducible"
+          "compression"
+        ]
+        // {
+          copyToRoot = toRoot;
+          # nix2container reads null as an entry without any text.
+          metadata = if metadata == null then { } else metadata;
+        }
+      );
 
   below = check.layers function "layers" layers;
 
@@ -79,8 +88,10 @@ let
   # evaluations.
   levels = codec: highest: [ codec ] ++ builtins.genList (at: "${codec}:${toString (at + 1)}") highest;
   codecs = lib.genAttrs (
-    [ "none" ] ++ lib.concatLists (lib.mapAttrsToList levels (import ../arguments.nix).codecs.levels)
+    [ "none" ] ++ lib.concatLists (lib.mapAttrsToList levels arguments.codecLevels)
   ) inCodec;
   withCompression = codec: codecs.${codec} or (inCodec codec);
 in
-withCompression (check.codec function "compression" compression)
+withCompression (check.codec function "compression" compression);
+in
+buildLayer

@@ -1,10 +1,11 @@
 # Checks of arguments. Each check takes the name of the function, the argument's path, as in "perms[2].mode", and a value. It
 # returns the value, or throws an error that names the argument.
+#
+# The checks of an image's and a layer's arguments follow from their declarations in arguments.json.
 { lib }:
 
 let
   arguments = import ../arguments.nix;
-  inherit (arguments) codecs;
   strategies = arguments.strategies ++ [ "explicit" ];
 
   fail =
@@ -45,11 +46,6 @@ let
     else
       fail function place "a list" value;
 
-  # A list whose elements pass another check. Null is an empty list.
-  orEmpty =
-    each: function: place: value:
-    listOf each function place (if value == null then [ ] else value);
-
   # The end of an error about an unknown name: the known ones, and those that are most similar.
   instead =
     name: names:
@@ -62,19 +58,83 @@ let
     "expected one of ${builtins.concatStringsSep ", " names}"
     + lib.optionalString (near != [ ]) "; did you mean ${meant}?";
 
-  # A set with only these attributes, each with its check. An attribute that is null counts as absent.
+  # A set with only these attributes, each with its check, and with all required ones. An attribute that is null counts as absent.
   setOf =
-    attributes: function: place: value:
+    { checks, required }:
+    function: place: value:
     let
       given = lib.filterAttrs (_: value: value != null) value;
-      unknown = builtins.attrNames (builtins.removeAttrs given (builtins.attrNames attributes));
+      unknown = builtins.attrNames (removeAttrs given (builtins.attrNames checks));
+      missing = builtins.filter (name: !(given ? ${name})) required;
     in
     if !builtins.isAttrs value then
       fail function place "a set" value
     else if unknown != [ ] then
-      throw "nixply: ${function}: unknown attribute `${place}.${builtins.head unknown}`, ${instead (builtins.head unknown) (builtins.attrNames attributes)}"
+      throw "nixply: ${function}: unknown attribute `${place}.${builtins.head unknown}`, ${instead (builtins.head unknown) (builtins.attrNames checks)}"
+    else if missing != [ ] then
+      throw "nixply: ${function}: argument `${place}` lacks the attribute `${builtins.head missing}`"
     else
-      builtins.mapAttrs (name: attributes.${name} function "${place}.${name}") given;
+      builtins.mapAttrs (name: checks.${name} function "${place}.${name}") given;
+
+  # A string that matches a pattern.
+  matching =
+    { pattern, expected }:
+    function: place: value:
+    let
+      text = self.string function place value;
+    in
+    if !builtins.isString value then
+      fail function place expected value
+    else if builtins.match pattern text != null then
+      text
+    else
+      fail function place expected text;
+
+  # A whole number. The highest one may be unlimited.
+  integer =
+    {
+      minimum,
+      maximum ? null,
+    }:
+    that (value: builtins.isInt value && value >= minimum && (maximum == null || value <= maximum)) (
+      if maximum == null then
+        "a whole number of at least ${toString minimum}"
+      else
+        "a whole number from ${toString minimum} to ${toString maximum}"
+    );
+
+  # The check of an argument, from its declaration.
+  declared =
+    declaration:
+    {
+      boolean = self.bool;
+      integer = integer (lib.filterAttrs (name: _: name == "minimum" || name == "maximum") declaration);
+      list = if declaration ? element then listOf (declared declaration.element) else that builtins.isList "a list";
+      set =
+        if declaration ? keys then
+          setOf {
+            inherit (declaration) required;
+            checks = builtins.mapAttrs (_: declared) declaration.keys;
+          }
+        else
+          that builtins.isAttrs "a set";
+      string =
+        if declaration ? pattern then matching { inherit (declaration) pattern expected; } else self.string;
+      stringOrList = that (value: builtins.isString value || builtins.isList value) "a string or a list of strings";
+      strings =
+        function: place: value:
+        builtins.mapAttrs (name: self.string function "${place}.${name}") (that builtins.isAttrs "a set" function place value);
+      inherit (self) storePath;
+      storePaths = self.oneOrMany;
+      strategy =
+        function: place: value:
+        that (value: builtins.elem value (strategies ++ arguments.formerStrategies))
+          "one of ${builtins.concatStringsSep ", " strategies}"
+          function
+          place
+          (self.string function place value);
+    }
+    .${declaration.kind};
 
   self = {
     # Text without string context, so that it never adds a store path to the image.
@@ -82,20 +142,10 @@ let
       function: place: value:
       builtins.unsafeDiscardStringContext (that builtins.isString "a string" function place value);
     bool = that builtins.isBool "true or false";
-    # A set. Null is an empty set.
-    set =
-      function: place: value:
-      that builtins.isAttrs "a set" function place (if value == null then { } else value);
-    # The maximum number of layers. Null is 1.
-    maxLayers =
-      function: place: value:
-      that (value: builtins.isInt value && value >= 1) "a whole number of at least 1" function place (
-        if value == null then 1 else value
-      );
-    id = that (value: builtins.isInt value && value >= 0 && value < 4294967295) "an ID from 0 to 4294967294";
-    mode = that (
-      value: builtins.isString value && builtins.match "0*[0-7]{0,4}" value != null
-    ) "a string of octal digits up to 7777, such as \"0755\"";
+    # The ID of a user or a group.
+    id = declared arguments.image.nixDatabase.keys.uid;
+    # The layers' compression.
+    codec = declared arguments.image.compression;
     # A store path. If it is text without context, adds the context: otherwise a derivation would not depend on the path.
     storePath =
       function: place: value:
@@ -106,106 +156,6 @@ let
         builtins.appendContext checked { ${checked}.path = true; }
       else
         checked;
-    storePaths = listOf self.storePath;
-
-    # The layers' compression.
-    codec =
-      function: place: value:
-      let
-        text = self.string function place value;
-      in
-      if builtins.match codecs.pattern text != null then text else fail function place codecs.description text;
-
-    # Null, or a value that passes another check.
-    null =
-      check: function: place: value:
-      if value == null then null else check function place value;
-
-    # The strategy and the groups. The default is nix2container's strategy, so that layers have the same digests; with a lock file it
-    # is the strategy that uses one.
-    grouping =
-      function:
-      { strategy, groups, hasLock }:
-      {
-        strategy =
-          if strategy != null then
-            that (value: builtins.elem value (strategies ++ arguments.formerStrategies))
-              "one of ${builtins.concatStringsSep ", " strategies}"
-              function
-              "strategy"
-              (self.string function "strategy" strategy)
-          else if groups != null then
-            "explicit"
-          else if hasLock then
-            "min-churn"
-          else
-            "popularity";
-      }
-      // lib.optionalAttrs (groups != null) {
-        # The packer checks the groups themselves.
-        groups = that builtins.isList "a list of groups" function "groups" groups;
-      };
-
-    # Arguments of an image that pass to the packer unchanged. Null is an absent one. `formals` are the arguments that the function
-    # itself declares.
-    further =
-      function: formals: set:
-      let
-        given = lib.filterAttrs (_: value: value != null) set;
-        unknown = builtins.attrNames (removeAttrs given (builtins.attrNames arguments.image));
-        # Sorted, without duplicates.
-        known = builtins.attrNames (lib.genAttrs (formals ++ builtins.attrNames arguments.image) (_: null));
-        checks = {
-          inherit (self) string storePath set codec strings;
-          boolean = self.bool;
-          count = self.maxLayers;
-          storePaths = self.oneOrMany;
-          list = that builtins.isList "a list";
-        };
-        checked = builtins.mapAttrs (
-          name: (self.argument.${name} or checks.${arguments.image.${name}}) function name
-        ) (removeAttrs given [ "strategy" "groups" ]);
-      in
-      if unknown != [ ] then
-        throw "nixply: ${function}: unknown argument `${builtins.head unknown}`, ${instead (builtins.head unknown) known}"
-      else
-        checked
-        // self.grouping function {
-          strategy = given.strategy or null;
-          groups = given.groups or null;
-          hasLock = given ? lock;
-        };
-
-    # Checks of single arguments that are stricter than their kind.
-    argument = { inherit (self) healthcheck; };
-
-    # A lock file and the name of an image in it.
-    lock =
-      function: place: value:
-      let
-        lock = setOf {
-          file = self.storePath;
-          image = self.string;
-        } function place value;
-      in
-      if lock ? file && lock ? image then
-        lock
-      else
-        throw "nixply: ${function}: argument `${place}` must have the attributes `file`, a lock file, and `image`, the name of the image in it that has these layers";
-
-    # A set of strings.
-    strings =
-      function: place: value:
-      builtins.mapAttrs (name: self.string function "${place}.${name}") (self.set function place value);
-
-    healthcheck = setOf {
-      test = that (value: builtins.isString value || builtins.isList value) "a string or a list of strings";
-      interval = self.string;
-      timeout = self.string;
-      startPeriod = self.string;
-      startInterval = self.string;
-      retries = that (value: builtins.isInt value && value >= 0) "a whole number of at least 0";
-    };
 
     # A store path, a list of store paths, or null. Returns a list.
     oneOrMany =
@@ -213,40 +163,40 @@ let
       if value == null then
         [ ]
       else if builtins.isList value then
-        self.storePaths function place value
+        listOf self.storePath function place value
       else
         [ (self.storePath function place value) ];
+
+    # The arguments of an image or a layer, for the packer. Null is an absent one. `formals` are the names of the function's own
+    # arguments, for the error about an unknown one. The default strategy is nix2container's, so that layers have the same digests;
+    # with a lock file it is the strategy that uses one.
+    arguments =
+      function:
+      { declarations, formals }:
+      set:
+      let
+        given = lib.filterAttrs (_: value: value != null) set;
+        unknown = builtins.attrNames (removeAttrs given (builtins.attrNames declarations));
+        # Sorted, without duplicates.
+        known = builtins.attrNames (lib.genAttrs (formals ++ builtins.attrNames declarations) (_: null));
+        strategy =
+          if given ? groups then
+            "explicit"
+          else if given ? lock then
+            "min-churn"
+          else
+            "popularity";
+      in
+      if unknown != [ ] then
+        throw "nixply: ${function}: unknown argument `${builtins.head unknown}`, ${instead (builtins.head unknown) known}"
+      else
+        { inherit strategy; } // builtins.mapAttrs (name: declared declarations.${name} function name) given;
 
     layers = listOf (
       that (
         value: builtins.isAttrs value && value ? outPath && value ? nestedLayers
       ) "a layer from buildLayer"
     );
-
-    perms = orEmpty (
-      function: place: value:
-      let
-        perm = setOf {
-          path = self.storePath;
-          regex = self.string;
-          inherit (self) mode;
-          uid = self.id;
-          gid = self.id;
-          uname = self.string;
-          gname = self.string;
-        } function place value;
-      in
-      if perm ? path then perm else throw "nixply: ${function}: argument `${place}` must have an attribute `path`, the store path that it applies to"
-    );
-
-    metadata =
-      function: place: value:
-      setOf {
-        created = self.string;
-        created_by = self.string;
-        author = self.string;
-        comment = self.string;
-      } function place (if value == null then { } else value);
 
     # `copyToRoot`, or `contents`, which nix2container has deprecated. Returns a list. The messages are nix2container's.
     copyToRoot =

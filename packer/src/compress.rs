@@ -8,6 +8,7 @@ use std::io::{self, BufReader, Read};
 use std::sync::Mutex;
 
 use flate2::read::MultiGzDecoder;
+use nixply_documents::argument::{EXPECTED, NAMES, Names};
 use nixply_documents::wording::quoted;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -32,12 +33,12 @@ pub enum Codec {
     /// Plain tar: a blob's digest is its diff_id.
     #[default]
     None,
-    /// Every runtime accepts it. Levels 1 to 12 (libdeflate's).
+    /// Every runtime accepts it. Compressed by libdeflate.
     Gzip {
         /// Compression level.
         level: u8,
     },
-    /// Faster and smaller; Docker accepts it since 23. Levels 1 to 19.
+    /// Faster and smaller. Docker accepts it since version 23.
     Zstd {
         /// Compression level.
         level: u8,
@@ -213,7 +214,12 @@ impl JsonSchema for Codec {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": format!("^({})$", Self::pattern()), "x-nixply-names": "nothing" })
+        json_schema!({
+            "type": "string",
+            "pattern": format!("^({})$", Self::pattern()),
+            EXPECTED: Self::forms(),
+            NAMES: Names::Nothing.text(),
+        })
     }
 }
 
@@ -240,7 +246,7 @@ impl TryFrom<String> for Codec {
 impl std::str::FromStr for Codec {
     type Err = Error;
 
-    /// Parses `none`, `gzip`, `zstd`, or one of the last two with a level: `zstd:9`.
+    /// Parses a codec's name, with an optional level, as in `zstd:9`.
     fn from_str(text: &str) -> Result<Self> {
         let (name, level) = text.split_once(':').map_or((text, None), |(name, level)| (name, Some(level)));
         let facts = CODECS.iter().find(|facts| facts.name == name);

@@ -26,12 +26,24 @@ pub enum Contender {
 }
 
 impl Contender {
+    /// Name of [`Contender::Locked`].
+    pub const LOCKED: &str = "min-churn+lock";
+
+    /// Name of [`Contender::Fleet`].
+    pub const FLEET: &str = "min-churn+fleet";
+
+    /// Returns the strategies that can be contenders. `per-path` fails for closures with more paths than layers, which every study
+    /// has.
+    pub fn strategies() -> impl Iterator<Item = Strategy> {
+        Strategy::automatic().filter(|strategy| *strategy != Strategy::PerPath)
+    }
+
     /// Returns the name in reports.
     pub fn name(&self) -> String {
         match self {
             Self::Independent(strategy) => strategy.name().to_owned(),
-            Self::Locked => "min-churn+lock".into(),
-            Self::Fleet => "min-churn+fleet".into(),
+            Self::Locked => Self::LOCKED.into(),
+            Self::Fleet => Self::FLEET.into(),
             Self::Floor => "floor".into(),
         }
     }
@@ -50,19 +62,17 @@ impl Contender {
     /// Returns the contender with this name.
     pub fn from_name(name: &str) -> Result<Self> {
         match name {
-            "min-churn+lock" | "nixply+lock" => Ok(Self::Locked),
-            "min-churn+fleet" | "nixply+fleet" => Ok(Self::Fleet),
+            Self::LOCKED | "nixply+lock" => Ok(Self::Locked),
+            Self::FLEET | "nixply+fleet" => Ok(Self::Fleet),
             "floor" => Err(Error::invalid("strategy \"floor\"", "it is part of every study")),
             _ => match Strategy::from_name(name) {
-                // `per-path` fails for closures with more paths than layers, which every study has.
                 Ok(Strategy::PerPath) => {
                     let why = "it fails for closures with more paths than layers; the floor, part of every study, moves the same";
                     Err(Error::invalid("strategy \"per-path\"", why))
                 }
                 Ok(strategy) if strategy != Strategy::Explicit => Ok(Self::Independent(strategy)),
                 _ => {
-                    let ours = ["min-churn+lock", "min-churn+fleet"];
-                    let names = Strategy::names().into_iter().filter(|name| *name != "per-path").chain(ours);
+                    let names = Self::strategies().map(Strategy::name).chain([Self::LOCKED, Self::FLEET]);
                     let why = format!("expected one of {}", names.collect::<Vec<_>>().join(", "));
                     Err(Error::invalid(format!("strategy {name:?}"), why))
                 }

@@ -31,7 +31,7 @@ fn options_have_devenvs_defaults() {
             "defaultCopyArgs": [], "maxLayers": 1, "enableLayerDeduplication": true, "isBuilding": false, "fromImage": null,
             "reference": "devenv-shell-web:latest", "startupCommand": null, "entrypoint": 1,
             "layers": [{
-                "deps": [], "copyToRoot": 1, "reproducible": true, "maxLayers": 1, "ignore": null, "perms": [perm]
+                "deps": [], "copyToRoot": 1, "reproducible": true, "maxLayers": 1, "ignore": [], "perms": [perm]
             }],
         })
     );

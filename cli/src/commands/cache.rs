@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nixply_packer::image::Imported;
-use nixply_packer::{Cache, Compared, Control, Others};
+use nixply_packer::{Cache, Codec, Compared, Control, Others};
 use nixply_planning::Store;
 
 use crate::arguments::{CacheDirArgs, unless_empty, values};
@@ -129,7 +129,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             }
             if !keyless.is_empty() {
                 let error = anyhow!("cannot import any layer of {}", keyless.join(", "));
-                return Err(hinted(error, "build the image with compression = \"zstd\" or \"gzip\""));
+                let codecs = Codec::all().filter(|codec| *codec != Codec::None);
+                let codecs: Vec<_> = codecs.map(|codec| format!("{:?}", codec.name())).collect();
+                return Err(hinted(
+                    error,
+                    format!("build the image with compression = {}", codecs.join(" or ")),
+                ));
             }
         }
         Verb::Verify(verify) => {

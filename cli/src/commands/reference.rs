@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use anyhow::Result;
 use clap::{Arg, ArgAction, Command};
-use nixply_packer::request::schema::docs;
+use nixply_packer::request::schema::{docs, nix};
 
 use crate::exit_codes;
 
@@ -25,7 +25,7 @@ enum Page {
     Commands,
     /// All arguments of an image, as Markdown: docs/arguments.md
     Arguments,
-    /// The facts about arguments that Nix functions need, as JSON: nix/arguments.json
+    /// The declarations of all arguments, as JSON: nix/arguments.json
     Nix,
 }
 
@@ -41,7 +41,10 @@ pub(crate) fn run(args: &Args, nixply: Command) -> Result<()> {
         Page::Commands => {}
         Page::Arguments => return crate::output::print(docs::page()),
         Page::Nix => {
-            return crate::output::print(format!("{}\n", serde_json::to_string_pretty(&docs::for_nix())?));
+            return crate::output::print(format!(
+                "{}\n",
+                serde_json::to_string_pretty(&nix::declarations())?
+            ));
         }
     }
     let mut command = nixply.disable_help_subcommand(true);

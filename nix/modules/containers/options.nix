@@ -16,42 +16,69 @@ let
   inherit (lib) literalExpression mkOption types;
 
   arguments = import ../../arguments.nix;
-  codec = types.strMatching arguments.codecs.pattern // {
-    inherit (arguments.codecs) description;
-  };
   # A number of layers.
-  count = types.ints.positive;
+  count = typeOf arguments.image.maxLayers;
 
-  # Types of options that are arguments of an image, by their kinds.
-  kinds = {
-    inherit codec count;
-    boolean = types.bool;
-    list = types.listOf types.raw;
-    set = types.attrsOf types.raw;
-    string = types.str;
-    strings = types.attrsOf types.str;
-    strategy = types.enum (arguments.strategies ++ arguments.formerStrategies);
-  };
+  # The type of an option, from the declaration of the argument to which it is passed.
+  typeOf =
+    declaration:
+    {
+      boolean = types.bool;
+      integer =
+        if declaration ? maximum then
+          types.ints.between declaration.minimum declaration.maximum
+        else
+          types.addCheck types.int (value: value >= declaration.minimum);
+      list = types.listOf (if declaration ? element then typeOf declaration.element else types.raw);
+      set =
+        if declaration ? keys then
+          types.submodule { options = builtins.mapAttrs (name: optionOf (builtins.elem name declaration.required)) declaration.keys; }
+        else
+          types.attrsOf types.raw;
+      string =
+        if declaration ? pattern then
+          types.strMatching declaration.pattern // { description = declaration.expected; }
+        else
+          types.str;
+      stringOrList = types.either types.str (types.listOf types.str);
+      strings = types.attrsOf types.str;
+      storePath = types.pathInStore;
+      storePaths = types.either types.pathInStore (types.listOf types.pathInStore);
+      strategy = types.enum (arguments.strategies ++ arguments.formerStrategies);
+    }
+    .${declaration.kind};
+
+  # An option that is passed to an argument. Null means the argument's default.
+  optionOf =
+    required: declaration:
+    let
+      type = typeOf declaration;
+      # A single store path is a list of one.
+      listed = if declaration.kind == "storePaths" then lib.toList else (value: value);
+    in
+    mkOption (
+      {
+        inherit (declaration) description;
+        type = if required then type else types.nullOr type;
+      }
+      // lib.optionalAttrs (!required) {
+        default = declaration.default or null;
+      }
+      // lib.optionalAttrs (declaration ? example) {
+        example = literalExpression declaration.example;
+      }
+      // lib.optionalAttrs (declaration ? default) {
+        apply = value: listed (if value == null then declaration.default else value);
+      }
+    );
 
   # Options that pass to the image unchanged.
   passed = builtins.mapAttrs (
-    name: facts:
-    mkOption {
-      type = types.nullOr kinds.${arguments.image.${name}};
-      default = null;
-      example = literalExpression facts.example;
-      description = "${facts.description}\n\ndevenv does not have this option.";
-    }
+    _: declaration:
+    optionOf false (
+      declaration // { description = "${declaration.description}\n\ndevenv does not have this option."; }
+    )
   ) arguments.containerOptions;
-
-  # An option that is null by default.
-  nullable =
-    type: example: description:
-    mkOption {
-      type = types.nullOr type;
-      default = null;
-      inherit example description;
-    };
 
   internal =
     type: description:
@@ -60,51 +87,11 @@ let
       internal = true;
     };
 
-  rule = {
-    path = mkOption {
-      type = types.pathInStore;
-      description = "The store path that the rule applies to.";
-    };
-    regex =
-      nullable types.str ".*"
-        "The files that the rule applies to: a regular expression in Go's syntax, matched against a file's path in the store. Null matches all files.";
-    mode = nullable types.str "644" "The files' mode in octal digits.";
-    uid = nullable types.int 1000 "The owner's user ID.";
-    gid = nullable types.int 1000 "The group's ID.";
-    uname = nullable types.str "root" "The owner's name.";
-    gname = nullable types.str "root" "The group's name.";
-  };
-
-  layer = {
-    deps = mkOption {
-      type = types.listOf types.package;
-      default = [ ];
-      description = "Store paths to include in the layer, with their closures.";
-    };
-    copyToRoot = mkOption {
-      type = types.listOf types.package;
-      default = [ ];
-      description = "Store paths whose content is copied to the image's root.";
-    };
+  layer = builtins.mapAttrs (_: optionOf false) arguments.layerOptions // {
     reproducible = mkOption {
       type = types.bool;
       default = true;
       description = "Whether a rebuild produces the same store paths. If false, nixply keeps the packed layer in the store.";
-    };
-    maxLayers = mkOption {
-      type = count;
-      default = 1;
-      description = "The maximum number of layers to make.";
-    };
-    perms = mkOption {
-      type = types.listOf (types.submoduleWith { modules = [ { options = rule; } ]; });
-      default = [ ];
-      description = "Owners and modes of files in the image. Files in the store do not change.";
-    };
-    ignore = mkOption {
-      type = types.nullOr types.pathInStore;
-      default = null;
-      description = "A store path to leave out.";
     };
   };
 in

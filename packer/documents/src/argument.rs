@@ -15,6 +15,9 @@ use serde_json::Value;
 /// Key of a schema for the store paths that an argument's text may name: a [`Names`].
 pub const NAMES: &str = "x-nixply-names";
 
+/// Key of a schema for the words that describe the form of a text with a pattern, for messages: "must be …".
+pub const EXPECTED: &str = "x-nixply-expected";
+
 /// Key of a schema that marks an argument as an option of `containers.NAME`.
 pub const CONTAINER_OPTION: &str = "x-nixply-container-option";
 
@@ -40,7 +43,8 @@ impl Names {
         (Self::Config, "config"),
     ];
 
-    const fn text(self) -> &'static str {
+    /// Returns the value's name in a schema.
+    pub const fn text(self) -> &'static str {
         Self::ALL[self as usize].1
     }
 
@@ -223,7 +227,17 @@ impl Kind for Id {
 /// The mode of a file: octal digits.
 pub struct Mode;
 
-schema!(Mode, { "type": "string", "pattern": "^0*[0-7]{0,4}$", NAMES: Names::Nothing.text() });
+impl Mode {
+    /// The form of a mode, for messages.
+    pub const FORM: &str = "octal digits up to 7777, as in \"0755\"";
+}
+
+schema!(Mode, {
+    "type": "string",
+    "pattern": "^0*[0-7]{0,4}$",
+    EXPECTED: Mode::FORM,
+    NAMES: Names::Nothing.text(),
+});
 
 /// Indices of elements of `layers`.
 pub struct Indices;

@@ -5,10 +5,10 @@ use std::fmt;
 
 use jiff::SignedDuration;
 use nixply_documents::{Error, Result, document, wording};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A container's health check, in the form of the image's config.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ fn is_zero(number: &i64) -> bool {
 /// A health check in the form of a request. Its texts may name store paths, like the config's.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-nixply-names" = "config"))]
+#[schemars(extend("x-nixply-names" = "config"), transform = only_if_not_empty)]
 pub struct Request {
     /// The command: a line for the image's shell, or a list of a program and its arguments.
     #[schemars(with = "Test")]
@@ -66,6 +66,14 @@ pub struct Request {
     #[serde(default)]
     #[schemars(with = "u32")]
     retries: Option<u32>,
+}
+
+/// Lets a schema accept an object without keys: a health check that clears the base image's.
+fn only_if_not_empty(schema: &mut Schema) {
+    if let Some(required) = schema.remove("required") {
+        schema.insert("if".into(), json!({ "minProperties": 1 }));
+        schema.insert("then".into(), json!({ "required": required }));
+    }
 }
 
 /// The forms of a health check's command.
@@ -153,7 +161,6 @@ fn nanoseconds(name: &str, text: Option<Span>) -> Result<i64> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
 
     use super::*;
 

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::job::{Job, Shared};
 use super::output::Output;
-use super::source::{Frame, Source, Wanted};
+use super::source::{Frame, FrameRange, Source};
 use super::states::{Hashed, Worth, put_states, resume};
 use crate::compress::Codec;
 use crate::error::{Error, Result};
@@ -48,7 +48,7 @@ pub(super) fn pack(
     let mut tar = hashed(tar_from, tar);
     let start = if writer.is_some() { 0 } else { from };
     let mut output = Output { hashed: hashed(from, blob), plain, codec, writer, cache, segment: None };
-    let wanted = Wanted { pieces: start..job.pieces.len(), plain_from: tar_from };
+    let wanted = FrameRange { pieces: start..job.pieces.len(), plain_from: tar_from };
     let mut source = Source::new(&job.pieces, wanted, codec, cache, control, shared.check)?;
     let mut worth = Worth::new(&chains, tar.bytes);
     let in_a_row = shared.pool.and_then(|pool| {

@@ -42,7 +42,7 @@ fn grow(buffer: &mut Vec<u8>, size: usize) -> Result<()> {
 
 /// Range of a layer's frames to read.
 #[derive(Debug, Clone)]
-pub(super) struct Wanted {
+pub(super) struct FrameRange {
     /// Parts to read.
     pub(super) pieces: Range<usize>,
     /// Number of the first part whose plain bytes are needed.
@@ -57,7 +57,7 @@ enum Open<'l> {
 /// Reader of a layer's frames.
 pub(super) struct Source<'l, 'c> {
     pieces: &'c Pieces<'l>,
-    wanted: Wanted,
+    wanted: FrameRange,
     codec: Codec,
     cache: Option<&'c Cache>,
     reading: Reading<'c>,
@@ -70,7 +70,7 @@ pub(super) struct Source<'l, 'c> {
 impl<'l, 'c> Source<'l, 'c> {
     pub(super) fn new(
         pieces: &'c Pieces<'l>,
-        wanted: Wanted,
+        wanted: FrameRange,
         codec: Codec,
         cache: Option<&'c Cache>,
         control: &'c Control<'c>,

@@ -52,6 +52,7 @@ pub struct ImageRequest {
     /// tag = "1.0";
     /// ```
     #[serde(default, with = "Optional::<Word>", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "reference::Tag")]
     pub tag: Option<String>,
 
     /// The OCI image config. Keys may be written in any case: `User`, `ExposedPorts`, `Env`, `Entrypoint`, `Cmd`, `Volumes`,

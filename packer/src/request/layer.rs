@@ -36,6 +36,7 @@ pub struct LayerRequest {
     /// layers = [ { deps = [ pkgs.bash ]; } ];
     /// ```
     #[serde(with = "Roots")]
+    #[schemars(extend("x-nixply-container-option" = true))]
     pub deps: Vec<String>,
 
     /// Directories whose content the image has at its root. The layers also contain their closures.
@@ -44,6 +45,7 @@ pub struct LayerRequest {
     /// layers = [ { copyToRoot = pkgs.cacert; } ];
     /// ```
     #[serde(with = "Roots")]
+    #[schemars(extend("x-nixply-container-option" = true))]
     pub copy_to_root: Vec<String>,
 
     /// Store paths that the layers omit.
@@ -52,6 +54,7 @@ pub struct LayerRequest {
     /// layers = [ { deps = pkgs.hello; ignore = pkgs.bash; } ];
     /// ```
     #[serde(with = "Mentions")]
+    #[schemars(extend("x-nixply-container-option" = true))]
     pub ignore: Vec<String>,
 
     /// Owners and modes of files, as for the image.
@@ -59,6 +62,7 @@ pub struct LayerRequest {
     /// ```nix
     /// layers = [ { deps = pkgs.hello; perms = [ { path = pkgs.hello; mode = "0555"; } ]; } ];
     /// ```
+    #[schemars(extend("x-nixply-container-option" = true))]
     pub perms: Vec<PermPath>,
 
     /// Maximum number of layers.
@@ -67,6 +71,7 @@ pub struct LayerRequest {
     /// layers = [ { deps = pkgs.python3; maxLayers = 20; } ];
     /// ```
     #[serde(with = "Count")]
+    #[schemars(extend("x-nixply-container-option" = true))]
     pub max_layers: usize,
 
     /// The strategy that groups store paths into layers, as for the image.
@@ -376,6 +381,11 @@ impl LayerRequest {
     pub(super) fn prebuilt(&self, place: &str, store: &Store) -> Result<Option<Vec<Layer>>> {
         let Some(folder) = &self.prebuilt else { return Ok(None) };
         read_prebuilt(folder, &format!("{place}prebuilt"), store).map(Some)
+    }
+
+    /// Returns the arguments whose store paths the layers contain with their closures.
+    pub fn roots(&self) -> [(&'static str, &[String]); 2] {
+        [("deps", &self.deps), ("copyToRoot", &self.copy_to_root)]
     }
 
     /// Returns the paths of `copyToRoot`, which must be directories.

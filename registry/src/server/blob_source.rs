@@ -42,37 +42,167 @@ impl Source {
     }
 }
 
-/// Sends the pieces of a part as soon as they are available.
-pub(super) async fn send(
-    source: Source,
-    part: Range<u64>,
-    size: u64,
-    sender: &mpsc::Sender<io::Result<Bytes>>,
-    queue: &Arc<PackQueue>,
-) -> io::Result<()> {
-    match source {
-        Source::Partial(partial) => send_partial(&partial, part, size, sender, None).await,
-        Source::Cached(cached, blob) => send_cached(cached, &blob, part, size, sender, queue).await,
-        Source::File(blob) => {
-            let opened = {
-                let (blob, queue) = (blob.clone(), queue.clone());
-                blocking(move || blob.open(&queue.store).map_err(|error| report_failure(&queue, &error)))
-                    .await?
-            };
-            let path = opened.path().to_path_buf();
-            let input = Input::File(opened);
-            let reached =
-                send_checked(&input, &blob.prover, blob.digest(), part, size, sender, queue).await?;
-            match reached {
-                Reached::End => Ok(()),
-                Reached::Wrong { found, .. } => {
-                    let error = PackerError::BlobMismatch { expected: blob.digest(), found, path };
-                    Err(report_failure(queue, &error.into()))
+/// A client's download of a part of a blob.
+pub(super) struct Transfer<'t> {
+    pub(super) part: Range<u64>,
+    /// Number of bytes of the whole blob.
+    pub(super) size: u64,
+    pub(super) sender: &'t mpsc::Sender<io::Result<Bytes>>,
+    pub(super) queue: &'t Arc<PackQueue>,
+}
+
+impl Transfer<'_> {
+    /// Sends the pieces of the part as soon as they are available.
+    pub(super) async fn send(&self, source: Source) -> io::Result<()> {
+        match source {
+            Source::Partial(partial) => self.send_partial(&partial, self.part.start, None).await,
+            Source::Cached(cached, blob) => self.send_cached(cached, &blob).await,
+            Source::File(blob) => self.send_file(&blob).await,
+        }
+    }
+
+    async fn send_file(&self, blob: &Arc<FileBlob>) -> io::Result<()> {
+        let opened = {
+            let (blob, queue) = (blob.clone(), self.queue.clone());
+            blocking(move || blob.open(&queue.store).map_err(|error| report_failure(&queue, &error))).await?
+        };
+        let path = opened.path().to_path_buf();
+        match self.send_checked(&Input::File(opened), &blob.prover, blob.digest()).await? {
+            Reached::End => Ok(()),
+            Reached::Wrong { found, .. } => {
+                let error = PackerError::BlobMismatch { expected: blob.digest(), found, path };
+                Err(report_failure(self.queue, &error.into()))
+            }
+            // A readable file has no gaps.
+            Reached::Gap { .. } | Reached::Unread => Err(failed(Failed)),
+        }
+    }
+
+    /// Sends the bytes from `from` on, which the packer has checked. `before` holds the hash of the bytes that came from another
+    /// source, and the expected digest.
+    async fn send_partial(
+        &self,
+        partial: &Arc<PartialBlob>,
+        from: u64,
+        mut before: Option<(Sha256, Digest)>,
+    ) -> io::Result<()> {
+        let (size, last) = (self.size, self.part.end);
+        let mut at = from;
+        while at < last {
+            let end = partial.readable(at, size).await.map_err(failed)?.min(last).min(at + PIECE as u64);
+            // Read a piece only when there is room for it.
+            let Ok(room) = self.sender.reserve().await else { return Ok(()) };
+            let partial = partial.clone();
+            let bytes = blocking(move || partial.read(at, (end - at) as usize)).await?;
+            at = end;
+            if let Some((hasher, expected)) = &mut before {
+                hasher.update(&bytes);
+                if at == size && Digest::finish(hasher.clone()) != *expected {
+                    return Err(failed(Failed));
                 }
-                // A readable file has no gaps.
-                Reached::Gap { .. } | Reached::Unread => Err(failed(Failed)),
+            }
+            room.send(Ok(bytes));
+        }
+        Ok(())
+    }
+
+    async fn send_cached(&self, cached: Arc<CachedBlob>, blob: &Arc<PackedBlob>) -> io::Result<()> {
+        let (digest, _) = blob.digest_and_size().expect("blobs are found by their digest");
+        let input = Input::Cached(cached, digest);
+        let reached = self.send_checked(&input, &blob.prover, digest).await?;
+        match reached {
+            Reached::End => return Ok(()),
+            Reached::Unread => return Err(failed(Failed)),
+            Reached::Gap { .. } | Reached::Wrong { .. } => {}
+        }
+        // The cache entry was evicted, damaged or wrong. Packing yields the right bytes or an error.
+        let partial = self.queue.open(blob).map_err(|error| report_failure(self.queue, &error))?;
+        match reached {
+            Reached::Gap { at, .. } | Reached::Wrong { at, .. } if at == self.part.start => {
+                self.send_partial(&partial, at, None).await
+            }
+            Reached::Gap { at, sent } => {
+                let before = match sent {
+                    Sent::Hashed(hasher) => Some((hasher, digest)),
+                    Sent::Proven | Sent::Unproven => None,
+                };
+                self.send_partial(&partial, at, before).await
+            }
+            // The sent bytes were wrong. The next client gets the packed layer. Any error of the packing is
+            // reported before this client's connection is closed.
+            _ => {
+                partial.readable(self.size - 1, self.size).await.map_err(failed)?;
+                Err(failed(Failed))
             }
         }
+    }
+
+    /// Sends a part of a blob that may change while it is read.
+    async fn send_checked(
+        &self,
+        input: &Input,
+        prover: &Arc<Prover>,
+        expected: Digest,
+    ) -> io::Result<Reached> {
+        let Self { part, size, sender, queue } = self;
+        let size = *size;
+        // Clients resume an aborted download this way. All others get the first bytes at once.
+        let proof = match (part.start, part.end == size) {
+            (0, true) => prover.known(input),
+            (_, false) => prover.last_known(),
+            (_, true) => match prover.prove(input, expected, size, &queue.passes).await {
+                Ok(proof) => Some(proof),
+                Err(unproven) => return Ok(unproven.reached(part.start)),
+            },
+        };
+        let Some(proof) = proof else { return self.send_hashed(input, expected).await };
+        let mut at = part.start;
+        while at < part.end {
+            // Read a piece only when there is room for it.
+            let Ok(room) = sender.reserve().await else { return Ok(Reached::End) };
+            let begin = at - at % PIECE as u64;
+            let bytes = match input.proven(begin, size, &proof, queue).await? {
+                Piece::Right(bytes) => bytes,
+                Piece::Wrong if matches!(input, Input::File(_)) => {
+                    // Report the file's current digest.
+                    return Ok(match prover.prove(input, expected, size, &queue.passes).await {
+                        Ok(_) => Reached::Unread,
+                        Err(unproven) => unproven.reached(at),
+                    });
+                }
+                Piece::Wrong | Piece::Lost => return Ok(Reached::Gap { at, sent: Sent::Proven }),
+            };
+            let end = part.end.min(begin + bytes.len() as u64);
+            room.send(Ok(bytes.slice((at - begin) as usize..(end - begin) as usize)));
+            at = end;
+        }
+        Ok(Reached::End)
+    }
+
+    /// Sends a part of a blob that has no proof: either the whole blob, whose last piece is held back until the
+    /// digest is right, or a part without the end.
+    async fn send_hashed(&self, input: &Input, expected: Digest) -> io::Result<Reached> {
+        let Self { part, size, sender, queue } = self;
+        let size = *size;
+        let mut hasher = (part.end == size).then(Sha256::new);
+        let mut at = part.start;
+        while at < part.end {
+            // Read a piece only when there is room for it.
+            let Ok(room) = sender.reserve().await else { return Ok(Reached::End) };
+            let Some((bytes, hashed)) = input.piece(at, part.end - at, hasher.clone(), queue).await? else {
+                return Ok(Reached::Gap { at, sent: hasher.map_or(Sent::Unproven, Sent::Hashed) });
+            };
+            let end = at + bytes.len() as u64;
+            if let Some(hasher) = hashed.as_ref().filter(|_| end == size) {
+                let found = Digest::finish(hasher.clone());
+                if found != expected {
+                    return Ok(Reached::Wrong { at, found });
+                }
+            }
+            (at, hasher) = (end, hashed);
+            room.send(Ok(bytes));
+        }
+        Ok(Reached::End)
     }
 }
 
@@ -84,72 +214,6 @@ fn failed(Failed: Failed) -> io::Error {
 fn report_failure(queue: &PackQueue, error: &Error) -> io::Error {
     queue.failures.report(error);
     failed(Failed)
-}
-
-/// Sends bytes that the packer has checked. `before` holds the hash of the bytes that came from another
-/// source, and the expected digest.
-async fn send_partial(
-    partial: &Arc<PartialBlob>,
-    part: Range<u64>,
-    size: u64,
-    sender: &mpsc::Sender<io::Result<Bytes>>,
-    mut before: Option<(Sha256, Digest)>,
-) -> io::Result<()> {
-    let mut at = part.start;
-    while at < part.end {
-        let end = partial.readable(at, size).await.map_err(failed)?.min(part.end).min(at + PIECE as u64);
-        // Read a piece only when there is room for it.
-        let Ok(room) = sender.reserve().await else { return Ok(()) };
-        let partial = partial.clone();
-        let bytes = blocking(move || partial.read(at, (end - at) as usize)).await?;
-        at = end;
-        if let Some((hasher, expected)) = &mut before {
-            hasher.update(&bytes);
-            if at == size && Digest::finish(hasher.clone()) != *expected {
-                return Err(failed(Failed));
-            }
-        }
-        room.send(Ok(bytes));
-    }
-    Ok(())
-}
-
-async fn send_cached(
-    cached: Arc<CachedBlob>,
-    blob: &Arc<PackedBlob>,
-    part: Range<u64>,
-    size: u64,
-    sender: &mpsc::Sender<io::Result<Bytes>>,
-    queue: &Arc<PackQueue>,
-) -> io::Result<()> {
-    let (digest, _) = blob.digest_and_size().expect("blobs are found by their digest");
-    let input = Input::Cached(cached, digest);
-    let reached = send_checked(&input, &blob.prover, digest, part.clone(), size, sender, queue).await?;
-    match reached {
-        Reached::End => return Ok(()),
-        Reached::Unread => return Err(failed(Failed)),
-        Reached::Gap { .. } | Reached::Wrong { .. } => {}
-    }
-    // The cache entry was evicted, damaged or wrong. Packing yields the right bytes or an error.
-    let partial = queue.open(blob).map_err(|error| report_failure(queue, &error))?;
-    match reached {
-        Reached::Gap { at, .. } | Reached::Wrong { at, .. } if at == part.start => {
-            send_partial(&partial, part, size, sender, None).await
-        }
-        Reached::Gap { at, sent } => {
-            let before = match sent {
-                Sent::Hashed(hasher) => Some((hasher, digest)),
-                Sent::Proven | Sent::Unproven => None,
-            };
-            send_partial(&partial, at..part.end, size, sender, before).await
-        }
-        // The sent bytes were wrong. The next client gets the packed layer. Any error of the packing is
-        // reported before this client's connection is closed.
-        _ => {
-            partial.readable(size - 1, size).await.map_err(failed)?;
-            Err(failed(Failed))
-        }
-    }
 }
 
 /// Extent of the sent part.
@@ -243,49 +307,6 @@ fn read_file(file: &LayerFile, at: u64, count: usize, queue: &PackQueue) -> io::
     Ok(buffer)
 }
 
-/// Sends a part of a blob that may change while it is read.
-async fn send_checked(
-    input: &Input,
-    prover: &Arc<Prover>,
-    expected: Digest,
-    part: Range<u64>,
-    size: u64,
-    sender: &mpsc::Sender<io::Result<Bytes>>,
-    queue: &Arc<PackQueue>,
-) -> io::Result<Reached> {
-    // Clients resume an aborted download this way. All others get the first bytes at once.
-    let proof = match (part.start, part.end == size) {
-        (0, true) => prover.known(input),
-        (_, false) => prover.last_known(),
-        (_, true) => match prover.prove(input, expected, size, &queue.passes).await {
-            Ok(proof) => Some(proof),
-            Err(unproven) => return Ok(unproven.reached(part.start)),
-        },
-    };
-    let Some(proof) = proof else { return send_hashed(input, expected, part, size, sender, queue).await };
-    let mut at = part.start;
-    while at < part.end {
-        // Read a piece only when there is room for it.
-        let Ok(room) = sender.reserve().await else { return Ok(Reached::End) };
-        let begin = at - at % PIECE as u64;
-        let bytes = match input.proven(begin, size, &proof, queue).await? {
-            Piece::Right(bytes) => bytes,
-            Piece::Wrong if matches!(input, Input::File(_)) => {
-                // Report the file's current digest.
-                return Ok(match prover.prove(input, expected, size, &queue.passes).await {
-                    Ok(_) => Reached::Unread,
-                    Err(unproven) => unproven.reached(at),
-                });
-            }
-            Piece::Wrong | Piece::Lost => return Ok(Reached::Gap { at, sent: Sent::Proven }),
-        };
-        let end = part.end.min(begin + bytes.len() as u64);
-        room.send(Ok(bytes.slice((at - begin) as usize..(end - begin) as usize)));
-        at = end;
-    }
-    Ok(Reached::End)
-}
-
 impl Unproven {
     /// Returns how far a client got that has proven bytes up to `at`.
     fn reached(self, at: u64) -> Reached {
@@ -295,37 +316,6 @@ impl Unproven {
             Self::Unread => Reached::Unread,
         }
     }
-}
-
-/// Sends a part of a blob that has no proof: either the whole blob, whose last piece is held back until the
-/// digest is right, or a part without the end.
-async fn send_hashed(
-    input: &Input,
-    expected: Digest,
-    part: Range<u64>,
-    size: u64,
-    sender: &mpsc::Sender<io::Result<Bytes>>,
-    queue: &Arc<PackQueue>,
-) -> io::Result<Reached> {
-    let mut hasher = (part.end == size).then(Sha256::new);
-    let mut at = part.start;
-    while at < part.end {
-        // Read a piece only when there is room for it.
-        let Ok(room) = sender.reserve().await else { return Ok(Reached::End) };
-        let Some((bytes, hashed)) = input.piece(at, part.end - at, hasher.clone(), queue).await? else {
-            return Ok(Reached::Gap { at, sent: hasher.map_or(Sent::Unproven, Sent::Hashed) });
-        };
-        let end = at + bytes.len() as u64;
-        if let Some(hasher) = hashed.as_ref().filter(|_| end == size) {
-            let found = Digest::finish(hasher.clone());
-            if found != expected {
-                return Ok(Reached::Wrong { at, found });
-            }
-        }
-        (at, hasher) = (end, hashed);
-        room.send(Ok(bytes));
-    }
-    Ok(Reached::End)
 }
 
 /// Runs `work` on a thread that may block.

@@ -11,7 +11,7 @@ use hyper::body::{Bytes, Frame, SizeHint};
 use nixply_oci::Digest;
 use tokio::sync::mpsc;
 
-use super::blob_source::{Source, send};
+use super::blob_source::{Source, Transfer};
 use super::connections::AnswerGuard;
 use super::observer::Observed;
 use super::pack_queue::PackQueue;
@@ -53,7 +53,8 @@ impl Body {
         let (sender, receiver) = mpsc::channel(1);
         let queue = queue.clone();
         tokio::spawn(async move {
-            let done = send(source, part, size, &sender, &queue);
+            let transfer = Transfer { part, size, sender: &sender, queue: &queue };
+            let done = transfer.send(source);
             // Stop when the client has gone.
             let done = tokio::select! { done = done => done, () = sender.closed() => Ok(()) };
             if let Err(error) = done {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anstream::{AutoStream, ColorChoice};
 use anyhow::{Result, bail};
 use nixply_packer::Codec;
+use nixply_planning::Strategy;
 use nixply_study::compare::Study;
 use nixply_study::history::{Fleet, Propagation, Subject};
 use nixply_study::replay::Contender;
@@ -49,10 +50,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", requires = "git_revisions")]
     file: Option<PathBuf>,
 
-    /// Strategy to compare: popularity, single, size, auto-layer or min-churn plan each image separately; min-churn+fleet plans all
-    /// images together; min-churn+lock also updates a lock file with each release. Can be repeated [default: popularity, auto-layer,
-    /// size, min-churn, min-churn+lock]
-    #[arg(long = "strategy", value_name = "NAME", value_parser = contender)]
+    #[arg(long = "strategy", value_name = "NAME", help = contenders(), value_parser = contender)]
     strategies: Vec<Contender>,
 
     /// Maximum number of layers per image; several limits are compared side by side
@@ -111,6 +109,20 @@ fn reason(error: nixply_study::error::Error) -> String {
 
 fn fleet(text: &str) -> Result<Fleet, String> {
     text.parse().map_err(reason)
+}
+
+/// Returns the help of `--strategy`.
+fn contenders() -> String {
+    let strategies: Vec<_> = Contender::strategies().map(Strategy::name).collect();
+    let usual: Vec<_> = Contender::usual().iter().map(Contender::name).collect();
+    format!(
+        "Strategy to compare: {} plan each image separately; {} plans all images together; {} also updates a lock file with each \
+         release. Can be repeated [default: {}]",
+        strategies.join(", "),
+        Contender::FLEET,
+        Contender::LOCKED,
+        usual.join(", ")
+    )
 }
 
 fn contender(name: &str) -> Result<Contender, String> {

@@ -7,7 +7,7 @@ mod matcher;
 use std::borrow::Cow;
 
 use nixply_documents::Error as DocumentError;
-use nixply_documents::argument::Mention;
+use nixply_documents::argument::{Mention, Mode};
 use nixply_documents::document::{self, WITHIN};
 use nixply_documents::wording::quoted;
 use schemars::JsonSchema;
@@ -31,8 +31,8 @@ impl Perm {
         if self.mode.is_empty() {
             return Ok(None);
         }
-        let why = "expected octal digits up to 7777, as in \"0755\"";
-        parse_mode(&self.mode).map(Some).ok_or_else(|| Error::invalid(what(), why))
+        let why = || format!("expected {}", Mode::FORM);
+        parse_mode(&self.mode).map(Some).ok_or_else(|| Error::invalid(what(), why()))
     }
 }
 

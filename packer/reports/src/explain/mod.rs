@@ -102,8 +102,9 @@ impl Explained {
         };
         let mut roots = named(&request.copy_to_root, "copyToRoot".into())?;
         for (at, layer) in request.layers.iter().enumerate() {
-            roots.extend(named(&layer.copy_to_root, format!("layers[{at}].copyToRoot"))?);
-            roots.extend(named(&layer.deps, format!("layers[{at}].deps"))?);
+            for (argument, paths) in layer.roots().into_iter().rev() {
+                roots.extend(named(paths, format!("layers[{at}].{argument}"))?);
+            }
         }
         let layers: Vec<Piece<'_>> = layers.collect();
         Self::new(&layers, &config_texts(&plan.config), &roots, closure, store)

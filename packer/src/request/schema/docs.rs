@@ -1,11 +1,8 @@
-//! Documentation from the schema: the page of all arguments, the text of `:doc builtins.nixplyImage`, and the facts for Nix
-//! functions and modules.
+//! Documentation from the schema: the page of all arguments, and the text of `:doc builtins.nixplyImage`.
 
 use std::fmt::Write;
 
-use nixply_documents::argument::Names;
-use nixply_planning::Strategy;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::Argument;
 use crate::compress::Codec;
@@ -97,12 +94,12 @@ fn groups(page: &mut String) {
 }
 
 /// Returns the argument's description.
-fn description(argument: Argument) -> &'static str {
+pub(super) fn description(argument: Argument) -> &'static str {
     argument.schema().get("description").and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Returns the description without its example, on one line.
-fn summary(argument: Argument) -> String {
+pub(super) fn summary(argument: Argument) -> String {
     let text = description(argument).split("\n\n").next().unwrap_or_default().replace('\n', " ");
     // Links to other pages are useless in a terminal.
     let mut plain = String::new();
@@ -204,72 +201,4 @@ pub fn builtin() -> String {
         layers,
     );
     text
-}
-
-/// Returns the facts about arguments for Nix functions and modules, as JSON: `nix/arguments.json`.
-pub fn for_nix() -> Value {
-    let image: Map<String, Value> = ImageRequest::argument()
-        .keys()
-        .map(|(key, argument)| (key.to_owned(), json!(nix_kind(argument))))
-        .collect();
-    let options = ImageRequest::argument().keys().filter(|(_, argument)| argument.is_container_option());
-    let options = options.map(|(name, argument)| {
-        let facts = json!({ "description": summary(argument), "example": example_value(name, argument) });
-        (name.to_owned(), facts)
-    });
-    let layer = ImageRequest::argument().key("layers").and_then(Argument::element).expect("layers is a list");
-    json!({
-        // The kind of each argument.
-        "image": image,
-        // Attribute paths of store paths whose closures an image contains.
-        "roots": { "image": root_paths(ImageRequest::argument()), "layer": root_paths(layer) },
-        "containerOptions": options.collect::<Map<_, _>>(),
-        "codecs": { "pattern": Codec::pattern(), "description": Codec::forms(), "levels": Codec::highest_levels() },
-        "strategies": Strategy::names(),
-        "formerStrategies": Strategy::FORMER_NAMES.map(|(name, _)| name),
-    })
-}
-
-/// Returns the value of an argument in its example: the text between `NAME = ` and the first semicolon outside of brackets.
-fn example_value(name: &str, argument: Argument) -> Option<&'static str> {
-    let (_, example) = description(argument).split_once("```nix\n")?;
-    let value = example.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "))?;
-    let value = &example[example.find(value)?..];
-    let mut depth = 0;
-    let end = value.find(|letter| {
-        depth += i32::from("[{(".contains(letter)) - i32::from("]})".contains(letter));
-        letter == ';' && depth == 0
-    })?;
-    Some(&value[..end])
-}
-
-/// Returns the attribute paths of store paths whose closures an image contains, except those within lists of sets.
-fn root_paths(argument: Argument) -> Vec<Vec<&'static str>> {
-    let mut paths = Vec::new();
-    for (key, argument) in argument.keys() {
-        match argument.names() {
-            Names::Root => paths.push(vec![key]),
-            Names::Config => {}
-            _ => paths.extend(root_paths(argument).into_iter().map(|path| [vec![key], path].concat())),
-        }
-    }
-    paths
-}
-
-/// Returns the kind of an argument, for checks and option types in Nix.
-fn nix_kind(argument: Argument) -> &'static str {
-    let schema = argument.schema();
-    let has = |key: &str, value: &str| argument.alternatives().iter().any(|schema| schema[key] == value);
-    match () {
-        _ if schema.get("oneOf").is_some() => "strategy",
-        _ if is_codec(schema) => "codec",
-        _ if has("format", "store-path") && has("type", "array") => "storePaths",
-        _ if has("format", "store-path") => "storePath",
-        _ if has("type", "string") => "string",
-        _ if has("type", "integer") => "count",
-        _ if has("type", "boolean") => "boolean",
-        _ if has("type", "array") => "list",
-        _ if schema["additionalProperties"].is_object() => "strings",
-        _ => "set",
-    }
 }

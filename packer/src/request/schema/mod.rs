@@ -2,6 +2,7 @@
 //! that name store paths.
 
 pub mod docs;
+pub mod nix;
 
 use std::mem;
 
