@@ -1,5 +1,5 @@
-# The types of options, nixpkgs' `lib.types`. A type checks the outermost level of a definition (`check`), merges all definitions to one
-# value (`merge`), and may be joined with the type of a second declaration (`typeMerge`).
+# The types of options, nixpkgs' `lib.types`. A type checks the outermost level of a definition (`check`), merges all definitions to
+# one value (`merge`), and may be joined with the type of a second declaration (`typeMerge`).
 { lib }:
 let
   inherit (builtins)
@@ -62,7 +62,8 @@ let
     name: description: check:
     mkOptionType { inherit name description check; descriptionClass = "noun"; merge = mergeEqualOption; };
 
-  # A type with an element type. `again` returns the same type for another element type; `place` is the path of the elements' options.
+  # A type with an element type. `again` returns the same type for another element type. `place` returns the path of the elements'
+  # options.
   around =
     { name, elemType, again, place ? prefix: prefix, ... }@type:
     mkOptionType (

@@ -275,7 +275,7 @@ fn nix2container_182_187_duplicate_layer_is_stored_once() {
         name = "x"; fromImage = base; layers = [ { deps = [ pkgs.bash ]; } { deps = [ pkgs.hello ]; } ];
     }"#;
     let more = image(more, "more");
-    assert_eq!((more.len(), &more[..2]), (3, &base[..]), "only hello's is new");
+    assert_eq!((more.len(), &more[..2]), (3, &base[..]), "only the layer of hello must be new");
 }
 
 /// A base image keeps its layers, their order and compression; the layers above have their own compression.

@@ -292,7 +292,7 @@ fn podman_loads_every_codec_from_layouts_and_registries() {
 /// Docker 20.10 does not support zstd and reads the layer as an uncompressed tar archive; versions from 23 run
 /// such an image. The test expects the behaviour of the daemon's version.
 #[test]
-fn docker_runs_zstd_or_reports_the_codec() {
+fn docker_runs_zstd_if_its_version_supports_it() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let docker = Docker::new(needs!("NIXPLY_TEST_DOCKER"), registry);

@@ -271,7 +271,7 @@ fn process_names_that_honcho_ignores_are_an_error() {
 
 /// If a signal arrives during `before`, the processes do not start, but the commands in `after` run.
 #[test]
-fn stop_during_before_still_runs_after() {
+fn signal_during_before_still_runs_after() {
     let nix = harness!();
     let script = nix.build(&config(
         r#"{ processes.web.exec = "echo started";

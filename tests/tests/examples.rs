@@ -12,8 +12,8 @@ use serde_json::Value;
 /// Builds an example and returns the specs of its images.
 type Build = fn(&Nix, &Path) -> Vec<PathBuf>;
 
-/// The kinds of examples: the file that the user builds, and the function that builds it. If a directory has several of these files,
-/// the first in this list decides.
+/// The kinds of examples: the file that the user builds, and the function that builds it. If a directory has several of these
+/// files, the first in this list decides.
 const KINDS: [(&str, Build); 3] =
     [("flake.nix", build_flake), ("devenv.nix", build_containers), ("default.nix", build_expression)];
 

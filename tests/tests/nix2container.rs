@@ -191,7 +191,7 @@ fn ignored_paths_and_paths_of_lower_layers_are_omitted() {
     assert!(again.contains(&glibc), "{again:?}");
 }
 
-/// If a lower layer had another codec than the image, it would be packed twice.
+/// If a lower layer had a codec that differs from the image's, it would be packed twice.
 #[test]
 fn lower_layers_use_the_images_codec() {
     let nix = harness!();

@@ -267,7 +267,7 @@ fn on_top(nix: &Nix, engine: &dyn LoadImage, base: &str, more: &str) -> Output {
 }
 
 #[test]
-fn pulled_image_as_base_image() {
+fn pulled_image_can_be_a_base_image() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let (folder, podman) = (Folder::new(), Podman::new());
@@ -311,7 +311,7 @@ fn pulled_image_as_base_image() {
 }
 
 #[test]
-fn image_pulled_by_its_manifest_as_base_image() {
+fn image_pulled_by_its_manifest_can_be_a_base_image() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let (folder, podman) = (Folder::new(), Podman::new());

@@ -236,7 +236,7 @@ fn unknown_arguments_suggest_the_nearest_name() {
 }
 
 #[test]
-fn missing_parts_are_named() {
+fn missing_keys_are_named() {
     let mut table = Table::new(plugin_harness!().private());
     for arguments in ["{ }", "{ name = null; }", "{ tag = \"x\"; }"] {
         for builtin in ["nixplyImage", "nixplyPlan"] {

@@ -44,7 +44,7 @@ fn interrupt(
 }
 
 #[test]
-fn nix_ends_with_its_own_message() {
+fn interrupted_nix_prints_its_own_message() {
     let nix = plugin_harness!().private();
     let file = nix.file("x.nix", SLOW);
     let link = nix.folder().join("big");

@@ -76,7 +76,7 @@ fn plain_text_path_is_accepted_if_nix_knows_it() {
 }
 
 #[test]
-fn failed_build_of_an_input_is_nixs_error() {
+fn failed_build_of_an_input_is_reported_by_nix() {
     let nix = plugin_harness!().private();
     let file = nix.file(
         "x.nix",
@@ -257,7 +257,7 @@ fn program_finds_store_paths_in_the_config() {
     let arguments: String = serde_json::from_str(&nix.eval_file(&file, "text").ok()).unwrap();
     let mut command = nix.nixply();
     let made = nixply_tests::run_with_input(command.args(["build", "-", "--quiet"]), &arguments);
-    assert_eq!(made.stderr, "", "text that resembles a store path is ignored");
+    assert_eq!(made.stderr, "", "text that only resembles a path must not cause a warning");
     assert_eq!(made.ok(), spec);
     // The plugin ignores a path in text without context, and prints a warning that names it.
     let output = nix.eval_file(&file, "plain");

@@ -25,10 +25,10 @@ fn every_example_builds_the_same_image_in_both_frontends() {
         let description = argument.schema()["description"].as_str().unwrap();
         let (_, example) = description.split_once("```nix\n").unwrap();
         let (example, _) = example.split_once("\n```").unwrap();
-        // The derivation omits `system`, because this machine does not build derivations for other systems.
         let example = example
             .replace("./nix/", &format!("{}/nix/", Nix::repository().display()))
             .replace("{ inherit nixply; }", "{ inherit builder; }");
+        // The derivation omits `system`, because this machine does not build derivations for other systems.
         let file = nix.file(
             &format!("{name}.nix"),
             &format!(

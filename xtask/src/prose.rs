@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_english_has_none() {
+    fn plain_english_has_no_marker() {
         for text in [
             "Returns the layer's digest.",
             "The directory in which the cache keeps its entries.",

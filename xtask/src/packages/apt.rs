@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn units_follow_libraries_only() {
+    fn units_depend_only_on_libraries() {
         let index = index(&[
             ("bash", "5.2-1", "base-files (>= 2), libc6 (>= 2.36), libold1 | libother1"),
             ("base-files", "12", "awk"),

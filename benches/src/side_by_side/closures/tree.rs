@@ -21,7 +21,8 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     fs::remove_dir_all(path).with_context(|| format!("cannot remove {}", path.display()))
 }
 
-/// Sets the metadata that a tree has in a Nix store: read-only, not setuid, owned by root. Removes files that a store cannot contain.
+/// Sets the metadata that a tree has in a Nix store: read-only, not setuid, owned by root. Removes files that a store cannot
+/// contain.
 pub(super) fn make_canonical(path: &Path) -> Result<()> {
     let meta = fs::symlink_metadata(path)?;
     let is_whiteout = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".wh."));
