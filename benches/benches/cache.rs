@@ -1,5 +1,5 @@
-//! Cost and savings of the cache in CPU time: storing a segment, reading it with its checksums compared to reading its files,
-//! and looking up layers. All files are in the page cache.
+//! CPU time that the cache costs and saves: packing with and without writing a segment, reading segments with and without
+//! verifying checksums, and looking up layers. All files are in the page cache.
 
 mod cpu_time;
 mod sample;
@@ -46,7 +46,7 @@ fn packer(folder: &Path) -> Packer {
 /// Returns all files below a directory.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries =
-        std::fs::read_dir(folder).expect("it is there").map(|entry| entry.expect("it is there").path());
+        std::fs::read_dir(folder).expect("it exists").map(|entry| entry.expect("it can be read").path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
@@ -54,7 +54,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 fn read(files: &[PathBuf], buffer: &mut Vec<u8>) -> usize {
     let mut total = 0;
     for file in files {
-        let mut file = File::open(file).expect("it is there");
+        let mut file = File::open(file).expect("it exists");
         loop {
             buffer.clear();
             let read = (&mut file).take(FRAME_BYTES as u64).read_to_end(buffer).expect("it can be read");
@@ -69,7 +69,7 @@ fn read(files: &[PathBuf], buffer: &mut Vec<u8>) -> usize {
 
 fn cache(criterion: &mut Criterion<CpuTime>) {
     let sample = Sample::new([("file".into(), sample::bytes(BYTES))]);
-    let folder = || tempfile::tempdir().expect("a temporary folder");
+    let folder = || tempfile::tempdir().expect("a temporary directory");
     let filled = folder();
     let stop = AtomicBool::new(false);
     let control = Control::new(&stop, &());
@@ -77,7 +77,7 @@ fn cache(criterion: &mut Criterion<CpuTime>) {
     let layer = sample.pack(&packer(filled.path()), CODEC);
     let (segments, mut buffer) = (files(&filled.path().join("segments")), Vec::new());
     let size = read(&segments, &mut buffer);
-    assert!(size as u64 > layer.size, "the blob's frames and their checksums");
+    assert!(size as u64 > layer.size, "a segment has the blob's frames and checksums");
 
     let mut group = criterion.benchmark_group("cache, 64 MiB, by the segment's bytes");
     group.throughput(Throughput::Bytes(size as u64)).sample_size(10);
@@ -112,7 +112,7 @@ fn cache(criterion: &mut Criterion<CpuTime>) {
     group.bench_function("100 layers' digests", |bencher| {
         bencher.iter_batched(
             || (0..LAYERS).map(|_| sample.layer()).collect::<Vec<_>>(),
-            |layers| packer(filled.path()).pack(&layers, codec, &(), &control).expect("they are known"),
+            |layers| packer(filled.path()).pack(&layers, codec, &(), &control).expect("they are cached"),
             BatchSize::SmallInput,
         );
     });

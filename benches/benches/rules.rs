@@ -36,8 +36,8 @@ fn rules(criterion: &mut Criterion<CpuTime>) {
         ("none matches, literal", |at| format!("/nothing/of/this/name{at}")),
         ("everything", |_| ".*".into()),
         ("store path", |_| format!("^{STORE_PATH}")),
-        ("folder, anchored", |at| format!("^{STORE_PATH}/home/user/.config/package{at}/.*")),
-        ("folder, not anchored", |at| format!("/bin/package{at}/.*")),
+        ("directory, anchored", |at| format!("^{STORE_PATH}/home/user/.config/package{at}/.*")),
+        ("directory, not anchored", |at| format!("/bin/package{at}/.*")),
         ("end", |at| format!(r".*/file-.*{at}\.so$")),
         ("classes", |at| format!(r"/(bin|etc)/[a-z]+{at}/sub\d+/[^/]*\.so$")),
     ];

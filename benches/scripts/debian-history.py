@@ -192,7 +192,7 @@ def check(path):
     """Checks a history against its format, and returns its row of the table."""
     history = json.loads(subprocess.run(["zstd", "-dqc", path], stdout=subprocess.PIPE, check=True).stdout)
     if (history["format"], history["version"]) != ("nixply-history", 1):
-        raise RuntimeError(f"{path.name} is no history of version 1")
+        raise RuntimeError(f"{path.name} is not a nixply-history of version 1")
     state, changes, moved = {}, [], []
     for release in history["releases"]:
         where = f"{path.name}, {release['name']}"
@@ -202,14 +202,14 @@ def check(path):
         for name, record in state.items():
             for target in record["references"]:
                 if target not in state:
-                    raise RuntimeError(f"{where}: {name} refers to {target}, which is not in it")
+                    raise RuntimeError(f"{where}: {name} refers to {target}, which the release lacks")
                 users[target].append(name)
         if acyclic({name: record["references"] for name, record in state.items()}, state) != {
                 name: sorted(record["references"]) for name, record in state.items()}:
             raise RuntimeError(f"{where}: references have a cycle, or are not sorted")
         absent = [root for roots in history["images"].values() for root in roots if root not in state]
         if absent:
-            raise RuntimeError(f"{where}: images have roots that are not in it: {', '.join(absent)}")
+            raise RuntimeError(f"{where}: the release lacks roots of images: {', '.join(absent)}")
         changes.append(len(changed))
         todo, reached = list(changed), set(changed)
         while todo:
@@ -234,7 +234,8 @@ def make(name, suite, into):
         roots = sorted(set((BASE + roots).split()))
         images[image] = [root for root in roots if all(root in each.packages for each in suites)]
         if images[image] != roots:
-            print(f"{name}: {image} is without {', '.join(set(roots) - set(images[image]))}", file=sys.stderr)
+            absent = ", ".join(set(roots) - set(images[image]))
+            print(f"{name}: {image} omits roots that a suite lacks: {absent}", file=sys.stderr)
     roots = {root for roots in images.values() for root in roots}
     if kind == "jumps":
         releases = [snapshot(each, roots) for each in suites]
@@ -248,7 +249,7 @@ def make(name, suite, into):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("histories", nargs="*", metavar="HISTORY", help=f"all by default: {', '.join(HISTORIES)}")
-    parser.add_argument("--check", action="store_true", help="make nothing")
+    parser.add_argument("--check", action="store_true", help="only check the histories")
     parser.add_argument("--into", type=pathlib.Path, default=HERE.parent / "histories")
     parser.add_argument("--cache", type=pathlib.Path, default=pathlib.Path("/var/cache/nixply/debian"))
     options = parser.parse_args()

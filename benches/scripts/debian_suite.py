@@ -39,7 +39,7 @@ def run(command, **options):
 
 
 def targets(apt, form):
-    """Returns a line for each package index of apt, in this form."""
+    """Returns a line for each package index of apt, in the format `form`."""
     return run([*apt, "indextargets", "--format", form, "Created-By: Packages"]).decode().splitlines()
 
 
@@ -74,7 +74,7 @@ class Suite:
         self.read_index()
 
     def source_lines(self):
-        """Lines for sources.list: the addresses are those that this machine gets bookworm from."""
+        """Returns lines for sources.list, with the addresses from which this machine gets bookworm."""
         lines = targets(["apt-get"], "$(RELEASE) $(REPO_URI)")
         addresses = dict(line.split(" ", 1) for line in lines)
         for part in PARTS[self.name]:
@@ -143,13 +143,13 @@ class Suite:
             graph[name] = found
             todo.extend(found)
         if missing:
-            print(f"{self.name}: left out, as nothing provides them: {', '.join(sorted(missing))}", file=sys.stderr)
+            print(f"{self.name}: omitting dependencies that no package provides: {', '.join(sorted(missing))}", file=sys.stderr)
         return graph
 
     def changelogs(self, sources):
         """Returns the changelog of each (source, version): versions, suites and dates, the newest first."""
         todo, turn = [source for source in sources if not self.log(source).exists()], 0
-        while todo:  # The documentation of a package may be a link to that of another one, so several may have to be tried.
+        while todo:  # A package's documentation may be a link to another package's, so this may try several packages.
             asked = [(source, self.likely(source)[turn]) for source in todo
                      if turn < min(8, len(self.binaries[source]))]
             if len(asked) < len(todo):
@@ -162,8 +162,9 @@ class Suite:
         return {source: json.loads(self.log(source).read_text()) for source in sources}
 
     def likely(self, source):
-        """Returns the binary packages of a source, the most likely to contain the changelog first: those that depend on no other
-    package of the source, whose documentation could be a link to that package; among these the smallest."""
+        """Returns the binary packages of a source, the most likely to contain the changelog first. The documentation of a package
+        that depends on another package of the source may be a link to it, so packages without such a dependency come first,
+        the smallest before the others."""
         siblings = {package.name for package in self.binaries[source]}
 
         def rank(package):

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# From an edit of an app's one file to its first output in a container, on an environment of a gigabyte: how long
-# `nixply container run` takes, with docker and with podman. Needs a Nix that is set up and a nixpkgs that it finds, nixply and
-# an engine on PATH.
+# Measures the time from an edit of an app's only file to the app's first output in a container: `nixply container run` with
+# docker and with podman, for an environment of one gigabyte. Needs a working Nix that finds nixpkgs, and nixply and an engine
+# on PATH.
 #
 #   benches/scripts/edit-to-output.sh [RUNS]
 set -euo pipefail
@@ -11,7 +11,7 @@ project=$(mktemp -d)
 trap 'rm -rf "$project"' EXIT
 cd "$project"
 
-# Eight files that no codec makes smaller, the same on every machine.
+# Eight incompressible files, the same on every machine.
 cat > devenv.nix <<'NIX'
 { pkgs, ... }:
 {
@@ -27,12 +27,12 @@ cat > devenv.nix <<'NIX'
 }
 NIX
 
-# Seconds from now to the container's first line, which must be the edit's.
+# run ENGINE EXPECTED: prints the seconds until the container's first line of output, which must be EXPECTED.
 run() {
   local begin line
   begin=$(date +%s.%N)
   line=$(nixply container run app --quiet --engine "$1" --engine-args "--rm --network none" < /dev/null | head -n 1)
-  [ "$line" = "$2" ] || { echo "expected $2, but the container said: $line" >&2; exit 1; }
+  [ "$line" = "$2" ] || { echo "expected $2, got: $line" >&2; exit 1; }
   echo "$(date +%s.%N) $begin" | awk '{ printf "%.2f", $1 - $2 }'
 }
 

@@ -8,8 +8,8 @@ without recommended packages, and without edges that close a cycle. Each binary 
 Installed-Size. As in Nix, its hash depends on its version and its dependencies, and the binary packages of one source are its
 outputs.
 
-`nixply strategies` prints the table. In it, one binary package changes, and all its dependents with it. Each layer that contains one
-of them moves completely, uncompressed.
+`nixply strategies` prints the table. It assumes that one binary package changes, and all its dependents with it. Each layer that
+contains a changed package moves completely, uncompressed.
 """
 
 import hashlib
@@ -101,7 +101,7 @@ def closure(roots, packages, providers):
 
 
 def strategies():
-    """Returns the names of the strategies that group paths by themselves and keep the limit of layers."""
+    """Returns the names of all strategies but `explicit`, which needs groups, and `per-path`, which needs a layer for each path."""
     schema = json.loads(subprocess.run([sys.argv[1], "schema"], stdout=subprocess.PIPE, check=True).stdout)
     names = [strategy["const"] for strategy in schema["properties"]["strategy"]["oneOf"]]
     return [name for name in names if name not in ("per-path", "explicit")]

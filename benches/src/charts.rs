@@ -129,7 +129,7 @@ fn number(median: &Median) -> String {
     }
 }
 
-/// Draws nixply's wall-clock seconds against changed bytes, one line a closure; returns `None` without such rows.
+/// Draws nixply's wall-clock seconds against changed bytes, one line per closure; returns `None` without such rows.
 pub(crate) fn changed(groups: &[Group]) -> Result<Option<String>> {
     let mut lines: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
     for group in groups {

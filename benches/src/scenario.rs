@@ -40,7 +40,7 @@ pub enum Work {
     Changed,
     /// Run tar, hashes and codecs on the same bytes.
     Reference,
-    /// None: only earlier results have this scenario.
+    /// No work: only earlier results have this scenario.
     Retired,
 }
 
@@ -51,14 +51,14 @@ pub struct Push {
     pub change: Change,
     /// Whether a fresh runner builds it.
     pub fresh: bool,
-    /// Files that the runner receives from elsewhere, as Nix may fetch them.
+    /// Spec that the runner has received before, as if Nix had fetched it from a binary cache.
     pub received: Received,
 }
 
 /// Difference between two builds of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// None.
+    /// No difference.
     None,
     /// Another content of the `app`, which no store path refers to. The number distinguishes several such changes.
     Leaf(u32),
@@ -77,10 +77,10 @@ impl Change {
     }
 }
 
-/// Specs that a runner receives.
+/// Spec that a runner receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
-    /// None.
+    /// No spec.
     Nothing,
     /// The spec of the image before this change, which may speed up the build.
     FormerSpec(Change),

@@ -6,7 +6,7 @@ use crate::scenario::{self, SCENARIOS, Scenario};
 /// The contenders' medians in one scenario, with one closure and one codec.
 #[derive(Debug, Clone)]
 pub struct Group {
-    /// One of the rows, for the columns that all have in common.
+    /// One of the rows, for the columns with the same value in all rows.
     pub row: Row,
     /// The contenders, in the order of their first rows.
     pub contenders: Vec<Median>,

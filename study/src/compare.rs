@@ -42,7 +42,7 @@ pub struct Comparison {
     pub releases: Vec<String>,
     /// Number of measured releases, the last ones.
     pub measured: usize,
-    /// Estimate of the compressed sizes. Absent if bytes are those of archives.
+    /// Estimate of the compressed sizes. Absent if bytes are those of uncompressed archives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prediction: Option<Prediction>,
     /// Paths of the last release, each counted once.
@@ -111,8 +111,8 @@ impl Series {
     }
 }
 
-/// Creates a pool with a thread per core, or with fewer threads if the system limits them. None if it allows
-/// none.
+/// Creates a pool with a thread per core, or with fewer threads if the system limits them. Returns `None` if the
+/// system allows no threads.
 fn pool() -> Option<rayon::ThreadPool> {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let halves = std::iter::successors(Some(cores), |threads| Some(threads / 2).filter(|half| *half > 0));
@@ -148,7 +148,7 @@ impl Study {
         let replayed =
             |(contender, limit): &(&Contender, usize)| Replay::of(history, contender, *limit, sizes, step);
         let replays: Result<Vec<Replay>> = match pool() {
-            // Threads take one job at a time, because the jobs' durations differ much.
+            // Threads take one job at a time, because some jobs take much longer than others.
             Some(pool) => pool.install(|| jobs.par_iter().with_max_len(1).map(replayed).collect()),
             None => jobs.iter().map(replayed).collect(),
         };
@@ -186,8 +186,8 @@ impl Study {
         })
     }
 
-    /// Returns what the strategies are expected to move for one closure. Omits strategies with a memory,
-    /// which have nothing to remember here.
+    /// Returns the bytes that the strategies are expected to move for one closure. Omits contenders that use a
+    /// lock file or plan several images together, because one closure has neither.
     pub fn expect(&self, name: &str, closure: &Closure) -> Result<Expectation> {
         let mut plans = vec![
             closure.iter().map(|info| vec![PlannedPath { path: info.path.clone(), options: None }]).collect(),

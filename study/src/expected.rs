@@ -1,4 +1,4 @@
-//! Estimates what a change moves, for one closure without a history.
+//! Estimates the bytes that a change moves, for one closure without a history.
 
 use nixply_planning::Closure;
 use nixply_planning::plan::{Graph, Plan};
@@ -45,7 +45,7 @@ pub fn bytes_per_change(closure: &Closure, plans: &[&Plan], weights: &[Weights])
         .collect();
     let mut sums = vec![vec![0.0; weights.len()]; plans.len()];
     let mut totals = vec![0.0; weights.len()];
-    // The last change that visited each path and layer, so nothing needs to be reset between changes.
+    // For each path and layer, the last change that visited it. Nothing needs to be reset between changes.
     let mut seen = vec![usize::MAX; closure.len()];
     let mut moved: Vec<Vec<usize>> = layers.iter().map(|(_, bytes)| vec![usize::MAX; bytes.len()]).collect();
     let mut touched = Vec::new();

@@ -1,8 +1,8 @@
 //! Compares layer strategies: replays a history of closures, release by release, with each strategy and
 //! counts what each release moves. Uses metadata only: it reads no store path and packs no layer.
 //!
-//! `history` → `replay` → `summary` → `compare` → `report`. The plan of a release sees only the releases up
-//! to it.
+//! `history` → `replay` → `summary` → `compare` → `report`. The plan of a release uses only that release and
+//! earlier ones.
 
 pub mod compare;
 pub mod error;

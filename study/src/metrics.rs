@@ -9,7 +9,7 @@ pub struct ReleaseMetrics {
     pub pushed: u64,
     /// Of these, bytes in layers without a new path.
     pub churned: u64,
-    /// For each image that is also in the previous release: bytes that a client with that release fetches.
+    /// For each image that is also in the previous release: bytes that a client with the previous release pulls.
     pub pulled: Vec<u64>,
     /// Layers of all images that are not in the previous release.
     pub layers_changed: usize,

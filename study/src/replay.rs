@@ -100,8 +100,8 @@ pub struct Layer {
     pub bytes: u64,
     /// Number of paths.
     pub paths: usize,
-    /// Number of releases after the first that changed it. Its predecessor in a release is the layer with
-    /// most of its bytes, by the names of packages.
+    /// Number of releases after the first that changed the layer. A new layer is a change of the layer in the
+    /// previous release that has most of its bytes, comparing paths by package name.
     pub changes: usize,
     /// Names of its largest paths, at most three.
     pub largest: Vec<String>,
@@ -123,8 +123,8 @@ fn layer_id(paths: &[PlannedPath]) -> LayerId {
     hasher.finalize()
 }
 
-/// Replays all releases of `history` with at most `max_layers` layers per image. Every client has the first
-/// release; its entry is the cost of the first push.
+/// Replays all releases of `history` with at most `max_layers` layers per image. Every client starts with the
+/// first release; the first entry is the cost of the first push.
 pub fn replay(history: &History, contender: &Contender, max_layers: usize) -> Result<Vec<ReleaseMetrics>> {
     Ok(Replay::of(history, contender, max_layers, &Sizes::default(), &|| ())?.releases)
 }
@@ -228,13 +228,13 @@ impl Replay {
 }
 
 impl ImageState {
-    /// Returns how often the predecessor of a new layer changed; 0 if it has none.
+    /// Returns how often the predecessor of a new layer changed, or 0 if the layer has no predecessor.
     fn changes_of(&self, layer: &[PlannedPath], closure: &Closure, keys: &[String]) -> usize {
         let mut shares: HashMap<LayerId, u64> = HashMap::new();
         for path in layer.iter().map(|path| &path.path) {
             let home = closure.place(path).and_then(|at| self.homes.get(&keys[at]));
             if let Some((home, info)) = home.zip(closure.get(path)) {
-                // Count paths without bytes too.
+                // A path without bytes counts too.
                 *shares.entry(*home).or_default() += 1 + info.nar_size;
             }
         }

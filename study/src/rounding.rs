@@ -4,10 +4,10 @@
 pub(crate) fn mean(numbers: &[u64]) -> u64 {
     let sum: u128 = numbers.iter().map(|number| u128::from(*number)).sum();
     let count = numbers.len().max(1) as u128;
-    u64::try_from((sum + count / 2) / count).expect("no more than the largest of them")
+    u64::try_from((sum + count / 2) / count).expect("the mean is at most the largest number")
 }
 
-/// Rounds to four decimal places, enough for any reader.
+/// Rounds to four decimal places, which is enough for every report.
 pub(crate) fn rounded(number: f64) -> f64 {
     (number * 10_000.0).round() / 10_000.0
 }

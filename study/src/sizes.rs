@@ -88,7 +88,7 @@ impl Sizes {
         Self { sizes, prediction: Some(prediction) }
     }
 
-    /// Returns the source of the sizes. None for archives' bytes.
+    /// Returns the source of the estimated sizes, or `None` if the sizes are those of archives.
     pub fn prediction(&self) -> Option<&Prediction> {
         self.prediction.as_ref()
     }

@@ -53,7 +53,7 @@ impl Spread {
 }
 
 impl Summary {
-    /// Summarises the releases after the first and `warm_up` more. None if there are no others.
+    /// Summarises the releases after the first and `warm_up` more. Returns `None` if no release is left.
     pub fn of(releases: &[ReleaseMetrics], warm_up: usize) -> Option<Self> {
         let measured = releases.get(1 + warm_up..).filter(|measured| !measured.is_empty())?;
         let last = measured.last()?;

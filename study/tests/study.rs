@@ -12,7 +12,7 @@ use nixply_study::sizes::Sizes;
 use nixply_study::summary::Spread;
 use tempfile::TempDir;
 
-/// Two images on one base: a changes, then the base, then nothing.
+/// Two images with a common base: package a changes in r2, the base in r3, and nothing in r4.
 const SMALL: &str = r#"{"format":"nixply-history","version":1,"about":"Two <b>images</b> & a base.","images":{"A & <a>":["a"],"B":["b"]},
 "releases":[
 {"name":"r1","set":{"base":{"source":"base","version":"1","size":100,"references":[]},
@@ -36,7 +36,7 @@ impl Folder {
         file
     }
 
-    /// Returns the error for a file or directory, without its location.
+    /// Returns the error for a file or directory, without the path of the temporary directory.
     fn error(&self, name: &str, propagation: Propagation) -> String {
         let error = Subject::read(&self.0.path().join(name), propagation).unwrap_err();
         error.to_string().replace(&format!("{}/", self.0.path().display()), "")
@@ -192,7 +192,7 @@ fn releases_of_a_directory_are_in_natural_order() {
     let read = |name: &str| match Subject::read(&folder.0.path().join(name), Propagation::Dependents).unwrap()
     {
         Subject::History(history) => history,
-        Subject::Closures(_) => panic!("{name} is a history"),
+        Subject::Closures(_) => panic!("{name} must be a history"),
     };
     let flat = read("flat");
     let names: Vec<&str> = flat.releases.iter().map(|release| release.name.as_str()).collect();
@@ -220,7 +220,7 @@ fn single_closures_are_not_histories() {
     for name in ["one", "one/only.json"] {
         match Subject::read(&folder.0.path().join(name), Propagation::Dependents).unwrap() {
             Subject::Closures(closures) => assert_eq!((closures.len(), closures[0].1.len()), (1, 2)),
-            Subject::History(_) => panic!("{name} is one closure"),
+            Subject::History(_) => panic!("{name} must be a closure"),
         }
     }
     let Subject::Closures(closures) =

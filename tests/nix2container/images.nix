@@ -50,7 +50,7 @@ in
     ];
   };
 
-  # nix2container#186: store paths in two layers, one of which has no others.
+  # nix2container#186: a layer whose store paths are all in the layer below it.
   duplicated = buildImage {
     name = "duplicated";
     config.entrypoint = hello;

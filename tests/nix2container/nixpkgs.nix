@@ -27,7 +27,7 @@
                 inherit (args) src cargoLock;
               };
             rustc.version = "1.95.0";
-            # The script above defines its functions.
+            # The script of buildRustPackage above defines the functions of this hook.
             installShellFiles = set.jq;
             stdenv = set.stdenv // {
               hostPlatform = {
@@ -49,7 +49,7 @@
                   };
               in
               make args;
-            # Too old, removed, supported, not yet tested, and a name without a version.
+            # Versions that are too old, removed, supported and not yet tested, and a name without a version.
             nixVersions = {
               nix_2_18 = nix "2.18.9";
               nix_2_24 = throw "nix_2_24 has been removed";

@@ -1,4 +1,4 @@
-# nixpkgs' trivial builders and a small stdenv, with nixpkgs' names and arguments. Comments at the builders name differences.
+# nixpkgs' trivial builders and a small stdenv, with nixpkgs' names and arguments. Comments at the builders list the differences.
 { system, pkgs }:
 
 let
@@ -67,7 +67,7 @@ let
   binPath = paths: builtins.concatStringsSep ":" (map (path: "${path}/bin") paths);
   lines = builtins.concatStringsSep "\n";
 
-  # The builder's arguments that belong to its derivation.
+  # Removes a builder's own arguments. The others are attributes of its derivation.
   others = known: args: builtins.removeAttrs args (builtins.attrNames known);
 
   self = {
@@ -262,7 +262,7 @@ let
     isDarwin = false;
     hostPlatform = { inherit system; inherit (stdenv) isLinux isDarwin; };
 
-    # Without compiler and without default phases except unpacking.
+    # Has no compiler, and no default phases except unpacking.
     mkDerivation =
       given:
       let

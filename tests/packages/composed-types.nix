@@ -1,4 +1,4 @@
-# Types with element types: alternatives and submodules. They are a part of types.nix.
+# Types that contain other types, such as alternatives and submodules. types.nix includes them.
 { lib, types, around, phrase, ofNouns, orNouns, unchecked }:
 let
   inherit (builtins) attrNames elemAt filter foldl' head isAttrs length tail;
@@ -8,7 +8,7 @@ let
   # Values that can be modules.
   isModule = value: isAttrs value || isFunction value || types.path.check value;
 
-  # Returns the argument of two declarations; it is an error if both have it and differ.
+  # Returns an argument that one or both of two declarations have. Fails if both have it with different values.
   either =
     what: one: other:
     if one == null then
@@ -91,7 +91,7 @@ in
     else
       foldl' types.either (head alternatives) (tail alternatives);
 
-  # Modules, evaluated when the definitions are merged. A set is their config.
+  # The definitions are modules, which are evaluated when they are merged. A definition that is a set is a module's config.
   submodule =
     modules: types.submoduleWith { shorthandOnlyDefinesConfig = true; modules = lib.toList modules; };
   submoduleWith =
@@ -201,7 +201,7 @@ in
       };
     };
 
-  # A type as a value. Several are joined like the types of several declarations.
+  # A type as a value. Several definitions are joined like the types of several declarations.
   optionType = mkOptionType {
     name = "optionType";
     description = "optionType";

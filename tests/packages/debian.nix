@@ -3,7 +3,7 @@
   lock,
   source,
   system,
-  # Particulars of units, as { unit = { argument = ...; }; }. All arguments are optional:
+  # Settings of units, as { unit = { argument = ...; }; }. All arguments are optional:
   #   pname        nixpkgs' name; defaults to the unit's
   #   mainProgram  the program of `nix run` and `lib.getExe`; defaults to the name
   #   only         keep only these programs
@@ -47,7 +47,7 @@ let
     }
     // { inherit pname version; meta = { inherit mainProgram; }; };
 
-  # bash, and the units that it depends on, whose scripts cannot use it.
+  # bash and its dependencies. Their scripts cannot refer to bash, because that would be a cycle.
   below-bash =
     let
       closure = name: [ name ] ++ builtins.concatMap closure units.${name}.depends;

@@ -1,5 +1,5 @@
 # The package set of the tests and examples: Debian packages as store paths, under nixpkgs' attribute names, so that examples
-# work with either. See README.md.
+# work with this set and with nixpkgs. See README.md.
 {
   # The contents of the lock file that `cargo xtask setup packages` writes, which lists the set's files.
   #   import ./tests/packages { lock = builtins.fromJSON (builtins.readFile lock.json); }
@@ -42,7 +42,7 @@ let
       gawk.links."bin/awk" = "gawk";
       gettext-base.pname = "gettext";
       glibc.moves = {
-        # The machine's list of libraries.
+        # Programs must not use the machine's list of libraries.
         "/etc/ld.so.cache" = "@out@/etc/ld.so.cache";
         "/usr/lib/locale/locale-archive" = "@out@/lib/locale-archive";
         "/usr/lib/${debianTriple}/gconv/gconv-modules.cache" = "@out@/lib/gconv/gconv-modules.cache";
@@ -57,7 +57,8 @@ let
       netbase.pname = "iana-etc";
       nginx = {
         links.conf = "etc/nginx";
-        # The places of nixpkgs' nginx. The lengths must stay, because the program contains them.
+        # nixpkgs' nginx has its temporary directories here. The names are cut off, because the program also contains the lengths
+        # of the paths.
         moves = {
           "/var/lib/nginx/body" = "/var/cache/nginx/bo";
           "/var/lib/nginx/fastcgi" = "/var/cache/nginx/fastc";
@@ -67,7 +68,7 @@ let
         };
       };
       nix-bin = { pname = "nix"; moves = { "/usr/bin" = "@out@/bin"; "/usr/libexec" = "@out@/libexec"; }; };
-      # Certificates and keys are the machine's, as in nixpkgs' openssl; all else is the package's.
+      # openssl uses the machine's certificates and keys, as in nixpkgs, and otherwise its own files.
       openssl.moves = {
         "/usr/lib/ssl" = "@out@/etc/ssl";
         "/usr/lib/ssl/cert.pem" = "/etc/ssl/certs/ca-certificates.crt";
@@ -111,7 +112,8 @@ let
     inherit (debian.all) glibc;
   };
 
-  # A virtual environment of Python's own kind, which Python and uwsgi recognize. Its commands can import all its packages.
+  # A virtual environment like that of Python's module venv, which Python and uwsgi recognize. Its commands can import all its
+  # packages.
   pythonEnv =
     packages:
     let
@@ -202,7 +204,7 @@ let
           function = if builtins.isFunction path then path else import path;
         in
         makeOverridable function (builtins.intersectAttrs (builtins.functionArgs function) self // args);
-      # Only Go's names for system and processor, which are OCI's; there is no Go.
+      # Only Go's names of the system and the processor, which OCI also uses. The set has no Go.
       go = { GOOS = "linux"; GOARCH = { x86_64 = "amd64"; aarch64 = "arm64"; }.${processor} or processor; };
       # The machine's podman: engines are not in the set.
       podman = builders.writeShellScriptBin "podman" ''exec /usr/bin/podman "$@"'';

@@ -1,4 +1,4 @@
-# The contents of images in nixpkgs' dockerTools, without its functions that build images.
+# The part of nixpkgs' dockerTools with files for images, without the functions that build images.
 { pkgs }:
 
 let
@@ -37,7 +37,7 @@ in
     ln -s ${pkgs.coreutils}/bin/env $out/usr/bin
   '';
 
-  # The certificate authorities, in the places of several distributions.
+  # The certificate authorities, under the paths that several distributions use.
   caCertificates = runCommandLocal "ca-certificates" { } ''
     mkdir -p $out/etc/ssl/certs $out/etc/pki/tls/certs
     bundle=${pkgs.cacert}/etc/ssl/certs/ca-bundle.crt

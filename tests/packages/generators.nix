@@ -48,7 +48,7 @@ let
     in
     show indent;
 
-  # Replaces the parts of a value below a depth, or fails.
+  # Replaces the parts of a value that are nested deeper than `depthLimit`, or fails if there are any.
   withRecursion =
     { depthLimit, throwOnDepthLimit ? true }:
     let

@@ -16,7 +16,7 @@ OUT = os.environ["out"]
 with open(os.environ["joinPath"]) as file:
     JOIN = json.load(file)
 
-# Files without a meaning in a joined tree.
+# Files that a joined tree omits, because they have a meaning only in the path of one package.
 SKIPPED = {"/nix-support", "/propagated-build-inputs", "/share/info/dir", "/log"}
 
 
@@ -56,7 +56,7 @@ def add(target, name, priority):
     if is_folder:
         add_all(target, name, priority)
     elif JOIN["collisions"] == "fail":
-        sys.exit(f"{target} is a file where other paths have a folder")
+        sys.exit(f"{target} is a file where other paths have a directory")
 
 
 def add_all(folder, name, priority):
@@ -69,7 +69,7 @@ def settle(target, other, name, priority, others_priority):
     if os.path.realpath(target) == os.path.realpath(other) or JOIN["collisions"] == "first":
         return
     if priority == others_priority:
-        sys.exit(f"two paths have {name}, with one priority:\n  {other}\n  {target}")
+        sys.exit(f"two paths have {name} with the same priority:\n  {other}\n  {target}")
     if priority < others_priority:
         tree[name] = (target, priority)
 

@@ -1,5 +1,5 @@
-# Loads modules of all forms (paths, functions, sets with or without `config`), and their imports, as sets of one form: `_file`, `key`,
-# `imports`, `options`, `config`.
+# Loads modules of all forms (paths, functions, sets with or without `config`) and their imports. Returns sets of one form, with
+# `_file`, `key`, `imports`, `options` and `config`.
 { lib }:
 let
   inherit (builtins)
@@ -25,7 +25,7 @@ let
       ) (functionArgs module)
     );
 
-  # A module with `config` or `options` has only known attributes; another one is the config itself.
+  # A module with `config` or `options` may have only known attributes. Without both, a module's attributes are its config.
   canonical =
     file: key: module:
     let
@@ -98,7 +98,7 @@ let
       throw "Module `${file}` contains a disabledModules item that is an attribute set, presumably a module, that does not have a `key` attribute.";
 in
 {
-  # All modules, each key once, imported modules after those that import them.
+  # Returns all modules, each key once. Imported modules follow the modules that import them.
   loadAll =
     modulesPath: modules: args:
     let

@@ -69,7 +69,7 @@ let
             declarationPositions = known.declarationPositions ++ [
               (if position == null then { file = declaration._file; line = null; column = null; } else position)
             ];
-            # For the file of a submodule in messages.
+            # Messages about a submodule name its file.
             options =
               (if modules == null then [ ] else map (setDefaultModuleLocation declaration._file) modules)
               ++ known.options;
@@ -187,7 +187,7 @@ let
     in
     {
       options = mapAttrs (_: result: result.options) results;
-      # Without definitions, do not evaluate the options below.
+      # If there are no definitions, the options below are not evaluated.
       unmatched =
         if definitions == [ ] then
           [ ]
@@ -242,7 +242,7 @@ let
         under `config' rather than `options'.
       '';
 
-  # The module of every evaluation.
+  # The module that every evaluation includes.
   core =
     { prefix, specialArgs, extendModules, type }:
     {
@@ -252,7 +252,7 @@ let
         args = mkOption (
           {
             type = types.lazyAttrsOf types.raw;
-            description = "Additional arguments passed to each module, and to none of a submodule.";
+            description = "Additional arguments passed to each module, but not to the modules of submodules.";
           }
           // optionalAttrs (prefix != [ ]) { internal = true; }
         );

@@ -17,7 +17,7 @@ let
     part: if part == "*" || match "<(.*)>" part != null then part else lib.escapeNixIdentifier part
   );
   showFiles = lib.concatMapStringsSep " and " (file: "`${file}'");
-  # With the values that can be evaluated, at most five lines of each.
+  # Lists definitions by file, with at most five lines of each value. Omits a value whose evaluation fails.
   showDefs = concatMapStrings (
     definition:
     let

@@ -4,7 +4,7 @@ let
   inherit (builtins) addErrorContext concatMap filter foldl' isAttrs isBool mapAttrs sort;
   inherit (lib) optionalAttrs showDefs showOption;
 
-  # The kind of property of a value; empty for other values.
+  # The kind of a property, or an empty string for other values.
   kind = value: value._type or "";
 
   # In priorities, the smaller number wins; in orders, it comes first.

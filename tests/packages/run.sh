@@ -1,9 +1,10 @@
-# Runs a build with the set's own bash: the derivation's command, or its phases if it has none.
+# Builds a derivation with the set's own bash: runs `buildCommand`, or the phases if the derivation has no `buildCommand`.
 set -e -o pipefail
 shopt -s inherit_errexit
 
-# With __structuredAttrs the variables are in a file, lists as arrays; otherwise a list is a text. Nix 2.8 stores the file under
-# the path that it has outside the sandbox.
+# With __structuredAttrs, Nix writes the derivation's attributes to .attrs.sh, with lists as arrays. Without it, each attribute is
+# an environment variable, and a list is a text with spaces. Nix 2.8 sets NIX_ATTRS_SH_FILE to the file's path outside the sandbox,
+# so the script looks for the file in the working directory.
 if [ -e .attrs.sh ]; then
   source .attrs.sh
   for output in "${!outputs[@]}"; do export "$output=${outputs[$output]}"; done

@@ -1,5 +1,5 @@
-# The types of options, nixpkgs' `lib.types`. A type checks the outermost level of a definition (`check`), merges all definitions to one
-# value (`merge`), and may be joined with the type of a second declaration (`typeMerge`).
+# The types of options, nixpkgs' `lib.types`. A type checks the outermost level of a definition (`check`), merges all definitions to
+# one value (`merge`), and may be joined with the type of a second declaration (`typeMerge`).
 { lib }:
 let
   inherit (builtins)
@@ -14,7 +14,7 @@ let
   values = map (definition: definition.value);
   files = map (definition: definition.file);
 
-  # The description of a type in another one's, in parentheses unless it has one of these classes.
+  # Returns a type's description for use in another type's description: in parentheses, unless the type has one of these classes.
   phrase =
     classes: type:
     if elem (type.descriptionClass or null) classes then type.description else "(${type.description})";
@@ -62,7 +62,8 @@ let
     name: description: check:
     mkOptionType { inherit name description check; descriptionClass = "noun"; merge = mergeEqualOption; };
 
-  # A type with an element type. `again` returns the same type for another element type; `place` is the path of the elements' options.
+  # A type with an element type. `again` returns the same type for another element type. `place` returns the path of the elements'
+  # options.
   around =
     { name, elemType, again, place ? prefix: prefix, ... }@type:
     mkOptionType (
@@ -131,7 +132,7 @@ let
       description = "${if lazy then "lazy attribute set" else "attribute set"} of ${ofNouns elemType}";
       descriptionClass = "composite";
       check = isAttrs;
-      # The attributes depend on their conditions, except in a lazy set, which has all of them.
+      # A set has only the attributes whose conditions (`mkIf`) hold. A lazy set has all attributes.
       merge =
         loc: definitions:
         let
@@ -165,7 +166,7 @@ let
         type = pathWith;
         binOp = one: other: if one == other then one else null;
       };
-      # A path outside of the store must be a text: Nix may copy a path to the store.
+      # A path outside of the store must be a string, because Nix may copy a path value to the store.
       check =
         value:
         let

@@ -14,7 +14,7 @@ let
       }
     );
 
-  # A store path has only its wheel's files. It refers to those of its dependencies, whose directories its commands also search.
+  # A store path has only its wheel's files. It refers to the store paths of the wheel's dependencies, and its commands search them.
   make =
     { name, version, depends, file }:
     derivation {

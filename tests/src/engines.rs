@@ -35,14 +35,14 @@ pub struct Image<'n> {
 }
 
 impl<'n> Image<'n> {
-    /// Builds an image with the frontend of this Nix: the plugin's builtin, or else the builder. `before` is
-    /// Nix code that may bind names (`let ... in`) for `arguments`, the image's attribute set.
+    /// Builds an image with the frontend of this Nix: the plugin's builtin, or else the builder. `arguments` is
+    /// the image's attribute set. `before` is the Nix code before the call, such as `let ... in`.
     #[track_caller]
     pub fn build(nix: &'n Nix, before: &str, arguments: &str) -> Self {
         Self::of(nix, &format!("{before} {} {arguments}", Self::function(nix)))
     }
 
-    /// Builds the image of an expression.
+    /// Builds the image that a Nix expression evaluates to.
     #[track_caller]
     pub fn of(nix: &'n Nix, body: &str) -> Self {
         Self { nix, spec: nix.build(body) }
@@ -82,14 +82,16 @@ impl<'n> Image<'n> {
     }
 }
 
-/// Builds some expressions and returns their closure. `roots` is the body of a Nix list.
+/// Builds some expressions and returns the closure of the results. `roots` is the body of a Nix list, and
+/// `before` the Nix code before the list, such as `let ... in`.
 #[track_caller]
 pub fn closure(nix: &Nix, before: &str, roots: &str) -> Vec<PathBuf> {
     let built = nix.try_build(&format!("{before} [ {roots} ]")).ok();
     run(nix.command("nix-store").arg("-qR").args(built.lines())).ok().lines().map(PathBuf::from).collect()
 }
 
-/// A temporary directory in which programs may leave mounts and files of other users.
+/// A temporary directory in which programs may leave mounts and files of other users. Dropping the value
+/// removes them all.
 pub struct Folder(TempDir);
 
 impl Folder {
@@ -135,7 +137,7 @@ pub fn as_root(program: impl AsRef<OsStr>) -> Command {
         return Command::new(program);
     }
     let mut command = Command::new("sudo");
-    // The variables that select the test's own directories.
+    // The environment selects the test's own directories.
     command.arg("--preserve-env").arg(program);
     command
 }

@@ -1,4 +1,4 @@
-//! Equipment of the system tests: a Nix with its own store, the plugin, the program, a registry and a Docker
+//! Fixtures of the system tests: a Nix with its own store, the plugin, the program, a registry and a Docker
 //! daemon. `cargo xtask test` sets all of them up and passes them to the tests in environment variables.
 //!
 //! A test begins with [`harness!`]. If the machine lacks something that the test needs, the test is skipped

@@ -2,8 +2,8 @@
 
 use crate::nix::Nix;
 
-/// Returns an expression that evaluates `of` with `config`, `options` and `extendModules` of an environment
-/// with these modules.
+/// Returns a Nix expression that evaluates `of`. In scope are `config`, `options` and `extendModules` of an
+/// environment with these modules.
 pub fn config(modules: &str, of: &str) -> String {
     format!(
         r#"let

@@ -38,7 +38,7 @@ impl Nix {
 
     /// Returns the repository's root.
     pub fn repository() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests is a folder of the repository").into()
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository").into()
     }
 
     /// Returns the store directory.
@@ -88,20 +88,20 @@ impl Nix {
         command
     }
 
-    /// Returns whether plugins can register builtin builders (2.29 and later). Checks the headers, not the
-    /// plugin, because the plugin must register wherever it can.
+    /// Returns whether plugins can register builtin builders (2.29 and later). Checks Nix's headers, not the
+    /// plugin: with such headers, a plugin without the builder is a defect.
     pub fn has_builtin_builders(&self) -> bool {
         let headers = self.bin.join("../include/nix/store/builtins.hh");
         std::fs::read_to_string(headers).is_ok_and(|text| text.contains("RegisterBuiltinBuilder"))
     }
 
-    /// Builds an expression (a function's body; see [`expression`]) with `nix-build` and returns its path.
+    /// Builds an expression with `nix-build` and returns its path. [`expression`] lists the names in scope.
     #[track_caller]
     pub fn build(&self, body: &str) -> PathBuf {
         self.try_build(body).ok().into()
     }
 
-    /// Like [`Nix::build`], but may fail.
+    /// Like [`Nix::build`], but returns the output, also of a failed build.
     #[track_caller]
     pub fn try_build(&self, body: &str) -> Output {
         run(self.command("nix-build").args(["--no-out-link", "-E", &expression(self, body)]))
@@ -114,21 +114,25 @@ impl Nix {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
-    /// Like [`Nix::eval`], but may fail.
+    /// Like [`Nix::eval`], but returns the output, also of a failed evaluation.
     #[track_caller]
     pub fn try_eval(&self, body: &str) -> Output {
         run(self.command("nix").args(["eval", "--impure", "--json", "--expr", &expression(self, body)]))
     }
 
-    /// Evaluates an expression to JSON without the package set and the plugin. May fail.
+    /// Like [`Nix::try_eval`], but without the package set and the plugin.
     pub fn eval_plain(&self, expression: &str) -> Output {
         run(self.bare_command("nix", "").args(["eval", "--impure", "--json", "--expr", expression]))
     }
 }
 
-/// Returns `body` with these names in scope: the package set as `pkgs`; the program as `nixply`, a package;
-/// `buildImage`, the builder frontend: nix/build-image.nix without the plugin; `buildImages usePlugin`:
-/// nix/build-images.nix; and `drop_in usePlugin`: the functions of nix/nix2container.
+/// Returns `body` with these names in scope:
+///
+/// - `pkgs`: the package set;
+/// - `nixply`: the program, as a package;
+/// - `buildImage`: the builder frontend, which is nix/build-image.nix without the plugin;
+/// - `buildImages usePlugin`: nix/build-images.nix;
+/// - `drop_in usePlugin`: the functions of nix/nix2container.
 pub fn expression(nix: &Nix, body: &str) -> String {
     format!(
         "let pkgs = import {repository}/tests/packages {{ lock = builtins.fromJSON (builtins.readFile {lock}); }}; \

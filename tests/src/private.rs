@@ -1,4 +1,4 @@
-//! A store for one test, which may empty, damage or serve it.
+//! A store for one test. The test may empty it, damage it, or serve it with a daemon.
 
 use std::fs;
 use std::ops::Deref;
@@ -11,10 +11,10 @@ use tempfile::TempDir;
 use crate::nix::Nix;
 use crate::run::{Output, run};
 
-/// The unprivileged user.
+/// User ID of `nobody`, an unprivileged user.
 pub const NOBODY: u32 = 65534;
 
-/// A Nix with a store in a temporary directory, which is removed with this value. Everyone may read the
+/// A Nix with a store in a temporary directory that every user can read. Dropping the value removes the
 /// directory.
 pub struct Private {
     nix: Nix,
@@ -33,8 +33,8 @@ impl Nix {
     /// Returns the same Nix with an empty store. The program and the plugin are copied to the store's
     /// directory, where every user can read them.
     pub fn private(&self) -> Private {
-        let folder = TempDir::with_prefix("nixply-").expect("the folder for temporary files is writable");
-        fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("the folder is ours");
+        let folder = TempDir::with_prefix("nixply-").expect("a temporary directory can be created");
+        fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("this process owns it");
         let copy = |from: &Path| {
             let to = folder.path().join(from.file_name().expect("it is a file"));
             fs::copy(from, &to).unwrap_or_else(|error| panic!("cannot copy {}: {error}", from.display()));
@@ -46,7 +46,7 @@ impl Nix {
             cli: copy(&self.cli),
             ..self.clone()
         };
-        fs::create_dir(nix.root.join("etc")).expect("the folder is empty");
+        fs::create_dir(nix.root.join("etc")).expect("the directory is empty");
         Private { nix, folder }
     }
 }
@@ -57,10 +57,10 @@ impl Private {
         self.folder.path()
     }
 
-    /// Writes `body` with [`tiny`]'s names to a file of this name. `body` starts on the second line.
+    /// Writes `body` with [`tiny`]'s names to a file of this name. `body` starts on the file's second line.
     pub fn file(&self, name: &str, body: &str) -> PathBuf {
         let file = self.folder().join(name);
-        fs::write(&file, tiny(self, body)).expect("the folder is writable");
+        fs::write(&file, tiny(self, body)).expect("the directory is writable");
         file
     }
 
@@ -68,7 +68,7 @@ impl Private {
     pub fn listing(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.store_dir()) else { return Vec::new() };
         let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
-        // Nix's own files there have names with a dot.
+        // Names with a leading dot, such as `.links`, are Nix's own files.
         let mut names: Vec<_> = entries.map(name).filter(|name| !name.starts_with('.')).collect();
         names.sort();
         names
@@ -109,8 +109,8 @@ impl Drop for Private {
     }
 }
 
-/// Returns `body` with derivations that need no package set: `sh name script` runs the script, and
-/// `buildImage` is the builder frontend. `body` starts on the second line.
+/// Returns `body` with names in scope that need no package set: `sh name script` is a derivation that runs the
+/// script, and `buildImage` is the builder frontend. `body` starts on the second line.
 pub fn tiny(nix: &Nix, body: &str) -> String {
     format!(
         "let sh = name: script: derivation {{ inherit name; system = builtins.currentSystem; builder = \"/bin/sh\"; \

@@ -91,7 +91,7 @@ impl<'n> Project<'n> {
         self.prepare_with(command, &plugin.unwrap_or_default());
     }
 
-    /// Like [`Project::prepare`], with these lines of nix.conf, which alone may name a plugin.
+    /// Like [`Project::prepare`], but with these lines of nix.conf. Nix loads a plugin only if they name one.
     pub fn prepare_with(&self, command: &mut Command, config: &str) {
         command.envs(self.nix.environment(config)).current_dir(self.path());
         command.env("NIX_PATH", format!("nixpkgs={}", self.packages.path().display()));
@@ -101,7 +101,7 @@ impl<'n> Project<'n> {
         command.env_remove("DOCKER_HOST").env_remove("NIXPLY_PROGRESS").env_remove("DEVENV_CONTAINER");
     }
 
-    /// Runs `nixply container` with these words.
+    /// Runs `nixply container` with these arguments, separated by spaces.
     #[track_caller]
     pub fn container(&self, words: &str) -> Output {
         run(&mut self.nixply(["container"].into_iter().chain(words.split(' '))))

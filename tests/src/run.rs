@@ -52,7 +52,7 @@ pub fn run_with_input(command: &mut Command, input: &str) -> Output {
     let shown = format!("{command:?}");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {shown}: {error}"));
-    // A program need not read its input.
+    // A program may end without reading its input; then this write fails.
     let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap_or_else(|error| panic!("cannot wait for {shown}: {error}"));
     Output {

@@ -42,7 +42,7 @@ impl Running {
         String::from_utf8_lossy(&self.said[1].lock().unwrap()).into_owned()
     }
 
-    /// Waits until `condition` holds. Panics if the program ends before, or after `limit`.
+    /// Waits until `condition` holds. Panics if the program ends first, or when `limit` is over.
     #[track_caller]
     pub fn wait_until(&mut self, limit: Duration, mut condition: impl FnMut(&Self) -> bool) {
         let start = Instant::now();
@@ -64,7 +64,7 @@ impl Running {
         let _ = Command::new("sh").args(["-c", &format!("kill -{signal} {}", self.child.id())]).output();
     }
 
-    /// Waits for the end. Panics after `limit`.
+    /// Waits until the program ends. Panics when `limit` is over.
     #[track_caller]
     pub fn finish(mut self, limit: Duration) -> Output {
         let start = Instant::now();

@@ -1,4 +1,4 @@
-//! The program under the name `skopeo`.
+//! Runs the program under the name `skopeo`, through a symlink.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::symlink;
@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::engines::Folder;
 use crate::nix::Nix;
 
-/// A link to the program named `skopeo`, in a directory that comes first on PATH.
+/// A symlink `skopeo` to the program, in a directory that comes first on PATH.
 pub struct SkopeoLink<'n> {
     nix: &'n Nix,
     /// The link's directory.
@@ -28,7 +28,8 @@ impl<'n> SkopeoLink<'n> {
         self.folder.join("skopeo")
     }
 
-    /// Sets the environment: that of the Nix, without the user's own settings.
+    /// Sets a command's environment: the Nix's, with the link first on PATH and without the user's
+    /// `NIXPLY_SKOPEO`.
     pub fn set_up(&self, command: &mut Command) {
         command.envs(self.nix.environment("")).env_remove("NIXPLY_SKOPEO");
         command.env("PATH", self.path(std::env::var_os("PATH").unwrap_or_default()));
@@ -42,7 +43,7 @@ impl<'n> SkopeoLink<'n> {
         path
     }
 
-    /// Returns a command that calls the link.
+    /// Returns a command that runs the link.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.program());
         self.set_up(&mut command);

@@ -1,11 +1,11 @@
-//! The cache from the user's view: the files that a build reads, and `nixply cache`.
+//! The cache as users see it: which files a build reads, and `nixply cache`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use nixply_tests::{Private, harness, run};
 
-/// A store with a directory of a few files, and a request for it.
+/// A store with a store path of three files, a request for an image with that path, and a cache.
 struct World {
     nix: Private,
     request: PathBuf,
@@ -40,7 +40,7 @@ impl World {
     }
 }
 
-/// Returns the files that a command opens, according to strace.
+/// Returns strace's lines about the files below a directory that a build opens.
 fn opened(world: &World, below: &Path) -> Vec<String> {
     let trace = world.nix.folder().join("trace");
     let mut command = std::process::Command::new("strace");
@@ -61,7 +61,7 @@ fn unchanged_build_opens_no_store_files() {
     assert_eq!(opened(&world, &store), [""; 0]);
 }
 
-/// A layer as in specs without compression.
+/// Returns a layer as specs without compression have it.
 fn plain_layer() -> String {
     let digest = format!("sha256:{}", "0".repeat(64));
     format!(r#"{{"digest": "{digest}", "size": 1024, "diff_ids": "{digest}", "mediatype": ""}}"#)
@@ -111,7 +111,8 @@ fn cache_is_shown_checked_and_emptied() {
     assert_eq!(wrong.code, Some(2), "{}", wrong.stderr);
 }
 
-/// The hashes are Nix's own, whatever the store path contains.
+/// The error names the same hash as Nix's own archive (`nix-store --dump`), for a path with files of every kind
+/// and names whose order is easy to get wrong.
 #[test]
 fn check_store_detects_a_damaged_path() {
     let nix = harness!();
@@ -169,7 +170,7 @@ fn check_store_detects_a_damaged_path() {
     assert_eq!(build().ok(), spec);
 }
 
-/// Real programs: links, deep directories, unusual names.
+/// The closure of a real program has links, deep directories and unusual names.
 #[test]
 fn check_store_accepts_intact_paths() {
     let nix = harness!();

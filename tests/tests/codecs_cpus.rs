@@ -14,8 +14,8 @@ use nixply_packer::Codec;
 use nixply_tests::{needs, run, skip, skipped};
 use serde_json::json;
 
-/// Each adds a feature that codecs or hashes use: only SSE2, SSE4.2, PCLMULQDQ, AVX2 and BMI2, everything
-/// that qemu supports.
+/// Emulated processors, each with more features that codecs or hashes use: only SSE2; SSE4.2; PCLMULQDQ; AVX2
+/// and BMI2; everything that qemu supports.
 const PROCESSORS: [&str; 5] = ["qemu64", "Nehalem", "Westmere", "Haswell", "max"];
 
 /// One level per search method: libdeflate's fastest, greedy, lazy, twice lazy and near-optimal; zstd's fast,
@@ -36,7 +36,8 @@ fn codecs() -> BTreeSet<String> {
 
 const STORE_PATH: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-mixed";
 
-/// A store path with every kind of content that codecs treat differently. One file is longer than a frame.
+/// Creates a store path with every kind of content that codecs treat differently. One file is longer than a
+/// frame.
 fn make_store(store: &Path, program: &Path) {
     let folder = store.join(&STORE_PATH["/nix/store/".len()..]);
     fs::create_dir_all(&folder).unwrap();
@@ -68,8 +69,8 @@ fn make_store(store: &Path, program: &Path) {
     write("long", &long);
 }
 
-/// Returns all files below a directory, by name. The cache's entries have blake3 hashes as names and inside,
-/// and contain the compressed frames.
+/// Returns all files below a directory, by name. In a cache, the names and contents of entries include blake3
+/// hashes, and the contents include the compressed frames.
 fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut folders = vec![folder.to_path_buf()];
@@ -108,7 +109,7 @@ fn pack(folder: &Path, program: &Path, processor: Option<&str>) -> BTreeMap<Stri
         made.insert(codec, run(&mut command).ok().into_bytes());
     }
     made.extend(tree(&own.join("cache")));
-    // It contains the time.
+    // The file depends on the time.
     made.remove("trimmed");
     made
 }
@@ -117,10 +118,10 @@ fn pack(folder: &Path, program: &Path, processor: Option<&str>) -> BTreeMap<Stri
 fn every_processor_produces_the_same_bytes() {
     let program = needs!("NIXPLY_TEST_CLI");
     if !cfg!(target_arch = "x86_64") {
-        return skipped("its processors are x86-64's");
+        return skipped("the emulated processors are x86-64 processors");
     }
     if Command::new("qemu-x86_64").arg("--version").output().is_err() {
-        return skip("it needs qemu-x86_64 (apt-get install qemu-user)");
+        return skip("this test needs qemu-x86_64 (apt-get install qemu-user)");
     }
     let folder = tempfile::tempdir().unwrap();
     make_store(&folder.path().join("store"), program.as_ref());
@@ -142,7 +143,7 @@ fn every_processor_produces_the_same_bytes() {
                 let names: Vec<_> = made.keys().collect();
                 assert_eq!(names, expected.keys().collect::<Vec<_>>(), "{processor}");
                 let differs = made.iter().find(|(name, bytes)| expected[*name] != **bytes);
-                assert_eq!(differs.map(|(name, _)| name), None, "{processor} makes other bytes");
+                assert_eq!(differs.map(|(name, _)| name), None, "{processor} produces different bytes");
             });
         }
     });

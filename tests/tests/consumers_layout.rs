@@ -36,16 +36,20 @@ fn layouts_are_valid() {
         assert_eq!((&valid.tag[..], &valid.manifest, &valid.id), ("t", &manifest, &image.id()), "{codec}");
         let diff_ids: Vec<&str> = valid.layers.iter().map(|layer| &layer.diff_id[..]).collect();
         assert_eq!(diff_ids, image.diff_ids(), "{codec}");
-        assert_eq!(diff_ids.len(), 2, "glibc and hello");
+        assert_eq!(diff_ids.len(), 2, "one layer for glibc, one for hello");
         let index = json(&fs::read_to_string(layout.join("index.json")).unwrap());
         assert_eq!(index["mediaType"], "application/vnd.oci.image.index.v1+json");
         assert!(valid.layers.iter().all(|layer| layer.codec == codec), "{codec}");
-        assert_eq!(image.layout(&all, codec, Some(codec)), manifest, "the folder makes no difference");
+        assert_eq!(
+            image.layout(&all, codec, Some(codec)),
+            manifest,
+            "the digest must not depend on the directory"
+        );
     }
     let tags: Vec<String> = validate(&all).unwrap().into_iter().map(|image| image.tag).collect();
-    assert_eq!(tags, CODECS, "one layout holds all three");
+    assert_eq!(tags, CODECS, "the layout must have all three images");
     assert_eq!(image.layout(&all, "gzip", Some("gzip")), one(&folder.join("gzip")).manifest);
-    assert_eq!(validate(&all).unwrap().len(), 3, "writing it again adds nothing");
+    assert_eq!(validate(&all).unwrap().len(), 3, "writing an image again must add none");
 }
 
 /// A layout has the compression and the digests that the spec records.
@@ -70,7 +74,7 @@ fn compressed_spec_predicts_the_layout() {
     }
 }
 
-/// Tests the validator: one that accepts everything would prove nothing.
+/// Tests the validator itself, because a validator that accepts everything would prove nothing.
 #[test]
 fn validator_detects_defects() {
     let nix = harness!();
@@ -98,7 +102,7 @@ fn validator_detects_defects() {
     refuses("belongs to no image");
     fs::remove_file(blob(&sha256(b"stray"))).unwrap();
 
-    // A wrong document with its correct digest, up to the index.
+    // Wrong documents with correct digests: `put` writes a document and returns the document above with its new digest and size.
     let index = fs::read_to_string(layout.join("index.json")).unwrap();
     let manifest = fs::read_to_string(blob(&valid.manifest)).unwrap();
     let config = fs::read_to_string(blob(&valid.id)).unwrap();
@@ -176,7 +180,7 @@ fn nix2container_207_fetched_base_image_has_its_sizes() {
     };
     let expected: Vec<_> = one(&layout).layers.iter().map(layer).collect();
     assert_eq!(said["layers"], serde_json::Value::from(expected));
-    // Written again, its blobs are unchanged.
+    // Writing the image to another layout keeps its blobs.
     let again = folder.join("again");
     let refused = run(nix.nixply().arg("layout").arg(&spec).arg(&again)).fails();
     assert!(refused.contains("hint: pass --allow-outside-store"), "{refused}");
@@ -184,7 +188,7 @@ fn nix2container_207_fetched_base_image_has_its_sizes() {
     assert_eq!(one(&again).layers, one(&layout).layers);
 }
 
-/// The archive has the parents of store paths, readable for everyone (nix2container#12).
+/// A layer's archive contains the parent directories of store paths, readable for all users (nix2container#12).
 #[test]
 fn archives_list_the_parents_of_store_paths() {
     let nix = harness!();
@@ -226,7 +230,8 @@ fn archives_list_the_parents_of_store_paths() {
     }
 }
 
-/// Two store paths with the same content, and a store path that the base image already has.
+/// Nix code with `twin`, which makes store paths with different names and equal contents, and a base image with
+/// bash and one of these paths.
 const TWINS: &str = r#"let
     twin = name: pkgs.runCommand name { } ''
       mkdir -p $out/etc
@@ -235,7 +240,7 @@ const TWINS: &str = r#"let
     base = FUNCTION { name = "base"; layers = [ { deps = [ pkgs.bash ]; } ]; copyToRoot = [ (twin "a") ]; };
 in"#;
 
-/// A blob is one layer, however often it is requested (nix2container#186).
+/// Requests for the same blob share one layer (nix2container#186).
 #[test]
 fn nix2container_182_187_duplicate_layer_is_stored_once() {
     let nix = harness!();
@@ -252,25 +257,25 @@ fn nix2container_182_187_duplicate_layer_is_stored_once() {
     let once = image(r#"{ name = "x"; copyToRoot = [ (twin "a") ]; }"#, "once");
     assert_eq!(once.len(), 1);
     let other = image(r#"{ name = "x"; copyToRoot = [ (twin "b") ]; }"#, "other");
-    assert_eq!(once, other, "where the content came from is not in the layer");
+    assert_eq!(once, other, "the layer must not depend on the name of the store path");
     let twice = r#"{
         name = "x";
         layers = [ { copyToRoot = [ (twin "a") ]; } { deps = [ pkgs.hello ]; } { copyToRoot = [ (twin "b") ]; } ];
     }"#;
     let twice = image(twice, "twice");
-    assert_eq!((twice.len(), &twice[0]), (2, &once[0]), "the twins' and hello's");
+    assert_eq!((twice.len(), &twice[0]), (2, &once[0]), "one layer for both twins, one for hello");
 
     let base = image("{ name = \"x\"; fromImage = base; }", "base");
     assert_eq!((base.len(), &base[1]), (2, &once[0]));
     let same = r#"{
         name = "x"; fromImage = base; layers = [ { deps = [ pkgs.bash ]; } ]; copyToRoot = [ (twin "b") ];
     }"#;
-    assert_eq!(image(same, "same"), base, "bash's and the twins' are the base's");
+    assert_eq!(image(same, "same"), base, "the base image already has the layers of bash and the twin");
     let more = r#"{
         name = "x"; fromImage = base; layers = [ { deps = [ pkgs.bash ]; } { deps = [ pkgs.hello ]; } ];
     }"#;
     let more = image(more, "more");
-    assert_eq!((more.len(), &more[..2]), (3, &base[..]), "only hello's is new");
+    assert_eq!((more.len(), &more[..2]), (3, &base[..]), "only the layer of hello must be new");
 }
 
 /// A base image keeps its layers, their order and compression; the layers above have their own compression.
@@ -301,6 +306,6 @@ fn base_layers_come_first_and_unchanged() {
     assert_eq!(
         top.config["config"].as_object().unwrap().keys().collect::<Vec<_>>(),
         ["Cmd"],
-        "not the base's"
+        "the base image's config must not be inherited"
     );
 }

@@ -55,7 +55,7 @@ fn skopeo_pushes_every_codec_unchanged() {
         assert_eq!(uploads(&log), [""; 0], "{codec}");
         assert_eq!(log.matches("... already exists").count(), 3, "{codec}: {log}");
     }
-    // And back again.
+    // Copies from the registry have the same blobs.
     for codec in ["none", "gzip", "zstd"] {
         let back = folder.join(&format!("back-{codec}"));
         let to = format!("oci:{}:{codec}", back.display());
@@ -73,7 +73,7 @@ fn skopeo_pushes_every_codec_unchanged() {
 fn plain_image_compressed_by_skopeo_keeps_its_id() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
-    // skopeo remembers the blobs that it has seen in a registry and reuses them, so this one must be new.
+    // skopeo remembers the blobs that it has seen in a registry and reuses them, so this layer must be new.
     let arguments = format!(
         r#"{{ name = "new"; config.Env = [ "FILE=${{builtins.toFile "new" "{}"}}" ]; }}"#,
         unique("content")

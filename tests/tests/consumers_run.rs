@@ -1,4 +1,4 @@
-//! podman and Docker run images as the request demands. Each scenario runs with both engines.
+//! podman and Docker run images as requested. Each scenario runs with both engines.
 
 use nixply_tests::engines::{Docker, Engine, Folder, Image, Podman, Registry, skopeo, text, texts, unique};
 use nixply_tests::{Nix, harness, needs, run};
@@ -51,7 +51,7 @@ fn programs_run(nix: &Nix, engine: &dyn Engine) {
         assert_eq!((python.code, python.stdout.trim()), (Some(9), r#"[42, "a b"]"#), "{}", python.stderr);
         let bash = engine.run(&[&reference, "bash", "-c", "echo out; echo err >&2; kill -TERM $$"]);
         assert_eq!((bash.stdout.trim(), bash.stderr.trim()), ("out", "err"));
-        // The first process of a container ignores signals that it does not handle.
+        // The first process of a container ignores signals for which it has no handler.
         assert_eq!(bash.code, Some(0));
         assert_eq!(engine.run(&[&reference, "bash", "-c", "exit 77"]).code, Some(77));
 
@@ -61,7 +61,7 @@ fn programs_run(nix: &Nix, engine: &dyn Engine) {
         assert_eq!(image.diff_ids().len(), 10);
         assert_eq!(known["Created"], created);
         assert_eq!((&known["Os"], text(&known["Architecture"])), (&"linux".into(), architecture()));
-        // Nothing from this machine: no shell, no coreutils.
+        // The image has only its closure, so there is no /bin/sh.
         let missing = engine.run(&[&reference, "/bin/sh"]);
         assert_eq!(missing.code, Some(127), "{}", missing.stderr);
     }
@@ -76,7 +76,7 @@ fn architecture() -> &'static str {
     }
 }
 
-/// Every key of the config that an engine applies, in lowercase and in OCI's spelling.
+/// The engine applies every key of the config, written in lowercase or in OCI's spelling.
 fn config_is_applied(nix: &Nix, engine: &dyn Engine) {
     const SPELLINGS: [[&str; 9]; 2] = [
         ["entrypoint", "cmd", "env", "user", "workingdir", "labels", "exposedports", "volumes", "stopsignal"],
@@ -131,14 +131,14 @@ fn config_is_applied(nix: &Nix, engine: &dyn Engine) {
     }
 }
 
-/// Runs `ls -l` on some files and squeezes blanks.
+/// Runs `ls -l` on some files. Returns the lines with single spaces between words.
 fn ls(engine: &dyn Engine, reference: &str, files: &[&str]) -> Vec<String> {
     let command = [&["--env", "TZ=UTC", "--env", "LC_ALL=C", reference, "ls", "-ldn"], files].concat();
     let listing = engine.run(&command).ok();
     listing.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
-/// Cases openbar and ownership of nix2container's tests. A rule applies only to the files that it names
+/// The cases `openbar` and `ownership` of nix2container's tests. A rule applies only to the files that it names
 /// (nix2container#45).
 fn owners_and_modes_are_applied(nix: &Nix, engine: &dyn Engine) {
     let before = r#"let
@@ -171,7 +171,7 @@ fn owners_and_modes_are_applied(nix: &Nix, engine: &dyn Engine) {
             .collect::<Vec<_>>()
             .join(" ")
     };
-    // The number of links and bytes of a directory depends on the file system.
+    // A directory's link count and size depend on the file system.
     assert_eq!(
         lines[1..].iter().map(without_size).collect::<Vec<_>>(),
         [
@@ -185,7 +185,7 @@ fn owners_and_modes_are_applied(nix: &Nix, engine: &dyn Engine) {
     );
     assert_eq!(lines[4], "-r--r--r-- 1 1001 1001 0 Jan 1 1970 /test1.txt");
     assert_eq!(lines[5], "-r--r--r-- 1 0 0 0 Jan 1 1970 /test2.txt");
-    // The modes take effect.
+    // The kernel enforces the owners and modes.
     let as_user =
         |user: &str, script: &str| engine.run(&["--user", user, &reference, "bash", "-c", script]).code;
     assert_eq!(as_user("5:5", "echo > /tmp/x"), Some(0));
@@ -194,7 +194,7 @@ fn owners_and_modes_are_applied(nix: &Nix, engine: &dyn Engine) {
     assert_eq!(as_user("5:5", "ls /home/user"), Some(2));
 }
 
-/// Cases bashLs and bashVersion of nix2container's tests.
+/// The cases `bashLs` and `bashVersion` of nix2container's tests.
 fn copy_to_root_adds_bin_at_the_root(nix: &Nix, engine: &dyn Engine) {
     let before = r#"let
         env = pkgs.buildEnv { name = "root"; paths = [ pkgs.bash pkgs.coreutils ]; pathsToLink = [ "/bin" ]; };
@@ -205,7 +205,7 @@ fn copy_to_root_adds_bin_at_the_root(nix: &Nix, engine: &dyn Engine) {
     let listed = engine.run(&[&reference]).ok();
     let listed: Vec<&str> = listed.lines().collect();
     let top = nix.store_dir().iter().nth(1).unwrap().to_str().unwrap().to_owned();
-    // The engine adds its own, such as /dev, /proc and /sys.
+    // The engine adds directories, such as /dev, /proc and /sys.
     for name in ["bin", "etc", "var", &top] {
         assert!(listed.contains(&name), "{name}: {listed:?}");
     }
@@ -215,7 +215,7 @@ fn copy_to_root_adds_bin_at_the_root(nix: &Nix, engine: &dyn Engine) {
     assert_eq!(names.ok(), "nobody\nroot:x:0:\nnobody:x:65534:");
 }
 
-/// An image on a base image.
+/// An image on a base image has the files of both, but only its own config.
 fn image_on_a_base_image_runs(nix: &Nix, engine: &dyn Engine) {
     let before = format!(
         r#"let
@@ -245,7 +245,7 @@ fn image_on_a_base_image_runs(nix: &Nix, engine: &dyn Engine) {
     }
 }
 
-/// The default number of layers of nix2container's users.
+/// More than 130 store paths in 100 layers.
 fn image_with_a_hundred_layers_runs(nix: &Nix, engine: &dyn Engine) {
     let before = r#"let
         number = n: builtins.toFile "number-${toString n}" "${toString n}\n";
@@ -274,7 +274,7 @@ fn podman_loads_every_codec_from_layouts_and_registries() {
     let arguments =
         r#"{ name = "hello"; config.entrypoint = [ "${pkgs.hello}/bin/hello" ]; maxLayers = 2; }"#;
     let image = Image::build(&nix, "", arguments);
-    // Used only for its push; the daemon is not contacted.
+    // Used only for `push`, which does not contact the daemon.
     let docker = Docker::new(String::new(), registry);
     for codec in ["none", "gzip", "zstd"] {
         let podman = Podman::new();
@@ -289,14 +289,14 @@ fn podman_loads_every_codec_from_layouts_and_registries() {
     }
 }
 
-/// Docker 20.10 does not support zstd and takes the layer for a tar archive; versions from 23 run such an
-/// image. Checks the version's behaviour.
+/// Docker 20.10 does not support zstd and reads the layer as an uncompressed tar archive; versions from 23 run
+/// such an image. The test expects the behaviour of the daemon's version.
 #[test]
-fn docker_runs_zstd_or_reports_the_codec() {
+fn docker_runs_zstd_if_its_version_supports_it() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let docker = Docker::new(needs!("NIXPLY_TEST_DOCKER"), registry);
-    // Docker does not pull images and layers that it has, so this image must be unique.
+    // Docker does not pull images and layers that it already has, so this image must be unique.
     let arguments = r#"{
         name = "zstd"; config.Cmd = [ "${pkgs.hello}/bin/hello" "-g" (builtins.toFile "only-zstd" "x") ];
     }"#;
@@ -314,7 +314,7 @@ fn docker_runs_zstd_or_reports_the_codec() {
     }
 }
 
-/// Without a registry: skopeo sends the same image to the daemon.
+/// skopeo copies the image from a layout to the daemon, without a registry.
 #[test]
 fn skopeo_copies_an_image_to_the_docker_daemon() {
     let nix = harness!();

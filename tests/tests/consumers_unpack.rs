@@ -1,4 +1,4 @@
-//! Unpacked images: their file tree equals that of the store paths, in every property that a store path
+//! Unpacked images: their file tree equals the tree of the store paths, in every property that a store path
 //! defines.
 
 use std::fs;
@@ -6,8 +6,8 @@ use std::fs;
 use nixply_tests::engines::{Engine, Folder, Image, Podman, Tree, as_root, closure, json, texts};
 use nixply_tests::{harness, run};
 
-/// Files of every type and with unusual names; directories that two paths share; store paths that are a file
-/// or a link.
+/// Nix code with store paths that have files of every type and unusual names, with two store paths that have
+/// the same directory, and with store paths that are a file or a symlink.
 const ODD: &str = r##"let
     odd = pkgs.runCommand "odd" { } ''
       mkdir -p $out/bin $out/etc/empty "$out/etc/ä €"
@@ -89,7 +89,7 @@ fn umoci_unpacks_exactly_the_store_paths() {
         let text = format!("TEXT={}", nix.build(&format!("{ODD} text")).display());
         assert!(texts(&process["env"]).contains(&&text[..]), "{process}");
     }
-    // umoci 0.4 does not support zstd and reports that; versions from 0.5 do.
+    // umoci 0.4 does not support zstd and fails with an error; versions from 0.5 support it.
     let (output, bundle) = unpack("zstd");
     let version = run(as_root("umoci").arg("--version")).ok();
     if version.contains("version 0.4.") {
@@ -120,7 +120,7 @@ fn podman_mounts_exactly_the_store_paths() {
     }
 }
 
-/// Tests the comparison itself.
+/// Tests the comparison of trees itself.
 #[test]
 fn tree_comparison_detects_differences() {
     let folder = Folder::new();
@@ -132,7 +132,7 @@ fn tree_comparison_detects_differences() {
     }
     let differences = || Tree::at(&left).differences(&Tree::at(&right));
     let lines_of = |name: &str| differences().lines().filter(|line| line.starts_with(name)).count();
-    // The times differ.
+    // The modification times of all files differ too.
     fs::write(left.join("same"), "other").unwrap();
     fs::write(left.join("new"), "").unwrap();
     fs::write(right.join("gone"), "").unwrap();

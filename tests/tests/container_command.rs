@@ -33,13 +33,14 @@ impl<'n> Recorder<'n> {
         Self { project, daemon, _folder: folder, _socket: UnixListener::bind(socket).unwrap() }
     }
 
-    /// Runs a command. Returns its output and one line per call, with equal local addresses.
+    /// Runs `nixply container` with these arguments. Returns its output and a line for each call of a fake program, in which
+    /// fixed words replace addresses and temporary files.
     #[track_caller]
     fn record(&self, words: &[&str]) -> (Output, Vec<String>) {
         let record = self.project.path().join("../record");
         let record = record.with_file_name(unique("-record"));
         let mut command = self.project.nixply(["container"].iter().chain(words));
-        // Without bars, like devenv, skopeo does not get --quiet.
+        // Without progress bars, nixply calls skopeo like devenv, without --quiet.
         command.env("RECORD", &record).env("NIXPLY_PROGRESS", "0").env("DOCKER_HOST", &self.daemon);
         command.env(
             "NIXPLY_SKOPEO",
@@ -79,7 +80,7 @@ fn build_prints_exactly_the_store_path() {
     let nix = harness!();
     let project = Project::new(&nix, HELLO);
     let built = project.container("build processes");
-    let path = built.stdout.strip_suffix('\n').expect("it is a line").to_owned();
+    let path = built.stdout.strip_suffix('\n').expect("the output ends with a newline").to_owned();
     assert!(!path.contains('\n'), "{path}");
     assert!(
         Path::new(&path).starts_with(nix.store_dir()) && path.ends_with("-image-processes.json"),
@@ -140,12 +141,12 @@ fn deprecation_warnings_name_the_called_program() {
     }
 }
 
-/// All syntaxes of registry and copy arguments, including devenv's.
+/// Tests all syntaxes of `copy`, registry and copy arguments, including devenv's.
 #[test]
 fn all_syntaxes_give_skopeo_the_same_arguments() {
     let nix = harness!();
     let recorder = Recorder::new(&nix, HELLO);
-    // Patterns are passed unchanged, even if files match them.
+    // A pattern such as `--*` must be passed unchanged although this file matches it.
     recorder.project.write("--star", "");
     let start = "skopeo --insecure-policy copy --src-tls-verify=false --src-authfile=FILE docker://ADDRESS/processes:latest";
     let fly = "docker://registry.fly.io/";
@@ -188,7 +189,7 @@ fn all_syntaxes_give_skopeo_the_same_arguments() {
     }
 }
 
-/// All syntaxes of running, with engine and container arguments.
+/// Tests all syntaxes of `run`, with arguments for the engine and for the container.
 #[test]
 fn all_syntaxes_give_engines_the_same_arguments() {
     let nix = harness!();
@@ -225,7 +226,7 @@ fn all_syntaxes_give_engines_the_same_arguments() {
                 "untag ADDRESS/processes:latest ADDRESS/processes:latest",
             ),
         };
-        // podman's pull prints the ID that docker needs another command for.
+        // `podman pull` prints the image's ID. docker needs another command for it.
         let find = (engine == "docker").then_some("image inspect --format {{.Id}} ADDRESS/processes:latest");
         let tag = "tag ADDRESS/processes:latest processes:latest";
         let expected = [ask, Some(pull), find, Some(tag), Some(forget), Some(last)];
@@ -234,14 +235,14 @@ fn all_syntaxes_give_engines_the_same_arguments() {
         assert_eq!(calls, expected, "{words:?} {}", said.stderr);
         said.ok();
     }
-    // With arguments for skopeo, skopeo copies.
+    // With arguments for skopeo, skopeo copies the image, and the engine does not pull it.
     let (said, calls) = recorder.record(&["run", "processes", "--copy-args=--dest-compress"]);
     let copy = "skopeo --insecure-policy copy --src-tls-verify=false --src-authfile=FILE docker://ADDRESS/processes:latest docker-daemon:processes:latest --dest-compress --dest-daemon-host DAEMON";
     assert_eq!(calls, ["docker version", copy, "docker run -i processes:latest"], "{}", said.stderr);
     said.ok();
 }
 
-/// `defaultCopyArgs` are shell code that runs at copy time. The command line overrides them.
+/// `defaultCopyArgs` is shell code that runs at copy time. `--copy-args` overrides it.
 #[test]
 fn default_copy_args_are_evaluated_at_copy_time() {
     let nix = harness!();
@@ -293,7 +294,7 @@ fn errors_have_hints() {
         said.stderr
     };
     let fails = |words: &str| fails_with(1, words);
-    // Unlike devenv, with a suggestion.
+    // devenv reports these errors without a hint.
     assert_eq!(
         fails("build proceses"),
         "error: there is no container \"proceses\": the project has processes, shell\nhint: did you mean processes?\n"
@@ -344,7 +345,7 @@ fn missing_engines_and_unavailable_daemons_have_different_errors() {
     let project = Project::new(&nix, HELLO);
     project.build("processes");
     let mut command = project.nixply(["container", "run", "processes"]);
-    // Only Nix's programs, and the machine's programs that it needs.
+    // PATH has only Nix's programs, and the machine's programs that Nix needs.
     let bin = tempfile::tempdir().unwrap();
     for program in ["sh", "git"] {
         if let Ok(at) = fs::canonicalize(Path::new("/usr/bin").join(program)) {
@@ -402,7 +403,7 @@ fn podman_replaces_unavailable_docker() {
     assert!(calls.is_empty() && !said.stderr.contains("it was evaluated"), "{}", said.stderr);
 }
 
-/// For example when a CI job is cancelled: child processes end too, and temporary files are removed.
+/// A signal, such as from a cancelled CI job, also ends nixply's child processes. Temporary files are removed.
 #[test]
 fn signals_end_child_processes() {
     let nix = harness!();
@@ -423,14 +424,14 @@ fn signals_end_child_processes() {
         let said = running.finish(Duration::from_secs(60));
         assert_eq!(said.code, Some(code), "{}", said.stderr);
         assert!(said.stderr.ends_with("error: interrupted\n") && said.stdout.is_empty(), "{}", said.stderr);
-        // Every child process has the same environment.
+        // Every child process inherits TMPDIR.
         let environment = temporary.path().to_str().unwrap();
         let at_work = fs::read_dir("/proc").unwrap().filter_map(|process| {
             let has = fs::read(process.as_ref().ok()?.path().join("environ")).ok()?;
             String::from_utf8_lossy(&has).contains(environment).then(|| process.unwrap().path())
         });
         assert_eq!(at_work.collect::<Vec<_>>(), Vec::<std::path::PathBuf>::new());
-        // Files that a build of Nix leaves belong to Nix.
+        // Nix may leave directories of its builds.
         let left = fs::read_dir(temporary.path()).unwrap().map(|entry| entry.unwrap().file_name());
         let ours: Vec<_> = left.filter(|name| !name.to_str().unwrap().starts_with("nix-build-")).collect();
         assert!(ours.is_empty(), "{ours:?}");

@@ -100,7 +100,7 @@ fn copies_reach_registries_with_and_without_credentials() {
     assert!(refused.contains(end), "{refused}");
     assert!(!refused.contains("x:wrong"), "{refused}");
     copy("x:TOKEN").ok();
-    // As in the guides: the password is not in any arguments.
+    // As in the guides, no command line contains the password.
     let credentials = folder.path().join("auth.json");
     let login = ["login", "--tls-verify=false", "--username", "x", "--password-stdin", "--authfile"];
     run_with_input(Command::new("skopeo").args(login).args([&credentials, Path::new(&guarded)]), "TOKEN")
@@ -110,7 +110,7 @@ fn copies_reach_registries_with_and_without_credentials() {
         .ok();
     assert_eq!(inspect(&guarded, &["--creds", "x:TOKEN"]).ok(), format!("{guarded}/{name}"));
 
-    // Declared: the registry, and a command that prints a token.
+    // devenv.nix declares the registry, and a command that prints a token.
     project.set_packages(r#"{ flyctl = pkgs.writeShellScriptBin "flyctl" "echo TOKEN"; }"#);
     run(Command::new("cp")
         .arg(Nix::repository().join("tests/devenv/examples/registry/devenv.nix"))
@@ -129,7 +129,7 @@ fn copies_reach_registries_with_and_without_credentials() {
     run(skopeo(&["inspect", "--tls-verify=false", "--creds", "x:TOKEN"]).arg(reference)).ok();
 }
 
-/// The container's registry is known after evaluation.
+/// The registry of a container in devenv.nix is known only after evaluation.
 #[test]
 fn invalid_registry_of_a_container_is_an_error_before_packing() {
     let nix = harness!();
@@ -141,7 +141,7 @@ fn invalid_registry_of_a_container_is_an_error_before_packing() {
     let fails = |words: &str| {
         let said = project.container(words).fails();
         assert!(!said.contains("Copying container") && !said.contains("layer"), "{said}");
-        assert!(!project.path().join(".devenv").exists(), "nothing was built");
+        assert!(!project.path().join(".devenv").exists(), "the command must not build anything");
         said
     };
     // Nix may have printed messages about builds during evaluation.

@@ -21,8 +21,8 @@ fn locked(packages: &str, more: &str) -> String {
     )
 }
 
-/// Returns the environment's layers: digests, and names of paths without hashes. glibc's layer is below them, those of the home
-/// directory and the Nix database above; a command that is text has no layer.
+/// Returns the environment's layers: digests, and names of paths without hashes. Omits the layer of glibc, which is below them, and
+/// the layers of the home directory and the Nix database, which are above them. A startup command that is text has no layer.
 fn environment(spec: &Path) -> Vec<(String, BTreeSet<String>)> {
     let spec: Value = serde_json::from_str(&fs::read_to_string(spec).unwrap()).unwrap();
     let layer = |layer: &Value| {

@@ -4,7 +4,7 @@ use nixply_tests::modules::config;
 use nixply_tests::{Nix, harness};
 use serde_json::{Value, json};
 
-/// Returns a container's attributes as JSON, with the image's config.
+/// A Nix function that returns a container's attributes in a form that is compared as JSON.
 const SHOWN: &str = r#"
     (c: {
       inherit (c) name version workingDir registry defaultCopyArgs maxLayers enableLayerDeduplication isBuilding fromImage reference;
@@ -82,7 +82,7 @@ fn is_building_is_true_only_for_the_built_container() {
     let flags = "c: { any = c.container.isBuilding; each = lib.mapAttrs (_: c: c.isBuilding) c.containers; }";
     let none = json!({"any": false, "each": {"processes": false, "shell": false, "web": false}});
     assert_eq!(of(&format!("({flags}) config")), none);
-    // Values that depend on it, in each container's own evaluation.
+    // Values that depend on `isBuilding`, in each container's own evaluation.
     let modules = r#"
         ({ pkgs, config, lib, ... }: {
           containers.web = { };
@@ -114,7 +114,7 @@ fn is_building_is_true_only_for_the_built_container() {
     assert_eq!(outside[0], "false");
     assert_ne!(outside[2], "/env");
 
-    // The environment variable.
+    // The environment variable DEVENV_CONTAINER sets `isBuilding` too.
     let expression = nixply_tests::expression(&nix, &config("", &format!("({flags}) config")));
     let mut command = nix.command("nix");
     command.args(["eval", "--impure", "--json", "--expr", &expression]).env("DEVENV_CONTAINER", "mine");
@@ -122,7 +122,6 @@ fn is_building_is_true_only_for_the_built_container() {
     assert_eq!(shown, json!({"any": true, "each": {"mine": true, "processes": false, "shell": false}}));
 }
 
-/// null is accepted wherever the option's type allows it.
 #[test]
 fn null_is_accepted_where_the_type_allows_it() {
     let nix = harness!();

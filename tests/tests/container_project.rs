@@ -10,7 +10,7 @@ use serde_json::Value;
 
 const HELLO: &str = r#"{ processes.hello.exec = "echo Hello"; }"#;
 
-/// `ln -s real.txt link.txt` in the project, and a container that copies the link.
+/// A container that copies a symlink of the project contains the symlink.
 #[test]
 fn copied_links_remain_links() {
     let nix = harness!();
@@ -63,7 +63,7 @@ fn missing_remote_builder_is_an_error_with_a_hint() {
     assert!(said.ends_with(hint), "{said}");
 }
 
-/// Ignored files may be secret, and so may git's own directory.
+/// Files that git ignores, and git's own directory, may be secret.
 #[test]
 fn ignored_files_are_not_copied() {
     let nix = harness!();
@@ -107,7 +107,7 @@ fn ignored_files_are_not_copied() {
     );
     fs::remove_dir_all(project.path().join("sub")).unwrap();
     fs::remove_file(project.path().join(".gitmodules")).unwrap();
-    // Without git, everything but the files of tools.
+    // Without git, all files are copied except those of tools, such as .devenv.
     fs::remove_dir_all(project.path().join(".git")).unwrap();
     assert_eq!(
         home(&project),
@@ -115,7 +115,7 @@ fn ignored_files_are_not_copied() {
     );
 }
 
-/// Without git's list of ignored files nothing is copied. Also checks that a hook's environment variables are ignored.
+/// If git cannot list the project's files, nothing is copied. Environment variables that git sets for hooks have no effect.
 #[test]
 fn git_failures_are_errors() {
     let nix = harness!();
@@ -128,7 +128,7 @@ fn git_failures_are_errors() {
     let mut hooked = project.nixply(["container", "build", "shell"]);
     hooked.env("GIT_DIR", "/nowhere/.git").env("GIT_INDEX_FILE", "/nowhere/index").env("GIT_PREFIX", "x/");
     assert_eq!(run(&mut hooked).ok(), spec.to_str().unwrap());
-    // Nor is the user's own variable for devenv used.
+    // The user's own DEVENV_CONTAINER has no effect either.
     let mut named = project.nixply(["container", "build", "shell"]);
     assert_eq!(run(named.env("DEVENV_CONTAINER", "processes")).ok(), spec.to_str().unwrap());
 
@@ -142,7 +142,7 @@ fn git_failures_are_errors() {
     );
 }
 
-/// git does not see the links that protect results from garbage collection.
+/// The links in .devenv that protect results from garbage collection are ignored by git and replaced by each build.
 #[test]
 fn links_to_results_are_replaced() {
     let nix = harness!();
@@ -164,7 +164,7 @@ fn links_to_results_are_replaced() {
     );
 }
 
-/// The nearest directory counts, not the first kind of file.
+/// The nearest directory with a devenv.nix or a flake.nix is the project, whichever of the two it has.
 #[test]
 fn the_nearest_project_is_used() {
     let nix = harness!();
@@ -212,6 +212,10 @@ fn plugin_and_derivation_make_the_same_container() {
         project.prepare_with(&mut command, "");
         let derived = run(&mut command).ok();
         assert_eq!(fs::read(&derived).unwrap(), packed, "{name}");
-        assert_ne!(derived, project.build(name).to_str().unwrap(), "they are made in different ways");
+        assert_ne!(
+            derived,
+            project.build(name).to_str().unwrap(),
+            "the plugin and a derivation make different paths"
+        );
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nixply_tests::engines::{Docker, Engine, Podman, Registry, as_root, unique};
 use nixply_tests::{Nix, Output, Project, harness, needs, run, run_with_input};
 
-/// Containers of different projects may have the same name, and Docker's images are visible to all tests.
+/// Lock for Docker. All tests share its images, and containers of different projects may have the same name.
 static DOCKER: Mutex<()> = Mutex::new(());
 
 /// An engine for `nixply container run`.
@@ -54,13 +54,16 @@ impl Ran<'_, '_> {
             if parts.iter().all(|part| text.contains(part)) {
                 return text;
             }
-            assert!(start.elapsed() < Duration::from_secs(60), "{container} does not say {parts:?}: {text}");
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "{container} does not print {parts:?}: {text}"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
 
-    /// Ends a container as `docker stop` does, with few seconds, so that it is killed unless it handles the
-    /// signal at once. Returns its exit code.
+    /// Ends a container with `docker stop`. The engine kills a container that does not handle the signal within
+    /// three seconds. Returns the container's exit code.
     #[track_caller]
     fn stop(&self, container: &str) -> String {
         self.ask(&["stop", "--time", "3", container]);
@@ -70,7 +73,8 @@ impl Ran<'_, '_> {
     }
 }
 
-/// Calls the closure with each engine, with exclusive use of Docker.
+/// Returns both engines, and a guard for the exclusive use of Docker. Dropping the engines removes the images of these
+/// containers.
 fn engines<'p, 'n>(
     project: &'p Project<'n>,
     host: &str,
@@ -142,13 +146,13 @@ fn example_processes_run_in_parallel_and_stop_on_request() {
         for start in ["hello-docker.1 started (pid=", "hello-nix.1 started (pid="] {
             assert!(said.contains(&format!("system         | {start}")), "{said}");
         }
-        // copyToRoot = null; procps is included.
+        // `copyToRoot` is null, so the home directory is empty.
         assert_eq!(ran.ask(&["exec", &name, "ls", "/env"]), "");
-        assert_eq!(ran.stop(&name), "143", "of SIGTERM, and not killed");
+        assert_eq!(ran.stop(&name), "143", "SIGTERM must end the container");
     }
 }
 
-/// When a process ends, the others end too, and the exit code is that process's.
+/// When a process ends, the others end too. The container's exit code is that of the process that ended first.
 #[test]
 fn processes_end_when_one_of_them_ends() {
     let nix = harness!();
@@ -331,7 +335,7 @@ fn edit_changes_only_the_home_layer() {
     }
 }
 
-/// Two projects with the same container name each run their own.
+/// Two projects have a container with the same name. Each project runs its own container.
 #[test]
 fn containers_with_the_same_name_in_two_projects_do_not_mix() {
     let nix = harness!();
@@ -363,7 +367,7 @@ fn containers_with_the_same_name_in_two_projects_do_not_mix() {
     }
 }
 
-/// An image that another process writes to podman's storage has no manifest for a moment.
+/// While another process writes an image to podman's storage, the image has no manifest. Other images must still run.
 #[test]
 fn incomplete_image_in_podmans_storage_does_not_affect_others() {
     let nix = harness!();
@@ -384,7 +388,7 @@ fn incomplete_image_in_podmans_storage_does_not_affect_others() {
     assert_eq!(ran.run("shell", &[]).ok(), "after");
 }
 
-/// With arguments for skopeo, the edited image runs, not the one of the same name that was pulled before.
+/// With arguments for skopeo, the edited image runs, and not the previous image with the same name.
 #[test]
 fn image_copied_by_skopeo_runs() {
     let nix = harness!();
@@ -399,14 +403,14 @@ fn image_copied_by_skopeo_runs() {
     }
 }
 
-/// An engine that cannot reach this process gets the whole image.
+/// An engine that cannot connect to nixply's server gets the whole image as an archive.
 #[test]
 fn remote_engine_gets_the_whole_image() {
     let nix: Nix = harness!();
     let project = Project::new(&nix, r#"{ containers.sent.startupCommand = "echo arrived"; }"#);
     let (engines, _guard) = engines!(&project, "devenv-shell-sent");
     let [docker, _] = &engines;
-    // The error of a Docker in a virtual machine.
+    // Docker in a virtual machine fails like this, because 127.0.0.1 is the address of the virtual machine there.
     project.program(
         "docker",
         r#"if [ "$1" = pull ]; then

@@ -1,4 +1,4 @@
-//! The contents of containers: copied files, layers and processes. Nothing is run in an engine.
+//! The contents of containers: copied files, layers and processes. No test here runs an engine.
 
 use nixply_tests::modules::config;
 use nixply_tests::{Nix, harness};
@@ -56,8 +56,8 @@ fn copy_to_root_accepts_directories_files_and_lists() {
           env/a folder/x y env/bin env/link -> /nowhere link -> /env/link"
         ]
     );
-    // The project itself by name: the files of tools are excluded, or else each image would contain its
-    // predecessor.
+    // If `copyToRoot` names the project itself, the files of tools are excluded. Otherwise each image would
+    // contain the previous image.
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     std::fs::create_dir_all(at(".devenv/gc")).unwrap();
@@ -67,13 +67,13 @@ fn copy_to_root_accepts_directories_files_and_lists() {
     std::os::unix::fs::symlink("dist", at("link")).unwrap();
     let all = "dist -> /env/dist env env/dist env/dist/file env/link -> dist link -> /env/link";
     assert_eq!(homes(&format!("{}/.", folder.path().display())), [all]);
-    // A link to a directory would dangle.
+    // A link to a directory is an error, because it would dangle in the image.
     let linked = nix.try_build(&config(
         &format!("{{ containers.web.copyToRoot = {}; }}", at("link").display()),
         "(lib.last config.containerBuilds.web.layers).copyToRoot",
     ));
     assert!(linked.fails().contains("/link is a link to a directory; name the directory itself"));
-    // The whole project is only in the home directory.
+    // By default, the whole project is copied, but only to the home directory.
     let whole = nix.try_build(&config(
         "{ containers.web = { }; }",
         "(lib.last config.containerBuilds.web.layers).copyToRoot",
@@ -115,7 +115,7 @@ fn copy_to_root_keeps_links_to_files() {
     }
     let text = |name: &str| format!("\"{}/{name}\"", real.display());
     for (name, to) in links {
-        // As text, and as a path if its name is valid in one.
+        // As a string, and as a Nix path if the name is valid in a path.
         let path = (!name.contains(' ')).then(|| text(name).replace('"', ""));
         for value in path.into_iter().chain([text(name), format!("[ {} ]", text(name))]) {
             let home = std::path::PathBuf::from(homes(&value).ok());
@@ -158,7 +158,7 @@ fn copy_to_root_keeps_links_to_files() {
     assert!(said.contains("/fifo is not a file, a directory or a link"), "{said}");
 }
 
-/// Layers are ordered from the bottom up, each without the paths of those below.
+/// Layers are ordered from the bottom up. Each layer omits the paths of the layers below it.
 #[test]
 fn layers_are_ordered_and_share_no_paths() {
     let nix = harness!();
@@ -234,7 +234,7 @@ fn base_image_layers_come_first() {
     let spec: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let first = &spec["layers"][0]["paths"][0]["path"];
     assert!(first.as_str().unwrap().ends_with("-base"), "{first}");
-    // The function is an argument of modules.
+    // `nix2container` is an argument of modules.
     let argument = nix.eval(&config(
         r#"({ nix2container, ... }: { containers.web.fromImage = nix2container.buildImage { name = "argument"; }; })"#,
         "config.containers.web.fromImage.imageName",
@@ -247,7 +247,7 @@ fn base_image_layers_come_first() {
     assert!(home.join("env/mybinary").is_file() && home.join("mybinary").symlink_metadata().is_err());
 }
 
-/// honcho would ignore such names.
+/// honcho would silently ignore a process with such a name.
 #[test]
 fn process_names_that_honcho_ignores_are_an_error() {
     let nix = harness!();
@@ -269,9 +269,9 @@ fn process_names_that_honcho_ignores_are_an_error() {
     );
 }
 
-/// A stop before the processes start: they do not start, and the commands for the end run.
+/// If a signal arrives during `before`, the processes do not start, but the commands in `after` run.
 #[test]
-fn stop_during_before_still_runs_after() {
+fn signal_during_before_still_runs_after() {
     let nix = harness!();
     let script = nix.build(&config(
         r#"{ processes.web.exec = "echo started";
@@ -293,7 +293,6 @@ fn stop_during_before_still_runs_after() {
     }
 }
 
-/// An image for another system is packed on this one.
 #[test]
 fn images_for_other_systems_are_packed_on_this_one() {
     let nix = harness!();
@@ -308,7 +307,6 @@ fn images_for_other_systems_are_packed_on_this_one() {
     assert_eq!((&built[0], &built[1]), (&built[2], &built[2]));
 }
 
-/// Checks process-compose's configuration.
 #[test]
 fn process_compose_gets_its_configuration_file() {
     let nix = harness!();

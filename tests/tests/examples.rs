@@ -1,5 +1,5 @@
-//! Every example in `examples/` builds. A directory with a `flake.nix`, a `devenv.nix` or a `default.nix` is an example, and this test
-//! finds it without another line of code. Tests that run examples in a container engine are in `container_run.rs`.
+//! Every example in `examples/` builds. A directory with a `flake.nix`, a `devenv.nix` or a `default.nix` is an example. The test
+//! finds new examples by itself. Tests that run examples in a container engine are in `container_run.rs`.
 
 use std::fs;
 use std::panic::catch_unwind;
@@ -12,7 +12,8 @@ use serde_json::Value;
 /// Builds an example and returns the specs of its images.
 type Build = fn(&Nix, &Path) -> Vec<PathBuf>;
 
-/// The kinds of examples, by the file that the user builds. The first file that a directory contains decides.
+/// The kinds of examples: the file that the user builds, and the function that builds it. If a directory has several of these
+/// files, the first in this list decides.
 const KINDS: [(&str, Build); 3] =
     [("flake.nix", build_flake), ("devenv.nix", build_containers), ("default.nix", build_expression)];
 
@@ -58,7 +59,7 @@ fn every_example_builds() {
     assert!(failed.is_empty(), "examples that do not build: {failed:#?}");
 }
 
-/// A project with a copy of the example, and with the package set and this build's program as its `<nixpkgs>`.
+/// Returns a project with a copy of the example. Its `<nixpkgs>` has the package set and this build's program.
 fn project<'n>(nix: &'n Nix, directory: &Path) -> Project<'n> {
     let project = Project::empty(nix);
     project.add_files(directory);
@@ -108,7 +109,7 @@ fn build_expression(nix: &Nix, directory: &Path) -> Vec<PathBuf> {
     };
     if text.contains("builtins.nixply") {
         if nix.plugin.is_none() {
-            skipped(&format!("{file} is for the plugin, which this Nix does not take"));
+            skipped(&format!("{file} needs the plugin, and this Nix supports no plugins"));
             return Vec::new();
         }
         return build(true);
@@ -116,7 +117,7 @@ fn build_expression(nix: &Nix, directory: &Path) -> Vec<PathBuf> {
     let built = build(false);
     if nix.plugin.is_some() {
         let read = |specs: &[PathBuf]| specs.iter().map(fs::read).collect::<Result<Vec<_>, _>>().unwrap();
-        assert_eq!(read(&build(true)), read(&built), "{file}: with and without the plugin");
+        assert_eq!(read(&build(true)), read(&built), "{file}: the plugin must not change the specs");
     }
     built
 }
@@ -182,13 +183,16 @@ fn build_flake(nix: &Nix, directory: &Path) -> Vec<PathBuf> {
 fn the_readme_shows_the_python_example() {
     let read = |file: &str| fs::read_to_string(Nix::repository().join(file)).unwrap();
     let readme = read("README.md");
-    let shown =
-        readme.split("```nix\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of Nix");
+    let shown = readme
+        .split("```nix\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .expect("it has a Nix block");
     // The README has one line instead of the file's comment and function head.
     let body =
         |text: &str| text[text.find("builtins.nixplyImage").expect("it calls the builtin")..].to_owned();
     assert_eq!(body(shown), body(&read("examples/images/python/default.nix")));
-    assert!(shown.lines().count() <= 16, "an example of 15 lines");
+    assert!(shown.lines().count() <= 16, "the README's example is too long");
 }
 
 #[test]

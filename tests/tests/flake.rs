@@ -56,8 +56,8 @@ const CONTAINERS: &str = r#"{
 }
 "#;
 
-/// devenv's modules, as a stand-in, and a project's devenv.nix. Containers are built as devenv's program
-/// does. `structured` is a shell with structured attributes.
+/// A flake with a stand-in for devenv's modules, and with a project's devenv.nix. It builds containers like
+/// devenv's program. `structured` is a container whose shell has structured attributes.
 const DEVENV: &str = r#"{
   inputs = {
     nixpkgs.url = "path:NIXPKGS";
@@ -168,7 +168,7 @@ fn read(path: &Path) -> String {
 }
 
 #[test]
-fn replacing_the_input_is_the_only_change() {
+fn flake_for_nix2container_builds_with_nixply_as_its_input() {
     let nix = harness!();
     let flakes = Flakes::new(&nix);
     let out = tempfile::tempdir().unwrap();
@@ -178,7 +178,7 @@ fn replacing_the_input_is_the_only_change() {
         flakes.nix(command, &["build"], "user", &["--out-link", link.to_str().unwrap()]).ok();
         built.push(read(&link));
     }
-    assert_eq!(built[0], built[1], "without the plugin and, where there is one, with it");
+    assert_eq!(built[0], built[1], "the plugin must not change the spec");
     let spec: Value = serde_json::from_str(&built[0]).unwrap();
     assert_eq!(spec["layers"].as_array().unwrap().len(), 2, "{spec}");
 }
@@ -196,8 +196,8 @@ fn nix_flake_show_packs_nothing() {
     assert!(!messages.contains("packing") && !messages.contains("building"), "{messages}");
 }
 
-/// The outputs have the names of nix2container's flake, for those of its systems that nixpkgs supports, and
-/// plugins for the Nix versions that support one.
+/// The flake has the outputs of nix2container's flake, for those of its systems that nixpkgs supports. It also
+/// has plugins, for the Nix versions that support them.
 #[test]
 fn flake_has_nix2containers_outputs() {
     let nix = harness!();
@@ -238,7 +238,6 @@ fn flake_has_nix2containers_outputs() {
     assert_eq!(main.ok(), r#"["nix2container","nixply"]"#);
 }
 
-/// The package includes man pages and completions.
 #[test]
 fn package_has_completions_and_man_pages() {
     let nix = harness!();
@@ -299,7 +298,7 @@ fn flake_in_git_contains_only_tracked_files() {
     flakes.write("project/devenv.nix", "{ }");
     flakes.write("project/.gitignore", "secret\n.devenv\n");
     flakes.write("project/secret", "a secret");
-    // With a plain path, missing locks are made here.
+    // Before `git init`, this also creates the missing flake.lock.
     flakes.container(&nix, "project", &["build", "shell"]).ok();
     for arguments in [&["init", "--quiet"][..], &["add", "--all"]] {
         nixply_tests::run(Command::new("git").args(arguments).current_dir(flakes.path("project"))).ok();
@@ -316,7 +315,7 @@ fn flake_in_git_contains_only_tracked_files() {
     assert!(!home.join("secret").exists() && !home.join(".git").exists());
 }
 
-/// The store has a copy of the lock file; the command writes the project's own.
+/// The evaluated flake is a copy in the store, but the command writes the lock file of the project.
 #[test]
 fn lock_file_of_a_flake_is_written_to_the_project() {
     let nix = harness!();
@@ -353,7 +352,7 @@ fn lock_file_of_a_flake_is_written_to_the_project() {
     assert_eq!(spec["layers"].as_array().unwrap().len(), lock["layers"].as_array().unwrap().len() + 2);
 }
 
-/// A flake without `containers` next to a devenv.nix determines its nixpkgs.
+/// If there is a flake without `containers` next to a devenv.nix, the environment uses the flake's nixpkgs.
 #[test]
 fn flake_determines_the_nixpkgs_of_devenv_nix() {
     let nix = harness!();
@@ -375,7 +374,7 @@ fn flake_determines_the_nixpkgs_of_devenv_nix() {
     assert_eq!(built["reference"], "flake-web:latest");
 }
 
-/// The module replaces devenv's own, among other modules of devenv.
+/// nixply's module replaces devenv's module for containers, and works with devenv's other modules.
 #[test]
 fn module_works_in_devenv() {
     let nix = harness!();
@@ -402,7 +401,7 @@ fn module_works_in_devenv() {
             assert!(variables.contains(&expected.into()), "{name}: {expected}: {image}");
         }
 
-        // The shell when the container starts, without the image's environment.
+        // Enters the shell like the start of a container, but without the variables of the image's config.
         let entrypoint = config["Entrypoint"].as_array().unwrap();
         let mut entrypoint = entrypoint.iter().map(|word| word.as_str().unwrap());
         let mut enter = Command::new(entrypoint.next().unwrap());
@@ -422,10 +421,10 @@ fn module_works_in_devenv() {
         ] {
             assert!(variables.contains(&expected), "{name}: {expected}: {entered}");
         }
-        assert!(!entered.contains("CONTAINERS_OF="), "{name}: devenv's own module is there, too: {entered}");
+        assert!(!entered.contains("CONTAINERS_OF="), "{name}: devenv's own module is loaded: {entered}");
     }
 
-    // The shell is not a container, and the script of `devenv container copy` exists.
+    // Outside of containers, `isBuilding` is false. The task of `devenv container copy` exists.
     let plain = flakes.nix(
         nix.bare_command("nix", ""),
         &[

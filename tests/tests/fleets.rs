@@ -84,9 +84,9 @@ fn layers_of(spec: &Value) -> Vec<String> {
     layers(spec).into_iter().flat_map(|(_, paths)| paths).collect()
 }
 
-/// The plugin cannot build a Nix database, which needs the program.
+/// Results that only the program can make, such as `requestFile`, are an error without its package.
 #[test]
-fn outputs_of_the_program_require_it() {
+fn results_that_need_the_program_require_its_package() {
     let nix = harness!();
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../nix");
     let request = format!(
@@ -142,7 +142,7 @@ fn lock_file_keeps_layers_in_every_frontend() {
     assert_eq!(fs::metadata(&real).unwrap().mode() & 0o777, 0o640);
     let again: Value = serde_json::from_str(&fs::read_to_string(&real).unwrap()).unwrap();
     assert_eq!(again["images"], serde_json::from_str::<Value>(&text).unwrap()["images"]);
-    // Nor is a dangling link.
+    // A dangling link is not replaced either.
     fs::remove_file(&real).unwrap();
     plan(true, &request).ok();
     assert_eq!(fs::read_to_string(&real).unwrap(), text);
@@ -202,7 +202,7 @@ fn lock_file_keeps_layers_in_every_frontend() {
     let layer: Value = serde_json::from_str(&fs::read_to_string(layer.join("layers.json")).unwrap()).unwrap();
     assert_eq!(layer.as_array().unwrap().len(), 1);
 
-    // New paths arrive; all others keep their layers.
+    // If an image gets new paths, all other paths keep their layers.
     let more = given.replace(
         "copyToRoot = [ pkgs.coreutils ];",
         "copyToRoot = [ pkgs.coreutils ]; layers = [ { deps = [ pkgs.zlib ]; strategy = \"single\"; } ];",
@@ -210,7 +210,7 @@ fn lock_file_keeps_layers_in_every_frontend() {
     let more = built(&nix, &more, false);
     assert_eq!(more["web"], all["web"]);
 
-    // An image that is not in the file.
+    // An image that the lock file does not contain.
     let other = nix.try_build(&format!("buildImage ({{ name = \"other\"; }} // ({given}).web)"));
     assert!(
         other.stderr.contains("the lock file has no image \"other\", only team/worker, tools, web"),

@@ -28,8 +28,8 @@ const IMAGE: &str = r#"{
     compression = "COMPRESSION";
 }"#;
 
-/// The same as a request of the program. It states the values that Nix knows (the config's store paths, the
-/// architecture), and omits attributes that a request does not have.
+/// The same image as a request for the program. It adds values that Nix knows in the other frontends (the
+/// config's store paths, the architecture), and omits attributes that a request does not have.
 const REQUEST: &str = r#"builtins.removeAttrs (IMAGE) [ "name" ] // {
     configRoots = [ pkgs.hello ];
     arch = { x86_64-linux = "amd64"; aarch64-linux = "arm64"; }.${builtins.currentSystem};
@@ -72,12 +72,12 @@ fn plugin(nix: &Nix, image: &str, jobs: &str) -> Value {
     );
     let mut command = nix.command("nix");
     command.args(["eval", "--impure", "--json", "--option", "nixply-jobs", jobs]);
-    // Without a cache: remembered results would prove nothing.
+    // Without a cache, because cached results would prove nothing.
     command.args(["--option", "nixply-cache-dir", "none", "--expr"]);
     serde_json::from_str(&run(command.arg(expression(nix, &body))).ok()).unwrap()
 }
 
-/// Returns `nix/build-image.nix` with Nix's own builder, if the plugin can register it.
+/// Returns `nix/build-image.nix` with the builder `builtin:nixply`, if the plugin can register it.
 fn builtin_builder(nix: &Nix) -> Option<String> {
     (nix.has_builtin_builders() && nix.plugin.is_some()).then(|| {
         format!(
@@ -182,7 +182,7 @@ fn one_core_produces_the_same_bytes_as_many() {
 fn builtin_builder_produces_the_same_spec() {
     let nix = harness!();
     let Some(frontend) = builtin_builder(&nix) else {
-        // A Nix without registration of builders reports that, and the plugin still loads.
+        // If plugins of this Nix cannot register builders, the plugin still loads, and Nix reports the unknown builder.
         let error = nix.try_build(
             "derivation { name = \"x\"; system = builtins.currentSystem; builder = \"builtin:nixply\"; }",
         );
@@ -213,7 +213,7 @@ fn plan_matches_the_packed_layers_in_every_frontend() {
         layers.as_array().unwrap().iter().map(|layer| layer["paths"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(paths(&plan), paths(&inspected["layers"]));
-    // The sizes are Nix's.
+    // The sizes equal those that Nix knows.
     let closure = fs::read_to_string(closure(&nix, &request, folder.path())).unwrap();
     let known = nixply_planning::Closure::from_json(&closure).unwrap();
     for layer in plan.as_array().unwrap() {
@@ -289,7 +289,7 @@ fn layout_has_the_digests_of_the_spec() {
         let diff_ids: Vec<_> =
             inspected["layers"].as_array().unwrap().iter().map(|layer| layer["diffId"].clone()).collect();
         assert_eq!(config["rootfs"]["diff_ids"], Value::from(diff_ids));
-        // Blobs of the documents, and one per layer.
+        // The manifest, the config, and one blob per layer.
         let blobs = fs::read_dir(layout.join("blobs/sha256")).unwrap().count();
         assert_eq!(blobs, 2 + inspected["layers"].as_array().unwrap().len());
     }
@@ -297,13 +297,13 @@ fn layout_has_the_digests_of_the_spec() {
 
 /// A .drv file that the config names is in the image like any other store path.
 #[test]
-fn drv_path_in_the_config_is_content_in_every_frontend() {
+fn drv_file_in_the_config_is_in_the_image_in_every_frontend() {
     let nix = harness!();
     // A derivation that names its own file must also be built, because the file's context includes it.
     let derivation = r#"derivation { name = "a"; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" ": > $out" ]; }"#;
     let image = format!(r#"{{ name = "drv"; config.Env = [ "D=${{({derivation}).drvPath}}" ]; }}"#);
     let builder = fs::read_to_string(nix.build(&format!("buildImage {image}"))).unwrap();
-    assert_eq!(builder.matches("-a.drv\"").count(), 2, "in Env, and as a layer's path: {builder}");
+    assert_eq!(builder.matches("-a.drv\"").count(), 2, "it must be in Env and in a layer: {builder}");
     if nix.plugin.is_some() {
         assert_eq!(fs::read_to_string(nix.build(&format!("builtins.nixplyImage {image}"))).unwrap(), builder);
     }

@@ -23,7 +23,7 @@ fn full_disk_is_reported_and_leaves_no_partial_files() {
     command.arg(folder.path()).arg(&nix.cli).arg(&image).arg(nix.store_dir());
     let output = run(&mut command);
     assert_eq!(output.code, Some(2), "{output:?}");
-    assert_eq!(output.stdout, "", "nothing is left in the folder");
+    assert_eq!(output.stdout, "", "the directory must be empty");
     assert!(output.stderr.starts_with("error: the disk or the user's quota is full; "), "{}", output.stderr);
 }
 
@@ -51,7 +51,7 @@ fn deep_tree_needs_few_open_files() {
     assert_eq!((count("/a"), count("/b"), count("/c")), (60, 60, 60));
 }
 
-/// Failure to write is the machine's fault: exit code 2.
+/// The exit code of a failed write is 2, because the machine failed and not the input.
 #[test]
 fn unwritable_standard_output_is_an_error() {
     let nix = harness!();

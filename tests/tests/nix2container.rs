@@ -44,7 +44,7 @@ fn plugin_and_derivation_produce_the_same_images() {
     assert!(codecs.len() > 4 && codecs.iter().all(|codec| **codec == "zstd:3"), "{codecs:?}");
 }
 
-/// The digests depend on the grouping of paths.
+/// nix2container's digests depend on how paths are grouped into layers, so the default strategy is `popularity`.
 #[test]
 fn default_layers_match_nix2container() {
     let nix = harness!();
@@ -76,7 +76,7 @@ fn names_and_defaults_match_nix2container() {
         nix.build(&with(false, "buildImage { name = \"Some/Where/Name\"; copyToRoot = pkgs.hello; }"));
     let hash = &built.file_name().unwrap().to_str().unwrap()[..32];
     assert_eq!(got["imageName"], "some/where/name");
-    assert_eq!(got["imageTag"], hash, "the tag is the hash of the derivation's result, with the plugin, too");
+    assert_eq!(got["imageTag"], hash, "the plugin must not change the tag");
     assert_eq!(got["imageRefUnsafe"], format!("some/where/name:{hash}"));
     assert_eq!(got["name"], "image-Name.json");
     assert_eq!(got["context"], false);
@@ -140,7 +140,7 @@ fn contents_warns_and_conflicts_with_copy_to_root() {
 #[test]
 fn names_and_tags_are_known_without_packing() {
     let nix = plugin_harness!();
-    // An image of a broken path cannot have been packed.
+    // Packing this image would fail, because Nix cannot build its path.
     let body = "let bad = derivation { name = \"bad\"; system = builtins.currentSystem; builder = \"/bin/false\"; }; \
                 image = buildImage { name = \"lazy\"; copyToRoot = [ bad ]; layers = [ (buildLayer { deps = [ bad ]; }) ]; }; in \
                 { inherit (image) name imageName type; tagged = builtins.stringLength image.imageTag; \
@@ -182,13 +182,13 @@ fn ignored_paths_and_paths_of_lower_layers_are_omitted() {
         paths("buildLayer { deps = [ pkgs.hello ]; layers = [ (buildLayer { deps = [ pkgs.glibc ]; }) ]; }"),
         left
     );
-    // Other perms make it another file.
+    // With other perms, the lower layer's files differ, so the upper layer also has them.
     let perms = "buildLayer { deps = [ pkgs.glibc ]; perms = [ { path = pkgs.glibc; mode = \"0700\"; } ]; }";
     let again = paths(&format!("buildLayer {{ deps = [ pkgs.hello ]; layers = [ ({perms}) ]; }}"));
     assert!(again.contains(&glibc), "{again:?}");
 }
 
-/// A layer in another codec would be packed twice.
+/// If a lower layer had a codec that differs from the image's, it would be packed twice.
 #[test]
 fn lower_layers_use_the_images_codec() {
     let nix = harness!();
@@ -225,8 +225,7 @@ fn nixkube_47_chain_of_layers_has_linear_size() {
         let compressed = body.replace("name = \"chain\";", "name = \"chain\"; compression = \"zstd:2\";");
         let path = nix.try_eval(&with(false, &format!("{compressed} image.drvPath"))).ok();
         assert!(path.contains("-image-chain.json.drv"), "{path}");
-        // 40 links with one path each, hello's layer, and the paths that the image itself misses in its
-        // direct layer.
+        // 40 links with one path each, and hello's layer. The image itself adds no path.
         assert_eq!(spec["layers"].as_array().unwrap().len(), 41, "{link}");
     }
 }
@@ -297,7 +296,7 @@ fn argument_errors_name_the_argument() {
         };
         assert!(output.code != Some(0) && output.stderr.contains(&message), "{arguments}: {}", output.stderr);
     }
-    // The list also has the arguments that only this function has.
+    // The list of expected arguments includes those that only this function has.
     let output =
         nix.try_eval(&with(false, "(buildImage { name = \"x\"; initialiseNixDatabase = true; }).drvPath"));
     let start = "nixply: buildImage: unknown argument `initialiseNixDatabase`, expected one of annotations, anyPlatform,";
@@ -344,7 +343,7 @@ fn user_text_is_never_executed() {
     let mark = folder.path().join("mark");
     let evil = format!("'; touch {m}; \" $(touch {m}) `touch {m}` \n touch {m} #", m = mark.display());
     let nix_string = serde_json::to_string(&evil).unwrap().replace("${", "\\${");
-    // The image contains it unchanged.
+    // The image contains the text unchanged.
     let image = format!(
         "buildImage {{ name = \"text\"; config = {{ Cmd = [ {nix_string} ]; Labels.x = {nix_string}; }}; copyToRoot = pkgs.hello; \
          annotations.x = {nix_string}; perms = [ {{ path = pkgs.hello; regex = {nix_string}; uname = {nix_string}; }} ]; \
@@ -360,7 +359,7 @@ fn user_text_is_never_executed() {
         let perms: Vec<_> = own.iter().filter_map(|path| path["options"].get("perms")).collect();
         assert_eq!((&perms[0][0]["uname"], &perms[0][0]["regex"]), (&json!(evil), &json!(evil)));
     }
-    // Names and tags for registries are refused.
+    // A name or a tag with this text is an error.
     for argument in ["name", "tag"] {
         let name = if argument == "name" { "" } else { "name = \"x\";" };
         let output = nix.try_eval(&with(
@@ -419,7 +418,7 @@ fn names_with_regex_characters_are_literal() {
             assert!(listing.lines().any(is_it), "{name}: {listing}");
         }
     }
-    // A value that is an expression, not a path, is parsed as one.
+    // A value that is not a store path is a regular expression.
     let wrong = format!(
         "{body} (buildImage {{ name = \"plus\"; copyToRoot = tree; perms = [ {{ path = tree; regex = \"/bin/g++\"; }} ]; }}).out"
     );

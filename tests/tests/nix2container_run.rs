@@ -107,7 +107,7 @@ fn cases_run(nix: &Nix, engine: &dyn LoadImage) {
         let mut command = vec![reference.as_str()];
         command.extend(arguments);
         let said = engine.run(&command).ok();
-        // podman and Docker add bind mounts at some paths. The image itself has only this.
+        // podman and Docker add directories for bind mounts, so a listing may have more lines.
         assert!(said.lines().any(|line| is_like(line, pattern)), "{image}: no {pattern:?} in:\n{said}");
     }
 }
@@ -121,7 +121,7 @@ fn cases_run_in_podman() {
 fn cases_run_in_docker() {
     let nix = harness!();
     needs!("NIXPLY_TEST_DOCKER");
-    cases_run(&nix, &docker().expect("there is a registry beside Docker"));
+    cases_run(&nix, &docker().expect("NIXPLY_TEST_REGISTRY is set"));
 }
 
 #[test]
@@ -151,12 +151,12 @@ fn archive_contains_nix_with_its_mode() {
         serde_json::from_str(&fs::read_to_string(dir.join("manifest.json")).unwrap()).unwrap();
     let layers = manifest["layers"].as_array().unwrap();
     for layer in layers {
-        // skopeo's dir: has plain archives, as with nix2container.
+        // A copy to skopeo's `dir:` has uncompressed archives, as with nix2container.
         assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar");
         let blob = dir.join(&layer["digest"].as_str().unwrap()["sha256:".len()..]);
         let listing = run(Command::new("tar").args(["--absolute-names", "-tvf"]).arg(blob)).ok();
         let is_nix = |line: &str| line.starts_with("drwxr-xr-x root/root") && line.ends_with(" /nix");
-        // A store elsewhere has parent directories before it, with the same mode.
+        // If the store is not below /nix, its top directory has this mode.
         let ahead = nix.store_dir().components().nth(1).unwrap().as_os_str().to_str().unwrap().to_owned();
         let is_ahead =
             |line: &str| line.starts_with("drwxr-xr-x root/root") && line.ends_with(&format!(" /{ahead}"));
@@ -185,8 +185,11 @@ fn copy_to_registry_pushes_missing_blobs() {
     let spec = nix.build(&with(&nix, &format!("({image}).out")));
     let inspected: Value =
         serde_json::from_str(&run(nix.nixply().args(["inspect", "--json"]).arg(spec)).ok()).unwrap();
-    assert_eq!(manifest["config"]["digest"], inspected["imageId"], "the image ID is the spec's");
-    // skopeo.rs counts the uploads.
+    assert_eq!(
+        manifest["config"]["digest"], inspected["imageId"],
+        "the registry must have the spec's image ID"
+    );
+    // A test in skopeo.rs counts the uploads.
     push().ok();
     assert_eq!(serde_json::from_slice::<Value>(&registry.get(&name, "manifests", "t")).unwrap(), manifest);
     let podman = Podman::new();
@@ -222,7 +225,7 @@ fn scripts_pass_all_arguments_to_skopeo() {
         let mut expected = vec!["--insecure-policy", "copy"];
         expected.extend(destination);
         expected.extend(arguments);
-        // The source that replaces nix:IMAGE.json has its own port.
+        // nixply replaces nix:IMAGE.json by the address of its own server, whose port differs in each run.
         let (ours, others): (Vec<&str>, Vec<&str>) = words
             .iter()
             .partition(|word| word.starts_with("docker://127.0.0.1:") || word.starts_with("--src-"));
@@ -248,7 +251,7 @@ fn base(nix: &Nix, registry: &Registry, folder: &Path, compression: &str) -> Bas
     );
     let digest_file = folder.join("digest");
     let mut push = configure(nix, Command::new(script(nix, &image, "copyToRegistry")));
-    // Unchanged: a plain archive stays plain.
+    // skopeo pushes compressed layers unchanged.
     push.args(["--dest-tls-verify=false", "--digestfile"]).arg(&digest_file);
     run(&mut push).ok();
     Base { name, digest: fs::read_to_string(digest_file).unwrap().trim().to_owned() }
@@ -264,7 +267,7 @@ fn on_top(nix: &Nix, engine: &dyn LoadImage, base: &str, more: &str) -> Output {
 }
 
 #[test]
-fn pulled_image_as_base_image() {
+fn pulled_image_can_be_a_base_image() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let (folder, podman) = (Folder::new(), Podman::new());
@@ -287,7 +290,7 @@ fn pulled_image_as_base_image() {
         assert_eq!(
             layer["mediatype"],
             format!("application/vnd.oci.image.layer.v1.tar+{compression}"),
-            "as it was pulled"
+            "the layer must keep its codec"
         );
         // nix2container#207.
         let file = layer["layer-path"].as_str().unwrap();
@@ -308,7 +311,7 @@ fn pulled_image_as_base_image() {
 }
 
 #[test]
-fn image_pulled_by_its_manifest_as_base_image() {
+fn image_pulled_by_its_manifest_can_be_a_base_image() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let (folder, podman) = (Folder::new(), Podman::new());
@@ -319,7 +322,7 @@ fn image_pulled_by_its_manifest_as_base_image() {
             "size": registry.get(&base.name, "manifests", &base.digest).len(),
         })
     };
-    // Attestations have no platform, and 32-bit ARM has several.
+    // An attestation has no real platform, and 32-bit ARM has several variants.
     let index = json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
         "manifests": [

@@ -8,7 +8,7 @@ use std::process::Command;
 use nixply_tests::engines::{Engine, Folder, Image, Podman, as_root, closure};
 use nixply_tests::{NOBODY, Nix, Output, harness, run, run_with_input};
 
-/// The database of an image with its own copyToRoot path.
+/// Nix code with the contents of an image, which has a copyToRoot path, and their database.
 const DATABASE: &str = r#"let
     tool = pkgs.runCommand "tool" { } "mkdir -p $out/bin; ln -s ${pkgs.python3}/bin/python3 $out/bin/tool";
     contents = {
@@ -24,7 +24,7 @@ fn expression() -> String {
     DATABASE.replace("DATABASE", &file.display().to_string())
 }
 
-/// Returns everything that a Nix reads about some paths in the database below `state`.
+/// Returns all that Nix reads about some paths from the database below `state`.
 #[track_caller]
 fn dumped(nix: &Nix, state: &Path, paths: &[String]) -> String {
     let mut command = nix.command("nix-store");
@@ -52,7 +52,8 @@ fn database_matches_one_that_nix_loaded() {
     all.sort_unstable();
     assert_eq!(all, paths);
 
-    // Like upstream: without derivers, in another order.
+    // Loads the paths into an empty database with `nix-store --load-db`, like nix2container: without derivers. The order differs,
+    // but has no effect.
     let known = dumped(&nix, &nix.root.join("var"), &paths);
     let mut lines = known.lines();
     let mut input = Vec::new();
@@ -82,7 +83,7 @@ fn every_frontend_produces_the_same_database() {
         .args(["--no-out-link", "--check", "-E"])
         .arg(nixply_tests::expression(&nix, &format!("{before} database"))))
     .ok();
-    // From the output of nix path-info for the same paths, with another path to omit.
+    // The program makes the database from the output of `nix path-info`. `--absent` omits the copyToRoot path.
     let roots = nix.try_build(&format!("{before} [ tool pkgs.hello pkgs.coreutils ]")).ok();
     let json = run(nix.command("nix").args(["path-info", "--json", "--recursive"]).args(roots.lines())).ok();
     let tool = roots.lines().find(|path| path.ends_with("-tool")).unwrap();
@@ -122,8 +123,8 @@ impl Unpacked<'_> {
     }
 }
 
-/// nixUid and nixGid: the store's owner can use it although root owns the paths, and another tree has its own
-/// /nix (nix2container#201).
+/// With `nixUid` and `nixGid`, an unprivileged user can use the store although root owns the store paths
+/// (nix2container#201). Files below /nix from a copyToRoot path keep their owner and mode.
 #[test]
 fn nix2container_201_unprivileged_owner_can_use_the_store() {
     let nix = harness!().private();
@@ -166,7 +167,7 @@ fn nix2container_201_unprivileged_owner_can_use_the_store() {
     run(command.arg(chroot.join("nix/store")).arg(chroot.join(&image[1..])).arg(&layout)).ok();
     let from = format!("{}:t", layout.display());
     run(as_root("umoci").args(["unpack", "--image", &from]).arg(&bundle)).ok();
-    // Only their creators may access both directories.
+    // The unprivileged user must be able to read both directories.
     run(as_root("chmod").arg("755").arg(folder.path()).arg(&bundle)).ok();
     let root = bundle.join("rootfs");
     let owner = |place: &str| {
@@ -241,7 +242,7 @@ fn nix_in_the_image_knows_its_store_paths() {
     assert_eq!(stat, ["755 1000:100"; 3].join("\n"));
 }
 
-/// The plugin does not contain SQLite.
+/// The plugin does not contain SQLite, so its builtin builder writes no database.
 #[test]
 fn builtin_builder_refers_to_the_program_for_databases() {
     let nix = harness!();

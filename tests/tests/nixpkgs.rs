@@ -8,7 +8,7 @@ use std::process::Command;
 use nixply_tests::{Nix, harness, plugin_harness, run, system};
 use serde_json::json;
 
-/// Returns a file of the project, for an expression.
+/// Returns the path of a file of the repository, for a Nix expression.
 fn file(name: &str) -> String {
     Nix::repository().join(name).display().to_string()
 }
@@ -66,7 +66,7 @@ fn nixpkgs_source_set_has_all_members_and_embedded_files() {
     }
 }
 
-/// The list follows the workspace.
+/// nix/source.nix reads the members and their metadata from the workspace's Cargo.toml files.
 #[test]
 fn nixpkgs_source_set_follows_the_workspace() {
     let nix = harness!();
@@ -107,7 +107,7 @@ fn nixpkgs_source_set_follows_the_workspace() {
         "one/src/lib.rs",
     ];
     assert_eq!(files(Path::new(&source)), expected);
-    // Through a link, and with more files that do not belong to it.
+    // The source is the same through a symlink, and with more files that it omits.
     let link = folder.path().join("link");
     std::os::unix::fs::symlink(folder.path(), &link).unwrap();
     write("docs/e", "");
@@ -119,14 +119,15 @@ fn nixpkgs_source_set_follows_the_workspace() {
     assert!(error.contains("name the workspace member crates/* of Cargo.toml without a pattern"), "{error}");
 }
 
-/// nixpkgs' envsubst accepts no list of variables and replaces unset ones with nothing.
+/// A stand-in for nixpkgs' `envsubst` (a8m/envsubst). Unlike gettext's, it accepts no list of variables and
+/// replaces unset variables by nothing.
 const A8M: &str = r##"#!/usr/bin/python3
 import os, re, sys
 text = sys.stdin.read()
 sys.stdout.write(re.sub(r"\$(?:\{(\w+)[^}]*\}|(\w+)|\$)", lambda m: os.environ.get(m[1] or m[2] or "", "") if m[1] or m[2] else "$", text))
 "##;
 
-/// Each startup command keeps its own variables and gets those of the environment.
+/// In a startup command, the environment's variables are replaced, and shell variables stay.
 #[test]
 fn nixpkgs_envsubst_keeps_the_commands_variables() {
     let nix = harness!();
@@ -148,7 +149,7 @@ fn nixpkgs_envsubst_keeps_the_commands_variables() {
     ));
     let entered = |words: &[&str]| {
         let mut enter = Command::new(&entrypoint);
-        // The environment of the image's config. The shell's own variables belong to the environment too.
+        // The image's config sets these variables.
         enter.args(words).env_clear().env("TMPDIR", folder.path()).env("FOO", "bar");
         enter.env("text", "of the environment").env("LC_ALL", "C");
         run(&mut enter).ok()
@@ -170,7 +171,7 @@ fn nixpkgs_envsubst_keeps_the_commands_variables() {
     assert_eq!(entered(&["echo", "'$FOO'", "$FOO"]).trim_end(), "'$FOO' $FOO");
 }
 
-/// Returns the package set for another machine, whose programs cannot run here, as `cross` for `body`.
+/// Returns `body` with `cross` in scope: the package set for another machine, whose programs cannot run here.
 fn cross(body: &str) -> String {
     format!(
         r#"let
@@ -220,7 +221,7 @@ fn nixpkgs_cross_images_are_built_by_programs_of_this_machine() {
     assert_eq!(got["system"], system(), "{got}");
 }
 
-/// A passed program runs on the machine for which it was compiled.
+/// If the caller passes the package `nixply`, images are built on the machine for which it was compiled.
 #[test]
 fn nixpkgs_cross_compiled_program_builds_where_it_runs() {
     let nix = harness!();
@@ -268,7 +269,7 @@ fn nixpkgs_cross_containers_are_copied_by_programs_of_this_machine() {
     assert_eq!(got["system"], system(), "{got}");
 }
 
-/// Returns the results of all functions by name, with or without the plugin.
+/// Returns a Nix set with the results of all functions by name, with or without the plugin.
 fn derivations(nix: &Nix, plugin: bool) -> String {
     let plain = format!(
         r#"
@@ -330,7 +331,7 @@ fn nixpkgs_lazy_derivation_accepts_images_of_the_plugin() {
     check_derivations(&plugin_harness!(), true);
 }
 
-/// The inputs of an image, without the image itself.
+/// `inputDerivation` refers to the inputs of an image, but not to the image.
 #[test]
 fn nixpkgs_input_derivation_refers_to_the_inputs() {
     let nix = harness!();

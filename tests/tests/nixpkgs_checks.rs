@@ -8,13 +8,13 @@ use nixply_planning::Strategy;
 use nixply_tests::{Nix, harness, run};
 use serde_json::{Value, json};
 
-/// Returns a file of the project, for an expression.
+/// Returns the path of a file of the repository, for a Nix expression.
 fn file(name: &str) -> String {
     Nix::repository().join(name).display().to_string()
 }
 
-/// Returns the arguments that nixpkgs passes to nix/package.nix and nix/plugin.nix, with this Rust, Nix and
-/// system.
+/// Returns an expression that calls nix/package.nix or nix/plugin.nix with the arguments that a nixpkgs with
+/// this Rust, Nix and system passes.
 fn package(file_name: &str, rust: &str, nix: &str, system: &str, more: &str) -> String {
     format!(
         r#"let
@@ -102,7 +102,7 @@ fn nixpkgs_versions_and_systems_without_a_plugin_are_refused() {
             "{error}"
         );
     }
-    // The page has the same list.
+    // docs/nix-versions.md has the same list.
     let listed = nix
         .eval_plain(&format!("with import {}; [ oldest newest others ]", file("nix/nix-versions.nix")))
         .ok();
@@ -147,7 +147,7 @@ fn nixpkgs_for_a_newer_nix_is_refused_with_a_remedy() {
         error.contains("needs `builtins.nixVersion` reports at least 99.2, and this is Nix 2."),
         "{error}"
     );
-    // `<nixpkgs>` in the functions, and in `nixply container`.
+    // The functions and `nixply container` check `<nixpkgs>`.
     for expression in [
         format!("(import {} {{ }}).nixply", file("default.nix")),
         format!(
@@ -304,12 +304,12 @@ fn nixpkgs_option_values_are_checked_during_evaluation() {
             .fails();
         assert!(error.contains(&expected.replace("\\\"", "\"")), "{body}: {error}");
     }
-    // The builder frontend itself.
+    // The builder frontend checks the value, too.
     let error = nix.try_eval("(buildImage { name = \"a\"; compression = \"zip\"; }).drvPath").fails();
     assert!(error.contains(&format!("compression \"zip\" is not valid: expected {codecs}")), "{error}");
 }
 
-/// The lists in the expressions equal those of the packer.
+/// The lists of codecs and strategies in nix/arguments.nix equal those of the packer.
 #[test]
 fn nixpkgs_lists_match_the_packer() {
     let nix = harness!();

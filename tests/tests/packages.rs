@@ -53,7 +53,7 @@ fn lib_matches_nixpkgs_lib() {
         ),
     ];
     let list = cases.iter().map(|(code, _)| format!("({code})")).collect::<Vec<_>>().join(" ");
-    // Functions have no JSON.
+    // A function cannot be converted to JSON.
     let plain = "v: if builtins.isAttrs v then removeAttrs v [ \"override\" ] else v";
     let found = nix.eval(&format!("with pkgs.lib; map ({plain}) [ {list} ]"));
     for ((code, expected), found) in cases.iter().zip(found.as_array().unwrap()) {
@@ -61,7 +61,8 @@ fn lib_matches_nixpkgs_lib() {
     }
 }
 
-/// Names for the cases: `config` of modules, `one` option `a` of a type, and the `value` of it.
+/// Functions for the cases: `config` evaluates modules, `one` declares an option `a` of a type, and `value`
+/// returns the value of `a` after these definitions.
 const MODULES: &str = "with pkgs.lib; with types; let
     config = modules: (evalModules { inherit modules; }).config;
     one = type: { options.a = mkOption { inherit type; }; };
@@ -79,8 +80,8 @@ in ";
 fn modules_match_nixpkgs_modules() {
     let nix = harness!();
     let cases = [
-        // Priorities and order. Imported modules come before the importing one, and later modules before
-        // earlier ones.
+        // Priorities and order. Definitions of an imported module precede those of the module that imports it,
+        // and definitions of later modules precede those of earlier modules.
         (
             "map (value int) [ [ (mkDefault 1) 2 ] [ (mkForce 1) 2 ] [ (mkForce 1) (mkOverride 49 2) ] ]",
             json!([2, 1, 2]),

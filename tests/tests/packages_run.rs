@@ -7,7 +7,7 @@ use nixply_tests::engines::{Docker, Engine, Image, Podman, Registry, closure, un
 use nixply_tests::{harness, needs};
 use serde_json::Value;
 
-/// An image with this closure and a database that registers it.
+/// Nix runs in an image with its closure and a database that registers the closure.
 #[test]
 fn nix_runs_from_its_closure() {
     let nix = harness!();
@@ -43,7 +43,7 @@ fn nix_runs_from_its_closure() {
     let new = ["nix", "--extra-experimental-features", "nix-command"];
     let config = run(&[&new[..], &["show-config"]].concat());
     let program = nix.build("pkgs.nix");
-    // Its own helper, not Debian's.
+    // Nix finds the build hook in its own store path, not in Debian's directory.
     let hook = format!("build-hook = {}/libexec/nix/build-remote", program.display());
     assert!(config.lines().any(|line| line == hook), "{config}");
     assert_eq!(run(&[&new[..], &["eval", "--expr", "6 * 7"]].concat()), "42");
@@ -56,7 +56,7 @@ fn nix_runs_from_its_closure() {
     assert_eq!(known, expected);
 }
 
-/// Alone in an image, and as the fixed-output derivation of nix2container's pullImage.
+/// skopeo runs in an image with only its closure, and in a fixed-output derivation like nix2container's pullImage.
 #[test]
 fn skopeo_runs_from_its_closure() {
     let nix = harness!();
@@ -153,7 +153,7 @@ fn uwsgi_serves_flask_from_an_environment() {
     let ask = "import urllib.request as u; print(u.urlopen('http://localhost:9090/World').read().decode())";
     assert_eq!(server.ask(&["python3", "-c", ask]), "<p>Hello World</p>");
 
-    // The environment itself: its own Python, exactly its packages, its commands, a compiled module.
+    // The environment has its own Python, its commands, a compiled module, and no packages but its own.
     let said = server.ask(&["flask", "--version"]);
     assert!(said.contains("Flask "), "{said}");
     let look = "import sys, flask, markupsafe._speedups; print(sys.prefix); print(flask.__file__)";

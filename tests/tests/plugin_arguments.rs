@@ -36,12 +36,12 @@ impl Table {
         for (at, (expression, message)) in self.cases.iter().enumerate() {
             let output = self.nix.eval_file(&file, &format!("case{at}"));
             // `file` has the prelude and the opening line before the first case.
-            let before = expression.find('@').expect("a mark");
+            let before = expression.find('@').expect("it has a mark");
             let column = format!("  case{at} = ").len() + before + 1;
             let place = format!("at {}:{}:{column}:", file.display(), at + 3);
             if output.code != Some(1) || !output.stderr.contains(message) || !output.stderr.contains(&place) {
                 wrong.push(format!(
-                    "{expression}\n  wants {message:?} {place}\n  and has {:?}\n{}{}",
+                    "{expression}\n  expected {message:?} {place}\n  got exit code {:?}\n{}{}",
                     output.code, output.stdout, output.stderr
                 ));
             }
@@ -62,7 +62,7 @@ const VALUES: [(&str, &str); 7] = [
     ("object", "{ }"),
 ];
 
-/// A part of an argument's place.
+/// A step on the way to an argument or a part of it.
 #[derive(Clone, Copy)]
 enum Step {
     Key(&'static str),
@@ -70,14 +70,14 @@ enum Step {
     Element,
 }
 
-/// An argument, or a part of one: its place, and the types that it accepts.
+/// An argument, or a part of an argument: its place, and the types that it accepts.
 struct Place {
     steps: Vec<Step>,
     accepts: Vec<String>,
 }
 
 impl Place {
-    /// All arguments and their parts, from the packer's schema.
+    /// Returns all arguments and their parts, from the packer's schema.
     fn all() -> Vec<Self> {
         let mut places = Vec::new();
         for (key, argument) in ImageRequest::argument().keys() {
@@ -109,7 +109,7 @@ impl Place {
         at >= 2 && matches!(self.steps[at - 2], Step::Key("perms"))
     }
 
-    /// The place as messages write it.
+    /// Returns the place as messages write it.
     fn path(&self) -> String {
         self.steps.iter().fold(String::new(), |path, step| match step {
             Step::Key(key) if path.is_empty() => (*key).to_owned(),
@@ -118,7 +118,7 @@ impl Place {
         })
     }
 
-    /// The arguments with a value at this place. `@` precedes the innermost key.
+    /// Returns arguments with a value at this place. `@` precedes the innermost key.
     fn with(&self, value: &str) -> String {
         let last = self
             .steps
@@ -151,7 +151,7 @@ impl Place {
 }
 
 #[test]
-fn every_wrong_type_of_every_argument_points_at_it() {
+fn values_of_wrong_types_point_at_their_arguments() {
     let mut table = Table::new(plugin_harness!().private());
     let places = Place::all();
     assert!(places.len() > 60, "{} places", places.len());
@@ -173,7 +173,7 @@ fn every_wrong_type_of_every_argument_points_at_it() {
             format!("the argument of builtins.nixplyImage must be an attribute set, but it is {shown}");
         table.add(format!("@builtins.nixplyImage {value}"), message);
     }
-    // The other builtin reads the same arguments and says its own name.
+    // The other builtin reads the same arguments, and its errors have its own name.
     table.add(
         "builtins.nixplyPlan { name = \"x\"; perms = [ { path = /etc/passwd; @mode = 3; } ]; }",
         "builtins.nixplyPlan: perms[0].mode must be text, not the number 3",
@@ -190,7 +190,7 @@ fn every_wrong_type_of_every_argument_points_at_it() {
 #[test]
 fn unknown_arguments_suggest_the_nearest_name() {
     let mut table = Table::new(plugin_harness!().private());
-    // Short lists of keys are complete.
+    // If there are few keys, the message lists them all.
     let metadata = "its keys are created, created_by, author, comment; ";
     let perms = "its keys are path, regex, mode, uid, gid, uname, gname; ";
     for (place, subject, key, keys, nearest) in [
@@ -198,7 +198,7 @@ fn unknown_arguments_suggest_the_nearest_name() {
         ("@maxLayer = 3;", "", "maxLayer", "", "maxLayers"),
         // The value is not evaluated.
         ("@layer = throw \"evaluated\";", "", "layer", "", "layers"),
-        // The plugin writes this key of a request itself.
+        // `configRoots` is a key of requests, which the plugin sets itself.
         ("@configRoots = [ ];", "", "configRoots", "", "config"),
         ("layers = [ { } { @dep = [ ]; } ];", ": layers[1]", "dep", "", "deps"),
         ("layers = [ { @metadat.author = \"x\"; } ];", ": layers[0]", "metadat", "", "metadata"),
@@ -236,7 +236,7 @@ fn unknown_arguments_suggest_the_nearest_name() {
 }
 
 #[test]
-fn missing_parts_are_named() {
+fn missing_keys_are_named() {
     let mut table = Table::new(plugin_harness!().private());
     for arguments in ["{ }", "{ name = null; }", "{ tag = \"x\"; }"] {
         for builtin in ["nixplyImage", "nixplyPlan"] {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use nixply_tests::{NOBODY, Nix, Private, Running, plugin_harness, run};
 use serde_json::Value;
 
-/// A store with a daemon, and a user of it.
+/// A store with a daemon, and the home directory of a user.
 struct Served {
     nix: Private,
     home: PathBuf,
@@ -21,7 +21,7 @@ struct Served {
 impl Served {
     fn start(nix: &Nix) -> Self {
         let nix = nix.private();
-        // Nix 2.35 reads the directory before anyone has asked the daemon to create it.
+        // Nix 2.35 reads the directory before the daemon has created it.
         fs::create_dir(nix.store_dir()).unwrap();
         let mut daemon = Running::start(&mut nix.command("nix-daemon"));
         let socket = nix.root.join("var/daemon-socket/socket");
@@ -31,13 +31,13 @@ impl Served {
         if is_root() {
             chown(&home, Some(NOBODY), Some(NOBODY)).unwrap();
         }
-        // The user need not be able to read the repository.
+        // The user may have no access to the repository.
         let function = Nix::repository().join("nix/build-image.nix");
         fs::copy(function, nix.folder().join("build-image.nix")).unwrap();
         Self { nix, home, _daemon: daemon }
     }
 
-    /// Returns a command that runs as the user. Without root, there is only one user.
+    /// Returns a command that runs as `nobody`, or as the current user if that is not root.
     fn user(&self, mut command: Command) -> Command {
         command.env("NIX_REMOTE", "daemon").env("HOME", &self.home).env_remove("XDG_CACHE_HOME");
         command.current_dir(&self.home);
@@ -98,7 +98,7 @@ fn unprivileged_user_builds_an_image_through_the_daemon() {
 fn daemon_packs_in_the_builtin_builder() {
     let nix = plugin_harness!();
     if !nix.has_builtin_builders() {
-        return nixply_tests::skipped("this Nix lets no plugin register a builder");
+        return nixply_tests::skipped("plugins of this Nix cannot register a builder");
     }
     let served = Served::start(&nix);
     let file = served.nix.file("x.nix", IMAGE).display().to_string();
@@ -113,7 +113,7 @@ fn daemon_packs_in_the_builtin_builder() {
 #[test]
 fn unreadable_file_is_reported_by_name() {
     if !is_root() {
-        return nixply_tests::skipped("without root there is no other user");
+        return nixply_tests::skipped("only root can run Nix as another user");
     }
     let served = Served::start(&plugin_harness!());
     let file = served.nix.file("x.nix", IMAGE).display().to_string();
@@ -162,7 +162,7 @@ fn chroot_store_paths_are_read_from_their_real_location() {
     run(within(&["build", "--no-link"]).arg("image")).ok();
     let spec = run(within(&["eval", "--raw"]).arg("image.outPath")).ok();
     assert!(spec.starts_with("/nix/store/"), "{spec}");
-    assert!(!Path::new(&spec).exists(), "the machine has a store of its own at /nix/store, with this in it");
+    assert!(!Path::new(&spec).exists(), "the machine's own /nix/store has {spec}");
     let real = chroot.join(&spec[1..]);
     let text = fs::read_to_string(&real).unwrap();
     run(within(&["build", "--no-link"]).arg("outside")).ok();

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use nixply_tests::{Nix, harness, needs, plugin_harness, run};
 
-/// Runs `nix eval` of this Nix with the plugin of any Nix.
+/// Runs `nix eval` of this Nix with a plugin, which may be for another Nix.
 fn eval_with(nix: &Nix, plugin: &str, expression: &str) -> nixply_tests::Output {
     let mut command: Command = nix.bare_command("nix", &format!("plugin-files = {plugin}\n"));
     run(command.args(["eval", "--impure", "--json", "--expr", expression]))

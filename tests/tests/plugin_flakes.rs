@@ -8,7 +8,7 @@ use nixply_tests::{Nix, Output, harness, plugin_harness, run, system};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// `default` uses the plugin, `builder` the builder; `plain` needs no builds.
+/// The package `default` uses the plugin, and `builder` the builder frontend. `plain` needs no builds.
 const FLAKE: &str = r#"{
   outputs =
     { self }:
@@ -61,10 +61,10 @@ impl Flake {
         self.folder.path().join(name)
     }
 
-    /// Runs `nix VERB path:FOLDER#ATTRIBUTE`.
+    /// Runs `nix VERB path:DIRECTORY#ATTRIBUTE`.
     fn nix(&self, nix: &Nix, verb: &[&str], attribute: &str) -> Output {
         let mut command = nix.command("nix");
-        // The cache also keeps failures of evaluations with other settings.
+        // The evaluation cache also keeps failures of evaluations with other settings.
         command.args(verb).args(["--option", "eval-cache", "false"]);
         command.arg(format!("path:{}#{attribute}", self.folder.path().display()));
         run(command.current_dir(self.folder.path()))

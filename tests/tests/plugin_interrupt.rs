@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use nixply_tests::{Private, Running, harness, plugin_harness};
 
-/// Much longer than an interrupt takes (one frame at the highest level, seconds on a busy machine), and much
-/// shorter than the interrupted packing.
+/// Maximum time between the signal and the end of the process. Much longer than an interrupt takes (one frame at
+/// the highest level, seconds on a busy machine), and much shorter than the interrupted packing.
 const SOON: Duration = Duration::from_secs(20);
 
 /// A single incompressible file that takes at least a minute to pack.
@@ -44,7 +44,7 @@ fn interrupt(
 }
 
 #[test]
-fn nix_ends_with_its_own_message() {
+fn interrupted_nix_prints_its_own_message() {
     let nix = plugin_harness!().private();
     let file = nix.file("x.nix", SLOW);
     let link = nix.folder().join("big");
@@ -74,7 +74,7 @@ fn cached(nix: &Private) -> Vec<String> {
     if folder.exists() { names(&folder) } else { Vec::new() }
 }
 
-/// Returns the spec of the file that is slow to compress. The spec itself is not compressed.
+/// Builds an image with the file that is slow to compress, but without compression, and returns its spec.
 fn spec(nix: &Private) -> String {
     let file = nix.file("x.nix", SLOW);
     let link = nix.folder().join("fast");

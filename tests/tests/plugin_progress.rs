@@ -3,7 +3,7 @@
 use nixply_tests::{Nix, Output, plugin_harness, run};
 use serde_json::Value;
 
-/// Nix's numbers, from its `logging.hh`.
+/// Nix's numbers of a result type and a log level, from its `logging.hh`.
 const PROGRESS: u64 = 105;
 const WARN: u64 = 1;
 
@@ -74,7 +74,7 @@ fn failure_ends_the_activity() {
     let mut command = nix.command("nix");
     let output = run(command.args(["eval", "--log-format", "internal-json", "-v", "-f"]).arg(file));
     let events = events(&output);
-    let start = events.iter().find(|event| event["text"] == "packing image 'x'").expect("it is announced");
+    let start = events.iter().find(|event| event["text"] == "packing image 'x'").expect("packing starts");
     let stop = events.iter().find(|event| event["action"] == "stop" && event["id"] == start["id"]);
     assert!(stop.is_some(), "{}", output.fails());
 }
@@ -87,7 +87,7 @@ fn settings(nix: &Nix, options: &[&str], flags: &[&str], config: &str) -> Output
         run(command.args(options).args(words).args(flags))
     };
     let new = shown(&["config", "show"]);
-    // The name until 2.20, an alias since then.
+    // The command has another name until 2.20, which later versions keep as an alias.
     if new.code == Some(0) { new } else { shown(&["show-config"]) }
 }
 

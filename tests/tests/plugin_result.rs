@@ -13,7 +13,7 @@ const IMAGE: &str = r#"rec {
     a = sh "a" "mkdir $out; echo ${base} > $out/a";
     b = sh "b" "mkdir $out; echo b > $out/b";
     c = sh "c" "echo c > $out";
-    # What a shell or JSON could spoil on its way to the result.
+    # Characters that a shell or JSON could change.
     odd = "  \\n%s %% \\\\ \" <&> é $out `id` 'x' ";
     image = builtins.nixplyImage {
       name = "Registry/Some-Image";
@@ -54,7 +54,7 @@ fn nix_build_links_to_the_spec() {
     assert!(path.ends_with("-image-Some-Image.json"), "{path}");
     assert!(text.contains(r#""ODD=  \\n%s %% \\\\ \" \u003c\u0026\u003e é $out `id` 'x' ""#), "{text}");
     assert!(!text.ends_with('\n'));
-    // A second build adds nothing.
+    // A second build adds nothing to the store.
     let before = nix.listing();
     nix.build_file(&file, "image", "again").ok();
     assert_eq!(nix.listing(), before);
@@ -94,13 +94,13 @@ fn result_link_keeps_the_closure_alive() {
     let rubbish = run(nix.command("nix").args(["eval", "--raw", "-f"]).arg(rubbish)).ok();
     let named = store_paths(&nix, &spec(&nix, &file).1);
     run(nix.command("nix-store").arg("--gc")).ok();
-    assert!(fs::metadata(&rubbish).is_err(), "the garbage collection did nothing");
+    assert!(fs::metadata(&rubbish).is_err(), "the garbage collector deleted nothing");
     for path in &named {
-        assert!(fs::symlink_metadata(path).is_ok(), "{path} was collected");
+        assert!(fs::symlink_metadata(path).is_ok(), "the garbage collector deleted {path}");
     }
     let mut layout = nix.nixply();
     run(layout.arg("layout").arg(nix.folder().join("result")).arg(nix.folder().join("layout"))).ok();
-    // Without the link, everything is collected.
+    // Without the link, the garbage collector deletes everything.
     fs::remove_file(nix.folder().join("result")).unwrap();
     run(nix.command("nix-store").arg("--gc")).ok();
     assert_eq!(nix.listing(), [""; 0]);
@@ -173,15 +173,15 @@ fn missing_inputs_are_built_in_parallel_before_packing() {
     command.args(["--option", "extra-sandbox-paths", meeting.to_str().unwrap(), "-f"]).arg(file).arg("image");
     let output = run(&mut command);
     assert_eq!(output.code, Some(0), "{}", output.stderr);
-    let packing = output.stderr.find("packing image 'x'").expect("an activity");
+    let packing = output.stderr.find("packing image 'x'").expect("Nix reports it");
     for name in ["one", "two", "three"] {
-        let building = output.stderr.find(&format!("-{name}.drv'")).expect("an activity");
+        let building = output.stderr.find(&format!("-{name}.drv'")).expect("Nix reports it");
         assert!(building < packing, "{}", output.stderr);
     }
 }
 
 #[test]
-fn warnings_name_omitted_paths() {
+fn warnings_name_omitted_keys_of_the_config() {
     let nix = plugin_harness!().private();
     let file =
         nix.file("image.nix", "{ image = builtins.nixplyImage { name = \"x\"; config.Entrypiont = [ ]; }; }");

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use nixply_tests::{Private, plugin_harness, run};
 
-/// Evaluates an attribute of a file, which must fail at the call in this line. Returns the message.
+/// Evaluates an attribute of a file. The evaluation must fail, point at the file and add no image to the store.
+/// Returns the message.
 #[track_caller]
 fn fails(nix: &Private, file: &Path, attribute: &str) -> String {
     let before = nix.images();
@@ -75,7 +76,7 @@ fn plain_text_path_is_accepted_if_nix_knows_it() {
 }
 
 #[test]
-fn failed_build_of_an_input_is_nixs_error() {
+fn failed_build_of_an_input_is_reported_by_nix() {
     let nix = plugin_harness!().private();
     let file = nix.file(
         "x.nix",
@@ -232,8 +233,8 @@ fn program_and_plugin_refuse_the_same_images() {
     assert!(error.contains("image name \"a b\" is not valid"), "{error}");
 }
 
-/// The program's requests are the builtin's arguments as JSON. They have no context, so store paths are found
-/// by their text.
+/// The program's requests are the builtin's arguments as JSON. JSON has no string context, so the program finds
+/// store paths by their text.
 #[test]
 fn program_finds_store_paths_in_the_config() {
     let nix = plugin_harness!().private();
@@ -256,9 +257,9 @@ fn program_finds_store_paths_in_the_config() {
     let arguments: String = serde_json::from_str(&nix.eval_file(&file, "text").ok()).unwrap();
     let mut command = nix.nixply();
     let made = nixply_tests::run_with_input(command.args(["build", "-", "--quiet"]), &arguments);
-    assert_eq!(made.stderr, "", "what only looks like another path is none");
+    assert_eq!(made.stderr, "", "text that only resembles a path must not cause a warning");
     assert_eq!(made.ok(), spec);
-    // With the plugin, a path in text without context does not count; a warning names the missing path.
+    // The plugin ignores a path in text without context, and prints a warning that names it.
     let output = nix.eval_file(&file, "plain");
     let b = text(&nix, &file, "b-path");
     let warning = format!("the config names {b}, which is not in the image");
@@ -288,7 +289,7 @@ fn frontends_share_cached_results() {
         other => other,
     };
     fs::write(&request, json.replace("ARCH", arch)).unwrap();
-    // The removed path cannot be read again.
+    // The packer cannot read the path any more, so each result is from the cache.
     run(std::process::Command::new("chmod").args(["-R", "u+w", &path])).ok();
     fs::remove_dir_all(&path).unwrap();
     assert_eq!(text(&nix, &file, "image"), spec);

@@ -1,4 +1,5 @@
-//! The values of the builtins' arguments: all arrive, `null` means absent, and the plugin and the builder agree on them.
+//! The values of the builtins' arguments: they reach the image, `null` means absent, and the plugin and the builder frontend treat
+//! them equally.
 
 use std::fs;
 
@@ -7,9 +8,9 @@ use nixply_packer::request::schema::Argument;
 use nixply_tests::{Nix, Output, plugin_harness};
 use serde_json::Value;
 
-/// The examples of the documentation: each builds the same image at both frontends.
+/// The examples in the documentation of arguments.
 #[test]
-fn every_example_builds_the_same_image_at_both_frontends() {
+fn every_example_builds_the_same_image_in_both_frontends() {
     let (nix, cli) = {
         let nix = plugin_harness!();
         (nix.private(), nix.cli)
@@ -24,10 +25,10 @@ fn every_example_builds_the_same_image_at_both_frontends() {
         let description = argument.schema()["description"].as_str().unwrap();
         let (_, example) = description.split_once("```nix\n").unwrap();
         let (example, _) = example.split_once("\n```").unwrap();
-        // This machine does not build derivations for other systems.
         let example = example
             .replace("./nix/", &format!("{}/nix/", Nix::repository().display()))
             .replace("{ inherit nixply; }", "{ inherit builder; }");
+        // The derivation omits `system`, because this machine does not build derivations for other systems.
         let file = nix.file(
             &format!("{name}.nix"),
             &format!(
@@ -54,7 +55,7 @@ fn every_example_builds_the_same_image_at_both_frontends() {
 }
 
 #[test]
-fn null_is_absent_everywhere() {
+fn null_means_absent_for_every_argument() {
     let nix = plugin_harness!().private();
     let file = nix.file(
         "null.nix",
@@ -85,7 +86,7 @@ fn null_is_absent_everywhere() {
 }
 
 #[test]
-fn every_argument_arrives() {
+fn every_argument_reaches_the_image() {
     let nix = plugin_harness!().private();
     let file = nix.file(
         "all.nix",

@@ -21,7 +21,8 @@ fn image(first: &str, second: &str) -> String {
     )
 }
 
-/// Returns the blobs that skopeo sent, from its debug log, and their sizes, from the registry.
+/// Pushes an image with skopeo. Returns the sizes of the layers that skopeo sent according to its debug log, and
+/// the manifest.
 fn sent(
     image: &Image<'_>,
     folder: &Folder,
@@ -71,15 +72,14 @@ fn push_sends_the_bytes_that_diff_predicts() {
     assert!(pushed < whole);
 }
 
-/// Returns code that binds `data`: a package with two megabytes of unique text, in this version, with this
-/// number of changed rows.
+/// Returns Nix code that binds `data`: a package of this version, with this number of rows of unique text.
 fn data(version: usize, rows: usize) -> String {
     format!(
         r#"let data = pkgs.runCommand "data-{version}" {{ }} ''
              awk 'BEGIN {{ srand({seed}); for (n = 0; n < {rows}; n++)
                print "row", n, int(1000000 * rand()), int(100 * rand()), (rand() < 0.5 ? "left" : "right") }}' > $out
            ''; in"#,
-        // awk's seeds are too small for nanoseconds.
+        // The seed is a hash, because a time in nanoseconds is too large for awk's seeds.
         seed = u32::from_str_radix(&sha256(unique("seed").as_bytes())[7..13], 16).unwrap(),
     )
 }
@@ -110,7 +110,7 @@ fn push_sends_the_bytes_that_strategies_estimates_for_unpacked_packages() {
     let history = &json(&report)["histories"][0];
     let prediction = &history["prediction"];
     let paths = prediction["paths"].as_u64().unwrap();
-    // The first release is packed. Of the second one, all paths but one package's new version are known.
+    // The first release is packed. Of the second release, all sizes are known but that of one package's new version.
     assert_eq!((&prediction["knownPaths"], &prediction["packagePaths"]), (&(paths - 1).into(), &1.into()));
 
     let new = image(&releases[1]);
@@ -120,8 +120,8 @@ fn push_sends_the_bytes_that_strategies_estimates_for_unpacked_packages() {
     let (_, manifest) = sent(&old, &folder, &registry, &repository, "old");
     let whole =
         manifest["layers"].as_array().unwrap().iter().map(|blob| blob["size"].as_u64().unwrap()).sum();
-    assert!(near(whole, &pushed[0]), "{whole}, foretold {}", pushed[0]);
+    assert!(near(whole, &pushed[0]), "{whole}, predicted {}", pushed[0]);
     let (sent, _) = sent(&new, &folder, &registry, &repository, "new");
     let sent = sent.iter().sum();
-    assert!(sent > 500_000 && near(sent, &pushed[1]), "{sent}, foretold {}", pushed[1]);
+    assert!(sent > 500_000 && near(sent, &pushed[1]), "{sent}, predicted {}", pushed[1]);
 }

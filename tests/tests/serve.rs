@@ -13,8 +13,8 @@ use serde_json::Value;
 
 const OCI: &str = "Accept: application/vnd.oci.image.manifest.v1+json\r\n";
 
-/// An image of a few layers with a unique topmost one. Docker unpacks all layers above a missing one again,
-/// so its position matters.
+/// Builds an image of a few layers whose top layer is unique. Docker fetches all layers above a missing layer
+/// again, so the unique layer must be at the top.
 fn hello<'n>(nix: &'n Nix, codec: &str, leaf: &str) -> Image<'n> {
     let arguments = format!(
         r#"{{
@@ -85,7 +85,7 @@ fn skopeo_inspect_packs_nothing() {
     assert_eq!(server.stop().packed, 0);
 }
 
-/// A push from this registry to another neither reads nor packs the blobs that the other has.
+/// A push to another registry neither reads nor packs the blobs that the other registry has.
 #[test]
 fn skopeo_pushes_only_missing_blobs_to_another_registry() {
     let nix = harness!();
@@ -116,7 +116,7 @@ fn skopeo_pushes_only_missing_blobs_to_another_registry() {
     assert_eq!((done.packed, done.blobs), (1, 2));
 }
 
-/// Pulls an image and then one with another leaf: only the leaf is fetched.
+/// Pulls an image, and then an image with another leaf. The engine fetches only the leaf's layer.
 fn fetches_only_missing_layers(nix: &Nix, engine: &dyn Engine, pull: &dyn Fn(&str), codec: &str) {
     let take = |leaf: &str| {
         let image = hello(nix, codec, leaf);
@@ -136,8 +136,8 @@ fn fetches_only_missing_layers(nix: &Nix, engine: &dyn Engine, pull: &dyn Fn(&st
     changed_leaf_is_fetched_alone_with_strategy_size(nix, engine, pull, codec);
 }
 
-/// One group of layers by size: a changed path is above all its references. An engine renews every layer
-/// above a missing one (podman unpacks them again, Docker fetches them again).
+/// With the strategy `size`, a path is above all its references, so a changed leaf is in the top layer. An engine
+/// renews every layer above a missing layer (podman unpacks it again, Docker fetches it again).
 fn changed_leaf_is_fetched_alone_with_strategy_size(
     nix: &Nix,
     engine: &dyn Engine,
@@ -193,7 +193,7 @@ fn docker_pulls_only_missing_layers() {
     fetches_only_missing_layers(&nix, &docker, &pull, "gzip");
 }
 
-/// An image without a fixed codec is served in a form that each client supports.
+/// Each client gets the layers with a codec that it supports.
 #[test]
 fn every_client_gets_a_supported_codec() {
     let nix = harness!();
@@ -231,7 +231,7 @@ fn every_client_gets_a_supported_codec() {
 
 /// Details of the protocol, as curl would see them.
 #[test]
-fn ranges_head_requests_and_errors() {
+fn ranges_head_requests_and_errors_follow_the_protocol() {
     let nix = harness!();
     let image = hello(&nix, "zstd", "to be read in parts");
     let server = Served::start(&nix, &[&image.spec], &["--no-cache"]);
@@ -272,8 +272,8 @@ fn ranges_head_requests_and_errors() {
     assert_eq!(server.stop().packed, 1);
 }
 
-/// Eight concurrent readers of one large layer: it is packed on demand, or read from the cache that the build
-/// has filled.
+/// Eight clients read one large layer at the same time. The server packs it once, or reads it from the cache that
+/// the build has filled.
 #[test]
 fn concurrent_readers_share_one_packing() {
     let nix = harness!();
@@ -328,7 +328,7 @@ fn damaged_store_path_is_not_served() {
         fs::write(&content, text).unwrap();
     };
     damage("wrong\n");
-    // The cache would still have the lost content.
+    // The cache would still have the original content.
     let mut server = Served::start(&private, &[&spec], &["--no-cache"]);
     assert!(server.reference().ends_with("/damaged:latest"), "{}", server.reference());
     let folder = Folder::new();
@@ -349,7 +349,7 @@ fn damaged_store_path_is_not_served() {
     server.stop();
 }
 
-/// Ctrl-C during packing.
+/// Ctrl-C while a layer is packed ends the server soon.
 #[test]
 fn interrupted_server_leaves_no_files() {
     let nix = harness!();

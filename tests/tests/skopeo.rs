@@ -1,4 +1,4 @@
-//! The program under the name `skopeo`: the real one, which also accepts `nix:IMAGE.json` as a source.
+//! The program under the name `skopeo` runs the real skopeo, and also accepts `nix:IMAGE.json` as a source.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,8 +11,8 @@ use nixply_tests::skopeo::{SkopeoLink, source};
 use nixply_tests::{Nix, Output, harness, needs, run};
 use serde_json::Value;
 
-/// An image with two unique layers: skopeo substitutes blobs that it has seen in the registry in another
-/// compression.
+/// Builds an image with two unique layers. skopeo would replace known layers by blobs with another compression
+/// that it has seen in the registry.
 fn new_image<'n>(nix: &'n Nix, codec: &str) -> Image<'n> {
     let arguments = format!(
         r#"{{
@@ -47,15 +47,14 @@ fn digests(manifest: &Value) -> Vec<String> {
     layers.iter().map(|layer| text(&layer["digest"]).to_owned()).collect()
 }
 
-/// Returns the lines of skopeo's debug log about requests with these verbs for `of`, except requests without
-/// a body.
+/// Returns the lines of skopeo's debug log about requests with these verbs and with `of` in the URL.
 fn requests<'l>(log: &'l str, verbs: &[&str], of: &str) -> Vec<&'l str> {
     let asks =
         |line: &&str| verbs.iter().any(|verb| line.contains(&format!("{verb} http")) && line.contains(of));
     log.lines().filter(asks).collect()
 }
 
-/// Blobs in the registry are nixply's own, for every codec.
+/// The blobs in the registry equal those that nixply packs, for every codec.
 #[test]
 fn blobs_reach_a_registry_unchanged() {
     let nix = harness!();
@@ -120,7 +119,7 @@ fn blobs_in_the_registry_are_neither_sent_nor_read() {
     }
 }
 
-/// The real skopeo prints nothing in this case.
+/// With `NIXPLY_PROGRESS=bars`, a copy prints a summary, although the real skopeo prints nothing here.
 #[test]
 fn summary_is_printed_on_request() {
     let nix = harness!();
@@ -216,7 +215,7 @@ fn images_copied_to_engines_run() {
     }
 }
 
-/// An image has no name, registry or tags yet.
+/// The image is in no registry yet, so the output has no name, registry or tags.
 #[test]
 fn inspect_does_not_show_the_internal_registry() {
     let nix = harness!();
@@ -260,7 +259,7 @@ fn inspect_does_not_show_the_internal_registry() {
 fn skopeo_layers_writes_plain_tar() {
     let nix = harness!();
     let (link, image, folder) = (SkopeoLink::new(&nix), hello(&nix, "none"), Folder::new());
-    let [first, ..] = &image.diff_ids()[..] else { panic!("it has layers") };
+    let [first, ..] = &image.diff_ids()[..] else { panic!("the image has layers") };
     let mut command = link.command(&["layers"]);
     run(command.current_dir(folder.path()).arg(source(&image.spec)).arg(first)).ok();
     let made = folder.path().read_dir().unwrap().next().unwrap().unwrap().path();
@@ -290,7 +289,7 @@ fn damaged_store_path_is_not_copied() {
         let (link, folder) = (SkopeoLink::new(&private), Folder::new());
         let to = format!("oci:{}:t", folder.join("layout").display());
         let mut command = link.copy(&private.folder().join(codec), &[&to]);
-        // The cache would still have the lost content.
+        // The cache would still have the original content.
         let output = run(command.env("NIXPLY_CACHE_DIR", folder.join("cache")));
         assert_eq!(output.code, Some(1), "{codec}: {output:?}");
         let error = output.fails();

@@ -25,7 +25,7 @@ fn fake(script: &str) -> Folder {
     folder
 }
 
-/// An image's spec for a skopeo that does not read it.
+/// Builds an image for a fake skopeo, which does not read it, and returns its spec.
 fn any_spec(nix: &Nix) -> PathBuf {
     Image::build(nix, "", r#"{ name = "any"; config.Env = [ "FILE=${builtins.toFile "any" "any"}" ]; }"#).spec
 }
@@ -38,7 +38,7 @@ fn hex(argument: &[u8]) -> String {
     argument.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Passes arguments with arbitrary bytes, standard input and the exit code.
+/// Arguments with arbitrary bytes and standard input reach skopeo, and its exit code is returned.
 #[test]
 fn other_arguments_and_input_are_passed_through() {
     let nix = harness!();
@@ -83,7 +83,6 @@ fn other_arguments_and_input_are_passed_through() {
     assert_eq!(rest[2..], [&given[5], &given[6], &given[7], "what", "it reads"]);
 }
 
-/// skopeo's errors keep its text and exit codes.
 #[test]
 fn skopeos_errors_keep_their_text_and_exit_codes() {
     let nix = harness!();
@@ -147,7 +146,7 @@ fn missing_skopeo_is_an_error_with_a_hint() {
     assert_eq!(run(command.env("NIXPLY_SKOPEO", real.join("other name"))).ok(), "named --version");
 }
 
-/// Signals only the wrapper, as a supervisor does.
+/// Sends the signal only to nixply, as a supervisor does.
 #[test]
 fn signals_are_forwarded_to_skopeo() {
     let nix = harness!();
@@ -180,9 +179,9 @@ fn signals_are_forwarded_to_skopeo() {
     }
 }
 
-/// A skopeo that died of a signal looks the same to the wrapper's parent.
+/// If a signal ends skopeo, nixply's parent sees that the same signal ended nixply.
 #[test]
-fn wrapper_dies_of_skopeos_signal() {
+fn signal_that_ends_skopeo_also_ends_nixply() {
     let nix = harness!();
     let (link, spec) = (SkopeoLink::new(&nix), any_spec(&nix));
     for (signal, number) in [("TERM", 15), ("KILL", 9), ("USR2", 12)] {
@@ -193,7 +192,7 @@ fn wrapper_dies_of_skopeos_signal() {
     }
 }
 
-/// As with nohup: skopeo ignores a signal that its starter ignores.
+/// skopeo ignores a signal that nixply's parent ignores, as with nohup.
 #[test]
 fn ignored_signals_stay_ignored() {
     let nix = harness!();

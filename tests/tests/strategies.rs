@@ -1,4 +1,4 @@
-//! `nixply strategies` on git revisions that a real Nix builds.
+//! `nixply strategies` with git revisions, which a real Nix builds.
 
 use std::fs;
 use std::process::Command;
@@ -70,7 +70,7 @@ fn git_revisions_form_a_history() {
     // The spec itself is in no image; both have the app and the library.
     assert_eq!((&history["paths"], &history["floor"]["layersChanged"]), (&2.into(), &1.0.into()));
 
-    assert_eq!(repository.git(&["status", "--porcelain"]), "", "the repository is unchanged");
+    assert_eq!(repository.git(&["status", "--porcelain"]), "", "the repository must not change");
     assert_eq!(repository.git(&["rev-parse", "--abbrev-ref", "HEAD"]).lines().count(), 1);
 }
 

@@ -10,7 +10,7 @@ use etcetera::base_strategy::{BaseStrategy, Xdg};
 
 /// Returns the repository's root directory.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the repository").into()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask/ is in the repository").into()
 }
 
 /// Returns the cache directory of set-up: `$NIXPLY_XTASK_CACHE`, or for root `/var/cache/nixply` (tests run programs in it as

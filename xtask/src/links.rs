@@ -14,7 +14,7 @@ pub(crate) fn check() -> Result<()> {
     let pages = output(Command::new("git").current_dir(&root).args(["ls-files", "*.md"]))?;
     let mut broken = Vec::new();
     for page in pages.lines() {
-        // A page that git knows may have been deleted.
+        // git also lists pages that are deleted in the working directory.
         let Ok(text) = fs::read_to_string(root.join(page)) else { continue };
         for (line, target) in links(&text) {
             if !resolves(&root.join(page), &target)? {
@@ -28,7 +28,7 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// Line numbers and targets of a page's links to files and headings, outside code.
+/// Returns line numbers and targets of a page's links to files and headings, outside code.
 fn links(text: &str) -> Vec<(usize, String)> {
     let link = Regex::new(r"\]\(([^)\s]+)\)").expect("a constant that the tests compile");
     let code = Regex::new("`[^`]*`").expect("a constant that the tests compile");
@@ -44,7 +44,7 @@ fn links(text: &str) -> Vec<(usize, String)> {
     links
 }
 
-/// Whether a link's file and heading exist.
+/// Returns whether a link's file and heading exist.
 fn resolves(page: &Path, target: &str) -> Result<bool> {
     let (path, heading) = target.split_once('#').unwrap_or((target, ""));
     let file = if path.is_empty() { page.to_owned() } else { page.with_file_name(path) };
@@ -60,7 +60,7 @@ fn resolves(page: &Path, target: &str) -> Result<bool> {
         .any(|(_, line)| anchor(line.trim_start_matches('#')) == heading))
 }
 
-/// GitHub's anchor of a heading: lower case, hyphens for spaces, without other punctuation.
+/// Returns GitHub's anchor of a heading: lower case, hyphens for spaces, without other punctuation.
 fn anchor(heading: &str) -> String {
     let kept = |sign: &char| sign.is_alphanumeric() || matches!(sign, ' ' | '-' | '_');
     heading

@@ -1,4 +1,4 @@
-//! Checks of the source: formatting of both languages, lints, documentation, and the files that a build of the flake needs.
+//! Checks of the source: formatting of Rust and C++, lints, documentation, and the files that a build of the flake needs.
 
 use std::process::Command;
 
@@ -24,7 +24,7 @@ pub(crate) fn check(args: &Args) -> Result<()> {
     say("rustfmt");
     run(cargo().args(["fmt", "--all", "--check"]))?;
     say("clang-format");
-    // The version of Debian bookworm: other versions format differently.
+    // The sources are formatted by the version in Debian bookworm; other versions format differently.
     host::apt_install(&["clang-format", "git"])?;
     let files = output(Command::new("git").current_dir(host::root()).args(["ls-files", "*.cc", "*.hh"]))?;
     let mut format = Command::new("clang-format");

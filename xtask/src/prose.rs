@@ -44,7 +44,7 @@ const KINDS: [Kind; 4] = [
 /// The generated page with the help of all commands.
 const HELP: &str = "docs/reference/cli.md";
 
-/// Paths that are not counted: the style page shows old phrasing, this file lists it, and nixpkgs' lib is not ours.
+/// Paths that are not counted: the style page shows old phrasing, and this file lists it.
 const EXEMPT: [&str; 2] = ["docs/style.md", "xtask/src/prose.rs"];
 
 /// Expressions that match old phrasing, ignoring case, and the advice for each. A line is what [`Kind::lines`] returns, so `^` is the
@@ -148,7 +148,7 @@ pub(crate) fn check(list: bool) -> Result<()> {
     for kind in &KINDS {
         let (mut all, mut found, mut seen) = (0_usize, Vec::new(), HashSet::new());
         for path in files.lines().filter(|path| (kind.takes)(path) && !exempt(path)) {
-            // A file that git knows may have been deleted.
+            // git also lists files that are deleted in the working directory.
             let Ok(bytes) = fs::read(root.join(path)) else { continue };
             let lines = (kind.lines)(&String::from_utf8_lossy(&bytes));
             for (line, text) in
@@ -211,12 +211,12 @@ fn has_extension(path: &str, extensions: &[&str]) -> bool {
     path.rsplit_once('.').is_some_and(|(_, extension)| extensions.contains(&extension))
 }
 
-/// Text of lines that are `//`, `///` or `//!` comments, without code blocks.
+/// Returns the text of lines that are `//`, `///` or `//!` comments, without code blocks.
 fn slash_comments(text: &str) -> Vec<(usize, String)> {
     comments(text, "//", &['/', '!'])
 }
 
-/// Text of lines that are `#` comments, and of Python's docstrings.
+/// Returns the text of lines that are `#` comments, and of Python's docstrings.
 fn hash_comments(text: &str) -> Vec<(usize, String)> {
     let mut lines = comments(text, "#", &['#']);
     lines.extend(docstrings(text));
@@ -224,7 +224,8 @@ fn hash_comments(text: &str) -> Vec<(usize, String)> {
     lines
 }
 
-/// Text of the strings in triple quotes that begin a line. Lines that are indented further than the first one are examples.
+/// Returns the text of strings in triple quotes that begin a line. Lines that are indented further than the first line are examples,
+/// which it omits.
 fn docstrings(text: &str) -> Vec<(usize, String)> {
     const QUOTES: &str = "\"\"\"";
     let mut indent = None;
@@ -273,7 +274,7 @@ fn comments(text: &str, sign: &str, more: &[char]) -> Vec<(usize, String)> {
     lines
 }
 
-/// Text of a Markdown page, without code blocks, measured tables and signs of headings, lists and quotes.
+/// Returns the text of a Markdown page, without code blocks, measured tables and signs of headings, lists and quotes.
 fn markdown(text: &str) -> Vec<(usize, String)> {
     let (mut code, mut generated) = (false, false);
     let mut lines = Vec::new();
@@ -294,7 +295,7 @@ fn markdown(text: &str) -> Vec<(usize, String)> {
     lines
 }
 
-/// Descriptions in the tables and the list of the page with the commands' help.
+/// Returns the descriptions in the tables and the list of the page with the commands' help.
 fn help(text: &str) -> Vec<(usize, String)> {
     let mut lines = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -309,7 +310,7 @@ fn help(text: &str) -> Vec<(usize, String)> {
     lines
 }
 
-/// Whether a line has words: rows of numbers and rulers do not count.
+/// Returns whether a line has words. Rows of numbers and rulers have none.
 fn is_prose(line: &str) -> bool {
     line.split_whitespace()
         .filter(|word| word.chars().filter(|sign| sign.is_ascii_lowercase()).count() > 1)
@@ -317,7 +318,7 @@ fn is_prose(line: &str) -> bool {
         > 1
 }
 
-/// The text without code spans and addresses.
+/// Returns the text without code spans and addresses.
 fn plain(text: &str) -> String {
     let code_and_links =
         Regex::new(r"`[^`]*`|\]\([^)]*\)|https?://\S+").expect("a constant that the tests compile");
@@ -378,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_english_has_none() {
+    fn plain_english_has_no_marker() {
         for text in [
             "Returns the layer's digest.",
             "The directory in which the cache keeps its entries.",

@@ -15,8 +15,8 @@ pub struct Built {
     pub plugin: Option<PathBuf>,
 }
 
-/// Builds the program, and the plugin if `nix` can load one. A copy of the plugin gets a path with the Nix version, because
-/// cargo has only one path for all of them.
+/// Builds the program, and the plugin if `nix` can load plugins. Copies the plugin to a path with the Nix version, because cargo
+/// writes the plugins for all versions to the same path.
 pub fn build(nix: &Nix) -> Result<Built> {
     // C++ code and the crate cc need a compiler and binutils. The plugin needs no libraries of Nix.
     host::apt_install(&["g++", "binutils"])?;
@@ -33,7 +33,7 @@ pub fn build(nix: &Nix) -> Result<Built> {
     }
     let built = target.join("release/libnixply_nix_plugin.so");
     let plugin = target.join("plugins").join(&nix.version).join("libnixply_nix_plugin.so");
-    let folder = plugin.parent().expect("it was joined");
+    let folder = plugin.parent().expect("it has a parent");
     std::fs::create_dir_all(folder)?;
     // A running Nix keeps the old file, which the rename does not change.
     let temporary = folder.join(".new");

@@ -1,4 +1,4 @@
-//! Servers on loopback, which stop with their values: a registry and a Docker daemon.
+//! Servers on the loopback interface: a registry and a Docker daemon. Dropping a value stops its server.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -11,10 +11,10 @@ use tempfile::TempDir;
 
 use crate::host::{self, output};
 
-/// The longest time until a server is ready.
+/// Maximum time until a server is ready.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A process that stops with this value.
+/// A process. Dropping the value stops it.
 struct Server {
     child: Child,
     log: PathBuf,
@@ -89,7 +89,7 @@ impl Registry {
         Ok(Self { _server: server, files, address })
     }
 
-    /// Returns its log, with one line a request.
+    /// Returns its log, with one line per request.
     pub fn log(&self) -> Result<String> {
         fs::read_to_string(self.files.path().join("log")).context("cannot read the registry's log")
     }

@@ -14,7 +14,7 @@ use xtask::store::Store;
 /// Evaluates the flake's package expressions with this machine's Rust, without nixpkgs.
 const EXPRESSION: &str = include_str!("source_set.nix");
 
-/// Builds both with Nix 2.8, as root in its sandbox.
+/// Builds the program and the plugin with Nix 2.8. Nix's sandbox is used only if root runs this.
 pub(crate) fn check() -> Result<()> {
     say("the flake's program and plugin, from nix/source.nix's files");
     host::apt_install(&["g++", "binutils"])?;
@@ -58,7 +58,7 @@ fn tracked_files(to: &Path) -> Result<()> {
     let listed = output(Command::new("git").current_dir(host::root()).args(["ls-files", "-z"]))?;
     for file in listed.split('\0').filter(|file| !file.is_empty()) {
         let (from, to) = (host::root().join(file), to.join(file));
-        fs::create_dir_all(to.parent().expect("it was joined"))?;
+        fs::create_dir_all(to.parent().expect("it has a parent"))?;
         // Omit deleted files whose deletion is not committed.
         if from.exists() {
             fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;

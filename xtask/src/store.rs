@@ -30,7 +30,7 @@ impl Store {
         Ok(Self { root, bin: nix.bin.clone() })
     }
 
-    /// Returns a command of this Nix that uses this store, with further lines of nix.conf.
+    /// Returns a command of this Nix that uses this store, with additional lines of nix.conf.
     pub fn command(&self, program: &str, config: &str) -> Command {
         let mut command = Command::new(self.bin.join(program));
         for (variable, folder) in [

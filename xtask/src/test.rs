@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         if let Some(plugin) = &built.plugin {
             command.env("NIXPLY_TEST_PLUGIN", plugin);
         }
-        // A plugin that this Nix must decline. Empty without one, when only one Nix is tested.
+        // A plugin for another Nix, which this Nix must decline. Empty if no such plugin was built.
         command.env("NIXPLY_TEST_OTHER_PLUGIN", release::other_plugin(nix)?.unwrap_or_default());
         if let Err(error) = host::run(&mut command) {
             say(format!("{error:#}"));

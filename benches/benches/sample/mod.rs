@@ -17,10 +17,10 @@ const BASE: &str = "00000000000000000000000000000000-path";
 impl Sample {
     /// Creates a store path with these files. A name may contain directories.
     pub(crate) fn new(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::tempdir().expect("a temporary directory");
         for (name, bytes) in files {
             let file = folder.path().join(BASE).join(name);
-            std::fs::create_dir_all(file.parent().expect("it has one")).expect("a temporary folder");
+            std::fs::create_dir_all(file.parent().expect("it has a parent")).expect("it is writable");
             std::fs::write(file, bytes).expect("a temporary file");
         }
         Self { folder }
@@ -31,11 +31,11 @@ impl Sample {
         let store = Store { dir: "/nix/store".into(), real_dir: self.folder.path().into() };
         let path =
             PlannedPath { path: format!("/nix/store/{BASE}").parse().expect("a store path"), options: None };
-        let path = LayerPath::new(&path, &store).expect("no rules to refuse");
+        let path = LayerPath::new(&path, &store).expect("a path without rules is valid");
         vec![path.with_archive("sha256-of-the-sample", 0)]
     }
 
-    /// Packs that layer only for its digests.
+    /// Packs the layer only to compute its digests.
     pub(crate) fn pack(&self, packer: &Packer, codec: &str) -> PackedLayer {
         let (codec, stop) = (codec.parse().expect("a codec"), AtomicBool::new(false));
         let packed = packer.pack(&[self.layer()], codec, &(), &Control::new(&stop, &()));

@@ -111,7 +111,7 @@ fn measure(
     fs::write(folder.join("request.json"), request.to_string())?;
     let begin = Instant::now();
     let mut command = Command::new(nixply);
-    // The store paths are synthetic; use no cache.
+    // The store paths are synthetic: the store of the environment and the user's cache are not used.
     command
         .env_remove("NIX_STORE_DIR")
         .args(["build", "--no-cache"])
@@ -123,7 +123,7 @@ fn measure(
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     loop {
-        // The kernel records the peak, so the last value is enough.
+        // VmHWM is the peak so far, so the last value is the peak of the process.
         let text = fs::read_to_string(&status).unwrap_or_default();
         let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         peak = peak.max(mark.and_then(|mark| mark.split_whitespace().next()?.parse().ok()).unwrap_or(0));

@@ -1,5 +1,6 @@
-//! Measures planning of growing fleets: plans synthetic fleets with the strategy `min-churn` without a lock file, to update a lock file, and
-//! to follow one. Prints seconds by store paths; `--chart FILE` draws the first two. `cargo run --release -p nixply-benches --bin planning`.
+//! Measures the time to plan synthetic fleets of growing size with the strategy `min-churn`: without a lock file, to update a lock
+//! file, and with the updated lock file. Prints seconds by number of store paths; `--chart FILE` draws the first two.
+//! `cargo run --release -p nixply-benches --bin planning`.
 
 #![allow(clippy::print_stdout, reason = "printing is what a program does")]
 
@@ -35,7 +36,8 @@ struct Args {
     chart: Option<PathBuf>,
 }
 
-/// Numbers of packages, and of roots of each image. Together, the closures have about two thirds of the packages.
+/// The fleets: number of packages, and number of roots of each image. The closures of all images together have about two thirds of
+/// the packages.
 const SIZES: [(usize, usize); 6] =
     [(1_250, 12), (2_500, 25), (5_000, 60), (10_000, 140), (20_000, 330), (30_000, 620)];
 
@@ -104,7 +106,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Returns an image whose whole closure the plan must place.
+/// Returns an image for a plan of all paths of its closure.
 fn member<'m>(name: &'m str, closure: &'m Closure, max_layers: usize) -> Member<'m> {
     let paths = closure.iter().map(|info| PlannedPath { path: info.path.clone(), options: None }).collect();
     Member { name, closure, paths, max_layers }

@@ -1,4 +1,4 @@
-//! Measures groups of scenarios. A measurement that fails has no row, and the others go on.
+//! Measures groups of scenarios. A failed measurement has no row and does not stop the others.
 
 use std::fs;
 use std::path::Path;
@@ -136,7 +136,7 @@ impl Bench<'_> {
         Ok(rows)
     }
 
-    /// Measures nixply with four extra store paths that have new contents in each run. The cache has the rest.
+    /// Measures nixply with four extra store paths that have new contents in each run. The cache has all other paths.
     fn changed(&mut self, subject: &Subject) -> Result<Vec<Row>> {
         let cache = tempfile::Builder::new().prefix("cache-").tempdir_in(self.scratch)?;
         let mut rows = Vec::new();

@@ -65,7 +65,7 @@ pub(super) fn facts(programs: &Programs) -> Result<String> {
     Ok(text)
 }
 
-/// Returns the first line of the output that names a program's version.
+/// Returns the first line that a program prints for its version flag.
 fn version(program: &Path, argument: &str) -> String {
     let Ok(out) = Command::new(program).arg(argument).output() else { return "cannot be started".into() };
     let said = [out.stdout, out.stderr].concat();

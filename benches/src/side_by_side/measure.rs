@@ -1,5 +1,5 @@
-//! Measures a command. A separate process starts it and asks the kernel afterwards, so that the numbers are those of the
-//! command and its child processes alone.
+//! Measures a command. A separate process starts it and then asks the kernel for the usage of its child processes, so that the
+//! numbers are those of the command and its child processes alone.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
@@ -115,7 +115,7 @@ fn read(report: &tempfile::TempPath) -> Result<Usage> {
     serde_json::from_str(&text).context("the measuring process wrote no report")
 }
 
-/// Measures a command without showing its output; the error of a failed command has the end of it.
+/// Measures a command and discards its output. If the command fails, the error has the last five lines of standard error.
 pub(crate) fn measure(command: &Command) -> Result<Usage> {
     let (mut wrapped, report) = wrapped(command, None)?;
     let out = wrapped.stdin(Stdio::null()).output()?;
@@ -144,7 +144,7 @@ pub(crate) struct Background {
 }
 
 impl Background {
-    /// Starts it and waits for its first line of output; returns also that line and the time until then.
+    /// Starts a server and waits for its first line of output. Also returns that line and the time until then.
     pub(crate) fn start(command: &Command) -> Result<(Self, String, Duration)> {
         let (mut wrapped, report) = wrapped(command, Some("--until-eof"))?;
         let begin = Instant::now();
@@ -162,7 +162,7 @@ impl Background {
         Ok((server, line.trim().to_owned(), took))
     }
 
-    /// Stops it; returns also its standard error. The seconds include all its running time.
+    /// Stops the server. Also returns its standard error. The seconds are its whole running time.
     pub(crate) fn stop(mut self) -> Result<(Usage, String)> {
         drop(self.child.stdin.take());
         let mut said = String::new();

@@ -22,7 +22,7 @@ use self::contenders::{Codec, Nixply, Programs};
 use crate::scenario::{Change, Group};
 use crate::{report, rows};
 
-/// Debian packages of contenders and reference programs. A measurement works without them.
+/// Debian packages of contenders and reference programs. If one cannot be installed, its measurements are missing.
 const OPTIONAL: [&str; 7] = ["b3sum", "buildah", "isal", "openssl", "pigz", "tar", "zstd"];
 
 /// Measure nixply and other tools on closures of real packages.

@@ -27,7 +27,7 @@ impl Storage {
         }
     }
 
-    /// Returns a codec that it reads: Debian's Docker cannot read zstd.
+    /// Returns a codec that the engine reads: Debian's Docker cannot read zstd.
     fn codec(&self) -> Codec {
         match self {
             Self::Podman => Codec::Zstd,
@@ -57,7 +57,7 @@ impl Storage {
         match self {
             Self::Podman => {
                 let (root, run) = (runner.path("containers"), runner.path("run"));
-                // The storage is root's: skopeo must not believe that another user started it.
+                // The storage belongs to root, so skopeo must not take itself for an unprivileged user's process.
                 copy.env_remove("_CONTAINERS_ROOTLESS_UID").arg(format!(
                     "containers-storage:[overlay@{}+{}]bench:{tag}",
                     root.display(),
@@ -146,7 +146,7 @@ impl Sender {
         }
     }
 
-    /// Builds the image and copies it into the storage; returns also size and number of the blobs that it served.
+    /// Builds the image and copies it into the storage. For nixply, also returns the size and number of the served blobs.
     fn send(
         &self,
         storage: &Storage,

@@ -9,7 +9,7 @@
   containers.web.startupCommand = "python app.py";
   containers.web.registry = "docker://ghcr.io/me/";
 
-  # Shell code that runs when the container is copied. This command writes the file:
+  # Arguments in shell syntax, evaluated when the container is copied. This command writes the credentials file:
   # skopeo login --authfile "$HOME/.config/ghcr.json" --username me --password-stdin ghcr.io
   containers.web.defaultCopyArgs = [ "--authfile" ''"$HOME/.config/ghcr.json"'' ];
 }

@@ -9,7 +9,7 @@ builtins.nixplyImage {
     "${pkgs.python3}/bin/python3"
     (pkgs.writeText "hello.py" "print('hello')")
   ];
-  # At least as many as the groups make, and one for the store paths outside of all groups.
+  # At least the sum of the groups' layers, and one more for the store paths that no group matches.
   maxLayers = 6;
   # A store path goes to the first group that matches it.
   groups = [

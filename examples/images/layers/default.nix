@@ -9,7 +9,7 @@ builtins.nixplyImage {
     "${pkgs.python3}/bin/python3"
     (pkgs.writeText "hello.py" "print('hello from the top layer')")
   ];
-  # From the bottom up. Each layer leaves out the store paths of those before it.
+  # From the bottom up. Each layer omits the store paths of the layers before it.
   layers = [
     {
       deps = [ pkgs.bash ];

@@ -11,7 +11,7 @@ use nixply_planning::{Closure, StorePath};
 use super::release::{History, Release};
 use crate::error::{Error, Result};
 
-/// The image's name if a release is a file.
+/// Name of the only image if each release is a file.
 const ONE_IMAGE: &str = "image";
 
 /// Reads a directory. Releases are in natural order: 9 before 10.
@@ -64,7 +64,8 @@ pub(super) fn read_file(file: &Path) -> Result<Vec<u8>> {
     given::bytes(file, &|| false).map_err(|source| Error::Read { path: file.to_owned(), source })
 }
 
-/// Creates a history from the closures in each release. An image that a release lacks is empty there.
+/// Creates a history from the closures in each release. If a release lacks an image, that image's closure is
+/// empty.
 pub(super) fn of_closures(name: String, releases: Vec<(String, BTreeMap<String, Closure>)>) -> History {
     let images: BTreeSet<&String> = releases.iter().flat_map(|(_, images)| images.keys()).collect();
     let images: Vec<String> = images.into_iter().cloned().collect();
@@ -89,7 +90,7 @@ pub(super) fn of_bytes(bytes: Vec<u8>, file: &Path) -> Result<Closure> {
     of_json(&text, &what)
 }
 
-/// Parses a closure that Nix printed. `what` names it in messages.
+/// Parses a closure that Nix printed. `what` names the closure in messages.
 pub(super) fn of_json(text: &str, what: &str) -> Result<Closure> {
     let closure = Closure::read_of_one_store(text, what).map_err(Error::Document)?;
     if closure.is_empty() {

@@ -42,7 +42,7 @@ pub(super) struct Package {
     pub(super) references: Vec<String>,
 }
 
-/// Returns whether a file declares a format, or is compressed; only histories can be.
+/// Returns whether a file is a history: it declares a format, or is compressed, as only histories can be.
 pub(super) fn is_history(file: &Path, bytes: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Head {
@@ -74,7 +74,8 @@ pub(super) fn read(file: &Path, bytes: &[u8], propagation: Propagation) -> Resul
     Ok(History { name, about: parsed.about, images: parsed.images.into_keys().collect(), releases })
 }
 
-/// Creates closures from packages. `what` is for messages; `images` maps names to roots.
+/// Creates the closures of each release. `what` names the history in messages; `images` maps each image's name
+/// to its roots.
 pub(super) fn releases(
     what: &str,
     images: &BTreeMap<String, Vec<String>>,
@@ -122,7 +123,7 @@ pub(super) fn releases(
 fn decompress(bytes: &[u8]) -> std::result::Result<Vec<u8>, String> {
     let mut plain = Vec::new();
     let decoder = zstd::Decoder::with_buffer(bytes).map_err(|error| error.to_string())?;
-    // One more byte shows that the limit is exceeded.
+    // Reads one byte more than the limit, to detect a longer text.
     decoder.take(given::MOST_BYTES + 1).read_to_end(&mut plain).map_err(|error| error.to_string())?;
     if plain.len() as u64 > given::MOST_BYTES {
         return Err(format!("decompressed, it has more than {} MiB", given::MOST_BYTES >> 20));
@@ -182,7 +183,7 @@ fn store_paths(
 
 /// Returns `hash-source-version`, with the package's name as output if it differs from the source.
 fn store_path(name: &str, package: &Package, hash: blake3::Hash) -> StorePath {
-    /// The most characters that Nix allows.
+    /// Maximum number of characters that Nix allows in a name.
     const LONGEST: usize = 211;
     // Nix's alphabet for hashes.
     const DIGITS: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
@@ -190,7 +191,7 @@ fn store_path(name: &str, package: &Package, hash: blake3::Hash) -> StorePath {
         hash.as_bytes().iter().map(|byte| char::from(DIGITS[usize::from(byte & 31)])).collect();
     let output = if name == package.source { String::new() } else { format!("-{}", name.replace('-', "_")) };
     let name = format!("{}-{}{output}", package.source, package.version);
-    // Names and versions of other package managers may have bytes that Nix does not allow, as in 1:2.0~rc1.
+    // Names and versions of other package managers may have characters that Nix does not allow, as in 1:2.0~rc1.
     let allowed = |c: char| c.is_ascii_alphanumeric() || "+-._?=".contains(c);
     let name: String = name.chars().take(LONGEST).map(|c| if allowed(c) { c } else { '_' }).collect();
     StorePath::parse(&format!("/nix/store/{digits}-{name}")).expect("a name that Nix could give")

@@ -50,7 +50,7 @@ const FAMILY: usize = 8;
 const NEW_PACKAGE_CHANCE: f64 = 0.1;
 
 impl Default for Fleet {
-    /// Small enough to be studied in seconds.
+    /// Returns a fleet that is small enough to be studied in seconds.
     fn default() -> Self {
         Self { seed: 1, packages: 2000, images: 10, roots: 40, releases: 50 }
     }
@@ -59,8 +59,8 @@ impl Default for Fleet {
 impl FromStr for Fleet {
     type Err = Error;
 
-    /// Parses `seed=1,packages=2000,images=10,roots=40,releases=50`, in any order. Other values are the
-    /// defaults.
+    /// Parses `seed=1,packages=2000,images=10,roots=40,releases=50`, in any order. A missing value has its
+    /// default.
     fn from_str(text: &str) -> Result<Self> {
         let invalid = |why: String| Error::invalid(format!("synthetic history {}", quoted(text)), why);
         let mut fleet = Self::default();

@@ -296,7 +296,7 @@ pub(super) fn spreads(
     BarChart { name, rows: rows.collect(), most, ticks: ticks(most), tick_label, bound }.draw(14.0)
 }
 
-/// Draws the part of all bytes that shared layers save, and the most that they could save.
+/// Draws the part of all bytes that shared layers save, with the maximum that they could save as a line.
 pub(super) fn shares(name: &str, comparison: &Comparison, strategies: &[StrategyResult]) -> Markup {
     let rows = strategies.iter().map(|strategy| {
         let (value, label) = (strategy.summary.shared, percent(strategy.summary.shared));

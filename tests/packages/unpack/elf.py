@@ -59,10 +59,10 @@ class Elf:
         """Replaces each text that the program refers to by the result of `change`. A text for which `change`
         returns None stays the same. Returns whether any text was replaced.
 
-        The new text may be longer. It is stored in the unused rest of a segment's last page, and the references to
-        the old text, `lea` instructions and relocated pointers, are changed to it. A text that is loaded in pieces,
-        without its address, stays. Processors other than x86-64 refer to constants differently, so this function
-        changes nothing there."""
+        The new text may be longer. It is stored in the unused rest of a segment's last page. The references to the
+        old text, which are `lea` instructions and relocated pointers, are changed to the new address. A text that
+        the code loads in pieces, without its address, stays the same. Processors other than x86-64 refer to
+        constants differently, so this function changes nothing for them."""
         moved = {}
         for address, references in sorted(self._references().items()):
             offset = self._offset(address)
@@ -100,7 +100,7 @@ class Elf:
         return found
 
     def _append(self, text):
-        """Stores text in the rest of a read-only segment's last page, which is mapped anyway. Returns its address."""
+        """Stores text in the unused rest of a read-only segment's last page, which is mapped anyway. Returns the text's address."""
         for s in self.segments:
             if s.kind != PT_LOAD or s.flags & PF_W:
                 continue

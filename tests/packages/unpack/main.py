@@ -23,7 +23,7 @@ import sys
 import tarfile
 
 sys.path.insert(0, os.path.dirname(__file__))
-from elf import Elf  # noqa: E402  (isolated mode leaves the script's own folder out of the path)
+from elf import Elf  # noqa: E402  (isolated mode omits the script's own directory from the path)
 
 OUT = os.environ["out"]
 SPEC = json.loads(os.environ["spec"])
@@ -42,7 +42,7 @@ LEFT_OUT = re.compile(
 
 
 def place(path):
-    """Returns the path in the output of one of Debian's paths, or None to leave it out."""
+    """Returns the output's path for a path of a Debian package, or None if the output omits it."""
     path = re.sub(r"^usr/", "", posixpath.normpath(path.lstrip("/")))
     path = re.sub(r"^sbin/", "bin/", path)
     path = re.sub(r"^lib64/", "lib/", path)
@@ -58,7 +58,7 @@ def inside(path):
 
 
 def unpack(deb, links):
-    """Writes a package's files, and collects its links for later, because their targets may be in other packages."""
+    """Writes a package's files. Adds its links to `links` for later, because their targets may be in other packages."""
     tar = subprocess.run(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
         for member in archive:
@@ -87,7 +87,7 @@ def link(path, target):
 
 
 def make_links(links):
-    """Creates Debian's links: relative ones inside the output, absolute ones to other store paths. Leaves out
+    """Creates Debian's links: relative links inside the output, and absolute links to other store paths. Omits
     dangling links. Links to links take several rounds."""
     while links:
         settled = {}
@@ -128,7 +128,7 @@ def shared_objects(root):
     found = {}
     for top in ("lib", "libexec"):
         for folder, folders, names in os.walk(os.path.join(root, top)):
-            # Modules of gconv and Python are loaded by path; no program links to them.
+            # Modules of gconv, Python and PAM are loaded by path; no program links to them.
             folders[:] = sorted(set(folders) - {"gconv", "lib-dynload", "security"})
             for name in names:
                 if ".so" in name:
@@ -138,7 +138,7 @@ def shared_objects(root):
 
 def move_paths():
     """Makes programs find their own files: sudo its plugins, PAM its modules, the C library its locales. `moves` may
-    only have paths that the program reads as a whole: some programs also contain the old length."""
+    only have paths that programs use as a whole, because some programs also contain the length of a path."""
     given = sorted(SPEC["moves"].items(), key=lambda move: len(move[0]), reverse=True)
     moves = {old: new.replace("@out@", OUT) for old, new in given}
     seen = set()
@@ -161,7 +161,7 @@ def move_paths():
             with open(path, "wb") as file:
                 file.write(elf.data)
     for path in sorted(set(moves) - seen):
-        print(f"warning: no program names {path}, so nothing leads to {moves[path]}")
+        print(f"warning: no program contains {path}, so {moves[path]} does not replace it anywhere")
 
 
 def settle_libc():

@@ -1,4 +1,4 @@
-//! A client of a registry that shares nothing with the tools under test.
+//! A registry client that shares no code with the tools under test.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -44,9 +44,9 @@ impl Podman {
     pub fn new() -> Self {
         let folder = Folder::new();
         let root = folder.path().display();
-        // Debian's crun needs systemd, which is missing here. Locks in files belong to this podman only;
-        // those in shared memory are shared by the machine. The limits of a container must not exceed those
-        // of its starter.
+        // Debian's crun needs systemd, which test machines may lack, so containers run with runc. Lock files
+        // are private to this podman; with locks in shared memory, every podman of the machine would share
+        // them. A container's ulimits must not exceed those of the process that starts it.
         let containers = format!(
             "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n\
              [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nruntime = \"runc\"\n\
@@ -60,7 +60,8 @@ impl Podman {
         Self { folder }
     }
 
-    /// Returns a command whose program stores images for this podman.
+    /// Returns a command that runs a program as root with this podman's configuration. Images that the program
+    /// stores are images of this podman.
     pub fn program(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = as_root(program);
         self.configure(&mut command);
@@ -91,7 +92,7 @@ impl Engine for Podman {
         command
     }
 
-    /// Loads from an OCI layout.
+    /// Loads the image from an OCI layout.
     #[track_caller]
     fn load(&self, image: &Image<'_>, codec: &str) -> String {
         let folder = Folder::new();
@@ -111,7 +112,7 @@ impl Drop for Podman {
 /// The Docker daemon that `cargo xtask test` has started. Tests share it, so they use unique names.
 pub struct Docker {
     host: String,
-    /// The client's settings: none, so that the user's have no effect.
+    /// The client's configuration directory. It is empty, so that the user's settings have no effect.
     settings: Folder,
     registry: Registry,
     taken: Mutex<Vec<String>>,
@@ -123,7 +124,7 @@ impl Docker {
         Self { host, settings: Folder::new(), registry, taken: Mutex::default() }
     }
 
-    /// Pushes an image to the registry, for [`Docker::pull`].
+    /// Pushes an image to the registry and returns its reference, for [`Docker::pull`].
     #[track_caller]
     pub fn push(&self, image: &Image<'_>, codec: &str) -> String {
         let folder = Folder::new();
@@ -141,12 +142,12 @@ impl Docker {
         run(&mut self.command(&["pull", reference]))
     }
 
-    /// Removes an image when this value is dropped.
+    /// Registers an image that dropping this value removes.
     pub fn owns(&self, reference: &str) {
         self.taken.lock().unwrap().push(reference.to_owned());
     }
 
-    /// Returns its address.
+    /// Returns the daemon's address.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -163,7 +164,7 @@ impl Engine for Docker {
         command
     }
 
-    /// Loads from the registry.
+    /// Loads the image from the registry.
     #[track_caller]
     fn load(&self, image: &Image<'_>, codec: &str) -> String {
         let reference = self.push(image, codec);

@@ -1,4 +1,4 @@
-//! `nixply serve`, and a client of it that shares nothing with the tools under test.
+//! Runs `nixply serve`, with a client that shares no code with the tools under test.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -27,7 +27,7 @@ pub struct Summary {
     pub packed: u64,
     /// Number of sent bytes of blobs.
     pub bytes: u64,
-    /// Number of blobs (layers and configs) of which bytes were sent.
+    /// Number of blobs (layers and configs) that were sent, completely or in part.
     pub blobs: u64,
     /// Everything on standard error.
     pub stderr: String,
@@ -36,7 +36,7 @@ pub struct Summary {
 /// An HTTP response.
 #[derive(Debug)]
 pub struct Answer {
-    /// For example 200.
+    /// The HTTP status, such as 200.
     pub status: u16,
     /// The lines before the body.
     pub head: String,
@@ -59,7 +59,7 @@ impl Answer {
 }
 
 impl Served {
-    /// Serves images of `nix` with these additional arguments.
+    /// Starts a server for the images of these specs, with additional arguments.
     #[track_caller]
     pub fn start(nix: &Nix, specs: &[&Path], arguments: &[&str]) -> Self {
         let scratch = Folder::new();
@@ -71,7 +71,8 @@ impl Served {
         Self { running, scratch, references }
     }
 
-    /// Waits until standard error contains all of this. A message may arrive later than the client's answer.
+    /// Waits until standard error contains all of these texts. The server may print a message after the client
+    /// has its response.
     #[track_caller]
     pub fn wait_for_stderr(&mut self, words: &[&str]) {
         self.running.wait_until(PATIENCE, |running| {
@@ -87,15 +88,16 @@ impl Served {
 
     /// Returns `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
-        self.reference().split('/').next().expect("split gives one part at least")
+        self.reference().split('/').next().expect("split returns at least one part")
     }
 
-    /// Returns the directory of packed layers, whose files have no names.
+    /// Returns the scratch directory. The server stores packed layers there, in files without names (`O_TMPFILE`).
     pub fn scratch(&self) -> &Path {
         self.scratch.path()
     }
 
-    /// Requests a path below the first image's repository, such as `manifests/latest`.
+    /// Requests a path below the first image's repository, such as `manifests/latest`. `headers` are complete
+    /// lines.
     #[track_caller]
     pub fn ask(&self, method: &str, what: &str, headers: &str) -> Answer {
         let (image, _tag) = self.reference().rsplit_once(':').expect("a reference has a tag");
@@ -105,7 +107,7 @@ impl Served {
             format!("{method} /v2/{repository}/{what} HTTP/1.1\r\nHost: localhost\r\nConnection: close");
         stream.write_all(format!("{head}\r\n{headers}\r\n").as_bytes()).expect("the server reads requests");
         let mut answer = Vec::new();
-        // A closed connection may have delivered its answer before.
+        // If the server resets the connection, the bytes that arrived before are the response.
         let _ = stream.read_to_end(&mut answer);
         let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("the answer has a head");
         let body = answer.split_off(end + 4);
@@ -121,7 +123,7 @@ impl Served {
         let output = self.running.finish(PATIENCE);
         let stderr = output.stderr.clone();
         output.ok();
-        let left = std::fs::read_dir(self.scratch.path()).expect("the folder is there").count();
+        let left = std::fs::read_dir(self.scratch.path()).expect("the scratch directory exists").count();
         assert_eq!(left, 0, "{}", self.scratch.path().display());
         let summary = stderr.lines().last().unwrap_or_default();
         let numbers: Vec<u64> = summary.split([' ', '(']).filter_map(|word| word.parse().ok()).collect();

@@ -1,4 +1,4 @@
-//! File trees, and the expected tree of an image: exactly the store paths and their parents.
+//! File trees, and the expected tree of an image: exactly the store paths and their parent directories.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -7,8 +7,8 @@ use std::hash::{DefaultHasher, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Store paths define no owners and times: in an image, all files belong to root and are one second past the
-/// epoch.
+/// Modification time of all files in an image, in seconds. Store paths define neither times nor owners; the
+/// owner of all files is root.
 const MTIME: i64 = 1;
 
 /// The type of a file.
@@ -58,7 +58,7 @@ impl Tree {
         let plain = |entry| Entry { uid: 0, gid: 0, mtime: MTIME, ..entry };
         let parent = Entry { kind: Kind::Directory, mode: 0o755, uid: 0, gid: 0, mtime: MTIME };
         tree.0.insert("/".into(), parent.clone());
-        // A store path may be below a directory from copyToRoot, which then has its own mode.
+        // A directory from copyToRoot that is a parent of a store path keeps its own mode.
         for path in to_root {
             for child in children(path) {
                 tree.read(&path.join(&child), &Path::new("/").join(&child), &plain);
@@ -76,7 +76,7 @@ impl Tree {
     /// Changes the expected mode and owner of a file.
     #[track_caller]
     pub fn own(&mut self, path: &str, mode: u32, uid: u32, gid: u32) {
-        let entry = self.0.get_mut(Path::new(path)).unwrap_or_else(|| panic!("no {path}"));
+        let entry = self.0.get_mut(Path::new(path)).unwrap_or_else(|| panic!("the tree has no {path}"));
         *entry = Entry { mode, uid, gid, ..entry.clone() };
     }
 
@@ -128,6 +128,6 @@ impl Tree {
 
 fn children(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let name = |entry: std::io::Result<fs::DirEntry>| entry.expect("a folder can be read").file_name();
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.expect("a directory can be read").file_name();
     entries.map(name).map(PathBuf::from).collect()
 }

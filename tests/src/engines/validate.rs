@@ -1,5 +1,5 @@
 //! Validates an OCI image layout, like crane's `validate`: it computes every size, digest and diff_id again.
-//! It shares no code with the packer: gzip and zstd decompress the blobs.
+//! It shares no code with the packer: the programs `gzip` and `zstd` decompress the blobs.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -50,7 +50,7 @@ pub fn validate(layout: &Path) -> Result<Vec<Valid>, String> {
     same("oci-layout", &version["imageLayoutVersion"], "1.0.0")?;
     let index = parse("index.json", &read("index.json")?)?;
     same("index.json schemaVersion", &index["schemaVersion"], 2)?;
-    // Older skopeo versions omit it, as the specification allows.
+    // Older skopeo versions omit `mediaType`, as the specification allows.
     if !index["mediaType"].is_null() {
         same("index.json mediaType", &index["mediaType"], INDEX)?;
     }
@@ -131,7 +131,7 @@ fn layer(
     Ok(Blob { digest, diff_id: sha256(&tar), codec, size })
 }
 
-/// Reads a descriptor's blob and verifies digest and size.
+/// Reads a descriptor's blob and verifies its digest and size. Adds the digest to `used`.
 fn blob(layout: &Path, descriptor: &Value, used: &mut BTreeSet<String>) -> Result<(String, Vec<u8>), String> {
     let digest = string("digest", &descriptor["digest"])?;
     let file = layout.join("blobs").join(digest.replace(':', "/"));

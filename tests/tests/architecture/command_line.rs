@@ -4,10 +4,10 @@ use std::fs;
 
 use super::sources::root;
 
-/// Other programs, whose flags any message may name.
+/// Other programs, whose flags every message may name.
 const OTHER_PROGRAMS: [&str; 3] = ["nix", "nix-store", "skopeo"];
 
-/// The program's commands, such as `plan` and `cache`, from the page that is generated from its command line.
+/// Returns the program's commands, such as `plan` and `cache`, from docs/reference/cli.md, which is generated.
 pub(super) fn commands() -> Vec<String> {
     let page = fs::read_to_string(root().join("docs/reference/cli.md")).unwrap();
     let titles = page.lines().filter_map(|line| line.strip_prefix("## nixply "));
@@ -18,14 +18,14 @@ pub(super) fn commands() -> Vec<String> {
 }
 
 /// Returns the first flag or command of nixply that a text names. A flag belongs to another program if it follows that program's
-/// name, as in `nix path-info --json --recursive`: after at most one other word, and after other flags.
+/// name, with only other flags and at most one other word between them, as in `nix path-info --json --recursive`.
 pub(super) fn named_in(text: &str, commands: &[String]) -> Option<String> {
     let is_part = |letter: char| letter.is_ascii_alphanumeric() || "-_=".contains(letter);
     let (mut before, mut owner, mut words_since) = ("", false, 0);
     for word in text.split_whitespace() {
         let name = word.trim_start_matches(|letter| !is_part(letter));
         let name = name.split(|letter| !is_part(letter)).next().unwrap_or_default();
-        // A variable of CSS has one letter.
+        // A name of one letter is a CSS variable, such as `--c`.
         let is_flag = name
             .strip_prefix("--")
             .is_some_and(|rest| rest.len() > 1 && rest.starts_with(|c: char| c.is_ascii_lowercase()));
@@ -40,7 +40,7 @@ pub(super) fn named_in(text: &str, commands: &[String]) -> Option<String> {
         if before == "nixply" && commands.iter().any(|command| command == name) {
             return Some(format!("nixply {name}"));
         }
-        // The end of a sentence, an aside or a quotation is the end of a command line.
+        // Punctuation and a closing backquote end a command line.
         let is_end = word.ends_with([',', ';', ':', '.', ')', '`']);
         owner &= !is_end;
         before = if is_end { "" } else { name };

@@ -1,5 +1,5 @@
-//! The source tree keeps the layer rules of docs/architecture.md. The rules that name crates, modules or imports are read from
-//! there.
+//! Tests that the source tree keeps the rules in the section "Layer rules" of docs/architecture.md. They read the lists of
+//! crates, modules, imports and directories from that section.
 
 mod command_line;
 mod sources;
@@ -15,20 +15,20 @@ use serde_json::Value;
 
 use self::sources::{Segments, Sources, files, root};
 
-/// The most files of a crate that may use one another in a cycle.
+/// Maximum number of files of a crate that may use one another in a cycle.
 const LARGEST_CYCLE: usize = 3;
 
 /// Crates that may have a larger cycle, each with the reason.
 const LARGER_CYCLES: [(&str, &str); 1] =
-    [("nixply-ffi", "cxx: the bridge names the functions behind it, and they name the bridge's types")];
+    [("nixply-ffi", "cxx: the bridge names the functions that it exports, and they name the bridge's types")];
 
-/// The most names that other crates can use of a crate in `packer/`: see [`Sources::public_names`].
+/// Maximum number of public names of a crate in `packer/`: see [`Sources::public_names`].
 const MOST_PUBLIC_NAMES: usize = 60;
 
-/// The most lines of a file that does not say why it has more.
+/// Maximum number of lines of a file that states no reason for more.
 const MOST_LINES: usize = 500;
 
-/// The first lines of a longer file give the reason after these words.
+/// Words before the reason, which is in the first 20 lines of a longer file.
 const REASON: &str = "More than 500 lines: ";
 
 /// A member of the workspace.
@@ -62,14 +62,18 @@ fn members() -> Vec<Member> {
     metadata["packages"].as_array().unwrap().iter().map(member).collect()
 }
 
-/// The rows of the code block that follows a heading line in the section "Layer rules": a name, and the words behind it.
+/// Returns the rows of the first code block after `heading` in the section "Layer rules": the first word of each row, and the
+/// other words.
 fn rules(heading: &str) -> Vec<(String, Vec<String>)> {
     let text = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
-    let section = text.split("\n## Layer rules\n").nth(1).expect("the section \"Layer rules\"");
+    let section = text.split("\n## Layer rules\n").nth(1).expect("the page has \"Layer rules\"");
     let section = section.split("\n## ").next().unwrap();
-    let after = section.split(heading).nth(1).unwrap_or_else(|| panic!("{heading:?} in the section"));
-    let block =
-        after.split("```text\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a code block");
+    let after = section.split(heading).nth(1).unwrap_or_else(|| panic!("the section has no {heading:?}"));
+    let block = after
+        .split("```text\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .expect("it has a code block");
     block
         .lines()
         .filter(|line| !line.trim().is_empty())
@@ -80,14 +84,15 @@ fn rules(heading: &str) -> Vec<(String, Vec<String>)> {
         .collect()
 }
 
-/// The crates in `packer/`, each with its modules in order.
+/// Returns the crates in `packer/`, each with its modules in the order of the rules.
 fn rows_of_packer() -> Vec<(Member, Vec<String>)> {
     let rows: BTreeMap<_, _> = rules("**Modules**").into_iter().collect();
     let members: Vec<Member> =
         members().into_iter().filter(|member| member.directory.starts_with(root().join("packer"))).collect();
-    assert_eq!(members.len(), rows.len(), "the crates in packer/ and the rows of **Modules**");
+    assert_eq!(members.len(), rows.len(), "**Modules** must have a row for each crate in packer/");
     let row = |member: Member| {
-        let row = rows.get(&member.name).unwrap_or_else(|| panic!("{} has no row", member.name));
+        let row =
+            rows.get(&member.name).unwrap_or_else(|| panic!("**Modules** has no row for {}", member.name));
         (member, row.clone())
     };
     members.into_iter().map(row).collect()
@@ -95,11 +100,11 @@ fn rows_of_packer() -> Vec<(Member, Vec<String>)> {
 
 /// Fails with the list of all violations.
 fn assert_none(wrong: &[String]) {
-    assert!(wrong.is_empty(), "against docs/architecture.md, \"Layer rules\":\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "violations of docs/architecture.md, \"Layer rules\":\n{}", wrong.join("\n"));
 }
 
 #[test]
-fn crates_depend_on_the_crates_below_them() {
+fn crates_depend_only_on_allowed_crates() {
     let members = members();
     let ours: BTreeSet<&str> = members.iter().map(|member| member.name.as_str()).collect();
     let in_packer: BTreeSet<String> = rows_of_packer().into_iter().map(|(member, _)| member.name).collect();
@@ -111,7 +116,7 @@ fn crates_depend_on_the_crates_below_them() {
             continue;
         };
         for (dependency, kind) in &member.dependencies {
-            // Tests may look at what a crate below writes.
+            // Tests of any crate may use the crates in packer/.
             let is_allowed =
                 allowed.contains(dependency) || (kind == "dev" && in_packer.contains(dependency.as_str()));
             if ours.contains(dependency.as_str()) && !is_allowed {
@@ -120,13 +125,16 @@ fn crates_depend_on_the_crates_below_them() {
         }
     }
     wrong.extend(
-        allowed.keys().filter(|name| !ours.contains(name.as_str())).map(|name| format!("{name} is no crate")),
+        allowed
+            .keys()
+            .filter(|name| !ours.contains(name.as_str()))
+            .map(|name| format!("{name} is not a crate")),
     );
     assert_none(&wrong);
 }
 
 #[test]
-fn no_cycle_of_modules_is_large() {
+fn module_cycles_are_small() {
     let mut wrong = Vec::new();
     for member in members() {
         let sources = Sources::read(&member.directory.join("src"));
@@ -165,7 +173,7 @@ fn no_cycle_of_modules_is_large() {
 }
 
 #[test]
-fn modules_use_the_modules_before_them() {
+fn modules_use_only_the_modules_before_them() {
     let mut wrong = Vec::new();
     for (member, order) in rows_of_packer() {
         let sources = Sources::read(&member.directory.join("src"));
@@ -184,13 +192,13 @@ fn modules_use_the_modules_before_them() {
             }
         }
         let absent = order.iter().filter(|name| sources.module(&[(**name).clone()]).is_none());
-        wrong.extend(absent.map(|name| format!("{name} is no module of {}", member.name)));
+        wrong.extend(absent.map(|name| format!("{name} is not a module of {}", member.name)));
     }
     assert_none(&wrong);
 }
 
 #[test]
-fn no_folder_imports_what_it_must_not() {
+fn no_directory_has_forbidden_imports() {
     let mut wrong = Vec::new();
     for member in members() {
         let sources = Sources::read(&member.directory.join("src"));
@@ -216,7 +224,7 @@ fn no_folder_imports_what_it_must_not() {
 }
 
 #[test]
-fn messages_of_libraries_name_no_command_line() {
+fn library_messages_name_no_flags_or_commands() {
     let mut wrong = Vec::new();
     let commands = command_line::commands();
     for (directory, _) in rules("**Messages**") {
@@ -235,7 +243,7 @@ fn messages_of_libraries_name_no_command_line() {
 }
 
 #[test]
-fn crates_are_used_where_they_belong() {
+fn only_allowed_crates_have_restricted_dependencies() {
     let mut wrong = Vec::new();
     for (dependency, allowed) in rules("**Dependencies**") {
         for member in members() {
@@ -249,7 +257,7 @@ fn crates_are_used_where_they_belong() {
 }
 
 #[test]
-fn long_files_say_why() {
+fn long_files_state_the_reason() {
     let mut wrong = Vec::new();
     for extension in ["rs", "cc", "hh", "nix"] {
         for file in files(root(), extension) {

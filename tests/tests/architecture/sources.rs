@@ -1,4 +1,4 @@
-//! Reads the workspace's Rust files: the modules, and the paths that each one uses.
+//! Reads the workspace's Rust files: the modules, and the paths that each module uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,7 +13,7 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is a directory of the workspace")
 }
 
-/// All files below a directory with this extension, sorted.
+/// Returns all files below a directory with this extension, sorted.
 pub(crate) fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut left = vec![directory.to_path_buf()];
@@ -45,7 +45,7 @@ pub(crate) struct Sources {
 pub(crate) struct Module {
     /// The file's name below `src`.
     pub(crate) file: String,
-    /// Its items, tests excepted.
+    /// Its items, except tests.
     pub(crate) items: Vec<Item>,
     uses: Uses,
 }
@@ -55,14 +55,14 @@ pub(crate) struct Module {
 struct Uses {
     /// Names that `use` items bind, with the paths that they are bound to.
     bound: BTreeMap<String, Segments>,
-    /// Names among them that other modules can use.
+    /// Those of the names that other modules can use.
     reexported: BTreeSet<String>,
     /// Paths outside of `use` items.
     paths: BTreeSet<Segments>,
 }
 
 impl Sources {
-    /// Reads all files below `src`, those for tests excepted.
+    /// Reads all files below `src`, except test modules.
     pub(crate) fn read(src: &Path) -> Self {
         let mut modules = BTreeMap::new();
         let mut tests: Vec<Segments> = Vec::new();
@@ -93,18 +93,18 @@ impl Sources {
         Self { modules }
     }
 
-    /// The modules with their paths below the crate root.
+    /// Returns the modules with their paths below the crate root.
     pub(crate) fn modules(&self) -> impl Iterator<Item = (&Segments, &Module)> {
         self.modules.iter()
     }
 
-    /// The module of this path.
+    /// Returns the module with this path.
     pub(crate) fn module(&self, path: &[String]) -> Option<&Module> {
         self.modules.get(path)
     }
 
-    /// All paths that a module uses, those of its `use` items included, as the code writes them; names that a `use` item binds
-    /// are replaced.
+    /// Returns all paths that a module uses, including those of its `use` items, as the code writes them. A first segment that a
+    /// `use` item binds is replaced by the path that it is bound to.
     pub(crate) fn paths<'m>(&self, module: &'m Module) -> impl Iterator<Item = Segments> + use<'m> {
         let whole = |path: &Segments| match module.uses.bound.get(&path[0]) {
             Some(bound) => [&bound[..], &path[1..]].concat(),
@@ -113,8 +113,8 @@ impl Sources {
         module.uses.paths.iter().map(whole).chain(module.uses.bound.values().cloned())
     }
 
-    /// The other modules of the crate that a module uses, each with one of the used paths. A re-export counts as a use of the
-    /// module that defines the name, by each module that names it, and not as a use by the module that has the `pub use`.
+    /// Returns the other modules of the crate that a module uses, each with one of the used paths. A module that uses a
+    /// re-exported name uses the module that defines the name. The `pub use` itself does not count as a use.
     pub(crate) fn used_modules(&self, name: &Segments) -> BTreeMap<Segments, String> {
         let module = &self.modules[name];
         let used = |first: &String| module.uses.paths.iter().any(|path| path[0] == *first);
@@ -130,7 +130,7 @@ impl Sources {
         for path in paths {
             let Some(target) = self.absolute(name, &path) else { continue };
             let (defining, has_rest) = self.defining(&target, 0);
-            // A module's name alone is used with something behind it elsewhere in the file.
+            // A path that ends with a module only brings the module into scope. The file uses it with a longer path.
             if has_rest && defining != *name {
                 edges.insert(defining, path.join("::"));
             }
@@ -138,7 +138,7 @@ impl Sources {
         edges
     }
 
-    /// A path from the crate root; none for other crates.
+    /// Returns a path from the crate root, or `None` for a path of another crate.
     fn absolute(&self, module: &Segments, path: &Segments) -> Option<Segments> {
         let mut at = module.clone();
         let mut rest = &path[..];
@@ -163,7 +163,7 @@ impl Sources {
         Some([&at[..], rest].concat())
     }
 
-    /// The module that defines the item of a path, and whether the path has anything behind the module.
+    /// Returns the module that defines the item of a path, and whether the path has segments after the module.
     fn defining(&self, path: &[String], depth: usize) -> (Segments, bool) {
         let length = (0..=path.len()).rev().find(|end| self.modules.contains_key(&path[..*end])).unwrap_or(0);
         let (name, rest) = (path[..length].to_vec(), &path[length..]);
@@ -216,7 +216,7 @@ impl<'ast> Visit<'ast> for Uses {
     }
 
     fn visit_macro(&mut self, mac: &'ast syn::Macro) {
-        // Macros' arguments are tokens: `a :: b` is a path there.
+        // The arguments of a macro are tokens, in which a path is written `a :: b`.
         let tokens = mac.tokens.to_string();
         let words: Vec<&str> = tokens.split(|c: char| !(c.is_alphanumeric() || "_:".contains(c))).collect();
         let text = words.join(" ").replace(" :: ", "::");
@@ -231,7 +231,7 @@ impl<'ast> Visit<'ast> for Uses {
 }
 
 impl Module {
-    /// The module's string literals, also those in macros and attributes. Doc comments and tests have none.
+    /// Returns the module's string literals, including those in macros and attributes, but without doc comments and tests.
     pub(crate) fn texts(&self) -> Vec<String> {
         let mut texts = Texts(Vec::new());
         self.items.iter().for_each(|item| texts.visit_item(item));
@@ -295,7 +295,7 @@ impl<'ast> Visit<'ast> for Texts {
     }
 }
 
-/// Whether an item is compiled for tests only.
+/// Returns whether an item is compiled for tests only.
 fn is_test(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("cfg")
@@ -321,9 +321,9 @@ fn attributes(item: &Item) -> &[Attribute] {
 }
 
 impl Sources {
-    /// The public names that other crates can reach: of each public module from the crate root on, its public functions, types,
-    /// traits, constants, modules and re-exported names. Methods, fields and variants do not count, and a name that is reachable
-    /// twice counts twice.
+    /// Returns the public names that other crates can reach: the public functions, types, traits, constants, modules and
+    /// re-exported names of the crate root and of each public module. Methods, fields and variants do not count. A name that is
+    /// reachable by two paths counts twice.
     pub(crate) fn public_names(&self) -> Vec<String> {
         let mut names = Vec::new();
         self.add_public_names(&mut Segments::new(), &mut names);

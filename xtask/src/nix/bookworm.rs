@@ -12,7 +12,7 @@ use super::archive::Archive;
 use super::prefix::{Nix, PROGRAMS, Prefix};
 use crate::host::{apt_install, output, say};
 
-/// Changes with the rest of this file, so that older results are rebuilt.
+/// Number of this file's recipe. Raise it with each change, so that older results are rebuilt.
 const RECIPE: &str = "1";
 
 /// Nix, and the libraries whose headers its headers include.
@@ -58,7 +58,7 @@ fn copy_headers(from: &Path, to: &Path) -> Result<()> {
     for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
         let file = entry?.path();
         if file.extension().is_some_and(|extension| extension == "hh") {
-            let name = file.file_name().expect("an entry of a folder has a name");
+            let name = file.file_name().expect("an entry of a directory has a name");
             fs::copy(&file, to.join(name))?;
         }
     }

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_without_programs_is_refused_by_name() {
+    fn missing_program_of_a_prefix_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let prefix = dir.path().canonicalize().unwrap();
         let error = install(&Version::Prefix(prefix.clone())).unwrap_err().to_string();

@@ -34,7 +34,7 @@ pub(super) struct Prefix {
 }
 
 impl Prefix {
-    /// Returns the prefix of this name. `recipe` changes with the contents, so that older results are rebuilt.
+    /// Returns the prefix with this name. A new `recipe` has the effect that older results are rebuilt.
     pub(super) fn of(name: &'static str, recipe: &'static str) -> Result<Self> {
         let path = std::path::absolute(cache().join("nix").join(name))?;
         Ok(Self { name, path, recipe })
@@ -49,7 +49,7 @@ impl Prefix {
     /// Calls `fill` with a temporary directory and a new prefix in it, then moves that prefix to its path, so that an interrupted
     /// run leaves no incomplete prefix.
     pub(super) fn make(&self, fill: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<Nix> {
-        let parent = self.path.parent().expect("the path was joined to the cache's");
+        let parent = self.path.parent().expect("it is below the cache directory");
         fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
         remove_leftovers(parent)?;
         let work =
@@ -66,7 +66,7 @@ impl Prefix {
     }
 }
 
-/// Removes the temporary directories of ended processes: a killed build leaves a gigabyte.
+/// Removes the temporary directories of ended processes, because a killed build leaves a gigabyte.
 fn remove_leftovers(parent: &Path) -> Result<()> {
     for entry in fs::read_dir(parent)? {
         let entry = entry?;

@@ -45,7 +45,7 @@ impl Root {
         self.path.join(path.trim_start_matches('/'))
     }
 
-    /// Adds files that programs expect and no package has.
+    /// Creates `/dev/null`, which programs expect and no package has.
     pub(super) fn make_runnable(&self) -> Result<()> {
         let null = self.inside("/dev/null");
         output(as_root("mknod").args(["-m", "666"]).arg(null).args(["c", "1", "3"])).map(drop)
@@ -154,7 +154,7 @@ fn unpack_one(package: &Path, into: &Path) -> Result<()> {
     let mut files = dpkg.spawn().context("cannot start dpkg-deb")?;
     let mut tar = Command::new("tar");
     tar.args(["-x", "--keep-directory-symlink", "--no-same-owner", "-C"]).arg(into);
-    tar.stdin(files.stdout.take().expect("it was asked for"));
+    tar.stdin(files.stdout.take().expect("it is piped"));
     let status = tar.status().context("cannot start tar")?;
     if !files.wait()?.success() || !status.success() {
         bail!("cannot unpack {}", package.display());
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_loaders_list_names_libraries_and_where_they_are() {
+    fn loader_list_has_libraries_and_their_paths() {
         let text = "\tlinux-vdso.so.1 (0x00007f14)\n\
                     \tlibgc.so.1 => /lib/x86_64-linux-gnu/libgc.so.1 (0x00007f15)\n\
                     \tlibblake3.so.0 => not found\n\

@@ -10,7 +10,7 @@ use super::archive::Archive;
 use super::prefix::{Nix, Prefix};
 use super::root::Root;
 
-/// Changes with the rest of this file, so that older results are rebuilt.
+/// Number of this file's recipe. Raise it with each change, so that older results are rebuilt.
 const RECIPE: &str = "1";
 
 pub(super) fn install() -> Result<Nix> {

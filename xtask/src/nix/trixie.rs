@@ -15,7 +15,7 @@ use super::prefix::{Nix, Prefix};
 use super::root::Root;
 use crate::host::{output, say};
 
-/// Changes with the rest of this file, so that older results are rebuilt.
+/// Number of this file's recipe. Raise it with each change, so that older results are rebuilt.
 const RECIPE: &str = "1";
 
 /// Build dependencies: tools, including a shell for scripts, and libraries.
@@ -113,7 +113,7 @@ fn leave_out_c_api(source: &Path) -> Result<()> {
 
 /// Changes sources so that the files of a library can be compiled as one.
 fn repair_sources(source: &Path) -> Result<()> {
-    // It specializes a template, which must precede the instantiations in other files.
+    // json-utils.hh specializes a template. The specialization must precede the instantiations in other files.
     for file in files_below(&source.join("src/libstore"), "cc")? {
         edit(&file, |text| format!("#include \"json-utils.hh\"\n{text}"))?;
     }
@@ -123,7 +123,7 @@ fn repair_sources(source: &Path) -> Result<()> {
     })
 }
 
-/// Moves the lexer to the last unit: it cannot follow its own header or the parser's macros.
+/// Moves the lexer to the last unit, because it must not follow its own header or the parser's macros in a unit.
 fn repair_units(units: &Path) -> Result<()> {
     let mut units = files_below(units, "cpp")?;
     units.sort();
@@ -144,8 +144,8 @@ fn repair_units(units: &Path) -> Result<()> {
     }
 }
 
-/// Copies the headers of boost, nlohmann and gc that this build read from its root: a plugin must be compiled with the same
-/// ones. The boost headers that Nix does not read are missing, because all of boost has 180 MB.
+/// Copies the headers of boost, nlohmann and gc that this build read from its root, because a plugin must be compiled with the same
+/// headers. Omits boost headers that Nix does not read, because all of boost has 180 MB.
 fn copy_used_headers(root: &Root, to: &Path) -> Result<()> {
     let dependencies = root.output(&["ninja", "-C", BUILD, "-t", "deps"])?;
     let mut headers: Vec<&str> =

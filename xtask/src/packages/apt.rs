@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_upstreams() {
+    fn upstream_version_omits_debian_parts() {
         for (debian, expected) in [
             ("2.36-9+deb12u14", "2.36"),
             ("1:4.13+dfsg1-1+deb12u2", "4.13"),
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn plans_name_what_is_installed() {
+    fn plan_lists_the_packages_to_install() {
         let plan = "Inst libc6 (2.36-9+deb12u7 Debian:12.11/stable [amd64]) []\n\
                     Inst perl (5.36.0-7 Debian:12.11/stable, Debian-Security:12/stable-security [amd64])\n\
                     Conf libc6 (2.36-9+deb12u7 Debian:12.11/stable [amd64])\n";
@@ -296,14 +296,14 @@ mod tests {
     }
 
     #[test]
-    fn relations_are_names() {
+    fn relations_are_parsed_to_names() {
         assert_eq!(alternatives("media-types | mime-support (>= 3.2)"), ["media-types", "mime-support"]);
         assert_eq!(alternatives("perl:any"), ["perl"]);
         assert_eq!(alternatives(""), [""; 0]);
     }
 
     #[test]
-    fn units_follow_libraries_only() {
+    fn units_depend_only_on_libraries() {
         let index = index(&[
             ("bash", "5.2-1", "base-files (>= 2), libc6 (>= 2.36), libold1 | libother1"),
             ("base-files", "12", "awk"),
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cycle_is_an_error() {
+    fn cycle_of_units_is_an_error() {
         let index = index(&[("bash", "5", "liba1"), ("liba1", "1", "libb1"), ("libb1", "1", "liba1")]);
         let error = in_order(units(&index)).err().unwrap().to_string();
         assert_eq!(

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::host;
 
-/// Returns the path of the directory. The files have their names in the Nix store.
+/// Returns the path of the directory. The files have the names that they get in the Nix store.
 pub(super) fn files() -> PathBuf {
     host::cache().join("packages/files")
 }

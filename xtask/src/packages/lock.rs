@@ -16,7 +16,7 @@ use crate::host;
 pub struct Lock {
     /// The Nix system of the Debian packages.
     pub system: String,
-    /// The requested packages; set-up replaces the lock of another request.
+    /// Text of the request. If it differs, set-up resolves the packages again.
     asked: String,
     /// The Debian packages, each after its dependencies.
     pub packages: Vec<Unit>,
@@ -27,13 +27,13 @@ pub struct Lock {
 /// One or more Debian packages that become one store path.
 #[derive(Serialize, Deserialize)]
 pub struct Unit {
-    /// The Debian package's name, or the one from [`TOGETHER`].
+    /// The Debian package's name, or the unit's name in [`TOGETHER`].
     pub name: String,
     /// Upstream's version: Debian's without epoch and revision.
     pub version: String,
-    /// The .deb files; the first one's version is the unit's.
+    /// The .deb files. The unit has the version of the first file.
     pub files: Vec<File>,
-    /// The names of the units whose libraries this one may need.
+    /// The names of the units whose libraries this unit may need.
     pub depends: Vec<String>,
 }
 
@@ -44,7 +44,7 @@ pub struct Wheel {
     pub name: String,
     /// The version.
     pub version: String,
-    /// The names of the wheels that this one imports.
+    /// The names of the wheels that this wheel imports.
     pub depends: Vec<String>,
     /// The .whl file.
     pub file: File,
@@ -86,7 +86,7 @@ impl Lock {
 
     pub(super) fn write(&self) -> Result<()> {
         let path = Self::path();
-        let folder = path.parent().expect("the path has a folder");
+        let folder = path.parent().expect("the path has a parent");
         std::fs::create_dir_all(folder)?;
         let file = tempfile::NamedTempFile::new_in(host::cache().join("packages"))?;
         serde_json::to_writer_pretty(&file, self)?;

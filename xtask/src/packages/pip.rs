@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requirements_name_projects() {
+    fn requirements_are_parsed_to_project_names() {
         for (requirement, name) in [
             ("click>=8.1.3", Some("click")),
             ("MarkupSafe >=2.0", Some("markupsafe")),

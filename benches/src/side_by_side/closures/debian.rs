@@ -15,7 +15,7 @@ use super::Size;
 /// The packages of the largest closure, which include those of the smaller ones.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Graph {
-    /// The request; a graph of another request is resolved again.
+    /// Text of the request. apt resolves the graph again if the request differs.
     asked: String,
     /// The packages by name.
     pub packages: BTreeMap<String, Node>,
@@ -90,7 +90,7 @@ fn asked() -> String {
     format!("1 {:?}", Size::Large.wanted())
 }
 
-/// Returns Debian's dependencies by name. Of alternatives, it takes the first that exists, as a package or as provided by one.
+/// Returns Debian's dependencies by name. Of several alternatives, takes the first that is a package or that a package provides.
 fn dependencies(index: &BTreeMap<String, Package>) -> BTreeMap<String, BTreeSet<String>> {
     let mut providers: BTreeMap<&str, &str> = BTreeMap::new();
     for (name, package) in index {
@@ -109,8 +109,8 @@ fn dependencies(index: &BTreeMap<String, Package>) -> BTreeMap<String, BTreeSet<
     index.iter().map(of).collect()
 }
 
-/// Removes references until there is no cycle: Nix rejects cycles, and Debian has some. It visits packages depth first in the order
-/// of their names and removes each reference to a package whose visit has not ended.
+/// Removes references until there is no cycle, because Nix rejects the cycles that Debian has. Visits packages depth first in the
+/// order of their names and removes each reference to a package whose visit has not ended.
 fn break_cycles(depends: &mut BTreeMap<String, BTreeSet<String>>) {
     #[derive(Clone, Copy, PartialEq)]
     enum Visit {

@@ -43,7 +43,7 @@ impl Closures {
             })?;
         }
         say(format!("creating {} store paths in {}", missing.len(), self.store_dir().display()));
-        // An app's bytes come from the packages, so the packages are first.
+        // An app's bytes come from the files of a package, so the packages are created first.
         let (apps, others): (Vec<&Planned<'_>>, Vec<_>) =
             missing.into_iter().partition(|planned| matches!(planned.origin, Origin::App(_)));
         for group in [others, apps] {
@@ -76,7 +76,7 @@ impl Closures {
             }
             Origin::Linked(from) => {
                 link_tree(Path::new(from), path)?;
-                // The archive has the same contents and modes.
+                // The files and modes are the same, so the archive is the same.
                 let former = &self.known[from];
                 return Ok((former.nar_hash.clone(), former.nar_size));
             }
@@ -128,7 +128,7 @@ impl Closures {
         Ok(())
     }
 
-    /// Reads Nix's database.
+    /// Reads the entries of Nix's database.
     pub(super) fn ask_nix(&mut self) -> Result<()> {
         let mut ask = self.store.command("nix", "");
         let text = output(ask.args(["path-info", "--all", "--json"]))?;

@@ -1,8 +1,8 @@
 //! Closures of real packages. Each Debian package becomes a store path that refers to the package's dependencies, in a
 //! separate Nix store that stays in the cache. An `app` of 2 MiB refers to the packages of `wanted.rs`.
 //!
-//! Changes are like those of Nix: the changed path and all its referrers get new hashes. The files of the referrers are hard
-//! links to the former ones.
+//! Changes are like those of Nix: the changed path and all its referrers get new hashes. The files of the new referrers are hard
+//! links to the files of the old ones.
 
 mod debian;
 mod fill;
@@ -65,7 +65,7 @@ impl Size {
     }
 }
 
-/// A store path's entry in Nix's database; as JSON, an entry of a derivation's `exportReferencesGraph`.
+/// A store path's entry in Nix's database. Its JSON has the form of an entry of a derivation's `exportReferencesGraph`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Info {
@@ -102,7 +102,7 @@ impl Closure {
     }
 }
 
-/// Store paths with fresh contents, which are deleted with this value. Nix's database does not have them.
+/// Store paths with fresh contents. Nix's database does not have them. Dropping the value deletes them.
 pub(crate) struct Extra(Vec<Info>);
 
 impl Extra {
@@ -136,7 +136,7 @@ pub(crate) struct Closures {
 }
 
 impl Closures {
-    /// Opens the store and keeps its contents.
+    /// Opens the store, which may have contents from earlier runs.
     pub(crate) fn open() -> Result<Self> {
         host::apt_install(&["dpkg"])?;
         let nix = nix::install(&nix::Version::Bookworm)?;

@@ -13,7 +13,7 @@ use super::{Closures, Size};
 pub(super) enum Origin<'g> {
     /// A Debian package.
     Package(&'g str),
-    /// Fresh bytes; the number selects them.
+    /// Fresh bytes, which the number selects.
     App(u32),
     /// The files of another store path, which differs only in its references and hash.
     Linked(String),
@@ -29,8 +29,8 @@ pub(super) struct Planned<'g> {
 }
 
 impl Closures {
-    /// Returns the store paths of a closure, each after its references, the app last. With a `changed` package, paths with another
-    /// hash get the files of the unchanged closure.
+    /// Returns the store paths of a closure, each after its references, the app last. If `changed` names a package, its path and
+    /// the paths of all its referrers get new hashes; the referrers keep the files that they have in the unchanged closure.
     pub(super) fn plan<'g>(
         &self,
         graph: &'g Graph,
@@ -39,7 +39,7 @@ impl Closures {
         changed: Option<(&str, u32)>,
     ) -> Vec<Planned<'g>> {
         let mut planned: Vec<Planned<'g>> = Vec::new();
-        // For each package its path, and its path in the unchanged closure.
+        // The path of each package in this closure, and in the unchanged closure.
         let mut paths: BTreeMap<&str, (String, String)> = BTreeMap::new();
         let references = |depends: &mut dyn Iterator<Item = &str>,
                           paths: &BTreeMap<&str, (String, String)>| {
@@ -73,13 +73,14 @@ impl Closures {
         planned
     }
 
-    /// Returns a store path whose hash depends on its content and references, like those of Nix.
+    /// Returns a store path whose hash depends on its name, content and references, as in Nix.
     pub(super) fn path(&self, name: &str, content: &str, references: &[String]) -> String {
         let hash = Sha256::digest(format!("{name}\n{content}\n{}", references.join("\n")));
         format!("{}/{}-{name}", self.store_dir().display(), nix_base32(&hash[..20]))
     }
 
-    /// Returns the package that changes in the middle: about 10 MB, about 30 referrers, and at least one reference.
+    /// Returns the package that a change in the middle of the graph changes: the one closest to 10 MB and 30 direct and indirect
+    /// referrers, with at least one reference.
     pub(super) fn middle(
         &self,
         graph: &Graph,

@@ -21,7 +21,8 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     fs::remove_dir_all(path).with_context(|| format!("cannot remove {}", path.display()))
 }
 
-/// Sets the metadata that a tree has in a Nix store: read-only, not setuid, owned by root. Removes files that a store cannot contain.
+/// Sets the metadata that a tree has in a Nix store: read-only, not setuid, owned by root. Removes files that a store cannot
+/// contain.
 pub(super) fn make_canonical(path: &Path) -> Result<()> {
     let meta = fs::symlink_metadata(path)?;
     let is_whiteout = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".wh."));
@@ -58,7 +59,7 @@ pub(super) fn link_tree(from: &Path, to: &Path) -> Result<()> {
     Ok(fs::set_permissions(to, fs::Permissions::from_mode(0o555))?)
 }
 
-/// Replaces a tree's largest file by a copy with other bytes in its middle.
+/// Replaces a tree's largest file by a copy that has the bytes of `with` in its middle.
 pub(super) fn change_largest_file(path: &Path, with: &str) -> Result<()> {
     let file = largest_file(path)?;
     let folder = file.parent().context("the path is a file")?;
@@ -108,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_changed_copy_leaves_the_canonical_tree_alone() {
+    fn changing_a_linked_copy_keeps_the_original() {
         let folder = tempfile::tempdir().unwrap();
         let (base, new) = (folder.path().join("base"), folder.path().join("new"));
         fs::create_dir_all(base.join("lib")).unwrap();

@@ -1,4 +1,4 @@
-//! Names of the Debian packages that the closures start from.
+//! Names of the Debian packages that the closures' apps refer to.
 
 /// Packages of small closures.
 pub(super) const SMALL: &[&str] =

@@ -1,4 +1,4 @@
-//! buildah: copies the paths into a container. The app's references are a separate image below the app's.
+//! buildah: copies the store paths into a container and commits it. The app's dependencies are a separate image below the app's.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub(super) struct Buildah {
 
 impl Buildah {
     fn command(&self, runner: &Runner, shell: &str) -> Command {
-        // Unlike skopeo, it must know that it runs as root, for its storage.
+        // buildah's storage needs root, so unlike skopeo it does not get `_CONTAINERS_ROOTLESS_UID`.
         let mut command = Command::new("sh");
         command.arg("-euc").arg(format!(
             "buildah() {{ {} --root {} --runroot {} \"$@\"; }}\n{shell}",
@@ -81,7 +81,7 @@ impl Contender for Buildah {
     }
 
     fn takes(&self, push: &Push) -> bool {
-        // Without its storage it repeats all work, whatever the change is.
+        // On a fresh runner, buildah has no storage and repeats all work for every change, so one such push is enough.
         !push.fresh || matches!((push.change, push.received), (Change::Leaf(_), Received::Nothing))
     }
 

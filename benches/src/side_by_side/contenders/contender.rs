@@ -55,12 +55,12 @@ pub(crate) trait Contender {
     /// Pushes the image that was built.
     fn push(&self, runner: &Runner, codec: Codec, tag: &str) -> Result<Usage>;
 
-    /// Returns whether this push shows something that the tool's other pushes do not show.
+    /// Returns whether to measure this push. Returns false if the tool does the same work as in another push.
     fn takes(&self, _: &Push) -> bool {
         true
     }
 
-    /// Returns whether one run is enough, because the tool only shows an order of magnitude.
+    /// Returns whether the tool is so slow that one run is enough to show the order of magnitude.
     fn is_slow(&self) -> bool {
         false
     }

@@ -23,7 +23,7 @@ pub(crate) struct Nix2container {
 /// Way in which nix2container is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// One layer list, and the codec and level of all contenders.
+    /// One layer list, and the codec and level of the other contenders.
     Flat,
     /// The same codec, with an image that users have split by hand: the app's references are a separate layer list, which
     /// Nix does not build again while it is unchanged.

@@ -33,8 +33,8 @@ impl Nixply {
         command
     }
 
-    /// Serves the image that was built until a client has copied it. `take` returns the client's command for the image's
-    /// reference. Returns also the server's messages.
+    /// Serves the built image until a client has copied it. `take` returns the client's command for the image's reference. Also
+    /// returns the server's messages.
     pub(crate) fn serve(
         &self,
         runner: &Runner,

@@ -1,4 +1,4 @@
-//! The machine on which a contender runs.
+//! A simulated machine on which a contender runs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use xtask::services::{Registry, unmount_below};
 
 use crate::side_by_side::closures::tree::remove_tree;
 
-/// A machine with its caches and its own registry.
+/// A simulated machine: a directory with all caches, and a registry.
 pub(crate) struct Runner {
     /// The registry, which keeps its blobs when the runner is replaced.
     pub registry: Registry,
@@ -51,8 +51,9 @@ impl Runner {
         format!("docker://{}/bench:{tag}", self.registry.address)
     }
 
-    /// Returns a command that remembers pushed blobs in the runner's directory. Programs of containers/image that root starts share
-    /// one list for the whole machine; this variable makes them believe that another user started them.
+    /// Returns a command that remembers pushed blobs in the runner's directory. Programs that use containers/image keep one list
+    /// for the whole machine if root starts them. `_CONTAINERS_ROOTLESS_UID` makes them keep the list of an unprivileged user,
+    /// which is below `XDG_DATA_HOME`.
     fn with_blob_cache(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.env("_CONTAINERS_ROOTLESS_UID", "1").env("XDG_DATA_HOME", self.path("data"));

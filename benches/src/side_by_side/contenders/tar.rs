@@ -65,7 +65,7 @@ impl Contender for Tar {
     }
 
     fn takes(&self, push: &Push) -> bool {
-        // It repeats all work, whatever the change is.
+        // tar repeats all work for every change.
         push.received == Received::Nothing
             && matches!((push.change, push.fresh), (Change::None, false) | (Change::Leaf(_), _))
     }
