@@ -1,5 +1,5 @@
-//! `nixply n2c`: nix2container's command line, for Nix expressions that call it. Arguments, files and messages are those of its
-//! commit 20d33959. docs/nix2container.md lists its bugs that this command does not have.
+//! `nixply n2c`: nix2container's command line, for Nix expressions that call it. Arguments, files and messages are those of
+//! nix2container's commit 20d33959. docs/nix2container.md lists the bugs of nix2container that are fixed here.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;

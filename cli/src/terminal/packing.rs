@@ -8,7 +8,7 @@ use nixply_packer::{PackedLayer, Progress};
 
 use super::{Bars, count, human, is_live, say};
 
-/// An image with more layers prints at most one line per [`PAUSE`].
+/// Maximum number of layers that get a line each. An image with more layers prints at most one line per [`PAUSE`].
 const FEW: usize = 20;
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -113,7 +113,7 @@ impl Progress for PackingProgress {
             let text = format!("{} of {}", state.finished, count(state.layers, "layer"));
             if let Some(bars) = &mut state.bars {
                 bars.end(layer);
-                // The size of a layer whose start was in the cache.
+                // Bytes that the cache had, for a layer whose start was in the cache.
                 bars.advance_total(expected.saturating_sub(packed));
                 bars.name_total(text);
                 return;

@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn one_is_no_plural() {
+    fn zero_is_plural_and_one_is_singular() {
         assert_eq!((count(1, "layer"), count(0, "layer")), ("1 layer".into(), "0 layers".into()));
     }
 

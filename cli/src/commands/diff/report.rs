@@ -279,7 +279,7 @@ fn signed(before: u64, after: u64) -> String {
     }
 }
 
-/// Whether a layer is new only because other paths share it now.
+/// Whether a layer is new only because its unchanged paths are grouped differently.
 fn has_only_another_plan(layer: &LayerChange) -> bool {
     let is_new = layer.state == LayerState::New && layer.paths > 0;
     is_new && layer.changed.is_empty() && layer.added.is_empty() && layer.removed.is_empty()

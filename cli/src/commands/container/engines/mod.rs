@@ -90,7 +90,7 @@ impl Unavailable {
     }
 }
 
-/// An image that an engine has.
+/// An image that has been loaded into an engine.
 pub(crate) struct Loaded<'e> {
     engine: &'e Engine,
     /// ID or name of the image.
@@ -260,7 +260,8 @@ impl Engine {
             }
             return Err(self.failed(&output, "pull the image"));
         }
-        // The container runs by the image's ID: a container of another project may have the same name, and take it first.
+        // Run the container by the image's ID: another project's image may have the same name, and take that name before the
+        // container starts.
         let id = match self.inspect_id {
             None => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
             Some(options) => {
