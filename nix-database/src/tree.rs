@@ -27,7 +27,7 @@ pub(crate) struct Row<'p> {
 /// the place where `LocalStore` writes it.
 const SCHEMA: &str = "10";
 
-/// All choices that SQLite would make, and no extra files. SQLite zeroes deleted data, so that no byte
+/// Sets everything that SQLite would otherwise choose, and prevents extra files. SQLite zeroes deleted data, so that no byte
 /// depends on old memory.
 const SETTINGS: &str = "
     pragma page_size = 4096;
