@@ -23,7 +23,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Returns a store whose files are at the paths that their names state.
+    /// Returns a store whose files are in `dir` itself.
     pub fn at(dir: impl Into<String>) -> Self {
         let dir = dir.into();
         Self { real_dir: dir.clone().into(), dir }

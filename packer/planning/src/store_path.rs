@@ -110,7 +110,7 @@ impl FromStr for StorePath {
 }
 
 impl TryFrom<String> for StorePath {
-    /// The end of a sentence that begins with the text's place in a document.
+    /// Message that continues the name of the text's place in a document.
     type Error = String;
 
     fn try_from(path: String) -> Result<Self, String> {

@@ -183,7 +183,7 @@ struct Index {
 fn index(file: &File, key: &blake3::Hash) -> Option<Index> {
     let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("4 bytes")) as usize;
     let size = file.metadata().ok()?.len();
-    // An older version's footer is shorter. Such a segment still has enough bytes, because no frame is empty.
+    // The footer of an older version is shorter. A segment with such a footer still has enough bytes, because no frame is empty.
     let mut footer = [0; FOOTER];
     file.read_exact_at(&mut footer, size.checked_sub(FOOTER as u64)?).ok()?;
     let is_former = footer[FOOTER - 8..] == *FORMER_MAGIC;
@@ -439,7 +439,10 @@ mod tests {
             assert_eq!(read(), None, "{length} bytes");
         }
         fs::write(&file, &bytes).unwrap();
-        assert!(cache.clone().with_checked(true).segment(&key).is_none(), "the store was not checked");
+        assert!(
+            cache.clone().with_checked(true).segment(&key).is_none(),
+            "an unchecked segment counts as absent"
+        );
         let end = bytes.len() - FOOTER;
         let (frames, index) = (b"firstsecond", &bytes[11..11 + 2 * ENTRY]);
         let check = index_check(&key.0, &[index]);
@@ -472,6 +475,6 @@ mod tests {
         let elsewhere = entries::entry(folder.path(), Kind::Segments, &other.0);
         fs::create_dir_all(elsewhere.parent().unwrap()).unwrap();
         fs::write(elsewhere, &bytes).unwrap();
-        assert!(cache.segment(&other).is_none(), "moved");
+        assert!(cache.segment(&other).is_none(), "a moved segment counts as absent");
     }
 }

@@ -121,7 +121,7 @@ impl NamePattern {
 /// it. A path that two groups name, or that is not in the closure, is an error: otherwise it would silently be in another
 /// layer than the user said, or in none. Cost: O(items x (paths + references)), and the cost of the groups' strategies.
 /// Source: the pipelines of nixpkgs' `dockerTools` (`flattenReferencesGraph`: `subcomponent_in`, `subcomponent_out`,
-/// `split_paths`, `over`), as predicates of which only the order matters.
+/// `split_paths`, `over`), as predicates; only the order of the groups matters.
 pub(super) fn by_groups(
     paths: Vec<PlannedPath>,
     groups: &[Group],
@@ -132,7 +132,7 @@ pub(super) fn by_groups(
     let takers = Takers::of(groups, closure, stop)?;
     let mut taken: Plan = vec![Vec::new(); groups.len() + 1];
     for path in paths {
-        let place = closure.place(&path.path).expect("paths to plan are the closure's");
+        let place = closure.place(&path.path).expect("paths to plan are in the closure");
         taken[takers.group_of[place].unwrap_or(groups.len())].push(path);
     }
     let mut layers = Plan::new();

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn b4_a_store_path_with_regex_characters_is_literal() {
+    fn store_paths_with_regex_characters_are_literal() {
         let path = "/nix/store/3456789abcdfghijklmnpqrsvwxyz012-g++";
         let options = PathOptions { rewrite: RewritePath::to_root(path).rewrite, perms: Vec::new() };
         let rules = Rules::compile(&options, path).unwrap();

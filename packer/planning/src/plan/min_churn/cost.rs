@@ -30,7 +30,7 @@ pub(in crate::plan) struct Costs {
 pub(super) struct Content {
     pub(super) bytes: f64,
     touching: FixedBitSet,
-    /// Those of these events that touch only one unit.
+    /// Those of the `touching` events that touch only one unit.
     once: FixedBitSet,
     /// The rate of the other events.
     others: f64,
@@ -46,7 +46,7 @@ fn probability(rate: f64) -> f64 {
 }
 
 impl Costs {
-    /// Makes the costs of paths with these archive sizes in bytes. `seen` is like the field; `releases` is at most 64.
+    /// Makes the costs of paths with these archive sizes in bytes. For `seen`, see the field. `releases` is at most 64.
     pub(in crate::plan) fn new(sizes: &[u64], events: Events, seen: Vec<u64>, releases: u32) -> Self {
         let table = |first: usize| {
             let rate = |bit: usize| events.rates.get(first + bit).copied().unwrap_or(0.0);

@@ -18,7 +18,7 @@ pub(super) struct Group {
     pub(super) content: Content,
     /// Whether it is an unchanged layer of the former plan, which no client has to download.
     pub(super) stands: bool,
-    /// Expected bytes: now, and within the horizon.
+    /// Bytes that are expected to move: in this release, and within the horizon.
     pub(super) cost: f64,
 }
 

@@ -51,7 +51,7 @@ mod tests {
     use crate::store_path::StorePath;
 
     #[test]
-    fn changes_propagate_until_most_dependents_have_been_seen_not_to() {
+    fn changes_propagate_unless_most_observed_dependents_stayed_the_same() {
         // 0 refers to 1.
         let path =
             |number: usize| StorePath::parse(&format!("/nix/store/{}-p{number}", "a".repeat(32))).unwrap();
