@@ -29,6 +29,7 @@ pub(in crate::plan) struct Costs {
 #[derive(Debug, Clone)]
 pub(super) struct Content {
     pub(super) bytes: f64,
+    /// The distinguished events that touch any of the paths.
     touching: FixedBitSet,
     /// Those of the `touching` events that touch only one unit.
     once: FixedBitSet,

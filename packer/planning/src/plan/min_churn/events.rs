@@ -162,6 +162,7 @@ fn paths_of(event_of: &[usize], count: usize) -> Vec<Vec<usize>> {
 /// Joins events that touch nearly the same paths, until [`MOST_DISTINGUISHED`] are left or none are similar: each with the event of
 /// its direct dependents that touches the most paths. A joined event touches the paths of both. Pairs that overestimate the fewest
 /// bytes come first. Returns, for each event, the number of an event that represents all events joined with it.
+fn joined(graph: &Graph, event_of: &[usize], sums: &Sums) -> Vec<usize> {
     let mut union = UnionFind::new(sums.rates.len());
     let mut left = sums.shared.iter().filter(|shared| **shared).count();
     let mut alike: Vec<(f64, usize, usize)> = Vec::new();
