@@ -325,9 +325,9 @@ mod tests {
         rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     }
 
-    /// Replaces the file between two system calls: each replacement is reported, and opening it never waits.
+    /// Another file replaces the file between two system calls: each replacement is reported, and opening it never waits.
     #[test]
-    fn fault_store_fifo_a_replaced_file_is_not_read() {
+    fn replaced_files_are_reported_and_not_read() {
         type Change = fn(&Path);
         let places: [(&str, Change); 7] = [
             ("a FIFO", fifo),
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_folder_is_not_read() {
+    fn a_replaced_directory_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("x");
         fs::create_dir(&root).unwrap();

@@ -15,7 +15,7 @@ use super::peer::Peer;
 use super::readers::Readers;
 use super::refusal::Refusal;
 
-/// Browsers name the requesting page's relation here (W3C, Fetch Metadata Request Headers).
+/// Header in which browsers state the relation of the requesting page to the server (W3C, Fetch Metadata Request Headers).
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Rules for requests.

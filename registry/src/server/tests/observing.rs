@@ -101,7 +101,7 @@ fn reads_are_reported_from_start_to_end() {
         ask(&server, "HEAD", &blob(layer.digest), "");
         ask(&server, "GET", &blob(layer.digest), &format!("If-None-Match: \"{}\"\r\n", layer.digest));
     }
-    assert_eq!(observer.take(), [], "nothing is read");
+    assert_eq!(observer.take(), [], "no client has read a layer");
 
     let layer = &spec.layers[1];
     let read = Read { layer: 1, digest: layer.digest, size: layer.size, part: 0..layer.size };
