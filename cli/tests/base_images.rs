@@ -441,7 +441,7 @@ fn index_errors_name_the_platforms() {
         assert!(said.contains("its schemaVersion is 3, but this nixply supports only 2"), "{said}");
     }
     sandbox.write("index.json", &index);
-    // An index in place of the base image's spec.
+    // An index instead of the base image's spec.
     let (code, said) = sandbox.build(json!({"fromImage": sandbox.path("index.json")}));
     assert_eq!(code, Some(1));
     assert!(said.contains("is an OCI manifest or index, not an image's spec"), "{said}");

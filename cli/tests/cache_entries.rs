@@ -67,7 +67,7 @@ fn cache_verify_compares_segments_with_the_store() {
     );
 }
 
-/// Special files in place of the cache's marker file, and another process that holds the marker's lock.
+/// Special files instead of the cache's marker file, and another process that holds the marker's lock.
 #[test]
 fn unreadable_cache_marker_does_not_fail_builds() {
     let world = World::new(1000, "zstd:1");

@@ -43,7 +43,7 @@ fn documents_can_be_links_and_pipes() {
     }
 }
 
-/// A FIFO, a device, a socket or a directory in place of a request, a closure, a lock file, a spec or a history.
+/// A FIFO, a device, a socket or a directory instead of a request, a closure, a lock file, a spec or a history.
 #[test]
 fn special_files_are_not_documents() {
     let world = World::new(1000, "zstd:1");

@@ -154,5 +154,5 @@ fn default_store_is_that_of_the_spec() {
     assert!(error(&output).contains("hint: pass --store-dir"), "{}", error(&output));
     fs::write(&image, spec(&folder)).unwrap();
     let output = run(&["layout", "result", "out"], None);
-    assert!(!output.status.success(), "paths in another directory than the spec's store are errors");
+    assert!(!output.status.success(), "the paths must be in the spec's store");
 }

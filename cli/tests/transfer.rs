@@ -1,4 +1,4 @@
-//! The progress of `nixply skopeo copy` with NIXPLY_PROGRESS. A script takes the place of skopeo.
+//! The progress of `nixply skopeo copy` with NIXPLY_PROGRESS. A script replaces skopeo.
 
 mod terminal;
 

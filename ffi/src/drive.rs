@@ -24,7 +24,7 @@ struct Channel(Sender<Event>);
 
 impl Channel {
     fn send(&self, event: Event) {
-        // Sending fails only if the receiver has panicked; then nobody needs the event.
+        // Sending fails only if the receiver has panicked; then no caller needs the event.
         let _ = self.0.send(event);
     }
 }

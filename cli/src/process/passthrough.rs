@@ -1,4 +1,4 @@
-//! Runs another program in place of this one: that program receives all signals, and its exit status becomes this process's.
+//! Runs another program instead of this one: that program receives all signals, and its exit status becomes this process's.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;

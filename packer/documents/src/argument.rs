@@ -12,7 +12,7 @@ use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
 
-/// Key of a schema whose value, the name of a [`Names`], says which store paths the argument's text may name.
+/// Key of a schema for the store paths that the argument's text may name. Its value is the name of a [`Names`].
 pub const NAMES: &str = "x-nixply-names";
 
 /// Key of a schema that marks an argument as an option of `containers.NAME`.
