@@ -117,7 +117,8 @@ fn keep_access_list(_new: &File, _path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Overwrites a file's content. Reserves the space first and truncates the file last: if the disk is full, the file is unchanged.
+/// Overwrites a file's content. Reserves the space first, if the file system can, and truncates last: if the disk is full, the file
+/// is unchanged.
 fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let file = open(path, OFlags::empty())?;
     #[cfg(target_os = "linux")]

@@ -15,8 +15,8 @@ use super::signals::{catch, without_ignored};
 /// Signals to pass to the program.
 const PASSED: [i32; 6] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
 
-/// Catches signals until the program has ended, so that temporary files made for it are always removed. Signals that this process
-/// ignores stay ignored, also in the program.
+/// Catches signals from its creation until the program has ended, so that temporary files made for the program are always removed.
+/// Signals that this process ignores stay ignored, also in the program.
 pub(crate) struct Passthrough(Signals);
 
 impl Passthrough {

@@ -28,13 +28,12 @@ use crate::error::Result;
 
 /// Assigns paths to layers so that few bytes move from release to release. Layers that rarely change come first.
 ///
-/// Objective: the smallest sum over layers of `bytes x (N + HORIZON x P(one of its paths changes in a release))`, where N is 0 for a
-/// layer that exists already and otherwise 1, and no image has more layers than its limit. In Nix a path gets a new hash when it
-/// changes or when any of its dependencies does. So paths change because of *events*: changes of packages. Each package has a
-/// rate, 1 / (1 + its dependents), because packages with many dependents change less often. A layer's rate is the sum over the
-/// events that touch any of its paths, and `P = 1 - exp(-rate)`. If earlier releases are known, P is the mean of the observed
-/// changes and this expectation, which counts as a fixed number of releases. Layers of paths with nearly the same events cost
-/// little.
+/// Objective: the smallest sum over layers of `bytes x (N + HORIZON x P(one of its paths changes in a release))`, where N is 0 for
+/// a layer that exists already and otherwise 1, and no image has more layers than its limit. In Nix a path gets a new hash when it
+/// changes or when any of its dependencies does. So paths change because of *events*: changes of packages. Each package has a rate,
+/// 1 / (1 + its dependents), because packages with many dependents change less often. A layer's rate is the sum over the events
+/// that touch any of its paths, and `P = 1 - exp(-rate)`. If earlier releases are known, P is the mean of the observed changes and
+/// this expectation, which counts as a fixed number of releases. Layers of paths with nearly the same events cost little.
 ///
 /// At first, a path of several images is in one layer for all of them. Joining two layers affects the images that have both; the
 /// others keep theirs, so the price includes the bytes that the registry then stores twice. The cheapest pair is joined, as long
