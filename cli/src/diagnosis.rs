@@ -20,7 +20,7 @@ use crate::{limits, temporary, terminal, usage};
 pub(crate) fn usage(error: clap::Error, root: clap::Command) -> anyhow::Result<ExitCode> {
     let error = usage::mended(error, root);
     if error.use_stderr() {
-        // If standard error is closed, the exit code remains.
+        // If standard error is closed, only the exit code reports the error.
         let _ = error.print();
         return Ok(ExitCode::from(MACHINES));
     }

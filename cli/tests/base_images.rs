@@ -89,7 +89,7 @@ fn paths_of_the_base_image_are_not_packed_again() {
         (1, String::new()),
         "`layers` does not pack them again either"
     );
-    // With other rules, it is another file.
+    // With other rules, the path becomes another file, so the image packs it as well.
     let (count, said) = on_base(json!({"perms": [{"path": APP, "mode": "0700"}]}));
     assert!(count == 2 && said.contains("with other perms"), "{said}");
     // Layers from nix2container are fixed.

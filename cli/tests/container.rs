@@ -158,7 +158,7 @@ fn missing_transport_is_an_error_before_evaluation() {
             "{said}"
         );
     }
-    // A valid registry reaches the evaluation, and so does devenv's word for the container's own.
+    // With a valid registry, nixply evaluates the container. `false` is devenv's word for the container's own registry.
     for registry in ["docker://HOST/me/", "oci:images/", "false"] {
         assert!(copy(registry).contains("evaluated\n"), "{registry}");
     }
@@ -190,7 +190,7 @@ fn missing_docker_daemon_is_an_error_before_evaluation() {
     let expected =
         "error: DOCKER_HOST is ssh://me@host, but skopeo can only copy to a Docker daemon at unix: or tcp:\n";
     assert!(said.starts_with(expected), "{said}");
-    // A listening daemon reaches the evaluation, wherever it is named.
+    // With a listening daemon, nixply evaluates the container, whether a variable or a flag names the socket.
     let _daemon = UnixListener::bind(&socket).unwrap();
     assert!(copy(&[("DOCKER_HOST", host)], &[]).contains("evaluated\n"));
     let option = format!("--copy-args=--dest-daemon-host {host}");

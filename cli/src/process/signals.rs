@@ -72,8 +72,8 @@ impl Drop for Blocking {
     }
 }
 
-/// Termination signals of a server, which runs until it receives one. Includes signals that the parent process ignores: a script can
-/// stop a server that it started in the background with SIGINT.
+/// Termination signals of a server, which runs until it receives one. Includes signals that the parent process ignores: a script
+/// that started a server in the background can stop it with SIGINT.
 pub(crate) struct TerminationSignals(Signals);
 
 impl TerminationSignals {

@@ -113,7 +113,7 @@ impl Progress for PackingProgress {
             let text = format!("{} of {}", state.finished, count(state.layers, "layer"));
             if let Some(bars) = &mut state.bars {
                 bars.end(layer);
-                // Bytes that the cache had, for a layer whose start was in the cache.
+                // If the cache had the start of the layer, add the bytes that were not packed.
                 bars.advance_total(expected.saturating_sub(packed));
                 bars.name_total(text);
                 return;

@@ -94,7 +94,7 @@ pub(crate) enum Stored {
 }
 
 impl SegmentReader {
-    /// Opens a segment. Keeps its file if it turns out to be damaged.
+    /// Opens a segment. Reading a damaged frame does not remove its file.
     fn open(path: &Path, trust: Trust, key: &blake3::Hash) -> Option<Self> {
         let file = entries::open(path, trust)?;
         let Index { frames, checked, origin } = index(&file, key)?;

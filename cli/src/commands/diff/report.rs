@@ -12,7 +12,7 @@ use crate::terminal::{count, human};
 /// Maximum number of paths in one line.
 const FEW: usize = 3;
 
-/// Longer lists of new layers are folded.
+/// Maximum number of new layers in a list that is not folded.
 const MANY: usize = 10;
 
 pub(super) fn of(diff: &Diff, names: &[String; 2], most: usize) -> Report {

@@ -119,7 +119,7 @@ impl NamePattern {
 ///
 /// Objective: the caller's. A path is in the group that names it, otherwise in the first group with a predicate that matches
 /// it. A path that two groups name, or that is not in the closure, is an error: otherwise it would silently be in another
-/// layer than the user said, or in none. Cost: O(items x (paths + references)), and the cost of the groups' strategies.
+/// layer than the user specified, or in none. Cost: O(items x (paths + references)), and the cost of the groups' strategies.
 /// Source: the pipelines of nixpkgs' `dockerTools` (`flattenReferencesGraph`: `subcomponent_in`, `subcomponent_out`,
 /// `split_paths`, `over`), as predicates; only the order of the groups matters.
 pub(super) fn by_groups(

@@ -64,8 +64,7 @@ fn image(name: &str) -> &str {
     name.split(" layers[").next().unwrap_or_default()
 }
 
-/// Returns the path's key that a key in a layer begins with. If an image has rules for the path, the image's name follows after an
-/// `@`.
+/// Returns the path's key from a key in a layer. If an image has rules for the path, the image's name follows after an `@`.
 fn path_key(key: &str) -> &str {
     key.split('@').next().unwrap_or_default()
 }

@@ -113,7 +113,7 @@ fn an_unknown_image_is_an_error_that_names_the_known_ones() {
 
 #[test]
 fn paths_that_change_often_get_a_separate_layer() {
-    // Structure gives no hint: there are ten similar packages. Two of them change in every release.
+    // Sizes and references do not show which packages change: there are ten similar ones. Two of them change in every release.
     let at = |release: u64| {
         let version = |number: usize| if number == 3 || number == 7 { release } else { 1 };
         let packages: Vec<_> = (0..10).map(|number| (number, version(number), 1000)).collect();

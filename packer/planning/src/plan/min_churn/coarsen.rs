@@ -10,7 +10,7 @@ pub(super) const COMPARED: usize = 1500;
 /// Number of neighbours that each group is compared with, in each order.
 const NEIGHBOURS: usize = 24;
 
-/// Of the pairs that a search for neighbours finds, the cheapest ones are joined before the next search: one in this number.
+/// After each search for neighbours, one in this number of the found pairs is joined: the cheapest ones.
 const JOINED: usize = 4;
 
 impl Groups<'_> {

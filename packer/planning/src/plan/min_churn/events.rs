@@ -143,7 +143,7 @@ fn numbered(closure: &Closure, keys: &[String]) -> (Vec<usize>, usize) {
             count += 1;
             count - 1
         };
-        // A name without a version may not be a package's: `source` has nothing in common with another `source`.
+        // A name without a version may not identify a package: one path named `source` has nothing in common with another.
         event_of[at] = match name.version {
             "" => next(),
             version => *numbers.entry((name.package, version)).or_insert_with(next),
