@@ -50,7 +50,7 @@ mod tests {
     fn files() -> BTreeMap<PathBuf, &'static str> {
         fn add(dir: &Dir<'static>, files: &mut BTreeMap<PathBuf, &'static str>) {
             for file in dir.files() {
-                files.insert(file.path().into(), file.contents_utf8().expect("Nix reads UTF-8"));
+                files.insert(file.path().into(), file.contents_utf8().expect("expressions are UTF-8"));
             }
             dir.dirs().for_each(|dir| add(dir, files));
         }

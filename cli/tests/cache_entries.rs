@@ -253,14 +253,14 @@ fn entries_writable_by_others_are_ignored() {
     let with_shared = ["--cache-shared", "cache", "--cache-dir", "other"];
     for flags in [&[][..], &with_shared] {
         restore(&|_| {});
-        assert_eq!(world.built(flags), wrong, "unchanged modes and owners: {flags:?}");
+        assert_eq!(world.built(flags), wrong, "entries with their own modes and owners are used: {flags:?}");
         for mode in [0o660, 0o606] {
             restore(&|path| set_mode(path, mode));
             assert_eq!(world.built(flags), truth, "{mode:o}: {flags:?}");
         }
         if is_root {
             restore(&|path| chown(path, Some(65534), None).unwrap());
-            assert_eq!(world.built(flags), truth, "entries of another user: {flags:?}");
+            assert_eq!(world.built(flags), truth, "entries of another user are ignored: {flags:?}");
         }
     }
     // The owner of a shared directory is trusted.

@@ -403,7 +403,7 @@ fn mounted_files_are_overwritten() {
 
 /// `init` and `nix-database` never overwrite a file, and never follow a link.
 #[test]
-fn create_never_overwrites() {
+fn init_and_nix_database_never_overwrite() {
     let world = World::new();
     for (arrange, look, seen) in [
         ("echo old > OUT; chmod 600 OUT", "cat OUT; stat -c %a OUT", "old\n600"),

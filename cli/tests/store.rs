@@ -29,7 +29,11 @@ fn check_store_reports_wrong_file_modes() {
             assert!(error.starts_with(&start), "{error}");
             let named = path.strip_prefix(world.folder.path()).unwrap().display();
             assert!(error.trim_end().ends_with(&format!(": {named}")), "{error}");
-            assert_eq!(world.build(&["--no-cache"]).status.code(), Some(0), "without the check: {mode:o}");
+            assert_eq!(
+                world.build(&["--no-cache"]).status.code(),
+                Some(0),
+                "mode {mode:o} is no error without the check"
+            );
         }
         set_mode(path, right);
     }
@@ -103,7 +107,7 @@ fn check_store_race_never_changes_the_digest() {
                 Some(1) if error.contains("store path is damaged") => refused += 1,
                 _ => {
                     stop.store(true, Ordering::Relaxed);
-                    panic!("{code:?}, wrong digests: {error}");
+                    panic!("exit code {code:?}, wrong digest or unexpected error: {error}");
                 }
             }
         }

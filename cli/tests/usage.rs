@@ -119,7 +119,7 @@ fn completions_omit_hidden_commands() {
 }
 
 #[test]
-fn plan_without_layers_says_so() {
+fn plan_prints_that_an_image_has_no_layers() {
     let folder = tempfile::tempdir().unwrap();
     let put = |name: &str, content: &str| std::fs::write(folder.path().join(name), content).unwrap();
     put("r.json", r#"{"arch":"amd64","config":{"Cmd":["/bin/app"]}}"#);

@@ -93,7 +93,7 @@ pub(crate) fn write(rows: &[Row<'_>], root: &Path) -> Result<()> {
     made.file(&folder, "schema", SCHEMA.as_bytes())?;
     let folder = Folder::below(&root, "nix/var/nix/gcroots/docker")?;
     for row in rows {
-        let (_, name) = row.path.as_str().rsplit_once('/').expect("it is a store path");
+        let (_, name) = row.path.as_str().rsplit_once('/').expect("a store path has a slash");
         made.link(&folder, name, row.path.as_str())?;
     }
     Folder::below(&root, "nix/store/.links")?;

@@ -230,7 +230,7 @@ impl Walker {
 
     /// Leaves the innermost directory, and opens its parent again if it is closed.
     fn leave(&mut self) -> Result<()> {
-        let left = self.levels.pop().expect("only called inside of a directory");
+        let left = self.levels.pop().expect("the walk is in a directory");
         let Some(outer) = self.levels.last_mut().filter(|outer| outer.dir.is_none()) else { return Ok(()) };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(left.dir(), "..", flags, Mode::empty())
@@ -239,7 +239,7 @@ impl Walker {
         self.path.truncate(outer.path_len);
         match opened {
             Ok((found, dir)) if found == expected => {
-                self.levels.last_mut().expect("it was there").dir = Some(dir);
+                self.levels.last_mut().expect("the walk is in the outer directory").dir = Some(dir);
                 Ok(())
             }
             Ok(_) => Err(Error::Changed { what: "a directory was moved".into(), path: self.real_path() }),

@@ -68,7 +68,7 @@ impl Sandbox {
 fn refused(result: Result<ImageSpec, Error>, words: &[&str]) {
     let message = result.unwrap_err().chain();
     for word in words {
-        assert!(message.contains(word), "{word:?} is not in: {message}");
+        assert!(message.contains(word), "{word:?} is not in the message: {message}");
     }
 }
 

@@ -225,10 +225,18 @@ fn checked_builds_replace_damaged_segments_layers_and_states() {
             );
             assert_eq!(world.build(codec, to_root, true).unwrap(), truth, "{codec} {to_root}");
             for kind in ["layers", "segments"] {
-                assert_eq!(world.build(codec, to_root, false).unwrap(), truth, "{codec} {to_root}: {kind}");
+                assert_eq!(
+                    world.build(codec, to_root, false).unwrap(),
+                    truth,
+                    "{codec} {to_root}: before the removal of {kind}"
+                );
                 let _ = fs::remove_dir_all(world.cache().folder().join(kind));
             }
-            assert_eq!(world.build(codec, to_root, false).unwrap(), truth, "{codec} {to_root}: from states");
+            assert_eq!(
+                world.build(codec, to_root, false).unwrap(),
+                truth,
+                "{codec} {to_root}: with only hash states in the cache"
+            );
         }
     }
 }

@@ -45,7 +45,7 @@ impl World {
         attrs["closure"] = infos.into();
         let input = BuilderInput::from_attrs(&attrs.to_string()).unwrap();
         let BuilderJob::Packing(job) = input.job(&self.store).unwrap() else {
-            panic!("the job must be for the packer")
+            panic!("the derivation is not a job for the packer")
         };
         let stop = AtomicBool::new(false);
         let warnings =

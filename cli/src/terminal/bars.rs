@@ -133,7 +133,7 @@ fn bar() -> ProgressBar {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    let style = ProgressStyle::with_template(template).expect("it is written here");
+    let style = ProgressStyle::with_template(template).expect("the template is valid");
     style
         .progress_chars("=> ")
         .with_key("done", |state: &ProgressState, out: &mut dyn Write| {

@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn summaries() {
+    fn summary_counts_packed_and_reused_layers() {
         for (layers, packed, bytes, text) in [
             (12, 2, 34_500_000, "12 layers: 2 packed (34.5 MB), 10 reused"),
             (1, 1, 10_240, "1 layer: 1 packed (10.2 kB)"),

@@ -14,11 +14,11 @@ static NAME: LazyLock<Regex> = LazyLock::new(|| {
     let label = "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?";
     let host = format!(r"(?:{label}(?:\.{label})*|\[[0-9a-f:]+\])(?::[0-9]+)?");
     let part = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*";
-    Regex::new(&format!("^(?:{host}/)?{part}(?:/{part})*$")).expect("it is a regular expression")
+    Regex::new(&format!("^(?:{host}/)?{part}(?:/{part})*$")).expect("the expression is valid")
 });
 
 static TAG: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$").expect("it is a regular expression"));
+    LazyLock::new(|| Regex::new("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$").expect("the expression is valid"));
 
 /// Checks a name and returns it in lower case, as registries require. It may begin with a registry's host, as in
 /// `ghcr.io/nixply/hello`.

@@ -144,7 +144,7 @@ impl StorePath {
     /// Returns a store path with this name. The paths sort like their names.
     pub(crate) fn named(name: &str) -> Self {
         Self::parse(&format!("/nix/store/{}-{name}", "0".repeat(HASH_DIGITS)))
-            .expect("a name for a store path")
+            .expect("the name is valid in a store path")
     }
 }
 

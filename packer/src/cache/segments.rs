@@ -450,7 +450,7 @@ mod tests {
         fs::write(&file, &former).unwrap();
         assert!(
             verify(&file, &key.0) && read().is_some_and(|(_, end)| end == Stored::End),
-            "an older version's segment"
+            "an older version's segment can be read"
         );
         assert!(
             cache.clone().with_checked(true).segment(&key).is_none(),

@@ -147,7 +147,7 @@ impl Packer {
                 packed[job.at] = Some(made);
             }
         }
-        Ok(packed.into_iter().map(|layer| layer.expect("known, or just packed")).collect())
+        Ok(packed.into_iter().map(|layer| layer.expect("every layer is known or was packed")).collect())
     }
 }
 

@@ -239,12 +239,12 @@ impl Catalog {
                     Blob::Bytes(bytes) => (Digest::of(bytes), bytes.len() as u64),
                     Blob::File(file) => (file.digest(), file.size),
                     Blob::Converted(blob) => {
-                        let made = blob.made().expect("it was converted above");
+                        let made = blob.made().expect("the layer was converted above");
                         self.add(made.digest, Blob::Converted(blob.clone()));
                         (made.digest, made.size)
                     }
                     Blob::Packed(blob) => {
-                        let known = blob.digest_and_size().expect("find_digests has set it");
+                        let known = blob.digest_and_size().expect("find_digests has set the digest");
                         self.add(known.0, Blob::Packed(blob.clone()));
                         known
                     }

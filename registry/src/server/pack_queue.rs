@@ -60,7 +60,7 @@ impl PackQueue {
             cache,
             check_store,
             scratch,
-            threads: u32::try_from(threads).expect("Packer::MOST_THREADS limits it"),
+            threads: u32::try_from(threads).expect("Packer::MOST_THREADS limits the number"),
             free: Arc::new(Semaphore::new(threads)),
             finding_digests: tokio::sync::Mutex::default(),
             passes: Passes::new(failures.clone()),

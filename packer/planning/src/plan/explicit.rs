@@ -301,7 +301,7 @@ impl Split {
         let (strategy, max_layers) = (self.strategy, self.max_layers);
         let mut plan = super::plan(&taken, &Options { strategy, max_layers, stop, ..Options::default() })?;
         for path in plan.iter_mut().flatten() {
-            path.options = rules.remove(&path.path).expect("the plan has the paths that it was given");
+            path.options = rules.remove(&path.path).expect("the plan has exactly the group's paths");
         }
         Ok(plan)
     }

@@ -210,7 +210,7 @@ impl LayerAssigner for Lock {
 }
 
 fn first(plans: Vec<Plan>) -> Result<Plan> {
-    Ok(plans.into_iter().next().expect("a plan for each image"))
+    Ok(plans.into_iter().next().expect("each image has a plan"))
 }
 
 #[cfg(test)]

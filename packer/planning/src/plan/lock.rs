@@ -137,7 +137,7 @@ impl Lock {
     /// Returns the file's text.
     pub fn write(&self) -> String {
         fn json(value: &impl Serialize) -> String {
-            serde_json::to_string(value).expect("names and numbers are JSON")
+            serde_json::to_string(value).expect("names and numbers can be written as JSON")
         }
         let mut text = format!(
             "{{\n  \"version\": {},\n  \"release\": {},\n  \"images\": {},\n  \"layers\": [",
@@ -214,7 +214,7 @@ impl Lock {
 
     /// Number of releases that [`Lock::seen`] covers.
     pub(super) fn releases_seen(&self) -> u32 {
-        u32::try_from((self.release - 1).min(REMEMBERED)).expect("64 at most")
+        u32::try_from((self.release - 1).min(REMEMBERED)).expect("the number is at most 64")
     }
 
     /// Returns whether a path is new or has changed since the last update.

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_are_alone_and_the_rest_is_in_bins() {
+    fn the_largest_paths_are_alone_and_the_rest_is_in_bins() {
         let sizes: Vec<(String, u64)> =
             (0..40).map(|at| (format!("p{at}-1.{at}"), 1 + (at * 7) % 40)).collect();
         let sizes: Vec<(&str, u64)> = sizes.iter().map(|(name, size)| (&name[..], *size)).collect();

@@ -46,7 +46,7 @@ pub(crate) fn named(name: &str) -> Option<&'static Engine> {
 /// Parses `--engine`.
 pub(crate) fn parser() -> impl TypedValueParser<Value = &'static Engine> {
     PossibleValuesParser::new(ENGINES.iter().map(|engine| engine.name))
-        .map(|name| named(&name).expect("it is a possible value"))
+        .map(|name| named(&name).expect("every possible value is an engine"))
 }
 
 /// Joins the engines' names, each with a suffix, with "or".

@@ -48,7 +48,7 @@ fn packages(count: usize) -> Vec<(usize, u64, u64)> {
 }
 
 #[test]
-fn each_path_has_one_line_in_the_file_that_changes_with_the_path() {
+fn each_path_is_one_line_of_the_lock_file() {
     let edges = [(0, 1), (0, 2)];
     let first = closure(&[(0, 1, 10), (1, 1, 5000), (2, 1, 300)], &edges);
     let lock = Lock::update(None, &[member("web", &first, 2)]).unwrap();

@@ -81,7 +81,7 @@ impl Costs {
     /// Returns the content of several units or groups together, which share no path.
     pub(super) fn union<'u>(&self, contents: impl IntoIterator<Item = &'u Content>) -> Content {
         let mut contents = contents.into_iter();
-        let mut all = contents.next().expect("there is one").clone();
+        let mut all = contents.next().expect("the caller passes at least one").clone();
         for content in contents {
             let words = all.once.as_mut_slice().iter_mut().zip(all.touching.as_mut_slice());
             let others = content.once.as_slice().iter().zip(content.touching.as_slice());

@@ -161,7 +161,8 @@ impl Groups<'_> {
                 if self.at(from).units.len() == 1 {
                     continue;
                 }
-                let alike = alike.get_mut(&self.at(from).users).expect("every group is in the map");
+                let alike =
+                    alike.get_mut(&self.at(from).users).expect("the map has the images of every group");
                 asked += alike.len();
                 if asked > ASKED {
                     return;
