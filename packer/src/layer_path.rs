@@ -45,7 +45,7 @@ impl LayerPath {
         Self { nar_hash, nar_size, ..self }
     }
 
-    /// Requires the path to be a directory: `copyToRoot` copies the content of a directory, and nothing of a file.
+    /// Requires the path to be a directory: `copyToRoot` copies only the content of directories.
     #[must_use]
     pub fn with_folder_only(self, folder_only: bool) -> Self {
         Self { folder_only, ..self }
