@@ -4,6 +4,7 @@
 //! Every Nix since 2.0 opens the schema without migrating it. All of them write the number 10 to the file `schema` and refuse a
 //! larger one. Nix 2.35 dropped an index that no query needs, and records that in the table `SchemaMigrations`. Older versions
 //! ignore that table, and do not check whether the index exists. So no Nix migrates a database in the form of 2.35.
+
 mod error;
 mod tree;
 
