@@ -151,7 +151,7 @@ mod tests {
             // Errors of the machine in any context: no descriptor, no thread.
             &|| Error::from(raw(Errno::MFILE)).context("cannot read"),
             &|| Error::from(raw(Errno::AGAIN)).context("cannot start a thread").context("x"),
-            // A limit of nixply.
+            // nixply's own limit for documents, then the system's limit for files.
             &|| Error::from(io(io::ErrorKind::FileTooLarge)).context("cannot read"),
             &|| Error::from(raw(Errno::FBIG)).context("cannot write"),
             // An output that cannot be written is an error of the machine, unlike an unreadable input.

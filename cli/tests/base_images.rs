@@ -92,7 +92,7 @@ fn paths_of_the_base_image_are_not_packed_again() {
     // With other rules, the path becomes another file, so the image packs it as well.
     let (count, said) = on_base(json!({"perms": [{"path": APP, "mode": "0700"}]}));
     assert!(count == 2 && said.contains("with other perms"), "{said}");
-    // Layers from nix2container are fixed.
+    // Layers with nix2container's strategy have fixed digests, so they omit no path.
     let (count, said) = on_base(json!({"strategy": "popularity"}));
     assert_eq!(count, 2);
     assert!(
@@ -114,7 +114,7 @@ fn paths_of_the_base_image_are_not_packed_again() {
         "{said}"
     );
 
-    // Paths that a foreign layer could hide are packed.
+    // Paths that a layer of another tool could hide are packed.
     let mut covered = base;
     let file = sandbox.path("layer.tar");
     let above = layer(&["nix/store/.wh.0123456789abcdfghijklmnpqrsvwxyz-app"]);
@@ -222,7 +222,7 @@ fn files_behind_links_of_the_base_image_are_warnings() {
         sandbox.base(json!({}), &[debian(), upper]);
         assert_eq!(sandbox.built(request.clone()), "");
     }
-    // The layer cannot be read.
+    // A layer that cannot be read, because its file is cut.
     let mut spec = sandbox.read("base.json");
     let file = sandbox.path("cut.tar");
     fs::write(&file, &in_zstd(debian()).bytes[..40]).unwrap();

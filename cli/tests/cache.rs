@@ -122,7 +122,7 @@ fn missing_cache_is_not_an_error() {
 
 #[test]
 fn check_store_flag_and_variable_enable_checks() {
-    // The hash in the closure is all zeros.
+    // The hash in the closure is all zeros, so every check fails.
     let world = World::new();
     let run = |flags: &[&str], variable: &str| {
         let input =

@@ -30,7 +30,7 @@ fn cached_damage_is_found_by_check_store() {
         world.put(b'b');
         assert_eq!(world.built(&["--check-store"]), truth, "{codec}");
         assert_eq!(world.built(&[]), truth, "{codec}: the correct segment has replaced the damaged one");
-        // Checked paths are in the cache.
+        // The cache has all checked paths, so the build does not need the store.
         fs::remove_dir_all(world.at("store")).unwrap();
         assert_eq!(world.built(&["--check-store"]), truth, "{codec}");
     }

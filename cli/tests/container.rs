@@ -85,7 +85,7 @@ fn init_prints_a_command_for_the_current_directory() {
         let wrote = here.join(folder).join("devenv.nix");
         assert!(wrote.is_file(), "{error}");
         let (printed, ran) = printed_command(&project, &error);
-        // The shell must understand the quoting.
+        // A directory with a single quote can be quoted in several forms: only the result of the command counts.
         if !folder.contains('\'') {
             assert_eq!(printed, command);
         }
@@ -147,7 +147,7 @@ fn missing_transport_is_an_error_before_evaluation() {
         "hint: use one of containers-storage, dir, docker, docker-archive, docker-daemon, oci, oci-archive, ostree, as in \
          docker://ghcr.io/me/\n"
     ));
-    // Also in the older syntaxes.
+    // The older syntaxes have the same error.
     for arguments in [
         &["container", "--registry", "HOST/me/", "copy", "hello"][..],
         &["container", "hello", "--copy", "--registry=HOST/me/"],
@@ -225,7 +225,7 @@ fn unavailable_engine_is_an_error_before_evaluation() {
              hint: add your user to the group docker and log in again, or use --engine podman\n"
         )
     );
-    // A remote podman.
+    // A remote podman that does not answer.
     project.program("podman", "[ \"$1\" != info ] || { echo 'Cannot connect to Podman' >&2; exit 125; }");
     let said = project
         .fails(&["container", "run", "hello", "--engine", "podman"], &[("CONTAINER_HOST", "tcp://far:1")]);

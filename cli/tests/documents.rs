@@ -186,7 +186,7 @@ fn unknown_keys_get_suggestions() {
             "error: r.json: perms[0] cannot have the key `modes`; its keys are path, regex, mode, uid, gid, uname, gname; did you \
              mean `mode`?\n",
         ),
-        // The missing key is the misspelt one.
+        // A misspelt key is reported as unknown, not as missing.
         (
             r#"{"layers":[{"perms":[{"paht":"/x"}]}]}"#,
             "error: r.json: layers[0].perms[0] cannot have the key `paht`; its keys are path, regex, mode, uid, gid, uname, \

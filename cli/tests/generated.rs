@@ -50,7 +50,7 @@ fn completions_have_all_commands_and_options() {
                 assert!(script.contains(word), "{shell}: {command}: {word}");
             }
         }
-        // Every installed shell can parse it.
+        // If the shell is installed, it must parse the script without an error.
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("script");
         fs::write(&file, script).unwrap();

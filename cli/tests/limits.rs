@@ -212,7 +212,7 @@ fn file_size_limit_is_an_error_and_leaves_no_file() {
     let left: Vec<_> =
         left.filter(|name| name == "out.json" || name.to_string_lossy().starts_with('.')).collect();
     assert!(left.is_empty(), "{left:?}");
-    // Blobs of a layout.
+    // The limit also stops the blobs of a layout.
     fs::write(world.at("image.json"), world.nixply(&[], &commands()[0]).stdout).unwrap();
     let layout = ["layout", "-q", "image.json", "layout", "--real-store-dir", "store", "--no-cache"];
     let output = world.nixply(&["prlimit", "--fsize=300"], &layout);

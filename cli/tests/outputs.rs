@@ -67,7 +67,7 @@ const PLACES: &[Place] = &[
         New("far/file"),
     ),
     place("cp OLD c; ln -s c b; ln -s \"$PWD/b\" OUT", "readlink b", "c", Over("c")),
-    // Like /dev/stdout, without the risk of replacing that link.
+    // A link in place of /dev/stdout, which a bug could replace.
     place(
         "ln -s /proc/self/fd/1 stdout; ln -s stdout OUT",
         "readlink OUT stdout",

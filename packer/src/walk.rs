@@ -340,7 +340,7 @@ mod tests {
                 symlink(path.with_extension("other"), path).unwrap();
             }),
             ("a socket", |path| drop(UnixListener::bind(path).unwrap())),
-            ("a folder", |path| fs::create_dir(path).unwrap()),
+            ("a directory", |path| fs::create_dir(path).unwrap()),
             ("another file", |path| {
                 // Keeps the first file, so that its inode is not reused.
                 fs::write(path.with_extension("kept"), "").unwrap();

@@ -154,7 +154,7 @@ impl World {
         write("dir/manifest.json", json!({"config": blob, "layers": []}));
         write(&format!("dir/{}", digest.hex()), config);
         write("blobs.json", json!({digest.hex(): self.path(&format!("in/dir/{}", digest.hex()))}));
-        // More than the buffer of a pipe: 64 KiB.
+        // Enough paths to exceed the buffer of a pipe, 64 KiB.
         let digest = format!("sha256:{}", "0".repeat(64));
         let paths: Vec<_> = (0..2000).map(|at| json!({"path": format!("{path}-{at:04}")})).collect();
         let layer =

@@ -126,7 +126,7 @@ fn bytes_do_not_depend_on_the_state_of_the_cache() {
                 bytes[middle] ^= 1;
                 fs::write(path, bytes).unwrap();
             }),
-            ("a folder", |path| {
+            ("a directory", |path| {
                 fs::remove_file(path).unwrap();
                 fs::create_dir(path).unwrap();
             }),

@@ -92,7 +92,7 @@ impl Admission {
         let named = headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
         let mut names: Vec<&str> = named.chain(request.uri().authority().map(|name| name.as_str())).collect();
         names.dedup();
-        // RFC 9112, 3.2.
+        // RFC 9112, 3.2, requires one Host header, except in HTTP/1.0.
         if headers.get_all(HOST).iter().count() != 1 && request.version() != Version::HTTP_10 {
             let message = "an HTTP/1.1 request must have exactly one Host header";
             return Some(Refusal::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", message));

@@ -237,7 +237,7 @@ impl<'e> Project<'e> {
             if fs::create_dir_all(&folder).is_err() {
                 return false;
             }
-            // Its content does not belong to the project.
+            // The content of .devenv does not belong to the project.
             let ignore = self.root.join(".devenv/.gitignore");
             if !ignore.exists() {
                 // If this fails, git shows the directory as untracked.

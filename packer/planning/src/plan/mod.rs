@@ -277,7 +277,7 @@ mod tests {
                 let mut all: Vec<usize> = layers.iter().flatten().map(|number| number.parse().unwrap()).collect();
                 all.sort_unstable();
                 prop_assert_eq!(all, (0..40).collect::<Vec<_>>());
-                // In another order, rotated and reversed.
+                // The plan does not depend on the order of the closure, here rotated and reversed.
                 let mut turned = infos;
                 turned.rotate_left(turn);
                 turned.reverse();

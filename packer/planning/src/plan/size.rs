@@ -199,7 +199,7 @@ mod tests {
                 path: name(at, release),
                 references: if at % 3 == 0 { vec![name(at / 3, release)] } else { Vec::new() },
                 nar_hash: String::new(),
-                // The 101st is small.
+                // Path 101, which is added below, is small.
                 nar_size: if at == 101 { 1 } else { (at as u64 * 7919) % 1009 * 1000 },
             }));
             let all = closure.iter().map(|info| PlannedPath { path: info.path.clone(), options: None });

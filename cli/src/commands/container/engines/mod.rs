@@ -137,7 +137,7 @@ impl Engine {
         quiet: bool,
     ) -> Result<Loaded<'_>> {
         let loaded = |image: String| Ok(Loaded { engine: self, image });
-        // Arguments for skopeo require skopeo.
+        // Only skopeo accepts these arguments, so it must copy the image.
         if !copy_arguments.is_empty() {
             let destination = (self.skopeo_prefix)(reference);
             copy::copy(&script()?, &file.path, Some(destination), copy_arguments, quiet)?;

@@ -171,7 +171,7 @@ fn paths_of_one_package_keep_their_keys_when_others_are_added_removed_or_grow() 
         // The first of two paths is removed; the second one grows and gets another hash, or is unchanged.
         (&[(2, "source", 500)], &["22-source=source#2"]),
         (&[(1, "source", 400), (4, "source", 1)], &["11-source=source", "44-source=source#2"]),
-        // Another version, next to a new one.
+        // Another version of ssl; then the same version with another hash, together with an older version.
         (&[(2, "ssl-3.1", 5000)], &["22-ssl-3.1=ssl"]),
         (&[(2, "ssl-3.0", 1), (2, "ssl-1.0", 1)], &["22-ssl-3.0=ssl", "22-ssl-1.0=ssl#2"]),
     ] {

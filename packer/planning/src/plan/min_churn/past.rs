@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn changes_propagate_unless_most_observed_dependents_stayed_the_same() {
-        // 0 refers to 1.
+        // Path 0 refers to path 1.
         let path =
             |number: usize| StorePath::parse(&format!("/nix/store/{}-p{number}", "a".repeat(32))).unwrap();
         let closure = Closure::new((0..2).map(|number| PathInfo {
