@@ -67,7 +67,7 @@ const PLACES: &[Place] = &[
         New("far/file"),
     ),
     place("cp OLD c; ln -s c b; ln -s \"$PWD/b\" OUT", "readlink b", "c", Over("c")),
-    // A link in place of /dev/stdout, which a bug could replace.
+    // A substitute for the link /dev/stdout, which a bug could replace.
     place(
         "ln -s /proc/self/fd/1 stdout; ln -s stdout OUT",
         "readlink OUT stdout",

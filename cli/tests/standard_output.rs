@@ -124,7 +124,7 @@ fn child_programs_cannot_write_to_closed_standard_output() {
 fn standard_output_is_written_at_its_offset() {
     let world = World::new();
     let folder = tempfile::tempdir().unwrap();
-    // A link in place of /dev/stdout, which a bug could replace.
+    // A substitute for the link /dev/stdout, which a bug could replace.
     let link = folder.path().join("stdout");
     std::os::unix::fs::symlink("/proc/self/fd/1", &link).unwrap();
     let link = link.to_str().unwrap().to_owned();
