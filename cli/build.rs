@@ -9,7 +9,7 @@ use std::{fs, io};
 /// The directory of the expressions.
 const NIX: &str = "../nix";
 
-/// The embedded files and directories. A test in src/expressions.rs compares them with the files' references.
+/// The embedded files and directories. A test in src/expressions.rs checks that they are the files that the expressions need.
 const EMBEDDED: [&str; 13] = [
     "arguments.json",
     "arguments.nix",
@@ -26,7 +26,7 @@ const EMBEDDED: [&str; 13] = [
     "requirements.nix",
 ];
 
-/// A file of an embedded directory that is for documentation only.
+/// A file of an embedded directory that is not embedded, because it is only for documentation.
 const LEFT_OUT: &str = "reference.nix";
 
 fn main() -> io::Result<()> {

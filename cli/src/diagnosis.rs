@@ -20,7 +20,7 @@ use crate::{limits, temporary, terminal, usage};
 pub(crate) fn usage(error: clap::Error, root: clap::Command) -> anyhow::Result<ExitCode> {
     let error = usage::mended(error, root);
     if error.use_stderr() {
-        // If standard error is closed, the exit code remains.
+        // If standard error is closed, only the exit code reports the error.
         let _ = error.print();
         return Ok(ExitCode::from(MACHINES));
     }
@@ -151,7 +151,7 @@ mod tests {
             // Errors of the machine in any context: no descriptor, no thread.
             &|| Error::from(raw(Errno::MFILE)).context("cannot read"),
             &|| Error::from(raw(Errno::AGAIN)).context("cannot start a thread").context("x"),
-            // A limit of nixply.
+            // nixply's own limit for documents, then the system's limit for files.
             &|| Error::from(io(io::ErrorKind::FileTooLarge)).context("cannot read"),
             &|| Error::from(raw(Errno::FBIG)).context("cannot write"),
             // An output that cannot be written is an error of the machine, unlike an unreadable input.

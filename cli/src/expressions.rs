@@ -38,19 +38,19 @@ mod tests {
 
     use super::*;
 
-    /// The program writes the expressions for each evaluation, and users download them.
+    /// Maximum size of all files, in bytes: the program writes them for each evaluation, and users download them with the program.
     const LIMIT: usize = 110_000;
 
     /// The file that `nixply container` evaluates.
     const ENTRY: &str = "container-interface.nix";
 
-    /// Modules name this file, but `container-interface.nix` replaces the package that it builds.
+    /// Modules name this file, but evaluation does not read it: `container-interface.nix` replaces the package that it builds.
     const NOT_EVALUATED: &str = "package.nix";
 
     fn files() -> BTreeMap<PathBuf, &'static str> {
         fn add(dir: &Dir<'static>, files: &mut BTreeMap<PathBuf, &'static str>) {
             for file in dir.files() {
-                files.insert(file.path().into(), file.contents_utf8().expect("Nix reads UTF-8"));
+                files.insert(file.path().into(), file.contents_utf8().expect("expressions are UTF-8"));
             }
             dir.dirs().for_each(|dir| add(dir, files));
         }
@@ -62,7 +62,7 @@ mod tests {
     /// Returns the files that an expression names by a relative path.
     fn references(file: &Path, text: &str) -> BTreeSet<PathBuf> {
         let is_path = |c: char| c.is_ascii_alphanumeric() || "./_-".contains(c);
-        let folder = file.parent().expect("a file is in a folder");
+        let folder = file.parent().expect("a file has a parent directory");
         text.split(|c| !is_path(c))
             .filter(|word| word.starts_with("./") || word.starts_with("../"))
             .map(|word| {
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_embedded_files_are_those_that_the_entry_needs() {
+    fn exactly_the_files_that_the_entry_needs_are_embedded() {
         let files = files();
         let mut needed = BTreeSet::new();
         let mut todo = vec![PathBuf::from(ENTRY)];
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_repository_has_no_further_file_that_they_name() {
+    fn all_files_that_expressions_name_are_embedded() {
         let nix = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nix");
         let files = files();
         for (file, text) in &files {

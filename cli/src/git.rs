@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-/// Returns a git command for a directory, without the repository that a git hook may have set in the environment.
+/// Returns a git command for a directory. Removes the environment variables with which a git hook would direct it to another
+/// repository.
 pub(crate) fn command(folder: &Path) -> Command {
     let mut git = Command::new("git");
     for variable in

@@ -15,10 +15,10 @@ use signal_hook::flag;
 
 use crate::exit_codes::MACHINES;
 
-/// A main thread with a smaller stack, in bytes, starts another thread for its work.
+/// Minimum stack size of the main thread, in bytes. If its stack is smaller, another thread runs the program.
 const SMALL_STACK: u64 = 1 << 20;
 
-/// Usual stack size of a main thread, in bytes.
+/// Stack size of that thread, in bytes: the usual size of a main thread.
 const STACK: usize = 8 << 20;
 
 /// Runs the program.
@@ -58,7 +58,7 @@ fn prepare() {
     // With a handler, a write beyond the file size limit fails instead of ending the process. Not "ignore", which child processes
     // would inherit.
     let _ = flag::register(SIGXFSZ, Arc::default());
-    // Aborts of C libraries.
+    // If a C library aborts, exit with the code for errors of the machine.
     let _ = flag::register_conditional_shutdown(SIGABRT, MACHINES.into(), Arc::new(AtomicBool::new(true)));
     let usual = panic::take_hook();
     let backtrace = std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0");

@@ -59,7 +59,7 @@ fn end(size: usize) -> ! {
         let mut rest = &mut line[..];
         let _ = writeln!(rest, "error: cannot allocate {size} bytes: out of memory");
         let unused = rest.len();
-        // If standard error is closed, the exit code remains.
+        // If standard error is closed, only the exit code reports the error.
         let _ = rustix::io::write(rustix::stdio::stderr(), &line[..80 - unused]);
         signal_hook::low_level::exit(MACHINES.into());
     }

@@ -15,7 +15,7 @@ pub(crate) const MISSING: &str = "cannot run nix: install Nix, or add it to PATH
 /// precede the subcommand, because Nix ignores some of them elsewhere, such as plugins.
 pub(crate) fn command(verb: &str, options: &[String]) -> Command {
     let mut command = Command::new("nix");
-    // The container's name is passed differently. In the user's shell the variable has another meaning.
+    // The expressions get the container's name as an argument. In the user's shell, the variable has another meaning.
     command.env_remove("DEVENV_CONTAINER");
     command.args(["--extra-experimental-features", "nix-command flakes"]);
     for option in options.chunks(2) {
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_texts_in_nix_too() {
+    fn strings_are_escaped_for_nix() {
         assert_eq!(string(r#"a "b" \ ${c} $d"#), r#""a \"b\" \\ \${c} $d""#);
     }
 }

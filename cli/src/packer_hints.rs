@@ -4,7 +4,7 @@ use nixply_files::Error as FileError;
 use nixply_packer::Error;
 use nixply_planning::Error as PlanningError;
 
-/// An error of the packer or of a crate below it, without the errors that only pass it on.
+/// An error of the packer or of a crate below it, found inside the errors that only wrap it.
 #[derive(Clone, Copy)]
 pub(crate) enum Cause<'e> {
     Packer(&'e Error),
@@ -13,7 +13,7 @@ pub(crate) enum Cause<'e> {
 }
 
 impl<'e> Cause<'e> {
-    /// Finds it in an error.
+    /// Finds the cause in an error.
     pub(crate) fn of(error: &'e anyhow::Error) -> Option<Self> {
         let packer = error.downcast_ref().map(Self::of_packer);
         let planning = || error.downcast_ref().map(Self::of_planning);

@@ -31,7 +31,7 @@ fn existing_layouts_keep_unknown_fields() {
     let mut after = sandbox.read("l/index.json");
     let added = after["manifests"].as_array_mut().unwrap().remove(1);
     assert_eq!(added["annotations"], json!({"org.opencontainers.image.ref.name": "latest"}));
-    assert_eq!(after.to_string(), index.to_string(), "field for field, in their order");
+    assert_eq!(after.to_string(), index.to_string(), "existing fields keep their order");
     assert_eq!(sandbox.read("l/oci-layout")["of"], "others");
 
     for (file, content) in [
@@ -64,7 +64,7 @@ fn zstd_layers_of_docker_base_images_are_kept_or_converted() {
         assert!(output.status.success(), "{}", said(&output));
         sandbox.image().0["layers"].clone()
     };
-    assert_eq!(layers(&[])[0]["digest"], json!(Digest::of(&base().bytes)), "as it is");
+    assert_eq!(layers(&[])[0]["digest"], json!(Digest::of(&base().bytes)), "the base layer is unchanged");
     for (codec, media_type) in [
         ("gzip", "application/vnd.oci.image.layer.v1.tar+gzip"),
         ("none", "application/vnd.oci.image.layer.v1.tar"),
@@ -93,7 +93,7 @@ fn zstd_layers_of_docker_base_images_are_kept_or_converted() {
     assert!(said(&output).contains("but the image spec records sha256:e3b0"), "{}", said(&output));
 }
 
-/// For example for Docker before version 23.
+/// Docker before version 23, for example, cannot read zstd.
 #[test]
 fn zstd_layers_of_docker_base_images_are_served_in_other_codecs() {
     let sandbox = Sandbox::new();

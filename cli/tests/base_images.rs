@@ -37,7 +37,7 @@ fn base_image_of_another_platform_is_an_error() {
     sandbox.base(json!({"architecture": "arm", "variant": "v7"}), &[layer(&["f"])]);
     refused(more(json!({"arch": null, "system": "armv6l-linux"})), &["linux/arm/v7", "linux/arm/v6"]);
     sandbox.built(more(json!({"arch": "arm"})));
-    assert_eq!(sandbox.read("image.json")["variant"], "v7", "the base image's");
+    assert_eq!(sandbox.read("image.json")["variant"], "v7", "the variant is the base image's");
     // nix2container's specs do not record the platform.
     sandbox.base(json!({"architecture": "", "os": ""}), &[layer(&["f"])]);
     sandbox.built(on_base());
@@ -62,7 +62,10 @@ fn arch_is_checked_and_sets_the_variant() {
     );
     for request in [json!({"arch": null, "system": "aarch64-linux"}), json!({"arch": "arm"})] {
         sandbox.built(request);
-        assert!(sandbox.read("image.json").get("variant").is_none(), "as in nix2container's");
+        assert!(
+            sandbox.read("image.json").get("variant").is_none(),
+            "nix2container writes no variant either"
+        );
     }
 }
 
@@ -81,11 +84,15 @@ fn paths_of_the_base_image_are_not_packed_again() {
     };
     assert_eq!(on_base(json!({})), (1, String::new()));
     assert_eq!(sandbox.read("image.json")["layers"], base["layers"]);
-    assert_eq!(on_base(json!({"layers": [{"deps": [APP]}]})), (1, String::new()), "layers, too");
-    // With other rules, it is another file.
+    assert_eq!(
+        on_base(json!({"layers": [{"deps": [APP]}]})),
+        (1, String::new()),
+        "`layers` does not pack them again either"
+    );
+    // With other rules, the path becomes another file, so the image packs it as well.
     let (count, said) = on_base(json!({"perms": [{"path": APP, "mode": "0700"}]}));
     assert!(count == 2 && said.contains("with other perms"), "{said}");
-    // Layers from nix2container are fixed.
+    // Layers with nix2container's strategy have fixed digests, so they omit no path.
     let (count, said) = on_base(json!({"strategy": "popularity"}));
     assert_eq!(count, 2);
     assert!(
@@ -107,7 +114,7 @@ fn paths_of_the_base_image_are_not_packed_again() {
         "{said}"
     );
 
-    // Paths that a foreign layer could hide are packed.
+    // Paths that a layer of another tool could hide are packed.
     let mut covered = base;
     let file = sandbox.path("layer.tar");
     let above = layer(&["nix/store/.wh.0123456789abcdfghijklmnpqrsvwxyz-app"]);
@@ -205,7 +212,7 @@ fn files_behind_links_of_the_base_image_are_warnings() {
     fs::remove_file(root.join("lib")).unwrap();
     for target in ["usr/bin", "./usr/bin", "/usr/bin/"] {
         std::os::unix::fs::symlink(target, root.join("bin")).unwrap();
-        assert_eq!(sandbox.built(request.clone()), "", "the same directory");
+        assert_eq!(sandbox.built(request.clone()), "", "no warning: {target} is the same directory");
         fs::remove_file(root.join("bin")).unwrap();
     }
     // An upper layer of the base image replaces the link by a directory, or removes it.
@@ -215,7 +222,7 @@ fn files_behind_links_of_the_base_image_are_warnings() {
         sandbox.base(json!({}), &[debian(), upper]);
         assert_eq!(sandbox.built(request.clone()), "");
     }
-    // The layer cannot be read.
+    // A layer that cannot be read, because its file is cut.
     let mut spec = sandbox.read("base.json");
     let file = sandbox.path("cut.tar");
     fs::write(&file, &in_zstd(debian()).bytes[..40]).unwrap();
@@ -301,7 +308,7 @@ fn a_link_in_place_of_the_store_is_a_warning() {
             assert!(entries.contains(&(directory.into(), tar::EntryType::Directory)), "{entries:?}");
         }
     }
-    // Once for the image, also with copies below the link.
+    // One warning for the image, even if copyToRoot also has files below the link.
     sandbox.base(json!({}), &[layer(&["nix -> /mnt/nix"])]);
     let folder = sandbox.path("store").join(&MORE["/nix/store/".len()..]).join("nix/var");
     fs::create_dir_all(&folder).unwrap();
@@ -434,7 +441,7 @@ fn index_errors_name_the_platforms() {
         assert!(said.contains("its schemaVersion is 3, but this nixply supports only 2"), "{said}");
     }
     sandbox.write("index.json", &index);
-    // Like the base image's spec.
+    // An index instead of the base image's spec.
     let (code, said) = sandbox.build(json!({"fromImage": sandbox.path("index.json")}));
     assert_eq!(code, Some(1));
     assert!(said.contains("is an OCI manifest or index, not an image's spec"), "{said}");

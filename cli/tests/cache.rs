@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A directory with a request for an image, and its closure: one store path, compressed.
+/// A directory with the request of a compressed image, and its closure of one store path.
 struct World(tempfile::TempDir);
 
 impl World {
@@ -59,7 +59,7 @@ fn no_cache_overrides_the_environment() {
     assert_eq!((built.status.code(), said(&built).2), (Some(0), ""));
     assert_eq!(files(&world.at("cache")), 0);
     assert_eq!(world.build(&[]).stdout, built.stdout);
-    assert!(files(&world.at("cache")) > 0, "which the environment names");
+    assert!(files(&world.at("cache")) > 0, "the build uses the cache that the environment names");
 }
 
 /// Returns a spec without compression.
@@ -79,7 +79,7 @@ fn import_reports_each_image_despite_errors_in_others() {
     fs::write(world.at("plain.json"), plain_image()).unwrap();
     let unread = world.nixply(&["cache", "import", "a.json", "none.json"]);
     assert_eq!((said(&unread).0, said(&unread).1), (Some(1), ""));
-    assert_eq!(files(&world.at("cache")), 0, "one that cannot be read: none is imported");
+    assert_eq!(files(&world.at("cache")), 0, "if one spec cannot be read, none is imported");
 
     let imported = world.nixply(&["cache", "import", "a.json", "plain.json", "c.json"]);
     let (code, out, error) = said(&imported);
@@ -106,7 +106,7 @@ fn empty_variables_count_as_unset() {
         let built = run(&input, shared);
         assert_eq!((said(&built).0, said(&built).2), (Some(0), ""), "{shared:?}");
     }
-    assert!(files(&world.at("xdg/nixply")) > 0, "the cache is where it is without the variable");
+    assert!(files(&world.at("xdg/nixply")) > 0, "the cache is in its default directory");
     let stat = run(&["cache", "stat"], "");
     assert!(said(&stat).1.contains(" of 10.0 GB in "), "{stat:?}");
 }
@@ -122,7 +122,7 @@ fn missing_cache_is_not_an_error() {
 
 #[test]
 fn check_store_flag_and_variable_enable_checks() {
-    // The hash in the closure is all zeros.
+    // The hash in the closure is all zeros, so every check fails.
     let world = World::new();
     let run = |flags: &[&str], variable: &str| {
         let input =

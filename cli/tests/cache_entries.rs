@@ -26,11 +26,11 @@ fn cached_damage_is_found_by_check_store() {
         let truth = world.built(&["--no-cache"]);
         world.put(b'x');
         let wrong = world.built(&[]);
-        assert_ne!(wrong, truth, "the store is trusted");
+        assert_ne!(wrong, truth, "without --check-store, a damaged store path is packed");
         world.put(b'b');
         assert_eq!(world.built(&["--check-store"]), truth, "{codec}");
-        assert_eq!(world.built(&[]), truth, "{codec}: it has taken the other's place");
-        // Checked paths are in the cache.
+        assert_eq!(world.built(&[]), truth, "{codec}: the correct segment has replaced the damaged one");
+        // The cache has all checked paths, so the build does not need the store.
         fs::remove_dir_all(world.at("store")).unwrap();
         assert_eq!(world.built(&["--check-store"]), truth, "{codec}");
     }
@@ -67,7 +67,7 @@ fn cache_verify_compares_segments_with_the_store() {
     );
 }
 
-/// Special files instead of the cache's record, and processes that hold its lock.
+/// Special files instead of the cache's marker file, and another process that holds the marker's lock.
 #[test]
 fn unreadable_cache_marker_does_not_fail_builds() {
     let world = World::new(1000, "zstd:1");
@@ -79,8 +79,8 @@ fn unreadable_cache_marker_does_not_fail_builds() {
         ("a link to a FIFO", &|| symlink("../fifo", &marker).unwrap()),
         ("a link to nothing", &|| symlink("nothing", &marker).unwrap()),
         ("a socket", &|| drop(std::os::unix::net::UnixListener::bind(&marker).unwrap())),
-        ("a folder", &|| fs::create_dir(&marker).unwrap()),
-        ("a folder that is not empty", &|| fs::create_dir_all(marker.join("x")).unwrap()),
+        ("a directory", &|| fs::create_dir(&marker).unwrap()),
+        ("a directory that is not empty", &|| fs::create_dir_all(marker.join("x")).unwrap()),
     ];
     for (what, place) in places {
         let _ = fs::remove_file(&marker).or_else(|_| fs::remove_dir_all(&marker));
@@ -88,15 +88,15 @@ fn unreadable_cache_marker_does_not_fail_builds() {
         assert_eq!(world.built(&[]), truth, "{what}");
         assert_eq!(world.nixply(&["cache", "gc"]).status.code(), Some(0), "{what}");
         let replaced = fs::symlink_metadata(&marker).unwrap().is_file();
-        assert_eq!(replaced, what != "a folder that is not empty", "{what}");
+        assert_eq!(replaced, what != "a directory that is not empty", "{what}");
     }
-    assert!(!world.at("cache/nothing").exists(), "no link is followed");
+    assert!(!world.at("cache/nothing").exists(), "the link is not followed");
     fs::remove_dir_all(&marker).unwrap();
     world.built(&[]);
     let held = File::open(&marker).unwrap();
     rustix::fs::flock(&held, FlockOperation::LockExclusive).unwrap();
     for flags in [&[][..], &["--no-cache"], &["--cache-limit", "0"]] {
-        assert_eq!(world.built(flags), truth, "another process has it: {flags:?}");
+        assert_eq!(world.built(flags), truth, "another process holds the lock: {flags:?}");
     }
 }
 
@@ -132,7 +132,11 @@ fn foreign_files_in_the_cache_do_not_fail_commands() {
         }
         world.nixply(&["cache", "verify"]);
         let verified = world.nixply(&["cache", "verify"]);
-        assert_eq!(said(&verified).0, Some(0), "the first has mended it: {verified:?}");
+        assert_eq!(
+            said(&verified).0,
+            Some(0),
+            "the first verification has removed the foreign files: {verified:?}"
+        );
         assert_eq!(world.built(&[]), truth);
     }
     for kind in ["segments", "layers"] {
@@ -142,7 +146,11 @@ fn foreign_files_in_the_cache_do_not_fail_commands() {
     symlink(world.folder.path(), world.at("cache/segments")).unwrap();
     assert_eq!(world.built(&[]), truth);
     assert_eq!(world.nixply(&["cache", "gc", "--cache-limit", "0"]).status.code(), Some(0));
-    assert_eq!(fs::read_to_string(world.at("others/file")).unwrap(), "mine", "a link leads to no entries");
+    assert_eq!(
+        fs::read_to_string(world.at("others/file")).unwrap(),
+        "mine",
+        "a linked directory is not part of the cache"
+    );
     let verified = world.nixply(&["cache", "verify"]);
     assert_eq!(said(&verified).0, Some(1), "{verified:?}");
     assert!(said(&verified).1.contains("/cache/segments\n"), "{verified:?}");
@@ -226,7 +234,7 @@ fn entries_writable_by_others_are_ignored() {
     world.put(b'x');
     let wrong = world.built(&[]);
     world.put(b'b');
-    assert_eq!(world.built(&[]), wrong, "the cache is believed");
+    assert_eq!(world.built(&[]), wrong, "the build uses the damaged entry");
     let entries = || {
         let mut found = Vec::new();
         modes(&world.at("cache"), &mut found);
@@ -245,14 +253,14 @@ fn entries_writable_by_others_are_ignored() {
     let with_shared = ["--cache-shared", "cache", "--cache-dir", "other"];
     for flags in [&[][..], &with_shared] {
         restore(&|_| {});
-        assert_eq!(world.built(flags), wrong, "as it was: {flags:?}");
+        assert_eq!(world.built(flags), wrong, "entries with their own modes and owners are used: {flags:?}");
         for mode in [0o660, 0o606] {
             restore(&|path| set_mode(path, mode));
             assert_eq!(world.built(flags), truth, "{mode:o}: {flags:?}");
         }
         if is_root {
             restore(&|path| chown(path, Some(65534), None).unwrap());
-            assert_eq!(world.built(flags), truth, "another user's: {flags:?}");
+            assert_eq!(world.built(flags), truth, "entries of another user are ignored: {flags:?}");
         }
     }
     // The owner of a shared directory is trusted.

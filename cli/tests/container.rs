@@ -85,7 +85,7 @@ fn init_prints_a_command_for_the_current_directory() {
         let wrote = here.join(folder).join("devenv.nix");
         assert!(wrote.is_file(), "{error}");
         let (printed, ran) = printed_command(&project, &error);
-        // The shell must understand the quoting.
+        // A directory with a single quote can be quoted in several forms: only the result of the command counts.
         if !folder.contains('\'') {
             assert_eq!(printed, command);
         }
@@ -147,7 +147,7 @@ fn missing_transport_is_an_error_before_evaluation() {
         "hint: use one of containers-storage, dir, docker, docker-archive, docker-daemon, oci, oci-archive, ostree, as in \
          docker://ghcr.io/me/\n"
     ));
-    // Also in the older syntaxes.
+    // The older syntaxes have the same error.
     for arguments in [
         &["container", "--registry", "HOST/me/", "copy", "hello"][..],
         &["container", "hello", "--copy", "--registry=HOST/me/"],
@@ -158,7 +158,7 @@ fn missing_transport_is_an_error_before_evaluation() {
             "{said}"
         );
     }
-    // A valid registry reaches the evaluation, and so does devenv's word for the container's own.
+    // With a valid registry, nixply evaluates the container. `false` is devenv's word for the container's own registry.
     for registry in ["docker://HOST/me/", "oci:images/", "false"] {
         assert!(copy(registry).contains("evaluated\n"), "{registry}");
     }
@@ -190,7 +190,7 @@ fn missing_docker_daemon_is_an_error_before_evaluation() {
     let expected =
         "error: DOCKER_HOST is ssh://me@host, but skopeo can only copy to a Docker daemon at unix: or tcp:\n";
     assert!(said.starts_with(expected), "{said}");
-    // A listening daemon reaches the evaluation, wherever it is named.
+    // With a listening daemon, nixply evaluates the container, whether a variable or a flag names the socket.
     let _daemon = UnixListener::bind(&socket).unwrap();
     assert!(copy(&[("DOCKER_HOST", host)], &[]).contains("evaluated\n"));
     let option = format!("--copy-args=--dest-daemon-host {host}");
@@ -225,7 +225,7 @@ fn unavailable_engine_is_an_error_before_evaluation() {
              hint: add your user to the group docker and log in again, or use --engine podman\n"
         )
     );
-    // A remote podman.
+    // A remote podman that does not answer.
     project.program("podman", "[ \"$1\" != info ] || { echo 'Cannot connect to Podman' >&2; exit 125; }");
     let said = project
         .fails(&["container", "run", "hello", "--engine", "podman"], &[("CONTAINER_HOST", "tcp://far:1")]);

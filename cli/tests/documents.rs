@@ -186,7 +186,7 @@ fn unknown_keys_get_suggestions() {
             "error: r.json: perms[0] cannot have the key `modes`; its keys are path, regex, mode, uid, gid, uname, gname; did you \
              mean `mode`?\n",
         ),
-        // The missing key is the misspelt one.
+        // A misspelt key is reported as unknown, not as missing.
         (
             r#"{"layers":[{"perms":[{"paht":"/x"}]}]}"#,
             "error: r.json: layers[0].perms[0] cannot have the key `paht`; its keys are path, regex, mode, uid, gid, uname, \
@@ -207,7 +207,7 @@ fn unknown_keys_get_suggestions() {
     ] {
         assert_eq!(folder.of_request(request), expected);
     }
-    // A new argument does not change the test.
+    // Check only the first keys, so that a new argument does not change the test.
     let error = folder.of_request(r#"{"zzz":{}}"#);
     assert!(
         error.starts_with("error: r.json cannot have the key `zzz`; its keys are name, tag, config, ")

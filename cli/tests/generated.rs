@@ -50,7 +50,7 @@ fn completions_have_all_commands_and_options() {
                 assert!(script.contains(word), "{shell}: {command}: {word}");
             }
         }
-        // Every installed shell can parse it.
+        // If the shell is installed, it must parse the script without an error.
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("script");
         fs::write(&file, script).unwrap();
@@ -77,7 +77,7 @@ fn offered(line: &str) -> Vec<String> {
 }
 
 #[test]
-fn bash_completes() {
+fn bash_completes_commands_options_and_values() {
     assert_eq!(offered("nixply lay"), ["layout"]);
     assert_eq!(offered("nixply cache im"), ["import"]);
     assert_eq!(offered("nixply build --qui"), ["--quiet"]);
@@ -99,7 +99,7 @@ fn each_command_has_a_man_page() {
             assert!(text.contains(&format!("--{option}")), "{name}: {option}");
         }
     }
-    assert!(page("nixply-layout").contains("NIXPLY_CACHE_DIR"), "variables, too");
+    assert!(page("nixply-layout").contains("NIXPLY_CACHE_DIR"), "man pages list environment variables");
     for name in ["nixply", "nixply-layout"] {
         let text = page(name);
         assert!(text.contains(".SH \"EXIT STATUS\"\n.TP\n\\fB0\\fR\nsuccess\n"), "{text}");
@@ -130,7 +130,7 @@ fn the_reference_has_all_commands_and_options() {
             assert!(section.contains(&format!("`--{option}")), "{command}: {option}");
         }
     }
-    assert!(!reference.contains("builder"), "which nobody calls");
+    assert!(!reference.contains("builder"), "the hidden command builder is left out");
     for code in ["| 0 | success |", "| 2 | wrong arguments", "| 130 | interrupted", "| 141 |"] {
         assert!(reference.contains(code), "{code}");
     }

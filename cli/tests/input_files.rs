@@ -1,4 +1,4 @@
-//! Documents that are links, pipes, or endless.
+//! Documents that are links, pipes, devices or directories.
 
 mod stores;
 
@@ -43,9 +43,9 @@ fn documents_can_be_links_and_pipes() {
     }
 }
 
-/// For a request, a closure, a spec and a lock file.
+/// A FIFO, a device, a socket or a directory instead of a request, a closure, a lock file, a spec or a history.
 #[test]
-fn endless_documents_are_errors() {
+fn special_files_are_not_documents() {
     let world = World::new(1000, "zstd:1");
     fifo(&world.at("fifo"));
     let _socket = std::os::unix::net::UnixListener::bind(world.at("socket")).unwrap();
@@ -69,7 +69,7 @@ fn endless_documents_are_errors() {
         thread::scope(|scope| {
             for (at, command) in commands.into_iter().enumerate() {
                 let arguments = if at < 2 { [command, &build].concat() } else { command.to_vec() };
-                // A directory is also a history, and a history can be compressed.
+                // A history may also be a directory or a compressed file.
                 if at < 5 || !["store", "/dev/zero"].contains(&name) {
                     scope.spawn(move || {
                         let output = world.nixply(&arguments);
@@ -90,14 +90,14 @@ fn signals_end_waiting_for_a_document() {
     fifo(&world.at("fifo"));
     let arguments = ["build", "fifo", "--closure", "closure.json"];
     let mut child = world.command(&arguments).stderr(Stdio::null()).spawn().unwrap();
-    // A writer that never writes.
+    // A writer that never completes the document.
     let mut writer = File::options().write(true).open(world.at("fifo")).unwrap();
     writer.write_all(b"{").unwrap();
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let begin = Instant::now();
     while child.try_wait().unwrap().is_none() {
-        assert!(begin.elapsed() < HANGS, "it does not end");
+        assert!(begin.elapsed() < HANGS, "the program does not end");
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -93,7 +93,7 @@ fn invalid_layering_values_list_the_valid_ones() {
             let output = nixply(&world, &[command, "request.json", flag, value]);
             let error = String::from_utf8(output.stderr).unwrap();
             assert!(error.contains(&format!("'{value}' for '{flag} <")), "{error}");
-            assert!(error.contains(words), "{words:?} is not in {error}");
+            assert!(error.contains(words), "{words:?} is not in the message: {error}");
             assert_eq!(output.status.code(), Some(2), "{error}");
         }
     }

@@ -1,5 +1,5 @@
 //! Resource limits: if threads, memory, open files or the size of a file run out, the program is slower or exits with one line and
-//! code 2. Untrusted closures: only store paths are read.
+//! code 2. Also untrusted closures: the program reads only store paths.
 
 #![allow(clippy::print_stderr, reason = "skipped tests say so")]
 
@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-/// A user without processes.
+/// A user that runs no processes, so that a limit on processes counts only those of the test.
 const NOBODY: &str = "54321";
 
 /// A store of a few paths, a request for them with several layers, and a copy of the program that every user can run.
@@ -167,7 +167,7 @@ fn packing_works_with_fewer_threads_than_requested() {
     let limit = |count: &'static str| vec!["setpriv", "--reuid", NOBODY, "--clear-groups", "prlimit", count];
     let limits: Vec<Vec<&str>> = counts.iter().map(|count| limit(count.clone().leak())).collect();
     let fine = at_limits(&world, &limits);
-    assert_eq!(fine, commands().len() * limits.len(), "a thread is enough for all of it");
+    assert_eq!(fine, commands().len() * limits.len(), "one thread is enough for every command");
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn file_size_limit_is_an_error_and_leaves_no_file() {
     let left: Vec<_> =
         left.filter(|name| name == "out.json" || name.to_string_lossy().starts_with('.')).collect();
     assert!(left.is_empty(), "{left:?}");
-    // Blobs of a layout.
+    // The limit also stops the blobs of a layout.
     fs::write(world.at("image.json"), world.nixply(&[], &commands()[0]).stdout).unwrap();
     let layout = ["layout", "-q", "image.json", "layout", "--real-store-dir", "store", "--no-cache"];
     let output = world.nixply(&["prlimit", "--fsize=300"], &layout);
@@ -231,7 +231,7 @@ fn file_size_limit_disables_the_cache() {
     let build = [&build[..], &["--cache-dir", "cache"]].concat();
     for size in ["--fsize=1", "--fsize=200", "--fsize=5000"] {
         let output = world.nixply(&["prlimit", size], &build);
-        // Standard output is a pipe here.
+        // The limit does not apply to the spec: standard output is a pipe here.
         assert!(fine_or_told(&output, &expected, size));
     }
     assert!(fine_or_told(&world.nixply(&[], &build), &expected, "without limits"));
@@ -318,7 +318,7 @@ fn has_files(folder: &Path) -> bool {
     })
 }
 
-/// Regression: the last of two values for one key counted.
+/// Regression: if a key occurred twice, the program used the last value.
 #[test]
 fn duplicate_keys_are_errors_in_every_document() {
     let world = World::new();

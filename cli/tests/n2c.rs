@@ -67,7 +67,7 @@ impl Sandbox {
         let output = self.run(arguments);
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
-        assert!(!self.path("cwd/out.json").exists(), "nothing half-written");
+        assert!(!self.path("cwd/out.json").exists(), "no partial output remains");
         said
     }
 }
@@ -113,7 +113,7 @@ fn layers_equal_those_of_nix2container() {
     ]);
     let layers = sandbox.read("perms-out.json");
     assert_eq!(layers[0]["History"], json!({"created_by": "me"}));
-    assert_ne!(layers[0]["digest"], digest, "another mode");
+    assert_ne!(layers[0]["digest"], digest, "another mode changes the digest");
     let perms = json!([{"regex": ".*file1", "mode": "0641", "uid": 0, "gid": 0, "uname": "", "gname": ""}]);
     assert_eq!(
         layers[0]["paths"][0]["options"],
@@ -149,7 +149,7 @@ fn layers_equal_those_of_nix2container() {
 
     sandbox.write("rewrites.json", &json!([{"path": file, "regex": "^.*-(file)1", "repl": "/opt/${1}2"}]));
     sandbox.ok(&[LAYERS, "moved.json", "graph.json", "--rewrites", "rewrites.json"]);
-    assert_eq!(sandbox.read("moved.json")[0]["size"], 2560, "/, /opt and /opt/file2");
+    assert_eq!(sandbox.read("moved.json")[0]["size"], 2560, "entries for /, /opt and /opt/file2");
 }
 
 /// The second half of nix2container's TestNewLayers.
@@ -203,7 +203,7 @@ fn image_has_config_and_layers() {
         assert!(said.contains(&format!("warning: {warning}")), "{said}");
     }
     let config = json!({"ExposedPorts": {"80/foo": {}}, "Env": ["a"], "Entrypoint": ["/a"]});
-    assert_eq!(image["image-config"], config, "it is nix2container's, whatever it means");
+    assert_eq!(image["image-config"], config, "the config is nix2container's, despite the warnings");
     assert_eq!((&image["arch"], &image["created"]), (&json!("arm64"), &json!("2024-05-13T09:31:10Z")));
     assert_eq!(image["layers"], sandbox.read("one.json"));
     let said = sandbox.ok(&["image", "top.json", "config.json", "null.json", "--from-image", "base.json"]);
@@ -254,7 +254,7 @@ fn n2c_errors_exit_with_1() {
         let said = sandbox.fails(&arguments);
         assert!(said.contains(words), "{arguments:?}: {said}");
     }
-    // nix2container panics.
+    // nix2container panics on an invalid regex.
     sandbox.write("perms.json", &json!([{"path": file, "regex": ""}, {"path": file, "regex": "("}]));
     let said = sandbox.fails(&[LAYERS, "out.json", "graph.json", "--perms", "perms.json"]);
     assert_eq!(said, "error: perms[1].regex \"(\" is not valid: unclosed group\n");

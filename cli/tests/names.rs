@@ -52,7 +52,7 @@ impl Folder {
         self.command(line).output().unwrap()
     }
 
-    /// Runs a command that fails with this exit code and prints nothing. Returns its error line and hints.
+    /// Runs a command that fails with this exit code and leaves standard output empty. Returns its error line and hints.
     fn fails(&self, line: &str, code: i32) -> String {
         error_of(&self.run(line), line, code)
     }
@@ -100,7 +100,7 @@ fn every_command_checks_closures_and_names_the_entry() {
             assert_eq!(said.lines().count(), 1, "{said}");
         }
     }
-    // A missing path is not an error of the request.
+    // If the closure lacks a path, the error names the closure, not the request.
     let lib = A.replace("-app", "-lib");
     folder.put("bad.json", &json!([{"path": A, "narSize": 1, "references": [lib]}]));
     for line in ["plan request.json --closure bad.json", "explain request.json --closure bad.json"] {
@@ -338,7 +338,7 @@ fn errors_name_an_unwritable_layout_directory() {
         assert!(said.contains("/proc") && !said.contains("scratch"), "{said}");
     }
     if rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED in part: root can write every folder");
+        eprintln!("SKIPPED in part: root can write to every directory");
         return;
     }
     assert!(folder.run("layout image.json out").status.success());

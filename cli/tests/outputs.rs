@@ -35,7 +35,7 @@ enum Ends {
     Printed,
     /// The output is written, but cannot be read back.
     Gone,
-    /// Fails with this error and the given cause.
+    /// The command fails with an error that ends with this cause.
     Fails(&'static str),
 }
 
@@ -67,7 +67,7 @@ const PLACES: &[Place] = &[
         New("far/file"),
     ),
     place("cp OLD c; ln -s c b; ln -s \"$PWD/b\" OUT", "readlink b", "c", Over("c")),
-    // Like /dev/stdout, but without risk for it.
+    // A substitute for the link /dev/stdout, which a bug could replace.
     place(
         "ln -s /proc/self/fd/1 stdout; ln -s stdout OUT",
         "readlink OUT stdout",
@@ -105,7 +105,7 @@ const ROOTS: &[Place] = &[
         "character special file 1:7",
         Fails("No space left on device (os error 28)"),
     ),
-    // A file of a third user that the user may write; its owner stays.
+    // A file of a third user, which the user may write to; its owner stays.
     Place {
         arrange: "cp OLD OUT; chmod 666 OUT",
         change: "chown 12345:12345 OUT",
@@ -220,7 +220,7 @@ fn try_place(world: &World, writer: &Writer, user: Option<u32>, place: &Place, e
 
     let file = here.join(writer.file);
     let what = format!("{} as {user:?} after {:?} {:?}", writer.line, place.arrange, place.change);
-    // A link to /dev/stdout leads to this process's own, which may be a pipe.
+    // A link to /dev/stdout leads to this process's own standard output, which may be a pipe.
     let reader = !matches!(place.ends, Fails(_) | Printed)
         && fs::metadata(&file).is_ok_and(|file| file.file_type().is_fifo());
     let reader = reader.then(|| {
@@ -290,7 +290,7 @@ fn replaced_files_keep_their_mode() {
     assert_eq!(sh(folder.path(), "stat -c %a image.json"), "600");
 }
 
-/// Regression: a regular file replaced a device, a FIFO and a link. The device is made by the test.
+/// Regression: a regular file replaced a device, a FIFO and a link. The test creates its own device.
 #[test]
 fn devices_are_written_directly() {
     let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
@@ -325,7 +325,7 @@ fn with_mounts(script: &str, arguments: &[&Path], command: &Command) -> Option<O
     output
 }
 
-/// A file on a full disk is unchanged, and one that was not there is not there.
+/// On a full disk, an existing file stays unchanged, and no new file appears.
 #[test]
 fn full_disk_leaves_old_files_unchanged() {
     const SCRIPT: &str = r#"
@@ -382,7 +382,7 @@ fn mounted_files_are_overwritten() {
             sh(folder.path(), "chmod 755 .");
             sh(side.path(), "chmod 755 .");
             let (other, file) = (side.path().join("other"), folder.path().join(writer.file));
-            // Longer than the new content.
+            // The old content is longer than the new content.
             let old = [world.old(writer), if writer.updates() { vec![b' '; 9] } else { vec![b'x'; 1 << 20] }]
                 .concat();
             fs::write(&other, old).unwrap();
@@ -401,9 +401,9 @@ fn mounted_files_are_overwritten() {
     }
 }
 
-/// `init` and `nix-database` overwrite nothing and follow no link.
+/// `init` and `nix-database` never overwrite a file, and never follow a link.
 #[test]
-fn create_never_overwrites() {
+fn init_and_nix_database_never_overwrite() {
     let world = World::new();
     for (arrange, look, seen) in [
         ("echo old > OUT; chmod 600 OUT", "cat OUT; stat -c %a OUT", "old\n600"),

@@ -62,7 +62,7 @@ fn packed_layers_are_lines_without_a_terminal() {
     let output = world.build(&[]).output().unwrap();
     assert_eq!(said(&output), (Some(0), "3 layers: none packed, 3 reused\n"));
 
-    // Their bytes are needed now.
+    // A layout needs the bytes of the layers, which the build did not keep.
     let output = world.layout(&[]).output().unwrap();
     assert_eq!(said(&output), (Some(0), &*format!("{lines}3 layers: 3 packed (12.0 MB)\n")));
     assert!(output.stdout.starts_with(b"sha256:"));
@@ -98,7 +98,7 @@ fn bars_disappear_from_the_terminal() {
     assert!(of("layer 3 ", &["=>", "B of 400.0 MB", "B/s", " left"]), "{seen:?}");
     assert!(of("2 of 3 layers ", &["=>", "B of 408.0 MB", "B/s", " left"]), "{seen:?}");
     let most = seen.iter().map(|screen| screen.lines().count()).max();
-    assert!(most <= Some(3), "two in work and the total: {seen:?}");
+    assert!(most <= Some(3), "at most two active layers and the total: {seen:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Readers of the program's servers, and files that it serves and copies.
+//! Clients of the program's servers, and checks of the files that the program serves and copies.
 
 #![allow(clippy::print_stderr, reason = "skipped tests say so")]
 
@@ -16,7 +16,7 @@ use nixply_oci::Digest;
 /// A user without privileges.
 const NOBODY: u32 = 65534;
 
-/// Prefix of the name of a directory's files in a store.
+/// Hash in the names of the test's store paths.
 const HASH: &str = "00000000000000000000000000000000";
 
 struct World(tempfile::TempDir);
@@ -133,7 +133,7 @@ fn is_root() -> bool {
 #[test]
 fn private_registry_answers_only_its_own_program() {
     if !is_root() {
-        return eprintln!("skipped: only root becomes another user");
+        return eprintln!("skipped: only root can run programs as another user");
     }
     let world = World::new();
     let text = "for its owner alone";
@@ -178,7 +178,7 @@ fn private_registry_answers_only_its_own_program() {
             assert!(!answer.contains(text) && !answer.contains("sha256:"), "{answer}");
         }
     }
-    // Not even the user's own programs without the secret.
+    // The registry also refuses the user's own programs without the secret.
     let own = ask(0, &blob, "");
     assert!(own.starts_with("HTTP/1.1 401 ") && !own.contains(text), "{own}");
     // Only the user can read the file with the secret.
@@ -187,7 +187,7 @@ fn private_registry_answers_only_its_own_program() {
     let document: serde_json::Value = serde_json::from_str(&fs::read_to_string(&auth).unwrap()).unwrap();
     let secret = document["auths"][format!("{host}:{port}")]["auth"].as_str().unwrap();
     assert!(!arguments.contains(secret));
-    // The user's own, and after a change of user as with sudo.
+    // With the secret, it answers the user's own program, also after a change of user as with sudo.
     for user in [0, NOBODY] {
         let answer = ask(user, &blob, &format!("Authorization: Basic {secret}\r\n"));
         assert!(answer.ends_with(text), "{answer}");
@@ -201,7 +201,7 @@ fn private_registry_answers_only_its_own_program() {
 #[test]
 fn private_server_refuses_other_users() {
     if !is_root() {
-        return eprintln!("skipped: only root becomes another user");
+        return eprintln!("skipped: only root can run programs as another user");
     }
     let world = World::new();
     let file = world.join("layer");
@@ -227,9 +227,9 @@ fn private_server_refuses_other_users() {
     }
 }
 
-/// The message for another host name says how to accept it.
+/// The message names the flag that accepts the host name.
 #[test]
-fn other_host_names_are_refused_with_the_flag() {
+fn refusals_of_other_host_names_suggest_the_flag() {
     let world = World::new();
     let file = world.join("layer");
     fs::write(&file, "text").unwrap();
@@ -361,7 +361,7 @@ fn memory_is_bounded_with_500_stalled_readers() {
     for stream in &mut stalled {
         stream.read_exact(&mut [0; 17]).unwrap();
     }
-    // Until all sockets are full.
+    // Wait until the buffers of all sockets are full.
     std::thread::sleep(Duration::from_secs(1));
     let begin = Instant::now();
     assert_eq!(body(server.ask(&digest, "")), bytes);

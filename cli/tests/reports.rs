@@ -139,7 +139,7 @@ impl World {
         command.output().unwrap()
     }
 
-    /// Runs `explain` with `old` as the only image's closure.
+    /// Runs `explain` with the closure of the image `old`.
     fn explain(&self, arguments: &[&str]) -> Output {
         self.nixply(&[&["explain", "--closure", "old-closure.json"], arguments].concat())
     }

@@ -1,4 +1,4 @@
-//! The files of this machine that a spec can make the program read.
+//! A spec names files of this machine: the program reads only those in the store, unless a flag allows others.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -57,7 +57,7 @@ impl World {
         (out, error)
     }
 
-    /// Runs it with a skopeo that does nothing.
+    /// Runs `nixply skopeo` with a skopeo that does nothing.
     fn skopeo(&self, verb: &str) -> Output {
         let mut command = self.command(&["skopeo", verb, "nix:image.json", "dir:out"]);
         command.env("NIXPLY_SKOPEO", "/bin/true").output().unwrap()
@@ -92,7 +92,7 @@ fn layers_with_paths_outside_the_store_are_errors() {
             assert!(said.starts_with(start), "{said}");
         }
     }
-    assert!(!world.0.path().join("out").exists(), "nothing is made of it");
+    assert!(!world.0.path().join("out").exists(), "nothing is written");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn layer_files_outside_the_store_need_a_flag() {
 
     assert_eq!(error(&world.layout(&["--allow-outside-store"])), "");
     assert!(world.serve(&["--allow-outside-store"]).0.ends_with("/image:latest\n"));
-    // The user's own files, for the same user.
+    // skopeo needs no flag: the files stay with the user who can read them.
     for verb in ["copy", "inspect"] {
         assert_eq!(error(&world.skopeo(verb)), "", "{verb}");
     }
@@ -154,5 +154,5 @@ fn default_store_is_that_of_the_spec() {
     assert!(error(&output).contains("hint: pass --store-dir"), "{}", error(&output));
     fs::write(&image, spec(&folder)).unwrap();
     let output = run(&["layout", "result", "out"], None);
-    assert!(!output.status.success(), "not the spec's directory");
+    assert!(!output.status.success(), "the paths must be in the spec's store");
 }

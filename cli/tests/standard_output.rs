@@ -1,4 +1,4 @@
-//! Printing to a closed or full standard output, to one without a reader, and to files and pipes of other processes.
+//! Writing to a standard output that is closed, full or without a reader, and to files and pipes that other processes have open.
 
 #![allow(clippy::print_stderr, reason = "skipped tests say so")]
 
@@ -100,7 +100,7 @@ fn closed_standard_output_is_allowed_without_output() {
         fs::remove_file(&file).unwrap();
     }
     let output = redirected(&world.command(&LARGE, &file, None), "2>/dev/full");
-    assert_eq!(output.status.code(), Some(0), "messages that nobody gets");
+    assert_eq!(output.status.code(), Some(0), "lost messages are not an error");
 }
 
 #[test]
@@ -119,12 +119,12 @@ fn child_programs_cannot_write_to_closed_standard_output() {
     }
 }
 
-/// The output of other processes before it stays, and later output follows it.
+/// Output that other processes have written before stays, and later output follows.
 #[test]
 fn standard_output_is_written_at_its_offset() {
     let world = World::new();
     let folder = tempfile::tempdir().unwrap();
-    // Like /dev/stdout, but without risk for it.
+    // A substitute for the link /dev/stdout, which a bug could replace.
     let link = folder.path().join("stdout");
     std::os::unix::fs::symlink("/proc/self/fd/1", &link).unwrap();
     let link = link.to_str().unwrap().to_owned();
@@ -170,7 +170,7 @@ fn descriptors_opened_by_nixply_are_not_outputs() {
     }
 }
 
-/// Some programs pass on a non-blocking pipe, and read it later.
+/// Some parent processes pass a non-blocking pipe, and read it only later.
 #[test]
 fn nonblocking_pipes_receive_everything() {
     let world = World::new();
@@ -225,7 +225,7 @@ fn fifo_without_reader_ends_the_program_like_a_pipe() {
     assert!(!text(&output.stderr).contains("error"), "{}", text(&output.stderr));
 }
 
-/// A FIFO without a reader does not prevent the end of the program.
+/// An interrupt ends the program while it waits for the reader of a FIFO, or for space in a pipe.
 #[test]
 fn interrupt_ends_waiting_for_a_reader() {
     let world = World::new();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use stores::{World, said, set_mode};
 
-/// A NAR has one bit of a file's mode, but a layer has all twelve.
+/// A NAR records only one bit of a file's mode, but a layer records all twelve.
 #[test]
 fn check_store_reports_wrong_file_modes() {
     let world = World::new(1000, "zstd:1");
@@ -29,14 +29,19 @@ fn check_store_reports_wrong_file_modes() {
             assert!(error.starts_with(&start), "{error}");
             let named = path.strip_prefix(world.folder.path()).unwrap().display();
             assert!(error.trim_end().ends_with(&format!(": {named}")), "{error}");
-            assert_eq!(world.build(&["--no-cache"]).status.code(), Some(0), "without the check: {mode:o}");
+            assert_eq!(
+                world.build(&["--no-cache"]).status.code(),
+                Some(0),
+                "mode {mode:o} is no error without the check"
+            );
         }
         set_mode(path, right);
     }
     assert_eq!(world.built(&["--no-cache", "--check-store"]), truth);
 }
 
-/// A copied store has 0755 for all directories. Regression: if only some had it, the digest differed, with exit code 0.
+/// In a copied store, all directories have mode 0755. Regression: if only some directories had it, the build succeeded with another
+/// digest.
 #[test]
 fn check_store_treats_all_directory_modes_alike() {
     let world = World::new(1000, "zstd:1");
@@ -71,7 +76,8 @@ fn check_store_treats_all_directory_modes_alike() {
     assert_eq!(world.build(&["--check-store", "--no-cache"]).status.code(), Some(0));
 }
 
-/// If a byte changes while the store is read, the result is an error or the right image, and the cache contains nothing else.
+/// If a byte changes while the program reads the store, the result is an error or the right image, and the cache contains only
+/// right content.
 #[test]
 fn check_store_race_never_changes_the_digest() {
     let world = World::new(16 << 20, "zstd:1");
@@ -101,12 +107,12 @@ fn check_store_race_never_changes_the_digest() {
                 Some(1) if error.contains("store path is damaged") => refused += 1,
                 _ => {
                     stop.store(true, Ordering::Relaxed);
-                    panic!("{code:?}, wrong digests: {error}");
+                    panic!("exit code {code:?}, wrong digest or unexpected error: {error}");
                 }
             }
         }
         stop.store(true, Ordering::Relaxed);
     });
     assert_eq!(right + refused, 24);
-    assert_eq!(world.built(&[]), truth, "nothing of it is in the cache");
+    assert_eq!(world.built(&[]), truth, "the cache contains no damaged content");
 }

@@ -1,4 +1,4 @@
-//! The progress of `nixply skopeo copy` with NIXPLY_PROGRESS. The skopeo is a script of the test.
+//! The progress of `nixply skopeo copy` with NIXPLY_PROGRESS. A script replaces skopeo.
 
 mod terminal;
 
@@ -114,7 +114,7 @@ fn copy_prints_no_summary_by_default() {
             "copy --src-tls-verify=false --src-authfile=FILE docker://HOST/image:latest dir:out\n";
         assert_eq!(world.arguments(), arguments);
     }
-    // And not where skopeo would print nothing.
+    // With skopeo's flag for quiet, there is no summary either.
     assert_eq!(said(&world.copy("bars", &["-aq"]).output().unwrap()), (Some(0), "", ""));
     assert!(world.arguments().contains(" docker://HOST") && world.arguments().contains(" -aq "));
 }

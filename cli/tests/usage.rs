@@ -55,7 +55,7 @@ fn invalid_values_are_usage_errors() {
         let said = said(arguments);
         let expected = format!("error: invalid value '{value}' for '{option}': {why}\n\n");
         assert!(said.starts_with(&expected), "{said}\n{expected}");
-        assert_eq!(said.matches(value).count(), 1, "the value is said once: {said}");
+        assert_eq!(said.matches(value).count(), 1, "the message contains the value once: {said}");
         assert!(!said.contains("-- -"), "{said}");
     }
     let said = said(&["strategies", "x", "--strategy", "zip"]);
@@ -119,7 +119,7 @@ fn completions_omit_hidden_commands() {
 }
 
 #[test]
-fn plan_without_layers_says_so() {
+fn plan_prints_that_an_image_has_no_layers() {
     let folder = tempfile::tempdir().unwrap();
     let put = |name: &str, content: &str| std::fs::write(folder.path().join(name), content).unwrap();
     put("r.json", r#"{"arch":"amd64","config":{"Cmd":["/bin/app"]}}"#);

@@ -1,4 +1,5 @@
-//! The arguments of an image, for the plugin: it reads Nix values by the packer's schema and leaves every judgement to the packer.
+//! The arguments of an image, for the plugin. The plugin reads Nix values as the packer's schema describes, and leaves all checks
+//! to the packer.
 
 use nixply_documents::argument::Names;
 use nixply_documents::document;
@@ -10,7 +11,7 @@ use crate::entry::{Failure, guarded};
 
 /// A place in an image's request.
 #[derive(Debug)]
-#[allow(unreachable_pub, reason = "cxx shows it")]
+#[allow(unreachable_pub, reason = "the bridge exports it")]
 pub struct Argument(schema::Argument);
 
 /// The request itself.

@@ -59,7 +59,7 @@ mod ffi {
         layers: Vec<LayerInfo>,
         /// The image ID.
         config_digest: String,
-        /// Empty where a base image's layer has no recorded size.
+        /// Empty if a layer of the base image has no recorded size.
         manifest_digest: String,
     }
 
@@ -73,7 +73,7 @@ mod ffi {
         /// Whether an object here may have the key.
         fn has_key(self: &Argument, name: &str) -> bool;
 
-        /// The value of a key that an object here may have.
+        /// The place of a key's value, for a key that an object here may have.
         fn key(self: &Argument, name: &str) -> Box<Argument>;
 
         /// Whether an object may be here.
@@ -82,7 +82,7 @@ mod ffi {
         /// Whether a list may be here.
         fn takes_list(self: &Argument) -> bool;
 
-        /// The elements of a list that may be here.
+        /// The place of the elements of a list, if a list may be here.
         fn element(self: &Argument) -> Box<Argument>;
 
         /// Whether a text here names no store path.

@@ -5,8 +5,8 @@ use nixply_planning::{Closure, PathInfo, Store, StorePath, nar_hash};
 
 use crate::bridge;
 
-/// The closure. Entries that contradict each other and malformed hashes are errors. The planner checks that all paths are in the
-/// store.
+/// Converts the closure. Entries that contradict each other and malformed hashes are errors. The planner checks that all paths are
+/// in the store.
 pub(crate) fn closure(infos: &[bridge::PathInfo]) -> Result<Closure> {
     for info in infos.iter().filter(|info| !info.nar_hash.is_empty()) {
         let wrong = |why| Error::invalid(format!("closure, hash of {}", info.path), why);

@@ -1,5 +1,5 @@
-//! Runs the packer while the caller's thread stays with the caller: Nix's interrupt flag and its logger belong to the
-//! thread that evaluates, so only that one may touch them.
+//! Runs the packer on another thread, so that the caller's thread can report progress and poll for interrupts: Nix's interrupt flag
+//! and its logger belong to the thread that evaluates, and no other thread may use them.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +24,7 @@ struct Channel(Sender<Event>);
 
 impl Channel {
     fn send(&self, event: Event) {
-        // Sending fails once the caller has given up. Then the error has no recipient either.
+        // Sending fails only if the receiver has panicked; then no caller needs the event.
         let _ = self.0.send(event);
     }
 }
@@ -43,8 +43,8 @@ impl Progress for Channel {
     }
 }
 
-/// Runs `work` on another thread, which ends before this function returns, and passes its panics on. Fails if the system starts
-/// no thread: on the caller's thread, `work` would keep the observer from being asked whether to stop.
+/// Runs `work` on another thread, which ends before this function returns, and passes its panics on. Fails if the system cannot
+/// start a thread: if `work` ran on the caller's thread, nothing would ask the observer whether to stop.
 pub(crate) fn drive<T: Send>(
     mut observer: Pin<&mut Observer>,
     work: impl FnOnce(&Control<'_>) -> Result<T> + Send,

@@ -43,7 +43,7 @@ impl From<nixply_packer::Error> for Failure {
     }
 }
 
-/// A way out of an error in an evaluation or a derivation.
+/// Returns a hint for an error in an evaluation or a derivation.
 fn hint(error: &nixply_packer::Error) -> Option<&'static str> {
     use nixply_packer::Error;
     use nixply_planning::Error as PlanningError;
@@ -82,7 +82,7 @@ pub(crate) fn build_image(
         let built = packed(closure, settings, observer, |closure, packing| {
             Ok(vec![(name(&request)?, request.build(closure, packing)?)])
         })?;
-        Ok(built.into_iter().next().expect("it is one"))
+        Ok(built.into_iter().next().expect("there is one request"))
     })
 }
 
@@ -110,7 +110,7 @@ pub(crate) fn build_images(
     })
 }
 
-/// Packs images and tells C++ what they are.
+/// Packs images and converts the results for C++.
 fn packed(
     closure: &[bridge::PathInfo],
     settings: &bridge::PackerSettings,
@@ -141,7 +141,7 @@ fn name(request: &ImageRequest) -> Result<String, Error> {
 fn built_image(name: String, built: BuiltImage) -> bridge::BuiltImage {
     let spec = &built.spec;
     let config = oci::config(spec);
-    // nix2container records no size for a base image's layers; without one there is no manifest yet.
+    // nix2container records no size for a base image's layers. Without all sizes, there is no manifest yet.
     let sizes_known = spec.layers.iter().all(|layer| layer.size > 0);
     let manifest = || {
         nixply_oci::Descriptor::of(
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_has_a_unit_or_is_bytes() {
+    fn cache_limits_are_bytes_or_have_a_unit() {
         for (text, bytes) in
             [("", Cache::DEFAULT_LIMIT), ("0", Cache::DEFAULT_LIMIT), ("1000", 1000), ("2 GiB", 2 << 30)]
         {

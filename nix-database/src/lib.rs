@@ -1,10 +1,9 @@
 //! Writes the database of a Nix store as `nix-store --load-db` would, but without Nix. SQLite's own code
 //! makes the file. Its bytes depend only on the paths, not on their order, the clock or the machine.
 //!
-//! Every Nix since 2.0 opens the schema without migrating it. All of them write the number 10 to the file
-//! `schema` and refuse a larger one. Nix 2.35 dropped an index that no query needs, and records that in the
-//! table `SchemaMigrations`. Older versions know neither and do not check. So no Nix migrates a database in
-//! the form of 2.35.
+//! Every Nix since 2.0 opens the schema without migrating it. All of them write the number 10 to the file `schema` and refuse a
+//! larger one. Nix 2.35 dropped an index that no query needs, and records that in the table `SchemaMigrations`. Older versions
+//! ignore that table, and do not check whether the index exists. So no Nix migrates a database in the form of 2.35.
 
 mod error;
 mod tree;
@@ -17,8 +16,8 @@ use nixply_planning::{Closure, PathInfo, Store, StorePath, nar_hash};
 pub use crate::error::{Error, Result};
 use crate::tree::Row;
 
-/// Makes `folder` the root of a file tree with the database of a store with exactly these paths. The
-/// directory may exist. Every path is a root of the garbage collector. Returns warnings for the user.
+/// Writes the database of a store with exactly these paths into the file tree below `folder`. The directory may exist. Every path
+/// becomes a root of the garbage collector. Returns warnings for the user.
 ///
 /// ```text
 /// nix/store/.links/                          empty; Nix creates it if it is missing

@@ -27,7 +27,7 @@ pub(crate) struct Row<'p> {
 /// the place where `LocalStore` writes it.
 const SCHEMA: &str = "10";
 
-/// All choices that SQLite would make, and no extra files. SQLite zeroes deleted data, so that no byte
+/// Sets everything that SQLite would otherwise choose, and prevents extra files. SQLite zeroes deleted data, so that no byte
 /// depends on old memory.
 const SETTINGS: &str = "
     pragma page_size = 4096;
@@ -93,7 +93,7 @@ pub(crate) fn write(rows: &[Row<'_>], root: &Path) -> Result<()> {
     made.file(&folder, "schema", SCHEMA.as_bytes())?;
     let folder = Folder::below(&root, "nix/var/nix/gcroots/docker")?;
     for row in rows {
-        let (_, name) = row.path.as_str().rsplit_once('/').expect("it is a store path");
+        let (_, name) = row.path.as_str().rsplit_once('/').expect("a store path has a slash");
         made.link(&folder, name, row.path.as_str())?;
     }
     Folder::below(&root, "nix/store/.links")?;

@@ -29,8 +29,9 @@ struct Place {
     }
 };
 
-/// Converts a Nix value to JSON. It follows the packer's schema only so far that it evaluates nothing the packer would refuse: a set
-/// where none may be becomes an empty object, the value of an unknown key becomes `true`. The packer then reports the error.
+/// Converts a Nix value to JSON. It follows the packer's schema only to avoid evaluating values that the packer would refuse: a set
+/// where the schema allows none becomes an empty object, and the value of an unknown key becomes `true`. The packer then reports
+/// the error.
 class Reader {
 public:
     Reader(EvalState & state, Arguments & out, std::string builtin)
@@ -68,7 +69,7 @@ private:
         compat::fail(state, place.pos, what + "builtins." + builtin + " " + text);
     }
 
-    /// Text on the other side of the border must be UTF-8.
+    /// Returns the text, or throws an error if it is not UTF-8, which Rust strings must be.
     std::string utf8(std::string text, const Place & place) {
         try {
             rust::String checked(text);
@@ -78,7 +79,7 @@ private:
         return text;
     }
 
-    /// A string, or what Nix converts to one: a path, which it copies to the store, or a derivation.
+    /// Reads a string, or a value that Nix converts to one: a path, which it copies to the store, or a derivation.
     std::string text(Value & v, const Place & place) {
         compat::Context context;
         auto text = utf8(compat::coerce(state, v, place.pos, context), place);

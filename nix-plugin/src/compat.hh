@@ -5,7 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
-#if __has_include("nix/expr/primops.hh") // 2.28 and later: folders
+#if __has_include("nix/expr/primops.hh") // 2.28 and later: headers in directories
 #  include "nix/expr/eval.hh"
 #  include "nix/expr/eval-inline.hh"
 #  include "nix/expr/json-to-value.hh"
@@ -22,14 +22,14 @@
 #  include "nix/util/logging.hh"
 #  include "nix/util/serialise.hh"
 #  include "nix/util/signals.hh"
-#else // flat
+#else // before 2.28: all headers in one directory
 #  if __has_include("config-expr.hh")
 #    include "config-util.hh"
 #    include "config-store.hh"
 #    include "config-expr.hh"
 #  elif __has_include("config.h")
 #    include "config.h"
-#  else // 2.8 does not install config.h; these macros of it change the meaning of the headers
+#  else // 2.8 does not install config.h; these of its macros change the meaning of the headers
 #    define HAVE_BOEHMGC 1
 #    define HAVE_STRUCT_DIRENT_D_TYPE 1
 #    define SYSTEM NIXPLY_SYSTEM

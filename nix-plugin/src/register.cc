@@ -50,8 +50,8 @@ constexpr const char * required[] = {
 #include "required_symbols.inc"
 };
 
-/// The version up to the second dot. Within a minor version, Nix keeps the part of its interface that this plugin uses. The
-/// check for required symbols catches exceptions.
+/// The version up to the second dot. All releases of a minor version have the parts of Nix's interface that this plugin uses, as a
+/// rule. `misfit` also looks up the required symbols, which finds the exceptions.
 std::string minor(const std::string & version) {
     auto dot = version.find('.', version.find('.') + 1);
     return version.substr(0, dot);

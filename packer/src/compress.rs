@@ -469,8 +469,14 @@ mod tests {
             Compressor::new(codec).frame(&parts[2], &mut frame).unwrap();
             let mut plain = vec![0; parts[2].len()];
             assert!(Decompressor::new(codec).unwrap().frame(&frame, &mut plain) && plain == parts[2]);
-            assert!(!Decompressor::new(codec).unwrap().frame(&frame, &mut plain[1..]), "another length");
-            assert!(!Decompressor::new(codec).unwrap().frame(&frame[9..], &mut plain), "another frame");
+            assert!(
+                !Decompressor::new(codec).unwrap().frame(&frame, &mut plain[1..]),
+                "a wrong length is refused"
+            );
+            assert!(
+                !Decompressor::new(codec).unwrap().frame(&frame[9..], &mut plain),
+                "a cut frame is refused"
+            );
         }
     }
 }

@@ -51,7 +51,7 @@ mod tests {
                     most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     thread::yield_now();
                     now.fetch_sub(1, Ordering::SeqCst);
-                    assert!(at < 49, "the last one fails");
+                    assert!(at < 49, "the last work panics");
                 };
                 permits.with(work);
             }

@@ -37,7 +37,7 @@ impl LayerPath {
         })
     }
 
-    /// Sets its archive's hash, which a [`Cache`](crate::cache::Cache) needs, and size, which is for
+    /// Sets the archive's hash, which a [`Cache`](crate::cache::Cache) needs, and its size, which is for
     /// [`Progress`](crate::control::Progress). Empty and 0 mean unknown.
     #[must_use]
     pub fn with_archive(self, nar_hash: &str, nar_size: u64) -> Self {
@@ -45,7 +45,7 @@ impl LayerPath {
         Self { nar_hash, nar_size, ..self }
     }
 
-    /// Requires the path to be a directory: `copyToRoot` would put nothing of a file into the image.
+    /// Requires the path to be a directory: `copyToRoot` copies only the content of directories.
     #[must_use]
     pub fn with_folder_only(self, folder_only: bool) -> Self {
         Self { folder_only, ..self }
@@ -56,7 +56,7 @@ impl LayerPath {
         planned.iter().map(|path| Self::new(path, store)).collect()
     }
 
-    /// Returns its archive's hash in Nix's database, if known.
+    /// Returns the hash of the path's archive in Nix's database, if known.
     pub(crate) fn nar_hash(&self) -> Option<&str> {
         self.nar_hash.as_deref()
     }

@@ -9,7 +9,7 @@
 //! For the same request it makes the same bytes on every machine, regardless of the number of threads.
 //!
 //! Crates in the subdirectories have its parts: `nixply-planning` (closure and plan), `nixply-oci` (documents of images),
-//! `nixply-files` (files that other people can change) and `nixply-documents` (JSON and messages). `nixply-reports` uses this crate.
+//! `nixply-files` (files that other users can change) and `nixply-documents` (JSON and messages). `nixply-reports` uses this crate.
 
 #[cfg(test)]
 extern crate self as nixply_packer;

@@ -230,7 +230,7 @@ impl Walker {
 
     /// Leaves the innermost directory, and opens its parent again if it is closed.
     fn leave(&mut self) -> Result<()> {
-        let left = self.levels.pop().expect("only called inside of a directory");
+        let left = self.levels.pop().expect("the walk is in a directory");
         let Some(outer) = self.levels.last_mut().filter(|outer| outer.dir.is_none()) else { return Ok(()) };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(left.dir(), "..", flags, Mode::empty())
@@ -239,7 +239,7 @@ impl Walker {
         self.path.truncate(outer.path_len);
         match opened {
             Ok((found, dir)) if found == expected => {
-                self.levels.last_mut().expect("it was there").dir = Some(dir);
+                self.levels.last_mut().expect("the walk is in the outer directory").dir = Some(dir);
                 Ok(())
             }
             Ok(_) => Err(Error::Changed { what: "a directory was moved".into(), path: self.real_path() }),
@@ -325,9 +325,9 @@ mod tests {
         rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     }
 
-    /// Replaces the file between two system calls: each replacement is reported, and opening it never waits.
+    /// Another file replaces the file between two system calls: each replacement is reported, and opening it never waits.
     #[test]
-    fn fault_store_fifo_a_replaced_file_is_not_read() {
+    fn replaced_files_are_reported_and_not_read() {
         type Change = fn(&Path);
         let places: [(&str, Change); 7] = [
             ("a FIFO", fifo),
@@ -340,7 +340,7 @@ mod tests {
                 symlink(path.with_extension("other"), path).unwrap();
             }),
             ("a socket", |path| drop(UnixListener::bind(path).unwrap())),
-            ("a folder", |path| fs::create_dir(path).unwrap()),
+            ("a directory", |path| fs::create_dir(path).unwrap()),
             ("another file", |path| {
                 // Keeps the first file, so that its inode is not reused.
                 fs::write(path.with_extension("kept"), "").unwrap();
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_folder_is_not_read() {
+    fn a_replaced_directory_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("x");
         fs::create_dir(&root).unwrap();

@@ -68,7 +68,7 @@ impl Sandbox {
 fn refused(result: Result<ImageSpec, Error>, words: &[&str]) {
     let message = result.unwrap_err().chain();
     for word in words {
-        assert!(message.contains(word), "{word:?} is not in: {message}");
+        assert!(message.contains(word), "{word:?} is not in the message: {message}");
     }
 }
 
@@ -205,7 +205,7 @@ fn nix2container_144_rules_with_the_same_effect_do_not_conflict() {
 
 /// No rule can solve this conflict. In separate layers, the upper one counts.
 #[test]
-fn nix2container_162_a_folder_and_a_link_at_one_place_are_named() {
+fn nix2container_162_a_directory_and_a_link_at_one_place_are_named() {
     let sandbox = Sandbox::new();
     sandbox.write(A, "share/mime", b"");
     fs::create_dir(sandbox.real(B)).unwrap();
@@ -219,7 +219,7 @@ fn nix2container_162_a_folder_and_a_link_at_one_place_are_named() {
 }
 
 #[test]
-fn more_layers_than_runtimes_take_are_refused() {
+fn more_layers_than_runtimes_support_are_refused() {
     let sandbox = Sandbox::new();
     let paths: Vec<String> = (0..130).map(|at| format!("/nix/store/{at:032}-p")).collect();
     for path in &paths {
@@ -255,7 +255,7 @@ fn whiteout_names_are_refused() {
 }
 
 #[test]
-fn only_a_folders_content_can_go_to_the_root() {
+fn only_the_content_of_directories_can_go_to_the_root() {
     let sandbox = Sandbox::new();
     fs::write(sandbox.real(A), "file").unwrap();
     refused(
@@ -372,12 +372,12 @@ fn nix2container_97_127_a_layer_that_differs_from_its_spec_names_its_paths() {
     };
     let message = write(&spec);
     assert!(message.contains("layer 1 no longer has the content") && message.contains(A), "{message}");
-    assert!(!out.exists(), "nothing half-written");
-    assert_eq!(fs::read_dir(out.parent().unwrap()).unwrap().count(), 1, "no temporary folder is left");
+    assert!(!out.exists(), "no partial output remains");
+    assert_eq!(fs::read_dir(out.parent().unwrap()).unwrap().count(), 1, "no temporary directory is left");
 }
 
 #[test]
-fn a_folder_with_other_files_is_not_written_to() {
+fn a_directory_with_other_files_is_not_written_to() {
     let sandbox = Sandbox::new();
     let spec = ImageSpec {
         version: 1,
@@ -413,7 +413,7 @@ fn a_stopped_build_is_an_error() {
     assert!(matches!(result, Err(Error::Interrupted)));
 }
 
-/// A layer that repeats above another layer that covers it must not be dropped as a duplicate.
+/// A repeated layer is no duplicate if a layer in between covers its files.
 #[test]
 fn a_repeated_layer_is_dropped_only_if_no_other_covers_it() {
     let sandbox = Sandbox::new();

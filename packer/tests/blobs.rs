@@ -20,7 +20,7 @@ use self::trees::Memory;
 const A: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a";
 const B: &str = "/nix/store/123456789abcdfghijklmnpqrsvwxyz0-b";
 
-/// Returns bytes that compress, but not to nothing.
+/// Returns pseudorandom bytes that compress to about half of their size.
 fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed;
     let mut next = || {
@@ -124,8 +124,12 @@ fn a_paths_frames_do_not_depend_on_its_neighbours() {
         frames
     };
     let (alone, together) = (frames(&alone), frames(&together));
-    assert_eq!(together[0], alone[0], "parents");
-    assert_eq!(together[together.len() - (alone.len() - 1)..], alone[1..], "B and the end");
+    assert_eq!(together[0], alone[0], "the parents' frames are the same");
+    assert_eq!(
+        together[together.len() - (alone.len() - 1)..],
+        alone[1..],
+        "the frames of B and of the end blocks are the same"
+    );
 }
 
 fn build(request: Value, store: &Store, closure: &Closure, threads: usize) -> BuiltImage {
@@ -174,7 +178,7 @@ fn layouts_are_valid_with_every_codec() {
         if written.is_none() {
             let recorded: Vec<_> = spec.layers.iter().map(|layer| (layer.digest, layer.size)).collect();
             let found: Vec<_> = done.layers.iter().map(|layer| (layer.digest, layer.size)).collect();
-            assert_eq!(found, recorded, "the spec's digests are the blobs'");
+            assert_eq!(found, recorded, "the layout's blobs have the digests in the spec");
         }
         tags.insert(tag, done.manifest.to_string());
     }
@@ -198,7 +202,7 @@ fn layouts_are_valid_with_every_codec() {
         }
     }
     let leftovers = fs::read_dir(out.join("blobs/sha256")).unwrap().map(|entry| entry.unwrap().file_name());
-    assert!(leftovers.into_iter().all(|name| name.len() == 64), "nothing but blobs");
+    assert!(leftovers.into_iter().all(|name| name.len() == 64), "the directory has only blobs");
 }
 
 /// After a power failure, a disk may have a blob's size without its bytes.

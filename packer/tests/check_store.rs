@@ -163,7 +163,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         for name in NAMES {
-            // Its file cannot be removed otherwise.
+            // The file in it can only be removed from a writable directory.
             let _ = fs::set_permissions(self.folder_of(name), fs::Permissions::from_mode(0o755));
         }
     }
@@ -176,12 +176,16 @@ fn a_damaged_path_leaves_no_entry() {
             let world = World::new();
             let truth = world.build(codec, to_root, false).unwrap();
             world.cache().gc(0).unwrap();
-            assert_eq!(world.build(codec, to_root, true).unwrap(), truth, "{codec}: the bytes are the same");
+            assert_eq!(
+                world.build(codec, to_root, true).unwrap(),
+                truth,
+                "{codec}: the check does not change the bytes"
+            );
             world.damage();
             assert_eq!(
                 world.build(codec, to_root, true).unwrap(),
                 truth,
-                "{codec}: what is cached is not read"
+                "{codec}: a build from the cache does not read the damaged path"
             );
             world.cache().gc(0).unwrap();
             let error = world.build(codec, to_root, true).unwrap_err().to_string();
@@ -194,7 +198,7 @@ fn a_damaged_path_leaves_no_entry() {
             );
             assert!(error.starts_with(&start), "{codec}: {error}");
             world.repair();
-            // If the cache had kept any of it, this build would use it without a check.
+            // If the cache had kept damaged bytes, this build would use them without a check.
             assert_eq!(world.build(codec, to_root, false).unwrap(), truth, "{codec}");
         }
     }
@@ -203,7 +207,7 @@ fn a_damaged_path_leaves_no_entry() {
 /// Entries that were packed from a damaged store without the check count as absent for a build with the check. That build
 /// replaces them.
 #[test]
-fn fault_cache_remembers_damage_of_segments_layers_and_states() {
+fn checked_builds_replace_damaged_segments_layers_and_states() {
     for codec in ["none", "gzip:1", "zstd:1"] {
         for to_root in [false, true] {
             // Large enough that the cache keeps hashers' states.
@@ -212,15 +216,27 @@ fn fault_cache_remembers_damage_of_segments_layers_and_states() {
             world.cache().gc(0).unwrap();
             world.damage();
             let wrong = world.build(codec, to_root, false).unwrap();
-            assert_ne!(wrong, truth, "the store is trusted");
+            assert_ne!(wrong, truth, "without the check, damaged content is packed");
             world.repair();
-            assert_eq!(world.build(codec, to_root, false).unwrap(), wrong, "and so is what was made of it");
+            assert_eq!(
+                world.build(codec, to_root, false).unwrap(),
+                wrong,
+                "without the check, entries with damaged content are used"
+            );
             assert_eq!(world.build(codec, to_root, true).unwrap(), truth, "{codec} {to_root}");
             for kind in ["layers", "segments"] {
-                assert_eq!(world.build(codec, to_root, false).unwrap(), truth, "{codec} {to_root}: {kind}");
+                assert_eq!(
+                    world.build(codec, to_root, false).unwrap(),
+                    truth,
+                    "{codec} {to_root}: before the removal of {kind}"
+                );
                 let _ = fs::remove_dir_all(world.cache().folder().join(kind));
             }
-            assert_eq!(world.build(codec, to_root, false).unwrap(), truth, "{codec} {to_root}: the states");
+            assert_eq!(
+                world.build(codec, to_root, false).unwrap(),
+                truth,
+                "{codec} {to_root}: with only hash states in the cache"
+            );
         }
     }
 }
@@ -235,7 +251,10 @@ fn entries_without_a_check_record_are_unchecked() {
         let files = folders.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());
         files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect::<Vec<_>>()
     };
-    assert!(layers().iter().all(|text| !text.contains("checked")), "the same bytes as former versions wrote");
+    assert!(
+        layers().iter().all(|text| !text.contains("checked")),
+        "unchecked entries have the form of former versions"
+    );
     let blob = |check| {
         let packer = world.packer(check);
         let paths = packer.layer_paths(&truth.layers[0], &world.store()).unwrap();
@@ -258,9 +277,17 @@ fn imported_layers_are_packed_again_if_the_store_is_checked() {
     lie.layers[0].digest = Digest::of(b"a lie");
     lie.layers[0].diff_id = DiffId::of(b"a lie");
     world.cache().import(&lie).unwrap();
-    assert_eq!(world.build("zstd:1", false, false).unwrap(), lie, "it is believed");
+    assert_eq!(
+        world.build("zstd:1", false, false).unwrap(),
+        lie,
+        "without the check, the imported digest is used"
+    );
     assert_eq!(world.build("zstd:1", false, true).unwrap(), truth);
-    assert_eq!(world.build("zstd:1", false, false).unwrap(), truth, "and no longer");
+    assert_eq!(
+        world.build("zstd:1", false, false).unwrap(),
+        truth,
+        "the checked build has replaced the imported digest"
+    );
 }
 
 /// Changes a byte near the end of b's file after its first bytes were packed and before its last ones are read. If checking and
@@ -275,7 +302,7 @@ impl<'w> Flip<'w> {
 
 impl Progress for Flip<'_> {
     fn packed(&self, layer: usize, bytes: u64) {
-        // More than anything packed before b, and less than that and b together without the read-ahead.
+        // After everything that is packed before b, and early enough in b that the read-ahead has not reached the changed byte.
         let flipped = 12 << 20;
         let before = self.1[layer].fetch_add(bytes, Ordering::SeqCst);
         if (before..before + bytes).contains(&flipped) {
@@ -288,7 +315,7 @@ impl Progress for Flip<'_> {
 }
 
 #[test]
-fn fault_check_store_race_packed_bytes_are_the_hashed_ones() {
+fn packed_bytes_are_the_checked_bytes() {
     for codec in ["none", "gzip:1", "zstd:1"] {
         for to_root in [false, true] {
             // Larger than the read-ahead.
@@ -298,20 +325,24 @@ fn fault_check_store_race_packed_bytes_are_the_hashed_ones() {
             let error = world.build_watched(codec, to_root, true, &Flip::new(&world)).unwrap_err();
             match to_root {
                 false => assert!(matches!(error, Error::Damaged { .. }), "{codec}: {error}"),
-                // Its files are read twice, and both reads must match.
+                // The packer reads the files of a tree at the root twice, and both reads must match.
                 true => {
                     assert!(error.to_string().contains("its content changed after its archive was hashed"))
                 }
             }
             world.repair();
-            assert_eq!(world.build(codec, to_root, false).unwrap(), truth, "{codec}: nothing of it was kept");
+            assert_eq!(
+                world.build(codec, to_root, false).unwrap(),
+                truth,
+                "{codec}: the cache has no damaged content"
+            );
         }
     }
 }
 
 /// The check names the wrong mode of any file or directory, also in a tree with rules.
 #[test]
-fn fault_check_store_modes_of_trees_at_the_root() {
+fn wrong_modes_are_reported_in_every_tree() {
     let world = World::new();
     for to_root in [false, true] {
         let folder = || world.folder_of("b");
@@ -393,7 +424,7 @@ fn a_cache_is_compared_with_the_store() {
         world.repair();
         world.cache().gc(0).unwrap();
     }
-    assert_eq!(compare(), Compared::default(), "an empty cache");
+    assert_eq!(compare(), Compared::default(), "an empty cache has nothing to compare");
 }
 
 /// A spec has no hashes of archives, but the cache does.
@@ -407,7 +438,7 @@ fn a_layout_is_checked_if_hashes_are_known() {
     assert!(matches!(error, Error::Damaged { .. }), "{error}");
     fs::remove_dir_all(world.cache().folder()).unwrap();
     let error = world.layout(&truth, "unknown").unwrap_err();
-    assert!(matches!(error, Error::DigestMismatch { .. }), "the spec's own digests tell, too: {error}");
+    assert!(matches!(error, Error::DigestMismatch { .. }), "the spec's digests reveal the damage: {error}");
     world.repair();
     world.layout(&truth, "repaired").unwrap();
 }

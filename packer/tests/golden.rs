@@ -144,7 +144,7 @@ fn check_image(name: &str, config: &Value, args: &[String], made: Vec<Vec<Layer>
     assert_eq!(
         ImageSpec::read(std::str::from_utf8(&json).unwrap(), "it").unwrap(),
         spec,
-        "{name} round trip"
+        "{name}: reading the written spec"
     );
     let config = oci::config(&spec);
     assert_eq!(std::str::from_utf8(&config).unwrap(), expected["config.blob"], "{name} config");

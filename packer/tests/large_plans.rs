@@ -62,7 +62,7 @@ fn finished<T: Send>(what: &str, work: impl FnOnce() -> T + Send) -> T {
             Ok(done) => done,
             Err(_) => {
                 // A thread cannot be killed.
-                eprintln!("{what} has not come to an end");
+                eprintln!("{what} has not ended");
                 std::process::exit(1);
             }
         }
@@ -143,7 +143,7 @@ fn requests_and_groups_of_100_000_layers_are_planned() {
     assert_eq!(plan.layers.len(), LAYERS);
 }
 
-/// Each of these runs for longer than the delay before the stop.
+/// Each of these strategies runs for longer than the delay before the stop.
 #[test]
 fn every_strategy_stops_on_request() {
     let all = dense();

@@ -44,7 +44,9 @@ impl World {
         attrs["outputs"] = json!({"out": out});
         attrs["closure"] = infos.into();
         let input = BuilderInput::from_attrs(&attrs.to_string()).unwrap();
-        let BuilderJob::Packing(job) = input.job(&self.store).unwrap() else { panic!("it is packed") };
+        let BuilderJob::Packing(job) = input.job(&self.store).unwrap() else {
+            panic!("the derivation is not a job for the packer")
+        };
         let stop = AtomicBool::new(false);
         let warnings =
             job.run(&Packing::new(&self.store, &Packer::new(2), &Control::new(&stop, &()))).unwrap();
@@ -199,7 +201,7 @@ fn nix2container_219_layers_that_are_not_reproducible_are_kept() {
             assert_eq!(kept.media_type, format!("application/vnd.oci.image.layer.v1.{media_type}"));
         }
         let files = fs::read_dir(world.store.real_file(&folder)).unwrap().count();
-        assert_eq!(files, 3, "nothing else is left in the folder");
+        assert_eq!(files, 3, "the directory has no other files");
         drop(world.folder);
     }
 }
@@ -257,13 +259,13 @@ fn nix2container_124_annotations_health_check_and_inherited_config_are_in_the_do
     assert_eq!(
         names(&spec.layers),
         [vec!["a"], vec!["a", "b"]],
-        "what the health check runs is in the image"
+        "the image contains the program of the health check"
     );
     let manifest = String::from_utf8(go_json::compact(&oci::manifest_of(&spec))).unwrap();
     let annotations = r#"],"annotations":{"org.opencontainers.image.source":"\u003chere\u003e","z":"1"}}"#;
     assert!(manifest.ends_with(annotations), "{manifest}");
     let again = ImageSpec::read(std::str::from_utf8(&spec.write()).unwrap(), "it").unwrap();
-    assert_eq!(again, spec, "the spec keeps it all");
+    assert_eq!(again, spec, "the spec keeps all fields");
 
     let plan = |more: Value| {
         let mut request = request.clone();

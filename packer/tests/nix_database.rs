@@ -135,8 +135,8 @@ fn names(layer: &Layer) -> Vec<&str> {
 
 const DATABASE: [&str; 3] = ["/nix", "/nix/store", "/nix/var/nix/db"];
 
-/// Both are in one layer, which happens if a database is one of copyToRoot's paths. The other tree has rules, but none for
-/// /nix.
+/// The database and another tree are in one layer, which happens if the database is one of copyToRoot's paths. The other tree has
+/// rules, but none for /nix.
 #[test]
 fn nix2container_201_a_rule_for_nix_overrides_a_tree_without_one() {
     let world = World::new();
@@ -156,14 +156,14 @@ fn nix2container_201_a_rule_for_nix_overrides_a_tree_without_one() {
         for place in DATABASE.into_iter().chain(["/nix/var", "/nix/var/nix", "/nix/store/.links"]) {
             assert_eq!(owner(place), (0o755, 1000, 100), "{place}");
         }
-        // Of a path that keeps its place, the parents have the database's owner and the path itself has not.
+        // The parents of a path that keeps its place have the database's owner, but the path itself does not.
         assert_eq!(owner(&path("lib")).1, 0);
         assert_eq!((owner("/tmp"), owner("/nix/var/nix/profiles").1), ((0o1777, 0, 0), 0));
         assert_eq!(owner("/").1, 0);
     }
 }
 
-/// The rules contradict each other: the database's layer is on top.
+/// Rules of other layers for /nix contradict the database's. The database's apply, because its layer is on top.
 #[test]
 fn nix2container_201_other_rules_for_nix_do_not_conflict_with_the_database() {
     let world = World::new();

@@ -102,5 +102,5 @@ fn progress_reports_have_the_layers_index_and_size() {
             Event::Finished { layer: 2, bytes: third },
         ]
     );
-    assert_eq!(heard(&|control| write(&spec, control)), [], "all of it is there");
+    assert_eq!(heard(&|control| write(&spec, control)), [], "a complete layout needs no packing");
 }

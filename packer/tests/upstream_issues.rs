@@ -122,7 +122,7 @@ fn nix2container_44_51_owners_follow_the_rules() {
     let of = |name: &str| headers[name].clone();
     assert_eq!(of("/home/me/file"), (0o755, 7, 8, "me".into(), "us".into(), 1));
     assert_eq!(of("/nix/var/db"), (0o755, 1000, 100, "root".into(), "root".into(), 1));
-    assert_eq!(of(&format!("{B}/f")), root(0o444, 1), "another path's files");
+    assert_eq!(of(&format!("{B}/f")), root(0o444, 1), "the rules do not apply to files of another path");
 }
 
 /// Trees at the root are merged: each program is in the image.

@@ -3,7 +3,9 @@
 
 use std::fs;
 
+use nixply_packer::ImageRequest;
 use nixply_packer::image::read_layers;
+use nixply_packer::request::schema::Argument;
 use nixply_tests::{Nix, expression, harness, plugin_harness, run};
 use serde_json::{Value, json};
 

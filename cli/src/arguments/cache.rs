@@ -18,13 +18,13 @@ pub(crate) struct CacheArgs {
     dir: CacheDirArgs,
 
     /// Do not use the cache, even if a flag or variable names one
-    // Does not conflict with --cache-dir, because clap would also count its environment variable.
+    // Not declared to conflict with --cache-dir: clap would also report a conflict with that flag's environment variable.
     #[arg(long)]
     no_cache: bool,
 
     /// Another user's cache directory, opened read-only. Only use caches of users that you trust: they determine the image's
     /// content. A list separated by colons; can be repeated
-    // Ignores empty entries, as PATH does: they come from joining variables that may be empty.
+    // `open` ignores empty entries, which come from joining variables that may be empty.
     #[arg(long, value_name = "DIR", env = unless_empty("NIXPLY_CACHE_SHARED"), value_delimiter = ':')]
     #[arg(value_parser = OsStringValueParser::new())]
     cache_shared: Vec<OsString>,
@@ -58,8 +58,8 @@ impl CacheDirArgs {
     /// Returns the cache directory, if there is one.
     pub(crate) fn folder(&self) -> Option<PathBuf> {
         self.cache_dir.clone().or_else(|| {
-            // XDG Base Directory Specification: relative paths count as unset. Without HOME, the user database would name a home
-            // directory, which need not be writable in a service or a sandbox.
+            // XDG Base Directory Specification: relative paths count as unset. Without HOME, `Xdg` would take the home directory
+            // from the user database, which may not be writable in a service or a sandbox.
             let home = std::env::var_os("HOME").filter(|home| Path::new(home).is_absolute());
             let xdg = home.and_then(|_| Xdg::new().ok())?;
             Some(xdg.cache_dir().join("nixply"))

@@ -69,7 +69,7 @@ pub(crate) fn compression() -> impl TypedValueParser<Value = Compression> {
     }
 }
 
-/// A parser of a codec, which may have a level. Help and completions list the codecs' names, and the others.
+/// A parser of a codec, which may have a level. Help and completions list the codecs' names and `others`.
 #[derive(Clone)]
 struct Listed<T> {
     parse: fn(&str) -> Result<T, String>,
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_have_a_number() {
+    fn sizes_start_with_a_number() {
         assert_eq!(size("500MB").unwrap().as_u64(), 500_000_000);
         assert_eq!(size("1.5 GiB").unwrap().as_u64(), 3 << 29);
         for text in ["", "many", "-5GB", "GB", "5 elephants", "1.2.3MB", "inf", "NaN"] {

@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Args, nixply: &Command) -> Result<()> {
         CompletionShell::Zsh => Shell::Zsh,
         CompletionShell::Fish => Shell::Fish,
     };
-    // In memory: a generator panics on write errors.
+    // Generate the script in memory, because the generators panic on write errors.
     let mut script = Vec::new();
     generate(shell, &mut shown(nixply), "nixply", &mut script);
     crate::output::print(script)

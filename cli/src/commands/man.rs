@@ -49,7 +49,7 @@ struct Page {
 
 impl Page {
     fn of(command: Command) -> Result<Self> {
-        // The end of --help is a separate section here.
+        // The text at the end of --help is a separate section of the man page.
         let page = Man::new(command.after_help(None::<&str>));
         let mut text = Vec::new();
         page.render(&mut text)?;

@@ -1,5 +1,5 @@
-//! `nixply n2c`: nix2container's command line, for Nix expressions that call it. Arguments, files and messages are those of its
-//! commit 20d33959. docs/nix2container.md lists its bugs that this command does not have.
+//! `nixply n2c`: nix2container's command line, for Nix expressions that call it. Arguments, files and messages are those of
+//! nix2container's commit 20d33959. docs/nix2container.md lists the bugs of nix2container that are fixed here.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -259,7 +259,7 @@ impl Layers {
         // In a derivation, use as many threads as Nix allows.
         let jobs = std::env::var("NIX_BUILD_CORES").ok().and_then(|cores| cores.parse().ok()).unwrap_or(0);
         let stop = stop_flag()?;
-        // Files are read at their own paths, whatever the store directory is.
+        // This store maps every path to itself, so paths of any store directory are read under their own names.
         let store = Store::at("/nix/store");
         let (packer, control) = (Packer::new(jobs), Control::new(&stop, &()));
         let packing = Packing::new(&store, &packer, &control);

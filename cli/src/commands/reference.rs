@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_of_an_option_is_told() {
+    fn tables_contain_all_properties_of_options() {
         let command = Command::new("a")
             .about("Does <it>\n\nWell.")
             .arg(

@@ -98,7 +98,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             Err(match format_of(&first_bytes(path)) {
                 Some(format) => anyhow!("{name} is {format}, not text"),
-                // "it is not text: ..."
+                // The error is "it is not text: ...". The document's name replaces "it".
                 None => anyhow!("{name}{}", error.to_string().trim_start_matches("it")),
             })
         }

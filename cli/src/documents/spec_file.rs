@@ -12,7 +12,7 @@ use super::kind::Kind;
 /// Length of the hash in a store path's name.
 const HASH: usize = 32;
 
-/// An image spec, the file that it was read from, and what follows from that file.
+/// An image spec, its file, and the store and default image name that follow from that file.
 pub(crate) struct SpecFile {
     pub(crate) path: PathBuf,
     pub(crate) spec: ImageSpec,

@@ -3,7 +3,7 @@
 //! ```text
 //! place ───────> replace | descriptor
 //! where a path   a regular file, as a whole or not at all;
-//! leads          a descriptor, a device or a FIFO, as it is
+//! leads          a descriptor, a device or a FIFO, directly
 //! ```
 
 mod descriptor;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-/// Linux follows as many links.
+/// Maximum number of links to follow, as in Linux.
 const MOST_LINKS: usize = 40;
 
 /// Directories whose entries are this process's descriptors. On Linux /dev/fd is a link to the first; on other systems it is a
@@ -47,7 +47,7 @@ impl Place {
             check_planted(folder, &found)?;
             let kind = found.file_type();
             if kind.is_symlink() && is_on_proc(folder) {
-                // Such a link is an open file; its text is only a former name.
+                // Such a link stands for an open file. The path in it may no longer lead to that file.
                 return Ok(Self::Stream(path));
             }
             if !kind.is_symlink() {

@@ -21,10 +21,10 @@ const NEW: u32 = 0o666;
 
 /// Writes a file, whose current metadata is `old` if it exists.
 ///
-/// A new file takes the old one's name, so that readers see one or the other, and a full disk destroys nothing. A file of the user
-/// is replaced whatever its mode is, as git does. If the new file cannot be renamed, or cannot get the old one's owner and group,
-/// the old file is overwritten, like with the shell's `>`: in read-only directories, for mounted files, and for files of other
-/// users.
+/// A new file takes the old one's name, so that readers see one or the other, and a full disk destroys nothing. A file that the
+/// user owns is replaced even if it is read-only, as git does. If the new file cannot be renamed, or cannot get the old one's owner
+/// and group, the old file is overwritten, like with the shell's `>`: in read-only directories, for mounted files, and for files of
+/// other users.
 pub(super) fn write(path: &Path, old: Option<&Metadata>, bytes: &[u8]) -> io::Result<()> {
     match (replaced(path, old, bytes), old) {
         (Err(error), Some(_)) if is_refused(&error) => overwrite(path, bytes),
@@ -51,7 +51,8 @@ pub(super) fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_all(&file, bytes)
 }
 
-/// With CREATE, Linux checks the owner of an existing file (fs.protected_fifos, fs.protected_regular).
+/// Opens a file for writing, always with CREATE: only then Linux checks the owner of an existing file (fs.protected_fifos,
+/// fs.protected_regular).
 fn open(path: &Path, flags: OFlags) -> io::Result<File> {
     let flags = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY;
     Ok(rustix::fs::open(path, flags, Mode::from_raw_mode(NEW))?.into())
@@ -90,7 +91,8 @@ fn keep_attributes(new: &File, path: &Path, old: &Metadata) -> io::Result<()> {
     new.set_permissions(Permissions::from_mode(old.mode() & PERMISSIONS))
 }
 
-/// With an access list, the group bits of the mode limit all entries of the list; without one, they are the group's permissions.
+/// Copies the old file's access list, or removes the one that the new file has inherited. The mode alone does not describe the
+/// permissions: with an access list, its group bits limit all entries of the list; without one, they are the group's permissions.
 #[cfg(target_os = "linux")]
 fn keep_access_list(new: &File, path: &Path) -> io::Result<()> {
     use rustix::fs::{XattrFlags, fremovexattr, fsetxattr, lgetxattr};
@@ -115,7 +117,8 @@ fn keep_access_list(_new: &File, _path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Overwrites a file's content. Truncates it only at the end: if the disk is full, the file is unchanged.
+/// Overwrites a file's content. Reserves the space first, if the file system can, and truncates last: if the disk is full, the file
+/// is unchanged.
 fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let file = open(path, OFlags::empty())?;
     #[cfg(target_os = "linux")]
@@ -131,7 +134,7 @@ fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.set_len(bytes.len() as u64)
 }
 
-/// Creates a file directly under its name: in a Nix build, only outputs may be writable.
+/// Creates a file directly under its name: in a Nix build, the output may be writable and its directory not.
 fn create_at(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let file = open(path, OFlags::EXCL)?;
     write_all(&file, bytes).inspect_err(|_| drop(fs::remove_file(path)))
@@ -167,7 +170,7 @@ impl Draft {
         }
     }
 
-    /// Creates the file under an unused name.
+    /// Gives the file its final name. Fails if that name exists.
     fn name(self, path: &Path) -> io::Result<()> {
         match self {
             Self::Unnamed(file) => link(&file, path),
@@ -175,7 +178,7 @@ impl Draft {
         }
     }
 
-    /// Moves the file to this name, and replaces an existing file.
+    /// Gives the file its final name, and replaces an existing file.
     fn replace(self, path: &Path) -> io::Result<()> {
         match self {
             // linkat(2) cannot replace a file, but rename(2) can.
@@ -239,9 +242,9 @@ mod tests {
         names
     }
 
-    /// Also on file systems without unnamed files.
+    /// File systems without unnamed files need named drafts.
     #[test]
-    fn drafts_with_and_without_names_do_the_same() {
+    fn named_and_unnamed_drafts_behave_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let (new, old) = (folder.path().join("new"), folder.path().join("old"));
         fs::write(&old, "old").unwrap();
@@ -267,15 +270,15 @@ mod tests {
 
     /// The error code decides whether a file is overwritten.
     #[test]
-    fn errors_have_the_systems_code() {
+    fn draft_errors_keep_the_error_code_of_the_system() {
         let error = Draft::new(Path::new("/nonexistent/file"), b"", NEW).map(drop).unwrap_err();
         assert_eq!(error.to_string(), "No such file or directory (os error 2)");
     }
 
-    /// Without its access list, a file with mode 640 because of the list would be readable for its group.
+    /// The access list's mask appears as the group bits of the mode, here 640. Without the list, the group could read the file.
     #[test]
     #[cfg(target_os = "linux")]
-    fn an_access_list_stays() {
+    fn access_lists_are_kept() {
         use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
 
         const NAME: &str = "system.posix_acl_access";

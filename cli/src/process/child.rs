@@ -1,5 +1,5 @@
-//! Running other programs. A termination signal is passed to the running program, and this process waits for it to end before it ends
-//! itself: no program stays behind, and temporary files are removed.
+//! Running other programs. This process passes a termination signal to the running program, and waits for that program to end
+//! before it ends itself: no program stays behind, and temporary files are removed.
 
 use std::env;
 use std::io::{Read, Seek, SeekFrom};
@@ -27,8 +27,8 @@ static RUNNING: Mutex<Option<OwnedFd>> = Mutex::new(None);
 /// The received signal, or 0.
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
 
-/// Starts to pass signals to the programs that [`output`], [`status`] and [`messages`] run. While no program runs, a signal ends this
-/// process. For commands that end by becoming another program, or soon after their last program.
+/// From now on, passes SIGINT and SIGTERM to the program that [`output`], [`status`] or [`messages`] runs. While no program runs, a
+/// signal ends this process. For commands that end by becoming another program, or soon after their last program has ended.
 pub(crate) fn forward_signals() -> Result<()> {
     let mut signals = catch(without_ignored([SIGINT, SIGTERM]))?;
     let forward = move || {
@@ -40,7 +40,7 @@ pub(crate) fn forward_signals() -> Result<()> {
                 None => process::exit(128 + signal),
             }
             drop(running);
-            // Nix may wait for a silent build and not notice the signal. Its builds end with it.
+            // Nix may be waiting for a build without output and not notice the signal. If Nix is killed, its builds end too.
             let kill_later = || {
                 thread::sleep(PATIENCE);
                 let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,7 +73,7 @@ pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
     Ok(status)
 }
 
-/// Runs a program and returns its status and standard error. Kills it after `patience` and returns `None`.
+/// Runs a program and returns its status and standard error. If it runs longer than `patience`, kills it and returns `None`.
 pub(crate) fn messages(command: &mut Command, patience: Duration) -> Result<Option<(ExitStatus, String)>> {
     // Not a pipe: the program's own children may keep that open.
     let mut file = tempfile::tempfile()

@@ -1,4 +1,4 @@
-//! Signals and child processes. All commands use one of these four ways:
+//! Signals and child processes. Each command handles signals in one of these four ways:
 //!
 //! | | commands | when a signal arrives |
 //! |---|---|---|

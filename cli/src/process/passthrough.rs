@@ -1,4 +1,4 @@
-//! Replaces this program by another: the other one receives all signals, and its exit status becomes this process's.
+//! Runs another program instead of this one: that program receives all signals, and its exit status becomes this process's.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -12,10 +12,11 @@ use signal_hook::low_level::emulate_default_handler;
 
 use super::signals::{catch, without_ignored};
 
-/// Signals that the program receives.
+/// Signals to pass to the program.
 const PASSED: [i32; 6] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
 
-/// Catches signals from its creation on, so that files made for the program are always removed. The program inherits ignored signals.
+/// Catches signals from its creation until the program has ended, so that temporary files made for the program are always removed.
+/// Signals that this process ignores stay ignored, also in the program.
 pub(crate) struct Passthrough(Signals);
 
 impl Passthrough {
@@ -27,7 +28,7 @@ impl Passthrough {
     /// Passes signals to the program until it ends.
     pub(crate) fn wait(&mut self, child: &mut Child) -> io::Result<ExitStatus> {
         loop {
-            // The process number stays the child's until its status has been read here.
+            // The child's process number cannot be reused before this call has read the child's status.
             if let Some(status) = child.try_wait()? {
                 return Ok(status);
             }

@@ -43,7 +43,7 @@ pub(crate) fn stopped() -> bool {
     RECEIVED.load(Ordering::Relaxed) != 0
 }
 
-/// Turns an interrupted read into the packer's error of the same meaning.
+/// Converts the error of an interrupted read to the packer's `Interrupted`.
 pub(crate) fn unless_stopped<T>(read: io::Result<T>) -> Result<T> {
     read.map_err(|error| match error.kind() {
         io::ErrorKind::Interrupted => PackerError::Interrupted.into(),
@@ -55,7 +55,7 @@ pub(crate) fn unless_stopped<T>(read: io::Result<T>) -> Result<T> {
 pub(crate) struct Blocking(());
 
 impl Blocking {
-    /// Starts such a write. Fails if a signal has arrived already.
+    /// Marks the start of such a write. Fails if a signal has arrived already.
     pub(crate) fn begin() -> Result<Self> {
         BLOCKING.store(true, Ordering::SeqCst);
         let blocking = Self(());
@@ -72,8 +72,8 @@ impl Drop for Blocking {
     }
 }
 
-/// Termination signals of a server, which runs until it receives one. Includes signals that the parent process ignores: a script can
-/// stop a server that it started in the background with SIGINT.
+/// Termination signals of a server, which runs until it receives one. Includes signals that the parent process ignores: a script
+/// that started a server in the background can stop it with SIGINT.
 pub(crate) struct TerminationSignals(Signals);
 
 impl TerminationSignals {

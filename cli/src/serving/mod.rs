@@ -20,8 +20,9 @@ pub(crate) fn start(images: Vec<Image>, options: Options) -> Result<Server> {
     Server::start(images, options).map_err(diagnosis::of_registry)
 }
 
-/// Returns the image as its readers get it. If `compression` is one codec for all readers, layers of a base image in another codec
-/// that not every client supports are converted to it, in a directory that lives as long as the second returned value.
+/// Returns the spec of the image as clients get it. If `compression` names one codec for all clients, converts those layers of a
+/// base image that have another codec and that some clients cannot read, such as zstd. The converted layers are in the returned
+/// directory, which must live as long as the server.
 pub(crate) fn converted(
     file: &SpecFile,
     compression: Compression,

@@ -89,7 +89,7 @@ impl PrivateRegistry {
             Err(_) => return Ok(None),
         };
         let Some(config) = with_auth(&config, &self.host(), self.auth()) else { return Ok(None) };
-        // Contexts, which name the daemon's address, and plugins.
+        // Link the rest of the user's directory: contexts, which name the daemon's address, and plugins.
         for entry in fs::read_dir(own).into_iter().flatten().flatten() {
             if entry.file_name() != DOCKER_CONFIG {
                 let failed = || format!("cannot link {}", entry.path().display());
@@ -136,7 +136,7 @@ pub(crate) struct Reached {
     pub(crate) refused: bool,
 }
 
-/// Adds a registry's credentials to Docker's `config.json`. Returns `None` if the text is no such document.
+/// Adds a registry's credentials to Docker's `config.json`. Returns `None` if `config` is not such a document.
 fn with_auth(config: &str, host: &str, auth: Value) -> Option<Value> {
     let mut config = serde_json::from_str::<Map<String, Value>>(config).ok()?;
     // The user's credential helpers do not know this registry. An empty name means no helper.

@@ -133,7 +133,7 @@ fn bar() -> ProgressBar {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    let style = ProgressStyle::with_template(template).expect("it is written here");
+    let style = ProgressStyle::with_template(template).expect("the template is valid");
     style
         .progress_chars("=> ")
         .with_key("done", |state: &ProgressState, out: &mut dyn Write| {
@@ -151,8 +151,8 @@ fn style(template: &str) -> ProgressStyle {
         })
 }
 
-/// Standard error with the cursor at the start of the last line. indicatif leaves the cursor at the end, where the `^C` of an
-/// interrupting user starts another line. That line would remain when the bars are cleared.
+/// Standard error with the cursor at the start of the last line. indicatif leaves the cursor at the end of the line. There, the
+/// `^C` that the terminal echoes when the user interrupts would start another line, which would remain when the bars are cleared.
 #[derive(Debug)]
 struct Screen(Term);
 

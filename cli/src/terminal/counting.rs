@@ -33,7 +33,7 @@ impl Counting {
             false if is_live() => {
                 let multi = MultiProgress::new();
                 let style = ProgressStyle::with_template("[{bar:24}] {pos} of {len} {msg}, {eta} left");
-                let style = style.expect("it is written here").progress_chars("=> ");
+                let style = style.expect("the template is valid").progress_chars("=> ");
                 let bar = multi.add(ProgressBar::new(all as u64).with_style(style));
                 bar.set_message(format!("{what}s"));
                 *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(multi);

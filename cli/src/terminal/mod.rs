@@ -59,7 +59,7 @@ pub(crate) fn relay(
         let mut stream = BufReader::new(stream);
         let mut line = Vec::new();
         while stream.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-            // Errors do not matter.
+            // Ignore errors of the copy: the user still sees the line.
             kept.iter_mut().for_each(|file| drop(file.write_all(&line)));
             pass(line.strip_suffix(b"\n").unwrap_or(&line));
             line.clear();

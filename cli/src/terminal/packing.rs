@@ -8,7 +8,7 @@ use nixply_packer::{PackedLayer, Progress};
 
 use super::{Bars, count, human, is_live, say};
 
-/// An image with more layers prints at most one line per [`PAUSE`].
+/// Maximum number of layers that get a line each. An image with more layers prints at most one line per [`PAUSE`].
 const FEW: usize = 20;
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -113,7 +113,7 @@ impl Progress for PackingProgress {
             let text = format!("{} of {}", state.finished, count(state.layers, "layer"));
             if let Some(bars) = &mut state.bars {
                 bars.end(layer);
-                // The size of a layer whose start was in the cache.
+                // If the cache had the start of the layer, add the bytes that were not packed.
                 bars.advance_total(expected.saturating_sub(packed));
                 bars.name_total(text);
                 return;
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn summaries() {
+    fn summary_counts_packed_and_reused_layers() {
         for (layers, packed, bytes, text) in [
             (12, 2, 34_500_000, "12 layers: 2 packed (34.5 MB), 10 reused"),
             (1, 1, 10_240, "1 layer: 1 packed (10.2 kB)"),

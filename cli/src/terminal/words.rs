@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_for_people() {
+    fn sizes_have_at_most_one_decimal() {
         for (bytes, text) in
             [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_999, "1.0 MB"), (4_750_000_000, "4.8 GB")]
         {
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn one_is_no_plural() {
+    fn zero_is_plural_and_one_is_singular() {
         assert_eq!((count(1, "layer"), count(0, "layer")), ("1 layer".into(), "0 layers".into()));
     }
 

@@ -11,7 +11,7 @@ use nixply_registry::server::{Observer, Read};
 use self::summary::Seen;
 use crate::terminal::{Bars, count, human, is_live, say};
 
-/// An image with more layers prints at most one line per [`PAUSE`].
+/// Maximum number of layers that get a line each. An image with more layers prints at most one line per [`PAUSE`].
 const FEW: usize = 20;
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -157,7 +157,7 @@ impl Progress for Transfer {
     fn layer_finished(&self, layer: usize, _packed: &PackedLayer) {
         self.with(layer, |state| {
             let Layer { readers, packed, seen } = state.layers[layer];
-            // A layer that is being read gets a line for that.
+            // For a layer that a client reads, `read_ended` prints the line.
             if readers == 0 && !seen.whole {
                 state.end(self.live, layer, Some(("packed", packed)));
             }
@@ -193,7 +193,7 @@ impl Observer for Transfer {
             let layer = &mut state.layers[read.layer];
             layer.readers -= 1;
             let seen = &mut layer.seen;
-            // A client that lost its connection reads the rest later.
+            // A client that lost its connection requests only the rest: the layer is complete once all its bytes have been sent.
             let first = whole && !seen.whole && seen.sent >= read.size;
             seen.whole |= first;
             let (sent, readers) = (seen.sent, layer.readers);

@@ -106,7 +106,7 @@ impl Sandbox {
         digest
     }
 
-    /// Makes `base.json` of an image with these layers and `config`. Returns standard error.
+    /// Writes `base.json`, the spec of an image with these layers and this config. Returns standard error.
     pub(crate) fn base(&self, config: Value, layers: &[Layer]) -> String {
         let mut document = json!({
             "os": "linux", "architecture": "amd64", "config": {},

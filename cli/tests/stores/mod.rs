@@ -1,4 +1,4 @@
-//! A store, a cache, and programs that must end.
+//! A store and a cache for tests, and a function that runs programs and panics if they hang.
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
@@ -114,7 +114,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         for name in NAMES {
-            // So that its file can be removed.
+            // The file in it can only be removed from a writable directory.
             let _ = fs::set_permissions(self.folder_of(name), Permissions::from_mode(0o755));
         }
     }
@@ -127,7 +127,7 @@ pub(crate) fn finish(mut command: Command) -> Output {
     while child.try_wait().unwrap().is_none() {
         if begin.elapsed() > HANGS {
             child.kill().unwrap();
-            panic!("it hangs: {command:?}");
+            panic!("the program hangs: {command:?}");
         }
         thread::sleep(Duration::from_millis(5));
     }

@@ -1,6 +1,6 @@
 //! A terminal for a program's standard error, and its screen.
 
-#![allow(dead_code, reason = "each test takes of it what it needs")]
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::fs::File;
 use std::io::Read;
@@ -85,7 +85,7 @@ impl Running {
     }
 
     fn shown(&self) -> String {
-        // The text of all rows would join a full row with the next.
+        // `Screen::contents` would join a full row with the next.
         let rows = self.screen.screen().rows(0, COLUMNS.get()).map(|row| row.trim_end().to_owned());
         rows.collect::<Vec<_>>().join("\n").trim_end().to_owned()
     }

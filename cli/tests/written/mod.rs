@@ -1,6 +1,6 @@
 //! All commands that write a file, with their inputs, for several users of the machine.
 
-#![allow(dead_code, reason = "each test takes what it needs")]
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -154,7 +154,7 @@ impl World {
         write("dir/manifest.json", json!({"config": blob, "layers": []}));
         write(&format!("dir/{}", digest.hex()), config);
         write("blobs.json", json!({digest.hex(): self.path(&format!("in/dir/{}", digest.hex()))}));
-        // More than the buffer of a pipe: 64 KiB.
+        // Enough paths to exceed the buffer of a pipe, 64 KiB.
         let digest = format!("sha256:{}", "0".repeat(64));
         let paths: Vec<_> = (0..2000).map(|at| json!({"path": format!("{path}-{at:04}")})).collect();
         let layer =
@@ -209,7 +209,7 @@ impl World {
         command
     }
 
-    /// Returns what a command writes into a new file, or over an old one.
+    /// Returns the content that a command writes to a new file, or over an old one.
     pub(crate) fn expected(&self, writer: &Writer, over: bool) -> Vec<u8> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join(writer.file);

@@ -35,5 +35,5 @@ pub mod ffi {
     }
 }
 
-// Only C++ calls into it.
+// Only the C++ code uses this crate.
 use nixply_ffi as _;

@@ -1,4 +1,4 @@
-//! The border as C++ sees it.
+//! Tests of the border through C++ code that calls it.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ fn config() -> String {
 }
 
 #[test]
-fn an_image_comes_back_typed_and_observed() {
+fn build_returns_the_image_and_reports_progress() {
     let store = store();
     let outcome = ffi::build(store.path().to_str().unwrap(), PATH, &config(), false, 2);
     assert_eq!(outcome.error, "");
@@ -30,7 +30,7 @@ fn an_image_comes_back_typed_and_observed() {
     assert_eq!(spec.layers[0].paths[0].path.as_str(), PATH);
     assert_eq!(spec.arch, "amd64");
     assert_eq!(outcome.references, [PATH]);
-    assert_eq!(outcome.name, "thing", "registries accept only lower case");
+    assert_eq!(outcome.name, "thing", "the name is in lower case, as registries require");
     let manifest = nixply_documents::go_json::compact(&oci::manifest_of(&spec));
     assert_eq!(outcome.manifest, nixply_oci::Digest::of(&manifest).to_string());
     let size = spec.layers[0].size;
@@ -41,7 +41,7 @@ fn an_image_comes_back_typed_and_observed() {
              is omitted from the image, as in nix2container: use the argument healthcheck\n"
         )
     );
-    assert!(!outcome.called_elsewhere, "the observer is called on the caller's thread alone");
+    assert!(!outcome.called_elsewhere, "the observer is called only on the caller's thread");
 }
 
 #[test]
@@ -57,15 +57,15 @@ fn no_thread_outlives_the_call() {
 }
 
 #[test]
-fn an_interrupt_ends_packing_within_a_second() {
+fn an_interrupt_ends_packing() {
     let store = tempfile::tempdir().unwrap();
     let thing = store.path().join("0123456789abcdfghijklmnpqrsvwxyz-thing");
-    // 1 TiB of nothing: minutes of hashing.
+    // An empty file of 1 TiB, which takes many minutes to hash.
     fs::File::create(thing).unwrap().set_len(1 << 40).unwrap();
     let begin = Instant::now();
     let outcome = ffi::build(store.path().to_str().unwrap(), PATH, &config(), true, 2);
     assert_eq!(outcome.error, "interrupted");
-    // No measure of speed: the alternative is many minutes.
+    // A generous limit: without the interrupt, packing takes many minutes.
     assert!(begin.elapsed() < Duration::from_secs(20));
 }
 
@@ -76,7 +76,7 @@ fn an_interrupt_ends_planning() {
 }
 
 #[test]
-fn fault_closure_outside_is_an_error_in_the_plugin() {
+fn closure_entries_outside_the_store_are_errors() {
     let error =
         |entry: &str, hash: &str| ffi::plan_with_entry(PATH, entry, hash).unwrap_err().what().to_owned();
     assert_eq!(
@@ -119,7 +119,7 @@ fn errors_arrive_as_exceptions_with_their_causes() {
 }
 
 #[test]
-fn plans_builders_and_names_cross_too() {
+fn plans_and_builders_have_the_results_of_the_packer() {
     let store = store();
     let real = store.path().to_str().unwrap();
     assert_eq!(ffi::plan(real, PATH, "", "").unwrap(), format!("{PATH} 1000\n"));
@@ -144,7 +144,7 @@ fn plans_builders_and_names_cross_too() {
 }
 
 #[test]
-fn the_schema_tells_cpp_what_may_be_where() {
+fn arguments_describe_the_schema_to_cpp() {
     for (place, shown) in [
         ("", " object"),
         ("name", " plain"),
@@ -167,7 +167,7 @@ fn the_schema_tells_cpp_what_may_be_where() {
 }
 
 #[test]
-fn requests_are_checked_and_searched_without_a_store() {
+fn checks_and_root_paths_of_requests_need_no_store() {
     let error = |request: &str| ffi::check(request).unwrap_err().what().to_owned();
     assert_eq!(error(r#"{"nmae":1}"#), "builtins.test cannot have the key `nmae`; did you mean `name`?");
     assert_eq!(

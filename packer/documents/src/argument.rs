@@ -12,7 +12,7 @@ use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
 
-/// Key of a schema for the store paths that an argument's text may name: a [`Names`].
+/// Key of a schema for the store paths that the argument's text may name. Its value is the name of a [`Names`].
 pub const NAMES: &str = "x-nixply-names";
 
 /// Key of a schema for the words that describe the form of a text with a pattern, for messages: "must be …".

@@ -1,5 +1,4 @@
-//! Reads JSON documents that users and other programs make, and quotes them in messages. Everything is pure: no file is read
-//! here.
+//! Reads JSON documents that users and other programs make, and quotes them in messages. The crate itself reads no files.
 
 pub mod argument;
 pub mod document;

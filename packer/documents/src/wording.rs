@@ -32,7 +32,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
                 '\n' => out.push_str("\\n"),
                 '\r' => out.push_str("\\r"),
                 '\t' => out.push_str("\\t"),
-                _ => write!(out, "\\u{{{:x}}}", u32::from(letter)).expect("a String takes all text"),
+                _ => write!(out, "\\u{{{:x}}}", u32::from(letter)).expect("writing to a String cannot fail"),
             },
             false => out.push(letter),
         }
@@ -147,7 +147,7 @@ pub fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
 /// Returns the names in `known` that are similar to `name`, the most similar first.
 pub fn near<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Vec<&'k str> {
     const LIKE_ENOUGH: f64 = 0.8;
-    // No known name is as long, and comparing it would take time.
+    // No known name is that long, and the comparison would take time.
     if name.len() > MOST {
         return Vec::new();
     }
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_terminal_escapes_become_text() {
+    fn control_characters_become_visible_escapes() {
         for (text, shown) in [
             ("plain text, änd … 日本", "plain text, änd … 日本"),
             ("\u{1b}]0;title\u{7}\u{1b}[2J", "\\u{1b}]0;title\\u{7}\\u{1b}[2J"),
@@ -207,13 +207,13 @@ mod tests {
     }
 
     #[test]
-    fn bytes_of_a_path_that_are_not_text_are_shown() {
+    fn bytes_of_a_path_that_are_not_utf8_become_escapes() {
         let name = Path::new(OsStr::from_bytes(b"/a/\xff\xfeb\xc3\xa4\xe2\x82"));
         assert_eq!(path(name).to_string(), "/a/\\xff\\xfebä\\xe2\\x82");
     }
 
     #[test]
-    fn near_names_are_found() {
+    fn similar_names_are_found() {
         let known = ["config", "copyToRoot", "maxLayers"];
         assert_eq!(nearest("confg", known), Some("config"));
         assert_eq!(nearest("maxlayer", known), Some("maxLayers"));

@@ -78,7 +78,8 @@ const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CL
 #[cfg(not(target_os = "linux"))]
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Fails if `below` has symlinks: the path is already resolved, so another process has replaced a part of it meanwhile.
+/// Opens a file, and fails if a component of `below` is a symlink. The caller has already resolved the path, so a symlink means
+/// that another process has replaced that component meanwhile.
 #[cfg(target_os = "linux")]
 fn resolve_beneath(root: OwnedFd, below: &Path) -> Result<OwnedFd, Errno> {
     use rustix::fs::ResolveFlags;

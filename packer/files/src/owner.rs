@@ -115,7 +115,7 @@ mod tests {
             check_store(&folder.path().join("absent"), Above::Too).map_err(|error| error.to_string()),
             Ok(())
         );
-        // The directory above counts as well.
+        // Write access to the directory above the store counts as well.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
         let error = check().unwrap_err();
         assert!(error.contains("every user can rename it, because"), "{error}");

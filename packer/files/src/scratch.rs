@@ -19,7 +19,7 @@ const PREFIX: &str = ".nixply-scratch-";
 /// Number of letters and digits after the prefix.
 const RANDOM: usize = 6;
 
-/// A file is not locked yet right after its creation, so younger files are kept.
+/// Minimum age of a file that [`sweep`] removes: right after its creation, a file is not locked yet.
 const YOUNG: Duration = Duration::from_secs(60);
 
 /// Creates a temporary file in `dir`, with the mode of any new file under the umask.
@@ -143,7 +143,7 @@ mod tests {
         sweep(dir.path(), &["blobs"]);
         let there = |path: &Path| path.exists();
         assert!(there(held.path()) && there(held_folder.dir.path()) && there(&young));
-        assert!(there(&other) && there(&others_folder.join("notes")), "a user's own");
+        assert!(there(&other) && there(&others_folder.join("notes")), "files of the user stay");
         assert!(!there(&left) && !there(&left_folder));
     }
 }

@@ -171,7 +171,7 @@ impl ImageConfig {
     }
 }
 
-/// Reads a config from a document, including a health check. Error messages start with the place within the config, and
+/// Reads a config from a document, including a health check. Error messages start with the place within the config, so that they
 /// continue the config's name in the document.
 impl TryFrom<Value> for ImageConfig {
     type Error = Error;
@@ -328,7 +328,7 @@ mod tests {
         let without = on_base(json!({"Entrypoint": []}));
         assert!(
             without.get("Entrypoint").is_none() && without.get("Cmd").is_none(),
-            "as in Docker: {without}"
+            "an empty Entrypoint drops the base's Cmd, as in Docker: {without}"
         );
         assert_eq!(on_base(json!({"Entrypoint": [], "Cmd": ["x"]}))["Cmd"], json!(["x"]));
     }

@@ -70,7 +70,7 @@ pub fn canonical_time(what: &str, text: &str) -> Result<String> {
     Ok(format!("{:04}-{}{dot}{fraction}{offset}", civil.year(), &text[5..19]))
 }
 
-/// jiff accepts a leap second as the second before it; Go refuses it.
+/// Returns the seconds as written. jiff reads a leap second as the second before it, but Go refuses leap seconds.
 fn rest_second(text: &str) -> i8 {
     text[17..19].parse().unwrap_or(-1)
 }

@@ -1,5 +1,5 @@
 //! Types of [OCI images](https://github.com/opencontainers/image-spec): digests, the config, the manifest, platforms and
-//! references. Everything is pure: no file is read here.
+//! references. The crate reads no files.
 
 mod config;
 mod digest;

@@ -67,7 +67,7 @@ fn other_variants(arch: &str, variant: &str) -> Option<&'static [&'static str]> 
     (!known.contains(&major) || !minor.is_none_or(is_digit)).then_some(*known)
 }
 
-/// System of an image unless a spec names another.
+/// Default operating system of an image.
 pub const LINUX: &str = "linux";
 
 /// A processor: OCI's `architecture` and `variant`.
@@ -86,7 +86,7 @@ impl Processor {
         Self::one_of(&[&PORTS[..], &OTHER_PORTS].concat(), text)
     }
 
-    /// Like [`Processor::from_arch`], but accepts any processor that has a name, as nix2container does and as existing
+    /// Like [`Processor::from_arch`], but accepts every processor for which Go has a name, as nix2container does and as existing
     /// images need.
     pub fn from_any_arch(text: &str) -> Result<Self> {
         Self::one_of(&PROCESSORS, text)
@@ -233,8 +233,8 @@ impl Platform {
         }
     }
 
-    /// Returns the variants that the processor has, if this one is another version, such as v9 of `amd64`. Other texts, which are
-    /// no versions, are in old images.
+    /// If the variant is an unknown version, such as `v9` of `amd64`, returns the variants that the processor has. Variants that
+    /// are not versions occur in old images, so they are accepted.
     pub fn other_variants(&self) -> Option<&'static [&'static str]> {
         let version = self.variant.strip_prefix('v')?;
         let is_version = version.starts_with(|letter: char| letter.is_ascii_digit());
@@ -246,7 +246,7 @@ impl Platform {
         self.os == wanted.os && wanted.processor().runs(&self.processor())
     }
 
-    /// Returns the variant as a number. Every 64-bit ARM is a v8.
+    /// Returns the variant as a number. The default of arm64 is 8, because every 64-bit ARM is at least a v8.
     pub fn variant_number(&self) -> u32 {
         let number = self.variant.strip_prefix('v').and_then(|number| number.parse().ok());
         number.unwrap_or(if self.architecture == "arm64" { 8 } else { 0 })

@@ -23,7 +23,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Returns a store whose files are at the paths that their names state.
+    /// Returns a store whose files are in `dir` itself.
     pub fn at(dir: impl Into<String>) -> Self {
         let dir = dir.into();
         Self { real_dir: dir.clone().into(), dir }
@@ -72,7 +72,7 @@ impl Store {
         while let Some(at) = find(rest, prefix.as_bytes()) {
             rest = &rest[at + prefix.len()..];
             let end = rest.iter().position(|byte| !is_name(*byte)).unwrap_or(rest.len());
-            // A full stop at the end is a sentence's, as in "see /nix/store/…-doc."
+            // A full stop at the end belongs to the sentence, as in "see /nix/store/…-doc."
             let name = String::from_utf8_lossy(&rest[..end]);
             let path = format!("{prefix}{}", name.trim_end_matches('.'));
             found.extend(self.check(&path).ok());

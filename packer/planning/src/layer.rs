@@ -18,7 +18,7 @@ pub struct PlannedPath {
 }
 
 impl PlannedPath {
-    /// Whether the path is in the image at the place that its name states.
+    /// Whether the path's place in the image is the path itself.
     pub fn keeps_place(&self) -> bool {
         self.options.as_ref().is_none_or(|options| options.rewrite.regex.is_empty())
     }

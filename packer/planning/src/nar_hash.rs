@@ -69,7 +69,7 @@ mod tests {
 
     /// Values printed by `nix hash file --type sha256` with `--base16`, `--base32` and `--sri`.
     #[test]
-    fn one_hash_has_one_form() {
+    fn all_forms_of_a_hash_have_one_canonical_form() {
         let hex = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
         for text in [
             hex,
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn nix_prints_text_or_an_object() {
+    fn hashes_are_read_from_text_and_objects() {
         let hex = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
         let base64 = "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=";
         let object = |format: &str, hash: &str| {

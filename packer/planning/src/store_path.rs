@@ -110,7 +110,7 @@ impl FromStr for StorePath {
 }
 
 impl TryFrom<String> for StorePath {
-    /// The end of a sentence that begins with the text's place in a document.
+    /// Message that continues the name of the text's place in a document.
     type Error = String;
 
     fn try_from(path: String) -> Result<Self, String> {
@@ -144,7 +144,7 @@ impl StorePath {
     /// Returns a store path with this name. The paths sort like their names.
     pub(crate) fn named(name: &str) -> Self {
         Self::parse(&format!("/nix/store/{}-{name}", "0".repeat(HASH_DIGITS)))
-            .expect("a name for a store path")
+            .expect("the name is valid in a store path")
     }
 }
 

@@ -63,8 +63,8 @@ impl Cache {
         Self { limit, ..self }
     }
 
-    /// Also reads, and never writes, these directories. The owner of such a directory decides what is in the images that are
-    /// made from it.
+    /// Also reads, and never writes, these directories. The owner of such a directory controls the content of the images that are
+    /// made with it.
     #[must_use]
     pub fn with_shared(self, shared: Vec<PathBuf>) -> Self {
         Self { shared, ..self }
@@ -246,7 +246,7 @@ mod tests {
         let other = entry(folder.path(), Kind::Contents, &contents_key(DiffId::of(b"other")));
         fs::create_dir_all(other.parent().unwrap()).unwrap();
         fs::write(other, &text).unwrap();
-        assert_eq!(cache.contents(DiffId::of(b"other")), None, "moved");
+        assert_eq!(cache.contents(DiffId::of(b"other")), None, "a moved entry counts as absent");
         cache.put_contents(DiffId::of(b"layer"), &hashes(&["d"]));
         assert_eq!(contents(&cache).unwrap(), hashes(&["d"]));
     }
@@ -259,9 +259,9 @@ mod tests {
         let (here, fifo) = (rustix::fs::CWD, rustix::fs::FileType::Fifo);
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         rustix::fs::mknodat(here, file(&cache), fifo, mode, 0).unwrap();
-        assert_eq!(contents(&cache), None, "without waiting for a writer");
+        assert_eq!(contents(&cache), None, "a FIFO counts as absent, and reading does not wait for a writer");
         cache.put_contents(DiffId::of(b"layer"), &hashes(&["a"]));
-        assert_eq!(contents(&cache).unwrap(), hashes(&["a"]), "it is replaced");
+        assert_eq!(contents(&cache).unwrap(), hashes(&["a"]), "a new entry replaces the FIFO");
     }
 
     #[test]

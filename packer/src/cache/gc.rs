@@ -133,7 +133,8 @@ impl Cache {
         Ok(verified)
     }
 
-    /// Lists everything but directories at the paths of directories of entries, and directories at the paths of entries.
+    /// Lists files of the wrong type: anything but a directory at the path of a directory of entries, and a directory at the path
+    /// of an entry.
     fn in_the_way(&self) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for kind in Kind::ALL {

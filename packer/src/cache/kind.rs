@@ -7,14 +7,14 @@ pub enum Kind {
     Segments,
     /// Packed layers' digests.
     Layers,
-    /// Hashers' states along a layer.
+    /// Hashers' states within a layer.
     States,
     /// Archive hashes of a layer's paths.
     Contents,
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 4] = [Self::Segments, Self::Layers, Self::States, Self::Contents];
 
     /// Returns the name of their directory.

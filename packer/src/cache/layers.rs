@@ -89,8 +89,8 @@ impl Cache {
         }
     }
 
-    /// Stores the digests of layers that were packed elsewhere, so that building another image with these layers need not
-    /// pack them. The digests are the caller's until the layers are packed here, which compares them. Existing entries stay.
+    /// Stores the digests of layers that were packed elsewhere, so that building another image with these layers need not pack
+    /// them. Only the caller vouches for the digests until the layers are packed here, which compares them. Existing entries stay.
     /// Each layer comes with its place in the image, from 0.
     pub(crate) fn import_layers(&self, layers: &[(usize, LayerKey, PackedLayer)]) -> Result<()> {
         check_consistent(layers)?;

@@ -94,7 +94,7 @@ pub(crate) enum Stored {
 }
 
 impl SegmentReader {
-    /// Opens a segment. Keeps its file if it turns out to be damaged.
+    /// Opens a segment. Reading a damaged frame does not remove its file.
     fn open(path: &Path, trust: Trust, key: &blake3::Hash) -> Option<Self> {
         let file = entries::open(path, trust)?;
         let Index { frames, checked, origin } = index(&file, key)?;
@@ -183,7 +183,7 @@ struct Index {
 fn index(file: &File, key: &blake3::Hash) -> Option<Index> {
     let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("4 bytes")) as usize;
     let size = file.metadata().ok()?.len();
-    // An older version's footer is shorter. Such a segment still has enough bytes, because no frame is empty.
+    // The footer of an older version is shorter. A segment with such a footer still has enough bytes, because no frame is empty.
     let mut footer = [0; FOOTER];
     file.read_exact_at(&mut footer, size.checked_sub(FOOTER as u64)?).ok()?;
     let is_former = footer[FOOTER - 8..] == *FORMER_MAGIC;
@@ -439,7 +439,10 @@ mod tests {
             assert_eq!(read(), None, "{length} bytes");
         }
         fs::write(&file, &bytes).unwrap();
-        assert!(cache.clone().with_checked(true).segment(&key).is_none(), "the store was not checked");
+        assert!(
+            cache.clone().with_checked(true).segment(&key).is_none(),
+            "an unchecked segment counts as absent"
+        );
         let end = bytes.len() - FOOTER;
         let (frames, index) = (b"firstsecond", &bytes[11..11 + 2 * ENTRY]);
         let check = index_check(&key.0, &[index]);
@@ -447,7 +450,7 @@ mod tests {
         fs::write(&file, &former).unwrap();
         assert!(
             verify(&file, &key.0) && read().is_some_and(|(_, end)| end == Stored::End),
-            "an older version's segment"
+            "an older version's segment can be read"
         );
         assert!(
             cache.clone().with_checked(true).segment(&key).is_none(),
@@ -472,6 +475,6 @@ mod tests {
         let elsewhere = entries::entry(folder.path(), Kind::Segments, &other.0);
         fs::create_dir_all(elsewhere.parent().unwrap()).unwrap();
         fs::write(elsewhere, &bytes).unwrap();
-        assert!(cache.segment(&other).is_none(), "moved");
+        assert!(cache.segment(&other).is_none(), "a moved segment counts as absent");
     }
 }

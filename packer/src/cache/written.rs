@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access;
 
-/// Age up to which the file counts: processes that are killed add nothing to it.
+/// Maximum age at which the file counts. A killed process adds nothing to the file, so an old record may be too low.
 const BELIEVED: Duration = Duration::from_secs(24 * 3600);
 
 /// Maximum time that a call waits for other processes that have locked the file, summed over all its waits. Processes lock

@@ -21,9 +21,9 @@ pub struct Imported {
 }
 
 impl Cache {
-    /// Stores the layers' digests from the spec of an image that was built elsewhere, so that building another image with
-    /// these layers need not pack them. The digests come from the spec's author until the layers are packed here, which
-    /// compares them. Existing entries stay.
+    /// Stores the layers' digests from the spec of an image that was built elsewhere, so that building another image with these
+    /// layers need not pack them. Only the spec's author vouches for the digests until the layers are packed here, which compares
+    /// them. Existing entries stay.
     ///
     /// # Errors
     ///

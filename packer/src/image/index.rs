@@ -133,7 +133,7 @@ impl Index {
             entry["platform"] = platform_value(platform);
         }
         let text = String::from_utf8(go_json::compact(&entry)).expect("JSON is UTF-8");
-        let raw = RawValue::from_string(text).expect("it was written as JSON");
+        let raw = RawValue::from_string(text).expect("the text was written as JSON");
         kept.insert(place.unwrap_or(kept.len()), raw);
         self.entries = kept;
     }
@@ -141,7 +141,7 @@ impl Index {
     /// Returns the file's bytes.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let text = String::from_utf8(go_json::compact(&self.entries)).expect("JSON is UTF-8");
-        let entries = RawValue::from_string(text).expect("it was written as JSON");
+        let entries = RawValue::from_string(text).expect("the text was written as JSON");
         let mut fields = Fields(self.fields.0.clone());
         match fields.0.iter_mut().find(|(name, _)| name == ENTRIES) {
             Some((_, value)) => *value = entries,

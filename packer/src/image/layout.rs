@@ -43,8 +43,8 @@ pub struct Written {
 
 /// Writes `spec` to the layout directory `dir` under `tag`. If the layout exists, adds the image to it, and replaces its
 /// entry for the tag. Refuses any other directory that is not empty. Without `codec`, each layer uses the codec from the
-/// spec. Layers of base images keep their compression, except for those that [`blob::is_to_convert`]: callers set `codec` for
-/// readers that do not support others.
+/// spec. Layers of base images keep their compression, except for those that [`blob::is_to_convert`]: callers set `codec` for a
+/// client that supports no other codec.
 pub fn write(
     spec: &ImageSpec,
     dir: &Path,

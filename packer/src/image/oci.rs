@@ -68,7 +68,7 @@ mod tests {
 
     /// nix2container's TestGetV1Image.
     #[test]
-    fn the_config_is_nix2containers() {
+    fn the_config_equals_that_of_nix2container() {
         let digest = "sha256:adf74a52f9e1bcd7dab77193455fa06743b979cf5955148010e5becedba4f72d";
         let layer = Layer {
             digest: digest.parse().unwrap(),

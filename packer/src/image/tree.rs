@@ -276,8 +276,7 @@ fn parts(path: &[u8]) -> VecDeque<Vec<u8>> {
     path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect()
 }
 
-/// Returns a path without leading and trailing slashes and without `.`. Returns none for the root, and for a path that leads
-/// up.
+/// Returns a path without leading and trailing slashes and without `.`. Returns none for the root, and for a path with `..`.
 fn clean(name: &[u8]) -> Option<Vec<u8>> {
     let parts: Vec<&[u8]> =
         name.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").collect();

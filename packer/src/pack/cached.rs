@@ -119,7 +119,7 @@ impl CachedBlob {
     }
 }
 
-/// Makes a part that is not read from a file.
+/// Makes the bytes of a part that does not belong to a store path.
 fn made(pieces: &Pieces<'_>, at: usize, compressor: &Compressor) -> Result<Vec<u8>> {
     let stop = AtomicBool::new(false);
     let control = Control::new(&stop, &());

@@ -65,7 +65,7 @@ pub(super) fn pack(
             let read = move || read(source, &empty, filled, most_frames, &|| shared.check(job.at));
             let reader = thread::Builder::new().spawn_scoped(scope, read).ok()?;
             pool.in_place_scope(|tasks| hash(&mut tar, &mut worth, &frames, hashed, tasks, job, shared));
-            // A thread that failed has made the other ones end early.
+            // If a thread has failed, the other ones have ended early.
             drop(frames);
             let results = [reader, taker].map(|thread| thread.join());
             let result = |result: thread::Result<Result<()>>| {
@@ -248,7 +248,7 @@ fn take(
 ) -> Result<()> {
     for Hashing { frame, keep, compressed } in done {
         let compressed = compressed.recv().expect("a task that compresses sends its result, or panics")?;
-        let mut frame = Arc::into_inner(frame).expect("the hasher and the compressor have let go of it");
+        let mut frame = Arc::into_inner(frame).expect("the hasher and the compressor have dropped the frame");
         frame.compressed = compressed;
         shared.permits.with(|| output.take(&frame, keep, job))?;
         let _ = recycled.send(frame);

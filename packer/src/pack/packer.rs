@@ -43,9 +43,9 @@ impl Packer {
         Self { cache, ..self }
     }
 
-    /// Sets whether to check the store: the packer hashes the archive of each store path that it reads, and compares the
-    /// hash with Nix's. It stores nothing of a path that is wrong. Entries made without this check are not used but made
-    /// again; entries made with it are used.
+    /// Sets whether to check the store: the packer hashes the archive of each store path that it reads, and compares the hash with
+    /// Nix's. If they differ, it stores no result for the path. With the check, the packer does not use cache entries that were
+    /// made without it, but makes them again. Without the check, it uses all entries.
     #[must_use]
     pub fn with_store_check(self, store_check: bool) -> Self {
         let cache = self.cache.map(|cache| cache.with_checked(store_check));
@@ -147,7 +147,7 @@ impl Packer {
                 packed[job.at] = Some(made);
             }
         }
-        Ok(packed.into_iter().map(|layer| layer.expect("known, or just packed")).collect())
+        Ok(packed.into_iter().map(|layer| layer.expect("every layer is known or was packed")).collect())
     }
 }
 

@@ -77,8 +77,8 @@ impl<'l> Pieces<'l> {
         LayerKey::new(&self.segment_keys().map(|(_, key)| key).collect::<Vec<_>>())
     }
 
-    /// Returns the points at which the stream can be resumed, in order: before the part with this number, after the segments
-    /// of this chain. Ends at the first segment whose content is unknown.
+    /// Returns the points at which the stream can be resumed, in order: each is the number of the part that follows, and the chain
+    /// of the segments before it. The list ends at the first segment whose content is unknown.
     pub(super) fn chains(&self) -> Vec<(usize, Chain)> {
         let mut chain = None;
         let mut chains = Vec::new();

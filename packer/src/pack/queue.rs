@@ -51,5 +51,5 @@ pub(super) fn pack_on(jobs: &[&Job<'_>], shared: &Shared<'_>) -> Result<Vec<Pack
     // Returns the error of the first layer that failed. No layer before it can have been stopped by another layer's failure.
     let results =
         results.into_iter().map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner));
-    results.map(|result| result.expect("every lane goes on to the end of the queue")).collect()
+    results.map(|result| result.expect("the lanes take every layer of the queue")).collect()
 }

@@ -1,5 +1,5 @@
-//! Hash states of a layer's two streams, tar and blob. Hashing resumes at a state that the cache has, and states that are
-//! worth it are stored.
+//! Hash states of a layer's two streams, tar and blob. Hashing resumes at a state that the cache has. New states are stored if they
+//! save enough hashing.
 
 use sha2::{Digest as _, Sha256};
 

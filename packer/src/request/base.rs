@@ -1,5 +1,5 @@
-//! The base image of a request: its spec, the paths that the image need not pack again because of it, and its files that the
-//! image's own layers hide.
+//! The base image of a request: its spec, the paths that the image need not pack again because the base image has them, and the
+//! base image's files that the image's own layers hide.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -20,7 +20,7 @@ use crate::image::spec::{ImageSpec, Layer};
 use crate::image::tree::{Node, Tree, split};
 use crate::pack::Packing;
 
-/// Depth to which the copies at the root of a base image made by nixply are searched for links.
+/// Depth to which copies at the root are searched for links, in a base image made by nixply.
 const MOST_DEPTH: usize = 3;
 
 /// A base image.
@@ -144,9 +144,9 @@ pub(super) fn paths_twice<'l>(
     there.into_keys().collect()
 }
 
-/// Returns warnings about directories of the base image that become unreachable: a copy at the root, or the store, replaces a
-/// link to one, such as Debian's `/bin`, or replaces the directory itself. An engine puts the upper layer's entry there. The
-/// packer does not follow the link, because a spec has no rule for that.
+/// Returns warnings about directories of the base image that become unreachable: an entry that `copyToRoot` puts at the root, or
+/// the store directory, replaces a link to such a directory (Debian's `/bin`), or the directory itself. An engine puts the upper
+/// layer's entry there. The packer does not follow the link, because a spec has no rule for that.
 pub(super) fn hidden(
     layers: &[PlannedLayer],
     base_layers: usize,
@@ -304,7 +304,7 @@ fn add_folder(tree: &mut Tree, root: &Path, place: &[u8], depth: usize) -> io::R
     let folder = root.join(std::ffi::OsStr::from_bytes(place));
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        // The layer is in the image's spec, and possibly nowhere else.
+        // The base image's spec names the store path, but the path need not exist on this machine.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };

@@ -55,7 +55,7 @@ static PREDICATES: LazyLock<Vec<String>> = LazyLock::new(keys_of::<description::
 fn keys_of<T: JsonSchema>() -> Vec<String> {
     let schema = SchemaGenerator::default().into_root_schema_for::<T>();
     let properties = schema.get("properties").and_then(Value::as_object);
-    properties.expect("it is an object").keys().cloned().collect()
+    properties.expect("the schema is that of an object").keys().cloned().collect()
 }
 
 /// The end of an error about an unknown name.

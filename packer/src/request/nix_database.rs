@@ -13,11 +13,11 @@ use super::layer::{Below, LayerContext, LayerPlan, LayerRequest};
 use crate::error::Result;
 
 /// The database for a Nix inside the image.
-// The content of the database is at the image's root, in a layer above all others. There, its owner of `/nix` is final. Below
-// another layer with store paths, root would become the owner again. In one layer with others, their rules for `/nix` could
-// not be distinguished from its own (nix2container#201). The paths that the database refers to are either in the image
-// already or not at all. If the database were a normal root, it would add store paths that layers have omitted, and pack
-// those with other perms a second time.
+// The content of the database is at the image's root, in a layer above all others. There, the owner that it sets for `/nix` is
+// final: a layer with store paths above it would make root the owner again. If other paths shared its layer, their rules for `/nix`
+// could not be distinguished from its own (nix2container#201). The image already contains the paths that the database refers to, or
+// omits them on purpose: if the database were a normal root, it would add store paths that layers have omitted, and pack those with
+// other perms a second time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NixDatabase {

@@ -24,7 +24,7 @@ use crate::layer_path::LayerPath;
 use crate::pack::{BlobSink, BlobWriter, Packer, Packing};
 
 impl Packing<'_> {
-    /// Packs planned layers. A path of `folders` that is not a directory is an error.
+    /// Packs planned layers. It is an error if a path in `folders` is not a directory.
     pub(super) fn pack(
         &self,
         plans: Vec<LayerPlan>,

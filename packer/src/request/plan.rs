@@ -265,7 +265,7 @@ impl ImageRequest {
         };
         spec.extend(plan.layers.into_iter().map(|layer| match layer {
             PlannedLayer::Made(layer) => layer,
-            PlannedLayer::ToPack(_) => packed.next().expect("each of them was packed"),
+            PlannedLayer::ToPack(_) => packed.next().expect("each layer to pack was packed"),
         }));
         let json = spec.write();
         let references = closure.referred_to_by(&json, packing.store);

@@ -231,7 +231,8 @@ mod tests {
         out
     }
 
-    /// The checksum is Python's, with Go's device numbers. `tests/golden.rs` compares whole layers with nix2container's.
+    /// The expected checksum was computed in Python, with the device numbers that Go writes. `tests/golden.rs` compares whole
+    /// layers with nix2container's.
     #[test]
     fn each_field_has_the_bytes_of_go() {
         let header = Header { mode: 0o555, uid: 1000, ..file(b"/nix/store/x-hello/bin/hello", 5) };

@@ -204,7 +204,7 @@ impl<'l> LayerStream<'l> {
     /// Moves to the next file of the current store path. Returns false at its end.
     fn next_of_whole(&mut self) -> Result<bool> {
         let case_hack = self.case_hack();
-        let whole = self.whole.as_mut().expect("only called while one is walked");
+        let whole = self.whole.as_mut().expect("a store path is being walked");
         let Some(entry) = whole.walker.next()? else { return Ok(false) };
         if let Some(check) = &mut whole.check {
             check.entry(&whole.walker, &entry)?;

@@ -9,7 +9,7 @@ use nixply_packer::{ImageSpec, Layer};
 
 use crate::world::small;
 
-/// A machine that has only an image's spec knows the layers of the next image that are unchanged.
+/// After the import of an image's spec, a cache knows those layers of the next image that are unchanged.
 #[test]
 fn layers_of_an_imported_spec_are_known() {
     for codec in ["gzip", "zstd"] {
@@ -81,7 +81,7 @@ fn a_wrong_spec_is_forgotten_once_a_layer_is_packed() {
     for (what, lie) in lies {
         let lie = changed(&truth, lie);
         world.cache().import(&lie).unwrap();
-        assert_eq!(build().json, truth.json, "{what}: what is known stays");
+        assert_eq!(build().json, truth.json, "{what}: known layers keep their digests");
         for first in ["build", "layout"] {
             let name = format!("{what}, {first}");
             fs::remove_dir_all(world.folder()).unwrap();
@@ -89,7 +89,7 @@ fn a_wrong_spec_is_forgotten_once_a_layer_is_packed() {
             let mut built = BuiltImage { spec: lie.clone(), ..truth.clone() };
             if first == "build" {
                 built = build();
-                assert_eq!(built.spec, lie, "{name}: it is believed");
+                assert_eq!(built.spec, lie, "{name}: the build uses the imported digests");
             }
             let error = world.layout(&built, &name, Some(world.cache())).unwrap_err().to_string();
             let words = match first {
@@ -98,7 +98,7 @@ fn a_wrong_spec_is_forgotten_once_a_layer_is_packed() {
             };
             assert!(error.contains(words), "{name}: {error}");
             let again = build();
-            assert_eq!(again.json, truth.json, "{name}: one failure is enough");
+            assert_eq!(again.json, truth.json, "{name}: after one failure, no imported digest is used");
             world.layout(&again, &format!("{name}, again"), Some(world.cache())).unwrap();
         }
     }
@@ -137,7 +137,7 @@ fn a_spec_that_contradicts_itself_is_not_imported() {
         });
         let error = world.cache().import(&lie).unwrap_err().to_string();
         assert!(error.contains("layers 1 and 2 have one "), "{error}");
-        assert!(world.entries().is_empty(), "nothing of it is imported");
+        assert!(world.entries().is_empty(), "no layer of the spec is imported");
     };
     refused(&|layer| layer.digest = first.digest);
     refused(&|layer| layer.key = first.key);

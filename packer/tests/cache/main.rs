@@ -31,7 +31,10 @@ fn a_cached_image_is_built_without_the_store() {
         world.forget_the_store();
         assert_eq!(world.build(&to_root(codec), Some(world.cache())).unwrap().json, fresh);
         let other = if codec == "zstd" { "gzip" } else { "zstd" };
-        assert!(world.build(&to_root(other), Some(world.cache())).is_err(), "another codec is another layer");
+        assert!(
+            world.build(&to_root(other), Some(world.cache())).is_err(),
+            "the cache has no layer in another codec"
+        );
         assert!(world.build(&to_root(codec), None).is_err());
     }
 }
@@ -81,7 +84,7 @@ fn a_changed_layer_is_hashed_from_the_first_change() {
             let path = world.paths.iter().find(|(path, _)| path.ends_with(name)).unwrap();
             fs::remove_dir_all(world.store.real_file(&path.0)).unwrap();
         }
-        // With a codec, segments would be enough; without them, the states are needed.
+        // With a codec, segments would be enough. Remove them, so that the build needs the states.
         fs::remove_dir_all(world.folder().join("segments")).ok();
         assert_eq!(
             world.build(&world.request(codec, 1), Some(world.cache())).unwrap().json,
@@ -123,7 +126,7 @@ fn bytes_do_not_depend_on_the_state_of_the_cache() {
                 bytes[middle] ^= 1;
                 fs::write(path, bytes).unwrap();
             }),
-            ("a folder", |path| {
+            ("a directory", |path| {
                 fs::remove_file(path).unwrap();
                 fs::create_dir(path).unwrap();
             }),
@@ -188,7 +191,7 @@ fn writers_do_not_disturb_each_other() {
     assert!(world.cache().verify().unwrap().removed.is_empty());
     assert!(
         world.entries().iter().all(|path| !path.to_str().unwrap().contains(".nixply-")),
-        "nothing is left over"
+        "no temporary file is left"
     );
 }
 
@@ -206,7 +209,7 @@ fn a_shared_cache_is_used_but_not_changed() {
     assert_ne!(own.stat().unwrap().iter().map(|stat| stat.entries).sum::<u64>(), 0);
 }
 
-/// This holds for damaged and for old entries as well.
+/// Even damaged and old entries of a shared cache are not written.
 #[test]
 fn a_writable_shared_cache_is_not_written_either() {
     let world = small();

@@ -15,7 +15,7 @@ use super::peer::Peer;
 use super::readers::Readers;
 use super::refusal::Refusal;
 
-/// Browsers name the requesting page's relation here (W3C, Fetch Metadata Request Headers).
+/// Header in which browsers state the relation of the requesting page to the server (W3C, Fetch Metadata Request Headers).
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Rules for requests.
@@ -92,7 +92,7 @@ impl Admission {
         let named = headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
         let mut names: Vec<&str> = named.chain(request.uri().authority().map(|name| name.as_str())).collect();
         names.dedup();
-        // RFC 9112, 3.2.
+        // RFC 9112, 3.2, requires one Host header, except in HTTP/1.0.
         if headers.get_all(HOST).iter().count() != 1 && request.version() != Version::HTTP_10 {
             let message = "an HTTP/1.1 request must have exactly one Host header";
             return Some(Refusal::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", message));

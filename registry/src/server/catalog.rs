@@ -118,7 +118,7 @@ impl Catalog {
             catalog.add(Digest::of(&config), Blob::Bytes(config));
             let clients = match compression {
                 Compression::Auto => ClientSupport::combinations(),
-                // All clients get the same.
+                // All clients get the same layers.
                 Compression::Recorded(_) | Compression::Always(_) => vec![ClientSupport::ALL],
             };
             let (mut variants, all) = (Vec::new(), Arc::from(&image.spec.layers[..]));
@@ -239,12 +239,12 @@ impl Catalog {
                     Blob::Bytes(bytes) => (Digest::of(bytes), bytes.len() as u64),
                     Blob::File(file) => (file.digest(), file.size),
                     Blob::Converted(blob) => {
-                        let made = blob.made().expect("it was converted above");
+                        let made = blob.made().expect("the layer was converted above");
                         self.add(made.digest, Blob::Converted(blob.clone()));
                         (made.digest, made.size)
                     }
                     Blob::Packed(blob) => {
-                        let known = blob.digest_and_size().expect("find_digests has set it");
+                        let known = blob.digest_and_size().expect("find_digests has set the digest");
                         self.add(known.0, Blob::Packed(blob.clone()));
                         known
                     }
@@ -258,8 +258,8 @@ impl Catalog {
     }
 }
 
-/// Returns how many layer files stay open while the server runs. The server reopens the others for each
-/// client and checks that they are the same files.
+/// Returns the maximum number of layer files that stay open while the server runs. The server reopens the others for each client
+/// and checks that they are the same files.
 fn most_open_files() -> usize {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     files.map_or(MOST_OPEN, |files| usize::try_from(files / 8).unwrap_or(MOST_OPEN)).min(MOST_OPEN)

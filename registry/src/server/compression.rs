@@ -63,7 +63,7 @@ impl Compression {
 
 /// Returns a codec with its default level.
 fn default(name: &str) -> Codec {
-    name.parse().expect("it is a valid codec")
+    name.parse().expect("the name is that of a codec")
 }
 
 #[cfg(test)]

@@ -16,17 +16,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-/// Maximum number of connections. A lower limit on open files lowers it.
+/// Maximum number of connections. It is lower if the system allows fewer open files.
 pub(super) const MOST: usize = 768;
 
 /// Maximum number of connections of programs that have not yet shown that they may read. They never displace
 /// trusted connections.
 const MOST_UNTRUSTED: usize = 64;
 
-/// How long a connection may wait for its peer.
+/// Maximum time that a connection may wait for its peer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long a connection must have waited before the server closes it to make room for another.
+/// Minimum time that a connection must have waited before the server closes it to make room for another.
 const MIN_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Interval between attempts to add a connection when there is no room.
@@ -59,9 +59,9 @@ pub(super) struct ConnectionState {
     waits: AtomicU64,
     /// Number of bytes that the peer has read since the wait began.
     taken: AtomicU64,
-    /// A request is being answered.
+    /// Whether a request is being answered.
     answering: AtomicBool,
-    /// The peer may read every image.
+    /// Whether the peer may read every image.
     trusted: AtomicBool,
     cut: Notify,
 }

@@ -1,5 +1,5 @@
-//! Caches verified frames of cached blobs, which all clients share. A frame must be read as a whole to be
-//! verified. Clients copy small pieces of it, so a stalled client holds a piece, not a frame.
+//! Keeps verified frames of cached blobs in memory, for all clients. A frame must be read as a whole to be verified. Each client
+//! gets copies of small pieces of it, so a stalled client holds a piece, not a frame.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,7 +10,7 @@ use nixply_oci::Digest;
 use nixply_packer::CachedBlob;
 use tokio::sync::Semaphore;
 
-/// Bytes that the server reads and sends at once.
+/// Number of bytes that the server reads and sends at once.
 pub(super) const PIECE: usize = 64 << 10;
 
 /// Maximum number of bytes in kept frames.

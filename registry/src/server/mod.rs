@@ -65,7 +65,7 @@ pub use self::peer::peers_are_known;
 pub use self::readers::{Readers, Secret};
 use crate::error::{Error, Result};
 
-/// How long the server waits for running packings to stop. They check several times a second.
+/// Maximum time to wait for running packings to stop. They check several times a second.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Buffer of a connection: for a request's head, and roughly for the part of an answer that exceeds a piece.
@@ -80,7 +80,7 @@ const MOST_READING_THREADS: usize = 32;
 /// Interval between checks for stalled connections.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long the server waits before it accepts again when no file descriptors are left.
+/// Time to wait before accepting again when no file descriptors are left.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Maximum number of concurrent look-ups of a connection's user.
@@ -113,7 +113,7 @@ impl Server {
             other_host_advice: options.other_host_advice.clone(),
         };
         let catalog = catalog::Catalog::new(images, &options.store, compression)?;
-        // Fail now rather than when a client waits.
+        // Fail now rather than when a client waits for a layer.
         tempfile::tempfile_in(&options.scratch)
             .map_err(|source| Error::Scratch { folder: options.scratch.clone(), source })?;
         let stop = Arc::new(AtomicBool::new(false));

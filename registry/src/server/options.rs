@@ -41,9 +41,9 @@ pub struct Options {
     /// Directory for packed layers. Its files have no names, so their space is free again when the server
     /// ends.
     pub scratch: PathBuf,
-    /// Receives the reason when a layer cannot be served.
+    /// Receives the error if a layer cannot be served.
     pub report: Report,
-    /// Receives which layers are packed and read.
+    /// Receives events about the layers that are packed and read.
     pub observer: Arc<dyn Observer>,
 }
 

@@ -60,7 +60,7 @@ impl PackQueue {
             cache,
             check_store,
             scratch,
-            threads: u32::try_from(threads).expect("Packer::MOST_THREADS limits it"),
+            threads: u32::try_from(threads).expect("Packer::MOST_THREADS limits the number"),
             free: Arc::new(Semaphore::new(threads)),
             finding_digests: tokio::sync::Mutex::default(),
             passes: Passes::new(failures.clone()),
@@ -76,7 +76,7 @@ impl PackQueue {
         self.threads as usize
     }
 
-    /// Returns the layer's blob in the cache. None where the cache lacks it, or where this server has packed it already.
+    /// Returns the layer's blob in the cache. None if the cache lacks it, or if this server has packed the layer already.
     pub(super) async fn find_cached(self: &Arc<Self>, blob: &Arc<PackedBlob>) -> Option<Arc<CachedBlob>> {
         let partial = blob.partial.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if self.cache.is_none() || partial.is_some_and(|partial| !partial.has_failed()) {
@@ -203,8 +203,8 @@ impl PackQueue {
             }
         })?;
         for (job, packed) in jobs.iter().zip(&packed) {
-            // The packer writes nothing of a layer that the cache knows; its first reader has it packed.
-            // Close the empty file before the digest is published.
+            // The packer writes no bytes of a layer that the cache knows: the layer is packed for its first reader. Close the empty
+            // file before the digest is published.
             job.partial.fail();
             job.blob.check_or_record(packed)?;
         }

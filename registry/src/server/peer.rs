@@ -9,7 +9,7 @@ use nixply_files::owner;
 
 const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 
-/// The kernel can miss a row, because sockets open and close while it writes the table.
+/// Number of attempts to find a row: the kernel can miss one, because sockets open and close while it writes the table.
 const TRIES: usize = 3;
 
 /// The user at the other end.

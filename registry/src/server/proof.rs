@@ -43,7 +43,7 @@ pub(super) enum Input {
     Cached(Arc<CachedBlob>, Digest),
 }
 
-/// Hashes of a right blob's pieces. All pieces but the last have [`PIECE`] bytes.
+/// Hashes of the pieces of a blob with the right digest. All pieces but the last have [`PIECE`] bytes.
 #[derive(Debug)]
 pub(super) struct Proof {
     pieces: Vec<blake3::Hash>,

@@ -1,5 +1,5 @@
-//! Parses the requested part of a blob (RFC 9110, 14). The server answers a single range. It may answer
-//! several ranges or a malformed one with the whole blob, and does.
+//! Parses the requested part of a blob (RFC 9110, 14). The server answers a single range with that part, and several ranges or a
+//! malformed one with the whole blob, as the RFC allows.
 
 use std::ops::Range;
 

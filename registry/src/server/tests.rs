@@ -115,7 +115,7 @@ fn ranges_follow_rfc_9110() {
     let server = fixture.serve(&spec, "auto");
     let (digest, size) = (spec.layers[0].digest, spec.layers[0].size);
     let range = |range: &str| ask(&server, "GET", &blob(digest), &format!("Range: bytes={range}\r\n"));
-    // The end first: the request waits for it.
+    // Request the end first: the answer waits until the layer is packed to its end.
     let tail = range("-100");
     assert_eq!((tail.status, tail.body.len()), (206, 100));
     let expected = format!("bytes {}-{}/{size}", size - 100, size - 1);

@@ -84,7 +84,7 @@ impl Fault {
         if ["http", "https"].contains(&transport) {
             return none(of_registry(rest));
         }
-        // HOST:PORT.
+        // A registry without a transport, as in HOST:PORT/NAME.
         let is_port = !first.is_empty() && first.chars().all(|c| c.is_ascii_digit());
         if transport.contains(['.', '/', '[']) || is_port {
             return none(of_registry(registry));
@@ -161,7 +161,7 @@ pub(super) fn check_daemon(registry: &str, arguments: &[String]) -> Result<()> {
     reached.map_err(|error| unreachable_daemon(&host, error))
 }
 
-/// Connects to the first machine of an address that answers.
+/// Resolves an address and connects to the first resolved address that accepts a connection.
 fn connect(address: &str) -> io::Result<()> {
     let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
     for address in address.to_socket_addrs()? {

@@ -113,7 +113,7 @@ mod tests {
                 Some("group docker"),
             ),
             ("Invalid destination name docker://ghcr.ioa:b:c: invalid reference format", Some("a slash")),
-            // Not about credentials.
+            // Messages that are not about credentials.
             ("writing blob: io: read/write on closed pipe", None),
             ("creating temp file: no space left on device", None),
             ("open /srv/images/index.json: permission denied", None),

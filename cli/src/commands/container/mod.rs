@@ -189,8 +189,8 @@ fn print_json(name: &str, container: &Container, spec: &Path) -> Result<()> {
     print(format!("{value}\n"))
 }
 
-/// Stores in the cache which archives Nix knows of an image's store paths, so that each layer is compressed only once: a derivation
-/// built the image without access to the cache. Failures only cost time.
+/// Stores in the cache the archive hashes that Nix knows for an image's store paths. The derivation that built the image could not
+/// access the cache; with the hashes, each layer is compressed only once. Failures only cost time.
 fn remember_archives(spec: &Path) {
     let Ok(settings) = EnvironmentArgs::read(COMMAND) else { return };
     let file = SpecFile::read(spec, settings.store.store_of(spec)).ok();

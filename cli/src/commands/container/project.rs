@@ -237,7 +237,7 @@ impl<'e> Project<'e> {
             if fs::create_dir_all(&folder).is_err() {
                 return false;
             }
-            // Its content does not belong to the project.
+            // The content of .devenv does not belong to the project.
             let ignore = self.root.join(".devenv/.gitignore");
             if !ignore.exists() {
                 // If this fails, git shows the directory as untracked.
@@ -322,7 +322,7 @@ impl<'e> Project<'e> {
         let mut paths = BTreeSet::new();
         let files = known.split(|byte| *byte == 0).chain(new.split(|byte| *byte == 0));
         for path in files.filter_map(|path| std::str::from_utf8(path).ok()) {
-            // And their parent directories.
+            // Add the path and its parent directories.
             let mut path = Some(Path::new(path));
             while let Some(this) = path.filter(|path| *path != Path::new("")) {
                 if !paths.insert(this.to_path_buf()) {

@@ -12,7 +12,7 @@ use crate::terminal::{count, human};
 /// Maximum number of paths in one line.
 const FEW: usize = 3;
 
-/// Longer lists of new layers are folded.
+/// Maximum number of new layers in a list that is not folded.
 const MANY: usize = 10;
 
 pub(super) fn of(diff: &Diff, names: &[String; 2], most: usize) -> Report {
@@ -279,7 +279,7 @@ fn signed(before: u64, after: u64) -> String {
     }
 }
 
-/// Whether a layer is new only because other paths share it now.
+/// Whether a layer is new only because its unchanged paths are grouped differently.
 fn has_only_another_plan(layer: &LayerChange) -> bool {
     let is_new = layer.state == LayerState::New && layer.paths > 0;
     is_new && layer.changed.is_empty() && layer.added.is_empty() && layer.removed.is_empty()

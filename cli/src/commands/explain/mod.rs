@@ -94,7 +94,7 @@ fn read(args: &Args, name: &str) -> Result<Explained> {
         return Explained::of_spec(spec, &closure, &store)
             .with_context(|| of_closure(args.closure.as_deref(), name));
     }
-    let SpecOrRequest::Request(mut request) = file else { unreachable!("specs returned above") };
+    let SpecOrRequest::Request(mut request) = file else { unreachable!("a spec was explained above") };
     let closure = closure_of(given, vec![&mut request], &store)?;
     let plan = match &args.lock {
         None => request.plan(&closure, &store),

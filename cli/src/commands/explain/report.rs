@@ -11,7 +11,7 @@ use crate::terminal::{count, human};
 /// Maximum number of paths in one line.
 const FEW: usize = 3;
 
-/// Longer lists of layers are folded.
+/// Maximum number of layers in a list that is not folded.
 const MANY: usize = 20;
 
 pub(super) fn of_image(image: &str, overview: &Overview, labels: &Labels, most: usize) -> Report {

@@ -119,7 +119,7 @@ impl<'a> CommandLine<'a> {
     /// Whether a switch is on. Its last occurrence counts.
     pub(super) fn is_on(&self, name: &str) -> bool {
         let last = self.options.iter().rev().find(|option| option.name == name.as_bytes());
-        // Go's strconv.ParseBool.
+        // The values that Go's strconv.ParseBool reads as true.
         last.is_some_and(|option| {
             option.value.is_none_or(|value| {
                 matches!(value.as_bytes(), b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True")

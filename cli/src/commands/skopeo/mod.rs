@@ -78,7 +78,7 @@ pub(crate) fn pass(arguments: &[OsString]) -> Result<ExitCode> {
         Verb::Inspect => describe(&skopeo, &line, &file)?,
         Verb::Copy | Verb::Layers => offer(&skopeo, &line, &settings, &file)?,
     };
-    // All temporary files are gone: this may end the process.
+    // By now all temporary files have been removed: `exit_code` may end this process.
     Ok(process::exit_code(status))
 }
 
@@ -113,7 +113,7 @@ fn is_watched(line: &CommandLine<'_>) -> bool {
     asked && line.verb == Verb::Copy
 }
 
-/// Runs skopeo with an OCI layout that has everything but the layers. With a registry, skopeo would print its name.
+/// Runs skopeo with an OCI layout that has everything but the layers. For a registry, `skopeo inspect` would print its address.
 fn describe(skopeo: &Skopeo, line: &CommandLine<'_>, file: &SpecFile) -> Result<ExitStatus> {
     let signals = Passthrough::catch()?;
     // skopeo parses the part after a colon as the tag.

@@ -33,7 +33,8 @@ pub(super) fn compression(line: &CommandLine<'_>, spec: &ImageSpec) -> Compressi
         None => None,
     };
     if let Some(codec) = asked {
-        // The spec's layers of this codec are equivalent and their digests are known, unless the user asks for a level.
+        // If the spec's layers already have this codec, keep them, because their digests are known. If the user asks for a level,
+        // theirs may differ from it.
         let is_so = |layer: &Layer| {
             let recorded = layer.compression.unwrap_or_default();
             recorded == Codec::None || discriminant(&recorded) == discriminant(&codec)
@@ -42,7 +43,7 @@ pub(super) fn compression(line: &CommandLine<'_>, spec: &ImageSpec) -> Compressi
         return if keep { Compression::Recorded(codec) } else { Compression::Always(codec) };
     }
     let unasked = if compresses { near("gzip", level).unwrap_or_default() } else { Codec::None };
-    // Docker's manifest format supports only the codecs of every client.
+    // Docker's manifest format supports only the codecs that every client can read.
     let docker = matches!(transport, "docker-daemon" | "docker-archive")
         || line.value("format").is_some_and(|format| format.to_string_lossy().starts_with("v2"));
     let codec = |layer: &Layer| blob::kept_codec(layer).or(layer.compression).unwrap_or_default();

@@ -18,7 +18,8 @@ use crate::terminal;
 /// Environment variable that names the real skopeo.
 const VARIABLE: &str = "NIXPLY_SKOPEO";
 
-/// Environment variable with the number of the nixply process that became the program it took for skopeo.
+/// Environment variable with the process number of a nixply that has replaced itself by skopeo. If this process has that number,
+/// the supposed skopeo was nixply again.
 const CALLER: &str = "NIXPLY_SKOPEO_CALLER";
 
 /// The real skopeo.
@@ -43,7 +44,7 @@ impl Skopeo {
             return Ok(Self(path));
         }
         let found = which::which_all("skopeo").ok().and_then(|mut files| files.find(|file| !is_own(file)));
-        // A name without a slash, from an empty entry of PATH, would be looked up again.
+        // Join with `.`: a name without a slash (from an empty entry of PATH) would be looked up on PATH again.
         found.map(|file| Self(Path::new(".").join(file))).ok_or_else(|| {
             let error = anyhow!("cannot find the real skopeo: PATH has none, or only nixply under that name");
             hinted(error, install_hint())

@@ -16,7 +16,7 @@ use crate::failure::{Failed, Hint, ProgramMessages, hinted};
 use crate::terminal::{count, say, warning};
 use crate::{git, nix, process, temporary};
 
-/// Git revisions, and what to build of each.
+/// A range of git revisions, and the installables to build from each of them.
 pub(super) struct Revisions<'a> {
     /// The repository, or a directory in it.
     pub(super) repository: &'a Path,
@@ -131,7 +131,8 @@ impl Revisions<'_> {
     }
 }
 
-/// Returns the image content of a built path: the paths in the layers of a spec, which is not in the image itself, or the path.
+/// Returns the store paths in a built image. For a spec, these are the paths in its layers, without the spec itself; for any other
+/// path, the path itself.
 fn content(path: &Path) -> Vec<String> {
     let name = path.display().to_string();
     let spec = open::linked(path)

@@ -57,7 +57,7 @@ impl Fault {
 /// Beginning of a message that continues the name of the value.
 pub const MUST: &str = "must be ";
 
-/// The same, for a key.
+/// Beginning of a message about an unknown key.
 const CANNOT: &str = "cannot have the key ";
 
 /// Maximum number of keys that a message lists in addition to the key that the user may have meant.
@@ -73,7 +73,7 @@ impl fmt::Display for Fault {
             Self::UnknownKey { key, known } => {
                 write!(f, "{CANNOT}`{}`", wording::short(key))?;
                 let near = wording::nearest(key, known.iter().copied());
-                // A similar key may be the wrong one, so a short list is complete.
+                // The suggested key may not be the one that the user meant, so a short list of keys is also shown.
                 if !known.is_empty() && (near.is_none() || known.len() <= FEW_KEYS) {
                     write!(f, "; its keys are {}", wording::some(known))?;
                 }

@@ -54,7 +54,7 @@ fn too_large(text: &str, error: &serde_json::Error) -> Option<(Fault, String)> {
     if !error.to_string().starts_with("number out of range") {
         return None;
     }
-    // Only this reader knows the place; it takes longer.
+    // Parse again with a slower reader, which records the place of the error.
     let mut reader = serde_json::Deserializer::from_str(text);
     let place = serde_path_to_error::deserialize::<_, Unique>(&mut reader).err()?.path().to_string();
     let line = text.split('\n').nth(error.line().checked_sub(1)?)?;

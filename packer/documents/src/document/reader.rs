@@ -84,7 +84,7 @@ impl<'de> Deserializer<'de> for Reader {
     }
 }
 
-/// Deserializes a value. Read as a struct, it may have no other keys than the struct and `others`.
+/// A deserializer of a value that is read as a struct: keys that neither the struct nor `others` has are errors.
 pub(super) struct Exact {
     pub(super) value: Value,
     pub(super) others: &'static [&'static str],

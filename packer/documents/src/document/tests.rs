@@ -43,7 +43,7 @@ fn error(text: &str) -> String {
 }
 
 #[test]
-fn values_become_types() {
+fn values_are_converted_to_types() {
     let text = r#"{"small": 255, "signed": -5, "ratio": 1, "on": true, "names": {"a": ["b"]}, "inner": [{"name": "c", "more": 1}],
         "kind": "round", "pair": [1, 2]}"#;
     let thing: Thing = read(text, "thing.json").unwrap();

@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 use crate::nar_hash;
 use crate::store_path::StorePath;
 
-/// Larger than any store, and small enough that sums over thousands of images and releases fit 64 bits.
+/// Maximum total size of a closure's paths, in bytes: larger than any store, and small enough that sums over thousands of images
+/// and releases fit 64 bits.
 const MOST_BYTES: u64 = 1 << 50;
 
 /// Name in messages for a closure without a name.

@@ -178,8 +178,8 @@ impl Split {
     /// Makes a path primary. `bit` is its bit in `related`. Returns the former sets of the changed paths.
     fn add(&mut self, primary: usize, bit: usize, graph: &Graph, related: &Related) -> Vec<(usize, Set)> {
         let is = |words: &[u64], at: usize| words[at] >> bit & 1 == 1;
-        // Maps each set to its successor. There is none if another primary path is between; then that path is also between
-        // for all dependencies of this path.
+        // For each former set, the new set of the paths that have it. There is none if another primary path lies between `primary`
+        // and these paths: then it also lies between `primary` and all their dependencies.
         let mut next: HashMap<usize, Option<Set>> = HashMap::new();
         let mut changes: Vec<(usize, Set)> = vec![(primary, Rc::new([primary]))];
         let mut seen = std::collections::HashSet::from([primary]);

@@ -119,9 +119,9 @@ impl NamePattern {
 ///
 /// Objective: the caller's. A path is in the group that names it, otherwise in the first group with a predicate that matches
 /// it. A path that two groups name, or that is not in the closure, is an error: otherwise it would silently be in another
-/// layer than the user said, or in none. Cost: O(items x (paths + references)), and the cost of the groups' strategies.
+/// layer than the user specified, or in none. Cost: O(items x (paths + references)), and the cost of the groups' strategies.
 /// Source: the pipelines of nixpkgs' `dockerTools` (`flattenReferencesGraph`: `subcomponent_in`, `subcomponent_out`,
-/// `split_paths`, `over`), as predicates of which only the order matters.
+/// `split_paths`, `over`), as predicates; only the order of the groups matters.
 pub(super) fn by_groups(
     paths: Vec<PlannedPath>,
     groups: &[Group],
@@ -132,7 +132,7 @@ pub(super) fn by_groups(
     let takers = Takers::of(groups, closure, stop)?;
     let mut taken: Plan = vec![Vec::new(); groups.len() + 1];
     for path in paths {
-        let place = closure.place(&path.path).expect("paths to plan are the closure's");
+        let place = closure.place(&path.path).expect("paths to plan are in the closure");
         taken[takers.group_of[place].unwrap_or(groups.len())].push(path);
     }
     let mut layers = Plan::new();
@@ -301,7 +301,7 @@ impl Split {
         let (strategy, max_layers) = (self.strategy, self.max_layers);
         let mut plan = super::plan(&taken, &Options { strategy, max_layers, stop, ..Options::default() })?;
         for path in plan.iter_mut().flatten() {
-            path.options = rules.remove(&path.path).expect("the plan has the paths that it was given");
+            path.options = rules.remove(&path.path).expect("the plan has exactly the group's paths");
         }
         Ok(plan)
     }

@@ -82,8 +82,8 @@ impl<'m> Fleet<'m> {
         Ok(Self { members, by_name, items: items.into_values().collect(), union, graph, keys })
     }
 
-    /// Returns the problem to solve. `seen` is the lock with the history of changes, in which the plan will be written;
-    /// `former` is the lock with the former plan.
+    /// Returns the problem to solve. `seen` is the lock that has the history of changes and will contain the plan; `former` is the
+    /// lock with the former plan.
     fn problem<'s>(&self, seen: Option<&Lock>, former: Option<&Lock>, stop: Stop<'s>) -> Result<Problem<'s>> {
         let remembered = seen.is_some();
         let past = match seen {
@@ -107,7 +107,8 @@ impl<'m> Fleet<'m> {
         })
     }
 
-    /// Returns the lock's layers as numbers. If images now differ in a layer, it becomes one layer for each.
+    /// Returns the lock's layers, with indices of `items` as paths. If images now have different paths of a layer, the layer is
+    /// split.
     fn former(&self, lock: &Lock) -> Vec<Former> {
         let number: HashMap<&str, usize> =
             self.items.iter().enumerate().map(|(number, item)| (item.key.as_str(), number)).collect();
@@ -209,7 +210,7 @@ impl LayerAssigner for Lock {
 }
 
 fn first(plans: Vec<Plan>) -> Result<Plan> {
-    Ok(plans.into_iter().next().expect("a plan for each image"))
+    Ok(plans.into_iter().next().expect("each image has a plan"))
 }
 
 #[cfg(test)]
@@ -253,7 +254,7 @@ mod tests {
         let former: Vec<_> =
             fleet.former(&lock).into_iter().map(|layer| (layer.paths, layer.stands)).collect();
         assert_eq!(former, [(vec![0, 1], true), (vec![2, 3], false), (vec![4], false)]);
-        assert!(!fleet.is_placed_by(&lock), "a path has gone");
+        assert!(!fleet.is_placed_by(&lock), "a path of the lock is in no image any more");
         for (more, placed) in [(&[][..], true), (&[(6, 'a')], false)] {
             let web = closure(&[&all[..], &[(5, 'a')], more].concat());
             let members = [member("web", &web, 9)];

@@ -76,7 +76,7 @@ impl Graph {
         self.below_without(from, &FixedBitSet::new())
     }
 
-    /// Like [`Graph::below`], in a graph without `gates`.
+    /// Like [`Graph::below`], in the graph without the positions in `gates`.
     pub fn below_without(&self, from: impl IntoIterator<Item = usize>, gates: &FixedBitSet) -> Vec<usize> {
         self.reached(from, gates, |at| self.references(at))
     }

@@ -58,12 +58,13 @@ struct LockedPath {
     changed: Vec<u64>,
 }
 
-/// Returns the image of a name in the file. The names of an image's `layers` have a suffix with the index.
+/// Returns the image that a name in the file belongs to. For an element of an image's `layers`, the name is the image's with a
+/// suffix that contains the index.
 fn image(name: &str) -> &str {
     name.split(" layers[").next().unwrap_or_default()
 }
 
-/// Returns the path's key of a key in a layer. If an image has rules for the path, the image's name follows after an `@`.
+/// Returns the path's key from a key in a layer. If an image has rules for the path, the image's name follows after an `@`.
 fn path_key(key: &str) -> &str {
     key.split('@').next().unwrap_or_default()
 }
@@ -136,7 +137,7 @@ impl Lock {
     /// Returns the file's text.
     pub fn write(&self) -> String {
         fn json(value: &impl Serialize) -> String {
-            serde_json::to_string(value).expect("names and numbers are JSON")
+            serde_json::to_string(value).expect("names and numbers can be written as JSON")
         }
         let mut text = format!(
             "{{\n  \"version\": {},\n  \"release\": {},\n  \"images\": {},\n  \"layers\": [",
@@ -204,7 +205,7 @@ impl Lock {
         Ok(lock)
     }
 
-    /// Returns the last releases in which the path with this key changed, one bit each. The lowest bit is the last release.
+    /// Returns the remembered releases in which the path with this key changed, one bit each. The lowest bit is the last release.
     pub(super) fn seen(&self, key: &str) -> u64 {
         let Some(path) = self.paths.get(key) else { return 0 };
         let bits = path.changed.iter().filter_map(|release| self.release.checked_sub(*release));
@@ -213,7 +214,7 @@ impl Lock {
 
     /// Number of releases that [`Lock::seen`] covers.
     pub(super) fn releases_seen(&self) -> u32 {
-        u32::try_from((self.release - 1).min(REMEMBERED)).expect("64 at most")
+        u32::try_from((self.release - 1).min(REMEMBERED)).expect("the number is at most 64")
     }
 
     /// Returns whether a path is new or has changed since the last update.
@@ -221,7 +222,7 @@ impl Lock {
         self.paths.get(&item.name).is_none_or(|known| known.path != item.info.path.base())
     }
 
-    /// Returns the keys of its paths.
+    /// Returns the keys of the lock's paths, each with the path and the images that have it.
     pub(super) fn known_keys(&self) -> Vec<LockKey<'_>> {
         let mut images: HashMap<&str, HashSet<&str>> = HashMap::new();
         for layer in &self.layers {
@@ -235,12 +236,12 @@ impl Lock {
             .collect()
     }
 
-    /// Number of paths in its layers, counted once for each image.
+    /// Returns the number of paths in the lock's layers, counted once for each image.
     pub(super) fn placed(&self) -> usize {
         self.layers.iter().map(|layer| layer.images.len() * layer.paths.len()).sum()
     }
 
-    /// Returns the names of its images, each once.
+    /// Returns the names of the lock's images, each once.
     pub fn images(&self) -> BTreeSet<&str> {
         self.images.keys().map(|name| image(name)).collect()
     }

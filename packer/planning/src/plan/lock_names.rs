@@ -1,4 +1,5 @@
-//! Checks of names in lock files, and of images' names that may go into one. The checks run before any use of the names.
+//! Checks of names in lock files, and of image names that may be written to a lock file. The checks run before any use of the
+//! names.
 
 use crate::store_path::is_name;
 

@@ -1,5 +1,5 @@
-//! Plans which store paths share a layer, and the order of the layers. Planning is pure and deterministic, and the plan can
-//! be printed. No file is read here.
+//! Plans which store paths share a layer, and the order of the layers. Planning is pure and deterministic, reads no files, and its
+//! result can be printed.
 //!
 //! A [`Strategy`] groups the closure's paths. Two rules apply to every strategy before it runs: ignored paths are dropped,
 //! and a path that a parent layer already has, with equal rules, is not packed again.
@@ -58,7 +58,7 @@ pub struct Options<'a> {
     pub ignore: &'a [StorePath],
     /// Paths that the layers below already have.
     pub parents: Vec<&'a PlannedPath>,
-    /// More paths of the layers below: a set that many layers share.
+    /// Further paths of the layers below, as a set that many layers share.
     pub below: Option<&'a HashSet<PlannedPath>>,
     /// The layer assigner for [`Strategy::MinChurn`], and the image's name for it. Without one, each closure is planned by
     /// itself.
@@ -126,7 +126,7 @@ pub fn plan(closure: &Closure, options: &Options<'_>) -> Result<Plan> {
 fn placed(paths: Vec<PlannedPath>, closure: &Closure, groups: Vec<Vec<usize>>) -> Plan {
     let mut at_place: Vec<Option<PlannedPath>> = vec![None; closure.len()];
     for path in paths {
-        let place = closure.place(&path.path).expect("paths to plan are the closure's");
+        let place = closure.place(&path.path).expect("paths to plan are in the closure");
         at_place[place] = Some(path);
     }
     let layers =
@@ -277,7 +277,7 @@ mod tests {
                 let mut all: Vec<usize> = layers.iter().flatten().map(|number| number.parse().unwrap()).collect();
                 all.sort_unstable();
                 prop_assert_eq!(all, (0..40).collect::<Vec<_>>());
-                // In another order, rotated and reversed.
+                // The plan does not depend on the order of the closure, here rotated and reversed.
                 let mut turned = infos;
                 turned.rotate_left(turn);
                 turned.reverse();

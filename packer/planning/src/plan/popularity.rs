@@ -66,7 +66,7 @@ mod tests {
 
     /// nix2container's TestPopularities.
     #[test]
-    fn popularities_are_nix2containers() {
+    fn order_equals_that_of_nix2container() {
         let closure = Closure::named(&[
             ("A", &["A", "B", "G"]),
             ("B", &["B", "C", "E"]),

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_are_alone_and_the_rest_is_in_bins() {
+    fn the_largest_paths_are_alone_and_the_rest_is_in_bins() {
         let sizes: Vec<(String, u64)> =
             (0..40).map(|at| (format!("p{at}-1.{at}"), 1 + (at * 7) % 40)).collect();
         let sizes: Vec<(&str, u64)> = sizes.iter().map(|(name, size)| (&name[..], *size)).collect();
@@ -170,7 +170,7 @@ mod tests {
             let plan = by_size(paths.collect(), &closure, &Graph::new(&closure), max_layers).unwrap();
             plan.iter().map(|layer| layer.iter().map(name).collect::<Vec<_>>().join(" ")).collect()
         };
-        // Six large paths, and small ones, each alone while there is room. Of the three roots, user-1 is large.
+        // Six large paths, and small paths, each in its own layer if there are enough layers. Of the three roots, user-1 is large.
         let expected =
             ["data-1", "libc-1", "acl-1", "lib-1", "tool-1", "zoneinfo-1", "user-1", "app-1", "script-1"];
         assert_eq!(plan(9), expected);
@@ -199,7 +199,7 @@ mod tests {
                 path: name(at, release),
                 references: if at % 3 == 0 { vec![name(at / 3, release)] } else { Vec::new() },
                 nar_hash: String::new(),
-                // The 101st is small.
+                // Path 101, which is added below, is small.
                 nar_size: if at == 101 { 1 } else { (at as u64 * 7919) % 1009 * 1000 },
             }));
             let all = closure.iter().map(|info| PlannedPath { path: info.path.clone(), options: None });
@@ -209,13 +209,16 @@ mod tests {
             plan.iter().filter(|layer| other.contains(layer)).cloned().collect()
         };
         let (before, after) = (plan(1, 300), plan(2, 301));
-        assert!(before.len() - kept(&before, &after).len() <= 4, "three paths, and the new one's bin");
-        assert_eq!(kept(&before, &after), kept(&after, &before), "in the same order");
+        assert!(
+            before.len() - kept(&before, &after).len() <= 4,
+            "only layers of the three changed paths, and the bin of the new path, differ"
+        );
+        assert_eq!(kept(&before, &after), kept(&after, &before), "unchanged layers keep their order");
         // From as many paths as layers to one path more.
         let (before, after) = (plan(1, 100), plan(1, 101));
         assert_eq!(before.len(), 100);
         let same = before.iter().zip(&after).take_while(|(before, after)| before == after).count();
-        assert!(same > 20, "{same} layers: the large paths that others refer to stay at the bottom");
+        assert!(same > 20, "only {same} layers stay at the bottom, where large paths with referrers are");
     }
 
     #[test]

@@ -106,7 +106,7 @@ fn with_path<'de, T, D: Deserializer<'de>>(
         text if text.starts_with(' ') => D::Error::custom(text.trim_start()),
         text => D::Error::custom(format_args!("{WITHIN}{text}")),
     };
-    // Before the path: one of the other keys may be a misspelt `path`.
+    // Read the rule before the path, because one of the other keys may be a misspelt `path`.
     let rule = fill(rule.into()).map_err(within)?;
     let path = path.ok_or_else(|| D::Error::missing_field("path"))?;
     Ok((document::fill_at(path, "", "path").map_err(within)?, rule))
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn b4_a_store_path_with_regex_characters_is_literal() {
+    fn store_paths_with_regex_characters_are_literal() {
         let path = "/nix/store/3456789abcdfghijklmnpqrsvwxyz012-g++";
         let options = PathOptions { rewrite: RewritePath::to_root(path).rewrite, perms: Vec::new() };
         let rules = Rules::compile(&options, path).unwrap();

@@ -27,7 +27,7 @@ pub struct LayerChange {
     pub paths: usize,
     /// Whether the old image has the layer.
     pub state: LayerState,
-    /// Number (from 1) of the same layer in the old image; for a new layer, of the one that shares most with it.
+    /// Number (from 1) of the same layer in the old image; for a new layer, of the old layer that has most of its content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub was: Option<usize>,
     /// For a new layer: changed paths (rebuilt, updated, or with other rules). The largest first, as in the lists below.
@@ -113,11 +113,11 @@ pub struct Cost {
     pub size: u64,
     /// Number of blobs of unknown size.
     pub unknown_sizes: usize,
-    /// Whether all of them are compressed. The client that pushes compresses the others, to fewer bytes.
+    /// Whether all blobs are compressed. A client that pushes compresses the other blobs, so it sends fewer bytes than `size`.
     pub compressed: bool,
 }
 
-/// Blobs that a client downloads that has the old image.
+/// Blobs that a client with the old image downloads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pull {
@@ -272,7 +272,7 @@ fn explain(
     compared: &Compared<'_>,
     facts: &PathFacts,
 ) {
-    // The old layer that had most of its content: by bytes as far as they are known, then by number of paths.
+    // The old layer with most of the new layer's content: by bytes as far as they are known, then by number of paths.
     let mut common: HashMap<usize, (u64, usize)> = HashMap::new();
     for path in &layer.paths {
         let Some(former) = compared.former(&path.path) else { continue };

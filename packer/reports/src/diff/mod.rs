@@ -57,11 +57,11 @@ pub struct Diff {
     pub layers: Vec<LayerChange>,
     /// The old image's layers that the new one does not have.
     pub gone: Vec<GoneLayer>,
-    /// Layers that a push sends to a registry that has the old image.
+    /// Layers that a push sends to a registry with the old image.
     pub push: Cost,
-    /// Layers that a client downloads that has the old image.
+    /// Layers that a client with the old image downloads.
     pub pull: Pull,
-    /// Layers that an engine unpacks that has the old image; absent if there are none.
+    /// Layers that an engine with the old image unpacks; absent if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unpack: Option<Unpacking>,
     /// The unchanged paths in the layers that a push sends.

@@ -6,10 +6,10 @@ use nixply_planning::plan::Graph;
 use petgraph::algo::dominators::simple_fast;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-/// The immediate dominator of each path: the nearest path that all ways from the roots to it pass.
+/// The immediate dominator of each path: the nearest other path on every chain of references from a root to it.
 #[derive(Debug)]
 pub(super) struct Dominators {
-    /// None for roots, for paths that are reached on ways without a common path, and for paths that no root reaches.
+    /// None for roots, for paths that roots reach by chains without a common path, and for paths that no root reaches.
     nearest: Vec<Option<usize>>,
     /// All places, each after its dominators.
     order: Vec<usize>,

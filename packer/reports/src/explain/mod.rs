@@ -66,7 +66,7 @@ pub struct Explained {
     layers: Vec<ExplainedLayer>,
     /// The layers that contain each place of the closure. Ignored paths are in none.
     layers_of: Vec<Vec<usize>>,
-    /// The paths that the image's request or config names, each with the naming field, in the order of reports.
+    /// The paths that the image's request or config names, each with the field that names it, in the order of reports.
     roots: Vec<(usize, String)>,
     dominators: Dominators,
 }

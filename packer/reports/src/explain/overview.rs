@@ -1,4 +1,4 @@
-//! The overview of an image: its layers, its largest paths, and the paths that bring most.
+//! The overview of an image: its layers, its largest paths, and the paths that bring the most bytes.
 
 use std::collections::HashMap;
 
@@ -22,7 +22,7 @@ pub struct Overview {
     pub layers: Vec<LayerSummary>,
     /// The largest paths, in descending order.
     pub largest: Vec<Brought>,
-    /// The paths that bring most, each before the paths that it brings.
+    /// The paths that bring the most bytes, each before the paths that it brings.
     pub brings: Vec<Brought>,
 }
 
@@ -111,8 +111,8 @@ impl Explained {
         }
     }
 
-    /// Returns the `most` places that bring most, as a tree in depth-first order. A path never brings more than its dominator,
-    /// so the dominator of each chosen place is also chosen.
+    /// Returns the `most` places that bring the most bytes, as a tree in depth-first order. A path never brings more than its
+    /// dominator, so the dominator of each chosen place is also chosen.
     fn most_bringing(&self, most: usize, sizes: &[u64]) -> Vec<usize> {
         let mut depths = vec![0; self.closure.len()];
         for at in self.dominators.top_down() {

@@ -108,7 +108,8 @@ impl Explained {
         })
     }
 
-    /// Returns a shortest chain of references from a named path. Of several, the one from the path that is named first.
+    /// Returns a shortest chain of references from a root, which the request or config names, to `to`. If several roots have a
+    /// shortest chain, the chain begins at the first of them in `self.roots`.
     fn chain(&self, to: usize) -> Vec<usize> {
         let mut from = vec![None; self.closure.len()];
         let mut queue: VecDeque<usize> = VecDeque::new();

@@ -87,18 +87,22 @@ fn a_smaller_limit_applies_immediately() {
     let entries = |cache: &Cache| cache.stat().unwrap()[0].entries;
     let cache = filled(folder.path());
     cache.trim();
-    assert_eq!(entries(&cache), 3, "the first trim, below the limit");
+    assert_eq!(entries(&cache), 3, "a trim below the limit evicts nothing");
     cache.clone().with_limit(3800).trim();
-    assert_eq!(entries(&cache), 3, "at most 5 % above the limit");
+    assert_eq!(entries(&cache), 3, "a trim at most 5 % above the limit evicts nothing");
     cache.clone().with_limit(2500).trim();
-    assert_eq!(entries(&cache), 2, "above the limit, although nothing was written since");
+    assert_eq!(
+        entries(&cache),
+        2,
+        "a trim above the limit evicts entries, although nothing was written since"
+    );
     cache.clone().with_limit(0).trim();
     assert_eq!(entries(&cache), 0);
     filled(folder.path()).with_limit(u64::MAX).trim();
     assert_eq!(entries(&cache), 3);
 }
 
-/// The file may have any content.
+/// The file `trimmed`, with the size record, may have any content.
 #[test]
 fn an_unreadable_size_record_counts_as_absent() {
     let folder = tempfile::tempdir().unwrap();

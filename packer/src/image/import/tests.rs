@@ -176,7 +176,7 @@ fn history_of_the_base_image_stays_with_its_layers() {
     assert_eq!(imported(1, json!([entry("b"), {"created_by": "x"}])), json!([entry("b"), empty("x")]));
     assert_eq!(imported(1, json!([empty("a")])), json!([empty("a"), {}]));
     for none in [json!([]), Value::Null] {
-        assert_eq!(imported(2, none), json!([{}, {}]), "as in nix2container");
+        assert_eq!(imported(2, none), json!([{}, {}]), "layers have empty entries, as in nix2container");
     }
 }
 

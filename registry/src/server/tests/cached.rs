@@ -43,7 +43,7 @@ fn digests_and_bytes_come_from_the_cache() {
     assert_eq!(server.counts().packings, 0);
 }
 
-/// A server may run for weeks.
+/// A server may run for weeks, so the cache must keep its limit meanwhile.
 #[test]
 fn cache_is_trimmed_while_the_server_runs() {
     let fixture = Fixture::new();
@@ -99,7 +99,7 @@ fn wrong_cached_blob_is_never_served_completely() {
     assert_eq!(Digest::of(&get(&serve(&spec), &blob(right)).body), right);
 }
 
-/// An imported spec's word alone is not enough to serve a layer.
+/// The server does not serve a layer whose digests come only from an imported spec: it packs the layer and compares.
 #[test]
 fn imported_digests_are_proven_before_serving() {
     let fixture = Fixture::new();

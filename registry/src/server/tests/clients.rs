@@ -38,7 +38,7 @@ fn status(server: &Server, head: &str) -> u16 {
     answer(server, head).split(' ').nth(1).unwrap_or("0").parse().unwrap()
 }
 
-/// The end of a wrong file is never sent, neither in a part nor after the file was right.
+/// The server never sends the end of a wrong file, neither in a range nor if the file was right before.
 #[test]
 fn end_of_a_wrong_file_is_never_sent() {
     let fixture = Fixture::new();
@@ -251,7 +251,7 @@ fn zstd_base_layers_are_converted_for_clients_without_zstd() {
         assert_eq!(rest.body, &whole[1000..]);
     }
     assert_eq!(get(&server, &blob(spec.layers[0].digest)).body, zstd);
-    assert!(nothing_in(&fixture.scratch()), "its file has no name");
+    assert!(nothing_in(&fixture.scratch()), "the file of the converted layer has no name");
     // A file with other content is not served.
     spec.layers[0].diff_id = spec.layers[1].diff_id;
     let server = fixture.serve(&spec, "auto");

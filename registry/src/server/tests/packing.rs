@@ -90,7 +90,7 @@ fn wrong_blob_is_never_served_completely() {
     let file = fixture.real("a").join("bin/data");
     let right = fs::read(&file).unwrap();
     let digest = spec.layers[0].digest;
-    // Changed, longer, shorter, missing.
+    // The file in the store is changed, longer, empty or missing.
     let longer = [noise(9, 3_000_000), right.clone()].concat();
     for wrong in [Some(noise(9, 3_000_000)), Some(longer), Some(vec![]), None] {
         match wrong {

@@ -46,7 +46,7 @@ pub(crate) fn named(name: &str) -> Option<&'static Engine> {
 /// Parses `--engine`.
 pub(crate) fn parser() -> impl TypedValueParser<Value = &'static Engine> {
     PossibleValuesParser::new(ENGINES.iter().map(|engine| engine.name))
-        .map(|name| named(&name).expect("it is a possible value"))
+        .map(|name| named(&name).expect("every possible value is an engine"))
 }
 
 /// Joins the engines' names, each with a suffix, with "or".
@@ -90,7 +90,7 @@ impl Unavailable {
     }
 }
 
-/// An image that an engine has.
+/// An image that has been loaded into an engine.
 pub(crate) struct Loaded<'e> {
     engine: &'e Engine,
     /// ID or name of the image.
@@ -137,7 +137,7 @@ impl Engine {
         quiet: bool,
     ) -> Result<Loaded<'_>> {
         let loaded = |image: String| Ok(Loaded { engine: self, image });
-        // Arguments for skopeo require skopeo.
+        // Only skopeo accepts these arguments, so it must copy the image.
         if !copy_arguments.is_empty() {
             let destination = (self.skopeo_prefix)(reference);
             copy::copy(&script()?, &file.path, Some(destination), copy_arguments, quiet)?;
@@ -260,7 +260,8 @@ impl Engine {
             }
             return Err(self.failed(&output, "pull the image"));
         }
-        // The container runs by the image's ID: a container of another project may have the same name, and take it first.
+        // Run the container by the image's ID: another project's image may have the same name, and take that name before the
+        // container starts.
         let id = match self.inspect_id {
             None => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
             Some(options) => {

@@ -12,8 +12,8 @@ use rustix::fs::OFlags;
 use crate::failure::hinted;
 use crate::process;
 
-/// Takes the lock. Without it, two processes could take turns such that removing a temporary name deletes an image whose final name
-/// the other process has just taken.
+/// Takes the lock. Without it, another process could move the final name to its own image between this process's `tag` and `untag`.
+/// Then `untag` would remove the last name of this process's image, and the engine would delete the image.
 pub(super) fn lock(folder: &Path, patience: Duration) -> Result<File> {
     let path = folder.join(format!("nixply-{}.lock", rustix::process::getuid().as_raw()));
     let failed = || format!("cannot lock {}", path.display());

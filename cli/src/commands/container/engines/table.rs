@@ -45,7 +45,7 @@ pub(crate) static ENGINES: [Engine; 2] = [
         daemonless: false,
         down: &["Cannot connect to the Docker daemon", "Is the docker daemon running"],
         refused_hint: "add your user to the group docker and log in again",
-        // Docker trusts registries on loopback.
+        // Docker accepts registries without TLS on loopback.
         pull_options: &[],
         credentials: Credentials::DockerConfig,
         inspect_id: Some(&["--format", "{{.Id}}"]),
@@ -71,7 +71,7 @@ pub(crate) static ENGINES: [Engine; 2] = [
     },
 ];
 
-/// Whether an image's name starts with a registry's.
+/// Whether an image's name starts with the host of a registry.
 fn has_registry(reference: &str) -> bool {
     let first = reference.split_once('/').map(|(first, _)| first);
     first.is_some_and(|first| first.contains(['.', ':']) || first == "localhost")

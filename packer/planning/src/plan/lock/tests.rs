@@ -48,7 +48,7 @@ fn packages(count: usize) -> Vec<(usize, u64, u64)> {
 }
 
 #[test]
-fn the_file_has_one_line_for_each_path_which_changes_with_the_path() {
+fn each_path_is_one_line_of_the_lock_file() {
     let edges = [(0, 1), (0, 2)];
     let first = closure(&[(0, 1, 10), (1, 1, 5000), (2, 1, 300)], &edges);
     let lock = Lock::update(None, &[member("web", &first, 2)]).unwrap();
@@ -113,7 +113,7 @@ fn an_unknown_image_is_an_error_that_names_the_known_ones() {
 
 #[test]
 fn paths_that_change_often_get_a_separate_layer() {
-    // Structure gives no hint: there are ten similar packages. Two of them change in every release.
+    // Sizes and references do not show which packages change: there are ten similar ones. Two of them change in every release.
     let at = |release: u64| {
         let version = |number: usize| if number == 3 || number == 7 { release } else { 1 };
         let packages: Vec<_> = (0..10).map(|number| (number, version(number), 1000)).collect();
@@ -171,7 +171,7 @@ fn paths_of_one_package_keep_their_keys_when_others_are_added_removed_or_grow() 
         // The first of two paths is removed; the second one grows and gets another hash, or is unchanged.
         (&[(2, "source", 500)], &["22-source=source#2"]),
         (&[(1, "source", 400), (4, "source", 1)], &["11-source=source", "44-source=source#2"]),
-        // Another version, next to a new one.
+        // Another version of ssl; then the same version with another hash, together with an older version.
         (&[(2, "ssl-3.1", 5000)], &["22-ssl-3.1=ssl"]),
         (&[(2, "ssl-3.0", 1), (2, "ssl-1.0", 1)], &["22-ssl-3.0=ssl", "22-ssl-1.0=ssl#2"]),
     ] {

@@ -10,7 +10,7 @@ pub(super) const COMPARED: usize = 1500;
 /// Number of neighbours that each group is compared with, in each order.
 const NEIGHBOURS: usize = 24;
 
-/// One of this many pairs, the cheapest ones, is joined before the next search for neighbours.
+/// After each search for neighbours, one in this number of the found pairs is joined: the cheapest ones.
 const JOINED: usize = 4;
 
 impl Groups<'_> {
@@ -54,7 +54,7 @@ impl Groups<'_> {
                 if gone.contains(&a) || gone.contains(&b) {
                     continue;
                 }
-                // The price has risen if an image has few enough layers by now.
+                // The price rises if, through earlier joins, an image already has few enough layers.
                 let asked = self.price(self.at(a), self.at(b), &exceeding, f64::INFINITY);
                 if asked.is_none_or(|asked| asked > price) {
                     continue;

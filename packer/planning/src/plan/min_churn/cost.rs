@@ -29,8 +29,9 @@ pub(in crate::plan) struct Costs {
 #[derive(Debug, Clone)]
 pub(super) struct Content {
     pub(super) bytes: f64,
+    /// The distinguished events that touch any of the paths.
     touching: FixedBitSet,
-    /// Those of these events that touch only one unit.
+    /// Those of the `touching` events that touch only one unit.
     once: FixedBitSet,
     /// The rate of the other events.
     others: f64,
@@ -46,7 +47,7 @@ fn probability(rate: f64) -> f64 {
 }
 
 impl Costs {
-    /// Makes the costs of paths with these archive sizes in bytes. `seen` is like the field; `releases` is at most 64.
+    /// Makes the costs of paths with these archive sizes in bytes. For `seen`, see the field. `releases` is at most 64.
     pub(in crate::plan) fn new(sizes: &[u64], events: Events, seen: Vec<u64>, releases: u32) -> Self {
         let table = |first: usize| {
             let rate = |bit: usize| events.rates.get(first + bit).copied().unwrap_or(0.0);
@@ -80,7 +81,7 @@ impl Costs {
     /// Returns the content of several units or groups together, which share no path.
     pub(super) fn union<'u>(&self, contents: impl IntoIterator<Item = &'u Content>) -> Content {
         let mut contents = contents.into_iter();
-        let mut all = contents.next().expect("there is one").clone();
+        let mut all = contents.next().expect("the caller passes at least one").clone();
         for content in contents {
             let words = all.once.as_mut_slice().iter_mut().zip(all.touching.as_mut_slice());
             let others = content.once.as_slice().iter().zip(content.touching.as_slice());

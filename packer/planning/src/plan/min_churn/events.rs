@@ -143,7 +143,7 @@ fn numbered(closure: &Closure, keys: &[String]) -> (Vec<usize>, usize) {
             count += 1;
             count - 1
         };
-        // A name without a version may not be a package's: `source` has nothing in common with another `source`.
+        // A name without a version may not identify a package: one path named `source` has nothing in common with another.
         event_of[at] = match name.version {
             "" => next(),
             version => *numbers.entry((name.package, version)).or_insert_with(next),
@@ -152,16 +152,16 @@ fn numbered(closure: &Closure, keys: &[String]) -> (Vec<usize>, usize) {
     (event_of, count)
 }
 
-/// Returns the paths whose own event each event is.
+/// Returns, for each event, the paths whose own event it is.
 fn paths_of(event_of: &[usize], count: usize) -> Vec<Vec<usize>> {
     let mut paths = vec![Vec::new(); count];
     event_of.iter().enumerate().for_each(|(at, event)| paths[*event].push(at));
     paths
 }
 
-/// Joins events that touch nearly the same paths, until [`MOST_DISTINGUISHED`] are left or none are similar: each with the event of its
-/// direct dependents that touches the most paths. A joined event touches the paths of both. Pairs that overestimate the fewest
-/// bytes come first. Returns for each event the number of one event that it is joined with.
+/// Joins events that touch nearly the same paths, until [`MOST_DISTINGUISHED`] are left or none are similar: each with the event of
+/// its direct dependents that touches the most paths. A joined event touches the paths of both. Pairs that overestimate the fewest
+/// bytes come first. Returns, for each event, the number of an event that represents all events joined with it.
 fn joined(graph: &Graph, event_of: &[usize], sums: &Sums) -> Vec<usize> {
     let mut union = UnionFind::new(sums.rates.len());
     let mut left = sums.shared.iter().filter(|shared| **shared).count();

@@ -18,7 +18,7 @@ const PAIRS: usize = 4_000_000;
 /// Maximum number of prices that moving units computes. Only plans with thousands of layers come close.
 const ASKED: usize = 50_000_000;
 
-/// Maximum number of units of a group from which units are split together; larger groups lose single units.
+/// Maximum number of units of a group from which several units are split off together; from larger groups, only single units are.
 const ALONG: usize = 400;
 
 /// Smallest saving that counts, as a part of the total cost. Less could be a rounding error, which depends on the order of sums.
@@ -80,7 +80,8 @@ impl Groups<'_> {
         self.try_all();
     }
 
-    /// Returns the groups after `split` and the joins that the limits then require, if that is cheaper; and the changed slots.
+    /// Applies `split`, and the joins that the limits then require. Returns the resulting groups and the changed slots, if that is
+    /// cheaper.
     fn exchanged(&self, split: &Split, pairs: &mut usize) -> Option<(Self, Vec<usize>)> {
         let mut groups = self.clone();
         groups.make(split);
@@ -160,7 +161,8 @@ impl Groups<'_> {
                 if self.at(from).units.len() == 1 {
                     continue;
                 }
-                let alike = alike.get_mut(&self.at(from).users).expect("all are in it");
+                let alike =
+                    alike.get_mut(&self.at(from).users).expect("the map has the images of every group");
                 asked += alike.len();
                 if asked > ASKED {
                     return;

@@ -18,7 +18,7 @@ pub(super) struct Group {
     pub(super) content: Content,
     /// Whether it is an unchanged layer of the former plan, which no client has to download.
     pub(super) stands: bool,
-    /// Expected bytes: now, and within the horizon.
+    /// Bytes that are expected to move: in this release, and within the horizon.
     pub(super) cost: f64,
 }
 
@@ -104,7 +104,7 @@ impl<'c> Groups<'c> {
         Group::new(units, users, content, stands)
     }
 
-    /// Returns the saving of removing a unit from a group, without the unit's cost elsewhere.
+    /// Returns the saving of removing a unit from a group. The unit's cost in its next group is not subtracted.
     pub(super) fn saved(&self, group: &Group, unit: usize) -> f64 {
         let unit = self.unit(unit);
         let bytes = group.content.bytes - unit.bytes;

@@ -5,13 +5,14 @@ use fixedbitset::FixedBitSet;
 use super::groups::Groups;
 use super::small::FEW;
 
-/// Light units are smaller than a certain power of two, chosen so that together they are at most this part of all bytes.
+/// Maximum share of all light units in all bytes. A unit is light if it is smaller than a power of two, which is chosen so that
+/// this share is kept.
 const LIGHT: f64 = 0.02;
 
 impl Groups<'_> {
-    /// Places units of these `users` when the next plan will not know this one. Step-by-step improvements would lead to other
-    /// groups for each path that is added or removed, so groups are only joined. In a single image, the light units are placed
-    /// last, each separately, so that they move no other unit.
+    /// Places units when no lock file will record the plan. `users` has the images of each path. Step-by-step improvements would
+    /// lead to other groups for each path that is added or removed, so groups are only joined. In a single image, the light units
+    /// are placed last, each separately, so that they move no other unit.
     pub(super) fn place_again(&mut self, users: &[FixedBitSet]) {
         let light = match self.limits[..] {
             [limit] => self.light(limit),
@@ -38,7 +39,7 @@ impl Groups<'_> {
         }
     }
 
-    /// Returns the light units of an image with at most `limit` layers, in order. The other units are always more than `limit`.
+    /// Returns the light units of an image with at most `limit` layers, in order. There are always more than `limit` other units.
     fn light(&self, limit: usize) -> Vec<usize> {
         let bytes: Vec<f64> = (0..self.units.len()).map(|unit| self.unit(unit).bytes).collect();
         let most = bytes.iter().sum::<f64>() * LIGHT;
@@ -58,11 +59,12 @@ impl Groups<'_> {
 
     /// Returns the group in which a unit costs least.
     fn cheapest_for(&self, unit: usize) -> usize {
-        let user = self.groups().next().map(|(_, group)| group.users.clone()).expect("light is not all");
+        let user =
+            self.groups().next().map(|(_, group)| group.users.clone()).expect("not all units are light");
         let alone = self.group(vec![unit], user, false);
         let added = |slot: usize| self.added(&alone, self.at(slot), f64::INFINITY).unwrap_or(f64::INFINITY);
         let slots = self.groups().map(|(slot, group)| (added(slot), group.units[0], slot));
         let least = slots.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        least.expect("light is not all").2
+        least.expect("not all units are light").2
     }
 }

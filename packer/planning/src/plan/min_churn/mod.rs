@@ -28,13 +28,12 @@ use crate::error::Result;
 
 /// Assigns paths to layers so that few bytes move from release to release. Layers that rarely change come first.
 ///
-/// Objective: the smallest sum over layers of `bytes x (N + HORIZON x P(a path of it changes in a release))`, where N is 0 for a
-/// layer that exists already and otherwise 1, and no image has more layers than its limit. In Nix a path gets a new hash when it
-/// changes or when any of its dependencies does. So paths change because of *events*: changes of packages. Each package has a
-/// rate, 1 / (1 + its dependents), because packages with many dependents change less often. A layer's rate is the sum over the
-/// events that touch any of its paths, and `P = 1 - exp(-rate)`. If earlier releases are known, P is the mean of the observed
-/// changes and this expectation, which counts as a fixed number of releases. Paths with nearly the same events cost little to
-/// put together.
+/// Objective: the smallest sum over layers of `bytes x (N + HORIZON x P(one of its paths changes in a release))`, where N is 0 for
+/// a layer that exists already and otherwise 1, and no image has more layers than its limit. In Nix a path gets a new hash when it
+/// changes or when any of its dependencies does. So paths change because of *events*: changes of packages. Each package has a rate,
+/// 1 / (1 + its dependents), because packages with many dependents change less often. A layer's rate is the sum over the events
+/// that touch any of its paths, and `P = 1 - exp(-rate)`. If earlier releases are known, P is the mean of the observed changes and
+/// this expectation, which counts as a fixed number of releases. Layers of paths with nearly the same events cost little.
 ///
 /// At first, a path of several images is in one layer for all of them. Joining two layers affects the images that have both; the
 /// others keep theirs, so the price includes the bytes that the registry then stores twice. The cheapest pair is joined, as long
@@ -310,7 +309,7 @@ mod tests {
         contents.map(|content| content.bytes * content.changes).sum()
     }
 
-    /// Returns the fewest expected bytes of all plans. It tries them path by path: in every layer so far, and in a new one.
+    /// Returns the fewest expected bytes of all plans. Tries all plans, path by path: in each layer so far, and in a new layer.
     fn least(costs: &Costs, limit: usize, placed: usize, layers: &mut Vec<Vec<usize>>) -> f64 {
         if placed == PATHS {
             return expected(costs, layers);
@@ -341,14 +340,14 @@ mod tests {
     }
 
     #[test]
-    fn small_images_get_more_than_moves_and_exchanges() {
+    fn exhaustive_search_finds_the_best_plan_of_a_small_image() {
         let sizes = sizes(&[13, 0, 14, 15, 0, 15, 0, 16, 15]);
         let (made, least) = made_and_least(&problem(&[(1, 4), (4, 6), (6, 7)], &sizes, &[0; PATHS], 3));
         assert!(made <= least * 1.0001, "{made}, where {least} is possible");
     }
 
     #[test]
-    fn deep_closures_with_thousands_of_packages_are_better_than_equal_pieces() {
+    fn plans_of_a_long_chain_are_better_than_equal_pieces() {
         // Each path refers to the next one. Pieces of equal length are a good plan for such a chain.
         let (count, limit) = (3000, 20);
         let edges: Vec<(usize, usize)> = (1..count).map(|to| (to - 1, to)).collect();

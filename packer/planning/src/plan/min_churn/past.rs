@@ -51,8 +51,8 @@ mod tests {
     use crate::store_path::StorePath;
 
     #[test]
-    fn changes_propagate_until_most_dependents_have_been_seen_not_to() {
-        // 0 refers to 1.
+    fn changes_propagate_unless_most_observed_dependents_stayed_the_same() {
+        // Path 0 refers to path 1.
         let path =
             |number: usize| StorePath::parse(&format!("/nix/store/{}-p{number}", "a".repeat(32))).unwrap();
         let closure = Closure::new((0..2).map(|number| PathInfo {

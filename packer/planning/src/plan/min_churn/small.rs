@@ -3,7 +3,7 @@
 use super::exchange::LEAST_SAVING;
 use super::groups::Groups;
 
-/// Maximum number of units in two groups together that are divided in every possible way.
+/// Maximum number of units in two groups for which every division into two groups is tried.
 const DIVIDED: usize = 12;
 /// Maximum number of units of a small image.
 pub(super) const FEW: usize = 16;
@@ -20,7 +20,7 @@ impl Groups<'_> {
         }
     }
 
-    /// Divides and moves until that saves nothing.
+    /// Divides pairs of groups and moves units, until neither saves anything.
     fn settle(&mut self) {
         self.move_units();
         while self.divide() {
