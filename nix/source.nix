@@ -31,8 +31,8 @@ let
   unwanted = of "leaves-out";
 
   startsWith = start: text: builtins.substring 0 (builtins.stringLength start) text == start;
-  isIn = path: folder: path == folder || startsWith "${folder}/" path;
-  leadsTo = path: folder: startsWith "${path}/" folder;
+  isIn = path: directory: path == directory || startsWith "${directory}/" path;
+  leadsTo = path: directory: startsWith "${path}/" directory;
 
   # Newer versions of Nix resolve links in the path of the root; then look for the directory with this file.
   rootOf = path: if builtins.pathExists (/. + "${path}/nix/source.nix") then path else rootOf (dirOf path);
@@ -55,6 +55,6 @@ in
       in
       type != "unknown"
       && !builtins.any (isIn relative) unwanted
-      && builtins.any (folder: isIn relative folder || leadsTo relative folder) wanted;
+      && builtins.any (directory: isIn relative directory || leadsTo relative directory) wanted;
   };
 }

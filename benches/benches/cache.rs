@@ -39,14 +39,14 @@ impl BlobSink for Dropped {
 }
 
 /// Returns a packer with one thread and a cache in this directory.
-fn packer(folder: &Path) -> Packer {
-    Packer::new(1).with_cache(Some(Cache::new(folder)))
+fn packer(directory: &Path) -> Packer {
+    Packer::new(1).with_cache(Some(Cache::new(directory)))
 }
 
 /// Returns all files below a directory.
-fn files(folder: &Path) -> Vec<PathBuf> {
+fn files(directory: &Path) -> Vec<PathBuf> {
     let entries =
-        std::fs::read_dir(folder).expect("it exists").map(|entry| entry.expect("it can be read").path());
+        std::fs::read_dir(directory).expect("it exists").map(|entry| entry.expect("it can be read").path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
@@ -69,8 +69,8 @@ fn read(files: &[PathBuf], buffer: &mut Vec<u8>) -> usize {
 
 fn cache(criterion: &mut Criterion<CpuTime>) {
     let sample = Sample::new([("file".into(), sample::bytes(BYTES))]);
-    let folder = || tempfile::tempdir().expect("a temporary directory");
-    let filled = folder();
+    let directory = || tempfile::tempdir().expect("a temporary directory");
+    let filled = directory();
     let stop = AtomicBool::new(false);
     let control = Control::new(&stop, &());
     let codec: Codec = CODEC.parse().expect("a codec");
@@ -84,10 +84,10 @@ fn cache(criterion: &mut Criterion<CpuTime>) {
     group.bench_function("packed, no cache", |bencher| bencher.iter(|| sample.pack(&Packer::new(1), CODEC)));
     group.bench_function("packed, segment written", |bencher| {
         bencher.iter_batched(
-            folder,
-            |folder| {
-                sample.pack(&packer(folder.path()), CODEC);
-                folder
+            directory,
+            |directory| {
+                sample.pack(&packer(directory.path()), CODEC);
+                directory
             },
             BatchSize::PerIteration,
         );

@@ -15,10 +15,10 @@ type Expression = fn(usize) -> String;
 
 /// Returns names like those in a home directory or a package, four directories deep.
 fn names() -> Vec<Vec<u8>> {
-    let folders = ["bin", "lib/python3.11/site-packages", "share/doc", "home/user/.config", "etc"];
+    let directories = ["bin", "lib/python3.11/site-packages", "share/doc", "home/user/.config", "etc"];
     let name = |at: usize| {
-        let (folder, package) = (folders[at % folders.len()], at / 300);
-        format!("{STORE_PATH}/{folder}/package{package}/sub{}/file-{at}.so", at % 7).into_bytes()
+        let (directory, package) = (directories[at % directories.len()], at / 300);
+        format!("{STORE_PATH}/{directory}/package{package}/sub{}/file-{at}.so", at % 7).into_bytes()
     };
     (0..FILES).map(name).collect()
 }

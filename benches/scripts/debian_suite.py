@@ -59,8 +59,8 @@ class Suite:
 
     def __init__(self, name, cache):
         self.name, self.dir, self.logs = name, cache / name, cache / "changelogs"
-        for folder in [self.dir / "lists/partial", self.dir / "cache/archives/partial", self.logs]:
-            folder.mkdir(parents=True, exist_ok=True)
+        for directory in [self.dir / "lists/partial", self.dir / "cache/archives/partial", self.logs]:
+            directory.mkdir(parents=True, exist_ok=True)
         (self.dir / "status").write_text("")
         (self.dir / "sources.list").write_text("".join(self.source_lines()))
         options = {
@@ -177,11 +177,11 @@ class Suite:
         return self.logs / "{}_{}.json".format(*source)
 
     def fetch(self, asked):
-        with tempfile.TemporaryDirectory(dir=self.dir) as folder:
+        with tempfile.TemporaryDirectory(dir=self.dir) as directory:
             names = [f"{package.name}={package.version}" for _, package in asked]
-            run([*self.apt, "download", "-q", *names], cwd=folder)
+            run([*self.apt, "download", "-q", *names], cwd=directory)
             for source, package in asked:
-                [file] = pathlib.Path(folder).glob(f"{package.name}_*.deb")
+                [file] = pathlib.Path(directory).glob(f"{package.name}_*.deb")
                 entries = read_changelog(file, source[0])
                 if entries:
                     new = file.with_suffix(".json")

@@ -112,10 +112,10 @@ def main():
         sys.exit(__doc__)
     sys.setrecursionlimit(100_000)
     packages, providers = index()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as directory:
         files = []
         for name, roots in CLOSURES.items():
-            files.append(pathlib.Path(folder, f"{name}.json"))
+            files.append(pathlib.Path(directory, f"{name}.json"))
             files[-1].write_text(json.dumps(closure(roots, packages, providers)))
         command = [sys.argv[1], "strategies", *files, "--max-layers", LIMITS, "--quiet"]
         sys.exit(subprocess.run(command + [f"--strategy={name}" for name in strategies()]).returncode)

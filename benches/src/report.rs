@@ -53,12 +53,12 @@ pub fn text(rows: &[Row]) -> String {
 /// Writes the charts to `docs/charts` and the tables to `docs/benchmarks.md`, between its markers.
 pub fn write_docs(rows: &[Row], facts: &str, docs: &Path) -> Result<()> {
     let groups = groups(rows);
-    let folder = docs.join("charts");
-    fs::create_dir_all(&folder)?;
+    let directory = docs.join("charts");
+    fs::create_dir_all(&directory)?;
     for (name, chart) in
         [("side-by-side", charts::bars(&groups)?), ("changed-bytes", charts::changed(&groups)?)]
     {
-        let file = folder.join(format!("{name}.svg"));
+        let file = directory.join(format!("{name}.svg"));
         if let Some(svg) = chart {
             fs::write(&file, svg).with_context(|| format!("cannot write {}", file.display()))?;
         }

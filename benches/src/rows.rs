@@ -115,8 +115,8 @@ mod tests {
     /// Results of earlier versions stay readable, and a partial measurement rewrites them unchanged.
     #[test]
     fn committed_results_are_read_and_written_unchanged() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
-        let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
+        let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
         let files: Vec<_> = files.filter(|file| file.extension().is_some_and(|ext| ext == "csv")).collect();
         assert!(!files.is_empty());
         for file in files {

@@ -40,8 +40,8 @@ pub(crate) fn of_registry(error: RegistryError) -> Error {
         ),
         RegistryError::Twice { .. } => misused(error.to_string()),
         RegistryError::UnknownPeers => hinted(error, "omit --private, or serve on Linux"),
-        RegistryError::Scratch { folder, source } => {
-            temporary::failed("write packed layers to the directory", &folder, source)
+        RegistryError::Scratch { directory, source } => {
+            temporary::failed("write packed layers to the directory", &directory, source)
         }
         error => error.into(),
     }

@@ -17,12 +17,12 @@ pub(crate) struct Expressions(TempDir);
 impl Expressions {
     /// Writes the directory.
     pub(crate) fn write() -> Result<Self> {
-        let folder = temporary::folder("nixply-")?;
-        let path = folder.path();
+        let directory = temporary::directory("nixply-")?;
+        let path = directory.path();
         EXPRESSIONS
             .extract(path)
             .with_context(|| format!("cannot write Nix expressions to {}", path.display()))?;
-        Ok(Self(folder))
+        Ok(Self(directory))
     }
 
     /// Returns the directory's path.
@@ -62,12 +62,12 @@ mod tests {
     /// Returns the files that an expression names by a relative path.
     fn references(file: &Path, text: &str) -> BTreeSet<PathBuf> {
         let is_path = |c: char| c.is_ascii_alphanumeric() || "./_-".contains(c);
-        let folder = file.parent().expect("a file has a parent directory");
+        let directory = file.parent().expect("a file has a parent directory");
         text.split(|c| !is_path(c))
             .filter(|word| word.starts_with("./") || word.starts_with("../"))
             .map(|word| {
                 let mut path = PathBuf::new();
-                for part in folder.join(word).components() {
+                for part in directory.join(word).components() {
                     match part {
                         Component::Normal(name) => path.push(name),
                         Component::ParentDir => assert!(path.pop(), "{word} in {}", file.display()),

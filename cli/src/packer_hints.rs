@@ -94,7 +94,7 @@ fn of_packer(error: &Error) -> Option<String> {
              docker://NAME@DIGEST"
         ),
         Error::SeveralPlatforms { example: None, .. } => {
-            "copy one of them to its own directory, as with skopeo copy oci:FOLDER:TAG dir:OTHER".into()
+            "copy one of them to its own directory, as with skopeo copy oci:DIR:TAG dir:OTHER".into()
         }
         _ => return None,
     };

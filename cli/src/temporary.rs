@@ -13,12 +13,12 @@ use tempfile::TempDir;
 use crate::output;
 
 /// Creates a private directory for temporary files.
-pub(crate) fn folder(prefix: &str) -> Result<TempDir> {
-    folder_in(&env::temp_dir(), prefix)
+pub(crate) fn directory(prefix: &str) -> Result<TempDir> {
+    directory_in(&env::temp_dir(), prefix)
 }
 
-/// Creates a directory like [`folder`], in another directory.
-pub(crate) fn folder_in(parent: &Path, prefix: &str) -> Result<TempDir> {
+/// Creates a directory like [`directory`], in another directory.
+pub(crate) fn directory_in(parent: &Path, prefix: &str) -> Result<TempDir> {
     let private = Permissions::from_mode(0o700);
     let made = tempfile::Builder::new().prefix(prefix).permissions(private).tempdir_in(parent);
     made.map_err(|error| failed("write temporary files to", parent, error))
@@ -27,7 +27,7 @@ pub(crate) fn folder_in(parent: &Path, prefix: &str) -> Result<TempDir> {
 /// Returns the error for a directory in which no file can be created: an error of the machine or its environment. `what` is the
 /// attempted action.
 pub(crate) fn failed(what: &str, parent: &Path, error: io::Error) -> Error {
-    let is_variable = env::var_os("TMPDIR").is_some_and(|folder| Path::new(&folder) == parent);
+    let is_variable = env::var_os("TMPDIR").is_some_and(|directory| Path::new(&directory) == parent);
     let source = if is_variable { " (from TMPDIR)" } else { "" };
     // Omit the random name of the temporary file.
     let text = error.to_string();

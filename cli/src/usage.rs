@@ -15,7 +15,7 @@ const ELSEWHERE: [(&str, &str); 6] = [
     ("shell", "nixply container run shell"),
     ("push", "nixply skopeo copy nix:{} docker://REGISTRY/NAME:TAG"),
     ("load", "nixply skopeo copy nix:{} docker-daemon:NAME:TAG"),
-    ("pull", "nixply skopeo copy docker://{} dir:FOLDER"),
+    ("pull", "nixply skopeo copy docker://{} dir:DIR"),
 ];
 
 /// Improves the error of a command line. Leaves help and version unchanged. `root` is the command that parsed it.

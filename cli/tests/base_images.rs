@@ -310,8 +310,8 @@ fn a_link_in_place_of_the_store_is_a_warning() {
     }
     // One warning for the image, even if copyToRoot also has files below the link.
     sandbox.base(json!({}), &[layer(&["nix -> /mnt/nix"])]);
-    let folder = sandbox.path("store").join(&MORE["/nix/store/".len()..]).join("nix/var");
-    fs::create_dir_all(&folder).unwrap();
+    let directory = sandbox.path("store").join(&MORE["/nix/store/".len()..]).join("nix/var");
+    fs::create_dir_all(&directory).unwrap();
     let said = sandbox
         .built(json!({"fromImage": sandbox.base_spec(), "copyToRoot": [MORE], "layers": [{"deps": [APP]}]}));
     assert_eq!(said, warning("/nix", "/mnt/nix", ""));

@@ -48,8 +48,8 @@ fn said(output: &Output) -> (Option<i32>, &str, &str) {
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-fn files(folder: &Path) -> usize {
-    fs::read_dir(folder).map_or(0, |entries| entries.count())
+fn files(directory: &Path) -> usize {
+    fs::read_dir(directory).map_or(0, |entries| entries.count())
 }
 
 #[test]

@@ -10,8 +10,8 @@ use std::process::Command;
 use rustix::fs::FlockOperation;
 use stores::{World, fifo, finish, said, set_mode};
 
-fn modes(folder: &Path, found: &mut Vec<(u32, PathBuf)>) {
-    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+fn modes(directory: &Path, found: &mut Vec<(u32, PathBuf)>) {
+    for entry in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
         found.push((fs::symlink_metadata(&entry).unwrap().mode() & 0o7777, entry.clone()));
         if entry.is_dir() {
             modes(&entry, found);
@@ -143,7 +143,7 @@ fn foreign_files_in_the_cache_do_not_fail_commands() {
         fs::remove_dir_all(world.at("cache").join(kind)).unwrap();
     }
     fifo(&world.at("cache/layers"));
-    symlink(world.folder.path(), world.at("cache/segments")).unwrap();
+    symlink(world.directory.path(), world.at("cache/segments")).unwrap();
     assert_eq!(world.built(&[]), truth);
     assert_eq!(world.nixply(&["cache", "gc", "--cache-limit", "0"]).status.code(), Some(0));
     assert_eq!(
@@ -167,7 +167,7 @@ fn caches_are_private_unless_shared() {
         let wanted = if path.is_file() { 0o600 } else { 0o700 };
         assert_eq!(mode, wanted, "{}", path.display());
     }
-    for (opened, file, folder) in [
+    for (opened, file, directory) in [
         (0o755, 0o644, 0o755),
         (0o750, 0o640, 0o750),
         (0o700, 0o600, 0o700),
@@ -187,7 +187,7 @@ fn caches_are_private_unless_shared() {
                 let wanted = match (is_shared, path.is_file()) {
                     (_, true) if path.ends_with("shared") => 0o644,
                     (true, true) => file,
-                    (true, false) => folder,
+                    (true, false) => directory,
                     (false, true) => 0o600,
                     (false, false) => 0o700,
                 };
@@ -218,7 +218,7 @@ fn build_into_new_cache(world: &World) -> Vec<(u32, PathBuf)> {
     let script =
         r#"umask 022; exec "$0" build request.json --closure closure.json --real-store-dir store -q"#;
     command.args(["-c", script, env!("CARGO_BIN_EXE_nixply")]);
-    command.env("NIXPLY_CACHE_DIR", world.at("new/cache")).current_dir(world.folder.path());
+    command.env("NIXPLY_CACHE_DIR", world.at("new/cache")).current_dir(world.directory.path());
     assert_eq!(finish(command).status.code(), Some(0));
     let mut found = vec![(fs::metadata(world.at("new/cache")).unwrap().mode() & 0o7777, "cache".into())];
     modes(&world.at("new/cache"), &mut found);
@@ -246,7 +246,8 @@ fn entries_writable_by_others_are_ignored() {
     let restore = |change: &dyn Fn(&Path)| {
         let _ = fs::remove_dir_all(world.at("cache"));
         let _ = fs::remove_dir_all(world.at("other"));
-        let copy = Command::new("cp").args(["-a", "kept", "cache"]).current_dir(world.folder.path()).status();
+        let copy =
+            Command::new("cp").args(["-a", "kept", "cache"]).current_dir(world.directory.path()).status();
         assert!(copy.unwrap().success());
         entries().iter().for_each(|path| change(path));
     };
@@ -280,7 +281,7 @@ fn cache_verify_removes_foreign_files() {
     let places: [&dyn Fn(&Path); 5] = [
         &fifo,
         &|path| symlink(world.at("mine"), path).unwrap(),
-        &|path| symlink(world.folder.path(), path).unwrap(),
+        &|path| symlink(world.directory.path(), path).unwrap(),
         &|path| drop(std::os::unix::net::UnixListener::bind(path).unwrap()),
         &|path| fs::create_dir(path).unwrap(),
     ];

@@ -10,20 +10,21 @@ use tempfile::TempDir;
 
 /// A project, and a PATH with only these programs.
 struct Project {
-    folder: TempDir,
+    directory: TempDir,
     programs: TempDir,
 }
 
 impl Project {
     fn new() -> Self {
-        let project = Self { folder: tempfile::tempdir().unwrap(), programs: tempfile::tempdir().unwrap() };
+        let project =
+            Self { directory: tempfile::tempdir().unwrap(), programs: tempfile::tempdir().unwrap() };
         fs::write(project.path("devenv.nix"), "{ }").unwrap();
         project.program("nix", "echo evaluated >&2; exit 1");
         project
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     fn program(&self, name: &str, script: &str) {
@@ -34,8 +35,8 @@ impl Project {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
-        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
-        command.env_clear().env("PATH", self.programs.path()).env("HOME", self.folder.path());
+        command.args(arguments).current_dir(self.directory.path()).stdin(Stdio::null());
+        command.env_clear().env("PATH", self.programs.path()).env("HOME", self.directory.path());
         command
     }
 
@@ -59,7 +60,7 @@ fn printed_command(project: &Project, message: &str) -> (String, String) {
     let command = message.split('`').nth(1).unwrap_or_else(|| panic!("{message}")).to_owned();
     project.program("nixply", "pwd; echo \"$@\"");
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", &command]).current_dir(project.folder.path()).env("PATH", project.programs.path());
+    shell.args(["-c", &command]).current_dir(project.directory.path()).env("PATH", project.programs.path());
     let output = shell.output().unwrap();
     assert!(output.status.success(), "{command}: {output:?}");
     (command, String::from_utf8(output.stdout).unwrap())
@@ -68,9 +69,9 @@ fn printed_command(project: &Project, message: &str) -> (String, String) {
 #[test]
 fn init_prints_a_command_for_the_current_directory() {
     let project = Project::new();
-    let here = project.folder.path().canonicalize().unwrap();
+    let here = project.directory.path().canonicalize().unwrap();
     let absolute = here.join("absolute").display().to_string();
-    for (folder, command) in [
+    for (directory, command) in [
         ("app", "cd app && nixply container run hello".to_owned()),
         ("a/nested/one/", "cd a/nested/one/ && nixply container run hello".to_owned()),
         ("my app", "cd 'my app' && nixply container run hello".to_owned()),
@@ -79,29 +80,29 @@ fn init_prints_a_command_for_the_current_directory() {
         ("-dash", "cd ./-dash && nixply container run hello".to_owned()),
         (&*absolute, format!("cd {absolute} && nixply container run hello")),
     ] {
-        let output = project.command(&["init", "--", folder]).output().unwrap();
+        let output = project.command(&["init", "--", directory]).output().unwrap();
         let (code, out, error) = said(&output);
         assert_eq!((code, &*out), (Some(0), ""), "{error}");
-        let wrote = here.join(folder).join("devenv.nix");
+        let wrote = here.join(directory).join("devenv.nix");
         assert!(wrote.is_file(), "{error}");
         let (printed, ran) = printed_command(&project, &error);
         // A directory with a single quote can be quoted in several forms: only the result of the command counts.
-        if !folder.contains('\'') {
+        if !directory.contains('\'') {
             assert_eq!(printed, command);
         }
-        let folder = here.join(folder).canonicalize().unwrap();
-        assert_eq!(ran, format!("{}\ncontainer run hello\n", folder.display()), "{printed}");
+        let directory = here.join(directory).canonicalize().unwrap();
+        assert_eq!(ran, format!("{}\ncontainer run hello\n", directory.display()), "{printed}");
     }
 }
 
 #[test]
 fn init_in_the_current_directory_prints_no_cd() {
     let project = Project::new();
-    let here = project.folder.path().canonicalize().unwrap().display().to_string();
+    let here = project.directory.path().canonicalize().unwrap().display().to_string();
     fs::create_dir(project.path("other")).unwrap();
-    for folder in [None, Some("."), Some("./"), Some("other/.."), Some(&*here)] {
+    for directory in [None, Some("."), Some("./"), Some("other/.."), Some(&*here)] {
         fs::remove_file(project.path("devenv.nix")).unwrap();
-        let arguments: Vec<&str> = ["init"].into_iter().chain(folder).collect();
+        let arguments: Vec<&str> = ["init"].into_iter().chain(directory).collect();
         let (code, _, error) = said(&project.command(&arguments).output().unwrap());
         assert!(
             code == Some(0) && error.contains("; run its container with `nixply container run hello`"),
@@ -115,11 +116,11 @@ fn init_in_a_file_is_an_error() {
     let project = Project::new();
     fs::write(project.path("file"), "text").unwrap();
     std::os::unix::fs::symlink("nowhere", project.path("dangling")).unwrap();
-    for (folder, what) in [("file", "file"), ("file/app", "file"), ("dangling", "dangling")] {
+    for (directory, what) in [("file", "file"), ("file/app", "file"), ("dangling", "dangling")] {
         assert_eq!(
-            project.fails(&["init", folder], &[]),
+            project.fails(&["init", directory], &[]),
             format!(
-                "error: cannot create the project {folder}: {what} is not a directory\nhint: pass another directory\n"
+                "error: cannot create the project {directory}: {what} is not a directory\nhint: pass another directory\n"
             )
         );
     }

@@ -8,17 +8,17 @@ const A: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-app";
 const DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
 /// A directory with a valid closure and request.
-struct Folder(tempfile::TempDir);
+struct Directory(tempfile::TempDir);
 
-impl Folder {
+impl Directory {
     fn new() -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
-        folder.put(
+        let directory = Self(tempfile::tempdir().unwrap());
+        directory.put(
             "closure.json",
             format!(r#"[{{"path":"{A}","narHash":"","narSize":1000,"references":[]}}]"#),
         );
-        folder.put("request.json", format!(r#"{{"arch":"amd64","config":{{"Cmd":["{A}/bin/app"]}}}}"#));
-        folder
+        directory.put("request.json", format!(r#"{{"arch":"amd64","config":{{"Cmd":["{A}/bin/app"]}}}}"#));
+        directory
     }
 
     fn path(&self) -> &Path {
@@ -84,7 +84,7 @@ fn in_users_words(said: &str) {
 
 #[test]
 fn documents_with_errors_are_explained() {
-    let folder = Folder::new();
+    let directory = Directory::new();
     for (request, expected) in [
         ("", "r.json is empty"),
         (" \n\t", "r.json is empty"),
@@ -160,7 +160,7 @@ fn documents_with_errors_are_explained() {
         ("{\"a\":\"\u{1}\"}", "r.json is not valid JSON: line 1, column"),
         (r#"{"tag":"a","tag":"b"}"#, r#"r.json: line 1, column 16: the key "tag" occurs twice"#),
     ] {
-        let said = folder.of_request(request);
+        let said = directory.of_request(request);
         assert!(said.starts_with(&format!("error: {expected}")), "{request}:\n{said}{expected}");
         in_users_words(&said);
     }
@@ -168,7 +168,7 @@ fn documents_with_errors_are_explained() {
 
 #[test]
 fn unknown_keys_get_suggestions() {
-    let folder = Folder::new();
+    let directory = Directory::new();
     for (request, expected) in [
         (r#"{"confg":{}}"#, "error: r.json cannot have the key `confg`; did you mean `config`?\n"),
         (r#"{"MaxLayers":1}"#, "error: r.json cannot have the key `MaxLayers`; did you mean `maxLayers`?\n"),
@@ -205,10 +205,10 @@ fn unknown_keys_get_suggestions() {
             "error: r.json cannot have the key `configRoots`; did you mean `config`?\n",
         ),
     ] {
-        assert_eq!(folder.of_request(request), expected);
+        assert_eq!(directory.of_request(request), expected);
     }
     // Check only the first keys, so that a new argument does not change the test.
-    let error = folder.of_request(r#"{"zzz":{}}"#);
+    let error = directory.of_request(r#"{"zzz":{}}"#);
     assert!(
         error.starts_with("error: r.json cannot have the key `zzz`; its keys are name, tag, config, ")
             && !error.contains("configRoots"),
@@ -218,7 +218,7 @@ fn unknown_keys_get_suggestions() {
 
 #[test]
 fn spec_errors_are_explained() {
-    let folder = Folder::new();
+    let directory = Directory::new();
     let layer = |more: &str| {
         format!(r#"{{"version":1,"layers":[{{"digest":"{DIGEST}","diff_ids":"{DIGEST}"{more}}}]}}"#)
     };
@@ -258,18 +258,18 @@ fn spec_errors_are_explained() {
             format!("error: i.json is not valid JSON: line 1, column 1: expected a value\n{hint}"),
         ),
     ] {
-        let said = folder.of_spec(&spec);
+        let said = directory.of_spec(&spec);
         assert_eq!(said, expected, "{}", &spec[..spec.len().min(200)]);
         in_users_words(&said);
     }
     // A byte order mark is not part of the document.
     let spec = format!("\u{feff}{}", layer(r#","mediatype":"m","size":-5"#));
-    assert!(folder.of_spec(spec).contains("layers[0].size must be"));
+    assert!(directory.of_spec(spec).contains("layers[0].size must be"));
 }
 
 #[test]
 fn binary_files_are_recognised() {
-    let folder = Folder::new();
+    let directory = Directory::new();
     for (bytes, expected) in [
         (&b"\x1f\x8b\x08\0\0"[..], "error: i.json is a gzip file, not text\n"),
         (b"\x7fELF\x02\x01\xff", "error: i.json is a program, not text\n"),
@@ -279,30 +279,31 @@ fn binary_files_are_recognised() {
             "error: i.json is not text (UTF-8): byte 14 is not part of a character\n",
         ),
     ] {
-        let said = folder.of_spec(bytes);
+        let said = directory.of_spec(bytes);
         assert!(said.starts_with(expected), "{said}");
     }
-    fs::create_dir(folder.path().join("empty")).unwrap();
-    folder.put("image/image.json", "{}");
+    fs::create_dir(directory.path().join("empty")).unwrap();
+    directory.put("image/image.json", "{}");
     for (name, hint) in [
         ("empty", "an image spec is the image.json that nixply build writes, or a result link to one"),
         ("image", "pass the file in it: image/image.json"),
     ] {
         let expected = format!("error: {name} is a directory, not an image spec\nhint: {hint}\n");
-        assert_eq!(folder.said(&["inspect", name]), expected);
+        assert_eq!(directory.said(&["inspect", name]), expected);
     }
 }
 
 /// Files of a kind that the command does not expect.
 #[test]
 fn wrong_kinds_of_files_are_recognised() {
-    let folder = Folder::new();
-    folder.put("result", r#"{"version":1,"layers":[],"arch":"amd64"}"#);
-    folder.put("layers.json", format!(r#"[{{"digest":"{DIGEST}","diff_ids":"{DIGEST}","mediatype":"m"}}]"#));
-    folder.put("index.json", r#"{"schemaVersion":2,"manifests":[]}"#);
-    folder.put("fleet.json", r#"{"web":{"config":{}},"worker":{"config":{}}}"#);
-    folder.put("image.nix", "{ pkgs ? import <nixpkgs> { } }:\nbuiltins.nixplyImage { name = \"x\"; }\n");
-    let plan = |file: &str| folder.said(&["plan", file, "--closure", "closure.json"]);
+    let directory = Directory::new();
+    directory.put("result", r#"{"version":1,"layers":[],"arch":"amd64"}"#);
+    directory
+        .put("layers.json", format!(r#"[{{"digest":"{DIGEST}","diff_ids":"{DIGEST}","mediatype":"m"}}]"#));
+    directory.put("index.json", r#"{"schemaVersion":2,"manifests":[]}"#);
+    directory.put("fleet.json", r#"{"web":{"config":{}},"worker":{"config":{}}}"#);
+    directory.put("image.nix", "{ pkgs ? import <nixpkgs> { } }:\nbuiltins.nixplyImage { name = \"x\"; }\n");
+    let plan = |file: &str| directory.said(&["plan", file, "--closure", "closure.json"]);
     let spec_hint = "an image spec is the image.json that nixply build writes, or a result link to one";
     for (said, error, hint) in [
         (
@@ -326,27 +327,27 @@ fn wrong_kinds_of_files_are_recognised() {
             "pass --images to nixply plan",
         ),
         (
-            folder.said(&["plan", "--images", "request.json", "--closure", "closure.json"]),
+            directory.said(&["plan", "--images", "request.json", "--closure", "closure.json"]),
             "request.json is an image request, not an object of image requests",
             "omit --images",
         ),
         (
-            folder.said(&["inspect", "request.json"]),
+            directory.said(&["inspect", "request.json"]),
             "request.json is an image request, not an image spec",
             "build it first: nixply build request.json -o image.json",
         ),
         (
-            folder.said(&["inspect", "layers.json"]),
+            directory.said(&["inspect", "layers.json"]),
             "layers.json is a list of layers (layers.json), not an image spec",
             spec_hint,
         ),
         (
-            folder.said(&["diff", "result", "index.json"]),
+            directory.said(&["diff", "result", "index.json"]),
             "index.json is an OCI index, not an image spec",
             "make a spec with skopeo copy OCI-LAYOUT dir:DIR, then nixply n2c image-from-dir image.json DIR",
         ),
         (
-            folder.said(&["plan", "request.json", "--closure", "result"]),
+            directory.said(&["plan", "request.json", "--closure", "result"]),
             "result is an image spec, not a closure",
             "get a closure with `nix path-info --json --recursive PATH`",
         ),
@@ -362,7 +363,7 @@ fn wrong_kinds_of_files_are_recognised() {
 
 #[test]
 fn closure_errors_are_explained() {
-    let folder = Folder::new();
+    let directory = Directory::new();
     for (closure, expected) in [
         ("".to_owned(), "error: c.json is empty\n"),
         ("[".into(), "error: c.json is not complete: it ends in the middle of a list, line 1, column 1\n"),
@@ -375,8 +376,8 @@ fn closure_errors_are_explained() {
             "error: c.json, entry 0 (/nix/store/0123456789abcdfghijklmnpqrsvwxyz-app): references must be a list, not an object\n",
         ),
     ] {
-        folder.put("c.json", closure);
-        let said = folder.said(&["plan", "request.json", "--closure", "c.json"]);
+        directory.put("c.json", closure);
+        let said = directory.said(&["plan", "request.json", "--closure", "c.json"]);
         assert!(said.starts_with(expected), "{said}");
         in_users_words(&said);
     }
@@ -384,7 +385,7 @@ fn closure_errors_are_explained() {
 
 #[test]
 fn messages_shorten_long_values() {
-    let folder = Folder::new();
+    let directory = Directory::new();
     let long = "ä".repeat(100_000);
     for request in [
         format!(r#"{{"maxLayers":"{long}"}}"#),
@@ -405,16 +406,16 @@ fn messages_shorten_long_values() {
         format!(r#"{{"config":{{"Labels":{{"{long}":1}}}}}}"#),
         format!(r#"{{"healthcheck":{{"test":"x","timeout":"{long}"}}}}"#),
     ] {
-        let said = folder.of_request(&request);
+        let said = directory.of_request(&request);
         let shown = said.chars().count();
         assert!(shown < 1200, "{}: {shown} characters", &request[..40]);
         assert!(said.contains('…') && said.contains("characters)"), "{said}");
     }
-    let said = folder.said(&["inspect", &"x/".repeat(2000)]);
+    let said = directory.said(&["inspect", &"x/".repeat(2000)]);
     assert!(said.len() < 1000 && said.contains("(4000 characters)"), "{said}");
-    let said = folder.said(&["cache", "stat", "--cache-limit", &"ä".repeat(50_000)]);
+    let said = directory.said(&["cache", "stat", "--cache-limit", &"ä".repeat(50_000)]);
     assert!(said.len() < 1000, "{}", said.len());
     let words = "word ".repeat(20_000);
-    let said = folder.said(&["inspect", words.trim()]);
+    let said = directory.said(&["inspect", words.trim()]);
     assert!(said.len() < 4000, "{}", said.len());
 }

@@ -12,9 +12,9 @@ const A: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a";
 /// Sets a terminal's title, clears it, forges a line, and reverses text; in JSON's escapes.
 const EVIL: &str = r"x\u001b]0;title\u0007\u001b[2J\r\nerror: forged\u009b31m\u202egnp";
 
-fn nixply(folder: &Path, arguments: &[&str]) -> Output {
+fn nixply(directory: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
-    command.args(arguments).current_dir(folder).env_clear().env("HOME", folder).stdin(Stdio::null());
+    command.args(arguments).current_dir(directory).env_clear().env("HOME", directory).stdin(Stdio::null());
     command.output().unwrap()
 }
 
@@ -36,9 +36,9 @@ fn spec(layer: &str) -> String {
 
 #[test]
 fn messages_escape_control_characters() {
-    let folder = tempfile::tempdir().unwrap();
-    let put = |name: &str, content: &str| fs::write(folder.path().join(name), content).unwrap();
-    let run = |arguments: &[&str]| nixply(folder.path(), arguments);
+    let directory = tempfile::tempdir().unwrap();
+    let put = |name: &str, content: &str| fs::write(directory.path().join(name), content).unwrap();
+    let run = |arguments: &[&str]| nixply(directory.path(), arguments);
     put("path.json", &spec(&format!(r#""layer-path":"{EVIL}""#)));
     put("store.json", &spec(&format!(r#""paths":[{{"path":"{A}{EVIL}"}}]"#)));
     put("closure.json", &format!(r#"[{{"path":"{A}","narSize":1,"references":["{EVIL}"]}}]"#));
@@ -85,10 +85,10 @@ fn messages_escape_control_characters() {
 /// JSON output is exact; only text for people is escaped.
 #[test]
 fn json_output_is_not_escaped() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let evil = spec(r#""paths":[]"#).replace(r#""mediatype":"m""#, &format!(r#""mediatype":"{EVIL}""#));
-    fs::write(folder.path().join("i.json"), evil).unwrap();
-    let output = nixply(folder.path(), &["inspect", "i.json", "--json"]);
+    fs::write(directory.path().join("i.json"), evil).unwrap();
+    let output = nixply(directory.path(), &["inspect", "i.json", "--json"]);
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let media_type: String = serde_json::from_str(&format!("\"{EVIL}\"")).unwrap();
     assert_eq!(value["layers"][0]["mediaType"], media_type);
@@ -96,12 +96,12 @@ fn json_output_is_not_escaped() {
 
 #[test]
 fn invalid_utf8_in_names_is_escaped() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
     command
         .arg("inspect")
         .arg(OsStr::from_bytes(b"a\xff\x1b\xe4.json"))
-        .current_dir(folder.path())
+        .current_dir(directory.path())
         .env_clear();
     let output = command.stdin(Stdio::null()).output().unwrap();
     assert_eq!(
@@ -113,11 +113,11 @@ fn invalid_utf8_in_names_is_escaped() {
 /// Names are also escaped in Markdown: no markup, no HTML.
 #[test]
 fn markdown_and_pages_escape_control_characters() {
-    let folder = tempfile::tempdir().unwrap();
-    let put = |name: &str, content: &str| fs::write(folder.path().join(name), content).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let put = |name: &str, content: &str| fs::write(directory.path().join(name), content).unwrap();
     put("old.json", &spec(r#""paths":[]"#));
     put("new.json", &spec(&format!(r#""paths":[{{"path":"{A}`|<img src=x>\n| forged |"}}]"#)));
-    let output = nixply(folder.path(), &["diff", "old.json", "new.json", "--format", "markdown"]);
+    let output = nixply(directory.path(), &["diff", "old.json", "new.json", "--format", "markdown"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(!text.contains("\n| forged"), "{text}");
     for line in text.lines().filter(|line| line.contains("img")) {
@@ -129,7 +129,7 @@ fn markdown_and_pages_escape_control_characters() {
         {"name":"2\u202e","set":{"a":{"source":"a","version":"2","size":6,"references":[]}}}]}"#;
     put("history.json", history);
     for format in ["text", "html"] {
-        let output = nixply(folder.path(), &["strategies", "history.json", "--format", format, "--quiet"]);
+        let output = nixply(directory.path(), &["strategies", "history.json", "--format", format, "--quiet"]);
         assert!(output.status.success(), "{output:?}");
         harmless(&output);
         assert!(!String::from_utf8(output.stdout).unwrap().contains("<script>"));

@@ -51,8 +51,8 @@ fn completions_have_all_commands_and_options() {
             }
         }
         // If the shell is installed, it must parse the script without an error.
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("script");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("script");
         fs::write(&file, script).unwrap();
         match Command::new(shell).arg("-n").arg(&file).stdin(Stdio::null()).output() {
             Ok(output) => assert!(output.status.success() && output.stderr.is_empty(), "{output:?}"),
@@ -86,8 +86,8 @@ fn bash_completes_commands_options_and_values() {
 
 #[test]
 fn each_command_has_a_man_page() {
-    let folder = tempfile::tempdir().unwrap();
-    let pages = folder.path().join("new/man");
+    let directory = tempfile::tempdir().unwrap();
+    let pages = directory.path().join("new/man");
     assert_eq!(nixply(&["man", "--dir", pages.to_str().unwrap()]), "");
     let page = |command: &str| fs::read_to_string(pages.join(format!("{command}.1"))).unwrap();
     assert_eq!(page("nixply"), nixply(&["man"]));

@@ -29,7 +29,7 @@ fn documents_can_be_links_and_pipes() {
         format!(r#"cat request.json | "$0" build /dev/fd/0 {tail}"#),
     ] {
         let mut command = Command::new("sh");
-        command.args(["-c", &script, env!("CARGO_BIN_EXE_nixply")]).current_dir(world.folder.path());
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_nixply")]).current_dir(world.directory.path());
         let built = finish(command);
         assert_eq!(said(&built), (Some(0), &truth[..], ""), "{script}");
     }
@@ -37,7 +37,7 @@ fn documents_can_be_links_and_pipes() {
     if bash.is_ok() {
         let script = r#""$0" build <(cat request.json) --closure <(sleep 0.2; cat closure.json) --real-store-dir store -q --no-cache"#;
         let mut command = Command::new("bash");
-        command.args(["-c", script, env!("CARGO_BIN_EXE_nixply")]).current_dir(world.folder.path());
+        command.args(["-c", script, env!("CARGO_BIN_EXE_nixply")]).current_dir(world.directory.path());
         let built = finish(command);
         assert_eq!(said(&built), (Some(0), &truth[..], ""), "{script}");
     }

@@ -15,7 +15,7 @@ fn path(name: &str) -> String {
 /// Makes a directory with a request for an image of `app`, with `tool` in its own layer, and their closure: `app` needs `big` and
 /// `lib`, `big` needs `lib`.
 fn world() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let info = |name: &str, size: u64, references: &[&str]| {
         let references: Vec<_> = references.iter().map(|name| path(name)).collect();
         json!({"path": path(name), "narSize": size, "references": references})
@@ -26,9 +26,9 @@ fn world() -> TempDir {
         info("lib", 1 << 10, &[]),
         info("tool", 1, &[])
     ]);
-    fs::write(folder.path().join("closure.json"), closure.to_string()).unwrap();
+    fs::write(directory.path().join("closure.json"), closure.to_string()).unwrap();
     for name in NAMES {
-        let real = folder.path().join("store").join(path(name).rsplit('/').next().unwrap());
+        let real = directory.path().join("store").join(path(name).rsplit('/').next().unwrap());
         fs::create_dir_all(&real).unwrap();
         fs::write(real.join(name), name).unwrap();
     }
@@ -36,14 +36,14 @@ fn world() -> TempDir {
         "arch": "amd64", "copyToRoot": path("app"), "maxLayers": 2, "groups": [path("app")],
         "layers": [{"deps": path("tool"), "strategy": "single"}],
     });
-    fs::write(folder.path().join("request.json"), request.to_string()).unwrap();
-    folder
+    fs::write(directory.path().join("request.json"), request.to_string()).unwrap();
+    directory
 }
 
-fn nixply(folder: &TempDir, arguments: &[&str]) -> Output {
+fn nixply(directory: &TempDir, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
     command.args(arguments).env_clear().env("HOME", "/nonexistent").stdin(Stdio::null());
-    command.current_dir(folder.path()).output().unwrap()
+    command.current_dir(directory.path()).output().unwrap()
 }
 
 /// Returns the names of the layers' paths.

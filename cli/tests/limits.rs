@@ -23,11 +23,11 @@ impl World {
         fs::copy(env!("CARGO_BIN_EXE_nixply"), world.at("nixply")).unwrap();
         let paths: Vec<String> = (0..12).map(path).collect();
         for (number, path) in paths.iter().enumerate() {
-            let folder = world.at("store").join(path.rsplit('/').next().unwrap());
-            fs::create_dir_all(folder.join("bin")).unwrap();
-            fs::write(folder.join("bin/data"), vec![b'a' + number as u8; 700_000 * (number % 3 + 1)])
+            let directory = world.at("store").join(path.rsplit('/').next().unwrap());
+            fs::create_dir_all(directory.join("bin")).unwrap();
+            fs::write(directory.join("bin/data"), vec![b'a' + number as u8; 700_000 * (number % 3 + 1)])
                 .unwrap();
-            fs::write(folder.join("z"), "last").unwrap();
+            fs::write(directory.join("z"), "last").unwrap();
         }
         world.write("closure.json", &closure());
         let request = json!({
@@ -312,8 +312,8 @@ fn closures_with_paths_outside_the_store_are_errors_before_reading() {
     refused("store path \"/etc/shadow\"");
 }
 
-fn has_files(folder: &Path) -> bool {
-    fs::read_dir(folder).is_ok_and(|entries| {
+fn has_files(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|entries| {
         entries.map(|entry| entry.unwrap().path()).any(|path| path.is_file() || has_files(&path))
     })
 }

@@ -114,11 +114,11 @@ fn usage_errors_exit_with_2() {
         ),
         (&["container", "--registry", "docker://r/"], "1GB", "error: No container subcommand provided. "),
     ] {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("image.json"), r#"{"version": 1, "layers": []}"#).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("image.json"), r#"{"version": 1, "layers": []}"#).unwrap();
         let mut command = nixply(arguments);
         command.env("NIXPLY_CACHE_LIMIT", variable).env("NIXPLY_SKOPEO", "/bin/true");
-        let output = command.current_dir(folder.path()).output().unwrap();
+        let output = command.current_dir(directory.path()).output().unwrap();
         let (code, out, error) = said(&output);
         assert!(code == Some(2) && out.is_empty() && error.starts_with(expected), "{output:?}");
     }
@@ -139,11 +139,11 @@ fn usage_errors_exit_with_2() {
 
 #[test]
 fn quiet_serve_prints_only_the_reference() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("image.json"), r#"{"version": 1, "layers": []}"#).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("image.json"), r#"{"version": 1, "layers": []}"#).unwrap();
     for (flags, lines) in [(&[][..], 2), (&["--quiet"], 0)] {
         let mut command = nixply(&["serve", "image.json"]);
-        command.args(flags).current_dir(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(flags).current_dir(directory.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut reference = String::new();
         std::io::BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut reference).unwrap();

@@ -199,12 +199,12 @@ struct Expected {
 }
 
 fn try_place(world: &World, writer: &Writer, user: Option<u32>, place: &Place, expected: &Expected) {
-    let folder = tempfile::tempdir().unwrap();
-    let old = folder.path().join("old");
+    let directory = tempfile::tempdir().unwrap();
+    let old = directory.path().join("old");
     fs::write(&old, world.old(writer)).unwrap();
-    let here = folder.path().join("here");
+    let here = directory.path().join("here");
     fs::create_dir(&here).unwrap();
-    sh(folder.path(), "chmod 755 . here; chmod 644 old");
+    sh(directory.path(), "chmod 755 . here; chmod 644 old");
     let named = |script: &str| script.replace("OUT", writer.file).replace("OLD", old.to_str().unwrap());
     let _socket = match place.arrange.strip_prefix("SOCKET ") {
         Some(name) => Some(UnixListener::bind(here.join(named(name))).unwrap()),
@@ -263,13 +263,13 @@ fn try_place(world: &World, writer: &Writer, user: Option<u32>, place: &Place, e
     if !(writer.is_of_many() && place.look == "ls -A") {
         assert_eq!(sh(&here, &named(place.look)), named(place.seen), "{what}");
     }
-    assert_eq!(temporary(folder.path()), Vec::<PathBuf>::new(), "{what}");
+    assert_eq!(temporary(directory.path()), Vec::<PathBuf>::new(), "{what}");
 }
 
 /// Returns temporary files that commands should have removed.
-fn temporary(folder: &Path) -> Vec<PathBuf> {
+fn temporary(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+    for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
         if entry.file_name().to_string_lossy().starts_with(".nixply") {
             found.push(entry.path());
         }
@@ -283,32 +283,32 @@ fn temporary(folder: &Path) -> Vec<PathBuf> {
 /// Regression: a private spec became readable for all users.
 #[test]
 fn replaced_files_keep_their_mode() {
-    let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
-    sh(folder.path(), "echo old > image.json; chmod 600 image.json");
-    let output = world.command(&WRITERS[0], &folder.path().join("image.json"), None).output().unwrap();
+    let (world, directory) = (World::new(), tempfile::tempdir().unwrap());
+    sh(directory.path(), "echo old > image.json; chmod 600 image.json");
+    let output = world.command(&WRITERS[0], &directory.path().join("image.json"), None).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert_eq!(sh(folder.path(), "stat -c %a image.json"), "600");
+    assert_eq!(sh(directory.path(), "stat -c %a image.json"), "600");
 }
 
 /// Regression: a regular file replaced a device, a FIFO and a link. The test creates its own device.
 #[test]
 fn devices_are_written_directly() {
-    let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
-    sh(folder.path(), "mkfifo pipe; echo old > target; ln -s target link; mknod null c 1 3 2>&- || :");
+    let (world, directory) = (World::new(), tempfile::tempdir().unwrap());
+    sh(directory.path(), "mkfifo pipe; echo old > target; ln -s target link; mknod null c 1 3 2>&- || :");
     let reader = thread::spawn({
-        let pipe = folder.path().join("pipe");
+        let pipe = directory.path().join("pipe");
         move || fs::read(pipe).unwrap()
     });
-    let has_device = folder.path().join("null").exists();
+    let has_device = directory.path().join("null").exists();
     let names = [("null", "character special file"), ("pipe", "fifo"), ("link", "symbolic link")];
     for (name, kind) in names.into_iter().filter(|(name, _)| has_device || *name != "null") {
         let writer = if name == "link" { &WRITERS[5] } else { &WRITERS[0] };
-        let output = world.command(writer, &folder.path().join(name), None).output().unwrap();
+        let output = world.command(writer, &directory.path().join(name), None).output().unwrap();
         assert!(output.status.success(), "{name}: {}", text(&output.stderr));
-        assert_eq!(sh(folder.path(), &format!("stat -c %F {name}")), kind);
+        assert_eq!(sh(directory.path(), &format!("stat -c %F {name}")), kind);
     }
     assert!(reader.join().unwrap() == world.expected(&WRITERS[0], false));
-    assert!(fs::read(folder.path().join("target")).unwrap() == world.expected(&WRITERS[5], false));
+    assert!(fs::read(directory.path().join("target")).unwrap() == world.expected(&WRITERS[5], false));
 }
 
 /// Runs a script in its own mount namespace, if possible.
@@ -330,14 +330,14 @@ fn with_mounts(script: &str, arguments: &[&Path], command: &Command) -> Option<O
 fn full_disk_leaves_old_files_unchanged() {
     const SCRIPT: &str = r#"
         mount -t tmpfs -o size=64k,mode=1777 none "$1" || exit 99
-        folder=$1 old=$2 file=$3 owner=$4; shift 4
+        directory=$1 old=$2 file=$3 owner=$4; shift 4
         if [ -s "$old" ]; then cp "$old" "$file"; chmod 600 "$file"; chown "$owner" "$file"; fi
-        cat /dev/zero > "$folder/zeros" 2>&-
+        cat /dev/zero > "$directory/zeros" 2>&-
         "$@"
         code=$?
-        rm "$folder/zeros"
+        rm "$directory/zeros"
         if [ -s "$old" ]; then cmp "$old" "$file" >&2 && stat -c '%u %a' "$file" >&2; fi
-        ls -A "$folder" >&2
+        ls -A "$directory" >&2
         exit $code
     "#;
     let world = World::new();
@@ -345,11 +345,11 @@ fn full_disk_leaves_old_files_unchanged() {
         WRITERS.iter().flat_map(|writer| users().into_iter().map(move |user| (writer, user)))
     {
         for over in [false, true] {
-            let (folder, side) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-            let (old, file) = (side.path().join("old"), folder.path().join(writer.file));
+            let (directory, side) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let (old, file) = (side.path().join("old"), directory.path().join(writer.file));
             fs::write(&old, if over { world.old(writer) } else { Vec::new() }).unwrap();
             let owner = user.unwrap_or(0).to_string();
-            let arguments = [folder.path(), &old, &file, Path::new(&owner)];
+            let arguments = [directory.path(), &old, &file, Path::new(&owner)];
             let command = world.command(writer, &file, user);
             let Some(output) = with_mounts(SCRIPT, &arguments, &command) else { return };
             let said = text(&output.stderr);
@@ -368,20 +368,20 @@ fn full_disk_leaves_old_files_unchanged() {
 #[test]
 fn mounted_files_are_overwritten() {
     const SCRIPT: &str = r#"
-        folder=$1 other=$2 file=$3; shift 3
+        directory=$1 other=$2 file=$3; shift 3
         mount --bind "$other" "$file" || exit 99
         if [ "$READ_ONLY" ]; then
-            mount --bind "$folder" "$folder" && mount --bind "$other" "$file" && mount -o remount,ro,bind "$folder" || exit 99
+            mount --bind "$directory" "$directory" && mount --bind "$other" "$file" && mount -o remount,ro,bind "$directory" || exit 99
         fi
         exec "$@"
     "#;
     let world = World::new();
     for writer in WRITERS.iter().filter(|writer| !writer.is_of_many()) {
         for (read_only, user) in [("", None), ("1", None), ("1", Some(OTHER))] {
-            let (folder, side) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-            sh(folder.path(), "chmod 755 .");
+            let (directory, side) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            sh(directory.path(), "chmod 755 .");
             sh(side.path(), "chmod 755 .");
-            let (other, file) = (side.path().join("other"), folder.path().join(writer.file));
+            let (other, file) = (side.path().join("other"), directory.path().join(writer.file));
             // The old content is longer than the new content.
             let old = [world.old(writer), if writer.updates() { vec![b' '; 9] } else { vec![b'x'; 1 << 20] }]
                 .concat();
@@ -390,7 +390,7 @@ fn mounted_files_are_overwritten() {
             sh(side.path(), "chmod 606 other");
             let script = SCRIPT.replace("$READ_ONLY", read_only);
             let command = world.command(writer, &file, user);
-            let Some(output) = with_mounts(&script, &[folder.path(), &other, &file], &command) else {
+            let Some(output) = with_mounts(&script, &[directory.path(), &other, &file], &command) else {
                 return;
             };
             assert!(output.status.success(), "{}: {}", writer.line, text(&output.stderr));
@@ -425,14 +425,14 @@ fn init_and_nix_database_never_overwrite() {
                 "nix/var/nix/db/db.sqlite",
             ),
         ] {
-            let folder = tempfile::tempdir().unwrap();
-            sh(folder.path(), "mkdir -p nix/var/nix/db");
+            let directory = tempfile::tempdir().unwrap();
+            sh(directory.path(), "mkdir -p nix/var/nix/db");
             let top = file.split('/').next().unwrap();
             let named = |script: &str| {
                 script.replace("OUT", file).replace("TOP", if top == file { "devenv.nix\nnix" } else { top })
             };
-            sh(folder.path(), &named(arrange));
-            let here = folder.path().to_str().unwrap();
+            sh(directory.path(), &named(arrange));
+            let here = directory.path().to_str().unwrap();
             let hashed = world.path("in/hashed.json");
             let words = match line {
                 "init" => vec!["init", here],
@@ -445,7 +445,7 @@ fn init_and_nix_database_never_overwrite() {
                 (Some(1), &*said),
                 "{line} after {arrange}"
             );
-            assert_eq!(sh(folder.path(), &named(look)), named(seen), "{line} after {arrange}");
+            assert_eq!(sh(directory.path(), &named(look)), named(seen), "{line} after {arrange}");
         }
     }
 }
@@ -454,25 +454,25 @@ fn init_and_nix_database_never_overwrite() {
 fn full_disk_leaves_no_new_files() {
     const SCRIPT: &str = r#"
         mount -t tmpfs -o size=64k,mode=1777 none "$1" || exit 99
-        folder=$1; shift
-        mkdir -p "$folder/nix/var/nix/db" "$folder/nix/var/nix/gcroots/docker" "$folder/nix/store/.links"
-        cat /dev/zero > "$folder/zeros" 2>&-
+        directory=$1; shift
+        mkdir -p "$directory/nix/var/nix/db" "$directory/nix/var/nix/gcroots/docker" "$directory/nix/store/.links"
+        cat /dev/zero > "$directory/zeros" 2>&-
         "$@"
         code=$?
-        rm "$folder/zeros"
-        find "$folder" -not -type d >&2
+        rm "$directory/zeros"
+        find "$directory" -not -type d >&2
         exit $code
     "#;
     let world = World::new();
     let hashed = world.path("in/hashed.json");
     for verb in ["init", "nix-database"] {
-        let folder = tempfile::tempdir().unwrap();
-        let here = folder.path().to_str().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let here = directory.path().to_str().unwrap();
         let words = match verb {
             "init" => vec![verb, here],
             _ => vec![verb, hashed.to_str().unwrap(), here],
         };
-        let Some(output) = with_mounts(SCRIPT, &[folder.path()], &world.program("nixply", &words, None))
+        let Some(output) = with_mounts(SCRIPT, &[directory.path()], &world.program("nixply", &words, None))
         else {
             return;
         };

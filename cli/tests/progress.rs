@@ -13,21 +13,21 @@ struct World(tempfile::TempDir);
 impl World {
     fn new(large: u64) -> Self {
         let world = Self(tempfile::tempdir().unwrap());
-        let folder = world.0.path();
-        fs::create_dir(folder.join("store")).unwrap();
+        let directory = world.0.path();
+        fs::create_dir(directory.join("store")).unwrap();
         let (mut closure, mut layers) = (Vec::new(), Vec::new());
         for name in ["a", "b", "c"] {
             let file = format!("{}-{name}", name.repeat(32));
             let size = if name == "c" { large } else { 4_000_000 };
-            fs::File::create(folder.join("store").join(&file)).unwrap().set_len(size).unwrap();
+            fs::File::create(directory.join("store").join(&file)).unwrap().set_len(size).unwrap();
             let hash = format!("sha256:{}", "0".repeat(64));
             let info = format!(r#"{{"narHash": "{hash}", "narSize": {size}, "references": []}}"#);
             closure.push(format!(r#""/nix/store/{file}": {info}"#));
             layers.push(format!(r#"{{"deps": ["/nix/store/{file}"]}}"#));
         }
-        fs::write(folder.join("closure.json"), format!("{{{}}}", closure.join(","))).unwrap();
+        fs::write(directory.join("closure.json"), format!("{{{}}}", closure.join(","))).unwrap();
         let request = format!(r#"{{"compression": "zstd", "layers": [{}]}}"#, layers.join(","));
-        fs::write(folder.join("request.json"), request).unwrap();
+        fs::write(directory.join("request.json"), request).unwrap();
         world
     }
 

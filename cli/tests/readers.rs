@@ -274,11 +274,11 @@ fn stores_writable_by_others_are_errors() {
     let spec = world.spec(&format!("dir/{HASH}-image-x.json"), &layer, &digest, 4);
     let spec = spec.to_str().unwrap();
     fs::set_permissions(world.join("dir"), Permissions::from_mode(0o1777)).unwrap();
-    let folder = world.join("dir").canonicalize().unwrap();
+    let directory = world.join("dir").canonicalize().unwrap();
     let expected = format!(
         "error: store directory {} is not safe to read: every user can write to it: its mode is 1777; only this user and root \
          may have write access to a store: change its owner or mode\nhint: pass --store-dir to use another store\n",
-        folder.display()
+        directory.display()
     );
     let source = format!("nix:{spec}");
     let skopeo = world.program("skopeo", "touch ran");

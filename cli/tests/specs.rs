@@ -125,8 +125,8 @@ fn layer_files_outside_the_store_need_a_flag() {
 #[test]
 fn default_store_is_that_of_the_spec() {
     let world = World::new();
-    let folder = fs::canonicalize(world.0.path()).unwrap();
-    let (store, file) = (folder.join("store"), PATH.rsplit('/').next().unwrap());
+    let directory = fs::canonicalize(world.0.path()).unwrap();
+    let (store, file) = (directory.join("store"), PATH.rsplit('/').next().unwrap());
     let digest = "982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1";
     let spec = |store: &std::path::Path| {
         format!(
@@ -137,7 +137,7 @@ fn default_store_is_that_of_the_spec() {
     };
     let image = store.join("23456789abcdfghijklmnpqrsvwxyz01-image-x.json");
     fs::write(&image, spec(&store)).unwrap();
-    std::os::unix::fs::symlink(&image, folder.join("result")).unwrap();
+    std::os::unix::fs::symlink(&image, directory.join("result")).unwrap();
     let run = |arguments: &[&str], variable: Option<&str>| {
         let mut command = world.command(arguments);
         command.env_remove("NIX_STORE_DIR").envs(variable.map(|dir| ("NIX_STORE_DIR", dir)));
@@ -149,10 +149,10 @@ fn default_store_is_that_of_the_spec() {
     let output = run(&["layout", "result", "out"], Some("/nix/store"));
     assert!(error(&output).contains("hint: pass --store-dir"), "{}", error(&output));
     // A spec elsewhere does not imply a store.
-    fs::write(folder.join("image.json"), spec(&store)).unwrap();
+    fs::write(directory.join("image.json"), spec(&store)).unwrap();
     let output = run(&["layout", "image.json", "out"], None);
     assert!(error(&output).contains("hint: pass --store-dir"), "{}", error(&output));
-    fs::write(&image, spec(&folder)).unwrap();
+    fs::write(&image, spec(&directory)).unwrap();
     let output = run(&["layout", "result", "out"], None);
     assert!(!output.status.success(), "the paths must be in the spec's store");
 }

@@ -53,9 +53,9 @@ fn unwritable_standard_output_is_an_error() {
             .into_iter()
             .enumerate()
             {
-                let folder = tempfile::tempdir().unwrap();
-                fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();
-                let file = folder.path().join(format!("{at}-{way}"));
+                let directory = tempfile::tempdir().unwrap();
+                fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
+                let file = directory.path().join(format!("{at}-{way}"));
                 let output = redirected(&world.command(&Writer::of(line), &file, user), how);
                 let name = if line.contains("/dev/fd/1") { "/dev/fd/1" } else { "standard output" };
                 let said = (output.status.code(), text(&output.stderr));
@@ -77,10 +77,10 @@ fn unwritable_standard_output_is_an_error() {
 fn closed_pipe_ends_the_program_silently() {
     let world = World::new();
     for line in PRINTERS {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
-        let mut command = world.command(&Writer::of(line), &folder.path().join("out"), None);
+        let mut command = world.command(&Writer::of(line), &directory.path().join("out"), None);
         let output =
             command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
         assert_eq!((output.status.code(), text(&output.stderr)), (Some(141), ""), "{line}");
@@ -91,8 +91,8 @@ fn closed_pipe_ends_the_program_silently() {
 #[test]
 fn closed_standard_output_is_allowed_without_output() {
     let world = World::new();
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("out");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("out");
     for how in [">&-", "<&- >&-", ">&- 2>&-", ">/dev/full", "2>/dev/full"] {
         let output = redirected(&world.command(&BUILD, &file, None), how);
         assert_eq!((output.status.code(), &*output.stdout), (Some(0), &b""[..]), "{how}");
@@ -123,9 +123,9 @@ fn child_programs_cannot_write_to_closed_standard_output() {
 #[test]
 fn standard_output_is_written_at_its_offset() {
     let world = World::new();
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     // A substitute for the link /dev/stdout, which a bug could replace.
-    let link = folder.path().join("stdout");
+    let link = directory.path().join("stdout");
     std::os::unix::fs::symlink("/proc/self/fd/1", &link).unwrap();
     let link = link.to_str().unwrap().to_owned();
     let spec = String::from_utf8(world.expected(&BUILD, false)).unwrap();
@@ -137,7 +137,7 @@ fn standard_output_is_written_at_its_offset() {
         ("/proc/thread-self/fd/7", 7),
         ("-", 1),
     ] {
-        let file = folder.path().join("file");
+        let file = directory.path().join("file");
         let command = world.command(&BUILD, name.as_ref(), None);
         let mut shell = Command::new("sh");
         let script =
@@ -191,7 +191,7 @@ fn nonblocking_pipes_receive_everything() {
 #[test]
 fn process_substitutions_receive_everything() {
     let world = World::new();
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let mut bash = Command::new("bash");
     let command = world.command(&LARGE, "OUT".as_ref(), None);
     bash.args([
@@ -199,23 +199,23 @@ fn process_substitutions_receive_everything() {
         "program=(\"$@\"); \"${program[@]/#OUT//dev/fd/63}\" 63> >(cat > got; touch done)",
         "bash",
     ]);
-    bash.arg(command.get_program()).args(command.get_args()).current_dir(folder.path());
+    bash.arg(command.get_program()).args(command.get_args()).current_dir(directory.path());
     let output = bash.output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     let begin = Instant::now();
-    while !folder.path().join("done").exists() {
+    while !directory.path().join("done").exists() {
         assert!(begin.elapsed() < Duration::from_secs(60));
         thread::sleep(Duration::from_millis(10));
     }
-    assert!(fs::read(folder.path().join("got")).unwrap() == world.expected(&LARGE, false));
+    assert!(fs::read(directory.path().join("got")).unwrap() == world.expected(&LARGE, false));
 }
 
 #[test]
 fn fifo_without_reader_ends_the_program_like_a_pipe() {
     let world = World::new();
-    let folder = tempfile::tempdir().unwrap();
-    let fifo = folder.path().join("fifo");
-    sh(folder.path(), "mkfifo fifo");
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("fifo");
+    sh(directory.path(), "mkfifo fifo");
     let child = world.command(&LARGE, &fifo, None).stderr(Stdio::piped()).spawn().unwrap();
     let mut reader = File::open(&fifo).unwrap();
     reader.read_exact(&mut [0]).unwrap();
@@ -229,9 +229,9 @@ fn fifo_without_reader_ends_the_program_like_a_pipe() {
 #[test]
 fn interrupt_ends_waiting_for_a_reader() {
     let world = World::new();
-    let folder = tempfile::tempdir().unwrap();
-    sh(folder.path(), "mkfifo fifo");
-    let fifo = folder.path().join("fifo");
+    let directory = tempfile::tempdir().unwrap();
+    sh(directory.path(), "mkfifo fifo");
+    let fifo = directory.path().join("fifo");
     let (_unread, writer) = io::pipe().unwrap();
     rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
     while (&writer).write(&[0; 4096]).is_ok() {}

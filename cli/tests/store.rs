@@ -15,10 +15,10 @@ use stores::{World, said, set_mode};
 fn check_store_reports_wrong_file_modes() {
     let world = World::new(1000, "zstd:1");
     let truth = world.built(&["--no-cache", "--check-store"]);
-    let (file, folder) = (world.file("b"), world.folder_of("b"));
+    let (file, directory) = (world.file("b"), world.directory_of("b"));
     for (path, modes, right) in [
         (&file, &[0o4444, 0o2444, 0o1444, 0o644, 0o664, 0o400, 0o440, 0o446][..], 0o444),
-        (&folder, &[0o777, 0o775, 0o1755, 0o2755, 0o4555, 0o700, 0o750], 0o555),
+        (&directory, &[0o777, 0o775, 0o1755, 0o2755, 0o4555, 0o700, 0o750], 0o555),
     ] {
         for mode in modes {
             set_mode(path, *mode);
@@ -27,7 +27,7 @@ fn check_store_reports_wrong_file_modes() {
             assert_eq!((code, out), (Some(1), ""), "{mode:o}");
             let start = format!("error: mode {mode:04o} in the store differs from the mode that Nix sets");
             assert!(error.starts_with(&start), "{error}");
-            let named = path.strip_prefix(world.folder.path()).unwrap().display();
+            let named = path.strip_prefix(world.directory.path()).unwrap().display();
             assert!(error.trim_end().ends_with(&format!(": {named}")), "{error}");
             assert_eq!(
                 world.build(&["--no-cache"]).status.code(),
@@ -45,7 +45,7 @@ fn check_store_reports_wrong_file_modes() {
 #[test]
 fn check_store_treats_all_directory_modes_alike() {
     let world = World::new(1000, "zstd:1");
-    let top = world.folder_of("b");
+    let top = world.directory_of("b");
     let below = top.join("more");
     set_mode(&top, 0o755);
     fs::create_dir(&below).unwrap();

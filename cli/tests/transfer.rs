@@ -46,12 +46,12 @@ struct World(tempfile::TempDir);
 impl World {
     fn new() -> Self {
         let world = Self(tempfile::tempdir().unwrap());
-        let folder = world.0.path();
-        let skopeo = folder.join("skopeo");
+        let directory = world.0.path();
+        let skopeo = directory.join("skopeo");
         fs::write(&skopeo, SKOPEO).unwrap();
         fs::set_permissions(&skopeo, fs::Permissions::from_mode(0o755)).unwrap();
         let layers = ["a", "b", "c"].iter().zip(LAYERS).map(|(name, digest)| {
-            let file = folder.join(format!("{name}.tar"));
+            let file = directory.join(format!("{name}.tar"));
             fs::write(&file, name.repeat(60_000_000)).unwrap();
             format!(
                 r#"{{"digest": "{digest}", "size": 60000000, "diff_ids": "{digest}", "mediatype": "", "layer-path": "{}"}}"#,
@@ -59,7 +59,8 @@ impl World {
             )
         });
         let layers = layers.collect::<Vec<_>>().join(",");
-        fs::write(folder.join("image.json"), format!(r#"{{"version": 1, "layers": [{layers}]}}"#)).unwrap();
+        fs::write(directory.join("image.json"), format!(r#"{{"version": 1, "layers": [{layers}]}}"#))
+            .unwrap();
         world
     }
 

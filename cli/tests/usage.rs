@@ -120,14 +120,14 @@ fn completions_omit_hidden_commands() {
 
 #[test]
 fn plan_prints_that_an_image_has_no_layers() {
-    let folder = tempfile::tempdir().unwrap();
-    let put = |name: &str, content: &str| std::fs::write(folder.path().join(name), content).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let put = |name: &str, content: &str| std::fs::write(directory.path().join(name), content).unwrap();
     put("r.json", r#"{"arch":"amd64","config":{"Cmd":["/bin/app"]}}"#);
     put("c.json", "[]");
     put("fleet.json", r#"{"a":{"arch":"amd64","config":{}},"b":{"arch":"amd64","config":{}}}"#);
     put("i.json", r#"{"version":1,"layers":[],"arch":"amd64"}"#);
     let run = |arguments: &[&str]| {
-        let output = command(arguments).current_dir(folder.path()).output().unwrap();
+        let output = command(arguments).current_dir(directory.path()).output().unwrap();
         assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };

@@ -16,7 +16,7 @@ use nixply_planning::{Closure, PathInfo, Store, StorePath, nar_hash};
 pub use crate::error::{Error, Result};
 use crate::tree::Row;
 
-/// Writes the database of a store with exactly these paths into the file tree below `folder`. The directory may exist. Every path
+/// Writes the database of a store with exactly these paths into the file tree below `directory`. The directory may exist. Every path
 /// becomes a root of the garbage collector. Returns warnings for the user.
 ///
 /// ```text
@@ -24,9 +24,9 @@ use crate::tree::Row;
 /// nix/var/nix/db/db.sqlite, schema
 /// nix/var/nix/gcroots/docker/HASH-NAME  ->   the path
 /// ```
-pub fn write(paths: &Closure, store: &Store, folder: &Path) -> Result<Vec<String>> {
+pub fn write(paths: &Closure, store: &Store, directory: &Path) -> Result<Vec<String>> {
     let (rows, warnings) = rows(paths, store)?;
-    tree::write(&rows, folder)?;
+    tree::write(&rows, directory)?;
     Ok(warnings)
 }
 

@@ -35,18 +35,18 @@ fn infos() -> Vec<PathInfo> {
 }
 
 fn written(infos: impl IntoIterator<Item = PathInfo>) -> (TempDir, Vec<String>) {
-    let folder = tempfile::tempdir().unwrap();
-    let warnings = write(&Closure::new(infos), &Store::at("/nix/store"), folder.path()).unwrap();
-    (folder, warnings)
+    let directory = tempfile::tempdir().unwrap();
+    let warnings = write(&Closure::new(infos), &Store::at("/nix/store"), directory.path()).unwrap();
+    (directory, warnings)
 }
 
-fn bytes(folder: &TempDir) -> Vec<u8> {
-    fs::read(folder.path().join("nix/var/nix/db/db.sqlite")).unwrap()
+fn bytes(directory: &TempDir) -> Vec<u8> {
+    fs::read(directory.path().join("nix/var/nix/db/db.sqlite")).unwrap()
 }
 
 /// Returns the rows of a query with their columns as SQLite prints them.
-fn query(folder: &TempDir, query: &str) -> Vec<String> {
-    let file = folder.path().join("nix/var/nix/db/db.sqlite");
+fn query(directory: &TempDir, query: &str) -> Vec<String> {
+    let file = directory.path().join("nix/var/nix/db/db.sqlite");
     let database = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let mut statement = database.prepare(query).unwrap();
     let columns = statement.column_count();
@@ -65,35 +65,38 @@ fn query(folder: &TempDir, query: &str) -> Vec<String> {
 
 #[test]
 fn rows_match_those_of_load_db() {
-    let (folder, warnings) = written(infos());
+    let (directory, warnings) = written(infos());
     assert_eq!(warnings, [""; 0]);
     let rows = query(
-        &folder,
+        &directory,
         "select id, path, hash, registrationTime, deriver, narSize, ultimate, sigs, ca from ValidPaths",
     );
     let row = |id, path| format!("{id}|{path}|{}|0|NULL|1000|NULL|NULL|NULL", HASHES[0]);
     assert_eq!(rows, [row(1, path('a', "a")), row(2, path('b', "b")), row(3, path('c', "c"))]);
-    assert_eq!(query(&folder, "select * from Refs order by 1, 2"), ["1|1", "1|2", "1|3", "2|3"]);
-    assert_eq!(query(&folder, "select * from DerivationOutputs"), [""; 0]);
-    assert_eq!(query(&folder, "select * from SchemaMigrations"), ["20260309-drop-redundant-indexreferrer"]);
-    assert_eq!(query(&folder, "pragma integrity_check"), ["ok"]);
-    assert_eq!(query(&folder, "pragma foreign_key_check"), [""; 0]);
+    assert_eq!(query(&directory, "select * from Refs order by 1, 2"), ["1|1", "1|2", "1|3", "2|3"]);
+    assert_eq!(query(&directory, "select * from DerivationOutputs"), [""; 0]);
+    assert_eq!(
+        query(&directory, "select * from SchemaMigrations"),
+        ["20260309-drop-redundant-indexreferrer"]
+    );
+    assert_eq!(query(&directory, "pragma integrity_check"), ["ok"]);
+    assert_eq!(query(&directory, "pragma foreign_key_check"), [""; 0]);
 }
 
 #[test]
 fn tree_has_exactly_the_expected_files() {
-    let (folder, _) = written(infos());
+    let (directory, _) = written(infos());
     let mut found = Vec::new();
-    let mut folders = vec![folder.path().join("nix")];
-    while let Some(at) = folders.pop() {
+    let mut directories = vec![directory.path().join("nix")];
+    while let Some(at) = directories.pop() {
         for entry in fs::read_dir(&at).unwrap() {
             let path = entry.unwrap().path();
-            let name = path.strip_prefix(folder.path()).unwrap().display().to_string();
+            let name = path.strip_prefix(directory.path()).unwrap().display().to_string();
             if path.is_symlink() {
                 found.push(format!("{name} -> {}", fs::read_link(&path).unwrap().display()));
             } else if path.is_dir() {
                 found.push(format!("{name}/"));
-                folders.push(path);
+                directories.push(path);
             } else {
                 found.push(name);
             }
@@ -119,7 +122,7 @@ fn tree_has_exactly_the_expected_files() {
         &root('c', "c"),
     ];
     assert_eq!(found, expected);
-    assert_eq!(fs::read_to_string(folder.path().join("nix/var/nix/db/schema")).unwrap(), "10");
+    assert_eq!(fs::read_to_string(directory.path().join("nix/var/nix/db/schema")).unwrap(), "10");
 }
 
 #[test]
@@ -149,10 +152,13 @@ fn bytes_are_the_same_on_every_machine() {
         let reference = |step: usize| paths[(at * step + 1) % paths.len()].as_str();
         info(path, HASHES[at % 3], &[reference(3), reference(5), reference(7)])
     });
-    let (folder, _) = written(many);
-    assert_eq!(query(&folder, "pragma integrity_check"), ["ok"]);
-    assert_eq!(query(&folder, "pragma freelist_count"), ["0"]);
-    assert_eq!(digest(&bytes(&folder)), "a8aab7264afbad3f5383cbd613feeeda979e804a5575e2556d8190c107a7c5c3");
+    let (directory, _) = written(many);
+    assert_eq!(query(&directory, "pragma integrity_check"), ["ok"]);
+    assert_eq!(query(&directory, "pragma freelist_count"), ["0"]);
+    assert_eq!(
+        digest(&bytes(&directory)),
+        "a8aab7264afbad3f5383cbd613feeeda979e804a5575e2556d8190c107a7c5c3"
+    );
 }
 
 /// Checks the file header. Source: "Database File Format", 1.3.
@@ -169,8 +175,8 @@ fn header_has_no_machine_dependent_settings() {
 
 #[test]
 fn dangling_references_are_omitted_with_a_warning() {
-    let (folder, warnings) = written(infos().into_iter().take(2));
-    assert_eq!(query(&folder, "select * from Refs order by 1, 2"), ["1|1", "1|2"]);
+    let (directory, warnings) = written(infos().into_iter().take(2));
+    assert_eq!(query(&directory, "select * from Refs order by 1, 2"), ["1|1", "1|2"]);
     let (a, c) = (path('a', "a"), path('c', "c"));
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     let expected = format!("the Nix database omits {c}, although {a} and 1 more refer to it");
@@ -179,9 +185,9 @@ fn dangling_references_are_omitted_with_a_warning() {
 
 #[test]
 fn unregistrable_paths_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let refused = |info: PathInfo| {
-        write(&Closure::new([info]), &Store::at("/nix/store"), folder.path()).unwrap_err().to_string()
+        write(&Closure::new([info]), &Store::at("/nix/store"), directory.path()).unwrap_err().to_string()
     };
     let a = path('a', "a");
     for hash in ["", "sha256-x", "md5:00", "sha512-x"] {
@@ -193,17 +199,17 @@ fn unregistrable_paths_are_refused() {
     assert!(text.contains("has no size of its archive"), "{text}");
     let elsewhere = a.replace("/nix/store", "/gnu/store");
     assert!(refused(info(&elsewhere, HASHES[0], &[])).contains("is not valid"), "{elsewhere}");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was written");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "nothing was written");
 }
 
 #[test]
 fn existing_database_is_not_changed() {
-    let (folder, _) = written([]);
-    let file = folder.path().join("nix/var/nix/db/db.sqlite");
-    let before = (bytes(&folder), fs::metadata(&file).unwrap().mtime_nsec());
-    let error = write(&Closure::new(infos()), &Store::at("/nix/store"), folder.path()).unwrap_err();
+    let (directory, _) = written([]);
+    let file = directory.path().join("nix/var/nix/db/db.sqlite");
+    let before = (bytes(&directory), fs::metadata(&file).unwrap().mtime_nsec());
+    let error = write(&Closure::new(infos()), &Store::at("/nix/store"), directory.path()).unwrap_err();
     assert!(error.to_string().starts_with("a Nix database already exists and was not changed: "), "{error}");
-    assert_eq!((bytes(&folder), fs::metadata(&file).unwrap().mtime_nsec()), before);
+    assert_eq!((bytes(&directory), fs::metadata(&file).unwrap().mtime_nsec()), before);
 }
 
 /// A link such as `nix/var` must not redirect the database to another directory.

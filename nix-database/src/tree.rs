@@ -86,17 +86,17 @@ pub(crate) fn write(rows: &[Row<'_>], root: &Path) -> Result<()> {
     fs::create_dir_all(root).map_err(Error::io("create directory", root))?;
     let root = root.canonicalize().map_err(Error::io("open directory", root))?;
     let mut made = NewFiles::default();
-    let folder = Folder::below(&root, "nix/var/nix/db")?;
-    let file = folder.path.join("db.sqlite");
-    made.file(&folder, "db.sqlite", b"")?;
+    let directory = Directory::below(&root, "nix/var/nix/db")?;
+    let file = directory.path.join("db.sqlite");
+    made.file(&directory, "db.sqlite", b"")?;
     database(rows, &file).map_err(|source| Error::Database { path: file, source })?;
-    made.file(&folder, "schema", SCHEMA.as_bytes())?;
-    let folder = Folder::below(&root, "nix/var/nix/gcroots/docker")?;
+    made.file(&directory, "schema", SCHEMA.as_bytes())?;
+    let directory = Directory::below(&root, "nix/var/nix/gcroots/docker")?;
     for row in rows {
         let (_, name) = row.path.as_str().rsplit_once('/').expect("a store path has a slash");
-        made.link(&folder, name, row.path.as_str())?;
+        made.link(&directory, name, row.path.as_str())?;
     }
-    Folder::below(&root, "nix/store/.links")?;
+    Directory::below(&root, "nix/store/.links")?;
     made.keep();
     Ok(())
 }
@@ -104,12 +104,12 @@ pub(crate) fn write(rows: &[Row<'_>], root: &Path) -> Result<()> {
 /// An open directory below the root. The path to it contains no symlink, so nothing is written outside the
 /// root.
 #[derive(Clone)]
-struct Folder {
+struct Directory {
     opened: Rc<OwnedFd>,
     path: PathBuf,
 }
 
-impl Folder {
+impl Directory {
     /// Opens a directory below the root and creates missing directories.
     fn below(root: &Path, path: &str) -> Result<Self> {
         const FLAGS: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -134,27 +134,27 @@ impl Folder {
 
 /// Files of an incomplete database. Dropping the list removes them.
 #[derive(Default)]
-struct NewFiles(Vec<(Folder, String)>);
+struct NewFiles(Vec<(Directory, String)>);
 
 impl NewFiles {
     /// Creates a file. Fails if it exists, because SQLite would add to it.
-    fn file(&mut self, folder: &Folder, name: &str, content: &[u8]) -> Result<()> {
-        let path = folder.path.join(name);
+    fn file(&mut self, directory: &Directory, name: &str, content: &[u8]) -> Result<()> {
+        let path = directory.path.join(name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(&folder.opened, name, flags, Mode::from_raw_mode(0o666));
+        let opened = rustix::fs::openat(&directory.opened, name, flags, Mode::from_raw_mode(0o666));
         let mut file = File::from(opened.map_err(|error| match error {
             Errno::EXIST => Error::Exists { path: path.clone() },
             error => Error::io("write file", &path)(error.into()),
         })?);
-        self.0.push((folder.clone(), name.into()));
+        self.0.push((directory.clone(), name.into()));
         file.write_all(content).map_err(Error::io("write file", &path))
     }
 
-    fn link(&mut self, folder: &Folder, name: &str, target: &str) -> Result<()> {
-        let path = folder.path.join(name);
-        let linked = rustix::fs::symlinkat(target, &folder.opened, name);
+    fn link(&mut self, directory: &Directory, name: &str, target: &str) -> Result<()> {
+        let path = directory.path.join(name);
+        let linked = rustix::fs::symlinkat(target, &directory.opened, name);
         linked.map_err(|error| Error::io("create symlink", &path)(error.into()))?;
-        self.0.push((folder.clone(), name.into()));
+        self.0.push((directory.clone(), name.into()));
         Ok(())
     }
 
@@ -165,8 +165,8 @@ impl NewFiles {
 
 impl Drop for NewFiles {
     fn drop(&mut self) {
-        for (folder, name) in &self.0 {
-            let _ = rustix::fs::unlinkat(&folder.opened, name.as_str(), AtFlags::empty());
+        for (directory, name) in &self.0 {
+            let _ = rustix::fs::unlinkat(&directory.opened, name.as_str(), AtFlags::empty());
         }
     }
 }

@@ -11,8 +11,8 @@ void register_builder() {
     // Takes the same request as builtins.nixplyImage, from a derivation's structured attributes: `request`, with the closure in
     // exportReferencesGraph.closure.
     compat::register_builder("nixply", [](const auto & context) {
-        auto folder = std::filesystem::path(context.tmpDirInSandbox);
-        auto attrs = nix::readFile((folder / ".attrs.json").string());
+        auto directory = std::filesystem::path(context.tmpDirInSandbox);
+        auto attrs = nix::readFile((directory / ".attrs.json").string());
         auto output = std::filesystem::path(context.outputs.at("out")).string();
         auto store_dir = std::filesystem::path(output).parent_path().string();
         Progress progress("packing image '" + std::filesystem::path(output).filename().string().substr(33) + "'");

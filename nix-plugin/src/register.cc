@@ -29,13 +29,13 @@ std::string Settings::cache_dir() const {
 }
 
 rust::Vec<rust::String> Settings::cache_shared() const {
-    rust::Vec<rust::String> folders;
-    for (auto & folder : cacheShared.get()) {
-        if (folder.empty() || folder.front() != '/')
-            throw nix::UsageError("setting 'nixply-cache-shared' must name absolute paths, but it has '%s'", folder);
-        folders.push_back(folder);
+    rust::Vec<rust::String> directories;
+    for (auto & directory : cacheShared.get()) {
+        if (directory.empty() || directory.front() != '/')
+            throw nix::UsageError("setting 'nixply-cache-shared' must name absolute paths, but it has '%s'", directory);
+        directories.push_back(directory);
     }
-    return folders;
+    return directories;
 }
 
 Settings & Settings::get() {

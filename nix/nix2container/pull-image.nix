@@ -32,7 +32,7 @@ let
   string = check.string function;
 
   # The shell gets the user's text only through variables, so it cannot run as code.
-  folder =
+  directory =
     pkgs.runCommand
       (
         if name != null then
@@ -62,6 +62,6 @@ let
           "''${variant[@]}" copy --src-tls-verify="$tlsVerify" "$@" "$source" "dir://$out"
       '';
 in
-pkgs.runCommand (derivationName "nix2container-${string "imageName" imageName}.json") { inherit folder; } ''
-  ${nixply}/bin/nixply n2c image-from-dir "$out" "$folder"
+pkgs.runCommand (derivationName "nix2container-${string "imageName" imageName}.json") { inherit directory; } ''
+  ${nixply}/bin/nixply n2c image-from-dir "$out" "$directory"
 ''

@@ -13,7 +13,7 @@ pub struct LayerPath {
     pub(crate) real_path: PathBuf,
     pub(crate) rules: Rules,
     /// Whether the path must be a directory.
-    pub(crate) folder_only: bool,
+    pub(crate) directory_only: bool,
     pub(crate) options: Option<PathOptions>,
     nar_hash: Option<String>,
     nar_size: u64,
@@ -30,7 +30,7 @@ impl LayerPath {
             path: planned.path.clone(),
             real_path: store.real_path(&planned.path),
             rules,
-            folder_only: false,
+            directory_only: false,
             options: planned.options.clone(),
             nar_hash: None,
             nar_size: 0,
@@ -47,8 +47,8 @@ impl LayerPath {
 
     /// Requires the path to be a directory: `copyToRoot` copies only the content of directories.
     #[must_use]
-    pub fn with_folder_only(self, folder_only: bool) -> Self {
-        Self { folder_only, ..self }
+    pub fn with_directory_only(self, directory_only: bool) -> Self {
+        Self { directory_only, ..self }
     }
 
     /// Prepares all paths of a layer.

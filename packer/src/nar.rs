@@ -136,8 +136,8 @@ mod tests {
     }
 
     fn tree(path: &Path, hacked: &str) {
-        for folder in ["a", "a/b/c", "empty"] {
-            fs::create_dir_all(path.join(folder)).unwrap();
+        for directory in ["a", "a/b/c", "empty"] {
+            fs::create_dir_all(path.join(directory)).unwrap();
         }
         for (name, content) in [
             ("a-", &b"hello"[..]),
@@ -160,8 +160,8 @@ mod tests {
     /// The expected values are the output of `nix-store --dump TREE | sha256sum` with Nix 2.8.
     #[test]
     fn archives_equal_those_of_nix() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
         fs::create_dir(&path).unwrap();
         tree(&path, "A-");
         let hash = |path: &Path| Digest::of(&archive(path, false)).hex();
@@ -186,8 +186,8 @@ mod tests {
 
     #[test]
     fn names_in_an_archive_have_no_case_hack() {
-        let folder = tempfile::tempdir().unwrap();
-        let [plain, hacked] = ["plain", "hacked"].map(|name| folder.path().join(name));
+        let directory = tempfile::tempdir().unwrap();
+        let [plain, hacked] = ["plain", "hacked"].map(|name| directory.path().join(name));
         for (path, name) in [(&plain, "A-"), (&hacked, "A-~nix~case~hack~1")] {
             fs::create_dir(path).unwrap();
             tree(path, name);

@@ -308,9 +308,9 @@ mod tests {
 
     use super::*;
 
-    /// Returns a walk of a directory with `file` and `folder` in it, at the entry with this name.
+    /// Returns a walk of a directory with `file` and `directory` in it, at the entry with this name.
     fn at(root: &Path, name: &str) -> (Walker, Entry) {
-        fs::create_dir_all(root.join("folder")).unwrap();
+        fs::create_dir_all(root.join("directory")).unwrap();
         fs::write(root.join("file"), "text").unwrap();
         let mut walker = Walker::new(b"/nix/store/x", root.into(), false);
         loop {
@@ -349,8 +349,8 @@ mod tests {
             ("a longer file", |path| fs::write(path, "longer text").unwrap()),
         ];
         for (what, place) in places {
-            let folder = tempfile::tempdir().unwrap();
-            let root = folder.path().join("x");
+            let directory = tempfile::tempdir().unwrap();
+            let root = directory.path().join("x");
             fs::create_dir(&root).unwrap();
             let (walker, entry) = at(&root, "file");
             assert!(walker.open(&entry).is_ok());
@@ -368,19 +368,19 @@ mod tests {
 
     #[test]
     fn a_replaced_directory_is_not_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join("x");
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("x");
         fs::create_dir(&root).unwrap();
-        let (mut walker, entry) = at(&root, "folder");
+        let (mut walker, entry) = at(&root, "directory");
         walker.levels.pop();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         assert!(walker.open_as(flags, &entry).is_ok());
-        fs::rename(root.join("folder"), root.join("moved")).unwrap();
+        fs::rename(root.join("directory"), root.join("moved")).unwrap();
         assert_eq!(walker.open_as(flags, &entry).unwrap_err(), Errno::NOENT);
-        fs::create_dir(root.join("folder")).unwrap();
+        fs::create_dir(root.join("directory")).unwrap();
         assert_eq!(walker.open_as(flags, &entry).unwrap_err(), REPLACED);
-        fs::remove_dir(root.join("folder")).unwrap();
-        symlink("moved", root.join("folder")).unwrap();
+        fs::remove_dir(root.join("directory")).unwrap();
+        symlink("moved", root.join("directory")).unwrap();
         let error = walker.not_opened("read directory", walker.open_as(flags, &entry).unwrap_err());
         assert!(matches!(error, Error::Changed { .. }), "{error}");
     }

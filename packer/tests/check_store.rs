@@ -40,7 +40,7 @@ fn set_mode(path: &Path, mode: u32) {
 
 /// A store of three paths, with a cache next to it.
 struct World {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     size: usize,
 }
 
@@ -51,7 +51,7 @@ impl World {
 
     /// Creates a store with files of this size.
     fn of(size: usize) -> Self {
-        let world = Self { folder: tempfile::tempdir().unwrap(), size };
+        let world = Self { directory: tempfile::tempdir().unwrap(), size };
         for name in NAMES {
             fs::create_dir_all(world.file(name).parent().unwrap()).unwrap();
             world.put(name, &world.content(name));
@@ -60,16 +60,16 @@ impl World {
     }
 
     fn path(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
     fn put(&self, name: &str, content: &[u8]) {
-        let (file, folder) = (self.file(name), self.folder_of(name));
-        set_mode(&folder, 0o755);
+        let (file, directory) = (self.file(name), self.directory_of(name));
+        set_mode(&directory, 0o755);
         let _ = fs::remove_file(&file);
         fs::write(&file, content).unwrap();
         set_mode(&file, 0o444);
-        set_mode(&folder, 0o555);
+        set_mode(&directory, 0o555);
     }
 
     fn store(&self) -> Store {
@@ -80,7 +80,7 @@ impl World {
         self.store().real_file(&path(name)).join("file")
     }
 
-    fn folder_of(&self, name: &str) -> PathBuf {
+    fn directory_of(&self, name: &str) -> PathBuf {
         self.file(name).parent().unwrap().into()
     }
 
@@ -164,7 +164,7 @@ impl Drop for World {
     fn drop(&mut self) {
         for name in NAMES {
             // The file in it can only be removed from a writable directory.
-            let _ = fs::set_permissions(self.folder_of(name), fs::Permissions::from_mode(0o755));
+            let _ = fs::set_permissions(self.directory_of(name), fs::Permissions::from_mode(0o755));
         }
     }
 }
@@ -230,7 +230,7 @@ fn checked_builds_replace_damaged_segments_layers_and_states() {
                     truth,
                     "{codec} {to_root}: before the removal of {kind}"
                 );
-                let _ = fs::remove_dir_all(world.cache().folder().join(kind));
+                let _ = fs::remove_dir_all(world.cache().directory().join(kind));
             }
             assert_eq!(
                 world.build(codec, to_root, false).unwrap(),
@@ -247,8 +247,8 @@ fn entries_without_a_check_record_are_unchecked() {
     let world = World::new();
     let truth = world.build("zstd:1", false, false).unwrap();
     let layers = || {
-        let folders = fs::read_dir(world.cache().folder().join("layers")).unwrap();
-        let files = folders.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());
+        let directories = fs::read_dir(world.cache().directory().join("layers")).unwrap();
+        let files = directories.flat_map(|directory| fs::read_dir(directory.unwrap().path()).unwrap());
         files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect::<Vec<_>>()
     };
     assert!(
@@ -345,8 +345,8 @@ fn packed_bytes_are_the_checked_bytes() {
 fn wrong_modes_are_reported_in_every_tree() {
     let world = World::new();
     for to_root in [false, true] {
-        let folder = || world.folder_of("b");
-        for (path, mode, right) in [(world.file("b"), 0o4444, 0o444), (folder(), 0o2555, 0o555)] {
+        let directory = || world.directory_of("b");
+        for (path, mode, right) in [(world.file("b"), 0o4444, 0o444), (directory(), 0o2555, 0o555)] {
             set_mode(&path, mode);
             world.build("none", to_root, false).unwrap();
             let error = world.build("none", to_root, true).unwrap_err();
@@ -432,11 +432,11 @@ fn a_cache_is_compared_with_the_store() {
 fn a_layout_is_checked_if_hashes_are_known() {
     let world = World::new();
     let truth = world.build("zstd:1", false, false).unwrap();
-    fs::remove_dir_all(world.cache().folder().join("segments")).unwrap();
+    fs::remove_dir_all(world.cache().directory().join("segments")).unwrap();
     world.damage();
     let error = world.layout(&truth, "damaged").unwrap_err();
     assert!(matches!(error, Error::Damaged { .. }), "{error}");
-    fs::remove_dir_all(world.cache().folder()).unwrap();
+    fs::remove_dir_all(world.cache().directory()).unwrap();
     let error = world.layout(&truth, "unknown").unwrap_err();
     assert!(matches!(error, Error::DigestMismatch { .. }), "the spec's digests reveal the damage: {error}");
     world.repair();

@@ -60,8 +60,8 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 fn check(name: &str) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let read = |file: String| trees::unescape(&fs::read_to_string(folder.join(file)).unwrap());
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let read = |file: String| trees::unescape(&fs::read_to_string(directory.join(file)).unwrap());
     let vector: Vector = serde_json::from_str(&read(format!("{name}.json"))).unwrap();
     let expected: Value = serde_json::from_str(&read(format!("{name}.expected.json"))).unwrap();
     let temporary = tempfile::tempdir().unwrap();

@@ -78,9 +78,9 @@ fn built(more: Value) -> BuiltImage {
     let temporary = tempfile::tempdir().unwrap();
     let store = Store { dir: "/nix/store".into(), real_dir: temporary.path().into() };
     for info in closure().iter() {
-        let folder = store.real_path(&info.path).join("share");
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join(info.path.as_str().rsplit('/').next().unwrap()), "").unwrap();
+        let directory = store.real_path(&info.path).join("share");
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join(info.path.as_str().rsplit('/').next().unwrap()), "").unwrap();
     }
     let stop = AtomicBool::new(false);
     request(more)

@@ -13,29 +13,29 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 struct World {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     store: Store,
 }
 
 impl World {
     /// Creates a store with paths a, b, c, ...: each refers to the previous one.
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store { dir: "/nix/store".into(), real_dir: folder.path().join("store") };
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store { dir: "/nix/store".into(), real_dir: directory.path().join("store") };
         for name in NAMES {
             let path = store.real_file(&path(name));
             fs::create_dir_all(&path).unwrap();
             fs::write(path.join(name), name.repeat(1000)).unwrap();
         }
-        Self { folder, store }
+        Self { directory, store }
     }
 
     /// Creates the output of a layers' derivation, a directory in the store.
     fn layers(&self, name: &str, layers: Value) -> String {
-        let folder = path(name);
-        let out = self.store.real_file(&folder);
+        let directory = path(name);
+        let out = self.store.real_file(&directory);
         self.builder(&out, json!({"layers": layers}));
-        folder
+        directory
     }
 
     fn builder(&self, out: &Path, mut attrs: Value) {
@@ -53,8 +53,8 @@ impl World {
         assert_eq!(warnings, [""; 0]);
     }
 
-    fn read(&self, folder: &str) -> Vec<Layer> {
-        let file = self.store.real_file(folder).join(LAYERS_FILE);
+    fn read(&self, directory: &str) -> Vec<Layer> {
+        let file = self.store.real_file(directory).join(LAYERS_FILE);
         read_layers(&fs::read_to_string(file).unwrap(), "it").unwrap()
     }
 
@@ -187,8 +187,8 @@ fn nix2container_219_layers_that_are_not_reproducible_are_kept() {
         let world = World::new();
         let layer = json!({"deps": [path("c")], "maxLayers": 2, "strategy": "popularity"});
         let request = |reproducible: bool| json!({"layer": layer, "compression": compression, "reproducible": reproducible});
-        let folder = world.layers("kept", request(false));
-        let kept = world.read(&folder);
+        let directory = world.layers("kept", request(false));
+        let kept = world.read(&directory);
         let made_again = world.read(&world.layers("again", request(true)));
         assert_eq!(names(&kept), [vec!["a"], vec!["b", "c"]]);
         assert_eq!(names(&kept), names(&made_again));
@@ -200,9 +200,9 @@ fn nix2container_219_layers_that_are_not_reproducible_are_kept() {
             assert_eq!(hex::encode(Sha256::digest(&blob)), kept.digest.hex());
             assert_eq!(kept.media_type, format!("application/vnd.oci.image.layer.v1.{media_type}"));
         }
-        let files = fs::read_dir(world.store.real_file(&folder)).unwrap().count();
+        let files = fs::read_dir(world.store.real_file(&directory)).unwrap().count();
         assert_eq!(files, 3, "the directory has no other files");
-        drop(world.folder);
+        drop(world.directory);
     }
 }
 

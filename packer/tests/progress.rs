@@ -47,8 +47,8 @@ impl Progress for Ear {
 
 #[test]
 fn progress_reports_have_the_layers_index_and_size() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store { dir: "/nix/store".into(), real_dir: folder.path().join("store") };
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store { dir: "/nix/store".into(), real_dir: directory.path().join("store") };
     fs::create_dir(&store.real_dir).unwrap();
     let infos = PATHS.map(|path| {
         fs::write(store.real_file(path), path.repeat(1000)).unwrap();
@@ -83,7 +83,7 @@ fn progress_reports_have_the_layers_index_and_size() {
     assert_eq!(events.iter().filter(finished(size)).count(), 3, "{events:?}");
 
     // The layout already has the first layer. The other two, the image's second and third, are packed.
-    let out = folder.path().join("out");
+    let out = directory.path().join("out");
     let write = |spec: &ImageSpec, control: &Control<'_>| {
         layout::write(spec, &out, "t", None, &Packing::new(&store, &packer, control)).unwrap();
     };

@@ -21,15 +21,15 @@ const B: &str = "/nix/store/123456789abcdfghijklmnpqrsvwxyz0-b";
 type Headers = HashMap<String, (u32, u64, u64, String, String, u64)>;
 
 struct World {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     store: Store,
 }
 
 impl World {
     /// Creates a store with these files: path, name, and text or, after an arrow, a symlink's target.
     fn new(files: &[(&str, &str, &str)]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store { dir: "/nix/store".into(), real_dir: folder.path().join("store") };
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store { dir: "/nix/store".into(), real_dir: directory.path().join("store") };
         for (path, name, text) in files {
             let file = store.real_file(path).join(name);
             fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -38,7 +38,7 @@ impl World {
                 None => Tree::File { text: (*text).into(), mode: 0o444 }.write(&file),
             }
         }
-        Self { folder, store }
+        Self { directory, store }
     }
 
     fn build(&self, request: &Value) -> ImageSpec {
@@ -59,7 +59,7 @@ impl World {
 
     /// Returns the headers in all layers of an image.
     fn headers(&self, request: &Value) -> Headers {
-        let (spec, out) = (self.build(request), self.folder.path().join("layout"));
+        let (spec, out) = (self.build(request), self.directory.path().join("layout"));
         let stop = AtomicBool::new(false);
         layout::write(
             &spec,

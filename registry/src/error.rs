@@ -38,10 +38,10 @@ pub enum Error {
         tag: String,
     },
     /// The directory for packed layers cannot be written.
-    #[error("cannot write packed layers to the directory {}", folder.display())]
+    #[error("cannot write packed layers to the directory {}", directory.display())]
     Scratch {
         /// The directory.
-        folder: PathBuf,
+        directory: PathBuf,
         /// The system's error.
         source: io::Error,
     },

@@ -22,9 +22,9 @@ const SMALL: &str = r#"{"format":"nixply-history","version":1,"about":"Two <b>im
 {"name":"r3","set":{"base":{"source":"base","version":"2","size":101,"references":[]}}},
 {"name":"r4","set":{}}]}"#;
 
-struct Folder(TempDir);
+struct Directory(TempDir);
 
-impl Folder {
+impl Directory {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -44,7 +44,7 @@ impl Folder {
 }
 
 fn small(propagation: Propagation) -> History {
-    History::read(&Folder::new().write("small.json", SMALL), propagation).unwrap()
+    History::read(&Directory::new().write("small.json", SMALL), propagation).unwrap()
 }
 
 fn study(names: &[&str], limits: &[usize]) -> Study {
@@ -106,7 +106,7 @@ fn new_layers_of_known_paths_count_as_churn() {
         {"name":"1","set":{"x":{"source":"x","version":"1","size":5,"references":[]},
                            "a":{"source":"a","version":"1","size":10,"references":["x"]}}},
         {"name":"2","removed":["x"],"set":{"a":{"source":"a","version":"1","size":10,"references":[]}}}]}"#;
-    let history = History::read(&Folder::new().write("h.json", text), Propagation::Alone).unwrap();
+    let history = History::read(&Directory::new().write("h.json", text), Propagation::Alone).unwrap();
     let comparison = compared(&study(&["single"], &[1]), &history);
     let single = &comparison.limits[0].strategies[0];
     assert_eq!((&single.series.pushed[..], &single.series.churned[..]), (&[15, 10][..], &[0, 10][..]));
@@ -179,21 +179,21 @@ fn closure(version: &str, app: u64, library: u64) -> String {
 
 #[test]
 fn releases_of_a_directory_are_in_natural_order() {
-    let folder = Folder::new();
+    let directory = Directory::new();
     for (name, app) in [("v9", 9), ("v10", 10), ("v8", 8)] {
-        folder.write(&format!("flat/{name}.json"), &closure(name, app, 100));
-        folder.write(&format!("deep/{name}/web.json"), &closure(name, app, 100));
+        directory.write(&format!("flat/{name}.json"), &closure(name, app, 100));
+        directory.write(&format!("deep/{name}/web.json"), &closure(name, app, 100));
     }
-    folder.write("flat/README.md", "not a closure");
-    folder.write("flat/.hidden.json", "not a closure");
+    directory.write("flat/README.md", "not a closure");
+    directory.write("flat/.hidden.json", "not a closure");
     // Another image starts in the second release.
-    folder.write("deep/v9/tool.json", &closure("1", 30, 100));
-    folder.write("deep/v10/tool.json", &closure("2", 31, 100));
-    let read = |name: &str| match Subject::read(&folder.0.path().join(name), Propagation::Dependents).unwrap()
-    {
-        Subject::History(history) => history,
-        Subject::Closures(_) => panic!("{name} must be a history"),
-    };
+    directory.write("deep/v9/tool.json", &closure("1", 30, 100));
+    directory.write("deep/v10/tool.json", &closure("2", 31, 100));
+    let read =
+        |name: &str| match Subject::read(&directory.0.path().join(name), Propagation::Dependents).unwrap() {
+            Subject::History(history) => history,
+            Subject::Closures(_) => panic!("{name} must be a history"),
+        };
     let flat = read("flat");
     let names: Vec<&str> = flat.releases.iter().map(|release| release.name.as_str()).collect();
     assert_eq!(
@@ -215,16 +215,16 @@ fn releases_of_a_directory_are_in_natural_order() {
 
 #[test]
 fn single_closures_are_not_histories() {
-    let folder = Folder::new();
-    folder.write("one/only.json", &closure("1", 10, 100));
+    let directory = Directory::new();
+    directory.write("one/only.json", &closure("1", 10, 100));
     for name in ["one", "one/only.json"] {
-        match Subject::read(&folder.0.path().join(name), Propagation::Dependents).unwrap() {
+        match Subject::read(&directory.0.path().join(name), Propagation::Dependents).unwrap() {
             Subject::Closures(closures) => assert_eq!((closures.len(), closures[0].1.len()), (1, 2)),
             Subject::History(_) => panic!("{name} must be a closure"),
         }
     }
     let Subject::Closures(closures) =
-        Subject::read(&folder.0.path().join("one"), Propagation::Dependents).unwrap()
+        Subject::read(&directory.0.path().join("one"), Propagation::Dependents).unwrap()
     else {
         unreachable!()
     };
@@ -239,24 +239,24 @@ fn single_closures_are_not_histories() {
 
 #[test]
 fn errors_name_the_file_and_the_expected_form() {
-    let folder = Folder::new();
-    folder.write("empty/README.md", "");
-    folder.write("mixed/a.json", &closure("1", 1, 1));
-    folder.write("mixed/b/image.json", &closure("1", 1, 1));
-    folder.write("hollow/1/README.md", "");
-    folder.write("text.json", "hello");
-    folder.write("none.json", "{}");
-    folder.write("sizes.json", r#"{"/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a":{"references":[]}}"#);
-    folder.write("loop.json", r#"{"/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a":{"references":["/nix/store/0123456789abcdfghijklmnpqrsvwxyz-b"],"narSize":1},"/nix/store/0123456789abcdfghijklmnpqrsvwxyz-b":{"references":["/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a"]}}"#);
-    folder.write("part.json", r#"{"/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a":{"references":["/nix/store/0123456789abcdfghijklmnpqrsvwxyz-b"],"narSize":1}}"#);
-    folder.write("later.json", r#"{"format":"nixply-history","version":2,"images":{},"releases":[]}"#);
-    folder.write(
+    let directory = Directory::new();
+    directory.write("empty/README.md", "");
+    directory.write("mixed/a.json", &closure("1", 1, 1));
+    directory.write("mixed/b/image.json", &closure("1", 1, 1));
+    directory.write("hollow/1/README.md", "");
+    directory.write("text.json", "hello");
+    directory.write("none.json", "{}");
+    directory.write("sizes.json", r#"{"/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a":{"references":[]}}"#);
+    directory.write("loop.json", r#"{"/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a":{"references":["/nix/store/0123456789abcdfghijklmnpqrsvwxyz-b"],"narSize":1},"/nix/store/0123456789abcdfghijklmnpqrsvwxyz-b":{"references":["/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a"]}}"#);
+    directory.write("part.json", r#"{"/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a":{"references":["/nix/store/0123456789abcdfghijklmnpqrsvwxyz-b"],"narSize":1}}"#);
+    directory.write("later.json", r#"{"format":"nixply-history","version":2,"images":{},"releases":[]}"#);
+    directory.write(
         "gone.json",
         r#"{"format":"nixply-history","version":1,"images":{"i":["a"]},"releases":[{"name":"1","set":{}}]}"#,
     );
-    folder.write("other.json.zst", "hello");
+    directory.write("other.json.zst", "hello");
     let compressed = zstd::encode_all(SMALL.as_bytes(), 1).unwrap();
-    fs::write(folder.0.path().join("short.json.zst"), &compressed[..compressed.len() - 8]).unwrap();
+    fs::write(directory.0.path().join("short.json.zst"), &compressed[..compressed.len() - 8]).unwrap();
     let how = "nix path-info --json --recursive";
     for (name, expected) in [
         (
@@ -288,11 +288,11 @@ fn errors_name_the_file_and_the_expected_form() {
         ("other.json.zst", "other.json.zst: Unknown frame descriptor".into()),
         ("short.json.zst", "short.json.zst: incomplete frame".into()),
     ] {
-        assert_eq!(folder.error(name, Propagation::Dependents), expected, "{name}");
+        assert_eq!(directory.error(name, Propagation::Dependents), expected, "{name}");
     }
-    folder.write("one.json", &closure("1", 1, 1));
+    directory.write("one.json", &closure("1", 1, 1));
     assert_eq!(
-        folder.error("one.json", Propagation::Alone),
+        directory.error("one.json", Propagation::Alone),
         "one.json: its store paths have Nix's hashes: a study without propagation needs a nixply-history"
     );
 }
@@ -335,8 +335,8 @@ fn page_has_the_numbers_and_no_external_resources() {
     let comparison = compared(&found, &small(Propagation::Dependents));
     let history = Fleet { packages: 60, images: 1, roots: 5, releases: 6, seed: 3 };
     let other = compared(&found, &history.history(Propagation::Dependents).unwrap());
-    let folder = Folder::new();
-    let file = folder.write("one <closure>.json", &closure("1", 10, 100));
+    let directory = Directory::new();
+    let file = directory.write("one <closure>.json", &closure("1", 10, 100));
     let Subject::Closures(closures) = Subject::read(&file, Propagation::Dependents).unwrap() else {
         panic!()
     };

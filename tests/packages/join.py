@@ -37,31 +37,31 @@ def is_wanted(name):
 
 def add(target, name, priority):
     """Adds `target`, a file or directory of one of the paths, to the output as `name`."""
-    is_folder = os.path.isdir(target)
-    if name in SKIPPED or not (is_wanted(name) or (is_folder and name in tree)):
+    is_directory = os.path.isdir(target)
+    if name in SKIPPED or not (is_wanted(name) or (is_directory and name in tree)):
         return
     if name not in tree:
-        if is_folder and (JOIN["directories"] == "files" and not os.path.islink(target)):
+        if is_directory and (JOIN["directories"] == "files" and not os.path.islink(target)):
             tree[name] = None
         else:
             tree[name] = (target, priority)
             return
     if tree[name] is not None:
         other, others_priority = tree[name]
-        if not (is_folder and os.path.isdir(other)):
+        if not (is_directory and os.path.isdir(other)):
             settle(target, other, name, priority, others_priority)
             return
         tree[name] = None
         add_all(other, name, others_priority)
-    if is_folder:
+    if is_directory:
         add_all(target, name, priority)
     elif JOIN["collisions"] == "fail":
         sys.exit(f"{target} is a file where other paths have a directory")
 
 
-def add_all(folder, name, priority):
-    for entry in sorted(os.listdir(folder)):
-        add(f"{folder}/{entry}", f"{name}/{entry}", priority)
+def add_all(directory, name, priority):
+    for entry in sorted(os.listdir(directory)):
+        add(f"{directory}/{entry}", f"{name}/{entry}", priority)
 
 
 def settle(target, other, name, priority, others_priority):

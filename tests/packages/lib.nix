@@ -228,10 +228,10 @@ let
       package;
     getExe = package: self.getExe' package (package.meta.mainProgram or package.pname or package.name);
     getExe' = package: program: "${self.getBin package}/bin/${program}";
-    makeSearchPath = folder: self.concatMapStringsSep ":" (package: "${package}/${folder}");
+    makeSearchPath = directory: self.concatMapStringsSep ":" (package: "${package}/${directory}");
     makeSearchPathOutput =
-      output: folder: packages:
-      self.makeSearchPath folder (map (self.getOutput output) packages);
+      output: directory: packages:
+      self.makeSearchPath directory (map (self.getOutput output) packages);
     makeBinPath = self.makeSearchPathOutput "bin" "bin";
     # The result of `f args`, with a function `override` that changes the arguments.
     makeOverridable =

@@ -20,8 +20,8 @@ COMMAND = """\
 import re
 import site
 import sys
-for folder in {sites!r}:
-    site.addsitedir(folder)
+for directory in {sites!r}:
+    site.addsitedir(directory)
 from {module} import {attribute}
 sys.argv[0] = re.sub(r"\\.pyw$", "", sys.argv[0])
 sys.exit({call}())

@@ -55,9 +55,9 @@ impl<'n> Image<'n> {
 
     /// Adds the image to a layout directory and returns its manifest's digest.
     #[track_caller]
-    pub fn layout(&self, folder: &Path, tag: &str, codec: Option<&str>) -> String {
+    pub fn layout(&self, directory: &Path, tag: &str, codec: Option<&str>) -> String {
         let mut command = self.nix.nixply();
-        command.arg("layout").arg(&self.spec).arg(folder).args(["--tag", tag]);
+        command.arg("layout").arg(&self.spec).arg(directory).args(["--tag", tag]);
         command.args(codec.map(|codec| format!("--compression={codec}")));
         run(&mut command).ok()
     }
@@ -92,16 +92,16 @@ pub fn closure(nix: &Nix, before: &str, roots: &str) -> Vec<PathBuf> {
 
 /// A temporary directory in which programs may leave mounts and files of other users. Dropping the value
 /// removes them all.
-pub struct Folder(TempDir);
+pub struct Directory(TempDir);
 
-impl Folder {
+impl Directory {
     /// Creates a directory.
     #[allow(clippy::new_without_default, reason = "it creates a directory, which is not a default value")]
     pub fn new() -> Self {
         // podman names an image after its layout's directory, and image names are lowercase.
         let mut builder = tempfile::Builder::new();
-        let folder = builder.prefix(&unique("")).rand_bytes(0).tempdir();
-        Self(folder.expect("a temporary directory can be created"))
+        let directory = builder.prefix(&unique("")).rand_bytes(0).tempdir();
+        Self(directory.expect("a temporary directory can be created"))
     }
 
     /// Returns the path of the directory.
@@ -115,7 +115,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for Directory {
     fn drop(&mut self) {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let places = mounts.lines().filter_map(|line| line.split(' ').nth(1));

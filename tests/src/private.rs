@@ -18,7 +18,7 @@ pub const NOBODY: u32 = 65534;
 /// directory.
 pub struct Private {
     nix: Nix,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Deref for Private {
@@ -33,33 +33,34 @@ impl Nix {
     /// Returns the same Nix with an empty store. The program and the plugin are copied to the store's
     /// directory, where every user can read them.
     pub fn private(&self) -> Private {
-        let folder = TempDir::with_prefix("nixply-").expect("a temporary directory can be created");
-        fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("this process owns it");
+        let directory = TempDir::with_prefix("nixply-").expect("a temporary directory can be created");
+        fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755))
+            .expect("this process owns it");
         let copy = |from: &Path| {
-            let to = folder.path().join(from.file_name().expect("it is a file"));
+            let to = directory.path().join(from.file_name().expect("it is a file"));
             fs::copy(from, &to).unwrap_or_else(|error| panic!("cannot copy {}: {error}", from.display()));
             to
         };
         let nix = Nix {
-            root: folder.path().into(),
+            root: directory.path().into(),
             plugin: self.plugin.as_deref().map(copy),
             cli: copy(&self.cli),
             ..self.clone()
         };
         fs::create_dir(nix.root.join("etc")).expect("the directory is empty");
-        Private { nix, folder }
+        Private { nix, directory }
     }
 }
 
 impl Private {
     /// Returns the directory that contains everything.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Writes `body` with [`tiny`]'s names to a file of this name. `body` starts on the file's second line.
     pub fn file(&self, name: &str, body: &str) -> PathBuf {
-        let file = self.folder().join(name);
+        let file = self.directory().join(name);
         fs::write(&file, tiny(self, body)).expect("the directory is writable");
         file
     }
@@ -88,7 +89,7 @@ impl Private {
         run(self.command("nix").args(["eval", "--json", "-f"]).arg(file).arg(attribute))
     }
 
-    /// Runs `nix build` on an attribute of a file, with the result link `link` in [`Private::folder`].
+    /// Runs `nix build` on an attribute of a file, with the result link `link` in [`Private::directory`].
     #[track_caller]
     pub fn build_file(&self, file: &Path, attribute: &str, link: &str) -> Output {
         let mut command = self.command("nix");
@@ -97,7 +98,7 @@ impl Private {
             .arg(file)
             .arg(attribute)
             .arg("--out-link")
-            .arg(self.folder().join(link));
+            .arg(self.directory().join(link));
         run(&mut command)
     }
 }
@@ -105,7 +106,7 @@ impl Private {
 impl Drop for Private {
     fn drop(&mut self) {
         // Store paths are read-only, so only root could delete them.
-        let _ = Command::new("chmod").args(["-R", "u+w"]).arg(self.folder()).output();
+        let _ = Command::new("chmod").args(["-R", "u+w"]).arg(self.directory()).output();
     }
 }
 

@@ -14,7 +14,7 @@ use crate::run::{Output, run};
 /// A project in its own directory. Its `<nixpkgs>` is the package set.
 pub struct Project<'n> {
     nix: &'n Nix,
-    folder: TempDir,
+    directory: TempDir,
     /// The directory of `<nixpkgs>`.
     packages: TempDir,
     /// Programs that come first on PATH.
@@ -24,8 +24,8 @@ pub struct Project<'n> {
 impl<'n> Project<'n> {
     /// Creates an empty project.
     pub fn empty(nix: &'n Nix) -> Self {
-        let folder = || tempfile::tempdir().expect("a temporary directory can be created");
-        let project = Self { nix, folder: folder(), packages: folder(), programs: folder() };
+        let directory = || tempfile::tempdir().expect("a temporary directory can be created");
+        let project = Self { nix, directory: directory(), packages: directory(), programs: directory() };
         project.set_packages("{ }");
         project
     }
@@ -59,7 +59,7 @@ impl<'n> Project<'n> {
 
     /// Returns the project's directory.
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
     /// Writes a file of the project.

@@ -5,27 +5,27 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::engines::Folder;
+use crate::engines::Directory;
 use crate::nix::Nix;
 
 /// A symlink `skopeo` to the program, in a directory that comes first on PATH.
 pub struct SkopeoLink<'n> {
     nix: &'n Nix,
     /// The link's directory.
-    pub folder: Folder,
+    pub directory: Directory,
 }
 
 impl<'n> SkopeoLink<'n> {
     /// Creates the link.
     pub fn new(nix: &'n Nix) -> Self {
-        let folder = Folder::new();
-        symlink(&nix.cli, folder.join("skopeo")).unwrap();
-        Self { nix, folder }
+        let directory = Directory::new();
+        symlink(&nix.cli, directory.join("skopeo")).unwrap();
+        Self { nix, directory }
     }
 
     /// Returns the link's path.
     pub fn program(&self) -> PathBuf {
-        self.folder.join("skopeo")
+        self.directory.join("skopeo")
     }
 
     /// Sets a command's environment: the Nix's, with the link first on PATH and without the user's
@@ -37,7 +37,7 @@ impl<'n> SkopeoLink<'n> {
 
     /// Returns a PATH that begins with the link's directory.
     pub fn path(&self, rest: impl AsRef<OsStr>) -> OsString {
-        let mut path = self.folder.path().as_os_str().to_owned();
+        let mut path = self.directory.path().as_os_str().to_owned();
         path.push(":");
         path.push(rest);
         path

@@ -24,7 +24,7 @@ impl World {
         );
         nix.build_file(&file, "b", "b").ok();
         let text: String = serde_json::from_str(&nix.eval_file(&file, "text").ok()).unwrap();
-        let (request, cache) = (nix.folder().join("request.json"), nix.folder().join("own-cache"));
+        let (request, cache) = (nix.directory().join("request.json"), nix.directory().join("own-cache"));
         fs::write(&request, text).unwrap();
         Self { nix, request, cache }
     }
@@ -42,7 +42,7 @@ impl World {
 
 /// Returns strace's lines about the files below a directory that a build opens.
 fn opened(world: &World, below: &Path) -> Vec<String> {
-    let trace = world.nix.folder().join("trace");
+    let trace = world.nix.directory().join("trace");
     let mut command = std::process::Command::new("strace");
     command.args(["-f", "-qq", "-e", "trace=open,openat", "-o"]).arg(&trace).arg(&world.nix.cli);
     command.arg("build").arg(&world.request).arg("--cache-dir").arg(&world.cache);
@@ -77,8 +77,8 @@ fn cache_is_shown_checked_and_emptied() {
     assert_eq!(world.cache(&["verify"]).ok(), "6 entries are intact, 0 were damaged");
 
     let segments = world.cache.join("segments");
-    let folder = fs::read_dir(&segments).unwrap().next().unwrap().unwrap().path();
-    let segment = fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let directory = fs::read_dir(&segments).unwrap().next().unwrap().unwrap().path();
+    let segment = fs::read_dir(directory).unwrap().next().unwrap().unwrap().path();
     let mut bytes = fs::read(&segment).unwrap();
     bytes[0] ^= 1;
     fs::write(&segment, bytes).unwrap();
@@ -93,11 +93,11 @@ fn cache_is_shown_checked_and_emptied() {
     );
     assert_eq!(world.build(), spec);
 
-    let file = world.nix.folder().join("former.json");
+    let file = world.nix.directory().join("former.json");
     fs::write(&file, &spec).unwrap();
     let file = file.to_str().unwrap();
     assert_eq!(world.cache(&["import", file]).ok(), format!("imported 2 layers of {file}"));
-    let plain = world.nix.folder().join("plain.json");
+    let plain = world.nix.directory().join("plain.json");
     fs::write(&plain, r#"{"version": 1, "layers": [LAYER]}"#.replace("LAYER", &plain_layer())).unwrap();
     let refused = world.cache(&["import", plain.to_str().unwrap()]);
     let message = format!("error: cannot import any layer of {}\nhint: build", plain.display());
@@ -130,9 +130,9 @@ fn check_store_detects_a_damaged_path() {
     );
     private.build_file(&file, "b", "b").ok();
     let text: String = serde_json::from_str(&private.eval_file(&file, "text").ok()).unwrap();
-    let request = private.folder().join("request.json");
+    let request = private.directory().join("request.json");
     fs::write(&request, text).unwrap();
-    let cache = private.folder().join("checked");
+    let cache = private.directory().join("checked");
     let build = || {
         run(private.nixply().args(["build", "--check-store"]).arg(&request).arg("--cache-dir").arg(&cache))
     };
@@ -174,8 +174,8 @@ fn check_store_detects_a_damaged_path() {
 #[test]
 fn check_store_accepts_intact_paths() {
     let nix = harness!();
-    let folder = tempfile::tempdir().unwrap();
-    let request = folder.path().join("request.json");
+    let directory = tempfile::tempdir().unwrap();
+    let request = directory.path().join("request.json");
     let path = nix.build("pkgs.python3");
     fs::write(&request, format!(r#"{{"config": {{"Cmd": ["{}/bin/python3"]}}}}"#, path.display())).unwrap();
     let build =

@@ -39,9 +39,9 @@ const STORE_PATH: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-mixed";
 /// Creates a store path with every kind of content that codecs treat differently. One file is longer than a
 /// frame.
 fn make_store(store: &Path, program: &Path) {
-    let folder = store.join(&STORE_PATH["/nix/store/".len()..]);
-    fs::create_dir_all(&folder).unwrap();
-    let write = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes).unwrap();
+    let directory = store.join(&STORE_PATH["/nix/store/".len()..]);
+    fs::create_dir_all(&directory).unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(directory.join(name), bytes).unwrap();
     let mut state = 1u64;
     let mut random = || {
         state ^= state << 13;
@@ -71,16 +71,16 @@ fn make_store(store: &Path, program: &Path) {
 
 /// Returns all files below a directory, by name. In a cache, the names and contents of entries include blake3
 /// hashes, and the contents include the compressed frames.
-fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+fn tree(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
-    let mut folders = vec![folder.to_path_buf()];
-    while let Some(next) = folders.pop() {
+    let mut directories = vec![directory.to_path_buf()];
+    while let Some(next) = directories.pop() {
         for entry in fs::read_dir(&next).unwrap() {
             let path = entry.unwrap().path();
             match path.is_dir() {
-                true => folders.push(path),
+                true => directories.push(path),
                 false => {
-                    let name = path.strip_prefix(folder).unwrap().display().to_string();
+                    let name = path.strip_prefix(directory).unwrap().display().to_string();
                     files.insert(name, fs::read(&path).unwrap());
                 }
             }
@@ -90,8 +90,8 @@ fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// Packs with every codec. Returns the specs, with their digests, and the cache's content.
-fn pack(folder: &Path, program: &Path, processor: Option<&str>) -> BTreeMap<String, Vec<u8>> {
-    let own = folder.join(processor.unwrap_or("native"));
+fn pack(directory: &Path, program: &Path, processor: Option<&str>) -> BTreeMap<String, Vec<u8>> {
+    let own = directory.join(processor.unwrap_or("native"));
     let mut made = BTreeMap::new();
     for codec in codecs() {
         let mut command = match processor {
@@ -103,9 +103,13 @@ fn pack(folder: &Path, program: &Path, processor: Option<&str>) -> BTreeMap<Stri
             }
         };
         command.env_remove("NIX_STORE_DIR");
-        command.arg("build").arg(folder.join(format!("{codec}.json")));
-        command.args(["--jobs", "1", "--closure"]).arg(folder.join("closure.json"));
-        command.arg("--real-store-dir").arg(folder.join("store")).arg("--cache-dir").arg(own.join("cache"));
+        command.arg("build").arg(directory.join(format!("{codec}.json")));
+        command.args(["--jobs", "1", "--closure"]).arg(directory.join("closure.json"));
+        command
+            .arg("--real-store-dir")
+            .arg(directory.join("store"))
+            .arg("--cache-dir")
+            .arg(own.join("cache"));
         made.insert(codec, run(&mut command).ok().into_bytes());
     }
     made.extend(tree(&own.join("cache")));
@@ -123,23 +127,23 @@ fn every_processor_produces_the_same_bytes() {
     if Command::new("qemu-x86_64").arg("--version").output().is_err() {
         return skip("this test needs qemu-x86_64 (apt-get install qemu-user)");
     }
-    let folder = tempfile::tempdir().unwrap();
-    make_store(&folder.path().join("store"), program.as_ref());
+    let directory = tempfile::tempdir().unwrap();
+    make_store(&directory.path().join("store"), program.as_ref());
     let closure = json!([{"path": STORE_PATH, "references": [], "narHash": "sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=", "narSize": 1}]);
-    fs::write(folder.path().join("closure.json"), closure.to_string()).unwrap();
+    fs::write(directory.path().join("closure.json"), closure.to_string()).unwrap();
     for codec in codecs() {
         let request = json!({"layers": [{"deps": [STORE_PATH]}], "arch": "amd64", "compression": codec});
-        fs::write(folder.path().join(format!("{codec}.json")), request.to_string()).unwrap();
+        fs::write(directory.path().join(format!("{codec}.json")), request.to_string()).unwrap();
     }
-    let expected = pack(folder.path(), program.as_ref(), None);
+    let expected = pack(directory.path(), program.as_ref(), None);
     // One spec per codec, and one segment per codec except none.
     let segments = expected.keys().filter(|name| name.starts_with("segments/")).count();
     assert_eq!(segments, codecs().len() - 1, "{:?}", expected.keys());
     std::thread::scope(|scope| {
         for processor in PROCESSORS {
-            let (folder, program, expected) = (folder.path(), program.as_ref(), &expected);
+            let (directory, program, expected) = (directory.path(), program.as_ref(), &expected);
             scope.spawn(move || {
-                let made = pack(folder, program, Some(processor));
+                let made = pack(directory, program, Some(processor));
                 let names: Vec<_> = made.keys().collect();
                 assert_eq!(names, expected.keys().collect::<Vec<_>>(), "{processor}");
                 let differs = made.iter().find(|(name, bytes)| expected[*name] != **bytes);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use nixply_tests::engines::{Folder, Image, Valid, json, sha256, skopeo, text, texts, validate};
+use nixply_tests::engines::{Directory, Image, Valid, json, sha256, skopeo, text, texts, validate};
 use nixply_tests::{harness, run};
 
 const CODECS: [&str; 3] = ["none", "gzip", "zstd"];
@@ -27,10 +27,10 @@ fn one(layout: &Path) -> Valid {
 fn layouts_are_valid() {
     let nix = harness!();
     let image = Image::build(&nix, "", HELLO);
-    let folder = Folder::new();
-    let all = folder.join("all");
+    let directory = Directory::new();
+    let all = directory.join("all");
     for codec in CODECS {
-        let layout = folder.join(codec);
+        let layout = directory.join(codec);
         let manifest = image.layout(&layout, "t", Some(codec));
         let valid = one(&layout);
         assert_eq!((&valid.tag[..], &valid.manifest, &valid.id), ("t", &manifest, &image.id()), "{codec}");
@@ -48,7 +48,7 @@ fn layouts_are_valid() {
     }
     let tags: Vec<String> = validate(&all).unwrap().into_iter().map(|image| image.tag).collect();
     assert_eq!(tags, CODECS, "the layout must have all three images");
-    assert_eq!(image.layout(&all, "gzip", Some("gzip")), one(&folder.join("gzip")).manifest);
+    assert_eq!(image.layout(&all, "gzip", Some("gzip")), one(&directory.join("gzip")).manifest);
     assert_eq!(validate(&all).unwrap().len(), 3, "writing an image again must add none");
 }
 
@@ -62,8 +62,8 @@ fn compressed_spec_predicts_the_layout() {
             "",
             &HELLO.replace("maxLayers", &format!("compression = \"{codec}\"; maxLayers")),
         );
-        let folder = Folder::new();
-        let layout = folder.join("layout");
+        let directory = Directory::new();
+        let layout = directory.join("layout");
         let manifest = image.layout(&layout, "t", None);
         let (valid, said) = (one(&layout), image.inspect());
         assert_eq!(said["manifestDigest"], manifest.as_str(), "{codec}");
@@ -79,8 +79,8 @@ fn compressed_spec_predicts_the_layout() {
 fn validator_detects_defects() {
     let nix = harness!();
     let image = Image::build(&nix, "", HELLO);
-    let folder = Folder::new();
-    let layout = folder.join("layout");
+    let directory = Directory::new();
+    let layout = directory.join("layout");
     image.layout(&layout, "t", Some("gzip"));
     let valid = one(&layout);
     let blob = |digest: &str| layout.join("blobs").join(digest.replace(':', "/"));
@@ -134,8 +134,8 @@ fn validator_detects_defects() {
 fn skopeo_reads_layouts() {
     let nix = harness!();
     let image = Image::build(&nix, "", HELLO);
-    let folder = Folder::new();
-    let layout = folder.join("layout");
+    let directory = Directory::new();
+    let layout = directory.join("layout");
     for codec in CODECS {
         let digest = image.layout(&layout, codec, Some(codec));
         let reference = format!("oci:{}:{codec}", layout.display());
@@ -165,8 +165,8 @@ fn skopeo_reads_layouts() {
 fn nix2container_207_fetched_base_image_has_its_sizes() {
     let nix = harness!();
     let image = Image::build(&nix, "", HELLO);
-    let folder = Folder::new();
-    let (layout, dir, spec) = (folder.join("layout"), folder.join("dir"), folder.join("image.json"));
+    let directory = Directory::new();
+    let (layout, dir, spec) = (directory.join("layout"), directory.join("dir"), directory.join("image.json"));
     image.layout(&layout, "t", Some("gzip"));
     let (from, to) = (format!("oci:{}:t", layout.display()), format!("dir:{}", dir.display()));
     run(&mut skopeo(&["copy", "--quiet", &from, &to])).ok();
@@ -181,7 +181,7 @@ fn nix2container_207_fetched_base_image_has_its_sizes() {
     let expected: Vec<_> = one(&layout).layers.iter().map(layer).collect();
     assert_eq!(said["layers"], serde_json::Value::from(expected));
     // Writing the image to another layout keeps its blobs.
-    let again = folder.join("again");
+    let again = directory.join("again");
     let refused = run(nix.nixply().arg("layout").arg(&spec).arg(&again)).fails();
     assert!(refused.contains("hint: pass --allow-outside-store"), "{refused}");
     run(nix.nixply().args(["layout", "--allow-outside-store"]).arg(&spec).arg(&again)).ok();
@@ -194,9 +194,9 @@ fn archives_list_the_parents_of_store_paths() {
     let nix = harness!();
     let image = Image::build(&nix, "", HELLO);
     let hello = nix.build("pkgs.hello");
-    let folder = Folder::new();
+    let directory = Directory::new();
     for codec in CODECS {
-        let layout = folder.join(codec);
+        let layout = directory.join(codec);
         image.layout(&layout, "t", Some(codec));
         let blob = layout.join("blobs").join(one(&layout).layers[1].digest.replace(':', "/"));
         // GNU tar detects the compression.
@@ -245,10 +245,10 @@ in"#;
 fn nix2container_182_187_duplicate_layer_is_stored_once() {
     let nix = harness!();
     let before = TWINS.replace("FUNCTION", Image::function(&nix));
-    let folder = Folder::new();
+    let directory = Directory::new();
     let image = |arguments: &str, name: &str| {
         let image = Image::build(&nix, &before, arguments);
-        let layout = folder.join(name);
+        let layout = directory.join(name);
         image.layout(&layout, "t", Some("gzip"));
         let valid = one(&layout);
         assert_eq!(valid.config["history"].as_array().unwrap().len(), valid.layers.len(), "{name}");
@@ -289,8 +289,8 @@ fn base_layers_come_first_and_unchanged() {
         }}; in"#,
         Image::function(&nix)
     );
-    let folder = Folder::new();
-    let (below, layout) = (folder.join("base"), folder.join("layout"));
+    let directory = Directory::new();
+    let (below, layout) = (directory.join("base"), directory.join("layout"));
     let base = Image::of(&nix, &format!("{before} base"));
     base.layout(&below, "t", None);
     let top = r#"{

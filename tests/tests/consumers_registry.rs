@@ -1,6 +1,6 @@
 //! skopeo pushes layouts to a registry.
 
-use nixply_tests::engines::{Folder, Image, Registry, json, sha256, skopeo, text, unique, validate};
+use nixply_tests::engines::{Directory, Image, Registry, json, sha256, skopeo, text, unique, validate};
 use nixply_tests::{harness, needs, run};
 
 const HELLO: &str = r#"{
@@ -20,8 +20,8 @@ fn skopeo_pushes_every_codec_unchanged() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let image = Image::build(&nix, "", HELLO);
-    let (folder, repository) = (Folder::new(), unique("-push"));
-    let layout = folder.join("layout");
+    let (directory, repository) = (Directory::new(), unique("-push"));
+    let layout = directory.join("layout");
     for codec in ["none", "gzip", "zstd"] {
         let digest = image.layout(&layout, codec, Some(codec));
         let from = format!("oci:{}:{codec}", layout.display());
@@ -57,7 +57,7 @@ fn skopeo_pushes_every_codec_unchanged() {
     }
     // Copies from the registry have the same blobs.
     for codec in ["none", "gzip", "zstd"] {
-        let back = folder.join(&format!("back-{codec}"));
+        let back = directory.join(&format!("back-{codec}"));
         let to = format!("oci:{}:{codec}", back.display());
         let from = registry.reference(&repository, codec);
         let flags = ["copy", "--quiet", "--preserve-digests", "--src-tls-verify=false"];
@@ -79,8 +79,8 @@ fn plain_image_compressed_by_skopeo_keeps_its_id() {
         unique("content")
     );
     let image = Image::build(&nix, "", &arguments);
-    let (folder, repository) = (Folder::new(), unique("-compress"));
-    let layout = folder.join("layout");
+    let (directory, repository) = (Directory::new(), unique("-compress"));
+    let layout = directory.join("layout");
     let digest = image.layout(&layout, "t", Some("none"));
     let to = registry.reference(&repository, "t");
     let from = format!("oci:{}:t", layout.display());

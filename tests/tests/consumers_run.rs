@@ -1,6 +1,8 @@
 //! podman and Docker run images as requested. Each scenario runs with both engines.
 
-use nixply_tests::engines::{Docker, Engine, Folder, Image, Podman, Registry, skopeo, text, texts, unique};
+use nixply_tests::engines::{
+    Directory, Docker, Engine, Image, Podman, Registry, skopeo, text, texts, unique,
+};
 use nixply_tests::{Nix, harness, needs, run};
 use serde_json::{Value, json};
 
@@ -323,8 +325,8 @@ fn skopeo_copies_an_image_to_the_docker_daemon() {
     let arguments = r#"{ name = "hello"; config.Cmd = [ "${pkgs.hello}/bin/hello" "-g" "by skopeo" ]; }"#;
     let image = Image::build(&nix, "", arguments);
     for codec in ["none", "gzip", "zstd"] {
-        let folder = Folder::new();
-        let layout = folder.join("layout");
+        let directory = Directory::new();
+        let layout = directory.join("layout");
         image.layout(&layout, "t", Some(codec));
         let name = format!("{}:{codec}", unique("-daemon"));
         docker.owns(&name);

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use nixply_tests::engines::{Engine, Folder, Image, Podman, Tree, as_root, closure, json, texts};
+use nixply_tests::engines::{Directory, Engine, Image, Podman, Tree, as_root, closure, json, texts};
 use nixply_tests::{harness, run};
 
 /// Nix code with store paths that have files of every type and unusual names, with two store paths that have
@@ -67,11 +67,11 @@ fn umoci_unpacks_exactly_the_store_paths() {
     let image = Image::build(&nix, ODD, IMAGE);
     assert_eq!(image.diff_ids().len(), 5);
     let expected = expected(&nix);
-    let folder = Folder::new();
-    let layout = folder.join("layout");
+    let directory = Directory::new();
+    let layout = directory.join("layout");
     let unpack = |codec: &str| {
         image.layout(&layout, codec, Some(codec));
-        let bundle = folder.join(&format!("bundle-{codec}"));
+        let bundle = directory.join(&format!("bundle-{codec}"));
         let from = format!("{}:{codec}", layout.display());
         (run(as_root("umoci").args(["unpack", "--image", &from]).arg(&bundle)), bundle)
     };
@@ -123,8 +123,8 @@ fn podman_mounts_exactly_the_store_paths() {
 /// Tests the comparison of trees itself.
 #[test]
 fn tree_comparison_detects_differences() {
-    let folder = Folder::new();
-    let (left, right) = (folder.join("left"), folder.join("right"));
+    let directory = Directory::new();
+    let (left, right) = (directory.join("left"), directory.join("right"));
     for root in [&left, &right] {
         fs::create_dir_all(root).unwrap();
         fs::write(root.join("same"), "same").unwrap();

@@ -17,7 +17,7 @@ struct Recorder<'n> {
     project: Project<'n>,
     /// Address of a fake Docker daemon.
     daemon: String,
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
     _socket: UnixListener,
 }
 
@@ -27,10 +27,10 @@ impl<'n> Recorder<'n> {
         for name in ["docker", "podman", "skopeo"] {
             project.program(name, r#"{ echo "${0##*/}"; printf '%s\n' "$@"; echo; } >> "$RECORD""#);
         }
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("docker.sock");
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("docker.sock");
         let daemon = format!("unix://{}", socket.display());
-        Self { project, daemon, _folder: folder, _socket: UnixListener::bind(socket).unwrap() }
+        Self { project, daemon, _directory: directory, _socket: UnixListener::bind(socket).unwrap() }
     }
 
     /// Runs `nixply container` with these arguments. Returns its output and a line for each call of a fake program, in which

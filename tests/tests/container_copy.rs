@@ -12,22 +12,22 @@ use nixply_tests::{Nix, Project, Running, harness, needs, run, run_with_input};
 const HELLO: &str = r#"{ processes.hello.exec = "echo Hello"; }"#;
 
 /// Starts Debian's registry with the user `x` and the password `TOKEN`.
-fn guarded_registry(folder: &Path) -> (Running, String) {
+fn guarded_registry(directory: &Path) -> (Running, String) {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");
-    fs::write(folder.join("htpasswd"), "x:$2b$05$abcdefghijklmnopqrstuuGekgsXhGExpUCLWo7Pa4AzyIIvk8Cs.\n")
+    fs::write(directory.join("htpasswd"), "x:$2b$05$abcdefghijklmnopqrstuuGekgsXhGExpUCLWo7Pa4AzyIIvk8Cs.\n")
         .unwrap();
-    let folder = folder.display();
+    let directory = directory.display();
     fs::write(
-        format!("{folder}/config.yml"),
+        format!("{directory}/config.yml"),
         format!(
-            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}/data}}}}\nhttp: {{addr: {address}}}\n\
-             auth: {{htpasswd: {{realm: nixply, path: {folder}/htpasswd}}}}\n"
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {directory}/data}}}}\nhttp: {{addr: {address}}}\n\
+             auth: {{htpasswd: {{realm: nixply, path: {directory}/htpasswd}}}}\n"
         ),
     )
     .unwrap();
     let mut registry =
-        Running::start(Command::new("docker-registry").arg("serve").arg(format!("{folder}/config.yml")));
+        Running::start(Command::new("docker-registry").arg("serve").arg(format!("{directory}/config.yml")));
     registry.wait_until(Duration::from_secs(60), |_| std::net::TcpStream::connect(&address).is_ok());
     (registry, address)
 }
@@ -68,8 +68,8 @@ fn copies_reach_registries_with_and_without_credentials() {
     assert!(said.stderr.trim_end().ends_with("; none sent, 4 already there"), "{}", said.stderr);
     said.ok();
 
-    let folder = tempfile::tempdir().unwrap();
-    let (_registry, guarded) = guarded_registry(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let (_registry, guarded) = guarded_registry(directory.path());
     let guarded_prefix = format!("docker://{guarded}/");
     let copy = |credentials: &str| {
         let arguments = format!("--copy-args=--dest-creds {credentials} --dest-tls-verify=false");
@@ -101,7 +101,7 @@ fn copies_reach_registries_with_and_without_credentials() {
     assert!(!refused.contains("x:wrong"), "{refused}");
     copy("x:TOKEN").ok();
     // As in the guides, no command line contains the password.
-    let credentials = folder.path().join("auth.json");
+    let credentials = directory.path().join("auth.json");
     let login = ["login", "--tls-verify=false", "--username", "x", "--password-stdin", "--authfile"];
     run_with_input(Command::new("skopeo").args(login).args([&credentials, Path::new(&guarded)]), "TOKEN")
         .ok();

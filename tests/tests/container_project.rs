@@ -69,12 +69,14 @@ fn ignored_files_are_not_copied() {
     let nix = harness!();
     let project = Project::new(&nix, "{ }");
     project.write(".gitignore", "secret\nbuild/\n");
-    for file in ["secret", "build/output", "folder/kept", "new file"] {
+    for file in ["secret", "build/output", "directory/kept", "new file"] {
         project.write(file, file);
     }
     run(Command::new("git").args(["init", "--quiet"]).current_dir(project.path())).ok();
-    run(Command::new("git").args(["add", ".gitignore", "devenv.nix", "folder"]).current_dir(project.path()))
-        .ok();
+    run(Command::new("git")
+        .args(["add", ".gitignore", "devenv.nix", "directory"])
+        .current_dir(project.path()))
+    .ok();
     let home = |project: &Project| {
         let spec = fs::read_to_string(project.build("shell")).unwrap();
         let spec: Value = serde_json::from_str(&spec).unwrap();
@@ -89,13 +91,13 @@ fn ignored_files_are_not_copied() {
         found.sort();
         found
     };
-    assert_eq!(home(&project), ["./.gitignore", "./devenv.nix", "./folder/kept", "./new file"]);
+    assert_eq!(home(&project), ["./.gitignore", "./devenv.nix", "./directory/kept", "./new file"]);
     // Submodules are part of the project.
     let other = Project::new(&nix, "{ }");
-    let git = |folder: &Path, arguments: &[&str]| {
+    let git = |directory: &Path, arguments: &[&str]| {
         let mut git = Command::new("git");
         git.args(["-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always"]);
-        run(git.args(arguments).current_dir(folder)).ok();
+        run(git.args(arguments).current_dir(directory)).ok();
     };
     git(other.path(), &["init", "--quiet"]);
     git(other.path(), &["add", "."]);
@@ -103,7 +105,14 @@ fn ignored_files_are_not_copied() {
     git(project.path(), &["submodule", "--quiet", "add", other.path().to_str().unwrap(), "sub"]);
     assert_eq!(
         home(&project),
-        ["./.gitignore", "./.gitmodules", "./devenv.nix", "./folder/kept", "./new file", "./sub/devenv.nix"]
+        [
+            "./.gitignore",
+            "./.gitmodules",
+            "./devenv.nix",
+            "./directory/kept",
+            "./new file",
+            "./sub/devenv.nix"
+        ]
     );
     fs::remove_dir_all(project.path().join("sub")).unwrap();
     fs::remove_file(project.path().join(".gitmodules")).unwrap();
@@ -111,7 +120,7 @@ fn ignored_files_are_not_copied() {
     fs::remove_dir_all(project.path().join(".git")).unwrap();
     assert_eq!(
         home(&project),
-        ["./.gitignore", "./build/output", "./devenv.nix", "./folder/kept", "./new file", "./secret"]
+        ["./.gitignore", "./build/output", "./devenv.nix", "./directory/kept", "./new file", "./secret"]
     );
 }
 

@@ -244,11 +244,11 @@ fn container_matches_devenv() {
         }"#,
     );
     project.write("a file", "text\n");
-    project.write("folder/script", "text\n");
+    project.write("directory/script", "text\n");
     let (engines, _guard) = engines!(&project, "shell");
     let script = r#"
         id -u; id -un; id -gn; pwd; cat /etc/passwd /etc/group /etc/shadow | sed 's|:[^:]*/bash$|:bash|'
-        stat -c '%a %U %G %n' /env '/env/a file' /env/folder /env/folder/script /tmp /nix /nix/store
+        stat -c '%a %U %G %n' /env '/env/a file' /env/directory /env/directory/script /tmp /nix /nix/store
         cat /etc/pam.d/other; ls /bin/bash /usr/bin/env /bin/su /bin/sudo; touch /tmp/mine /env/mine
         printenv HOME USER TEXT NUMBER DEVENV_ROOT DEVENV_DOTFILE DEVENV_STATE DEVENV_RUNTIME; echo "${entered%% *}"
         greet you; sqlite3 -readonly /nix/var/nix/db/db.sqlite 'select count(*) > 20 from ValidPaths'
@@ -256,7 +256,7 @@ fn container_matches_devenv() {
     let expected = "1000\nuser\nuser\n/env\n\
         root:x:0:0:System administrator:/root:bash\nuser:x:1000:1000::/env:bash\n\
         root:x:0:\nuser:x:1000:\nroot:!x:::::::\nuser:!x:::::::\n\
-        744 user user /env\n744 user user /env/a file\n744 user user /env/folder\n744 user user /env/folder/script\n\
+        744 user user /env\n744 user user /env/a file\n744 user user /env/directory\n744 user user /env/directory/script\n\
         1777 root root /tmp\n755 user user /nix\n755 user user /nix/store\n\
         account sufficient pam_unix.so\nauth sufficient pam_rootok.so\npassword requisite pam_unix.so nullok sha512\n\
         session required pam_unix.so\n/bin/bash\n/bin/su\n/bin/sudo\n/usr/bin/env\n\

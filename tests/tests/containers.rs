@@ -47,26 +47,26 @@ fn copy_to_root_accepts_directories_files_and_lists() {
     assert_eq!(homes("null"), ["env"]);
     // The image's own directories stay, links stay links, and unusual names are kept.
     let odd = r#"(pkgs.runCommand "odd" { } ''
-        mkdir -p $out/bin "$out/a folder"; touch $out/-dash $out/.hidden "$out/a folder/x y"; ln -s /nowhere $out/link
+        mkdir -p $out/bin "$out/a directory"; touch $out/-dash $out/.hidden "$out/a directory/x y"; ln -s /nowhere $out/link
     '')"#;
     assert_eq!(
         homes(odd),
         [
-            "-dash -> /env/-dash .hidden -> /env/.hidden a folder -> /env/a folder env env/-dash env/.hidden env/a folder \
-          env/a folder/x y env/bin env/link -> /nowhere link -> /env/link"
+            "-dash -> /env/-dash .hidden -> /env/.hidden a directory -> /env/a directory env env/-dash env/.hidden env/a directory \
+          env/a directory/x y env/bin env/link -> /nowhere link -> /env/link"
         ]
     );
     // If `copyToRoot` names the project itself, the files of tools are excluded. Otherwise each image would
     // contain the previous image.
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
     std::fs::create_dir_all(at(".devenv/gc")).unwrap();
     std::fs::create_dir_all(at("dist")).unwrap();
     std::fs::write(at("dist/file"), "").unwrap();
     std::os::unix::fs::symlink("/nowhere", at("result")).unwrap();
     std::os::unix::fs::symlink("dist", at("link")).unwrap();
     let all = "dist -> /env/dist env env/dist env/dist/file env/link -> dist link -> /env/link";
-    assert_eq!(homes(&format!("{}/.", folder.path().display())), [all]);
+    assert_eq!(homes(&format!("{}/.", directory.path().display())), [all]);
     // A link to a directory is an error, because it would dangle in the image.
     let linked = nix.try_build(&config(
         &format!("{{ containers.web.copyToRoot = {}; }}", at("link").display()),
@@ -92,24 +92,24 @@ fn copy_to_root_keeps_links_to_files() {
             "(lib.last config.containerBuilds.web.layers).copyToRoot",
         ))
     };
-    let folder = tempfile::tempdir().unwrap();
-    let real = folder.path().canonicalize().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let real = directory.path().canonicalize().unwrap();
     let at = |name: &str| real.join(name);
-    std::fs::create_dir_all(at("folder/deep")).unwrap();
-    for file in ["real.txt", "folder/real.txt", ".hidden"] {
+    std::fs::create_dir_all(at("directory/deep")).unwrap();
+    for file in ["real.txt", "directory/real.txt", ".hidden"] {
         std::fs::write(at(file), "content\n").unwrap();
     }
     let links = [
         ("link.txt", "real.txt"),
         ("dangling", "nowhere"),
-        ("out", "folder/real.txt"),
+        ("out", "directory/real.txt"),
         ("absolute", "/nowhere/file"),
         ("a link", "real.txt"),
         (".dot", ".hidden"),
         ("twice", "link.txt"),
     ];
     for (name, to) in
-        links.iter().chain(&[("to-folder", "folder"), ("to-root", "/"), ("via-link", "to-folder")])
+        links.iter().chain(&[("to-directory", "directory"), ("to-root", "/"), ("via-link", "to-directory")])
     {
         std::os::unix::fs::symlink(to, at(name)).unwrap();
     }
@@ -125,7 +125,7 @@ fn copy_to_root_keeps_links_to_files() {
             assert!(home.join(name).is_symlink(), "{value}");
         }
     }
-    for name in ["to-folder", "to-root", "via-link"] {
+    for name in ["to-directory", "to-root", "via-link"] {
         let said = homes(&text(name)).fails();
         let expected = format!(
             "copyToRoot: {}/{name} is a link to a directory; name the directory itself",
@@ -134,22 +134,22 @@ fn copy_to_root_keeps_links_to_files() {
         assert!(said.contains(&expected), "{said}");
     }
     // Links to directories are followed within a path.
-    let home = std::path::PathBuf::from(homes(&text("to-folder/real.txt")).ok());
+    let home = std::path::PathBuf::from(homes(&text("to-directory/real.txt")).ok());
     assert_eq!(std::fs::read_to_string(home.join("env/real.txt")).unwrap(), "content\n");
-    let home = std::path::PathBuf::from(homes(&text("to-folder/deep")).ok());
+    let home = std::path::PathBuf::from(homes(&text("to-directory/deep")).ok());
     assert_eq!(std::fs::read_dir(home.join("env")).unwrap().count(), 0);
     // A project in the store, as in a flake.
     let stored = format!(
         "builtins.unsafeDiscardStringContext (builtins.path {{ path = {}; name = \"source\"; filter = path: type: type != \"unknown\"; }})",
         real.display()
     );
-    for name in ["link.txt", "dangling", "real.txt", "folder/real.txt"] {
+    for name in ["link.txt", "dangling", "real.txt", "directory/real.txt"] {
         let home = std::path::PathBuf::from(homes(&format!("(/. + ({stored}) + \"/{name}\")")).ok());
         let copied = home.join("env").join(std::path::Path::new(name).file_name().unwrap());
         assert_eq!(copied.is_symlink(), !name.ends_with("real.txt"), "{name}");
     }
-    let said = homes(&format!("(/. + ({stored}) + \"/to-folder\")")).fails();
-    assert!(said.contains("/to-folder is a link to a directory"), "{said}");
+    let said = homes(&format!("(/. + ({stored}) + \"/to-directory\")")).fails();
+    assert!(said.contains("/to-directory is a link to a directory"), "{said}");
     // Neither a file nor a directory.
     let said = homes(&text("missing")).fails();
     assert!(said.contains(&format!("copyToRoot: {}/missing does not exist", real.display())), "{said}");

@@ -104,13 +104,13 @@ const DEVENV: &str = r#"{
 "#;
 
 struct Flakes {
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Flakes {
     fn new(nix: &Nix) -> Self {
-        let folder = TempDir::with_prefix("nixply-flakes-").unwrap();
-        let flakes = Self { folder };
+        let directory = TempDir::with_prefix("nixply-flakes-").unwrap();
+        let flakes = Self { directory };
         let repository = Nix::repository();
         let copy = |from: &str, to: &str| {
             let to = flakes.path(to);
@@ -130,7 +130,7 @@ impl Flakes {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// Writes a file and replaces the names in capitals by the flakes' paths and the machine's system.
@@ -158,8 +158,8 @@ impl Flakes {
     fn nix(&self, mut command: Command, verb: &[&str], flake: &str, more: &[&str]) -> Output {
         command.args(verb).args(["--option", "eval-cache", "false"]).args(more);
         run(command
-            .arg(format!("path:{}/{flake}", self.folder.path().display()))
-            .current_dir(self.folder.path()))
+            .arg(format!("path:{}/{flake}", self.directory.path().display()))
+            .current_dir(self.directory.path()))
     }
 }
 
@@ -405,7 +405,7 @@ fn module_works_in_devenv() {
         let entrypoint = config["Entrypoint"].as_array().unwrap();
         let mut entrypoint = entrypoint.iter().map(|word| word.as_str().unwrap());
         let mut enter = Command::new(entrypoint.next().unwrap());
-        enter.args(entrypoint).arg("env --null").env_clear().env("TMPDIR", flakes.folder.path());
+        enter.args(entrypoint).arg("env --null").env_clear().env("TMPDIR", flakes.directory.path());
         let entered = run(&mut enter).ok();
         let variables: Vec<&str> = entered.split('\0').collect();
         let building = format!("BUILDING={building}");

@@ -88,13 +88,14 @@ fn layers_of(spec: &Value) -> Vec<String> {
 #[test]
 fn results_that_need_the_program_require_its_package() {
     let nix = harness!();
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../nix");
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../nix");
     let request = format!(
-        "(import {folder}/build-images.nix {{ usePlugin = false; }} {{ web = {{ }}; }}).web.requestFile"
+        "(import {directory}/build-images.nix {{ usePlugin = false; }} {{ web = {{ }}; }}).web.requestFile"
     );
-    for expression in
-        [request, format!("import {folder}/build-image.nix {{ usePlugin = false; }} {{ name = \"web\"; }}")]
-    {
+    for expression in [
+        request,
+        format!("import {directory}/build-image.nix {{ usePlugin = false; }} {{ name = \"web\"; }}"),
+    ] {
         let said = nix.try_build(&expression).fails();
         assert!(said.contains("`requestFile`, need the nixply program: pass its package, as in"), "{said}");
     }
@@ -103,8 +104,8 @@ fn results_that_need_the_program_require_its_package() {
 #[test]
 fn lock_file_keeps_layers_in_every_frontend() {
     let nix = harness!();
-    let folder = tempfile::tempdir().unwrap();
-    let lock = folder.path().join("nixply.lock.json");
+    let directory = tempfile::tempdir().unwrap();
+    let lock = directory.path().join("nixply.lock.json");
     let given = images(&format!("lock = {};", lock.display()));
     let plan = |update: bool, request: &Path| {
         let mut command = nix.nixply();
@@ -126,7 +127,7 @@ fn lock_file_keeps_layers_in_every_frontend() {
     plan(true, &request).ok();
     assert_eq!(fs::read_to_string(&lock).unwrap(), text);
     // A link is not replaced by a file.
-    let real = folder.path().join("real.json");
+    let real = directory.path().join("real.json");
     fs::rename(&lock, &real).unwrap();
     fs::write(&real, "").unwrap();
     std::os::unix::fs::symlink("real.json", &lock).unwrap();
@@ -181,7 +182,7 @@ fn lock_file_keeps_layers_in_every_frontend() {
     let of_plan = planned["web"].as_array().unwrap();
     let glibc = of_plan.iter().position(|layer| layer["paths"].to_string().contains("-glibc-")).unwrap();
     assert_eq!(explained["layers"][0]["layer"], glibc + 1, "{explained}");
-    let spec = folder.path().join("image.json");
+    let spec = directory.path().join("image.json");
     fs::write(&spec, web.to_string()).unwrap();
     assert!(explain(&spec).fails().contains("--lock needs a request"));
     let size = ["plan", "--strategy", "size", "--update", "--lock"];

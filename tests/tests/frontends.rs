@@ -45,20 +45,20 @@ fn image(compression: &str) -> String {
 }
 
 /// Writes the request to a file and builds everything that it names.
-fn request(nix: &Nix, image: &str, folder: &Path) -> PathBuf {
-    let file = folder.join("request.json");
+fn request(nix: &Nix, image: &str, directory: &Path) -> PathBuf {
+    let file = directory.join("request.json");
     fs::write(&file, nix.eval(&REQUEST.replace("IMAGE", image)).to_string()).unwrap();
     file
 }
 
 /// Writes the output of `nix path-info` for the request's store paths to a file.
-fn closure(nix: &Nix, request: &Path, folder: &Path) -> PathBuf {
+fn closure(nix: &Nix, request: &Path, directory: &Path) -> PathBuf {
     let text = fs::read_to_string(request).unwrap();
     let store_dir = nix.store_dir().display().to_string();
     let is_path = |text: &&str| text.starts_with(&store_dir) && !text[store_dir.len() + 1..].contains('/');
     let roots = text.split('"').filter(is_path).collect::<Vec<_>>();
     assert!(roots.len() >= 4, "{text}");
-    let file = folder.join("closure.json");
+    let file = directory.join("closure.json");
     let mut command = nix.bare_command("nix", "");
     fs::write(&file, run(command.args(["path-info", "--json", "--recursive"]).args(roots)).ok()).unwrap();
     file
@@ -110,8 +110,8 @@ fn every_frontend_adds_labels_to_the_config() {
         let spec: Value = serde_json::from_str(&fs::read_to_string(nix.build(frontend)).unwrap()).unwrap();
         assert_eq!(spec["image-config"]["Labels"], expected, "{frontend}");
     }
-    let folder = tempfile::tempdir().unwrap();
-    let request = folder.path().join("request.json");
+    let directory = tempfile::tempdir().unwrap();
+    let request = directory.path().join("request.json");
     fs::write(&request, r#"{"config": {"labels": {"a": "1", "b": "1"}}, "labels": {"b": "2", "c": "3"}}"#)
         .unwrap();
     let spec: Value = serde_json::from_str(&run(nix.nixply().arg("build").arg(&request)).ok()).unwrap();
@@ -121,7 +121,7 @@ fn every_frontend_adds_labels_to_the_config() {
 #[test]
 fn every_frontend_produces_the_same_spec() {
     let nix = harness!();
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     for compression in compressions() {
         let image = image(compression);
         let built = nix.build(&format!("buildImage {image}"));
@@ -139,14 +139,14 @@ fn every_frontend_produces_the_same_spec() {
         );
         assert!(layers.iter().all(|layer| layer["mediaType"] == media_type.as_str()), "{inspected}");
 
-        let request = request(&nix, &image, folder.path());
-        let closure = closure(&nix, &request, folder.path());
+        let request = request(&nix, &image, directory.path());
+        let closure = closure(&nix, &request, directory.path());
         for jobs in ["1", "2", "8"] {
             let asked =
                 run(nix.nixply().args(["build", "--quiet", "--no-cache", "--jobs", jobs]).arg(&request));
             assert_eq!(asked.stderr, "");
             assert_eq!(asked.stdout, spec, "{compression}, the program with {jobs} jobs");
-            let output = folder.path().join("image.json");
+            let output = directory.path().join("image.json");
             let mut command = nix.nixply();
             command.env("PATH", "").args(["build", "--no-cache", "--jobs", jobs, "-o"]).arg(&output);
             run(command.arg("--closure").arg(&closure).arg(&request)).ok();
@@ -201,10 +201,10 @@ fn builtin_builder_produces_the_same_spec() {
 #[test]
 fn plan_matches_the_packed_layers_in_every_frontend() {
     let nix = harness!();
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let image = image("none");
     let built = nix.build(&format!("buildImage {image}"));
-    let request = request(&nix, &image, folder.path());
+    let request = request(&nix, &image, directory.path());
     let plan = run(nix.nixply().args(["plan", "--json"]).arg(&request)).ok();
     let plan: Value = serde_json::from_str(&plan).unwrap();
     let inspected = run(nix.nixply().args(["inspect", "--json"]).arg(&built)).ok();
@@ -214,7 +214,7 @@ fn plan_matches_the_packed_layers_in_every_frontend() {
     };
     assert_eq!(paths(&plan), paths(&inspected["layers"]));
     // The sizes equal those that Nix knows.
-    let closure = fs::read_to_string(closure(&nix, &request, folder.path())).unwrap();
+    let closure = fs::read_to_string(closure(&nix, &request, directory.path())).unwrap();
     let known = nixply_planning::Closure::from_json(&closure).unwrap();
     for layer in plan.as_array().unwrap() {
         let size = |path: &Value| known.get_named(path.as_str().unwrap()).unwrap().nar_size;
@@ -230,7 +230,7 @@ fn plan_matches_the_packed_layers_in_every_frontend() {
 #[test]
 fn base_image_is_the_same_in_every_frontend() {
     let nix = harness!();
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let base = format!("(buildImage {})", image("gzip"));
     let upper = format!(
         "{{ name = \"upper\"; fromImage = {base}; copyToRoot = pkgs.hello; compression = \"zstd\"; }}"
@@ -246,7 +246,7 @@ fn base_image_is_the_same_in_every_frontend() {
     assert_eq!(all[..below.len()], below[..]);
     assert_eq!(all.len(), below.len() + 1);
 
-    let request = folder.path().join("request.json");
+    let request = directory.path().join("request.json");
     let fields = format!(
         "removeAttrs ({upper}) [ \"name\" ] // {{ copyToRoot = [ pkgs.hello ]; arch = \
          {{ x86_64-linux = \"amd64\"; aarch64-linux = \"arm64\"; }}.${{builtins.currentSystem}}; }}"
@@ -266,11 +266,11 @@ fn base_image_is_the_same_in_every_frontend() {
 fn layout_has_the_digests_of_the_spec() {
     let nix = harness!();
     for compression in compressions() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let built = nix.build(&format!("buildImage {}", image(compression)));
         let inspected = run(nix.nixply().args(["inspect", "--json"]).arg(&built)).ok();
         let inspected: Value = serde_json::from_str(&inspected).unwrap();
-        let layout = folder.path().join("layout");
+        let layout = directory.path().join("layout");
         let printed = run(nix.nixply().args(["layout", "--quiet", "--jobs", "2"]).arg(&built).arg(&layout));
         assert_eq!(printed.stderr, "");
         assert_eq!(json!(printed.stdout.trim_end()), inspected["manifestDigest"]);

@@ -10,7 +10,7 @@ use nixply_tests::{harness, run, tiny};
 fn full_disk_is_reported_and_leaves_no_partial_files() {
     let nix = harness!();
     let image = nix.build(r#"buildImage { name = "full"; config.Cmd = [ "${pkgs.bash}/bin/bash" ]; }"#);
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let script = r#"
         mount -t tmpfs -o size=1m none "$1" || exit 99
         "$2" layout "$3" "$1/image" --store-dir "$4"
@@ -20,7 +20,7 @@ fn full_disk_is_reported_and_leaves_no_partial_files() {
     "#;
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
-    command.arg(folder.path()).arg(&nix.cli).arg(&image).arg(nix.store_dir());
+    command.arg(directory.path()).arg(&nix.cli).arg(&image).arg(nix.store_dir());
     let output = run(&mut command);
     assert_eq!(output.code, Some(2), "{output:?}");
     assert_eq!(output.stdout, "", "the directory must be empty");
@@ -36,13 +36,13 @@ fn deep_tree_needs_few_open_files() {
         mkdir $out; cd $out; at=0
         while [ $at -lt 60 ]; do mkdir b; echo $at > a; echo $at > c; cd b; at=$((at + 1)); done
       ''; in { inherit deep; image = buildImage { name = "deep"; layers = [ { deps = [ deep ]; } ]; }; }"#;
-    let file = nix.folder().join("deep.nix");
+    let file = nix.directory().join("deep.nix");
     fs::write(&file, tiny(&nix, body)).unwrap();
     assert_eq!(nix.build_file(&file, "image", "image").ok(), "");
-    let layout = nix.folder().join("layout");
+    let layout = nix.directory().join("layout");
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 56; exec \"$@\"", "sh"]).arg(&nix.cli).arg("layout");
-    command.arg(nix.folder().join("image")).arg(&layout).arg("--store-dir").arg(nix.store_dir());
+    command.arg(nix.directory().join("image")).arg(&layout).arg("--store-dir").arg(nix.store_dir());
     run(&mut command).ok();
     let blobs = fs::read_dir(layout.join("blobs/sha256")).unwrap().map(|blob| blob.unwrap().path());
     let layer = blobs.max_by_key(|blob| fs::metadata(blob).unwrap().len()).unwrap();

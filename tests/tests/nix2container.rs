@@ -46,6 +46,33 @@ fn plugin_and_derivation_produce_the_same_images() {
     assert!(codecs.len() > 4 && codecs.iter().all(|codec| **codec == "zstd:3"), "{codecs:?}");
 }
 
+/// The examples in the documentation of arguments. These functions compute some arguments themselves, from their own.
+#[test]
+fn every_documented_argument_is_accepted() {
+    let nix = harness!();
+    let argument = ImageRequest::argument();
+    let layer = argument.key("layers").and_then(Argument::element).unwrap();
+    let computed = ["layers", "parents", "fromImage", "nixDatabase", "prebuilt"];
+    let mut calls = Vec::new();
+    for (function, arguments) in [("buildImage", argument), ("buildLayer", layer)] {
+        for (name, argument) in arguments.keys().filter(|(name, _)| !computed.contains(name)) {
+            let (_, example) =
+                argument.schema()["description"].as_str().unwrap().split_once("```nix\n").unwrap();
+            let example = example.split_once("\n```").unwrap().0.replace("./nixply.lock.json", "pkgs.hello");
+            let call = match function {
+                "buildImage" => format!("(buildImage ({{ name = \"x\"; }} // {{\n{example}\n}})).drvPath"),
+                _ => format!("map (layer: (buildLayer layer).drvPath) {{\n{example}\n}}.layers"),
+            };
+            // The example of `inheritConfig` has a base image.
+            let call = call.replace("builtins.nixplyImage", "buildImage");
+            calls.push(format!("{{ name = \"{function} {name}\"; value = {call}; }}"));
+        }
+    }
+    assert!(calls.len() > 25, "{} arguments", calls.len());
+    let paths = nix.eval(&with(false, &format!("builtins.listToAttrs [ {} ]", calls.join("\n"))));
+    assert_eq!(paths.as_object().unwrap().len(), calls.len());
+}
+
 /// nix2container's digests depend on how paths are grouped into layers, so the default strategy is `popularity`.
 #[test]
 fn default_layers_match_nix2container() {
@@ -162,8 +189,8 @@ fn names_and_tags_are_known_without_packing() {
 fn ignored_paths_and_paths_of_lower_layers_are_omitted() {
     let nix = harness!();
     let paths = |layer: &str| -> Vec<String> {
-        let folder = nix.build(&with(false, layer));
-        let layers = read_layers(&fs::read_to_string(folder.join("layers.json")).unwrap(), "it").unwrap();
+        let directory = nix.build(&with(false, layer));
+        let layers = read_layers(&fs::read_to_string(directory.join("layers.json")).unwrap(), "it").unwrap();
         let mut names: Vec<String> =
             layers.iter().flat_map(|layer| &layer.paths).map(|path| path.path.to_string()).collect();
         names.sort();
@@ -341,8 +368,8 @@ fn argument_errors_name_the_argument() {
 #[test]
 fn user_text_is_never_executed() {
     let nix = harness!();
-    let folder = tempfile::tempdir().unwrap();
-    let mark = folder.path().join("mark");
+    let directory = tempfile::tempdir().unwrap();
+    let mark = directory.path().join("mark");
     let evil = format!("'; touch {m}; \" $(touch {m}) `touch {m}` \n touch {m} #", m = mark.display());
     let nix_string = serde_json::to_string(&evil).unwrap().replace("${", "\\${");
     // The image contains the text unchanged.
@@ -376,7 +403,8 @@ fn user_text_is_never_executed() {
     }
     // A name that a shell would split, in the programs of a pulled image.
     let script = nix.build(&with(false, &format!("(nix2container.pullImageFromManifest {{ imageName = {nix_string}; imageTag = {nix_string}; os = {nix_string}; registryUrl = \"127.0.0.1:1\"; }}).getManifest")));
-    let output = run(std::process::Command::new(script.join("bin/get-manifest")).env("HOME", folder.path()));
+    let output =
+        run(std::process::Command::new(script.join("bin/get-manifest")).env("HOME", directory.path()));
     assert_ne!(output.code, Some(0));
     // Without a sandbox, so that executed code would have a visible effect. There is nothing to pull.
     let pull = format!(
@@ -403,8 +431,8 @@ fn names_with_regex_characters_are_literal() {
              perms = [ {{ path = tree; regex = \"/bin/g\\\\+\\\\+$\"; mode = \"0751\"; }} {{ path = tree; regex = \"^${{tree}}\"; uid = 7; mode = \"0555\"; }} ]; }}"
         );
         let file = nix.build(&with(plugin, &format!("({image}).out")));
-        let folder = tempfile::tempdir().unwrap();
-        let layout = folder.path().join("layout");
+        let directory = tempfile::tempdir().unwrap();
+        let layout = directory.path().join("layout");
         run(nix.nixply().arg("layout").arg(&file).arg(&layout)).ok();
         let spec: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
         let digest = spec["layers"][0]["digest"].as_str().unwrap().trim_start_matches("sha256:");

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nixply_tests::engines::{Docker, Engine, Folder, Podman, Registry, skopeo, unique};
+use nixply_tests::engines::{Directory, Docker, Engine, Podman, Registry, skopeo, unique};
 use nixply_tests::{Nix, Output, harness, needs, run};
 use serde_json::{Value, json};
 
@@ -24,8 +24,8 @@ fn with(nix: &Nix, body: &str) -> String {
 /// Returns the program of a copy script.
 #[track_caller]
 fn script(nix: &Nix, image: &str, attribute: &str) -> PathBuf {
-    let folder = nix.build(&with(nix, &format!("({image}).{attribute}"))).join("bin");
-    let entry = fs::read_dir(folder).unwrap().next().expect("a script's package has one program");
+    let directory = nix.build(&with(nix, &format!("({image}).{attribute}"))).join("bin");
+    let entry = fs::read_dir(directory).unwrap().next().expect("a script's package has one program");
     entry.unwrap().path()
 }
 
@@ -141,8 +141,8 @@ fn podman_shows_the_images_metadata() {
 /// The archive contains /nix with mode 0755 (nix2container#12).
 #[test]
 fn archive_contains_nix_with_its_mode() {
-    let (nix, folder) = (harness!(), Folder::new());
-    let dir = folder.join("image");
+    let (nix, directory) = (harness!(), Directory::new());
+    let dir = directory.join("image");
     let copy = script(&nix, "images.basic", "copyTo");
     let mut command = configure(&nix, Command::new(copy));
     let said = run(command.arg(format!("dir://{}", dir.display()))).ok();
@@ -201,8 +201,8 @@ fn copy_to_registry_pushes_missing_blobs() {
 /// skopeo prints them, because the real one would fail at these destinations.
 #[test]
 fn scripts_pass_all_arguments_to_skopeo() {
-    let (nix, folder) = (harness!(), Folder::new());
-    let (fake, passed) = (folder.join("skopeo"), folder.join("passed"));
+    let (nix, directory) = (harness!(), Directory::new());
+    let (fake, passed) = (directory.join("skopeo"), directory.join("passed"));
     fs::write(
         &fake,
         format!("#!/bin/sh\nfor a in \"$@\"; do printf '<%s>' \"$a\"; done > {}\nexit 7\n", passed.display()),
@@ -242,14 +242,14 @@ struct Base {
 }
 
 #[track_caller]
-fn base(nix: &Nix, registry: &Registry, folder: &Path, compression: &str) -> Base {
+fn base(nix: &Nix, registry: &Registry, directory: &Path, compression: &str) -> Base {
     let name = unique("-base");
     let image = format!(
         "buildImage {{ name = \"{}/{name}\"; tag = \"t\"; copyToRoot = pkgs.writeTextDir \"etc/base-release\" \"{name}\\n\"; \
          config = {{ Env = [ \"BASE=yes\" ]; User = \"1234\"; }}; compression = \"{compression}\"; }}",
         registry.address
     );
-    let digest_file = folder.join("digest");
+    let digest_file = directory.join("digest");
     let mut push = configure(nix, Command::new(script(nix, &image, "copyToRegistry")));
     // skopeo pushes compressed layers unchanged.
     push.args(["--dest-tls-verify=false", "--digestfile"]).arg(&digest_file);
@@ -270,11 +270,11 @@ fn on_top(nix: &Nix, engine: &dyn LoadImage, base: &str, more: &str) -> Output {
 fn pulled_image_can_be_a_base_image() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
-    let (folder, podman) = (Folder::new(), Podman::new());
+    let (directory, podman) = (Directory::new(), Podman::new());
     for compression in ["gzip", "zstd"] {
-        let base = base(&nix, &registry, folder.path(), compression);
+        let base = base(&nix, &registry, directory.path(), compression);
         let source = format!("docker://{}/{}@{}", registry.address, base.name, base.digest);
-        let dir = folder.join(compression);
+        let dir = directory.join(compression);
         run(skopeo(&["copy", "--src-tls-verify=false", &source]).arg(format!("dir:{}", dir.display()))).ok();
         let mut hash = nix.bare_command("nix", "");
         let hash = run(hash.args(["hash", "path", "--type", "sha256", "--base32"]).arg(&dir)).ok();
@@ -314,8 +314,8 @@ fn pulled_image_can_be_a_base_image() {
 fn image_pulled_by_its_manifest_can_be_a_base_image() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
-    let (folder, podman) = (Folder::new(), Podman::new());
-    let base = base(&nix, &registry, folder.path(), "zstd");
+    let (directory, podman) = (Directory::new(), Podman::new());
+    let base = base(&nix, &registry, directory.path(), "zstd");
     let entry = |digest: &str, platform: Value| {
         json!({
             "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "platform": platform,
@@ -341,7 +341,7 @@ fn image_pulled_by_its_manifest_can_be_a_base_image() {
     };
     let get = |more: &str| {
         let script = nix.build(&with(&nix, &format!("{}.getManifest", pull(more)))).join("bin/get-manifest");
-        run(configure(&nix, Command::new(script)).env("HOME", folder.path()))
+        run(configure(&nix, Command::new(script)).env("HOME", directory.path()))
     };
     // A single image, and an image of an index.
     let single = get("imageTag = \"t\";").ok();
@@ -355,7 +355,7 @@ fn image_pulled_by_its_manifest_can_be_a_base_image() {
         assert!(none.contains(&expected), "{none}");
     }
 
-    let manifest = folder.join("manifest.json");
+    let manifest = directory.join("manifest.json");
     fs::write(&manifest, &single).unwrap();
     let pulled = pull(&format!("imageManifest = {}; imageTag = \"t\";", manifest.display()));
     let said = on_top(&nix, &podman, &pulled, "").ok();

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
-use nixply_tests::engines::{Engine, Folder, Image, Podman, as_root, closure};
+use nixply_tests::engines::{Directory, Engine, Image, Podman, as_root, closure};
 use nixply_tests::{NOBODY, Nix, Output, harness, run, run_with_input};
 
 /// Nix code with the contents of an image, which has a copyToRoot path, and their database.
@@ -34,9 +34,9 @@ fn dumped(nix: &Nix, state: &Path, paths: &[String]) -> String {
 #[test]
 fn database_matches_one_that_nix_loaded() {
     let nix = harness!();
-    let folder = Folder::new();
+    let directory = Directory::new();
     let built = nix.build(&format!("{} database", expression()));
-    let ours = folder.join("ours");
+    let ours = directory.join("ours");
     run(Command::new("cp").arg("-r").arg(built.join("nix/var/nix")).arg(&ours)).ok();
     run(Command::new("chmod").args(["-R", "u+w"]).arg(&ours)).ok();
     let mut paths: Vec<String> = closure(&nix, &expression(), "tool pkgs.hello pkgs.coreutils")
@@ -64,7 +64,7 @@ fn database_matches_one_that_nix_loaded() {
         input.push(info.join("\n") + "\n");
     }
     input.reverse();
-    let theirs = folder.join("theirs");
+    let theirs = directory.join("theirs");
     let mut load = nix.command("nix-store");
     run_with_input(load.env("NIX_STATE_DIR", &theirs).arg("--load-db"), &input.concat()).ok();
     assert_eq!(dumped(&nix, &ours, &paths), dumped(&nix, &theirs, &paths));
@@ -75,7 +75,7 @@ fn database_matches_one_that_nix_loaded() {
 #[test]
 fn every_frontend_produces_the_same_database() {
     let nix = harness!();
-    let folder = Folder::new();
+    let directory = Directory::new();
     let before = expression();
     let built = nix.build(&format!("{before} database"));
     run(nix
@@ -88,12 +88,12 @@ fn every_frontend_produces_the_same_database() {
     let json = run(nix.command("nix").args(["path-info", "--json", "--recursive"]).args(roots.lines())).ok();
     let tool = roots.lines().find(|path| path.ends_with("-tool")).unwrap();
     let mut command = nix.nixply();
-    command.args(["nix-database", "-"]).arg(folder.join("tree")).args(["--absent", tool]);
+    command.args(["nix-database", "-"]).arg(directory.join("tree")).args(["--absent", tool]);
     let said = run_with_input(&mut command, &json);
     assert_eq!(said.stdout, "");
     said.ok();
     let read = |root: &Path| fs::read(root.join("nix/var/nix/db/db.sqlite")).unwrap();
-    assert_eq!(read(&folder.join("tree")), read(&built));
+    assert_eq!(read(&directory.join("tree")), read(&built));
 }
 
 /// A chroot store that the test has unpacked.
@@ -148,9 +148,9 @@ fn nix2container_201_unprivileged_owner_can_use_the_store() {
         }}"#,
         cli = nix.cli.display(),
     ));
-    let expression = nix.folder().join("image.nix");
+    let expression = nix.directory().join("image.nix");
     fs::write(&expression, file).unwrap();
-    let chroot = nix.folder().join("chroot");
+    let chroot = nix.directory().join("chroot");
     let build = |attribute: &str| {
         let mut command = nix.bare_command("nix-build", "");
         for variable in ["NIX_STORE_DIR", "NIX_STATE_DIR", "NIX_LOG_DIR"] {
@@ -160,15 +160,15 @@ fn nix2container_201_unprivileged_owner_can_use_the_store() {
         run(&mut command).ok()
     };
     let (b, image) = (build("b"), build("image"));
-    let folder = Folder::new();
-    let (layout, bundle) = (folder.join("layout"), folder.join("bundle"));
+    let directory = Directory::new();
+    let (layout, bundle) = (directory.join("layout"), directory.join("bundle"));
     let mut command = Command::new(&nix.cli);
     command.args(["layout", "--tag", "t", "--store-dir", "/nix/store", "--real-store-dir"]);
     run(command.arg(chroot.join("nix/store")).arg(chroot.join(&image[1..])).arg(&layout)).ok();
     let from = format!("{}:t", layout.display());
     run(as_root("umoci").args(["unpack", "--image", &from]).arg(&bundle)).ok();
     // The unprivileged user must be able to read both directories.
-    run(as_root("chmod").arg("755").arg(folder.path()).arg(&bundle)).ok();
+    run(as_root("chmod").arg("755").arg(directory.path()).arg(&bundle)).ok();
     let root = bundle.join("rootfs");
     let owner = |place: &str| {
         let file = fs::symlink_metadata(root.join(place)).unwrap();

@@ -14,16 +14,16 @@ fn file(name: &str) -> String {
 }
 
 /// Returns all files below a directory as sorted relative paths.
-fn files(folder: &Path) -> Vec<String> {
+fn files(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
+    let mut directories = vec![directory.to_owned()];
+    while let Some(next) = directories.pop() {
         for entry in fs::read_dir(next).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                folders.push(path);
+                directories.push(path);
             } else {
-                found.push(path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned());
+                found.push(path.strip_prefix(directory).unwrap().to_str().unwrap().to_owned());
             }
         }
     }
@@ -70,8 +70,8 @@ fn nixpkgs_source_set_has_all_members_and_embedded_files() {
 #[test]
 fn nixpkgs_source_set_follows_the_workspace() {
     let nix = harness!();
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("project");
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("project");
     let write = |name: &str, text: &str| {
         let path = root.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -108,8 +108,8 @@ fn nixpkgs_source_set_follows_the_workspace() {
     ];
     assert_eq!(files(Path::new(&source)), expected);
     // The source is the same through a symlink, and with more files that it omits.
-    let link = folder.path().join("link");
-    std::os::unix::fs::symlink(folder.path(), &link).unwrap();
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(directory.path(), &link).unwrap();
     write("docs/e", "");
     write("target/debug/f", "");
     assert_eq!(source_of(&nix, &link.join("project")), source);
@@ -131,7 +131,7 @@ sys.stdout.write(re.sub(r"\$(?:\{(\w+)[^}]*\}|(\w+)|\$)", lambda m: os.environ.g
 #[test]
 fn nixpkgs_envsubst_keeps_the_commands_variables() {
     let nix = harness!();
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let entrypoint = nix.build(&format!(
         r#"let
              pkgs' = pkgs // {{
@@ -139,18 +139,18 @@ fn nixpkgs_envsubst_keeps_the_commands_variables() {
              }};
              evaluated = import {evaluate} {{
                pkgs = pkgs';
-               self = {folder};
+               self = {directory};
                modules = [ {{ nixply.package = nixply; nixply.usePlugin = false; env.FOO = "bar"; env.text = "of the environment"; env.LC_ALL = "C"; }} ];
              }};
            in builtins.head evaluated.config.containers.shell.entrypoint"#,
         stand_in = serde_json::to_string(&serde_json::to_string(A8M).unwrap()).unwrap(),
         evaluate = file("nix/evaluate.nix"),
-        folder = folder.path().display(),
+        directory = directory.path().display(),
     ));
     let entered = |words: &[&str]| {
         let mut enter = Command::new(&entrypoint);
         // The image's config sets these variables.
-        enter.args(words).env_clear().env("TMPDIR", folder.path()).env("FOO", "bar");
+        enter.args(words).env_clear().env("TMPDIR", directory.path()).env("FOO", "bar");
         enter.env("text", "of the environment").env("LC_ALL", "C");
         run(&mut enter).ok()
     };
@@ -238,13 +238,13 @@ fn nixpkgs_cross_compiled_program_builds_where_it_runs() {
 #[test]
 fn nixpkgs_cross_containers_are_copied_by_programs_of_this_machine() {
     let nix = harness!();
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     // The container's own programs belong to the other package set, so the text builders must exist there.
     let body = format!(
         r#"let
              evaluated = import {evaluate} {{
                pkgs = cross // {{ inherit (pkgs) writeShellScript runCommand; }};
-               self = {folder};
+               self = {directory};
                modules = [ {{ name = "p"; nixply.usePlugin = false; }} ];
              }};
              container = evaluated.config.containerBuilds.shell;
@@ -258,7 +258,7 @@ fn nixpkgs_cross_containers_are_copied_by_programs_of_this_machine() {
              arch = container.derivation.request.arch;
            }}"#,
         evaluate = file("nix/evaluate.nix"),
-        folder = folder.path().display(),
+        directory = directory.path().display(),
     );
     let got = nix.eval(&cross(&body));
     assert_eq!(

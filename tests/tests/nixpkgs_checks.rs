@@ -119,15 +119,15 @@ fn nixpkgs_versions_and_systems_without_a_plugin_are_refused() {
 #[test]
 fn nixpkgs_for_a_newer_nix_is_refused_with_a_remedy() {
     let nix = harness!();
-    let folder = tempfile::tempdir().unwrap();
-    let lib = folder.path().join("lib");
+    let directory = tempfile::tempdir().unwrap();
+    let lib = directory.path().join("lib");
     fs::create_dir(&lib).unwrap();
-    fs::write(folder.path().join("default.nix"), "abort \"nixpkgs' own words\"").unwrap();
+    fs::write(directory.path().join("default.nix"), "abort \"nixpkgs' own words\"").unwrap();
     let check = || {
         nix.eval_plain(&format!(
             "toString (import {} {})",
             file("nix/requirements.nix"),
-            folder.path().display()
+            directory.path().display()
         ))
     };
     check().ok();
@@ -153,12 +153,12 @@ fn nixpkgs_for_a_newer_nix_is_refused_with_a_remedy() {
         format!(
             "(import {} {{ root = {:?}; file = {:?}; name = \"shell\"; program = \"/bin/true\"; }}).container.spec",
             file("nix/container-interface.nix"),
-            folder.path().display().to_string(),
+            directory.path().display().to_string(),
             file("examples/containers/shell/devenv.nix"),
         ),
     ] {
         let mut command = nix.bare_command("nix", "");
-        command.env("NIX_PATH", format!("nixpkgs={}", folder.path().display()));
+        command.env("NIX_PATH", format!("nixpkgs={}", directory.path().display()));
         let error = run(command.args(["eval", "--impure", "--json", "--expr", &expression])).fails();
         assert!(error.contains("reports at least 99.2, and this is Nix 2."), "{expression}: {error}");
     }
@@ -170,8 +170,8 @@ fn nixpkgs_for_a_newer_nix_is_refused_with_a_remedy() {
 #[test]
 fn nixpkgs_options_of_devenv_refer_to_devenv() {
     let nix = harness!();
-    let folder = tempfile::tempdir().unwrap();
-    let environment = folder.path().join("devenv.nix");
+    let directory = tempfile::tempdir().unwrap();
+    let environment = directory.path().join("devenv.nix");
     let evaluated = |text: &str| {
         fs::write(&environment, text).unwrap();
         nix.try_eval(&format!(
@@ -181,7 +181,7 @@ fn nixpkgs_options_of_devenv_refer_to_devenv() {
                  modules = [ {} {{ nixply.package = nixply; nixply.usePlugin = false; }} ];
                }}).config.containerBuilds)"#,
             file("nix/evaluate.nix"),
-            folder.path().display(),
+            directory.path().display(),
             environment.display(),
         ))
     };

@@ -449,7 +449,7 @@ fn errors_inside_of_arguments_come_from_nix() {
 #[test]
 fn text_that_is_not_utf8_points_at_its_argument() {
     let nix = plugin_harness!().private();
-    fs::write(nix.folder().join("latin"), b"caf\xe9").unwrap();
+    fs::write(nix.directory().join("latin"), b"caf\xe9").unwrap();
     let mut table = Table::new(nix);
     let latin = "(builtins.readFile ./latin)";
     for (arguments, place) in [

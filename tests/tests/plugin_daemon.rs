@@ -26,14 +26,14 @@ impl Served {
         let mut daemon = Running::start(&mut nix.command("nix-daemon"));
         let socket = nix.root.join("var/daemon-socket/socket");
         daemon.wait_until(Duration::from_secs(30), |_| socket.exists());
-        let home = nix.folder().join("home");
+        let home = nix.directory().join("home");
         fs::create_dir(&home).unwrap();
         if is_root() {
             chown(&home, Some(NOBODY), Some(NOBODY)).unwrap();
         }
         // The user may have no access to the repository.
         let function = Nix::repository().join("nix/build-image.nix");
-        fs::copy(function, nix.folder().join("build-image.nix")).unwrap();
+        fs::copy(function, nix.directory().join("build-image.nix")).unwrap();
         Self { nix, home, _daemon: daemon }
     }
 
@@ -135,7 +135,7 @@ fn unreadable_file_is_reported_by_name() {
 fn unwritable_cache_does_not_fail_the_build() {
     let served = Served::start(&plugin_harness!());
     let file = served.nix.file("x.nix", IMAGE).display().to_string();
-    let cache = served.nix.folder().join("not-writable");
+    let cache = served.nix.directory().join("not-writable");
     fs::create_dir(&cache).unwrap();
     fs::set_permissions(&cache, fs::Permissions::from_mode(0o555)).unwrap();
     let option = cache.display().to_string();
@@ -149,7 +149,7 @@ fn unwritable_cache_does_not_fail_the_build() {
 fn chroot_store_paths_are_read_from_their_real_location() {
     let nix = plugin_harness!().private();
     let file = nix.file("x.nix", &IMAGE.replace("built =", "outside = buildImage arguments; built ="));
-    let chroot = nix.folder().join("chroot");
+    let chroot = nix.directory().join("chroot");
     let store = chroot.display().to_string();
     let within = |args: &[&str]| {
         let mut command = nix.command("nix");
@@ -171,7 +171,7 @@ fn chroot_store_paths_are_read_from_their_real_location() {
     let manifest = run(within(&["eval", "--raw"]).arg("image.manifestDigest")).ok();
     let mut layout = Command::new(&nix.cli);
     layout.args(["layout", "--store-dir", "/nix/store", "--real-store-dir"]).arg(chroot.join("nix/store"));
-    assert_eq!(run(layout.arg(&real).arg(nix.folder().join("layout"))).ok(), manifest);
+    assert_eq!(run(layout.arg(&real).arg(nix.directory().join("layout"))).ok(), manifest);
 }
 
 #[test]

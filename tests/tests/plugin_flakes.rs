@@ -34,14 +34,14 @@ const FLAKE: &str = r#"{
 "#;
 
 struct Flake {
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Flake {
     /// Creates a project with its own copies of the package set and of the functions in nix/.
     fn new(nix: &Nix) -> Self {
-        let folder = TempDir::with_prefix("nixply-flake-").unwrap();
-        let flake = Self { folder };
+        let directory = TempDir::with_prefix("nixply-flake-").unwrap();
+        let flake = Self { directory };
         let repository = Nix::repository();
         fs::write(flake.path("flake.nix"), FLAKE.replace("SYSTEM", &system())).unwrap();
         fs::copy(&nix.lock, flake.path("lock.json")).unwrap();
@@ -58,7 +58,7 @@ impl Flake {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// Runs `nix VERB path:DIRECTORY#ATTRIBUTE`.
@@ -66,8 +66,8 @@ impl Flake {
         let mut command = nix.command("nix");
         // The evaluation cache also keeps failures of evaluations with other settings.
         command.args(verb).args(["--option", "eval-cache", "false"]);
-        command.arg(format!("path:{}#{attribute}", self.folder.path().display()));
-        run(command.current_dir(self.folder.path()))
+        command.arg(format!("path:{}#{attribute}", self.directory.path().display()));
+        run(command.current_dir(self.directory.path()))
     }
 }
 
@@ -135,8 +135,8 @@ fn errors_of_settings_are_not_kept_by_the_evaluation_cache() {
             "eval-cache",
             "true",
         ]);
-        command.args(more).arg(format!("path:{}#", flake.folder.path().display()));
-        run(command.current_dir(flake.folder.path()))
+        command.args(more).arg(format!("path:{}#", flake.directory.path().display()));
+        run(command.current_dir(flake.directory.path()))
     };
     let forbid = ["--option", "allow-import-from-derivation", "false"];
     for _ in 0..2 {

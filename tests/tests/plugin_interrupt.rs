@@ -19,9 +19,9 @@ const SLOW: &str = r#"rec {
   }"#;
 
 /// Returns the names in a directory.
-fn names(folder: &Path) -> Vec<String> {
+fn names(directory: &Path) -> Vec<String> {
     let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
-    let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(name).collect();
+    let mut names: Vec<_> = fs::read_dir(directory).unwrap().map(name).collect();
     names.sort();
     names
 }
@@ -47,9 +47,9 @@ fn interrupt(
 fn interrupted_nix_prints_its_own_message() {
     let nix = plugin_harness!().private();
     let file = nix.file("x.nix", SLOW);
-    let link = nix.folder().join("big");
+    let link = nix.directory().join("big");
     nixply_tests::run(nix.command("nix-build").arg(&file).args(["-A", "big", "-o"]).arg(link)).ok();
-    let temporary = nix.folder().join("temporary");
+    let temporary = nix.directory().join("temporary");
     fs::create_dir(&temporary).unwrap();
     let before = nix.listing();
     for jobs in ["1", "2"] {
@@ -70,14 +70,14 @@ fn interrupted_nix_prints_its_own_message() {
 
 /// Returns the cache's layer entries, which must not include an incomplete layer.
 fn cached(nix: &Private) -> Vec<String> {
-    let folder = nix.root.join("cache/nixply/layers");
-    if folder.exists() { names(&folder) } else { Vec::new() }
+    let directory = nix.root.join("cache/nixply/layers");
+    if directory.exists() { names(&directory) } else { Vec::new() }
 }
 
 /// Builds an image with the file that is slow to compress, but without compression, and returns its spec.
 fn spec(nix: &Private) -> String {
     let file = nix.file("x.nix", SLOW);
-    let link = nix.folder().join("fast");
+    let link = nix.directory().join("fast");
     nixply_tests::run(nix.command("nix-build").arg(&file).args(["-A", "fast", "-o"]).arg(link)).ok()
 }
 
@@ -85,30 +85,30 @@ fn spec(nix: &Private) -> String {
 fn layout_is_complete_or_absent() {
     let nix = harness!().private();
     let spec = spec(&nix);
-    let folder = nix.folder().join("layouts");
-    fs::create_dir(&folder).unwrap();
+    let directory = nix.directory().join("layouts");
+    fs::create_dir(&directory).unwrap();
     for signal in ["INT", "TERM"] {
         let mut command = nix.nixply();
         command
             .args(["layout", "--quiet", "--jobs", "2", "--compression", "zstd:19", &spec])
-            .arg(folder.join("layout"));
-        let output = interrupt(&mut command, signal, |_| !names(&folder).is_empty());
+            .arg(directory.join("layout"));
+        let output = interrupt(&mut command, signal, |_| !names(&directory).is_empty());
         assert_eq!((output.code, output.stdout.as_str()), (Some(130), ""), "{signal}: {}", output.stderr);
         assert_eq!(output.stderr, "error: interrupted\n");
-        assert_eq!(names(&folder), [""; 0], "{signal}");
+        assert_eq!(names(&directory), [""; 0], "{signal}");
     }
     // An existing layout is unchanged.
-    let layout = folder.join("layout");
+    let layout = directory.join("layout");
     let mut command = nix.nixply();
     nixply_tests::run(command.args(["layout", "--tag", "first", &spec]).arg(&layout)).ok();
-    let before = (names(&folder), names(&layout), names(&layout.join("blobs/sha256")));
+    let before = (names(&directory), names(&layout), names(&layout.join("blobs/sha256")));
     let index = fs::read(layout.join("index.json")).unwrap();
     let mut command = nix.nixply();
     command.args(["layout", "--compression", "zstd:19", &spec]).arg(&layout);
     let output =
         interrupt(&mut command, "INT", |_| names(&layout.join("blobs/sha256")).len() > before.2.len());
     assert_eq!(output.code, Some(130), "{}", output.stderr);
-    assert_eq!((names(&folder), names(&layout), names(&layout.join("blobs/sha256"))), before);
+    assert_eq!((names(&directory), names(&layout), names(&layout.join("blobs/sha256"))), before);
     assert_eq!(fs::read(layout.join("index.json")).unwrap(), index);
 }
 
@@ -116,20 +116,20 @@ fn layout_is_complete_or_absent() {
 fn build_output_is_complete_or_absent() {
     let nix = harness!().private();
     let file = nix.file("x.nix", SLOW);
-    let link = nix.folder().join("big");
+    let link = nix.directory().join("big");
     let big = nixply_tests::run(nix.command("nix-build").arg(&file).args(["-A", "big", "-o"]).arg(link)).ok();
-    let folder = nix.folder().join("output");
-    fs::create_dir(&folder).unwrap();
-    let request = nix.folder().join("request.json");
+    let directory = nix.directory().join("output");
+    fs::create_dir(&directory).unwrap();
+    let request = nix.directory().join("request.json");
     let text = format!(
         r#"{{ "arch": "amd64", "compression": "zstd:19", "layers": [ {{ "deps": [ "{big}" ] }} ] }}"#
     );
     fs::write(&request, text).unwrap();
     let mut command = nix.nixply();
-    command.args(["build", "-o"]).arg(folder.join("image.json")).arg(&request);
+    command.args(["build", "-o"]).arg(directory.join("image.json")).arg(&request);
     let output = interrupt(&mut command, "INT", |_| true);
     assert_eq!(output.code, Some(130), "{}", output.stderr);
     assert!(output.stderr.ends_with("error: interrupted\n"), "{}", output.stderr);
-    assert_eq!(names(&folder), [""; 0]);
+    assert_eq!(names(&directory), [""; 0]);
     assert_eq!(cached(&nix), [""; 0]);
 }

@@ -48,7 +48,7 @@ fn nix_build_links_to_the_spec() {
     let nix = plugin_harness!().private();
     let file = nix.file("image.nix", IMAGE);
     nix.build_file(&file, "image", "result").ok();
-    let link = nix.folder().join("result");
+    let link = nix.directory().join("result");
     let (path, text) = spec(&nix, &file);
     assert_eq!(fs::read_to_string(&link).unwrap(), text);
     assert!(path.ends_with("-image-Some-Image.json"), "{path}");
@@ -77,7 +77,7 @@ fn spec_references_every_store_path_that_it_names() {
     let named = store_paths(&nix, &text);
     // base, a, b and c.
     assert_eq!(named.len(), 4, "{named:?}");
-    let link = nix.folder().join("result").display().to_string();
+    let link = nix.directory().join("result").display().to_string();
     for object in [path, link] {
         let references = run(nix.command("nix-store").args(["-q", "--references", &object])).ok();
         let references: BTreeSet<String> = references.lines().map(str::to_owned).collect();
@@ -99,9 +99,9 @@ fn result_link_keeps_the_closure_alive() {
         assert!(fs::symlink_metadata(path).is_ok(), "the garbage collector deleted {path}");
     }
     let mut layout = nix.nixply();
-    run(layout.arg("layout").arg(nix.folder().join("result")).arg(nix.folder().join("layout"))).ok();
+    run(layout.arg("layout").arg(nix.directory().join("result")).arg(nix.directory().join("layout"))).ok();
     // Without the link, the garbage collector deletes everything.
-    fs::remove_file(nix.folder().join("result")).unwrap();
+    fs::remove_file(nix.directory().join("result")).unwrap();
     run(nix.command("nix-store").arg("--gc")).ok();
     assert_eq!(nix.listing(), [""; 0]);
 }
@@ -115,7 +115,7 @@ fn interpolation_yields_the_spec_with_its_context() {
     assert_eq!(context, json!({ path: { "path": true } }));
     // A sandboxed build sees only its dependencies.
     nix.build_file(&file, "inside", "inside").ok();
-    let copy = fs::read_to_string(nix.folder().join("inside")).unwrap();
+    let copy = fs::read_to_string(nix.directory().join("inside")).unwrap();
     assert_eq!(store_paths(&nix, &copy), store_paths(&nix, &text));
 }
 
@@ -144,7 +144,7 @@ fn names_and_tags_follow_registry_rules() {
 fn missing_inputs_are_built_in_parallel_before_packing() {
     let nix = plugin_harness!().private();
     // Each of the three builds waits for the other two, so sequential builds would never end.
-    let meeting = nix.folder().join("meeting");
+    let meeting = nix.directory().join("meeting");
     fs::create_dir(&meeting).unwrap();
     fs::set_permissions(&meeting, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     let file = nix.file(

@@ -162,7 +162,7 @@ fn deleted_store_path_is_named() {
         }"#,
     );
     let inner = text(&nix, &file, "path");
-    let link = nix.folder().join("a").display().to_string();
+    let link = nix.directory().join("a").display().to_string();
     run(nix.command("nix-build").arg(&file).args(["-A", "a", "--out-link", &link])).ok();
     run(std::process::Command::new("chmod").args(["-R", "u+w", &inner])).ok();
     fs::remove_dir_all(&inner).unwrap();
@@ -205,8 +205,8 @@ fn program_and_plugin_refuse_the_same_images() {
     let nix = nixply_tests::harness!().private();
     let store = nix.store_dir().display().to_string();
     let unknown = format!("{store}/0123456789abcdfghijklmnpqrsvwxyz-unknown");
-    let request = nix.folder().join("request.json");
-    let output = nix.folder().join("image.json");
+    let request = nix.directory().join("request.json");
+    let output = nix.directory().join("image.json");
     let build = |text: String| {
         fs::write(&request, text).unwrap();
         let ended = run(nix.nixply().arg("build").arg("-o").arg(&output).arg(&request));
@@ -280,7 +280,7 @@ fn frontends_share_cached_results() {
     );
     let spec = text(&nix, &file, "image");
     let path = text(&nix, &file, "path");
-    let request = nix.folder().join("request.json");
+    let request = nix.directory().join("request.json");
     let json =
         format!(r#"{{ "arch": "ARCH", "compression": "gzip", "layers": [ {{ "deps": [ "{path}" ] }} ] }}"#);
     let arch = match std::env::consts::ARCH {
@@ -296,7 +296,7 @@ fn frontends_share_cached_results() {
     assert_eq!(run(nix.nixply().arg("build").arg(&request)).ok(), fs::read_to_string(&spec).unwrap());
     for forgetful in [
         run(nix.nixply().args(["build", "--no-cache"]).arg(&request)).fails(),
-        run(nix.nixply().env("XDG_CACHE_HOME", nix.folder().join("empty")).arg("build").arg(&request))
+        run(nix.nixply().env("XDG_CACHE_HOME", nix.directory().join("empty")).arg("build").arg(&request))
             .fails(),
         run(nix
             .command("nix")

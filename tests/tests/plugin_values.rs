@@ -17,7 +17,7 @@ fn every_example_builds_the_same_image_in_both_frontends() {
     };
     let lock =
         r#"{ "version": 1, "release": 1, "images": { "base": 20, "x": 1 }, "layers": [], "paths": {} }"#;
-    fs::write(nix.folder().join("nixply.lock.json"), lock).unwrap();
+    fs::write(nix.directory().join("nixply.lock.json"), lock).unwrap();
     let layers = ImageRequest::argument().key("layers").and_then(Argument::element).unwrap();
     let mut built = 0;
     let mut wrong = Vec::new();

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 
-use nixply_tests::engines::{Folder, Image, Registry, closure, json, sha256, skopeo, text, unique};
+use nixply_tests::engines::{Directory, Image, Registry, closure, json, sha256, skopeo, text, unique};
 use nixply_tests::{harness, needs, run};
 use serde_json::Value;
 
@@ -25,12 +25,12 @@ fn image(first: &str, second: &str) -> String {
 /// the manifest.
 fn sent(
     image: &Image<'_>,
-    folder: &Folder,
+    directory: &Directory,
     registry: &Registry,
     repository: &str,
     tag: &str,
 ) -> (Vec<u64>, Value) {
-    let layout = folder.join(tag);
+    let layout = directory.join(tag);
     image.layout(&layout, tag, None);
     let from = format!("oci:{}:{tag}", layout.display());
     let to = registry.reference(repository, tag);
@@ -53,12 +53,12 @@ fn sent(
 fn push_sends_the_bytes_that_diff_predicts() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
-    let (folder, repository) = (Folder::new(), unique("-report"));
+    let (directory, repository) = (Directory::new(), unique("-report"));
     let (first, second) = (unique("first"), unique("second").repeat(300));
     let old = Image::build(&nix, "", &image(&first, &second));
     let new = Image::build(&nix, "", &image(&first, &unique("other").repeat(400)));
-    let (all, _) = sent(&old, &folder, &registry, &repository, "old");
-    let (pushed, manifest) = sent(&new, &folder, &registry, &repository, "new");
+    let (all, _) = sent(&old, &directory, &registry, &repository, "old");
+    let (pushed, manifest) = sent(&new, &directory, &registry, &repository, "new");
     assert!(pushed.len() < all.len() && !pushed.is_empty(), "{pushed:?} of {all:?}");
 
     let report = run(nix.nixply().args(["diff", "--format", "json"]).arg(&old.spec).arg(&new.spec)).ok();
@@ -88,7 +88,7 @@ fn data(version: usize, rows: usize) -> String {
 fn push_sends_the_bytes_that_strategies_estimates_for_unpacked_packages() {
     let nix = harness!();
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
-    let (folder, repository) = (Folder::new(), unique("-foretold"));
+    let (directory, repository) = (Directory::new(), unique("-foretold"));
     let releases = [data(1, 70_000), data(2, 90_000)];
     let image = |before: &str| {
         let arguments = r#"{
@@ -100,13 +100,13 @@ fn push_sends_the_bytes_that_strategies_estimates_for_unpacked_packages() {
     for (number, before) in releases.iter().enumerate() {
         let paths = closure(&nix, before, "pkgs.hello data");
         let json = run(nix.command("nix").args(["path-info", "--json"]).args(paths)).ok();
-        fs::create_dir_all(folder.join("releases")).unwrap();
-        fs::write(folder.join("releases").join(format!("{}.json", number + 1)), json).unwrap();
+        fs::create_dir_all(directory.join("releases")).unwrap();
+        fs::write(directory.join("releases").join(format!("{}.json", number + 1)), json).unwrap();
     }
     let old = image(&releases[0]);
     let mut study = nix.nixply();
     study.args(["strategies", "--strategy", "nixply", "--max-layers", "4", "--compression", "zstd:3"]);
-    let report = run(study.args(["--format", "json"]).arg(folder.join("releases"))).ok();
+    let report = run(study.args(["--format", "json"]).arg(directory.join("releases"))).ok();
     let history = &json(&report)["histories"][0];
     let prediction = &history["prediction"];
     let paths = prediction["paths"].as_u64().unwrap();
@@ -117,11 +117,11 @@ fn push_sends_the_bytes_that_strategies_estimates_for_unpacked_packages() {
     let pushed = &history["limits"][0]["strategies"][0]["series"]["pushed"];
     let near = |bytes: u64, foretold: &Value| (bytes as f64 / foretold.as_f64().unwrap() - 1.0).abs() < 0.03;
     // The registry may have blobs of the first release from other images, so compare with a full push.
-    let (_, manifest) = sent(&old, &folder, &registry, &repository, "old");
+    let (_, manifest) = sent(&old, &directory, &registry, &repository, "old");
     let whole =
         manifest["layers"].as_array().unwrap().iter().map(|blob| blob["size"].as_u64().unwrap()).sum();
     assert!(near(whole, &pushed[0]), "{whole}, predicted {}", pushed[0]);
-    let (sent, _) = sent(&new, &folder, &registry, &repository, "new");
+    let (sent, _) = sent(&new, &directory, &registry, &repository, "new");
     let sent = sent.iter().sum();
     assert!(sent > 500_000 && near(sent, &pushed[1]), "{sent}, predicted {}", pushed[1]);
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Barrier;
 
 use nixply_tests::engines::{
-    Docker, Engine, Folder, Image, Podman, Registry, Served, json, sha256, skopeo, text, unique, validate,
+    Directory, Docker, Engine, Image, Podman, Registry, Served, json, sha256, skopeo, text, unique, validate,
 };
 use nixply_tests::{Nix, Running, harness, needs, run};
 use serde_json::Value;
@@ -48,8 +48,8 @@ fn skopeo_copies_to_a_layout() {
     ] {
         let image = hello(&nix, recorded, "to a layout");
         let server = Served::start(&nix, &[&image.spec], &["--compression", served, "--no-cache"]);
-        let (folder, from) = (Folder::new(), format!("docker://{}", server.reference()));
-        let layout = folder.join("layout");
+        let (directory, from) = (Directory::new(), format!("docker://{}", server.reference()));
+        let layout = directory.join("layout");
         let to = format!("oci:{}:t", layout.display());
         let flags = ["copy", "--quiet", "--preserve-digests", "--src-tls-verify=false"];
         run(skopeo(&flags).args([&from, &to])).ok();
@@ -57,7 +57,7 @@ fn skopeo_copies_to_a_layout() {
         assert_eq!(images[0].id, image.id(), "{recorded} {served}");
         assert!(images[0].layers.iter().all(|layer| layer.codec == expected), "{recorded} {served}");
         // The same image as in nixply's own layout.
-        let own = folder.join("own");
+        let own = directory.join("own");
         let digest = image.layout(&own, "t", Some(expected));
         assert_eq!(images[0].manifest, digest, "{recorded} {served}");
         let blobs: u64 = images[0].layers.len() as u64;
@@ -320,7 +320,7 @@ fn damaged_store_path_is_not_served() {
     );
     let file = private.file("image.nix", &body);
     private.build_file(&file, "image", "result").ok();
-    let spec = private.folder().join("result");
+    let spec = private.directory().join("result");
     let content = private.listing().into_iter().find(|name| name.ends_with("-content")).unwrap();
     let content = private.store_dir().join(content);
     let damage = |text: &str| {
@@ -331,21 +331,21 @@ fn damaged_store_path_is_not_served() {
     // The cache would still have the original content.
     let mut server = Served::start(&private, &[&spec], &["--no-cache"]);
     assert!(server.reference().ends_with("/damaged:latest"), "{}", server.reference());
-    let folder = Folder::new();
+    let directory = Directory::new();
     let copy = |server: &Served| {
-        let to = format!("oci:{}:t", folder.join("layout").display());
+        let to = format!("oci:{}:t", directory.join("layout").display());
         let from = format!("docker://{}", server.reference());
         run(skopeo(&["copy", "--src-tls-verify=false"]).args([&from, &to]))
     };
     copy(&server).fails();
-    assert!(validate(&folder.join("layout")).is_err());
+    assert!(validate(&directory.join("layout")).is_err());
     let words = "error: layer 1 no longer has the content that its image spec records";
     server.wait_for_stderr(&[words, &content.to_string_lossy()]);
     // After a repair, the same server serves it.
     damage("right\n");
     run(std::process::Command::new("chmod").arg("444").arg(&content)).ok();
     copy(&server).ok();
-    validate(&folder.join("layout")).unwrap();
+    validate(&directory.join("layout")).unwrap();
     server.stop();
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use nixply_tests::engines::{
-    Docker, Engine, Folder, Image, Podman, Registry, as_root, json, sha256, text, texts, unique, validate,
+    Directory, Docker, Engine, Image, Podman, Registry, as_root, json, sha256, text, texts, unique, validate,
 };
 use nixply_tests::skopeo::{SkopeoLink, source};
 use nixply_tests::{Nix, Output, harness, needs, run};
@@ -78,9 +78,9 @@ fn blobs_reach_a_registry_unchanged() {
         run(copy.args(flags).arg(to)).ok();
         let manifest = manifest(&registry, &repository, "t");
         assert_eq!(text(&manifest["config"]["digest"]), image.id(), "{recorded} {flags:?}");
-        let folder = Folder::new();
-        image.layout(&folder.join("own"), "t", Some(codec));
-        let own = validate(&folder.join("own")).unwrap().remove(0);
+        let directory = Directory::new();
+        image.layout(&directory.join("own"), "t", Some(codec));
+        let own = validate(&directory.join("own")).unwrap().remove(0);
         let own: Vec<String> = own.layers.into_iter().map(|layer| layer.digest).collect();
         assert_eq!(own.len(), 2);
         assert_eq!(digests(&manifest), own, "{recorded} {flags:?}");
@@ -125,11 +125,11 @@ fn summary_is_printed_on_request() {
     let nix = harness!();
     let link = SkopeoLink::new(&nix);
     for codec in ["none", "zstd"] {
-        let (image, folder) = (new_image(&nix, codec), Folder::new());
+        let (image, directory) = (new_image(&nix, codec), Directory::new());
         let layers = image.inspect()["layers"].as_array().unwrap().len();
         let copy = || {
             let mut command = link.copy(&image.spec, &[]);
-            command.env("NIXPLY_PROGRESS", "bars").arg(format!("oci:{}:t", folder.path().display()));
+            command.env("NIXPLY_PROGRESS", "bars").arg(format!("oci:{}:t", directory.path().display()));
             let output = run(&mut command);
             assert_eq!((output.code, &*output.stdout), (Some(0), ""), "{}", output.stderr);
             output.stderr
@@ -148,13 +148,13 @@ fn directories_match_skopeos_own_copy_of_plain_tar() {
     let nix = harness!();
     let link = SkopeoLink::new(&nix);
     let image = hello(&nix, "none");
-    let folder = Folder::new();
-    let to = |kind: &str, name: &str| format!("{kind}:{}", folder.join(name).display());
+    let directory = Directory::new();
+    let to = |kind: &str, name: &str| format!("{kind}:{}", directory.join(name).display());
     run(&mut link.copy(&image.spec, &[&to("dir", "dir")])).ok();
-    let manifest = json(&fs::read_to_string(folder.join("dir/manifest.json")).unwrap());
+    let manifest = json(&fs::read_to_string(directory.join("dir/manifest.json")).unwrap());
     assert_eq!(digests(&manifest), image.diff_ids());
     for diff_id in image.diff_ids() {
-        let tar = fs::read(folder.join("dir").join(&diff_id[7..])).unwrap();
+        let tar = fs::read(directory.join("dir").join(&diff_id[7..])).unwrap();
         assert_eq!(sha256(&tar), diff_id);
     }
     for (name, flags, codec) in [
@@ -164,14 +164,14 @@ fn directories_match_skopeos_own_copy_of_plain_tar() {
     ] {
         let tagged = format!("{}:t", to("oci", name));
         run(link.copy(&image.spec, &[&tagged]).args(flags)).ok();
-        let found = validate(&folder.join(name)).unwrap().remove(0);
+        let found = validate(&directory.join(name)).unwrap().remove(0);
         assert_eq!((found.id, found.tag.as_str()), (image.id(), "t"), "{name}");
         assert!(found.layers.iter().all(|layer| layer.codec == codec), "{name}: {:?}", found.layers);
     }
     // Docker's manifests do not support zstd.
     let image = hello(&nix, "zstd");
     run(&mut link.copy(&image.spec, &[&to("dir", "v2"), "--format", "v2s2"])).ok();
-    let manifest = json(&fs::read_to_string(folder.join("v2/manifest.json")).unwrap());
+    let manifest = json(&fs::read_to_string(directory.join("v2/manifest.json")).unwrap());
     assert_eq!(manifest["mediaType"], "application/vnd.docker.distribution.manifest.v2+json");
     assert_eq!(digests(&manifest), image.diff_ids());
 }
@@ -222,7 +222,7 @@ fn inspect_does_not_show_the_internal_registry() {
     let link = SkopeoLink::new(&nix);
     for codec in ["none", "zstd"] {
         let image = hello(&nix, codec);
-        let temporary = Folder::new();
+        let temporary = Directory::new();
         let inspect = |flags: &[&str]| {
             let mut command = link.command(&["inspect"]);
             command.env("TMPDIR", temporary.path()).args(flags).arg(source(&image.spec));
@@ -248,7 +248,7 @@ fn inspect_does_not_show_the_internal_registry() {
         assert_eq!(texts(&config["rootfs"]["diff_ids"]), image.diff_ids());
         assert_eq!(inspect(&["--format", "{{.Digest}}"]).ok(), text(&known["manifestDigest"]));
         // A shared blob directory has no effect.
-        let elsewhere = Folder::new();
+        let elsewhere = Directory::new();
         inspect(&["--shared-blob-dir", &elsewhere.path().display().to_string()]).ok();
         assert_eq!(inspect(&["--nonsense"]).code, Some(1));
         assert_eq!(temporary.path().read_dir().unwrap().count(), 0);
@@ -258,11 +258,11 @@ fn inspect_does_not_show_the_internal_registry() {
 #[test]
 fn skopeo_layers_writes_plain_tar() {
     let nix = harness!();
-    let (link, image, folder) = (SkopeoLink::new(&nix), hello(&nix, "none"), Folder::new());
+    let (link, image, directory) = (SkopeoLink::new(&nix), hello(&nix, "none"), Directory::new());
     let [first, ..] = &image.diff_ids()[..] else { panic!("the image has layers") };
     let mut command = link.command(&["layers"]);
-    run(command.current_dir(folder.path()).arg(source(&image.spec)).arg(first)).ok();
-    let made = folder.path().read_dir().unwrap().next().unwrap().unwrap().path();
+    run(command.current_dir(directory.path()).arg(source(&image.spec)).arg(first)).ok();
+    let made = directory.path().read_dir().unwrap().next().unwrap().unwrap().path();
     assert_eq!(sha256(&fs::read(made.join(&first[7..])).unwrap()), *first);
 }
 
@@ -286,16 +286,16 @@ fn damaged_store_path_is_not_copied() {
         let content = private.store_dir().join(content);
         run(Command::new("chmod").arg("u+w").arg(&content)).ok();
         fs::write(&content, "wrong\n").unwrap();
-        let (link, folder) = (SkopeoLink::new(&private), Folder::new());
-        let to = format!("oci:{}:t", folder.join("layout").display());
-        let mut command = link.copy(&private.folder().join(codec), &[&to]);
+        let (link, directory) = (SkopeoLink::new(&private), Directory::new());
+        let to = format!("oci:{}:t", directory.join("layout").display());
+        let mut command = link.copy(&private.directory().join(codec), &[&to]);
         // The cache would still have the original content.
-        let output = run(command.env("NIXPLY_CACHE_DIR", folder.join("cache")));
+        let output = run(command.env("NIXPLY_CACHE_DIR", directory.join("cache")));
         assert_eq!(output.code, Some(1), "{codec}: {output:?}");
         let error = output.fails();
         let words = "error: layer 1 no longer has the content that its image spec records";
         assert!(error.contains(words) && error.contains(&*content.to_string_lossy()), "{codec}: {error}");
-        assert!(validate(&folder.join("layout")).is_err(), "{codec}");
+        assert!(validate(&directory.join("layout")).is_err(), "{codec}");
     }
 }
 
@@ -303,16 +303,16 @@ fn damaged_store_path_is_not_copied() {
 #[test]
 fn program_named_nix2container_has_its_command_line() {
     let nix = harness!();
-    let (link, image, folder) = (SkopeoLink::new(&nix), hello(&nix, "none"), Folder::new());
-    let program = folder.join("nix2container");
+    let (link, image, directory) = (SkopeoLink::new(&nix), hello(&nix, "none"), Directory::new());
+    let program = directory.join("nix2container");
     symlink(&nix.cli, &program).unwrap();
-    let dir = folder.join("dir").display().to_string();
+    let dir = directory.join("dir").display().to_string();
     run(&mut link.copy(&image.spec, &[&format!("dir:{dir}")])).ok();
     let import = |command: &mut Command, name: &str| {
         let output: Output =
-            run(command.args(["image-from-dir", &*folder.join(name).to_string_lossy(), &dir]));
+            run(command.args(["image-from-dir", &*directory.join(name).to_string_lossy(), &dir]));
         output.ok();
-        fs::read(folder.join(name)).unwrap()
+        fs::read(directory.join(name)).unwrap()
     };
     let named = import(&mut Command::new(&program), "named.json");
     assert_eq!(named, import(Command::new(&nix.cli).arg("n2c"), "n2c.json"));

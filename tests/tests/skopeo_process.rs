@@ -10,19 +10,19 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nixply_tests::engines::{Folder, Image};
+use nixply_tests::engines::{Directory, Image};
 use nixply_tests::skopeo::{SkopeoLink, source};
 use nixply_tests::{Nix, Running, harness, run, run_with_input};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A stand-in for the real skopeo.
-fn fake(script: &str) -> Folder {
-    let folder = Folder::new();
-    let file = folder.join("skopeo");
+fn fake(script: &str) -> Directory {
+    let directory = Directory::new();
+    let file = directory.join("skopeo");
     fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
-    folder
+    directory
 }
 
 /// Builds an image for a fake skopeo, which does not read it, and returns its spec.
@@ -111,10 +111,10 @@ fn skopeos_errors_keep_their_text_and_exit_codes() {
     // These errors are nixply's.
     let error = run(&mut link.command(&["copy", "nix:/nonexistent.json", "dir:x"])).fails();
     assert_eq!(error, "error: cannot read /nonexistent.json: No such file or directory (os error 2)\n");
-    let folder = Folder::new();
-    fs::write(folder.join("image.json"), "[]").unwrap();
-    let error = run(&mut link.copy(&folder.join("image.json"), &["dir:x"])).fails();
-    assert!(error.starts_with(&format!("error: {} ", folder.join("image.json").display())), "{error}");
+    let directory = Directory::new();
+    fs::write(directory.join("image.json"), "[]").unwrap();
+    let error = run(&mut link.copy(&directory.join("image.json"), &["dir:x"])).fails();
+    assert!(error.starts_with(&format!("error: {} ", directory.join("image.json").display())), "{error}");
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn missing_skopeo_is_an_error_with_a_hint() {
         assert_eq!(output.code, Some(1));
         output.fails()
     };
-    let error = fails(link.command(&["--version"]).env("PATH", link.folder.path()));
+    let error = fails(link.command(&["--version"]).env("PATH", link.directory.path()));
     assert_eq!(
         error,
         "error: cannot find the real skopeo: PATH has none, or only nixply under that name\nhint: install skopeo, or set NIXPLY_SKOPEO to its path\n"
@@ -158,7 +158,7 @@ fn signals_are_forwarded_to_skopeo() {
     let real = fake(script);
     for verb in ["copy", "inspect"] {
         for signal in ["HUP", "INT", "TERM", "USR1"] {
-            let temporary = Folder::new();
+            let temporary = Directory::new();
             let mut command = link.command(&[verb]);
             command
                 .arg(source(&spec))
@@ -215,7 +215,7 @@ fn interrupted_copy_leaves_no_files() {
     let link = SkopeoLink::new(&nix);
     let image =
         Image::build(&nix, "", r#"{ name = "python"; config.Cmd = [ "${pkgs.python3}/bin/python3" ]; }"#);
-    let (temporary, cache, target) = (Folder::new(), Folder::new(), Folder::new());
+    let (temporary, cache, target) = (Directory::new(), Directory::new(), Directory::new());
     let to = format!("oci:{}:t", target.join("layout").display());
     // A slow codec, so that the signal arrives while nixply packs.
     let flags = ["--dest-compress-format=zstd", "--dest-compress-level=15", &to];

@@ -13,7 +13,7 @@ struct Repository<'n> {
 
 impl<'n> Repository<'n> {
     fn new(nix: &'n Private) -> Self {
-        fs::create_dir(nix.folder().join("project")).unwrap();
+        fs::create_dir(nix.directory().join("project")).unwrap();
         let repository = Self { nix };
         repository.git(&["init", "--quiet"]);
         let image = |version: &str| {
@@ -32,11 +32,11 @@ impl<'n> Repository<'n> {
     fn git(&self, words: &[&str]) -> String {
         let mut command = Command::new("git");
         command.args(["-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]);
-        run(command.args(words).current_dir(self.nix.folder().join("project"))).ok()
+        run(command.args(words).current_dir(self.nix.directory().join("project"))).ok()
     }
 
     fn commit(&self, tag: &str, file: &str, text: &str) {
-        fs::write(self.nix.folder().join("project").join(file), text).unwrap();
+        fs::write(self.nix.directory().join("project").join(file), text).unwrap();
         self.git(&["add", "."]);
         self.git(&["commit", "--quiet", "-m", tag]);
         self.git(&["tag", tag]);
@@ -45,7 +45,7 @@ impl<'n> Repository<'n> {
     fn study(&self, words: &[&str]) -> Output {
         let mut command = self.nix.nixply();
         command.args(["strategies", "--file", "default.nix", "--strategy", "single"]).args(words);
-        run(command.current_dir(self.nix.folder().join("project")))
+        run(command.current_dir(self.nix.directory().join("project")))
     }
 }
 

@@ -44,8 +44,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let plugin = built.plugin.with_context(|| format!("Nix {} cannot load plugins", nix.version))?;
     steps.done("cargo build --release");
 
-    let folder = tempfile::tempdir()?;
-    let result = folder.path().join("result");
+    let directory = tempfile::tempdir()?;
+    let result = directory.path().join("result");
     let example = host::root().join("examples/images/python/default.nix");
     let pkgs = format!(
         "import {} {{ lock = builtins.fromJSON (builtins.readFile {}); }}",
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     steps.done("nix build packs the image");
     host::run(Command::new(&built.cli).arg("inspect").arg(&result))?;
 
-    let layout = folder.path().join("layout");
+    let layout = directory.path().join("layout");
     let mut write = Command::new(&built.cli);
     write.args(["layout", "--compression", "zstd", "--tag", "demo"]).arg(&result).arg(&layout);
     say(format!("manifest pushed: {}", output(&mut write)?.trim()));
@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     output(&mut push)?;
     steps.done("push to the registry");
     say(format!("podman pulls and runs {reference}; output of the program:"));
-    let podman = Podman(folder.path());
+    let podman = Podman(directory.path());
     output(podman.command("pull").args(["--quiet", "--tls-verify=false", &reference]))?;
     steps.done("pull from the registry");
     host::run(podman.run().arg(&reference))?;

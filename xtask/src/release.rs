@@ -33,10 +33,10 @@ pub fn build(nix: &Nix) -> Result<Built> {
     }
     let built = target.join("release/libnixply_nix_plugin.so");
     let plugin = target.join("plugins").join(&nix.version).join("libnixply_nix_plugin.so");
-    let folder = plugin.parent().expect("it has a parent");
-    std::fs::create_dir_all(folder)?;
+    let directory = plugin.parent().expect("it has a parent");
+    std::fs::create_dir_all(directory)?;
     // A running Nix keeps the old file, which the rename does not change.
-    let temporary = folder.join(".new");
+    let temporary = directory.join(".new");
     std::fs::copy(&built, &temporary).with_context(|| format!("cannot copy {}", built.display()))?;
     std::fs::rename(&temporary, &plugin)?;
     let bytes = std::fs::read(&plugin)?;
@@ -58,8 +58,8 @@ pub fn other_plugin(nix: &Nix) -> Result<Option<PathBuf>> {
         Err(_) => Vec::new(),
     };
     found.sort();
-    let other = found.into_iter().find(|folder| !folder.ends_with(&nix.version));
-    Ok(other.map(|folder| folder.join("libnixply_nix_plugin.so")))
+    let other = found.into_iter().find(|directory| !directory.ends_with(&nix.version));
+    Ok(other.map(|directory| directory.join("libnixply_nix_plugin.so")))
 }
 
 /// Returns cargo's target directory.

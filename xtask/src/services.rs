@@ -73,8 +73,8 @@ impl Registry {
     }
 
     /// Starts a registry whose temporary directory is in this directory.
-    pub fn start_in(folder: &Path) -> Result<Self> {
-        let files = tempfile::Builder::new().prefix("registry-").tempdir_in(folder)?;
+    pub fn start_in(directory: &Path) -> Result<Self> {
+        let files = tempfile::Builder::new().prefix("registry-").tempdir_in(directory)?;
         let address = format!("127.0.0.1:{}", free_port()?);
         let config = files.path().join("config.yml");
         let text = format!(
@@ -142,12 +142,12 @@ impl Drop for Docker {
 }
 
 /// Unmounts all file systems below a directory, the innermost first.
-pub fn unmount_below(folder: &Path) {
+pub fn unmount_below(directory: &Path) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let below = mounts
         .lines()
         .filter_map(|line| line.split(' ').nth(1))
-        .filter(|mount| Path::new(mount).starts_with(folder));
+        .filter(|mount| Path::new(mount).starts_with(directory));
     let mut below: Vec<&str> = below.collect();
     below.sort_by_key(|mount| std::cmp::Reverse(mount.len()));
     for mount in below {

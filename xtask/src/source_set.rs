@@ -19,20 +19,20 @@ pub(crate) fn check() -> Result<()> {
     say("the flake's program and plugin, from nix/source.nix's files");
     host::apt_install(&["g++", "binutils"])?;
     let nix = nix::install(&Version::Bookworm)?;
-    let folder = host::cache().join("source-set");
-    fs::create_dir_all(&folder)?;
-    let target = folder.join("target");
+    let directory = host::cache().join("source-set");
+    fs::create_dir_all(&directory)?;
+    let target = directory.join("target");
     fs::create_dir_all(&target)?;
-    let vendor = vendor(&folder)?;
+    let vendor = vendor(&directory)?;
     let toolchain = PathBuf::from(output(rustc().args(["--print", "sysroot"]))?.trim());
     let version = output(rustc().arg("--version"))?;
     let version = version.split_whitespace().nth(1).context("rustc --version has no version")?;
 
     let copy = tempfile::tempdir()?;
     tracked_files(copy.path())?;
-    let expression = folder.join("source_set.nix");
+    let expression = directory.join("source_set.nix");
     fs::write(&expression, EXPRESSION)?;
-    let store = Store::plain(&nix, folder.join("store"))?;
+    let store = Store::plain(&nix, directory.join("store"))?;
     let seen = [&toolchain, &vendor, &target, &nix.prefix].map(|path| path.display().to_string()).join(" ");
     let config = format!("extra-sandbox-paths = {seen}\nmax-jobs = 1\n");
     let mut build = store.command("nix-build", &config);
@@ -68,21 +68,21 @@ fn tracked_files(to: &Path) -> Result<()> {
 }
 
 /// Returns the vendored crates of Cargo.lock, like nixpkgs' importCargoLock. They are vendored once for each Cargo.lock.
-fn vendor(folder: &Path) -> Result<PathBuf> {
+fn vendor(directory: &Path) -> Result<PathBuf> {
     let lock = fs::read(host::root().join("Cargo.lock"))?;
     let name = format!("vendor-{}", &hex::encode(Sha256::digest(&lock))[..16]);
-    let vendor = folder.join(&name);
+    let vendor = directory.join(&name);
     if vendor.exists() {
         return Ok(vendor);
     }
-    for entry in fs::read_dir(folder)? {
+    for entry in fs::read_dir(directory)? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with("vendor-") {
             fs::remove_dir_all(entry.path())?;
         }
     }
     say("vendoring the crates of Cargo.lock");
-    let new = folder.join("vendor-new");
+    let new = directory.join("vendor-new");
     let mut cargo = host::cargo();
     cargo.args(["vendor", "--quiet", "--locked", "--versioned-dirs"]).arg(&new);
     output(&mut cargo)?;

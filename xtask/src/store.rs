@@ -33,13 +33,13 @@ impl Store {
     /// Returns a command of this Nix that uses this store, with additional lines of nix.conf.
     pub fn command(&self, program: &str, config: &str) -> Command {
         let mut command = Command::new(self.bin.join(program));
-        for (variable, folder) in [
+        for (variable, directory) in [
             ("NIX_STORE_DIR", "store"),
             ("NIX_STATE_DIR", "var"),
             ("NIX_LOG_DIR", "log"),
             ("NIX_CONF_DIR", "etc"),
         ] {
-            command.env(variable, self.root.join(folder));
+            command.env(variable, self.root.join(directory));
         }
         command.env("XDG_CACHE_HOME", self.root.join("cache")).env("NIX_REMOTE", "").env("NIX_PATH", "");
         // Only root can have build users and a sandbox.

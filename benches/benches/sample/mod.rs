@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 /// A store with one path, in a temporary directory.
 pub(crate) struct Sample {
-    folder: TempDir,
+    directory: TempDir,
 }
 
 /// The name of the path.
@@ -17,18 +17,18 @@ const BASE: &str = "00000000000000000000000000000000-path";
 impl Sample {
     /// Creates a store path with these files. A name may contain directories.
     pub(crate) fn new(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary directory");
+        let directory = tempfile::tempdir().expect("a temporary directory");
         for (name, bytes) in files {
-            let file = folder.path().join(BASE).join(name);
+            let file = directory.path().join(BASE).join(name);
             std::fs::create_dir_all(file.parent().expect("it has a parent")).expect("it is writable");
             std::fs::write(file, bytes).expect("a temporary file");
         }
-        Self { folder }
+        Self { directory }
     }
 
     /// Returns a layer with the path and an archive hash, without which the cache stores nothing.
     pub(crate) fn layer(&self) -> Vec<LayerPath> {
-        let store = Store { dir: "/nix/store".into(), real_dir: self.folder.path().into() };
+        let store = Store { dir: "/nix/store".into(), real_dir: self.directory.path().into() };
         let path =
             PlannedPath { path: format!("/nix/store/{BASE}").parse().expect("a store path"), options: None };
         let path = LayerPath::new(&path, &store).expect("a path without rules is valid");

@@ -30,7 +30,7 @@ struct Args {
 
     /// Directory for the temporary closure
     #[arg(long, default_value = "/var/tmp")]
-    folder: PathBuf,
+    directory: PathBuf,
 
     /// The program [default: nixply next to this program]
     #[arg(long)]
@@ -42,12 +42,12 @@ fn main() -> Result<()> {
     let beside = std::env::current_exe()?.with_file_name("nixply");
     let nixply = args.nixply.clone().unwrap_or(beside);
     ensure!(nixply.exists(), "cannot find {}: run cargo build --release", nixply.display());
-    let folder = tempfile::tempdir_in(&args.folder)?;
+    let directory = tempfile::tempdir_in(&args.directory)?;
     eprintln!("creating {} paths of {} MB in total", args.paths, args.megabytes);
-    make(&args, folder.path())?;
+    make(&args, directory.path())?;
     for compression in ["none", "gzip:1", "zstd:3"] {
         for layers in [1, args.layers] {
-            let (seconds, kilobytes) = measure(&args, &nixply, folder.path(), compression, layers)?;
+            let (seconds, kilobytes) = measure(&args, &nixply, directory.path(), compression, layers)?;
             println!(
                 "{compression:>7}, {layers:>3} layers: {seconds:6.1} s, at most {:4} MB resident",
                 kilobytes / 1000
@@ -59,8 +59,8 @@ fn main() -> Result<()> {
 
 /// Writes the store paths and the closure. Every 100th path is large, and the large ones have half of all bytes: sizes are
 /// skewed as in real closures.
-fn make(args: &Args, folder: &Path) -> Result<()> {
-    let store = folder.join("store");
+fn make(args: &Args, directory: &Path) -> Result<()> {
+    let store = directory.join("store");
     let total = args.megabytes * 1_000_000;
     let large = args.paths.div_ceil(100);
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
@@ -92,7 +92,7 @@ fn make(args: &Args, folder: &Path) -> Result<()> {
         entries
             .push(json!({"path": format!("/nix/store/{name}"), "references": references, "narSize": size}));
     }
-    fs::write(folder.join("closure.json"), json!(entries).to_string())?;
+    fs::write(directory.join("closure.json"), json!(entries).to_string())?;
     Ok(())
 }
 
@@ -100,7 +100,7 @@ fn make(args: &Args, folder: &Path) -> Result<()> {
 fn measure(
     args: &Args,
     nixply: &Path,
-    folder: &Path,
+    directory: &Path,
     compression: &str,
     layers: usize,
 ) -> Result<(f64, u64)> {
@@ -108,17 +108,17 @@ fn measure(
     let request = json!({
         "layers": [{"deps": roots, "maxLayers": layers, "strategy": "popularity"}], "arch": "amd64", "compression": compression,
     });
-    fs::write(folder.join("request.json"), request.to_string())?;
+    fs::write(directory.join("request.json"), request.to_string())?;
     let begin = Instant::now();
     let mut command = Command::new(nixply);
     // The store paths are synthetic: the store of the environment and the user's cache are not used.
     command
         .env_remove("NIX_STORE_DIR")
         .args(["build", "--no-cache"])
-        .arg(folder.join("request.json"))
+        .arg(directory.join("request.json"))
         .arg("--closure")
-        .arg(folder.join("closure.json"));
-    command.arg("--real-store-dir").arg(folder.join("store")).arg("-o").arg(folder.join("image.json"));
+        .arg(directory.join("closure.json"));
+    command.arg("--real-store-dir").arg(directory.join("store")).arg("-o").arg(directory.join("image.json"));
     let mut child = command.stdin(Stdio::null()).spawn().context("cannot start nixply")?;
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;

@@ -83,8 +83,8 @@ mod tests {
 
     #[test]
     fn diff_ids_are_read_from_both_forms() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("x.json");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("x.json");
         for text in [
             r#"{"layers": [{"diff_ids": "sha256:a"}, {"diff_ids": "sha256:b"}]}"#,
             r#"[{"diff_ids": "sha256:a"}, {"diff_ids": "sha256:b"}]"#,

@@ -104,8 +104,8 @@ fn wrapped(command: &Command, flag: Option<&str>) -> Result<(Command, tempfile::
             None => wrapped.env_remove(name),
         };
     }
-    if let Some(folder) = command.get_current_dir() {
-        wrapped.current_dir(folder);
+    if let Some(directory) = command.get_current_dir() {
+        wrapped.current_dir(directory);
     }
     Ok((wrapped, report))
 }

@@ -161,10 +161,10 @@ struct Files {
 impl Files {
     fn new(args: &Args) -> Result<Self> {
         let default = if args.quick { "target/bench" } else { "benches/results" };
-        let folder = args.output.clone().unwrap_or_else(|| host::root().join(default));
-        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let directory = args.output.clone().unwrap_or_else(|| host::root().join(default));
+        fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
         let name = format!("{}-side-by-side", machine::today()?);
-        let (csv, facts) = (folder.join(format!("{name}.csv")), folder.join(format!("{name}.txt")));
+        let (csv, facts) = (directory.join(format!("{name}.csv")), directory.join(format!("{name}.txt")));
         if !args.is_partial() {
             let _ = fs::remove_file(&csv);
             let _ = fs::remove_file(&facts);

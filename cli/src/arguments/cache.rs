@@ -46,17 +46,17 @@ pub(crate) struct CacheDirArgs {
 impl CacheArgs {
     /// Opens the cache, unless the user disabled it.
     pub(crate) fn open(&self) -> Option<Cache> {
-        let folder = if self.no_cache { None } else { self.dir.folder() };
+        let directory = if self.no_cache { None } else { self.dir.directory() };
         let shared =
-            self.cache_shared.iter().filter(|folder| !folder.is_empty()).map(PathBuf::from).collect();
+            self.cache_shared.iter().filter(|directory| !directory.is_empty()).map(PathBuf::from).collect();
         let limit = self.dir.cache_limit.as_u64();
-        folder.map(|folder| Cache::new(folder).with_shared(shared).with_limit(limit))
+        directory.map(|directory| Cache::new(directory).with_shared(shared).with_limit(limit))
     }
 }
 
 impl CacheDirArgs {
     /// Returns the cache directory, if there is one.
-    pub(crate) fn folder(&self) -> Option<PathBuf> {
+    pub(crate) fn directory(&self) -> Option<PathBuf> {
         self.cache_dir.clone().or_else(|| {
             // XDG Base Directory Specification: relative paths count as unset. Without HOME, `Xdg` would take the home directory
             // from the user database, which may not be writable in a service or a sandbox.

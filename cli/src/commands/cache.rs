@@ -73,40 +73,48 @@ impl Verify {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let folder =
-        args.dir.folder().context("cannot find the cache directory").hint("set HOME, or pass --cache-dir")?;
-    let cache = Cache::new(&folder);
+    let directory = args
+        .dir
+        .directory()
+        .context("cannot find the cache directory")
+        .hint("set HOME, or pass --cache-dir")?;
+    let cache = Cache::new(&directory);
     let mut out = Page::default();
-    if matches!(args.verb, Verb::Stat | Verb::Verify(_)) && matches!(folder.try_exists(), Ok(false)) {
-        out.line(format!("there is no cache at {} yet", folder.display()));
+    if matches!(args.verb, Verb::Stat | Verb::Verify(_)) && matches!(directory.try_exists(), Ok(false)) {
+        out.line(format!("there is no cache at {} yet", directory.display()));
         return print(out);
     }
     match &args.verb {
         Verb::Stat => {
             let stats = cache.stat()?;
             for stat in &stats {
-                out.line(format!("{:<9} {:>8}  {:>9}", stat.kind.folder(), stat.entries, human(stat.bytes)));
+                out.line(format!(
+                    "{:<9} {:>8}  {:>9}",
+                    stat.kind.directory(),
+                    stat.entries,
+                    human(stat.bytes)
+                ));
             }
             let total = stats.iter().map(|stat| stat.bytes).sum();
             let limit = args.dir.cache_limit.as_u64();
-            out.line(format!("{} of {} in {}", human(total), human(limit), folder.display()));
+            out.line(format!("{} of {} in {}", human(total), human(limit), directory.display()));
             match cache.others() {
                 Others::Nothing => {}
                 Others::Read => out.line(format!(
                     "other users can read its entries, because it contains the file `shared`; to prevent that, remove the file and run \
                      chmod -R go= {}",
-                    folder.display()
+                    directory.display()
                 )),
                 Others::Write(mode) => out.line(format!(
                     "its mode is {mode:04o}: other users can delete entries and add files, which nixply ignores; to prevent that, run \
                      chmod 700 {}",
-                    folder.display()
+                    directory.display()
                 )),
             }
         }
         Verb::Gc => {
             let removed = cache.gc(args.dir.cache_limit.as_u64())?;
-            out.line(format!("{} removed from {}", human(removed), folder.display()));
+            out.line(format!("{} removed from {}", human(removed), directory.display()));
         }
         Verb::Import { images } => {
             let specs = images.iter().map(|path| Ok((path, documents::spec(path)?)));
@@ -155,14 +163,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             ensure!(
                 verified.removed.is_empty(),
                 "the cache had damaged entries, which were removed; no image contains them: {}",
-                folder.display()
+                directory.display()
             );
             if let Some(compared) = compared.filter(|of| !(of.different.is_empty() && of.unproven.is_empty()))
             {
                 let count = compared.different.len() + compared.unproven.len();
                 let error = anyhow!(
                     "{count} cached segments differed from the store, or their store paths are damaged; the segments were removed: {}",
-                    folder.display()
+                    directory.display()
                 );
                 let hint = "rebuild the images that were built with this cache, with --check-store; find damaged store paths with nix-store \
                             --verify --check-contents";

@@ -23,7 +23,7 @@ pub(crate) struct Args {
 
     /// Layout directory; the image is added to an existing layout
     #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    directory: PathBuf,
 
     /// Tag of the image in the layout
     #[arg(short, long, default_value = "latest", value_parser = values::tag)]
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let packer = args.store.packer(cache.clone());
     let (spec, store) = (&file.spec, &file.store);
     let packing = Packing::new(store, &packer, &control);
-    let written = layout::write(spec, &args.folder, &args.tag, args.compression, &packing)?;
+    let written = layout::write(spec, &args.directory, &args.tag, args.compression, &packing)?;
     progress.clear();
     cache.iter().for_each(Cache::trim);
     print(format!("{}\n", written.manifest))?;

@@ -23,22 +23,22 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, nixply: Command) -> Result<()> {
     // The page would list the help subcommand, which has no page.
     let mut command = nixply.disable_help_subcommand(true);
-    let Some(folder) = &args.dir else {
+    let Some(directory) = &args.dir else {
         return print(Page::of(command)?.text);
     };
-    fs::create_dir_all(folder)
-        .with_context(|| output::unwritten(format_args!("man pages to {}", folder.display())))?;
+    fs::create_dir_all(directory)
+        .with_context(|| output::unwritten(format_args!("man pages to {}", directory.display())))?;
     command.build();
-    write_all(&command, folder)
+    write_all(&command, directory)
 }
 
 /// Writes the pages of a command and its subcommands.
-fn write_all(command: &Command, folder: &Path) -> Result<()> {
+fn write_all(command: &Command, directory: &Path) -> Result<()> {
     for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
-        write_all(command, folder)?;
+        write_all(command, directory)?;
     }
     let page = Page::of(command.clone())?;
-    output::write(Some(&folder.join(page.file)), &page.text)
+    output::write(Some(&directory.join(page.file)), &page.text)
 }
 
 /// A man page.

@@ -45,7 +45,7 @@ enum Command {
         output: PathBuf,
         /// The directory; the spec names layer files in it, so pass an absolute path
         #[arg(value_name = "DIR")]
-        folder: PathBuf,
+        directory: PathBuf,
         /// Platform to select from an index
         #[arg(long, value_name = "OS/ARCH", value_parser = values::platform)]
         platform: Option<Platform>,
@@ -131,8 +131,8 @@ struct Layers {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let (output, spec) = match &args.command {
         Command::Image(image) => (&image.output, image.spec()?),
-        Command::ImageFromDir { output, folder, platform } => {
-            (output, imported(import::from_dir(folder, platform.as_ref())?))
+        Command::ImageFromDir { output, directory, platform } => {
+            (output, imported(import::from_dir(directory, platform.as_ref())?))
         }
         Command::ImageFromManifest { output, manifest, blobs, platform } => {
             let blobs: HashMap<String, PathBuf> =
@@ -263,10 +263,10 @@ impl Layers {
         let store = Store::at("/nix/store");
         let (packer, control) = (Packer::new(jobs), Control::new(&stop, &()));
         let packing = Packing::new(&store, &packer, &control);
-        if let Some(folder) = tar_directory {
-            let shown = || format!("--tar-directory {}", documents::name_of(folder));
-            let is_folder = fs::metadata(folder).with_context(shown)?.is_dir();
-            ensure!(is_folder, "{} is not a directory", shown());
+        if let Some(directory) = tar_directory {
+            let shown = || format!("--tar-directory {}", documents::name_of(directory));
+            let is_directory = fs::metadata(directory).with_context(shown)?.is_dir();
+            ensure!(is_directory, "{} is not a directory", shown());
         }
         let layers = packing.pack_into(plans, Codec::None, &closure, tar_directory)?;
         for layer in &layers {

@@ -21,7 +21,7 @@ pub(crate) struct Args {
 
     /// Root of the file system; nix/var/nix/db and nix/var/nix/gcroots are created in it
     #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    directory: PathBuf,
 
     /// Path of the closure that is not in the store. Can be repeated
     #[arg(long, value_name = "PATH")]
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let absent = args.absent.iter().map(|path| store.check(path));
     let absent = absent.collect::<Result<Vec<_>, _>>().context("--absent")?;
     let paths = Closure::new(closure.iter().filter(|info| !absent.contains(&info.path)).cloned());
-    let warnings = nixply_nix_database::write(&paths, store, &args.folder)?;
+    let warnings = nixply_nix_database::write(&paths, store, &args.directory)?;
     warnings.iter().for_each(warning);
     Ok(())
 }

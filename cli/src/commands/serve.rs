@@ -134,8 +134,8 @@ impl Args {
         let files = if self.allow_outside_store { LayerFiles::Anywhere } else { LayerFiles::InStore };
         let image = |(at, path): (usize, &PathBuf)| -> Result<Image> {
             let file = SpecFile::read_to_pack(path, self.store(), files)?;
-            let (spec, folder) = serving::converted(&file, self.compression, &scratch)?;
-            converted.extend(folder);
+            let (spec, directory) = serving::converted(&file, self.compression, &scratch)?;
+            converted.extend(directory);
             match self.names.get(at) {
                 Some((name, tag)) => {
                     Image::new(name, tag, spec).map_err(|error| misused(format!("--name {name}: {error}")))

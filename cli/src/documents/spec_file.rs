@@ -75,8 +75,8 @@ mod tests {
         ] {
             assert_eq!(default_name(Path::new(path)), name, "{path}");
         }
-        let folder = tempfile::tempdir().unwrap();
-        let (link, file) = (folder.path().join("result"), folder.path().join("image-linked.json"));
+        let directory = tempfile::tempdir().unwrap();
+        let (link, file) = (directory.path().join("result"), directory.path().join("image-linked.json"));
         fs::write(&file, "").unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
         assert_eq!(default_name(&link), "linked");

@@ -34,9 +34,9 @@ impl Place {
             // Rust's functions would ignore a slash at the end of the file name.
             let name = path.file_name().filter(|_| !path.as_os_str().as_bytes().ends_with(b"/"));
             let name = name.ok_or(Errno::ISDIR)?;
-            let folder = folder_of(&path);
+            let directory = directory_of(&path);
             if let Some(number) = name.to_str().and_then(|name| name.parse().ok())
-                && has_descriptors(folder)
+                && has_descriptors(directory)
             {
                 return Ok(Self::Descriptor(number));
             }
@@ -44,9 +44,9 @@ impl Place {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::File(path, None)),
                 found => found?,
             };
-            check_planted(folder, &found)?;
+            check_planted(directory, &found)?;
             let kind = found.file_type();
-            if kind.is_symlink() && is_on_proc(folder) {
+            if kind.is_symlink() && is_on_proc(directory) {
                 // Such a link stands for an open file. The path in it may no longer lead to that file.
                 return Ok(Self::Stream(path));
             }
@@ -58,35 +58,35 @@ impl Place {
                     _ => Ok(Self::Stream(path)),
                 };
             }
-            path = folder.join(fs::read_link(&path)?);
+            path = directory.join(fs::read_link(&path)?);
         }
         Err(Errno::LOOP.into())
     }
 }
 
 /// Returns the directory of a file.
-pub(super) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+pub(super) fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn has_descriptors(folder: &Path) -> bool {
-    let folder = folder.canonicalize().ok();
-    folder.is_some() && DESCRIPTORS.iter().any(|name| Path::new(name).canonicalize().ok() == folder)
+fn has_descriptors(directory: &Path) -> bool {
+    let directory = directory.canonicalize().ok();
+    directory.is_some() && DESCRIPTORS.iter().any(|name| Path::new(name).canonicalize().ok() == directory)
 }
 
-fn is_on_proc(folder: &Path) -> bool {
-    folder.canonicalize().is_ok_and(|folder| folder.starts_with("/proc"))
+fn is_on_proc(directory: &Path) -> bool {
+    directory.canonicalize().is_ok_and(|directory| directory.starts_with("/proc"))
 }
 
 /// In a directory such as /tmp, where all users can create files, another user could plant a link or file to redirect the output.
 /// Linux refuses to open it (fs.protected_symlinks, protected_fifos, protected_regular). This program follows links and renames by
 /// itself, so it has to refuse too.
-fn check_planted(folder: &Path, found: &Metadata) -> io::Result<()> {
+fn check_planted(directory: &Path, found: &Metadata) -> io::Result<()> {
     const STICKY_AND_OPEN: u32 = 0o1002;
-    let folder = fs::metadata(folder)?;
-    let is_shared = folder.mode() & STICKY_AND_OPEN == STICKY_AND_OPEN;
+    let directory = fs::metadata(directory)?;
+    let is_shared = directory.mode() & STICKY_AND_OPEN == STICKY_AND_OPEN;
     let own = rustix::process::geteuid().as_raw();
-    if is_shared && ![own, folder.uid()].contains(&found.uid()) {
+    if is_shared && ![own, directory.uid()].contains(&found.uid()) {
         let why = "another user owns it, in a directory where all users can create files";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use tempfile::{Builder, NamedTempFile};
 
 use super::descriptor::write_all;
-use super::place::folder_of;
+use super::place::directory_of;
 
 /// Mode bits to keep: setuid, setgid and sticky bits must not apply to new content.
 const PERMISSIONS: u32 = 0o777;
@@ -151,11 +151,11 @@ enum Draft {
 impl Draft {
     /// Creates a file in the directory of `path`.
     fn new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<Self> {
-        let folder = folder_of(path);
-        let draft = match unnamed(folder, mode)? {
+        let directory = directory_of(path);
+        let draft = match unnamed(directory, mode)? {
             Some(file) => Self::Unnamed(file),
             // Not tempfile's function, which hides the system's error.
-            None => Self::Named(names().make_in(folder, |path| {
+            None => Self::Named(names().make_in(directory, |path| {
                 File::options().write(true).create_new(true).mode(mode).open(path)
             })?),
         };
@@ -183,7 +183,7 @@ impl Draft {
         match self {
             // linkat(2) cannot replace a file, but rename(2) can.
             Self::Unnamed(file) => {
-                let named = names().make_in(folder_of(path), |name| link(&file, name))?;
+                let named = names().make_in(directory_of(path), |name| link(&file, name))?;
                 named.persist(path).map(drop).map_err(|error| error.error)
             }
             Self::Named(file) => file.persist(path).map(drop).map_err(|error| error.error),
@@ -203,9 +203,9 @@ fn descriptor_path(file: &File) -> String {
 }
 
 #[cfg(target_os = "linux")]
-fn unnamed(folder: &Path, mode: u32) -> io::Result<Option<File>> {
+fn unnamed(directory: &Path, mode: u32) -> io::Result<Option<File>> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(folder, flags, Mode::from_raw_mode(mode)) {
+    let file = match rustix::fs::open(directory, flags, Mode::from_raw_mode(mode)) {
         Ok(file) => File::from(file),
         // File systems and kernels without unnamed files. An old kernel tries to open the directory for writing.
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => return Ok(None),
@@ -216,7 +216,7 @@ fn unnamed(folder: &Path, mode: u32) -> io::Result<Option<File>> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn unnamed(_folder: &Path, _mode: u32) -> io::Result<Option<File>> {
+fn unnamed(_directory: &Path, _mode: u32) -> io::Result<Option<File>> {
     Ok(None)
 }
 
@@ -236,8 +236,8 @@ mod tests {
         fs::metadata(path).unwrap().mode() & 0o7777
     }
 
-    fn names_in(folder: &Path) -> Vec<PathBuf> {
-        let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    fn names_in(directory: &Path) -> Vec<PathBuf> {
+        let mut names: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
         names.sort();
         names
     }
@@ -245,11 +245,11 @@ mod tests {
     /// File systems without unnamed files need named drafts.
     #[test]
     fn named_and_unnamed_drafts_behave_the_same() {
-        let folder = tempfile::tempdir().unwrap();
-        let (new, old) = (folder.path().join("new"), folder.path().join("old"));
+        let directory = tempfile::tempdir().unwrap();
+        let (new, old) = (directory.path().join("new"), directory.path().join("old"));
         fs::write(&old, "old").unwrap();
         let named = || {
-            let mut file = names().tempfile_in(folder.path()).unwrap();
+            let mut file = names().tempfile_in(directory.path()).unwrap();
             file.write_all(b"text").unwrap();
             Draft::Named(file)
         };
@@ -263,7 +263,7 @@ mod tests {
                 assert_eq!(fs::read_to_string(file).unwrap(), "text");
                 fs::write(file, "old").unwrap();
             }
-            assert_eq!(names_in(folder.path()), [&*new, &*old]);
+            assert_eq!(names_in(directory.path()), [&*new, &*old]);
             fs::remove_file(&new).unwrap();
         }
     }
@@ -282,8 +282,8 @@ mod tests {
         use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
 
         const NAME: &str = "system.posix_acl_access";
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("file");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
         fs::write(&file, "old").unwrap();
         // linux/posix_acl_xattr.h: the version, then tag, permissions and number of each entry: the owner, another user, the group,
         // the mask, all others.

@@ -36,9 +36,9 @@ pub(crate) fn converted(
         _ => return Ok((spec, None)),
     };
     let stop = stop_flag()?;
-    let folder = temporary::folder_in(scratch, "nixply-converted-")?;
-    let spec = blob::converted(spec, &file.store, codec, folder.path(), &Control::new(&stop, &()))?;
-    Ok((spec, Some(folder)))
+    let directory = temporary::directory_in(scratch, "nixply-converted-")?;
+    let spec = blob::converted(spec, &file.store, codec, directory.path(), &Control::new(&stop, &()))?;
+    Ok((spec, Some(directory)))
 }
 
 /// Returns the default directory for packed layers: TMPDIR or /var/tmp. They can take gigabytes, and /tmp may be in memory.

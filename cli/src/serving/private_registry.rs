@@ -26,7 +26,7 @@ pub(crate) struct PrivateRegistry {
     reference: String,
     secret: Secret,
     /// Directory of the files with the secret, and of converted layers.
-    folder: TempDir,
+    directory: TempDir,
     _converted: Option<TempDir>,
 }
 
@@ -42,7 +42,7 @@ impl PrivateRegistry {
         let (spec, converted) = super::converted(file, compression, &scratch)?;
         let cache = settings.cache.open();
         let secret = Secret::new()?;
-        let folder = temporary::folder("nixply-secret-")?;
+        let directory = temporary::directory("nixply-secret-")?;
         let options = Options {
             compression,
             readers: Readers::User(secret.clone()),
@@ -60,7 +60,7 @@ impl PrivateRegistry {
             .map_err(diagnosis::of_registry)?;
         let reference = image.reference();
         let server = super::start(vec![image], options)?;
-        Ok(Self { server, cache, watch, reference, secret, folder, _converted: converted })
+        Ok(Self { server, cache, watch, reference, secret, directory, _converted: converted })
     }
 
     /// Returns ADDRESS:PORT/NAME:TAG.
@@ -93,11 +93,11 @@ impl PrivateRegistry {
         for entry in fs::read_dir(own).into_iter().flatten().flatten() {
             if entry.file_name() != DOCKER_CONFIG {
                 let failed = || format!("cannot link {}", entry.path().display());
-                symlink(entry.path(), self.folder.path().join(entry.file_name())).with_context(failed)?;
+                symlink(entry.path(), self.directory.path().join(entry.file_name())).with_context(failed)?;
             }
         }
         self.write(DOCKER_CONFIG, &config)?;
-        Ok(Some(self.folder.path().into()))
+        Ok(Some(self.directory.path().into()))
     }
 
     /// Returns the registry's key in auth files.
@@ -110,7 +110,7 @@ impl PrivateRegistry {
     }
 
     fn write(&self, name: &str, document: &Value) -> Result<PathBuf> {
-        let path = self.folder.path().join(name);
+        let path = self.directory.path().join(name);
         let failed = || format!("cannot write {}", path.display());
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         file.with_context(failed)?.write_all(document.to_string().as_bytes()).with_context(failed)?;

@@ -121,8 +121,8 @@ impl Sandbox {
             "layers": layers.iter().map(layer).collect::<Vec<_>>(),
         });
         self.write("base/manifest.json", &manifest);
-        let folder = self.path("base");
-        let output = self.run(&["n2c", "image-from-dir", "base.json", folder.to_str().unwrap()]);
+        let directory = self.path("base");
+        let output = self.run(&["n2c", "image-from-dir", "base.json", directory.to_str().unwrap()]);
         assert!(output.status.success(), "{}", said(&output));
         said(&output)
     }

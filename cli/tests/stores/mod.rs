@@ -19,7 +19,7 @@ pub(crate) const HANGS: Duration = Duration::from_secs(120);
 
 /// A store with two directories, each with one file, and a request for an image of them.
 pub(crate) struct World {
-    pub(crate) folder: tempfile::TempDir,
+    pub(crate) directory: tempfile::TempDir,
     pub(crate) size: usize,
 }
 
@@ -48,13 +48,13 @@ pub(crate) fn path(name: &str) -> String {
 
 impl World {
     pub(crate) fn new(size: usize, codec: &str) -> Self {
-        let world = Self { folder: tempfile::tempdir().unwrap(), size };
+        let world = Self { directory: tempfile::tempdir().unwrap(), size };
         let mut closure = serde_json::Map::new();
         for name in NAMES {
             fs::create_dir_all(world.file(name).parent().unwrap()).unwrap();
             fs::write(world.file(name), world.content(name)).unwrap();
             set_mode(&world.file(name), 0o444);
-            set_mode(&world.folder_of(name), 0o555);
+            set_mode(&world.directory_of(name), 0o555);
             let hash = Digest::of(&archive(&world.content(name))).to_string();
             let info = serde_json::json!({"narHash": hash, "narSize": size, "references": []});
             closure.insert(path(name), info);
@@ -66,14 +66,14 @@ impl World {
     }
 
     pub(crate) fn at(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.at("store").join(path(name).rsplit('/').next().unwrap()).join("file")
     }
 
-    pub(crate) fn folder_of(&self, name: &str) -> PathBuf {
+    pub(crate) fn directory_of(&self, name: &str) -> PathBuf {
         self.file(name).parent().unwrap().into()
     }
 
@@ -91,7 +91,7 @@ impl World {
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nixply"));
-        command.args(arguments).env("NIXPLY_CACHE_DIR", self.at("cache")).current_dir(self.folder.path());
+        command.args(arguments).env("NIXPLY_CACHE_DIR", self.at("cache")).current_dir(self.directory.path());
         command
     }
 
@@ -115,7 +115,7 @@ impl Drop for World {
     fn drop(&mut self) {
         for name in NAMES {
             // The file in it can only be removed from a writable directory.
-            let _ = fs::set_permissions(self.folder_of(name), Permissions::from_mode(0o755));
+            let _ = fs::set_permissions(self.directory_of(name), Permissions::from_mode(0o755));
         }
     }
 }

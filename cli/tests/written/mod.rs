@@ -127,9 +127,9 @@ impl World {
 
     fn fill(&self) {
         let path = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-app";
-        let folder = self.path("in/store/0123456789abcdfghijklmnpqrsvwxyz-app");
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("app"), "app").unwrap();
+        let directory = self.path("in/store/0123456789abcdfghijklmnpqrsvwxyz-app");
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("app"), "app").unwrap();
         let write = |name: &str, value: serde_json::Value| {
             fs::write(self.path("in").join(name), value.to_string()).unwrap();
         };
@@ -146,7 +146,7 @@ impl World {
         );
         write("config.json", json!({}));
         write("layers.json", json!([]));
-        write("graph.json", json!([{"path": folder, "references": []}]));
+        write("graph.json", json!([{"path": directory, "references": []}]));
         fs::create_dir(self.path("in/dir")).unwrap();
         let config = json!({"config": {}, "rootfs": {"diff_ids": []}});
         let digest = Digest::of(config.to_string().as_bytes());
@@ -211,8 +211,8 @@ impl World {
 
     /// Returns the content that a command writes to a new file, or over an old one.
     pub(crate) fn expected(&self, writer: &Writer, over: bool) -> Vec<u8> {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join(writer.file);
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join(writer.file);
         if over {
             fs::write(&file, self.old(writer)).unwrap();
         }
@@ -253,9 +253,9 @@ pub(crate) fn text(bytes: &[u8]) -> &str {
 }
 
 /// Runs a script in a directory and returns its output.
-pub(crate) fn sh(folder: &Path, script: &str) -> String {
+pub(crate) fn sh(directory: &Path, script: &str) -> String {
     let Output { status, stdout, stderr } =
-        Command::new("sh").args(["-euc", script]).current_dir(folder).output().unwrap();
+        Command::new("sh").args(["-euc", script]).current_dir(directory).output().unwrap();
     assert!(status.success(), "{script}: {}", text(&stderr));
     text(&stdout).trim_end().to_owned()
 }

@@ -23,24 +23,24 @@ let
   # the store as well, so being there decides nothing.
   isFile = builtins.isPath path || builtins.isString path && !isStored;
   file = /. + builtins.unsafeDiscardStringContext (toString path);
-  folder = dirOf file;
+  directory = dirOf file;
 
   # The parent directory's listing has the type. Every Nix version has readDir; other functions follow links in some versions.
   # The listing of the store itself is long, and pure evaluation cannot read it.
   type =
     if file == /. then
       "directory"
-    else if toString folder == builtins.storeDir && builtins ? readFileType then
+    else if toString directory == builtins.storeDir && builtins ? readFileType then
       builtins.readFileType file
     else
-      (builtins.readDir folder).${baseNameOf file} or "missing";
+      (builtins.readDir directory).${baseNameOf file} or "missing";
 
   # Whether the target of a link is a directory: `LINK/.` exists only then. A string, because Nix removes `/.` from a path.
-  leadsToFolder = builtins.pathExists "${toString file}/.";
+  leadsToDirectory = builtins.pathExists "${toString file}/.";
 
   # A directory that contains only the link. Newer versions of Nix copy the target when given the link itself.
-  linkFolder = builtins.path {
-    path = folder;
+  linkDirectory = builtins.path {
+    path = directory;
     name = "content";
     filter = path: type: type == "symlink" && baseNameOf path == baseNameOf file;
   };
@@ -51,11 +51,11 @@ let
     else if type == "directory" then
       # Filters tool directories such as .devenv, in case this is the project itself.
       import ../../project.nix { root = file; }
-    else if type == "symlink" && leadsToFolder then
+    else if type == "symlink" && leadsToDirectory then
       # The link would be broken in the image.
       throw "nixply: copyToRoot: ${toString path} is a link to a directory; name the directory itself"
     else if type == "symlink" then
-      linkFolder
+      linkDirectory
     else if type == "regular" then
       builtins.path {
         path = file;
@@ -67,11 +67,11 @@ let
       throw "nixply: copyToRoot: ${toString path} is not a file, a directory or a link";
 
   # The name without the hash, for a store path.
-  stored = if toString folder == builtins.storeDir then builtins.match "[0-9a-z]{32}-(.*)" name else null;
+  stored = if toString directory == builtins.storeDir then builtins.match "[0-9a-z]{32}-(.*)" name else null;
   name = baseNameOf (builtins.unsafeDiscardStringContext (toString path));
 
   # The store's top-level directory.
-  storeFolder = builtins.head (builtins.match "/([^/]*).*" builtins.storeDir);
+  storeDirectory = builtins.head (builtins.match "/([^/]*).*" builtins.storeDir);
 in
 pkgs.runCommandLocal "container-home"
   {
@@ -80,7 +80,7 @@ pkgs.runCommandLocal "container-home"
     fileName = if stored == null then name else builtins.head stored;
     atRoot = if atRoot then "1" else "";
     # Names that the image itself uses or that container engines mount.
-    taken = "bin dev env etc nix proc run sys tmp usr ${storeFolder}";
+    taken = "bin dev env etc nix proc run sys tmp usr ${storeDirectory}";
   }
   ''
     mkdir -p "$out$home"

@@ -178,8 +178,8 @@ mod tests {
 
     #[test]
     fn files_links_and_pipes_are_documents() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
         fs::write(path("file"), "{}").unwrap();
         symlink("file", path("result")).unwrap();
         for name in ["file", "result"] {
@@ -207,8 +207,8 @@ mod tests {
 
     #[test]
     fn a_fifo_is_read_once_it_has_a_writer_and_waiting_is_limited() {
-        let folder = tempfile::tempdir().unwrap();
-        let fifo = folder.path().join("fifo");
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
         mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         thread::scope(|scope| {
             let read = scope.spawn(|| text(&fifo, &|| false));
@@ -224,17 +224,17 @@ mod tests {
 
     #[test]
     fn endless_and_binary_files_are_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(directory.path().join("socket")).unwrap();
         assert_eq!(why(Path::new("/dev/zero")), "it is not text: it has a NUL byte");
-        assert_eq!(why(folder.path()), "it is a directory, not a regular file");
-        assert_eq!(why(&folder.path().join("socket")), "it is a socket or device, not a regular file");
-        fs::write(folder.path().join("latin"), b"\"\xe4\"").unwrap();
+        assert_eq!(why(directory.path()), "it is a directory, not a regular file");
+        assert_eq!(why(&directory.path().join("socket")), "it is a socket or device, not a regular file");
+        fs::write(directory.path().join("latin"), b"\"\xe4\"").unwrap();
         assert_eq!(
-            why(&folder.path().join("latin")),
+            why(&directory.path().join("latin")),
             "it is not text (UTF-8): byte 2 is not part of a character"
         );
-        let huge = folder.path().join("huge");
+        let huge = directory.path().join("huge");
         File::create(&huge).unwrap().set_len(MOST_BYTES + 1).unwrap();
         let error = bytes(&huge, &|| false).unwrap_err().to_string();
         assert_eq!(error, "it is larger than 512 MiB, the maximum size of a document");

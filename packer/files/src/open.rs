@@ -149,15 +149,15 @@ mod tests {
 
     #[test]
     fn only_regular_files_are_opened_without_waiting() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
         fs::write(path("file"), "text").unwrap();
         symlink("file", path("link")).unwrap();
         fifo(&path("fifo"));
         let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
         for open in [linked, unlinked] {
             assert_eq!(text(open(&path("file")).unwrap(), 4).unwrap(), "text");
-            assert_eq!(message(open(folder.path())), "it is a directory, not a regular file");
+            assert_eq!(message(open(directory.path())), "it is a directory, not a regular file");
             assert_eq!(message(open(&path("fifo"))), "it is a FIFO, not a regular file");
             assert_eq!(message(open(&path("socket"))), "it is a socket or device, not a regular file");
             assert_eq!(message(open(Path::new("/dev/null"))), "it is a device, not a regular file");
@@ -173,30 +173,30 @@ mod tests {
         let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let path = |name: &str| root.path().join(name);
         fs::write(outside.path().join("secret"), "secret").unwrap();
-        fs::create_dir(path("folder")).unwrap();
-        fs::write(path("folder/file"), "text").unwrap();
-        symlink("folder", path("relative")).unwrap();
-        symlink(path("folder"), path("absolute")).unwrap();
+        fs::create_dir(path("directory")).unwrap();
+        fs::write(path("directory/file"), "text").unwrap();
+        symlink("directory", path("relative")).unwrap();
+        symlink(path("directory"), path("absolute")).unwrap();
         symlink(outside.path(), path("away")).unwrap();
-        for name in ["folder/file", "relative/file", "absolute/file"] {
+        for name in ["directory/file", "relative/file", "absolute/file"] {
             assert_eq!(text(beneath(root.path(), &path(name)).unwrap(), 9).unwrap(), "text");
         }
         let away = message(beneath(root.path(), &path("away/secret")));
         assert!(away.contains("outside of"), "{away}");
-        assert!(message(beneath(root.path(), &path("folder/../../none"))).contains("No such file"));
+        assert!(message(beneath(root.path(), &path("directory/../../none"))).contains("No such file"));
     }
 
     #[test]
     fn a_name_that_becomes_a_link_after_it_was_resolved_is_not_followed() {
         let root = tempfile::tempdir().unwrap();
-        fs::create_dir(root.path().join("folder")).unwrap();
-        fs::write(root.path().join("folder/file"), "text").unwrap();
-        symlink("folder", root.path().join("link")).unwrap();
-        symlink("file", root.path().join("folder/link")).unwrap();
+        fs::create_dir(root.path().join("directory")).unwrap();
+        fs::write(root.path().join("directory/file"), "text").unwrap();
+        symlink("directory", root.path().join("link")).unwrap();
+        symlink("file", root.path().join("directory/link")).unwrap();
         let open = || OwnedFd::from(File::open(root.path()).unwrap());
         for resolve in [resolve_beneath, each_component] {
-            assert!(resolve(open(), Path::new("folder/file")).is_ok());
-            for name in ["link/file", "folder/link", "../x", "/etc/passwd"] {
+            assert!(resolve(open(), Path::new("directory/file")).is_ok());
+            for name in ["link/file", "directory/link", "../x", "/etc/passwd"] {
                 assert!(resolve(open(), Path::new(name)).is_err(), "{name}");
             }
         }

@@ -91,8 +91,8 @@ mod tests {
 
     #[test]
     fn a_directory_writable_by_other_users_is_refused_as_a_store() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = folder.path().join("store");
+        let directory = tempfile::tempdir().unwrap();
+        let store = directory.path().join("store");
         fs::create_dir(&store).unwrap();
         let check = || check_store(&store, Above::Too).map_err(|error| error.to_string());
         let with_mode = |mode: u32| {
@@ -112,14 +112,14 @@ mod tests {
         }
         with_mode(0o755).unwrap();
         assert_eq!(
-            check_store(&folder.path().join("absent"), Above::Too).map_err(|error| error.to_string()),
+            check_store(&directory.path().join("absent"), Above::Too).map_err(|error| error.to_string()),
             Ok(())
         );
         // Write access to the directory above the store counts as well.
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
         let error = check().unwrap_err();
         assert!(error.contains("every user can rename it, because"), "{error}");
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o1777)).unwrap();
         assert_eq!(check(), Ok(()));
     }
 

@@ -52,14 +52,14 @@ pub fn keep(file: NamedTempFile, path: &Path) -> Result<()> {
 }
 
 /// A temporary directory that is locked as long as this value exists.
-pub struct Folder {
+pub struct Directory {
     /// The directory.
     pub dir: TempDir,
     _held: Option<File>,
 }
 
 /// Creates a temporary directory in `parent`, with the mode of any new directory under the umask.
-pub fn folder(parent: &Path) -> Result<Folder> {
+pub fn directory(parent: &Path) -> Result<Directory> {
     let mut builder = Builder::new();
     let dir = builder
         .prefix(PREFIX)
@@ -68,7 +68,7 @@ pub fn folder(parent: &Path) -> Result<Folder> {
         .tempdir_in(parent);
     let dir = dir.map_err(|error| Error::io("create a directory in", parent, unnamed(error)))?;
     let held = File::open(dir.path()).ok().inspect(hold);
-    Ok(Folder { dir, _held: held })
+    Ok(Directory { dir, _held: held })
 }
 
 /// Takes a lock that ends with the process. On file systems without locks this fails; `sweep` cannot lock there either and
@@ -77,7 +77,7 @@ fn hold(file: &File) {
     let _ = rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive);
 }
 
-/// Whether a name has the form of the names from [`file()`] and [`folder`].
+/// Whether a name has the form of the names from [`file()`] and [`directory`].
 fn is_scratch(name: &OsStr) -> bool {
     let random = name.as_encoded_bytes().strip_prefix(PREFIX.as_bytes());
     random.is_some_and(|random| random.len() == RANDOM && random.iter().all(u8::is_ascii_alphanumeric))
@@ -124,26 +124,28 @@ mod tests {
     #[test]
     fn sweep_removes_only_unlocked_files() {
         let dir = tempfile::tempdir().unwrap();
-        let (held, held_folder) = (file(dir.path()).unwrap(), folder(dir.path()).unwrap());
+        let (held, held_directory) = (file(dir.path()).unwrap(), directory(dir.path()).unwrap());
         let path = |name: &str| dir.path().join(name);
         let (left, young) = (path(".nixply-scratch-aaaaaa"), path(".nixply-scratch-bbbbbb"));
-        let (left_folder, other) = (path(".nixply-scratch-cccccc"), path(".nixply-scratch-longer"));
-        let (other, others_folder) = (other.with_extension("x"), path(".nixply-scratch-dddddd"));
-        for (folder, file) in [(&left_folder, "blobs"), (&others_folder, "notes")] {
-            fs::create_dir(folder).unwrap();
-            fs::write(folder.join(file), "").unwrap();
+        let (left_directory, other) = (path(".nixply-scratch-cccccc"), path(".nixply-scratch-longer"));
+        let (other, others_directory) = (other.with_extension("x"), path(".nixply-scratch-dddddd"));
+        for (directory, file) in [(&left_directory, "blobs"), (&others_directory, "notes")] {
+            fs::create_dir(directory).unwrap();
+            fs::write(directory.join(file), "").unwrap();
         }
         for path in [&left, &young, &other] {
             fs::write(path, "").unwrap();
         }
         let long_ago = SystemTime::now() - 2 * YOUNG;
-        for path in [held.path(), held_folder.dir.path(), &left, &left_folder, &other, &others_folder] {
+        for path in
+            [held.path(), held_directory.dir.path(), &left, &left_directory, &other, &others_directory]
+        {
             File::open(path).unwrap().set_modified(long_ago).unwrap();
         }
         sweep(dir.path(), &["blobs"]);
         let there = |path: &Path| path.exists();
-        assert!(there(held.path()) && there(held_folder.dir.path()) && there(&young));
-        assert!(there(&other) && there(&others_folder.join("notes")), "files of the user stay");
-        assert!(!there(&left) && !there(&left_folder));
+        assert!(there(held.path()) && there(held_directory.dir.path()) && there(&young));
+        assert!(there(&other) && there(&others_directory.join("notes")), "files of the user stay");
+        assert!(!there(&left) && !there(&left_directory));
     }
 }

@@ -17,11 +17,13 @@ pub const NAME_BYTES: usize = 255;
 pub const NAME_FORM: &str = "parts of letters and digits, separated by '/', with single '.', '_', '__' or dashes within a part, at most \
                              255 bytes, as in \"hello\" or \"ghcr.io/nixply/hello\"; pass the tag as a separate argument";
 
-static NAME: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(&format!("^{}$", name_pattern())).expect("the pattern is a valid regular expression"));
+static NAME: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(&format!("^{}$", name_pattern())).expect("the pattern is a valid regular expression")
+});
 
-static TAG: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(&format!("^{}$", Tag::PATTERN)).expect("the pattern is a valid regular expression"));
+static TAG: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(&format!("^{}$", Tag::PATTERN)).expect("the pattern is a valid regular expression")
+});
 
 /// Returns the regular expression of a whole name in lower case, as a POSIX extended regular expression, which Nix reads too.
 pub fn name_pattern() -> String {

@@ -120,8 +120,8 @@ impl Store {
     /// As [`Store::check_owner`]. If the file `spec` is directly in the store directory, it may be the only evidence that the
     /// directory is a store. Then no other user may be able to replace the store directory either.
     pub fn check_owner_for(&self, spec: &Path) -> Result<()> {
-        let folder = spec.canonicalize().ok().and_then(|file| file.parent().map(Path::to_path_buf));
-        let above = match folder.is_some() && folder == self.real_dir.canonicalize().ok() {
+        let directory = spec.canonicalize().ok().and_then(|file| file.parent().map(Path::to_path_buf));
+        let above = match directory.is_some() && directory == self.real_dir.canonicalize().ok() {
             true => Above::Too,
             false => Above::Not,
         };
@@ -356,9 +356,9 @@ mod tests {
 
     #[test]
     fn check_below_rejects_paths_out_of_the_store_path() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let mut store = Store::at("/nix/store");
-        store.real_dir = folder.path().join("store");
+        store.real_dir = directory.path().join("store");
         let path = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a";
         let real = store.real_file(path);
         std::fs::create_dir_all(real.join("b")).unwrap();
@@ -376,7 +376,7 @@ mod tests {
             let error = store.check_below(wrong).unwrap_err().to_string();
             assert!(error.contains(&format!("{wrong:?}")) || wrong.contains(".."), "{error}");
         }
-        let linked = folder.path().join("linked");
+        let linked = directory.path().join("linked");
         std::os::unix::fs::symlink(&store.real_dir, &linked).unwrap();
         store.real_dir = linked;
         assert!(store.check_below(&format!("{path}/file")).is_ok());

@@ -10,8 +10,8 @@ use nixply_planning::{Closure, Strategy};
 
 #[test]
 fn auto_layer_makes_the_same_layers_as_nixpkgs() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/auto-layer");
-    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/auto-layer");
+    let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap();
     let closure = Closure::from_json(&read("closure.json")).unwrap();
     assert_eq!(closure.len(), 77);
     for max_layers in [1, 5, 20, 60, 100] {

@@ -18,43 +18,43 @@ const SHARED: &str = "shared";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Access(u32);
 
-/// Returns the access to the cache in `folder`. Creates the directory if it does not exist.
-pub(super) fn of(folder: &Path) -> io::Result<Access> {
-    match mode(folder) {
+/// Returns the access to the cache in `directory`. Creates the directory if it does not exist.
+pub(super) fn of(directory: &Path) -> io::Result<Access> {
+    match mode(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Access(0).make(folder)?;
-            mode(folder)
+            Access(0).make(directory)?;
+            mode(directory)
         }
         mode => mode,
     }
-    .map(|mode| Access(if is_shared(folder) { mode & 0o055 } else { 0 }))
+    .map(|mode| Access(if is_shared(directory) { mode & 0o055 } else { 0 }))
 }
 
-pub(super) fn mode(folder: &Path) -> io::Result<u32> {
-    Ok(fs::metadata(folder)?.mode() & 0o7777)
+pub(super) fn mode(directory: &Path) -> io::Result<u32> {
+    Ok(fs::metadata(directory)?.mode() & 0o7777)
 }
 
 /// Returns whether the user has shared the cache.
-pub(super) fn is_shared(folder: &Path) -> bool {
-    open::unlinked(&folder.join(SHARED)).is_ok_and(|file| Trust::User.has(&file))
+pub(super) fn is_shared(directory: &Path) -> bool {
+    open::unlinked(&directory.join(SHARED)).is_ok_and(|file| Trust::User.has(&file))
 }
 
 /// Checks that no other user can replace the cache's directories with other ones: removing entries would then remove files
 /// elsewhere.
-pub(super) fn check_removal(folder: &Path) -> Result<()> {
-    let Ok(metadata) = fs::metadata(folder) else { return Ok(()) };
+pub(super) fn check_removal(directory: &Path) -> Result<()> {
+    let Ok(metadata) = fs::metadata(directory) else { return Ok(()) };
     match owner::writers(&metadata).filter(|_| metadata.mode() & owner::STICKY == 0) {
         None => Ok(()),
         Some(why) => {
             let why = format!("{why}; make it private with chmod 700, or name another cache directory");
-            Err(Error::io("remove entries from the cache", folder, io::Error::other(why)))
+            Err(Error::io("remove entries from the cache", directory, io::Error::other(why)))
         }
     }
 }
 
 /// Returns whether no other user can put files into a directory within the cache.
-pub(super) fn is_own(folder: &Metadata) -> bool {
-    folder.is_dir() && owner::writers(folder).is_none()
+pub(super) fn is_own(directory: &Metadata) -> bool {
+    directory.is_dir() && owner::writers(directory).is_none()
 }
 
 impl Access {
@@ -64,8 +64,8 @@ impl Access {
     }
 
     /// Creates a directory and its missing parents.
-    pub(super) fn make(self, folder: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700 | self.0).create(folder)
+    pub(super) fn make(self, directory: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700 | self.0).create(directory)
     }
 }
 
@@ -80,8 +80,8 @@ pub(super) enum Trust {
 
 impl Trust {
     /// Returns the trust in another user's directory, which the user has named as shared.
-    pub(super) fn shared(folder: &Path) -> Self {
-        fs::metadata(folder).map_or(Self::User, |folder| Self::And(folder.uid()))
+    pub(super) fn shared(directory: &Path) -> Self {
+        fs::metadata(directory).map_or(Self::User, |directory| Self::And(directory.uid()))
     }
 
     /// Returns whether an open file counts: a trusted user owns it, and no other user can write it.

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 /// Entries in a directory.
 #[derive(Debug, Clone)]
 pub struct Cache {
-    pub(super) folder: PathBuf,
+    pub(super) directory: PathBuf,
     /// Directories of other users, which are only read.
     pub(super) shared: Vec<PathBuf>,
     pub(super) limit: u64,
@@ -51,10 +51,10 @@ impl Cache {
     pub const DEFAULT_LIMIT: u64 = 10_000_000_000;
 
     /// Returns a cache in this directory, which need not exist yet.
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
-        let folder = folder.into();
-        let written = Arc::new(Written::new(&folder));
-        Self { folder, shared: Vec::new(), limit: Self::DEFAULT_LIMIT, checked: false, written }
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        let directory = directory.into();
+        let written = Arc::new(Written::new(&directory));
+        Self { directory, shared: Vec::new(), limit: Self::DEFAULT_LIMIT, checked: false, written }
     }
 
     /// Sets the limit in bytes: see [`Cache::trim`].
@@ -77,8 +77,8 @@ impl Cache {
     }
 
     /// Returns the cache's own directory.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Stores the archive hashes of a layer's paths.
@@ -103,7 +103,7 @@ impl Cache {
 
     /// Removes the archive hashes of a layer's paths.
     pub(crate) fn forget_contents(&self, diff_id: DiffId) {
-        let _ = fs::remove_file(entry(&self.folder, Kind::Contents, &contents_key(diff_id)));
+        let _ = fs::remove_file(entry(&self.directory, Kind::Contents, &contents_key(diff_id)));
     }
 
     pub(super) fn get<T: Serialize + DeserializeOwned>(&self, kind: Kind, key: &blake3::Hash) -> Option<T> {
@@ -117,8 +117,8 @@ impl Cache {
         key: &blake3::Hash,
         fit: impl Fn(&T) -> bool,
     ) -> Option<T> {
-        self.folders().find_map(|(folder, trust)| {
-            let file = open(&entry(folder, kind, key), trust)?;
+        self.directories().find_map(|(directory, trust)| {
+            let file = open(&entry(directory, kind, key), trust)?;
             let mut text = Vec::new();
             (&file).take(DOCUMENT_BYTES).read_to_end(&mut text).ok()?;
             let document: Document<T> = serde_json::from_slice(&text).ok()?;
@@ -138,9 +138,9 @@ impl Cache {
 
     pub(super) fn try_put<T: Serialize>(&self, kind: Kind, key: &blake3::Hash, value: &T) -> Result<()> {
         let document = go_json::compact(&Document { check: check(kind, key, value), value });
-        let place = entry(&self.folder, kind, key);
-        let folder = place.parent().expect("an entry is in a directory");
-        let mut temporary = self.temporary(folder)?;
+        let place = entry(&self.directory, kind, key);
+        let directory = place.parent().expect("an entry is in a directory");
+        let mut temporary = self.temporary(directory)?;
         temporary.write_all(&document).map_err(|error| Error::io("write file", &place, error))?;
         scratch::keep(temporary, &place)?;
         self.written.add(document.len() as u64);
@@ -148,23 +148,23 @@ impl Cache {
     }
 
     /// Creates a temporary file in one of the cache's directories, which is created if needed.
-    pub(super) fn temporary(&self, folder: &Path) -> Result<NamedTempFile> {
-        let failed = |error| Error::io("create directory", folder, error);
-        let access = access::of(&self.folder).map_err(failed)?;
-        access.make(folder).map_err(failed)?;
-        Ok(scratch::file_with(folder, access.file_mode())?)
+    pub(super) fn temporary(&self, directory: &Path) -> Result<NamedTempFile> {
+        let failed = |error| Error::io("create directory", directory, error);
+        let access = access::of(&self.directory).map_err(failed)?;
+        access.make(directory).map_err(failed)?;
+        Ok(scratch::file_with(directory, access.file_mode())?)
     }
 
     /// Returns the cache's own directory, then the shared ones, each with the users whose entries count there.
-    pub(super) fn folders(&self) -> impl Iterator<Item = (&Path, Trust)> {
-        let shared = self.shared.iter().map(|folder| (folder.as_path(), Trust::shared(folder)));
-        std::iter::once((self.folder.as_path(), Trust::User)).chain(shared)
+    pub(super) fn directories(&self) -> impl Iterator<Item = (&Path, Trust)> {
+        let shared = self.shared.iter().map(|directory| (directory.as_path(), Trust::shared(directory)));
+        std::iter::once((self.directory.as_path(), Trust::User)).chain(shared)
     }
 }
 
-pub(super) fn entry(folder: &Path, kind: Kind, key: &blake3::Hash) -> PathBuf {
+pub(super) fn entry(directory: &Path, kind: Kind, key: &blake3::Hash) -> PathBuf {
     let hex = key.to_hex();
-    folder.join(kind.folder()).join(&hex[..2]).join(&hex[2..])
+    directory.join(kind.directory()).join(&hex[..2]).join(&hex[2..])
 }
 
 /// Returns the key that an entry's file is named after.
@@ -175,14 +175,14 @@ pub(super) fn key_of(file: &Path) -> Option<blake3::Hash> {
 
 fn check<T: Serialize>(kind: Kind, key: &blake3::Hash, value: &T) -> String {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(kind.folder().as_bytes()).update(key.as_bytes()).update(&go_json::compact(value));
+    hasher.update(kind.directory().as_bytes()).update(key.as_bytes()).update(&go_json::compact(value));
     hasher.finalize().to_hex().to_string()
 }
 
 /// Hashes the parts, each with its length, so that two different lists never hash the same bytes.
 pub(super) fn key<'p>(kind: Kind, parts: impl IntoIterator<Item = &'p [u8]>) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
-    let head = format!("nixply {}, format {FORMAT_VERSION}", kind.folder());
+    let head = format!("nixply {}, format {FORMAT_VERSION}", kind.directory());
     let mut add = |part: &[u8]| {
         hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
     };
@@ -228,13 +228,13 @@ mod tests {
     }
 
     fn file(cache: &Cache) -> PathBuf {
-        entry(cache.folder(), Kind::Contents, &contents_key(DiffId::of(b"layer")))
+        entry(cache.directory(), Kind::Contents, &contents_key(DiffId::of(b"layer")))
     }
 
     #[test]
     fn torn_altered_and_moved_entries_count_as_absent() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::new(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::new(directory.path());
         assert_eq!(contents(&cache), None);
         cache.put_contents(DiffId::of(b"layer"), &hashes(&["a", "b"]));
         assert_eq!(contents(&cache).unwrap(), hashes(&["a", "b"]));
@@ -243,7 +243,7 @@ mod tests {
             fs::write(file(&cache), wrong).unwrap();
             assert_eq!(contents(&cache), None, "{wrong}");
         }
-        let other = entry(folder.path(), Kind::Contents, &contents_key(DiffId::of(b"other")));
+        let other = entry(directory.path(), Kind::Contents, &contents_key(DiffId::of(b"other")));
         fs::create_dir_all(other.parent().unwrap()).unwrap();
         fs::write(other, &text).unwrap();
         assert_eq!(cache.contents(DiffId::of(b"other")), None, "a moved entry counts as absent");
@@ -253,8 +253,8 @@ mod tests {
 
     #[test]
     fn anything_but_a_regular_file_counts_as_absent() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::new(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::new(directory.path());
         fs::create_dir_all(file(&cache).parent().unwrap()).unwrap();
         let (here, fifo) = (rustix::fs::CWD, rustix::fs::FileType::Fifo);
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
@@ -266,9 +266,9 @@ mod tests {
 
     #[test]
     fn an_unwritable_directory_is_not_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("file"), "").unwrap();
-        let cache = Cache::new(folder.path().join("file"));
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("file"), "").unwrap();
+        let cache = Cache::new(directory.path().join("file"));
         cache.put_contents(DiffId::of(b"layer"), &hashes(&["a"]));
         assert_eq!(contents(&cache), None);
     }

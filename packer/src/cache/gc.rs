@@ -88,8 +88,8 @@ impl Cache {
         // Entries that other processes write from here on may be listed or not.
         let written = self.written.since_trimmed();
         let mut entries = self.entries()?;
-        for (_, folder) in self.subfolders()? {
-            scratch::sweep(&folder, &[]);
+        for (_, directory) in self.subdirectories()? {
+            scratch::sweep(&directory, &[]);
         }
         entries.sort_by_key(|entry| entry.used);
         let mut total: u64 = entries.iter().map(|entry| entry.bytes).sum();
@@ -138,20 +138,20 @@ impl Cache {
     fn in_the_way(&self) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for kind in Kind::ALL {
-            let folder = self.folder.join(kind.folder());
-            match fs::symlink_metadata(&folder) {
+            let directory = self.directory.join(kind.directory());
+            match fs::symlink_metadata(&directory) {
                 Ok(metadata) if metadata.is_dir() => {
                     let is_none =
                         |(path, metadata): &(PathBuf, Metadata)| !metadata.is_dir() && !is_hidden(path);
-                    found.extend(list(&folder)?.into_iter().filter(is_none).map(|(path, _)| path));
+                    found.extend(list(&directory)?.into_iter().filter(is_none).map(|(path, _)| path));
                 }
-                Ok(_) => found.push(folder),
+                Ok(_) => found.push(directory),
                 Err(_) => {}
             }
         }
-        for (_, folder) in self.subfolders()? {
-            let is_folder = |(path, metadata): &(PathBuf, Metadata)| metadata.is_dir() && !is_hidden(path);
-            found.extend(list(&folder)?.into_iter().filter(is_folder).map(|(path, _)| path));
+        for (_, directory) in self.subdirectories()? {
+            let is_directory = |(path, metadata): &(PathBuf, Metadata)| metadata.is_dir() && !is_hidden(path);
+            found.extend(list(&directory)?.into_iter().filter(is_directory).map(|(path, _)| path));
         }
         Ok(found)
     }
@@ -182,22 +182,22 @@ impl Cache {
 
     /// Checks that removing entries removes nothing else.
     pub(crate) fn check_removal(&self) -> Result<()> {
-        access::check_removal(&self.folder)
+        access::check_removal(&self.directory)
     }
 
     /// Returns the access of other users to the cache's directory.
     pub fn others(&self) -> Others {
-        match access::mode(&self.folder) {
+        match access::mode(&self.directory) {
             Ok(mode) if mode & 0o022 != 0 => Others::Write(mode),
-            Ok(mode) if mode & 0o055 != 0 && access::is_shared(&self.folder) => Others::Read,
+            Ok(mode) if mode & 0o055 != 0 && access::is_shared(&self.directory) => Others::Read,
             _ => Others::Nothing,
         }
     }
 
     fn entries(&self) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        for (kind, folder) in self.subfolders()? {
-            for (path, metadata) in list(&folder)? {
+        for (kind, directory) in self.subdirectories()? {
+            for (path, metadata) in list(&directory)? {
                 // Temporary files are not entries yet.
                 if !is_hidden(&path) && !metadata.is_dir() {
                     let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
@@ -209,24 +209,24 @@ impl Cache {
     }
 
     /// Lists the directories of entries, empty ones too: a process may have been killed before its first entry.
-    fn subfolders(&self) -> Result<Vec<(Kind, PathBuf)>> {
-        let mut folders = Vec::new();
+    fn subdirectories(&self) -> Result<Vec<(Kind, PathBuf)>> {
+        let mut directories = Vec::new();
         for kind in Kind::ALL {
-            let folder = self.folder.join(kind.folder());
+            let directory = self.directory.join(kind.directory());
             // A link may lead to files that are not entries, and another user can replace their own directory with such a
             // link.
-            if !fs::symlink_metadata(&folder).is_ok_and(|metadata| access::is_own(&metadata)) {
+            if !fs::symlink_metadata(&directory).is_ok_and(|metadata| access::is_own(&metadata)) {
                 continue;
             }
-            let content = list(&folder)?;
-            folders.extend(
+            let content = list(&directory)?;
+            directories.extend(
                 content
                     .into_iter()
                     .filter(|(_, metadata)| access::is_own(metadata))
                     .map(|(path, _)| (kind, path)),
             );
         }
-        Ok(folders)
+        Ok(directories)
     }
 }
 
@@ -258,9 +258,9 @@ fn remove(path: &Path) -> Result<bool> {
 }
 
 /// Lists a directory. Returns an empty list if it does not exist. Leaves out files that are removed in the meantime.
-fn list(folder: &Path) -> Result<Vec<(PathBuf, Metadata)>> {
-    let failed = |source| Error::io("read directory", folder, source);
-    let entries = match fs::read_dir(folder) {
+fn list(directory: &Path) -> Result<Vec<(PathBuf, Metadata)>> {
+    let failed = |source| Error::io("read directory", directory, source);
+    let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(failed(error)),
@@ -293,7 +293,7 @@ fn document(entry: &Entry) -> Option<Value> {
         serde_json::from_reader(entries::open(&entry.path, Trust::User)?.take(entries::DOCUMENT_BYTES))
             .ok()?;
     let mut hasher = blake3::Hasher::new();
-    hasher.update(entry.kind.folder().as_bytes()).update(key.as_bytes());
+    hasher.update(entry.kind.directory().as_bytes()).update(key.as_bytes());
     hasher.update(&go_json::compact(&document.value));
     (document.check == hasher.finalize().to_hex().as_str()).then_some(document.value)
 }

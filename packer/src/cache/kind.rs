@@ -18,7 +18,7 @@ impl Kind {
     pub const ALL: [Self; 4] = [Self::Segments, Self::Layers, Self::States, Self::Contents];
 
     /// Returns the name of their directory.
-    pub fn folder(self) -> &'static str {
+    pub fn directory(self) -> &'static str {
         match self {
             Self::Segments => "segments",
             Self::Layers => "layers",

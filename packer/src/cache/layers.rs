@@ -71,7 +71,7 @@ impl Cache {
 
     /// Removes a layer's entry.
     pub(crate) fn forget_layer(&self, key: LayerKey) {
-        let _ = fs::remove_file(entries::entry(&self.folder, Kind::Layers, &key.0));
+        let _ = fs::remove_file(entries::entry(&self.directory, Kind::Layers, &key.0));
     }
 
     /// Removes a layer's entry unless the layer was packed here.

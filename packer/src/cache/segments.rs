@@ -282,8 +282,8 @@ impl SegmentWriter {
 impl Cache {
     /// Opens the segment with this key.
     pub(crate) fn segment(&self, key: &SegmentKey) -> Option<SegmentReader> {
-        let reader = self.folders().find_map(|(folder, trust)| {
-            let path = entries::entry(folder, Kind::Segments, &key.0);
+        let reader = self.directories().find_map(|(directory, trust)| {
+            let path = entries::entry(directory, Kind::Segments, &key.0);
             let mut reader = SegmentReader::open(&path, trust, &key.0);
             if let Some(reader) = reader.as_mut().filter(|_| trust == Trust::User) {
                 reader.own_path = Some(path);
@@ -315,22 +315,22 @@ impl Cache {
         }
         let nar_hash = nar_hash::canonical(&info.nar_hash);
         let key = SegmentKey::new([(info.path.as_str(), nar_hash.as_str(), None)], codec);
-        let open = |folder, trust| {
-            SegmentReader::open(&entries::entry(folder, Kind::Segments, &key.0), trust, &key.0)
+        let open = |directory, trust| {
+            SegmentReader::open(&entries::entry(directory, Kind::Segments, &key.0), trust, &key.0)
         };
-        self.folders().find_map(|(folder, trust)| open(folder, trust)).map(|reader| reader.size())
+        self.directories().find_map(|(directory, trust)| open(directory, trust)).map(|reader| reader.size())
     }
 
     /// Removes a segment.
     pub(crate) fn forget_segment(&self, key: &SegmentKey) {
-        let _ = fs::remove_file(entries::entry(&self.folder, Kind::Segments, &key.0));
+        let _ = fs::remove_file(entries::entry(&self.directory, Kind::Segments, &key.0));
     }
 
     /// Creates a segment that is made from `origin`. Returns none if the cache cannot be written.
     pub(crate) fn new_segment(&self, key: &SegmentKey, origin: &Origin) -> Option<SegmentWriter> {
-        let place = entries::entry(&self.folder, Kind::Segments, &key.0);
-        let folder = place.parent()?;
-        let file = BufWriter::new(self.temporary(folder).ok()?);
+        let place = entries::entry(&self.directory, Kind::Segments, &key.0);
+        let directory = place.parent()?;
+        let file = BufWriter::new(self.temporary(directory).ok()?);
         let (origin, written) = (go_json::compact(origin), self.written.clone());
         let origin = if origin.len() > ORIGIN_BYTES { Vec::new() } else { origin };
         Some(SegmentWriter {
@@ -380,8 +380,8 @@ mod tests {
 
     #[test]
     fn compressed_size_finds_segments_without_rules() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::new(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::new(directory.path());
         let path = StorePath::parse("/nix/store/00000000000000000000000000000000-a").unwrap();
         let info = |nar_hash: &str| PathInfo {
             path: path.clone(),
@@ -399,8 +399,8 @@ mod tests {
 
     #[test]
     fn damage_is_reported_at_the_damaged_frame() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::new(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::new(directory.path());
         let key = segment("/a", "h", None, "zstd");
         assert!(cache.segment(&key).is_none());
         let writer = cache.new_segment(&key, &origin()).unwrap();
@@ -419,7 +419,7 @@ mod tests {
         let (first, second) = ((10, b"first".to_vec()), (20, b"second".to_vec()));
         assert_eq!(read(), Some((vec![first.clone(), second], Stored::End)));
 
-        let file = entries::entry(folder.path(), Kind::Segments, &key.0);
+        let file = entries::entry(directory.path(), Kind::Segments, &key.0);
         let bytes = fs::read(&file).unwrap();
         assert!(verify(&file, &key.0));
         for at in [0, 7, 11, 20, bytes.len() - 50, bytes.len() - 1] {
@@ -472,7 +472,7 @@ mod tests {
         assert_eq!(read(), None, "the flag is part of the checksum");
 
         let other = segment("/b", "h", None, "zstd");
-        let elsewhere = entries::entry(folder.path(), Kind::Segments, &other.0);
+        let elsewhere = entries::entry(directory.path(), Kind::Segments, &other.0);
         fs::create_dir_all(elsewhere.parent().unwrap()).unwrap();
         fs::write(elsewhere, &bytes).unwrap();
         assert!(cache.segment(&other).is_none(), "a moved segment counts as absent");

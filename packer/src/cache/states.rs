@@ -62,7 +62,7 @@ impl Cache {
     pub(crate) fn forget_unchecked_states(&self, chains: impl Iterator<Item = Chain>) {
         for chain in chains.filter(|_| self.checked) {
             if self.get(Kind::States, &chain.0).is_some_and(|states| !are_checked(&states)) {
-                let _ = fs::remove_file(entries::entry(&self.folder, Kind::States, &chain.0));
+                let _ = fs::remove_file(entries::entry(&self.directory, Kind::States, &chain.0));
             }
         }
     }

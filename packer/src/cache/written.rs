@@ -39,15 +39,15 @@ struct Record {
 /// however a call ends.
 #[derive(Debug)]
 pub(super) struct Written {
-    folder: PathBuf,
+    directory: PathBuf,
     bytes: AtomicU64,
     /// Milliseconds that this process has waited for others.
     waited: AtomicU64,
 }
 
 impl Written {
-    pub(super) fn new(folder: &Path) -> Self {
-        Self { folder: folder.into(), bytes: AtomicU64::new(0), waited: AtomicU64::new(0) }
+    pub(super) fn new(directory: &Path) -> Self {
+        Self { directory: directory.into(), bytes: AtomicU64::new(0), waited: AtomicU64::new(0) }
     }
 
     pub(super) fn add(&self, bytes: u64) {
@@ -56,7 +56,7 @@ impl Written {
 
     /// Returns whether the cache may have more than `most` bytes: true also when its size is unknown.
     pub(super) fn may_exceed(&self, most: u64) -> bool {
-        let Some(record) = self.update(|record| record) else { return self.folder.is_dir() };
+        let Some(record) = self.update(|record| record) else { return self.directory.is_dir() };
         record.bytes.saturating_add(record.written) > most
     }
 
@@ -69,7 +69,7 @@ impl Written {
     /// before.
     pub(super) fn trimmed_to(&self, bytes: u64, included: u64) {
         // Does not create the directory of a cache that was never written.
-        if let Some(access) = access::of(&self.folder).ok().filter(|_| self.folder.is_dir()) {
+        if let Some(access) = access::of(&self.directory).ok().filter(|_| self.directory.is_dir()) {
             let file = self.file();
             // Anything but a regular file at this path would block every process.
             if fs::symlink_metadata(&file).is_ok_and(|file| !file.is_file()) {
@@ -85,7 +85,7 @@ impl Written {
     }
 
     fn file(&self) -> PathBuf {
-        self.folder.join("trimmed")
+        self.directory.join("trimmed")
     }
 
     /// Adds this process's bytes to the record, then changes it, under a lock. Returns the new record. On a file system without

@@ -29,24 +29,24 @@ pub(crate) fn tar_stream<'c>(
     Ok(Codec::of_first_bytes(&first).reader(Interruptible { layer, at: 0, control }))
 }
 
-/// Returns `spec` for a target that supports `codec`: layers for which [`is_to_convert`] are converted, in files in `folder`.
+/// Returns `spec` for a target that supports `codec`: layers for which [`is_to_convert`] are converted, in files in `directory`.
 /// The diff_ids stay the same, and so does the config.
 pub fn converted(
     spec: ImageSpec,
     store: &Store,
     codec: Codec,
-    folder: &Path,
+    directory: &Path,
     control: &Control<'_>,
 ) -> Result<ImageSpec> {
     let convert = |layer: Layer| {
         let from = layer.layer_path.as_deref().filter(|_| is_to_convert(&layer, codec));
         let Some(from) = from else { return Ok(layer) };
         let from = LayerFile::open(from, store)?;
-        let failed = |source| Error::io("write blob", folder, source);
-        let mut file = scratch::file(folder)?;
+        let failed = |source| Error::io("write blob", directory, source);
+        let mut file = scratch::file(directory)?;
         let (digest, size) =
             convert(from, &layer, codec, control, |bytes| file.write_all(bytes).map_err(failed))?;
-        let place = folder.join(digest.hex());
+        let place = directory.join(digest.hex());
         scratch::keep(file, &place)?;
         let text =
             place.to_str().ok_or_else(|| Error::invalid(place.display().to_string(), "it is not UTF-8"))?;

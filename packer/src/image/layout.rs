@@ -77,7 +77,7 @@ pub fn write(
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = |source| Error::io("create directory", dir, source);
     scratch::sweep(parent, &CONTENT);
-    let scratch = scratch::folder(parent)?;
+    let scratch = scratch::directory(parent)?;
     let temporary = &scratch.dir;
     let written = fill(spec, temporary.path(), tag, codec, packing)?;
     match fs::rename(temporary.path(), dir) {

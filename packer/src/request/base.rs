@@ -291,7 +291,7 @@ fn add_paths(tree: &mut Tree, paths: &[PlannedPath], store: &Store) -> Result<()
     for path in paths {
         let root = store.real_path(&path.path);
         if is_at_root(path) {
-            add_folder(tree, &root, b"", MOST_DEPTH)
+            add_directory(tree, &root, b"", MOST_DEPTH)
                 .map_err(|source| Error::io("read directory", root, source))?;
         } else if path.keeps_place() {
             tree.add(path.path.as_str().as_bytes(), Node::Directory { has_files: false });
@@ -300,9 +300,9 @@ fn add_paths(tree: &mut Tree, paths: &[PlannedPath], store: &Store) -> Result<()
     Ok(())
 }
 
-fn add_folder(tree: &mut Tree, root: &Path, place: &[u8], depth: usize) -> io::Result<()> {
-    let folder = root.join(std::ffi::OsStr::from_bytes(place));
-    let entries = match fs::read_dir(folder) {
+fn add_directory(tree: &mut Tree, root: &Path, place: &[u8], depth: usize) -> io::Result<()> {
+    let directory = root.join(std::ffi::OsStr::from_bytes(place));
+    let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         // The base image's spec names the store path, but the path need not exist on this machine.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -319,7 +319,7 @@ fn add_folder(tree: &mut Tree, root: &Path, place: &[u8], depth: usize) -> io::R
         } else if kind.is_dir() {
             tree.add(&place, Node::Directory { has_files: true });
             if depth > 1 {
-                add_folder(tree, root, &place, depth - 1)?;
+                add_directory(tree, root, &place, depth - 1)?;
             }
         }
     }

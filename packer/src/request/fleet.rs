@@ -167,7 +167,7 @@ impl FleetRequest {
     /// Plans and packs all images, at the same time. A layer that several images have is packed once. The result is by key.
     pub fn build(&self, closure: &Closure, packing: &Packing<'_>) -> Result<BTreeMap<String, BuiltImage>> {
         let plans = self.plan_until(closure, packing.store, packing.control.stop())?;
-        let folders: HashSet<&str> = self.images.values().flat_map(ImageRequest::folders).collect();
+        let directories: HashSet<&str> = self.images.values().flat_map(ImageRequest::directories).collect();
         let mut to_pack: HashMap<Codec, Vec<LayerPlan>> = HashMap::new();
         let mut seen = HashSet::new();
         for (key, plan) in &plans {
@@ -178,7 +178,7 @@ impl FleetRequest {
         }
         let mut packed: HashMap<(Codec, Vec<PlannedPath>), Layer> = HashMap::new();
         for (codec, layers) in to_pack {
-            let made = packing.pack(layers, codec, closure, &folders, &())?;
+            let made = packing.pack(layers, codec, closure, &directories, &())?;
             packed.extend(made.into_iter().map(|layer| ((codec, layer.paths.clone()), layer)));
         }
         let built = |(key, plan): (String, ImagePlan)| {

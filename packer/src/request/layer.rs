@@ -379,8 +379,8 @@ impl LayerRequest {
 
     /// Returns the layers of `prebuilt`, if the request has it.
     pub(super) fn prebuilt(&self, place: &str, store: &Store) -> Result<Option<Vec<Layer>>> {
-        let Some(folder) = &self.prebuilt else { return Ok(None) };
-        read_prebuilt(folder, &format!("{place}prebuilt"), store).map(Some)
+        let Some(directory) = &self.prebuilt else { return Ok(None) };
+        read_prebuilt(directory, &format!("{place}prebuilt"), store).map(Some)
     }
 
     /// Returns the arguments whose store paths the layers contain with their closures.
@@ -409,9 +409,9 @@ pub(super) fn check_perms(perms: &[PermPath], place: &str) -> Result<()> {
 }
 
 /// Reads the layers in a directory of the store. `place` is for messages.
-pub(super) fn read_prebuilt(folder: &str, place: &str, store: &Store) -> Result<Vec<Layer>> {
-    let folder = store.check(folder).map_err(|error| Error::at(place, error))?;
-    let file = store.real_path(&folder).join(LAYERS_FILE);
+pub(super) fn read_prebuilt(directory: &str, place: &str, store: &Store) -> Result<Vec<Layer>> {
+    let directory = store.check(directory).map_err(|error| Error::at(place, error))?;
+    let file = store.real_path(&directory).join(LAYERS_FILE);
     let failed = |source| Error::unreadable(format!("{place} (layers)"), &file, source);
     let json = open::store_text(&store.real_dir, &file).map_err(failed)?;
     spec::read_layers(&json, &file.display().to_string())

@@ -24,18 +24,18 @@ use crate::layer_path::LayerPath;
 use crate::pack::{BlobSink, BlobWriter, Packer, Packing};
 
 impl Packing<'_> {
-    /// Packs planned layers. It is an error if a path in `folders` is not a directory.
+    /// Packs planned layers. It is an error if a path in `directories` is not a directory.
     pub(super) fn pack(
         &self,
         plans: Vec<LayerPlan>,
         codec: Codec,
         closure: &Closure,
-        folders: &HashSet<&str>,
+        directories: &HashSet<&str>,
         sink: &dyn BlobSink,
     ) -> Result<Vec<Layer>> {
         let path = |path: &PlannedPath| {
-            let ready =
-                LayerPath::new(path, self.store)?.with_folder_only(folders.contains(path.path.as_str()));
+            let ready = LayerPath::new(path, self.store)?
+                .with_directory_only(directories.contains(path.path.as_str()));
             let info = closure.get(&path.path);
             if self.packer.checks_store() && info.is_none_or(|info| info.nar_hash.is_empty()) {
                 let why = "it has no narHash, which the store check requires";
@@ -61,22 +61,22 @@ impl Packing<'_> {
         plans: Vec<LayerPlan>,
         codec: Codec,
         closure: &Closure,
-        folder: Option<&Path>,
+        directory: Option<&Path>,
     ) -> Result<Vec<Layer>> {
-        self.pack_folders_into(plans, codec, closure, &HashSet::new(), folder)
+        self.pack_directories_into(plans, codec, closure, &HashSet::new(), directory)
     }
 
-    fn pack_folders_into(
+    fn pack_directories_into(
         &self,
         plans: Vec<LayerPlan>,
         codec: Codec,
         closure: &Closure,
-        folders: &HashSet<&str>,
+        directories: &HashSet<&str>,
         kept: Option<&Path>,
     ) -> Result<Vec<Layer>> {
-        let Some(folder) = kept else { return self.pack(plans, codec, closure, folders, &()) };
-        let kept = KeptBlobs { folder, codec };
-        let mut layers = self.pack(plans, codec, closure, folders, &kept)?;
+        let Some(directory) = kept else { return self.pack(plans, codec, closure, directories, &()) };
+        let kept = KeptBlobs { directory, codec };
+        let mut layers = self.pack(plans, codec, closure, directories, &kept)?;
         for layer in &mut layers {
             let file = kept.file(layer.digest);
             let text =
@@ -90,26 +90,26 @@ impl Packing<'_> {
 
 /// Keeps blobs in a directory, with nix2container's names: the digest's digits and `.tar`.
 struct KeptBlobs<'k> {
-    folder: &'k Path,
+    directory: &'k Path,
     codec: Codec,
 }
 
 impl KeptBlobs<'_> {
     fn file(&self, digest: Digest) -> PathBuf {
-        self.folder.join(format!("{}{}", digest.hex(), self.codec.suffix()))
+        self.directory.join(format!("{}{}", digest.hex(), self.codec.suffix()))
     }
 }
 
 impl BlobSink for KeptBlobs<'_> {
     fn open(&self, _layer: usize) -> Result<Option<Box<dyn BlobWriter>>> {
-        let (folder, codec) = (self.folder.to_owned(), self.codec);
-        Ok(Some(Box::new(KeptBlob { file: scratch::file(self.folder)?, folder, codec })))
+        let (directory, codec) = (self.directory.to_owned(), self.codec);
+        Ok(Some(Box::new(KeptBlob { file: scratch::file(self.directory)?, directory, codec })))
     }
 }
 
 struct KeptBlob {
     file: NamedTempFile,
-    folder: PathBuf,
+    directory: PathBuf,
     codec: Codec,
 }
 
@@ -119,7 +119,7 @@ impl BlobWriter for KeptBlob {
     }
 
     fn finish(self: Box<Self>, packed: &PackedLayer) -> Result<()> {
-        let place = KeptBlobs { folder: &self.folder, codec: self.codec }.file(packed.digest);
+        let place = KeptBlobs { directory: &self.directory, codec: self.codec }.file(packed.digest);
         Ok(scratch::keep(self.file, &place)?)
     }
 }
@@ -162,14 +162,14 @@ impl LayersRequest {
     /// Packs the layers into a new directory: [`LAYERS_FILE`], and the blobs if they are kept. Returns warnings.
     pub(super) fn write(
         &self,
-        folder: &Path,
+        directory: &Path,
         closure: &Closure,
         packing: &Packing<'_>,
     ) -> Result<Vec<String>> {
         let Packing { store, control, .. } = *packing;
         let below = self.below.iter().enumerate();
         let below = below
-            .map(|(at, folder)| read_prebuilt(folder, &format!("below[{at}]"), store))
+            .map(|(at, directory)| read_prebuilt(directory, &format!("below[{at}]"), store))
             .collect::<Result<Vec<_>>>()?;
         let paths = below.iter().flatten().flat_map(|layer| &layer.paths).collect();
         let mut warnings = Vec::new();
@@ -177,12 +177,12 @@ impl LayersRequest {
         let context =
             LayerContext { place: "", closure, store, below, base: Vec::new(), assigner: None, stop };
         let plans = self.layer.plan(context, HashSet::new(), &mut warnings)?;
-        let failed = |source| Error::io("create directory", folder, source);
-        fs::create_dir(folder).map_err(failed)?;
-        let folders = self.layer.to_root().collect();
-        let kept = (!self.reproducible).then_some(folder);
-        let layers = packing.pack_folders_into(plans, self.compression, closure, &folders, kept)?;
-        let file = folder.join(LAYERS_FILE);
+        let failed = |source| Error::io("create directory", directory, source);
+        fs::create_dir(directory).map_err(failed)?;
+        let directories = self.layer.to_root().collect();
+        let kept = (!self.reproducible).then_some(directory);
+        let layers = packing.pack_directories_into(plans, self.compression, closure, &directories, kept)?;
+        let file = directory.join(LAYERS_FILE);
         fs::write(&file, spec::write_layers(&layers))
             .map_err(|source| Error::io("write file", &file, source))?;
         Ok(warnings)

@@ -232,16 +232,16 @@ impl ImageRequest {
 
     /// Packs a plan of this request.
     pub fn pack(&self, plan: ImagePlan, closure: &Closure, packing: &Packing<'_>) -> Result<BuiltImage> {
-        let (plans, folders) = (plan.to_pack().cloned().collect(), self.folders().collect());
-        let packed = packing.pack(plans, self.compression, closure, &folders, &())?;
+        let (plans, directories) = (plan.to_pack().cloned().collect(), self.directories().collect());
+        let packed = packing.pack(plans, self.compression, closure, &directories, &())?;
         self.assembled(plan, packed, closure, packing)
     }
 
     /// Returns the paths that must be directories, because their content is at the image's root.
-    pub(super) fn folders(&self) -> impl Iterator<Item = &str> {
-        let folders = self.layers.iter().flat_map(LayerRequest::to_root);
-        let folders = folders.chain(self.copy_to_root.iter().map(String::as_str));
-        folders.chain(self.nix_database.iter().map(|database| database.path.as_str()))
+    pub(super) fn directories(&self) -> impl Iterator<Item = &str> {
+        let directories = self.layers.iter().flat_map(LayerRequest::to_root);
+        let directories = directories.chain(self.copy_to_root.iter().map(String::as_str));
+        directories.chain(self.nix_database.iter().map(|database| database.path.as_str()))
     }
 
     /// Returns the image of a plan. `packed` are its layers that had to be packed, in the plan's order.

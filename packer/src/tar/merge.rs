@@ -90,8 +90,8 @@ fn insert_files<'l>(root: &mut Node<'l>, path: &'l LayerPath, reading: Reading<'
     let mut at_root = true;
     while let Some(entry) = walker.next()? {
         control.check()?;
-        if std::mem::take(&mut at_root) && path.folder_only {
-            check_folder(path, &entry)?;
+        if std::mem::take(&mut at_root) && path.directory_only {
+            check_directory(path, &entry)?;
         }
         let content = match &mut check {
             Some(check) => checked_content(check, &walker, &entry, control)?,
@@ -139,7 +139,7 @@ fn checked_content(
 }
 
 /// Checks that a path of `copyToRoot` is a directory: only its content is copied, so a file or a symlink would be lost.
-fn check_folder(path: &LayerPath, entry: &Entry) -> Result<()> {
+fn check_directory(path: &LayerPath, entry: &Entry) -> Result<()> {
     let kind = match entry.kind {
         Kind::Directory => return Ok(()),
         Kind::Regular { .. } => "a file",

@@ -29,10 +29,14 @@ pub(crate) enum Fill {
 /// Returns a layer's parent directories and segments, in the order of its stream, if all `paths` keep their places in one
 /// directory. Returns none if they must be merged into one tree. Reads no files.
 pub(crate) fn apart(paths: &[LayerPath]) -> Option<(Vec<Vec<u8>>, Vec<&LayerPath>)> {
-    let name = |path: &LayerPath| path.path.as_str().rsplit_once('/').map(|(folder, _)| folder.to_owned());
-    let folder = name(paths.first()?)?;
-    let beside = |path: &LayerPath| path.rules.keeps_place() && name(path).as_deref() == Some(&folder);
-    if !folder.starts_with('/') || folder.contains("//") || folder.contains("/.") || !paths.iter().all(beside)
+    let name =
+        |path: &LayerPath| path.path.as_str().rsplit_once('/').map(|(directory, _)| directory.to_owned());
+    let directory = name(paths.first()?)?;
+    let beside = |path: &LayerPath| path.rules.keeps_place() && name(path).as_deref() == Some(&directory);
+    if !directory.starts_with('/')
+        || directory.contains("//")
+        || directory.contains("/.")
+        || !paths.iter().all(beside)
     {
         return None;
     }
@@ -41,9 +45,9 @@ pub(crate) fn apart(paths: &[LayerPath]) -> Option<(Vec<Vec<u8>>, Vec<&LayerPath
     if sorted.windows(2).any(|pair| pair[0].path == pair[1].path) {
         return None;
     }
-    let ends = folder.match_indices('/').map(|(at, _)| at.max(1)).chain([folder.len()]);
+    let ends = directory.match_indices('/').map(|(at, _)| at.max(1)).chain([directory.len()]);
     // "/" itself comes first: its slash is the first one found.
-    let mut parents: Vec<Vec<u8>> = ends.map(|end| folder.as_bytes()[..end].to_vec()).collect();
+    let mut parents: Vec<Vec<u8>> = ends.map(|end| directory.as_bytes()[..end].to_vec()).collect();
     parents.dedup();
     Some((parents, sorted))
 }

@@ -45,7 +45,7 @@ fn layers_of_an_imported_spec_are_known() {
             && error.contains("must be a layer's key, 64 hexadecimal digits, not \"0x\""),
         "{error}"
     );
-    fs::write(world.folder(), "in the way").unwrap();
+    fs::write(world.directory(), "in the way").unwrap();
     let spec = world.build(&world.request("zstd", 3), None).unwrap().spec;
     let error = world.cache().import(&spec).unwrap_err().to_string();
     assert!(error.starts_with("cannot create directory: "), "{error}");
@@ -84,7 +84,7 @@ fn a_wrong_spec_is_forgotten_once_a_layer_is_packed() {
         assert_eq!(build().json, truth.json, "{what}: known layers keep their digests");
         for first in ["build", "layout"] {
             let name = format!("{what}, {first}");
-            fs::remove_dir_all(world.folder()).unwrap();
+            fs::remove_dir_all(world.directory()).unwrap();
             world.cache().import(&lie).unwrap();
             let mut built = BuiltImage { spec: lie.clone(), ..truth.clone() };
             if first == "build" {

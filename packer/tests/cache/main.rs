@@ -85,7 +85,7 @@ fn a_changed_layer_is_hashed_from_the_first_change() {
             fs::remove_dir_all(world.store.real_file(&path.0)).unwrap();
         }
         // With a codec, segments would be enough. Remove them, so that the build needs the states.
-        fs::remove_dir_all(world.folder().join("segments")).ok();
+        fs::remove_dir_all(world.directory().join("segments")).ok();
         assert_eq!(
             world.build(&world.request(codec, 1), Some(world.cache())).unwrap().json,
             fresh,
@@ -106,7 +106,7 @@ fn bytes_do_not_depend_on_the_state_of_the_cache() {
         let fresh = images.each_ref().map(|request| world.build(request, None).unwrap());
         let blobs = world.layout(&fresh[0], "fresh", None).unwrap();
         let fill = || {
-            let _ = fs::remove_dir_all(world.folder());
+            let _ = fs::remove_dir_all(world.directory());
             images.iter().for_each(|request| drop(world.build(request, Some(world.cache())).unwrap()));
         };
         fill();
@@ -161,7 +161,7 @@ fn a_damaged_path_is_named_and_its_frames_are_not_kept() {
                 layout::write(&image.spec, &dir, "t", codec, &Packing::new(&world.store, &packer, &control))
             };
             let before = known.then(|| write("before").unwrap().layers);
-            fs::remove_dir_all(world.folder().join("segments")).ok();
+            fs::remove_dir_all(world.directory().join("segments")).ok();
             let (path, _) = &world.paths[1];
             let file = world.store.real_file(path).join("file");
             let bytes = fs::read(&file).unwrap();
@@ -202,7 +202,7 @@ fn a_shared_cache_is_used_but_not_changed() {
     let fresh = world.build(&world.request("zstd", 2), Some(world.cache())).unwrap().json;
     let before = world.entries();
     world.forget_the_store();
-    let own = Cache::new(world.temporary.path().join("own")).with_shared(vec![world.folder()]);
+    let own = Cache::new(world.temporary.path().join("own")).with_shared(vec![world.directory()]);
     assert_eq!(world.build(&world.request("zstd", 2), Some(own.clone())).unwrap().json, fresh);
     world.build(&world.request("zstd", 1), Some(own.clone())).unwrap();
     assert_eq!(world.entries(), before);
@@ -225,7 +225,7 @@ fn a_writable_shared_cache_is_not_written_either() {
         fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
         before.push((fs::read(&path).unwrap(), path));
     }
-    let own = Cache::new(world.temporary.path().join("own")).with_shared(vec![world.folder()]);
+    let own = Cache::new(world.temporary.path().join("own")).with_shared(vec![world.directory()]);
     assert_eq!(world.build(&world.request("zstd", 2), Some(own.clone())).unwrap().json, image.json);
     world.layout(&image, "layout", Some(own)).unwrap();
     for (bytes, path) in before {
@@ -242,9 +242,9 @@ fn bytes_of_a_known_layer_are_cached() {
         let world = small();
         let image = world.build(&world.request("zstd", 2), Some(world.cache())).unwrap();
         match lost {
-            "contents" => fs::remove_dir_all(world.folder().join("contents")).unwrap(),
+            "contents" => fs::remove_dir_all(world.directory().join("contents")).unwrap(),
             _ => {
-                fs::remove_dir_all(world.folder()).unwrap();
+                fs::remove_dir_all(world.directory()).unwrap();
                 assert_eq!(world.cache().import(&image.spec).unwrap().known, 2);
             }
         }

@@ -43,12 +43,12 @@ impl World {
         path
     }
 
-    pub(crate) fn folder(&self) -> PathBuf {
+    pub(crate) fn directory(&self) -> PathBuf {
         self.temporary.path().join("cache")
     }
 
     pub(crate) fn cache(&self) -> Cache {
-        Cache::new(self.folder())
+        Cache::new(self.directory())
     }
 
     pub(crate) fn forget_the_store(&self) {
@@ -99,8 +99,8 @@ impl World {
     }
 
     pub(crate) fn entries(&self) -> Vec<PathBuf> {
-        fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
-            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        fn walk(directory: &Path, found: &mut Vec<PathBuf>) {
+            for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
                 match entry.file_type().unwrap().is_dir() {
                     true => walk(&entry.path(), found),
                     false => found.push(entry.path()),
@@ -108,7 +108,7 @@ impl World {
             }
         }
         let mut found = Vec::new();
-        walk(&self.folder(), &mut found);
+        walk(&self.directory(), &mut found);
         found.sort();
         found
     }

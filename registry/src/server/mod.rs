@@ -115,7 +115,7 @@ impl Server {
         let catalog = catalog::Catalog::new(images, &options.store, compression)?;
         // Fail now rather than when a client waits for a layer.
         tempfile::tempfile_in(&options.scratch)
-            .map_err(|source| Error::Scratch { folder: options.scratch.clone(), source })?;
+            .map_err(|source| Error::Scratch { directory: options.scratch.clone(), source })?;
         let stop = Arc::new(AtomicBool::new(false));
         let queue = Arc::new(PackQueue::new(options, stop.clone()));
         let failed = |source| Error::Listen { address: listen, source };

@@ -175,7 +175,7 @@ impl PackQueue {
 
     /// Creates an empty blob.
     pub(super) fn scratch_file(&self) -> Result<PartialBlob> {
-        let failed = |source| Error::Scratch { folder: self.scratch.clone(), source };
+        let failed = |source| Error::Scratch { directory: self.scratch.clone(), source };
         PartialBlob::new(&self.scratch).map_err(failed)
     }
 

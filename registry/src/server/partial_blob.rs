@@ -14,7 +14,7 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub(super) struct PartialBlob {
     file: File,
-    folder: PathBuf,
+    directory: PathBuf,
     progress: watch::Sender<Progress>,
 }
 
@@ -49,16 +49,16 @@ impl Progress {
 
 impl PartialBlob {
     /// Creates an empty blob in this directory.
-    pub(super) fn new(folder: &Path) -> io::Result<Self> {
+    pub(super) fn new(directory: &Path) -> io::Result<Self> {
         let progress = watch::Sender::new(Progress { written: 0, state: State::Packing });
-        Ok(Self { file: tempfile::tempfile_in(folder)?, folder: folder.into(), progress })
+        Ok(Self { file: tempfile::tempfile_in(directory)?, directory: directory.into(), progress })
     }
 
     /// Adds bytes, which the packer passes in order from one thread at a time.
     pub(super) fn write(&self, at: u64, bytes: &[u8]) -> Result<(), Error> {
-        self.file
-            .write_all_at(bytes, at)
-            .map_err(|source| nixply_files::Error::io("write a packed layer below", &self.folder, source))?;
+        self.file.write_all_at(bytes, at).map_err(|source| {
+            nixply_files::Error::io("write a packed layer below", &self.directory, source)
+        })?;
         self.progress.send_modify(|progress| progress.written = at + bytes.len() as u64);
         Ok(())
     }
@@ -144,9 +144,9 @@ mod tests {
 
     #[test]
     fn files_have_no_names() {
-        let folder = tempfile::tempdir().unwrap();
-        let blob = PartialBlob::new(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let blob = PartialBlob::new(directory.path()).unwrap();
         blob.write(0, b"abc").unwrap();
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }

@@ -94,11 +94,11 @@ fn fixed_codec_applies_to_all_clients_and_matches_a_layout() {
     for (spec, codec) in [(&plain, "zstd"), (&zstd, "gzip:1"), (&zstd, "none")] {
         let server = fixture.serve(spec, codec);
         let manifest = ask(&server, "GET", MANIFEST, "User-Agent: docker/19.03.1\r\n");
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let stop = Default::default();
         let written = nixply_packer::image::layout::write(
             spec,
-            &folder.path().join("layout"),
+            &directory.path().join("layout"),
             "t",
             Some(codec.parse().unwrap()),
             &Packing::new(&fixture.store(), &Packer::new(2), &Control::new(&stop, &())),
@@ -215,7 +215,7 @@ fn base_layers_are_served_from_their_files() {
     let mut spec = fixture.spec("zstd");
     let server = fixture.serve(&spec, "auto");
     let bytes = get(&server, &blob(spec.layers[0].digest)).body;
-    let file = fixture.folder.path().join("blob");
+    let file = fixture.directory.path().join("blob");
     fs::write(&file, &bytes).unwrap();
     let base = &mut spec.layers[0];
     (base.layer_path, base.size, base.compression) = (Some(file.display().to_string()), 0, None);

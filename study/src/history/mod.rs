@@ -1,6 +1,6 @@
 //! Histories: the contents of images, release by release.
 
-mod folder;
+mod directory;
 mod packages;
 mod release;
 mod subject;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nixply_planning::Closure;
 
-use super::folder;
+use super::directory;
 use super::packages;
 use super::release::{History, Propagation};
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ impl Subject {
     pub fn read(path: &Path, propagation: Propagation) -> Result<Self> {
         let what = || path.display().to_string();
         // Read once: it may be a pipe.
-        let file = if path.is_dir() { None } else { Some(folder::read_file(path)?) };
+        let file = if path.is_dir() { None } else { Some(directory::read_file(path)?) };
         if let Some(bytes) = file.as_deref().filter(|bytes| packages::is_history(path, bytes)) {
             return Ok(Self::History(packages::read(path, bytes, propagation)?));
         }
@@ -37,9 +37,9 @@ impl Subject {
         if let Some(bytes) = file {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let name = name.trim_end_matches(".json").to_owned();
-            return Ok(Self::Closures(vec![(name, folder::of_bytes(bytes, path)?)]));
+            return Ok(Self::Closures(vec![(name, directory::of_bytes(bytes, path)?)]));
         }
-        Ok(match folder::read(path)? {
+        Ok(match directory::read(path)? {
             mut one if one.releases.len() == 1 => {
                 let closures = one.releases.remove(0).closures;
                 Self::Closures(one.images.into_iter().zip(closures).collect())
@@ -52,7 +52,7 @@ impl Subject {
 impl History {
     /// Reads a `nixply-history` file (`.json`, or `.json.zst`).
     pub fn read(file: &Path, propagation: Propagation) -> Result<Self> {
-        packages::read(file, &folder::read_file(file)?, propagation)
+        packages::read(file, &directory::read_file(file)?, propagation)
     }
 
     /// Creates a history from the closures that Nix printed for each release and image.
@@ -61,11 +61,11 @@ impl History {
         for (release, images) in releases {
             let mut of = BTreeMap::new();
             for (image, text) in images {
-                let closure = folder::of_json(&text, &format!("release {release}, image {image}"))?;
+                let closure = directory::of_json(&text, &format!("release {release}, image {image}"))?;
                 of.insert(image, closure);
             }
             closures.push((release, of));
         }
-        Ok(folder::of_closures(name, closures))
+        Ok(directory::of_closures(name, closures))
     }
 }

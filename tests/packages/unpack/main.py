@@ -116,9 +116,9 @@ def keep_only(programs):
 
 
 def regular_files():
-    for folder, folders, names in os.walk(OUT):
-        folders.sort()
-        for path in (os.path.join(folder, name) for name in sorted(names)):
+    for directory, directories, names in os.walk(OUT):
+        directories.sort()
+        for path in (os.path.join(directory, name) for name in sorted(names)):
             if not os.path.islink(path):
                 yield path
 
@@ -127,12 +127,12 @@ def shared_objects(root):
     """Returns the directory of each shared object below a store path. lib/ itself takes precedence."""
     found = {}
     for top in ("lib", "libexec"):
-        for folder, folders, names in os.walk(os.path.join(root, top)):
+        for directory, directories, names in os.walk(os.path.join(root, top)):
             # Modules of gconv, Python and PAM are loaded by path; no program links to them.
-            folders[:] = sorted(set(folders) - {"gconv", "lib-dynload", "security"})
+            directories[:] = sorted(set(directories) - {"gconv", "lib-dynload", "security"})
             for name in names:
                 if ".so" in name:
-                    found.setdefault(name, folder)
+                    found.setdefault(name, directory)
     return found
 
 
@@ -209,14 +209,14 @@ def bind_programs():
         # processes that have all their libraries.
         if is_libc and not (elf.has_interpreter and path.startswith(f"{OUT}/bin/")):
             continue
-        folders = []
+        directories = []
         for name in elf.needed:
-            folder = next((found[name] for found in places if name in found), None)
-            if folder is None:
+            directory = next((found[name] for found in places if name in found), None)
+            if directory is None:
                 sys.exit(f"{path} needs {name}, which no dependency has: {' '.join(SPEC['deps'])}")
-            if folder not in folders:
-                folders.append(folder)
-        batches.setdefault((elf.has_interpreter, ":".join(folders)), []).append(path)
+            if directory not in directories:
+                directories.append(directory)
+        batches.setdefault((elf.has_interpreter, ":".join(directories)), []).append(path)
     for (has_interpreter, rpath), paths in sorted(batches.items()):
         interpreter = ["--set-interpreter", loader] if has_interpreter else []
         subprocess.run(["patchelf", *interpreter, "--set-rpath", rpath, *paths], check=True)

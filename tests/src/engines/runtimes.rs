@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use serde_json::Value;
 
-use super::{Folder, Image, Registry, as_root, json, skopeo, unique};
+use super::{Directory, Image, Registry, as_root, json, skopeo, unique};
 use crate::run::{Output, run};
 
 /// A container engine.
@@ -35,15 +35,15 @@ pub trait Engine {
 
 /// podman with all its data in the test's own directory.
 pub struct Podman {
-    folder: Folder,
+    directory: Directory,
 }
 
 impl Podman {
     /// Creates a podman without images.
     #[allow(clippy::new_without_default, reason = "it creates a directory, which is not a default value")]
     pub fn new() -> Self {
-        let folder = Folder::new();
-        let root = folder.path().display();
+        let directory = Directory::new();
+        let root = directory.path().display();
         // Debian's crun needs systemd, which test machines may lack, so containers run with runc. Lock files
         // are private to this podman; with locks in shared memory, every podman of the machine would share
         // them. A container's ulimits must not exceed those of the process that starts it.
@@ -55,9 +55,9 @@ impl Podman {
         let storage = format!(
             "[storage]\ndriver = \"overlay\"\ngraphroot = \"{root}/images\"\nrunroot = \"{root}/run\"\n"
         );
-        fs::write(folder.join("containers.conf"), containers).unwrap();
-        fs::write(folder.join("storage.conf"), storage).unwrap();
-        Self { folder }
+        fs::write(directory.join("containers.conf"), containers).unwrap();
+        fs::write(directory.join("storage.conf"), storage).unwrap();
+        Self { directory }
     }
 
     /// Returns a command that runs a program as root with this podman's configuration. Images that the program
@@ -70,7 +70,7 @@ impl Podman {
 
     /// Returns its storage configuration, for `CONTAINERS_STORAGE_CONF`.
     pub fn storage_conf(&self) -> PathBuf {
-        self.folder.join("storage.conf")
+        self.directory.join("storage.conf")
     }
 
     /// Pulls from `source`, in the syntax of containers-transports(5), and returns the image's ID.
@@ -82,7 +82,7 @@ impl Podman {
 
 impl Engine for Podman {
     fn configure(&self, command: &mut Command) {
-        command.env("CONTAINERS_CONF", self.folder.join("containers.conf"));
+        command.env("CONTAINERS_CONF", self.directory.join("containers.conf"));
         command.env("CONTAINERS_STORAGE_CONF", self.storage_conf());
     }
 
@@ -95,8 +95,8 @@ impl Engine for Podman {
     /// Loads the image from an OCI layout.
     #[track_caller]
     fn load(&self, image: &Image<'_>, codec: &str) -> String {
-        let folder = Folder::new();
-        let layout = folder.join("layout");
+        let directory = Directory::new();
+        let layout = directory.join("layout");
         image.layout(&layout, "t", Some(codec));
         self.pull(&format!("oci:{}:t", layout.display()))
     }
@@ -113,7 +113,7 @@ impl Drop for Podman {
 pub struct Docker {
     host: String,
     /// The client's configuration directory. It is empty, so that the user's settings have no effect.
-    settings: Folder,
+    settings: Directory,
     registry: Registry,
     taken: Mutex<Vec<String>>,
 }
@@ -121,14 +121,14 @@ pub struct Docker {
 impl Docker {
     /// Returns the daemon at `host`, which loads images from `registry`.
     pub fn new(host: String, registry: Registry) -> Self {
-        Self { host, settings: Folder::new(), registry, taken: Mutex::default() }
+        Self { host, settings: Directory::new(), registry, taken: Mutex::default() }
     }
 
     /// Pushes an image to the registry and returns its reference, for [`Docker::pull`].
     #[track_caller]
     pub fn push(&self, image: &Image<'_>, codec: &str) -> String {
-        let folder = Folder::new();
-        let (layout, name) = (folder.join("layout"), unique("-docker"));
+        let directory = Directory::new();
+        let (layout, name) = (directory.join("layout"), unique("-docker"));
         image.layout(&layout, "t", Some(codec));
         let (from, to) = (format!("oci:{}:t", layout.display()), self.registry.reference(&name, "t"));
         let flags = ["copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false"];

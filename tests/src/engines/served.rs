@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Folder, json, text};
+use super::{Directory, json, text};
 use crate::nix::Nix;
 use crate::running::Running;
 
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A server that runs until this value is dropped.
 pub struct Served {
     running: Running,
-    scratch: Folder,
+    scratch: Directory,
     /// The printed references of the images, in order.
     pub references: Vec<String>,
 }
@@ -62,7 +62,7 @@ impl Served {
     /// Starts a server for the images of these specs, with additional arguments.
     #[track_caller]
     pub fn start(nix: &Nix, specs: &[&Path], arguments: &[&str]) -> Self {
-        let scratch = Folder::new();
+        let scratch = Directory::new();
         let mut command = nix.nixply();
         command.arg("serve").args(specs).args(arguments).arg("--scratch-dir").arg(scratch.path());
         let mut running = Running::start(&mut command);

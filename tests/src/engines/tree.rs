@@ -126,8 +126,8 @@ impl Tree {
     }
 }
 
-fn children(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+fn children(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     let name = |entry: std::io::Result<fs::DirEntry>| entry.expect("a directory can be read").file_name();
     entries.map(name).map(PathBuf::from).collect()
 }

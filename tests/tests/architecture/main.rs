@@ -207,7 +207,7 @@ fn no_directory_has_forbidden_imports() {
             let file = file.strip_prefix(root()).unwrap().display().to_string();
             let forbidden: Vec<String> = rules("**Imports**")
                 .into_iter()
-                .filter(|(folder, _)| file.starts_with(&format!("{folder}/")) || folder == "*")
+                .filter(|(directory, _)| file.starts_with(&format!("{directory}/")) || directory == "*")
                 .flat_map(|(_, forbidden)| forbidden)
                 .collect();
             for path in sources.paths(module) {

@@ -29,8 +29,8 @@ pub(super) struct Archive {
 impl Archive {
     /// Downloads the index of a suite into `dir`. `kinds` are `deb` for binary packages and `deb-src` for sources.
     pub(super) fn open(dir: &Path, kinds: &[&str], suite: &'static str) -> Result<Self> {
-        for folder in ["lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(dir.join(folder))?;
+        for directory in ["lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(dir.join(directory))?;
         }
         let mirror = mirror()?;
         let lines = kinds.iter().map(|kind| format!("{kind} [signed-by={KEYRING}] {mirror} {suite} main\n"));

@@ -223,10 +223,13 @@ fn fetch_files(index: &BTreeMap<String, Package>, units: &[Unit]) -> Result<()> 
     }
     let size: u64 = missing.iter().map(|(_, package)| package.file.size).sum();
     host::say(format!("downloading {} Debian packages, {} MB", missing.len(), size.div_ceil(1_000_000)));
-    download(|folder| {
-        download_to(folder, missing.iter().map(|(name, package)| (name.as_str(), package.version.as_str())))?;
+    download(|directory| {
+        download_to(
+            directory,
+            missing.iter().map(|(name, package)| (name.as_str(), package.version.as_str())),
+        )?;
         let files = missing.iter().map(|(name, package)| {
-            let path = folder.join(downloaded_as(name, &package.version, &package.architecture));
+            let path = directory.join(downloaded_as(name, &package.version, &package.architecture));
             package.file.check(&path)?;
             Ok((path, package.file.name.clone()))
         });
@@ -235,9 +238,9 @@ fn fetch_files(index: &BTreeMap<String, Package>, units: &[Unit]) -> Result<()> 
 }
 
 /// Downloads packages of these names and versions into a directory.
-pub fn download_to<'p>(folder: &Path, packages: impl Iterator<Item = (&'p str, &'p str)>) -> Result<()> {
+pub fn download_to<'p>(directory: &Path, packages: impl Iterator<Item = (&'p str, &'p str)>) -> Result<()> {
     let mut command = apt("apt-get");
-    command.args(["download", "-qq"]).current_dir(folder);
+    command.args(["download", "-qq"]).current_dir(directory);
     host::output(command.args(packages.map(|(name, version)| format!("{name}={version}")))).map(drop)
 }
 

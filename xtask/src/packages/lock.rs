@@ -86,8 +86,8 @@ impl Lock {
 
     pub(super) fn write(&self) -> Result<()> {
         let path = Self::path();
-        let folder = path.parent().expect("the path has a parent");
-        std::fs::create_dir_all(folder)?;
+        let directory = path.parent().expect("the path has a parent");
+        std::fs::create_dir_all(directory)?;
         let file = tempfile::NamedTempFile::new_in(host::cache().join("packages"))?;
         serde_json::to_writer_pretty(&file, self)?;
         file.persist(&path).with_context(|| format!("cannot write {}", path.display()))?;

@@ -54,13 +54,13 @@ pub(super) fn fetch(python: &str) -> Result<Vec<Wheel>> {
     let names: Vec<_> = found.iter().map(|install| install.metadata.name.as_str()).collect();
     host::say(format!("downloading Python wheels: {}", names.join(" ")));
     let mut wheels = Vec::new();
-    download(|folder| {
-        pip.download(folder, &found)?;
+    download(|directory| {
+        pip.download(directory, &found)?;
         found
             .iter()
             .map(|install| {
-                let wheel = install.wheel(folder, &found)?;
-                let (path, name) = (folder.join(&wheel.file.name), wheel.file.name.clone());
+                let wheel = install.wheel(directory, &found)?;
+                let (path, name) = (directory.join(&wheel.file.name), wheel.file.name.clone());
                 wheel.file.check(&path)?;
                 wheels.push(wheel);
                 Ok((path, name))
@@ -71,10 +71,10 @@ pub(super) fn fetch(python: &str) -> Result<Vec<Wheel>> {
 }
 
 impl Install {
-    fn wheel(&self, folder: &Path, all: &[Self]) -> Result<Wheel> {
+    fn wheel(&self, directory: &Path, all: &[Self]) -> Result<Wheel> {
         let name = self.download_info.url.rsplit('/').next().unwrap_or_default();
         ensure!(name.ends_with(".whl"), "{name} is not a wheel");
-        let path = folder.join(name);
+        let path = directory.join(name);
         let size = path.metadata().with_context(|| format!("pip did not download {}", path.display()))?.len();
         let sha256 = self.download_info.archive_info.hashes.sha256.clone();
         let chosen = |name: &String| all.iter().any(|other| normal(&other.metadata.name) == *name);
@@ -140,13 +140,13 @@ impl<'a> Pip<'a> {
         Ok(report.install)
     }
 
-    fn download(&self, folder: &Path, wheels: &[Install]) -> Result<()> {
-        let requirements = folder.join("requirements.txt");
+    fn download(&self, directory: &Path, wheels: &[Install]) -> Result<()> {
+        let requirements = directory.join("requirements.txt");
         std::fs::write(&requirements, wheels.iter().map(Install::requirement).collect::<String>())?;
         let mut command = self.command("download");
         command
             .args(["--no-deps", "--require-hashes", "--dest"])
-            .arg(folder)
+            .arg(directory)
             .arg("--requirement")
             .arg(requirements);
         host::output(&mut command).map(drop)

@@ -148,13 +148,13 @@ impl Closures {
         let code = self.code()?;
         let make = |number: u64| {
             let path = self.path(&format!("data-{number}"), &format!("{seed} {bytes}"), &[]);
-            let folder = Path::new(&path);
-            remove_tree(folder)?;
-            fs::create_dir_all(folder)?;
+            let directory = Path::new(&path);
+            remove_tree(directory)?;
+            fs::create_dir_all(directory)?;
             // The seeds differ from those of apps and of other extra paths.
-            fs::write(folder.join("data"), code.bytes(((seed + 1) << 20) + number, bytes / 4))?;
-            make_canonical(folder)?;
-            let (hash, nar_size) = self.archive(folder)?;
+            fs::write(directory.join("data"), code.bytes(((seed + 1) << 20) + number, bytes / 4))?;
+            make_canonical(directory)?;
+            let (hash, nar_size) = self.archive(directory)?;
             Ok(Info { path, nar_hash: format!("sha256:{hash}"), nar_size, references: Vec::new() })
         };
         (0..4).into_par_iter().map(make).collect::<Result<_>>().map(Extra)

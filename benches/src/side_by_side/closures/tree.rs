@@ -62,10 +62,10 @@ pub(super) fn link_tree(from: &Path, to: &Path) -> Result<()> {
 /// Replaces a tree's largest file by a copy that has the bytes of `with` in its middle.
 pub(super) fn change_largest_file(path: &Path, with: &str) -> Result<()> {
     let file = largest_file(path)?;
-    let folder = file.parent().context("the path is a file")?;
+    let directory = file.parent().context("the path is a file")?;
     let writable = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(folder, writable.clone())?;
-    let copy = folder.join(".changed");
+    fs::set_permissions(directory, writable.clone())?;
+    let copy = directory.join(".changed");
     fs::copy(&file, &copy)?;
     let permissions = fs::metadata(&file)?.permissions();
     fs::set_permissions(&copy, writable)?;
@@ -110,8 +110,8 @@ mod tests {
 
     #[test]
     fn changing_a_linked_copy_keeps_the_original() {
-        let folder = tempfile::tempdir().unwrap();
-        let (base, new) = (folder.path().join("base"), folder.path().join("new"));
+        let directory = tempfile::tempdir().unwrap();
+        let (base, new) = (directory.path().join("base"), directory.path().join("new"));
         fs::create_dir_all(base.join("lib")).unwrap();
         fs::write(base.join("lib/big"), vec![7; 100_000]).unwrap();
         fs::write(base.join("lib/.wh.gone"), "").unwrap();

@@ -27,7 +27,7 @@ impl Buildah {
             runner.path("containers").display(),
             runner.path("run").display(),
         ));
-        command.env("TMPDIR", runner.folder.path());
+        command.env("TMPDIR", runner.directory.path());
         command
     }
 }
@@ -77,7 +77,7 @@ impl Contender for Buildah {
         let mut unshared = Command::new("unshare");
         let inner = self.command(runner, &mounted);
         unshared.arg("--mount").arg(inner.get_program()).args(inner.get_args());
-        measure(unshared.env("TMPDIR", runner.folder.path()))
+        measure(unshared.env("TMPDIR", runner.directory.path()))
     }
 
     fn takes(&self, push: &Push) -> bool {

@@ -15,7 +15,7 @@ pub(crate) struct Runner {
     /// The registry, which keeps its blobs when the runner is replaced.
     pub registry: Registry,
     /// Files that a fresh runner lacks.
-    pub(super) folder: tempfile::TempDir,
+    pub(super) directory: tempfile::TempDir,
     /// Specs of images, which a fresh runner may receive.
     specs: tempfile::TempDir,
 }
@@ -23,14 +23,14 @@ pub(crate) struct Runner {
 impl Runner {
     /// Returns a fresh runner with an empty registry.
     pub(crate) fn new(scratch: &Path) -> Result<Self> {
-        let folder = || tempfile::Builder::new().prefix("runner-").tempdir_in(scratch);
-        Ok(Self { registry: Registry::start_in(scratch)?, folder: folder()?, specs: folder()? })
+        let directory = || tempfile::Builder::new().prefix("runner-").tempdir_in(scratch);
+        Ok(Self { registry: Registry::start_in(scratch)?, directory: directory()?, specs: directory()? })
     }
 
     /// Replaces the runner by a fresh one and keeps the registry.
     pub(crate) fn forget(&self) -> Result<()> {
-        unmount_below(self.folder.path());
-        for entry in fs::read_dir(self.folder.path())? {
+        unmount_below(self.directory.path());
+        for entry in fs::read_dir(self.directory.path())? {
             remove_tree(&entry?.path())?;
         }
         Ok(())
@@ -38,7 +38,7 @@ impl Runner {
 
     /// Returns the path of one of the runner's files.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// Returns the path of an image's spec.

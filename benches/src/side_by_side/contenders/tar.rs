@@ -30,11 +30,11 @@ impl Contender for Tar {
     }
 
     fn build(&self, runner: &Runner, closure: &Closure, _: Codec, tag: &str) -> Result<Usage> {
-        let (folder, list) = (runner.path("archive"), runner.path("paths.list"));
-        if folder.exists() {
-            tree::remove_tree(&folder)?;
+        let (directory, list) = (runner.path("archive"), runner.path("paths.list"));
+        if directory.exists() {
+            tree::remove_tree(&directory)?;
         }
-        fs::create_dir(&folder)?;
+        fs::create_dir(&directory)?;
         fs::write(&list, closure.tar_list())?;
         let script = format!(
             "{tar} -C / -cf - -T {list} | tee layer.tar | sha256sum > digest\n\
@@ -45,7 +45,7 @@ impl Contender for Tar {
             tar = TAR,
             list = list.display()
         );
-        measure(Command::new("sh").arg("-euc").arg(script).current_dir(folder))
+        measure(Command::new("sh").arg("-euc").arg(script).current_dir(directory))
     }
 
     fn push(&self, runner: &Runner, codec: Codec, tag: &str) -> Result<Usage> {
@@ -60,7 +60,7 @@ impl Contender for Tar {
         ]);
         let archive = runner.path("archive/image.tar");
         ensure!(archive.exists(), "the archive was not built");
-        copy.env("TMPDIR", runner.folder.path());
+        copy.env("TMPDIR", runner.directory.path());
         measure(copy.arg(format!("docker-archive:{}", archive.display())).arg(runner.destination(tag)))
     }
 

@@ -65,8 +65,8 @@ impl Fault {
         let Some((transport, rest)) = registry.split_once(':') else {
             return none(match registry {
                 "" => "docker://REGISTRY/".into(),
-                folder if folder.starts_with(['/', '.']) && !folder.starts_with("//") => {
-                    format!("oci:{folder}")
+                directory if directory.starts_with(['/', '.']) && !directory.starts_with("//") => {
+                    format!("oci:{directory}")
                 }
                 "docker" => "docker://REGISTRY/".into(),
                 transport if TRANSPORTS.contains(&transport) => format!("{transport}:"),
@@ -304,8 +304,8 @@ mod tests {
 
     #[test]
     fn the_named_docker_daemon_is_checked() {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("docker.sock");
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("docker.sock");
         let host = format!("unix://{}", socket.display());
         let checked = |arguments: &[&str]| {
             let arguments: Vec<String> = arguments.iter().map(|words| (*words).to_owned()).collect();

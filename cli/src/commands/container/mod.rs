@@ -101,8 +101,8 @@ impl Evaluation {
     /// Returns the nixpkgs that the user named. A directory becomes an absolute path.
     fn nixpkgs(&self) -> Option<String> {
         let given = self.nixpkgs.as_ref()?;
-        let folder = std::fs::canonicalize(given).ok().filter(|_| !given.contains(':'));
-        Some(folder.map_or_else(|| given.clone(), |folder| folder.display().to_string()))
+        let directory = std::fs::canonicalize(given).ok().filter(|_| !given.contains(':'));
+        Some(directory.map_or_else(|| given.clone(), |directory| directory.display().to_string()))
     }
 }
 

@@ -116,7 +116,8 @@ impl<'e> Project<'e> {
         }
         let here = env::current_dir().context("cannot find the working directory")?;
         // The nearest ancestor counts.
-        let is_project = |folder: &&Path| [FILE, "flake.nix"].iter().any(|name| folder.join(name).is_file());
+        let is_project =
+            |directory: &&Path| [FILE, "flake.nix"].iter().any(|name| directory.join(name).is_file());
         let Some(root) = here.ancestors().find(is_project) else {
             let error = anyhow!("cannot find {FILE} in {} or its parent directories", here.display());
             return Err(hinted(error, "create one with `nixply init`, or pass one with -f FILE"));
@@ -232,9 +233,9 @@ impl<'e> Project<'e> {
     /// Prepares the place of a link that protects a result from garbage collection. Returns false if that is impossible, for example
     /// in a directory of another user; the result is then not protected.
     fn prepare_link(&self, link: &Path) -> bool {
-        let folder = self.root.join(ROOTS);
-        if !folder.is_dir() {
-            if fs::create_dir_all(&folder).is_err() {
+        let directory = self.root.join(ROOTS);
+        if !directory.is_dir() {
+            if fs::create_dir_all(&directory).is_err() {
                 return false;
             }
             // The content of .devenv does not belong to the project.
@@ -311,7 +312,7 @@ impl<'e> Project<'e> {
     /// Lists the project's files in a git working tree, without ignored files and git's own directory. Those may be secret, and every
     /// user can read the store.
     fn listed_files(&self) -> Result<Option<NamedTempFile>> {
-        if !self.root.ancestors().any(|folder| folder.join(".git").exists()) {
+        if !self.root.ancestors().any(|directory| directory.join(".git").exists()) {
             return Ok(None);
         }
         // git lists the files of submodules only with --cached.
@@ -393,15 +394,15 @@ mod tests {
 
     #[test]
     fn flakes_without_lock_file_are_detected() {
-        let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
-        assert!(!lacks_lock(folder.path()));
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+        assert!(!lacks_lock(directory.path()));
         write("flake.nix", "{ # inputs = none\n outputs = { self }@inputs: { }; }");
-        assert!(!lacks_lock(folder.path()));
+        assert!(!lacks_lock(directory.path()));
         write("flake.nix", "{ inputs.nixpkgs.url = \"nixpkgs\"; outputs = _: { }; }");
-        assert!(lacks_lock(folder.path()));
+        assert!(lacks_lock(directory.path()));
         write("flake.lock", "{ }");
-        assert!(!lacks_lock(folder.path()));
+        assert!(!lacks_lock(directory.path()));
     }
 
     #[test]

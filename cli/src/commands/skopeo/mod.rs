@@ -117,12 +117,17 @@ fn is_watched(line: &CommandLine<'_>) -> bool {
 fn describe(skopeo: &Skopeo, line: &CommandLine<'_>, file: &SpecFile) -> Result<ExitStatus> {
     let signals = Passthrough::catch()?;
     // skopeo parses the part after a colon as the tag.
-    let parent = Some(std::env::temp_dir()).filter(|folder| !folder.to_string_lossy().contains(':'));
+    let parent = Some(std::env::temp_dir()).filter(|directory| !directory.to_string_lossy().contains(':'));
     let parent = parent.unwrap_or_else(|| PathBuf::from("/tmp"));
-    let folder = temporary::folder_in(&parent, "nixply-inspect-")?;
-    layout::write_description(&file.spec, folder.path(), TAG, &Control::new(&AtomicBool::new(false), &()))?;
+    let directory = temporary::directory_in(&parent, "nixply-inspect-")?;
+    layout::write_description(
+        &file.spec,
+        directory.path(),
+        TAG,
+        &Control::new(&AtomicBool::new(false), &()),
+    )?;
     let mut source = OsString::from("oci:");
-    source.push(folder.path());
+    source.push(directory.path());
     source.push(format!(":{TAG}"));
     skopeo.run(&line.with_layout(&source), signals, false)
 }

@@ -52,8 +52,8 @@ impl Revisions<'_> {
             self.git(&top, ["rev-list", "--reverse", "--first-parent", &format!("{first}..{last}")])?;
         let commits: Vec<&str> = [first.as_str()].into_iter().chain(between.lines()).collect();
 
-        let folder = temporary::folder("nixply-")?;
-        let clone = folder.path().join("clone");
+        let directory = temporary::directory("nixply-")?;
+        let clone = directory.path().join("clone");
         let words: [&OsStr; 6] = [
             "clone".as_ref(),
             "--quiet".as_ref(),
@@ -116,8 +116,8 @@ impl Revisions<'_> {
     }
 
     /// Returns git's output without the final newline.
-    fn git(&self, folder: &Path, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<String> {
-        let mut command: Command = git::command(folder);
+    fn git(&self, directory: &Path, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<String> {
+        let mut command: Command = git::command(directory);
         let output = process::output(command.args(words).stderr(Stdio::piped()))
             .context("cannot run git")
             .hint("install git, which --git-revisions needs")?;

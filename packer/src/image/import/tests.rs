@@ -8,7 +8,7 @@ const LAYER: &str = "59bf1c3509f33515622619af21ed55bbe26d24913cedbca106468a5fb37
 const DIFF_ID: &str = "sha256:8d3ac3489996423f53d6087c81180006263b79f206d3fdec9e66f0e27ceb8759";
 
 /// Returns a directory like the one in nix2container's test: a Docker manifest with one gzip layer.
-fn folder(media_type: &str, diff_ids: Value) -> tempfile::TempDir {
+fn directory(media_type: &str, diff_ids: Value) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let config = json!({"architecture": "amd64", "config": {"Env": ["A=1"], "Hostname": "h"}, "rootfs": {"type": "layers", "diff_ids": diff_ids}});
     let manifest = json!({
@@ -29,7 +29,7 @@ fn config_of(dir: &Path) -> String {
 /// nix2container's TestNewImageFromDir.
 #[test]
 fn a_docker_layer_becomes_an_oci_layer() {
-    let dir = folder("application/vnd.docker.image.rootfs.diff.tar.gzip", json!([DIFF_ID]));
+    let dir = directory("application/vnd.docker.image.rootfs.diff.tar.gzip", json!([DIFF_ID]));
     let spec = from_dir(dir.path(), None).unwrap();
     let expected = json!({
         "version": 1, "image-config": {"Env": ["A=1"]}, "arch": "amd64", "created": null,
@@ -53,11 +53,11 @@ fn a_docker_layer_becomes_an_oci_layer() {
 #[test]
 fn unsupported_images_are_reported() {
     let error = |dir: &tempfile::TempDir| from_dir(dir.path(), None).unwrap_err().chain();
-    let xz = folder("application/vnd.oci.image.layer.v1.tar+xz", json!([DIFF_ID]));
+    let xz = directory("application/vnd.oci.image.layer.v1.tar+xz", json!([DIFF_ID]));
     assert!(error(&xz).contains("unsupported media type: \"application/vnd.oci.image.layer.v1.tar+xz\""));
-    let short = folder("application/vnd.oci.image.layer.v1.tar", json!([]));
+    let short = directory("application/vnd.oci.image.layer.v1.tar", json!([]));
     assert!(error(&short).contains("the config has diff_ids of 0 layers, the manifest has 1"));
-    let gone = folder("application/vnd.oci.image.layer.v1.tar", json!([]));
+    let gone = directory("application/vnd.oci.image.layer.v1.tar", json!([]));
     let config = config_of(gone.path());
     fs::remove_file(gone.path().join(&config)).unwrap();
     assert!(error(&gone).contains("cannot read the image's config: ") && error(&gone).contains(&config));
@@ -131,7 +131,7 @@ const LAYER_TYPE: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
 
 #[test]
 fn docker_layers_become_oci_layers_and_unsupported_types_are_reported() {
-    let read = |media_type: &str| from_dir(folder(media_type, json!([DIFF_ID])).path(), None);
+    let read = |media_type: &str| from_dir(directory(media_type, json!([DIFF_ID])).path(), None);
     for codec in Codec::all() {
         let suffix = if codec == Codec::None { String::new() } else { format!(".{}", codec.name()) };
         let docker = format!("application/vnd.docker.image.rootfs.diff.tar{suffix}");

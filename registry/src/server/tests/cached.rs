@@ -12,7 +12,7 @@ use crate::server::{Image, Options, Server};
 #[test]
 fn digests_and_bytes_come_from_the_cache() {
     let fixture = Fixture::new();
-    let cache = fixture.folder.path().join("cache");
+    let cache = fixture.directory.path().join("cache");
     let serve = || {
         let image = Image::new("some/image", "t", fixture.spec("none")).unwrap();
         let options = Options { cache: Some(Cache::new(&cache)), ..fixture.options("zstd") };
@@ -25,7 +25,7 @@ fn digests_and_bytes_come_from_the_cache() {
     assert_eq!((manifest.status, server.counts().packings), (200, 2));
     let server = serve();
     // The server does not read the store.
-    fs::rename(fixture.store().real_dir, fixture.folder.path().join("away")).unwrap();
+    fs::rename(fixture.store().real_dir, fixture.directory.path().join("away")).unwrap();
     assert_eq!(get(&server, MANIFEST).body, manifest.body);
     assert_eq!(server.counts().packings, 0);
     // Nor does it pack or write anywhere: the bytes come from the cache.
@@ -47,11 +47,11 @@ fn digests_and_bytes_come_from_the_cache() {
 #[test]
 fn cache_is_trimmed_while_the_server_runs() {
     let fixture = Fixture::new();
-    let cache = Cache::new(fixture.folder.path().join("cache")).with_limit(2_000_000);
+    let cache = Cache::new(fixture.directory.path().join("cache")).with_limit(2_000_000);
     let specs = ["gzip:1", "gzip:2", "gzip:3", "zstd:1", "zstd:2"]
         .map(|codec| fixture.build(codec, &Packer::new(2).with_cache(Some(cache.clone()))));
     // The cache still knows the layers' contents, so packed segments are kept.
-    fs::remove_dir_all(cache.folder().join("segments")).unwrap();
+    fs::remove_dir_all(cache.directory().join("segments")).unwrap();
     let image =
         |(at, spec): (usize, &ImageSpec)| Image::new("some/image", &format!("t{at}"), spec.clone()).unwrap();
     let options = Options { cache: Some(cache.clone()), ..fixture.options("auto") };
@@ -73,7 +73,7 @@ fn cache_is_trimmed_while_the_server_runs() {
 #[test]
 fn wrong_cached_blob_is_never_served_completely() {
     let fixture = Fixture::new();
-    let cache = Some(Cache::new(fixture.folder.path().join("cache")));
+    let cache = Some(Cache::new(fixture.directory.path().join("cache")));
     let mut spec = fixture.build("zstd", &Packer::new(2).with_cache(cache.clone()));
     let right = std::mem::replace(&mut spec.layers[0].digest, Digest::of(b"another blob of the same size"));
     let serve = |spec: &ImageSpec| {
@@ -103,10 +103,10 @@ fn wrong_cached_blob_is_never_served_completely() {
 #[test]
 fn imported_digests_are_proven_before_serving() {
     let fixture = Fixture::new();
-    let cache = Some(Cache::new(fixture.folder.path().join("cache")));
+    let cache = Some(Cache::new(fixture.directory.path().join("cache")));
     let packer = Packer::new(2).with_cache(cache.clone());
     let truth = fixture.build("zstd", &packer);
-    fs::remove_dir_all(fixture.folder.path().join("cache/layers")).unwrap();
+    fs::remove_dir_all(fixture.directory.path().join("cache/layers")).unwrap();
     let mut lie = truth.clone();
     lie.layers[0].diff_id = DiffId::of(b"not its tar");
     cache.as_ref().unwrap().import(&lie).unwrap();
@@ -133,11 +133,11 @@ fn imported_digests_are_proven_before_serving() {
 #[test]
 fn lost_segments_are_packed_from_the_store() {
     let fixture = Fixture::new();
-    let folder = fixture.folder.path().join("cache");
-    let spec = fixture.build("zstd", &Packer::new(2).with_cache(Some(Cache::new(&folder))));
+    let directory = fixture.directory.path().join("cache");
+    let spec = fixture.build("zstd", &Packer::new(2).with_cache(Some(Cache::new(&directory))));
     let segments = || {
-        let folders = fs::read_dir(folder.join("segments")).unwrap();
-        let files = folders.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());
+        let directories = fs::read_dir(directory.join("segments")).unwrap();
+        let files = directories.flat_map(|directory| fs::read_dir(directory.unwrap().path()).unwrap());
         let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
         files.sort_by_key(|file| fs::metadata(file).unwrap().len());
         files
@@ -157,7 +157,7 @@ fn lost_segments_are_packed_from_the_store() {
     {
         damage(&whole[0]);
         let image = Image::new("some/image", "t", spec.clone()).unwrap();
-        let options = Options { cache: Some(Cache::new(&folder)), ..fixture.options("auto") };
+        let options = Options { cache: Some(Cache::new(&directory)), ..fixture.options("auto") };
         let server = Server::start(vec![image], options).unwrap();
         for layer in &spec.layers {
             assert_eq!(Digest::of(&get(&server, &blob(layer.digest)).body), layer.digest, "{what}");

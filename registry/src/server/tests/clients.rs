@@ -15,7 +15,7 @@ use crate::server::{Image, Options, Readers, Secret, Server};
 /// An image whose first layer is a file, and that file.
 fn base(fixture: &Fixture, bytes: &[u8]) -> (ImageSpec, PathBuf) {
     let mut spec = fixture.spec("none");
-    let file = fixture.folder.path().join("blob");
+    let file = fixture.directory.path().join("blob");
     fs::write(&file, bytes).unwrap();
     let layer = &mut spec.layers[0];
     layer.paths.clear();
@@ -85,7 +85,7 @@ fn replaced_layer_file_does_not_change_the_served_bytes() {
     let fixture = Fixture::new();
     let bytes = noise(5, 100_000);
     let (mut spec, file) = base(&fixture, &bytes);
-    let secret = fixture.folder.path().join("secret");
+    let secret = fixture.directory.path().join("secret");
     fs::write(&secret, noise(6, 100_000)).unwrap();
     let server = fixture.serve(&spec, "none");
     fs::remove_file(&file).unwrap();
@@ -121,9 +121,9 @@ fn layer_files_are_checked_when_the_server_starts() {
 #[test]
 fn ranges_of_cached_blobs_are_served_without_packing() {
     let fixture = Fixture::new();
-    let folder = fixture.folder.path().join("cache");
-    let spec = fixture.build("zstd", &Packer::new(2).with_cache(Some(Cache::new(&folder))));
-    let options = Options { cache: Some(Cache::new(&folder)), ..fixture.options("auto") };
+    let directory = fixture.directory.path().join("cache");
+    let spec = fixture.build("zstd", &Packer::new(2).with_cache(Some(Cache::new(&directory))));
+    let options = Options { cache: Some(Cache::new(&directory)), ..fixture.options("auto") };
     let server = Server::start(vec![Image::new("some/image", "t", spec.clone()).unwrap()], options).unwrap();
     let layer = &spec.layers[0];
     for range in ["bytes=-1", "bytes=0-", "bytes=1000-", "bytes=-70000"] {
@@ -230,7 +230,7 @@ fn zstd_base_layers_are_converted_for_clients_without_zstd() {
     let fixture = Fixture::new();
     let mut spec = fixture.spec("zstd");
     let zstd = get(&fixture.serve(&spec, "auto"), &blob(spec.layers[0].digest)).body;
-    let file = fixture.folder.path().join("blob");
+    let file = fixture.directory.path().join("blob");
     fs::write(&file, &zstd).unwrap();
     let layer = &mut spec.layers[0];
     layer.paths.clear();
@@ -266,22 +266,22 @@ fn zstd_base_layers_are_converted_for_clients_without_zstd() {
 #[test]
 fn proven_blob_that_the_cache_loses_is_packed() {
     let fixture = Fixture::new();
-    let folder = fixture.folder.path().join("cache");
-    let build = || fixture.build("zstd", &Packer::new(2).with_cache(Some(Cache::new(&folder))));
+    let directory = fixture.directory.path().join("cache");
+    let build = || fixture.build("zstd", &Packer::new(2).with_cache(Some(Cache::new(&directory))));
     let spec = build();
     let segments = || {
-        let folders = fs::read_dir(folder.join("segments")).unwrap();
-        folders
-            .flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap())
+        let directories = fs::read_dir(directory.join("segments")).unwrap();
+        directories
+            .flat_map(|directory| fs::read_dir(directory.unwrap().path()).unwrap())
             .map(|file| file.unwrap().path())
     };
     let layer = &spec.layers[0];
     let range = "Range: bytes=70000-\r\n";
     for is_lost in [false, true] {
         // The last server's packed layer may not be in the cache yet.
-        let _ = fs::remove_dir_all(&folder);
+        let _ = fs::remove_dir_all(&directory);
         assert_eq!(build(), spec);
-        let options = Options { cache: Some(Cache::new(&folder)), ..fixture.options("auto") };
+        let options = Options { cache: Some(Cache::new(&directory)), ..fixture.options("auto") };
         let image = Image::new("some/image", "t", spec.clone()).unwrap();
         let server = Server::start(vec![image], options).unwrap();
         let whole = get(&server, &blob(layer.digest)).body;

@@ -15,7 +15,7 @@ use crate::server::{Image, Options, Server};
 
 /// A store with two paths of a few megabytes that compress to about half.
 pub(super) struct Fixture {
-    pub(super) folder: TempDir,
+    pub(super) directory: TempDir,
     pub(super) reports: Arc<Mutex<Vec<String>>>,
 }
 
@@ -49,20 +49,20 @@ impl Answer {
 
 impl Fixture {
     pub(super) fn new() -> Self {
-        let fixture = Self { folder: tempfile::tempdir().unwrap(), reports: Arc::default() };
+        let fixture = Self { directory: tempfile::tempdir().unwrap(), reports: Arc::default() };
         for (at, name) in ["a", "b"].iter().enumerate() {
             let path = fixture.real(name);
             fs::create_dir_all(path.join("bin")).unwrap();
             fs::write(path.join("bin/data"), noise(at as u32 + 1, 3_000_000)).unwrap();
             fs::write(path.join("text"), "text\n".repeat(200_000)).unwrap();
         }
-        fs::create_dir(fixture.folder.path().join("scratch")).unwrap();
+        fs::create_dir(fixture.directory.path().join("scratch")).unwrap();
         fixture
     }
 
     pub(super) fn store(&self) -> Store {
         let mut store = Store::at("/nix/store");
-        store.real_dir = self.folder.path().join("store");
+        store.real_dir = self.directory.path().join("store");
         store
     }
 
@@ -75,7 +75,7 @@ impl Fixture {
     }
 
     pub(super) fn scratch(&self) -> PathBuf {
-        self.folder.path().join("scratch")
+        self.directory.path().join("scratch")
     }
 
     /// An image with one layer each for `a` and `b`.
@@ -151,6 +151,6 @@ pub(super) fn blob(digest: impl std::fmt::Display) -> String {
 
 pub(super) const MANIFEST: &str = "/v2/some/image/manifests/t";
 
-pub(super) fn nothing_in(folder: &Path) -> bool {
-    fs::read_dir(folder).unwrap().next().is_none()
+pub(super) fn nothing_in(directory: &Path) -> bool {
+    fs::read_dir(directory).unwrap().next().is_none()
 }

@@ -151,7 +151,7 @@ fn failed_reads_are_reported_as_ended() {
     let fixture = Fixture::new();
     let mut spec = fixture.spec("zstd");
     // A base image's layer larger than the socket buffers, and a layer that differs from the spec.
-    let file = fixture.folder.path().join("base.tar");
+    let file = fixture.directory.path().join("base.tar");
     fs::File::create(&file).unwrap().set_len(256 << 20).unwrap();
     let mut base = spec.layers[0].clone();
     (base.layer_path, base.digest, base.paths) =

@@ -279,8 +279,8 @@ impl Engine {
     /// Sends the whole image with the engine's own program, which knows the daemon's address.
     fn load_archive(&self, script: &Path, spec: &Path, quiet: bool) -> Result<()> {
         // The archive can have gigabytes, and /tmp may be in memory.
-        let folder = temporary::folder_in(&serving::scratch_dir(), "nixply-")?;
-        let archive = folder.path().join("image.tar").display().to_string();
+        let directory = temporary::directory_in(&serving::scratch_dir(), "nixply-")?;
+        let archive = directory.path().join("image.tar").display().to_string();
         copy::copy(script, spec, Some(&format!("docker-archive:{archive}:")), &[], quiet)?;
         self.run_quietly(&["load", "--quiet", "--input", &archive], "load the image").map(drop)
     }

@@ -14,8 +14,8 @@ use crate::process;
 
 /// Takes the lock. Without it, another process could move the final name to its own image between this process's `tag` and `untag`.
 /// Then `untag` would remove the last name of this process's image, and the engine would delete the image.
-pub(super) fn lock(folder: &Path, patience: Duration) -> Result<File> {
-    let path = folder.join(format!("nixply-{}.lock", rustix::process::getuid().as_raw()));
+pub(super) fn lock(directory: &Path, patience: Duration) -> Result<File> {
+    let path = directory.join(format!("nixply-{}.lock", rustix::process::getuid().as_raw()));
     let failed = || format!("cannot lock {}", path.display());
     let mut options = OpenOptions::new();
     // Other users can create files in the directory: opening a FIFO must not wait for its other end.
@@ -44,20 +44,20 @@ mod tests {
 
     #[test]
     fn files_of_other_users_and_endless_waits_are_errors() {
-        let folder = tempfile::tempdir().unwrap();
-        let message = |patience| lock(folder.path(), patience).map(drop).unwrap_err().to_string();
-        let held = lock(folder.path(), Duration::ZERO).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let message = |patience| lock(directory.path(), patience).map(drop).unwrap_err().to_string();
+        let held = lock(directory.path(), Duration::ZERO).unwrap();
         let busy = message(Duration::from_millis(20));
         assert!(busy.starts_with("another nixply has held "), "{busy}");
         drop(held);
-        let file = folder.path().join(format!("nixply-{}.lock", rustix::process::getuid().as_raw()));
-        lock(folder.path(), Duration::ZERO).unwrap();
+        let file = directory.path().join(format!("nixply-{}.lock", rustix::process::getuid().as_raw()));
+        lock(directory.path(), Duration::ZERO).unwrap();
         std::fs::remove_file(&file).unwrap();
         mknodat(CWD, &file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         assert_eq!(message(Duration::ZERO), format!("{} is not a regular file of yours", file.display()));
         std::fs::remove_file(&file).unwrap();
         std::os::unix::fs::symlink("elsewhere", &file).unwrap();
         assert!(message(Duration::ZERO).starts_with("cannot lock "));
-        assert!(!folder.path().join("elsewhere").exists());
+        assert!(!directory.path().join("elsewhere").exists());
     }
 }

@@ -15,13 +15,13 @@ use crate::error::{Error, Result};
 const ONE_IMAGE: &str = "image";
 
 /// Reads a directory. Releases are in natural order: 9 before 10.
-pub(super) fn read(folder: &Path) -> Result<History> {
-    let what = folder.display().to_string();
-    let entries = entries(folder)?;
-    let (folders, files): (Vec<_>, Vec<_>) = entries.into_iter().partition(|(_, path)| path.is_dir());
+pub(super) fn read(directory: &Path) -> Result<History> {
+    let what = directory.display().to_string();
+    let entries = entries(directory)?;
+    let (directories, files): (Vec<_>, Vec<_>) = entries.into_iter().partition(|(_, path)| path.is_dir());
     let files: Vec<_> = files.into_iter().filter(|(_, path)| is_json(path)).collect();
     let mut releases: Vec<(String, BTreeMap<String, Closure>)> = Vec::new();
-    match (files.is_empty(), folders.is_empty()) {
+    match (files.is_empty(), directories.is_empty()) {
         (true, true) => {
             let why = "it has no closures: expected a file RELEASE.json for each release (nix path-info --json --recursive), \
                        or a directory for each with a file IMAGE.json for each image";
@@ -30,7 +30,7 @@ pub(super) fn read(folder: &Path) -> Result<History> {
         (false, false) => {
             let why = format!(
                 "it has files and directories ({} and {}): expected a file for each release, or a directory for each",
-                files[0].0, folders[0].0
+                files[0].0, directories[0].0
             );
             return Err(Error::invalid(what, why));
         }
@@ -41,20 +41,21 @@ pub(super) fn read(folder: &Path) -> Result<History> {
             }
         }
         (true, false) => {
-            for (name, folder) in folders {
+            for (name, directory) in directories {
                 let mut images = BTreeMap::new();
-                for (image, file) in self::entries(&folder)?.into_iter().filter(|(_, path)| is_json(path)) {
+                for (image, file) in self::entries(&directory)?.into_iter().filter(|(_, path)| is_json(path))
+                {
                     images.insert(stem(&image), closure(&file)?);
                 }
                 if images.is_empty() {
                     let why = "it has no closures: expected a file IMAGE.json for each image of this release";
-                    return Err(Error::invalid(folder.display().to_string(), why));
+                    return Err(Error::invalid(directory.display().to_string(), why));
                 }
                 releases.push((name, images));
             }
         }
     }
-    let name = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    let name = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
     let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Ok(of_closures(name, releases))
 }
@@ -127,10 +128,10 @@ fn stem(name: &str) -> String {
 }
 
 /// Returns the names and paths of a directory's visible entries, in natural order.
-fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
-    let failed = |source| Error::Read { path: folder.to_owned(), source };
+fn entries(directory: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let failed = |source| Error::Read { path: directory.to_owned(), source };
     let mut entries = Vec::new();
-    for entry in fs::read_dir(folder).map_err(failed)? {
+    for entry in fs::read_dir(directory).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if !name.starts_with('.') {
