@@ -1,4 +1,4 @@
-# nixply's packages and functions for a package set, under the names that nix2container's default.nix has:
+# The packages and functions of nixply for a package set, under the names of nix2container's default.nix:
 # `(import ./. { inherit pkgs; }).nix2container.buildImage { ... }`.
 {
   # nixpkgs for the machine on which the images run. If it cross-compiles, the programs that pack and copy images come from its
@@ -6,7 +6,7 @@
   pkgs ? import (import ./nix/requirements.nix <nixpkgs>) { },
   # The program, built for the machine that builds images.
   nixply ? (pkgs.buildPackages or pkgs).callPackage ./nix/package.nix { },
-  # Whether the plugin packs images during evaluation; see nix/nix2container.
+  # Whether the plugin packs images, during evaluation. Otherwise derivations do.
   usePlugin ? builtins ? nixplyImage,
 }:
 

@@ -9,7 +9,7 @@
     let
       inherit (builtins.seq (import ./nix/requirements.nix nixpkgs) nixpkgs) lib;
 
-      # Only those of them that nixpkgs still supports.
+      # The systems that nixpkgs still supports.
       systems = lib.intersectLists [
         "x86_64-linux"
         "aarch64-linux"
@@ -53,7 +53,7 @@
         // plugins pkgs nixply.nixply-plugin
       );
 
-      # A flake's `containers.${system}`, for `nixply container`:
+      # Returns the containers of a devenv.nix, for a flake's output that `nixply container` reads:
       #   containers.${system} = nixply.lib.containers { inherit self pkgs; modules = [ ./devenv.nix ]; };
       lib.containers = import ./nix/containers.nix;
 
@@ -61,7 +61,7 @@
       flakeModules.default = ./nix/flake-module.nix;
       flakeModule = ./nix/flake-module.nix;
 
-      # For devenv; it replaces devenv's own module: `imports = [ inputs.nixply.devenvModules.containers ];`.
+      # Replaces devenv's own module for containers: `imports = [ inputs.nixply.devenvModules.containers ];`.
       devenvModules.containers = ./nix/devenv-module.nix;
     };
 }

@@ -1,13 +1,13 @@
-# Builds several OCI images, which share the layers of common store paths:
+# Builds several OCI images and puts the store paths that they have in common into shared layers:
 # `import ./nix/build-images.nix { nixply = ...; } { web = { ... }; worker = { ... }; }`. Each image has the arguments of
-# build-image.nix; `name` defaults to the attribute's name. The result has the images under the same names.
+# build-image.nix. The default of `name` is the name of the attribute. The result has the images under the same names.
 #
-# With the plugin loaded, the evaluator packs them (builtins.nixplyImages). Without it, one derivation with an output for
-# each image runs the nixply program. Both return the same specs, byte for byte.
+# With the plugin loaded, the evaluator packs the images (builtins.nixplyImages). Without it, one derivation with an output for
+# each image runs the program nixply. Both return the same specs, byte for byte.
 {
   # Whether to use the plugin's builtin.
   usePlugin ? builtins ? nixplyImages,
-  # The attributes of derivation.nix: nixply, builder, args, system.
+  # Arguments for derivation.nix: nixply, builder, args, system.
   ...
 }@settings:
 

@@ -1,25 +1,26 @@
-# Answers `nixply container`: the names of a project's containers, and the derivations to build for one of them.
+# The expression that `nixply container` evaluates. Returns the names of a project's containers, and the derivations to build for
+# one of them.
 {
   # The project's directory.
   root,
   # The project's directory as a flake reference.
   flakeReference ? root,
-  # The environment file. Defaults to the containers of the flake, or root/devenv.nix.
+  # The environment file. If null, the containers are those of the flake, or of devenv.nix in the project's directory.
   file ? null,
-  # The container's name, or null to get only the names.
+  # The container's name. If null, the result has only the names of all containers.
   name ? null,
-  # The wanted part of the answer: "image", or "lock" for the container's lock file.
+  # Part of the result to evaluate: "image", or "lock" for the container's lock file.
   want ? "image",
-  # The directory of the flake reference without its `dir`.
+  # The directory that the flake reference names, without its parameter `dir`.
   top ? root,
-  # The system that builds, copies and runs images, and the system of the images.
+  # The system of this machine, which builds, copies and runs images; and the system of the images.
   hostSystem ? builtins.currentSystem,
   system ? hostSystem,
-  # A path or a flake reference of nixpkgs. Defaults to the project's, see container-interface/nixpkgs.nix.
+  # A path or a flake reference of nixpkgs. If null, container-interface/nixpkgs.nix finds the project's.
   nixpkgs ? null,
-  # The program that packs without the plugin: a path in the store or elsewhere.
+  # Path of the program nixply, which packs if the plugin is not loaded. It may be outside the store.
   program,
-  # A file with a JSON list of the project's files that containers copy. Defaults to all files.
+  # A file with a JSON list of the project's files that containers copy. If null, containers copy all files.
   files ? null,
 }:
 
@@ -50,7 +51,7 @@ let
       # Normalize the path, so that all spellings of one file are equal.
       toString (/. + builtins.unsafeDiscardStringContext (toString container.lock));
 
-  # Replaces the flake's copy in the store by the project's directory in a path.
+  # Maps a path in the flake's copy in the store to the same path in the project's directory. Other paths stay.
   inProject =
     path:
     let

@@ -5,9 +5,9 @@
   modules,
   # The project's directory that containers copy.
   self,
-  # The project's path that programs see.
+  # The project's directory for programs of the environment (DEVENV_ROOT).
   root ? toString self,
-  # Further arguments for modules.
+  # Additional arguments of the modules.
   specialArgs ? { },
 }:
 
@@ -28,8 +28,8 @@ let
     ++ modules;
   };
 
-  # An unknown option ends the evaluation with a message that does not mention devenv. Only then, evaluate again with a module for
-  # a better message. That module makes all of `config` depend on all definitions.
+  # The error about an unknown option does not mention devenv. If there is an error, evaluate again with a module that has a better
+  # message. Not in every evaluation, because that module makes all of `config` depend on all definitions.
   succeeds = (builtins.tryEval (builtins.seq evaluated.config true)).success;
   named = evaluated.extendModules { modules = [ ./modules/unknown-options.nix ]; };
 in

@@ -45,7 +45,7 @@ in
             inherit (config.nixply) modules;
           }
         );
-        # Other systems have scripts that copy images, but no images.
+        # Images are for Linux. On other systems, the containers only have scripts that copy images.
         packages = lib.mkIf (lib.hasSuffix "-linux" system) (
           lib.mapAttrs' (name: container: {
             name = "container-${name}";

@@ -1,10 +1,10 @@
 # Builds the Nix database of an image as a file tree: `import ./nix/nix-database.nix { nixply = ...; }
-# { copyToRoot = [ env ]; }`. Pass the arguments of the image's build-image.nix.
+# { copyToRoot = [ env ]; }`. Pass the same values as to build-image.nix for the image.
 #
-# With the tree copied to the image's root, a Nix inside the image knows the image's store paths and keeps them when it
-# collects garbage. The bytes depend on those paths alone. The build needs neither Nix nor SQLite.
+# If the tree is copied to the image's root, a Nix inside the image knows the image's store paths and keeps them when it
+# collects garbage. The bytes of the tree depend only on those paths. The build needs neither Nix nor SQLite.
 #
-# The first argument has the attributes of derivation.nix: nixply, builder (not "builtin:nixply"), args, system.
+# The first argument is for derivation.nix: nixply, builder (not "builtin:nixply"), args, system.
 program:
 
 {

@@ -1,18 +1,18 @@
-# The Nix versions that the plugin supports; docs/nix-versions.md has the same list.
+# The versions of Nix that the plugin supports. docs/nix-versions.md has the same list; a test compares them.
 let
-  # Package names of Nix itself, in nixpkgs and in the tests. Lix and Determinate Nix have other interfaces.
+  # Names of Nix itself as a package, in nixpkgs and in the tests. Lix and Determinate Nix have other C++ interfaces.
   implementations = [
     "nix"
     "nix-everything"
   ];
 in
 rec {
-  # Supported versions outside of `oldest` to `newest`: Debian bookworm's.
+  # Supported versions that are not from `oldest` to `newest`: 2.8 is Debian bookworm's.
   others = [ "2.8" ];
   oldest = "2.24";
   newest = "2.35";
 
-  # Returns the reason why there is no plugin for a package of Nix, or null.
+  # Returns the reason why there is no plugin for a package of Nix. Null if there is one.
   refusal =
     nix:
     let

@@ -1,5 +1,5 @@
-# The plugin for one Nix: `plugin-files = ${nixply-plugin}/lib/nix/plugins/libnixply.so` in nix.conf. The plugin only works with
-# the Nix that it was built for; any other prints a line and continues without it.
+# The plugin for one Nix. To load it, set `plugin-files = ${nixply-plugin}/lib/nix/plugins/libnixply.so` in nix.conf. The plugin
+# works only in the Nix that it was built for. In any other, it prints one line and does nothing.
 {
   lib,
   rustPlatform,

@@ -1,9 +1,10 @@
-# Returns the store path of a project's directory for containers, without the files of tools: links to results would become
-# inputs of these results.
+# Copies a project's directory to the store, for containers, and returns the store path. Leaves out the files of tools, such as .git
+# and .devenv, and links to build results: a container would contain such a result, and the next build would depend on it.
 {
-  # The directory, a path or a text, in the store or elsewhere.
+  # The directory: a path or a string, in the store or elsewhere.
   root,
-  # A filter, or null: relative path -> bool. It must accept the directories of the files that it accepts.
+  # A function that returns whether to copy a file, by its relative path; or null, to copy all files. If it accepts a file, it must
+  # also accept the directories above it.
   wanted ? null,
 }:
 
@@ -22,7 +23,7 @@ let
 
   prefix = "${toString rootPath}/";
   length = builtins.stringLength prefix;
-  # Newer versions of Nix resolve links in the path of the directory; then the relative path is unknown.
+  # Newer versions of Nix resolve links in the path of the directory. Then the relative path is unknown, and the result is null.
   relativeTo = path: if builtins.substring 0 length path == prefix then builtins.substring length (-1) path else null;
 in
 if inStore && isClean && wanted == null then

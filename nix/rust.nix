@@ -1,14 +1,14 @@
-# Returns buildRustPackage of a nixpkgs, or fails if its Rust is too old for the workspace.
+# Returns the function buildRustPackage of a nixpkgs. Fails if its Rust is too old for the workspace.
 {
   lib,
   rustPlatform,
-  # The compiler of rustPlatform, or null if it is unknown.
+  # The compiler of rustPlatform. If null, its version is unknown and not checked.
   rustc,
 }:
 
 let
   needed = (builtins.fromTOML (builtins.readFile ../Cargo.toml)).workspace.package.rust-version;
-  # The first release of nixpkgs with this Rust (25.05 has 1.86).
+  # The first release of nixpkgs with the Rust that the workspace needs (25.05 has 1.86).
   release = "25.11";
   found = rustc.version or needed;
 in

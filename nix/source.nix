@@ -1,6 +1,6 @@
-# The files that a build of the workspace needs, so that changes of other files do not cause a rebuild: the members of the
-# workspace, and the directories that they embed. `cargo xtask lint` builds the program and the plugin from these files alone. The
-# result is a set with `outPath`, like the sources of nixpkgs' lib, which is not needed here.
+# The files that a build of the program and the plugin needs: the members of the workspace, and the directories that they embed. So
+# a change of other files does not cause a rebuild. `cargo xtask lint` builds both from these files alone. The result is a set with
+# `outPath`, like the sources that nixpkgs' lib makes, but without nixpkgs.
 { ... }:
 
 let
@@ -16,7 +16,7 @@ let
       throw "nix/source.nix: name the workspace member ${member} of Cargo.toml without a pattern"
   ) (read (root + "/Cargo.toml")).workspace.members;
 
-  # package.metadata.source of the members' Cargo.toml, which lists embedded directories and directories to omit.
+  # `package.metadata.source` in the Cargo.toml of each member: lists of directories to embed and of directories to leave out.
   declared = map (
     member: (read (root + "/${member}/Cargo.toml")).package.metadata.source or { }
   ) members;
@@ -34,7 +34,7 @@ let
   isIn = path: directory: path == directory || startsWith "${directory}/" path;
   leadsTo = path: directory: startsWith "${path}/" directory;
 
-  # Newer versions of Nix resolve links in the path of the root; then look for the directory with this file.
+  # Newer versions of Nix resolve links in the path of the root. Then the root is the directory above that contains this file.
   rootOf = path: if builtins.pathExists (/. + "${path}/nix/source.nix") then path else rootOf (dirOf path);
   relativeTo =
     path:

@@ -349,7 +349,7 @@ fn serve_large_layer(world: &World) -> (Vec<u8>, String, Server) {
     (bytes, digest, server)
 }
 
-/// The bound in docs/architecture.md: 256 KiB per reader and 64 MiB of shared memory, in addition to the memory without readers.
+/// The bound in docs/registry.md: 256 KiB per reader and 64 MiB of shared memory, in addition to the memory without readers.
 #[test]
 fn memory_is_bounded_with_500_stalled_readers() {
     const READERS: u64 = 500;

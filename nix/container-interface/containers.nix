@@ -1,5 +1,5 @@
-# Returns a project's containers: system -> name -> container. They are those of its flake's output `containers`, or else
-# those of its environment file.
+# Returns a function from a system to a project's containers: a set of NAME = container. They are those of the flake's output
+# `containers`. Without such an output, they are those of the environment file.
 {
   # The project's directory, as a path and as a text.
   rootPath,
@@ -8,18 +8,19 @@
   flake,
   # The environment file, or null for devenv.nix and devenv.local.nix.
   file,
-  # The packages: system -> packages.
+  # A function from a system to nixpkgs' packages for it.
   pkgsFor,
   # The system that builds images.
   hostSystem,
-  # The nixply program, a path.
+  # Path of the program nixply.
   program,
-  # A file with the list of the project's files, or null for all.
+  # A file with the list of the project's files to copy. If null, all are copied.
   files,
 }:
 
 let
-  # Copy only listed files, neither git's own nor those that git ignores. The list is empty if git ignores the directory.
+  # Copies only the listed files. The list comes from git, so ignored files are not in it. It is empty if git ignores the whole
+  # directory; then all files are copied.
   source =
     let
       list = if files == null then [ ] else builtins.fromJSON (builtins.readFile (/. + files));
@@ -35,7 +36,7 @@ let
       wanted = if list == [ ] then null else relative: listed ? ${relative};
     };
 
-  # A package with the program. A program in the store keeps its references.
+  # A package with the program. If the program is in the store, the package refers to it, and so to all that it needs.
   package =
     pkgs:
     let

@@ -1,5 +1,5 @@
-# Finds nixpkgs for a project and returns its packages: system -> packages. In this order: the `nixpkgs` argument, the
-# flake's input, the lock file of devenv, <nixpkgs>, the flake registry.
+# Finds nixpkgs for a project, and returns a function from a system to its packages. Looks in this order: the argument `nixpkgs`,
+# the flake's input `nixpkgs`, devenv's lock file, <nixpkgs>, the flake registry.
 {
   # The project's directory.
   root,
@@ -15,7 +15,7 @@ let
     let
       lockFile = root + "/devenv.lock";
       lock = builtins.fromJSON (builtins.readFile lockFile);
-      # An input is the name of a node, or a list of input names that starts at the root.
+      # In a lock file, an input is the name of a node, or a list of names of inputs to follow from the root.
       nodeOf = input: if builtins.isList input then builtins.foldl' inputOf lock.root input else input;
       inputOf = node: name: nodeOf lock.nodes.${node}.inputs.${name};
       tree = lock.nodes.${inputOf lock.root "nixpkgs"}.locked;

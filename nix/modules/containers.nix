@@ -1,8 +1,8 @@
 # Containers of a development environment: `containers.NAME`. A module for nixpkgs' lib.evalModules. It replaces devenv's
 # containers.nix, and nixply's own evaluation imports it.
 #
-# It reads the options `name`, `env`, `shell` (a derivation from mkShell), `procfileScript` and `devenv` (root, dotfile,
-# runtime, tmpdir) of the other modules, and the arguments `pkgs` and `self` (the project's directory).
+# It needs the options `name`, `env`, `shell` (a derivation from mkShell), `procfileScript` and `devenv` (root, dotfile,
+# runtime, tmpdir), which other modules declare, and the arguments `pkgs` and `self` (the project's directory).
 {
   config,
   lib,
@@ -22,7 +22,8 @@ let
     home = "/env";
   };
 
-  # `self` is a flake, or devenv's equivalent, whose directory need not be in the store. The output of a derivation is used unfiltered.
+  # `self` is a flake, a directory, or devenv's equivalent of a flake, whose directory need not be in the store. If it is a
+  # derivation, its output is used without a filter.
   projectRoot = if lib.isDerivation self then "${self}" else import ../project.nix { root = self.outPath or self; };
 
   # devenv's own message, word for word.
@@ -67,10 +68,11 @@ let
     };
   };
 
-  # Name of the container that this evaluation builds, from tools that set no options. devenv's program sets this variable.
+  # Name of the container for which a tool evaluates the project. devenv's program sets this variable; nixply itself uses
+  # `containerBuilds`.
   named = builtins.getEnv "DEVENV_CONTAINER";
 
-  # Overrides plain definitions and yields to mkForce.
+  # A priority that overrides definitions without a priority, and that mkForce overrides.
   beforeDefaults = lib.mkOverride (lib.modules.defaultOverridePriority - 1);
 in
 {

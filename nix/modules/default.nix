@@ -1,4 +1,4 @@
-# The module for nixply's own development environments, with containers. For lib.evalModules.
+# All modules of a devenv.nix that nixply itself evaluates, without devenv. For lib.evalModules.
 {
   imports = [
     ./environment.nix

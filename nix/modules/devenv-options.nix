@@ -1,4 +1,5 @@
-# Names of devenv's options that these modules lack, by option set. Covers devenv 2.1 and older versions.
+# Names of devenv's options that these modules lack, by option set, for the error about an unknown option (unknown-options.nix).
+# Covers devenv 2.1 and older versions.
 {
   "" = [
     "android"

@@ -16,7 +16,7 @@ let
       internal = true;
     };
 
-  # A package, and for a Python package the packages that it imports, so that Python finds all of them in one directory.
+  # The package. If it is a Python package, also the packages that it imports, so that Python finds all of them in one directory.
   withImports = package: [ package ] ++ package.requiredPythonModules or [ ];
 
   profile = pkgs.buildEnv {
@@ -25,7 +25,7 @@ let
     ignoreCollisions = true;
   };
 
-  # Tools of every Nix shell. They follow the packages on PATH.
+  # Tools that every Nix shell has. On PATH, they come after the packages.
   tools = [
     pkgs.coreutils
     pkgs.findutils
@@ -39,8 +39,8 @@ let
     pkgs.xz
   ];
 
-  # A derivation that nix-shell and `nix develop` can enter: variables, a hook, and a stdenv whose setup script does the rest.
-  # There is no compiler: the shell contains only packages from the user's file.
+  # A derivation that nix-shell and `nix develop` can enter: variables, a hook, and a stdenv whose setup script sets PATH. It has no
+  # compiler: apart from `tools`, the shell contains only the packages of the user's file.
   shell = derivation (
     config.env
     // {

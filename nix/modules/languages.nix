@@ -1,4 +1,4 @@
-# Languages: adds their tools to the environment's packages, and sets the variables through which they find libraries.
+# Languages: adds their tools to the environment's packages. For Python, also sets the variable that names its libraries.
 {
   config,
   lib,
@@ -37,7 +37,7 @@ in
     packages = lib.concatMap (language: lib.optional language.enable language.package) (
       builtins.attrValues config.languages
     );
-    # Makes Python find the Python packages in `packages`.
+    # The directory with the Python packages in `packages`.
     env = mkIf config.languages.python.enable {
       PYTHONPATH = "${config.devenv.profile}/${config.languages.python.package.sitePackages}";
     };

@@ -1,4 +1,4 @@
-# Processes of the environment, and `procfileScript`, the script that runs them all.
+# Processes of the environment, and `procfileScript`, a script that runs all of them.
 {
   config,
   lib,
@@ -56,7 +56,7 @@ let
       '';
     };
 
-  # Without hooks, the script only executes the manager.
+  # Whether there are no hooks. Then the script only executes the manager.
   bare = manager.before == "" && manager.after == "";
 in
 {

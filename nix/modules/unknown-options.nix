@@ -1,16 +1,16 @@
-# A module for option sets: turns the definition of an undeclared option into an error that says whether the option is devenv's.
-# devenv has many options that these modules lack, so Nix's suggestion of the nearest name would often mislead.
+# A module for option sets, in which the definition of an undeclared option is an error. The error states whether devenv has such an
+# option. devenv has many options that these modules lack, so the nearest name, which Nix suggests, would often mislead.
 { lib, options, ... }:
 
 let
   devenvs = import ./devenv-options.nix;
   guide = "docs/guides/devenv.md (https://github.com/nixply/nixply/blob/main/docs/guides/devenv.md)";
 
-  # Returns the path of the first undeclared option in a definition, or a path of declared names if all are declared.
+  # Returns the path of the first undeclared option in a definition. If all are declared, the path of a declared one.
   leaving =
     tree: value:
     let
-      # Prefers names that are not declared.
+      # Undeclared names come first.
       names = builtins.filter (name: !(tree ? ${name})) (builtins.attrNames value);
       name = builtins.head (names ++ builtins.attrNames value);
       inner = value.${name};
@@ -26,7 +26,7 @@ let
     prefix: definition:
     let
       path = leaving options definition.value;
-      # For an undeclared `services`, names the service.
+      # For `services`, the message also names the service, as in `services.postgres`.
       inner = lib.attrByPath path null definition.value;
       detail =
         if path == [ "services" ] && builtins.isAttrs inner && !(inner ? _type) && inner != { } then

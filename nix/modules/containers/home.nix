@@ -1,6 +1,6 @@
-# A container's home directory with the content of a path: the entries of a directory, or a single file under its own name.
-# Links at the image's root point to the copied entries, unless the name is taken there: `copyToRoot = ./dist` creates both
-# /env/mybinary and /mybinary. A link to a file is copied as a link.
+# A container's home directory, with the content of a path: the entries of a directory, or a single file under its own name.
+# At the image's root there is a link to each entry, unless the image itself uses the name: `copyToRoot = ./dist` creates
+# /env/mybinary and the link /mybinary. A link to a file is copied as a link.
 {
   pkgs,
   # Path of the home directory in the image.
@@ -15,18 +15,19 @@
 }:
 
 let
-  # The store does not accept every file name, and not every string is a store path.
+  # Whether the store accepts the file's name.
   isStorable = builtins.match "[0-9a-zA-Z+_?=][0-9a-zA-Z+._?=-]*" name != null;
+  # Whether the path is a string that names a store path, such as the output of a derivation.
   isStored = builtins.match "${builtins.storeDir}/.*" path != null && builtins.hasContext path;
 
-  # Whether the path is a file of the project. The output of a derivation is copied unfiltered instead. A flake's project is in
-  # the store as well, so being there decides nothing.
+  # Whether the path is a file of the project, and not the output of a derivation, which is copied without a filter. Both can be in
+  # the store: the project of a flake is.
   isFile = builtins.isPath path || builtins.isString path && !isStored;
   file = /. + builtins.unsafeDiscardStringContext (toString path);
   directory = dirOf file;
 
-  # The parent directory's listing has the type. Every Nix version has readDir; other functions follow links in some versions.
-  # The listing of the store itself is long, and pure evaluation cannot read it.
+  # The type, from the listing of the parent directory: every version of Nix has readDir, and other functions follow links in some
+  # versions. But the listing of the store is long, and pure evaluation cannot read it.
   type =
     if file == /. then
       "directory"
@@ -35,7 +36,7 @@ let
     else
       (builtins.readDir directory).${baseNameOf file} or "missing";
 
-  # Whether the target of a link is a directory: `LINK/.` exists only then. A string, because Nix removes `/.` from a path.
+  # Whether the target of a link is a directory: only then `LINK/.` exists. It is a string, because Nix removes `/.` from a path.
   leadsToDirectory = builtins.pathExists "${toString file}/.";
 
   # A directory that contains only the link. Newer versions of Nix copy the target when given the link itself.

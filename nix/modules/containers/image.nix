@@ -12,7 +12,7 @@
   env,
   # The default of `copyToRoot`.
   projectRoot,
-  # The error message for a container without a name: NAME -> text.
+  # A function from a container's attribute to the error message for a container without a name.
   noName,
 }:
 
@@ -68,7 +68,8 @@ let
   place = "containers.${name}";
 
   homes =
-    # A link at the root could hide a file of the base image. The whole project would put too many links there.
+    # Without links at the root if there is a base image, whose files they could hide, and for the whole project, which has too many
+    # entries.
     map
       (
         path:
@@ -85,7 +86,7 @@ let
   };
   isHomeLayer = layer: map toString layer.copyToRoot == map toString homes;
 
-  # The options that are arguments of an image; those of the grouping are for the environment's layers.
+  # The container's options that are arguments of an image. `strategy` and `groups` are for the environment's layers.
   arguments = lib.filterAttrs (_: value: value != null) (
     builtins.intersectAttrs declared.containerOptions container
   );
@@ -106,7 +107,7 @@ let
     else
       throw "${lockPlace}: a lock file requires strategy \"min-churn\", but this container uses ${other}; remove one of them";
 
-  # The lock file, copied to the store under a fixed name: only its content changes the result.
+  # The lock file, copied to the store under a fixed name, so that the result depends only on its content.
   lockFile =
     let
       file = toString container.lock;
@@ -137,10 +138,10 @@ let
     Cmd = map program (toList container.startupCommand);
   };
 
-  # A package with meta.mainProgram stands for that program. A package without one may be a program itself.
+  # A package with meta.mainProgram means that program. A package without it may itself be a program.
   program = value: if value ? meta.mainProgram then lib.getExe value else toString value;
 
-  # A layer with the store paths that a value refers to, without the file that lists them.
+  # A layer with the store paths that a value names, without the file that lists them.
   layerFor =
     what: value: layer:
     let
@@ -154,7 +155,7 @@ let
       }
     );
 
-  # The order is from the bottom up, the most stable layer first: the user's `layers`, the environment, further store paths of the
+  # From the bottom up, the layer that changes least first: the user's `layers`, the environment, the remaining store paths of the
   # command, and on top the home directory. An edit of a project file changes only the home directory's layer.
   own = builtins.filter (layer: !isHomeLayer layer) container.layers;
   below =

@@ -1,5 +1,5 @@
-# A script that runs an image already loaded into the container engine: SCRIPT [ARGUMENT...]. The engine is $NIXPLY_ENGINE, by
-# default docker.
+# A script that runs an image which the container engine already has: SCRIPT [ARGUMENT...]. The engine is $NIXPLY_ENGINE, by default
+# docker.
 { lib, pkgs }:
 
 {

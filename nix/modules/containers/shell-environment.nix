@@ -1,5 +1,5 @@
-# Shell code that enters the environment of a shell's derivation, like `nix develop`. The build records the shell's variables
-# and functions; sourcing the code runs its hook.
+# A file of shell code that enters the environment of a shell's derivation, like `nix develop`. The build of the file records the
+# shell's variables and functions. Sourcing the file sets them and runs the shell's hook.
 {
   pkgs,
   # A derivation from mkShell.
