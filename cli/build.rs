@@ -26,9 +26,6 @@ const EMBEDDED: [&str; 13] = [
     "requirements.nix",
 ];
 
-/// A file of an embedded directory that is not embedded, because it is only for documentation.
-const LEFT_OUT: &str = "reference.nix";
-
 fn main() -> io::Result<()> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("nix");
     if out.exists() {
@@ -52,9 +49,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
-        if entry.file_name() != LEFT_OUT {
-            copy(&entry.path(), &to.join(entry.file_name()))?;
-        }
+        copy(&entry.path(), &to.join(entry.file_name()))?;
     }
     Ok(())
 }

@@ -187,7 +187,7 @@ impl Codec {
     }
 
     /// Returns the highest level of each codec that has levels; the lowest is 1.
-    pub fn highest_levels() -> BTreeMap<&'static str, u8> {
+    pub(crate) fn highest_levels() -> BTreeMap<&'static str, u8> {
         CODECS.iter().filter_map(|facts| Some((facts.name, facts.levels?.1))).collect()
     }
 

@@ -47,7 +47,7 @@ impl LayerPath {
 
     /// Requires the path to be a directory: `copyToRoot` copies only the content of directories.
     #[must_use]
-    pub fn with_directory_only(self, directory_only: bool) -> Self {
+    pub(crate) fn with_directory_only(self, directory_only: bool) -> Self {
         Self { directory_only, ..self }
     }
 

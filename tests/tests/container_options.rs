@@ -64,7 +64,7 @@ fn options_reference_is_up_to_date() {
     let nix = harness!();
     let page = Nix::repository().join("docs/reference/options.md");
     let made = nix.eval(&format!(
-        "import {}/nix/modules/reference.nix {{ inherit pkgs; }}",
+        "import {}/docs/reference/options.nix {{ inherit pkgs; }}",
         Nix::repository().display()
     ));
     assert_eq!(

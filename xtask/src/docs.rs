@@ -83,7 +83,7 @@ fn options() -> Result<String> {
     let lock = packages::set_up(WhenMissing)?;
     let store = Store::open(&nix, &lock)?;
     let expression = format!(
-        "import {root}/nix/modules/reference.nix {{ pkgs = import {root}/tests/packages {{ \
+        "import {root}/docs/reference/options.nix {{ pkgs = import {root}/tests/packages {{ \
          lock = builtins.fromJSON (builtins.readFile {}); }}; }}",
         packages::Lock::path().display(),
         root = host::root().display(),

@@ -1,5 +1,7 @@
 //! Runs all tests of the workspace, and sets up everything that the whole-system tests need.
 
+use std::process::Stdio;
+
 use anyhow::{Result, bail};
 use xtask::host::{self, cargo, say};
 use xtask::nix::Version;
@@ -52,6 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     host::apt_install(PROGRAMS)?;
     let lock = packages::set_up(WhenMissing)?;
+    check_filter(args)?;
     if !args.system_only {
         say("tests of the crates");
         host::run(
@@ -90,6 +93,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if !failed.is_empty() {
         bail!("tests failed with Nix {}", failed.join(" and "));
+    }
+    Ok(())
+}
+
+/// Fails if no test has a name that the filter matches. Test programs report success then.
+fn check_filter(args: &Args) -> Result<()> {
+    if args.filter.is_empty() {
+        return Ok(());
+    }
+    let mut command = cargo();
+    command.args(["test", "--locked"]);
+    command.args(if args.system_only { ["-p", "nixply-tests"].as_slice() } else { &["--workspace"] });
+    command.arg("--").args(&args.filter).args(["--list", "--format", "terse"]);
+    let listed = host::output(command.stderr(Stdio::inherit()))?;
+    if !listed.lines().any(|line| line.ends_with(": test")) {
+        bail!("no test matches {}; cargo xtask test -- --list lists all tests", args.filter.join(" "));
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use anyhow::Result;
 use xtask::host::{output, say};
 
 use super::closures::{self, Closure, Closures, Size};
-use super::contenders::{Codec, LAYERS, Nixply, Programs, TAR, on_path, request};
+use super::contenders::{Codec, LAYERS, Nixply, Programs, TAR, request};
 use super::measure::{Usage, measure};
 use crate::rows::Row;
 use crate::scenario::{Change, Group, SCENARIOS, Scenario, Work};
@@ -120,7 +120,7 @@ impl Bench<'_> {
                 ("igzip", "igzip -1 -c".to_owned()),
                 ("pigz", format!("pigz -6 -p {threads} -c")),
             ] {
-                if on_path(program).is_none() {
+                if which::which(program).is_err() {
                     continue;
                 }
                 let name = format!("tar | {}", command.trim_end_matches(" -c").replace(" -q", ""));

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use xtask::host::{self, output};
 
-use super::contenders::{Programs, on_path};
+use super::contenders::Programs;
 
 /// Returns the machine and the versions as text.
 pub(super) fn facts(programs: &Programs) -> Result<String> {
@@ -46,7 +46,7 @@ pub(super) fn facts(programs: &Programs) -> Result<String> {
         ("igzip", "--version"),
         ("pigz", "--version"),
     ] {
-        if let Some(path) = on_path(program) {
+        if let Ok(path) = which::which(program) {
             writeln!(text, "{program}: {}", version(&path, argument))?;
         }
     }

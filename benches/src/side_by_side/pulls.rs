@@ -8,7 +8,7 @@ use xtask::services::Docker;
 
 use super::bench::{Bench, Subject};
 use super::closures::Closure;
-use super::contenders::{Codec, Contender, LAYERS, Nix2container, Nixply, Runner, on_path};
+use super::contenders::{Codec, Contender, LAYERS, Nix2container, Nixply, Runner};
 use super::measure::{Usage, measure};
 use crate::rows::Row;
 use crate::scenario::{Change, Engine, SCENARIOS, Scenario, Work};
@@ -83,7 +83,7 @@ impl Bench<'_> {
         let peer = self.programs.nix2container_contender();
         for run in 1..=self.runs {
             for (engine, program) in [(Engine::Podman, "podman"), (Engine::Docker, "dockerd")] {
-                if on_path(program).is_none() {
+                if which::which(program).is_err() {
                     say(format!("skipping {program}: it is not installed"));
                     continue;
                 }

@@ -64,7 +64,7 @@ impl Packer {
 
     /// Returns the key of a layer's content and compression: two layers with the same key have the same digests. Returns
     /// none if a path's archive hash is unknown, and for plain tar.
-    pub fn layer_key(paths: &[LayerPath], codec: Codec) -> Option<LayerKey> {
+    pub(crate) fn layer_key(paths: &[LayerPath], codec: Codec) -> Option<LayerKey> {
         if codec == Codec::None { None } else { Pieces::new(paths, codec).layer_key() }
     }
 

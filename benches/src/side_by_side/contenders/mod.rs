@@ -43,12 +43,12 @@ pub(crate) struct Programs {
 impl Programs {
     /// Returns nix2container's program, if it is installed.
     pub(crate) fn nix2container(&self) -> Option<PathBuf> {
-        self.nix2container.clone().or_else(|| on_path("nix2container"))
+        self.nix2container.clone().or_else(|| which::which("nix2container").ok())
     }
 
     /// Returns nix2container's skopeo, if it is installed.
     pub(crate) fn nix2container_skopeo(&self) -> Option<PathBuf> {
-        self.nix2container_skopeo.clone().or_else(|| on_path("skopeo-nix2container"))
+        self.nix2container_skopeo.clone().or_else(|| which::which("skopeo-nix2container").ok())
     }
 
     /// Returns nix2container with its skopeo, or prints which options name them.
@@ -68,7 +68,7 @@ impl Programs {
                 all.push(Box::new(Nix2container { form, ..flat.clone() }));
             }
         }
-        match on_path("buildah").filter(|_| host::is_root()) {
+        match which::which("buildah").ok().filter(|_| host::is_root()) {
             Some(program) => all.push(Box::new(Buildah { program })),
             None => say("skipping buildah: it needs root, and the package buildah"),
         }
@@ -76,10 +76,4 @@ impl Programs {
         all.retain(|contender| !self.without.iter().any(|name| name == contender.name()));
         all
     }
-}
-
-/// Looks up a program on PATH.
-pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| file.is_file())
 }

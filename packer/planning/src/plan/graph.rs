@@ -77,7 +77,11 @@ impl Graph {
     }
 
     /// Like [`Graph::below`], in the graph without the positions in `gates`.
-    pub fn below_without(&self, from: impl IntoIterator<Item = usize>, gates: &FixedBitSet) -> Vec<usize> {
+    pub(crate) fn below_without(
+        &self,
+        from: impl IntoIterator<Item = usize>,
+        gates: &FixedBitSet,
+    ) -> Vec<usize> {
         self.reached(from, gates, |at| self.references(at))
     }
 

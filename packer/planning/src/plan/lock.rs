@@ -170,7 +170,11 @@ impl Lock {
     }
 
     /// Like [`Lock::update`], until `stop` is set.
-    pub fn update_until(former: Option<&Self>, members: &[Member<'_>], stop: Stop<'_>) -> Result<Self> {
+    pub(crate) fn update_until(
+        former: Option<&Self>,
+        members: &[Member<'_>],
+        stop: Stop<'_>,
+    ) -> Result<Self> {
         let fleet = Fleet::new(members, former, stop)?;
         let images = members.iter().map(|member| (member.name.to_owned(), member.max_layers)).collect();
         let mut lock =

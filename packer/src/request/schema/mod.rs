@@ -118,7 +118,7 @@ impl Argument {
 
     /// Returns whether `containers.NAME` has an option of this name, which it passes to the image unchanged. The other
     /// arguments follow from options that devenv defines, such as `startupCommand` or `version`.
-    pub fn is_container_option(self) -> bool {
+    pub(crate) fn is_container_option(self) -> bool {
         self.schema.get(CONTAINER_OPTION).is_some()
     }
 

@@ -1,10 +1,10 @@
-# Generates docs/reference/options.md: the options of nixply's environments as Markdown.
+# Generates options.md: the options of nixply's environments as Markdown.
 { pkgs }:
 
 let
   inherit (pkgs) lib;
 
-  evaluated = import ../evaluate.nix {
+  evaluated = import ../../nix/evaluate.nix {
     inherit pkgs;
     self = "/project";
     modules = [ ];
@@ -48,7 +48,7 @@ let
     if given ? _type then
       given.text
     else
-      throw "nixply: modules/reference.nix: the default or example of an option has no text: ${builtins.toJSON given}";
+      throw "nixply: docs/reference/options.nix: the default or example of an option has no text: ${builtins.toJSON given}";
   code = text: if lib.hasInfix "\n" text then "\n\n```nix\n${lib.removeSuffix "\n" text}\n```" else " `${text}`";
 
   entry =
@@ -76,7 +76,7 @@ let
 in
 assert
   unplaced == [ ]
-  || throw "nixply: modules/reference.nix has no section for ${toString (map (option: option.name) unplaced)}";
+  || throw "nixply: docs/reference/options.nix has no section for ${toString (map (option: option.name) unplaced)}";
 ''
   # Options of a devenv.nix
 
