@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use nixply_packer::request::{BuiltImage, PlannedLayer};
 use nixply_packer::{Control, ImageRequest, Packer, Packing};
-use nixply_planning::{Closure, PathInfo, Store};
+use nixply_planning::{Closure, PathInfo, Store, Strategy};
 use serde_json::{Value, json};
 
 const NAMES: [&str; 8] = [
@@ -187,7 +187,7 @@ fn a_groups_strategy_sees_only_its_paths() {
     for info in &mut alone {
         info.references.retain(|reference| paths.contains(&reference.to_string()));
     }
-    for strategy in ["popularity", "size", "auto-layer", "nixply", "per-path", "single"] {
+    for strategy in Strategy::automatic().map(Strategy::name) {
         let group = json!({"paths": paths, "strategy": strategy, "maxLayers": 3});
         let grouped = request(json!({"groups": [group]})).plan(&infos, &Store::at("/nix/store")).unwrap();
         let of_group = |layer: &&PlannedLayer| paths.contains(&layer.paths()[0].path.to_string());

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use registry::Registry;
-pub use runtimes::{Docker, Engine, Podman};
+pub use runtimes::{Docker, Engine, Podman, engines};
 use serde_json::Value;
 pub use served::{Answer, Served, Summary};
 use sha2::{Digest, Sha256};

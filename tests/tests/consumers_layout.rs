@@ -70,7 +70,7 @@ fn compressed_spec_predicts_the_layout() {
         let digests: Vec<&str> = valid.layers.iter().map(|layer| &layer.digest[..]).collect();
         let foretold = said["layers"].as_array().unwrap().iter().map(|layer| text(&layer["digest"]));
         assert_eq!(digests, foretold.collect::<Vec<_>>(), "{codec}");
-        assert!(valid.layers.iter().all(|layer| codec.starts_with(layer.codec)), "{codec}");
+        assert!(valid.layers.iter().all(|layer| codec.starts_with(&layer.codec)), "{codec}");
     }
 }
 
@@ -301,7 +301,7 @@ fn base_layers_come_first_and_unchanged() {
     assert_eq!(top.inspect()["manifestDigest"], manifest.as_str());
     let (base, top) = (one(&below), one(&layout));
     assert_eq!(&top.layers[..base.layers.len()], &base.layers[..]);
-    let codecs: Vec<&str> = top.layers.iter().map(|layer| layer.codec).collect();
+    let codecs: Vec<&str> = top.layers.iter().map(|layer| layer.codec.as_str()).collect();
     assert_eq!(codecs, ["gzip", "gzip", "gzip", "gzip", "zstd"]);
     assert_eq!(
         top.config["config"].as_object().unwrap().keys().collect::<Vec<_>>(),

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use nixply_tests::engines::{Docker, Engine, Podman, Registry, as_root, unique};
+use nixply_tests::engines::{Engine, Registry, as_root, unique};
 use nixply_tests::{Nix, Output, Project, harness, needs, run, run_with_input};
 
 /// Lock for Docker. All tests share its images, and containers of different projects may have the same name.
@@ -73,23 +73,26 @@ impl Ran<'_, '_> {
     }
 }
 
-/// Returns both engines, and a guard for the exclusive use of Docker. Dropping the engines removes the images of these
+/// Returns all engines, and a guard for the exclusive use of Docker. Dropping the engines removes the images of these
 /// containers.
 fn engines<'p, 'n>(
     project: &'p Project<'n>,
     host: &str,
     registry: &str,
     containers: &[&str],
-) -> ([Ran<'p, 'n>; 2], MutexGuard<'static, ()>) {
+) -> (Vec<Ran<'p, 'n>>, MutexGuard<'static, ()>) {
     let guard = DOCKER.lock().unwrap_or_else(PoisonError::into_inner);
-    let docker = Docker::new(host.to_owned(), Registry { address: registry.to_owned() });
-    containers.iter().for_each(|container| docker.owns(&format!("{container}:latest")));
+    let images: Vec<String> = containers.iter().map(|container| format!("{container}:latest")).collect();
+    let engines = nixply_tests::engines::engines(host, Registry { address: registry.to_owned() }, &images);
     // podman runs as root even if the user is not root.
     if as_root("true").get_program() != "true" {
         project.program("podman", "exec sudo --preserve-env podman \"$@\"");
     }
-    let ran = |engine, name| Ran { project, engine, name };
-    ([ran(Box::new(docker), "docker"), ran(Box::new(Podman::new()), "podman")], guard)
+    (engines.into_iter().map(|(name, engine)| Ran { project, engine, name }).collect(), guard)
+}
+
+fn engine<'r, 'p, 'n>(engines: &'r [Ran<'p, 'n>], name: &str) -> &'r Ran<'p, 'n> {
+    engines.iter().find(|ran| ran.name == name).expect("the engine is tested")
 }
 
 macro_rules! engines {
@@ -378,7 +381,7 @@ fn incomplete_image_in_podmans_storage_does_not_affect_others() {
     };
     let project = Project::new(&nix, &startup("before"));
     let (engines, _guard) = engines!(&project, "shell");
-    let [_, ran] = &engines;
+    let ran = engine(&engines, "podman");
     assert_eq!((ran.name, &*ran.run("shell", &[]).ok()), ("podman", "before"));
     let id = ran.ask(&["image", "inspect", "--format", "{{.Id}}", "shell"]);
     let storage = ran.ask(&["info", "--format", "{{.Store.GraphRoot}}"]);
@@ -409,7 +412,7 @@ fn remote_engine_gets_the_whole_image() {
     let nix: Nix = harness!();
     let project = Project::new(&nix, r#"{ containers.sent.startupCommand = "echo arrived"; }"#);
     let (engines, _guard) = engines!(&project, "devenv-shell-sent");
-    let [docker, _] = &engines;
+    let docker = engine(&engines, "docker");
     // Docker in a virtual machine fails like this, because 127.0.0.1 is the address of the virtual machine there.
     project.program(
         "docker",

@@ -332,7 +332,7 @@ fn nixpkgs_lists_match_the_packer() {
         texts.push(format!("{codec}:007"));
     }
     let matches = nix.eval_plain(&format!(
-        "map (text: builtins.match (import {}).codecs.pattern text != null) (builtins.fromJSON {})",
+        "map (text: builtins.match (import {}).image.compression.pattern text != null) (builtins.fromJSON {})",
         file("nix/arguments.nix"),
         serde_json::to_string(&serde_json::to_string(&texts).unwrap()).unwrap()
     ));

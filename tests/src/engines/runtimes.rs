@@ -33,6 +33,18 @@ pub trait Engine {
     }
 }
 
+/// Returns all engines with which `nixply container run` is tested, with their names. `images` are names of images that the engines
+/// remove when they are dropped, if their data outlives them.
+pub fn engines(
+    docker_host: &str,
+    registry: Registry,
+    images: &[String],
+) -> Vec<(&'static str, Box<dyn Engine>)> {
+    let docker = Docker::new(docker_host.to_owned(), registry);
+    images.iter().for_each(|image| docker.owns(image));
+    vec![("docker", Box::new(docker)), ("podman", Box::new(Podman::new()))]
+}
+
 /// podman with all its data in the test's own directory.
 pub struct Podman {
     directory: Directory,

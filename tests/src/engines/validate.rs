@@ -1,5 +1,5 @@
 //! Validates an OCI image layout, like crane's `validate`: it computes every size, digest and diff_id again.
-//! It shares no code with the packer: the programs `gzip` and `zstd` decompress the blobs.
+//! It shares no code with the packer: the program with the codec's name, such as `gzip` or `zstd`, decompresses the blobs.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,8 +17,8 @@ pub struct Blob {
     pub digest: String,
     /// Digest of its tar stream.
     pub diff_id: String,
-    /// `none`, `gzip` or `zstd`, by both its first bytes and its media type.
-    pub codec: &'static str,
+    /// The codec by its media type, such as `gzip`; `none` for plain tar.
+    pub codec: String,
     /// The blob's size in bytes.
     pub size: usize,
 }
@@ -114,21 +114,19 @@ fn layer(
 ) -> Result<Blob, String> {
     let (digest, bytes) = blob(layout, descriptor, used)?;
     let size = bytes.len();
-    let codec = match bytes.get(..4) {
-        Some([0x1f, 0x8b, ..]) => "gzip",
-        Some([0x28, 0xb5, 0x2f, 0xfd]) => "zstd",
-        _ => "none",
-    };
-    let suffix = if codec == "none" { String::new() } else { format!("+{codec}") };
-    same(&format!("media type of {digest}"), &descriptor["mediaType"], format!("{LAYER}{suffix}"))?;
+    let media_type = string("media type", &descriptor["mediaType"])?;
     let file = layout.join("blobs").join(digest.replace(':', "/"));
-    let tar = if codec == "none" { bytes } else { decompress(codec, &file)? };
+    let (codec, tar) = match media_type.strip_prefix(LAYER) {
+        Some("") => ("none", bytes),
+        Some(suffix) if suffix.starts_with('+') => (&suffix[1..], decompress(&suffix[1..], &file)?),
+        _ => return Err(format!("media type of {digest}: {media_type}")),
+    };
     same(&format!("diff_id of {digest}"), diff_id, sha256(&tar))?;
     // "At the end of the archive file there are two 512-byte blocks filled with binary zeros" (GNU tar's manual).
     if tar.len() % 512 != 0 || !tar.ends_with(&[0; 1024]) {
         return Err(format!("{digest} is not a complete tar archive"));
     }
-    Ok(Blob { digest, diff_id: sha256(&tar), codec, size })
+    Ok(Blob { digest, diff_id: sha256(&tar), codec: codec.to_owned(), size })
 }
 
 /// Reads a descriptor's blob and verifies its digest and size. Adds the digest to `used`.

@@ -4,24 +4,17 @@
 //! A [`Strategy`] groups the closure's paths. Two rules apply to every strategy before it runs: ignored paths are dropped,
 //! and a path that a parent layer already has, with equal rules, is not packed again.
 
-mod auto_layer;
-pub mod explicit;
 mod fleet;
 mod graph;
 mod layer_assigner;
 mod lock;
 pub mod lock_names;
-mod min_churn;
 mod name;
-mod popularity;
-mod size;
 mod stop;
 pub mod strategy;
 
 use std::collections::{HashMap, HashSet};
 
-pub use self::explicit::Group;
-use self::fleet::Alone;
 pub use self::fleet::plan_fleet;
 pub use self::fleet::plan_fleet_until;
 pub use self::graph::Graph;
@@ -30,11 +23,12 @@ pub use self::layer_assigner::Member;
 pub use self::lock::Lock;
 pub use self::lock_names::check_image as check_image_name;
 pub use self::name::{Name, keys};
-pub use self::popularity::by_popularity;
 pub use self::stop::Stop;
 use self::strategy::Strategy;
+pub use self::strategy::explicit::{self, Group};
+pub use self::strategy::popularity::by_popularity;
 use crate::closure::Closure;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::layer::PathOptions;
 pub use crate::layer::Plan;
 use crate::layer::PlannedPath;
@@ -91,47 +85,7 @@ pub fn plan(closure: &Closure, options: &Options<'_>) -> Result<Plan> {
     if paths.is_empty() {
         return Ok(Plan::new());
     }
-    let max_layers = options.max_layers.max(1);
-    match options.strategy {
-        Strategy::Popularity => {
-            let alone = (max_layers - 1).min(paths.len() - 1);
-            let mut rest = paths.into_iter();
-            let mut layers: Plan = rest.by_ref().take(alone).map(|path| vec![path]).collect();
-            layers.push(rest.collect());
-            Ok(layers)
-        }
-        Strategy::Single => Ok(vec![paths]),
-        Strategy::PerPath => {
-            if paths.len() > max_layers {
-                let (strategy, layers) = (Strategy::PerPath.name(), paths.len());
-                return Err(Error::MaxLayers { strategy, layers, limit: max_layers });
-            }
-            Ok(paths.into_iter().map(|path| vec![path]).collect())
-        }
-        Strategy::Size => size::by_size(paths, closure, &Graph::new(closure), max_layers),
-        Strategy::AutoLayer => {
-            let groups = auto_layer::by_auto_layer(closure, &Graph::new(closure), max_layers, stop)?;
-            Ok(placed(paths, closure, groups))
-        }
-        Strategy::MinChurn => {
-            let (assigner, name) = options.assigner.unwrap_or((&Alone, ""));
-            assigner.assign(&Member { name, closure, paths, max_layers }, stop)
-        }
-        Strategy::Explicit => explicit::by_groups(paths, options.groups, closure, max_layers, stop),
-    }
-}
-
-/// Makes layers from groups of positions in the closure. Positions of paths that are not in `paths` are omitted, and so are
-/// layers that become empty. nixpkgs' script treats ignored paths in the same way.
-fn placed(paths: Vec<PlannedPath>, closure: &Closure, groups: Vec<Vec<usize>>) -> Plan {
-    let mut at_place: Vec<Option<PlannedPath>> = vec![None; closure.len()];
-    for path in paths {
-        let place = closure.place(&path.path).expect("paths to plan are in the closure");
-        at_place[place] = Some(path);
-    }
-    let layers =
-        groups.into_iter().map(|group| group.into_iter().filter_map(|at| at_place[at].take()).collect());
-    layers.filter(|layer: &Vec<PlannedPath>| !layer.is_empty()).collect()
+    options.strategy.layers(paths, closure, options)
 }
 
 #[cfg(test)]
@@ -140,6 +94,7 @@ mod tests {
 
     use super::*;
     use crate::closure::PathInfo;
+    use crate::error::Error;
 
     fn names(plan: &Plan) -> Vec<Vec<&str>> {
         plan.iter().map(|layer| layer.iter().map(|path| path.path.name()).collect()).collect()

@@ -1,10 +1,10 @@
 //! Layers by size: each large path alone, the rest in stable bins, and the paths that change most often on top.
 
-use super::graph::Graph;
-use super::name::Name;
 use crate::closure::Closure;
 use crate::error::Result;
 use crate::layer::{Plan, PlannedPath};
+use crate::plan::graph::Graph;
+use crate::plan::name::Name;
 use crate::store_path::StorePath;
 
 /// One of eight layers is for small paths that no other path refers to. Three quarters of the remaining layers hold one path

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::rc::Rc;
 
-use super::graph::Graph;
 use crate::closure::Closure;
 use crate::error::Result;
 use crate::plan::Stop;
+use crate::plan::graph::Graph;
 
 /// Returns the groups of nixpkgs' `pkgs/build-support/docker/auto-layer.py` (Jellema and yorickvp, nixpkgs#355189; read at
 /// 2ff66c69) in its order, as positions in the closure.

@@ -19,11 +19,11 @@ use std::thread;
 use fixedbitset::FixedBitSet;
 
 use self::cost::Content;
-pub(super) use self::cost::Costs;
-pub(super) use self::events::Events;
+pub(in crate::plan) use self::cost::Costs;
+pub(in crate::plan) use self::events::Events;
 use self::groups::{Groups, Standing};
-pub(super) use self::past::Past;
-pub(super) use self::problem::{Former, Placed, Problem};
+pub(in crate::plan) use self::past::Past;
+pub(in crate::plan) use self::problem::{Former, Placed, Problem};
 use crate::error::Result;
 
 /// Assigns paths to layers so that few bytes move from release to release. Layers that rarely change come first.
@@ -45,7 +45,7 @@ use crate::error::Result;
 /// The result depends on the paths' names, sizes and references, on the observed changes and on the former plan, never on hashes
 /// or on the order of the input. O(paths x references / 64) for the events, and O(g²) for at most g = 1,500 groups. Source: the
 /// objective of hhd-dev's rechunk (bytes x changed, over a matrix of updates), with Nix's propagation instead of changelogs.
-pub(super) fn place(problem: &Problem<'_>) -> Result<Vec<Placed>> {
+pub(in crate::plan) fn place(problem: &Problem<'_>) -> Result<Vec<Placed>> {
     let costs = &problem.costs;
     let units = units::units(problem);
     let contents: Vec<Content> = units.iter().map(|unit| costs.content(unit)).collect();
@@ -115,7 +115,7 @@ fn both<T: Send>(one: impl Fn() -> T + Sync, other: impl Fn() -> T) -> (T, T) {
 
 /// Returns the former plan, with new paths where they cost least: in new layers as long as the limits permit. Joins layers of the
 /// former plan only if there are too many.
-pub(super) fn follow(problem: &Problem<'_>) -> Result<Vec<Placed>> {
+pub(in crate::plan) fn follow(problem: &Problem<'_>) -> Result<Vec<Placed>> {
     let costs = &problem.costs;
     let units: Vec<Vec<usize>> = (0..costs.len()).map(|path| vec![path]).collect();
     let contents: Vec<Content> = units.iter().map(|unit| costs.content(unit)).collect();

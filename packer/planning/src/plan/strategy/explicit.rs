@@ -8,12 +8,12 @@ use nixply_documents::wording::quoted;
 use regex_automata::meta::{Builder, Config, Regex};
 use regex_syntax::hir::{Hir, Look};
 
-use super::graph::Graph;
-use super::{Options, Strategy};
+use super::Strategy;
 use crate::closure::{Closure, PathInfo};
 use crate::error::{Error, Result};
 use crate::layer::{Plan, PlannedPath};
-use crate::plan::Stop;
+use crate::plan::graph::Graph;
+use crate::plan::{self, Options, Stop};
 use crate::store_path::StorePath;
 
 /// The paths of one layer, optionally split into several layers.
@@ -299,7 +299,7 @@ impl Split {
         });
         let taken = Closure::new(taken);
         let (strategy, max_layers) = (self.strategy, self.max_layers);
-        let mut plan = super::plan(&taken, &Options { strategy, max_layers, stop, ..Options::default() })?;
+        let mut plan = plan::plan(&taken, &Options { strategy, max_layers, stop, ..Options::default() })?;
         for path in plan.iter_mut().flatten() {
             path.options = rules.remove(&path.path).expect("the plan has exactly the group's paths");
         }
@@ -346,7 +346,7 @@ mod tests {
     fn planned(groups: impl Into<Vec<Group>>, max_layers: usize) -> Result<Vec<String>> {
         let (strategy, groups) = (Strategy::Explicit, groups.into());
         let options = Options { strategy, groups: &groups, max_layers, ..Options::default() };
-        let plan = super::super::plan(&sample(), &options)?;
+        let plan = crate::plan::plan(&sample(), &options)?;
         let short = |path: &PlannedPath| path.path.name().split('-').next().unwrap().to_owned();
         Ok(plan.iter().map(|layer| layer.iter().map(short).collect::<Vec<_>>().join(" ")).collect())
     }
@@ -458,7 +458,7 @@ mod tests {
         let parents = vec![&below];
         let options =
             Options { strategy, groups, max_layers: 9, perms: &perms, parents, ..Options::default() };
-        let plan = super::super::plan(&sample(), &options).unwrap();
+        let plan = crate::plan::plan(&sample(), &options).unwrap();
         let rules = |path: &PlannedPath| path.options.as_ref().map_or(0, |options| options.perms.len());
         let layer = |layer: &Vec<PlannedPath>| layer.iter().map(rules).collect::<Vec<_>>();
         assert_eq!(plan.iter().map(layer).collect::<Vec<_>>(), [vec![1], vec![0], vec![0, 0, 0]]);

@@ -1,16 +1,28 @@
 //! Strategies: one declaration for requests, flags, reports and documentation.
 
+mod auto_layer;
+pub mod explicit;
+pub(super) mod min_churn;
+pub(super) mod popularity;
+mod size;
+
 use nixply_documents::wording::{self, quoted};
 use schemars::JsonSchema;
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
+use super::Options;
+use super::fleet::Alone;
+use super::graph::Graph;
+use super::layer_assigner::Member;
+use crate::closure::Closure;
 use crate::error::{Error, Result};
+use crate::layer::{Plan, PlannedPath};
 
 /// The way in which store paths are grouped into layers.
 // These descriptions are the documentation of every frontend. A new strategy needs a variant here, a planner in a separate
-// module, and an arm in `plan`.
+// module, and an arm in `Strategy::layers`.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Default, EnumString, IntoStaticStr, VariantArray, JsonSchema,
 )]
@@ -60,6 +72,43 @@ impl Strategy {
         self.into()
     }
 
+    /// Groups the paths of an image into layers. Paths of the closure that are not in `paths` are in no layer.
+    pub(super) fn layers(
+        self,
+        paths: Vec<PlannedPath>,
+        closure: &Closure,
+        options: &Options<'_>,
+    ) -> Result<Plan> {
+        let (max_layers, stop) = (options.max_layers.max(1), options.stop);
+        match self {
+            Self::Popularity => {
+                let alone = (max_layers - 1).min(paths.len() - 1);
+                let mut rest = paths.into_iter();
+                let mut layers: Plan = rest.by_ref().take(alone).map(|path| vec![path]).collect();
+                layers.push(rest.collect());
+                Ok(layers)
+            }
+            Self::Single => Ok(vec![paths]),
+            Self::PerPath => {
+                if paths.len() > max_layers {
+                    let (strategy, layers) = (Self::PerPath.name(), paths.len());
+                    return Err(Error::MaxLayers { strategy, layers, limit: max_layers });
+                }
+                Ok(paths.into_iter().map(|path| vec![path]).collect())
+            }
+            Self::Size => size::by_size(paths, closure, &Graph::new(closure), max_layers),
+            Self::AutoLayer => {
+                let groups = auto_layer::by_auto_layer(closure, &Graph::new(closure), max_layers, stop)?;
+                Ok(placed(paths, closure, groups))
+            }
+            Self::MinChurn => {
+                let (assigner, name) = options.assigner.unwrap_or((&Alone, ""));
+                assigner.assign(&Member { name, closure, paths, max_layers }, stop)
+            }
+            Self::Explicit => explicit::by_groups(paths, options.groups, closure, max_layers, stop),
+        }
+    }
+
     /// Former names. Requests, flags and lock files may still use them.
     pub const FORMER_NAMES: [(&str, Self); 1] = [("nixply", Self::MinChurn)];
 
@@ -77,6 +126,19 @@ impl Strategy {
         };
         name.parse().ok().or_else(former)
     }
+}
+
+/// Makes layers from groups of positions in the closure. Positions of paths that are not in `paths` are omitted, and so are
+/// layers that become empty. nixpkgs' script treats ignored paths in the same way.
+fn placed(paths: Vec<PlannedPath>, closure: &Closure, groups: Vec<Vec<usize>>) -> Plan {
+    let mut at_place: Vec<Option<PlannedPath>> = vec![None; closure.len()];
+    for path in paths {
+        let place = closure.place(&path.path).expect("paths to plan are in the closure");
+        at_place[place] = Some(path);
+    }
+    let layers =
+        groups.into_iter().map(|group| group.into_iter().filter_map(|at| at_place[at].take()).collect());
+    layers.filter(|layer: &Vec<PlannedPath>| !layer.is_empty()).collect()
 }
 
 /// Returns the list of names, and a suggestion: the name nearest to `name`.
