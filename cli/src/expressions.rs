@@ -127,7 +127,7 @@ mod tests {
         {
             assert!(!text.lines().any(|line| line.starts_with("# ")), "{}", file.display());
         }
-        let grammar = r#"(${host}/)?${part}(/${part})*"#;
-        assert!(files[Path::new("build-image.nix")].contains(grammar));
+        let script = r#"mv layers-*/"''${digest#*:}" "$out""#;
+        assert!(files[Path::new("nix2container/pull-image-from-manifest.nix")].contains(script));
     }
 }
