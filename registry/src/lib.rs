@@ -4,6 +4,7 @@
 //! The packer defines layers and their bytes. This crate decides where to listen, which clients to answer,
 //! and when to pack.
 
+pub mod content;
 mod error;
 pub mod server;
 

@@ -12,7 +12,7 @@ use nixply_documents::Error;
 use nixply_oci::{Platform, reference};
 use nixply_packer::Codec;
 use nixply_planning::{Store, Strategy};
-use nixply_registry::server::Compression;
+use nixply_registry::content::Compression;
 
 /// Parses a number of layers.
 pub(crate) fn layers(text: &str) -> Result<u32, String> {

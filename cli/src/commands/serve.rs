@@ -7,7 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use nixply_packer::Cache;
 use nixply_planning::Store;
-use nixply_registry::server::{Compression, Counts, Image, Options, Readers};
+use nixply_registry::content::{Compression, Counts, Image, Settings};
+use nixply_registry::server::{Options, Readers};
 use tempfile::TempDir;
 
 use crate::arguments::{CacheArgs, StoreArgs, Verbosity, values};
@@ -89,14 +90,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         readers: if args.private { Readers::UserAndRoot } else { Readers::Everyone },
         hosts: args.allow_hosts.clone(),
         other_host_advice: "start it with --allow-host NAME to accept another".into(),
-        compression: args.compression,
-        store: args.store(),
-        cache: cache.clone(),
-        threads: args.store.jobs,
-        check_store: args.store.check_store,
-        scratch: args.scratch_dir(),
-        report: Arc::new(|error| terminal::error(error.chain())),
-        observer: Arc::new(()),
+        content: Settings {
+            compression: args.compression,
+            store: args.store(),
+            cache: cache.clone(),
+            threads: args.store.jobs,
+            check_store: args.store.check_store,
+            scratch: args.scratch_dir(),
+            report: Arc::new(|error| terminal::error(error.chain())),
+            observer: Arc::new(()),
+        },
     };
     let server = serving::start(images, options)?;
     let address = server.address();

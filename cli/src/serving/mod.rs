@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use nixply_packer::image::blob;
 use nixply_packer::{Control, ImageSpec};
-use nixply_registry::server::{Compression, Image, Options, Server};
+use nixply_registry::content::{Compression, Image};
+use nixply_registry::server::{Options, Server};
 use tempfile::TempDir;
 
 pub(crate) use self::private_registry::PrivateRegistry;

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use nixply_packer::Cache;
-use nixply_registry::server::{Compression, Image, Options, Readers, Secret, Server};
+use nixply_registry::content::{Compression, Image, Settings};
+use nixply_registry::server::{Options, Readers, Secret, Server};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
@@ -43,17 +44,18 @@ impl PrivateRegistry {
         let cache = settings.cache.open();
         let secret = Secret::new()?;
         let directory = temporary::directory("nixply-secret-")?;
-        let options = Options {
+        let content = Settings {
             compression,
-            readers: Readers::User(secret.clone()),
             cache: cache.clone(),
             threads: settings.store.jobs,
             check_store: settings.store.check_store,
             scratch,
             report: Arc::new(|error| terminal::error(error.chain())),
             observer: watch.as_ref().map_or_else(|| Arc::new(()) as _, Watch::observer),
-            ..Options::new(file.store.clone())
+            ..Settings::new(file.store.clone())
         };
+        let options =
+            Options { readers: Readers::User(secret.clone()), content, ..Options::new(file.store.clone()) };
         // The name appears only in the other program's messages.
         let image = Image::new(&file.name, "latest", spec.clone())
             .or_else(|_| Image::new("image", "latest", spec))

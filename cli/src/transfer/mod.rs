@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nixply_packer::{ImageSpec, PackedLayer, Progress};
-use nixply_registry::server::{Observer, Read};
+use nixply_registry::content::{Observer, Read};
 
 use self::summary::Seen;
 use crate::terminal::{Bars, count, human, is_live, say};
@@ -37,7 +37,7 @@ impl Watch {
         }
     }
 
-    /// Returns the observer for the server ([`Options::observer`](nixply_registry::server::Options::observer)).
+    /// Returns the observer for the server ([`Settings::observer`](nixply_registry::content::Settings::observer)).
     pub(crate) fn observer(&self) -> Arc<dyn Observer> {
         self.transfer.clone()
     }

@@ -10,10 +10,10 @@ use hyper::{Request, Response, StatusCode, Uri, Version};
 use nixply_documents::wording;
 use nixply_oci::Digest;
 
-use super::body::Body;
 use super::peer::Peer;
 use super::readers::Readers;
 use super::refusal::Refusal;
+use crate::content::body::Body;
 
 /// Header in which browsers state the relation of the requesting page to the server (W3C, Fetch Metadata Request Headers).
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

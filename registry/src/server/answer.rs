@@ -14,15 +14,14 @@ use percent_encoding::percent_decode_str;
 use serde_json::json;
 
 use super::admission::Admission;
-use super::blob_source::Source;
-use super::body::Body;
-use super::catalog::{Blob, Catalog, Document};
-use super::client_support::ClientSupport;
 use super::connections::ConnectionState;
-use super::observer::{Observed, Read};
-use super::pack_queue::PackQueue;
 use super::range::Part;
 use super::refusal::{Refusal, respond};
+use crate::content::body::Body;
+use crate::content::catalog::{Blob, Catalog, Document};
+use crate::content::client_support::ClientSupport;
+use crate::content::observer::{Observed, Read};
+use crate::content::pack_queue::PackQueue;
 use crate::error::Error;
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -189,12 +188,7 @@ impl Shared {
         headers: &HeaderMap,
         head: bool,
     ) -> Result<Response<Body>, Refusal> {
-        let size = match blob {
-            Blob::Bytes(bytes) => bytes.len() as u64,
-            Blob::File(file) => file.size,
-            Blob::Converted(converted) => converted.made().expect("blobs are found by their digest").size,
-            Blob::Packed(packed) => packed.digest_and_size().expect("blobs are found by their digest").1,
-        };
+        let size = blob.size();
         // A range of a different blob is ignored (RFC 9110, 13.1.5), and only GET has ranges.
         let resumes = text(headers, &IF_RANGE).is_none_or(|tag| tag == etag(digest));
         let wanted = text(headers, &RANGE).filter(|_| resumes && !head);
@@ -213,20 +207,10 @@ impl Shared {
         let (length, wanted) = (part.end - part.start, !head && !unchanged(headers, digest));
         let read = blob.layer_index().filter(|_| wanted && length > 0);
         let read = read.map(|layer| Read { layer, digest, size, part: part.clone() });
-        let body = match blob {
+        let body = match wanted {
             // The client reads no bytes, so nothing is packed.
-            _ if !wanted => Body::empty(),
-            Blob::Bytes(bytes) => Body::whole(bytes.slice(part.start as usize..part.end as usize)),
-            Blob::File(file) => Body::pieces(Source::File(file.clone()), part, size, &self.queue),
-            Blob::Converted(converted) => {
-                let made = converted.made().expect("blobs are found by their digest");
-                Body::pieces(Source::Partial(made.bytes.clone()), part, size, &self.queue)
-            }
-            Blob::Packed(packed) => {
-                let source =
-                    Source::of_packed(&self.queue, packed).await.map_err(|error| self.failed(&error))?;
-                Body::pieces(source, part, size, &self.queue)
-            }
+            false => Body::empty(),
+            true => blob.body(part, &self.queue).await.map_err(|error| self.failed(&error))?,
         };
         let observed = read.map(|read| Observed::begin(&self.queue.observer, read));
         let body = body.counted(&self.queue, digest).observed(observed);

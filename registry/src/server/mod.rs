@@ -1,36 +1,12 @@
-//! A read-only registry that serves images from their specs. The server packs a layer when a client first
-//! reads its bytes, once, while that client reads.
+//! A read-only registry that serves images from their specs, by the OCI distribution protocol.
 //!
-//! ```text
-//! answer ────> catalog ──────> blob_source ──────> body
-//! HTTP        names and       bytes from a file,  response of one
-//! requests    digests         the cache, or from  client
-//!                             pack_queue
-//! ```
-//!
-//! An arrow points from a step to the next one in an answer. `pack_queue` writes a `partial_blob`, which
-//! clients read while it grows.
+//! `answer` parses a request, looks it up in the [`content`](crate::content), and answers with a `body`.
 
 mod admission;
 mod answer;
-mod blob_source;
-mod body;
-mod catalog;
-mod client_support;
-mod compression;
 mod connections;
-mod converted;
-mod counters;
-mod failures;
-mod file_blob;
-mod frames;
-mod observer;
 mod options;
-mod pack_queue;
-mod packed_blob;
-mod partial_blob;
 mod peer;
-mod proof;
 mod range;
 mod readers;
 mod refusal;
@@ -52,17 +28,14 @@ use tokio::sync::{Semaphore, oneshot};
 
 use self::admission::Admission;
 use self::answer::Shared;
-pub use self::catalog::Image;
-pub use self::compression::Compression;
 use self::connections::{Connection, Connections, PATIENCE, WatchedStream};
-pub use self::counters::Counts;
-pub use self::failures::Report;
-pub use self::observer::{Observer, Read};
 pub use self::options::Options;
-use self::pack_queue::PackQueue;
 use self::peer::Peer;
 pub use self::peer::peers_are_known;
 pub use self::readers::{Readers, Secret};
+use crate::content::catalog::Catalog;
+use crate::content::pack_queue::PackQueue;
+use crate::content::{Counts, Image};
 use crate::error::{Error, Result};
 
 /// Maximum time to wait for running packings to stop. They check several times a second.
@@ -99,7 +72,7 @@ pub struct Server {
 impl Server {
     /// Starts to serve. The address answers once this returns.
     pub fn start(images: Vec<Image>, options: Options) -> Result<Self> {
-        let Options { listen, allow_remote, compression, .. } = options;
+        let Options { listen, allow_remote, .. } = options;
         let local = listen.ip().is_loopback();
         if !allow_remote && !local {
             return Err(Error::Remote(listen));
@@ -112,12 +85,11 @@ impl Server {
             hosts: local.then(|| options.hosts.clone()),
             other_host_advice: options.other_host_advice.clone(),
         };
-        let catalog = catalog::Catalog::new(images, &options.store, compression)?;
+        let catalog = Catalog::new(images, &options.content)?;
         // Fail now rather than when a client waits for a layer.
-        tempfile::tempfile_in(&options.scratch)
-            .map_err(|source| Error::Scratch { directory: options.scratch.clone(), source })?;
+        options.content.check_scratch()?;
         let stop = Arc::new(AtomicBool::new(false));
-        let queue = Arc::new(PackQueue::new(options, stop.clone()));
+        let queue = Arc::new(PackQueue::new(options.content, stop.clone()));
         let failed = |source| Error::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;

@@ -4,7 +4,7 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
-use super::body::Body;
+use crate::content::body::Body;
 
 /// An error with its status, as the specification's "Error codes" define it.
 pub(super) struct Refusal {

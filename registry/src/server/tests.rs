@@ -15,7 +15,8 @@ use nixply_packer::{Codec, Control, Packer, Packing};
 use serde_json::json;
 
 use self::fixture::{Fixture, MANIFEST, OCI, ask, blob, get, noise};
-use super::{Compression, Image, Options, Server};
+use super::{Options, Server};
+use crate::content::{Compression, Image};
 use crate::error::Error;
 
 #[test]
@@ -263,7 +264,7 @@ fn invalid_images_and_options_fail_at_the_start() {
     };
     assert_eq!(start(&allowed, &["a"]), "");
     assert!(start(&|_| {}, &["a", "a"]).starts_with("two images are called a:t;"));
-    let error = start(&|options| options.scratch = "/nonexistent".into(), &["a"]);
+    let error = start(&|options| options.content.scratch = "/nonexistent".into(), &["a"]);
     assert!(error.starts_with("cannot write packed layers to the directory /nonexistent: "), "{error}");
     let taken = fixture.serve(&spec, "auto");
     let error = start(&|options| options.listen = taken.address(), &["a"]);

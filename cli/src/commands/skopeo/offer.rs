@@ -4,7 +4,7 @@ use std::mem::discriminant;
 
 use nixply_packer::image::blob;
 use nixply_packer::{Codec, ImageSpec, Layer};
-use nixply_registry::server::Compression;
+use nixply_registry::content::Compression;
 
 use super::arguments::{CommandLine, Verb};
 

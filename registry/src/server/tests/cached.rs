@@ -6,7 +6,8 @@ use nixply_oci::{DiffId, Digest};
 use nixply_packer::{Cache, ImageSpec, Packer};
 
 use super::fixture::{Fixture, MANIFEST, ask, blob, get};
-use crate::server::{Image, Options, Server};
+use crate::content::Image;
+use crate::server::Server;
 
 /// The server uses the digests and the bytes of an earlier packing.
 #[test]
@@ -15,7 +16,8 @@ fn digests_and_bytes_come_from_the_cache() {
     let cache = fixture.directory.path().join("cache");
     let serve = || {
         let image = Image::new("some/image", "t", fixture.spec("none")).unwrap();
-        let options = Options { cache: Some(Cache::new(&cache)), ..fixture.options("zstd") };
+        let mut options = fixture.options("zstd");
+        options.content.cache = Some(Cache::new(&cache));
         Server::start(vec![image], options).unwrap()
     };
     // The frontend that made the spec recorded the paths' archive hashes.
@@ -54,7 +56,8 @@ fn cache_is_trimmed_while_the_server_runs() {
     fs::remove_dir_all(cache.directory().join("segments")).unwrap();
     let image =
         |(at, spec): (usize, &ImageSpec)| Image::new("some/image", &format!("t{at}"), spec.clone()).unwrap();
-    let options = Options { cache: Some(cache.clone()), ..fixture.options("auto") };
+    let mut options = fixture.options("auto");
+    options.content.cache = Some(cache.clone());
     let server = Server::start(specs.iter().enumerate().map(image).collect(), options).unwrap();
     for layer in specs.iter().flat_map(|spec| &spec.layers) {
         assert_eq!(Digest::of(&get(&server, &blob(layer.digest)).body), layer.digest);
@@ -78,7 +81,9 @@ fn wrong_cached_blob_is_never_served_completely() {
     let right = std::mem::replace(&mut spec.layers[0].digest, Digest::of(b"another blob of the same size"));
     let serve = |spec: &ImageSpec| {
         let image = Image::new("some/image", "t", spec.clone()).unwrap();
-        Server::start(vec![image], Options { cache: cache.clone(), ..fixture.options("auto") }).unwrap()
+        let mut options = fixture.options("auto");
+        options.content.cache = cache.clone();
+        Server::start(vec![image], options).unwrap()
     };
     // The same holds for parts: no client gets the last one. The others are served until the mismatch is
     // found.
@@ -114,7 +119,9 @@ fn imported_digests_are_proven_before_serving() {
     assert_eq!(believed, lie);
     let serve = |spec: &ImageSpec| {
         let image = Image::new("some/image", "t", spec.clone()).unwrap();
-        Server::start(vec![image], Options { cache: cache.clone(), ..fixture.options("auto") }).unwrap()
+        let mut options = fixture.options("auto");
+        options.content.cache = cache.clone();
+        Server::start(vec![image], options).unwrap()
     };
     let server = serve(&believed);
     // The digest is right, but clients that unpack the image would refuse it.
@@ -157,7 +164,8 @@ fn lost_segments_are_packed_from_the_store() {
     {
         damage(&whole[0]);
         let image = Image::new("some/image", "t", spec.clone()).unwrap();
-        let options = Options { cache: Some(Cache::new(&directory)), ..fixture.options("auto") };
+        let mut options = fixture.options("auto");
+        options.content.cache = Some(Cache::new(&directory));
         let server = Server::start(vec![image], options).unwrap();
         for layer in &spec.layers {
             assert_eq!(Digest::of(&get(&server, &blob(layer.digest)).body), layer.digest, "{what}");

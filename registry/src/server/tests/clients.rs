@@ -10,7 +10,8 @@ use nixply_oci::Digest;
 use nixply_packer::{Cache, ImageSpec, Packer};
 
 use super::fixture::{Fixture, MANIFEST, OCI, ask, blob, get, noise, nothing_in};
-use crate::server::{Image, Options, Readers, Secret, Server};
+use crate::content::Image;
+use crate::server::{Options, Readers, Secret, Server};
 
 /// An image whose first layer is a file, and that file.
 fn base(fixture: &Fixture, bytes: &[u8]) -> (ImageSpec, PathBuf) {
@@ -123,7 +124,8 @@ fn ranges_of_cached_blobs_are_served_without_packing() {
     let fixture = Fixture::new();
     let directory = fixture.directory.path().join("cache");
     let spec = fixture.build("zstd", &Packer::new(2).with_cache(Some(Cache::new(&directory))));
-    let options = Options { cache: Some(Cache::new(&directory)), ..fixture.options("auto") };
+    let mut options = fixture.options("auto");
+    options.content.cache = Some(Cache::new(&directory));
     let server = Server::start(vec![Image::new("some/image", "t", spec.clone()).unwrap()], options).unwrap();
     let layer = &spec.layers[0];
     for range in ["bytes=-1", "bytes=0-", "bytes=1000-", "bytes=-70000"] {
@@ -281,7 +283,8 @@ fn proven_blob_that_the_cache_loses_is_packed() {
         // The last server's packed layer may not be in the cache yet.
         let _ = fs::remove_dir_all(&directory);
         assert_eq!(build(), spec);
-        let options = Options { cache: Some(Cache::new(&directory)), ..fixture.options("auto") };
+        let mut options = fixture.options("auto");
+        options.content.cache = Some(Cache::new(&directory));
         let image = Image::new("some/image", "t", spec.clone()).unwrap();
         let server = Server::start(vec![image], options).unwrap();
         let whole = get(&server, &blob(layer.digest)).body;

@@ -11,7 +11,8 @@ use nixply_planning::{Closure, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::server::{Image, Options, Server};
+use crate::content::{Image, Settings};
+use crate::server::{Options, Server};
 
 /// A store with two paths of a few megabytes that compress to about half.
 pub(super) struct Fixture {
@@ -101,13 +102,14 @@ impl Fixture {
 
     pub(super) fn options(&self, compression: &str) -> Options {
         let reports = self.reports.clone();
-        Options {
+        let content = Settings {
             compression: compression.parse().unwrap(),
             scratch: self.scratch(),
             threads: 2,
             report: Arc::new(move |error| reports.lock().unwrap().push(error.chain())),
-            ..Options::new(self.store())
-        }
+            ..Settings::new(self.store())
+        };
+        Options { content, ..Options::new(self.store()) }
     }
 
     pub(super) fn serve(&self, spec: &ImageSpec, compression: &str) -> Server {

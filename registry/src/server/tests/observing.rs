@@ -10,7 +10,8 @@ use nixply_oci::Digest;
 use nixply_packer::{ImageSpec, PackedLayer, Progress};
 
 use super::fixture::{Fixture, MANIFEST, ask, blob, get};
-use crate::server::{Image, Observer, Options, Read, Server};
+use crate::content::{Image, Observer, Read};
+use crate::server::Server;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Event {
@@ -69,7 +70,8 @@ impl Observer for RecordingObserver {
 impl RecordingObserver {
     fn serve(fixture: &Fixture, spec: &ImageSpec, compression: &str) -> (Arc<Self>, Server) {
         let observer = Arc::new(Self::default());
-        let options = Options { observer: observer.clone(), ..fixture.options(compression) };
+        let mut options = fixture.options(compression);
+        options.content.observer = observer.clone();
         let image = Image::new("some/image", "t", spec.clone()).unwrap();
         (observer, Server::start(vec![image], options).unwrap())
     }

@@ -10,7 +10,8 @@ use nixply_packer::ImageSpec;
 use serde_json::json;
 
 use super::fixture::{Fixture, MANIFEST, ask, blob, get, noise, nothing_in};
-use crate::server::{Image, Server};
+use crate::content::Image;
+use crate::server::Server;
 
 #[test]
 fn concurrent_readers_share_one_packing() {

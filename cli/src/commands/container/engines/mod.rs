@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, anyhow};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use nixply_packer::Codec;
-use nixply_registry::server::Compression;
+use nixply_registry::content::Compression;
 
 use self::table::Credentials;
 pub(crate) use self::table::{ENGINES, Engine};

@@ -11,33 +11,33 @@ use crate::error::{Error, Result};
 
 /// A layer of a base image in a file.
 #[derive(Debug)]
-pub(super) struct FileBlob {
+pub(crate) struct FileBlob {
     digest: Digest,
     name: String,
     /// The layer's index in the image.
-    pub(super) index: usize,
-    pub(super) size: u64,
+    pub(crate) index: usize,
+    pub(crate) size: u64,
     /// The file, if it is kept open.
     open: Option<Arc<LayerFile>>,
     /// Identity of the file.
     file: (u64, u64),
-    pub(super) prover: Arc<Prover>,
+    pub(crate) prover: Arc<Prover>,
 }
 
 impl FileBlob {
     /// Opens a layer's file. `keep` keeps it open.
-    pub(super) fn new(digest: Digest, name: &str, store: &Store, index: usize, keep: bool) -> Result<Self> {
+    pub(crate) fn new(digest: Digest, name: &str, store: &Store, index: usize, keep: bool) -> Result<Self> {
         let file = LayerFile::open(name, store)?;
         let (size, file, open) = (file.size(), file.place(), keep.then(|| Arc::new(file)));
         Ok(Self { digest, name: name.into(), index, size, open, file, prover: Arc::default() })
     }
 
-    pub(super) fn digest(&self) -> Digest {
+    pub(crate) fn digest(&self) -> Digest {
         self.digest
     }
 
     /// Returns the file that was opened at the start.
-    pub(super) fn open(&self, store: &Store) -> Result<Arc<LayerFile>> {
+    pub(crate) fn open(&self, store: &Store) -> Result<Arc<LayerFile>> {
         if let Some(file) = &self.open {
             return Ok(file.clone());
         }

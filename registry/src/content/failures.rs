@@ -12,26 +12,26 @@ pub type Report = Arc<dyn Fn(&Error) + Send + Sync>;
 
 /// Passes errors to the server's owner until the server stops.
 #[derive(Clone)]
-pub(super) struct Failures {
+pub(crate) struct Failures {
     report: Report,
     /// Becomes true when the server stops.
-    pub(super) stop: Arc<AtomicBool>,
+    pub(crate) stop: Arc<AtomicBool>,
 }
 
 impl Failures {
-    pub(super) fn new(report: Report, stop: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(report: Report, stop: Arc<AtomicBool>) -> Self {
         Self { report, stop }
     }
 
     /// Reports an error, unless the server's stop is its cause.
-    pub(super) fn report(&self, error: &Error) {
+    pub(crate) fn report(&self, error: &Error) {
         if !matches!(error, Error::Packer(PackerError::Interrupted)) && !self.stopping() {
             (self.report)(error);
         }
     }
 
     /// Whether the server stops.
-    pub(super) fn stopping(&self) -> bool {
+    pub(crate) fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 }

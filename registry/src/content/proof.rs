@@ -25,27 +25,27 @@ const MOST_PASSES: usize = 4;
 const YOUNG: Duration = Duration::from_millis(100);
 
 /// The limit on concurrent passes, and the receiver of their errors.
-pub(super) struct Passes {
+pub(crate) struct Passes {
     limit: tokio::sync::Semaphore,
     failures: Failures,
 }
 
 impl Passes {
-    pub(super) fn new(failures: Failures) -> Arc<Self> {
+    pub(crate) fn new(failures: Failures) -> Arc<Self> {
         Arc::new(Self { limit: tokio::sync::Semaphore::new(MOST_PASSES), failures })
     }
 }
 
 /// A blob that may change while it is read.
 #[derive(Clone)]
-pub(super) enum Input {
+pub(crate) enum Input {
     File(Arc<LayerFile>),
     Cached(Arc<CachedBlob>, Digest),
 }
 
 /// Hashes of the pieces of a blob with the right digest. All pieces but the last have [`PIECE`] bytes.
 #[derive(Debug)]
-pub(super) struct Proof {
+pub(crate) struct Proof {
     pieces: Vec<blake3::Hash>,
     /// The file's state when the pass began.
     state: Option<FileState>,
@@ -54,7 +54,7 @@ pub(super) struct Proof {
 
 /// Reason why there is no proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unproven {
+pub(crate) enum Unproven {
     /// The blob has another digest.
     Wrong(Digest),
     /// The cache has lost a part of the blob.
@@ -65,7 +65,7 @@ pub(super) enum Unproven {
 
 /// Results of the passes over one blob.
 #[derive(Debug, Default)]
-pub(super) struct Prover {
+pub(crate) struct Prover {
     pass: tokio::sync::Mutex<()>,
     found: Mutex<Found>,
 }
@@ -81,7 +81,7 @@ struct Found {
 
 impl Proof {
     /// Returns whether these bytes are the blob's bytes from `at`, a multiple of [`PIECE`].
-    pub(super) fn has(&self, at: u64, piece: &[u8]) -> bool {
+    pub(crate) fn has(&self, at: u64, piece: &[u8]) -> bool {
         let number = usize::try_from(at / PIECE as u64).ok();
         number.and_then(|number| self.pieces.get(number)).is_some_and(|known| *known == blake3::hash(piece))
     }
@@ -94,18 +94,18 @@ impl Proof {
 
 impl Prover {
     /// Returns the proof, unless the file has been written to since.
-    pub(super) fn known(&self, input: &Input) -> Option<Arc<Proof>> {
+    pub(crate) fn known(&self, input: &Input) -> Option<Arc<Proof>> {
         let proof = self.last_known().filter(|proof| !proof.is_young)?;
         proof.fits(input.state().ok()?).then_some(proof)
     }
 
     /// Returns the last proof, even if the file has been written to since.
-    pub(super) fn last_known(&self) -> Option<Arc<Proof>> {
+    pub(crate) fn last_known(&self) -> Option<Arc<Proof>> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).proof.clone()
     }
 
     /// Returns the proof. If there is none or it is outdated, starts a pass or waits for the running one.
-    pub(super) async fn prove(
+    pub(crate) async fn prove(
         self: &Arc<Self>,
         input: &Input,
         expected: Digest,

@@ -26,7 +26,7 @@ use super::proof::{Input, Proof, Prover, Unproven};
 use crate::error::{Error, Result};
 
 /// Source of a blob's bytes.
-pub(super) enum Source {
+pub(crate) enum Source {
     File(Arc<FileBlob>),
     Partial(Arc<PartialBlob>),
     Cached(Arc<CachedBlob>, Arc<PackedBlob>),
@@ -34,7 +34,7 @@ pub(super) enum Source {
 
 impl Source {
     /// Returns the source of a packed layer: the cache, or else a file that the layer is packed to.
-    pub(super) async fn of_packed(queue: &Arc<PackQueue>, blob: &Arc<PackedBlob>) -> Result<Self> {
+    pub(crate) async fn of_packed(queue: &Arc<PackQueue>, blob: &Arc<PackedBlob>) -> Result<Self> {
         match queue.find_cached(blob).await {
             Some(cached) => Ok(Self::Cached(cached, blob.clone())),
             None => queue.open(blob).map(Self::Partial),
@@ -43,17 +43,17 @@ impl Source {
 }
 
 /// A client's download of a part of a blob.
-pub(super) struct Transfer<'t> {
-    pub(super) part: Range<u64>,
+pub(crate) struct Transfer<'t> {
+    pub(crate) part: Range<u64>,
     /// Number of bytes of the whole blob.
-    pub(super) size: u64,
-    pub(super) sender: &'t mpsc::Sender<io::Result<Bytes>>,
-    pub(super) queue: &'t Arc<PackQueue>,
+    pub(crate) size: u64,
+    pub(crate) sender: &'t mpsc::Sender<io::Result<Bytes>>,
+    pub(crate) queue: &'t Arc<PackQueue>,
 }
 
 impl Transfer<'_> {
     /// Sends the pieces of the part as soon as they are available.
-    pub(super) async fn send(&self, source: Source) -> io::Result<()> {
+    pub(crate) async fn send(&self, source: Source) -> io::Result<()> {
         match source {
             Source::Partial(partial) => self.send_partial(&partial, self.part.start, None).await,
             Source::Cached(cached, blob) => self.send_cached(cached, &blob).await,

@@ -8,7 +8,7 @@ use nixply_oci::Digest;
 
 /// Counters of a running server.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
+pub(crate) struct Counters {
     requests: AtomicU64,
     refused: AtomicU64,
     packings: AtomicU64,
@@ -36,23 +36,23 @@ impl Counts {
 }
 
 impl Counters {
-    pub(super) fn request(&self) {
+    pub(crate) fn request(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn refused(&self) {
+    pub(crate) fn refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn packing(&self) {
+    pub(crate) fn packing(&self) {
         self.packings.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn sent(&self, blob: Digest, bytes: u64) {
+    pub(crate) fn sent(&self, blob: Digest, bytes: u64) {
         *self.sent.lock().unwrap_or_else(PoisonError::into_inner).entry(blob).or_default() += bytes;
     }
 
-    pub(super) fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         Counts {
             requests: self.requests.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),

@@ -42,7 +42,7 @@ impl FromStr for Compression {
 
 impl Compression {
     /// Returns the codec of a layer for a client.
-    pub(super) fn codec(self, layer: &Layer, client: ClientSupport) -> Codec {
+    pub(crate) fn codec(self, layer: &Layer, client: ClientSupport) -> Codec {
         match (self, layer.compression.unwrap_or_default()) {
             (Self::Always(codec), _) | (Self::Recorded(codec), Codec::None) => codec,
             (Self::Recorded(_), codec) => codec,
@@ -55,7 +55,7 @@ impl Compression {
 
     /// Returns the codec that a base image's layer is converted to for a client. None if the client gets the
     /// file.
-    pub(super) fn conversion(self, layer: &Layer, client: ClientSupport) -> Option<Codec> {
+    pub(crate) fn conversion(self, layer: &Layer, client: ClientSupport) -> Option<Codec> {
         let is_unsupported = blob::kept_codec(layer).is_some_and(|kept| !client.has(kept));
         (self == Self::Auto && is_unsupported).then(|| default("gzip"))
     }

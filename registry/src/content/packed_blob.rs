@@ -10,22 +10,22 @@ use super::proof::Prover;
 
 /// A layer of store paths in one codec.
 #[derive(Debug)]
-pub(super) struct PackedBlob {
+pub(crate) struct PackedBlob {
     /// All layers of the image, and this layer's index among them.
-    pub(super) layers: Arc<[Layer]>,
-    pub(super) index: usize,
-    pub(super) codec: Codec,
+    pub(crate) layers: Arc<[Layer]>,
+    pub(crate) index: usize,
+    pub(crate) codec: Codec,
     /// Digest and size, from the spec or from packing.
     digest_and_size: OnceLock<(Digest, u64)>,
     /// The packed bytes, once a client has read the layer.
-    pub(super) partial: Mutex<Option<Arc<PartialBlob>>>,
+    pub(crate) partial: Mutex<Option<Arc<PartialBlob>>>,
     /// Proofs of the cached bytes.
-    pub(super) prover: Arc<Prover>,
+    pub(crate) prover: Arc<Prover>,
 }
 
 impl PackedBlob {
     /// Describes the layer at `index` of its image in this codec, without packing it.
-    pub(super) fn new(layers: &Arc<[Layer]>, index: usize, codec: Codec) -> Self {
+    pub(crate) fn new(layers: &Arc<[Layer]>, index: usize, codec: Codec) -> Self {
         let (digest_and_size, layer) = (OnceLock::new(), &layers[index]);
         // A tar stream is never empty, so a size of 0 means that no size was recorded.
         if layer.compression.unwrap_or_default() == codec && layer.size > 0 {
@@ -41,16 +41,16 @@ impl PackedBlob {
         }
     }
 
-    pub(super) fn digest_and_size(&self) -> Option<(Digest, u64)> {
+    pub(crate) fn digest_and_size(&self) -> Option<(Digest, u64)> {
         self.digest_and_size.get().copied()
     }
 
-    pub(super) fn layer(&self) -> &Layer {
+    pub(crate) fn layer(&self) -> &Layer {
         &self.layers[self.index]
     }
 
     /// Records the result of packing, or compares it with the recorded one.
-    pub(super) fn check_or_record(&self, packed: &PackedLayer) -> PackerResult<()> {
+    pub(crate) fn check_or_record(&self, packed: &PackedLayer) -> PackerResult<()> {
         let (expected, expected_size) = *self.digest_and_size.get_or_init(|| (packed.digest, packed.size));
         let (found, found_size) = (packed.digest, packed.size);
         if (expected, expected_size) != (found, found_size) {

@@ -1,6 +1,7 @@
-//! The body of a response. Threads that may block read a blob in pieces, at most one piece before the socket
-//! needs it. That bounds the memory for each client.
+//! The body of a request or a response. Threads that may block read a blob in pieces, at most one piece before the socket
+//! needs it. That bounds the memory for each connection.
 
+use std::any::Any;
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
@@ -12,20 +13,19 @@ use nixply_oci::Digest;
 use tokio::sync::mpsc;
 
 use super::blob_source::{Source, Transfer};
-use super::connections::AnswerGuard;
 use super::observer::Observed;
 use super::pack_queue::PackQueue;
 
-/// A response body of known length.
-pub(super) struct Body {
+/// The bytes of a part of a blob, as the body of a request or a response. Its length is known.
+pub(crate) struct Body {
     bytes: Remaining,
     left: u64,
     /// Counts the sent bytes for this blob.
     counted: Option<(Arc<PackQueue>, Digest)>,
     /// Receives the progress of the read.
     observed: Option<Observed>,
-    /// Marks the request as being answered until the body is dropped.
-    _answering: Option<AnswerGuard>,
+    /// Lives until the body is dropped.
+    _guard: Option<Box<dyn Any + Send + Sync>>,
 }
 
 enum Remaining {
@@ -35,20 +35,20 @@ enum Remaining {
 
 impl Body {
     /// Returns an empty body.
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self::whole(Bytes::new())
     }
 
     /// Returns a body of these bytes.
-    pub(super) fn whole(bytes: impl Into<Bytes>) -> Self {
+    pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         let left = bytes.len() as u64;
-        Self { bytes: Remaining::Whole(bytes), left, counted: None, observed: None, _answering: None }
+        Self { bytes: Remaining::Whole(bytes), left, counted: None, observed: None, _guard: None }
     }
 
     /// Returns a part of a blob with `size` bytes. If the blob cannot be served completely, the connection is
     /// closed.
-    pub(super) fn pieces(source: Source, part: Range<u64>, size: u64, queue: &Arc<PackQueue>) -> Self {
+    pub(crate) fn pieces(source: Source, part: Range<u64>, size: u64, queue: &Arc<PackQueue>) -> Self {
         let left = part.end - part.start;
         let (sender, receiver) = mpsc::channel(1);
         let queue = queue.clone();
@@ -61,29 +61,29 @@ impl Body {
                 let _ = sender.send(Err(error)).await;
             }
         });
-        Self { bytes: Remaining::Pieces(receiver), left, counted: None, observed: None, _answering: None }
+        Self { bytes: Remaining::Pieces(receiver), left, counted: None, observed: None, _guard: None }
     }
 
     /// Counts the sent bytes for this blob.
-    pub(super) fn counted(mut self, queue: &Arc<PackQueue>, blob: Digest) -> Self {
+    pub(crate) fn counted(mut self, queue: &Arc<PackQueue>, blob: Digest) -> Self {
         self.counted = Some((queue.clone(), blob));
         self
     }
 
     /// Reports the sent bytes to the observer.
-    pub(super) fn observed(mut self, observed: Option<Observed>) -> Self {
+    pub(crate) fn observed(mut self, observed: Option<Observed>) -> Self {
         self.observed = observed;
         self
     }
 
     /// Keeps the guard until the body is dropped.
-    pub(super) fn during(mut self, answering: AnswerGuard) -> Self {
-        self._answering = Some(answering);
+    pub(crate) fn during(mut self, guard: impl Send + Sync + 'static) -> Self {
+        self._guard = Some(Box::new(guard));
         self
     }
 
     /// Number of bytes that are left.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.left
     }
 }

@@ -20,18 +20,18 @@ use super::counters::Counters;
 use super::failures::Failures;
 use super::frames::Frames;
 use super::observer::Observer;
-use super::options::Options;
 use super::packed_blob::PackedBlob;
 use super::partial_blob::PartialBlob;
 use super::proof::Passes;
+use super::settings::Settings;
 use crate::error::{Error, Result};
 
 /// Approximate compressed size of a frame. Threads beyond the number of frames would be idle.
 const BYTES_PER_THREAD: u64 = 1 << 20;
 
 /// Packs layers, and holds the state that all readers of blobs share.
-pub(super) struct PackQueue {
-    pub(super) store: Store,
+pub(crate) struct PackQueue {
+    pub(crate) store: Store,
     cache: Option<Cache>,
     check_store: bool,
     scratch: PathBuf,
@@ -39,19 +39,19 @@ pub(super) struct PackQueue {
     free: Arc<Semaphore>,
     /// Serializes the search for digests, because two images may share layers.
     finding_digests: tokio::sync::Mutex<()>,
-    pub(super) failures: Failures,
-    pub(super) observer: Arc<dyn Observer>,
-    pub(super) counters: Counters,
+    pub(crate) failures: Failures,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) counters: Counters,
     /// Frames that readers of cached blobs share.
-    pub(super) frames: Arc<Frames>,
+    pub(crate) frames: Arc<Frames>,
     /// Limit on passes that prove blobs.
-    pub(super) passes: Arc<Passes>,
+    pub(crate) passes: Arc<Passes>,
 }
 
 impl PackQueue {
     /// Creates a queue. Its packings end soon after `stop` becomes true.
-    pub(super) fn new(options: Options, stop: Arc<AtomicBool>) -> Self {
-        let Options { store, cache, threads, check_store, scratch, report, observer, .. } = options;
+    pub(crate) fn new(settings: Settings, stop: Arc<AtomicBool>) -> Self {
+        let Settings { store, cache, threads, check_store, scratch, report, observer, .. } = settings;
         let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = if threads == 0 { cores() } else { threads }.min(Packer::MOST_THREADS);
         let failures = Failures::new(report, stop);
@@ -72,12 +72,12 @@ impl PackQueue {
     }
 
     /// Number of packing threads.
-    pub(super) fn threads(&self) -> usize {
+    pub(crate) fn threads(&self) -> usize {
         self.threads as usize
     }
 
     /// Returns the layer's blob in the cache. None if the cache lacks it, or if this server has packed the layer already.
-    pub(super) async fn find_cached(self: &Arc<Self>, blob: &Arc<PackedBlob>) -> Option<Arc<CachedBlob>> {
+    pub(crate) async fn find_cached(self: &Arc<Self>, blob: &Arc<PackedBlob>) -> Option<Arc<CachedBlob>> {
         let partial = blob.partial.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if self.cache.is_none() || partial.is_some_and(|partial| !partial.has_failed()) {
             return None;
@@ -100,7 +100,7 @@ impl PackQueue {
 
     /// Returns the bytes of a layer, and starts to pack it if that has not been done. Packs again after a
     /// failure, because store paths can be repaired.
-    pub(super) fn open(self: &Arc<Self>, blob: &Arc<PackedBlob>) -> Result<Arc<PartialBlob>> {
+    pub(crate) fn open(self: &Arc<Self>, blob: &Arc<PackedBlob>) -> Result<Arc<PartialBlob>> {
         let (partial, job) = {
             let mut slot = blob.partial.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(partial) = slot.as_ref().filter(|partial| !partial.has_failed()) {
@@ -135,7 +135,7 @@ impl PackQueue {
 
     /// Finds the digests and sizes that are still unknown: in the cache, or by packing. Keeps the packed
     /// bytes for later readers.
-    pub(super) async fn find_digests(self: &Arc<Self>, blobs: &[Arc<PackedBlob>]) -> Result<()> {
+    pub(crate) async fn find_digests(self: &Arc<Self>, blobs: &[Arc<PackedBlob>]) -> Result<()> {
         if blobs.iter().all(|blob| blob.digest_and_size().is_some()) {
             return Ok(());
         }
@@ -168,13 +168,13 @@ impl PackQueue {
     }
 
     /// Waits for a packing thread, and until no digests are being searched for.
-    pub(super) async fn exclusive_thread(&self) -> (MutexGuard<'_, ()>, Option<OwnedSemaphorePermit>) {
+    pub(crate) async fn exclusive_thread(&self) -> (MutexGuard<'_, ()>, Option<OwnedSemaphorePermit>) {
         let alone = self.finding_digests.lock().await;
         (alone, self.free.clone().acquire_owned().await.ok())
     }
 
     /// Creates an empty blob.
-    pub(super) fn scratch_file(&self) -> Result<PartialBlob> {
+    pub(crate) fn scratch_file(&self) -> Result<PartialBlob> {
         let failed = |source| Error::Scratch { directory: self.scratch.clone(), source };
         PartialBlob::new(&self.scratch).map_err(failed)
     }

@@ -1,6 +1,7 @@
 //! The served images: repositories, their tags, the manifests for each kind of client, and blobs by digest.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hyper::body::Bytes;
@@ -8,15 +9,17 @@ use nixply_documents::go_json;
 use nixply_oci::{Descriptor, DiffId, Digest, reference};
 use nixply_packer::ImageSpec;
 use nixply_packer::image::oci;
-use nixply_planning::Store;
 use tokio::sync::OnceCell;
 
+use super::blob_source::Source;
+use super::body::Body;
 use super::client_support::ClientSupport;
 use super::compression::Compression;
 use super::converted::ConvertedBlob;
 use super::file_blob::FileBlob;
 use super::pack_queue::PackQueue;
 use super::packed_blob::PackedBlob;
+use super::settings::Settings;
 use crate::error::{Error, Result};
 
 /// An image with its name and tag.
@@ -47,9 +50,9 @@ impl Image {
 
 /// The bytes of a manifest.
 #[derive(Debug, Clone)]
-pub(super) struct Document {
-    pub(super) bytes: Bytes,
-    pub(super) digest: Digest,
+pub(crate) struct Document {
+    pub(crate) bytes: Bytes,
+    pub(crate) digest: Digest,
 }
 
 impl Document {
@@ -60,7 +63,7 @@ impl Document {
 
 /// A blob and its location.
 #[derive(Debug, Clone)]
-pub(super) enum Blob {
+pub(crate) enum Blob {
     Bytes(Bytes),
     File(Arc<FileBlob>),
     Converted(Arc<ConvertedBlob>),
@@ -68,8 +71,34 @@ pub(super) enum Blob {
 }
 
 impl Blob {
+    /// Returns the number of bytes. The blob must have been found by its digest, so that it is known.
+    pub(crate) fn size(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(file) => file.size,
+            Self::Converted(converted) => converted.made().expect("blobs are found by their digest").size,
+            Self::Packed(packed) => packed.digest_and_size().expect("blobs are found by their digest").1,
+        }
+    }
+
+    /// Returns the bytes of a part, whose end is at most [`Blob::size`]. Starts to pack a layer that is not in the cache.
+    pub(crate) async fn body(&self, part: Range<u64>, queue: &Arc<PackQueue>) -> Result<Body> {
+        let source = match self {
+            Self::Bytes(bytes) => {
+                return Ok(Body::whole(bytes.slice(part.start as usize..part.end as usize)));
+            }
+            Self::File(file) => Source::File(file.clone()),
+            Self::Converted(converted) => {
+                let made = converted.made().expect("blobs are found by their digest");
+                Source::Partial(made.bytes.clone())
+            }
+            Self::Packed(packed) => Source::of_packed(queue, packed).await?,
+        };
+        Ok(Body::pieces(source, part, self.size(), queue))
+    }
+
     /// Returns the index of the layer that this blob is.
-    pub(super) fn layer_index(&self) -> Option<usize> {
+    pub(crate) fn layer_index(&self) -> Option<usize> {
         match self {
             Self::Bytes(_) => None,
             Self::File(file) => Some(file.index),
@@ -100,14 +129,15 @@ type PackedKey = (DiffId, String, Vec<u8>);
 const MOST_OPEN: usize = 128;
 
 /// All served images and blobs.
-pub(super) struct Catalog {
+pub(crate) struct Catalog {
     names: BTreeMap<String, BTreeMap<String, ServedImage>>,
     blobs: RwLock<HashMap<Digest, Blob>>,
 }
 
 impl Catalog {
     /// Catalogues the images without packing them. The files of base layers must exist.
-    pub(super) fn new(images: Vec<Image>, store: &Store, compression: Compression) -> Result<Self> {
+    pub(crate) fn new(images: Vec<Image>, settings: &Settings) -> Result<Self> {
+        let (store, compression) = (&settings.store, settings.compression);
         let mut catalog = Self { names: BTreeMap::new(), blobs: RwLock::default() };
         let mut packed: HashMap<PackedKey, Arc<PackedBlob>> = HashMap::new();
         let mut files: HashMap<(Digest, String), Arc<FileBlob>> = HashMap::new();
@@ -167,12 +197,12 @@ impl Catalog {
     }
 
     /// Returns the sorted tags of a repository. None if there is no such repository.
-    pub(super) fn tags(&self, name: &str) -> Option<Vec<&str>> {
+    pub(crate) fn tags(&self, name: &str) -> Option<Vec<&str>> {
         Some(self.names.get(name)?.keys().map(String::as_str).collect())
     }
 
     /// Returns a tag's manifest for a client. On first use, packs layers whose digests no spec records.
-    pub(super) async fn by_tag(
+    pub(crate) async fn by_tag(
         &self,
         name: &str,
         tag: &str,
@@ -185,7 +215,7 @@ impl Catalog {
 
     /// Returns a manifest of this repository. If no client has requested its tag yet, the digests are found
     /// first: a client may have recorded the digest before a restart.
-    pub(super) async fn by_digest(
+    pub(crate) async fn by_digest(
         &self,
         name: &str,
         digest: Digest,
@@ -207,7 +237,7 @@ impl Catalog {
     }
 
     /// Returns a blob of any repository.
-    pub(super) fn blob(&self, digest: Digest) -> Option<Blob> {
+    pub(crate) fn blob(&self, digest: Digest) -> Option<Blob> {
         self.blobs.read().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned()
     }
 

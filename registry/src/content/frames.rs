@@ -11,7 +11,7 @@ use nixply_packer::CachedBlob;
 use tokio::sync::Semaphore;
 
 /// Number of bytes that the server reads and sends at once.
-pub(super) const PIECE: usize = 64 << 10;
+pub(crate) const PIECE: usize = 64 << 10;
 
 /// Maximum number of bytes in kept frames.
 const MOST_BYTES: usize = 32 << 20;
@@ -21,7 +21,7 @@ const MOST_READS: usize = 8;
 
 /// The most recently used frames.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub(crate) struct Frames {
     reads: Semaphore,
     kept: Mutex<VecDeque<Kept>>,
 }
@@ -35,12 +35,12 @@ struct Kept {
 }
 
 impl Frames {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { reads: Semaphore::new(MOST_READS), kept: Mutex::default() }
     }
 
     /// Returns between one and `most` bytes of a blob from `at`. None if the cache has lost them.
-    pub(super) async fn piece(
+    pub(crate) async fn piece(
         self: &Arc<Self>,
         blob: Digest,
         cached: &Arc<CachedBlob>,

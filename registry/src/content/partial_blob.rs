@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 /// The file and the state of its packing.
 #[derive(Debug)]
-pub(super) struct PartialBlob {
+pub(crate) struct PartialBlob {
     file: File,
     directory: PathBuf,
     progress: watch::Sender<Progress>,
@@ -34,7 +34,7 @@ enum State {
 
 /// Packing has failed, or the blob differs from its spec. The reason has been reported.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Failed;
+pub(crate) struct Failed;
 
 impl Progress {
     /// Returns how much of a blob of `size` bytes may be sent. The last byte is held back until the digest is
@@ -49,13 +49,13 @@ impl Progress {
 
 impl PartialBlob {
     /// Creates an empty blob in this directory.
-    pub(super) fn new(directory: &Path) -> io::Result<Self> {
+    pub(crate) fn new(directory: &Path) -> io::Result<Self> {
         let progress = watch::Sender::new(Progress { written: 0, state: State::Packing });
         Ok(Self { file: tempfile::tempfile_in(directory)?, directory: directory.into(), progress })
     }
 
     /// Adds bytes, which the packer passes in order from one thread at a time.
-    pub(super) fn write(&self, at: u64, bytes: &[u8]) -> Result<(), Error> {
+    pub(crate) fn write(&self, at: u64, bytes: &[u8]) -> Result<(), Error> {
         self.file.write_all_at(bytes, at).map_err(|source| {
             nixply_files::Error::io("write a packed layer below", &self.directory, source)
         })?;
@@ -64,12 +64,12 @@ impl PartialBlob {
     }
 
     /// Marks the blob as complete and right.
-    pub(super) fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.progress.send_modify(|progress| progress.state = State::Whole);
     }
 
     /// Marks the blob as failed, unless it is complete.
-    pub(super) fn fail(&self) {
+    pub(crate) fn fail(&self) {
         self.progress.send_if_modified(|progress| {
             let packing = progress.state == State::Packing;
             if packing {
@@ -79,12 +79,12 @@ impl PartialBlob {
         });
     }
 
-    pub(super) fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         self.progress.borrow().state == State::Failed
     }
 
     /// Waits until a blob with `size` bytes can be read at `at`. Returns the end of the readable bytes.
-    pub(super) async fn readable(&self, at: u64, size: u64) -> Result<u64, Failed> {
+    pub(crate) async fn readable(&self, at: u64, size: u64) -> Result<u64, Failed> {
         let mut progress = self.progress.subscribe();
         let ready = |progress: &Progress| progress.state == State::Failed || progress.readable(size) > at;
         let progress = *progress.wait_for(ready).await.map_err(|_| Failed)?;
@@ -93,7 +93,7 @@ impl PartialBlob {
     }
 
     /// Reads exactly `count` bytes, which must have been written.
-    pub(super) fn read(&self, at: u64, count: usize) -> io::Result<Bytes> {
+    pub(crate) fn read(&self, at: u64, count: usize) -> io::Result<Bytes> {
         let mut buffer = vec![0; count];
         self.file.read_exact_at(&mut buffer, at)?;
         Ok(buffer.into())

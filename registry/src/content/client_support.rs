@@ -23,23 +23,23 @@ const RULES: &[Rule] = &[
 
 /// The codecs that a client supports: the universal ones, and those of some rules, whose bits are set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ClientSupport(u32);
+pub(crate) struct ClientSupport(u32);
 
 impl ClientSupport {
     /// Supports every codec that has a rule.
-    pub(super) const ALL: Self = Self((1 << RULES.len()) - 1);
+    pub(crate) const ALL: Self = Self((1 << RULES.len()) - 1);
 
     /// Supports only the codecs that every client supports.
     #[cfg(test)]
-    pub(super) const UNIVERSAL: Self = Self(0);
+    pub(crate) const UNIVERSAL: Self = Self(0);
 
     /// All values, the one with the most codecs first.
-    pub(super) fn combinations() -> Vec<Self> {
+    pub(crate) fn combinations() -> Vec<Self> {
         (0..=Self::ALL.0).rev().map(Self).collect()
     }
 
     /// Returns what the sender of a request supports.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
         // Only OCI's media types have names for layers in these codecs; Docker's have none.
         let knows_oci = accepted.flat_map(|value| value.split(',')).any(|kind| {
@@ -53,7 +53,7 @@ impl ClientSupport {
     }
 
     /// Returns whether the client supports this codec.
-    pub(super) fn has(self, codec: Codec) -> bool {
+    pub(crate) fn has(self, codec: Codec) -> bool {
         let is_ruled = |(at, rule): (usize, &Rule)| rule.codec == codec.name() && self.0 & (1 << at) != 0;
         codec.is_universal() || RULES.iter().enumerate().any(is_ruled)
     }

@@ -14,29 +14,29 @@ use crate::error::Result;
 
 /// A layer's file in another codec.
 #[derive(Debug)]
-pub(super) struct ConvertedBlob {
-    pub(super) file: Arc<FileBlob>,
+pub(crate) struct ConvertedBlob {
+    pub(crate) file: Arc<FileBlob>,
     layer: Layer,
-    pub(super) codec: Codec,
+    pub(crate) codec: Codec,
     made: OnceLock<Made>,
 }
 
 /// The converted bytes.
 #[derive(Debug, Clone)]
-pub(super) struct Made {
-    pub(super) digest: Digest,
-    pub(super) size: u64,
-    pub(super) bytes: Arc<PartialBlob>,
+pub(crate) struct Made {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) bytes: Arc<PartialBlob>,
 }
 
 impl ConvertedBlob {
     /// Describes the layer of this file in this codec, without converting it.
-    pub(super) fn new(file: Arc<FileBlob>, layer: Layer, codec: Codec) -> Self {
+    pub(crate) fn new(file: Arc<FileBlob>, layer: Layer, codec: Codec) -> Self {
         Self { file, layer, codec, made: OnceLock::new() }
     }
 
     /// Returns the bytes if the layer has been converted.
-    pub(super) fn made(&self) -> Option<&Made> {
+    pub(crate) fn made(&self) -> Option<&Made> {
         self.made.get()
     }
 
@@ -46,7 +46,7 @@ impl ConvertedBlob {
     ///
     /// The file cannot be read or decompressed, or is not the layer; the scratch directory cannot be written;
     /// the server stops.
-    pub(super) async fn make(self: &Arc<Self>, queue: &Arc<PackQueue>) -> Result<Made> {
+    pub(crate) async fn make(self: &Arc<Self>, queue: &Arc<PackQueue>) -> Result<Made> {
         if let Some(made) = self.made() {
             return Ok(made.clone());
         }

@@ -39,7 +39,7 @@ pub trait Observer: Progress + Send {
 impl Observer for () {}
 
 /// A running read. The observer receives its end in every case.
-pub(super) struct Observed {
+pub(crate) struct Observed {
     observer: Arc<dyn Observer>,
     read: Read,
     whole: bool,
@@ -47,18 +47,18 @@ pub(super) struct Observed {
 
 impl Observed {
     /// Reports the start.
-    pub(super) fn begin(observer: &Arc<dyn Observer>, read: Read) -> Self {
+    pub(crate) fn begin(observer: &Arc<dyn Observer>, read: Read) -> Self {
         observer.read_begun(&read);
         Self { observer: observer.clone(), read, whole: false }
     }
 
     /// Reports sent bytes.
-    pub(super) fn sent(&self, bytes: u64) {
+    pub(crate) fn sent(&self, bytes: u64) {
         self.observer.sent(&self.read, bytes);
     }
 
     /// Reports the end.
-    pub(super) fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.whole = true;
     }
 }
