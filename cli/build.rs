@@ -10,11 +10,12 @@ use std::{fs, io};
 const NIX: &str = "../nix";
 
 /// The embedded files and directories. A test in src/expressions.rs checks that they are the files that the expressions need.
-const EMBEDDED: [&str; 13] = [
+const EMBEDDED: [&str; 14] = [
     "arguments.json",
     "arguments.nix",
     "build-image.nix",
     "build-layers.nix",
+    "check.nix",
     "container-interface",
     "container-interface.nix",
     "derivation.nix",

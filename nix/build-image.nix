@@ -23,9 +23,8 @@
   labels ? { },
   # A store path, or a list of them, whose contents are copied to the image's root.
   copyToRoot ? [ ],
-  # Layers below the top layer, which has the contents of config and copyToRoot: sets with deps, copyToRoot, ignore, perms,
-  # maxLayers, strategy, groups, lock, metadata; or with prebuilt, the directory that build-layers.nix builds. A layer omits
-  # the store paths of all earlier layers, or of those whose indices are in its `parents`.
+  # Layers below the top layer, which has the contents of config and copyToRoot: sets, see "Elements of `layers`" in
+  # docs/arguments.md. A layer omits the store paths of all earlier layers, or of those whose indices are in its `parents`.
   layers ? [ ],
   # Indices of the `layers` whose store paths the top layer omits. Defaults to all.
   parents ? null,
@@ -37,7 +36,7 @@
   groups ? null,
   # A file that `nixply plan --lock` writes, for the strategy min-churn: store paths stay in their former layers.
   lock ? null,
-  # Owners and modes: sets with path, regex, mode, uid, gid, uname, gname.
+  # Owners and modes of files, see docs/arguments.md.
   perms ? [ ],
   # The spec of a base image, whose layers are below all others.
   fromImage ? null,
@@ -51,8 +50,7 @@
   annotations ? { },
   # Whether the base image's config applies where `config` has no value, like Docker's FROM.
   inheritConfig ? false,
-  # Docker's health check: test (a line for the image's shell, or a list), interval, timeout, startPeriod, startInterval
-  # (as in "1m30s"), retries.
+  # Docker's health check, see docs/arguments.md.
   healthcheck ? null,
   # The database for a Nix inside the image: a set with path, which nix-database.nix builds from the image's copyToRoot,
   # layers, config and healthcheck, and with uid and gid, the owner of /nix (defaults to root).
@@ -78,40 +76,42 @@ let
 
   arguments = import ./arguments.nix;
 
+  # The arguments that are not null. The packer checks them as well, but only after Nix has built everything.
+  checked = builtins.mapAttrs (name: checks.${name} "nix/build-image.nix" name) (withoutNulls image);
+  checks = builtins.mapAttrs (_: check.declared) arguments.image // {
+    layers = check.listOf (
+      check.setOf {
+        required = [ ];
+        checks = builtins.mapAttrs (_: check.declared) arguments.layer;
+      }
+    );
+  };
+  check = import ./check.nix { };
+
   request =
-    withoutNulls (
-      removeAttrs image [
-        "config"
-        "healthcheck"
-        "tag"
-      ]
-    )
+    removeAttrs checked [
+      "config"
+      "healthcheck"
+      "tag"
+    ]
     // {
       copyToRoot = toList copyToRoot;
-      layers = map (layer: withoutNulls layer // layerContents layer) (if layers == null then [ ] else layers);
+      layers = map (layer: layer // layerContents layer) (checked.layers or [ ]);
     }
     # The packer derives the processor from the system.
-    // (if arch == null then { inherit system; } else { })
-    # The packer reports the same error, but only after Nix has built everything.
-    // (
-      if builtins.isString compression then
-        builtins.seq (matching "compression" arguments.image.compression compression) { }
-      else
-        { }
-    );
+    // (if arch == null then { inherit system; } else { });
 
-  # A text that matches the pattern of a declaration, or an error.
-  matching =
-    what: declaration: text:
-    if builtins.match declaration.pattern text != null then
-      text
-    else
-      throw "nixply: ${what} ${builtins.toJSON text} is not valid: expected ${declaration.expected}";
-
-  inherit (configFiles { inherit config healthcheck; }) configFile healthcheckFile;
+  inherit
+    (configFiles {
+      config = checked.config or null;
+      healthcheck = checked.healthcheck or null;
+    })
+    configFile
+    healthcheckFile
+    ;
 
   drv = make {
-    name = builtins.seq imageName (builtins.seq (tag == null || checkedTag == tag) "image-${baseNameOf name}.json");
+    name = builtins.seq imageName (builtins.seq (checked.tag or null) "image-${baseNameOf name}.json");
     inherit request configFile healthcheckFile;
     exportReferencesGraph.closure =
       [ configFile ]
@@ -132,7 +132,6 @@ let
       canonical
     else
       throw "nixply: image name ${builtins.toJSON name} is not valid: expected ${arguments.name.expected}";
-  checkedTag = matching "tag" arguments.image.tag tag;
 
   # The arguments as JSON, which `nixply plan` reads to write a lock file.
   requestFile = file "request-${baseNameOf name}.json" (
@@ -148,5 +147,5 @@ if usePlugin then
 else
   complete {
     inherit imageName requestFile;
-    imageTag = if tag != null then checkedTag else hashOf drv;
+    imageTag = checked.tag or (hashOf drv);
   } drv

@@ -27,8 +27,7 @@ let
   fromImage ? "",
   # The CPU architecture, by its OCI name.
   arch ? defaultArch,
-  # Owners and modes: sets with path (a store path), regex (Go syntax, matched against the path in the store), mode (octal
-  # digits), uid, gid, uname, gname. They apply to files outside of `layers`.
+  # Owners and modes of files outside of `layers`, see docs/arguments.md.
   perms ? [ ],
   # The maximum number of layers for store paths outside of `layers`.
   maxLayers ? 1,

@@ -17,14 +17,13 @@ let
   # Whether a rebuild produces the same store paths. If false, the result contains the packed layer, so that a push sends exactly
   # that layer.
   reproducible ? true,
-  # Owners and modes: sets with path (a store path), regex (Go syntax, matched against the path in the store), mode (octal
-  # digits), uid, gid, uname, gname.
+  # Owners and modes of files, see docs/arguments.md.
   perms ? [ ],
   # The maximum number of layers.
   maxLayers ? 1,
   # Deprecated by nix2container in favour of copyToRoot.
   contents ? null,
-  # The layer's entry in the image's history: created, created_by, author, comment.
+  # The layer's entry in the image's history, see docs/arguments.md.
   metadata ? { created_by = "nix2container"; },
   # The codec, with an optional level. buildImage requests the layer in its own codec. nix2container does not have this argument.
   compression ? "none",

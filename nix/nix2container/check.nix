@@ -1,37 +1,33 @@
-# Checks of arguments. Each check takes the name of the function, the argument's path, as in "perms[2].mode", and a value. It
-# returns the value, or throws an error that names the argument.
-#
-# The checks of an image's and a layer's arguments follow from their declarations in arguments.json.
+# The checks of nix2container's functions: those of ../check.nix, with suggestions, store paths, and nix2container's own arguments.
 { lib }:
 
 let
   arguments = import ../arguments.nix;
-  strategies = arguments.strategies ++ [ "explicit" ];
 
-  fail =
-    function: place: expected: value:
-    throw "nixply: ${function}: argument `${place}` must be ${expected}, got ${shown value}";
-
-  shown =
-    value:
+  # The known names that are most similar.
+  suggestion =
+    name: names:
     let
-      type = builtins.typeOf value;
+      distance = lib.strings.levenshtein name;
+      least = builtins.foldl' (least: other: lib.min least (distance other)) 2 names;
+      near = builtins.filter (other: distance other <= least) names;
     in
-    if value == null then
-      "null"
-    else if builtins.isString value then
-      "the string ${builtins.toJSON (builtins.unsafeDiscardStringContext value)}"
-    else if builtins.isInt value then
-      toString value
-    else if builtins.isBool value then
-      lib.boolToString value
-    else
-      { set = "a set"; lambda = "a function"; list = "a list"; float = "a float"; path = "a path"; }.${type} or type;
+    lib.optionalString (
+      near != [ ]
+    ) "; did you mean ${builtins.concatStringsSep " or " (map (other: "`${other}`") near)}?";
 
-  # A check with a predicate.
-  that =
-    predicate: expected: function: place: value:
-    if predicate value then value else fail function place expected value;
+  generic = import ../check.nix {
+    inherit suggestion;
+    inherit (self) storePath;
+    storePaths = self.oneOrMany;
+  };
+  inherit (generic)
+    declared
+    listOf
+    that
+    unknownAttribute
+    withoutNulls
+    ;
 
   isStorePath =
     value:
@@ -39,109 +35,9 @@ let
     || (builtins.isAttrs value && (value ? outPath || value ? __toString))
     || (builtins.isString value && (builtins.hasContext value || lib.hasPrefix "${builtins.storeDir}/" value));
 
-  listOf =
-    each: function: place: value:
-    if builtins.isList value then
-      lib.imap0 (at: each function "${place}[${toString at}]") value
-    else
-      fail function place "a list" value;
-
-  # The end of an error about an unknown name: the known ones, and those that are most similar.
-  instead =
-    name: names:
-    let
-      distance = lib.strings.levenshtein name;
-      least = builtins.foldl' (least: other: lib.min least (distance other)) 2 names;
-      near = builtins.filter (other: distance other <= least) names;
-      meant = builtins.concatStringsSep " or " (map (other: "`${other}`") near);
-    in
-    "expected one of ${builtins.concatStringsSep ", " names}"
-    + lib.optionalString (near != [ ]) "; did you mean ${meant}?";
-
-  # A set with only these attributes, each with its check, and with all required ones. An attribute that is null counts as absent.
-  setOf =
-    { checks, required }:
-    function: place: value:
-    let
-      given = lib.filterAttrs (_: value: value != null) value;
-      unknown = builtins.attrNames (removeAttrs given (builtins.attrNames checks));
-      missing = builtins.filter (name: !(given ? ${name})) required;
-    in
-    if !builtins.isAttrs value then
-      fail function place "a set" value
-    else if unknown != [ ] then
-      throw "nixply: ${function}: unknown attribute `${place}.${builtins.head unknown}`, ${instead (builtins.head unknown) (builtins.attrNames checks)}"
-    else if missing != [ ] then
-      throw "nixply: ${function}: argument `${place}` lacks the attribute `${builtins.head missing}`"
-    else
-      builtins.mapAttrs (name: checks.${name} function "${place}.${name}") given;
-
-  # A string that matches a pattern.
-  matching =
-    { pattern, expected }:
-    function: place: value:
-    let
-      text = self.string function place value;
-    in
-    if !builtins.isString value then
-      fail function place expected value
-    else if builtins.match pattern text != null then
-      text
-    else
-      fail function place expected text;
-
-  # A whole number. The highest one may be unlimited.
-  integer =
-    {
-      minimum,
-      maximum ? null,
-    }:
-    that (value: builtins.isInt value && value >= minimum && (maximum == null || value <= maximum)) (
-      if maximum == null then
-        "a whole number of at least ${toString minimum}"
-      else
-        "a whole number from ${toString minimum} to ${toString maximum}"
-    );
-
-  # The check of an argument, from its declaration.
-  declared =
-    declaration:
-    {
-      boolean = self.bool;
-      integer = integer (lib.filterAttrs (name: _: name == "minimum" || name == "maximum") declaration);
-      list = if declaration ? element then listOf (declared declaration.element) else that builtins.isList "a list";
-      set =
-        if declaration ? keys then
-          setOf {
-            inherit (declaration) required;
-            checks = builtins.mapAttrs (_: declared) declaration.keys;
-          }
-        else
-          that builtins.isAttrs "a set";
-      string =
-        if declaration ? pattern then matching { inherit (declaration) pattern expected; } else self.string;
-      stringOrList = that (value: builtins.isString value || builtins.isList value) "a string or a list of strings";
-      strings =
-        function: place: value:
-        builtins.mapAttrs (name: self.string function "${place}.${name}") (that builtins.isAttrs "a set" function place value);
-      inherit (self) storePath;
-      storePaths = self.oneOrMany;
-      strategy =
-        function: place: value:
-        that (value: builtins.elem value (strategies ++ arguments.formerStrategies))
-          "one of ${builtins.concatStringsSep ", " strategies}"
-          function
-          place
-          (self.string function place value);
-    }
-    .${declaration.kind};
-
   self = {
-    # Text without string context, so that it never adds a store path to the image.
-    string =
-      function: place: value:
-      builtins.unsafeDiscardStringContext (that builtins.isString "a string" function place value);
-    bool = that builtins.isBool "true or false";
+    inherit (generic) string;
+    bool = generic.boolean;
     # The ID of a user or a group.
     id = declared arguments.image.nixDatabase.keys.uid;
     # The layers' compression.
@@ -175,20 +71,20 @@ let
       { declarations, formals }:
       set:
       let
-        given = lib.filterAttrs (_: value: value != null) set;
+        given = withoutNulls set;
         unknown = builtins.attrNames (removeAttrs given (builtins.attrNames declarations));
         # Sorted, without duplicates.
         known = builtins.attrNames (lib.genAttrs (formals ++ builtins.attrNames declarations) (_: null));
         strategy =
           if given ? groups then
-            "explicit"
+            arguments.explicitStrategy
           else if given ? lock then
-            "min-churn"
+            arguments.lockStrategy
           else
             "popularity";
       in
       if unknown != [ ] then
-        throw "nixply: ${function}: unknown argument `${builtins.head unknown}`, ${instead (builtins.head unknown) known}"
+        unknownAttribute function "argument `${builtins.head unknown}`" (builtins.head unknown) known
       else
         { inherit strategy; } // builtins.mapAttrs (name: declared declarations.${name} function name) given;
 

@@ -66,16 +66,21 @@ fn nixpkgs_versions_and_systems_without_a_plugin_are_refused() {
     let plugin = |package_of: &str, system: &str, more: &str| {
         nix.eval_plain(&package("nix/plugin.nix", "1.95.0", package_of, system, more))
     };
+    let range = nix.eval_plain(&format!(
+        "with import {}; \"${{builtins.concatStringsSep \", \" others}} and ${{oldest}} to ${{newest}}\"",
+        file("nix/nix-versions.nix")
+    ));
+    let range: String = serde_json::from_str(&range.ok()).unwrap();
     for (package_of, expected) in [
         (
             r#"pname = "lix"; version = "2.95.2";"#,
-            "there is no plugin for lix 2.95.2: it is for Nix itself, 2.8 and 2.24 to 2.35",
+            "there is no plugin for lix 2.95.2: it is for Nix itself, RANGE",
         ),
         (r#"pname = "determinate-nix"; version = "3.8.5";"#, "there is no plugin for determinate-nix 3.8.5"),
         (r#"name = "snix-0.1.0";"#, "there is no plugin for snix 0.1.0"),
         (
             r#"pname = "nix"; version = "2.18.9";"#,
-            "the plugin has not been tested with Nix 2.18.9: it is for 2.8 and 2.24 to 2.35",
+            "the plugin has not been tested with Nix 2.18.9: it is for RANGE",
         ),
         (r#"pname = "nix"; version = "2.9.2";"#, "not been tested with Nix 2.9.2"),
         (r#"pname = "nix"; version = "2.80.0";"#, "not been tested with Nix 2.80.0"),
@@ -84,6 +89,7 @@ fn nixpkgs_versions_and_systems_without_a_plugin_are_refused() {
             "not been tested with Nix 2.99.0pre20270101_0123abc",
         ),
     ] {
+        let expected = &expected.replace("RANGE", &range);
         let error = plugin(package_of, "x86_64-linux", "").fails();
         assert!(error.contains(&format!("nixply-plugin: {expected}")) || error.contains(expected), "{error}");
         assert!(error.contains("nixply-plugin.override { nix = pkgs.nixVersions.nix_2_31; }"), "{error}");
@@ -266,8 +272,8 @@ fn nixpkgs_option_values_are_checked_during_evaluation() {
             "strategy",
             "\"min-churn\", \"popularity\", \"auto-layer\", \"size\", \"single\", \"per-path\"",
         ),
-        ("maxLayers = 0;", "maxLayers", "positive integer"),
-        ("layers = [ { maxLayers = -1; } ];", "layers.*.maxLayers", "positive integer"),
+        ("maxLayers = 0;", "maxLayers", "integer between 1 and 1000000"),
+        ("layers = [ { maxLayers = -1; } ];", "layers.*.maxLayers", "integer between 1 and 1000000"),
     ] {
         let error = container(text).fails();
         let last = option.rsplit('.').next().unwrap();
@@ -304,19 +310,41 @@ fn nixpkgs_option_values_are_checked_during_evaluation() {
             .fails();
         assert!(error.contains(&expected.replace("\\\"", "\"")), "{body}: {error}");
     }
-    // The builder frontend checks the value, too.
-    let error = nix.try_eval("(buildImage { name = \"a\"; compression = \"zip\"; }).drvPath").fails();
-    assert!(error.contains(&format!("compression \"zip\" is not valid: expected {codecs}")), "{error}");
+    // The builder frontend reports wrong values during evaluation, before Nix builds anything.
+    for (arguments, expected) in [
+        (
+            "compression = \"zip\";",
+            format!("argument `compression` must be {codecs}, got the string \"zip\""),
+        ),
+        ("maxLayers = \"3\";", "argument `maxLayers` must be a whole number from 1 to".into()),
+        ("strategy = \"min-chrun\";", "argument `strategy` must be one of min-churn, ".into()),
+        ("labels.a = 1;", "argument `labels.a` must be a string, got 1".into()),
+        (
+            "layers = [ { } { dep = [ ]; } ];",
+            "unknown attribute `layers[1].dep`, expected one of copyToRoot, ".into(),
+        ),
+        (
+            "layers = [ { perms = [ { path = pkgs.hello; uid = -1; } ]; } ];",
+            "argument `layers[0].perms[0].uid` must be a whole number from 0 to".into(),
+        ),
+        (
+            "healthcheck.tets = \"a\";",
+            "unknown attribute `healthcheck.tets`, expected one of interval".into(),
+        ),
+    ] {
+        let error = nix.try_eval(&format!("(buildImage {{ name = \"a\"; {arguments} }}).drvPath")).fails();
+        assert!(error.contains(&format!("nixply: nix/build-image.nix: {expected}")), "{arguments}: {error}");
+    }
 }
 
 /// The lists of codecs and strategies in nix/arguments.nix equal those of the packer.
 #[test]
 fn nixpkgs_lists_match_the_packer() {
     let nix = harness!();
-    let lists =
-        nix.eval_plain(&format!("{{ inherit (import {}) codecs strategies; }}", file("nix/arguments.nix")));
-    let lists: Value = serde_json::from_str(&lists.ok()).unwrap();
-    assert_eq!(lists["strategies"], json!(Strategy::names()));
+    let strategies = nix.eval_plain(&format!("(import {}).image.strategy.values", file("nix/arguments.nix")));
+    let strategies: Value = serde_json::from_str(&strategies.ok()).unwrap();
+    let names: Vec<_> = Strategy::ALL.iter().map(|strategy| strategy.name()).collect();
+    assert_eq!(strategies, json!(names));
     let mut texts = vec![
         "none".to_owned(),
         "none:1".into(),
@@ -340,7 +368,9 @@ fn nixpkgs_lists_match_the_packer() {
     for (text, matches) in texts.iter().zip(matches) {
         assert_eq!(text.parse::<Codec>().is_ok(), matches, "{text}");
     }
-    for (codec, highest) in lists["codecs"]["levels"].as_object().unwrap() {
+    let levels = nix.eval_plain(&format!("(import {}).codecLevels", file("nix/arguments.nix")));
+    let levels: Value = serde_json::from_str(&levels.ok()).unwrap();
+    for (codec, highest) in levels.as_object().unwrap() {
         let parses = |level: u64| format!("{codec}:{level}").parse::<Codec>().is_ok();
         let highest = highest.as_u64().unwrap();
         assert!(parses(highest) && !parses(highest + 1), "{codec}");

@@ -283,10 +283,10 @@ fn values_out_of_range_point_at_their_arguments() {
         }
     }
     for path in ["copyToRoot", "fromImage", "lock"] {
-        add(format!("@{path} = \"\";"), format!("{path} must be a store path, not empty"));
+        add(format!("@{path} = \"\";"), format!("{path} must not be empty"));
     }
     for path in ["name", "tag", "arch", "system", "created"] {
-        add(format!("@{path} = \"\";"), format!("{path} must be non-empty text, not empty"));
+        add(format!("@{path} = \"\";"), format!("{path} must not be empty"));
     }
     for path in ["compression", "strategy"] {
         add(format!("@{path} = \"\";"), format!("{path} must be one of "));
@@ -297,7 +297,7 @@ fn values_out_of_range_point_at_their_arguments() {
     );
     add(
         "layers = [ { metadata = { @created = \"\"; }; } ];".into(),
-        "layers[0].metadata.created must be non-empty text, not empty".into(),
+        "layers[0].metadata.created must not be empty".into(),
     );
     add(
         "perms = [ { path = /etc/passwd; @uid = -1; } ];".into(),
@@ -324,7 +324,7 @@ fn errors_of_the_packer_point_at_their_arguments() {
         ),
         (
             "strategy = \"single\"; @groups = [ [ FILE ] ];",
-            "groups is not valid: they require strategy \"explicit\", got \"single\"",
+            "groups is not valid: the argument requires strategy \"explicit\", got \"single\"",
         ),
         ("@groups = [ ];", "groups is not valid: it has no group: add one, or omit groups"),
         (

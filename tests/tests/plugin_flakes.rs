@@ -45,7 +45,7 @@ impl Flake {
         let repository = Nix::repository();
         fs::write(flake.path("flake.nix"), FLAKE.replace("SYSTEM", &system())).unwrap();
         fs::copy(&nix.lock, flake.path("lock.json")).unwrap();
-        for file in ["arguments.json", "arguments.nix", "build-image.nix", "derivation.nix"] {
+        for file in ["arguments.json", "arguments.nix", "build-image.nix", "check.nix", "derivation.nix"] {
             fs::copy(repository.join("nix").join(file), flake.path(file)).unwrap();
         }
         run(Command::new("cp").arg("-r").arg(repository.join("tests/packages")).arg(flake.path("packages")))

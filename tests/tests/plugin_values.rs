@@ -212,7 +212,8 @@ fn frontends_agree_on_names_and_tags() {
         for output in [plugin, builder] {
             assert_eq!(output.code, Some(1), "{arguments}: {}", output.stdout);
             let says = output.stderr.contains("is not valid: expected")
-                || output.stderr.contains("must be non-empty text");
+                || output.stderr.contains("must be 1 to 128 letters")
+                || output.stderr.contains("must not be empty");
             assert!(says, "{arguments}: {}", output.stderr);
         }
     }

@@ -91,7 +91,7 @@ let
     builtins.intersectAttrs declared.containerOptions container
   );
   strategy = {
-    strategy = arguments.strategy or "min-churn";
+    strategy = arguments.strategy or declared.defaultStrategy;
   };
   grouping = if arguments ? groups then { inherit (arguments) groups; } else strategy;
 
@@ -101,11 +101,13 @@ let
     answer:
     let
       other = if arguments ? groups then "groups" else "strategy \"${strategy.strategy}\"";
+      # By its present name.
+      current = declared.image.strategy.formerValues.${strategy.strategy} or strategy.strategy;
     in
-    if !(arguments ? groups) && builtins.elem strategy.strategy ([ "min-churn" ] ++ declared.formerStrategies) then
+    if !(arguments ? groups) && current == declared.lockStrategy then
       answer
     else
-      throw "${lockPlace}: a lock file requires strategy \"min-churn\", but this container uses ${other}; remove one of them";
+      throw "${lockPlace}: a lock file requires strategy \"${declared.lockStrategy}\", but this container uses ${other}; remove one of them";
 
   # The lock file, copied to the store under a fixed name, so that the result depends only on its content.
   lockFile =

@@ -44,7 +44,7 @@ let
       strings = types.attrsOf types.str;
       storePath = types.pathInStore;
       storePaths = types.either types.pathInStore (types.listOf types.pathInStore);
-      strategy = types.enum (arguments.strategies ++ arguments.formerStrategies);
+      enum = types.enum (declaration.values ++ builtins.attrNames declaration.formerValues);
     }
     .${declaration.kind};
 

@@ -18,6 +18,9 @@ pub const NAMES: &str = "x-nixply-names";
 /// Key of a schema for the words that describe the form of a text with a pattern, for messages: "must be …".
 pub const EXPECTED: &str = "x-nixply-expected";
 
+/// Key of a schema for former names of values: pairs of a former and the present name.
+pub const FORMER_VALUES: &str = "x-nixply-former-values";
+
 /// Key of a schema that marks an argument as an option of `containers.NAME`.
 pub const CONTAINER_OPTION: &str = "x-nixply-container-option";
 
@@ -150,7 +153,7 @@ impl Kind for Word {
     type Value = String;
 
     fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-        deserializer.deserialize_str(NonEmpty("non-empty text"))
+        deserializer.deserialize_str(NonEmpty("text"))
     }
 }
 
@@ -300,7 +303,7 @@ impl Visitor<'_> for NonEmpty {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
         match text {
-            "" => Err(E::custom(format_args!("must be {}, not empty", self.0))),
+            "" => Err(E::custom("must not be empty")),
             text => Ok(text.to_owned()),
         }
     }

@@ -100,7 +100,8 @@ impl Processor {
         let (arch, variant) =
             text.split_once('/').map_or((text, None), |(arch, variant)| (arch, Some(variant)));
         if !known.contains(&arch) {
-            if let Ok(meant) = Self::of_system(&arch.to_ascii_lowercase().replace("x86-64", "x86_64")) {
+            let cpu = arch.to_ascii_lowercase().replace("x86-64", "x86_64");
+            if let Some(meant) = cpu.split('-').next().and_then(Self::of_cpu) {
                 return wrong(format!("OCI's name for this processor is \"{meant}\""));
             }
             let near = wording::nearest(arch, PORTS);
@@ -124,7 +125,19 @@ impl Processor {
 
     /// Returns the processor of a Nix system such as `x86_64-linux`.
     pub fn of_system(system: &str) -> Result<Self> {
-        let (arch, variant) = match system.split('-').next().unwrap_or_default() {
+        let Some((cpu, _)) = system.split_once('-') else {
+            let why = "expected a processor and an operating system, as in x86_64-linux";
+            return Err(Error::invalid(format!("system {system:?}"), why));
+        };
+        Self::of_cpu(cpu).ok_or_else(|| {
+            let why = "its processor has no OCI name known here: set arch";
+            Error::invalid(format!("system {system:?}"), why)
+        })
+    }
+
+    /// Returns the processor with Nix's or Rust's name of a CPU.
+    fn of_cpu(cpu: &str) -> Option<Self> {
+        let (arch, variant) = match cpu {
             "x86_64" => ("amd64", ""),
             "aarch64" => ("arm64", ""),
             "i386" | "i486" | "i586" | "i686" | "x86" => ("386", ""),
@@ -140,19 +153,16 @@ impl Processor {
             "mipsel" => ("mipsle", ""),
             "mips64el" => ("mips64le", ""),
             "loongarch64" => ("loong64", ""),
-            _ => {
-                return Err(Error::invalid(
-                    format!("system {system:?}"),
-                    "its processor has no OCI name known here: set arch",
-                ));
-            }
+            _ => return None,
         };
-        Ok(Self { arch: arch.into(), variant: variant.into() })
+        Some(Self { arch: arch.into(), variant: variant.into() })
     }
 
     /// Returns the processor of this machine.
     pub fn of_this_machine() -> Result<Self> {
-        Self::of_system(std::env::consts::ARCH)
+        let cpu = std::env::consts::ARCH;
+        let why = "it has no OCI name known here: set arch";
+        Self::of_cpu(cpu).ok_or_else(|| Error::invalid(format!("this machine's processor {cpu}"), why))
     }
 
     /// Returns whether programs for `other` run on this processor, judging by the names. A later variant of 32-bit ARM runs
@@ -223,8 +233,9 @@ impl Platform {
     #[must_use]
     pub fn canonical(self) -> Self {
         let known = PROCESSORS.contains(&self.architecture.as_str());
-        match Processor::of_system(&self.architecture.to_ascii_lowercase()) {
-            Ok(Processor { arch, variant }) if !known => Self {
+        let lower = self.architecture.to_ascii_lowercase();
+        match lower.split('-').next().and_then(Processor::of_cpu) {
+            Some(Processor { arch, variant }) if !known => Self {
                 architecture: arch,
                 variant: if self.variant.is_empty() { variant } else { self.variant },
                 ..self
@@ -316,6 +327,11 @@ mod tests {
         }
         let error = Processor::of_system("pdp11-linux").unwrap_err().to_string();
         assert!(error.contains("\"pdp11-linux\"") && error.ends_with("set arch"), "{error}");
+        let error = Processor::of_system("x86_64").unwrap_err().to_string();
+        assert!(
+            error.ends_with("expected a processor and an operating system, as in x86_64-linux"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use bytesize::ByteSize;
+use nixply_documents::wording;
 use nixply_files::open;
 use nixply_oci::{DiffId, LINUX, Processor};
 use nixply_planning::{Closure, PlannedPath, RewritePath, Store, StorePath, Strategy};
@@ -33,6 +34,10 @@ pub(super) struct Base {
 impl Base {
     /// Reads the spec that `fromImage` names.
     pub(super) fn read(path: &str, store: &Store) -> Result<Self> {
+        if !path.starts_with('/') {
+            let why = "it is not the path of a file: pass the spec of a base image, such as pullImage makes from an image in a registry";
+            return Err(Error::invalid(format!("fromImage {}", wording::quoted(path)), why));
+        }
         let file = store.real_file(path);
         let failed = |source| Error::unreadable("fromImage (the base image's spec)", &file, source);
         let json = open::store_text(&store.real_dir, &file).map_err(failed)?;

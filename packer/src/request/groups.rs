@@ -31,7 +31,7 @@ pub(super) fn check_grouping(
             return Err(Error::invalid(format!("{place}strategy \"explicit\""), why));
         }
         (Some(other), Some(_)) if other != Strategy::Explicit => {
-            let why = format!("they require strategy \"explicit\", got {:?}", other.name());
+            let why = format!("the argument requires strategy \"explicit\", got {:?}", other.name());
             return Err(Error::invalid(format!("{place}groups"), why));
         }
         _ => {}
@@ -296,6 +296,23 @@ mod tests {
     fn read(groups: Value) -> Result<Vec<Group>> {
         let (store, roots) = (Store::at("/nix/store"), [StorePath::parse(B).unwrap()]);
         Reader { store: &store, roots: &roots }.groups(&groups, "layers[1].groups")
+    }
+
+    /// The schema declares the predicates, and the reader reads them.
+    #[test]
+    fn every_declared_predicate_and_key_is_read() {
+        let store = Store::at("/nix/store");
+        let reader = Reader { store: &store, roots: &[] };
+        let read =
+            |group: Value| reader.groups(&json!([group]), "groups").err().map(|error| error.to_string());
+        for predicate in PREDICATES.iter() {
+            let error = read(json!({ predicate: -1 })).expect("-1 is not a value of a predicate");
+            assert!(error.starts_with(&format!("groups[0].{predicate} is not valid: expected")), "{error}");
+        }
+        for key in GROUP_KEYS.iter() {
+            let error = read(json!({ key: -1 })).expect("-1 is not a value of a key");
+            assert!(error.starts_with(&format!("groups[0].{key} is not valid: expected")), "{error}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::groups::{self, Groups, check_grouping};
-use super::inputs::{checked, read_lock};
+use super::inputs::{checked, checked_path, read_lock};
 use crate::cache::LayerKey;
 use crate::compress::Codec;
 use crate::error::{Error, Result};
@@ -296,6 +296,9 @@ impl LayerRequest {
         let deps = checked(&self.deps, &format!("{place}deps"), store)?;
         let to_root = checked(&self.copy_to_root, &format!("{place}copyToRoot"), store)?;
         let ignore = checked(&self.ignore, &format!("{place}ignore"), store)?;
+        for (at, perm) in self.perms.iter().enumerate() {
+            checked_path(&perm.path, &format!("{place}perms[{at}].path"), store)?;
+        }
         let what = match place.trim_end_matches('.') {
             "" => "config or copyToRoot",
             place => place,

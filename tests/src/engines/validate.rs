@@ -121,11 +121,11 @@ fn layer(
         Some(suffix) if suffix.starts_with('+') => (&suffix[1..], decompress(&suffix[1..], &file)?),
         _ => return Err(format!("media type of {digest}: {media_type}")),
     };
-    same(&format!("diff_id of {digest}"), diff_id, sha256(&tar))?;
     // "At the end of the archive file there are two 512-byte blocks filled with binary zeros" (GNU tar's manual).
     if tar.len() % 512 != 0 || !tar.ends_with(&[0; 1024]) {
-        return Err(format!("{digest} is not a complete tar archive"));
+        return Err(format!("media type of {digest}: {media_type}, but it is not a complete tar archive"));
     }
+    same(&format!("diff_id of {digest}"), diff_id, sha256(&tar))?;
     Ok(Blob { digest, diff_id: sha256(&tar), codec: codec.to_owned(), size })
 }
 

@@ -1,6 +1,6 @@
 //! The declarations of arguments as JSON, `nix/arguments.json`: checks, formals and module options in Nix follow from them.
 
-use nixply_documents::argument::{EXPECTED, Names};
+use nixply_documents::argument::{EXPECTED, FORMER_VALUES, Names};
 use nixply_oci::reference;
 use nixply_planning::Strategy;
 use serde_json::{Map, Value, json};
@@ -26,8 +26,10 @@ pub fn declarations() -> Value {
             EXPECTED_KEY: reference::NAME_FORM,
         },
         "codecLevels": Codec::highest_levels(),
-        "strategies": Strategy::names(),
-        "formerStrategies": Strategy::FORMER_NAMES.map(|(name, _)| name),
+        "defaultStrategy": Strategy::default(),
+        // The strategy that uses a lock file.
+        "lockStrategy": Strategy::MinChurn,
+        "explicitStrategy": Strategy::Explicit,
     })
 }
 
@@ -59,6 +61,10 @@ fn declaration(name: &str, argument: Argument, described: bool) -> Map<String, V
         set("pattern", whole.expect("patterns of arguments match the whole text").into());
         set(EXPECTED_KEY, schema.get(EXPECTED).expect("a pattern has a description").clone());
     }
+    if let Some(choices) = schema.get("oneOf").and_then(Value::as_array) {
+        set("values", choices.iter().map(|choice| choice["const"].clone()).collect());
+        set("formerValues", former_values(schema));
+    }
     // The OCI config is free-form, and `layers` has the declarations of `layer`.
     if schema["additionalProperties"] == false {
         set("keys", keys(argument, described).into());
@@ -84,6 +90,13 @@ fn declaration_of_element(element: Argument, described: bool) -> Value {
     let mut declaration = declaration("", element, described);
     declaration.remove("description");
     declaration.into()
+}
+
+/// Returns an object of the former names of values, with their present names.
+fn former_values(schema: &Value) -> Value {
+    let former = schema.get(FORMER_VALUES).and_then(Value::as_array);
+    let pair = |pair: &Value| Some((pair[0].as_str()?.to_owned(), pair[1].clone()));
+    former.into_iter().flatten().filter_map(pair).collect::<Map<_, _>>().into()
 }
 
 /// Returns the value of an argument in its example: the text between `NAME = ` and the first semicolon outside of brackets.
@@ -117,7 +130,7 @@ fn kind(argument: Argument) -> &'static str {
     let schema = argument.schema();
     let has = |key: &str, value: &str| argument.alternatives().iter().any(|schema| schema[key] == value);
     match () {
-        _ if schema.get("oneOf").is_some() => "strategy",
+        _ if schema.get("oneOf").is_some() => "enum",
         _ if has("format", "store-path") && has("type", "array") => "storePaths",
         _ if has("format", "store-path") => "storePath",
         _ if has("type", "string") && has("type", "array") => "stringOrList",

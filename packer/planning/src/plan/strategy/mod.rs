@@ -27,7 +27,10 @@ use crate::layer::{Plan, PlannedPath};
     Debug, Clone, Copy, PartialEq, Eq, Hash, Default, EnumString, IntoStaticStr, VariantArray, JsonSchema,
 )]
 #[strum(serialize_all = "kebab-case")]
-#[schemars(rename_all = "kebab-case", extend("x-nixply-names" = "nothing"))]
+#[schemars(
+    rename_all = "kebab-case",
+    extend("x-nixply-names" = "nothing", "x-nixply-former-values" = Strategy::FORMER_NAMES.map(|(name, new)| (name, new.name())))
+)]
 pub enum Strategy {
     /// The fewest bytes that a change of a package is expected to move, from the sizes and references of store paths.
     /// Formerly `nixply`, which is still accepted.
