@@ -1,13 +1,15 @@
-//! Errors of the server.
+//! Errors of the server and the client.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use nixply_documents::wording::quoted;
+
 /// Result with the registry's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A failure to serve images.
+/// A failure to serve or to push images.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -59,6 +61,90 @@ pub enum Error {
     /// The system provides no threads.
     #[error("cannot start the server")]
     Start(#[source] io::Error),
+    /// The text does not name a tag in a registry.
+    #[error("image reference {} is not valid: {why}, as in ghcr.io/team/app:1.0", quoted(reference))]
+    Reference {
+        /// The text.
+        reference: String,
+        /// The reason.
+        why: String,
+    },
+    /// The client cannot be made, for example because the system has no certificates.
+    #[error("cannot start the client")]
+    Client(#[source] reqwest::Error),
+    /// The registry did not answer.
+    #[error("cannot {what}: no answer from {host}")]
+    Request {
+        /// The registry.
+        host: String,
+        /// The action.
+        what: String,
+        /// The cause. It contains no URL, which could contain a secret.
+        source: reqwest::Error,
+    },
+    /// The registry answered with an error.
+    #[error(
+        "cannot {what}: {host} answered {status}{}{}",
+        code.as_ref().map(|code| format!(", {code}")).unwrap_or_default(),
+        message.as_ref().map(|message| format!(": {message}")).unwrap_or_default()
+    )]
+    Refused {
+        /// The registry.
+        host: String,
+        /// The action.
+        what: String,
+        /// The status.
+        status: String,
+        /// The code of the error (distribution-spec, "Error codes").
+        code: Option<String>,
+        /// The registry's message.
+        message: Option<String>,
+    },
+    /// The registry demands other credentials.
+    #[error(
+        "{host} refuses access to the repository {repository}: {}",
+        if *anonymous { "it requires credentials, and there are none for it" } else { "it does not accept the credentials" }
+    )]
+    Unauthorized {
+        /// The registry.
+        host: String,
+        /// The repository.
+        repository: String,
+        /// Whether the requests had no credentials.
+        anonymous: bool,
+    },
+    /// The registry's token service does not provide a token.
+    #[error("cannot get a token for {host}: {why}")]
+    Token {
+        /// The registry.
+        host: String,
+        /// The reason.
+        why: String,
+    },
+    /// The registry directs an upload to a place that the client does not accept.
+    #[error("{host} directs an upload to {}, which is refused: {why}", quoted(location))]
+    Location {
+        /// The place.
+        location: String,
+        /// The registry.
+        host: String,
+        /// The reason.
+        why: &'static str,
+    },
+    /// The credentials of a registry cannot be read.
+    #[error("cannot read the credentials for {host}: {why}")]
+    Credentials {
+        /// The registry.
+        host: String,
+        /// The reason. It contains no secret.
+        why: String,
+    },
+    /// The registry does not accept the manifest, although it has all blobs.
+    #[error("cannot write {reference}: the registry reports missing blobs, although it has all of them")]
+    LostBlobs {
+        /// The tag.
+        reference: String,
+    },
     /// A layer cannot be packed, or differs from its spec.
     #[error(transparent)]
     Packer(#[from] nixply_packer::Error),

@@ -42,6 +42,14 @@ impl Image {
         Ok(Self { name, tag: tag.into(), spec })
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn tag(&self) -> &str {
+        &self.tag
+    }
+
     /// Returns `NAME:TAG`.
     pub fn reference(&self) -> String {
         format!("{}:{}", self.name, self.tag)
