@@ -4,6 +4,7 @@
 
 mod arguments;
 mod commands;
+mod credentials;
 mod diagnosis;
 mod documents;
 mod exit_codes;
@@ -33,7 +34,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::commands::{
     build, builder, cache, completions, container, diff, explain, init, inspect, layout, man, n2c,
-    nix_database, plan, reference, schema, serve, skopeo, strategies,
+    nix_database, plan, push, reference, schema, serve, skopeo, strategies,
 };
 
 /// Build OCI images from Nix closures
@@ -48,6 +49,7 @@ enum Command {
     Explain(explain::Args),
     Diff(diff::Args),
     Strategies(strategies::Args),
+    Push(push::Args),
     Layout(layout::Args),
     Schema(schema::Args),
     Serve(serve::Args),
@@ -115,6 +117,7 @@ fn nixply(program: &str) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => explain::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Strategies(args) => strategies::run(&args),
+        Command::Push(args) => push::run(&args),
         Command::Layout(args) => layout::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Serve(args) => serve::run(&args),

@@ -14,6 +14,7 @@ pub(crate) mod man;
 pub(crate) mod n2c;
 pub(crate) mod nix_database;
 pub(crate) mod plan;
+pub(crate) mod push;
 pub(crate) mod reference;
 pub(crate) mod schema;
 pub(crate) mod serve;

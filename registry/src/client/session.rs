@@ -206,7 +206,9 @@ impl Session {
                 let mut form = form_urlencoded::Serializer::new(String::new());
                 form.append_pair("grant_type", "refresh_token").append_pair("client_id", "nixply");
                 form.append_pair("refresh_token", token).append_pair("scope", &scope);
-                service.iter().for_each(|service| drop(form.append_pair("service", service)));
+                if let Some(service) = service {
+                    form.append_pair("service", service);
+                }
                 self.http
                     .post(url)
                     .header(reqwest::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
@@ -214,9 +216,9 @@ impl Session {
             }
             credentials => {
                 url.query_pairs_mut().append_pair("scope", &scope);
-                service
-                    .iter()
-                    .for_each(|service| drop(url.query_pairs_mut().append_pair("service", service)));
+                if let Some(service) = service {
+                    url.query_pairs_mut().append_pair("service", service);
+                }
                 let request = self.http.get(url);
                 match credentials {
                     Some(Credentials::Basic { user, password }) => {
