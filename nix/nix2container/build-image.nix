@@ -55,7 +55,8 @@ let
   arguments =
     check.arguments function
       {
-        declarations = (import ../arguments.nix).image;
+        # `arch` and the function's package set determine the system.
+        declarations = removeAttrs (import ../arguments.nix).image [ "system" ];
         formals = builtins.attrNames (builtins.functionArgs buildImage);
       }
       (
