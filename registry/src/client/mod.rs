@@ -14,6 +14,9 @@ mod reference;
 mod session;
 mod upload;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::credentials::{Credentials, FindCredentials};
 pub use self::push::{Client, Options, Pushed};
 pub use self::reference::Reference;

@@ -11,7 +11,7 @@ mod range;
 mod readers;
 mod refusal;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

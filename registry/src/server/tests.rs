@@ -2,7 +2,7 @@
 
 mod cached;
 mod clients;
-mod fixture;
+pub(crate) mod fixture;
 mod observing;
 mod packing;
 

@@ -15,41 +15,41 @@ use crate::content::{Image, Settings};
 use crate::server::{Options, Server};
 
 /// A store with two paths of a few megabytes that compress to about half.
-pub(super) struct Fixture {
-    pub(super) directory: TempDir,
-    pub(super) reports: Arc<Mutex<Vec<String>>>,
+pub(crate) struct Fixture {
+    pub(crate) directory: TempDir,
+    pub(crate) reports: Arc<Mutex<Vec<String>>>,
 }
 
 /// A response.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) head: String,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let line = |line: &&str| line.to_ascii_lowercase().starts_with(&format!("{name}: "));
         Some(self.head.lines().find(line)?.split_once(": ").unwrap().1)
     }
 
     /// Returns whether the body has the length that the header promises.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.header("content-length").unwrap().parse() == Ok(self.body.len())
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    pub(super) fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         self.json()["errors"][0]["code"].as_str().unwrap().to_owned()
     }
 }
 
 impl Fixture {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let fixture = Self { directory: tempfile::tempdir().unwrap(), reports: Arc::default() };
         for (at, name) in ["a", "b"].iter().enumerate() {
             let path = fixture.real(name);
@@ -61,31 +61,31 @@ impl Fixture {
         fixture
     }
 
-    pub(super) fn store(&self) -> Store {
+    pub(crate) fn store(&self) -> Store {
         let mut store = Store::at("/nix/store");
         store.real_dir = self.directory.path().join("store");
         store
     }
 
-    pub(super) fn path(name: &str) -> String {
+    pub(crate) fn path(name: &str) -> String {
         format!("/nix/store/{}-{name}", name.repeat(32))
     }
 
-    pub(super) fn real(&self, name: &str) -> PathBuf {
+    pub(crate) fn real(&self, name: &str) -> PathBuf {
         self.store().real_file(&Self::path(name))
     }
 
-    pub(super) fn scratch(&self) -> PathBuf {
+    pub(crate) fn scratch(&self) -> PathBuf {
         self.directory.path().join("scratch")
     }
 
     /// An image with one layer each for `a` and `b`.
-    pub(super) fn spec(&self, compression: &str) -> ImageSpec {
+    pub(crate) fn spec(&self, compression: &str) -> ImageSpec {
         self.build(compression, &Packer::new(2))
     }
 
     /// The same image, packed by this packer.
-    pub(super) fn build(&self, compression: &str, packer: &Packer) -> ImageSpec {
+    pub(crate) fn build(&self, compression: &str, packer: &Packer) -> ImageSpec {
         let paths = ["a", "b"].map(Self::path);
         let hash = format!("sha256:{}", "0".repeat(64));
         let info = |path| json!({"path": path, "narHash": hash, "narSize": 4_000_000, "references": []});
@@ -100,7 +100,7 @@ impl Fixture {
         request.build(&closure, &Packing::new(&self.store(), packer, &control)).unwrap().spec
     }
 
-    pub(super) fn options(&self, compression: &str) -> Options {
+    pub(crate) fn options(&self, compression: &str) -> Options {
         let reports = self.reports.clone();
         let content = Settings {
             compression: compression.parse().unwrap(),
@@ -112,14 +112,14 @@ impl Fixture {
         Options { content, ..Options::new(self.store()) }
     }
 
-    pub(super) fn serve(&self, spec: &ImageSpec, compression: &str) -> Server {
+    pub(crate) fn serve(&self, spec: &ImageSpec, compression: &str) -> Server {
         let image = Image::new("some/image", "t", spec.clone()).unwrap();
         Server::start(vec![image], self.options(compression)).unwrap()
     }
 }
 
 /// Deterministic bytes; half of their bits are pseudorandom.
-pub(super) fn noise(seed: u32, count: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u32, count: usize) -> Vec<u8> {
     let mut state = seed;
     let next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -128,9 +128,9 @@ pub(super) fn noise(seed: u32, count: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(count).collect()
 }
 
-pub(super) const OCI: &str = "Accept: application/vnd.oci.image.manifest.v1+json\r\n";
+pub(crate) const OCI: &str = "Accept: application/vnd.oci.image.manifest.v1+json\r\n";
 
-pub(super) fn ask(server: &Server, method: &str, path: &str, headers: &str) -> Answer {
+pub(crate) fn ask(server: &Server, method: &str, path: &str, headers: &str) -> Answer {
     let mut stream = TcpStream::connect(server.address()).unwrap();
     let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(head.as_bytes()).unwrap();
@@ -143,16 +143,16 @@ pub(super) fn ask(server: &Server, method: &str, path: &str, headers: &str) -> A
     Answer { status: head.split(' ').nth(1).unwrap().parse().unwrap(), head, body }
 }
 
-pub(super) fn get(server: &Server, path: &str) -> Answer {
+pub(crate) fn get(server: &Server, path: &str) -> Answer {
     ask(server, "GET", path, OCI)
 }
 
-pub(super) fn blob(digest: impl std::fmt::Display) -> String {
+pub(crate) fn blob(digest: impl std::fmt::Display) -> String {
     format!("/v2/some/image/blobs/{digest}")
 }
 
-pub(super) const MANIFEST: &str = "/v2/some/image/manifests/t";
+pub(crate) const MANIFEST: &str = "/v2/some/image/manifests/t";
 
-pub(super) fn nothing_in(directory: &Path) -> bool {
+pub(crate) fn nothing_in(directory: &Path) -> bool {
     fs::read_dir(directory).unwrap().next().is_none()
 }

@@ -1,0 +1,165 @@
+//! Tests of the client, against a registry in this process.
+
+mod fake;
+
+use std::sync::Arc;
+
+use nixply_packer::ImageSpec;
+
+use self::fake::{Fake, Instead};
+use super::{Client, Credentials, FindCredentials, Options, Pushed, Reference};
+use crate::content::{Compression, Image};
+use crate::error::{Error, Result};
+use crate::server::tests::fixture::Fixture;
+
+/// A user whose password must not appear anywhere but in the header `Authorization`.
+struct User;
+
+const PASSWORD: &str = "pass:word";
+
+impl FindCredentials for User {
+    fn find(&self, _host: &str, _repository: &str) -> Result<Option<Credentials>> {
+        Ok(Some(Credentials::Basic { user: "user".into(), password: PASSWORD.into() }))
+    }
+}
+
+fn push_as(
+    fixture: &Fixture,
+    spec: &ImageSpec,
+    fake: &Fake,
+    tag: &str,
+    credentials: Arc<dyn FindCredentials>,
+) -> Result<Pushed> {
+    let to: Reference = format!("{}/team/app:{tag}", fake.address).parse().unwrap();
+    let client =
+        Client::new(Options { credentials, plain_http: Vec::new(), user_agent: "nixply/test".into() })
+            .unwrap();
+    let image = Image::new("team/app", tag, spec.clone()).unwrap();
+    let mut content = fixture.options("auto").content;
+    content.compression = Compression::Recorded("gzip".parse().unwrap());
+    client.push(image, content, &to)
+}
+
+fn push(fixture: &Fixture, spec: &ImageSpec, fake: &Fake, tag: &str) -> Result<Pushed> {
+    push_as(fixture, spec, fake, tag, Arc::new(()))
+}
+
+#[test]
+fn only_missing_blobs_are_sent_and_an_unchanged_tag_costs_one_request() {
+    let (fixture, fake) = (Fixture::new(), Fake::start());
+    let spec = fixture.spec("zstd:1");
+    let first = push(&fixture, &spec, &fake, "t").unwrap();
+    let sizes: u64 = spec.layers.iter().map(|layer| layer.size).sum();
+    assert_eq!((first.unchanged, first.sent, first.there), (false, 3, 0));
+    assert!(first.bytes > sizes && first.bytes < sizes + 2000, "{first:?} {sizes}");
+    let lines = fake.lines();
+    assert_eq!(lines.len() as u64, first.requests);
+    assert_eq!(lines[0], "HEAD /v2/team/app/manifests/t");
+    assert_eq!(lines.last().unwrap(), "PUT /v2/team/app/manifests/t");
+    assert_eq!(lines.iter().filter(|line| line.starts_with("POST")).count(), 3, "{lines:?}");
+
+    let again = push(&fixture, &spec, &fake, "t").unwrap();
+    assert_eq!((again.digest, again.unchanged, again.bytes, again.requests), (first.digest, true, 0, 1));
+    assert_eq!(fake.lines(), ["HEAD /v2/team/app/manifests/t"]);
+
+    // A new config: the layers are in the former manifest, so only the config is looked up and sent.
+    let mut changed = spec.clone();
+    changed.config.env = vec!["A=b".into()];
+    let third = push(&fixture, &changed, &fake, "t").unwrap();
+    assert_eq!((third.sent, third.there), (1, 2));
+    let lines = fake.lines();
+    assert_eq!(lines.len(), 6, "{lines:?}");
+    assert!(lines[1].starts_with("GET /v2/team/app/manifests/sha256:"), "{lines:?}");
+
+    // Another tag has no former manifest, so all blobs are looked up.
+    let other = push(&fixture, &spec, &fake, "other").unwrap();
+    assert_eq!((other.sent, other.there, other.requests), (0, 3, 5));
+    assert_eq!(fake.state.lock().unwrap().manifests.len(), 4);
+}
+
+#[test]
+fn a_blob_that_the_registry_has_lost_is_sent_again() {
+    let (fixture, fake) = (Fixture::new(), Fake::start());
+    let spec = fixture.spec("zstd:1");
+    push(&fixture, &spec, &fake, "t").unwrap();
+    fake.state.lock().unwrap().blobs.remove(&spec.layers[0].digest);
+    let mut changed = spec.clone();
+    changed.config.env = vec!["A=b".into()];
+    let pushed = push(&fixture, &changed, &fake, "t").unwrap();
+    assert_eq!((pushed.sent, pushed.there), (2, 1));
+    assert!(fake.state.lock().unwrap().blobs.contains_key(&spec.layers[0].digest));
+}
+
+#[test]
+fn passing_errors_are_retried_and_lasting_ones_are_reported() {
+    let fixture = Fixture::new();
+    let spec = fixture.spec("zstd:1");
+    let fake = Fake::with(|got, nth| {
+        let first = nth == 1 && got.line.starts_with("PUT");
+        let status = if got.line.contains("/blobs/") { 503 } else { 429 };
+        first.then(|| Instead::new(status).with("Retry-After", "0"))
+    });
+    let pushed = push(&fixture, &spec, &fake, "t").unwrap();
+    assert_eq!(pushed.sent, 3);
+    assert_eq!(fake.state.lock().unwrap().blobs.len(), 3);
+
+    let fake = Fake::with(|got, _| {
+        let body = r#"{"errors":[{"code":"DENIED","message":"no space"}]}"#.to_owned();
+        got.line.starts_with("POST").then(|| Instead { body, ..Instead::new(403) })
+    });
+    let error = push(&fixture, &spec, &fake, "t").unwrap_err().chain();
+    let host = fake.address;
+    assert!(error.starts_with("cannot upload the blob sha256:"), "{error}");
+    assert!(error.ends_with(&format!("{host} answered 403 Forbidden, DENIED: no space")), "{error}");
+    assert!(fake.state.lock().unwrap().manifests.is_empty());
+}
+
+#[test]
+fn tokens_and_passwords_go_only_to_the_registry_that_asks_for_them() {
+    let fixture = Fixture::new();
+    let spec = fixture.spec("zstd:1");
+    let basic = "Basic dXNlcjpwYXNzOndvcmQ=";
+    // Basic authentication.
+    let fake = Fake::with(move |got, _| {
+        (got.authorization.as_deref() != Some(basic))
+            .then(|| Instead::new(401).with("WWW-Authenticate", "Basic realm=\"r\""))
+    });
+    push_as(&fixture, &spec, &fake, "t", Arc::new(User)).unwrap();
+    let error = push(&fixture, &spec, &fake, "t").unwrap_err().to_string();
+    assert!(error.contains("it requires credentials, and there are none for it"), "{error}");
+
+    // Token authentication, with another server as the token service.
+    let service = Fake::with(move |got, _| {
+        let right = got.line == "GET /token?scope=repository%3Ateam%2Fapp%3Apull%2Cpush&service=r"
+            && got.authorization.as_deref() == Some(basic);
+        Some(match right {
+            true => Instead { body: r#"{"token":"T"}"#.into(), ..Instead::new(200) },
+            false => Instead::new(401),
+        })
+    });
+    let realm = format!("Bearer realm=\"http://{}/token\",service=\"r\"", service.address);
+    let fake = Fake::with(move |got, _| {
+        (got.authorization.as_deref() != Some("Bearer T"))
+            .then(|| Instead::new(401).with("WWW-Authenticate", realm.clone()))
+    });
+    let pushed = push_as(&fixture, &spec, &fake, "t", Arc::new(User)).unwrap();
+    assert_eq!(pushed.sent, 3);
+    let error = push(&fixture, &spec, &fake, "t").unwrap_err().to_string();
+    assert!(error.contains("refuses access to the repository team/app"), "{error}");
+    assert!(!error.contains(PASSWORD) && !error.contains("dXNlcj"), "{error}");
+    let seen = &fake.state.lock().unwrap().requests;
+    assert!(seen.iter().all(|got| got.authorization.as_deref().is_none_or(|text| text == "Bearer T")));
+}
+
+#[test]
+fn uploads_to_other_hosts_carry_no_credentials_and_private_ones_are_refused() {
+    let fixture = Fixture::new();
+    let spec = fixture.spec("zstd:1");
+    let fake = Fake::with(|got, _| {
+        let place = "http://10.0.0.1/x".to_owned();
+        got.line.starts_with("POST").then(|| Instead::new(202).with("Location", place))
+    });
+    let error = push(&fixture, &spec, &fake, "t").unwrap_err();
+    assert!(matches!(error, Error::Location { .. }), "{error}");
+    assert!(error.to_string().ends_with("it is a private address on another host"), "{error}");
+}
