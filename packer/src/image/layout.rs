@@ -125,7 +125,7 @@ fn begin(dir: &Path) -> Result<PathBuf> {
 }
 
 /// Maximum time that a call waits for other processes that add their images. Each of them takes a few milliseconds.
-const PATIENCE: Duration = Duration::from_secs(30);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Adds the config, the manifest and the index entry.
 fn end(
@@ -145,10 +145,10 @@ fn end(
     // index. The lock is on the directory of blobs, because a new layout directory is itself locked until it is renamed to
     // its final name.
     let lock = fs::File::open(blobs).map_err(|source| Error::io("read directory", blobs, source))?;
-    if file_lock::exclusive(&lock, PATIENCE, || control.check())? == Locked::Busy {
+    if file_lock::exclusive(&lock, LOCK_TIMEOUT, || control.check())? == Locked::Busy {
         let why = format!(
             "another process has held its lock for {} s: wait for that process, or end it (fuser lists the processes that use it)",
-            PATIENCE.as_secs()
+            LOCK_TIMEOUT.as_secs()
         );
         return Err(Error::invalid(format!("output directory {}", blobs.display()), why));
     }

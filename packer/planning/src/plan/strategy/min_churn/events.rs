@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use fixedbitset::FixedBitSet;
 use petgraph::unionfind::UnionFind;
 
-use super::past::Past;
+use super::change_history::ChangeHistory;
 use crate::closure::Closure;
 use crate::error::Result;
 use crate::plan::Stop;
@@ -15,7 +15,7 @@ use crate::plan::name::Name;
 
 /// Maximum number of events that are distinguished, among those that touch several paths. If there are more, some are joined. The
 /// remaining events count for each path separately, as if no two paths shared one. That is exact for events of a single path.
-const MOST_DISTINGUISHED: usize = 1024;
+const MAX_DISTINGUISHED: usize = 1024;
 
 /// A set of events that is propagated through the graph at once: a cache line.
 type Words = [u64; 8];
@@ -47,16 +47,16 @@ impl Events {
         closure: &Closure,
         graph: &Graph,
         keys: &[String],
-        past: &Past,
+        history: &ChangeHistory,
         stop: Stop<'_>,
     ) -> Result<Self> {
         let order = graph.bottom_up(closure)?;
         let sizes: Vec<u64> = closure.iter().map(|info| info.nar_size).collect();
         let (event_of, count) = numbered(closure, keys);
-        let propagates = past.propagates(graph);
-        let seen = f64::from(past.events(graph, &event_of, count, propagates));
+        let propagates = history.propagates(graph);
+        let seen = f64::from(history.events(graph, &event_of, count, propagates));
         let per_release =
-            (seen + PER_RELEASE * PER_RELEASE_COUNTS) / (f64::from(past.releases) + PER_RELEASE_COUNTS);
+            (seen + PER_RELEASE * PER_RELEASE_COUNTS) / (f64::from(history.releases) + PER_RELEASE_COUNTS);
 
         let (touched, bytes) = reach(graph, &order, &event_of, count, &sizes, stop)?;
         let weights: Vec<f64> = touched.iter().map(|touched| 1.0 / *touched as f64).collect();
@@ -159,14 +159,14 @@ fn paths_of(event_of: &[usize], count: usize) -> Vec<Vec<usize>> {
     paths
 }
 
-/// Joins events that touch nearly the same paths, until [`MOST_DISTINGUISHED`] are left or none are similar: each with the event of
+/// Joins events that touch nearly the same paths, until [`MAX_DISTINGUISHED`] are left or none are similar: each with the event of
 /// its direct dependents that touches the most paths. A joined event touches the paths of both. Pairs that overestimate the fewest
 /// bytes come first. Returns, for each event, the number of an event that represents all events joined with it.
 fn joined(graph: &Graph, event_of: &[usize], sums: &Sums) -> Vec<usize> {
     let mut union = UnionFind::new(sums.rates.len());
     let mut left = sums.shared.iter().filter(|shared| **shared).count();
     let mut alike: Vec<(f64, usize, usize)> = Vec::new();
-    if left > MOST_DISTINGUISHED {
+    if left > MAX_DISTINGUISHED {
         for (event, paths) in paths_of(event_of, sums.rates.len()).iter().enumerate() {
             let dependents = paths.iter().flat_map(|at| graph.referrers(*at)).map(|at| event_of[*at]);
             let most = dependents
@@ -179,7 +179,7 @@ fn joined(graph: &Graph, event_of: &[usize], sums: &Sums) -> Vec<usize> {
     }
     alike.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     for (_, event, most) in alike {
-        if left <= MOST_DISTINGUISHED {
+        if left <= MAX_DISTINGUISHED {
             break;
         }
         left -= usize::from(union.union(event, most));
@@ -211,7 +211,7 @@ impl Sums {
         let mut order: Vec<usize> = (0..joined.len()).filter(|event| expected[*event] > 0.0).collect();
         order.sort_by(|a, b| expected[*b].total_cmp(&expected[*a]).then(a.cmp(b)));
         let mut places = vec![None; joined.len()];
-        for (place, event) in order.into_iter().take(MOST_DISTINGUISHED).enumerate() {
+        for (place, event) in order.into_iter().take(MAX_DISTINGUISHED).enumerate() {
             places[event] = Some(place);
         }
         let place = |(event, of): (usize, usize)| places[of].filter(|_| self.shared[event]);
