@@ -67,8 +67,8 @@ impl Cache {
 }
 
 impl Packer {
-    /// Returns the paths of a spec's layer, ready to be packed. A spec has no archive hashes. If the cache has them from
-    /// when the layer was made, it can provide the layer's segments.
+    /// Returns the paths of a spec's layer, ready to be packed. A spec records no NAR hashes. If the cache has them, cached segments
+    /// are reused.
     pub fn layer_paths(&self, layer: &Layer, store: &Store) -> Result<Vec<LayerPath>> {
         let paths = LayerPath::all(&layer.paths, store)?;
         let hashes = self.cache().and_then(|cache| cache.contents(layer.diff_id)).unwrap_or_default();
