@@ -104,8 +104,8 @@ pub struct Layer {
     pub bytes: u64,
     /// Number of paths.
     pub paths: usize,
-    /// Number of releases after the first that changed the layer. A new layer is a change of the layer in the
-    /// previous release that has most of its bytes, comparing paths by package name.
+    /// Number of releases after the first that changed the layer. A layer that is new in a release counts as a changed
+    /// version of the previous release's layer with most of its bytes. Paths are compared by package name.
     pub changes: usize,
     /// Names of its largest paths, at most three.
     pub largest: Vec<String>,

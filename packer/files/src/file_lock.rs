@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waiting_ends_at_the_bound_or_at_an_interrupt() {
+    fn waiting_ends_at_the_timeout_or_at_an_interrupt() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let open = || File::open(file.path()).unwrap();
         let (holder, other) = (open(), open());

@@ -43,7 +43,7 @@ pub struct Written {
 
 /// Writes `spec` to the layout directory `dir` under `tag`. If the layout exists, adds the image to it, and replaces its
 /// entry for the tag. Refuses any other directory that is not empty. Without `codec`, each layer uses the codec from the
-/// spec. Layers of base images keep their compression, except for those that [`blob::is_to_convert`]: callers set `codec` for a
+/// spec. Layers of base images keep their compression unless [`blob::is_to_convert`] returns true. Callers set `codec` for a
 /// client that supports no other codec.
 pub fn write(
     spec: &ImageSpec,
@@ -112,7 +112,7 @@ pub fn write_description(spec: &ImageSpec, dir: &Path, tag: &str, control: &Cont
     end(spec, dir, &begin(dir)?, tag, oci::manifest_of(spec).layers, control)
 }
 
-/// Makes a directory a layout, and returns the directory of its blobs.
+/// Prepares `dir` as a layout, and returns the directory of its blobs.
 fn begin(dir: &Path) -> Result<PathBuf> {
     let blobs = dir.join("blobs/sha256");
     fs::create_dir_all(&blobs).map_err(|source| Error::io("create directory", &blobs, source))?;

@@ -68,7 +68,7 @@ impl Packer {
         if codec == Codec::None { None } else { Pieces::new(paths, codec).layer_key() }
     }
 
-    /// Returns the blob of a layer, if the cache has all of its segments now and the layer's digests from packing it.
+    /// Returns the blob of a layer if the cache has the digests that an earlier packing recorded, and all segments.
     pub fn cached_blob(&self, paths: &[LayerPath], codec: Codec) -> Result<Option<CachedBlob>> {
         self.cache.as_ref().map_or(Ok(None), |cache| CachedBlob::find(cache, paths, codec))
     }

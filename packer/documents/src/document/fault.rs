@@ -54,7 +54,7 @@ impl Fault {
     }
 }
 
-/// Beginning of a message that continues the name of the value.
+/// Beginning of a message that follows the value's name.
 pub const MUST: &str = "must be ";
 
 /// Beginning of a message about an unknown key.

@@ -154,7 +154,7 @@ pub(super) fn by_groups(
     Ok(layers)
 }
 
-/// Returns a warning for each group whose predicates give it no path. This is not an error. `place` is the place of the
+/// Returns a warning for each group that has predicates and gets no path. Such a group is not an error. `place` is the place of the
 /// groups in the request.
 pub fn warnings(groups: &[Group], closure: &Closure, place: &str, stop: Stop<'_>) -> Result<Vec<String>> {
     let assignment = GroupAssignment::of(groups, closure, stop)?;
@@ -403,7 +403,7 @@ mod tests {
             planned([all(), [path("glibc-2.40")].into_iter().collect()], 2).unwrap(),
             ["openssl conf python3 docs app", "glibc"]
         );
-        // A group does not name the paths within its predicates.
+        // A path within a predicate does not count as named by the group, so two groups may have it.
         let glibc = || group([Item::Any(vec![Item::Path(path("glibc-2.40"))])]);
         assert_eq!(planned([glibc(), glibc()], 2).unwrap(), ["glibc", "openssl conf python3 docs app"]);
         let named = || [path("glibc-2.40")].into_iter().collect();

@@ -101,7 +101,7 @@ impl Events {
                 events.touching[*at] = touching;
             }
         }
-        // The others in a fixed order: a sum of floating-point numbers depends on the order.
+        // Adds the other rates in a fixed order: a sum of floating-point numbers depends on the order.
         let left: Vec<usize> = (0..count).filter(|event| distinguished[*event].is_none()).collect();
         let mut number = vec![usize::MAX; count];
         left.iter().enumerate().for_each(|(at, event)| number[*event] = at);
@@ -159,9 +159,10 @@ fn paths_of(event_of: &[usize], count: usize) -> Vec<Vec<usize>> {
     paths
 }
 
-/// Joins events that touch nearly the same paths, until [`MAX_DISTINGUISHED`] are left or none are similar: each with the event of
-/// its direct dependents that touches the most paths. A joined event touches the paths of both. Pairs that overestimate the fewest
-/// bytes come first. Returns, for each event, the number of an event that represents all events joined with it.
+/// Joins pairs of events that touch nearly the same paths, until [`MAX_DISTINGUISHED`] events are left or all pairs are joined. An
+/// event's partner is the event of a direct dependent, the one that touches the most paths. A joint event counts as touching the
+/// paths of both, which overestimates the bytes that move; the pairs that overestimate the fewest bytes are joined first. Returns,
+/// for each event, the number of an event that represents all events joined with it.
 fn joined(graph: &Graph, event_of: &[usize], sums: &Sums) -> Vec<usize> {
     let mut union = UnionFind::new(sums.rates.len());
     let mut left = sums.shared.iter().filter(|shared| **shared).count();
@@ -249,7 +250,7 @@ fn reach(
     Ok((touched, bytes.into_iter().map(|bytes| bytes as f64).collect()))
 }
 
-/// Returns for each path the events from `first` on that touch it, as bits.
+/// Returns for each path a set of bits: those of the events from `first` on that touch it.
 fn touching_words(graph: &Graph, order: &[usize], event_of: &[usize], first: usize) -> Vec<Words> {
     let mut words = own_words(event_of, first);
     for at in order {
@@ -262,7 +263,8 @@ fn touching_words(graph: &Graph, order: &[usize], event_of: &[usize], first: usi
     words
 }
 
-/// Returns for each path its own event as a bit, if it is one of those from `first` on.
+/// Returns for each path a set of bits for the events from `first` on. It has only the bit of the path's own event, if that is
+/// one of them.
 fn own_words(event_of: &[usize], first: usize) -> Vec<Words> {
     let own = |event: &usize| {
         let mut words = Words::default();

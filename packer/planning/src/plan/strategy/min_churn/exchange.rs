@@ -18,10 +18,10 @@ const MAX_PAIRS: usize = 4_000_000;
 /// Maximum number of cost evaluations while units are moved. Only plans with thousands of layers come close.
 const MAX_EVALUATIONS: usize = 50_000_000;
 
-/// Maximum number of units of a group from which several units are split off together; from larger groups, only single units are.
+/// Maximum number of units in a group from which several units may be split off together. Larger groups lose only single units.
 const MAX_SPLIT_UNITS: usize = 400;
 
-/// Smallest saving that counts, as a part of the total cost. Less could be a rounding error, which depends on the order of sums.
+/// Minimum saving of a step, as a part of the total cost. Less could be a rounding error, which depends on the order of sums.
 pub(super) const MIN_SAVING: f64 = 1e-9;
 
 /// Units that could become a separate layer.

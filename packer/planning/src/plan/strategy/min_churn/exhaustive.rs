@@ -28,8 +28,8 @@ impl Groups<'_> {
         }
     }
 
-    /// Joins two groups and splits another at any price, then improves the result. Returns it if it is cheaper in the end. Only for
-    /// small images, because it takes many attempts.
+    /// Joins two groups and splits another, whatever that costs, and improves the result. Returns the first result that is cheaper
+    /// than `self`. This takes many attempts, so it is only for small images.
     fn perturbed(&self) -> Option<Self> {
         let slots: Vec<usize> = self.groups().map(|(slot, _)| slot).collect();
         for (at, a) in slots.iter().enumerate() {

@@ -356,7 +356,7 @@ mod tests {
         let problem = problem(&edges, &sizes, &vec![0; count], limit);
         let pieces: Vec<Vec<usize>> =
             (0..limit).map(|at| (at * count / limit..(at + 1) * count / limit).collect()).collect();
-        // Computed without our events: each path from the first one of a piece on touches the piece, path n with rate 1 / (1 + n).
+        // Computed without `Events`: each path from the first one of a piece on touches the piece, path n with rate 1 / (1 + n).
         let moved = |layers: &[Vec<usize>]| -> f64 {
             let rate = |first: usize| (first..count).map(|path| 1.0 / (1 + path) as f64).sum::<f64>();
             let bytes = |layer: &[usize]| layer.iter().map(|path| sizes[*path] as f64).sum::<f64>();
