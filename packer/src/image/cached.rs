@@ -66,8 +66,8 @@ impl Cache {
 }
 
 impl Packer {
-    /// Returns the paths of a spec's layer, ready to be packed. A spec records no NAR hashes. If the cache has them, cached segments
-    /// are reused.
+    /// Returns the paths of a spec's layer, ready to be packed. A spec records no NAR hashes. If the cache has them, cached
+    /// segments are reused.
     pub fn layer_paths(&self, layer: &Layer, store: &Store) -> Result<Vec<LayerPath>> {
         let paths = LayerPath::all(&layer.paths, store)?;
         let hashes = self.cache().and_then(|cache| cache.contents(layer.diff_id)).unwrap_or_default();

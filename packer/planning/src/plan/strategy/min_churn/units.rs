@@ -6,9 +6,9 @@ use super::coarsen::MAX_COMPARED;
 use super::cost::{Content, HORIZON};
 use super::problem::{Former, Problem};
 
-/// Returns the units: usually one path each. If there are too many paths, those with the fewest expected bytes are bundled. A bundle
-/// has paths of the same images and the same layers of the former plan, with similar probabilities of change. So each former layer
-/// consists of whole units.
+/// Returns the units: usually one path each. If there are too many paths, those with the fewest expected bytes are bundled. A
+/// bundle has paths of the same images and the same layers of the former plan, with similar probabilities of change. So each
+/// former layer consists of whole units.
 pub(super) fn units(problem: &Problem<'_>) -> Vec<Vec<usize>> {
     let Problem { costs, users, former, .. } = problem;
     let count = costs.len();
