@@ -135,7 +135,7 @@ fn layers_equal_those_of_nix2container() {
     ]);
     assert_eq!(sandbox.read("empty.json"), layer);
 
-    // A parent removes paths with the same rules; then no layer is left.
+    // Paths that a parent layer has with the same rules are excluded. No path is left, so there is no layer.
     let said = sandbox.ok(&[LAYERS, "none.json", "graph.json", "out.json"]);
     assert!(
         said.starts_with(&format!("Excluding path {file} because already present in a parent layer\n")),

@@ -9,12 +9,12 @@ use nixply_packer::request::schema;
 use crate::bridge::PathText;
 use crate::entry::{Failure, guarded};
 
-/// A place in an image's request.
+/// The schema of a value in an image's request.
 #[derive(Debug)]
 #[allow(unreachable_pub, reason = "the bridge exports it")]
 pub struct Argument(schema::Argument);
 
-/// The request itself.
+/// Returns the schema of the whole request.
 pub(crate) fn image_argument() -> Box<Argument> {
     Box::new(Argument(ImageRequest::argument()))
 }

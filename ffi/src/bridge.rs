@@ -14,7 +14,7 @@ mod ffi {
         references: Vec<String>,
     }
 
-    /// A text of a request that is a store path.
+    /// A string in a request that is a store path.
     struct PathText {
         /// Its place, as in `layers[1].deps[0]`.
         place: String,
@@ -64,40 +64,41 @@ mod ffi {
     }
 
     extern "Rust" {
-        /// A place in an image's request, as the packer's schema describes it.
+        /// The schema of a value in an image's request.
         type Argument;
 
-        /// The request itself.
+        /// Returns the schema of the whole request.
         fn image_argument() -> Box<Argument>;
 
-        /// Whether an object here may have the key.
+        /// Returns whether the value can be an object with this key.
         fn has_key(self: &Argument, name: &str) -> bool;
 
-        /// The place of a key's value, for a key that an object here may have.
+        /// Returns the schema of a key's value. The object must be able to have the key.
         fn key(self: &Argument, name: &str) -> Box<Argument>;
 
-        /// Whether an object may be here.
+        /// Returns whether the value can be an object.
         fn takes_object(self: &Argument) -> bool;
 
-        /// Whether a list may be here.
+        /// Returns whether the value can be a list.
         fn takes_list(self: &Argument) -> bool;
 
-        /// The place of the elements of a list, if a list may be here.
+        /// Returns the schema of the list's elements. The value must be able to be a list.
         fn element(self: &Argument) -> Box<Argument>;
 
-        /// Whether a text here names no store path.
+        /// Returns whether a string here must not name a store path.
         fn names_nothing(self: &Argument) -> bool;
 
-        /// Whether this is part of the image's config.
+        /// Returns whether the value is part of the image's config.
         fn is_config(self: &Argument) -> bool;
 
-        /// The arguments of an image with their descriptions, for the documentation of a builtin.
+        /// Returns the arguments of an image with their descriptions, for the documentation of a builtin.
         fn argument_docs() -> String;
 
-        /// Throws the first error that is found without a store or a closure. `document` names the request in messages.
+        /// Checks everything that needs neither a store nor a closure, and throws the first error. `document` names the request in
+        /// messages.
         fn check_request(request: &str, document: &str) -> Result<()>;
 
-        /// The texts of a request that are store paths whose closures the image contains, except those in its config.
+        /// Returns the strings of a request that are store paths whose closures the image contains, except those in its config.
         fn root_texts(request: &str) -> Result<Vec<PathText>>;
 
         /// Plans and packs an image. The request is JSON; only the packer reads it.
@@ -117,7 +118,7 @@ mod ffi {
             observer: Pin<&mut Observer>,
         ) -> Result<Vec<BuiltImage>>;
 
-        /// The layers that an image would have, from the bottom up. Reads no store path except a base image's spec.
+        /// Returns the layers that an image would have, from the bottom up. Reads no store path except a base image's spec.
         fn plan_image(
             request: &str,
             closure: &Vec<PathInfo>,

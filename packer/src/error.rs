@@ -258,9 +258,9 @@ pub enum Error {
 
 /// Lists the first few paths, and the number of the others.
 pub(crate) fn some(paths: &[String]) -> String {
-    const MOST: usize = 5;
-    match paths.get(MOST..) {
-        Some(more @ [_, ..]) => format!("{} and {} more", paths[..MOST].join(" "), more.len()),
+    const MAX_PATHS: usize = 5;
+    match paths.get(MAX_PATHS..) {
+        Some(more @ [_, ..]) => format!("{} and {} more", paths[..MAX_PATHS].join(" "), more.len()),
         _ => paths.join(" "),
     }
 }

@@ -16,7 +16,7 @@ use serde_json::json;
 const PATHS: usize = 40_000;
 
 /// Much longer than any of these tests takes on a busy machine, and much shorter than a quadratic algorithm takes.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 fn path(number: usize) -> StorePath {
     StorePath::parse(&format!("/nix/store/{number:032}-p{number}-1.0")).unwrap()
@@ -58,7 +58,7 @@ fn finished<T: Send>(what: &str, work: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let (sender, done) = channel();
         scope.spawn(move || sender.send(work()));
-        match done.recv_timeout(PATIENCE) {
+        match done.recv_timeout(TIMEOUT) {
             Ok(done) => done,
             Err(_) => {
                 // A thread cannot be killed.

@@ -59,11 +59,15 @@ impl Contender {
         ]
     }
 
-    /// Returns the contender with this name.
+    /// Returns the contender with this name. Former names of strategies are valid, also before a plus sign.
     pub fn from_name(name: &str) -> Result<Self> {
-        match name {
-            Self::LOCKED | "nixply+lock" => Ok(Self::Locked),
-            Self::FLEET | "nixply+fleet" => Ok(Self::Fleet),
+        let renamed = Strategy::FORMER_NAMES.into_iter().find_map(|(former, strategy)| {
+            let mode = name.strip_prefix(former)?.strip_prefix('+')?;
+            Some(format!("{}+{mode}", strategy.name()))
+        });
+        match renamed.as_deref().unwrap_or(name) {
+            Self::LOCKED => Ok(Self::Locked),
+            Self::FLEET => Ok(Self::Fleet),
             "floor" => Err(Error::invalid("strategy \"floor\"", "it is part of every study")),
             _ => match Strategy::from_name(name) {
                 Ok(Strategy::PerPath) => {
@@ -100,8 +104,8 @@ pub struct Layer {
     pub bytes: u64,
     /// Number of paths.
     pub paths: usize,
-    /// Number of releases after the first that changed the layer. A new layer is a change of the layer in the
-    /// previous release that has most of its bytes, comparing paths by package name.
+    /// Number of releases after the first that changed the layer. A layer that is new in a release counts as a changed
+    /// version of the previous release's layer with most of its bytes. Paths are compared by package name.
     pub changes: usize,
     /// Names of its largest paths, at most three.
     pub largest: Vec<String>,

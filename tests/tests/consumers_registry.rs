@@ -1,5 +1,6 @@
 //! skopeo pushes layouts to a registry.
 
+use nixply_packer::Codec;
 use nixply_tests::engines::{Directory, Image, Registry, json, sha256, skopeo, text, unique, validate};
 use nixply_tests::{harness, needs, run};
 
@@ -22,7 +23,7 @@ fn skopeo_pushes_every_codec_unchanged() {
     let image = Image::build(&nix, "", HELLO);
     let (directory, repository) = (Directory::new(), unique("-push"));
     let layout = directory.join("layout");
-    for codec in ["none", "gzip", "zstd"] {
+    for codec in Codec::all().map(Codec::name) {
         let digest = image.layout(&layout, codec, Some(codec));
         let from = format!("oci:{}:{codec}", layout.display());
         let to = registry.reference(&repository, codec);
@@ -56,7 +57,7 @@ fn skopeo_pushes_every_codec_unchanged() {
         assert_eq!(log.matches("... already exists").count(), 3, "{codec}: {log}");
     }
     // Copies from the registry have the same blobs.
-    for codec in ["none", "gzip", "zstd"] {
+    for codec in Codec::all().map(Codec::name) {
         let back = directory.join(&format!("back-{codec}"));
         let to = format!("oci:{}:{codec}", back.display());
         let from = registry.reference(&repository, codec);

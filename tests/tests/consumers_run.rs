@@ -1,5 +1,6 @@
 //! podman and Docker run images as requested. Each scenario runs with both engines.
 
+use nixply_packer::Codec;
 use nixply_tests::engines::{
     Directory, Docker, Engine, Image, Podman, Registry, skopeo, text, texts, unique,
 };
@@ -238,7 +239,7 @@ fn image_on_a_base_image_runs(nix: &Nix, engine: &dyn Engine) {
     }"#;
     let image = Image::build(nix, &before, arguments);
     let base = Image::of(nix, &format!("{before} base"));
-    for codec in ["none", "gzip"] {
+    for codec in Codec::all().filter(|codec| codec.is_universal()).map(Codec::name) {
         let reference = engine.load(&image, codec);
         assert_eq!(engine.run(&[&reference]).ok(), "basetop", "{codec}");
         let known = engine.inspect(&reference);
@@ -278,7 +279,7 @@ fn podman_loads_every_codec_from_layouts_and_registries() {
     let image = Image::build(&nix, "", arguments);
     // Used only for `push`, which does not contact the daemon.
     let docker = Docker::new(String::new(), registry);
-    for codec in ["none", "gzip", "zstd"] {
+    for codec in Codec::all().map(Codec::name) {
         let podman = Podman::new();
         let from_layout = podman.load(&image, codec);
         assert_eq!(podman.run(&[&from_layout]).ok(), "Hello, world!", "{codec}");
@@ -324,7 +325,7 @@ fn skopeo_copies_an_image_to_the_docker_daemon() {
     let docker = Docker::new(needs!("NIXPLY_TEST_DOCKER"), registry);
     let arguments = r#"{ name = "hello"; config.Cmd = [ "${pkgs.hello}/bin/hello" "-g" "by skopeo" ]; }"#;
     let image = Image::build(&nix, "", arguments);
-    for codec in ["none", "gzip", "zstd"] {
+    for codec in Codec::all().map(Codec::name) {
         let directory = Directory::new();
         let layout = directory.join("layout");
         image.layout(&layout, "t", Some(codec));

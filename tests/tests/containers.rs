@@ -115,7 +115,7 @@ fn copy_to_root_keeps_links_to_files() {
     }
     let text = |name: &str| format!("\"{}/{name}\"", real.display());
     for (name, to) in links {
-        // As a string, and as a Nix path if the name is valid in a path.
+        // Passes the path as a string, and also as a Nix path if its name allows that.
         let path = (!name.contains(' ')).then(|| text(name).replace('"', ""));
         for value in path.into_iter().chain([text(name), format!("[ {} ]", text(name))]) {
             let home = std::path::PathBuf::from(homes(&value).ok());

@@ -1,5 +1,5 @@
-//! Every case of nix2container's tests, with its functions and copy scripts: real skopeo, podman, Docker and
-//! registry. The images are those of tests/nix2container/images.nix.
+//! Every case of nix2container's tests, with nix2container's functions and copy scripts, and with real skopeo,
+//! podman, Docker and a real registry. The images are those of tests/nix2container/images.nix.
 
 use std::fs;
 use std::path::{Path, PathBuf};

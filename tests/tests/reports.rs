@@ -110,7 +110,7 @@ fn push_sends_the_bytes_that_strategies_estimates_for_unpacked_packages() {
     let history = &json(&report)["histories"][0];
     let prediction = &history["prediction"];
     let paths = prediction["paths"].as_u64().unwrap();
-    // The first release is packed. Of the second release, all sizes are known but that of one package's new version.
+    // The first release is packed. In the second release, only the size of one package's new version is unknown.
     assert_eq!((&prediction["knownPaths"], &prediction["packagePaths"]), (&(paths - 1).into(), &1.into()));
 
     let new = image(&releases[1]);

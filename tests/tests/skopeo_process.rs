@@ -14,7 +14,7 @@ use nixply_tests::engines::{Directory, Image};
 use nixply_tests::skopeo::{SkopeoLink, source};
 use nixply_tests::{Nix, Running, harness, run, run_with_input};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A stand-in for the real skopeo.
 fn fake(script: &str) -> Directory {
@@ -165,9 +165,9 @@ fn signals_are_forwarded_to_skopeo() {
                 .env("NIXPLY_SKOPEO", real.join("skopeo"))
                 .env("TMPDIR", temporary.path());
             let mut running = Running::start(&mut command);
-            running.wait_until(PATIENCE, |running| running.stdout().starts_with("ready"));
+            running.wait_until(TIMEOUT, |running| running.stdout().starts_with("ready"));
             running.signal_alone(signal);
-            let output = running.finish(PATIENCE);
+            let output = running.finish(TIMEOUT);
             assert_eq!(output.code, Some(7), "{verb} {signal}: {output:?}");
             assert!(output.stdout.ends_with(&format!("got {signal}\n")), "{verb} {signal}: {output:?}");
             assert_eq!(temporary.path().read_dir().unwrap().count(), 0, "{verb} {signal}");
@@ -203,9 +203,9 @@ fn ignored_signals_stay_ignored() {
     command.env("NIXPLY_SKOPEO", real.join("skopeo"));
     command.args(["-c", "trap '' HUP; exec \"$0\" copy \"$1\" dir:x"]).arg(link.program()).arg(source(&spec));
     let mut running = Running::start(&mut command);
-    running.wait_until(PATIENCE, |running| running.stdout() == "ready\n");
+    running.wait_until(TIMEOUT, |running| running.stdout() == "ready\n");
     running.signal("HUP");
-    assert_eq!(running.finish(PATIENCE).ok(), "ready\ndone");
+    assert_eq!(running.finish(TIMEOUT).ok(), "ready\ndone");
 }
 
 /// Interrupts the real skopeo while nixply packs.
@@ -230,10 +230,10 @@ fn interrupted_copy_leaves_no_files() {
         let mut links = open.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
         links.any(|link| link.starts_with(temporary.path()))
     };
-    running.wait_until(PATIENCE, |_| packing());
+    running.wait_until(TIMEOUT, |_| packing());
     let begin = Instant::now();
     running.signal_alone("TERM");
-    let output = running.finish(PATIENCE);
+    let output = running.finish(TIMEOUT);
     assert_eq!(output.code, None, "{output:?}");
     assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
     assert!(!output.stderr.contains("error: "), "{}", output.stderr);

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
+use nixply_packer::Codec;
 use xtask::host::{output, say};
 
 use super::closures::{self, Closure, Closures, Size};
-use super::contenders::{Codec, LAYERS, Nixply, Programs, TAR, request};
+use super::contenders::{LAYERS, Nixply, Programs, TAR, ZSTD, request};
 use super::measure::{Usage, measure};
 use crate::rows::Row;
 use crate::scenario::{Change, Group, SCENARIOS, Scenario, Work};
@@ -150,7 +151,7 @@ impl Bench<'_> {
                 infos.sort_by(|a, b| a.path.cmp(&b.path));
                 let file = self.scratch.join("changed.json");
                 fs::write(&file, serde_json::to_string(&infos)?)?;
-                let request = request(&roots, LAYERS, "size", Some(&Codec::Zstd.name()));
+                let request = request(&roots, LAYERS, "size", Some(&ZSTD.to_string()));
                 let spec = self.scratch.join("changed-spec.json");
                 let build = self.nixply.build_command(&request, &file, Some(cache.path()), &spec)?;
                 output(&mut Command::new("sync"))?;
@@ -161,7 +162,7 @@ impl Bench<'_> {
                 } else if let Some(usage) = self.note(&what, measured) {
                     rows.push(Row {
                         layers: LAYERS as u64,
-                        codec: Codec::Zstd.name(),
+                        codec: ZSTD.to_string(),
                         changed_mib: Some(changed as u64),
                         ..subject.row(only(Work::Changed), "nixply", run, usage)
                     });

@@ -13,12 +13,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use nixply_packer::Codec;
 use xtask::host::{self, say};
 use xtask::{nix, release};
 
 use self::bench::Bench;
 use self::closures::{Closures, Size};
-use self::contenders::{Codec, Nixply, Programs};
+use self::contenders::{CODECS, Nixply, Programs, ZSTD};
 use crate::scenario::{Change, Group};
 use crate::{report, rows};
 
@@ -41,7 +43,7 @@ pub struct Args {
     scenario: Vec<Group>,
 
     /// Codec of the pushed images [default: both; with --quick, zstd]
-    #[arg(long, value_name = "CODEC")]
+    #[arg(long, value_name = "CODEC", value_parser = codec_parser())]
     codec: Option<Codec>,
 
     /// Number of runs of each contender; buildah and tar, which are slow, run once [default: 3; with --quick, 1]
@@ -71,6 +73,13 @@ impl Args {
             || self.codec.is_some()
             || self.closure.as_deref().is_some_and(|closure| closure != "all")
     }
+}
+
+/// Returns a parser of the names of [`CODECS`].
+fn codec_parser() -> impl TypedValueParser<Value = Codec> {
+    PossibleValuesParser::new(CODECS.map(Codec::name)).map(|name| {
+        CODECS.into_iter().find(|codec| codec.name() == name).expect("only these names are possible values")
+    })
 }
 
 /// Measures, and writes the results after each group of scenarios.
@@ -105,8 +114,8 @@ pub fn run(args: &Args) -> Result<()> {
     let before = machine::load();
     let codecs = match args.codec {
         Some(codec) => vec![codec],
-        None if args.quick => vec![Codec::Zstd],
-        None => vec![Codec::Gzip, Codec::Zstd],
+        None if args.quick => vec![ZSTD],
+        None => CODECS.to_vec(),
     };
     let mut bench = Bench {
         closures: &mut closures,

@@ -3,12 +3,13 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use nixply_packer::Codec;
 use xtask::host::{self, output, say};
 use xtask::services::Docker;
 
 use super::bench::{Bench, Subject};
 use super::closures::Closure;
-use super::contenders::{Codec, Contender, LAYERS, Nix2container, Nixply, Runner};
+use super::contenders::{Contender, GZIP, LAYERS, Nix2container, Nixply, Runner, ZSTD};
 use super::measure::{Usage, measure};
 use crate::rows::Row;
 use crate::scenario::{Change, Engine, SCENARIOS, Scenario, Work};
@@ -30,8 +31,8 @@ impl Storage {
     /// Returns a codec that the engine reads: Debian's Docker cannot read zstd.
     fn codec(&self) -> Codec {
         match self {
-            Self::Podman => Codec::Zstd,
-            Self::Docker(_) => Codec::Gzip,
+            Self::Podman => ZSTD,
+            Self::Docker(_) => GZIP,
         }
     }
 
@@ -122,7 +123,7 @@ impl Bench<'_> {
             let Some(usage) = self.note(&what, measured.map(|(usage, _)| usage)) else { break };
             rows.push(Row {
                 layers: LAYERS as u64,
-                codec: codec.name(),
+                codec: codec.to_string(),
                 sent_bytes: sent.map(|(bytes, _)| bytes),
                 sent_blobs: sent.map(|(_, blobs)| blobs),
                 ..subject.row(*scenario, name, run, usage)

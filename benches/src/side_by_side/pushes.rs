@@ -4,12 +4,13 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use nixply_packer::Codec;
 use xtask::host::output;
 use xtask::services::Registry;
 
 use super::bench::{Bench, Subject};
 use super::closures::Closure;
-use super::contenders::{Codec, Contender, Runner};
+use super::contenders::{Contender, Runner};
 use super::measure::Usage;
 use crate::rows::Row;
 use crate::scenario::{Push, Received, SCENARIOS, Scenario, Work};
@@ -67,12 +68,12 @@ impl Bench<'_> {
             };
             let measured = built.and_then(|built| Ok(built + contender.push(&runner, codec, &tag)?));
             let (size, name) = (subject.size.name(), contender.name());
-            let what = format!("{size}, {scenario}, {}, {name}, run {run}", codec.name());
+            let what = format!("{size}, {scenario}, {codec}, {name}, run {run}");
             let Some(usage) = self.note(&what, measured) else { break };
             let (bytes, blobs) = sent(&runner.registry, before)?;
             rows.push(Row {
                 layers: contender.layers() as u64,
-                codec: codec.name(),
+                codec: codec.to_string(),
                 sent_bytes: Some(bytes),
                 sent_blobs: Some(blobs),
                 ..subject.row(*scenario, name, run, usage)

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use nixply_documents::document;
-use nixply_oci::{History, ImageConfig, LINUX, Platform, Processor, ZERO_TIME, canonical_time, doubts};
+use nixply_oci::{
+    History, ImageConfig, LINUX, Platform, Processor, ZERO_TIME, canonical_time, config_warnings,
+};
 use nixply_packer::image::{import, read_layers, write_layers};
 use nixply_packer::request::LayerPlan;
 use nixply_packer::{Codec, Control, ImageSpec, Layer, Packer, Packing};
@@ -184,8 +186,8 @@ impl Image {
         for key in unknown {
             say(format!("warning: {key} is not part of OCI's image config and is omitted from the image"));
         }
-        for doubt in doubts(&config) {
-            say(format!("warning: {doubt}"));
+        for warning in config_warnings(&config) {
+            say(format!("warning: {warning}"));
         }
         let mut spec = ImageSpec {
             version: 1,

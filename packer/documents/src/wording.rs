@@ -9,14 +9,14 @@ use std::path::Path;
 use serde_json::Value;
 
 /// Maximum number of characters of a value in a message.
-const MOST: usize = 100;
+const MAX_VALUE_LENGTH: usize = 100;
 
-/// Maximum number of characters of a word in a message, such as a path. It is larger than [`MOST`] because the end of a path
-/// matters as much as its beginning.
-const LONG_WORD: usize = 300;
+/// Maximum number of characters of a word in a message, such as a path. It is larger than [`MAX_VALUE_LENGTH`] because the end of
+/// a path matters as much as its beginning.
+const MAX_WORD_LENGTH: usize = 300;
 
 /// Maximum number of characters of a message.
-const LONG_LINE: usize = 2500;
+const MAX_LINE_LENGTH: usize = 2500;
 
 /// Returns a text on one line that is safe on a terminal: control characters and characters that change the direction of the
 /// surrounding text become escapes such as `\u{1b}`.
@@ -59,12 +59,12 @@ fn is_hidden(letter: char) -> bool {
 /// Returns a message on one line: [`visible`], with long words and a long message shortened.
 pub fn line(text: &str) -> Cow<'_, str> {
     let text = visible(text);
-    if text.len() <= LONG_WORD {
+    if text.len() <= MAX_WORD_LENGTH {
         return text;
     }
-    let words: Vec<Cow<'_, str>> = text.split(' ').map(|word| ends(word, LONG_WORD)).collect();
+    let words: Vec<Cow<'_, str>> = text.split(' ').map(|word| ends(word, MAX_WORD_LENGTH)).collect();
     let joined = words.join(" ");
-    Cow::Owned(ends(&joined, LONG_LINE).into_owned())
+    Cow::Owned(ends(&joined, MAX_LINE_LENGTH).into_owned())
 }
 
 /// Returns the beginning and the end of a text that has more than `most` characters, with its length between them.
@@ -77,14 +77,18 @@ fn ends(text: &str, most: usize) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     // Two thirds of the shown characters are the beginning.
-    let (head, tail) = if most > LONG_WORD { (most * 2 / 3, most / 3) } else { (MOST * 2 / 3, MOST / 3) };
+    let (head, tail) = if most > MAX_WORD_LENGTH {
+        (most * 2 / 3, most / 3)
+    } else {
+        (MAX_VALUE_LENGTH * 2 / 3, MAX_VALUE_LENGTH / 3)
+    };
     let cut = |at: usize| text.char_indices().nth(at).map_or(text.len(), |(byte, _)| byte);
     Cow::Owned(format!("{}… ({count} characters) …{}", &text[..cut(head)], &text[cut(count - tail)..]))
 }
 
 /// Returns about the first hundred characters of a value, followed by its length if it is longer.
 pub fn short(text: &str) -> Cow<'_, str> {
-    match text.char_indices().nth(MOST) {
+    match text.char_indices().nth(MAX_VALUE_LENGTH) {
         None => Cow::Borrowed(text),
         Some((end, _)) => Cow::Owned(format!("{}… ({} characters)", &text[..end], text.chars().count())),
     }
@@ -92,7 +96,7 @@ pub fn short(text: &str) -> Cow<'_, str> {
 
 /// Returns a value in double quotes, escaped and shortened.
 pub fn quoted(text: &str) -> String {
-    match text.char_indices().nth(MOST) {
+    match text.char_indices().nth(MAX_VALUE_LENGTH) {
         None => format!("{text:?}"),
         Some((end, _)) => {
             let quoted = format!("{:?}", &text[..end]);
@@ -132,9 +136,9 @@ pub fn value(value: &Value) -> String {
 
 /// Lists the first few names, and the number of the others.
 pub fn some(names: &[&str]) -> String {
-    const FEW: usize = 12;
-    match names.get(FEW..) {
-        Some(more @ [_, _, ..]) => format!("{} and {} more", names[..FEW].join(", "), more.len()),
+    const MAX_NAMES: usize = 12;
+    match names.get(MAX_NAMES..) {
+        Some(more @ [_, _, ..]) => format!("{} and {} more", names[..MAX_NAMES].join(", "), more.len()),
         _ => names.join(", "),
     }
 }
@@ -146,9 +150,9 @@ pub fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
 
 /// Returns the names in `known` that are similar to `name`, the most similar first.
 pub fn near<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Vec<&'k str> {
-    const LIKE_ENOUGH: f64 = 0.8;
+    const MIN_SIMILARITY: f64 = 0.8;
     // No known name is that long, and the comparison would take time.
-    if name.len() > MOST {
+    if name.len() > MAX_VALUE_LENGTH {
         return Vec::new();
     }
     let wanted = name.to_lowercase();
@@ -161,7 +165,7 @@ pub fn near<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Vec<&'k
         }
     };
     let scored = known.into_iter().map(|known| (likeness(known), known));
-    let mut near: Vec<(f64, &str)> = scored.filter(|(score, _)| *score > LIKE_ENOUGH).collect();
+    let mut near: Vec<(f64, &str)> = scored.filter(|(score, _)| *score > MIN_SIMILARITY).collect();
     near.sort_by(|a, b| b.0.total_cmp(&a.0));
     near.into_iter().map(|(_, known)| known).collect()
 }

@@ -22,14 +22,14 @@ pub enum Locked {
     Unknown,
 }
 
-/// Takes an exclusive lock. Waits at most `patience` for another process to release it. Calls `check` repeatedly meanwhile, and
+/// Takes an exclusive lock. Waits at most `timeout` for another process to release it. Calls `check` repeatedly meanwhile, and
 /// returns its error at once.
 pub fn exclusive<E>(
     file: &File,
-    patience: Duration,
+    timeout: Duration,
     mut check: impl FnMut() -> Result<(), E>,
 ) -> Result<Locked, E> {
-    let end = Instant::now() + patience;
+    let end = Instant::now() + timeout;
     loop {
         match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(Locked::Held),
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waiting_ends_at_the_bound_or_at_an_interrupt() {
+    fn waiting_ends_at_the_timeout_or_at_an_interrupt() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let open = || File::open(file.path()).unwrap();
         let (holder, other) = (open(), open());

@@ -16,10 +16,10 @@ use rustix::io::Errno;
 use crate::open;
 
 /// Maximum size of a document, in bytes.
-pub const MOST_BYTES: u64 = open::MOST_BYTES;
+pub const MAX_BYTES: u64 = open::MAX_BYTES;
 
 /// Maximum time to wait for a FIFO's writer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const WRITER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Interval at which a waiting call checks `stopped`.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
@@ -31,7 +31,7 @@ pub type Stopped<'s> = &'s (dyn Fn() -> bool + Sync);
 ///
 /// # Errors
 ///
-/// Fails if the document cannot be read, is a directory, a socket or a block device, has more than [`MOST_BYTES`] or a NUL
+/// Fails if the document cannot be read, is a directory, a socket or a block device, has more than [`MAX_BYTES`] or a NUL
 /// byte, or is a FIFO that no process writes to. The error is [`io::ErrorKind::Interrupted`] once `stopped` is true.
 pub fn text(path: &Path, stopped: Stopped<'_>) -> io::Result<String> {
     as_text(read(path, Content::Text, stopped)?)
@@ -128,10 +128,10 @@ fn read_to_end(mut file: &File, waits: Waits, content: Content, stopped: Stopped
         }
         let read = match file.read(&mut chunk) {
             Ok(0) if waits == Waits::ForWriter && bytes.is_empty() => {
-                if begin.elapsed() >= PATIENCE {
+                if begin.elapsed() >= WRITER_TIMEOUT {
                     let why = format!(
                         "it is a FIFO, and no process has written to it for {} s",
-                        PATIENCE.as_secs()
+                        WRITER_TIMEOUT.as_secs()
                     );
                     return Err(io::Error::new(io::ErrorKind::TimedOut, why));
                 }
@@ -151,8 +151,8 @@ fn read_to_end(mut file: &File, waits: Waits, content: Content, stopped: Stopped
             return Err(invalid("it is not text: it has a NUL byte"));
         }
         bytes.extend_from_slice(&chunk[..read]);
-        if bytes.len() as u64 > MOST_BYTES {
-            let why = format!("it is larger than {} MiB, the maximum size of a document", MOST_BYTES >> 20);
+        if bytes.len() as u64 > MAX_BYTES {
+            let why = format!("it is larger than {} MiB, the maximum size of a document", MAX_BYTES >> 20);
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
         }
     }
@@ -235,7 +235,7 @@ mod tests {
             "it is not text (UTF-8): byte 2 is not part of a character"
         );
         let huge = directory.path().join("huge");
-        File::create(&huge).unwrap().set_len(MOST_BYTES + 1).unwrap();
+        File::create(&huge).unwrap().set_len(MAX_BYTES + 1).unwrap();
         let error = bytes(&huge, &|| false).unwrap_err().to_string();
         assert_eq!(error, "it is larger than 512 MiB, the maximum size of a document");
     }

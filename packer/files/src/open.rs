@@ -51,7 +51,7 @@ pub fn store_text(store: &Path, file: &Path) -> io::Result<String> {
         true => beneath(store, file)?,
         false => linked(file)?,
     };
-    text(file, MOST_BYTES)
+    text(file, MAX_BYTES)
 }
 
 /// Reads a regular file of at most `most` bytes as text.
@@ -66,7 +66,7 @@ pub fn text(file: File, most: u64) -> io::Result<String> {
 }
 
 /// Maximum size of a document, in bytes: more than a closure of a million store paths needs.
-pub const MOST_BYTES: u64 = 1 << 29;
+pub const MAX_BYTES: u64 = 1 << 29;
 
 /// Flags to open a file for reading without waiting for the other end of a FIFO.
 pub const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOCTTY);

@@ -2,8 +2,8 @@
 //! references. The crate reads no files.
 
 mod config;
+mod config_warnings;
 mod digest;
-mod doubts;
 mod healthcheck;
 mod history;
 mod manifest;
@@ -11,8 +11,8 @@ mod platform;
 pub mod reference;
 
 pub use config::{Empty, Given, ImageConfig};
+pub use config_warnings::config_warnings;
 pub use digest::{DiffId, Digest, ParseDigestError};
-pub use doubts::doubts;
 pub use healthcheck::{Healthcheck, Request as HealthcheckRequest};
 pub use history::{History, ZERO_TIME, canonical_time};
 pub use manifest::{CONFIG, Descriptor, INDEX, MANIFEST, Manifest};

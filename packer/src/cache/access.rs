@@ -39,8 +39,7 @@ pub(super) fn is_shared(directory: &Path) -> bool {
     open::unlinked(&directory.join(SHARED)).is_ok_and(|file| Trust::User.has(&file))
 }
 
-/// Checks that no other user can replace the cache's directories with other ones: removing entries would then remove files
-/// elsewhere.
+/// Checks that no other user can replace the cache's directories. Otherwise, removing entries could remove files elsewhere.
 pub(super) fn check_removal(directory: &Path) -> Result<()> {
     let Ok(metadata) = fs::metadata(directory) else { return Ok(()) };
     match owner::writers(&metadata).filter(|_| metadata.mode() & owner::STICKY == 0) {
@@ -79,7 +78,7 @@ pub(super) enum Trust {
 }
 
 impl Trust {
-    /// Returns the trust in another user's directory, which the user has named as shared.
+    /// Returns the trust in a shared cache's directory, which may belong to another user.
     pub(super) fn shared(directory: &Path) -> Self {
         fs::metadata(directory).map_or(Self::User, |directory| Self::And(directory.uid()))
     }

@@ -63,8 +63,8 @@ impl Cache {
         Self { limit, ..self }
     }
 
-    /// Also reads, and never writes, these directories. The owner of such a directory controls the content of the images that are
-    /// made with it.
+    /// Adds directories of other caches, which are read and never written. The owner of such a directory controls the content of
+    /// the images that are made with it.
     #[must_use]
     pub fn with_shared(self, shared: Vec<PathBuf>) -> Self {
         Self { shared, ..self }

@@ -106,8 +106,8 @@ impl Cache {
     }
 
     /// Keeps the cache near its limit. Evicts entries once a day, and when the cache may be 5 % above the limit, judging by
-    /// its size when it was last trimmed and the bytes written since. Call it at the end of a command, and from time to time
-    /// in a long one. Ignores errors, which [`Cache::gc`] returns.
+    /// its size after the last eviction and the bytes written since. Call it at the end of a command, and repeatedly during a
+    /// long one. Ignores errors; [`Cache::gc`] returns them.
     pub fn trim(&self) {
         if self.written.may_exceed(self.limit.saturating_add(self.limit / 20)) {
             let _ = self.gc(self.limit);

@@ -89,9 +89,9 @@ impl Cache {
         }
     }
 
-    /// Stores the digests of layers that were packed elsewhere, so that building another image with these layers need not pack
-    /// them. Only the caller vouches for the digests until the layers are packed here, which compares them. Existing entries stay.
-    /// Each layer comes with its place in the image, from 0.
+    /// Stores the digests of layers that were packed elsewhere. Later builds of images with these layers need not pack them. The
+    /// digests are unproven until this machine packs the layers and compares them. Existing entries stay. Each layer comes with
+    /// its place in the image, from 0.
     pub(crate) fn import_layers(&self, layers: &[(usize, LayerKey, PackedLayer)]) -> Result<()> {
         check_consistent(layers)?;
         for (_, key, packed) in layers {

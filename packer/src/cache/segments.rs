@@ -302,7 +302,7 @@ impl Cache {
         Ok(files.filter_map(|file| entries::key_of(&file).map(SegmentKey).map(|key| (file, key))).collect())
     }
 
-    /// Opens one of these segments. This does not count as a use of the entry.
+    /// Opens one of the [own segments](Self::own_segments). This does not count as a use of the entry.
     pub(crate) fn own_segment(&self, file: &Path, key: &SegmentKey) -> Option<SegmentReader> {
         SegmentReader::open(file, Trust::User, &key.0)
     }

@@ -19,7 +19,7 @@ const BELIEVED: Duration = Duration::from_secs(24 * 3600);
 
 /// Maximum time that a call waits for other processes that have locked the file, summed over all its waits. Processes lock
 /// the file only for a moment, to read and write it. After that time the call continues without the file.
-const PATIENCE: Duration = Duration::from_millis(500);
+const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Maximum size of the file, in bytes.
 const FILE_BYTES: u64 = 1 << 10;
@@ -114,12 +114,12 @@ impl Written {
 const OPEN: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOCTTY);
 
 impl Written {
-    /// Waits for the lock on the file, within the time that is left of [`PATIENCE`]. Returns false if another process still
+    /// Waits for the lock on the file, within the time that is left of [`LOCK_TIMEOUT`]. Returns false if another process still
     /// holds it.
     fn lock(&self, file: &File) -> bool {
-        let patience = PATIENCE.saturating_sub(Duration::from_millis(self.waited.load(Ordering::Relaxed)));
+        let timeout = LOCK_TIMEOUT.saturating_sub(Duration::from_millis(self.waited.load(Ordering::Relaxed)));
         let begin = Instant::now();
-        let Ok(locked) = file_lock::exclusive(file, patience, || Ok::<(), Infallible>(()));
+        let Ok(locked) = file_lock::exclusive(file, timeout, || Ok::<(), Infallible>(()));
         let waited = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.waited.fetch_add(waited, Ordering::Relaxed);
         locked != Locked::Busy

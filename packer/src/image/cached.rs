@@ -21,9 +21,8 @@ pub struct Imported {
 }
 
 impl Cache {
-    /// Stores the layers' digests from the spec of an image that was built elsewhere, so that building another image with these
-    /// layers need not pack them. Only the spec's author vouches for the digests until the layers are packed here, which compares
-    /// them. Existing entries stay.
+    /// Stores the layers' digests from the spec of an image that was built elsewhere. Later builds of images with these layers need
+    /// not pack them. The digests are unproven until this machine packs the layers and compares them. Existing entries stay.
     ///
     /// # Errors
     ///
@@ -39,14 +38,14 @@ impl Cache {
         Ok(Imported { known: layers.len(), without_key: image.layers.len() - layers.len() })
     }
 
-    /// Returns the store paths of a spec's layers whose archive hashes are not in the cache. A spec that was made in a
-    /// derivation or on another machine comes without them.
+    /// Returns the store paths of a spec's layers whose archive hashes are not in the cache. The cache lacks them if the spec
+    /// was made in a derivation or on another machine.
     pub fn without_archives<'s>(&self, spec: &'s ImageSpec) -> Vec<&'s StorePath> {
         self.layers_without_archives(spec).flat_map(|layer| &layer.paths).map(|path| &path.path).collect()
     }
 
-    /// Stores Nix's archive hashes of a spec's layers, so that the cache finds the layers' segments. Packing compares the
-    /// diff_id.
+    /// Stores Nix's archive hashes of a spec's layers, so that the cache finds the layers' segments. If a hash is
+    /// wrong, packing detects it: the diff_id differs.
     pub fn remember_archives(&self, spec: &ImageSpec, closure: &Closure) {
         for layer in self.layers_without_archives(spec) {
             let hash = |path: &PlannedPath| {
@@ -67,8 +66,8 @@ impl Cache {
 }
 
 impl Packer {
-    /// Returns the paths of a spec's layer, ready to be packed. A spec has no archive hashes. If the cache has them from
-    /// when the layer was made, it can provide the layer's segments.
+    /// Returns the paths of a spec's layer, ready to be packed. A spec records no NAR hashes. If the cache has them, cached
+    /// segments are reused.
     pub fn layer_paths(&self, layer: &Layer, store: &Store) -> Result<Vec<LayerPath>> {
         let paths = LayerPath::all(&layer.paths, store)?;
         let hashes = self.cache().and_then(|cache| cache.contents(layer.diff_id)).unwrap_or_default();

@@ -20,10 +20,10 @@ use crate::compress::Codec;
 use crate::error::{Error, Result};
 
 /// Maximum size of a manifest, index or config, in bytes. No real one is that large.
-const MOST_BYTES: u64 = 64 << 20;
+const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
 
 /// Maximum depth of nested indexes.
-const MOST_INDEXES: usize = 4;
+const MAX_INDEX_DEPTH: usize = 4;
 
 /// Reads a directory written by skopeo's `dir:` transport: `manifest.json`, and each blob in a file named after its digest's
 /// digits. Also reads an OCI layout. `wanted` selects an entry from an index of several platforms.
@@ -202,7 +202,7 @@ fn manifest(
 ) -> Result<(PathBuf, Manifest)> {
     let mut file = document.to_path_buf();
     let mut expected = None;
-    for _ in 0..=MOST_INDEXES {
+    for _ in 0..=MAX_INDEX_DEPTH {
         let value: Value = read(&file, "the image's manifest", expected.as_ref())?;
         let wrong = |why: &str| Error::invalid(file.display().to_string(), why);
         if value.get("fsLayers").is_some() {
@@ -231,7 +231,7 @@ fn manifest(
     }
     Err(Error::invalid(
         document.display().to_string(),
-        format!("more than {MOST_INDEXES} indexes are nested in it"),
+        format!("more than {MAX_INDEX_DEPTH} indexes are nested in it"),
     ))
 }
 
@@ -334,7 +334,7 @@ fn media_type(layer: &Blob, at: usize) -> Result<&'static str, String> {
 /// Reads a document. Checks its digest if another document names it by its digest. `what` is used in messages.
 fn read<T: for<'de> Deserialize<'de>>(file: &Path, what: &str, expected: Option<&Digest>) -> Result<T> {
     let failed = |source| Error::unreadable(what, file, source);
-    let text = open::text(open::linked(file).map_err(failed)?, MOST_BYTES).map_err(failed)?;
+    let text = open::text(open::linked(file).map_err(failed)?, MAX_DOCUMENT_BYTES).map_err(failed)?;
     check_digest(file, expected, Digest::of(text.as_bytes()))?;
     Ok(document::read(&text, &file.display().to_string())?)
 }

@@ -23,7 +23,7 @@ const LAYOUT_VERSION: &str = "1.0.0";
 
 /// Maximum size of a layout's files, in bytes. No real one is that large; the limit keeps other files from filling the
 /// memory.
-const MOST_BYTES: u64 = 64 << 20;
+const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// Returns the content of the file `oci-layout`.
 pub(super) fn layout_file() -> String {
@@ -223,7 +223,7 @@ fn read_text(dir: &Path, name: &str) -> Result<Option<String>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("read file", path, error)),
     };
-    open::text(file, MOST_BYTES).map(Some).map_err(|source| Error::io("read file", &path, source))
+    open::text(file, MAX_FILE_BYTES).map(Some).map_err(|source| Error::io("read file", &path, source))
 }
 
 fn object(dir: &Path, name: &str, text: &str) -> Result<Map<String, Value>> {

@@ -43,7 +43,7 @@ pub struct Written {
 
 /// Writes `spec` to the layout directory `dir` under `tag`. If the layout exists, adds the image to it, and replaces its
 /// entry for the tag. Refuses any other directory that is not empty. Without `codec`, each layer uses the codec from the
-/// spec. Layers of base images keep their compression, except for those that [`blob::is_to_convert`]: callers set `codec` for a
+/// spec. Layers of base images keep their compression unless [`blob::is_to_convert`] returns true. Callers set `codec` for a
 /// client that supports no other codec.
 pub fn write(
     spec: &ImageSpec,
@@ -112,7 +112,7 @@ pub fn write_description(spec: &ImageSpec, dir: &Path, tag: &str, control: &Cont
     end(spec, dir, &begin(dir)?, tag, oci::manifest_of(spec).layers, control)
 }
 
-/// Makes a directory a layout, and returns the directory of its blobs.
+/// Prepares `dir` as a layout, and returns the directory of its blobs.
 fn begin(dir: &Path) -> Result<PathBuf> {
     let blobs = dir.join("blobs/sha256");
     fs::create_dir_all(&blobs).map_err(|source| Error::io("create directory", &blobs, source))?;
@@ -125,7 +125,7 @@ fn begin(dir: &Path) -> Result<PathBuf> {
 }
 
 /// Maximum time that a call waits for other processes that add their images. Each of them takes a few milliseconds.
-const PATIENCE: Duration = Duration::from_secs(30);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Adds the config, the manifest and the index entry.
 fn end(
@@ -145,10 +145,10 @@ fn end(
     // index. The lock is on the directory of blobs, because a new layout directory is itself locked until it is renamed to
     // its final name.
     let lock = fs::File::open(blobs).map_err(|source| Error::io("read directory", blobs, source))?;
-    if file_lock::exclusive(&lock, PATIENCE, || control.check())? == Locked::Busy {
+    if file_lock::exclusive(&lock, LOCK_TIMEOUT, || control.check())? == Locked::Busy {
         let why = format!(
             "another process has held its lock for {} s: wait for that process, or end it (fuser lists the processes that use it)",
-            PATIENCE.as_secs()
+            LOCK_TIMEOUT.as_secs()
         );
         return Err(Error::invalid(format!("output directory {}", blobs.display()), why));
     }

@@ -12,17 +12,17 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 
 /// Maximum number of links to follow for one path, as in Linux.
-const MOST_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 
 /// Maximum number of bytes in one image's names and targets: ten times as many as in a Debian desktop. A file with more is
 /// not a layer.
-const MOST_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 64 << 20;
 
 /// Maximum size of a name that comes before its file's header, in bytes.
-const MOST_NAME_BYTES: u64 = 1 << 20;
+const MAX_NAME_BYTES: u64 = 1 << 20;
 
 /// Maximum number of bytes of names in the cache.
-const MOST_CACHED_BYTES: usize = 8 << 20;
+const MAX_CACHED_BYTES: usize = 8 << 20;
 
 /// Marks in the cache: a directory that is not empty, and the prefix of a link's target.
 const FULL: &str = "*";
@@ -75,7 +75,7 @@ impl Tree {
             match kind {
                 EntryType::GNULongName | EntryType::GNULongLink | EntryType::XHeader => {
                     let mut text = Vec::new();
-                    entry.by_ref().take(MOST_NAME_BYTES).read_to_end(&mut text).map_err(failed)?;
+                    entry.by_ref().take(MAX_NAME_BYTES).read_to_end(&mut text).map_err(failed)?;
                     let unended = || text.strip_suffix(b"\0").unwrap_or(&text).to_vec();
                     match kind {
                         EntryType::GNULongName => name = Some(unended()),
@@ -100,10 +100,10 @@ impl Tree {
                 target.take().or_else(|| entry.header().link_name_bytes().map(|name| name.into_owned()));
             let Some(place) = place else { continue };
             read += place.len() + target.as_ref().map_or(0, Vec::len);
-            if self.bytes + read > MOST_BYTES {
+            if self.bytes + read > MAX_BYTES {
                 let why = format!(
                     "the file names in the image have more than {} MiB, the maximum",
-                    MOST_BYTES >> 20
+                    MAX_BYTES >> 20
                 );
                 return Err(Error::invalid(format!("layer file {}", path.display()), why));
             }
@@ -200,7 +200,7 @@ impl Tree {
             };
             Some((String::from_utf8(place.clone()).ok()?, node))
         };
-        (self.bytes < MOST_CACHED_BYTES).then(|| self.nodes.iter().map(text).collect())?
+        (self.bytes < MAX_CACHED_BYTES).then(|| self.nodes.iter().map(text).collect())?
     }
 
     /// Reads the result of [`Tree::to_text`].
@@ -256,7 +256,7 @@ impl Tree {
                 Node::Directory { .. } => at = next,
                 Node::Link { target } => {
                     links += 1;
-                    if links > MOST_LINKS {
+                    if links > MAX_LINKS {
                         return None;
                     }
                     if target.starts_with(b"/") {

@@ -107,9 +107,9 @@ fn a_file_with_perms_has_nix2containers_digest() {
     assert_eq!(layer.size, 3072);
 }
 
-/// TestNewLayers, second half: the blob kept as a file has the same digest and is the tar itself.
+/// TestNewLayers, second half: the blob in a file has the layer's digest and is the tar stream itself.
 #[test]
-fn a_kept_blob_is_the_tar() {
+fn a_blob_without_compression_is_the_tar_stream() {
     let (temporary, store) = upstream_store();
     let plan = vec![vec![PlannedPath { path: StorePath::unchecked("../data/layer1/file1"), options: None }]];
     let layers = pack(plan, &store, 1, &History::default()).unwrap();

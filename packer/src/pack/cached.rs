@@ -57,7 +57,7 @@ impl CachedBlob {
         Ok((size == packed.size).then(|| Self { cache: cache.clone(), parts, size, packed }))
     }
 
-    /// Returns the digests and size from when the layer was packed.
+    /// Returns the digests and the size that the cache recorded when the layer was packed.
     pub fn packed(&self) -> PackedLayer {
         self.packed
     }

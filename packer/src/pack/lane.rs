@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use super::job::{Job, Shared};
 use super::output::Output;
 use super::source::{Frame, FrameRange, Source};
-use super::states::{Hashed, Worth, put_states, resume};
+use super::states::{Hashed, StateSelection, put_states, resume};
 use crate::compress::Codec;
 use crate::error::{Error, Result};
 use crate::layer::PackedLayer;
@@ -50,7 +50,7 @@ pub(super) fn pack(
     let mut output = Output { hashed: hashed(from, blob), plain, codec, writer, cache, segment: None };
     let wanted = FrameRange { pieces: start..job.pieces.len(), plain_from: tar_from };
     let mut source = Source::new(&job.pieces, wanted, codec, cache, control, shared.check)?;
-    let mut worth = Worth::new(&chains, tar.bytes);
+    let mut selection = StateSelection::new(&chains, tar.bytes);
     let in_a_row = shared.pool.and_then(|pool| {
         let (recycled, empty) = channel();
         let (filled, frames) = channel();
@@ -64,7 +64,7 @@ pub(super) fn pack(
             let source = &mut source;
             let read = move || read(source, &empty, filled, most_frames, &|| shared.check(job.at));
             let reader = thread::Builder::new().spawn_scoped(scope, read).ok()?;
-            pool.in_place_scope(|tasks| hash(&mut tar, &mut worth, &frames, hashed, tasks, job, shared));
+            pool.in_place_scope(|tasks| hash(&mut tar, &mut selection, &frames, hashed, tasks, job, shared));
             // If a thread has failed, the other ones have ended early.
             drop(frames);
             let results = [reader, taker].map(|thread| thread.join());
@@ -75,7 +75,7 @@ pub(super) fn pack(
         })
     });
     // If the system provides no threads, nothing has been read yet.
-    in_a_row.unwrap_or_else(|| alone(&mut source, &mut output, &mut tar, &mut worth, job, shared))?;
+    in_a_row.unwrap_or_else(|| alone(&mut source, &mut output, &mut tar, &mut selection, job, shared))?;
     output.finish_segment();
     let Output { hashed: blob, writer, .. } = output;
     let states = (tar.states, blob.states);
@@ -134,7 +134,7 @@ fn alone(
     source: &mut Source<'_, '_>,
     output: &mut Output<'_>,
     tar: &mut Hashed,
-    worth: &mut Worth<'_>,
+    selection: &mut StateSelection<'_>,
     job: &Job<'_>,
     shared: &Shared<'_>,
 ) -> Result<()> {
@@ -145,7 +145,7 @@ fn alone(
         if !source.fill(&mut frame)? {
             return Ok(());
         }
-        let keep = worth.is_kept(&frame);
+        let keep = selection.keeps(&frame);
         if compressor.codec() != Codec::None && !frame.from_cache {
             let mut out = std::mem::take(&mut frame.compressed);
             permits.with(|| compressor.frame(frame.plain(), &mut out))?;
@@ -199,7 +199,7 @@ fn read(
 /// Hashes the plain frames in order, and starts the compression of those that the cache does not have.
 fn hash<'s>(
     tar: &mut Hashed,
-    worth: &mut Worth<'_>,
+    selection: &mut StateSelection<'_>,
     frames: &Receiver<Frame>,
     hashed: Sender<Hashing>,
     tasks: &rayon::Scope<'s>,
@@ -209,7 +209,7 @@ fn hash<'s>(
     let Shared { compressor, control, permits, .. } = *shared;
     let plain = compressor.codec() == Codec::None;
     for mut frame in frames.iter() {
-        let keep = worth.is_kept(&frame);
+        let keep = selection.keeps(&frame);
         let mut out = std::mem::take(&mut frame.compressed);
         let frame = Arc::new(frame);
         let (ready, compressed) = channel();

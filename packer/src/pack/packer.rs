@@ -29,11 +29,11 @@ pub struct Packer {
 
 impl Packer {
     /// Maximum number of threads, because each takes memory.
-    pub const MOST_THREADS: usize = 256;
+    pub const MAX_THREADS: usize = 256;
 
-    /// Creates a packer with this many threads, at most [`Packer::MOST_THREADS`]; 0 means one per core.
+    /// Creates a packer with this many threads, at most [`Packer::MAX_THREADS`]; 0 means one per core.
     pub fn new(threads: usize) -> Self {
-        Self { threads: threads.min(Self::MOST_THREADS), cache: None, store_check: false }
+        Self { threads: threads.min(Self::MAX_THREADS), cache: None, store_check: false }
     }
 
     /// Sets the cache: the packer uses its entries and adds new ones.
@@ -68,7 +68,7 @@ impl Packer {
         if codec == Codec::None { None } else { Pieces::new(paths, codec).layer_key() }
     }
 
-    /// Returns the blob of a layer, if the cache has all of its segments now and the layer's digests from packing it.
+    /// Returns the blob of a layer if the cache has the digests that an earlier packing recorded, and all segments.
     pub fn cached_blob(&self, paths: &[LayerPath], codec: Codec) -> Result<Option<CachedBlob>> {
         self.cache.as_ref().map_or(Ok(None), |cache| CachedBlob::find(cache, paths, codec))
     }

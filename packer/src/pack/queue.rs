@@ -48,7 +48,7 @@ pub(super) fn pack_on(jobs: &[&Job<'_>], shared: &Shared<'_>) -> Result<Vec<Pack
         others.into_iter().try_for_each(|lane| lane.join())
     })
     .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    // Returns the error of the first layer that failed. No layer before it can have been stopped by another layer's failure.
+    // Returns the error of the lowest failed layer. A failure stops only the layers above, so this error is the layer's own.
     let results =
         results.into_iter().map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner));
     results.map(|result| result.expect("the lanes take every layer of the queue")).collect()

@@ -70,19 +70,19 @@ pub(super) fn put_states(
 }
 
 /// Selects the parts before which the hashers' states are worth storing.
-pub(super) struct Worth<'c> {
+pub(super) struct StateSelection<'c> {
     chains: &'c [(usize, Chain)],
     seen: u64,
     kept: u64,
 }
 
-impl<'c> Worth<'c> {
+impl<'c> StateSelection<'c> {
     pub(super) fn new(chains: &'c [(usize, Chain)], seen: u64) -> Self {
         Self { chains, seen, kept: seen }
     }
 
     /// Returns whether to store the states before this frame. Call it for each frame in order.
-    pub(super) fn is_kept(&mut self, frame: &Frame) -> bool {
+    pub(super) fn keeps(&mut self, frame: &Frame) -> bool {
         let kept = frame.first
             && self.seen - self.kept >= STATE_BYTES
             && self.chains.iter().any(|(at, _)| *at == frame.piece);

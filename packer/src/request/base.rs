@@ -22,7 +22,7 @@ use crate::image::tree::{Node, Tree, split};
 use crate::pack::Packing;
 
 /// Depth to which copies at the root are searched for links, in a base image made by nixply.
-const MOST_DEPTH: usize = 3;
+const MAX_DEPTH: usize = 3;
 
 /// A base image.
 pub(super) struct Base {
@@ -296,7 +296,7 @@ fn add_paths(tree: &mut Tree, paths: &[PlannedPath], store: &Store) -> Result<()
     for path in paths {
         let root = store.real_path(&path.path);
         if is_at_root(path) {
-            add_directory(tree, &root, b"", MOST_DEPTH)
+            add_directory(tree, &root, b"", MAX_DEPTH)
                 .map_err(|source| Error::io("read directory", root, source))?;
         } else if path.keeps_place() {
             tree.add(path.path.as_str().as_bytes(), Node::Directory { has_files: false });

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use nixply_oci::{Given, Healthcheck, ImageConfig, Processor, canonical_time, doubts};
+use nixply_oci::{Given, Healthcheck, ImageConfig, Processor, canonical_time, config_warnings};
 use nixply_planning::plan::{LayerAssigner, Lock, Stop};
 use nixply_planning::{Closure, PlannedPath, Store, StorePath};
 
@@ -146,7 +146,7 @@ impl ImageRequest {
             };
             format!("config.{key} is not part of OCI's image config and is omitted from the image{instead}")
         }));
-        warnings.extend(doubts(&config));
+        warnings.extend(config_warnings(&config));
         if self.inherit_config {
             match base {
                 None => return Err(Error::invalid("inheritConfig", "it requires the argument fromImage")),

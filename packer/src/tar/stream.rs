@@ -118,7 +118,7 @@ impl<'l> LayerStream<'l> {
         Ok(Self::new(merge(paths, reading)?, true, reading))
     }
 
-    /// Makes the segment of a path that keeps its place.
+    /// Makes the segment of a path that is at its own place in the image, not at the root.
     pub(crate) fn segment(path: &'l LayerPath, reading: Reading<'l>) -> Self {
         Self::new(vec![(path.path.as_str().into(), Item::Whole(path))], false, reading)
     }

@@ -15,6 +15,11 @@ pub(crate) fn codecs() -> impl Iterator<Item = &'static str> {
     Codec::all().map(Codec::name)
 }
 
+/// Returns the names of the codecs that compress. Uncompressed segments are not cached.
+pub(crate) fn compressing_codecs() -> impl Iterator<Item = &'static str> {
+    Codec::all().filter(|codec| *codec != Codec::None).map(Codec::name)
+}
+
 /// A store with a cache next to it.
 pub(crate) struct World {
     pub(crate) temporary: tempfile::TempDir,

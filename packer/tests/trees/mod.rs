@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use nixply_packer::{BlobSink, BlobWriter, PackedLayer, Result};
 use serde_json::Value;
 
-/// A file, created with its parent directories.
+/// A file or symlink. `write` creates it with its parent directories.
 pub enum Tree {
     File { text: String, mode: u32 },
     Link { target: String },

@@ -53,14 +53,14 @@ impl PackQueue {
     pub(crate) fn new(settings: Settings, stop: Arc<AtomicBool>) -> Self {
         let Settings { store, cache, threads, check_store, scratch, report, observer, .. } = settings;
         let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
-        let threads = if threads == 0 { cores() } else { threads }.min(Packer::MOST_THREADS);
+        let threads = if threads == 0 { cores() } else { threads }.min(Packer::MAX_THREADS);
         let failures = Failures::new(report, stop);
         Self {
             store,
             cache,
             check_store,
             scratch,
-            threads: u32::try_from(threads).expect("Packer::MOST_THREADS limits the number"),
+            threads: u32::try_from(threads).expect("Packer::MAX_THREADS limits the number"),
             free: Arc::new(Semaphore::new(threads)),
             finding_digests: tokio::sync::Mutex::default(),
             passes: Passes::new(failures.clone()),

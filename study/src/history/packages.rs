@@ -124,9 +124,9 @@ fn decompress(bytes: &[u8]) -> std::result::Result<Vec<u8>, String> {
     let mut plain = Vec::new();
     let decoder = zstd::Decoder::with_buffer(bytes).map_err(|error| error.to_string())?;
     // Reads one byte more than the limit, to detect a longer text.
-    decoder.take(given::MOST_BYTES + 1).read_to_end(&mut plain).map_err(|error| error.to_string())?;
-    if plain.len() as u64 > given::MOST_BYTES {
-        return Err(format!("decompressed, it has more than {} MiB", given::MOST_BYTES >> 20));
+    decoder.take(given::MAX_BYTES + 1).read_to_end(&mut plain).map_err(|error| error.to_string())?;
+    if plain.len() as u64 > given::MAX_BYTES {
+        return Err(format!("decompressed, it has more than {} MiB", given::MAX_BYTES >> 20));
     }
     Ok(plain)
 }

@@ -44,7 +44,7 @@ const MEDIAN_SIZE: f64 = 200e3;
 const SIZE_SIGMA: f64 = 2.2;
 const MEDIAN_CHANCE: f64 = 0.004;
 const CHANCE_SIGMA: f64 = 1.5;
-const MOST_CHANCE: f64 = 0.6;
+const MAX_CHANCE: f64 = 0.6;
 const APPLICATION_CHANCE: f64 = 0.4;
 const FAMILY: usize = 8;
 const NEW_PACKAGE_CHANCE: f64 = 0.1;
@@ -120,7 +120,7 @@ impl Fleet {
             let name = format!("package{number:05}");
             let references = references.into_iter().map(|other| names[other].clone()).collect();
             packages.insert(name.clone(), package(&name, sizes.sample(&mut random), references));
-            chance.insert(name.clone(), chances.sample(&mut random).min(MOST_CHANCE));
+            chance.insert(name.clone(), chances.sample(&mut random).min(MAX_CHANCE));
             names.push(name);
         }
         let top = &names[self.packages / 2..];

@@ -2,11 +2,13 @@
 //! exact numbers.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use nixply_planning::Strategy;
 
 use super::table::{Column, columns};
 use super::text::{bytes, headline, layers, measure};
 use super::{Report, chart, palette, treemap};
 use crate::compare::{Comparison, Expectation, ExpectedBytes, LimitResults, StrategyResult};
+use crate::replay::Contender;
 
 const STYLE: &str = include_str!("page.css");
 
@@ -142,8 +144,8 @@ fn caption(title: &str, text: &str) -> Markup {
 /// Shows the layers of the user's present strategy and of the best alternative, if the study has both.
 fn maps(comparison: &Comparison, strategies: &[StrategyResult]) -> Markup {
     let named = |name: &str| strategies.iter().find(|of| of.strategy == name);
-    let ours = named("min-churn+lock").or_else(|| named("min-churn")).or(strategies.last());
-    let theirs = named("popularity").or(strategies.first());
+    let ours = named(Contender::LOCKED).or_else(|| named(Strategy::MinChurn.name())).or(strategies.last());
+    let theirs = named(Strategy::Popularity.name()).or(strategies.first());
     let mut shown: Vec<&StrategyResult> = ours.into_iter().chain(theirs).collect();
     shown.dedup_by_key(|of| of.strategy.clone());
     let most = shown.iter().map(|of| of.summary.stored).max().unwrap_or(0);
@@ -153,7 +155,7 @@ fn maps(comparison: &Comparison, strategies: &[StrategyResult]) -> Markup {
                 figure {
                     (caption(
                         &format!("Layers of {}: {}", of.strategy, bytes(of.summary.stored)),
-                        "Of all images in the last release, each layer once; areas are bytes. A layer is new in a release if its paths have changed.",
+                        "Layers of all images in the last release, each shown once; its area is its size. A layer is new in a release if its paths have changed.",
                     ))
                     (treemap::layers(comparison, of, most))
                     p.key.faint {

@@ -10,7 +10,7 @@ use crate::nix::Nix;
 use crate::running::Running;
 
 /// Maximum time for the server to start and to end.
-const PATIENCE: Duration = Duration::from_secs(30);
+const SERVER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server that runs until this value is dropped.
 pub struct Served {
@@ -66,7 +66,7 @@ impl Served {
         let mut command = nix.nixply();
         command.arg("serve").args(specs).args(arguments).arg("--scratch-dir").arg(scratch.path());
         let mut running = Running::start(&mut command);
-        running.wait_until(PATIENCE, |running| running.stdout().lines().count() == specs.len());
+        running.wait_until(SERVER_TIMEOUT, |running| running.stdout().lines().count() == specs.len());
         let references = running.stdout().lines().map(str::to_owned).collect();
         Self { running, scratch, references }
     }
@@ -75,7 +75,7 @@ impl Served {
     /// has its response.
     #[track_caller]
     pub fn wait_for_stderr(&mut self, words: &[&str]) {
-        self.running.wait_until(PATIENCE, |running| {
+        self.running.wait_until(SERVER_TIMEOUT, |running| {
             let said = running.stderr();
             words.iter().all(|word| said.contains(word))
         });
@@ -120,7 +120,7 @@ impl Served {
     #[track_caller]
     pub fn stop(self) -> Summary {
         self.running.signal("INT");
-        let output = self.running.finish(PATIENCE);
+        let output = self.running.finish(SERVER_TIMEOUT);
         let stderr = output.stderr.clone();
         output.ok();
         let left = std::fs::read_dir(self.scratch.path()).expect("the scratch directory exists").count();

@@ -16,17 +16,17 @@ use serde_json::Value;
 use self::sources::{Segments, Sources, files, root};
 
 /// Maximum number of files of a crate that may use one another in a cycle.
-const LARGEST_CYCLE: usize = 3;
+const MAX_CYCLE: usize = 3;
 
 /// Crates that may have a larger cycle, each with the reason.
 const LARGER_CYCLES: [(&str, &str); 1] =
     [("nixply-ffi", "cxx: the bridge names the functions that it exports, and they name the bridge's types")];
 
 /// Maximum number of public names of a crate in `packer/`: see [`Sources::public_names`].
-const MOST_PUBLIC_NAMES: usize = 60;
+const MAX_PUBLIC_NAMES: usize = 60;
 
 /// Maximum number of lines of a file that states no reason for more.
-const MOST_LINES: usize = 500;
+const MAX_LINES: usize = 500;
 
 /// Words before the reason, which is in the first 20 lines of a longer file.
 const REASON: &str = "More than 500 lines: ";
@@ -151,7 +151,7 @@ fn module_cycles_are_small() {
         }
         let cycles = tarjan_scc(&graph).into_iter();
         let cycles = cycles.map(|cycle| cycle.into_iter().map(NodeIndex::index).collect::<Vec<_>>());
-        let cycles: Vec<_> = cycles.filter(|cycle| cycle.len() > LARGEST_CYCLE).collect();
+        let cycles: Vec<_> = cycles.filter(|cycle| cycle.len() > MAX_CYCLE).collect();
         if LARGER_CYCLES.iter().any(|(name, _)| *name == member.name) {
             continue;
         }
@@ -264,7 +264,7 @@ fn long_files_state_the_reason() {
             let text = fs::read_to_string(&file).unwrap();
             let lines = text.lines().count();
             let name = file.strip_prefix(root()).unwrap().display().to_string();
-            let is_long = lines > MOST_LINES && !text.lines().take(20).any(|line| line.contains(REASON));
+            let is_long = lines > MAX_LINES && !text.lines().take(20).any(|line| line.contains(REASON));
             if is_long {
                 wrong.push(format!("{name} has {lines} lines"));
             }
@@ -279,8 +279,8 @@ fn crates_in_packer_have_small_interfaces() {
         let names = Sources::read(&member.directory.join("src")).public_names();
         let count = names.len();
         assert!(
-            count <= MOST_PUBLIC_NAMES,
-            "{} has {count} public names, at most {MOST_PUBLIC_NAMES} are allowed: {names:#?}",
+            count <= MAX_PUBLIC_NAMES,
+            "{} has {count} public names, at most {MAX_PUBLIC_NAMES} are allowed: {names:#?}",
             member.name
         );
     }

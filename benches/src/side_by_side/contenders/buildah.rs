@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use nixply_packer::Codec;
 
-use super::contender::{Codec, Contender};
+use super::contender::Contender;
 use super::runner::Runner;
 use crate::scenario::{Change, Push, Received};
 use crate::side_by_side::closures::Closure;
@@ -66,7 +67,7 @@ impl Contender for Buildah {
     fn push(&self, runner: &Runner, codec: Codec, tag: &str) -> Result<Usage> {
         let push = format!(
             "buildah push --quiet --tls-verify=false --format oci --compression-format {} --compression-level 1 {tag} {}",
-            codec.format(),
+            codec.name(),
             runner.destination(tag)
         );
         // As root, buildah remembers pushed blobs in /var/lib/containers/cache. The mount gives each runner a separate list.

@@ -1,6 +1,7 @@
 //! The interface of the compared tools.
 
 use anyhow::Result;
+use nixply_packer::Codec;
 
 use super::runner::Runner;
 use crate::scenario::Push;
@@ -10,29 +11,14 @@ use crate::side_by_side::measure::Usage;
 /// The maximum number of layers in an image.
 pub(crate) const LAYERS: usize = 100;
 
-/// Codec of the layers. All contenders compress at level 1, because their defaults differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Codec {
-    /// gzip.
-    Gzip,
-    /// Zstandard.
-    Zstd,
-}
+/// gzip, at the level of all contenders.
+pub(crate) const GZIP: Codec = Codec::Gzip { level: 1 };
 
-impl Codec {
-    /// The name that skopeo and buildah use.
-    pub(super) fn format(self) -> &'static str {
-        match self {
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-        }
-    }
+/// Zstandard, at the level of all contenders.
+pub(crate) const ZSTD: Codec = Codec::Zstd { level: 1 };
 
-    /// The name in results, with the level.
-    pub(crate) fn name(self) -> String {
-        format!("{}:1", self.format())
-    }
-}
+/// The codecs that all contenders support. All compress at level 1, because their defaults differ.
+pub(crate) const CODECS: [Codec; 2] = [GZIP, ZSTD];
 
 /// A tool that is compared.
 pub(crate) trait Contender {

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use xtask::host::{self, say};
 
 use self::buildah::Buildah;
-pub(crate) use self::contender::{Codec, Contender, LAYERS};
+pub(crate) use self::contender::{CODECS, Contender, GZIP, LAYERS, ZSTD};
 use self::nix2container::Form;
 pub(crate) use self::nix2container::{Nix2container, nix2container_layers};
 pub(crate) use self::nixply::{Nixply, request};

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
+use nixply_packer::Codec;
 
-use super::contender::{Codec, Contender, LAYERS};
+use super::contender::{Contender, LAYERS};
 use super::runner::Runner;
 use crate::scenario::{Change, Push, Received};
 use crate::side_by_side::closures::{Closure, Info};
@@ -89,7 +90,7 @@ impl Contender for Nix2container {
     fn push(&self, runner: &Runner, codec: Codec, tag: &str) -> Result<Usage> {
         let mut copy = self.copy(runner, tag);
         if self.form != Form::Defaults {
-            copy.args(["--dest-compress-format", codec.format(), "--dest-compress-level", "1"]);
+            copy.args(["--dest-compress-format", codec.name(), "--dest-compress-level", "1"]);
         }
         measure(copy.arg(runner.destination(tag)))
     }

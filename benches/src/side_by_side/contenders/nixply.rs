@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
+use nixply_packer::Codec;
 use serde_json::{Value, json};
 
-use super::contender::{Codec, Contender, LAYERS};
+use super::contender::{Contender, LAYERS};
 use super::runner::Runner;
 use crate::side_by_side::closures::Closure;
 use crate::side_by_side::measure::{Background, Usage, measure};
@@ -89,7 +90,7 @@ impl Contender for Nixply {
     }
 
     fn build(&self, runner: &Runner, closure: &Closure, codec: Codec, tag: &str) -> Result<Usage> {
-        let request = request(std::slice::from_ref(&closure.root), LAYERS, "size", Some(&codec.name()));
+        let request = request(std::slice::from_ref(&closure.root), LAYERS, "size", Some(&codec.to_string()));
         let cache = runner.path("cache");
         measure(&self.build_command(&request, &closure.file, Some(&cache), &runner.spec(tag))?)
     }

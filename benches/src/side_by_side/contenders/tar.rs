@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
+use nixply_packer::Codec;
 
-use super::contender::{Codec, Contender};
+use super::contender::Contender;
 use super::runner::Runner;
 use crate::scenario::{Change, Push, Received};
 use crate::side_by_side::closures::{Closure, tree};
@@ -50,14 +51,7 @@ impl Contender for Tar {
 
     fn push(&self, runner: &Runner, codec: Codec, tag: &str) -> Result<Usage> {
         let mut copy = runner.skopeo_copy(&self.skopeo);
-        copy.args([
-            "--format",
-            "oci",
-            "--dest-compress-format",
-            codec.format(),
-            "--dest-compress-level",
-            "1",
-        ]);
+        copy.args(["--format", "oci", "--dest-compress-format", codec.name(), "--dest-compress-level", "1"]);
         let archive = runner.path("archive/image.tar");
         ensure!(archive.exists(), "the archive was not built");
         copy.env("TMPDIR", runner.directory.path());

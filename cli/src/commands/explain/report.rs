@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use nixply_planning::StorePath;
-use nixply_reports::explain::{Brought, Labels, LayerMates, LayerSummary, Overview, PathReport, SizedPath};
+use nixply_reports::explain::{
+    DominatorSummary, Labels, LayerMates, LayerSummary, Overview, PathReport, SizedPath,
+};
 
 use crate::report::{Cell, Report, Table};
 use crate::terminal::{count, human};
@@ -209,7 +211,7 @@ fn largest(layer: &LayerSummary, labels: &Labels) -> String {
     names.join(", ")
 }
 
-fn through(path: &Brought, labels: &Labels) -> String {
+fn through(path: &DominatorSummary, labels: &Labels) -> String {
     match (&path.through, &path.named_by[..]) {
         (Some(through), _) => labels.of(through),
         (None, []) => "several paths".to_owned(),

@@ -136,7 +136,7 @@ impl Revisions<'_> {
 fn content(path: &Path) -> Vec<String> {
     let name = path.display().to_string();
     let spec = open::linked(path)
-        .and_then(|file| open::text(file, given::MOST_BYTES))
+        .and_then(|file| open::text(file, given::MAX_BYTES))
         .ok()
         .and_then(|text| ImageSpec::read(&text, &name).ok());
     match spec {

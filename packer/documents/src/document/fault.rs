@@ -54,14 +54,14 @@ impl Fault {
     }
 }
 
-/// Beginning of a message that continues the name of the value.
+/// Beginning of a message that follows the value's name.
 pub const MUST: &str = "must be ";
 
 /// Beginning of a message about an unknown key.
 const CANNOT: &str = "cannot have the key ";
 
 /// Maximum number of keys that a message lists in addition to the key that the user may have meant.
-const FEW_KEYS: usize = 7;
+const MAX_LISTED_KEYS: usize = 7;
 
 /// Beginning of a message that names a part of the value.
 pub const WITHIN: &str = ".";
@@ -74,7 +74,7 @@ impl fmt::Display for Fault {
                 write!(f, "{CANNOT}`{}`", wording::short(key))?;
                 let near = wording::nearest(key, known.iter().copied());
                 // The suggested key may not be the one that the user meant, so a short list of keys is also shown.
-                if !known.is_empty() && (near.is_none() || known.len() <= FEW_KEYS) {
+                if !known.is_empty() && (near.is_none() || known.len() <= MAX_LISTED_KEYS) {
                     write!(f, "; its keys are {}", wording::some(known))?;
                 }
                 near.map_or(Ok(()), |near| write!(f, "; did you mean `{near}`?"))

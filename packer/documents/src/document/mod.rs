@@ -74,8 +74,8 @@ pub fn fill<T: DeserializeOwned>(value: Value, name: &str) -> Result<T> {
     fill_at(value, name, "")
 }
 
-/// As [`fill`], for a part of a document; a key that neither `T` nor `others` has is an error. The caller reads the keys in
-/// `others`, which come first in messages.
+/// As [`fill`], for a part of a document. Each key must be a field of `T` or in `others`; the caller reads the keys in `others`.
+/// Messages list `others` first.
 pub fn fill_exactly<T: DeserializeOwned>(value: Value, others: &'static [&'static str]) -> Result<T> {
     from_reader(Exact { value, others }, "", "")
 }

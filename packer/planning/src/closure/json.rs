@@ -14,7 +14,7 @@ use crate::store_path::StorePath;
 
 /// Maximum total size of a closure's paths, in bytes: larger than any store, and small enough that sums over thousands of images
 /// and releases fit 64 bits.
-const MOST_BYTES: u64 = 1 << 50;
+const MAX_BYTES: u64 = 1 << 50;
 
 /// Name in messages for a closure without a name.
 const NAME: &str = "closure JSON";
@@ -89,7 +89,7 @@ impl Closure {
             *size = (*size).max(*nar_size);
         }
         match infos.iter().map(|info| info.nar_size).fold(0, u64::saturating_add) {
-            ..=MOST_BYTES => Ok(Self::new(infos)),
+            ..=MAX_BYTES => Ok(Self::new(infos)),
             _ => Err(Error::invalid(what, "the sizes of its paths add up to more than 1 PiB")),
         }
     }

@@ -8,7 +8,7 @@ use super::graph::Graph;
 use super::layer_assigner::{LayerAssigner, Member};
 use super::lock::Lock;
 use super::name::{keys, known_keys};
-use super::strategy::min_churn::{self, Costs, Events, Former, Past, Placed, Problem};
+use super::strategy::min_churn::{self, ChangeHistory, Costs, Events, Former, Placed, Problem};
 use crate::closure::{Closure, PathInfo};
 use crate::error::Result;
 use crate::layer::{Plan, PlannedPath};
@@ -86,19 +86,19 @@ impl<'m> Fleet<'m> {
     /// lock with the former plan.
     fn problem<'s>(&self, seen: Option<&Lock>, former: Option<&Lock>, stop: Stop<'s>) -> Result<Problem<'s>> {
         let remembered = seen.is_some();
-        let past = match seen {
+        let history = match seen {
             Some(lock) => {
                 let seen: Vec<u64> = self.keys.iter().map(|key| lock.seen(key)).collect();
-                Past { seen, releases: lock.releases_seen() }
+                ChangeHistory { seen, releases: lock.releases_seen() }
             }
-            None => Past::unknown(self.union.len()),
+            None => ChangeHistory::unknown(self.union.len()),
         };
         let places: Vec<usize> = self.items.iter().map(|item| item.place).collect();
-        let events = Events::of(&self.union, &self.graph, &self.keys, &past, stop)?.of_paths(&places);
+        let events = Events::of(&self.union, &self.graph, &self.keys, &history, stop)?.of_paths(&places);
         let sizes: Vec<u64> = self.items.iter().map(|item| item.info.nar_size).collect();
-        let seen = places.iter().map(|at| past.seen[*at]).collect();
+        let seen = places.iter().map(|at| history.seen[*at]).collect();
         Ok(Problem {
-            costs: Costs::new(&sizes, events, seen, past.releases),
+            costs: Costs::new(&sizes, events, seen, history.releases),
             users: self.items.iter().map(|item| item.users.clone()).collect(),
             limits: self.by_name.iter().map(|at| self.members[*at].max_layers.max(1)).collect(),
             former: former.map(|lock| self.former(lock)).unwrap_or_default(),
@@ -131,8 +131,8 @@ impl<'m> Fleet<'m> {
             }
             for (paths, users) in alike.into_iter().filter(|(paths, _)| !paths.is_empty()) {
                 let whole = paths.len() == layer.paths.len();
-                let stands = whole && paths.iter().all(|number| !lock.changed(&self.items[*number]));
-                former.push(Former { paths, users, stands });
+                let unchanged = whole && paths.iter().all(|number| !lock.changed(&self.items[*number]));
+                former.push(Former { paths, users, unchanged });
             }
         }
         former
@@ -252,7 +252,7 @@ mod tests {
         let members = [member("web", &web, 9)];
         let fleet = Fleet::new(&members, Some(&lock), Stop::default()).unwrap();
         let former: Vec<_> =
-            fleet.former(&lock).into_iter().map(|layer| (layer.paths, layer.stands)).collect();
+            fleet.former(&lock).into_iter().map(|layer| (layer.paths, layer.unchanged)).collect();
         assert_eq!(former, [(vec![0, 1], true), (vec![2, 3], false), (vec![4], false)]);
         assert!(!fleet.is_placed_by(&lock), "a path of the lock is in no image any more");
         for (more, placed) in [(&[][..], true), (&[(6, 'a')], false)] {

@@ -42,7 +42,7 @@ pub struct LayerChange {
     /// For a new layer: unchanged paths that are also in `was`.
     #[serde(skip_serializing_if = "MovedPaths::is_empty")]
     pub stayed: MovedPaths,
-    /// Paths of `was` that have no version in this layer, but one elsewhere in the new image.
+    /// Paths of `was` with a version in other layers of the new image, but none in this layer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub went: Vec<StorePath>,
     /// Paths of `was` that have no version in the new image.

@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use self::dominators::Dominators;
 pub use self::find::Found;
-pub use self::overview::{Brought, LayerSummary, Overview};
+pub use self::overview::{DominatorSummary, LayerSummary, Overview};
 pub use self::path::{LayerMates, PathReport};
 
 /// A store path and the size of its archive in bytes.

@@ -21,9 +21,9 @@ pub struct Overview {
     /// The layers from the bottom up.
     pub layers: Vec<LayerSummary>,
     /// The largest paths, in descending order.
-    pub largest: Vec<Brought>,
+    pub largest: Vec<DominatorSummary>,
     /// The paths that bring the most bytes, each before the paths that it brings.
-    pub brings: Vec<Brought>,
+    pub brings: Vec<DominatorSummary>,
 }
 
 /// The summary of a layer.
@@ -49,7 +49,7 @@ pub struct LayerSummary {
 /// A path and the paths that it brings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Brought {
+pub struct DominatorSummary {
     /// The path.
     pub path: StorePath,
     /// Size of its archive in bytes.
@@ -88,7 +88,7 @@ impl Explained {
         });
         let sizes = self.dominators.sums(|at| self.size_at(at));
         let counts = self.dominators.sums(|at| u64::from(!self.layers_of[at].is_empty()));
-        let brought = |at: usize| Brought {
+        let summary = |at: usize| DominatorSummary {
             path: self.path_at(at).clone(),
             nar_size: self.size_at(at),
             only_size: sizes[at],
@@ -100,14 +100,14 @@ impl Explained {
         let key = |at: usize, size: u64| (std::cmp::Reverse(size), self.path_at(at).name(), self.path_at(at));
         let mut by_own: Vec<usize> = self.in_image().collect();
         by_own.sort_by_key(|at| key(*at, self.size_at(*at)));
-        let largest = by_own.iter().take(most).map(|at| brought(*at)).collect();
+        let largest = by_own.iter().take(most).map(|at| summary(*at)).collect();
         Overview {
             size: self.layers.iter().map(|layer| layer.blob.size).sum(),
             nar_size: self.in_image().map(|at| self.size_at(at)).sum(),
             paths: self.in_image().count(),
             layers: layers.collect(),
             largest,
-            brings: self.most_bringing(most, &sizes).into_iter().map(brought).collect(),
+            brings: self.most_bringing(most, &sizes).into_iter().map(summary).collect(),
         }
     }
 

@@ -339,7 +339,7 @@ fn parts_of_a_proven_file_are_verified() {
 
 /// A client that reads nothing is disconnected when others need the room.
 #[test]
-fn stalled_clients_are_disconnected_for_others() {
+fn stalled_clients_are_disconnected_when_the_limit_is_reached() {
     let fixture = Fixture::new();
     let (spec, _) = base(&fixture, &noise(5, 20_000_000));
     let server = fixture.serve(&spec, "none");

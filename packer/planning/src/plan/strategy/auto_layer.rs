@@ -326,7 +326,7 @@ mod tests {
                 let below = graph.below(paths.iter().copied());
                 prop_assert_eq!(sum, below.into_iter().map(|at| sizes[at]).sum::<u64>());
             }
-            // The complete layers of both algorithms are equal.
+            // The whole plan has the same layers as that of the script.
             let mut layers = by_auto_layer(&closure, &graph, max_layers, Stop::default()).unwrap();
             layers.iter_mut().for_each(|layer| layer.sort_unstable());
             layers.sort_unstable();

@@ -129,11 +129,11 @@ pub(super) fn by_groups(
     max_layers: usize,
     stop: Stop<'_>,
 ) -> Result<Plan> {
-    let takers = Takers::of(groups, closure, stop)?;
+    let assignment = GroupAssignment::of(groups, closure, stop)?;
     let mut taken: Plan = vec![Vec::new(); groups.len() + 1];
     for path in paths {
         let place = closure.place(&path.path).expect("paths to plan are in the closure");
-        taken[takers.group_of[place].unwrap_or(groups.len())].push(path);
+        taken[assignment.group_of[place].unwrap_or(groups.len())].push(path);
     }
     let mut layers = Plan::new();
     for (at, paths) in taken.into_iter().enumerate().filter(|(_, paths)| !paths.is_empty()) {
@@ -154,11 +154,11 @@ pub(super) fn by_groups(
     Ok(layers)
 }
 
-/// Returns a warning for each group whose predicates give it no path. This is not an error. `place` is the place of the
+/// Returns a warning for each group that has predicates and gets no path. Such a group is not an error. `place` is the place of the
 /// groups in the request.
 pub fn warnings(groups: &[Group], closure: &Closure, place: &str, stop: Stop<'_>) -> Result<Vec<String>> {
-    let takers = Takers::of(groups, closure, stop)?;
-    let idle = takers.idle.into_iter().map(|(at, matched)| match matched {
+    let assignment = GroupAssignment::of(groups, closure, stop)?;
+    let idle = assignment.idle.into_iter().map(|(at, matched)| match matched {
         false => format!(
             "{place}[{at}] matches no path of the layer: loosen its predicates, or remove it"
         ),
@@ -174,14 +174,14 @@ fn group_error(at: usize, why: impl ToString) -> Error {
 }
 
 /// The assignment of paths to groups.
-struct Takers {
+struct GroupAssignment {
     /// The group of each path, by its position in the closure.
     group_of: Vec<Option<usize>>,
     /// Groups with predicates that get no path, and whether their predicates match any path.
     idle: Vec<(usize, bool)>,
 }
 
-impl Takers {
+impl GroupAssignment {
     fn of(groups: &[Group], closure: &Closure, stop: Stop<'_>) -> Result<Self> {
         let mut group_of = vec![None; closure.len()];
         for (at, group) in groups.iter().enumerate() {
@@ -403,7 +403,7 @@ mod tests {
             planned([all(), [path("glibc-2.40")].into_iter().collect()], 2).unwrap(),
             ["openssl conf python3 docs app", "glibc"]
         );
-        // A group does not name the paths within its predicates.
+        // A path within a predicate does not count as named by the group, so two groups may have it.
         let glibc = || group([Item::Any(vec![Item::Path(path("glibc-2.40"))])]);
         assert_eq!(planned([glibc(), glibc()], 2).unwrap(), ["glibc", "openssl conf python3 docs app"]);
         let named = || [path("glibc-2.40")].into_iter().collect();

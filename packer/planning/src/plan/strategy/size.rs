@@ -209,16 +209,20 @@ mod tests {
             plan.iter().filter(|layer| other.contains(layer)).cloned().collect()
         };
         let (before, after) = (plan(1, 300), plan(2, 301));
+        let changed = before.len() - kept(&before, &after).len();
         assert!(
-            before.len() - kept(&before, &after).len() <= 4,
-            "only layers of the three changed paths, and the bin of the new path, differ"
+            changed <= 4,
+            "{changed} layers changed, expected three with a changed path and the new path's bin"
         );
-        assert_eq!(kept(&before, &after), kept(&after, &before), "unchanged layers keep their order");
-        // From as many paths as layers to one path more.
+        assert_eq!(kept(&before, &after), kept(&after, &before), "unchanged layers are in another order");
+        // At first there are as many paths as layers, then one path more.
         let (before, after) = (plan(1, 100), plan(1, 101));
         assert_eq!(before.len(), 100);
         let same = before.iter().zip(&after).take_while(|(before, after)| before == after).count();
-        assert!(same > 20, "only {same} layers stay at the bottom, where large paths with referrers are");
+        assert!(
+            same > 20,
+            "only the lowest {same} layers are unchanged; large paths with referrers are there"
+        );
     }
 
     #[test]

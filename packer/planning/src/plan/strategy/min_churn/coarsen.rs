@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::groups::{Group, Groups};
 
 /// The largest number of groups whose pairs are all compared.
-pub(super) const COMPARED: usize = 1500;
+pub(super) const MAX_COMPARED: usize = 1500;
 
 /// Number of neighbours that each group is compared with, in each order.
 const NEIGHBOURS: usize = 24;
@@ -19,7 +19,7 @@ impl Groups<'_> {
     /// eight groups.
     pub(super) fn coarsen(&mut self) {
         let mut exceeding = self.exceeding();
-        while !exceeding.is_clear() && self.groups().count() > COMPARED && !self.stop.is_set() {
+        while !exceeding.is_clear() && self.groups().count() > MAX_COMPARED && !self.stop.is_set() {
             let mut slots: Vec<usize> = self
                 .groups()
                 .filter(|(_, group)| !group.users.is_disjoint(&exceeding))
@@ -55,8 +55,8 @@ impl Groups<'_> {
                     continue;
                 }
                 // The price rises if, through earlier joins, an image already has few enough layers.
-                let asked = self.price(self.at(a), self.at(b), &exceeding, f64::INFINITY);
-                if asked.is_none_or(|asked| asked > price) {
+                let current = self.price(self.at(a), self.at(b), &exceeding, f64::INFINITY);
+                if current.is_none_or(|current| current > price) {
                     continue;
                 }
                 gone.extend([a, b]);

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use fixedbitset::FixedBitSet;
 use petgraph::unionfind::UnionFind;
 
-use super::past::Past;
+use super::change_history::ChangeHistory;
 use crate::closure::Closure;
 use crate::error::Result;
 use crate::plan::Stop;
@@ -15,7 +15,7 @@ use crate::plan::name::Name;
 
 /// Maximum number of events that are distinguished, among those that touch several paths. If there are more, some are joined. The
 /// remaining events count for each path separately, as if no two paths shared one. That is exact for events of a single path.
-const MOST_DISTINGUISHED: usize = 1024;
+const MAX_DISTINGUISHED: usize = 1024;
 
 /// A set of events that is propagated through the graph at once: a cache line.
 type Words = [u64; 8];
@@ -47,16 +47,16 @@ impl Events {
         closure: &Closure,
         graph: &Graph,
         keys: &[String],
-        past: &Past,
+        history: &ChangeHistory,
         stop: Stop<'_>,
     ) -> Result<Self> {
         let order = graph.bottom_up(closure)?;
         let sizes: Vec<u64> = closure.iter().map(|info| info.nar_size).collect();
         let (event_of, count) = numbered(closure, keys);
-        let propagates = past.propagates(graph);
-        let seen = f64::from(past.events(graph, &event_of, count, propagates));
+        let propagates = history.propagates(graph);
+        let seen = f64::from(history.events(graph, &event_of, count, propagates));
         let per_release =
-            (seen + PER_RELEASE * PER_RELEASE_COUNTS) / (f64::from(past.releases) + PER_RELEASE_COUNTS);
+            (seen + PER_RELEASE * PER_RELEASE_COUNTS) / (f64::from(history.releases) + PER_RELEASE_COUNTS);
 
         let (touched, bytes) = reach(graph, &order, &event_of, count, &sizes, stop)?;
         let weights: Vec<f64> = touched.iter().map(|touched| 1.0 / *touched as f64).collect();
@@ -101,7 +101,7 @@ impl Events {
                 events.touching[*at] = touching;
             }
         }
-        // The others in a fixed order: a sum of floating-point numbers depends on the order.
+        // Adds the other rates in a fixed order: a sum of floating-point numbers depends on the order.
         let left: Vec<usize> = (0..count).filter(|event| distinguished[*event].is_none()).collect();
         let mut number = vec![usize::MAX; count];
         left.iter().enumerate().for_each(|(at, event)| number[*event] = at);
@@ -159,14 +159,15 @@ fn paths_of(event_of: &[usize], count: usize) -> Vec<Vec<usize>> {
     paths
 }
 
-/// Joins events that touch nearly the same paths, until [`MOST_DISTINGUISHED`] are left or none are similar: each with the event of
-/// its direct dependents that touches the most paths. A joined event touches the paths of both. Pairs that overestimate the fewest
-/// bytes come first. Returns, for each event, the number of an event that represents all events joined with it.
+/// Joins pairs of events that touch nearly the same paths, until [`MAX_DISTINGUISHED`] events are left or all pairs are joined. An
+/// event's partner is the event of a direct dependent, the one that touches the most paths. A joint event counts as touching the
+/// paths of both, which overestimates the bytes that move; the pairs that overestimate the fewest bytes are joined first. Returns,
+/// for each event, the number of an event that represents all events joined with it.
 fn joined(graph: &Graph, event_of: &[usize], sums: &Sums) -> Vec<usize> {
     let mut union = UnionFind::new(sums.rates.len());
     let mut left = sums.shared.iter().filter(|shared| **shared).count();
     let mut alike: Vec<(f64, usize, usize)> = Vec::new();
-    if left > MOST_DISTINGUISHED {
+    if left > MAX_DISTINGUISHED {
         for (event, paths) in paths_of(event_of, sums.rates.len()).iter().enumerate() {
             let dependents = paths.iter().flat_map(|at| graph.referrers(*at)).map(|at| event_of[*at]);
             let most = dependents
@@ -179,7 +180,7 @@ fn joined(graph: &Graph, event_of: &[usize], sums: &Sums) -> Vec<usize> {
     }
     alike.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     for (_, event, most) in alike {
-        if left <= MOST_DISTINGUISHED {
+        if left <= MAX_DISTINGUISHED {
             break;
         }
         left -= usize::from(union.union(event, most));
@@ -211,7 +212,7 @@ impl Sums {
         let mut order: Vec<usize> = (0..joined.len()).filter(|event| expected[*event] > 0.0).collect();
         order.sort_by(|a, b| expected[*b].total_cmp(&expected[*a]).then(a.cmp(b)));
         let mut places = vec![None; joined.len()];
-        for (place, event) in order.into_iter().take(MOST_DISTINGUISHED).enumerate() {
+        for (place, event) in order.into_iter().take(MAX_DISTINGUISHED).enumerate() {
             places[event] = Some(place);
         }
         let place = |(event, of): (usize, usize)| places[of].filter(|_| self.shared[event]);
@@ -249,7 +250,7 @@ fn reach(
     Ok((touched, bytes.into_iter().map(|bytes| bytes as f64).collect()))
 }
 
-/// Returns for each path the events from `first` on that touch it, as bits.
+/// Returns for each path a set of bits: those of the events from `first` on that touch it.
 fn touching_words(graph: &Graph, order: &[usize], event_of: &[usize], first: usize) -> Vec<Words> {
     let mut words = own_words(event_of, first);
     for at in order {
@@ -262,7 +263,8 @@ fn touching_words(graph: &Graph, order: &[usize], event_of: &[usize], first: usi
     words
 }
 
-/// Returns for each path its own event as a bit, if it is one of those from `first` on.
+/// Returns for each path a set of bits for the events from `first` on. It has only the bit of the path's own event, if that is
+/// one of them.
 fn own_words(event_of: &[usize], first: usize) -> Vec<Words> {
     let own = |event: &usize| {
         let mut words = Words::default();

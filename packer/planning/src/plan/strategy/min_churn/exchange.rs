@@ -8,21 +8,21 @@ use super::cost::Costs;
 use super::groups::Groups;
 
 /// Maximum number of rounds of moves. Measured closures need three to six.
-const ROUNDS: usize = 12;
+const MAX_ROUNDS: usize = 12;
 
 /// Maximum number of exchanges.
-const EXCHANGES: usize = 400;
+const MAX_EXCHANGES: usize = 400;
 /// Maximum number of pairs whose price is computed.
-const PAIRS: usize = 4_000_000;
+const MAX_PAIRS: usize = 4_000_000;
 
-/// Maximum number of prices that moving units computes. Only plans with thousands of layers come close.
-const ASKED: usize = 50_000_000;
+/// Maximum number of cost evaluations while units are moved. Only plans with thousands of layers come close.
+const MAX_EVALUATIONS: usize = 50_000_000;
 
-/// Maximum number of units of a group from which several units are split off together; from larger groups, only single units are.
-const ALONG: usize = 400;
+/// Maximum number of units in a group from which several units may be split off together. Larger groups lose only single units.
+const MAX_SPLIT_UNITS: usize = 400;
 
-/// Smallest saving that counts, as a part of the total cost. Less could be a rounding error, which depends on the order of sums.
-pub(super) const LEAST_SAVING: f64 = 1e-9;
+/// Minimum saving of a step, as a part of the total cost. Less could be a rounding error, which depends on the order of sums.
+pub(super) const MIN_SAVING: f64 = 1e-9;
 
 /// Units that could become a separate layer.
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ impl Groups<'_> {
         let mut splits: BTreeMap<usize, Vec<Split>> = BTreeMap::new();
         let mut prices: HashMap<FixedBitSet, f64> = HashMap::new();
         let mut pairs = 0;
-        for _ in 0..EXCHANGES {
+        for _ in 0..MAX_EXCHANGES {
             if self.stop.is_set() {
                 return;
             }
@@ -54,15 +54,15 @@ impl Groups<'_> {
                 if !self.room(users) {
                     // An exchange costs at least its cheapest join, for each of the images.
                     let price = *prices.entry(users.clone()).or_insert_with(|| {
-                        let (price, asked) = self.cheapest(users);
-                        pairs += asked;
+                        let (price, evaluations) = self.cheapest(users);
+                        pairs += evaluations;
                         price.map_or(f64::INFINITY, |(price, ..)| price)
                     });
                     if split.saves <= price * users.count_ones(..) as f64 {
                         continue;
                     }
                 }
-                if pairs > PAIRS || self.stop.is_set() {
+                if pairs > MAX_PAIRS || self.stop.is_set() {
                     break;
                 }
                 if let Some(exchanged) = self.exchanged(split, &mut pairs) {
@@ -77,7 +77,7 @@ impl Groups<'_> {
         }
         self.tidy();
         self.move_units();
-        self.try_all();
+        self.search_exhaustively();
     }
 
     /// Applies `split`, and the joins that the limits then require. Returns the resulting groups and the changed slots, if that is
@@ -91,13 +91,13 @@ impl Groups<'_> {
             if exceeding.is_clear() || self.stop.is_set() {
                 break;
             }
-            let (best, asked) = groups.cheapest(&exceeding);
-            *pairs += asked;
+            let (best, evaluations) = groups.cheapest(&exceeding);
+            *pairs += evaluations;
             let (_, a, b) = best.expect("an image with too many layers has two to join");
             groups.join(a, b);
             touched.extend([a, b]);
         }
-        (groups.cost() < self.cost() * (1.0 - LEAST_SAVING)).then_some((groups, touched))
+        (groups.cost() < self.cost() * (1.0 - MIN_SAVING)).then_some((groups, touched))
     }
 
     /// Makes a split. Afterwards, an image may have too many layers.
@@ -126,7 +126,7 @@ impl Groups<'_> {
         for unit in &group.units {
             let apart = self.group(vec![*unit], group.users.clone(), false);
             split(self.saved(group, *unit) - apart.cost, apart.units);
-            if group.units.len() > ALONG {
+            if group.units.len() > MAX_SPLIT_UNITS {
                 continue;
             }
             let content = self.unit(*unit);
@@ -143,9 +143,9 @@ impl Groups<'_> {
 
     /// Moves single units to cheaper groups of the same images, until no move saves anything.
     pub(super) fn move_units(&mut self) {
-        let least = -self.cost() * LEAST_SAVING;
-        let mut asked = 0;
-        for _ in 0..ROUNDS {
+        let least = -self.cost() * MIN_SAVING;
+        let mut evaluations = 0;
+        for _ in 0..MAX_ROUNDS {
             let mut places: Vec<(usize, usize)> = Vec::new();
             let mut alike: HashMap<FixedBitSet, Vec<usize>> = HashMap::new();
             for (slot, group) in self.groups() {
@@ -163,8 +163,8 @@ impl Groups<'_> {
                 }
                 let alike =
                     alike.get_mut(&self.at(from).users).expect("the map has the images of every group");
-                asked += alike.len();
-                if asked > ASKED {
+                evaluations += alike.len();
+                if evaluations > MAX_EVALUATIONS {
                     return;
                 }
                 moved |= self.move_unit(unit, from, alike, least);

@@ -6,7 +6,7 @@ use super::cost::{Content, Costs, HORIZON};
 use crate::plan::Stop;
 
 /// Additional cost of joining a layer of the former plan with another if such layers must stay: more than any number of bytes.
-const STAYS: f64 = 1e20;
+const KEPT_LAYER_COST: f64 = 1e20;
 
 /// A layer of an unfinished plan.
 #[derive(Debug, Clone)]
@@ -17,20 +17,20 @@ pub(super) struct Group {
     pub(super) users: FixedBitSet,
     pub(super) content: Content,
     /// Whether it is an unchanged layer of the former plan, which no client has to download.
-    pub(super) stands: bool,
+    pub(super) unchanged: bool,
     /// Bytes that are expected to move: in this release, and within the horizon.
     pub(super) cost: f64,
 }
 
 impl Group {
-    fn new(units: Vec<usize>, users: FixedBitSet, content: Content, stands: bool) -> Self {
-        let cost = cost(content.bytes, content.changes, stands);
-        Self { units, users, content, stands, cost }
+    fn new(units: Vec<usize>, users: FixedBitSet, content: Content, unchanged: bool) -> Self {
+        let cost = cost(content.bytes, content.changes, unchanged);
+        Self { units, users, content, unchanged, cost }
     }
 }
 
-fn cost(bytes: f64, changes: f64, stands: bool) -> f64 {
-    bytes * (HORIZON * changes + if stands { 0.0 } else { 1.0 })
+fn cost(bytes: f64, changes: f64, unchanged: bool) -> f64 {
+    bytes * (HORIZON * changes + if unchanged { 0.0 } else { 1.0 })
 }
 
 /// All layers of an unfinished plan.
@@ -47,14 +47,14 @@ pub(super) struct Groups<'c> {
     pub(super) slots: Vec<Option<Group>>,
     /// Number of layers of each image.
     pub(super) counts: Vec<usize>,
-    standing: Standing,
+    policy: FormerLayerPolicy,
     /// The stop flag. When it is set, long computations end early, and the groups must not be used.
     pub(super) stop: Stop<'c>,
 }
 
 /// The treatment of layers of the former plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum FormerLayerPolicy {
     /// They stay at any cost.
     Kept,
     /// They are like other groups, except that no client has to download them.
@@ -67,11 +67,11 @@ impl<'c> Groups<'c> {
         units: &'c [Vec<usize>],
         contents: &'c [Content],
         limits: &'c [usize],
-        standing: Standing,
+        policy: FormerLayerPolicy,
         stop: Stop<'c>,
     ) -> Self {
         let counts = vec![0; limits.len()];
-        Self { costs, units, contents, limits, slots: Vec::new(), counts, standing, stop }
+        Self { costs, units, contents, limits, slots: Vec::new(), counts, policy, stop }
     }
 
     /// Returns the sum of all groups' costs.
@@ -98,10 +98,10 @@ impl<'c> Groups<'c> {
     }
 
     /// Makes a group that has no slot yet.
-    pub(super) fn group(&self, mut units: Vec<usize>, users: FixedBitSet, stands: bool) -> Group {
+    pub(super) fn group(&self, mut units: Vec<usize>, users: FixedBitSet, unchanged: bool) -> Group {
         units.sort_unstable();
         let content = self.content(&units);
-        Group::new(units, users, content, stands)
+        Group::new(units, users, content, unchanged)
     }
 
     /// Returns the saving of removing a unit from a group. The unit's cost in its next group is not subtracted.
@@ -166,10 +166,10 @@ impl<'c> Groups<'c> {
             if group.users.is_subset(&other.users) { group.cost } else { 0.0 }
         };
         let mut former = spared(a, b) + spared(b, a);
-        if self.standing == Standing::Kept {
-            former -= STAYS
-                * f64::from(u8::from(a.stands) + u8::from(b.stands))
-                * f64::from(1 + 999 * u16::from(a.stands && b.stands));
+        if self.policy == FormerLayerPolicy::Kept {
+            former -= KEPT_LAYER_COST
+                * f64::from(u8::from(a.unchanged) + u8::from(b.unchanged))
+                * f64::from(1 + 999 * u16::from(a.unchanged && b.unchanged));
         }
         let bytes = a.content.bytes + b.content.bytes;
         // A lower bound: the union changes at least as often as either group.

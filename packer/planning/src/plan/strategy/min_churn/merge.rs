@@ -40,8 +40,8 @@ impl Groups<'_> {
                 })
                 .expect("an image with too many layers has two to join");
             let Best { price, partner, stale } = best[cheapest];
-            let asked = || self.price(self.at(cheapest), self.at(partner), &exceeding, f64::INFINITY);
-            if stale || asked() != Some(price) {
+            let current = || self.price(self.at(cheapest), self.at(partner), &exceeding, f64::INFINITY);
+            if stale || current() != Some(price) {
                 best[cheapest] = self.search(cheapest, partner, &exceeding);
                 continue;
             }

@@ -1,16 +1,16 @@
 //! Strategy `min-churn`: minimizes the bytes that a release is expected to move.
 
+mod change_history;
 mod coarsen;
 mod cost;
 mod events;
 mod exchange;
+mod exhaustive;
 mod groups;
-mod light;
 mod merge;
-mod past;
 mod problem;
-mod small;
 mod units;
+mod without_lock;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,11 +18,11 @@ use std::thread;
 
 use fixedbitset::FixedBitSet;
 
+pub(in crate::plan) use self::change_history::ChangeHistory;
 use self::cost::Content;
 pub(in crate::plan) use self::cost::Costs;
 pub(in crate::plan) use self::events::Events;
-use self::groups::{Groups, Standing};
-pub(in crate::plan) use self::past::Past;
+use self::groups::{FormerLayerPolicy, Groups};
 pub(in crate::plan) use self::problem::{Former, Placed, Problem};
 use crate::error::Result;
 
@@ -37,10 +37,10 @@ use crate::error::Result;
 ///
 /// At first, a path of several images is in one layer for all of them. Joining two layers affects the images that have both; the
 /// others keep theirs, so the price includes the bytes that the registry then stores twice. The cheapest pair is joined, as long
-/// as an image has too many layers ([`merge`]). Without a lock file, only the light paths follow ([`light`]). With a lock file,
-/// single paths move, and layers are split and joined, as long as that saves anything ([`exchange`]). This starts from three
-/// plans: the former plan, its unchanged layers, and an empty plan. The cheapest result wins, so a new plan never costs more
-/// than the former one.
+/// as an image has too many layers ([`merge`]). Without a lock file, only the light paths follow ([`without_lock`]). With a lock
+/// file, single paths move, and layers are split and joined, as long as that saves anything ([`exchange`]). This starts from three
+/// plans: the former plan, its unchanged layers, and an empty plan. The cheapest result wins, so a new plan never costs more than
+/// the former one.
 ///
 /// The result depends on the paths' names, sizes and references, on the observed changes and on the former plan, never on hashes
 /// or on the order of the input. O(paths x references / 64) for the events, and O(g²) for at most g = 1,500 groups. Source: the
@@ -49,15 +49,15 @@ pub(in crate::plan) fn place(problem: &Problem<'_>) -> Result<Vec<Placed>> {
     let costs = &problem.costs;
     let units = units::units(problem);
     let contents: Vec<Content> = units.iter().map(|unit| costs.content(unit)).collect();
-    let standing: HashMap<&[usize], &FixedBitSet> = problem
+    let unchanged: HashMap<&[usize], &FixedBitSet> = problem
         .former
         .iter()
-        .filter(|former| former.stands)
+        .filter(|former| former.unchanged)
         .map(|former| (former.paths.as_slice(), &former.users))
         .collect();
     let unit_of = unit_of(&units, costs.len());
 
-    let empty = Groups::new(costs, &units, &contents, &problem.limits, Standing::Free, problem.stop);
+    let empty = Groups::new(costs, &units, &contents, &problem.limits, FormerLayerPolicy::Free, problem.stop);
     let fresh = || {
         let mut fresh = empty.clone();
         if problem.remembered {
@@ -65,14 +65,14 @@ pub(in crate::plan) fn place(problem: &Problem<'_>) -> Result<Vec<Placed>> {
             fresh.merge();
             fresh.improve();
         } else {
-            fresh.place_again(&problem.users);
+            fresh.place_without_lock(&problem.users);
         }
-        fresh.recognise(&standing);
+        fresh.mark_unchanged(&unchanged);
         fresh
     };
     let part = || {
         let mut part = empty.clone();
-        part.add_former(problem.former.iter().filter(|former| former.stands), &unit_of);
+        part.add_former(problem.former.iter().filter(|former| former.unchanged), &unit_of);
         part.add_rest(&problem.users);
         part.merge();
         part.improve();
@@ -119,10 +119,11 @@ pub(in crate::plan) fn follow(problem: &Problem<'_>) -> Result<Vec<Placed>> {
     let costs = &problem.costs;
     let units: Vec<Vec<usize>> = (0..costs.len()).map(|path| vec![path]).collect();
     let contents: Vec<Content> = units.iter().map(|unit| costs.content(unit)).collect();
-    let mut groups = Groups::new(costs, &units, &contents, &problem.limits, Standing::Kept, problem.stop);
+    let mut groups =
+        Groups::new(costs, &units, &contents, &problem.limits, FormerLayerPolicy::Kept, problem.stop);
     let unit_of: Vec<usize> = (0..units.len()).collect();
     let former: Vec<Former> =
-        problem.former.iter().map(|former| Former { stands: true, ..former.clone() }).collect();
+        problem.former.iter().map(|former| Former { unchanged: true, ..former.clone() }).collect();
     groups.add_former(former.iter(), &unit_of);
     groups.add_rest(&problem.users);
     groups.merge();
@@ -145,7 +146,7 @@ impl Groups<'_> {
     fn add_former<'f>(&mut self, former: impl Iterator<Item = &'f Former>, unit_of: &[usize]) {
         for layer in former {
             let units: BTreeSet<usize> = layer.paths.iter().map(|path| unit_of[*path]).collect();
-            let group = self.group(units.into_iter().collect(), layer.users.clone(), layer.stands);
+            let group = self.group(units.into_iter().collect(), layer.users.clone(), layer.unchanged);
             self.add(group);
         }
     }
@@ -167,11 +168,11 @@ impl Groups<'_> {
     }
 
     /// Marks groups that are unchanged layers of the former plan.
-    fn recognise(&mut self, standing: &HashMap<&[usize], &FixedBitSet>) {
+    fn mark_unchanged(&mut self, unchanged: &HashMap<&[usize], &FixedBitSet>) {
         let groups: Vec<usize> = self.groups().map(|(slot, _)| slot).collect();
         for slot in groups {
             let group = self.at(slot);
-            let users = standing.get(self.paths(slot).as_slice());
+            let users = unchanged.get(self.paths(slot).as_slice());
             // One image that has the layer is enough: the registry has its bytes.
             if users.is_some_and(|users| !users.is_disjoint(&group.users)) {
                 let group = self.group(group.units.clone(), group.users.clone(), true);
@@ -288,9 +289,9 @@ mod tests {
             }
         }));
         let releases = if seen.iter().all(|seen| *seen == 0) { 0 } else { 8 };
-        let past = Past { seen: seen.to_vec(), releases };
+        let history = ChangeHistory { seen: seen.to_vec(), releases };
         let events =
-            Events::of(&closure, &Graph::new(&closure), &keys(&closure), &past, Stop::default()).unwrap();
+            Events::of(&closure, &Graph::new(&closure), &keys(&closure), &history, Stop::default()).unwrap();
         let mut user = FixedBitSet::with_capacity(1);
         user.insert(0);
         Problem {
@@ -355,7 +356,7 @@ mod tests {
         let problem = problem(&edges, &sizes, &vec![0; count], limit);
         let pieces: Vec<Vec<usize>> =
             (0..limit).map(|at| (at * count / limit..(at + 1) * count / limit).collect()).collect();
-        // Computed without our events: each path from the first one of a piece on touches the piece, path n with rate 1 / (1 + n).
+        // Computed without `Events`: each path from the first one of a piece on touches the piece, path n with rate 1 / (1 + n).
         let moved = |layers: &[Vec<usize>]| -> f64 {
             let rate = |first: usize| (first..count).map(|path| 1.0 / (1 + path) as f64).sum::<f64>();
             let bytes = |layer: &[usize]| layer.iter().map(|path| sizes[*path] as f64).sum::<f64>();
@@ -385,16 +386,16 @@ mod tests {
             // The former plan is based on other observations.
             let former: Vec<Vec<usize>> = paths(place(&self::problem(&edges, &sizes, &then, limit)).unwrap());
             let mut problem = problem(&edges, &sizes, &now, limit);
-            let stands = |layer: &[usize]| layer.iter().all(|path| now[*path] & 1 == 0);
+            let unchanged = |layer: &[usize]| layer.iter().all(|path| now[*path] & 1 == 0);
             problem.former = former.iter().map(|layer| Former {
-                paths: layer.clone(), users: problem.users[0].clone(), stands: stands(layer),
+                paths: layer.clone(), users: problem.users[0].clone(), unchanged: unchanged(layer),
             }).collect();
             // Bytes that move now, and bytes that are expected to move within the horizon.
             let costs = &problem.costs;
             let cost = |plan: &[Vec<usize>]| -> f64 {
                 plan.iter().map(|layer| {
                     let content = costs.content(layer);
-                    let there = former.contains(layer) && stands(layer);
+                    let there = former.contains(layer) && unchanged(layer);
                     content.bytes * (cost::HORIZON * content.changes + if there { 0.0 } else { 1.0 })
                 }).sum()
             };

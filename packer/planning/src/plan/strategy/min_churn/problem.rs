@@ -30,7 +30,7 @@ pub(in crate::plan) struct Former {
     /// The images that have it.
     pub(in crate::plan) users: FixedBitSet,
     /// Whether the layer is still the same: none of its paths has been changed, added or removed.
-    pub(in crate::plan) stands: bool,
+    pub(in crate::plan) unchanged: bool,
 }
 
 /// A layer of the plan: paths and images.

@@ -4,15 +4,15 @@ use crate::plan::graph::Graph;
 
 /// Observed changes, by place in the closure.
 #[derive(Debug, Clone)]
-pub(in crate::plan) struct Past {
+pub(in crate::plan) struct ChangeHistory {
     /// For each path, the observed releases in which it got another hash, as bits; the lowest bit is the last release.
     pub(in crate::plan) seen: Vec<u64>,
     /// Number of observed releases, at most 64.
     pub(in crate::plan) releases: u32,
 }
 
-impl Past {
-    /// Returns the past of `count` paths without observations.
+impl ChangeHistory {
+    /// Returns the history of `count` paths without observations.
     pub(in crate::plan) fn unknown(count: usize) -> Self {
         Self { seen: vec![0; count], releases: 0 }
     }
@@ -70,9 +70,9 @@ mod tests {
             ([0b0011, 0b1111], true, 4),
             ([0b0001, 0b1111], false, 5),
         ] {
-            let past = Past { seen: seen.to_vec(), releases: 8 };
-            assert_eq!(past.propagates(&graph), propagates, "{seen:?}");
-            assert_eq!(past.events(&graph, &[0, 1], 2, propagates), events, "{seen:?}");
+            let history = ChangeHistory { seen: seen.to_vec(), releases: 8 };
+            assert_eq!(history.propagates(&graph), propagates, "{seen:?}");
+            assert_eq!(history.events(&graph, &[0, 1], 2, propagates), events, "{seen:?}");
         }
     }
 }

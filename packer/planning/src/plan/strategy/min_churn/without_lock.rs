@@ -2,18 +2,18 @@
 
 use fixedbitset::FixedBitSet;
 
+use super::exhaustive::MAX_SMALL_UNITS;
 use super::groups::Groups;
-use super::small::FEW;
 
 /// Maximum share of all light units in all bytes. A unit is light if it is smaller than a power of two, which is chosen so that
 /// this share is kept.
-const LIGHT: f64 = 0.02;
+const LIGHT_SHARE: f64 = 0.02;
 
 impl Groups<'_> {
     /// Places units when no lock file will record the plan. `users` has the images of each path. Step-by-step improvements would
     /// lead to other groups for each path that is added or removed, so groups are only joined. In a single image, the light units
     /// are placed last, each separately, so that they move no other unit.
-    pub(super) fn place_again(&mut self, users: &[FixedBitSet]) {
+    pub(super) fn place_without_lock(&mut self, users: &[FixedBitSet]) {
         let light = match self.limits[..] {
             [limit] => self.light(limit),
             _ => Vec::new(),
@@ -26,7 +26,7 @@ impl Groups<'_> {
             }
         }
         self.merge();
-        if self.units.len() <= FEW {
+        if self.units.len() <= MAX_SMALL_UNITS {
             self.improve();
         }
         let places: Vec<(usize, usize)> =
@@ -42,7 +42,7 @@ impl Groups<'_> {
     /// Returns the light units of an image with at most `limit` layers, in order. There are always more than `limit` other units.
     fn light(&self, limit: usize) -> Vec<usize> {
         let bytes: Vec<f64> = (0..self.units.len()).map(|unit| self.unit(unit).bytes).collect();
-        let most = bytes.iter().sum::<f64>() * LIGHT;
+        let most = bytes.iter().sum::<f64>() * LIGHT_SHARE;
         let is_light = |bound: f64| {
             let light = || bytes.iter().filter(|bytes| **bytes < bound);
             light().sum::<f64>() <= most && bytes.len() - light().count() > limit

@@ -1,36 +1,36 @@
 //! Small images: improvements that single moves and exchanges do not find. With few units, all of them can be tried.
 
-use super::exchange::LEAST_SAVING;
+use super::exchange::MIN_SAVING;
 use super::groups::Groups;
 
 /// Maximum number of units in two groups for which every division into two groups is tried.
-const DIVIDED: usize = 12;
+const MAX_DIVIDED_UNITS: usize = 12;
 /// Maximum number of units of a small image.
-pub(super) const FEW: usize = 16;
+pub(super) const MAX_SMALL_UNITS: usize = 16;
 
 impl Groups<'_> {
     /// Improves the groups of a small image until no step saves anything.
-    pub(super) fn try_all(&mut self) {
-        if self.units.len() > FEW {
+    pub(super) fn search_exhaustively(&mut self) {
+        if self.units.len() > MAX_SMALL_UNITS {
             return;
         }
-        self.settle();
-        while let Some(better) = self.shaken().filter(|_| !self.stop.is_set()) {
+        self.local_search();
+        while let Some(better) = self.perturbed().filter(|_| !self.stop.is_set()) {
             *self = better;
         }
     }
 
     /// Divides pairs of groups and moves units, until neither saves anything.
-    fn settle(&mut self) {
+    fn local_search(&mut self) {
         self.move_units();
         while self.divide() {
             self.move_units();
         }
     }
 
-    /// Joins two groups and splits another at any price, then improves the result. Returns it if it is cheaper in the end. Only for
-    /// small images, because it takes many attempts.
-    fn shaken(&self) -> Option<Self> {
+    /// Joins two groups and splits another, whatever that costs, and improves the result. Returns the first result that is cheaper
+    /// than `self`. This takes many attempts, so it is only for small images.
+    fn perturbed(&self) -> Option<Self> {
         let slots: Vec<usize> = self.groups().map(|(slot, _)| slot).collect();
         for (at, a) in slots.iter().enumerate() {
             for b in slots[at + 1..].iter().filter(|b| self.at(*a).users == self.at(**b).users) {
@@ -43,8 +43,8 @@ impl Groups<'_> {
                     }
                     let mut groups = joined.clone();
                     groups.make(&split);
-                    groups.settle();
-                    if groups.cost() < self.cost() * (1.0 - LEAST_SAVING) {
+                    groups.local_search();
+                    if groups.cost() < self.cost() * (1.0 - MIN_SAVING) {
                         groups.tidy();
                         return Some(groups);
                     }
@@ -56,13 +56,13 @@ impl Groups<'_> {
 
     /// Divides the units of two groups of the same images differently, if that saves anything.
     fn divide(&mut self) -> bool {
-        let least = self.cost() * LEAST_SAVING;
+        let least = self.cost() * MIN_SAVING;
         let slots: Vec<usize> = self.groups().map(|(slot, _)| slot).collect();
         for (at, a) in slots.iter().enumerate() {
             for b in &slots[at + 1..] {
                 let (first, second) = (self.at(*a), self.at(*b));
                 let mut units: Vec<usize> = first.units.iter().chain(&second.units).copied().collect();
-                if units.len() > DIVIDED || first.users != second.users {
+                if units.len() > MAX_DIVIDED_UNITS || first.users != second.users {
                     continue;
                 }
                 units.sort_unstable();

@@ -6,33 +6,33 @@ use nixply_documents::wording::quoted;
 use super::config::ImageConfig;
 
 /// Returns a warning for each doubtful value of a config.
-pub fn doubts(config: &ImageConfig) -> Vec<String> {
-    let mut doubts = Vec::new();
-    let mut doubt = |place: &str, value: &str, expected: &str| {
-        doubts.push(format!("{place} {} is not {expected}: runtimes ignore or refuse it", quoted(value)));
+pub fn config_warnings(config: &ImageConfig) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut warn = |place: &str, value: &str, expected: &str| {
+        warnings.push(format!("{place} {} is not {expected}: runtimes ignore or refuse it", quoted(value)));
     };
     for (at, variable) in config.env.iter().enumerate() {
         if variable.find('=').is_none_or(|end| end == 0) {
-            doubt(&format!("config.Env[{at}]"), variable, "NAME=value");
+            warn(&format!("config.Env[{at}]"), variable, "NAME=value");
         }
     }
     for port in config.exposed_ports.keys().filter(|port| !is_port(port)) {
-        doubt(
+        warn(
             "config.ExposedPorts",
             port,
             "a port from 1 to 65535, optionally followed by /tcp, /udp or /sctp",
         );
     }
     for volume in config.volumes.keys().filter(|volume| !volume.starts_with('/')) {
-        doubt("config.Volumes", volume, "an absolute path");
+        warn("config.Volumes", volume, "an absolute path");
     }
     if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
-        doubt("config.WorkingDir", &config.working_dir, "an absolute path");
+        warn("config.WorkingDir", &config.working_dir, "an absolute path");
     }
     if !config.stop_signal.is_empty() && !is_signal(&config.stop_signal) {
-        doubt("config.StopSignal", &config.stop_signal, "a signal, as in SIGTERM or 15");
+        warn("config.StopSignal", &config.stop_signal, "a signal, as in SIGTERM or 15");
     }
-    doubts
+    warnings
 }
 
 /// Accepts `80`, `80/tcp` and `8000-8010/udp`. Source: github.com/docker/go-connections, nat.
@@ -59,13 +59,13 @@ mod tests {
 
     #[test]
     fn values_that_no_runtime_accepts_cause_warnings() {
-        let doubts = |config: Value| doubts(&ImageConfig::from_value(config).unwrap().0);
+        let warnings = |config: Value| config_warnings(&ImageConfig::from_value(config).unwrap().0);
         let fine = json!({
             "Env": ["A=1", "B="], "ExposedPorts": {"80": {}, "80/tcp": {}, "8000-8010/udp": {}, "1/SCTP": {}},
             "Volumes": {"/data": {}}, "WorkingDir": "/", "StopSignal": "SIGRTMIN+3",
         });
-        assert_eq!(doubts(fine), Vec::<String>::new());
-        assert_eq!(doubts(json!({"StopSignal": "15", "Volumes": null})), Vec::<String>::new());
+        assert_eq!(warnings(fine), Vec::<String>::new());
+        assert_eq!(warnings(json!({"StopSignal": "15", "Volumes": null})), Vec::<String>::new());
         for (config, warning) in [
             (json!({"Env": ["A=1", "a"]}), "config.Env[1] \"a\" is not NAME=value"),
             (json!({"Env": ["=a"]}), "config.Env[0] \"=a\" is not NAME=value"),
@@ -77,7 +77,7 @@ mod tests {
             (json!({"WorkingDir": "app"}), "config.WorkingDir \"app\" is not an absolute path"),
             (json!({"StopSignal": "term"}), "config.StopSignal \"term\" is not a signal"),
         ] {
-            let all = doubts(config);
+            let all = warnings(config);
             assert!(all.len() == 1 && all[0].starts_with(warning), "{all:?}");
         }
     }
