@@ -20,14 +20,13 @@ use nixply_registry::server::Compression;
 
 use self::table::Credentials;
 pub(crate) use self::table::{ENGINES, Engine};
-use super::copy;
 use crate::arguments::EnvironmentArgs;
 use crate::documents::SpecFile;
 use crate::failure::{Failed, Hint, hinted};
 use crate::serving::{self, PrivateRegistry};
 use crate::terminal::{pass, warning};
 use crate::transfer::Watch;
-use crate::{process, temporary};
+use crate::{process, skopeo, temporary};
 
 /// Time that an engine has to answer a probe.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -140,7 +139,7 @@ impl Engine {
         // Only skopeo accepts these arguments, so it must copy the image.
         if !copy_arguments.is_empty() {
             let destination = (self.skopeo_prefix)(reference);
-            copy::copy(&script()?, &file.path, Some(destination), copy_arguments, quiet)?;
+            skopeo::copy(&script()?, &file.path, Some(destination), copy_arguments, quiet)?;
             return loaded(reference.to_owned());
         }
         if !self.is_remote()
@@ -281,7 +280,7 @@ impl Engine {
         // The archive can have gigabytes, and /tmp may be in memory.
         let directory = temporary::directory_in(&serving::scratch_dir(), "nixply-")?;
         let archive = directory.path().join("image.tar").display().to_string();
-        copy::copy(script, spec, Some(&format!("docker-archive:{archive}:")), &[], quiet)?;
+        skopeo::copy(script, spec, Some(&format!("docker-archive:{archive}:")), &[], quiet)?;
         self.run_quietly(&["load", "--quiet", "--input", &archive], "load the image").map(drop)
     }
 

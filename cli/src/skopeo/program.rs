@@ -23,11 +23,11 @@ const VARIABLE: &str = "NIXPLY_SKOPEO";
 const CALLER: &str = "NIXPLY_SKOPEO_CALLER";
 
 /// The real skopeo.
-pub(super) struct Skopeo(PathBuf);
+pub(crate) struct Skopeo(PathBuf);
 
 impl Skopeo {
     /// Finds the skopeo that the environment names, or the first on PATH that is not this program.
-    pub(super) fn find() -> Result<Self> {
+    pub(crate) fn find() -> Result<Self> {
         let own = own_file().context("cannot find this program's own file")?;
         let is_own = |file: &Path| {
             fs::metadata(file).is_ok_and(|file| (file.dev(), file.ino()) == (own.dev(), own.ino()))
@@ -52,14 +52,14 @@ impl Skopeo {
     }
 
     /// Replaces this process by skopeo. Returns only on errors.
-    pub(super) fn exec(&self, arguments: &[OsString]) -> Error {
+    pub(crate) fn exec(&self, arguments: &[OsString]) -> Error {
         let error = Command::new(&self.0).args(arguments).env(CALLER, process::id().to_string()).exec();
         self.failed(error)
     }
 
     /// Runs skopeo with this process's standard streams and in its process group. If this process shows progress bars (`relayed`), or
     /// if a caller wants a copy of skopeo's messages, they go through this process.
-    pub(super) fn run(
+    pub(crate) fn run(
         &self,
         arguments: &[OsString],
         mut signals: Passthrough,
