@@ -4,16 +4,13 @@ use std::any::Any;
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
-use signal_hook::consts::{SIGABRT, SIGXFSZ};
-use signal_hook::flag;
 
 use crate::exit_codes::MACHINES;
+use crate::process;
 
 /// Minimum stack size of the main thread, in bytes. If its stack is smaller, another thread runs the program.
 const SMALL_STACK: u64 = 1 << 20;
@@ -55,11 +52,7 @@ pub(crate) fn is_reached(error: &io::Error) -> bool {
 }
 
 fn prepare() {
-    // With a handler, a write beyond the file size limit fails instead of ending the process. Not "ignore", which child processes
-    // would inherit.
-    let _ = flag::register(SIGXFSZ, Arc::default());
-    // If a C library aborts, exit with the code for errors of the machine.
-    let _ = flag::register_conditional_shutdown(SIGABRT, MACHINES.into(), Arc::new(AtomicBool::new(true)));
+    process::handle_limit_signals();
     let usual = panic::take_hook();
     let backtrace = std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0");
     panic::set_hook(Box::new(move |panic| match backtrace {

@@ -281,7 +281,7 @@ impl<'e> Project<'e> {
     fn top(&self) -> Option<PathBuf> {
         let mut git = self.git();
         git.args(["rev-parse", "--show-toplevel"]);
-        let top = git.output().ok().filter(|output| output.status.success())?;
+        let top = process::captured(&mut git).ok().filter(|output| output.status.success())?;
         let top = PathBuf::from(OsStr::from_bytes(top.stdout.trim_ascii_end()));
         self.root.starts_with(&top).then_some(top)
     }
@@ -300,7 +300,7 @@ impl<'e> Project<'e> {
     /// Returns file names from git, each ended by a NUL. A failure is an error, because only git knows which files it ignores.
     fn git_lists(&self, what: &[&str]) -> Result<Vec<u8>> {
         let failed = || format!("cannot list the files of {} with git", self.root.display());
-        let output = self.git().args(["ls-files", "-z"]).args(what).output().with_context(failed);
+        let output = process::captured(self.git().args(["ls-files", "-z"]).args(what)).with_context(failed);
         let output =
             output.hint("install git, which knows the ignored files that must stay out of containers")?;
         if !output.status.success() {

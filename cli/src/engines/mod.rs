@@ -8,7 +8,6 @@ mod table;
 use std::env;
 use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -321,7 +320,8 @@ impl Loaded<'_> {
     pub(crate) fn exec(&self, options: &[String], arguments: &[OsString]) -> Error {
         let terminal = if std::io::stdin().is_terminal() { "-it" } else { "-i" };
         let mut command = self.engine.command(&["run", terminal]);
-        let error = command.args(options).arg(&self.image).args(arguments).exec();
+        command.args(options).arg(&self.image).args(arguments);
+        let error = process::become_program(&mut command);
         Error::from(error).context(format!("cannot run {}", self.engine.name))
     }
 }

@@ -2,7 +2,7 @@
 //! before it ends itself: no program stays behind, and temporary files are removed.
 
 use std::env;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::process::{self, Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -62,6 +62,12 @@ pub(crate) fn output(command: &mut Command) -> Result<Output> {
     let output = child.wait_with_output()?;
     check()?;
     Ok(output)
+}
+
+/// Runs a program that soon ends by itself, and returns its standard output and standard error. Does not pass signals to it: a
+/// terminal sends them to both processes.
+pub(crate) fn captured(command: &mut Command) -> io::Result<Output> {
+    command.output()
 }
 
 /// Runs a program.
