@@ -9,7 +9,7 @@ use std::thread;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use crate::exit_codes::MACHINES;
+use crate::exit_codes::USAGE_OR_SYSTEM_ERROR;
 use crate::process;
 
 /// Minimum stack size of the main thread, in bytes. If its stack is smaller, another thread runs the program.
@@ -21,12 +21,14 @@ const STACK: usize = 8 << 20;
 /// Runs the program.
 pub(crate) fn run(program: fn() -> ExitCode) -> ExitCode {
     prepare();
-    let guarded = move || panic::catch_unwind(AssertUnwindSafe(program)).unwrap_or(ExitCode::from(MACHINES));
+    let guarded = move || {
+        panic::catch_unwind(AssertUnwindSafe(program)).unwrap_or(ExitCode::from(USAGE_OR_SYSTEM_ERROR))
+    };
     let is_small = getrlimit(Resource::Stack).current.is_some_and(|bytes| bytes < SMALL_STACK);
     // If no thread can be started, the small stack may suffice.
     let roomy = is_small.then(|| thread::Builder::new().stack_size(STACK).spawn(guarded).ok()).flatten();
     match roomy {
-        Some(thread) => thread.join().unwrap_or(ExitCode::from(MACHINES)),
+        Some(thread) => thread.join().unwrap_or(ExitCode::from(USAGE_OR_SYSTEM_ERROR)),
         None => guarded(),
     }
 }

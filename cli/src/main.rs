@@ -102,7 +102,7 @@ fn nix2container() -> anyhow::Result<ExitCode> {
         Err(error) => diagnosis::usage(error, Nix2container::command())?,
     };
     // nix2container exits with 1 on every error.
-    Ok(if code == ExitCode::SUCCESS { code } else { ExitCode::from(exit_codes::USERS) })
+    Ok(if code == ExitCode::SUCCESS { code } else { ExitCode::from(exit_codes::USER_ERROR) })
 }
 
 fn nixply(program: &str) -> anyhow::Result<ExitCode> {

@@ -19,16 +19,16 @@ const ELSEWHERE: [(&str, &str); 6] = [
 ];
 
 /// Improves the error of a command line. Leaves help and version unchanged. `root` is the command that parsed it.
-pub(crate) fn mended(mut error: clap::Error, root: Command) -> clap::Error {
+pub(crate) fn with_suggestions(mut error: clap::Error, root: Command) -> clap::Error {
     if error.use_stderr() {
         let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
-        mend(&mut error, root, &words.collect::<Vec<_>>());
+        improve(&mut error, root, &words.collect::<Vec<_>>());
     }
     error
 }
 
 /// Replaces parts of clap's message. `words` is the command line.
-fn mend(error: &mut clap::Error, mut root: Command, words: &[String]) {
+fn improve(error: &mut clap::Error, mut root: Command, words: &[String]) {
     root.build();
     let (command, depth) = command_of(&root, words);
     if error.get(ContextKind::Usage).is_some() {
@@ -62,7 +62,7 @@ fn mend(error: &mut clap::Error, mut root: Command, words: &[String]) {
     }
     let parts: Vec<_> = error.context().map(|(kind, value)| (kind, value.clone())).collect();
     for (kind, value) in parts {
-        error.insert(kind, shown(value));
+        error.insert(kind, escaped(value));
     }
 }
 
@@ -103,7 +103,7 @@ fn suggest(error: &mut clap::Error, command: &Command, wrong: &str, next: Option
 }
 
 /// Escapes a value from the user.
-fn shown(value: ContextValue) -> ContextValue {
+fn escaped(value: ContextValue) -> ContextValue {
     let shown = |text: String| wording::line(&text).into_owned();
     match value {
         ContextValue::String(text) => ContextValue::String(shown(text)),

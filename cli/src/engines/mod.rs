@@ -28,10 +28,10 @@ use crate::transfer::Watch;
 use crate::{process, skopeo, temporary};
 
 /// Time that an engine has to answer a probe.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Time to wait for another nixply that renames images.
-const NAMING_PATIENCE: Duration = Duration::from_secs(60);
+const NAMING_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Docker's environment variable for its settings directory.
 const DOCKER_CONFIG: &str = "DOCKER_CONFIG";
@@ -167,9 +167,9 @@ impl Engine {
         }
         // ssh may ask the user for a password.
         let by_ssh = self.host().is_some_and(|host| host.starts_with("ssh:"));
-        let patience = if by_ssh { Duration::MAX } else { PATIENCE };
+        let timeout = if by_ssh { Duration::MAX } else { PROBE_TIMEOUT };
         let (name, probe) = (self.name, self.probe);
-        let result = process::messages(&mut self.command(&[probe]), patience)
+        let result = process::messages(&mut self.command(&[probe]), timeout)
             .with_context(|| format!("cannot run {name}"))?;
         Ok(match result {
             Some((status, _)) if status.success() => None,
@@ -177,7 +177,8 @@ impl Engine {
                 Some(Unavailable { refused: is_refusal(&messages), messages: messages.trim().to_owned() })
             }
             None => {
-                let messages = format!("`{name} {probe}` has not ended after {} seconds", PATIENCE.as_secs());
+                let messages =
+                    format!("`{name} {probe}` has not ended after {} seconds", PROBE_TIMEOUT.as_secs());
                 Some(Unavailable { refused: false, messages })
             }
         })
@@ -267,7 +268,7 @@ impl Engine {
             }
         };
         let id = if id.is_empty() { reference.to_owned() } else { id };
-        let _lock = naming_lock::lock(&env::temp_dir(), NAMING_PATIENCE)?;
+        let _lock = naming_lock::lock(&env::temp_dir(), NAMING_LOCK_TIMEOUT)?;
         self.run_quietly(&["tag", &source, reference], "name the image")?;
         // The name with the registry's address is useless once the registry has stopped.
         self.run_quietly(&(self.untag)(&source), "name the image")?;

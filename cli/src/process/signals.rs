@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGABRT, SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
-use crate::exit_codes::{INTERRUPTED, MACHINES};
+use crate::exit_codes::{INTERRUPTED, USAGE_OR_SYSTEM_ERROR};
 use crate::failure::Failed;
 
 /// Error message of a failed registration.
@@ -44,7 +44,11 @@ pub(crate) fn handle_limit_signals() {
     // would inherit.
     let _ = flag::register(SIGXFSZ, Arc::default());
     // If a C library aborts, exit with the code for errors of the machine.
-    let _ = flag::register_conditional_shutdown(SIGABRT, MACHINES.into(), Arc::new(AtomicBool::new(true)));
+    let _ = flag::register_conditional_shutdown(
+        SIGABRT,
+        USAGE_OR_SYSTEM_ERROR.into(),
+        Arc::new(AtomicBool::new(true)),
+    );
 }
 
 /// Whether a signal has set the [`stop_flag`].

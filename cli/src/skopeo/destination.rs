@@ -32,7 +32,7 @@ const DAEMON: &str = "unix:///var/run/docker.sock";
 const DAEMON_OPTION: &str = "--dest-daemon-host";
 
 /// Time that a daemon on another machine has to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Checks the transport of a registry, which is the prefix of the image's name. It comes from the command line, or from the
 /// definition of `container`.
@@ -165,7 +165,7 @@ pub(crate) fn check_daemon(registry: &str, arguments: &[String]) -> Result<()> {
 fn connect(address: &str) -> io::Result<()> {
     let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
     for address in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, PATIENCE) {
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
             Ok(_) => return Ok(()),
             Err(error) => last = error,
         }

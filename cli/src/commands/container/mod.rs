@@ -21,7 +21,7 @@ use serde_json::json;
 use self::args::{Action, ContainerArgs, Task};
 use crate::arguments::{EnvironmentArgs, Evaluation};
 use crate::documents::SpecFile;
-use crate::engines::{self, Engine};
+use crate::engines::{self, Engine, Loaded};
 use crate::failure::misused;
 use crate::output::print;
 use crate::project::{Container, Project};
@@ -65,9 +65,11 @@ pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
         }
         Task::Copy { registry, arguments } => copy_to(&project, &name, registry, &arguments)?,
         Task::Run { engine, copy_arguments, engine_arguments, arguments } => {
-            let options = engines::split_options(&engine_arguments)?;
+            let engine_options = &engines::split_options(&engine_arguments)?;
             let engine = Engine::choose(engine)?;
-            return Err(run_with(&project, &name, engine, &copy_arguments, &options, &arguments));
+            let (copy_arguments, arguments) = (&*copy_arguments, &*arguments);
+            let run = ContainerRun { engine, copy_arguments, engine_options, arguments };
+            return Err(run.exec(&project, &name));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -97,25 +99,34 @@ fn copy_to(project: &Project<'_>, name: &str, registry: Option<String>, argument
     Ok(())
 }
 
-/// Replaces this process by a container. Returns only on errors.
-fn run_with(
-    project: &Project<'_>,
-    name: &str,
-    engine: &Engine,
-    copy_arguments: &[String],
-    options: &[String],
-    arguments: &[OsString],
-) -> Error {
-    let load = || {
+/// How to run a container.
+struct ContainerRun<'r> {
+    engine: &'static Engine,
+    /// Arguments for skopeo, not yet split.
+    copy_arguments: &'r [String],
+    /// Options of the engine, split.
+    engine_options: &'r [String],
+    /// Arguments of the container.
+    arguments: &'r [OsString],
+}
+
+impl ContainerRun<'_> {
+    /// Replaces this process by the container `name` of a project. Returns only on errors.
+    fn exec(&self, project: &Project<'_>, name: &str) -> Error {
+        let image = self.load(project, name);
+        image.map_or_else(|error| error, |image| image.exec(self.engine_options, self.arguments))
+    }
+
+    /// Builds the container's image and loads it into the engine.
+    fn load(&self, project: &Project<'_>, name: &str) -> Result<Loaded<'static>> {
         let container = project.container(name)?;
         let path = project.build_spec(name, &container)?;
         let settings = EnvironmentArgs::read(COMMAND)?;
         let file = SpecFile::read(&path, settings.store.store_of(&path))?;
         let script = || project.build_copy_script(name, &container);
         let quiet = project.evaluation.quiet;
-        engine.load(&file, &container.reference, &settings, copy_arguments, script, quiet)
-    };
-    load().map_or_else(|error: Error| error, |image| image.exec(options, arguments))
+        self.engine.load(&file, &container.reference, &settings, self.copy_arguments, script, quiet)
+    }
 }
 
 fn print_json(name: &str, container: &Container, spec: &Path) -> Result<()> {
