@@ -10,7 +10,7 @@ use nixply_documents::wording;
 use nixply_nix_database::Error as DatabaseError;
 use nixply_registry::Error as RegistryError;
 
-use crate::exit_codes::{self, FINE, MACHINES, UNREAD, USERS};
+use crate::exit_codes::{self, BROKEN_PIPE, SUCCESS, USAGE_OR_SYSTEM_ERROR, USER_ERROR};
 use crate::failure::{Failed, Hinted, INTERRUPTED, Misused, ProgramMessages, hinted, misused};
 use crate::output::{self, Unwritten};
 use crate::packer_hints::Cause;
@@ -18,16 +18,16 @@ use crate::{limits, temporary, terminal, usage};
 
 /// Prints clap's message: the help text or version, or the error in the command line. `root` is the command that parsed it.
 pub(crate) fn usage(error: clap::Error, root: clap::Command) -> anyhow::Result<ExitCode> {
-    let error = usage::mended(error, root);
+    let error = usage::with_suggestions(error, root);
     if error.use_stderr() {
         // If standard error is closed, only the exit code reports the error.
         let _ = error.print();
-        return Ok(ExitCode::from(MACHINES));
+        return Ok(ExitCode::from(USAGE_OR_SYSTEM_ERROR));
     }
     let text = error.render();
     let plain = AutoStream::choice(&io::stdout()) == ColorChoice::Never;
     output::print(if plain { text.to_string() } else { text.ansi().to_string() })?;
-    Ok(ExitCode::from(FINE))
+    Ok(ExitCode::from(SUCCESS))
 }
 
 /// Converts a registry's error to one that [`report`] recognises.
@@ -96,12 +96,12 @@ impl Diagnosis {
         }
         if packer.is_none() && system == Some(io::ErrorKind::BrokenPipe) {
             // The reader of the output is gone: end like SIGPIPE would, without a message.
-            return Self { message: None, hints: Vec::new(), code: UNREAD };
+            return Self { message: None, hints: Vec::new(), code: BROKEN_PIPE };
         }
         let code = match packer {
-            Some(packer) if packer.is_of_the_machine() => MACHINES,
-            _ if of_the_machine => MACHINES,
-            _ => failed.map_or(USERS, |failed: &Failed| failed.code),
+            Some(packer) if packer.is_of_the_machine() => USAGE_OR_SYSTEM_ERROR,
+            _ if of_the_machine => USAGE_OR_SYSTEM_ERROR,
+            _ => failed.map_or(USER_ERROR, |failed: &Failed| failed.code),
         };
         hints.extend(packer.and_then(Cause::hint));
         let cause = |cause: &(dyn StdError + 'static)| match cause.downcast_ref::<ProgramMessages>() {

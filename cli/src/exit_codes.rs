@@ -3,29 +3,29 @@
 use std::fmt::Write;
 
 /// Success, also for help and version.
-pub(crate) const FINE: u8 = 0;
+pub(crate) const SUCCESS: u8 = 0;
 /// An error that the user can fix.
-pub(crate) const USERS: u8 = 1;
+pub(crate) const USER_ERROR: u8 = 1;
 /// Wrong arguments, or an error of the machine.
-pub(crate) const MACHINES: u8 = 2;
+pub(crate) const USAGE_OR_SYSTEM_ERROR: u8 = 2;
 /// A signal has ended the program.
 pub(crate) const INTERRUPTED: u8 = 130;
 /// The reader has closed the output. Shells report this code for a program that SIGPIPE has ended.
-pub(crate) const UNREAD: u8 = 141;
+pub(crate) const BROKEN_PIPE: u8 = 141;
 
 /// Meaning of each code.
 pub(crate) const MEANINGS: [(u8, &str); 5] = [
-    (FINE, "success"),
+    (SUCCESS, "success"),
     (
-        USERS,
+        USER_ERROR,
         "an error that the user can fix, for example in a request, a closure or a project; a missing or damaged store path",
     ),
     (
-        MACHINES,
+        USAGE_OR_SYSTEM_ERROR,
         "wrong arguments, or an error of the machine: an output that cannot be written, a full disk, a resource limit",
     ),
     (INTERRUPTED, "interrupted by a signal (143 if SIGTERM ends nixply container)"),
-    (UNREAD, "the reader of the output has closed it, as head does; there is no message"),
+    (BROKEN_PIPE, "the reader of the output has closed it, as head does; there is no message"),
 ];
 
 /// Codes of other programs.

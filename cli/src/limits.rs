@@ -4,16 +4,13 @@ use std::any::Any;
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
-use signal_hook::consts::{SIGABRT, SIGXFSZ};
-use signal_hook::flag;
 
-use crate::exit_codes::MACHINES;
+use crate::exit_codes::USAGE_OR_SYSTEM_ERROR;
+use crate::process;
 
 /// Minimum stack size of the main thread, in bytes. If its stack is smaller, another thread runs the program.
 const SMALL_STACK: u64 = 1 << 20;
@@ -24,12 +21,14 @@ const STACK: usize = 8 << 20;
 /// Runs the program.
 pub(crate) fn run(program: fn() -> ExitCode) -> ExitCode {
     prepare();
-    let guarded = move || panic::catch_unwind(AssertUnwindSafe(program)).unwrap_or(ExitCode::from(MACHINES));
+    let guarded = move || {
+        panic::catch_unwind(AssertUnwindSafe(program)).unwrap_or(ExitCode::from(USAGE_OR_SYSTEM_ERROR))
+    };
     let is_small = getrlimit(Resource::Stack).current.is_some_and(|bytes| bytes < SMALL_STACK);
     // If no thread can be started, the small stack may suffice.
     let roomy = is_small.then(|| thread::Builder::new().stack_size(STACK).spawn(guarded).ok()).flatten();
     match roomy {
-        Some(thread) => thread.join().unwrap_or(ExitCode::from(MACHINES)),
+        Some(thread) => thread.join().unwrap_or(ExitCode::from(USAGE_OR_SYSTEM_ERROR)),
         None => guarded(),
     }
 }
@@ -55,11 +54,7 @@ pub(crate) fn is_reached(error: &io::Error) -> bool {
 }
 
 fn prepare() {
-    // With a handler, a write beyond the file size limit fails instead of ending the process. Not "ignore", which child processes
-    // would inherit.
-    let _ = flag::register(SIGXFSZ, Arc::default());
-    // If a C library aborts, exit with the code for errors of the machine.
-    let _ = flag::register_conditional_shutdown(SIGABRT, MACHINES.into(), Arc::new(AtomicBool::new(true)));
+    process::handle_limit_signals();
     let usual = panic::take_hook();
     let backtrace = std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0");
     panic::set_hook(Box::new(move |panic| match backtrace {

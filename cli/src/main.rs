@@ -7,18 +7,22 @@ mod commands;
 mod credentials;
 mod diagnosis;
 mod documents;
+mod engines;
 mod exit_codes;
 mod expressions;
 mod failure;
 mod git;
+mod git_revisions;
 mod limits;
 mod memory;
 mod nix;
 mod output;
 mod packer_hints;
 mod process;
+mod project;
 mod report;
 mod serving;
+mod skopeo;
 mod temporary;
 mod terminal;
 mod transfer;
@@ -34,7 +38,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::commands::{
     build, builder, cache, completions, container, diff, explain, init, inspect, layout, man, n2c,
-    nix_database, plan, push, reference, schema, serve, skopeo, strategies,
+    nix_database, plan, push, reference, schema, serve, strategies,
 };
 
 /// Build OCI images from Nix closures
@@ -53,7 +57,7 @@ enum Command {
     Layout(layout::Args),
     Schema(schema::Args),
     Serve(serve::Args),
-    Skopeo(skopeo::Args),
+    Skopeo(commands::skopeo::Args),
     Cache(cache::Args),
     NixDatabase(nix_database::Args),
     N2c(n2c::Args),
@@ -80,7 +84,7 @@ fn program() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().collect();
     let name = arguments.first().and_then(|path| Path::new(path).file_name()?.to_str());
     let result = match name {
-        Some("skopeo") => skopeo::pass(&arguments[1..]),
+        Some("skopeo") => commands::skopeo::pass(&arguments[1..]),
         Some("nix2container") => nix2container(),
         name => nixply(name.unwrap_or("nixply")),
     };
@@ -100,7 +104,7 @@ fn nix2container() -> anyhow::Result<ExitCode> {
         Err(error) => diagnosis::usage(error, Nix2container::command())?,
     };
     // nix2container exits with 1 on every error.
-    Ok(if code == ExitCode::SUCCESS { code } else { ExitCode::from(exit_codes::USERS) })
+    Ok(if code == ExitCode::SUCCESS { code } else { ExitCode::from(exit_codes::USER_ERROR) })
 }
 
 fn nixply(program: &str) -> anyhow::Result<ExitCode> {
@@ -121,7 +125,7 @@ fn nixply(program: &str) -> anyhow::Result<ExitCode> {
         Command::Layout(args) => layout::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Serve(args) => serve::run(&args),
-        Command::Skopeo(args) => return skopeo::run(&args),
+        Command::Skopeo(args) => return commands::skopeo::run(&args),
         Command::Cache(args) => cache::run(&args),
         Command::NixDatabase(args) => nix_database::run(&args),
         Command::N2c(args) => n2c::run(&args),

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::exit_codes::MACHINES;
+use crate::exit_codes::USAGE_OR_SYSTEM_ERROR;
 
 #[global_allocator]
 static ALLOCATOR: ExitingAllocator = ExitingAllocator;
@@ -61,7 +61,7 @@ fn end(size: usize) -> ! {
         let unused = rest.len();
         // If standard error is closed, only the exit code reports the error.
         let _ = rustix::io::write(rustix::stdio::stderr(), &line[..80 - unused]);
-        signal_hook::low_level::exit(MACHINES.into());
+        signal_hook::low_level::exit(USAGE_OR_SYSTEM_ERROR.into());
     }
     // Another thread ends the process.
     loop {

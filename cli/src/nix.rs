@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow};
 use nixply_planning::Closure;
 
 use crate::failure::{Hint, hinted};
-use crate::terminal;
+use crate::{process, terminal};
 
 /// Error message if Nix is not installed.
 pub(crate) const MISSING: &str = "cannot run nix: install Nix, or add it to PATH";
@@ -91,7 +91,7 @@ fn path_info_of(roots: &[&str]) -> Result<Output> {
 fn path_info(format: &[&str], roots: &[&str]) -> Result<Output> {
     let mut command = Command::new("nix");
     command.args(["--extra-experimental-features", "nix-command", "path-info", "--json", "--recursive"]);
-    let output = command.args(format).arg("--").args(roots).stdin(Stdio::null()).output();
+    let output = process::captured(command.args(format).arg("--").args(roots).stdin(Stdio::null()));
     output.context("cannot run nix to get the closure").hint("install Nix, or pass --closure FILE")
 }
 

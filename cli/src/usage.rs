@@ -7,6 +7,7 @@ use clap::Command;
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use nixply_documents::wording;
+use nixply_packer::ImageRequest;
 
 /// Commands that users expect, and the commands that do the same here. `{}` is the first argument.
 const ELSEWHERE: [(&str, &str); 6] = [
@@ -19,16 +20,16 @@ const ELSEWHERE: [(&str, &str); 6] = [
 ];
 
 /// Improves the error of a command line. Leaves help and version unchanged. `root` is the command that parsed it.
-pub(crate) fn mended(mut error: clap::Error, root: Command) -> clap::Error {
+pub(crate) fn with_suggestions(mut error: clap::Error, root: Command) -> clap::Error {
     if error.use_stderr() {
         let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
-        mend(&mut error, root, &words.collect::<Vec<_>>());
+        improve(&mut error, root, &words.collect::<Vec<_>>());
     }
     error
 }
 
 /// Replaces parts of clap's message. `words` is the command line.
-fn mend(error: &mut clap::Error, mut root: Command, words: &[String]) {
+fn improve(error: &mut clap::Error, mut root: Command, words: &[String]) {
     root.build();
     let (command, depth) = command_of(&root, words);
     if error.get(ContextKind::Usage).is_some() {
@@ -47,6 +48,10 @@ fn mend(error: &mut clap::Error, mut root: Command, words: &[String]) {
             error.insert(ContextKind::InvalidSubcommand, ContextValue::String(wrong));
         }
     }
+    if let Some(tip) = request_tip(error, command) {
+        error.remove(ContextKind::SuggestedArg);
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![StyledStr::from(tip)]));
+    }
     let is_number = |text: &str| text.starts_with('-') && text[1..].starts_with(|c: char| c.is_ascii_digit());
     if let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg)
         && is_number(argument)
@@ -62,7 +67,7 @@ fn mend(error: &mut clap::Error, mut root: Command, words: &[String]) {
     }
     let parts: Vec<_> = error.context().map(|(kind, value)| (kind, value.clone())).collect();
     for (kind, value) in parts {
-        error.insert(kind, shown(value));
+        error.insert(kind, escaped(value));
     }
 }
 
@@ -77,6 +82,29 @@ fn command_of<'c>(root: &'c Command, words: &[String]) -> (&'c Command, usize) {
         }
     }
     (command, depth)
+}
+
+/// Returns the tip for an unknown flag that has the name of an argument of the request, which `command` reads.
+fn request_tip(error: &clap::Error, command: &Command) -> Option<String> {
+    let reads_request = command.get_positionals().any(|argument| argument.get_id() == "request");
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
+    if error.kind() != ErrorKind::UnknownArgument || !reads_request {
+        return None;
+    }
+    let argument = camel_case(flag.strip_prefix("--")?);
+    ImageRequest::argument().key(&argument)?;
+    Some(format!("set the argument `{argument}` of the request"))
+}
+
+/// Converts the name of a flag to that of an argument: `max-layers` to `maxLayers`.
+fn camel_case(flag: &str) -> String {
+    let mut words = flag.split('-');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |name, word| {
+        let mut letters = word.chars();
+        let initial = letters.next().map(|letter| letter.to_ascii_uppercase());
+        name + &initial.into_iter().chain(letters).collect::<String>()
+    })
 }
 
 /// Suggests the command that the user may have meant.
@@ -95,15 +123,19 @@ fn suggest(error: &mut clap::Error, command: &Command, wrong: &str, next: Option
             error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![near.to_owned()]));
         }
         None => {
+            // The command line of `help` names another command: its own `--help` is not valid.
             let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
-            let tip = format!("`{name} --help` lists the commands");
+            let name: Vec<&str> = name.split(' ').filter(|word| *word != "help").collect();
+            let shows =
+                if command.has_subcommands() { "lists the commands" } else { "describes the command" };
+            let tip = format!("`{} --help` {shows}", name.join(" "));
             error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![StyledStr::from(tip)]));
         }
     }
 }
 
 /// Escapes a value from the user.
-fn shown(value: ContextValue) -> ContextValue {
+fn escaped(value: ContextValue) -> ContextValue {
     let shown = |text: String| wording::line(&text).into_owned();
     match value {
         ContextValue::String(text) => ContextValue::String(shown(text)),

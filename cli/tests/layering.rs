@@ -87,8 +87,8 @@ fn invalid_layering_values_list_the_valid_ones() {
         for (flag, value, words) in [
             ("--strategy", "niply", "[possible values: min-churn, popularity, auto-layer, size, "),
             ("--strategy", "explicit", "possible values: min-churn, popularity"),
-            ("--max-layers", "0", "expected a whole number from 1 to 4294967295"),
-            ("--max-layers", "many", "expected a whole number from 1 to 4294967295"),
+            ("--max-layers", "0", "expected a whole number from 1 to 1000000"),
+            ("--max-layers", "many", "expected a whole number from 1 to 1000000"),
         ] {
             let output = nixply(&world, &[command, "request.json", flag, value]);
             let error = String::from_utf8(output.stderr).unwrap();

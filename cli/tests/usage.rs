@@ -27,14 +27,15 @@ fn invalid_values_are_usage_errors() {
             "--cache-limit <SIZE>",
             "expected a size such as 500MB or 20GiB, or a number of bytes".to_owned(),
         ),
-        (&["plan", "r.json", "--max-layers", "-3"], "-3", "--max-layers <N>", number("4294967295")),
-        (&["build", "r.json", "--max-layers", "lots"], "lots", "--max-layers <N>", number("4294967295")),
+        (&["plan", "r.json", "--max-layers", "-3"], "-3", "--max-layers <N>", number("1000000")),
+        (&["build", "r.json", "--max-layers", "lots"], "lots", "--max-layers <N>", number("1000000")),
         (&["strategies", "x", "--max-layers", "5,-1"], "-1", "--max-layers <N,...>", number("65535")),
+        (&["build", "r.json", "--max-layers", "1000001"], "1000001", "--max-layers <N>", number("1000000")),
         (
             &["build", "r.json", "--jobs", "-1"],
             "-1",
             "--jobs <N>",
-            "expected a whole number from 0 to 18446744073709551615".to_owned(),
+            "expected a whole number of at least 0".to_owned(),
         ),
         (&["layout", "a", "b", "--compression", "xz"], "xz", "--compression <CODEC>", codec.clone()),
         (&["layout", "a", "b", "-c", "zstd:99"], "zstd:99", "--compression <CODEC>", codec.clone()),
@@ -43,6 +44,12 @@ fn invalid_values_are_usage_errors() {
             "xz",
             "--compression <CODEC>",
             codec.replace("expected one of none", "expected auto or one of none"),
+        ),
+        (
+            &["layout", "a", "b", "--compression", "zsdt:9"],
+            "zsdt:9",
+            "--compression <CODEC>",
+            format!("{codec}; did you mean \"zstd:9\"?"),
         ),
         (
             &["serve", "a", "--listen", "80"],
@@ -58,11 +65,13 @@ fn invalid_values_are_usage_errors() {
         assert_eq!(said.matches(value).count(), 1, "the message contains the value once: {said}");
         assert!(!said.contains("-- -"), "{said}");
     }
-    let said = said(&["strategies", "x", "--strategy", "zip"]);
-    assert!(
-        said.starts_with("error: invalid value 'zip' for '--strategy <NAME>': expected one of min-churn"),
-        "{said}"
-    );
+    for (value, suggestion) in [("zip", ""), ("min-chrun", "; did you mean \"min-churn\"?")] {
+        let said = said(&["strategies", "x", "--strategy", value]);
+        let expected =
+            format!("error: invalid value '{value}' for '--strategy <NAME>': expected one of min-churn, ");
+        assert!(said.starts_with(&expected), "{said}");
+        assert!(said.contains(&format!(", min-churn+fleet{suggestion}\n\n")), "{said}");
+    }
 }
 
 /// Misspelt commands get a suggestion, and commands of other tools get the equivalent.
@@ -75,6 +84,21 @@ fn unknown_subcommands_get_suggestions() {
         (&["buidl", "x"], "buidl", similar("build")),
         (&["cache", "statt"], "statt", similar("stat")),
         (&["hlep"], "hlep", "\n\n  tip: `nixply --help` lists the commands\n\nUsage: ".to_owned()),
+        (
+            &["help", "--help"],
+            "--help",
+            "\n\n  tip: `nixply --help` lists the commands\n\nUsage: ".to_owned(),
+        ),
+        (
+            &["help", "container", "--help"],
+            "--help",
+            "\n\n  tip: `nixply container --help` lists the commands\n\nUsage: ".to_owned(),
+        ),
+        (
+            &["help", "build", "--help"],
+            "--help",
+            "\n\n  tip: `nixply build --help` describes the command\n\nUsage: ".to_owned(),
+        ),
         (&["buildr"], "buildr", similar("build")),
         (&["refernce"], "refernce", "\n\n  tip: `nixply --help` lists the commands\n\nUsage: ".to_owned()),
         (&["run", "shell"], "run", "\n\n  tip: use `nixply container run shell`\n\nUsage: ".to_owned()),
@@ -92,6 +116,26 @@ fn unknown_subcommands_get_suggestions() {
         let said = said(arguments);
         let expected = format!("error: unrecognized subcommand '{wrong}'{then}");
         assert!(said.starts_with(&expected), "{said}\n{expected}");
+    }
+}
+
+#[test]
+fn unknown_flags_with_names_of_request_arguments_get_a_tip() {
+    for (command, flag, argument) in [
+        ("build", "--compression", "compression"),
+        ("plan", "--compression", "compression"),
+        ("build", "--copy-to-root", "copyToRoot"),
+    ] {
+        let said = said(&[command, "r.json", flag, "zstd"]);
+        let expected = format!(
+            "error: unexpected argument '{flag}' found\n\n  tip: set the argument `{argument}` of the request\n\nUsage: "
+        );
+        assert!(said.starts_with(&expected), "{said}\n{expected}");
+    }
+    // Other unknown flags, and commands without a request.
+    for arguments in [&["build", "r.json", "--comprension"][..], &["inspect", "i.json", "--compression"]] {
+        let said = said(arguments);
+        assert!(!said.contains("of the request"), "{said}");
     }
 }
 

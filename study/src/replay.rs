@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
+use nixply_documents::wording;
 use nixply_planning::plan::{self, Lock, Member};
 use nixply_planning::{Closure, PlannedPath, StorePath, Strategy};
 use serde::Serialize;
@@ -77,7 +78,10 @@ impl Contender {
                 Ok(strategy) if strategy != Strategy::Explicit => Ok(Self::Independent(strategy)),
                 _ => {
                     let names = Self::strategies().map(Strategy::name).chain([Self::LOCKED, Self::FLEET]);
-                    let why = format!("expected one of {}", names.collect::<Vec<_>>().join(", "));
+                    let names: Vec<&str> = names.collect();
+                    let near = wording::nearest(name, names.iter().copied());
+                    let suggestion = near.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+                    let why = format!("expected one of {}{suggestion}", names.join(", "));
                     Err(Error::invalid(format!("strategy {name:?}"), why))
                 }
             },

@@ -325,6 +325,12 @@ fn contenders_parse_from_their_names() {
     let best = error("best");
     assert!(best.starts_with("strategy \"best\": expected one of min-churn, popularity, "), "{best}");
     assert!(best.ends_with(", min-churn+lock, min-churn+fleet"), "{best}");
+    for (name, near) in
+        [("min-chrun", "min-churn"), ("popularty", "popularity"), ("min-churn+lok", "min-churn+lock")]
+    {
+        let error = error(name);
+        assert!(error.ends_with(&format!(", min-churn+fleet; did you mean {near:?}?")), "{error}");
+    }
     assert_eq!(error("floor"), "strategy \"floor\": it is part of every study");
     assert!(error("per-path").contains("the floor, part of every study, moves the same"));
 }

@@ -14,7 +14,7 @@ pub(crate) struct LayeringArgs {
 
     /// Maximum number of layers for those paths (overrides maxLayers)
     #[arg(long, value_name = "N", value_parser = values::layers, allow_negative_numbers = true)]
-    max_layers: Option<u32>,
+    max_layers: Option<u64>,
 }
 
 impl LayeringArgs {

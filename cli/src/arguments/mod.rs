@@ -1,6 +1,7 @@
 //! Flags that several commands share, and parsers for their values.
 
 mod cache;
+mod evaluation;
 mod layering;
 mod report;
 mod request;
@@ -11,6 +12,7 @@ mod verbosity;
 use clap::Parser;
 
 pub(crate) use self::cache::{CacheArgs, CacheDirArgs};
+pub(crate) use self::evaluation::Evaluation;
 pub(crate) use self::layering::LayeringArgs;
 pub(crate) use self::report::ReportArgs;
 pub(crate) use self::request::{RequestArgs, closure_of, with_document_name};

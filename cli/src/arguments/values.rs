@@ -4,19 +4,21 @@
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 
 use bytesize::ByteSize;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, Command};
-use nixply_documents::Error;
+use nixply_documents::argument::MOST_LAYERS;
+use nixply_documents::{Error, wording};
 use nixply_oci::{Platform, reference};
 use nixply_packer::Codec;
 use nixply_planning::{Store, Strategy};
 use nixply_registry::content::Compression;
 
-/// Parses a number of layers.
-pub(crate) fn layers(text: &str) -> Result<u32, String> {
-    whole_number(text, 1..=u32::MAX)
+/// Parses a number of layers, with the limits of `maxLayers` in a request.
+pub(crate) fn layers(text: &str) -> Result<u64, String> {
+    whole_number(text, 1..=MOST_LAYERS)
 }
 
 /// Parses a number of layers for a study.
@@ -24,19 +26,25 @@ pub(crate) fn few_layers(text: &str) -> Result<u16, String> {
     whole_number(text, 1..=u16::MAX)
 }
 
-/// Parses a number that may be 0.
+/// Parses a number that may be 0 and has no maximum. A number that is too large for the type is as good as its largest value.
 pub(crate) fn count(text: &str) -> Result<usize, String> {
-    whole_number(text, 0..=usize::MAX)
+    match is_digits(text) {
+        true => Ok(text.parse().unwrap_or(usize::MAX)),
+        false => Err("expected a whole number of at least 0".to_owned()),
+    }
 }
 
 fn whole_number<N>(text: &str, range: RangeInclusive<N>) -> Result<N, String>
 where
-    N: std::str::FromStr + PartialOrd + std::fmt::Display,
+    N: FromStr + PartialOrd + std::fmt::Display,
 {
-    // Only digits: Rust's parser also accepts a plus.
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = text.parse().ok().filter(|number| digits && range.contains(number));
+    let number = text.parse().ok().filter(|number| is_digits(text) && range.contains(number));
     number.ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
+}
+
+/// Whether a text is only digits: Rust's parser also accepts a plus.
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Parses a size in bytes.
@@ -58,15 +66,32 @@ pub(crate) fn strategy() -> impl TypedValueParser<Value = Strategy> {
 
 /// Parses the codec of blobs. The help lists the names.
 pub(crate) fn codec() -> impl TypedValueParser<Value = Codec> {
-    Listed { parse: |text| text.parse().map_err(|_| format!("expected {}", Codec::forms())), others: &[] }
+    Listed { parse: |text| parse_codec(text, &[]), others: &[] }
 }
 
 /// Parses a registry's codec. The help lists the names.
 pub(crate) fn compression() -> impl TypedValueParser<Value = Compression> {
-    Listed {
-        parse: |text| text.parse().map_err(|_| format!("expected auto or {}", Codec::forms())),
-        others: &["auto"],
-    }
+    Listed { parse: |text| parse_codec(text, &AUTO), others: &AUTO }
+}
+
+/// The value of a registry's `--compression` that is not a codec.
+const AUTO: [&str; 1] = ["auto"];
+
+/// Parses a codec, or one of `others`. An error lists the valid forms and suggests the most similar name.
+fn parse_codec<T: FromStr>(text: &str, others: &[&'static str]) -> Result<T, String> {
+    text.parse().map_err(|_| {
+        let others_or: String = others.iter().map(|other| format!("{other} or ")).collect();
+        let (name, level) = text.split_at(text.find(':').unwrap_or(text.len()));
+        let names = others.iter().copied().chain(Codec::all().map(Codec::name));
+        // A right name has a wrong level.
+        let near = wording::nearest(name, names).filter(|near| *near != name);
+        let suggestion = near.map(|near| {
+            let with_level = format!("{near}{level}");
+            let meant = if T::from_str(&with_level).is_ok() { &*with_level } else { near };
+            format!("; did you mean {meant:?}?")
+        });
+        format!("expected {others_or}{}{}", Codec::forms(), suggestion.unwrap_or_default())
+    })
 }
 
 /// A parser of a codec, which may have a level. Help and completions list the codecs' names and `others`.
@@ -129,9 +154,13 @@ mod tests {
     #[test]
     fn numbers_are_digits_within_their_range() {
         assert_eq!(layers("12"), Ok(12));
-        assert_eq!(count("0"), Ok(0));
-        for text in ["", "0", "-3", "+3", "1.5", "many", "4294967296", "1e3", " 1", "٣"] {
-            assert_eq!(layers(text).unwrap_err(), "expected a whole number from 1 to 4294967295", "{text:?}");
+        assert_eq!(layers("1000000"), Ok(MOST_LAYERS));
+        for text in ["", "0", "-3", "+3", "1.5", "many", "1000001", "1e3", " 1", "٣"] {
+            assert_eq!(layers(text).unwrap_err(), "expected a whole number from 1 to 1000000", "{text:?}");
+        }
+        assert_eq!((count("0"), count("18446744073709551616")), (Ok(0), Ok(usize::MAX)));
+        for text in ["", "-3", "+3", "1.5", "many"] {
+            assert_eq!(count(text).unwrap_err(), "expected a whole number of at least 0", "{text:?}");
         }
         assert!(few_layers("65536").unwrap_err().ends_with("from 1 to 65535"));
     }
@@ -178,6 +207,19 @@ mod tests {
         let error = compression().parse_ref(&Command::new("a"), None, OsStr::new("zstd:20")).unwrap_err();
         let expected = format!("expected auto or {}", Codec::forms());
         assert!(error.to_string().contains(&expected), "{error}");
+        for (text, suggestion) in [
+            ("zsdt", "; did you mean \"zstd\"?"),
+            ("zsdt:9", "; did you mean \"zstd:9\"?"),
+            ("GZIP:99", "; did you mean \"gzip\"?"),
+            ("zstd:99", ""),
+            ("lz4", ""),
+            ("auot", ""),
+        ] {
+            let error = parse_codec::<Codec>(text, &[]).unwrap_err();
+            assert_eq!(error, format!("expected {}{suggestion}", Codec::forms()), "{text}");
+        }
+        let error = parse_codec::<Compression>("auot", &AUTO).unwrap_err();
+        assert_eq!(error, format!("{expected}; did you mean \"auto\"?"));
         for text in ["80", "localhost:80", "127.0.0.1", "[::1]", "127.0.0.1:65536"] {
             assert!(address(text).unwrap_err().contains("127.0.0.1:5000"), "{text:?}");
         }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 /// Maximum number of links to follow, as in Linux.
-const MOST_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 
 /// Directories whose entries are this process's descriptors. On Linux /dev/fd is a link to the first; on other systems it is a
 /// directory.
@@ -30,7 +30,7 @@ impl Place {
     /// Follows links.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         let mut path = path.to_owned();
-        for _ in 0..=MOST_LINKS {
+        for _ in 0..=MAX_LINKS {
             // Rust's functions would ignore a slash at the end of the file name.
             let name = path.file_name().filter(|_| !path.as_os_str().as_bytes().ends_with(b"/"));
             let name = name.ok_or(Errno::ISDIR)?;

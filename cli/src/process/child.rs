@@ -2,7 +2,7 @@
 //! before it ends itself: no program stays behind, and temporary files are removed.
 
 use std::env;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::process::{self, Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -19,7 +19,7 @@ use crate::failure::Failed;
 use crate::temporary;
 
 /// Time that a program has to end after a signal, before it is killed.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TERMINATION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The running program. A file descriptor, unlike a process number, never refers to another process.
 static RUNNING: Mutex<Option<OwnedFd>> = Mutex::new(None);
@@ -42,7 +42,7 @@ pub(crate) fn forward_signals() -> Result<()> {
             drop(running);
             // Nix may be waiting for a build without output and not notice the signal. If Nix is killed, its builds end too.
             let kill_later = || {
-                thread::sleep(PATIENCE);
+                thread::sleep(TERMINATION_TIMEOUT);
                 let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
                 running.iter().for_each(|program| send(program, SIGKILL));
             };
@@ -64,6 +64,12 @@ pub(crate) fn output(command: &mut Command) -> Result<Output> {
     Ok(output)
 }
 
+/// Runs a program that soon ends by itself, and returns its standard output and standard error. Does not pass signals to it: a
+/// terminal sends them to both processes.
+pub(crate) fn captured(command: &mut Command) -> io::Result<Output> {
+    command.output()
+}
+
 /// Runs a program.
 pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
     let mut child = command.spawn()?;
@@ -73,8 +79,8 @@ pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
     Ok(status)
 }
 
-/// Runs a program and returns its status and standard error. If it runs longer than `patience`, kills it and returns `None`.
-pub(crate) fn messages(command: &mut Command, patience: Duration) -> Result<Option<(ExitStatus, String)>> {
+/// Runs a program and returns its status and standard error. If it runs longer than `timeout`, kills it and returns `None`.
+pub(crate) fn messages(command: &mut Command, timeout: Duration) -> Result<Option<(ExitStatus, String)>> {
     // Not a pipe: the program's own children may keep that open.
     let mut file = tempfile::tempfile()
         .map_err(|error| temporary::failed("write temporary files to", &env::temp_dir(), error))?;
@@ -86,7 +92,7 @@ pub(crate) fn messages(command: &mut Command, patience: Duration) -> Result<Opti
         if let Some(status) = child.try_wait()? {
             break Some(status);
         }
-        if start.elapsed() > patience {
+        if start.elapsed() > timeout {
             child.kill()?;
             child.wait()?;
             break None;

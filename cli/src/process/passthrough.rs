@@ -1,10 +1,13 @@
 //! Runs another program instead of this one: that program receives all signals, and its exit status becomes this process's.
 
 use std::io;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ExitCode, ExitStatus};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, ExitCode, ExitStatus};
+use std::thread::JoinHandle;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use nixply_packer::Error as PackerError;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
@@ -25,8 +28,14 @@ impl Passthrough {
         catch(without_ignored(PASSED).chain([SIGCHLD])).map(Self)
     }
 
+    /// Starts the program, in this process's group.
+    pub(crate) fn start(self, mut command: Command) -> io::Result<Started> {
+        let child = command.spawn()?;
+        Ok(Started { child, command, signals: self })
+    }
+
     /// Passes signals to the program until it ends.
-    pub(crate) fn wait(&mut self, child: &mut Child) -> io::Result<ExitStatus> {
+    fn wait(&mut self, child: &mut Child) -> io::Result<ExitStatus> {
         loop {
             // The child's process number cannot be reused before this call has read the child's status.
             if let Some(status) = child.try_wait()? {
@@ -40,6 +49,38 @@ impl Passthrough {
             }
         }
     }
+}
+
+/// A running program that receives this process's signals.
+pub(crate) struct Started {
+    child: Child,
+    command: Command,
+    signals: Passthrough,
+}
+
+impl Started {
+    /// Waits until the program ends. If the command captures standard error, `relay` starts a thread that reads it.
+    pub(crate) fn wait(
+        mut self,
+        relay: impl FnOnce(ChildStderr) -> Result<JoinHandle<()>, PackerError>,
+    ) -> Result<ExitStatus> {
+        let messages = self.child.stderr.take().map(relay).transpose();
+        if messages.is_err() {
+            // Without a reader of its messages, the program would wait forever.
+            let _ = self.child.kill();
+        }
+        let program = Path::new(self.command.get_program());
+        let status = self.signals.wait(&mut self.child);
+        let status = status.with_context(|| format!("cannot wait for {}", program.display()))?;
+        // If the thread panicked, the panic has been printed.
+        messages?.into_iter().for_each(|messages| drop(messages.join()));
+        Ok(status)
+    }
+}
+
+/// Replaces this process by a program. Returns only on errors.
+pub(crate) fn become_program(command: &mut Command) -> io::Error {
+    command.exec()
 }
 
 /// Returns the program's exit code. If a signal ended the program, the same signal ends this process.

@@ -7,11 +7,11 @@ use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, Result};
 use nixply_packer::Error as PackerError;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGABRT, SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
-use crate::exit_codes::INTERRUPTED;
+use crate::exit_codes::{INTERRUPTED, USAGE_OR_SYSTEM_ERROR};
 use crate::failure::Failed;
 
 /// Error message of a failed registration.
@@ -36,6 +36,19 @@ pub(crate) fn stop_flag() -> Result<Arc<AtomicBool>> {
         flag::register(signal, stop.clone()).context(FAILED)?;
     }
     Ok(stop)
+}
+
+/// Handles the signals that report a limit of the machine. If registering a handler fails, the signal ends the process.
+pub(crate) fn handle_limit_signals() {
+    // With a handler, a write beyond the file size limit fails instead of ending the process. Not "ignore", which child processes
+    // would inherit.
+    let _ = flag::register(SIGXFSZ, Arc::default());
+    // If a C library aborts, exit with the code for errors of the machine.
+    let _ = flag::register_conditional_shutdown(
+        SIGABRT,
+        USAGE_OR_SYSTEM_ERROR.into(),
+        Arc::new(AtomicBool::new(true)),
+    );
 }
 
 /// Whether a signal has set the [`stop_flag`].

@@ -12,7 +12,7 @@ use super::SHOWN;
 use super::words::{human, short};
 
 /// Maximum number of layers with a bar, so that the bars do not fill the screen.
-const MOST_BARS: usize = 8;
+const MAX_BARS: usize = 8;
 
 /// Number of screen updates per second. Events between them are cheap.
 const RATE: u8 = 10;
@@ -49,7 +49,7 @@ impl Bars {
         let screen = Screen(Term::buffered_stderr());
         let known = if screen.width() > WIDTH { KNOWN } else { NARROW };
         // Two lines are reserved: for the total, and for the user's command.
-        let most = usize::from(screen.height()).saturating_sub(2).clamp(1, MOST_BARS);
+        let most = usize::from(screen.height()).saturating_sub(2).clamp(1, MAX_BARS);
         let target = ProgressDrawTarget::term_like_with_hz(Box::new(screen), RATE);
         let multi = MultiProgress::with_draw_target(target);
         *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(multi.clone());

@@ -9,7 +9,7 @@ use nixply_packer::{PackedLayer, Progress};
 use super::{Bars, count, human, is_live, say};
 
 /// Maximum number of layers that get a line each. An image with more layers prints at most one line per [`PAUSE`].
-const FEW: usize = 20;
+const MAX_LAYER_LINES: usize = 20;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Progress of packing. Clears the screen when dropped.
@@ -119,7 +119,7 @@ impl Progress for PackingProgress {
                 return;
             }
             let waited = state.last_line.is_none_or(|last| last.elapsed() >= PAUSE);
-            if state.layers <= FEW || state.finished == state.layers || waited {
+            if state.layers <= MAX_LAYER_LINES || state.finished == state.layers || waited {
                 say(format!("{text} packed, {}", human(state.bytes)));
                 state.last_line = Some(Instant::now());
             }

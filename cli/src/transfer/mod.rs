@@ -12,7 +12,7 @@ use self::summary::Seen;
 use crate::terminal::{Bars, count, human, is_live, say};
 
 /// Maximum number of layers that get a line each. An image with more layers prints at most one line per [`PAUSE`].
-const FEW: usize = 20;
+const MAX_LAYER_LINES: usize = 20;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Watches a transfer: shows bars for the layers that are read, or lines without a terminal. Clears the screen when dropped.
@@ -123,7 +123,7 @@ impl State {
         }
         let all = self.layers.len();
         let waited = self.last_line.is_none_or(|last| last.elapsed() >= PAUSE);
-        if let Some((done, bytes)) = done.filter(|_| !live && (all <= FEW || waited)) {
+        if let Some((done, bytes)) = done.filter(|_| !live && (all <= MAX_LAYER_LINES || waited)) {
             say(format!("layer {} of {all} {done}, {}", layer + 1, human(bytes)));
             self.last_line = Some(Instant::now());
         }

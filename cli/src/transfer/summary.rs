@@ -6,11 +6,11 @@ use nixply_packer::{Codec, ImageSpec, Layer};
 
 use crate::terminal::{count, human};
 
-/// In images with more layers, all layers that the client had already share one line.
-const FEW: usize = 20;
+/// Maximum number of layers that get a line each. In images with more layers, the layers that the client had already share a line.
+const MAX_LISTED_LAYERS: usize = 20;
 
 /// Maximum length of a layer's history entry.
-const MOST_LETTERS: usize = 50;
+const MAX_HISTORY_CHARACTERS: usize = 50;
 
 /// A client's requests for a layer.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,7 +43,7 @@ pub(super) fn table(spec: &ImageSpec, seen: &[Seen]) -> String {
     row("layer", "size", "sent", "", "");
     let layers = || spec.layers.iter().zip(seen.iter().copied()).enumerate();
     let there = |seen: Seen| seen.state() == Seen::default().state();
-    let many = spec.layers.len() > FEW;
+    let many = spec.layers.len() > MAX_LISTED_LAYERS;
     for (at, (layer, seen)) in layers().filter(|(_, (_, seen))| !many || !there(*seen)) {
         let sent = if seen.sent == 0 { String::new() } else { human(seen.sent) };
         row(&(at + 1).to_string(), &size(layer, seen), &sent, seen.state(), &what(layer));
@@ -97,7 +97,7 @@ fn what(layer: &Layer) -> String {
         ([], _) if !layer.history.created_by.is_empty() => {
             let words: Vec<&str> = layer.history.created_by.split_whitespace().collect();
             let text = words.join(" ");
-            match text.char_indices().nth(MOST_LETTERS) {
+            match text.char_indices().nth(MAX_HISTORY_CHARACTERS) {
                 Some((end, _)) => format!("{}...", text[..end].trim_end()),
                 None => text,
             }

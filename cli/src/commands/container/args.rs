@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use anyhow::Result;
 
-use super::engines::{self, Engine};
+use crate::engines::{self, Engine};
 use crate::failure::misused;
 use crate::terminal::warning as warn;
 

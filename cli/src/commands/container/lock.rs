@@ -9,13 +9,12 @@ use nixply_packer::FleetRequest;
 use nixply_planning::Store;
 use serde_json::{Value, json};
 
-use super::Evaluation;
-use super::project::Project;
-use crate::arguments::{closure_of, store_dir_of};
+use crate::arguments::{Evaluation, closure_of, store_dir_of};
 use crate::documents::{self, lock_file};
 use crate::failure::hinted;
 use crate::nix;
 use crate::output::print;
+use crate::project::Project;
 use crate::terminal::say;
 
 /// Updates the lock file of a container, or creates it. All containers with this lock file are planned together. Containers in

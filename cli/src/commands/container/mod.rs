@@ -1,22 +1,17 @@
 //! `nixply container`: containers of a project's development environment.
 //!
 //! ```text
-//! args ──> destination | engines ──> project ──────────> SpecFile ──> copy | engines | lock
-//! action   can it be copied, or      Nix evaluates and   the spec     registry, docker or
-//!          run, at all?              builds it           and store    podman, or lock file
+//! args ──> skopeo::destination | engines ──> project ──────────> SpecFile ──> skopeo::copy | engines | lock
+//! action   can it be copied, or              Nix evaluates and   the spec     registry, docker or
+//!          run, at all?                      builds it           and store    podman, or lock file
 //! ```
 
 mod args;
-mod copy;
-mod destination;
-mod engines;
-mod hints;
 mod lock;
-mod project;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::{Error, Result};
 use nixply_documents::wording;
@@ -24,12 +19,13 @@ use nixply_planning::plan::check_image_name;
 use serde_json::json;
 
 use self::args::{Action, ContainerArgs, Task};
-use self::engines::Engine;
-use self::project::{Container, Project};
-use crate::arguments::EnvironmentArgs;
+use crate::arguments::{EnvironmentArgs, Evaluation};
 use crate::documents::SpecFile;
+use crate::engines::{self, Engine, Loaded};
 use crate::failure::misused;
 use crate::output::print;
+use crate::project::{Container, Project};
+use crate::skopeo::{self, destination};
 use crate::{nix, process};
 
 /// Name of this command in messages about the environment.
@@ -43,67 +39,6 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     evaluation: Evaluation,
-}
-
-/// How to evaluate a project, and how much to print.
-#[derive(clap::Args)]
-#[command(next_help_heading = "Evaluation")]
-pub(crate) struct Evaluation {
-    /// Environment file [default: devenv.nix in this or a parent directory, together with a flake.nix next to it]
-    #[arg(short, long, value_name = "FILE", global = true)]
-    file: Option<PathBuf>,
-
-    /// The nixpkgs to use: a directory or a flake reference [default: the one in flake.lock or devenv.lock, otherwise nixpkgs in
-    /// NIX_PATH, otherwise the flake registry's]
-    #[arg(long, value_name = "NIXPKGS", global = true)]
-    nixpkgs: Option<String>,
-
-    /// System of the image, such as aarch64-linux [default: this machine's]
-    #[arg(long, value_name = "SYSTEM", global = true)]
-    system: Option<String>,
-
-    /// Do not let Nix download anything
-    #[arg(long, global = true)]
-    offline: bool,
-
-    /// Set a Nix option
-    #[arg(long, value_names = ["NAME", "VALUE"], num_args = 2, action = clap::ArgAction::Append, global = true)]
-    option: Vec<String>,
-
-    /// Show Nix's traces and build logs
-    #[arg(short, long, global = true)]
-    verbose: bool,
-
-    /// Print results as JSON
-    #[arg(long, global = true)]
-    json: bool,
-
-    /// Suppress progress output; warnings and errors are still shown
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
-    quiet: bool,
-}
-
-impl Evaluation {
-    /// Adds the user's options to a Nix command.
-    fn pass_on(&self, command: &mut Command) {
-        if self.offline {
-            command.arg("--offline");
-        }
-        if self.verbose {
-            // With the plugin, evaluation also builds.
-            command.args(["--show-trace", "--print-build-logs"]);
-        }
-        if self.quiet {
-            command.arg("--quiet");
-        }
-    }
-
-    /// Returns the nixpkgs that the user named. A directory becomes an absolute path.
-    fn nixpkgs(&self) -> Option<String> {
-        let given = self.nixpkgs.as_ref()?;
-        let directory = std::fs::canonicalize(given).ok().filter(|_| !given.contains(':'));
-        Some(directory.map_or_else(|| given.clone(), |directory| directory.display().to_string()))
-    }
 }
 
 /// Runs the command. `program` is the name that the user called nixply by.
@@ -130,9 +65,11 @@ pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
         }
         Task::Copy { registry, arguments } => copy_to(&project, &name, registry, &arguments)?,
         Task::Run { engine, copy_arguments, engine_arguments, arguments } => {
-            let options = engines::split_options(&engine_arguments)?;
+            let engine_options = &engines::split_options(&engine_arguments)?;
             let engine = Engine::choose(engine)?;
-            return Err(run_with(&project, &name, engine, &copy_arguments, &options, &arguments));
+            let (copy_arguments, arguments) = (&*copy_arguments, &*arguments);
+            let run = ContainerRun { engine, copy_arguments, engine_options, arguments };
+            return Err(run.exec(&project, &name));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -142,7 +79,7 @@ pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
 fn copy_to(project: &Project<'_>, name: &str, registry: Option<String>, arguments: &[String]) -> Result<()> {
     let evaluation = project.evaluation;
     // devenv's "false" means the container's own registry.
-    let given = registry.as_deref().filter(|registry| *registry != copy::OWN_REGISTRY);
+    let given = registry.as_deref().filter(|registry| *registry != skopeo::OWN_REGISTRY);
     if let Some(registry) = given {
         destination::check_transport(registry, None)?;
         destination::check_daemon(registry, arguments)?;
@@ -155,32 +92,41 @@ fn copy_to(project: &Project<'_>, name: &str, registry: Option<String>, argument
     let spec = project.build_spec(name, &container)?;
     let script = project.build_copy_script(name, &container)?;
     remember_archives(&spec);
-    copy::copy(&script, &spec, registry.as_deref(), arguments, evaluation.quiet)?;
+    skopeo::copy(&script, &spec, registry.as_deref(), arguments, evaluation.quiet)?;
     if evaluation.json {
         print_json(name, &container, &spec)?;
     }
     Ok(())
 }
 
-/// Replaces this process by a container. Returns only on errors.
-fn run_with(
-    project: &Project<'_>,
-    name: &str,
-    engine: &Engine,
-    copy_arguments: &[String],
-    options: &[String],
-    arguments: &[OsString],
-) -> Error {
-    let load = || {
+/// How to run a container.
+struct ContainerRun<'r> {
+    engine: &'static Engine,
+    /// Arguments for skopeo, not yet split.
+    copy_arguments: &'r [String],
+    /// Options of the engine, split.
+    engine_options: &'r [String],
+    /// Arguments of the container.
+    arguments: &'r [OsString],
+}
+
+impl ContainerRun<'_> {
+    /// Replaces this process by the container `name` of a project. Returns only on errors.
+    fn exec(&self, project: &Project<'_>, name: &str) -> Error {
+        let image = self.load(project, name);
+        image.map_or_else(|error| error, |image| image.exec(self.engine_options, self.arguments))
+    }
+
+    /// Builds the container's image and loads it into the engine.
+    fn load(&self, project: &Project<'_>, name: &str) -> Result<Loaded<'static>> {
         let container = project.container(name)?;
         let path = project.build_spec(name, &container)?;
         let settings = EnvironmentArgs::read(COMMAND)?;
         let file = SpecFile::read(&path, settings.store.store_of(&path))?;
         let script = || project.build_copy_script(name, &container);
         let quiet = project.evaluation.quiet;
-        engine.load(&file, &container.reference, &settings, copy_arguments, script, quiet)
-    };
-    load().map_or_else(|error: Error| error, |image| image.exec(options, arguments))
+        self.engine.load(&file, &container.reference, &settings, self.copy_arguments, script, quiet)
+    }
 }
 
 fn print_json(name: &str, container: &Container, spec: &Path) -> Result<()> {

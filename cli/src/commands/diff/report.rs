@@ -10,10 +10,10 @@ use crate::report::{Cell, Report, Table};
 use crate::terminal::{count, human};
 
 /// Maximum number of paths in one line.
-const FEW: usize = 3;
+const MAX_PATHS_IN_LINE: usize = 3;
 
 /// Maximum number of new layers in a list that is not folded.
-const MANY: usize = 10;
+const MAX_UNFOLDED_LAYERS: usize = 10;
 
 pub(super) fn of(diff: &Diff, names: &[String; 2], most: usize) -> Report {
     let labels = labels(diff);
@@ -77,7 +77,7 @@ pub(super) fn of(diff: &Diff, names: &[String; 2], most: usize) -> Report {
 
     let mut table =
         Table::new("New layers, the largest first", &["#layer", "#size", "#was", "why"]).at_most(most);
-    if diff.push.layers > MANY {
+    if diff.push.layers > MAX_UNFOLDED_LAYERS {
         table = table.folded();
     }
     let new = diff.layers.iter().filter(|layer| layer.state != LayerState::Kept);
@@ -180,7 +180,8 @@ fn layers(diff: &Diff) -> String {
     let gone: Vec<String> = diff.gone.iter().map(|layer| layer.layer.to_string()).collect();
     if !gone.is_empty() {
         let size: u64 = diff.gone.iter().filter_map(|layer| layer.size).sum();
-        let which = if gone.len() > MANY { String::new() } else { format!(": {}", gone.join(", ")) };
+        let which =
+            if gone.len() > MAX_UNFOLDED_LAYERS { String::new() } else { format!(": {}", gone.join(", ")) };
         parts.push(format!("{} old removed ({}{which})", gone.len(), human(size)));
     }
     parts.join(", ")
@@ -295,9 +296,10 @@ fn why(layer: &LayerChange, labels: &Labels) -> String {
     }
     let mut parts = Vec::new();
     let names = |paths: &[StorePath]| {
-        let mut names: Vec<String> = paths.iter().take(FEW).map(|path| labels.of(path)).collect();
-        if paths.len() > FEW {
-            names.push(format!("{} more", paths.len() - FEW));
+        let mut names: Vec<String> =
+            paths.iter().take(MAX_PATHS_IN_LINE).map(|path| labels.of(path)).collect();
+        if paths.len() > MAX_PATHS_IN_LINE {
+            names.push(format!("{} more", paths.len() - MAX_PATHS_IN_LINE));
         }
         names.join(", ")
     };

@@ -123,7 +123,7 @@ fn listed(paths: &[StorePath], labels: &Labels) -> String {
 
 /// Returns the paths with the most similar names.
 fn nearest(text: &str, explained: &Explained) -> Vec<StorePath> {
-    const MOST: usize = 5;
+    const MAX_PATHS: usize = 5;
     let text = text.rsplit('/').next().unwrap_or_default();
     let mut by_name: BTreeMap<&str, BTreeSet<&StorePath>> = BTreeMap::new();
     for path in explained.paths() {
@@ -133,7 +133,7 @@ fn nearest(text: &str, explained: &Explained) -> Vec<StorePath> {
     }
     let mut near: Vec<StorePath> = Vec::new();
     for path in wording::near(text, by_name.keys().copied()).into_iter().flat_map(|name| &by_name[name]) {
-        if near.len() < MOST && !near.contains(path) {
+        if near.len() < MAX_PATHS && !near.contains(path) {
             near.push((*path).clone());
         }
     }

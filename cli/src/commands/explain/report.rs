@@ -11,10 +11,10 @@ use crate::report::{Cell, Report, Table};
 use crate::terminal::{count, human};
 
 /// Maximum number of paths in one line.
-const FEW: usize = 3;
+const MAX_PATHS_IN_LINE: usize = 3;
 
 /// Maximum number of layers in a list that is not folded.
-const MANY: usize = 20;
+const MAX_UNFOLDED_LAYERS: usize = 20;
 
 pub(super) fn of_image(image: &str, overview: &Overview, labels: &Labels, most: usize) -> Report {
     let mut report = Report::default();
@@ -26,7 +26,7 @@ pub(super) fn of_image(image: &str, overview: &Overview, labels: &Labels, most: 
     report.headline(format!("{image}: {size} in {layers}, {}", count(overview.paths, "store path")));
 
     let mut table = Table::new("Layers, from the bottom up", &["#layer", "#size", "#paths", "largest paths"]);
-    if overview.layers.len() > MANY {
+    if overview.layers.len() > MAX_UNFOLDED_LAYERS {
         table = table.folded();
     }
     for layer in &overview.layers {
@@ -204,7 +204,7 @@ fn largest(layer: &LayerSummary, labels: &Labels) -> String {
         1 => labels.of(&path.path),
         _ => format!("{} ({})", labels.of(&path.path), human(path.nar_size)),
     };
-    let mut names: Vec<String> = layer.largest.iter().take(FEW).map(name).collect();
+    let mut names: Vec<String> = layer.largest.iter().take(MAX_PATHS_IN_LINE).map(name).collect();
     if layer.paths > names.len() {
         names.push(format!("{} more", layer.paths - names.len()));
     }

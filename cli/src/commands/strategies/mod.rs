@@ -1,7 +1,6 @@
 //! `nixply strategies`.
 
 mod report;
-mod revisions;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,9 +15,9 @@ use nixply_study::replay::Contender;
 use nixply_study::report::{Report, VERSION};
 use nixply_study::sizes::Sizes;
 
-use self::revisions::Revisions;
 use crate::arguments::{CacheArgs, Verbosity, values};
 use crate::failure::misused;
+use crate::git_revisions::Revisions;
 use crate::terminal::Counting;
 use crate::{output, process};
 

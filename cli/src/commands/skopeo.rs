@@ -1,16 +1,6 @@
 //! `nixply skopeo`, and nixply under the name `skopeo`: runs the real skopeo and adds the source `nix:IMAGE.json`.
 //!
-//! ```text
-//! arguments ──────> offer ────────────> program
-//! finds a nix:      chooses the codec   runs the real skopeo with a source
-//! source            of the layers       that it supports instead of nix:
-//! ```
-//!
 //! `skopeo copy` reads from a registry of this process, `skopeo inspect` from an OCI layout without layers.
-
-mod arguments;
-mod offer;
-mod program;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -22,13 +12,12 @@ use clap::CommandFactory;
 use nixply_packer::Control;
 use nixply_packer::image::layout;
 
-use self::arguments::{CommandLine, Verb};
-use self::program::Skopeo;
 use crate::arguments::EnvironmentArgs;
 use crate::documents::{LayerFiles, SpecFile};
 use crate::failure::misused;
 use crate::process::{self, Passthrough};
 use crate::serving::PrivateRegistry;
+use crate::skopeo::{self, CommandLine, Skopeo, Verb};
 use crate::terminal::{self, is_live};
 use crate::transfer::Watch;
 use crate::{diagnosis, temporary};
@@ -38,9 +27,6 @@ const TAG: &str = "latest";
 
 /// Environment variable that replaces skopeo's progress output by nixply's if it is `bars` or `1`.
 const PROGRESS: &str = "NIXPLY_PROGRESS";
-
-/// Environment variable with a file that receives a copy of skopeo's messages, for callers that add hints.
-pub(crate) const MESSAGES: &str = "NIXPLY_SKOPEO_MESSAGES";
 
 /// Run skopeo with the additional source nix:IMAGE.json
 ///
@@ -91,7 +77,7 @@ fn offer(
 ) -> Result<ExitStatus> {
     let watch = is_watched(line).then(|| Watch::new(&file.spec, line.is_quiet()));
     let is_watched = watch.is_some();
-    let compression = offer::compression(line, &file.spec);
+    let compression = skopeo::compression_for(line, &file.spec);
     let signals = Passthrough::catch()?;
     let registry = PrivateRegistry::start(settings, file, compression, watch)?;
     let source = format!("docker://{}", registry.reference());

@@ -32,11 +32,11 @@ const DAEMON: &str = "unix:///var/run/docker.sock";
 const DAEMON_OPTION: &str = "--dest-daemon-host";
 
 /// Time that a daemon on another machine has to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Checks the transport of a registry, which is the prefix of the image's name. It comes from the command line, or from the
 /// definition of `container`.
-pub(super) fn check_transport(registry: &str, container: Option<&str>) -> Result<()> {
+pub(crate) fn check_transport(registry: &str, container: Option<&str>) -> Result<()> {
     let Some(Fault { what, instead }) = Fault::of(registry) else { return Ok(()) };
     let place = container.map(|name| format!("containers.{}.registry", nix::name(name)));
     let error = match &place {
@@ -105,7 +105,7 @@ fn of_registry(registry: &str) -> String {
 
 /// Checks the whole image name: the container's registry followed by the image's name, as in `docker://ghcr.io/me/` and
 /// `web:latest`.
-pub(super) fn check_name(registry: &str, reference: &str) -> Result<()> {
+pub(crate) fn check_name(registry: &str, reference: &str) -> Result<()> {
     let Some(registry) = registry.strip_prefix("docker://") else { return Ok(()) };
     // devenv concatenates them without a separator.
     let whole = format!("{registry}{reference}");
@@ -125,7 +125,7 @@ pub(super) fn check_name(registry: &str, reference: &str) -> Result<()> {
 }
 
 /// Checks that the Docker daemon answers if `registry` copies to it. `arguments` are skopeo's, not yet split.
-pub(super) fn check_daemon(registry: &str, arguments: &[String]) -> Result<()> {
+pub(crate) fn check_daemon(registry: &str, arguments: &[String]) -> Result<()> {
     if !registry.starts_with("docker-daemon:") {
         return Ok(());
     }
@@ -165,7 +165,7 @@ pub(super) fn check_daemon(registry: &str, arguments: &[String]) -> Result<()> {
 fn connect(address: &str) -> io::Result<()> {
     let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
     for address in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, PATIENCE) {
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
             Ok(_) => return Ok(()),
             Err(error) => last = error,
         }
@@ -191,7 +191,7 @@ fn unreachable_daemon(host: &str, error: io::Error) -> Error {
 }
 
 /// Error for a container without a registry.
-pub(super) fn none_declared(container: &str) -> Error {
+pub(crate) fn none_declared(container: &str) -> Error {
     let place = format!("containers.{}", nix::name(container));
     hinted(anyhow!("{place} has no registry"), format!("set {place}.registry, or pass --registry"))
 }

@@ -26,7 +26,7 @@ const LETTERS: &[(u8, &str)] =
 
 /// Subcommands whose first argument is an image to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verb {
+pub(crate) enum Verb {
     Copy,
     Inspect,
     Layers,
@@ -54,9 +54,9 @@ struct Given<'a> {
 
 /// A command line that has a `nix:` source.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct CommandLine<'a> {
+pub(crate) struct CommandLine<'a> {
     arguments: &'a [OsString],
-    pub(super) verb: Verb,
+    pub(crate) verb: Verb,
     /// Index of the verb.
     verb_at: usize,
     /// The options that follow the verb.
@@ -67,7 +67,7 @@ pub(super) struct CommandLine<'a> {
 
 impl<'a> CommandLine<'a> {
     /// Parses skopeo's arguments. Returns `None` without a `nix:` source: the real skopeo then gets the arguments unchanged.
-    pub(super) fn of(arguments: &'a [OsString]) -> Option<Self> {
+    pub(crate) fn of(arguments: &'a [OsString]) -> Option<Self> {
         let mut at = 0;
         let (verb_at, verb) = loop {
             let argument = arguments.get(at)?;
@@ -101,23 +101,23 @@ impl<'a> CommandLine<'a> {
     }
 
     /// Returns the file that the source names.
-    pub(super) fn spec(&self) -> &'a Path {
+    pub(crate) fn spec(&self) -> &'a Path {
         let source = &self.arguments[self.images[0]];
         Path::new(OsStr::from_bytes(&source.as_bytes()[NIX.len()..]))
     }
 
     /// Returns the destination, if there is one.
-    pub(super) fn destination(&self) -> Option<&'a OsStr> {
+    pub(crate) fn destination(&self) -> Option<&'a OsStr> {
         Some(self.arguments.get(*self.images.get(1)?)?)
     }
 
     /// Returns the last value of an option.
-    pub(super) fn value(&self, name: &str) -> Option<&'a OsStr> {
+    pub(crate) fn value(&self, name: &str) -> Option<&'a OsStr> {
         self.options.iter().rev().find(|option| option.name == name.as_bytes())?.value
     }
 
     /// Whether a switch is on. Its last occurrence counts.
-    pub(super) fn is_on(&self, name: &str) -> bool {
+    pub(crate) fn is_on(&self, name: &str) -> bool {
         let last = self.options.iter().rev().find(|option| option.name == name.as_bytes());
         // The values that Go's strconv.ParseBool reads as true.
         last.is_some_and(|option| {
@@ -128,7 +128,7 @@ impl<'a> CommandLine<'a> {
     }
 
     /// Whether skopeo is quiet.
-    pub(super) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         // For combined letters, `Given` has only the name of the last one. The rest of an argument after a letter with a value is
         // the value.
         let letters = |option: &Given<'_>| {
@@ -143,7 +143,7 @@ impl<'a> CommandLine<'a> {
 
     /// Returns the arguments with a registry's image as the source, accessed without TLS and with credentials from `auth_file`.
     /// `quietly` adds --quiet, unless the user chose otherwise, for a caller that shows progress itself.
-    pub(super) fn with_registry(&self, source: &str, auth_file: &Path, quietly: bool) -> Vec<OsString> {
+    pub(crate) fn with_registry(&self, source: &str, auth_file: &Path, quietly: bool) -> Vec<OsString> {
         let prefix = if self.verb == Verb::Copy { "src-" } else { "" };
         let verify = format!("{prefix}tls-verify");
         let plain = OsString::from(format!("--{verify}=false"));
@@ -178,7 +178,7 @@ impl<'a> CommandLine<'a> {
     }
 
     /// Returns the arguments with an OCI layout's image as the source.
-    pub(super) fn with_layout(&self, source: &OsStr) -> Vec<OsString> {
+    pub(crate) fn with_layout(&self, source: &OsStr) -> Vec<OsString> {
         // The option names the blobs of a layout, but the source was not a layout.
         self.rewritten(source, Vec::new(), |option| (option.name == b"shared-blob-dir").then(Vec::new))
     }

@@ -14,7 +14,7 @@ use crate::process;
 
 /// Takes the lock. Without it, another process could move the final name to its own image between this process's `tag` and `untag`.
 /// Then `untag` would remove the last name of this process's image, and the engine would delete the image.
-pub(super) fn lock(directory: &Path, patience: Duration) -> Result<File> {
+pub(super) fn lock(directory: &Path, timeout: Duration) -> Result<File> {
     let path = directory.join(format!("nixply-{}.lock", rustix::process::getuid().as_raw()));
     let failed = || format!("cannot lock {}", path.display());
     let mut options = OpenOptions::new();
@@ -27,10 +27,10 @@ pub(super) fn lock(directory: &Path, patience: Duration) -> Result<File> {
         let error = anyhow!("{} is not a regular file of yours", path.display());
         return Err(hinted(error, "remove it, or set TMPDIR to a directory of your own"));
     }
-    match file_lock::exclusive(&file, patience, process::check)? {
+    match file_lock::exclusive(&file, timeout, process::check)? {
         Locked::Held | Locked::Unknown => Ok(file),
         Locked::Busy => {
-            let error = anyhow!("another nixply has held {} for {} s", path.display(), patience.as_secs());
+            let error = anyhow!("another nixply has held {} for {} s", path.display(), timeout.as_secs());
             Err(hinted(error, "wait for it, or end it (fuser lists processes that use a file)"))
         }
     }
@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn files_of_other_users_and_endless_waits_are_errors() {
         let directory = tempfile::tempdir().unwrap();
-        let message = |patience| lock(directory.path(), patience).map(drop).unwrap_err().to_string();
+        let message = |timeout| lock(directory.path(), timeout).map(drop).unwrap_err().to_string();
         let held = lock(directory.path(), Duration::ZERO).unwrap();
         let busy = message(Duration::from_millis(20));
         assert!(busy.starts_with("another nixply has held "), "{busy}");

@@ -17,16 +17,16 @@ use crate::terminal::{count, say, warning};
 use crate::{git, nix, process, temporary};
 
 /// A range of git revisions, and the installables to build from each of them.
-pub(super) struct Revisions<'a> {
+pub(crate) struct Revisions<'a> {
     /// The repository, or a directory in it.
-    pub(super) repository: &'a Path,
+    pub(crate) repository: &'a Path,
     /// The first and the last revision, both included.
-    pub(super) range: (&'a str, &'a str),
+    pub(crate) range: (&'a str, &'a str),
     /// Installables for `nix build`, one per image.
-    pub(super) installables: &'a [String],
+    pub(crate) installables: &'a [String],
     /// Nix file whose attributes are the installables, if not a flake.
-    pub(super) file: Option<&'a Path>,
-    pub(super) quiet: bool,
+    pub(crate) file: Option<&'a Path>,
+    pub(crate) quiet: bool,
 }
 
 /// A built derivation in the output of `nix build --json`.
@@ -39,7 +39,7 @@ struct Built {
 impl Revisions<'_> {
     /// Builds all revisions in a temporary clone, which leaves the repository unchanged. Skips a revision that fails to build with a
     /// warning, and a revision that changes no image silently.
-    pub(super) fn read(&self) -> Result<History> {
+    pub(crate) fn read(&self) -> Result<History> {
         let (first, last) = self.range;
         let top = PathBuf::from(self.git(self.repository, ["rev-parse", "--show-toplevel"])?);
         let commit = |revision: &str| {

@@ -3,16 +3,15 @@
 use std::ffi::OsString;
 use std::fs::{self, Metadata, OpenOptions};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::{env, io, process};
+use std::{env, io};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 
 use super::MESSAGES;
 use crate::failure::hinted;
-use crate::process::Passthrough;
+use crate::process::{self, Passthrough};
 use crate::terminal;
 
 /// Environment variable that names the real skopeo.
@@ -23,16 +22,16 @@ const VARIABLE: &str = "NIXPLY_SKOPEO";
 const CALLER: &str = "NIXPLY_SKOPEO_CALLER";
 
 /// The real skopeo.
-pub(super) struct Skopeo(PathBuf);
+pub(crate) struct Skopeo(PathBuf);
 
 impl Skopeo {
     /// Finds the skopeo that the environment names, or the first on PATH that is not this program.
-    pub(super) fn find() -> Result<Self> {
+    pub(crate) fn find() -> Result<Self> {
         let own = own_file().context("cannot find this program's own file")?;
         let is_own = |file: &Path| {
             fs::metadata(file).is_ok_and(|file| (file.dev(), file.ino()) == (own.dev(), own.ino()))
         };
-        if env::var_os(CALLER).is_some_and(|caller| caller == *process::id().to_string()) {
+        if env::var_os(CALLER).is_some_and(|caller| caller == *std::process::id().to_string()) {
             let error = anyhow!("the skopeo on PATH calls nixply again (endless recursion)");
             return Err(hinted(error, install_hint()));
         }
@@ -52,35 +51,28 @@ impl Skopeo {
     }
 
     /// Replaces this process by skopeo. Returns only on errors.
-    pub(super) fn exec(&self, arguments: &[OsString]) -> Error {
-        let error = Command::new(&self.0).args(arguments).env(CALLER, process::id().to_string()).exec();
-        self.failed(error)
+    pub(crate) fn exec(&self, arguments: &[OsString]) -> Error {
+        let mut command = Command::new(&self.0);
+        command.args(arguments).env(CALLER, std::process::id().to_string());
+        self.failed(process::become_program(&mut command))
     }
 
     /// Runs skopeo with this process's standard streams and in its process group. If this process shows progress bars (`relayed`), or
     /// if a caller wants a copy of skopeo's messages, they go through this process.
-    pub(super) fn run(
+    pub(crate) fn run(
         &self,
         arguments: &[OsString],
-        mut signals: Passthrough,
+        signals: Passthrough,
         relayed: bool,
     ) -> Result<ExitStatus> {
         let mut command = Command::new(&self.0);
+        command.args(arguments);
         let copy = env::var_os(MESSAGES).and_then(|file| OpenOptions::new().append(true).open(file).ok());
         if relayed || copy.is_some() {
             command.stderr(Stdio::piped());
         }
-        let mut child = command.args(arguments).spawn().map_err(|error| self.failed(error))?;
-        let messages = child.stderr.take().map(|stream| terminal::relay(stream, copy)).transpose();
-        if messages.is_err() {
-            // Without a reader of its messages, skopeo would wait forever.
-            let _ = child.kill();
-        }
-        let status =
-            signals.wait(&mut child).with_context(|| format!("cannot wait for {}", self.0.display()))?;
-        // If the thread panicked, the panic has been printed.
-        messages?.into_iter().for_each(|messages| drop(messages.join()));
-        Ok(status)
+        let skopeo = signals.start(command).map_err(|error| self.failed(error))?;
+        skopeo.wait(|messages| terminal::relay(messages, copy))
     }
 
     fn failed(&self, error: io::Error) -> Error {

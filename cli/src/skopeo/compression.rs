@@ -6,10 +6,10 @@ use nixply_packer::image::blob;
 use nixply_packer::{Codec, ImageSpec, Layer};
 use nixply_registry::content::Compression;
 
-use super::arguments::{CommandLine, Verb};
+use super::command_line::{CommandLine, Verb};
 
 /// Returns the codec that skopeo would use for plain tar at this destination. A codec in the spec overrides skopeo's default.
-pub(super) fn compression(line: &CommandLine<'_>, spec: &ImageSpec) -> Compression {
+pub(crate) fn compression_for(line: &CommandLine<'_>, spec: &ImageSpec) -> Compression {
     if line.verb == Verb::Layers {
         return Compression::Recorded(Codec::None);
     }
@@ -109,7 +109,7 @@ mod tests {
         ] {
             let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
             let read = CommandLine::of(&arguments).unwrap();
-            assert_eq!(compression(&read, &spec(recorded)).to_string(), offered, "{line} {recorded}");
+            assert_eq!(compression_for(&read, &spec(recorded)).to_string(), offered, "{line} {recorded}");
         }
     }
 
@@ -126,7 +126,7 @@ mod tests {
         ] {
             let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
             assert_eq!(
-                compression(&CommandLine::of(&arguments).unwrap(), &spec).to_string(),
+                compression_for(&CommandLine::of(&arguments).unwrap(), &spec).to_string(),
                 offered,
                 "{line}"
             );

@@ -8,7 +8,6 @@ mod table;
 use std::env;
 use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -20,20 +19,19 @@ use nixply_registry::content::Compression;
 
 use self::table::Credentials;
 pub(crate) use self::table::{ENGINES, Engine};
-use super::copy;
 use crate::arguments::EnvironmentArgs;
 use crate::documents::SpecFile;
 use crate::failure::{Failed, Hint, hinted};
 use crate::serving::{self, PrivateRegistry};
 use crate::terminal::{pass, warning};
 use crate::transfer::Watch;
-use crate::{process, temporary};
+use crate::{process, skopeo, temporary};
 
 /// Time that an engine has to answer a probe.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Time to wait for another nixply that renames images.
-const NAMING_PATIENCE: Duration = Duration::from_secs(60);
+const NAMING_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Docker's environment variable for its settings directory.
 const DOCKER_CONFIG: &str = "DOCKER_CONFIG";
@@ -140,7 +138,7 @@ impl Engine {
         // Only skopeo accepts these arguments, so it must copy the image.
         if !copy_arguments.is_empty() {
             let destination = (self.skopeo_prefix)(reference);
-            copy::copy(&script()?, &file.path, Some(destination), copy_arguments, quiet)?;
+            skopeo::copy(&script()?, &file.path, Some(destination), copy_arguments, quiet)?;
             return loaded(reference.to_owned());
         }
         if !self.is_remote()
@@ -169,9 +167,9 @@ impl Engine {
         }
         // ssh may ask the user for a password.
         let by_ssh = self.host().is_some_and(|host| host.starts_with("ssh:"));
-        let patience = if by_ssh { Duration::MAX } else { PATIENCE };
+        let timeout = if by_ssh { Duration::MAX } else { PROBE_TIMEOUT };
         let (name, probe) = (self.name, self.probe);
-        let result = process::messages(&mut self.command(&[probe]), patience)
+        let result = process::messages(&mut self.command(&[probe]), timeout)
             .with_context(|| format!("cannot run {name}"))?;
         Ok(match result {
             Some((status, _)) if status.success() => None,
@@ -179,7 +177,8 @@ impl Engine {
                 Some(Unavailable { refused: is_refusal(&messages), messages: messages.trim().to_owned() })
             }
             None => {
-                let messages = format!("`{name} {probe}` has not ended after {} seconds", PATIENCE.as_secs());
+                let messages =
+                    format!("`{name} {probe}` has not ended after {} seconds", PROBE_TIMEOUT.as_secs());
                 Some(Unavailable { refused: false, messages })
             }
         })
@@ -269,7 +268,7 @@ impl Engine {
             }
         };
         let id = if id.is_empty() { reference.to_owned() } else { id };
-        let _lock = naming_lock::lock(&env::temp_dir(), NAMING_PATIENCE)?;
+        let _lock = naming_lock::lock(&env::temp_dir(), NAMING_LOCK_TIMEOUT)?;
         self.run_quietly(&["tag", &source, reference], "name the image")?;
         // The name with the registry's address is useless once the registry has stopped.
         self.run_quietly(&(self.untag)(&source), "name the image")?;
@@ -281,7 +280,7 @@ impl Engine {
         // The archive can have gigabytes, and /tmp may be in memory.
         let directory = temporary::directory_in(&serving::scratch_dir(), "nixply-")?;
         let archive = directory.path().join("image.tar").display().to_string();
-        copy::copy(script, spec, Some(&format!("docker-archive:{archive}:")), &[], quiet)?;
+        skopeo::copy(script, spec, Some(&format!("docker-archive:{archive}:")), &[], quiet)?;
         self.run_quietly(&["load", "--quiet", "--input", &archive], "load the image").map(drop)
     }
 
@@ -322,7 +321,8 @@ impl Loaded<'_> {
     pub(crate) fn exec(&self, options: &[String], arguments: &[OsString]) -> Error {
         let terminal = if std::io::stdin().is_terminal() { "-it" } else { "-i" };
         let mut command = self.engine.command(&["run", terminal]);
-        let error = command.args(options).arg(&self.image).args(arguments).exec();
+        command.args(options).arg(&self.image).args(arguments);
+        let error = process::become_program(&mut command);
         Error::from(error).context(format!("cannot run {}", self.engine.name))
     }
 }

@@ -8,16 +8,15 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use tempfile::NamedTempFile;
 
-use super::hints;
-use crate::commands::skopeo::MESSAGES;
+use super::{MESSAGES, hints};
 use crate::failure::{Failed, hinted};
 use crate::process;
 
 /// The script's argument for the container's own registry.
-pub(super) const OWN_REGISTRY: &str = "false";
+pub(crate) const OWN_REGISTRY: &str = "false";
 
 /// Copies a spec's image. The script's output is for the user, so it goes to standard error.
-pub(super) fn copy(
+pub(crate) fn copy(
     script: &Path,
     spec: &Path,
     registry: Option<&str>,

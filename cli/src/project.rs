@@ -16,9 +16,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde::Deserialize;
 use tempfile::NamedTempFile;
 
-use super::{Evaluation, destination};
+use crate::arguments::Evaluation;
 use crate::expressions::Expressions;
 use crate::failure::{Failed, Hint, ProgramMessages, did_you_mean, hinted};
+use crate::skopeo::destination;
 use crate::terminal::warning;
 use crate::{git, nix, process};
 
@@ -35,11 +36,11 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_')
 const NO_BUILDER: &str = "building for another system needs a remote builder: see `builders` in nix.conf";
 
 /// A project and how to evaluate it.
-pub(super) struct Project<'e> {
+pub(crate) struct Project<'e> {
     root: PathBuf,
     /// The environment file, if the user named it.
     file: Option<PathBuf>,
-    pub(super) evaluation: &'e Evaluation,
+    pub(crate) evaluation: &'e Evaluation,
 }
 
 /// Result of evaluating a project.
@@ -53,9 +54,9 @@ struct Answer {
 /// An evaluated container.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Container {
+pub(crate) struct Container {
     /// NAME:TAG of its image.
-    pub(super) reference: String,
+    pub(crate) reference: String,
     /// Derivation of the image spec.
     spec: String,
     /// Derivation of the copy script.
@@ -71,7 +72,7 @@ pub(super) struct Container {
 
 impl Container {
     /// Checks the default registry. `arguments` are the user's for skopeo, not yet split; they override the container's own.
-    pub(super) fn check_destination(&self, name: &str, arguments: &[String]) -> Result<()> {
+    pub(crate) fn check_destination(&self, name: &str, arguments: &[String]) -> Result<()> {
         match self.registry.as_deref() {
             None => Err(destination::none_declared(name)),
             Some("") => Ok(()),
@@ -88,9 +89,9 @@ impl Container {
 /// The evaluated lock file of a container.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct LockFile {
+pub(crate) struct LockFile {
     /// Path of the lock file, which may not exist yet. `None` if the container has none.
-    pub(super) file: Option<PathBuf>,
+    pub(crate) file: Option<PathBuf>,
     /// Derivations of the image requests, by name of the container, for all containers with this lock file.
     requests: BTreeMap<String, String>,
     /// Version of the Nix that evaluated it.
@@ -106,7 +107,7 @@ struct Built {
 
 impl<'e> Project<'e> {
     /// Finds the project of the working directory, or of the file that the user named.
-    pub(super) fn find(evaluation: &'e Evaluation) -> Result<Self> {
+    pub(crate) fn find(evaluation: &'e Evaluation) -> Result<Self> {
         if let Some(file) = &evaluation.file {
             let file = fs::canonicalize(file).with_context(|| format!("cannot read {}", file.display()))?;
             let file = if file.is_dir() { file.join(FILE) } else { file };
@@ -126,13 +127,13 @@ impl<'e> Project<'e> {
     }
 
     /// Evaluates a container.
-    pub(super) fn container(&self, name: &str) -> Result<Container> {
+    pub(crate) fn container(&self, name: &str) -> Result<Container> {
         let answer = self.evaluate(name, "image")?;
         answer.container.ok_or_else(|| unknown(name, &answer.names))
     }
 
     /// Evaluates the lock file of a container.
-    pub(super) fn lock_file(&self, name: &str) -> Result<LockFile> {
+    pub(crate) fn lock_file(&self, name: &str) -> Result<LockFile> {
         let answer = self.evaluate(name, "lock")?;
         answer.lock.ok_or_else(|| unknown(name, &answer.names))
     }
@@ -184,17 +185,17 @@ impl<'e> Project<'e> {
     }
 
     /// Builds a container's spec and returns its path.
-    pub(super) fn build_spec(&self, name: &str, container: &Container) -> Result<PathBuf> {
+    pub(crate) fn build_spec(&self, name: &str, container: &Container) -> Result<PathBuf> {
         self.build(&container.spec, &container.nix_version, name, "derivation")
     }
 
     /// Builds the copy script of a container and returns its path.
-    pub(super) fn build_copy_script(&self, name: &str, container: &Container) -> Result<PathBuf> {
+    pub(crate) fn build_copy_script(&self, name: &str, container: &Container) -> Result<PathBuf> {
         self.build(&container.copy_script, &container.nix_version, name, "copy")
     }
 
     /// Builds the image requests of a lock file, and returns their paths by container name.
-    pub(super) fn build_lock_requests(&self, lock: &LockFile) -> Result<BTreeMap<String, PathBuf>> {
+    pub(crate) fn build_lock_requests(&self, lock: &LockFile) -> Result<BTreeMap<String, PathBuf>> {
         let build = |(name, derivation): (&String, &String)| {
             Ok((name.clone(), self.build(derivation, &lock.nix_version, name, "lock")?))
         };
@@ -280,7 +281,7 @@ impl<'e> Project<'e> {
     fn top(&self) -> Option<PathBuf> {
         let mut git = self.git();
         git.args(["rev-parse", "--show-toplevel"]);
-        let top = git.output().ok().filter(|output| output.status.success())?;
+        let top = process::captured(&mut git).ok().filter(|output| output.status.success())?;
         let top = PathBuf::from(OsStr::from_bytes(top.stdout.trim_ascii_end()));
         self.root.starts_with(&top).then_some(top)
     }
@@ -299,7 +300,7 @@ impl<'e> Project<'e> {
     /// Returns file names from git, each ended by a NUL. A failure is an error, because only git knows which files it ignores.
     fn git_lists(&self, what: &[&str]) -> Result<Vec<u8>> {
         let failed = || format!("cannot list the files of {} with git", self.root.display());
-        let output = self.git().args(["ls-files", "-z"]).args(what).output().with_context(failed);
+        let output = process::captured(self.git().args(["ls-files", "-z"]).args(what)).with_context(failed);
         let output =
             output.hint("install git, which knows the ignored files that must stay out of containers")?;
         if !output.status.success() {
