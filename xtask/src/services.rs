@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::host::{self, output};
 
 /// Maximum time until a server is ready.
-const PATIENCE: Duration = Duration::from_secs(60);
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A process. Dropping the value stops it.
 struct Server {
@@ -33,7 +33,7 @@ impl Server {
         let begin = Instant::now();
         while !ready() {
             let ended = self.child.try_wait()?;
-            if ended.is_some() || begin.elapsed() > PATIENCE {
+            if ended.is_some() || begin.elapsed() > STALL_TIMEOUT {
                 let log = fs::read_to_string(&self.log).unwrap_or_default();
                 let tail: Vec<&str> = log.lines().rev().take(20).collect();
                 let tail: Vec<&str> = tail.into_iter().rev().collect();

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use bytesize::ByteSize;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, Command};
-use nixply_documents::argument::MOST_LAYERS;
+use nixply_documents::argument::MAX_LAYERS;
 use nixply_documents::{Error, wording};
 use nixply_oci::{Platform, reference};
 use nixply_packer::Codec;
@@ -18,7 +18,7 @@ use nixply_registry::content::Compression;
 
 /// Parses a number of layers, with the limits of `maxLayers` in a request.
 pub(crate) fn layers(text: &str) -> Result<u64, String> {
-    whole_number(text, 1..=MOST_LAYERS)
+    whole_number(text, 1..=MAX_LAYERS)
 }
 
 /// Parses a number of layers for a study.
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn numbers_are_digits_within_their_range() {
         assert_eq!(layers("12"), Ok(12));
-        assert_eq!(layers("1000000"), Ok(MOST_LAYERS));
+        assert_eq!(layers("1000000"), Ok(MAX_LAYERS));
         for text in ["", "0", "-3", "+3", "1.5", "many", "1000001", "1e3", " 1", "٣"] {
             assert_eq!(layers(text).unwrap_err(), "expected a whole number from 1 to 1000000", "{text:?}");
         }

@@ -192,12 +192,12 @@ pub struct Mentions;
 store_paths!(Mentions, Names::Mention);
 
 /// Maximum number of layers in an argument. It only catches typing errors: runtimes accept far fewer.
-pub const MOST_LAYERS: u64 = 1_000_000;
+pub const MAX_LAYERS: u64 = 1_000_000;
 
 /// A number of layers.
 pub struct Count;
 
-schema!(Count, { "type": "integer", "minimum": 1, "maximum": MOST_LAYERS });
+schema!(Count, { "type": "integer", "minimum": 1, "maximum": MAX_LAYERS });
 
 impl Kind for Count {
     type Value = usize;
@@ -208,21 +208,21 @@ impl Kind for Count {
 }
 
 /// The highest id of a user or group in Linux. For chown(2) the next one means "do not change".
-pub const MOST_ID: i64 = 4_294_967_294;
+pub const MAX_ID: i64 = 4_294_967_294;
 
 /// The id of a user or group.
 pub struct Id;
 
-schema!(Id, { "type": "integer", "minimum": 0, "maximum": MOST_ID });
+schema!(Id, { "type": "integer", "minimum": 0, "maximum": MAX_ID });
 
 impl Kind for Id {
     type Value = i64;
 
     fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
         let id = i64::deserialize(deserializer)?;
-        match (0..=MOST_ID).contains(&id) {
+        match (0..=MAX_ID).contains(&id) {
             true => Ok(id),
-            false => Err(D::Error::custom(format_args!("must be an id from 0 to {MOST_ID}, not {id}"))),
+            false => Err(D::Error::custom(format_args!("must be an id from 0 to {MAX_ID}, not {id}"))),
         }
     }
 }
@@ -245,7 +245,7 @@ schema!(Mode, {
 /// Indices of elements of `layers`.
 pub struct Indices;
 
-schema!(Indices, { "type": "array", "items": { "type": "integer", "minimum": 0, "maximum": MOST_LAYERS } });
+schema!(Indices, { "type": "array", "items": { "type": "integer", "minimum": 0, "maximum": MAX_LAYERS } });
 
 impl Kind for Indices {
     type Value = Vec<usize>;
@@ -340,7 +340,7 @@ impl<'de> Visitor<'de> for OneOrMany {
     }
 }
 
-/// Reads a whole number from `least` to [`MOST_LAYERS`].
+/// Reads a whole number from `least` to [`MAX_LAYERS`].
 struct Whole {
     least: u64,
 }
@@ -349,12 +349,12 @@ impl Visitor<'_> for Whole {
     type Value = usize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a whole number from {} to {MOST_LAYERS}", self.least)
+        write!(f, "a whole number from {} to {MAX_LAYERS}", self.least)
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<usize, E> {
         match usize::try_from(number) {
-            Ok(small) if (self.least..=MOST_LAYERS).contains(&number) => Ok(small),
+            Ok(small) if (self.least..=MAX_LAYERS).contains(&number) => Ok(small),
             _ => Err(E::invalid_value(serde::de::Unexpected::Unsigned(number), &self)),
         }
     }

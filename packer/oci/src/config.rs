@@ -194,7 +194,7 @@ fn set<T>(field: &mut T, value: Option<T>) {
 
 fn wrong(place: &str, expected: &str, found: &Value) -> Error {
     match place {
-        "" => Error::Content(format!("{MUST}{expected}, not {}", wording::value(found))),
+        "" => Error::Content(format!("{MUST}be {expected}, not {}", wording::value(found))),
         place => Error::must(wording::line(place), expected, wording::value(found)),
     }
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use bytesize::ByteSize;
-use nixply_documents::argument::{Count, Kind, MOST_LAYERS};
+use nixply_documents::argument::{Count, Kind, MAX_LAYERS};
 use nixply_documents::wording;
 use nixply_planning::Strategy;
 use nixply_planning::plan::explicit::{Group, Item, NamePattern, Split};
@@ -148,7 +148,7 @@ impl Reader<'_> {
                     strategy = Some(known.ok_or_else(wrong)?);
                 }
                 "maxLayers" => {
-                    let expected = format!("a whole number from 1 to {MOST_LAYERS}");
+                    let expected = format!("a whole number from 1 to {MAX_LAYERS}");
                     let count = Count::deserialize(value.clone());
                     max_layers = Some(count.map_err(|_| wrong(&place, &expected, value))?);
                 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use nixply_documents::argument::{
-    Count, Indices, Kind, MOST_ID, Mentions, Optional, Plain, Root, Roots, Word,
+    Count, Indices, Kind, MAX_ID, Mentions, Optional, Plain, Root, Roots, Word,
 };
 use nixply_documents::wording::quoted;
 use nixply_files::open;
@@ -402,8 +402,8 @@ pub(super) fn check_perms(perms: &[PermPath], place: &str) -> Result<()> {
     for (at, perm) in perms.iter().enumerate() {
         perm.perm.check(&perm.path, &format!("{place}perms[{at}]"))?;
         for (name, id) in [("uid", perm.perm.uid), ("gid", perm.perm.gid)] {
-            if !(0..=MOST_ID).contains(&id) {
-                let why = format!("expected an id from 0 to {MOST_ID}");
+            if !(0..=MAX_ID).contains(&id) {
+                let why = format!("expected an id from 0 to {MAX_ID}");
                 return Err(Error::invalid(format!("{place}perms[{at}].{name} {id}"), why));
             }
         }

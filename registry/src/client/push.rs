@@ -29,7 +29,7 @@ const CONTENT_DIGEST: &str = "docker-content-digest";
 const CONCURRENT: usize = 8;
 
 /// Maximum time without any progress of a connection.
-const PATIENCE: Duration = Duration::from_secs(120);
+const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Options of a client.
 #[derive(Clone)]
@@ -76,7 +76,7 @@ impl Client {
             .http1_only()
             .redirect(redirect::Policy::none())
             .connect_timeout(Duration::from_secs(30))
-            .read_timeout(PATIENCE)
+            .read_timeout(STALL_TIMEOUT)
             .build()
             .map_err(Error::Client)?;
         Ok(Self { http, options })

@@ -26,7 +26,7 @@ const FIRST_DELAY: Duration = Duration::from_millis(250);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// Maximum number of bytes of a registry's error message, token or manifest.
-const MOST_BYTES: usize = 4 << 20;
+const MAX_BYTES: usize = 4 << 20;
 
 /// Requests to one repository.
 pub(super) struct Session {
@@ -276,8 +276,8 @@ pub(super) async fn bytes(mut response: Response) -> std::io::Result<Vec<u8>> {
         response.chunk().await.map_err(|error| std::io::Error::other(error.without_url()))?
     {
         all.extend_from_slice(&piece);
-        if all.len() > MOST_BYTES {
-            return Err(std::io::Error::other(format!("the answer has more than {MOST_BYTES} bytes")));
+        if all.len() > MAX_BYTES {
+            return Err(std::io::Error::other(format!("the answer has more than {MAX_BYTES} bytes")));
         }
     }
     Ok(all)

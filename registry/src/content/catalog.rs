@@ -134,7 +134,7 @@ struct Variant {
 type PackedKey = (DiffId, String, Vec<u8>);
 
 /// An image has at most 127 layers.
-const MOST_OPEN: usize = 128;
+const MAX_OPEN: usize = 128;
 
 /// All served images and blobs.
 pub(crate) struct Catalog {
@@ -300,5 +300,5 @@ impl Catalog {
 /// and checks that they are the same files.
 fn most_open_files() -> usize {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    files.map_or(MOST_OPEN, |files| usize::try_from(files / 8).unwrap_or(MOST_OPEN)).min(MOST_OPEN)
+    files.map_or(MAX_OPEN, |files| usize::try_from(files / 8).unwrap_or(MAX_OPEN)).min(MAX_OPEN)
 }

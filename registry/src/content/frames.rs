@@ -14,10 +14,10 @@ use tokio::sync::Semaphore;
 pub(crate) const PIECE: usize = 64 << 10;
 
 /// Maximum number of bytes in kept frames.
-const MOST_BYTES: usize = 32 << 20;
+const MAX_BYTES: usize = 32 << 20;
 
 /// Maximum number of frames that are read at once. A frame has at most about 4 MiB.
-const MOST_READS: usize = 8;
+const MAX_READS: usize = 8;
 
 /// The most recently used frames.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ struct Kept {
 
 impl Frames {
     pub(crate) fn new() -> Self {
-        Self { reads: Semaphore::new(MOST_READS), kept: Mutex::default() }
+        Self { reads: Semaphore::new(MAX_READS), kept: Mutex::default() }
     }
 
     /// Returns between one and `most` bytes of a blob from `at`. None if the cache has lost them.
@@ -82,7 +82,7 @@ impl Frames {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.push_back(frame);
         let mut bytes: usize = kept.iter().map(|frame| frame.bytes.capacity()).sum();
-        while bytes > MOST_BYTES && kept.len() > 1 {
+        while bytes > MAX_BYTES && kept.len() > 1 {
             bytes -= kept.pop_front().map_or(0, |frame| frame.bytes.capacity());
         }
     }

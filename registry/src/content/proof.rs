@@ -18,7 +18,7 @@ use super::frames::PIECE;
 use crate::error::Result;
 
 /// Maximum number of concurrent passes over different blobs.
-const MOST_PASSES: usize = 4;
+const MAX_PASSES: usize = 4;
 
 /// A file that was written this recently may change again without a new timestamp: Linux's clock for files
 /// ticks at least 100 times a second. A proof of such a file serves only the clients that waited for it.
@@ -32,7 +32,7 @@ pub(crate) struct Passes {
 
 impl Passes {
     pub(crate) fn new(failures: Failures) -> Arc<Self> {
-        Arc::new(Self { limit: tokio::sync::Semaphore::new(MOST_PASSES), failures })
+        Arc::new(Self { limit: tokio::sync::Semaphore::new(MAX_PASSES), failures })
     }
 }
 

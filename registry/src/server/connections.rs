@@ -21,13 +21,13 @@ pub(super) const MOST: usize = 768;
 
 /// Maximum number of connections of programs that have not yet shown that they may read. They never displace
 /// trusted connections.
-const MOST_UNTRUSTED: usize = 64;
+const MAX_UNTRUSTED: usize = 64;
 
 /// Maximum time that a connection may wait for its peer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Minimum time that a connection must have waited before the server closes it to make room for another.
-const MIN_PATIENCE: Duration = Duration::from_millis(250);
+const MIN_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Interval between attempts to add a connection when there is no room.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -94,14 +94,14 @@ impl Connections {
     /// Adds a connection if there is room, or if a connection that waits can be closed.
     fn add(self: &Arc<Self>, trusted: bool) -> Option<Connection> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let most = if trusted { self.most } else { MOST_UNTRUSTED.min(self.most) };
+        let most = if trusted { self.most } else { MAX_UNTRUSTED.min(self.most) };
         let alike = |state: &Arc<ConnectionState>| state.trusted.load(Ordering::Relaxed) == trusted;
         if open.states.values().filter(|state| alike(state)).count() >= most {
             let waits = |state: &Arc<ConnectionState>| state.waits.load(Ordering::Relaxed);
             let longest =
                 open.states.iter().filter(|(_, state)| alike(state)).min_by_key(|(_, state)| waits(state));
             let (key, state) = longest?;
-            if state.waited() < MIN_PATIENCE {
+            if state.waited() < MIN_TIMEOUT {
                 return None;
             }
             let key = *key;
@@ -126,7 +126,7 @@ impl Connections {
     /// Closes connections that have waited too long.
     pub(super) fn cut_stalled(&self) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let stalled = open.states.values().filter(|state| state.waited() >= PATIENCE);
+        let stalled = open.states.values().filter(|state| state.waited() >= STALL_TIMEOUT);
         stalled.for_each(|state| state.cut.notify_one());
     }
 
@@ -136,7 +136,7 @@ impl Connections {
         let longest = open.states.values().max_by_key(|state| state.waited());
         longest
             .into_iter()
-            .filter(|state| state.waited() >= MIN_PATIENCE)
+            .filter(|state| state.waited() >= MIN_TIMEOUT)
             .for_each(|state| state.cut.notify_one());
     }
 }

@@ -28,7 +28,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use self::admission::Admission;
 use self::answer::Shared;
-use self::connections::{Connection, Connections, PATIENCE, WatchedStream};
+use self::connections::{Connection, Connections, STALL_TIMEOUT, WatchedStream};
 pub use self::options::Options;
 use self::peer::Peer;
 pub use self::peer::peers_are_known;
@@ -39,7 +39,7 @@ use crate::content::{Counts, Image};
 use crate::error::{Error, Result};
 
 /// Maximum time to wait for running packings to stop. They check several times a second.
-const STOP_PATIENCE: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Buffer of a connection: for a request's head, and roughly for the part of an answer that exceeds a piece.
 const HTTP_BUFFER: usize = 32 << 10;
@@ -48,7 +48,7 @@ const HTTP_BUFFER: usize = 32 << 10;
 const SEND_BUFFER: usize = 256 << 10;
 
 /// Maximum number of reading threads, in addition to the packing threads.
-const MOST_READING_THREADS: usize = 32;
+const MAX_READING_THREADS: usize = 32;
 
 /// Interval between checks for stalled connections.
 const LOOK: Duration = Duration::from_secs(1);
@@ -57,7 +57,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Maximum number of concurrent look-ups of a connection's user.
-const MOST_LOOKUPS: usize = 64;
+const MAX_LOOKUPS: usize = 64;
 
 /// A registry that runs until it is stopped or dropped.
 pub struct Server {
@@ -105,7 +105,7 @@ impl Server {
         try_threads(workers + 2).map_err(Error::Start)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(workers)
-            .max_blocking_threads(queue.threads() + MOST_READING_THREADS)
+            .max_blocking_threads(queue.threads() + MAX_READING_THREADS)
             .thread_name("nixply-serve")
             .enable_all()
             .build()
@@ -119,7 +119,7 @@ impl Server {
                     _ = ended => {}
                 }
             });
-            runtime.shutdown_timeout(STOP_PATIENCE);
+            runtime.shutdown_timeout(STOP_TIMEOUT);
         };
         let thread =
             std::thread::Builder::new().name("nixply-serve".into()).spawn(serve).map_err(Error::Start)?;
@@ -178,7 +178,7 @@ fn try_threads(count: usize) -> std::io::Result<()> {
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("the listener is non-blocking");
     let connections = Arc::new(Connections::new());
-    let lookups = Arc::new(Semaphore::new(MOST_LOOKUPS));
+    let lookups = Arc::new(Semaphore::new(MAX_LOOKUPS));
     let mut look = tokio::time::interval(LOOK);
     loop {
         let accepted = tokio::select! {
@@ -227,7 +227,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, connection: Connection, t
     let service = service_fn(|request| shared.clone().answer(request, trusted, state.clone()));
     let stream = TokioIo::new(WatchedStream { stream, state: state.clone() });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(HTTP_BUFFER);
+    http.timer(TokioTimer::new()).header_read_timeout(STALL_TIMEOUT).max_buf_size(HTTP_BUFFER);
     tokio::select! {
         // Errors here are clients that went away and blobs that failed. Other code has handled both.
         _ = http.serve_connection(stream, service) => {}

@@ -55,7 +55,7 @@ impl Fault {
 }
 
 /// Beginning of a message that follows the value's name.
-pub const MUST: &str = "must be ";
+pub const MUST: &str = "must ";
 
 /// Beginning of a message about an unknown key.
 const CANNOT: &str = "cannot have the key ";
@@ -69,7 +69,7 @@ pub const WITHIN: &str = ".";
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unlike { must, found } => write!(f, "{MUST}{must}, not {found}"),
+            Self::Unlike { must, found } => write!(f, "{MUST}be {must}, not {found}"),
             Self::UnknownKey { key, known } => {
                 write!(f, "{CANNOT}`{}`", wording::short(key))?;
                 let near = wording::nearest(key, known.iter().copied());

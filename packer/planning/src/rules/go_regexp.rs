@@ -226,7 +226,7 @@ fn translate(pattern: &str) -> Result<Translated, String> {
 }
 
 /// Go's maximum repeat count, for nested repetitions multiplied.
-const MOST_TIMES: u32 = 1000;
+const MAX_TIMES: u32 = 1000;
 
 /// Tracks the products of nested repeat counts.
 struct Nested {
@@ -260,7 +260,7 @@ impl Nested {
     /// repetitions.
     fn repeat(&mut self, times: u32) -> bool {
         self.last = if times == 0 { 1 } else { self.last * times };
-        self.last <= MOST_TIMES
+        self.last <= MAX_TIMES
     }
 }
 
@@ -287,7 +287,7 @@ fn repetition(rest: &str) -> Result<Option<Repetition<'_>>, String> {
             let parsed = |text: &str| text.parse::<u32>().unwrap_or(u32::MAX);
             // Without a maximum, the count is at least 1, as with `*`.
             let upper = if most.is_empty() { parsed(least).max(1) } else { parsed(most) };
-            if upper > MOST_TIMES || parsed(least) > upper {
+            if upper > MAX_TIMES || parsed(least) > upper {
                 return Err(format!("invalid repeat count: `{{{counts}}}`"));
             }
             (counts.len() + 2, upper)
