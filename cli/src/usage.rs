@@ -10,11 +10,10 @@ use nixply_documents::wording;
 use nixply_packer::ImageRequest;
 
 /// Commands that users expect, and the commands that do the same here. `{}` is the first argument.
-const ELSEWHERE: [(&str, &str); 6] = [
+const ELSEWHERE: [(&str, &str); 5] = [
     ("run", "nixply container run {}"),
     ("copy", "nixply container copy {}"),
     ("shell", "nixply container run shell"),
-    ("push", "nixply skopeo copy nix:{} docker://REGISTRY/NAME:TAG"),
     ("load", "nixply skopeo copy nix:{} docker-daemon:NAME:TAG"),
     ("pull", "nixply skopeo copy docker://{} dir:DIR"),
 ];

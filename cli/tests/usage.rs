@@ -102,16 +102,6 @@ fn unknown_subcommands_get_suggestions() {
         (&["buildr"], "buildr", similar("build")),
         (&["refernce"], "refernce", "\n\n  tip: `nixply --help` lists the commands\n\nUsage: ".to_owned()),
         (&["run", "shell"], "run", "\n\n  tip: use `nixply container run shell`\n\nUsage: ".to_owned()),
-        (
-            &["push", "result"],
-            "push",
-            "\n\n  tip: use `nixply skopeo copy nix:result docker://REGISTRY/NAME:TAG`\n\nUsage: ".to_owned(),
-        ),
-        (
-            &["push"],
-            "push",
-            "\n\n  tip: use `nixply skopeo copy nix:NAME docker://REGISTRY/NAME:TAG`\n\nUsage: ".to_owned(),
-        ),
     ] {
         let said = said(arguments);
         let expected = format!("error: unrecognized subcommand '{wrong}'{then}");
