@@ -41,11 +41,48 @@ pub(super) struct Session {
 }
 
 /// A failed try.
-enum Failure {
+pub(super) enum Failure {
     /// Another try may succeed, after this delay if the registry names one.
     Passing(Error, Option<Duration>),
+    /// The registry demands authentication.
+    Unauthorized(Response),
     /// Another try would fail as well.
     Lasting(Error),
+}
+
+/// The state of the tries of one action.
+pub(super) struct Retry {
+    tries: u32,
+    delay: Duration,
+    /// Whether an answer with status 401 has led to a new authorization.
+    renewed: bool,
+}
+
+impl Retry {
+    pub(super) fn new() -> Self {
+        Self { tries: 1, delay: FIRST_DELAY, renewed: false }
+    }
+
+    /// Waits until the next try, or returns the error if there should be none.
+    pub(super) async fn after(&mut self, failure: Failure, session: &Session) -> Result<()> {
+        match failure {
+            Failure::Lasting(error) => Err(error),
+            Failure::Unauthorized(_) if self.renewed => Err(session.unauthorized()),
+            Failure::Unauthorized(response) => {
+                self.renewed = true;
+                session.authenticate(&response).await
+            }
+            Failure::Passing(error, _) if self.tries == TRIES => Err(error),
+            Failure::Passing(_, named) => {
+                let jitter = rand::rng().random_range(0.5..1.5);
+                let pause = named.unwrap_or_else(|| self.delay.mul_f64(jitter)).min(LONGEST_DELAY);
+                tokio::time::sleep(pause).await;
+                self.tries += 1;
+                self.delay = (self.delay * 2).min(LONGEST_DELAY);
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Session {
@@ -97,38 +134,17 @@ impl Session {
     where
         F: Future<Output = Result<RequestBuilder>>,
     {
-        let mut delay = FIRST_DELAY;
-        let mut renewed = false;
-        let mut tries = 0;
+        let mut retry = Retry::new();
         loop {
-            tries += 1;
-            let failure = match self.try_once(&method, &url, what, &build).await {
-                Ok(response) if response.status() == StatusCode::UNAUTHORIZED && !renewed => {
-                    renewed = true;
-                    self.authenticate(&response).await?;
-                    tries -= 1;
-                    continue;
-                }
-                Ok(response) if response.status() == StatusCode::UNAUTHORIZED => {
-                    return Err(self.unauthorized());
-                }
+            match self.try_once(&method, &url, what, &build).await {
                 Ok(response) => return Ok(response),
-                Err(failure) => failure,
-            };
-            match failure {
-                Failure::Lasting(error) => return Err(error),
-                Failure::Passing(error, _) if tries == TRIES => return Err(error),
-                Failure::Passing(_, named) => {
-                    let jitter = rand::rng().random_range(0.5..1.5);
-                    let pause = named.unwrap_or_else(|| delay.mul_f64(jitter)).min(LONGEST_DELAY);
-                    tokio::time::sleep(pause).await;
-                    delay = (delay * 2).min(LONGEST_DELAY);
-                }
+                Err(failure) => retry.after(failure, self).await?,
             }
         }
     }
 
-    async fn try_once<F>(
+    /// Sends a request once. Status 401, and a status after which a retry may help, are failures.
+    pub(super) async fn try_once<F>(
         &self,
         method: &Method,
         url: &Url,
@@ -155,6 +171,9 @@ impl Session {
             if fails_again { Failure::Lasting(error) } else { Failure::Passing(error, None) }
         })?;
         let status = response.status();
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(Failure::Unauthorized(response));
+        }
         let passing = status == StatusCode::REQUEST_TIMEOUT
             || status == StatusCode::TOO_MANY_REQUESTS
             || status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED;

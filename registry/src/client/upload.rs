@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use nixply_oci::Digest;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
-use reqwest::{Body, Method, StatusCode};
+use reqwest::{Body, Method, RequestBuilder, StatusCode, Url};
 
 use super::location;
-use super::session::Session;
+use super::session::{Retry, Session};
 use crate::content::catalog::Blob;
 use crate::content::observer::{Observed, Read};
 use crate::content::pack_queue::PackQueue;
 use crate::error::{Error, Result};
 
-/// Uploads a blob. A failed upload is repeated as a whole: the bytes come from the cache or the packed file.
+/// Uploads a blob. A failed upload is repeated as a whole, in a new session: the registry may have kept some of the bytes in the old
+/// one. The bytes come from the cache or the packed file again.
 pub(super) async fn blob(
     session: &Session,
     digest: Digest,
@@ -21,37 +22,48 @@ pub(super) async fn blob(
     queue: &Arc<PackQueue>,
 ) -> Result<()> {
     let what = format!("upload the blob {digest}");
-    let start = session
-        .send(Method::POST, session.url("blobs/uploads/"), &what, async |request| {
-            Ok(request.header(CONTENT_LENGTH, 0))
-        })
-        .await?;
-    if start.status() != StatusCode::ACCEPTED {
-        return Err(session.refused(&what, start).await);
-    }
-    let place = start.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if place.is_empty() {
-        let why = "the registry named no place for the upload";
-        return Err(Error::Location { location: String::new(), host: session.reference().host.clone(), why });
-    }
-    let mut url = location::of_upload(place, start.url())?;
-    url.query_pairs_mut().append_pair("digest", &digest.to_string());
     let size = blob.size();
-    let done = session
-        .send(Method::PUT, url, &what, async |request| {
+    let mut retry = Retry::new();
+    loop {
+        let mut url = start(session, &what).await?;
+        url.query_pairs_mut().append_pair("digest", &digest.to_string());
+        let with_bytes = async |request: RequestBuilder| {
             let read = blob.layer_index().map(|layer| Read { layer, digest, size, part: 0..size });
             let observed = read.map(|read| Observed::begin(&queue.observer, read));
             let body = blob.body(0..size, queue).await?.counted(queue, digest).observed(observed);
             let request =
                 request.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, size);
             Ok(request.body(Body::wrap(body)))
+        };
+        match session.try_once(&Method::PUT, &url, &what, &with_bytes).await {
+            Ok(done) => match done.status() {
+                // Some registries answer with 200 or 204.
+                StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::ACCEPTED => {
+                    return Ok(());
+                }
+                _ => return Err(session.refused(&what, done).await),
+            },
+            Err(failure) => retry.after(failure, session).await?,
+        }
+    }
+}
+
+/// Starts a session, and returns the URL for its bytes.
+async fn start(session: &Session, what: &str) -> Result<Url> {
+    let answer = session
+        .send(Method::POST, session.url("blobs/uploads/"), what, async |request| {
+            Ok(request.header(CONTENT_LENGTH, 0))
         })
         .await?;
-    match done.status() {
-        // Some registries answer with 200 or 204.
-        StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::ACCEPTED => Ok(()),
-        _ => Err(session.refused(&what, done).await),
+    if answer.status() != StatusCode::ACCEPTED {
+        return Err(session.refused(what, answer).await);
     }
+    let place = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if place.is_empty() {
+        let why = "the registry named no place for the upload";
+        return Err(Error::Location { location: String::new(), host: session.reference().host.clone(), why });
+    }
+    location::of_upload(place, answer.url())
 }
 
 /// Returns whether the repository has a blob.

@@ -102,6 +102,8 @@ fn passing_errors_are_retried_and_lasting_ones_are_reported() {
     let pushed = push(&fixture, &spec, &fake, "t").unwrap();
     assert_eq!(pushed.sent, 3);
     assert_eq!(fake.state.lock().unwrap().blobs.len(), 3);
+    // Each failed upload began again, in a new session.
+    assert_eq!(fake.lines().iter().filter(|line| line.starts_with("POST")).count(), 6);
 
     let fake = Fake::with(|got, _| {
         let body = r#"{"errors":[{"code":"DENIED","message":"no space"}]}"#.to_owned();
