@@ -27,7 +27,7 @@ pub(crate) struct Args {
     #[arg(value_name = "IMAGE.json")]
     image: PathBuf,
 
-    /// Destination: HOST[:PORT]/REPOSITORY[:TAG]; the tag defaults to latest
+    /// Destination, such as ghcr.io/team/app:1.0; the tag defaults to latest
     #[arg(value_name = "REFERENCE", value_parser = reference)]
     to: Reference,
 
