@@ -150,7 +150,6 @@ in
   inherit
     boolean
     declared
-    fail
     listOf
     setOf
     string

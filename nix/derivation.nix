@@ -23,8 +23,7 @@ rec {
   # Returns a list: the value itself, no element for null, or the value as the only element.
   toList = value: if builtins.isList value then value else if value == null then [ ] else [ value ];
 
-  # Removes the attributes that are null: they mean the same as absent ones.
-  withoutNulls = set: removeAttrs set (builtins.filter (name: set.${name} == null) (builtins.attrNames set));
+  inherit (import ./check.nix { }) withoutNulls;
 
   # The store paths of an element of `layers`: either `prebuilt`, or lists of store paths, such as `deps`.
   layerContents =

@@ -1,6 +1,7 @@
 //! The user's credentials for registries: in the files of podman, skopeo and Docker, and from credential helpers. Sources:
 //! containers-auth.json(5), Docker's "Credential helper protocol".
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,7 +13,8 @@ use nixply_documents::wording::quoted;
 use nixply_registry::client::{Credentials, FindCredentials};
 use nixply_registry::{Error, Result};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+
+use crate::process;
 
 /// Docker Hub's key in Docker's files.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
@@ -140,17 +142,20 @@ fn ask(helper: &str, host: &str) -> Result<Option<Credentials>> {
     {
         return Err(failed(format!("{} is not the name of a credential helper", quoted(helper))));
     }
-    let program = format!("docker-credential-{helper}");
+    answer(&mut Command::new(format!("docker-credential-{helper}")), host)
+}
+
+/// Runs a credential helper.
+fn answer(helper: &mut Command, host: &str) -> Result<Option<Credentials>> {
+    let failed = |why: String| Error::Credentials { host: host.into(), why };
+    let program = helper.get_program().to_string_lossy().into_owned();
     let server = if host == "docker.io" { DOCKER_HUB } else { host };
-    let run = || {
-        let mut child = Command::new(&program)
-            .arg("get")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
-        child.stdin.take().expect("it is a pipe").write_all(server.as_bytes())?;
-        child.wait_with_output()
+    let mut run = || {
+        let (input, mut writer) = io::pipe()?;
+        // The pipe's buffer takes a host name at once.
+        writer.write_all(server.as_bytes())?;
+        drop(writer);
+        process::captured(helper.arg("get").stdin(input).stderr(Stdio::null()))
     };
     let output = run().map_err(|error| failed(format!("cannot run {program}: {error}")))?;
     if !output.status.success() {
@@ -203,6 +208,21 @@ mod tests {
             ("o.example", "a", None),
         ] {
             assert_eq!(find(&text, host, repository).unwrap(), expected, "{host}/{repository}");
+        }
+    }
+
+    #[test]
+    fn helpers_get_the_host_and_return_a_password_or_a_token() {
+        let run = |script: &str| answer(Command::new("sh").args(["-c", script]), "docker.io");
+        let script = r#"test "$0 $(cat)" = "get https://index.docker.io/v1/" && echo '{"Username":"USER","Secret":"p:w"}'"#;
+        assert_eq!(run(&script.replace("USER", "u")).unwrap(), Some(basic("u")));
+        let token = Credentials::IdentityToken("p:w".into());
+        assert_eq!(run(&script.replace("USER", TOKEN_USER)).unwrap(), Some(token));
+        assert_eq!(run("echo credentials not found in native keychain; exit 1").unwrap(), None);
+        for script in ["echo PLANTED; exit 1", "echo PLANTED", "echo PLANTED >&2; exit 3"] {
+            let error = run(script).unwrap_err().to_string();
+            assert!(error.starts_with("cannot read the credentials for docker.io: sh "), "{error}");
+            assert!(!error.contains("PLANTED"), "{error}");
         }
     }
 

@@ -3,6 +3,7 @@
 mod cache;
 mod evaluation;
 mod layering;
+mod outside_store;
 mod report;
 mod request;
 mod store;
@@ -14,6 +15,7 @@ use clap::Parser;
 pub(crate) use self::cache::{CacheArgs, CacheDirArgs};
 pub(crate) use self::evaluation::Evaluation;
 pub(crate) use self::layering::LayeringArgs;
+pub(crate) use self::outside_store::OutsideStoreArgs;
 pub(crate) use self::report::ReportArgs;
 pub(crate) use self::request::{RequestArgs, closure_of, with_document_name};
 pub(crate) use self::store::{StoreArgs, store_dir_of};

@@ -6,8 +6,8 @@ use anyhow::Result;
 use nixply_packer::image::layout;
 use nixply_packer::{Cache, Codec, Control, Packing};
 
-use crate::arguments::{CacheArgs, StoreArgs, Verbosity, values};
-use crate::documents::{LayerFiles, SpecFile};
+use crate::arguments::{CacheArgs, OutsideStoreArgs, StoreArgs, Verbosity, values};
+use crate::documents::SpecFile;
 use crate::output::print;
 use crate::process::stop_flag;
 use crate::terminal::PackingProgress;
@@ -34,9 +34,8 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "CODEC", value_parser = values::codec())]
     compression: Option<Codec>,
 
-    /// Allow layer files (`layer-path`) outside the store, as n2c image-from-dir writes them. Only for specs that you trust
-    #[arg(long)]
-    allow_outside_store: bool,
+    #[command(flatten)]
+    outside_store: OutsideStoreArgs,
 
     #[command(flatten)]
     verbosity: Verbosity,
@@ -50,7 +49,7 @@ pub(crate) struct Args {
 
 /// Writes the layout and prints the manifest's digest.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let files = if args.allow_outside_store { LayerFiles::Anywhere } else { LayerFiles::InStore };
+    let files = args.outside_store.files();
     let file = SpecFile::read_to_pack(&args.image, args.store.store_of(&args.image), files)?;
     let stop = stop_flag()?;
     let progress = PackingProgress::new(args.verbosity.quiet);

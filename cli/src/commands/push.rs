@@ -9,9 +9,9 @@ use nixply_packer::{Cache, Codec};
 use nixply_registry::client::{Client, Options, Pushed, Reference};
 use nixply_registry::content::{Compression, Image, Settings};
 
-use crate::arguments::{CacheArgs, StoreArgs, Verbosity, values};
+use crate::arguments::{CacheArgs, OutsideStoreArgs, StoreArgs, Verbosity, values};
 use crate::credentials::CredentialFiles;
-use crate::documents::{LayerFiles, SpecFile};
+use crate::documents::SpecFile;
 use crate::output::print;
 use crate::terminal::{self, count, human, say};
 use crate::transfer::Watch;
@@ -44,9 +44,8 @@ pub(crate) struct Args {
     #[arg(long = "plain-http", value_name = "HOST[:PORT]")]
     plain_http: Vec<String>,
 
-    /// Allow layer files (`layer-path`) outside the store, as n2c image-from-dir writes them. Only for specs that you trust
-    #[arg(long)]
-    allow_outside_store: bool,
+    #[command(flatten)]
+    outside_store: OutsideStoreArgs,
 
     /// Directory for layers that are packed without a cache [default: TMPDIR, otherwise /var/tmp]
     #[arg(long, value_name = "DIR")]
@@ -69,7 +68,7 @@ fn reference(text: &str) -> Result<Reference, String> {
 /// Pushes the image and prints its reference.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
-    let files = if args.allow_outside_store { LayerFiles::Anywhere } else { LayerFiles::InStore };
+    let files = args.outside_store.files();
     let file = SpecFile::read_to_pack(&args.image, args.store.store_of(&args.image), files)?;
     let cache = args.cache.open();
     let watch = Watch::new(&file.spec, args.verbosity.quiet);

@@ -11,8 +11,8 @@ use nixply_registry::content::{Compression, Counts, Image, Settings};
 use nixply_registry::server::{Options, Readers};
 use tempfile::TempDir;
 
-use crate::arguments::{CacheArgs, StoreArgs, Verbosity, values};
-use crate::documents::{LayerFiles, SpecFile};
+use crate::arguments::{CacheArgs, OutsideStoreArgs, StoreArgs, Verbosity, values};
+use crate::documents::SpecFile;
 use crate::failure::{Hint, hinted, misused};
 use crate::output::print;
 use crate::process::TerminationSignals;
@@ -52,9 +52,8 @@ pub(crate) struct Args {
     #[arg(long = "allow-host", value_name = "NAME")]
     allow_hosts: Vec<String>,
 
-    /// Allow layer files (`layer-path`) outside the store, as n2c image-from-dir writes them. Only for specs that you trust
-    #[arg(long)]
-    allow_outside_store: bool,
+    #[command(flatten)]
+    outside_store: OutsideStoreArgs,
 
     /// Codec, with an optional level as in zstd:9; overrides the spec's codecs. auto keeps the spec's codecs, compresses plain layers
     /// with zstd, and sends gzip to clients that cannot read the codec. Layers of a base image keep their codec, except that one
@@ -134,7 +133,7 @@ impl Args {
             let error = misused(format!("--name is given {names} times for {count} images"));
             return Err(hinted(error, "give it once per image, in the same order, or not at all"));
         }
-        let files = if self.allow_outside_store { LayerFiles::Anywhere } else { LayerFiles::InStore };
+        let files = self.outside_store.files();
         let image = |(at, path): (usize, &PathBuf)| -> Result<Image> {
             let file = SpecFile::read_to_pack(path, self.store(), files)?;
             let (spec, directory) = serving::converted(&file, self.compression, &scratch)?;

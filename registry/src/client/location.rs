@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// Refuses a private address on another host: a registry could direct the client's bytes to a service of the client's own network.
 /// A TLS proxy in front of a registry may cause locations with `http` on the same host; these use `https`.
 pub(super) fn of_upload(location: &str, request: &Url) -> Result<Url> {
-    let wrong = |why| Error::Location { location: location.into(), host: host(request), why };
+    let wrong = |why| Error::Location { location: without_secrets(location), host: host(request), why };
     let mut url = request.join(location).map_err(|_| wrong("it is not a URL"))?;
     if url.host() == request.host() {
         if request.scheme() == "https" && url.scheme() == "http" {
@@ -35,6 +35,18 @@ pub(super) fn of_upload(location: &str, request: &Url) -> Result<Url> {
 /// Returns whether two URLs have the same scheme, host and port. Only then does a request to one carry the credentials of the other.
 pub(super) fn is_same_origin(a: &Url, b: &Url) -> bool {
     a.origin() == b.origin()
+}
+
+/// Returns whether a host, perhaps with a port, is this machine.
+pub(super) fn is_this_machine(host: &str) -> bool {
+    let url = Url::parse(&format!("http://{host}/")).ok();
+    let named = url.as_ref().and_then(Url::host_str).unwrap_or_default();
+    named == "localhost" || named.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Returns scheme, host and port of a URL. Its path and query may contain a signature.
+fn without_secrets(location: &str) -> String {
+    Url::parse(location).map_or_else(|_| "a relative URL".into(), |url| url.origin().ascii_serialization())
 }
 
 fn host(url: &Url) -> String {
@@ -81,6 +93,24 @@ mod tests {
             assert_eq!(of(location, request).unwrap(), url, "{location}");
         }
         assert_eq!(of("/u/1", "http://127.0.0.1:5000/v2/").unwrap(), "http://127.0.0.1:5000/u/1");
+    }
+
+    #[test]
+    fn loopback_addresses_and_localhost_are_this_machine() {
+        for host in ["localhost", "localhost:5000", "127.0.0.1", "127.1.2.3:80", "[::1]", "[::1]:5000"] {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in ["localhost.example", "10.0.0.1", "[fd00::1]:5000", "r.example:5000", "127.0.0.1.example"]
+        {
+            assert!(!is_this_machine(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn errors_contain_no_signature() {
+        let error =
+            of("https://10.0.0.1/upload?sig=secret", "https://r.example/v2/").unwrap_err().to_string();
+        assert!(error.contains("\"https://10.0.0.1\"") && !error.contains("secret"), "{error}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::credentials::FindCredentials;
+use super::location;
 use super::reference::Reference;
 use super::session::{Session, bytes};
 use super::upload;
@@ -106,10 +107,7 @@ impl Client {
     }
 
     fn is_plain(&self, to: &Reference) -> bool {
-        let host = to.host.rsplit_once(':').map_or(&*to.host, |(host, _)| host).trim_matches(['[', ']']);
-        let local = host == "localhost"
-            || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-        local || self.options.plain_http.contains(&to.host)
+        location::is_this_machine(&to.host) || self.options.plain_http.contains(&to.host)
     }
 }
 

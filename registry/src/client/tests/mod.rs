@@ -154,7 +154,25 @@ fn tokens_and_passwords_go_only_to_the_registry_that_asks_for_them() {
 }
 
 #[test]
-fn uploads_to_other_hosts_carry_no_credentials_and_private_ones_are_refused() {
+fn uploads_to_another_origin_carry_no_credentials() {
+    let fixture = Fixture::new();
+    let spec = fixture.spec("zstd:1");
+    let storage = Fake::with(|_, _| Some(Instead::new(201)));
+    let place = format!("http://{}/upload?sig=1", storage.address);
+    let fake = Fake::with(move |got, _| match &got.authorization {
+        None => Some(Instead::new(401).with("WWW-Authenticate", "Basic realm=\"r\"")),
+        Some(_) if got.line.starts_with("POST") => Some(Instead::new(202).with("Location", place.clone())),
+        Some(_) if got.line.starts_with("PUT") => Some(Instead::new(201)),
+        Some(_) => None,
+    });
+    assert_eq!(push_as(&fixture, &spec, &fake, "t", Arc::new(User)).unwrap().sent, 3);
+    let got = &storage.state.lock().unwrap().requests;
+    assert_eq!(got.len(), 3);
+    assert!(got.iter().all(|got| got.authorization.is_none() && got.size > 0), "{got:?}");
+}
+
+#[test]
+fn uploads_to_private_addresses_of_other_hosts_are_refused() {
     let fixture = Fixture::new();
     let spec = fixture.spec("zstd:1");
     let fake = Fake::with(|got, _| {
