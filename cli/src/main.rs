@@ -3,6 +3,7 @@
 //! Standard output is only data, written by `output`. Everything else goes to standard error, through `terminal`.
 
 mod arguments;
+mod certificates;
 mod commands;
 mod credentials;
 mod diagnosis;
@@ -20,6 +21,7 @@ mod output;
 mod packer_hints;
 mod process;
 mod project;
+mod realise;
 mod report;
 mod serving;
 mod skopeo;

@@ -169,9 +169,13 @@ pub enum Error {
     },
     /// Packing produced a layer that differs from the one in the cache.
     #[error(
-        "a layer differs from the one in the cache: expected {expected}, found {found}; one of these store paths is damaged \
-         (nix-store --verify-path finds it), or the layer was imported from a wrong spec, whose entries are now removed from \
-         the cache: {}",
+        "a layer differs from the one {}: expected {expected}, found {found}; one of these store paths is damaged \
+         (nix-store --verify-path finds it), or {}: {}",
+        named_by.as_ref().map_or("in the cache".into(), |source| format!("that {source} names")),
+        match named_by {
+            Some(_) => "that image was made wrongly; its digests are now removed from the cache",
+            None => "the layer was imported from a wrong spec, whose entries are now removed from the cache",
+        },
         some(paths)
     )]
     LayerChanged {
@@ -179,6 +183,8 @@ pub enum Error {
         expected: Box<PackedLayer>,
         /// The packed layer.
         found: Box<PackedLayer>,
+        /// The image in a registry that named the expected layer.
+        named_by: Option<String>,
         /// The layer's store paths.
         paths: Vec<String>,
     },

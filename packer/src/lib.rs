@@ -30,7 +30,7 @@ mod store_check;
 mod tar;
 mod walk;
 
-pub use cache::{Cache, Compared, Others};
+pub use cache::{Cache, Compared, LayerKey, Others};
 pub use compress::{Codec, FRAME_BYTES};
 pub use control::{Control, Progress};
 pub use error::{Error, Result};

@@ -69,9 +69,14 @@ pub enum Error {
         /// The reason.
         why: String,
     },
-    /// The client cannot be made, for example because the system has no certificates.
-    #[error("cannot start the client")]
-    Client(#[source] reqwest::Error),
+    /// The client for a registry cannot be made, for example because a certificate is not valid.
+    #[error("cannot start the client for {host}")]
+    Client {
+        /// The registry.
+        host: String,
+        /// The cause.
+        source: reqwest::Error,
+    },
     /// The registry did not answer.
     #[error("cannot {what}: no answer from {host}")]
     Request {
@@ -81,6 +86,38 @@ pub enum Error {
         what: String,
         /// The cause. It contains no URL, which could contain a secret.
         source: reqwest::Error,
+    },
+    /// The registry has stopped to send and to receive.
+    #[error("cannot {what}: {host} has not responded for {seconds} s")]
+    Stalled {
+        /// The registry.
+        host: String,
+        /// The action.
+        what: String,
+        /// The time.
+        seconds: u64,
+    },
+    /// The registry has lost a part of a blob that was uploaded in chunks.
+    #[error("cannot {what}: {host} has {kept} of {sent} bytes that were sent in chunks")]
+    LostChunk {
+        /// The registry.
+        host: String,
+        /// The action.
+        what: String,
+        /// Number of sent bytes.
+        sent: u64,
+        /// Number of bytes in the registry.
+        kept: u64,
+    },
+    /// The registry's answer cannot be read, or is not the requested document.
+    #[error("cannot {what}: the answer of {host} is not usable")]
+    Answer {
+        /// The registry.
+        host: String,
+        /// The action.
+        what: String,
+        /// The cause.
+        source: io::Error,
     },
     /// The registry answered with an error.
     #[error(
@@ -144,6 +181,22 @@ pub enum Error {
     LostBlobs {
         /// The tag.
         reference: String,
+    },
+    /// The certificates for a registry cannot be read.
+    #[error("cannot read the certificates for {host}: {why}")]
+    Certificates {
+        /// The registry.
+        host: String,
+        /// The reason.
+        why: String,
+    },
+    /// The store lacks paths of a layer, and they cannot be fetched.
+    #[error("cannot fetch the store paths of layer {}: {why}", layer + 1)]
+    Realise {
+        /// The layer's index in the image, from 0.
+        layer: usize,
+        /// The reason.
+        why: String,
     },
     /// A layer cannot be packed, or differs from its spec.
     #[error(transparent)]

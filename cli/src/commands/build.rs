@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use nixply_packer::{Cache, Control, Packing};
 
-use crate::arguments::{CacheArgs, LayeringArgs, RequestArgs, StoreArgs, Verbosity};
+use crate::arguments::{
+    CacheArgs, CacheFromArgs, LayeringArgs, RegistryArgs, RequestArgs, StoreArgs, Verbosity,
+};
 use crate::documents::lock_file;
 use crate::output;
 use crate::process::stop_flag;
@@ -36,6 +38,12 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     cache: CacheArgs,
+
+    #[command(flatten)]
+    cache_from: CacheFromArgs,
+
+    #[command(flatten)]
+    registry: RegistryArgs,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -49,6 +57,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let plan = args.request.with_document_name(plan)?;
     let stop = stop_flag()?;
     let cache = args.cache.open();
+    if let [first, ..] = &args.cache_from.cache_from[..] {
+        args.cache_from.import(&args.registry.client(first)?, cache.as_ref())?;
+    }
     let packer = args.store.packer(cache.clone());
     let progress = PackingProgress::new(args.verbosity.quiet);
     let built =

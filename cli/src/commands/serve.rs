@@ -98,6 +98,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             scratch: args.scratch_dir(),
             report: Arc::new(|error| terminal::error(error.chain())),
             observer: Arc::new(()),
+            realise: Arc::new(()),
         },
     };
     let server = serving::start(images, options)?;

@@ -75,6 +75,11 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     }
 }
 
+/// Adds data to a file that other programs add to as well, such as the summary of a CI run.
+pub(crate) fn append(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace::append(path, bytes).with_context(|| unwritten(path.display()))
+}
+
 /// Creates a file atomically. Returns false, and changes nothing, if the path exists already.
 pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<bool> {
     match replace::create(path, bytes) {

@@ -52,6 +52,7 @@ impl PrivateRegistry {
             scratch,
             report: Arc::new(|error| terminal::error(error.chain())),
             observer: watch.as_ref().map_or_else(|| Arc::new(()) as _, Watch::observer),
+            realise: Arc::new(()),
             ..Settings::new(file.store.clone())
         };
         let options =

@@ -1,14 +1,19 @@
 //! Packed layers' digests and sizes.
 
 use std::collections::HashMap;
-use std::fs;
+use std::str::FromStr;
+use std::{fmt, fs};
 
+use nixply_documents::go_json;
 use nixply_documents::wording::quoted;
+use nixply_oci::DiffId;
+use nixply_planning::PlannedPath;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::entries::{self, Cache};
 use super::kind::Kind;
 use super::segments::SegmentKey;
+use crate::compress::Codec;
 use crate::error::{Error, Result};
 use crate::layer::PackedLayer;
 
@@ -24,25 +29,52 @@ impl LayerKey {
     }
 }
 
+impl LayerKey {
+    /// Returns the key of a layer whose spec records no key for this codec: a hash of the tar stream, of the paths, at which the frames
+    /// begin, and of the codec. It differs from the key that a packer records for the same blob.
+    pub fn of_tar(diff_id: DiffId, paths: &[PlannedPath], codec: Codec) -> Self {
+        let (diff_id, paths, codec) = (diff_id.hex(), go_json::compact(&paths), codec.to_string());
+        let parts = ["tar".as_bytes(), diff_id.as_bytes(), &paths, codec.as_bytes()];
+        Self(entries::key(Kind::Layers, parts))
+    }
+}
+
+impl fmt::Display for LayerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_hex())
+    }
+}
+
+impl FromStr for LayerKey {
+    type Err = ParseLayerKeyError;
+
+    fn from_str(text: &str) -> Result<Self, ParseLayerKeyError> {
+        blake3::Hash::from_hex(text).map(Self).map_err(|_| ParseLayerKeyError { text: text.into() })
+    }
+}
+
+/// Error for a text that is not a layer's key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be a layer's key, 64 hexadecimal digits, not {}", quoted(text))]
+pub struct ParseLayerKeyError {
+    /// The text.
+    text: String,
+}
+
 impl Serialize for LayerKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0.to_hex())
+        serializer.collect_str(self)
     }
 }
 
 impl<'de> Deserialize<'de> for LayerKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let wrong = |_| {
-            let must = "must be a layer's key, 64 hexadecimal digits";
-            serde::de::Error::custom(format!("{must}, not {}", quoted(&text)))
-        };
-        blake3::Hash::from_hex(&text).map(Self).map_err(wrong)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
 /// Entry of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CachedLayer {
     pub(crate) packed: PackedLayer,
     /// Whether the layer was packed here, with all of its bytes hashed. Otherwise the digests come from a spec and are
@@ -51,6 +83,9 @@ pub(crate) struct CachedLayer {
     /// Whether the store was checked when the layer was packed. Absent in entries of older versions, which means no.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     checked: bool,
+    /// The image in a registry that the digests come from, if they are unproven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<String>,
 }
 
 impl Cache {
@@ -66,7 +101,11 @@ impl Cache {
 
     /// Stores the digests of a layer that has been packed.
     pub(crate) fn put_layer(&self, key: LayerKey, packed: &PackedLayer) {
-        self.put(Kind::Layers, &key.0, &CachedLayer { packed: *packed, proven: true, checked: self.checked });
+        self.put(
+            Kind::Layers,
+            &key.0,
+            &CachedLayer { packed: *packed, proven: true, checked: self.checked, source: None },
+        );
     }
 
     /// Removes a layer's entry.
@@ -94,11 +133,23 @@ impl Cache {
     /// its place in the image, from 0.
     pub(crate) fn import_layers(&self, layers: &[(usize, LayerKey, PackedLayer)]) -> Result<()> {
         check_consistent(layers)?;
-        for (_, key, packed) in layers {
-            if self.any_layer(*key).is_none() {
-                let known = CachedLayer { packed: *packed, proven: false, checked: false };
-                self.try_put(Kind::Layers, &key.0, &known)?;
-            }
+        layers.iter().try_for_each(|(_, key, packed)| self.import_layer(*key, packed, None))
+    }
+
+    /// Stores the digests of a layer that an image in a registry names. They are unproven, like those of
+    /// [`Cache::import`](Self::import). `source` is the image's reference, for the error if they are wrong.
+    ///
+    /// # Errors
+    ///
+    /// The cache's directory cannot be written.
+    pub fn import_from_registry(&self, key: LayerKey, packed: &PackedLayer, source: &str) -> Result<()> {
+        self.import_layer(key, packed, Some(source.to_owned()))
+    }
+
+    fn import_layer(&self, key: LayerKey, packed: &PackedLayer, source: Option<String>) -> Result<()> {
+        if self.any_layer(key).is_none() {
+            let known = CachedLayer { packed: *packed, proven: false, checked: false, source };
+            self.try_put(Kind::Layers, &key.0, &known)?;
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ mod written;
 pub use self::entries::Cache;
 pub use self::gc::{Compared, Others};
 pub(crate) use self::layers::CachedLayer;
-pub(crate) use self::layers::LayerKey;
+pub use self::layers::LayerKey;
 pub(crate) use self::origin::Origin;
 pub(crate) use self::segments::{SegmentKey, SegmentReader, SegmentWriter, Stored};
 pub(crate) use self::states::{Chain, State};

@@ -183,7 +183,7 @@ fn write_layers(
         let wanted = codec.unwrap_or(layer.compression.unwrap_or_default());
         let known = wanted == layer.compression.unwrap_or_default();
         if known && is_whole(&blobs.join(layer.digest.hex()), layer, control)? {
-            descriptors[at] = Some(Descriptor::new(wanted.media_type(), layer.digest, layer.size));
+            descriptors[at] = Some(oci::layer_descriptor(layer, wanted, (layer.digest, layer.size)));
         } else {
             to_pack.entry(wanted.to_string()).or_default().push(at);
         }
@@ -202,7 +202,8 @@ fn write_layers(
             }
         })?;
         for (at, packed) in places.iter().zip(packed) {
-            descriptors[*at] = Some(Descriptor::new(codec.media_type(), packed.digest, packed.size));
+            let blob = (packed.digest, packed.size);
+            descriptors[*at] = Some(oci::layer_descriptor(&spec.layers[*at], codec, blob));
         }
     }
     Ok(descriptors

@@ -2,10 +2,12 @@
 //! as those from nix2container's transport, so both tools make the same image ID.
 
 use nixply_documents::go_json;
-use nixply_oci::{CONFIG, Descriptor, DiffId, History, ImageConfig, MANIFEST, Manifest, Platform};
+use nixply_oci::{CONFIG, Descriptor, DiffId, Digest, History, ImageConfig, MANIFEST, Manifest, Platform};
 use serde::Serialize;
 
 use super::spec::{ImageSpec, Layer};
+use crate::cache::LayerKey;
+use crate::compress::Codec;
 
 /// Returns the config blob of `spec`.
 pub fn config(spec: &ImageSpec) -> Vec<u8> {
@@ -43,6 +45,30 @@ pub fn config(spec: &ImageSpec) -> Vec<u8> {
     })
 }
 
+/// Annotation of a layer with its key: a hash of everything that the blob depends on. With it, another machine recognizes the layer in
+/// a registry, without packing it.
+pub const LAYER_KEY: &str = "io.github.nixply.layer-key";
+
+/// Returns the key of a layer's blob in this codec. `None` for plain tar, whose digest is the diff_id, and for blobs kept in a file.
+pub fn layer_key(layer: &Layer, codec: Codec) -> Option<LayerKey> {
+    match codec {
+        _ if layer.layer_path.is_some() => None,
+        Codec::None => None,
+        codec if layer.compression == Some(codec) && layer.key.is_some() => layer.key,
+        codec => Some(LayerKey::of_tar(layer.diff_id, &layer.paths, codec)),
+    }
+}
+
+/// Describes the blob of a layer that was packed in this codec. `packed` is the blob's digest and size.
+pub fn layer_descriptor(layer: &Layer, codec: Codec, packed: (Digest, u64)) -> Descriptor {
+    let is_recorded = layer.layer_path.is_some() || layer.compression.unwrap_or_default() == codec;
+    let media_type = if is_recorded { &layer.media_type } else { codec.media_type() };
+    let mut descriptor = Descriptor::new(media_type, packed.0, packed.1);
+    let key = layer_key(layer, codec).map(|key| (LAYER_KEY.to_owned(), key.to_string()));
+    descriptor.annotations.extend(key);
+    descriptor
+}
+
 /// Returns the manifest of `spec` with these layer blobs.
 pub fn manifest(spec: &ImageSpec, layers: Vec<Descriptor>) -> Manifest {
     Manifest {
@@ -56,7 +82,10 @@ pub fn manifest(spec: &ImageSpec, layers: Vec<Descriptor>) -> Manifest {
 
 /// Returns the manifest of `spec` with the digests and sizes that it records.
 pub fn manifest_of(spec: &ImageSpec) -> Manifest {
-    let layers = spec.layers.iter().map(|layer| Descriptor::new(&layer.media_type, layer.digest, layer.size));
+    let layers = spec.layers.iter().map(|layer| {
+        let codec = layer.compression.unwrap_or_default();
+        layer_descriptor(layer, codec, (layer.digest, layer.size))
+    });
     manifest(spec, layers.collect())
 }
 

@@ -36,7 +36,7 @@ pub(super) fn pack(
     let writer = sink.open(job.at)?;
     // If the layer was packed before, the blob's own digest is sufficient proof: it needs no decompression to hash the tar
     // stream.
-    let cached = job.known.filter(|_| !plain);
+    let cached = job.known.as_ref().filter(|_| !plain);
     let known = cached.filter(|known| known.proven).map(|known| known.packed);
     let (chains, resumed) = match known {
         Some(_) => (Vec::new(), None),
@@ -94,6 +94,7 @@ pub(super) fn pack(
         Some(cached) if cached.packed != packed => Err(Error::LayerChanged {
             expected: Box::new(cached.packed),
             found: Box::new(packed),
+            named_by: cached.source.clone(),
             paths: job.pieces.paths().map(|path| path.path.to_string()).collect(),
         }),
         _ => Ok(()),

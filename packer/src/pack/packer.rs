@@ -89,7 +89,7 @@ impl Packer {
         for (at, paths) in layers.iter().enumerate() {
             let pieces = Pieces::new(paths, codec);
             let known = cache.zip(pieces.layer_key()).and_then(|(cache, key)| cache.layer(key));
-            if let Some((cache, known)) = cache.zip(known) {
+            if let Some((cache, known)) = cache.zip(known.as_ref()) {
                 // The entry may come from a spec, or the archive hashes may have been evicted.
                 remember_contents(cache, known.packed.diff_id, paths);
             }
@@ -121,7 +121,7 @@ impl Packer {
         let mut packed: Vec<Option<PackedLayer>> = vec![None; layers.len()];
         let mut todo = Vec::new();
         for job in jobs {
-            match job.known.filter(|_| !sink.is_wanted(job.at)) {
+            match job.known.as_ref().filter(|_| !sink.is_wanted(job.at)) {
                 Some(known) => {
                     job.recorded.map_or(Ok(()), |recorded| recorded.check(&known.packed, codec))?;
                     packed[job.at] = Some(known.packed);
@@ -176,7 +176,8 @@ impl Packer {
 
 /// Stores the digests of a layer and the archive hashes of its paths in the cache.
 fn remember(cache: &Cache, job: &Job<'_>, paths: &[LayerPath], packed: &PackedLayer) {
-    if let Some(key) = job.pieces.layer_key().filter(|_| job.known.is_none_or(|known| !known.proven)) {
+    if let Some(key) = job.pieces.layer_key().filter(|_| job.known.as_ref().is_none_or(|known| !known.proven))
+    {
         cache.put_layer(key, packed);
         remember_contents(cache, packed.diff_id, paths);
     }

@@ -1,4 +1,4 @@
-//! Credentials of a registry's user.
+//! Credentials of a registry's user, and certificates.
 
 use std::fmt;
 
@@ -37,5 +37,34 @@ pub trait FindCredentials: Send + Sync {
 impl FindCredentials for () {
     fn find(&self, _host: &str, _repository: &str) -> Result<Option<Credentials>> {
         Ok(None)
+    }
+}
+
+/// Certificates for a registry, beside the system's.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Certificates of authorities that the client trusts, in PEM.
+    pub authorities: Vec<Vec<u8>>,
+    /// The client's certificate and private key, in PEM.
+    pub identity: Option<Vec<u8>>,
+}
+
+impl Tls {
+    /// Returns whether there is no certificate.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Finds the certificates for a registry.
+pub trait FindTls: Send + Sync {
+    /// Returns the certificates for the registry `host`.
+    fn find(&self, host: &str) -> Result<Tls>;
+}
+
+/// Uses only the system's certificates.
+impl FindTls for () {
+    fn find(&self, _host: &str) -> Result<Tls> {
+        Ok(Tls::default())
     }
 }

@@ -1,4 +1,4 @@
-//! Checks where a registry directs an upload.
+//! Checks where a registry directs a client: for an upload, or to the bytes of a blob.
 
 use std::net::IpAddr;
 
@@ -6,11 +6,11 @@ use reqwest::Url;
 
 use crate::error::{Error, Result};
 
-/// Returns the URL of an upload session: the header `Location`, resolved against the URL of the request.
+/// Returns the URL of the header `Location`, resolved against the URL of the request.
 ///
 /// Refuses a private address on another host: a registry could direct the client's bytes to a service of the client's own network.
 /// A TLS proxy in front of a registry may cause locations with `http` on the same host; these use `https`.
-pub(super) fn of_upload(location: &str, request: &Url) -> Result<Url> {
+pub(super) fn resolved(location: &str, request: &Url) -> Result<Url> {
     let wrong = |why| Error::Location { location: without_secrets(location), host: host(request), why };
     let mut url = request.join(location).map_err(|_| wrong("it is not a URL"))?;
     if url.host() == request.host() {
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     fn of(location: &str, request: &str) -> Result<String> {
-        of_upload(location, &request.parse().unwrap()).map(|url| url.to_string())
+        resolved(location, &request.parse().unwrap()).map(|url| url.to_string())
     }
 
     #[test]

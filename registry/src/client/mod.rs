@@ -1,22 +1,31 @@
 //! A client that pushes images to registries, by the OCI distribution protocol.
 //!
 //! ```text
-//! push ────────> upload ──────> session ────────> registry
-//! order of       one blob       authentication,
-//! the requests                  retries
+//! push ──────────> delivery ──────> manifests, upload ──> session ──────> registry
+//! images and       one image,       one document,         authorization,
+//! destinations     one repository   one blob              retry, pace
 //! ```
 
+mod answer;
+mod authorization;
+mod blobs;
 mod challenge;
 mod credentials;
+mod delivery;
+mod http;
 mod location;
+mod manifests;
+mod pace;
 mod push;
 mod reference;
+mod retry;
 mod session;
 mod upload;
 
 #[cfg(test)]
 mod tests;
 
-pub use self::credentials::{Credentials, FindCredentials};
-pub use self::push::{Client, Options, Pushed};
-pub use self::reference::Reference;
+pub use self::credentials::{Credentials, FindCredentials, FindTls, Tls};
+pub use self::http::{Client, Options};
+pub use self::push::{Push, Pushed};
+pub use self::reference::{Reference, Repository, Version};

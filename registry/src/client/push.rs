@@ -1,248 +1,184 @@
-//! Pushes an image with as few requests as possible: first the tag's manifest, then the blobs that it does not name, then the new
-//! manifest. A reader of the tag gets the old image or the whole new one.
+//! Pushes images to tags of registries.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use nixply_oci::{Digest, INDEX, MANIFEST, Manifest};
-use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
-use reqwest::{Method, StatusCode, redirect};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use futures_util::future::try_join_all;
+use nixply_oci::Digest;
+use nixply_packer::{LayerKey, PackedLayer};
 
-use super::credentials::FindCredentials;
-use super::location;
-use super::reference::Reference;
-use super::session::{Session, bytes};
-use super::upload;
-use crate::content::catalog::{Blob, Catalog, Document};
-use crate::content::client_support::ClientSupport;
+use super::delivery::{self, Delivery, Homes};
+use super::http::Client;
+use super::reference::{Reference, Repository, Version};
+use super::session::Access;
+use super::{blobs, manifests};
+use crate::content::catalog::Catalog;
+use crate::content::layer_keys::{self, LayerKeys};
 use crate::content::pack_queue::PackQueue;
 use crate::content::{Image, Settings};
 use crate::error::{Error, Result};
 
-/// Header with the digest of a manifest (distribution-spec).
-const CONTENT_DIGEST: &str = "docker-content-digest";
+/// Number of threads that may read blobs, beside the packing threads.
+const BLOCKING_THREADS: usize = 64;
 
-/// Maximum number of concurrent requests to a registry.
-const CONCURRENT: usize = 8;
+/// Maximum number of repositories that one token may name as sources of blobs.
+const MAX_SOURCES: usize = 8;
 
-/// Maximum time without any progress of a connection.
-const STALL_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// Options of a client.
-#[derive(Clone)]
-pub struct Options {
-    /// The user's credentials.
-    pub credentials: Arc<dyn FindCredentials>,
-    /// Hosts, with ports, that speak plain HTTP. Loopback addresses and `localhost` always do.
-    pub plain_http: Vec<String>,
-    /// Value of the header `User-Agent`.
-    pub user_agent: String,
+/// An image and its destinations.
+pub struct Push {
+    /// The image.
+    pub image: Image,
+    /// The tags that get the image.
+    pub to: Vec<Reference>,
+    /// How layers are packed.
+    pub content: Settings,
+    /// Whether nothing is written to the registry.
+    pub dry_run: bool,
 }
 
-/// A client of registries.
-pub struct Client {
-    http: reqwest::Client,
-    options: Options,
+/// What a client knows about registries from earlier requests.
+#[derive(Default)]
+pub(super) struct Known {
+    keys: LayerKeys,
+    homes: Homes,
 }
 
-/// The result of a push.
+/// The result of pushing one image to one repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pushed {
     /// Digest of the manifest.
     pub digest: Digest,
-    /// Whether the tag already had this manifest.
-    pub unchanged: bool,
-    /// Number of blobs that the repository lacked.
-    pub sent: usize,
-    /// Number of bytes of these blobs, including repeated tries.
+    /// The tags, each with whether it had this image already.
+    pub tags: Vec<(Reference, bool)>,
+    /// Blobs that were sent, with their sizes in bytes.
+    pub sent: BTreeMap<Digest, u64>,
+    /// Blobs that the registry took from another repository, with their sizes in bytes.
+    pub mounted: BTreeMap<Digest, u64>,
+    /// Blobs that the repository had, with their sizes in bytes.
+    pub there: BTreeMap<Digest, u64>,
+    /// Number of layers that were packed.
+    pub packed: u64,
+    /// Number of bytes in bodies of blobs, including repeated tries.
     pub bytes: u64,
-    /// Number of blobs that the repository had.
-    pub there: usize,
     /// Number of HTTP requests.
     pub requests: u64,
 }
 
-impl Client {
-    /// Makes a client.
-    pub fn new(options: Options) -> Result<Self> {
-        // An error means that the process already has a provider of cryptography.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
-            .user_agent(&options.user_agent)
-            // HTTP/2's flow control slows down uploads.
-            .http1_only()
-            .redirect(redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(30))
-            .read_timeout(STALL_TIMEOUT)
-            .build()
-            .map_err(Error::Client)?;
-        Ok(Self { http, options })
+impl Pushed {
+    /// Returns whether all tags had this image already.
+    pub fn is_unchanged(&self) -> bool {
+        self.tags.iter().all(|(_, unchanged)| *unchanged)
     }
+}
 
-    /// Pushes an image to a tag. The packer packs a layer only if its digest is unknown or the repository lacks it.
-    pub fn push(&self, image: Image, settings: Settings, to: &Reference) -> Result<Pushed> {
-        settings.check_scratch()?;
+impl Client {
+    /// Pushes an image. The packer packs a layer only if its digest is unknown or a repository lacks it. Passes the result of each
+    /// repository to `done` as soon as its tags are written. Later pushes of this client mount the blobs into other repositories.
+    pub fn push(&self, push: Push, done: &mut dyn FnMut(Pushed)) -> Result<()> {
+        let Push { image, to, mut content, dry_run } = push;
+        content.check_scratch()?;
+        let failed = Arc::new(Mutex::new(None));
+        content.report = {
+            let failed = failed.clone();
+            Arc::new(move |error| {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            })
+        };
         let (name, tag) = (image.name().to_owned(), image.tag().to_owned());
-        let catalog = Catalog::new(vec![image], &settings)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let queue = Arc::new(PackQueue::new(settings, stop));
+        let catalog = Catalog::new(vec![image], &content)?;
+        let queue = Arc::new(PackQueue::new(content, Arc::new(AtomicBool::new(false))));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
-            .max_blocking_threads(queue.threads() + CONCURRENT)
+            .max_blocking_threads(queue.threads() + BLOCKING_THREADS)
             .thread_name("nixply-push")
             .enable_all()
             .build()
             .map_err(Error::Start)?;
-        let credentials = self.options.credentials.find(&to.host, &to.repository)?;
-        let session = Session::new(self.http.clone(), to.clone(), self.is_plain(to), credentials)?;
-        let push = Push { session: Arc::new(session), queue, catalog: Arc::new(catalog) };
-        runtime.block_on(async {
-            let document = push.catalog.by_tag(&name, &tag, ClientSupport::ALL, &push.queue).await?;
-            push.run(document.expect("the catalog has this image")).await
-        })
-    }
-
-    fn is_plain(&self, to: &Reference) -> bool {
-        location::is_this_machine(&to.host) || self.options.plain_http.contains(&to.host)
-    }
-}
-
-/// A push of one image.
-struct Push {
-    session: Arc<Session>,
-    queue: Arc<PackQueue>,
-    catalog: Arc<Catalog>,
-}
-
-impl Push {
-    async fn run(&self, document: Document) -> Result<Pushed> {
-        let manifest: Manifest = serde_json::from_slice(&document.bytes).expect("it was made here");
-        let blobs: BTreeSet<Digest> =
-            manifest.layers.iter().chain([&manifest.config]).map(|blob| blob.digest).collect();
-        let current = self.current().await?;
-        let mut result = Pushed {
-            digest: document.digest,
-            unchanged: current == Some(document.digest),
-            sent: 0,
-            bytes: 0,
-            there: blobs.len(),
-            requests: 0,
-        };
-        if !result.unchanged {
-            let listed = match current {
-                Some(digest) => self.listed(digest).await?,
-                None => BTreeSet::new(),
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Known { keys, homes } = &mut *known;
+        for (repository, tags) in by_repository(&to)? {
+            let before = queue.counters.counts();
+            let session = self.session(&repository, Access::Push, &sources(homes, &repository))?;
+            let delivery = Delivery {
+                session: &session,
+                queue: &queue,
+                catalog: &catalog,
+                homes,
+                failed: &failed,
+                dry_run,
             };
-            let mut sent = self.send(blobs.difference(&listed).copied().collect()).await?;
-            if !self.put(&document).await? {
-                // The repository has lost a blob that the former manifest names.
-                sent += self.send(blobs).await?;
-                if !self.put(&document).await? {
-                    return Err(Error::LostBlobs { reference: self.session.reference().to_string() });
-                }
-            }
-            (result.sent, result.there) = (sent, result.there - sent.min(result.there));
-        }
-        result.bytes = self.queue.counters.counts().bytes();
-        result.requests = self.session.requests();
-        Ok(result)
-    }
-
-    /// Returns the digest of the tag's manifest, or `None` if the tag does not exist.
-    async fn current(&self) -> Result<Option<Digest>> {
-        let what = format!("look up the tag {}", self.session.reference().tag);
-        let url = self.session.url(&format!("manifests/{}", self.session.reference().tag));
-        let accept = format!("{MANIFEST}, {INDEX}");
-        let answer = self
-            .session
-            .send(Method::HEAD, url, &what, async |request| Ok(request.header(ACCEPT, &accept)))
-            .await?;
-        match answer.status() {
-            // Registries that create repositories on the first push, and those that hide missing ones.
-            StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => Ok(None),
-            status if status.is_success() => {
-                let digest = answer.headers().get(CONTENT_DIGEST).and_then(|value| value.to_str().ok());
-                Ok(digest.and_then(|digest| digest.parse().ok()))
-            }
-            _ => Err(self.session.refused(&what, answer).await),
-        }
-    }
-
-    /// Returns the digests of the blobs that a manifest of the repository names. They exist: a registry does not accept a manifest
-    /// without its blobs.
-    async fn listed(&self, digest: Digest) -> Result<BTreeSet<Digest>> {
-        let what = format!("read the manifest {digest}");
-        let url = self.session.url(&format!("manifests/{digest}"));
-        let answer = self
-            .session
-            .send(Method::GET, url, &what, async |request| Ok(request.header(ACCEPT, MANIFEST)))
-            .await?;
-        if !answer.status().is_success() {
-            return Ok(BTreeSet::new());
-        }
-        let Ok(text) = bytes(answer).await else { return Ok(BTreeSet::new()) };
-        // Only a manifest with this digest says what the repository has. An index names no blobs.
-        let manifest = (Digest::of(&text) == digest).then(|| serde_json::from_slice::<Manifest>(&text).ok());
-        let blobs = manifest.flatten().map(|manifest| manifest.layers.into_iter().chain([manifest.config]));
-        Ok(blobs.into_iter().flatten().map(|blob| blob.digest).collect())
-    }
-
-    /// Uploads those of the blobs that the repository lacks. Returns their number.
-    async fn send(&self, blobs: BTreeSet<Digest>) -> Result<usize> {
-        let permits = Arc::new(Semaphore::new(CONCURRENT));
-        let mut tasks = JoinSet::new();
-        let mut all: BTreeMap<Digest, Blob> = BTreeMap::new();
-        for digest in blobs {
-            all.insert(digest, self.catalog.blob(digest).expect("the manifest names blobs of the catalog"));
-        }
-        // The largest first: the last upload should be a short one.
-        let mut all: Vec<_> = all.into_iter().collect();
-        all.sort_by_key(|(_, blob)| std::cmp::Reverse(blob.size()));
-        for (digest, blob) in all {
-            let (session, queue, permits) = (self.session.clone(), self.queue.clone(), permits.clone());
-            tasks.spawn(async move {
-                let _permit = permits.acquire_owned().await.expect("the semaphore stays open");
-                if upload::exists(&session, digest).await? {
-                    return Ok(false);
-                }
-                upload::blob(&session, digest, &blob, &queue).await.map(|()| true)
+            let delivered = runtime.block_on(delivery.run((&name, &tag), &tags, keys));
+            let delivered = delivered.map_err(|error| delivery::take(&failed).unwrap_or(error))?;
+            let counts = queue.counters.counts();
+            let references = tags.iter().map(|tag| {
+                let version = Version::Tag(tag.clone());
+                (Reference { repository: repository.clone(), version }, delivered.unchanged.contains(tag))
             });
+            let pushed = Pushed {
+                digest: delivered.digest,
+                tags: references.collect(),
+                packed: counts.packings - before.packings,
+                bytes: counts.bytes() - before.bytes(),
+                requests: session.requests(),
+                sent: delivered.sent,
+                mounted: delivered.mounted,
+                there: delivered.there,
+            };
+            // The repository's image names its blobs now, so the registry can mount them elsewhere.
+            for digest in pushed.sent.keys().chain(pushed.mounted.keys()).chain(pushed.there.keys()) {
+                homes.insert((repository.host.clone(), *digest), repository.name.clone());
+            }
+            done(pushed);
         }
-        let mut sent = 0;
-        while let Some(done) = tasks.join_next().await {
-            // An error drops the other tasks, which ends their requests.
-            sent += usize::from(done.map_err(|error| Error::Start(error.into()))??);
-        }
-        Ok(sent)
+        Ok(())
     }
 
-    /// Writes the tag. Returns false if the registry lacks a blob.
-    async fn put(&self, document: &Document) -> Result<bool> {
-        let tag = &self.session.reference().tag;
-        let what = format!("write the tag {tag}");
-        let url = self.session.url(&format!("manifests/{tag}"));
-        let answer = self
-            .session
-            .send(Method::PUT, url, &what, async |request| {
-                let request =
-                    request.header(CONTENT_TYPE, MANIFEST).header(CONTENT_LENGTH, document.bytes.len());
-                Ok(request.body(document.bytes.clone()))
-            })
-            .await?;
-        if answer.status().is_success() {
-            return Ok(true);
+    /// Takes the layers that an image in a registry names: later pushes do not pack them to find their digests. Returns the layers
+    /// whose keys the image names.
+    pub fn learn(&self, reference: &Reference) -> Result<Vec<(LayerKey, PackedLayer)>> {
+        let session = self.session(&reference.repository, Access::Pull, &[])?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let manifests = runtime.map_err(Error::Start)?.block_on(async {
+            let manifests = manifests::all(&session, &reference.version).await?;
+            let configs = manifests.iter().map(|manifest| blobs::small(&session, manifest.config.digest));
+            let configs = try_join_all(configs).await?;
+            Ok::<_, Error>(manifests.into_iter().zip(configs).collect::<Vec<_>>())
+        })?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut layers = Vec::new();
+        for (manifest, config) in &manifests {
+            known.keys.add(manifest, &reference.to_string());
+            let Repository { host, name } = &reference.repository;
+            let homes = manifest.layers.iter().map(|layer| ((host.clone(), layer.digest), name.clone()));
+            known.homes.extend(homes);
+            layers.extend(layer_keys::layers(manifest, config));
         }
-        match self.session.refused(&what, answer).await {
-            Error::Refused { code: Some(code), .. }
-                if code == "MANIFEST_BLOB_UNKNOWN" || code == "BLOB_UNKNOWN" =>
-            {
-                Ok(false)
-            }
-            error => Err(error),
+        Ok(layers)
+    }
+}
+
+/// Returns the repositories of references, each with its tags, in the order of the references.
+fn by_repository(references: &[Reference]) -> Result<Vec<(Repository, Vec<String>)>> {
+    let mut all: Vec<(Repository, Vec<String>)> = Vec::new();
+    for reference in references {
+        let Version::Tag(tag) = &reference.version else {
+            let why = "it names a digest; name a tag".to_owned();
+            return Err(Error::Reference { reference: reference.to_string(), why });
+        };
+        match all.iter_mut().find(|(repository, _)| *repository == reference.repository) {
+            Some((_, tags)) if tags.contains(tag) => {}
+            Some((_, tags)) => tags.push(tag.clone()),
+            None => all.push((reference.repository.clone(), vec![tag.clone()])),
         }
     }
+    Ok(all)
+}
+
+/// Returns the other repositories of the registry whose blobs may be mounted.
+fn sources(homes: &Homes, repository: &Repository) -> Vec<String> {
+    let others =
+        homes.iter().filter(|((host, _), name)| *host == repository.host && **name != repository.name);
+    let names: BTreeSet<&String> = others.map(|(_, name)| name).collect();
+    names.into_iter().take(MAX_SOURCES).cloned().collect()
 }

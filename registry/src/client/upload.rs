@@ -1,76 +1,291 @@
-//! Uploads a blob with two requests: one starts a session, the other one sends all bytes (distribution-spec, "POST then PUT").
+//! Uploads a blob with two requests: one starts a session, the other one sends all bytes (distribution-spec, "POST then PUT"). Small
+//! blobs need one request where the registry accepts that ("Single POST").
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use nixply_oci::Digest;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
-use reqwest::{Body, Method, RequestBuilder, StatusCode, Url};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION, RANGE};
+use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, Url};
 
+use super::delivery;
 use super::location;
-use super::session::{Retry, Session};
+use super::pace::Action;
+use super::retry::{Failure, Retry};
+use super::session::{Call, Session};
+use crate::content::body::SentBytes;
 use crate::content::catalog::Blob;
 use crate::content::observer::{Observed, Read};
 use crate::content::pack_queue::PackQueue;
 use crate::error::{Error, Result};
 
-/// Uploads a blob. A failed upload is repeated as a whole, in a new session: the registry may have kept some of the bytes in the old
-/// one. The bytes come from the cache or the packed file again.
-pub(super) async fn blob(
-    session: &Session,
-    digest: Digest,
-    blob: &Blob,
-    queue: &Arc<PackQueue>,
-) -> Result<()> {
-    let what = format!("upload the blob {digest}");
-    let size = blob.size();
-    let mut retry = Retry::new();
-    loop {
-        let mut url = start(session, &what).await?;
-        url.query_pairs_mut().append_pair("digest", &digest.to_string());
-        let with_bytes = async |request: RequestBuilder| {
-            let read = blob.layer_index().map(|layer| Read { layer, digest, size, part: 0..size });
-            let observed = read.map(|read| Observed::begin(&queue.observer, read));
-            let body = blob.body(0..size, queue).await?.counted(queue, digest).observed(observed);
-            let request =
-                request.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, size);
-            Ok(request.body(Body::wrap(body)))
-        };
-        match session.try_once(&Method::PUT, &url, &what, &with_bytes).await {
-            Ok(done) => match done.status() {
-                // Some registries answer with 200 or 204.
-                StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::ACCEPTED => {
-                    return Ok(());
-                }
-                _ => return Err(session.refused(&what, done).await),
-            },
-            Err(failure) => retry.after(failure, session).await?,
+/// Maximum size of a blob that is sent in one request with its digest. A registry that does not accept it ignores the bytes.
+pub(super) const SMALL: u64 = 64 << 10;
+
+/// Number of bytes of a chunk, for registries behind a proxy that limits the size of requests: Cloudflare's limit is 100 MB.
+const CHUNK: u64 = 64 << 20;
+
+/// Assumed speed of an upload in bytes per second, to estimate whether a token lives long enough.
+const ASSUMED_SPEED: u64 = 2 << 20;
+
+/// Header with the minimum size of a chunk (distribution-spec, "Pushing a blob in chunks").
+const MIN_CHUNK: &str = "oci-chunk-min-length";
+
+/// The effect of an upload on the repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Uploaded {
+    /// The registry has received the bytes.
+    Sent,
+    /// The registry has taken the blob from another repository, or had it already.
+    Mounted,
+}
+
+/// An upload of one blob.
+pub(super) struct Upload<'u> {
+    pub(super) session: &'u Session,
+    pub(super) digest: Digest,
+    pub(super) blob: &'u Blob,
+    pub(super) queue: &'u Arc<PackQueue>,
+    /// A repository of the same registry that probably has the blob.
+    pub(super) source: Option<&'u str>,
+    /// The error of a layer that could not be packed or read.
+    pub(super) failed: &'u Mutex<Option<Error>>,
+}
+
+/// How the bytes are sent in a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// All bytes in the request that ends the session.
+    Whole,
+    /// All bytes in one PATCH, then the end. Some registries lose the session of a whole PUT.
+    Patch,
+    /// In chunks with `Content-Range`, then the end. For proxies that limit the size of requests.
+    Chunks,
+}
+
+impl Upload<'_> {
+    /// Uploads the blob. A failed upload is repeated as a whole, in a new session: the registry may have kept some of the bytes in the
+    /// old one. The bytes come from the cache or the packed file again.
+    pub(super) async fn run(&self) -> Result<Uploaded> {
+        let what = format!("upload the blob {}", self.digest);
+        // Pack before the session starts: registries end idle sessions.
+        self.blob.wait_for_first_byte(self.queue).await?;
+        if let Some(error) = delivery::take(self.failed) {
+            return Err(error);
         }
+        let (mut retry, mut way, mut source) = (Retry::new(), Way::Whole, self.source);
+        loop {
+            let started = self.start(source, &what).await?;
+            let url = match started {
+                Started::Done(uploaded) => return Ok(uploaded),
+                Started::Session(url, headers) => (url, headers),
+            };
+            source = None;
+            match self.send(way, url, &what).await {
+                Ok(done) if is_accepted(&done) => return Ok(Uploaded::Sent),
+                Ok(done) => {
+                    let status = done.status();
+                    let error = self.session.refused(&what, done).await;
+                    let next = self.next_way(way, status, &error, retry.tries());
+                    match next {
+                        Some(next) if next != way => way = next,
+                        Some(_) => self.session.pause(&mut retry, Failure::Passing(error, None)).await?,
+                        None => return Err(error),
+                    }
+                }
+                Err(failure) => match delivery::take(self.failed) {
+                    // Another try would not help.
+                    Some(error) => return Err(error),
+                    None => self.session.pause(&mut retry, failure).await?,
+                },
+            }
+        }
+    }
+
+    /// Returns how to repeat an upload that the registry refused, or `None` if a repetition cannot help.
+    fn next_way(&self, way: Way, status: StatusCode, error: &Error, tries: u32) -> Option<Way> {
+        let code = if let Error::Refused { code: Some(code), .. } = error { code } else { "" };
+        match (way, status) {
+            (Way::Whole | Way::Patch, StatusCode::PAYLOAD_TOO_LARGE) if self.blob.size() > CHUNK / 2 => {
+                Some(Way::Chunks)
+            }
+            // Registries with several replicas lose sessions. Artifactory of 2019 did so with every whole PUT.
+            (Way::Whole, StatusCode::NOT_FOUND) if tries > 2 => Some(Way::Patch),
+            (way, StatusCode::NOT_FOUND) if code != "NAME_UNKNOWN" => Some(way),
+            (way, StatusCode::BAD_REQUEST) if code.starts_with("BLOB_UPLOAD_") => Some(way),
+            _ => None,
+        }
+    }
+
+    /// Starts a session, unless the registry takes the blob at once.
+    async fn start(&self, source: Option<&str>, what: &str) -> Result<Started> {
+        let size = self.blob.size();
+        let single =
+            source.is_none() && size <= SMALL && self.session.takes_single_post.load(Ordering::Relaxed);
+        let mut url = self.session.url("blobs/uploads/");
+        if single {
+            url.query_pairs_mut().append_pair("digest", &self.digest.to_string());
+        } else if let Some(source) = source {
+            url.query_pairs_mut().append_pair("mount", &self.digest.to_string()).append_pair("from", source);
+        }
+        let call = Call::new(Action::Start, Method::POST, url, what);
+        let answer = self
+            .session
+            .send(&call, async |request| match single {
+                true => self.with_bytes(request, 0..size, None).await,
+                false => Ok(request.header(CONTENT_LENGTH, 0)),
+            })
+            .await?;
+        match answer.status() {
+            StatusCode::ACCEPTED => {
+                if single {
+                    self.session.takes_single_post.store(false, Ordering::Relaxed);
+                }
+                let place = location_of(&answer, self.session)?;
+                Ok(Started::Session(place, answer.headers().clone()))
+            }
+            status if status.is_success() && single => Ok(Started::Done(Uploaded::Sent)),
+            status if status.is_success() && source.is_some() => Ok(Started::Done(Uploaded::Mounted)),
+            // A registry may refuse what it does not know.
+            _ if single => {
+                self.session.takes_single_post.store(false, Ordering::Relaxed);
+                Box::pin(self.start(None, what)).await
+            }
+            _ if source.is_some() => Box::pin(self.start(None, what)).await,
+            _ => Err(self.session.refused(what, answer).await),
+        }
+    }
+
+    /// Sends all bytes in a session, and ends it.
+    async fn send(
+        &self,
+        way: Way,
+        (url, headers): (Url, HeaderMap),
+        what: &str,
+    ) -> Result<Response, Failure> {
+        let size = self.blob.size();
+        let estimate = Duration::from_secs(size / ASSUMED_SPEED);
+        self.session.keep_authorization_for(estimate).await.map_err(Failure::Lasting)?;
+        let sent = Arc::<SentBytes>::default();
+        let call = |method, url| {
+            let action = Action::Upload;
+            Call { action, method, url, what, sent: Some(sent.clone()) }
+        };
+        let mut url = url;
+        match way {
+            Way::Whole => {
+                let call = call(Method::PUT, self.with_digest(url));
+                let with_bytes = async |request| self.with_bytes(request, 0..size, Some(&sent)).await;
+                return self.session.try_once(&call, &with_bytes).await;
+            }
+            Way::Patch => {
+                let call = call(Method::PATCH, url);
+                let with_bytes = async |request| self.with_bytes(request, 0..size, Some(&sent)).await;
+                let answer = self.session.try_once(&call, &with_bytes).await?;
+                if !is_accepted(&answer) {
+                    return Ok(answer);
+                }
+                url = location_of(&answer, self.session).map_err(Failure::Lasting)?;
+            }
+            Way::Chunks => {
+                let least = headers.get(MIN_CHUNK).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+                let chunk = CHUNK.max(least.unwrap_or(0));
+                let mut at = 0;
+                while at < size {
+                    let end = (at + chunk).min(size);
+                    let call = call(Method::PATCH, url);
+                    let with_bytes = async |request: RequestBuilder| {
+                        let request = request.header("Content-Range", format!("{at}-{}", end - 1));
+                        self.with_bytes(request, at..end, Some(&sent)).await
+                    };
+                    let answer = self.session.try_once(&call, &with_bytes).await?;
+                    if !is_accepted(&answer) {
+                        return Ok(answer);
+                    }
+                    url = location_of(&answer, self.session).map_err(Failure::Lasting)?;
+                    // The registry says how much it has. It must be all that was sent.
+                    at = end_of_range(&answer).unwrap_or(end);
+                    if at != end {
+                        let (host, what) = (self.session.repository().host.clone(), what.to_owned());
+                        let error = Error::LostChunk { host, what, sent: end, kept: at };
+                        return Err(Failure::Passing(error, None));
+                    }
+                }
+            }
+        }
+        let call = call(Method::PUT, self.with_digest(url));
+        let empty = async |request: RequestBuilder| Ok(request.header(CONTENT_LENGTH, 0));
+        self.session.try_once(&call, &empty).await
+    }
+
+    fn with_digest(&self, mut url: Url) -> Url {
+        url.query_pairs_mut().append_pair("digest", &self.digest.to_string());
+        url
+    }
+
+    /// Adds a part of the blob as the body of a request.
+    async fn with_bytes(
+        &self,
+        request: RequestBuilder,
+        part: std::ops::Range<u64>,
+        sent: Option<&Arc<SentBytes>>,
+    ) -> Result<RequestBuilder> {
+        let (queue, digest, size) = (self.queue, self.digest, self.blob.size());
+        let length = part.end - part.start;
+        let read = self.blob.layer_index().map(|layer| Read { layer, digest, size, part: part.clone() });
+        let observed = read.map(|read| Observed::begin(&queue.observer, read));
+        let mut body = self.blob.body(part, queue).await?.counted(queue, digest).observed(observed);
+        if let Some(sent) = sent {
+            body = body.added_to(sent);
+        }
+        let request = request.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, length);
+        Ok(request.body(Body::wrap(body)))
     }
 }
 
-/// Starts a session, and returns the URL for its bytes.
-async fn start(session: &Session, what: &str) -> Result<Url> {
-    let answer = session
-        .send(Method::POST, session.url("blobs/uploads/"), what, async |request| {
-            Ok(request.header(CONTENT_LENGTH, 0))
-        })
-        .await?;
-    if answer.status() != StatusCode::ACCEPTED {
-        return Err(session.refused(what, answer).await);
-    }
+/// The answer to the start of an upload.
+enum Started {
+    /// The registry has the blob.
+    Done(Uploaded),
+    /// The registry expects the bytes here. Its answer has these headers.
+    Session(Url, HeaderMap),
+}
+
+/// Returns whether the registry has taken the bytes. Some registries answer with 200 or 204 where the specification requires 201, and
+/// Amazon ECR with 201 where it requires 202.
+fn is_accepted(answer: &Response) -> bool {
+    let status = answer.status();
+    matches!(status, StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::ACCEPTED)
+}
+
+/// Returns the place that an answer names for the next request of an upload.
+fn location_of(answer: &Response, session: &Session) -> Result<Url> {
     let place = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if place.is_empty() {
         let why = "the registry named no place for the upload";
-        return Err(Error::Location { location: String::new(), host: session.reference().host.clone(), why });
+        return Err(Error::Location {
+            location: String::new(),
+            host: session.repository().host.clone(),
+            why,
+        });
     }
-    location::of_upload(place, answer.url())
+    location::resolved(place, answer.url())
+}
+
+/// Returns the number of bytes that the registry has in a session, from the header `Range: 0-LAST`.
+fn end_of_range(answer: &Response) -> Option<u64> {
+    let range = answer.headers().get(RANGE)?.to_str().ok()?;
+    let last: u64 = range.trim_start_matches("bytes=").split_once('-')?.1.parse().ok()?;
+    Some(last + 1)
 }
 
 /// Returns whether the repository has a blob.
 pub(super) async fn exists(session: &Session, digest: Digest) -> Result<bool> {
     let what = format!("look up the blob {digest}");
     let url = session.url(&format!("blobs/{digest}"));
-    let answer = session.send(Method::HEAD, url, &what, async |request| Ok(request)).await?;
+    let call = Call::new(Action::Read, Method::HEAD, url, &what);
+    let answer = session.send(&call, async |request| Ok(request)).await?;
     match answer.status() {
         StatusCode::NOT_FOUND => Ok(false),
         // A redirect leads to the bytes.

@@ -64,14 +64,14 @@ impl Transfer<'_> {
     async fn send_file(&self, blob: &Arc<FileBlob>) -> io::Result<()> {
         let opened = {
             let (blob, queue) = (blob.clone(), self.queue.clone());
-            blocking(move || blob.open(&queue.store).map_err(|error| report_failure(&queue, &error))).await?
+            blocking(move || blob.open(&queue.store).map_err(|error| report_failure(&queue, error))).await?
         };
         let path = opened.path().to_path_buf();
         match self.send_checked(&Input::File(opened), &blob.prover, blob.digest()).await? {
             Reached::End => Ok(()),
             Reached::Wrong { found, .. } => {
                 let error = PackerError::BlobMismatch { expected: blob.digest(), found, path };
-                Err(report_failure(self.queue, &error.into()))
+                Err(report_failure(self.queue, error.into()))
             }
             // A readable file has no gaps.
             Reached::Gap { .. } | Reached::Unread => Err(failed(Failed)),
@@ -116,7 +116,7 @@ impl Transfer<'_> {
             Reached::Gap { .. } | Reached::Wrong { .. } => {}
         }
         // The cache entry was evicted, damaged or wrong. Packing yields the right bytes or an error.
-        let partial = self.queue.open(blob).map_err(|error| report_failure(self.queue, &error))?;
+        let partial = self.queue.open(blob).map_err(|error| report_failure(self.queue, error))?;
         match reached {
             Reached::Gap { at, .. } | Reached::Wrong { at, .. } if at == self.part.start => {
                 self.send_partial(&partial, at, None).await
@@ -211,7 +211,7 @@ fn failed(Failed: Failed) -> io::Error {
 }
 
 /// Reports why a blob cannot be served completely.
-fn report_failure(queue: &PackQueue, error: &Error) -> io::Error {
+fn report_failure(queue: &PackQueue, error: Error) -> io::Error {
     queue.failures.report(error);
     failed(Failed)
 }
@@ -303,7 +303,7 @@ enum Piece {
 
 fn read_file(file: &LayerFile, at: u64, count: usize, queue: &PackQueue) -> io::Result<Vec<u8>> {
     let mut buffer = vec![0; count];
-    file.read_exact_at(&mut buffer, at).map_err(|error| report_failure(queue, &error.into()))?;
+    file.read_exact_at(&mut buffer, at).map_err(|error| report_failure(queue, error.into()))?;
     Ok(buffer)
 }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use hyper::body::{Bytes, Frame, SizeHint};
@@ -16,6 +17,17 @@ use super::blob_source::{Source, Transfer};
 use super::observer::Observed;
 use super::pack_queue::PackQueue;
 
+/// Number of bytes of a body that the connection has accepted.
+#[derive(Debug, Default)]
+pub(crate) struct SentBytes(AtomicU64);
+
+impl SentBytes {
+    /// Returns the number.
+    pub(crate) fn number(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// The bytes of a part of a blob, as the body of a request or a response. Its length is known.
 pub(crate) struct Body {
     bytes: Remaining,
@@ -24,6 +36,7 @@ pub(crate) struct Body {
     counted: Option<(Arc<PackQueue>, Digest)>,
     /// Receives the progress of the read.
     observed: Option<Observed>,
+    sent: Option<Arc<SentBytes>>,
     /// Lives until the body is dropped.
     _guard: Option<Box<dyn Any + Send + Sync>>,
 }
@@ -43,7 +56,7 @@ impl Body {
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         let left = bytes.len() as u64;
-        Self { bytes: Remaining::Whole(bytes), left, counted: None, observed: None, _guard: None }
+        Self { bytes: Remaining::Whole(bytes), left, counted: None, observed: None, sent: None, _guard: None }
     }
 
     /// Returns a part of a blob with `size` bytes. If the blob cannot be served completely, the connection is
@@ -61,7 +74,14 @@ impl Body {
                 let _ = sender.send(Err(error)).await;
             }
         });
-        Self { bytes: Remaining::Pieces(receiver), left, counted: None, observed: None, _guard: None }
+        Self {
+            bytes: Remaining::Pieces(receiver),
+            left,
+            counted: None,
+            observed: None,
+            sent: None,
+            _guard: None,
+        }
     }
 
     /// Counts the sent bytes for this blob.
@@ -73,6 +93,12 @@ impl Body {
     /// Reports the sent bytes to the observer.
     pub(crate) fn observed(mut self, observed: Option<Observed>) -> Self {
         self.observed = observed;
+        self
+    }
+
+    /// Adds the sent bytes to this number.
+    pub(crate) fn added_to(mut self, sent: &Arc<SentBytes>) -> Self {
+        self.sent = Some(sent.clone());
         self
     }
 
@@ -110,6 +136,9 @@ impl hyper::body::Body for Body {
             self.left -= piece.len() as u64;
             if let Some((queue, blob)) = &self.counted {
                 queue.counters.sent(*blob, piece.len() as u64);
+            }
+            if let Some(sent) = &self.sent {
+                sent.0.fetch_add(piece.len() as u64, Ordering::Relaxed);
             }
             if let Some(observed) = &self.observed {
                 observed.sent(piece.len() as u64);

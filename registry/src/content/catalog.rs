@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use hyper::body::Bytes;
 use nixply_documents::go_json;
 use nixply_oci::{Descriptor, DiffId, Digest, reference};
-use nixply_packer::ImageSpec;
 use nixply_packer::image::oci;
+use nixply_packer::{Codec, ImageSpec};
 use tokio::sync::OnceCell;
 
 use super::blob_source::Source;
@@ -17,6 +17,7 @@ use super::client_support::ClientSupport;
 use super::compression::Compression;
 use super::converted::ConvertedBlob;
 use super::file_blob::FileBlob;
+use super::layer_keys::LayerKeys;
 use super::pack_queue::PackQueue;
 use super::packed_blob::PackedBlob;
 use super::settings::Settings;
@@ -61,11 +62,12 @@ impl Image {
 pub(crate) struct Document {
     pub(crate) bytes: Bytes,
     pub(crate) digest: Digest,
+    pub(crate) media_type: &'static str,
 }
 
 impl Document {
-    fn new(bytes: Vec<u8>) -> Self {
-        Self { digest: Digest::of(&bytes), bytes: bytes.into() }
+    fn new(bytes: Vec<u8>, media_type: &'static str) -> Self {
+        Self { digest: Digest::of(&bytes), bytes: bytes.into(), media_type }
     }
 }
 
@@ -105,6 +107,23 @@ impl Blob {
         Ok(Body::pieces(source, part, self.size(), queue))
     }
 
+    /// Waits until a part of the bytes can be sent. Starts to pack a layer that is not in the cache.
+    pub(crate) async fn wait_for_first_byte(&self, queue: &Arc<PackQueue>) -> Result<()> {
+        let Self::Packed(packed) = self else { return Ok(()) };
+        if let Source::Partial(partial) = Source::of_packed(queue, packed).await? {
+            // A failed packing is an error of the reader.
+            let _ = partial.readable(0, self.size()).await;
+        }
+        Ok(())
+    }
+
+    /// Frees the disk space of a packed layer. Later readers find it in the cache, or it is packed again.
+    pub(crate) fn release(&self) {
+        if let Self::Packed(packed) = self {
+            packed.partial.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }
+
     /// Returns the index of the layer that this blob is.
     pub(crate) fn layer_index(&self) -> Option<usize> {
         match self {
@@ -119,14 +138,22 @@ impl Blob {
 /// An image in all variants that the server offers.
 struct ServedImage {
     spec: ImageSpec,
-    /// Media types and blobs of the layers, from the bottom up.
+    /// The layers for each kind of client, from the bottom up.
     variants: Vec<Variant>,
 }
 
 struct Variant {
     client: ClientSupport,
-    layers: Vec<(String, Blob)>,
+    layers: Vec<ServedLayer>,
     manifest: OnceCell<Document>,
+}
+
+/// A layer of a variant.
+enum ServedLayer {
+    /// A base image's layer, with its media type.
+    File(Arc<FileBlob>, String),
+    Converted(Arc<ConvertedBlob>, Codec),
+    Packed(Arc<PackedBlob>),
 }
 
 /// Identifies layers that are packed to the same blob: the same tar stream, cut into frames at the same
@@ -175,11 +202,11 @@ impl Catalog {
                             let key = (layer.digest, name.clone(), codec.to_string());
                             let new = || Arc::new(ConvertedBlob::new(file, layer.clone(), codec));
                             let blob = converted.entry(key).or_insert_with(new).clone();
-                            layers.push((codec.media_type().into(), Blob::Converted(blob)));
+                            layers.push(ServedLayer::Converted(blob, codec));
                             continue;
                         }
                         catalog.add(layer.digest, Blob::File(file.clone()));
-                        layers.push((layer.media_type.clone(), Blob::File(file)));
+                        layers.push(ServedLayer::File(file, layer.media_type.clone()));
                         continue;
                     }
                     let codec = compression.codec(layer, client);
@@ -189,10 +216,7 @@ impl Catalog {
                     if let Some((digest, _)) = blob.digest_and_size() {
                         catalog.add(digest, Blob::Packed(blob.clone()));
                     }
-                    let recorded = layer.compression.unwrap_or_default() == codec;
-                    let media_type =
-                        if recorded { layer.media_type.clone() } else { codec.media_type().into() };
-                    layers.push((media_type, Blob::Packed(blob)));
+                    layers.push(ServedLayer::Packed(blob));
                 }
                 variants.push(Variant { client, layers, manifest: OnceCell::new() });
             }
@@ -207,6 +231,16 @@ impl Catalog {
     /// Returns the sorted tags of a repository. None if there is no such repository.
     pub(crate) fn tags(&self, name: &str) -> Option<Vec<&str>> {
         Some(self.names.get(name)?.keys().map(String::as_str).collect())
+    }
+
+    /// Returns a tag's manifest for a client that supports every codec.
+    pub(crate) async fn manifest_of(
+        &self,
+        name: &str,
+        tag: &str,
+        queue: &Arc<PackQueue>,
+    ) -> Result<Option<Document>> {
+        self.by_tag(name, tag, ClientSupport::ALL, queue).await
     }
 
     /// Returns a tag's manifest for a client. On first use, packs layers whose digests no spec records.
@@ -249,6 +283,29 @@ impl Catalog {
         self.blobs.read().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned()
     }
 
+    /// Records the digests and sizes of layers that a registry has, so that nothing is packed to find them. Returns the number of
+    /// layers whose digest was unknown.
+    pub(crate) fn learn(&self, known: &LayerKeys) -> usize {
+        let variants = self.names.values().flat_map(BTreeMap::values).flat_map(|image| &image.variants);
+        let packed = variants.flat_map(|variant| &variant.layers).filter_map(|layer| match layer {
+            ServedLayer::Packed(blob) => Some(blob),
+            _ => None,
+        });
+        packed.filter(|blob| blob.learn(known)).count()
+    }
+
+    /// Returns whether the digests of all layers of a tag are known.
+    pub(crate) fn is_known(&self, name: &str, tag: &str) -> bool {
+        let served = self.names.get(name).and_then(|tags| tags.get(tag));
+        let mut layers =
+            served.into_iter().flat_map(|image| &image.variants).flat_map(|variant| &variant.layers);
+        layers.all(|layer| match layer {
+            ServedLayer::File(..) => true,
+            ServedLayer::Converted(blob, _) => blob.made().is_some(),
+            ServedLayer::Packed(blob) => blob.digest_and_size().is_some(),
+        })
+    }
+
     fn add(&self, digest: Digest, blob: Blob) {
         self.blobs.write().unwrap_or_else(PoisonError::into_inner).entry(digest).or_insert(blob);
     }
@@ -262,35 +319,31 @@ impl Catalog {
         let variant =
             served.variants.iter().find(|variant| variant.client == client).unwrap_or(&served.variants[0]);
         let make = || async {
-            let packed = variant.layers.iter().filter_map(|(_, blob)| match blob {
-                Blob::Packed(blob) => Some(blob.clone()),
+            let packed = variant.layers.iter().filter_map(|layer| match layer {
+                ServedLayer::Packed(blob) => Some(blob.clone()),
                 _ => None,
             });
             queue.find_digests(&packed.collect::<Vec<_>>()).await?;
-            for (_, blob) in &variant.layers {
-                if let Blob::Converted(converted) = blob {
+            for layer in &variant.layers {
+                if let ServedLayer::Converted(converted, _) = layer {
                     converted.make(queue).await?;
                 }
             }
-            let layers = variant.layers.iter().map(|(media_type, blob)| {
-                let (digest, size) = match blob {
-                    Blob::Bytes(bytes) => (Digest::of(bytes), bytes.len() as u64),
-                    Blob::File(file) => (file.digest(), file.size),
-                    Blob::Converted(blob) => {
-                        let made = blob.made().expect("the layer was converted above");
-                        self.add(made.digest, Blob::Converted(blob.clone()));
-                        (made.digest, made.size)
-                    }
-                    Blob::Packed(blob) => {
-                        let known = blob.digest_and_size().expect("find_digests has set the digest");
-                        self.add(known.0, Blob::Packed(blob.clone()));
-                        known
-                    }
-                };
-                Descriptor::new(media_type, digest, size)
+            let layers = variant.layers.iter().map(|layer| match layer {
+                ServedLayer::File(blob, media_type) => Descriptor::new(media_type, blob.digest(), blob.size),
+                ServedLayer::Converted(blob, codec) => {
+                    let made = blob.made().expect("the layer was converted above");
+                    self.add(made.digest, Blob::Converted(blob.clone()));
+                    Descriptor::new(codec.media_type(), made.digest, made.size)
+                }
+                ServedLayer::Packed(blob) => {
+                    let known = blob.digest_and_size().expect("find_digests has set the digest");
+                    self.add(known.0, Blob::Packed(blob.clone()));
+                    oci::layer_descriptor(blob.layer(), blob.codec, known)
+                }
             });
             let manifest = oci::manifest(&served.spec, layers.collect());
-            Ok(Document::new(go_json::compact(&manifest)))
+            Ok(Document::new(go_json::compact(&manifest), nixply_oci::MANIFEST))
         };
         variant.manifest.get_or_try_init(make).await.cloned()
     }

@@ -8,7 +8,7 @@ use nixply_packer::Error as PackerError;
 use crate::error::Error;
 
 /// Receives the reason why a layer cannot be served. The server's threads call it.
-pub type Report = Arc<dyn Fn(&Error) + Send + Sync>;
+pub type Report = Arc<dyn Fn(Error) + Send + Sync>;
 
 /// Passes errors to the server's owner until the server stops.
 #[derive(Clone)]
@@ -24,7 +24,7 @@ impl Failures {
     }
 
     /// Reports an error, unless the server's stop is its cause.
-    pub(crate) fn report(&self, error: &Error) {
+    pub(crate) fn report(&self, error: Error) {
         if !matches!(error, Error::Packer(PackerError::Interrupted)) && !self.stopping() {
             (self.report)(error);
         }

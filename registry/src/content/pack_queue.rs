@@ -23,7 +23,7 @@ use super::observer::Observer;
 use super::packed_blob::PackedBlob;
 use super::partial_blob::PartialBlob;
 use super::proof::Passes;
-use super::settings::Settings;
+use super::settings::{RealisePaths, Settings};
 use crate::error::{Error, Result};
 
 /// Approximate compressed size of a frame. Threads beyond the number of frames would be idle.
@@ -44,6 +44,7 @@ pub(crate) struct PackQueue {
     pub(crate) counters: Counters,
     /// Frames that readers of cached blobs share.
     pub(crate) frames: Arc<Frames>,
+    realise: Arc<dyn RealisePaths>,
     /// Limit on passes that prove blobs.
     pub(crate) passes: Arc<Passes>,
 }
@@ -51,7 +52,8 @@ pub(crate) struct PackQueue {
 impl PackQueue {
     /// Creates a queue. Its packings end soon after `stop` becomes true.
     pub(crate) fn new(settings: Settings, stop: Arc<AtomicBool>) -> Self {
-        let Settings { store, cache, threads, check_store, scratch, report, observer, .. } = settings;
+        let Settings { store, cache, threads, check_store, scratch, report, observer, realise, .. } =
+            settings;
         let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = if threads == 0 { cores() } else { threads }.min(Packer::MAX_THREADS);
         let failures = Failures::new(report, stop);
@@ -66,6 +68,7 @@ impl PackQueue {
             passes: Passes::new(failures.clone()),
             failures,
             observer,
+            realise,
             counters: Counters::default(),
             frames: Arc::new(Frames::new()),
         }
@@ -124,7 +127,7 @@ impl PackQueue {
                 let (_taken, jobs) = (taken, [job]);
                 if let Err(error) = queue.pack(&jobs, Purpose::Bytes, threads) {
                     // Report before the readers fail, which they do when the job is dropped.
-                    queue.failures.report(&error);
+                    queue.failures.report(error);
                 }
             };
             // The task reports its own errors.
@@ -193,6 +196,11 @@ impl PackQueue {
     fn pack_jobs(&self, jobs: &[Job], purpose: Purpose, threads: usize) -> Result<()> {
         let Some(codec) = jobs.first().map(|job| job.blob.codec) else { return Ok(()) };
         let packer = Packer::new(threads).with_cache(self.cache.clone()).with_store_check(self.check_store);
+        for job in jobs {
+            let paths: Vec<_> = job.blob.layer().paths.iter().map(|path| &path.path).collect();
+            let layer = job.blob.index;
+            self.realise.realise(layer, &paths).map_err(|why| Error::Realise { layer, why })?;
+        }
         let paths = |job: &Job| packer.layer_paths(job.blob.layer(), &self.store);
         let layers = jobs.iter().map(paths).collect::<PackerResult<Vec<_>>>()?;
         let sink = Sink { jobs, purpose, counters: &self.counters };

@@ -3,8 +3,10 @@
 use std::sync::{Arc, Mutex, OnceLock};
 
 use nixply_oci::Digest;
+use nixply_packer::image::oci;
 use nixply_packer::{Codec, Error as PackerError, Layer, PackedLayer, Result as PackerResult};
 
+use super::layer_keys::LayerKeys;
 use super::partial_blob::PartialBlob;
 use super::proof::Prover;
 
@@ -17,6 +19,8 @@ pub(crate) struct PackedBlob {
     pub(crate) codec: Codec,
     /// Digest and size, from the spec or from packing.
     digest_and_size: OnceLock<(Digest, u64)>,
+    /// The image in a registry that named digest and size.
+    learned_from: OnceLock<Arc<str>>,
     /// The packed bytes, once a client has read the layer.
     pub(crate) partial: Mutex<Option<Arc<PartialBlob>>>,
     /// Proofs of the cached bytes.
@@ -36,6 +40,7 @@ impl PackedBlob {
             index,
             codec,
             digest_and_size,
+            learned_from: OnceLock::new(),
             partial: Mutex::default(),
             prover: Arc::default(),
         }
@@ -43,6 +48,18 @@ impl PackedBlob {
 
     pub(crate) fn digest_and_size(&self) -> Option<(Digest, u64)> {
         self.digest_and_size.get().copied()
+    }
+
+    /// Takes the digest and size from a registry, if they are unknown and the registry has the layer. Packing compares them later.
+    pub(crate) fn learn(&self, known: &LayerKeys) -> bool {
+        if self.digest_and_size().is_some() {
+            return false;
+        }
+        let found = oci::layer_key(self.layer(), self.codec).and_then(|key| known.get(key));
+        found.is_some_and(|found| {
+            let _ = self.learned_from.set(found.source.clone());
+            self.digest_and_size.set((found.digest, found.size)).is_ok()
+        })
     }
 
     pub(crate) fn layer(&self) -> &Layer {
@@ -54,8 +71,19 @@ impl PackedBlob {
         let (expected, expected_size) = *self.digest_and_size.get_or_init(|| (packed.digest, packed.size));
         let (found, found_size) = (packed.digest, packed.size);
         if (expected, expected_size) != (found, found_size) {
-            let paths = self.layer().paths.iter().map(|path| path.path.to_string()).collect();
             let layer = self.index;
+            let paths = self.layer().paths.iter().map(|path| path.path.to_string()).collect();
+            if let Some(source) = self.learned_from.get() {
+                let diff_id = self.layer().diff_id;
+                let expected = PackedLayer { diff_id, digest: expected, size: expected_size };
+                let (expected, found) = (Box::new(expected), Box::new(*packed));
+                return Err(PackerError::LayerChanged {
+                    expected,
+                    found,
+                    named_by: Some(source.to_string()),
+                    paths,
+                });
+            }
             return Err(PackerError::BlobDiffers {
                 layer,
                 expected,

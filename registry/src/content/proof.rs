@@ -129,7 +129,7 @@ impl Prover {
             let pass = move || pass(&input, expected, size, &stop);
             let found = tokio::task::spawn_blocking(pass).await.unwrap_or(Ok(Err(Unproven::Unread)));
             let found = found.unwrap_or_else(|error| {
-                allowed.failures.report(&error);
+                allowed.failures.report(error);
                 Err(Unproven::Unread)
             });
             let mut all = prover.found.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use nixply_packer::Cache;
-use nixply_planning::Store;
+use nixply_planning::{Store, StorePath};
 
 use super::compression::Compression;
 use super::failures::Report;
@@ -31,6 +31,21 @@ pub struct Settings {
     pub report: Report,
     /// Receives events about the layers that are packed and read.
     pub observer: Arc<dyn Observer>,
+    /// Fetches the store paths of layers before they are packed.
+    pub realise: Arc<dyn RealisePaths>,
+}
+
+/// Fetches store paths that the store may lack.
+pub trait RealisePaths: Send + Sync {
+    /// Makes sure that the store has the paths of a layer, given by its index in the image. Returns the reason if that fails.
+    fn realise(&self, layer: usize, paths: &[&StorePath]) -> Result<(), String>;
+}
+
+/// Fetches nothing: packing reports missing paths.
+impl RealisePaths for () {
+    fn realise(&self, _layer: usize, _paths: &[&StorePath]) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 impl Settings {
@@ -45,6 +60,7 @@ impl Settings {
             scratch: std::env::temp_dir(),
             report: Arc::new(|_| {}),
             observer: Arc::new(()),
+            realise: Arc::new(()),
         }
     }
 

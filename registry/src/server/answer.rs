@@ -174,8 +174,9 @@ impl Shared {
                 format!("this registry has no manifest {reference:?} of {name}"),
             )
         };
-        let Document { bytes, digest } = found.map_err(|error| self.failed(&error))?.ok_or_else(unknown)?;
-        let mut response = respond(StatusCode::OK, nixply_oci::MANIFEST, Body::whole(bytes));
+        let Document { bytes, digest, media_type } =
+            found.map_err(|error| self.failed(error))?.ok_or_else(unknown)?;
+        let mut response = respond(StatusCode::OK, media_type, Body::whole(bytes));
         // The codec of a tag's layers depends on these headers.
         response.headers_mut().insert(VARY, HeaderValue::from_static("Accept, User-Agent"));
         Ok(named(response, digest, headers))
@@ -210,7 +211,7 @@ impl Shared {
         let body = match wanted {
             // The client reads no bytes, so nothing is packed.
             false => Body::empty(),
-            true => blob.body(part, &self.queue).await.map_err(|error| self.failed(&error))?,
+            true => blob.body(part, &self.queue).await.map_err(|error| self.failed(error))?,
         };
         let observed = read.map(|read| Observed::begin(&self.queue.observer, read));
         let body = body.counted(&self.queue, digest).observed(observed);
@@ -245,9 +246,10 @@ impl Shared {
 
     /// Reports a failure of the server or a changed store path to the owner, and returns the response for the
     /// client.
-    fn failed(&self, error: &Error) -> Refusal {
+    fn failed(&self, error: Error) -> Refusal {
+        let message = error.chain();
         self.queue.failures.report(error);
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", error.chain())
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", message)
     }
 }
 

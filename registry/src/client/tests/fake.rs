@@ -125,7 +125,10 @@ fn own(state: &mut State, line: &str, body: &[u8]) -> Instead {
             let there = state.blobs.contains_key(&last.parse().unwrap());
             if there { Instead::new(200) } else { Instead::new(404) }
         }
-        "POST" => Instead::new(202).with("Location", format!("{path}session?_state=a%20b")),
+        "POST" => {
+            let path = path.split('?').next().unwrap();
+            Instead::new(202).with("Location", format!("{path}session?_state=a%20b"))
+        }
         "PUT" if path.contains("/blobs/") => {
             let digest = Digest::of(body);
             if !path.ends_with(&format!("?_state=a%20b&digest={}", digest.to_string().replace(':', "%3A"))) {

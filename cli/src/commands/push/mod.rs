@@ -1,0 +1,222 @@
+//! `nixply push`.
+
+mod report;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Result, anyhow};
+use nixply_oci::reference;
+use nixply_packer::{Cache, Codec};
+use nixply_registry::client::{Client, Push, Reference};
+use nixply_registry::content::{Compression, Image, Settings};
+
+use self::report::Outcome;
+use crate::arguments::{
+    CacheArgs, CacheFromArgs, OutsideStoreArgs, RegistryArgs, StoreArgs, Verbosity, reference as parse,
+    values,
+};
+use crate::documents::SpecFile;
+use crate::failure::{hinted, misused};
+use crate::output::print;
+use crate::realise::Realise;
+use crate::terminal::say;
+use crate::transfer::Watch;
+use crate::{diagnosis, output, serving};
+
+/// Push images to a registry
+///
+/// Sends only blobs that the repository lacks, and packs a layer only if it is sent or if the spec does not record its digest. Prints
+/// each pushed image as HOST/REPOSITORY:TAG@DIGEST. Credentials are those of podman login, skopeo login and docker login.
+#[derive(clap::Args)]
+#[command(override_usage = "nixply push [OPTIONS] <IMAGE.json>... <REFERENCE>")]
+pub(crate) struct Args {
+    /// Image specs or descriptions, and the destination, such as ghcr.io/team/app:1.0; the tag defaults to latest. For several images,
+    /// the destination ends with a slash, as in ghcr.io/team/, and each image's name is added to it
+    #[arg(value_name = "IMAGE.json... REFERENCE", required = true, num_args = 2..)]
+    words: Vec<String>,
+
+    /// Tag in the destination's repository, instead of the one in REFERENCE. Can be repeated
+    #[arg(short, long = "tag", value_name = "TAG", value_parser = values::tag)]
+    tags: Vec<String>,
+
+    /// Further destination of the image. Blobs that a registry has in another repository are mounted, not sent. Can be repeated
+    #[arg(long, value_name = "REFERENCE", value_parser = parse)]
+    also: Vec<Reference>,
+
+    /// Codec of layers for which the spec records no compression, with an optional level as in zstd:9
+    #[arg(short, long, value_name = "CODEC", default_value = "gzip", value_parser = values::codec())]
+    compression: Codec,
+
+    /// Find out what would be sent, without writing to the registry
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Print one JSON object per image and repository
+    #[arg(long)]
+    json: bool,
+
+    /// Append a summary in Markdown to this file [default without a value: the file in GITHUB_STEP_SUMMARY]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    summary: Option<PathBuf>,
+
+    #[command(flatten)]
+    registry: RegistryArgs,
+
+    #[command(flatten)]
+    outside_store: OutsideStoreArgs,
+
+    /// Directory for layers that are packed without a cache [default: TMPDIR, otherwise /var/tmp]
+    #[arg(long, value_name = "DIR")]
+    scratch_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    verbosity: Verbosity,
+
+    #[command(flatten)]
+    store: StoreArgs,
+
+    #[command(flatten)]
+    cache: CacheArgs,
+
+    #[command(flatten)]
+    cache_from: CacheFromArgs,
+}
+
+/// Pushes the images and prints their references.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let start = Instant::now();
+    let summary = args.summary.as_deref().map(summary_file).transpose()?;
+    let images = args.images()?;
+    let first = &images[0].1[0];
+    let client = args.registry.client(first)?;
+    let cache = args.cache.open();
+    args.cache_from
+        .cache_from
+        .iter()
+        .try_for_each(|reference| client.learn(reference).map(drop).map_err(diagnosis::of_registry))?;
+    let mut outcomes = Vec::new();
+    let pushed = images.into_iter().try_for_each(|(file, to)| args.push(&client, &file, to, &mut outcomes));
+    cache.iter().for_each(Cache::trim);
+    // Also after an error: these tags are written.
+    if let Some(file) = summary.filter(|_| !outcomes.is_empty()) {
+        output::append(&file, report::markdown(&outcomes, args.dry_run).as_bytes())?;
+    }
+    pushed?;
+    if !args.verbosity.quiet {
+        say(format!(
+            "{} in {:.2} s",
+            report::summary(&outcomes, args.dry_run),
+            start.elapsed().as_secs_f64()
+        ));
+    }
+    Ok(())
+}
+
+impl Args {
+    /// Returns the images with their destinations.
+    fn images(&self) -> Result<Vec<(SpecFile, Vec<Reference>)>> {
+        let (to, images) = self.words.split_last().expect("clap requires two words");
+        let files = self.outside_store.files();
+        let images = images.iter().map(|path| {
+            let path = Path::new(path);
+            SpecFile::read_to_pack(path, self.store.store_of(path), files)
+        });
+        let images = images.collect::<Result<Vec<_>>>()?;
+        let prefix = to.strip_suffix('/');
+        if images.len() > 1 && prefix.is_none() {
+            let error = misused(format!("several images cannot have the same destination {to}"));
+            return Err(hinted(error, format!("end it with a slash to add each image's name: {to}/")));
+        }
+        if images.len() > 1 && !self.also.is_empty() {
+            return Err(misused("--also is for one image: push the images again to the other destination"));
+        }
+        images.into_iter().map(|file| self.with_destinations(file, to, prefix)).collect()
+    }
+
+    fn with_destinations(
+        &self,
+        file: SpecFile,
+        to: &str,
+        prefix: Option<&str>,
+    ) -> Result<(SpecFile, Vec<Reference>)> {
+        let name = match prefix {
+            Some(prefix) => {
+                let name = reference::canonical_name(&file.name).map_err(nixply_packer::Error::from)?;
+                format!("{prefix}/{name}")
+            }
+            None => to.to_owned(),
+        };
+        let first = parse(&name).map_err(|error| self.unparsed(to, &error))?;
+        let mut all = match &self.tags[..] {
+            [] => vec![first],
+            tags => tags
+                .iter()
+                .map(|tag| first.with_tag(tag))
+                .collect::<Result<_, _>>()
+                .map_err(diagnosis::of_registry)?,
+        };
+        all.extend(self.also.iter().cloned());
+        Ok((file, all))
+    }
+
+    /// Returns the error for a destination. A user who forgets it gives only files.
+    fn unparsed(&self, to: &str, error: &str) -> anyhow::Error {
+        if Path::new(to).exists() {
+            let error = misused(format!("{to} is a file, and the last argument must be the destination"));
+            return hinted(error, "add it, as in ghcr.io/team/app:1.0");
+        }
+        misused(error)
+    }
+
+    fn push(
+        &self,
+        client: &Client,
+        file: &SpecFile,
+        to: Vec<Reference>,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<()> {
+        let realise = Realise::new(file);
+        realise.check(&file.spec)?;
+        let watch = Watch::new(&file.spec, self.verbosity.quiet || self.dry_run);
+        let content = Settings {
+            compression: Compression::Recorded(self.compression),
+            cache: self.cache.open(),
+            threads: self.store.jobs,
+            check_store: self.store.check_store,
+            scratch: self.scratch_dir.clone().unwrap_or_else(serving::scratch_dir),
+            observer: watch.observer(),
+            realise: Arc::new(realise),
+            ..Settings::new(file.store.clone())
+        };
+        let image = Image::new("image", "latest", file.spec.clone()).map_err(diagnosis::of_registry)?;
+        let mut printed = Ok(());
+        let (mut sent, dry_run) = (false, self.dry_run);
+        let push = Push { image, to, content, dry_run };
+        let pushed = client.push(push, &mut |pushed| {
+            sent |= !pushed.is_unchanged();
+            let outcome = Outcome { image: file.path.clone(), pushed };
+            if printed.is_ok() {
+                printed = print(if self.json { report::json(&outcome, dry_run) } else { outcome.lines() });
+            }
+            outcomes.push(outcome);
+        });
+        if sent && pushed.is_ok() {
+            watch.finish();
+        }
+        pushed.map_err(diagnosis::of_registry)?;
+        printed
+    }
+}
+
+/// Returns the file for the summary.
+fn summary_file(given: &Path) -> Result<PathBuf> {
+    if !given.as_os_str().is_empty() {
+        return Ok(given.into());
+    }
+    let variable = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|file| !file.is_empty());
+    variable.map(PathBuf::from).ok_or_else(|| {
+        hinted(anyhow!("--summary: GITHUB_STEP_SUMMARY is not set"), "name a file: --summary=FILE")
+    })
+}

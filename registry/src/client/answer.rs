@@ -1,0 +1,87 @@
+//! Reads the answers of registries: small bodies, errors, and the time that they take.
+
+use std::io;
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use reqwest::Response;
+use serde::Deserialize;
+
+use super::retry::Failure;
+use crate::content::body::SentBytes;
+use crate::error::Error;
+
+/// Maximum time without any progress of a connection.
+pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Maximum number of bytes of a registry's error message, token or manifest. distribution-spec, "Pushing manifests": registries
+/// should accept manifests of 4 MiB.
+const MAX_BYTES: usize = 4 << 20;
+
+/// Waits for a request, or returns `None` after a time without progress.
+pub(super) async fn within_progress<T>(
+    request: impl Future<Output = T>,
+    sent: Option<&SentBytes>,
+) -> Option<T> {
+    tokio::pin!(request);
+    let bytes = || sent.map_or(0, SentBytes::number);
+    let mut before = bytes();
+    loop {
+        match tokio::time::timeout(STALL_TIMEOUT, &mut request).await {
+            Ok(done) => return Some(done),
+            Err(_) if bytes() > before => before = bytes(),
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Returns the error of a request without progress.
+pub(super) fn stalled(host: &str, what: &str) -> Error {
+    let seconds = STALL_TIMEOUT.as_secs();
+    Error::Stalled { host: host.into(), what: what.into(), seconds }
+}
+
+/// Returns the failure of a request that the registry did not answer.
+pub(super) fn not_answered(error: reqwest::Error, host: &str, what: &str) -> Failure {
+    // A URL may contain a signature.
+    let source = error.without_url();
+    let fails_again = source.is_builder() || source.is_redirect();
+    let error = Error::Request { host: host.into(), what: what.into(), source };
+    if fails_again { Failure::Lasting(error) } else { Failure::Passing(error, None) }
+}
+
+/// Reads the next piece of a body. `None` is its end.
+pub(super) async fn piece(response: &mut Response) -> io::Result<Option<Bytes>> {
+    match tokio::time::timeout(STALL_TIMEOUT, response.chunk()).await {
+        Ok(piece) => piece.map_err(|error| io::Error::other(error.without_url())),
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the answer has stopped")),
+    }
+}
+
+/// Reads a small body.
+pub(super) async fn bytes(mut response: Response) -> io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    while let Some(piece) = piece(&mut response).await? {
+        all.extend_from_slice(&piece);
+        if all.len() > MAX_BYTES {
+            return Err(io::Error::other(format!("the answer has more than {MAX_BYTES} bytes")));
+        }
+    }
+    Ok(all)
+}
+
+/// Returns code and message of the first error in a registry's answer (distribution-spec, "Error codes").
+pub(super) fn registry_error(body: &[u8]) -> (Option<String>, Option<String>) {
+    #[derive(Deserialize)]
+    struct Answer {
+        errors: Vec<One>,
+    }
+    #[derive(Deserialize)]
+    struct One {
+        code: Option<String>,
+        message: Option<String>,
+    }
+    let answer = serde_json::from_slice::<Answer>(body).ok();
+    let first = answer.and_then(|answer| answer.errors.into_iter().next());
+    first.map_or((None, None), |error| (error.code, error.message.filter(|text| !text.is_empty())))
+}

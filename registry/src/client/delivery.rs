@@ -1,0 +1,250 @@
+//! Delivers one image to the tags of one repository, with as few requests as possible: first the tag's manifest, then the blobs that
+//! it does not name, then the new manifest. A reader of the tag gets the old image or the whole new one.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use nixply_oci::{Digest, Manifest};
+
+use super::manifests::{self, Current, Found, Written};
+use super::reference::Version;
+use super::session::Session;
+use super::upload::{self, SMALL, Upload, Uploaded};
+use crate::content::catalog::{Blob, Catalog, Document};
+use crate::content::layer_keys::LayerKeys;
+use crate::content::pack_queue::PackQueue;
+use crate::error::{Error, Result};
+
+/// Maximum number of blobs that are uploaded, or wait for their packing, at the same time.
+const MAX_BLOBS: usize = 16;
+
+/// A blob of at most this size is not looked up before its upload starts if the tag already has an image: the start of the upload tells
+/// whether the repository has it.
+const MAX_UNASKED: u64 = 32 << 20;
+
+/// Maximum number of times that a manifest is written. Registries with several replicas may not see a new blob at once.
+const MANIFEST_TRIES: u32 = 4;
+
+/// Blobs that a registry's other repositories have, because an image there names them.
+pub(super) type Homes = HashMap<(String, Digest), String>;
+
+/// A delivery of one image to one repository.
+pub(super) struct Delivery<'d> {
+    pub(super) session: &'d Session,
+    pub(super) queue: &'d Arc<PackQueue>,
+    pub(super) catalog: &'d Catalog,
+    pub(super) homes: &'d Homes,
+    /// The error of a layer that could not be packed or read.
+    pub(super) failed: &'d Mutex<Option<Error>>,
+    /// Whether nothing is written to the registry.
+    pub(super) dry_run: bool,
+}
+
+/// The result of a delivery.
+#[derive(Debug)]
+pub(super) struct Delivered {
+    pub(super) digest: Digest,
+    /// The tags that had this image already.
+    pub(super) unchanged: BTreeSet<String>,
+    /// The blobs by their fate.
+    pub(super) sent: BTreeMap<Digest, u64>,
+    pub(super) mounted: BTreeMap<Digest, u64>,
+    pub(super) there: BTreeMap<Digest, u64>,
+}
+
+impl Delivered {
+    fn new(digest: Digest) -> Self {
+        let (sent, mounted, there) = Default::default();
+        Self { digest, unchanged: BTreeSet::new(), sent, mounted, there }
+    }
+}
+
+impl Delivery<'_> {
+    /// Delivers the image `name:tag` of the catalog to these tags.
+    pub(super) async fn run(
+        &self,
+        (name, tag): (&str, &str),
+        tags: &[String],
+        keys: &mut LayerKeys,
+    ) -> Result<Delivered> {
+        let mut known = None;
+        if self.catalog.is_known(name, tag) {
+            known = Some(self.document(name, tag).await?.digest);
+        }
+        let first = Version::Tag(tags[0].clone());
+        let current = manifests::read(self.session, &first, known).await?;
+        let mut there = There::default();
+        if let Current::Other(old) = &current {
+            self.learn(old, &manifests::reference(self.session, &first).to_string(), &mut there, keys)
+                .await?;
+        }
+        self.catalog.learn(keys);
+        let document = self.document(name, tag).await?;
+        let mut done = Delivered::new(document.digest);
+        let rest = try_join_all(tags[1..].iter().map(async |tag| {
+            let current =
+                manifests::read(self.session, &Version::Tag(tag.clone()), Some(document.digest)).await?;
+            Ok::<_, Error>((tag.clone(), matches!(current, Current::Known)))
+        }))
+        .await?;
+        let is_first = match &current {
+            Current::Known => true,
+            Current::Other(old) => old.digest == document.digest,
+            Current::Absent => false,
+        };
+        let all = [(tags[0].clone(), is_first)].into_iter().chain(rest);
+        let (unchanged, changed): (Vec<_>, Vec<_>) = all.partition(|(_, is_known)| *is_known);
+        done.unchanged = unchanged.into_iter().map(|(tag, _)| tag).collect();
+        let blobs = self.blobs(&document)?;
+        let sizes = |digest: &Digest| (*digest, blobs[digest].size());
+        if changed.is_empty() {
+            done.there = blobs.keys().map(sizes).collect();
+            return Ok(done);
+        }
+        // A tag with this image shows that its blobs exist.
+        let missing: BTreeMap<_, _> = match done.unchanged.is_empty() {
+            true => blobs.iter().filter(|(digest, _)| !there.blobs.contains(digest)).collect(),
+            false => BTreeMap::new(),
+        };
+        done.there = blobs.keys().filter(|digest| !missing.contains_key(digest)).map(sizes).collect();
+        self.send(missing, there.has_image, &mut done).await?;
+        if self.dry_run {
+            return Ok(done);
+        }
+        for (tag, _) in changed {
+            self.write(&Version::Tag(tag), &document, &blobs, &mut done).await?;
+        }
+        Ok(done)
+    }
+
+    async fn document(&self, name: &str, tag: &str) -> Result<Document> {
+        let document = self.catalog.manifest_of(name, tag, self.queue).await?;
+        Ok(document.expect("the catalog has this image"))
+    }
+
+    /// Returns the blobs of a manifest.
+    fn blobs(&self, document: &Document) -> Result<BTreeMap<Digest, Blob>> {
+        let manifest: Manifest = serde_json::from_slice(&document.bytes).expect("it was made here");
+        let all = manifest.layers.iter().chain([&manifest.config]).map(|blob| blob.digest);
+        Ok(all
+            .map(|digest| (digest, self.catalog.blob(digest).expect("it is a blob of the catalog")))
+            .collect())
+    }
+
+    /// Takes from the old manifest or index which blobs and layers the repository has. They exist: a registry does not accept a manifest
+    /// without its blobs.
+    async fn learn(&self, old: &Found, source: &str, there: &mut There, keys: &mut LayerKeys) -> Result<()> {
+        there.has_image = true;
+        there.add(&old.bytes, source, keys);
+        let children = manifests::children(&old.bytes).into_iter();
+        let reads = children.map(async |version| manifests::read(self.session, &version, None).await);
+        for child in try_join_all(reads).await? {
+            if let Current::Other(child) = child {
+                there.add(&child.bytes, source, keys);
+            }
+        }
+        Ok(())
+    }
+
+    /// Uploads those of the blobs that the repository lacks.
+    async fn send(
+        &self,
+        blobs: BTreeMap<&Digest, &Blob>,
+        has_image: bool,
+        done: &mut Delivered,
+    ) -> Result<()> {
+        // The largest first: the last upload should be a short one.
+        let mut blobs: Vec<_> = blobs.into_iter().collect();
+        blobs.sort_by_key(|(_, blob)| std::cmp::Reverse(blob.size()));
+        let mut fates = stream::iter(blobs.into_iter().map(async |(digest, blob)| {
+            let fate = self.send_one(*digest, blob, has_image).await?;
+            Ok::<_, Error>((*digest, blob.size(), fate))
+        }))
+        .buffer_unordered(MAX_BLOBS);
+        while let Some((digest, size, fate)) = fates.try_next().await? {
+            let fates = match fate {
+                Some(Uploaded::Sent) => &mut done.sent,
+                Some(Uploaded::Mounted) => &mut done.mounted,
+                None => &mut done.there,
+            };
+            fates.insert(digest, size);
+        }
+        Ok(())
+    }
+
+    /// Uploads a blob. Returns `None` if the repository has it.
+    async fn send_one(&self, digest: Digest, blob: &Blob, has_image: bool) -> Result<Option<Uploaded>> {
+        let repository = self.session.repository();
+        let home = self.homes.get(&(repository.host.clone(), digest)).map(String::as_str);
+        let is_unasked = has_image && blob.size() <= MAX_UNASKED && !self.dry_run;
+        let source = match home {
+            Some(home) if home != repository.name => Some(home),
+            Some(_) => return Ok(None),
+            None if is_unasked && blob.size() > SMALL => Some(repository.name.as_str()),
+            None if is_unasked => None,
+            None if upload::exists(self.session, digest).await? => return Ok(None),
+            None => None,
+        };
+        if self.dry_run {
+            return Ok(Some(if home.is_some() { Uploaded::Mounted } else { Uploaded::Sent }));
+        }
+        let upload =
+            Upload { session: self.session, digest, blob, queue: self.queue, source, failed: self.failed };
+        let uploaded = upload.run().await?;
+        blob.release();
+        let was_there = uploaded == Uploaded::Mounted && source == Some(repository.name.as_str());
+        Ok((!was_there).then_some(uploaded))
+    }
+
+    /// Writes a manifest. If the repository has lost blobs that the former manifest names, uploads them again.
+    async fn write(
+        &self,
+        version: &Version,
+        document: &Document,
+        blobs: &BTreeMap<Digest, Blob>,
+        done: &mut Delivered,
+    ) -> Result<()> {
+        for tries in 1..=MANIFEST_TRIES {
+            if let Written::Yes = manifests::write(self.session, version, document).await? {
+                return Ok(());
+            }
+            if tries > 1 {
+                tokio::time::sleep(Duration::from_millis(250) * tries).await;
+            }
+            let mut again = Delivered::new(document.digest);
+            self.send(blobs.iter().collect(), false, &mut again).await?;
+            for digest in again.sent.keys().chain(again.mounted.keys()) {
+                done.there.remove(digest);
+            }
+            done.sent.extend(again.sent);
+            done.mounted.extend(again.mounted);
+        }
+        Err(Error::LostBlobs { reference: manifests::reference(self.session, version).to_string() })
+    }
+}
+
+/// The content of a repository, as far as it is known.
+#[derive(Debug, Default)]
+struct There {
+    blobs: BTreeSet<Digest>,
+    /// Whether the tag has an image.
+    has_image: bool,
+}
+
+impl There {
+    /// Adds the blobs of a manifest. An index names none.
+    fn add(&mut self, bytes: &[u8], source: &str, keys: &mut LayerKeys) {
+        if let Ok(manifest) = serde_json::from_slice::<Manifest>(bytes) {
+            self.blobs.extend(manifest.layers.iter().chain([&manifest.config]).map(|blob| blob.digest));
+            keys.add(&manifest, source);
+        }
+    }
+}
+
+/// Takes the error of a layer that could not be packed or read.
+pub(super) fn take(failed: &Mutex<Option<Error>>) -> Option<Error> {
+    failed.lock().unwrap_or_else(PoisonError::into_inner).take()
+}

@@ -1,0 +1,185 @@
+//! Reads and writes the manifests of a repository.
+
+use hyper::body::Bytes;
+use nixply_oci::{Digest, INDEX, MANIFEST, Manifest};
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, IF_NONE_MATCH};
+use reqwest::{Method, Response, StatusCode};
+use serde::Deserialize;
+
+use super::answer;
+use super::pace::Action;
+use super::reference::{Reference, Version};
+use super::session::{Access, Call, Session};
+use crate::content::catalog::Document;
+use crate::error::{Error, Result};
+
+/// Header with the digest of a manifest (distribution-spec).
+const CONTENT_DIGEST: &str = "docker-content-digest";
+
+/// Media types of Docker's manifests, which OCI's have replaced.
+const DOCKER: [&str; 2] = [
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
+
+/// A manifest or an index of a repository.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) bytes: Bytes,
+    pub(super) digest: Digest,
+}
+
+/// The manifest that a repository has under a tag or digest.
+pub(super) enum Current {
+    /// The one that the caller knows.
+    Known,
+    /// Another one.
+    Other(Found),
+    /// None.
+    Absent,
+}
+
+/// Result of writing a manifest.
+pub(super) enum Written {
+    Yes,
+    /// The registry lacks one of the manifest's blobs.
+    BlobUnknown,
+}
+
+/// Reads a manifest, unless it has the digest `known`.
+pub(super) async fn read(session: &Session, version: &Version, known: Option<Digest>) -> Result<Current> {
+    // Docker Hub limits the number of times that a user reads a manifest, but not looking it up.
+    if known.is_some() && session.repository().is_of_docker_hub() {
+        let answer = request(session, Method::HEAD, version, None).await?;
+        let Some(answer) = existing(session, version, answer).await? else { return Ok(Current::Absent) };
+        let digest = answer.headers().get(CONTENT_DIGEST).and_then(|value| value.to_str().ok()?.parse().ok());
+        if digest == known {
+            return Ok(Current::Known);
+        }
+    }
+    let answer = request(session, Method::GET, version, known).await?;
+    if known.is_some() && answer.status() == StatusCode::NOT_MODIFIED {
+        return Ok(Current::Known);
+    }
+    let Some(answer) = existing(session, version, answer).await? else { return Ok(Current::Absent) };
+    let what = what(version);
+    let failed =
+        |source| Error::Answer { host: session.repository().host.clone(), what: what.clone(), source };
+    let bytes: Bytes = answer::bytes(answer).await.map_err(failed)?.into();
+    let digest = Digest::of(&bytes);
+    if let Version::Digest(expected) = version
+        && *expected != digest
+    {
+        let source = std::io::Error::other(format!("the answer has the digest {digest}"));
+        return Err(failed(source));
+    }
+    Ok(if known == Some(digest) { Current::Known } else { Current::Other(Found { bytes, digest }) })
+}
+
+async fn request(
+    session: &Session,
+    method: Method,
+    version: &Version,
+    known: Option<Digest>,
+) -> Result<Response> {
+    let what = what(version);
+    let call = Call::new(Action::Read, method, session.url(&format!("manifests/{version}")), &what);
+    let accept = format!("{MANIFEST}, {INDEX}, {}", DOCKER.join(", "));
+    let build = async |request: reqwest::RequestBuilder| {
+        let request = request.header(ACCEPT, &accept);
+        Ok(match known {
+            // A registry that knows no conditional requests sends the manifest.
+            Some(known) => request.header(IF_NONE_MATCH, format!("\"{known}\"")),
+            None => request,
+        })
+    };
+    session.send(&call, build).await
+}
+
+/// Returns a successful answer, or `None` if there is no such manifest.
+async fn existing(session: &Session, version: &Version, answer: Response) -> Result<Option<Response>> {
+    match answer.status() {
+        StatusCode::NOT_FOUND => Ok(None),
+        // Some registries hide repositories that do not exist yet.
+        StatusCode::FORBIDDEN if session.access() == Access::Push => Ok(None),
+        status if status.is_success() => Ok(Some(answer)),
+        _ => Err(session.refused(&what(version), answer).await),
+    }
+}
+
+fn what(version: &Version) -> String {
+    match version {
+        Version::Tag(tag) => format!("look up the tag {tag}"),
+        Version::Digest(digest) => format!("read the manifest {digest}"),
+    }
+}
+
+/// Writes a manifest under a tag or its digest.
+pub(super) async fn write(session: &Session, version: &Version, document: &Document) -> Result<Written> {
+    let what = match version {
+        Version::Tag(tag) => format!("write the tag {tag}"),
+        Version::Digest(digest) => format!("write the manifest {digest}"),
+    };
+    let url = session.url(&format!("manifests/{version}"));
+    let call = Call::new(Action::Manifest, Method::PUT, url, &what);
+    let build = async |request: reqwest::RequestBuilder| {
+        let request = request.header(CONTENT_TYPE, document.media_type);
+        Ok(request.header(CONTENT_LENGTH, document.bytes.len()).body(document.bytes.clone()))
+    };
+    let answer = session.send(&call, build).await?;
+    if answer.status().is_success() {
+        return Ok(Written::Yes);
+    }
+    let error = session.refused(&what, answer).await;
+    let Error::Refused { code: Some(code), .. } = &error else { return Err(error) };
+    match code.as_str() {
+        "MANIFEST_BLOB_UNKNOWN" | "BLOB_UNKNOWN" => Ok(Written::BlobUnknown),
+        // Amazon ECR. Another client may have written the same manifest in the meantime.
+        "TAG_INVALID" | "ImageTagAlreadyExistsException" | "IMAGE_TAG_ALREADY_EXISTS" => {
+            match read(session, version, Some(document.digest)).await? {
+                Current::Known => Ok(Written::Yes),
+                _ => Err(error),
+            }
+        }
+        _ => Err(error),
+    }
+}
+
+/// Reads the manifest of a version, or all manifests of an index. A version that does not exist has none.
+pub(super) async fn all(session: &Session, version: &Version) -> Result<Vec<Manifest>> {
+    let Current::Other(found) = read(session, version, None).await? else { return Ok(Vec::new()) };
+    if let Ok(manifest) = serde_json::from_slice(&found.bytes) {
+        return Ok(vec![manifest]);
+    }
+    let mut all = Vec::new();
+    for version in children(&found.bytes) {
+        if let Current::Other(child) = read(session, &version, None).await? {
+            all.extend(serde_json::from_slice::<Manifest>(&child.bytes).ok());
+        }
+    }
+    Ok(all)
+}
+
+/// Maximum number of an index's manifests that are read.
+const MAX_CHILDREN: usize = 32;
+
+/// Returns the manifests that an index names. A manifest names none.
+pub(super) fn children(index: &[u8]) -> Vec<Version> {
+    #[derive(Deserialize)]
+    struct Index {
+        #[serde(default)]
+        manifests: Vec<Child>,
+    }
+    #[derive(Deserialize)]
+    struct Child {
+        digest: Digest,
+    }
+    let index = serde_json::from_slice::<Index>(index).ok();
+    let children = index.into_iter().flat_map(|index| index.manifests).take(MAX_CHILDREN);
+    children.map(|child| Version::Digest(child.digest)).collect()
+}
+
+/// Returns the reference of a version for messages.
+pub(super) fn reference(session: &Session, version: &Version) -> Reference {
+    Reference { repository: session.repository().clone(), version: version.clone() }
+}
