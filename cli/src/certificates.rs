@@ -36,16 +36,16 @@ impl CertificateFiles {
 
 impl FindTls for CertificateFiles {
     /// Reads the first directory that exists.
-    fn find(&self, host: &str) -> Result<Tls> {
+    fn find(&self, host: &str) -> Result<Option<Tls>> {
         let failed = |why: String| Error::Certificates { host: host.into(), why };
         for directory in self.directories(host) {
             match fs::read_dir(&directory) {
-                Ok(_) => return read(&directory).map_err(failed),
+                Ok(_) => return read(&directory).map(Some).map_err(failed),
                 Err(error) if error.kind() == io::ErrorKind::NotFound && self.given.is_none() => {}
                 Err(error) => return Err(failed(format!("{}: {error}", directory.display()))),
             }
         }
-        Ok(Tls::default())
+        Ok(None)
     }
 }
 
@@ -82,17 +82,18 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let put = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
         let find = || CertificateFiles::new(Some(directory.path().into())).find("r.example");
-        assert!(find().unwrap().is_empty());
+        assert!(find().unwrap() == Some(Tls::default()));
         put("b.crt", "B");
         put("a.crt", "A");
         put("README", "x");
-        assert!(find().unwrap() == Tls { authorities: vec![b"A".into(), b"B".into()], identity: None });
+        let authorities = vec![b"A".into(), b"B".into()];
+        assert!(find().unwrap() == Some(Tls { authorities, identity: None }));
         put("client.cert", "C");
         let error = find().err().unwrap().to_string();
         assert!(error.starts_with("cannot read the certificates for r.example: "), "{error}");
         assert!(error.contains("client.key"), "{error}");
         put("client.key", "K");
-        assert!(find().unwrap().identity == Some(b"C\nK".into()));
+        assert!(find().unwrap().unwrap().identity == Some(b"C\nK".into()));
         let missing = CertificateFiles::new(Some("/nonexistent".into())).find("r.example").err().unwrap();
         assert!(missing.to_string().contains("/nonexistent: No such file"), "{missing}");
     }

@@ -40,11 +40,49 @@ pub(crate) fn of_registry(error: RegistryError) -> Error {
         ),
         RegistryError::Twice { .. } => misused(error.to_string()),
         RegistryError::UnknownPeers => hinted(error, "omit --private, or serve on Linux"),
+        RegistryError::NeedsTls { .. } => hinted(
+            error,
+            "pass --cert-dir DIR with the certificate of its authority (*.crt); DIR may be empty if the system trusts it",
+        ),
+        RegistryError::Unauthorized { ref host, anonymous, .. } => {
+            let hint = match anonymous {
+                true => format!("log in with podman login {host}, or pass --creds-file FILE"),
+                false => {
+                    format!("log in again with podman login {host}; the user may also lack the right to push")
+                }
+            };
+            hinted(error, hint)
+        }
+        RegistryError::Request { ref source, ref host, .. } if is_tls(source) => {
+            let hint = format!(
+                "if {host} speaks plain HTTP, pass --plain-http {host}; for a private authority, pass --cert-dir DIR"
+            );
+            hinted(error, hint)
+        }
+        RegistryError::Refused { code: Some(ref code), .. } if code == "NAME_UNKNOWN" => {
+            hinted(error, "create the repository first: this registry does not create it with the first push")
+        }
         RegistryError::Scratch { directory, source } => {
             temporary::failed("write packed layers to the directory", &directory, source)
         }
         error => error.into(),
     }
+}
+
+/// Returns whether a connection failed because of TLS.
+fn is_tls(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if text.contains("certificate")
+            || text.contains("InvalidContentType")
+            || text.contains("corrupt message")
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// Prints an error with its hints, and returns the exit code.

@@ -88,6 +88,9 @@ fn of_packer(error: &Error) -> Option<String> {
         Error::NotSpec { .. } => {
             "make a spec of it with nixply n2c image-from-dir, or image-from-manifest".into()
         }
+        Error::LayerChanged { named_by: Some(_), .. } => {
+            "push the image again, and omit --cache-from if it names that image".into()
+        }
         Error::OtherPlatform { .. } => "omit --platform, or name the index".into(),
         Error::SeveralPlatforms { example: Some(platform), .. } => format!(
             "pass --platform, as in --platform {platform}, or save the manifest of one platform with skopeo inspect --raw \

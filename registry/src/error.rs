@@ -119,6 +119,12 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
+    /// The registry of this machine expects TLS.
+    #[error("{host} accepts only encrypted connections")]
+    NeedsTls {
+        /// The registry.
+        host: String,
+    },
     /// The registry answered with an error.
     #[error(
         "cannot {what}: {host} answered {status}{}{}",

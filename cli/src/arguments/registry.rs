@@ -1,6 +1,6 @@
 //! The flags of commands that talk to a registry.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -46,7 +46,7 @@ impl RegistryArgs {
     /// Returns a client. The credentials of `--creds-file` are for the host of `first` only.
     pub(crate) fn client(&self, first: &Reference) -> Result<Client> {
         let files = self.auth_file.as_deref().map_or_else(CredentialFiles::of_user, CredentialFiles::only);
-        let given = self.creds_file.as_ref().map(read_credentials).transpose()?;
+        let given = self.creds_file.as_deref().map(read_credentials).transpose()?;
         let given = given.map(|credentials| (first.repository.host.clone(), credentials));
         Ok(Client::new(Options {
             credentials: Arc::new(UserCredentials { given, files }),
@@ -73,7 +73,7 @@ impl FindCredentials for UserCredentials {
 }
 
 /// Reads `USER:PASSWORD`. Errors do not contain the text.
-fn read_credentials(file: &PathBuf) -> Result<Credentials> {
+fn read_credentials(file: &Path) -> Result<Credentials> {
     let name = name_of(file);
     let text = match file.as_os_str() == "-" {
         true => given::standard_input(&process::stopped),

@@ -49,22 +49,15 @@ pub struct Tls {
     pub identity: Option<Vec<u8>>,
 }
 
-impl Tls {
-    /// Returns whether there is no certificate.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// Finds the certificates for a registry.
 pub trait FindTls: Send + Sync {
-    /// Returns the certificates for the registry `host`.
-    fn find(&self, host: &str) -> Result<Tls>;
+    /// Returns the certificates for the registry `host`. `None` if the user has configured none.
+    fn find(&self, host: &str) -> Result<Option<Tls>>;
 }
 
 /// Uses only the system's certificates.
 impl FindTls for () {
-    fn find(&self, _host: &str) -> Result<Tls> {
-        Ok(Tls::default())
+    fn find(&self, _host: &str) -> Result<Option<Tls>> {
+        Ok(None)
     }
 }

@@ -24,7 +24,7 @@ pub struct Options {
     pub credentials: Arc<dyn FindCredentials>,
     /// The certificates of registries and of the user, beside the system's.
     pub tls: Arc<dyn FindTls>,
-    /// Hosts, with ports, that speak plain HTTP. Loopback addresses and `localhost` always do, unless there are certificates for them.
+    /// Hosts, with ports, that speak plain HTTP. Loopback addresses and `localhost` always do, unless certificates are configured for them.
     pub plain_http: Vec<String>,
     /// Value of the header `User-Agent`.
     pub user_agent: String,
@@ -72,8 +72,8 @@ impl Client {
         }
         let tls = self.options.tls.find(&repository.host)?;
         let is_plain = self.options.plain_http.contains(&repository.host)
-            || location::is_this_machine(&repository.host) && tls.is_empty();
-        let http = self.http(&repository.host, tls)?;
+            || location::is_this_machine(&repository.host) && tls.is_none();
+        let http = self.http(&repository.host, tls.unwrap_or_default())?;
         let host = Host { http, is_plain, paces: Arc::default() };
         hosts.insert(repository.host.clone(), host.clone());
         Ok(host)

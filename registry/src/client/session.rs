@@ -205,7 +205,13 @@ impl Session {
     /// Returns the error of an answer with an unexpected status.
     pub(super) async fn refused(&self, what: &str, response: Response) -> Error {
         let status = response.status();
-        let (code, message) = registry_error(&answer::bytes(response).await.unwrap_or_default());
+        let body = answer::bytes(response).await.unwrap_or_default();
+        let is_plain = self.base.scheme() == "http" && status == StatusCode::BAD_REQUEST;
+        // The messages of Go's server and nginx.
+        if is_plain && String::from_utf8_lossy(&body).contains("HTTPS") {
+            return Error::NeedsTls { host: self.repository.host.clone() };
+        }
+        let (code, message) = registry_error(&body);
         Error::Refused {
             host: self.repository.host.clone(),
             what: what.into(),

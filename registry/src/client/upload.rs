@@ -69,19 +69,21 @@ impl Upload<'_> {
     /// old one. The bytes come from the cache or the packed file again.
     pub(super) async fn run(&self) -> Result<Uploaded> {
         let what = format!("upload the blob {}", self.digest);
-        // Pack before the session starts: registries end idle sessions.
-        self.blob.wait_for_first_byte(self.queue).await?;
-        if let Some(error) = delivery::take(self.failed) {
-            return Err(error);
-        }
         let (mut retry, mut way, mut source) = (Retry::new(), Way::Whole, self.source);
+        if source.is_none() {
+            // Pack before the session starts: registries end idle sessions.
+            self.wait_for_first_byte().await?;
+        }
         loop {
             let started = self.start(source, &what).await?;
             let url = match started {
                 Started::Done(uploaded) => return Ok(uploaded),
                 Started::Session(url, headers) => (url, headers),
             };
-            source = None;
+            if source.take().is_some() {
+                // Only now is it known that the bytes are needed.
+                self.wait_for_first_byte().await?;
+            }
             match self.send(way, url, &what).await {
                 Ok(done) if is_accepted(&done) => return Ok(Uploaded::Sent),
                 Ok(done) => {
@@ -101,6 +103,11 @@ impl Upload<'_> {
                 },
             }
         }
+    }
+
+    async fn wait_for_first_byte(&self) -> Result<()> {
+        self.blob.wait_for_first_byte(self.queue).await?;
+        delivery::take(self.failed).map_or(Ok(()), Err)
     }
 
     /// Returns how to repeat an upload that the registry refused, or `None` if a repetition cannot help.

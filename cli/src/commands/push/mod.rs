@@ -62,9 +62,6 @@ pub(crate) struct Args {
     summary: Option<PathBuf>,
 
     #[command(flatten)]
-    registry: RegistryArgs,
-
-    #[command(flatten)]
     outside_store: OutsideStoreArgs,
 
     /// Directory for layers that are packed without a cache [default: TMPDIR, otherwise /var/tmp]
@@ -82,6 +79,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     cache_from: CacheFromArgs,
+
+    #[command(flatten)]
+    registry: RegistryArgs,
 }
 
 /// Pushes the images and prints their references.
@@ -192,19 +192,16 @@ impl Args {
         };
         let image = Image::new("image", "latest", file.spec.clone()).map_err(diagnosis::of_registry)?;
         let mut printed = Ok(());
-        let (mut sent, dry_run) = (false, self.dry_run);
+        let dry_run = self.dry_run;
         let push = Push { image, to, content, dry_run };
         let pushed = client.push(push, &mut |pushed| {
-            sent |= !pushed.is_unchanged();
             let outcome = Outcome { image: file.path.clone(), pushed };
             if printed.is_ok() {
                 printed = print(if self.json { report::json(&outcome, dry_run) } else { outcome.lines() });
             }
             outcomes.push(outcome);
         });
-        if sent && pushed.is_ok() {
-            watch.finish();
-        }
+        drop(watch);
         pushed.map_err(diagnosis::of_registry)?;
         printed
     }
