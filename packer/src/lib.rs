@@ -37,6 +37,9 @@ pub use error::{Error, Result};
 pub use image::spec::{ImageSpec, Layer};
 pub use layer::PackedLayer;
 pub use layer_path::LayerPath;
-pub use pack::{BlobSink, BlobWriter, CachedBlob, Packer, Packing, Recorded};
+pub use pack::{
+    BlobSink, BlobWriter, CachedBlob, FrameIndex, Packer, Packing, Recorded, SegmentPlace, SegmentSource,
+    WantedSegment,
+};
 pub use request::fleet::FleetRequest;
 pub use request::image::ImageRequest;

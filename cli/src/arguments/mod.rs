@@ -17,7 +17,7 @@ pub(crate) use self::cache::{CacheArgs, CacheDirArgs};
 pub(crate) use self::evaluation::Evaluation;
 pub(crate) use self::layering::LayeringArgs;
 pub(crate) use self::outside_store::OutsideStoreArgs;
-pub(crate) use self::registry::{CacheFromArgs, RegistryArgs, reference};
+pub(crate) use self::registry::{CacheFromArgs, Learned, RegistryArgs, reference};
 pub(crate) use self::report::ReportArgs;
 pub(crate) use self::request::{RequestArgs, closure_of, with_document_name};
 pub(crate) use self::store::{StoreArgs, store_dir_of};

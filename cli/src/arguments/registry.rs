@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use nixply_files::given;
-use nixply_packer::Cache;
-use nixply_registry::client::{Client, Credentials, FindCredentials, Options, Reference};
+use nixply_packer::{Cache, SegmentSource};
+use nixply_registry::client::{Client, Credentials, FindCredentials, Frames, Options, Reference};
 
 use crate::certificates::CertificateFiles;
 use crate::credentials::CredentialFiles;
 use crate::documents::name_of;
 use crate::failure::{Hint, hinted};
+use crate::terminal::{self, count, human, say};
 use crate::{diagnosis, process};
 
 /// Credentials and certificates for a registry.
@@ -90,29 +91,64 @@ fn read_credentials(file: &Path) -> Result<Credentials> {
 /// Images in registries whose layers need not be packed.
 #[derive(clap::Args)]
 pub(crate) struct CacheFromArgs {
-    /// Image in a registry that nixply pushed, such as ghcr.io/team/app:main: layers that it has are not packed. Can be repeated.
-    /// Only for repositories that you trust: their digests are not checked until a layer is packed
+    /// Image in a registry that nixply pushed, such as ghcr.io/team/app:main: layers that it has are not packed. A reference of
+    /// --cache-to provides compressed frames. Can be repeated. Only for repositories that you trust: their digests are not checked until a layer is packed
     #[arg(long = "cache-from", value_name = "REFERENCE", value_parser = reference, help_heading = "Cache")]
     pub(crate) cache_from: Vec<Reference>,
 }
 
+/// What the images of `--cache-from` provide.
+#[derive(Default)]
+pub(crate) struct Learned {
+    /// Number of layers that are in the cache now.
+    pub(crate) layers: usize,
+    /// Frames of layers, from `--cache-to`.
+    pub(crate) frames: Vec<Arc<Frames>>,
+}
+
+impl Learned {
+    /// Returns the frames as sources for the packer.
+    pub(crate) fn sources(&self) -> Vec<Arc<dyn SegmentSource>> {
+        self.frames.iter().map(|frames| frames.clone() as _).collect()
+    }
+
+    /// Reports the fetched frames.
+    pub(crate) fn report(&self, quiet: bool) {
+        for frames in &self.frames {
+            if let Some(why) = frames.problem() {
+                terminal::warning(format!("frames of {} were not used: {why}", frames.reference()));
+            }
+            let (segments, bytes) = frames.fetched();
+            if segments > 0 && !quiet {
+                let segments = count(usize::try_from(segments).unwrap_or(usize::MAX), "store path");
+                say(format!(
+                    "fetched the frames of {segments} ({}) from {}",
+                    human(bytes),
+                    frames.reference()
+                ));
+            }
+        }
+    }
+}
+
 impl CacheFromArgs {
     /// Adds the layers of these images to the cache. An image that does not exist yet has none.
-    pub(crate) fn import(&self, client: &Client, cache: Option<&Cache>) -> Result<usize> {
-        let mut layers = 0;
+    pub(crate) fn learn(&self, client: &Client, cache: Option<&Cache>) -> Result<Learned> {
+        let mut learned = Learned::default();
         for reference in &self.cache_from {
-            let known = client.learn(reference).map_err(diagnosis::of_registry)?;
             let Some(cache) = cache else {
                 let error = anyhow::anyhow!("--cache-from needs the cache, and there is none");
                 return Err(hinted(error, "omit --no-cache, and set HOME or --cache-dir"));
             };
-            for (key, packed) in known {
+            let found = client.learn(reference).map_err(diagnosis::of_registry)?;
+            for (key, packed) in found.layers {
                 cache
                     .import_from_registry(key, &packed, &reference.to_string())
                     .hint("pass --cache-dir DIR to use another directory")?;
-                layers += 1;
+                learned.layers += 1;
             }
+            learned.frames.extend(found.frames.map(Arc::new));
         }
-        Ok(layers)
+        Ok(learned)
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use nixply_packer::{Cache, Control, Packing};
 
 use crate::arguments::{
-    CacheArgs, CacheFromArgs, LayeringArgs, RegistryArgs, RequestArgs, StoreArgs, Verbosity,
+    CacheArgs, CacheFromArgs, LayeringArgs, Learned, RegistryArgs, RequestArgs, StoreArgs, Verbosity,
 };
 use crate::documents::lock_file;
 use crate::output;
@@ -57,15 +57,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let plan = args.request.with_document_name(plan)?;
     let stop = stop_flag()?;
     let cache = args.cache.open();
-    if let [first, ..] = &args.cache_from.cache_from[..] {
-        args.cache_from.import(&args.registry.client(first)?, cache.as_ref())?;
-    }
-    let packer = args.store.packer(cache.clone());
+    let learned = match &args.cache_from.cache_from[..] {
+        [first, ..] => args.cache_from.learn(&args.registry.client(first)?, cache.as_ref())?,
+        [] => Learned::default(),
+    };
+    let packer = args.store.packer(cache.clone()).with_segments(learned.sources());
     let progress = PackingProgress::new(args.verbosity.quiet);
     let built =
         request.pack(plan, &closure, &Packing::new(&store, &packer, &Control::new(&stop, &progress)))?;
     progress.clear();
     cache.iter().for_each(Cache::trim);
+    learned.report(args.verbosity.quiet);
     built.warnings.iter().for_each(warning);
     output::write(args.output.as_deref(), &built.json)?;
     progress.finish(built.spec.layers.len());

@@ -9,6 +9,7 @@
 //! Integers are little-endian. Frames are verified as they are read, so a segment need not fit into memory. Flag 1 means
 //! that the store was checked. Older versions wrote no origin, no flags and another magic; their segments are still read.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
@@ -58,6 +59,12 @@ impl SegmentKey {
 
     pub(super) fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
+    }
+}
+
+impl fmt::Display for SegmentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_hex())
     }
 }
 
@@ -130,6 +137,11 @@ impl SegmentReader {
         self.next += 1;
         self.offset += frame.compressed as u64;
         Some(())
+    }
+
+    /// Returns each frame's number of plain bytes, number of compressed bytes, and hash of the compressed bytes.
+    pub(crate) fn frames(&self) -> impl Iterator<Item = (usize, usize, blake3::Hash)> {
+        self.frames.iter().map(|frame| (frame.plain, frame.compressed, frame.check))
     }
 
     /// Returns the number of frames read.

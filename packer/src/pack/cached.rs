@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
+use super::frame_index::FramePlace;
 use super::pieces::{Piece, Pieces};
 use crate::cache::{Cache, SegmentKey};
 use crate::compress::{Codec, Compressor, FRAME_BYTES};
@@ -65,6 +66,19 @@ impl CachedBlob {
     /// Returns the blob's size in bytes.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Returns the segments of store paths in the blob: key, offset and frames. Leaves out segments that were evicted.
+    pub(super) fn segments(&self) -> impl Iterator<Item = (SegmentKey, u64, Vec<FramePlace>)> {
+        self.parts.iter().filter_map(|(offset, part)| {
+            let Part::Segment(key) = part else { return None };
+            let segment = self.cache.segment(key)?;
+            let frame = |(plain, compressed, hash): (usize, usize, blake3::Hash)| {
+                let length = |bytes| u32::try_from(bytes).ok();
+                Some(FramePlace(length(plain)?, length(compressed)?, hash.to_hex().to_string()))
+            };
+            Some((*key, *offset, segment.frames().map(frame).collect::<Option<_>>()?))
+        })
     }
 
     /// Returns bytes from offset `at` on: at least `least` of them unless the blob ends before, and at most one frame more.

@@ -7,6 +7,8 @@
 
 mod cached;
 mod compare;
+mod fetched;
+mod frame_index;
 mod job;
 mod lane;
 mod output;
@@ -20,6 +22,8 @@ mod source;
 mod states;
 
 pub use self::cached::CachedBlob;
+pub use self::fetched::{SegmentSource, WantedSegment};
+pub use self::frame_index::{FrameIndex, SegmentPlace};
 pub use self::packer::Packer;
 pub use self::packing::Packing;
 pub use self::recorded::Recorded;

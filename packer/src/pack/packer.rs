@@ -1,14 +1,16 @@
 //! The packer: uses the cache's entries, and packs the other layers.
 
 use std::num::NonZero;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
 
 use nixply_oci::DiffId;
 
 use super::cached::CachedBlob;
+use super::fetched::{SegmentSource, Sources, WantedSegment};
 use super::job::{Job, Shared};
-use super::pieces::Pieces;
+use super::pieces::{Piece, Pieces};
 use super::queue::pack_on;
 use super::sink::BlobSink;
 use crate::cache::{Cache, LayerKey};
@@ -25,6 +27,8 @@ pub struct Packer {
     threads: usize,
     cache: Option<Cache>,
     store_check: bool,
+    /// Sources of segments that the cache lacks.
+    segments: Sources,
 }
 
 impl Packer {
@@ -33,7 +37,12 @@ impl Packer {
 
     /// Creates a packer with this many threads, at most [`Packer::MAX_THREADS`]; 0 means one per core.
     pub fn new(threads: usize) -> Self {
-        Self { threads: threads.min(Self::MAX_THREADS), cache: None, store_check: false }
+        Self {
+            threads: threads.min(Self::MAX_THREADS),
+            cache: None,
+            store_check: false,
+            segments: Sources::default(),
+        }
     }
 
     /// Sets the cache: the packer uses its entries and adds new ones.
@@ -50,6 +59,12 @@ impl Packer {
     pub fn with_store_check(self, store_check: bool) -> Self {
         let cache = self.cache.map(|cache| cache.with_checked(store_check));
         Self { cache, store_check, ..self }
+    }
+
+    /// Sets sources of segments. The packer asks them for those that the cache lacks, before it reads the store.
+    #[must_use]
+    pub fn with_segments(self, sources: Vec<Arc<dyn SegmentSource>>) -> Self {
+        Self { segments: Sources(sources), ..self }
     }
 
     /// Returns the cache.
@@ -99,6 +114,7 @@ impl Packer {
             let expected = Some(LayerPath::total(paths)).filter(|bytes| *bytes > 0).unwrap_or(plain);
             jobs.push(Job { at, expected, pieces, known, recorded });
         }
+        self.fetch_segments(&jobs, codec);
         let packed = self.pack_jobs(&jobs, layers, codec, sink, control);
         if let (Some(cache), Err(error)) = (cache, &packed)
             && error.is_mismatch()
@@ -107,6 +123,25 @@ impl Packer {
             jobs.iter().filter_map(|job| job.pieces.layer_key()).for_each(|key| cache.forget_unproven(key));
         }
         packed
+    }
+
+    /// Asks the sources for segments of layers that the cache does not know.
+    fn fetch_segments(&self, jobs: &[Job<'_>], codec: Codec) {
+        let Some(cache) = &self.cache else { return };
+        for source in &self.segments.0 {
+            let pieces = jobs.iter().filter(|job| job.known.is_none()).map(|job| &job.pieces);
+            let missing = pieces.flat_map(|pieces| {
+                pieces.list.iter().enumerate().filter_map(|(at, piece)| {
+                    let (Piece::Segment(path), Some(key)) = (piece, pieces.key(at)) else { return None };
+                    let wanted = WantedSegment::new(*key, path, codec)?;
+                    cache.segment(key).is_none().then_some(wanted)
+                })
+            });
+            let missing: Vec<_> = missing.collect();
+            if !missing.is_empty() {
+                source.fetch(&missing, cache);
+            }
+        }
     }
 
     fn pack_jobs(

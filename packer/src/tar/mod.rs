@@ -9,4 +9,4 @@ mod stream;
 
 #[cfg(test)]
 pub(crate) use stream::OpenFile;
-pub(crate) use stream::{Fill, LayerStream, Reading, apart};
+pub(crate) use stream::{Fill, LayerStream, Reading, apart, header_bytes};

@@ -299,6 +299,13 @@ impl OpenFile {
     }
 }
 
+/// Returns the header of an entry that keeps its place and its mode, as in the segment of a path without rules.
+pub(crate) fn header_bytes(place: &[u8], entry: &Entry) -> Vec<u8> {
+    let mut header = Vec::new();
+    push_entry(&mut header, place, entry, &Ownership::root(entry.mode));
+    header
+}
+
 fn push_entry(out: &mut Vec<u8>, place: &[u8], entry: &Entry, ownership: &Ownership<'_>) {
     let kind = match &entry.kind {
         Kind::Directory => HeaderKind::Directory,

@@ -1,9 +1,11 @@
 //! Reads the blobs of a repository.
 
+use std::ops::Range;
+
 use hyper::body::Bytes;
 use nixply_oci::Digest;
-use reqwest::header::LOCATION;
-use reqwest::{Method, Response, StatusCode};
+use reqwest::header::{CONTENT_RANGE, LOCATION, RANGE};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 
 use super::pace::Action;
 use super::session::{Call, Session};
@@ -13,19 +15,36 @@ use crate::error::{Error, Result};
 /// Maximum number of redirects, which lead to the registry's storage.
 const MAX_REDIRECTS: usize = 5;
 
-/// Starts to read a blob. Follows redirects, without credentials on other hosts.
-pub(super) async fn open(session: &Session, digest: Digest) -> Result<Response> {
+/// An answer with bytes of a blob.
+pub(super) enum Opened {
+    /// The requested part.
+    Part(Response),
+    /// The whole blob.
+    Whole(Response),
+}
+
+/// Starts to read a blob, or a part of it. Follows redirects, without credentials on other hosts.
+pub(super) async fn open(session: &Session, digest: Digest, part: Option<Range<u64>>) -> Result<Opened> {
     let what = format!("read the blob {digest}");
     let mut url = session.url(&format!("blobs/{digest}"));
     for _ in 0..=MAX_REDIRECTS {
         let call = Call::new(Action::Read, Method::GET, url, &what);
-        let answer = session.send(&call, async |request| Ok(request)).await?;
+        let with_range = async |request: RequestBuilder| {
+            Ok(match &part {
+                Some(part) => request.header(RANGE, format!("bytes={}-{}", part.start, part.end - 1)),
+                None => request,
+            })
+        };
+        let answer = session.send(&call, with_range).await?;
         let place = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
         match (answer.status(), place) {
             (status, Some(place)) if status.is_redirection() => {
                 url = location::resolved(place, answer.url())?;
             }
-            (StatusCode::OK, _) => return Ok(answer),
+            (StatusCode::OK, _) => return Ok(Opened::Whole(answer)),
+            (StatusCode::PARTIAL_CONTENT, _) if part.as_ref().is_some_and(|part| is_part(&answer, part)) => {
+                return Ok(Opened::Part(answer));
+            }
             _ => return Err(session.refused(&what, answer).await),
         }
     }
@@ -34,13 +53,20 @@ pub(super) async fn open(session: &Session, digest: Digest) -> Result<Response> 
     Err(Error::Answer { host, what, source })
 }
 
+/// Returns whether an answer has the requested part, by its header `Content-Range: bytes FIRST-LAST/SIZE`.
+fn is_part(answer: &Response, part: &Range<u64>) -> bool {
+    let range = answer.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    range.is_some_and(|range| range.starts_with(&format!("bytes {}-{}/", part.start, part.end - 1)))
+}
+
 /// Reads a small blob, such as a config.
 pub(super) async fn small(session: &Session, digest: Digest) -> Result<Bytes> {
     let failed = |source| {
         let (host, what) = (session.repository().host.clone(), format!("read the blob {digest}"));
         Error::Answer { host, what, source }
     };
-    let bytes = answer::bytes(open(session, digest).await?).await.map_err(failed)?;
+    let (Opened::Whole(answer) | Opened::Part(answer)) = open(session, digest, None).await?;
+    let bytes = answer::bytes(answer).await.map_err(failed)?;
     let found = Digest::of(&bytes);
     match found == digest {
         true => Ok(bytes.into()),

@@ -12,6 +12,7 @@ mod blobs;
 mod challenge;
 mod credentials;
 mod delivery;
+mod frames;
 mod http;
 mod location;
 mod manifests;
@@ -26,6 +27,7 @@ mod upload;
 mod tests;
 
 pub use self::credentials::{Credentials, FindCredentials, FindTls, Tls};
+pub use self::frames::Frames;
 pub use self::http::{Client, Options};
-pub use self::push::{Push, Pushed};
+pub use self::push::{Learned, Push, Pushed};
 pub use self::reference::{Reference, Repository, Version};

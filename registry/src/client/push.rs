@@ -9,6 +9,7 @@ use nixply_oci::Digest;
 use nixply_packer::{LayerKey, PackedLayer};
 
 use super::delivery::{self, Delivery, Homes};
+use super::frames::{self, Frames};
 use super::http::Client;
 use super::reference::{Reference, Repository, Version};
 use super::session::Access;
@@ -33,8 +34,19 @@ pub struct Push {
     pub to: Vec<Reference>,
     /// How layers are packed.
     pub content: Settings,
+    /// Tag of a destination's repository that gets the index of the layers' frames.
+    pub cache_to: Option<Reference>,
     /// Whether nothing is written to the registry.
     pub dry_run: bool,
+}
+
+/// What an image in a registry tells about layers.
+#[derive(Default)]
+pub struct Learned {
+    /// The layers whose keys the image names.
+    pub layers: Vec<(LayerKey, PackedLayer)>,
+    /// The frames that the reference names, if it is an index of frames.
+    pub frames: Option<Frames>,
 }
 
 /// What a client knows about registries from earlier requests.
@@ -63,6 +75,8 @@ pub struct Pushed {
     pub bytes: u64,
     /// Number of HTTP requests.
     pub requests: u64,
+    /// Number of segments in the index of frames, or why it could not be stored. `None` if there should be none.
+    pub frames: Option<Result<usize, String>>,
 }
 
 impl Pushed {
@@ -76,7 +90,7 @@ impl Client {
     /// Pushes an image. The packer packs a layer only if its digest is unknown or a repository lacks it. Passes the result of each
     /// repository to `done` as soon as its tags are written. Later pushes of this client mount the blobs into other repositories.
     pub fn push(&self, push: Push, done: &mut dyn FnMut(Pushed)) -> Result<()> {
-        let Push { image, to, mut content, dry_run } = push;
+        let Push { image, to, mut content, cache_to, dry_run } = push;
         content.check_scratch()?;
         let failed = Arc::new(Mutex::new(None));
         content.report = {
@@ -115,7 +129,7 @@ impl Client {
                 let version = Version::Tag(tag.clone());
                 (Reference { repository: repository.clone(), version }, delivered.unchanged.contains(tag))
             });
-            let pushed = Pushed {
+            let mut pushed = Pushed {
                 digest: delivered.digest,
                 tags: references.collect(),
                 packed: counts.packings - before.packings,
@@ -124,37 +138,54 @@ impl Client {
                 sent: delivered.sent,
                 mounted: delivered.mounted,
                 there: delivered.there,
+                frames: None,
             };
             // The repository's image names its blobs now, so the registry can mount them elsewhere.
             for digest in pushed.sent.keys().chain(pushed.mounted.keys()).chain(pushed.there.keys()) {
                 homes.insert((repository.host.clone(), *digest), repository.name.clone());
+            }
+            if let Some(frames) =
+                cache_to.as_ref().filter(|frames| frames.repository == repository && !dry_run)
+            {
+                let image = pushed.sent.keys().chain(pushed.mounted.keys()).chain(pushed.there.keys());
+                let image = image.copied().collect();
+                let index = catalog.frames(&queue);
+                let write = frames::write(&session, &frames.version, index, &image, &queue);
+                // Without it, other machines compress more.
+                pushed.frames = Some(runtime.block_on(write).map_err(|error| error.chain()));
             }
             done(pushed);
         }
         Ok(())
     }
 
-    /// Takes the layers that an image in a registry names: later pushes do not pack them to find their digests. Returns the layers
-    /// whose keys the image names.
-    pub fn learn(&self, reference: &Reference) -> Result<Vec<(LayerKey, PackedLayer)>> {
+    /// Takes the layers that an image in a registry names: later pushes do not pack them to find their digests.
+    pub fn learn(&self, reference: &Reference) -> Result<Learned> {
         let session = self.session(&reference.repository, Access::Pull, &[])?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let manifests = runtime.map_err(Error::Start)?.block_on(async {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Start)?;
+        let (manifests, configs, index) = runtime.block_on(async {
             let manifests = manifests::all(&session, &reference.version).await?;
-            let configs = manifests.iter().map(|manifest| blobs::small(&session, manifest.config.digest));
+            let (frames, images): (Vec<_>, Vec<_>) = manifests.into_iter().partition(frames::is_frames);
+            let index = match frames.first() {
+                Some(manifest) => Some(frames::read(&session, manifest, reference).await?),
+                None => None,
+            };
+            let configs = images.iter().map(|manifest| blobs::small(&session, manifest.config.digest));
             let configs = try_join_all(configs).await?;
-            Ok::<_, Error>(manifests.into_iter().zip(configs).collect::<Vec<_>>())
+            Ok::<_, Error>((images, configs, index))
         })?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut layers = Vec::new();
-        for (manifest, config) in &manifests {
+        for (manifest, config) in manifests.iter().zip(&configs) {
             known.keys.add(manifest, &reference.to_string());
             let Repository { host, name } = &reference.repository;
             let homes = manifest.layers.iter().map(|layer| ((host.clone(), layer.digest), name.clone()));
             known.homes.extend(homes);
             layers.extend(layer_keys::layers(manifest, config));
         }
-        Ok(layers)
+        let frames = index.map(|index| Frames::new(reference.clone(), session, index));
+        Ok(Learned { layers, frames })
     }
 }
 

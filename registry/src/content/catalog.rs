@@ -8,7 +8,7 @@ use hyper::body::Bytes;
 use nixply_documents::go_json;
 use nixply_oci::{Descriptor, DiffId, Digest, reference};
 use nixply_packer::image::oci;
-use nixply_packer::{Codec, ImageSpec};
+use nixply_packer::{Codec, FrameIndex, ImageSpec};
 use tokio::sync::OnceCell;
 
 use super::blob_source::Source;
@@ -66,7 +66,8 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    fn new(bytes: Vec<u8>, media_type: &'static str) -> Self {
+    /// Returns the document with its digest.
+    pub(crate) fn new(bytes: Vec<u8>, media_type: &'static str) -> Self {
         Self { digest: Digest::of(&bytes), bytes: bytes.into(), media_type }
     }
 }
@@ -292,6 +293,21 @@ impl Catalog {
             _ => None,
         });
         packed.filter(|blob| blob.learn(known)).count()
+    }
+
+    /// Returns where the frames of packed layers are in their blobs, as far as the cache has them.
+    pub(crate) fn frames(&self, queue: &PackQueue) -> FrameIndex {
+        let variants = self.names.values().flat_map(BTreeMap::values).flat_map(|image| &image.variants);
+        let mut index = FrameIndex::default();
+        for layer in variants.flat_map(|variant| &variant.layers) {
+            // A layer that cannot be read has no frames here.
+            if let ServedLayer::Packed(blob) = layer
+                && let Ok(Some(cached)) = queue.cached(blob)
+            {
+                index.add(&cached);
+            }
+        }
+        index
     }
 
     /// Returns whether the digests of all layers of a tag are known.

@@ -92,7 +92,7 @@ impl PackQueue {
     }
 
     /// Returns the layer's blob in the cache if its digest and size are the expected ones.
-    fn cached(&self, blob: &PackedBlob) -> PackerResult<Option<CachedBlob>> {
+    pub(crate) fn cached(&self, blob: &PackedBlob) -> PackerResult<Option<CachedBlob>> {
         let packer = Packer::new(1).with_cache(self.cache.clone());
         let cached = packer.cached_blob(&packer.layer_paths(blob.layer(), &self.store)?, blob.codec)?;
         Ok(cached.filter(|cached| {

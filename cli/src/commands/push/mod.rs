@@ -21,7 +21,7 @@ use crate::documents::SpecFile;
 use crate::failure::{hinted, misused};
 use crate::output::print;
 use crate::realise::Realise;
-use crate::terminal::say;
+use crate::terminal::{count, say, warning};
 use crate::transfer::Watch;
 use crate::{diagnosis, output, serving};
 
@@ -44,6 +44,11 @@ pub(crate) struct Args {
     /// Further destination of the image. Blobs that a registry has in another repository are mounted, not sent. Can be repeated
     #[arg(long, value_name = "REFERENCE", value_parser = parse)]
     also: Vec<Reference>,
+
+    /// Store in the registry where the compressed frames of the layers are, under this tag of the image's repository, such as
+    /// ghcr.io/team/app:frames. With --cache-from, nixply build then fetches frames instead of compressing them
+    #[arg(long, value_name = "REFERENCE", value_parser = parse, help_heading = "Cache")]
+    cache_to: Option<Reference>,
 
     /// Codec of layers for which the spec records no compression, with an optional level as in zstd:9
     #[arg(short, long, value_name = "CODEC", default_value = "gzip", value_parser = values::codec())]
@@ -90,6 +95,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let summary = args.summary.as_deref().map(summary_file).transpose()?;
     let images = args.images()?;
     let first = &images[0].1[0];
+    if let Some(frames) = &args.cache_to {
+        let all = images.iter().flat_map(|(_, to)| to);
+        if !all.clone().any(|to| to.repository == frames.repository) {
+            let error = misused(format!("--cache-to {frames}: no image is pushed to its repository"));
+            return Err(hinted(
+                error,
+                format!("use a tag of the image's repository, as in {}:frames", first.repository),
+            ));
+        }
+    }
     let client = args.registry.client(first)?;
     let cache = args.cache.open();
     args.cache_from
@@ -193,8 +208,15 @@ impl Args {
         let image = Image::new("image", "latest", file.spec.clone()).map_err(diagnosis::of_registry)?;
         let mut printed = Ok(());
         let dry_run = self.dry_run;
-        let push = Push { image, to, content, dry_run };
+        let push = Push { image, to, content, cache_to: self.cache_to.clone(), dry_run };
         let pushed = client.push(push, &mut |pushed| {
+            match &pushed.frames {
+                Some(Err(why)) => warning(format!("the frames of the layers were not stored: {why}")),
+                Some(Ok(segments)) if !self.verbosity.quiet => {
+                    say(format!("stored the places of the frames of {}", count(*segments, "store path")));
+                }
+                _ => {}
+            }
             let outcome = Outcome { image: file.path.clone(), pushed };
             if printed.is_ok() {
                 printed = print(if self.json { report::json(&outcome, dry_run) } else { outcome.lines() });

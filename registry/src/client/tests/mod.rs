@@ -35,7 +35,8 @@ fn push_as(
     content.compression = Compression::Recorded("gzip".parse().unwrap());
     let image = Image::new("team/app", tag, spec.clone()).unwrap();
     let mut all = Vec::new();
-    client(credentials).push(Push { image, to, content, dry_run: false }, &mut |pushed| all.push(pushed))?;
+    client(credentials)
+        .push(Push { image, to, content, cache_to: None, dry_run: false }, &mut |pushed| all.push(pushed))?;
     Ok(all.remove(0))
 }
 
