@@ -12,7 +12,7 @@ use serde_json::Value;
 const IMAGE: &str = r#"{
     name = "team/described";
     config.Env = [ "SHELL=${pkgs.bash}/bin/bash" ];
-    labels."${pkgs.zlib}" = "a store path in a key";
+    labels.${builtins.unsafeDiscardStringContext "${pkgs.bash}"} = "a store path in a key";
     copyToRoot = [ pkgs.hello ];
     maxLayers = 3;
     compression = "zstd:1";
@@ -220,7 +220,10 @@ fn binary_cache_provides_the_description_without_the_closure() {
         // Neither the image nor its content is there.
         assert!(!spec.exists(), "{}", spec.display());
         let there = nix.listing();
-        assert!(!there.iter().any(|name| name.ends_with("-tree") || name.ends_with("config.json")), "{there:?}");
+        assert!(
+            !there.iter().any(|name| name.ends_with("-tree") || name.ends_with("config.json")),
+            "{there:?}"
+        );
         let inspected = run(nix.nixply().args(["inspect", "--json"]).arg(description)).ok();
         let inspected: Value = serde_json::from_str(&inspected).unwrap();
         assert!(inspected["manifestDigest"].is_string(), "{inspected}");
@@ -237,10 +240,10 @@ fn binary_cache_provides_the_description_of_the_plugin() {
              name = "far"; compression = "zstd:1"; copyToRoot = sh "tree" "mkdir $out; echo a file > $out/file";
            }"#,
     );
-    let text = |attribute: &str| -> String {
-        serde_json::from_str(&nix.eval_file(&file, attribute).ok()).unwrap()
-    };
-    let [spec, description] = ["outPath", "description.outPath"].map(|attribute| PathBuf::from(text(attribute)));
+    let text =
+        |attribute: &str| -> String { serde_json::from_str(&nix.eval_file(&file, attribute).ok()).unwrap() };
+    let [spec, description] =
+        ["outPath", "description.outPath"].map(|attribute| PathBuf::from(text(attribute)));
     let content = check(&nix, &spec, &description);
     let cache = tempfile::tempdir().unwrap();
     let url = format!("file://{}", cache.path().display());

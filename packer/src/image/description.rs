@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(
             described(&format!("{{\"{hash}\":[\"{hash}{hash}\"]}}")),
             "{\"0123456789abcdfghijklmnpqrsvwxy\\u007a\":\
-             [\"0123456789abcdfghijklmnpqrsvwxy\\u007a0123456789abcdfghijklmnpqr\\u0073vwxyz\"]}"
+             [\"0123456789abcdfghijklmnpqrsvwxy\\u007a0123456789abcdfghijklmnpqrs\\u0076wxyz\"]}"
         );
         // 31 characters cannot be a hash.
         let short = format!("[\"{}\"]", &hash[1..]);
