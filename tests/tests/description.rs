@@ -257,10 +257,10 @@ fn binary_cache_provides_the_description_of_the_plugin() {
 
 /// Deletes the store and its database, so that the directory is the store of a new machine.
 fn empty(nix: &Private) {
-    for name in ["store", "var", "cache"] {
-        let directory = nix.directory().join(name);
-        run(Command::new("chmod").args(["-R", "u+w"]).arg(&directory)).ok();
-        fs::remove_dir_all(&directory).unwrap();
+    let directories = ["store", "var", "cache"].map(|name| nix.directory().join(name));
+    for directory in directories.iter().filter(|directory| directory.exists()) {
+        run(Command::new("chmod").args(["-R", "u+w"]).arg(directory)).ok();
+        fs::remove_dir_all(directory).unwrap();
     }
 }
 
