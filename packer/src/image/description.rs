@@ -11,7 +11,7 @@ use std::io::Write;
 const HASH: usize = 32;
 
 /// Returns the same JSON document without references: escapes characters of strings so that no [`HASH`] characters of Nix's
-/// base-32 alphabet are contiguous. Bytes outside strings stay: no number in a spec has so many digits.
+/// base-32 alphabet are contiguous. Bytes outside strings stay: no number in a spec has 32 digits.
 pub(crate) fn without_references(json: &[u8]) -> Vec<u8> {
     let mut text = Text::default();
     let mut in_string = false;
