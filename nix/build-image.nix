@@ -4,6 +4,8 @@
 # program, which does not depend on the evaluator and also works on a remote builder. Both return the same spec, byte for
 # byte. The derivation's result lacks the attributes that only its build determines: `layers`, `imageId` and
 # `manifestDigest`. The tag of an image without one is the hash of its result; here that is the derivation's.
+#
+# The result's `description` is the same JSON without references: see docs/guides/push-without-closure.md.
 {
   # Whether to use the plugin's builtin.
   usePlugin ? builtins ? nixplyImage,
@@ -68,7 +70,7 @@ let
     file
     hashOf
     layerContents
-    make
+    makeDescribed
     system
     toList
     withoutNulls
@@ -110,7 +112,7 @@ let
     healthcheckFile
     ;
 
-  drv = make {
+  drv = makeDescribed [ "description" ] {
     name = builtins.seq imageName (builtins.seq (checked.tag or null) "image-${baseNameOf name}.json");
     inherit request configFile healthcheckFile;
     exportReferencesGraph.closure =

@@ -3,7 +3,7 @@
 # build-image.nix. The default of `name` is the name of the attribute. The result has the images under the same names.
 #
 # With the plugin loaded, the evaluator packs the images (builtins.nixplyImages). Without it, one derivation with an output for
-# each image runs the program nixply. Both return the same specs, byte for byte.
+# each image, and one for its description, runs the program nixply. Both return the same specs, byte for byte.
 {
   # Whether to use the plugin's builtin.
   usePlugin ? builtins ? nixplyImages,
@@ -20,9 +20,12 @@ let
     name: image: import ./build-image.nix (settings // { usePlugin = false; }) ({ inherit name; } // image)
   ) images;
 
-  inherit (import ./derivation.nix (removeAttrs settings [ "usePlugin" ])) file hashOf make system;
+  inherit (import ./derivation.nix (removeAttrs settings [ "usePlugin" ])) file hashOf makeDescribed system;
 
-  fleet = make {
+  # The name of an image has no equals sign.
+  descriptionOf = name: "${name}=description";
+
+  fleet = makeDescribed (map descriptionOf (attrNames images)) {
     name = "images.json";
     outputs = attrNames images;
     requests = mapAttrs (_: image: {
@@ -44,6 +47,9 @@ let
         // {
           inherit (image) imageName;
           imageTag = if images.${name}.tag or null != null then image.imageTag else hashOf fleet.${name};
+          description = fleet.${descriptionOf name};
+          # With this attribute, `nix build` builds this image instead of the first one.
+          outputSpecified = true;
         }
       ) alone;
 in

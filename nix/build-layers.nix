@@ -1,6 +1,7 @@
 # Builds layers separately from an image: `import ./nix/build-layers.nix { nixply = ...; } { layer.deps = [ hello ]; }`.
 #
 # The result is a directory with layers.json. build-image.nix accepts it as an element `{ prebuilt = ...; }` of its `layers`.
+# Its `description` is a file with the JSON of layers.json, but without references.
 #
 # The first argument has the attributes of derivation.nix: nixply, builder, args, system.
 program:
@@ -18,9 +19,9 @@ program:
 }:
 
 let
-  inherit (import ./derivation.nix program) layerRoots make;
+  inherit (import ./derivation.nix program) layerRoots makeDescribed;
 in
-make {
+makeDescribed [ "description" ] {
   name = "layers.json";
   layers = { inherit layer below compression reproducible; };
   exportReferencesGraph.closure = layerRoots [ layer ];

@@ -61,11 +61,28 @@ rec {
           __structuredAttrs = true;
           # Packing next to the inputs is faster than fetching the result.
           preferLocalBuild = true;
+          # The builds of small files take less time than the question whether a binary cache has them.
           allowSubstitutes = false;
         }
         // attributes
       )
     );
+
+  # Like `make`, for images and layers, with additional outputs for their descriptions. Binary caches may provide the results: a
+  # machine that gets a description needs none of the inputs.
+  makeDescribed =
+    descriptions: attributes:
+    make (
+      attributes
+      // {
+        outputs = attributes.outputs or [ "out" ] ++ builtins.filter (hasValidName attributes.name) descriptions;
+        allowSubstitutes = true;
+      }
+    );
+
+  # Whether the store path of an output has at most 211 characters after its hash. Without this test, an image with a long name
+  # could not be built because of its description.
+  hasValidName = name: output: builtins.stringLength "${name}-${output}" <= 211;
 
   # A JSON file. Its references are the store paths that the value names.
   file = name: content: make { inherit name; config = content; };
@@ -79,9 +96,11 @@ rec {
       values = builtins.listToAttrs (
         map (name: {
           inherit name;
-          value = drv.${name} // attributes;
+          value = drv.${name} // attributes // outputMark name;
         }) outputs
       );
+      # With this attribute, `nix build` builds the output instead of those in `meta.outputsToInstall`.
+      outputMark = name: if name == builtins.head outputs then { } else { outputSpecified = true; };
       attributes =
         values
         // {

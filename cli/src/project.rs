@@ -204,12 +204,14 @@ impl<'e> Project<'e> {
 
     /// Builds a derivation. `nix_version` is the version of the Nix that evaluated it.
     fn build(&self, derivation: &str, nix_version: &str, name: &str, what: &str) -> Result<PathBuf> {
+        // Since Nix 2.15, `DRV` is the derivation itself and `DRV^out` its output. Older versions do not support `^`. They build all
+        // outputs, and make a second link to an image's description.
+        let new = version(nix_version) >= (2, 15);
         let name: String = name.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect();
         let link = self.root.join(ROOTS).join(format!("container-{name}-{what}"));
-        let rooted = self.prepare_link(&link);
+        let description = link.with_file_name(format!("container-{name}-{what}-description"));
+        let rooted = self.prepare_link(&link) && (new || self.prepare_link(&description));
 
-        // Since Nix 2.15, `DRV` is the derivation itself and `DRV^out` its output. Older versions do not support `^`.
-        let new = version(nix_version) >= (2, 15);
         let installable = if new { format!("{derivation}^out") } else { derivation.to_owned() };
         let mut command = self.nix("build");
         command.arg(installable).arg("--json");

@@ -54,6 +54,8 @@ mod ffi {
         name: String,
         /// `image.json`.
         spec: String,
+        /// The same JSON, in which Nix finds no references.
+        description: String,
         /// Store paths that the spec names.
         references: Vec<String>,
         layers: Vec<LayerInfo>,

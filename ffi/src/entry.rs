@@ -156,6 +156,7 @@ fn built_image(name: String, built: BuiltImage) -> bridge::BuiltImage {
         layers: spec.layers.iter().map(convert::layer_info).collect(),
         config_digest: nixply_oci::Descriptor::of(nixply_oci::CONFIG, &config).digest.to_string(),
         manifest_digest: if sizes_known { manifest().to_string() } else { String::new() },
+        description: text(built.description()),
         spec: text(built.json),
     }
 }

@@ -18,7 +18,8 @@ constexpr const char * image_doc = R"(
   Packs store paths into an OCI image and adds its spec to the store.
 
   The result is a derivation that `nix build` accepts. Its `outPath` is the spec (nix2container's `image.json`). `imageName`,
-  `imageTag`, `imageId`, `manifestDigest` and `layers` describe the image.
+  `imageTag`, `imageId`, `manifestDigest` and `layers` describe the image. `description` is the spec as a file without references to
+  store paths.
 
   The argument is an attribute set. `name` is required; `null` means absent.
 
@@ -97,6 +98,7 @@ void result(EvalState & state, const Arguments & arguments, const BuiltImage & b
     apply(state, result_expression,
           {{"data", data_value},
            {"spec", spec_value},
+           {"description", text_value(state, std::string(built.description))},
            {"name", text_value(state, name)},
            {"system", text_value(state, nix::settings.thisSystem.get())},
            {"tag", text_value(state, arguments.tag())}},

@@ -143,13 +143,13 @@ let
   image =
     drv
     // lib.optionalAttrs usePlugin {
-      inherit (packed) drvPath outPath imageId layers;
+      inherit (packed) drvPath outPath imageId layers description;
     }
     // passthru
     // {
       inherit passthru;
       out = image;
-      all = [ image ];
+      all = map (output: image.${output}) drv.outputs;
       meta =
         let
           position = builtins.unsafeGetAttrPos "name" given;

@@ -38,10 +38,12 @@ impl World {
         directory
     }
 
+    /// Makes the outputs of a derivation, and checks the description.
     fn builder(&self, out: &Path, mut attrs: Value) {
         let infos: Vec<Value> =
             closure().iter().map(|info| json!({"path": info.path, "references": info.references})).collect();
-        attrs["outputs"] = json!({"out": out});
+        let description = self.directory.path().join("description");
+        attrs["outputs"] = json!({"out": out, "description": description});
         attrs["closure"] = infos.into();
         let input = BuilderInput::from_attrs(&attrs.to_string()).unwrap();
         let BuilderJob::Packing(job) = input.job(&self.store).unwrap() else {
@@ -51,6 +53,11 @@ impl World {
         let warnings =
             job.run(&Packing::new(&self.store, &Packer::new(2), &Control::new(&stop, &()))).unwrap();
         assert_eq!(warnings, [""; 0]);
+        let file = if out.is_dir() { out.join(LAYERS_FILE) } else { out.to_owned() };
+        let [json, description] = [file, description].map(|file| fs::read_to_string(file).unwrap());
+        assert!(json.contains(HASH) && !description.contains(HASH), "{description}");
+        let value = |json: &str| serde_json::from_str::<Value>(json).unwrap();
+        assert_eq!(value(&description), value(&json));
     }
 
     fn read(&self, directory: &str) -> Vec<Layer> {
@@ -70,8 +77,10 @@ impl World {
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
+const HASH: &str = "0123456789abcdfghijklmnpqrsvwxyz";
+
 fn path(name: &str) -> String {
-    format!("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-{name}")
+    format!("/nix/store/{HASH}-{name}")
 }
 
 fn closure() -> Closure {

@@ -304,7 +304,10 @@ fn check_derivations(nix: &Nix, plugin: bool) {
         derivations(nix, plugin)
     ));
     for (name, it) in got.as_object().unwrap() {
-        let outputs = if name == "fleet" && !plugin { json!(["one", "two"]) } else { json!(["out"]) };
+        let outputs = match name == "fleet" && !plugin {
+            true => json!(["one", "two", "one=description", "two=description"]),
+            false => json!(["out", "description"]),
+        };
         assert_eq!(it["outputs"], outputs, "{name}: {it}");
         assert_eq!(it["all"], outputs.as_array().unwrap().len(), "{name}: {it}");
         for equal in ["same", "first", "name"] {

@@ -33,6 +33,10 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
+    /// File for the description: the spec's JSON, in which Nix finds no references to store paths
+    #[arg(long, value_name = "FILE")]
+    description: Option<PathBuf>,
+
     #[command(flatten)]
     verbosity: Verbosity,
 
@@ -69,6 +73,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     cache.iter().for_each(Cache::trim);
     learned.report(args.verbosity.quiet);
     built.warnings.iter().for_each(warning);
+    if let Some(file) = &args.description {
+        output::write(Some(file), &built.description())?;
+    }
     output::write(args.output.as_deref(), &built.json)?;
     progress.finish(built.spec.layers.len());
     Ok(())

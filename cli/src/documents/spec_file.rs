@@ -50,13 +50,15 @@ impl SpecFile {
 }
 
 /// Returns the image name that a spec's file name implies. The file is `image-NAME.json`, in the store with a hash before it, or the
-/// target of a link such as `result`.
+/// target of a link such as `result`. A description has an output's name after it.
 fn default_name(path: &Path) -> String {
     let target = || fs::canonicalize(path).unwrap_or_else(|_| path.into());
     let file =
         if path.extension().is_some_and(|extension| extension == "json") { path.into() } else { target() };
     let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let name = file.strip_suffix(".json").unwrap_or(&file);
+    let description = ["-description", "=description"].iter().find_map(|suffix| file.strip_suffix(suffix));
+    let file = description.filter(|file| file.contains(".json")).unwrap_or(&file);
+    let name = file.strip_suffix(".json").unwrap_or(file);
     let without_hash = name.get(HASH..).and_then(|rest| rest.strip_prefix('-')).unwrap_or(name);
     without_hash.strip_prefix("image-").unwrap_or(without_hash).to_owned()
 }
@@ -70,6 +72,7 @@ mod tests {
         for (path, name) in [
             ("image-hello.json", "hello"),
             ("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-image-hello.json", "hello"),
+            ("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-image-hello.json-description", "hello"),
             ("out/image.json", "image"),
             ("other", "other"),
         ] {

@@ -3,6 +3,7 @@
 
 pub mod blob;
 mod cached;
+pub(crate) mod description;
 pub mod import;
 mod index;
 pub(crate) mod layer_file;

@@ -14,8 +14,13 @@ use super::fleet::FleetRequest;
 use super::image::ImageRequest;
 use super::nix_database::NixDatabaseRequest;
 use super::pack::LayersRequest;
+use super::plan::BuiltImage;
 use crate::error::{Error, Result};
+use crate::image::description::without_references;
 use crate::pack::Packing;
+
+/// Name of the output with the description.
+const DESCRIPTION: &str = "description";
 
 /// Input of the builder frontend: a derivation's structured attributes.
 ///
@@ -25,6 +30,9 @@ use crate::pack::Packing;
 /// derivation for several images has `requests` instead: an object by output name, each value with these three attributes. A
 /// third kind makes layers without an image: it has `layers` and `closure`, and its output is a directory. A fourth kind
 /// makes a Nix database: it has `nixDatabase` and `closure`, and its output is a directory too.
+///
+/// A derivation of an image or of layers may have a second output, `description`: the same JSON without references. For several
+/// images, it is `NAME=description`. No image's name has an equals sign.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BuilderInput {
@@ -96,9 +104,23 @@ impl BuilderInput {
     }
 
     fn output(&self, name: &str) -> Result<PathBuf> {
-        let out = self.outputs.get(name).and_then(Value::as_str).map(PathBuf::from);
-        out.ok_or_else(|| Error::invalid("attribute outputs", format!("it has no output {name}")))
+        let output = self.optional_output(name);
+        output.ok_or_else(|| Error::invalid("attribute outputs", format!("it has no output {name}")))
     }
+
+    fn optional_output(&self, name: &str) -> Option<PathBuf> {
+        self.outputs.get(name).and_then(Value::as_str).map(PathBuf::from)
+    }
+
+    /// Writes an image's spec, and its description if the derivation has an output for it.
+    fn write_image(&self, output: &str, description: &str, built: &BuiltImage) -> Result<()> {
+        write(&self.output(output)?, &built.json)?;
+        self.optional_output(description).map_or(Ok(()), |file| write(&file, &built.description()))
+    }
+}
+
+fn write(output: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(output, bytes).map_err(|source| Error::io("write file", output, source))
 }
 
 impl PackingJob {
@@ -106,9 +128,6 @@ impl PackingJob {
     pub fn run(self, packing: &Packing<'_>) -> Result<Vec<String>> {
         let Self { input, closure } = self;
         let store = packing.store;
-        let write = |output: &Path, bytes: &[u8]| {
-            fs::write(output, bytes).map_err(|source| Error::io("write file", output, source))
-        };
         if let Some(requests) = &input.requests {
             let read = |(name, image): (&String, &RequestInput)| {
                 Ok((name.clone(), image.read(&format!("attribute requests.{name}"), &closure, store)?))
@@ -116,7 +135,7 @@ impl PackingJob {
             let fleet = FleetRequest::new(requests.iter().map(read).collect::<Result<_>>()?)?;
             let mut warnings = Vec::new();
             for (name, built) in fleet.build(&closure, packing)? {
-                write(&input.output(&name)?, &built.json)?;
+                input.write_image(&name, &format!("{name}={DESCRIPTION}"), &built)?;
                 warnings.extend(built.warnings);
             }
             return Ok(warnings);
@@ -125,9 +144,14 @@ impl PackingJob {
         if let Some(config) = &input.config {
             return write(&output, &go_json::compact(config)).map(|()| Vec::new());
         }
+        let description = input.optional_output(DESCRIPTION);
         if let Some(layers) = input.layers {
             let request = LayersRequest::from_value(layers, "attribute layers")?;
-            return request.write(&output, &closure, packing);
+            let (json, warnings) = request.write(&output, &closure, packing)?;
+            if let Some(file) = description {
+                write(&file, &without_references(&json))?;
+            }
+            return Ok(warnings);
         }
         if input.alone.request.is_none() {
             return Err(Error::invalid(
@@ -137,7 +161,7 @@ impl PackingJob {
         }
         let request = input.alone.read("attribute request", &closure, store)?;
         let built = request.build(&closure, packing)?;
-        write(&output, &built.json)?;
+        input.write_image("out", DESCRIPTION, &built)?;
         Ok(built.warnings)
     }
 }

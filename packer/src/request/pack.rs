@@ -159,13 +159,14 @@ impl LayersRequest {
         Ok(request)
     }
 
-    /// Packs the layers into a new directory: [`LAYERS_FILE`], and the blobs if they are kept. Returns warnings.
+    /// Packs the layers into a new directory: [`LAYERS_FILE`], and the blobs if they are kept. Returns the bytes of
+    /// [`LAYERS_FILE`], and warnings.
     pub(super) fn write(
         &self,
         directory: &Path,
         closure: &Closure,
         packing: &Packing<'_>,
-    ) -> Result<Vec<String>> {
+    ) -> Result<(Vec<u8>, Vec<String>)> {
         let Packing { store, control, .. } = *packing;
         let below = self.below.iter().enumerate();
         let below = below
@@ -183,8 +184,8 @@ impl LayersRequest {
         let kept = (!self.reproducible).then_some(directory);
         let layers = packing.pack_directories_into(plans, self.compression, closure, &directories, kept)?;
         let file = directory.join(LAYERS_FILE);
-        fs::write(&file, spec::write_layers(&layers))
-            .map_err(|source| Error::io("write file", &file, source))?;
-        Ok(warnings)
+        let json = spec::write_layers(&layers);
+        fs::write(&file, &json).map_err(|source| Error::io("write file", &file, source))?;
+        Ok((json, warnings))
     }
 }

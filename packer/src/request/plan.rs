@@ -13,6 +13,7 @@ use super::inputs::{checked, read_lock};
 use super::layer::{Below, LayerContext, LayerPlan, LayerRequest, PlannedLayer};
 use super::schema;
 use crate::error::{Error, Result};
+use crate::image::description;
 use crate::image::spec::{ImageSpec, Layer};
 use crate::pack::Packing;
 
@@ -42,6 +43,13 @@ pub struct BuiltImage {
     pub references: Vec<StorePath>,
     /// Warnings for the user.
     pub warnings: Vec<String>,
+}
+
+impl BuiltImage {
+    /// Returns the bytes of the image's description: the document of `image.json`, in which Nix finds no references.
+    pub fn description(&self) -> Vec<u8> {
+        description::without_references(&self.json)
+    }
 }
 
 /// The inputs of a plan, apart from the request.
