@@ -1,4 +1,4 @@
-# The result of builtins.nixplyImage. `nix build` accepts only derivations, so the result is a derivation. It copies the spec, which
+# The result of builtins.nixplyImage and builtins.nixplyIndex. `nix build` accepts only derivations, so the result is a derivation. It copies the spec, which
 # is already in the store, with the shell's builtin commands. `outPath` is the spec itself.
 { data, spec, name, system, tag }:
 let

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::fleet::FleetRequest;
 use super::image::ImageRequest;
+use super::index::IndexRequest;
 use super::nix_database::NixDatabaseRequest;
 use super::pack::LayersRequest;
 use crate::error::{Error, Result};
@@ -24,7 +25,8 @@ use crate::pack::Packing;
 /// first one), optionally `healthcheckFile` (the same kind of file) and `closure`, the name in `exportReferencesGraph`. A
 /// derivation for several images has `requests` instead: an object by output name, each value with these three attributes. A
 /// third kind makes layers without an image: it has `layers` and `closure`, and its output is a directory. A fourth kind
-/// makes a Nix database: it has `nixDatabase` and `closure`, and its output is a directory too.
+/// makes a Nix database: it has `nixDatabase` and `closure`, and its output is a directory too. A fifth kind makes the spec of an
+/// image index: it has `index`, an [`IndexRequest`], and `closure`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BuilderInput {
@@ -35,6 +37,8 @@ pub struct BuilderInput {
     alone: RequestInput,
     #[serde(default)]
     layers: Option<Value>,
+    #[serde(default)]
+    index: Option<Value>,
     #[serde(default)]
     config: Option<Value>,
     #[serde(default)]
@@ -129,10 +133,14 @@ impl PackingJob {
             let request = LayersRequest::from_value(layers, "attribute layers")?;
             return request.write(&output, &closure, packing);
         }
+        if let Some(index) = input.index {
+            let request = IndexRequest::from_value(index, "attribute index")?;
+            return write(&output, &request.build(&closure, store)?.json).map(|()| Vec::new());
+        }
         if input.alone.request.is_none() {
             return Err(Error::invalid(
                 "structured attributes",
-                "expected an attribute request, requests, layers, config or nixDatabase",
+                "expected an attribute request, requests, layers, index, config or nixDatabase",
             ));
         }
         let request = input.alone.read("attribute request", &closure, store)?;
