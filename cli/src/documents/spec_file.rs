@@ -7,15 +7,16 @@ use anyhow::{Context, Result};
 use nixply_packer::ImageSpec;
 use nixply_planning::Store;
 
+use super::Content;
 use super::kind::Kind;
 
 /// Length of the hash in a store path's name.
 const HASH: usize = 32;
 
-/// An image spec, its file, and the store and default image name that follow from that file.
-pub(crate) struct SpecFile {
+/// An image spec, or another content, its file, and the store and default image name that follow from that file.
+pub(crate) struct SpecFile<S = ImageSpec> {
     pub(crate) path: PathBuf,
-    pub(crate) spec: ImageSpec,
+    pub(crate) spec: S,
     /// Store of the image's store paths.
     pub(crate) store: Store,
     /// Default name of the image, taken from the file's name.
@@ -43,13 +44,31 @@ impl SpecFile {
         store.check_owner_for(path)?;
         Ok(Self::new(path, spec, store))
     }
+}
 
-    fn new(path: &Path, spec: ImageSpec, store: Store) -> Self {
+impl SpecFile<Content> {
+    /// Reads the spec of an image or of an image index as [`SpecFile::read_to_pack`] reads an image's.
+    pub(crate) fn read_content_to_pack(path: &Path, store: Store, files: LayerFiles) -> Result<Self> {
+        // A spec that is not valid and one with other paths have different messages.
+        let content = super::read_content(path, |_, _| Ok(()))?;
+        let outside = files == LayerFiles::Anywhere;
+        match &content {
+            Content::Image(spec) => spec.check_paths(&store, outside),
+            Content::Index(spec) => spec.check_paths(&store, outside),
+        }
+        .with_context(|| super::name_of(path))?;
+        store.check_owner_for(path)?;
+        Ok(Self::new(path, content, store))
+    }
+}
+
+impl<S> SpecFile<S> {
+    fn new(path: &Path, spec: S, store: Store) -> Self {
         Self { path: path.to_owned(), spec, store, name: default_name(path) }
     }
 }
 
-/// Returns the image name that a spec's file name implies. The file is `image-NAME.json`, in the store with a hash before it, or the
+/// Returns the image name that a spec's file name implies. The file is `image-NAME.json` or `index-NAME.json`, in the store with a hash before it, or the
 /// target of a link such as `result`.
 fn default_name(path: &Path) -> String {
     let target = || fs::canonicalize(path).unwrap_or_else(|_| path.into());
@@ -58,7 +77,8 @@ fn default_name(path: &Path) -> String {
     let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let name = file.strip_suffix(".json").unwrap_or(&file);
     let without_hash = name.get(HASH..).and_then(|rest| rest.strip_prefix('-')).unwrap_or(name);
-    without_hash.strip_prefix("image-").unwrap_or(without_hash).to_owned()
+    let plain = ["image-", "index-"].iter().find_map(|kind| without_hash.strip_prefix(kind));
+    plain.unwrap_or(without_hash).to_owned()
 }
 
 #[cfg(test)]
@@ -69,6 +89,7 @@ mod tests {
     fn default_names_come_from_file_names() {
         for (path, name) in [
             ("image-hello.json", "hello"),
+            ("index-hello.json", "hello"),
             ("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-image-hello.json", "hello"),
             ("out/image.json", "image"),
             ("other", "other"),

@@ -47,12 +47,15 @@ impl IndexedImage {
         }
     }
 
-    /// Returns the codec of the layers that a client must support: one that some clients lack, if any layer has one, otherwise a
-    /// universal one.
     fn codec(&self) -> Codec {
-        let codecs = self.spec.layers.iter().map(Layer::codec);
-        codecs.into_iter().find(|codec| !codec.is_universal()).unwrap_or_default()
+        codec(&self.spec)
     }
+}
+
+/// Returns the codec that a client of an image must support: one that some clients lack, if any layer has one, otherwise a universal
+/// one.
+fn codec(spec: &ImageSpec) -> Codec {
+    spec.layers.iter().map(Layer::codec).find(|codec| !codec.is_universal()).unwrap_or_default()
 }
 
 /// Returns whether a document is an index spec. An image spec has `layers`.
@@ -141,6 +144,14 @@ impl IndexSpec {
     /// Returns the first image whose programs run on `platform`.
     pub fn image_for(&self, platform: &Platform) -> Option<&IndexedImage> {
         self.images.iter().find(|image| image.spec.platform().is(platform))
+    }
+
+    /// Returns the image for the platform of another image. Of two, the one that has the same codec.
+    pub fn counterpart(&self, other: &ImageSpec) -> Option<&IndexedImage> {
+        let platform = |spec: &ImageSpec| spec.platform().normalized();
+        let images = || self.images.iter().filter(|image| platform(&image.spec) == platform(other));
+        let same = images().find(|image| image.codec().is_universal() == codec(other).is_universal());
+        same.or_else(|| images().next())
     }
 
     /// Checks each image as [`ImageSpec::check_names`] does.

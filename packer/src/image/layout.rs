@@ -81,20 +81,7 @@ pub fn write_index(
 ) -> Result<WrittenIndex> {
     check_tag(tag)?;
     in_layout(dir, |dir| {
-        let blobs = begin(dir)?;
-        let mut written = Vec::new();
-        for image in &spec.images {
-            let of_image = |source| Error::OfImage { image: image.title(), source: Box::new(source) };
-            let layers = write_layers(&image.spec, &blobs, codec, packing).map_err(of_image)?;
-            written.push(put_image(&image.spec, &blobs, layers)?);
-        }
-        let manifests: Vec<Manifest> = written.iter().map(|(_, manifest)| manifest.clone()).collect();
-        let index = go_json::compact(&oci::index(spec, &manifests));
-        put_blob(&blobs, &index)?;
-        let entry = Descriptor::of(nixply_oci::INDEX, &index);
-        let index = entry.digest;
-        add_entry(dir, &blobs, tag, entry, None, packing.control)?;
-        Ok(WrittenIndex { index, images: written.into_iter().map(|(written, _)| written).collect() })
+        put_index(spec, dir, tag, packing.control, |image, blobs| write_layers(image, blobs, codec, packing))
     })
 }
 
@@ -141,6 +128,42 @@ fn in_layout<T>(dir: &Path, fill: impl Fn(&Path) -> Result<T>) -> Result<T> {
 pub fn write_description(spec: &ImageSpec, dir: &Path, tag: &str, control: &Control<'_>) -> Result<Written> {
     check_tag(tag)?;
     end(spec, dir, &begin(dir)?, tag, oci::manifest_of(spec).layers, control)
+}
+
+/// As [`write_description`], for an image index.
+pub fn write_index_description(
+    spec: &IndexSpec,
+    dir: &Path,
+    tag: &str,
+    control: &Control<'_>,
+) -> Result<WrittenIndex> {
+    check_tag(tag)?;
+    let recorded = |image: &ImageSpec, _: &Path| Ok(oci::manifest_of(image).layers);
+    put_index(spec, dir, tag, control, recorded)
+}
+
+/// Writes an index and its images. `put_layers` writes the layers of an image to the directory of blobs, and returns their
+/// descriptors.
+fn put_index(
+    spec: &IndexSpec,
+    dir: &Path,
+    tag: &str,
+    control: &Control<'_>,
+    put_layers: impl Fn(&ImageSpec, &Path) -> Result<Vec<Descriptor>>,
+) -> Result<WrittenIndex> {
+    let blobs = begin(dir)?;
+    let (mut images, mut manifests) = (Vec::new(), Vec::new());
+    for image in &spec.images {
+        let of_image = |source| Error::OfImage { image: image.title(), source: Box::new(source) };
+        let layers = put_layers(&image.spec, &blobs).map_err(of_image)?;
+        let (written, manifest) = put_image(&image.spec, &blobs, layers)?;
+        images.push(written);
+        manifests.push(manifest);
+    }
+    let bytes = go_json::compact(&oci::index(spec, &manifests));
+    let index = put_blob(&blobs, &bytes)?;
+    add_entry(dir, &blobs, tag, Descriptor::of(nixply_oci::INDEX, &bytes), None, control)?;
+    Ok(WrittenIndex { index, images })
 }
 
 /// Prepares `dir` as a layout, and returns the directory of its blobs.
