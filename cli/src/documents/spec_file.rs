@@ -31,11 +31,6 @@ pub(crate) enum LayerFiles {
 }
 
 impl SpecFile {
-    /// Reads a spec whose store paths are in `store`.
-    pub(crate) fn read(path: &Path, store: Store) -> Result<Self> {
-        Ok(Self::new(path, super::spec(path)?, store))
-    }
-
     /// Reads a spec whose layers will be packed, perhaps for other users. All files that the spec names must be in the store, except
     /// those that `files` allows elsewhere, and the spec must belong to a trusted user.
     pub(crate) fn read_to_pack(path: &Path, store: Store, files: LayerFiles) -> Result<Self> {
@@ -47,6 +42,11 @@ impl SpecFile {
 }
 
 impl SpecFile<Content> {
+    /// Reads the spec of an image or of an image index whose store paths are in `store`.
+    pub(crate) fn read_content(path: &Path, store: Store) -> Result<Self> {
+        Ok(Self::new(path, super::content(path)?, store))
+    }
+
     /// Reads the spec of an image or of an image index as [`SpecFile::read_to_pack`] reads an image's.
     pub(crate) fn read_content_to_pack(path: &Path, store: Store, files: LayerFiles) -> Result<Self> {
         // A spec that is not valid and one with other paths have different messages.

@@ -102,12 +102,11 @@ fn index(page: &mut String) {
     );
     for (key, argument) in IndexRequest::argument().keys() {
         section(page, "##", &format!("index.{key}"), argument);
+        let Some(image) = argument.element() else { continue };
+        let forms = image.alternatives().into_iter().map(|schema| image.at(schema));
+        let set = forms.into_iter().find(|form| form.key("image").is_some());
+        table(page, "key", set.expect("an image can be a set"));
     }
-    let image = IndexRequest::argument().key("images").and_then(Argument::element);
-    let image = image.expect("images is a list");
-    let forms = image.alternatives().into_iter().map(|schema| image.at(schema));
-    let mut sets = forms.filter(|form| form.key("image").is_some());
-    table(page, "key of an image", sets.next().expect("an image can be a set"));
 }
 
 /// Returns the argument's description.
@@ -174,7 +173,9 @@ fn kind_of(schema: &Value, argument: Argument) -> String {
             Some("store path") => "list of store paths".into(),
             Some("string") => "list of strings".into(),
             Some("set") => "list of sets".into(),
-            Some("store path or set") => "list of store paths or sets".into(),
+            Some("store path or set") if argument.element().is_some_and(|image| image.key("image").is_some()) => {
+                "list of images".into()
+            }
             Some(integer) if integer.starts_with("integer") => "list of integers".into(),
             _ => "list".into(),
         },
