@@ -10,10 +10,11 @@ use std::{fs, io};
 const NIX: &str = "../nix";
 
 /// The embedded files and directories. A test in src/expressions.rs checks that they are the files that the expressions need.
-const EMBEDDED: [&str; 14] = [
+const EMBEDDED: [&str; 15] = [
     "arguments.json",
     "arguments.nix",
     "build-image.nix",
+    "build-index.nix",
     "build-layers.nix",
     "check.nix",
     "container-interface",

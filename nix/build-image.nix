@@ -121,19 +121,7 @@ let
       ++ arguments.requestRoots request;
   };
 
-  lower = builtins.replaceStrings
-    [ "A" "B" "C" "D" "E" "F" "G" "H" "I" "J" "K" "L" "M" "N" "O" "P" "Q" "R" "S" "T" "U" "V" "W" "X" "Y" "Z" ]
-    [ "a" "b" "c" "d" "e" "f" "g" "h" "i" "j" "k" "l" "m" "n" "o" "p" "q" "r" "s" "t" "u" "v" "w" "x" "y" "z" ];
-
-  imageName =
-    let
-      canonical = lower name;
-      long = builtins.stringLength canonical > arguments.name.maximumLength;
-    in
-    if !long && builtins.match arguments.name.pattern canonical != null then
-      canonical
-    else
-      throw "nixply: image name ${builtins.toJSON name} is not valid: expected ${arguments.name.expected}";
+  imageName = arguments.canonicalName name;
 
   # The arguments as JSON, which `nixply plan` reads to write a lock file.
   requestFile = file "request-${baseNameOf name}.json" (

@@ -63,6 +63,14 @@ let
     else
       path;
 
+  # The container's image, or the index of its images for several systems. A flake's own containers may lack these attributes.
+  specOf =
+    container:
+    let
+      imageFor = system: (containersFor system).${name}.derivation or (throw "nixply: containers.${name}.systems: there is no container `${name}` for the system ${system}");
+    in
+    if container.systems or [ ] == [ ] then container.derivation else container.indexOf (map imageFor container.systems);
+
   has = want': want == want' && name != null && containers ? ${name};
 in
 {
@@ -99,7 +107,7 @@ in
       {
         inherit (container) reference;
         inherit (builtins) nixVersion;
-        spec = container.derivation.drvPath;
+        spec = (specOf container).drvPath;
         copyScript = onHost.copyScript.drvPath;
         # The program checks the destination before it packs. A flake's own containers may lack these attributes.
         registry = onHost.registry or "";

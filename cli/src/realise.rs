@@ -4,11 +4,10 @@
 use std::process::{Command, Stdio};
 
 use anyhow::Result;
-use nixply_packer::ImageSpec;
+use nixply_packer::Layer;
 use nixply_planning::{Store, StorePath};
 use nixply_registry::content::RealisePaths;
 
-use crate::documents::SpecFile;
 use crate::failure::hinted;
 use crate::process;
 use crate::terminal::{count, say};
@@ -19,14 +18,14 @@ pub(crate) struct Realise {
 }
 
 impl Realise {
-    /// Fetches the store paths of this image.
-    pub(crate) fn new(file: &SpecFile) -> Self {
-        Self { store: file.store.clone() }
+    /// Fetches store paths of this store.
+    pub(crate) fn new(store: Store) -> Self {
+        Self { store }
     }
 
     /// Fails if the store lacks paths of a layer whose blob has no recorded digest: all of them would be fetched only to find it.
-    pub(crate) fn check(&self, spec: &ImageSpec) -> Result<()> {
-        for (at, layer) in spec.layers.iter().enumerate() {
+    pub(crate) fn check(&self, layers: &[Layer]) -> Result<()> {
+        for (at, layer) in layers.iter().enumerate() {
             let missing = layer.paths.iter().find(|path| self.is_missing(&path.path));
             if let Some(path) = missing.filter(|_| layer.compression.is_none()) {
                 let error = anyhow::anyhow!(

@@ -1,22 +1,29 @@
-//! The arguments of an image, for the plugin. The plugin reads Nix values as the packer's schema describes, and leaves all checks
+//! The arguments of images and image indexes, for the plugin. The plugin reads Nix values as the packer's schema describes, and leaves all checks
 //! to the packer.
 
 use nixply_documents::argument::Names;
 use nixply_documents::document;
 use nixply_packer::ImageRequest;
-use nixply_packer::request::schema;
+use nixply_packer::request::{IndexRequest, schema};
 
-use crate::bridge::PathText;
+use crate::bridge::{PathText, RequestKind};
 use crate::entry::{Failure, guarded};
 
-/// The schema of a value in an image's request.
+/// The schema of a value in a request.
 #[derive(Debug)]
 #[allow(unreachable_pub, reason = "the bridge exports it")]
 pub struct Argument(schema::Argument);
 
-/// Returns the schema of the whole request.
-pub(crate) fn image_argument() -> Box<Argument> {
-    Box::new(Argument(ImageRequest::argument()))
+/// Returns the schema of a whole request.
+pub(crate) fn request_argument(kind: RequestKind) -> Box<Argument> {
+    Box::new(Argument(argument_of(kind)))
+}
+
+fn argument_of(kind: RequestKind) -> schema::Argument {
+    match kind {
+        RequestKind::Index => IndexRequest::argument(),
+        _ => ImageRequest::argument(),
+    }
 }
 
 impl Argument {
@@ -49,18 +56,27 @@ impl Argument {
     }
 }
 
-pub(crate) fn argument_docs() -> String {
-    schema::docs::builtin()
+pub(crate) fn argument_docs(kind: RequestKind) -> String {
+    match kind {
+        RequestKind::Index => schema::docs::index_builtin(),
+        _ => schema::docs::builtin(),
+    }
 }
 
-pub(crate) fn check_request(request: &str, document: &str) -> Result<(), Failure> {
-    guarded(|| Ok(ImageRequest::from_json(request, document).map(drop)?))
+pub(crate) fn check_request(kind: RequestKind, request: &str, document: &str) -> Result<(), Failure> {
+    guarded(|| {
+        match kind {
+            RequestKind::Index => IndexRequest::from_json(request, document).map(drop)?,
+            _ => ImageRequest::from_json(request, document).map(drop)?,
+        }
+        Ok(())
+    })
 }
 
-pub(crate) fn root_texts(request: &str) -> Result<Vec<PathText>, Failure> {
+pub(crate) fn root_texts(kind: RequestKind, request: &str) -> Result<Vec<PathText>, Failure> {
     guarded(|| {
         let request = document::parse(request, "request")?;
-        let texts = schema::root_texts(&request, ImageRequest::argument()).into_iter();
+        let texts = schema::root_texts(&request, argument_of(kind)).into_iter();
         Ok(texts.map(|text| PathText { place: text.place, path: text.text.to_owned() }).collect())
     })
 }

@@ -1,10 +1,16 @@
 //! The bridge: the whole interface between C++ and the packer.
 
-use crate::arguments::{Argument, argument_docs, check_request, image_argument, root_texts};
-use crate::entry::{build_image, build_images, plan_image, run_builder};
+use crate::arguments::{Argument, argument_docs, check_request, request_argument, root_texts};
+use crate::entry::{build_image, build_images, build_index, plan_image, run_builder};
 
 #[cxx::bridge(namespace = "nixply")]
 mod ffi {
+    /// The kind of a request.
+    enum RequestKind {
+        Image,
+        Index,
+    }
+
     /// Nix's record of a store path.
     struct PathInfo {
         path: String,
@@ -65,12 +71,38 @@ mod ffi {
         manifest_digest: String,
     }
 
+    /// An image of an index.
+    struct PlatformInfo {
+        /// As in `linux/arm/v7`.
+        platform: String,
+        /// The image ID.
+        config_digest: String,
+        /// Empty if a layer of the base image has no recorded size.
+        manifest_digest: String,
+    }
+
+    /// An image index.
+    struct BuiltIndex {
+        /// The index's name in lower case.
+        name: String,
+        /// `index-NAME.json`.
+        spec: String,
+        /// The same document, in which Nix finds no references.
+        description: String,
+        /// Store paths that the spec names.
+        references: Vec<String>,
+        /// The images in the order of the index.
+        images: Vec<PlatformInfo>,
+        /// Digest of the OCI index. Empty if an image has no manifest digest.
+        index_digest: String,
+    }
+
     extern "Rust" {
-        /// The schema of a value in an image's request.
+        /// The schema of a value in a request.
         type Argument;
 
-        /// Returns the schema of the whole request.
-        fn image_argument() -> Box<Argument>;
+        /// Returns the schema of a whole request.
+        fn request_argument(kind: RequestKind) -> Box<Argument>;
 
         /// Returns whether the value can be an object with this key.
         fn has_key(self: &Argument, name: &str) -> bool;
@@ -93,15 +125,15 @@ mod ffi {
         /// Returns whether the value is part of the image's config.
         fn is_config(self: &Argument) -> bool;
 
-        /// Returns the arguments of an image with their descriptions, for the documentation of a builtin.
-        fn argument_docs() -> String;
+        /// Returns the arguments of a request with their descriptions, for the documentation of a builtin.
+        fn argument_docs(kind: RequestKind) -> String;
 
         /// Checks everything that needs neither a store nor a closure, and throws the first error. `document` names the request in
         /// messages.
-        fn check_request(request: &str, document: &str) -> Result<()>;
+        fn check_request(kind: RequestKind, request: &str, document: &str) -> Result<()>;
 
         /// Returns the strings of a request that are store paths whose closures the image contains, except those in its config.
-        fn root_texts(request: &str) -> Result<Vec<PathText>>;
+        fn root_texts(kind: RequestKind, request: &str) -> Result<Vec<PathText>>;
 
         /// Plans and packs an image. The request is JSON; only the packer reads it.
         fn build_image(
@@ -119,6 +151,13 @@ mod ffi {
             settings: &PackerSettings,
             observer: Pin<&mut Observer>,
         ) -> Result<Vec<BuiltImage>>;
+
+        /// Makes an image index from the specs of its images.
+        fn build_index(
+            request: &str,
+            closure: &Vec<PathInfo>,
+            settings: &PackerSettings,
+        ) -> Result<BuiltIndex>;
 
         /// Returns the layers that an image would have, from the bottom up. Reads no store path except a base image's spec.
         fn plan_image(

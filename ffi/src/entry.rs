@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 
 use bytesize::ByteSize;
-use nixply_documents::wording;
-use nixply_oci::reference;
-use nixply_packer::image::oci;
-use nixply_packer::request::{BuilderInput, BuilderJob, BuiltImage, LayerPlan, PlannedLayer};
-use nixply_packer::{Cache, Error, FleetRequest, ImageRequest, Packer, Packing};
+use nixply_documents::{go_json, wording};
+use nixply_oci::{Digest, reference};
+use nixply_packer::image::{IndexedImage, oci};
+use nixply_packer::request::{BuilderInput, BuilderJob, BuiltImage, IndexRequest, LayerPlan, PlannedLayer};
+use nixply_packer::{Cache, Error, FleetRequest, ImageRequest, ImageSpec, Packer, Packing};
 use nixply_planning::{Closure, StorePath};
 
 use crate::bridge::{self, Observer};
@@ -140,25 +140,56 @@ fn name(request: &ImageRequest) -> Result<String, Error> {
 
 fn built_image(name: String, built: BuiltImage) -> bridge::BuiltImage {
     let spec = &built.spec;
-    let config = oci::config(spec);
-    // nix2container records no size for a base image's layers. Without all sizes, there is no manifest yet.
-    let sizes_known = spec.layers.iter().all(|layer| layer.size > 0);
-    let manifest = || {
-        nixply_oci::Descriptor::of(
-            nixply_oci::MANIFEST,
-            &nixply_documents::go_json::compact(&oci::manifest_of(spec)),
-        )
-        .digest
-    };
     bridge::BuiltImage {
         name,
         references: built.references.iter().map(StorePath::to_string).collect(),
         layers: spec.layers.iter().map(convert::layer_info).collect(),
-        config_digest: nixply_oci::Descriptor::of(nixply_oci::CONFIG, &config).digest.to_string(),
-        manifest_digest: if sizes_known { manifest().to_string() } else { String::new() },
+        config_digest: Digest::of(&oci::config(spec)).to_string(),
+        manifest_digest: manifest_digest(spec),
         description: text(built.description()),
         spec: text(built.json),
     }
+}
+
+/// Returns the digest of an image's manifest. nix2container records no size for a base image's layers. Without all sizes, there is
+/// no manifest yet, and the text is empty.
+fn manifest_digest(spec: &ImageSpec) -> String {
+    let manifest = || Digest::of(&go_json::compact(&oci::manifest_of(spec))).to_string();
+    let sizes_known = spec.layers.iter().all(|layer| layer.size > 0);
+    if sizes_known { manifest() } else { String::new() }
+}
+
+#[allow(clippy::ptr_arg, reason = "what C++ has is a Vec")]
+pub(crate) fn build_index(
+    request: &str,
+    closure: &Vec<bridge::PathInfo>,
+    settings: &bridge::PackerSettings,
+) -> Result<bridge::BuiltIndex, Failure> {
+    guarded(|| {
+        let request = IndexRequest::from_json(request, "request")?;
+        let name = reference::canonical_name(request.name.as_deref().unwrap_or_default())?;
+        let built = request.build(&convert::closure(closure)?, &convert::store(settings))?;
+        let info = |image: &IndexedImage| bridge::PlatformInfo {
+            platform: image.spec.platform().to_string(),
+            config_digest: Digest::of(&oci::config(&image.spec)).to_string(),
+            manifest_digest: manifest_digest(&image.spec),
+        };
+        let images: Vec<_> = built.spec.images.iter().map(info).collect();
+        let index = || {
+            let manifests = built.spec.images.iter().map(|image| oci::manifest_of(&image.spec));
+            Digest::of(&go_json::compact(&oci::index(&built.spec, &manifests.collect::<Vec<_>>())))
+                .to_string()
+        };
+        let sizes_known = images.iter().all(|image| !image.manifest_digest.is_empty());
+        Ok(bridge::BuiltIndex {
+            description: text(built.description()),
+            name,
+            references: built.references.iter().map(StorePath::to_string).collect(),
+            index_digest: if sizes_known { index() } else { String::new() },
+            images,
+            spec: text(built.json),
+        })
+    })
 }
 
 #[allow(clippy::ptr_arg, reason = "what C++ has is a Vec")]

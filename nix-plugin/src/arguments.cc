@@ -153,14 +153,15 @@ Position Places::of(const std::string & message, const Position & call) const {
 }
 
 Arguments read_arguments(EvalState & state, Value & v, const Position & pos, const std::string & builtin,
-                         const std::string & key) {
+                         const std::string & key, RequestKind kind) {
     Arguments out{};
+    out.kind = kind;
     state.forceValue(v, pos);
     if (v.type() != nix::nAttrs)
         compat::fail(state, pos,
                      "the argument of builtins." + builtin + " must be an attribute set, but it is " +
                          nix::showType(v));
-    auto & request = out.request = Reader(state, out, builtin).read(v, Place{"", pos, image_argument()});
+    auto & request = out.request = Reader(state, out, builtin).read(v, Place{"", pos, request_argument(kind)});
     if (!request.is_object()) request = json::object();
     auto is_absent = [&](const char * name) { return !request.contains(name) || request[name].is_null(); };
     if (is_absent("name") && key.empty())
@@ -170,10 +171,11 @@ Arguments read_arguments(EvalState & state, Value & v, const Position & pos, con
         out.places.add("name", pos);
     }
     if (is_absent("tag")) request.erase("tag");
-    if (is_absent("arch") && is_absent("system")) request["system"] = nix::settings.thisSystem.get();
+    if (kind == RequestKind::Image && is_absent("arch") && is_absent("system"))
+        request["system"] = nix::settings.thisSystem.get();
     auto document = "builtins." + builtin;
     try {
-        check_request(request.dump(), document);
+        check_request(kind, request.dump(), document);
     } catch (const rust::Error & error) {
         std::string why = error.what();
         auto rest = why.substr(std::min(document.size(), why.size()));

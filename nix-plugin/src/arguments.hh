@@ -20,8 +20,9 @@ private:
     std::map<std::string, compat::Position> positions;
 };
 
-/// An image's arguments as JSON, for the packer. Store paths that are not built yet are placeholders in it.
+/// The arguments of an image or an image index as JSON, for the packer. Store paths that are not built yet are placeholders in it.
 struct Arguments {
+    RequestKind kind;
     nlohmann::json request;
     Places places;
     /// The store paths that the arguments name.
@@ -37,6 +38,7 @@ struct Arguments {
 /// Evaluates and checks the arguments of `builtin`. Errors have the position of the argument. For one image of several, `key` is the
 /// image's attribute, and its name if it has none.
 Arguments read_arguments(nix::EvalState & state, nix::Value & v, const compat::Position & pos,
-                         const std::string & builtin, const std::string & key = "");
+                         const std::string & builtin, const std::string & key = "",
+                         RequestKind kind = RequestKind::Image);
 
 }

@@ -44,11 +44,13 @@ Query realise(nix::EvalState & state, std::vector<Arguments> & images, const com
         // JSON contains placeholders unchanged: they have no characters that JSON escapes.
         if (!realised.rewrites.empty())
             image.request = nlohmann::json::parse(nix::rewriteStrings(image.request.dump(), realised.rewrites));
-        auto & config_roots = image.request["configRoots"] = nlohmann::json::array();
-        for (auto & path : compat::realise(state, image.config_context).paths)
-            config_roots.push_back(store.printStorePath(path));
+        if (image.kind == RequestKind::Image) {
+            auto & config_roots = image.request["configRoots"] = nlohmann::json::array();
+            for (auto & path : compat::realise(state, image.config_context).paths)
+                config_roots.push_back(store.printStorePath(path));
+        }
         // A path given as plain text has no context. It is accepted if the store knows it.
-        for (auto & text : root_texts(image.request.dump())) {
+        for (auto & text : root_texts(image.kind, image.request.dump())) {
             auto given = std::string(text.path);
             auto path = store.maybeParseStorePath(given);
             auto place = std::string(text.place);

@@ -34,6 +34,16 @@ constexpr const char * images_doc = R"(
   names, each as `builtins.nixplyImage` returns it.
 )";
 
+constexpr const char * index_doc = R"(
+  Makes the spec of an image index from the specs of its images, and adds it to the store.
+
+  The result is a derivation that `nix build` accepts. Its `outPath` is the spec. `imageName`, `imageTag`, `manifestDigest` (of the
+  index) and `images` (sets with `platform`, `imageId` and `manifestDigest`) describe the index.
+
+  The argument is an attribute set. `name` and `images` are required; `null` means absent.
+
+)";
+
 constexpr const char * plan_doc = R"(
   The layers of the image that `builtins.nixplyImage` makes of the same argument, from the bottom up. Nothing is packed.
 
@@ -52,7 +62,9 @@ json strings(const rust::Vec<rust::String> & texts) {
 }
 
 /// Returns the spec's file name, which nix2container forms in the same way from the last part of the image's name.
-std::string spec_name(const std::string & image) { return "image-" + image.substr(image.rfind('/') + 1) + ".json"; }
+std::string spec_name(const std::string & kind, const std::string & image) {
+    return kind + "-" + image.substr(image.rfind('/') + 1) + ".json";
+}
 
 Value * text_value(EvalState & state, const std::string & text) {
     auto * v = state.allocValue();
@@ -72,13 +84,29 @@ void apply(EvalState & state, const char * expression, const std::vector<std::pa
     state.callFunction(*function, *set, v, pos);
 }
 
+/// Adds a spec to the store. Returns its derivation, with the attributes of `data`.
+void add_spec(EvalState & state, const std::string & name, const rust::String & text, const rust::String & description,
+              const rust::Vec<rust::String> & paths, const json & data, const std::string & tag, const Position & pos,
+              Value & v) {
+    nix::StorePathSet references;
+    for (auto & path : paths) references.insert(state.store->parseStorePath(std::string(path)));
+    auto spec = compat::add_text(*state.store, name, std::string(text), references);
+    auto * data_value = state.allocValue();
+    nix::parseJSON(state, data.dump(), *data_value);
+    auto * spec_value = state.allocValue();
+    compat::set_store_path(state, spec, *spec_value);
+    apply(state, result_expression,
+          {{"data", data_value},
+           {"spec", spec_value},
+           {"description", text_value(state, std::string(description))},
+           {"name", text_value(state, name)},
+           {"system", text_value(state, nix::settings.thisSystem.get())},
+           {"tag", text_value(state, tag)}},
+          pos, v);
+}
+
 /// Adds an image's spec to the store. Returns the image's derivation.
 void result(EvalState & state, const Arguments & arguments, const BuiltImage & built, const Position & pos, Value & v) {
-    nix::StorePathSet references;
-    for (auto & path : built.references) references.insert(state.store->parseStorePath(std::string(path)));
-    auto name = spec_name(arguments.name());
-    auto spec = compat::add_text(*state.store, name, std::string(built.spec), references);
-
     auto layers = json::array();
     for (auto & layer : built.layers)
         layers.push_back({{"digest", std::string(layer.digest)},
@@ -90,19 +118,8 @@ void result(EvalState & state, const Arguments & arguments, const BuiltImage & b
               {"imageId", std::string(built.config_digest)},
               {"layers", std::move(layers)}};
     if (!built.manifest_digest.empty()) data["manifestDigest"] = std::string(built.manifest_digest);
-
-    auto * data_value = state.allocValue();
-    nix::parseJSON(state, data.dump(), *data_value);
-    auto * spec_value = state.allocValue();
-    compat::set_store_path(state, spec, *spec_value);
-    apply(state, result_expression,
-          {{"data", data_value},
-           {"spec", spec_value},
-           {"description", text_value(state, std::string(built.description))},
-           {"name", text_value(state, name)},
-           {"system", text_value(state, nix::settings.thisSystem.get())},
-           {"tag", text_value(state, arguments.tag())}},
-          pos, v);
+    add_spec(state, spec_name("image", arguments.name()), built.spec, built.description, built.references, data,
+             arguments.tag(), pos, v);
 }
 
 void image(EvalState & state, const Position & pos, Value & argument, Value & v) {
@@ -154,6 +171,30 @@ void images(EvalState & state, const Position & pos, Value & argument, Value & v
     v.mkAttrs(bindings);
 }
 
+void index(EvalState & state, const Position & pos, Value & argument, Value & v) {
+    std::vector<Arguments> indexes{read_arguments(state, argument, pos, "nixplyIndex", "", RequestKind::Index)};
+    auto query = realise(state, indexes, pos, "nixplyIndex");
+    auto & arguments = indexes.front();
+    auto built = [&] {
+        try {
+            return build_index(arguments.request.dump(), query.closure, query.packer);
+        } catch (const rust::Error & error) {
+            std::string why = error.what();
+            compat::fail_now(state, arguments.places.of(why, pos),
+                             "cannot make index '" + arguments.name() + "': " + why);
+        }
+    }();
+    auto images = json::array();
+    for (auto & image : built.images) {
+        json entry{{"platform", std::string(image.platform)}, {"imageId", std::string(image.config_digest)}};
+        if (!image.manifest_digest.empty()) entry["manifestDigest"] = std::string(image.manifest_digest);
+        images.push_back(std::move(entry));
+    }
+    json data{{"imageName", std::string(built.name)}, {"images", std::move(images)}};
+    if (!built.index_digest.empty()) data["manifestDigest"] = std::string(built.index_digest);
+    add_spec(state, spec_name("index", arguments.name()), built.spec, built.description, built.references, data, arguments.tag(), pos, v);
+}
+
 void plan(EvalState & state, const Position & pos, Value & argument, Value & v) {
     std::vector<Arguments> images{read_arguments(state, argument, pos, "nixplyPlan")};
     auto query = realise(state, images, pos, "nixplyPlan");
@@ -180,13 +221,17 @@ void plan(EvalState & state, const Position & pos, Value & argument, Value & v) 
 
 void register_builtins() {
     // Nix keeps the pointer.
-    static const std::string documented = image_doc + std::string(argument_docs());
+    static const std::string documented = image_doc + std::string(argument_docs(RequestKind::Image));
+    static const std::string documented_index = index_doc + std::string(argument_docs(RequestKind::Index));
     compat::register_primop(
         "__nixplyImage", {"image"}, documented.c_str(),
         [](EvalState & state, auto pos, auto args, Value & v) { image(state, compat::called_at(pos), *args[0], v); });
     compat::register_primop(
         "__nixplyImages", {"images"}, images_doc,
         [](EvalState & state, auto pos, auto args, Value & v) { images(state, compat::called_at(pos), *args[0], v); });
+    compat::register_primop(
+        "__nixplyIndex", {"index"}, documented_index.c_str(),
+        [](EvalState & state, auto pos, auto args, Value & v) { index(state, compat::called_at(pos), *args[0], v); });
     compat::register_primop("__nixplyPlan", {"image"}, plan_doc, [](EvalState & state, auto pos, auto args, Value & v) {
         plan(state, compat::called_at(pos), *args[0], v);
     });

@@ -1,5 +1,5 @@
-# The result of builtins.nixplyImage. `nix build` accepts only derivations, so the result is a derivation. It copies the spec, which
-# is already in the store, and its description, with the shell's builtin commands. `outPath` is the spec itself.
+# The result of builtins.nixplyImage and builtins.nixplyIndex. `nix build` accepts only derivations, so the result is a derivation. It
+# copies the spec, which is already in the store, and its description, with the shell's builtin commands. `outPath` is the spec itself.
 { data, spec, description, name, system, tag }:
 let
   # As in nix/derivation.nix, an image with a long name has no description: Nix's names have at most 211 characters.

@@ -1,15 +1,17 @@
-# The scripts that copy an image. They pass their arguments to skopeo.
+# The scripts that copy an image or an image index. They pass their arguments to skopeo.
 { lib, writeSkopeoApplication }:
 
 image:
 let
+  # skopeo copies all images of an index only with this flag. Docker and podman store only the image for their machine.
+  all = lib.optionalString (image.isIndex or false) "--all ";
   reference = "${image.imageName}:${image.imageTag}";
   source = lib.escapeShellArg "nix:${image}";
   copy =
     name: where: transport:
     writeSkopeoApplication name ''
       echo ${lib.escapeShellArg "Copy to ${where} image ${reference}"}
-      skopeo --insecure-policy copy ${source} ${lib.escapeShellArg "${transport}${reference}"} "$@"
+      skopeo --insecure-policy copy ${lib.optionalString (transport == "docker://") all}${source} ${lib.escapeShellArg "${transport}${reference}"} "$@"
     '';
 in
 {

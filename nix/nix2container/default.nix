@@ -46,6 +46,10 @@ let
       buildInDerivation = import ../build-image.nix (builderArguments // { usePlugin = false; });
       buildNixDatabase = import ../nix-database.nix builderArguments;
     };
+    buildIndex = import ./build-index.nix {
+      inherit lib usePlugin copyScripts;
+      buildInDerivation = import ../build-index.nix (builderArguments // { usePlugin = false; });
+    };
     pullImage = import ./pull-image.nix {
       inherit nixply skopeo check defaultArch derivationName;
       pkgs = tools;

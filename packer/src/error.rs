@@ -99,6 +99,18 @@ pub enum Error {
         /// The document's name.
         document: String,
     },
+    /// A document is the spec of an image index where an image's spec is expected.
+    #[error("{document} is the spec of an image index, not of one image")]
+    SpecOfIndex {
+        /// The document's name.
+        document: String,
+    },
+    /// A document is an image's spec where the spec of an image index is expected.
+    #[error("{document} is an image's spec, not the spec of an image index")]
+    SpecOfImage {
+        /// The document's name.
+        document: String,
+    },
     /// A manifest is not for the requested platform.
     #[error("{} is the manifest of an image for {found}, not for {wanted}", manifest.display())]
     OtherPlatform {

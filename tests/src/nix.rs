@@ -132,6 +132,7 @@ impl Nix {
 /// - `nixply`: the program, as a package;
 /// - `buildImage`: the builder frontend, which is nix/build-image.nix without the plugin;
 /// - `buildImages usePlugin`: nix/build-images.nix;
+/// - `buildIndex usePlugin`: nix/build-index.nix;
 /// - `drop_in usePlugin`: the functions of nix/nix2container.
 pub fn expression(nix: &Nix, body: &str) -> String {
     format!(
@@ -140,6 +141,7 @@ pub fn expression(nix: &Nix, body: &str) -> String {
          nixply = pkgs.runCommand \"nixply\" {{ }} ''mkdir -p $out/bin; ln -s ${{program}} $out/bin/nixply''; \
          buildImage = import {repository}/nix/build-image.nix {{ builder = \"${{program}}\"; usePlugin = false; }}; \
          buildImages = usePlugin: import {repository}/nix/build-images.nix {{ builder = \"${{program}}\"; inherit usePlugin; }}; \
+         buildIndex = usePlugin: import {repository}/nix/build-index.nix {{ builder = \"${{program}}\"; inherit usePlugin; }}; \
          drop_in = usePlugin: import {repository}/nix/nix2container {{ inherit pkgs nixply usePlugin; }}; in {body}",
         repository = Nix::repository().display(),
         lock = nix.lock.display(),

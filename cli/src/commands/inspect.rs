@@ -5,17 +5,18 @@ use std::path::PathBuf;
 use anyhow::Result;
 use nixply_documents::go_json;
 use nixply_oci::Digest;
-use nixply_packer::image::oci;
-use serde_json::json;
+use nixply_packer::ImageSpec;
+use nixply_packer::image::{IndexSpec, oci};
+use serde_json::{Value, json};
 
-use crate::documents;
+use crate::documents::{self, Content};
 use crate::output::print;
 use crate::terminal::{Page, count, human};
 
-/// Show an image's layers with their digests, sizes and store paths
+/// Show an image's layers with their digests, sizes and store paths, or the images of an image index
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Image spec
+    /// Spec of an image or of an image index
     #[arg(value_name = "IMAGE.json")]
     image: PathBuf,
 
@@ -25,23 +26,63 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let spec = documents::spec(&args.image)?;
-    let id = Digest::of(&oci::config(&spec));
-    // A layer of a base image may have no recorded size (nix2container#207), and the manifest needs all sizes.
-    let sizes_known = spec.layers.iter().all(|layer| layer.size > 0);
-    let manifest = sizes_known.then(|| Digest::of(&go_json::compact(&oci::manifest_of(&spec))));
+    let content = documents::content(&args.image)?;
     if args.json {
-        let layers = spec.layers.iter().map(|layer| {
-            json!({
-                "digest": layer.digest, "diffId": layer.diff_id, "size": layer.size, "mediaType": layer.media_type,
-                "paths": layer.paths.iter().map(|path| path.path.as_str()).collect::<Vec<_>>(),
-            })
-        });
-        let layers: Vec<_> = layers.collect();
-        let image = json!({"imageId": id, "manifestDigest": manifest, "layers": layers});
-        return print(format!("{image}\n"));
+        let data = match &content {
+            Content::Image(spec) => image_data(spec),
+            Content::Index(spec) => index_data(spec),
+        };
+        return print(format!("{data}\n"));
     }
     let mut out = Page::default();
+    match &content {
+        Content::Image(spec) => show_image(spec, &mut out),
+        Content::Index(spec) => show_index(spec, &mut out),
+    }
+    print(out)
+}
+
+fn image_id(spec: &ImageSpec) -> Digest {
+    Digest::of(&oci::config(spec))
+}
+
+/// Returns the digest of the manifest. A layer of a base image may have no recorded size (nix2container#207), and the manifest needs
+/// all sizes.
+fn manifest_digest(spec: &ImageSpec) -> Option<Digest> {
+    let sizes_known = spec.layers.iter().all(|layer| layer.size > 0);
+    sizes_known.then(|| Digest::of(&go_json::compact(&oci::manifest_of(spec))))
+}
+
+/// Returns the digest of the OCI index, if all manifests are known.
+fn index_digest(spec: &IndexSpec) -> Option<Digest> {
+    let known = spec.images.iter().all(|image| manifest_digest(&image.spec).is_some());
+    let manifests = || spec.images.iter().map(|image| oci::manifest_of(&image.spec)).collect::<Vec<_>>();
+    known.then(|| Digest::of(&go_json::compact(&oci::index(spec, &manifests()))))
+}
+
+fn image_data(spec: &ImageSpec) -> Value {
+    let layers = spec.layers.iter().map(|layer| {
+        json!({
+            "digest": layer.digest, "diffId": layer.diff_id, "size": layer.size, "mediaType": layer.media_type,
+            "paths": layer.paths.iter().map(|path| path.path.as_str()).collect::<Vec<_>>(),
+        })
+    });
+    let layers: Vec<_> = layers.collect();
+    json!({"imageId": image_id(spec), "manifestDigest": manifest_digest(spec), "layers": layers})
+}
+
+fn index_data(spec: &IndexSpec) -> Value {
+    let images = spec.images.iter().map(|image| {
+        let mut data = image_data(&image.spec);
+        data["platform"] = image.spec.platform().to_string().into();
+        data["annotations"] = json!(image.annotations);
+        data
+    });
+    let images: Vec<_> = images.collect();
+    json!({"indexDigest": index_digest(spec), "annotations": spec.annotations, "images": images})
+}
+
+fn show_image(spec: &ImageSpec, out: &mut Page) {
     if spec.layers.is_empty() {
         out.line("the image has no layers");
     }
@@ -57,10 +98,35 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     }
     let total: u64 = spec.layers.iter().map(|layer| layer.size).sum();
-    out.line(format!("image id   {id}"));
-    if let Some(manifest) = manifest {
+    out.line(format!("image id   {}", image_id(spec)));
+    if let Some(manifest) = manifest_digest(spec) {
         out.line(format!("manifest   {manifest}"));
     }
     out.line(format!("total      {} in {}", human(total), count(spec.layers.len(), "layer")));
-    print(out)
+}
+
+fn show_index(spec: &IndexSpec, out: &mut Page) {
+    for image in &spec.images {
+        out.line(format!("image for {}", image.title()));
+        annotations(&image.annotations, out);
+        show_image(&image.spec, out);
+        out.line("");
+    }
+    annotations(&spec.annotations, out);
+    if let Some(index) = index_digest(spec) {
+        out.line(format!("index      {index}"));
+    }
+    // Images share layers, such as those of a base image with only data.
+    let mut layers: Vec<_> = spec.layers().map(|layer| (layer.digest, layer.size)).collect();
+    layers.sort_unstable();
+    layers.dedup();
+    let total: u64 = layers.iter().map(|(_, size)| size).sum();
+    let (images, layers) = (count(spec.images.len(), "image"), count(layers.len(), "different layer"));
+    out.line(format!("total      {} in {layers} of {images}", human(total)));
+}
+
+fn annotations(annotations: &std::collections::BTreeMap<String, String>, out: &mut Page) {
+    for (key, value) in annotations {
+        out.line(format!("annotation {key}={value}"));
+    }
 }

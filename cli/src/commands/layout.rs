@@ -7,17 +7,17 @@ use nixply_packer::image::layout;
 use nixply_packer::{Cache, Codec, Control, Packing};
 
 use crate::arguments::{CacheArgs, OutsideStoreArgs, StoreArgs, Verbosity, values};
-use crate::documents::SpecFile;
+use crate::documents::{Content, SpecFile};
 use crate::output::print;
 use crate::process::stop_flag;
 use crate::terminal::PackingProgress;
 
-/// Write an image to an OCI layout directory
+/// Write an image or an image index to an OCI layout directory
 ///
-/// skopeo, podman, umoci and others read the layout as oci:DIR:TAG. Prints the manifest's digest.
+/// skopeo, podman, umoci and others read the layout as oci:DIR:TAG. Prints the digest of the manifest or index.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Image spec
+    /// Spec of an image or of an image index
     #[arg(value_name = "IMAGE.json")]
     image: PathBuf,
 
@@ -50,18 +50,24 @@ pub(crate) struct Args {
 /// Writes the layout and prints the manifest's digest.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let files = args.outside_store.files();
-    let file = SpecFile::read_to_pack(&args.image, args.store.store_of(&args.image), files)?;
+    let file = SpecFile::read_content_to_pack(&args.image, args.store.store_of(&args.image), files)?;
     let stop = stop_flag()?;
     let progress = PackingProgress::new(args.verbosity.quiet);
     let control = Control::new(&stop, &progress);
     let cache = args.cache.open();
     let packer = args.store.packer(cache.clone());
-    let (spec, store) = (&file.spec, &file.store);
-    let packing = Packing::new(store, &packer, &control);
-    let written = layout::write(spec, &args.directory, &args.tag, args.compression, &packing)?;
+    let packing = Packing::new(&file.store, &packer, &control);
+    let digest = match &file.spec {
+        Content::Image(spec) => {
+            layout::write(spec, &args.directory, &args.tag, args.compression, &packing)?.manifest
+        }
+        Content::Index(spec) => {
+            layout::write_index(spec, &args.directory, &args.tag, args.compression, &packing)?.index
+        }
+    };
     progress.clear();
     cache.iter().for_each(Cache::trim);
-    print(format!("{}\n", written.manifest))?;
-    progress.finish(spec.layers.len());
+    print(format!("{digest}\n"))?;
+    progress.finish(file.spec.layers().count());
     Ok(())
 }

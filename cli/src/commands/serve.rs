@@ -23,14 +23,15 @@ use crate::{diagnosis, serving};
 ///
 /// Packs each layer on its first request. Prints one reference per image as soon as the images can be pulled. docker pull accepts them without options, podman pull
 /// needs --tls-verify=false, skopeo copy needs --src-tls-verify=false. Every user of this machine can read the images, unless
-/// --private is given.
+/// --private is given. The tag of an image index is an OCI index; a client that does not accept indexes gets the image for this machine.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Image specs
+    /// Specs of images and of image indexes
     #[arg(value_name = "IMAGE.json", required = true)]
     images: Vec<PathBuf>,
 
-    /// Name of an image; give it once per image, in the same order [default: NAME of the file image-NAME.json]
+    /// Name of an image; give it once per image, in the same order [default: NAME of the file image-NAME.json or
+    /// index-NAME.json]
     #[arg(short, long = "name", value_name = "NAME[:TAG]", value_parser = values::name_and_tag)]
     names: Vec<(String, String)>,
 
@@ -136,14 +137,15 @@ impl Args {
         }
         let files = self.outside_store.files();
         let image = |(at, path): (usize, &PathBuf)| -> Result<Image> {
-            let file = SpecFile::read_to_pack(path, self.store(), files)?;
-            let (spec, directory) = serving::converted(&file, self.compression, &scratch)?;
+            let file = SpecFile::read_content_to_pack(path, self.store(), files)?;
+            let (content, directory) = serving::converted(&file, self.compression, &scratch)?;
             converted.extend(directory);
             match self.names.get(at) {
                 Some((name, tag)) => {
-                    Image::new(name, tag, spec).map_err(|error| misused(format!("--name {name}: {error}")))
+                    content.named(name, tag).map_err(|error| misused(format!("--name {name}: {error}")))
                 }
-                None => Image::new(&file.name, "latest", spec)
+                None => content
+                    .named(&file.name, "latest")
                     .map_err(diagnosis::of_registry)
                     .with_context(|| format!("cannot name the image after the file {}", path.display()))
                     .hint("name it with --name"),

@@ -1,4 +1,5 @@
-//! `nixply skopeo`, and nixply under the name `skopeo`: runs the real skopeo and adds the source `nix:IMAGE.json`.
+//! `nixply skopeo`, and nixply under the name `skopeo`: runs the real skopeo and adds the source `nix:IMAGE.json`, the spec of
+//! an image or of an image index.
 //!
 //! `skopeo copy` reads from a registry of this process, `skopeo inspect` from an OCI layout without layers.
 
@@ -13,7 +14,7 @@ use nixply_packer::Control;
 use nixply_packer::image::layout;
 
 use crate::arguments::EnvironmentArgs;
-use crate::documents::{LayerFiles, SpecFile};
+use crate::documents::{Content, LayerFiles, SpecFile};
 use crate::failure::misused;
 use crate::process::{self, Passthrough};
 use crate::serving::PrivateRegistry;
@@ -59,7 +60,7 @@ pub(crate) fn pass(arguments: &[OsString]) -> Result<ExitCode> {
         Err(error) => return diagnosis::usage(error, EnvironmentArgs::command()),
     };
     // Layer files may be anywhere: the same user names the spec and reads the files.
-    let file = SpecFile::read_to_pack(path, settings.store.store_of(path), LayerFiles::Anywhere)?;
+    let file = SpecFile::read_content_to_pack(path, settings.store.store_of(path), LayerFiles::Anywhere)?;
     let status = match line.verb {
         Verb::Inspect => describe(&skopeo, &line, &file)?,
         Verb::Copy | Verb::Layers => offer(&skopeo, &line, &settings, &file)?,
@@ -73,11 +74,12 @@ fn offer(
     skopeo: &Skopeo,
     line: &CommandLine<'_>,
     settings: &EnvironmentArgs,
-    file: &SpecFile,
+    file: &SpecFile<Content>,
 ) -> Result<ExitStatus> {
-    let watch = is_watched(line).then(|| Watch::new(&file.spec, line.is_quiet()));
+    let watch =
+        is_watched(line).then(|| Watch::of_layers(file.spec.layers().cloned().collect(), line.is_quiet()));
     let is_watched = watch.is_some();
-    let compression = skopeo::compression_for(line, &file.spec);
+    let compression = skopeo::compression_for(line, &file.spec.layers().collect::<Vec<_>>());
     let signals = Passthrough::catch()?;
     let registry = PrivateRegistry::start(settings, file, compression, watch)?;
     let source = format!("docker://{}", registry.reference());
@@ -100,18 +102,20 @@ fn is_watched(line: &CommandLine<'_>) -> bool {
 }
 
 /// Runs skopeo with an OCI layout that has everything but the layers. For a registry, `skopeo inspect` would print its address.
-fn describe(skopeo: &Skopeo, line: &CommandLine<'_>, file: &SpecFile) -> Result<ExitStatus> {
+fn describe(skopeo: &Skopeo, line: &CommandLine<'_>, file: &SpecFile<Content>) -> Result<ExitStatus> {
     let signals = Passthrough::catch()?;
     // skopeo parses the part after a colon as the tag.
     let parent = Some(std::env::temp_dir()).filter(|directory| !directory.to_string_lossy().contains(':'));
     let parent = parent.unwrap_or_else(|| PathBuf::from("/tmp"));
     let directory = temporary::directory_in(&parent, "nixply-inspect-")?;
-    layout::write_description(
-        &file.spec,
-        directory.path(),
-        TAG,
-        &Control::new(&AtomicBool::new(false), &()),
-    )?;
+    let stop = AtomicBool::new(false);
+    let control = Control::new(&stop, &());
+    match &file.spec {
+        Content::Image(spec) => layout::write_description(spec, directory.path(), TAG, &control).map(drop)?,
+        Content::Index(spec) => {
+            layout::write_index_description(spec, directory.path(), TAG, &control).map(drop)?;
+        }
+    }
     let mut source = OsString::from("oci:");
     source.push(directory.path());
     source.push(format!(":{TAG}"));

@@ -10,6 +10,7 @@ pub(super) enum Kind {
     Request,
     Fleet,
     Spec,
+    Index,
     Layers,
     Closure,
     Lock,
@@ -26,6 +27,7 @@ impl Kind {
             Self::Request => "an image request",
             Self::Fleet => "an object of image requests",
             Self::Spec => "an image spec",
+            Self::Index => "the spec of an image index",
             Self::Layers => "a list of layers (layers.json)",
             Self::Closure => "a closure",
             Self::Lock => "a lock file",
@@ -60,6 +62,9 @@ impl Kind {
             Self::OciIndex | Self::OciManifest | Self::OciConfig => {
                 "make a spec with skopeo copy OCI-LAYOUT dir:DIR, then nixply n2c image-from-dir image.json DIR".into()
             }
+            Self::Index if wanted == Self::Spec => {
+                "pass the spec of one of its images; layout, serve, inspect, diff and skopeo accept indexes".into()
+            }
             Self::Closure => format!("pass it as --closure {file}; {}", wanted.source()),
             _ => wanted.source().into(),
         }
@@ -81,6 +86,7 @@ impl Kind {
             (entries.clone().any(is_derivation), Self::Derivation),
             (has("version") && has("layers") && has("release"), Self::Lock),
             (has("version") && has("layers"), Self::Spec),
+            (has("version") && has("images"), Self::Index),
             (has("manifests"), Self::OciIndex),
             (has("schemaVersion") && has("layers"), Self::OciManifest),
             (has("rootfs"), Self::OciConfig),
@@ -140,6 +146,7 @@ mod tests {
     fn kinds_are_guessed_from_keys() {
         for (value, kind) in [
             (json!({"version": 1, "layers": []}), Some(Kind::Spec)),
+            (json!({"version": 1, "images": []}), Some(Kind::Index)),
             (json!({"version": 1, "release": 2, "layers": []}), Some(Kind::Lock)),
             (json!({"config": {}, "layers": []}), Some(Kind::Request)),
             (json!({"web": {"config": {}}, "worker": {"config": {}}}), Some(Kind::Fleet)),

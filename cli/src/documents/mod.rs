@@ -1,6 +1,7 @@
 //! Files that commands read: requests, closures, image specs, lock files. If a file is of the wrong kind, the error names its
 //! kind and the command that accepts it.
 
+mod content;
 mod kind;
 pub(crate) mod lock_file;
 mod spec_file;
@@ -11,10 +12,12 @@ use std::path::Path;
 use anyhow::{Context, Error, Result, anyhow};
 use nixply_documents::{document, wording};
 use nixply_files::{given, open};
+use nixply_packer::image::IndexSpec;
 use nixply_packer::{FleetRequest, ImageRequest, ImageSpec};
 use nixply_planning::{Closure, Store};
 use serde_json::Value;
 
+pub(crate) use self::content::Content;
 use self::kind::{Kind, format_of, is_installable, is_nix};
 pub(crate) use self::spec_file::{LayerFiles, SpecFile};
 use crate::failure::hinted;
@@ -47,6 +50,30 @@ fn checked_spec(text: &str, name: &str) -> nixply_packer::Result<ImageSpec> {
     let spec = ImageSpec::read(text, name)?;
     spec.check_names(name)?;
     Ok(spec)
+}
+
+/// Reads the spec of an image or of an image index. All paths of an image must be store paths of one store.
+pub(crate) fn content(path: &Path) -> Result<Content> {
+    read_content(path, |content, name| match content {
+        Content::Image(spec) => spec.check_names(name),
+        Content::Index(spec) => spec.check_names(name),
+    })
+}
+
+/// Reads the spec of an image or of an image index, and checks it.
+fn read_content(path: &Path, check: impl Fn(&Content, &str) -> nixply_packer::Result<()>) -> Result<Content> {
+    let (text, name) = (text(path, Kind::Spec)?, name_of(path));
+    let kind = document::parse(&text, &name).ok().as_ref().and_then(Kind::of);
+    let wanted = kind.filter(|kind| *kind == Kind::Index).unwrap_or(Kind::Spec);
+    let read = || {
+        let content = match wanted {
+            Kind::Index => Content::Index(IndexSpec::read(&text, &name)?),
+            _ => Content::Image(ImageSpec::read(&text, &name)?),
+        };
+        check(&content, &name)?;
+        Ok::<_, nixply_packer::Error>(content)
+    };
+    read().map_err(|error| explained(error.into(), &text, path, wanted))
 }
 
 /// Reads a closure of store paths of `store`.

@@ -7,15 +7,15 @@ use anyhow::{Context, Result};
 use nixply_packer::ImageSpec;
 use nixply_planning::Store;
 
-use super::kind::Kind;
+use super::Content;
 
 /// Length of the hash in a store path's name.
 const HASH: usize = 32;
 
-/// An image spec, its file, and the store and default image name that follow from that file.
-pub(crate) struct SpecFile {
+/// An image spec, or another content, its file, and the store and default image name that follow from that file.
+pub(crate) struct SpecFile<S = ImageSpec> {
     pub(crate) path: PathBuf,
-    pub(crate) spec: ImageSpec,
+    pub(crate) spec: S,
     /// Store of the image's store paths.
     pub(crate) store: Store,
     /// Default name of the image, taken from the file's name.
@@ -29,28 +29,36 @@ pub(crate) enum LayerFiles {
     Anywhere,
 }
 
-impl SpecFile {
-    /// Reads a spec whose store paths are in `store`.
-    pub(crate) fn read(path: &Path, store: Store) -> Result<Self> {
-        Ok(Self::new(path, super::spec(path)?, store))
+impl SpecFile<Content> {
+    /// Reads the spec of an image or of an image index whose store paths are in `store`.
+    pub(crate) fn read_content(path: &Path, store: Store) -> Result<Self> {
+        Ok(Self::new(path, super::content(path)?, store))
     }
 
-    /// Reads a spec whose layers will be packed, perhaps for other users. All files that the spec names must be in the store, except
-    /// those that `files` allows elsewhere, and the spec must belong to a trusted user.
-    pub(crate) fn read_to_pack(path: &Path, store: Store, files: LayerFiles) -> Result<Self> {
-        let spec = super::read(path, Kind::Spec, ImageSpec::read)?;
-        spec.check_paths(&store, files == LayerFiles::Anywhere).with_context(|| super::name_of(path))?;
+    /// Reads the spec of an image or of an image index whose layers will be packed, perhaps for other users. All files that the spec
+    /// names must be in the store, except those that `files` allows elsewhere, and the spec must belong to a trusted user.
+    pub(crate) fn read_content_to_pack(path: &Path, store: Store, files: LayerFiles) -> Result<Self> {
+        // A spec that is not valid and one with other paths have different messages.
+        let content = super::read_content(path, |_, _| Ok(()))?;
+        let outside = files == LayerFiles::Anywhere;
+        match &content {
+            Content::Image(spec) => spec.check_paths(&store, outside),
+            Content::Index(spec) => spec.check_paths(&store, outside),
+        }
+        .with_context(|| super::name_of(path))?;
         store.check_owner_for(path)?;
-        Ok(Self::new(path, spec, store))
+        Ok(Self::new(path, content, store))
     }
+}
 
-    fn new(path: &Path, spec: ImageSpec, store: Store) -> Self {
+impl<S> SpecFile<S> {
+    fn new(path: &Path, spec: S, store: Store) -> Self {
         Self { path: path.to_owned(), spec, store, name: default_name(path) }
     }
 }
 
-/// Returns the image name that a spec's file name implies. The file is `image-NAME.json`, in the store with a hash before it, or the
-/// target of a link such as `result`. A description has an output's name after it.
+/// Returns the image name that a spec's file name implies. The file is `image-NAME.json` or `index-NAME.json`, in the store with a hash
+/// before it, or the target of a link such as `result`. A description has an output's name after it.
 fn default_name(path: &Path) -> String {
     let target = || fs::canonicalize(path).unwrap_or_else(|_| path.into());
     let file =
@@ -60,7 +68,8 @@ fn default_name(path: &Path) -> String {
     let file = description.filter(|file| file.contains(".json")).unwrap_or(&file);
     let name = file.strip_suffix(".json").unwrap_or(file);
     let without_hash = name.get(HASH..).and_then(|rest| rest.strip_prefix('-')).unwrap_or(name);
-    without_hash.strip_prefix("image-").unwrap_or(without_hash).to_owned()
+    let plain = ["image-", "index-"].iter().find_map(|kind| without_hash.strip_prefix(kind));
+    plain.unwrap_or(without_hash).to_owned()
 }
 
 #[cfg(test)]
@@ -71,6 +80,7 @@ mod tests {
     fn default_names_come_from_file_names() {
         for (path, name) in [
             ("image-hello.json", "hello"),
+            ("index-hello.json", "hello"),
             ("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-image-hello.json", "hello"),
             ("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-image-hello.json-description", "hello"),
             ("out/image.json", "image"),

@@ -20,7 +20,7 @@ use nixply_registry::content::Compression;
 use self::table::Credentials;
 pub(crate) use self::table::{ENGINES, Engine};
 use crate::arguments::EnvironmentArgs;
-use crate::documents::SpecFile;
+use crate::documents::{Content, SpecFile};
 use crate::failure::{Failed, Hint, hinted};
 use crate::serving::{self, PrivateRegistry};
 use crate::terminal::{pass, warning};
@@ -127,7 +127,7 @@ impl Engine {
     /// transferred. `script` builds the container's copy script.
     pub(crate) fn load(
         &self,
-        file: &SpecFile,
+        file: &SpecFile<Content>,
         reference: &str,
         settings: &EnvironmentArgs,
         copy_arguments: &[String],
@@ -217,13 +217,13 @@ impl Engine {
     /// Lets the engine pull the image from this process. Returns the image's ID, or `None` if the engine cannot reach this process.
     fn pull(
         &self,
-        file: &SpecFile,
+        file: &SpecFile<Content>,
         reference: &str,
         settings: &EnvironmentArgs,
         quiet: bool,
     ) -> Result<Option<String>> {
         file.store.check_owner_for(&file.path)?;
-        let watch = Watch::new(&file.spec, quiet);
+        let watch = Watch::of_layers(file.spec.layers().cloned().collect(), quiet);
         // Within a machine, compression takes longer than it saves, and the digests of plain layers are in the spec.
         let compression = Compression::Recorded(Codec::None);
         let registry = PrivateRegistry::start(settings, file, compression, Some(watch))?;

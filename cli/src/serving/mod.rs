@@ -5,14 +5,14 @@ mod private_registry;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use nixply_packer::Control;
 use nixply_packer::image::blob;
-use nixply_packer::{Control, ImageSpec};
 use nixply_registry::content::{Compression, Image};
 use nixply_registry::server::{Options, Server};
 use tempfile::TempDir;
 
 pub(crate) use self::private_registry::PrivateRegistry;
-use crate::documents::SpecFile;
+use crate::documents::{Content, SpecFile};
 use crate::process::stop_flag;
 use crate::{diagnosis, temporary};
 
@@ -21,25 +21,26 @@ pub(crate) fn start(images: Vec<Image>, options: Options) -> Result<Server> {
     Server::start(images, options).map_err(diagnosis::of_registry)
 }
 
-/// Returns the spec of the image as clients get it. If `compression` names one codec for all clients, converts those layers of a
-/// base image that have another codec and that some clients cannot read, such as zstd. The converted layers are in the returned
-/// directory, which must live as long as the server.
-pub(crate) fn converted(
-    file: &SpecFile,
+/// Returns the image, or the images of an index, as clients get them. If `compression` names one codec for all clients, converts
+/// those layers of a base image that have another codec and that some clients cannot read, such as zstd. The converted layers are in
+/// the returned directory, which must live as long as the server.
+pub(crate) fn converted<S: Clone + Into<Content>>(
+    file: &SpecFile<S>,
     compression: Compression,
     scratch: &Path,
-) -> Result<(ImageSpec, Option<TempDir>)> {
-    let spec = file.spec.clone();
+) -> Result<(Content, Option<TempDir>)> {
+    let content: Content = file.spec.clone().into();
     let codec = match compression {
-        Compression::Always(codec) if spec.layers.iter().any(|layer| blob::is_to_convert(layer, codec)) => {
+        Compression::Always(codec) if content.layers().any(|layer| blob::is_to_convert(layer, codec)) => {
             codec
         }
-        _ => return Ok((spec, None)),
+        _ => return Ok((content, None)),
     };
     let stop = stop_flag()?;
     let directory = temporary::directory_in(scratch, "nixply-converted-")?;
-    let spec = blob::converted(spec, &file.store, codec, directory.path(), &Control::new(&stop, &()))?;
-    Ok((spec, Some(directory)))
+    let content = content
+        .map(|spec| blob::converted(spec, &file.store, codec, directory.path(), &Control::new(&stop, &())))?;
+    Ok((content, Some(directory)))
 }
 
 /// Returns the default directory for packed layers: TMPDIR or /var/tmp. They can take gigabytes, and /tmp may be in memory.

@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use nixply_packer::Cache;
-use nixply_registry::content::{Compression, Image, Settings};
+use nixply_registry::content::{Compression, Settings};
 use nixply_registry::server::{Options, Readers, Secret, Server};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use crate::arguments::EnvironmentArgs;
-use crate::documents::SpecFile;
+use crate::documents::{Content, SpecFile};
 use crate::transfer::Watch;
 use crate::{diagnosis, temporary, terminal};
 
@@ -32,15 +32,15 @@ pub(crate) struct PrivateRegistry {
 }
 
 impl PrivateRegistry {
-    /// Serves an image. `watch` shows which layers the program reads.
-    pub(crate) fn start(
+    /// Serves an image or an image index. `watch` shows which layers the program reads.
+    pub(crate) fn start<S: Clone + Into<Content>>(
         settings: &EnvironmentArgs,
-        file: &SpecFile,
+        file: &SpecFile<S>,
         compression: Compression,
         watch: Option<Watch>,
     ) -> Result<Self> {
         let scratch = super::scratch_dir();
-        let (spec, converted) = super::converted(file, compression, &scratch)?;
+        let (images, converted) = super::converted(file, compression, &scratch)?;
         let cache = settings.cache.open();
         let secret = Secret::new()?;
         let directory = temporary::directory("nixply-secret-")?;
@@ -58,8 +58,10 @@ impl PrivateRegistry {
         let options =
             Options { readers: Readers::User(secret.clone()), content, ..Options::new(file.store.clone()) };
         // The name appears only in the other program's messages.
-        let image = Image::new(&file.name, "latest", spec.clone())
-            .or_else(|_| Image::new("image", "latest", spec))
+        let image = images
+            .clone()
+            .named(&file.name, "latest")
+            .or_else(|_| images.named("image", "latest"))
             .map_err(diagnosis::of_registry)?;
         let reference = image.reference();
         let server = super::start(vec![image], options)?;

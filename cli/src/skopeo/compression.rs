@@ -3,13 +3,14 @@
 use std::mem::discriminant;
 
 use nixply_packer::image::blob;
-use nixply_packer::{Codec, ImageSpec, Layer};
+use nixply_packer::{Codec, Layer};
 use nixply_registry::content::Compression;
 
 use super::command_line::{CommandLine, Verb};
 
-/// Returns the codec that skopeo would use for plain tar at this destination. A codec in the spec overrides skopeo's default.
-pub(crate) fn compression_for(line: &CommandLine<'_>, spec: &ImageSpec) -> Compression {
+/// Returns the codec that skopeo would use for plain tar at this destination. A codec that the layers record overrides skopeo's
+/// default.
+pub(crate) fn compression_for(line: &CommandLine<'_>, layers: &[&Layer]) -> Compression {
     if line.verb == Verb::Layers {
         return Compression::Recorded(Codec::None);
     }
@@ -35,11 +36,11 @@ pub(crate) fn compression_for(line: &CommandLine<'_>, spec: &ImageSpec) -> Compr
     if let Some(codec) = asked {
         // If the spec's layers already have this codec, keep them, because their digests are known. If the user asks for a level,
         // theirs may differ from it.
-        let is_so = |layer: &Layer| {
+        let is_so = |layer: &&Layer| {
             let recorded = layer.compression.unwrap_or_default();
             recorded == Codec::None || discriminant(&recorded) == discriminant(&codec)
         };
-        let keep = level.is_none() && spec.layers.iter().all(is_so);
+        let keep = level.is_none() && layers.iter().all(is_so);
         return if keep { Compression::Recorded(codec) } else { Compression::Always(codec) };
     }
     let unasked = if compresses { near("gzip", level).unwrap_or_default() } else { Codec::None };
@@ -47,7 +48,7 @@ pub(crate) fn compression_for(line: &CommandLine<'_>, spec: &ImageSpec) -> Compr
     let docker = matches!(transport, "docker-daemon" | "docker-archive")
         || line.value("format").is_some_and(|format| format.to_string_lossy().starts_with("v2"));
     let codec = |layer: &Layer| blob::kept_codec(layer).or(layer.compression).unwrap_or_default();
-    let unsupported = spec.layers.iter().any(|layer| !codec(layer).is_universal());
+    let unsupported = layers.iter().any(|layer| !codec(layer).is_universal());
     if docker && unsupported { Compression::Always(unasked) } else { Compression::Recorded(unasked) }
 }
 
@@ -59,6 +60,8 @@ fn near(name: &str, level: Option<i32>) -> Option<Codec> {
 #[cfg(test)]
 mod tests {
     use std::ffi::OsString;
+
+    use nixply_packer::ImageSpec;
 
     use super::*;
 
@@ -109,7 +112,9 @@ mod tests {
         ] {
             let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
             let read = CommandLine::of(&arguments).unwrap();
-            assert_eq!(compression_for(&read, &spec(recorded)).to_string(), offered, "{line} {recorded}");
+            let spec = spec(recorded);
+            let layers: Vec<_> = spec.layers.iter().collect();
+            assert_eq!(compression_for(&read, &layers).to_string(), offered, "{line} {recorded}");
         }
     }
 
@@ -126,7 +131,11 @@ mod tests {
         ] {
             let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
             assert_eq!(
-                compression_for(&CommandLine::of(&arguments).unwrap(), &spec).to_string(),
+                compression_for(
+                    &CommandLine::of(&arguments).unwrap(),
+                    &spec.layers.iter().collect::<Vec<_>>()
+                )
+                .to_string(),
                 offered,
                 "{line}"
             );

@@ -5,7 +5,7 @@ mod summary;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nixply_packer::{ImageSpec, PackedLayer, Progress};
+use nixply_packer::{Layer as ImageLayer, PackedLayer, Progress};
 use nixply_registry::content::{Observer, Read};
 
 use self::summary::Seen;
@@ -17,24 +17,21 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Watches a transfer: shows bars for the layers that are read, or lines without a terminal. Clears the screen when dropped.
 pub(crate) struct Watch {
-    spec: ImageSpec,
+    layers: Vec<ImageLayer>,
     transfer: Arc<Transfer>,
 }
 
 impl Watch {
-    /// Watches an image's transfer. `quiet` prints nothing.
-    pub(crate) fn new(spec: &ImageSpec, quiet: bool) -> Self {
+    /// Watches the transfer of an image index, whose images have these layers in the order of the index.
+    pub(crate) fn of_layers(layers: Vec<ImageLayer>, quiet: bool) -> Self {
         let state = State {
-            layers: spec.layers.iter().map(|_| Layer::default()).collect(),
+            layers: layers.iter().map(|_| Layer::default()).collect(),
             bars: None,
             sent: 0,
             last_line: None,
             over: quiet,
         };
-        Self {
-            spec: spec.clone(),
-            transfer: Arc::new(Transfer { live: is_live(), state: Mutex::new(state) }),
-        }
+        Self { layers, transfer: Arc::new(Transfer { live: is_live(), state: Mutex::new(state) }) }
     }
 
     /// Returns the observer for the server ([`Settings::observer`](nixply_registry::content::Settings::observer)).
@@ -49,7 +46,7 @@ impl Watch {
         if !state.over {
             state.bars = None;
             let seen: Vec<Seen> = state.layers.iter().map(|layer| layer.seen).collect();
-            summary::table(&self.spec, &seen).lines().for_each(say);
+            summary::table(&self.layers, &seen).lines().for_each(say);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use nixply_packer::{Codec, ImageSpec, Layer};
+use nixply_packer::{Codec, Layer};
 
 use crate::terminal::{count, human};
 
@@ -32,8 +32,8 @@ impl Seen {
     }
 }
 
-/// Returns the table of an image's layers.
-pub(super) fn table(spec: &ImageSpec, seen: &[Seen]) -> String {
+/// Returns the table of the layers.
+pub(super) fn table(layers: &[Layer], seen: &[Seen]) -> String {
     let mut out = String::new();
     let mut row = |layer: &str, size: &str, sent: &str, state: &str, what: &str| {
         let line = format!("{layer:>5}  {size:>13}  {sent:>9}  {state:<13}  {what}");
@@ -41,9 +41,10 @@ pub(super) fn table(spec: &ImageSpec, seen: &[Seen]) -> String {
         out.push('\n');
     };
     row("layer", "size", "sent", "", "");
-    let layers = || spec.layers.iter().zip(seen.iter().copied()).enumerate();
+    let number = layers.len();
+    let layers = || layers.iter().zip(seen.iter().copied()).enumerate();
     let there = |seen: Seen| seen.state() == Seen::default().state();
-    let many = spec.layers.len() > MAX_LISTED_LAYERS;
+    let many = number > MAX_LISTED_LAYERS;
     for (at, (layer, seen)) in layers().filter(|(_, (_, seen))| !many || !there(*seen)) {
         let sent = if seen.sent == 0 { String::new() } else { human(seen.sent) };
         row(&(at + 1).to_string(), &size(layer, seen), &sent, seen.state(), &what(layer));
@@ -56,7 +57,7 @@ pub(super) fn table(spec: &ImageSpec, seen: &[Seen]) -> String {
         row("...", &human(bytes), "", Seen::default().state(), &count(were_there, "layer"));
     }
     let all: u64 = layers().map(|(_, (layer, seen))| known_size(layer, seen)).sum();
-    let _ = write!(out, "{}, {}; ", count(spec.layers.len(), "layer"), human(all));
+    let _ = write!(out, "{}, {}; ", count(number, "layer"), human(all));
     let whole = seen.iter().filter(|seen| seen.whole).count();
     let sent: u64 = seen.iter().map(|seen| seen.sent).sum();
     let _ = match sent {
@@ -115,6 +116,8 @@ fn without_hash(path: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use nixply_packer::ImageSpec;
+
     use super::*;
 
     /// Returns a spec with these layers: size, suffix of the media type, and other fields.
@@ -160,7 +163,7 @@ layer           size       sent
     5         ?                  already there  0 paths
 5 layers, 125.3 MB; 2 sent (40.0 MB), 1 in part, 2 already there
 ";
-        assert_eq!(table(&spec, &seen), expected);
+        assert_eq!(table(&spec.layers, &seen), expected);
     }
 
     #[test]
@@ -174,13 +177,16 @@ layer           size       sent
   ...        20.0 MB             already there  20 layers
 21 layers, 21.0 MB; 1 sent (700.0 kB), 20 already there
 ";
-        assert_eq!(table(&spec(&layers), &seen), expected);
-        assert!(!table(&spec(&layers[..20]), &seen[..20]).contains("..."));
+        assert_eq!(table(&spec(&layers).layers, &seen), expected);
+        assert!(!table(&spec(&layers[..20]).layers, &seen[..20]).contains("..."));
         let all = [sent(1, 1); 21];
-        assert!(table(&spec(&layers), &all).ends_with("2 paths\n21 layers, 21.0 MB; 21 sent (21 B)\n"));
+        assert!(
+            table(&spec(&layers).layers, &all).ends_with("2 paths\n21 layers, 21.0 MB; 21 sent (21 B)\n")
+        );
         let none = [Seen::default(); 1];
         assert!(
-            table(&spec(&layers[..1]), &none).ends_with("\n1 layer, 1.0 MB; none sent, 1 already there\n")
+            table(&spec(&layers[..1]).layers, &none)
+                .ends_with("\n1 layer, 1.0 MB; none sent, 1 already there\n")
         );
     }
 }

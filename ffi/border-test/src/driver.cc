@@ -130,10 +130,10 @@ void builder(rust::Str attrs, rust::Str real_store_dir) {
 }
 
 rust::String describe(rust::Str place) {
-    auto argument = nixply::image_argument();
+    auto argument = nixply::request_argument(nixply::RequestKind::Image);
     std::string key;
     auto step = [&] {
-        if (!key.empty()) argument = argument->has_key(key) ? argument->key(key) : nixply::image_argument();
+        if (!key.empty()) argument = argument->has_key(key) ? argument->key(key) : nixply::request_argument(nixply::RequestKind::Image);
         key.clear();
     };
     bool index = false;
@@ -158,11 +158,11 @@ rust::String describe(rust::Str place) {
 
 rust::String roots(rust::Str request) {
     std::string shown;
-    for (auto & text : nixply::root_texts(request))
+    for (auto & text : nixply::root_texts(nixply::RequestKind::Image, request))
         shown += std::string(text.place) + " " + std::string(text.path) + "\n";
     return shown;
 }
 
-void check(rust::Str request) { nixply::check_request(request, "builtins.test"); }
+void check(rust::Str request) { nixply::check_request(nixply::RequestKind::Image, request, "builtins.test"); }
 
 }

@@ -14,6 +14,8 @@
   registry,
   # Words of shell code. The script evaluates them when it copies, so they may run a command that prints a token.
   defaultArguments,
+  # Whether the container is an image index.
+  isIndex,
   # The path of the container's options, for messages.
   place,
 }:
@@ -53,7 +55,13 @@ pkgs.writeShellScript "copy-container" ''
     exit 1
   fi
 
-  echo
+${lib.optionalString isIndex ''
+  # These destinations store all images of an index; the others only the one for their machine.
+  if [[ $destination =~ ^(docker|oci|dir): && ! " ''${arguments[*]} " =~ " --"(all|multi-arch|override-) ]]; then
+    arguments+=(--all)
+  fi
+
+''}  echo
   echo "Copying container $container to $destination"
   echo
 

@@ -5,7 +5,7 @@
   pkgs,
   # Packages for the machine that copies containers.
   tools,
-  # nixply's functions: buildImage, buildLayer, skopeo-nix2container.
+  # nixply's functions: buildImage, buildLayer, buildIndex, skopeo-nix2container.
   functions,
   user,
   # The environment's variables.
@@ -17,7 +17,7 @@
 }:
 
 let
-  inherit (functions.nix2container) buildImage buildLayer;
+  inherit (functions.nix2container) buildImage buildLayer buildIndex;
   declared = import ../../arguments.nix;
   toList = value: if builtins.isList value then value else [ value ];
 
@@ -245,10 +245,19 @@ in
 {
   inherit homeLayer reference lockRequest;
   derivation = image;
+  # Returns the index of the container's images for its `systems`.
+  indexOf =
+    images:
+    buildIndex {
+      inherit images;
+      name = image.imageName;
+      tag = container.version;
+    };
   copyScript = makeCopyScript {
     inherit reference place;
     inherit (container) registry;
     defaultArguments = container.defaultCopyArgs;
+    isIndex = container.systems != [ ];
   };
   dockerRun = makeRunScript { inherit reference; };
 }

@@ -8,7 +8,7 @@
   # The entrypoint that enters the environment.
   entrypoint,
   homeDir,
-  # Builds a container: NAME -> configuration -> { homeLayer, reference, derivation, lockRequest, copyScript, dockerRun }.
+  # Builds a container: NAME -> configuration -> { homeLayer, reference, derivation, indexOf, lockRequest, copyScript, dockerRun }.
   build,
 }:
 
@@ -210,6 +210,19 @@ types.submodule (
           can use the same file; the store paths that they share are then in the same layers. devenv does not have this option.
         '';
       };
+      systems = mkOption {
+        type = types.listOf types.str;
+        default = [ ];
+        example = [
+          "x86_64-linux"
+          "aarch64-linux"
+        ];
+        description = ''
+          The Nix systems of a multi-platform image. If it is not empty, `nixply container` evaluates the project for each of these systems,
+          and builds an image index of the container's images. Nix needs a builder for each system. `derivation` stays the image for the
+          system of the evaluation. devenv does not have this option, and its own commands ignore it.
+        '';
+      };
       isBuilding = mkOption {
         type = types.bool;
         default = false;
@@ -222,6 +235,7 @@ types.submodule (
         description = "NAME:TAG of the image.";
       };
       derivation = internal types.package "The image's specification, as a derivation.";
+      indexOf = internal (types.functionTo types.package) "Returns the image index of the container's images for its `systems`.";
       lockRequest = mkOption {
         type = types.package;
         internal = true;
@@ -240,6 +254,7 @@ types.submodule (
         layers = [ built.homeLayer ];
         inherit (built) reference lockRequest;
         derivation = lib.mkOptionDefault built.derivation;
+        indexOf = lib.mkOptionDefault built.indexOf;
         copyScript = lib.mkOptionDefault built.copyScript;
         dockerRun = lib.mkOptionDefault built.dockerRun;
       };

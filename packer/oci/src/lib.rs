@@ -15,5 +15,5 @@ pub use config_warnings::config_warnings;
 pub use digest::{DiffId, Digest, ParseDigestError};
 pub use healthcheck::{Healthcheck, Request as HealthcheckRequest};
 pub use history::{History, ZERO_TIME, canonical_time};
-pub use manifest::{CONFIG, Descriptor, INDEX, MANIFEST, Manifest};
+pub use manifest::{CONFIG, Descriptor, INDEX, ImageIndex, MANIFEST, Manifest, ZSTD_TWIN};
 pub use platform::{LINUX, Platform, Processor};

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use nixply_documents::go_json::null_is_default;
 use nixply_documents::{Error, Result, wording};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Go's names of processors. Source: Go's `internal/syslist`, `knownArch`, and gccgo's additions, for which Debian has
 /// images.
@@ -185,17 +185,18 @@ impl fmt::Display for Processor {
 }
 
 /// OCI's `platform`: the operating system and processor that an index entry is for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+// The order of the fields is the JSON's. Reading ignores `os.version`, `os.features` and the order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Platform {
-    /// The operating system, such as `linux`.
-    #[serde(deserialize_with = "null_is_default")]
-    pub os: String,
     /// OCI's architecture: see [`Processor`].
     #[serde(deserialize_with = "null_is_default")]
     pub architecture: String,
-    /// OCI's variant: see [`Processor`].
+    /// The operating system, such as `linux`.
     #[serde(deserialize_with = "null_is_default")]
+    pub os: String,
+    /// OCI's variant: see [`Processor`].
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub variant: String,
 }
 
@@ -255,6 +256,21 @@ impl Platform {
     /// Returns whether programs of an image for `self` run on `wanted`.
     pub fn is(&self, wanted: &Self) -> bool {
         self.os == wanted.os && wanted.processor().runs(&self.processor())
+    }
+
+    /// Returns the platform without the variant if that is the processor's default, as containerd does before it compares
+    /// platforms. 32-bit ARM without a variant is `v7`. Source: containerd's `platforms`, `normalizeArch`.
+    #[must_use]
+    pub fn normalized(self) -> Self {
+        let variant = match (self.architecture.as_str(), self.variant.as_str()) {
+            ("amd64", "v1") | ("arm64", "8" | "v8") => "",
+            ("arm", "" | "7") => "v7",
+            ("arm", "5") => "v5",
+            ("arm", "6") => "v6",
+            ("arm", "8") => "v8",
+            _ => return self,
+        };
+        Self { variant: variant.into(), ..self }
     }
 
     /// Returns the variant as a number. The default of arm64 is 8, because every 64-bit ARM is at least a v8.

@@ -112,12 +112,12 @@ impl Index {
         Ok(Self { fields, entries: entries.unwrap_or_default() })
     }
 
-    /// Adds an entry with this tag, and removes existing entries with it. An entry with the tag for another platform stays.
-    /// In that case the new entry also gets its platform, and comes first, for readers that take the first entry with a tag.
-    pub(super) fn set(&mut self, tag: &str, mut entry: Descriptor, platform: &Platform) {
+    /// Adds an entry with this tag, and removes existing entries with it. If the entry is an image's, with its platform, an entry
+    /// with the tag for another platform stays. In that case the new entry also gets its platform, and comes first, for readers
+    /// that take the first entry with a tag.
+    pub(super) fn set(&mut self, tag: &str, mut entry: Descriptor, platform: Option<&Platform>) {
         entry.annotations.insert(REF_NAME.into(), tag.into());
-        let mut entry = serde_json::to_value(entry).expect("a descriptor has string keys");
-        let others = |known: &Value| known.get("platform").and_then(other_platform(platform));
+        let others = |known: &Value| known.get("platform").and_then(other_platform(platform?));
         let (mut kept, mut place) = (Vec::with_capacity(self.entries.len() + 1), None);
         for raw in std::mem::take(&mut self.entries) {
             let known: Value = serde_json::from_str(raw.get()).unwrap_or_default();
@@ -130,7 +130,7 @@ impl Index {
             kept.push(raw);
         }
         if place.is_some() {
-            entry["platform"] = platform_value(platform);
+            entry.platform = platform.cloned();
         }
         let text = String::from_utf8(go_json::compact(&entry)).expect("JSON is UTF-8");
         let raw = RawValue::from_string(text).expect("the text was written as JSON");
@@ -162,14 +162,6 @@ fn other_platform(own: &Platform) -> impl Fn(&Value) -> Option<()> {
             [(&known.os, &own.os), (&known.architecture, &own.architecture), (&known.variant, &own.variant)];
         (!pairs.iter().all(|(known, own)| is_same(known, own))).then_some(())
     }
-}
-
-fn platform_value(platform: &Platform) -> Value {
-    let mut value = json!({ "architecture": platform.architecture, "os": platform.os });
-    if !platform.variant.is_empty() {
-        value["variant"] = platform.variant.clone().into();
-    }
-    value
 }
 
 /// An object's fields in their original order, each value with its original text.
@@ -250,7 +242,7 @@ mod tests {
     fn added(index: &str) -> String {
         let dir = layout(&layout_file(), index);
         let mut index = Index::read(dir.path()).unwrap();
-        index.set("new", Descriptor::of(nixply_oci::MANIFEST, b"{}"), &Platform::from_short("amd64"));
+        index.set("new", Descriptor::of(nixply_oci::MANIFEST, b"{}"), Some(&Platform::from_short("amd64")));
         String::from_utf8(index.bytes()).unwrap()
     }
 

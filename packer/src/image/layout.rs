@@ -1,4 +1,4 @@
-//! Writes an image to an OCI image layout, which is a directory (image-spec, "image layout"). Blobs are written under a
+//! Writes an image or an image index to an OCI image layout, which is a directory (image-spec, "image layout"). Blobs are written under a
 //! temporary name and renamed when they are complete, and the index is written last: a layout never contains an incomplete
 //! image. Several processes may write to one layout at once.
 
@@ -12,12 +12,13 @@ use nixply_documents::go_json;
 use nixply_files::file_lock::{self, Locked};
 use nixply_files::{open, scratch};
 use nixply_oci::reference::check_tag;
-use nixply_oci::{Descriptor, Digest};
+use nixply_oci::{Descriptor, Digest, Manifest, Platform};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use super::blob;
 use super::index::{self, Index};
+use super::index_spec::IndexSpec;
 use super::layer_file::LayerFile;
 use super::oci;
 use super::spec::{ImageSpec, Layer};
@@ -41,6 +42,15 @@ pub struct Written {
     pub layers: Vec<Descriptor>,
 }
 
+/// Result of writing an image index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenIndex {
+    /// The index's digest.
+    pub index: Digest,
+    /// The images in the order of the index spec.
+    pub images: Vec<Written>,
+}
+
 /// Writes `spec` to the layout directory `dir` under `tag`. If the layout exists, adds the image to it, and replaces its
 /// entry for the tag. Refuses any other directory that is not empty. Without `codec`, each layer uses the codec from the
 /// spec. Layers of base images keep their compression unless [`blob::is_to_convert`] returns true. Callers set `codec` for a
@@ -53,7 +63,32 @@ pub fn write(
     packing: &Packing<'_>,
 ) -> Result<Written> {
     check_tag(tag)?;
-    let new = match fs::read_dir(dir) {
+    in_layout(dir, |dir| {
+        let blobs = begin(dir)?;
+        let layers = write_layers(spec, &blobs, codec, packing)?;
+        end(spec, dir, &blobs, tag, layers, packing.control)
+    })
+}
+
+/// Writes the images of an index to the layout directory `dir`, each as [`write()`] does. The layout's entry for `tag` is the
+/// index.
+pub fn write_index(
+    spec: &IndexSpec,
+    dir: &Path,
+    tag: &str,
+    codec: Option<Codec>,
+    packing: &Packing<'_>,
+) -> Result<WrittenIndex> {
+    check_tag(tag)?;
+    in_layout(dir, |dir| {
+        put_index(spec, dir, tag, packing.control, |image, blobs| write_layers(image, blobs, codec, packing))
+    })
+}
+
+/// Calls `fill` with the layout directory `dir`, or with a new directory that becomes `dir` when it is complete. Calls it again
+/// if another process creates `dir` in the meantime.
+fn in_layout<T>(dir: &Path, fill: impl Fn(&Path) -> Result<T>) -> Result<T> {
+    match fs::read_dir(dir) {
         Ok(mut entries) => {
             // Reports errors in an existing layout before packing.
             let layout = index::is_layout(dir)?;
@@ -66,43 +101,26 @@ pub fn write(
                     "it is not empty and not an OCI layout: name another directory, or empty it",
                 ));
             }
-            false
+            return fill(dir);
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => true,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(Error::io("read directory", dir, error)),
-    };
-    if !new {
-        return fill(spec, dir, tag, codec, packing);
     }
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let failed = |source| Error::io("create directory", dir, source);
     scratch::sweep(parent, &CONTENT);
     let scratch = scratch::directory(parent)?;
-    let temporary = &scratch.dir;
-    let written = fill(spec, temporary.path(), tag, codec, packing)?;
-    match fs::rename(temporary.path(), dir) {
+    let written = fill(scratch.dir.path())?;
+    match fs::rename(scratch.dir.path(), dir) {
         Ok(()) => {
             let _ = scratch.dir.keep();
             Ok(written)
         }
         // Another process has created the directory in the meantime: add to it.
         Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
-            write(spec, dir, tag, codec, packing)
+            in_layout(dir, fill)
         }
-        Err(error) => Err(failed(error)),
+        Err(source) => Err(Error::io("create directory", dir, source)),
     }
-}
-
-fn fill(
-    spec: &ImageSpec,
-    dir: &Path,
-    tag: &str,
-    codec: Option<Codec>,
-    packing: &Packing<'_>,
-) -> Result<Written> {
-    let blobs = begin(dir)?;
-    let layers = write_layers(spec, &blobs, codec, packing)?;
-    end(spec, dir, &blobs, tag, layers, packing.control)
 }
 
 /// Writes everything but the layers of `spec` to the layout directory `dir` under `tag`, with the digests and sizes that the
@@ -110,6 +128,42 @@ fn fill(
 pub fn write_description(spec: &ImageSpec, dir: &Path, tag: &str, control: &Control<'_>) -> Result<Written> {
     check_tag(tag)?;
     end(spec, dir, &begin(dir)?, tag, oci::manifest_of(spec).layers, control)
+}
+
+/// As [`write_description`], for an image index.
+pub fn write_index_description(
+    spec: &IndexSpec,
+    dir: &Path,
+    tag: &str,
+    control: &Control<'_>,
+) -> Result<WrittenIndex> {
+    check_tag(tag)?;
+    let recorded = |image: &ImageSpec, _: &Path| Ok(oci::manifest_of(image).layers);
+    put_index(spec, dir, tag, control, recorded)
+}
+
+/// Writes an index and its images. `put_layers` writes the layers of an image to the directory of blobs, and returns their
+/// descriptors.
+fn put_index(
+    spec: &IndexSpec,
+    dir: &Path,
+    tag: &str,
+    control: &Control<'_>,
+    put_layers: impl Fn(&ImageSpec, &Path) -> Result<Vec<Descriptor>>,
+) -> Result<WrittenIndex> {
+    let blobs = begin(dir)?;
+    let (mut images, mut manifests) = (Vec::new(), Vec::new());
+    for image in &spec.images {
+        let of_image = |source| Error::OfImage { image: image.title(), source: Box::new(source) };
+        let layers = put_layers(&image.spec, &blobs).map_err(of_image)?;
+        let (written, manifest) = put_image(&image.spec, &blobs, layers)?;
+        images.push(written);
+        manifests.push(manifest);
+    }
+    let bytes = go_json::compact(&oci::index(spec, &manifests));
+    let index = put_blob(&blobs, &bytes)?;
+    add_entry(dir, &blobs, tag, Descriptor::of(nixply_oci::INDEX, &bytes), None, control)?;
+    Ok(WrittenIndex { index, images })
 }
 
 /// Prepares `dir` as a layout, and returns the directory of its blobs.
@@ -136,11 +190,29 @@ fn end(
     layers: Vec<Descriptor>,
     control: &Control<'_>,
 ) -> Result<Written> {
-    let config = oci::config(spec);
-    let config_digest = put_blob(blobs, &config)?;
-    let manifest = go_json::compact(&oci::manifest(spec, layers.clone()));
-    let manifest_digest = put_blob(blobs, &manifest)?;
+    let (written, manifest) = put_image(spec, blobs, layers)?;
+    let entry = Descriptor::of(nixply_oci::MANIFEST, &go_json::compact(&manifest));
+    add_entry(dir, blobs, tag, entry, Some(&spec.platform()), control)?;
+    Ok(written)
+}
 
+/// Adds the config and the manifest.
+fn put_image(spec: &ImageSpec, blobs: &Path, layers: Vec<Descriptor>) -> Result<(Written, Manifest)> {
+    let config = put_blob(blobs, &oci::config(spec))?;
+    let made = oci::manifest(spec, layers.clone());
+    let manifest = put_blob(blobs, &go_json::compact(&made))?;
+    Ok((Written { manifest, config, layers }, made))
+}
+
+/// Adds an entry to the layout's index: an image, with its platform, or an index.
+fn add_entry(
+    dir: &Path,
+    blobs: &Path,
+    tag: &str,
+    entry: Descriptor,
+    platform: Option<&Platform>,
+    control: &Control<'_>,
+) -> Result<()> {
     // Other processes may add their images at the same time: the lock lets one process at a time read, extend and write the
     // index. The lock is on the directory of blobs, because a new layout directory is itself locked until it is renamed to
     // its final name.
@@ -153,9 +225,8 @@ fn end(
         return Err(Error::invalid(format!("output directory {}", blobs.display()), why));
     }
     let mut index = Index::read(dir)?;
-    index.set(tag, Descriptor::of(nixply_oci::MANIFEST, &manifest), &spec.platform());
-    put_over(&dir.join("index.json"), &index.bytes())?;
-    Ok(Written { manifest: manifest_digest, config: config_digest, layers })
+    index.set(tag, entry, platform);
+    put_over(&dir.join("index.json"), &index.bytes())
 }
 
 /// Packs or copies every layer's blob. Returns their descriptors.

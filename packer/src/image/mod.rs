@@ -1,11 +1,12 @@
-//! The image: nix2container's spec (`image.json`, `layers.json`), the OCI config and manifest made from it, and the OCI layout
-//! that it is written to.
+//! The image: nix2container's spec (`image.json`, `layers.json`), the OCI config and manifest made from it, the spec of an index of
+//! several images, and the OCI layout that they are written to.
 
 pub mod blob;
 mod cached;
 pub(crate) mod description;
 pub mod import;
 mod index;
+pub(crate) mod index_spec;
 pub(crate) mod layer_file;
 pub mod layout;
 pub mod oci;
@@ -15,5 +16,6 @@ pub(crate) mod tree;
 mod upstream_tests;
 
 pub use self::cached::Imported;
+pub use self::index_spec::{IndexSpec, IndexedImage};
 pub use self::layer_file::{FileState, LayerFile};
 pub use self::spec::{read_layers, write_layers};

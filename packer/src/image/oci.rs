@@ -1,10 +1,16 @@
-//! The OCI documents made from a spec: the config, whose digest is the image ID, and the manifest. Both have the same bytes
-//! as those from nix2container's transport, so both tools make the same image ID.
+//! The OCI documents made from a spec: the config, whose digest is the image ID, the manifest, and the index of several
+//! images. Config and manifest have the same bytes as those from nix2container's transport, so both tools make the same image ID.
+
+use std::collections::HashSet;
 
 use nixply_documents::go_json;
-use nixply_oci::{CONFIG, Descriptor, DiffId, Digest, History, ImageConfig, MANIFEST, Manifest, Platform};
+use nixply_oci::{
+    CONFIG, Descriptor, DiffId, Digest, History, INDEX, ImageConfig, ImageIndex, MANIFEST, Manifest,
+    Platform, ZSTD_TWIN,
+};
 use serde::Serialize;
 
+use super::index_spec::IndexSpec;
 use super::spec::{ImageSpec, Layer};
 use crate::cache::LayerKey;
 use crate::compress::Codec;
@@ -87,6 +93,34 @@ pub fn manifest_of(spec: &ImageSpec) -> Manifest {
         layer_descriptor(layer, codec, (layer.digest, layer.size))
     });
     manifest(spec, layers.collect())
+}
+
+/// Returns the index of `spec` with these manifests of its images, in the same order. Names an image once if another one has the
+/// same bytes, as twins do in one codec.
+pub fn index(spec: &IndexSpec, manifests: &[Manifest]) -> ImageIndex {
+    let mut digests = HashSet::new();
+    let named = spec.images.iter().zip(manifests).map(|(image, manifest)| {
+        let mut descriptor = Descriptor::of(MANIFEST, &go_json::compact(manifest));
+        descriptor.annotations.clone_from(&image.annotations);
+        descriptor.platform = Some(image.spec.platform());
+        (descriptor, manifest)
+    });
+    let named: Vec<_> = named.filter(|(descriptor, _)| digests.insert(descriptor.digest)).collect();
+    let platform = |descriptor: &Descriptor| descriptor.platform.clone().map(Platform::normalized);
+    let manifests = named.iter().map(|(descriptor, manifest)| {
+        let has_twin = named.iter().filter(|(other, _)| platform(other) == platform(descriptor)).count() > 1;
+        let mut descriptor = descriptor.clone();
+        if has_twin && manifest.layers.iter().any(|layer| layer.media_type.ends_with("+zstd")) {
+            descriptor.annotations.insert(ZSTD_TWIN.into(), "true".into());
+        }
+        descriptor
+    });
+    ImageIndex {
+        schema_version: 2,
+        media_type: INDEX.into(),
+        manifests: manifests.collect(),
+        annotations: spec.annotations.clone(),
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use nixply_oci::{DiffId, Digest, History, ImageConfig, LINUX, Platform};
 use nixply_planning::{PlannedPath, Store};
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::index_spec;
 use crate::cache::LayerKey;
 use crate::compress::Codec;
 use crate::error::{Error, Result};
@@ -172,6 +173,17 @@ impl Serialize for ImageSpec {
     }
 }
 
+/// Checks the version of a spec's format.
+pub(super) fn check_version(version: u32, name: &str) -> Result<()> {
+    match version {
+        1 => Ok(()),
+        _ => Err(Error::invalid(
+            name,
+            format!("its version is {version}, but this nixply supports only version 1"),
+        )),
+    }
+}
+
 /// Reads `layers.json`. `name` is used in messages.
 pub fn read_layers(json: &str, name: &str) -> Result<Vec<Layer>> {
     let layers: Option<Vec<Layer>> = document::read(json, name)?;
@@ -190,13 +202,11 @@ impl ImageSpec {
         if value.get("schemaVersion").is_some() {
             return Err(Error::NotSpec { document: name.to_owned() });
         }
-        let spec: Self = document::fill(value, name)?;
-        if spec.version != 1 {
-            return Err(Error::invalid(
-                name,
-                format!("its version is {}, but this nixply supports only version 1", spec.version),
-            ));
+        if index_spec::is_index(&value) {
+            return Err(Error::SpecOfIndex { document: name.to_owned() });
         }
+        let spec: Self = document::fill(value, name)?;
+        check_version(spec.version, name)?;
         Ok(spec)
     }
 

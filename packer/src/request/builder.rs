@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::fleet::FleetRequest;
 use super::image::ImageRequest;
+use super::index::IndexRequest;
 use super::nix_database::NixDatabaseRequest;
 use super::pack::LayersRequest;
 use super::plan::BuiltImage;
@@ -29,7 +30,8 @@ const DESCRIPTION: &str = "description";
 /// first one), optionally `healthcheckFile` (the same kind of file) and `closure`, the name in `exportReferencesGraph`. A
 /// derivation for several images has `requests` instead: an object by output name, each value with these three attributes. A
 /// third kind makes layers without an image: it has `layers` and `closure`, and its output is a directory. A fourth kind
-/// makes a Nix database: it has `nixDatabase` and `closure`, and its output is a directory too.
+/// makes a Nix database: it has `nixDatabase` and `closure`, and its output is a directory too. A fifth kind makes the spec of an
+/// image index: it has `index`, an [`IndexRequest`], and `closure`.
 ///
 /// A derivation of an image or of layers may have a second output, `description`: the same JSON without references. For several
 /// images, it is `NAME=description`. No image's name has an equals sign.
@@ -43,6 +45,8 @@ pub struct BuilderInput {
     alone: RequestInput,
     #[serde(default)]
     layers: Option<Value>,
+    #[serde(default)]
+    index: Option<Value>,
     #[serde(default)]
     config: Option<Value>,
     #[serde(default)]
@@ -153,10 +157,18 @@ impl PackingJob {
             }
             return Ok(warnings);
         }
+        if let Some(index) = input.index {
+            let request = IndexRequest::from_value(index, "attribute index")?;
+            let built = request.build(&closure, store)?;
+            if let Some(file) = description {
+                write(&file, &built.description())?;
+            }
+            return write(&output, &built.json).map(|()| Vec::new());
+        }
         if input.alone.request.is_none() {
             return Err(Error::invalid(
                 "structured attributes",
-                "expected an attribute request, requests, layers, config or nixDatabase",
+                "expected an attribute request, requests, layers, index, config or nixDatabase",
             ));
         }
         let request = input.alone.read("attribute request", &closure, store)?;

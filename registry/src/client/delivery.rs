@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use nixply_oci::{Digest, Manifest};
+use nixply_oci::{Digest, MANIFEST, Manifest};
 
 use super::manifests::{self, Current, Found, Written};
 use super::reference::Version;
 use super::session::Session;
 use super::upload::{self, SMALL, Upload, Uploaded};
-use crate::content::catalog::{Blob, Catalog, Document};
+use crate::content::catalog::{Blob, Catalog, Document, Documents};
+use crate::content::client_support::ClientSupport;
 use crate::content::layer_keys::LayerKeys;
 use crate::content::pack_queue::PackQueue;
 use crate::error::{Error, Result};
@@ -70,10 +71,10 @@ impl Delivery<'_> {
         tags: &[String],
         keys: &mut LayerKeys,
     ) -> Result<Delivered> {
-        let mut known = None;
-        if self.catalog.is_known(name, tag) {
-            known = Some(self.document(name, tag).await?.digest);
-        }
+        let known = match self.catalog.is_known() {
+            true => Some(self.documents(name, tag).await?.top.digest),
+            false => None,
+        };
         let first = Version::Tag(tags[0].clone());
         let current = manifests::read(self.session, &first, known).await?;
         let mut there = There::default();
@@ -82,7 +83,8 @@ impl Delivery<'_> {
                 .await?;
         }
         self.catalog.learn(keys);
-        let document = self.document(name, tag).await?;
+        let documents = self.documents(name, tag).await?;
+        let document = &documents.top;
         let mut done = Delivered::new(document.digest);
         let rest = try_join_all(tags[1..].iter().map(async |tag| {
             let current =
@@ -98,7 +100,7 @@ impl Delivery<'_> {
         let all = [(tags[0].clone(), is_first)].into_iter().chain(rest);
         let (unchanged, changed): (Vec<_>, Vec<_>) = all.partition(|(_, is_known)| *is_known);
         done.unchanged = unchanged.into_iter().map(|(tag, _)| tag).collect();
-        let blobs = self.blobs(&document)?;
+        let blobs = self.blobs(documents)?;
         let sizes = |digest: &Digest| (*digest, blobs[digest].size());
         if changed.is_empty() {
             done.there = blobs.keys().map(sizes).collect();
@@ -114,24 +116,36 @@ impl Delivery<'_> {
         if self.dry_run {
             return Ok(done);
         }
+        // The manifests of an index before the index, so that nobody reads a tag whose images are incomplete.
+        if done.unchanged.is_empty() {
+            let children = documents.children.iter().map(|(child, _)| child);
+            for child in children.filter(|child| !there.manifests.contains(&child.digest)) {
+                self.write(&Version::Digest(child.digest), child, &blobs, &mut done).await?;
+            }
+        }
         for (tag, _) in changed {
-            self.write(&Version::Tag(tag), &document, &blobs, &mut done).await?;
+            self.write(&Version::Tag(tag), document, &blobs, &mut done).await?;
         }
         Ok(done)
     }
 
-    async fn document(&self, name: &str, tag: &str) -> Result<Document> {
-        let document = self.catalog.manifest_of(name, tag, self.queue).await?;
-        Ok(document.expect("the catalog has this image"))
+    async fn documents(&self, name: &str, tag: &str) -> Result<&Documents> {
+        let documents = self.catalog.documents(name, tag, ClientSupport::ALL, self.queue).await?;
+        Ok(documents.expect("the catalog has this image"))
     }
 
-    /// Returns the blobs of a manifest.
-    fn blobs(&self, document: &Document) -> Result<BTreeMap<Digest, Blob>> {
-        let manifest: Manifest = serde_json::from_slice(&document.bytes).expect("it was made here");
-        let all = manifest.layers.iter().chain([&manifest.config]).map(|blob| blob.digest);
-        Ok(all
-            .map(|digest| (digest, self.catalog.blob(digest).expect("it is a blob of the catalog")))
-            .collect())
+    /// Returns the blobs of an image, or of all images of an index.
+    fn blobs(&self, documents: &Documents) -> Result<BTreeMap<Digest, Blob>> {
+        let manifests = documents.all().filter(|document| document.media_type == MANIFEST);
+        let mut blobs = BTreeMap::new();
+        for document in manifests {
+            let manifest: Manifest = serde_json::from_slice(&document.bytes).expect("it was made here");
+            for blob in manifest.layers.iter().chain([&manifest.config]) {
+                let there = self.catalog.blob(blob.digest).expect("it is a blob of the catalog");
+                blobs.insert(blob.digest, there);
+            }
+        }
+        Ok(blobs)
     }
 
     /// Takes from the old manifest or index which blobs and layers the repository has. They exist: a registry does not accept a manifest
@@ -143,6 +157,7 @@ impl Delivery<'_> {
         let reads = children.map(async |version| manifests::read(self.session, &version, None).await);
         for child in try_join_all(reads).await? {
             if let Current::Other(child) = child {
+                there.manifests.insert(child.digest);
                 there.add(&child.bytes, source, keys);
             }
         }
@@ -230,6 +245,8 @@ impl Delivery<'_> {
 #[derive(Debug, Default)]
 struct There {
     blobs: BTreeSet<Digest>,
+    /// The manifests of an old index.
+    manifests: BTreeSet<Digest>,
     /// Whether the tag has an image.
     has_image: bool,
 }

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::body::Bytes;
-use nixply_documents::go_json;
 use nixply_oci::{Descriptor, Digest, MANIFEST, Manifest};
 use nixply_packer::{Cache, FrameIndex, SegmentPlace, SegmentSource, WantedSegment};
 use reqwest::Response;
@@ -92,7 +91,7 @@ pub(super) async fn write(
         config: Descriptor::of(FRAMES, &config),
         layers: vec![Descriptor::of(FRAMES, &text)],
     };
-    let document = Document::new(go_json::compact(&artifact), MANIFEST);
+    let document = Document::new(MANIFEST, &artifact);
     if let Current::Known = manifests::read(session, tag, Some(document.digest)).await? {
         return Ok(index.len());
     }

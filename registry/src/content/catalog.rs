@@ -1,4 +1,4 @@
-//! The served images: repositories, their tags, the manifests for each kind of client, and blobs by digest.
+//! The served images: repositories, their tags, the manifests and indexes for each kind of client, and blobs by digest.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -6,9 +6,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use hyper::body::Bytes;
 use nixply_documents::go_json;
-use nixply_oci::{Descriptor, DiffId, Digest, reference};
+use nixply_oci::{Descriptor, DiffId, Digest, INDEX, MANIFEST, Manifest, Platform};
 use nixply_packer::image::oci;
-use nixply_packer::{Codec, FrameIndex, ImageSpec};
+use nixply_packer::{Codec, FrameIndex, ImageSpec, Layer};
+use serde::Serialize;
 use tokio::sync::OnceCell;
 
 use super::blob_source::Source;
@@ -17,58 +18,48 @@ use super::client_support::ClientSupport;
 use super::compression::Compression;
 use super::converted::ConvertedBlob;
 use super::file_blob::FileBlob;
+use super::image::{Content, Image};
 use super::layer_keys::LayerKeys;
 use super::pack_queue::PackQueue;
 use super::packed_blob::PackedBlob;
 use super::settings::Settings;
 use crate::error::{Error, Result};
 
-/// An image with its name and tag.
-#[derive(Debug, Clone)]
-pub struct Image {
-    name: String,
-    tag: String,
-    spec: ImageSpec,
-}
-
-impl Image {
-    /// Checks name and tag. The name is the repository's, without a registry's address. The server reads and
-    /// publishes every path in the spec: see [`ImageSpec::check_paths`].
-    pub fn new(name: &str, tag: &str, spec: ImageSpec) -> Result<Self> {
-        let name = reference::canonical_name(name).map_err(nixply_packer::Error::from)?;
-        reference::check_tag(tag).map_err(nixply_packer::Error::from)?;
-        if name.contains(':') {
-            return Err(Error::Host(name));
-        }
-        Ok(Self { name, tag: tag.into(), spec })
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub(crate) fn tag(&self) -> &str {
-        &self.tag
-    }
-
-    /// Returns `NAME:TAG`.
-    pub fn reference(&self) -> String {
-        format!("{}:{}", self.name, self.tag)
-    }
-}
-
-/// The bytes of a manifest.
-#[derive(Debug, Clone)]
+/// The bytes of a manifest or an index.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Document {
-    pub(crate) bytes: Bytes,
-    pub(crate) digest: Digest,
     pub(crate) media_type: &'static str,
+    pub(crate) digest: Digest,
+    pub(crate) bytes: Bytes,
 }
 
 impl Document {
-    /// Returns the document with its digest.
-    pub(crate) fn new(bytes: Vec<u8>, media_type: &'static str) -> Self {
-        Self { digest: Digest::of(&bytes), bytes: bytes.into(), media_type }
+    /// Writes a document.
+    pub(crate) fn new(media_type: &'static str, document: &impl Serialize) -> Self {
+        let bytes = go_json::compact(document);
+        Self { media_type, digest: Digest::of(&bytes), bytes: bytes.into() }
+    }
+}
+
+/// The documents of a tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Documents {
+    /// The tag's own document: the manifest of an image, or an index.
+    pub(crate) top: Document,
+    /// The manifests that the index names, each once, in its order, with their platforms. Empty for an image.
+    pub(crate) children: Vec<(Document, Platform)>,
+}
+
+impl Documents {
+    /// Returns all documents.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Document> {
+        [&self.top].into_iter().chain(self.children.iter().map(|(document, _)| document))
+    }
+
+    /// Returns the manifest of the first image whose programs run on `platform`. None if the index has none, or if the tag is an
+    /// image.
+    pub(crate) fn child_for(&self, platform: &Platform) -> Option<&Document> {
+        self.children.iter().find(|(_, own)| own.is(platform)).map(|(document, _)| document)
     }
 }
 
@@ -136,17 +127,13 @@ impl Blob {
     }
 }
 
-/// An image in all variants that the server offers.
-struct ServedImage {
-    spec: ImageSpec,
-    /// The layers for each kind of client, from the bottom up.
-    variants: Vec<Variant>,
-}
-
+/// The content of a tag for clients with the same support for codecs.
 struct Variant {
     client: ClientSupport,
-    layers: Vec<ServedLayer>,
-    manifest: OnceCell<Document>,
+    content: Content,
+    /// The layers, from the bottom up, for each image of the content.
+    images: Vec<Vec<ServedLayer>>,
+    documents: OnceCell<Documents>,
 }
 
 /// A layer of a variant.
@@ -161,72 +148,69 @@ enum ServedLayer {
 /// offsets.
 type PackedKey = (DiffId, String, Vec<u8>);
 
-/// An image has at most 127 layers.
+/// Most images have at most 127 layers.
 const MAX_OPEN: usize = 128;
 
 /// All served images and blobs.
 pub(crate) struct Catalog {
-    names: BTreeMap<String, BTreeMap<String, ServedImage>>,
+    names: BTreeMap<String, BTreeMap<String, Vec<Variant>>>,
     blobs: RwLock<HashMap<Digest, Blob>>,
 }
 
 impl Catalog {
     /// Catalogues the images without packing them. The files of base layers must exist.
     pub(crate) fn new(images: Vec<Image>, settings: &Settings) -> Result<Self> {
-        let (store, compression) = (&settings.store, settings.compression);
         let mut catalog = Self { names: BTreeMap::new(), blobs: RwLock::default() };
-        let mut packed: HashMap<PackedKey, Arc<PackedBlob>> = HashMap::new();
-        let mut files: HashMap<(Digest, String), Arc<FileBlob>> = HashMap::new();
-        let mut converted: HashMap<(Digest, String, String), Arc<ConvertedBlob>> = HashMap::new();
-        let most_open = most_open_files();
+        let mut shared = SharedBlobs::new(settings);
+        let clients = match settings.compression {
+            Compression::Auto => ClientSupport::combinations(),
+            // All clients get the same layers.
+            Compression::Recorded(_) | Compression::Always(_) => vec![ClientSupport::ALL],
+        };
         for image in images {
-            let config = Bytes::from(oci::config(&image.spec));
-            catalog.add(Digest::of(&config), Blob::Bytes(config));
-            let clients = match compression {
-                Compression::Auto => ClientSupport::combinations(),
-                // All clients get the same layers.
-                Compression::Recorded(_) | Compression::Always(_) => vec![ClientSupport::ALL],
+            let variant = |client: &ClientSupport| {
+                catalog.variant(image.content.for_client(*client), *client, &mut shared)
             };
-            let (mut variants, all) = (Vec::new(), Arc::from(&image.spec.layers[..]));
-            for client in clients {
-                let mut layers = Vec::new();
-                for (index, layer) in image.spec.layers.iter().enumerate() {
-                    if let Some(name) = &layer.layer_path {
-                        let there = files.get(&(layer.digest, name.clone())).cloned();
-                        let open = || {
-                            FileBlob::new(layer.digest, name, store, index, files.len() < most_open)
-                                .map(Arc::new)
-                        };
-                        let file = there.map_or_else(open, Ok)?;
-                        files.insert((layer.digest, name.clone()), file.clone());
-                        if let Some(codec) = compression.conversion(layer, client) {
-                            let key = (layer.digest, name.clone(), codec.to_string());
-                            let new = || Arc::new(ConvertedBlob::new(file, layer.clone(), codec));
-                            let blob = converted.entry(key).or_insert_with(new).clone();
-                            layers.push(ServedLayer::Converted(blob, codec));
-                            continue;
-                        }
-                        catalog.add(layer.digest, Blob::File(file.clone()));
-                        layers.push(ServedLayer::File(file, layer.media_type.clone()));
-                        continue;
-                    }
-                    let codec = compression.codec(layer, client);
-                    let key = (layer.diff_id, codec.to_string(), go_json::compact(&layer.paths));
-                    let new = || Arc::new(PackedBlob::new(&all, index, codec));
-                    let blob = packed.entry(key).or_insert_with(new).clone();
-                    if let Some((digest, _)) = blob.digest_and_size() {
-                        catalog.add(digest, Blob::Packed(blob.clone()));
-                    }
-                    layers.push(ServedLayer::Packed(blob));
-                }
-                variants.push(Variant { client, layers, manifest: OnceCell::new() });
-            }
-            let tags = catalog.names.entry(image.name.clone()).or_default();
-            if tags.insert(image.tag.clone(), ServedImage { spec: image.spec, variants }).is_some() {
-                return Err(Error::Twice { name: image.name, tag: image.tag });
+            let variants = clients.iter().map(variant).collect::<Result<_>>()?;
+            let tags = catalog.names.entry(image.name().to_owned()).or_default();
+            if tags.insert(image.tag().to_owned(), variants).is_some() {
+                return Err(Error::Twice { name: image.name().into(), tag: image.tag().into() });
             }
         }
         Ok(catalog)
+    }
+
+    fn variant(
+        &self,
+        content: Content,
+        client: ClientSupport,
+        shared: &mut SharedBlobs<'_>,
+    ) -> Result<Variant> {
+        // The images of an index number their layers together, so that each number in an error or an event means one layer.
+        let layers = || content.images().into_iter().flat_map(|spec| &spec.layers);
+        let (all, mut index): (Arc<[Layer]>, _) = (layers().cloned().collect(), 0);
+        let mut images = Vec::new();
+        for spec in content.images() {
+            let config = Bytes::from(oci::config(spec));
+            self.add(Digest::of(&config), Blob::Bytes(config));
+            let mut layers = Vec::new();
+            for _ in &spec.layers {
+                let layer = shared.layer(&all, index, client)?;
+                match &layer {
+                    ServedLayer::File(file, _) => self.add(file.digest(), Blob::File(file.clone())),
+                    ServedLayer::Packed(packed) => {
+                        let known = packed.digest_and_size();
+                        known.into_iter().for_each(|known| self.add(known.0, Blob::Packed(packed.clone())));
+                    }
+                    // Its digest is not known yet.
+                    ServedLayer::Converted(..) => {}
+                }
+                layers.push(layer);
+                index += 1;
+            }
+            images.push(layers);
+        }
+        Ok(Variant { client, content, images, documents: OnceCell::new() })
     }
 
     /// Returns the sorted tags of a repository. None if there is no such repository.
@@ -234,29 +218,19 @@ impl Catalog {
         Some(self.names.get(name)?.keys().map(String::as_str).collect())
     }
 
-    /// Returns a tag's manifest for a client that supports every codec.
-    pub(crate) async fn manifest_of(
-        &self,
-        name: &str,
-        tag: &str,
-        queue: &Arc<PackQueue>,
-    ) -> Result<Option<Document>> {
-        self.by_tag(name, tag, ClientSupport::ALL, queue).await
-    }
-
-    /// Returns a tag's manifest for a client. On first use, packs layers whose digests no spec records.
-    pub(crate) async fn by_tag(
+    /// Returns a tag's documents for a client. On first use, packs layers whose digests no spec records.
+    pub(crate) async fn documents(
         &self,
         name: &str,
         tag: &str,
         client: ClientSupport,
         queue: &Arc<PackQueue>,
-    ) -> Result<Option<Document>> {
-        let Some(served) = self.names.get(name).and_then(|tags| tags.get(tag)) else { return Ok(None) };
-        self.manifest(served, client, queue).await.map(Some)
+    ) -> Result<Option<&Documents>> {
+        let Some(variants) = self.names.get(name).and_then(|tags| tags.get(tag)) else { return Ok(None) };
+        self.documents_of(variants, client, queue).await.map(Some)
     }
 
-    /// Returns a manifest of this repository. If no client has requested its tag yet, the digests are found
+    /// Returns a manifest or an index of this repository. If no client has requested its tag yet, the digests are found
     /// first: a client may have recorded the digest before a restart.
     pub(crate) async fn by_digest(
         &self,
@@ -265,14 +239,16 @@ impl Catalog {
         client: ClientSupport,
         queue: &Arc<PackQueue>,
     ) -> Result<Option<Document>> {
-        let images = || self.names.get(name).into_iter().flat_map(BTreeMap::values);
-        let found = images().flat_map(|image| &image.variants).filter_map(|variant| variant.manifest.get());
-        if let Some(document) = found.into_iter().find(|document| document.digest == digest) {
-            return Ok(Some(document.clone()));
+        let find =
+            |documents: &Documents| documents.all().find(|document| document.digest == digest).cloned();
+        let tags: Vec<&Vec<Variant>> = self.names.get(name).into_iter().flat_map(BTreeMap::values).collect();
+        let made =
+            tags.iter().copied().flatten().filter_map(|variant| variant.documents.get()).find_map(find);
+        if made.is_some() {
+            return Ok(made);
         }
-        for image in images() {
-            let document = self.manifest(image, client, queue).await?;
-            if document.digest == digest {
+        for variants in tags {
+            if let Some(document) = find(self.documents_of(variants, client, queue).await?) {
                 return Ok(Some(document));
             }
         }
@@ -284,37 +260,37 @@ impl Catalog {
         self.blobs.read().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned()
     }
 
+    /// Returns the packed layers of all images.
+    fn packed(&self) -> impl Iterator<Item = &Arc<PackedBlob>> {
+        let variants = self.names.values().flat_map(BTreeMap::values).flatten();
+        variants.flat_map(|variant| variant.images.iter().flatten()).filter_map(|layer| match layer {
+            ServedLayer::Packed(blob) => Some(blob),
+            _ => None,
+        })
+    }
+
     /// Records the digests and sizes of layers that a registry has, so that nothing is packed to find them. Returns the number of
     /// layers whose digest was unknown.
     pub(crate) fn learn(&self, known: &LayerKeys) -> usize {
-        let variants = self.names.values().flat_map(BTreeMap::values).flat_map(|image| &image.variants);
-        let packed = variants.flat_map(|variant| &variant.layers).filter_map(|layer| match layer {
-            ServedLayer::Packed(blob) => Some(blob),
-            _ => None,
-        });
-        packed.filter(|blob| blob.learn(known)).count()
+        self.packed().filter(|blob| blob.learn(known)).count()
     }
 
     /// Returns where the frames of packed layers are in their blobs, as far as the cache has them.
     pub(crate) fn frames(&self, queue: &PackQueue) -> FrameIndex {
-        let variants = self.names.values().flat_map(BTreeMap::values).flat_map(|image| &image.variants);
         let mut index = FrameIndex::default();
-        for layer in variants.flat_map(|variant| &variant.layers) {
+        for blob in self.packed() {
             // A layer that cannot be read has no frames here.
-            if let ServedLayer::Packed(blob) = layer
-                && let Ok(Some(cached)) = queue.cached(blob)
-            {
+            if let Ok(Some(cached)) = queue.cached(blob) {
                 index.add(&cached);
             }
         }
         index
     }
 
-    /// Returns whether the digests of all layers of a tag are known.
-    pub(crate) fn is_known(&self, name: &str, tag: &str) -> bool {
-        let served = self.names.get(name).and_then(|tags| tags.get(tag));
-        let mut layers =
-            served.into_iter().flat_map(|image| &image.variants).flat_map(|variant| &variant.layers);
+    /// Returns whether the digests of all layers are known.
+    pub(crate) fn is_known(&self) -> bool {
+        let variants = self.names.values().flat_map(BTreeMap::values).flatten();
+        let mut layers = variants.flat_map(|variant| variant.images.iter().flatten());
         layers.all(|layer| match layer {
             ServedLayer::File(..) => true,
             ServedLayer::Converted(blob, _) => blob.made().is_some(),
@@ -326,42 +302,119 @@ impl Catalog {
         self.blobs.write().unwrap_or_else(PoisonError::into_inner).entry(digest).or_insert(blob);
     }
 
-    async fn manifest(
+    async fn documents_of<'c>(
         &self,
-        served: &ServedImage,
+        variants: &'c [Variant],
         client: ClientSupport,
         queue: &Arc<PackQueue>,
-    ) -> Result<Document> {
-        let variant =
-            served.variants.iter().find(|variant| variant.client == client).unwrap_or(&served.variants[0]);
+    ) -> Result<&'c Documents> {
+        let variant = variants.iter().find(|variant| variant.client == client).unwrap_or(&variants[0]);
+        let layers = || variant.images.iter().flatten();
         let make = || async {
-            let packed = variant.layers.iter().filter_map(|layer| match layer {
+            let packed = layers().filter_map(|layer| match layer {
                 ServedLayer::Packed(blob) => Some(blob.clone()),
                 _ => None,
             });
             queue.find_digests(&packed.collect::<Vec<_>>()).await?;
-            for layer in &variant.layers {
+            for layer in layers() {
                 if let ServedLayer::Converted(converted, _) = layer {
                     converted.make(queue).await?;
                 }
             }
-            let layers = variant.layers.iter().map(|layer| match layer {
-                ServedLayer::File(blob, media_type) => Descriptor::new(media_type, blob.digest(), blob.size),
-                ServedLayer::Converted(blob, codec) => {
-                    let made = blob.made().expect("the layer was converted above");
-                    self.add(made.digest, Blob::Converted(blob.clone()));
-                    Descriptor::new(codec.media_type(), made.digest, made.size)
-                }
-                ServedLayer::Packed(blob) => {
-                    let known = blob.digest_and_size().expect("find_digests has set the digest");
-                    self.add(known.0, Blob::Packed(blob.clone()));
-                    oci::layer_descriptor(blob.layer(), blob.codec, known)
-                }
-            });
-            let manifest = oci::manifest(&served.spec, layers.collect());
-            Ok(Document::new(go_json::compact(&manifest), nixply_oci::MANIFEST))
+            let specs = variant.content.images().into_iter();
+            let manifests = specs.zip(&variant.images).map(|(spec, layers)| self.manifest(spec, layers));
+            Ok(documents(&variant.content, &manifests.collect::<Vec<_>>()))
         };
-        variant.manifest.get_or_try_init(make).await.cloned()
+        variant.documents.get_or_try_init(make).await
+    }
+
+    /// Returns the manifest of an image whose layers' digests are known, and adds these layers to the blobs.
+    fn manifest(&self, spec: &ImageSpec, layers: &[ServedLayer]) -> Manifest {
+        let layers = layers.iter().map(|layer| match layer {
+            ServedLayer::File(blob, media_type) => Descriptor::new(media_type, blob.digest(), blob.size),
+            ServedLayer::Converted(blob, codec) => {
+                let made = blob.made().expect("the layer was converted before");
+                self.add(made.digest, Blob::Converted(blob.clone()));
+                Descriptor::new(codec.media_type(), made.digest, made.size)
+            }
+            ServedLayer::Packed(blob) => {
+                let known = blob.digest_and_size().expect("find_digests has set the digest");
+                self.add(known.0, Blob::Packed(blob.clone()));
+                oci::layer_descriptor(blob.layer(), blob.codec, known)
+            }
+        });
+        oci::manifest(spec, layers.collect())
+    }
+}
+
+/// Returns the documents of a tag, whose images have these manifests.
+fn documents(content: &Content, manifests: &[Manifest]) -> Documents {
+    let documents = manifests.iter().map(|manifest| Document::new(MANIFEST, manifest));
+    match content {
+        Content::Image(_) => {
+            let top = documents.into_iter().next().expect("an image has one manifest");
+            Documents { top, children: Vec::new() }
+        }
+        Content::Index(spec) => {
+            let index = oci::index(spec, manifests);
+            let mut made: HashMap<Digest, Document> =
+                documents.map(|document| (document.digest, document)).collect();
+            let children = index.manifests.iter().map(|named| {
+                let document = made.remove(&named.digest).expect("the index names each manifest once");
+                (document, named.platform.clone().unwrap_or_default())
+            });
+            Documents { top: Document::new(INDEX, &index), children: children.collect() }
+        }
+    }
+}
+
+/// Blobs that several images or variants share.
+struct SharedBlobs<'s> {
+    settings: &'s Settings,
+    /// Maximum number of layer files that stay open.
+    most_open: usize,
+    packed: HashMap<PackedKey, Arc<PackedBlob>>,
+    files: HashMap<(Digest, String), Arc<FileBlob>>,
+    converted: HashMap<(Digest, String, String), Arc<ConvertedBlob>>,
+}
+
+impl<'s> SharedBlobs<'s> {
+    fn new(settings: &'s Settings) -> Self {
+        Self {
+            settings,
+            most_open: most_open_files(),
+            packed: HashMap::new(),
+            files: HashMap::new(),
+            converted: HashMap::new(),
+        }
+    }
+
+    /// Returns the layer at `index` for a client.
+    fn layer(&mut self, all: &Arc<[Layer]>, index: usize, client: ClientSupport) -> Result<ServedLayer> {
+        let (layer, compression) = (&all[index], self.settings.compression);
+        let Some(name) = &layer.layer_path else {
+            let codec = compression.codec(layer, client);
+            let key = (layer.diff_id, codec.to_string(), go_json::compact(&layer.paths));
+            let new = || Arc::new(PackedBlob::new(all, index, codec));
+            let blob = self.packed.entry(key).or_insert_with(new).clone();
+            return Ok(ServedLayer::Packed(blob));
+        };
+        let key = (layer.digest, name.clone());
+        let file = match self.files.get(&key) {
+            Some(file) => file.clone(),
+            None => {
+                let keep = self.files.len() < self.most_open;
+                let file = FileBlob::new(layer.digest, name, &self.settings.store, index, keep)?;
+                self.files.entry(key).or_insert(Arc::new(file)).clone()
+            }
+        };
+        if let Some(codec) = compression.conversion(layer, client) {
+            let key = (layer.digest, name.clone(), codec.to_string());
+            let new = || Arc::new(ConvertedBlob::new(file, layer.clone(), codec));
+            let blob = self.converted.entry(key).or_insert_with(new).clone();
+            return Ok(ServedLayer::Converted(blob, codec));
+        }
+        Ok(ServedLayer::File(file, layer.media_type.clone()))
     }
 }
 

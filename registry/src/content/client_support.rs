@@ -40,11 +40,8 @@ impl ClientSupport {
 
     /// Returns what the sender of a request supports.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
         // Only OCI's media types have names for layers in these codecs; Docker's have none.
-        let knows_oci = accepted.flat_map(|value| value.split(',')).any(|kind| {
-            kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(nixply_oci::MANIFEST))
-        });
+        let knows_oci = accepted(headers).any(|kind| kind.eq_ignore_ascii_case(nixply_oci::MANIFEST));
         let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let product = agent.split_whitespace().next().unwrap_or_default();
         let rules = RULES.iter().enumerate();
@@ -57,6 +54,20 @@ impl ClientSupport {
         let is_ruled = |(at, rule): (usize, &Rule)| rule.codec == codec.name() && self.0 & (1 << at) != 0;
         codec.is_universal() || RULES.iter().enumerate().any(is_ruled)
     }
+}
+
+/// Returns the media types that the sender of a request accepts.
+fn accepted(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).filter_map(|kind| kind.split(';').next().map(str::trim))
+}
+
+/// Returns whether the sender of a request accepts OCI indexes. Without a header it accepts everything (RFC 9110, 12.5.1).
+pub(crate) fn accepts_indexes(headers: &HeaderMap) -> bool {
+    let known = [nixply_oci::INDEX, "application/*", "*/*"];
+    let mut accepted = accepted(headers).peekable();
+    accepted.peek().is_none()
+        || accepted.any(|kind| known.iter().any(|known| kind.eq_ignore_ascii_case(known)))
 }
 
 impl Rule {
@@ -111,6 +122,27 @@ mod tests {
             ("", "", false),
         ] {
             assert_eq!(support(accept, agent).has(zstd), expected, "{accept} {agent}");
+        }
+    }
+
+    #[test]
+    fn indexes_are_for_clients_that_accept_them() {
+        for (accept, expected) in [
+            (None, true),
+            (Some("*/*"), true),
+            (Some(nixply_oci::INDEX), true),
+            (
+                Some(
+                    "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json;q=0.5",
+                ),
+                true,
+            ),
+            (Some(nixply_oci::MANIFEST), false),
+            (Some("application/vnd.docker.distribution.manifest.list.v2+json"), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            accept.into_iter().for_each(|accept| drop(headers.insert(ACCEPT, accept.parse().unwrap())));
+            assert_eq!(accepts_indexes(&headers), expected, "{accept:?}");
         }
     }
 

@@ -19,6 +19,7 @@ pub(crate) mod counters;
 pub(crate) mod failures;
 pub(crate) mod file_blob;
 pub(crate) mod frames;
+mod image;
 pub(crate) mod layer_keys;
 pub(crate) mod observer;
 pub(crate) mod pack_queue;
@@ -27,9 +28,9 @@ pub(crate) mod partial_blob;
 pub(crate) mod proof;
 mod settings;
 
-pub use self::catalog::Image;
 pub use self::compression::Compression;
 pub use self::counters::Counts;
 pub use self::failures::Report;
+pub use self::image::Image;
 pub use self::observer::{Observer, Read};
 pub use self::settings::{RealisePaths, Settings};

@@ -9,7 +9,7 @@ use hyper::header::{
     IF_NONE_MATCH, IF_RANGE, LINK, RANGE, VARY,
 };
 use hyper::{Method, Request, Response, StatusCode};
-use nixply_oci::Digest;
+use nixply_oci::{Digest, LINUX, Platform, Processor};
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 
@@ -18,8 +18,8 @@ use super::connections::ConnectionState;
 use super::range::Part;
 use super::refusal::{Refusal, respond};
 use crate::content::body::Body;
-use crate::content::catalog::{Blob, Catalog, Document};
-use crate::content::client_support::ClientSupport;
+use crate::content::catalog::{Blob, Catalog, Document, Documents};
+use crate::content::client_support::{ClientSupport, accepts_indexes};
 use crate::content::observer::{Observed, Read};
 use crate::content::pack_queue::PackQueue;
 use crate::error::Error;
@@ -166,7 +166,11 @@ impl Shared {
                 None => Ok(None),
             }
         } else {
-            self.catalog.by_tag(name, reference, client, &self.queue).await
+            match self.catalog.documents(name, reference, client, &self.queue).await {
+                Ok(Some(documents)) => Ok(Some(for_client(documents, headers)?)),
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
+            }
         };
         let unknown = || {
             Refusal::not_found(
@@ -174,7 +178,7 @@ impl Shared {
                 format!("this registry has no manifest {reference:?} of {name}"),
             )
         };
-        let Document { bytes, digest, media_type } =
+        let Document { media_type, digest, bytes } =
             found.map_err(|error| self.failed(error))?.ok_or_else(unknown)?;
         let mut response = respond(StatusCode::OK, media_type, Body::whole(bytes));
         // The codec of a tag's layers depends on these headers.
@@ -251,6 +255,24 @@ impl Shared {
         self.queue.failures.report(error);
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", message)
     }
+}
+
+/// Returns a tag's own document. A client that does not accept indexes gets the manifest for this machine's platform, because
+/// clients of a loopback address run here. Distribution's registry refuses such clients for OCI indexes, and sends them the
+/// image for linux/amd64 for Docker's manifest lists.
+fn for_client(documents: &Documents, headers: &HeaderMap) -> Result<Document, Refusal> {
+    if documents.top.media_type != nixply_oci::INDEX || accepts_indexes(headers) {
+        return Ok(documents.top.clone());
+    }
+    let processor = Processor::of_this_machine().unwrap_or_default();
+    let platform = Platform { os: LINUX.into(), architecture: processor.arch, variant: processor.variant };
+    let child = documents.child_for(&platform).cloned();
+    child.ok_or_else(|| {
+        let why = format!(
+            "this tag is an image index, which the client does not accept, without an image for {platform}"
+        );
+        Refusal::not_found("MANIFEST_UNKNOWN", why)
+    })
 }
 
 /// Answers with an empty list: no artifact refers to a manifest here. The list saves the client a look-up of

@@ -3,6 +3,7 @@
 mod cached;
 mod clients;
 pub(crate) mod fixture;
+mod indexes;
 mod observing;
 mod packing;
 

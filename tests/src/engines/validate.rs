@@ -43,7 +43,7 @@ const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// Returns the images of a layout, or its first defect.
+/// Returns the images of a layout, or its first defect. The images of an index have its tag.
 pub fn validate(layout: &Path) -> Result<Vec<Valid>, String> {
     let read = |name: &str| fs::read(layout.join(name)).map_err(|error| format!("{name}: {error}"));
     let version = parse("oci-layout", &read("oci-layout")?)?;
@@ -57,7 +57,21 @@ pub fn validate(layout: &Path) -> Result<Vec<Valid>, String> {
     let mut used = BTreeSet::new();
     let mut images = Vec::new();
     for entry in list("index.json manifests", &index["manifests"])? {
-        images.push(image(layout, entry, &mut used)?);
+        let tag = string("ref.name", &entry["annotations"]["org.opencontainers.image.ref.name"])?;
+        if entry["mediaType"] != INDEX {
+            images.push(image(layout, entry, &tag, &mut used)?);
+            continue;
+        }
+        let nested = parse("index", &blob(layout, entry, &mut used)?.1)?;
+        same("index schemaVersion", &nested["schemaVersion"], 2)?;
+        same("index mediaType", &nested["mediaType"], INDEX)?;
+        for child in list("index manifests", &nested["manifests"])? {
+            let valid = image(layout, child, &tag, &mut used)?;
+            for key in ["os", "architecture", "variant"] {
+                same(&format!("platform.{key}"), &child["platform"][key], &valid.config[key])?;
+            }
+            images.push(valid);
+        }
     }
     let blobs = layout.join("blobs/sha256");
     let names = fs::read_dir(&blobs).map_err(|error| format!("blobs: {error}"))?;
@@ -76,8 +90,7 @@ pub fn validate(layout: &Path) -> Result<Vec<Valid>, String> {
     Ok(images)
 }
 
-fn image(layout: &Path, entry: &Value, used: &mut BTreeSet<String>) -> Result<Valid, String> {
-    let tag = string("ref.name", &entry["annotations"]["org.opencontainers.image.ref.name"])?;
+fn image(layout: &Path, entry: &Value, tag: &str, used: &mut BTreeSet<String>) -> Result<Valid, String> {
     same(&format!("media type of {tag}"), &entry["mediaType"], MANIFEST)?;
     let (manifest_digest, bytes) = blob(layout, entry, used)?;
     let manifest = parse("manifest", &bytes)?;
@@ -103,7 +116,7 @@ fn image(layout: &Path, entry: &Value, used: &mut BTreeSet<String>) -> Result<Va
     for (descriptor, diff_id) in descriptors.iter().zip(diff_ids) {
         layers.push(layer(layout, descriptor, diff_id, used)?);
     }
-    Ok(Valid { tag, manifest: manifest_digest, id, config, layers })
+    Ok(Valid { tag: tag.to_owned(), manifest: manifest_digest, id, config, layers })
 }
 
 fn layer(

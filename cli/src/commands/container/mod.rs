@@ -20,7 +20,7 @@ use serde_json::json;
 
 use self::args::{Action, ContainerArgs, Task};
 use crate::arguments::{EnvironmentArgs, Evaluation};
-use crate::documents::SpecFile;
+use crate::documents::{Content, SpecFile};
 use crate::engines::{self, Engine, Loaded};
 use crate::failure::misused;
 use crate::output::print;
@@ -122,7 +122,7 @@ impl ContainerRun<'_> {
         let container = project.container(name)?;
         let path = project.build_spec(name, &container)?;
         let settings = EnvironmentArgs::read(COMMAND)?;
-        let file = SpecFile::read(&path, settings.store.store_of(&path))?;
+        let file = SpecFile::read_content(&path, settings.store.store_of(&path))?;
         let script = || project.build_copy_script(name, &container);
         let quiet = project.evaluation.quiet;
         self.engine.load(&file, &container.reference, &settings, self.copy_arguments, script, quiet)
@@ -139,11 +139,12 @@ fn print_json(name: &str, container: &Container, spec: &Path) -> Result<()> {
 /// access the cache; with the hashes, each layer is compressed only once. Failures only cost time.
 fn remember_archives(spec: &Path) {
     let Ok(settings) = EnvironmentArgs::read(COMMAND) else { return };
-    let file = SpecFile::read(spec, settings.store.store_of(spec)).ok();
+    let file: Option<SpecFile<Content>> = SpecFile::read_content(spec, settings.store.store_of(spec)).ok();
     let Some((cache, file)) = settings.cache.open().zip(file) else { return };
-    if !cache.without_archives(&file.spec).is_empty()
+    let images = file.spec.images();
+    if images.iter().any(|image| !cache.without_archives(image).is_empty())
         && let Ok(closure) = nix::closure(spec.to_str().into_iter(), "build the image first")
     {
-        cache.remember_archives(&file.spec, &closure);
+        images.into_iter().for_each(|image| cache.remember_archives(image, &closure));
     }
 }

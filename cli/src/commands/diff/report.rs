@@ -1,8 +1,11 @@
 //! The report of `nixply diff`.
 
+use std::collections::BTreeMap;
+
 use nixply_planning::StorePath;
 use nixply_reports::diff::{
-    Cause, Cost, Diff, LayerChange, LayerState, MovedPaths, PathChange, Side, Unpacking, Version,
+    Cause, Cost, Diff, IndexDiff, LayerChange, LayerState, MovedPaths, PathChange, PlatformDiff, Side,
+    Unpacking, Version,
 };
 use nixply_reports::explain::Labels;
 
@@ -16,9 +19,57 @@ const MAX_PATHS_IN_LINE: usize = 3;
 const MAX_UNFOLDED_LAYERS: usize = 10;
 
 pub(super) fn of(diff: &Diff, names: &[String; 2], most: usize) -> Report {
-    let labels = labels(diff);
     let mut report = Report::default();
     report.headline(headline(diff));
+    describe(&mut report, diff, names, most);
+    report
+}
+
+/// Returns the report of two image indexes: the sum, then each platform.
+pub(super) fn of_index(diff: &IndexDiff, names: &[String; 2], most: usize) -> Report {
+    let mut report = Report::default();
+    report.headline(index_headline(diff));
+    let mut facts = vec![("old", names[0].clone()), ("new", names[1].clone())];
+    for (name, platforms) in
+        [("added", &diff.added), ("removed", &diff.removed), ("annotations", &diff.annotations)]
+    {
+        if !platforms.is_empty() {
+            facts.push((name, platforms.join(", ")));
+        }
+    }
+    report.facts(facts);
+    for PlatformDiff { platform, diff } in &diff.images {
+        report.headline(format!("{platform}: {}", headline(diff)));
+        if !diff.is_empty() {
+            describe(&mut report, diff, names, most);
+        }
+    }
+    report
+}
+
+fn index_headline(diff: &IndexDiff) -> String {
+    let platforms = count(diff.images.len() + diff.added.len(), "platform");
+    if diff.is_empty() {
+        return format!("The same index: {platforms}");
+    }
+    let changed = diff.images.iter().filter(|image| !image.diff.is_empty()).count();
+    // Images share layers.
+    let layers = diff.images.iter().flat_map(|image| &image.diff.layers);
+    let moved = layers.filter(|layer| layer.state != LayerState::Kept);
+    let moved: BTreeMap<_, _> = moved.map(|layer| (layer.digest, layer.size.unwrap_or_default())).collect();
+    let size: u64 = moved.values().sum();
+    let added = if diff.added.is_empty() { "" } else { " for the platforms of both indexes" };
+    format!(
+        "{} to push{added}; {changed} of {platforms} changed, {} added, {} removed",
+        human(size),
+        diff.added.len(),
+        diff.removed.len()
+    )
+}
+
+/// Adds the facts and the tables.
+fn describe(report: &mut Report, diff: &Diff, names: &[String; 2], most: usize) {
+    let labels = labels(diff);
     let mut facts = vec![
         ("old", format!("{}: {}", names[0], side(&diff.old))),
         ("new", format!("{}: {}", names[1], side(&diff.new))),
@@ -92,7 +143,6 @@ pub(super) fn of(diff: &Diff, names: &[String; 2], most: usize) -> Report {
         ]);
     }
     report.table(table);
-    report
 }
 
 /// Returns labels for the paths of both images.

@@ -2,22 +2,24 @@
 
 mod report;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use nixply_oci::reference;
+use nixply_packer::image::{IndexSpec, IndexedImage};
 use nixply_packer::{Cache, Codec};
 use nixply_registry::client::{Client, Push, Reference};
-use nixply_registry::content::{Compression, Image, Settings};
+use nixply_registry::content::{Compression, Settings};
 
 use self::report::Outcome;
 use crate::arguments::{
     CacheArgs, CacheFromArgs, OutsideStoreArgs, RegistryArgs, StoreArgs, Verbosity, reference as parse,
     values,
 };
-use crate::documents::SpecFile;
+use crate::documents::{Content, SpecFile};
 use crate::failure::{hinted, misused};
 use crate::output::print;
 use crate::realise::Realise;
@@ -30,12 +32,18 @@ use crate::{diagnosis, output, serving};
 /// Sends only blobs that the repository lacks, and packs a layer only if it is sent or if the spec does not record its digest. Prints
 /// each pushed image as HOST/REPOSITORY:TAG@DIGEST. Credentials are those of podman login, skopeo login and docker login.
 #[derive(clap::Args)]
-#[command(override_usage = "nixply push [OPTIONS] <IMAGE.json>... <REFERENCE>")]
+#[command(
+    override_usage = "nixply push [OPTIONS] <IMAGE.json>... <REFERENCE>\n       nixply push [OPTIONS] --index <REFERENCE> <IMAGE.json>..."
+)]
 pub(crate) struct Args {
-    /// Image specs or descriptions, and the destination, such as ghcr.io/team/app:1.0; the tag defaults to latest. For several images,
-    /// the destination ends with a slash, as in ghcr.io/team/, and each image's name is added to it
-    #[arg(value_name = "IMAGE.json... REFERENCE", required = true, num_args = 2..)]
+    /// Specs or descriptions of images and image indexes, and the destination, such as ghcr.io/team/app:1.0; the tag defaults to
+    /// latest. For several images, the destination ends with a slash, as in ghcr.io/team/, and each image's name is added to it
+    #[arg(value_name = "IMAGE.json... REFERENCE", required = true, num_args = 1..)]
     words: Vec<String>,
+
+    /// Push the images, which are for different platforms, as one image index to this destination
+    #[arg(long, value_name = "REFERENCE", value_parser = parse)]
+    index: Option<Reference>,
 
     /// Tag in the destination's repository, instead of the one in REFERENCE. Can be repeated
     #[arg(short, long = "tag", value_name = "TAG", value_parser = values::tag)]
@@ -131,41 +139,55 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 impl Args {
     /// Returns the images with their destinations.
-    fn images(&self) -> Result<Vec<(SpecFile, Vec<Reference>)>> {
-        let (to, images) = self.words.split_last().expect("clap requires two words");
+    fn images(&self) -> Result<Vec<(SpecFile<Content>, Vec<Reference>)>> {
         let files = self.outside_store.files();
-        let images = images.iter().map(|path| {
+        let read = |path: &String| {
             let path = Path::new(path);
-            SpecFile::read_to_pack(path, self.store.store_of(path), files)
-        });
-        let images = images.collect::<Result<Vec<_>>>()?;
+            SpecFile::read_content_to_pack(path, self.store.store_of(path), files)
+        };
+        if let Some(to) = &self.index {
+            let images = self.words.iter().map(read).collect::<Result<Vec<_>>>()?;
+            return Ok(vec![(indexed(images)?, self.destinations(to)?)]);
+        }
+        let (to, images) = self.words.split_last().expect("clap requires a word");
+        if images.is_empty() {
+            let error =
+                misused(format!("push needs at least one image and a destination, and got only {to}"));
+            return Err(hinted(
+                error,
+                "add the destination, as in nixply push image.json ghcr.io/team/app:1.0",
+            ));
+        }
+        let images = images.iter().map(read).collect::<Result<Vec<_>>>()?;
         let prefix = to.strip_suffix('/');
         if images.len() > 1 && prefix.is_none() {
             let error = misused(format!("several images cannot have the same destination {to}"));
-            return Err(hinted(error, format!("end it with a slash to add each image's name: {to}/")));
+            let hint = format!(
+                "end it with a slash to add each image's name: {to}/; for one image index, pass --index {to}"
+            );
+            return Err(hinted(error, hint));
         }
         if images.len() > 1 && !self.also.is_empty() {
             return Err(misused("--also is for one image: push the images again to the other destination"));
         }
-        images.into_iter().map(|file| self.with_destinations(file, to, prefix)).collect()
+        let with_destinations = |file: SpecFile<Content>| {
+            let name = match prefix {
+                Some(prefix) => {
+                    let name = reference::canonical_name(&file.name).map_err(nixply_packer::Error::from)?;
+                    format!("{prefix}/{name}")
+                }
+                None => to.to_owned(),
+            };
+            let first = parse(&name).map_err(|error| self.unparsed(to, &error))?;
+            Ok((file, self.destinations(&first)?))
+        };
+        images.into_iter().map(with_destinations).collect()
     }
 
-    fn with_destinations(
-        &self,
-        file: SpecFile,
-        to: &str,
-        prefix: Option<&str>,
-    ) -> Result<(SpecFile, Vec<Reference>)> {
-        let name = match prefix {
-            Some(prefix) => {
-                let name = reference::canonical_name(&file.name).map_err(nixply_packer::Error::from)?;
-                format!("{prefix}/{name}")
-            }
-            None => to.to_owned(),
-        };
-        let first = parse(&name).map_err(|error| self.unparsed(to, &error))?;
+    /// Returns all destinations of an image whose reference is `first`.
+    fn destinations(&self, first: &Reference) -> Result<Vec<Reference>> {
         let mut all = match &self.tags[..] {
-            [] => vec![first],
+            [] => vec![first.clone()],
             tags => tags
                 .iter()
                 .map(|tag| first.with_tag(tag))
@@ -173,7 +195,7 @@ impl Args {
                 .map_err(diagnosis::of_registry)?,
         };
         all.extend(self.also.iter().cloned());
-        Ok((file, all))
+        Ok(all)
     }
 
     /// Returns the error for a destination. A user who forgets it gives only files.
@@ -188,13 +210,14 @@ impl Args {
     fn push(
         &self,
         client: &Client,
-        file: &SpecFile,
+        file: &SpecFile<Content>,
         to: Vec<Reference>,
         outcomes: &mut Vec<Outcome>,
     ) -> Result<()> {
-        let realise = Realise::new(file);
-        realise.check(&file.spec)?;
-        let watch = Watch::new(&file.spec, self.verbosity.quiet || self.dry_run);
+        let layers: Vec<_> = file.spec.layers().cloned().collect();
+        let realise = Realise::new(file.store.clone());
+        realise.check(&layers)?;
+        let watch = Watch::of_layers(layers, self.verbosity.quiet || self.dry_run);
         let content = Settings {
             compression: Compression::Recorded(self.compression),
             cache: self.cache.open(),
@@ -205,7 +228,7 @@ impl Args {
             realise: Arc::new(realise),
             ..Settings::new(file.store.clone())
         };
-        let image = Image::new("image", "latest", file.spec.clone()).map_err(diagnosis::of_registry)?;
+        let image = file.spec.clone().named("image", "latest").map_err(diagnosis::of_registry)?;
         let mut printed = Ok(());
         let dry_run = self.dry_run;
         let push = Push { image, to, content, cache_to: self.cache_to.clone(), dry_run };
@@ -227,6 +250,30 @@ impl Args {
         pushed.map_err(diagnosis::of_registry)?;
         printed
     }
+}
+
+/// Returns the index of several images, and of the images of several indexes.
+fn indexed(files: Vec<SpecFile<Content>>) -> Result<SpecFile<Content>> {
+    let store = files[0].store.clone();
+    let (name, path) = (files[0].name.clone(), files[0].path.clone());
+    let (mut images, mut names) = (Vec::new(), Vec::new());
+    for file in files {
+        if file.store.dir != store.dir {
+            return Err(misused(format!(
+                "{} is in another store than {}",
+                file.path.display(),
+                path.display()
+            )));
+        }
+        let of_file = match file.spec {
+            Content::Image(spec) => vec![IndexedImage { spec, annotations: BTreeMap::new() }],
+            Content::Index(index) => index.images,
+        };
+        names.extend(of_file.iter().map(|_| file.path.display().to_string()));
+        images.extend(of_file);
+    }
+    let index = IndexSpec::new(images, BTreeMap::new(), |at| names[at].clone())?;
+    Ok(SpecFile { path, spec: Content::Index(index), store, name })
 }
 
 /// Returns the file for the summary.

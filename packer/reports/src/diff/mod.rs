@@ -1,8 +1,9 @@
-//! Compares two images: the changed paths, the layers that move because of them, and the cost. A pure function of two specs and
+//! Compares two images, or two image indexes: the changed paths, the layers that move because of them, and the cost. A pure function of two specs and
 //! of the known facts about their store paths; reads no files.
 //!
 //! The size of a store path is its archive's (`narSize`), the size of a layer is its blob's.
 
+mod index;
 mod layers;
 mod paths;
 
@@ -13,6 +14,7 @@ use nixply_planning::{Closure, StorePath};
 use serde::Serialize;
 use serde_json::Value;
 
+pub use self::index::{IndexDiff, PlatformDiff};
 pub use self::layers::{Cost, LayerChange, LayerState, MovedPaths, Unpacking};
 use self::layers::{GoneLayer, Pull};
 use self::paths::PathChanges;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::Argument;
 use crate::compress::Codec;
 use crate::request::image::ImageRequest;
+use crate::request::index::IndexRequest;
 
 const INTRODUCTION: &str = "\
 # Arguments of an image
@@ -41,6 +42,7 @@ pub fn page() -> String {
         section(&mut page, "##", &format!("layers.{key}"), argument);
     }
     groups(&mut page);
+    index(&mut page);
     page
 }
 
@@ -91,6 +93,20 @@ fn groups(page: &mut String) {
          two groups name, or that is not among the layer's, is an error. More layers than the `maxLayers` of the request are an \
          error too. A group that matches no store path produces a warning. [An example](strategies.md#explicit).\n",
     );
+}
+
+fn index(page: &mut String) {
+    page.push_str(
+        "\n# Arguments of an image index\n\n`builtins.nixplyIndex` and `nix/build-index.nix` take these arguments. They make the spec of \
+         an index from the specs of its images ([multi-platform images](guides/indexes.md)).\n",
+    );
+    for (key, argument) in IndexRequest::argument().keys() {
+        section(page, "##", &format!("index.{key}"), argument);
+        let Some(image) = argument.element() else { continue };
+        let forms = image.alternatives().into_iter().map(|schema| image.at(schema));
+        let set = forms.into_iter().find(|form| form.key("image").is_some());
+        table(page, "key", set.expect("an image can be a set"));
+    }
 }
 
 /// Returns the argument's description.
@@ -157,6 +173,11 @@ fn kind_of(schema: &Value, argument: Argument) -> String {
             Some("store path") => "list of store paths".into(),
             Some("string") => "list of strings".into(),
             Some("set") => "list of sets".into(),
+            Some("store path or set")
+                if argument.element().is_some_and(|image| image.key("image").is_some()) =>
+            {
+                "list of images".into()
+            }
             Some(integer) if integer.starts_with("integer") => "list of integers".into(),
             _ => "list".into(),
         },
@@ -186,19 +207,21 @@ fn nix(value: &Value) -> String {
 
 /// Returns the arguments for `:doc builtins.nixplyImage`, as Markdown.
 pub fn builtin() -> String {
+    let layers =
+        ImageRequest::argument().key("layers").and_then(Argument::element).expect("layers is a list");
+    format!("{}  Elements of `layers`:\n\n{}", list(ImageRequest::argument()), list(layers))
+}
+
+/// Returns the arguments for `:doc builtins.nixplyIndex`, as Markdown.
+pub fn index_builtin() -> String {
+    list(IndexRequest::argument())
+}
+
+/// Returns a list of an object's keys, as Markdown.
+fn list(object: Argument) -> String {
     let mut text = String::new();
-    let mut list = |argument: Argument, title: &str| {
-        text.push_str(title);
-        for (key, argument) in argument.keys() {
-            writeln!(text, "  - `{key}` ({}): {}", kind(argument), summary(argument)).expect(INFALLIBLE);
-        }
-        text.push('\n');
-    };
-    list(ImageRequest::argument(), "");
-    let layers = "  Elements of `layers`:\n\n";
-    list(
-        ImageRequest::argument().key("layers").and_then(Argument::element).expect("layers is a list"),
-        layers,
-    );
-    text
+    for (key, argument) in object.keys() {
+        writeln!(text, "  - `{key}` ({}): {}", kind(argument), summary(argument)).expect(INFALLIBLE);
+    }
+    text + "\n"
 }

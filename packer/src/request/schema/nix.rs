@@ -9,6 +9,7 @@ use super::Argument;
 use super::docs::{description, summary};
 use crate::compress::Codec;
 use crate::request::image::ImageRequest;
+use crate::request::index::IndexRequest;
 
 /// Returns `nix/arguments.json`.
 pub fn declarations() -> Value {
@@ -17,6 +18,7 @@ pub fn declarations() -> Value {
     json!({
         "image": keys(image, false),
         "layer": keys(layer, false),
+        "index": keys(IndexRequest::argument(), false),
         // Attribute paths of store paths whose closures an image contains.
         "roots": { "image": root_paths(image), "layer": root_paths(layer) },
         // The grammar of a name in lower case. A tag's is the pattern of its argument.
