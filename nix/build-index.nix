@@ -24,7 +24,7 @@
 }@arguments:
 
 let
-  inherit (import ./derivation.nix (removeAttrs settings [ "usePlugin" ])) complete hashOf make withoutNulls;
+  inherit (import ./derivation.nix (removeAttrs settings [ "usePlugin" ])) complete hashOf makeDescribed withoutNulls;
 
   inherit (import ./arguments.nix) canonicalName index;
   check = import ./check.nix { };

@@ -192,7 +192,8 @@ void index(EvalState & state, const Position & pos, Value & argument, Value & v)
     }
     json data{{"imageName", std::string(built.name)}, {"images", std::move(images)}};
     if (!built.index_digest.empty()) data["manifestDigest"] = std::string(built.index_digest);
-    add_spec(state, spec_name("index", arguments.name()), built.spec, built.description, built.references, data, arguments.tag(), pos, v);
+    add_spec(state, spec_name("index", arguments.name()), built.spec, built.description, built.references, data,
+             arguments.tag(), pos, v);
 }
 
 void plan(EvalState & state, const Position & pos, Value & argument, Value & v) {

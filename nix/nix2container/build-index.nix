@@ -33,13 +33,13 @@ let
   index =
     drv
     // lib.optionalAttrs usePlugin {
-      inherit (packed) drvPath outPath images;
+      inherit (packed) drvPath outPath images description;
     }
     // passthru
     // {
       inherit passthru;
       out = index;
-      all = [ index ];
+      all = map (output: index.${output}) drv.outputs;
       inDerivation = drv;
     };
 

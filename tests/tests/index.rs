@@ -322,29 +322,44 @@ fn reports_show_indexes_platform_by_platform() {
     );
 }
 
+/// The packages for another system are those of this machine, with the other processor's name.
 #[test]
 fn containers_for_several_systems_are_indexes() {
     let nix = harness!();
-    let devenv = |systems: &str| {
-        format!(
-            "{{ pkgs, ... }}: {{ containers.multi = {{ name = \"multi\"; copyToRoot = null; systems = [ {systems} ]; \
-               startupCommand = \"${{pkgs.hello}}/bin/hello\"; }}; }}"
-        )
-    };
-    let own = nixply_tests::system();
-    let project = Project::new(&nix, &devenv(&format!("\"{own}\"")));
-    let spec = project.build("multi");
-    let inspected = inspect(&nix, &spec);
-    assert_eq!(inspected["images"].as_array().unwrap().len(), 1);
-    let layout = project.path().join("layout");
-    let destination = format!("oci:{}:", layout.display());
-    project.container(&format!("copy multi --registry {destination}")).ok();
-    let entry = json(&fs::read_to_string(layout.join("index.json")).unwrap())["manifests"][0].clone();
+    let devenv = r#"{ pkgs, ... }: {
+        containers.multi = {
+          name = "multi"; copyToRoot = null; systems = [ "aarch64-linux" "x86_64-linux" ];
+          startupCommand = "${pkgs.hello}/bin/hello";
+        };
+    }"#;
+    let project = Project::new(&nix, devenv);
+    let packages = format!(
+        r#"{{ system ? builtins.currentSystem, ... }}:
+        let
+          pkgs = import {}/tests/packages {{ lock = builtins.fromJSON (builtins.readFile {}); }};
+          go.GOARCH = {{ aarch64-linux = "arm64"; x86_64-linux = "amd64"; }}.${{system}};
+        in
+        pkgs // {{ stdenv = pkgs.stdenv // {{ hostPlatform = pkgs.stdenv.hostPlatform // {{ inherit go; }}; }}; }}"#,
+        Nix::repository().display(),
+        nix.lock.display()
+    );
+    fs::write(project.packages().join("default.nix"), packages).unwrap();
+    let inspected = inspect(&nix, &project.build("multi"));
+    let images = inspected["images"].as_array().unwrap();
+    let platforms: Vec<_> = images.iter().map(|image| &image["platform"]).collect();
+    assert_eq!(platforms, ["linux/amd64", "linux/arm64"]);
+    let (all, one) = (project.path().join("all"), project.path().join("one"));
+    project.container(&format!("copy multi --registry oci:{}:", all.display())).ok();
+    let entry = json(&fs::read_to_string(all.join("index.json")).unwrap())["manifests"][0].clone();
     assert_eq!(entry["mediaType"], INDEX);
-    assert_eq!(validate(&layout).unwrap().len(), 1);
-    // Nix has no builder for the other system.
-    let other = if own == "x86_64-linux" { "aarch64-linux" } else { "x86_64-linux" };
-    project.write("devenv.nix", &devenv(&format!("\"{own}\" \"{other}\"")));
+    assert_eq!(validate(&all).unwrap().len(), 2);
+    // The user's arguments select the images.
+    let arguments = ["--copy-args", "--multi-arch system"];
+    let destination = format!("oci:{}:", one.display());
+    run(project.nixply(["container", "copy", "multi", "--registry", &destination]).args(arguments)).ok();
+    assert_eq!(validate(&one).unwrap().len(), 1);
+    // The project is evaluated for each system.
+    project.write("devenv.nix", &devenv.replace("x86_64-linux", "riscv64-linux"));
     let message = project.container("build multi").fails();
-    assert!(message.contains(other), "{message}");
+    assert!(message.contains("riscv64-linux"), "{message}");
 }

@@ -63,7 +63,7 @@ impl Kind {
                 "make a spec with skopeo copy OCI-LAYOUT dir:DIR, then nixply n2c image-from-dir image.json DIR".into()
             }
             Self::Index if wanted == Self::Spec => {
-                "pass the spec of one of its images; layout, serve, inspect, diff and skopeo accept indexes".into()
+                "pass the spec of one of its images; push, layout, serve, inspect, diff and skopeo accept indexes".into()
             }
             Self::Closure => format!("pass it as --closure {file}; {}", wanted.source()),
             _ => wanted.source().into(),

@@ -213,10 +213,7 @@ types.submodule (
       systems = mkOption {
         type = types.listOf types.str;
         default = [ ];
-        example = [
-          "x86_64-linux"
-          "aarch64-linux"
-        ];
+        example = literalExpression ''[ "x86_64-linux" "aarch64-linux" ]'';
         description = ''
           The Nix systems of a multi-platform image. If it is not empty, `nixply container` evaluates the project for each of these systems,
           and builds an image index of the container's images. Nix needs a builder for each system. `derivation` stays the image for the
@@ -235,7 +232,7 @@ types.submodule (
         description = "NAME:TAG of the image.";
       };
       derivation = internal types.package "The image's specification, as a derivation.";
-      indexOf = internal (types.functionTo types.package) "Returns the image index of the container's images for its `systems`.";
+      indexOf = internal types.raw "Returns the image index of the container's images for its `systems`.";
       lockRequest = mkOption {
         type = types.package;
         internal = true;
