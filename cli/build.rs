@@ -10,7 +10,7 @@ use std::{fs, io};
 const NIX: &str = "../nix";
 
 /// The embedded files and directories. A test in src/expressions.rs checks that they are the files that the expressions need.
-const EMBEDDED: [&str; 15] = [
+const EMBEDDED: [&str; 16] = [
     "arguments.json",
     "arguments.nix",
     "build-image.nix",
@@ -25,6 +25,7 @@ const EMBEDDED: [&str; 15] = [
     "nix-database.nix",
     "nix2container",
     "project.nix",
+    "push-script.nix",
     "requirements.nix",
 ];
 

@@ -5,11 +5,12 @@
 # byte. The derivation's result lacks the attributes that only its build determines: `layers`, `imageId` and
 # `manifestDigest`. The tag of an image without one is the hash of its result; here that is the derivation's.
 #
-# The result's `description` is the same JSON without references: see docs/guides/push-without-closure.md.
+# The result's `description` is the same JSON without references: see docs/guides/push-without-closure.md. Its `push` is a script that
+# pushes the image to a registry.
 {
   # Whether to use the plugin's builtin.
   usePlugin ? builtins ? nixplyImage,
-  # The attributes of derivation.nix: nixply, builder, args, system.
+  # The attributes of derivation.nix: nixply, builder, args, system, shell.
   ...
 }@settings:
 
@@ -73,6 +74,7 @@ let
     makeDescribed
     system
     toList
+    withPush
     withoutNulls
     ;
 
@@ -132,10 +134,12 @@ let
     }
   );
 in
-if usePlugin then
-  builtins.nixplyImage (image // { inherit system; }) // { inherit requestFile; }
-else
-  complete {
-    inherit imageName requestFile;
-    imageTag = checked.tag or (hashOf drv);
-  } drv
+withPush (
+  if usePlugin then
+    builtins.nixplyImage (image // { inherit system; }) // { inherit requestFile; }
+  else
+    complete {
+      inherit imageName requestFile;
+      imageTag = checked.tag or (hashOf drv);
+    } drv
+)

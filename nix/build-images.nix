@@ -7,7 +7,7 @@
 {
   # Whether to use the plugin's builtin.
   usePlugin ? builtins ? nixplyImages,
-  # Arguments for derivation.nix: nixply, builder, args, system.
+  # Arguments for derivation.nix: nixply, builder, args, system, shell.
   ...
 }@settings:
 
@@ -20,7 +20,13 @@ let
     name: image: import ./build-image.nix (settings // { usePlugin = false; }) ({ inherit name; } // image)
   ) images;
 
-  inherit (import ./derivation.nix (removeAttrs settings [ "usePlugin" ])) file hashOf makeDescribed system;
+  inherit (import ./derivation.nix (removeAttrs settings [ "usePlugin" ]))
+    file
+    hashOf
+    makeDescribed
+    system
+    withPush
+    ;
 
   # The name of an image has no equals sign.
   descriptionOf = name: "${name}=description";
@@ -53,4 +59,4 @@ let
         }
       ) alone;
 in
-mapAttrs (_: image: image // { inherit requestFile; }) packed
+mapAttrs (_: image: withPush (image // { inherit requestFile; })) packed

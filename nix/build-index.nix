@@ -7,7 +7,7 @@
 {
   # Whether to use the plugin's builtin.
   usePlugin ? builtins ? nixplyIndex,
-  # The attributes of derivation.nix: nixply, builder, args, system.
+  # The attributes of derivation.nix: nixply, builder, args, system, shell.
   ...
 }@settings:
 
@@ -24,7 +24,7 @@
 }@arguments:
 
 let
-  inherit (import ./derivation.nix (removeAttrs settings [ "usePlugin" ])) complete hashOf makeDescribed withoutNulls;
+  inherit (import ./derivation.nix (removeAttrs settings [ "usePlugin" ])) complete hashOf makeDescribed withoutNulls withPush;
 
   inherit (import ./arguments.nix) canonicalName index;
   check = import ./check.nix { };
@@ -59,10 +59,12 @@ let
 
   imageName = canonicalName name;
 in
-if usePlugin then
-  builtins.nixplyIndex arguments
-else
-  complete {
-    inherit imageName;
-    imageTag = checked.tag or (hashOf drv);
-  } drv
+withPush (
+  if usePlugin then
+    builtins.nixplyIndex arguments
+  else
+    complete {
+      inherit imageName;
+      imageTag = checked.tag or (hashOf drv);
+    } drv
+)

@@ -109,6 +109,8 @@ in
         inherit (builtins) nixVersion;
         spec = (specOf container).drvPath;
         copyScript = onHost.copyScript.drvPath;
+        # The program copies to registries itself, unless the project has its own script.
+        hasCustomScript = onHost.copyScript.name or "" != "copy-container";
         # The program checks the destination before it packs. A flake's own containers may lack these attributes.
         registry = onHost.registry or "";
         copyArguments = onHost.defaultCopyArgs or [ ];

@@ -15,6 +15,8 @@
   args ? [ "builder" ],
   # System that builds the derivations.
   system ? builtins.currentSystem,
+  # The shell of scripts.
+  shell ? "/bin/sh",
 }:
 
 rec {
@@ -86,6 +88,22 @@ rec {
 
   # A JSON file. Its references are the store paths that the value names.
   file = name: content: make { inherit name; config = content; };
+
+  # A package with the shell script bin/NAME.
+  script =
+    name: text:
+    let
+      drv = make {
+        inherit name;
+        script = { inherit name text; };
+      };
+    in
+    drv // { meta = drv.meta // { mainProgram = name; }; };
+
+  # Adds `push` to an image: a script that pushes the image to a registry.
+  withPush = image: image // { push = pushScript image; };
+
+  pushScript = import ./push-script.nix { inherit nixply script shell; };
 
   # Adds the attributes of nixpkgs' derivations (`outputs`, `inputDerivation`, `meta`) and `more` to a derivation and to
   # each of its outputs.

@@ -15,12 +15,19 @@ const DIRECTORIES: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"
 pub(crate) struct CertificateFiles {
     /// The directory that the user names, for all registries.
     given: Option<PathBuf>,
+    /// Whether registries without certificates use TLS as well, also on loopback.
+    encrypted: bool,
 }
 
 impl CertificateFiles {
     /// Reads the user's directory, or else those of podman, skopeo and Docker.
     pub(crate) fn new(given: Option<PathBuf>) -> Self {
-        Self { given }
+        Self { given, encrypted: false }
+    }
+
+    /// Uses TLS for all registries, also for those on loopback.
+    pub(crate) fn encrypted(self) -> Self {
+        Self { encrypted: true, ..self }
     }
 
     fn directories(&self, host: &str) -> Vec<PathBuf> {
@@ -45,7 +52,7 @@ impl FindTls for CertificateFiles {
                 Err(error) => return Err(failed(format!("{}: {error}", directory.display()))),
             }
         }
-        Ok(None)
+        Ok(self.encrypted.then(Tls::default))
     }
 }
 
@@ -102,5 +109,9 @@ mod tests {
     fn directories_are_those_of_the_host() {
         let directories = CertificateFiles::new(None).directories("r.example:5000");
         assert!(directories.contains(&"/etc/containers/certs.d/r.example:5000".into()), "{directories:?}");
+        // No test machine has certificates for this host.
+        let find = |files: CertificateFiles| files.find("none.example").unwrap();
+        assert!(find(CertificateFiles::new(None)).is_none());
+        assert!(find(CertificateFiles::new(None).encrypted()) == Some(Tls::default()));
     }
 }

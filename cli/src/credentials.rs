@@ -64,7 +64,8 @@ impl CredentialFiles {
         }
         let base = etcetera::base_strategy::choose_base_strategy().ok();
         let home = base.as_ref().map(|base| base.home_dir().to_owned());
-        let runtime = variable("XDG_RUNTIME_DIR").map(|directory| directory.join("containers/auth.json"));
+        let runtime = variable("XDG_RUNTIME_DIR").map(|directory| directory.join("containers"));
+        let runtime = runtime.or_else(runtime_of_user).map(|directory| directory.join("auth.json"));
         let config = base.map(|base| base.config_dir().join("containers/auth.json"));
         let docker = variable("DOCKER_CONFIG").or_else(|| home.map(|home| home.join(".docker")));
         let docker = docker.map(|directory| directory.join("config.json"));
@@ -118,6 +119,11 @@ impl FindCredentials for CredentialFiles {
         }
         Ok(None)
     }
+}
+
+/// Returns the directory of podman and skopeo for users without `XDG_RUNTIME_DIR`.
+fn runtime_of_user() -> Option<PathBuf> {
+    cfg!(target_os = "linux").then(|| format!("/run/containers/{}", rustix::process::getuid().as_raw()).into())
 }
 
 /// Returns the keys of a repository's entry, the most specific one first.

@@ -70,7 +70,7 @@ pub(crate) fn of_registry(error: RegistryError) -> Error {
 }
 
 /// Returns whether a connection failed because of TLS.
-fn is_tls(error: &(dyn StdError + 'static)) -> bool {
+pub(crate) fn is_tls(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         let text = error.to_string();

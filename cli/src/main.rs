@@ -21,6 +21,7 @@ mod output;
 mod packer_hints;
 mod process;
 mod project;
+mod pushing;
 mod realise;
 mod report;
 mod serving;

@@ -61,6 +61,9 @@ pub(crate) struct Container {
     spec: String,
     /// Derivation of the copy script.
     copy_script: String,
+    /// Whether the project replaces the copy script.
+    #[serde(default)]
+    has_custom_script: bool,
     /// Version of the Nix that evaluated it.
     nix_version: String,
     /// Default registry. `None` if there is none; empty if it is unknown, because the flake uses its own functions.
@@ -71,6 +74,16 @@ pub(crate) struct Container {
 }
 
 impl Container {
+    /// Returns the prefix of the destination: the one that the user gives, or else the container's. Empty if it is unknown.
+    pub(crate) fn registry<'r>(&'r self, given: Option<&'r str>) -> &'r str {
+        given.or(self.registry.as_deref()).unwrap_or_default()
+    }
+
+    /// Whether copying without arguments needs the container's script: it passes arguments to skopeo, or is not nixply's own.
+    pub(crate) fn needs_copy_script(&self) -> bool {
+        self.has_custom_script || !self.copy_arguments.is_empty()
+    }
+
     /// Checks the default registry. `arguments` are the user's for skopeo, not yet split; they override the container's own.
     pub(crate) fn check_destination(&self, name: &str, arguments: &[String]) -> Result<()> {
         match self.registry.as_deref() {

@@ -5,6 +5,8 @@
   usePlugin,
   defaultArch,
   copyScripts,
+  # Makes the script that pushes an image without skopeo, which nix2container does not have.
+  pushScript,
   buildInDerivation,
   buildNixDatabase,
 }:
@@ -165,6 +167,7 @@ let
     inherit (drv) imageName imageTag;
     # NAME:TAG without string context. A user of this text does not depend on the image, so the image may not be built.
     imageRefUnsafe = builtins.unsafeDiscardStringContext "${drv.imageName}:${drv.imageTag}";
+    push = pushScript image;
   }
   // copyScripts image;
 in

@@ -4,6 +4,7 @@
   lib,
   usePlugin,
   copyScripts,
+  pushScript,
   # nix/build-index.nix, without the plugin.
   buildInDerivation,
 }:
@@ -48,6 +49,7 @@ let
     inherit (drv) imageName imageTag;
     # NAME:TAG without string context. A user of this text does not depend on the index, so the index may not be built.
     imageRefUnsafe = builtins.unsafeDiscardStringContext "${drv.imageName}:${drv.imageTag}";
+    push = pushScript index;
   }
   // copyScripts index;
 in

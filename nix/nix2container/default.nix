@@ -33,6 +33,7 @@ let
   skopeo-nix2container = import ./skopeo.nix { inherit nixply skopeo; pkgs = tools; };
   writeSkopeoApplication = import ./skopeo-application.nix { inherit skopeo-nix2container; pkgs = tools; };
   copyScripts = import ./copy-scripts.nix { inherit lib writeSkopeoApplication; };
+  inherit (import ../derivation.nix (builderArguments // { inherit nixply; shell = tools.runtimeShell; })) pushScript;
 
   buildLayer = import ./build-layer.nix {
     inherit lib check;
@@ -42,12 +43,12 @@ let
   functions = {
     inherit buildLayer;
     buildImage = import ./build-image.nix {
-      inherit lib check usePlugin defaultArch copyScripts;
+      inherit lib check usePlugin defaultArch copyScripts pushScript;
       buildInDerivation = import ../build-image.nix (builderArguments // { usePlugin = false; });
       buildNixDatabase = import ../nix-database.nix builderArguments;
     };
     buildIndex = import ./build-index.nix {
-      inherit lib usePlugin copyScripts;
+      inherit lib usePlugin copyScripts pushScript;
       buildInDerivation = import ../build-index.nix (builderArguments // { usePlugin = false; });
     };
     pullImage = import ./pull-image.nix {

@@ -149,15 +149,22 @@ fn all_syntaxes_give_skopeo_the_same_arguments() {
     // A pattern such as `--*` must be passed unchanged although this file matches it.
     recorder.project.write("--star", "");
     let start = "skopeo --insecure-policy copy --src-tls-verify=false --src-authfile=FILE docker://ADDRESS/processes:latest";
-    let fly = "docker://registry.fly.io/";
+    let (images, fly) = ("oci:/srv/images/", "docker://registry.fly.io/");
     for (words, destination) in [
         (vec!["copy", "processes"], "docker-daemon:processes:latest --dest-daemon-host DAEMON"),
         (vec!["processes", "--copy"], "docker-daemon:processes:latest --dest-daemon-host DAEMON"),
-        (vec!["processes", "--copy", "--registry", "docker://"], "docker://processes:latest"),
-        (vec!["--registry", "docker://", "copy", "processes"], "docker://processes:latest"),
-        (vec!["copy", "processes", "-r", "docker://"], "docker://processes:latest"),
-        (vec!["processes", "--registry", "docker://ghcr.io/", "--copy"], "docker://ghcr.io/processes:latest"),
-        (vec!["--registry", "docker://ghcr.io/", "copy", "processes"], "docker://ghcr.io/processes:latest"),
+        // Without arguments for skopeo, nixply copies to registries itself.
+        (vec!["processes", "--copy", "--registry", images], "oci:/srv/images/processes:latest"),
+        (vec!["--registry", images, "copy", "processes"], "oci:/srv/images/processes:latest"),
+        (vec!["copy", "processes", "-r", images], "oci:/srv/images/processes:latest"),
+        (
+            vec!["copy", "processes", "-r", "docker://", "--copy-args=--quiet"],
+            "docker://processes:latest --quiet",
+        ),
+        (
+            vec!["--registry", "docker://ghcr.io/", "copy", "processes", "--copy-args=-q"],
+            "docker://ghcr.io/processes:latest -q",
+        ),
         (
             vec!["processes", "--copy", "--registry", fly, "--copy-args=--dest-creds x:TOKEN"],
             "docker://registry.fly.io/processes:latest --dest-creds x:TOKEN",
@@ -442,7 +449,7 @@ fn signals_end_child_processes() {
 fn missing_skopeo_is_an_error_with_a_hint() {
     let nix = harness!();
     let project = Project::new(&nix, HELLO);
-    let mut command = project.nixply(["container", "copy", "processes", "-r", "docker://127.0.0.1:1/"]);
+    let mut command = project.nixply(["container", "copy", "processes", "-r", "oci:images/"]);
     let said = run(command.env("NIXPLY_SKOPEO", "/nowhere/skopeo")).fails();
     assert!(said.contains("error: cannot start the real skopeo, /nowhere/skopeo: "), "{said}");
     assert!(said.contains("\nhint: install skopeo, or set NIXPLY_SKOPEO to its path\n"), "{said}");

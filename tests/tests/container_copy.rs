@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use nixply_tests::engines::{skopeo, unique};
-use nixply_tests::{Nix, Project, Running, harness, needs, run, run_with_input};
+use nixply_tests::engines::{Registry, json, sha256, skopeo, text, unique};
+use nixply_tests::{Nix, Output, Project, Running, harness, needs, run, run_with_input};
 
 const HELLO: &str = r#"{ processes.hello.exec = "echo Hello"; }"#;
 
@@ -56,7 +56,7 @@ fn copies_reach_registries_with_and_without_credentials() {
         run(skopeo(&["inspect", "--tls-verify=false", "--format", "{{.Name}}"]).args(more).arg(reference))
     };
     assert_eq!(inspect(&open, &[]).ok(), format!("{open}/{name}"));
-    // Existing blobs are not sent again.
+    // Existing blobs are not sent again, whether nixply or skopeo sent them.
     let said = run(&mut project.nixply([
         "container",
         "copy",
@@ -127,6 +127,121 @@ fn copies_reach_registries_with_and_without_credentials() {
     project.container("copy processes").ok();
     let reference = format!("docker://{guarded}/{declared}:latest");
     run(skopeo(&["inspect", "--tls-verify=false", "--creds", "x:TOKEN"]).arg(reference)).ok();
+}
+
+/// A project with the container `processes` of this name, which has this registry.
+fn named<'n>(nix: &'n Nix, name: &str, registry: &str) -> Project<'n> {
+    let project = Project::new(nix, HELLO);
+    let settings = format!("{{ containers.processes = {{ name = \"{name}\"; registry = \"{registry}\"; }}; }}");
+    project.write("devenv.local.nix", &settings);
+    project
+}
+
+/// Runs `nixply container copy processes` without a skopeo. The user has no credentials but those in `auth_file`.
+fn copy_without_skopeo(project: &Project<'_>, more: &[&str], auth_file: Option<&Path>) -> Output {
+    let mut command = project.nixply(["container", "copy", "processes"].iter().chain(more));
+    command.env("NIXPLY_SKOPEO", "/nowhere/skopeo").env("HOME", project.path());
+    for variable in ["DOCKER_CONFIG", "XDG_CONFIG_HOME", "CONTAINERS_REGISTRIES_CONF"] {
+        command.env_remove(variable);
+    }
+    command.env("XDG_RUNTIME_DIR", project.path()).env_remove("REGISTRY_AUTH_FILE");
+    command.envs(auth_file.map(|file| ("REGISTRY_AUTH_FILE", file)));
+    run(&mut command)
+}
+
+#[test]
+fn without_copy_arguments_nixply_pushes_to_registries_itself() {
+    let nix = harness!();
+    let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
+    let (name, other) = (unique("-pushed"), unique("-pushed-other"));
+    let prefix = format!("docker://{}/", registry.address);
+    let project = named(&nix, &name, &prefix);
+    let first = copy_without_skopeo(&project, &[], None);
+    let spec = project.build("processes");
+    let heading = format!("\nCopying container {} to {prefix}{name}:latest\n\n", spec.display());
+    assert!(first.stderr.contains(&heading), "{}", first.stderr);
+    let end = first.stderr.trim_end().lines().last().unwrap_or_default().to_owned();
+    assert!(end.starts_with("4 layers, ") && end.contains("; 4 sent ("), "{}", first.stderr);
+    assert_eq!(first.ok(), "");
+    // The copy script, which needs skopeo, is not even built.
+    assert!(!project.path().join(".devenv/gc/container-processes-copy").exists());
+    let inspected = json(&run(nix.nixply().args(["inspect", "--json"]).arg(&spec)).ok());
+    let pushed = |name: &str| {
+        let manifest = registry.get(name, "manifests", "latest");
+        json(std::str::from_utf8(&manifest).unwrap())
+    };
+    assert_eq!(pushed(&name)["config"]["digest"], inspected["imageId"]);
+    for layer in pushed(&name)["layers"].as_array().unwrap() {
+        // As skopeo compresses them.
+        assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
+        let blob = registry.get(&name, "blobs", text(&layer["digest"]));
+        assert_eq!(sha256(&blob), text(&layer["digest"]));
+    }
+
+    let again = copy_without_skopeo(&project, &["--json"], None);
+    assert!(again.stderr.trim_end().ends_with("; none sent, 4 already there"), "{}", again.stderr);
+    let expected = serde_json::json!({"container": "processes", "reference": format!("{name}:latest"), "spec": spec});
+    assert_eq!(json(&again.ok()), expected);
+    // The registry of the command line, and the empty arguments of devenv.
+    let to = format!("docker://{}/{other}/", registry.address);
+    let quiet = copy_without_skopeo(&project, &["--quiet", "--registry", &to], None);
+    assert_eq!((&*quiet.stderr, &*quiet.stdout, quiet.code), ("", "", Some(0)));
+    assert_eq!(pushed(&format!("{other}/{name}")), pushed(&name));
+
+    // Arguments are skopeo's, from the command line and from the container.
+    let missing = "error: cannot start the real skopeo, /nowhere/skopeo: ";
+    let said = copy_without_skopeo(&project, &["--copy-args=--dest-tls-verify=false"], None).fails();
+    assert!(said.contains(missing), "{said}");
+    let said = copy_without_skopeo(&project, &["-r", "oci:images/"], None).fails();
+    assert!(said.contains(missing), "{said}");
+    project.write("devenv.nix", r#"{ containers.processes.defaultCopyArgs = [ "--dest-tls-verify=false" ]; }"#);
+    let said = copy_without_skopeo(&project, &[], None).fails();
+    assert!(said.contains(missing), "{said}");
+    // registries.conf demands what only skopeo does.
+    project.write("devenv.nix", HELLO);
+    let rules = format!("[[registry]]\nlocation = \"{}\"\ninsecure = true\n", registry.address);
+    project.write(".config/containers/registries.conf", &rules);
+    let said = copy_without_skopeo(&project, &[], None).fails();
+    assert!(said.contains(missing), "{said}");
+}
+
+/// Messages of the copies without skopeo keep devenv's words.
+#[test]
+fn failed_pushes_have_hints() {
+    let nix = harness!();
+    let directory = tempfile::tempdir().unwrap();
+    let (_registry, guarded) = guarded_registry(directory.path());
+    let name = unique("-refused");
+    let project = named(&nix, &name, &format!("docker://{guarded}/"));
+    let refused = copy_without_skopeo(&project, &[], None);
+    assert_eq!(refused.code, Some(1));
+    let end = format!(
+        "error: Failed to copy container: {guarded} refuses access to the repository {name}: it requires credentials, and there are none \
+         for it\nhint: log in with `skopeo login {guarded}`, `podman login {guarded}` or `docker login {guarded}`, or set \
+         REGISTRY_AUTH_FILE to a file with credentials\n"
+    );
+    assert!(refused.stderr.ends_with(&end), "{}", refused.stderr);
+
+    // The files of skopeo login.
+    let own = project.path().join("auth.json");
+    let of_user = project.path().join("containers/auth.json");
+    for (file, auth_file) in [(&own, Some(&*own)), (&of_user, None)] {
+        let login = ["login", "--tls-verify=false", "--username", "x", "--password-stdin", "--authfile"];
+        run_with_input(Command::new("skopeo").args(login).args([file, Path::new(&guarded)]), "TOKEN").ok();
+        copy_without_skopeo(&project, &[], auth_file).ok();
+    }
+    let wrong = fs::read_to_string(&own).unwrap().replace("eDpUT0tFTg==", "eDpXUk9ORw==");
+    project.write("wrong.json", &wrong);
+    let said = copy_without_skopeo(&project, &[], Some(&project.path().join("wrong.json"))).fails();
+    let end = format!(
+        "error: Failed to copy container: {guarded} refuses access to the repository {name}: it does not accept the credentials\n\
+         hint: log in again with `skopeo login {guarded}`; the user may also lack the right to push\n"
+    );
+    assert!(said.ends_with(&end) && !said.contains("WRONG"), "{said}");
+
+    let said = copy_without_skopeo(&project, &["-r", "docker://127.0.0.1:1/"], None).fails();
+    assert!(said.contains("error: Failed to copy container: cannot look up the tag latest: no answer from 127.0.0.1:1: "), "{said}");
+    assert!(said.ends_with("hint: check the registry's address and port, and whether it is running\n"), "{said}");
 }
 
 /// The registry of a container in devenv.nix is known only after evaluation.

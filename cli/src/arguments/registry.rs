@@ -16,7 +16,7 @@ use crate::terminal::{self, count, human, say};
 use crate::{diagnosis, process};
 
 /// Credentials and certificates for a registry.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 #[command(next_help_heading = "Registry")]
 pub(crate) struct RegistryArgs {
     /// File with the registry's credentials, in the form of containers-auth.json(5) [default: REGISTRY_AUTH_FILE, otherwise the files
@@ -46,12 +46,17 @@ pub(crate) fn reference(text: &str) -> Result<Reference, String> {
 impl RegistryArgs {
     /// Returns a client. The credentials of `--creds-file` are for the host of `first` only.
     pub(crate) fn client(&self, first: &Reference) -> Result<Client> {
+        self.client_with(first, CertificateFiles::new(self.cert_dir.clone()))
+    }
+
+    /// Returns a client with these certificates.
+    pub(crate) fn client_with(&self, first: &Reference, certificates: CertificateFiles) -> Result<Client> {
         let files = self.auth_file.as_deref().map_or_else(CredentialFiles::of_user, CredentialFiles::only);
         let given = self.creds_file.as_deref().map(read_credentials).transpose()?;
         let given = given.map(|credentials| (first.repository.host.clone(), credentials));
         Ok(Client::new(Options {
             credentials: Arc::new(UserCredentials { given, files }),
-            tls: Arc::new(CertificateFiles::new(self.cert_dir.clone())),
+            tls: Arc::new(certificates),
             plain_http: self.plain_http.clone(),
             user_agent: format!("nixply/{}", env!("CARGO_PKG_VERSION")),
         }))

@@ -12,6 +12,7 @@ use nixply_oci::reference;
 
 use crate::failure::hinted;
 use crate::nix;
+use crate::terminal::warning;
 
 /// The transports that skopeo copies to.
 const TRANSPORTS: [&str; 8] = [
@@ -122,6 +123,16 @@ pub(crate) fn check_name(registry: &str, reference: &str) -> Result<()> {
         false => format!("end the registry with a slash: docker://{registry}/"),
     };
     fault.map_or(Ok(()), |fault| Err(hinted(fault, hint)))
+}
+
+/// Warns about a registry without a slash, as the copy script does: the image's name then belongs to the host.
+pub(crate) fn warn_without_slash(registry: &str) {
+    let host = registry.strip_prefix("docker://").unwrap_or_default();
+    if host.contains(['.', ':']) && !host.contains('/') {
+        warning(format!(
+            "registry {registry} does not end with a slash; the image's name is appended directly"
+        ));
+    }
 }
 
 /// Checks that the Docker daemon answers if `registry` copies to it. `arguments` are skopeo's, not yet split.

@@ -16,11 +16,13 @@ mod copy_script;
 pub(crate) mod destination;
 mod hints;
 mod program;
+mod registries_conf;
 
 pub(crate) use self::command_line::{CommandLine, Verb};
 pub(crate) use self::compression::compression_for;
 pub(crate) use self::copy_script::{OWN_REGISTRY, copy};
 pub(crate) use self::program::Skopeo;
+pub(crate) use self::registries_conf::has_rules_for;
 
 /// Environment variable with a file that receives a copy of skopeo's messages, for callers that add hints.
 const MESSAGES: &str = "NIXPLY_SKOPEO_MESSAGES";

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use nixply_documents::{document, go_json};
@@ -31,7 +32,8 @@ const DESCRIPTION: &str = "description";
 /// derivation for several images has `requests` instead: an object by output name, each value with these three attributes. A
 /// third kind makes layers without an image: it has `layers` and `closure`, and its output is a directory. A fourth kind
 /// makes a Nix database: it has `nixDatabase` and `closure`, and its output is a directory too. A fifth kind makes the spec of an
-/// image index: it has `index`, an [`IndexRequest`], and `closure`.
+/// image index: it has `index`, an [`IndexRequest`], and `closure`. A sixth kind makes a package with a shell script: it has
+/// `script`, and its output is a directory with `bin/NAME`.
 ///
 /// A derivation of an image or of layers may have a second output, `description`: the same JSON without references. For several
 /// images, it is `NAME=description`. No image's name has an equals sign.
@@ -52,7 +54,16 @@ pub struct BuilderInput {
     #[serde(default)]
     nix_database: Option<NixDatabaseRequest>,
     #[serde(default)]
+    script: Option<Script>,
+    #[serde(default)]
     closure: Option<Value>,
+}
+
+/// A shell script.
+#[derive(Debug, Deserialize)]
+struct Script {
+    name: String,
+    text: String,
 }
 
 /// The parts of an image's request.
@@ -148,6 +159,9 @@ impl PackingJob {
         if let Some(config) = &input.config {
             return write(&output, &go_json::compact(config)).map(|()| Vec::new());
         }
+        if let Some(script) = &input.script {
+            return script.write(&output).map(|()| Vec::new());
+        }
         let description = input.optional_output(DESCRIPTION);
         if let Some(layers) = input.layers {
             let request = LayersRequest::from_value(layers, "attribute layers")?;
@@ -168,13 +182,26 @@ impl PackingJob {
         if input.alone.request.is_none() {
             return Err(Error::invalid(
                 "structured attributes",
-                "expected an attribute request, requests, layers, index, config or nixDatabase",
+                "expected an attribute request, requests, layers, index, config, script or nixDatabase",
             ));
         }
         let request = input.alone.read("attribute request", &closure, store)?;
         let built = request.build(&closure, packing)?;
         input.write_image("out", DESCRIPTION, &built)?;
         Ok(built.warnings)
+    }
+}
+
+impl Script {
+    /// Makes the directory of the package.
+    fn write(&self, output: &Path) -> Result<()> {
+        let directory = output.join("bin");
+        fs::create_dir_all(&directory).map_err(|source| Error::io("create directory", &directory, source))?;
+        let file = directory.join(&self.name);
+        let write = fs::write(&file, &self.text);
+        write
+            .and_then(|()| fs::set_permissions(&file, PermissionsExt::from_mode(0o755)))
+            .map_err(|source| Error::io("write file", &file, source))
     }
 }
 

@@ -66,6 +66,16 @@ pub struct Reference {
 }
 
 impl Reference {
+    /// Parses a reference as Docker, podman and skopeo do: without a registry, it is one of Docker Hub.
+    pub fn on_docker_hub_by_default(text: &str) -> Result<Self> {
+        let rest = text.strip_prefix("docker://").unwrap_or(text);
+        match rest.split_once('/') {
+            Some(("index.docker.io", name)) => format!("{}/{name}", DOCKER_HUB.0).parse(),
+            Some((host, _)) if is_host(host) => rest.parse(),
+            _ => format!("{}/{rest}", DOCKER_HUB.0).parse(),
+        }
+    }
+
     /// Returns the reference with another tag.
     pub fn with_tag(&self, tag: &str) -> Result<Self> {
         reference::check_tag(tag).map_err(|error| Error::Reference {
@@ -95,7 +105,7 @@ impl FromStr for Reference {
         let (host, path) = rest
             .split_once('/')
             .ok_or_else(|| wrong("it names no registry; begin it with the registry's host"))?;
-        if !host.contains(['.', ':']) && host != "localhost" {
+        if !is_host(host) {
             return Err(wrong("it names no registry; begin it with the registry's host, such as docker.io"));
         }
         let (name, tag) = path.rsplit_once(':').unwrap_or((path, "latest"));
@@ -109,6 +119,11 @@ impl FromStr for Reference {
         let version = digest.map_or_else(|| Version::Tag(tag.into()), Version::Digest);
         Ok(Self { repository: Repository { host: host.into(), name }, version })
     }
+}
+
+/// Returns whether the first part of a reference is a registry's host.
+fn is_host(first: &str) -> bool {
+    first.contains(['.', ':']) || first == "localhost"
 }
 
 impl fmt::Display for Reference {
@@ -143,6 +158,23 @@ mod tests {
         assert_eq!(hub.repository.api_host(), "registry-1.docker.io");
         assert_eq!(hub.with_tag("t").unwrap().to_string(), "docker.io/a/b:t");
         assert!(hub.with_tag("a/b").unwrap_err().to_string().contains("tag \"a/b\" is not valid"));
+    }
+
+    /// The results of skopeo.
+    #[test]
+    fn references_without_a_registry_are_of_docker_hub() {
+        for (text, reference) in [
+            ("web", "docker.io/library/web:latest"),
+            ("me/web:1", "docker.io/me/web:1"),
+            ("ghcr.ioweb:1", "docker.io/library/ghcr.ioweb:1"),
+            ("index.docker.io/web:1", "docker.io/library/web:1"),
+            ("docker://localhost/web:1", "localhost/web:1"),
+            ("127.0.0.1:5000/web:1", "127.0.0.1:5000/web:1"),
+        ] {
+            let parsed = Reference::on_docker_hub_by_default(text).unwrap();
+            assert_eq!(parsed.to_string(), reference, "{text}");
+        }
+        assert!(Reference::on_docker_hub_by_default("Me/web").is_err());
     }
 
     #[test]

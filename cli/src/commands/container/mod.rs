@@ -1,12 +1,13 @@
 //! `nixply container`: containers of a project's development environment.
 //!
 //! ```text
-//! args ──> skopeo::destination | engines ──> project ──────────> SpecFile ──> skopeo::copy | engines | lock
+//! args ──> skopeo::destination | engines ──> project ──────────> SpecFile ──> copy | engines | lock
 //! action   can it be copied, or              Nix evaluates and   the spec     registry, docker or
 //!          run, at all?                      builds it           and store    podman, or lock file
 //! ```
 
 mod args;
+mod copy;
 mod lock;
 
 use std::ffi::OsString;
@@ -20,13 +21,12 @@ use serde_json::json;
 
 use self::args::{Action, ContainerArgs, Task};
 use crate::arguments::{EnvironmentArgs, Evaluation};
-use crate::documents::{Content, SpecFile};
+use crate::documents::SpecFile;
 use crate::engines::{self, Engine, Loaded};
 use crate::failure::misused;
 use crate::output::print;
 use crate::project::{Container, Project};
-use crate::skopeo::{self, destination};
-use crate::{nix, process};
+use crate::process;
 
 /// Name of this command in messages about the environment.
 const COMMAND: &str = "nixply container";
@@ -63,7 +63,9 @@ pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
                 print(format!("{}\n", spec.display()))?;
             }
         }
-        Task::Copy { registry, arguments } => copy_to(&project, &name, registry, &arguments)?,
+        Task::Copy { registry, arguments } => {
+            copy::copy(&project, &name, registry.as_deref(), &arguments)?;
+        }
         Task::Run { engine, copy_arguments, engine_arguments, arguments } => {
             let engine_options = &engines::split_options(&engine_arguments)?;
             let engine = Engine::choose(engine)?;
@@ -73,30 +75,6 @@ pub(crate) fn run(args: Args, program: &str) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Copies a container. Checks the destination as early as possible: before Nix evaluates, or at least before it builds.
-fn copy_to(project: &Project<'_>, name: &str, registry: Option<String>, arguments: &[String]) -> Result<()> {
-    let evaluation = project.evaluation;
-    // devenv's "false" means the container's own registry.
-    let given = registry.as_deref().filter(|registry| *registry != skopeo::OWN_REGISTRY);
-    if let Some(registry) = given {
-        destination::check_transport(registry, None)?;
-        destination::check_daemon(registry, arguments)?;
-    }
-    let container = project.container(name)?;
-    match given {
-        None => container.check_destination(name, arguments)?,
-        Some(registry) => destination::check_name(registry, &container.reference)?,
-    }
-    let spec = project.build_spec(name, &container)?;
-    let script = project.build_copy_script(name, &container)?;
-    remember_archives(&spec);
-    skopeo::copy(&script, &spec, registry.as_deref(), arguments, evaluation.quiet)?;
-    if evaluation.json {
-        print_json(name, &container, &spec)?;
-    }
-    Ok(())
 }
 
 /// How to run a container.
@@ -133,18 +111,4 @@ fn print_json(name: &str, container: &Container, spec: &Path) -> Result<()> {
     let path = spec.display().to_string();
     let value = json!({ "container": name, "reference": container.reference, "spec": path });
     print(format!("{value}\n"))
-}
-
-/// Stores in the cache the archive hashes that Nix knows for an image's store paths. The derivation that built the image could not
-/// access the cache; with the hashes, each layer is compressed only once. Failures only cost time.
-fn remember_archives(spec: &Path) {
-    let Ok(settings) = EnvironmentArgs::read(COMMAND) else { return };
-    let file: Option<SpecFile<Content>> = SpecFile::read_content(spec, settings.store.store_of(spec)).ok();
-    let Some((cache, file)) = settings.cache.open().zip(file) else { return };
-    let images = file.spec.images();
-    if images.iter().any(|image| !cache.without_archives(image).is_empty())
-        && let Ok(closure) = nix::closure(spec.to_str().into_iter(), "build the image first")
-    {
-        images.into_iter().for_each(|image| cache.remember_archives(image, &closure));
-    }
 }

@@ -4,15 +4,13 @@ mod report;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use nixply_oci::reference;
 use nixply_packer::image::{IndexSpec, IndexedImage};
 use nixply_packer::{Cache, Codec};
-use nixply_registry::client::{Client, Push, Reference};
-use nixply_registry::content::{Compression, Settings};
+use nixply_registry::client::{Client, Reference};
 
 use self::report::Outcome;
 use crate::arguments::{
@@ -22,7 +20,7 @@ use crate::arguments::{
 use crate::documents::{Content, SpecFile};
 use crate::failure::{hinted, misused};
 use crate::output::print;
-use crate::realise::Realise;
+use crate::pushing::Pushing;
 use crate::terminal::{count, say, warning};
 use crate::transfer::Watch;
 use crate::{diagnosis, output, serving};
@@ -214,28 +212,23 @@ impl Args {
         to: Vec<Reference>,
         outcomes: &mut Vec<Outcome>,
     ) -> Result<()> {
-        let layers: Vec<_> = file.spec.layers().cloned().collect();
-        let realise = Realise::new(file.store.clone());
-        realise.check(&layers)?;
-        let watch = Watch::of_layers(layers, self.verbosity.quiet || self.dry_run);
-        let content = Settings {
-            compression: Compression::Recorded(self.compression),
-            cache: self.cache.open(),
-            threads: self.store.jobs,
-            check_store: self.store.check_store,
-            scratch: self.scratch_dir.clone().unwrap_or_else(serving::scratch_dir),
-            observer: watch.observer(),
-            realise: Arc::new(realise),
-            ..Settings::new(file.store.clone())
-        };
-        let image = file.spec.clone().named("image", "latest").map_err(diagnosis::of_registry)?;
-        let mut printed = Ok(());
+        let quiet = self.verbosity.quiet;
+        let watch = Watch::of_layers(file.spec.layers().cloned().collect(), quiet || self.dry_run);
         let dry_run = self.dry_run;
-        let push = Push { image, to, content, cache_to: self.cache_to.clone(), dry_run };
-        let pushed = client.push(push, &mut |pushed| {
+        let pushing = Pushing {
+            store: &self.store,
+            cache: &self.cache,
+            codec: self.compression,
+            scratch: self.scratch_dir.clone().unwrap_or_else(serving::scratch_dir),
+            cache_to: self.cache_to.as_ref(),
+            dry_run,
+            explain: diagnosis::of_registry,
+        };
+        let mut printed = Ok(());
+        let pushed = pushing.push(client, file, to, &watch, &mut |pushed| {
             match &pushed.frames {
                 Some(Err(why)) => warning(format!("the frames of the layers were not stored: {why}")),
-                Some(Ok(segments)) if !self.verbosity.quiet => {
+                Some(Ok(segments)) if !quiet => {
                     say(format!("stored the places of the frames of {}", count(*segments, "store path")));
                 }
                 _ => {}
@@ -247,7 +240,7 @@ impl Args {
             outcomes.push(outcome);
         });
         drop(watch);
-        pushed.map_err(diagnosis::of_registry)?;
+        pushed?;
         printed
     }
 }
