@@ -11,25 +11,49 @@ use nixply_tests::{Nix, Output, Project, Running, harness, needs, run, run_with_
 
 const HELLO: &str = r#"{ processes.hello.exec = "echo Hello"; }"#;
 
-/// Starts Debian's registry with the user `x` and the password `TOKEN`.
-fn guarded_registry(directory: &Path) -> (Running, String) {
+/// Starts Debian's registry with these settings of its section `http`, and other sections.
+fn start_registry(directory: &Path, http: &str, more: &str) -> (Running, String) {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");
-    fs::write(directory.join("htpasswd"), "x:$2b$05$abcdefghijklmnopqrstuuGekgsXhGExpUCLWo7Pa4AzyIIvk8Cs.\n")
-        .unwrap();
-    let directory = directory.display();
-    fs::write(
-        format!("{directory}/config.yml"),
-        format!(
-            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {directory}/data}}}}\nhttp: {{addr: {address}}}\n\
-             auth: {{htpasswd: {{realm: nixply, path: {directory}/htpasswd}}}}\n"
-        ),
-    )
-    .unwrap();
-    let mut registry =
-        Running::start(Command::new("docker-registry").arg("serve").arg(format!("{directory}/config.yml")));
+    let config = directory.join("config.yml");
+    let data = directory.join("data");
+    let settings = format!(
+        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"{http}}}\n{more}",
+        data.display()
+    );
+    fs::write(&config, settings).unwrap();
+    let mut registry = Running::start(Command::new("docker-registry").arg("serve").arg(config));
     registry.wait_until(Duration::from_secs(60), |_| std::net::TcpStream::connect(&address).is_ok());
     (registry, address)
+}
+
+/// Starts a registry with the user `x` and the password `TOKEN`.
+fn guarded_registry(directory: &Path) -> (Running, String) {
+    let users = directory.join("htpasswd");
+    fs::write(&users, "x:$2b$05$abcdefghijklmnopqrstuuGekgsXhGExpUCLWo7Pa4AzyIIvk8Cs.\n").unwrap();
+    let auth = format!("auth: {{htpasswd: {{realm: nixply, path: {}}}}}\n", users.display());
+    start_registry(directory, "", &auth)
+}
+
+/// Starts a registry with TLS. Its authority's certificate is `ca.crt` in the directory.
+fn encrypted_registry(nix: &Nix, directory: &Path) -> (Running, String) {
+    let openssl = nix.build("pkgs.openssl").join("bin/openssl");
+    let run = |words: &str| {
+        let mut command = Command::new(&openssl);
+        nixply_tests::run(command.args(words.split_whitespace()).current_dir(directory)).ok();
+    };
+    fs::write(directory.join("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();
+    let authority = "[req]\ndistinguished_name=dn\nx509_extensions=ca\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\n";
+    fs::write(directory.join("openssl.cnf"), authority).unwrap();
+    let new = "-config openssl.cnf -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    run(&format!("req -x509 {new} -days 7 -subj /CN=authority -keyout ca.key -out ca.crt"));
+    run(&format!("req {new} -subj /CN=registry -keyout registry.key -out registry.csr"));
+    run("x509 -req -in registry.csr -CA ca.crt -CAkey ca.key -set_serial 1 -days 7 -extfile names -out registry.crt");
+    let directory_name = directory.display();
+    let tls = format!(
+        ", tls: {{certificate: {directory_name}/registry.crt, key: {directory_name}/registry.key}}"
+    );
+    start_registry(directory, &tls, "")
 }
 
 #[test]
@@ -139,14 +163,17 @@ fn named<'n>(nix: &'n Nix, name: &str, registry: &str) -> Project<'n> {
 
 /// Runs `nixply container copy processes` without a skopeo. The user has no credentials but those in `auth_file`.
 fn copy_without_skopeo(project: &Project<'_>, more: &[&str], auth_file: Option<&Path>) -> Output {
+    run(command_without_skopeo(project, more).envs(auth_file.map(|file| ("REGISTRY_AUTH_FILE", file))))
+}
+
+fn command_without_skopeo(project: &Project<'_>, more: &[&str]) -> Command {
     let mut command = project.nixply(["container", "copy", "processes"].iter().chain(more));
     command.env("NIXPLY_SKOPEO", "/nowhere/skopeo").env("HOME", project.path());
     for variable in ["DOCKER_CONFIG", "XDG_CONFIG_HOME", "CONTAINERS_REGISTRIES_CONF"] {
         command.env_remove(variable);
     }
     command.env("XDG_RUNTIME_DIR", project.path()).env_remove("REGISTRY_AUTH_FILE");
-    command.envs(auth_file.map(|file| ("REGISTRY_AUTH_FILE", file)));
-    run(&mut command)
+    command
 }
 
 #[test]
@@ -242,6 +269,32 @@ fn failed_pushes_have_hints() {
     let said = copy_without_skopeo(&project, &["-r", "docker://127.0.0.1:1/"], None).fails();
     assert!(said.contains("error: Failed to copy container: cannot look up the tag latest: no answer from 127.0.0.1:1: "), "{said}");
     assert!(said.ends_with("hint: check the registry's address and port, and whether it is running\n"), "{said}");
+}
+
+/// As with skopeo, a registry on loopback can use TLS.
+#[test]
+fn registries_on_loopback_can_use_tls() {
+    let nix = harness!();
+    let directory = tempfile::tempdir().unwrap();
+    let (_registry, address) = encrypted_registry(&nix, directory.path());
+    let project = named(&nix, "tls", &format!("docker://{address}/"));
+    let ca = directory.path().join("ca.crt");
+    let said = copy_without_skopeo(&project, &[], None).fails();
+    let hint = format!(
+        "hint: put the registry's ca.crt into /etc/containers/certs.d/{address}; for a registry without TLS, pass \
+         --copy-args=--dest-tls-verify=false\n"
+    );
+    assert!(said.contains("error: Failed to copy container: ") && said.ends_with(&hint), "{said}");
+    // The system trusts the authority.
+    run(command_without_skopeo(&project, &[]).env("SSL_CERT_FILE", &ca)).ok();
+    // The user trusts it for this registry.
+    project.write(
+        &format!(".config/containers/certs.d/{address}/ca.crt"),
+        &fs::read_to_string(&ca).unwrap(),
+    );
+    let said = copy_without_skopeo(&project, &[], None);
+    assert!(said.stderr.trim_end().ends_with("; none sent, 4 already there"), "{}", said.stderr);
+    said.ok();
 }
 
 /// The registry of a container in devenv.nix is known only after evaluation.
