@@ -6,15 +6,21 @@ use std::process::Command;
 use nixply_tests::engines::{Directory, Registry, json, sha256, unique};
 use nixply_tests::{Nix, Output, expression, harness, needs, run};
 
-/// Images of all functions: an expression with `NAME` and `PLUGIN`.
-const IMAGES: [&str; 3] = [
+/// Images and image indexes of all functions: expressions with `NAME` and `PLUGIN`.
+const IMAGES: [&str; 5] = [
     "(import REPOSITORY/nix/build-image.nix { inherit nixply; usePlugin = PLUGIN; }) \
      { name = \"NAME\"; tag = \"t\"; config.entrypoint = [ \"${pkgs.hello}/bin/hello\" ]; }",
     "(import REPOSITORY/nix/build-images.nix { inherit nixply; usePlugin = PLUGIN; }) \
      { a = { name = \"NAME\"; tag = \"t\"; copyToRoot = pkgs.hello; }; b = { copyToRoot = pkgs.hello; }; }.a",
     "(drop_in PLUGIN).nix2container.buildImage \
      { name = \"NAME\"; tag = \"t\"; copyToRoot = pkgs.hello; }",
+    "(import REPOSITORY/nix/build-index.nix { inherit nixply; usePlugin = PLUGIN; }) \
+     { name = \"NAME\"; tag = \"t\"; images = [ ((drop_in PLUGIN).nix2container.buildImage { name = \"i\"; }) ]; }",
+    "with (drop_in PLUGIN).nix2container; buildIndex { name = \"NAME\"; tag = \"t\"; images = [ (buildImage { name = \"i\"; }) ]; }",
 ];
+
+/// Those that are images.
+const FIRST_INDEX: usize = 3;
 
 /// Returns the expression of an image.
 fn image(text: &str, name: &str, plugin: bool) -> String {
@@ -41,7 +47,7 @@ fn scripts_push_to_the_images_own_name_or_to_the_given_one() {
     let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
     let directory = Directory::new();
     for plugin in frontends(&nix) {
-        for text in IMAGES {
+        for text in &IMAGES[..FIRST_INDEX] {
             let (own, other) = (unique("-push-script"), unique("-push-script-other"));
             let image = image(text, &format!("{}/{own}", registry.address), plugin);
             let script = nix.build(&format!("{image}.push"));
@@ -93,7 +99,7 @@ fn scripts_of_images_without_a_registry_need_a_destination() {
 fn images_without_the_program_evaluate_and_their_script_is_an_error() {
     let nix = harness!();
     for plugin in frontends(&nix) {
-        for text in &IMAGES[..2] {
+        for text in [IMAGES[0], IMAGES[1], IMAGES[3]] {
             let without = image(text, "hello", plugin).replace("inherit nixply;", "builder = program;");
             assert_eq!(nix.eval(&format!("{without}.imageName")), "hello");
             let said = run(nix.command("nix-instantiate").args(["-E", &expression(&nix, &format!("{without}.push"))]));
