@@ -23,6 +23,8 @@ const PROGRAMS: &[&str] = &[
     "zstd",
     "strace",
     "qemu-user",
+    "openssl",
+    "apache2-utils",
 ];
 
 /// Options of the chore.

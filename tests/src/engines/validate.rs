@@ -68,7 +68,7 @@ pub fn validate(layout: &Path) -> Result<Vec<Valid>, String> {
         for child in list("index manifests", &nested["manifests"])? {
             let valid = image(layout, child, &tag, &mut used)?;
             for key in ["os", "architecture", "variant"] {
-                same(&format!("platform.{key}"), &child["platform"][key], &valid.config[key])?;
+                same(&format!("platform.{key}"), &child["platform"][key], valid.config[key].clone())?;
             }
             images.push(valid);
         }

@@ -1,6 +1,11 @@
 //! `nixply push`, with a real registry: the image arrives byte for byte, other tools read it, and only what is missing is sent.
 
+mod cache;
+mod kills;
+mod servers;
+
 use std::path::Path;
+use std::process::Command;
 
 use nixply_packer::Codec;
 use nixply_tests::engines::{Directory, Image, Registry, json, sha256, skopeo, text, unique, validate};
@@ -10,14 +15,34 @@ const HELLO: &str = r#"{
     name = "hello"; config.entrypoint = [ "${pkgs.hello}/bin/hello" ]; maxLayers = 3; compression = "CODEC";
 }"#;
 
-/// Pushes a spec. The user has no credentials.
-fn push(nix: &Nix, spec: &Path, to: &str, home: &Path) -> Output {
+/// Returns the command for a user with this home directory and no other configuration.
+fn nixply(nix: &Nix, home: &Path) -> Command {
     let mut command = nix.nixply();
-    command.arg("push").arg(spec).arg(to).env("HOME", home);
-    for variable in ["REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"] {
+    command.env("HOME", home);
+    for variable in
+        ["REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"]
+    {
         command.env_remove(variable);
     }
-    run(&mut command)
+    command
+}
+
+/// Pushes a spec. The user has no credentials.
+fn push(nix: &Nix, spec: &Path, to: &str, home: &Path) -> Output {
+    run(nixply(nix, home).arg("push").arg(spec).arg(to))
+}
+
+/// Checks that a tag has a whole image: every digest and size is right. Returns the manifest's digest.
+#[track_caller]
+fn whole(registry: &Registry, repository: &str, tag: &str) -> String {
+    let bytes = registry.get(repository, "manifests", tag);
+    let manifest = json(std::str::from_utf8(&bytes).unwrap());
+    for blob in manifest["layers"].as_array().unwrap().iter().chain([&manifest["config"]]) {
+        let content = registry.get(repository, "blobs", text(&blob["digest"]));
+        assert_eq!(sha256(&content), text(&blob["digest"]), "{repository}:{tag}");
+        assert_eq!(content.len() as u64, blob["size"].as_u64().unwrap(), "{repository}:{tag}");
+    }
+    sha256(&bytes)
 }
 
 #[test]
