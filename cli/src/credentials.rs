@@ -123,7 +123,8 @@ impl FindCredentials for CredentialFiles {
 
 /// Returns the directory of podman and skopeo for users without `XDG_RUNTIME_DIR`.
 fn runtime_of_user() -> Option<PathBuf> {
-    cfg!(target_os = "linux").then(|| format!("/run/containers/{}", rustix::process::getuid().as_raw()).into())
+    cfg!(target_os = "linux")
+        .then(|| format!("/run/containers/{}", rustix::process::getuid().as_raw()).into())
 }
 
 /// Returns the keys of a repository's entry, the most specific one first.

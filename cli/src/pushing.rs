@@ -4,13 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Error, Result};
-use nixply_packer::Codec;
+use nixply_packer::{Cache, Codec};
+use nixply_planning::StorePath;
 use nixply_registry::Error as RegistryError;
 use nixply_registry::client::{Client, Push, Pushed, Reference};
 use nixply_registry::content::{Compression, Settings};
 
 use crate::arguments::{CacheArgs, StoreArgs};
 use crate::documents::{Content, SpecFile};
+use crate::nix;
 use crate::realise::Realise;
 use crate::transfer::Watch;
 
@@ -54,5 +56,15 @@ impl Pushing<'_> {
         let image = file.spec.clone().named("image", "latest").map_err(self.explain)?;
         let push = Push { image, to, content, cache_to: self.cache_to.cloned(), dry_run: self.dry_run };
         client.push(push, done).map_err(self.explain)
+    }
+}
+
+/// Stores in the cache the archive hashes that Nix knows for the store paths of a spec. The derivation that built the image could not
+/// access the cache; with the hashes, each layer is compressed only once, and its frames have keys. Failures only cost time.
+pub(crate) fn remember_archives(file: &SpecFile<Content>, cache: &Cache) {
+    let images = file.spec.images();
+    let unknown: Vec<_> = images.iter().flat_map(|image| cache.without_archives(image)).collect();
+    if let Some(closure) = nix::closure_if_known(unknown.into_iter().map(StorePath::as_str)) {
+        images.into_iter().for_each(|image| cache.remember_archives(image, &closure));
     }
 }

@@ -43,16 +43,18 @@ fn encrypted_registry(nix: &Nix, directory: &Path) -> (Running, String) {
         nixply_tests::run(command.args(words.split_whitespace()).current_dir(directory)).ok();
     };
     fs::write(directory.join("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();
-    let authority = "[req]\ndistinguished_name=dn\nx509_extensions=ca\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\n";
+    let authority =
+        "[req]\ndistinguished_name=dn\nx509_extensions=ca\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\n";
     fs::write(directory.join("openssl.cnf"), authority).unwrap();
     let new = "-config openssl.cnf -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
     run(&format!("req -x509 {new} -days 7 -subj /CN=authority -keyout ca.key -out ca.crt"));
     run(&format!("req {new} -subj /CN=registry -keyout registry.key -out registry.csr"));
-    run("x509 -req -in registry.csr -CA ca.crt -CAkey ca.key -set_serial 1 -days 7 -extfile names -out registry.crt");
-    let directory_name = directory.display();
-    let tls = format!(
-        ", tls: {{certificate: {directory_name}/registry.crt, key: {directory_name}/registry.key}}"
+    run(
+        "x509 -req -in registry.csr -CA ca.crt -CAkey ca.key -set_serial 1 -days 7 -extfile names -out registry.crt",
     );
+    let directory_name = directory.display();
+    let tls =
+        format!(", tls: {{certificate: {directory_name}/registry.crt, key: {directory_name}/registry.key}}");
     start_registry(directory, &tls, "")
 }
 
@@ -156,7 +158,8 @@ fn copies_reach_registries_with_and_without_credentials() {
 /// A project with the container `processes` of this name, which has this registry.
 fn named<'n>(nix: &'n Nix, name: &str, registry: &str) -> Project<'n> {
     let project = Project::new(nix, HELLO);
-    let settings = format!("{{ containers.processes = {{ name = \"{name}\"; registry = \"{registry}\"; }}; }}");
+    let settings =
+        format!("{{ containers.processes = {{ name = \"{name}\"; registry = \"{registry}\"; }}; }}");
     project.write("devenv.local.nix", &settings);
     project
 }
@@ -207,7 +210,8 @@ fn without_copy_arguments_nixply_pushes_to_registries_itself() {
 
     let again = copy_without_skopeo(&project, &["--json"], None);
     assert!(again.stderr.trim_end().ends_with("; none sent, 4 already there"), "{}", again.stderr);
-    let expected = serde_json::json!({"container": "processes", "reference": format!("{name}:latest"), "spec": spec});
+    let expected =
+        serde_json::json!({"container": "processes", "reference": format!("{name}:latest"), "spec": spec});
     assert_eq!(json(&again.ok()), expected);
     // The registry of the command line, and the empty arguments of devenv.
     let to = format!("docker://{}/{other}/", registry.address);
@@ -221,7 +225,8 @@ fn without_copy_arguments_nixply_pushes_to_registries_itself() {
     assert!(said.contains(missing), "{said}");
     let said = copy_without_skopeo(&project, &["-r", "oci:images/"], None).fails();
     assert!(said.contains(missing), "{said}");
-    project.write("devenv.nix", r#"{ containers.processes.defaultCopyArgs = [ "--dest-tls-verify=false" ]; }"#);
+    project
+        .write("devenv.nix", r#"{ containers.processes.defaultCopyArgs = [ "--dest-tls-verify=false" ]; }"#);
     let said = copy_without_skopeo(&project, &[], None).fails();
     assert!(said.contains(missing), "{said}");
     // registries.conf demands what only skopeo does.
@@ -267,8 +272,16 @@ fn failed_pushes_have_hints() {
     assert!(said.ends_with(&end) && !said.contains("WRONG"), "{said}");
 
     let said = copy_without_skopeo(&project, &["-r", "docker://127.0.0.1:1/"], None).fails();
-    assert!(said.contains("error: Failed to copy container: cannot look up the tag latest: no answer from 127.0.0.1:1: "), "{said}");
-    assert!(said.ends_with("hint: check the registry's address and port, and whether it is running\n"), "{said}");
+    assert!(
+        said.contains(
+            "error: Failed to copy container: cannot look up the tag latest: no answer from 127.0.0.1:1: "
+        ),
+        "{said}"
+    );
+    assert!(
+        said.ends_with("hint: check the registry's address and port, and whether it is running\n"),
+        "{said}"
+    );
 }
 
 /// As with skopeo, a registry on loopback can use TLS.
@@ -288,10 +301,7 @@ fn registries_on_loopback_can_use_tls() {
     // The system trusts the authority.
     run(command_without_skopeo(&project, &[]).env("SSL_CERT_FILE", &ca)).ok();
     // The user trusts it for this registry.
-    project.write(
-        &format!(".config/containers/certs.d/{address}/ca.crt"),
-        &fs::read_to_string(&ca).unwrap(),
-    );
+    project.write(&format!(".config/containers/certs.d/{address}/ca.crt"), &fs::read_to_string(&ca).unwrap());
     let said = copy_without_skopeo(&project, &[], None);
     assert!(said.stderr.trim_end().ends_with("; none sent, 4 already there"), "{}", said.stderr);
     said.ok();

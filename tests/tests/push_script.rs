@@ -32,7 +32,12 @@ fn image(text: &str, name: &str, plugin: bool) -> String {
 /// Runs a script. The user has no credentials, and no skopeo.
 fn push(nix: &Nix, script: &Path, home: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(script.join("bin/push"));
-    command.args(arguments).env_clear().envs(nix.environment("")).env("HOME", home).env("PATH", "/nonexistent");
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(nix.environment(""))
+        .env("HOME", home)
+        .env("PATH", "/nonexistent");
     run(&mut command)
 }
 
@@ -102,7 +107,9 @@ fn images_without_the_program_evaluate_and_their_script_is_an_error() {
         for text in [IMAGES[0], IMAGES[1], IMAGES[3]] {
             let without = image(text, "hello", plugin).replace("inherit nixply;", "builder = program;");
             assert_eq!(nix.eval(&format!("{without}.imageName")), "hello");
-            let said = run(nix.command("nix-instantiate").args(["-E", &expression(&nix, &format!("{without}.push"))]));
+            let said = run(nix
+                .command("nix-instantiate")
+                .args(["-E", &expression(&nix, &format!("{without}.push"))]));
             let said = said.fails();
             assert!(
                 said.contains(

@@ -75,7 +75,10 @@ fn files() -> Vec<PathBuf> {
 /// Returns the files in a directory of parts.
 fn parts(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "conf")).collect()
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|end| end == "conf"))
+        .collect()
 }
 
 fn applies(text: &str, repository: &Repository) -> bool {
@@ -108,7 +111,8 @@ mod tests {
     #[test]
     fn rules_for_a_registry_are_found() {
         let repository = Repository { host: "r.example:5000".into(), name: "team/app".into() };
-        let registry = |fields: &str| format!("unqualified-search-registries = [\"docker.io\"]\n[[registry]]\n{fields}");
+        let registry =
+            |fields: &str| format!("unqualified-search-registries = [\"docker.io\"]\n[[registry]]\n{fields}");
         for (text, expected) in [
             (String::new(), false),
             (registry("location = \"r.example:5000\"\ninsecure = true"), true),
@@ -119,7 +123,12 @@ mod tests {
             (registry("prefix = \"r.example:5000/te\"\ninsecure = true"), false),
             (registry("prefix = \"*.example\"\ninsecure = true"), true),
             (registry("prefix = \"*.invalid\"\ninsecure = true"), false),
-            (registry("location = \"r.example:5000\"\n[[registry.mirror]]\nlocation = \"m\"\ninsecure = true"), false),
+            (
+                registry(
+                    "location = \"r.example:5000\"\n[[registry.mirror]]\nlocation = \"m\"\ninsecure = true",
+                ),
+                false,
+            ),
             ("[registries.insecure]\nregistries = [\"r.example:5000\"]".into(), true),
             ("[registries.search]\nregistries = [\"r.example:5000\"]".into(), false),
             ("credential-helpers = [\"containers-auth.json\"]".into(), false),

@@ -59,14 +59,21 @@ fn is_part(answer: &Response, part: &Range<u64>) -> bool {
     range.is_some_and(|range| range.starts_with(&format!("bytes {}-{}/", part.start, part.end - 1)))
 }
 
-/// Reads a small blob, such as a config.
-pub(super) async fn small(session: &Session, digest: Digest) -> Result<Bytes> {
+/// Reads a small blob, such as a config, of at most this many bytes.
+pub(super) async fn small(session: &Session, digest: Digest, most: usize) -> Result<Bytes> {
     let failed = |source| {
         let (host, what) = (session.repository().host.clone(), format!("read the blob {digest}"));
         Error::Answer { host, what, source }
     };
     let (Opened::Whole(answer) | Opened::Part(answer)) = open(session, digest, None).await?;
-    let bytes = answer::bytes(answer).await.map_err(failed)?;
+    let mut answer = answer;
+    let mut bytes = Vec::new();
+    while let Some(piece) = answer::piece(&mut answer).await.map_err(failed)? {
+        bytes.extend_from_slice(&piece);
+        if bytes.len() > most {
+            return Err(failed(std::io::Error::other(format!("the answer has more than {most} bytes"))));
+        }
+    }
     let found = Digest::of(&bytes);
     match found == digest {
         true => Ok(bytes.into()),

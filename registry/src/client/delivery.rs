@@ -22,8 +22,11 @@ use crate::error::{Error, Result};
 /// Maximum number of blobs that are uploaded, or wait for their packing, at the same time.
 const MAX_BLOBS: usize = 16;
 
-/// A blob of at most this size is not looked up before its upload starts if the tag already has an image: the start of the upload tells
-/// whether the repository has it.
+/// If the tag already has an image, and at most this many blobs are new, they are not looked up: the start of the upload tells whether the
+/// repository has the blob. Registries without mounts do not tell it, and get the blob again.
+const MAX_UNASKED_BLOBS: usize = 4;
+
+/// Maximum size of such a blob.
 const MAX_UNASKED: u64 = 32 << 20;
 
 /// Maximum number of times that a manifest is written. Registries with several replicas may not see a new blob at once.
@@ -112,7 +115,8 @@ impl Delivery<'_> {
             false => BTreeMap::new(),
         };
         done.there = blobs.keys().filter(|digest| !missing.contains_key(digest)).map(sizes).collect();
-        self.send(missing, there.has_image, &mut done).await?;
+        let is_small_change = there.has_image && missing.len() <= MAX_UNASKED_BLOBS;
+        self.send(missing, is_small_change, &mut done).await?;
         if self.dry_run {
             return Ok(done);
         }
@@ -168,14 +172,14 @@ impl Delivery<'_> {
     async fn send(
         &self,
         blobs: BTreeMap<&Digest, &Blob>,
-        has_image: bool,
+        is_small_change: bool,
         done: &mut Delivered,
     ) -> Result<()> {
         // The largest first: the last upload should be a short one.
         let mut blobs: Vec<_> = blobs.into_iter().collect();
         blobs.sort_by_key(|(_, blob)| std::cmp::Reverse(blob.size()));
         let mut fates = stream::iter(blobs.into_iter().map(async |(digest, blob)| {
-            let fate = self.send_one(*digest, blob, has_image).await?;
+            let fate = self.send_one(*digest, blob, is_small_change).await?;
             Ok::<_, Error>((*digest, blob.size(), fate))
         }))
         .buffer_unordered(MAX_BLOBS);
@@ -191,10 +195,10 @@ impl Delivery<'_> {
     }
 
     /// Uploads a blob. Returns `None` if the repository has it.
-    async fn send_one(&self, digest: Digest, blob: &Blob, has_image: bool) -> Result<Option<Uploaded>> {
+    async fn send_one(&self, digest: Digest, blob: &Blob, is_small_change: bool) -> Result<Option<Uploaded>> {
         let repository = self.session.repository();
         let home = self.homes.get(&(repository.host.clone(), digest)).map(String::as_str);
-        let is_unasked = has_image && blob.size() <= MAX_UNASKED && !self.dry_run;
+        let is_unasked = is_small_change && blob.size() <= MAX_UNASKED && !self.dry_run;
         let source = match home {
             Some(home) if home != repository.name => Some(home),
             Some(_) => return Ok(None),

@@ -30,6 +30,9 @@ use crate::error::{Error, Result};
 /// Type of the artifact, of its config and of its layer. Some registries show an artifact under its config's type.
 pub(super) const FRAMES: &str = "application/vnd.nixply.frames.v1+json";
 
+/// Maximum size of an index of frames: a store path has about 250 bytes, and each 4 MiB of its content about 100.
+const MAX_INDEX: usize = 256 << 20;
+
 /// Maximum number of bytes between two segments that one request reads.
 const MAX_GAP: u64 = 64 << 10;
 
@@ -61,7 +64,7 @@ pub(super) async fn read(
     manifest: &Manifest,
     reference: &Reference,
 ) -> Result<FrameIndex> {
-    let bytes = blobs::small(session, manifest.layers[0].digest).await?;
+    let bytes = blobs::small(session, manifest.layers[0].digest, MAX_INDEX).await?;
     let text = String::from_utf8_lossy(&bytes);
     Ok(FrameIndex::read(&text, &format!("the frames of {reference}"))?)
 }
@@ -76,7 +79,8 @@ pub(super) async fn write(
     queue: &Arc<PackQueue>,
 ) -> Result<usize> {
     let reference = manifests::reference(session, tag);
-    if let Current::Other(old) = manifests::read(session, tag, None).await?
+    let current = manifests::read(session, tag, None).await?;
+    if let Current::Other(old) = &current
         && let Ok(manifest) = serde_json::from_slice::<Manifest>(&old.bytes)
         && is_frames(&manifest)
         && let Ok(old) = read(session, &manifest, &reference).await
@@ -92,7 +96,7 @@ pub(super) async fn write(
         layers: vec![Descriptor::of(FRAMES, &text)],
     };
     let document = Document::new(MANIFEST, &artifact);
-    if let Current::Known = manifests::read(session, tag, Some(document.digest)).await? {
+    if matches!(current, Current::Other(old) if old.digest == document.digest) {
         return Ok(index.len());
     }
     let failed = Mutex::new(None);

@@ -23,6 +23,9 @@ use crate::error::{Error, Result};
 /// Number of threads that may read blobs, beside the packing threads.
 const BLOCKING_THREADS: usize = 64;
 
+/// Maximum size of a config, as of a manifest.
+const MAX_CONFIG: usize = 4 << 20;
+
 /// Maximum number of repositories that one token may name as sources of blobs.
 const MAX_SOURCES: usize = 8;
 
@@ -171,7 +174,8 @@ impl Client {
                 Some(manifest) => Some(frames::read(&session, manifest, reference).await?),
                 None => None,
             };
-            let configs = images.iter().map(|manifest| blobs::small(&session, manifest.config.digest));
+            let configs =
+                images.iter().map(|manifest| blobs::small(&session, manifest.config.digest, MAX_CONFIG));
             let configs = try_join_all(configs).await?;
             Ok::<_, Error>((images, configs, index))
         })?;

@@ -2,6 +2,7 @@
 
 mod cached;
 mod clients;
+mod conformance;
 pub(crate) mod fixture;
 mod indexes;
 mod observing;

@@ -15,11 +15,11 @@ use crate::certificates::CertificateFiles;
 use crate::documents::{Content, LayerFiles, SpecFile};
 use crate::failure::hinted;
 use crate::project::Project;
-use crate::pushing::Pushing;
+use crate::pushing::{self, Pushing};
 use crate::skopeo::{self, destination};
 use crate::terminal::say;
 use crate::transfer::Watch;
-use crate::{diagnosis, nix, serving};
+use crate::{diagnosis, serving};
 
 /// Codec that skopeo uses for registries.
 const CODEC: &str = "gzip";
@@ -156,16 +156,11 @@ fn is_unknown_name(error: &(dyn StdError + 'static)) -> bool {
     false
 }
 
-/// Stores in the cache the archive hashes that Nix knows for an image's store paths. The derivation that built the image could not
-/// access the cache; with the hashes, each layer is compressed only once. Failures only cost time.
+/// Stores in the cache the archive hashes of the image that was built. Failures only cost time.
 fn remember_archives(spec: &Path) {
     let Ok(settings) = EnvironmentArgs::read(COMMAND) else { return };
     let file: Option<SpecFile<Content>> = SpecFile::read_content(spec, settings.store.store_of(spec)).ok();
-    let Some((cache, file)) = settings.cache.open().zip(file) else { return };
-    let images = file.spec.images();
-    if images.iter().any(|image| !cache.without_archives(image).is_empty())
-        && let Ok(closure) = nix::closure(spec.to_str().into_iter(), "build the image first")
-    {
-        images.into_iter().for_each(|image| cache.remember_archives(image, &closure));
+    if let Some((cache, file)) = settings.cache.open().zip(file) {
+        pushing::remember_archives(&file, &cache);
     }
 }

@@ -25,8 +25,8 @@ use crate::documents::SpecFile;
 use crate::engines::{self, Engine, Loaded};
 use crate::failure::misused;
 use crate::output::print;
-use crate::project::{Container, Project};
 use crate::process;
+use crate::project::{Container, Project};
 
 /// Name of this command in messages about the environment.
 const COMMAND: &str = "nixply container";

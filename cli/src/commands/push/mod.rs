@@ -20,7 +20,7 @@ use crate::arguments::{
 use crate::documents::{Content, SpecFile};
 use crate::failure::{hinted, misused};
 use crate::output::print;
-use crate::pushing::Pushing;
+use crate::pushing::{self, Pushing};
 use crate::terminal::{count, say, warning};
 use crate::transfer::Watch;
 use crate::{diagnosis, output, serving};
@@ -69,8 +69,8 @@ pub(crate) struct Args {
     json: bool,
 
     /// Append a summary in Markdown to this file [default without a value: the file in GITHUB_STEP_SUMMARY]
-    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
-    summary: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    summary: Option<Option<PathBuf>>,
 
     #[command(flatten)]
     outside_store: OutsideStoreArgs,
@@ -98,7 +98,7 @@ pub(crate) struct Args {
 /// Pushes the images and prints their references.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
-    let summary = args.summary.as_deref().map(summary_file).transpose()?;
+    let summary = args.summary.as_ref().map(|given| summary_file(given.as_deref())).transpose()?;
     let images = args.images()?;
     let first = &images[0].1[0];
     if let Some(frames) = &args.cache_to {
@@ -224,10 +224,15 @@ impl Args {
             dry_run,
             explain: diagnosis::of_registry,
         };
+        if let Some(cache) = self.cache.open().filter(|_| self.cache_to.is_some()) {
+            // Frames have keys only with the archive hashes.
+            pushing::remember_archives(file, &cache);
+        }
         let mut printed = Ok(());
         let pushed = pushing.push(client, file, to, &watch, &mut |pushed| {
             match &pushed.frames {
                 Some(Err(why)) => warning(format!("the frames of the layers were not stored: {why}")),
+                Some(Ok(0)) => warning("the cache has no frames of the layers, so none were stored"),
                 Some(Ok(segments)) if !quiet => {
                     say(format!("stored the places of the frames of {}", count(*segments, "store path")));
                 }
@@ -270,8 +275,8 @@ fn indexed(files: Vec<SpecFile<Content>>) -> Result<SpecFile<Content>> {
 }
 
 /// Returns the file for the summary.
-fn summary_file(given: &Path) -> Result<PathBuf> {
-    if !given.as_os_str().is_empty() {
+fn summary_file(given: Option<&Path>) -> Result<PathBuf> {
+    if let Some(given) = given {
         return Ok(given.into());
     }
     let variable = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|file| !file.is_empty());
