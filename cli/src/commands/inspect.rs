@@ -46,8 +46,8 @@ fn image_id(spec: &ImageSpec) -> Digest {
     Digest::of(&oci::config(spec))
 }
 
-/// Returns the digest of the manifest. A layer of a base image may have no recorded size (nix2container#207), and the manifest needs
-/// all sizes.
+/// Returns the digest of the manifest. A layer of a base image may have no recorded size (nix2container#207), and the manifest
+/// needs all sizes.
 fn manifest_digest(spec: &ImageSpec) -> Option<Digest> {
     let sizes_known = spec.layers.iter().all(|layer| layer.size > 0);
     sizes_known.then(|| Digest::of(&go_json::compact(&oci::manifest_of(spec))))
