@@ -26,8 +26,10 @@ impl Realise {
     /// Fails if the store lacks paths of a layer whose blob has no recorded digest: all of them would be fetched only to find it.
     pub(crate) fn check(&self, layers: &[Layer]) -> Result<()> {
         for (at, layer) in layers.iter().enumerate() {
-            let missing = layer.paths.iter().find(|path| self.is_missing(&path.path));
-            if let Some(path) = missing.filter(|_| layer.compression.is_none()) {
+            if layer.compression.is_some() {
+                continue;
+            }
+            if let Some(path) = layer.paths.iter().find(|path| self.is_missing(&path.path)) {
                 let error = anyhow::anyhow!(
                     "cannot push layer {} without its store paths: the image was built without a compression, so the digest of its \
                      blob is unknown, and the store lacks {}",
