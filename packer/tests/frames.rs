@@ -79,7 +79,7 @@ impl World {
     }
 
     /// Returns the blobs of an image, and the index of its frames.
-    fn blobs(&self, cache: &Cache, spec: &ImageSpec) -> (BTreeMap<Digest, Vec<u8>>, FrameIndex) {
+    fn blobs(&self, cache: &Cache, spec: &ImageSpec) -> (Files, FrameIndex) {
         let stop = AtomicBool::new(false);
         let packer = Packer::new(1).with_cache(Some(cache.clone()));
         let (store, control, directory) =
@@ -150,15 +150,24 @@ fn archive(path: &Path) -> Vec<u8> {
     out
 }
 
+/// The blobs of a registry.
+type Files = BTreeMap<Digest, Vec<u8>>;
+
+/// A change to the segments of an index and to the blobs.
+type Change<'c> = &'c dyn Fn(&mut Value, &mut Files);
+
+/// A change to a store path.
+type Action<'a> = &'a dyn Fn();
+
 /// A registry in memory.
 struct Blobs {
-    blobs: BTreeMap<Digest, Vec<u8>>,
+    blobs: Files,
     index: FrameIndex,
     results: Mutex<Vec<Result<(), String>>>,
 }
 
 impl Blobs {
-    fn new(blobs: BTreeMap<Digest, Vec<u8>>, index: FrameIndex) -> Arc<Self> {
+    fn new(blobs: Files, index: FrameIndex) -> Arc<Self> {
         Arc::new(Self { blobs, index, results: Mutex::default() })
     }
 
@@ -215,8 +224,8 @@ fn frames_that_this_machine_would_not_make_are_refused() {
         keys.iter().find(|key| json["segments"][*key]["frames"].as_array().unwrap().len() == count).unwrap()
     };
     let (large, small) = (by_frames(3), by_frames(1));
-    let mut cases: Vec<(&str, Value, BTreeMap<Digest, Vec<u8>>, &str)> = Vec::new();
-    let mut case = |name, message, change: &dyn Fn(&mut Value, &mut BTreeMap<Digest, Vec<u8>>)| {
+    let mut cases: Vec<(&str, Value, Files, &str)> = Vec::new();
+    let mut case = |name, message, change: Change<'_>| {
         let (mut json, mut blobs) = (json.clone(), blobs.clone());
         change(&mut json["segments"], &mut blobs);
         cases.push((name, json, blobs, message));
@@ -262,7 +271,7 @@ fn other_content_headers_and_hashes_are_refused() {
     // A machine whose store path has other content, or other modes, claims to have this path's frames.
     let set =
         |name: &str, mode: u32| fs::set_permissions(real(name), fs::Permissions::from_mode(mode)).unwrap();
-    let changes: [(&str, &dyn Fn(), &dyn Fn()); 3] = [
+    let changes: [(&str, Action<'_>, Action<'_>); 3] = [
         (
             "its content has another hash than Nix records",
             &|| {

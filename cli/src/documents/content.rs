@@ -6,6 +6,7 @@ use nixply_registry::content::Image;
 
 /// An image or an image index.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "a command has few of them")]
 pub(crate) enum Content {
     Image(ImageSpec),
     Index(IndexSpec),

@@ -114,7 +114,6 @@ impl WantedSegment {
         if raw.borrow().iter().any(|byte| *byte != 0) || raw.borrow().len() != padding {
             return Err(wrong("it has bytes after its last file"));
         }
-        drop(entries);
         nar.end();
         hasher.update(&nar.bytes);
         let found = Digest::finish(hasher).hex();

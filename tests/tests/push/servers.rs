@@ -180,7 +180,7 @@ fn passwords_over_tls_with_a_private_authority_are_used_and_leak_nowhere() {
             output.stderr
         );
         output.ok();
-        assert_eq!(leaks(home.path()), [PathBuf::new(); 0]);
+        assert_eq!(leaks(home.path()), Vec::<PathBuf>::new());
         assert!(!is_leak(own.log().as_bytes()));
     }
 }
@@ -295,7 +295,7 @@ fn tokens_are_fetched_with_the_password_and_blobs_are_mounted_with_them() {
             "/token?scope=repository%3Ab%3Apull%2Cpush&scope=repository%3Aa%3Apull&service=registry",
         ]
     );
-    assert_eq!(leaks(home.path()), [PathBuf::new(); 0]);
+    assert_eq!(leaks(home.path()), Vec::<PathBuf>::new());
 }
 
 #[test]
