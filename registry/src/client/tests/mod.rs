@@ -1,6 +1,7 @@
 //! Tests of the client, against a registry in this process.
 
 mod fake;
+mod learning;
 
 use std::sync::Arc;
 

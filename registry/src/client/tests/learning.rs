@@ -1,0 +1,59 @@
+//! What a push learns from the image that it replaces, and from images in other tags and repositories.
+
+use hyper::body::Bytes;
+use nixply_oci::{Digest, Manifest};
+use nixply_packer::image::oci::LAYER_KEY;
+
+use super::fake::Fake;
+use super::{Fixture, fates, push};
+use crate::error::Error;
+
+/// Returns the manifest of a tag.
+fn manifest(fake: &Fake, tag: &str) -> Manifest {
+    serde_json::from_slice(&fake.state.lock().unwrap().manifests[tag]).unwrap()
+}
+
+#[test]
+fn layers_without_recorded_digests_are_not_packed_if_the_old_image_names_them() {
+    let (fixture, fake) = (Fixture::new(), Fake::start());
+    // The codec is chosen by the push, so the spec has no digests of the blobs.
+    let spec = fixture.spec("none");
+    let first = push(&fixture, &spec, &fake, "t").unwrap();
+    assert_eq!((fates(&first), first.packed), ((3, 0, 0), 2));
+    let keys: Vec<_> =
+        manifest(&fake, "t").layers.iter().map(|layer| layer.annotations[LAYER_KEY].clone()).collect();
+    assert!(keys.len() == 2 && keys.iter().all(|key| key.len() == 64) && keys[0] != keys[1], "{keys:?}");
+
+    // A new process: it packs nothing, and the tag is unchanged after one request.
+    let again = push(&fixture, &spec, &fake, "t").unwrap();
+    assert_eq!((again.is_unchanged(), again.packed, again.requests), (true, 0, 1));
+    let mut changed = spec.clone();
+    changed.config.env = vec!["A=b".into()];
+    let changed = push(&fixture, &changed, &fake, "t").unwrap();
+    assert_eq!((fates(&changed), changed.packed), ((1, 0, 2), 0));
+}
+
+#[test]
+fn a_wrong_digest_of_a_registry_is_an_error_that_names_it() {
+    let (fixture, fake) = (Fixture::new(), Fake::start());
+    let spec = fixture.spec("none");
+    push(&fixture, &spec, &fake, "t").unwrap();
+    // The old image exchanges the keys of its layers, and the registry has lost the blobs.
+    let mut wrong = manifest(&fake, "t");
+    let keys: Vec<_> = wrong.layers.iter().map(|layer| layer.annotations[LAYER_KEY].clone()).collect();
+    for (layer, key) in wrong.layers.iter_mut().zip(keys.iter().rev()) {
+        layer.annotations.insert(LAYER_KEY.into(), key.clone());
+    }
+    let bytes = Bytes::from(serde_json::to_vec(&wrong).unwrap());
+    let digest = Digest::of(&bytes).to_string();
+    {
+        let mut state = fake.state.lock().unwrap();
+        state.blobs.clear();
+        state.manifests = [("t".to_owned(), bytes.clone()), (digest, bytes)].into();
+    }
+    let error = push(&fixture, &spec, &fake, "t").unwrap_err();
+    assert!(matches!(error, Error::Packer(nixply_packer::Error::LayerChanged { .. })), "{error}");
+    let expected = format!("a layer differs from the one that {}/team/app:t names", fake.address);
+    assert!(error.to_string().starts_with(&expected), "{error}");
+    assert_eq!(manifest(&fake, "t"), wrong);
+}
