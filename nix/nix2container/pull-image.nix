@@ -60,10 +60,10 @@ let
     else
       {
         source = "docker://${prefix}${image}@${digest}";
-        tools = [ nixply ];
+        tools = [ ];
         script = ''
           if [ -f /etc/skopeo/auth.json ]; then set -- --auth-file /etc/skopeo/auth.json; else set --; fi
-          nixply pull --quiet --platform "$imageOs/$imageArch" "$@" -- "$source" "$out"
+          ${nixply}/bin/nixply pull --quiet --platform "$imageOs/$imageArch" "$@" -- "$source" "$out"
         '';
       };
   digest = string "imageDigest" imageDigest;
