@@ -65,6 +65,10 @@ pub(crate) fn of_registry(error: RegistryError) -> Error {
         RegistryError::Scratch { directory, source } => {
             temporary::failed("write packed layers to the directory", &directory, source)
         }
+        RegistryError::Write { path, source } => {
+            Error::from(source).context(output::unwritten(path.display()))
+        }
+        RegistryError::NoPlatform { .. } => hinted(error, "pass --platform OS/ARCH"),
         error => error.into(),
     }
 }

@@ -23,6 +23,7 @@ mod process;
 mod project;
 mod pushing;
 mod realise;
+mod remote;
 mod report;
 mod serving;
 mod skopeo;
@@ -40,8 +41,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 use crate::commands::{
-    build, builder, cache, completions, container, diff, explain, init, inspect, layout, man, n2c,
-    nix_database, plan, push, reference, schema, serve, strategies,
+    base, build, builder, cache, completions, container, diff, explain, init, inspect, layout, man, n2c,
+    nix_database, plan, pull, push, reference, schema, serve, strategies, validate,
 };
 
 /// Build OCI images from Nix closures
@@ -57,6 +58,9 @@ enum Command {
     Diff(diff::Args),
     Strategies(strategies::Args),
     Push(push::Args),
+    Pull(pull::Args),
+    Base(base::Args),
+    Validate(validate::Args),
     Layout(layout::Args),
     Schema(schema::Args),
     Serve(serve::Args),
@@ -125,6 +129,9 @@ fn nixply(program: &str) -> anyhow::Result<ExitCode> {
         Command::Diff(args) => diff::run(&args),
         Command::Strategies(args) => strategies::run(&args),
         Command::Push(args) => push::run(&args),
+        Command::Pull(args) => pull::run(&args),
+        Command::Base(args) => base::run(&args),
+        Command::Validate(args) => return validate::run(&args),
         Command::Layout(args) => layout::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Serve(args) => serve::run(&args),

@@ -133,7 +133,7 @@ fn unknown_flags_with_names_of_request_arguments_get_a_tip() {
 fn usage_errors_ignore_options_from_the_environment() {
     let output = command(&["diff", "old.json"]).env("NIX_STORE_DIR", "/nix/store").output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("Usage: nixply diff [OPTIONS] <OLD.json> <NEW.json>\n"), "{said}");
+    assert!(said.contains("Usage: nixply diff [OPTIONS] <OLD> <NEW>\n"), "{said}");
 }
 
 #[test]

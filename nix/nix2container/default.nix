@@ -55,6 +55,10 @@ let
       inherit nixply skopeo check defaultArch derivationName;
       pkgs = tools;
     };
+    pullImageFromLock = import ./pull-image-from-lock.nix {
+      inherit lib check defaultArch;
+      inherit (functions) pullImage;
+    };
     pullImageFromManifest = import ./pull-image-from-manifest.nix {
       inherit nixply skopeo check defaultArch derivationName writeSkopeoApplication;
       pkgs = tools;

@@ -132,7 +132,7 @@ impl Codec {
     }
 
     /// Returns the codec of a layer with this media type of OCI or Docker.
-    pub(crate) fn of_media_type(text: &str) -> Option<Self> {
+    pub fn of_media_type(text: &str) -> Option<Self> {
         let is = |codec: &Self| text == codec.media_type() || text == codec.facts().docker_media_type;
         Self::all().find(is)
     }

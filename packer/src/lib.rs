@@ -37,6 +37,7 @@ pub use error::{Error, Result};
 pub use image::spec::{ImageSpec, Layer};
 pub use layer::PackedLayer;
 pub use layer_path::LayerPath;
+pub use nar::DirectoryHash;
 pub use pack::{
     BlobSink, BlobWriter, CachedBlob, FrameIndex, Packer, Packing, Recorded, SegmentPlace, SegmentSource,
     WantedSegment,

@@ -2,6 +2,8 @@
 //! and nothing else. Source: Dolstra, "The Purely Functional Software Deployment Model" (2006), figure 5.2; the Nix manual,
 //! "Nix Archive (NAR) format".
 
+use sha2::{Digest as _, Sha256};
+
 use crate::casehack::strip_case_hack;
 use crate::walk::{Entry, Kind};
 
@@ -105,6 +107,45 @@ impl Archive {
     }
 }
 
+/// Hashes the archive of a directory with files that are neither executable nor links, while the caller passes their bytes.
+pub struct DirectoryHash {
+    archive: Archive,
+    hasher: Sha256,
+}
+
+impl DirectoryHash {
+    /// Begins with the directory.
+    #[allow(clippy::new_without_default, reason = "an empty directory is not a default")]
+    pub fn new() -> Self {
+        let mut archive = Archive::new(false);
+        archive.entry(b"", &Entry::new(Kind::Directory, 0o755));
+        Self { archive, hasher: Sha256::new() }
+    }
+
+    /// Begins a file. The names are in byte order, and [`DirectoryHash::write`] gets exactly `size` bytes.
+    pub fn file(&mut self, name: &str, size: u64) {
+        self.archive.entry(format!("/{name}").as_bytes(), &Entry::new(Kind::Regular { size }, 0o644));
+        self.take();
+    }
+
+    /// Adds bytes of the file.
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+    }
+
+    /// Returns the SHA-256 of the archive.
+    pub fn finish(mut self) -> [u8; 32] {
+        self.archive.end();
+        self.take();
+        self.hasher.finalize().into()
+    }
+
+    fn take(&mut self) {
+        self.hasher.update(&self.archive.bytes);
+        self.archive.bytes.clear();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -182,6 +223,21 @@ mod tests {
             hash(&path.join("nothing")),
             "34e00b8592a6ad465851a46a67464e076102fd5106ca6cb33a2f15009d30d590"
         );
+    }
+
+    #[test]
+    fn the_hash_of_a_directory_needs_no_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        fs::create_dir(&path).unwrap();
+        let mut hash = DirectoryHash::new();
+        for (name, content) in [("0a", &b"eight by"[..]), ("f", b""), ("manifest.json", b"{}"), ("version", b"1\n")]
+        {
+            fs::write(path.join(name), content).unwrap();
+            hash.file(name, content.len() as u64);
+            hash.write(content);
+        }
+        assert_eq!(Digest::of(&archive(&path, false)).hex(), hex::encode(hash.finish()));
     }
 
     #[test]

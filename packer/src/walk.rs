@@ -53,6 +53,11 @@ impl Identity {
 }
 
 impl Entry {
+    /// Returns an entry that is not in a file system.
+    pub(crate) fn new(kind: Kind, mode: u32) -> Self {
+        Self { kind, mode, identity: Identity::default() }
+    }
+
     /// Whether an open file is this one and has the same size.
     pub(super) fn is(&self, file: &OwnedFd) -> Result<bool, Errno> {
         let stat = rustix::fs::fstat(file)?;

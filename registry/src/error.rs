@@ -109,6 +109,30 @@ pub enum Error {
         /// Number of bytes in the registry.
         kept: u64,
     },
+    /// The repository has no such manifest.
+    #[error("the registry has no image {reference}")]
+    Absent {
+        /// The reference.
+        reference: String,
+    },
+    /// The index has no image for a platform.
+    #[error("{reference} is an index without an image for {wanted}; it has {has}")]
+    NoPlatform {
+        /// The index.
+        reference: String,
+        /// The platform.
+        wanted: String,
+        /// The platforms of the index.
+        has: String,
+    },
+    /// A file of a pulled image cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
     /// The registry's answer cannot be read, or is not the requested document.
     #[error("cannot {what}: the answer of {host} is not usable")]
     Answer {
@@ -210,6 +234,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns whether the registry answered that it has no such manifest or blob.
+    pub fn is_absence(&self) -> bool {
+        match self {
+            Self::Absent { .. } => true,
+            Self::Refused { status, .. } => status.starts_with("404"),
+            _ => false,
+        }
+    }
+
     /// Returns the message and all its causes on one line.
     pub fn chain(&self) -> String {
         nixply_documents::chain(self)

@@ -1,5 +1,7 @@
 //! `nixply inspect`.
 
+mod remote;
+
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -9,6 +11,7 @@ use nixply_packer::ImageSpec;
 use nixply_packer::image::{IndexSpec, oci};
 use serde_json::{Value, json};
 
+use crate::arguments::{PlatformArgs, RegistryArgs};
 use crate::documents::{self, Content};
 use crate::output::print;
 use crate::terminal::{Page, count, human};
@@ -16,16 +19,25 @@ use crate::terminal::{Page, count, human};
 /// Show an image's layers with their digests, sizes and store paths, or the images of an image index
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Spec of an image or of an image index
-    #[arg(value_name = "IMAGE.json")]
+    /// Spec of an image or of an image index (image.json or a result link), or an image in a registry, such as ghcr.io/team/app:1.0
+    #[arg(value_name = "IMAGE")]
     image: PathBuf,
 
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    platform: PlatformArgs,
+
+    #[command(flatten)]
+    registry: RegistryArgs,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if let Some(reference) = crate::remote::reference(&args.image)? {
+        return remote::run(args, &reference);
+    }
     let content = documents::content(&args.image)?;
     if args.json {
         let data = match &content {

@@ -4,6 +4,7 @@
 
 mod bars;
 mod counting;
+mod downloading;
 mod labels;
 mod packing;
 mod page;
@@ -20,6 +21,7 @@ use nixply_packer::Error;
 
 pub(crate) use self::bars::Bars;
 pub(crate) use self::counting::Counting;
+pub(crate) use self::downloading::Downloading;
 pub(crate) use self::labels::{error, hint, warning};
 pub(crate) use self::packing::PackingProgress;
 pub(crate) use self::page::Page;

@@ -108,6 +108,76 @@ pub fn convert(
     Ok((Digest::finish(blob), size))
 }
 
+/// The properties of a layer's blob, found by reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Measured {
+    /// Digest of the blob.
+    pub digest: Digest,
+    /// Size of the blob in bytes.
+    pub size: u64,
+    /// Codec, by the blob's first bytes.
+    pub codec: Codec,
+    /// Digest of the tar stream, or the reason why the blob cannot be decompressed.
+    pub diff_id: Result<DiffId, String>,
+}
+
+/// Reads a blob to its end, and decompresses it.
+///
+/// # Errors
+///
+/// `input` cannot be read. A blob that cannot be decompressed is not an error.
+pub fn measure(input: &mut dyn Read) -> io::Result<Measured> {
+    let mut first = Vec::with_capacity(Codec::FIRST_BYTES);
+    let mut blob = Hashed { input, hasher: Sha256::new(), size: 0, error: None };
+    blob.by_ref().take(Codec::FIRST_BYTES as u64).read_to_end(&mut first)?;
+    let codec = Codec::of_first_bytes(&first);
+    let mut plain = Sha256::new();
+    let mut chunk = vec![0; 1 << 18];
+    let decompressed = {
+        let mut stream = codec.reader(first.chain(&mut blob));
+        loop {
+            match stream.read(&mut chunk) {
+                Ok(0) => break Ok(()),
+                Ok(read) => plain.update(&chunk[..read]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error.to_string()),
+            }
+        }
+    };
+    if let Some(error) = blob.error.take() {
+        return Err(error);
+    }
+    // After an error, and after the end of a compressed stream.
+    while blob.read(&mut chunk)? > 0 {}
+    let (digest, size) = (Digest::finish(blob.hasher), blob.size);
+    Ok(Measured { digest, size, codec, diff_id: decompressed.map(|()| DiffId::finish(plain)) })
+}
+
+/// A blob that is hashed while it is read. It keeps its error: a decoder does not tell it from an error in the data.
+struct Hashed<'r> {
+    input: &'r mut dyn Read,
+    hasher: Sha256,
+    size: u64,
+    error: Option<io::Error>,
+}
+
+impl Read for Hashed<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self.input.read(out) {
+            Ok(read) => {
+                self.hasher.update(&out[..read]);
+                self.size += read as u64;
+                Ok(read)
+            }
+            Err(error) => {
+                let copy = io::Error::new(error.kind(), error.to_string());
+                self.error = Some(error);
+                Err(copy)
+            }
+        }
+    }
+}
+
 /// A file that fails to read once the caller asks to stop.
 struct Interruptible<'c, 'p> {
     layer: Arc<LayerFile>,
@@ -149,6 +219,33 @@ mod tests {
 
     fn content() -> Vec<u8> {
         (0..300_000_u32).flat_map(|at| (at / 7).to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn blobs_are_measured_with_their_codec_and_damage() {
+        let plain = content();
+        let diff_id = DiffId::of(&plain);
+        for codec in Codec::all() {
+            let blob = std::fs::read(file(&plain, codec).path()).unwrap();
+            let expected =
+                Measured { digest: Digest::of(&blob), size: blob.len() as u64, codec, diff_id: Ok(diff_id) };
+            assert_eq!(measure(&mut &blob[..]).unwrap(), expected, "{codec}");
+            let mut damaged = blob.clone();
+            damaged[blob.len() / 2] ^= 1;
+            let measured = measure(&mut &damaged[..]).unwrap();
+            assert_eq!((measured.digest, measured.size), (Digest::of(&damaged), expected.size), "{codec}");
+            assert_ne!(measured.diff_id, Ok(diff_id), "{codec}");
+        }
+        let mut cut = io::Cursor::new(b"\x28\xb5\x2f\xfd").chain(Failing);
+        assert_eq!(measure(&mut cut).unwrap_err().to_string(), "the connection was closed");
+    }
+
+    struct Failing;
+
+    impl Read for Failing {
+        fn read(&mut self, _out: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("the connection was closed"))
+        }
     }
 
     #[test]

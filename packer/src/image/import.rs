@@ -15,6 +15,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::index::{Kind, check_kind, is_layout, tag_of};
+use super::oci::LAYER_KEY;
 use super::spec::{ImageSpec, Layer};
 use crate::compress::Codec;
 use crate::error::{Error, Result};
@@ -61,6 +62,8 @@ struct Manifest {
     config: Blob,
     #[serde(default, deserialize_with = "null_is_default")]
     layers: Vec<Blob>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    annotations: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -72,6 +75,8 @@ struct Blob {
     size: u64,
     #[serde(default, deserialize_with = "null_is_default")]
     urls: Vec<String>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    annotations: BTreeMap<String, String>,
 }
 
 /// An entry of an index.
@@ -101,15 +106,55 @@ struct RootFs {
     diff_ids: Vec<DiffId>,
 }
 
+/// Checks that a text is the manifest of one image, and not an index or a document of another kind. The name is used in messages.
+pub fn check_manifest((name, text): (&Path, &str)) -> Result<()> {
+    match check(&document::read(text, &name.display().to_string())?, name)? {
+        Kind::Manifest => Ok(()),
+        Kind::Index => Err(Error::invalid(
+            name.display().to_string(),
+            "it is an index, not the manifest of one image",
+        )),
+    }
+}
+
+/// Reads an image that is not in files, such as one in a registry, from its manifest and its config. The layers of the spec have neither
+/// paths nor files. The names of the documents are used in messages.
+pub fn from_documents(manifest: (&Path, &str), config: (&Path, &str)) -> Result<ImageSpec> {
+    check_manifest(manifest)?;
+    let document: Manifest = document::read(manifest.1, &manifest.0.display().to_string())?;
+    check_digest(config.0, Some(&document.config.digest), Digest::of(config.1.as_bytes()))?;
+    let annotations = document.annotations.clone();
+    let value: Value = document::read(config.1, &config.0.display().to_string())?;
+    let created = value.get("created").and_then(Value::as_str).map(str::to_owned);
+    let spec = spec(manifest.0, document, (config.0, value), None, |_, _| Ok(None))?;
+    Ok(ImageSpec { annotations, created, ..spec })
+}
+
 fn import(
     document: &Path,
     wanted: Option<&Platform>,
     blob: impl Fn(&Digest) -> Result<PathBuf>,
 ) -> Result<ImageSpec> {
-    let (manifest, Manifest { config, layers }) = manifest(document, wanted, &blob)?;
+    let (file, manifest) = manifest(document, wanted, &blob)?;
+    let config = blob(&manifest.config.digest)?;
+    let document = read(&config, "the image's config", Some(&manifest.config.digest))?;
+    spec(&file, manifest, (&config, document), wanted, |layer, at| {
+        let file = blob(&layer.digest)?;
+        check_blob(&file, layer, at)?;
+        let name = file.to_str().ok_or_else(|| Error::invalid(file.display().to_string(), "it is not UTF-8"))?;
+        Ok(Some(name.to_owned()))
+    })
+}
+
+/// Makes the spec of a manifest and a config. `file` returns the file of a layer.
+fn spec(
+    manifest: &Path,
+    Manifest { config, layers, .. }: Manifest,
+    (config_file, document): (&Path, Value),
+    wanted: Option<&Platform>,
+    file: impl Fn(&Blob, usize) -> Result<Option<String>>,
+) -> Result<ImageSpec> {
     let wrong = |why: String| Error::invalid(manifest.display().to_string(), why);
-    let config_file = blob(&config.digest)?;
-    let document: Value = read(&config_file, "the image's config", Some(&config.digest))?;
     if document.get("rootfs").is_none() {
         return Err(wrong(format!(
             "it is not the manifest of an image: its config has no rootfs (media type {:?}); Helm charts and other artifacts \
@@ -118,7 +163,7 @@ fn import(
         )));
     }
     let Config { platform, config: base, rootfs: RootFs { diff_ids }, history } =
-        parse(document, &config_file, "")?;
+        parse(document, config_file, "")?;
     let platform = platform.canonical();
     if let Some(variants) = platform.other_variants() {
         let (place, arch) = (format!("{}: variant", config_file.display()), &platform.architecture);
@@ -129,7 +174,7 @@ fn import(
     }
     if let Some(wanted) = wanted.filter(|wanted| !platform.architecture.is_empty() && !platform.is(wanted)) {
         return Err(Error::OtherPlatform {
-            manifest: manifest.to_path_buf(),
+            manifest: manifest.to_owned(),
             found: platform.to_string(),
             wanted: wanted.to_string(),
         });
@@ -143,19 +188,17 @@ fn import(
     }
     let imported = layers.into_iter().zip(diff_ids).enumerate().map(|(at, (layer, diff_id))| {
         let media_type = media_type(&layer, at).map_err(&wrong)?;
-        let file = blob(&layer.digest)?;
-        check_blob(&file, &layer, at)?;
-        let file =
-            file.to_str().ok_or_else(|| Error::invalid(file.display().to_string(), "it is not UTF-8"))?;
+        let layer_path = file(&layer, at)?;
+        let key = layer.annotations.get(LAYER_KEY).and_then(|key| key.parse().ok());
         Ok(Layer {
             digest: layer.digest,
             size: layer.size,
             diff_id,
             paths: Vec::new(),
             media_type: media_type.into(),
-            layer_path: Some(file.into()),
+            key: key.filter(|_| layer_path.is_none()),
+            layer_path,
             compression: None,
-            key: None,
             history: History::default(),
             history_before: Vec::new(),
             history_after: Vec::new(),
@@ -204,24 +247,8 @@ fn manifest(
     let mut expected = None;
     for _ in 0..=MAX_INDEX_DEPTH {
         let value: Value = read(&file, "the image's manifest", expected.as_ref())?;
-        let wrong = |why: &str| Error::invalid(file.display().to_string(), why);
-        if value.get("fsLayers").is_some() {
-            return Err(wrong(
-                "it is a manifest of Docker's schema 1, which has no config: copy the image with skopeo copy --format oci",
-            ));
-        }
-        if let Some(version) =
-            value.get("schemaVersion").filter(|version| !version.is_null() && **version != 2)
-        {
-            return Err(wrong(&format!("its schemaVersion is {version}, but this nixply supports only 2")));
-        }
-        let is_index = value.get("manifests").is_some();
-        let kind = if is_index { Kind::Index } else { Kind::Manifest };
-        check_kind(&value, kind).map_err(|fault| Error::content(format!("{}{fault}", file.display())))?;
+        let is_index = check(&value, &file)? == Kind::Index;
         if !is_index {
-            if value.get("config").is_none() {
-                return Err(wrong("it is neither an image's manifest, which has a config, nor an index"));
-            }
             let manifest = parse(value, &file, "")?;
             return Ok((file, manifest));
         }
@@ -233,6 +260,25 @@ fn manifest(
         document.display().to_string(),
         format!("more than {MAX_INDEX_DEPTH} indexes are nested in it"),
     ))
+}
+
+/// Checks that a document is a manifest or an index, and returns which of them.
+fn check(value: &Value, file: &Path) -> Result<Kind> {
+    let wrong = |why: &str| Error::invalid(file.display().to_string(), why);
+    if value.get("fsLayers").is_some() {
+        return Err(wrong(
+            "it is a manifest of Docker's schema 1, which has no config: copy the image with skopeo copy --format oci",
+        ));
+    }
+    if let Some(version) = value.get("schemaVersion").filter(|version| !version.is_null() && **version != 2) {
+        return Err(wrong(&format!("its schemaVersion is {version}, but this nixply supports only 2")));
+    }
+    let kind = if value.get("manifests").is_some() { Kind::Index } else { Kind::Manifest };
+    check_kind(value, kind).map_err(|fault| Error::content(format!("{}{fault}", file.display())))?;
+    if kind == Kind::Manifest && value.get("config").is_none() {
+        return Err(wrong("it is neither an image's manifest, which has a config, nor an index"));
+    }
+    Ok(kind)
 }
 
 /// Media types of an image's config, OCI's and Docker's.

@@ -95,6 +95,11 @@ impl LayerFile {
         self.file.read_at(buffer, at)
     }
 
+    /// Returns a reader of the file, from its beginning.
+    pub fn into_reader(self) -> impl io::Read {
+        self.file
+    }
+
     /// Returns the open file, positioned at its beginning.
     pub(super) fn into_file(self) -> File {
         self.file

@@ -76,6 +76,15 @@ pub(super) async fn read(session: &Session, version: &Version, known: Option<Dig
     Ok(if known == Some(digest) { Current::Known } else { Current::Other(Found { bytes, digest }) })
 }
 
+/// Reads a manifest without comparing its digest.
+pub(super) async fn unchecked(session: &Session, version: &Version) -> Result<Option<Bytes>> {
+    let answer = request(session, Method::GET, version, None).await?;
+    let Some(answer) = existing(session, version, answer).await? else { return Ok(None) };
+    let (host, what) = (session.repository().host.clone(), what(version));
+    let bytes = answer::bytes(answer).await.map_err(|source| Error::Answer { host, what, source })?;
+    Ok(Some(bytes.into()))
+}
+
 async fn request(
     session: &Session,
     method: Method,

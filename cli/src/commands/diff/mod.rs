@@ -1,5 +1,6 @@
 //! `nixply diff`.
 
+mod remote;
 mod report;
 
 use std::fs;
@@ -11,7 +12,7 @@ use nixply_packer::image::IndexSpec;
 use nixply_planning::{Closure, Store};
 use nixply_reports::diff::{Diff, IndexDiff, PathFacts};
 
-use crate::arguments::{ReportArgs, store_dir_of, unless_empty, values};
+use crate::arguments::{PlatformArgs, RegistryArgs, ReportArgs, store_dir_of, unless_empty, values};
 use crate::documents::Content;
 use crate::{documents, nix};
 
@@ -20,12 +21,13 @@ use crate::{documents, nix};
 /// Compares two image indexes platform by platform, and an image with the image of an index for the same platform.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Spec of the old image or image index (image.json or a result link)
-    #[arg(value_name = "OLD.json")]
+    /// Spec of the old image or image index (image.json or a result link), or an image in a registry, such as ghcr.io/team/app:1.0.
+    /// A registry does not know store paths: then only layers and settings are compared
+    #[arg(value_name = "OLD")]
     old: PathBuf,
 
-    /// Spec of the new image or image index
-    #[arg(value_name = "NEW.json")]
+    /// The new image or image index
+    #[arg(value_name = "NEW")]
     new: PathBuf,
 
     /// Closure of the old image as JSON (nix path-info --json --recursive), for the sizes of paths [default: ask Nix; unknown
@@ -44,9 +46,19 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     report: ReportArgs,
+
+    #[command(flatten)]
+    platform: PlatformArgs,
+
+    #[command(flatten)]
+    registry: RegistryArgs,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    let references = [crate::remote::reference(&args.old)?, crate::remote::reference(&args.new)?];
+    if references.iter().any(Option::is_some) {
+        return remote::run(args, &references);
+    }
     // Requests do not work here: the digests of their layers are unknown.
     let (old, new) = (documents::content(&args.old)?, documents::content(&args.new)?);
     let mut facts = PathFacts::default();

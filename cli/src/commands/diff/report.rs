@@ -77,7 +77,9 @@ fn describe(report: &mut Report, diff: &Diff, names: &[String; 2], most: usize) 
     if !diff.fields.is_empty() {
         facts.push(("settings", diff.fields.join(", ")));
     }
-    facts.push(("paths", paths(diff)));
+    if diff.old.paths + diff.new.paths > 0 {
+        facts.push(("paths", paths(diff)));
+    }
     facts.push(("layers", layers(diff)));
     if diff.push.layers > 0 {
         facts.push(("push", format!("{}, to a registry with the old image", cost(&diff.push))));
@@ -162,7 +164,11 @@ fn headline(diff: &Diff) -> String {
         0 => "No layer to push".to_owned(),
         layers => format!("{} to push: {layers} of {}", bytes(&diff.push), count(diff.new.layers, "layer")),
     };
-    format!("{moved}; {}", changes(diff).unwrap_or_else(|| "no store path has changed".into()))
+    match changes(diff) {
+        Some(changes) => format!("{moved}; {changes}"),
+        None if diff.old.paths + diff.new.paths == 0 => moved,
+        None => format!("{moved}; no store path has changed"),
+    }
 }
 
 fn bytes(cost: &Cost) -> String {
@@ -185,6 +191,9 @@ fn cost(cost: &Cost) -> String {
 
 fn side(side: &Side) -> String {
     let size = side.size.map_or(String::new(), |size| format!(", {}", human(size)));
+    if side.paths == 0 {
+        return format!("{}{size}", count(side.layers, "layer"));
+    }
     let unpacked = side.nar_size.map_or(String::new(), |size| format!(", {} unpacked", human(size)));
     format!("{}{size}; {}{unpacked}", count(side.layers, "layer"), count(side.paths, "path"))
 }
@@ -342,7 +351,8 @@ fn why(layer: &LayerChange, labels: &Labels) -> String {
         return "same files, different blob: another codec, level or codec version".to_owned();
     }
     if layer.paths == 0 {
-        return "from a base image or a file, not from store paths".to_owned();
+        return "its store paths are not known: the layer of a base image, or of an image in a registry"
+            .to_owned();
     }
     let mut parts = Vec::new();
     let names = |paths: &[StorePath]| {

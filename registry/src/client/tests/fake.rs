@@ -20,6 +20,8 @@ pub(super) struct Got {
     pub(super) line: String,
     pub(super) authorization: Option<String>,
     pub(super) size: usize,
+    /// The header `Range`.
+    pub(super) range: Option<String>,
 }
 
 /// An answer that replaces the registry's own.
@@ -27,11 +29,13 @@ pub(super) struct Instead {
     pub(super) status: u16,
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: String,
+    /// The body, if it is not text.
+    pub(super) bytes: Bytes,
 }
 
 impl Instead {
     pub(super) fn new(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: String::new() }
+        Self { status, headers: Vec::new(), body: String::new(), bytes: Bytes::new() }
     }
 
     pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -46,6 +50,8 @@ type Fault = Box<dyn Fn(&Got, usize) -> Option<Instead> + Send + Sync>;
 #[derive(Default)]
 pub(super) struct State {
     pub(super) blobs: BTreeMap<Digest, usize>,
+    /// Contents of the blobs.
+    pub(super) contents: BTreeMap<Digest, Bytes>,
     pub(super) manifests: BTreeMap<String, Bytes>,
     pub(super) requests: Vec<Got>,
 }
@@ -100,16 +106,18 @@ async fn answer(
     }
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let authorization = head.headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
-    let got = Got { line: format!("{} {path}", head.method), authorization, size: body.len() };
+    let range = head.headers.get("range").map(|value| value.to_str().unwrap().to_owned());
+    let got = Got { line: format!("{} {path}", head.method), authorization, size: body.len(), range };
     let mut state = state.lock().unwrap();
     state.requests.push(got.clone());
     let nth = state.requests.iter().filter(|other| other.line == got.line).count();
-    let made = fault(&got, nth).unwrap_or_else(|| own(&mut state, &got.line, &body));
+    let made = fault(&got, nth).unwrap_or_else(|| own(&mut state, &got, &body));
     let mut response = Response::builder().status(made.status);
     for (name, value) in made.headers {
         response = response.header(name, value);
     }
-    Ok(response.body(Body::whole(made.body)).unwrap())
+    let body = if made.bytes.is_empty() { made.body.into() } else { made.bytes };
+    Ok(response.body(Body::whole(body)).unwrap())
 }
 
 fn error(status: u16, code: &str) -> Instead {
@@ -117,14 +125,26 @@ fn error(status: u16, code: &str) -> Instead {
 }
 
 /// The answer of a correct registry.
-fn own(state: &mut State, line: &str, body: &[u8]) -> Instead {
-    let (method, path) = line.split_once(' ').unwrap();
+fn own(state: &mut State, got: &Got, body: &[u8]) -> Instead {
+    let (method, path) = got.line.split_once(' ').unwrap();
     let last = path.rsplit('/').next().unwrap();
     match method {
         "HEAD" if path.contains("/blobs/") => {
             let there = state.blobs.contains_key(&last.parse().unwrap());
             if there { Instead::new(200) } else { Instead::new(404) }
         }
+        "GET" if path.contains("/blobs/") => match state.contents.get(&last.parse().unwrap()) {
+            None => error(404, "BLOB_UNKNOWN"),
+            Some(content) => {
+                let Some(range) = got.range.as_deref() else {
+                    return Instead { bytes: content.clone(), ..Instead::new(200) };
+                };
+                let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+                let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
+                let answer = Instead { bytes: content.slice(first..=last), ..Instead::new(206) };
+                answer.with("Content-Range", format!("bytes {first}-{last}/{}", content.len()))
+            }
+        },
         "POST" => {
             let path = path.split('?').next().unwrap();
             Instead::new(202).with("Location", format!("{path}session?_state=a%20b"))
@@ -135,6 +155,7 @@ fn own(state: &mut State, line: &str, body: &[u8]) -> Instead {
                 return error(400, "DIGEST_INVALID");
             }
             state.blobs.insert(digest, body.len());
+            state.contents.insert(digest, Bytes::copy_from_slice(body));
             Instead::new(201)
         }
         "PUT" => {

@@ -2,6 +2,7 @@
 
 mod fake;
 mod learning;
+mod pull;
 
 use std::sync::Arc;
 
