@@ -6,7 +6,7 @@ use std::{fmt, fs};
 
 use nixply_documents::go_json;
 use nixply_documents::wording::quoted;
-use nixply_oci::DiffId;
+use nixply_oci::{Descriptor, DiffId};
 use nixply_planning::PlannedPath;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -30,6 +30,14 @@ impl LayerKey {
 }
 
 impl LayerKey {
+    /// Annotation of a layer in a manifest with its key. With it, another machine recognizes the layer in a registry, without packing it.
+    pub const ANNOTATION: &str = "io.github.nixply.layer-key";
+
+    /// Returns the key that a manifest names for a layer.
+    pub fn of_descriptor(descriptor: &Descriptor) -> Option<Self> {
+        descriptor.annotations.get(Self::ANNOTATION)?.parse().ok()
+    }
+
     /// Returns the key of a layer whose spec records no key for this codec: a hash of the tar stream, of the paths, at which the frames
     /// begin, and of the codec. It differs from the key that a packer records for the same blob.
     pub fn of_tar(diff_id: DiffId, paths: &[PlannedPath], codec: Codec) -> Self {

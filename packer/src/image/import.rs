@@ -15,8 +15,8 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::index::{Kind, check_kind, is_layout, tag_of};
-use super::oci::LAYER_KEY;
 use super::spec::{ImageSpec, Layer};
+use crate::cache::LayerKey;
 use crate::compress::Codec;
 use crate::error::{Error, Result};
 
@@ -110,10 +110,9 @@ struct RootFs {
 pub fn check_manifest((name, text): (&Path, &str)) -> Result<()> {
     match check(&document::read(text, &name.display().to_string())?, name)? {
         Kind::Manifest => Ok(()),
-        Kind::Index => Err(Error::invalid(
-            name.display().to_string(),
-            "it is an index, not the manifest of one image",
-        )),
+        Kind::Index => {
+            Err(Error::invalid(name.display().to_string(), "it is an index, not the manifest of one image"))
+        }
     }
 }
 
@@ -141,7 +140,8 @@ fn import(
     spec(&file, manifest, (&config, document), wanted, |layer, at| {
         let file = blob(&layer.digest)?;
         check_blob(&file, layer, at)?;
-        let name = file.to_str().ok_or_else(|| Error::invalid(file.display().to_string(), "it is not UTF-8"))?;
+        let name =
+            file.to_str().ok_or_else(|| Error::invalid(file.display().to_string(), "it is not UTF-8"))?;
         Ok(Some(name.to_owned()))
     })
 }
@@ -189,7 +189,7 @@ fn spec(
     let imported = layers.into_iter().zip(diff_ids).enumerate().map(|(at, (layer, diff_id))| {
         let media_type = media_type(&layer, at).map_err(&wrong)?;
         let layer_path = file(&layer, at)?;
-        let key = layer.annotations.get(LAYER_KEY).and_then(|key| key.parse().ok());
+        let key = LayerKey::of_descriptor(layer);
         Ok(Layer {
             digest: layer.digest,
             size: layer.size,

@@ -254,7 +254,7 @@ fn write_layers(
         let wanted = codec.unwrap_or(layer.compression.unwrap_or_default());
         let known = wanted == layer.compression.unwrap_or_default();
         if known && is_whole(&blobs.join(layer.digest.hex()), layer, control)? {
-            descriptors[at] = Some(oci::layer_descriptor(layer, wanted, (layer.digest, layer.size)));
+            descriptors[at] = Some(layer.descriptor(wanted, (layer.digest, layer.size)));
         } else {
             to_pack.entry(wanted.to_string()).or_default().push(at);
         }
@@ -274,7 +274,7 @@ fn write_layers(
         })?;
         for (at, packed) in places.iter().zip(packed) {
             let blob = (packed.digest, packed.size);
-            descriptors[*at] = Some(oci::layer_descriptor(&spec.layers[*at], codec, blob));
+            descriptors[*at] = Some(spec.layers[*at].descriptor(codec, blob));
         }
     }
     Ok(descriptors

@@ -51,28 +51,27 @@ pub fn config(spec: &ImageSpec) -> Vec<u8> {
     })
 }
 
-/// Annotation of a layer with its key: a hash of everything that the blob depends on. With it, another machine recognizes the layer in
-/// a registry, without packing it.
-pub const LAYER_KEY: &str = "io.github.nixply.layer-key";
-
-/// Returns the key of a layer's blob in this codec. `None` for plain tar, whose digest is the diff_id, and for blobs kept in a file.
-pub fn layer_key(layer: &Layer, codec: Codec) -> Option<LayerKey> {
-    match codec {
-        _ if layer.layer_path.is_some() => None,
-        Codec::None => None,
-        codec if layer.compression == Some(codec) && layer.key.is_some() => layer.key,
-        codec => Some(LayerKey::of_tar(layer.diff_id, &layer.paths, codec)),
+impl Layer {
+    /// Returns the key of the layer's blob in this codec. `None` for plain tar, whose digest is the diff_id, and for blobs kept in a
+    /// file.
+    pub fn blob_key(&self, codec: Codec) -> Option<LayerKey> {
+        match codec {
+            _ if self.layer_path.is_some() => None,
+            Codec::None => None,
+            codec if self.compression == Some(codec) && self.key.is_some() => self.key,
+            codec => Some(LayerKey::of_tar(self.diff_id, &self.paths, codec)),
+        }
     }
-}
 
-/// Describes the blob of a layer that was packed in this codec. `packed` is the blob's digest and size.
-pub fn layer_descriptor(layer: &Layer, codec: Codec, packed: (Digest, u64)) -> Descriptor {
-    let is_recorded = layer.layer_path.is_some() || layer.compression.unwrap_or_default() == codec;
-    let media_type = if is_recorded { &layer.media_type } else { codec.media_type() };
-    let mut descriptor = Descriptor::new(media_type, packed.0, packed.1);
-    let key = layer_key(layer, codec).map(|key| (LAYER_KEY.to_owned(), key.to_string()));
-    descriptor.annotations.extend(key);
-    descriptor
+    /// Describes the layer's blob in this codec. `packed` is the blob's digest and size.
+    pub fn descriptor(&self, codec: Codec, packed: (Digest, u64)) -> Descriptor {
+        let is_recorded = self.layer_path.is_some() || self.compression.unwrap_or_default() == codec;
+        let media_type = if is_recorded { &self.media_type } else { codec.media_type() };
+        let mut descriptor = Descriptor::new(media_type, packed.0, packed.1);
+        let key = self.blob_key(codec).map(|key| (LayerKey::ANNOTATION.to_owned(), key.to_string()));
+        descriptor.annotations.extend(key);
+        descriptor
+    }
 }
 
 /// Returns the manifest of `spec` with these layer blobs.
@@ -90,7 +89,7 @@ pub fn manifest(spec: &ImageSpec, layers: Vec<Descriptor>) -> Manifest {
 pub fn manifest_of(spec: &ImageSpec) -> Manifest {
     let layers = spec.layers.iter().map(|layer| {
         let codec = layer.compression.unwrap_or_default();
-        layer_descriptor(layer, codec, (layer.digest, layer.size))
+        layer.descriptor(codec, (layer.digest, layer.size))
     });
     manifest(spec, layers.collect())
 }

@@ -340,7 +340,7 @@ impl Catalog {
             ServedLayer::Packed(blob) => {
                 let known = blob.digest_and_size().expect("find_digests has set the digest");
                 self.add(known.0, Blob::Packed(blob.clone()));
-                oci::layer_descriptor(blob.layer(), blob.codec, known)
+                blob.layer().descriptor(blob.codec, known)
             }
         });
         oci::manifest(spec, layers.collect())

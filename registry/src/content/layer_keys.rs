@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use nixply_oci::{DiffId, Digest, Manifest};
-use nixply_packer::image::oci::LAYER_KEY;
 use nixply_packer::{LayerKey, PackedLayer};
 use serde::Deserialize;
 
@@ -26,8 +25,7 @@ impl LayerKeys {
     pub(crate) fn add(&mut self, manifest: &Manifest, source: &str) {
         let source: Arc<str> = source.into();
         for layer in &manifest.layers {
-            let key = layer.annotations.get(LAYER_KEY).and_then(|key| key.parse().ok());
-            if let Some(key) = key {
+            if let Some(key) = LayerKey::of_descriptor(layer) {
                 let (digest, size, source) = (layer.digest, layer.size, source.clone());
                 self.0.entry(key).or_insert(KnownLayer { digest, size, source });
             }
@@ -56,7 +54,7 @@ pub(crate) fn layers(manifest: &Manifest, config: &[u8]) -> Vec<(LayerKey, Packe
     }
     let layers = manifest.layers.iter().zip(rootfs.diff_ids);
     let known = layers.filter_map(|(layer, diff_id)| {
-        let key = layer.annotations.get(LAYER_KEY)?.parse().ok()?;
+        let key = LayerKey::of_descriptor(layer)?;
         Some((key, PackedLayer { diff_id, digest: layer.digest, size: layer.size }))
     });
     known.collect()

@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, OnceLock};
 
 use nixply_oci::Digest;
-use nixply_packer::image::oci;
 use nixply_packer::{Codec, Error as PackerError, Layer, PackedLayer, Result as PackerResult};
 
 use super::layer_keys::LayerKeys;
@@ -55,7 +54,7 @@ impl PackedBlob {
         if self.digest_and_size().is_some() {
             return false;
         }
-        let found = oci::layer_key(self.layer(), self.codec).and_then(|key| known.get(key));
+        let found = self.layer().blob_key(self.codec).and_then(|key| known.get(key));
         found.is_some_and(|found| {
             let _ = self.learned_from.set(found.source.clone());
             self.digest_and_size.set((found.digest, found.size)).is_ok()

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use nixply_oci::Descriptor;
-use nixply_packer::image::oci::LAYER_KEY;
+use nixply_packer::LayerKey;
 use nixply_registry::client::{Index, Reference, RemoteImage, Version};
 use serde_json::{Value, json};
 
@@ -79,5 +79,5 @@ fn page(name: &str, image: &RemoteImage) -> Page {
 
 /// Returns the layer's key, if the manifest names it.
 fn key(layer: &Descriptor) -> Option<&str> {
-    layer.annotations.get(LAYER_KEY).map(String::as_str)
+    layer.annotations.get(LayerKey::ANNOTATION).map(String::as_str)
 }

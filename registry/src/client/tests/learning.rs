@@ -2,7 +2,7 @@
 
 use hyper::body::Bytes;
 use nixply_oci::{Digest, Manifest};
-use nixply_packer::image::oci::LAYER_KEY;
+use nixply_packer::LayerKey;
 
 use super::fake::Fake;
 use super::{Fixture, fates, push};
@@ -20,8 +20,11 @@ fn layers_without_recorded_digests_are_not_packed_if_the_old_image_names_them() 
     let spec = fixture.spec("none");
     let first = push(&fixture, &spec, &fake, "t").unwrap();
     assert_eq!((fates(&first), first.packed), ((3, 0, 0), 2));
-    let keys: Vec<_> =
-        manifest(&fake, "t").layers.iter().map(|layer| layer.annotations[LAYER_KEY].clone()).collect();
+    let keys: Vec<_> = manifest(&fake, "t")
+        .layers
+        .iter()
+        .map(|layer| layer.annotations[LayerKey::ANNOTATION].clone())
+        .collect();
     assert!(keys.len() == 2 && keys.iter().all(|key| key.len() == 64) && keys[0] != keys[1], "{keys:?}");
 
     // A new process: it packs nothing, and the tag is unchanged after one request.
@@ -40,9 +43,10 @@ fn a_wrong_digest_of_a_registry_is_an_error_that_names_it() {
     push(&fixture, &spec, &fake, "t").unwrap();
     // The old image exchanges the keys of its layers, and the registry has lost the blobs.
     let mut wrong = manifest(&fake, "t");
-    let keys: Vec<_> = wrong.layers.iter().map(|layer| layer.annotations[LAYER_KEY].clone()).collect();
+    let keys: Vec<_> =
+        wrong.layers.iter().map(|layer| layer.annotations[LayerKey::ANNOTATION].clone()).collect();
     for (layer, key) in wrong.layers.iter_mut().zip(keys.iter().rev()) {
-        layer.annotations.insert(LAYER_KEY.into(), key.clone());
+        layer.annotations.insert(LayerKey::ANNOTATION.into(), key.clone());
     }
     let bytes = Bytes::from(serde_json::to_vec(&wrong).unwrap());
     let digest = Digest::of(&bytes).to_string();
