@@ -1,12 +1,12 @@
 //! Packed layers' digests and sizes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
 use std::{fmt, fs};
 
 use nixply_documents::go_json;
 use nixply_documents::wording::quoted;
-use nixply_oci::{Descriptor, DiffId};
+use nixply_oci::DiffId;
 use nixply_planning::PlannedPath;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -33,9 +33,9 @@ impl LayerKey {
     /// Annotation of a layer in a manifest with its key. With it, another machine recognizes the layer in a registry, without packing it.
     pub const ANNOTATION: &str = "io.github.nixply.layer-key";
 
-    /// Returns the key that a manifest names for a layer.
-    pub fn of_descriptor(descriptor: &Descriptor) -> Option<Self> {
-        descriptor.annotations.get(Self::ANNOTATION)?.parse().ok()
+    /// Returns the key that a layer's annotations in a manifest name.
+    pub fn of_annotations(annotations: &BTreeMap<String, String>) -> Option<Self> {
+        annotations.get(Self::ANNOTATION)?.parse().ok()
     }
 
     /// Returns the key of a layer whose spec records no key for this codec: a hash of the tar stream, of the paths, at which the frames

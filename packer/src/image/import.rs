@@ -189,7 +189,7 @@ fn spec(
     let imported = layers.into_iter().zip(diff_ids).enumerate().map(|(at, (layer, diff_id))| {
         let media_type = media_type(&layer, at).map_err(&wrong)?;
         let layer_path = file(&layer, at)?;
-        let key = LayerKey::of_descriptor(layer);
+        let key = LayerKey::of_annotations(&layer.annotations);
         Ok(Layer {
             digest: layer.digest,
             size: layer.size,

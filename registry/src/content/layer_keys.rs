@@ -25,7 +25,7 @@ impl LayerKeys {
     pub(crate) fn add(&mut self, manifest: &Manifest, source: &str) {
         let source: Arc<str> = source.into();
         for layer in &manifest.layers {
-            if let Some(key) = LayerKey::of_descriptor(layer) {
+            if let Some(key) = LayerKey::of_annotations(&layer.annotations) {
                 let (digest, size, source) = (layer.digest, layer.size, source.clone());
                 self.0.entry(key).or_insert(KnownLayer { digest, size, source });
             }
@@ -54,7 +54,7 @@ pub(crate) fn layers(manifest: &Manifest, config: &[u8]) -> Vec<(LayerKey, Packe
     }
     let layers = manifest.layers.iter().zip(rootfs.diff_ids);
     let known = layers.filter_map(|(layer, diff_id)| {
-        let key = LayerKey::of_descriptor(layer)?;
+        let key = LayerKey::of_annotations(&layer.annotations)?;
         Some((key, PackedLayer { diff_id, digest: layer.digest, size: layer.size }))
     });
     known.collect()
