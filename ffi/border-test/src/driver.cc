@@ -133,7 +133,9 @@ rust::String describe(rust::Str place) {
     auto argument = nixply::request_argument(nixply::RequestKind::Image);
     std::string key;
     auto step = [&] {
-        if (!key.empty()) argument = argument->has_key(key) ? argument->key(key) : nixply::request_argument(nixply::RequestKind::Image);
+        if (!key.empty())
+            argument =
+                argument->has_key(key) ? argument->key(key) : nixply::request_argument(nixply::RequestKind::Image);
         key.clear();
     };
     bool index = false;
