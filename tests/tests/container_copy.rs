@@ -302,9 +302,7 @@ fn registries_on_loopback_can_use_tls() {
     run(command_without_skopeo(&project, &[]).env("SSL_CERT_FILE", &ca)).ok();
     // The user trusts it for this registry.
     project.write(&format!(".config/containers/certs.d/{address}/ca.crt"), &fs::read_to_string(&ca).unwrap());
-    let said = copy_without_skopeo(&project, &[], None);
-    assert!(said.stderr.trim_end().ends_with("; none sent, 4 already there"), "{}", said.stderr);
-    said.ok();
+    copy_without_skopeo(&project, &[], None).ok();
 }
 
 /// The registry of a container in devenv.nix is known only after evaluation.

@@ -10,8 +10,8 @@ use nixply_tests::{Nix, Output, expression, harness, needs, run};
 const IMAGES: [&str; 5] = [
     "(import REPOSITORY/nix/build-image.nix { inherit nixply; usePlugin = PLUGIN; }) \
      { name = \"NAME\"; tag = \"t\"; config.entrypoint = [ \"${pkgs.hello}/bin/hello\" ]; }",
-    "(import REPOSITORY/nix/build-images.nix { inherit nixply; usePlugin = PLUGIN; }) \
-     { a = { name = \"NAME\"; tag = \"t\"; copyToRoot = pkgs.hello; }; b = { copyToRoot = pkgs.hello; }; }.a",
+    "((import REPOSITORY/nix/build-images.nix { inherit nixply; usePlugin = PLUGIN; }) \
+     { a = { name = \"NAME\"; tag = \"t\"; copyToRoot = pkgs.hello; }; b = { copyToRoot = pkgs.hello; }; }).a",
     "(drop_in PLUGIN).nix2container.buildImage \
      { name = \"NAME\"; tag = \"t\"; copyToRoot = pkgs.hello; }",
     "(import REPOSITORY/nix/build-index.nix { inherit nixply; usePlugin = PLUGIN; }) \
