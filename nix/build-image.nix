@@ -5,8 +5,8 @@
 # byte. The derivation's result lacks the attributes that only its build determines: `layers`, `imageId` and
 # `manifestDigest`. The tag of an image without one is the hash of its result; here that is the derivation's.
 #
-# The result's `description` is the same JSON without references: see docs/guides/push-without-closure.md. Its `push` is a script that
-# pushes the image to a registry.
+# The result's `description` is the same JSON without references: see docs/guides/push-without-closure.md. Its `push` is a
+# script that pushes the image to a registry.
 {
   # Whether to use the plugin's builtin.
   usePlugin ? builtins ? nixplyImage,

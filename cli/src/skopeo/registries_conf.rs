@@ -1,5 +1,5 @@
-//! Finds out whether `registries.conf` has rules for copying to a registry that only skopeo applies. Source: containers-registries.conf(5).
-//! Mirrors and rewritten locations are for pulling.
+//! Finds out whether `registries.conf` has rules for copying to a registry that only skopeo applies. Mirrors and rewritten locations
+//! are for pulling. Source: containers-registries.conf(5).
 
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
@@ -51,7 +51,8 @@ struct List {
     registries: Vec<String>,
 }
 
-/// Returns whether a file has rules for copying to this repository, or cannot be read. skopeo then applies them, or reports the error.
+/// Returns whether a file has rules for copying to this repository, or cannot be read. skopeo then applies them, or reports the
+/// error.
 pub(crate) fn has_rules_for(repository: &Repository) -> bool {
     files().iter().any(|path| match fs::read_to_string(path) {
         Ok(text) => applies(&text, repository),

@@ -176,10 +176,10 @@ types.submodule (
         default = [ ];
         example = literalExpression ''[ "--authfile" "\"$HOME/.config/registry.json\"" ]'';
         description = ''
-          Arguments of `skopeo copy`; `--copy-args` replaces them. With arguments, skopeo copies the container, also to a registry; without
-          them, nixply sends it to the registry itself. Each is shell code, evaluated when the container is copied, so a secret never
-          becomes part of the container. Every user of the machine can see the arguments of running programs: pass the name of
-          a file that contains the secret.
+          Arguments of `skopeo copy`; `--copy-args` replaces them. With arguments, skopeo copies the container, also to a registry;
+          without them, nixply sends it to the registry itself. Each is shell code, evaluated when the container is copied, so a
+          secret never becomes part of the container. Every user of the machine can see the arguments of running programs: pass the
+          name of a file that contains the secret.
         '';
       };
       maxLayers = mkOption {

@@ -90,8 +90,8 @@ struct CopyOptions {
     #[arg(short, long, value_name = "REGISTRY")]
     registry: Option<String>,
 
-    /// Arguments for skopeo copy, split at spaces (overrides the container's `defaultCopyArgs`). Can be repeated. Without arguments,
-    /// skopeo is not needed for registries
+    /// Arguments for skopeo copy, split at spaces (overrides the container's `defaultCopyArgs`). Can be repeated. Without
+    /// arguments, skopeo is not needed for registries
     #[arg(long, value_name = "ARGUMENTS", allow_hyphen_values = true)]
     copy_args: Vec<String>,
 }

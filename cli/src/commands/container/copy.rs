@@ -69,8 +69,8 @@ pub(super) fn copy(
     Ok(())
 }
 
-/// Returns the tag that the registry client writes, or `None` if skopeo copies: the destination is not a registry, or one with rules that
-/// only skopeo applies.
+/// Returns the tag that the registry client writes, or `None` if skopeo copies: the destination is not a registry, or one with rules
+/// that only skopeo applies.
 fn tag(prefix: &str, reference: &str) -> Result<Option<Reference>> {
     let Some(prefix) = prefix.strip_prefix("docker://") else { return Ok(None) };
     let to = Reference::on_docker_hub_by_default(&format!("{prefix}{reference}")).map_err(explain)?;
