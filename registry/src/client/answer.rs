@@ -4,45 +4,50 @@ use std::io;
 use std::time::Duration;
 
 use hyper::body::Bytes;
-use reqwest::Response;
+use reqwest::{RequestBuilder, Response};
 use serde::Deserialize;
 
 use super::retry::Failure;
 use crate::content::body::SentBytes;
-use crate::error::Error;
+use crate::error::{Error, Result};
 
-/// Maximum time without any progress of a connection.
-pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// Maximum time without any progress while the body of an answer is read. It is an extension of the answer.
+#[derive(Clone, Copy)]
+struct StallTimeout(Duration);
 
 /// Maximum number of bytes of a registry's error message, token or manifest. distribution-spec, "Pushing manifests": registries
 /// should accept manifests of 4 MiB.
 const MAX_BYTES: usize = 4 << 20;
 
-/// Waits for a request, or returns `None` after a time without progress.
-pub(super) async fn within_progress<T>(
-    request: impl Future<Output = T>,
+/// Waits for the answer to a request. Fails after a time without progress.
+pub(super) async fn within_progress(
+    request: RequestBuilder,
     sent: Option<&SentBytes>,
-) -> Option<T> {
+    stall_timeout: Duration,
+    (host, what): (&str, &str),
+) -> Result<Response, Failure> {
+    let request = request.send();
     tokio::pin!(request);
     let bytes = || sent.map_or(0, SentBytes::number);
     let mut before = bytes();
     loop {
-        match tokio::time::timeout(STALL_TIMEOUT, &mut request).await {
-            Ok(done) => return Some(done),
+        match tokio::time::timeout(stall_timeout, &mut request).await {
+            Ok(Ok(mut answer)) => {
+                answer.extensions_mut().insert(StallTimeout(stall_timeout));
+                return Ok(answer);
+            }
+            Ok(Err(error)) => return Err(not_answered(error, host, what)),
             Err(_) if bytes() > before => before = bytes(),
-            Err(_) => return None,
+            Err(_) => {
+                let (host, what, seconds) = (host.into(), what.into(), stall_timeout.as_secs());
+                return Err(Failure::Passing(Error::Stalled { host, what, seconds }, None));
+            }
         }
     }
 }
 
-/// Returns the error of a request without progress.
-pub(super) fn stalled(host: &str, what: &str) -> Error {
-    let seconds = STALL_TIMEOUT.as_secs();
-    Error::Stalled { host: host.into(), what: what.into(), seconds }
-}
-
 /// Returns the failure of a request that the registry did not answer.
-pub(super) fn not_answered(error: reqwest::Error, host: &str, what: &str) -> Failure {
+fn not_answered(error: reqwest::Error, host: &str, what: &str) -> Failure {
     // A URL may contain a signature.
     let source = error.without_url();
     let fails_again = source.is_builder() || source.is_redirect();
@@ -52,7 +57,11 @@ pub(super) fn not_answered(error: reqwest::Error, host: &str, what: &str) -> Fai
 
 /// Reads the next piece of a body. `None` is its end.
 pub(super) async fn piece(response: &mut Response) -> io::Result<Option<Bytes>> {
-    match tokio::time::timeout(STALL_TIMEOUT, response.chunk()).await {
+    let piece = match response.extensions().get() {
+        Some(&StallTimeout(time)) => tokio::time::timeout(time, response.chunk()).await,
+        None => Ok(response.chunk().await),
+    };
+    match piece {
         Ok(piece) => piece.map_err(|error| io::Error::other(error.without_url())),
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the answer has stopped")),
     }

@@ -14,12 +14,16 @@ use tokio::sync::Mutex;
 use super::answer::{self, registry_error};
 use super::challenge::Challenge;
 use super::credentials::Credentials;
+use super::limits::Limits;
 use super::reference::Repository;
 use super::retry::{Failure, Retry, is_passing, retry_after};
 use crate::error::{Error, Result};
 
 /// Lifetime of a token whose answer names none (Token Authentication Specification, `expires_in`).
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
+
+/// Minimum length of a secret that is hidden in errors. Shorter ones would hide parts of words.
+const MIN_SECRET: usize = 4;
 
 /// Gets and keeps the header of a repository's requests.
 pub(super) struct Authorization {
@@ -30,6 +34,7 @@ pub(super) struct Authorization {
     credentials: Option<Credentials>,
     /// The requested rights, in the form of the token specification.
     scopes: Vec<String>,
+    limits: Arc<Limits>,
     requests: Arc<AtomicU64>,
     current: Mutex<Current>,
 }
@@ -41,6 +46,8 @@ struct Current {
     /// Number of renewals. A request that failed with an older value needs no renewal.
     renewals: u64,
     token: Option<Token>,
+    /// Whether the token service refuses tokens for the other repositories.
+    only_own: bool,
 }
 
 /// A token's origin and lifetime.
@@ -57,9 +64,11 @@ impl Authorization {
         is_encrypted: bool,
         credentials: Option<Credentials>,
         scopes: Vec<String>,
+        limits: Arc<Limits>,
         requests: Arc<AtomicU64>,
     ) -> Self {
-        Self { http, repository, is_encrypted, credentials, scopes, requests, current: Mutex::default() }
+        let current = Mutex::default();
+        Self { http, repository, is_encrypted, credentials, scopes, limits, requests, current }
     }
 
     /// Returns the header, once the registry has demanded one, and the number of its renewal.
@@ -114,36 +123,81 @@ impl Authorization {
         }
     }
 
+    /// Hides the secrets in code and message of an error: a registry may repeat what it has received.
+    pub(super) async fn without_secrets(
+        &self,
+        url: &Url,
+        error: (Option<String>, Option<String>),
+    ) -> (Option<String>, Option<String>) {
+        let value = self.current.lock().await.value.clone();
+        self.hide(url, value.as_deref(), error)
+    }
+
+    fn hide(
+        &self,
+        url: &Url,
+        header: Option<&str>,
+        (code, message): (Option<String>, Option<String>),
+    ) -> (Option<String>, Option<String>) {
+        let mut secrets: Vec<String> = match &self.credentials {
+            Some(Credentials::Basic { user, password }) => vec![password.clone(), basic(user, password)],
+            Some(Credentials::IdentityToken(token)) => vec![token.clone()],
+            None => Vec::new(),
+        };
+        secrets.extend(header.map(ToOwned::to_owned));
+        let schemes = secrets.iter().filter_map(|secret| secret.split_once(' '));
+        let bare: Vec<String> = schemes.map(|(_, secret)| secret.to_owned()).collect();
+        secrets.extend(bare);
+        // The query of a pre-signed URL.
+        let query = url.query_pairs().filter(|(name, _)| !matches!(&**name, "digest" | "mount" | "from"));
+        secrets.extend(query.map(|(_, value)| value.into_owned()));
+        let encode = |secret: &String| form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        let encoded: Vec<String> = secrets.iter().map(encode).collect();
+        secrets.extend(encoded);
+        secrets.retain(|secret| secret.len() >= MIN_SECRET);
+        // The longest first: it may contain others.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        let hide = |text: String| secrets.iter().fold(text, |text, secret| text.replace(secret, "***"));
+        (code.map(hide), message.map(hide))
+    }
+
     async fn get_token(&self, current: &mut Current, challenge: Challenge) -> Result<()> {
         let Challenge::Bearer { realm, service } = &challenge else { return Ok(()) };
-        let mut retry = Retry::new();
+        let mut retry = Retry::new(&self.limits);
         let issued = Instant::now();
         let answer = loop {
-            match self.token(realm, service.as_deref()).await {
+            let scopes = &self.scopes[..if current.only_own { 1 } else { self.scopes.len() }];
+            match self.token(realm, service.as_deref(), scopes).await {
                 Ok(answer) => break answer,
+                // Some services refuse all rights if one of them is refused.
+                Err(Failure::Lasting(Error::Unauthorized { .. })) if scopes.len() > 1 => {
+                    current.only_own = true
+                }
                 Err(failure) => retry.pause(failure, true).await?,
             }
         };
+        let lifetime = answer.lifetime();
         let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
         let token = token.ok_or_else(|| self.failed("the answer has no token".into()))?;
-        let lifetime = answer.expires_in.map_or(DEFAULT_LIFETIME, Duration::from_secs);
         current.value = Some(format!("Bearer {token}"));
         current.token = Some(Token { challenge, issued, lifetime });
         Ok(())
     }
 
     /// Asks the token service once.
-    async fn token(&self, realm: &str, service: Option<&str>) -> Result<Answer, Failure> {
+    async fn token(&self, realm: &str, service: Option<&str>, scopes: &[String]) -> Result<Answer, Failure> {
         let lasting = |why| Failure::Lasting(self.failed(why));
-        let mut url: Url = realm.parse().map_err(|_| lasting(format!("{} is not a URL", quoted(realm))))?;
+        let mut url: Url =
+            realm.parse().map_err(|_| lasting("the address of the token service is not a URL".into()))?;
         if url.scheme() != "https" && self.is_encrypted {
-            return Err(lasting(format!("the token service {} is not encrypted", quoted(realm))));
+            let origin = url.origin().ascii_serialization();
+            return Err(lasting(format!("the token service {} is not encrypted", quoted(&origin))));
         }
         let request = match &self.credentials {
             Some(Credentials::IdentityToken(token)) => {
                 let mut form = form_urlencoded::Serializer::new(String::new());
                 form.append_pair("grant_type", "refresh_token").append_pair("client_id", "nixply");
-                form.append_pair("refresh_token", token).append_pair("scope", &self.scopes.join(" "));
+                form.append_pair("refresh_token", token).append_pair("scope", &scopes.join(" "));
                 if let Some(service) = service {
                     form.append_pair("service", service);
                 }
@@ -151,7 +205,7 @@ impl Authorization {
                 self.http.post(url).header(CONTENT_TYPE, form_type).body(form.finish())
             }
             credentials => {
-                for scope in &self.scopes {
+                for scope in scopes {
                     url.query_pairs_mut().append_pair("scope", scope);
                 }
                 if let Some(service) = service {
@@ -169,17 +223,17 @@ impl Authorization {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let what = "get a token";
         let host = &self.repository.host;
-        let response = answer::within_progress(request.send(), None)
-            .await
-            .ok_or_else(|| Failure::Passing(answer::stalled(host, what), None))?
-            .map_err(|error| answer::not_answered(error, host, what))?;
+        let stall_timeout = self.limits.stall_timeout;
+        let response = answer::within_progress(request, None, stall_timeout, (host, what)).await?;
         let status = response.status();
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
             return Err(Failure::Lasting(self.refused()));
         }
         if !status.is_success() {
             let named = retry_after(&response);
-            let (code, message) = registry_error(&answer::bytes(response).await.unwrap_or_default());
+            let url = response.url().clone();
+            let answer = registry_error(&answer::bytes(response).await.unwrap_or_default());
+            let (code, message) = self.hide(&url, None, answer);
             let (host, status_text) = (host.clone(), status.to_string());
             let error = Error::Refused { host, what: what.into(), status: status_text, code, message };
             return Err(if is_passing(status) {
@@ -204,7 +258,19 @@ impl Authorization {
 struct Answer {
     token: Option<String>,
     access_token: Option<String>,
-    expires_in: Option<u64>,
+    expires_in: Option<serde_json::Value>,
+}
+
+impl Answer {
+    /// Returns the token's lifetime. Services write it as a number or as text.
+    fn lifetime(&self) -> Duration {
+        let seconds = self.expires_in.as_ref().and_then(|value| match value {
+            serde_json::Value::String(text) => text.parse().ok(),
+            value => value.as_f64(),
+        });
+        let lifetime = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        lifetime.unwrap_or(DEFAULT_LIFETIME)
+    }
 }
 
 fn basic(user: &str, password: &str) -> String {

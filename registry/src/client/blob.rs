@@ -34,7 +34,7 @@ pub struct Blob<'r> {
 
 impl<'r> Blob<'r> {
     pub(super) fn new(reader: &'r Reader, digest: Digest, size: u64) -> Self {
-        let (rest, retry) = (Bytes::new(), Retry::new());
+        let (rest, retry) = (Bytes::new(), reader.session.retry());
         Self { reader, digest, size, at: 0, rest, answer: None, ignored: 0, retry, broken_at: 0 }
     }
 
@@ -80,7 +80,7 @@ impl<'r> Blob<'r> {
             };
             self.answer = None;
             if self.at >= self.broken_at + PROGRESS {
-                self.retry = Retry::new();
+                self.retry = self.reader.session.retry();
             }
             self.broken_at = self.at;
             let failure = Failure::Passing(failed(self.reader, self.digest, error), None);

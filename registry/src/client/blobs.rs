@@ -8,12 +8,16 @@ use reqwest::header::{CONTENT_RANGE, LOCATION, RANGE};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 
 use super::pace::Action;
+use super::retry::Failure;
 use super::session::{Call, Session};
 use super::{answer, location};
 use crate::error::{Error, Result};
 
 /// Maximum number of redirects, which lead to the registry's storage.
 const MAX_REDIRECTS: usize = 5;
+
+/// Maximum number of reads of a blob that the registry does not find, although a manifest names it.
+const UNKNOWN_TRIES: u32 = 4;
 
 /// An answer with bytes of a blob.
 pub(super) enum Opened {
@@ -59,21 +63,38 @@ fn is_part(answer: &Response, part: &Range<u64>) -> bool {
     range.is_some_and(|range| range.starts_with(&format!("bytes {}-{}/", part.start, part.end - 1)))
 }
 
-/// Reads a small blob, such as a config, of at most this many bytes.
+/// Reads a small blob that a manifest names, such as a config, of at most this many bytes.
 pub(super) async fn small(session: &Session, digest: Digest, most: usize) -> Result<Bytes> {
     let failed = |source| {
         let (host, what) = (session.repository().host.clone(), format!("read the blob {digest}"));
         Error::Answer { host, what, source }
     };
-    let (Opened::Whole(answer) | Opened::Part(answer)) = open(session, digest, None).await?;
-    let mut answer = answer;
-    let mut bytes = Vec::new();
-    while let Some(piece) = answer::piece(&mut answer).await.map_err(failed)? {
-        bytes.extend_from_slice(&piece);
-        if bytes.len() > most {
-            return Err(failed(std::io::Error::other(format!("the answer has more than {most} bytes"))));
+    let mut retry = session.retry();
+    let bytes = loop {
+        let read = match open(session, digest, None).await {
+            Ok(Opened::Whole(mut answer) | Opened::Part(mut answer)) => {
+                let mut bytes = Vec::new();
+                loop {
+                    match answer::piece(&mut answer).await {
+                        Ok(Some(piece)) if bytes.len() + piece.len() > most => {
+                            let why = format!("the answer has more than {most} bytes");
+                            return Err(failed(std::io::Error::other(why)));
+                        }
+                        Ok(Some(piece)) => bytes.extend_from_slice(&piece),
+                        Ok(None) => break Ok(bytes),
+                        Err(source) => break Err(failed(source)),
+                    }
+                }
+            }
+            // Google's registries do not find a blob now and then.
+            Err(error) if error.is_absence() && retry.tries() < UNKNOWN_TRIES => Err(error),
+            Err(error) => return Err(error),
+        };
+        match read {
+            Ok(bytes) => break bytes,
+            Err(error) => session.pause(&mut retry, Failure::Passing(error, None)).await?,
         }
-    }
+    };
     let found = Digest::of(&bytes);
     match found == digest {
         true => Ok(bytes.into()),

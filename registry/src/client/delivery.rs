@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -115,8 +114,9 @@ impl Delivery<'_> {
             false => BTreeMap::new(),
         };
         done.there = blobs.keys().filter(|digest| !missing.contains_key(digest)).map(sizes).collect();
-        let is_small_change = there.has_image && missing.len() <= MAX_UNASKED_BLOBS;
-        self.send(missing, is_small_change, &mut done).await?;
+        let is_similar = there.has_image && missing.len() <= MAX_UNASKED_BLOBS;
+        let before = if is_similar { Before::Similar } else { Before::Unknown };
+        self.send(missing, before, &mut done).await?;
         if self.dry_run {
             return Ok(done);
         }
@@ -172,14 +172,14 @@ impl Delivery<'_> {
     async fn send(
         &self,
         blobs: BTreeMap<&Digest, &Blob>,
-        is_small_change: bool,
+        before: Before,
         done: &mut Delivered,
     ) -> Result<()> {
         // The largest first: the last upload should be a short one.
         let mut blobs: Vec<_> = blobs.into_iter().collect();
         blobs.sort_by_key(|(_, blob)| std::cmp::Reverse(blob.size()));
         let mut fates = stream::iter(blobs.into_iter().map(async |(digest, blob)| {
-            let fate = self.send_one(*digest, blob, is_small_change).await?;
+            let fate = self.send_one(*digest, blob, before).await?;
             Ok::<_, Error>((*digest, blob.size(), fate))
         }))
         .buffer_unordered(MAX_BLOBS);
@@ -195,10 +195,12 @@ impl Delivery<'_> {
     }
 
     /// Uploads a blob. Returns `None` if the repository has it.
-    async fn send_one(&self, digest: Digest, blob: &Blob, is_small_change: bool) -> Result<Option<Uploaded>> {
+    async fn send_one(&self, digest: Digest, blob: &Blob, before: Before) -> Result<Option<Uploaded>> {
         let repository = self.session.repository();
         let home = self.homes.get(&(repository.host.clone(), digest)).map(String::as_str);
-        let is_unasked = is_small_change && blob.size() <= MAX_UNASKED && !self.dry_run;
+        // A repository that has lost blobs is no home.
+        let home = home.filter(|home| before != Before::Loss || *home != repository.name);
+        let is_unasked = before == Before::Similar && blob.size() <= MAX_UNASKED && !self.dry_run;
         let source = match home {
             Some(home) if home != repository.name => Some(home),
             Some(_) => return Ok(None),
@@ -231,18 +233,31 @@ impl Delivery<'_> {
                 return Ok(());
             }
             if tries > 1 {
-                tokio::time::sleep(Duration::from_millis(250) * tries).await;
+                tokio::time::sleep(self.session.limits().first_delay * tries).await;
             }
             let mut again = Delivered::new(document.digest);
-            self.send(blobs.iter().collect(), false, &mut again).await?;
+            self.send(blobs.iter().collect(), Before::Loss, &mut again).await?;
             for digest in again.sent.keys().chain(again.mounted.keys()) {
                 done.there.remove(digest);
+                done.sent.remove(digest);
+                done.mounted.remove(digest);
             }
             done.sent.extend(again.sent);
             done.mounted.extend(again.mounted);
         }
         Err(Error::LostBlobs { reference: manifests::reference(self.session, version).to_string() })
     }
+}
+
+/// The state of a repository before blobs are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// The repository may have any of the blobs.
+    Unknown,
+    /// The tag has an image that differs little.
+    Similar,
+    /// The registry reports missing blobs.
+    Loss,
 }
 
 /// The content of a repository, as far as it is known.

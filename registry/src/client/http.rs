@@ -7,6 +7,7 @@ use std::time::Duration;
 use reqwest::redirect;
 
 use super::credentials::{FindCredentials, FindTls, Tls};
+use super::limits::Limits;
 use super::location;
 use super::pace::Paces;
 use super::push::Known;
@@ -33,24 +34,29 @@ pub struct Options {
 /// A client of registries. All its requests to one registry share connections and limits.
 pub struct Client {
     options: Options,
-    hosts: Mutex<HashMap<String, Host>>,
+    limits: Arc<Limits>,
+    pub(super) hosts: Mutex<HashMap<String, Host>>,
     pub(super) known: Mutex<Known>,
 }
 
 /// The shared state of all requests to one registry.
 #[derive(Clone)]
-struct Host {
-    http: reqwest::Client,
-    is_plain: bool,
-    paces: Arc<Paces>,
+pub(super) struct Host {
+    pub(super) http: reqwest::Client,
+    pub(super) is_plain: bool,
+    pub(super) paces: Arc<Paces>,
 }
 
 impl Client {
     /// Makes a client. It opens no connection.
     pub fn new(options: Options) -> Self {
+        Self::with_limits(options, Limits::default())
+    }
+
+    pub(super) fn with_limits(options: Options, limits: Limits) -> Self {
         // An error means that the process already has a provider of cryptography.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Self { options, hosts: Mutex::default(), known: Mutex::default() }
+        Self { options, limits: Arc::new(limits), hosts: Mutex::default(), known: Mutex::default() }
     }
 
     /// Returns a session for requests to one repository. `sources` are repositories of the same registry whose blobs it reads as well.
@@ -60,9 +66,9 @@ impl Client {
         access: Access,
         sources: &[String],
     ) -> Result<Session> {
-        let Host { http, is_plain, paces } = self.host(repository)?;
+        let host = self.host(repository)?;
         let credentials = self.options.credentials.find(&repository.host, &repository.name)?;
-        Session::new(http, repository.clone(), is_plain, credentials, access, sources, paces)
+        Session::new(host, repository.clone(), credentials, access, sources, &self.limits)
     }
 
     fn host(&self, repository: &Repository) -> Result<Host> {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::answer;
 use super::pace::Action;
 use super::reference::{Reference, Version};
+use super::retry::Failure;
 use super::session::{Access, Call, Session};
 use crate::content::catalog::Document;
 use crate::error::{Error, Result};
@@ -57,15 +58,21 @@ pub(super) async fn read(session: &Session, version: &Version, known: Option<Dig
             return Ok(Current::Known);
         }
     }
-    let answer = request(session, Method::GET, version, known).await?;
-    if known.is_some() && answer.status() == StatusCode::NOT_MODIFIED {
-        return Ok(Current::Known);
-    }
-    let Some(answer) = existing(session, version, answer).await? else { return Ok(Current::Absent) };
     let what = what(version);
     let failed =
         |source| Error::Answer { host: session.repository().host.clone(), what: what.clone(), source };
-    let bytes: Bytes = answer::bytes(answer).await.map_err(failed)?.into();
+    let mut retry = session.retry();
+    let bytes: Bytes = loop {
+        let answer = request(session, Method::GET, version, known).await?;
+        if known.is_some() && answer.status() == StatusCode::NOT_MODIFIED {
+            return Ok(Current::Known);
+        }
+        let Some(answer) = existing(session, version, answer).await? else { return Ok(Current::Absent) };
+        match answer::bytes(answer).await {
+            Ok(bytes) => break bytes.into(),
+            Err(source) => session.pause(&mut retry, Failure::Passing(failed(source), None)).await?,
+        }
+    };
     let digest = Digest::of(&bytes);
     if let Version::Digest(expected) = version
         && *expected != digest
@@ -140,16 +147,14 @@ pub(super) async fn write(session: &Session, version: &Version, document: &Docum
         return Ok(Written::Yes);
     }
     let error = session.refused(&what, answer).await;
-    let Error::Refused { code: Some(code), .. } = &error else { return Err(error) };
-    match code.as_str() {
-        "MANIFEST_BLOB_UNKNOWN" | "BLOB_UNKNOWN" => Ok(Written::BlobUnknown),
-        // Amazon ECR. Another client may have written the same manifest in the meantime.
-        "TAG_INVALID" | "ImageTagAlreadyExistsException" | "IMAGE_TAG_ALREADY_EXISTS" => {
-            match read(session, version, Some(document.digest)).await? {
-                Current::Known => Ok(Written::Yes),
-                _ => Err(error),
-            }
-        }
+    if let Error::Refused { code: Some(code), .. } = &error
+        && matches!(code.as_str(), "MANIFEST_BLOB_UNKNOWN" | "BLOB_UNKNOWN")
+    {
+        return Ok(Written::BlobUnknown);
+    }
+    // The tag may be immutable, and another client may have written the same manifest in the meantime.
+    match read(session, version, Some(document.digest)).await {
+        Ok(Current::Known) => Ok(Written::Yes),
         _ => Err(error),
     }
 }

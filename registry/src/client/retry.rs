@@ -1,11 +1,13 @@
 //! Repeats failed requests with growing, random delays.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rand::Rng;
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Response, StatusCode};
 
+use super::limits::Limits;
 use crate::error::{Error, Result};
 
 /// Maximum number of tries of a request.
@@ -13,15 +15,6 @@ const TRIES: u32 = 8;
 
 /// Maximum number of tries while the registry has not answered any request: it may not exist.
 const FIRST_TRIES: u32 = 3;
-
-/// Delay before the second try. It doubles before each further one.
-const FIRST_DELAY: Duration = Duration::from_millis(250);
-
-/// Longest delay.
-const MAX_DELAY: Duration = Duration::from_secs(10);
-
-/// Longest delay that a registry may request with `Retry-After`.
-const MAX_REQUESTED_DELAY: Duration = Duration::from_secs(60);
 
 /// A failed try.
 pub(super) enum Failure {
@@ -35,15 +28,22 @@ pub(super) enum Failure {
 
 /// The state of the tries of one action.
 pub(super) struct Retry {
+    limits: Arc<Limits>,
     tries: u32,
+    most: u32,
     delay: Duration,
     /// Whether an answer with status 401 has led to a new authorization.
     pub(super) renewed: bool,
 }
 
 impl Retry {
-    pub(super) fn new() -> Self {
-        Self { tries: 1, delay: FIRST_DELAY, renewed: false }
+    pub(super) fn new(limits: &Arc<Limits>) -> Self {
+        Self { limits: limits.clone(), tries: 1, most: TRIES, delay: limits.first_delay, renewed: false }
+    }
+
+    /// Allows at most this number of tries.
+    pub(super) fn at_most(self, tries: u32) -> Self {
+        Self { most: tries, ..self }
     }
 
     /// Number of tries so far.
@@ -59,18 +59,18 @@ impl Retry {
             Failure::Lasting(error) => return Err(error),
             Failure::Unauthorized(..) => unreachable!("the session handles it"),
         };
-        if self.tries >= if exists { TRIES } else { FIRST_TRIES } {
+        if self.tries >= if exists { self.most } else { FIRST_TRIES.min(self.most) } {
             return Err(error);
         }
         let jitter = rand::rng().random_range(0.5..1.5);
         let pause = match named {
             // Many clients may have got the same answer.
-            Some(named) => named.min(MAX_REQUESTED_DELAY).mul_f64(1.0 + (jitter - 0.5) / 10.0),
+            Some(named) => named.min(self.limits.max_requested_delay).mul_f64(1.0 + (jitter - 0.5) / 10.0),
             None => self.delay.mul_f64(jitter),
         };
         tokio::time::sleep(pause).await;
         self.tries += 1;
-        self.delay = (self.delay * 2).min(MAX_DELAY);
+        self.delay = (self.delay * 2).min(self.limits.max_delay);
         Ok(())
     }
 }

@@ -11,6 +11,8 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use super::answer::{self, registry_error};
 use super::authorization::Authorization;
 use super::credentials::Credentials;
+use super::http::Host;
+use super::limits::Limits;
 use super::location::is_same_origin;
 use super::pace::{Action, Paces};
 use super::reference::Repository;
@@ -36,10 +38,13 @@ pub(super) struct Session {
     access: Access,
     authorization: Authorization,
     paces: Arc<Paces>,
+    limits: Arc<Limits>,
     /// Whether the registry has answered a request.
     has_answered: AtomicBool,
     /// Whether the registry may accept a small blob in a single request.
     pub(super) takes_single_post: AtomicBool,
+    /// Whether the registry may take blobs from other repositories.
+    pub(super) takes_mounts: AtomicBool,
     requests: Arc<AtomicU64>,
 }
 
@@ -63,14 +68,14 @@ impl<'c> Call<'c> {
 
 impl Session {
     pub(super) fn new(
-        http: reqwest::Client,
+        host: Host,
         repository: Repository,
-        is_plain: bool,
         credentials: Option<Credentials>,
         access: Access,
         sources: &[String],
-        paces: Arc<Paces>,
+        limits: &Arc<Limits>,
     ) -> Result<Self> {
+        let Host { http, is_plain, paces } = host;
         let scheme = if is_plain { "http" } else { "https" };
         let base = format!("{scheme}://{}/v2/{}/", repository.api_host(), repository.name);
         let base = base.parse().map_err(|_| Error::Reference {
@@ -87,6 +92,7 @@ impl Session {
             !is_plain,
             credentials,
             scopes,
+            limits.clone(),
             requests.clone(),
         );
         Ok(Self {
@@ -96,8 +102,10 @@ impl Session {
             access,
             authorization,
             paces,
+            limits: limits.clone(),
             has_answered: AtomicBool::new(false),
             takes_single_post: AtomicBool::new(true),
+            takes_mounts: AtomicBool::new(true),
             requests,
         })
     }
@@ -109,6 +117,15 @@ impl Session {
 
     pub(super) fn repository(&self) -> &Repository {
         &self.repository
+    }
+
+    pub(super) fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
+    /// Returns the state of the tries of a new action.
+    pub(super) fn retry(&self) -> Retry {
+        Retry::new(&self.limits)
     }
 
     pub(super) fn access(&self) -> Access {
@@ -130,7 +147,19 @@ impl Session {
     where
         F: Future<Output = Result<RequestBuilder>>,
     {
-        let mut retry = Retry::new();
+        self.send_within(self.retry(), call, build).await
+    }
+
+    /// Sends a request like [`Session::send`], with at most the tries that `retry` allows.
+    pub(super) async fn send_within<F>(
+        &self,
+        mut retry: Retry,
+        call: &Call<'_>,
+        build: impl Fn(RequestBuilder) -> F,
+    ) -> Result<Response>
+    where
+        F: Future<Output = Result<RequestBuilder>>,
+    {
         loop {
             match self.try_once(call, &build).await {
                 Ok(response) => return Ok(response),
@@ -147,7 +176,11 @@ impl Session {
                 retry.renewed = true;
                 self.authorization.renew(used, &response).await
             }
-            failure => retry.pause(failure, self.has_answered.load(Ordering::Relaxed)).await,
+            failure => {
+                // The authorization may end during the delay.
+                retry.renewed = false;
+                retry.pause(failure, self.has_answered.load(Ordering::Relaxed)).await
+            }
         }
     }
 
@@ -170,8 +203,9 @@ impl Session {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let mut request = self.http.request(method.clone(), url.clone());
         let mut used = 0;
-        // No other host ever gets the credentials.
-        if is_same_origin(url, &self.base) {
+        // No other host ever gets the credentials, or may ask for them.
+        let is_registry = is_same_origin(url, &self.base);
+        if is_registry {
             let (header, renewal) = self.authorization.header().await;
             used = renewal;
             if let Some(header) = header {
@@ -180,13 +214,11 @@ impl Session {
         }
         let request = build(request).await.map_err(Failure::Lasting)?;
         let host = &self.repository.host;
-        let response = answer::within_progress(request.send(), sent.as_deref())
-            .await
-            .ok_or_else(|| Failure::Passing(answer::stalled(host, what), None))?
-            .map_err(|error| answer::not_answered(error, host, what))?;
+        let stall_timeout = self.limits.stall_timeout;
+        let response = answer::within_progress(request, sent.as_deref(), stall_timeout, (host, what)).await?;
         self.has_answered.store(true, Ordering::Relaxed);
         let status = response.status();
-        if status == StatusCode::UNAUTHORIZED {
+        if status == StatusCode::UNAUTHORIZED && is_registry {
             return Err(Failure::Unauthorized(response, used));
         }
         if is_overload(status) {
@@ -204,14 +236,14 @@ impl Session {
 
     /// Returns the error of an answer with an unexpected status.
     pub(super) async fn refused(&self, what: &str, response: Response) -> Error {
-        let status = response.status();
+        let (status, url) = (response.status(), response.url().clone());
         let body = answer::bytes(response).await.unwrap_or_default();
         let is_plain = self.base.scheme() == "http" && status == StatusCode::BAD_REQUEST;
         // The messages of Go's server and nginx.
         if is_plain && String::from_utf8_lossy(&body).contains("HTTPS") {
             return Error::NeedsTls { host: self.repository.host.clone() };
         }
-        let (code, message) = registry_error(&body);
+        let (code, message) = self.authorization.without_secrets(&url, registry_error(&body)).await;
         Error::Refused {
             host: self.repository.host.clone(),
             what: what.into(),

@@ -12,7 +12,7 @@ use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, Url};
 use super::delivery;
 use super::location;
 use super::pace::Action;
-use super::retry::{Failure, Retry};
+use super::retry::Failure;
 use super::session::{Call, Session};
 use crate::content::body::SentBytes;
 use crate::content::catalog::Blob;
@@ -23,11 +23,11 @@ use crate::error::{Error, Result};
 /// Maximum size of a blob that is sent in one request with its digest. A registry that does not accept it ignores the bytes.
 pub(super) const SMALL: u64 = 64 << 10;
 
-/// Number of bytes of a chunk, for registries behind a proxy that limits the size of requests: Cloudflare's limit is 100 MB.
-const CHUNK: u64 = 64 << 20;
+/// The largest chunk is this number of times the smallest. nginx's default limit is 1 MiB.
+const CHUNK_RANGE: u64 = 64;
 
-/// Assumed speed of an upload in bytes per second, to estimate whether a token lives long enough.
-const ASSUMED_SPEED: u64 = 2 << 20;
+/// Maximum number of tries of a request that saves others, but that some registries do not know.
+const OPTIONAL_TRIES: u32 = 3;
 
 /// Header with the minimum size of a chunk (distribution-spec, "Pushing a blob in chunks").
 const MIN_CHUNK: &str = "oci-chunk-min-length";
@@ -60,8 +60,8 @@ enum Way {
     Whole,
     /// All bytes in one PATCH, then the end. Some registries lose the session of a whole PUT.
     Patch,
-    /// In chunks with `Content-Range`, then the end. For proxies that limit the size of requests.
-    Chunks,
+    /// In chunks of this size with `Content-Range`, then the end. For proxies that limit the size of requests.
+    Chunks(u64),
 }
 
 impl Upload<'_> {
@@ -69,7 +69,7 @@ impl Upload<'_> {
     /// old one. The bytes come from the cache or the packed file again.
     pub(super) async fn run(&self) -> Result<Uploaded> {
         let what = format!("upload the blob {}", self.digest);
-        let (mut retry, mut way, mut source) = (Retry::new(), Way::Whole, self.source);
+        let (mut retry, mut way, mut source) = (self.session.retry(), Way::Whole, self.source);
         if source.is_none() {
             // Pack before the session starts: registries end idle sessions.
             self.wait_for_first_byte().await?;
@@ -96,11 +96,17 @@ impl Upload<'_> {
                         None => return Err(error),
                     }
                 }
-                Err(failure) => match delivery::take(self.failed) {
-                    // Another try would not help.
-                    Some(error) => return Err(error),
-                    None => self.session.pause(&mut retry, failure).await?,
-                },
+                Err(failure) => {
+                    if let Some(error) = delivery::take(self.failed) {
+                        // Another try would not help.
+                        return Err(error);
+                    }
+                    let is_cut_off = matches!(failure, Failure::Passing(Error::Request { .. }, _));
+                    if way == Way::Whole && is_cut_off && retry.tries() > 2 {
+                        way = Way::Patch;
+                    }
+                    self.session.pause(&mut retry, failure).await?;
+                }
             }
         }
     }
@@ -114,8 +120,15 @@ impl Upload<'_> {
     fn next_way(&self, way: Way, status: StatusCode, error: &Error, tries: u32) -> Option<Way> {
         let code = if let Error::Refused { code: Some(code), .. } = error { code } else { "" };
         match (way, status) {
-            (Way::Whole | Way::Patch, StatusCode::PAYLOAD_TOO_LARGE) if self.blob.size() > CHUNK / 2 => {
-                Some(Way::Chunks)
+            // Azure's limit is only that of a PUT.
+            (Way::Whole, StatusCode::PAYLOAD_TOO_LARGE) => Some(Way::Patch),
+            (Way::Patch, StatusCode::PAYLOAD_TOO_LARGE) => {
+                Some(Way::Chunks(self.session.limits().chunk.min(self.blob.size().div_ceil(2))))
+            }
+            (Way::Chunks(chunk), StatusCode::PAYLOAD_TOO_LARGE)
+                if chunk > self.session.limits().chunk / CHUNK_RANGE =>
+            {
+                Some(Way::Chunks(chunk / 2))
             }
             // Registries with several replicas lose sessions. Artifactory of 2019 did so with every whole PUT.
             (Way::Whole, StatusCode::NOT_FOUND) if tries > 2 => Some(Way::Patch),
@@ -128,6 +141,7 @@ impl Upload<'_> {
     /// Starts a session, unless the registry takes the blob at once.
     async fn start(&self, source: Option<&str>, what: &str) -> Result<Started> {
         let size = self.blob.size();
+        let source = source.filter(|_| self.session.takes_mounts.load(Ordering::Relaxed));
         let single =
             source.is_none() && size <= SMALL && self.session.takes_single_post.load(Ordering::Relaxed);
         let mut url = self.session.url("blobs/uploads/");
@@ -137,13 +151,25 @@ impl Upload<'_> {
             url.query_pairs_mut().append_pair("mount", &self.digest.to_string()).append_pair("from", source);
         }
         let call = Call::new(Action::Start, Method::POST, url, what);
-        let answer = self
-            .session
-            .send(&call, async |request| match single {
-                true => self.with_bytes(request, 0..size, None).await,
-                false => Ok(request.header(CONTENT_LENGTH, 0)),
-            })
-            .await?;
+        let is_optional = single || source.is_some();
+        let retry = self.session.retry();
+        let retry = if is_optional { retry.at_most(OPTIONAL_TRIES) } else { retry };
+        let sent = self.session.send_within(retry, &call, async |request| match single {
+            true => self.with_bytes(request, 0..size, None).await,
+            false => Ok(request.header(CONTENT_LENGTH, 0)),
+        });
+        let answer = match sent.await {
+            Err(error) if is_optional => {
+                if single {
+                    self.session.takes_single_post.store(false, Ordering::Relaxed);
+                } else if let Error::Unauthorized { .. } = error {
+                    // The user may not read the source.
+                    self.session.takes_mounts.store(false, Ordering::Relaxed);
+                }
+                return Box::pin(self.start(None, what)).await;
+            }
+            answer => answer?,
+        };
         match answer.status() {
             StatusCode::ACCEPTED => {
                 if single {
@@ -172,8 +198,10 @@ impl Upload<'_> {
         what: &str,
     ) -> Result<Response, Failure> {
         let size = self.blob.size();
-        let estimate = Duration::from_secs(size / ASSUMED_SPEED);
-        self.session.keep_authorization_for(estimate).await.map_err(Failure::Lasting)?;
+        let keep_authorization = async |bytes: u64| {
+            let estimate = Duration::from_secs(bytes / self.session.limits().assumed_speed);
+            self.session.keep_authorization_for(estimate).await.map_err(Failure::Lasting)
+        };
         let sent = Arc::<SentBytes>::default();
         let call = |method, url| {
             let action = Action::Upload;
@@ -182,11 +210,13 @@ impl Upload<'_> {
         let mut url = url;
         match way {
             Way::Whole => {
+                keep_authorization(size).await?;
                 let call = call(Method::PUT, self.with_digest(url));
                 let with_bytes = async |request| self.with_bytes(request, 0..size, Some(&sent)).await;
                 return self.session.try_once(&call, &with_bytes).await;
             }
             Way::Patch => {
+                keep_authorization(size).await?;
                 let call = call(Method::PATCH, url);
                 let with_bytes = async |request| self.with_bytes(request, 0..size, Some(&sent)).await;
                 let answer = self.session.try_once(&call, &with_bytes).await?;
@@ -195,12 +225,13 @@ impl Upload<'_> {
                 }
                 url = location_of(&answer, self.session).map_err(Failure::Lasting)?;
             }
-            Way::Chunks => {
+            Way::Chunks(chunk) => {
                 let least = headers.get(MIN_CHUNK).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-                let chunk = CHUNK.max(least.unwrap_or(0));
+                let chunk = chunk.max(least.unwrap_or(0));
                 let mut at = 0;
                 while at < size {
                     let end = (at + chunk).min(size);
+                    keep_authorization(end - at).await?;
                     let call = call(Method::PATCH, url);
                     let with_bytes = async |request: RequestBuilder| {
                         let request = request.header("Content-Range", format!("{at}-{}", end - 1));

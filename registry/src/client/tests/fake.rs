@@ -1,30 +1,69 @@
-//! A registry in this process: it stores blobs and manifests in memory, records requests, and can fail in chosen ways.
+//! A registry in this process: it keeps blobs and manifests in memory, records requests, and can fail in chosen ways.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod http;
+mod profile;
+mod registry;
+mod service;
+
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
-use hyper::body::{Bytes, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
-use nixply_oci::{Digest, Manifest};
-use serde_json::json;
+use hyper::HeaderMap;
+use hyper::body::Bytes;
+use nixply_oci::Digest;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
-use crate::content::body::Body;
+pub(super) use self::profile::{Auth, Mount, Patch, Profile};
+pub(super) use self::registry::{Blob, Registry, Stored};
+pub(super) use self::service::TokenService;
+
+/// The threads of all registries.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+});
 
 /// A request, as the registry received it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Got {
     pub(super) line: String,
+    pub(super) headers: HeaderMap,
     pub(super) authorization: Option<String>,
+    pub(super) version: hyper::Version,
+    /// Number of bytes that the header `Content-Length` announces.
     pub(super) size: usize,
     /// The header `Range`.
     pub(super) range: Option<String>,
 }
 
-/// An answer that replaces the registry's own.
+impl Got {
+    pub(super) fn is(&self, method: &str, part: &str) -> bool {
+        self.line.starts_with(&format!("{method} ")) && self.line.contains(part)
+    }
+
+    /// Returns whether the request sends a blob to an upload session.
+    pub(super) fn is_blob_put(&self) -> bool {
+        self.is("PUT", "/blobs/")
+    }
+
+    pub(super) fn is_manifest_put(&self) -> bool {
+        self.is("PUT", "/manifests/")
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
 pub(super) struct Instead {
     pub(super) status: u16,
     pub(super) headers: Vec<(&'static str, String)>,
@@ -38,146 +77,172 @@ impl Instead {
         Self { status, headers: Vec::new(), body: String::new(), bytes: Bytes::new() }
     }
 
+    /// Returns an error of the distribution specification.
+    pub(super) fn error(status: u16, code: &str, message: &str) -> Self {
+        let body = serde_json::json!({"errors": [{"code": code, "message": message}]}).to_string();
+        Self { body, ..Self::new(status) }
+    }
+
     pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 }
 
-/// Returns an answer instead of the registry's own. The number counts the requests with this line, from 1.
-type Fault = Box<dyn Fn(&Got, usize) -> Option<Instead> + Send + Sync>;
+/// How a registry treats a request.
+pub(super) enum Act {
+    /// Correctly, within its profile.
+    Own,
+    /// Gives this answer, and does nothing.
+    Instead(Instead),
+    /// Closes the connection before it reads the body.
+    DropBefore,
+    /// Does as requested, then closes the connection without an answer.
+    DropAfter,
+    /// Does as requested, and closes the connection in the middle of the answer.
+    Truncate,
+    /// Does as requested, and answers after this time.
+    Stall(Duration),
+    /// Does as requested, twice.
+    Twice,
+    /// Accepts the blob, and loses it.
+    Lose,
+    /// Does as requested; a new blob stays unknown for this many requests about it.
+    Hide(u32),
+}
 
-#[derive(Default)]
+/// Decides how a request is treated. The number counts the requests with this line, from 1.
+type Decide = dyn Fn(&Got, usize) -> Act + Send + Sync;
+
 pub(super) struct State {
-    pub(super) blobs: BTreeMap<Digest, usize>,
-    /// Contents of the blobs.
-    pub(super) contents: BTreeMap<Digest, Bytes>,
-    pub(super) manifests: BTreeMap<String, Bytes>,
+    pub(super) registry: Registry,
     pub(super) requests: Vec<Got>,
+    /// Bodies of forms.
+    pub(super) forms: Vec<String>,
 }
 
 pub(super) struct Fake {
     pub(super) address: SocketAddr,
     pub(super) state: Arc<Mutex<State>>,
-    _runtime: tokio::runtime::Runtime,
+    task: JoinHandle<()>,
+}
+
+/// The parts of a registry that its connections share.
+#[derive(Clone)]
+struct Shared {
+    state: Arc<Mutex<State>>,
+    decide: Arc<Decide>,
 }
 
 impl Fake {
     pub(super) fn start() -> Self {
-        Self::with(|_, _| None)
+        Self::of(Profile::default())
     }
 
-    pub(super) fn with(fault: impl Fn(&Got, usize) -> Option<Instead> + Send + Sync + 'static) -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    /// Starts a registry with these quirks.
+    pub(super) fn of(profile: Profile) -> Self {
+        Self::new(profile, |_, _| Act::Own)
+    }
+
+    /// Starts a registry that gives some answers instead of its own.
+    pub(super) fn with(instead: impl Fn(&Got, usize) -> Option<Instead> + Send + Sync + 'static) -> Self {
+        Self::of_with(Profile::default(), instead)
+    }
+
+    pub(super) fn of_with(
+        profile: Profile,
+        instead: impl Fn(&Got, usize) -> Option<Instead> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(profile, move |got, nth| instead(got, nth).map_or(Act::Own, Act::Instead))
+    }
+
+    pub(super) fn new(profile: Profile, decide: impl Fn(&Got, usize) -> Act + Send + Sync + 'static) -> Self {
+        Self::listen(profile, decide, None)
+    }
+
+    /// Starts a registry with encrypted connections.
+    pub(super) fn encrypted(profile: Profile) -> Self {
+        Self::listen(profile, |_, _| Act::Own, Some(acceptor()))
+    }
+
+    fn listen(
+        profile: Profile,
+        decide: impl Fn(&Got, usize) -> Act + Send + Sync + 'static,
+        acceptor: Option<TlsAcceptor>,
+    ) -> Self {
+        let listener = RUNTIME.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::<Mutex<State>>::default();
-        let (shared, fault): (_, Arc<Fault>) = (state.clone(), Arc::new(Box::new(fault)));
-        runtime.spawn(async move {
+        let state = State { registry: Registry::new(profile), requests: Vec::new(), forms: Vec::new() };
+        let shared = Shared { state: Arc::new(Mutex::new(state)), decide: Arc::new(decide) };
+        let state = shared.state.clone();
+        let task = RUNTIME.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (state, fault) = (shared.clone(), fault.clone());
-                let service = service_fn(move |request| answer(request, state.clone(), fault.clone()));
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                let (acceptor, shared) = (acceptor.clone(), shared.clone());
+                tokio::spawn(async move {
+                    match acceptor {
+                        None => http::connection(stream, shared).await,
+                        Some(acceptor) => {
+                            if let Ok(stream) = acceptor.accept(stream).await {
+                                http::connection(stream, shared).await;
+                            }
+                        }
+                    }
+                });
             }
         });
-        Self { address, state, _runtime: runtime }
+        Self { address, state, task }
     }
 
     /// Returns the lines of the requests since the last call.
     pub(super) fn lines(&self) -> Vec<String> {
-        std::mem::take(&mut self.state.lock().unwrap().requests).into_iter().map(|got| got.line).collect()
+        self.requests().into_iter().map(|got| got.line).collect()
+    }
+
+    /// Returns the requests since the last call.
+    pub(super) fn requests(&self) -> Vec<Got> {
+        std::mem::take(&mut self.state.lock().unwrap().requests)
+    }
+
+    /// Returns the blobs of a repository.
+    pub(super) fn contents(&self, name: &str) -> BTreeMap<Digest, Bytes> {
+        let bytes = |(digest, blob): (&Digest, &Blob)| (*digest, blob.bytes.clone());
+        self.change(|registry| registry.repository(name).blobs.iter().map(bytes).collect())
+    }
+
+    /// Replaces the bytes of a blob.
+    pub(super) fn replace(&self, name: &str, digest: Digest, bytes: impl Into<Bytes>) {
+        let blob = Blob::new(bytes.into());
+        self.change(|registry| registry.repository(name).blobs.insert(digest, blob));
+    }
+
+    /// Returns the manifest of a tag.
+    pub(super) fn manifest(&self, name: &str, tag: &str) -> Bytes {
+        self.change(|registry| {
+            let stored = registry.repository(name);
+            stored.manifests[&stored.tags[tag]].clone()
+        })
+    }
+
+    /// Changes the content or the profile.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Registry) -> T) -> T {
+        change(&mut self.state.lock().unwrap().registry)
     }
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    state: Arc<Mutex<State>>,
-    fault: Arc<Fault>,
-) -> Result<Response<Body>, hyper::Error> {
-    let (head, mut incoming) = request.into_parts();
-    let mut body = Vec::new();
-    while let Some(frame) = std::future::poll_fn(|context| {
-        hyper::body::Body::poll_frame(std::pin::Pin::new(&mut incoming), context)
-    })
-    .await
-    {
-        frame?.into_data().into_iter().for_each(|data| body.extend_from_slice(&data));
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.task.abort();
     }
-    let path = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    let authorization = head.headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
-    let range = head.headers.get("range").map(|value| value.to_str().unwrap().to_owned());
-    let got = Got { line: format!("{} {path}", head.method), authorization, size: body.len(), range };
-    let mut state = state.lock().unwrap();
-    state.requests.push(got.clone());
-    let nth = state.requests.iter().filter(|other| other.line == got.line).count();
-    let made = fault(&got, nth).unwrap_or_else(|| own(&mut state, &got, &body));
-    let mut response = Response::builder().status(made.status);
-    for (name, value) in made.headers {
-        response = response.header(name, value);
-    }
-    let body = if made.bytes.is_empty() { made.body.into() } else { made.bytes };
-    Ok(response.body(Body::whole(body)).unwrap())
 }
 
-fn error(status: u16, code: &str) -> Instead {
-    Instead { body: json!({"errors": [{"code": code, "message": "no"}]}).to_string(), ..Instead::new(status) }
-}
+/// The authority that has signed the certificate of encrypted registries, for the address 127.0.0.1.
+pub(super) const AUTHORITY: &[u8] = include_bytes!("tls/ca.pem");
 
-/// The answer of a correct registry.
-fn own(state: &mut State, got: &Got, body: &[u8]) -> Instead {
-    let (method, path) = got.line.split_once(' ').unwrap();
-    let last = path.rsplit('/').next().unwrap();
-    match method {
-        "HEAD" if path.contains("/blobs/") => {
-            let there = state.blobs.contains_key(&last.parse().unwrap());
-            if there { Instead::new(200) } else { Instead::new(404) }
-        }
-        "GET" if path.contains("/blobs/") => match state.contents.get(&last.parse().unwrap()) {
-            None => error(404, "BLOB_UNKNOWN"),
-            Some(content) => {
-                let Some(range) = got.range.as_deref() else {
-                    return Instead { bytes: content.clone(), ..Instead::new(200) };
-                };
-                let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
-                let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
-                let answer = Instead { bytes: content.slice(first..=last), ..Instead::new(206) };
-                answer.with("Content-Range", format!("bytes {first}-{last}/{}", content.len()))
-            }
-        },
-        "POST" => {
-            let path = path.split('?').next().unwrap();
-            Instead::new(202).with("Location", format!("{path}session?_state=a%20b"))
-        }
-        "PUT" if path.contains("/blobs/") => {
-            let digest = Digest::of(body);
-            if !path.ends_with(&format!("?_state=a%20b&digest={}", digest.to_string().replace(':', "%3A"))) {
-                return error(400, "DIGEST_INVALID");
-            }
-            state.blobs.insert(digest, body.len());
-            state.contents.insert(digest, Bytes::copy_from_slice(body));
-            Instead::new(201)
-        }
-        "PUT" => {
-            let manifest: Manifest = serde_json::from_slice(body).unwrap();
-            let blobs: BTreeSet<Digest> =
-                manifest.layers.iter().chain([&manifest.config]).map(|blob| blob.digest).collect();
-            if !blobs.iter().all(|digest| state.blobs.contains_key(digest)) {
-                return error(404, "MANIFEST_BLOB_UNKNOWN");
-            }
-            let bytes = Bytes::copy_from_slice(body);
-            state.manifests.insert(Digest::of(body).to_string(), bytes.clone());
-            state.manifests.insert(last.into(), bytes);
-            Instead::new(201)
-        }
-        _ => match state.manifests.get(last) {
-            None => error(404, "MANIFEST_UNKNOWN"),
-            Some(bytes) => {
-                let body =
-                    if method == "GET" { String::from_utf8(bytes.to_vec()).unwrap() } else { String::new() };
-                Instead { body, ..Instead::new(200) }
-                    .with("Docker-Content-Digest", Digest::of(bytes).to_string())
-            }
-        },
-    }
+fn acceptor() -> TlsAcceptor {
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("tls/server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/server.key")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    TlsAcceptor::from(Arc::new(config))
 }

@@ -10,7 +10,7 @@ use crate::error::Error;
 
 /// Returns the manifest of a tag.
 fn manifest(fake: &Fake, tag: &str) -> Manifest {
-    serde_json::from_slice(&fake.state.lock().unwrap().manifests[tag]).unwrap()
+    serde_json::from_slice(&fake.manifest("team/app", tag)).unwrap()
 }
 
 #[test]
@@ -49,12 +49,13 @@ fn a_wrong_digest_of_a_registry_is_an_error_that_names_it() {
         layer.annotations.insert(LayerKey::ANNOTATION.into(), key.clone());
     }
     let bytes = Bytes::from(serde_json::to_vec(&wrong).unwrap());
-    let digest = Digest::of(&bytes).to_string();
-    {
-        let mut state = fake.state.lock().unwrap();
-        state.blobs.clear();
-        state.manifests = [("t".to_owned(), bytes.clone()), (digest, bytes)].into();
-    }
+    let digest = Digest::of(&bytes);
+    fake.change(|registry| {
+        let stored = registry.repository("team/app");
+        stored.blobs.clear();
+        stored.manifests = [(digest, bytes)].into();
+        stored.tags = [("t".to_owned(), digest)].into();
+    });
     let error = push(&fixture, &spec, &fake, "t").unwrap_err();
     assert!(matches!(error, Error::Packer(nixply_packer::Error::LayerChanged { .. })), "{error}");
     let expected = format!("a layer differs from the one that {}/team/app:t names", fake.address);

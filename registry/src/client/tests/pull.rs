@@ -61,15 +61,15 @@ fn a_pulled_image_is_the_directory_of_skopeo_and_its_hash_needs_no_files() {
     let dir = directory.path().join("image");
     let read = pull(&reader, &dir).unwrap();
 
-    let (state, found) = (fake.state.lock().unwrap(), files(&dir));
+    let (contents, found) = (fake.contents("team/app"), files(&dir));
     let mut expected = vec![
-        ("manifest.json".to_owned(), state.manifests["t"].to_vec()),
+        ("manifest.json".to_owned(), fake.manifest("team/app", "t").to_vec()),
         ("version".into(), b"Directory Transport Version: 1.1\n".to_vec()),
     ];
-    expected.extend(state.contents.iter().map(|(digest, content)| (digest.hex(), content.to_vec())));
+    expected.extend(contents.iter().map(|(digest, content)| (digest.hex(), content.to_vec())));
     expected.sort();
     assert_eq!(found, expected);
-    assert_eq!(read, state.contents.values().map(|content| content.len() as u64).sum::<u64>());
+    assert_eq!(read, contents.values().map(|content| content.len() as u64).sum::<u64>());
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary directory is left");
 }
 
@@ -94,8 +94,9 @@ fn cutting(to: SocketAddr, limit: impl Fn(usize) -> u64 + Send + 'static) -> Soc
 
 /// Returns the largest blob, and the ranges of the requests for it.
 fn largest(fake: &Fake) -> (Bytes, Vec<Option<String>>) {
+    let contents = fake.contents("team/app");
+    let largest = contents.values().max_by_key(|content| content.len()).unwrap().clone();
     let state = fake.state.lock().unwrap();
-    let largest = state.contents.values().max_by_key(|content| content.len()).unwrap().clone();
     let of_blob = |got: &&Got| got.line == format!("GET /v2/team/app/blobs/{}", Digest::of(&largest));
     let ranges = state.requests.iter().filter(of_blob).map(|got| got.range.clone()).collect();
     (largest, ranges)
@@ -133,7 +134,7 @@ fn a_registry_without_ranges_sends_the_blob_again() {
         Some(Instead { bytes, ..Instead::new(200) })
     });
     push(&fixture, &fixture.spec("none"), &fake, "t").unwrap();
-    *contents.lock().unwrap() = fake.state.lock().unwrap().contents.clone();
+    *contents.lock().unwrap() = fake.contents("team/app");
     let (content, _) = largest(&fake);
     let part = content.len() as u64 / 2;
     let reader = reader_at(cutting(fake.address, move |nth| if nth <= 2 { part } else { u64::MAX }));
@@ -150,7 +151,7 @@ fn wrong_blobs_are_refused_and_nothing_is_left() {
     push(&fixture, &spec, &fake, "t").unwrap();
     let (reader, directory) = (reader(&fake), tempfile::tempdir().unwrap());
     let layer = spec.layers[0].clone();
-    let right = fake.state.lock().unwrap().contents[&layer.digest].clone();
+    let right = fake.contents("team/app")[&layer.digest].clone();
     let mut flipped = right.to_vec();
     flipped[20] ^= 1;
     for (wrong, why) in [
@@ -158,13 +159,13 @@ fn wrong_blobs_are_refused_and_nothing_is_left() {
         (right[..right.len() - 1].to_vec(), "bytes, but the manifest records"),
         ([&right[..], b"x"].concat(), "it has more than the"),
     ] {
-        fake.state.lock().unwrap().contents.insert(layer.digest, wrong.into());
+        fake.replace("team/app", layer.digest, wrong);
         let error = pull(&reader, &directory.path().join("image")).unwrap_err().chain();
         assert!(error.contains(&format!("cannot read the blob {}", layer.digest)), "{error}");
         assert!(error.contains(why), "{error}");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
-    fake.state.lock().unwrap().contents.remove(&layer.digest);
+    fake.change(|registry| registry.repository("team/app").blobs.remove(&layer.digest));
     let error = pull(&reader, &directory.path().join("image")).unwrap_err();
     assert!(error.is_absence(), "{error}");
 }
@@ -176,7 +177,7 @@ fn measured_blobs_have_the_digests_of_the_spec() {
     push(&fixture, &spec, &fake, "t").unwrap();
     let reader = reader(&fake);
     let image = image(&reader);
-    assert_eq!(image.manifest.bytes, fake.state.lock().unwrap().manifests["t"]);
+    assert_eq!(image.manifest.bytes, fake.manifest("team/app", "t"));
     assert_eq!(image.digest(), image.manifest.digest);
     for (layer, remote) in spec.layers.iter().zip(&image.spec.layers) {
         assert_eq!((remote.digest, remote.diff_id, remote.size), (layer.digest, layer.diff_id, layer.size));

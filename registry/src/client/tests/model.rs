@@ -1,0 +1,157 @@
+//! Random sequences of pushes, against a model of the registry's tags.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
+use nixply_oci::Digest;
+use nixply_packer::ImageSpec;
+use proptest::prelude::*;
+
+use super::fake::{Fake, Mount, Profile};
+use super::images::{Images, anonymous, digest, without_certificates};
+use crate::client::Version;
+
+const REPOSITORIES: [&str; 3] = ["one", "two", "three/four"];
+const TAGS: [&str; 2] = ["t", "u"];
+
+/// The store, and images that share layers.
+static IMAGES: LazyLock<(Images, Vec<ImageSpec>)> = LazyLock::new(|| {
+    let images = Images::new();
+    let all: [&[&str]; 5] = [&["c"], &["c", "d"], &["d", "c", "f"], &["g", "h"], &["a", "c"]];
+    let mut specs: Vec<_> = all.iter().map(|paths| images.spec(paths, "model")).collect();
+    // The same layers, with another config.
+    specs.push(images.spec(&["c", "d"], "other"));
+    (images, specs)
+});
+
+/// A tag: indices of its repository and its name.
+type Tag = (usize, usize);
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Pushes an image to tags, perhaps by a client that has pushed before.
+    Push { image: usize, tags: Vec<Tag>, is_new_client: bool },
+    /// Deletes a tag.
+    Delete(Tag),
+    /// Deletes the manifests without tags of a repository, and all blobs that no other manifest names.
+    Collect(usize),
+    /// Loses a blob of a repository, even if a manifest names it.
+    Lose(usize, prop::sample::Index),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let tag = || (0..REPOSITORIES.len(), 0..TAGS.len());
+    let push = (0..6usize, prop::collection::vec(tag(), 1..4), any::<bool>())
+        .prop_map(|(image, tags, is_new_client)| Step::Push { image, tags, is_new_client });
+    let step = prop_oneof![
+        5 => push,
+        1 => tag().prop_map(Step::Delete),
+        1 => (0..REPOSITORIES.len()).prop_map(Step::Collect),
+        1 => (0..REPOSITORIES.len(), any::<prop::sample::Index>()).prop_map(|(at, index)| Step::Lose(at, index)),
+    ];
+    prop::collection::vec(step, 1..12)
+}
+
+#[derive(Default)]
+struct Model {
+    tags: BTreeMap<Tag, Digest>,
+    /// Repositories that have lost blobs.
+    damaged: BTreeSet<usize>,
+}
+
+impl Model {
+    /// Checks that all tags have the images that they should have.
+    fn check(&self, fake: &Fake) {
+        for (at, name) in REPOSITORIES.iter().enumerate() {
+            let expected = self.tags.iter().filter(|((repository, _), _)| *repository == at);
+            let expected: BTreeMap<_, _> =
+                expected.map(|((_, tag), digest)| (TAGS[*tag].to_owned(), *digest)).collect();
+            fake.change(|registry| {
+                let stored = registry.repository(name);
+                assert_eq!(stored.tags, expected, "{name}");
+                if !self.damaged.contains(&at) {
+                    expected.keys().for_each(|tag| assert_eq!(stored.image(tag), Some(expected[tag])));
+                }
+            });
+        }
+    }
+
+    /// Checks the result of a push of one image.
+    fn push(&mut self, image: usize, tags: &[Tag], pushed: &[crate::client::Pushed], fake: &Fake) {
+        let (_, specs) = &*IMAGES;
+        let (spec, expected) = (&specs[image], digest(&specs[image]));
+        let blobs = spec.layers.len() as u64 + 1;
+        let asked: BTreeSet<Tag> = tags.iter().copied().collect();
+        let mut seen = BTreeSet::new();
+        for pushed in pushed {
+            assert_eq!(pushed.digest, expected);
+            let all = pushed.sent.len() + pushed.mounted.len() + pushed.there.len();
+            assert_eq!(all as u64, blobs, "{pushed:?}");
+            let count = pushed.tags.len() as u64;
+            let mut at = 0;
+            for (reference, is_unchanged) in &pushed.tags {
+                let Version::Tag(tag) = &reference.version else { panic!("a tag") };
+                let name = &reference.repository.name;
+                at = REPOSITORIES.iter().position(|repository| repository == name).unwrap();
+                let key = (at, TAGS.iter().position(|one| one == tag).unwrap());
+                assert_eq!(*is_unchanged, self.tags.get(&key) == Some(&expected), "{reference}");
+                self.tags.insert(key, expected);
+                seen.insert(key);
+                if !is_unchanged {
+                    fake.change(|registry| assert_eq!(registry.repository(name).image(tag), Some(expected)));
+                }
+            }
+            let most = match (pushed.is_unchanged(), self.damaged.contains(&at)) {
+                (true, _) => count,
+                (false, false) => 2 * count + 3 * blobs,
+                (false, true) => 3 * count + 6 * blobs,
+            };
+            assert!(pushed.requests <= most, "{} requests, at most {most}: {pushed:?}", pushed.requests);
+        }
+        assert_eq!(seen, asked);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn every_push_leaves_the_whole_image_under_its_tags(steps in steps(), is_committed in any::<bool>()) {
+        let (images, specs) = &*IMAGES;
+        let mount = if is_committed { Mount::Committed } else { Mount::Any };
+        let fake = Fake::of(Profile { mount, ..Profile::default() });
+        let (mut model, mut client) = (Model::default(), without_certificates(anonymous(), &fake));
+        for step in steps {
+            match step {
+                Step::Push { image, tags, is_new_client } => {
+                    if is_new_client {
+                        client = without_certificates(anonymous(), &fake);
+                    }
+                    let to: Vec<String> =
+                        tags.iter().map(|(at, tag)| format!("{}:{}", REPOSITORIES[*at], TAGS[*tag])).collect();
+                    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+                    let pushed = images.push(&client, &fake, &specs[image], &to).unwrap();
+                    model.push(image, &tags, &pushed, &fake);
+                }
+                Step::Delete((at, tag)) => {
+                    model.tags.remove(&(at, tag));
+                    fake.change(|registry| registry.repository(REPOSITORIES[at]).tags.remove(TAGS[tag]));
+                }
+                Step::Collect(at) => {
+                    model.damaged.insert(at);
+                    fake.change(|registry| registry.repository(REPOSITORIES[at]).collect());
+                }
+                Step::Lose(at, index) => {
+                    model.damaged.insert(at);
+                    fake.change(|registry| {
+                        let blobs = &mut registry.repository(REPOSITORIES[at]).blobs;
+                        if !blobs.is_empty() {
+                            let digest = *index.get(&blobs.keys().copied().collect::<Vec<_>>());
+                            blobs.remove(&digest);
+                        }
+                    });
+                }
+            }
+            model.check(&fake);
+        }
+    }
+}

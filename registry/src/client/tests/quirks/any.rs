@@ -1,0 +1,116 @@
+//! Quirks of many registries.
+
+use std::sync::Arc;
+
+use super::super::fake::{Fake, Instead, Mount, Profile};
+use super::super::images::{
+    Images, anonymous, assert_has, assert_no_image, but, client_with, kinds, manifest, plain_push,
+};
+use crate::client::limits::Limits;
+
+/// go-containerregistry#1404, #1679.
+#[test]
+fn a_mount_that_fails_is_repeated_as_an_upload() {
+    let images = Images::new();
+    let spec = images.large();
+    for status in [400, 403, 404, 405, 500] {
+        let fake = Fake::of(Profile { mount: Mount::Fails(status), ..Profile::default() });
+        let pushed = images.push(&anonymous(), &fake, &spec, &["one:t", "two:t"]).unwrap();
+        assert_eq!((pushed[1].mounted.len(), pushed[1].sent.len()), (0, 3));
+        let requests: Vec<_> =
+            fake.requests().into_iter().filter(|got| got.line.contains("/v2/two/")).collect();
+        let tries = if status == 500 { 9 } else { 3 };
+        let expected = but(plain_push(), &[("HEAD blob", 0), ("POST mount", tries)]);
+        assert_eq!(kinds(&requests), expected, "{status}");
+        assert_has(&fake, "two:t", &spec);
+    }
+}
+
+#[test]
+fn a_blob_is_stored_with_any_status_of_success() {
+    let images = Images::new();
+    let spec = images.large();
+    for stored in [200, 201, 202, 204] {
+        let fake = Fake::of(Profile { stored, single_post: stored == 201, ..Profile::default() });
+        images.push(&anonymous(), &fake, &spec, &["app:t"]).unwrap();
+        let requests = fake.requests();
+        assert_eq!(
+            requests.iter().filter(|got| got.is_blob_put()).count(),
+            if stored == 201 { 2 } else { 3 }
+        );
+        assert_has(&fake, "app:t", &spec);
+    }
+}
+
+#[test]
+fn empty_bodies_have_a_length() {
+    let images = Images::new();
+    let spec = images.large();
+    // The fake registry answers 411 without a length.
+    let fake = Fake::of(Profile { body_limit: Some(20_000), ..Profile::default() });
+    images.push(&anonymous(), &fake, &spec, &["app:t"]).unwrap();
+    let requests = fake.requests();
+    let written = requests.iter().filter(|got| !got.is("GET", "") && !got.is("HEAD", ""));
+    assert!(
+        written.clone().any(|got| got.is("POST", "uploads/") && got.header("content-length") == Some("0"))
+    );
+    assert!(written.clone().any(|got| got.is_blob_put() && got.header("content-length") == Some("0")));
+    assert!(written.clone().all(|got| got.header("content-length").is_some()));
+    assert!(written.clone().all(|got| got.header("transfer-encoding").is_none()));
+}
+
+#[test]
+fn chunks_have_the_minimum_size_that_the_registry_names() {
+    let images = Images::new();
+    let spec = images.spec(&["a"], "chunks");
+    let profile = Profile { body_limit: Some(50_000), least_chunk: Some(30_000), ..Profile::default() };
+    let fake = Fake::of(profile);
+    images.push(&anonymous(), &fake, &spec, &["app:t"]).unwrap();
+    let requests = fake.requests();
+    let chunks: Vec<_> = requests.iter().filter_map(|got| got.header("content-range")).collect();
+    assert_eq!(chunks[..2], ["0-29999", "30000-59999"], "{chunks:?}");
+    assert_has(&fake, "app:t", &spec);
+}
+
+/// build-push-action#1194: each request may be one too many, not only those of blobs.
+#[test]
+fn every_request_may_be_throttled() {
+    let images = Images::new();
+    let spec = images.large();
+    for after in [None, Some("0"), Some("1"), Some("Wed, 21 Oct 2015 07:28:00 GMT"), Some("soon")] {
+        let fake = Fake::with(move |got, nth| {
+            let answer = Instead::new(429);
+            // Each try of a body has a new session.
+            let is_first = nth == 1 && (!got.is_blob_put() || got.line.contains("/1?"));
+            is_first.then(|| match after {
+                Some(after) => answer.with("Retry-After", after),
+                None => answer,
+            })
+        });
+        images.push(&anonymous(), &fake, &spec, &["app:t"]).unwrap();
+        let kinds = kinds(&fake.requests());
+        assert_eq!((kinds["GET manifest"], kinds["HEAD blob"], kinds["PUT manifest"]), (2, 6, 2));
+        assert_has(&fake, "app:t", &spec);
+    }
+}
+
+#[test]
+fn a_registry_that_is_always_overloaded_is_an_error_after_a_bounded_number_of_requests() {
+    let images = Images::new();
+    let fake = Fake::with(|got, _| got.is_manifest_put().then(|| Instead::new(429)));
+    let error = images.push(&anonymous(), &fake, &images.large(), &["app:t"]).unwrap_err().to_string();
+    assert!(error.ends_with("429 Too Many Requests"), "{error}");
+    assert_eq!(kinds(&fake.requests()), but(plain_push(), &[("PUT manifest", 8)]));
+    assert_no_image(&fake, "app");
+}
+
+/// containers/image#2906: Docker's manifests cannot have zstd layers.
+#[test]
+fn manifests_are_those_of_the_oci() {
+    let (images, fake) = (Images::new(), Fake::start());
+    images.push(&client_with(Arc::new(()), Limits::default()), &fake, &images.large(), &["app:t"]).unwrap();
+    let put = fake.requests().pop().unwrap();
+    assert_eq!(put.header("content-type"), Some("application/vnd.oci.image.manifest.v1+json"));
+    let (value, _) = manifest(&fake, "app:t");
+    assert!(!value.to_string().contains("vnd.docker"), "{value}");
+}
