@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 pub(super) fn resolved(location: &str, request: &Url) -> Result<Url> {
     let wrong = |why| Error::Location { location: without_secrets(location), host: host(request), why };
     let mut url = request.join(location).map_err(|_| wrong("it is not a URL"))?;
+    // The client would send them as a password. It has no password for this place.
+    let _ = (url.set_username(""), url.set_password(None));
     if url.host() == request.host() {
         if request.scheme() == "https" && url.scheme() == "http" {
             // The port of an http URL is the proxy's internal one, or absent.
