@@ -1,6 +1,12 @@
 //! Pushes to registries that fail at random: each ends with the complete old or the complete new image. `NIXPLY_SEED` repeats one
 //! schedule of failures.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the seed of a failure is for the reader of the test's output"
+)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
