@@ -30,7 +30,7 @@ fn options() -> BTreeMap<String, Vec<String>> {
             below.filter(|name| *name != "help").map(|name| format!("{parent} {name}").trim().to_owned()),
         );
         let options = help.lines().filter(|line| line.trim_start().starts_with('-'));
-        let names = options.filter_map(|line| line.split_once("--")?.1.split([' ', ',']).next());
+        let names = options.filter_map(|line| line.split_once("--")?.1.split([' ', ',', '[']).next());
         let names = names.filter(|name| !["help", "version"].contains(name)).map(String::from).collect();
         all.insert(parent, names);
     }

@@ -87,11 +87,7 @@ fn mistyped_names_get_suggestions() {
 fn usage_errors_exit_with_2() {
     let limit = "error: invalid value 'much' for '--cache-limit <SIZE>'";
     for (arguments, variable, expected) in [
-        (
-            &["inspect"][..],
-            "1GB",
-            "error: the following required arguments were not provided:\n  <IMAGE.json>\n",
-        ),
+        (&["inspect"][..], "1GB", "error: the following required arguments were not provided:\n  <IMAGE>\n"),
         (&["cache", "stat", "--cache-limit", "much"], "1GB", limit),
         (&["cache", "stat"], "much", limit),
         (&["skopeo", "copy", "nix:image.json", "dir:out"], "much", limit),
