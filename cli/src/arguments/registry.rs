@@ -29,7 +29,7 @@ pub(crate) struct RegistryArgs {
     creds_file: Option<PathBuf>,
 
     /// Directory with certificates for the registry, as in containers-certs.d(5): *.crt of authorities, *.cert and *.key of the
-    /// client [default: certs.d/HOST[:PORT] in /etc/containers, /etc/docker, and containers in the XDG configuration directory]
+    /// client [default: certs.d/HOST:PORT in /etc/containers, /etc/docker, and containers in the XDG configuration directory]
     #[arg(long, value_name = "DIR")]
     cert_dir: Option<PathBuf>,
 
