@@ -231,7 +231,8 @@ mod tests {
         let path = directory.path().join("x");
         fs::create_dir(&path).unwrap();
         let mut hash = DirectoryHash::new();
-        for (name, content) in [("0a", &b"eight by"[..]), ("f", b""), ("manifest.json", b"{}"), ("version", b"1\n")]
+        for (name, content) in
+            [("0a", &b"eight by"[..]), ("f", b""), ("manifest.json", b"{}"), ("version", b"1\n")]
         {
             fs::write(path.join(name), content).unwrap();
             hash.file(name, content.len() as u64);

@@ -110,10 +110,9 @@ struct RootFs {
 pub fn check_manifest((name, text): (&Path, &str)) -> Result<()> {
     match check(&document::read(text, &name.display().to_string())?, name)? {
         Kind::Manifest => Ok(()),
-        Kind::Index => Err(Error::invalid(
-            name.display().to_string(),
-            "it is an index, not the manifest of one image",
-        )),
+        Kind::Index => {
+            Err(Error::invalid(name.display().to_string(), "it is an index, not the manifest of one image"))
+        }
     }
 }
 
@@ -141,7 +140,8 @@ fn import(
     spec(&file, manifest, (&config, document), wanted, |layer, at| {
         let file = blob(&layer.digest)?;
         check_blob(&file, layer, at)?;
-        let name = file.to_str().ok_or_else(|| Error::invalid(file.display().to_string(), "it is not UTF-8"))?;
+        let name =
+            file.to_str().ok_or_else(|| Error::invalid(file.display().to_string(), "it is not UTF-8"))?;
         Ok(Some(name.to_owned()))
     })
 }
