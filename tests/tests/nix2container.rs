@@ -415,7 +415,7 @@ fn user_text_is_never_executed() {
     );
     let mut command = nix.bare_command("nix-build", "sandbox = false\n");
     let pulled = run(command.args(["--no-out-link", "-E", &expression(&nix, &with(false, &pull))])).fails();
-    assert!(pulled.contains("is not valid") || pulled.contains("Invalid source name"), "{pulled}");
+    assert!(pulled.contains("error: invalid value") || pulled.contains("Invalid source name"), "{pulled}");
     assert!(!mark.exists());
 }
 
