@@ -14,6 +14,7 @@ use super::location;
 use super::pace::Action;
 use super::retry::Failure;
 use super::session::{Call, Session};
+use crate::content::blob_source::Check;
 use crate::content::body::SentBytes;
 use crate::content::catalog::Blob;
 use crate::content::observer::{Observed, Read};
@@ -70,12 +71,13 @@ impl Upload<'_> {
     pub(super) async fn run(&self) -> Result<Uploaded> {
         let what = format!("upload the blob {}", self.digest);
         let (mut retry, mut way, mut source) = (self.session.retry(), Way::Whole, self.source);
+        let mut check = Check::Receiver;
         if source.is_none() {
             // Pack before the session starts: registries end idle sessions.
             self.wait_for_first_byte().await?;
         }
         loop {
-            let started = self.start(source, &what).await?;
+            let started = self.start(source, &what, check).await?;
             let url = match started {
                 Started::Done(uploaded) => return Ok(uploaded),
                 Started::Session(url, headers) => (url, headers),
@@ -84,11 +86,16 @@ impl Upload<'_> {
                 // Only now is it known that the bytes are needed.
                 self.wait_for_first_byte().await?;
             }
-            match self.send(way, url, &what).await {
+            match self.send(way, url, &what, check).await {
                 Ok(done) if is_accepted(&done) => return Ok(Uploaded::Sent),
                 Ok(done) => {
                     let status = done.status();
                     let error = self.session.refused(&what, done).await;
+                    if check == Check::Receiver && is_wrong_digest(&error) {
+                        // The cache or a file has changed. With a check, the layer is packed again, or the error names the file.
+                        check = Check::Sender;
+                        continue;
+                    }
                     let next = self.next_way(way, status, &error, retry.tries());
                     match next {
                         Some(next) if next != way => way = next,
@@ -139,7 +146,7 @@ impl Upload<'_> {
     }
 
     /// Starts a session, unless the registry takes the blob at once.
-    async fn start(&self, source: Option<&str>, what: &str) -> Result<Started> {
+    async fn start(&self, source: Option<&str>, what: &str, check: Check) -> Result<Started> {
         let size = self.blob.size();
         let source = source.filter(|_| self.session.takes_mounts.load(Ordering::Relaxed));
         let single =
@@ -155,7 +162,7 @@ impl Upload<'_> {
         let retry = self.session.retry();
         let retry = if is_optional { retry.at_most(OPTIONAL_TRIES) } else { retry };
         let sent = self.session.send_within(retry, &call, async |request| match single {
-            true => self.with_bytes(request, 0..size, None).await,
+            true => self.with_bytes(check, request, 0..size, None).await,
             false => Ok(request.header(CONTENT_LENGTH, 0)),
         });
         let answer = match sent.await {
@@ -166,7 +173,7 @@ impl Upload<'_> {
                     // The user may not read the source.
                     self.session.takes_mounts.store(false, Ordering::Relaxed);
                 }
-                return Box::pin(self.start(None, what)).await;
+                return Box::pin(self.start(None, what, check)).await;
             }
             answer => answer?,
         };
@@ -183,9 +190,9 @@ impl Upload<'_> {
             // A registry may refuse what it does not know.
             _ if single => {
                 self.session.takes_single_post.store(false, Ordering::Relaxed);
-                Box::pin(self.start(None, what)).await
+                Box::pin(self.start(None, what, check)).await
             }
-            _ if source.is_some() => Box::pin(self.start(None, what)).await,
+            _ if source.is_some() => Box::pin(self.start(None, what, check)).await,
             _ => Err(self.session.refused(what, answer).await),
         }
     }
@@ -196,6 +203,7 @@ impl Upload<'_> {
         way: Way,
         (url, headers): (Url, HeaderMap),
         what: &str,
+        check: Check,
     ) -> Result<Response, Failure> {
         let size = self.blob.size();
         let keep_authorization = async |bytes: u64| {
@@ -212,13 +220,13 @@ impl Upload<'_> {
             Way::Whole => {
                 keep_authorization(size).await?;
                 let call = call(Method::PUT, self.with_digest(url));
-                let with_bytes = async |request| self.with_bytes(request, 0..size, Some(&sent)).await;
+                let with_bytes = async |request| self.with_bytes(check, request, 0..size, Some(&sent)).await;
                 return self.session.try_once(&call, &with_bytes).await;
             }
             Way::Patch => {
                 keep_authorization(size).await?;
                 let call = call(Method::PATCH, url);
-                let with_bytes = async |request| self.with_bytes(request, 0..size, Some(&sent)).await;
+                let with_bytes = async |request| self.with_bytes(check, request, 0..size, Some(&sent)).await;
                 let answer = self.session.try_once(&call, &with_bytes).await?;
                 if !is_accepted(&answer) {
                     return Ok(answer);
@@ -235,7 +243,7 @@ impl Upload<'_> {
                     let call = call(Method::PATCH, url);
                     let with_bytes = async |request: RequestBuilder| {
                         let request = request.header("Content-Range", format!("{at}-{}", end - 1));
-                        self.with_bytes(request, at..end, Some(&sent)).await
+                        self.with_bytes(check, request, at..end, Some(&sent)).await
                     };
                     let answer = self.session.try_once(&call, &with_bytes).await?;
                     if !is_accepted(&answer) {
@@ -265,6 +273,7 @@ impl Upload<'_> {
     /// Adds a part of the blob as the body of a request.
     async fn with_bytes(
         &self,
+        check: Check,
         request: RequestBuilder,
         part: std::ops::Range<u64>,
         sent: Option<&Arc<SentBytes>>,
@@ -273,7 +282,7 @@ impl Upload<'_> {
         let length = part.end - part.start;
         let read = self.blob.layer_index().map(|layer| Read { layer, digest, size, part: part.clone() });
         let observed = read.map(|read| Observed::begin(&queue.observer, read));
-        let mut body = self.blob.body(part, queue).await?.counted(queue, digest).observed(observed);
+        let mut body = self.blob.body(part, check, queue).await?.counted(queue, digest).observed(observed);
         if let Some(sent) = sent {
             body = body.added_to(sent);
         }
@@ -288,6 +297,11 @@ enum Started {
     Done(Uploaded),
     /// The registry expects the bytes here. Its answer has these headers.
     Session(Url, HeaderMap),
+}
+
+/// Returns whether the registry has received other bytes than those of the digest.
+fn is_wrong_digest(error: &Error) -> bool {
+    matches!(error, Error::Refused { code: Some(code), .. } if code == "DIGEST_INVALID")
 }
 
 /// Returns whether the registry has taken the bytes. Some registries answer with 200 or 204 where the specification requires 201, and

@@ -47,8 +47,20 @@ pub(crate) struct Transfer<'t> {
     pub(crate) part: Range<u64>,
     /// Number of bytes of the whole blob.
     pub(crate) size: u64,
+    /// Who compares the whole blob with its digest.
+    pub(crate) check: Check,
     pub(crate) sender: &'t mpsc::Sender<io::Result<Bytes>>,
     pub(crate) queue: &'t Arc<PackQueue>,
+}
+
+/// Who compares a blob with its digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// The sender, before the receiver has all bytes.
+    Sender,
+    /// The receiver: a registry accepts no blob with another digest. The sender need not hash cached blobs again, whose frames have
+    /// checksums.
+    Receiver,
 }
 
 impl Transfer<'_> {
@@ -144,8 +156,11 @@ impl Transfer<'_> {
         prover: &Arc<Prover>,
         expected: Digest,
     ) -> io::Result<Reached> {
-        let Self { part, size, sender, queue } = self;
+        let Self { part, size, check, sender, queue } = self;
         let size = *size;
+        if *check == Check::Receiver {
+            return self.send_hashed(input, expected).await;
+        }
         // Clients resume an aborted download this way. All others get the first bytes at once.
         let proof = match (part.start, part.end == size) {
             (0, true) => prover.known(input),
@@ -182,9 +197,9 @@ impl Transfer<'_> {
     /// Sends a part of a blob that has no proof: either the whole blob, whose last piece is held back until the
     /// digest is right, or a part without the end.
     async fn send_hashed(&self, input: &Input, expected: Digest) -> io::Result<Reached> {
-        let Self { part, size, sender, queue } = self;
+        let Self { part, size, check, sender, queue } = self;
         let size = *size;
-        let mut hasher = (part.end == size).then(Sha256::new);
+        let mut hasher = (*check == Check::Sender && part.end == size).then(Sha256::new);
         let mut at = part.start;
         while at < part.end {
             // Read a piece only when there is room for it.

@@ -13,7 +13,7 @@ use hyper::body::{Bytes, Frame, SizeHint};
 use nixply_oci::Digest;
 use tokio::sync::mpsc;
 
-use super::blob_source::{Source, Transfer};
+use super::blob_source::{Check, Source, Transfer};
 use super::observer::Observed;
 use super::pack_queue::PackQueue;
 
@@ -61,12 +61,18 @@ impl Body {
 
     /// Returns a part of a blob with `size` bytes. If the blob cannot be served completely, the connection is
     /// closed.
-    pub(crate) fn pieces(source: Source, part: Range<u64>, size: u64, queue: &Arc<PackQueue>) -> Self {
+    pub(crate) fn pieces(
+        source: Source,
+        part: Range<u64>,
+        size: u64,
+        check: Check,
+        queue: &Arc<PackQueue>,
+    ) -> Self {
         let left = part.end - part.start;
         let (sender, receiver) = mpsc::channel(1);
         let queue = queue.clone();
         tokio::spawn(async move {
-            let transfer = Transfer { part, size, sender: &sender, queue: &queue };
+            let transfer = Transfer { part, size, check, sender: &sender, queue: &queue };
             let done = transfer.send(source);
             // Stop when the client has gone.
             let done = tokio::select! { done = done => done, () = sender.closed() => Ok(()) };

@@ -12,7 +12,7 @@ use nixply_packer::{Codec, FrameIndex, ImageSpec, Layer};
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
-use super::blob_source::Source;
+use super::blob_source::{Check, Source};
 use super::body::Body;
 use super::client_support::ClientSupport;
 use super::compression::Compression;
@@ -84,7 +84,7 @@ impl Blob {
     }
 
     /// Returns the bytes of a part, whose end is at most [`Blob::size`]. Starts to pack a layer that is not in the cache.
-    pub(crate) async fn body(&self, part: Range<u64>, queue: &Arc<PackQueue>) -> Result<Body> {
+    pub(crate) async fn body(&self, part: Range<u64>, check: Check, queue: &Arc<PackQueue>) -> Result<Body> {
         let source = match self {
             Self::Bytes(bytes) => {
                 return Ok(Body::whole(bytes.slice(part.start as usize..part.end as usize)));
@@ -96,7 +96,7 @@ impl Blob {
             }
             Self::Packed(packed) => Source::of_packed(queue, packed).await?,
         };
-        Ok(Body::pieces(source, part, self.size(), queue))
+        Ok(Body::pieces(source, part, self.size(), check, queue))
     }
 
     /// Waits until a part of the bytes can be sent. Starts to pack a layer that is not in the cache.

@@ -17,6 +17,7 @@ use super::admission::Admission;
 use super::connections::ConnectionState;
 use super::range::Part;
 use super::refusal::{Refusal, respond};
+use crate::content::blob_source::Check;
 use crate::content::body::Body;
 use crate::content::catalog::{Blob, Catalog, Document, Documents};
 use crate::content::client_support::{ClientSupport, accepts_indexes};
@@ -215,7 +216,7 @@ impl Shared {
         let body = match wanted {
             // The client reads no bytes, so nothing is packed.
             false => Body::empty(),
-            true => blob.body(part, &self.queue).await.map_err(|error| self.failed(error))?,
+            true => blob.body(part, Check::Sender, &self.queue).await.map_err(|error| self.failed(error))?,
         };
         let observed = read.map(|read| Observed::begin(&self.queue.observer, read));
         let body = body.counted(&self.queue, digest).observed(observed);

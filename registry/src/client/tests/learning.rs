@@ -1,11 +1,14 @@
 //! What a push learns from the image that it replaces, and from images in other tags and repositories.
 
+use std::sync::Arc;
+
 use hyper::body::Bytes;
 use nixply_oci::{Digest, Manifest};
 use nixply_packer::LayerKey;
 
 use super::fake::Fake;
-use super::{Fixture, fates, push};
+use super::{Fixture, Push, client, fates, push};
+use crate::content::{Compression, Image};
 use crate::error::Error;
 
 /// Returns the manifest of a tag.
@@ -34,6 +37,18 @@ fn layers_without_recorded_digests_are_not_packed_if_the_old_image_names_them() 
     changed.config.env = vec!["A=b".into()];
     let changed = push(&fixture, &changed, &fake, "t").unwrap();
     assert_eq!((fates(&changed), changed.packed), ((1, 0, 2), 0));
+
+    // Another repository learns only from an image that it is told about, and the registry mounts the blobs.
+    let client = client(Arc::new(()));
+    client.learn(&format!("{}/team/app:t", fake.address).parse().unwrap()).unwrap();
+    let mut content = fixture.options("auto").content;
+    content.compression = Compression::Recorded("gzip".parse().unwrap());
+    let image = Image::new("i", "t", spec).unwrap();
+    let to = vec![format!("{}/other/app:t", fake.address).parse().unwrap()];
+    let mut other = None;
+    let push = Push { image, to, content, cache_to: None, dry_run: false };
+    client.push(push, &mut |pushed| other = Some(pushed)).unwrap();
+    assert_eq!(other.unwrap().packed, 0);
 }
 
 #[test]
@@ -61,4 +76,20 @@ fn a_wrong_digest_of_a_registry_is_an_error_that_names_it() {
     let expected = format!("a layer differs from the one that {}/team/app:t names", fake.address);
     assert!(error.to_string().starts_with(&expected), "{error}");
     assert_eq!(manifest(&fake, "t"), wrong);
+}
+
+/// The registry compares the bytes with the digest. If it refuses them, the second try names the file.
+#[test]
+fn a_file_with_other_bytes_is_an_error_that_names_it() {
+    let (fixture, fake) = (Fixture::new(), Fake::start());
+    let mut spec = fixture.spec("none");
+    let file = fixture.directory.path().join("blob");
+    std::fs::write(&file, vec![b'x'; 200_000]).unwrap();
+    let layer = &mut spec.layers[0];
+    layer.paths.clear();
+    (layer.layer_path, layer.size) = (Some(file.display().to_string()), 200_000);
+    layer.digest = Digest::of(&vec![b'y'; 200_000]);
+    let error = push(&fixture, &spec, &fake, "t").unwrap_err().chain();
+    assert!(error.starts_with("blob has the digest sha256:") && error.ends_with("/blob"), "{error}");
+    assert!(!fake.lines().iter().any(|line| line.starts_with("PUT /v2/team/app/manifests/")));
 }
