@@ -1,13 +1,14 @@
 //! Delivers one image to the tags of one repository, with as few requests as possible: first the tag's manifest, then the blobs that
 //! it does not name, then the new manifest. A reader of the tag gets the old image or the whole new one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use nixply_oci::{Digest, MANIFEST, Manifest};
 
+use super::known::Homes;
 use super::manifests::{self, Current, Found, Written};
 use super::reference::Version;
 use super::session::Session;
@@ -30,9 +31,6 @@ const MAX_UNASKED: u64 = 32 << 20;
 
 /// Maximum number of times that a manifest is written. Registries with several replicas may not see a new blob at once.
 const MANIFEST_TRIES: u32 = 4;
-
-/// Blobs that a registry's other repositories have, because an image there names them.
-pub(super) type Homes = HashMap<(String, Digest), String>;
 
 /// A delivery of one image to one repository.
 pub(super) struct Delivery<'d> {
@@ -278,9 +276,4 @@ impl There {
             keys.add(&manifest, source);
         }
     }
-}
-
-/// Takes the error of a layer that could not be packed or read.
-pub(super) fn take(failed: &Mutex<Option<Error>>) -> Option<Error> {
-    failed.lock().unwrap_or_else(PoisonError::into_inner).take()
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use reqwest::redirect;
 
 use super::credentials::{FindCredentials, FindTls, Tls};
+use super::known::Known;
 use super::limits::Limits;
 use super::location;
 use super::pace::Paces;
-use super::push::Known;
 use super::reference::Repository;
 use super::session::{Access, Session};
 use crate::error::{Error, Result};

@@ -20,6 +20,7 @@ mod delivery;
 mod frames;
 mod http;
 mod index;
+mod known;
 mod limits;
 mod location;
 mod manifests;

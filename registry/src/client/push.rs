@@ -8,14 +8,15 @@ use futures_util::future::try_join_all;
 use nixply_oci::Digest;
 use nixply_packer::{LayerKey, PackedLayer};
 
-use super::delivery::{self, Delivery, Homes};
+use super::delivery::Delivery;
 use super::frames::{self, Frames};
 use super::http::Client;
+use super::known::{Homes, Known};
 use super::reference::{Reference, Repository, Version};
 use super::session::Access;
-use super::{blobs, manifests};
+use super::{blobs, manifests, upload};
 use crate::content::catalog::Catalog;
-use crate::content::layer_keys::{self, LayerKeys};
+use crate::content::layer_keys;
 use crate::content::pack_queue::PackQueue;
 use crate::content::{Image, Settings};
 use crate::error::{Error, Result};
@@ -50,13 +51,6 @@ pub struct Learned {
     pub layers: Vec<(LayerKey, PackedLayer)>,
     /// The frames that the reference names, if it is an index of frames.
     pub frames: Option<Frames>,
-}
-
-/// What a client knows about registries from earlier requests.
-#[derive(Default)]
-pub(super) struct Known {
-    keys: LayerKeys,
-    homes: Homes,
 }
 
 /// The result of pushing one image to one repository.
@@ -126,7 +120,7 @@ impl Client {
                 dry_run,
             };
             let delivered = runtime.block_on(delivery.run((&name, &tag), &tags, keys));
-            let delivered = delivered.map_err(|error| delivery::take(&failed).unwrap_or(error))?;
+            let delivered = delivered.map_err(|error| upload::take(&failed).unwrap_or(error))?;
             let counts = queue.counters.counts();
             let references = tags.iter().map(|tag| {
                 let version = Version::Tag(tag.clone());

@@ -2,14 +2,13 @@
 //! blobs need one request where the registry accepts that ("Single POST").
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nixply_oci::Digest;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION, RANGE};
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, Url};
 
-use super::delivery;
 use super::location;
 use super::pace::Action;
 use super::retry::Failure;
@@ -104,7 +103,7 @@ impl Upload<'_> {
                     }
                 }
                 Err(failure) => {
-                    if let Some(error) = delivery::take(self.failed) {
+                    if let Some(error) = take(self.failed) {
                         // Another try would not help.
                         return Err(error);
                     }
@@ -120,7 +119,7 @@ impl Upload<'_> {
 
     async fn wait_for_first_byte(&self) -> Result<()> {
         self.blob.wait_for_first_byte(self.queue).await?;
-        delivery::take(self.failed).map_or(Ok(()), Err)
+        take(self.failed).map_or(Ok(()), Err)
     }
 
     /// Returns how to repeat an upload that the registry refused, or `None` if a repetition cannot help.
@@ -344,4 +343,9 @@ pub(super) async fn exists(session: &Session, digest: Digest) -> Result<bool> {
         status if status.is_success() || status.is_redirection() => Ok(true),
         _ => Err(session.refused(&what, answer).await),
     }
+}
+
+/// Takes the error of a layer that could not be packed or read.
+pub(super) fn take(failed: &Mutex<Option<Error>>) -> Option<Error> {
+    failed.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
