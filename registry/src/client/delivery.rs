@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use nixply_oci::{Digest, MANIFEST, Manifest};
+use nixply_oci::{Digest, MANIFEST, Manifest, Platform};
 
 use super::known::Homes;
 use super::manifests::{self, Current, Found, Written};
@@ -122,11 +122,11 @@ impl Delivery<'_> {
         if done.unchanged.is_empty() {
             let children = documents.children.iter().map(|(child, _)| child);
             for child in children.filter(|child| !there.manifests.contains(&child.digest)) {
-                self.write(&Version::Digest(child.digest), child, &blobs, &mut done).await?;
+                self.write(&Version::Digest(child.digest), child, &[], &blobs, &mut done).await?;
             }
         }
         for (tag, _) in changed {
-            self.write(&Version::Tag(tag), document, &blobs, &mut done).await?;
+            self.write(&Version::Tag(tag), document, &documents.children, &blobs, &mut done).await?;
         }
         Ok(done)
     }
@@ -218,11 +218,12 @@ impl Delivery<'_> {
         Ok((!was_there).then_some(uploaded))
     }
 
-    /// Writes a manifest. If the repository has lost blobs that the former manifest names, uploads them again.
+    /// Writes a manifest or an index. If the repository has lost blobs or manifests that the former one names, writes them again.
     async fn write(
         &self,
         version: &Version,
         document: &Document,
+        children: &[(Document, Platform)],
         blobs: &BTreeMap<Digest, Blob>,
         done: &mut Delivered,
     ) -> Result<()> {
@@ -242,6 +243,10 @@ impl Delivery<'_> {
             }
             done.sent.extend(again.sent);
             done.mounted.extend(again.mounted);
+            for (child, _) in children {
+                // If the repository does not see all blobs yet, the next try of the index fails.
+                manifests::write(self.session, &Version::Digest(child.digest), child).await?;
+            }
         }
         Err(Error::LostBlobs { reference: manifests::reference(self.session, version).to_string() })
     }

@@ -43,7 +43,7 @@ pub(super) enum Current {
 /// Result of writing a manifest.
 pub(super) enum Written {
     Yes,
-    /// The registry lacks one of the manifest's blobs.
+    /// The registry lacks one of the manifest's blobs, or one of the index's manifests.
     BlobUnknown,
 }
 
@@ -148,7 +148,7 @@ pub(super) async fn write(session: &Session, version: &Version, document: &Docum
     }
     let error = session.refused(&what, answer).await;
     if let Error::Refused { code: Some(code), .. } = &error
-        && matches!(code.as_str(), "MANIFEST_BLOB_UNKNOWN" | "BLOB_UNKNOWN")
+        && matches!(code.as_str(), "MANIFEST_BLOB_UNKNOWN" | "BLOB_UNKNOWN" | "MANIFEST_UNKNOWN")
     {
         return Ok(Written::BlobUnknown);
     }

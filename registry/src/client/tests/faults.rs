@@ -13,10 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nixply_oci::Digest;
-use nixply_packer::ImageSpec;
 
 use super::fake::{Act, Auth, Fake, Got, Instead, Profile, Stored, TokenService};
-use super::images::{BASIC, Images, PASSWORD, anonymous, digest, limits, user_with, without_certificates};
+use super::images::{BASIC, Content, Images, PASSWORD, anonymous, limits, user_with, without_certificates};
 use crate::client::limits::Limits;
 
 const SEEDS: u64 = 1000;
@@ -79,10 +78,10 @@ fn tags(fake: &Fake) -> BTreeMap<&'static str, Option<Digest>> {
 
 struct Fixture {
     images: Images,
-    old: ImageSpec,
-    new: ImageSpec,
-    /// Repositories with the old image.
-    before: BTreeMap<String, Stored>,
+    /// An old image and an old index, with repositories that have them.
+    old: Vec<(Content, BTreeMap<String, Stored>)>,
+    /// A new image and a new index.
+    new: [Content; 2],
     service: TokenService,
 }
 
@@ -90,12 +89,17 @@ impl Fixture {
     fn new() -> Self {
         let images = Images::new();
         let (old, new) = (images.spec(&["a", "c"], "old"), images.spec(&["b", "c", "d"], "new"));
-        let fake = Fake::start();
-        images.push(&anonymous(), &fake, &old, &TAGS).unwrap();
-        let before = fake.change(|registry| registry.repositories.clone());
+        let other = images.spec(&["c", "d"], "other");
+        let old = [Content::of(&old), Content::of_index(&[old, other.clone()])].into_iter().map(|old| {
+            let fake = Fake::start();
+            images.push_content(&anonymous(), &fake, &old, &TAGS).unwrap();
+            (old, fake.change(|registry| registry.repositories.clone()))
+        });
+        let old = old.collect();
+        let new = [Content::of(&new), Content::of_index(&[new, other])];
         // The token service fails now and then.
         let service = TokenService::with(Some(BASIC), |_, nth| (nth % 5 == 0).then(|| Instead::new(503)));
-        Self { images, old, new, before, service: service.limited(12) }
+        Self { images, old, new, service: service.limited(12) }
     }
 
     /// Pushes the new image. Returns whether the push was successful.
@@ -108,11 +112,13 @@ impl Fixture {
             challenge = self.service.challenge();
         }
         let fake = Fake::new(profile, move |got, nth| schedule.act(got, nth, &challenge));
-        let is_empty = schedule.choose("empty", 4) == 0;
-        if !is_empty {
-            fake.change(|registry| registry.repositories = self.before.clone());
+        let mut old = None;
+        // A third of the registries is empty.
+        if let Some((content, before)) = self.old.get(schedule.choose("old", 3) as usize) {
+            fake.change(|registry| registry.repositories = before.clone());
+            old = Some(content.digest);
         }
-        let old = (!is_empty).then(|| digest(&self.old));
+        let content = &self.new[schedule.choose("new", 2) as usize];
         let client = user_with(Limits {
             first_delay: Duration::from_micros(200),
             max_delay: Duration::from_millis(1),
@@ -121,9 +127,9 @@ impl Fixture {
             ..limits()
         });
         let client = without_certificates(client, &fake);
-        let pushed = self.images.push(&client, &fake, &self.new, &TAGS);
+        let pushed = self.images.push_content(&client, &fake, content, &TAGS);
         let found = tags(&fake);
-        let new = Some(digest(&self.new));
+        let new = Some(content.digest);
         match &pushed {
             Ok(pushed) => {
                 assert!(found.values().all(|digest| *digest == new), "{found:?}");

@@ -1,12 +1,12 @@
 //! Small images, and clients that push them without long delays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nixply_oci::{Digest, Manifest};
-use nixply_packer::image::oci;
+use nixply_packer::image::{IndexSpec, IndexedImage, oci};
 use nixply_packer::{Control, ImageRequest, ImageSpec, Packer, Packing};
 use nixply_planning::{Closure, Store};
 use reqwest::redirect::Policy;
@@ -99,8 +99,31 @@ impl Images {
         cache_to: Option<&str>,
         observer: Arc<dyn Observer>,
     ) -> Result<Vec<Pushed>> {
+        self.push_any(client, fake, &Content::of(spec), to, cache_to, observer)
+    }
+
+    /// Pushes an image or an index to references without a host.
+    pub(super) fn push_content(
+        &self,
+        client: &Client,
+        fake: &Fake,
+        content: &Content,
+        to: &[&str],
+    ) -> Result<Vec<Pushed>> {
+        self.push_any(client, fake, content, to, None, Arc::new(()))
+    }
+
+    fn push_any(
+        &self,
+        client: &Client,
+        fake: &Fake,
+        content: &Content,
+        to: &[&str],
+        cache_to: Option<&str>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Vec<Pushed>> {
         let references = to.iter().map(|to| at(fake, to)).collect::<Result<Vec<_>>>()?;
-        let image = Image::new("image", "t", spec.clone()).unwrap();
+        let image = content.image.clone();
         let content = Settings { observer, ..self.settings() };
         let cache_to = cache_to.map(|to| at(fake, to)).transpose()?;
         let mut all = Vec::new();
@@ -108,6 +131,46 @@ impl Images {
         client.push(push, &mut |pushed| all.push(pushed))?;
         Ok(all)
     }
+}
+
+/// An image or an image index to push.
+pub(super) struct Content {
+    image: Image,
+    /// Digest of the manifest or the index.
+    pub(super) digest: Digest,
+    /// Number of different blobs.
+    pub(super) blobs: usize,
+    /// Number of images in the index.
+    pub(super) children: usize,
+}
+
+impl Content {
+    pub(super) fn of(spec: &ImageSpec) -> Self {
+        let image = Image::new("image", "t", spec.clone()).unwrap();
+        Self { image, digest: digest(spec), blobs: blobs(&[spec]), children: 0 }
+    }
+
+    /// Returns an index of these images, each for another architecture.
+    pub(super) fn of_index(specs: &[ImageSpec]) -> Self {
+        let indexed = specs.iter().zip(["amd64", "arm64", "riscv64"]).map(|(spec, arch)| {
+            let mut spec = spec.clone();
+            spec.arch = arch.into();
+            IndexedImage { spec, annotations: BTreeMap::new() }
+        });
+        let spec = IndexSpec::new(indexed.collect(), BTreeMap::new(), |at| at.to_string()).unwrap();
+        let manifests: Vec<_> = spec.images.iter().map(|image| oci::manifest_of(&image.spec)).collect();
+        let digest = Digest::of(&nixply_documents::go_json::compact(&oci::index(&spec, &manifests)));
+        let blobs = blobs(&spec.images.iter().map(|image| &image.spec).collect::<Vec<_>>());
+        let children = spec.images.len();
+        Self { image: Image::of_index("image", "t", spec).unwrap(), digest, blobs, children }
+    }
+}
+
+/// Returns the number of different blobs of images.
+fn blobs(specs: &[&ImageSpec]) -> usize {
+    let layers = specs.iter().flat_map(|spec| spec.layers.iter().map(|layer| layer.digest));
+    let configs = specs.iter().map(|spec| Digest::of(&oci::config(spec)));
+    layers.chain(configs).collect::<BTreeSet<_>>().len()
 }
 
 /// Returns a reference to a tag of the registry.
@@ -128,6 +191,13 @@ pub(super) fn assert_has(fake: &Fake, reference: &str, spec: &ImageSpec) {
         Some(digest(spec)),
         "{reference}"
     );
+}
+
+/// Asserts that a tag is whole and has this image or index.
+pub(super) fn assert_has_content(fake: &Fake, reference: &str, content: &Content) {
+    let (name, tag) = reference.split_once(':').unwrap();
+    let found = fake.change(|registry| registry.repository(name).image(tag));
+    assert_eq!(found, Some(content.digest), "{reference}");
 }
 
 /// Asserts that a repository has no tag, and only blobs with the right bytes.

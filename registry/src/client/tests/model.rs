@@ -4,24 +4,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use nixply_oci::Digest;
-use nixply_packer::ImageSpec;
 use proptest::prelude::*;
 
 use super::fake::{Fake, Mount, Profile};
-use super::images::{Images, anonymous, digest, without_certificates};
+use super::images::{Content, Images, anonymous, without_certificates};
 use crate::client::Version;
 
 const REPOSITORIES: [&str; 3] = ["one", "two", "three/four"];
 const TAGS: [&str; 2] = ["t", "u"];
 
 /// The store, and images that share layers.
-static IMAGES: LazyLock<(Images, Vec<ImageSpec>)> = LazyLock::new(|| {
+static IMAGES: LazyLock<(Images, Vec<Content>)> = LazyLock::new(|| {
     let images = Images::new();
     let all: [&[&str]; 5] = [&["c"], &["c", "d"], &["d", "c", "f"], &["g", "h"], &["a", "c"]];
     let mut specs: Vec<_> = all.iter().map(|paths| images.spec(paths, "model")).collect();
     // The same layers, with another config.
     specs.push(images.spec(&["c", "d"], "other"));
-    (images, specs)
+    let mut contents: Vec<_> = specs.iter().map(Content::of).collect();
+    contents.push(Content::of_index(&specs[..2]));
+    contents.push(Content::of_index(&[specs[1].clone(), specs[3].clone(), specs[5].clone()]));
+    (images, contents)
 });
 
 /// A tag: indices of its repository and its name.
@@ -37,17 +39,21 @@ enum Step {
     Collect(usize),
     /// Loses a blob of a repository, even if a manifest names it.
     Lose(usize, prop::sample::Index),
+    /// Loses a manifest of a repository that no tag has itself.
+    LoseManifest(usize, prop::sample::Index),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let tag = || (0..REPOSITORIES.len(), 0..TAGS.len());
-    let push = (0..6usize, prop::collection::vec(tag(), 1..4), any::<bool>())
+    let push = (0..8usize, prop::collection::vec(tag(), 1..4), any::<bool>())
         .prop_map(|(image, tags, is_new_client)| Step::Push { image, tags, is_new_client });
     let step = prop_oneof![
         5 => push,
         1 => tag().prop_map(Step::Delete),
         1 => (0..REPOSITORIES.len()).prop_map(Step::Collect),
         1 => (0..REPOSITORIES.len(), any::<prop::sample::Index>()).prop_map(|(at, index)| Step::Lose(at, index)),
+        1 => (0..REPOSITORIES.len(), any::<prop::sample::Index>())
+            .prop_map(|(at, index)| Step::LoseManifest(at, index)),
     ];
     prop::collection::vec(step, 1..12)
 }
@@ -78,9 +84,8 @@ impl Model {
 
     /// Checks the result of a push of one image.
     fn push(&mut self, image: usize, tags: &[Tag], pushed: &[crate::client::Pushed], fake: &Fake) {
-        let (_, specs) = &*IMAGES;
-        let (spec, expected) = (&specs[image], digest(&specs[image]));
-        let blobs = spec.layers.len() as u64 + 1;
+        let content = &IMAGES.1[image];
+        let (expected, blobs, children) = (content.digest, content.blobs as u64, content.children as u64);
         let asked: BTreeSet<Tag> = tags.iter().copied().collect();
         let mut seen = BTreeSet::new();
         for pushed in pushed {
@@ -103,8 +108,10 @@ impl Model {
             }
             let most = match (pushed.is_unchanged(), self.damaged.contains(&at)) {
                 (true, _) => count,
-                (false, false) => 2 * count + 3 * blobs,
-                (false, true) => 3 * count + 6 * blobs,
+                // An old index has at most three manifests.
+                (false, false) => 2 * count + 3 * blobs + children + 3,
+                // Each manifest may be the first one to miss blobs.
+                (false, true) => 3 * count + 2 * children + 3 + (3 + 3 + count + children) * blobs,
             };
             assert!(pushed.requests <= most, "{} requests, at most {most}: {pushed:?}", pushed.requests);
         }
@@ -116,7 +123,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn every_push_leaves_the_whole_image_under_its_tags(steps in steps(), is_committed in any::<bool>()) {
-        let (images, specs) = &*IMAGES;
+        let (images, contents) = &*IMAGES;
         let mount = if is_committed { Mount::Committed } else { Mount::Any };
         let fake = Fake::of(Profile { mount, ..Profile::default() });
         let (mut model, mut client) = (Model::default(), without_certificates(anonymous(), &fake));
@@ -129,7 +136,7 @@ proptest! {
                     let to: Vec<String> =
                         tags.iter().map(|(at, tag)| format!("{}:{}", REPOSITORIES[*at], TAGS[*tag])).collect();
                     let to: Vec<&str> = to.iter().map(String::as_str).collect();
-                    let pushed = images.push(&client, &fake, &specs[image], &to).unwrap();
+                    let pushed = images.push_content(&client, &fake, &contents[image], &to).unwrap();
                     model.push(image, &tags, &pushed, &fake);
                 }
                 Step::Delete((at, tag)) => {
@@ -147,6 +154,18 @@ proptest! {
                         if !blobs.is_empty() {
                             let digest = *index.get(&blobs.keys().copied().collect::<Vec<_>>());
                             blobs.remove(&digest);
+                        }
+                    });
+                }
+                Step::LoseManifest(at, index) => {
+                    model.damaged.insert(at);
+                    fake.change(|registry| {
+                        let stored = registry.repository(REPOSITORIES[at]);
+                        let tagged: Vec<_> = stored.tags.values().copied().collect();
+                        let all = stored.manifests.keys().filter(|digest| !tagged.contains(digest));
+                        let all: Vec<_> = all.copied().collect();
+                        if !all.is_empty() {
+                            stored.manifests.remove(index.get(&all));
                         }
                     });
                 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use hyper::body::Bytes;
-use nixply_oci::{Digest, MANIFEST, Manifest};
+use nixply_oci::{Digest, INDEX, ImageIndex, MANIFEST, Manifest};
 use percent_encoding::percent_decode_str;
 
 use super::profile::{Auth, Mount, Patch, Profile};
@@ -69,32 +69,88 @@ impl Stored {
         }
     }
 
-    /// Returns the image of a tag, if the tag has one. Panics if a part of it is absent or wrong.
+    /// Returns the image or index of a tag, if the tag has one. Panics if a part of it is absent or wrong.
     pub(in crate::client::tests) fn image(&self, tag: &str) -> Option<Digest> {
         let digest = *self.tags.get(tag)?;
-        let bytes = self.manifests.get(&digest).expect("a tag's manifest exists");
+        self.assert_whole(tag, digest);
+        Some(digest)
+    }
+
+    fn assert_whole(&self, tag: &str, digest: Digest) {
+        let bytes =
+            self.manifests.get(&digest).unwrap_or_else(|| panic!("{tag} lacks the manifest {digest}"));
         assert_eq!(Digest::of(bytes), digest);
-        let manifest: Manifest = serde_json::from_slice(bytes).unwrap();
+        let manifest = match Parsed::of(bytes) {
+            Parsed::Manifest(manifest) => manifest,
+            Parsed::Index(index) => {
+                index.manifests.iter().for_each(|child| self.assert_whole(tag, child.digest));
+                return;
+            }
+        };
         for blob in manifest.layers.iter().chain([&manifest.config]) {
             let stored =
                 self.blobs.get(&blob.digest).unwrap_or_else(|| panic!("{tag} lacks {}", blob.digest));
             assert_eq!((Digest::of(&stored.bytes), stored.bytes.len() as u64), (blob.digest, blob.size));
         }
-        Some(digest)
     }
 
-    /// Deletes the manifests without tags, and the blobs that no other manifest names.
+    /// Deletes the manifests that no tag has, itself or in its index, and the blobs that no other manifest names.
     pub(in crate::client::tests) fn collect(&mut self) {
-        let tagged: Vec<Digest> = self.tags.values().copied().collect();
-        self.manifests.retain(|digest, _| tagged.contains(digest));
+        let mut kept: Vec<Digest> = self.tags.values().copied().collect();
+        let tagged = kept.iter().filter_map(|digest| self.manifests.get(digest));
+        let children = tagged.flat_map(|bytes| Parsed::of(bytes).children());
+        kept.extend(children.collect::<Vec<_>>());
+        self.manifests.retain(|digest, _| kept.contains(digest));
         let named = self.named();
         self.blobs.retain(|digest, _| named.contains(digest));
     }
 
-    /// Returns the digests that manifests name.
+    /// Returns the digests of the blobs that manifests name.
     pub(in crate::client::tests) fn named(&self) -> Vec<Digest> {
-        let manifests = self.manifests.values().map(|bytes| serde_json::from_slice(bytes).unwrap());
-        manifests.flat_map(|manifest: Manifest| digests(&manifest).collect::<Vec<_>>()).collect()
+        self.manifests.values().flat_map(|bytes| Parsed::of(bytes).blobs()).collect()
+    }
+}
+
+/// A document of a tag.
+enum Parsed {
+    Manifest(Manifest),
+    Index(ImageIndex),
+}
+
+impl Parsed {
+    /// Parses a document that the registry has accepted.
+    fn of(bytes: &[u8]) -> Self {
+        Self::read(bytes).expect("the registry refuses other documents")
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+        match value["mediaType"].as_str()? {
+            MANIFEST => serde_json::from_slice(bytes).ok().map(Self::Manifest),
+            INDEX => serde_json::from_slice(bytes).ok().map(Self::Index),
+            _ => None,
+        }
+    }
+
+    fn media_type(&self) -> &'static str {
+        match self {
+            Self::Manifest(_) => MANIFEST,
+            Self::Index(_) => INDEX,
+        }
+    }
+
+    fn blobs(&self) -> Vec<Digest> {
+        match self {
+            Self::Manifest(manifest) => digests(manifest).collect(),
+            Self::Index(_) => Vec::new(),
+        }
+    }
+
+    fn children(&self) -> Vec<Digest> {
+        match self {
+            Self::Manifest(_) => Vec::new(),
+            Self::Index(index) => index.manifests.iter().map(|child| child.digest).collect(),
+        }
     }
 }
 
@@ -181,34 +237,37 @@ impl Registry {
         if got.header("if-none-match") == Some(format!("\"{digest}\"").as_str()) {
             return Instead::new(304);
         }
+        let media_type = Parsed::of(bytes).media_type();
         let is_get = got.line.starts_with("GET");
         let body = if is_get { String::from_utf8(bytes.to_vec()).unwrap() } else { String::new() };
         Instead { body, ..Instead::new(200) }
             .with("Docker-Content-Digest", digest.to_string())
-            .with("Content-Type", MANIFEST)
+            .with("Content-Type", media_type)
     }
 
     fn write_manifest(&mut self, name: &str, reference: &str, got: &Got, body: &[u8]) -> Instead {
-        let Ok(manifest) = serde_json::from_slice::<Manifest>(body) else {
+        let Some(parsed) = Parsed::read(body) else {
             return Instead::error(400, "MANIFEST_INVALID", "manifest invalid");
         };
         let media_type = got.header("content-type").unwrap_or_default();
-        let value: serde_json::Value = serde_json::from_slice(body).unwrap();
-        if media_type != MANIFEST || value["mediaType"] != media_type || !self.profile.takes_oci {
+        if media_type != parsed.media_type() || !self.profile.takes_oci {
             return Instead::error(400, "MANIFEST_INVALID", &format!("unsupported type {media_type}"));
         }
         let (immutable, names_places) = (self.profile.immutable_tags, self.profile.names_places);
         let stored = self.repository(name);
-        let all: Vec<Digest> = digests(&manifest).collect();
-        for blob in manifest.layers.iter().chain([&manifest.config]) {
-            if !stored.sees(&blob.digest) {
-                return Instead::error(404, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry");
-            }
-            assert_eq!(stored.blobs[&blob.digest].bytes.len() as u64, blob.size);
+        if !parsed.blobs().iter().all(|digest| stored.sees(digest)) {
+            return Instead::error(404, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry");
         }
-        for digest in all {
-            // All replicas know it now.
-            stored.blobs.get_mut(&digest).unwrap().hidden = 0;
+        if !parsed.children().iter().all(|digest| stored.manifests.contains_key(digest)) {
+            return Instead::error(404, "MANIFEST_UNKNOWN", "manifest unknown");
+        }
+        if let Parsed::Manifest(manifest) = &parsed {
+            for blob in manifest.layers.iter().chain([&manifest.config]) {
+                let stored = stored.blobs.get_mut(&blob.digest).unwrap();
+                assert_eq!(stored.bytes.len() as u64, blob.size);
+                // All replicas know it now.
+                stored.hidden = 0;
+            }
         }
         let digest = Digest::of(body);
         if let Ok(named) = reference.parse::<Digest>() {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::super::fake::{Fake, Instead, Mount, Profile};
 use super::super::images::{
-    Images, anonymous, assert_has, assert_no_image, but, client_with, kinds, manifest, plain_push,
+    Content, Images, anonymous, assert_has, assert_has_content, assert_no_image, but, client_with, kinds,
+    manifest, plain_push,
 };
 use crate::client::limits::Limits;
 
@@ -113,4 +114,26 @@ fn manifests_are_those_of_the_oci() {
     assert_eq!(put.header("content-type"), Some("application/vnd.oci.image.manifest.v1+json"));
     let (value, _) = manifest(&fake, "app:t");
     assert!(!value.to_string().contains("vnd.docker"), "{value}");
+}
+
+/// Registries delete manifests without tags, and an index may name them.
+#[test]
+fn the_manifests_of_an_index_are_written_again_if_the_registry_has_lost_them() {
+    let images = Images::new();
+    let index = Content::of_index(&[images.large(), images.spec(&["c"], "small")]);
+    let fake = Fake::start();
+    let first = images.push_content(&anonymous(), &fake, &index, &["app:t"]).unwrap();
+    assert_eq!((first[0].digest, first[0].sent.len()), (index.digest, index.blobs));
+    let lines = fake.lines();
+    // The index is the last one.
+    assert_eq!(lines.iter().filter(|line| line.starts_with("PUT /v2/app/manifests/sha256:")).count(), 2);
+    assert_eq!(lines.last().unwrap(), "PUT /v2/app/manifests/t");
+    assert_has_content(&fake, "app:t", &index);
+
+    fake.change(|registry| registry.repository("app").manifests.retain(|digest, _| *digest == index.digest));
+    let again = images.push_content(&anonymous(), &fake, &index, &["app:t", "app:u"]).unwrap();
+    assert_eq!((again[0].sent.len(), again[0].there.len()), (0, index.blobs));
+    assert_has_content(&fake, "app:u", &index);
+    let changes = [("GET manifest", 2), ("HEAD blob", index.blobs), ("PUT manifest", 4)];
+    assert_eq!(kinds(&fake.requests()), changes.into());
 }
