@@ -8,13 +8,14 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::summary::{Group, Median};
 
 /// The contenders' colours, in the order of appearance. People with colour blindness can tell them apart.
-const COLOURS: [RGBColor; 6] = [
+const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
     RGBColor(240, 200, 110),
     RGBColor(0, 158, 115),
     RGBColor(150, 150, 150),
     RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
 ];
 
 const INK: RGBColor = RGBColor(40, 40, 40);

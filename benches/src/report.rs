@@ -28,18 +28,31 @@ pub fn text(rows: &[Row]) -> String {
             let _ = writeln!(out, "\n{}", describe(&group.row));
             let _ = writeln!(
                 out,
-                "{:<46} {:<28} {:>9} {:>9} {:>8} {:>9} {:>6} {:>9}",
-                "scenario", "contender", "wall s", "CPU s", "RSS MB", "sent MB", "blobs", "x nixply"
+                "{:<56} {:<28} {:>9} {:>9} {:>8} {:>9} {:>6} {:>9} {:>8} {:>10} {:>8}",
+                "scenario",
+                "contender",
+                "wall s",
+                "CPU s",
+                "RSS MB",
+                "sent MB",
+                "blobs",
+                "fetch MB",
+                "requests",
+                "registry s",
+                "x nixply"
             );
         }
         for (at, median) in group.contenders.iter().enumerate() {
             let label = if at == 0 { group.label() } else { String::new() };
             let sent = median.sent_bytes.map(|bytes| format!("{:.1}", bytes / 1e6)).unwrap_or_default();
             let blobs = median.sent_blobs.map(|blobs| format!("{blobs:.0}")).unwrap_or_default();
+            let fetched = median.fetched_bytes.map(|bytes| format!("{:.1}", bytes / 1e6)).unwrap_or_default();
+            let requests = median.requests.map(|requests| format!("{requests:.0}")).unwrap_or_default();
+            let registry = median.registry_cpu.map(|cpu| format!("{cpu:.2}")).unwrap_or_default();
             let ratio = ratio(group, median).map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
             let _ = writeln!(
                 out,
-                "{label:<46} {:<28} {:>9.2} {:>9.2} {:>8.0} {sent:>9} {blobs:>6} {ratio:>9}",
+                "{label:<56} {:<28} {:>9.3} {:>9.3} {:>8.0} {sent:>9} {blobs:>6} {fetched:>9} {requests:>8} {registry:>10} {ratio:>8}",
                 median.contender,
                 median.seconds,
                 median.cpu,
@@ -108,6 +121,15 @@ fn markdown(groups: &[Group], facts: &str) -> String {
         table(&mut out, "CPU seconds", &contest, &|_, median| Some(seconds(median.cpu)));
         table(&mut out, "MB sent to the registry (blobs)", &contest, &|_, median| {
             Some(format!("{:.1} ({:.0})", median.sent_bytes? / 1e6, median.sent_blobs?))
+        });
+        table(&mut out, "MB fetched from the registry", &contest, &|_, median| {
+            median.fetched_bytes.filter(|bytes| *bytes > 0.0).map(|bytes| format!("{:.1}", bytes / 1e6))
+        });
+        table(&mut out, "Requests to the registry", &contest, &|_, median| {
+            Some(format!("{:.0}", median.requests?))
+        });
+        table(&mut out, "CPU seconds of the registry", &contest, &|_, median| {
+            median.registry_cpu.map(seconds)
         });
         table(&mut out, "MB of memory, largest process", &contest, &|_, median| {
             Some(format!("{:.0}", median.max_rss_kib * 1024.0 / 1e6))

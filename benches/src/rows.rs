@@ -43,28 +43,58 @@ pub struct Row {
     pub sent_bytes: Option<u64>,
     /// Number of the uploaded blobs, including the image's config.
     pub sent_blobs: Option<u64>,
+    /// Bytes of the blobs that the client has fetched from the registry.
+    #[serde(default)]
+    pub fetched_bytes: Option<u64>,
+    /// Number of requests that the registry has answered.
+    #[serde(default)]
+    pub requests: Option<u64>,
+    /// CPU seconds of the registry.
+    #[serde(default, serialize_with = "optional_four_digits")]
+    pub registry_cpu: Option<f64>,
 }
+
+/// Number of the last columns, which earlier results lack.
+const LATER: usize = 3;
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
 fn four_digits<S: Serializer>(seconds: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{seconds:.4}"))
 }
 
-/// Returns the rows as CSV.
+#[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn optional_four_digits<S: Serializer>(seconds: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match seconds {
+        Some(seconds) => four_digits(seconds, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// Returns the rows as CSV. Without values in the later columns, the result has the columns of earlier results.
 pub fn write(rows: &[Row]) -> Result<String> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
+    let mut all = csv::Writer::from_writer(Vec::new());
     for row in rows {
-        writer.serialize(row)?;
+        all.serialize(row)?;
+    }
+    let all = all.into_inner()?;
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(&all[..]);
+    let records = reader.records().collect::<Result<Vec<_>, _>>()?;
+    let is_earlier = records.iter().skip(1).all(|record| record.iter().rev().take(LATER).all(str::is_empty));
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for record in &records {
+        let columns = if is_earlier { record.len() - LATER } else { record.len() };
+        writer.write_record(record.iter().take(columns))?;
     }
     Ok(String::from_utf8(writer.into_inner()?)?)
 }
 
 /// Reads rows from CSV. The columns must be those of this version.
 pub fn read(text: &str) -> Result<Vec<Row>> {
-    let expected = write(&[Row::default()])?;
-    let expected = expected.lines().next().unwrap_or_default();
+    let earlier = write(&[Row::default()])?;
+    let later = write(&[Row { requests: Some(0), ..Row::default() }])?;
+    let [earlier, later] = [&earlier, &later].map(|text| text.lines().next().unwrap_or_default());
     let found = text.lines().next().unwrap_or_default();
-    ensure!(found == expected, "the first line must be {expected}, got {found}");
+    ensure!([earlier, later].contains(&found), "the first line must be {later}, got {found}");
     csv::Reader::from_reader(text.as_bytes())
         .deserialize()
         .collect::<Result<_, _>>()
@@ -103,6 +133,9 @@ mod tests {
             max_rss_kib: 4096,
             sent_bytes: Some(0),
             sent_blobs: Some(1),
+            fetched_bytes: Some(0),
+            requests: Some(6),
+            registry_cpu: Some(0.5),
         }
     }
 
@@ -110,6 +143,17 @@ mod tests {
     fn csv_keeps_all_values() {
         let rows = vec![row(), Row { sent_bytes: None, changed_mib: Some(512), ..row() }];
         assert_eq!(read(&write(&rows).unwrap()).unwrap(), rows);
+    }
+
+    #[test]
+    fn rows_without_later_values_have_the_earlier_columns() {
+        let row = Row { fetched_bytes: None, requests: None, registry_cpu: None, ..row() };
+        let text = write(std::slice::from_ref(&row)).unwrap();
+        assert!(
+            text.starts_with("closure,") && text.lines().next().unwrap().ends_with(",sent_blobs"),
+            "{text}"
+        );
+        assert_eq!(read(&text).unwrap(), [row]);
     }
 
     /// Results of earlier versions stay readable, and a partial measurement rewrites them unchanged.

@@ -27,6 +27,8 @@ pub enum Work {
         /// Whether the files are only on disk, not in memory.
         cold: bool,
     },
+    /// Build an image with its compressed layers, without a cache and a registry: the minimum for a push.
+    Pack,
     /// Build an image and push it.
     Push(Push),
     /// Build an image and copy it into an engine's storage.
@@ -51,7 +53,7 @@ pub struct Push {
     pub change: Change,
     /// Whether a fresh runner builds it.
     pub fresh: bool,
-    /// Spec that the runner has received before, as if Nix had fetched it from a binary cache.
+    /// Result of an earlier build that the runner can use.
     pub received: Received,
 }
 
@@ -77,15 +79,28 @@ impl Change {
     }
 }
 
-/// Spec that a runner receives.
+/// Result of an earlier build that a runner receives from a binary cache or from the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
-    /// No spec.
+    /// Nothing.
     Nothing,
     /// The spec of the image before this change, which may speed up the build.
     FormerSpec(Change),
     /// The spec of the image itself, which replaces the build.
     OwnSpec,
+    /// The description of the image itself, on a machine without its store paths. The registry has all blobs.
+    Description,
+    /// The registry's image before this change, as a cache.
+    FormerImage,
+    /// The places of compressed frames in the registry's image. The new image has another number of layers.
+    Frames,
+}
+
+impl Received {
+    /// Returns whether only `nixply push` provides it: as annotations, an artifact or a description.
+    pub fn is_from_push(self) -> bool {
+        matches!(self, Self::Description | Self::FormerImage | Self::Frames)
+    }
 }
 
 /// A container engine.
@@ -104,7 +119,8 @@ pub enum Group {
     Reference,
     /// Only the layers' diff_ids, without a cache
     Build,
-    /// Build and push: first, unchanged, with the app changed, with a path in the middle changed; the same on fresh runners
+    /// Build and push: first, unchanged, with the app changed, with a path in the middle changed; the same on fresh runners, also with
+    /// the registry as cache
     Push,
     /// Build, and copy into the storage of podman and Docker
     Pull,
@@ -118,7 +134,7 @@ impl Group {
 }
 
 /// All scenarios, in the order of tables and, within a group, of measuring.
-pub static SCENARIOS: [Scenario; 19] = {
+pub static SCENARIOS: [Scenario; 23] = {
     const fn build(name: &'static str, layers: usize, cold: bool) -> Scenario {
         Scenario { name, work: Work::Build { layers, cold } }
     }
@@ -130,12 +146,13 @@ pub static SCENARIOS: [Scenario; 19] = {
     }
     use Change::{Leaf, Middle};
     use Engine::{Docker, Podman};
-    use Received::{FormerSpec, Nothing, OwnSpec};
+    use Received::{Description, FormerImage, FormerSpec, Frames, Nothing, OwnSpec};
     const BASE: Change = Change::None;
     [
         build("build: 1 layer", 1, false),
         build("build: 100 layers", 100, false),
         build("build: 100 layers (from disk)", 100, true),
+        Scenario { name: "packing alone", work: Work::Pack },
         push("first push", BASE, false, Nothing),
         push("no change", BASE, false, Nothing),
         push("leaf changed", Leaf(1), false, Nothing),
@@ -145,6 +162,9 @@ pub static SCENARIOS: [Scenario; 19] = {
         push("fresh runner: middle changed", Middle(2), true, Nothing),
         push("fresh runner: leaf changed (former spec known)", Leaf(3), true, FormerSpec(BASE)),
         push("fresh runner: leaf changed (its spec known)", Leaf(4), true, OwnSpec),
+        push("fresh runner: leaf changed (registry as cache)", Leaf(5), true, FormerImage),
+        push("fresh runner: no store paths (description)", BASE, true, Description),
+        push("fresh runner: other layers (frames in the registry)", BASE, true, Frames),
         pull("podman: first image", Podman, BASE),
         pull("podman: leaf changed", Podman, Leaf(1)),
         pull("docker: first image", Docker, BASE),
@@ -170,7 +190,7 @@ impl Scenario {
     pub fn group(self) -> Option<Group> {
         match self.work {
             Work::Build { .. } => Some(Group::Build),
-            Work::Push(_) => Some(Group::Push),
+            Work::Pack | Work::Push(_) => Some(Group::Push),
             Work::Pull { .. } => Some(Group::Pull),
             Work::Changed => Some(Group::Changed),
             Work::Reference => Some(Group::Reference),

@@ -29,6 +29,12 @@ pub struct Median {
     pub sent_bytes: Option<f64>,
     /// Uploaded blobs.
     pub sent_blobs: Option<f64>,
+    /// Bytes of blobs from the registry.
+    pub fetched_bytes: Option<f64>,
+    /// Requests to the registry.
+    pub requests: Option<f64>,
+    /// CPU seconds of the registry.
+    pub registry_cpu: Option<f64>,
 }
 
 impl Group {
@@ -84,6 +90,9 @@ pub fn groups(rows: &[Row]) -> Vec<Group> {
                 max_rss_kib: of(&|row| Some(row.max_rss_kib as f64)).unwrap_or_default(),
                 sent_bytes: of(&|row| row.sent_bytes.map(|bytes| bytes as f64)),
                 sent_blobs: of(&|row| row.sent_blobs.map(|blobs| blobs as f64)),
+                fetched_bytes: of(&|row| row.fetched_bytes.map(|bytes| bytes as f64)),
+                requests: of(&|row| row.requests.map(|requests| requests as f64)),
+                registry_cpu: of(&|row| row.registry_cpu),
             }
         });
         Group { row: rows[0].clone(), contenders: contenders.collect() }

@@ -60,7 +60,7 @@ impl Drop for Server {
 
 /// Debian's docker-registry on a free port, with its files in a temporary directory.
 pub struct Registry {
-    _server: Server,
+    server: Server,
     files: TempDir,
     /// `127.0.0.1:PORT`.
     pub address: String,
@@ -86,7 +86,12 @@ impl Registry {
         let mut command = Command::new("docker-registry");
         let mut server = Server::start(command.arg("serve").arg(&config), files.path().join("log"))?;
         server.wait_until("the registry", || TcpStream::connect(&address).is_ok())?;
-        Ok(Self { _server: server, files, address })
+        Ok(Self { server, files, address })
+    }
+
+    /// Returns its process ID.
+    pub fn pid(&self) -> u32 {
+        self.server.child.id()
     }
 
     /// Returns its log, with one line per request.

@@ -74,7 +74,7 @@ impl Bench<'_> {
         match group {
             Group::Reference => self.reference(&subject),
             Group::Build => self.build(&subject),
-            Group::Push => self.push(&subject),
+            Group::Push => self.pushes(&subject),
             Group::Pull => self.pull(&subject),
             Group::Changed => self.changed(&subject),
         }
@@ -174,6 +174,6 @@ impl Bench<'_> {
 }
 
 /// Returns the scenario of a kind of work that has only one.
-fn only(work: Work) -> Scenario {
+pub(super) fn only(work: Work) -> Scenario {
     *SCENARIOS.iter().find(|scenario| scenario.work == work).expect("every kind of work has a scenario")
 }

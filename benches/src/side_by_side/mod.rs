@@ -98,12 +98,14 @@ pub fn run(args: &Args) -> Result<()> {
         say(format!("some measurements will be missing: {error:#}"));
     }
     let scratch = tempfile::Builder::new().prefix("nixply-bench-").tempdir_in(&args.scratch)?;
-    let nixply = Nixply {
-        program: release::build(&nix::Nix { has_headers: false, ..nix::install(&nix::Version::Bookworm)? })?
-            .cli,
-        store_dir: closures.store_dir(),
-        skopeo: args.programs.skopeo.clone(),
+    let program = match &args.programs.nixply {
+        Some(program) => program.clone(),
+        None => {
+            let nix = nix::install(&nix::Version::Bookworm)?;
+            release::build(&nix::Nix { has_headers: false, ..nix })?.cli
+        }
     };
+    let nixply = Nixply { program, store_dir: closures.store_dir(), skopeo: args.programs.skopeo.clone() };
     let files = Files::new(args)?;
     let what = if args.scenario.is_empty() { "everything".into() } else { format!("{:?}", args.scenario) };
     let facts = format!(

@@ -9,10 +9,10 @@ use xtask::services::Docker;
 
 use super::bench::{Bench, Subject};
 use super::closures::Closure;
-use super::contenders::{Contender, GZIP, LAYERS, Nix2container, Nixply, Runner, ZSTD};
+use super::contenders::{Contender, GZIP, Image, LAYERS, Nix2container, Nixply, Runner, ZSTD};
 use super::measure::{Usage, measure};
 use crate::rows::Row;
-use crate::scenario::{Change, Engine, SCENARIOS, Scenario, Work};
+use crate::scenario::{Change, Engine, Received, SCENARIOS, Scenario, Work};
 
 /// An engine with an empty storage.
 enum Storage {
@@ -155,7 +155,15 @@ impl Sender {
         image: &Closure,
         tag: &str,
     ) -> Result<(Usage, Option<(u64, u64)>)> {
-        let built = self.contender().build(runner, image, storage.codec(), tag)?;
+        let built = self.contender().build(
+            runner,
+            &Image {
+                closure: image,
+                codec: storage.codec(),
+                tag: tag.to_owned(),
+                received: Received::Nothing,
+            },
+        )?;
         match self {
             Self::Nixply(nixply) => {
                 let (taken, said) = nixply.serve(runner, tag, |reference| storage.pull(runner, reference))?;

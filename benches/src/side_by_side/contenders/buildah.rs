@@ -5,12 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use nixply_packer::Codec;
 
-use super::contender::Contender;
+use super::contender::{Contender, Image};
 use super::runner::Runner;
 use crate::scenario::{Change, Push, Received};
-use crate::side_by_side::closures::Closure;
 use crate::side_by_side::measure::{Usage, measure};
 
 /// buildah.
@@ -38,11 +36,12 @@ impl Contender for Buildah {
         "buildah"
     }
 
-    fn layers(&self) -> usize {
+    fn layers(&self, _: &Image<'_>) -> usize {
         2
     }
 
-    fn build(&self, runner: &Runner, closure: &Closure, _: Codec, tag: &str) -> Result<Usage> {
+    fn build(&self, runner: &Runner, image: &Image<'_>) -> Result<Usage> {
+        let closure = image.closure;
         let list = runner.path("deps.list");
         let below = closure.infos.iter().filter(|info| info.path != closure.root);
         let text: String = below.map(|info| format!("{}\n", info.path)).collect();
@@ -61,13 +60,14 @@ impl Contender for Buildah {
             usage = usage + measure(&self.command(runner, &add("scratch", &copy, "deps")))?;
         }
         let copy = format!("cp -a {}", closure.root);
-        Ok(usage + measure(&self.command(runner, &add("deps", &copy, tag)))?)
+        Ok(usage + measure(&self.command(runner, &add("deps", &copy, &image.tag)))?)
     }
 
-    fn push(&self, runner: &Runner, codec: Codec, tag: &str) -> Result<Usage> {
+    fn push(&self, runner: &Runner, image: &Image<'_>) -> Result<Usage> {
+        let tag = &image.tag;
         let push = format!(
             "buildah push --quiet --tls-verify=false --format oci --compression-format {} --compression-level 1 {tag} {}",
-            codec.name(),
+            image.codec.name(),
             runner.destination(tag)
         );
         // As root, buildah remembers pushed blobs in /var/lib/containers/cache. The mount gives each runner a separate list.

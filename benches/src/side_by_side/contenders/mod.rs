@@ -4,6 +4,7 @@ mod buildah;
 mod contender;
 mod nix2container;
 mod nixply;
+mod nixply_push;
 mod runner;
 mod tar;
 
@@ -12,10 +13,11 @@ use std::path::PathBuf;
 use xtask::host::{self, say};
 
 use self::buildah::Buildah;
-pub(crate) use self::contender::{CODECS, Contender, GZIP, LAYERS, ZSTD};
+pub(crate) use self::contender::{CODECS, Contender, GZIP, Image, LAYERS, ZSTD};
 use self::nix2container::Form;
 pub(crate) use self::nix2container::{Nix2container, nix2container_layers};
 pub(crate) use self::nixply::{Nixply, request};
+use self::nixply_push::NixplyPush;
 pub(crate) use self::runner::Runner;
 pub(crate) use self::tar::TAR;
 use self::tar::Tar;
@@ -23,6 +25,10 @@ use self::tar::Tar;
 /// Paths of the contenders' programs.
 #[derive(Clone, clap::Args)]
 pub(crate) struct Programs {
+    /// nixply's program [default: a release build of this working tree]
+    #[arg(long, value_name = "PATH")]
+    pub nixply: Option<PathBuf>,
+
     /// nix2container's program [default: the one on PATH]
     #[arg(long, value_name = "PATH")]
     nix2container: Option<PathBuf>,
@@ -62,7 +68,8 @@ impl Programs {
 
     /// Returns the available contenders in the order of their turns, and prints the missing ones.
     pub(crate) fn contenders(&self, nixply: &Nixply) -> Vec<Box<dyn Contender>> {
-        let mut all: Vec<Box<dyn Contender>> = vec![Box::new(nixply.clone())];
+        let mut all: Vec<Box<dyn Contender>> =
+            vec![Box::new(NixplyPush(nixply.clone())), Box::new(nixply.clone())];
         if let Some(flat) = self.nix2container_contender() {
             for form in [Form::Flat, Form::Nested, Form::Defaults] {
                 all.push(Box::new(Nix2container { form, ..flat.clone() }));

@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
-use nixply_packer::Codec;
 
-use super::contender::{Contender, LAYERS};
+use super::contender::{Contender, Image, LAYERS};
 use super::runner::Runner;
 use crate::scenario::{Change, Push, Received};
-use crate::side_by_side::closures::{Closure, Info};
+use crate::side_by_side::closures::Info;
 use crate::side_by_side::measure::{Usage, measure};
 
 /// nix2container.
@@ -63,12 +62,13 @@ impl Contender for Nix2container {
         }
     }
 
-    fn build(&self, runner: &Runner, closure: &Closure, _: Codec, tag: &str) -> Result<Usage> {
+    fn build(&self, runner: &Runner, built: &Image<'_>) -> Result<Usage> {
+        let closure = built.closure;
         let layers = runner.path("layers.json");
         let config = runner.path("config.json");
         fs::write(&config, "{}")?;
         let mut image = Command::new(&self.program);
-        image.arg("image").arg(runner.spec(tag)).arg(config);
+        image.arg("image").arg(runner.spec(&built.tag)).arg(config);
         if self.form != Form::Nested {
             return Ok(
                 measure(&self.layers_command(&layers, &closure.file, LAYERS))? + measure(image.arg(layers))?
@@ -87,18 +87,18 @@ impl Contender for Nix2container {
         Ok(usage + measure(image.arg(deps).arg(layers))?)
     }
 
-    fn push(&self, runner: &Runner, codec: Codec, tag: &str) -> Result<Usage> {
-        let mut copy = self.copy(runner, tag);
+    fn push(&self, runner: &Runner, image: &Image<'_>) -> Result<Usage> {
+        let mut copy = self.copy(runner, &image.tag);
         if self.form != Form::Defaults {
-            copy.args(["--dest-compress-format", codec.name(), "--dest-compress-level", "1"]);
+            copy.args(["--dest-compress-format", image.codec.name(), "--dest-compress-level", "1"]);
         }
-        measure(copy.arg(runner.destination(tag)))
+        measure(copy.arg(runner.destination(&image.tag)))
     }
 
     fn takes(&self, push: &Push) -> bool {
         // On a fresh runner, all forms do the same work.
         match self.form {
-            Form::Flat => true,
+            Form::Flat => !push.received.is_from_push(),
             Form::Nested => {
                 !push.fresh || matches!((push.change, push.received), (Change::Leaf(_), Received::Nothing))
             }

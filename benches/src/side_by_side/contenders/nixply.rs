@@ -5,12 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
-use nixply_packer::Codec;
 use serde_json::{Value, json};
 
-use super::contender::{Contender, LAYERS};
+use super::contender::{Contender, Image};
 use super::runner::Runner;
-use crate::side_by_side::closures::Closure;
 use crate::side_by_side::measure::{Background, Usage, measure};
 
 /// nixply.
@@ -25,7 +23,8 @@ pub(crate) struct Nixply {
 }
 
 impl Nixply {
-    fn command(&self, verb: &str) -> Command {
+    /// Returns a command that uses the store, and no cache unless an argument names one.
+    pub(super) fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.arg(verb).env("NIX_STORE_DIR", &self.store_dir);
         for variable in ["NIXPLY_CACHE_DIR", "NIXPLY_CACHE_SHARED", "NIXPLY_CACHE_LIMIT"] {
@@ -51,6 +50,14 @@ impl Nixply {
         // The user waits until the server is ready and for the copy, not for the server to stop.
         served.seconds = started.as_secs_f64();
         Ok((served + taken, said))
+    }
+
+    /// Returns the command `nixply build` for an image, with the runner's cache.
+    pub(super) fn build_image(&self, runner: &Runner, image: &Image<'_>) -> Result<Command> {
+        let roots = std::slice::from_ref(&image.closure.root);
+        let request = request(roots, image.layers(), "size", Some(&image.codec.to_string()));
+        let cache = runner.path("cache");
+        self.build_command(&request, &image.closure.file, Some(&cache), &runner.spec(&image.tag))
     }
 
     /// Returns the command `nixply build` for a request; without a cache directory, it uses no cache.
@@ -89,10 +96,8 @@ impl Contender for Nixply {
         "nixply"
     }
 
-    fn build(&self, runner: &Runner, closure: &Closure, codec: Codec, tag: &str) -> Result<Usage> {
-        let request = request(std::slice::from_ref(&closure.root), LAYERS, "size", Some(&codec.to_string()));
-        let cache = runner.path("cache");
-        measure(&self.build_command(&request, &closure.file, Some(&cache), &runner.spec(tag))?)
+    fn build(&self, runner: &Runner, image: &Image<'_>) -> Result<Usage> {
+        measure(&self.build_image(runner, image)?)
     }
 
     fn learn(&self, runner: &Runner, tag: &str) -> Result<Usage> {
@@ -100,12 +105,12 @@ impl Contender for Nixply {
         measure(import.arg("import").arg(runner.spec(tag)).arg("--cache-dir").arg(runner.path("cache")))
     }
 
-    fn push(&self, runner: &Runner, _: Codec, tag: &str) -> Result<Usage> {
-        let copied = self.serve(runner, tag, |reference| {
+    fn push(&self, runner: &Runner, image: &Image<'_>) -> Result<Usage> {
+        let copied = self.serve(runner, &image.tag, |reference| {
             let mut copy = runner.skopeo_copy(&self.skopeo);
             copy.arg("--src-tls-verify=false")
                 .arg(format!("docker://{reference}"))
-                .arg(runner.destination(tag));
+                .arg(runner.destination(&image.tag));
             copy
         })?;
         Ok(copied.0)

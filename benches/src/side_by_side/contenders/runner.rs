@@ -46,9 +46,14 @@ impl Runner {
         self.specs.path().join(format!("{tag}.json"))
     }
 
+    /// Returns the reference of an image in the registry.
+    pub(super) fn reference(&self, tag: &str) -> String {
+        format!("{}/bench:{tag}", self.registry.address)
+    }
+
     /// Returns the image's place in the registry, for skopeo.
     pub(super) fn destination(&self, tag: &str) -> String {
-        format!("docker://{}/bench:{tag}", self.registry.address)
+        format!("docker://{}", self.reference(tag))
     }
 
     /// Returns a command that remembers pushed blobs in the runner's directory. Programs that use containers/image keep one list
