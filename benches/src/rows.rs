@@ -62,7 +62,7 @@ fn four_digits<S: Serializer>(seconds: &f64, serializer: S) -> Result<S::Ok, S::
     serializer.collect_str(&format_args!("{seconds:.4}"))
 }
 
-#[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+#[expect(clippy::ref_option, reason = "serde passes fields by reference")]
 fn optional_four_digits<S: Serializer>(seconds: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
     match seconds {
         Some(seconds) => four_digits(seconds, serializer),
