@@ -16,7 +16,8 @@ const IMAGES: [&str; 5] = [
      { name = \"NAME\"; tag = \"t\"; copyToRoot = pkgs.hello; }",
     "(import REPOSITORY/nix/build-index.nix { inherit nixply; usePlugin = PLUGIN; }) \
      { name = \"NAME\"; tag = \"t\"; images = [ ((drop_in PLUGIN).nix2container.buildImage { name = \"i\"; }) ]; }",
-    "with (drop_in PLUGIN).nix2container; buildIndex { name = \"NAME\"; tag = \"t\"; images = [ (buildImage { name = \"i\"; }) ]; }",
+    "let n2c = (drop_in PLUGIN).nix2container; in n2c.buildIndex \
+     { name = \"NAME\"; tag = \"t\"; images = [ (n2c.buildImage { name = \"i\"; }) ]; }",
 ];
 
 /// Those that are images.
