@@ -46,6 +46,8 @@ struct Current {
     /// Number of renewals. A request that failed with an older value needs no renewal.
     renewals: u64,
     token: Option<Token>,
+    /// Whether the registry has accepted the header.
+    is_accepted: bool,
     /// Whether the token service refuses tokens for the other repositories.
     only_own: bool,
 }
@@ -77,6 +79,19 @@ impl Authorization {
         (current.value.clone(), current.renewals)
     }
 
+    /// Notes that the registry has accepted the header of this renewal.
+    pub(super) async fn accepted(&self, used: u64) {
+        let mut current = self.current.lock().await;
+        current.is_accepted |= current.renewals == used;
+    }
+
+    /// Returns whether the header of this renewal was good once: it was accepted, or replaced since. Then the registry refuses it only
+    /// because it has ended.
+    pub(super) async fn was_accepted(&self, used: u64) -> bool {
+        let current = self.current.lock().await;
+        current.is_accepted || current.renewals > used
+    }
+
     /// Gets the authorization that the registry demands in the answer to a request with the renewal `used`. Requests that fail at the
     /// same time wait for one renewal.
     pub(super) async fn renew(&self, used: u64, response: &Response) -> Result<()> {
@@ -97,6 +112,7 @@ impl Authorization {
             (Some(Challenge::Basic), _) | (None, _) => return Err(self.refused()),
         }
         current.renewals += 1;
+        current.is_accepted = false;
         Ok(())
     }
 
@@ -111,6 +127,7 @@ impl Authorization {
         let challenge = challenge.clone();
         self.get_token(&mut current, challenge).await?;
         current.renewals += 1;
+        current.is_accepted = false;
         Ok(())
     }
 

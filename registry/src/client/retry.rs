@@ -51,6 +51,12 @@ impl Retry {
         self.tries
     }
 
+    /// Counts a try. Returns whether there should be another one.
+    pub(super) fn count(&mut self) -> bool {
+        self.tries += 1;
+        self.tries <= self.most
+    }
+
     /// Waits until the next try, or returns the error if there should be none. `exists` is whether the registry has answered any
     /// request.
     pub(super) async fn pause(&mut self, failure: Failure, exists: bool) -> Result<()> {

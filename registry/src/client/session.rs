@@ -171,8 +171,13 @@ impl Session {
     /// Waits until the next try, with a new authorization if the registry demands it. Returns the error if there should be no other try.
     pub(super) async fn pause(&self, retry: &mut Retry, failure: Failure) -> Result<()> {
         match failure {
-            Failure::Unauthorized(..) if retry.renewed => Err(self.authorization.refused()),
             Failure::Unauthorized(response, used) => {
+                // A token that other requests have used up, or that has ended, says nothing about the user's rights.
+                let may_renew =
+                    !retry.renewed || self.authorization.was_accepted(used).await && retry.count();
+                if !may_renew {
+                    return Err(self.authorization.refused());
+                }
                 retry.renewed = true;
                 self.authorization.renew(used, &response).await
             }
@@ -220,6 +225,9 @@ impl Session {
         let status = response.status();
         if status == StatusCode::UNAUTHORIZED && is_registry {
             return Err(Failure::Unauthorized(response, used));
+        }
+        if is_registry {
+            self.authorization.accepted(used).await;
         }
         if is_overload(status) {
             self.paces.overloaded(*action);

@@ -133,14 +133,14 @@ fn a_failed_login_is_an_error_and_never_followed_by_anonymous_requests() {
 
 #[test]
 fn each_request_may_need_a_renewal() {
-    // Each token allows twelve requests: more than are sent at once, so that a renewed token is not used up by others.
-    let service = TokenService::start(Some(BASIC)).limited(12);
+    // Each token allows five requests. Others may use up a token that one of them has renewed.
+    let service = TokenService::start(Some(BASIC)).limited(5);
     let fake = Fake::of(with(&service));
     let images = Images::new();
     let spec = images.spec(&PATHS, "all");
     images.push(&user(), &fake, &spec, &["app:t"]).unwrap();
     let renewals = service.lines().len();
-    assert!((2..=20).contains(&renewals), "{renewals}");
+    assert!((4..=20).contains(&renewals), "{renewals}");
     assert_has(&fake, "app:t", &spec);
 }
 
